@@ -1,0 +1,18 @@
+//! Exit codes of both programs. The numbers from 65 up are those of BSD's `sysexits.h`.
+
+/// Everything asked for was done.
+pub const SUCCESS: u8 = 0;
+/// The run failed (a loss became NaN, say), or something unexpected happened.
+pub const FAILURE: u8 = 1;
+/// The command line, the sweep file or the run directory asks for something that cannot be. Nothing was written.
+pub const USAGE: u8 = 2;
+/// `winsign run`: some runs failed, or are blocked by failed ones; all others are done.
+pub const RUNS_FAILED: u8 = 3;
+/// `winsign-worker`: a file of an input run is damaged; that run has to be computed again first.
+pub const DAMAGED_INPUT: u8 = 65;
+/// `winsign-worker`: another attempt at this run is alive, or has taken over from this one.
+pub const HELD: u8 = 69;
+/// The store cannot be read or written (full disk, read-only file system, lost mount).
+pub const IO: u8 = 74;
+/// Stopped before the end, everything is saved: run the same command again to go on.
+pub const INTERRUPTED: u8 = 75;

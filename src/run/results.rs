@@ -1,0 +1,91 @@
+//! What runs leave behind: metrics per epoch, and one result.
+
+use serde::{Deserialize, Serialize};
+
+use super::RunId;
+
+/// One epoch of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// From 1.
+    pub epoch: u32,
+    pub lr: f64,
+    /// Mean cross-entropy over the epoch's batches, in nats, with the weights of each step.
+    pub train_loss: f64,
+    /// In percent, likewise.
+    pub train_error: f64,
+    /// Mean cross-entropy on the test set after the epoch, in nats.
+    pub test_loss: f64,
+    /// In percent, after the epoch.
+    pub test_error: f64,
+}
+
+/// A committed result: the outcome, and how it came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    pub format: u32,
+    pub id: RunId,
+    /// The attempt that computed it; its files lie in `attempts/<attempt>/`.
+    pub attempt: u32,
+    pub outcome: Outcome,
+    /// Tensors that belong to the result, if any.
+    pub network: Option<NetworkFile>,
+    /// Wall time of the attempt that committed, and of those it continued, in seconds.
+    pub seconds: f64,
+    pub host: String,
+    pub threads: u32,
+    pub finished: jiff::Timestamp,
+}
+
+/// The tensors of a result: a file beside it, and what must be found in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetworkFile {
+    /// Relative to the run directory.
+    pub path: String,
+    pub bytes: u64,
+    /// Of names, shapes and values; see [`super::tensors`].
+    pub digest: String,
+}
+
+/// The numbers of a result. A second execution of the run gives the same to the last bit (same machine, same threads).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Outcome {
+    Ticket(TicketOutcome),
+    Transfer(TransferOutcome),
+    Connect(ConnectOutcome),
+}
+
+/// Ratios are of prunable weights; errors in percent; losses in nats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TicketOutcome {
+    pub remaining_ratio: f64,
+    pub survivors: u64,
+    pub prunable: u64,
+    pub test_error: f64,
+    pub test_loss: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransferOutcome {
+    pub remaining_ratio: f64,
+    pub test_error: f64,
+    pub test_loss: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectOutcome {
+    pub remaining_ratio: f64,
+    /// From t = 0 (the second network) to t = 1 (the first).
+    pub path: Vec<PathPoint>,
+    /// The error barrier: the largest error on the path minus the mean of the two end errors, in percentage points.
+    pub barrier: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PathPoint {
+    /// Position in [0, 1]: the network is t·A + (1 − t)·B.
+    pub t: f64,
+    pub test_error: f64,
+    pub test_loss: f64,
+}

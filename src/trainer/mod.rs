@@ -1,0 +1,1 @@
+//! The wing of `winsign-worker`: run directory → training → run directory.
