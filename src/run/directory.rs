@@ -1,1 +1,348 @@
+//! A store of runs, and a run's directory in it.
+//!
+//! ```text
+//! STORE/store.json                    the format of all that follows
+//! STORE/runs/3f/3f09c2…/              one run; the directory's name is its identity
+//!     run.json                        settings and inputs, resolved
+//!     result.json                     committed, once, by the attempt that computed it
+//!     attempts/1.json                 who began attempt 1: made exclusively, so it is also the claim to the run
+//!     attempts/1/status.json          how far it is; touched as its heartbeat
+//!     attempts/1/log                  what the worker had to say
+//!     attempts/1/metrics.jsonl        a line per epoch
+//!     attempts/1/checkpoint.safetensors   until the run is done
+//!     attempts/1/network.safetensors  the tensors of the result
+//!     attempts/1/end.json             how it ended, if it lived to say so
+//! ```
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::{self, Claim, End, Progress};
+use super::error::{Error, Result};
+use super::files;
+use super::identity::{Run, RunId};
+use super::owner;
+use super::results::{NetworkFile, RunResult};
+use super::settings::Settings;
+use super::tensors::TensorFile;
+
+/// The version of the layout above and of the files in it.
+pub const FORMAT: u32 = 1;
+
+/// A directory that holds runs.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoreFile {
+    format: u32,
+}
+
+impl Store {
+    /// A store to read from. It need not exist: then it has no runs.
+    pub fn open(root: &Path) -> Result<Store> {
+        let path = root.join("store.json");
+        if let Some(bytes) = files::read_if_exists(&path)? {
+            let file: StoreFile =
+                serde_json::from_slice(&bytes).map_err(|error| Error::damaged(&path, error.to_string()))?;
+            if file.format != FORMAT {
+                return Err(Error::Format { path, found: file.format, expected: FORMAT });
+            }
+        }
+        Ok(Store { root: root.to_path_buf() })
+    }
+
+    /// A store to write to: made if it does not exist.
+    pub fn create(root: &Path) -> Result<Store> {
+        let store = Store::open(root)?;
+        files::create_directory(&root.join("runs"))?;
+        let marker = serde_json::to_vec(&StoreFile { format: FORMAT }).expect("plain data");
+        let path = root.join("store.json");
+        if !path.exists() {
+            files::create_exclusive(&path, &marker)?;
+        }
+        Ok(store)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn run(&self, id: &RunId) -> RunDirectory {
+        // 256 folders keep directories small where a million entries in one would be slow.
+        let path = self.root.join("runs").join(&id.as_str()[..2]).join(id.as_str());
+        RunDirectory { id: id.clone(), path }
+    }
+
+    /// The runs whose identity begins with `prefix` (at least two digits).
+    pub fn find(&self, prefix: &str) -> Result<Vec<RunId>> {
+        let Some(folder) = prefix.get(..2).filter(|_| prefix.bytes().all(|byte| byte.is_ascii_hexdigit())) else {
+            return Ok(vec![]);
+        };
+        let folder = self.root.join("runs").join(folder);
+        if !folder.exists() {
+            return Ok(vec![]);
+        }
+        let names = fs::read_dir(&folder).map_err(Error::io("list", &folder))?;
+        let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut ids: Vec<RunId> =
+            names.filter(|name| name.starts_with(prefix)).filter_map(|name| name.parse().ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// The content of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunFile {
+    pub format: u32,
+    pub id: RunId,
+    /// What people call it.
+    pub label: String,
+    pub settings: Settings,
+    pub inputs: Vec<RunId>,
+}
+
+/// One run's directory. It need not exist yet.
+#[derive(Debug, Clone)]
+pub struct RunDirectory {
+    pub id: RunId,
+    pub path: PathBuf,
+}
+
+/// What the disk says about a run.
+#[derive(Debug, Clone)]
+pub enum State {
+    Done(Box<RunResult>),
+    Running {
+        attempt: u32,
+        claim: Claim,
+        progress: Option<Progress>,
+    },
+    Failed {
+        attempt: u32,
+        message: String,
+    },
+    /// Nothing has happened yet, or what happened ended before its time: `attempts` were made.
+    Idle {
+        attempts: u32,
+    },
+}
+
+impl RunDirectory {
+    /// The directory that lies at `path`, by its name.
+    pub fn open(path: &Path) -> Result<RunDirectory> {
+        let path = fs::canonicalize(path).map_err(Error::io("open the run directory", path))?;
+        let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        match id {
+            Some(id) if path.join("run.json").exists() => Ok(RunDirectory { id, path }),
+            _ => Err(Error::NotARun { path }),
+        }
+    }
+
+    /// Another run of the same store.
+    pub fn sibling(&self, id: &RunId) -> RunDirectory {
+        let runs = self.path.ancestors().nth(2).expect("a run lies in runs/xx/");
+        RunDirectory { id: id.clone(), path: runs.join(&id.as_str()[..2]).join(id.as_str()) }
+    }
+
+    pub fn result_path(&self) -> PathBuf {
+        self.path.join("result.json")
+    }
+
+    /// Makes the directory ready for a worker; gives the name a damaged `run.json` was set aside under.
+    pub fn prepare(&self, run: &Run, label: &str) -> Result<Option<PathBuf>> {
+        let path = self.path.join("run.json");
+        let mut aside = None;
+        match self.settings() {
+            Ok(Some(_)) => return Ok(None),
+            Ok(None) => files::create_directory(&self.path.join("attempts"))?,
+            Err(Error::Damaged { .. }) => aside = files::set_aside(&path)?,
+            Err(error) => return Err(error),
+        }
+        let file = RunFile {
+            format: FORMAT,
+            id: run.id.clone(),
+            label: label.to_string(),
+            settings: run.settings.clone(),
+            inputs: run.inputs.clone(),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&file).expect("settings are plain data");
+        bytes.push(b'\n');
+        files::create_exclusive(&path, &bytes)?;
+        Ok(aside)
+    }
+
+    /// Reads `run.json`; none if there is none. Settings that no longer hash to the identity are damage.
+    pub fn settings(&self) -> Result<Option<RunFile>> {
+        let path = self.path.join("run.json");
+        let Some(bytes) = files::read_if_exists(&path)? else {
+            return Ok(None);
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let damaged = |error: serde_json::Error| Error::damaged(&path, error.to_string());
+        let version: Version = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if version.format != FORMAT {
+            return Err(Error::Format { path, found: version.format, expected: FORMAT });
+        }
+        let file: RunFile = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let run = Run::new(file.settings.clone(), file.inputs.clone());
+        if run.id != self.id || file.id != self.id {
+            return Err(Error::damaged(&path, "its settings are not those of this run"));
+        }
+        Ok(Some(file))
+    }
+
+    /// The committed result; none if the run is not done. A result whose tensors are missing, cut or changed is
+    /// damage: tensors touched after the commit are read and compared.
+    pub fn result(&self) -> Result<Option<RunResult>> {
+        let path = self.result_path();
+        let Some(result) = files::read_sealed::<RunResult>(&path)? else {
+            return Ok(None);
+        };
+        if result.format != FORMAT {
+            return Err(Error::Format { path, found: result.format, expected: FORMAT });
+        }
+        if result.id != self.id {
+            return Err(Error::damaged(&path, "it is the result of another run"));
+        }
+        if let Some(network) = &result.network {
+            self.check_network(&path, network)?;
+        }
+        Ok(Some(result))
+    }
+
+    fn check_network(&self, result_path: &Path, expected: &NetworkFile) -> Result<()> {
+        let path = self.path.join(&expected.path);
+        let found = match fs::metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::damaged(&path, "the file is missing"));
+            }
+            Err(error) => return Err(Error::io("read", &path)(error)),
+        };
+        if found.len() != expected.bytes {
+            let reason = format!("it has {} bytes instead of {}", found.len(), expected.bytes);
+            return Err(Error::damaged(&path, reason));
+        }
+        let modified = |metadata: fs::Metadata| metadata.modified();
+        let committed = fs::metadata(result_path).and_then(modified).map_err(Error::io("read", result_path))?;
+        if modified(found).map_err(Error::io("read", &path))? > committed {
+            self.read_network(expected)?;
+        }
+        Ok(())
+    }
+
+    /// The tensors of a result, verified to the last bit.
+    pub fn read_network(&self, expected: &NetworkFile) -> Result<TensorFile> {
+        let path = self.path.join(&expected.path);
+        let file = TensorFile::read(&path)?.ok_or_else(|| Error::damaged(&path, "the file is missing"))?;
+        if file.digest() != expected.digest {
+            return Err(Error::damaged(&path, "it is not the network this result was committed with"));
+        }
+        Ok(file)
+    }
+
+    /// Sets a damaged file of this run aside, and the result with it, so that the run counts as not done.
+    pub fn set_aside(&self, damaged: &Path) -> Result<()> {
+        files::set_aside(damaged)?;
+        if damaged != self.result_path() {
+            files::set_aside(&self.result_path())?;
+        }
+        Ok(())
+    }
+
+    /// What the disk says. `now` is the store's time, see [`owner::now_on`].
+    pub fn state(&self, now: SystemTime) -> Result<State> {
+        if let Some(result) = self.result()? {
+            return Ok(State::Done(Box::new(result)));
+        }
+        let attempts = self.attempts()?;
+        let Some(&attempt) = attempts.last() else {
+            return Ok(State::Idle { attempts: 0 });
+        };
+        if let Some(End::Failed { message }) = self.end_of(attempt)? {
+            return Ok(State::Failed { attempt, message });
+        }
+        match self.claim_if_alive(attempt, now)? {
+            Some(claim) => {
+                let progress = self.progress_of(attempt);
+                // It may have committed between our look for a result and our look at its owner.
+                match self.result()? {
+                    Some(result) => Ok(State::Done(Box::new(result))),
+                    None => Ok(State::Running { attempt, claim, progress }),
+                }
+            }
+            None => match self.result()? {
+                Some(result) => Ok(State::Done(Box::new(result))),
+                None => Ok(State::Idle { attempts: attempt }),
+            },
+        }
+    }
+
+    /// The numbers of all attempts begun, ascending.
+    pub fn attempts(&self) -> Result<Vec<u32>> {
+        let folder = self.path.join("attempts");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) => return Err(Error::io("list", &folder)(error)),
+        };
+        let number = |name: &str| name.strip_suffix(".json")?.parse().ok();
+        let mut numbers: Vec<u32> = entries.filter_map(|entry| number(entry.ok()?.file_name().to_str()?)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The claim of an attempt that may still be working.
+    pub fn claim_if_alive(&self, attempt: u32, now: SystemTime) -> Result<Option<Claim>> {
+        if self.end_of(attempt)?.is_some() {
+            return Ok(None);
+        }
+        let path = self.claim_path(attempt);
+        let claim = match files::read_sealed::<Claim>(&path) {
+            Ok(claim) => claim,
+            // A claim that cannot be read is judged by its heartbeat alone.
+            Err(Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let beats = || {
+            let status = owner::silence(&self.attempt_path(attempt).join(attempt::STATUS), now);
+            let silence = status.or_else(|| owner::silence(&path, now));
+            silence.is_some_and(|silence| silence < owner::SILENCE)
+        };
+        let here = claim.as_ref().and_then(|claim| claim.owner.is_running_here());
+        let alive = here.unwrap_or_else(beats);
+        Ok(alive.then(|| claim.unwrap_or_else(Claim::unreadable)))
+    }
+
+    /// How an attempt ended; none if it lives, or died without a word.
+    pub fn end_of(&self, attempt: u32) -> Result<Option<End>> {
+        match files::read_sealed(&self.attempt_path(attempt).join(attempt::END)) {
+            Err(Error::Damaged { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// How far an attempt is; none if it has not said so yet.
+    pub fn progress_of(&self, attempt: u32) -> Option<Progress> {
+        let bytes = files::read_if_exists(&self.attempt_path(attempt).join(attempt::STATUS)).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub fn claim_path(&self, attempt: u32) -> PathBuf {
+        self.path.join("attempts").join(format!("{attempt}.json"))
+    }
+
+    pub fn attempt_path(&self, attempt: u32) -> PathBuf {
+        self.path.join("attempts").join(attempt.to_string())
+    }
+}

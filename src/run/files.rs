@@ -1,1 +1,258 @@
+//! Files that appear whole or not at all, and JSON that notices damage.
+//!
+//! Several nodes write to one shared file system, so nothing here needs more than an atomic rename and an exclusive
+//! create (a hard link of a finished file): no locks, no database.
 
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::{Error, Result};
+
+/// Replaces `path` by `bytes` in one step: readers see the old content or the new, also after a power cut.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let draft = write_draft(path, bytes, Durability::Synced)?;
+    rename(&draft, path)
+}
+
+/// Like [`write_atomic`] for what may be lost in a power cut, because it is only of use while its writer lives.
+pub fn write_ephemeral(path: &Path, bytes: &[u8]) -> Result<()> {
+    let draft = write_draft(path, bytes, Durability::Cached)?;
+    rename(&draft, path)
+}
+
+/// Creates `path` with `bytes` if nothing of that name exists: true if it was us. Of any number of processes on any
+/// number of nodes exactly one succeeds, and nobody ever sees a part of the content.
+pub fn create_exclusive(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let draft = write_draft(path, bytes, Durability::Synced)?;
+    let linked = fs::hard_link(&draft, path);
+    let removed = fs::remove_file(&draft);
+    match linked {
+        Ok(()) => {
+            removed.map_err(Error::io("remove", &draft))?;
+            sync_directory(path)?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::io("create", path)(error)),
+    }
+}
+
+/// Creates a directory and its parents; fine if it exists.
+pub fn create_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(Error::io("create the directory", path))
+}
+
+/// The content of a file; none if there is no such file.
+pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+/// Removes a file; fine if it is gone already.
+pub fn remove_if_exists(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if !is_absence(&error) => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Renames a damaged file to `NAME.damaged-1` (or the next free number), out of the way but there to be looked at.
+/// Gives the new name; none if somebody else was faster.
+pub fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
+    for number in 1.. {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        let aside = PathBuf::from(name);
+        if aside.exists() {
+            continue;
+        }
+        return match fs::rename(path, &aside) {
+            Ok(()) => Ok(Some(aside)),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(Error::io("set aside", path)(error)),
+        };
+    }
+    unreachable!("one of infinitely many names is free")
+}
+
+/// The JSON text of `content` with a checksum of itself as its last field, so that a flipped bit, a cut or an edit is
+/// noticed. `content` must serialize to an object.
+pub fn seal<T: Serialize>(content: &T) -> Vec<u8> {
+    let mut value = serde_json::to_value(content).expect("what is sealed is plain data");
+    let checksum = checksum(&value);
+    let object = value.as_object_mut().expect("what is sealed is an object");
+    object.insert(CHECKSUM.to_string(), Value::String(checksum));
+    let mut bytes = serde_json::to_vec_pretty(&value).expect("a JSON value serializes");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads what [`seal`] wrote. `path` is for the error.
+pub fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
+    let object = value.as_object_mut().ok_or_else(|| Error::damaged(path, "not a JSON object"))?;
+    let Some(Value::String(stated)) = object.remove(CHECKSUM) else {
+        return Err(Error::damaged(path, "it has no checksum"));
+    };
+    if checksum(&value) != stated {
+        return Err(Error::damaged(path, "its content does not match its checksum"));
+    }
+    serde_json::from_value(value).map_err(|error| Error::damaged(path, error.to_string()))
+}
+
+/// [`unseal`] of a file; none if there is no such file.
+pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match read_if_exists(path)? {
+        Some(bytes) => unseal(path, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+const CHECKSUM: &str = "checksum";
+
+fn checksum(value: &Value) -> String {
+    let canonical = serde_json::to_vec(value).expect("a JSON value serializes");
+    blake3::hash(&canonical).to_hex()[..32].to_string()
+}
+
+#[derive(PartialEq)]
+enum Durability {
+    Synced,
+    Cached,
+}
+
+/// Writes a file beside `path` under a name nobody else uses. Nothing is left behind if that fails.
+fn write_draft(path: &Path, bytes: &[u8], durability: Durability) -> Result<PathBuf> {
+    static DRAFTS: AtomicU32 = AtomicU32::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let name = path.file_name().expect("a file has a name").to_string_lossy();
+    let draft = path.with_file_name(format!(".{name}.{host}.{}.{number}.draft", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&draft)?;
+        file.write_all(bytes)?;
+        if durability == Durability::Synced {
+            file.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        Error::io("write", path)(error)
+    })?;
+    Ok(draft)
+}
+
+fn rename(draft: &Path, path: &Path) -> Result<()> {
+    fs::rename(draft, path).map_err(|error| {
+        let _ = fs::remove_file(draft);
+        Error::io("write", path)(error)
+    })?;
+    sync_directory(path)
+}
+
+/// A new name is on disk only once its directory is.
+fn sync_directory(path: &Path) -> Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let sync = || File::open(directory)?.sync_all();
+    match sync() {
+        // Some network file systems cannot sync a directory; they order renames themselves.
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+        other => other.map_err(Error::io("write", directory)),
+    }
+}
+
+/// No such file, or no such directory on the way to it.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Content {
+        ratio: f64,
+        name: String,
+    }
+
+    fn content() -> Content {
+        Content { ratio: 0.1 + 0.2, name: "lrr".into() }
+    }
+
+    #[test]
+    fn sealed_content_comes_back_to_the_last_bit() {
+        assert_eq!(unseal::<Content>(Path::new("x"), &seal(&content())).unwrap(), content());
+    }
+
+    #[test]
+    fn every_cut_and_every_changed_byte_is_noticed() {
+        let bytes = seal(&content());
+        let path = Path::new("result.json");
+        let text_end = bytes.len() - 1; // the last byte is a newline, whose loss is harmless
+        for length in 0..text_end {
+            let error = unseal::<Content>(path, &bytes[..length]).unwrap_err();
+            assert!(matches!(error, Error::Damaged { .. }), "cut at {length}: {error}");
+        }
+        for index in 0..text_end {
+            let mut changed = bytes.clone();
+            changed[index] ^= 1;
+            if let Ok(read) = unseal::<Content>(path, &changed) {
+                assert_eq!(read, content(), "byte {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_one_creates() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claim");
+        let winners: usize = std::thread::scope(|scope| {
+            let contenders: Vec<_> = (0..16u8)
+                .map(|number| {
+                    scope.spawn({
+                        let path = &path;
+                        move || create_exclusive(path, &[number; 100]).unwrap()
+                    })
+                })
+                .collect();
+            contenders.into_iter().map(|contender| contender.join().unwrap() as usize).sum()
+        });
+        assert_eq!(winners, 1);
+        assert_eq!(fs::read(&path).unwrap().len(), 100);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no drafts are left");
+    }
+
+    #[test]
+    fn damaged_files_are_kept_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("result.json");
+        for round in 1..=2 {
+            fs::write(&path, format!("round {round}")).unwrap();
+            let aside = set_aside(&path).unwrap().unwrap();
+            assert_eq!(aside.file_name().unwrap().to_str().unwrap(), format!("result.json.damaged-{round}"));
+            assert!(!path.exists());
+        }
+        assert_eq!(set_aside(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_leaves_no_draft() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing").join("run.json");
+        let error = write_atomic(&path, b"x").unwrap_err();
+        assert!(error.to_string().contains("missing/run.json"), "{error}");
+    }
+}

@@ -13,5 +13,7 @@ pub mod results;
 pub mod settings;
 pub mod tensors;
 
+pub use attempt::Attempt;
+pub use directory::{RunDirectory, State, Store};
 pub use error::Error;
 pub use identity::{Run, RunId};

@@ -1,1 +1,116 @@
+//! Who executes an attempt, and whether it is still alive.
+//!
+//! On the same machine the process table knows. From another machine only the heartbeat tells: the attempt's owner
+//! touches its status file every [`HEARTBEAT`], and after [`SILENCE`] without a touch it counts as dead. Clocks of
+//! different nodes are never compared: "now" is what the shared file system says it is.
 
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// How often a living attempt touches its status file.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+/// After how long without a touch an attempt on another machine counts as dead.
+pub const SILENCE: Duration = Duration::from_secs(90);
+
+/// A process, told apart from every other process on any machine at any time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub host: String,
+    pub pid: u32,
+    /// Clock ticks between the machine's start and the process's: tells reused process numbers apart.
+    started: u64,
+    /// Which start of the machine, and which process namespace (of a container) on it, `pid` belongs to.
+    machine: String,
+}
+
+impl Owner {
+    /// The calling process.
+    pub fn this_process() -> Owner {
+        let pid = std::process::id();
+        Owner { host: host(), pid, started: start_of(pid).unwrap_or(0), machine: machine() }
+    }
+
+    /// Stands for an owner nothing is known of.
+    pub(super) fn unknown() -> Owner {
+        Owner { host: "an unknown host".to_string(), pid: 0, started: 0, machine: String::new() }
+    }
+
+    /// What the process table of this machine knows; none if the owner lives elsewhere.
+    pub fn is_running_here(&self) -> Option<bool> {
+        (self.machine == machine()).then(|| start_of(self.pid) == Some(self.started))
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "process {} on {}", self.pid, self.host)
+    }
+}
+
+/// The name of this machine.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// How long ago a file was last touched, by the clock of the file system it lies on; none if it does not exist.
+pub fn silence(file: &Path, now: SystemTime) -> Option<Duration> {
+    let touched = fs::metadata(file).and_then(|metadata| metadata.modified()).ok()?;
+    Some(now.duration_since(touched).unwrap_or(Duration::ZERO))
+}
+
+/// The time on the file system that holds `directory`, read off a file made there; this machine's where that fails.
+pub fn now_on(directory: &Path) -> SystemTime {
+    let probe = directory.join(format!(".now.{}.{}", host(), std::process::id()));
+    let time = fs::write(&probe, b"").and_then(|()| fs::metadata(&probe)?.modified());
+    let _ = fs::remove_file(&probe);
+    time.unwrap_or_else(|_| SystemTime::now())
+}
+
+/// When a living process started; none if there is no such process, or if it has ended and only waits to be reaped.
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, which may itself hold blanks and parentheses.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?;
+    let started = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(started)
+}
+
+fn machine() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_is_alive_until_it_ends_even_before_it_is_reaped() {
+        assert_eq!(Owner::this_process().is_running_here(), Some(true));
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let owner = Owner { pid: child.id(), started: start_of(child.id()).unwrap(), ..Owner::this_process() };
+        assert_eq!(owner.is_running_here(), Some(true));
+        child.kill().unwrap();
+        while start_of(child.id()).is_some() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(owner.is_running_here(), Some(false), "a zombie is dead");
+        child.wait().unwrap();
+        assert_eq!(owner.is_running_here(), Some(false));
+    }
+
+    #[test]
+    fn a_reused_process_number_is_somebody_else() {
+        let this = Owner::this_process();
+        let earlier = Owner { started: this.started - 1, ..this.clone() };
+        assert_eq!(earlier.is_running_here(), Some(false));
+        let elsewhere = Owner { machine: "another".into(), ..this };
+        assert_eq!(elsewhere.is_running_here(), None);
+    }
+}

@@ -1,1 +1,142 @@
+//! Networks on disk: safetensors with PyTorch's names, and a digest that notices damage.
+//!
+//! The files are plain safetensors, readable by anything that reads those. Their metadata holds what belongs to the
+//! tensors (`winsign`: a JSON text) and a digest of everything else in the file.
 
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::error::{Error, Result};
+use super::files;
+
+/// Named tensors, and what belongs to them as a JSON text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TensorFile {
+    pub tensors: BTreeMap<String, RawTensor>,
+    pub metadata: String,
+}
+
+/// One tensor's values in row-major order, little-endian.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawTensor {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+const DIGEST: &str = "blake3";
+const METADATA: &str = "winsign";
+
+impl TensorFile {
+    /// A hash of every name, type, shape and value, and of the metadata: 32 hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        // Lengths go in before what they measure, so that no two different files feed the hasher alike.
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(self.metadata.as_bytes());
+        for (name, tensor) in &self.tensors {
+            part(name.as_bytes());
+            part(format!("{:?} {:?}", tensor.dtype, tensor.shape).as_bytes());
+            part(&tensor.bytes);
+        }
+        hasher.finalize().to_hex()[..32].to_string()
+    }
+
+    /// Writes the file whole or not at all; gives its digest and its size in bytes.
+    pub fn write(&self, path: &Path) -> Result<(String, u64)> {
+        let digest = self.digest();
+        let header =
+            HashMap::from([(METADATA.to_string(), self.metadata.clone()), (DIGEST.to_string(), digest.clone())]);
+        let views: Vec<(&String, TensorView)> = (self.tensors.iter())
+            .map(|(name, tensor)| {
+                let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
+                (name, view.expect("a tensor's bytes fit its shape"))
+            })
+            .collect();
+        let bytes = safetensors::serialize(views, Some(header)).expect("tensor views serialize");
+        files::write_atomic(path, &bytes)?;
+        Ok((digest, bytes.len() as u64))
+    }
+
+    /// Reads and verifies a file that [`TensorFile::write`] wrote; none if there is no such file.
+    pub fn read(path: &Path) -> Result<Option<TensorFile>> {
+        let Some(bytes) = files::read_if_exists(path)? else {
+            return Ok(None);
+        };
+        let damaged = |error: safetensors::SafeTensorError| Error::damaged(path, error.to_string());
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let views = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+        let header = header.metadata().clone().unwrap_or_default();
+        let tensors = views.iter().map(|(name, view)| {
+            let raw = RawTensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() };
+            (name.to_string(), raw)
+        });
+        let file =
+            TensorFile { tensors: tensors.collect(), metadata: header.get(METADATA).cloned().unwrap_or_default() };
+        match header.get(DIGEST) {
+            None => Err(Error::damaged(path, "it has no digest")),
+            Some(stated) if *stated != file.digest() => {
+                Err(Error::damaged(path, "its content does not match its digest"))
+            }
+            Some(_) => Ok(Some(file)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> TensorFile {
+        let tensor = |values: &[f32], shape: &[usize]| RawTensor {
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        };
+        TensorFile {
+            tensors: BTreeMap::from([
+                ("fc.weight".to_string(), tensor(&[1.0, -2.5, 0.0, 4.0, 5.0, 6.0], &[2, 3])),
+                ("fc.bias".to_string(), tensor(&[0.5, -0.5], &[2])),
+            ]),
+            metadata: r#"{"epoch":3}"#.to_string(),
+        }
+    }
+
+    #[test]
+    fn tensors_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("network.safetensors");
+        let (digest, bytes) = sample().write(&path).unwrap();
+        assert_eq!(bytes, std::fs::metadata(&path).unwrap().len());
+        let read = TensorFile::read(&path).unwrap().unwrap();
+        assert_eq!((read.digest(), &read), (digest, &sample()));
+        assert_eq!(TensorFile::read(&directory.path().join("none")).unwrap(), None);
+    }
+
+    #[test]
+    fn every_cut_and_every_changed_byte_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("network.safetensors");
+        sample().write(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(matches!(TensorFile::read(&path), Err(Error::Damaged { .. })), "cut at {length}");
+        }
+        for index in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[index] ^= 4;
+            std::fs::write(&path, &changed).unwrap();
+            match TensorFile::read(&path) {
+                Err(Error::Damaged { .. }) => {}
+                Ok(Some(read)) => assert_eq!(read, sample(), "byte {index} changed the content unnoticed"),
+                other => panic!("byte {index}: {other:?}"),
+            }
+        }
+    }
+}
