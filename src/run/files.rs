@@ -17,7 +17,8 @@ use super::error::{Error, Result};
 /// Replaces `path` by `bytes` in one step: readers see the old content or the new, also after a power cut.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = write_draft(path, bytes, Durability::Synced)?;
-    rename(&draft, path)
+    rename(&draft, path)?;
+    sync_directory(path)
 }
 
 /// Like [`write_atomic`] for what may be lost in a power cut, because it is only of use while its writer lives.
@@ -157,8 +158,7 @@ fn rename(draft: &Path, path: &Path) -> Result<()> {
     fs::rename(draft, path).map_err(|error| {
         let _ = fs::remove_file(draft);
         Error::io("write", path)(error)
-    })?;
-    sync_directory(path)
+    })
 }
 
 /// A new name is on disk only once its directory is.

@@ -1,1 +1,60 @@
 //! The wing of `winsign-worker`: run directory → training → run directory.
+
+mod comm;
+mod connect;
+mod data;
+mod lmc;
+mod model;
+mod prune;
+mod random;
+mod session;
+mod ticket;
+mod train;
+mod transfer;
+pub mod worker;
+
+use crate::run::results::Outcome;
+use crate::run::{self, RunId, exit};
+use model::Weights;
+
+/// What a run's story ends with.
+struct Finished {
+    outcome: Outcome,
+    /// The network it leaves to others, if any, under this layout.
+    network: Option<(model::Layout, Weights)>,
+}
+
+/// Why a run ends without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] run::Error),
+    #[error("the input run {id} cannot be used: {error}")]
+    Input { id: RunId, error: run::Error },
+    #[error("stopped as asked; the checkpoint says where to go on")]
+    Interrupted,
+    #[error("the loss became {loss} at epoch {epoch}, step {step}: try a smaller lr")]
+    Diverged { epoch: u32, step: u32, loss: f32 },
+    #[error("the loss on the path is not finite at t = {t}")]
+    NotFinite { t: f64 },
+    #[error("the two networks have different masks ({differing} weights survive in one only): no common path")]
+    DifferentMasks { differing: u64 },
+    #[error("the checkpoint does not fit this run: {0}")]
+    Unfit(String),
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Store(error) => error.exit_code(),
+            Error::Input { error: run::Error::Io { .. }, .. } => exit::IO,
+            Error::Input { .. } => exit::DAMAGED_INPUT,
+            Error::Interrupted => exit::INTERRUPTED,
+            Error::Diverged { .. } | Error::NotFinite { .. } | Error::DifferentMasks { .. } | Error::Unfit(_) => {
+                exit::FAILURE
+            }
+        }
+    }
+}

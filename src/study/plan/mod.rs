@@ -1,5 +1,7 @@
 //! The plan: which runs a sweep consists of, what needs what, and which exist already.
 
+pub mod build;
+
 use crate::run::settings::{Between, Inherit, Method, Problem, Seeds};
 use crate::run::{Run, RunId};
 use crate::study::sweep::{Axes, Resources};

@@ -1,1 +1,236 @@
+//! What a study shows: plan, states and results become rows, and the rows become tables and plots.
+//!
+//! [`gather`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
+//! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
 
+pub mod csv;
+mod gather;
+mod grouping;
+pub mod json;
+pub mod markdown;
+pub mod plots;
+mod statistics;
+mod tables;
+pub mod terminal;
+
+#[cfg(test)]
+mod fixture;
+
+use std::fs;
+use std::iter;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+pub use gather::gather;
+
+use crate::run::RunId;
+use crate::run::error::{Error, Result};
+use crate::run::files::write_atomic;
+use crate::run::results::RunResult;
+use crate::run::settings::{Between, Inherit, Kind, Method, Seeds};
+use crate::study::plan::{PlannedRun, RunState};
+use crate::study::sweep::Axes;
+
+/// What is known of one planned run.
+#[derive(Debug, Clone)]
+pub struct Finding<'a> {
+    pub planned: &'a PlannedRun,
+    pub state: RunState,
+    /// Present exactly if the run is done.
+    pub result: Option<RunResult>,
+}
+
+/// A study in numbers. Errors are in percent of the test set, barriers in percentage points; nothing is rounded.
+///
+/// Serialized it is `report.json`, which others read: fields may be added, but not renamed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub name: String,
+    pub runs: RunCounts,
+    pub tickets: Vec<TicketRow>,
+    pub transfers: Vec<TransferRow>,
+    pub connections: Vec<ConnectionRow>,
+    pub failed: Vec<FailedRun>,
+}
+
+/// How many planned runs are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct RunCounts {
+    pub total: usize,
+    pub done: usize,
+    pub running: usize,
+    pub queued: usize,
+    pub failed: usize,
+    pub blocked: usize,
+    pub pending: usize,
+}
+
+impl RunCounts {
+    /// How far the study is, in half a sentence.
+    pub fn progress(&self) -> String {
+        let done = match self.done == self.total {
+            true => format!("all {} runs done", self.total),
+            false => format!("{} of {} runs done", self.done, self.total),
+        };
+        let others = [
+            (self.running, "running"),
+            (self.queued, "queued"),
+            (self.failed, "failed"),
+            (self.blocked, "blocked by failures"),
+            (self.pending, "pending"),
+        ];
+        let others = others.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+        iter::once(done).chain(others).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// One ticket.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TicketRow {
+    pub method: Method,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    pub test_error: Option<f64>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+}
+
+/// Transfers that differ in nothing but their seeds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TransferRow {
+    pub method: Method,
+    pub level: u32,
+    /// Of the transfers, or else of the ticket they start from, if that is done.
+    pub remaining_ratio: Option<f64>,
+    pub inherit: Inherit,
+    /// Finished ones; they make the numbers of this row.
+    pub seeds: usize,
+    pub seeds_planned: usize,
+    pub error_mean: Option<f64>,
+    /// The sample standard deviation; of at least two seeds.
+    pub error_std: Option<f64>,
+    pub errors: Vec<SeedError>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SeedError {
+    #[serde(flatten)]
+    pub seeds: Seeds,
+    pub error: f64,
+}
+
+/// Paths between networks that differ in nothing but their seeds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConnectionRow {
+    pub method: Method,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    /// What had been transferred to the networks joined; none where they are tickets.
+    pub inherit: Option<Inherit>,
+    pub between: Between,
+    /// Finished ones; they make the numbers of this row.
+    pub pairs: usize,
+    pub pairs_planned: usize,
+    pub barrier_mean: Option<f64>,
+    pub barrier_max: Option<f64>,
+    /// The mean over the pairs.
+    pub path: Vec<PathMean>,
+    pub paths: Vec<PairPath>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PathMean {
+    pub t: f64,
+    pub error_mean: f64,
+}
+
+/// The path between one pair of networks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairPath {
+    /// Of both ends; empty where the ends are tickets.
+    pub seeds: Vec<Seeds>,
+    pub barrier: f64,
+    pub path: Vec<PathError>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PathError {
+    pub t: f64,
+    pub error: f64,
+}
+
+/// A run that failed for good.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FailedRun {
+    pub id: RunId,
+    pub kind: Kind,
+    /// Its place in the study, for people.
+    pub label: String,
+}
+
+/// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a
+/// study without transfers, or without connections, there is no plot to write.
+pub fn write(report: &Report, directory: &Path) -> Result<Vec<PathBuf>> {
+    let plots = plots::draw(report);
+    let mut files = vec![
+        ("report.md", markdown::render(report, &plots)),
+        ("report.csv", csv::render(report)),
+        ("report.json", json::render(report)),
+    ];
+    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg)));
+
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let write_one = |(file, text): (&str, String)| {
+        let path = directory.join(file);
+        write_atomic(&path, text.as_bytes())?;
+        Ok(path)
+    };
+    files.into_iter().map(write_one).collect()
+}
+
+/// Axes as a JSON object, in their order in the sweep file.
+fn as_map<S: Serializer>(axes: &Axes, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(axes.iter().map(|(name, value)| (name, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::Study;
+    use super::*;
+
+    #[test]
+    fn every_form_is_written() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().join("new").join("study");
+        let report = Study::digits().report();
+        let written = write(&report, &directory).unwrap();
+        let names = ["report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
+        assert_eq!(written, names.map(|name| directory.join(name)));
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
+        assert_eq!(fs::read_to_string(&written[2]).unwrap(), json::render(&report));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(write(&Study::digits().report(), &file).is_err());
+    }
+
+    #[test]
+    fn progress_in_words() {
+        let mut runs = RunCounts { total: 5, done: 5, ..RunCounts::default() };
+        assert_eq!(runs.progress(), "all 5 runs done");
+        runs = RunCounts { total: 9, done: 1, running: 2, queued: 1, failed: 1, blocked: 1, pending: 3 };
+        assert_eq!(
+            runs.progress(),
+            "1 of 9 runs done, 2 running, 1 queued, 1 failed, 1 blocked by failures, 3 pending"
+        );
+    }
+}

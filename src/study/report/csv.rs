@@ -1,0 +1,158 @@
+//! `report.csv`: one tidy table of all rows, for data frames and spreadsheets.
+//!
+//! The column `table` says which table of the report a row is of. `n` of `planned` runs are finished. Cells without a
+//! meaning in that table, and numbers that do not exist yet, are empty. The axes of the study follow as columns of
+//! their own names.
+
+use ::csv::WriterBuilder;
+use serde::Serialize;
+
+use super::tables::{axis_names, axis_value};
+use super::{ConnectionRow, Report, TicketRow, TransferRow};
+use crate::run::settings::{Between, Inherit, Method};
+use crate::study::sweep::Axes;
+
+/// The names of the fields of [`Line`].
+const COLUMNS: [&str; 12] = [
+    "table",
+    "method",
+    "level",
+    "remaining_ratio",
+    "inherit",
+    "between",
+    "n",
+    "planned",
+    "error_mean",
+    "error_std",
+    "barrier_mean",
+    "barrier_max",
+];
+
+#[derive(Serialize)]
+struct Line {
+    table: &'static str,
+    method: Method,
+    level: u32,
+    remaining_ratio: Option<f64>,
+    inherit: Option<Inherit>,
+    between: Option<Between>,
+    n: usize,
+    planned: usize,
+    error_mean: Option<f64>,
+    error_std: Option<f64>,
+    barrier_mean: Option<f64>,
+    barrier_max: Option<f64>,
+}
+
+pub fn render(report: &Report) -> String {
+    let lines: Vec<(Line, &Axes)> = (report.tickets.iter().map(|row| (ticket(row), &row.axes)))
+        .chain(report.transfers.iter().map(|row| (transfer(row), &row.axes)))
+        .chain(report.connections.iter().map(|row| (connection(row), &row.axes)))
+        .collect();
+    let axis_names = axis_names(lines.iter().map(|(_, axes)| *axes));
+
+    // Not the serializer's own header: it cannot name the axes.
+    let mut writer = WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let in_memory = "writing to memory";
+    writer.serialize((COLUMNS, &axis_names)).expect(in_memory);
+    for (line, axes) in &lines {
+        let values: Vec<&str> = axis_names.iter().map(|name| axis_value(axes, name)).collect();
+        writer.serialize((line, values)).expect(in_memory);
+    }
+    String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
+}
+
+fn ticket(row: &TicketRow) -> Line {
+    Line {
+        table: "tickets",
+        method: row.method,
+        level: row.level,
+        remaining_ratio: row.remaining_ratio,
+        inherit: None,
+        between: None,
+        n: usize::from(row.test_error.is_some()),
+        planned: 1,
+        error_mean: row.test_error,
+        error_std: None,
+        barrier_mean: None,
+        barrier_max: None,
+    }
+}
+
+fn transfer(row: &TransferRow) -> Line {
+    Line {
+        table: "transfers",
+        method: row.method,
+        level: row.level,
+        remaining_ratio: row.remaining_ratio,
+        inherit: Some(row.inherit),
+        between: None,
+        n: row.seeds,
+        planned: row.seeds_planned,
+        error_mean: row.error_mean,
+        error_std: row.error_std,
+        barrier_mean: None,
+        barrier_max: None,
+    }
+}
+
+fn connection(row: &ConnectionRow) -> Line {
+    Line {
+        table: "connections",
+        method: row.method,
+        level: row.level,
+        remaining_ratio: row.remaining_ratio,
+        inherit: row.inherit,
+        between: Some(row.between),
+        n: row.pairs,
+        planned: row.pairs_planned,
+        error_mean: None,
+        error_std: None,
+        barrier_mean: row.barrier_mean,
+        barrier_max: row.barrier_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Study;
+    use super::*;
+
+    fn parsed(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
+        let owned = |record: &::csv::StringRecord| record.iter().map(str::to_string).collect::<Vec<_>>();
+        let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+        let header = owned(reader.headers().unwrap());
+        (header, reader.records().map(|record| owned(&record.unwrap())).collect())
+    }
+
+    #[test]
+    fn reads_back() {
+        let axes = vec![("note".to_string(), "a, \"b\"\nc".to_string())];
+        let report = Study::new(&[12], &[2, 3, 4], &[axes]).report();
+        let (header, lines) = parsed(&render(&report));
+        assert_eq!(header[..12], COLUMNS);
+        assert_eq!(header[12..], ["note"]);
+        assert_eq!(lines.len(), 26 + 8 + 10);
+        assert!(lines.iter().all(|line| line[12] == "a, \"b\"\nc"));
+
+        let sign = &report.transfers[0];
+        let line = &lines[26];
+        assert_eq!(line[..3], ["transfers", "lrr", "12"]);
+        assert_eq!(line[4..8], ["sign", "", "3", "3"]);
+        assert_eq!(line[8].parse(), Ok(sign.error_mean.unwrap()));
+        assert_eq!(line[9].parse(), Ok(sign.error_std.unwrap()));
+        assert_eq!(line[10..12], ["", ""]);
+
+        let norm_init = &lines[26 + 8 + 4];
+        assert_eq!(norm_init[4..8], ["", "norm-init", "1", "1"]);
+        assert_eq!((norm_init[8].as_str(), norm_init[10].as_str()), ("", "3.3"));
+    }
+
+    /// The header is written by hand; the fields must not drift from it.
+    #[test]
+    fn columns_are_the_fields() {
+        let report = Study::digits().report();
+        let line = serde_json::to_value(ticket(&report.tickets[0])).unwrap();
+        assert_eq!(line.as_object().unwrap().keys().collect::<Vec<_>>(), COLUMNS);
+    }
+}

@@ -1,0 +1,35 @@
+//! Groups in the order in which they first appear.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// The items by their keys.
+pub fn grouped<T, K: Eq + Hash>(items: impl IntoIterator<Item = T>, key: impl Fn(&T) -> K) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
+    let mut group_of = HashMap::new();
+    for item in items {
+        let group = *group_of.entry(key(&item)).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[group].push(item);
+    }
+    groups
+}
+
+/// Each distinct value once.
+pub fn distinct<T: Eq + Hash + Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    grouped(values, T::clone).into_iter().filter_map(|group| group.into_iter().next()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_keep_the_order_of_appearance() {
+        let groups = grouped([31, 12, 11, 32, 21], |item| item / 10);
+        assert_eq!(groups, [vec![31, 32], vec![12, 11], vec![21]]);
+        assert_eq!(distinct(["b", "a", "b", "c", "a"]), ["b", "a", "c"]);
+    }
+}

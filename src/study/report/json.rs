@@ -1,0 +1,103 @@
+//! `report.json`, and what `--json` prints: the [`Report`] itself.
+
+use super::Report;
+
+pub fn render(report: &Report) -> String {
+    let mut text = serde_json::to_string_pretty(report).expect("a report is plain data");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::fixture::Study;
+    use super::*;
+    use crate::run::settings::{Kind, Method, Seeds};
+    use crate::study::plan::RunState;
+
+    fn parsed(study: &Study) -> Value {
+        serde_json::from_str(&render(&study.report())).unwrap()
+    }
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    /// Other programs read these names.
+    #[test]
+    fn names_of_fields() {
+        let mut study = Study::new(&[12], &[2, 3], &[vec![("lr".to_string(), "0.05".to_string())]]);
+        study.unfinish(RunState::Failed, |planned| planned.run.kind() == Kind::Ticket && planned.label.level == 0);
+        let report = parsed(&study);
+        assert_eq!(keys(&report), ["name", "runs", "tickets", "transfers", "connections", "failed"]);
+        assert_eq!(keys(&report["runs"]), ["total", "done", "running", "queued", "failed", "blocked", "pending"]);
+        assert_eq!(
+            report["tickets"][12],
+            json!({"method": "lrr", "level": 12, "remaining_ratio": 0.8_f64.powi(12), "test_error": 4.5, "axes": {"lr": "0.05"}})
+        );
+        let transfer = &report["transfers"][2];
+        assert_eq!(
+            keys(transfer),
+            [
+                "method",
+                "level",
+                "remaining_ratio",
+                "inherit",
+                "seeds",
+                "seeds_planned",
+                "error_mean",
+                "error_std",
+                "errors",
+                "axes"
+            ]
+        );
+        assert_eq!(transfer["inherit"], "sign+norm");
+        assert_eq!(transfer["axes"], json!({"lr": "0.05"}));
+        assert_eq!(keys(&transfer["errors"][0]), ["init", "order", "alpha", "error"]);
+        let connection = &report["connections"][0];
+        assert_eq!(
+            keys(connection),
+            [
+                "method",
+                "level",
+                "remaining_ratio",
+                "inherit",
+                "between",
+                "pairs",
+                "pairs_planned",
+                "barrier_mean",
+                "barrier_max",
+                "path",
+                "paths",
+                "axes"
+            ]
+        );
+        assert_eq!(keys(&connection["path"][0]), ["t", "error_mean"]);
+        assert_eq!(keys(&connection["paths"][0]), ["seeds", "barrier", "path"]);
+        assert_eq!(keys(&connection["paths"][0]["path"][0]), ["t", "error"]);
+        assert_eq!(connection["between"], "seeds");
+        assert_eq!(report["connections"][4]["between"], "norm-init");
+        assert_eq!(report["connections"][4]["inherit"], Value::Null);
+        assert_eq!(keys(&report["failed"][0]), ["id", "kind", "label"]);
+    }
+
+    #[test]
+    fn numbers_that_do_not_exist_are_null() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| {
+            planned.label.method == Method::Lrr && planned.label.seeds == [Seeds::from(3)]
+                || planned.label.seeds.contains(&Seeds::from(4))
+        });
+        study.unfinish(RunState::Pending, |planned| planned.label.method == Method::Aws);
+        let report = parsed(&study);
+        assert_eq!(report["transfers"][0]["seeds"], 1);
+        assert_eq!(report["transfers"][0]["error_mean"], 5.0);
+        assert_eq!(report["transfers"][0]["error_std"], Value::Null);
+        let nothing = &report["transfers"][4];
+        assert_eq!(nothing["seeds"], 0);
+        assert_eq!((&nothing["error_mean"], &nothing["errors"]), (&Value::Null, &json!([])));
+        assert_eq!(report["tickets"][13]["remaining_ratio"], Value::Null);
+    }
+}

@@ -1,0 +1,132 @@
+//! `report.md`: the report for a repository or a page, with the plots beside it.
+
+use std::fmt::Write;
+
+use super::Report;
+use super::plots::Plot;
+use super::tables::{self, Table};
+
+const NUMBERS: &str = "\
+## How the numbers are defined
+
+- **remaining**: surviving prunable weights over all prunable weights (convolutions and linear layers except the
+  classifier).
+- **seeds**, **paths**: how many are finished, and make the numbers of the row; 2/3 where three are planned.
+- **test error**: of the whole test set, in percent, after the last epoch. Over n seeds it is given as mean ± sample
+  standard deviation (divided by n − 1); a single seed has no deviation.
+- **barrier**: the largest test error on the straight path between two networks, minus the mean of the errors at its two
+  ends, in percentage points. Over several pairs: the mean, and in parentheses the largest.
+- **between seeds**: between networks that differ in nothing but the seeds of the transfer. **norm-init**: between a
+  ticket and itself with its norm parameters at their initialization.
+- BatchNorm statistics are re-estimated with one pass over the training images at every point of a path, and before a
+  ticket found with AWS is evaluated: those gathered in training belong to interpolated norm parameters.
+
+`report.csv` has the rows of all tables (`n` of `planned` runs finished), `report.json` also every seed and path.
+";
+
+/// The plots lie beside the page.
+pub fn render(report: &Report, plots: &[Plot]) -> String {
+    let mut out = format!("# {}\n\n{}.\n", escape(&report.name), capitalized(&report.runs.progress()));
+    if !report.failed.is_empty() {
+        out.push_str("\nFailed:\n\n");
+        for failed in &report.failed {
+            writeln!(out, "- `{}` {}", failed.id, escape(&failed.label)).expect("writing to memory");
+        }
+    }
+    section(&mut out, "What was transferred", tables::transfers(report));
+    section(&mut out, "Other connections", tables::other_connections(report));
+    for plot in plots {
+        let Plot { title, file, caption, .. } = plot;
+        write!(out, "\n## {title}\n\n![{title}]({file})\n\n{}\n", escape(caption)).expect("writing to memory");
+    }
+    section(&mut out, "Tickets", tables::tickets(report));
+    write!(out, "\n{NUMBERS}").expect("writing to memory");
+    out
+}
+
+fn section(out: &mut String, title: &str, table: Option<Table>) {
+    let Some(Table { columns, rows }) = table else { return };
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    write!(out, "\n## {title}\n\n").expect("writing to memory");
+    out.push_str(&line(columns.iter().map(|column| escape(&column.title)).collect()));
+    out.push_str(&line(columns.iter().map(|column| if column.numeric { "---:" } else { "---" }.to_string()).collect()));
+    for row in rows {
+        out.push_str(&line(row.iter().map(|cell| escape(cell)).collect()));
+    }
+}
+
+/// Text that Markdown shows as it is, on one line: every sign with a meaning gets a backslash.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            escaped.push(' ');
+            continue;
+        }
+        if "\\`*_{}[]<>#|~&$!@".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+fn capitalized(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().into_iter().flat_map(char::to_uppercase).chain(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Study;
+    use super::super::plots;
+    use super::*;
+    use crate::run::settings::Seeds;
+    use crate::study::plan::RunState;
+
+    #[test]
+    fn a_page() {
+        let report = Study::digits().report();
+        let page = render(&report, &plots::draw(&report));
+        assert!(page.starts_with("# digits\n\nAll 76 runs done.\n"), "{page}");
+        for line in [
+            "| ticket | level | remaining | transferred | seeds | test error % mean ± std | barrier between seeds mean (max) |",
+            "| --- | ---: | ---: | --- | ---: | ---: | ---: |",
+            "| LRR | 12 | 6.9 % | sign | 3 | 6.3 ± 1.3 | 0.6 (0.8) |",
+            "| AWS | 12 | 6.9 % | norm-init | 1 | 0.0 |",
+            "![Test error by what was transferred](transfer-error.svg)",
+            "![Error on the path between networks](interpolation.svg)",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_partial_page_names_what_failed() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Failed, |planned| planned.label.seeds == [Seeds::from(3)]);
+        let report = study.report();
+        let page = render(&report, &[]);
+        assert!(page.contains("\n68 of 76 runs done, 8 failed.\n"), "{page}");
+        let first = &report.failed[0];
+        assert!(
+            page.contains(&format!("\nFailed:\n\n- `{}` transfer lrr level 12 sign seed 3\n- `", first.id)),
+            "{page}"
+        );
+        assert!(page.contains("| 2/3 |"));
+        assert!(!page.contains("svg"));
+    }
+
+    #[test]
+    fn text_of_users_is_only_text() {
+        assert_eq!(escape("a|b *c* <d> `e`\n# [f](g)"), "a\\|b \\*c\\* \\<d\\> \\`e\\` \\# \\[f\\](g)");
+        assert_eq!(escape("back\\slash_"), "back\\\\slash\\_");
+        let axes = vec![("x|y".to_string(), "1|2\n| 3 |".to_string())];
+        let mut report = Study::new(&[12], &[2, 3], &[axes]).report();
+        report.name = "<script>".to_string();
+        let page = render(&report, &[]);
+        assert!(page.starts_with("# \\<script\\>\n"));
+        let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("| LRR | 12 |")).collect();
+        assert!(lines[0].contains("| 1\\|2 \\| 3 \\| |"), "{}", lines[0]);
+    }
+}

@@ -1,0 +1,96 @@
+//! Plots, as SVG: one file a plot.
+
+mod figure;
+mod interpolation;
+mod panels;
+mod theme;
+mod transfer_error;
+
+use super::Report;
+
+pub struct Plot {
+    pub file: &'static str,
+    pub title: &'static str,
+    /// What is drawn, and what was left out.
+    pub caption: String,
+    pub svg: String,
+}
+
+/// Every plot for which something is finished.
+pub fn draw(report: &Report) -> Vec<Plot> {
+    [transfer_error::draw(report), interpolation::draw(report)].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Study;
+    use super::*;
+    use crate::run::settings::{Kind, Method};
+    use crate::study::plan::RunState;
+
+    fn count(plot: &Plot, what: &str) -> usize {
+        plot.svg.matches(what).count()
+    }
+
+    #[test]
+    fn of_a_finished_study() {
+        let plots = draw(&Study::digits().report());
+        let files: Vec<&str> = plots.iter().map(|plot| plot.file).collect();
+        assert_eq!(files, ["transfer-error.svg", "interpolation.svg"]);
+        assert!(plots.iter().all(|plot| plot.svg.starts_with("<svg ") && plot.svg.ends_with("</svg>\n")));
+        let [error, paths] = &plots[..] else { unreachable!() };
+        for text in ["level 12, 6.9 % remaining", "sign+norm", "\n11.7\n", "\n1.6\n", "test error, %"] {
+            assert!(error.svg.contains(text), "{text}");
+        }
+        // A marker for each of 24 seeds, two in the legend.
+        assert_eq!(count(error, "<polygon"), 26);
+        for text in ["LRR · sign\n", "AWS · norm-init\n", "barrier 61.0 (81.3)\n"] {
+            assert!(paths.svg.contains(text), "{text}");
+        }
+        // A thin line for each pair of seeds.
+        assert_eq!(count(paths, "opacity=\"0.5\""), 24);
+        assert!(!error.caption.contains("At most") && !paths.caption.contains("nly"));
+    }
+
+    #[test]
+    fn of_a_study_with_nothing_to_draw() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Ticket);
+        assert!(draw(&study.report()).is_empty());
+    }
+
+    #[test]
+    fn unfinished_panels_say_so() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.label.method == Method::Aws);
+        assert_eq!(count(&draw(&study.report())[1], "not finished"), 5);
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_said() {
+        let seeds: Vec<u64> = (0..20).collect();
+        let plots = draw(&Study::new(&[12], &seeds, &[vec![]]).report());
+        assert!(plots[0].caption.contains("At most 12 seeds"), "{}", plots[0].caption);
+        assert_eq!(count(&plots[0], "<polygon"), 8 * 12 + 2);
+        assert!(plots[1].caption.contains("At most 50 pairs"), "{}", plots[1].caption);
+        assert_eq!(count(&plots[1], "opacity=\"0.5\""), 8 * 50);
+
+        let axes: Vec<_> = (1..=20).map(|lr| vec![("lr".to_string(), format!("0.{lr:02}"))]).collect();
+        let plots = draw(&Study::new(&[3, 6, 9, 12], &[2, 3], &axes).report());
+        assert!(plots[0].caption.ends_with("Only the first 12 of 80 panels are drawn."), "{}", plots[0].caption);
+        let said = "Of several levels, only level 12 is drawn. Only the first 6 of 40 tickets are drawn.";
+        assert!(plots[1].caption.ends_with(said), "{}", plots[1].caption);
+        // Both methods of the first axes, not many axes of one method.
+        assert!(plots[1].svg.contains("AWS · sign"));
+    }
+
+    #[test]
+    fn text_of_users_is_only_text() {
+        let axes = vec![("a<b>".to_string(), "\"&\x1b</svg>".to_string())];
+        for plot in draw(&Study::new(&[12], &[2, 3], &[axes]).report()) {
+            assert!(plot.svg.contains("a&lt;b&gt;=&quot;&amp; &lt;/svg&gt;"), "{}", plot.file);
+            assert_eq!(count(&plot, "</svg>"), 1);
+            assert!(!plot.svg.contains('\x1b'));
+        }
+    }
+}

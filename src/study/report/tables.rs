@@ -1,0 +1,255 @@
+//! The tables people read, as text in cells: the same for the terminal and for Markdown.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{ConnectionRow, Report, TransferRow};
+use crate::run::settings::{Between, Inherit, Method};
+use crate::study::sweep::Axes;
+
+/// What stands for a number that does not exist yet.
+pub const MISSING: &str = "–";
+
+pub struct Table {
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<String>>,
+}
+
+pub struct Column {
+    /// Of one or several lines.
+    pub title: String,
+    pub numeric: bool,
+}
+
+/// Tickets by themselves.
+pub fn tickets(report: &Report) -> Option<Table> {
+    let axes = axis_names(report.tickets.iter().map(|row| &row.axes));
+    let mut columns = vec![text("ticket"), number("level"), number("remaining")];
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.push(number("test error %"));
+    let rows = report.tickets.iter().map(|row| {
+        let mut cells = vec![method_text(row.method), row.level.to_string(), remaining_text(row.remaining_ratio)];
+        cells.extend(axis_values(&row.axes, &axes));
+        cells.push(points_text(row.test_error));
+        cells
+    });
+    Table::unless_empty(columns, rows.collect())
+}
+
+/// Transfers, and beside each the barrier between its seeds.
+pub fn transfers(report: &Report) -> Option<Table> {
+    let axes = axis_names(report.transfers.iter().map(|row| &row.axes));
+    let barriers = barriers_between_seeds(report);
+    let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("transferred")];
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend([number("seeds"), number("test error %\nmean ± std")]);
+    if !barriers.is_empty() {
+        columns.push(number("barrier\nbetween seeds\nmean (max)"));
+    }
+    let rows = report.transfers.iter().map(|row| {
+        let mut cells = vec![
+            method_text(row.method),
+            row.level.to_string(),
+            remaining_text(row.remaining_ratio),
+            row.inherit.to_string(),
+        ];
+        cells.extend(axis_values(&row.axes, &axes));
+        cells.extend([count_text(row.seeds, row.seeds_planned), spread_text(row.error_mean, row.error_std)]);
+        if !barriers.is_empty() {
+            let barrier = barriers.get(&transfer_key(row));
+            cells.push(barrier.map_or(MISSING.to_string(), |row| barrier_so_far(row)));
+        }
+        cells
+    });
+    Table::unless_empty(columns, rows.collect())
+}
+
+/// The connections that stand beside no transfer: those of tickets.
+pub fn other_connections(report: &Report) -> Option<Table> {
+    let shown: HashSet<_> = report.transfers.iter().map(transfer_key).collect();
+    let others: Vec<&ConnectionRow> =
+        (report.connections.iter()).filter(|row| !seeds_key(row).is_some_and(|key| shown.contains(&key))).collect();
+    let axes = axis_names(others.iter().map(|row| &row.axes));
+    let has_inherit = others.iter().any(|row| row.inherit.is_some());
+    let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("between")];
+    if has_inherit {
+        columns.push(text("transferred"));
+    }
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend([number("paths"), number("barrier\nmean (max)")]);
+    let rows = others.iter().map(|row| {
+        let mut cells = vec![
+            method_text(row.method),
+            row.level.to_string(),
+            remaining_text(row.remaining_ratio),
+            row.between.to_string(),
+        ];
+        if has_inherit {
+            cells.push(row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()));
+        }
+        cells.extend(axis_values(&row.axes, &axes));
+        cells.extend([count_text(row.pairs, row.pairs_planned), barrier_text(row)]);
+        cells
+    });
+    Table::unless_empty(columns, rows.collect())
+}
+
+impl Table {
+    fn unless_empty(columns: Vec<Column>, rows: Vec<Vec<String>>) -> Option<Table> {
+        (!rows.is_empty()).then_some(Table { columns, rows })
+    }
+}
+
+/// What a transfer and the paths between its seeds have in common.
+type TransferKey<'a> = (Method, u32, Inherit, &'a Axes);
+
+fn transfer_key(row: &TransferRow) -> TransferKey<'_> {
+    (row.method, row.level, row.inherit, &row.axes)
+}
+
+/// None of paths that do not join the seeds of a transfer.
+fn seeds_key(row: &ConnectionRow) -> Option<TransferKey<'_>> {
+    let inherit = row.inherit.filter(|_| row.between == Between::Seeds)?;
+    Some((row.method, row.level, inherit, &row.axes))
+}
+
+fn barriers_between_seeds(report: &Report) -> HashMap<TransferKey<'_>, &ConnectionRow> {
+    report.connections.iter().filter_map(|row| Some((seeds_key(row)?, row))).collect()
+}
+
+/// All names of axes, as they first appear.
+pub fn axis_names<'a>(axes: impl Iterator<Item = &'a Axes>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    axes.flatten().map(|(name, _)| name.as_str()).filter(|name| seen.insert(*name)).collect()
+}
+
+/// Empty where the axis has no say.
+pub fn axis_value<'a>(axes: &'a Axes, name: &str) -> &'a str {
+    axes.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
+}
+
+fn axis_values(axes: &Axes, names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| axis_value(axes, name).to_string()).collect()
+}
+
+fn text(title: &str) -> Column {
+    Column { title: title.to_string(), numeric: false }
+}
+
+fn number(title: &str) -> Column {
+    Column { title: title.to_string(), numeric: true }
+}
+
+/// As the field writes it: LRR, AWS.
+pub fn method_text(method: Method) -> String {
+    method.to_string().to_uppercase()
+}
+
+/// A remaining ratio in percent, with two digits however few weights remain.
+pub fn remaining_text(ratio: Option<f64>) -> String {
+    match ratio.map(|ratio| ratio * 100.0) {
+        None => MISSING.to_string(),
+        Some(percent) if percent >= 1.0 || percent <= 0.0 => format!("{percent:.1} %"),
+        Some(percent) => format!("{percent:.*} %", (1.0 - percent.log10().floor()) as usize),
+    }
+}
+
+/// Percent or percentage points.
+fn points_text(value: Option<f64>) -> String {
+    value.map_or(MISSING.to_string(), |value| format!("{value:.1}"))
+}
+
+fn spread_text(mean: Option<f64>, std: Option<f64>) -> String {
+    match std {
+        Some(std) => format!("{} ± {std:.1}", points_text(mean)),
+        None => points_text(mean),
+    }
+}
+
+/// The largest of one is no news.
+fn barrier_text(row: &ConnectionRow) -> String {
+    match row.barrier_max.filter(|_| row.pairs > 1) {
+        Some(max) => format!("{} ({max:.1})", points_text(row.barrier_mean)),
+        None => points_text(row.barrier_mean),
+    }
+}
+
+/// With the number of pairs where some are still missing.
+pub fn barrier_so_far(row: &ConnectionRow) -> String {
+    match (1..row.pairs_planned).contains(&row.pairs) {
+        true => format!("{} {}", barrier_text(row), count_text(row.pairs, row.pairs_planned)),
+        false => barrier_text(row),
+    }
+}
+
+fn count_text(done: usize, planned: usize) -> String {
+    if done == planned { done.to_string() } else { format!("{done}/{planned}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Study;
+    use super::*;
+    use crate::run::settings::{Kind, Seeds};
+    use crate::study::plan::RunState;
+
+    #[test]
+    fn remaining_keeps_two_digits() {
+        let cases = [
+            (Some(1.0), "100.0 %"),
+            (Some(0.0687), "6.9 %"),
+            (Some(0.00123), "0.12 %"),
+            (Some(0.0000456), "0.0046 %"),
+            (Some(0.0), "0.0 %"),
+            (None, MISSING),
+        ];
+        for (ratio, expected) in cases {
+            assert_eq!(remaining_text(ratio), expected);
+        }
+    }
+
+    #[test]
+    fn barriers_stand_beside_their_transfers() {
+        let table = transfers(&Study::digits().report()).unwrap();
+        assert_eq!(table.rows[5], ["AWS", "12", "6.9 %", "mask", "3", "10.8 ± 3.5", "64.0 (85.3)"]);
+        let others = other_connections(&Study::digits().report()).unwrap();
+        assert_eq!(
+            others.rows,
+            [["LRR", "12", "6.9 %", "norm-init", "1", "3.3"], ["AWS", "12", "6.9 %", "norm-init", "1", "0.0"]]
+        );
+    }
+
+    #[test]
+    fn connections_with_axes_of_their_own_are_not_lost() {
+        let mut study = Study::digits();
+        for (planned, ..) in &mut study.runs {
+            if planned.run.kind() == Kind::Connect {
+                planned.label.axes = vec![("points".to_string(), "21".to_string())];
+            }
+        }
+        let report = study.report();
+        assert_eq!(transfers(&report).unwrap().rows[0].last().unwrap(), MISSING);
+        let others = other_connections(&report).unwrap();
+        assert_eq!(others.rows.len(), 10);
+        assert_eq!(others.rows[0], ["LRR", "12", "6.9 %", "seeds", "sign", "21", "3", "0.6 (0.8)"]);
+    }
+
+    #[test]
+    fn what_is_missing_shows() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.label.seeds.contains(&Seeds::from(4)));
+        study.unfinish(RunState::Pending, |planned| planned.label.method == Method::Aws);
+        let table = transfers(&study.report()).unwrap();
+        assert_eq!(table.rows[0], ["LRR", "12", "6.9 %", "sign", "2/3", "5.7 ± 0.9", "0.4 1/3"]);
+        assert_eq!(table.rows[4], ["AWS", "12", "–", "sign", "0/3", "–", "–"]);
+    }
+
+    #[test]
+    fn columns_for_axes_and_barriers_appear_only_if_there_are_any() {
+        let mut study = Study::new(&[12], &[2, 3], &[vec![("lr".to_string(), "0.05".to_string())]]);
+        study.runs.retain(|(planned, ..)| planned.run.kind() != Kind::Connect);
+        let report = study.report();
+        let titles: Vec<String> = transfers(&report).unwrap().columns.into_iter().map(|column| column.title).collect();
+        assert_eq!(titles, ["ticket", "level", "remaining", "transferred", "lr", "seeds", "test error %\nmean ± std"]);
+        assert!(other_connections(&report).is_none());
+    }
+}

@@ -1,0 +1,21 @@
+//! A connect run: the error along the straight path between two networks.
+
+use super::model::Network;
+use super::prune::with_norm_init;
+use super::session::Session;
+use super::{Finished, Result, data, lmc};
+use crate::run::results::Outcome;
+use crate::run::settings::{Between, Connect};
+
+pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
+    let network = Network::new(connect.problem);
+    let data = data::load(connect.problem.dataset);
+
+    let a = session.input(0, &network.layout)?;
+    let b = match connect.between {
+        Between::Seeds => session.input(1, &network.layout)?,
+        Between::NormInit => with_norm_init(&network.layout, &a),
+    };
+    let outcome = lmc::path(session, &network, &data, (&a, &b), connect.points, connect.batch)?;
+    Ok(Finished { outcome: Outcome::Connect(outcome), network: None })
+}

@@ -1,0 +1,111 @@
+//! Linear mode connectivity: errors along the straight path between two networks.
+
+use tch::Tensor;
+
+use crate::run::attempt::Progress;
+use crate::run::results::{ConnectOutcome, PathPoint};
+use crate::run::tensors::TensorFile;
+use crate::trainer::data::Data;
+use crate::trainer::model::weights::{raw, tensor};
+use crate::trainer::model::{Network, Weights};
+use crate::trainer::session::Session;
+use crate::trainer::train::evaluate::{absorb, evaluate, reestimation_batches};
+use crate::trainer::{Error, Result};
+use safetensors::tensor::Dtype;
+
+/// The path t·A + (1 − t)·B at `points` evenly spaced t, ends included.
+///
+/// Every trained tensor is interpolated. BatchNorm statistics are re-estimated for each point with one pass over the
+/// training batches; each batch is made once for all points. [`Error::DifferentMasks`] if the masks differ.
+pub fn path(
+    session: &mut Session,
+    network: &Network,
+    data: &Data,
+    (a, b): (&Weights, &Weights),
+    points: u32,
+    batch: u32,
+) -> Result<ConnectOutcome> {
+    if a.mask != b.mask {
+        let differing = a.mask.ne_tensor(&b.mask).sum(tch::Kind::Int64).int64_value(&[]);
+        return Err(Error::DifferentMasks { differing: differing as u64 });
+    }
+    let positions: Vec<f64> = (0..points).map(|point| f64::from(point) / f64::from(points - 1)).collect();
+    let networks: Vec<Tensor> = positions.iter().map(|&t| interpolate(&a.parameters, &b.parameters, t)).collect();
+
+    let batches = reestimation_batches(data, batch);
+    let (statistics, first_step) = match session.load_checkpoint()? {
+        Some(file) => resume(&file).map_err(Error::Unfit)?,
+        None => (network.layout.fresh_statistics().repeat([i64::from(points), 1]), 0),
+    };
+    let epoch = batches.epoch(0);
+    for step in first_step..batches.steps() {
+        let stop = session.told_to_stop();
+        if stop || session.checkpoint_is_due() {
+            session.save_checkpoint(&checkpoint(&statistics, step))?;
+            session.report(Progress { done: step, total: batches.steps(), test_error: None })?;
+        }
+        if stop {
+            return Err(Error::Interrupted);
+        }
+        let images = epoch.batch(step);
+        for (point, parameters) in networks.iter().enumerate() {
+            absorb(network, parameters, &statistics.get(point as i64), &images);
+        }
+    }
+    let path: Vec<PathPoint> = (positions.iter().zip(&networks).enumerate())
+        .map(|(point, (&t, parameters))| {
+            let score = evaluate(network, parameters, &statistics.get(point as i64), data);
+            PathPoint { t, test_error: score.error, test_loss: score.loss }
+        })
+        .collect();
+    if let Some(point) = path.iter().find(|point| !point.test_loss.is_finite()) {
+        return Err(Error::NotFinite { t: point.t });
+    }
+    Ok(ConnectOutcome { remaining_ratio: a.remaining_ratio(), barrier: barrier(&path), path })
+}
+
+/// t·A + (1 − t)·B; exactly A at 1 and B at 0.
+fn interpolate(a: &Tensor, b: &Tensor, t: f64) -> Tensor {
+    a * t + b * (1.0 - t)
+}
+
+/// The largest error on the path minus the mean of the two end errors, in percentage points.
+fn barrier(path: &[PathPoint]) -> f64 {
+    let ends = (path[0].test_error + path[path.len() - 1].test_error) / 2.0;
+    let largest = path.iter().map(|point| point.test_error).fold(f64::NEG_INFINITY, f64::max);
+    largest - ends
+}
+
+fn checkpoint(statistics: &Tensor, step: u32) -> TensorFile {
+    let tensors = [("statistics".to_string(), raw(statistics, Dtype::F32, &statistics.size()))];
+    TensorFile { tensors: tensors.into(), metadata: step.to_string() }
+}
+
+fn resume(file: &TensorFile) -> std::result::Result<(Tensor, u32), String> {
+    let statistics = file.tensors.get("statistics").ok_or("it has no statistics")?;
+    let step = file.metadata.parse().map_err(|_| "it does not say which step comes next")?;
+    Ok((tensor(statistics), step))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(t: f64, test_error: f64) -> PathPoint {
+        PathPoint { t, test_error, test_loss: 0.0 }
+    }
+
+    #[test]
+    fn the_barrier_is_the_rise_above_the_mean_of_the_ends() {
+        assert_eq!(barrier(&[point(0.0, 2.0), point(0.5, 60.0), point(1.0, 4.0)]), 57.0);
+        assert_eq!(barrier(&[point(0.0, 2.0), point(0.5, 2.0), point(1.0, 4.0)]), 1.0, "an end may be the maximum");
+    }
+
+    #[test]
+    fn the_ends_of_a_path_are_the_networks_themselves() {
+        let (a, b) = (Tensor::from_slice(&[0.1f32, -3.0]), Tensor::from_slice(&[0.7f32, 5.0]));
+        assert_eq!(interpolate(&a, &b, 1.0), a);
+        assert_eq!(interpolate(&a, &b, 0.0), b);
+        assert_eq!(interpolate(&a, &b, 0.25), Tensor::from_slice(&[0.55f32, 3.0]));
+    }
+}

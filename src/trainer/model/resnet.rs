@@ -1,0 +1,82 @@
+//! The CIFAR family of ResNets (He et al., 2016, section 4.2), with 1×1 convolutions where a shortcut changes shape.
+
+use tch::Tensor;
+
+use super::layers::{BatchNorm, Classifier, Conv, Pass};
+use super::{Declare, Forward};
+
+pub struct ResNet {
+    conv1: Conv,
+    bn1: BatchNorm,
+    blocks: Vec<BasicBlock>,
+    fc: Classifier,
+}
+
+impl ResNet {
+    pub fn resnet8(declare: &mut Declare, channels: i64, classes: i64) -> ResNet {
+        ResNet::new(declare, channels, classes, [8, 16, 32], 1)
+    }
+
+    pub fn resnet20(declare: &mut Declare, channels: i64, classes: i64) -> ResNet {
+        ResNet::new(declare, channels, classes, [16, 32, 64], 3)
+    }
+
+    fn new(declare: &mut Declare, channels: i64, classes: i64, widths: [i64; 3], blocks_per_stage: i64) -> ResNet {
+        let conv1 = Conv::new(declare, "conv1", channels, widths[0], 3, 1);
+        let bn1 = BatchNorm::new(declare, "bn1", widths[0]);
+        let mut blocks = vec![];
+        let mut inputs = widths[0];
+        for (stage, outputs) in (1..).zip(widths) {
+            for block in 0..blocks_per_stage {
+                let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+                blocks.push(BasicBlock::new(declare, &format!("layer{stage}.{block}"), inputs, outputs, stride));
+                inputs = outputs;
+            }
+        }
+        ResNet { conv1, bn1, blocks, fc: Classifier::new(declare, "fc", inputs, classes) }
+    }
+}
+
+impl Forward for ResNet {
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
+        let mut x = self.bn1.forward(pass, &self.conv1.forward(pass, images)).relu_();
+        for block in &self.blocks {
+            x = block.forward(pass, &x);
+        }
+        let pooled = x.mean_dim([2i64, 3].as_slice(), false, None);
+        self.fc.forward(pass, &pooled)
+    }
+}
+
+struct BasicBlock {
+    conv1: Conv,
+    bn1: BatchNorm,
+    conv2: Conv,
+    bn2: BatchNorm,
+    downsample: Option<(Conv, BatchNorm)>,
+}
+
+impl BasicBlock {
+    fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64, stride: i64) -> BasicBlock {
+        BasicBlock {
+            conv1: Conv::new(declare, &format!("{name}.conv1"), inputs, outputs, 3, stride),
+            bn1: BatchNorm::new(declare, &format!("{name}.bn1"), outputs),
+            conv2: Conv::new(declare, &format!("{name}.conv2"), outputs, outputs, 3, 1),
+            bn2: BatchNorm::new(declare, &format!("{name}.bn2"), outputs),
+            downsample: (stride != 1 || inputs != outputs).then(|| {
+                let conv = Conv::new(declare, &format!("{name}.downsample.0"), inputs, outputs, 1, stride);
+                (conv, BatchNorm::new(declare, &format!("{name}.downsample.1"), outputs))
+            }),
+        }
+    }
+
+    fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        let inner = self.bn1.forward(pass, &self.conv1.forward(pass, x)).relu_();
+        let inner = self.bn2.forward(pass, &self.conv2.forward(pass, &inner));
+        let shortcut = match &self.downsample {
+            Some((conv, norm)) => norm.forward(pass, &conv.forward(pass, x)),
+            None => x.shallow_clone(),
+        };
+        (inner + shortcut).relu_()
+    }
+}

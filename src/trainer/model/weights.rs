@@ -1,0 +1,198 @@
+//! The values of a network: flat in memory, named on disk.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::Dtype;
+use tch::{Device, Kind, Tensor};
+
+use super::{Layout, Role};
+use crate::run::tensors::{RawTensor, TensorFile};
+use crate::trainer::random::Source;
+
+/// φ, ψ, BatchNorm statistics and the mask of one network. Masked weights are kept at zero, so `parameters` alone is
+/// what a forward pass needs.
+#[derive(Debug)]
+pub struct Weights {
+    /// Flat, of length [`Layout::parameters`].
+    pub parameters: Tensor,
+    /// Flat, of length [`Layout::statistics`].
+    pub statistics: Tensor,
+    /// Flat, of length [`Layout::prunable`]: 1 where a weight survives, else 0.
+    pub mask: Tensor,
+}
+
+impl Weights {
+    /// A fresh dense network: weights uniform in ±1/√fan_in (PyTorch's default), norm parameters ψ₀. Each value is a
+    /// function of the seed, its tensor's name and its place there.
+    pub fn initialize(layout: &Layout, seed: u64) -> Weights {
+        let mut parameters = vec![0f32; layout.parameters() as usize];
+        for tensor in &layout.tensors {
+            let values = &mut parameters[tensor.start as usize..][..tensor.length() as usize];
+            if matches!(tensor.role, Role::NormScale | Role::NormShift) {
+                values.fill(tensor.role.norm_init() as f32);
+            } else {
+                let mut stream = Source::new(seed, &format!("weights {}", tensor.name), 0).stream(0);
+                values.fill_with(|| ((2.0 * stream.uniform() - 1.0) * tensor.bound) as f32);
+            }
+        }
+        Weights {
+            parameters: Tensor::from_slice(&parameters),
+            statistics: layout.fresh_statistics(),
+            mask: Tensor::ones([layout.prunable()], (Kind::Float, Device::Cpu)),
+        }
+    }
+
+    /// Independent of the original: no storage is shared.
+    pub fn copy(&self) -> Weights {
+        Weights { parameters: self.parameters.copy(), statistics: self.statistics.copy(), mask: self.mask.copy() }
+    }
+
+    pub fn survivors(&self) -> u64 {
+        self.mask.sum(Kind::Double).double_value(&[]) as u64
+    }
+
+    pub fn remaining_ratio(&self) -> f64 {
+        self.survivors() as f64 / self.mask.numel() as f64
+    }
+
+    /// The network with PyTorch's names; the mask of layer L is `L.mask`.
+    pub fn to_file(&self, layout: &Layout) -> TensorFile {
+        let mut tensors = BTreeMap::new();
+        for tensor in &layout.tensors {
+            let values = self.parameters.narrow(0, tensor.start, tensor.length());
+            tensors.insert(tensor.name.clone(), raw(&values, Dtype::F32, &tensor.shape));
+            if tensor.role == Role::Prunable {
+                let mask = self.mask.narrow(0, tensor.start, tensor.length()).to_kind(Kind::Bool);
+                tensors.insert(mask_name(&tensor.name), raw(&mask, Dtype::BOOL, &tensor.shape));
+            }
+        }
+        for statistic in &layout.statistics {
+            let values = self.statistics.narrow(0, statistic.start, statistic.length);
+            tensors.insert(statistic.name.clone(), raw(&values, Dtype::F32, &[statistic.length]));
+        }
+        TensorFile { tensors, metadata: String::new() }
+    }
+
+    /// The opposite of [`Weights::to_file`]; an error names the first tensor that is missing or does not fit.
+    pub fn from_file(layout: &Layout, file: &TensorFile) -> Result<Weights, String> {
+        let find = |name: &str, dtype: Dtype, shape: &[i64]| {
+            let found = file.tensors.get(name).ok_or_else(|| format!("it has no tensor {name}"))?;
+            let fits = found.dtype == dtype && found.shape.iter().map(|&side| side as i64).eq(shape.iter().copied());
+            if !fits {
+                let (found, shape_found) = (found.dtype, &found.shape);
+                return Err(format!("{name} is {found:?} {shape_found:?}, but {dtype:?} {shape:?} is expected"));
+            }
+            Ok(tensor(found).view([-1]))
+        };
+        let empty = |length| Tensor::zeros([length], (Kind::Float, Device::Cpu));
+        let mut weights = Weights {
+            parameters: empty(layout.parameters()),
+            statistics: empty(layout.statistics()),
+            mask: empty(layout.prunable()),
+        };
+        let fill =
+            |flat: &Tensor, start: i64, values: Tensor| flat.narrow(0, start, values.numel() as i64).copy_(&values);
+        for tensor in &layout.tensors {
+            fill(&weights.parameters, tensor.start, find(&tensor.name, Dtype::F32, &tensor.shape)?);
+            if tensor.role == Role::Prunable {
+                let mask = find(&mask_name(&tensor.name), Dtype::BOOL, &tensor.shape)?;
+                fill(&weights.mask, tensor.start, mask.to_kind(Kind::Float));
+            }
+        }
+        for statistic in &layout.statistics {
+            let values = find(&statistic.name, Dtype::F32, &[statistic.length])?;
+            fill(&weights.statistics, statistic.start, values);
+        }
+        weights.apply_mask(layout);
+        Ok(weights)
+    }
+
+    /// Sets masked weights to zero.
+    pub fn apply_mask(&mut self, layout: &Layout) {
+        let _ = self.parameters.narrow(0, 0, layout.prunable()).g_mul_(&self.mask);
+    }
+}
+
+fn mask_name(weight_name: &str) -> String {
+    format!("{}.mask", weight_name.strip_suffix(".weight").unwrap_or(weight_name))
+}
+
+/// A tensor's values for a file.
+pub fn raw(tensor: &Tensor, dtype: Dtype, shape: &[i64]) -> RawTensor {
+    let tensor = tensor.contiguous();
+    let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    RawTensor { dtype, shape: shape.iter().map(|&side| side as usize).collect(), bytes }
+}
+
+/// A tensor from a file.
+pub fn tensor(raw: &RawTensor) -> Tensor {
+    let kind = match raw.dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::I64 => Kind::Int64,
+        Dtype::BOOL => Kind::Bool,
+        other => unreachable!("no tensor of ours is {other:?}"),
+    };
+    let shape: Vec<i64> = raw.shape.iter().map(|&side| side as i64).collect();
+    Tensor::from_data_size(&raw.bytes, &shape, kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::settings::{Architecture, Dataset, Problem};
+    use crate::trainer::model::Network;
+
+    fn layout() -> Layout {
+        Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout
+    }
+
+    #[test]
+    fn resnet8_has_the_stated_size_and_pytorchs_names() {
+        let layout = layout();
+        assert_eq!(layout.prunable(), 19_144);
+        let names: Vec<&str> = layout.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(names[..4], ["conv1.weight", "bn1.weight", "bn1.bias", "layer1.0.conv1.weight"]);
+        assert_eq!(names[names.len() - 2..], ["fc.weight", "fc.bias"]);
+        assert!(names.contains(&"layer2.0.downsample.0.weight") && !names.contains(&"layer1.0.downsample.0.weight"));
+    }
+
+    #[test]
+    fn networks_come_back_from_files() {
+        let layout = layout();
+        let mut weights = Weights::initialize(&layout, 3);
+        let _ = weights.mask.narrow(0, 100, 5_000).fill_(0.0);
+        weights.apply_mask(&layout);
+        let back = Weights::from_file(&layout, &weights.to_file(&layout)).unwrap();
+        assert_eq!(back.parameters, weights.parameters);
+        assert_eq!(back.statistics, weights.statistics);
+        assert_eq!(back.mask, weights.mask);
+        assert_eq!(back.survivors(), 14_144);
+
+        let mut file = weights.to_file(&layout);
+        file.tensors.remove("layer3.0.conv2.mask");
+        assert_eq!(Weights::from_file(&layout, &file).unwrap_err(), "it has no tensor layer3.0.conv2.mask");
+    }
+
+    #[test]
+    fn initial_weights_follow_the_seed_and_fill_their_bounds() {
+        let layout = layout();
+        let first = Weights::initialize(&layout, 1).parameters;
+        assert_eq!(first, Weights::initialize(&layout, 1).parameters);
+        assert_ne!(first, Weights::initialize(&layout, 2).parameters);
+        for tensor in &layout.tensors {
+            let values = first.narrow(0, tensor.start, tensor.length());
+            let (smallest, largest) = (values.min().double_value(&[]), values.max().double_value(&[]));
+            match tensor.role {
+                Role::NormScale => assert_eq!((smallest, largest), (1.0, 1.0)),
+                Role::NormShift => assert_eq!((smallest, largest), (0.0, 0.0)),
+                _ if tensor.length() > 500 => {
+                    assert!(largest > 0.98 * tensor.bound && largest < tensor.bound, "{}", tensor.name);
+                    assert!(smallest < -0.98 * tensor.bound && smallest > -tensor.bound, "{}", tensor.name);
+                }
+                _ => {}
+            }
+        }
+    }
+}

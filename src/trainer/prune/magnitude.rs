@@ -1,0 +1,48 @@
+//! Global magnitude pruning.
+
+use crate::trainer::model::{Layout, Weights};
+
+/// Removes the fraction `ratio` of the surviving weights, the smallest by magnitude over all prunable tensors.
+///
+/// Of n survivors the threshold is the k-th largest magnitude with k = ⌊(1 − ratio)·n⌋; those at the threshold stay.
+pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) {
+    let magnitudes = weights.parameters.narrow(0, 0, layout.prunable()).abs();
+    let surviving = magnitudes.masked_select(&weights.mask.gt(0.0));
+    let n = surviving.numel() as i64;
+    let k = ((1.0 - ratio) * n as f64).floor() as i64;
+    if k == 0 {
+        let _ = weights.mask.zero_();
+    } else {
+        let (threshold, _) = surviving.kthvalue(n - k + 1, 0, false);
+        let _ = weights.mask.g_mul_(&magnitudes.ge_tensor(&threshold).to_kind(weights.mask.kind()));
+    }
+    weights.apply_mask(layout);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::settings::{Architecture, Dataset, Problem};
+    use crate::trainer::model::Network;
+
+    #[test]
+    fn each_level_keeps_the_largest_four_fifths_over_all_layers() {
+        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let mut weights = Weights::initialize(&layout, 1);
+        let before = Vec::<f32>::try_from(weights.parameters.narrow(0, 0, layout.prunable())).unwrap();
+        let mut magnitudes: Vec<f32> = before.iter().map(|weight| weight.abs()).collect();
+        magnitudes.sort_by(|a, b| b.total_cmp(a));
+        let mut survivors = layout.prunable() as usize;
+        for _ in 0..12 {
+            survivors = (0.8 * survivors as f64).floor() as usize;
+            prune(&mut weights, &layout, 0.2);
+            assert_eq!(weights.survivors(), survivors as u64);
+        }
+        let after = Vec::<f32>::try_from(weights.parameters.narrow(0, 0, layout.prunable())).unwrap();
+        let threshold = magnitudes[survivors - 1];
+        for (before, after) in before.into_iter().zip(after) {
+            assert_eq!(after, if before.abs() >= threshold { before } else { 0.0 });
+        }
+        assert!((weights.remaining_ratio() - 0.8f64.powi(12)).abs() < 1e-3);
+    }
+}

@@ -1,0 +1,105 @@
+//! What the story of a run needs from the world: its inputs, a place for checkpoints, and word of when to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::model::{Layout, Weights};
+use super::{Error, Result};
+use crate::run::attempt::{Attempt, Progress};
+use crate::run::results::EpochMetrics;
+use crate::run::tensors::TensorFile;
+use crate::run::{self, RunId};
+
+/// How often work without epochs saves a checkpoint.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One execution of one run.
+pub struct Session {
+    attempt: Attempt,
+    inputs: Vec<RunId>,
+    stop: Arc<AtomicBool>,
+    saved: Instant,
+}
+
+impl Session {
+    pub fn new(attempt: Attempt, inputs: Vec<RunId>, stop: Arc<AtomicBool>) -> Session {
+        Session { attempt, inputs, stop, saved: Instant::now() }
+    }
+
+    /// The network that input number `index` left behind. If its files turn out to be damaged they are set aside, so
+    /// that the input counts as not done and will be computed again: [`Error::Input`].
+    pub fn input(&self, index: usize, layout: &Layout) -> Result<Weights> {
+        let id = &self.inputs[index];
+        let directory = self.attempt.run.sibling(id);
+        let error = |error| Error::Input { id: id.clone(), error };
+        let path = directory.result_path();
+        let read = || -> run::error::Result<Weights> {
+            let result = directory.result()?.ok_or_else(|| run::Error::damaged(&path, "the result is missing"))?;
+            let network = result.network.ok_or_else(|| run::Error::damaged(&path, "it leaves no network behind"))?;
+            let file = directory.read_network(&network)?;
+            Weights::from_file(layout, &file)
+                .map_err(|reason| run::Error::damaged(&directory.path.join(&network.path), reason))
+        };
+        match read() {
+            Err(run::Error::Damaged { path, reason }) => {
+                directory.set_aside(&path)?;
+                Err(error(run::Error::Damaged { path, reason }))
+            }
+            other => other.map_err(error),
+        }
+    }
+
+    pub fn told_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The checkpoint to go on from, if an earlier attempt left one.
+    pub fn load_checkpoint(&self) -> Result<Option<TensorFile>> {
+        Ok(self.attempt.load_checkpoint()?)
+    }
+
+    pub fn save_checkpoint(&mut self, checkpoint: &TensorFile) -> Result<()> {
+        self.attempt.save_checkpoint(checkpoint)?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    pub fn checkpoint_is_due(&self) -> bool {
+        self.saved.elapsed() > CHECKPOINT_INTERVAL
+    }
+
+    /// Says that this attempt goes on from work that took so long.
+    pub fn continue_after(&mut self, seconds: f64) {
+        self.attempt.seconds_before = seconds;
+    }
+
+    /// Wall time put into the run so far, over all attempts.
+    pub fn seconds(&self) -> f64 {
+        self.attempt.seconds()
+    }
+
+    pub fn report(&self, progress: Progress) -> Result<()> {
+        Ok(self.attempt.report(progress)?)
+    }
+
+    /// Records the metrics of all epochs so far, and how far the run is.
+    pub fn epoch_done(&self, metrics: &[EpochMetrics], progress: Progress) -> Result<()> {
+        let last = metrics.last().expect("an epoch is done");
+        tracing::info!(
+            "epoch {}/{}: train loss {:.4}, train error {:.2} %, test loss {:.4}, test error {:.2} %",
+            last.epoch,
+            progress.total,
+            last.train_loss,
+            last.train_error,
+            last.test_loss,
+            last.test_error
+        );
+        self.attempt.write_metrics(metrics)?;
+        self.report(progress)
+    }
+
+    pub fn into_attempt(self) -> Attempt {
+        self.attempt
+    }
+}

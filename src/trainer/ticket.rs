@@ -1,0 +1,44 @@
+//! A ticket run: one level of iterative pruning.
+
+use super::model::{Network, Weights};
+use super::prune::prune;
+use super::session::Session;
+use super::train::{Course, train};
+use super::{Finished, Result, data};
+use crate::run::results::{Outcome, TicketOutcome};
+use crate::run::settings::{Method, Ticket};
+
+pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
+    let network = Network::new(ticket.problem);
+    let data = data::load(ticket.problem.dataset);
+
+    let start = match ticket.prune_ratio {
+        None => Weights::initialize(&network.layout, ticket.seeds.init),
+        Some(ratio) => {
+            let mut weights = session.input(0, &network.layout)?;
+            prune(&mut weights, &network.layout, ratio);
+            weights
+        }
+    };
+    let course = Course {
+        network: &network,
+        data: &data,
+        training: &ticket.training,
+        order_seed: ticket.seeds.order,
+        purpose: format!("level {}", ticket.level),
+        alpha_seed: match ticket.method {
+            Method::Lrr => None,
+            Method::Aws => Some(ticket.seeds.alpha),
+        },
+    };
+    let trained = train(session, &course, start)?;
+
+    let outcome = TicketOutcome {
+        remaining_ratio: trained.weights.remaining_ratio(),
+        survivors: trained.weights.survivors(),
+        prunable: network.layout.prunable() as u64,
+        test_error: trained.score.error,
+        test_loss: trained.score.loss,
+    };
+    Ok(Finished { outcome: Outcome::Ticket(outcome), network: Some((network.layout, trained.weights)) })
+}

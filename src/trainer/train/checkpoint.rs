@@ -1,0 +1,83 @@
+//! Everything that training needs to go on as if it had never stopped.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::run::results::EpochMetrics;
+use crate::run::tensors::TensorFile;
+use crate::trainer::model::Weights;
+use crate::trainer::model::weights::{raw, tensor};
+
+/// A training between two of its steps: the state that [`super::train`] works on, and what is saved of it.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub weights: Weights,
+    /// Of the optimizer.
+    pub velocity: Tensor,
+    /// Loss and wrongly classified images of each step of the epoch so far.
+    pub losses: Tensor,
+    pub wrong: Tensor,
+    pub place: Place,
+}
+
+/// Where in a training a checkpoint was taken, and what came before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The epoch under way, from 1.
+    pub epoch: u32,
+    /// The step to do next, from 0.
+    pub step: u32,
+    /// Wall time so far, over all attempts.
+    pub seconds: f64,
+    /// Of the epochs done.
+    pub metrics: Vec<EpochMetrics>,
+}
+
+impl Checkpoint {
+    /// Before the first step, from the given weights; `steps` are those of an epoch.
+    pub fn beginning(weights: Weights, steps: u32) -> Checkpoint {
+        let per_step = || Tensor::zeros([steps.into()], (Kind::Float, weights.parameters.device()));
+        Checkpoint {
+            velocity: weights.parameters.zeros_like(),
+            losses: per_step(),
+            wrong: per_step(),
+            place: Place { epoch: 1, step: 0, seconds: 0.0, metrics: vec![] },
+            weights,
+        }
+    }
+
+    pub fn to_file(&self) -> TensorFile {
+        let tensors = self.named().map(|(name, values)| {
+            assert_eq!(values.kind(), Kind::Float, "{name}");
+            (name.to_string(), raw(values, Dtype::F32, &values.size()))
+        });
+        let metadata = serde_json::to_string(&self.place).expect("a place is plain data");
+        TensorFile { tensors: BTreeMap::from(tensors), metadata }
+    }
+
+    /// The error says what does not fit; only a file that another version wrote can cause one.
+    pub fn from_file(file: &TensorFile) -> Result<Checkpoint, String> {
+        let find = |name: &str| file.tensors.get(name).map(tensor).ok_or_else(|| format!("it has no tensor {name}"));
+        Ok(Checkpoint {
+            weights: Weights { parameters: find("parameters")?, statistics: find("statistics")?, mask: find("mask")? },
+            velocity: find("velocity")?,
+            losses: find("losses")?,
+            wrong: find("wrong")?,
+            place: serde_json::from_str(&file.metadata).map_err(|error| error.to_string())?,
+        })
+    }
+
+    fn named(&self) -> [(&str, &Tensor); 6] {
+        [
+            ("parameters", &self.weights.parameters),
+            ("statistics", &self.weights.statistics),
+            ("mask", &self.weights.mask),
+            ("velocity", &self.velocity),
+            ("losses", &self.losses),
+            ("wrong", &self.wrong),
+        ]
+    }
+}
