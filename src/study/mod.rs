@@ -1,5 +1,7 @@
 //! The wing of `winsign`: sweep file → plan → launch → report.
 
+pub mod command;
+pub mod launch;
 pub mod plan;
 pub mod report;
 pub mod sweep;

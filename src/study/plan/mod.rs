@@ -1,9 +1,13 @@
 //! The plan: which runs a sweep consists of, what needs what, and which exist already.
 
 pub mod build;
+pub mod graph;
+pub mod survey;
 
-use crate::run::settings::{Between, Inherit, Method, Problem, Seeds};
-use crate::run::{Run, RunId};
+use std::fmt;
+
+use crate::run::Run;
+use crate::run::settings::{Between, Inherit, Method, Problem, Seeds, Settings};
 use crate::study::sweep::{Axes, Resources};
 
 /// All runs of a sweep, each once, and each after those it needs.
@@ -55,8 +59,48 @@ pub enum RunState {
     Pending,
 }
 
-impl Plan {
-    pub fn find(&self, id: &RunId) -> Option<&PlannedRun> {
-        self.runs.iter().find(|planned| &planned.run.id == id)
+impl fmt::Display for Label {
+    /// Such as `aws level 12, sign, seed 3`.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} level {}", self.method, self.level)?;
+        if let Some(inherit) = self.inherit {
+            write!(f, ", {inherit}")?;
+        }
+        if let Some(between) = self.between {
+            write!(f, ", between {between}")?;
+        }
+        match &self.seeds[..] {
+            [] => {}
+            [one] => write!(f, ", seed {}", seed_text(one))?,
+            several => {
+                let texts: Vec<String> = several.iter().map(seed_text).collect();
+                write!(f, " {}", texts.join(" and "))?;
+            }
+        }
+        for (name, value) in &self.axes {
+            write!(f, ", {name} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One number if the three seeds are equal, else all of them.
+fn seed_text(seeds: &Seeds) -> String {
+    if *seeds == Seeds::from(seeds.init) {
+        seeds.init.to_string()
+    } else {
+        format!("(init {}, order {}, alpha {})", seeds.init, seeds.order, seeds.alpha)
+    }
+}
+
+impl PlannedRun {
+    /// How long this run takes, in epochs of training; for shares and estimates, not for promises.
+    pub fn cost(&self) -> f64 {
+        match &self.run.settings {
+            Settings::Ticket(ticket) => f64::from(ticket.training.epochs),
+            Settings::Transfer(transfer) => f64::from(transfer.training.epochs),
+            // Every point is one pass over the training set without gradients, about a third of an epoch.
+            Settings::Connect(connect) => f64::from(connect.points) / 3.0,
+        }
     }
 }

@@ -1,0 +1,253 @@
+//! The program `winsign`: its commands, and how they speak.
+
+mod output;
+mod plan;
+mod report;
+mod run;
+mod show;
+mod stages;
+mod status;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::run::error::Error as StoreError;
+use crate::run::{Store, exit};
+use crate::study::plan::Plan;
+use crate::study::plan::build::build;
+use crate::study::sweep::{self, SweepError};
+use crate::study::{launch, plan::graph};
+
+/// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
+#[derive(Parser)]
+#[command(name = "winsign", version, after_help = HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command takes.
+#[derive(Args)]
+struct Common {
+    /// Where runs are kept
+    #[arg(long, global = true, value_name = "DIR", default_value = "results", env = "WINSIGN_STORE")]
+    store: PathBuf,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more: -v what is done, -vv everything (or set WINSIGN_LOG, as in WINSIGN_LOG=debug)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what a sweep would run, what exists already, and what waits for what
+    #[command(after_help = plan::HELP)]
+    Plan {
+        /// The sweep file
+        sweep: PathBuf,
+        /// List every run
+        #[arg(long)]
+        all: bool,
+        /// Print the runs as a graph instead
+        #[arg(long, value_name = "LANGUAGE", conflicts_with = "all")]
+        graph: Option<graph::Language>,
+    },
+    /// Run what is not done yet, on this machine
+    #[command(after_help = run::HELP)]
+    Run(self::run::Arguments),
+    /// Show how far a sweep is, what runs now, and what failed
+    #[command(after_help = status::HELP)]
+    Status {
+        /// The sweep file
+        sweep: PathBuf,
+    },
+    /// Show one run: its settings, metrics, result and log
+    #[command(after_help = show::HELP)]
+    Show {
+        /// The run's identity, or the beginning of it
+        run: String,
+    },
+    /// Make tables and plots of what is done
+    #[command(after_help = report::HELP)]
+    Report {
+        /// The sweep file
+        sweep: PathBuf,
+        /// Where the report's files go [default: reports/NAME in the store]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of sweep files, for editors
+    Schema,
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  winsign completions bash > ~/.local/share/bash-completion/completions/winsign")]
+    Completions { shell: clap_complete::Shell },
+}
+
+const HELP: &str = "\
+Examples:
+  winsign plan sweeps/quickstart.yaml        what would run
+  winsign run sweeps/quickstart.yaml         run it; again after any interruption
+  winsign report sweeps/quickstart.yaml      tables and plots
+
+Exit codes:
+   0  everything asked for is done
+   1  something unexpected happened
+   2  the command line or the sweep file is wrong; nothing was written
+   3  some runs failed, or are blocked by failed ones; all others are done
+  65  a file of the store is damaged
+  74  the store cannot be read or written
+  75  stopped before the end; the same command goes on";
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+enum Failure {
+    Sweep(Box<SweepError>),
+    Store(StoreError),
+    Launch(launch::Error),
+    /// A message, and what to do.
+    Usage(String, String),
+}
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Arguments { command, common } = arguments;
+    log(&common);
+    let code = match command {
+        Command::Plan { sweep, all, graph } => plan::command(&common, &sweep, all, graph),
+        Command::Run(arguments) => self::run::command(&common, &arguments),
+        Command::Status { sweep } => status::command(&common, &sweep),
+        Command::Show { run } => show::command(&common, &run),
+        Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
+        Command::Schema => output::json(&sweep::json_schema()),
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Arguments::command(), "winsign", &mut script);
+            output::text(&String::from_utf8_lossy(&script))
+        }
+    };
+    ExitCode::from(code.unwrap_or_else(|failure| failure.tell(common.json)))
+}
+
+/// A sweep file's plan, and the store to look it up in.
+fn open(common: &Common, sweep_path: &std::path::Path) -> Result<(Plan, Store), Failure> {
+    let plan = build(&sweep::read(sweep_path)?);
+    let store = Store::open(&common.store)?;
+    Ok((plan, store))
+}
+
+/// Messages go to standard error: warnings, and more with -v or as the environment says.
+fn log(common: &Common) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("WINSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(colors(&std::io::stderr()))
+        .init();
+}
+
+/// Colors are for terminals whose owner has not said no.
+fn colors(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+impl Failure {
+    /// Tells a person on standard error, a machine on standard output; gives the exit code.
+    fn tell(&self, json: bool) -> u8 {
+        if let Failure::Sweep(error) = self {
+            eprintln!("{}", error.render(colors(&std::io::stderr())));
+        } else {
+            eprintln!("winsign: {self}");
+            if let Some(help) = self.help() {
+                eprintln!("  help: {help}");
+            }
+        }
+        if json {
+            let error = match self {
+                Failure::Sweep(error) => serde_json::to_value(error).expect("an error is plain data"),
+                _ => serde_json::json!({ "message": self.to_string(), "help": self.help() }),
+            };
+            let _ = output::json(&serde_json::json!({ "error": error }));
+        }
+        self.exit_code()
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.hint().map(str::to_string),
+            Failure::Launch(launch::Error::Worker { .. }) => {
+                Some("build it with `cargo build --release`, or name it with --worker PATH".to_string())
+            }
+            Failure::Launch(launch::Error::WorkerIo(_)) => {
+                Some("mend what is wrong with the store, then run the same command again".to_string())
+            }
+            Failure::Usage(_, help) => Some(help.clone()),
+            Failure::Sweep(_) => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Sweep(_) | Failure::Usage(..) => exit::USAGE,
+            Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
+            Failure::Launch(launch::Error::Worker { .. }) => exit::USAGE,
+            Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Failure::Sweep(error) => error.fmt(f),
+            Failure::Store(error) => error.fmt(f),
+            Failure::Launch(error) => error.fmt(f),
+            Failure::Usage(message, _) => f.write_str(message),
+        }
+    }
+}
+
+impl From<SweepError> for Failure {
+    fn from(error: SweepError) -> Failure {
+        Failure::Sweep(Box::new(error))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+impl From<launch::Error> for Failure {
+    fn from(error: launch::Error) -> Failure {
+        Failure::Launch(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,27 @@
+//! Standard output.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Failure;
+use crate::run;
+
+/// Prints a text. A reader that has seen enough (`winsign plan … | head`) is no error.
+pub fn text(text: &str) -> Result<u8, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(run::Error::io("write", Path::new("standard output"))(error).into())
+        }
+        _ => Ok(run::exit::SUCCESS),
+    }
+}
+
+/// Prints a value as JSON.
+pub fn json(value: &impl Serialize) -> Result<u8, Failure> {
+    let json = serde_json::to_string_pretty(value).expect("what is printed is plain data");
+    text(&(json + "\n"))
+}

@@ -1,0 +1,35 @@
+//! `winsign report`: tables and plots of what is done.
+
+use std::path::Path;
+
+use super::{Common, Failure, colors, open, output};
+use crate::study::plan::survey::survey;
+use crate::study::report::{self, Finding, gather, json, terminal};
+
+pub const HELP: &str = "\
+Examples:
+  winsign report sweeps/quickstart.yaml
+  winsign report sweeps/quickstart.yaml --out paper/figures
+  winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
+
+Prints the tables, and writes report.md, report.csv, report.json and the plots as SVG.
+With --json the report is printed as JSON, and files are written only with --out.";
+
+pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result<u8, Failure> {
+    let (plan, store) = open(common, sweep_path)?;
+    let standings = survey(&plan, &store)?;
+    let findings: Vec<Finding> = (plan.runs.iter().zip(standings))
+        .map(|(planned, standing)| Finding { planned, state: standing.state, result: standing.result })
+        .collect();
+    let report = gather(&plan.name, &findings);
+    if !common.json || out.is_some() {
+        let default = store.root().join("reports").join(&plan.name);
+        let directory = out.unwrap_or(&default);
+        report::write(&report, directory)?;
+        if !common.json {
+            let written = format!("\nreport: {}\n", directory.join("report.md").display());
+            return output::text(&(terminal::render(&report, colors(&std::io::stdout())) + &written));
+        }
+    }
+    output::text(&json::render(&report))
+}

@@ -1,0 +1,105 @@
+//! `winsign run`: runs what is not done yet, on this machine.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, Failure, output};
+use crate::run::Store;
+use crate::study::launch::display::Display;
+use crate::study::launch::{self, Options, Summary};
+use crate::study::plan::build::build;
+use crate::study::plan::survey::survey;
+use crate::study::sweep::{self, Resources};
+
+pub const HELP: &str = "\
+Examples:
+  winsign run sweeps/quickstart.yaml
+  winsign run sweeps/quickstart.yaml --jobs 8 --threads 2
+  winsign plan sweeps/quickstart.yaml               what it would do
+
+Ctrl-C lets the runs under way save a checkpoint and stops; a second Ctrl-C kills them. Either way the same command
+goes on later. Several of these may work on one store at once: they share the runs.";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The sweep file
+    sweep: PathBuf,
+    /// Runs side by side [default: what the sweep says, else one per core]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    jobs: Option<u32>,
+    /// Threads per run [default: what the sweep says, else the cores divided by the jobs]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+    /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
+    #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
+    worker: Option<PathBuf>,
+}
+
+pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let plan = build(&sweep::read(&arguments.sweep)?);
+    let worker = find_worker(arguments.worker.as_deref())?;
+    let store = Store::create(&common.store)?;
+    let standings = survey(&plan, &store)?;
+    let options = options(arguments, plan.resources, worker);
+    let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Usage(format!("cannot start: {error}"), String::new()))?;
+    let summary = runtime.block_on(launch::run(&plan, &store, &standings, &options, &mut display))?;
+    if common.json {
+        output::json(&json!({ "name": plan.name, "runs": summary }))?;
+    } else {
+        output::text(&describe(&plan.name, &summary, &arguments.sweep, common))?;
+    }
+    Ok(summary.exit_code())
+}
+
+/// The command line goes before the sweep file; cores are shared out so that no two threads want the same one.
+fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Options {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let threads = arguments.threads.or(resources.threads);
+    let jobs = arguments.jobs.or(resources.jobs).unwrap_or((cores / threads.unwrap_or(1)).max(1));
+    Options { jobs, threads: threads.unwrap_or((cores / jobs).max(1)), retries: resources.retries, worker }
+}
+
+fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    const NAME: &str = "winsign-worker";
+    if let Some(path) = named {
+        return if path.is_file() { Ok(path.to_path_buf()) } else { Err(no_worker(&path.display().to_string())) };
+    }
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(NAME));
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&on_path).map(|folder| folder.join(NAME));
+    beside.into_iter().chain(on_path).find(|path| path.is_file()).ok_or_else(|| no_worker(NAME))
+}
+
+fn no_worker(name: &str) -> Failure {
+    Failure::Usage(
+        format!("there is no program {name}"),
+        "build it with `cargo build --release`, or name it with --worker PATH".to_string(),
+    )
+}
+
+fn describe(name: &str, summary: &Summary, sweep_path: &Path, common: &Common) -> String {
+    let Summary { total, done, computed, failed, blocked, pending, seconds } = summary;
+    let mut parts = vec![format!("{done} of {total} runs done ({computed} now)")];
+    let mut count = |count: usize, what: &str| {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    };
+    count(failed.len(), "failed");
+    count(*blocked, "blocked");
+    count(*pending, "left");
+    let store = match common.store == Path::new("results") {
+        true => String::new(),
+        false => format!(" --store {}", common.store.display()),
+    };
+    let next = match (*pending > 0, failed.is_empty()) {
+        (true, _) => "go on: winsign run",
+        (false, false) => "look at the failed ones: winsign status",
+        (false, true) => "next: winsign report",
+    };
+    format!("{name}: {} after {seconds:.1} s\n{next} {}{store}\n", parts.join(", "), sweep_path.display())
+}

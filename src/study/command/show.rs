@@ -1,0 +1,155 @@
+//! `winsign show`: everything about one run.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::json;
+
+use super::{Common, Failure, output};
+use crate::run::attempt::{LOG, METRICS};
+use crate::run::results::EpochMetrics;
+use crate::run::{Error, RunDirectory, RunId, Store, files, owner};
+use crate::study::plan::survey;
+
+pub const HELP: &str = "\
+Examples:
+  winsign show 3f09c2aa41d07e55
+  winsign show 3f09                     the beginning will do if it is the only one
+  winsign show 3f09 --json | jq .metrics";
+
+/// Lines of the log that are shown.
+const LOG_LINES: usize = 15;
+
+pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
+    let store = Store::open(&common.store)?;
+    let run = store.run(&find(&store, prefix)?);
+    let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
+    let standing = survey::standing(run.state(owner::now_on(store.root())))?;
+    let metrics = metrics_of_last_attempt(&run)?;
+    let log = log_of_last_attempt(&run, if common.json { usize::MAX } else { LOG_LINES })?;
+    if common.json {
+        return output::json(&json!({
+            "id": run.id,
+            "label": file.label,
+            "state": standing.state,
+            "note": standing.note,
+            "directory": run.path,
+            "attempts": run.attempts()?.len(),
+            "settings": file.settings,
+            "needs": file.inputs,
+            "result": standing.result,
+            "metrics": metrics,
+            "log": log,
+        }));
+    }
+    let mut text = format!("{} ({})\n", file.label, run.id);
+    let _ = write!(text, "state: {}", standing.state);
+    if let Some(note) = &standing.note {
+        let _ = write!(text, " ({note})");
+    }
+    let _ = writeln!(text, "\ndirectory: {}", run.path.display());
+    let _ = writeln!(text, "attempts: {}", run.attempts()?.len());
+    for input in &file.inputs {
+        let _ = writeln!(text, "needs: {input}");
+    }
+    let settings = serde_json::to_value(&file.settings).expect("settings are plain data");
+    text += "\nsettings\n";
+    describe(&mut text, "", &settings);
+    if let Some(result) = &standing.result {
+        text += "\nresult\n";
+        describe(&mut text, "", &serde_json::to_value(result).expect("a result is plain data"));
+    }
+    if !metrics.is_empty() {
+        let _ = writeln!(text, "\n{}", metrics_table(&metrics));
+    }
+    if !log.is_empty() {
+        text += "\nend of the log\n";
+        for line in log {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
+    output::text(&text)
+}
+
+fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
+    let prefix = prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    match &store.find(prefix)?[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::Usage(
+            format!("there is no run {prefix} in {}", store.root().display()),
+            "`winsign plan SWEEP --all` lists the runs of a sweep; give at least two digits".to_string(),
+        )),
+        several => Err(Failure::Usage(
+            format!("{} runs begin with {prefix}", several.len()),
+            format!("give more digits: {} and {} among them", several[0], several[1]),
+        )),
+    }
+}
+
+/// The last lines of what the latest attempt had to say.
+pub fn log_of_last_attempt(run: &RunDirectory, lines: usize) -> Result<Vec<String>, Failure> {
+    let Some(&attempt) = run.attempts()?.last() else {
+        return Ok(vec![]);
+    };
+    let bytes = files::read_if_exists(&run.attempt_path(attempt).join(LOG))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    Ok(all[all.len().saturating_sub(lines)..].iter().map(|line| line.to_string()).collect())
+}
+
+fn metrics_of_last_attempt(run: &RunDirectory) -> Result<Vec<EpochMetrics>, Failure> {
+    // An attempt that was interrupted in its first epoch has none; the one before it may.
+    for attempt in run.attempts()?.into_iter().rev() {
+        let path = run.attempt_path(attempt).join(METRICS);
+        if let Some(bytes) = files::read_if_exists(&path)? {
+            let lines = String::from_utf8_lossy(&bytes);
+            let parse =
+                |line: &str| serde_json::from_str(line).map_err(|error| Error::damaged(&path, error.to_string()));
+            return Ok(lines.lines().map(parse).collect::<Result<_, _>>()?);
+        }
+    }
+    Ok(vec![])
+}
+
+fn metrics_table(metrics: &[EpochMetrics]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["epoch", "lr", "train loss", "train error %", "test loss", "test error %"]);
+    for epoch in metrics {
+        table.add_row([
+            epoch.epoch.to_string(),
+            epoch.lr.to_string(),
+            format!("{:.4}", epoch.train_loss),
+            format!("{:.2}", epoch.train_error),
+            format!("{:.4}", epoch.test_loss),
+            format!("{:.2}", epoch.test_error),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Writes nested settings as indented lines, `training.lr: 0.1`.
+fn describe(text: &mut String, prefix: &str, value: &serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                describe(text, &name, value);
+            }
+        }
+        serde_json::Value::String(value) => {
+            let _ = writeln!(text, "  {prefix}: {value}");
+        }
+        serde_json::Value::Array(values) if values.iter().any(|value| value.is_object()) => {
+            for value in values {
+                let _ = writeln!(text, "  {prefix}: {value}");
+            }
+        }
+        other => {
+            let _ = writeln!(text, "  {prefix}: {other}");
+        }
+    }
+}

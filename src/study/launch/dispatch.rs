@@ -1,0 +1,473 @@
+//! The dispatcher: owns all state of a launch, in one loop over events and signals.
+
+use std::collections::{BinaryHeap, HashMap};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::display::Display;
+use super::local::{self, Ended};
+use super::{Error, Failure, Options, Summary};
+use crate::run::attempt::{self, End};
+use crate::run::{self, RunDirectory, RunId, State, Store, exit, owner};
+use crate::study::plan::survey::Standing;
+use crate::study::plan::{Plan, RunState};
+
+/// How often active runs are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// A killed worker says nothing about its run, so it is given more chances than one that fails: this many in a row
+/// without an epoch done between them.
+const KILLS_BORNE: u32 = 5;
+/// Lines of a failed run's log that are shown.
+const LOG_LINES: usize = 10;
+
+/// Runs a plan on this machine until every run is done, failed or blocked, or until it is told to stop.
+///
+/// The first SIGINT or SIGTERM lets the workers save checkpoints and stop; the second kills them.
+pub async fn run(
+    plan: &Plan,
+    store: &Store,
+    standings: &[Standing],
+    options: &Options,
+    display: &mut Display,
+) -> Result<Summary, Error> {
+    let mut dispatcher = Dispatcher::new(plan, store, options, display);
+    dispatcher.adopt(standings)?;
+    let driven = dispatcher.drive().await;
+    if driven.is_err() {
+        dispatcher.stop();
+        while dispatcher.workers.join_next().await.is_some() {}
+    }
+    dispatcher.display.finish();
+    driven?;
+    match dispatcher.fatal.take() {
+        Some(error) => Err(error),
+        None => Ok(dispatcher.summary()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// For runs it needs.
+    Waiting,
+    /// For a free slot.
+    Ready,
+    /// One of our workers is at it.
+    Active {
+        pid: u32,
+    },
+    /// Somebody else's worker is at it.
+    Elsewhere,
+    Done,
+    Failed,
+    Blocked,
+}
+
+/// A run and where it stands.
+struct Node {
+    directory: RunDirectory,
+    inputs: Vec<usize>,
+    dependents: Vec<usize>,
+    phase: Phase,
+    /// In epochs, see `PlannedRun::cost`.
+    cost: f64,
+    /// The cost of the longest chain of runs that begins here: what waits longest goes first.
+    urgency: f64,
+    /// Failures in a row without an epoch done between them.
+    failures: u32,
+    /// How far the run was when its worker was last started.
+    mark: u32,
+    /// The latest attempt whose failure we have dealt with, or that was there before we came.
+    known_attempt: u32,
+    failure: Option<Failure>,
+}
+
+struct Dispatcher<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    options: &'a Options,
+    display: &'a mut Display,
+    nodes: Vec<Node>,
+    /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
+    ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
+    workers: JoinSet<(usize, std::io::Result<Ended>)>,
+    stopping: bool,
+    fatal: Option<Error>,
+    computed: usize,
+    began: Instant,
+    /// Cost of the runs that became done since we began.
+    cost_done: f64,
+}
+
+impl<'a> Dispatcher<'a> {
+    fn new(plan: &'a Plan, store: &'a Store, options: &'a Options, display: &'a mut Display) -> Dispatcher<'a> {
+        let index: HashMap<&RunId, usize> =
+            plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
+        let mut nodes: Vec<Node> = (plan.runs.iter())
+            .map(|planned| Node {
+                directory: store.run(&planned.run.id),
+                inputs: planned.run.inputs.iter().map(|input| index[input]).collect(),
+                dependents: vec![],
+                phase: Phase::Waiting,
+                cost: planned.cost(),
+                urgency: 0.0,
+                failures: 0,
+                mark: 0,
+                known_attempt: 0,
+                failure: None,
+            })
+            .collect();
+        // Runs come after what they need: from the last to the first, every dependent is settled before its inputs.
+        for at in (0..nodes.len()).rev() {
+            nodes[at].urgency += nodes[at].cost;
+            for input in nodes[at].inputs.clone() {
+                nodes[input].dependents.push(at);
+                nodes[input].urgency = nodes[input].urgency.max(nodes[at].urgency);
+            }
+        }
+        Dispatcher {
+            plan,
+            store,
+            options,
+            display,
+            nodes,
+            ready: BinaryHeap::new(),
+            workers: JoinSet::new(),
+            stopping: false,
+            fatal: None,
+            computed: 0,
+            began: Instant::now(),
+            cost_done: 0.0,
+        }
+    }
+
+    /// Takes over what was found on disk. Damaged files are set aside; what had failed before gets a new chance.
+    fn adopt(&mut self, standings: &[Standing]) -> Result<(), Error> {
+        for (at, standing) in standings.iter().enumerate() {
+            if let Some(damaged) = &standing.damaged {
+                self.set_aside(at, damaged, standing.note.as_deref().unwrap_or_default())?;
+            }
+            self.nodes[at].phase = match standing.state {
+                RunState::Done => Phase::Done,
+                RunState::Running => Phase::Elsewhere,
+                RunState::Failed => {
+                    self.nodes[at].known_attempt = self.last_attempt(at)?;
+                    Phase::Waiting
+                }
+                RunState::Queued | RunState::Blocked | RunState::Pending => Phase::Waiting,
+            };
+        }
+        (0..self.nodes.len()).for_each(|at| self.make_ready(at));
+        Ok(())
+    }
+
+    async fn drive(&mut self) -> Result<(), Error> {
+        let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if !self.stopping {
+                self.fill_slots()?;
+            }
+            let waits_elsewhere = self.nodes.iter().any(|node| node.phase == Phase::Elsewhere);
+            if self.workers.is_empty() && (self.stopping || !waits_elsewhere) {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(ended) = self.workers.join_next() => {
+                    let (at, ended) = ended.expect("waiting for a worker does not panic");
+                    self.worker_ended(at, ended)?;
+                }
+                _ = tick.tick() => self.look_around()?,
+                _ = interrupt.recv() => self.stop(),
+                _ = terminate.recv() => self.stop(),
+            }
+        }
+    }
+
+    /// Starts the most urgent ready runs until the slots are full.
+    fn fill_slots(&mut self) -> Result<(), Error> {
+        while self.workers.len() < self.options.jobs as usize {
+            let Some((_, std::cmp::Reverse(at))) = self.ready.pop() else {
+                return Ok(());
+            };
+            if self.nodes[at].phase != Phase::Ready {
+                continue;
+            }
+            self.nodes[at].phase = Phase::Waiting;
+            if self.inputs_are_done(at) && self.is_ours_to_run(at)? {
+                self.start(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles a run that somebody else has taken, finished or failed in the meantime; true if nobody has.
+    fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Error> {
+        match self.state(at)? {
+            State::Done(_) => self.done(at),
+            State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
+            State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
+                self.fail(at, attempt, message);
+            }
+            State::Failed { .. } | State::Idle { .. } => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn start(&mut self, at: usize) -> Result<(), Error> {
+        let planned = &self.plan.runs[at];
+        let directory = &self.nodes[at].directory;
+        let label = planned.label.to_string();
+        if let Some(aside) = directory.prepare(&planned.run, &label)? {
+            self.display.say(&format!("run.json of {label} was damaged; it is set aside as {}", aside.display()));
+        }
+        let mark = match directory.attempts()?.last() {
+            Some(&attempt) => directory.progress_of(attempt).map_or(0, |progress| progress.done),
+            None => 0,
+        };
+        let worker = local::start(self.options, directory)
+            .map_err(|error| Error::Worker { worker: self.options.worker.clone(), reason: error.to_string() })?;
+        tracing::info!("started {label} ({}) as process {}", planned.run.id, worker.pid);
+        self.nodes[at].mark = self.nodes[at].mark.max(mark);
+        self.nodes[at].phase = Phase::Active { pid: worker.pid };
+        self.display.active(at, &label, None, None);
+        self.workers.spawn(async move { (at, local::wait(worker).await) });
+        Ok(())
+    }
+
+    fn worker_ended(&mut self, at: usize, ended: std::io::Result<Ended>) -> Result<(), Error> {
+        self.display.inactive(at);
+        self.nodes[at].phase = Phase::Waiting;
+        let Ended { status, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
+        tracing::info!("{} ended: {status}", self.plan.runs[at].label);
+        match (status.code().and_then(|code| u8::try_from(code).ok()), status.signal()) {
+            (Some(exit::SUCCESS), _) => match self.state(at)? {
+                State::Done(_) => {
+                    self.computed += 1;
+                    self.done(at);
+                }
+                _ => self.failed_once(at, "the worker ended well, but there is no result".to_string(), 0)?,
+            },
+            // Somebody stopped it, or has taken the run: look again.
+            (Some(exit::INTERRUPTED), _) => self.make_ready(at),
+            (Some(exit::HELD), _) => self.nodes[at].phase = Phase::Elsewhere,
+            (Some(exit::DAMAGED_INPUT), _) => {
+                self.display.say(&stderr.join("\n"));
+                self.inputs_again(at)?;
+            }
+            (Some(exit::IO), _) => {
+                let words = stderr.join("\n");
+                self.fatal.get_or_insert(Error::WorkerIo(words.trim_start_matches("winsign-worker: ").to_string()));
+                if !self.stopping {
+                    self.stop();
+                }
+            }
+            (_, Some(signal)) => {
+                if !self.stopping {
+                    self.failed_once(at, killed_by(signal), KILLS_BORNE)?;
+                }
+            }
+            // What a program ends with when it or a library of it is missing.
+            (Some(126 | 127), _) => return Err(self.worker_error(stderr.join("\n"))),
+            _ => self.failed_once(at, stderr.last().cloned().unwrap_or_else(|| status.to_string()), 0)?,
+        }
+        Ok(())
+    }
+
+    /// Looks at active runs, here and elsewhere.
+    fn look_around(&mut self) -> Result<(), Error> {
+        for at in 0..self.nodes.len() {
+            match self.nodes[at].phase {
+                Phase::Active { .. } => {
+                    let directory = &self.nodes[at].directory;
+                    let last = directory.attempts()?.last().copied();
+                    let progress = last.and_then(|attempt| directory.progress_of(attempt));
+                    self.display.active(at, &self.plan.runs[at].label.to_string(), None, progress.as_ref());
+                }
+                Phase::Elsewhere => match self.state(at)? {
+                    State::Running { claim, progress, .. } => {
+                        let (label, place) = (self.plan.runs[at].label.to_string(), claim.owner.to_string());
+                        self.display.active(at, &label, Some(&place), progress.as_ref());
+                    }
+                    State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
+                        self.display.inactive(at);
+                        self.fail(at, attempt, message);
+                    }
+                    State::Done(_) => {
+                        self.display.inactive(at);
+                        self.done(at);
+                    }
+                    State::Failed { .. } | State::Idle { .. } => {
+                        self.display.inactive(at);
+                        self.nodes[at].phase = Phase::Waiting;
+                        self.make_ready(at);
+                    }
+                },
+                _ => {}
+            }
+        }
+        let done = self.nodes.iter().filter(|node| node.phase == Phase::Done).count();
+        self.display.overall(done, self.time_left());
+        Ok(())
+    }
+
+    /// From the pace so far; none before anything is done.
+    fn time_left(&self) -> Option<Duration> {
+        let unfinished = |node: &&Node| !matches!(node.phase, Phase::Done | Phase::Failed | Phase::Blocked);
+        let left: f64 = self.nodes.iter().filter(unfinished).map(|node| node.cost).sum();
+        let pace = self.cost_done / self.began.elapsed().as_secs_f64();
+        (pace > 0.0).then(|| Duration::from_secs_f64((left / pace).min(1e9)))
+    }
+
+    /// The first call lets workers save checkpoints and stop, the second kills them.
+    fn stop(&mut self) {
+        let signal = if self.stopping { Signal::KILL } else { Signal::TERM };
+        if !self.stopping && !self.workers.is_empty() {
+            self.display.say("stopping: the runs under way save a checkpoint; press Ctrl-C again to kill them");
+        }
+        self.stopping = true;
+        for node in &self.nodes {
+            if let Phase::Active { pid } = node.phase
+                && let Some(pid) = Pid::from_raw(pid as i32)
+            {
+                // It may have ended just now.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+
+    fn done(&mut self, at: usize) {
+        self.nodes[at].phase = Phase::Done;
+        self.cost_done += self.nodes[at].cost;
+        for dependent in self.nodes[at].dependents.clone() {
+            self.make_ready(dependent);
+        }
+    }
+
+    /// Queues a run if it waits for nothing any more.
+    fn make_ready(&mut self, at: usize) {
+        if self.nodes[at].phase == Phase::Waiting && self.inputs_are_done(at) {
+            self.nodes[at].phase = Phase::Ready;
+            // The bits of positive numbers are ordered as the numbers are.
+            self.ready.push((self.nodes[at].urgency.to_bits(), std::cmp::Reverse(at)));
+        }
+    }
+
+    fn inputs_are_done(&self, at: usize) -> bool {
+        self.nodes[at].inputs.iter().all(|&input| self.nodes[input].phase == Phase::Done)
+    }
+
+    /// A worker found a damaged input and set its files aside: what is no longer done is computed again.
+    fn inputs_again(&mut self, at: usize) -> Result<(), Error> {
+        for input in self.nodes[at].inputs.clone() {
+            if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
+                self.nodes[input].phase = Phase::Waiting;
+                self.make_ready(input);
+            }
+        }
+        self.make_ready(at);
+        Ok(())
+    }
+
+    /// Starts a failed run again, or gives it up. `borne` is how many failures in a row are borne at least.
+    fn failed_once(&mut self, at: usize, message: String, borne: u32) -> Result<(), Error> {
+        let attempt = self.last_attempt(at)?;
+        let directory = &self.nodes[at].directory;
+        let done = directory.progress_of(attempt).map_or(0, |progress| progress.done);
+        let message = match directory.end_of(attempt)? {
+            Some(End::Failed { message }) => message,
+            _ => message,
+        };
+        let node = &mut self.nodes[at];
+        if done > node.mark {
+            node.failures = 0;
+        }
+        node.failures += 1;
+        if node.failures <= self.options.retries.max(borne) {
+            node.known_attempt = attempt;
+            self.display.say(&format!("{} failed and is started again: {message}", self.plan.runs[at].label));
+            self.make_ready(at);
+            return Ok(());
+        }
+        if attempt > 0 {
+            attempt::end_attempt(&node.directory, attempt, &End::Failed { message: message.clone() })?;
+        }
+        self.fail(at, attempt, message);
+        Ok(())
+    }
+
+    /// Gives a run up, and blocks what depends on it.
+    fn fail(&mut self, at: usize, attempt: u32, message: String) {
+        let planned = &self.plan.runs[at];
+        let log_end = log_end(&self.nodes[at].directory.attempt_path(attempt).join(attempt::LOG));
+        let label = planned.label.to_string();
+        let log: String = log_end.iter().map(|line| format!("\n    {line}")).collect();
+        self.display.say(&format!("{label} ({}) failed: {message}{log}", planned.run.id));
+        self.nodes[at].phase = Phase::Failed;
+        self.nodes[at].failure = Some(Failure { id: planned.run.id.clone(), label, message, log_end });
+        let mut blocked = self.nodes[at].dependents.clone();
+        while let Some(dependent) = blocked.pop() {
+            if matches!(self.nodes[dependent].phase, Phase::Waiting | Phase::Ready) {
+                self.nodes[dependent].phase = Phase::Blocked;
+                blocked.extend(&self.nodes[dependent].dependents);
+            }
+        }
+    }
+
+    /// What the disk says now; damaged files are set aside.
+    fn state(&self, at: usize) -> Result<State, Error> {
+        loop {
+            match self.nodes[at].directory.state(owner::now_on(self.store.root())) {
+                Err(run::Error::Damaged { path, reason }) => self.set_aside(at, &path, &reason)?,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
+        let label = &self.plan.runs[at].label;
+        self.display.say(&format!("{label}: {reason}; set aside, to be computed again ({})", damaged.display()));
+        Ok(self.nodes[at].directory.set_aside(damaged)?)
+    }
+
+    fn last_attempt(&self, at: usize) -> Result<u32, Error> {
+        Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
+    }
+
+    fn worker_error(&self, reason: String) -> Error {
+        Error::Worker { worker: self.options.worker.clone(), reason }
+    }
+
+    fn summary(self) -> Summary {
+        let count = |wanted: Phase| self.nodes.iter().filter(|node| node.phase == wanted).count();
+        let failed: Vec<Failure> = self.nodes.iter().filter_map(|node| node.failure.clone()).collect();
+        let (done, blocked) = (count(Phase::Done), count(Phase::Blocked));
+        Summary {
+            total: self.nodes.len(),
+            done,
+            computed: self.computed,
+            pending: self.nodes.len() - done - blocked - failed.len(),
+            failed,
+            blocked,
+            seconds: self.began.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+fn killed_by(signal: i32) -> String {
+    let memory = if signal == Signal::KILL.as_raw() { " (by somebody, or for lack of memory)" } else { "" };
+    format!("killed by signal {signal}{memory}")
+}
+
+fn log_end(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| line.to_string()).collect()
+}

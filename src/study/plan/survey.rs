@@ -1,0 +1,84 @@
+//! What the disk says about every run of a plan.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::thread;
+
+use super::{Plan, RunState};
+use crate::run::attempt::Progress;
+use crate::run::error::{Error, Result};
+use crate::run::results::RunResult;
+use crate::run::{RunId, State, Store, owner};
+
+/// The standing of one run.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub state: RunState,
+    /// Of a run that is done.
+    pub result: Option<RunResult>,
+    /// Of a run that is running.
+    pub progress: Option<Progress>,
+    /// Why a run failed, who executes it, or what is wrong with its files.
+    pub note: Option<String>,
+    /// A file of the run that is not what was written; `winsign run` sets it aside.
+    pub damaged: Option<PathBuf>,
+}
+
+/// Looks every run up, in the order of the plan. Reads only.
+pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
+    let mut standings = look_up(plan, store)?;
+    let index: HashMap<&RunId, usize> =
+        plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
+    // Runs come after what they need, so one pass carries a failure all the way down.
+    for (at, planned) in plan.runs.iter().enumerate() {
+        let fails = |input: &&RunId| matches!(standings[index[input]].state, RunState::Failed | RunState::Blocked);
+        if standings[at].state == RunState::Pending
+            && let Some(culprit) = planned.run.inputs.iter().find(fails)
+        {
+            standings[at].note = Some(format!("needs {culprit}, which failed"));
+            standings[at].state = RunState::Blocked;
+        }
+    }
+    Ok(standings)
+}
+
+/// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.
+fn look_up(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
+    const THREADS: usize = 8;
+    let now = if store.root().exists() { owner::now_on(store.root()) } else { std::time::SystemTime::now() };
+    let share = plan.runs.len().div_ceil(THREADS).max(1);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (plan.runs.chunks(share))
+            .map(|runs| {
+                scope.spawn(move || -> Result<Vec<Standing>> {
+                    runs.iter().map(|planned| standing(store.run(&planned.run.id).state(now))).collect()
+                })
+            })
+            .collect();
+        let parts: Result<Vec<_>> =
+            readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect();
+        Ok(parts?.concat())
+    })
+}
+
+/// A run's standing on its own, without regard to what it needs.
+pub fn standing(state: Result<State>) -> Result<Standing> {
+    let plain = |state| Standing { state, result: None, progress: None, note: None, damaged: None };
+    Ok(match state {
+        Ok(State::Done(result)) => Standing { result: Some(*result), ..plain(RunState::Done) },
+        Ok(State::Running { claim, progress, .. }) => {
+            Standing { progress, note: Some(claim.owner.to_string()), ..plain(RunState::Running) }
+        }
+        Ok(State::Failed { message, .. }) => Standing { note: Some(message), ..plain(RunState::Failed) },
+        Ok(State::Idle { attempts: 0 }) => plain(RunState::Pending),
+        Ok(State::Idle { .. }) => {
+            Standing { note: Some("interrupted; goes on from its checkpoint".into()), ..plain(RunState::Pending) }
+        }
+        Err(error @ Error::Damaged { .. }) => {
+            let note = Some(error.to_string());
+            let Error::Damaged { path, .. } = error else { unreachable!("matched above") };
+            Standing { note, damaged: Some(path), ..plain(RunState::Pending) }
+        }
+        Err(error) => return Err(error),
+    })
+}

@@ -1,0 +1,285 @@
+//! Every key of a sweep file, in one table. Validation, suggestions, defaults and the JSON Schema follow from it.
+
+use strum::VariantNames;
+
+use super::error::{grouped, listed, nearest, quoted};
+use super::values::Value;
+use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method, Schedule};
+
+/// A part of the file. Tickets, transfers and connects are also the scopes of the sweep: a chain of tickets is a
+/// combination of top-level and ticket settings, and has transfers and connects of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum Block {
+    Top,
+    Ticket,
+    Transfer,
+    Connect,
+    Resources,
+}
+
+/// A key of the file.
+#[derive(Debug)]
+pub struct Key {
+    pub block: Block,
+    pub name: &'static str,
+    /// The key with its block, as in `ticket.lr`; top-level keys stand alone.
+    pub path: &'static str,
+    pub kind: Kind,
+    pub default: Fallback,
+    /// A value, for messages.
+    pub example: &'static str,
+    /// One line on what it means.
+    pub doc: &'static str,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.path == other.path
+    }
+}
+
+/// What a key may hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Name,
+    Word(&'static [&'static str]),
+    Whole {
+        min: u64,
+        max: u64,
+    },
+    Real(Interval),
+    /// A level, `last`, or `all`.
+    Level,
+    /// One block, or a list of blocks where there may be several.
+    Block(Block),
+    Zip,
+    Exclude,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Interval {
+    Positive,
+    NotNegative,
+    /// Between 0 and 1, neither included.
+    Ratio,
+    /// From 0, included, to 1, not included.
+    BelowOne,
+}
+
+/// What a key holds where the file says nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fallback {
+    Required,
+    Values(&'static [Value]),
+    /// What [`super::defaults`] knows about the data set and architecture.
+    Recipe,
+    /// The value of another key.
+    Same(&'static str),
+    /// Depends on what else is there; said in words.
+    Depends(&'static str),
+}
+
+/// The highest level; at a prune ratio of 0.2 one weight in 10⁹⁷ would remain.
+pub const MAX_LEVEL: u64 = 1_000;
+const LEVELS: Kind = Kind::Whole { min: 1, max: MAX_LEVEL };
+const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
+const SEED: Kind = Kind::Whole { min: 0, max: u64::MAX };
+const POSITIVE: Kind = Kind::Real(Interval::Positive);
+const METHODS: Fallback = Fallback::Values(&[Value::Word("lrr"), Value::Word("aws")]);
+
+pub const LAST: &str = "last";
+pub const ALL: &str = "all";
+
+macro_rules! keys {
+    ($($block:ident $path:literal $name:literal: $kind:expr, $default:expr, $example:literal, $doc:literal;)*) => {
+        &[$(Key { block: Block::$block, name: $name, path: $path, kind: $kind, default: $default, example: $example, doc: $doc }),*]
+    };
+}
+
+/// In the order of the documentation; a key follows those its default refers to.
+#[rustfmt::skip]
+pub static KEYS: &[Key] = keys! {
+    Top "name" "name": Kind::Name, Fallback::Depends("the file's name"), "quickstart", "What reports call the study.";
+    Top "dataset" "dataset": Kind::Word(<Dataset as VariantNames>::VARIANTS), Fallback::Required, "digits", "The data set.";
+    Top "architecture" "architecture": Kind::Word(<Architecture as VariantNames>::VARIANTS), Fallback::Required, "resnet8", "The network.";
+    Top "ticket" "ticket": Kind::Block(Block::Ticket), Fallback::Depends("one block of defaults"), "{levels: 12}", "How tickets are found: chains of iterative pruning.";
+    Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "What tickets hand to fresh initializations, and the training that follows.";
+    Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks the error barrier is measured.";
+    Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed on one machine; never changes what is computed.";
+    Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
+    Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
+
+    Ticket "ticket.method" "method": Kind::Word(<Method as VariantNames>::VARIANTS), METHODS, "aws", "How a ticket is found.";
+    Ticket "ticket.levels" "levels": LEVELS, Fallback::Recipe, "12", "How many times a chain is pruned: its last level.";
+    Ticket "ticket.prune_ratio" "prune_ratio": Kind::Real(Interval::Ratio), Fallback::Recipe, "0.2", "The fraction of surviving weights removed at each level.";
+    Ticket "ticket.warmup_epochs" "warmup_epochs": COUNT, Fallback::Recipe, "10", "Epochs of level 0, the dense network.";
+    Ticket "ticket.epochs" "epochs": COUNT, Fallback::Recipe, "4", "Epochs of every other level.";
+    Ticket "ticket.batch" "batch": COUNT, Fallback::Recipe, "64", "Images per step.";
+    Ticket "ticket.lr" "lr": POSITIVE, Fallback::Recipe, "0.1", "Learning rate, constant over a chain.";
+    Ticket "ticket.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Recipe, "0.9", "Momentum of SGD.";
+    Ticket "ticket.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Recipe, "5e-4", "Weight decay.";
+    Ticket "ticket.seed" "seed": SEED, Fallback::Values(&[Value::Whole(1)]), "1", "Sets all three seeds.";
+    Ticket "ticket.seed_init" "seed_init": SEED, Fallback::Same("ticket.seed"), "1", "Seed of the initial weights.";
+    Ticket "ticket.seed_order" "seed_order": SEED, Fallback::Same("ticket.seed"), "1", "Seed of the order of the images and of their augmentation.";
+    Ticket "ticket.seed_alpha" "seed_alpha": SEED, Fallback::Same("ticket.seed"), "1", "Seed of α, the norm interpolation of AWS.";
+
+    Transfer "transfer.level" "level": Kind::Level, Fallback::Recipe, "12", "The levels transferred: numbers, ranges, `last`, or `all` (1 to the last).";
+    Transfer "transfer.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Recipe, "sign", "What is transferred.";
+    Transfer "transfer.epochs" "epochs": COUNT, Fallback::Recipe, "12", "Epochs of training after the transfer.";
+    Transfer "transfer.schedule" "schedule": Kind::Word(<Schedule as VariantNames>::VARIANTS), Fallback::Recipe, "multi-step", "The learning rate over these epochs.";
+    Transfer "transfer.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per step.";
+    Transfer "transfer.lr" "lr": POSITIVE, Fallback::Same("ticket.lr"), "0.1", "Learning rate at the start.";
+    Transfer "transfer.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Same("ticket.momentum"), "0.9", "Momentum of SGD.";
+    Transfer "transfer.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Same("ticket.weight_decay"), "5e-4", "Weight decay.";
+    Transfer "transfer.seed" "seed": SEED, Fallback::Values(&[Value::Whole(2), Value::Whole(3)]), "2..4", "Sets both seeds. With one of them given, its default is 2 alone.";
+    Transfer "transfer.seed_init" "seed_init": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the fresh initialization.";
+    Transfer "transfer.seed_order" "seed_order": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the order of the images and of their augmentation.";
+
+    Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "Joins transfers that differ in nothing but seeds, or a ticket and itself with ψ₀.";
+    Connect "connect.level" "level": Kind::Level, Fallback::Depends("all that are transferred; `last` without transfers"), "12", "The levels whose networks are joined.";
+    Connect "connect.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Depends("all that are transferred"), "sign", "Whose transfers are joined; only between seeds.";
+    Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Values(&[Value::Whole(11)]), "11", "Points on the path, both ends included.";
+    Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";
+
+    Resources "resources.jobs" "jobs": COUNT, Fallback::Depends("one per core"), "2", "Runs side by side.";
+    Resources "resources.threads" "threads": COUNT, Fallback::Depends("the cores divided by `jobs`"), "1", "Threads per run.";
+    Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How often a failing run is started again.";
+};
+
+impl Block {
+    pub fn keys(self) -> impl Iterator<Item = &'static Key> {
+        KEYS.iter().filter(move |key| key.block == self)
+    }
+
+    pub fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+
+    /// Where the block is in the file, as part of a sentence.
+    fn place(self) -> String {
+        if self == Block::Top { "at the top level".to_string() } else { format!("in `{self}`") }
+    }
+
+    /// Whether the file may hold several blocks of this kind.
+    pub fn repeats(self) -> bool {
+        matches!(self, Block::Ticket | Block::Transfer | Block::Connect)
+    }
+}
+
+impl Key {
+    /// Whether the key may hold several values, to be combined with those of other axes.
+    pub fn is_axis(&self) -> bool {
+        let holds_values = matches!(self.kind, Kind::Word(_) | Kind::Whole { .. } | Kind::Real(_) | Kind::Level);
+        holds_values && self.block != Block::Resources
+    }
+
+    /// The one value that is the default of the key whatever else is in the file, if there is one.
+    pub fn constant(&self) -> Option<Value> {
+        match self.default {
+            Fallback::Values([value]) => Some(*value),
+            _ => None,
+        }
+    }
+
+    pub fn is_seed(&self) -> bool {
+        self.name == "seed" || self.name.starts_with("seed_")
+    }
+}
+
+impl Kind {
+    /// What the key must hold, as part of a sentence.
+    pub fn expects(self) -> String {
+        match self {
+            Kind::Name => "a text".to_string(),
+            Kind::Word(words) if words.len() == 1 => listed(words.iter().copied()),
+            Kind::Word(words) => format!("one of {}", listed(words.iter().copied())),
+            Kind::Whole { min, max: u64::MAX } => format!("a whole number from {min} to 2^64 - 1"),
+            Kind::Whole { min, max } => format!("a whole number from {min} to {}", grouped(max.into())),
+            Kind::Real(Interval::Positive) => "a number above 0".to_string(),
+            Kind::Real(Interval::NotNegative) => "a number, 0 or above".to_string(),
+            Kind::Real(Interval::Ratio) => "a number above 0 and below 1".to_string(),
+            Kind::Real(Interval::BelowOne) => "a number from 0 to below 1".to_string(),
+            Kind::Level => format!("a level from 1 to {}, `last` or `all`", grouped(MAX_LEVEL.into())),
+            Kind::Block(_) => "a block of settings".to_string(),
+            Kind::Zip => "a list of lists of settings".to_string(),
+            Kind::Exclude => "a list of rules".to_string(),
+        }
+    }
+
+    /// Whether `a..b` may stand for several values.
+    pub fn has_ranges(self) -> bool {
+        matches!(self, Kind::Whole { .. } | Kind::Level)
+    }
+}
+
+impl Interval {
+    pub fn contains(self, number: f64) -> bool {
+        number.is_finite()
+            && match self {
+                Interval::Positive => number > 0.0,
+                Interval::NotNegative => number >= 0.0,
+                Interval::Ratio => number > 0.0 && number < 1.0,
+                Interval::BelowOne => (0.0..1.0).contains(&number),
+            }
+    }
+}
+
+/// The axis that `zip` or `exclude` mean by a name: qualified, or bare where one block alone has it. A bare `level` or
+/// `inherit` is the transfer's, since connects follow from that.
+pub fn axis(name: &str) -> Result<&'static Key, (String, String)> {
+    let candidates: Vec<_> = KEYS.iter().filter(|key| key.name == name || key.path == name).collect();
+    let key = match candidates.as_slice() {
+        [] => return Err(unknown_axis(name)),
+        [key] => key,
+        several => match several.iter().find(|key| ["transfer.level", "transfer.inherit"].contains(&key.path)) {
+            Some(key) => key,
+            None => {
+                let paths = listed(several.iter().map(|key| key.path));
+                return Err((format!("{} exists in several blocks", quoted(name)), format!("say which: {paths}")));
+            }
+        },
+    };
+    if key.is_axis() {
+        Ok(key)
+    } else {
+        Err((format!("{} is not a setting that can be an axis", quoted(name)), axes_to_name()))
+    }
+}
+
+fn unknown_axis(name: &str) -> (String, String) {
+    let bare = name.rsplit('.').next().unwrap_or(name);
+    let elsewhere: Vec<_> = KEYS.iter().filter(|key| key.is_axis() && key.name == bare).collect();
+    let help = match nearest(name, KEYS.iter().filter(|key| key.is_axis()).flat_map(|key| [key.name, key.path])) {
+        _ if !elsewhere.is_empty() => format!("did you mean {}?", listed(elsewhere.iter().map(|key| key.path))),
+        Some(known) => format!("did you mean `{known}`?"),
+        None => axes_to_name(),
+    };
+    (format!("there is no setting {}", quoted(name)), help)
+}
+
+fn axes_to_name() -> String {
+    "name a setting as in `dataset`, `ticket.lr` or `transfer.seed`".to_string()
+}
+
+/// The message and the help for a key that a block does not have.
+pub fn unknown_key(block: Block, name: &str) -> (String, String) {
+    let message = format!("there is no setting {} {}", quoted(name), block.place());
+    let elsewhere: Vec<_> = KEYS.iter().filter(|key| key.name == name).collect();
+    let help = match (elsewhere.as_slice(), nearest(name, block.keys().map(|key| key.name))) {
+        ([], Some(known)) => format!("did you mean `{known}`?"),
+        ([], None) => {
+            let hint = nearest(name, KEYS.iter().map(|key| key.name))
+                .and_then(|known| KEYS.iter().find(|key| key.name == known));
+            match hint {
+                Some(key) => format!("did you mean `{}`, {}?", key.name, key.block.place()),
+                None => format!("the settings there are {}", listed(block.keys().map(|key| key.name))),
+            }
+        }
+        (elsewhere, _) => {
+            let places: Vec<_> = elsewhere.iter().map(|key| key.block.place()).collect();
+            format!("it belongs {}", places.join(" or "))
+        }
+    };
+    (message, help)
+}
