@@ -1,7 +1,12 @@
-//! Executes one run directory. See `winsign::trainer`.
+//! Executes one run directory.
+//!
+//! The trainer is a part of this program and not of the library, so that `winsign` cannot come to link libtorch.
+
+#[path = "../trainer/mod.rs"]
+mod trainer;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    winsign::trainer::worker::main()
+    trainer::worker::main()
 }

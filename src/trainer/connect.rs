@@ -4,8 +4,8 @@ use super::model::Network;
 use super::prune::with_norm_init;
 use super::session::Session;
 use super::{Finished, Result, data, lmc};
-use crate::run::results::Outcome;
-use crate::run::settings::{Between, Connect};
+use winsign::run::results::Outcome;
+use winsign::run::settings::{Between, Connect};
 
 pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
     let network = Network::new(connect.problem);

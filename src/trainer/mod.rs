@@ -13,9 +13,9 @@ mod train;
 mod transfer;
 pub mod worker;
 
-use crate::run::results::Outcome;
-use crate::run::{self, RunId, exit};
 use model::Weights;
+use winsign::run::results::Outcome;
+use winsign::run::{self, RunId, exit};
 
 /// What a run's story ends with.
 struct Finished {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::model::{Layout, Weights};
 use super::{Error, Result};
-use crate::run::attempt::{Attempt, Progress};
-use crate::run::results::EpochMetrics;
-use crate::run::tensors::TensorFile;
-use crate::run::{self, RunId};
+use winsign::run::attempt::{Attempt, Progress};
+use winsign::run::results::EpochMetrics;
+use winsign::run::tensors::TensorFile;
+use winsign::run::{self, RunId};
 
 /// How often work without epochs saves a checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);

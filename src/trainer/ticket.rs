@@ -5,8 +5,8 @@ use super::prune::prune;
 use super::session::Session;
 use super::train::{Course, train};
 use super::{Finished, Result, data};
-use crate::run::results::{Outcome, TicketOutcome};
-use crate::run::settings::{Method, Ticket};
+use winsign::run::results::{Outcome, TicketOutcome};
+use winsign::run::settings::{Method, Ticket};
 
 pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
     let network = Network::new(ticket.problem);

@@ -5,8 +5,8 @@ use super::prune;
 use super::session::Session;
 use super::train::{Course, train};
 use super::{Finished, Result, data};
-use crate::run::results::{Outcome, TransferOutcome};
-use crate::run::settings::Transfer;
+use winsign::run::results::{Outcome, TransferOutcome};
+use winsign::run::settings::Transfer;
 
 pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
     let network = Network::new(transfer.problem);

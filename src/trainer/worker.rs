@@ -15,9 +15,9 @@ use tracing_subscriber::prelude::*;
 
 use super::session::Session;
 use super::{Finished, Result, connect, ticket, transfer};
-use crate::run::attempt::{Attempt, End, LOG};
-use crate::run::settings::Settings;
-use crate::run::{self, RunDirectory, exit};
+use winsign::run::attempt::{Attempt, End, LOG};
+use winsign::run::settings::Settings;
+use winsign::run::{self, RunDirectory, exit};
 
 /// Executes one run directory that `winsign run` prepared, and exits.
 #[derive(Parser)]

@@ -176,6 +176,17 @@ fn zip_spans_blocks() {
     assert_eq!(sweep.chains.iter().map(seeds).collect::<Vec<_>>(), [(1, 2, vec![11]), (4, 2, vec![12])]);
 }
 
+/// As a product these would be four million transfers, beyond the limit.
+#[test]
+fn zip_is_counted_as_it_is_run() {
+    let sweep = expanded(
+        "ticket: {method: aws, levels: 1, seed: 1..2000}
+transfer: {inherit: sign, seed: 1..2000}
+zip: [ticket.seed, transfer.seed]",
+    );
+    assert_eq!(sweep.chains.iter().map(|chain| chain.transfers.len()).sum::<usize>(), 2_000);
+}
+
 #[test]
 fn zip_of_levels() {
     let sweep = expanded(

@@ -96,8 +96,8 @@ fn normalize(data: &Data, pixels: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::settings::Dataset;
     use crate::trainer::data;
+    use winsign::run::settings::Dataset;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap()

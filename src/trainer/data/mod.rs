@@ -7,7 +7,7 @@ mod digits;
 
 use tch::Tensor;
 
-use crate::run::settings::Dataset;
+use winsign::run::settings::Dataset;
 
 /// A data set in memory.
 pub struct Data {

@@ -2,9 +2,6 @@
 
 use tch::Tensor;
 
-use crate::run::attempt::Progress;
-use crate::run::results::{ConnectOutcome, PathPoint};
-use crate::run::tensors::TensorFile;
 use crate::trainer::data::Data;
 use crate::trainer::model::weights::{raw, tensor};
 use crate::trainer::model::{Network, Weights};
@@ -12,6 +9,9 @@ use crate::trainer::session::Session;
 use crate::trainer::train::evaluate::{absorb, evaluate, reestimation_batches};
 use crate::trainer::{Error, Result};
 use safetensors::tensor::Dtype;
+use winsign::run::attempt::Progress;
+use winsign::run::results::{ConnectOutcome, PathPoint};
+use winsign::run::tensors::TensorFile;
 
 /// The path t·A + (1 − t)·B at `points` evenly spaced t, ends included.
 ///

@@ -10,7 +10,7 @@ pub mod weights;
 
 use tch::{Kind, Tensor};
 
-use crate::run::settings::{Architecture, Problem};
+use winsign::run::settings::{Architecture, Problem};
 
 pub use layers::Pass;
 pub use weights::Weights;

@@ -6,8 +6,8 @@ use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use super::{Layout, Role};
-use crate::run::tensors::{RawTensor, TensorFile};
 use crate::trainer::random::Source;
+use winsign::run::tensors::{RawTensor, TensorFile};
 
 /// φ, ψ, BatchNorm statistics and the mask of one network. Masked weights are kept at zero, so `parameters` alone is
 /// what a forward pass needs.
@@ -141,8 +141,8 @@ pub fn tensor(raw: &RawTensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::settings::{Architecture, Dataset, Problem};
     use crate::trainer::model::Network;
+    use winsign::run::settings::{Architecture, Dataset, Problem};
 
     fn layout() -> Layout {
         Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout

@@ -22,8 +22,8 @@ pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::settings::{Architecture, Dataset, Problem};
     use crate::trainer::model::Network;
+    use winsign::run::settings::{Architecture, Dataset, Problem};
 
     #[test]
     fn each_level_keeps_the_largest_four_fifths_over_all_layers() {

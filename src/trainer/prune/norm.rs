@@ -21,8 +21,8 @@ pub fn with_norm_init(layout: &Layout, weights: &Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::settings::{Architecture, Dataset, Problem};
     use crate::trainer::model::{Network, Role};
+    use winsign::run::settings::{Architecture, Dataset, Problem};
 
     #[test]
     fn norms_move_toward_their_initialization_and_gradients_flow_through() {

@@ -6,10 +6,10 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::run::results::EpochMetrics;
-use crate::run::tensors::TensorFile;
 use crate::trainer::model::Weights;
 use crate::trainer::model::weights::{raw, tensor};
+use winsign::run::results::EpochMetrics;
+use winsign::run::tensors::TensorFile;
 
 /// A training between two of its steps: the state that [`super::train`] works on, and what is saved of it.
 #[derive(Debug)]

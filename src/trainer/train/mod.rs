@@ -7,9 +7,6 @@ mod sgd;
 
 use tch::{Kind, Reduction, Tensor};
 
-use crate::run::attempt::Progress;
-use crate::run::results::EpochMetrics;
-use crate::run::settings::Training;
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::Batches;
 use crate::trainer::model::{Mode, Network, Weights};
@@ -20,6 +17,9 @@ use crate::trainer::{Error, Result};
 use checkpoint::Checkpoint;
 use evaluate::{Score, cross_entropy, evaluate, reestimate, wrong_count};
 use schedule::learning_rate;
+use winsign::run::attempt::Progress;
+use winsign::run::results::EpochMetrics;
+use winsign::run::settings::Training;
 
 /// A training to be done: of what, on what, how.
 pub struct Course<'a> {

@@ -1,6 +1,6 @@
 //! The learning rate over the epochs of a run.
 
-use crate::run::settings::{Schedule, Training};
+use winsign::run::settings::{Schedule, Training};
 
 /// The learning rate of an epoch, from 1; it changes between epochs only.
 pub fn learning_rate(training: &Training, epoch: u32) -> f64 {

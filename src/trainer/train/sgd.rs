@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::run::settings::Training;
+use winsign::run::settings::Training;
 
 /// One step of SGD with momentum and weight decay as in PyTorch: v ← μ·v + g + λ·w, then w ← w − lr·v, in place.
 ///
@@ -19,7 +19,7 @@ pub fn step(training: &Training, lr: f64, weights: &mut Tensor, velocity: &mut T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::settings::Schedule;
+    use winsign::run::settings::Schedule;
 
     /// Three steps on f(w) = w², by hand.
     #[test]
