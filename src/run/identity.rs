@@ -123,7 +123,7 @@ mod tests {
     /// `SCIENCE_VERSION`.
     #[test]
     fn identity_is_stable() {
-        assert_eq!(Run::new(ticket(0, 0.1), vec![]).id.as_str(), "to be filled in");
+        assert_eq!(Run::new(ticket(0, 0.1), vec![]).id.as_str(), "daf206d2cbd1bbe0");
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl Stream {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// Normal with mean 0 and deviation 1, by the method of Box and Muller.
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
     /// Uniform in 0..n. The bias of at most n / 2⁶⁴ is far below anything measurable.
     pub fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
@@ -85,12 +91,16 @@ mod tests {
     }
 
     #[test]
-    fn uniform_draws_fill_their_range() {
+    fn draws_follow_their_distributions() {
         let mut stream = Source::new(7, "test", 0).stream(0);
         let draws: Vec<f64> = (0..10_000).map(|_| stream.uniform()).collect();
         let mean = draws.iter().sum::<f64>() / 10_000.0;
         assert!((mean - 0.5).abs() < 0.02, "{mean}");
         assert!(draws.iter().all(|draw| (0.0..1.0).contains(draw)));
+        let normal: Vec<f64> = (0..10_000).map(|_| stream.normal()).collect();
+        let within = |deviations: f64| normal.iter().filter(|draw| draw.abs() < deviations).count();
+        assert!(within(1.0).abs_diff(6_827) < 190 && within(2.0).abs_diff(9_545) < 85, "within 4 standard errors");
+        assert!(normal.iter().filter(|draw| **draw > 0.0).count().abs_diff(5_000) < 200);
         let thirds = (0..9_000).map(|_| stream.below(3)).fold([0u32; 3], |mut counts, draw| {
             counts[draw as usize] += 1;
             counts

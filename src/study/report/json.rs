@@ -12,7 +12,7 @@ pub fn render(report: &Report) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::fixture::Study;
+    use super::super::fixture::{Study, remaining};
     use super::*;
     use crate::run::settings::{Kind, Method, Seeds};
     use crate::study::plan::RunState;
@@ -35,7 +35,7 @@ mod tests {
         assert_eq!(keys(&report["runs"]), ["total", "done", "running", "queued", "failed", "blocked", "pending"]);
         assert_eq!(
             report["tickets"][12],
-            json!({"method": "lrr", "level": 12, "remaining_ratio": 0.8_f64.powi(12), "test_error": 4.5, "axes": {"lr": "0.05"}})
+            json!({"method": "lrr", "level": 12, "remaining_ratio": remaining(12), "test_error": 4.5, "axes": {"lr": "0.05"}})
         );
         let transfer = &report["transfers"][2];
         assert_eq!(

@@ -2,10 +2,9 @@
 
 use tch::Tensor;
 
-use super::{Declare, Layout, Mode, Role};
+use super::{Declare, Init, Layout, Mode, Role};
 
-/// PyTorch's defaults.
-const BATCH_NORM_MOMENTUM: f64 = 0.1;
+/// PyTorch's default.
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// The tensors of one forward pass: views into the flat ones.
@@ -39,11 +38,13 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// Weight `name.weight` of shape (outputs, inputs, kernel, kernel); padded so that stride 1 keeps the size.
+    /// Weight `name.weight` of shape (outputs, inputs, kernel, kernel), drawn as torchvision draws those of ResNets;
+    /// padded so that stride 1 keeps the size.
     pub fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Conv {
-        let bound = 1.0 / ((inputs * kernel * kernel) as f64).sqrt();
         let shape = [outputs, inputs, kernel, kernel];
-        let weight = declare.parameter(format!("{name}.weight"), &shape, Role::Prunable, bound);
+        let fan_out = (outputs * kernel * kernel) as f64;
+        let init = Init::Normal { deviation: (2.0 / fan_out).sqrt() };
+        let weight = declare.parameter(format!("{name}.weight"), &shape, Role::Prunable, init);
         Conv { weight, stride, padding: kernel / 2 }
     }
 
@@ -64,21 +65,25 @@ pub struct BatchNorm {
 impl BatchNorm {
     pub fn new(declare: &mut Declare, name: &str, channels: i64) -> BatchNorm {
         BatchNorm {
-            scale: declare.parameter(format!("{name}.weight"), &[channels], Role::NormScale, 0.0),
-            shift: declare.parameter(format!("{name}.bias"), &[channels], Role::NormShift, 0.0),
+            scale: declare.parameter(format!("{name}.weight"), &[channels], Role::NormScale, Init::Constant(1.0)),
+            shift: declare.parameter(format!("{name}.bias"), &[channels], Role::NormShift, Init::Constant(0.0)),
             mean: declare.statistic(format!("{name}.running_mean"), channels, 0.0),
             variance: declare.statistic(format!("{name}.running_var"), channels, 1.0),
         }
     }
 
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        let (training, momentum) = match pass.mode {
+            Mode::Train { momentum } => (true, momentum),
+            Mode::Evaluate => (false, 0.0),
+        };
         x.batch_norm(
             Some(&pass.parameters[self.scale]),
             Some(&pass.parameters[self.shift]),
             Some(&pass.statistics[self.mean]),
             Some(&pass.statistics[self.variance]),
-            pass.mode == Mode::Train,
-            BATCH_NORM_MOMENTUM,
+            training,
+            momentum,
             BATCH_NORM_EPSILON,
             true,
         )
@@ -93,10 +98,10 @@ pub struct Classifier {
 
 impl Classifier {
     pub fn new(declare: &mut Declare, name: &str, inputs: i64, classes: i64) -> Classifier {
-        let bound = 1.0 / (inputs as f64).sqrt();
+        let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
         Classifier {
-            weight: declare.parameter(format!("{name}.weight"), &[classes, inputs], Role::Other, bound),
-            bias: declare.parameter(format!("{name}.bias"), &[classes], Role::Other, bound),
+            weight: declare.parameter(format!("{name}.weight"), &[classes, inputs], Role::Other, init),
+            bias: declare.parameter(format!("{name}.bias"), &[classes], Role::Other, init),
         }
     }
 

@@ -47,10 +47,17 @@ impl Network {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    Train,
+    /// BatchNorm normalizes by the batch, and moves its statistics toward the batch's by the fraction `momentum`.
+    Train { momentum: f64 },
+    /// BatchNorm normalizes by its statistics.
     Evaluate,
+}
+
+impl Mode {
+    /// As PyTorch trains by default.
+    pub const TRAIN: Mode = Mode::Train { momentum: 0.1 };
 }
 
 /// What a parameter is to pruning and transfer; also the order of the regions in the flat tensor.
@@ -67,11 +74,6 @@ pub enum Role {
 }
 
 impl Role {
-    /// ψ₀: the value norm parameters have at initialization.
-    fn norm_init(self) -> f64 {
-        if self == Role::NormScale { 1.0 } else { 0.0 }
-    }
-
     fn region(self) -> usize {
         match self {
             Role::Prunable => 0,
@@ -81,6 +83,17 @@ impl Role {
     }
 }
 
+/// How the values of a fresh tensor are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// ψ₀ of a norm parameter.
+    Constant(f64),
+    /// In ±bound; PyTorch's default for linear layers has the bound 1/√fan_in.
+    Uniform { bound: f64 },
+    /// With mean 0; Kaiming's (He et al., 2015) for ReLU networks has the deviation √(2/fan_out).
+    Normal { deviation: f64 },
+}
+
 /// One trained tensor.
 #[derive(Debug, Clone)]
 pub struct Parameter {
@@ -88,8 +101,7 @@ pub struct Parameter {
     pub name: String,
     pub shape: Vec<i64>,
     pub role: Role,
-    /// Fresh weights are uniform in ±bound: PyTorch's default, 1/√fan_in. Unused for norm parameters.
-    pub bound: f64,
+    pub init: Init,
     /// First element in the flat tensor.
     pub start: i64,
 }
@@ -164,7 +176,10 @@ impl Layout {
         let norms =
             self.flat_order.iter().map(|&index| &self.tensors[index]).filter(|tensor| tensor.role.region() == 2);
         let parts: Vec<Tensor> = norms
-            .map(|tensor| Tensor::full([tensor.length()], tensor.role.norm_init(), (Kind::Float, tch::Device::Cpu)))
+            .map(|tensor| match tensor.init {
+                Init::Constant(value) => Tensor::full([tensor.length()], value, (Kind::Float, tch::Device::Cpu)),
+                drawn => unreachable!("norm parameter {} is drawn: {drawn:?}", tensor.name),
+            })
             .collect();
         Tensor::cat(&parts, 0)
     }
@@ -186,8 +201,8 @@ pub struct Declare {
 }
 
 impl Declare {
-    fn parameter(&mut self, name: String, shape: &[i64], role: Role, bound: f64) -> usize {
-        self.tensors.push(Parameter { name, shape: shape.to_vec(), role, bound, start: 0 });
+    fn parameter(&mut self, name: String, shape: &[i64], role: Role, init: Init) -> usize {
+        self.tensors.push(Parameter { name, shape: shape.to_vec(), role, init, start: 0 });
         self.tensors.len() - 1
     }
 

@@ -39,7 +39,7 @@ pub fn reestimate(network: &Network, parameters: &Tensor, data: &Data, batch: u3
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
     for step in 0..batches.steps() {
-        absorb(network, parameters, &statistics, &epoch.batch(step));
+        absorb(network, parameters, &statistics, &epoch.batch(step), plain_mean(step));
     }
     statistics
 }
@@ -49,9 +49,16 @@ pub fn reestimation_batches(data: &Data, batch: u32) -> Batches<'_> {
     Batches::new(data, batch, 0, "re-estimation")
 }
 
-/// Moves `statistics` by one batch, as training would.
-pub fn absorb(network: &Network, parameters: &Tensor, statistics: &Tensor, batch: &Batch) {
-    let _ = tch::no_grad(|| network.logits(parameters, statistics, Mode::Train, &batch.images));
+/// The momentum at a step, from 0, with which statistics become the plain mean over all batches of a pass. The constant
+/// 0.1 of training would leave 0.9ⁿ of the fresh values after n batches: 9 % after the 23 of the digits, far too much
+/// where activations are small.
+pub fn plain_mean(step: u32) -> f64 {
+    1.0 / f64::from(step + 1)
+}
+
+/// Moves `statistics` toward those of one batch.
+pub fn absorb(network: &Network, parameters: &Tensor, statistics: &Tensor, batch: &Batch, momentum: f64) {
+    let _ = tch::no_grad(|| network.logits(parameters, statistics, Mode::Train { momentum }, &batch.images));
 }
 
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
@@ -61,4 +68,36 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> 
 /// How many of a batch are classified wrongly, as a tensor that stays on its device.
 pub fn wrong_count(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.argmax(1, false).ne_tensor(labels).sum(Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::data;
+    use crate::trainer::model::Weights;
+    use winsign::run::settings::{Architecture, Dataset, Problem};
+
+    /// The statistics of the first layer against means and variances computed from its outputs.
+    #[test]
+    fn reestimated_statistics_are_the_mean_over_all_batches() {
+        let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+        let data = data::load(Dataset::Digits);
+        let parameters = Weights::initialize(&network.layout, 1).parameters;
+        let found = reestimate(&network, &parameters, &data, 64);
+
+        let kernel = parameters.narrow(0, 0, 72).view([8, 1, 3, 3]);
+        assert_eq!(network.layout.tensors[0].name, "conv1.weight");
+        let batches = reestimation_batches(&data, 64);
+        let epoch = batches.epoch(0);
+        let outputs = (0..batches.steps()).map(|step| {
+            let images = epoch.batch(step).images;
+            images.conv2d(&kernel, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1).transpose(0, 1).flatten(1, -1)
+        });
+        let (means, variances): (Vec<Tensor>, Vec<Tensor>) =
+            outputs.map(|output| (output.mean_dim(1, false, None), output.var_dim(1, true, false))).unzip();
+        let mean_over_batches = |parts: &[Tensor]| Tensor::stack(parts, 0).mean_dim(0, false, None);
+        let first_layer = |offset: i64| found.narrow(0, offset, 8);
+        assert!(first_layer(0).allclose(&mean_over_batches(&means), 1e-4, 1e-5, false));
+        assert!(first_layer(8).allclose(&mean_over_batches(&variances), 1e-4, 1e-5, false));
+    }
 }

@@ -99,7 +99,7 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
             Some(alphas) => interpolate_norms(layout, parameters, &norm_init, alphas.stream(step.into()).uniform()),
             None => parameters.shallow_clone(),
         };
-        let logits = network.logits(&effective, statistics, Mode::Train, &batch.images);
+        let logits = network.logits(&effective, statistics, Mode::TRAIN, &batch.images);
         let loss = cross_entropy(&logits, &batch.labels, Reduction::Mean);
         parameters.zero_grad();
         loss.backward();

@@ -1,0 +1,184 @@
+//! Bad input gets one clear message, the documented exit code, and leaves nothing behind.
+
+mod common;
+
+use std::process::Command;
+
+use common::{SMALL, Workplace, json, stderr, succeed};
+
+/// (sweep file, line and column, part of the message)
+const BAD: &[(&str, Option<(u64, u64)>, &str)] = &[
+    ("dataset: [digits\narchitecture: resnet8\n", None, ""),
+    ("dataset: digits\narchitecture: resnet8\nticket:\n  metod: lrr\n", Some((4, 3)), "method"),
+    ("dataset: digits\narchitecture: resnet8\nticket: {levels: many}\n", Some((3, 18)), "levels"),
+    ("dataset: digits\narchitecture: resnet8\nticket: {method: []}\n", Some((3, 18)), "method"),
+    ("dataset: digits\narchitecture: resnet8\nticket: {levels: 3}\ntransfer: {level: 4}\n", Some((4, 19)), "4"),
+    ("dataset: digits\narchitecture: resnet8\nticket: {prune_ratio: 1.5}\n", Some((3, 23)), "prune_ratio"),
+    ("dataset: digits\narchitecture: resnet8\nexclude: [{method: [lrr, aws]}]\n", Some((3, 11)), ""),
+    ("dataset: digits\narchitecture: resnet8\nticket: {seed: 1..100000000}\n", None, "1,000,000"),
+    ("dataset: mnist\narchitecture: resnet8\n", Some((1, 10)), "digits"),
+    ("dataset: digits\narchitecture: vgg\n", Some((2, 15)), "resnet8"),
+];
+
+#[test]
+fn a_wrong_sweep_file_is_explained_with_its_place_and_nothing_is_written() {
+    let workplace = Workplace::new();
+    let deep = format!("dataset: {}1{}\n", "[".repeat(3_000), "]".repeat(3_000));
+    let bomb = (0..12).fold("a0: &a0 [x, x, x, x, x, x, x, x]\n".to_string(), |text, n| {
+        let next = n + 1;
+        text + &format!("a{next}: &a{next} [*a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}]\n")
+    });
+    let hostile = [(deep.as_str(), None, ""), (bomb.as_str(), None, "")];
+    for (text, place, part) in BAD.iter().copied().chain(hostile) {
+        let sweep = workplace.sweep("bad.yaml", text);
+        let before = workplace.listing();
+        for command in ["plan", "run", "status", "report"] {
+            let output = workplace.winsign(command, &sweep).arg("--json").output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{command}: {text}\n{}", stderr(&output));
+            let error = &json(&output)["error"];
+            assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
+            assert!(stderr(&output).contains("bad.yaml"), "{}", stderr(&output));
+            assert!(error.to_string().contains(part) || stderr(&output).contains(part), "{part}: {error}");
+            if let Some((line, column)) = place {
+                assert_eq!((error["line"].as_u64(), error["column"].as_u64()), (Some(line), Some(column)), "{text}");
+                assert!(stderr(&output).contains(&format!("bad.yaml:{line}:{column}")), "{}", stderr(&output));
+            }
+        }
+        assert_eq!(workplace.listing(), before, "nothing is written");
+    }
+}
+
+#[test]
+fn a_missing_sweep_file_and_a_wrong_command_line_exit_with_2() {
+    let workplace = Workplace::new();
+    let output = workplace.winsign("plan", &workplace.path("none.yaml")).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("none.yaml"), "{}", stderr(&output));
+    let output = Command::new(env!("CARGO_BIN_EXE_winsign")).arg("paln").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("plan"), "the nearest command is named: {}", stderr(&output));
+}
+
+#[test]
+fn a_store_of_another_format_is_refused() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    std::fs::create_dir(workplace.store()).unwrap();
+    std::fs::write(workplace.store().join("store.json"), r#"{"format": 999}"#).unwrap();
+    let output = workplace.winsign("plan", &sweep).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("999") && stderr(&output).contains("store.json"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_named() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    std::fs::write(workplace.store(), "a file where the store should be").unwrap();
+    let worker = ["--worker", env!("CARGO_BIN_EXE_winsign")]; // is never started
+    let output = workplace.winsign("run", &sweep).args(worker).output().unwrap();
+    assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
+    assert!(stderr(&output).contains(workplace.store().to_str().unwrap()), "{}", stderr(&output));
+}
+
+#[test]
+fn a_missing_worker_is_named_before_anything_is_written() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    let before = workplace.listing();
+    let output = workplace.winsign("run", &sweep).args(["--worker", "/nowhere/worker"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("/nowhere/worker") && stderr(&output).contains("cargo build"));
+    assert_eq!(workplace.listing(), before);
+}
+
+/// A worker that does not start, as when libtorch is missing, stops the sweep instead of failing every run of it.
+#[test]
+fn a_worker_that_does_not_start_stops_the_sweep() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    let worker = workplace.path("worker");
+    std::fs::write(&worker, "#!/bin/sh\necho 'cannot open shared object file' >&2\nexit 127\n").unwrap();
+    succeed(Command::new("chmod").arg("+x").arg(&worker));
+    let output = workplace.winsign("run", &sweep).arg("--worker").arg(&worker).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot open shared object file"), "{}", stderr(&output));
+}
+
+#[cfg(feature = "worker")]
+mod with_the_worker {
+    use super::common::{self, SMALL, Workplace, ids, json, stderr, stdout, succeed};
+    use std::process::Command;
+
+    #[test]
+    fn a_loss_that_becomes_nan_fails_the_run_and_blocks_what_needs_it_while_the_rest_goes_on() {
+        let workplace = Workplace::new();
+        let text = SMALL.replace("{inherit: sign, ", "{inherit: sign, lr: [0.1, 1e30], ").replace("aws", "lrr");
+        let text = text + "resources: {retries: 2}\n";
+        let sweep = workplace.sweep("nan.yaml", &text);
+        let output = workplace.winsign("run", &sweep).arg("--json").output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        let summary = &json(&output)["runs"];
+        // Two transfers with the mad learning rate fail, and their path is blocked.
+        assert_eq!((summary["total"].as_u64(), summary["done"].as_u64()), (Some(10), Some(7)), "{summary:#}");
+        assert_eq!(summary["blocked"], 1);
+        let failed = summary["failed"].as_array().unwrap();
+        assert_eq!(failed.len(), 2);
+        for failure in failed {
+            let message = failure["message"].as_str().unwrap();
+            assert!(message.contains("epoch 1, step 2") && message.contains("the loss became"), "{message}");
+            assert!(failure["log_end"].as_array().unwrap().iter().any(|line| line.to_string().contains(message)));
+            assert_eq!(workplace.attempts(failure["id"].as_str().unwrap()), 3, "retried twice");
+        }
+        let states: Vec<String> = workplace.plan(&sweep).iter().map(|run| run["state"].to_string()).collect();
+        let count = |state: &str| states.iter().filter(|found| **found == format!("\"{state}\"")).count();
+        assert_eq!((count("done"), count("failed"), count("blocked")), (7, 2, 1));
+        let status = stdout(&succeed(&mut workplace.winsign("status", &sweep)));
+        assert!(status.contains("failed") && status.contains("the loss became"), "{status}");
+        let report = json(&succeed(workplace.winsign("report", &sweep).arg("--json")));
+        assert_eq!(report["failed"].as_array().unwrap().len(), 2, "failed runs are listed, never silently missing");
+    }
+
+    /// A disk that takes no more, imitated by a limit on the size of files that workers cannot keep within.
+    #[test]
+    fn a_full_disk_stops_cleanly_and_the_next_run_goes_on() {
+        let workplace = Workplace::new();
+        let sweep = workplace.sweep("small.yaml", SMALL);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_winsign")]);
+        let output = limited.arg("run").arg(&sweep).arg("--store").arg(workplace.store()).output().unwrap();
+        assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
+        let told = stderr(&output);
+        assert!(told.contains("checkpoint.safetensors") && told.contains("File too large"), "{told}");
+        assert!(told.contains("run the same command again"), "{told}");
+        let drafts: Vec<_> =
+            workplace.listing().into_iter().filter(|(path, _)| path.to_string_lossy().contains("draft")).collect();
+        assert!(drafts.is_empty(), "{drafts:?}");
+        workplace.run_all(&sweep);
+    }
+
+    #[test]
+    fn the_worker_names_what_is_wrong_with_a_run_directory() {
+        let workplace = Workplace::new();
+        let worker =
+            |path: &std::path::Path| Command::new(env!("CARGO_BIN_EXE_winsign-worker")).arg(path).output().unwrap();
+        let output = worker(&workplace.path("nowhere"));
+        assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
+        std::fs::create_dir(workplace.path("empty")).unwrap();
+        let output = worker(&workplace.path("empty"));
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("run.json"), "{}", stderr(&output));
+
+        // Settings that were edited by hand are not those the directory is named for.
+        let sweep = workplace.sweep("small.yaml", SMALL);
+        workplace.run_all(&sweep);
+        let directory = workplace.run_directory(&ids(&workplace.plan(&sweep), "transfer")[0]);
+        let path = directory.join("run.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"lr\": 0.1", "\"lr\": 0.2")).unwrap();
+        let output = worker(&directory);
+        assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+        assert!(stderr(&output).contains("run.json is damaged"), "{}", stderr(&output));
+        let _ = common::json;
+    }
+}

@@ -1,0 +1,117 @@
+//! The two programs as a shell sees them.
+
+mod common;
+
+use std::process::Command;
+
+use common::{SMALL, Workplace, stdout, succeed};
+
+fn winsign() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_winsign"))
+}
+
+#[test]
+fn winsign_links_neither_libtorch_nor_mpi() {
+    let libraries = stdout(&succeed(Command::new("ldd").arg(env!("CARGO_BIN_EXE_winsign"))));
+    assert!(libraries.contains("libc.so"), "{libraries}");
+    for foreign in ["torch", "c10", "mpi", "cuda", "stdc++"] {
+        assert!(!libraries.contains(foreign), "{libraries}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let commands = ["plan", "run", "status", "show", "report", "completions"];
+    for command in commands {
+        let help = stdout(&succeed(winsign().args([command, "--help"])));
+        assert!(help.contains("Example") && help.contains("--store") && help.contains("--json"), "{help}");
+    }
+    let help = stdout(&succeed(winsign().arg("--help")));
+    assert!(commands.iter().all(|command| help.contains(command)), "{help}");
+    assert!(help.contains("Exit codes"), "{help}");
+}
+
+#[test]
+fn completions_and_schema_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(&succeed(winsign().args(["completions", shell]))).contains("report"), "{shell}");
+    }
+    let schema: serde_json::Value = serde_json::from_str(&stdout(&succeed(winsign().arg("schema")))).unwrap();
+    assert!(schema["properties"]["ticket"].is_object());
+}
+
+#[test]
+fn a_plan_says_what_waits_for_what() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    let plan = workplace.plan(&sweep);
+    let kinds: Vec<&str> = plan.iter().map(|run| run["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ticket", "ticket", "ticket", "transfer", "transfer", "connect", "connect"]);
+    let id = |at: usize| plan[at]["id"].clone();
+    let needs = |at: usize| plan[at]["needs"].as_array().unwrap().clone();
+    assert!(needs(0).is_empty());
+    assert_eq!((needs(1), needs(2)), (vec![id(0)], vec![id(1)]));
+    assert_eq!((needs(3), needs(4)), (vec![id(2)], vec![id(2)]));
+    assert_eq!((needs(5), needs(6)), (vec![id(3), id(4)], vec![id(2)]));
+    assert!(plan.iter().all(|run| run["state"] == "pending"));
+    assert!(!workplace.store().exists(), "planning writes nothing");
+
+    let dot = stdout(&succeed(workplace.winsign("plan", &sweep).args(["--graph", "dot"])));
+    assert_eq!(dot.matches(" -> ").count(), 7, "{dot}");
+    let mermaid = stdout(&succeed(workplace.winsign("plan", &sweep).args(["--graph", "mermaid"])));
+    assert_eq!(mermaid.matches(" --> ").count(), 7, "{mermaid}");
+}
+
+/// The settings that two sweep files share are the same run, wherever in the files they stand.
+#[test]
+fn equal_settings_are_one_run_whatever_the_file_looks_like() {
+    let workplace = Workplace::new();
+    let one = workplace.plan(&workplace.sweep("one.yaml", SMALL));
+    let other = SMALL.replace("seed: 2..3", "seed: [3, 2]") + "name: another\n";
+    let other = workplace.plan(&workplace.sweep("other.yaml", &other));
+    let sorted = |plan: &[serde_json::Value]| {
+        let mut ids: Vec<String> = plan.iter().map(|run| run["id"].to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(sorted(&one), sorted(&other));
+}
+
+#[test]
+fn output_to_a_closed_pipe_is_no_error() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("many.yaml", &SMALL.replace("seed: 2..3", "seed: 2..60"));
+    let script = "\"$1\" plan \"$2\" --all --store \"$3\" | head -n 1; exit \"${PIPESTATUS[0]}\"";
+    let mut piped = Command::new("bash");
+    piped.args(["-c", script, "bash", env!("CARGO_BIN_EXE_winsign")]).arg(&sweep).arg(workplace.store());
+    let output = succeed(&mut piped);
+    assert!(common::stderr(&output).is_empty(), "{}", common::stderr(&output));
+}
+
+#[test]
+fn no_colors_and_no_bars_where_there_is_no_terminal() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("bad.yaml", "dataset: mnist\n");
+    let output = workplace.winsign("plan", &sweep).output().unwrap();
+    assert!(!output.stderr.contains(&0x1b), "{}", common::stderr(&output));
+}
+
+#[cfg(feature = "worker")]
+#[test]
+fn show_tells_everything_about_a_run() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    workplace.run_all(&sweep);
+    let id = common::ids(&workplace.plan(&sweep), "transfer")[1].clone();
+    let show = |arguments: &[&str]| {
+        stdout(&succeed(winsign().arg("show").args(arguments).arg("--store").arg(workplace.store())))
+    };
+    let text = show(&[&id[..6]]);
+    for part in ["state: done", "inherit: sign", "training.lr: 0.1", "seeds.init: 3", "train loss", "committed after"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&show(&[&id, "--json"])).unwrap();
+    assert_eq!(json["metrics"].as_array().unwrap().len(), 3);
+    assert_eq!(json["settings"]["inherit"], "sign");
+    assert!(json["log"].as_array().unwrap().len() >= 4);
+}
