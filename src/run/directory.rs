@@ -38,6 +38,8 @@ pub struct Store {
     root: PathBuf,
 }
 
+const MARKER: &str = "store.json";
+
 #[derive(Serialize, Deserialize)]
 struct StoreFile {
     format: u32,
@@ -46,27 +48,36 @@ struct StoreFile {
 impl Store {
     /// A store to read from. It need not exist: then it has no runs.
     pub fn open(root: &Path) -> Result<Store> {
-        let path = root.join("store.json");
-        if let Some(bytes) = files::read_if_exists(&path)? {
-            let file: StoreFile =
-                serde_json::from_slice(&bytes).map_err(|error| Error::damaged(&path, error.to_string()))?;
-            if file.format != FORMAT {
-                return Err(Error::Format { path, found: file.format, expected: FORMAT });
-            }
-        }
+        Store::read_marker(root)?;
         Ok(Store { root: root.to_path_buf() })
     }
 
     /// A store to write to: made if it does not exist.
     pub fn create(root: &Path) -> Result<Store> {
-        let store = Store::open(root)?;
         files::create_directory(&root.join("runs"))?;
-        let marker = serde_json::to_vec(&StoreFile { format: FORMAT }).expect("plain data");
-        let path = root.join("store.json");
-        if !path.exists() {
+        if !Store::read_marker(root)? {
+            let path = root.join(MARKER);
+            files::set_aside(&path)?;
+            let marker = serde_json::to_vec(&StoreFile { format: FORMAT }).expect("plain data");
             files::create_exclusive(&path, &marker)?;
         }
-        Ok(store)
+        Ok(Store { root: root.to_path_buf() })
+    }
+
+    /// Refuses a store of another format; false if the store does not say. (Runs say so themselves as well.)
+    fn read_marker(root: &Path) -> Result<bool> {
+        let path = root.join(MARKER);
+        let Some(bytes) = files::read_if_exists(&path)? else {
+            return Ok(false);
+        };
+        match serde_json::from_slice::<StoreFile>(&bytes) {
+            Ok(file) if file.format != FORMAT => Err(Error::Format { path, found: file.format, expected: FORMAT }),
+            Ok(_) => Ok(true),
+            Err(error) => {
+                tracing::warn!("{} is damaged: {error}", path.display());
+                Ok(false)
+            }
+        }
     }
 
     pub fn root(&self) -> &Path {

@@ -35,6 +35,8 @@ pub enum Error {
     Interrupted,
     #[error("the loss became {loss} at epoch {epoch}, step {step}: try a smaller lr")]
     Diverged { epoch: u32, step: u32, loss: f32 },
+    #[error("the test loss became {loss} after epoch {epoch}: try a smaller lr")]
+    DivergedTest { epoch: u32, loss: f64 },
     #[error("the loss on the path is not finite at t = {t}")]
     NotFinite { t: f64 },
     #[error("the two networks have different masks ({differing} weights survive in one only): no common path")]
@@ -52,9 +54,11 @@ impl Error {
             Error::Input { error: run::Error::Io { .. }, .. } => exit::IO,
             Error::Input { .. } => exit::DAMAGED_INPUT,
             Error::Interrupted => exit::INTERRUPTED,
-            Error::Diverged { .. } | Error::NotFinite { .. } | Error::DifferentMasks { .. } | Error::Unfit(_) => {
-                exit::FAILURE
-            }
+            Error::Diverged { .. }
+            | Error::DivergedTest { .. }
+            | Error::NotFinite { .. }
+            | Error::DifferentMasks { .. }
+            | Error::Unfit(_) => exit::FAILURE,
         }
     }
 }

@@ -22,14 +22,18 @@ pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result
         .map(|(planned, standing)| Finding { planned, state: standing.state, result: standing.result })
         .collect();
     let report = gather(&plan.name, &findings);
-    if !common.json || out.is_some() {
-        let default = store.root().join("reports").join(&plan.name);
-        let directory = out.unwrap_or(&default);
-        report::write(&report, directory)?;
-        if !common.json {
-            let written = format!("\nreport: {}\n", directory.join("report.md").display());
-            return output::text(&(terminal::render(&report, colors(&std::io::stdout())) + &written));
+    let directory = match out {
+        Some(directory) => directory.to_path_buf(),
+        None => store.root().join("reports").join(&plan.name),
+    };
+    if common.json {
+        if out.is_some() {
+            report::write(&report, &directory)?;
         }
+        return output::text(&json::render(&report));
     }
-    output::text(&json::render(&report))
+    // The table first: it is of use even where the files cannot be written.
+    output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
+    report::write(&report, &directory)?;
+    output::text(&format!("\nreport: {}\n", directory.join("report.md").display()))
 }

@@ -20,7 +20,8 @@ Examples:
   winsign plan sweeps/quickstart.yaml               what it would do
 
 Ctrl-C lets the runs under way save a checkpoint and stops; a second Ctrl-C kills them. Either way the same command
-goes on later. Several of these may work on one store at once: they share the runs.";
+goes on later. Several of these may work on one store at once: they share the runs. Runs that had failed before get a
+new chance each time.";
 
 #[derive(Args)]
 pub struct Arguments {

@@ -32,7 +32,7 @@ pub fn load() -> Data {
         }
     };
     // Mean and deviation of the training pixels.
-    Data { train: images(0..TRAIN), test: images(TRAIN..IMAGES), shift: 1, mean: 4.886, deviation: 6.008 }
+    Data { train: images(0..TRAIN), test: images(TRAIN..IMAGES), shift: 2, mean: 4.886, deviation: 6.008 }
 }
 
 #[cfg(test)]

@@ -57,6 +57,9 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
         train_epoch(session, course, &batches, &mut state)?;
         check_finite(&state.losses, epoch)?;
         let score = score(course, &mut state.weights);
+        if !score.loss.is_finite() {
+            return Err(Error::DivergedTest { epoch, loss: score.loss });
+        }
         state.place.metrics.push(EpochMetrics {
             epoch,
             lr: learning_rate(training, epoch),
