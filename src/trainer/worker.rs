@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use tracing_subscriber::filter::LevelFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
 use super::session::Session;
@@ -146,7 +147,7 @@ fn total(settings: &Settings) -> u32 {
     }
 }
 
-/// Everything from `info` up goes to the attempt's log; warnings also to standard error.
+/// Everything from `info` up goes to the attempt's log; warnings also to standard error, where `main` reports the error.
 fn log_to(path: &Path) -> Result<()> {
     let file = File::create(path).map_err(run::Error::io("write", path))?;
     let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(Arc::new(file));
@@ -154,7 +155,7 @@ fn log_to(path: &Path) -> Result<()> {
         tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).without_time().with_writer(io::stderr);
     let registry = tracing_subscriber::registry()
         .with(to_file.with_filter(LevelFilter::INFO))
-        .with(to_terminal.with_filter(LevelFilter::WARN));
+        .with(to_terminal.with_filter(filter_fn(|event| *event.level() == Level::WARN)));
     // A second subscriber cannot be set in one process; there is one run per process.
     let _ = registry.try_init();
     Ok(())

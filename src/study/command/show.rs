@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 use serde_json::json;
 
 use super::{Common, Failure, output};
@@ -10,6 +10,7 @@ use crate::run::attempt::{LOG, METRICS};
 use crate::run::results::EpochMetrics;
 use crate::run::{Error, RunDirectory, RunId, Store, files, owner};
 use crate::study::plan::survey;
+use crate::study::report::terminal::STYLE;
 
 pub const HELP: &str = "\
 Examples:
@@ -113,7 +114,7 @@ fn metrics_of_last_attempt(run: &RunDirectory) -> Result<Vec<EpochMetrics>, Fail
 
 fn metrics_table(metrics: &[EpochMetrics]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(STYLE);
     table.set_header(["epoch", "lr", "train loss", "train error %", "test loss", "test error %"]);
     for epoch in metrics {
         table.add_row([

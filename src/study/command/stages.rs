@@ -1,10 +1,11 @@
 //! A plan told in stages: the runs of one kind that belong together, counted by state.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
 use crate::run::settings::{Between, Kind};
 use crate::study::plan::survey::Standing;
 use crate::study::plan::{Plan, PlannedRun, RunState};
+use crate::study::report::terminal::STYLE;
 
 /// Runs alike in all but level, pruned level by level, or seed.
 pub struct Stage {
@@ -38,7 +39,7 @@ pub fn table(stages: &[Stage]) -> String {
     let used: Vec<usize> =
         (0..COLUMNS.len()).filter(|&column| stages.iter().any(|stage| stage.counts[column] > 0)).collect();
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(STYLE);
     let mut header = vec!["stage".to_string(), "runs".to_string()];
     header.extend(used.iter().map(|&column| COLUMNS[column].to_string()));
     header.push("waits for".to_string());

@@ -263,8 +263,7 @@ impl<'a> Dispatcher<'a> {
                 self.inputs_again(at)?;
             }
             (Some(exit::IO), _) => {
-                let words = stderr.join("\n");
-                self.fatal.get_or_insert(Error::WorkerIo(words.trim_start_matches("winsign-worker: ").to_string()));
+                self.fatal.get_or_insert(Error::WorkerIo(last_words(&stderr)));
                 if !self.stopping {
                     self.stop();
                 }
@@ -276,7 +275,8 @@ impl<'a> Dispatcher<'a> {
             }
             // What a program ends with when it or a library of it is missing.
             (Some(126 | 127), _) => return Err(self.worker_error(stderr.join("\n"))),
-            _ => self.failed_once(at, stderr.last().cloned().unwrap_or_else(|| status.to_string()), 0)?,
+            _ if stderr.is_empty() => self.failed_once(at, status.to_string(), 0)?,
+            _ => self.failed_once(at, last_words(&stderr), 0)?,
         }
         Ok(())
     }
@@ -459,6 +459,12 @@ impl<'a> Dispatcher<'a> {
             seconds: self.began.elapsed().as_secs_f64(),
         }
     }
+}
+
+/// The last line a worker wrote, without its name.
+fn last_words(stderr: &[String]) -> String {
+    let last = stderr.last().map(String::as_str).unwrap_or_default();
+    last.trim_start_matches("winsign-worker: ").to_string()
 }
 
 fn killed_by(signal: i32) -> String {

@@ -11,7 +11,7 @@ use super::tables::{self, MISSING};
 const FAILED_SHOWN: usize = 10;
 
 /// One line under the header is all that a table needs.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
