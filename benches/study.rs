@@ -1,0 +1,413 @@
+//! How long `winsign` itself takes: whole processes of the real program, on a sweep of ten thousand runs.
+//!
+//! ```text
+//! cargo bench --bench study                    all but training; also without the worker (--no-default-features)
+//! cargo bench --bench study -- --quickstart    and sweeps/quickstart.yaml from nothing, with the real worker
+//! ```
+//!
+//! Prints a table and writes results/bench/study.json (see [`Record`]). A missed goal is shown, and is no failure; what
+//! fails is a command that did not do what it is timed for. Files are in the page cache while the clock runs: this
+//! measures winsign, not the disk.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use comfy_table::{CellAlignment, Table, presets};
+use safetensors::Dtype;
+use serde::Serialize;
+use winsign::run::directory::{FORMAT, RunFile};
+use winsign::run::files::seal;
+use winsign::run::results::{
+    ConnectOutcome, NetworkFile, Outcome, PathPoint, RunResult, TicketOutcome, TransferOutcome,
+};
+use winsign::run::settings::{Between, Settings};
+use winsign::run::tensors::{RawTensor, TensorFile};
+use winsign::run::{RunId, Store, owner};
+use winsign::study::plan::build::build;
+use winsign::study::plan::{Plan, PlannedRun};
+use winsign::study::sweep;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
+#[cfg(feature = "worker")]
+const WORKER: Option<&str> = Some(env!("CARGO_BIN_EXE_winsign-worker"));
+#[cfg(not(feature = "worker"))]
+const WORKER: Option<&str> = None;
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Timed executions of a command, after one that is not timed.
+const REPEATS: usize = 5;
+
+/// 48 chains of 13 tickets; 9 kinds of transfers from each to 13 initializations; paths between the 78 pairs of those
+/// that inherit the last level's signs, and from 3 tickets of a chain to their ψ₀.
+const SWEEP: &str = "\
+name: ten-thousand
+dataset: digits
+architecture: resnet8
+ticket:
+  method: [lrr, aws]
+  levels: 12
+  seed: 1..24
+transfer:
+  level: [4, 8, last]
+  inherit: [sign, mask, retrain]
+  seed: 101..113
+connect:
+  - {between: seeds, level: last, inherit: sign}
+  - between: norm-init
+";
+
+/// results/bench/study.json. Times are in seconds.
+#[derive(Serialize)]
+struct Record {
+    /// The version of this schema.
+    schema: u32,
+    date: jiff::Timestamp,
+    /// The version of winsign.
+    winsign: &'static str,
+    /// The commit that was measured; none outside of a git repository.
+    commit: Option<String>,
+    /// Whether the program's sources differ from that commit.
+    changed: bool,
+    machine: Machine,
+    /// Runs of the sweep by kind.
+    runs: BTreeMap<String, usize>,
+    cases: Vec<Timing>,
+}
+
+#[derive(Serialize)]
+struct Machine {
+    cpu: String,
+    cores: usize,
+    memory_bytes: u64,
+    /// Processes that wanted a core in the minute before: above 0, the compiler or others were at work.
+    load_before: f64,
+}
+
+/// One command and how long it took, over `repeats` executions.
+#[derive(Serialize)]
+struct Timing {
+    name: &'static str,
+    goal: Option<f64>,
+    repeats: usize,
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+/// A command to be timed.
+struct Case {
+    name: &'static str,
+    goal: Option<f64>,
+    arguments: Vec<OsString>,
+    /// Whether what it printed shows that it did its work.
+    check: Box<dyn Fn(&str) -> bool>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    // `cargo bench` says --bench, `cargo test --benches` does not and must be quick. Other flags are for other benches.
+    if !given("--bench") {
+        println!("nothing is measured: use cargo bench --bench study");
+        return ExitCode::SUCCESS;
+    }
+    match bench(given("--quickstart")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("study: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(quickstart: bool) -> Result<()> {
+    // Before anything is measured, since it fails at once.
+    let worker = match (quickstart, WORKER) {
+        (true, None) => return Err("--quickstart needs the worker: leave --no-default-features out".into()),
+        (true, worker) => worker,
+        (false, _) => None,
+    };
+    let machine = machine()?;
+    let scratch = tempfile::tempdir()?;
+    let path = |name: &str| scratch.path().join(name);
+    let (sweep_file, empty, finished) = (path("sweep.yaml"), path("empty"), path("finished"));
+    fs::write(&sweep_file, SWEEP)?;
+    let plan = build(&sweep::read(&sweep_file)?);
+    let total = plan.runs.len();
+
+    println!("{}, {} cores, load {}", machine.cpu, machine.cores, machine.load_before);
+    let runs = count_by_kind(&plan);
+    let kinds: Vec<String> = runs.iter().map(|(kind, count)| format!("{count} {kind}s")).collect();
+    println!("{total} runs: {}", kinds.join(", "));
+    let began = Instant::now();
+    finish(&plan, &Store::create(&finished)?, &path("network.safetensors"))?;
+    println!("a store in which they are done, written in {:.1} s\n", began.elapsed().as_secs_f64());
+
+    let mut timings = vec![];
+    for case in cases(&sweep_file, &empty, &finished, total) {
+        execute(&case)?;
+        let times: Result<Vec<Duration>> = (0..REPEATS).map(|_| execute(&case)).collect();
+        timings.push(Timing::new(&case, times?));
+    }
+    if let Some(worker) = worker {
+        let (file, store) = (Path::new(REPOSITORY).join("sweeps/quickstart.yaml"), path("quickstart"));
+        let case = quickstart_case(&file, &store, Path::new(worker));
+        eprintln!("training the quickstart, a minute or two");
+        timings.push(Timing::new(&case, vec![execute(&case)?]));
+    }
+
+    println!("{}", table(&timings));
+    let record = Record {
+        schema: 1,
+        date: jiff::Timestamp::now(),
+        winsign: env!("CARGO_PKG_VERSION"),
+        commit: git(&["rev-parse", "HEAD"]),
+        changed: git(&["status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", "build.rs"])
+            .is_some_and(|changes| !changes.is_empty()),
+        machine,
+        runs,
+        cases: timings,
+    };
+    let folder = Path::new(REPOSITORY).join("results/bench");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("study.json"), serde_json::to_string_pretty(&record)? + "\n")?;
+    println!("written to results/bench/study.json");
+    Ok(())
+}
+
+/// What the README promises about the planner.
+fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case> {
+    let arguments = |store: &Path, words: &[&str]| {
+        let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
+        arguments.extend(["--store".into(), store.into(), sweep.into()]);
+        arguments
+    };
+    // All runs are done, so this worker is never started; nor could it be, which would be an error.
+    let worker = sweep.to_str().expect("temporary files have plain names");
+    let says = |text: String| Box::new(move |stdout: &str| stdout.contains(&text));
+    vec![
+        Case {
+            name: "--version",
+            goal: Some(0.05),
+            arguments: vec!["--version".into()],
+            check: says(env!("CARGO_PKG_VERSION").to_string()),
+        },
+        Case {
+            name: "plan, nothing done",
+            goal: Some(1.0),
+            arguments: arguments(empty, &["plan"]),
+            check: says(format!("{total} runs: {total} pending")),
+        },
+        Case {
+            name: "plan --json, nothing done",
+            goal: Some(1.0),
+            arguments: arguments(empty, &["plan", "--json"]),
+            check: Box::new(move |stdout| stdout.matches(r#""state": "pending""#).count() == total),
+        },
+        Case {
+            name: "run, all done",
+            goal: Some(2.0),
+            arguments: arguments(finished, &["run", "--worker", worker]),
+            check: says(format!("{total} of {total} runs done (0 now)")),
+        },
+        Case {
+            name: "report, all done",
+            goal: Some(3.0),
+            arguments: arguments(finished, &["report"]),
+            check: says(format!("all {total} runs done")),
+        },
+        Case {
+            name: "status, all done",
+            goal: None,
+            arguments: arguments(finished, &["status"]),
+            check: says(format!("{total} runs: {total} done")),
+        },
+    ]
+}
+
+/// Training and all; the goal is for two cores.
+fn quickstart_case(sweep: &Path, store: &Path, worker: &Path) -> Case {
+    Case {
+        name: "run sweeps/quickstart.yaml",
+        goal: Some(90.0),
+        arguments: vec!["run".into(), sweep.into(), "--store".into(), store.into(), "--worker".into(), worker.into()],
+        check: Box::new(|stdout| stdout.contains("next: winsign report")),
+    }
+}
+
+/// Runs a command once, from start to exit with all its output read.
+fn execute(case: &Case) -> Result<Duration> {
+    let mut command = Command::new(WINSIGN);
+    command.args(&case.arguments);
+    // The caller's own settings are not what is measured.
+    for variable in ["WINSIGN_STORE", "WINSIGN_WORKER", "WINSIGN_LOG"] {
+        command.env_remove(variable);
+    }
+    let began = Instant::now();
+    let output = command.output()?;
+    let time = began.elapsed();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !(case.check)(&stdout) {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stdout.lines().last().unwrap_or_default();
+        return Err(format!("{} did not do its work ({}): {last}\n{stderr}", case.name, output.status).into());
+    }
+    Ok(time)
+}
+
+impl Timing {
+    fn new(case: &Case, mut times: Vec<Duration>) -> Timing {
+        times.sort();
+        let seconds = |at: usize| times[at].as_secs_f64();
+        let repeats = times.len();
+        Timing {
+            name: case.name,
+            goal: case.goal,
+            repeats,
+            min: seconds(0),
+            median: seconds(repeats / 2),
+            max: seconds(repeats - 1),
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.goal {
+            Some(goal) if self.median < goal => "met",
+            Some(_) => "missed",
+            None => "",
+        }
+    }
+}
+
+fn table(timings: &[Timing]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["winsign …", "min", "median", "max", "goal", ""]);
+    for timing in timings {
+        let goal = timing.goal.map(|goal| format!("< {}", text(goal))).unwrap_or_default();
+        let [min, median, max] = [timing.min, timing.median, timing.max].map(text);
+        table.add_row([timing.name, &min, &median, &max, &goal, timing.verdict()]);
+    }
+    for column in table.column_iter_mut().skip(1).take(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn text(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+fn count_by_kind(plan: &Plan) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for planned in &plan.runs {
+        *counts.entry(planned.run.kind().to_string()).or_default() += 1;
+    }
+    counts
+}
+
+/// Writes what a finished run leaves behind and winsign looks at, for every run of a plan. Not as winsign writes it:
+/// its files survive a power cut, which for ten thousand runs would take minutes.
+fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
+    let tensor = RawTensor { dtype: Dtype::F32, shape: vec![10, 32], bytes: vec![0; 4 * 10 * 32] };
+    let tensors = BTreeMap::from([("fc.weight".to_string(), tensor)]);
+    // Written before every result: tensors touched after a commit are read again.
+    let (digest, bytes) = TensorFile { tensors, metadata: "{}".to_string() }.write(template)?;
+    let network = NetworkFile { path: "attempts/1/network.safetensors".to_string(), bytes, digest };
+    for planned in &plan.runs {
+        let run = &planned.run;
+        let directory = store.run(&run.id);
+        fs::create_dir_all(directory.attempt_path(1))?;
+        let file = RunFile {
+            format: FORMAT,
+            id: run.id.clone(),
+            label: planned.label.to_string(),
+            settings: run.settings.clone(),
+            inputs: run.inputs.clone(),
+        };
+        fs::write(directory.path.join("run.json"), serde_json::to_vec_pretty(&file)?)?;
+        let outcome = outcome(planned);
+        let has_network = !matches!(outcome, Outcome::Connect(_));
+        if has_network {
+            fs::hard_link(template, directory.path.join(&network.path))?;
+        }
+        let result = RunResult {
+            format: FORMAT,
+            id: run.id.clone(),
+            attempt: 1,
+            outcome,
+            network: has_network.then(|| network.clone()),
+            seconds: planned.cost() / 3.0,
+            host: owner::host(),
+            threads: 1,
+            finished: jiff::Timestamp::now(),
+        };
+        fs::write(directory.result_path(), seal(&result))?;
+    }
+    // Otherwise the disk would be busy with these files while the first commands are timed.
+    rustix::fs::syncfs(fs::File::open(store.root())?)?;
+    Ok(())
+}
+
+/// Numbers as a study of the digits has them: errors of some percent that grow with the level.
+fn outcome(planned: &PlannedRun) -> Outcome {
+    const PRUNABLE: u64 = 19_152;
+    let level = planned.label.level;
+    let remaining_ratio = 0.8f64.powi(level as i32);
+    let test_error = 2.0 + 0.3 * f64::from(level) + chance(&planned.run.id);
+    let test_loss = test_error / 25.0;
+    match &planned.run.settings {
+        Settings::Ticket(_) => Outcome::Ticket(TicketOutcome {
+            remaining_ratio,
+            survivors: (PRUNABLE as f64 * remaining_ratio) as u64,
+            prunable: PRUNABLE,
+            test_error,
+            test_loss,
+        }),
+        Settings::Transfer(_) => Outcome::Transfer(TransferOutcome { remaining_ratio, test_error, test_loss }),
+        Settings::Connect(connect) => {
+            let height = if connect.between == Between::Seeds { 30.0 } else { 1.0 };
+            let path = (0..connect.points).map(|point| {
+                let t = f64::from(point) / f64::from(connect.points - 1);
+                let hill = height * 4.0 * t * (1.0 - t);
+                PathPoint { t, test_error: test_error + hill, test_loss: test_loss + hill / 25.0 }
+            });
+            Outcome::Connect(ConnectOutcome { remaining_ratio, path: path.collect(), barrier: height })
+        }
+    }
+}
+
+/// In [0, 1], as good as random, and always the same for a run.
+fn chance(id: &RunId) -> f64 {
+    let number = u64::from_str_radix(id.as_str(), 16).expect("an identity is hexadecimal");
+    number as f64 / u64::MAX as f64
+}
+
+fn machine() -> Result<Machine> {
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    };
+    let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default();
+    let kilobytes: u64 = memory.trim_end_matches(" kB").parse()?;
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(Machine {
+        cpu: field(&fs::read_to_string("/proc/cpuinfo")?, "model name").unwrap_or_else(|| "unknown CPU".to_string()),
+        cores: std::thread::available_parallelism()?.get(),
+        memory_bytes: kilobytes * 1024,
+        load_before: load.split(' ').next().unwrap_or_default().parse()?,
+    })
+}
+
+/// What git prints in the repository; none if there is no git or no repository.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(REPOSITORY).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
