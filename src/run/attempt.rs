@@ -89,7 +89,7 @@ impl Attempt {
         let number = loop {
             let last = run.attempts()?.last().copied().unwrap_or(0);
             if last > 0
-                && let Some(claim) = run.claim_if_alive(last, owner::now_on(&folder))?
+                && let Some(claim) = run.claim_if_alive(last)?
             {
                 return Err(Error::Held { id: run.id.clone(), owner: claim.owner.to_string() });
             }

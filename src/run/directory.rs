@@ -16,7 +16,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -271,8 +270,8 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// What the disk says. `now` is the store's time, see [`owner::now_on`].
-    pub fn state(&self, now: SystemTime) -> Result<State> {
+    /// What the disk says.
+    pub fn state(&self) -> Result<State> {
         if let Some(result) = self.result()? {
             return Ok(State::Done(Box::new(result)));
         }
@@ -283,7 +282,7 @@ impl RunDirectory {
         if let Some(End::Failed { message }) = self.end_of(attempt)? {
             return Ok(State::Failed { attempt, message });
         }
-        match self.claim_if_alive(attempt, now)? {
+        match self.claim_if_alive(attempt)? {
             Some(claim) => {
                 let progress = self.progress_of(attempt);
                 // It may have committed between our look for a result and our look at its owner.
@@ -314,7 +313,7 @@ impl RunDirectory {
     }
 
     /// The claim of an attempt that may still be working.
-    pub fn claim_if_alive(&self, attempt: u32, now: SystemTime) -> Result<Option<Claim>> {
+    pub fn claim_if_alive(&self, attempt: u32) -> Result<Option<Claim>> {
         if self.end_of(attempt)?.is_some() {
             return Ok(None);
         }
@@ -326,6 +325,7 @@ impl RunDirectory {
             Err(error) => return Err(error),
         };
         let beats = || {
+            let now = owner::now_on(&self.path);
             let status = owner::silence(&self.attempt_path(attempt).join(attempt::STATUS), now);
             let silence = status.or_else(|| owner::silence(&path, now));
             silence.is_some_and(|silence| silence < owner::SILENCE)

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Common, Failure, output};
 use crate::run::attempt::{LOG, METRICS};
 use crate::run::results::EpochMetrics;
-use crate::run::{Error, RunDirectory, RunId, Store, files, owner};
+use crate::run::{Error, RunDirectory, RunId, Store, files};
 use crate::study::plan::survey;
 use crate::study::report::terminal::STYLE;
 
@@ -25,7 +25,7 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     let store = Store::open(&common.store)?;
     let run = store.run(&find(&store, prefix)?);
     let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
-    let standing = survey::standing(run.state(owner::now_on(store.root())))?;
+    let standing = survey::standing(run.state())?;
     let metrics = metrics_of_last_attempt(&run)?;
     let log = log_of_last_attempt(&run, if common.json { usize::MAX } else { LOG_LINES })?;
     if common.json {

@@ -14,7 +14,7 @@ use super::display::Display;
 use super::local::{self, Ended};
 use super::{Error, Failure, Options, Summary};
 use crate::run::attempt::{self, End};
-use crate::run::{self, RunDirectory, RunId, State, Store, exit, owner};
+use crate::run::{self, RunDirectory, RunId, State, Store, exit};
 use crate::study::plan::survey::Standing;
 use crate::study::plan::{Plan, RunState};
 
@@ -89,7 +89,6 @@ struct Node {
 
 struct Dispatcher<'a> {
     plan: &'a Plan,
-    store: &'a Store,
     options: &'a Options,
     display: &'a mut Display,
     nodes: Vec<Node>,
@@ -132,7 +131,6 @@ impl<'a> Dispatcher<'a> {
         }
         Dispatcher {
             plan,
-            store,
             options,
             display,
             nodes,
@@ -424,7 +422,7 @@ impl<'a> Dispatcher<'a> {
     /// What the disk says now; damaged files are set aside.
     fn state(&self, at: usize) -> Result<State, Error> {
         loop {
-            match self.nodes[at].directory.state(owner::now_on(self.store.root())) {
+            match self.nodes[at].directory.state() {
                 Err(run::Error::Damaged { path, reason }) => self.set_aside(at, &path, &reason)?,
                 other => return Ok(other?),
             }

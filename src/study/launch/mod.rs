@@ -1,7 +1,7 @@
 //! Launching: whatever is ready runs, until nothing is left.
 //!
-//! [`dispatch`] owns all state and decides; an executor ([`local`], one file each) runs one thing and reports how it
-//! ended; [`display`] draws and never drives.
+//! `dispatch` owns all state and decides; an executor (`local`, one file each) runs one thing and reports how it ended;
+//! [`display`] draws and never drives.
 
 mod dispatch;
 pub mod display;

@@ -8,7 +8,7 @@ use super::{Plan, RunState};
 use crate::run::attempt::Progress;
 use crate::run::error::{Error, Result};
 use crate::run::results::RunResult;
-use crate::run::{RunId, State, Store, owner};
+use crate::run::{RunId, State, Store};
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
@@ -45,19 +45,18 @@ pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
 /// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.
 fn look_up(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
     const THREADS: usize = 8;
-    let now = if store.root().exists() { owner::now_on(store.root()) } else { std::time::SystemTime::now() };
     let share = plan.runs.len().div_ceil(THREADS).max(1);
     thread::scope(|scope| {
         let readers: Vec<_> = (plan.runs.chunks(share))
             .map(|runs| {
                 scope.spawn(move || -> Result<Vec<Standing>> {
-                    runs.iter().map(|planned| standing(store.run(&planned.run.id).state(now))).collect()
+                    runs.iter().map(|planned| standing(store.run(&planned.run.id).state())).collect()
                 })
             })
             .collect();
         let parts: Result<Vec<_>> =
             readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect();
-        Ok(parts?.concat())
+        Ok(parts?.into_iter().flatten().collect())
     })
 }
 

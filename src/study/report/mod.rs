@@ -1,6 +1,6 @@
 //! What a study shows: plan, states and results become rows, and the rows become tables and plots.
 //!
-//! [`gather`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
+//! [`gather()`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
 //! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
 
 pub mod csv;
