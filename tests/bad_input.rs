@@ -6,8 +6,10 @@ use std::process::Command;
 
 use common::{SMALL, Workplace, json, stderr, succeed};
 
-/// (sweep file, line and column, part of the message)
-const BAD: &[(&str, Option<(u64, u64)>, &str)] = &[
+/// A sweep file, the line and column of what is wrong in it, and a part of what is said about it.
+type Bad<'a> = (&'a str, Option<(u64, u64)>, &'a str);
+
+const BAD: &[Bad] = &[
     ("dataset: [digits\narchitecture: resnet8\n", None, ""),
     ("dataset: digits\narchitecture: resnet8\nticket:\n  metod: lrr\n", Some((4, 3)), "method"),
     ("dataset: digits\narchitecture: resnet8\nticket: {levels: many}\n", Some((3, 18)), "levels"),
@@ -28,7 +30,7 @@ fn a_wrong_sweep_file_is_explained_with_its_place_and_nothing_is_written() {
         let next = n + 1;
         text + &format!("a{next}: &a{next} [*a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}]\n")
     });
-    let hostile = [(deep.as_str(), None, ""), (bomb.as_str(), None, "")];
+    let hostile: [Bad; 2] = [(&deep, None, ""), (&bomb, None, "")];
     for (text, place, part) in BAD.iter().copied().chain(hostile) {
         let sweep = workplace.sweep("bad.yaml", text);
         let before = workplace.listing();
@@ -107,7 +109,7 @@ fn a_worker_that_does_not_start_stops_the_sweep() {
 
 #[cfg(feature = "worker")]
 mod with_the_worker {
-    use super::common::{self, SMALL, Workplace, ids, json, stderr, stdout, succeed};
+    use super::common::{SMALL, Workplace, ids, json, stderr, stdout, succeed};
     use std::process::Command;
 
     #[test]
@@ -179,6 +181,5 @@ mod with_the_worker {
         let output = worker(&directory);
         assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
         assert!(stderr(&output).contains("run.json is damaged"), "{}", stderr(&output));
-        let _ = common::json;
     }
 }

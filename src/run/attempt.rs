@@ -252,3 +252,131 @@ fn write_status(directory: &std::path::Path, progress: &Progress) -> Result<()> 
     let bytes = serde_json::to_vec(progress).expect("progress is plain data");
     files::write_ephemeral(&directory.join(STATUS), &bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::run::results::TicketOutcome;
+    use crate::run::settings::{Architecture, Dataset, Method, Problem, Schedule, Seeds, Settings, Ticket, Training};
+    use crate::run::tensors::RawTensor;
+    use crate::run::{Run, State, Store};
+
+    fn prepared(folder: &tempfile::TempDir) -> RunDirectory {
+        let training =
+            Training { epochs: 4, batch: 64, lr: 0.1, momentum: 0.9, weight_decay: 0.0, schedule: Schedule::Constant };
+        let ticket = Ticket {
+            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            method: Method::Lrr,
+            level: 0,
+            prune_ratio: None,
+            training,
+            seeds: Seeds::from(1),
+        };
+        let run = Run::new(Settings::Ticket(ticket), vec![]);
+        let directory = Store::create(folder.path()).unwrap().run(&run.id);
+        directory.prepare(&run, "lrr level 0").unwrap();
+        directory
+    }
+
+    fn outcome(test_error: f64) -> Outcome {
+        Outcome::Ticket(TicketOutcome { remaining_ratio: 1.0, survivors: 1, prunable: 1, test_error, test_loss: 0.1 })
+    }
+
+    fn tensors(value: u8) -> TensorFile {
+        let tensor = RawTensor { dtype: safetensors::tensor::Dtype::U8, shape: vec![2], bytes: vec![value, value] };
+        TensorFile { tensors: [("w".to_string(), tensor)].into(), metadata: String::new() }
+    }
+
+    /// An attempt somebody else began, in a way that no living code path of this process would.
+    fn begin(run: &RunDirectory, number: u32, owner: Owner) {
+        let claim = Claim { owner, ..Claim::of_this_process() };
+        assert!(files::create_exclusive(&run.claim_path(number), &files::seal(&claim)).unwrap());
+    }
+
+    #[test]
+    fn a_run_has_one_living_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        let first = Attempt::claim(&run, 4).unwrap();
+        assert!(matches!(Attempt::claim(&run, 4), Err(Error::Held { .. })));
+        assert!(matches!(run.state().unwrap(), State::Running { attempt: 1, .. }));
+        first.end(&End::Interrupted).unwrap();
+        assert!(matches!(run.state().unwrap(), State::Idle { attempts: 1 }));
+        assert_eq!(Attempt::claim(&run, 4).unwrap().number, 2);
+    }
+
+    #[test]
+    fn many_at_once_make_one_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        let made: Vec<Result<Attempt>> = std::thread::scope(|scope| {
+            let contenders: Vec<_> = (0..16).map(|_| scope.spawn(|| Attempt::claim(&run, 4))).collect();
+            contenders.into_iter().map(|contender| contender.join().unwrap()).collect()
+        });
+        assert_eq!(made.iter().filter(|attempt| attempt.is_ok()).count(), 1);
+        assert_eq!(run.attempts().unwrap(), [1]);
+    }
+
+    /// A node is lost and its run given to another, but the old process lives on: only one result counts.
+    #[test]
+    fn who_was_superseded_can_write_but_never_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        let old = Attempt::claim(&run, 4).unwrap();
+        old.save_checkpoint(&tensors(1)).unwrap();
+        begin(&run, 2, Owner::elsewhere());
+        assert!(matches!(old.save_checkpoint(&tensors(2)), Err(Error::Superseded { ours: 1, later: 2, .. })));
+        assert!(matches!(old.commit(outcome(1.0), None, 1), Err(Error::Superseded { .. })));
+        assert!(run.result().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_first_commit_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        begin(&run, 1, Owner::dead());
+        let attempt = Attempt::claim(&run, 4).unwrap();
+        assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), 1).unwrap());
+        assert!(!attempt.commit(outcome(2.0), None, 1).unwrap());
+        let result = run.result().unwrap().unwrap();
+        assert_eq!((result.attempt, &result.outcome), (2, &outcome(1.0)));
+        assert_eq!(run.read_network(&result.network.unwrap()).unwrap(), tensors(1));
+    }
+
+    #[test]
+    fn an_attempt_on_another_machine_lives_while_its_heart_beats() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        begin(&run, 1, Owner::elsewhere());
+        files::create_directory(&run.attempt_path(1)).unwrap();
+        let status = run.attempt_path(1).join(STATUS);
+        write_status(&run.attempt_path(1), &Progress { done: 1, total: 4, test_error: None }).unwrap();
+        assert!(matches!(run.state().unwrap(), State::Running { .. }));
+        let touch = |ago| File::open(&status).unwrap().set_modified(SystemTime::now() - ago).unwrap();
+        touch(owner::SILENCE / 2);
+        assert!(matches!(Attempt::claim(&run, 4), Err(Error::Held { .. })));
+        touch(owner::SILENCE * 2);
+        assert!(matches!(run.state().unwrap(), State::Idle { attempts: 1 }));
+        assert_eq!(Attempt::claim(&run, 4).unwrap().number, 2);
+    }
+
+    #[test]
+    fn the_next_attempt_goes_on_from_the_last_whole_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        let first = Attempt::claim(&run, 4).unwrap();
+        first.save_checkpoint(&tensors(1)).unwrap();
+        first.save_checkpoint(&tensors(2)).unwrap();
+        first.end(&End::Interrupted).unwrap();
+        let second = Attempt::claim(&run, 4).unwrap();
+        assert_eq!(second.load_checkpoint().unwrap(), Some(tensors(2)));
+        second.save_checkpoint(&tensors(3)).unwrap();
+        assert!(!run.attempt_path(1).join(CHECKPOINT).exists(), "an earlier one has served its time");
+        std::fs::write(run.attempt_path(2).join(CHECKPOINT), b"torn").unwrap();
+        assert_eq!(second.load_checkpoint().unwrap(), None);
+        assert!(run.attempt_path(2).join(format!("{CHECKPOINT}.damaged-1")).exists());
+    }
+}

@@ -38,6 +38,18 @@ impl Owner {
         Owner { host: "an unknown host".to_string(), pid: 0, started: 0, machine: String::new() }
     }
 
+    /// A process of another machine.
+    #[cfg(test)]
+    pub fn elsewhere() -> Owner {
+        Owner { host: "node7".to_string(), machine: "another".to_string(), ..Owner::this_process() }
+    }
+
+    /// A process of this machine that has ended.
+    #[cfg(test)]
+    pub fn dead() -> Owner {
+        Owner { started: 0, ..Owner::this_process() }
+    }
+
     /// What the process table of this machine knows; none if the owner lives elsewhere.
     pub fn is_running_here(&self) -> Option<bool> {
         (self.machine == machine()).then(|| start_of(self.pid) == Some(self.started))
@@ -108,9 +120,8 @@ mod tests {
     #[test]
     fn a_reused_process_number_is_somebody_else() {
         let this = Owner::this_process();
-        let earlier = Owner { started: this.started - 1, ..this.clone() };
+        let earlier = Owner { started: this.started - 1, ..this };
         assert_eq!(earlier.is_running_here(), Some(false));
-        let elsewhere = Owner { machine: "another".into(), ..this };
-        assert_eq!(elsewhere.is_running_here(), None);
+        assert_eq!(Owner::elsewhere().is_running_here(), None);
     }
 }
