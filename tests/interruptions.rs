@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::{SMALL, Workplace, ids, json, read_json, signal, start, stderr, stdout, succeed, wait_for, workers_of};
 use serde_json::Value;
+use winsign::run::tensors::TensorFile;
 
 /// What the small sweep gives when nothing disturbs it.
 fn undisturbed() -> &'static BTreeMap<String, (Value, Option<String>)> {
@@ -151,6 +152,34 @@ fn two_at_once_share_the_work_and_never_run_one_run_twice_at_a_time() {
     assert_eq!(&workplace.outcomes(&sweep), undisturbed());
 }
 
+/// In the files themselves: weights outside the mask are exactly zero, after training as before, and as many remain as
+/// the result says.
+#[test]
+fn masked_weights_stay_zero() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    workplace.run_all(&sweep);
+    let plan = workplace.plan(&sweep);
+    for id in [&ids(&plan, "ticket")[2], &ids(&plan, "transfer")[0]] {
+        let directory = workplace.run_directory(id);
+        let result = read_json(&directory.join("result.json"));
+        let file = TensorFile::read(&directory.join(result["network"]["path"].as_str().unwrap())).unwrap().unwrap();
+        let (mut survivors, mut prunable) = (0, 0);
+        for (name, mask) in file.tensors.iter().filter(|(name, _)| name.ends_with(".mask")) {
+            let weight = &file.tensors[&name.replace(".mask", ".weight")];
+            for (survives, value) in mask.bytes.iter().zip(weight.bytes.chunks(4)) {
+                let value = f32::from_le_bytes(value.try_into().unwrap());
+                assert!(*survives == 1 || value == 0.0, "{name}: {value}");
+                survivors += i32::from(*survives);
+                prunable += 1;
+            }
+        }
+        assert_eq!((prunable, survivors), (19_144, 12_252), "⌊0.8·⌊0.8·19,144⌋⌋ remain after two levels");
+        let ratio = result["outcome"]["remaining_ratio"].as_f64().unwrap();
+        assert_eq!(ratio, f64::from(survivors) / f64::from(prunable));
+    }
+}
+
 /// Every file a finished store holds, damaged in turn: it is named, set aside and computed again, or is of no
 /// consequence; the numbers stay.
 #[test]
@@ -170,25 +199,26 @@ fn damaged_files_are_named_set_aside_and_computed_again() {
     };
     let garbage = |_: Vec<u8>| b"garbage".to_vec();
     type Damage<'a> = (&'a Path, &'a str, &'a dyn Fn(Vec<u8>) -> Vec<u8>);
-    let damages: [Damage; 5] = [
+    let damages: [Damage; 6] = [
         (&ticket, "result.json", &cut),
         (&ticket, "network.safetensors", &flip),
         (&transfer, "network.safetensors", &cut),
         (&transfer, "result.json", &garbage),
         (&connect, "result.json", &flip),
+        (&transfer, "run.json", &cut),
     ];
     for (directory, file, damage) in damages {
         let path = match file {
-            "result.json" => directory.join(file),
+            "result.json" | "run.json" => directory.join(file),
             // The network lies with the attempt that committed it.
             _ => directory.join(read_json(&directory.join("result.json"))["network"]["path"].as_str().unwrap()),
         };
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, damage(bytes)).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
-        // Looking does not touch it, and says what is going to happen.
+        // Looking does not touch it, and says what is going to happen. (Settings are only looked at to be run.)
         let shown = stdout(&succeed(&mut workplace.winsign("plan", &sweep)));
-        assert!(shown.contains("is damaged") && shown.contains(&name), "{shown}");
+        assert!(name == "run.json" || shown.contains("is damaged") && shown.contains(&name), "{shown}");
         let output = workplace.run(&sweep);
         assert!(stderr(&output).contains(&name), "{}", stderr(&output));
         assert!(path.with_file_name(format!("{name}.damaged-1")).exists(), "{} is kept aside", path.display());

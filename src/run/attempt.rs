@@ -3,9 +3,10 @@
 //! After a node is lost, a scheduler starts the next attempt while the old process may still live. So attempts are
 //! numbered, each writes under its own number, and two steps are exclusive: the *claim* (creating `attempts/N.json`
 //! makes an attempt, and takes the run over from every earlier one) and the *commit* (creating `result.json`). Whoever
-//! is not the latest attempt can still write, but never count.
+//! is not the latest attempt can still write, but its result no longer counts; should two commit at the very same time, the
+//! first stands, and both would have been equal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::directory::{FORMAT, RunDirectory};
 use super::error::{Error, Result};
 use super::files;
+use super::identity::RunId;
 use super::owner::{self, Owner};
 use super::results::{EpochMetrics, NetworkFile, Outcome, RunResult};
 use super::tensors::TensorFile;
@@ -50,7 +52,7 @@ impl Claim {
 /// How far an attempt is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Epochs of training, or points of a path.
+    /// Epochs of training, or batches that the statistics along a path have seen.
     pub done: u32,
     pub total: u32,
     /// Of the last epoch, in percent.
@@ -70,6 +72,13 @@ pub enum End {
     },
 }
 
+/// The metadata of a checkpoint: its own, and which run it belongs to.
+#[derive(Serialize, Deserialize)]
+struct Bound {
+    run: RunId,
+    metadata: String,
+}
+
 /// The attempt that this process makes at a run.
 pub struct Attempt {
     pub run: RunDirectory,
@@ -82,7 +91,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Claims a run for this process, for work of `total` epochs or points. [`Error::Held`] if an attempt is alive.
+    /// Claims a run for this process, for work of `total` epochs (0: not known yet). [`Error::Held`] if an attempt is alive.
     pub fn claim(run: &RunDirectory, total: u32) -> Result<Attempt> {
         let folder = run.path.join("attempts");
         files::create_directory(&folder)?;
@@ -101,6 +110,10 @@ impl Attempt {
         };
         let directory = run.attempt_path(number);
         files::create_directory(&directory)?;
+        // What earlier attempts were writing when they died.
+        for earlier in 1..number {
+            files::remove_drafts(&run.attempt_path(earlier))?;
+        }
         let progress = Progress { done: 0, total, test_error: None };
         let mut attempt = Attempt {
             run: run.clone(),
@@ -144,7 +157,10 @@ impl Attempt {
     /// Replaces this attempt's checkpoint; those of earlier attempts have then served their time.
     pub fn save_checkpoint(&self, checkpoint: &TensorFile) -> Result<()> {
         self.check_current()?;
-        checkpoint.write(&self.directory().join(CHECKPOINT))?;
+        let bound = Bound { run: self.run.id.clone(), metadata: checkpoint.metadata.clone() };
+        let metadata = serde_json::to_string(&bound).expect("plain data");
+        let tensors = checkpoint.tensors.clone();
+        TensorFile { tensors, metadata }.write(&self.directory().join(CHECKPOINT))?;
         self.remove_checkpoints(1..self.number)
     }
 
@@ -152,7 +168,7 @@ impl Attempt {
     pub fn load_checkpoint(&self) -> Result<Option<TensorFile>> {
         for attempt in (1..=self.number).rev() {
             let path = self.run.attempt_path(attempt).join(CHECKPOINT);
-            match TensorFile::read(&path) {
+            match self.read_checkpoint(&path) {
                 Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
                 Ok(None) => {}
                 Err(error @ Error::Damaged { .. }) => {
@@ -163,6 +179,17 @@ impl Attempt {
             }
         }
         Ok(None)
+    }
+
+    /// A whole file that is no checkpoint of this run is damage too.
+    fn read_checkpoint(&self, path: &Path) -> Result<Option<TensorFile>> {
+        let Some(TensorFile { tensors, metadata }) = TensorFile::read(path)? else {
+            return Ok(None);
+        };
+        match serde_json::from_str::<Bound>(&metadata) {
+            Ok(bound) if bound.run == self.run.id => Ok(Some(TensorFile { tensors, metadata: bound.metadata })),
+            _ => Err(Error::damaged(path, "it is not a checkpoint of this run")),
+        }
     }
 
     /// Writes the metrics of all epochs so far.
@@ -195,6 +222,8 @@ impl Attempt {
             threads,
             finished: jiff::Timestamp::now(),
         };
+        // Writing the network may have taken long.
+        self.check_current()?;
         let committed = files::create_exclusive(&self.run.result_path(), &files::seal(&result))?;
         self.remove_checkpoints(1..self.number + 1)?;
         Ok(committed)
@@ -248,7 +277,7 @@ pub fn end_attempt(run: &RunDirectory, attempt: u32, end: &End) -> Result<()> {
     files::create_exclusive(&directory.join(END), &files::seal(end)).map(drop)
 }
 
-fn write_status(directory: &std::path::Path, progress: &Progress) -> Result<()> {
+fn write_status(directory: &Path, progress: &Progress) -> Result<()> {
     let bytes = serde_json::to_vec(progress).expect("progress is plain data");
     files::write_ephemeral(&directory.join(STATUS), &bytes)
 }

@@ -53,17 +53,17 @@ impl Store {
 
     /// A store to write to: made if it does not exist.
     pub fn create(root: &Path) -> Result<Store> {
+        let marked = Store::read_marker(root)?;
         files::create_directory(&root.join("runs"))?;
-        if !Store::read_marker(root)? {
+        if !marked {
             let path = root.join(MARKER);
-            files::set_aside(&path)?;
             let marker = serde_json::to_vec(&StoreFile { format: FORMAT }).expect("plain data");
             files::create_exclusive(&path, &marker)?;
         }
         Ok(Store { root: root.to_path_buf() })
     }
 
-    /// Refuses a store of another format; false if the store does not say. (Runs say so themselves as well.)
+    /// Refuses a store of another format; false if the store has no marker.
     fn read_marker(root: &Path) -> Result<bool> {
         let path = root.join(MARKER);
         let Some(bytes) = files::read_if_exists(&path)? else {
@@ -72,9 +72,13 @@ impl Store {
         match serde_json::from_slice::<StoreFile>(&bytes) {
             Ok(file) if file.format != FORMAT => Err(Error::Format { path, found: file.format, expected: FORMAT }),
             Ok(_) => Ok(true),
+            // The runs say so themselves as well.
             Err(error) => {
-                tracing::warn!("{} is damaged: {error}", path.display());
-                Ok(false)
+                tracing::warn!(
+                    "{} is damaged: {error}; delete it, the next `winsign run` writes it anew",
+                    path.display()
+                );
+                Ok(true)
             }
         }
     }
@@ -270,7 +274,8 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// What the disk says.
+    /// What the disk says. Reads only, but for a file that lives for an instant to ask the file system's time where a
+    /// run is alive on another machine.
     pub fn state(&self) -> Result<State> {
         if let Some(result) = self.result()? {
             return Ok(State::Done(Box::new(result)));
@@ -318,12 +323,8 @@ impl RunDirectory {
             return Ok(None);
         }
         let path = self.claim_path(attempt);
-        let claim = match files::read_sealed::<Claim>(&path) {
-            Ok(claim) => claim,
-            // A claim that cannot be read is judged by its heartbeat alone.
-            Err(Error::Damaged { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        // A claim that cannot be read is judged by its heartbeat alone.
+        let claim = self.claim_of(attempt)?;
         let beats = || {
             let now = owner::now_on(&self.path);
             let status = owner::silence(&self.attempt_path(attempt).join(attempt::STATUS), now);
@@ -333,6 +334,22 @@ impl RunDirectory {
         let here = claim.as_ref().and_then(|claim| claim.owner.is_running_here());
         let alive = here.unwrap_or_else(beats);
         Ok(alive.then(|| claim.unwrap_or_else(Claim::unreadable)))
+    }
+
+    /// Who began an attempt; none if its file is damaged.
+    pub fn claim_of(&self, attempt: u32) -> Result<Option<Claim>> {
+        match files::read_sealed(&self.claim_path(attempt)) {
+            Err(Error::Damaged { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// The last lines of what an attempt had to say.
+    pub fn log_of(&self, attempt: u32, lines: usize) -> Vec<String> {
+        let bytes = fs::read(self.attempt_path(attempt).join(attempt::LOG)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].iter().map(|line| line.to_string()).collect()
     }
 
     /// How an attempt ended; none if it lives, or died without a word.

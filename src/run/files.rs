@@ -5,8 +5,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,6 +119,8 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 const CHECKSUM: &str = "checksum";
+/// How the names of files end that are being written.
+const DRAFT: &str = ".draft";
 
 fn checksum(value: &Value) -> String {
     let canonical = serde_json::to_vec(value).expect("a JSON value serializes");
@@ -133,25 +135,36 @@ enum Durability {
 
 /// Writes a file beside `path` under a name nobody else uses. Nothing is left behind if that fails.
 fn write_draft(path: &Path, bytes: &[u8], durability: Durability) -> Result<PathBuf> {
-    static DRAFTS: AtomicU32 = AtomicU32::new(0);
-    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy();
-    let name = path.file_name().expect("a file has a name").to_string_lossy();
-    let draft = path.with_file_name(format!(".{name}.{host}.{}.{number}.draft", std::process::id()));
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&draft)?;
-        file.write_all(bytes)?;
+    let write = || -> io::Result<PathBuf> {
+        let mut draft = tempfile::Builder::new()
+            .prefix(".")
+            .suffix(DRAFT)
+            // As any new file: the user's mask decides who else may read it.
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(directory_of(path))?;
+        draft.write_all(bytes)?;
         if durability == Durability::Synced {
-            file.sync_all()?;
+            draft.as_file().sync_all()?;
         }
-        Ok(())
+        let (_, draft) = draft.keep()?;
+        Ok(draft)
     };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&draft);
-        Error::io("write", path)(error)
-    })?;
-    Ok(draft)
+    write().map_err(Error::io("write", path))
+}
+
+/// Removes what a process that died was writing in a directory; fine if the directory does not exist.
+pub fn remove_drafts(directory: &Path) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if is_absence(&error) => return Ok(()),
+        Err(error) => return Err(Error::io("list", directory)(error)),
+    };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.to_string_lossy().ends_with(DRAFT) {
+            remove_if_exists(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn rename(draft: &Path, path: &Path) -> Result<()> {
@@ -163,13 +176,17 @@ fn rename(draft: &Path, path: &Path) -> Result<()> {
 
 /// A new name is on disk only once its directory is.
 fn sync_directory(path: &Path) -> Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let sync = || File::open(directory)?.sync_all();
     match sync() {
         // Some network file systems cannot sync a directory; they order renames themselves.
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
         other => other.map_err(Error::io("write", directory)),
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// No such file, or no such directory on the way to it.

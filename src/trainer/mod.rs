@@ -39,6 +39,8 @@ pub enum Error {
     DivergedTest { epoch: u32, loss: f64 },
     #[error("the loss on the path is not finite at t = {t}")]
     NotFinite { t: f64 },
+    #[error("pruning the last {survivors} weights would leave none: lower levels or prune_ratio")]
+    NothingLeft { survivors: u64 },
     #[error("the two networks have different masks ({differing} weights survive in one only): no common path")]
     DifferentMasks { differing: u64 },
     #[error("the checkpoint does not fit this run: {0}")]
@@ -57,6 +59,7 @@ impl Error {
             Error::Diverged { .. }
             | Error::DivergedTest { .. }
             | Error::NotFinite { .. }
+            | Error::NothingLeft { .. }
             | Error::DifferentMasks { .. }
             | Error::Unfit(_) => exit::FAILURE,
         }

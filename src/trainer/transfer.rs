@@ -22,6 +22,8 @@ pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
         order_seed: transfer.seeds.order,
         purpose: "transfer".to_string(),
         alpha_seed: None,
+        // The learning rate has come down: the statistics of training fit.
+        reestimate: false,
     };
     let trained = train(session, &course, start)?;
 

@@ -1,7 +1,7 @@
 //! The program `winsign-worker`: executes exactly one run directory, and exits.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
     match execute(&arguments, stop) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("winsign-worker: {error}");
+            say(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }
@@ -78,15 +78,19 @@ fn execute(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<()> {
         Ok(Some(_)) => return Ok(()),
         Ok(None) => {}
         Err(run::Error::Damaged { path, reason }) => {
-            eprintln!("winsign-worker: {} is damaged: {reason}; it is set aside and computed again", path.display());
+            say(&format!("{} is damaged: {reason}; it is set aside and computed again", path.display()));
             directory.set_aside(&path)?;
         }
         Err(error) => return Err(error.into()),
     }
     let attempt = Attempt::claim(&directory, total(&file.settings))?;
+    if directory.result()?.is_some() {
+        // Committed between our look and our claim.
+        return Ok(attempt.end(&End::Finished)?);
+    }
     log_to(&attempt.directory().join(LOG))?;
     tracing::info!(
-        "{}: attempt {} at run {} on {} with {} threads",
+        "{}: attempt {} at run {} on {}, threads: {}",
         file.label,
         attempt.number,
         directory.id,
@@ -138,12 +142,17 @@ fn execute(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<()> {
     Ok(ended?)
 }
 
-/// Epochs of a training; points of a path are counted by the path itself.
+/// Tells standard error, which may be closed: whoever started us may have died.
+fn say(message: &str) {
+    let _ = writeln!(io::stderr(), "winsign-worker: {message}");
+}
+
+/// Epochs of a training. A path counts batches, and says so when it knows how many there are.
 fn total(settings: &Settings) -> u32 {
     match settings {
         Settings::Ticket(ticket) => ticket.training.epochs,
         Settings::Transfer(transfer) => transfer.training.epochs,
-        Settings::Connect(connect) => connect.points,
+        Settings::Connect(_) => 0,
     }
 }
 

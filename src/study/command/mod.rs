@@ -9,7 +9,7 @@ mod stages;
 mod status;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -36,7 +36,7 @@ struct Arguments {
 #[derive(Args)]
 struct Common {
     /// Where runs are kept
-    #[arg(long, global = true, value_name = "DIR", default_value = "results", env = "WINSIGN_STORE")]
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STORE, env = "WINSIGN_STORE")]
     store: PathBuf,
     /// Print JSON, for machines
     #[arg(long, global = true)]
@@ -48,6 +48,23 @@ struct Common {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
+
+impl Common {
+    /// The arguments of another command on the same sweep and store, to be pasted into a shell.
+    fn again(&self, sweep: &Path) -> String {
+        let quoted = |path: &Path| {
+            let text = path.display().to_string();
+            let plain = |character: char| character.is_alphanumeric() || "/._-+@:".contains(character);
+            if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+        };
+        match self.store == Path::new(DEFAULT_STORE) {
+            true => quoted(sweep),
+            false => format!("{} --store {}", quoted(sweep), quoted(&self.store)),
+        }
+    }
+}
+
+const DEFAULT_STORE: &str = "results";
 
 #[derive(Subcommand)]
 enum Command {
@@ -140,7 +157,7 @@ pub fn main() -> ExitCode {
 }
 
 /// A sweep file's plan, and the store to look it up in.
-fn open(common: &Common, sweep_path: &std::path::Path) -> Result<(Plan, Store), Failure> {
+fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
     let plan = build(&sweep::read(sweep_path)?);
     let store = Store::open(&common.store)?;
     Ok((plan, store))
@@ -172,11 +189,11 @@ impl Failure {
     /// Tells a person on standard error, a machine on standard output; gives the exit code.
     fn tell(&self, json: bool) -> u8 {
         if let Failure::Sweep(error) = self {
-            eprintln!("{}", error.render(colors(&std::io::stderr())));
+            output::tell(&error.render(colors(&std::io::stderr())));
         } else {
-            eprintln!("winsign: {self}");
+            output::tell(&format!("winsign: {self}"));
             if let Some(help) = self.help() {
-                eprintln!("  help: {help}");
+                output::tell(&format!("  help: {help}"));
             }
         }
         if json {

@@ -20,6 +20,11 @@ pub fn text(text: &str) -> Result<u8, Failure> {
     }
 }
 
+/// Tells a person something on standard error, if it still listens.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<u8, Failure> {
     let json = serde_json::to_string_pretty(value).expect("what is printed is plain data");

@@ -57,7 +57,7 @@ fn print_json(plan: &Plan, standings: &[Standing]) -> Result<u8, Failure> {
 }
 
 fn describe(plan: &Plan, standings: &[Standing], sweep_path: &Path, common: &Common, all: bool) -> String {
-    let mut text = format!("{}: {}\n", plan.name, totals(standings));
+    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(standings));
     text += &table(&stages(plan, standings));
     let in_the_way = standings.iter().zip(&plan.runs).filter(|(standing, _)| standing.damaged.is_some());
     for (standing, planned) in in_the_way {
@@ -75,15 +75,10 @@ fn describe(plan: &Plan, standings: &[Standing], sweep_path: &Path, common: &Com
             }
         }
     }
-    let rest = if common.store == Path::new("results") {
-        String::new()
-    } else {
-        format!(" --store {}", common.store.display())
-    };
     let next = match standings.iter().all(|standing| standing.state == RunState::Done) {
         true => "report",
         false => "run",
     };
-    let _ = writeln!(text, "next: winsign {next} {}{rest}", sweep_path.display());
+    let _ = writeln!(text, "next: winsign {next} {}", common.again(sweep_path));
     text
 }

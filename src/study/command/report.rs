@@ -34,6 +34,7 @@ pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result
     }
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
-    report::write(&report, &directory)?;
-    output::text(&format!("\nreport: {}\n", directory.join("report.md").display()))
+    let written = report::write(&report, &directory)?;
+    let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
+    output::text(&format!("\nwritten:{names}\n"))
 }

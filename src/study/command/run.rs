@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Common, Failure, output};
 use crate::run::Store;
+use crate::run::error::Error as StoreError;
 use crate::study::launch::display::Display;
 use crate::study::launch::{self, Options, Summary};
 use crate::study::plan::build::build;
@@ -30,7 +31,7 @@ pub struct Arguments {
     /// Runs side by side [default: what the sweep says, else one per core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     jobs: Option<u32>,
-    /// Threads per run [default: what the sweep says, else the cores divided by the jobs]
+    /// Threads per run [default: what the sweep says, else 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
     /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
@@ -46,7 +47,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let options = options(arguments, plan.resources, worker);
     let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::Usage(format!("cannot start: {error}"), String::new()))?;
+    let runtime = runtime.map_err(StoreError::io("watch over", common.store.as_path()))?;
     let summary = runtime.block_on(launch::run(&plan, &store, &standings, &options, &mut display))?;
     if common.json {
         output::json(&json!({ "name": plan.name, "runs": summary }))?;
@@ -56,18 +57,21 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     Ok(summary.exit_code())
 }
 
-/// The command line goes before the sweep file; cores are shared out so that no two threads want the same one.
+/// The command line goes before the sweep file; no two threads want the same core unless asked for. A run has one thread
+/// unless somebody says otherwise: more change the last bits of its numbers, so that `--jobs` alone must not.
 fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Options {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    let threads = arguments.threads.or(resources.threads);
-    let jobs = arguments.jobs.or(resources.jobs).unwrap_or((cores / threads.unwrap_or(1)).max(1));
-    Options { jobs, threads: threads.unwrap_or((cores / jobs).max(1)), retries: resources.retries, worker }
+    let threads = arguments.threads.or(resources.threads).unwrap_or(1);
+    let jobs = arguments.jobs.or(resources.jobs).unwrap_or((cores / threads).max(1));
+    Options { jobs, threads, retries: resources.retries, worker }
 }
 
 fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
     const NAME: &str = "winsign-worker";
     if let Some(path) = named {
-        return if path.is_file() { Ok(path.to_path_buf()) } else { Err(no_worker(&path.display().to_string())) };
+        // Made absolute, since a bare name would be looked for on the PATH.
+        let found = path.canonicalize().ok().filter(|path| path.is_file());
+        return found.ok_or_else(|| no_worker(&path.display().to_string()));
     }
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name(NAME));
     let on_path = std::env::var_os("PATH").unwrap_or_default();
@@ -93,14 +97,11 @@ fn describe(name: &str, summary: &Summary, sweep_path: &Path, common: &Common) -
     count(failed.len(), "failed");
     count(*blocked, "blocked");
     count(*pending, "left");
-    let store = match common.store == Path::new("results") {
-        true => String::new(),
-        false => format!(" --store {}", common.store.display()),
-    };
     let next = match (*pending > 0, failed.is_empty()) {
         (true, _) => "go on: winsign run",
         (false, false) => "look at the failed ones: winsign status",
         (false, true) => "next: winsign report",
     };
-    format!("{name}: {} after {seconds:.1} s\n{next} {}{store}\n", parts.join(", "), sweep_path.display())
+    let again = common.again(sweep_path);
+    format!("{name}: {} after {seconds:.1} s\n{next} {again}\n", parts.join(", "))
 }

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table};
 use serde_json::json;
 
 use super::{Common, Failure, output};
-use crate::run::attempt::{LOG, METRICS};
+use crate::run::attempt::METRICS;
 use crate::run::results::EpochMetrics;
 use crate::run::{Error, RunDirectory, RunId, Store, files};
 use crate::study::plan::survey;
@@ -58,7 +58,12 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     describe(&mut text, "", &settings);
     if let Some(result) = &standing.result {
         text += "\nresult\n";
-        describe(&mut text, "", &serde_json::to_value(result).expect("a result is plain data"));
+        let mut result = serde_json::to_value(result).expect("a result is plain data");
+        let path = result["outcome"].as_object_mut().and_then(|outcome| outcome.remove("path"));
+        describe(&mut text, "", &result);
+        if let Some(path) = path {
+            let _ = writeln!(text, "\n{}", path_table(&path));
+        }
     }
     if !metrics.is_empty() {
         let _ = writeln!(text, "\n{}", metrics_table(&metrics));
@@ -77,8 +82,11 @@ fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
     match &store.find(prefix)?[..] {
         [one] => Ok(one.clone()),
         [] => Err(Failure::Usage(
-            format!("there is no run {prefix} in {}", store.root().display()),
-            "`winsign plan SWEEP --all` lists the runs of a sweep; give at least two digits".to_string(),
+            match store.root().exists() {
+                true => format!("there is no run {prefix} in {}", store.root().display()),
+                false => format!("there is no store {}", store.root().display()),
+            },
+            "`winsign plan SWEEP --all` lists the runs of a sweep, --store DIR names another store".to_string(),
         )),
         several => Err(Failure::Usage(
             format!("{} runs begin with {prefix}", several.len()),
@@ -89,13 +97,7 @@ fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
 
 /// The last lines of what the latest attempt had to say.
 pub fn log_of_last_attempt(run: &RunDirectory, lines: usize) -> Result<Vec<String>, Failure> {
-    let Some(&attempt) = run.attempts()?.last() else {
-        return Ok(vec![]);
-    };
-    let bytes = files::read_if_exists(&run.attempt_path(attempt).join(LOG))?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let all: Vec<&str> = text.lines().collect();
-    Ok(all[all.len().saturating_sub(lines)..].iter().map(|line| line.to_string()).collect())
+    Ok(run.attempts()?.last().map_or(vec![], |&attempt| run.log_of(attempt, lines)))
 }
 
 fn metrics_of_last_attempt(run: &RunDirectory) -> Result<Vec<EpochMetrics>, Failure> {
@@ -119,12 +121,29 @@ fn metrics_table(metrics: &[EpochMetrics]) -> Table {
     for epoch in metrics {
         table.add_row([
             epoch.epoch.to_string(),
-            epoch.lr.to_string(),
+            // Ten digits hide what multiplying by 0.1 does to the last.
+            format!("{:.10}", epoch.lr).trim_end_matches('0').to_string(),
             format!("{:.4}", epoch.train_loss),
             format!("{:.2}", epoch.train_error),
             format!("{:.4}", epoch.test_loss),
             format!("{:.2}", epoch.test_error),
         ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// The points of a path, as in `result.json`.
+fn path_table(path: &serde_json::Value) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(["t", "test error %", "test loss"]);
+    for point in path.as_array().into_iter().flatten() {
+        let number = |name: &str| point[name].as_f64().unwrap_or(f64::NAN);
+        let (t, error, loss) = (number("t"), number("test_error"), number("test_loss"));
+        table.add_row([format!("{t:.2}"), format!("{error:.2}"), format!("{loss:.4}")]);
     }
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
@@ -143,11 +162,6 @@ fn describe(text: &mut String, prefix: &str, value: &serde_json::Value) {
         }
         serde_json::Value::String(value) => {
             let _ = writeln!(text, "  {prefix}: {value}");
-        }
-        serde_json::Value::Array(values) if values.iter().any(|value| value.is_object()) => {
-            for value in values {
-                let _ = writeln!(text, "  {prefix}: {value}");
-            }
         }
         other => {
             let _ = writeln!(text, "  {prefix}: {other}");

@@ -55,12 +55,15 @@ pub fn command(common: &Common, sweep_path: &Path) -> Result<u8, Failure> {
             "failed": row(RunState::Failed),
         }));
     }
-    let mut text = format!("{}: {}\n", plan.name, totals(&standings));
+    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(&standings));
     text += &table(&stages(&plan, &standings));
     for (planned, standing) in of(RunState::Running) {
         let _ = write!(text, "running: {} ({})", planned.label, standing.note.as_deref().unwrap_or("somewhere"));
         if let Some(progress) = &standing.progress {
-            let _ = write!(text, ", {} of {}", progress.done, progress.total);
+            let _ = write!(text, ", {} of {} done", progress.done, progress.total);
+            if let Some(error) = progress.test_error {
+                let _ = write!(text, ", test error {error:.1} %");
+            }
         }
         text += "\n";
     }

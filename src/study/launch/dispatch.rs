@@ -38,13 +38,8 @@ pub async fn run(
 ) -> Result<Summary, Error> {
     let mut dispatcher = Dispatcher::new(plan, store, options, display);
     dispatcher.adopt(standings)?;
-    let driven = dispatcher.drive().await;
-    if driven.is_err() {
-        dispatcher.stop();
-        while dispatcher.workers.join_next().await.is_some() {}
-    }
+    dispatcher.drive().await;
     dispatcher.display.finish();
-    driven?;
     match dispatcher.fatal.take() {
         Some(error) => Err(error),
         None => Ok(dispatcher.summary()),
@@ -94,8 +89,10 @@ struct Dispatcher<'a> {
     nodes: Vec<Node>,
     /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
-    workers: JoinSet<(usize, std::io::Result<Ended>)>,
+    /// The run, the worker's process number, and how it ended.
+    workers: JoinSet<(usize, u32, std::io::Result<Ended>)>,
     stopping: bool,
+    /// What stopped us, if it was not a signal.
     fatal: Option<Error>,
     computed: usize,
     began: Instant,
@@ -151,7 +148,10 @@ impl<'a> Dispatcher<'a> {
                 self.set_aside(at, damaged, standing.note.as_deref().unwrap_or_default())?;
             }
             self.nodes[at].phase = match standing.state {
-                RunState::Done => Phase::Done,
+                RunState::Done => {
+                    self.prepare(at)?;
+                    Phase::Done
+                }
                 RunState::Running => Phase::Elsewhere,
                 RunState::Failed => {
                     self.nodes[at].known_attempt = self.last_attempt(at)?;
@@ -164,28 +164,41 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    async fn drive(&mut self) -> Result<(), Error> {
+    async fn drive(&mut self) {
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.stopping {
-                self.fill_slots()?;
+            if !self.stopping
+                && let Err(error) = self.fill_slots()
+            {
+                self.give_up(error);
             }
             let waits_elsewhere = self.nodes.iter().any(|node| node.phase == Phase::Elsewhere);
             if self.workers.is_empty() && (self.stopping || !waits_elsewhere) {
-                return Ok(());
+                return;
             }
-            tokio::select! {
+            let handled = tokio::select! {
                 Some(ended) = self.workers.join_next() => {
-                    let (at, ended) = ended.expect("waiting for a worker does not panic");
-                    self.worker_ended(at, ended)?;
+                    let (at, pid, ended) = ended.expect("waiting for a worker does not panic");
+                    self.worker_ended(at, pid, ended)
                 }
-                _ = tick.tick() => self.look_around()?,
-                _ = interrupt.recv() => self.stop(),
-                _ = terminate.recv() => self.stop(),
+                _ = tick.tick() => self.look_around(),
+                _ = interrupt.recv() => { self.stop(); Ok(()) }
+                _ = terminate.recv() => { self.stop(); Ok(()) }
+            };
+            if let Err(error) = handled {
+                self.give_up(error);
             }
+        }
+    }
+
+    /// Nothing more can be done: the workers under way are stopped, then the error is returned.
+    fn give_up(&mut self, error: Error) {
+        self.fatal.get_or_insert(error);
+        if !self.stopping {
+            self.stop();
         }
     }
 
@@ -212,7 +225,7 @@ impl<'a> Dispatcher<'a> {
             State::Done(_) => self.done(at),
             State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
             State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
-                self.fail(at, attempt, message);
+                self.failed_elsewhere(at, attempt, message);
             }
             State::Failed { .. } | State::Idle { .. } => return Ok(true),
         }
@@ -223,9 +236,7 @@ impl<'a> Dispatcher<'a> {
         let planned = &self.plan.runs[at];
         let directory = &self.nodes[at].directory;
         let label = planned.label.to_string();
-        if let Some(aside) = directory.prepare(&planned.run, &label)? {
-            self.display.say(&format!("run.json of {label} was damaged; it is set aside as {}", aside.display()));
-        }
+        self.prepare(at)?;
         let mark = match directory.attempts()?.last() {
             Some(&attempt) => directory.progress_of(attempt).map_or(0, |progress| progress.done),
             None => 0,
@@ -236,45 +247,49 @@ impl<'a> Dispatcher<'a> {
         self.nodes[at].mark = self.nodes[at].mark.max(mark);
         self.nodes[at].phase = Phase::Active { pid: worker.pid };
         self.display.active(at, &label, None, None);
-        self.workers.spawn(async move { (at, local::wait(worker).await) });
+        self.workers.spawn(async move { (at, worker.pid, local::wait(worker).await) });
         Ok(())
     }
 
-    fn worker_ended(&mut self, at: usize, ended: std::io::Result<Ended>) -> Result<(), Error> {
+    /// Makes the run's directory ready, with a whole run.json.
+    fn prepare(&self, at: usize) -> Result<(), Error> {
+        let planned = &self.plan.runs[at];
+        let label = planned.label.to_string();
+        if let Some(aside) = self.nodes[at].directory.prepare(&planned.run, &label)? {
+            self.display.say(&format!("run.json of {label} was damaged; it is set aside as {}", aside.display()));
+        }
+        Ok(())
+    }
+
+    fn worker_ended(&mut self, at: usize, pid: u32, ended: std::io::Result<Ended>) -> Result<(), Error> {
         self.display.inactive(at);
         self.nodes[at].phase = Phase::Waiting;
         let Ended { status, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
         tracing::info!("{} ended: {status}", self.plan.runs[at].label);
         match (status.code().and_then(|code| u8::try_from(code).ok()), status.signal()) {
             (Some(exit::SUCCESS), _) => match self.state(at)? {
-                State::Done(_) => {
-                    self.computed += 1;
+                State::Done(result) => {
+                    // It may have found the run done by somebody else.
+                    self.computed += usize::from(self.attempt_by(at, pid)? == Some(result.attempt));
                     self.done(at);
                 }
-                _ => self.failed_once(at, "the worker ended well, but there is no result".to_string(), 0)?,
+                _ => self.failed_here(at, pid, "the worker ended well, but there is no result".to_string(), 0)?,
             },
             // Somebody stopped it, or has taken the run: look again.
             (Some(exit::INTERRUPTED), _) => self.make_ready(at),
             (Some(exit::HELD), _) => self.nodes[at].phase = Phase::Elsewhere,
             (Some(exit::DAMAGED_INPUT), _) => {
                 self.display.say(&stderr.join("\n"));
-                self.inputs_again(at)?;
+                self.inputs_again(at, last_words(&stderr))?;
             }
-            (Some(exit::IO), _) => {
-                self.fatal.get_or_insert(Error::WorkerIo(last_words(&stderr)));
-                if !self.stopping {
-                    self.stop();
-                }
-            }
-            (_, Some(signal)) => {
-                if !self.stopping {
-                    self.failed_once(at, killed_by(signal), KILLS_BORNE)?;
-                }
-            }
+            (Some(exit::IO), _) => self.give_up(Error::WorkerIo(last_words(&stderr))),
+            // It may have been us, if we were told to stop twice.
+            (_, Some(_)) if self.stopping => {}
+            (_, Some(signal)) => self.failed_here(at, pid, killed_by(signal), KILLS_BORNE)?,
             // What a program ends with when it or a library of it is missing.
             (Some(126 | 127), _) => return Err(self.worker_error(stderr.join("\n"))),
-            _ if stderr.is_empty() => self.failed_once(at, status.to_string(), 0)?,
-            _ => self.failed_once(at, last_words(&stderr), 0)?,
+            _ if stderr.is_empty() => self.failed_here(at, pid, status.to_string(), 0)?,
+            _ => self.failed_here(at, pid, last_words(&stderr), 0)?,
         }
         Ok(())
     }
@@ -296,7 +311,8 @@ impl<'a> Dispatcher<'a> {
                     }
                     State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
                         self.display.inactive(at);
-                        self.fail(at, attempt, message);
+                        self.nodes[at].phase = Phase::Waiting;
+                        self.failed_elsewhere(at, attempt, message);
                     }
                     State::Done(_) => {
                         self.display.inactive(at);
@@ -349,9 +365,16 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Queues a run if it waits for nothing any more.
+    /// Queues a run if it waits for nothing any more; blocks it if what it waits for will not come.
     fn make_ready(&mut self, at: usize) {
-        if self.nodes[at].phase == Phase::Waiting && self.inputs_are_done(at) {
+        if self.nodes[at].phase != Phase::Waiting {
+            return;
+        }
+        let lost = |&input: &usize| matches!(self.nodes[input].phase, Phase::Failed | Phase::Blocked);
+        if self.nodes[at].inputs.iter().any(lost) {
+            self.nodes[at].phase = Phase::Blocked;
+            self.block_dependents(at);
+        } else if self.inputs_are_done(at) {
             self.nodes[at].phase = Phase::Ready;
             // The bits of positive numbers are ordered as the numbers are.
             self.ready.push((self.nodes[at].urgency.to_bits(), std::cmp::Reverse(at)));
@@ -363,53 +386,81 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// A worker found a damaged input and set its files aside: what is no longer done is computed again.
-    fn inputs_again(&mut self, at: usize) -> Result<(), Error> {
+    fn inputs_again(&mut self, at: usize, message: String) -> Result<(), Error> {
         for input in self.nodes[at].inputs.clone() {
             if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
                 self.nodes[input].phase = Phase::Waiting;
                 self.make_ready(input);
             }
         }
-        self.make_ready(at);
+        // A disk that damages whatever is written must not keep us busy for ever.
+        self.nodes[at].failures += 1;
+        match self.nodes[at].failures > KILLS_BORNE {
+            true => self.fail(at, 0, message),
+            false => self.make_ready(at),
+        }
         Ok(())
     }
 
-    /// Starts a failed run again, or gives it up. `borne` is how many failures in a row are borne at least.
-    fn failed_once(&mut self, at: usize, message: String, borne: u32) -> Result<(), Error> {
-        let attempt = self.last_attempt(at)?;
+    /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne at
+    /// least.
+    fn failed_here(&mut self, at: usize, pid: u32, message: String, borne: u32) -> Result<(), Error> {
+        let attempt = self.attempt_by(at, pid)?;
         let directory = &self.nodes[at].directory;
-        let done = directory.progress_of(attempt).map_or(0, |progress| progress.done);
-        let message = match directory.end_of(attempt)? {
-            Some(End::Failed { message }) => message,
-            _ => message,
+        let (message, done) = match attempt {
+            // It ended before it took the run.
+            None => (message, 0),
+            Some(attempt) => {
+                let told = match directory.end_of(attempt)? {
+                    Some(End::Failed { message }) => message,
+                    _ => message,
+                };
+                (told, directory.progress_of(attempt).map_or(0, |progress| progress.done))
+            }
         };
         let node = &mut self.nodes[at];
         if done > node.mark {
             node.failures = 0;
         }
         node.failures += 1;
+        node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
         if node.failures <= self.options.retries.max(borne) {
-            node.known_attempt = attempt;
             self.display.say(&format!("{} failed and is started again: {message}", self.plan.runs[at].label));
             self.make_ready(at);
             return Ok(());
         }
-        if attempt > 0 {
+        if let Some(attempt) = attempt {
             attempt::end_attempt(&node.directory, attempt, &End::Failed { message: message.clone() })?;
         }
-        self.fail(at, attempt, message);
+        self.fail(at, attempt.unwrap_or(0), message);
         Ok(())
+    }
+
+    /// Somebody else's worker failed. They may be starting it again already, which we will see; else it gets from us
+    /// what chances it would have had here.
+    fn failed_elsewhere(&mut self, at: usize, attempt: u32, message: String) {
+        let node = &mut self.nodes[at];
+        node.known_attempt = attempt;
+        node.failures += 1;
+        match node.failures > self.options.retries {
+            true => self.fail(at, attempt, message),
+            false => self.make_ready(at),
+        }
     }
 
     /// Gives a run up, and blocks what depends on it.
     fn fail(&mut self, at: usize, attempt: u32, message: String) {
         let planned = &self.plan.runs[at];
-        let log_end = log_end(&self.nodes[at].directory.attempt_path(attempt).join(attempt::LOG));
+        let log_end = self.nodes[at].directory.log_of(attempt, LOG_LINES);
         let label = planned.label.to_string();
         let log: String = log_end.iter().map(|line| format!("\n    {line}")).collect();
         self.display.say(&format!("{label} ({}) failed: {message}{log}", planned.run.id));
         self.nodes[at].phase = Phase::Failed;
         self.nodes[at].failure = Some(Failure { id: planned.run.id.clone(), label, message, log_end });
+        self.block_dependents(at);
+    }
+
+    fn block_dependents(&mut self, at: usize) {
         let mut blocked = self.nodes[at].dependents.clone();
         while let Some(dependent) = blocked.pop() {
             if matches!(self.nodes[dependent].phase, Phase::Waiting | Phase::Ready) {
@@ -437,6 +488,19 @@ impl<'a> Dispatcher<'a> {
 
     fn last_attempt(&self, at: usize) -> Result<u32, Error> {
         Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
+    }
+
+    /// The attempt that our worker of this process number, which has ended, made; none if it did not come to that. The
+    /// latest attempt may be somebody else's, who has taken the run meanwhile.
+    fn attempt_by(&self, at: usize, pid: u32) -> Result<Option<u32>, Error> {
+        let directory = &self.nodes[at].directory;
+        for attempt in directory.attempts()?.into_iter().rev() {
+            let claim = directory.claim_of(attempt)?;
+            if claim.is_some_and(|claim| claim.owner.pid == pid && claim.owner.is_running_here() == Some(false)) {
+                return Ok(Some(attempt));
+            }
+        }
+        Ok(None)
     }
 
     fn worker_error(&self, reason: String) -> Error {
@@ -468,10 +532,4 @@ fn last_words(stderr: &[String]) -> String {
 fn killed_by(signal: i32) -> String {
     let memory = if signal == Signal::KILL.as_raw() { " (by somebody, or for lack of memory)" } else { "" };
     format!("killed by signal {signal}{memory}")
-}
-
-fn log_end(path: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| line.to_string()).collect()
 }

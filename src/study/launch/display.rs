@@ -2,7 +2,7 @@
 //! not a terminal, but for warnings and failures.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -74,7 +74,10 @@ impl Display {
 
     /// Something a person should know, above the bars.
     pub fn say(&self, text: &str) {
-        self.bars.suspend(|| eprintln!("{text}"));
+        self.bars.suspend(|| {
+            // Whoever listened may be gone.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        });
     }
 
     /// Leaves the terminal clean.

@@ -48,13 +48,13 @@ pub async fn wait(worker: Worker) -> io::Result<Ended> {
     let Worker { mut child, .. } = worker;
     // `Child::wait` would close the worker's standard input, which tells it to stop.
     let stdin = child.stdin.take();
-    let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
+    let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).split(b'\n');
     let mut stderr = VecDeque::new();
-    while let Ok(Some(line)) = lines.next_line().await {
+    while let Ok(Some(line)) = lines.next_segment().await {
         if stderr.len() == KEPT_LINES {
             stderr.pop_front();
         }
-        stderr.push_back(line);
+        stderr.push_back(String::from_utf8_lossy(&line).into_owned());
     }
     let status = child.wait().await?;
     drop(stdin);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Label, Plan, PlannedRun};
-use crate::run::settings::{Between, Connect, Seeds, Settings, Ticket, Transfer};
+use crate::run::settings::{Between, Connect, Inherit, Method, Seeds, Settings, Ticket, Transfer};
 use crate::run::{Run, RunId};
 use crate::study::sweep::{Axes, Chain, ConnectBlock, Sweep, TransferBlock};
 
@@ -45,6 +45,11 @@ impl Runs {
 /// One run per level, each from the one before; gives their identities by level.
 fn add_tickets(runs: &mut Runs, chain: &Chain) -> Vec<RunId> {
     let mut tickets: Vec<RunId> = vec![];
+    // LRR draws no α: chains that differ in its seed alone are one.
+    let seeds = match chain.method {
+        Method::Lrr => Seeds { alpha: chain.seeds.init, ..chain.seeds },
+        Method::Aws => chain.seeds,
+    };
     for level in 0..=chain.levels {
         let settings = Ticket {
             problem: chain.problem,
@@ -52,26 +57,24 @@ fn add_tickets(runs: &mut Runs, chain: &Chain) -> Vec<RunId> {
             level,
             prune_ratio: (level > 0).then_some(chain.prune_ratio),
             training: if level == 0 { &chain.warmup } else { &chain.training }.clone(),
-            seeds: chain.seeds,
+            seeds,
         };
-        let label = Label { seeds: vec![chain.seeds], ..label(chain, level, &[]) };
+        let label = Label { seeds: vec![seeds], ..label(chain, level, &[]) };
         tickets.push(runs.add(Settings::Ticket(settings), tickets.last().cloned().into_iter().collect(), label));
     }
     tickets
 }
 
 fn add_transfer(runs: &mut Runs, chain: &Chain, transfer: &TransferBlock, tickets: &[RunId]) -> RunId {
-    let settings = Transfer {
-        problem: chain.problem,
-        inherit: transfer.inherit,
-        training: transfer.training.clone(),
-        seeds: transfer.seeds,
+    // A ticket that is trained on needs no initialization: transfers that differ in its seed alone are one.
+    let seeds = match transfer.inherit {
+        Inherit::Retrain => Seeds::from(transfer.seeds.order),
+        _ => transfer.seeds,
     };
-    let label = Label {
-        inherit: Some(transfer.inherit),
-        seeds: vec![transfer.seeds],
-        ..label(chain, transfer.level, &transfer.axes)
-    };
+    let settings =
+        Transfer { problem: chain.problem, inherit: transfer.inherit, training: transfer.training.clone(), seeds };
+    let label =
+        Label { inherit: Some(transfer.inherit), seeds: vec![seeds], ..label(chain, transfer.level, &transfer.axes) };
     let ticket = tickets[transfer.level as usize].clone();
     runs.add(Settings::Transfer(settings), vec![ticket], label)
 }

@@ -77,7 +77,8 @@ impl fmt::Display for Label {
                 write!(f, " {}", texts.join(" and "))?;
             }
         }
-        for (name, value) in &self.axes {
+        // A ticket's own seed has been said.
+        for (name, value) in self.axes.iter().filter(|(name, _)| self.inherit.is_some() || name != "ticket.seed") {
             write!(f, ", {name} {value}")?;
         }
         Ok(())

@@ -24,7 +24,7 @@ pub struct Standing {
     pub damaged: Option<PathBuf>,
 }
 
-/// Looks every run up, in the order of the plan. Reads only.
+/// Looks every run up, in the order of the plan.
 pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
     let mut standings = look_up(plan, store)?;
     let index: HashMap<&RunId, usize> =
@@ -71,7 +71,7 @@ pub fn standing(state: Result<State>) -> Result<Standing> {
         Ok(State::Failed { message, .. }) => Standing { note: Some(message), ..plain(RunState::Failed) },
         Ok(State::Idle { attempts: 0 }) => plain(RunState::Pending),
         Ok(State::Idle { .. }) => {
-            Standing { note: Some("interrupted; goes on from its checkpoint".into()), ..plain(RunState::Pending) }
+            Standing { note: Some("interrupted; goes on where it was saved".into()), ..plain(RunState::Pending) }
         }
         Err(error @ Error::Damaged { .. }) => {
             let note = Some(error.to_string());

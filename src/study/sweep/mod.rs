@@ -90,7 +90,7 @@ pub type Axes = Vec<(String, String)>;
 pub struct Resources {
     /// Runs side by side; one per core unless given.
     pub jobs: Option<u32>,
-    /// Threads per run; the cores divided by `jobs` unless given.
+    /// threads per run; 1 unless given.
     pub threads: Option<u32>,
     /// How often a failing run is started again before it counts as failed.
     pub retries: u32,

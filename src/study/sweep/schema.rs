@@ -106,7 +106,7 @@ pub static KEYS: &[Key] = keys! {
     Top "ticket" "ticket": Kind::Block(Block::Ticket), Fallback::Depends("one block of defaults"), "{levels: 12}", "How tickets are found: chains of iterative pruning.";
     Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "What tickets hand to fresh initializations, and the training that follows.";
     Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks the error barrier is measured.";
-    Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed on one machine; never changes what is computed.";
+    Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed on one machine; of these only `threads` can change a result, in its last bits.";
     Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
     Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
 
@@ -143,8 +143,8 @@ pub static KEYS: &[Key] = keys! {
     Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";
 
     Resources "resources.jobs" "jobs": COUNT, Fallback::Depends("one per core"), "2", "Runs side by side.";
-    Resources "resources.threads" "threads": COUNT, Fallback::Depends("the cores divided by `jobs`"), "1", "Threads per run.";
-    Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How often a failing run is started again.";
+    Resources "resources.threads" "threads": COUNT, Fallback::Depends("1"), "1", "Threads per run; another number may change the last bits of a result.";
+    Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How often a failing run is started again. One whose worker is killed is, up to 5 times in a row without an epoch done.";
 };
 
 impl Block {

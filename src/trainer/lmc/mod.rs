@@ -38,6 +38,7 @@ pub fn path(
         None => (network.layout.fresh_statistics().repeat([i64::from(points), 1]), 0),
     };
     let epoch = batches.epoch(0);
+    session.report(Progress { done: first_step, total: batches.steps(), test_error: None })?;
     for step in first_step..batches.steps() {
         let stop = session.told_to_stop();
         if stop || session.checkpoint_is_due() {

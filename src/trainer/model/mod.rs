@@ -12,19 +12,14 @@ use tch::{Kind, Tensor};
 
 use winsign::run::settings::{Architecture, Problem};
 
-pub use layers::Pass;
+use layers::Pass;
+use resnet::ResNet;
 pub use weights::Weights;
 
 /// A network's structure: what its tensors are called, where they lie, and how they act on images.
 pub struct Network {
     pub layout: Layout,
-    forward: Box<dyn Forward>,
-}
-
-/// Images to logits. One implementation an architecture.
-trait Forward {
-    /// `images` of shape (batch, channels, height, width) to logits of shape (batch, classes).
-    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor;
+    layers: ResNet,
 }
 
 impl Network {
@@ -32,18 +27,18 @@ impl Network {
         let (channels, _) = problem.dataset.image_shape();
         let classes = problem.dataset.classes();
         let mut declare = Declare::default();
-        let forward: Box<dyn Forward> = match problem.architecture {
-            Architecture::ResNet8 => Box::new(resnet::ResNet::resnet8(&mut declare, channels, classes)),
-            Architecture::ResNet20 => Box::new(resnet::ResNet::resnet20(&mut declare, channels, classes)),
+        let layers = match problem.architecture {
+            Architecture::ResNet8 => ResNet::resnet8(&mut declare, channels, classes),
+            Architecture::ResNet20 => ResNet::resnet20(&mut declare, channels, classes),
         };
-        Network { layout: Layout::new(declare), forward }
+        Network { layout: Layout::new(declare), layers }
     }
 
-    /// Logits of `images` under flat `parameters` (length [`Layout::parameters`]) and flat `statistics` (length
+    /// Logits, shape (batch, classes), of `images`, shape (batch, channels, height, width), under flat `parameters` (length [`Layout::parameters`]) and flat `statistics` (length
     /// [`Layout::statistics`]). In training mode BatchNorm normalizes by the batch and moves `statistics` in place.
     pub fn logits(&self, parameters: &Tensor, statistics: &Tensor, mode: Mode, images: &Tensor) -> Tensor {
         let pass = Pass::new(&self.layout, parameters, statistics, mode);
-        self.forward.forward(&pass, images)
+        self.layers.forward(&pass, images)
     }
 }
 

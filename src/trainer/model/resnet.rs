@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
+use super::Declare;
 use super::layers::{BatchNorm, Classifier, Conv, Pass};
-use super::{Declare, Forward};
 
 pub struct ResNet {
     conv1: Conv,
@@ -37,8 +37,8 @@ impl ResNet {
     }
 }
 
-impl Forward for ResNet {
-    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
+impl ResNet {
+    pub fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
         let mut x = self.bn1.forward(pass, &self.conv1.forward(pass, images)).relu_();
         for block in &self.blocks {
             x = block.forward(pass, &x);

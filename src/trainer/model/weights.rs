@@ -128,8 +128,6 @@ pub fn raw(tensor: &Tensor, dtype: Dtype, shape: &[i64]) -> RawTensor {
 pub fn tensor(raw: &RawTensor) -> Tensor {
     let kind = match raw.dtype {
         Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-        Dtype::I64 => Kind::Int64,
         Dtype::BOOL => Kind::Bool,
         other => unreachable!("no tensor of ours is {other:?}"),
     };

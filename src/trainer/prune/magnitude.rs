@@ -1,22 +1,29 @@
 //! Global magnitude pruning.
 
 use crate::trainer::model::{Layout, Weights};
+use crate::trainer::{Error, Result};
 
 /// Removes the fraction `ratio` of the surviving weights, the smallest by magnitude over all prunable tensors.
 ///
 /// Of n survivors the threshold is the k-th largest magnitude with k = ⌊(1 − ratio)·n⌋; those at the threshold stay.
-pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) {
+/// [`Error::NothingLeft`] if k is 0.
+pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) -> Result<()> {
     let magnitudes = weights.parameters.narrow(0, 0, layout.prunable()).abs();
     let surviving = magnitudes.masked_select(&weights.mask.gt(0.0));
     let n = surviving.numel() as i64;
-    let k = ((1.0 - ratio) * n as f64).floor() as i64;
+    let k = kept(ratio, n);
     if k == 0 {
-        let _ = weights.mask.zero_();
-    } else {
-        let (threshold, _) = surviving.kthvalue(n - k + 1, 0, false);
-        let _ = weights.mask.g_mul_(&magnitudes.ge_tensor(&threshold).to_kind(weights.mask.kind()));
+        return Err(Error::NothingLeft { survivors: n as u64 });
     }
+    let (threshold, _) = surviving.kthvalue(n - k + 1, 0, false);
+    let _ = weights.mask.g_mul_(&magnitudes.ge_tensor(&threshold).to_kind(weights.mask.kind()));
     weights.apply_mask(layout);
+    Ok(())
+}
+
+/// ⌊(1 − ratio)·n⌋ as in decimal arithmetic: 1 − 0.9 is a little less than 0.1 in binary, and a tenth of 1,000 is 100.
+fn kept(ratio: f64, n: i64) -> i64 {
+    ((1.0 - ratio) * n as f64 * (1.0 + 1e-12)).floor() as i64
 }
 
 #[cfg(test)]
@@ -24,6 +31,14 @@ mod tests {
     use super::*;
     use crate::trainer::model::Network;
     use winsign::run::settings::{Architecture, Dataset, Problem};
+
+    #[test]
+    fn the_number_kept_is_that_of_decimal_arithmetic() {
+        let expected = [(0.2, 19_144, 15_315), (0.9, 1_000, 100), (0.8, 10, 2), (0.7, 10, 3), (0.5, 3, 1), (0.5, 1, 0)];
+        for (ratio, n, k) in expected {
+            assert_eq!(kept(ratio, n), k, "{ratio} of {n}");
+        }
+    }
 
     #[test]
     fn each_level_keeps_the_largest_four_fifths_over_all_layers() {
@@ -35,7 +50,7 @@ mod tests {
         let mut survivors = layout.prunable() as usize;
         for _ in 0..12 {
             survivors = (0.8 * survivors as f64).floor() as usize;
-            prune(&mut weights, &layout, 0.2);
+            prune(&mut weights, &layout, 0.2).unwrap();
             assert_eq!(weights.survivors(), survivors as u64);
         }
         let after = Vec::<f32>::try_from(weights.parameters.narrow(0, 0, layout.prunable())).unwrap();

@@ -44,7 +44,7 @@ mod tests {
         let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
         let mut ticket = Weights::initialize(&layout, 1);
         let _ = ticket.parameters.narrow(0, layout.weights(), layout.parameters() - layout.weights()).fill_(0.7);
-        prune(&mut ticket, &layout, 0.4);
+        prune(&mut ticket, &layout, 0.4).unwrap();
         let fresh = Weights::initialize(&layout, 2);
         let list = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap();
         let (old, new, mask) = (list(&ticket.parameters), list(&fresh.parameters), list(&ticket.mask));

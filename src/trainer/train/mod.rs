@@ -31,6 +31,8 @@ pub struct Course<'a> {
     pub purpose: String,
     /// The seed of α, if norm parameters are interpolated in every step (AWS).
     pub alpha_seed: Option<u64>,
+    /// Whether BatchNorm statistics are re-estimated before each evaluation.
+    pub reestimate: bool,
 }
 
 /// A network after its training, with its score on the test set.
@@ -52,6 +54,8 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
     };
     session.continue_after(state.place.seconds);
     state.weights.parameters = state.weights.parameters.set_requires_grad(true);
+    let test_error = state.place.metrics.last().map(|last| last.test_error);
+    session.report(Progress { done: state.place.epoch - 1, total: training.epochs, test_error })?;
 
     for epoch in state.place.epoch..=training.epochs {
         train_epoch(session, course, &batches, &mut state)?;
@@ -116,12 +120,11 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
     Ok(())
 }
 
-/// The test score after an epoch, at α = 0. Statistics gathered under random α do not fit α = 0: they are estimated
-/// anew, and replaced.
+/// The test score after an epoch, at α = 0. Re-estimated statistics replace those gathered in training.
 fn score(course: &Course, weights: &mut Weights) -> Score {
     let Course { network, data, training, .. } = *course;
     let parameters = weights.parameters.detach();
-    if course.alpha_seed.is_some() {
+    if course.reestimate {
         weights.statistics = reestimate(network, &parameters, data, training.batch);
     }
     evaluate(network, &parameters, &weights.statistics, data)
