@@ -103,13 +103,13 @@ fn a_worker_that_does_not_start_stops_the_sweep() {
     std::fs::write(&worker, "#!/bin/sh\necho 'cannot open shared object file' >&2\nexit 127\n").unwrap();
     succeed(Command::new("chmod").arg("+x").arg(&worker));
     let output = workplace.winsign("run", &sweep).arg("--worker").arg(&worker).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(stderr(&output).contains("cannot open shared object file"), "{}", stderr(&output));
 }
 
 #[cfg(feature = "worker")]
 mod with_the_worker {
-    use super::common::{SMALL, Workplace, ids, json, stderr, stdout, succeed};
+    use super::common::{self, SMALL, Workplace, ids, json, stderr, stdout, succeed};
     use std::process::Command;
 
     #[test]
@@ -141,6 +141,38 @@ mod with_the_worker {
         assert_eq!(report["failed"].as_array().unwrap().len(), 2, "failed runs are listed, never silently missing");
     }
 
+    /// Two launchers whose runs fail give up after as many chances as they were told to give, and agree.
+    #[test]
+    fn two_at_once_agree_on_what_failed() {
+        let workplace = Workplace::new();
+        let text = SMALL.replace("{inherit: sign, ", "{inherit: sign, lr: [0.1, 1e30], ");
+        let sweep = workplace.sweep("nan.yaml", &(text + "resources: {retries: 1}\n"));
+        let both = [0, 1].map(|_| common::start(workplace.winsign("run", &sweep).arg("--json")));
+        for run in both {
+            let output = run.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+            let summary = &json(&output)["runs"];
+            assert_eq!((summary["done"].as_u64(), summary["blocked"].as_u64()), (Some(7), Some(1)), "{summary:#}");
+            for failure in summary["failed"].as_array().unwrap() {
+                assert!(failure["message"].as_str().unwrap().contains("the loss became"), "{failure}");
+                assert!((2..=4).contains(&workplace.attempts(failure["id"].as_str().unwrap())));
+            }
+        }
+    }
+
+    /// Nobody listening to warnings is no reason to stop.
+    #[test]
+    fn a_standard_error_that_takes_nothing_is_no_error() {
+        let workplace = Workplace::new();
+        let sweep = workplace.sweep("nan.yaml", &SMALL.replace("{inherit: sign, ", "{inherit: sign, lr: 1e30, "));
+        let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = workplace.winsign("run", &sweep).arg("--json").stderr(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!(json(&output)["runs"]["failed"].as_array().unwrap().len(), 2);
+        let missing = workplace.winsign("plan", &workplace.path("none.yaml")).stderr(full()).status().unwrap();
+        assert_eq!(missing.code(), Some(2));
+    }
+
     /// A disk that takes no more, imitated by a limit on the size of files that workers cannot keep within.
     #[test]
     fn a_full_disk_stops_cleanly_and_the_next_run_goes_on() {
@@ -152,7 +184,7 @@ mod with_the_worker {
         assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
         let told = stderr(&output);
         assert!(told.contains("checkpoint.safetensors") && told.contains("File too large"), "{told}");
-        assert!(told.contains("run the same command again"), "{told}");
+        assert!(told.contains("free some space") && told.contains("run the same command again"), "{told}");
         let drafts: Vec<_> =
             workplace.listing().into_iter().filter(|(path, _)| path.to_string_lossy().contains("draft")).collect();
         assert!(drafts.is_empty(), "{drafts:?}");

@@ -311,9 +311,11 @@ impl RunDirectory {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
             Err(error) => return Err(Error::io("list", &folder)(error)),
         };
-        let number = |name: &str| name.strip_suffix(".json")?.parse().ok();
+        // A folder without a claim is one whose claim was deleted; its number must not be used again.
+        let number = |name: &str| name.strip_suffix(".json").unwrap_or(name).parse().ok();
         let mut numbers: Vec<u32> = entries.filter_map(|entry| number(entry.ok()?.file_name().to_str()?)).collect();
         numbers.sort_unstable();
+        numbers.dedup();
         Ok(numbers)
     }
 

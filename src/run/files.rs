@@ -54,6 +54,7 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if is_absence(&error) => Ok(None),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::damaged(path, "it is a directory")),
         Err(error) => Err(Error::io("read", path)(error)),
     }
 }

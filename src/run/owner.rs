@@ -8,12 +8,17 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 /// How often a living attempt touches its status file.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// After how long without a touch an attempt on another machine counts as dead.
 pub const SILENCE: Duration = Duration::from_secs(90);
+
+/// Stands for a machine that does not say who it is.
+const UNKNOWN: &str = "unknown";
 
 /// A process, told apart from every other process on any machine at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +55,19 @@ impl Owner {
         Owner { started: 0, ..Owner::this_process() }
     }
 
-    /// What the process table of this machine knows; none if the owner lives elsewhere.
+    /// What the process table of this machine knows; none if the owner lives elsewhere, or if it is hidden from us.
     pub fn is_running_here(&self) -> Option<bool> {
-        (self.machine == machine()).then(|| start_of(self.pid) == Some(self.started))
+        if self.machine != machine() || self.machine == UNKNOWN {
+            return None;
+        }
+        match start_of(self.pid) {
+            Some(started) => Some(started == self.started),
+            // Some machines hide the processes of other users; a signal that is not sent still tells them from none.
+            None => match Pid::from_raw(self.pid as i32).map(test_kill_process) {
+                Some(Err(Errno::PERM)) => None,
+                _ => Some(false),
+            },
+        }
     }
 }
 
@@ -70,7 +85,8 @@ pub fn host() -> String {
 /// How long ago a file was last touched, by the clock of the file system it lies on; none if it does not exist.
 pub fn silence(file: &Path, now: SystemTime) -> Option<Duration> {
     let touched = fs::metadata(file).and_then(|metadata| metadata.modified()).ok()?;
-    Some(now.duration_since(touched).unwrap_or(Duration::ZERO))
+    // A touch in the future is from a clock that was set back, and as old as we can know.
+    Some(now.duration_since(touched).unwrap_or_else(|ahead| ahead.duration()))
 }
 
 /// The time on the file system that holds `directory`, read off a file made there; this machine's where that fails.
@@ -92,9 +108,12 @@ fn start_of(pid: u32) -> Option<u64> {
 }
 
 fn machine() -> String {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{} {}", boot.trim(), namespace.display())
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let namespace = fs::read_link("/proc/self/ns/pid");
+    match (boot, namespace) {
+        (Ok(boot), Ok(namespace)) => format!("{} {}", boot.trim(), namespace.display()),
+        _ => UNKNOWN.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,11 @@
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
+/// Runs side by side on one machine, at most.
+pub const MAX_JOBS: u32 = 4_096;
+/// Threads of one run, at most.
+pub const MAX_THREADS: u32 = 1_024;
+
 /// The three kinds of runs.
 #[derive(
     Debug,

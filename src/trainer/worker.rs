@@ -17,7 +17,7 @@ use tracing_subscriber::prelude::*;
 use super::session::Session;
 use super::{Finished, Result, connect, ticket, transfer};
 use winsign::run::attempt::{Attempt, End, LOG};
-use winsign::run::settings::Settings;
+use winsign::run::settings::{MAX_THREADS, Settings};
 use winsign::run::{self, RunDirectory, exit};
 
 /// Executes one run directory that `winsign run` prepared, and exits.
@@ -27,7 +27,7 @@ struct Arguments {
     /// The run's directory: STORE/runs/xx/ID
     run: PathBuf,
     /// Threads to compute with
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     threads: u32,
     /// Stop, with a checkpoint, when standard input is closed: ties this process to the one that holds the other end
     #[arg(long)]
@@ -159,9 +159,17 @@ fn total(settings: &Settings) -> u32 {
 /// Everything from `info` up goes to the attempt's log; warnings also to standard error, where `main` reports the error.
 fn log_to(path: &Path) -> Result<()> {
     let file = File::create(path).map_err(run::Error::io("write", path))?;
-    let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(Arc::new(file));
-    let to_terminal =
-        tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).without_time().with_writer(io::stderr);
+    let to_file = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_writer(Arc::new(file));
+    let to_terminal = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .log_internal_errors(false)
+        .with_writer(io::stderr);
     let registry = tracing_subscriber::registry()
         .with(to_file.with_filter(LevelFilter::INFO))
         .with(to_terminal.with_filter(filter_fn(|event| *event.level() == Level::WARN)));

@@ -176,6 +176,8 @@ fn log(common: &Common) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A closed standard error is no reason to stop.
+        .log_internal_errors(false)
         .with_ansi(colors(&std::io::stderr()))
         .init();
 }
@@ -209,12 +211,13 @@ impl Failure {
     fn help(&self) -> Option<String> {
         match self {
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.hint().map(str::to_string),
-            Failure::Launch(launch::Error::Worker { .. }) => {
-                Some("build it with `cargo build --release`, or name it with --worker PATH".to_string())
-            }
-            Failure::Launch(launch::Error::WorkerIo(_)) => {
-                Some("mend what is wrong with the store, then run the same command again".to_string())
-            }
+            Failure::Launch(launch::Error::Worker { .. }) => Some(
+                "does `winsign-worker --version` work? `launch/setup` fetches libtorch, `cargo build --release` builds"
+                    .to_string(),
+            ),
+            Failure::Launch(launch::Error::WorkerIo(_)) => Some(
+                "free some space or mend what is wrong with the store, then run the same command again".to_string(),
+            ),
             Failure::Usage(_, help) => Some(help.clone()),
             Failure::Sweep(_) => None,
         }
@@ -224,7 +227,7 @@ impl Failure {
         match self {
             Failure::Sweep(_) | Failure::Usage(..) => exit::USAGE,
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
-            Failure::Launch(launch::Error::Worker { .. }) => exit::USAGE,
+            Failure::Launch(launch::Error::Worker { .. }) => exit::FAILURE,
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
         }
     }

@@ -1,5 +1,6 @@
 //! `winsign run`: runs what is not done yet, on this machine.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::{Common, Failure, output};
 use crate::run::Store;
 use crate::run::error::Error as StoreError;
+use crate::run::settings::{MAX_JOBS, MAX_THREADS};
 use crate::study::launch::display::Display;
 use crate::study::launch::{self, Options, Summary};
 use crate::study::plan::build::build;
@@ -29,10 +31,10 @@ pub struct Arguments {
     /// The sweep file
     sweep: PathBuf,
     /// Runs side by side [default: what the sweep says, else one per core]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
     jobs: Option<u32>,
     /// Threads per run [default: what the sweep says, else 1]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     threads: Option<u32>,
     /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
     #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
@@ -70,13 +72,17 @@ fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
     const NAME: &str = "winsign-worker";
     if let Some(path) = named {
         // Made absolute, since a bare name would be looked for on the PATH.
-        let found = path.canonicalize().ok().filter(|path| path.is_file());
+        let found = path.canonicalize().ok().filter(|path| is_program(path));
         return found.ok_or_else(|| no_worker(&path.display().to_string()));
     }
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name(NAME));
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&on_path).map(|folder| folder.join(NAME));
-    beside.into_iter().chain(on_path).find(|path| path.is_file()).ok_or_else(|| no_worker(NAME))
+    beside.into_iter().chain(on_path).find(|path| is_program(path)).ok_or_else(|| no_worker(NAME))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 fn no_worker(name: &str) -> Failure {

@@ -34,7 +34,7 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
             "label": file.label,
             "state": standing.state,
             "note": standing.note,
-            "directory": run.path,
+            "directory": run.path.to_string_lossy(),
             "attempts": run.attempts()?.len(),
             "settings": file.settings,
             "needs": file.inputs,
@@ -78,8 +78,8 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
 }
 
 fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
-    let prefix = prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    match &store.find(prefix)?[..] {
+    let prefix = prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_lowercase();
+    match &store.find(&prefix)?[..] {
         [one] => Ok(one.clone()),
         [] => Err(Failure::Usage(
             match store.root().exists() {

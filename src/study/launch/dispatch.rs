@@ -275,8 +275,10 @@ impl<'a> Dispatcher<'a> {
                 }
                 _ => self.failed_here(at, pid, "the worker ended well, but there is no result".to_string(), 0)?,
             },
-            // Somebody stopped it, or has taken the run: look again.
-            (Some(exit::INTERRUPTED), _) => self.make_ready(at),
+            (Some(exit::INTERRUPTED), _) if self.stopping => {}
+            (Some(exit::INTERRUPTED), _) => {
+                self.failed_here(at, pid, "stopped by somebody else".to_string(), KILLS_BORNE)?;
+            }
             (Some(exit::HELD), _) => self.nodes[at].phase = Phase::Elsewhere,
             (Some(exit::DAMAGED_INPUT), _) => {
                 self.display.say(&stderr.join("\n"));

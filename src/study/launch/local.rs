@@ -31,8 +31,8 @@ pub struct Ended {
 pub fn start(options: &Options, run: &RunDirectory) -> io::Result<Worker> {
     let threads = options.threads.to_string();
     let child = Command::new(&options.worker)
+        .args(["--threads", &threads, "--stop-with-stdin", "--"])
         .arg(&run.path)
-        .args(["--threads", &threads, "--stop-with-stdin"])
         .env("OMP_NUM_THREADS", &threads)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -71,9 +71,10 @@ fn fault(error: serde_saphyr::Error) -> Fault {
         Yaml::MultipleDocuments { .. } => {
             ("a second YAML document begins here".to_string(), "a sweep file is one document: remove the `---`")
         }
-        Yaml::Budget { .. } | Yaml::AliasError { .. } => {
-            ("aliases make this file far too large".to_string(), "write out what the aliases (`*name`) stand for")
-        }
+        Yaml::Budget { .. } | Yaml::AliasError { .. } => (
+            "this file is nested too deeply, or far too large with its aliases".to_string(),
+            "a sweep file needs three levels; write out what aliases (`*name`) stand for",
+        ),
         _ => {
             let message = printable(&UserMessageFormatter.format_message(&error));
             let help = "check the indentation, colons, brackets and quotes here and just before";

@@ -235,7 +235,11 @@ fn study_name(node: &Node) -> Result<String, Fault> {
         Content::Text(text) if is_file_name(text) => Ok(text.clone()),
         Content::Text(text) => {
             let message = format!("`name` cannot be {}: it is used in file names", quoted(text));
-            Err(Fault::at(node.place, message, "use letters, digits, `-`, `_` and `.`, as in `name: quickstart`"))
+            Err(Fault::at(
+                node.place,
+                message,
+                "use letters, digits, blanks, `-`, `_`, `+` and `.`, as in `name: quickstart`",
+            ))
         }
         other => {
             let message = format!("`name` must be a text, found {}", other.found());
@@ -244,8 +248,22 @@ fn study_name(node: &Node) -> Result<String, Fault> {
     }
 }
 
+/// A name made of that of the sweep file, whatever it is called.
+pub fn name_from(stem: &str) -> String {
+    let tame = |character: char| if is_plain(character) { character } else { '-' };
+    let mut name: String = stem.chars().map(tame).collect::<String>().trim_matches(['.', ' ', '-']).to_string();
+    while name.len() > 100 {
+        name.pop();
+    }
+    let name = name.trim_end();
+    if name.is_empty() { "sweep".to_string() } else { name.to_string() }
+}
+
+fn is_plain(character: char) -> bool {
+    character.is_alphanumeric() || "-_.+ ".contains(character)
+}
+
 fn is_file_name(text: &str) -> bool {
-    let plain = |character: char| character.is_alphanumeric() || "-_.+ ".contains(character);
     let edges = text.starts_with(['.', ' ', '-']) || text.ends_with(' ');
-    !text.is_empty() && text.len() <= 100 && text.chars().all(plain) && !edges
+    !text.is_empty() && text.len() <= 100 && text.chars().all(is_plain) && !edges
 }

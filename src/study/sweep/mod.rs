@@ -116,7 +116,7 @@ fn understand(file_name: &str, text: &str) -> Result<Sweep, Fault> {
     let file = file::File::read(&root)?;
     let chains = expand::expand(&file)?;
     let stem = Path::new(file_name).file_stem().unwrap_or_default();
-    let name = file.name.unwrap_or_else(|| stem.to_string_lossy().into_owned());
+    let name = file.name.unwrap_or_else(|| file::name_from(&stem.to_string_lossy()));
     Ok(Sweep { name, chains, resources: file.resources })
 }
 

@@ -4,7 +4,7 @@ use strum::VariantNames;
 
 use super::error::{grouped, listed, nearest, quoted};
 use super::values::Value;
-use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method, Schedule};
+use crate::run::settings::{Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Method, Schedule};
 
 /// A part of the file. Tickets, transfers and connects are also the scopes of the sweep: a chain of tickets is a
 /// combination of top-level and ticket settings, and has transfers and connects of its own.
@@ -84,6 +84,8 @@ pub enum Fallback {
 pub const MAX_LEVEL: u64 = 1_000;
 const LEVELS: Kind = Kind::Whole { min: 1, max: MAX_LEVEL };
 const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
+const JOBS: Kind = Kind::Whole { min: 1, max: MAX_JOBS as u64 };
+const THREADS: Kind = Kind::Whole { min: 1, max: MAX_THREADS as u64 };
 const SEED: Kind = Kind::Whole { min: 0, max: u64::MAX };
 const POSITIVE: Kind = Kind::Real(Interval::Positive);
 const METHODS: Fallback = Fallback::Values(&[Value::Word("lrr"), Value::Word("aws")]);
@@ -142,8 +144,8 @@ pub static KEYS: &[Key] = keys! {
     Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Values(&[Value::Whole(11)]), "11", "Points on the path, both ends included.";
     Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";
 
-    Resources "resources.jobs" "jobs": COUNT, Fallback::Depends("one per core"), "2", "Runs side by side.";
-    Resources "resources.threads" "threads": COUNT, Fallback::Depends("1"), "1", "Threads per run; another number may change the last bits of a result.";
+    Resources "resources.jobs" "jobs": JOBS, Fallback::Depends("one per core"), "2", "Runs side by side.";
+    Resources "resources.threads" "threads": THREADS, Fallback::Depends("1"), "1", "Threads per run; another number may change the last bits of a result.";
     Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How often a failing run is started again. One whose worker is killed is, up to 5 times in a row without an epoch done.";
 };
 

@@ -348,7 +348,7 @@ fn bad_input_is_explained_at_its_place() {
         ("ticket: {levels: 1001}", 3, 18, "`ticket.levels` must be a whole number from 1 to 1,000, found `1001`", "for example `levels: 12`"),
         ("ticket: {seed: 18446744073709551616}", 3, 16, "`ticket.seed` must be a whole number from 0 to 2^64 - 1, found `1.8446744073709552e19`", "for example `seed: 1`"),
         ("connect: {between: norm-init, points: 1}", 3, 39, "`connect.points` must be a whole number from 2 to 1,000,000, found `1`", "for example `points: 11`"),
-        ("resources: {jobs: [1, 2]}", 3, 19, "`resources.jobs` must be a whole number from 1 to 1,000,000, found a list", "for example `jobs: 2`"),
+        ("resources: {jobs: [1, 2]}", 3, 19, "`resources.jobs` must be a whole number from 1 to 4,096, found a list", "for example `jobs: 2`"),
         ("resources: 2", 3, 12, "`resources` must be a block of settings, found `2`", "for example `resources: {jobs: 2}`"),
         ("ticket: [lrr]", 3, 10, "`ticket` must be a block of settings or a list of blocks, found the text `lrr`", "for example `ticket: {method: aws}`"),
         ("transfer: []", 3, 11, "`transfer` is a list without blocks", "give a block of settings, or remove `transfer`"),
@@ -449,7 +449,7 @@ fn files_that_are_no_sweep_are_explained() {
         ("dataset: mnist", "`dataset` must be `digits`, found the text `mnist`"),
         ("architecture: resnt8", "`architecture` must be one of `resnet8`, `resnet20`, found the text `resnt8`"),
         (&"[".repeat(5_000), "cannot read this as YAML: recursion limit exceeded"),
-        (&bomb, "aliases make this file far too large"),
+        (&bomb, "this file is nested too deeply, or far too large with its aliases"),
         (&"#".repeat(MAX_BYTES + 1), "this file has more than 1,048,576 bytes"),
     ];
     for (text, message) in cases {

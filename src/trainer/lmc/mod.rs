@@ -30,7 +30,8 @@ pub fn path(
         return Err(Error::DifferentMasks { differing: differing as u64 });
     }
     let positions: Vec<f64> = (0..points).map(|point| f64::from(point) / f64::from(points - 1)).collect();
-    let networks: Vec<Tensor> = positions.iter().map(|&t| interpolate(&a.parameters, &b.parameters, t)).collect();
+    // Made when needed: a sum of two flat tensors is cheap, and a copy for every point may not fit the memory.
+    let network_at = |t: f64| interpolate(&a.parameters, &b.parameters, t);
 
     let batches = reestimation_batches(data, batch);
     let (statistics, first_step) = match session.load_checkpoint()? {
@@ -49,13 +50,13 @@ pub fn path(
             return Err(Error::Interrupted);
         }
         let images = epoch.batch(step);
-        for (point, parameters) in networks.iter().enumerate() {
-            absorb(network, parameters, &statistics.get(point as i64), &images, plain_mean(step));
+        for (point, &t) in positions.iter().enumerate() {
+            absorb(network, &network_at(t), &statistics.get(point as i64), &images, plain_mean(step));
         }
     }
-    let path: Vec<PathPoint> = (positions.iter().zip(&networks).enumerate())
-        .map(|(point, (&t, parameters))| {
-            let score = evaluate(network, parameters, &statistics.get(point as i64), data);
+    let path: Vec<PathPoint> = (positions.iter().enumerate())
+        .map(|(point, &t)| {
+            let score = evaluate(network, &network_at(t), &statistics.get(point as i64), data);
             PathPoint { t, test_error: score.error, test_loss: score.loss }
         })
         .collect();
