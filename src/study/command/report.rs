@@ -19,7 +19,12 @@ pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result
     let (plan, store) = open(common, sweep_path)?;
     let standings = survey(&plan, &store)?;
     let findings: Vec<Finding> = (plan.runs.iter().zip(standings))
-        .map(|(planned, standing)| Finding { planned, state: standing.state, result: standing.result })
+        .map(|(planned, standing)| Finding {
+            planned,
+            state: standing.state,
+            result: standing.result,
+            note: standing.note,
+        })
         .collect();
     let report = gather(&plan.name, &findings);
     let directory = match out {

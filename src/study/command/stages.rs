@@ -1,6 +1,7 @@
 //! A plan told in stages: the runs of one kind that belong together, counted by state.
 
 use comfy_table::{CellAlignment, Table};
+use strum::VariantArray;
 
 use crate::run::settings::{Between, Kind};
 use crate::study::plan::survey::Standing;
@@ -15,8 +16,7 @@ pub struct Stage {
     counts: [usize; COLUMNS.len()],
 }
 
-const COLUMNS: [RunState; 6] =
-    [RunState::Done, RunState::Running, RunState::Queued, RunState::Failed, RunState::Blocked, RunState::Pending];
+const COLUMNS: &[RunState] = RunState::VARIANTS;
 
 /// The stages of a plan, in its order.
 pub fn stages(plan: &Plan, standings: &[Standing]) -> Vec<Stage> {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use strum::VariantArray;
+
 use super::survey::Standing;
 use super::{Plan, RunState};
 
@@ -51,9 +53,7 @@ fn mermaid(plan: &Plan, standings: &[Standing]) -> String {
             let _ = writeln!(text, "  r{input} --> r{}", planned.run.id);
         }
     }
-    for state in
-        [RunState::Done, RunState::Running, RunState::Queued, RunState::Failed, RunState::Blocked, RunState::Pending]
-    {
+    for &state in RunState::VARIANTS {
         let _ = writeln!(text, "  classDef {state} fill:{},stroke:#444,color:#111", color(state));
     }
     text

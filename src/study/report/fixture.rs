@@ -56,7 +56,12 @@ impl Study {
     pub fn findings(&self) -> Vec<Finding<'_>> {
         self.runs
             .iter()
-            .map(|(planned, state, result)| Finding { planned, state: *state, result: result.clone() })
+            .map(|(planned, state, result)| Finding {
+                planned,
+                state: *state,
+                result: result.clone(),
+                note: (*state == RunState::Failed).then(|| "the loss became NaN".to_string()),
+            })
             .collect()
     }
 

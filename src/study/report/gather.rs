@@ -10,7 +10,7 @@ use super::{
 };
 use crate::run::RunId;
 use crate::run::results::{ConnectOutcome, Outcome, TicketOutcome, TransferOutcome};
-use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
+use crate::run::settings::{Between, Inherit, Kind, Method, Problem};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
 
@@ -184,20 +184,7 @@ fn row_ratio(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<f64> {
 
 fn failed(finding: &Finding) -> FailedRun {
     let PlannedRun { run, label } = finding.planned;
-    let mut words = vec![run.kind().to_string(), label.method.to_string(), format!("level {}", label.level)];
-    words.extend(label.between.map(|between| format!("between {between}")));
-    words.extend(label.inherit.map(|inherit| inherit.to_string()));
-    if !label.seeds.is_empty() {
-        words.push(format!("seed {}", label.seeds.iter().map(seeds_text).collect::<Vec<_>>().join("–")));
-    }
-    words.extend(label.axes.iter().map(|(name, value)| format!("{name}={value}")));
-    FailedRun { id: run.id.clone(), kind: run.kind(), label: words.join(" ") }
-}
-
-/// One number where the three seeds are one, as in most studies.
-fn seeds_text(seeds: &Seeds) -> String {
-    let Seeds { init, order, alpha } = *seeds;
-    if init == order && order == alpha { init.to_string() } else { format!("{init}/{order}/{alpha}") }
+    FailedRun { id: run.id.clone(), kind: run.kind(), label: label.to_string(), message: finding.note.clone() }
 }
 
 fn ticket_outcome<'f>(finding: &'f Finding) -> Option<&'f TicketOutcome> {
@@ -225,6 +212,7 @@ fn connect_outcome<'f>(finding: &'f Finding) -> Option<&'f ConnectOutcome> {
 mod tests {
     use super::super::fixture::Study;
     use super::*;
+    use crate::run::settings::Seeds;
 
     #[test]
     fn numbers_of_the_digits_study() {
@@ -314,7 +302,7 @@ mod tests {
         assert_eq!(report.tickets[25].test_error, None);
 
         assert_eq!(report.failed.len(), 1);
-        assert_eq!(report.failed[0].label, "transfer lrr level 12 sign seed 3");
+        assert_eq!(report.failed[0].label, "lrr level 12, sign, seed 3");
     }
 
     #[test]

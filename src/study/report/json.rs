@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(connection["between"], "seeds");
         assert_eq!(report["connections"][4]["between"], "norm-init");
         assert_eq!(report["connections"][4]["inherit"], Value::Null);
-        assert_eq!(keys(&report["failed"][0]), ["id", "kind", "label"]);
+        assert_eq!(keys(&report["failed"][0]), ["id", "kind", "label", "message"]);
     }
 
     #[test]

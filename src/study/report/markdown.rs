@@ -30,7 +30,7 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
     if !report.failed.is_empty() {
         out.push_str("\nFailed:\n\n");
         for failed in &report.failed {
-            writeln!(out, "- `{}` {}", failed.id, escape(&failed.label)).expect("writing to memory");
+            writeln!(out, "- `{}` {}", failed.id, escape(&failed.told())).expect("writing to memory");
         }
     }
     section(&mut out, "What was transferred", tables::transfers(report));
@@ -110,7 +110,10 @@ mod tests {
         assert!(page.contains("\n68 of 76 runs done, 8 failed.\n"), "{page}");
         let first = &report.failed[0];
         assert!(
-            page.contains(&format!("\nFailed:\n\n- `{}` transfer lrr level 12 sign seed 3\n- `", first.id)),
+            page.contains(&format!(
+                "\nFailed:\n\n- `{}` lrr level 12, sign, seed 3: the loss became NaN\n- `",
+                first.id
+            )),
             "{page}"
         );
         assert!(page.contains("| 2/3 |"));

@@ -39,6 +39,8 @@ pub struct Finding<'a> {
     pub state: RunState,
     /// Present exactly if the run is done.
     pub result: Option<RunResult>,
+    /// Of a run that failed: why.
+    pub note: Option<String>,
 }
 
 /// A study in numbers. Errors are in percent of the test set, barriers in percentage points; nothing is rounded.
@@ -171,6 +173,18 @@ pub struct FailedRun {
     pub kind: Kind,
     /// Its place in the study, for people.
     pub label: String,
+    /// Why it failed.
+    pub message: Option<String>,
+}
+
+impl FailedRun {
+    /// Its label and why it failed, on one line.
+    fn told(&self) -> String {
+        match &self.message {
+            Some(message) => format!("{}: {message}", self.label),
+            None => self.label.clone(),
+        }
+    }
 }
 
 /// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a

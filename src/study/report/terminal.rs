@@ -40,7 +40,7 @@ pub fn render(report: &Report, colors: bool) -> String {
     if !report.failed.is_empty() {
         write!(out, "\n{}\n", paint(RED, &format!("{} failed:", report.failed.len()))).expect("writing to memory");
         for failed in report.failed.iter().take(FAILED_SHOWN) {
-            writeln!(out, "  {}  {}", failed.id, printable(&failed.label)).expect("writing to memory");
+            writeln!(out, "  {}  {}", failed.id, printable(&failed.told())).expect("writing to memory");
         }
         if report.failed.len() > FAILED_SHOWN {
             writeln!(out, "  and {} more", report.failed.len() - FAILED_SHOWN).expect("writing to memory");
@@ -170,7 +170,7 @@ AWS        12      6.9 %  norm-init      1         0.0
 Errors in percent, barriers in percentage points.
 
 1 failed:
-  daa7f1ebba6bbdf0  transfer lrr level 12 sign seed 3
+  daa7f1ebba6bbdf0  lrr level 12, sign, seed 3: the loss became NaN
 ";
 
     #[test]
@@ -207,7 +207,7 @@ Errors in percent, barriers in percentage points.
         study.unfinish(RunState::Failed, |planned| planned.run.kind() == Kind::Transfer);
         let text = render(&study.report(), false);
         assert!(text.contains("\n24 failed:\n"), "{text}");
-        assert_eq!(text.lines().filter(|line| line.contains("  transfer lrr level 12 ")).count(), 10);
+        assert_eq!(text.lines().filter(|line| line.contains("  lrr level 12, ")).count(), 10);
         assert!(text.ends_with("\n  and 14 more\n"));
     }
 
