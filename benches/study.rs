@@ -23,7 +23,7 @@ use serde::Serialize;
 use winsign::run::directory::{FORMAT, RunFile};
 use winsign::run::files::seal;
 use winsign::run::results::{
-    ConnectOutcome, NetworkFile, Outcome, PathPoint, RunResult, TicketOutcome, TransferOutcome,
+    AttachedFile, ConnectOutcome, Outcome, PathPoint, RunResult, TicketOutcome, TransferOutcome,
 };
 use winsign::run::settings::{Between, Settings};
 use winsign::run::tensors::{RawTensor, TensorFile};
@@ -320,7 +320,7 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
     let tensors = BTreeMap::from([("fc.weight".to_string(), tensor)]);
     // Written before every result: tensors touched after a commit are read again.
     let (digest, bytes) = TensorFile { tensors, metadata: "{}".to_string() }.write(template)?;
-    let network = NetworkFile { path: "attempts/1/network.safetensors".to_string(), bytes, digest };
+    let network = AttachedFile { path: "attempts/1/network.safetensors".to_string(), bytes, digest };
     for planned in &plan.runs {
         let run = &planned.run;
         let directory = store.run(&run.id);
@@ -344,6 +344,7 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
             attempt: 1,
             outcome,
             network: has_network.then(|| network.clone()),
+            metrics: None,
             seconds: planned.cost() / 3.0,
             host: owner::host(),
             threads: 1,

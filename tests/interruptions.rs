@@ -199,19 +199,24 @@ fn damaged_files_are_named_set_aside_and_computed_again() {
     };
     let garbage = |_: Vec<u8>| b"garbage".to_vec();
     type Damage<'a> = (&'a Path, &'a str, &'a dyn Fn(Vec<u8>) -> Vec<u8>);
-    let damages: [Damage; 6] = [
+    let damages: [Damage; 8] = [
         (&ticket, "result.json", &cut),
         (&ticket, "network.safetensors", &flip),
         (&transfer, "network.safetensors", &cut),
         (&transfer, "result.json", &garbage),
         (&connect, "result.json", &flip),
         (&transfer, "run.json", &cut),
+        (&transfer, "metrics.jsonl", &flip),
+        (&ticket, "metrics.jsonl", &cut),
     ];
     for (directory, file, damage) in damages {
         let path = match file {
             "result.json" | "run.json" => directory.join(file),
-            // The network lies with the attempt that committed it.
-            _ => directory.join(read_json(&directory.join("result.json"))["network"]["path"].as_str().unwrap()),
+            // The others lie with the attempt that committed them.
+            _ => {
+                let part = file.split('.').next().unwrap();
+                directory.join(read_json(&directory.join("result.json"))[part]["path"].as_str().unwrap())
+            }
         };
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, damage(bytes)).unwrap();

@@ -19,7 +19,7 @@ use super::error::{Error, Result};
 use super::files;
 use super::identity::RunId;
 use super::owner::{self, Owner};
-use super::results::{EpochMetrics, NetworkFile, Outcome, RunResult};
+use super::results::{AttachedFile, EpochMetrics, Outcome, RunResult};
 use super::tensors::TensorFile;
 
 pub const STATUS: &str = "status.json";
@@ -200,6 +200,16 @@ impl Attempt {
         files::write_atomic(&self.directory().join(METRICS), lines.as_bytes())
     }
 
+    /// The metrics as they lie on disk, to be attached to the result; none if there are none.
+    fn metrics(&self) -> Result<Option<AttachedFile>> {
+        let bytes = files::read_if_exists(&self.directory().join(METRICS))?;
+        Ok(bytes.map(|bytes| AttachedFile {
+            path: format!("attempts/{}/{METRICS}", self.number),
+            bytes: bytes.len() as u64,
+            digest: files::digest(&bytes),
+        }))
+    }
+
     /// Commits the result: false if another attempt had committed before.
     pub fn commit(&self, outcome: Outcome, network: Option<&TensorFile>, threads: u32) -> Result<bool> {
         self.check_current()?;
@@ -208,7 +218,7 @@ impl Attempt {
             Some(tensors) => {
                 let (digest, bytes) = tensors.write(&self.directory().join(NETWORK))?;
                 let path = format!("attempts/{}/{NETWORK}", self.number);
-                Some(NetworkFile { path, bytes, digest })
+                Some(AttachedFile { path, bytes, digest })
             }
         };
         let result = RunResult {
@@ -217,6 +227,7 @@ impl Attempt {
             attempt: self.number,
             outcome,
             network,
+            metrics: self.metrics()?,
             seconds: self.seconds(),
             host: owner::host(),
             threads,

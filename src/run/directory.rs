@@ -24,7 +24,7 @@ use super::error::{Error, Result};
 use super::files;
 use super::identity::{Run, RunId};
 use super::owner;
-use super::results::{NetworkFile, RunResult};
+use super::results::{AttachedFile, EpochMetrics, RunResult};
 use super::settings::Settings;
 use super::tensors::TensorFile;
 
@@ -228,13 +228,22 @@ impl RunDirectory {
         if result.id != self.id {
             return Err(Error::damaged(&path, "it is the result of another run"));
         }
-        if let Some(network) = &result.network {
-            self.check_network(&path, network)?;
+        if let Some(network) = &result.network
+            && self.is_touched(network, &path)?
+        {
+            self.read_network(network)?;
+        }
+        if let Some(metrics) = &result.metrics
+            && self.is_touched(metrics, &path)?
+        {
+            self.read_metrics(metrics)?;
         }
         Ok(Some(result))
     }
 
-    fn check_network(&self, result_path: &Path, expected: &NetworkFile) -> Result<()> {
+    /// Whether a file was written to after the result it belongs to was committed; damage if it is gone or has another
+    /// length. Reading every tensor of a large study each time would take hours, a look at a file's times does not.
+    fn is_touched(&self, expected: &AttachedFile, result_path: &Path) -> Result<bool> {
         let path = self.path.join(&expected.path);
         let found = match fs::metadata(&path) {
             Ok(found) => found,
@@ -249,14 +258,23 @@ impl RunDirectory {
         }
         let modified = |metadata: fs::Metadata| metadata.modified();
         let committed = fs::metadata(result_path).and_then(modified).map_err(Error::io("read", result_path))?;
-        if modified(found).map_err(Error::io("read", &path))? > committed {
-            self.read_network(expected)?;
+        Ok(modified(found).map_err(Error::io("read", &path))? > committed)
+    }
+
+    /// The metrics of a result, verified.
+    pub fn read_metrics(&self, expected: &AttachedFile) -> Result<Vec<EpochMetrics>> {
+        let path = self.path.join(&expected.path);
+        let bytes = files::read_if_exists(&path)?.ok_or_else(|| Error::damaged(&path, "the file is missing"))?;
+        if files::digest(&bytes) != expected.digest {
+            return Err(Error::damaged(&path, "its content does not match its checksum"));
         }
-        Ok(())
+        let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let parsed: std::result::Result<Vec<_>, _> = lines.map(serde_json::from_slice).collect();
+        parsed.map_err(|error| Error::damaged(&path, error.to_string()))
     }
 
     /// The tensors of a result, verified to the last bit.
-    pub fn read_network(&self, expected: &NetworkFile) -> Result<TensorFile> {
+    pub fn read_network(&self, expected: &AttachedFile) -> Result<TensorFile> {
         let path = self.path.join(&expected.path);
         let file = TensorFile::read(&path)?.ok_or_else(|| Error::damaged(&path, "the file is missing"))?;
         if file.digest() != expected.digest {

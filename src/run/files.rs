@@ -124,8 +124,12 @@ const CHECKSUM: &str = "checksum";
 const DRAFT: &str = ".draft";
 
 fn checksum(value: &Value) -> String {
-    let canonical = serde_json::to_vec(value).expect("a JSON value serializes");
-    blake3::hash(&canonical).to_hex()[..32].to_string()
+    digest(&serde_json::to_vec(value).expect("a JSON value serializes"))
+}
+
+/// A hash of a file's bytes: 32 hexadecimal digits.
+pub fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..32].to_string()
 }
 
 #[derive(PartialEq)]

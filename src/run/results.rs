@@ -29,7 +29,9 @@ pub struct RunResult {
     pub attempt: u32,
     pub outcome: Outcome,
     /// Tensors that belong to the result, if any.
-    pub network: Option<NetworkFile>,
+    pub network: Option<AttachedFile>,
+    /// The metrics of its epochs, if it has epochs.
+    pub metrics: Option<AttachedFile>,
     /// Wall time of the attempt that committed, and of those it continued, in seconds.
     pub seconds: f64,
     pub host: String,
@@ -37,13 +39,13 @@ pub struct RunResult {
     pub finished: jiff::Timestamp,
 }
 
-/// The tensors of a result: a file beside it, and what must be found in it.
+/// A file that belongs to a result, and what must be found in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NetworkFile {
+pub struct AttachedFile {
     /// Relative to the run directory.
     pub path: String,
     pub bytes: u64,
-    /// Of names, shapes and values; see [`super::tensors`].
+    /// Of tensors: see [`super::tensors`]; of metrics: of the bytes.
     pub digest: String,
 }
 

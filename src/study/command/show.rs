@@ -26,7 +26,10 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     let run = store.run(&find(&store, prefix)?);
     let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
     let standing = survey::standing(run.state())?;
-    let metrics = metrics_of_last_attempt(&run)?;
+    let metrics = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
+        Some(committed) => run.read_metrics(committed)?,
+        None => metrics_of_last_attempt(&run)?,
+    };
     let log = log_of_last_attempt(&run, if common.json { usize::MAX } else { LOG_LINES })?;
     if common.json {
         return output::json(&json!({

@@ -158,6 +158,7 @@ impl Study {
             attempt: 1,
             outcome,
             network: None,
+            metrics: None,
             seconds: 4.0,
             host: "localhost".to_string(),
             threads: 1,
