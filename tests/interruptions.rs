@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::{SMALL, Workplace, ids, json, read_json, signal, start, stderr, stdout, succeed, wait_for, workers_of};
+use rustix::process::Signal;
 use serde_json::Value;
 use winsign::run::tensors::TensorFile;
 
@@ -57,7 +58,7 @@ fn killed_workers_go_on_from_their_checkpoint_to_the_same_numbers() {
     while run.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(600));
         for worker in workers_of(&workplace.store()) {
-            signal(worker, "KILL");
+            signal(worker, Signal::KILL);
             killed += 1;
         }
         if killed >= 5 {
@@ -79,7 +80,7 @@ fn a_worker_killed_between_two_epochs_loses_only_the_one_under_way() {
     let checkpoint = workplace.run_directory(&id).join("attempts/1/checkpoint.safetensors");
     wait_for("a checkpoint of level 0", || checkpoint.exists().then_some(()));
     for worker in workers_of(&workplace.store()) {
-        signal(worker, "KILL");
+        signal(worker, Signal::KILL);
     }
     let metrics = fs::read_to_string(workplace.run_directory(&id).join("attempts/1/metrics.jsonl")).unwrap();
     let done = metrics.lines().count();
@@ -117,7 +118,7 @@ fn the_first_interrupt_saves_and_stops_and_the_next_run_goes_on() {
     let id = ids(&workplace.plan(&sweep), "ticket")[0].clone();
     let metrics = workplace.run_directory(&id).join("attempts/1/metrics.jsonl");
     wait_for("an epoch", || metrics.exists().then_some(()));
-    signal(run.id(), "INT");
+    signal(run.id(), Signal::INT);
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
     assert!(stdout(&output).contains("go on: winsign run"), "{}", stdout(&output));
@@ -245,7 +246,7 @@ fn a_damaged_checkpoint_is_not_trusted() {
     let id = ids(&workplace.plan(&sweep), "ticket")[0].clone();
     let checkpoint = workplace.run_directory(&id).join("attempts/1/checkpoint.safetensors");
     wait_for("a checkpoint", || checkpoint.exists().then_some(()));
-    signal(run.id(), "TERM");
+    signal(run.id(), Signal::TERM);
     assert_eq!(run.wait_with_output().unwrap().status.code(), Some(75));
     let mut bytes = fs::read(&checkpoint).unwrap();
     let middle = bytes.len() / 2;

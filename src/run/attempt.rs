@@ -3,8 +3,8 @@
 //! After a node is lost, a scheduler starts the next attempt while the old process may still live. So attempts are
 //! numbered, each writes under its own number, and two steps are exclusive: the *claim* (creating `attempts/N.json`
 //! makes an attempt, and takes the run over from every earlier one) and the *commit* (creating `result.json`). Whoever
-//! is not the latest attempt can still write, but its result no longer counts; should two commit at the very same time, the
-//! first stands, and both would have been equal.
+//! is not the latest attempt finds that out before it saves or commits, and stops. Should two commit at the same instant,
+//! the first stands, and both would have been equal.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -91,7 +91,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Claims a run for this process, for work of `total` epochs (0: not known yet). [`Error::Held`] if an attempt is alive.
+    /// Claims a run for this process, for work of `total` epochs (0: not known yet). [`Error::Held`] if an attempt is
+    /// alive.
     pub fn claim(run: &RunDirectory, total: u32) -> Result<Attempt> {
         let folder = run.path.join("attempts");
         files::create_directory(&folder)?;
