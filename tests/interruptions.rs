@@ -153,6 +153,40 @@ fn two_at_once_share_the_work_and_never_run_one_run_twice_at_a_time() {
     assert_eq!(&workplace.outcomes(&sweep), undisturbed());
 }
 
+/// A path has no epochs: it is saved between batches, and its statistics go on from there.
+#[test]
+fn an_interrupted_path_goes_on_from_its_checkpoint() {
+    let text = "
+dataset: digits
+architecture: resnet8
+ticket: {method: aws, levels: 1, warmup_epochs: 1, epochs: 1}
+connect: {between: norm-init, points: 151}
+";
+    let outcomes = [false, true].map(|disturbed| {
+        let workplace = Workplace::new();
+        let sweep = workplace.sweep("path.yaml", text);
+        if disturbed {
+            let id = ids(&workplace.plan(&sweep), "connect")[0].clone();
+            let attempts = workplace.run_directory(&id).join("attempts");
+            let run = start(&mut workplace.winsign("run", &sweep));
+            // The log is opened before the first batch; each takes long with so many points.
+            wait_for("the path to begin", || attempts.join("1/log").exists().then_some(()));
+            std::thread::sleep(Duration::from_millis(400));
+            signal(run.id(), Signal::TERM);
+            assert_eq!(run.wait_with_output().unwrap().status.code(), Some(75));
+            assert!(attempts.join("1/checkpoint.safetensors").exists());
+            assert_eq!(workplace.run_all(&sweep), 1);
+            assert_eq!(workplace.attempts(&id), 2);
+            let log = fs::read_to_string(attempts.join("2/log")).unwrap();
+            assert!(log.contains("going on at batch"), "{log}");
+        } else {
+            workplace.run_all(&sweep);
+        }
+        workplace.outcomes(&sweep)
+    });
+    assert_eq!(outcomes[0], outcomes[1]);
+}
+
 /// In the files themselves: weights outside the mask are exactly zero, after training as before, and as many remain as
 /// the result says.
 #[test]

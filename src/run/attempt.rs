@@ -72,10 +72,11 @@ pub enum End {
     },
 }
 
-/// The metadata of a checkpoint: its own, and which run it belongs to.
+/// The metadata of a checkpoint: its own, which run it belongs to, and the wall time put into it.
 #[derive(Serialize, Deserialize)]
 struct Bound {
     run: RunId,
+    seconds: f64,
     metadata: String,
 }
 
@@ -84,7 +85,7 @@ pub struct Attempt {
     pub run: RunDirectory,
     pub number: u32,
     /// Seconds that earlier attempts put into what this one continues.
-    pub seconds_before: f64,
+    seconds_before: f64,
     began: Instant,
     progress: Arc<Mutex<Progress>>,
     heartbeat: Option<(Sender<()>, JoinHandle<()>)>,
@@ -158,7 +159,7 @@ impl Attempt {
     /// Replaces this attempt's checkpoint; those of earlier attempts have then served their time.
     pub fn save_checkpoint(&self, checkpoint: &TensorFile) -> Result<()> {
         self.check_current()?;
-        let bound = Bound { run: self.run.id.clone(), metadata: checkpoint.metadata.clone() };
+        let bound = Bound { run: self.run.id.clone(), seconds: self.seconds(), metadata: checkpoint.metadata.clone() };
         let metadata = serde_json::to_string(&bound).expect("plain data");
         let tensors = checkpoint.tensors.clone();
         TensorFile { tensors, metadata }.write(&self.directory().join(CHECKPOINT))?;
@@ -166,11 +167,14 @@ impl Attempt {
     }
 
     /// The checkpoint to go on from: that of the latest attempt that has a whole one. Damaged ones are set aside.
-    pub fn load_checkpoint(&self) -> Result<Option<TensorFile>> {
+    pub fn load_checkpoint(&mut self) -> Result<Option<TensorFile>> {
         for attempt in (1..=self.number).rev() {
             let path = self.run.attempt_path(attempt).join(CHECKPOINT);
             match self.read_checkpoint(&path) {
-                Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
+                Ok(Some((checkpoint, seconds))) => {
+                    self.seconds_before = seconds;
+                    return Ok(Some(checkpoint));
+                }
                 Ok(None) => {}
                 Err(error @ Error::Damaged { .. }) => {
                     tracing::warn!("{error}; it is set aside, an earlier one is used if there is one");
@@ -182,13 +186,15 @@ impl Attempt {
         Ok(None)
     }
 
-    /// A whole file that is no checkpoint of this run is damage too.
-    fn read_checkpoint(&self, path: &Path) -> Result<Option<TensorFile>> {
+    /// A checkpoint, and the wall time put into it. A whole file that is no checkpoint of this run is damage too.
+    fn read_checkpoint(&self, path: &Path) -> Result<Option<(TensorFile, f64)>> {
         let Some(TensorFile { tensors, metadata }) = TensorFile::read(path)? else {
             return Ok(None);
         };
         match serde_json::from_str::<Bound>(&metadata) {
-            Ok(bound) if bound.run == self.run.id => Ok(Some(TensorFile { tensors, metadata: bound.metadata })),
+            Ok(bound) if bound.run == self.run.id => {
+                Ok(Some((TensorFile { tensors, metadata: bound.metadata }, bound.seconds)))
+            }
             _ => Err(Error::damaged(path, "it is not a checkpoint of this run")),
         }
     }
@@ -410,10 +416,13 @@ mod tests {
         let run = prepared(&folder);
         let first = Attempt::claim(&run, 4).unwrap();
         first.save_checkpoint(&tensors(1)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(60));
         first.save_checkpoint(&tensors(2)).unwrap();
         first.end(&End::Interrupted).unwrap();
-        let second = Attempt::claim(&run, 4).unwrap();
+        let mut second = Attempt::claim(&run, 4).unwrap();
+        let own = second.seconds();
         assert_eq!(second.load_checkpoint().unwrap(), Some(tensors(2)));
+        assert!(second.seconds() >= own + 0.06, "the time of the first attempt is counted in");
         second.save_checkpoint(&tensors(3)).unwrap();
         assert!(!run.attempt_path(1).join(CHECKPOINT).exists(), "an earlier one has served its time");
         std::fs::write(run.attempt_path(2).join(CHECKPOINT), b"torn").unwrap();

@@ -55,7 +55,7 @@ impl Session {
     }
 
     /// The checkpoint to go on from, if an earlier attempt left one.
-    pub fn load_checkpoint(&self) -> Result<Option<TensorFile>> {
+    pub fn load_checkpoint(&mut self) -> Result<Option<TensorFile>> {
         Ok(self.attempt.load_checkpoint()?)
     }
 
@@ -67,16 +67,6 @@ impl Session {
 
     pub fn checkpoint_is_due(&self) -> bool {
         self.saved.elapsed() > CHECKPOINT_INTERVAL
-    }
-
-    /// Says that this attempt goes on from work that took so long.
-    pub fn continue_after(&mut self, seconds: f64) {
-        self.attempt.seconds_before = seconds;
-    }
-
-    /// Wall time put into the run so far, over all attempts.
-    pub fn seconds(&self) -> f64 {
-        self.attempt.seconds()
     }
 
     pub fn report(&self, progress: Progress) -> Result<()> {

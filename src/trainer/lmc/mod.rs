@@ -35,7 +35,11 @@ pub fn path(
 
     let batches = reestimation_batches(data, batch);
     let (statistics, first_step) = match session.load_checkpoint()? {
-        Some(file) => resume(&file).map_err(Error::Unfit)?,
+        Some(file) => {
+            let (statistics, step) = resume(&file).map_err(Error::Unfit)?;
+            tracing::info!("going on at batch {} of {}", step + 1, batches.steps());
+            (statistics, step)
+        }
         None => (network.layout.fresh_statistics().repeat([i64::from(points), 1]), 0),
     };
     let epoch = batches.epoch(0);

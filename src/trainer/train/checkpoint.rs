@@ -30,8 +30,6 @@ pub struct Place {
     pub epoch: u32,
     /// The step to do next, from 0.
     pub step: u32,
-    /// Wall time so far, over all attempts.
-    pub seconds: f64,
     /// Of the epochs done.
     pub metrics: Vec<EpochMetrics>,
 }
@@ -44,7 +42,7 @@ impl Checkpoint {
             velocity: weights.parameters.zeros_like(),
             losses: per_step(),
             wrong: per_step(),
-            place: Place { epoch: 1, step: 0, seconds: 0.0, metrics: vec![] },
+            place: Place { epoch: 1, step: 0, metrics: vec![] },
             weights,
         }
     }

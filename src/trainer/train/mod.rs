@@ -49,10 +49,13 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
     let Course { data, training, .. } = *course;
     let batches = Batches::new(data, training.batch, course.order_seed, &course.purpose);
     let mut state = match session.load_checkpoint()? {
-        Some(file) => Checkpoint::from_file(&file).map_err(Error::Unfit)?,
+        Some(file) => {
+            let state = Checkpoint::from_file(&file).map_err(Error::Unfit)?;
+            tracing::info!("going on at epoch {}, step {}", state.place.epoch, state.place.step + 1);
+            state
+        }
         None => Checkpoint::beginning(start, batches.steps()),
     };
-    session.continue_after(state.place.seconds);
     state.weights.parameters = state.weights.parameters.set_requires_grad(true);
     let test_error = state.place.metrics.last().map(|last| last.test_error);
     session.report(Progress { done: state.place.epoch - 1, total: training.epochs, test_error })?;
@@ -79,7 +82,7 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
             return Ok(Trained { weights, score });
         }
         (state.place.epoch, state.place.step) = (epoch + 1, 0);
-        save(session, &mut state)?;
+        session.save_checkpoint(&state.to_file())?;
     }
     unreachable!("no checkpoint is saved after the last epoch")
 }
@@ -97,7 +100,7 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
     for step in state.place.step..batches.steps() {
         if session.told_to_stop() {
             state.place.step = step;
-            save(session, state)?;
+            session.save_checkpoint(&state.to_file())?;
             return Err(Error::Interrupted);
         }
         let batch = images.batch(step);
@@ -128,11 +131,6 @@ fn score(course: &Course, weights: &mut Weights) -> Score {
         weights.statistics = reestimate(network, &parameters, data, training.batch);
     }
     evaluate(network, &parameters, &weights.statistics, data)
-}
-
-fn save(session: &mut Session, state: &mut Checkpoint) -> Result<()> {
-    state.place.seconds = session.seconds();
-    session.save_checkpoint(&state.to_file())
 }
 
 fn check_finite(losses: &Tensor, epoch: u32) -> Result<()> {
