@@ -5,5 +5,9 @@
 //! with `winsign-worker`: what a run is and where it lies on disk ([`run`]). The worker's own part, `src/trainer/`,
 //! belongs to that program alone: nothing here can come to need libtorch. See `ARCHITECTURE.md`.
 
+#[cfg(feature = "data")]
+pub mod data;
+#[cfg(feature = "data")]
+pub mod random;
 pub mod run;
 pub mod study;

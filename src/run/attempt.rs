@@ -312,8 +312,15 @@ mod tests {
     use crate::run::{Run, State, Store};
 
     fn prepared(folder: &tempfile::TempDir) -> RunDirectory {
-        let training =
-            Training { epochs: 4, batch: 64, lr: 0.1, momentum: 0.9, weight_decay: 0.0, schedule: Schedule::Constant };
+        let training = Training {
+            epochs: 4,
+            batch: 64,
+            optimizer: Default::default(),
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            schedule: Schedule::Constant,
+        };
         let ticket = Ticket {
             problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
             method: Method::Lrr,

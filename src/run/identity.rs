@@ -98,6 +98,7 @@ mod tests {
             level,
             prune_ratio: (level > 0).then_some(0.2),
             training: Training {
+                optimizer: Default::default(),
                 epochs: 4,
                 batch: 64,
                 lr,

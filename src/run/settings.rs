@@ -127,19 +127,31 @@ pub struct Problem {
 pub enum Dataset {
     /// 1,797 handwritten digits of 8×8 pixels, built into the worker.
     Digits,
+    Cifar10,
+    Cifar100,
+    /// Tiny-ImageNet-200.
+    TinyImagenet,
+    /// The classification task of ILSVRC 2012.
+    Imagenet,
 }
 
 impl Dataset {
-    /// Shape of one image: (channels, height and width).
+    /// Shape of one image as networks see it: (channels, height and width).
     pub fn image_shape(self) -> (i64, i64) {
         match self {
             Dataset::Digits => (1, 8),
+            Dataset::Cifar10 | Dataset::Cifar100 => (3, 32),
+            Dataset::TinyImagenet => (3, 64),
+            Dataset::Imagenet => (3, 224),
         }
     }
 
     pub fn classes(self) -> i64 {
         match self {
-            Dataset::Digits => 10,
+            Dataset::Digits | Dataset::Cifar10 => 10,
+            Dataset::Cifar100 => 100,
+            Dataset::TinyImagenet => 200,
+            Dataset::Imagenet => 1_000,
         }
     }
 }
@@ -167,6 +179,29 @@ pub enum Architecture {
     ResNet8,
     /// The CIFAR ResNet of 16, 32 and 64 channels with three basic blocks a stage.
     ResNet20,
+    /// torchvision's; on small images with a first convolution of 3×3, stride 1, and no pooling after it.
+    ResNet50,
+    /// torchvision's on ImageNet; on small images the CIFAR variant.
+    MobileNetV2,
+    /// EfficientNet-B0 for small images.
+    EfficientNet,
+    /// ShuffleNet v1 with 3 groups, for small images.
+    ShuffleNet,
+    /// MLP-Mixer with patches of 16, 512 channels and 12 layers, for ImageNet.
+    MlpMixer,
+}
+
+impl Architecture {
+    /// Whether the architecture is defined for the images of a data set.
+    pub fn fits(self, dataset: Dataset) -> bool {
+        match self {
+            Architecture::ResNet50 | Architecture::MobileNetV2 => true,
+            Architecture::MlpMixer => dataset == Dataset::Imagenet,
+            Architecture::ResNet8 | Architecture::ResNet20 | Architecture::EfficientNet | Architecture::ShuffleNet => {
+                dataset != Dataset::Imagenet
+            }
+        }
+    }
 }
 
 /// How a ticket is found.
@@ -263,10 +298,47 @@ pub struct Training {
     pub epochs: u32,
     /// Images per step over all ranks.
     pub batch: u32,
+    /// Left out of the canonical JSON where it is SGD, the only one there was when identities began.
+    #[serde(default, skip_serializing_if = "Optimizer::is_sgd")]
+    pub optimizer: Optimizer,
     pub lr: f64,
+    /// Momentum of SGD, β₁ of Adam.
     pub momentum: f64,
     pub weight_decay: f64,
     pub schedule: Schedule,
+}
+
+/// How gradients move weights; both as in PyTorch, with weight decay added to the gradient.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantNames,
+    VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Optimizer {
+    #[default]
+    Sgd,
+    /// With β₂ = 0.999 and ε = 1e-8.
+    Adam,
+}
+
+impl Optimizer {
+    fn is_sgd(&self) -> bool {
+        *self == Optimizer::Sgd
+    }
 }
 
 /// The learning rate over the epochs of a run; it changes between epochs only.

@@ -6,7 +6,6 @@ mod data;
 mod lmc;
 mod model;
 mod prune;
-mod random;
 mod session;
 mod ticket;
 mod train;

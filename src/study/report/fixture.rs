@@ -179,7 +179,15 @@ pub fn remaining(level: u32) -> f64 {
 /// Combinations of axes must differ in a setting, as they do in a sweep, to be different runs.
 fn training(axes: &Axes) -> Training {
     let lr = axes.first().and_then(|(_, value)| value.parse().ok()).unwrap_or(0.1);
-    Training { epochs: 4, batch: 64, lr, momentum: 0.9, weight_decay: 5e-4, schedule: Schedule::Constant }
+    Training {
+        epochs: 4,
+        batch: 64,
+        optimizer: Default::default(),
+        lr,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        schedule: Schedule::Constant,
+    }
 }
 
 fn connect(between: Between) -> Settings {

@@ -25,6 +25,7 @@ pub static RECIPES: &[Recipe] = &[
             ("ticket.warmup_epochs", &[Whole(10)]),
             ("ticket.epochs", &[Whole(4)]),
             ("ticket.batch", &[Whole(64)]),
+            ("ticket.optimizer", &[Word("sgd")]),
             ("ticket.lr", &[Value::real(0.1)]),
             ("ticket.momentum", &[Value::real(0.9)]),
             ("ticket.weight_decay", &[Value::real(5e-4)]),

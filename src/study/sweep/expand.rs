@@ -306,6 +306,7 @@ fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBloc
     let training = Training {
         epochs: point.number("ticket.epochs"),
         batch: point.number("ticket.batch"),
+        optimizer: point.word("ticket.optimizer"),
         lr: point.real("ticket.lr"),
         momentum: point.real("ticket.momentum"),
         weight_decay: point.real("ticket.weight_decay"),
@@ -337,6 +338,7 @@ fn transfer(point: &Point, columns: &Columns) -> TransferBlock {
         training: Training {
             epochs: point.number("transfer.epochs"),
             batch: point.number("transfer.batch"),
+            optimizer: point.word("transfer.optimizer"),
             lr: point.real("transfer.lr"),
             momentum: point.real("transfer.momentum"),
             weight_decay: point.real("transfer.weight_decay"),

@@ -4,7 +4,9 @@ use strum::VariantNames;
 
 use super::error::{grouped, listed, nearest, quoted};
 use super::values::Value;
-use crate::run::settings::{Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Method, Schedule};
+use crate::run::settings::{
+    Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Method, Optimizer, Schedule,
+};
 
 /// A part of the file. Tickets, transfers and connects are also the scopes of the sweep: a chain of tickets is a
 /// combination of top-level and ticket settings, and has transfers and connects of its own.
@@ -118,8 +120,9 @@ pub static KEYS: &[Key] = keys! {
     Ticket "ticket.warmup_epochs" "warmup_epochs": COUNT, Fallback::Recipe, "10", "Epochs of level 0, the dense network.";
     Ticket "ticket.epochs" "epochs": COUNT, Fallback::Recipe, "4", "Epochs of every other level.";
     Ticket "ticket.batch" "batch": COUNT, Fallback::Recipe, "64", "Images per step.";
+    Ticket "ticket.optimizer" "optimizer": Kind::Word(<Optimizer as VariantNames>::VARIANTS), Fallback::Recipe, "sgd", "How gradients move weights.";
     Ticket "ticket.lr" "lr": POSITIVE, Fallback::Recipe, "0.1", "Learning rate, constant over a chain.";
-    Ticket "ticket.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Recipe, "0.9", "Momentum of SGD.";
+    Ticket "ticket.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Recipe, "0.9", "Momentum of SGD, β₁ of Adam.";
     Ticket "ticket.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Recipe, "5e-4", "Weight decay.";
     Ticket "ticket.seed" "seed": SEED, Fallback::Values(&[Value::Whole(1)]), "1", "Sets all three seeds.";
     Ticket "ticket.seed_init" "seed_init": SEED, Fallback::Same("ticket.seed"), "1", "Seed of the initial weights.";
@@ -131,8 +134,9 @@ pub static KEYS: &[Key] = keys! {
     Transfer "transfer.epochs" "epochs": COUNT, Fallback::Recipe, "12", "Epochs of training after the transfer.";
     Transfer "transfer.schedule" "schedule": Kind::Word(<Schedule as VariantNames>::VARIANTS), Fallback::Recipe, "multi-step", "The learning rate over these epochs.";
     Transfer "transfer.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per step.";
+    Transfer "transfer.optimizer" "optimizer": Kind::Word(<Optimizer as VariantNames>::VARIANTS), Fallback::Same("ticket.optimizer"), "sgd", "How gradients move weights.";
     Transfer "transfer.lr" "lr": POSITIVE, Fallback::Same("ticket.lr"), "0.1", "Learning rate at the start.";
-    Transfer "transfer.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Same("ticket.momentum"), "0.9", "Momentum of SGD.";
+    Transfer "transfer.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Same("ticket.momentum"), "0.9", "Momentum of SGD, β₁ of Adam.";
     Transfer "transfer.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Same("ticket.weight_decay"), "5e-4", "Weight decay.";
     Transfer "transfer.seed" "seed": SEED, Fallback::Values(&[Value::Whole(2), Value::Whole(3)]), "2..4", "Sets both seeds. With one of them given, its default is 2 alone.";
     Transfer "transfer.seed_init" "seed_init": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the fresh initialization.";

@@ -61,8 +61,15 @@ fn defaults_of_digits() {
     assert_eq!(sweep.chains.len(), 2);
 
     let chain = &sweep.chains[0];
-    let training =
-        Training { epochs: 4, batch: 64, lr: 0.1, momentum: 0.9, weight_decay: 5e-4, schedule: Schedule::Constant };
+    let training = Training {
+        epochs: 4,
+        batch: 64,
+        optimizer: Default::default(),
+        lr: 0.1,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        schedule: Schedule::Constant,
+    };
     assert_eq!(chain.problem, Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
     assert_eq!((chain.levels, chain.prune_ratio, chain.seeds), (12, 0.2, Seeds::from(1)));
     assert_eq!(chain.warmup, Training { epochs: 10, ..training.clone() });

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::{Data, Images};
-use crate::trainer::random::Source;
+use winsign::random::Source;
 
 /// The training images in shuffled, augmented batches; the last one of an epoch may be smaller.
 pub struct Batches<'a> {

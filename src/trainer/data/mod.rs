@@ -36,5 +36,6 @@ impl Images {
 pub fn load(dataset: Dataset) -> Data {
     match dataset {
         Dataset::Digits => digits::load(),
+        other => todo!("{other}"),
     }
 }

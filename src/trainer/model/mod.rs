@@ -30,6 +30,7 @@ impl Network {
         let layers = match problem.architecture {
             Architecture::ResNet8 => ResNet::resnet8(&mut declare, channels, classes),
             Architecture::ResNet20 => ResNet::resnet20(&mut declare, channels, classes),
+            other => todo!("{other}"),
         };
         Network { layout: Layout::new(declare), layers }
     }

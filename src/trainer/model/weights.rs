@@ -6,7 +6,7 @@ use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use super::{Init, Layout, Role};
-use crate::trainer::random::Source;
+use winsign::random::Source;
 use winsign::run::tensors::{RawTensor, TensorFile};
 
 /// φ, ψ, BatchNorm statistics and the mask of one network. Masked weights are kept at zero, so `parameters` alone is

@@ -25,7 +25,15 @@ mod tests {
     use super::*;
 
     fn rates(schedule: Schedule, epochs: u32) -> Vec<f64> {
-        let training = Training { epochs, batch: 64, lr: 0.1, momentum: 0.9, weight_decay: 0.0, schedule };
+        let training = Training {
+            epochs,
+            batch: 64,
+            optimizer: Default::default(),
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            schedule,
+        };
         (1..=epochs).map(|epoch| learning_rate(&training, epoch)).collect()
     }
 

@@ -24,8 +24,15 @@ mod tests {
     /// Three steps on f(w) = w², by hand.
     #[test]
     fn steps_equal_the_formula() {
-        let training =
-            Training { epochs: 1, batch: 1, lr: 0.1, momentum: 0.9, weight_decay: 0.5, schedule: Schedule::Constant };
+        let training = Training {
+            epochs: 1,
+            batch: 1,
+            optimizer: Default::default(),
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 0.5,
+            schedule: Schedule::Constant,
+        };
         let mut w = Tensor::from_slice(&[1.0f64, -2.0, 0.0]).set_requires_grad(true);
         let mut v = w.detach().zeros_like();
         let (mut expected, mut velocity) = ([1.0f64, -2.0, 0.0], [0.0f64; 3]);
