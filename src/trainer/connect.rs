@@ -3,13 +3,13 @@
 use super::model::Network;
 use super::prune::with_norm_init;
 use super::session::Session;
-use super::{Finished, Result, data, lmc};
+use super::{Finished, Result, lmc};
 use winsign::run::results::Outcome;
 use winsign::run::settings::{Between, Connect};
 
 pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
     let network = Network::new(connect.problem);
-    let data = data::load(connect.problem.dataset);
+    let data = session.load_data(connect.problem.dataset)?;
 
     let a = session.input(0, &network.layout)?;
     let b = match connect.between {

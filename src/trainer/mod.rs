@@ -2,13 +2,13 @@
 
 mod comm;
 mod connect;
-mod data;
-mod lmc;
-mod model;
-mod prune;
+pub mod data;
+pub mod lmc;
+pub mod model;
+pub mod prune;
 mod session;
 mod ticket;
-mod train;
+pub mod train;
 mod transfer;
 pub mod worker;
 
@@ -28,6 +28,8 @@ struct Finished {
 pub enum Error {
     #[error(transparent)]
     Store(#[from] run::Error),
+    #[error("{0}{help}", help = .0.hint().map(|hint| format!(": {hint}")).unwrap_or_default())]
+    Data(#[from] winsign::data::Error),
     #[error("the input run {id} cannot be used: {error}")]
     Input { id: RunId, error: run::Error },
     #[error("stopped as asked; the checkpoint says where to go on")]
@@ -55,7 +57,8 @@ impl Error {
             Error::Input { error: run::Error::Io { .. }, .. } => exit::IO,
             Error::Input { .. } => exit::DAMAGED_INPUT,
             Error::Interrupted => exit::INTERRUPTED,
-            Error::Diverged { .. }
+            Error::Data(_)
+            | Error::Diverged { .. }
             | Error::DivergedTest { .. }
             | Error::NotFinite { .. }
             | Error::NothingLeft { .. }

@@ -1,13 +1,16 @@
 //! What the story of a run needs from the world: its inputs, a place for checkpoints, and word of when to stop.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::data::{self, Data};
 use super::model::{Layout, Weights};
 use super::{Error, Result};
 use winsign::run::attempt::{Attempt, Progress};
 use winsign::run::results::EpochMetrics;
+use winsign::run::settings::Dataset;
 use winsign::run::tensors::TensorFile;
 use winsign::run::{self, RunId};
 
@@ -19,12 +22,19 @@ pub struct Session {
     attempt: Attempt,
     inputs: Vec<RunId>,
     stop: Arc<AtomicBool>,
+    data: PathBuf,
+    threads: u32,
     saved: Instant,
 }
 
 impl Session {
-    pub fn new(attempt: Attempt, inputs: Vec<RunId>, stop: Arc<AtomicBool>) -> Session {
-        Session { attempt, inputs, stop, saved: Instant::now() }
+    /// `data` is the folder with the data sets; images are read on so many `threads`.
+    pub fn new(attempt: Attempt, inputs: Vec<RunId>, stop: Arc<AtomicBool>, data: PathBuf, threads: u32) -> Session {
+        Session { attempt, inputs, stop, data, threads, saved: Instant::now() }
+    }
+
+    pub fn load_data(&self, dataset: Dataset) -> Result<Data> {
+        Ok(data::load(dataset, &self.data, self.threads as usize)?)
     }
 
     /// The network that input number `index` left behind. If its files turn out to be damaged they are set aside, so

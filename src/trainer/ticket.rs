@@ -4,13 +4,13 @@ use super::model::{Network, Weights};
 use super::prune::prune;
 use super::session::Session;
 use super::train::{Course, train};
-use super::{Finished, Result, data};
+use super::{Finished, Result};
 use winsign::run::results::{Outcome, TicketOutcome};
 use winsign::run::settings::{Method, Ticket};
 
 pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
     let network = Network::new(ticket.problem);
-    let data = data::load(ticket.problem.dataset);
+    let data = session.load_data(ticket.problem.dataset)?;
 
     let start = match ticket.prune_ratio {
         None => Weights::initialize(&network.layout, ticket.seeds.init),

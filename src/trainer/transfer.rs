@@ -4,13 +4,13 @@ use super::model::{Network, Weights};
 use super::prune;
 use super::session::Session;
 use super::train::{Course, train};
-use super::{Finished, Result, data};
+use super::{Finished, Result};
 use winsign::run::results::{Outcome, TransferOutcome};
 use winsign::run::settings::Transfer;
 
 pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
     let network = Network::new(transfer.problem);
-    let data = data::load(transfer.problem.dataset);
+    let data = session.load_data(transfer.problem.dataset)?;
 
     let ticket = session.input(0, &network.layout)?;
     let fresh = Weights::initialize(&network.layout, transfer.seeds.init);

@@ -16,6 +16,7 @@ use tracing_subscriber::prelude::*;
 
 use super::session::Session;
 use super::{Finished, Result, connect, ticket, transfer};
+use winsign::data::DEFAULT_ROOT;
 use winsign::run::attempt::{Attempt, End, LOG};
 use winsign::run::settings::{MAX_THREADS, Settings};
 use winsign::run::{self, RunDirectory, exit};
@@ -29,6 +30,9 @@ struct Arguments {
     /// Threads to compute with
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     threads: u32,
+    /// The folder with the data sets
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, env = "WINSIGN_DATA")]
+    data: PathBuf,
     /// Stop, with a checkpoint, when standard input is closed: ties this process to the one that holds the other end
     #[arg(long)]
     stop_with_stdin: bool,
@@ -98,7 +102,7 @@ fn execute(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<()> {
         arguments.threads
     );
     let number = attempt.number;
-    let mut session = Session::new(attempt, file.inputs, stop);
+    let mut session = Session::new(attempt, file.inputs, stop, arguments.data.clone(), arguments.threads);
     let story = || match &file.settings {
         Settings::Ticket(settings) => ticket::execute(&mut session, settings),
         Settings::Transfer(settings) => transfer::execute(&mut session, settings),

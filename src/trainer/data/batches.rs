@@ -1,16 +1,16 @@
 //! Batches of augmented training images, and of test images as they are.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::augment::{Draws, Prepared};
 use super::{Data, Images};
+use crate::trainer::Result;
 use winsign::random::Source;
 
 /// The training images in shuffled, augmented batches; the last one of an epoch may be smaller.
 pub struct Batches<'a> {
     data: &'a Data,
-    /// A view of the padded images of shape (images, shifts, shifts, channels, height, width): every shift of every
-    /// image, without copying one.
-    shifted: Tensor,
+    prepared: Prepared,
     batch: i64,
     seed: u64,
     purpose: String,
@@ -19,85 +19,78 @@ pub struct Batches<'a> {
 /// Images as network inputs, shape (batch, channels, height, width), and their labels.
 pub struct Batch {
     pub images: Tensor,
+    /// Shape (batch), 64-bit integers.
     pub labels: Tensor,
+    /// Which images of the set these are.
+    pub indices: Vec<i64>,
 }
 
 /// The batches of one epoch.
 pub struct Epoch<'a> {
     batches: &'a Batches<'a>,
-    order: Tensor,
-    /// Of each image in `order`: how far down and how far to the right it is cropped, in 0..=2·shift.
-    rows: Tensor,
-    columns: Tensor,
+    order: Vec<i64>,
+    draws: Draws,
 }
 
 impl<'a> Batches<'a> {
     /// `purpose` keeps the order of different trainings with one seed apart.
     pub fn new(data: &'a Data, batch: u32, seed: u64, purpose: &str) -> Batches<'a> {
-        let size = data.train.pixels.size();
-        let padded = data.train.pixels.constant_pad_nd([data.shift; 4]);
-        let shifted = padded.unfold(2, size[2], 1).unfold(3, size[3], 1).permute([0, 2, 3, 1, 4, 5]);
-        Batches { data, shifted, batch: i64::from(batch), seed, purpose: purpose.to_string() }
+        let prepared = Prepared::new(&data.images.train, data.images.augmentation);
+        Batches { data, prepared, batch: i64::from(batch), seed, purpose: purpose.to_string() }
     }
 
+    /// Batches of an epoch.
     pub fn steps(&self) -> u32 {
-        u32::try_from((self.data.train.count() + self.batch - 1) / self.batch).expect("steps fit 32 bits")
+        u32::try_from((self.data.train_count() + self.batch - 1) / self.batch).expect("steps fit 32 bits")
     }
 
     pub fn epoch(&self, epoch: u32) -> Epoch<'_> {
         let source = |of: &str| Source::new(self.seed, &format!("{of} {}", self.purpose), u64::from(epoch));
-        let order = source("order").permutation(self.data.train.count() as usize);
-        let shifts = source("shift");
-        let choices = 2 * self.data.shift as u64 + 1;
-        let draw = |index: &i64| {
-            let mut stream = shifts.stream(*index as u64);
-            (stream.below(choices) as i64, stream.below(choices) as i64)
-        };
-        let (rows, columns): (Vec<i64>, Vec<i64>) = order.iter().map(draw).unzip();
-        Epoch {
-            batches: self,
-            order: Tensor::from_slice(&order),
-            rows: Tensor::from_slice(&rows),
-            columns: Tensor::from_slice(&columns),
-        }
+        let order = source("order").permutation(self.data.train_count() as usize);
+        let draws = self.prepared.draw(&source("shift"), &order);
+        Epoch { batches: self, order, draws }
     }
 }
 
 impl Epoch<'_> {
-    /// The batch of one step, from 0.
-    pub fn batch(&self, step: u32) -> Batch {
+    /// The batches from a step, from 0, to the end of the epoch.
+    pub fn from(&self, step: u32) -> impl Iterator<Item = Result<Batch>> {
+        (step..self.batches.steps()).map(|step| Ok(self.batch(step)))
+    }
+
+    fn batch(&self, step: u32) -> Batch {
+        let data = self.batches.data;
         let start = i64::from(step) * self.batches.batch;
-        let length = self.batches.batch.min(self.batches.data.train.count() - start);
-        let of_step = |all: &Tensor| all.narrow(0, start, length);
-        let index = of_step(&self.order);
-        let pixels =
-            self.batches.shifted.index(&[Some(&index), Some(&of_step(&self.rows)), Some(&of_step(&self.columns))]);
+        let length = self.batches.batch.min(data.train_count() - start);
+        let indices = self.order[start as usize..][..length as usize].to_vec();
+        let index = Tensor::from_slice(&indices);
+        let pixels = self.batches.prepared.batch(&index, &self.draws, start);
         Batch {
-            images: normalize(self.batches.data, &pixels),
-            labels: self.batches.data.train.labels.index_select(0, &index),
+            images: data.normalization.apply(&pixels),
+            labels: data.images.train.labels.index_select(0, &index),
+            indices,
         }
     }
 }
 
 /// The test images in batches of at most `batch`, in order.
-pub fn test_batches(data: &Data, batch: i64) -> impl Iterator<Item = Batch> + '_ {
-    let Images { pixels, labels } = &data.test;
-    let count = data.test.count();
+pub fn test_batches(data: &Data, batch: i64) -> impl Iterator<Item = Result<Batch>> + '_ {
+    let Images { pixels, labels } = &data.images.test;
+    let count = data.test_count();
     (0..count).step_by(batch as usize).map(move |start| {
         let length = batch.min(count - start);
-        Batch { images: normalize(data, &pixels.narrow(0, start, length)), labels: labels.narrow(0, start, length) }
+        Ok(Batch {
+            images: data.normalization.apply(&pixels.narrow(0, start, length)),
+            labels: labels.narrow(0, start, length),
+            indices: (start..start + length).collect(),
+        })
     })
 }
-
-fn normalize(data: &Data, pixels: &Tensor) -> Tensor {
-    (pixels.to_kind(Kind::Float) - data.mean) / data.deviation
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::data;
-    use winsign::run::settings::Dataset;
+    use crate::trainer::data::digits;
+    use tch::Kind;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap()
@@ -105,20 +98,20 @@ mod tests {
 
     #[test]
     fn an_epoch_holds_every_image_once_each_shifted_by_at_most_two_pixels() {
-        let data = data::load(Dataset::Digits);
+        let data = digits::load();
         let batches = Batches::new(&data, 64, 5, "test");
         assert_eq!(batches.steps(), 23);
         let epoch = batches.epoch(3);
-        let mut seen = Vec::<i64>::try_from(&epoch.order).unwrap();
+        let mut seen = epoch.order.clone();
         let sizes: Vec<i64> = (0..23).map(|step| epoch.batch(step).labels.size()[0]).collect();
         assert_eq!((sizes[0], sizes[22], sizes.iter().sum::<i64>()), (64, 29, 1_437));
         let mut moved = 0;
         let batch = epoch.batch(2);
         for row in 0..64 {
             let index = seen[128 + row as usize];
-            let original = data.train.pixels.get(index).to_kind(Kind::Float).get(0);
-            let found = batch.images.get(row).get(0) * data.deviation + data.mean;
-            assert_eq!(batch.labels.int64_value(&[row]), data.train.labels.int64_value(&[index]));
+            let original = data.images.train.pixels.get(index).to_kind(Kind::Float).get(0);
+            let found = (batch.images.get(row) * &data.normalization.deviation + &data.normalization.mean).get(0);
+            assert_eq!(batch.labels.int64_value(&[row]), data.images.train.labels.int64_value(&[index]));
             let pixel = |image: &Tensor, y: i64, x: i64| match (y, x) {
                 (0..8, 0..8) => image.double_value(&[y, x]),
                 _ => 0.0,
@@ -138,7 +131,7 @@ mod tests {
 
     #[test]
     fn batches_depend_on_seed_purpose_and_epoch_alone() {
-        let data = data::load(Dataset::Digits);
+        let data = digits::load();
         let images =
             |seed, purpose, epoch| values(&Batches::new(&data, 64, seed, purpose).epoch(epoch).batch(4).images);
         let reference = images(1, "level 2", 3);
@@ -151,7 +144,7 @@ mod tests {
     /// Whatever the batch size, an image is augmented alike: augmentation belongs to (seed, epoch, index).
     #[test]
     fn the_batch_size_shares_out_the_same_sequence_of_images() {
-        let data = data::load(Dataset::Digits);
+        let data = digits::load();
         let (small, large) = (Batches::new(&data, 32, 1, "test"), Batches::new(&data, 64, 1, "test"));
         let (small, large) = (small.epoch(1), large.epoch(1));
         let joined = Tensor::cat(&[small.batch(2).images, small.batch(3).images], 0);

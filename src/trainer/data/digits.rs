@@ -10,12 +10,16 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 use tch::Tensor;
 
-use super::{Data, Images};
+use super::augment::Augmentation;
+use super::{Data, Images, Normalization, Resident};
 
 const IMAGES: usize = 1_797;
 const TRAIN: usize = 1_437;
 const SIDE: usize = 8;
 const PIXELS: usize = SIDE * SIDE;
+/// Mean and deviation of the training pixels.
+const MEAN: f32 = 4.886;
+const DEVIATION: f32 = 6.008;
 
 pub fn load() -> Data {
     let mut bytes = Vec::with_capacity(IMAGES * (PIXELS + 1));
@@ -31,8 +35,11 @@ pub fn load() -> Data {
             labels: Tensor::from_slice(&labels),
         }
     };
-    // Mean and deviation of the training pixels.
-    Data { train: images(0..TRAIN), test: images(TRAIN..IMAGES), shift: 2, mean: 4.886, deviation: 6.008 }
+    let augmentation = Augmentation::Shift { pixels: 2, flips: false };
+    Data {
+        images: Resident { train: images(0..TRAIN), test: images(TRAIN..IMAGES), augmentation },
+        normalization: Normalization::new(&[MEAN], &[DEVIATION]),
+    }
 }
 
 #[cfg(test)]
@@ -42,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_set_is_the_published_one() {
-        let data = load();
+        let data = load().images;
         assert_eq!((data.train.count(), data.test.count()), (1_437, 360));
         let counts = |images: &Images| Vec::<i64>::try_from(images.labels.bincount::<Tensor>(None, 10)).unwrap();
         assert_eq!(counts(&data.test), [35, 36, 35, 37, 37, 37, 37, 36, 33, 37]);
@@ -52,7 +59,7 @@ mod tests {
         let first = Vec::<u8>::try_from(data.train.pixels.get(0).view([-1])).unwrap();
         assert_eq!(first[..16], [0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0]);
         let pixels = data.train.pixels.to_kind(Kind::Double);
-        assert!((pixels.mean(None).double_value(&[]) - data.mean).abs() < 1e-3);
-        assert!((pixels.std(true).double_value(&[]) - data.deviation).abs() < 1e-3);
+        assert!((pixels.mean(None).double_value(&[]) - f64::from(MEAN)).abs() < 1e-3);
+        assert!((pixels.std(true).double_value(&[]) - f64::from(DEVIATION)).abs() < 1e-3);
     }
 }

@@ -1,41 +1,114 @@
-//! Data sets: one file each, and the batches every one of them gives.
+//! Data sets, ready to train on, and the batches every one of them gives.
 //!
 //! A batch is a function of (seed, epoch, step): which images, in which order, and how each is augmented.
 
+mod augment;
 pub mod batches;
 mod digits;
 
-use tch::Tensor;
+use std::path::Path;
 
+use tch::{Device, Kind, Tensor};
+
+use augment::Augmentation;
+use winsign::data::SmallSet;
+use winsign::data::cifar::{self, Cifar};
+use winsign::data::tiny_imagenet;
 use winsign::run::settings::Dataset;
 
-/// A data set in memory.
+/// A data set.
 pub struct Data {
-    pub train: Images,
-    pub test: Images,
-    /// Training images are moved by up to so many pixels in each direction, filled up with the darkest value.
-    pub shift: i64,
-    /// What turns pixel values into network inputs: (value − mean) / deviation.
-    pub mean: f64,
-    pub deviation: f64,
+    images: Resident,
+    normalization: Normalization,
 }
 
-pub struct Images {
+/// Images that are all in memory, as bytes.
+struct Resident {
+    train: Images,
+    test: Images,
+    augmentation: Augmentation,
+}
+
+struct Images {
     /// Shape (images, channels, height, width), bytes.
-    pub pixels: Tensor,
+    pixels: Tensor,
     /// Shape (images), 64-bit integers.
-    pub labels: Tensor,
+    labels: Tensor,
 }
 
 impl Images {
-    pub fn count(&self) -> i64 {
+    fn count(&self) -> i64 {
         self.labels.size()[0]
     }
 }
 
-pub fn load(dataset: Dataset) -> Data {
-    match dataset {
+/// What turns pixel values, 0 to 255 or whatever the set has, into network inputs: (value − mean) / deviation.
+struct Normalization {
+    /// Shape (channels, 1, 1).
+    mean: Tensor,
+    deviation: Tensor,
+}
+
+impl Normalization {
+    fn new(mean: &[f32], deviation: &[f32]) -> Normalization {
+        let channels = |values: &[f32]| Tensor::from_slice(values).view([-1, 1, 1]);
+        Normalization { mean: channels(mean), deviation: channels(deviation) }
+    }
+
+    /// For mean and deviation of colors in [0, 1] and pixel values in 0..=255.
+    fn of_colors(mean: [f32; 3], deviation: [f32; 3]) -> Normalization {
+        Normalization::new(&mean.map(|color| color * 255.0), &deviation.map(|color| color * 255.0))
+    }
+
+    fn apply(&self, pixels: &Tensor) -> Tensor {
+        (pixels.to_kind(Kind::Float) - &self.mean) / &self.deviation
+    }
+}
+
+/// Mean and deviation of CIFAR's colors, as the paper has them for CIFAR-100.
+const CIFAR_COLORS: [[f32; 3]; 2] = [[0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]];
+/// The same of ImageNet's, also for Tiny-ImageNet.
+const IMAGENET_COLORS: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
+
+/// Reads a data set from `root`, the folder with the data sets, on so many threads.
+pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Result<Data> {
+    let resident = |set, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
+        images: Resident::new(set, augmentation),
+        normalization: Normalization::of_colors(mean, deviation),
+    };
+    let cifar = Augmentation::Shift { pixels: 4, flips: true };
+    Ok(match dataset {
         Dataset::Digits => digits::load(),
-        other => todo!("{other}"),
+        Dataset::Cifar10 => resident(cifar::load(root, Cifar::Ten)?, cifar, CIFAR_COLORS),
+        Dataset::Cifar100 => resident(cifar::load(root, Cifar::Hundred)?, cifar, CIFAR_COLORS),
+        Dataset::TinyImagenet => {
+            let crop = Augmentation::ResizedCrop { scale: (0.5, 1.0) };
+            resident(tiny_imagenet::load(root, threads)?, crop, IMAGENET_COLORS)
+        }
+        Dataset::Imagenet => todo!(),
+    })
+}
+
+impl Data {
+    pub fn train_count(&self) -> i64 {
+        self.images.train.count()
+    }
+
+    pub fn test_count(&self) -> i64 {
+        self.images.test.count()
+    }
+}
+
+impl Resident {
+    fn new(set: SmallSet, augmentation: Augmentation) -> Resident {
+        let images = |images: winsign::data::Images| {
+            let shape = [images.labels.len() as i64, 3, images.side as i64, images.side as i64];
+            let labels: Vec<i64> = images.labels.iter().map(|&label| i64::from(label)).collect();
+            Images {
+                pixels: Tensor::from_data_size(&images.pixels, &shape, Kind::Uint8).to_device(Device::Cpu),
+                labels: Tensor::from_slice(&labels),
+            }
+        };
+        Resident { train: images(set.train), test: images(set.test), augmentation }
     }
 }

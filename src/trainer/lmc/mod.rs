@@ -40,11 +40,11 @@ pub fn path(
             tracing::info!("going on at batch {} of {}", step + 1, batches.steps());
             (statistics, step)
         }
-        None => (network.layout.fresh_statistics().repeat([i64::from(points), 1]), 0),
+        None => (network.layout.fresh_statistics(a.parameters.kind()).repeat([i64::from(points), 1]), 0),
     };
     let epoch = batches.epoch(0);
     session.report(Progress { done: first_step, total: batches.steps(), test_error: None })?;
-    for step in first_step..batches.steps() {
+    for (step, batch) in (first_step..).zip(epoch.from(first_step)) {
         let stop = session.told_to_stop();
         if stop || session.checkpoint_is_due() {
             session.save_checkpoint(&checkpoint(&statistics, step))?;
@@ -53,17 +53,17 @@ pub fn path(
         if stop {
             return Err(Error::Interrupted);
         }
-        let images = epoch.batch(step);
+        let images = batch?.images;
         for (point, &t) in positions.iter().enumerate() {
             absorb(network, &network_at(t), &statistics.get(point as i64), &images, plain_mean(step));
         }
     }
     let path: Vec<PathPoint> = (positions.iter().enumerate())
         .map(|(point, &t)| {
-            let score = evaluate(network, &network_at(t), &statistics.get(point as i64), data);
-            PathPoint { t, test_error: score.error, test_loss: score.loss }
+            let score = evaluate(network, &network_at(t), &statistics.get(point as i64), data)?;
+            Ok(PathPoint { t, test_error: score.error, test_loss: score.loss })
         })
-        .collect();
+        .collect::<Result<_>>()?;
     if let Some(point) = path.iter().find(|point| !point.test_loss.is_finite()) {
         return Err(Error::NotFinite { t: point.t });
     }
@@ -71,7 +71,7 @@ pub fn path(
 }
 
 /// t·A + (1 − t)·B; exactly A at 1 and B at 0.
-fn interpolate(a: &Tensor, b: &Tensor, t: f64) -> Tensor {
+pub fn interpolate(a: &Tensor, b: &Tensor, t: f64) -> Tensor {
     a * t + b * (1.0 - t)
 }
 

@@ -1,21 +1,34 @@
 //! The layers that architectures are built of.
+//!
+//! A layer declares its tensors when it is built and finds them again in the [`Pass`]: it holds no values itself.
 
-use tch::Tensor;
+use std::cell::RefCell;
 
-use super::{Declare, Init, Layout, Mode, Role};
+use tch::{Kind, Tensor};
 
-/// PyTorch's default.
-const BATCH_NORM_EPSILON: f64 = 1e-5;
+use super::{ConvInit, Declare, Init, Layout, Mode, Role};
+use winsign::random::Stream;
 
-/// The tensors of one forward pass: views into the flat ones.
-pub struct Pass {
+/// PyTorch's default, of both normalizations.
+const EPSILON: f64 = 1e-5;
+
+/// One forward pass: the tensors, as views into the flat ones, and how to treat them.
+pub struct Pass<'a> {
     parameters: Vec<Tensor>,
     statistics: Vec<Tensor>,
     mode: Mode,
+    /// Where dropout draws, one stream an image; none: nothing is dropped.
+    dropout: Option<&'a RefCell<Vec<Stream>>>,
 }
 
-impl Pass {
-    pub fn new(layout: &Layout, parameters: &Tensor, statistics: &Tensor, mode: Mode) -> Pass {
+impl<'a> Pass<'a> {
+    pub fn new(
+        layout: &Layout,
+        parameters: &Tensor,
+        statistics: &Tensor,
+        mode: Mode,
+        dropout: Option<&'a RefCell<Vec<Stream>>>,
+    ) -> Pass<'a> {
         let mut views: Vec<Option<Tensor>> = layout.tensors.iter().map(|_| None).collect();
         let flat = parameters.split_with_sizes(&layout.flat_lengths[..], 0);
         for (&index, part) in layout.flat_order.iter().zip(flat) {
@@ -26,31 +39,89 @@ impl Pass {
             parameters: views.into_iter().map(|view| view.expect("the flat order names every tensor")).collect(),
             statistics: statistics.split_with_sizes(&lengths[..], 0),
             mode,
+            dropout,
         }
+    }
+
+    /// Sets each element to zero with probability `rate` and scales the others up, if something is to be dropped.
+    pub fn drop_elements(&self, x: Tensor, rate: f64) -> Tensor {
+        let shape = x.size();
+        self.drop(x, rate, &shape)
+    }
+
+    /// The same for all of an image's elements at once: "drop connect", or stochastic depth.
+    pub fn drop_images(&self, x: Tensor, rate: f64) -> Tensor {
+        let mut shape = vec![1; x.dim()];
+        shape[0] = x.size()[0];
+        self.drop(x, rate, &shape)
+    }
+
+    fn drop(&self, x: Tensor, rate: f64, shape: &[i64]) -> Tensor {
+        let Some(streams) = self.dropout.filter(|_| rate > 0.0) else { return x };
+        let mut streams = streams.borrow_mut();
+        let each = shape[1..].iter().product::<i64>();
+        let kept: Vec<f32> = (streams.iter_mut())
+            .flat_map(|stream| (0..each).map(|_| f32::from(u8::from(stream.uniform() >= rate))).collect::<Vec<_>>())
+            .collect();
+        x * (Tensor::from_slice(&kept).view(shape) / (1.0 - rate)).to_kind(Kind::Float)
     }
 }
 
-/// A convolution without bias and with square kernels.
+/// A convolution over (height, width), padded so that stride 1 keeps the size.
 pub struct Conv {
     weight: usize,
+    bias: Option<usize>,
     stride: i64,
     padding: i64,
+    groups: i64,
+}
+
+/// What kind of convolution.
+#[derive(Clone, Copy)]
+pub struct ConvShape {
+    pub inputs: i64,
+    pub outputs: i64,
+    /// Height and width.
+    pub kernel: i64,
+    pub stride: i64,
+    pub groups: i64,
+    pub bias: bool,
 }
 
 impl Conv {
-    /// Weight `name.weight` of shape (outputs, inputs, kernel, kernel), drawn as torchvision draws those of ResNets;
-    /// padded so that stride 1 keeps the size.
+    /// One group, no bias.
     pub fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Conv {
-        let shape = [outputs, inputs, kernel, kernel];
-        let fan_out = (outputs * kernel * kernel) as f64;
-        let init = Init::Normal { deviation: (2.0 / fan_out).sqrt() };
-        let weight = declare.parameter(format!("{name}.weight"), &shape, Role::Prunable, init);
-        Conv { weight, stride, padding: kernel / 2 }
+        Conv::shaped(declare, name, ConvShape { inputs, outputs, kernel, stride, groups: 1, bias: false })
+    }
+
+    /// Every channel by itself, no bias.
+    pub fn depthwise(declare: &mut Declare, name: &str, channels: i64, kernel: i64, stride: i64) -> Conv {
+        let shape = ConvShape { inputs: channels, outputs: channels, kernel, stride, groups: channels, bias: false };
+        Conv::shaped(declare, name, shape)
+    }
+
+    /// Weight `name.weight` of shape (outputs, inputs / groups, kernel, kernel) and bias `name.bias` of shape (outputs).
+    pub fn shaped(declare: &mut Declare, name: &str, shape: ConvShape) -> Conv {
+        let ConvShape { inputs, outputs, kernel, stride, groups, bias } = shape;
+        let fan_in = inputs / groups * kernel * kernel;
+        let init = match declare.convolutions {
+            ConvInit::KaimingNormal => Init::Normal { deviation: (2.0 / (outputs * kernel * kernel) as f64).sqrt() },
+            ConvInit::Default => Init::of_linear(fan_in),
+        };
+        let weight = [outputs, inputs / groups, kernel, kernel];
+        Conv {
+            weight: declare.parameter(format!("{name}.weight"), &weight, Role::Prunable, init),
+            bias: bias
+                .then(|| declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, Init::of_linear(fan_in))),
+            stride,
+            padding: kernel / 2,
+            groups,
+        }
     }
 
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let weight = &pass.parameters[self.weight];
-        x.conv2d(weight, None::<&Tensor>, [self.stride; 2], [self.padding; 2], [1; 2], 1)
+        let bias = self.bias.map(|bias| &pass.parameters[bias]);
+        x.conv2d(&pass.parameters[self.weight], bias, [self.stride; 2], [self.padding; 2], [1; 2], self.groups)
     }
 }
 
@@ -84,9 +155,91 @@ impl BatchNorm {
             Some(&pass.statistics[self.variance]),
             training,
             momentum,
-            BATCH_NORM_EPSILON,
+            EPSILON,
             true,
         )
+    }
+}
+
+/// A convolution, and the BatchNorm that follows it.
+pub struct ConvNorm {
+    conv: Conv,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    /// Two names, because every code base numbers them in its own way.
+    pub fn new(declare: &mut Declare, [conv, norm]: [&str; 2], shape: ConvShape) -> ConvNorm {
+        let outputs = shape.outputs;
+        ConvNorm { conv: Conv::shaped(declare, conv, shape), norm: BatchNorm::new(declare, norm, outputs) }
+    }
+
+    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        self.norm.forward(pass, &self.conv.forward(pass, x))
+    }
+}
+
+/// Normalization over the last dimension.
+pub struct LayerNorm {
+    scale: usize,
+    shift: usize,
+    width: i64,
+}
+
+impl LayerNorm {
+    pub fn new(declare: &mut Declare, name: &str, width: i64) -> LayerNorm {
+        LayerNorm {
+            scale: declare.parameter(format!("{name}.weight"), &[width], Role::NormScale, Init::Constant(1.0)),
+            shift: declare.parameter(format!("{name}.bias"), &[width], Role::NormShift, Init::Constant(0.0)),
+            width,
+        }
+    }
+
+    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        let (scale, shift) = (&pass.parameters[self.scale], &pass.parameters[self.shift]);
+        x.layer_norm([self.width], Some(scale), Some(shift), EPSILON, true)
+    }
+}
+
+/// A linear layer inside a network: its weight is prunable.
+pub struct Linear {
+    weight: usize,
+    bias: usize,
+}
+
+impl Linear {
+    pub fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64) -> Linear {
+        let init = Init::of_linear(inputs);
+        Linear {
+            weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs], Role::Prunable, init),
+            bias: declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, init),
+        }
+    }
+
+    /// Along the last dimension.
+    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        x.linear(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]))
+    }
+}
+
+/// A one-dimensional convolution with kernels of length 1: a linear layer along the middle dimension.
+pub struct Pointwise {
+    weight: usize,
+    bias: usize,
+}
+
+impl Pointwise {
+    pub fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64) -> Pointwise {
+        let init = Init::of_linear(inputs);
+        Pointwise {
+            weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs, 1], Role::Prunable, init),
+            bias: declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, init),
+        }
+    }
+
+    /// From shape (batch, inputs, length) to (batch, outputs, length).
+    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        x.conv1d(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]), 1, 0, 1, 1)
     }
 }
 
@@ -98,14 +251,29 @@ pub struct Classifier {
 
 impl Classifier {
     pub fn new(declare: &mut Declare, name: &str, inputs: i64, classes: i64) -> Classifier {
-        let init = Init::Uniform { bound: 1.0 / (inputs as f64).sqrt() };
+        let init = Init::of_linear(inputs);
+        Classifier::drawn(declare, name, [inputs, classes], [init, init])
+    }
+
+    /// With weight and bias drawn otherwise.
+    pub fn drawn(
+        declare: &mut Declare,
+        name: &str,
+        [inputs, classes]: [i64; 2],
+        [weight, bias]: [Init; 2],
+    ) -> Classifier {
         Classifier {
-            weight: declare.parameter(format!("{name}.weight"), &[classes, inputs], Role::Other, init),
-            bias: declare.parameter(format!("{name}.bias"), &[classes], Role::Other, init),
+            weight: declare.parameter(format!("{name}.weight"), &[classes, inputs], Role::Other, weight),
+            bias: declare.parameter(format!("{name}.bias"), &[classes], Role::Other, bias),
         }
     }
 
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.linear(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]))
     }
+}
+
+/// The mean over height and width: from (batch, channels, height, width) to (batch, channels).
+pub fn global_mean(x: &Tensor) -> Tensor {
+    x.mean_dim([2i64, 3].as_slice(), false, None)
 }

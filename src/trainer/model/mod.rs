@@ -4,41 +4,87 @@
 //! (biases and the classifier), then norm parameters. So the mask is a prefix, norm interpolation touches a suffix,
 //! autograd returns one flat gradient, and the optimizer is a few operations whatever the network.
 
+mod efficientnet;
 mod layers;
+mod mlpmixer;
+mod mobilenetv2;
 mod resnet;
+mod resnet50;
+mod shufflenet;
 pub mod weights;
 
-use tch::{Kind, Tensor};
+use std::cell::RefCell;
 
+use tch::{Device, Kind, Tensor};
+
+use winsign::random::Stream;
 use winsign::run::settings::{Architecture, Problem};
 
+use efficientnet::EfficientNet;
 use layers::Pass;
+use mlpmixer::MlpMixer;
+use mobilenetv2::MobileNetV2;
 use resnet::ResNet;
+use resnet50::ResNet50;
+use shufflenet::ShuffleNet;
 pub use weights::Weights;
 
 /// A network's structure: what its tensors are called, where they lie, and how they act on images.
 pub struct Network {
     pub layout: Layout,
-    layers: ResNet,
+    layers: Box<dyn Forward>,
+}
+
+/// What an architecture is once its tensors are declared.
+trait Forward {
+    /// Logits, shape (batch, classes), of images, shape (batch, channels, height, width).
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor;
+
+    /// Whether it drops anything out in training.
+    fn drops(&self) -> bool {
+        false
+    }
 }
 
 impl Network {
-    pub fn new(problem: Problem) -> Network {
-        let (channels, _) = problem.dataset.image_shape();
-        let classes = problem.dataset.classes();
+    pub fn new(Problem { dataset, architecture }: Problem) -> Network {
         let mut declare = Declare::default();
-        let layers = match problem.architecture {
-            Architecture::ResNet8 => ResNet::resnet8(&mut declare, channels, classes),
-            Architecture::ResNet20 => ResNet::resnet20(&mut declare, channels, classes),
-            other => todo!("{other}"),
+        let to = &mut declare;
+        let layers: Box<dyn Forward> = match architecture {
+            Architecture::ResNet8 => Box::new(ResNet::resnet8(to, dataset)),
+            Architecture::ResNet20 => Box::new(ResNet::resnet20(to, dataset)),
+            Architecture::ResNet50 => Box::new(ResNet50::new(to, dataset)),
+            Architecture::MobileNetV2 => Box::new(MobileNetV2::new(to, dataset)),
+            Architecture::EfficientNet => Box::new(EfficientNet::new(to, dataset)),
+            Architecture::ShuffleNet => Box::new(ShuffleNet::new(to, dataset)),
+            Architecture::MlpMixer => Box::new(MlpMixer::new(to, dataset)),
         };
         Network { layout: Layout::new(declare), layers }
     }
 
-    /// Logits, shape (batch, classes), of `images`, shape (batch, channels, height, width), under flat `parameters` (length [`Layout::parameters`]) and flat `statistics` (length
-    /// [`Layout::statistics`]). In training mode BatchNorm normalizes by the batch and moves `statistics` in place.
+    /// Whether training draws what to drop out.
+    pub fn drops(&self) -> bool {
+        self.layers.drops()
+    }
+
+    /// Logits, shape (batch, classes), of `images`, shape (batch, channels, height, width), under flat `parameters`
+    /// (length [`Layout::parameters`]) and flat `statistics` (length [`Layout::statistics`]). In training mode BatchNorm
+    /// normalizes by the batch and moves `statistics` in place. Nothing is dropped out.
     pub fn logits(&self, parameters: &Tensor, statistics: &Tensor, mode: Mode, images: &Tensor) -> Tensor {
-        let pass = Pass::new(&self.layout, parameters, statistics, mode);
+        self.layers.forward(&Pass::new(&self.layout, parameters, statistics, mode, None), images)
+    }
+
+    /// The same in training mode, with the dropout of the architecture if it has any: `dropout` has one stream for each
+    /// image, from which the layers draw in turn.
+    pub fn training_logits(
+        &self,
+        parameters: &Tensor,
+        statistics: &Tensor,
+        images: &Tensor,
+        dropout: Option<Vec<Stream>>,
+    ) -> Tensor {
+        let dropout = dropout.map(RefCell::new);
+        let pass = Pass::new(&self.layout, parameters, statistics, Mode::TRAIN, dropout.as_ref());
         self.layers.forward(&pass, images)
     }
 }
@@ -90,6 +136,23 @@ pub enum Init {
     Normal { deviation: f64 },
 }
 
+impl Init {
+    /// PyTorch's default for linear layers and convolutions, for weights and biases alike.
+    fn of_linear(fan_in: i64) -> Init {
+        Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
+    }
+}
+
+/// How an architecture's convolutions are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+enum ConvInit {
+    /// As PyTorch does where nothing is said.
+    #[default]
+    Default,
+    /// As torchvision's models do.
+    KaimingNormal,
+}
+
 /// One trained tensor.
 #[derive(Debug, Clone)]
 pub struct Parameter {
@@ -98,6 +161,8 @@ pub struct Parameter {
     pub shape: Vec<i64>,
     pub role: Role,
     pub init: Init,
+    /// Declared, but no layer uses it: it is pruned like the others, and never trained.
+    pub idle: bool,
     /// First element in the flat tensor.
     pub start: i64,
 }
@@ -120,11 +185,15 @@ impl Parameter {
 
 /// Where every tensor of a network lies.
 pub struct Layout {
+    /// The names of all tensors, statistics too, in the order of PyTorch's `state_dict`.
+    pub names: Vec<String>,
     /// In the order the architecture declares them, which is PyTorch's.
     pub tensors: Vec<Parameter>,
     pub statistics: Vec<Statistic>,
     /// Elements of the three regions of the flat tensor.
     regions: [i64; 3],
+    /// Elements of idle tensors at its two ends.
+    idle: [i64; 2],
     /// Indices into `tensors` in the order of the flat tensor, with the lengths of those: what splits it.
     flat_order: Vec<usize>,
     flat_lengths: Vec<i64>,
@@ -132,9 +201,18 @@ pub struct Layout {
 
 impl Layout {
     fn new(declared: Declare) -> Layout {
-        let Declare { mut tensors, statistics } = declared;
+        let Declare { names, mut tensors, statistics, .. } = declared;
         let mut flat_order: Vec<usize> = (0..tensors.len()).collect();
-        flat_order.sort_by_key(|&index| tensors[index].role.region());
+        // Idle tensors lie at the two ends, so that what is trained is one range.
+        flat_order.sort_by_key(|&index| {
+            let Parameter { role, idle, .. } = tensors[index];
+            (role.region(), if role == Role::Prunable { !idle } else { idle })
+        });
+        let idle_length = |prunable: bool| {
+            let idle = tensors.iter().filter(|tensor| tensor.idle && (tensor.role == Role::Prunable) == prunable);
+            idle.map(Parameter::length).sum::<i64>()
+        };
+        let idle = [idle_length(true), idle_length(false)];
         let mut regions = [0; 3];
         let mut start = 0;
         for &index in &flat_order {
@@ -144,7 +222,7 @@ impl Layout {
             start += length;
         }
         let flat_lengths = flat_order.iter().map(|&index| tensors[index].length()).collect();
-        Layout { tensors, statistics, regions, flat_order, flat_lengths }
+        Layout { names, tensors, statistics, regions, idle, flat_order, flat_lengths }
     }
 
     /// Elements of the flat parameter tensor.
@@ -162,18 +240,23 @@ impl Layout {
         self.regions[0] + self.regions[1]
     }
 
+    /// The part of a flat tensor that training moves: all but what is idle.
+    pub fn trained(&self, flat: &Tensor) -> Tensor {
+        flat.narrow(0, self.idle[0], self.parameters() - self.idle[0] - self.idle[1])
+    }
+
     /// Elements of the flat statistics tensor.
     pub fn statistics(&self) -> i64 {
         self.statistics.iter().map(|statistic| statistic.length).sum()
     }
 
     /// ψ₀, flat: γ = 1 and β = 0; of the length of the last region.
-    pub fn norm_init(&self) -> Tensor {
+    pub fn norm_init(&self, kind: Kind) -> Tensor {
         let norms =
             self.flat_order.iter().map(|&index| &self.tensors[index]).filter(|tensor| tensor.role.region() == 2);
         let parts: Vec<Tensor> = norms
             .map(|tensor| match tensor.init {
-                Init::Constant(value) => Tensor::full([tensor.length()], value, (Kind::Float, tch::Device::Cpu)),
+                Init::Constant(value) => Tensor::full([tensor.length()], value, (kind, Device::Cpu)),
                 drawn => unreachable!("norm parameter {} is drawn: {drawn:?}", tensor.name),
             })
             .collect();
@@ -181,28 +264,35 @@ impl Layout {
     }
 
     /// Statistics before any batch: mean 0, variance 1.
-    pub fn fresh_statistics(&self) -> Tensor {
+    pub fn fresh_statistics(&self, kind: Kind) -> Tensor {
         let parts: Vec<Tensor> = (self.statistics.iter())
-            .map(|statistic| Tensor::full([statistic.length], statistic.fresh, (Kind::Float, tch::Device::Cpu)))
+            .map(|statistic| Tensor::full([statistic.length], statistic.fresh, (kind, Device::Cpu)))
             .collect();
-        Tensor::cat(&parts, 0)
+        // A network without BatchNorm has none.
+        if parts.is_empty() { Tensor::zeros([0], (kind, Device::Cpu)) } else { Tensor::cat(&parts, 0) }
     }
 }
 
 /// Collects an architecture's tensors in PyTorch's order while its layers are built.
 #[derive(Default)]
-pub struct Declare {
+struct Declare {
+    convolutions: ConvInit,
+    /// Whether what is declared now is of no use to the network.
+    idle: bool,
+    names: Vec<String>,
     tensors: Vec<Parameter>,
     statistics: Vec<Statistic>,
 }
 
 impl Declare {
     fn parameter(&mut self, name: String, shape: &[i64], role: Role, init: Init) -> usize {
-        self.tensors.push(Parameter { name, shape: shape.to_vec(), role, init, start: 0 });
+        self.names.push(name.clone());
+        self.tensors.push(Parameter { name, shape: shape.to_vec(), role, init, idle: self.idle, start: 0 });
         self.tensors.len() - 1
     }
 
     fn statistic(&mut self, name: String, length: i64, fresh: f64) -> usize {
+        self.names.push(name.clone());
         let start = self.statistics.last().map_or(0, |last| last.start + last.length);
         self.statistics.push(Statistic { name, length, fresh, start });
         self.statistics.len() - 1

@@ -2,8 +2,9 @@
 
 use tch::Tensor;
 
-use super::Declare;
-use super::layers::{BatchNorm, Classifier, Conv, Pass};
+use super::layers::{BatchNorm, Classifier, Conv, Pass, global_mean};
+use super::{ConvInit, Declare, Forward};
+use winsign::run::settings::Dataset;
 
 pub struct ResNet {
     conv1: Conv,
@@ -13,15 +14,17 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    pub fn resnet8(declare: &mut Declare, channels: i64, classes: i64) -> ResNet {
-        ResNet::new(declare, channels, classes, [8, 16, 32], 1)
+    pub fn resnet8(declare: &mut Declare, dataset: Dataset) -> ResNet {
+        ResNet::new(declare, dataset, [8, 16, 32], 1)
     }
 
-    pub fn resnet20(declare: &mut Declare, channels: i64, classes: i64) -> ResNet {
-        ResNet::new(declare, channels, classes, [16, 32, 64], 3)
+    pub fn resnet20(declare: &mut Declare, dataset: Dataset) -> ResNet {
+        ResNet::new(declare, dataset, [16, 32, 64], 3)
     }
 
-    fn new(declare: &mut Declare, channels: i64, classes: i64, widths: [i64; 3], blocks_per_stage: i64) -> ResNet {
+    fn new(declare: &mut Declare, dataset: Dataset, widths: [i64; 3], blocks_per_stage: i64) -> ResNet {
+        declare.convolutions = ConvInit::KaimingNormal;
+        let (channels, _) = dataset.image_shape();
         let conv1 = Conv::new(declare, "conv1", channels, widths[0], 3, 1);
         let bn1 = BatchNorm::new(declare, "bn1", widths[0]);
         let mut blocks = vec![];
@@ -33,18 +36,17 @@ impl ResNet {
                 inputs = outputs;
             }
         }
-        ResNet { conv1, bn1, blocks, fc: Classifier::new(declare, "fc", inputs, classes) }
+        ResNet { conv1, bn1, blocks, fc: Classifier::new(declare, "fc", inputs, dataset.classes()) }
     }
 }
 
-impl ResNet {
-    pub fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
+impl Forward for ResNet {
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
         let mut x = self.bn1.forward(pass, &self.conv1.forward(pass, images)).relu_();
         for block in &self.blocks {
             x = block.forward(pass, &x);
         }
-        let pooled = x.mean_dim([2i64, 3].as_slice(), false, None);
-        self.fc.forward(pass, &pooled)
+        self.fc.forward(pass, &global_mean(&x))
     }
 }
 

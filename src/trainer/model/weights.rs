@@ -36,7 +36,7 @@ impl Weights {
         }
         Weights {
             parameters: Tensor::from_slice(&parameters),
-            statistics: layout.fresh_statistics(),
+            statistics: layout.fresh_statistics(Kind::Float),
             mask: Tensor::ones([layout.prunable()], (Kind::Float, Device::Cpu)),
         }
     }

@@ -14,7 +14,8 @@ pub fn interpolate_norms(layout: &Layout, parameters: &Tensor, norm_init: &Tenso
 
 /// The same network with ψ₀ in place of its norm parameters.
 pub fn with_norm_init(layout: &Layout, weights: &Weights) -> Weights {
-    let parameters = interpolate_norms(layout, &weights.parameters, &layout.norm_init(), 1.0);
+    let norm_init = layout.norm_init(weights.parameters.kind());
+    let parameters = interpolate_norms(layout, &weights.parameters, &norm_init, 1.0);
     Weights { parameters, ..weights.copy() }
 }
 
@@ -29,7 +30,7 @@ mod tests {
         let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
         let parameters = Weights::initialize(&layout, 1).parameters * 0.0 + 3.0;
         let parameters = parameters.set_requires_grad(true);
-        let moved = interpolate_norms(&layout, &parameters, &layout.norm_init(), 0.25);
+        let moved = interpolate_norms(&layout, &parameters, &layout.norm_init(tch::Kind::Float), 0.25);
         moved.sum(tch::Kind::Float).backward();
         let gradient = parameters.grad();
         for tensor in &layout.tensors {

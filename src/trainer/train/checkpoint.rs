@@ -6,17 +6,22 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use super::optimizer::fresh_moments;
 use crate::trainer::model::Weights;
 use crate::trainer::model::weights::{raw, tensor};
 use winsign::run::results::EpochMetrics;
+use winsign::run::settings::Optimizer;
 use winsign::run::tensors::TensorFile;
+
+/// What the names of moments begin with; their order is that of the names.
+const MOMENT: &str = "moment ";
 
 /// A training between two of its steps: the state that [`super::train`] works on, and what is saved of it.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub weights: Weights,
-    /// Of the optimizer.
-    pub velocity: Tensor,
+    /// Of the optimizer: see [`fresh_moments`].
+    pub moments: Vec<Tensor>,
     /// Loss and wrongly classified images of each step of the epoch so far.
     pub losses: Tensor,
     pub wrong: Tensor,
@@ -36,10 +41,10 @@ pub struct Place {
 
 impl Checkpoint {
     /// Before the first step, from the given weights; `steps` are those of an epoch.
-    pub fn beginning(weights: Weights, steps: u32) -> Checkpoint {
+    pub fn beginning(weights: Weights, optimizer: Optimizer, steps: u32) -> Checkpoint {
         let per_step = || Tensor::zeros([steps.into()], (Kind::Float, weights.parameters.device()));
         Checkpoint {
-            velocity: weights.parameters.zeros_like(),
+            moments: fresh_moments(optimizer, &weights.parameters),
             losses: per_step(),
             wrong: per_step(),
             place: Place { epoch: 1, step: 0, metrics: vec![] },
@@ -48,12 +53,12 @@ impl Checkpoint {
     }
 
     pub fn to_file(&self) -> TensorFile {
-        let tensors = self.named().map(|(name, values)| {
+        let tensors = self.named().into_iter().map(|(name, values)| {
             assert_eq!(values.kind(), Kind::Float, "{name}");
-            (name.to_string(), raw(values, Dtype::F32, &values.size()))
+            (name, raw(values, Dtype::F32, &values.size()))
         });
         let metadata = serde_json::to_string(&self.place).expect("a place is plain data");
-        TensorFile { tensors: BTreeMap::from(tensors), metadata }
+        TensorFile { tensors: tensors.collect::<BTreeMap<_, _>>(), metadata }
     }
 
     /// The error says what does not fit; only a file that another version wrote can cause one.
@@ -61,21 +66,27 @@ impl Checkpoint {
         let find = |name: &str| file.tensors.get(name).map(tensor).ok_or_else(|| format!("it has no tensor {name}"));
         Ok(Checkpoint {
             weights: Weights { parameters: find("parameters")?, statistics: find("statistics")?, mask: find("mask")? },
-            velocity: find("velocity")?,
+            moments: file
+                .tensors
+                .keys()
+                .filter(|name| name.starts_with(MOMENT))
+                .map(|name| find(name))
+                .collect::<Result<_, _>>()?,
             losses: find("losses")?,
             wrong: find("wrong")?,
             place: serde_json::from_str(&file.metadata).map_err(|error| error.to_string())?,
         })
     }
 
-    fn named(&self) -> [(&str, &Tensor); 6] {
-        [
-            ("parameters", &self.weights.parameters),
-            ("statistics", &self.weights.statistics),
-            ("mask", &self.weights.mask),
-            ("velocity", &self.velocity),
-            ("losses", &self.losses),
-            ("wrong", &self.wrong),
-        ]
+    fn named(&self) -> Vec<(String, &Tensor)> {
+        let mut named = vec![
+            ("parameters".to_string(), &self.weights.parameters),
+            ("statistics".to_string(), &self.weights.statistics),
+            ("mask".to_string(), &self.weights.mask),
+            ("losses".to_string(), &self.losses),
+            ("wrong".to_string(), &self.wrong),
+        ];
+        named.extend(self.moments.iter().enumerate().map(|(index, moment)| (format!("{MOMENT}{index}"), moment)));
+        named
     }
 }

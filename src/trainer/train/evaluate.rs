@@ -2,6 +2,7 @@
 
 use tch::{Kind, Reduction, Tensor};
 
+use crate::trainer::Result;
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::{Batch, Batches, test_batches};
 use crate::trainer::model::{Mode, Network};
@@ -17,31 +18,32 @@ pub struct Score {
 }
 
 /// The test score of flat `parameters` with flat `statistics`.
-pub fn evaluate(network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Score {
+pub fn evaluate(network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Result<Score> {
     let (mut loss, mut wrong) = (0.0, 0.0);
-    tch::no_grad(|| {
-        for Batch { images, labels } in test_batches(data, TEST_BATCH) {
+    for batch in test_batches(data, TEST_BATCH) {
+        let Batch { images, labels, .. } = batch?;
+        tch::no_grad(|| {
             let logits = network.logits(parameters, statistics, Mode::Evaluate, &images);
             loss += cross_entropy(&logits, &labels, Reduction::Sum).double_value(&[]);
             wrong += wrong_count(&logits, &labels).double_value(&[]);
-        }
-    });
-    let count = data.test.count() as f64;
-    Score { loss: loss / count, error: 100.0 * wrong / count }
+        });
+    }
+    let count = data.test_count() as f64;
+    Ok(Score { loss: loss / count, error: 100.0 * wrong / count })
 }
 
 /// Fresh BatchNorm statistics for flat `parameters`: one pass over the training batches of an epoch of its own.
 ///
 /// Statistics gathered in training belong to other parameters than those evaluated: to the random α of AWS, or to the
 /// ends of a path rather than its inner points.
-pub fn reestimate(network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Tensor {
-    let statistics = network.layout.fresh_statistics();
+pub fn reestimate(network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
+    let statistics = network.layout.fresh_statistics(parameters.kind());
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
-    for step in 0..batches.steps() {
-        absorb(network, parameters, &statistics, &epoch.batch(step), plain_mean(step));
+    for (step, batch) in (0..).zip(epoch.from(0)) {
+        absorb(network, parameters, &statistics, &batch?.images, plain_mean(step));
     }
-    statistics
+    Ok(statistics)
 }
 
 /// The batches that statistics are re-estimated with: the same ones for every network of every run.
@@ -56,9 +58,9 @@ pub fn plain_mean(step: u32) -> f64 {
     1.0 / f64::from(step + 1)
 }
 
-/// Moves `statistics` toward those of one batch.
-pub fn absorb(network: &Network, parameters: &Tensor, statistics: &Tensor, batch: &Batch, momentum: f64) {
-    let _ = tch::no_grad(|| network.logits(parameters, statistics, Mode::Train { momentum }, &batch.images));
+/// Moves `statistics` toward those of one batch. Nothing is dropped out: they are for evaluation.
+pub fn absorb(network: &Network, parameters: &Tensor, statistics: &Tensor, images: &Tensor, momentum: f64) {
+    let _ = tch::no_grad(|| network.logits(parameters, statistics, Mode::Train { momentum }, images));
 }
 
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
@@ -81,16 +83,16 @@ mod tests {
     #[test]
     fn reestimated_statistics_are_the_mean_over_all_batches() {
         let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
-        let data = data::load(Dataset::Digits);
+        let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let parameters = Weights::initialize(&network.layout, 1).parameters;
-        let found = reestimate(&network, &parameters, &data, 64);
+        let found = reestimate(&network, &parameters, &data, 64).unwrap();
 
         let kernel = parameters.narrow(0, 0, 72).view([8, 1, 3, 3]);
         assert_eq!(network.layout.tensors[0].name, "conv1.weight");
         let batches = reestimation_batches(&data, 64);
         let epoch = batches.epoch(0);
-        let outputs = (0..batches.steps()).map(|step| {
-            let images = epoch.batch(step).images;
+        let outputs = epoch.from(0).map(|batch| {
+            let images = batch.unwrap().images;
             images.conv2d(&kernel, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1).transpose(0, 1).flatten(1, -1)
         });
         let (means, variances): (Vec<Tensor>, Vec<Tensor>) =

@@ -2,20 +2,21 @@
 
 pub mod checkpoint;
 pub mod evaluate;
+pub mod optimizer;
 mod schedule;
-mod sgd;
+pub mod step;
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::Batches;
-use crate::trainer::model::{Mode, Network, Weights};
-use crate::trainer::prune::interpolate_norms;
+use crate::trainer::model::{Network, Weights};
 use crate::trainer::session::Session;
 use crate::trainer::{Error, Result};
 use checkpoint::Checkpoint;
-use evaluate::{Score, cross_entropy, evaluate, reestimate, wrong_count};
+use evaluate::{Score, evaluate, reestimate, wrong_count};
 use schedule::learning_rate;
+use step::forward_backward;
 use winsign::random::Source;
 use winsign::run::attempt::Progress;
 use winsign::run::results::EpochMetrics;
@@ -54,7 +55,7 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
             tracing::info!("going on at epoch {}, step {}", state.place.epoch, state.place.step + 1);
             state
         }
-        None => Checkpoint::beginning(start, batches.steps()),
+        None => Checkpoint::beginning(start, training.optimizer, batches.steps()),
     };
     state.weights.parameters = state.weights.parameters.set_requires_grad(true);
     let test_error = state.place.metrics.last().map(|last| last.test_error);
@@ -63,7 +64,7 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
     for epoch in state.place.epoch..=training.epochs {
         train_epoch(session, course, &batches, &mut state)?;
         check_finite(&state.losses, epoch)?;
-        let score = score(course, &mut state.weights);
+        let score = score(course, &mut state.weights)?;
         if !score.loss.is_finite() {
             return Err(Error::DivergedTest { epoch, loss: score.loss });
         }
@@ -71,7 +72,7 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
             epoch,
             lr: learning_rate(training, epoch),
             train_loss: state.losses.mean(Kind::Double).double_value(&[]),
-            train_error: 100.0 * state.wrong.sum(Kind::Double).double_value(&[]) / data.train.count() as f64,
+            train_error: 100.0 * state.wrong.sum(Kind::Double).double_value(&[]) / data.train_count() as f64,
             test_loss: score.loss,
             test_error: score.error,
         });
@@ -90,45 +91,44 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
 /// Does the steps that are left of the epoch under way.
 fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state: &mut Checkpoint) -> Result<()> {
     let Course { network, training, .. } = *course;
-    let layout = &network.layout;
     let epoch = state.place.epoch;
     let lr = learning_rate(training, epoch);
-    let images = batches.epoch(epoch);
-    let norm_init = layout.norm_init();
+    let order = batches.epoch(epoch);
+    let norm_init = network.layout.norm_init(state.weights.parameters.kind());
     let alphas = course.alpha_seed.map(|seed| Source::new(seed, &format!("alpha {}", course.purpose), epoch.into()));
+    let dropout = network.drops().then(|| {
+        let purpose = format!("dropout {}", course.purpose);
+        Source::new(course.order_seed, &purpose, epoch.into())
+    });
 
-    for step in state.place.step..batches.steps() {
+    let first = state.place.step;
+    for (step, batch) in (first..).zip(order.from(first)) {
         if session.told_to_stop() {
             state.place.step = step;
             session.save_checkpoint(&state.to_file())?;
             return Err(Error::Interrupted);
         }
-        let batch = images.batch(step);
-        let Weights { parameters, statistics, mask } = &mut state.weights;
-        let effective = match &alphas {
-            Some(alphas) => interpolate_norms(layout, parameters, &norm_init, alphas.stream(step.into()).uniform()),
-            None => parameters.shallow_clone(),
-        };
-        let logits = network.logits(&effective, statistics, Mode::TRAIN, &batch.images);
-        let loss = cross_entropy(&logits, &batch.labels, Reduction::Mean);
-        parameters.zero_grad();
-        loss.backward();
-        let gradient = parameters.grad();
-        let _ = gradient.narrow(0, 0, layout.prunable()).g_mul_(mask);
-        sgd::step(training, lr, parameters, &mut state.velocity, &gradient);
+        let batch = batch?;
+        let alpha = alphas.as_ref().map(|alphas| alphas.stream(step.into()).uniform());
+        let dropout =
+            dropout.as_ref().map(|source| batch.indices.iter().map(|&index| source.stream(index as u64)).collect());
+        let pass = forward_backward(network, &mut state.weights, &batch, alpha, &norm_init, dropout);
+        let number = u64::from(epoch - 1) * u64::from(batches.steps()) + u64::from(step) + 1;
+        let Checkpoint { weights, moments, .. } = state;
+        optimizer::step(training, &network.layout, (lr, number), &weights.parameters, moments, &pass.gradient);
         // Read at the end of the epoch, so that no step waits for its numbers.
-        state.losses.get(step.into()).copy_(&loss.detach());
-        state.wrong.get(step.into()).copy_(&wrong_count(&logits, &batch.labels));
+        state.losses.get(step.into()).copy_(&pass.loss);
+        state.wrong.get(step.into()).copy_(&wrong_count(&pass.logits, &batch.labels));
     }
     Ok(())
 }
 
 /// The test score after an epoch, at α = 0. Re-estimated statistics replace those gathered in training.
-fn score(course: &Course, weights: &mut Weights) -> Score {
+fn score(course: &Course, weights: &mut Weights) -> Result<Score> {
     let Course { network, data, training, .. } = *course;
     let parameters = weights.parameters.detach();
-    if course.reestimate {
-        weights.statistics = reestimate(network, &parameters, data, training.batch);
+    if course.reestimate && network.layout.statistics() > 0 {
+        weights.statistics = reestimate(network, &parameters, data, training.batch)?;
     }
     evaluate(network, &parameters, &weights.statistics, data)
 }

@@ -1,0 +1,154 @@
+//! Augmentation of resident images, as tensor operations on whole batches.
+
+use tch::{Device, Kind, Tensor};
+
+use super::Images;
+use winsign::data::crop::random_resized_crop;
+use winsign::random::{Source, Stream};
+
+/// How training images are varied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Augmentation {
+    /// Moved by up to so many pixels in each direction, filled up with zeros; mirrored half of the time if it flips.
+    Shift { pixels: i64, flips: bool },
+    /// A rectangle of an area in this range, as a fraction of the image's, and of an aspect ratio in 3/4..=4/3, resized to
+    /// the image's size; mirrored half of the time.
+    ResizedCrop { scale: (f64, f64) },
+}
+
+/// What is drawn for the images of an epoch, in their order.
+pub struct Draws {
+    /// Of each image: the numbers its variation is made of, see [`Prepared`].
+    numbers: Tensor,
+}
+
+/// The training images of a set, laid out so that batches of their variations are quick to make.
+pub struct Prepared {
+    augmentation: Augmentation,
+    /// For shifts: a view of the padded images of shape (images, shifts, shifts, channels, height, width), that is every
+    /// shift of every image without copying one. For crops the images themselves.
+    pixels: Tensor,
+    side: i64,
+}
+
+impl Prepared {
+    pub fn new(images: &Images, augmentation: Augmentation) -> Prepared {
+        let side = images.pixels.size()[2];
+        let pixels = match augmentation {
+            Augmentation::Shift { pixels, .. } => {
+                let padded = images.pixels.constant_pad_nd([pixels; 4]);
+                padded.unfold(2, side, 1).unfold(3, side, 1).permute([0, 2, 3, 1, 4, 5])
+            }
+            Augmentation::ResizedCrop { .. } => images.pixels.shallow_clone(),
+        };
+        Prepared { augmentation, pixels, side }
+    }
+
+    /// Draws for the images of `order`, each from its own stream.
+    pub fn draw(&self, source: &Source, order: &[i64]) -> Draws {
+        let mut numbers: Vec<i64> = Vec::with_capacity(order.len() * self.numbers_per_image() as usize);
+        for &index in order {
+            self.draw_one(&mut source.stream(index as u64), &mut numbers);
+        }
+        let numbers = Tensor::from_slice(&numbers).view([order.len() as i64, self.numbers_per_image()]);
+        Draws { numbers: numbers.transpose(0, 1).contiguous() }
+    }
+
+    fn numbers_per_image(&self) -> i64 {
+        match self.augmentation {
+            Augmentation::Shift { .. } => 3,
+            Augmentation::ResizedCrop { .. } => 5,
+        }
+    }
+
+    fn draw_one(&self, stream: &mut Stream, numbers: &mut Vec<i64>) {
+        match self.augmentation {
+            Augmentation::Shift { pixels, flips } => {
+                let choices = 2 * pixels as u64 + 1;
+                let (row, column) = (stream.below(choices) as i64, stream.below(choices) as i64);
+                numbers.extend([row, column, if flips { stream.below(2) as i64 } else { 0 }]);
+            }
+            Augmentation::ResizedCrop { scale } => {
+                let side = self.side as usize;
+                let region = random_resized_crop(side, side, scale, stream);
+                let [top, left, height, width] =
+                    [region.top, region.left, region.height, region.width].map(|number| number as i64);
+                numbers.extend([top, left, height, width, stream.below(2) as i64]);
+            }
+        }
+    }
+
+    /// The variations of the images `index` that were drawn at `start` and after; bytes or floats, shape (batch,
+    /// channels, height, width).
+    pub fn batch(&self, index: &Tensor, draws: &Draws, start: i64) -> Tensor {
+        let length = index.size()[0];
+        let number = |which: i64| draws.numbers.get(which).narrow(0, start, length);
+        match self.augmentation {
+            Augmentation::Shift { flips, .. } => {
+                let moved = self.pixels.index(&[Some(index), Some(&number(0)), Some(&number(1))]);
+                if flips { flip(&moved, &number(2)) } else { moved }
+            }
+            Augmentation::ResizedCrop { .. } => {
+                let images = self.pixels.index_select(0, index).to_kind(Kind::Float);
+                let rows = resizing(&number(0), &number(2), self.side).unsqueeze(1);
+                let columns = resizing(&number(1), &number(3), self.side).unsqueeze(1);
+                // Columns first, and rounded in between, as images of bytes are resized.
+                let narrowed = images.matmul(&columns.transpose(2, 3)).round();
+                flip(&rows.matmul(&narrowed).round(), &number(4))
+            }
+        }
+    }
+}
+
+/// The images, mirrored where `flipped` is 1.
+fn flip(images: &Tensor, flipped: &Tensor) -> Tensor {
+    images.flip([3]).where_self(&flipped.view([-1, 1, 1, 1]).gt(0), images)
+}
+
+/// For each of a batch the matrix that resizes the range `start..start + length` of `side` pixels to `side` pixels:
+/// shape (batch, side, side). Bilinear, with the conventions of PIL: a pixel's center is at its middle, and only pixels
+/// of the range count. The range is not longer than the result, so nothing needs to be averaged.
+fn resizing(start: &Tensor, length: &Tensor, side: i64) -> Tensor {
+    let column = |values: &Tensor| values.to_kind(Kind::Float).view([-1, 1, 1]);
+    let (start, length) = (column(start), column(length));
+    let places = Tensor::arange(side, (Kind::Float, Device::Cpu));
+    let centers = (places.view([1, -1, 1]) + 0.5) * (&length / side as f64) + &start;
+    let sources = places.view([1, 1, -1]);
+    let distances = (&sources + 0.5 - centers).abs();
+    let weights = (distances * -1.0 + 1.0).clamp_min(0.0);
+    let inside = sources.ge_tensor(&start).logical_and(&sources.lt_tensor(&(&start + &length)));
+    let weights = weights * inside.to_kind(Kind::Float);
+    &weights / weights.sum_dim_intlist([2i64].as_slice(), true, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A resized row against PIL's rule, computed pixel by pixel.
+    #[test]
+    fn ranges_are_resized_by_the_rule() {
+        let (start, length, side) = (5i64, 9i64, 16i64);
+        let row: Vec<f32> = (0..side).map(|x| ((x * x * 7 + 3 * x) % 251) as f32).collect();
+        let matrix = resizing(&Tensor::from_slice(&[start]), &Tensor::from_slice(&[length]), side).squeeze_dim(0);
+        let found = Vec::<f32>::try_from(matrix.mv(&Tensor::from_slice(&row))).unwrap();
+        for (x, found) in found.iter().enumerate() {
+            let center = (x as f64 + 0.5) * length as f64 / side as f64 - 0.5;
+            let (below, share) = (center.floor(), center - center.floor());
+            let pixel = |at: f64| f64::from(row[(start + (at as i64).clamp(0, length - 1)) as usize]);
+            let expected = pixel(below) * (1.0 - share) + pixel(below + 1.0) * share;
+            assert!((f64::from(*found) - expected).abs() < 1e-3, "{x}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_crop_of_everything_is_the_image_and_a_flip_mirrors_it() {
+        let pixels = Tensor::randint(256, [2, 3, 8, 8], (Kind::Uint8, Device::Cpu));
+        let images = Images { pixels: pixels.shallow_clone(), labels: Tensor::from_slice(&[0i64, 1]) };
+        let prepared = Prepared::new(&images, Augmentation::ResizedCrop { scale: (0.5, 1.0) });
+        let numbers = Tensor::from_slice2(&[[0i64, 0], [0, 0], [8, 8], [8, 8], [0, 1]]);
+        let found = prepared.batch(&Tensor::from_slice(&[1i64, 0]), &Draws { numbers }, 0);
+        assert_eq!(found.get(0), pixels.get(1).to_kind(Kind::Float));
+        assert_eq!(found.get(1), pixels.get(0).to_kind(Kind::Float).flip([2]));
+    }
+}

@@ -1,0 +1,90 @@
+//! MLP-Mixer (Tolstikhin et al., 2021) with patches of 16 pixels, 512 channels and 12 layers. Names are the numbers that
+//! PyTorch gives to the parts of a sequence: 0 cuts into patches, 1 embeds them, 2 to 13 are the layers.
+
+use tch::Tensor;
+
+use super::layers::{Classifier, LayerNorm, Linear, Pass, Pointwise};
+use super::{Declare, Forward};
+use winsign::run::settings::Dataset;
+
+const PATCH: i64 = 16;
+const WIDTH: i64 = 512;
+const DEPTH: i64 = 12;
+
+pub struct MlpMixer {
+    embed: Linear,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    classifier: Classifier,
+}
+
+impl MlpMixer {
+    pub fn new(declare: &mut Declare, dataset: Dataset) -> MlpMixer {
+        let (channels, side) = dataset.image_shape();
+        let patches = (side / PATCH) * (side / PATCH);
+        MlpMixer {
+            embed: Linear::new(declare, "1", PATCH * PATCH * channels, WIDTH),
+            layers: (2..DEPTH + 2).map(|index| Layer::new(declare, &index.to_string(), patches)).collect(),
+            norm: LayerNorm::new(declare, &(DEPTH + 2).to_string(), WIDTH),
+            classifier: Classifier::new(declare, &(DEPTH + 4).to_string(), WIDTH, dataset.classes()),
+        }
+    }
+}
+
+impl Forward for MlpMixer {
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
+        let mut x = self.embed.forward(pass, &patches(images));
+        for layer in &self.layers {
+            x = layer.forward(pass, &x);
+        }
+        let x = self.norm.forward(pass, &x).mean_dim(1, false, None);
+        self.classifier.forward(pass, &x)
+    }
+}
+
+/// From (batch, channels, height, width) to (batch, patches, pixels and channels of a patch).
+fn patches(images: &Tensor) -> Tensor {
+    let (batch, channels, height, width) = images.size4().expect("images have four dimensions");
+    let (rows, columns) = (height / PATCH, width / PATCH);
+    images.view([batch, channels, rows, PATCH, columns, PATCH]).permute([0, 2, 4, 3, 5, 1]).reshape([
+        batch,
+        rows * columns,
+        PATCH * PATCH * channels,
+    ])
+}
+
+/// Mixes patches, then channels; each time normalized before, and added to what came in.
+struct Layer {
+    patches: (Pointwise, Pointwise),
+    patch_norm: LayerNorm,
+    channels: (Linear, Linear),
+    channel_norm: LayerNorm,
+}
+
+impl Layer {
+    fn new(declare: &mut Declare, name: &str, patches: i64) -> Layer {
+        // Four times as many hidden patches, half as many hidden channels.
+        let (hidden_patches, hidden_channels) = (patches * 4, WIDTH / 2);
+        Layer {
+            patches: (
+                Pointwise::new(declare, &format!("{name}.0.fn.0"), patches, hidden_patches),
+                Pointwise::new(declare, &format!("{name}.0.fn.3"), hidden_patches, patches),
+            ),
+            patch_norm: LayerNorm::new(declare, &format!("{name}.0.norm"), WIDTH),
+            channels: (
+                Linear::new(declare, &format!("{name}.1.fn.0"), WIDTH, hidden_channels),
+                Linear::new(declare, &format!("{name}.1.fn.3"), hidden_channels, WIDTH),
+            ),
+            channel_norm: LayerNorm::new(declare, &format!("{name}.1.norm"), WIDTH),
+        }
+    }
+
+    fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+        let (widen, narrow) = &self.patches;
+        let inner = widen.forward(pass, &self.patch_norm.forward(pass, x)).gelu("none");
+        let x = narrow.forward(pass, &inner) + x;
+        let (squeeze, restore) = &self.channels;
+        let inner = squeeze.forward(pass, &self.channel_norm.forward(pass, &x)).gelu("none");
+        restore.forward(pass, &inner) + x
+    }
+}

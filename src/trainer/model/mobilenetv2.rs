@@ -1,0 +1,164 @@
+//! MobileNetV2 (Sandler et al., 2018): torchvision's on ImageNet, and the variant in wide use for small images, which
+//! halves its input less often and has a convolution in shortcuts that change the number of channels.
+
+use tch::Tensor;
+
+use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
+use super::{ConvInit, Declare, Forward, Init};
+use winsign::run::settings::Dataset;
+
+/// Of each group of blocks: expansion, channels, blocks, and the stride of the first on ImageNet and on small images.
+const GROUPS: [(i64, i64, i64, [i64; 2]); 7] = [
+    (1, 16, 1, [1, 1]),
+    (6, 24, 2, [2, 1]),
+    (6, 32, 3, [2, 2]),
+    (6, 64, 4, [2, 2]),
+    (6, 96, 3, [1, 1]),
+    (6, 160, 3, [2, 2]),
+    (6, 320, 1, [1, 1]),
+];
+/// Channels before the first block, and before the classifier.
+const STEM: i64 = 32;
+const LAST: i64 = 1280;
+
+pub struct MobileNetV2 {
+    stem: ConvNorm,
+    blocks: Vec<InvertedResidual>,
+    last: ConvNorm,
+    classifier: Classifier,
+    /// torchvision clips activations at 6.
+    clipped: bool,
+}
+
+impl MobileNetV2 {
+    pub fn new(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
+        if dataset == Dataset::Imagenet { MobileNetV2::large(declare) } else { MobileNetV2::small(declare, dataset) }
+    }
+
+    /// torchvision's.
+    fn large(declare: &mut Declare) -> MobileNetV2 {
+        declare.convolutions = ConvInit::KaimingNormal;
+        let stem = ConvNorm::new(declare, ["features.0.0", "features.0.1"], spatial(3, STEM, 2, 1));
+        let mut blocks = vec![];
+        for (index, Plan { expansion, inputs, outputs, stride }) in (1..).zip(plans(0)) {
+            let block = format!("features.{index}.conv");
+            let hidden = inputs * expansion;
+            // Without an expansion the first layer is missing and the others move up.
+            let first = if expansion == 1 { 0 } else { 1 };
+            let expand = (expansion != 1).then(|| {
+                let names = [format!("{block}.0.0"), format!("{block}.0.1")];
+                ConvNorm::new(declare, [&names[0], &names[1]], pointwise(inputs, hidden))
+            });
+            let names = [format!("{block}.{first}.0"), format!("{block}.{first}.1")];
+            let depthwise = ConvNorm::new(declare, [&names[0], &names[1]], spatial(hidden, hidden, stride, hidden));
+            let names = [format!("{block}.{}", first + 1), format!("{block}.{}", first + 2)];
+            let project = ConvNorm::new(declare, [&names[0], &names[1]], pointwise(hidden, outputs));
+            let shortcut = if stride == 1 && inputs == outputs { Shortcut::Identity } else { Shortcut::None };
+            blocks.push(InvertedResidual { expand, depthwise, project, shortcut });
+        }
+        let last = ConvNorm::new(declare, ["features.18.0", "features.18.1"], pointwise(320, LAST));
+        let drawn = [Init::Normal { deviation: 0.01 }, Init::Constant(0.0)];
+        let classifier = Classifier::drawn(declare, "classifier.1", [LAST, Dataset::Imagenet.classes()], drawn);
+        MobileNetV2 { stem, blocks, last, classifier, clipped: true }
+    }
+
+    /// The variant for small images.
+    fn small(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
+        let (channels, _) = dataset.image_shape();
+        let stem = ConvNorm::new(declare, ["conv1", "bn1"], spatial(channels, STEM, 1, 1));
+        let mut blocks = vec![];
+        for (index, Plan { expansion, inputs, outputs, stride }) in plans(1).enumerate() {
+            let hidden = inputs * expansion;
+            let mut layer = |[conv, norm]: [&str; 2], shape| {
+                let names = [format!("layers.{index}.{conv}"), format!("layers.{index}.{norm}")];
+                ConvNorm::new(declare, [&names[0], &names[1]], shape)
+            };
+            blocks.push(InvertedResidual {
+                expand: Some(layer(["conv1", "bn1"], pointwise(inputs, hidden))),
+                depthwise: layer(["conv2", "bn2"], spatial(hidden, hidden, stride, hidden)),
+                project: layer(["conv3", "bn3"], pointwise(hidden, outputs)),
+                shortcut: match (stride, inputs == outputs) {
+                    (1, true) => Shortcut::Identity,
+                    (1, false) => Shortcut::Conv(layer(["shortcut.0", "shortcut.1"], pointwise(inputs, outputs))),
+                    _ => Shortcut::None,
+                },
+            });
+        }
+        let last = ConvNorm::new(declare, ["conv2", "bn2"], pointwise(320, LAST));
+        let classifier = Classifier::new(declare, "linear", LAST, dataset.classes());
+        MobileNetV2 { stem, blocks, last, classifier, clipped: false }
+    }
+
+    fn activate(&self, x: Tensor) -> Tensor {
+        if self.clipped { x.relu6() } else { x.relu() }
+    }
+}
+
+impl Forward for MobileNetV2 {
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
+        let mut x = self.activate(self.stem.forward(pass, images));
+        for block in &self.blocks {
+            x = block.forward(pass, &x, |x| self.activate(x));
+        }
+        let x = self.activate(self.last.forward(pass, &x));
+        self.classifier.forward(pass, &global_mean(&x))
+    }
+}
+
+/// One block, from its group.
+struct Plan {
+    expansion: i64,
+    inputs: i64,
+    outputs: i64,
+    stride: i64,
+}
+
+/// All blocks in order; `variant` is the place of their stride in [`GROUPS`].
+fn plans(variant: usize) -> impl Iterator<Item = Plan> {
+    let mut inputs = STEM;
+    GROUPS.into_iter().flat_map(|group| (0..group.2).map(move |block| (group, block))).map(
+        move |((expansion, outputs, _, strides), block)| {
+            let stride = if block == 0 { strides[variant] } else { 1 };
+            let plan = Plan { expansion, inputs, outputs, stride };
+            inputs = outputs;
+            plan
+        },
+    )
+}
+
+struct InvertedResidual {
+    expand: Option<ConvNorm>,
+    depthwise: ConvNorm,
+    project: ConvNorm,
+    shortcut: Shortcut,
+}
+
+enum Shortcut {
+    None,
+    Identity,
+    Conv(ConvNorm),
+}
+
+impl InvertedResidual {
+    fn forward(&self, pass: &Pass, x: &Tensor, activate: impl Fn(Tensor) -> Tensor) -> Tensor {
+        let inner = match &self.expand {
+            Some(expand) => activate(expand.forward(pass, x)),
+            None => x.shallow_clone(),
+        };
+        let inner = activate(self.depthwise.forward(pass, &inner));
+        let inner = self.project.forward(pass, &inner);
+        match &self.shortcut {
+            Shortcut::None => inner,
+            Shortcut::Identity => inner + x,
+            Shortcut::Conv(conv) => inner + conv.forward(pass, x),
+        }
+    }
+}
+
+fn pointwise(inputs: i64, outputs: i64) -> ConvShape {
+    ConvShape { inputs, outputs, kernel: 1, stride: 1, groups: 1, bias: false }
+}
+
+fn spatial(inputs: i64, outputs: i64, stride: i64, groups: i64) -> ConvShape {
+    ConvShape { inputs, outputs, kernel: 3, stride, groups, bias: false }
+}
