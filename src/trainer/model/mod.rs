@@ -5,6 +5,7 @@
 //! autograd returns one flat gradient, and the optimizer is a few operations whatever the network.
 
 mod efficientnet;
+pub mod exchange;
 mod layers;
 mod mlpmixer;
 mod mobilenetv2;
@@ -185,7 +186,8 @@ impl Parameter {
 
 /// Where every tensor of a network lies.
 pub struct Layout {
-    /// The names of all tensors, statistics too, in the order of PyTorch's `state_dict`.
+    /// The names of all tensors, statistics too, in the order of PyTorch's `state_dict`; the golden test compares them.
+    #[allow(dead_code)]
     pub names: Vec<String>,
     /// In the order the architecture declares them, which is PyTorch's.
     pub tensors: Vec<Parameter>,

@@ -1,6 +1,6 @@
 //! The values of a network: flat in memory, named on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
@@ -8,6 +8,9 @@ use tch::{Device, Kind, Tensor};
 use super::{Init, Layout, Role};
 use winsign::random::Source;
 use winsign::run::tensors::{RawTensor, TensorFile};
+
+/// How many tensors a message names.
+const MOST_NAMED: usize = 8;
 
 /// φ, ψ, BatchNorm statistics and the mask of one network. Masked weights are kept at zero, so `parameters` alone is
 /// what a forward pass needs.
@@ -72,35 +75,31 @@ impl Weights {
         TensorFile { tensors, metadata: String::new() }
     }
 
-    /// The opposite of [`Weights::to_file`]; an error names the first tensor that is missing or does not fit.
+    /// The opposite of [`Weights::to_file`]; the error lists every tensor that is missing, too much, or does not fit.
     pub fn from_file(layout: &Layout, file: &TensorFile) -> Result<Weights, String> {
-        let find = |name: &str, dtype: Dtype, shape: &[i64]| {
-            let found = file.tensors.get(name).ok_or_else(|| format!("it has no tensor {name}"))?;
-            let fits = found.dtype == dtype && found.shape.iter().map(|&side| side as i64).eq(shape.iter().copied());
-            if !fits {
-                let (found, shape_found) = (found.dtype, &found.shape);
-                return Err(format!("{name} is {found:?} {shape_found:?}, but {dtype:?} {shape:?} is expected"));
-            }
-            Ok(tensor(found).view([-1]))
-        };
+        let expected = expected(layout);
+        let differences = differences(&expected, file);
+        if !differences.is_empty() {
+            return Err(differences);
+        }
+        let flat = |name: &str| tensor(&file.tensors[name]).view([-1]).to_kind(Kind::Float);
         let empty = |length| Tensor::zeros([length], (Kind::Float, Device::Cpu));
         let mut weights = Weights {
             parameters: empty(layout.parameters()),
             statistics: empty(layout.statistics()),
             mask: empty(layout.prunable()),
         };
-        let fill =
-            |flat: &Tensor, start: i64, values: Tensor| flat.narrow(0, start, values.numel() as i64).copy_(&values);
+        let fill = |into: &Tensor, start: i64, values: Tensor| {
+            into.narrow(0, start, values.numel() as i64).copy_(&values);
+        };
         for tensor in &layout.tensors {
-            fill(&weights.parameters, tensor.start, find(&tensor.name, Dtype::F32, &tensor.shape)?);
+            fill(&weights.parameters, tensor.start, flat(&tensor.name));
             if tensor.role == Role::Prunable {
-                let mask = find(&mask_name(&tensor.name), Dtype::BOOL, &tensor.shape)?;
-                fill(&weights.mask, tensor.start, mask.to_kind(Kind::Float));
+                fill(&weights.mask, tensor.start, flat(&mask_name(&tensor.name)));
             }
         }
         for statistic in &layout.statistics {
-            let values = find(&statistic.name, Dtype::F32, &[statistic.length])?;
-            fill(&weights.statistics, statistic.start, values);
+            fill(&weights.statistics, statistic.start, flat(&statistic.name));
         }
         weights.apply_mask(layout);
         Ok(weights)
@@ -112,7 +111,52 @@ impl Weights {
     }
 }
 
-fn mask_name(weight_name: &str) -> String {
+/// Every tensor of a network's file: its name, type and shape.
+fn expected(layout: &Layout) -> Vec<(String, Dtype, Vec<i64>)> {
+    let mut expected = vec![];
+    for tensor in &layout.tensors {
+        expected.push((tensor.name.clone(), Dtype::F32, tensor.shape.clone()));
+        if tensor.role == Role::Prunable {
+            expected.push((mask_name(&tensor.name), Dtype::BOOL, tensor.shape.clone()));
+        }
+    }
+    let statistics = layout.statistics.iter();
+    expected.extend(statistics.map(|statistic| (statistic.name.clone(), Dtype::F32, vec![statistic.length])));
+    expected
+}
+
+/// In words; empty if the file has exactly what is expected.
+fn differences(expected: &[(String, Dtype, Vec<i64>)], file: &TensorFile) -> String {
+    let known: HashSet<&str> = expected.iter().map(|(name, ..)| name.as_str()).collect();
+    let names = |names: Vec<&str>| {
+        let shown = names.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
+        if names.len() > MOST_NAMED { format!("{shown} and {} more", names.len() - MOST_NAMED) } else { shown }
+    };
+    let mut parts = vec![];
+    let missing: Vec<&str> =
+        expected.iter().map(|(name, ..)| name.as_str()).filter(|name| !file.tensors.contains_key(*name)).collect();
+    if !missing.is_empty() {
+        parts.push(format!("missing: {}", names(missing)));
+    }
+    let unknown: Vec<&str> = file.tensors.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
+    if !unknown.is_empty() {
+        parts.push(format!("not part of this network: {}", names(unknown)));
+    }
+    let unlike: Vec<String> = (expected.iter())
+        .filter_map(|(name, dtype, shape)| {
+            let found = file.tensors.get(name)?;
+            let fits = found.dtype == *dtype && found.shape.iter().map(|&side| side as i64).eq(shape.iter().copied());
+            (!fits).then(|| format!("{name} is {:?} {:?} instead of {dtype:?} {shape:?}", found.dtype, found.shape))
+        })
+        .collect();
+    if !unlike.is_empty() {
+        parts.push(names(unlike.iter().map(String::as_str).collect()));
+    }
+    parts.join("; ")
+}
+
+/// `L.mask` for `L.weight`.
+pub fn mask_name(weight_name: &str) -> String {
     format!("{}.mask", weight_name.strip_suffix(".weight").unwrap_or(weight_name))
 }
 
@@ -128,8 +172,13 @@ pub fn raw(tensor: &Tensor, dtype: Dtype, shape: &[i64]) -> RawTensor {
 pub fn tensor(raw: &RawTensor) -> Tensor {
     let kind = match raw.dtype {
         Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::I64 => Kind::Int64,
         Dtype::BOOL => Kind::Bool,
-        other => unreachable!("no tensor of ours is {other:?}"),
+        other => unreachable!("tensors of type {other:?} are not let in"),
     };
     let shape: Vec<i64> = raw.shape.iter().map(|&side| side as i64).collect();
     Tensor::from_data_size(&raw.bytes, &shape, kind)
@@ -169,7 +218,12 @@ mod tests {
 
         let mut file = weights.to_file(&layout);
         file.tensors.remove("layer3.0.conv2.mask");
-        assert_eq!(Weights::from_file(&layout, &file).unwrap_err(), "it has no tensor layer3.0.conv2.mask");
+        let bias = file.tensors.remove("fc.bias").unwrap();
+        file.tensors.insert("head.bias".to_string(), bias.clone());
+        file.tensors.insert("bn1.bias".to_string(), bias);
+        let expected = "missing: layer3.0.conv2.mask, fc.bias; not part of this network: head.bias; \
+            bn1.bias is F32 [10] instead of F32 [8]";
+        assert_eq!(Weights::from_file(&layout, &file).unwrap_err(), expected);
     }
 
     #[test]

@@ -1,0 +1,110 @@
+//! Networks that other programs wrote, brought into the form that ours have on disk.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::Dtype;
+use tch::Kind;
+
+use super::weights::{mask_name, raw, tensor};
+use super::{Layout, Role};
+use winsign::run::tensors::{RawTensor, TensorFile};
+
+/// The file with our names, single precision, and a mask for every prunable tensor; only [`Weights::from_file`] finds
+/// out whether it fits.
+///
+/// - Names may begin with `module.`, as those of PyTorch's data-parallel models do.
+/// - BatchNorm's `num_batches_tracked` is left out.
+/// - `L.weight_orig` and `L.weight_mask`, of PyTorch's pruning utilities, become `L.weight` and `L.mask`.
+/// - Masks may be of any type, with 0 where a weight is pruned. Without any mask, weights that are zero are pruned.
+///
+/// [`Weights::from_file`]: super::Weights::from_file
+pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
+    let mut tensors = BTreeMap::new();
+    for (name, found) in &file.tensors {
+        let name = name.strip_prefix("module.").unwrap_or(name);
+        if name.ends_with(".num_batches_tracked") {
+            continue;
+        }
+        let name = match (name.strip_suffix(".weight_orig"), name.strip_suffix(".weight_mask")) {
+            (Some(layer), _) => format!("{layer}.weight"),
+            (_, Some(layer)) => format!("{layer}.mask"),
+            _ => name.to_string(),
+        };
+        if !matches!(
+            found.dtype,
+            Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16 | Dtype::U8 | Dtype::I64 | Dtype::BOOL
+        ) {
+            return Err(format!("{name} has the type {:?}, which is not that of a weight or mask", found.dtype));
+        }
+        let kind = if name.ends_with(".mask") { Dtype::BOOL } else { Dtype::F32 };
+        tensors.insert(name, converted(found, kind));
+    }
+    let prunable = layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable);
+    if !tensors.keys().any(|name| name.ends_with(".mask")) {
+        for weight in prunable {
+            if let Some(found) = tensors.get(&weight.name) {
+                let mask = converted(found, Dtype::BOOL);
+                tensors.insert(mask_name(&weight.name), mask);
+            }
+        }
+    }
+    Ok(TensorFile { tensors, metadata: String::new() })
+}
+
+fn converted(found: &RawTensor, dtype: Dtype) -> RawTensor {
+    let values = tensor(found);
+    let values = if dtype == Dtype::BOOL { values.ne(0.0) } else { values.to_kind(Kind::Float) };
+    let shape: Vec<i64> = found.shape.iter().map(|&side| side as i64).collect();
+    raw(&values, dtype, &shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::model::{Network, Weights};
+    use winsign::run::settings::{Architecture, Dataset, Problem};
+
+    #[test]
+    fn networks_of_other_programs_become_ours() {
+        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let mut weights = Weights::initialize(&layout, 3);
+        let _ = weights.mask.narrow(0, 100, 5_000).fill_(0.0);
+        weights.apply_mask(&layout);
+        let own = weights.to_file(&layout);
+
+        // Zeros instead of masks, double precision, a prefix, and a counter.
+        let mut plain = TensorFile::default();
+        for (name, found) in own.tensors.iter().filter(|(name, _)| !name.ends_with(".mask")) {
+            let values = raw(&tensor(found).to_kind(Kind::Double), Dtype::F64, &tensor(found).size());
+            plain.tensors.insert(format!("module.{name}"), values);
+        }
+        let counter = RawTensor { dtype: Dtype::I64, shape: vec![], bytes: vec![0; 8] };
+        plain.tensors.insert("module.bn1.num_batches_tracked".to_string(), counter);
+        assert_eq!(adopt(&layout, &plain).unwrap(), own);
+
+        // PyTorch's pruning utilities keep the weights behind the mask.
+        let mut pruned = TensorFile::default();
+        for (name, found) in &own.tensors {
+            match name.strip_suffix(".mask") {
+                Some(layer) => {
+                    let mask = raw(&tensor(found).to_kind(Kind::Float), Dtype::F32, &tensor(found).size());
+                    pruned.tensors.insert(format!("{layer}.weight_mask"), mask);
+                    let whole = raw(
+                        &(tensor(&own.tensors[&format!("{layer}.weight")]) + 1.0),
+                        Dtype::F32,
+                        &tensor(found).size(),
+                    );
+                    pruned.tensors.insert(format!("{layer}.weight_orig"), whole);
+                }
+                None if own.tensors.contains_key(&mask_name(name)) => {}
+                None => {
+                    pruned.tensors.insert(name.clone(), found.clone());
+                }
+            }
+        }
+        let adopted = Weights::from_file(&layout, &adopt(&layout, &pruned).unwrap()).unwrap();
+        assert_eq!(adopted.mask, weights.mask);
+        let prunable = |weights: &Weights| weights.parameters.narrow(0, 0, layout.prunable());
+        assert_eq!(prunable(&adopted), (prunable(&weights) + 1.0) * &weights.mask);
+    }
+}
