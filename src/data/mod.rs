@@ -1,6 +1,8 @@
 //! Data sets in the formats their publishers ship, without libtorch: what `winsign data` and the trainer share.
 
+pub mod crop;
 mod error;
+pub mod image;
 
 pub use error::{Error, Result};
 

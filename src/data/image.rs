@@ -1,0 +1,528 @@
+//! Pixels of JPEG and PNG files: whole, or only the part that a crop needs, resized.
+//!
+//! The pixels are those of `PIL.Image.open(file).convert("RGB")`, and resizing is PIL's bilinear with antialiasing, to
+//! within 1 of 255 (`tests` compare). As there, the format is told by the content and not by the name, EXIF data is not
+//! looked at, and what libjpeg only warns of is accepted, but for files that end too early.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_int};
+use std::io::{Cursor, ErrorKind};
+use std::ptr::NonNull;
+
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use turbojpeg::raw;
+
+use super::crop::{self, Region};
+
+/// An image in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rgb {
+    pub width: usize,
+    pub height: usize,
+    /// Interleaved: height × width × 3.
+    pub pixels: Vec<u8>,
+}
+
+/// Why bytes are not an image. Whoever knows the file's name adds it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    #[error("the file is empty")]
+    Empty,
+    #[error("neither a JPEG nor a PNG image: it begins with the bytes {begins}")]
+    Unknown { begins: String },
+    #[error("the image is cut off: the file ends at byte {end}, before the image does")]
+    Truncated { end: usize },
+    #[error("its header claims {width} × {height} pixels, {limit}")]
+    TooLarge { width: usize, height: usize, limit: String },
+    #[error("a damaged or unsupported JPEG: {0}")]
+    Jpeg(String),
+    #[error("a damaged or unsupported PNG: {0}")]
+    Png(String),
+    #[error("cannot be written as a JPEG: {0}")]
+    Encode(String),
+}
+
+/// Width and height, from the header alone.
+pub fn size(bytes: &[u8]) -> Result<(usize, usize), ImageError> {
+    DECODER.with_borrow_mut(|decoder| decoder.size(bytes))
+}
+
+/// The whole image.
+pub fn decode(bytes: &[u8]) -> Result<Rgb, ImageError> {
+    DECODER.with_borrow_mut(|decoder| decoder.decode(bytes))
+}
+
+/// A JPEG of the usual kind: baseline, 4:2:0. `quality` is 1 to 100.
+pub fn encode_jpeg(image: &Rgb, quality: i32) -> Result<Vec<u8>, ImageError> {
+    let encode = || {
+        let mut compressor = turbojpeg::Compressor::new()?;
+        compressor.set_quality(quality)?;
+        compressor.set_subsamp(turbojpeg::Subsamp::Sub2x2)?;
+        compressor.compress_to_vec(turbojpeg::Image {
+            pixels: image.pixels.as_slice(),
+            width: image.width,
+            pitch: 3 * image.width,
+            height: image.height,
+            format: turbojpeg::PixelFormat::RGB,
+        })
+    };
+    encode().map_err(|error| ImageError::Encode(error.to_string()))
+}
+
+/// The image made smaller so that its shorter side is `short`; none if it is not longer than that.
+pub fn shrink(image: &Rgb, short: usize) -> Option<Rgb> {
+    if image.width.min(image.height) <= short {
+        return None;
+    }
+    let (width, height) = crop::resized(image.width, image.height, short);
+    let mut pixels = vec![0; width * height * 3];
+    resize(&mut Resizer::new(), &view(&image.pixels, image.width, image.height), None, (width, height), &mut pixels);
+    Some(Rgb { width, height, pixels })
+}
+
+thread_local! {
+    static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
+}
+
+/// Pixels that an image may have, as PIL's limit.
+const MOST_PIXELS: usize = 178_956_970;
+/// A compressed byte cannot stand for more pixels than about this (blocks of 64 at one bit each, colors at a quarter of
+/// them). Only looked at where a wrong header would cost much memory.
+const MOST_PIXELS_A_BYTE: usize = 4_096;
+const LOOK_AT_PIXELS_A_BYTE: usize = 16_000_000;
+/// Buffers that are larger are not kept for the next image.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// What decoding needs over and over: one a thread.
+pub struct Decoder {
+    jpeg: Jpeg,
+    resizer: Resizer,
+    /// What the latest image was decoded to: height × width × 3 and more.
+    pixels: Vec<u8>,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder::new()
+    }
+}
+
+impl Decoder {
+    pub fn new() -> Decoder {
+        Decoder { jpeg: Jpeg::new(), resizer: Resizer::new(), pixels: vec![] }
+    }
+
+    /// Width and height, from the header alone.
+    pub fn size(&mut self, bytes: &[u8]) -> Result<(usize, usize), ImageError> {
+        let header = self.header(bytes)?;
+        Ok((header.width, header.height))
+    }
+
+    /// The whole image.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Rgb, ImageError> {
+        let header = self.header(bytes)?;
+        let (width, height) = (header.width, header.height);
+        self.load(bytes, &header, Region::whole(width, height))?;
+        let mut pixels = std::mem::take(&mut self.pixels);
+        pixels.truncate(width * height * 3);
+        pixels.shrink_to_fit();
+        Ok(Rgb { width, height, pixels })
+    }
+
+    /// The region that `choose` takes of an image of a (width, height), resized to side × side and mirrored if asked for:
+    /// crop, Resize and horizontal flip of torchvision. Decodes only the rows and columns that the region needs.
+    /// `into` is side × side × 3, interleaved.
+    pub fn decode_region(
+        &mut self,
+        bytes: &[u8],
+        choose: impl FnOnce(usize, usize) -> Region,
+        side: usize,
+        flip: bool,
+        into: &mut [u8],
+    ) -> Result<(), ImageError> {
+        assert_eq!(into.len(), side * side * 3);
+        let header = self.header(bytes)?;
+        let region = choose(header.width, header.height);
+        let loaded = self.load(bytes, &header, region)?;
+        let within = |offset: usize, origin: usize| (offset - origin) as u32;
+        let source = view(&self.pixels, loaded.width, loaded.height);
+        let cropped = TypedCroppedImage::from_ref(
+            &source,
+            within(region.left, loaded.left),
+            within(region.top, loaded.top),
+            region.width as u32,
+            region.height as u32,
+        )
+        .expect("what is loaded holds the region");
+        resize(&mut self.resizer, &cropped, None, (side, side), into);
+        self.release();
+        if flip {
+            mirror(into, side);
+        }
+        Ok(())
+    }
+
+    /// The central side × side pixels of the image resized to a shorter side of `short` (not less than `side`): Resize
+    /// and CenterCrop of torchvision. Decodes only what these pixels need. `into` is side × side × 3, interleaved.
+    pub fn decode_center(
+        &mut self,
+        bytes: &[u8],
+        short: usize,
+        side: usize,
+        into: &mut [u8],
+    ) -> Result<(), ImageError> {
+        assert_eq!(into.len(), side * side * 3);
+        let header = self.header(bytes)?;
+        let (width, height) = crop::resized(header.width, header.height, short);
+        let kept = crop::center(width, height, side);
+        let (left, right, column) = support(kept.left, side, header.width, width);
+        let (top, bottom, row) = support(kept.top, side, header.height, height);
+        let needed = Region { left, top, width: right - left, height: bottom - top };
+        let loaded = self.load(bytes, &header, needed)?;
+        // What the central pixels cover, in columns and rows of what is loaded. Their filter reaches beyond that.
+        let extent = |from: usize, step: f64, origin: usize, length: usize| {
+            let begin = from as f64 * step - origin as f64;
+            (begin, (side as f64 * step).min(length as f64 - begin))
+        };
+        let (x, covered_width) = extent(kept.left, column, loaded.left, loaded.width);
+        let (y, covered_height) = extent(kept.top, row, loaded.top, loaded.height);
+        let covered = Some((x, y, covered_width, covered_height));
+        resize(&mut self.resizer, &view(&self.pixels, loaded.width, loaded.height), covered, (side, side), into);
+        self.release();
+        Ok(())
+    }
+
+    fn header(&mut self, bytes: &[u8]) -> Result<Header, ImageError> {
+        let header = match bytes {
+            [] => return Err(ImageError::Empty),
+            [0xff, 0xd8, ..] => self.jpeg.header(bytes)?,
+            [0x89, b'P', b'N', b'G', ..] => png_header(bytes)?,
+            _ => {
+                let begins: Vec<String> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+                return Err(ImageError::Unknown { begins: begins.join(" ") });
+            }
+        };
+        let (width, height) = (header.width, header.height);
+        // Neither side is more than 32 bits long.
+        let pixels = width.saturating_mul(height);
+        if pixels > MOST_PIXELS {
+            let limit = format!("more than the {MOST_PIXELS} that are accepted");
+            return Err(ImageError::TooLarge { width, height, limit });
+        }
+        if matches!(header.coding, Coding::Jpeg { .. })
+            && pixels > LOOK_AT_PIXELS_A_BYTE
+            && pixels / bytes.len() > MOST_PIXELS_A_BYTE
+        {
+            let limit = format!("which its {} bytes cannot hold", bytes.len());
+            return Err(ImageError::TooLarge { width, height, limit });
+        }
+        Ok(header)
+    }
+
+    /// Decodes at least the region of the image; says what now lies in `pixels`.
+    fn load(&mut self, bytes: &[u8], header: &Header, region: Region) -> Result<Region, ImageError> {
+        match header.coding {
+            Coding::Png => {
+                decode_png(bytes, &mut self.pixels)?;
+                Ok(Region::whole(header.width, header.height))
+            }
+            Coding::Jpeg { cmyk, block } => {
+                if !has_end(bytes) {
+                    return Err(ImageError::Truncated { end: bytes.len() });
+                }
+                let region = match block {
+                    Some(block) if !cmyk => with_margins(region, header.width, block),
+                    _ => Region::whole(header.width, header.height),
+                };
+                self.jpeg.decode(bytes, header, region, cmyk, &mut self.pixels)?;
+                Ok(region)
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        if self.pixels.capacity() > KEPT_BYTES {
+            self.pixels = vec![];
+        }
+    }
+}
+
+struct Header {
+    width: usize,
+    height: usize,
+    coding: Coding,
+}
+
+enum Coding {
+    Png,
+    Jpeg {
+        cmyk: bool,
+        /// Columns are decoded from a multiple of this; none if only the whole image can be decoded.
+        block: Option<usize>,
+    },
+}
+
+// --- resizing ---------------------------------------------------------------------------------------------------
+
+type View<'a> = TypedImageRef<'a, U8x3>;
+
+fn view(pixels: &[u8], width: usize, height: usize) -> View<'_> {
+    View::from_buffer(width as u32, height as u32, &pixels[..width * height * 3]).expect("three bytes a pixel")
+}
+
+/// Bilinear with antialiasing. `covered` (left, top, width, height) is the part of the source that the result stands
+/// for; pixels beside it still count where the filter reaches them, as if all of the source had been resized.
+fn resize(
+    resizer: &mut Resizer,
+    source: &impl fast_image_resize::ImageView<Pixel = U8x3>,
+    covered: Option<(f64, f64, f64, f64)>,
+    (width, height): (usize, usize),
+    into: &mut [u8],
+) {
+    let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    if let Some((left, top, width, height)) = covered {
+        options = options.crop(left, top, width, height);
+    }
+    let mut result = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, into).expect("three bytes a pixel");
+    resizer.resize_typed(source, &mut result, &options).expect("the covered part lies in the source");
+}
+
+/// Of a side of `length` pixels that becomes `resized`: from where to where the pixels `from..from + count` of the
+/// result depend on it, and the step from one to the next.
+fn support(from: usize, count: usize, length: usize, resized: usize) -> (usize, usize, f64) {
+    let step = length as f64 / resized as f64;
+    // A triangle reaches one step to both sides of a pixel's center; one more pixel for what rounding may do.
+    let reach = step.max(1.0) + 1.0;
+    let begin = (from as f64 * step - reach).floor().max(0.0) as usize;
+    let end = (((from + count) as f64 * step + reach).ceil() as usize).min(length);
+    (begin, end, step)
+}
+
+/// Swaps left and right.
+fn mirror(pixels: &mut [u8], side: usize) {
+    for row in pixels.chunks_exact_mut(side * 3) {
+        let (pixels, _) = row.as_chunks_mut::<3>();
+        pixels.reverse();
+    }
+}
+
+// --- JPEG -------------------------------------------------------------------------------------------------------
+
+/// libjpeg-turbo's decompressor. Ours and not the crate's own wrapper, which cannot decode a part of an image and takes
+/// warnings for errors.
+struct Jpeg {
+    handle: NonNull<std::ffi::c_void>,
+}
+
+// SAFETY: the handle owns all it points to, and is used by one thread at a time.
+unsafe impl Send for Jpeg {}
+
+impl Jpeg {
+    fn new() -> Jpeg {
+        // SAFETY: the argument is one of those allowed.
+        let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
+        Jpeg { handle: NonNull::new(handle.cast()).expect("memory for a decompressor") }
+    }
+
+    fn header(&mut self, bytes: &[u8]) -> Result<Header, ImageError> {
+        // SAFETY: the pointer and length are a slice's.
+        let status = unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
+        if let Err(error) = self.accept(status, bytes) {
+            return Err(if scans(bytes).is_none() { ImageError::Truncated { end: bytes.len() } } else { error });
+        }
+        let colors = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
+        let sampling = self.get(raw::TJPARAM_TJPARAM_SUBSAMP);
+        let lossless = self.get(raw::TJPARAM_TJPARAM_LOSSLESS) != 0;
+        Ok(Header {
+            width: self.get(raw::TJPARAM_TJPARAM_JPEGWIDTH) as usize,
+            height: self.get(raw::TJPARAM_TJPARAM_JPEGHEIGHT) as usize,
+            coding: Coding::Jpeg {
+                cmyk: matches!(colors, raw::TJCS_TJCS_CMYK | raw::TJCS_TJCS_YCCK),
+                block: BLOCK_WIDTHS.get(sampling as usize).copied().filter(|_| !lossless),
+            },
+        })
+    }
+
+    /// Decodes the region of the image whose header was just read into `pixels`, as RGB.
+    fn decode(
+        &mut self,
+        bytes: &[u8],
+        header: &Header,
+        region: Region,
+        cmyk: bool,
+        pixels: &mut Vec<u8>,
+    ) -> Result<(), ImageError> {
+        let (channels, format) = if cmyk { (4, raw::TJPF_TJPF_CMYK) } else { (3, raw::TJPF_TJPF_RGB) };
+        let whole = region == Region::whole(header.width, header.height);
+        let cropping = match region {
+            _ if whole => raw::tjregion { x: 0, y: 0, w: 0, h: 0 },
+            Region { left, top, width, height } => {
+                raw::tjregion { x: left as c_int, y: top as c_int, w: width as c_int, h: height as c_int }
+            }
+        };
+        pixels.resize(region.width * region.height * channels, 0);
+        let pitch = (region.width * channels) as c_int;
+        // SAFETY: the handle is live.
+        let status = unsafe { raw::tj3SetCroppingRegion(self.raw(), cropping) };
+        self.accept(status, bytes)?;
+        // SAFETY: the bytes are those whose header gave the region's bounds; `pixels` has room for all of the region.
+        let status = unsafe {
+            raw::tj3Decompress8(
+                self.raw(),
+                bytes.as_ptr(),
+                bytes.len() as raw::size_t,
+                pixels.as_mut_ptr(),
+                pitch,
+                format,
+            )
+        };
+        self.accept(status, bytes)?;
+        if cmyk {
+            cmyk_to_rgb(pixels);
+        }
+        Ok(())
+    }
+
+    /// An error if the latest call has failed for good, rather than with a warning that PIL accepts too.
+    fn accept(&mut self, status: c_int, bytes: &[u8]) -> Result<(), ImageError> {
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: the handle is live, and so is its message until the next call.
+        let (message, code) = unsafe {
+            let message = CStr::from_ptr(raw::tj3GetErrorStr(self.raw())).to_string_lossy().into_owned();
+            (message, raw::tj3GetErrorCode(self.raw()))
+        };
+        if message.starts_with(ENDED) {
+            return Err(ImageError::Truncated { end: bytes.len() });
+        }
+        // The code is that of a warning also where an error came after one; the message is the error's then.
+        let warned = code == raw::TJERR_TJERR_WARNING as c_int;
+        if warned && WARNINGS.iter().any(|warning| message.starts_with(warning)) {
+            return Ok(());
+        }
+        // After an error in the header, the handle would go on in the middle of that file.
+        *self = Jpeg::new();
+        Err(ImageError::Jpeg(message))
+    }
+
+    fn get(&mut self, parameter: raw::TJPARAM) -> c_int {
+        // SAFETY: the handle is live.
+        unsafe { raw::tj3Get(self.raw(), parameter as c_int) }
+    }
+
+    fn raw(&mut self) -> raw::tjhandle {
+        self.handle.as_ptr().cast()
+    }
+}
+
+impl Drop for Jpeg {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the handle.
+        unsafe { raw::tj3Destroy(self.raw()) }
+    }
+}
+
+/// How libjpeg's warnings begin.
+const WARNINGS: [&str; 6] = [
+    "Corrupt JPEG data",
+    "Inconsistent progression sequence",
+    "Invalid SOS parameters for sequential JPEG",
+    "Unknown Adobe color transform",
+    "Warning: unknown JFIF revision",
+    "Application transferred too many",
+];
+const ENDED: &str = "Premature end of JPEG file";
+
+/// Columns of the smallest unit that is decoded, by subsampling in TurboJPEG's order: 4:4:4, 4:2:2, 4:2:0, gray,
+/// 4:4:0, 4:1:1, 4:4:1.
+const BLOCK_WIDTHS: [usize; 7] = [8, 16, 16, 8, 8, 32, 8];
+
+/// What has to be decoded for the region's pixels to be those of the whole image: from a multiple of a block's width,
+/// and since colors are interpolated between neighbours, a little more to both sides.
+fn with_margins(region: Region, width: usize, block: usize) -> Region {
+    const MARGIN: usize = 4;
+    let left = region.left.saturating_sub(MARGIN) / block * block;
+    let right = (region.right() + MARGIN).min(width);
+    Region { left, width: right - left, ..region }
+}
+
+/// Whether a JPEG's end marker comes after its first scan. A file that lost its end has none, wherever a crop lies.
+fn has_end(bytes: &[u8]) -> bool {
+    scans(bytes).is_some_and(|start| bytes[start..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
+}
+
+/// Where a JPEG's first scan begins; none if the file ends before.
+fn scans(bytes: &[u8]) -> Option<usize> {
+    const SCAN: u8 = 0xda;
+    let mut at = 2;
+    loop {
+        // To the next marker: any bytes, then 0xff, once or more, then what is neither 0xff nor 0.
+        at += bytes.get(at..)?.iter().position(|byte| *byte == 0xff)?;
+        at += bytes[at..].iter().position(|byte| *byte != 0xff)?;
+        match bytes[at] {
+            SCAN => return Some(at),
+            // Markers without content.
+            0x00 | 0x01 | 0xd0..=0xd9 => at += 1,
+            _ => {
+                let length = bytes.get(at + 1..at + 3)?;
+                at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            }
+        }
+    }
+}
+
+/// In place. As PIL takes every such JPEG for one of Adobe's, whose inks are inverted, and mixes the inks.
+fn cmyk_to_rgb(pixels: &mut Vec<u8>) {
+    let count = pixels.len() / 4;
+    for index in 0..count {
+        let black = pixels[4 * index + 3];
+        for channel in 0..3 {
+            let ink = 255 - pixels[4 * index + channel];
+            let product = u32::from(ink) * u32::from(black) + 128;
+            let share = ((product >> 8) + product) >> 8;
+            // An ink is at most 255, so that its share of black is at most black.
+            pixels[3 * index + channel] = black - share as u8;
+        }
+    }
+    pixels.truncate(3 * count);
+}
+
+// --- PNG --------------------------------------------------------------------------------------------------------
+
+fn png_header(bytes: &[u8]) -> Result<Header, ImageError> {
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    let info = decoder.read_header_info().map_err(|error| png_error(error, bytes))?;
+    Ok(Header { width: info.width as usize, height: info.height as usize, coding: Coding::Png })
+}
+
+/// Decodes to RGB. Of 16 bits the upper 8 are kept; transparency is dropped.
+fn decode_png(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), ImageError> {
+    let failed = |error| png_error(error, bytes);
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    decoder.set_transformations(png::Transformations::EXPAND | png::Transformations::STRIP_16);
+    let mut reader = decoder.read_info().map_err(failed)?;
+    let length = reader.output_buffer_size().ok_or_else(|| ImageError::Png("it is too large".to_string()))?;
+    let mut buffer = vec![0; length];
+    let frame = reader.next_frame(&mut buffer).map_err(failed)?;
+    let channels = frame.color_type.samples();
+    pixels.clear();
+    for pixel in buffer[..frame.buffer_size()].chunks_exact(channels) {
+        match pixel {
+            [gray] | [gray, _] => pixels.extend([*gray; 3]),
+            _ => pixels.extend(&pixel[..3]),
+        }
+    }
+    Ok(())
+}
+
+fn png_error(error: png::DecodingError, bytes: &[u8]) -> ImageError {
+    match error {
+        png::DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            ImageError::Truncated { end: bytes.len() }
+        }
+        error => ImageError::Png(error.to_string()),
+    }
+}
