@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::Images;
-use winsign::data::crop::random_resized_crop;
+use winsign::data::crop::random_region;
 use winsign::random::{Source, Stream};
 
 /// How training images are varied.
@@ -70,7 +70,7 @@ impl Prepared {
             }
             Augmentation::ResizedCrop { scale } => {
                 let side = self.side as usize;
-                let region = random_resized_crop(side, side, scale, stream);
+                let region = random_region(side, side, scale, stream);
                 let [top, left, height, width] =
                     [region.top, region.left, region.height, region.width].map(|number| number as i64);
                 numbers.extend([top, left, height, width, stream.below(2) as i64]);
