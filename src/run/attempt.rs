@@ -326,6 +326,7 @@ mod tests {
             method: Method::Lrr,
             level: 0,
             prune_ratio: None,
+            rewind_epoch: None,
             training,
             seeds: Seeds::from(1),
         };

@@ -60,8 +60,9 @@ impl From<RunId> for String {
 pub struct Run {
     pub id: RunId,
     pub settings: Settings,
-    /// The runs whose results this one reads, in the order it expects: a ticket the level before it (none at level
-    /// 0), a transfer its ticket, a connect its two ends (one ticket for `norm-init`).
+    /// The runs whose results this one reads, in the order it expects: a ticket of an iterative method the level before
+    /// it (none at level 0), and then the network it rewinds to unless that is the initialization; a transfer its ticket
+    /// (none if it is dense); a connect its two ends (one ticket for `norm-init`).
     pub inputs: Vec<RunId>,
 }
 
@@ -97,6 +98,7 @@ mod tests {
             method: Method::Lrr,
             level,
             prune_ratio: (level > 0).then_some(0.2),
+            rewind_epoch: None,
             training: Training {
                 optimizer: Default::default(),
                 epochs: 4,

@@ -64,15 +64,20 @@ impl Settings {
     }
 }
 
-/// One level of one chain of iterative pruning. Level 0 is the dense network after warm-up; level t needs level t − 1.
+/// One level of one chain. Level 0 is the dense network after warm-up. At level t there are as many survivors as t
+/// prunings leave; how they are chosen, and from where they are trained, is the method's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ticket {
     #[serde(flatten)]
     pub problem: Problem,
     pub method: Method,
     pub level: u32,
-    /// The fraction of surviving weights removed on entering this level, in (0, 1); none at level 0.
+    /// The fraction of surviving weights removed from one level to the next, in (0, 1); none at level 0.
     pub prune_ratio: Option<f64>,
+    /// The epoch of level 0 that weights are put back to after the pruning, 0 being the initialization; of IMP above
+    /// level 0 alone. Left out of the canonical JSON elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewind_epoch: Option<u32>,
     pub training: Training,
     pub seeds: Seeds,
 }
@@ -83,6 +88,10 @@ pub struct Transfer {
     #[serde(flatten)]
     pub problem: Problem,
     pub inherit: Inherit,
+    /// The fraction of the signed mask's signs that are flipped in each layer, in [0, 1]; 0 unless [`Inherit::has_signs`].
+    /// Left out of the canonical JSON where it is 0, as it was for all when identities began.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub flip: f64,
     pub training: Training,
     pub seeds: Seeds,
 }
@@ -93,6 +102,9 @@ pub struct Connect {
     #[serde(flatten)]
     pub problem: Problem,
     pub between: Between,
+    /// Left out of the canonical JSON where it is the same mask, the only choice there was when identities began.
+    #[serde(default, skip_serializing_if = "Masks::is_same")]
+    pub masks: Masks,
     /// Evenly spaced points on the path, both ends included; at least 2.
     pub points: u32,
     /// Images per batch while BatchNorm statistics are re-estimated.
@@ -228,6 +240,25 @@ pub enum Method {
     Lrr,
     /// A winning sign: the same, with norm parameters interpolated toward their initialization in every batch.
     Aws,
+    /// Iterative magnitude pruning with rewinding (Frankle and Carbin, 2019; Frankle et al., 2020): prune, put
+    /// everything back to the initialization or to an early epoch, train again.
+    Imp,
+    /// A mask found at initialization, by the effect of each weight on the loss (Lee et al., 2019); then trained. Every
+    /// level is a network of its own.
+    Snip,
+    /// A mask found at initialization without data, by the flow through each weight (Tanaka et al., 2020); then trained.
+    /// Every level is a network of its own.
+    SynFlow,
+}
+
+impl Method {
+    /// Whether a level starts from the one before it, rather than from the initialization alone.
+    pub fn is_iterative(self) -> bool {
+        match self {
+            Method::Lrr | Method::Aws | Method::Imp => true,
+            Method::Snip | Method::SynFlow => false,
+        }
+    }
 }
 
 /// What is transferred from a ticket to a fresh initialization.
@@ -264,6 +295,39 @@ pub enum Inherit {
     #[serde(rename = "retrain")]
     #[strum(serialize = "retrain")]
     Retrain,
+    /// Nothing: the fresh initialization itself is trained, dense.
+    #[serde(rename = "dense")]
+    #[strum(serialize = "dense")]
+    Dense,
+    /// How many weights survive in each layer; which ones is drawn.
+    #[serde(rename = "random-mask")]
+    #[strum(serialize = "random-mask")]
+    RandomMask,
+    /// How many weights survive in all; how many in each layer follows from its shape (ERK), which ones is drawn.
+    #[serde(rename = "random-mask-erk")]
+    #[strum(serialize = "random-mask-erk")]
+    RandomMaskErk,
+    /// The mask, and how many signs of each kind there are in each layer; which weight has which is drawn.
+    #[serde(rename = "random-sign")]
+    #[strum(serialize = "random-sign")]
+    RandomSign,
+}
+
+impl Inherit {
+    /// Whether there is a ticket to inherit from.
+    pub fn needs_ticket(self) -> bool {
+        self != Inherit::Dense
+    }
+
+    /// Whether the ticket's signs are inherited, some of which may be flipped.
+    pub fn has_signs(self) -> bool {
+        matches!(self, Inherit::Sign | Inherit::SignNorm)
+    }
+
+    /// Whether the mask is drawn, so that transfers of different initialization seeds have different masks.
+    pub fn draws_mask(self) -> bool {
+        matches!(self, Inherit::RandomMask | Inherit::RandomMaskErk)
+    }
 }
 
 /// Which two networks a path joins.
@@ -290,6 +354,40 @@ pub enum Between {
     Seeds,
     /// A ticket, and the same ticket with its norm parameters set to their initialization ψ₀.
     NormInit,
+}
+
+/// What may be joined.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantNames,
+    VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Masks {
+    /// Networks of one mask.
+    #[default]
+    Same,
+    /// Any two networks: on the path, weights that survive in either may differ from zero.
+    Union,
+}
+
+impl Masks {
+    fn is_same(&self) -> bool {
+        *self == Masks::Same
+    }
 }
 
 /// How weights are trained within one run.
@@ -366,6 +464,10 @@ pub enum Schedule {
     MultiStep,
     /// Half a cosine from lr down to lr / 1000.
     Cosine,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// Three independent sources of chance.

@@ -57,7 +57,7 @@ fn print_json(plan: &Plan, standings: &[Standing]) -> Result<u8, Failure> {
 }
 
 fn describe(plan: &Plan, standings: &[Standing], sweep_path: &Path, common: &Common, all: bool) -> String {
-    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(standings));
+    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(plan, standings));
     text += &table(&stages(plan, standings));
     let in_the_way = standings.iter().zip(&plan.runs).filter(|(standing, _)| standing.damaged.is_some());
     for (standing, planned) in in_the_way {

@@ -1,33 +1,52 @@
 //! A plan told in stages: the runs of one kind that belong together, counted by state.
 
+use std::collections::BTreeSet;
+use std::collections::hash_map::{Entry, HashMap};
+
 use comfy_table::{CellAlignment, Table};
 use strum::VariantArray;
 
-use crate::run::settings::{Between, Kind};
+use crate::run::settings::{Between, Inherit, Kind, Method};
 use crate::study::plan::survey::Standing;
 use crate::study::plan::{Plan, PlannedRun, RunState};
 use crate::study::report::terminal::STYLE;
+use crate::study::sweep::Axes;
 
-/// Runs alike in all but level, pruned level by level, or seed.
-pub struct Stage {
-    name: String,
-    waits_for: String,
+/// Runs alike in all but level or seed.
+pub struct Stage<'a> {
+    key: Key<'a>,
+    levels: BTreeSet<u32>,
     /// Counts by state, in the order of [`COLUMNS`].
     counts: [usize; COLUMNS.len()],
+}
+
+/// What the runs of a stage have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    kind: Kind,
+    method: Option<Method>,
+    rewind_point: Option<u32>,
+    inherit: Option<Inherit>,
+    between: Option<Between>,
+    axes: &'a Axes,
 }
 
 const COLUMNS: &[RunState] = RunState::VARIANTS;
 
 /// The stages of a plan, in its order.
-pub fn stages(plan: &Plan, standings: &[Standing]) -> Vec<Stage> {
+pub fn stages<'a>(plan: &'a Plan, standings: &[Standing]) -> Vec<Stage<'a>> {
     let mut stages: Vec<Stage> = vec![];
-    let mut index = std::collections::HashMap::new();
+    let mut index = HashMap::new();
     for (planned, standing) in plan.runs.iter().zip(standings) {
-        let (name, waits_for) = describe(planned);
-        let at = *index.entry(name.clone()).or_insert_with(|| {
-            stages.push(Stage { name, waits_for, counts: [0; COLUMNS.len()] });
-            stages.len() - 1
-        });
+        let key = Key::of(planned);
+        let at = match index.entry(key) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                stages.push(Stage { key, levels: BTreeSet::new(), counts: [0; COLUMNS.len()] });
+                *new.insert(stages.len() - 1)
+            }
+        };
+        stages[at].levels.insert(planned.label.level);
         let column = COLUMNS.iter().position(|&state| state == standing.state).expect("every state has a column");
         stages[at].counts[column] += 1;
     }
@@ -45,12 +64,12 @@ pub fn table(stages: &[Stage]) -> String {
     header.push("waits for".to_string());
     table.set_header(header);
     for stage in stages {
-        let mut row = vec![stage.name.clone(), stage.counts.iter().sum::<usize>().to_string()];
+        let mut row = vec![stage.name(), stage.counts.iter().sum::<usize>().to_string()];
         row.extend(used.iter().map(|&column| match stage.counts[column] {
             0 => String::new(),
             count => count.to_string(),
         }));
-        row.push(stage.waits_for.clone());
+        row.push(stage.waits_for());
         table.add_row(row);
     }
     for column in 1..=used.len() + 1 {
@@ -59,31 +78,89 @@ pub fn table(stages: &[Stage]) -> String {
     format!("{table}\n")
 }
 
-/// How many runs there are in all, by state: `76 runs: 26 done, 50 pending`.
-pub fn totals(standings: &[Standing]) -> String {
-    let parts: Vec<String> = (COLUMNS.iter())
-        .map(|&column| (column, standings.iter().filter(|standing| standing.state == column).count()))
-        .filter(|&(_, count)| count > 0)
-        .map(|(state, count)| format!("{count} {state}"))
-        .collect();
-    format!("{} runs: {}", standings.len(), parts.join(", "))
+/// How many runs there are in all, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
+pub fn totals(plan: &Plan, standings: &[Standing]) -> String {
+    let of_kind = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
+    let in_state = |state: RunState| standings.iter().filter(|standing| standing.state == state).count();
+    let several = |kind: Kind, count| if count == 1 { format!("1 {kind}") } else { format!("{count} {kind}s") };
+    let kinds = Kind::VARIANTS.iter().map(|&kind| (kind, of_kind(kind))).filter(|&(_, count)| count > 0);
+    let states = COLUMNS.iter().map(|&state| (state, in_state(state))).filter(|&(_, count)| count > 0);
+    let kinds: Vec<String> = kinds.map(|(kind, count)| several(kind, count)).collect();
+    let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).collect();
+    format!("{} runs ({}): {}", standings.len(), kinds.join(", "), states.join(", "))
 }
 
-/// A stage's name, and what its runs wait for.
-fn describe(planned: &PlannedRun) -> (String, String) {
-    let label = &planned.label;
-    let axes: String = label.axes.iter().map(|(name, value)| format!(", {name} {value}")).collect();
-    let (method, level) = (label.method, label.level);
-    match (planned.run.kind(), label.between) {
-        (Kind::Ticket, _) => (format!("{method} tickets{axes}"), "each for the level before".to_string()),
-        (Kind::Transfer, _) => {
-            let inherit = label.inherit.expect("a transfer inherits something");
-            (format!("{method} level {level}, {inherit}{axes}"), format!("{method} level {level}"))
+impl<'a> Key<'a> {
+    fn of(planned: &'a PlannedRun) -> Key<'a> {
+        let label = &planned.label;
+        Key {
+            kind: planned.run.kind(),
+            method: label.method,
+            rewind_point: label.rewind_point,
+            inherit: label.inherit,
+            between: label.between,
+            axes: &label.axes,
         }
-        (Kind::Connect, Some(Between::Seeds)) => {
-            let inherit = label.inherit.expect("what is joined inherits something");
-            (format!("{method} level {level}, {inherit}, between seeds{axes}"), "both ends".to_string())
+    }
+}
+
+impl Stage<'_> {
+    /// Such as `aws levels 1..12, sign, between seeds, ticket.lr 0.1`.
+    fn name(&self) -> String {
+        let Key { kind, inherit, between, axes, .. } = self.key;
+        let mut parts = vec![];
+        parts.extend(match (kind, self.key.method, self.key.rewind_point) {
+            (Kind::Ticket, Some(method), Some(epoch)) => Some(format!("{method} level 0 at epoch {epoch}")),
+            (Kind::Ticket, Some(method), None) => Some(format!("{method} tickets")),
+            (_, Some(method), _) => Some(format!("{method} {}", levels_text(&self.levels))),
+            (_, None, _) => None,
+        });
+        parts.extend(inherit.map(|inherit| inherit.to_string()));
+        parts.extend(between.map(|between| match between {
+            Between::Seeds => "between seeds".to_string(),
+            Between::NormInit => between.to_string(),
+        }));
+        parts.extend(axes.iter().map(|(name, value)| format!("{name} {value}")));
+        parts.join(", ")
+    }
+
+    fn waits_for(&self) -> String {
+        let nothing = || "nothing".to_string();
+        match (self.key.kind, self.key.method, self.key.between) {
+            (Kind::Connect, _, Some(Between::Seeds)) => "both ends".to_string(),
+            (Kind::Ticket, Some(method), _) if !method.is_iterative() || self.key.rewind_point.is_some() => nothing(),
+            (Kind::Ticket, ..) => "each for the level before".to_string(),
+            (_, Some(method), _) => format!("{method} {}", levels_text(&self.levels)),
+            (_, None, _) => nothing(),
         }
-        (Kind::Connect, _) => (format!("{method} level {level}, norm-init{axes}"), format!("{method} level {level}")),
+    }
+}
+
+/// `level 12`, `levels 1..12`, `levels 4/8/12`.
+fn levels_text(levels: &BTreeSet<u32>) -> String {
+    let listed = || levels.iter().map(u32::to_string).collect::<Vec<_>>();
+    match (levels.first(), levels.last()) {
+        (Some(first), Some(last)) if first == last => format!("level {first}"),
+        (Some(first), Some(last)) if (last - first) as usize + 1 == levels.len() => format!("levels {first}..{last}"),
+        (Some(first), Some(last)) if levels.len() > 6 => format!("{} levels, {first} to {last}", levels.len()),
+        _ => format!("levels {}", listed().join("/")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_said_in_short() {
+        let cases: [(&[u32], &str); 4] = [
+            (&[12], "level 12"),
+            (&[3, 1, 2], "levels 1..3"),
+            (&[12, 4, 8], "levels 4/8/12"),
+            (&[1, 3, 5, 7, 9, 11, 13], "7 levels, 1 to 13"),
+        ];
+        for (levels, text) in cases {
+            assert_eq!(levels_text(&levels.iter().copied().collect()), text);
+        }
     }
 }

@@ -55,7 +55,7 @@ pub fn command(common: &Common, sweep_path: &Path) -> Result<u8, Failure> {
             "failed": row(RunState::Failed),
         }));
     }
-    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(&standings));
+    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(&plan, &standings));
     text += &table(&stages(&plan, &standings));
     for (planned, standing) in of(RunState::Running) {
         let _ = write!(text, "running: {} ({})", planned.label, standing.note.as_deref().unwrap_or("somewhere"));

@@ -29,8 +29,11 @@ pub struct PlannedRun {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
     pub problem: Problem,
-    pub method: Method,
+    /// None for transfers that inherit from no ticket, and for paths between them; their level is 0.
+    pub method: Option<Method>,
     pub level: u32,
+    /// Of a ticket that is there to be rewound to: the epoch of level 0 it stands for. It is no level of a chain.
+    pub rewind_point: Option<u32>,
     /// What was transferred; none for tickets, and for connects whose ends are tickets.
     pub inherit: Option<Inherit>,
     /// Connects only.
@@ -62,9 +65,14 @@ pub enum RunState {
 impl fmt::Display for Label {
     /// Such as `aws level 12, sign, seed 3`.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} level {}", self.method, self.level)?;
-        if let Some(inherit) = self.inherit {
-            write!(f, ", {inherit}")?;
+        match (self.method, self.inherit) {
+            (Some(method), Some(inherit)) => write!(f, "{method} level {}, {inherit}", self.level)?,
+            (Some(method), None) => write!(f, "{method} level {}", self.level)?,
+            (None, Some(inherit)) => write!(f, "{inherit}")?,
+            (None, None) => write!(f, "level {}", self.level)?,
+        }
+        if let Some(epoch) = self.rewind_point {
+            write!(f, " at epoch {epoch}")?;
         }
         if let Some(between) = self.between {
             write!(f, ", between {between}")?;

@@ -31,7 +31,7 @@ const COLUMNS: [&str; 12] = [
 #[derive(Serialize)]
 struct Line {
     table: &'static str,
-    method: Method,
+    method: Option<Method>,
     level: u32,
     remaining_ratio: Option<f64>,
     inherit: Option<Inherit>,
@@ -65,7 +65,7 @@ pub fn render(report: &Report) -> String {
 fn ticket(row: &TicketRow) -> Line {
     Line {
         table: "tickets",
-        method: row.method,
+        method: Some(row.method),
         level: row.level,
         remaining_ratio: row.remaining_ratio,
         inherit: None,

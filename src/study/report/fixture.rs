@@ -69,6 +69,23 @@ impl Study {
         gather("digits", &self.findings())
     }
 
+    /// Adds dense networks of these seeds, with errors of 2.0 and up; every run is done.
+    pub fn add_dense(&mut self, seeds: &[u64]) {
+        for (index, &seed) in seeds.iter().enumerate() {
+            let settings = Settings::Transfer(Transfer {
+                problem: PROBLEM,
+                inherit: Inherit::Dense,
+                flip: 0.0,
+                training: training(&Axes::new()),
+                seeds: Seeds::from(seed),
+            });
+            let label = label(Method::Lrr, 0, Some(Inherit::Dense), None, vec![Seeds::from(seed)], &Axes::new());
+            let test_error = 2.0 + index as f64;
+            let outcome = TransferOutcome { remaining_ratio: 1.0, test_error, test_loss: 0.1 };
+            self.push(settings, vec![], Label { method: None, ..label }, Outcome::Transfer(outcome));
+        }
+    }
+
     /// Takes the results of some runs away.
     pub fn unfinish(&mut self, now: RunState, which: impl Fn(&PlannedRun) -> bool) {
         for (planned, state, result) in &mut self.runs {
@@ -85,6 +102,7 @@ impl Study {
             method,
             level,
             prune_ratio: (level > 0).then_some(0.2),
+            rewind_epoch: None,
             training: training(axes),
             seeds: Seeds::from(1),
         });
@@ -117,6 +135,7 @@ impl Study {
             let settings = Settings::Transfer(Transfer {
                 problem: PROBLEM,
                 inherit,
+                flip: 0.0,
                 training: training(axes),
                 seeds: Seeds::from(seed),
             });
@@ -191,7 +210,7 @@ fn training(axes: &Axes) -> Training {
 }
 
 fn connect(between: Between) -> Settings {
-    Settings::Connect(Connect { problem: PROBLEM, between, points: 11, batch: 64 })
+    Settings::Connect(Connect { problem: PROBLEM, between, masks: Masks::Same, points: 11, batch: 64 })
 }
 
 fn label(
@@ -202,7 +221,16 @@ fn label(
     seeds: Vec<Seeds>,
     axes: &Axes,
 ) -> Label {
-    Label { problem: PROBLEM, method, level, inherit, between, seeds, axes: axes.clone() }
+    Label {
+        problem: PROBLEM,
+        method: Some(method),
+        level,
+        rewind_point: None,
+        inherit,
+        between,
+        seeds,
+        axes: axes.clone(),
+    }
 }
 
 /// An arch over the straight line between two errors.

@@ -17,14 +17,15 @@ use crate::study::sweep::Axes;
 /// Makes the report of a study from what is known of each run of its plan, in the plan's order.
 ///
 /// What is not finished has its row too, so that a partial study shows what it lacks. Rows are ordered by method,
-/// level, and what was transferred; methods and transfers as they first appear in the plan.
+/// level, and what was transferred; methods and transfers as they first appear in the plan. What belongs to no method,
+/// dense networks, comes first. Tickets that are there to be rewound to are no level of a chain, and have no row.
 pub fn gather(name: &str, findings: &[Finding]) -> Report {
     let ratios = remaining_ratios(findings);
     let rows = |kind| rows(findings, kind);
     Report {
         name: name.to_string(),
         runs: count(findings),
-        tickets: rows(Kind::Ticket).iter().flatten().map(|finding| ticket(finding, &ratios)).collect(),
+        tickets: rows(Kind::Ticket).iter().flatten().filter_map(|finding| ticket(finding, &ratios)).collect(),
         transfers: rows(Kind::Transfer).iter().filter_map(|row| transfer(row, &ratios)).collect(),
         connections: rows(Kind::Connect).iter().filter_map(|row| connection(row, &ratios)).collect(),
         failed: findings.iter().filter(|finding| finding.state == RunState::Failed).map(failed).collect(),
@@ -60,6 +61,7 @@ fn remaining_ratios<'a>(findings: &'a [Finding]) -> HashMap<&'a RunId, f64> {
         // A ticket's input is a ticket of another level, with another ratio.
         let inherited = || match run.kind() {
             Kind::Ticket => None,
+            Kind::Transfer if run.inputs.is_empty() => Some(1.0),
             Kind::Transfer | Kind::Connect => run.inputs.iter().find_map(|input| ratios.get(input).copied()),
         };
         if let Some(ratio) = own.or_else(inherited) {
@@ -73,7 +75,7 @@ fn remaining_ratios<'a>(findings: &'a [Finding]) -> HashMap<&'a RunId, f64> {
 #[derive(PartialEq, Eq, Hash)]
 struct RowKey<'a> {
     problem: Problem,
-    method: Method,
+    method: Option<Method>,
     level: u32,
     inherit: Option<Inherit>,
     between: Option<Between>,
@@ -94,11 +96,11 @@ fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<
             axes: &label.axes,
         }
     });
-    let methods = distinct(findings.iter().map(|finding| finding.planned.label.method));
+    let methods = distinct(findings.iter().filter_map(|finding| finding.planned.label.method));
     let inherits = distinct(findings.iter().filter_map(|finding| finding.planned.label.inherit));
     rows.sort_by_key(|row| {
         let label = &row[0].planned.label;
-        let place_of_method = methods.iter().position(|method| *method == label.method);
+        let place_of_method = methods.iter().position(|method| Some(*method) == label.method);
         let place_of_inherit = inherits.iter().position(|inherit| Some(*inherit) == label.inherit);
         // Where nothing was transferred comes last.
         (place_of_method, label.level, place_of_inherit.unwrap_or(inherits.len()))
@@ -106,15 +108,16 @@ fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<
     rows
 }
 
-fn ticket(finding: &Finding, ratios: &HashMap<&RunId, f64>) -> TicketRow {
+fn ticket(finding: &Finding, ratios: &HashMap<&RunId, f64>) -> Option<TicketRow> {
     let PlannedRun { run, label } = finding.planned;
-    TicketRow {
-        method: label.method,
+    let method = label.method.filter(|_| label.rewind_point.is_none())?;
+    Some(TicketRow {
+        method,
         level: label.level,
         remaining_ratio: ratios.get(&run.id).copied(),
         test_error: ticket_outcome(finding).map(|outcome| outcome.test_error),
         axes: label.axes.clone(),
-    }
+    })
 }
 
 fn transfer(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<TransferRow> {
@@ -218,7 +221,7 @@ mod tests {
     fn numbers_of_the_digits_study() {
         let report = Study::digits().report();
         let sign = &report.transfers[0];
-        assert_eq!((sign.method, sign.level, sign.inherit), (Method::Lrr, 12, Inherit::Sign));
+        assert_eq!((sign.method, sign.level, sign.inherit), (Some(Method::Lrr), 12, Inherit::Sign));
         assert_eq!((sign.seeds, sign.seeds_planned), (3, 3));
         // Errors 5.0, 6.3 and 7.6: mean 6.3, squared deviations 1.69 + 0 + 1.69, over 2.
         assert!((sign.error_mean.unwrap() - 6.3).abs() < 1e-12);
@@ -242,10 +245,11 @@ mod tests {
         let mut study = Study::digits();
         // An executor's order mixes methods and kinds; rows must not.
         let (lrr, aws): (Vec<_>, Vec<_>) =
-            study.runs.drain(..).partition(|(planned, ..)| planned.label.method == Method::Lrr);
+            study.runs.drain(..).partition(|(planned, ..)| planned.label.method == Some(Method::Lrr));
         study.runs = lrr.into_iter().zip(aws).flat_map(|(lrr, aws)| [lrr, aws]).collect();
         let report = study.report();
-        let order: Vec<String> = report.transfers.iter().map(|row| format!("{} {}", row.method, row.inherit)).collect();
+        let order: Vec<String> =
+            report.transfers.iter().map(|row| format!("{} {}", row.method.unwrap(), row.inherit)).collect();
         let inherits = ["sign", "mask", "sign+norm", "retrain"];
         let expected: Vec<String> =
             ["lrr", "aws"].iter().flat_map(|method| inherits.map(|inherit| format!("{method} {inherit}"))).collect();
@@ -274,12 +278,15 @@ mod tests {
     #[test]
     fn a_partial_study_says_what_it_lacks() {
         let mut study = Study::digits();
-        let lrr_sign =
-            |planned: &PlannedRun| planned.label.method == Method::Lrr && planned.label.inherit == Some(Inherit::Sign);
+        let lrr_sign = |planned: &PlannedRun| {
+            planned.label.method == Some(Method::Lrr) && planned.label.inherit == Some(Inherit::Sign)
+        };
         study.unfinish(RunState::Failed, |planned| lrr_sign(planned) && planned.label.seeds == [Seeds::from(3)]);
         study.unfinish(RunState::Running, |planned| lrr_sign(planned) && planned.label.seeds == [Seeds::from(4)]);
         study.unfinish(RunState::Blocked, |planned| lrr_sign(planned) && planned.label.seeds.len() == 2);
-        study.unfinish(RunState::Pending, |planned| planned.label.method == Method::Aws && planned.label.level == 12);
+        study.unfinish(RunState::Pending, |planned| {
+            planned.label.method == Some(Method::Aws) && planned.label.level == 12
+        });
         let report = study.report();
 
         // 26 tickets, 24 transfers, 24 paths between seeds, 2 to ψ₀; AWS at level 12: 1 + 12 + 12 + 1.

@@ -87,10 +87,10 @@ mod tests {
     fn numbers_that_do_not_exist_are_null() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| {
-            planned.label.method == Method::Lrr && planned.label.seeds == [Seeds::from(3)]
+            planned.label.method == Some(Method::Lrr) && planned.label.seeds == [Seeds::from(3)]
                 || planned.label.seeds.contains(&Seeds::from(4))
         });
-        study.unfinish(RunState::Pending, |planned| planned.label.method == Method::Aws);
+        study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
         let report = parsed(&study);
         assert_eq!(report["transfers"][0]["seeds"], 1);
         assert_eq!(report["transfers"][0]["error_mean"], 5.0);

@@ -101,7 +101,8 @@ pub struct TicketRow {
 /// Transfers that differ in nothing but their seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TransferRow {
-    pub method: Method,
+    /// None where nothing was inherited from a ticket; the level is 0 then.
+    pub method: Option<Method>,
     pub level: u32,
     /// Of the transfers, or else of the ticket they start from, if that is done.
     pub remaining_ratio: Option<f64>,
@@ -127,7 +128,8 @@ pub struct SeedError {
 /// Paths between networks that differ in nothing but their seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ConnectionRow {
-    pub method: Method,
+    /// As of the transfers joined.
+    pub method: Option<Method>,
     pub level: u32,
     pub remaining_ratio: Option<f64>,
     /// What had been transferred to the networks joined; none where they are tickets.

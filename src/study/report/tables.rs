@@ -27,7 +27,7 @@ pub fn tickets(report: &Report) -> Option<Table> {
     columns.extend(axes.iter().map(|name| text(name)));
     columns.push(number("test error %"));
     let rows = report.tickets.iter().map(|row| {
-        let mut cells = vec![method_text(row.method), row.level.to_string(), remaining_text(row.remaining_ratio)];
+        let mut cells = vec![method_text(Some(row.method)), row.level.to_string(), remaining_text(row.remaining_ratio)];
         cells.extend(axis_values(&row.axes, &axes));
         cells.push(points_text(row.test_error));
         cells
@@ -100,7 +100,7 @@ impl Table {
 }
 
 /// What a transfer and the paths between its seeds have in common.
-type TransferKey<'a> = (Method, u32, Inherit, &'a Axes);
+type TransferKey<'a> = (Option<Method>, u32, Inherit, &'a Axes);
 
 fn transfer_key(row: &TransferRow) -> TransferKey<'_> {
     (row.method, row.level, row.inherit, &row.axes)
@@ -139,9 +139,13 @@ fn number(title: &str) -> Column {
     Column { title: title.to_string(), numeric: true }
 }
 
-/// As the field writes it: LRR, AWS.
-pub fn method_text(method: Method) -> String {
-    method.to_string().to_uppercase()
+/// As the field writes it: LRR, AWS, SynFlow.
+pub fn method_text(method: Option<Method>) -> String {
+    match method {
+        None => MISSING.to_string(),
+        Some(Method::SynFlow) => "SynFlow".to_string(),
+        Some(method @ (Method::Lrr | Method::Aws | Method::Imp | Method::Snip)) => method.to_string().to_uppercase(),
+    }
 }
 
 /// A remaining ratio in percent, with two digits however few weights remain.
@@ -237,7 +241,7 @@ mod tests {
     fn what_is_missing_shows() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.label.seeds.contains(&Seeds::from(4)));
-        study.unfinish(RunState::Pending, |planned| planned.label.method == Method::Aws);
+        study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
         let table = transfers(&study.report()).unwrap();
         assert_eq!(table.rows[0], ["LRR", "12", "6.9 %", "sign", "2/3", "5.7 ± 0.9", "0.4 1/3"]);
         assert_eq!(table.rows[4], ["AWS", "12", "–", "sign", "0/3", "–", "–"]);

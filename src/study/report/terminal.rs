@@ -135,7 +135,7 @@ Errors in percent, barriers in percentage points.
         let mut study = Study::digits();
         let mut unfinish = |now, method, inherit, which: fn(&[Seeds]) -> bool| {
             study.unfinish(now, |PlannedRun { label, .. }| {
-                label.method == method && label.inherit == Some(inherit) && which(&label.seeds)
+                label.method == Some(method) && label.inherit == Some(inherit) && which(&label.seeds)
             });
         };
         unfinish(RunState::Failed, Method::Lrr, Inherit::Sign, |seeds| seeds == [Seeds::from(3)]);

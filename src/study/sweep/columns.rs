@@ -2,20 +2,34 @@
 
 use super::Axes;
 use super::combine::Point;
-use super::file::File;
-use super::schema::{Block, KEYS, Key};
+use super::file::{File, Section};
+use super::schema::{Block, Fallback, KEYS, Key};
 
 /// The settings of a file that are axes.
 pub struct Columns(Vec<&'static Key>);
 
 impl Columns {
-    pub fn of(file: &File) -> Columns {
+    pub fn of_file(file: &File) -> Columns {
         Columns(KEYS.iter().filter(|key| key.is_axis() && !is_always_shown(key) && differs(file, key)).collect())
     }
 
-    /// The values of these settings in a combination, as text.
+    /// The values in a combination of those of these settings that have a say there, as text.
     pub fn within(&self, point: &Point, blocks: &[Block]) -> Axes {
-        let keys = self.0.iter().filter(|key| blocks.contains(&key.block));
+        self.of(point, |key| blocks.contains(&key.block))
+    }
+
+    /// The same for a transfer that inherits from no ticket: besides its own settings, those of the ticket have a say
+    /// that its own take their values from.
+    pub fn without_ticket(&self, point: &Point, section: &Section) -> Axes {
+        let follows = |key: &Key| {
+            let mut own = Block::Transfer.keys().filter(|own| own.default == Fallback::Same(key.path));
+            own.any(|own| section.axis(own.path).is_none())
+        };
+        self.of(point, |key| key.block != Block::Ticket || follows(key))
+    }
+
+    fn of(&self, point: &Point, counts: impl Fn(&Key) -> bool) -> Axes {
+        let keys = self.0.iter().filter(|key| counts(key) && point.depends_on(key));
         keys.filter_map(|key| Some((key.path.to_string(), point.get(key.path)?.to_string()))).collect()
     }
 }

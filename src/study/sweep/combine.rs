@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::schema::{Block, Key};
 use super::values::{Axis, Value};
+use crate::run::settings::{Inherit, Method};
 
 /// One combination, within the combination of the scope around it: a transfer's within its chain's.
 #[derive(Debug, Clone)]
@@ -99,6 +100,20 @@ impl<'a> Point<'a> {
         self.whole("ticket.levels")
     }
 
+    /// Whether a setting of this scope has a say in the combination: another value of it would make no other run.
+    pub fn depends_on(&self, key: &Key) -> bool {
+        match key.path {
+            "ticket.rewind_epoch" => self.word::<Method>("ticket.method") == Method::Imp,
+            "ticket.seed_alpha" => self.word::<Method>("ticket.method") == Method::Aws,
+            "transfer.level" => self.word::<Inherit>("transfer.inherit").needs_ticket(),
+            "transfer.flip" => self.word::<Inherit>("transfer.inherit").has_signs(),
+            "connect.masks" => {
+                self.get("connect.inherit").is_some() && self.word::<Inherit>("connect.inherit").draws_mask()
+            }
+            _ => true,
+        }
+    }
+
     /// The scope the combination belongs to.
     pub fn block(&self) -> Block {
         self.values.last().map_or(Block::Top, |(key, _)| key.block)
@@ -131,10 +146,17 @@ impl<'a> Point<'a> {
         count
     }
 
-    /// What tells combinations of a scope apart: their values, and where their zips stand.
-    pub fn identity(&self, counts: impl Fn(&Key) -> bool) -> (Vec<Value>, Vec<(usize, usize)>) {
-        let values = self.values.iter().filter(|(key, _)| counts(key)).map(|(_, value)| *value);
-        (values.collect(), self.zipped.clone())
+    /// What tells combinations of a scope apart: the values of settings that have a say, and where their zips stand.
+    pub fn identity(&self) -> (Vec<Value>, Vec<(usize, usize)>) {
+        (self.values_of(|_| true), self.zipped.clone())
+    }
+
+    /// The values of those settings of the scope that have a say and that `counts` picks.
+    pub fn values_of(&self, counts: impl Fn(&Key) -> bool) -> Vec<Value> {
+        // `seed` only stands for the seeds it sets.
+        let tells = |key: &Key| key.name != "seed" && self.depends_on(key) && counts(key);
+        let values = self.values.iter().filter(|(key, _)| tells(key));
+        values.map(|(_, value)| *value).collect()
     }
 
     fn position(&self, zip: usize) -> Option<usize> {

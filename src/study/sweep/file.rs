@@ -202,9 +202,13 @@ fn connects(node: &Node) -> Result<Vec<Section>, Fault> {
                 _ => axis.clone(),
             });
             let single = Section { axes: axes.collect(), ..section.clone() };
-            if let (false, Some(inherit)) = (single.joins_seeds(), section.axis("connect.inherit")) {
-                let help = "it joins a ticket to itself: remove `inherit`, or put `seeds` into a block of its own";
-                return Err(Fault::at(inherit.place, "`between: norm-init` has no `inherit`", help));
+            for path in ["connect.inherit", "connect.masks"] {
+                if let (false, Some(axis)) = (single.joins_seeds(), section.axis(path)) {
+                    let name = axis.key.name;
+                    let help =
+                        format!("it joins a ticket to itself: remove `{name}`, or put `seeds` into a block of its own");
+                    return Err(Fault::at(axis.place, format!("`between: norm-init` has no `{name}`"), help));
+                }
             }
             connects.push(single);
         }

@@ -82,6 +82,7 @@ fn value_schema(kind: Kind) -> Json {
         Kind::Real(Interval::NotNegative) => json!({ "type": "number", "minimum": 0 }),
         Kind::Real(Interval::Ratio) => json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }),
         Kind::Real(Interval::BelowOne) => json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 }),
+        Kind::Real(Interval::Fraction) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Kind::Name | Kind::Block(_) | Kind::Zip | Kind::Exclude => json!({}),
     }
 }
@@ -121,9 +122,19 @@ pub fn default_text(key: &Key) -> String {
         Fallback::Same(path) => format!("that of `{path}`"),
         Fallback::Depends(words) => words.to_string(),
         Fallback::Recipe => {
-            let known = RECIPES.iter().filter_map(|recipe| Some((recipe, recipe.get(key)?)));
-            let texts = known.map(|(recipe, values)| format!("{} on {}", joined(values), recipe.dataset));
-            texts.collect::<Vec<_>>().join("; ")
+            let mut known: Vec<(String, Vec<String>)> = Vec::new();
+            for (text, recipe) in RECIPES.iter().filter_map(|recipe| Some((joined(recipe.get(key)?), recipe))) {
+                match known.iter_mut().find(|(other, _)| *other == text) {
+                    Some((_, recipes)) => recipes.push(recipe.to_string()),
+                    None => known.push((text, vec![recipe.to_string()])),
+                }
+            }
+            match known.as_slice() {
+                [(everywhere, _)] => everywhere.clone(),
+                _ => {
+                    known.iter().map(|(text, of)| format!("{text} {}", of.join(" and "))).collect::<Vec<_>>().join("; ")
+                }
+            }
         }
     }
 }

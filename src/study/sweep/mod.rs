@@ -26,7 +26,7 @@ use std::path::Path;
 pub use error::SweepError;
 pub use json_schema::json_schema;
 
-use crate::run::settings::{Between, Inherit, Method, Problem, Seeds, Training};
+use crate::run::settings::{Between, Inherit, Masks, Method, Problem, Seeds, Training};
 use error::{Fault, grouped, nearest};
 
 /// Larger than any sweep file that people write.
@@ -49,6 +49,8 @@ pub struct Chain {
     /// The last level; the chain has this many tickets and one more, level 0.
     pub levels: u32,
     pub prune_ratio: f64,
+    /// Of IMP: the epoch of level 0 that weights are put back to, at most the last; 0 is the initialization.
+    pub rewind_epoch: Option<u32>,
     /// The training of level 0.
     pub warmup: Training,
     /// The training of every other level.
@@ -62,10 +64,14 @@ pub struct Chain {
 /// One transfer: of one level, to one initialization.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransferBlock {
+    /// 0 where nothing is inherited from a ticket.
     pub level: u32,
     pub inherit: Inherit,
+    /// 0 where no signs are inherited.
+    pub flip: f64,
     pub training: Training,
     pub seeds: Seeds,
+    /// Beside those of the chain; all of them where nothing is inherited from a ticket.
     pub axes: Axes,
 }
 
@@ -76,6 +82,7 @@ pub struct ConnectBlock {
     pub level: u32,
     /// Whose transfers are joined; none where the ends are tickets.
     pub inherit: Option<Inherit>,
+    pub masks: Masks,
     pub points: u32,
     pub batch: u32,
     pub axes: Axes,

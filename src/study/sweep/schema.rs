@@ -5,7 +5,7 @@ use strum::VariantNames;
 use super::error::{grouped, listed, nearest, quoted};
 use super::values::Value;
 use crate::run::settings::{
-    Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Method, Optimizer, Schedule,
+    Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Masks, Method, Optimizer, Schedule,
 };
 
 /// A part of the file. Tickets, transfers and connects are also the scopes of the sweep: a chain of tickets is a
@@ -67,6 +67,8 @@ pub enum Interval {
     Ratio,
     /// From 0, included, to 1, not included.
     BelowOne,
+    /// From 0 to 1, both included.
+    Fraction,
 }
 
 /// What a key holds where the file says nothing.
@@ -114,11 +116,12 @@ pub static KEYS: &[Key] = keys! {
     Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
     Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
 
-    Ticket "ticket.method" "method": Kind::Word(<Method as VariantNames>::VARIANTS), METHODS, "aws", "How a ticket is found.";
+    Ticket "ticket.method" "method": Kind::Word(<Method as VariantNames>::VARIANTS), METHODS, "aws", "How tickets are found.";
     Ticket "ticket.levels" "levels": LEVELS, Fallback::Recipe, "12", "How many times a chain is pruned: its last level.";
     Ticket "ticket.prune_ratio" "prune_ratio": Kind::Real(Interval::Ratio), Fallback::Recipe, "0.2", "The fraction of surviving weights removed at each level.";
     Ticket "ticket.warmup_epochs" "warmup_epochs": COUNT, Fallback::Recipe, "10", "Epochs of level 0, the dense network.";
     Ticket "ticket.epochs" "epochs": COUNT, Fallback::Recipe, "4", "Epochs of every other level.";
+    Ticket "ticket.rewind_epoch" "rewind_epoch": Kind::Whole { min: 0, max: 1_000_000 }, Fallback::Values(&[Value::Whole(0)]), "0", "The epoch of level 0 that `imp` puts weights back to; 0 is the initialization.";
     Ticket "ticket.batch" "batch": COUNT, Fallback::Recipe, "64", "Images per step.";
     Ticket "ticket.optimizer" "optimizer": Kind::Word(<Optimizer as VariantNames>::VARIANTS), Fallback::Recipe, "sgd", "How gradients move weights.";
     Ticket "ticket.lr" "lr": POSITIVE, Fallback::Recipe, "0.1", "Learning rate, constant over a chain.";
@@ -131,6 +134,7 @@ pub static KEYS: &[Key] = keys! {
 
     Transfer "transfer.level" "level": Kind::Level, Fallback::Recipe, "12", "The levels transferred: numbers, ranges, `last`, or `all` (1 to the last).";
     Transfer "transfer.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Recipe, "sign", "What is transferred.";
+    Transfer "transfer.flip" "flip": Kind::Real(Interval::Fraction), Fallback::Values(&[Value::real(0.0)]), "0.1", "The fraction of signs flipped in each layer, with `sign` and `sign+norm`.";
     Transfer "transfer.epochs" "epochs": COUNT, Fallback::Recipe, "12", "Epochs of training after the transfer.";
     Transfer "transfer.schedule" "schedule": Kind::Word(<Schedule as VariantNames>::VARIANTS), Fallback::Recipe, "multi-step", "The learning rate over these epochs.";
     Transfer "transfer.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per step.";
@@ -145,6 +149,7 @@ pub static KEYS: &[Key] = keys! {
     Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "Joins transfers that differ in nothing but seeds, or a ticket and itself with ψ₀.";
     Connect "connect.level" "level": Kind::Level, Fallback::Depends("all that are transferred; `last` without transfers"), "12", "The levels whose networks are joined.";
     Connect "connect.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Depends("all that are transferred"), "sign", "Whose transfers are joined; only between seeds.";
+    Connect "connect.masks" "masks": Kind::Word(<Masks as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("same")]), "union", "Which of them: those of the same mask, or any two, over both masks.";
     Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Values(&[Value::Whole(11)]), "11", "Points on the path, both ends included.";
     Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";
 
@@ -206,6 +211,7 @@ impl Kind {
             Kind::Real(Interval::NotNegative) => "a number, 0 or above".to_string(),
             Kind::Real(Interval::Ratio) => "a number above 0 and below 1".to_string(),
             Kind::Real(Interval::BelowOne) => "a number from 0 to below 1".to_string(),
+            Kind::Real(Interval::Fraction) => "a number from 0 to 1".to_string(),
             Kind::Level => format!("a level from 1 to {}, `last` or `all`", grouped(MAX_LEVEL.into())),
             Kind::Block(_) => "a block of settings".to_string(),
             Kind::Zip => "a list of lists of settings".to_string(),
@@ -227,6 +233,7 @@ impl Interval {
                 Interval::NotNegative => number >= 0.0,
                 Interval::Ratio => number > 0.0 && number < 1.0,
                 Interval::BelowOne => (0.0..1.0).contains(&number),
+                Interval::Fraction => (0.0..=1.0).contains(&number),
             }
     }
 }

@@ -362,8 +362,8 @@ fn bad_input_is_explained_at_its_place() {
         ("name: 2024", 3, 7, "`name` must be a text, found `2024`", "put it in quotes, as in `name: \"2024\"`"),
         ("name: a/b", 3, 7, "`name` cannot be `a/b`: it is used in file names", "use letters, digits"),
         // Words
-        ("ticket: {method: lr}", 3, 18, "`ticket.method` must be one of `lrr`, `aws`, found the text `lr`", "did you mean `lrr`?"),
-        ("transfer: {inherit: [sign, norm]}", 3, 28, "`transfer.inherit` must be one of `sign`, `mask`, `sign+norm`, `retrain`, found the text `norm`", "for example `inherit: sign`"),
+        ("ticket: {method: lr}", 3, 18, "`ticket.method` must be one of `lrr`, `aws`, `imp`, `snip`, `synflow`, found the text `lr`", "did you mean `lrr`?"),
+        ("transfer: {inherit: [sign, norm]}", 3, 28, "`transfer.inherit` must be one of `sign`, `mask`, `sign+norm`, `retrain`, `dense`, `random-mask`, `random-mask-erk`, `random-sign`, found the text `norm`", "for example `inherit: sign`"),
         // Axes
         ("ticket: {lr: []}", 3, 14, "`ticket.lr` has no values", "give at least one value, or remove `lr` for its default"),
         ("ticket: {lr: [[0.1]]}", 3, 15, "`ticket.lr` must be a number above 0, found a list", "for example `lr: 0.1`"),
@@ -453,8 +453,14 @@ fn files_that_are_no_sweep_are_explained() {
         ("digits", "a sweep file is a block of settings (`key: value`), found the text `digits`"),
         ("{}", "`dataset` is missing"),
         ("dataset: digits", "`architecture` is missing"),
-        ("dataset: mnist", "`dataset` must be `digits`, found the text `mnist`"),
-        ("architecture: resnt8", "`architecture` must be one of `resnet8`, `resnet20`, found the text `resnt8`"),
+        (
+            "dataset: mnist",
+            "`dataset` must be one of `digits`, `cifar10`, `cifar100`, `tiny-imagenet`, `imagenet`, found the text `mnist`",
+        ),
+        (
+            "architecture: resnt8",
+            "`architecture` must be one of `resnet8`, `resnet20`, `resnet50`, `mobilenetv2`, `efficientnet`, `shufflenet`, `mlpmixer`, found the text `resnt8`",
+        ),
         (&"[".repeat(5_000), "cannot read this as YAML: recursion limit exceeded"),
         (&bomb, "this file is nested too deeply, or far too large with its aliases"),
         (&"#".repeat(MAX_BYTES + 1), "this file has more than 1,048,576 bytes"),

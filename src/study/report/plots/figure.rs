@@ -32,7 +32,7 @@ const Y_TICKS: i32 = 56;
 pub struct Figure<'a> {
     pub title: &'a str,
     /// Methods to explain by their colour and marker.
-    pub legend: &'a [Method],
+    pub legend: &'a [Option<Method>],
     pub x: &'a str,
     pub y: &'a str,
     pub caption: &'a str,
@@ -184,7 +184,7 @@ pub fn chart<'a>(area: &Area<'a>, x: Range<f64>, y: Range<f64>, x_ticks: &[(f64,
 }
 
 /// A marker with a white rim, so that markers on each other can be counted.
-pub fn draw_marker<CT: CoordTranslate>(area: &DrawingArea<Backend, CT>, method: Method, at: CT::From) -> Drawn
+pub fn draw_marker<CT: CoordTranslate>(area: &DrawingArea<Backend, CT>, method: Option<Method>, at: CT::From) -> Drawn
 where
     CT::From: Clone,
 {

@@ -65,7 +65,10 @@ fn panels(line: usize, rows: &[&ConnectionRow]) -> impl Iterator<Item = Panel> {
 
 fn heading(row: &ConnectionRow) -> Vec<String> {
     let path = row.inherit.map_or(row.between.to_string(), |inherit| inherit.to_string());
-    let mut lines = vec![format!("{} · {path}", method_text(row.method)), level_text(row.level, row.remaining_ratio)];
+    let mut lines = match row.method {
+        Some(_) => vec![format!("{} · {path}", method_text(row.method)), level_text(row.level, row.remaining_ratio)],
+        None => vec![path],
+    };
     lines.extend(axes_text(&row.axes));
     lines.push(if row.pairs > 0 { format!("barrier {}", barrier_so_far(row)) } else { "not finished".to_string() });
     lines

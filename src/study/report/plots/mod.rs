@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn unfinished_panels_say_so() {
         let mut study = Study::digits();
-        study.unfinish(RunState::Pending, |planned| planned.label.method == Method::Aws);
+        study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
         assert_eq!(count(&draw(&study.report())[1], "not finished"), 5);
     }
 

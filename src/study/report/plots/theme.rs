@@ -42,25 +42,33 @@ pub fn bold(size: i32) -> TextStyle<'static> {
 pub const LEFT: Pos = Pos { h_pos: HPos::Left, v_pos: VPos::Center };
 pub const CENTER: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Center };
 
-/// Methods differ in colour (from the palette of Okabe and Ito), in lightness, and in the shape of their markers.
-pub fn color(method: Method) -> RGBColor {
+/// Methods differ in colour (from the palette of Okabe and Ito), in lightness, and in the shape of their markers. What
+/// belongs to no method is grey.
+pub fn color(method: Option<Method>) -> RGBColor {
     match method {
-        Method::Lrr => RGBColor(230, 159, 0),
-        Method::Aws => RGBColor(0, 114, 178),
+        None => FAINT_TEXT,
+        Some(Method::Lrr) => RGBColor(230, 159, 0),
+        Some(Method::Aws) => RGBColor(0, 114, 178),
+        Some(Method::Imp) => RGBColor(0, 158, 115),
+        Some(Method::Snip) => RGBColor(213, 94, 0),
+        Some(Method::SynFlow) => RGBColor(204, 121, 167),
     }
 }
 
 /// Of a line among many of the method's colour.
-pub fn dark_color(method: Method) -> RGBColor {
+pub fn dark_color(method: Option<Method>) -> RGBColor {
     let RGBColor(red, green, blue) = color(method);
     RGBColor(red / 3 * 2, green / 3 * 2, blue / 3 * 2)
 }
 
 /// The outline of a marker, around its centre.
-pub fn marker(method: Method) -> Vec<(i32, i32)> {
+pub fn marker(method: Option<Method>) -> Vec<(i32, i32)> {
     let (corners, radius) = match method {
-        Method::Lrr => (24, MARKER),
-        Method::Aws => (3, MARKER + 3),
+        None | Some(Method::Lrr) => (24, MARKER),
+        Some(Method::Aws) => (3, MARKER + 3),
+        Some(Method::Imp) => (4, MARKER + 2),
+        Some(Method::Snip) => (5, MARKER + 1),
+        Some(Method::SynFlow) => (6, MARKER + 1),
     };
     let corner = |index: u32| {
         let angle = f64::from(index) / f64::from(corners) * TAU;

@@ -1,7 +1,7 @@
 //! The test error by what was transferred: every seed a marker, their mean a bar or a line.
 //!
 //! With few levels there is a panel for each level, with the methods side by side; with many there is one for each
-//! kind of transfer, in which the error goes over the levels.
+//! kind of transfer, in which the error goes over the levels. The error of dense networks is a line across all panels.
 
 use std::hash::Hash;
 use std::iter;
@@ -32,21 +32,25 @@ const MOST_TICKS: usize = 7;
 
 /// None if no transfer is finished.
 pub fn draw(report: &Report) -> Option<Plot> {
-    let rows: Vec<&TransferRow> = report.transfers.iter().filter(|row| row.seeds > 0).collect();
+    let rows = report.transfers.iter().filter(|row| row.seeds > 0);
+    let (mut rows, mut dense): (Vec<&TransferRow>, Vec<&TransferRow>) = rows.partition(|row| row.method.is_some());
+    if rows.is_empty() {
+        std::mem::swap(&mut rows, &mut dense);
+    }
     if rows.is_empty() {
         return None;
     }
     let few = distinct(rows.iter().map(|row| row.level)).len() <= FEW_LEVELS;
-    let (caption, svg) = if few { by_transfer(&rows) } else { over_levels(&rows) };
+    let (caption, svg) = if few { by_transfer(&rows, &dense) } else { over_levels(&rows, &dense) };
     Some(Plot { file: "transfer-error.svg", title: TITLE, caption, svg })
 }
 
 /// A panel for each combination of axes and level, a bar for each method and transfer.
-fn by_transfer(rows: &[&TransferRow]) -> (String, String) {
+fn by_transfer(rows: &[&TransferRow], dense: &[&TransferRow]) -> (String, String) {
     let methods = distinct(rows.iter().map(|row| row.method));
     let inherits = distinct(rows.iter().map(|row| row.inherit));
     let (groups, left_out) = panel_rows(rows, |row| row.level);
-    let caption = caption("Bars and numbers", rows, left_out);
+    let caption = caption("Bars and numbers", rows, dense, left_out);
 
     let bar_width = 0.8 / methods.len() as f64;
     let centre_of = |row: &TransferRow| {
@@ -55,10 +59,11 @@ fn by_transfer(rows: &[&TransferRow]) -> (String, String) {
         group as f64 + (bar as f64 - (methods.len() - 1) as f64 / 2.0) * bar_width
     };
     let x = -0.5..inherits.len() as f64 - 0.5;
-    let y = 0.0..1.15 * highest_error(rows);
+    let y = 0.0..1.15 * highest_error(rows, dense);
     let ticks: Vec<_> = inherits.iter().enumerate().map(|(at, inherit)| (at as f64, inherit.to_string())).collect();
     let draw_panel = |index: usize, area: &Area| -> Drawn {
         let mut chart = chart(area, x.clone(), y.clone(), &ticks)?;
+        draw_dense(&mut chart, &groups[index], dense)?;
         for row in &groups[index] {
             draw_bar(&mut chart, row, centre_of(row), 0.42 * bar_width)?;
         }
@@ -93,22 +98,23 @@ fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64) 
 }
 
 /// A panel for each combination of axes and transfer, a line for each method.
-fn over_levels(rows: &[&TransferRow]) -> (String, String) {
+fn over_levels(rows: &[&TransferRow], dense: &[&TransferRow]) -> (String, String) {
     let methods = distinct(rows.iter().map(|row| row.method));
     let (groups, left_out) = panel_rows(rows, |row| row.inherit);
-    let caption = caption("Lines", rows, left_out);
+    let caption = caption("Lines", rows, dense, left_out);
 
     let mut levels: Vec<(u32, Option<f64>)> = rows.iter().map(|row| (row.level, row.remaining_ratio)).collect();
     levels.sort_by_key(|(level, _)| *level);
     levels.dedup_by_key(|(level, _)| *level);
     let x = f64::from(levels[0].0) - 0.5..f64::from(levels[levels.len() - 1].0) + 0.5;
-    let y = 0.0..1.1 * highest_error(rows);
+    let y = 0.0..1.1 * highest_error(rows, dense);
     // From the last level, which matters most.
     let ticks: Vec<_> = (levels.iter().rev().step_by(levels.len().div_ceil(MOST_TICKS)))
         .map(|&(level, ratio)| (f64::from(level), remaining_text(ratio).trim_end_matches(" %").to_string()))
         .collect();
     let draw_panel = |index: usize, area: &Area| -> Drawn {
         let mut chart = chart(area, x.clone(), y.clone(), &ticks)?;
+        draw_dense(&mut chart, &groups[index], dense)?;
         for rows in grouped(&groups[index], |row| row.method) {
             let style = theme::color(rows[0].method).stroke_width(theme::LINE);
             let means: Vec<(f64, f64)> =
@@ -132,6 +138,18 @@ fn over_levels(rows: &[&TransferRow]) -> (String, String) {
     };
     let svg = figure.draw(draw_panel);
     (caption, svg)
+}
+
+/// A line for the dense networks that a panel's transfers can be compared with: all that their axes say holds for the
+/// panel, too.
+fn draw_dense(chart: &mut Chart, panel: &[&TransferRow], dense: &[&TransferRow]) -> Drawn {
+    let comparable = dense.iter().filter(|row| row.axes.iter().all(|axis| panel[0].axes.contains(axis)));
+    for mean in comparable.filter_map(|row| row.error_mean) {
+        let range = chart.x_range();
+        let style = theme::color(None).stroke_width(theme::THIN_LINE);
+        chart.draw_series([PathElement::new(vec![(range.start, mean), (range.end, mean)], style)])?;
+    }
+    Ok(())
 }
 
 /// A marker for each seed, side by side within `half_width`, because errors of different seeds are often equal.
@@ -163,14 +181,17 @@ fn panels(groups: &[Vec<&TransferRow>], title: impl Fn(&TransferRow) -> String) 
     groups.iter().enumerate().map(panel).collect()
 }
 
-fn highest_error(rows: &[&TransferRow]) -> f64 {
-    let errors = rows.iter().flat_map(|row| &row.errors).map(|seed| seed.error);
+fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {
+    let errors = rows.iter().chain(dense).flat_map(|row| &row.errors).map(|seed| seed.error);
     // Not zero, lest there be no axis.
     errors.fold(0.1, f64::max)
 }
 
-fn caption(means: &str, rows: &[&TransferRow], left_out: Option<String>) -> String {
+fn caption(means: &str, rows: &[&TransferRow], dense: &[&TransferRow], left_out: Option<String>) -> String {
     let mut sentences = vec![format!("{means}: mean over seeds. Markers: single seeds.")];
+    if !dense.is_empty() {
+        sentences.push("Grey line: dense networks.".to_string());
+    }
     if rows.iter().any(|row| row.seeds > MOST_MARKERS) {
         sentences.push(format!("At most {MOST_MARKERS} seeds are drawn for each mean."));
     }
