@@ -4,6 +4,7 @@
 //! STORE/store.json                    the format of all that follows
 //! STORE/runs/3f/3f09c2…/              one run; the directory's name is its identity
 //!     run.json                        settings and inputs, resolved
+//!     imported.safetensors            of an imported ticket: the network as it was found
 //!     result.json                     committed, once, by the attempt that computed it
 //!     attempts/1.json                 who began attempt 1: made exclusively, so it is also the claim to the run
 //!     attempts/1/status.json          how far it is; touched as its heartbeat
@@ -163,6 +164,11 @@ impl RunDirectory {
     pub fn sibling(&self, id: &RunId) -> RunDirectory {
         let runs = self.path.ancestors().nth(2).expect("a run lies in runs/xx/");
         RunDirectory { id: id.clone(), path: runs.join(&id.as_str()[..2]).join(id.as_str()) }
+    }
+
+    /// Where the network of an imported ticket is put before the run.
+    pub fn imported_path(&self) -> PathBuf {
+        self.path.join("imported.safetensors")
     }
 
     pub fn result_path(&self) -> PathBuf {

@@ -42,6 +42,7 @@ pub enum Kind {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Settings {
     Ticket(Ticket),
+    Import(Import),
     Transfer(Transfer),
     Connect(Connect),
 }
@@ -49,7 +50,7 @@ pub enum Settings {
 impl Settings {
     pub fn kind(&self) -> Kind {
         match self {
-            Settings::Ticket(_) => Kind::Ticket,
+            Settings::Ticket(_) | Settings::Import(_) => Kind::Ticket,
             Settings::Transfer(_) => Kind::Transfer,
             Settings::Connect(_) => Kind::Connect,
         }
@@ -58,6 +59,7 @@ impl Settings {
     pub fn problem(&self) -> Problem {
         match self {
             Settings::Ticket(ticket) => ticket.problem,
+            Settings::Import(import) => import.problem,
             Settings::Transfer(transfer) => transfer.problem,
             Settings::Connect(connect) => connect.problem,
         }
@@ -80,6 +82,49 @@ pub struct Ticket {
     pub rewind_epoch: Option<u32>,
     pub training: Training,
     pub seeds: Seeds,
+}
+
+/// A ticket that was found elsewhere: nothing is trained, it is checked and evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Import {
+    #[serde(flatten)]
+    pub problem: Problem,
+    pub digest: Digest,
+}
+
+/// A digest of tensors, see [`super::tensors`]: 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(pub u128);
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Digest, String> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| digits);
+        number.map(Digest).ok_or_else(|| format!("'{text}' is not a digest (32 hexadecimal digits)"))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Digest, String> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
 }
 
 /// What a ticket carries over to a fresh initialization, and the training that follows.
@@ -249,6 +294,8 @@ pub enum Method {
     /// A mask found at initialization without data, by the flow through each weight (Tanaka et al., 2020); then trained.
     /// Every level is a network of its own.
     SynFlow,
+    /// Found elsewhere. Its only level is 1, however often it was pruned.
+    Imported,
 }
 
 impl Method {
@@ -256,7 +303,7 @@ impl Method {
     pub fn is_iterative(self) -> bool {
         match self {
             Method::Lrr | Method::Aws | Method::Imp => true,
-            Method::Snip | Method::SynFlow => false,
+            Method::Snip | Method::SynFlow | Method::Imported => false,
         }
     }
 }

@@ -52,15 +52,22 @@ impl TensorFile {
         let digest = self.digest();
         let header =
             HashMap::from([(METADATA.to_string(), self.metadata.clone()), (DIGEST.to_string(), digest.clone())]);
-        let views: Vec<(&String, TensorView)> = (self.tensors.iter())
-            .map(|(name, tensor)| {
-                let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
-                (name, view.expect("a tensor's bytes fit its shape"))
-            })
-            .collect();
-        let bytes = safetensors::serialize(views, Some(header)).expect("tensor views serialize");
+        let bytes = self.serialize(header);
         files::write_atomic(path, &bytes)?;
         Ok((digest, bytes.len() as u64))
+    }
+
+    /// Writes the file for other programs, whole or not at all: `metadata` are texts that belong to it.
+    pub fn export(&self, path: &Path, metadata: HashMap<String, String>) -> Result<u64> {
+        let bytes = self.serialize(metadata);
+        files::write_atomic(path, &bytes)?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// Reads a file that any program wrote; what it says beside its tensors is left out.
+    pub fn read_foreign(path: &Path) -> Result<TensorFile> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        Ok(TensorFile::parse(path, &bytes)?.0)
     }
 
     /// Reads and verifies a file that [`TensorFile::write`] wrote; none if there is no such file.
@@ -68,16 +75,8 @@ impl TensorFile {
         let Some(bytes) = files::read_if_exists(path)? else {
             return Ok(None);
         };
-        let damaged = |error: safetensors::SafeTensorError| Error::damaged(path, error.to_string());
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
-        let views = SafeTensors::deserialize(&bytes).map_err(damaged)?;
-        let header = header.metadata().clone().unwrap_or_default();
-        let tensors = views.iter().map(|(name, view)| {
-            let raw = RawTensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() };
-            (name.to_string(), raw)
-        });
-        let file =
-            TensorFile { tensors: tensors.collect(), metadata: header.get(METADATA).cloned().unwrap_or_default() };
+        let (tensors, header) = TensorFile::parse(path, &bytes)?;
+        let file = TensorFile { metadata: header.get(METADATA).cloned().unwrap_or_default(), ..tensors };
         match header.get(DIGEST) {
             None => Err(Error::damaged(path, "it has no digest")),
             Some(stated) if *stated != file.digest() => {
@@ -85,6 +84,29 @@ impl TensorFile {
             }
             Some(_) => Ok(Some(file)),
         }
+    }
+
+    fn serialize(&self, header: HashMap<String, String>) -> Vec<u8> {
+        let views: Vec<(&String, TensorView)> = (self.tensors.iter())
+            .map(|(name, tensor)| {
+                let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
+                (name, view.expect("a tensor's bytes fit its shape"))
+            })
+            .collect();
+        safetensors::serialize(views, Some(header)).expect("tensor views serialize")
+    }
+
+    /// The tensors, and the texts of the header.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<(TensorFile, HashMap<String, String>)> {
+        let damaged = |error: safetensors::SafeTensorError| Error::damaged(path, error.to_string());
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+        let views = SafeTensors::deserialize(bytes).map_err(damaged)?;
+        let tensors = views.iter().map(|(name, view)| {
+            let raw = RawTensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().to_vec() };
+            (name.to_string(), raw)
+        });
+        let file = TensorFile { tensors: tensors.collect(), metadata: String::new() };
+        Ok((file, header.metadata().clone().unwrap_or_default()))
     }
 }
 

@@ -3,6 +3,7 @@
 mod comm;
 mod connect;
 pub mod data;
+mod import;
 pub mod lmc;
 pub mod model;
 pub mod prune;
@@ -14,6 +15,7 @@ pub mod worker;
 
 use model::Weights;
 use winsign::run::results::Outcome;
+use winsign::run::settings::{Architecture, Dataset, Digest};
 use winsign::run::{self, RunId, exit};
 
 /// What a run's story ends with.
@@ -44,6 +46,10 @@ pub enum Error {
     NothingLeft { survivors: u64 },
     #[error("the two networks have different masks ({differing} weights survive in one only): no common path")]
     DifferentMasks { differing: u64 },
+    #[error("no network with the digest {digest} is in this store: `winsign import FILE --as ticket` takes it in")]
+    NotImported { digest: Digest },
+    #[error("the network does not fit {architecture} on {dataset}: {differences}")]
+    Misfit { architecture: Architecture, dataset: Dataset, differences: String },
     #[error("the checkpoint does not fit this run: {0}")]
     Unfit(String),
 }
@@ -63,6 +69,8 @@ impl Error {
             | Error::NotFinite { .. }
             | Error::NothingLeft { .. }
             | Error::DifferentMasks { .. }
+            | Error::NotImported { .. }
+            | Error::Misfit { .. }
             | Error::Unfit(_) => exit::FAILURE,
         }
     }

@@ -10,7 +10,7 @@ use super::model::{Layout, Weights};
 use super::{Error, Result};
 use winsign::run::attempt::{Attempt, Progress};
 use winsign::run::results::EpochMetrics;
-use winsign::run::settings::Dataset;
+use winsign::run::settings::{Dataset, Digest};
 use winsign::run::tensors::TensorFile;
 use winsign::run::{self, RunId};
 
@@ -57,6 +57,15 @@ impl Session {
                 Err(error(run::Error::Damaged { path, reason }))
             }
             other => other.map_err(error),
+        }
+    }
+
+    /// The network that `winsign import` put into this run's directory.
+    pub fn imported(&self, digest: Digest) -> Result<TensorFile> {
+        let path = self.attempt.run.imported_path();
+        match TensorFile::read(&path)? {
+            Some(file) if file.digest() == digest.to_string() => Ok(file),
+            _ => Err(Error::NotImported { digest }),
         }
     }
 

@@ -15,7 +15,7 @@ use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
 use super::session::Session;
-use super::{Finished, Result, connect, ticket, transfer};
+use super::{Finished, Result, connect, import, ticket, transfer};
 use winsign::data::DEFAULT_ROOT;
 use winsign::run::attempt::{Attempt, End, LOG};
 use winsign::run::settings::{MAX_THREADS, Settings};
@@ -105,6 +105,7 @@ fn execute(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<()> {
     let mut session = Session::new(attempt, file.inputs, stop, arguments.data.clone(), arguments.threads);
     let story = || match &file.settings {
         Settings::Ticket(settings) => ticket::execute(&mut session, settings),
+        Settings::Import(settings) => import::execute(&mut session, settings),
         Settings::Transfer(settings) => transfer::execute(&mut session, settings),
         Settings::Connect(settings) => connect::execute(&mut session, settings),
     };
@@ -156,7 +157,7 @@ fn total(settings: &Settings) -> u32 {
     match settings {
         Settings::Ticket(ticket) => ticket.training.epochs,
         Settings::Transfer(transfer) => transfer.training.epochs,
-        Settings::Connect(_) => 0,
+        Settings::Import(_) | Settings::Connect(_) => 0,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The program `winsign`: its commands, and how they speak.
 
+mod export;
+mod import;
 mod output;
 mod plan;
 mod report;
@@ -16,6 +18,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::run::error::Error as StoreError;
+use crate::run::settings::MAX_THREADS;
 use crate::run::{Store, exit};
 use crate::study::plan::Plan;
 use crate::study::plan::build::build;
@@ -64,6 +67,20 @@ impl Common {
     }
 }
 
+/// How runs are executed on this machine, whatever the sweep.
+#[derive(Args)]
+struct Execution {
+    /// The folder with the data sets
+    #[arg(long, value_name = "DIR", default_value = "data", env = "WINSIGN_DATA")]
+    data: PathBuf,
+    /// Threads per run [default: what the sweep says, else 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
+    threads: Option<u32>,
+    /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
+    #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
+    worker: Option<PathBuf>,
+}
+
 const DEFAULT_STORE: &str = "results";
 
 #[derive(Subcommand)]
@@ -104,6 +121,12 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Write a run's network to a file that PyTorch can load
+    #[command(after_help = export::HELP)]
+    Export(export::Arguments),
+    /// Take a network that was found elsewhere into the store, to be transferred here
+    #[command(after_help = import::HELP)]
+    Import(import::Arguments),
     /// Print the JSON Schema of sweep files, for editors
     Schema,
     /// Print completions for a shell
@@ -134,6 +157,8 @@ enum Failure {
     Launch(launch::Error),
     /// A message, and what to do.
     Usage(String, String),
+    /// A network that was not let in: a message, and what to do.
+    Import(String, String),
 }
 
 pub fn main() -> ExitCode {
@@ -146,6 +171,8 @@ pub fn main() -> ExitCode {
         Command::Status { sweep } => status::command(&common, &sweep),
         Command::Show { run } => show::command(&common, &run),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
+        Command::Export(arguments) => export::command(&common, &arguments),
+        Command::Import(arguments) => import::command(&common, &arguments),
         Command::Schema => output::json(&sweep::json_schema()),
         Command::Completions { shell } => {
             let mut script = vec![];
@@ -218,7 +245,7 @@ impl Failure {
             Failure::Launch(launch::Error::WorkerIo(_)) => Some(
                 "free some space or mend what is wrong with the store, then run the same command again".to_string(),
             ),
-            Failure::Usage(_, help) => Some(help.clone()),
+            Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
             Failure::Sweep(_) => None,
         }
     }
@@ -227,7 +254,7 @@ impl Failure {
         match self {
             Failure::Sweep(_) | Failure::Usage(..) => exit::USAGE,
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
-            Failure::Launch(launch::Error::Worker { .. }) => exit::FAILURE,
+            Failure::Launch(launch::Error::Worker { .. }) | Failure::Import(..) => exit::FAILURE,
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
         }
     }
@@ -239,7 +266,7 @@ impl std::fmt::Display for Failure {
             Failure::Sweep(error) => error.fmt(f),
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
-            Failure::Usage(message, _) => f.write_str(message),
+            Failure::Usage(message, _) | Failure::Import(message, _) => f.write_str(message),
         }
     }
 }

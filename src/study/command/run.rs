@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Common, Failure, output};
+use super::{Common, Execution, Failure, output};
 use crate::run::Store;
 use crate::run::error::Error as StoreError;
-use crate::run::settings::{MAX_JOBS, MAX_THREADS};
+use crate::run::settings::MAX_JOBS;
 use crate::study::launch::display::Display;
 use crate::study::launch::{self, Options, Summary};
+use crate::study::plan::Plan;
 use crate::study::plan::build::build;
-use crate::study::plan::survey::survey;
+use crate::study::plan::survey::{Standing, survey};
 use crate::study::sweep::{self, Resources};
 
 pub const HELP: &str = "\
@@ -33,24 +34,18 @@ pub struct Arguments {
     /// Runs side by side [default: what the sweep says, else one per core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
     jobs: Option<u32>,
-    /// Threads per run [default: what the sweep says, else 1]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
-    threads: Option<u32>,
-    /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
-    #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
-    worker: Option<PathBuf>,
+    #[command(flatten)]
+    execution: Execution,
 }
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let plan = build(&sweep::read(&arguments.sweep)?);
-    let worker = find_worker(arguments.worker.as_deref())?;
+    let worker = find_worker(arguments.execution.worker.as_deref())?;
     let store = Store::create(&common.store)?;
     let standings = survey(&plan, &store)?;
     let options = options(arguments, plan.resources, worker);
     let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(StoreError::io("watch over", common.store.as_path()))?;
-    let summary = runtime.block_on(launch::run(&plan, &store, &standings, &options, &mut display))?;
+    let summary = execute(&plan, &store, &standings, &options, &mut display)?;
     if common.json {
         output::json(&json!({ "name": plan.name, "runs": summary }))?;
     } else {
@@ -59,16 +54,29 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     Ok(summary.exit_code())
 }
 
+/// Runs what is not done of a plan.
+pub fn execute(
+    plan: &Plan,
+    store: &Store,
+    standings: &[Standing],
+    options: &Options,
+    display: &mut Display,
+) -> Result<Summary, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StoreError::io("watch over", store.root()))?;
+    Ok(runtime.block_on(launch::run(plan, store, standings, options, display))?)
+}
+
 /// The command line goes before the sweep file; no two threads want the same core unless asked for. A run has one thread
 /// unless somebody says otherwise: more change the last bits of its numbers, so that `--jobs` alone must not.
 fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Options {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    let threads = arguments.threads.or(resources.threads).unwrap_or(1);
+    let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
     let jobs = arguments.jobs.or(resources.jobs).unwrap_or((cores / threads).max(1));
-    Options { jobs, threads, retries: resources.retries, worker }
+    Options { jobs, threads, data: arguments.execution.data.clone(), retries: resources.retries, worker }
 }
 
-fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
+pub fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
     const NAME: &str = "winsign-worker";
     if let Some(path) = named {
         // Made absolute, since a bare name would be looked for on the PATH.

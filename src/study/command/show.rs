@@ -80,7 +80,8 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     output::text(&text)
 }
 
-fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
+/// The run whose identity begins so; the path of its directory will do as well.
+pub fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
     let prefix = prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_lowercase();
     match &store.find(&prefix)?[..] {
         [one] => Ok(one.clone()),

@@ -31,7 +31,10 @@ pub struct Ended {
 pub fn start(options: &Options, run: &RunDirectory) -> io::Result<Worker> {
     let threads = options.threads.to_string();
     let child = Command::new(&options.worker)
-        .args(["--threads", &threads, "--stop-with-stdin", "--"])
+        .args(["--threads", &threads, "--stop-with-stdin"])
+        .arg("--data")
+        .arg(&options.data)
+        .arg("--")
         .arg(&run.path)
         .env("OMP_NUM_THREADS", &threads)
         .stdin(Stdio::piped())

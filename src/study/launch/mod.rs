@@ -20,6 +20,8 @@ pub struct Options {
     pub jobs: u32,
     /// Threads per run.
     pub threads: u32,
+    /// The folder with the data sets.
+    pub data: PathBuf,
     /// How often a failing run is started again.
     pub retries: u32,
     /// The program `winsign-worker`.

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::{Label, Plan, PlannedRun};
-use crate::run::settings::{Between, Connect, Inherit, Masks, Method, Seeds, Settings, Ticket, Training, Transfer};
+use crate::run::settings::{
+    Between, Connect, Import, Inherit, Masks, Method, Seeds, Settings, Ticket, Training, Transfer,
+};
 use crate::run::{Run, RunId};
 use crate::study::sweep::{Axes, Chain, ConnectBlock, Sweep, TransferBlock};
 
@@ -52,6 +54,12 @@ impl Runs {
 
 /// One run per level, each from what its method starts it from; gives their identities by level.
 fn add_tickets(runs: &mut Runs, chain: &Chain) -> Vec<RunId> {
+    if let Some(digest) = chain.imported {
+        let settings = Settings::Import(Import { problem: chain.problem, digest });
+        let ticket = runs.add(settings, vec![], label(chain, chain.levels, &[]));
+        // It is at the only level that is transferred; level 0 was elsewhere, and nothing refers to it.
+        return vec![ticket; chain.levels as usize + 1];
+    }
     let dense = add_ticket(runs, chain, 0, &chain.warmup, vec![], None);
     let rewind_point = rewind_point(runs, chain, &dense);
     let mut tickets = vec![dense];
@@ -87,7 +95,9 @@ fn add_ticket(
     // AWS alone draws α: other chains that differ in its seed alone are one.
     let seeds = match chain.method {
         Method::Aws => chain.seeds,
-        Method::Lrr | Method::Imp | Method::Snip | Method::SynFlow => Seeds { alpha: chain.seeds.init, ..chain.seeds },
+        Method::Lrr | Method::Imp | Method::Snip | Method::SynFlow | Method::Imported => {
+            Seeds { alpha: chain.seeds.init, ..chain.seeds }
+        }
     };
     let settings = Ticket {
         problem: chain.problem,

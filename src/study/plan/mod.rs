@@ -107,6 +107,8 @@ impl PlannedRun {
     pub fn cost(&self) -> f64 {
         match &self.run.settings {
             Settings::Ticket(ticket) => f64::from(ticket.training.epochs),
+            // An evaluation.
+            Settings::Import(_) => 0.1,
             Settings::Transfer(transfer) => f64::from(transfer.training.epochs),
             // Every point is one pass over the training set without gradients, about a third of an epoch.
             Settings::Connect(connect) => f64::from(connect.points) / 3.0,

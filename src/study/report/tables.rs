@@ -144,6 +144,7 @@ pub fn method_text(method: Option<Method>) -> String {
     match method {
         None => MISSING.to_string(),
         Some(Method::SynFlow) => "SynFlow".to_string(),
+        Some(Method::Imported) => "imported".to_string(),
         Some(method @ (Method::Lrr | Method::Aws | Method::Imp | Method::Snip)) => method.to_string().to_uppercase(),
     }
 }

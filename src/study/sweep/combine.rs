@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::schema::{Block, Key};
 use super::values::{Axis, Value};
-use crate::run::settings::{Inherit, Method};
+use crate::run::settings::{Digest, Inherit, Method};
 
 /// One combination, within the combination of the scope around it: a transfer's within its chain's.
 #[derive(Debug, Clone)]
@@ -80,6 +80,14 @@ impl<'a> Point<'a> {
         match self.get(path) {
             Some(Value::Real(bits)) => f64::from_bits(bits),
             other => unreachable!("{path} is {other:?}, not a real number"),
+        }
+    }
+
+    /// None where nothing is imported.
+    pub fn digest(&self, path: &str) -> Option<Digest> {
+        match self.get(path) {
+            Some(Value::Digest(digest)) => Some(digest),
+            _ => None,
         }
     }
 

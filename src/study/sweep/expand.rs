@@ -344,6 +344,8 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
     let list = match (key.path, key.default) {
         // Who gives one of the two seeds alone wants one value of the other, not a product.
         ("transfer.seed", Fallback::Values(seeds)) if section.has_own_seeds() => seeds[..1].to_vec(),
+        ("ticket.method", _) if section.axis("ticket.imported").is_some() => vec![Value::Word("imported")],
+        ("ticket.levels", _) if section.axis("ticket.imported").is_some() => vec![Value::Whole(1)],
         ("connect.level", _) if file.transfers.is_empty() => vec![Value::Whole(outer.levels())],
         ("connect.level", _) if section.joins_seeds() => transfers.levels.clone(),
         ("connect.level", _) => transfers.levels_of_tickets(outer.levels()),
@@ -464,6 +466,7 @@ fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBloc
     Chain {
         problem: problem(point),
         method,
+        imported: point.digest("ticket.imported"),
         levels: point.number("ticket.levels"),
         prune_ratio: point.real("ticket.prune_ratio"),
         rewind_epoch: (method == Method::Imp).then(|| point.number("ticket.rewind_epoch")),

@@ -122,8 +122,31 @@ impl Section {
             }
         }
         let section = Section { block, place, axes };
+        section.check_import()?;
         section.check_seed_counts()?;
         Ok(section)
+    }
+
+    /// An imported ticket is what it is: nothing says how to find it.
+    fn check_import(&self) -> Result<(), Fault> {
+        const TO_FIND_ONE: [&str; 6] = ["method", "levels", "prune_ratio", "warmup_epochs", "epochs", "rewind_epoch"];
+        let imported = self.axis("ticket.imported").is_some();
+        let of_search =
+            |axis: &&Axis| self.block == Block::Ticket && (axis.key.is_seed() || TO_FIND_ONE.contains(&axis.key.name));
+        if let Some(axis) = self.axes.iter().find(of_search).filter(|_| imported) {
+            let message = format!("`{}` has no effect on an imported ticket", axis.key.path);
+            return Err(Fault::at(
+                axis.place,
+                message,
+                "remove it, or put `imported` into a `ticket` block of its own",
+            ));
+        }
+        let by_name = self.axis("ticket.method").and_then(|axis| axis.item_for(Value::Word("imported"), 0));
+        if let (Some(item), false) = (by_name, imported) {
+            let help = "give `imported: DIGEST` instead; `winsign import` prints the digest";
+            return Err(Fault::at(item.place, "`method: imported` does not say which ticket", help));
+        }
+        Ok(())
     }
 
     pub fn axis(&self, path: &str) -> Option<&Axis> {

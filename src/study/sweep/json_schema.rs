@@ -74,6 +74,7 @@ fn value_schema(kind: Kind) -> Json {
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Whole { min, max: u64::MAX } => json!({ "type": "integer", "minimum": min }),
         Kind::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Digest => json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
         Kind::Level => json!({ "anyOf": [
             { "type": "integer", "minimum": 1, "maximum": MAX_LEVEL },
             { "enum": [LAST, ALL] },

@@ -26,7 +26,7 @@ use std::path::Path;
 pub use error::SweepError;
 pub use json_schema::json_schema;
 
-use crate::run::settings::{Between, Inherit, Masks, Method, Problem, Seeds, Training};
+use crate::run::settings::{Between, Digest, Inherit, Masks, Method, Problem, Seeds, Training};
 use error::{Fault, grouped, nearest};
 
 /// Larger than any sweep file that people write.
@@ -46,6 +46,8 @@ pub struct Sweep {
 pub struct Chain {
     pub problem: Problem,
     pub method: Method,
+    /// The ticket found elsewhere that this chain consists of, if it is one.
+    pub imported: Option<Digest>,
     /// The last level; the chain has this many tickets and one more, level 0.
     pub levels: u32,
     pub prune_ratio: f64,

@@ -51,6 +51,8 @@ pub enum Kind {
         max: u64,
     },
     Real(Interval),
+    /// What tells an imported ticket apart.
+    Digest,
     /// A level, `last`, or `all`.
     Level,
     /// One block, or a list of blocks where there may be several.
@@ -117,6 +119,7 @@ pub static KEYS: &[Key] = keys! {
     Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
 
     Ticket "ticket.method" "method": Kind::Word(<Method as VariantNames>::VARIANTS), METHODS, "aws", "How tickets are found.";
+    Ticket "ticket.imported" "imported": Kind::Digest, Fallback::Depends("nothing is imported"), "3f09c2aa41d07e553f09c2aa41d07e55", "A ticket found elsewhere, by what `winsign import` printed; it takes the place of a chain.";
     Ticket "ticket.levels" "levels": LEVELS, Fallback::Recipe, "12", "How many times a chain is pruned: its last level.";
     Ticket "ticket.prune_ratio" "prune_ratio": Kind::Real(Interval::Ratio), Fallback::Recipe, "0.2", "The fraction of surviving weights removed at each level.";
     Ticket "ticket.warmup_epochs" "warmup_epochs": COUNT, Fallback::Recipe, "10", "Epochs of level 0, the dense network.";
@@ -181,7 +184,8 @@ impl Block {
 impl Key {
     /// Whether the key may hold several values, to be combined with those of other axes.
     pub fn is_axis(&self) -> bool {
-        let holds_values = matches!(self.kind, Kind::Word(_) | Kind::Whole { .. } | Kind::Real(_) | Kind::Level);
+        let holds_values =
+            matches!(self.kind, Kind::Word(_) | Kind::Whole { .. } | Kind::Real(_) | Kind::Digest | Kind::Level);
         holds_values && self.block != Block::Resources
     }
 
@@ -212,6 +216,7 @@ impl Kind {
             Kind::Real(Interval::Ratio) => "a number above 0 and below 1".to_string(),
             Kind::Real(Interval::BelowOne) => "a number from 0 to below 1".to_string(),
             Kind::Real(Interval::Fraction) => "a number from 0 to 1".to_string(),
+            Kind::Digest => "a digest of 32 hexadecimal digits".to_string(),
             Kind::Level => format!("a level from 1 to {}, `last` or `all`", grouped(MAX_LEVEL.into())),
             Kind::Block(_) => "a block of settings".to_string(),
             Kind::Zip => "a list of lists of settings".to_string(),

@@ -5,12 +5,14 @@ use std::fmt;
 use super::document::{Content, Node};
 use super::error::{Fault, Place, nearest};
 use super::schema::{ALL, Key, Kind, LAST, MAX_LEVEL};
+use crate::run::settings::Digest;
 
 /// One value of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     Word(&'static str),
     Whole(u64),
+    Digest(Digest),
     /// By its bits: no setting is negative, so they compare as the numbers do.
     Real(u64),
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Value {
         match *self {
             Value::Word(word) => f.write_str(word),
             Value::Whole(number) => write!(f, "{number}"),
+            Value::Digest(digest) => write!(f, "{digest}"),
             Value::Real(bits) => match f64::from_bits(bits) {
                 small if small > 0.0 && small < 1e-4 => write!(f, "{small:e}"),
                 number => write!(f, "{number}"),
@@ -217,6 +220,7 @@ fn value(key: &'static Key, node: &Node) -> Result<Value, Fault> {
         (Kind::Real(interval), &Content::Whole(number)) => {
             interval.contains(number as f64).then(|| real(number as f64))
         }
+        (Kind::Digest, Content::Text(text)) => text.parse().ok().map(Value::Digest),
         (Kind::Level, Content::Text(text)) => [LAST, ALL].into_iter().find(|word| word == text).map(Value::Word),
         (Kind::Level, Content::Whole(0)) => return Err(level_zero(key, node)),
         (Kind::Level, &Content::Whole(number)) => whole(number, 1, MAX_LEVEL),

@@ -52,6 +52,7 @@ pub fn color(method: Option<Method>) -> RGBColor {
         Some(Method::Imp) => RGBColor(0, 158, 115),
         Some(Method::Snip) => RGBColor(213, 94, 0),
         Some(Method::SynFlow) => RGBColor(204, 121, 167),
+        Some(Method::Imported) => RGBColor(86, 180, 233),
     }
 }
 
@@ -69,6 +70,7 @@ pub fn marker(method: Option<Method>) -> Vec<(i32, i32)> {
         Some(Method::Imp) => (4, MARKER + 2),
         Some(Method::Snip) => (5, MARKER + 1),
         Some(Method::SynFlow) => (6, MARKER + 1),
+        Some(Method::Imported) => (8, MARKER + 1),
     };
     let corner = |index: u32| {
         let angle = f64::from(index) / f64::from(corners) * TAU;

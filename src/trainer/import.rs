@@ -1,0 +1,29 @@
+//! An import: a network that was found elsewhere is checked and evaluated, and stands as a ticket.
+
+use super::model::exchange::adopt;
+use super::model::{Network, Weights};
+use super::session::Session;
+use super::train::evaluate::evaluate;
+use super::{Error, Finished, Result};
+use winsign::run::results::{Outcome, TicketOutcome};
+use winsign::run::settings::{Import, Problem};
+
+pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
+    let Problem { dataset, architecture } = import.problem;
+    let network = Network::new(import.problem);
+    let file = session.imported(import.digest)?;
+    let weights = adopt(&network.layout, &file)
+        .and_then(|file| Weights::from_file(&network.layout, &file))
+        .map_err(|differences| Error::Misfit { architecture, dataset, differences })?;
+
+    let data = session.load_data(dataset)?;
+    let score = evaluate(&network, &weights.parameters, &weights.statistics, &data)?;
+    let outcome = TicketOutcome {
+        remaining_ratio: weights.remaining_ratio(),
+        survivors: weights.survivors(),
+        prunable: network.layout.prunable() as u64,
+        test_error: score.error,
+        test_loss: score.loss,
+    };
+    Ok(Finished { outcome: Outcome::Ticket(outcome), network: Some((network.layout, weights)) })
+}
