@@ -364,6 +364,7 @@ fn outcome(planned: &PlannedRun) -> Outcome {
     let test_error = 2.0 + 0.3 * f64::from(level) + chance(&planned.run.id);
     let test_loss = test_error / 25.0;
     match &planned.run.settings {
+        Settings::Import(_) => unreachable!("the sweep imports nothing"),
         Settings::Ticket(_) => Outcome::Ticket(TicketOutcome {
             remaining_ratio,
             survivors: (PRUNABLE as f64 * remaining_ratio) as u64,

@@ -16,6 +16,6 @@ pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
         Between::Seeds => session.input(1, &network.layout)?,
         Between::NormInit => with_norm_init(&network.layout, &a),
     };
-    let outcome = lmc::path(session, &network, &data, (&a, &b), connect.points, connect.batch)?;
+    let outcome = lmc::path(session, &network, &data, (&a, &b), connect)?;
     Ok(Finished { outcome: Outcome::Connect(outcome), network: None })
 }

@@ -44,6 +44,8 @@ pub enum Error {
     NotFinite { t: f64 },
     #[error("pruning the last {survivors} weights would leave none: lower levels or prune_ratio")]
     NothingLeft { survivors: u64 },
+    #[error("the effects of weights on the network's output are not finite: no mask can be found by them")]
+    ScoresNotFinite,
     #[error("the two networks have different masks ({differing} weights survive in one only): no common path")]
     DifferentMasks { differing: u64 },
     #[error("no network with the digest {digest} is in this store: `winsign import FILE --as ticket` takes it in")]
@@ -68,6 +70,7 @@ impl Error {
             | Error::DivergedTest { .. }
             | Error::NotFinite { .. }
             | Error::NothingLeft { .. }
+            | Error::ScoresNotFinite
             | Error::DifferentMasks { .. }
             | Error::NotImported { .. }
             | Error::Misfit { .. }

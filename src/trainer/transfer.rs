@@ -1,20 +1,18 @@
 //! A transfer run: a ticket handed to a new initialization, which is then trained.
 
 use super::model::{Network, Weights};
-use super::prune;
+use super::prune::{self, controls};
 use super::session::Session;
 use super::train::{Course, train};
 use super::{Finished, Result};
 use winsign::run::results::{Outcome, TransferOutcome};
-use winsign::run::settings::Transfer;
+use winsign::run::settings::{Inherit, Transfer};
 
 pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
     let network = Network::new(transfer.problem);
     let data = session.load_data(transfer.problem.dataset)?;
 
-    let ticket = session.input(0, &network.layout)?;
-    let fresh = Weights::initialize(&network.layout, transfer.seeds.init);
-    let start = prune::transfer(&network.layout, transfer.inherit, &ticket, &fresh);
+    let start = start(session, &network, transfer)?;
     let course = Course {
         network: &network,
         data: &data,
@@ -33,4 +31,24 @@ pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
         test_loss: trained.score.loss,
     };
     Ok(Finished { outcome: Outcome::Transfer(outcome), network: Some((network.layout, trained.weights)) })
+}
+
+/// The network that training starts from.
+fn start(session: &Session, network: &Network, transfer: &Transfer) -> Result<Weights> {
+    let (layout, seed) = (&network.layout, transfer.seeds.init);
+    let fresh = Weights::initialize(layout, seed);
+    if !transfer.inherit.needs_ticket() {
+        return Ok(fresh);
+    }
+    let mut ticket = session.input(0, layout)?;
+    match transfer.inherit {
+        Inherit::Sign | Inherit::SignNorm if transfer.flip > 0.0 => {
+            controls::flip_signs(layout, &mut ticket, transfer.flip, seed);
+        }
+        Inherit::RandomSign => controls::shuffle_signs(layout, &mut ticket, seed),
+        Inherit::RandomMask => controls::draw_mask(layout, &mut ticket, seed),
+        Inherit::RandomMaskErk => controls::draw_mask_erk(layout, &mut ticket, seed),
+        Inherit::Sign | Inherit::SignNorm | Inherit::Mask | Inherit::Retrain | Inherit::Dense => {}
+    }
+    Ok(prune::transfer(layout, transfer.inherit, &ticket, &fresh))
 }

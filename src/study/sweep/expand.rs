@@ -13,7 +13,7 @@ use super::defaults::recipe;
 use super::error::{Fault, grouped, listed};
 use super::exclude::{Exclusion, Left, some_of};
 use super::file::{File, Section};
-use super::schema::{Block, Fallback, Key, Kind};
+use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
 use crate::run::settings::{Architecture, Between, Inherit, Masks, Method, Problem, Schedule, Seeds, Training};
@@ -344,7 +344,7 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
     let list = match (key.path, key.default) {
         // Who gives one of the two seeds alone wants one value of the other, not a product.
         ("transfer.seed", Fallback::Values(seeds)) if section.has_own_seeds() => seeds[..1].to_vec(),
-        ("ticket.method", _) if section.axis("ticket.imported").is_some() => vec![Value::Word("imported")],
+        ("ticket.method", _) if section.axis("ticket.imported").is_some() => vec![Value::Word(IMPORTED)],
         ("ticket.levels", _) if section.axis("ticket.imported").is_some() => vec![Value::Whole(1)],
         ("connect.level", _) if file.transfers.is_empty() => vec![Value::Whole(outer.levels())],
         ("connect.level", _) if section.joins_seeds() => transfers.levels.clone(),

@@ -96,6 +96,13 @@ const SEED: Kind = Kind::Whole { min: 0, max: u64::MAX };
 const POSITIVE: Kind = Kind::Real(Interval::Positive);
 const METHODS: Fallback = Fallback::Values(&[Value::Word("lrr"), Value::Word("aws")]);
 
+/// The methods that look for tickets: all but the last one, which says that they were found elsewhere.
+const SEARCHES: &[&str] = match <Method as VariantNames>::VARIANTS {
+    [searches @ .., _imported] => searches,
+    [] => &[],
+};
+pub const IMPORTED: &str = "imported";
+
 pub const LAST: &str = "last";
 pub const ALL: &str = "all";
 
@@ -118,7 +125,7 @@ pub static KEYS: &[Key] = keys! {
     Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
     Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
 
-    Ticket "ticket.method" "method": Kind::Word(<Method as VariantNames>::VARIANTS), METHODS, "aws", "How tickets are found.";
+    Ticket "ticket.method" "method": Kind::Word(SEARCHES), METHODS, "aws", "How tickets are found.";
     Ticket "ticket.imported" "imported": Kind::Digest, Fallback::Depends("nothing is imported"), "3f09c2aa41d07e553f09c2aa41d07e55", "A ticket found elsewhere, by what `winsign import` printed; it takes the place of a chain.";
     Ticket "ticket.levels" "levels": LEVELS, Fallback::Recipe, "12", "How many times a chain is pruned: its last level.";
     Ticket "ticket.prune_ratio" "prune_ratio": Kind::Real(Interval::Ratio), Fallback::Recipe, "0.2", "The fraction of surviving weights removed at each level.";

@@ -11,21 +11,23 @@ use crate::trainer::{Error, Result};
 use safetensors::tensor::Dtype;
 use winsign::run::attempt::Progress;
 use winsign::run::results::{ConnectOutcome, PathPoint};
+use winsign::run::settings::{Connect, Masks};
 use winsign::run::tensors::TensorFile;
 
-/// The path t·A + (1 − t)·B at `points` evenly spaced t, ends included.
+/// The path t·A + (1 − t)·B at evenly spaced t, ends included.
 ///
 /// Every trained tensor is interpolated. BatchNorm statistics are re-estimated for each point with one pass over the
-/// training batches; each batch is made once for all points. [`Error::DifferentMasks`] if the masks differ.
+/// training batches; each batch is made once for all points. [`Error::DifferentMasks`] if the masks differ, unless the
+/// union is asked for: then the weights of both are interpolated, and the remaining ratio is that of the union.
 pub fn path(
     session: &mut Session,
     network: &Network,
     data: &Data,
     (a, b): (&Weights, &Weights),
-    points: u32,
-    batch: u32,
+    connect: &Connect,
 ) -> Result<ConnectOutcome> {
-    if a.mask != b.mask {
+    let Connect { points, batch, masks, .. } = *connect;
+    if masks == Masks::Same && a.mask != b.mask {
         let differing = a.mask.ne_tensor(&b.mask).sum(tch::Kind::Int64).int64_value(&[]);
         return Err(Error::DifferentMasks { differing: differing as u64 });
     }
@@ -67,7 +69,8 @@ pub fn path(
     if let Some(point) = path.iter().find(|point| !point.test_loss.is_finite()) {
         return Err(Error::NotFinite { t: point.t });
     }
-    Ok(ConnectOutcome { remaining_ratio: a.remaining_ratio(), barrier: barrier(&path), path })
+    let union = a.mask.maximum(&b.mask).sum(tch::Kind::Double).double_value(&[]);
+    Ok(ConnectOutcome { remaining_ratio: union / a.mask.numel() as f64, barrier: barrier(&path), path })
 }
 
 /// t·A + (1 − t)·B; exactly A at 1 and B at 0.

@@ -21,6 +21,14 @@ pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) -> Result<()> {
     Ok(())
 }
 
+/// How many of `prunable` weights are left after `times` such prunings. [`Error::NothingLeft`] if none are.
+pub fn survivors(ratio: f64, times: u32, prunable: i64) -> Result<i64> {
+    (0..times).try_fold(prunable, |n, _| match kept(ratio, n) {
+        0 => Err(Error::NothingLeft { survivors: n as u64 }),
+        k => Ok(k),
+    })
+}
+
 /// ⌊(1 − ratio)·n⌋ as in decimal arithmetic: 1 − 0.9 is a little less than 0.1 in binary, and a tenth of 1,000 is 100.
 fn kept(ratio: f64, n: i64) -> i64 {
     ((1.0 - ratio) * n as f64 * (1.0 + 1e-12)).floor() as i64

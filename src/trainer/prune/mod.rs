@@ -1,9 +1,13 @@
-//! Masks: pruning by magnitude, transfer to a new initialization, norm interpolation.
+//! Masks: pruning by magnitude or at initialization, rewinding, transfer to a new initialization, norm interpolation.
 
+pub mod controls;
+pub mod initial;
 mod magnitude;
 mod norm;
+mod rewind;
 mod transfer;
 
 pub use magnitude::prune;
 pub use norm::{interpolate_norms, with_norm_init};
+pub use rewind::rewind;
 pub use transfer::transfer;

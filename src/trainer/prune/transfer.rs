@@ -14,6 +14,10 @@ use winsign::run::settings::Inherit;
 /// | `mask`      | φ ⊙ m_T          | φ                     | ψ₀              |
 /// | `sign+norm` | as `sign`        | as `sign`             | ψ_T             |
 /// | `retrain`   | φ_T              | φ_T                   | ψ_T             |
+/// | `dense`     | φ                | φ                     | ψ₀              |
+///
+/// The random baselines are transfers of altered tickets: `random-sign` is `sign`, `random-mask` and `random-mask-erk` are
+/// `mask`, of what [`super::controls`] makes of the ticket.
 pub fn transfer(layout: &Layout, inherit: Inherit, ticket: &Weights, fresh: &Weights) -> Weights {
     let (weights, norms) = (layout.weights(), layout.parameters() - layout.weights());
     let phi = |of: &Weights| of.parameters.narrow(0, 0, weights);
@@ -21,9 +25,10 @@ pub fn transfer(layout: &Layout, inherit: Inherit, ticket: &Weights, fresh: &Wei
     // φ_T is zero where m_T is, so its sign is the signed mask on prunable weights.
     let signed = || phi(fresh).abs() * phi(ticket).sign();
     let parameters = match inherit {
-        Inherit::Sign => Tensor::cat(&[signed(), psi(fresh)], 0),
+        Inherit::Sign | Inherit::RandomSign => Tensor::cat(&[signed(), psi(fresh)], 0),
         Inherit::SignNorm => Tensor::cat(&[signed(), psi(ticket)], 0),
-        Inherit::Mask => fresh.parameters.copy(),
+        Inherit::Mask | Inherit::RandomMask | Inherit::RandomMaskErk => fresh.parameters.copy(),
+        Inherit::Dense => return fresh.copy(),
         Inherit::Retrain => return ticket.copy(),
     };
     let mut start = Weights { parameters, statistics: fresh.statistics.copy(), mask: ticket.mask.copy() };
@@ -36,6 +41,7 @@ mod tests {
     use super::*;
     use crate::trainer::model::{Network, Role};
     use crate::trainer::prune::prune;
+    use strum::VariantArray;
     use winsign::run::settings::{Architecture, Dataset, Problem};
 
     /// Every element of every kind of transfer against the table of the method.
@@ -48,9 +54,9 @@ mod tests {
         let fresh = Weights::initialize(&layout, 2);
         let list = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap();
         let (old, new, mask) = (list(&ticket.parameters), list(&fresh.parameters), list(&ticket.mask));
-        for inherit in [Inherit::Sign, Inherit::Mask, Inherit::SignNorm, Inherit::Retrain] {
+        for &inherit in Inherit::VARIANTS {
             let start = transfer(&layout, inherit, &ticket, &fresh);
-            assert_eq!(start.mask, ticket.mask);
+            assert_eq!(start.mask, if inherit == Inherit::Dense { &fresh } else { &ticket }.mask);
             let start = list(&start.parameters);
             for tensor in &layout.tensors {
                 for at in tensor.start as usize..(tensor.start + tensor.length()) as usize {
@@ -60,8 +66,11 @@ mod tests {
                         Inherit::Retrain => old[at],
                         Inherit::SignNorm if is_norm => old[at],
                         _ if is_norm => new[at],
-                        Inherit::Mask => new[at] * kept,
-                        Inherit::Sign | Inherit::SignNorm => new[at].abs() * old[at].signum() * kept,
+                        Inherit::Dense => new[at],
+                        Inherit::Mask | Inherit::RandomMask | Inherit::RandomMaskErk => new[at] * kept,
+                        Inherit::Sign | Inherit::SignNorm | Inherit::RandomSign => {
+                            new[at].abs() * old[at].signum() * kept
+                        }
                     };
                     assert_eq!(start[at], expected, "{inherit}: {} at {at}", tensor.name);
                 }

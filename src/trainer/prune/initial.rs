@@ -1,0 +1,273 @@
+//! Masks found at initialization, before any training: SNIP and SynFlow.
+
+use tch::{Kind, Reduction, Tensor};
+
+use super::magnitude::survivors;
+use crate::trainer::data::Data;
+use crate::trainer::data::batches::Batches;
+use crate::trainer::model::{Mode, Network, Weights};
+use crate::trainer::train::evaluate::cross_entropy;
+use crate::trainer::{Error, Result};
+
+/// How often SynFlow prunes on its way, as in the paper.
+const ROUNDS: i32 = 100;
+
+/// How many weights stay: as many as iterative pruning of the fraction `ratio` leaves at `level`.
+#[derive(Debug, Clone, Copy)]
+pub struct Sparsity {
+    pub ratio: f64,
+    pub level: u32,
+}
+
+/// The training images that SNIP looks at: the first batches of an epoch of their own that hold at least `images`.
+pub struct Sample {
+    pub images: i64,
+    pub batch: u32,
+    pub order_seed: u64,
+}
+
+/// Prunes by SNIP (Lee, Ajanthan and Torr, ICLR 2019): of all prunable weights those stay whose removal would change the
+/// loss L most, by |∂L/∂w ⊙ w|. L is the cross-entropy of the sample, with BatchNorm as in training.
+///
+/// `proceed` is asked before each batch, and may end the search with an error.
+pub fn snip(
+    network: &Network,
+    data: &Data,
+    weights: &mut Weights,
+    sample: &Sample,
+    sparsity: Sparsity,
+    proceed: impl Fn() -> Result<()>,
+) -> Result<()> {
+    let layout = &network.layout;
+    let keep = survivors(sparsity.ratio, sparsity.level, layout.prunable())?;
+    let batches = Batches::new(data, sample.batch, sample.order_seed, "snip");
+    let wanted = (sample.images as u64).div_ceil(sample.batch.into());
+    let epoch = batches.epoch(1);
+
+    let parameters = weights.parameters.copy().set_requires_grad(true);
+    for batch in epoch.from(0).take(wanted as usize) {
+        proceed()?;
+        let batch = batch?;
+        let statistics = layout.fresh_statistics(parameters.kind());
+        let logits = network.logits(&parameters, &statistics, Mode::TRAIN, &batch.images);
+        // Sums, so that every image counts alike in whatever batch it is; gradients of all batches add up.
+        cross_entropy(&logits, &batch.labels, Reduction::Sum).backward();
+    }
+    let scores = effects(&parameters).narrow(0, 0, layout.prunable());
+    weights.mask = largest(&finite(scores)?, keep);
+    weights.apply_mask(layout);
+    Ok(())
+}
+
+/// Prunes by SynFlow (Tanaka, Kunin, Yamins and Ganguli, NeurIPS 2020): of all prunable weights those stay through which
+/// most flows when all weights are made positive and the input is all ones, by |∂R/∂w ⊙ w| for R the sum of the logits.
+/// No images are needed: `image` is their shape, (channels, height and width). BatchNorm does nothing: it normalizes by
+/// fresh statistics.
+///
+/// The flow is found anew in each of 100 rounds, between which the remaining ratio falls exponentially. So the network
+/// does not fall apart as long as there are weights for a way through it, where all between layers is linear for positive
+/// numbers, as in ResNets; of two ways side by side, such as a shortcut, one may be lost when few weights are left. What
+/// flows grows with every layer: 64 bits hold it.
+///
+/// `proceed` is asked before each round, and may end the search with an error.
+pub fn synflow(
+    network: &Network,
+    image: (i64, i64),
+    weights: &mut Weights,
+    sparsity: Sparsity,
+    proceed: impl Fn() -> Result<()>,
+) -> Result<()> {
+    let layout = &network.layout;
+    let prunable = layout.prunable();
+    let keep = survivors(sparsity.ratio, sparsity.level, prunable)?;
+    let statistics = layout.fresh_statistics(Kind::Double);
+    let (channels, side) = image;
+    let ones = Tensor::ones([1, channels, side, side], (Kind::Double, weights.parameters.device()));
+
+    for round in 1..=ROUNDS {
+        proceed()?;
+        let parameters = weights.parameters.abs().to_kind(Kind::Double).set_requires_grad(true);
+        network.logits(&parameters, &statistics, Mode::Evaluate, &ones).sum(Kind::Double).backward();
+        let scores = finite(effects(&parameters).narrow(0, 0, prunable))?;
+        // What is pruned stays pruned, below weights that have no flow either.
+        let scores = scores + &weights.mask - 1.0;
+        let left = match round {
+            ROUNDS => keep,
+            _ => {
+                let ratio = (keep as f64 / prunable as f64).powf(f64::from(round) / f64::from(ROUNDS));
+                ((prunable as f64 * ratio) as i64).max(keep)
+            }
+        };
+        weights.mask = largest(&scores, left);
+        weights.apply_mask(layout);
+    }
+    Ok(())
+}
+
+/// |∂/∂w ⊙ w| of every parameter, after the backward pass.
+fn effects(parameters: &Tensor) -> Tensor {
+    (parameters.grad() * parameters.detach()).abs()
+}
+
+fn finite(scores: Tensor) -> Result<Tensor> {
+    match scores.isfinite().all().int64_value(&[]) {
+        0 => Err(Error::ScoresNotFinite),
+        _ => Ok(scores),
+    }
+}
+
+/// The mask of the `keep` largest scores; of equal ones the first.
+fn largest(scores: &Tensor, keep: i64) -> Tensor {
+    let (threshold, _) = scores.kthvalue(scores.numel() as i64 - keep + 1, 0, false);
+    let above = scores.gt_tensor(&threshold);
+    let equal = scores.eq_tensor(&threshold);
+    let room = keep - above.sum(Kind::Int64).int64_value(&[]);
+    let first = equal.cumsum(0, Kind::Int64).le(room);
+    above.logical_or(&equal.logical_and(&first)).to_kind(Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::data;
+    use crate::trainer::model::Role;
+    use winsign::run::settings::{Architecture, Dataset, Problem};
+
+    const SPARSE: Sparsity = Sparsity { ratio: 0.2, level: 12 };
+    const SAMPLE: Sample = Sample { images: 100, batch: 64, order_seed: 5 };
+
+    fn network() -> Network {
+        Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 })
+    }
+
+    fn list(tensor: &Tensor) -> Vec<f64> {
+        Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).unwrap()
+    }
+
+    /// Survivors of each layer, with its name.
+    fn layers(network: &Network, weights: &Weights) -> Vec<(String, f64)> {
+        let prunable = network.layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable);
+        prunable
+            .map(|tensor| {
+                let mask = weights.mask.narrow(0, tensor.start, tensor.length());
+                (tensor.name.clone(), mask.sum(Kind::Double).double_value(&[]))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_largest_are_kept_and_of_equal_ones_the_first() {
+        let scores = Tensor::from_slice(&[1.0f32, 3.0, 0.0, 1.0, 2.0, 1.0, 1.0]);
+        let kept = |keep| list(&largest(&scores, keep));
+        assert_eq!(kept(1), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(kept(4), [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+        assert_eq!(kept(7), [1.0; 7]);
+    }
+
+    /// The scores by finite differences of the loss over the two batches, in 64 bits: c ↦ L(c·w) at c = 1 for a few
+    /// weights w. Those the mask keeps are above, those it drops below one threshold.
+    #[test]
+    fn snip_keeps_the_weights_that_the_loss_depends_on() {
+        let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
+        let dense = Weights::initialize(&network.layout, 1);
+        let mut pruned = dense.copy();
+        snip(&network, &data, &mut pruned, &SAMPLE, SPARSE, || Ok(())).unwrap();
+        assert_eq!(pruned.survivors(), 1_314, "as twelve prunings of 19,144 leave");
+
+        let batches = Batches::new(&data, 64, 5, "snip");
+        let epoch = batches.epoch(1);
+        let loss = |parameters: &Tensor| -> f64 {
+            let statistics = network.layout.fresh_statistics(Kind::Double);
+            let of_batch = |step: u32| {
+                let batch = epoch.from(step).next().unwrap().unwrap();
+                let images = batch.images.to_kind(Kind::Double);
+                let logits = network.logits(parameters, &statistics, Mode::TRAIN, &images);
+                cross_entropy(&logits, &batch.labels, Reduction::Sum).double_value(&[])
+            };
+            of_batch(0) + of_batch(1)
+        };
+        let score = |at: i64| {
+            let loss_at = |factor: f64| {
+                let parameters = dense.parameters.to_kind(Kind::Double);
+                let _ = parameters.narrow(0, at, 1).g_mul_scalar_(factor);
+                tch::no_grad(|| loss(&parameters))
+            };
+            ((loss_at(1.0 + 1e-5) - loss_at(1.0 - 1e-5)) / 2e-5).abs()
+        };
+        let (mut kept, mut dropped) = (vec![], vec![]);
+        let mask = list(&pruned.mask);
+        // Every 96th weight, and so many survivors that the threshold is pinned down.
+        for at in (0..19_144i64).filter(|at| at % 96 == 0 || (at % 16 == 0 && mask[*at as usize] == 1.0)) {
+            if mask[at as usize] == 1.0 { &mut kept } else { &mut dropped }.push(score(at));
+        }
+        let least = kept.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = dropped.iter().copied().fold(0.0, f64::max);
+        assert!(kept.len() > 50 && dropped.len() > 150, "{} {}", kept.len(), dropped.len());
+        assert!(least > 0.99 * most, "kept from {least}, dropped to {most}");
+        // The weights that are left are those of the initialization.
+        assert_eq!(pruned.parameters.narrow(0, 0, 19_144), dense.parameters.narrow(0, 0, 19_144) * &pruned.mask);
+        assert_eq!(pruned.statistics, dense.statistics, "the search leaves no trace");
+    }
+
+    #[test]
+    fn synflow_keeps_the_stated_number_and_no_layer_is_lost() {
+        let network = network();
+        let (mut previous, dense) = (19_144, Weights::initialize(&network.layout, 1));
+        for level in [1, 6, 12, 15] {
+            let mut pruned = dense.copy();
+            synflow(&network, (1, 8), &mut pruned, Sparsity { ratio: 0.2, level }, || Ok(())).unwrap();
+            let expected = (0..level).fold(19_144u64, |left, _| left * 4 / 5);
+            assert_eq!(pruned.survivors(), expected);
+            assert!(pruned.survivors() < previous);
+            previous = pruned.survivors();
+            let lost: Vec<_> = layers(&network, &pruned).into_iter().filter(|(_, left)| *left == 0.0).collect();
+            assert!(lost.is_empty(), "level {level}: {lost:?}");
+        }
+    }
+
+    /// One round of scores on a network small enough to be followed by hand: what flows into a layer flows out of it, so
+    /// the scores of its incoming and outgoing weights have the same sum (the synaptic conservation law).
+    #[test]
+    fn the_same_flows_through_every_stage_of_synflow() {
+        let network = network();
+        let weights = Weights::initialize(&network.layout, 1);
+        let parameters = weights.parameters.abs().to_kind(Kind::Double).set_requires_grad(true);
+        let statistics = network.layout.fresh_statistics(Kind::Double);
+        let ones = Tensor::ones([1, 1, 8, 8], (Kind::Double, tch::Device::Cpu));
+        let flow = network.logits(&parameters, &statistics, Mode::Evaluate, &ones).sum(Kind::Double);
+        flow.backward();
+        let scores = effects(&parameters);
+        let total = |names: &[&str]| -> f64 {
+            let named = network.layout.tensors.iter().filter(|tensor| names.contains(&tensor.name.as_str()));
+            named
+                .map(|tensor| scores.narrow(0, tensor.start, tensor.length()).sum(Kind::Double).double_value(&[]))
+                .sum()
+        };
+        // The classifier's bias lets a little flow in beside its weights; norm shifts are 0 at initialization.
+        let flow = flow.double_value(&[]) - total(&["fc.bias"]);
+        for stage in [
+            &["conv1.weight"][..],
+            &["layer2.0.conv1.weight", "layer2.0.downsample.0.weight"],
+            &["layer3.0.conv2.weight", "layer3.0.downsample.0.weight"],
+            &["fc.weight"],
+        ] {
+            assert!((total(stage) / flow - 1.0).abs() < 1e-9, "{stage:?}: {} of {flow}", total(stage));
+        }
+    }
+
+    #[test]
+    fn searches_can_be_stopped_and_say_what_they_cannot_do() {
+        let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
+        let mut weights = Weights::initialize(&network.layout, 1);
+        let stop = || Err(Error::Interrupted);
+        let stopped = snip(&network, &data, &mut weights, &SAMPLE, SPARSE, stop);
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+        let stopped = synflow(&network, (1, 8), &mut weights, SPARSE, stop);
+        assert!(matches!(stopped, Err(Error::Interrupted)));
+        let nothing = synflow(&network, (1, 8), &mut weights, Sparsity { ratio: 0.9, level: 5 }, || Ok(()));
+        assert!(matches!(nothing, Err(Error::NothingLeft { survivors: 1 })), "{nothing:?}");
+        let _ = weights.parameters.get(0).fill_(f64::NAN);
+        let broken = synflow(&network, (1, 8), &mut weights, SPARSE, || Ok(()));
+        assert!(matches!(broken, Err(Error::ScoresNotFinite)), "{broken:?}");
+    }
+}
