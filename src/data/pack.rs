@@ -569,3 +569,194 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::{Rgb, decode, encode_jpeg};
+    use super::*;
+
+    const OPTIONS: Options = Options { short_side: None, quality: 95, threads: 2, skip_unreadable: false };
+    const SMALL: Options = Options { short_side: Some(24), ..OPTIONS };
+
+    struct Images {
+        folder: tempfile::TempDir,
+        listing: Listing,
+    }
+
+    fn images() -> Images {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = |split: &str, number: usize| {
+            let (width, height) = (20 + number * 3, 40);
+            let pixels = (0..width * height * 3).map(|at| (at * number / 7) as u8).collect();
+            let class = folder.path().join(split).join(format!("n0000000{}", number % 2));
+            fs::create_dir_all(&class).unwrap();
+            let path = class.join(format!("{number}.JPEG"));
+            fs::write(&path, encode_jpeg(&Rgb { width, height, pixels }, 90).unwrap()).unwrap();
+            Entry { path, label: number as u16 % 2 }
+        };
+        let listing = Listing {
+            classes: vec!["n00000000".to_string(), "n00000001".to_string()],
+            train: (0..12).map(|number| entry("train", number)).collect(),
+            test: (0..5).map(|number| entry("val", number)).collect(),
+        };
+        Images { folder, listing }
+    }
+
+    impl Images {
+        fn file(&self) -> PathBuf {
+            self.folder.path().join("images.pack")
+        }
+
+        fn pack(&self, options: &Options) -> Result<Summary> {
+            pack(&self.listing, &self.file(), options, &AtomicBool::new(false), |_| ())
+        }
+
+        /// Packs until `count` images are there.
+        fn interrupt(&self, options: &Options, count: usize) {
+            let stop = AtomicBool::new(false);
+            let each = |progress: Progress| stop.store(progress.done >= count, Ordering::Relaxed);
+            let summary = pack(&self.listing, &self.file(), options, &stop, each).unwrap();
+            assert!(!summary.finished && summary.images == count && !self.file().exists());
+        }
+    }
+
+    #[test]
+    fn a_pack_gives_back_the_files() {
+        let images = images();
+        let summary = images.pack(&OPTIONS).unwrap();
+        assert!(summary.finished && summary.images == 17 && summary.found == 0);
+        assert_eq!(summary.bytes, fs::metadata(images.file()).unwrap().len());
+        assert!(!partial_path(&images.file()).exists());
+        let pack = Pack::open(&images.file()).unwrap();
+        assert_eq!((pack.count(Split::Train), pack.count(Split::Test)), (12, 5));
+        assert_eq!((pack.classes(), pack.short_side()), (&images.listing.classes[..], None));
+        for (split, entries) in [(Split::Train, &images.listing.train), (Split::Test, &images.listing.test)] {
+            for (index, entry) in entries.iter().enumerate() {
+                assert_eq!(pack.bytes(split, index), fs::read(&entry.path).unwrap());
+                assert_eq!(pack.label(split, index), entry.label);
+                assert_eq!(pack.size(split, index), (20 + index * 3, 40));
+                pack.verify(split, index).unwrap();
+            }
+        }
+        assert!(check(&pack, 2, || ()).is_empty());
+        assert_eq!(images.pack(&OPTIONS).unwrap().found, 17, "a second run has nothing to do");
+        let error = images.pack(&SMALL).unwrap_err().to_string();
+        assert!(error.contains("images.pack: it exists, and is a pack of other images"), "{error}");
+    }
+
+    #[test]
+    fn shorter_sides_are_made_shorter_but_never_longer() {
+        let images = images();
+        images.pack(&SMALL).unwrap();
+        let pack = Pack::open(&images.file()).unwrap();
+        assert_eq!(pack.short_side(), Some(24));
+        assert_eq!(pack.size(Split::Train, 1), (23, 40));
+        assert_eq!(pack.bytes(Split::Train, 1), fs::read(&images.listing.train[1].path).unwrap());
+        assert_eq!(pack.size(Split::Train, 11), (31, 24), "53 × 40 before");
+        assert_eq!(image::size(pack.bytes(Split::Train, 11)), Ok((31, 24)));
+        assert!(check(&pack, 1, || ()).is_empty());
+    }
+
+    #[test]
+    fn an_interrupted_packing_ends_as_if_it_had_not_been() {
+        for options in [OPTIONS, SMALL] {
+            let reference = images();
+            reference.pack(&Options { threads: 1, ..options }).unwrap();
+            let expected = fs::read(reference.file()).unwrap();
+            let images = images();
+            let partial = partial_path(&images.file());
+            images.interrupt(&options, 5);
+            images.interrupt(&options, 9);
+            let ninth = fs::metadata(&partial).unwrap().len();
+            // As if the machine had stopped while a record was written.
+            fs::OpenOptions::new().write(true).open(&partial).unwrap().set_len(ninth - 3).unwrap();
+            assert_eq!(images.pack(&options).unwrap().found, 8);
+            assert!(fs::read(images.file()).unwrap() == expected);
+
+            // As if it had stopped anywhere at all, the index included; or a bit had changed.
+            let position = |end: usize| (expected.len() - 1).min(end);
+            for end in (0..expected.len() + 200).step_by(201) {
+                fs::remove_file(images.file()).unwrap();
+                let mut bytes = expected[..position(end)].to_vec();
+                if let Some(byte) = bytes.get_mut(1_000) {
+                    *byte ^= 1;
+                }
+                fs::write(&partial, bytes).unwrap();
+                images.pack(&options).unwrap();
+                assert!(fs::read(images.file()).unwrap() == expected, "stopped at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_packing_goes_on_only_with_the_same_images_and_settings() {
+        let mut images = images();
+        images.interrupt(&OPTIONS, 5);
+        let error = images.pack(&SMALL).unwrap_err().to_string();
+        assert!(error.contains("images.pack.partial: it was begun with other images or settings"), "{error}");
+        images.listing.train.swap(2, 3);
+        assert!(images.pack(&OPTIONS).is_err());
+        images.listing.train.swap(2, 3);
+        assert!(images.pack(&OPTIONS).unwrap().finished);
+    }
+
+    #[test]
+    fn a_damaged_pack_says_so_wherever_it_is_damaged() {
+        let images = images();
+        images.pack(&OPTIONS).unwrap();
+        let whole = fs::read(images.file()).unwrap();
+        let index = u64_at(&whole[whole.len() - FOOTER..], 0) as usize;
+        let open = |bytes: &[u8]| {
+            let file = images.folder.path().join("damaged.pack");
+            fs::write(&file, bytes).unwrap();
+            Pack::open(&file).map_err(|error| error.to_string())
+        };
+        for end in (8..whole.len()).step_by(97) {
+            let error = open(&whole[..end]).err().unwrap();
+            assert!(error.contains(&format!("damaged.pack: the pack is cut off at byte {end}")), "{error}");
+        }
+        assert!(open(b"").is_err());
+        for at in (0..HEADER).chain(index..whole.len()) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            assert!(open(&bytes).is_err(), "byte {at}");
+        }
+        let mut bytes = whole.clone();
+        bytes[8] = 2;
+        let error = open(&bytes).err().unwrap();
+        assert!(error.ends_with("a pack of version 2; this winsign reads version 1"), "{error}");
+        let mut bytes = whole.clone();
+        bytes[HEADER + RECORD + 500] ^= 1;
+        let pack = open(&bytes).unwrap();
+        let wrong: Vec<String> = check(&pack, 2, || ()).iter().map(Error::to_string).collect();
+        assert_eq!(wrong.len(), 1);
+        let expected = "train image 0 (counted from 0), at byte 96: its bytes do not match their checksum";
+        assert!(wrong[0].ends_with(expected), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_damaged_image_stops_the_packing_or_is_left_out() {
+        let images = images();
+        let bad = &images.listing.train[7].path;
+        fs::write(bad, &fs::read(bad).unwrap()[..400]).unwrap();
+        let error = images.pack(&OPTIONS).unwrap_err().to_string();
+        assert!(error.contains("7.JPEG: the image is cut off: the file ends at byte 400"), "{error}");
+        let skipping = Options { skip_unreadable: true, ..OPTIONS };
+        let summary = images.pack(&skipping).unwrap();
+        assert_eq!((summary.images, summary.found, summary.skipped.len()), (16, 7, 1));
+        assert_eq!(summary.skipped[0].0, *bad);
+        let pack = Pack::open(&images.file()).unwrap();
+        assert_eq!((pack.count(Split::Train), pack.count(Split::Test)), (11, 5));
+        assert_eq!(pack.size(Split::Train, 7), (44, 40), "the next image has taken its place");
+        assert!(decode(pack.bytes(Split::Train, 7)).is_ok());
+    }
+
+    #[test]
+    fn two_cannot_write_one_pack() {
+        let images = images();
+        let other = File::create(partial_path(&images.file())).unwrap();
+        rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let error = images.pack(&OPTIONS).unwrap_err().to_string();
+        assert!(error.ends_with("another process is writing it"), "{error}");
+    }
+}

@@ -359,3 +359,127 @@ impl Drop for Watch<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::image::{Rgb, encode_jpeg};
+    use super::*;
+    use std::path::PathBuf;
+
+    /// Images of many colors and sizes, as files.
+    fn source(folder: &Path, count: usize) -> ImageSource {
+        let train = (0..count)
+            .map(|number| {
+                let (width, height) = (20 + number % 7, 30 - number % 5);
+                let color = [number as u8 * 9, 255 - number as u8 * 7, 128];
+                let shade = |at: usize| color[at % 3].wrapping_add((at / 3 % width * 5) as u8);
+                let pixels = (0..width * height * 3).map(shade).collect();
+                let path = folder.join(format!("{number}.JPEG"));
+                std::fs::write(&path, encode_jpeg(&Rgb { width, height, pixels }, 90).unwrap()).unwrap();
+                Entry { path, label: number as u16 % 3 }
+            })
+            .collect();
+        ImageSource::Folder(Listing { classes: vec![], train, test: vec![] })
+    }
+
+    fn options(threads: usize) -> Options {
+        Options { batch: 8, first: 0, threads, ahead: 3 }
+    }
+
+    fn stream(source: &Arc<ImageSource>, seed: u64, options: Options) -> Batches {
+        let view = View::random(16, (0.08, 1.0), seed, 2);
+        batches(source.clone(), Split::Train, (0..50).rev().collect(), view, options)
+    }
+
+    fn all(batches: Batches) -> Vec<(Vec<u8>, Vec<i64>)> {
+        batches.map(|batch| batch.map(|batch| (batch.pixels.clone(), batch.labels.clone())).unwrap()).collect()
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_threads_or_on_where_one_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(source(folder.path(), 50));
+        let one = all(stream(&source, 1, options(1)));
+        assert_eq!(one.len(), 7);
+        assert!(one[..6].iter().all(|(pixels, labels)| pixels.len() == 8 * 16 * 16 * 3 && labels.len() == 8));
+        assert_eq!(one[0].1, [1, 0, 2, 1, 0, 2, 1, 0], "labels of 49, 48, ...");
+        assert_eq!((one[6].0.len(), one[6].1.len()), (2 * 16 * 16 * 3, 2));
+        assert_eq!(all(stream(&source, 1, options(3))), one);
+        assert_eq!(all(stream(&source, 1, Options { first: 4, ..options(2) })), one[4..]);
+        assert!(all(stream(&source, 1, Options { first: 7, ..options(2) })).is_empty());
+        assert_ne!(all(stream(&source, 2, options(1)))[0].0, one[0].0, "another seed crops otherwise");
+    }
+
+    #[test]
+    fn an_image_is_cropped_alike_wherever_it_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(source(folder.path(), 10));
+        let view = View::random(16, (0.08, 1.0), 1, 0);
+        let run = |order: Vec<usize>| {
+            let options = Options { batch: 1, ..options(2) };
+            all(batches(source.clone(), Split::Train, order, view.clone(), options))
+        };
+        let (forth, mut back) = (run((0..10).collect()), run((0..10).rev().collect()));
+        back.reverse();
+        assert_eq!(forth, back);
+    }
+
+    #[test]
+    fn evaluation_sees_the_centers() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(source(folder.path(), 3));
+        let view = View::Center { side: 12, short: 14 };
+        let batches = all(batches(source.clone(), Split::Train, vec![2], view, options(1)));
+        let mut expected = vec![0; 12 * 12 * 3];
+        let bytes = std::fs::read(folder.path().join("2.JPEG")).unwrap();
+        Decoder::new().decode_center(&bytes, 14, 12, &mut expected).unwrap();
+        assert_eq!(batches, [(expected, vec![2])]);
+    }
+
+    #[test]
+    fn the_first_bad_image_of_the_order_is_named_after_all_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(source(folder.path(), 50));
+        let path = |number: usize| -> PathBuf { folder.path().join(format!("{number}.JPEG")) };
+        // Positions 20 and 22 of the order, both in batch 2; and one in the batch after it.
+        std::fs::write(path(27), &std::fs::read(path(27)).unwrap()[..300]).unwrap();
+        std::fs::write(path(29), b"").unwrap();
+        std::fs::remove_file(path(20)).unwrap();
+        for threads in [1, 3] {
+            let mut batches = stream(&source, 1, options(threads));
+            assert!(batches.next().unwrap().is_ok() && batches.next().unwrap().is_ok());
+            let error = batches.next().unwrap().err().unwrap();
+            assert_eq!(error.to_string(), format!("{}: the file is empty", path(29).display()));
+            assert!(batches.next().is_none());
+        }
+    }
+
+    #[test]
+    fn few_batches_are_in_memory_and_their_memory_is_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(source(folder.path(), 50));
+        let mut batches = stream(&source, 1, options(3));
+        let mut held = batches.next().unwrap().unwrap();
+        for batch in batches.by_ref() {
+            held = batch.unwrap();
+            let state = held.shared.lock();
+            assert!(state.open.len() <= 3);
+            assert!(state.next <= (state.taken + 3) * 8);
+            // Those ahead, the one held, and the one before it, whose memory is not yet back.
+            assert!(state.buffers <= 5, "{}", state.buffers);
+        }
+        assert_eq!(held.labels.len(), 2);
+    }
+
+    #[test]
+    fn the_threads_end_when_nobody_wants_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(source(folder.path(), 50));
+        let mut batches = stream(&source, 1, options(3));
+        let first = batches.next().unwrap().unwrap();
+        drop(batches);
+        drop(first);
+        // No thread holds it any more.
+        assert!(Arc::into_inner(source).is_some());
+    }
+}
