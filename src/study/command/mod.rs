@@ -1,5 +1,7 @@
 //! The program `winsign`: its commands, and how they speak.
 
+#[cfg(feature = "data")]
+mod data_pack;
 mod output;
 mod plan;
 mod report;
@@ -104,11 +106,25 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Examine and prepare data sets
+    #[cfg(feature = "data")]
+    Data {
+        #[command(subcommand)]
+        command: DataCommand,
+    },
     /// Print the JSON Schema of sweep files, for editors
     Schema,
     /// Print completions for a shell
     #[command(after_help = "Example:\n  winsign completions bash > ~/.local/share/bash-completion/completions/winsign")]
     Completions { shell: clap_complete::Shell },
+}
+
+#[cfg(feature = "data")]
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Pack an ImageNet-like folder into one file that is faster to read
+    #[command(after_help = data_pack::HELP)]
+    Pack(data_pack::Arguments),
 }
 
 const HELP: &str = "\
@@ -132,6 +148,9 @@ enum Failure {
     Sweep(Box<SweepError>),
     Store(StoreError),
     Launch(launch::Error),
+    /// What to do is the error's own hint if none is given.
+    #[cfg(feature = "data")]
+    Data(crate::data::Error, Option<String>),
     /// A message, and what to do.
     Usage(String, String),
 }
@@ -146,6 +165,8 @@ pub fn main() -> ExitCode {
         Command::Status { sweep } => status::command(&common, &sweep),
         Command::Show { run } => show::command(&common, &run),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
+        #[cfg(feature = "data")]
+        Command::Data { command: DataCommand::Pack(arguments) } => data_pack::command(&common, &arguments),
         Command::Schema => output::json(&sweep::json_schema()),
         Command::Completions { shell } => {
             let mut script = vec![];
@@ -218,6 +239,8 @@ impl Failure {
             Failure::Launch(launch::Error::WorkerIo(_)) => Some(
                 "free some space or mend what is wrong with the store, then run the same command again".to_string(),
             ),
+            #[cfg(feature = "data")]
+            Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
             Failure::Usage(_, help) => Some(help.clone()),
             Failure::Sweep(_) => None,
         }
@@ -229,6 +252,12 @@ impl Failure {
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
             Failure::Launch(launch::Error::Worker { .. }) => exit::FAILURE,
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
+            #[cfg(feature = "data")]
+            Failure::Data(error, _) => match error {
+                crate::data::Error::Io { .. } => exit::IO,
+                crate::data::Error::Missing { .. } => exit::USAGE,
+                crate::data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
+            },
         }
     }
 }
@@ -239,6 +268,8 @@ impl std::fmt::Display for Failure {
             Failure::Sweep(error) => error.fmt(f),
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
+            #[cfg(feature = "data")]
+            Failure::Data(error, _) => error.fmt(f),
             Failure::Usage(message, _) => f.write_str(message),
         }
     }
@@ -253,6 +284,13 @@ impl From<SweepError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         Failure::Store(error)
+    }
+}
+
+#[cfg(feature = "data")]
+impl From<crate::data::Error> for Failure {
+    fn from(error: crate::data::Error) -> Failure {
+        Failure::Data(error, None)
     }
 }
 
