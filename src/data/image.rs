@@ -120,6 +120,15 @@ impl Decoder {
         Ok((header.width, header.height))
     }
 
+    /// Width and height of a file that is not cut off, without decoding it.
+    pub fn probe(&mut self, bytes: &[u8]) -> Result<(usize, usize), ImageError> {
+        let header = self.header(bytes)?;
+        match header.coding {
+            Coding::Jpeg { .. } if !has_end(bytes) => Err(ImageError::Truncated { end: bytes.len() }),
+            _ => Ok((header.width, header.height)),
+        }
+    }
+
     /// The whole image.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Rgb, ImageError> {
         let header = self.header(bytes)?;
@@ -327,11 +336,13 @@ impl Jpeg {
     }
 
     fn header(&mut self, bytes: &[u8]) -> Result<Header, ImageError> {
+        // Without this, libjpeg would find tables only and leave the numbers of the image before.
+        if scans(bytes).is_none() {
+            return Err(ImageError::Truncated { end: bytes.len() });
+        }
         // SAFETY: the pointer and length are a slice's.
         let status = unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
-        if let Err(error) = self.accept(status, bytes) {
-            return Err(if scans(bytes).is_none() { ImageError::Truncated { end: bytes.len() } } else { error });
-        }
+        self.accept(status, bytes)?;
         let colors = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
         let sampling = self.get(raw::TJPARAM_TJPARAM_SUBSAMP);
         let lossless = self.get(raw::TJPARAM_TJPARAM_LOSSLESS) != 0;
@@ -454,21 +465,25 @@ fn has_end(bytes: &[u8]) -> bool {
     scans(bytes).is_some_and(|start| bytes[start..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
 }
 
-/// Where a JPEG's first scan begins; none if the file ends before.
+/// Where the data of a JPEG's first scan begin; none if the file, or the image by its end marker, ends before.
 fn scans(bytes: &[u8]) -> Option<usize> {
     const SCAN: u8 = 0xda;
+    const END: u8 = 0xd9;
     let mut at = 2;
     loop {
         // To the next marker: any bytes, then 0xff, once or more, then what is neither 0xff nor 0.
         at += bytes.get(at..)?.iter().position(|byte| *byte == 0xff)?;
         at += bytes[at..].iter().position(|byte| *byte != 0xff)?;
         match bytes[at] {
-            SCAN => return Some(at),
+            END => return None,
             // Markers without content.
-            0x00 | 0x01 | 0xd0..=0xd9 => at += 1,
-            _ => {
+            0x00 | 0x01 | 0xd0..=0xd8 => at += 1,
+            marker => {
                 let length = bytes.get(at + 1..at + 3)?;
                 at += 1 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+                if marker == SCAN {
+                    return (at < bytes.len()).then_some(at);
+                }
             }
         }
     }
@@ -507,6 +522,7 @@ fn decode_png(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), ImageError> {
     let length = reader.output_buffer_size().ok_or_else(|| ImageError::Png("it is too large".to_string()))?;
     let mut buffer = vec![0; length];
     let frame = reader.next_frame(&mut buffer).map_err(failed)?;
+    reader.finish().map_err(failed)?;
     let channels = frame.color_type.samples();
     pixels.clear();
     for pixel in buffer[..frame.buffer_size()].chunks_exact(channels) {
@@ -524,5 +540,178 @@ fn png_error(error: png::DecodingError, bytes: &[u8]) -> ImageError {
             ImageError::Truncated { end: bytes.len() }
         }
         error => ImageError::Png(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An image in `tests/images`, and there what Pillow and torchvision make of it; see `make.py` beside them.
+    struct Fixture {
+        name: &'static str,
+        bytes: &'static [u8],
+        whole: &'static [u8],
+        region: (Region, &'static [u8]),
+        center: &'static [u8],
+    }
+
+    macro_rules! fixture {
+        ($name:literal, $left:literal, $top:literal, $width:literal, $height:literal) => {
+            Fixture {
+                name: $name,
+                bytes: include_bytes!(concat!("../../tests/images/", $name, ".jpg")),
+                whole: include_bytes!(concat!("../../tests/images/", $name, ".whole.png")),
+                region: (
+                    Region { left: $left, top: $top, width: $width, height: $height },
+                    include_bytes!(concat!("../../tests/images/", $name, ".region.png")),
+                ),
+                center: include_bytes!(concat!("../../tests/images/", $name, ".center.png")),
+            }
+        };
+    }
+
+    const FIXTURES: [Fixture; 8] = [
+        fixture!("color-420", 19, 5, 30, 35),
+        fixture!("color-444", 3, 11, 41, 22),
+        fixture!("progressive", 25, 13, 25, 27),
+        fixture!("rotated-in-exif", 17, 0, 20, 40),
+        fixture!("gray", 9, 2, 33, 30),
+        fixture!("cmyk", 8, 8, 24, 24),
+        fixture!("tiny", 1, 0, 2, 2),
+        fixture!("png-inside", 5, 5, 30, 20),
+    ];
+    const COLOR: &[u8] = FIXTURES[0].bytes;
+
+    /// The largest difference between pixels.
+    fn distance(one: &[u8], other: &[u8]) -> u8 {
+        assert_eq!(one.len(), other.len());
+        one.iter().zip(other).map(|(one, other)| one.abs_diff(*other)).max().unwrap()
+    }
+
+    #[test]
+    fn pixels_are_those_of_pillow_and_torchvision() {
+        let mut decoder = Decoder::new();
+        let mut pixels = vec![0; 20 * 20 * 3];
+        for fixture in &FIXTURES {
+            let expected = |png: &[u8]| decode(png).unwrap();
+            let whole = decoder.decode(fixture.bytes).unwrap();
+            assert_eq!(whole, expected(fixture.whole), "{}", fixture.name);
+            assert_eq!(size(fixture.bytes), Ok((whole.width, whole.height)));
+
+            let (region, png) = fixture.region;
+            let choose = |width, height| {
+                assert_eq!((width, height), (whole.width, whole.height));
+                region
+            };
+            decoder.decode_region(fixture.bytes, choose, 20, true, &mut pixels).unwrap();
+            assert!(distance(&pixels, &expected(png).pixels) <= 1, "{}", fixture.name);
+
+            decoder.decode_center(fixture.bytes, 28, 20, &mut pixels).unwrap();
+            assert!(distance(&pixels, &expected(fixture.center).pixels) <= 1, "{}", fixture.name);
+        }
+    }
+
+    #[test]
+    fn a_region_has_the_pixels_of_the_whole_image() {
+        let mut decoder = Decoder::new();
+        for fixture in &FIXTURES {
+            let whole = decode(fixture.bytes).unwrap();
+            let side = whole.width.min(whole.height).min(13);
+            for left in 0..=whole.width - side {
+                let top = left % (whole.height - side + 1);
+                let mut pixels = vec![0; side * side * 3];
+                let region = Region { left, top, width: side, height: side };
+                decoder.decode_region(fixture.bytes, |_, _| region, side, false, &mut pixels).unwrap();
+                for (y, row) in pixels.chunks_exact(side * 3).enumerate() {
+                    let start = ((top + y) * whole.width + left) * 3;
+                    assert_eq!(row, &whole.pixels[start..start + side * 3], "{}: {region:?}", fixture.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_cut_off_anywhere_says_where_the_file_ends() {
+        for fixture in &FIXTURES {
+            // What comes before the first 16 bytes is not enough to be told from other files.
+            for end in 16..fixture.bytes.len() - 1 {
+                let error = decode(&fixture.bytes[..end]).err();
+                assert_eq!(error, Some(ImageError::Truncated { end }), "{}", fixture.name);
+            }
+        }
+        // Not even if the crop lies above the missing part.
+        let cut = &COLOR[..COLOR.len() - 9];
+        let top = Region { left: 0, top: 0, width: 8, height: 8 };
+        let error = Decoder::new().decode_region(cut, |_, _| top, 8, false, &mut [0; 192]).unwrap_err();
+        let message = format!("the image is cut off: the file ends at byte {}, before the image does", cut.len());
+        assert_eq!(error.to_string(), message);
+    }
+
+    #[test]
+    fn what_is_no_image_is_told_what_it_is() {
+        assert_eq!(decode(b"").unwrap_err().to_string(), "the file is empty");
+        let error = decode(b"GIF89a").unwrap_err().to_string();
+        assert_eq!(error, "neither a JPEG nor a PNG image: it begins with the bytes 47 49 46 38");
+        // A segment of quantization tables that is none.
+        let mut bytes = COLOR.to_vec();
+        let table = bytes.windows(2).position(|pair| pair == [0xff, 0xdb]).unwrap();
+        bytes[table + 4] = 0x0f;
+        let error = decode(&bytes).unwrap_err().to_string();
+        assert!(error.starts_with("a damaged or unsupported JPEG: Bogus DQT index 15"), "{error}");
+        // The decoder is not confused by that.
+        assert!(decode(COLOR).is_ok());
+        let png = FIXTURES[0].whole;
+        let mut bytes = png.to_vec();
+        bytes[png.len() / 2] ^= 1;
+        assert!(matches!(decode(&bytes), Err(ImageError::Png(_))));
+    }
+
+    #[test]
+    fn absurd_sizes_cost_no_memory() {
+        let frame = COLOR.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        let mut bytes = COLOR.to_vec();
+        for (sides, reason) in [([0xff, 0, 0xff, 0], "that are accepted"), ([0x20, 0, 0x20, 0], "bytes cannot hold")] {
+            bytes[frame + 5..frame + 9].copy_from_slice(&sides);
+            let error = decode(&bytes).unwrap_err();
+            assert!(matches!(error, ImageError::TooLarge { .. }) && error.to_string().contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_libjpeg_only_warns_of_is_accepted() {
+        let whole = decode(COLOR).unwrap();
+        let mut bytes = COLOR.to_vec();
+        let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        bytes.splice(frame..frame, [1, 2, 3]);
+        bytes.extend(b"more of something else");
+        assert_eq!(decode(&bytes), Ok(whole));
+    }
+
+    #[test]
+    fn damaged_bytes_are_errors_or_pixels_but_never_crash() {
+        for fixture in &FIXTURES {
+            for at in 0..fixture.bytes.len() {
+                let mut bytes = fixture.bytes.to_vec();
+                bytes[at] = !bytes[at];
+                if let Ok(image) = decode(&bytes) {
+                    assert_eq!(image.pixels.len(), image.width * image.height * 3);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_comes_back_nearly_alike() {
+        let image = decode(FIXTURES[1].bytes).unwrap();
+        let bytes = encode_jpeg(&image, 95).unwrap();
+        let back = decode(&bytes).unwrap();
+        assert_eq!((back.width, back.height), (image.width, image.height));
+        let difference: u64 =
+            back.pixels.iter().zip(&image.pixels).map(|(one, other)| u64::from(one.abs_diff(*other))).sum();
+        assert!(difference / image.pixels.len() as u64 <= 10, "{difference}");
+        let small = shrink(&image, 20).unwrap();
+        assert_eq!((small.width, small.height), (20, 25));
+        assert_eq!(shrink(&small, 20), None);
     }
 }

@@ -3,6 +3,10 @@
 pub mod crop;
 mod error;
 pub mod image;
+pub mod imagenet;
+pub mod pack;
+mod parallel;
+pub mod stream;
 
 pub use error::{Error, Result};
 

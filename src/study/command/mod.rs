@@ -1,5 +1,7 @@
 //! The program `winsign`: its commands, and how they speak.
 
+#[cfg(feature = "data")]
+mod data_pack;
 mod export;
 mod import;
 mod output;
@@ -127,11 +129,25 @@ enum Command {
     /// Take a network that was found elsewhere into the store, to be transferred here
     #[command(after_help = import::HELP)]
     Import(import::Arguments),
+    /// Examine and prepare data sets
+    #[cfg(feature = "data")]
+    Data {
+        #[command(subcommand)]
+        command: DataCommand,
+    },
     /// Print the JSON Schema of sweep files, for editors
     Schema,
     /// Print completions for a shell
     #[command(after_help = "Example:\n  winsign completions bash > ~/.local/share/bash-completion/completions/winsign")]
     Completions { shell: clap_complete::Shell },
+}
+
+#[cfg(feature = "data")]
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Pack an ImageNet-like folder into one file that is faster to read
+    #[command(after_help = data_pack::HELP)]
+    Pack(data_pack::Arguments),
 }
 
 const HELP: &str = "\
@@ -155,6 +171,9 @@ enum Failure {
     Sweep(Box<SweepError>),
     Store(StoreError),
     Launch(launch::Error),
+    /// What to do is the error's own hint if none is given.
+    #[cfg(feature = "data")]
+    Data(crate::data::Error, Option<String>),
     /// A message, and what to do.
     Usage(String, String),
     /// A network that was not let in: a message, and what to do.
@@ -173,6 +192,8 @@ pub fn main() -> ExitCode {
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),
+        #[cfg(feature = "data")]
+        Command::Data { command: DataCommand::Pack(arguments) } => data_pack::command(&common, &arguments),
         Command::Schema => output::json(&sweep::json_schema()),
         Command::Completions { shell } => {
             let mut script = vec![];
@@ -246,6 +267,8 @@ impl Failure {
                 "free some space or mend what is wrong with the store, then run the same command again".to_string(),
             ),
             Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
+            #[cfg(feature = "data")]
+            Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
             Failure::Sweep(_) => None,
         }
     }
@@ -256,6 +279,12 @@ impl Failure {
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
             Failure::Launch(launch::Error::Worker { .. }) | Failure::Import(..) => exit::FAILURE,
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
+            #[cfg(feature = "data")]
+            Failure::Data(error, _) => match error {
+                crate::data::Error::Io { .. } => exit::IO,
+                crate::data::Error::Missing { .. } => exit::USAGE,
+                crate::data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
+            },
         }
     }
 }
@@ -267,6 +296,8 @@ impl std::fmt::Display for Failure {
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
             Failure::Usage(message, _) | Failure::Import(message, _) => f.write_str(message),
+            #[cfg(feature = "data")]
+            Failure::Data(error, _) => error.fmt(f),
         }
     }
 }
@@ -280,6 +311,13 @@ impl From<SweepError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         Failure::Store(error)
+    }
+}
+
+#[cfg(feature = "data")]
+impl From<crate::data::Error> for Failure {
+    fn from(error: crate::data::Error) -> Failure {
+        Failure::Data(error, None)
     }
 }
 
