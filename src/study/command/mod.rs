@@ -282,7 +282,10 @@ impl Failure {
             #[cfg(feature = "data")]
             Failure::Data(error, _) => match error {
                 crate::data::Error::Io { .. } => exit::IO,
-                crate::data::Error::Missing { .. } => exit::USAGE,
+                crate::data::Error::Missing { .. }
+                | crate::data::Error::NoneFound { .. }
+                | crate::data::Error::Exists { .. }
+                | crate::data::Error::Request(_) => exit::USAGE,
                 crate::data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
             },
         }
