@@ -98,7 +98,11 @@ fn add_ticket(
         training: training.clone(),
         seeds,
     };
-    let label = Label { seeds: vec![seeds], rewind_point, ..label(chain, level, &[]) };
+    let mut label = Label { seeds: vec![seeds], rewind_point, ..label(chain, level, &[]) };
+    if level == 0 {
+        // Chains that differ in where they rewind to have level 0 in common.
+        label.axes.retain(|(name, _)| name != "ticket.rewind_epoch");
+    }
     runs.add(Settings::Ticket(settings), inputs, label)
 }
 
@@ -253,6 +257,11 @@ mod tests {
         let level_0 = shared.runs.iter().filter(|planned| planned.label.level == 0);
         assert!(level_0.clone().all(|planned| planned.label.rewind_point.is_none()));
         assert_eq!(level_0.count(), 2);
+
+        let labels = labels(&chain("rewind_epoch: [1, 2]"));
+        assert_eq!(labels[..2], ["imp level 0, seed 1", "imp level 0 at epoch 1, seed 1"]);
+        assert_eq!(labels[2], "imp level 1, seed 1, ticket.rewind_epoch 1");
+        assert_eq!(labels.len(), 1 + 2 * (1 + 2));
     }
 
     #[test]
