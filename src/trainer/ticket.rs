@@ -78,3 +78,99 @@ fn start(session: &mut Session, network: &Network, data: &Data, ticket: &Ticket)
         Method::Imported => unreachable!("what is imported has no training settings"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use winsign::run::attempt::Attempt;
+    use winsign::run::settings::{Architecture, Dataset, Problem, Schedule, Seeds, Settings, Training};
+    use winsign::run::{Run, RunId, Store};
+
+    fn imp(level: u32, epochs: u32, rewind_epoch: Option<u32>) -> Ticket {
+        Ticket {
+            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            method: Method::Imp,
+            level,
+            prune_ratio: (level > 0).then_some(0.2),
+            rewind_epoch,
+            training: Training {
+                epochs,
+                batch: 128,
+                optimizer: Default::default(),
+                lr: 0.1,
+                momentum: 0.9,
+                weight_decay: 5e-4,
+                schedule: Schedule::Constant,
+            },
+            seeds: Seeds::from(1),
+        }
+    }
+
+    /// An attempt at a run in a store of its own folder.
+    fn begin(store: &Path, ticket: &Ticket, inputs: Vec<RunId>) -> Session {
+        let run = Run::new(Settings::Ticket(ticket.clone()), inputs.clone());
+        let directory = Store::create(store).unwrap().run(&run.id);
+        directory.prepare(&run, "a ticket").unwrap();
+        Session::new(Attempt::claim(&directory, ticket.training.epochs).unwrap(), inputs, Arc::default())
+    }
+
+    /// Runs a ticket without inputs to its end and commits it.
+    fn done(store: &Path, ticket: &Ticket) -> (RunId, Weights) {
+        let mut session = begin(store, ticket, vec![]);
+        let Finished { outcome, network } = execute(&mut session, ticket).unwrap();
+        let (layout, weights) = network.unwrap();
+        let attempt = session.into_attempt();
+        assert!(attempt.commit(outcome, Some(&weights.to_file(&layout)), 1).unwrap());
+        (attempt.run.id.clone(), weights)
+    }
+
+    /// What IMP rewinds to is a run of its own: it must be what level 0 was then, to the last bit.
+    #[test]
+    fn level_0_trained_for_k_epochs_is_level_0_at_epoch_k() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = imp(0, 3, None);
+        let mut session = begin(folder.path(), &whole, vec![]);
+        let trained = execute(&mut session, &whole).unwrap().network.unwrap().1;
+        // Of the end of the last epoch but one.
+        let at_epoch_2 = session.load_checkpoint().unwrap().unwrap();
+
+        let (_, weights) = done(folder.path(), &imp(0, 2, None));
+        let same = |name: &str, found: &tch::Tensor| {
+            let expected = crate::trainer::model::weights::tensor(&at_epoch_2.tensors[name]);
+            assert_eq!(&expected, found, "{name}");
+        };
+        same("parameters", &weights.parameters);
+        same("statistics", &weights.statistics);
+        assert_ne!(weights.parameters, trained.parameters);
+    }
+
+    #[test]
+    fn imp_prunes_what_was_trained_and_rewinds_to_what_was_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (level_0, trained) = done(folder.path(), &imp(0, 2, None));
+        let (rewind_point, early) = done(folder.path(), &imp(0, 1, None));
+        let network = Network::new(imp(0, 1, None).problem);
+        let data = data::load(Dataset::Digits);
+        let mut pruned = trained;
+        prune(&mut pruned, &network.layout, 0.2).unwrap();
+
+        let start_of = |rewind_epoch, inputs: Vec<RunId>| {
+            let ticket = imp(1, 1, Some(rewind_epoch));
+            start(&mut begin(folder.path(), &ticket, inputs), &network, &data, &ticket).unwrap()
+        };
+        let initial = Weights::initialize(&network.layout, 1);
+        for (start, origin) in
+            [(start_of(0, vec![level_0.clone()]), initial), (start_of(1, vec![level_0, rewind_point]), early)]
+        {
+            assert_eq!(start.mask, pruned.mask);
+            let prunable = |weights: &Weights| weights.parameters.narrow(0, 0, network.layout.prunable());
+            let others = |weights: &Weights| weights.parameters.slice(0, network.layout.prunable(), None, 1);
+            assert_eq!(prunable(&start), prunable(&origin) * &pruned.mask);
+            assert_eq!(others(&start), others(&origin));
+            assert_eq!(start.statistics, origin.statistics);
+        }
+    }
+}

@@ -108,7 +108,11 @@ fn add_ticket(
         training: training.clone(),
         seeds,
     };
-    let label = Label { seeds: vec![seeds], rewind_point, ..label(chain, level, &[]) };
+    let mut label = Label { seeds: vec![seeds], rewind_point, ..label(chain, level, &[]) };
+    if level == 0 {
+        // Chains that differ in where they rewind to have level 0 in common.
+        label.axes.retain(|(name, _)| name != "ticket.rewind_epoch");
+    }
     runs.add(Settings::Ticket(settings), inputs, label)
 }
 
@@ -194,5 +198,139 @@ fn label(chain: &Chain, level: u32, axes: &[(String, String)]) -> Label {
         between: None,
         seeds: Vec::<Seeds>::new(),
         axes: chain.axes.iter().chain(axes).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::sweep::parse;
+
+    fn planned(text: &str) -> Plan {
+        let file = format!("dataset: digits\narchitecture: resnet8\n{text}");
+        build(&parse("study.yaml", &file).unwrap_or_else(|error| panic!("{}", error.render(false))))
+    }
+
+    fn labels(plan: &Plan) -> Vec<String> {
+        plan.runs.iter().map(|planned| planned.label.to_string()).collect()
+    }
+
+    /// The labels of the runs that a run reads.
+    fn inputs<'p>(plan: &'p Plan, label: &str) -> Vec<String> {
+        let find =
+            |is: &dyn Fn(&PlannedRun) -> bool| -> &'p PlannedRun { plan.runs.iter().find(|run| is(run)).unwrap() };
+        let run = find(&|planned| planned.label.to_string() == label);
+        run.run.inputs.iter().map(|id| find(&|planned| planned.run.id == *id).label.to_string()).collect()
+    }
+
+    /// Of runs that version 0.1 could do, as it named them: its stores must be found again.
+    #[test]
+    fn runs_of_the_first_version_keep_their_identities() {
+        let plan = build(&parse("quickstart.yaml", include_str!("../../../sweeps/quickstart.yaml")).unwrap());
+        let known = [
+            ("96647238e8290f03", "lrr level 0, seed 1"),
+            ("0193c6f5a39e5b4c", "lrr level 12, seed 1"),
+            ("c6721d6dd4085234", "aws level 12, seed 1"),
+            ("e500112a761045f7", "lrr level 12, sign, seed 2"),
+            ("7ec995f8ae3e5f0e", "aws level 12, mask, seed 2"),
+            ("b1e8fb4252d8027a", "aws level 12, sign+norm, seed 3"),
+            ("5fce179dc9c0b2a0", "lrr level 12, retrain, seed 4"),
+            ("5dfb22a3515e2589", "aws level 12, sign, between seeds 2 and 3"),
+            ("6c9d4fc47dbef3cd", "aws level 12, between norm-init"),
+        ];
+        for (id, label) in known {
+            let found = plan.runs.iter().find(|planned| planned.label.to_string() == label);
+            assert_eq!(found.map(|planned| planned.run.id.as_str()), Some(id), "{label}");
+        }
+    }
+
+    #[test]
+    fn imp_needs_what_it_rewinds_to() {
+        let chain = |rewind: &str| planned(&format!("ticket: {{method: imp, levels: 2, warmup_epochs: 3, {rewind}}}"));
+        let from_start = chain("rewind_epoch: 0");
+        assert_eq!(labels(&from_start), ["imp level 0, seed 1", "imp level 1, seed 1", "imp level 2, seed 1"]);
+        assert_eq!(inputs(&from_start, "imp level 1, seed 1"), ["imp level 0, seed 1"]);
+
+        let early = chain("rewind_epoch: 2");
+        assert_eq!(early.runs.len(), 4);
+        assert_eq!(labels(&early)[1], "imp level 0 at epoch 2, seed 1");
+        let both = ["imp level 1, seed 1", "imp level 0 at epoch 2, seed 1"];
+        assert_eq!(inputs(&early, "imp level 2, seed 1"), both);
+        assert_eq!(early.runs[0].run.id, from_start.runs[0].run.id, "level 0 is level 0");
+        assert_ne!(early.runs[2].run.id, from_start.runs[1].run.id);
+
+        let end_of_level_0 = chain("rewind_epoch: 3");
+        assert_eq!(inputs(&end_of_level_0, "imp level 1, seed 1"), ["imp level 0, seed 1", "imp level 0, seed 1"]);
+
+        // What one chain rewinds to is level 0 of the other: one run, and a level.
+        let shared = planned("ticket: {method: imp, levels: 1, warmup_epochs: [3, 2], rewind_epoch: 2}");
+        let level_0 = shared.runs.iter().filter(|planned| planned.label.level == 0);
+        assert!(level_0.clone().all(|planned| planned.label.rewind_point.is_none()));
+        assert_eq!(level_0.count(), 2);
+
+        let labels = labels(&chain("rewind_epoch: [1, 2]"));
+        assert_eq!(labels[..2], ["imp level 0, seed 1", "imp level 0 at epoch 1, seed 1"]);
+        assert_eq!(labels[2], "imp level 1, seed 1, ticket.rewind_epoch 1");
+        assert_eq!(labels.len(), 1 + 2 * (1 + 2));
+    }
+
+    #[test]
+    fn masks_found_at_initialization_need_nothing() {
+        let plan = planned("ticket: {method: [snip, synflow], levels: 2, seed_alpha: [1, 2]}");
+        assert_eq!(plan.runs.len(), 2 * 3);
+        assert!(plan.runs.iter().all(|planned| planned.run.inputs.is_empty()));
+    }
+
+    #[test]
+    fn dense_networks_are_trained_once_for_all_tickets() {
+        let plan = planned(
+            "ticket: {levels: 3, seed: 1..2, epochs: [4, 8]}
+transfer: {inherit: [sign, dense], level: all, seed: 2..4}
+connect: {between: seeds}",
+        );
+        let dense: Vec<_> = plan.runs.iter().filter(|planned| planned.label.inherit == Some(Inherit::Dense)).collect();
+        let labels: Vec<String> = dense.iter().map(|planned| planned.label.to_string()).collect();
+        let pairs = ["2 and 3", "2 and 4", "3 and 4"].map(|pair| format!("dense, between seeds {pair}"));
+        assert_eq!(labels[..3], ["dense, seed 2", "dense, seed 3", "dense, seed 4"]);
+        assert_eq!(labels[3..], pairs);
+        assert!(dense[..3].iter().all(|planned| planned.run.inputs.is_empty()));
+        assert!(dense.iter().all(|planned| planned.label.axes.is_empty() && planned.label.level == 0));
+    }
+
+    #[test]
+    fn flipped_signs_are_runs_of_their_own_where_there_are_signs() {
+        let count = |flip: &str| {
+            planned(&format!(
+                "ticket: {{method: lrr, levels: 1}}
+transfer: {{inherit: [sign, sign+norm, mask, retrain, dense, random-sign], seed: 2, flip: {flip}}}"
+            ))
+            .runs
+            .len()
+        };
+        assert_eq!((count("0"), count("[0, 0.1, 0.2]")), (2 + 6, 2 + 6 + 2 * 2));
+    }
+
+    /// Masks of different initializations are joined over their union if that is asked for; what has one mask is the same
+    /// path either way.
+    #[test]
+    fn paths_say_whether_they_need_the_union_of_masks() {
+        let plan = planned(
+            "ticket: {method: lrr, levels: 1}
+transfer: {inherit: [sign, random-mask], seed_init: 2..3, seed_order: [4, 5]}
+connect: {between: seeds, masks: [same, union]}",
+        );
+        let masks_of = |inherit| -> Vec<Masks> {
+            let of_it = plan.runs.iter().filter(|planned| planned.label.inherit == Some(inherit));
+            of_it
+                .filter_map(|planned| match &planned.run.settings {
+                    Settings::Connect(connect) => Some(connect.masks),
+                    _ => None,
+                })
+                .collect()
+        };
+        assert_eq!(masks_of(Inherit::Sign), [Masks::Same; 6]);
+        let random = masks_of(Inherit::RandomMask);
+        let union = random.iter().filter(|masks| **masks == Masks::Union).count();
+        assert_eq!((random.len(), union), (6, 4));
     }
 }

@@ -276,6 +276,29 @@ mod tests {
     }
 
     #[test]
+    fn dense_networks_have_one_row_before_all_methods() {
+        let mut study = Study::digits();
+        study.add_dense(&[2, 3, 4]);
+        let report = study.report();
+        assert_eq!(report.transfers.len(), 9);
+        let dense = &report.transfers[0];
+        assert_eq!((dense.method, dense.level, dense.inherit), (None, 0, Inherit::Dense));
+        assert_eq!((dense.seeds, dense.error_mean, dense.remaining_ratio), (3, Some(3.0), Some(1.0)));
+        study.unfinish(RunState::Pending, |planned| planned.label.inherit == Some(Inherit::Dense));
+        assert_eq!(study.report().transfers[0].remaining_ratio, Some(1.0), "known before it is trained");
+    }
+
+    #[test]
+    fn what_is_rewound_to_is_no_level() {
+        let mut study = Study::digits();
+        let plain = study.report();
+        study.runs[0].0.label.rewind_point = Some(2);
+        let report = study.report();
+        assert_eq!(report.tickets[..], plain.tickets[1..]);
+        assert_eq!(report.runs, plain.runs);
+    }
+
+    #[test]
     fn a_partial_study_says_what_it_lacks() {
         let mut study = Study::digits();
         let lrr_sign = |planned: &PlannedRun| {

@@ -224,6 +224,15 @@ mod tests {
     }
 
     #[test]
+    fn dense_networks_belong_to_no_ticket() {
+        let mut study = Study::digits();
+        study.add_dense(&[2, 3, 4]);
+        let table = transfers(&study.report()).unwrap();
+        assert_eq!(table.rows[0], [MISSING, "0", "100.0 %", "dense", "3", "3.0 ± 1.0", MISSING]);
+        assert_eq!(method_text(Some(Method::SynFlow)), "SynFlow");
+    }
+
+    #[test]
     fn connections_with_axes_of_their_own_are_not_lost() {
         let mut study = Study::digits();
         for (planned, ..) in &mut study.runs {

@@ -8,7 +8,7 @@ use super::json_schema::default_text;
 use super::schema::{Block, Fallback, KEYS, Kind};
 use super::values::Value;
 use super::*;
-use crate::run::settings::{Architecture, Dataset, Schedule};
+use crate::run::settings::{Architecture, Dataset, Masks, Schedule};
 
 const QUICKSTART: &str = include_str!("../../../sweeps/quickstart.yaml");
 const SCHEMA: &str = include_str!("../../../sweeps/schema.json");
@@ -291,6 +291,92 @@ connect: {between: seeds}
 }
 
 #[test]
+fn settings_without_a_say_make_no_runs_and_no_columns() {
+    let sweep = expanded(
+        "ticket: {method: [lrr, imp, aws], rewind_epoch: [0, 2], seed_alpha: [1, 7], levels: 2}
+transfer: {inherit: [sign, mask], flip: [0, 0.1], seed: 2}",
+    );
+    let chains: Vec<_> = sweep.chains.iter().map(|chain| (chain.method, chain.rewind_epoch, &chain.axes)).collect();
+    let expected = [
+        (Method::Lrr, None, &axes(&[])),
+        (Method::Aws, None, &axes(&[("ticket.seed_alpha", "1")])),
+        (Method::Aws, None, &axes(&[("ticket.seed_alpha", "7")])),
+        (Method::Imp, Some(0), &axes(&[("ticket.rewind_epoch", "0")])),
+        (Method::Imp, Some(2), &axes(&[("ticket.rewind_epoch", "2")])),
+    ];
+    assert_eq!(chains.len(), expected.len());
+    assert!(expected.iter().all(|chain| chains.contains(chain)), "{chains:?}");
+    let transfers = sweep.chains[0].transfers.iter().map(|transfer| (transfer.inherit, transfer.flip, &transfer.axes));
+    let expected = [
+        (Inherit::Sign, 0.0, &axes(&[("transfer.flip", "0")])),
+        (Inherit::Sign, 0.1, &axes(&[("transfer.flip", "0.1")])),
+        (Inherit::Mask, 0.0, &axes(&[])),
+    ];
+    assert_eq!(transfers.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn dense_networks_belong_to_no_level() {
+    let sweep = expanded(
+        "ticket: {method: lrr, levels: 3, seed: 1..2, lr: [0.1, 0.2]}
+transfer: {inherit: [sign, dense], level: all, batch: 32, seed: 2..3}
+connect: {between: [seeds, norm-init]}",
+    );
+    let chain = &sweep.chains[0];
+    assert_eq!(chain.axes, axes(&[("ticket.lr", "0.1"), ("ticket.seed", "1")]));
+    let dense: Vec<_> = chain.transfers.iter().filter(|transfer| transfer.inherit == Inherit::Dense).collect();
+    // Its learning rate is the ticket's, whose seed has no say.
+    let expected = axes(&[("ticket.lr", "0.1")]);
+    assert!(dense.iter().all(|transfer| (transfer.level, &transfer.axes) == (0, &expected)), "{dense:?}");
+    assert_eq!((dense.len(), chain.transfers.len()), (2, 2 + 3 * 2));
+    let connects: Vec<_> = chain.connects.iter().map(|connect| (connect.level, connect.inherit)).collect();
+    let sign = Some(Inherit::Sign);
+    let expected = [(1, sign), (0, Some(Inherit::Dense)), (2, sign), (3, sign), (1, None), (2, None), (3, None)];
+    assert_eq!(connects, expected);
+
+    // Nothing but dense networks: the tickets to be joined to themselves are the last.
+    let sweep = expanded("ticket: {method: lrr, levels: 3}\ntransfer: {inherit: dense}\nconnect: {between: norm-init}");
+    assert_eq!(sweep.chains[0].connects.iter().map(|connect| connect.level).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn random_masks_are_joined_where_they_are_one() {
+    let connects = |transfer: &str, connect: &str| {
+        let file = format!("ticket: {{method: lrr}}\ntransfer: {{{transfer}}}\nconnect: {{between: seeds{connect}}}");
+        let sweep = expanded(&file);
+        let joined = sweep.chains[0].connects.iter().map(|connect| (connect.inherit.unwrap(), connect.masks));
+        joined.collect::<Vec<_>>()
+    };
+    let (sign, random) = (Inherit::Sign, Inherit::RandomMask);
+    let both = "inherit: [sign, random-mask], seed: 2..3";
+    assert_eq!(connects(both, ""), [(sign, Masks::Same)]);
+    assert_eq!(connects(both, ", masks: union"), [(sign, Masks::Union), (random, Masks::Union)]);
+    let axis = connects(both, ", masks: [same, union]");
+    assert_eq!(axis, [(sign, Masks::Same), (random, Masks::Union)], "signs have one mask: nothing to choose");
+    // The mask follows from the seed of the initialization.
+    let orders = "inherit: random-mask, seed_init: 2, seed_order: 3..4";
+    assert_eq!(connects(orders, ""), [(random, Masks::Same)]);
+}
+
+#[test]
+fn combinations_that_do_not_fit_can_be_left_out() {
+    let file = "dataset: [cifar100, imagenet]\narchitecture: [resnet50, mlpmixer]\n";
+    let error = parse("study.yaml", file).unwrap_err();
+    assert_eq!(error.message, "`architecture: mlpmixer` is not defined for `dataset: cifar100`");
+    assert_eq!((error.line, error.column), (Some(2), Some(26)));
+    let rule = "exclude: [{dataset: cifar100, architecture: mlpmixer}]";
+    assert!(error.help.ends_with(&format!("`{rule}` leaves it out")), "{}", error.help);
+    let problems: Vec<_> =
+        parse("study.yaml", &format!("{file}{rule}")).unwrap().chains.into_iter().map(|chain| chain.problem).collect();
+    assert_eq!(problems.len(), 2 * 3);
+    assert!(problems.iter().all(|problem| problem.architecture.fits(problem.dataset)));
+
+    let error = parse("study.yaml", "dataset: imagenet\narchitecture: resnet8\n").unwrap_err();
+    assert_eq!((error.line, error.column), (Some(2), Some(15)));
+    assert_eq!(error.help, "for `imagenet` there are `resnet50`, `mobilenetv2`, `mlpmixer`");
+}
+
+#[test]
 fn anchors_and_merge_keys_work() {
     let sweep = expanded(
         "ticket: {method: aws, lr: &lr 0.2}\ntransfer:\n  - &one {inherit: sign, lr: *lr, seed: 2}\n  - {<<: *one, inherit: mask}",
@@ -389,6 +475,16 @@ fn bad_input_is_explained_at_its_place() {
         ("transfer: {inherit: [sign, mask]}\nconnect: {between: seeds, inherit: mask}\nexclude: [{inherit: mask}]", 4, 36, "no transfer has `inherit: mask`", "transferred are sign"),
         ("transfer:\nconnect: {between: [seeds, norm-init], inherit: sign}", 4, 49, "`between: norm-init` has no `inherit`", "it joins a ticket to itself: remove `inherit`, or put `seeds` into a block of its own"),
         ("transfer: {seed: 2}\nconnect: {between: seeds}", 4, 10, "this block joins nothing: no two transfers differ in nothing but seeds", "give the transfers at least two seeds, as in `seed: 2..4`"),
+        // Settings without effect, or beyond what there is
+        ("ticket: {method: [lrr, aws], rewind_epoch: 3}", 3, 44, "`ticket.rewind_epoch` has no effect: no chain of this block is found by `imp`", "remove it, or add `imp` to `method`"),
+        ("ticket: {method: [lrr, imp], warmup_epochs: 3, rewind_epoch: [2, 4]}", 3, 66, "`ticket.rewind_epoch: 4` is beyond the epochs of level 0, 3", "lower it, or raise `warmup_epochs`"),
+        ("ticket: {method: imp, rewind_epoch: -1}", 3, 37, "`ticket.rewind_epoch` must be a whole number from 0 to 1,000,000, found `-1`", "for example `rewind_epoch: 0`"),
+        ("transfer:\n  - {inherit: sign}\n  - {inherit: [mask, random-sign, dense], flip: 0.1}", 5, 49, "`transfer.flip` has no effect: this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`"),
+        ("transfer: {inherit: sign, flip: 1.5}", 3, 33, "`transfer.flip` must be a number from 0 to 1, found `1.5`", "for example `flip: 0.1`"),
+        ("transfer: {inherit: sign}\nconnect: {between: seeds, masks: union}", 4, 34, "`connect.masks` has no effect: any two networks that this block joins have one mask", "remove it, or join transfers of `random-mask`"),
+        ("transfer: {inherit: random-mask}\nconnect: {between: seeds}", 4, 10, "no two transfers of `random-mask` have the same mask: it is drawn for each `seed_init`", "add `masks: union`"),
+        ("transfer: {inherit: [sign, random-mask-erk]}\nconnect: {between: seeds, inherit: [sign, random-mask-erk]}", 4, 43, "no two transfers of `random-mask-erk` have the same mask: it is drawn for each `seed_init`", "add `masks: union`"),
+        ("transfer: {inherit: random-mask}\nconnect: {between: norm-init, masks: union}", 4, 38, "`between: norm-init` has no `masks`", "it joins a ticket to itself: remove `masks`"),
         // Zip
         ("zip: method", 3, 6, "`zip` must be lists of settings, found the text `method`", "for example `zip: [[ticket.method, ticket.lr]]`"),
         ("zip: [method]", 3, 6, "a zip needs at least two axes", "for example"),

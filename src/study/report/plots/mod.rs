@@ -53,6 +53,23 @@ mod tests {
     }
 
     #[test]
+    fn dense_networks_are_a_line_across_every_panel() {
+        let mut study = Study::new(&[6, 12], &[2, 3], &[vec![]]);
+        let grey = |study: &Study| {
+            let plot = draw(&study.report()).remove(0);
+            // Grid, ticks and captions have other greys, or are no lines.
+            (count(&plot, "stroke=\"#606060\""), plot.caption.contains("Grey line: dense networks."))
+        };
+        assert_eq!(grey(&study), (0, false));
+        study.add_dense(&[2, 3]);
+        assert_eq!(grey(&study), (2, true), "one for each level");
+
+        study
+            .unfinish(RunState::Pending, |planned| planned.label.inherit != Some(crate::run::settings::Inherit::Dense));
+        assert!(draw(&study.report())[0].svg.contains("dense"), "alone it has bars");
+    }
+
+    #[test]
     fn of_a_study_with_nothing_to_draw() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Ticket);

@@ -1,0 +1,144 @@
+//! Every method that finds tickets and everything that can be transferred, run from the sweep file to the report.
+#![cfg(feature = "worker")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{Workplace, json, read_json, succeed};
+use serde_json::Value;
+use winsign::run::tensors::TensorFile;
+
+/// 5 methods × 3 tickets, and one to be rewound to.
+const TICKETS: &str = "
+dataset: digits
+architecture: resnet8
+ticket:
+  - {method: [lrr, aws, snip, synflow], levels: 2, warmup_epochs: 2, epochs: 1, batch: 128}
+  - {method: imp, levels: 2, warmup_epochs: 2, epochs: 1, batch: 128, rewind_epoch: 1}
+";
+
+/// One ticket, 2 × 10 transfers, 10 paths of transfers and one of the ticket.
+const TRANSFERS: &str = "
+dataset: digits
+architecture: resnet8
+ticket: {method: lrr, levels: 2, warmup_epochs: 2, epochs: 1, batch: 128}
+transfer:
+  inherit: [sign, mask, sign+norm, retrain, dense, random-mask, random-mask-erk, random-sign]
+  flip: [0, 0.25]
+  epochs: 1
+  seed: 2..3
+connect:
+  - {between: seeds, masks: union, points: 2}
+  - {between: norm-init, points: 2}
+";
+
+#[test]
+fn every_method_finds_tickets() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("tickets.yaml", TICKETS);
+    let plan = workplace.plan(&sweep);
+    assert_eq!(workplace.run_all(&sweep), 5 * 3 + 1);
+    assert_eq!(workplace.run_all(&sweep), 0);
+
+    let mut masks = vec![];
+    for run in &plan {
+        let settings = &run["settings"];
+        let outcome = &result(&workplace, run)["outcome"];
+        let level = settings["level"].as_u64().unwrap();
+        // 19,144, and four fifths of it, rounded down, twice.
+        assert_eq!(outcome["survivors"], [19_144, 15_315, 12_252][level as usize], "{}", run["label"]);
+        if level == 2 {
+            masks.push(layers(&network(&workplace, run)));
+        }
+    }
+    for (index, mask) in masks.iter().enumerate() {
+        assert!(!masks[..index].contains(mask), "each method finds another mask");
+    }
+
+    // What IMP rewinds to is level 0 as it was after one epoch.
+    let metrics = |label: &str| -> Vec<Value> {
+        let run = plan.iter().find(|run| run["label"] == label).unwrap();
+        let shown = succeed(workplace.winsign("show", Path::new(run["id"].as_str().unwrap())).arg("--json"));
+        json(&shown)["metrics"].as_array().unwrap().clone()
+    };
+    let (level_0, rewind_point) = (metrics("imp level 0, seed 1"), metrics("imp level 0 at epoch 1, seed 1"));
+    assert_eq!((level_0.len(), rewind_point.len()), (2, 1));
+    assert_eq!(level_0[0], rewind_point[0]);
+
+    let report = report(&workplace, &sweep);
+    let tickets = report["tickets"].as_array().unwrap();
+    assert_eq!(tickets.len(), 5 * 3, "what is rewound to is no ticket of a table");
+    assert!(tickets.iter().all(|row| row["test_error"].as_f64().unwrap() < 90.0));
+}
+
+#[test]
+fn everything_can_be_transferred() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("transfers.yaml", TRANSFERS);
+    let plan = workplace.plan(&sweep);
+    assert_eq!(workplace.run_all(&sweep), 3 + 2 * 10 + 10 + 1);
+
+    let ticket = plan.iter().find(|run| run["label"] == "lrr level 2, seed 1").unwrap();
+    let ticket = layers(&network(&workplace, ticket));
+    let total = |masks: &Masks| masks.values().flatten().filter(|kept| **kept == 1).count();
+    let counts =
+        |masks: &Masks| -> Vec<usize> { masks.values().map(|m| m.iter().filter(|k| **k == 1).count()).collect() };
+    let mut seen = BTreeMap::new();
+    for run in plan.iter().filter(|run| run["kind"] == "transfer") {
+        let masks = layers(&network(&workplace, run));
+        let inherit = run["settings"]["inherit"].as_str().unwrap();
+        match inherit {
+            "dense" => {
+                assert!(masks.values().flatten().all(|kept| *kept == 1) && run["needs"] == serde_json::json!([]))
+            }
+            "random-mask" => assert!(masks != ticket && counts(&masks) == counts(&ticket)),
+            "random-mask-erk" => assert!(counts(&masks) != counts(&ticket) && total(&masks) == total(&ticket)),
+            _ => assert!(masks == ticket, "{inherit}"),
+        }
+        *seen.entry(inherit.to_string()).or_insert(0) += 1;
+    }
+    let has_signs = |inherit: &str| ["sign", "sign+norm"].contains(&inherit);
+    assert!(seen.len() == 8 && seen.iter().all(|(inherit, runs)| *runs == if has_signs(inherit) { 4 } else { 2 }));
+
+    let report = report(&workplace, &sweep);
+    let rows = report["transfers"].as_array().unwrap();
+    let of = |inherit: &str| rows.iter().filter(|row| row["inherit"] == inherit).collect::<Vec<_>>();
+    assert_eq!((rows.len(), of("sign").len(), of("mask").len()), (10, 2, 1));
+    assert_eq!(of("sign")[1]["axes"]["transfer.flip"], "0.25");
+    let dense = of("dense")[0];
+    assert_eq!((&dense["method"], &dense["level"], &dense["remaining_ratio"]), (&Value::Null, &0.into(), &1.0.into()));
+    let errors = |row: &Value| row["errors"].to_string();
+    assert_ne!(errors(of("sign")[0]), errors(of("sign")[1]), "flipped signs make a difference");
+    assert_ne!(errors(of("sign")[0]), errors(of("random-sign")[0]));
+
+    // Two masks, neither full, leave more than either over their union, and less than everything.
+    let ratio = |inherit: &str| {
+        let rows = report["connections"].as_array().unwrap();
+        rows.iter().find(|row| row["inherit"] == inherit).unwrap()["remaining_ratio"].as_f64().unwrap()
+    };
+    assert!(ratio("random-mask") > 1.2 * ratio("mask") && ratio("random-mask") < 1.0, "{}", ratio("random-mask"));
+}
+
+/// The mask of each layer, by name.
+type Masks = BTreeMap<String, Vec<u8>>;
+
+fn result(workplace: &Workplace, run: &Value) -> Value {
+    read_json(&workplace.run_directory(run["id"].as_str().unwrap()).join("result.json"))
+}
+
+fn network(workplace: &Workplace, run: &Value) -> TensorFile {
+    let directory = workplace.run_directory(run["id"].as_str().unwrap());
+    let result = result(workplace, run);
+    TensorFile::read(&directory.join(result["network"]["path"].as_str().unwrap())).unwrap().unwrap()
+}
+
+fn layers(network: &TensorFile) -> Masks {
+    let masks = network.tensors.iter().filter(|(name, _)| name.ends_with(".mask"));
+    masks.map(|(name, mask)| (name.clone(), mask.bytes.clone())).collect()
+}
+
+fn report(workplace: &Workplace, sweep: &Path) -> Value {
+    json(&succeed(workplace.winsign("report", sweep).arg("--json").arg("--out").arg(workplace.path("report"))))
+}
