@@ -13,14 +13,27 @@ use std::thread::JoinHandle;
 
 use super::crop::{Region, random_region};
 use super::image::{Decoder, ImageError};
+use super::imagenet;
 use super::pack::Pack;
 use super::{Entry, Error, Listing, Result, Split};
 use crate::random;
+
+/// The name that a pack of ImageNet has beside other data sets.
+const PACK: &str = "imagenet.pack";
 
 /// Where images come from.
 pub enum ImageSource {
     Folder(Listing),
     Pack(Pack),
+}
+
+/// ImageNet's images: of a pack, if `root` is one or there is `imagenet.pack` in it, or else in folders.
+pub fn open(root: &Path) -> Result<ImageSource> {
+    let in_root = root.join(PACK);
+    match [root, &in_root].into_iter().find(|path| path.is_file()) {
+        Some(pack) => Ok(ImageSource::Pack(Pack::open(pack)?)),
+        None => Ok(ImageSource::Folder(imagenet::list(root)?)),
+    }
 }
 
 impl ImageSource {

@@ -114,7 +114,7 @@ mod tests {
         let run = Run::new(Settings::Ticket(ticket.clone()), inputs.clone());
         let directory = Store::create(store).unwrap().run(&run.id);
         directory.prepare(&run, "a ticket").unwrap();
-        Session::new(Attempt::claim(&directory, ticket.training.epochs).unwrap(), inputs, Arc::default())
+        Session::new(Attempt::claim(&directory, ticket.training.epochs).unwrap(), inputs, Arc::default(), "".into(), 1)
     }
 
     /// Runs a ticket without inputs to its end and commits it.
@@ -153,7 +153,7 @@ mod tests {
         let (level_0, trained) = done(folder.path(), &imp(0, 2, None));
         let (rewind_point, early) = done(folder.path(), &imp(0, 1, None));
         let network = Network::new(imp(0, 1, None).problem);
-        let data = data::load(Dataset::Digits);
+        let data = crate::trainer::data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let mut pruned = trained;
         prune(&mut pruned, &network.layout, 0.2).unwrap();
 

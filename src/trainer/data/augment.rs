@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Images;
+use super::resident::Images;
 use winsign::data::crop::random_region;
 use winsign::random::{Source, Stream};
 

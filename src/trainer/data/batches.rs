@@ -3,14 +3,20 @@
 use tch::Tensor;
 
 use super::augment::{Draws, Prepared};
+use super::resident::Resident;
 use super::{Data, Images};
 use crate::trainer::Result;
 use winsign::random::Source;
 
+/// Images per forward pass when nothing is trained: so many of ImageNet's fit the memory, and small ones want more.
+const TEST_BATCH: i64 = 512;
+const TEST_BATCH_STREAMED: i64 = 128;
+
 /// The training images in shuffled, augmented batches; the last one of an epoch may be smaller.
 pub struct Batches<'a> {
     data: &'a Data,
-    prepared: Prepared,
+    /// Of images in memory.
+    prepared: Option<Prepared>,
     batch: i64,
     seed: u64,
     purpose: String,
@@ -29,13 +35,17 @@ pub struct Batch {
 pub struct Epoch<'a> {
     batches: &'a Batches<'a>,
     order: Vec<i64>,
-    draws: Draws,
+    /// Where each image's variation is drawn.
+    source: Source,
 }
 
 impl<'a> Batches<'a> {
     /// `purpose` keeps the order of different trainings with one seed apart.
     pub fn new(data: &'a Data, batch: u32, seed: u64, purpose: &str) -> Batches<'a> {
-        let prepared = Prepared::new(&data.images.train, data.images.augmentation);
+        let prepared = match &data.images {
+            Images::Resident(resident) => Some(Prepared::new(&resident.train, resident.augmentation)),
+            Images::Streamed(_) => None,
+        };
         Batches { data, prepared, batch: i64::from(batch), seed, purpose: purpose.to_string() }
     }
 
@@ -47,45 +57,75 @@ impl<'a> Batches<'a> {
     pub fn epoch(&self, epoch: u32) -> Epoch<'_> {
         let source = |of: &str| Source::new(self.seed, &format!("{of} {}", self.purpose), u64::from(epoch));
         let order = source("order").permutation(self.data.train_count() as usize);
-        let draws = self.prepared.draw(&source("shift"), &order);
-        Epoch { batches: self, order, draws }
+        Epoch { batches: self, order, source: source("shift") }
     }
 }
 
-impl Epoch<'_> {
+impl<'a> Epoch<'a> {
     /// The batches from a step, from 0, to the end of the epoch.
-    pub fn from(&self, step: u32) -> impl Iterator<Item = Result<Batch>> {
-        (step..self.batches.steps()).map(|step| Ok(self.batch(step)))
+    pub fn from(&'a self, step: u32) -> Box<dyn Iterator<Item = Result<Batch>> + 'a> {
+        let Batches { data, prepared, batch, .. } = self.batches;
+        match (&data.images, prepared) {
+            (Images::Resident(resident), Some(prepared)) => {
+                let draws = prepared.draw(&self.source, &self.order);
+                let steps = step..self.batches.steps();
+                Box::new(steps.map(move |step| Ok(self.resident_batch(resident, prepared, &draws, step))))
+            }
+            (Images::Streamed(streamed), _) => {
+                let batches = streamed.train(&self.order, self.source.clone(), *batch, step);
+                Box::new((step..).zip(batches).map(|(step, batch)| {
+                    let batch = batch?;
+                    let indices = self.indices(step).to_vec();
+                    Ok(Batch { images: data.normalization.apply(&batch.pixels), labels: batch.labels, indices })
+                }))
+            }
+            (Images::Resident(_), None) => unreachable!("images in memory are prepared"),
+        }
     }
 
-    fn batch(&self, step: u32) -> Batch {
-        let data = self.batches.data;
-        let start = i64::from(step) * self.batches.batch;
-        let length = self.batches.batch.min(data.train_count() - start);
-        let indices = self.order[start as usize..][..length as usize].to_vec();
+    fn resident_batch(&self, resident: &Resident, prepared: &Prepared, draws: &Draws, step: u32) -> Batch {
+        let indices = self.indices(step).to_vec();
         let index = Tensor::from_slice(&indices);
-        let pixels = self.batches.prepared.batch(&index, &self.draws, start);
+        let pixels = prepared.batch(&index, draws, i64::from(step) * self.batches.batch);
         Batch {
-            images: data.normalization.apply(&pixels),
-            labels: data.images.train.labels.index_select(0, &index),
+            images: self.batches.data.normalization.apply(&pixels),
+            labels: resident.train.labels.index_select(0, &index),
             indices,
+        }
+    }
+
+    /// Which images the batch of a step has.
+    fn indices(&self, step: u32) -> &[i64] {
+        let batch = self.batches.batch as usize;
+        let start = step as usize * batch;
+        &self.order[start..self.order.len().min(start + batch)]
+    }
+}
+
+/// The test images in order.
+pub fn test_batches(data: &Data) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+    let batch = |images: &Tensor, labels, start: i64| Batch {
+        images: data.normalization.apply(images),
+        labels,
+        indices: (start..start + images.size()[0]).collect(),
+    };
+    match &data.images {
+        Images::Resident(Resident { test, .. }) => {
+            Box::new((0..test.count()).step_by(TEST_BATCH as usize).map(move |start| {
+                let length = TEST_BATCH.min(test.count() - start);
+                Ok(batch(&test.pixels.narrow(0, start, length), test.labels.narrow(0, start, length), start))
+            }))
+        }
+        Images::Streamed(streamed) => {
+            let starts = (0..).step_by(TEST_BATCH_STREAMED as usize);
+            Box::new(starts.zip(streamed.test(TEST_BATCH_STREAMED)).map(move |(start, found)| {
+                let found = found?;
+                Ok(batch(&found.pixels, found.labels, start))
+            }))
         }
     }
 }
 
-/// The test images in batches of at most `batch`, in order.
-pub fn test_batches(data: &Data, batch: i64) -> impl Iterator<Item = Result<Batch>> + '_ {
-    let Images { pixels, labels } = &data.images.test;
-    let count = data.test_count();
-    (0..count).step_by(batch as usize).map(move |start| {
-        let length = batch.min(count - start);
-        Ok(Batch {
-            images: data.normalization.apply(&pixels.narrow(0, start, length)),
-            labels: labels.narrow(0, start, length),
-            indices: (start..start + length).collect(),
-        })
-    })
-}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +136,17 @@ mod tests {
         Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap()
     }
 
+    fn train(data: &Data) -> &crate::trainer::data::resident::Images {
+        match &data.images {
+            Images::Resident(resident) => &resident.train,
+            Images::Streamed(_) => panic!("digits are in memory"),
+        }
+    }
+
+    fn nth(epoch: &Epoch, step: u32) -> Batch {
+        epoch.from(step).next().unwrap().unwrap()
+    }
+
     #[test]
     fn an_epoch_holds_every_image_once_each_shifted_by_at_most_two_pixels() {
         let data = digits::load();
@@ -103,15 +154,15 @@ mod tests {
         assert_eq!(batches.steps(), 23);
         let epoch = batches.epoch(3);
         let mut seen = epoch.order.clone();
-        let sizes: Vec<i64> = (0..23).map(|step| epoch.batch(step).labels.size()[0]).collect();
+        let sizes: Vec<i64> = (0..23).map(|step| nth(&epoch, step).labels.size()[0]).collect();
         assert_eq!((sizes[0], sizes[22], sizes.iter().sum::<i64>()), (64, 29, 1_437));
         let mut moved = 0;
-        let batch = epoch.batch(2);
+        let batch = nth(&epoch, 2);
         for row in 0..64 {
             let index = seen[128 + row as usize];
-            let original = data.images.train.pixels.get(index).to_kind(Kind::Float).get(0);
+            let original = train(&data).pixels.get(index).to_kind(Kind::Float).get(0);
             let found = (batch.images.get(row) * &data.normalization.deviation + &data.normalization.mean).get(0);
-            assert_eq!(batch.labels.int64_value(&[row]), data.images.train.labels.int64_value(&[index]));
+            assert_eq!(batch.labels.int64_value(&[row]), train(&data).labels.int64_value(&[index]));
             let pixel = |image: &Tensor, y: i64, x: i64| match (y, x) {
                 (0..8, 0..8) => image.double_value(&[y, x]),
                 _ => 0.0,
@@ -133,7 +184,7 @@ mod tests {
     fn batches_depend_on_seed_purpose_and_epoch_alone() {
         let data = digits::load();
         let images =
-            |seed, purpose, epoch| values(&Batches::new(&data, 64, seed, purpose).epoch(epoch).batch(4).images);
+            |seed, purpose, epoch| values(&nth(&Batches::new(&data, 64, seed, purpose).epoch(epoch), 4).images);
         let reference = images(1, "level 2", 3);
         assert_eq!(reference, images(1, "level 2", 3));
         for other in [images(2, "level 2", 3), images(1, "level 3", 3), images(1, "level 2", 4)] {
@@ -147,7 +198,7 @@ mod tests {
         let data = digits::load();
         let (small, large) = (Batches::new(&data, 32, 1, "test"), Batches::new(&data, 64, 1, "test"));
         let (small, large) = (small.epoch(1), large.epoch(1));
-        let joined = Tensor::cat(&[small.batch(2).images, small.batch(3).images], 0);
-        assert_eq!(values(&joined), values(&large.batch(1).images));
+        let joined = Tensor::cat(&[nth(&small, 2).images, nth(&small, 3).images], 0);
+        assert_eq!(values(&joined), values(&nth(&large, 1).images));
     }
 }

@@ -11,7 +11,8 @@ use flate2::read::GzDecoder;
 use tch::Tensor;
 
 use super::augment::Augmentation;
-use super::{Data, Images, Normalization, Resident};
+use super::resident::{Images, Resident};
+use super::{Data, Normalization};
 
 const IMAGES: usize = 1_797;
 const TRAIN: usize = 1_437;
@@ -36,10 +37,8 @@ pub fn load() -> Data {
         }
     };
     let augmentation = Augmentation::Shift { pixels: 2, flips: false };
-    Data {
-        images: Resident { train: images(0..TRAIN), test: images(TRAIN..IMAGES), augmentation },
-        normalization: Normalization::new(&[MEAN], &[DEVIATION]),
-    }
+    let resident = Resident { train: images(0..TRAIN), test: images(TRAIN..IMAGES), augmentation };
+    Data { images: super::Images::Resident(resident), normalization: Normalization::new(&[MEAN], &[DEVIATION]) }
 }
 
 #[cfg(test)]
@@ -49,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_set_is_the_published_one() {
-        let data = load().images;
+        let super::super::Images::Resident(data) = load().images else { panic!("it is in memory") };
         assert_eq!((data.train.count(), data.test.count()), (1_437, 360));
         let counts = |images: &Images| Vec::<i64>::try_from(images.labels.bincount::<Tensor>(None, 10)).unwrap();
         assert_eq!(counts(&data.test), [35, 36, 35, 37, 37, 37, 37, 36, 33, 37]);

@@ -5,41 +5,31 @@
 mod augment;
 pub mod batches;
 mod digits;
+mod resident;
+mod streamed;
 
 use std::path::Path;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use augment::Augmentation;
-use winsign::data::SmallSet;
+use resident::Resident;
+use streamed::Streamed;
 use winsign::data::cifar::{self, Cifar};
-use winsign::data::tiny_imagenet;
+use winsign::data::{Split, tiny_imagenet};
 use winsign::run::settings::Dataset;
 
 /// A data set.
 pub struct Data {
-    images: Resident,
+    images: Images,
     normalization: Normalization,
 }
 
-/// Images that are all in memory, as bytes.
-struct Resident {
-    train: Images,
-    test: Images,
-    augmentation: Augmentation,
-}
-
-struct Images {
-    /// Shape (images, channels, height, width), bytes.
-    pixels: Tensor,
-    /// Shape (images), 64-bit integers.
-    labels: Tensor,
-}
-
-impl Images {
-    fn count(&self) -> i64 {
-        self.labels.size()[0]
-    }
+enum Images {
+    /// In memory.
+    Resident(Resident),
+    /// Too many for that.
+    Streamed(Streamed),
 }
 
 /// What turns pixel values, 0 to 255 or whatever the set has, into network inputs: (value − mean) / deviation.
@@ -73,7 +63,7 @@ const IMAGENET_COLORS: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.
 /// Reads a data set from `root`, the folder with the data sets, on so many threads.
 pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Result<Data> {
     let resident = |set, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
-        images: Resident::new(set, augmentation),
+        images: Images::Resident(Resident::new(set, augmentation)),
         normalization: Normalization::of_colors(mean, deviation),
     };
     let cifar = Augmentation::Shift { pixels: 4, flips: true };
@@ -85,30 +75,28 @@ pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Res
             let crop = Augmentation::ResizedCrop { scale: (0.5, 1.0) };
             resident(tiny_imagenet::load(root, threads)?, crop, IMAGENET_COLORS)
         }
-        Dataset::Imagenet => todo!(),
+        Dataset::Imagenet => {
+            let [mean, deviation] = IMAGENET_COLORS;
+            Data {
+                images: Images::Streamed(Streamed::open(root, threads)?),
+                normalization: Normalization::of_colors(mean, deviation),
+            }
+        }
     })
 }
 
 impl Data {
     pub fn train_count(&self) -> i64 {
-        self.images.train.count()
+        match &self.images {
+            Images::Resident(resident) => resident.train.count(),
+            Images::Streamed(streamed) => streamed.count(Split::Train),
+        }
     }
 
     pub fn test_count(&self) -> i64 {
-        self.images.test.count()
-    }
-}
-
-impl Resident {
-    fn new(set: SmallSet, augmentation: Augmentation) -> Resident {
-        let images = |images: winsign::data::Images| {
-            let shape = [images.labels.len() as i64, 3, images.side as i64, images.side as i64];
-            let labels: Vec<i64> = images.labels.iter().map(|&label| i64::from(label)).collect();
-            Images {
-                pixels: Tensor::from_data_size(&images.pixels, &shape, Kind::Uint8).to_device(Device::Cpu),
-                labels: Tensor::from_slice(&labels),
-            }
-        };
-        Resident { train: images(set.train), test: images(set.test), augmentation }
+        match &self.images {
+            Images::Resident(resident) => resident.test.count(),
+            Images::Streamed(streamed) => streamed.count(Split::Test),
+        }
     }
 }

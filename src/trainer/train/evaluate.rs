@@ -7,9 +7,6 @@ use crate::trainer::data::Data;
 use crate::trainer::data::batches::{Batch, Batches, test_batches};
 use crate::trainer::model::{Mode, Network};
 
-/// Images per forward pass when nothing is trained.
-const TEST_BATCH: i64 = 512;
-
 /// Mean cross-entropy in nats, and errors in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
@@ -20,7 +17,7 @@ pub struct Score {
 /// The test score of flat `parameters` with flat `statistics`.
 pub fn evaluate(network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Result<Score> {
     let (mut loss, mut wrong) = (0.0, 0.0);
-    for batch in test_batches(data, TEST_BATCH) {
+    for batch in test_batches(data) {
         let Batch { images, labels, .. } = batch?;
         tch::no_grad(|| {
             let logits = network.logits(parameters, statistics, Mode::Evaluate, &images);

@@ -1,0 +1,83 @@
+//! ImageNet: read and decoded while it is trained on, several batches ahead.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use winsign::data::stream::{self, ImageBatch, ImageSource, Options, View};
+use winsign::data::{Result, Split};
+use winsign::random::Source;
+
+/// Pixels on a side, as networks see images.
+const SIDE: usize = 224;
+/// Of the shorter side, before the center is cut out for evaluation.
+const SHORT: usize = 256;
+/// Of the part that is cut out for training, as a fraction of the image's area.
+const SCALE: (f64, f64) = (0.08, 1.0);
+/// Batches that are worked on or wait. With those that are trained on, so many and one times 150,528 bytes an image are
+/// in memory: 193 MB for batches of 256.
+const AHEAD: usize = 4;
+
+pub struct Streamed {
+    source: Arc<ImageSource>,
+    threads: usize,
+}
+
+impl Streamed {
+    pub fn open(root: &Path, threads: usize) -> Result<Streamed> {
+        Ok(Streamed { source: Arc::new(stream::open(root)?), threads })
+    }
+
+    pub fn count(&self, split: Split) -> i64 {
+        self.source.count(split) as i64
+    }
+
+    /// The training images of `order`, in batches of `batch` from the batch `first` on; an image is cut and mirrored by
+    /// the draws of its stream.
+    pub fn train(
+        &self,
+        order: &[i64],
+        draws: Source,
+        batch: i64,
+        first: u32,
+    ) -> impl Iterator<Item = Result<Pixels>> + use<> {
+        self.batches(Split::Train, order, View::Random { side: SIDE, scale: SCALE, draws }, batch, first)
+    }
+
+    /// The test images in order.
+    pub fn test(&self, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
+        let order: Vec<i64> = (0..self.count(Split::Test)).collect();
+        self.batches(Split::Test, &order, View::Center { side: SIDE, short: SHORT }, batch, 0)
+    }
+
+    fn batches(
+        &self,
+        split: Split,
+        order: &[i64],
+        view: View,
+        batch: i64,
+        first: u32,
+    ) -> impl Iterator<Item = Result<Pixels>> + use<> {
+        let order: Vec<usize> = order.iter().map(|&index| index as usize).collect();
+        let options = Options { batch: batch as usize, first: first as usize, threads: self.threads, ahead: AHEAD };
+        stream::batches(self.source.clone(), split, order, view, options).map(|batch| Ok(Pixels::new(&batch?)))
+    }
+}
+
+/// A batch as bytes.
+pub struct Pixels {
+    /// Shape (batch, channels, height, width), with the channels of a pixel side by side in memory.
+    pub pixels: Tensor,
+    pub labels: Tensor,
+}
+
+impl Pixels {
+    fn new(batch: &ImageBatch) -> Pixels {
+        let shape = [batch.labels.len() as i64, SIDE as i64, SIDE as i64, 3];
+        Pixels {
+            pixels: Tensor::from_data_size(&batch.pixels, &shape, Kind::Uint8).permute([0, 3, 1, 2]),
+            labels: Tensor::from_slice(&batch.labels),
+        }
+    }
+}
