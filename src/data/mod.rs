@@ -3,6 +3,7 @@
 //! Everywhere here `root` is what `--data DIR` names: the folder that holds the data sets under their publishers' folder
 //! names (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
 
+pub mod check;
 pub mod cifar;
 pub mod crop;
 mod error;
@@ -10,9 +11,13 @@ mod files;
 pub mod image;
 pub mod imagenet;
 mod mat;
+mod parallel;
 mod pickle;
+pub mod synth;
+pub mod tiny_imagenet;
 
 pub use error::{Error, Result};
+pub use parallel::processors;
 
 /// One of the two parts of a data set. What publishers call validation is the test part where test labels are secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, strum::Display, strum::VariantArray)]
