@@ -3,6 +3,7 @@
 //! Everywhere here `root` is what `--data DIR` names: the folder that holds the data sets under their publishers' folder
 //! names (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
 
+pub mod check;
 pub mod cifar;
 pub mod crop;
 mod error;
@@ -14,8 +15,11 @@ pub mod pack;
 mod parallel;
 mod pickle;
 pub mod stream;
+pub mod synth;
+pub mod tiny_imagenet;
 
 pub use error::{Error, Result};
+pub use parallel::processors;
 
 /// Where data sets are looked for unless `--data` or the environment say otherwise.
 pub const DEFAULT_ROOT: &str = "data";
@@ -133,10 +137,4 @@ pub struct Listing {
 pub struct Entry {
     pub path: std::path::PathBuf,
     pub label: u16,
-}
-
-pub mod tiny_imagenet {
-    pub fn load(_: &std::path::Path, _: usize) -> super::Result<super::SmallSet> {
-        todo!()
-    }
 }
