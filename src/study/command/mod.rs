@@ -1,5 +1,7 @@
 //! The program `winsign`: its commands, and how they speak.
 
+#[cfg(feature = "data")]
+mod data;
 mod output;
 mod plan;
 mod report;
@@ -104,6 +106,10 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Look at data sets on disk, or make small ones
+    #[cfg(feature = "data")]
+    #[command(subcommand, after_help = data::HELP)]
+    Data(data::Command),
     /// Print the JSON Schema of sweep files, for editors
     Schema,
     /// Print completions for a shell
@@ -122,8 +128,8 @@ Exit codes:
    1  something unexpected happened
    2  the command line or the sweep file is wrong; nothing was written
    3  some runs failed, or are blocked by failed ones; all others are done
-  65  a file of the store is damaged
-  74  the store cannot be read or written
+  65  a file of the store, or of a data set, is damaged
+  74  the store, or a data set, cannot be read or written
   75  stopped before the end; the same command goes on";
 
 /// Why a command did not do what was asked.
@@ -132,6 +138,8 @@ enum Failure {
     Sweep(Box<SweepError>),
     Store(StoreError),
     Launch(launch::Error),
+    #[cfg(feature = "data")]
+    Data(crate::data::Error),
     /// A message, and what to do.
     Usage(String, String),
 }
@@ -146,6 +154,8 @@ pub fn main() -> ExitCode {
         Command::Status { sweep } => status::command(&common, &sweep),
         Command::Show { run } => show::command(&common, &run),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
+        #[cfg(feature = "data")]
+        Command::Data(command) => data::command(&common, &command),
         Command::Schema => output::json(&sweep::json_schema()),
         Command::Completions { shell } => {
             let mut script = vec![];
@@ -218,6 +228,8 @@ impl Failure {
             Failure::Launch(launch::Error::WorkerIo(_)) => Some(
                 "free some space or mend what is wrong with the store, then run the same command again".to_string(),
             ),
+            #[cfg(feature = "data")]
+            Failure::Data(error) => error.hint(),
             Failure::Usage(_, help) => Some(help.clone()),
             Failure::Sweep(_) => None,
         }
@@ -229,6 +241,12 @@ impl Failure {
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
             Failure::Launch(launch::Error::Worker { .. }) => exit::FAILURE,
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
+            #[cfg(feature = "data")]
+            Failure::Data(error) => match error {
+                crate::data::Error::Io { .. } => exit::IO,
+                crate::data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
+                _ => exit::USAGE,
+            },
         }
     }
 }
@@ -239,6 +257,8 @@ impl std::fmt::Display for Failure {
             Failure::Sweep(error) => error.fmt(f),
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
+            #[cfg(feature = "data")]
+            Failure::Data(error) => error.fmt(f),
             Failure::Usage(message, _) => f.write_str(message),
         }
     }
@@ -253,6 +273,13 @@ impl From<SweepError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         Failure::Store(error)
+    }
+}
+
+#[cfg(feature = "data")]
+impl From<crate::data::Error> for Failure {
+    fn from(error: crate::data::Error) -> Failure {
+        Failure::Data(error)
     }
 }
 
