@@ -9,8 +9,9 @@ use strum::VariantArray;
 
 use super::cifar::{self, Cifar};
 use super::error::{Error, Result};
+use super::pack::{self, Pack};
 use super::parallel::try_map;
-use super::{Entry, Listing, Set, Split, image, imagenet, tiny_imagenet};
+use super::{Entry, Listing, Set, Split, image, imagenet, stream, tiny_imagenet};
 
 /// What was found of one set.
 #[derive(Debug, Serialize)]
@@ -62,6 +63,14 @@ pub fn check(
 ) -> Result<Vec<Report>> {
     let mut reports = vec![];
     let mut missing = vec![];
+    if only.is_none_or(|only| only == Set::Imagenet) {
+        if let Some(pack) = stream::find_pack(folder) {
+            reports.push(check_pack(&pack, threads, progress)?);
+        }
+        if folder.is_file() {
+            return Ok(reports);
+        }
+    }
     for &set in Set::VARIANTS.iter().filter(|&&set| only.is_none_or(|only| only == set)) {
         let found = match set {
             Set::Cifar10 => check_cifar(folder, Cifar::Ten, progress),
@@ -85,6 +94,25 @@ pub fn check(
             looked: missing.into_iter().flat_map(|(_, looked)| looked).collect(),
         }),
     }
+}
+
+/// Every image of a pack: its checksum, and what it decodes to.
+fn check_pack(file: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+    let pack = Pack::open(file)?;
+    let set = Set::Imagenet;
+    progress(Progress::Begin(set, pack.count(Split::Train) + pack.count(Split::Test)));
+    let wrong = pack::check(&pack, threads, || progress(Progress::Image));
+    let mut report = Report::new(set, file.to_path_buf());
+    report.problems = wrong.into_iter().map(Problem::of).collect();
+    for &part in Split::VARIANTS {
+        let labels: Vec<u16> = (0..pack.count(part)).map(|index| pack.label(part, index)).collect();
+        report.add_part(part, &labels);
+    }
+    report.notes.push("a pack".to_string());
+    if let Some(side) = pack.short_side() {
+        report.notes.push(format!("images are at most {side} pixels on their shorter side"));
+    }
+    Ok(report)
 }
 
 /// Each version that is there.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -29,11 +29,15 @@ pub enum ImageSource {
 
 /// ImageNet's images: of a pack, if `root` is one or there is `imagenet.pack` in it, or else in folders.
 pub fn open(root: &Path) -> Result<ImageSource> {
-    let in_root = root.join(PACK);
-    match [root, &in_root].into_iter().find(|path| path.is_file()) {
-        Some(pack) => Ok(ImageSource::Pack(Pack::open(pack)?)),
+    match find_pack(root) {
+        Some(pack) => Ok(ImageSource::Pack(Pack::open(&pack)?)),
         None => Ok(ImageSource::Folder(imagenet::list(root)?)),
     }
+}
+
+/// The pack that `root` is, or that is in it.
+pub fn find_pack(root: &Path) -> Option<PathBuf> {
+    [root.to_path_buf(), root.join(PACK)].into_iter().find(|path| path.is_file())
 }
 
 impl ImageSource {

@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, Failure, output};
+use super::super::{Common, Failure, output};
 use crate::data::pack::{Options, Progress, pack, partial_path};
 use crate::data::{Error, imagenet};
 use crate::run::exit;
