@@ -344,6 +344,7 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
             outcome,
             network: has_network.then(|| network.clone()),
             metrics: None,
+            data: None,
             seconds: planned.cost() / 3.0,
             host: owner::host(),
             threads: 1,

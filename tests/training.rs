@@ -220,6 +220,33 @@ fn a_missing_or_damaged_set_fails_the_run_with_one_clear_message() {
     assert_eq!(code, Some(0), "{message}");
 }
 
+/// Data of the same name are not the same data: results are not mixed.
+#[test]
+fn a_ticket_is_not_transferred_on_other_data() {
+    let workplace = Workplace::new();
+    let sweep = |transfer: &str| {
+        format!(
+            "
+dataset: cifar10
+architecture: resnet8
+ticket: {{method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}}
+{transfer}
+"
+        )
+    };
+    synthesize(&workplace, Set::Cifar10, [100, 50], 10);
+    outcomes(&workplace, &sweep(""));
+    let other =
+        Request { like: Set::Cifar10, train: 100, test: 50, classes: None, seed: 2, format: None, layout: None };
+    synth::write(&workplace.path("other"), &other, &|| {}).unwrap();
+    let file = workplace.sweep("sweep.yaml", &sweep("transfer: {inherit: sign, level: 1, epochs: 1, seed: 2}"));
+    let mut winsign = workplace.winsign("run", &file);
+    let refused = winsign.arg("--data").arg(workplace.path("other")).output().unwrap();
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(stderr(&refused).contains("was computed from other data than those in"), "{}", stderr(&refused));
+    succeed(workplace.winsign("run", &file).arg("--data").arg(workplace.path("data")));
+}
+
 /// A ticket that leaves as a file and comes back is the same ticket.
 #[test]
 fn tickets_travel() {

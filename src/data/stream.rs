@@ -48,6 +48,14 @@ impl ImageSource {
         }
     }
 
+    /// The shorter side that images were made smaller to when they were packed, if they were.
+    pub fn short_side(&self) -> Option<usize> {
+        match self {
+            ImageSource::Folder(_) => None,
+            ImageSource::Pack(pack) => pack.short_side(),
+        }
+    }
+
     pub fn count(&self, split: Split) -> usize {
         match self {
             ImageSource::Folder(listing) => entries(listing, split).len(),

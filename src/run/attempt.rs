@@ -72,10 +72,12 @@ pub enum End {
     },
 }
 
-/// The metadata of a checkpoint: its own, which run it belongs to, and the wall time put into it.
+/// The metadata of a checkpoint: its own, which run and which data it belongs to, and the wall time put into it.
 #[derive(Serialize, Deserialize)]
 struct Bound {
     run: RunId,
+    #[serde(default)]
+    data: Option<String>,
     seconds: f64,
     metadata: String,
 }
@@ -84,6 +86,8 @@ struct Bound {
 pub struct Attempt {
     pub run: RunDirectory,
     pub number: u32,
+    /// What tells the data apart that it computes with, once that is known: see [`RunResult::data`].
+    pub data: Option<String>,
     /// Seconds that earlier attempts put into what this one continues.
     seconds_before: f64,
     began: Instant,
@@ -120,6 +124,7 @@ impl Attempt {
         let mut attempt = Attempt {
             run: run.clone(),
             number,
+            data: None,
             seconds_before: 0.0,
             began: Instant::now(),
             progress: Arc::new(Mutex::new(progress.clone())),
@@ -159,7 +164,12 @@ impl Attempt {
     /// Replaces this attempt's checkpoint; those of earlier attempts have then served their time.
     pub fn save_checkpoint(&self, checkpoint: &TensorFile) -> Result<()> {
         self.check_current()?;
-        let bound = Bound { run: self.run.id.clone(), seconds: self.seconds(), metadata: checkpoint.metadata.clone() };
+        let bound = Bound {
+            run: self.run.id.clone(),
+            data: self.data.clone(),
+            seconds: self.seconds(),
+            metadata: checkpoint.metadata.clone(),
+        };
         let metadata = serde_json::to_string(&bound).expect("plain data");
         let tensors = checkpoint.tensors.clone();
         TensorFile { tensors, metadata }.write(&self.directory().join(CHECKPOINT))?;
@@ -192,6 +202,9 @@ impl Attempt {
             return Ok(None);
         };
         match serde_json::from_str::<Bound>(&metadata) {
+            Ok(bound) if bound.run == self.run.id && bound.data != self.data => {
+                Err(Error::damaged(path, "it was computed from other data than there are now"))
+            }
             Ok(bound) if bound.run == self.run.id => {
                 Ok(Some((TensorFile { tensors, metadata: bound.metadata }, bound.seconds)))
             }
@@ -235,6 +248,7 @@ impl Attempt {
             outcome,
             network,
             metrics: self.metrics()?,
+            data: self.data.clone(),
             seconds: self.seconds(),
             host: owner::host(),
             threads,

@@ -32,6 +32,10 @@ pub struct RunResult {
     pub network: Option<AttachedFile>,
     /// The metrics of its epochs, if it has epochs.
     pub metrics: Option<AttachedFile>,
+    /// What tells the data apart that it was computed from, where they came from files: 16 hexadecimal digits. A data set's
+    /// name alone would not: there are synthesized sets, subsets, and packs of smaller images.
+    #[serde(default)]
+    pub data: Option<String>,
     /// Wall time of the attempt that committed, and of those it continued, in seconds.
     pub seconds: f64,
     pub host: String,

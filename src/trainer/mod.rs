@@ -13,6 +13,8 @@ pub mod train;
 mod transfer;
 pub mod worker;
 
+use std::path::PathBuf;
+
 use model::Weights;
 use winsign::run::results::Outcome;
 use winsign::run::settings::{Architecture, Dataset, Digest};
@@ -34,6 +36,11 @@ pub enum Error {
     Data(#[from] winsign::data::Error),
     #[error("the input run {id} cannot be used: {error}")]
     Input { id: RunId, error: run::Error },
+    #[error(
+        "the input run {id} was computed from other data than those in {folder}: use the same data, or another --store",
+        folder = folder.display()
+    )]
+    OtherData { id: RunId, folder: PathBuf },
     #[error("stopped as asked; the checkpoint says where to go on")]
     Interrupted,
     #[error("the loss became {loss} at epoch {epoch}, step {step}: try a smaller lr")]
@@ -72,6 +79,7 @@ impl Error {
             | Error::NothingLeft { .. }
             | Error::ScoresNotFinite
             | Error::DifferentMasks { .. }
+            | Error::OtherData { .. }
             | Error::NotImported { .. }
             | Error::Misfit { .. }
             | Error::Unfit(_) => exit::FAILURE,

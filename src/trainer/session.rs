@@ -33,30 +33,39 @@ impl Session {
         Session { attempt, inputs, stop, data, threads, saved: Instant::now() }
     }
 
-    pub fn load_data(&self, dataset: Dataset) -> Result<Data> {
-        Ok(data::load(dataset, &self.data, self.threads as usize)?)
+    /// Reads a data set; from then on the run is bound to it.
+    pub fn load_data(&mut self, dataset: Dataset) -> Result<Data> {
+        let data = data::load(dataset, &self.data, self.threads as usize)?;
+        self.attempt.data = data.fingerprint();
+        Ok(data)
     }
 
     /// The network that input number `index` left behind. If its files turn out to be damaged they are set aside, so
-    /// that the input counts as not done and will be computed again: [`Error::Input`].
+    /// that the input counts as not done and will be computed again: [`Error::Input`]. [`Error::OtherData`] if it was
+    /// computed from other data than this run has loaded.
     pub fn input(&self, index: usize, layout: &Layout) -> Result<Weights> {
         let id = &self.inputs[index];
         let directory = self.attempt.run.sibling(id);
         let error = |error| Error::Input { id: id.clone(), error };
         let path = directory.result_path();
-        let read = || -> run::error::Result<Weights> {
+        let read = || -> run::error::Result<(Weights, Option<String>)> {
             let result = directory.result()?.ok_or_else(|| run::Error::damaged(&path, "the result is missing"))?;
             let network = result.network.ok_or_else(|| run::Error::damaged(&path, "it leaves no network behind"))?;
             let file = directory.read_network(&network)?;
-            Weights::from_file(layout, &file)
-                .map_err(|reason| run::Error::damaged(&directory.path.join(&network.path), reason))
+            let weights = Weights::from_file(layout, &file)
+                .map_err(|reason| run::Error::damaged(&directory.path.join(&network.path), reason))?;
+            Ok((weights, result.data))
         };
         match read() {
             Err(run::Error::Damaged { path, reason }) => {
                 directory.set_aside(&path)?;
                 Err(error(run::Error::Damaged { path, reason }))
             }
-            other => other.map_err(error),
+            Err(other) => Err(error(other)),
+            Ok((_, data)) if data != self.attempt.data => {
+                Err(Error::OtherData { id: id.clone(), folder: self.data.clone() })
+            }
+            Ok((weights, _)) => Ok(weights),
         }
     }
 

@@ -178,6 +178,7 @@ impl Study {
             outcome,
             network: None,
             metrics: None,
+            data: None,
             seconds: 4.0,
             host: "localhost".to_string(),
             threads: 1,

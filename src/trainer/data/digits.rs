@@ -38,7 +38,11 @@ pub fn load() -> Data {
     };
     let augmentation = Augmentation::Shift { pixels: 2, flips: false };
     let resident = Resident { train: images(0..TRAIN), test: images(TRAIN..IMAGES), augmentation };
-    Data { images: super::Images::Resident(resident), normalization: Normalization::new(&[MEAN], &[DEVIATION]) }
+    Data {
+        fingerprint: None,
+        images: super::Images::Resident(resident),
+        normalization: Normalization::new(&[MEAN], &[DEVIATION]),
+    }
 }
 
 #[cfg(test)]

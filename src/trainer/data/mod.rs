@@ -16,12 +16,13 @@ use augment::Augmentation;
 use resident::Resident;
 use streamed::Streamed;
 use winsign::data::cifar::{self, Cifar};
-use winsign::data::{Split, tiny_imagenet};
+use winsign::data::{SmallSet, Split, tiny_imagenet};
 use winsign::run::settings::Dataset;
 
 /// A data set.
 pub struct Data {
     images: Images,
+    fingerprint: Option<String>,
     normalization: Normalization,
 }
 
@@ -62,7 +63,8 @@ const IMAGENET_COLORS: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.
 
 /// Reads a data set from `root`, the folder with the data sets, on so many threads.
 pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Result<Data> {
-    let resident = |set, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
+    let resident = |set: SmallSet, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
+        fingerprint: Some(resident::fingerprint(&set)),
         images: Images::Resident(Resident::new(set, augmentation)),
         normalization: Normalization::of_colors(mean, deviation),
     };
@@ -77,8 +79,10 @@ pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Res
         }
         Dataset::Imagenet => {
             let [mean, deviation] = IMAGENET_COLORS;
+            let streamed = Streamed::open(root, threads)?;
             Data {
-                images: Images::Streamed(Streamed::open(root, threads)?),
+                fingerprint: Some(streamed.fingerprint()),
+                images: Images::Streamed(streamed),
                 normalization: Normalization::of_colors(mean, deviation),
             }
         }
@@ -86,6 +90,12 @@ pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Res
 }
 
 impl Data {
+    /// What tells apart data that could give other numbers: a digest of labels, and of the pixels of images in memory or
+    /// the size that packed images were made smaller to. None for what is built in.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.fingerprint.clone()
+    }
+
     pub fn train_count(&self) -> i64 {
         match &self.images {
             Images::Resident(resident) => resident.train.count(),

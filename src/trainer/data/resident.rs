@@ -25,6 +25,19 @@ impl Images {
     }
 }
 
+/// See [`super::Data::fingerprint`].
+pub fn fingerprint(set: &SmallSet) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for images in [&set.train, &set.test] {
+        hasher.update(&(images.labels.len() as u64).to_le_bytes());
+        for label in &images.labels {
+            hasher.update(&label.to_le_bytes());
+        }
+        hasher.update(&images.pixels);
+    }
+    hasher.finalize().to_hex()[..16].to_string()
+}
+
 impl Resident {
     pub fn new(set: SmallSet, augmentation: Augmentation) -> Resident {
         let images = |images: data::Images| {

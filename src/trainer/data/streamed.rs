@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use winsign::data::stream::{self, ImageBatch, ImageSource, Options, View};
-use winsign::data::{Result, Split};
+use winsign::data::{Error, Result, Set, Split};
 use winsign::random::Source;
 
 /// Pixels on a side, as networks see images.
@@ -26,7 +26,31 @@ pub struct Streamed {
 
 impl Streamed {
     pub fn open(root: &Path, threads: usize) -> Result<Streamed> {
-        Ok(Streamed { source: Arc::new(stream::open(root)?), threads })
+        let source = stream::open(root)?;
+        let (classes, known) = (source.classes().len(), Set::Imagenet.classes());
+        if classes > known {
+            return Err(Error::malformed(root, format!("it has {classes} classes, ImageNet has {known}")));
+        }
+        for split in [Split::Train, Split::Test] {
+            if source.count(split) == 0 {
+                return Err(Error::malformed(root, format!("its {split} part has no images")));
+            }
+        }
+        Ok(Streamed { source: Arc::new(source), threads })
+    }
+
+    /// See [`super::Data::fingerprint`]: the same for folders and for a pack of their files as they are.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let short_side = self.source.short_side().map_or(0, |side| side as u64);
+        hasher.update(&short_side.to_le_bytes());
+        for split in [Split::Train, Split::Test] {
+            let count = self.source.count(split);
+            hasher.update(&(count as u64).to_le_bytes());
+            let labels: Vec<u8> = (0..count).flat_map(|index| self.source.label(split, index).to_le_bytes()).collect();
+            hasher.update(&labels);
+        }
+        hasher.finalize().to_hex()[..16].to_string()
     }
 
     pub fn count(&self, split: Split) -> i64 {
