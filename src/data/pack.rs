@@ -22,9 +22,8 @@ use memmap2::Mmap;
 use rustix::fs::FlockOperation;
 
 use super::image::{self, Decoder, ImageError};
-use super::imagenet::{Entry, Listing};
 use super::parallel::in_order;
-use super::{Error, Result, Split};
+use super::{Entry, Error, Listing, Result, Split};
 
 const MAGIC: [u8; 8] = *b"WSPACK\r\n";
 const VERSION: u32 = 1;

@@ -13,9 +13,8 @@ use std::thread::JoinHandle;
 
 use super::crop::{Region, random_region};
 use super::image::{Decoder, ImageError};
-use super::imagenet::{Entry, Listing};
 use super::pack::Pack;
-use super::{Error, Result, Split};
+use super::{Entry, Error, Listing, Result, Split};
 use crate::random;
 
 /// Where images come from.

@@ -255,8 +255,8 @@ impl Failure {
             #[cfg(feature = "data")]
             Failure::Data(error, _) => match error {
                 crate::data::Error::Io { .. } => exit::IO,
-                crate::data::Error::Missing { .. } => exit::USAGE,
                 crate::data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
+                _ => exit::USAGE,
             },
         }
     }

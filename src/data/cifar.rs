@@ -1,0 +1,349 @@
+//! CIFAR-10 and CIFAR-100, in both versions that Alex Krizhevsky publishes.
+//!
+//! The binary version is a row of records: one label (CIFAR-100: two, the coarse one first), then 3,072 pixels in the
+//! order (channel, row, column). The Python version has the same pixels as a numpy array in a pickled dictionary.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, Result};
+use super::pickle::Pickle;
+use super::{Images, Set, SmallSet, Split};
+
+/// Which of the two sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cifar {
+    Ten,
+    Hundred,
+}
+
+/// In which form a set is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, strum::Display)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Format {
+    Binary,
+    Python,
+}
+
+/// Height and width of an image.
+pub const SIDE: usize = 32;
+/// Bytes of an image.
+pub const PIXELS: usize = 3 * SIDE * SIDE;
+/// CIFAR-100's classes come in so many groups.
+pub const COARSE_CLASSES: usize = 20;
+
+/// Loads the set at `root`: the binary version where both are there. Any number of images will do; labels are in range.
+pub fn load(root: &Path, cifar: Cifar) -> Result<SmallSet> {
+    let (folder, format) = find(root, cifar)?;
+    let load = |split| load_part(&folder, cifar, format, split);
+    Ok(SmallSet { train: load(Split::Train)?, test: load(Split::Test)? })
+}
+
+/// The folder of a set, and which version is in it.
+pub fn find(root: &Path, cifar: Cifar) -> Result<(PathBuf, Format)> {
+    let mut looked = vec![];
+    for format in [Format::Binary, Format::Python] {
+        let first = cifar.files(format, Split::Train)[0];
+        let folder = cifar.folder(format);
+        for place in [root.join(folder), root.to_path_buf()] {
+            if place.join(first).is_file() {
+                return Ok((place, format));
+            }
+            looked.push(format!("{} ({format} version)", place.join(first).display()));
+        }
+    }
+    Err(Error::Missing { set: cifar.set(), looked })
+}
+
+impl Cifar {
+    pub fn set(self) -> Set {
+        match self {
+            Cifar::Ten => Set::Cifar10,
+            Cifar::Hundred => Set::Cifar100,
+        }
+    }
+
+    /// The name of the folder in the publisher's archive.
+    pub fn folder(self, format: Format) -> &'static str {
+        match (self, format) {
+            (Cifar::Ten, Format::Binary) => "cifar-10-batches-bin",
+            (Cifar::Ten, Format::Python) => "cifar-10-batches-py",
+            (Cifar::Hundred, Format::Binary) => "cifar-100-binary",
+            (Cifar::Hundred, Format::Python) => "cifar-100-python",
+        }
+    }
+
+    /// The files of a part, in order.
+    pub fn files(self, format: Format, split: Split) -> &'static [&'static str] {
+        match (self, format, split) {
+            (Cifar::Ten, Format::Binary, Split::Train) => {
+                &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"]
+            }
+            (Cifar::Ten, Format::Binary, Split::Test) => &["test_batch.bin"],
+            (Cifar::Ten, Format::Python, Split::Train) => {
+                &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
+            }
+            (Cifar::Ten, Format::Python, Split::Test) => &["test_batch"],
+            (Cifar::Hundred, Format::Binary, Split::Train) => &["train.bin"],
+            (Cifar::Hundred, Format::Binary, Split::Test) => &["test.bin"],
+            (Cifar::Hundred, Format::Python, Split::Train) => &["train"],
+            (Cifar::Hundred, Format::Python, Split::Test) => &["test"],
+        }
+    }
+}
+
+/// Loads one part of a set from its folder.
+pub fn load_part(folder: &Path, cifar: Cifar, format: Format, split: Split) -> Result<Images> {
+    let mut images = Images { pixels: vec![], labels: vec![], side: SIDE };
+    for name in cifar.files(format, split) {
+        let path = folder.join(name);
+        match format {
+            Format::Binary => {
+                let file = File::open(&path).map_err(Error::io("read", &path))?;
+                let length = file.metadata().map_err(Error::io("read", &path))?.len();
+                read_binary(&path, BufReader::with_capacity(1 << 20, file), length, cifar, &mut images)?;
+            }
+            Format::Python => {
+                let file = fs::read(&path).map_err(Error::io("read", &path))?;
+                read_python(&path, &file, cifar, &mut images)?;
+            }
+        }
+    }
+    Ok(images)
+}
+
+/// Appends the images of a file of `length` bytes. `path` is for errors.
+fn read_binary(path: &Path, mut file: impl Read, length: u64, cifar: Cifar, images: &mut Images) -> Result<()> {
+    let label_bytes = if cifar == Cifar::Hundred { 2 } else { 1 };
+    let record = (label_bytes + PIXELS) as u64;
+    if length == 0 {
+        return Err(Error::malformed(path, "the file is empty"));
+    }
+    let count = (length / record) as usize;
+    if !length.is_multiple_of(record) {
+        let reason = format!(
+            "truncated, or of another format: it ends at byte {length} within record {count}, which begins at byte {} \
+             (records have {record} bytes)",
+            count as u64 * record
+        );
+        return Err(Error::malformed(path, reason));
+    }
+    images.labels.reserve(count);
+    let mut end = images.pixels.len();
+    images.pixels.resize(end + count * PIXELS, 0);
+    for index in 0..count {
+        let mut labels = [0; 2];
+        let labels = &mut labels[..label_bytes];
+        file.read_exact(labels).map_err(Error::io("read", path))?;
+        let place = |byte: usize| format!("record {index} (byte {})", index as u64 * record + byte as u64);
+        if let &mut [coarse, _] = labels {
+            check_label(path, "coarse label", coarse.into(), COARSE_CLASSES, || place(0))?;
+        }
+        let label = labels[label_bytes - 1].into();
+        images.labels.push(check_label(path, "label", label, cifar.set().classes(), || place(label_bytes - 1))?);
+        file.read_exact(&mut images.pixels[end..end + PIXELS]).map_err(Error::io("read", path))?;
+        end += PIXELS;
+    }
+    Ok(())
+}
+
+/// Appends the images of a pickle. `path` is for errors.
+fn read_python(path: &Path, file: &[u8], cifar: Cifar, images: &mut Images) -> Result<()> {
+    let malformed = |reason: String| Error::malformed(path, reason);
+    let pickle = Pickle::parse(file)
+        .map_err(|damage| malformed(format!("not a pickle of CIFAR: at byte {}: {}", damage.offset, damage.reason)))?;
+    let matrix = pickle.matrix("data").map_err(malformed)?;
+    if matrix.columns != PIXELS {
+        return Err(malformed(format!("its images have {} bytes instead of {PIXELS}", matrix.columns)));
+    }
+    if matrix.rows == 0 {
+        return Err(malformed("it has no images".to_string()));
+    }
+    let labels_of = |key: &str| {
+        let labels = pickle.integers(key).map_err(malformed)?;
+        match labels.len() == matrix.rows {
+            true => Ok(labels),
+            false => Err(malformed(format!("it has {} images but {} of {key:?}", matrix.rows, labels.len()))),
+        }
+    };
+    let labels = match cifar {
+        Cifar::Ten => labels_of("labels")?,
+        Cifar::Hundred => {
+            for (index, label) in labels_of("coarse_labels")?.into_iter().enumerate() {
+                check_label(path, "coarse label", label, COARSE_CLASSES, || format!("record {index}"))?;
+            }
+            labels_of("fine_labels")?
+        }
+    };
+    for (index, label) in labels.into_iter().enumerate() {
+        let label = check_label(path, "label", label, cifar.set().classes(), || format!("record {index}"))?;
+        images.labels.push(label);
+    }
+    images.pixels.extend_from_slice(&matrix.bytes);
+    Ok(())
+}
+
+fn check_label(path: &Path, what: &str, label: i64, classes: usize, place: impl Fn() -> String) -> Result<u16> {
+    match usize::try_from(label) {
+        Ok(value) if value < classes => Ok(value as u16),
+        _ => {
+            let place = place();
+            Err(Error::malformed(path, format!("{place} has the {what} {label}, which is not in 0..{}", classes - 1)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pickle::Writer;
+    use super::*;
+
+    /// `(coarse, fine)` and the pixels of the images in `fixtures/make.py`.
+    const LABELS: [(u8, u8); 2] = [(1, 3), (19, 99)];
+
+    fn pixels(image: usize) -> Vec<u8> {
+        (0..PIXELS).map(|index| ((image * 31 + index * 7) % 251) as u8).collect()
+    }
+
+    fn binary(cifar: Cifar) -> Vec<u8> {
+        let record = |(image, &(coarse, fine)): (usize, &(u8, u8))| {
+            let labels = if cifar == Cifar::Ten { vec![coarse % 10] } else { vec![coarse, fine] };
+            [labels, pixels(image)].concat()
+        };
+        LABELS.iter().enumerate().flat_map(record).collect()
+    }
+
+    fn read_bytes(format: Format, bytes: &[u8], cifar: Cifar) -> Result<Images> {
+        let mut images = Images { pixels: vec![], labels: vec![], side: SIDE };
+        let path = Path::new("the-file");
+        match format {
+            Format::Binary => read_binary(path, bytes, bytes.len() as u64, cifar, &mut images)?,
+            Format::Python => read_python(path, bytes, cifar, &mut images)?,
+        }
+        Ok(images)
+    }
+
+    fn python2() -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.strings("filenames", &["one.png".into(), "two.png".into()]);
+        writer.string("batch_label", "training batch 1 of 1");
+        writer.integers("fine_labels", LABELS.map(|(_, fine)| fine.into()));
+        writer.integers("coarse_labels", LABELS.map(|(coarse, _)| coarse.into()));
+        writer.matrix("data", PIXELS as i32, &[pixels(0), pixels(1)].concat());
+        writer.finish()
+    }
+
+    const PICKLES: [&[u8]; 3] = [
+        include_bytes!("fixtures/cifar100-protocol2.pickle"),
+        include_bytes!("fixtures/cifar100-protocol4.pickle"),
+        include_bytes!("fixtures/cifar100-protocol5.pickle"),
+    ];
+
+    #[test]
+    fn all_versions_give_the_same_images() {
+        let expected = Images { pixels: [pixels(0), pixels(1)].concat(), labels: vec![3, 99], side: 32 };
+        assert_eq!(read_bytes(Format::Binary, &binary(Cifar::Hundred), Cifar::Hundred).unwrap(), expected);
+        assert_eq!(read_bytes(Format::Python, &python2(), Cifar::Hundred).unwrap(), expected);
+        for pickle in PICKLES {
+            assert_eq!(read_bytes(Format::Python, pickle, Cifar::Hundred).unwrap(), expected);
+        }
+        let ten = read_bytes(Format::Binary, &binary(Cifar::Ten), Cifar::Ten).unwrap();
+        assert_eq!(ten.labels, [1, 9]);
+        assert_eq!(ten.pixels, expected.pixels);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error_with_the_file_and_an_offset() {
+        let pickled = PICKLES.iter().map(|pickle| (Format::Python, pickle.to_vec()));
+        let files = [(Format::Binary, binary(Cifar::Hundred)), (Format::Python, python2())];
+        for (format, bytes) in files.into_iter().chain(pickled) {
+            let record = 2 + PIXELS;
+            // At the end of a record the binary format cannot know that there were more.
+            for length in (0..bytes.len()).filter(|length| format == Format::Python || *length != record) {
+                let error = read_bytes(format, &bytes[..length], Cifar::Hundred).unwrap_err().to_string();
+                assert!(error.starts_with("the-file: "), "{error}");
+                assert!(length == 0 || error.contains(&format!("byte {length}")), "cut at {length}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_pickles_never_panic() {
+        for pickle in PICKLES.map(<[u8]>::to_vec).into_iter().chain([python2()]) {
+            // All of the program, little of the pixels.
+            let places = (0..pickle.len()).filter(|&place| place < 450 || place + 200 > pickle.len());
+            for place in places {
+                for change in [1, 0x20, 0x80, 0xff] {
+                    let mut damaged = pickle.clone();
+                    damaged[place] ^= change;
+                    let _ = read_bytes(Format::Python, &damaged, Cifar::Hundred);
+                }
+            }
+        }
+        let deep: Vec<u8> = [&b"\x80\x02"[..], &b"]".repeat(100_000), &b"a".repeat(99_999), b"."].concat();
+        assert!(read_bytes(Format::Python, &deep, Cifar::Ten).unwrap_err().to_string().contains("a list"));
+    }
+
+    #[test]
+    fn labels_out_of_range_are_named_with_their_record() {
+        let mut bytes = binary(Cifar::Hundred);
+        bytes[2 + PIXELS + 1] = 100;
+        let error = read_bytes(Format::Binary, &bytes, Cifar::Hundred).unwrap_err().to_string();
+        assert_eq!(error, "the-file: record 1 (byte 3075) has the label 100, which is not in 0..99");
+        bytes[0] = 20;
+        let error = read_bytes(Format::Binary, &bytes, Cifar::Hundred).unwrap_err().to_string();
+        assert_eq!(error, "the-file: record 0 (byte 0) has the coarse label 20, which is not in 0..19");
+        let mut writer = Writer::new();
+        writer.integers("labels", [0, -1]);
+        writer.matrix("data", PIXELS as i32, &[0; 2 * PIXELS]);
+        let error = read_bytes(Format::Python, &writer.finish(), Cifar::Ten).unwrap_err().to_string();
+        assert_eq!(error, "the-file: record 1 has the label -1, which is not in 0..9");
+    }
+
+    #[test]
+    fn arrays_of_another_shape_or_type_are_refused() {
+        let error_of = |labels: &[i32], columns: usize, bytes: usize| {
+            let mut writer = Writer::new();
+            writer.integers("labels", labels.iter().copied());
+            writer.matrix("data", columns as i32, &vec![0; bytes]);
+            read_bytes(Format::Python, &writer.finish(), Cifar::Ten).unwrap_err().to_string()
+        };
+        assert!(error_of(&[1], PIXELS, 2 * PIXELS).contains("2 images but 1 of \"labels\""));
+        assert!(error_of(&[1], 1024, 1024).contains("1024 bytes instead of 3072"));
+        assert!(error_of(&[1], PIXELS, PIXELS + 5).contains("1 × 3072 bytes and has 3077"));
+        let mut signed = python2();
+        let place = signed.windows(2).position(|bytes| bytes == b"u1").unwrap();
+        signed[place] = b'i';
+        let error = read_bytes(Format::Python, &signed, Cifar::Hundred).unwrap_err().to_string();
+        assert!(error.contains("\"i1\""), "{error}");
+        let error = read_bytes(Format::Python, &python2(), Cifar::Ten).unwrap_err().to_string();
+        assert!(error.contains("has no \"labels\", only [\"filenames\", \"batch_label\", \"fine_labels\""), "{error}");
+    }
+
+    #[test]
+    fn the_binary_version_is_preferred_and_a_missing_set_says_where_it_looked() {
+        let root = tempfile::tempdir().unwrap();
+        let error = load(root.path(), Cifar::Hundred).unwrap_err();
+        for part in ["cifar-100-binary/train.bin", "cifar-100-python/train", "CIFAR-100"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert!(error.hint().unwrap().contains("cs.toronto.edu/~kriz/cifar.html"));
+        let write = |folder: &str, names: [&str; 2], bytes: &[u8]| {
+            let folder = root.path().join(folder);
+            fs::create_dir(&folder).unwrap();
+            names.iter().for_each(|name| fs::write(folder.join(name), bytes).unwrap());
+            folder
+        };
+        let python = write("cifar-100-python", ["train", "test"], &python2());
+        assert_eq!(find(root.path(), Cifar::Hundred).unwrap(), (python.clone(), Format::Python));
+        assert_eq!(find(&python, Cifar::Hundred).unwrap().1, Format::Python);
+        let whole = write("cifar-100-binary", ["train.bin", "test.bin"], &binary(Cifar::Hundred));
+        assert_eq!(find(root.path(), Cifar::Hundred).unwrap(), (whole.clone(), Format::Binary));
+        assert_eq!(load(&whole, Cifar::Hundred).unwrap(), load(&python, Cifar::Hundred).unwrap());
+        fs::remove_file(whole.join("test.bin")).unwrap();
+        let error = load(root.path(), Cifar::Hundred).unwrap_err().to_string();
+        assert!(error.contains("cifar-100-binary/test.bin"), "{error}");
+    }
+}

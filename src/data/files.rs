@@ -1,0 +1,42 @@
+//! Folders of images.
+
+use std::fs;
+use std::path::Path;
+
+use super::error::{Error, Result};
+
+/// The names in a folder, sorted, without hidden ones.
+#[derive(Debug, Default)]
+pub struct Folder {
+    pub folders: Vec<String>,
+    pub files: Vec<String>,
+}
+
+/// Reads the names in a folder, without asking the file system about each of them (unless they are links).
+pub fn read_folder(path: &Path) -> Result<Folder> {
+    let mut folder = Folder::default();
+    for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
+        let entry = entry.map_err(Error::io("list", path))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            return Err(Error::malformed(&entry.path(), "the name is not UTF-8"));
+        };
+        if name.starts_with('.') {
+            continue;
+        }
+        let kind = entry.file_type().map_err(Error::io("look at", &entry.path()))?;
+        if kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()) {
+            folder.folders.push(name);
+        } else {
+            folder.files.push(name);
+        }
+    }
+    folder.folders.sort_unstable();
+    folder.files.sort_unstable();
+    Ok(folder)
+}
+
+/// Whether a file's name ends like that of an image; case does not matter.
+pub fn is_image(name: &str) -> bool {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    ["jpeg", "jpg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}

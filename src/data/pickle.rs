@@ -1,0 +1,563 @@
+//! Reads the pickles that CIFAR's Python version consists of, and writes such.
+//!
+//! A pickle is a program for a stack machine, and may call any function of Python. Here it can call three, all of which
+//! make data: `numpy`'s arrays and types, and the encoding of text as bytes; anything else becomes an opaque value.
+//! Protocols 2 to 5 are understood. (A general reader of pickles has no notion of numpy's arrays, loses their type, and
+//! copies their bytes several times.)
+//!
+//! Nothing here is recursive, so no file can exhaust the program's stack; large byte strings are not copied.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// What is wrong, and at which byte of the file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub offset: usize,
+    pub reason: String,
+}
+
+/// A parsed pickle: a dictionary, whose values are looked at by the methods below.
+#[derive(Debug)]
+pub struct Pickle<'a> {
+    file: &'a [u8],
+    /// All values ever made; they refer to each other by index.
+    values: Vec<Value>,
+    entries: Vec<(usize, usize)>,
+}
+
+/// An array of bytes with two dimensions, row after row.
+pub struct Matrix<'a> {
+    pub rows: usize,
+    pub columns: usize,
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Pickle<'a> {
+    pub fn parse(file: &'a [u8]) -> Result<Pickle<'a>, Damage> {
+        let mut machine = Machine { file, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
+        let top = machine.run()?;
+        match &machine.values[top] {
+            Value::Dict(entries) => Ok(Pickle { file, entries: entries.clone(), values: machine.values }),
+            other => Err(Damage { offset: 0, reason: format!("the pickle holds {}, not a dictionary", other.kind()) }),
+        }
+    }
+
+    /// The list of whole numbers under a key. Errors say what is there instead.
+    pub fn integers(&self, key: &str) -> Result<Vec<i64>, String> {
+        let Value::List(items) = &self.values[self.find(key)?] else {
+            return Err(format!("the value of {key:?} is {}, not a list", self.values[self.find(key)?].kind()));
+        };
+        let integer = |(index, &item): (usize, &usize)| match &self.values[item] {
+            Value::Integer(value) => Ok(*value),
+            other => Err(format!("item {index} of {key:?} is {}, not a whole number", other.kind())),
+        };
+        items.iter().enumerate().map(integer).collect()
+    }
+
+    /// The numpy array of bytes with two dimensions under a key.
+    pub fn matrix(&self, key: &str) -> Result<Matrix<'a>, String> {
+        let Value::Array(array) = &self.values[self.find(key)?] else {
+            return Err(format!("the value of {key:?} is {}, not a numpy array", self.values[self.find(key)?].kind()));
+        };
+        let Some(Array { shape, dtype, fortran, data }) = array else {
+            return Err(format!("the array {key:?} has no content"));
+        };
+        if !matches!(dtype.as_str(), "u1" | "|u1" | "uint8" | "B") {
+            return Err(format!("the array {key:?} is of numpy's type {dtype:?}, not of bytes (\"u1\")"));
+        }
+        let &[rows, columns] = &shape[..] else {
+            return Err(format!("the array {key:?} has {} dimensions instead of 2", shape.len()));
+        };
+        if *fortran {
+            return Err(format!("the array {key:?} is stored column by column"));
+        }
+        let bytes = self.bytes(*data).expect("the machine took only bytes");
+        if rows.checked_mul(columns) != Some(bytes.len()) {
+            return Err(format!("the array {key:?} should have {rows} × {columns} bytes and has {}", bytes.len()));
+        }
+        Ok(Matrix { rows, columns, bytes })
+    }
+
+    fn find(&self, key: &str) -> Result<usize, String> {
+        // As in Python, the last of equal keys counts.
+        let found = self.entries.iter().rev().find(|(name, _)| self.bytes(*name).as_deref() == Some(key.as_bytes()));
+        found.map(|&(_, value)| value).ok_or_else(|| {
+            let names = self.entries.iter().filter_map(|&(name, _)| self.bytes(name));
+            let names: Vec<_> = names.map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
+            format!("it has no {key:?}, only {names:?}")
+        })
+    }
+
+    fn bytes(&self, value: usize) -> Option<Cow<'a, [u8]>> {
+        bytes_of(self.file, &self.values, value)
+    }
+}
+
+/// Text or bytes. Encoded text becomes bytes here and not earlier, so that a large array is in memory twice at most.
+fn bytes_of<'a>(file: &'a [u8], values: &[Value], value: usize) -> Option<Cow<'a, [u8]>> {
+    match &values[value] {
+        Value::Bytes(range) | Value::Text(range) => Some(Cow::Borrowed(&file[range.clone()])),
+        Value::Latin1(range) => {
+            let text = std::str::from_utf8(&file[range.clone()]).expect("checked where it was made");
+            Some(Cow::Owned(text.chars().map(|character| character as u8).collect()))
+        }
+        _ => None,
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    None,
+    Bool(bool),
+    Integer(i64),
+    /// Bytes, or what Python 2 called a string: a range of the file.
+    Bytes(Range<usize>),
+    /// UTF-8: a range of the file.
+    Text(Range<usize>),
+    /// Bytes written as the text of the same code points, as Python 3 does in protocol 2.
+    Latin1(Range<usize>),
+    List(Vec<usize>),
+    Tuple(Vec<usize>),
+    Dict(Vec<(usize, usize)>),
+    /// A function or class: module and name.
+    Global(String, String),
+    /// A type of numpy's.
+    Dtype(String),
+    /// None until its state is known.
+    Array(Option<Array>),
+    /// Something that is of no use here.
+    Opaque,
+}
+
+#[derive(Debug, Clone)]
+struct Array {
+    shape: Vec<usize>,
+    dtype: String,
+    /// Stored column by column.
+    fortran: bool,
+    data: usize,
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Value::None => "None",
+            Value::Bool(_) => "a truth value",
+            Value::Integer(_) => "a whole number",
+            Value::Bytes(_) | Value::Latin1(_) => "a byte string",
+            Value::Text(_) => "a text",
+            Value::List(_) => "a list",
+            Value::Tuple(_) => "a tuple",
+            Value::Dict(_) => "a dictionary",
+            Value::Global(..) => "a function or class",
+            Value::Dtype(_) => "a type of numpy's",
+            Value::Array(_) => "a numpy array",
+            Value::Opaque => "an object of an unknown class",
+        }
+    }
+}
+
+struct Machine<'a> {
+    file: &'a [u8],
+    at: usize,
+    values: Vec<Value>,
+    stack: Vec<usize>,
+    /// Heights of the stack where a mark was set.
+    marks: Vec<usize>,
+    memo: HashMap<u64, usize>,
+}
+
+/// Opcodes are named as in Python's `pickletools`.
+impl<'a> Machine<'a> {
+    /// Executes all of the file up to STOP; gives the value on top.
+    fn run(&mut self) -> Result<usize, Damage> {
+        loop {
+            let start = self.at;
+            let done = self.step().map_err(|reason| Damage { offset: start, reason })?;
+            if let Some(value) = done {
+                return match self.at == self.file.len() {
+                    true => Ok(value),
+                    false => Err(Damage { offset: self.at, reason: "the pickle ends before the file".to_string() }),
+                };
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<usize>, String> {
+        let opcode = self.take(1)?[0];
+        match opcode {
+            // PROTO, FRAME
+            0x80 => {
+                let protocol = self.take(1)?[0];
+                if !(2..=5).contains(&protocol) {
+                    return Err(format!("pickle protocol {protocol} is not one of 2 to 5"));
+                }
+            }
+            0x95 => drop(self.length(8)?),
+            // STOP
+            b'.' => return self.pop().map(Some),
+            // MARK, POP, DUP
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'2' => {
+                let top = *self.stack.last().ok_or(UNDERFLOW)?;
+                self.stack.push(top);
+            }
+            // BINPUT, LONG_BINPUT, MEMOIZE
+            b'q' => self.memoize(1)?,
+            b'r' => self.memoize(4)?,
+            0x94 => {
+                let key = self.memo.len() as u64;
+                let top = *self.stack.last().ok_or(UNDERFLOW)?;
+                self.memo.insert(key, top);
+            }
+            // BINGET, LONG_BINGET
+            b'h' => self.recall(1)?,
+            b'j' => self.recall(4)?,
+            // NONE, NEWTRUE, NEWFALSE
+            b'N' => self.push(Value::None),
+            0x88 => self.push(Value::Bool(true)),
+            0x89 => self.push(Value::Bool(false)),
+            // BININT, BININT1, BININT2, LONG1, BINFLOAT
+            b'J' => {
+                let value = self.number(4)? as u32 as i32;
+                self.push(Value::Integer(value.into()));
+            }
+            b'K' => {
+                let value = self.number(1)? as i64;
+                self.push(Value::Integer(value));
+            }
+            b'M' => {
+                let value = self.number(2)? as i64;
+                self.push(Value::Integer(value));
+            }
+            0x8a => {
+                let length = self.length(1)?;
+                let value = signed(self.take(length)?).ok_or("a whole number of more than 8 bytes")?;
+                self.push(Value::Integer(value));
+            }
+            b'G' => {
+                self.take(8)?;
+                self.push(Value::Opaque);
+            }
+            // SHORT_BINSTRING, SHORT_BINBYTES, BINSTRING, BINBYTES, BINBYTES8, BYTEARRAY8
+            b'U' | b'C' => self.string(1, Value::Bytes)?,
+            b'T' | b'B' => self.string(4, Value::Bytes)?,
+            0x8e | 0x96 => self.string(8, Value::Bytes)?,
+            // SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
+            0x8c => self.string(1, Value::Text)?,
+            b'X' => self.string(4, Value::Text)?,
+            0x8d => self.string(8, Value::Text)?,
+            // EMPTY_TUPLE, TUPLE1 to TUPLE3, TUPLE
+            b')' => self.push(Value::Tuple(vec![])),
+            0x85..=0x87 => {
+                let items = self.pop_several(usize::from(opcode - 0x84))?;
+                self.push(Value::Tuple(items));
+            }
+            b't' => {
+                let items = self.pop_marked()?;
+                self.push(Value::Tuple(items));
+            }
+            // EMPTY_LIST, APPEND, APPENDS
+            b']' => self.push(Value::List(vec![])),
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' => {
+                let items = self.pop_marked()?;
+                self.append(items)?;
+            }
+            // EMPTY_DICT, SETITEM, SETITEMS
+            b'}' => self.push(Value::Dict(vec![])),
+            b's' => {
+                let items = self.pop_several(2)?;
+                self.set_items(&items)?;
+            }
+            b'u' => {
+                let items = self.pop_marked()?;
+                self.set_items(&items)?;
+            }
+            // GLOBAL, STACK_GLOBAL, REDUCE, BUILD
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Value::Global(module, name));
+            }
+            0x93 => {
+                let items = self.pop_several(2)?;
+                let text = |item: usize| {
+                    let bytes = self.bytes(item).ok_or("the name of a function is not a text")?;
+                    Ok::<_, String>(String::from_utf8_lossy(&bytes).into_owned())
+                };
+                let (module, name) = (text(items[0])?, text(items[1])?);
+                self.push(Value::Global(module, name));
+            }
+            b'R' => {
+                let items = self.pop_several(2)?;
+                let made = self.call(items[0], items[1])?;
+                self.push(made);
+            }
+            b'b' => {
+                let state = self.pop()?;
+                self.build(state)?;
+            }
+            other => return Err(format!("the opcode 0x{other:02x} has no place in a data set")),
+        }
+        Ok(None)
+    }
+
+    /// What a function makes of its arguments.
+    fn call(&self, function: usize, arguments: usize) -> Result<Value, String> {
+        let (Value::Global(module, name), Value::Tuple(arguments)) = (&self.values[function], &self.values[arguments])
+        else {
+            return Err("a call of something that is not a function".to_string());
+        };
+        match (module.as_str(), name.as_str(), &arguments[..]) {
+            ("_codecs", "encode", &[text, encoding]) => {
+                let Value::Text(range) = &self.values[text] else {
+                    return Err(format!("{} is encoded instead of a text", self.values[text].kind()));
+                };
+                let encoding = self.bytes(encoding).unwrap_or_default();
+                if !matches!(&encoding[..], b"latin1" | b"latin-1") {
+                    return Err(format!("text is encoded as {:?}", String::from_utf8_lossy(&encoding)));
+                }
+                let content = std::str::from_utf8(&self.file[range.clone()]).expect("checked when it was read");
+                match content.chars().all(|character| u32::from(character) < 256) {
+                    true => Ok(Value::Latin1(range.clone())),
+                    false => Err("text that is not Latin-1 is encoded as such".to_string()),
+                }
+            }
+            ("numpy", "dtype", &[name, ..]) => {
+                let name = self.bytes(name).ok_or("the name of a type of numpy's is not a text")?;
+                Ok(Value::Dtype(String::from_utf8_lossy(&name).into_owned()))
+            }
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct", _) => Ok(Value::Array(None)),
+            // Of protocol 5.
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer", &[data, dtype, shape, order]) => {
+                let fortran = self.bytes(order).as_deref() == Some(b"F");
+                self.array(shape, dtype, fortran, data).map(|array| Value::Array(Some(array)))
+            }
+            _ => Ok(Value::Opaque),
+        }
+    }
+
+    /// Gives the object on top of the stack its state.
+    fn build(&mut self, state: usize) -> Result<(), String> {
+        let object = *self.stack.last().ok_or(UNDERFLOW)?;
+        if let Value::Array(_) = &self.values[object] {
+            let Value::Tuple(items) = &self.values[state] else {
+                return Err(format!("the state of an array is {}", self.values[state].kind()));
+            };
+            let &[_, shape, dtype, fortran, data] = &items[..] else {
+                return Err(format!("the state of an array has {} items instead of 5", items.len()));
+            };
+            let fortran = matches!(self.values[fortran], Value::Bool(true) | Value::Integer(1));
+            let array = self.array(shape, dtype, fortran, data)?;
+            self.values[object] = Value::Array(Some(array));
+        }
+        // The state of a type (its byte order) does not matter for bytes; opaque values stay so.
+        Ok(())
+    }
+
+    fn array(&self, shape: usize, dtype: usize, fortran: bool, data: usize) -> Result<Array, String> {
+        let Value::Tuple(sizes) = &self.values[shape] else {
+            return Err(format!("the shape of an array is {}", self.values[shape].kind()));
+        };
+        let size = |&item: &usize| match self.values[item] {
+            Value::Integer(size) => usize::try_from(size).map_err(|_| format!("the size {size} in an array's shape")),
+            ref other => Err(format!("{} in the shape of an array", other.kind())),
+        };
+        let shape = sizes.iter().map(size).collect::<Result<_, _>>()?;
+        let Value::Dtype(dtype) = &self.values[dtype] else {
+            return Err(format!("the type of an array is {}", self.values[dtype].kind()));
+        };
+        if self.bytes(data).is_none() {
+            return Err(format!("the data of an array are {}", self.values[data].kind()));
+        }
+        Ok(Array { shape, dtype: dtype.clone(), fortran, data })
+    }
+
+    fn append(&mut self, items: Vec<usize>) -> Result<(), String> {
+        let list = *self.stack.last().ok_or(UNDERFLOW)?;
+        match &mut self.values[list] {
+            Value::List(list) => list.extend(items),
+            other => return Err(format!("something is appended to {}", other.kind())),
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, items: &[usize]) -> Result<(), String> {
+        if !items.len().is_multiple_of(2) {
+            return Err("a key without a value".to_string());
+        }
+        let dict = *self.stack.last().ok_or(UNDERFLOW)?;
+        match &mut self.values[dict] {
+            Value::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            other => return Err(format!("items of {} are set", other.kind())),
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, value: usize) -> Option<Cow<'a, [u8]>> {
+        bytes_of(self.file, &self.values, value)
+    }
+
+    fn push(&mut self, value: Value) {
+        self.values.push(value);
+        self.stack.push(self.values.len() - 1);
+    }
+
+    fn pop(&mut self) -> Result<usize, String> {
+        // What lies below a mark is out of reach until the mark is used.
+        let floor = self.marks.last().copied().unwrap_or(0);
+        let popped = if self.stack.len() > floor { self.stack.pop() } else { None };
+        popped.ok_or_else(|| UNDERFLOW.to_string())
+    }
+
+    fn pop_several(&mut self, count: usize) -> Result<Vec<usize>, String> {
+        let mut items = (0..count).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
+        items.reverse();
+        Ok(items)
+    }
+
+    fn pop_marked(&mut self) -> Result<Vec<usize>, String> {
+        let height = self.marks.pop().ok_or("a mark is used that was never set")?;
+        Ok(self.stack.split_off(height))
+    }
+
+    fn memoize(&mut self, width: usize) -> Result<(), String> {
+        let key = self.number(width)?;
+        let top = *self.stack.last().ok_or(UNDERFLOW)?;
+        self.memo.insert(key, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, width: usize) -> Result<(), String> {
+        let key = self.number(width)?;
+        let value = *self.memo.get(&key).ok_or_else(|| format!("value {key} is used before it is made"))?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    fn string(&mut self, width: usize, make: fn(Range<usize>) -> Value) -> Result<(), String> {
+        let length = self.length(width)?;
+        let start = self.at;
+        let content = self.take(length)?;
+        let value = make(start..start + length);
+        if matches!(value, Value::Text(_)) && std::str::from_utf8(content).is_err() {
+            return Err("a text that is not UTF-8".to_string());
+        }
+        self.push(value);
+        Ok(())
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let rest = &self.file[self.at..];
+        let length = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| self.truncated())?;
+        self.at += length + 1;
+        Ok(String::from_utf8_lossy(&rest[..length]).into_owned())
+    }
+
+    /// An unsigned number, the least significant byte first.
+    fn number(&mut self, width: usize) -> Result<u64, String> {
+        Ok(self.take(width)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    fn length(&mut self, width: usize) -> Result<usize, String> {
+        usize::try_from(self.number(width)?).map_err(|_| self.truncated())
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
+        let taken = self.at.checked_add(length).and_then(|end| self.file.get(self.at..end));
+        let taken = taken.ok_or_else(|| self.truncated())?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    fn truncated(&self) -> String {
+        format!("the file is truncated: it ends at byte {} within this item", self.file.len())
+    }
+}
+
+const UNDERFLOW: &str = "a value is used that was never made";
+
+/// A number in two's complement, the least significant byte first.
+fn signed(bytes: &[u8]) -> Option<i64> {
+    let sign = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
+    let mut all = [sign; 8];
+    all.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(i64::from_le_bytes(all))
+}
+
+/// A dictionary in the making, as Python 2 and its numpy pickled: protocol 2, byte strings for texts.
+pub struct Writer {
+    file: Vec<u8>,
+}
+
+impl Writer {
+    pub fn new() -> Writer {
+        Writer { file: vec![0x80, 2, b'}', b'('] }
+    }
+
+    pub fn string(&mut self, key: &str, value: &str) {
+        self.write_string(key.as_bytes());
+        self.write_string(value.as_bytes());
+    }
+
+    pub fn strings(&mut self, key: &str, values: &[String]) {
+        self.write_string(key.as_bytes());
+        self.file.extend(b"](");
+        values.iter().for_each(|value| self.write_string(value.as_bytes()));
+        self.file.push(b'e');
+    }
+
+    pub fn integers(&mut self, key: &str, values: impl IntoIterator<Item = i32>) {
+        self.write_string(key.as_bytes());
+        self.file.extend(b"](");
+        values.into_iter().for_each(|value| self.write_integer(value));
+        self.file.push(b'e');
+    }
+
+    /// A numpy array of bytes; `bytes` has a whole number of rows.
+    pub fn matrix(&mut self, key: &str, columns: i32, bytes: &[u8]) {
+        let rows = i32::try_from(bytes.len() / columns as usize).expect("it fits in memory many times over");
+        self.write_string(key.as_bytes());
+        self.file.extend(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01");
+        self.write_integer(rows);
+        self.write_integer(columns);
+        self.file.extend(b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN");
+        self.write_integer(-1);
+        self.write_integer(-1);
+        self.file.extend(b"K\x00tb\x89");
+        self.write_string(bytes);
+        self.file.extend(b"tb");
+    }
+
+    pub fn finish(mut self) -> Vec<u8> {
+        self.file.extend(b"u.");
+        self.file
+    }
+
+    fn write_integer(&mut self, value: i32) {
+        match u8::try_from(value) {
+            Ok(byte) => self.file.extend([b'K', byte]),
+            Err(_) => {
+                self.file.push(b'J');
+                self.file.extend(value.to_le_bytes());
+            }
+        }
+    }
+
+    fn write_string(&mut self, bytes: &[u8]) {
+        match u8::try_from(bytes.len()) {
+            Ok(length) => self.file.extend([b'U', length]),
+            Err(_) => {
+                self.file.push(b'T');
+                self.file.extend(u32::try_from(bytes.len()).expect("a file of CIFAR is 154 MB").to_le_bytes());
+            }
+        }
+        self.file.extend(bytes);
+    }
+}
