@@ -9,6 +9,7 @@ use strum::VariantArray;
 
 use super::cifar::{self, Cifar};
 use super::error::{Error, Result};
+use super::pack::{self, Pack};
 use super::parallel::try_map;
 use super::{Entry, Listing, Set, Split, image, imagenet, tiny_imagenet};
 
@@ -52,14 +53,17 @@ pub enum Progress {
     Image,
 }
 
-/// Checks the sets in `folder`, which holds sets or is one; `only` one of them if that is given. Files that cannot be
-/// used are in the reports; an error is that there is no set.
+/// Checks the sets in `folder`, which holds sets or is one, or is a pack; `only` one of them if that is given. Files that
+/// cannot be used are in the reports; an error is that there is no set.
 pub fn check(
     folder: &Path,
     only: Option<Set>,
     threads: usize,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<Report>> {
+    if folder.is_file() {
+        return Ok(vec![check_pack(folder, threads, progress)?]);
+    }
     let mut reports = vec![];
     let mut missing = vec![];
     for &set in Set::VARIANTS.iter().filter(|&&set| only.is_none_or(|only| only == set)) {
@@ -134,6 +138,29 @@ fn check_folders(
         }
     }
     Ok(vec![report])
+}
+
+/// A pack of ImageNet's images: its index, and then every image in it.
+fn check_pack(path: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+    let mut report = Report::new(Set::Imagenet, path.to_path_buf());
+    let pack = match Pack::open(path) {
+        Ok(pack) => pack,
+        Err(error @ Error::Malformed { .. }) => {
+            report.problems.push(Problem::of(error));
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    for &split in Split::VARIANTS {
+        report.add_part(split, &(0..pack.count(split)).map(|index| pack.label(split, index)).collect::<Vec<_>>());
+    }
+    if let Some(side) = pack.short_side() {
+        report.notes.push(format!("images were made smaller, to a shorter side of {side} pixels"));
+    }
+    progress(Progress::Begin(Set::Imagenet, pack.count(Split::Train) + pack.count(Split::Test)));
+    let problems = pack::check(&pack, threads, || progress(Progress::Image));
+    report.problems.extend(problems.into_iter().map(Problem::of));
+    Ok(report)
 }
 
 impl Report {

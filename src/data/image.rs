@@ -120,6 +120,15 @@ impl Decoder {
         Ok((header.width, header.height))
     }
 
+    /// Width and height of a file that is not cut off, without decoding it.
+    pub fn probe(&mut self, bytes: &[u8]) -> Result<(usize, usize), ImageError> {
+        let header = self.header(bytes)?;
+        match header.coding {
+            Coding::Jpeg { .. } if !has_end(bytes) => Err(ImageError::Truncated { end: bytes.len() }),
+            _ => Ok((header.width, header.height)),
+        }
+    }
+
     /// The whole image.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Rgb, ImageError> {
         let header = self.header(bytes)?;

@@ -11,8 +11,10 @@ mod files;
 pub mod image;
 pub mod imagenet;
 mod mat;
+pub mod pack;
 mod parallel;
 mod pickle;
+pub mod stream;
 pub mod synth;
 pub mod tiny_imagenet;
 

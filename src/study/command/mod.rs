@@ -138,8 +138,9 @@ enum Failure {
     Sweep(Box<SweepError>),
     Store(StoreError),
     Launch(launch::Error),
+    /// What to do is the error's own hint if none is given.
     #[cfg(feature = "data")]
-    Data(crate::data::Error),
+    Data(crate::data::Error, Option<String>),
     /// A message, and what to do.
     Usage(String, String),
 }
@@ -229,7 +230,7 @@ impl Failure {
                 "free some space or mend what is wrong with the store, then run the same command again".to_string(),
             ),
             #[cfg(feature = "data")]
-            Failure::Data(error) => error.hint(),
+            Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
             Failure::Usage(_, help) => Some(help.clone()),
             Failure::Sweep(_) => None,
         }
@@ -242,7 +243,7 @@ impl Failure {
             Failure::Launch(launch::Error::Worker { .. }) => exit::FAILURE,
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
             #[cfg(feature = "data")]
-            Failure::Data(error) => match error {
+            Failure::Data(error, _) => match error {
                 crate::data::Error::Io { .. } => exit::IO,
                 crate::data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
                 _ => exit::USAGE,
@@ -258,7 +259,7 @@ impl std::fmt::Display for Failure {
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
             #[cfg(feature = "data")]
-            Failure::Data(error) => error.fmt(f),
+            Failure::Data(error, _) => error.fmt(f),
             Failure::Usage(message, _) => f.write_str(message),
         }
     }
@@ -279,7 +280,7 @@ impl From<StoreError> for Failure {
 #[cfg(feature = "data")]
 impl From<crate::data::Error> for Failure {
     fn from(error: crate::data::Error) -> Failure {
-        Failure::Data(error)
+        Failure::Data(error, None)
     }
 }
 

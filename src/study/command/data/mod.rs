@@ -1,6 +1,7 @@
 //! `winsign data`: data sets on disk. One file a subcommand.
 
 mod check;
+mod pack;
 mod synth;
 
 use std::io::IsTerminal;
@@ -15,6 +16,9 @@ pub enum Command {
     /// Count and read all of the data sets in a folder, and name what cannot be used
     #[command(after_help = check::HELP)]
     Check(check::Arguments),
+    /// Pack an ImageNet-like folder into one file that is faster to read
+    #[command(after_help = pack::HELP)]
+    Pack(pack::Arguments),
     /// Make a small data set that can be learned, in the true format of a true one
     #[command(after_help = synth::HELP)]
     Synth(synth::Arguments),
@@ -23,11 +27,13 @@ pub enum Command {
 pub const HELP: &str = "\
 Examples:
   winsign data synth --like cifar100 --train 5000 --test 1000 data    make a small set, to try things with
-  winsign data check data                                             is what lies there sound?";
+  winsign data check data                                             is what lies there sound?
+  winsign data pack data imagenet.pack                                data/imagenet as one file";
 
 pub fn command(common: &Common, command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Check(arguments) => check::command(common, arguments),
+        Command::Pack(arguments) => pack::command(common, arguments),
         Command::Synth(arguments) => synth::command(common, arguments),
     }
 }
