@@ -21,7 +21,7 @@ pub struct Request {
     pub like: Set,
     pub train: usize,
     pub test: usize,
-    /// How many classes have images; see [`Request::classes`].
+    /// How many classes have images. By default so many that each has 20 training images, if the true set has so many.
     pub classes: Option<usize>,
     pub seed: u64,
     /// Of CIFAR: the binary version if none is given.
@@ -47,7 +47,6 @@ pub enum Layout {
 }
 
 impl Request {
-    /// As asked for; else so many that each has 20 training images, if there are not fewer in the true set.
     fn classes(&self) -> usize {
         let most = self.like.classes();
         self.classes.unwrap_or((self.train / 20).clamp(2, most).min(self.train))
