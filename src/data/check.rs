@@ -53,23 +53,21 @@ pub enum Progress {
     Image,
 }
 
-/// Checks the sets in `folder`, which holds sets or is one; `only` one of them if that is given. Files that cannot be
-/// used are in the reports; an error is that there is no set.
+/// Checks the sets in `folder`, which holds sets or is one, or is a pack; `only` one of them if that is given. Files that
+/// cannot be used are in the reports; an error is that there is no set.
 pub fn check(
     folder: &Path,
     only: Option<Set>,
     threads: usize,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<Report>> {
+    if folder.is_file() {
+        return Ok(vec![check_pack(folder, threads, progress)?]);
+    }
     let mut reports = vec![];
     let mut missing = vec![];
-    if only.is_none_or(|only| only == Set::Imagenet) {
-        if let Some(pack) = stream::find_pack(folder) {
-            reports.push(check_pack(&pack, threads, progress)?);
-        }
-        if folder.is_file() {
-            return Ok(reports);
-        }
+    if let Some(pack) = stream::find_pack(folder).filter(|_| only.is_none_or(|only| only == Set::Imagenet)) {
+        reports.push(check_pack(&pack, threads, progress)?);
     }
     for &set in Set::VARIANTS.iter().filter(|&&set| only.is_none_or(|only| only == set)) {
         let found = match set {
@@ -94,25 +92,6 @@ pub fn check(
             looked: missing.into_iter().flat_map(|(_, looked)| looked).collect(),
         }),
     }
-}
-
-/// Every image of a pack: its checksum, and what it decodes to.
-fn check_pack(file: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
-    let pack = Pack::open(file)?;
-    let set = Set::Imagenet;
-    progress(Progress::Begin(set, pack.count(Split::Train) + pack.count(Split::Test)));
-    let wrong = pack::check(&pack, threads, || progress(Progress::Image));
-    let mut report = Report::new(set, file.to_path_buf());
-    report.problems = wrong.into_iter().map(Problem::of).collect();
-    for &part in Split::VARIANTS {
-        let labels: Vec<u16> = (0..pack.count(part)).map(|index| pack.label(part, index)).collect();
-        report.add_part(part, &labels);
-    }
-    report.notes.push("a pack".to_string());
-    if let Some(side) = pack.short_side() {
-        report.notes.push(format!("images are at most {side} pixels on their shorter side"));
-    }
-    Ok(report)
 }
 
 /// Each version that is there.
@@ -162,6 +141,29 @@ fn check_folders(
         }
     }
     Ok(vec![report])
+}
+
+/// A pack of ImageNet's images: its index, and then every image in it.
+fn check_pack(path: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+    let mut report = Report::new(Set::Imagenet, path.to_path_buf());
+    let pack = match Pack::open(path) {
+        Ok(pack) => pack,
+        Err(error @ Error::Malformed { .. }) => {
+            report.problems.push(Problem::of(error));
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    for &split in Split::VARIANTS {
+        report.add_part(split, &(0..pack.count(split)).map(|index| pack.label(split, index)).collect::<Vec<_>>());
+    }
+    if let Some(side) = pack.short_side() {
+        report.notes.push(format!("images were made smaller, to a shorter side of {side} pixels"));
+    }
+    progress(Progress::Begin(Set::Imagenet, pack.count(Split::Train) + pack.count(Split::Test)));
+    let problems = pack::check(&pack, threads, || progress(Progress::Image));
+    report.problems.extend(problems.into_iter().map(Problem::of));
+    Ok(report)
 }
 
 impl Report {

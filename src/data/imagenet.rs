@@ -162,16 +162,10 @@ impl Mapping {
 
 /// Looks for the mapping beside the images, and above them: archives are unpacked in many places. Gives its path too.
 fn find_mapping(base: &Path) -> Result<(Mapping, PathBuf)> {
-    // From `ILSVRC/Data/CLS-LOC` it is three steps up to where Kaggle has the file.
-    let places: Vec<PathBuf> = (0..4)
-        .scan(base.to_path_buf(), |place, _| {
-            let this = place.clone();
-            place.push("..");
-            Some(this)
-        })
-        .collect();
+    let absolute = std::path::absolute(base).map_err(Error::io("find", base))?;
     let mut looked = vec![];
-    for place in &places {
+    // From `ILSVRC/Data/CLS-LOC` it is three steps up to where Kaggle has the file.
+    for place in absolute.ancestors().take(4) {
         let devkit = place.join(DEVKIT);
         if devkit.join(DEVKIT_LABELS).is_file() {
             return Ok((read_devkit(&devkit)?, devkit.join(DEVKIT_LABELS)));

@@ -100,32 +100,30 @@ pub fn try_map<T, R: Send, E: Send>(
             scope.spawn(|| {
                 let mut done = vec![];
                 loop {
-                    let task = tasks.lock().expect(NO_PANIC).as_mut().and_then(Iterator::next);
+                    let task = lock(&tasks).as_mut().and_then(Iterator::next);
                     let Some((index, task)) = task else {
                         break;
                     };
                     match work(task) {
                         Ok(result) => done.push((index, result)),
                         Err(error) => {
-                            *tasks.lock().expect(NO_PANIC) = None;
-                            failures.lock().expect(NO_PANIC).push((index, error));
+                            *lock(&tasks) = None;
+                            lock(&failures).push((index, error));
                         }
                     }
                 }
-                results.lock().expect(NO_PANIC).extend(done);
+                lock(&results).extend(done);
             });
         }
     });
-    let failures = failures.into_inner().expect(NO_PANIC);
+    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, error)) = failures.into_iter().min_by_key(|(index, _)| *index) {
         return Err(error);
     }
-    let mut results = results.into_inner().expect(NO_PANIC);
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_unstable_by_key(|(index, _)| *index);
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
-
-const NO_PANIC: &str = "no thread panics while it holds this";
 
 /// How many threads this machine runs at once.
 pub fn processors() -> usize {

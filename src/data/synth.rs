@@ -21,7 +21,7 @@ pub struct Request {
     pub like: Set,
     pub train: usize,
     pub test: usize,
-    /// How many classes have images; see [`Request::classes`].
+    /// How many classes have images. By default so many that each has 20 training images, if the true set has so many.
     pub classes: Option<usize>,
     pub seed: u64,
     /// Of CIFAR: the binary version if none is given.
@@ -47,7 +47,6 @@ pub enum Layout {
 }
 
 impl Request {
-    /// As asked for; else so many that each has 20 training images, if there are not fewer in the true set.
     fn classes(&self) -> usize {
         let most = self.like.classes();
         self.classes.unwrap_or((self.train / 20).clamp(2, most).min(self.train))
@@ -399,18 +398,17 @@ impl Pattern {
                 let angle = |at| std::f64::consts::TAU * periods * (at as f64 / length as f64 + moved) + phase;
                 (0..length).map(|at| (angle(at).cos() as f32, angle(at).sin() as f32)).collect()
             };
-            let tables: [_; 3] = std::array::from_fn(|wave| {
-                let Wave { periods, phase, height: crest } = &waves[wave];
-                let columns = angles(width, right, periods.0, *phase);
-                (columns, angles(height, down, periods.1, 0.0), (crest * contrast) as f32)
-            });
+            let columns = waves.each_ref().map(|wave| angles(width, right, wave.periods.0, wave.phase));
+            let rows = waves.each_ref().map(|wave| angles(height, down, wave.periods.1, 0.0));
+            let crests = waves.each_ref().map(|wave| (wave.height * contrast) as f32);
             let base = (self.means[channel] + light) as f32;
             for row in 0..height {
                 for column in 0..width {
-                    let wave = |(columns, rows, crest): &(Vec<(f32, f32)>, Vec<(f32, f32)>, f32)| {
-                        crest * (columns[column].0 * rows[row].0 - columns[column].1 * rows[row].1)
+                    let wave = |wave: usize| {
+                        let ((cos_x, sin_x), (cos_y, sin_y)) = (columns[wave][column], rows[wave][row]);
+                        crests[wave] * (cos_x * cos_y - sin_x * sin_y)
                     };
-                    let value = base + tables.iter().map(wave).sum::<f32>();
+                    let value = base + wave(0) + wave(1) + wave(2);
                     pixels[(row * width + column) * 3 + channel] = value.clamp(0.0, 255.0) as u8;
                 }
             }

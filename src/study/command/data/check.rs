@@ -15,7 +15,7 @@ use crate::run::exit;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The folder that holds the data sets, or one set's own folder
+    /// The folder that holds the data sets, one set's own folder, or a pack
     folder: PathBuf,
     /// Look for this set only
     #[arg(long, value_name = "SET")]
@@ -32,6 +32,7 @@ can be used, so that is a warning; an unreadable image or a malformed file is no
 Examples:
   winsign data check data
   winsign data check data/imagenet --threads 16
+  winsign data check imagenet.pack
   winsign data check data --like cifar100 --json | jq '.sets[0].parts'
 
 Exit codes:

@@ -16,12 +16,12 @@ pub enum Command {
     /// Count and read all of the data sets in a folder, and name what cannot be used
     #[command(after_help = check::HELP)]
     Check(check::Arguments),
-    /// Make a small data set that can be learned, in the true format of a true one
-    #[command(after_help = synth::HELP)]
-    Synth(synth::Arguments),
     /// Pack an ImageNet-like folder into one file that is faster to read
     #[command(after_help = pack::HELP)]
     Pack(pack::Arguments),
+    /// Make a small data set that can be learned, in the true format of a true one
+    #[command(after_help = synth::HELP)]
+    Synth(synth::Arguments),
 }
 
 pub const HELP: &str = "\
@@ -33,8 +33,8 @@ Examples:
 pub fn command(common: &Common, command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Check(arguments) => check::command(common, arguments),
-        Command::Synth(arguments) => synth::command(common, arguments),
         Command::Pack(arguments) => pack::command(common, arguments),
+        Command::Synth(arguments) => synth::command(common, arguments),
     }
 }
 
