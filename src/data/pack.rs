@@ -374,12 +374,10 @@ impl Writer {
             .truncate(false)
             .open(path)
             .map_err(Error::io("create", path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(Error::malformed(path, "another process is writing it"));
-            }
-            // Where a file system has no locks, nobody is kept out.
-            _ => {}
+        // Where a file system has no locks, nobody is kept out.
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(rustix::io::Errno::WOULDBLOCK) {
+            return Err(Error::malformed(path, "another process is writing it"));
         }
         let length = file.metadata().map_err(Error::io("examine", path))?.len();
         let mut begun = vec![];
