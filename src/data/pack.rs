@@ -4,12 +4,14 @@
 //! are little-endian. Each record has its own number and checksum, so that an interrupted packing goes on after what is
 //! whole. The index is what readers use. Two packings of the same images with the same settings are the same bytes.
 //!
-//!     header  64   magic 8, version u32, short side u32 (0: as they were), quality u32, 12 zeros, digest of the listing 32
-//!     record  32+n number u32, length u32, width u32, height u32, checksum 16, the image's bytes; length 0: left out
-//!     index        classes: count u32, each length u16 and name; then for each image 40:
-//!                  offset u64, length u32, width u32, height u32, label u16, 2 zeros, checksum 16
-//!     footer  64   offset of the index u64, its length u64, training images u64, test images u64, digest of header and
-//!                  index 24 bytes, magic 8
+//! ```text
+//! header  64   magic 8, version u32, short side u32 (0: as they were), quality u32, 12 zeros, digest of the listing 32
+//! record  32+n number u32, length u32, width u32, height u32, checksum 16, the image's bytes; length 0: left out
+//! index        classes: count u32, each length u16 and name; then for each image 40:
+//!              offset u64, length u32, width u32, height u32, label u16, 2 zeros, checksum 16
+//! footer  64   offset of the index u64, its length u64, training images u64, test images u64, digest of header and
+//!              index 24 bytes, magic 8
+//! ```
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
