@@ -1,4 +1,5 @@
-//! Golden values: the trainer's own code against numbers of the paper's reference implementation, in float64.
+//! Golden values: the trainer's own code against numbers of the paper's reference implementation, in float64; prunings
+//! and transfers in float32, as theirs.
 //!
 //! Every file in `tests/golden/`, or in the directory that WINSIGN_GOLDEN names, is read; `tests/golden/README.md` says
 //! how weights and inputs follow from a formula. The trainer belongs to the worker's program, so it is included here as it

@@ -19,6 +19,8 @@ pub mod synth;
 pub mod tiny_imagenet;
 
 pub use error::{Error, Result};
+
+use crate::run::settings::Dataset;
 pub use parallel::processors;
 
 /// Where data sets are looked for unless `--data` or the environment say otherwise.
@@ -69,12 +71,13 @@ impl Set {
 
     /// How many classes the publisher's set has.
     pub fn classes(self) -> usize {
-        match self {
-            Set::Cifar10 => 10,
-            Set::Cifar100 => 100,
-            Set::TinyImagenet => 200,
-            Set::Imagenet => 1_000,
-        }
+        let dataset = match self {
+            Set::Cifar10 => Dataset::Cifar10,
+            Set::Cifar100 => Dataset::Cifar100,
+            Set::TinyImagenet => Dataset::TinyImagenet,
+            Set::Imagenet => Dataset::Imagenet,
+        };
+        dataset.classes() as usize
     }
 
     /// How many images the publisher's set has.

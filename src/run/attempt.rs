@@ -203,7 +203,7 @@ impl Attempt {
         };
         match serde_json::from_str::<Bound>(&metadata) {
             Ok(bound) if bound.run == self.run.id && bound.data != self.data => {
-                Err(Error::damaged(path, "it was computed from other data than there are now"))
+                Err(Error::OtherData { path: path.to_path_buf() })
             }
             Ok(bound) if bound.run == self.run.id => {
                 Ok(Some((TensorFile { tensors, metadata: bound.metadata }, bound.seconds)))

@@ -23,6 +23,9 @@ pub enum Error {
     /// Another attempt at the same run is alive.
     #[error("run {id} is being executed by {owner}")]
     Held { id: RunId, owner: String },
+    /// A checkpoint belongs to other data than the run has now. It is left where it is.
+    #[error("{path} was computed from other data than there are now", path = path.display())]
+    OtherData { path: PathBuf },
     /// A later attempt has taken this run over; what this one writes no longer counts.
     #[error("run {id}: attempt {later} has taken over from attempt {ours}")]
     Superseded { id: RunId, ours: u32, later: u32 },
@@ -48,6 +51,7 @@ impl Error {
             Error::Damaged { .. } => exit::DAMAGED_INPUT,
             Error::Format { .. } | Error::NotARun { .. } => exit::USAGE,
             Error::Held { .. } | Error::Superseded { .. } => exit::HELD,
+            Error::OtherData { .. } => exit::FAILURE,
         }
     }
 
@@ -66,6 +70,9 @@ impl Error {
             Error::Damaged { .. } => Some("`winsign run` sets damaged files aside and computes them again"),
             Error::Format { .. } => Some("use the version of winsign that wrote it, or another --store"),
             Error::NotARun { .. } => Some("give the directory of a run, STORE/runs/xx/ID"),
+            Error::OtherData { .. } => {
+                Some("say where the data are that it was begun with (--data DIR), or use another --store")
+            }
             Error::Held { .. } | Error::Superseded { .. } => None,
         }
     }

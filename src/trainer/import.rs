@@ -18,6 +18,9 @@ pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
 
     let data = session.load_data(dataset)?;
     let score = evaluate(&network, &weights.parameters, &weights.statistics, &data)?;
+    if !score.loss.is_finite() {
+        return Err(Error::NotFiniteImport);
+    }
     let outcome = TicketOutcome {
         remaining_ratio: weights.remaining_ratio(),
         survivors: weights.survivors(),

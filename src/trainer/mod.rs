@@ -45,7 +45,9 @@ pub enum Error {
     Interrupted,
     #[error("the loss became {loss} at epoch {epoch}, step {step}: try a smaller lr")]
     Diverged { epoch: u32, step: u32, loss: f32 },
-    #[error("the test loss became {loss} after epoch {epoch}: try a smaller lr")]
+    #[error(
+        "the test loss became {loss} after epoch {epoch}: try a smaller lr, or another batch if an epoch ends with one image"
+    )]
     DivergedTest { epoch: u32, loss: f64 },
     #[error("the loss on the path is not finite at t = {t}")]
     NotFinite { t: f64 },
@@ -59,6 +61,8 @@ pub enum Error {
     NotImported { digest: Digest },
     #[error("the network does not fit {architecture} on {dataset}: {differences}")]
     Misfit { architecture: Architecture, dataset: Dataset, differences: String },
+    #[error("the network's test loss is not finite: some of its values are not, or are far too large")]
+    NotFiniteImport,
     #[error("the checkpoint does not fit this run: {0}")]
     Unfit(String),
 }
@@ -69,7 +73,9 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Store(error) => error.exit_code(),
-            Error::Input { error: run::Error::Io { .. }, .. } => exit::IO,
+            Error::Input { error: run::Error::Io { .. }, .. } | Error::Data(winsign::data::Error::Io { .. }) => {
+                exit::IO
+            }
             Error::Input { .. } => exit::DAMAGED_INPUT,
             Error::Interrupted => exit::INTERRUPTED,
             Error::Data(_)
@@ -81,6 +87,7 @@ impl Error {
             | Error::DifferentMasks { .. }
             | Error::OtherData { .. }
             | Error::NotImported { .. }
+            | Error::NotFiniteImport
             | Error::Misfit { .. }
             | Error::Unfit(_) => exit::FAILURE,
         }

@@ -15,7 +15,6 @@ pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
     let network = Network::new(ticket.problem);
     let data = session.load_data(ticket.problem.dataset)?;
 
-    let start = start(session, &network, &data, ticket)?;
     let course = Course {
         network: &network,
         data: &data,
@@ -30,7 +29,7 @@ pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
         // rate; with all estimated alike, tickets of all methods can be compared.
         reestimate: true,
     };
-    let trained = train(session, &course, start)?;
+    let trained = train(session, &course, |session| start(session, &network, &data, ticket))?;
 
     let outcome = TicketOutcome {
         remaining_ratio: trained.weights.remaining_ratio(),
@@ -43,7 +42,7 @@ pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
 }
 
 /// The network that the level's training starts from.
-fn start(session: &mut Session, network: &Network, data: &Data, ticket: &Ticket) -> Result<Weights> {
+fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> Result<Weights> {
     let layout = &network.layout;
     let initial = || Weights::initialize(layout, ticket.seeds.init);
     let Some(ratio) = ticket.prune_ratio else { return Ok(initial()) };

@@ -12,7 +12,6 @@ pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
     let network = Network::new(transfer.problem);
     let data = session.load_data(transfer.problem.dataset)?;
 
-    let start = start(session, &network, transfer)?;
     let course = Course {
         network: &network,
         data: &data,
@@ -23,7 +22,7 @@ pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
         // The learning rate has come down: the statistics of training fit.
         reestimate: false,
     };
-    let trained = train(session, &course, start)?;
+    let trained = train(session, &course, |session| start(session, &network, transfer))?;
 
     let outcome = TransferOutcome {
         remaining_ratio: trained.weights.remaining_ratio(),

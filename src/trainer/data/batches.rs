@@ -2,21 +2,20 @@
 
 use tch::Tensor;
 
-use super::augment::{Draws, Prepared};
+use super::augment::Draws;
 use super::resident::Resident;
 use super::{Data, Images};
 use crate::trainer::Result;
 use winsign::random::Source;
 
-/// Images per forward pass when nothing is trained: so many of ImageNet's fit the memory, and small ones want more.
+/// Images per forward pass when nothing is trained: so many of ImageNet's fit the memory, and small ones want more. They
+/// decide in which groups floats are added: another number changes the last digits of results.
 const TEST_BATCH: i64 = 512;
 const TEST_BATCH_STREAMED: i64 = 128;
 
 /// The training images in shuffled, augmented batches; the last one of an epoch may be smaller.
 pub struct Batches<'a> {
     data: &'a Data,
-    /// Of images in memory.
-    prepared: Option<Prepared>,
     batch: i64,
     seed: u64,
     purpose: String,
@@ -42,11 +41,7 @@ pub struct Epoch<'a> {
 impl<'a> Batches<'a> {
     /// `purpose` keeps the order of different trainings with one seed apart.
     pub fn new(data: &'a Data, batch: u32, seed: u64, purpose: &str) -> Batches<'a> {
-        let prepared = match &data.images {
-            Images::Resident(resident) => Some(Prepared::new(&resident.train, resident.augmentation)),
-            Images::Streamed(_) => None,
-        };
-        Batches { data, prepared, batch: i64::from(batch), seed, purpose: purpose.to_string() }
+        Batches { data, batch: i64::from(batch), seed, purpose: purpose.to_string() }
     }
 
     /// Batches of an epoch.
@@ -64,14 +59,14 @@ impl<'a> Batches<'a> {
 impl<'a> Epoch<'a> {
     /// The batches from a step, from 0, to the end of the epoch.
     pub fn from(&'a self, step: u32) -> Box<dyn Iterator<Item = Result<Batch>> + 'a> {
-        let Batches { data, prepared, batch, .. } = self.batches;
-        match (&data.images, prepared) {
-            (Images::Resident(resident), Some(prepared)) => {
-                let draws = prepared.draw(&self.source, &self.order);
+        let Batches { data, batch, .. } = self.batches;
+        match &data.images {
+            Images::Resident(resident) => {
+                let draws = resident.prepared.draw(&self.source, &self.order);
                 let steps = step..self.batches.steps();
-                Box::new(steps.map(move |step| Ok(self.resident_batch(resident, prepared, &draws, step))))
+                Box::new(steps.map(move |step| Ok(self.resident_batch(resident, &draws, step))))
             }
-            (Images::Streamed(streamed), _) => {
+            Images::Streamed(streamed) => {
                 let batches = streamed.train(&self.order, self.source.clone(), *batch, step);
                 Box::new((step..).zip(batches).map(|(step, batch)| {
                     let batch = batch?;
@@ -79,14 +74,13 @@ impl<'a> Epoch<'a> {
                     Ok(Batch { images: data.normalization.apply(&batch.pixels), labels: batch.labels, indices })
                 }))
             }
-            (Images::Resident(_), None) => unreachable!("images in memory are prepared"),
         }
     }
 
-    fn resident_batch(&self, resident: &Resident, prepared: &Prepared, draws: &Draws, step: u32) -> Batch {
+    fn resident_batch(&self, resident: &Resident, draws: &Draws, step: u32) -> Batch {
         let indices = self.indices(step).to_vec();
         let index = Tensor::from_slice(&indices);
-        let pixels = prepared.batch(&index, draws, i64::from(step) * self.batches.batch);
+        let pixels = resident.prepared.batch(&index, draws, i64::from(step) * self.batches.batch);
         Batch {
             images: self.batches.data.normalization.apply(&pixels),
             labels: resident.train.labels.index_select(0, &index),

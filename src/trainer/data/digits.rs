@@ -37,7 +37,7 @@ pub fn load() -> Data {
         }
     };
     let augmentation = Augmentation::Shift { pixels: 2, flips: false };
-    let resident = Resident { train: images(0..TRAIN), test: images(TRAIN..IMAGES), augmentation };
+    let resident = Resident::of(images(0..TRAIN), images(TRAIN..IMAGES), augmentation);
     Data {
         fingerprint: None,
         images: super::Images::Resident(resident),

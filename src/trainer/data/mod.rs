@@ -81,7 +81,7 @@ pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Res
             let [mean, deviation] = IMAGENET_COLORS;
             let streamed = Streamed::open(root, threads)?;
             Data {
-                fingerprint: Some(streamed.fingerprint()),
+                fingerprint: Some(streamed.fingerprint.clone()),
                 images: Images::Streamed(streamed),
                 normalization: Normalization::of_colors(mean, deviation),
             }
@@ -90,8 +90,8 @@ pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Res
 }
 
 impl Data {
-    /// What tells apart data that could give other numbers: a digest of labels, and of the pixels of images in memory or
-    /// the size that packed images were made smaller to. None for what is built in.
+    /// What tells apart data that could give other numbers: a digest of labels and pixels, for ImageNet of classes, labels
+    /// and the files of some images. None for what is built in.
     pub fn fingerprint(&self) -> Option<String> {
         self.fingerprint.clone()
     }

@@ -2,14 +2,15 @@
 
 use tch::{Kind, Tensor};
 
-use super::augment::Augmentation;
+use super::augment::{Augmentation, Prepared};
 use winsign::data::{self, SmallSet};
 
-/// Images as bytes, and how they are varied for training.
+/// Images as bytes.
 pub struct Resident {
     pub train: Images,
     pub test: Images,
-    pub augmentation: Augmentation,
+    /// The training images, ready to be varied.
+    pub prepared: Prepared,
 }
 
 pub struct Images {
@@ -48,6 +49,11 @@ impl Resident {
                 labels: Tensor::from_slice(&labels),
             }
         };
-        Resident { train: images(set.train), test: images(set.test), augmentation }
+        Resident::of(images(set.train), images(set.test), augmentation)
+    }
+
+    pub fn of(train: Images, test: Images, augmentation: Augmentation) -> Resident {
+        let prepared = Prepared::new(&train, augmentation);
+        Resident { train, test, prepared }
     }
 }

@@ -19,8 +19,13 @@ const SCALE: (f64, f64) = (0.08, 1.0);
 /// in memory: 193 MB for batches of 256.
 const AHEAD: usize = 4;
 
+/// Images of each part whose bytes are part of the fingerprint.
+const SAMPLED: usize = 64;
+
 pub struct Streamed {
     source: Arc<ImageSource>,
+    /// See [`super::Data::fingerprint`].
+    pub fingerprint: String,
     threads: usize,
 }
 
@@ -36,21 +41,28 @@ impl Streamed {
                 return Err(Error::malformed(root, format!("its {split} part has no images")));
             }
         }
-        Ok(Streamed { source: Arc::new(source), threads })
+        let fingerprint = Streamed::fingerprint(&source)?;
+        Ok(Streamed { source: Arc::new(source), fingerprint, threads })
     }
 
-    /// See [`super::Data::fingerprint`]: the same for folders and for a pack of their files as they are.
-    pub fn fingerprint(&self) -> String {
+    /// See [`super::Data::fingerprint`]: the same for folders and for a pack of their files as they are. Of the images
+    /// only some are looked at, since all of them would take minutes.
+    fn fingerprint(source: &ImageSource) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
-        let short_side = self.source.short_side().map_or(0, |side| side as u64);
-        hasher.update(&short_side.to_le_bytes());
-        for split in [Split::Train, Split::Test] {
-            let count = self.source.count(split);
-            hasher.update(&(count as u64).to_le_bytes());
-            let labels: Vec<u8> = (0..count).flat_map(|index| self.source.label(split, index).to_le_bytes()).collect();
-            hasher.update(&labels);
+        for class in source.classes() {
+            hasher.update(class.as_bytes()).update(&[0]);
         }
-        hasher.finalize().to_hex()[..16].to_string()
+        let mut buffer = vec![];
+        for split in [Split::Train, Split::Test] {
+            let count = source.count(split);
+            hasher.update(&(count as u64).to_le_bytes());
+            let labels: Vec<u8> = (0..count).flat_map(|index| source.label(split, index).to_le_bytes()).collect();
+            hasher.update(&labels);
+            for sample in 0..SAMPLED.min(count) {
+                hasher.update(source.bytes(split, sample * count / SAMPLED.min(count), &mut buffer)?);
+            }
+        }
+        Ok(hasher.finalize().to_hex()[..16].to_string())
     }
 
     pub fn count(&self, split: Split) -> i64 {

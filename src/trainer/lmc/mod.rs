@@ -46,7 +46,9 @@ pub fn path(
     };
     let epoch = batches.epoch(0);
     session.report(Progress { done: first_step, total: batches.steps(), test_error: None })?;
-    for (step, batch) in (first_step..).zip(epoch.from(first_step)) {
+    // A network without BatchNorm has nothing to be estimated.
+    let steps = if network.layout.statistics() > 0 { batches.steps() } else { 0 };
+    for (step, batch) in (first_step..steps).zip(epoch.from(first_step)) {
         let stop = session.told_to_stop();
         if stop || session.checkpoint_is_due() {
             session.save_checkpoint(&checkpoint(&statistics, step))?;

@@ -37,7 +37,9 @@ pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
             return Err(format!("{name} has the type {:?}, which is not that of a weight or mask", found.dtype));
         }
         let kind = if name.ends_with(".mask") { Dtype::BOOL } else { Dtype::F32 };
-        tensors.insert(name, converted(found, kind));
+        if tensors.insert(name.clone(), converted(found, kind)).is_some() {
+            return Err(format!("two of its tensors would be {name}"));
+        }
     }
     let prunable = layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable);
     if !tensors.keys().any(|name| name.ends_with(".mask")) {

@@ -288,6 +288,7 @@ struct Declare {
 
 impl Declare {
     fn parameter(&mut self, name: String, shape: &[i64], role: Role, init: Init) -> usize {
+        assert!(!self.idle || role != Role::Other, "what is idle lies at an end of the flat tensor: {name}");
         self.names.push(name.clone());
         self.tensors.push(Parameter { name, shape: shape.to_vec(), role, init, idle: self.idle, start: 0 });
         self.tensors.len() - 1

@@ -90,7 +90,7 @@ pub fn synflow(
         network.logits(&parameters, &statistics, Mode::Evaluate, &ones).sum(Kind::Double).backward();
         let scores = finite(effects(&parameters).narrow(0, 0, prunable))?;
         // What is pruned stays pruned, below weights that have no flow either.
-        let scores = scores + &weights.mask - 1.0;
+        let scores = scores.masked_fill(&weights.mask.eq(0.0), -1.0);
         let left = match round {
             ROUNDS => keep,
             _ => {
@@ -253,6 +253,24 @@ mod tests {
         ] {
             assert!((total(stage) / flow - 1.0).abs() < 1e-9, "{stage:?}: {} of {flow}", total(stage));
         }
+    }
+
+    /// Only how much flows through one weight beside another counts, even if it is next to nothing: the classifier, which
+    /// is never pruned, scales every score.
+    #[test]
+    fn synflow_compares_the_smallest_flows() {
+        let network = network();
+        let classifier = network.layout.tensors.iter().find(|tensor| tensor.name == "fc.weight").unwrap();
+        let bias = network.layout.tensors.iter().find(|tensor| tensor.name == "fc.bias").unwrap();
+        let mask_of = |factor: f64| {
+            let mut weights = Weights::initialize(&network.layout, 1);
+            let _ = weights.parameters.narrow(0, classifier.start, classifier.length()).g_mul_scalar_(factor);
+            let _ = weights.parameters.narrow(0, bias.start, bias.length()).fill_(0.0);
+            synflow(&network, (1, 8), &mut weights, SPARSE, || Ok(())).unwrap();
+            weights.mask
+        };
+        // A power of two changes no digit.
+        assert_eq!(mask_of(2f64.powi(-100)), mask_of(1.0));
     }
 
     #[test]

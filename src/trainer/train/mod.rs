@@ -42,11 +42,15 @@ pub struct Trained {
     pub score: Score,
 }
 
-/// Trains from `start`, or goes on from the run's checkpoint if there is one.
+/// Trains from what `start` gives, or goes on from the run's checkpoint if there is one.
 ///
 /// A checkpoint is saved after every epoch, and before the next step once the session is told to stop; then
 /// [`Error::Interrupted`] is returned. A loss that is not finite is [`Error::Diverged`].
-pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<Trained> {
+pub fn train(
+    session: &mut Session,
+    course: &Course,
+    start: impl FnOnce(&Session) -> Result<Weights>,
+) -> Result<Trained> {
     let Course { data, training, .. } = *course;
     let batches = Batches::new(data, training.batch, course.order_seed, &course.purpose);
     let mut state = match session.load_checkpoint()? {
@@ -55,7 +59,7 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
             tracing::info!("going on at epoch {}, step {}", state.place.epoch, state.place.step + 1);
             state
         }
-        None => Checkpoint::beginning(start, training.optimizer, batches.steps()),
+        None => Checkpoint::beginning(start(session)?, training.optimizer, batches.steps()),
     };
     state.weights.parameters = state.weights.parameters.set_requires_grad(true);
     let test_error = state.place.metrics.last().map(|last| last.test_error);
@@ -64,6 +68,14 @@ pub fn train(session: &mut Session, course: &Course, start: Weights) -> Result<T
     for epoch in state.place.epoch..=training.epochs {
         train_epoch(session, course, &batches, &mut state)?;
         check_finite(&state.losses, epoch)?;
+        if session.told_to_stop() || session.checkpoint_is_due() {
+            // The evaluation may take long.
+            state.place.step = batches.steps();
+            session.save_checkpoint(&state.to_file())?;
+        }
+        if session.told_to_stop() {
+            return Err(Error::Interrupted);
+        }
         let score = score(course, &mut state.weights)?;
         if !score.loss.is_finite() {
             return Err(Error::DivergedTest { epoch, loss: score.loss });
@@ -108,7 +120,15 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
             session.save_checkpoint(&state.to_file())?;
             return Err(Error::Interrupted);
         }
-        let batch = batch?;
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => {
+                // The steps so far are not lost with an image that cannot be read.
+                state.place.step = step;
+                session.save_checkpoint(&state.to_file())?;
+                return Err(error);
+            }
+        };
         let alpha = alphas.as_ref().map(|alphas| alphas.stream(step.into()).uniform());
         let dropout =
             dropout.as_ref().map(|source| batch.indices.iter().map(|&index| source.stream(index as u64)).collect());
