@@ -18,7 +18,7 @@ use super::{Entry, Listing, Set, mat, tiny_imagenet};
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let train = base.join("train");
-    let classes = classes_of(&train)?;
+    let classes = classes_of(&train, Set::Imagenet)?;
     let test = match ValLayout::of(&base)? {
         ValLayout::Folders => list_class_folders(&base.join("val"), &classes)?,
         ValLayout::Flat(names) => list_flat(&base, names, &classes)?,
@@ -76,12 +76,15 @@ impl ValLayout {
     }
 }
 
-/// The names of the class folders in a training folder, sorted.
-pub fn classes_of(train: &Path) -> Result<Vec<String>> {
+/// The names of the class folders in a training folder, sorted; no more than the set has.
+pub fn classes_of(train: &Path, set: Set) -> Result<Vec<String>> {
     let classes = read_folder(train)?.folders;
     match classes.len() {
         0 => Err(Error::malformed(train, "it has no class folders")),
-        count if count > 1 << 16 => Err(Error::malformed(train, format!("it has {count} class folders"))),
+        count if count > set.classes() => {
+            let reason = format!("it has {count} class folders, {} has {} classes", set.name(), set.classes());
+            Err(Error::malformed(train, reason))
+        }
         _ => Ok(classes),
     }
 }

@@ -74,7 +74,11 @@ impl ImageSource {
     pub fn bytes<'a>(&'a self, split: Split, index: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         match self {
             ImageSource::Folder(listing) => read(&entries(listing, split)[index].path, buffer),
-            ImageSource::Pack(pack) => Ok(pack.bytes(split, index)),
+            ImageSource::Pack(pack) => {
+                // A twentieth of what decoding costs.
+                pack.verify(split, index)?;
+                Ok(pack.bytes(split, index))
+            }
         }
     }
 

@@ -70,11 +70,24 @@ impl Request {
         if self.train < least || self.test == 0 {
             return wrong(format!("{like} has at least {least} training images and one test image"));
         }
+        for split in [Split::Train, Split::Test] {
+            let (wanted, published) = (self.count(split), like.images(split));
+            if wanted > published {
+                return wrong(format!("{wanted} {split} images are more than the {published} of the published {like}"));
+            }
+        }
         if classes == 0 || classes > self.train || classes > like.classes() {
             let most = like.classes().min(self.train);
             return wrong(format!("{} training images of {like} have 1 to {most} classes", self.train));
         }
         Ok(())
+    }
+
+    fn count(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.train,
+            Split::Test => self.test,
+        }
     }
 
     /// The class of an image: all classes have as many images, as far as the number allows, in random order.

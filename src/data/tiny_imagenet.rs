@@ -33,7 +33,7 @@ pub fn load(root: &Path, threads: usize) -> Result<SmallSet> {
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let (train, val) = (base.join("train"), base.join("val"));
-    let classes = classes_of(&train)?;
+    let classes = classes_of(&train, Set::TinyImagenet)?;
     compare_with_wnids(&base.join(CLASSES), &classes)?;
     let test = match flat_images(&val)? {
         Some(names) => list_annotated(&val, names, &classes)?,

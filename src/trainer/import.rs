@@ -16,6 +16,9 @@ pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
         .and_then(|file| Weights::from_file(&network.layout, &file))
         .map_err(|differences| Error::Misfit { architecture, dataset, differences })?;
 
+    if weights.survivors() == 0 {
+        return Err(Error::NothingLeftImport);
+    }
     let data = session.load_data(dataset)?;
     let score = evaluate(&network, &weights.parameters, &weights.statistics, &data)?;
     if !score.loss.is_finite() {

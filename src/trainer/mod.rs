@@ -61,6 +61,8 @@ pub enum Error {
     NotImported { digest: Digest },
     #[error("the network does not fit {architecture} on {dataset}: {differences}")]
     Misfit { architecture: Architecture, dataset: Dataset, differences: String },
+    #[error("no weight of the network survives its mask")]
+    NothingLeftImport,
     #[error("the network's test loss is not finite: some of its values are not, or are far too large")]
     NotFiniteImport,
     #[error("the checkpoint does not fit this run: {0}")]
@@ -87,6 +89,7 @@ impl Error {
             | Error::DifferentMasks { .. }
             | Error::OtherData { .. }
             | Error::NotImported { .. }
+            | Error::NothingLeftImport
             | Error::NotFiniteImport
             | Error::Misfit { .. }
             | Error::Unfit(_) => exit::FAILURE,

@@ -42,9 +42,17 @@ pub fn command(common: &Common, Arguments { run, file, force }: &Arguments) -> R
     let attached = result.network.ok_or_else(|| {
         not_there("is a path between networks and has none of its own".to_string(), "export one of its ends instead")
     })?;
-    if file.exists() && !force {
-        let message = format!("{} exists already", file.display());
-        return Err(Failure::Usage(message, "choose another name, or add --force".to_string()));
+    // Of the name itself, not of what a link leads to.
+    match file.symlink_metadata() {
+        Ok(found) if !found.is_file() => {
+            let message = format!("{} is not a regular file", file.display());
+            return Err(Failure::Usage(message, "choose another name".to_string()));
+        }
+        Ok(_) if !force => {
+            let message = format!("{} exists already", file.display());
+            return Err(Failure::Usage(message, "choose another name, or add --force".to_string()));
+        }
+        _ => {}
     }
     let network = directory.read_network(&attached)?;
     let problem = settings.settings.problem();

@@ -107,7 +107,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     output::text(&format!(
         "imported as ticket {}: {} of {} prunable weights survive ({:.2} %), test error {:.2} %\n\
          in a sweep file:\n\
-         ticket:\n  imported: {digest}\n",
+         ticket:\n  imported: \"{digest}\"\n",
         run.id,
         ticket.survivors,
         ticket.prunable,

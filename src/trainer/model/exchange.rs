@@ -15,7 +15,7 @@ use winsign::run::tensors::{RawTensor, TensorFile};
 /// - Names may begin with `module.`, as those of PyTorch's data-parallel models do.
 /// - BatchNorm's `num_batches_tracked` is left out.
 /// - `L.weight_orig` and `L.weight_mask`, of PyTorch's pruning utilities, become `L.weight` and `L.mask`.
-/// - Masks may be of any type, with 0 where a weight is pruned. Without any mask, weights that are zero are pruned.
+/// - Masks may be of any type, with 0 where a weight is pruned and else 1. Without any mask, weights that are zero are pruned.
 ///
 /// [`Weights::from_file`]: super::Weights::from_file
 pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
@@ -30,13 +30,21 @@ pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
             (_, Some(layer)) => format!("{layer}.mask"),
             _ => name.to_string(),
         };
-        if !matches!(
-            found.dtype,
-            Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16 | Dtype::U8 | Dtype::I64 | Dtype::BOOL
-        ) {
-            return Err(format!("{name} has the type {:?}, which is not that of a weight or mask", found.dtype));
+        let is_mask = name.ends_with(".mask");
+        let is_float = matches!(found.dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16);
+        let is_whole = matches!(found.dtype, Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::I32 | Dtype::I64);
+        if !(is_float || is_mask && is_whole) {
+            let what = if is_mask { "a mask" } else { "weights" };
+            return Err(format!("{name} has the type {:?}, which is not that of {what}", found.dtype));
         }
-        let kind = if name.ends_with(".mask") { Dtype::BOOL } else { Dtype::F32 };
+        let values = tensor(found);
+        if is_mask && !bool::try_from(values.eq(0.0).logical_or(&values.eq(1.0)).all()).unwrap_or(false) {
+            return Err(format!("the mask {name} has values other than 0 and 1"));
+        }
+        if !is_mask && !bool::try_from(values.isfinite().all()).unwrap_or(false) {
+            return Err(format!("{name} has values that are not finite"));
+        }
+        let kind = if is_mask { Dtype::BOOL } else { Dtype::F32 };
         if tensors.insert(name.clone(), converted(found, kind)).is_some() {
             return Err(format!("two of its tensors would be {name}"));
         }

@@ -176,6 +176,8 @@ pub fn tensor(raw: &RawTensor) -> Tensor {
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
         Dtype::U8 => Kind::Uint8,
+        Dtype::I8 => Kind::Int8,
+        Dtype::I32 => Kind::Int,
         Dtype::I64 => Kind::Int64,
         Dtype::BOOL => Kind::Bool,
         other => unreachable!("tensors of type {other:?} are not let in"),
