@@ -133,7 +133,7 @@ fn bench(python: Option<&str>, ffcv: Option<&str>) -> Result<()> {
     let original = Arc::new(ImageSource::Folder(imagenet::list(&folder)?));
     let packed = |name: &str, short_side| -> Result<Arc<ImageSource>> {
         let file = scratch.path().join(name);
-        let options = PackOptions { short_side, quality: 95, threads: cores, skip_unreadable: false };
+        let options = PackOptions { short_side, quality: 90, threads: cores, skip_unreadable: false };
         pack(&imagenet::list(&folder)?, &file, &options, &AtomicBool::new(false), |_| ())?;
         Ok(Arc::new(ImageSource::Pack(Pack::open(&file)?)))
     };
