@@ -10,8 +10,8 @@ use std::io::{Cursor, ErrorKind};
 use std::ptr::NonNull;
 
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::{U8x3, U8x4};
+use fast_image_resize::{FilterType, ImageView, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use turbojpeg::raw;
 
 use super::crop::{self, Region};
@@ -60,6 +60,8 @@ pub fn encode_jpeg(image: &Rgb, quality: i32) -> Result<Vec<u8>, ImageError> {
         let mut compressor = turbojpeg::Compressor::new()?;
         compressor.set_quality(quality)?;
         compressor.set_subsamp(turbojpeg::Subsamp::Sub2x2)?;
+        // A few percent smaller, and faster to read.
+        compressor.set_optimize(true)?;
         compressor.compress_to_vec(turbojpeg::Image {
             pixels: image.pixels.as_slice(),
             width: image.width,
@@ -78,7 +80,8 @@ pub fn shrink(image: &Rgb, short: usize) -> Option<Rgb> {
     }
     let (width, height) = crop::resized(image.width, image.height, short);
     let mut pixels = vec![0; width * height * 3];
-    resize(&mut Resizer::new(), &view(&image.pixels, image.width, image.height), None, (width, height), &mut pixels);
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width as u32, image.height as u32, &image.pixels);
+    resize(&mut Resizer::new(), &source.expect("three bytes a pixel"), None, (width, height), &mut pixels);
     Some(Rgb { width, height, pixels })
 }
 
@@ -99,8 +102,11 @@ const KEPT_BYTES: usize = 64 << 20;
 pub struct Decoder {
     jpeg: Jpeg,
     resizer: Resizer,
-    /// What the latest image was decoded to: height × width × 3 and more.
+    /// What the latest image was decoded to: height × width × 4 and more. The fourth byte means nothing; with it,
+    /// resizing is a third faster.
     pixels: Vec<u8>,
+    /// The latest square, 4 bytes a pixel too.
+    square: Vec<u8>,
 }
 
 impl Default for Decoder {
@@ -111,7 +117,7 @@ impl Default for Decoder {
 
 impl Decoder {
     pub fn new() -> Decoder {
-        Decoder { jpeg: Jpeg::new(), resizer: Resizer::new(), pixels: vec![] }
+        Decoder { jpeg: Jpeg::new(), resizer: Resizer::new(), pixels: vec![], square: vec![] }
     }
 
     /// Width and height, from the header alone.
@@ -134,9 +140,9 @@ impl Decoder {
         let header = self.header(bytes)?;
         let (width, height) = (header.width, header.height);
         self.load(bytes, &header, Region::whole(width, height))?;
-        let mut pixels = std::mem::take(&mut self.pixels);
-        pixels.truncate(width * height * 3);
-        pixels.shrink_to_fit();
+        let mut pixels = vec![0; width * height * 3];
+        drop_fourth(&self.pixels, &mut pixels);
+        self.release();
         Ok(Rgb { width, height, pixels })
     }
 
@@ -151,25 +157,8 @@ impl Decoder {
         flip: bool,
         into: &mut [u8],
     ) -> Result<(), ImageError> {
-        assert_eq!(into.len(), side * side * 3);
-        let header = self.header(bytes)?;
-        let region = choose(header.width, header.height);
-        let loaded = self.load(bytes, &header, region)?;
-        let within = |offset: usize, origin: usize| (offset - origin) as u32;
-        let source = view(&self.pixels, loaded.width, loaded.height);
-        let cropped = TypedCroppedImage::from_ref(
-            &source,
-            within(region.left, loaded.left),
-            within(region.top, loaded.top),
-            region.width as u32,
-            region.height as u32,
-        )
-        .expect("what is loaded holds the region");
-        resize(&mut self.resizer, &cropped, None, (side, side), into);
-        self.release();
-        if flip {
-            mirror(into, side);
-        }
+        self.prepare_region(bytes, choose, side)?;
+        self.write_square(flip, into);
         Ok(())
     }
 
@@ -182,7 +171,39 @@ impl Decoder {
         side: usize,
         into: &mut [u8],
     ) -> Result<(), ImageError> {
-        assert_eq!(into.len(), side * side * 3);
+        self.prepare_center(bytes, short, side)?;
+        self.write_square(false, into);
+        Ok(())
+    }
+
+    /// The first part of [`Decoder::decode_region`]; [`Decoder::write_square`] is the rest.
+    pub fn prepare_region(
+        &mut self,
+        bytes: &[u8],
+        choose: impl FnOnce(usize, usize) -> Region,
+        side: usize,
+    ) -> Result<(), ImageError> {
+        let header = self.header(bytes)?;
+        let region = choose(header.width, header.height);
+        let loaded = self.load(bytes, &header, region)?;
+        let within = |offset: usize, origin: usize| (offset - origin) as u32;
+        let source = view(&self.pixels, loaded);
+        let cropped = TypedCroppedImage::from_ref(
+            &source,
+            within(region.left, loaded.left),
+            within(region.top, loaded.top),
+            region.width as u32,
+            region.height as u32,
+        )
+        .expect("what is loaded holds the region");
+        self.square.resize(side * side * 4, 0);
+        resize(&mut self.resizer, &cropped, None, (side, side), &mut self.square);
+        self.release();
+        Ok(())
+    }
+
+    /// The first part of [`Decoder::decode_center`]; [`Decoder::write_square`] is the rest.
+    pub fn prepare_center(&mut self, bytes: &[u8], short: usize, side: usize) -> Result<(), ImageError> {
         let header = self.header(bytes)?;
         let (width, height) = crop::resized(header.width, header.height, short);
         let kept = crop::center(width, height, side);
@@ -198,9 +219,26 @@ impl Decoder {
         let (x, covered_width) = extent(kept.left, column, loaded.left, loaded.width);
         let (y, covered_height) = extent(kept.top, row, loaded.top, loaded.height);
         let covered = Some((x, y, covered_width, covered_height));
-        resize(&mut self.resizer, &view(&self.pixels, loaded.width, loaded.height), covered, (side, side), into);
+        self.square.resize(side * side * 4, 0);
+        resize(&mut self.resizer, &view(&self.pixels, loaded), covered, (side, side), &mut self.square);
         self.release();
         Ok(())
+    }
+
+    /// Writes the square that was prepared last, mirrored or not, into side × side × 3 bytes.
+    pub fn write_square(&self, flip: bool, into: &mut [u8]) {
+        assert_eq!(into.len() / 3, self.square.len() / 4);
+        if !flip {
+            return drop_fourth(&self.square, into);
+        }
+        let side = (into.len() / 3).isqrt();
+        let (pixels, _) = self.square.as_chunks::<4>();
+        let (into, _) = into.as_chunks_mut::<3>();
+        for (row, into) in pixels.chunks_exact(side).zip(into.chunks_exact_mut(side)) {
+            for (into, [red, green, blue, _]) in into.iter_mut().zip(row.iter().rev()) {
+                *into = [*red, *green, *blue];
+            }
+        }
     }
 
     fn header(&mut self, bytes: &[u8]) -> Result<Header, ImageError> {
@@ -230,7 +268,7 @@ impl Decoder {
         Ok(header)
     }
 
-    /// Decodes at least the region of the image; says what now lies in `pixels`.
+    /// Decodes at least the region of the image; says what now lies in `pixels`, four bytes each.
     fn load(&mut self, bytes: &[u8], header: &Header, region: Region) -> Result<Region, ImageError> {
         match header.coding {
             Coding::Png => {
@@ -275,26 +313,35 @@ enum Coding {
 
 // --- resizing ---------------------------------------------------------------------------------------------------
 
-type View<'a> = TypedImageRef<'a, U8x3>;
+/// Decoded pixels of a region.
+fn view(pixels: &[u8], region: Region) -> TypedImageRef<'_, U8x4> {
+    let bytes = &pixels[..region.width * region.height * 4];
+    TypedImageRef::from_buffer(region.width as u32, region.height as u32, bytes).expect("four bytes a pixel")
+}
 
-fn view(pixels: &[u8], width: usize, height: usize) -> View<'_> {
-    View::from_buffer(width as u32, height as u32, &pixels[..width * height * 3]).expect("three bytes a pixel")
+/// Copies pixels without their fourth bytes.
+fn drop_fourth(pixels: &[u8], into: &mut [u8]) {
+    let (pixels, _) = pixels.as_chunks::<4>();
+    let (into, _) = into.as_chunks_mut::<3>();
+    for (into, [red, green, blue, _]) in into.iter_mut().zip(pixels) {
+        *into = [*red, *green, *blue];
+    }
 }
 
 /// Bilinear with antialiasing. `covered` (left, top, width, height) is the part of the source that the result stands
 /// for; pixels beside it still count where the filter reaches them, as if all of the source had been resized.
-fn resize(
+fn resize<P: PixelTrait>(
     resizer: &mut Resizer,
-    source: &impl fast_image_resize::ImageView<Pixel = U8x3>,
+    source: &impl ImageView<Pixel = P>,
     covered: Option<(f64, f64, f64, f64)>,
     (width, height): (usize, usize),
     into: &mut [u8],
 ) {
-    let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
     if let Some((left, top, width, height)) = covered {
         options = options.crop(left, top, width, height);
     }
-    let mut result = TypedImage::<U8x3>::from_buffer(width as u32, height as u32, into).expect("three bytes a pixel");
+    let mut result = TypedImage::<P>::from_buffer(width as u32, height as u32, into).expect("whole pixels");
     resizer.resize_typed(source, &mut result, &options).expect("the covered part lies in the source");
 }
 
@@ -307,14 +354,6 @@ fn support(from: usize, count: usize, length: usize, resized: usize) -> (usize, 
     let begin = (from as f64 * step - reach).floor().max(0.0) as usize;
     let end = (((from + count) as f64 * step + reach).ceil() as usize).min(length);
     (begin, end, step)
-}
-
-/// Swaps left and right.
-fn mirror(pixels: &mut [u8], side: usize) {
-    for row in pixels.chunks_exact_mut(side * 3) {
-        let (pixels, _) = row.as_chunks_mut::<3>();
-        pixels.reverse();
-    }
 }
 
 // --- JPEG -------------------------------------------------------------------------------------------------------
@@ -356,7 +395,7 @@ impl Jpeg {
         })
     }
 
-    /// Decodes the region of the image whose header was just read into `pixels`, as RGB.
+    /// Decodes the region of the image whose header was just read into `pixels`, as RGB and a byte more.
     fn decode(
         &mut self,
         bytes: &[u8],
@@ -365,7 +404,7 @@ impl Jpeg {
         cmyk: bool,
         pixels: &mut Vec<u8>,
     ) -> Result<(), ImageError> {
-        let (channels, format) = if cmyk { (4, raw::TJPF_TJPF_CMYK) } else { (3, raw::TJPF_TJPF_RGB) };
+        let format = if cmyk { raw::TJPF_TJPF_CMYK } else { raw::TJPF_TJPF_RGBX };
         let whole = region == Region::whole(header.width, header.height);
         let cropping = match region {
             _ if whole => raw::tjregion { x: 0, y: 0, w: 0, h: 0 },
@@ -373,8 +412,8 @@ impl Jpeg {
                 raw::tjregion { x: left as c_int, y: top as c_int, w: width as c_int, h: height as c_int }
             }
         };
-        pixels.resize(region.width * region.height * channels, 0);
-        let pitch = (region.width * channels) as c_int;
+        pixels.resize(region.width * region.height * 4, 0);
+        let pitch = (region.width * 4) as c_int;
         // SAFETY: the handle is live.
         let status = unsafe { raw::tj3SetCroppingRegion(self.raw(), cropping) };
         self.accept(status, bytes)?;
@@ -490,19 +529,16 @@ fn scans(bytes: &[u8]) -> Option<usize> {
 }
 
 /// In place. As PIL takes every such JPEG for one of Adobe's, whose inks are inverted, and mixes the inks.
-fn cmyk_to_rgb(pixels: &mut Vec<u8>) {
-    let count = pixels.len() / 4;
-    for index in 0..count {
-        let black = pixels[4 * index + 3];
-        for channel in 0..3 {
-            let ink = 255 - pixels[4 * index + channel];
-            let product = u32::from(ink) * u32::from(black) + 128;
+fn cmyk_to_rgb(pixels: &mut [u8]) {
+    let (pixels, _) = pixels.as_chunks_mut::<4>();
+    for [inks @ .., black] in pixels {
+        for ink in inks {
+            let product = u32::from(255 - *ink) * u32::from(*black) + 128;
             let share = ((product >> 8) + product) >> 8;
             // An ink is at most 255, so that its share of black is at most black.
-            pixels[3 * index + channel] = black - share as u8;
+            *ink = *black - share as u8;
         }
     }
-    pixels.truncate(3 * count);
 }
 
 // --- PNG --------------------------------------------------------------------------------------------------------
@@ -513,7 +549,7 @@ fn png_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header { width: info.width as usize, height: info.height as usize, coding: Coding::Png })
 }
 
-/// Decodes to RGB. Of 16 bits the upper 8 are kept; transparency is dropped.
+/// Decodes to RGB and a byte more. Of 16 bits the upper 8 are kept; transparency is dropped.
 fn decode_png(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), ImageError> {
     let failed = |error| png_error(error, bytes);
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
@@ -527,8 +563,8 @@ fn decode_png(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), ImageError> {
     pixels.clear();
     for pixel in buffer[..frame.buffer_size()].chunks_exact(channels) {
         match pixel {
-            [gray] | [gray, _] => pixels.extend([*gray; 3]),
-            _ => pixels.extend(&pixel[..3]),
+            [gray] | [gray, _] => pixels.extend([*gray, *gray, *gray, 0]),
+            _ => pixels.extend([pixel[0], pixel[1], pixel[2], 0]),
         }
     }
     Ok(())

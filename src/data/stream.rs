@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::crop::{Region, random_region};
+use super::crop::random_region;
 use super::image::{Decoder, ImageError};
 use super::imagenet;
 use super::pack::Pack;
@@ -127,22 +127,20 @@ impl View {
         *side
     }
 
-    /// Makes side × side × 3 bytes of an image's file.
-    fn apply(
-        &self,
-        decoder: &mut Decoder,
-        bytes: &[u8],
-        index: usize,
-        into: &mut [u8],
-    ) -> std::result::Result<(), ImageError> {
+    /// Prepares the square of an image's file in the decoder; says whether it is to be mirrored.
+    fn prepare(&self, decoder: &mut Decoder, bytes: &[u8], index: usize) -> std::result::Result<bool, ImageError> {
         match self {
             View::Random { side, scale, draws } => {
                 let mut draws = draws.stream(index as u64);
                 let flip = draws.uniform() < 0.5;
-                let choose = |width, height| -> Region { random_region(width, height, *scale, &mut draws) };
-                decoder.decode_region(bytes, choose, *side, flip, into)
+                let choose = |width, height| random_region(width, height, *scale, &mut draws);
+                decoder.prepare_region(bytes, choose, *side)?;
+                Ok(flip)
             }
-            View::Center { side, short } => decoder.decode_center(bytes, *short, *side, into),
+            View::Center { side, short } => {
+                decoder.prepare_center(bytes, *short, *side)?;
+                Ok(false)
+            }
         }
     }
 }
@@ -301,20 +299,23 @@ impl Shared {
         let mut decoder = Decoder::new();
         let mut file = vec![];
         let length = self.view.side() * self.view.side() * 3;
-        // An image is made here and copied, for the few microseconds of which the batch is locked.
-        let mut image = vec![0; length];
         while let Some((position, pixels)) = self.claim() {
             let index = self.order[position];
-            let made = self.source.bytes(self.split, index, &mut file).and_then(|bytes| {
-                let applied = self.view.apply(&mut decoder, bytes, index, &mut image);
-                applied.map_err(|error| self.source.error(self.split, index, &error))
+            let prepared = self.source.bytes(self.split, index, &mut file).and_then(|bytes| {
+                let prepared = self.view.prepare(&mut decoder, bytes, index);
+                prepared.map_err(|error| self.source.error(self.split, index, &error))
             });
-            if made.is_ok() {
-                let start = position % self.options.batch * length;
-                lock(&pixels)[start..start + length].copy_from_slice(&image);
-            }
+            let error = match prepared {
+                Ok(flip) => {
+                    // The batch is locked for the few microseconds that this takes.
+                    let start = position % self.options.batch * length;
+                    decoder.write_square(flip, &mut lock(&pixels)[start..start + length]);
+                    None
+                }
+                Err(error) => Some(error),
+            };
             drop(pixels);
-            self.finish(position, made.err());
+            self.finish(position, error);
         }
     }
 

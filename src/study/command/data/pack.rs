@@ -32,7 +32,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_500))]
     short_side: Option<u32>,
     /// Quality of the JPEGs that are made smaller
-    #[arg(long, default_value_t = 95, value_parser = clap::value_parser!(i32).range(1..=100), requires = "short_side")]
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=100), requires = "short_side")]
     quality: i32,
     /// Leave damaged images out, instead of stopping at the first
     #[arg(long)]
