@@ -46,7 +46,7 @@ impl Error {
             Error::Io { .. } | Error::Request(_) => None,
             Error::Missing { set, .. } => Some(format!(
                 "it is published at {}; unpack it there, say where it is with --data DIR, or make a small one to try \
-                 things with: `winsign data synth --like {set} DIR`",
+                 things with: `winsign data synth --like {set} --train 2000 --test 500 DIR`",
                 set.published_at()
             )),
             Error::NoneFound { .. } => Some(

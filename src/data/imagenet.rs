@@ -39,6 +39,7 @@ pub fn find(root: &Path) -> Result<PathBuf> {
             looked.push(format!("{}/train/WNID/*.JPEG and val/ beside it", place.display()));
         }
     }
+    looked.push(format!("{} as a pack", root.join("imagenet.pack").display()));
     Err(Error::Missing { set: Set::Imagenet, looked })
 }
 

@@ -97,7 +97,9 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
         if summary.pending > 0 {
             return Ok(exit::INTERRUPTED);
         }
-        let help = "the same command tries again; `winsign import --help` says what the file must hold".to_string();
+        let help =
+            "`winsign import --help` says what the file must hold; the store keeps nothing of it but a failed run"
+                .to_string();
         return Err(Failure::Import(format!("{} was not imported: {message}", file.display()), help));
     };
     if common.json {

@@ -124,6 +124,7 @@ fn resizing(start: &Tensor, length: &Tensor, side: i64) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use winsign::data::image::{Decoder, Rgb, decode, encode_jpeg};
 
     /// A resized row against PIL's rule, computed pixel by pixel.
     #[test]
@@ -139,6 +140,39 @@ mod tests {
             let expected = pixel(below) * (1.0 - share) + pixel(below + 1.0) * share;
             assert!((f64::from(*found) - expected).abs() < 1e-3, "{x}: {found} {expected}");
         }
+    }
+
+    /// Whole crops against those of the image library that ImageNet is resized by, which are compared with Pillow's.
+    #[test]
+    fn crops_are_those_of_images_that_are_resized_one_by_one() {
+        let side = 64usize;
+        let mut stream = Source::new(3, "pixels", 0).stream(0);
+        let smooth = |x: usize, y: usize, channel: usize| (x * (channel + 1) + 2 * y) as u64;
+        let noisy: Vec<u8> = (0..side * side * 3)
+            .map(|at| (smooth(at / 3 % side, at / 3 / side, at % 3) + stream.below(60)).min(255) as u8)
+            .collect();
+        let jpeg = encode_jpeg(&Rgb { width: side, height: side, pixels: noisy }, 95).unwrap();
+        let pixels = decode(&jpeg).unwrap().pixels;
+        let image = Tensor::from_data_size(&pixels, &[64, 64, 3], Kind::Uint8).permute([2, 0, 1]).unsqueeze(0);
+        let images = Images { pixels: image.contiguous(), labels: Tensor::from_slice(&[0i64]) };
+        let prepared = Prepared::new(&images, Augmentation::ResizedCrop { scale: (0.5, 1.0) });
+
+        let order = [0i64; 1];
+        let mut decoder = Decoder::new();
+        let mut largest = 0.0f64;
+        for epoch in 0..200 {
+            let source = Source::new(epoch, "shift test", 1);
+            let found = prepared.batch(&Tensor::from_slice(&order), &prepared.draw(&source, &order), 0);
+            let mut stream = source.stream(0);
+            let region = random_region(side, side, (0.5, 1.0), &mut stream);
+            let flipped = stream.below(2) == 1;
+            let mut expected = vec![0u8; side * side * 3];
+            decoder.decode_region(&jpeg, |_, _| region, side, flipped, &mut expected).unwrap();
+            let expected = Tensor::from_data_size(&expected, &[64, 64, 3], Kind::Uint8).permute([2, 0, 1]);
+            let distance = (found.get(0) - expected.to_kind(Kind::Float)).abs().max().double_value(&[]);
+            largest = largest.max(distance);
+        }
+        assert!(largest <= 1.0, "{largest}");
     }
 
     #[test]
