@@ -311,7 +311,8 @@ pub fn partial_path(file: &Path) -> PathBuf {
 fn already_there(file: &Path, header: &[u8], total: usize) -> Result<Summary> {
     let pack = Pack::open(file)?;
     if pack.map[..HEADER] != *header {
-        let reason = "it exists, and is a pack of other images or made with other settings; remove it or name another";
+        let reason =
+            "it exists, and is a pack of other images or made with other settings; remove it or name another file";
         return Err(Error::malformed(file, reason));
     }
     let images = pack.train + pack.test;
@@ -374,12 +375,10 @@ impl Writer {
             .truncate(false)
             .open(path)
             .map_err(Error::io("create", path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(Error::malformed(path, "another process is writing it"));
-            }
-            // Where a file system has no locks, nobody is kept out.
-            _ => {}
+        // Where a file system has no locks, nobody is kept out.
+        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if locked == Err(rustix::io::Errno::WOULDBLOCK) {
+            return Err(Error::malformed(path, "another process is writing it"));
         }
         let length = file.metadata().map_err(Error::io("examine", path))?.len();
         let mut begun = vec![];
