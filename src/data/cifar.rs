@@ -43,19 +43,27 @@ pub fn load(root: &Path, cifar: Cifar) -> Result<SmallSet> {
 
 /// The folder of a set, and which version is in it.
 pub fn find(root: &Path, cifar: Cifar) -> Result<(PathBuf, Format)> {
+    Ok(find_all(root, cifar)?.swap_remove(0))
+}
+
+/// The folders of all versions that are there, at least one; the one to load first.
+pub fn find_all(root: &Path, cifar: Cifar) -> Result<Vec<(PathBuf, Format)>> {
+    let mut found = vec![];
     let mut looked = vec![];
-    for format in [Format::Binary, Format::Python] {
-        let first = cifar.files(format, Split::Train)[0];
-        let folder = cifar.folder(format);
-        for place in [root.join(folder), root.to_path_buf()] {
-            if place.join(first).is_file() {
-                return Ok((place, format));
+    for format in FORMATS {
+        for place in [root.join(cifar.folder(format)), root.to_path_buf()] {
+            let first = place.join(cifar.files(format, Split::Train)[0]);
+            looked.push(format!("{} ({format} version)", first.display()));
+            if first.is_file() {
+                found.push((place, format));
             }
-            looked.push(format!("{} ({format} version)", place.join(first).display()));
         }
     }
-    Err(Error::Missing { set: cifar.set(), looked })
+    if found.is_empty() { Err(Error::Missing { set: cifar.set(), looked }) } else { Ok(found) }
 }
+
+/// The binary version is read faster.
+const FORMATS: [Format; 2] = [Format::Binary, Format::Python];
 
 impl Cifar {
     pub fn set(self) -> Set {

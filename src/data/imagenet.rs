@@ -1,20 +1,20 @@
 //! The lists of ImageNet's images (ILSVRC 2012, classification) with their labels, in each layout people have it in.
 //!
-//! Training images lie in one folder a class, named by its WordNet id. The publisher's validation images lie flat in one
-//! folder; which class each belongs to is said by the devkit (`ILSVRC2012_devkit_t12/data/`), or by the file
+//! Training images lie in one folder a class, named by its WordNet id. The publisher's validation images lie flat in
+//! one folder; which class each belongs to is said by the devkit (`ILSVRC2012_devkit_t12/data/`), or by the file
 //! `LOC_val_solution.csv` of Kaggle's edition; many people have moved them into class folders.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use super::error::{Error, Result};
 use super::files::{is_image, read_folder};
-use super::{Entry, Listing, Set, mat};
+use super::parallel::try_map;
+use super::{Entry, Listing, Set, mat, tiny_imagenet};
 
-/// Lists the set at `root`: labels are indices among the sorted names of the training folders, files are sorted by class
-/// and name. Directories are read, images are not.
+/// Lists the set at `root`: labels are indices among the sorted names of the training folders, files are sorted by
+/// class and name. Directories are read, images are not.
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let train = base.join("train");
@@ -31,8 +31,9 @@ pub fn find(root: &Path) -> Result<PathBuf> {
     let mut looked = vec![];
     for base in [root.join(FOLDER), root.to_path_buf()] {
         for place in [base.clone(), base.join(KAGGLE)] {
-            // A file named `train` belongs to CIFAR-100, a folder without `val` to another set.
-            if place.join("train").is_dir() && place.join("val").is_dir() && !place.join("wnids.txt").exists() {
+            // Tiny-ImageNet lies in much the same way.
+            let tiny = place.ends_with(tiny_imagenet::FOLDER) || place.join(tiny_imagenet::CLASSES).exists();
+            if place.join("train").is_dir() && place.join("val").is_dir() && !tiny {
                 return Ok(place);
             }
             looked.push(format!("{}/train/WNID/*.JPEG and val/ beside it", place.display()));
@@ -46,7 +47,9 @@ pub const FOLDER: &str = "imagenet";
 /// Where Kaggle's edition has the images.
 pub const KAGGLE: &str = "ILSVRC/Data/CLS-LOC";
 pub const KAGGLE_LABELS: &str = "LOC_val_solution.csv";
+pub const KAGGLE_HEADER: [&str; 2] = ["ImageId", "PredictionString"];
 pub const DEVKIT: &str = "ILSVRC2012_devkit_t12/data";
+pub const DEVKIT_META: &str = "meta.mat";
 pub const DEVKIT_LABELS: &str = "ILSVRC2012_validation_ground_truth.txt";
 
 /// How the validation images lie.
@@ -86,32 +89,17 @@ pub fn classes_of(train: &Path) -> Result<Vec<String>> {
 /// The images of all class folders in `folder`, sorted by class and name. Images may also lie one folder deeper, in
 /// `CLASS/images/`. Folders are read on several threads: on a network file system most of the time is waiting.
 pub fn list_class_folders(folder: &Path, classes: &[String]) -> Result<Vec<Entry>> {
-    let present = read_folder(folder)?.folders;
-    let label_of = |name: &String| {
-        classes.binary_search(name).map(|label| label as u16).map_err(|_| {
-            Error::malformed(&folder.join(name), "a class folder whose name is not among those of the training images")
-        })
-    };
-    let labels = present.iter().map(label_of).collect::<Result<Vec<_>>>()?;
-    let tasks = Mutex::new(labels.iter().zip(&present).enumerate());
-    let lists = Mutex::new(vec![]);
-    std::thread::scope(|scope| {
-        for _ in 0..LISTING_THREADS.min(present.len()) {
-            scope.spawn(|| {
-                loop {
-                    let Some((index, (&label, name))) = tasks.lock().expect("no thread panics").next() else {
-                        return;
-                    };
-                    let list = list_class(&folder.join(name), label);
-                    lists.lock().expect("no thread panics").push((index, list));
-                }
-            });
+    let mut present = read_folder(folder)?.folders;
+    // What is left where Tiny-ImageNet's validation images were moved out.
+    present.retain(|name| name != "images" || read_folder(&folder.join(name)).is_ok_and(|rest| !rest.files.is_empty()));
+    let list = |name: &String| match classes.binary_search(name) {
+        Ok(label) => list_class(&folder.join(name), label as u16),
+        Err(_) => {
+            let reason = "a class folder whose name is not among those of the training images";
+            Err(Error::malformed(&folder.join(name), reason))
         }
-    });
-    let mut lists = lists.into_inner().expect("no thread panics");
-    lists.sort_unstable_by_key(|(index, _)| *index);
-    let lists = lists.into_iter().map(|(_, list)| list).collect::<Result<Vec<_>>>()?;
-    Ok(lists.into_iter().flatten().collect())
+    };
+    Ok(try_map(LISTING_THREADS, present.iter(), list)?.into_iter().flatten().collect())
 }
 
 const LISTING_THREADS: usize = 16;
@@ -174,16 +162,10 @@ impl Mapping {
 
 /// Looks for the mapping beside the images, and above them: archives are unpacked in many places. Gives its path too.
 fn find_mapping(base: &Path) -> Result<(Mapping, PathBuf)> {
-    // From `ILSVRC/Data/CLS-LOC` it is three steps up to where Kaggle has the file.
-    let places: Vec<PathBuf> = (0..4)
-        .scan(base.to_path_buf(), |place, _| {
-            let this = place.clone();
-            place.push("..");
-            Some(this)
-        })
-        .collect();
+    let absolute = std::path::absolute(base).map_err(Error::io("find", base))?;
     let mut looked = vec![];
-    for place in &places {
+    // From `ILSVRC/Data/CLS-LOC` it is three steps up to where Kaggle has the file.
+    for place in absolute.ancestors().take(4) {
         let devkit = place.join(DEVKIT);
         if devkit.join(DEVKIT_LABELS).is_file() {
             return Ok((read_devkit(&devkit)?, devkit.join(DEVKIT_LABELS)));
@@ -207,7 +189,7 @@ fn find_mapping(base: &Path) -> Result<(Mapping, PathBuf)> {
 
 /// `ILSVRC2012_validation_ground_truth.txt` has the class number of one image a line, `meta.mat` their WordNet ids.
 fn read_devkit(devkit: &Path) -> Result<Mapping> {
-    let meta = devkit.join("meta.mat");
+    let meta = devkit.join(DEVKIT_META);
     let wnids: HashMap<u32, String> =
         mat::read_synsets(&meta)?.into_iter().map(|synset| (synset.id, synset.wnid)).collect();
     let path = devkit.join(DEVKIT_LABELS);
@@ -227,8 +209,9 @@ fn read_devkit(devkit: &Path) -> Result<Mapping> {
 fn read_kaggle(path: &Path) -> Result<Mapping> {
     let malformed = |error: csv::Error| Error::malformed(path, error.to_string());
     let mut reader = csv::Reader::from_path(path).map_err(malformed)?;
-    if reader.headers().map_err(malformed)?.iter().ne(["ImageId", "PredictionString"]) {
-        return Err(Error::malformed(path, "its first line is not \"ImageId,PredictionString\""));
+    if reader.headers().map_err(malformed)?.iter().ne(KAGGLE_HEADER) {
+        let reason = format!("its first line is not \"{}\"", KAGGLE_HEADER.join(","));
+        return Err(Error::malformed(path, reason));
     }
     let mut wnids = HashMap::new();
     for record in reader.records() {

@@ -1,8 +1,9 @@
 //! Data sets in the formats their publishers ship, without libtorch: what `winsign data` and the trainer share.
 //!
-//! Everywhere here `root` is what `--data DIR` names: the folder that holds the data sets under their publishers' folder
-//! names (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
+//! Everywhere here `root` is what `--data DIR` names: the folder that holds the data sets under their publishers'
+//! folder names (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
 
+pub mod check;
 pub mod cifar;
 pub mod crop;
 mod error;
@@ -14,8 +15,11 @@ pub mod pack;
 mod parallel;
 mod pickle;
 pub mod stream;
+pub mod synth;
+pub mod tiny_imagenet;
 
 pub use error::{Error, Result};
+pub use parallel::processors;
 
 /// One of the two parts of a data set. What publishers call validation is the test part where test labels are secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, strum::Display, strum::VariantArray)]

@@ -8,11 +8,11 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// `winsign run`: some runs failed, or are blocked by failed ones; all others are done.
 pub const RUNS_FAILED: u8 = 3;
-/// `winsign-worker`: a file of an input run is damaged; that run has to be computed again first.
+/// A file of an input run is damaged, which has to be computed again first; or files of a data set cannot be used.
 pub const DAMAGED_INPUT: u8 = 65;
 /// `winsign-worker`: another attempt at this run is alive, or has taken over from this one.
 pub const HELD: u8 = 69;
-/// The store cannot be read or written (full disk, read-only file system, lost mount).
+/// The store, or a data set, cannot be read or written (full disk, read-only file system, lost mount).
 pub const IO: u8 = 74;
 /// Stopped before the end, everything is saved: run the same command again to go on.
 pub const INTERRUPTED: u8 = 75;

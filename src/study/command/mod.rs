@@ -1,7 +1,7 @@
 //! The program `winsign`: its commands, and how they speak.
 
 #[cfg(feature = "data")]
-mod data_pack;
+mod data;
 mod output;
 mod plan;
 mod report;
@@ -106,25 +106,15 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Examine and prepare data sets
+    /// Look at data sets on disk, or make small ones
     #[cfg(feature = "data")]
-    Data {
-        #[command(subcommand)]
-        command: DataCommand,
-    },
+    #[command(subcommand, after_help = data::HELP)]
+    Data(data::Command),
     /// Print the JSON Schema of sweep files, for editors
     Schema,
     /// Print completions for a shell
     #[command(after_help = "Example:\n  winsign completions bash > ~/.local/share/bash-completion/completions/winsign")]
     Completions { shell: clap_complete::Shell },
-}
-
-#[cfg(feature = "data")]
-#[derive(Subcommand)]
-enum DataCommand {
-    /// Pack an ImageNet-like folder into one file that is faster to read
-    #[command(after_help = data_pack::HELP)]
-    Pack(data_pack::Arguments),
 }
 
 const HELP: &str = "\
@@ -138,8 +128,8 @@ Exit codes:
    1  something unexpected happened
    2  the command line or the sweep file is wrong; nothing was written
    3  some runs failed, or are blocked by failed ones; all others are done
-  65  a file of the store is damaged
-  74  the store cannot be read or written
+  65  a file of the store, or of a data set, is damaged
+  74  the store, or a data set, cannot be read or written
   75  stopped before the end; the same command goes on";
 
 /// Why a command did not do what was asked.
@@ -166,7 +156,7 @@ pub fn main() -> ExitCode {
         Command::Show { run } => show::command(&common, &run),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
         #[cfg(feature = "data")]
-        Command::Data { command: DataCommand::Pack(arguments) } => data_pack::command(&common, &arguments),
+        Command::Data(command) => data::command(&common, &command),
         Command::Schema => output::json(&sweep::json_schema()),
         Command::Completions { shell } => {
             let mut script = vec![];

@@ -9,9 +9,9 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, Failure, output};
+use super::super::{Common, Failure, output};
 use crate::data::pack::{Options, Progress, pack, partial_path};
-use crate::data::{Error, imagenet};
+use crate::data::{Error, imagenet, processors};
 use crate::run::exit;
 
 pub const HELP: &str = "\
@@ -47,7 +47,7 @@ const NAMED: usize = 20;
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let listing = imagenet::list(&arguments.root)?;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let cores = processors();
     let options = Options {
         short_side: arguments.short_side.map(|side| side as usize),
         quality: arguments.quality,

@@ -1,0 +1,394 @@
+//! Looks at all of a data set: what is there, how much of it, and whether every image can be read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde::Serialize;
+use strum::VariantArray;
+
+use super::cifar::{self, Cifar};
+use super::error::{Error, Result};
+use super::pack::{self, Pack};
+use super::parallel::try_map;
+use super::{Entry, Listing, Set, Split, image, imagenet, tiny_imagenet};
+
+/// What was found of one set.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub set: Set,
+    pub folder: PathBuf,
+    /// Of CIFAR: which version this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<cifar::Format>,
+    pub parts: Vec<Part>,
+    /// Files that cannot be used, all of them.
+    pub problems: Vec<Problem>,
+    /// How this is not the publisher's set, though it can be used.
+    pub warnings: Vec<String>,
+    /// What is odd, and handled.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Part {
+    pub part: Split,
+    pub images: usize,
+    /// How many the publisher's set has.
+    pub published: usize,
+    /// How many classes have images.
+    pub classes: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+/// What is told while a check is under way.
+pub enum Progress {
+    /// So many images of a set will be read.
+    Begin(Set, usize),
+    Image,
+}
+
+/// Checks the sets in `folder`, which holds sets or is one, or is a pack; `only` one of them if that is given. Files
+/// that cannot be used are in the reports; an error is that there is no set.
+pub fn check(
+    folder: &Path,
+    only: Option<Set>,
+    threads: usize,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<Report>> {
+    if folder.is_file() {
+        return Ok(vec![check_pack(folder, threads, progress)?]);
+    }
+    let mut reports = vec![];
+    let mut missing = vec![];
+    for &set in Set::VARIANTS.iter().filter(|&&set| only.is_none_or(|only| only == set)) {
+        let found = match set {
+            Set::Cifar10 => check_cifar(folder, Cifar::Ten, progress),
+            Set::Cifar100 => check_cifar(folder, Cifar::Hundred, progress),
+            Set::TinyImagenet => check_folders(set, tiny_imagenet::find(folder), threads, progress),
+            Set::Imagenet => check_folders(set, imagenet::find(folder), threads, progress),
+        };
+        match found {
+            Ok(found) => reports.extend(found),
+            Err(Error::Missing { looked, .. }) => missing.push((set, looked)),
+            Err(error) => return Err(error),
+        }
+    }
+    match (reports.is_empty(), only) {
+        (false, _) => Ok(reports),
+        (true, Some(set)) => {
+            Err(Error::Missing { set, looked: missing.into_iter().flat_map(|(_, looked)| looked).collect() })
+        }
+        (true, None) => Err(Error::NoneFound {
+            folder: folder.to_path_buf(),
+            looked: missing.into_iter().flat_map(|(_, looked)| looked).collect(),
+        }),
+    }
+}
+
+/// Each version that is there.
+fn check_cifar(root: &Path, cifar: Cifar, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<Report>> {
+    let mut reports = vec![];
+    for (folder, format) in cifar::find_all(root, cifar)? {
+        let mut report = Report::new(cifar.set(), folder.clone());
+        report.format = Some(format);
+        for &split in Split::VARIANTS {
+            match cifar::load_part(&folder, cifar, format, split) {
+                Ok(images) => {
+                    progress(Progress::Begin(cifar.set(), images.len()));
+                    (0..images.len()).for_each(|_| progress(Progress::Image));
+                    report.add_part(split, &images.labels);
+                }
+                Err(error) => report.problems.push(Problem::of(error)),
+            }
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+fn check_folders(
+    set: Set,
+    found: Result<PathBuf>,
+    threads: usize,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<Report>> {
+    let base = found?;
+    let mut report = Report::new(set, base.clone());
+    let listing = match set {
+        Set::TinyImagenet => tiny_imagenet::list(&base),
+        _ => imagenet::list(&base),
+    };
+    match listing {
+        Ok(Listing { train, test, .. }) => {
+            progress(Progress::Begin(set, train.len() + test.len()));
+            for (split, entries) in [(Split::Train, train), (Split::Test, test)] {
+                report.add_part(split, &entries.iter().map(|entry| entry.label).collect::<Vec<_>>());
+                report.add_images(&entries, threads, progress);
+            }
+        }
+        Err(error) => {
+            report.problems.push(Problem::of(error));
+            report.warnings.push("no image was looked at, because they cannot be listed".to_string());
+        }
+    }
+    Ok(vec![report])
+}
+
+/// A pack of ImageNet's images: its index, and then every image in it.
+fn check_pack(path: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
+    let mut report = Report::new(Set::Imagenet, path.to_path_buf());
+    let pack = match Pack::open(path) {
+        Ok(pack) => pack,
+        Err(error @ Error::Malformed { .. }) => {
+            report.problems.push(Problem::of(error));
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    for &split in Split::VARIANTS {
+        report.add_part(split, &(0..pack.count(split)).map(|index| pack.label(split, index)).collect::<Vec<_>>());
+    }
+    if let Some(side) = pack.short_side() {
+        report.notes.push(format!("images were made smaller, to a shorter side of {side} pixels"));
+    }
+    progress(Progress::Begin(Set::Imagenet, pack.count(Split::Train) + pack.count(Split::Test)));
+    let problems = pack::check(&pack, threads, || progress(Progress::Image));
+    report.problems.extend(problems.into_iter().map(Problem::of));
+    Ok(report)
+}
+
+impl Report {
+    fn new(set: Set, folder: PathBuf) -> Report {
+        Report { set, folder, format: None, parts: vec![], problems: vec![], warnings: vec![], notes: vec![] }
+    }
+
+    /// Counts images and classes and compares them with the publisher's.
+    fn add_part(&mut self, split: Split, labels: &[u16]) {
+        let mut counts = vec![0usize; self.set.classes().max(1 + labels.iter().copied().max().map_or(0, usize::from))];
+        labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        let part = Part {
+            part: split,
+            images: labels.len(),
+            published: self.set.images(split),
+            classes: counts.iter().filter(|&&count| count > 0).count(),
+        };
+        let Part { images, published, classes, .. } = part;
+        if images != published {
+            self.warnings.push(format!("{split} has {images} of the {published} published images"));
+        }
+        if classes != self.set.classes() {
+            self.warnings.push(format!("{split} has {classes} of the {} published classes", self.set.classes()));
+        }
+        // ImageNet's training classes differ in size.
+        let even = published / self.set.classes();
+        let uneven = counts.iter().position(|&count| count != even);
+        if let Some(class) = uneven.filter(|_| even * self.set.classes() == published && images == published) {
+            self.warnings.push(format!("{split} has {} images of class {class} instead of {even}", counts[class]));
+        }
+        self.parts.push(part);
+    }
+
+    /// Decodes all images of a part.
+    fn add_images(&mut self, entries: &[Entry], threads: usize, progress: &(dyn Fn(Progress) + Sync)) {
+        let problems = Mutex::new(vec![]);
+        let look = |(index, entry): (usize, &Entry)| {
+            let oddities = look_at(&entry.path, self.set).unwrap_or_else(|problem| {
+                problems.lock().expect("no thread panics").push((index, problem));
+                vec![]
+            });
+            progress(Progress::Image);
+            Ok::<_, std::convert::Infallible>(oddities)
+        };
+        let Ok(oddities) = try_map(threads, entries.iter().enumerate(), look);
+        let mut problems = problems.into_inner().expect("no thread panics");
+        problems.sort_unstable_by_key(|(index, _)| *index);
+        self.problems.extend(problems.into_iter().map(|(_, problem)| problem));
+        for &oddity in Oddity::VARIANTS {
+            let odd: Vec<_> = (entries.iter().zip(&oddities).filter(|(_, all)| all.contains(&oddity))).collect();
+            if let Some((first, _)) = odd.first() {
+                let name = first.path.strip_prefix(&self.folder).unwrap_or(&first.path);
+                self.notes.push(format!("{} {oddity}, such as {}", odd.len(), name.display()));
+            }
+        }
+    }
+}
+
+impl Problem {
+    fn of(error: Error) -> Problem {
+        match error {
+            Error::Malformed { path, reason } => Problem { path, reason },
+            Error::Io { action, path, source } => Problem { path, reason: format!("cannot {action} it: {source}") },
+            other => Problem { path: PathBuf::new(), reason: other.to_string() },
+        }
+    }
+}
+
+/// What a loader has to cope with, and ours does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::VariantArray)]
+enum Oddity {
+    #[strum(serialize = "gray (made RGB)")]
+    Gray,
+    #[strum(serialize = "in CMYK (made RGB)")]
+    Cmyk,
+    #[strum(serialize = "PNG, but called JPEG")]
+    DisguisedPng,
+    #[strum(serialize = "with an EXIF orientation (left as stored, as PIL does)")]
+    Turned,
+}
+
+fn look_at(path: &Path, set: Set) -> std::result::Result<Vec<Oddity>, Problem> {
+    let problem = |reason: String| Problem { path: path.to_path_buf(), reason };
+    let bytes = fs::read(path).map_err(|error| problem(format!("cannot read it: {error}")))?;
+    let decoded = image::decode(&bytes).map_err(|error| problem(error.to_string()))?;
+    let side = tiny_imagenet::SIDE;
+    if set == Set::TinyImagenet && (decoded.width, decoded.height) != (side, side) {
+        return Err(problem(format!("it has {}×{} pixels instead of {side}×{side}", decoded.width, decoded.height)));
+    }
+    let extension = path.extension().unwrap_or_default();
+    if bytes.starts_with(b"\x89PNG") {
+        return Ok(if extension.eq_ignore_ascii_case("png") { vec![] } else { vec![Oddity::DisguisedPng] });
+    }
+    Ok(oddities_of_jpeg(&bytes))
+}
+
+/// Walks over the segments of a JPEG up to its frame header. Anything unexpected ends the walk: decoding has the say.
+fn oddities_of_jpeg(bytes: &[u8]) -> Vec<Oddity> {
+    let mut oddities = vec![];
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let [0xff, marker, tail @ ..] = rest {
+        // Bytes 0xff may fill the gap before a marker.
+        if *marker == 0xff {
+            rest = &rest[1..];
+            continue;
+        }
+        let Some(segment) = tail.first_chunk().and_then(|&length| tail.get(2..usize::from(u16::from_be_bytes(length))))
+        else {
+            break;
+        };
+        match marker {
+            0xe1 if is_turned(segment) => oddities.push(Oddity::Turned),
+            // A frame's header: precision, height, width, number of components. 0xc4, 0xc8 and 0xcc are something else.
+            0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(marker) => {
+                match segment.get(5) {
+                    Some(1) => oddities.push(Oddity::Gray),
+                    Some(4) => oddities.push(Oddity::Cmyk),
+                    _ => {}
+                }
+                break;
+            }
+            _ => {}
+        }
+        rest = &tail[2 + segment.len()..];
+    }
+    oddities
+}
+
+/// Whether an EXIF segment has an orientation other than upright.
+fn is_turned(segment: &[u8]) -> bool {
+    const ORIENTATION: u16 = 0x0112;
+    let orientation = || {
+        let tiff = segment.strip_prefix(b"Exif\0\0")?;
+        let little = tiff.starts_with(b"II");
+        let short = |at: usize| {
+            let bytes = *tiff.get(at..)?.first_chunk()?;
+            Some(if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+        };
+        let bytes = *tiff.get(4..)?.first_chunk()?;
+        let directory = if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) } as usize;
+        let entries = (0..usize::from(short(directory)?)).map(|entry| directory + 2 + 12 * entry);
+        entries.into_iter().find(|&entry| short(entry) == Some(ORIENTATION)).and_then(|entry| short(entry + 8))
+    };
+    orientation().is_some_and(|orientation| (2..=8).contains(&orientation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::synth::{self, Request};
+    use super::*;
+
+    fn synthesized(like: Set) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let request = Request { like, train: 20, test: 10, classes: Some(2), seed: 1, format: None, layout: None };
+        synth::write(root.path(), &request, &|| ()).unwrap();
+        root
+    }
+
+    fn only_report(folder: &Path) -> Report {
+        let mut reports = check(folder, None, 2, &|_| ()).unwrap();
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        reports.remove(0)
+    }
+
+    #[test]
+    fn a_sound_set_has_counts_warnings_and_notes_but_no_problems() {
+        for &set in Set::VARIANTS {
+            let root = synthesized(set);
+            let report = only_report(root.path());
+            assert_eq!(report.set, set);
+            assert_eq!(report.problems.len(), 0, "{report:?}");
+            let counts: Vec<_> = report.parts.iter().map(|part| (part.images, part.published, part.classes)).collect();
+            assert_eq!(counts, [(20, set.images(Split::Train), 2), (10, set.images(Split::Test), 2)]);
+            let published = set.images(Split::Train);
+            assert_eq!(report.warnings[0], format!("train has 20 of the {published} published images"));
+            // Its own folder will do.
+            assert_eq!(only_report(&report.folder).parts.len(), 2);
+            assert!(check(root.path(), Some(set), 2, &|_| ()).is_ok());
+        }
+    }
+
+    #[test]
+    fn odd_images_are_counted() {
+        let root = synthesized(Set::Imagenet);
+        let base = root.path().join("imagenet");
+        let first = imagenet::list(root.path()).unwrap().train[0].path.clone();
+        let bytes = fs::read(&first).unwrap();
+        let exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let segment = [&[0xff, 0xe1, 0, exif.len() as u8 + 2][..], exif].concat();
+        fs::write(&first, [&bytes[..2], &segment, &bytes[2..]].concat()).unwrap();
+        let notes = only_report(&base).notes;
+        let kinds = ["1 gray", "1 in CMYK", "1 PNG, but called JPEG", "1 with an EXIF orientation"];
+        assert!(kinds.iter().all(|kind| notes.iter().any(|note| note.starts_with(kind))), "{notes:?}");
+    }
+
+    #[test]
+    fn every_unreadable_image_is_named() {
+        let root = synthesized(Set::TinyImagenet);
+        let images = tiny_imagenet::list(root.path()).unwrap().train;
+        let bytes = fs::read(&images[2].path).unwrap();
+        fs::write(&images[2].path, &bytes[..bytes.len() / 2]).unwrap();
+        fs::write(&images[5].path, "not an image").unwrap();
+        fs::write(&images[6].path, "").unwrap();
+        let problems = only_report(root.path()).problems;
+        let named: Vec<_> = problems.iter().map(|problem| problem.path.clone()).collect();
+        assert_eq!(named, [2, 5, 6].map(|index: usize| images[index].path.clone()));
+        assert!(problems[0].reason.contains("cut off"), "{problems:?}");
+    }
+
+    #[test]
+    fn malformed_files_are_problems_and_the_other_part_is_still_looked_at() {
+        let root = synthesized(Set::Cifar100);
+        let path = root.path().join("cifar-100-binary/train.bin");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..5_000]).unwrap();
+        let report = only_report(root.path());
+        assert_eq!((report.problems[0].path.clone(), report.parts.len()), (path, 1));
+        assert!(report.problems[0].reason.contains("ends at byte 5000"), "{report:?}");
+    }
+
+    #[test]
+    fn a_folder_without_sets_says_what_was_looked_for() {
+        let root = tempfile::tempdir().unwrap();
+        let error = check(root.path(), None, 1, &|_| ()).unwrap_err().to_string();
+        for part in ["cifar-10-batches-bin", "cifar-100-python", "tiny-imagenet-200", "imagenet/train"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = check(root.path(), Some(Set::Imagenet), 1, &|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Missing { set: Set::Imagenet, .. }), "{error}");
+    }
+}

@@ -1,0 +1,567 @@
+//! Small sets that can be learned, in the true formats of the true ones: to try things with, and to test all that
+//! reads.
+//!
+//! Every class is a smooth pattern of colors; an image is the pattern of its class, moved a little, in another light,
+//! with noise. An image is a function of (seed, part, index) and the number of classes alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cifar::{self, COARSE_CLASSES, Cifar, Format};
+use super::error::{Error, Result};
+use super::image::{ImageError, Rgb, encode_jpeg};
+use super::mat::{Synset, synsets_file};
+use super::parallel::{processors, try_map};
+use super::pickle::Writer;
+use super::{Set, Split, imagenet, tiny_imagenet};
+use crate::random::{Source, Stream};
+
+/// What is to be made.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub like: Set,
+    pub train: usize,
+    pub test: usize,
+    /// How many classes have images. By default so many that each has 20 training images, if the true set has so many.
+    pub classes: Option<usize>,
+    pub seed: u64,
+    /// Of CIFAR: the binary version if none is given.
+    pub format: Option<Format>,
+    /// Of image folders: as published if none is given, for ImageNet class folders.
+    pub layout: Option<Layout>,
+}
+
+/// How image files lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, strum::Display)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Layout {
+    /// Tiny-ImageNet: as published, with annotations
+    Original,
+    /// Tiny-ImageNet: class folders
+    PerClass,
+    /// ImageNet: class folders
+    Folders,
+    /// ImageNet: flat validation images, and the devkit
+    Devkit,
+    /// ImageNet: Kaggle's folders, flat validation images, and its table
+    Kaggle,
+}
+
+impl Request {
+    fn classes(&self) -> usize {
+        let most = self.like.classes();
+        self.classes.unwrap_or((self.train / 20).clamp(2, most).min(self.train))
+    }
+
+    fn validate(&self) -> Result<()> {
+        let is_cifar = matches!(self.like, Set::Cifar10 | Set::Cifar100);
+        let layouts: &[Layout] = match self.like {
+            Set::Cifar10 | Set::Cifar100 => &[],
+            Set::TinyImagenet => &[Layout::Original, Layout::PerClass],
+            Set::Imagenet => &[Layout::Folders, Layout::Devkit, Layout::Kaggle],
+        };
+        let (like, classes) = (self.like, self.classes());
+        let wrong = |reason: String| Err(Error::Request(reason));
+        match (self.format, self.layout) {
+            (Some(format), _) if !is_cifar => return wrong(format!("{like} has no {format} version, CIFAR has")),
+            (_, Some(layout)) if !layouts.contains(&layout) => return wrong(format!("{like} has no layout {layout}")),
+            _ => {}
+        }
+        let least = if like == Set::Cifar10 { 5 } else { 1 };
+        if self.train < least || self.test == 0 {
+            return wrong(format!("{like} has at least {least} training images and one test image"));
+        }
+        if classes == 0 || classes > self.train || classes > like.classes() {
+            let most = like.classes().min(self.train);
+            return wrong(format!("{} training images of {like} have 1 to {most} classes", self.train));
+        }
+        Ok(())
+    }
+
+    /// The class of an image: all classes have as many images, as far as the number allows, in random order.
+    fn labels(&self, split: Split) -> Vec<usize> {
+        let count = if split == Split::Train { self.train } else { self.test };
+        let order = Source::new(self.seed, &format!("synth {split} order"), 0).permutation(count);
+        order.into_iter().map(|rank| rank as usize % self.classes()).collect()
+    }
+}
+
+/// Writes a set below `root` under its publisher's name for it; gives its folder. `progress` is called for every image.
+/// The set appears whole or not at all, and never where something lies already.
+pub fn write(root: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<PathBuf> {
+    request.validate()?;
+    let format = request.format.unwrap_or(Format::Binary);
+    let name = match request.like {
+        Set::Cifar10 => Cifar::Ten.folder(format),
+        Set::Cifar100 => Cifar::Hundred.folder(format),
+        Set::TinyImagenet => tiny_imagenet::FOLDER,
+        Set::Imagenet => imagenet::FOLDER,
+    };
+    let target = root.join(name);
+    if fs::symlink_metadata(&target).is_ok() {
+        return Err(Error::Exists { path: target });
+    }
+    fs::create_dir_all(root).map_err(Error::io("create the folder", root))?;
+    let draft = tempfile::Builder::new().prefix(".synth-").tempdir_in(root).map_err(Error::io("write in", root))?;
+    let folder = draft.path().join(name);
+    create(&folder)?;
+    match request.like {
+        Set::Cifar10 => write_cifar(&folder, request, Cifar::Ten, format, progress)?,
+        Set::Cifar100 => write_cifar(&folder, request, Cifar::Hundred, format, progress)?,
+        Set::TinyImagenet => write_tiny_imagenet(&folder, request, progress)?,
+        Set::Imagenet => write_imagenet(&folder, request, progress)?,
+    }
+    match fs::rename(&folder, &target) {
+        // Somebody was faster.
+        Err(_) if target.exists() => Err(Error::Exists { path: target }),
+        renamed => renamed.map(|()| target.clone()).map_err(Error::io("write", &target)),
+    }
+}
+
+fn write_cifar(
+    folder: &Path,
+    request: &Request,
+    cifar: Cifar,
+    format: Format,
+    progress: &(dyn Fn() + Sync),
+) -> Result<()> {
+    let patterns = patterns(request);
+    for split in [Split::Train, Split::Test] {
+        let labels = request.labels(split);
+        let pixels = try_map(processors(), labels.iter().enumerate(), |(index, &label)| {
+            progress();
+            Ok::<_, Error>(planar(&patterns[label].image(request, split, index, cifar::SIDE, cifar::SIDE)))
+        })?;
+        let names = cifar.files(format, split);
+        for (batch, name) in names.iter().enumerate() {
+            // CIFAR-10's training images come in five files.
+            let range = labels.len() * batch / names.len()..labels.len() * (batch + 1) / names.len();
+            let (labels, pixels) = (&labels[range.clone()], &pixels[range.clone()]);
+            let bytes = match format {
+                Format::Binary => {
+                    let record = |(&label, pixels): (&usize, &Vec<u8>)| match cifar {
+                        Cifar::Ten => [&[label as u8][..], pixels].concat(),
+                        Cifar::Hundred => [&[coarse(label), label as u8][..], pixels].concat(),
+                    };
+                    labels.iter().zip(pixels).flat_map(record).collect()
+                }
+                Format::Python => {
+                    let mut writer = Writer::new();
+                    writer.string("batch_label", &format!("{split} batch {} of {}", batch + 1, names.len()));
+                    let files: Vec<_> = range.map(|index| format!("{split}_{index:05}.png")).collect();
+                    writer.strings("filenames", &files);
+                    match cifar {
+                        Cifar::Ten => writer.integers("labels", labels.iter().map(|&label| label as i32)),
+                        Cifar::Hundred => {
+                            writer.integers("fine_labels", labels.iter().map(|&label| label as i32));
+                            writer.integers("coarse_labels", labels.iter().map(|&label| coarse(label).into()));
+                        }
+                    }
+                    writer.matrix("data", cifar::PIXELS as i32, &pixels.concat());
+                    writer.finish()
+                }
+            };
+            write_file(&folder.join(name), &bytes)?;
+        }
+    }
+    write_cifar_names(folder, cifar, format)
+}
+
+/// The files with the names of the classes, which other loaders want.
+fn write_cifar_names(folder: &Path, cifar: Cifar, format: Format) -> Result<()> {
+    let names = |count: usize| (0..count).map(|class| format!("class_{class}")).collect::<Vec<_>>();
+    let lists: &[(&str, &str, usize)] = match cifar {
+        Cifar::Ten => &[("batches.meta.txt", "label_names", 10)],
+        Cifar::Hundred => &[
+            ("fine_label_names.txt", "fine_label_names", 100),
+            ("coarse_label_names.txt", "coarse_label_names", COARSE_CLASSES),
+        ],
+    };
+    if format == Format::Binary {
+        for (file, _, count) in lists {
+            write_file(&folder.join(file), (names(*count).join("\n") + "\n").as_bytes())?;
+        }
+        return Ok(());
+    }
+    let mut writer = Writer::new();
+    lists.iter().for_each(|(_, key, count)| writer.strings(key, &names(*count)));
+    write_file(&folder.join(if cifar == Cifar::Ten { "batches.meta" } else { "meta" }), &writer.finish())
+}
+
+fn coarse(label: usize) -> u8 {
+    (label % COARSE_CLASSES) as u8
+}
+
+fn write_tiny_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()> {
+    let wnids = wnids(request.classes());
+    let per_class = request.layout == Some(Layout::PerClass);
+    let path = |split: Split, index: usize, label: usize| match (split, per_class) {
+        (Split::Train, _) => folder.join(format!("train/{0}/images/{0}_{index}.JPEG", wnids[label])),
+        (Split::Test, true) => folder.join(format!("val/{}/val_{index}.JPEG", wnids[label])),
+        (Split::Test, false) => folder.join(format!("val/images/val_{index}.JPEG")),
+    };
+    let side = tiny_imagenet::SIDE;
+    let kind = |_: Split, index: usize| if index % 50 == 9 { Kind::Gray } else { Kind::Color };
+    write_images(request, &path, &|_, _| (side, side), &kind, progress)?;
+    // As published, not sorted.
+    let listed: Vec<_> = wnids.iter().rev().map(|wnid| format!("{wnid}\n")).collect();
+    write_file(&folder.join(tiny_imagenet::CLASSES), listed.concat().as_bytes())?;
+    if !per_class {
+        let line = |(index, label): (usize, usize)| format!("val_{index}.JPEG\t{}\t0\t0\t63\t63\n", wnids[label]);
+        let lines: String = request.labels(Split::Test).into_iter().enumerate().map(line).collect();
+        write_file(&folder.join("val").join(tiny_imagenet::ANNOTATIONS), lines.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn write_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()> {
+    let wnids = wnids(request.classes());
+    let layout = request.layout.unwrap_or(Layout::Folders);
+    let base = if layout == Layout::Kaggle { folder.join(imagenet::KAGGLE) } else { folder.to_path_buf() };
+    // Numbered from 1, as the publisher does.
+    let val_name = |index: usize| format!("ILSVRC2012_val_{:08}", index + 1);
+    let path = |split: Split, index: usize, label: usize| match (split, layout) {
+        (Split::Train, _) => base.join(format!("train/{0}/{0}_{index}.JPEG", wnids[label])),
+        (Split::Test, Layout::Folders) => base.join(format!("val/{}/{}.JPEG", wnids[label], val_name(index))),
+        (Split::Test, _) => base.join(format!("val/{}.JPEG", val_name(index))),
+    };
+    let size = |split: Split, index: usize| {
+        const USUAL: [(usize, usize); 4] = [(500, 375), (375, 500), (500, 333), (500, 375)];
+        let mut stream = Source::new(request.seed, &format!("synth {split} size"), 0).stream(index as u64);
+        match stream.below(10) {
+            0..8 => USUAL[stream.below(4) as usize],
+            _ => (200 + stream.below(400) as usize, 200 + stream.below(400) as usize),
+        }
+    };
+    // The true set has gray images, a few in CMYK, and one PNG that is called a JPEG.
+    let kind = |split: Split, index: usize| match (split, index) {
+        (Split::Train, 3) => Kind::Cmyk,
+        (Split::Train, 7) => Kind::Png,
+        (_, index) if index % 50 == 9 => Kind::Gray,
+        _ => Kind::Color,
+    };
+    write_images(request, &path, &size, &kind, progress)?;
+    let labels = request.labels(Split::Test);
+    match layout {
+        Layout::Devkit => {
+            // The publisher numbers classes in another order than they sort in.
+            let number = |label: usize| (wnids.len() - label) as u32;
+            let mut images = vec![0; wnids.len()];
+            request.labels(Split::Train).into_iter().for_each(|label| images[label] += 1);
+            let (synsets, images): (Vec<_>, Vec<_>) = (0..wnids.len())
+                .rev()
+                .map(|label| (Synset { id: number(label), wnid: wnids[label].clone() }, images[label]))
+                .unzip();
+            let devkit = folder.join(imagenet::DEVKIT);
+            create(&devkit)?;
+            write_file(&devkit.join(imagenet::DEVKIT_META), &synsets_file(&synsets, &images))?;
+            let lines: String = labels.into_iter().map(|label| format!("{}\n", number(label))).collect();
+            write_file(&devkit.join(imagenet::DEVKIT_LABELS), lines.as_bytes())
+        }
+        Layout::Kaggle => {
+            let line = |(index, label): (usize, usize)| format!("{},{} 1 1 99 99 \n", val_name(index), wnids[label]);
+            let mut lines: Vec<_> = labels.into_iter().enumerate().map(line).collect();
+            // As Kaggle has it, in no order.
+            lines.reverse();
+            let text = format!("{}\n{}", imagenet::KAGGLE_HEADER.join(","), lines.concat());
+            write_file(&folder.join(imagenet::KAGGLE_LABELS), text.as_bytes())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Names like WordNet ids, sorted.
+fn wnids(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| format!("n{:08}", 1_440_764 + 7_919 * class)).collect()
+}
+
+/// What a file holds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Color,
+    Gray,
+    Cmyk,
+    /// In a file that is called a JPEG.
+    Png,
+}
+
+/// Writes the images of both parts: where, of which (width, height), and of which kind is each.
+fn write_images(
+    request: &Request,
+    path: &(dyn Fn(Split, usize, usize) -> PathBuf + Sync),
+    size: &(dyn Fn(Split, usize) -> (usize, usize) + Sync),
+    kind: &(dyn Fn(Split, usize) -> Kind + Sync),
+    progress: &(dyn Fn() + Sync),
+) -> Result<()> {
+    for split in [Split::Train, Split::Test] {
+        let labels = request.labels(split);
+        for (index, &label) in labels.iter().enumerate() {
+            let path = path(split, index, label);
+            create(path.parent().expect("an image lies in a folder"))?;
+        }
+        let patterns = patterns(request);
+        try_map(processors(), labels.iter().enumerate(), |(index, &label)| {
+            let path = path(split, index, label);
+            let (width, height) = size(split, index);
+            let image = patterns[label].image(request, split, index, width, height);
+            let bytes =
+                encode(&image, kind(split, index)).map_err(|error| Error::malformed(&path, error.to_string()))?;
+            write_file(&path, &bytes)?;
+            progress();
+            Ok::<_, Error>(())
+        })?;
+    }
+    Ok(())
+}
+
+fn encode(image: &Rgb, kind: Kind) -> std::result::Result<Vec<u8>, ImageError> {
+    let Rgb { width, height, pixels } = image;
+    match kind {
+        Kind::Color => encode_jpeg(image, QUALITY),
+        Kind::Gray => {
+            let gray: Vec<u8> = pixels.chunks_exact(3).map(|rgb| rgb[1]).collect();
+            compress(turbojpeg::PixelFormat::GRAY, turbojpeg::Subsamp::Gray, *width, *height, &gray)
+        }
+        Kind::Cmyk => {
+            // As Adobe's programs write it: inverted, so that light is stored, not ink.
+            let cmyk: Vec<u8> = pixels.chunks_exact(3).flat_map(|rgb| [rgb[0], rgb[1], rgb[2], 255]).collect();
+            compress(turbojpeg::PixelFormat::CMYK, turbojpeg::Subsamp::None, *width, *height, &cmyk)
+        }
+        Kind::Png => {
+            let mut bytes = vec![];
+            let mut encoder = png::Encoder::new(&mut bytes, *width as u32, *height as u32);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_compression(png::Compression::Fast);
+            let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(pixels));
+            written.map(|()| bytes).map_err(|error| ImageError::Png(error.to_string()))
+        }
+    }
+}
+
+const QUALITY: i32 = 90;
+
+fn compress(
+    format: turbojpeg::PixelFormat,
+    subsampling: turbojpeg::Subsamp,
+    width: usize,
+    height: usize,
+    pixels: &[u8],
+) -> std::result::Result<Vec<u8>, ImageError> {
+    let image = turbojpeg::Image { pixels, width, pitch: width * format.size(), height, format };
+    let packed = turbojpeg::compress(image, QUALITY, subsampling);
+    packed.map(|packed| packed.to_vec()).map_err(|error| ImageError::Encode(error.to_string()))
+}
+
+/// What the images of a class have in common: for each channel a mean, and waves across the image.
+struct Pattern {
+    means: [f64; 3],
+    waves: [[Wave; 3]; 3],
+}
+
+struct Wave {
+    /// Periods across the width, and across the height.
+    periods: (f64, f64),
+    phase: f64,
+    height: f64,
+}
+
+fn patterns(request: &Request) -> Vec<Pattern> {
+    (0..request.classes() as u64)
+        .map(|class| Pattern::new(&mut Source::new(request.seed, "synth class", 0).stream(class)))
+        .collect()
+}
+
+impl Pattern {
+    fn new(stream: &mut Stream) -> Pattern {
+        let mut between = |low: f64, high: f64| low + (high - low) * stream.uniform();
+        Pattern {
+            means: std::array::from_fn(|_| between(80.0, 175.0)),
+            waves: std::array::from_fn(|_| {
+                std::array::from_fn(|_| Wave {
+                    periods: (between(-2.5, 2.5), between(-2.5, 2.5)),
+                    phase: between(0.0, std::f64::consts::TAU),
+                    height: between(10.0, 30.0),
+                })
+            }),
+        }
+    }
+
+    /// One image: the pattern moved by up to a tenth of the image, darker or lighter, and with noise.
+    fn image(&self, request: &Request, split: Split, index: usize, width: usize, height: usize) -> Rgb {
+        let mut stream = Source::new(request.seed, &format!("synth {split} image"), 0).stream(index as u64);
+        let mut within = |reach: f64| reach * (2.0 * stream.uniform() - 1.0);
+        let (right, down) = (within(0.1), within(0.1));
+        let (light, contrast) = (within(25.0), 1.0 + within(0.25));
+        let mut pixels = vec![0; width * height * 3];
+        for (channel, waves) in self.waves.iter().enumerate() {
+            // The cosine of a sum needs cosines and sines of the rows and of the columns only.
+            let angles = |length: usize, moved: f64, periods: f64, phase: f64| -> Vec<(f32, f32)> {
+                let angle = |at| std::f64::consts::TAU * periods * (at as f64 / length as f64 + moved) + phase;
+                (0..length).map(|at| (angle(at).cos() as f32, angle(at).sin() as f32)).collect()
+            };
+            let columns = waves.each_ref().map(|wave| angles(width, right, wave.periods.0, wave.phase));
+            let rows = waves.each_ref().map(|wave| angles(height, down, wave.periods.1, 0.0));
+            let crests = waves.each_ref().map(|wave| (wave.height * contrast) as f32);
+            let base = (self.means[channel] + light) as f32;
+            for row in 0..height {
+                for column in 0..width {
+                    let wave = |wave: usize| {
+                        let ((cos_x, sin_x), (cos_y, sin_y)) = (columns[wave][column], rows[wave][row]);
+                        crests[wave] * (cos_x * cos_y - sin_x * sin_y)
+                    };
+                    let value = base + wave(0) + wave(1) + wave(2);
+                    pixels[(row * width + column) * 3 + channel] = value.clamp(0.0, 255.0) as u8;
+                }
+            }
+        }
+        for chunk in pixels.chunks_mut(8) {
+            for (pixel, noise) in chunk.iter_mut().zip(stream.bits().to_le_bytes()) {
+                *pixel = pixel.saturating_add_signed((noise as i8) / NOISE);
+            }
+        }
+        Rgb { width, height, pixels }
+    }
+}
+
+/// Noise is uniform within ±128 divided by this.
+const NOISE: i8 = 8;
+
+/// Interleaved to (channel, row, column).
+fn planar(image: &Rgb) -> Vec<u8> {
+    (0..3).flat_map(|channel| image.pixels.iter().skip(channel).step_by(3).copied()).collect()
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Images, SmallSet};
+    use super::*;
+
+    fn request(like: Set, train: usize, test: usize) -> Request {
+        Request { like, train, test, classes: None, seed: 1, format: None, layout: None }
+    }
+
+    fn written(root: &Path, request: &Request) -> PathBuf {
+        write(root, request, &|| ()).unwrap()
+    }
+
+    /// Error in percent of a classifier by the nearest mean of the training images of a class.
+    fn error_of_nearest_mean(set: &SmallSet) -> f64 {
+        let classes = 1 + usize::from(*set.train.labels.iter().max().unwrap());
+        let mut means = vec![(vec![0.0; set.train.pixels_of(0).len()], 0.0); classes];
+        let images = |images: &Images| (0..images.len()).map(|image| (image, images.labels[image])).collect::<Vec<_>>();
+        for (image, label) in images(&set.train) {
+            let (sum, count) = &mut means[usize::from(label)];
+            sum.iter_mut().zip(set.train.pixels_of(image)).for_each(|(sum, &pixel)| *sum += f64::from(pixel));
+            *count += 1.0;
+        }
+        let wrong = images(&set.test).into_iter().filter(|&(image, label)| {
+            let distance = |(sum, count): &(Vec<f64>, f64)| -> f64 {
+                sum.iter()
+                    .zip(set.test.pixels_of(image))
+                    .map(|(sum, &pixel)| (sum / count - f64::from(pixel)).powi(2))
+                    .sum()
+            };
+            let distances: Vec<f64> = means.iter().map(distance).collect();
+            let nearest = (0..classes).min_by(|&a, &b| distances[a].total_cmp(&distances[b])).unwrap();
+            nearest != usize::from(label)
+        });
+        100.0 * wrong.count() as f64 / set.test.len() as f64
+    }
+
+    #[test]
+    fn classes_can_be_learned_and_are_not_trivial_copies() {
+        let root = tempfile::tempdir().unwrap();
+        written(root.path(), &request(Set::Cifar100, 400, 100));
+        let set = cifar::load(root.path(), Cifar::Hundred).unwrap();
+        assert_eq!(set.train.labels.iter().max(), Some(&19), "20 images a class");
+        let error = error_of_nearest_mean(&set);
+        assert!(error < 30.0, "chance is 95 %, not {error} %");
+        assert_ne!(set.train.pixels_of(0), set.test.pixels_of(0));
+    }
+
+    #[test]
+    fn both_versions_of_cifar_have_the_same_images_and_another_seed_others() {
+        for (like, cifar) in [(Set::Cifar10, Cifar::Ten), (Set::Cifar100, Cifar::Hundred)] {
+            let root = tempfile::tempdir().unwrap();
+            let request = Request { classes: Some(7), ..request(like, 33, 12) };
+            let binary = written(root.path(), &request);
+            let python = written(root.path(), &Request { format: Some(Format::Python), ..request.clone() });
+            let set = cifar::load(&binary, cifar).unwrap();
+            assert_eq!(set, cifar::load(&python, cifar).unwrap());
+            assert_eq!((set.train.len(), set.test.len()), (33, 12));
+            let mut counts = [0; 7];
+            set.train.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+            assert!(counts.iter().all(|&count| count == 4 || count == 5), "{counts:?}");
+            let elsewhere = tempfile::tempdir().unwrap();
+            written(elsewhere.path(), &Request { seed: 2, ..request });
+            assert_ne!(cifar::load(elsewhere.path(), cifar).unwrap(), set);
+        }
+    }
+
+    #[test]
+    fn every_layout_gives_the_same_images_and_labels() {
+        let load = |layout| {
+            let root = tempfile::tempdir().unwrap();
+            written(root.path(), &Request { layout, classes: Some(3), ..request(Set::TinyImagenet, 12, 10) });
+            tiny_imagenet::load(root.path(), 2).unwrap()
+        };
+        let original = load(Some(Layout::Original));
+        assert_eq!(load(None), original);
+        let per_class = load(Some(Layout::PerClass));
+        assert_eq!(per_class.train, original.train);
+        let sorted = |images: &Images| {
+            let mut all: Vec<_> =
+                (0..images.len()).map(|at| (images.labels[at], images.pixels_of(at).to_vec())).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(&per_class.test), sorted(&original.test));
+
+        let list = |layout| {
+            let root = tempfile::tempdir().unwrap();
+            written(root.path(), &Request { layout: Some(layout), classes: Some(3), ..request(Set::Imagenet, 12, 10) });
+            let listing = imagenet::list(root.path()).unwrap();
+            let content = |entry: &super::super::Entry| {
+                (entry.path.file_name().unwrap().to_owned(), entry.label, fs::read(&entry.path).unwrap())
+            };
+            let all = listing.train.iter().chain(&listing.test);
+            let mut all: Vec<_> = all.map(content).collect();
+            all.sort();
+            all
+        };
+        let folders = list(Layout::Folders);
+        assert_eq!(folders.len(), 22);
+        assert!(list(Layout::Devkit) == folders && list(Layout::Kaggle) == folders);
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_nothing_impossible_is_begun() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("cifar-10-batches-bin")).unwrap();
+        let error = write(root.path(), &request(Set::Cifar10, 10, 5), &|| ()).unwrap_err();
+        assert!(matches!(error, Error::Exists { .. }), "{error}");
+        let wrong = [
+            Request { layout: Some(Layout::Kaggle), ..request(Set::TinyImagenet, 10, 5) },
+            Request { layout: Some(Layout::Original), ..request(Set::Cifar100, 10, 5) },
+            Request { format: Some(Format::Python), ..request(Set::Imagenet, 10, 5) },
+            Request { classes: Some(11), ..request(Set::TinyImagenet, 10, 5) },
+            Request { classes: Some(101), ..request(Set::Cifar100, 1_000, 5) },
+            Request { classes: Some(0), ..request(Set::Cifar100, 1_000, 5) },
+            request(Set::Cifar10, 4, 1),
+            request(Set::Imagenet, 10, 0),
+        ];
+        for request in wrong {
+            let error = write(root.path(), &request, &|| ()).unwrap_err();
+            assert!(matches!(error, Error::Request(_)), "{request:?}: {error}");
+        }
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "nothing is left");
+    }
+}

@@ -1,0 +1,241 @@
+//! Tiny-ImageNet-200: 64×64 images of 200 classes, in its publisher's layout or in class folders.
+//!
+//! As published, training images lie in `train/WNID/images/`, validation images flat in `val/images/` with their
+//! classes in `val/val_annotations.txt`. Many people move the latter into class folders, with or without a folder
+//! `images` in each. The publisher's test images have no labels; the validation images are the test part here.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::{Error, Result};
+use super::files::{is_image, read_folder};
+use super::imagenet::{classes_of, list_class_folders};
+use super::parallel::try_map;
+use super::{Entry, Images, Listing, Set, SmallSet, image};
+
+/// Height and width of an image.
+pub const SIDE: usize = 64;
+/// The name of the folder in the publisher's archive.
+pub const FOLDER: &str = "tiny-imagenet-200";
+/// The classes, one a line.
+pub const CLASSES: &str = "wnids.txt";
+pub const ANNOTATIONS: &str = "val_annotations.txt";
+
+/// Loads all of the set at `root`, decoding on `threads` threads. Labels and order are those of [`list`].
+pub fn load(root: &Path, threads: usize) -> Result<SmallSet> {
+    let listing = list(root)?;
+    Ok(SmallSet { train: decode_all(&listing.train, threads)?, test: decode_all(&listing.test, threads)? })
+}
+
+/// The set's files with their labels: indices among the sorted WordNet ids, as torchvision's `ImageFolder` counts.
+/// Sorted by class and name, but flat validation images by name alone.
+pub fn list(root: &Path) -> Result<Listing> {
+    let base = find(root)?;
+    let (train, val) = (base.join("train"), base.join("val"));
+    let classes = classes_of(&train)?;
+    compare_with_wnids(&base.join(CLASSES), &classes)?;
+    let test = match flat_images(&val)? {
+        Some(names) => list_annotated(&val, names, &classes)?,
+        None => list_class_folders(&val, &classes)?,
+    };
+    Ok(Listing { train: list_class_folders(&train, &classes)?, classes, test })
+}
+
+/// The folder that holds `train` and `val`.
+pub fn find(root: &Path) -> Result<PathBuf> {
+    let mut looked = vec![];
+    for place in [root.join(FOLDER), root.to_path_buf()] {
+        // In the set's own folder, whatever it is called, only its list of classes tells it from ImageNet.
+        let named = place.file_name().is_some_and(|name| name == FOLDER);
+        if place.join("train").is_dir() && (named || place.join(CLASSES).is_file()) {
+            return Ok(place);
+        }
+        looked.push(format!("{0}/train/WNID/images/*.JPEG, {0}/val/ and {0}/{CLASSES}", place.display()));
+    }
+    Err(Error::Missing { set: Set::TinyImagenet, looked })
+}
+
+/// The training folders are those of the publisher's list, where it is there.
+fn compare_with_wnids(path: &Path, classes: &[String]) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let mut listed: Vec<&str> = text.split_whitespace().collect();
+    listed.sort_unstable();
+    listed.dedup();
+    let has = |wnid: &str| classes.binary_search_by(|class| class.as_str().cmp(wnid)).is_ok();
+    if let Some(wnid) = listed.iter().find(|wnid| !has(wnid)) {
+        return Err(Error::malformed(path, format!("the class {wnid} has no folder in train")));
+    }
+    if let Some(class) = classes.iter().find(|class| listed.binary_search(&class.as_str()).is_err()) {
+        return Err(Error::malformed(path, format!("train has a folder {class}, which is not a class of this list")));
+    }
+    Ok(())
+}
+
+/// The names of the images in `val/images`, if there are any.
+fn flat_images(val: &Path) -> Result<Option<Vec<String>>> {
+    let folder = val.join("images");
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let mut names = read_folder(&folder)?.files;
+    names.retain(|name| is_image(name));
+    Ok((!names.is_empty()).then_some(names))
+}
+
+/// Columns separated by tabs: file name, WordNet id, and a box.
+fn list_annotated(val: &Path, names: Vec<String>, classes: &[String]) -> Result<Vec<Entry>> {
+    let path = val.join(ANNOTATIONS);
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let mut labels = HashMap::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let malformed = |reason: String| Error::malformed(&path, format!("line {}: {reason}", index + 1));
+        let mut columns = line.split('\t');
+        let (Some(name), Some(wnid)) = (columns.next(), columns.next()) else {
+            return Err(malformed("not a file's name and a class, separated by a tab".to_string()));
+        };
+        let label = classes.binary_search_by(|class| class.as_str().cmp(wnid.trim()));
+        let label =
+            label.map_err(|_| malformed(format!("{name} is of the class {wnid}, which train does not have")))?;
+        labels.insert(name, label as u16);
+    }
+    let entry = |name: String| {
+        let image = val.join("images").join(&name);
+        match labels.get(name.as_str()) {
+            Some(&label) => Ok(Entry { path: image, label }),
+            None => Err(Error::malformed(&image, format!("{ANNOTATIONS} has no label for this image"))),
+        }
+    };
+    names.into_iter().map(entry).collect()
+}
+
+/// Decodes images of 64×64 pixels; the first unreadable one is the error.
+fn decode_all(entries: &[Entry], threads: usize) -> Result<Images> {
+    const BYTES: usize = 3 * SIDE * SIDE;
+    let mut pixels = vec![0; entries.len() * BYTES];
+    let tasks = entries.iter().zip(pixels.chunks_exact_mut(BYTES));
+    try_map(threads, tasks, |(entry, into)| decode(&entry.path, into))?;
+    Ok(Images { pixels, labels: entries.iter().map(|entry| entry.label).collect(), side: SIDE })
+}
+
+/// Decodes one image into (channel, row, column).
+fn decode(path: &Path, into: &mut [u8]) -> Result<()> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let image = image::decode(&bytes).map_err(|error| Error::malformed(path, error.to_string()))?;
+    if (image.width, image.height) != (SIDE, SIDE) {
+        let reason = format!("it has {}×{} pixels instead of {SIDE}×{SIDE}", image.width, image.height);
+        return Err(Error::malformed(path, reason));
+    }
+    for (pixel, values) in image.pixels.chunks_exact(3).enumerate() {
+        for (channel, &value) in values.iter().enumerate() {
+            into[channel * SIDE * SIDE + pixel] = value;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gray value in a set of two classes, to be told apart by it.
+    fn write(path: PathBuf, value: u8) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let image = image::Rgb { width: SIDE, height: SIDE, pixels: vec![value; 3 * SIDE * SIDE] };
+        fs::write(path, image::encode_jpeg(&image, 95).unwrap()).unwrap();
+    }
+
+    /// The publisher's layout, with the classes listed in another order than they are sorted in.
+    fn original() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let base = root.path().join(FOLDER);
+        for (wnid, image, value) in [("n02", 0, 200), ("n01", 0, 100), ("n01", 1, 110)] {
+            write(base.join(format!("train/{wnid}/images/{wnid}_{image}.JPEG")), value);
+            fs::write(base.join(format!("train/{wnid}/{wnid}_boxes.txt")), "").unwrap();
+        }
+        write(base.join("val/images/val_0.JPEG"), 50);
+        write(base.join("val/images/val_1.JPEG"), 60);
+        fs::write(base.join(CLASSES), "n02\nn01\n").unwrap();
+        fs::write(base.join("val").join(ANNOTATIONS), "val_1.JPEG\tn01\t0\t0\t9\t9\nval_0.JPEG\tn02\t0\t0\t9\t9\n")
+            .unwrap();
+        root
+    }
+
+    fn brightness(images: &Images) -> Vec<u8> {
+        (0..images.len()).map(|image| images.pixels_of(image)[0]).collect()
+    }
+
+    #[test]
+    fn labels_are_indices_among_the_sorted_classes_and_files_are_in_order() {
+        let root = original();
+        let set = load(root.path(), 2).unwrap();
+        assert_eq!((set.train.labels.as_slice(), brightness(&set.train)), ([0, 0, 1].as_slice(), vec![100, 110, 200]));
+        assert_eq!((set.test.labels.as_slice(), brightness(&set.test)), ([1, 0].as_slice(), vec![50, 60]));
+        assert_eq!(load(&root.path().join(FOLDER), 1).unwrap(), set);
+    }
+
+    #[test]
+    fn class_folders_are_read_with_and_without_images_in_between() {
+        for between in ["images", ""] {
+            let root = original();
+            let base = root.path().join(FOLDER);
+            let val = base.join("val");
+            for (name, wnid) in [("val_0.JPEG", "n02"), ("val_1.JPEG", "n01")] {
+                let folder = val.join(wnid).join(between);
+                fs::create_dir_all(&folder).unwrap();
+                fs::rename(val.join("images").join(name), folder.join(name)).unwrap();
+            }
+            // The emptied folder and the annotations often stay.
+            let set = load(root.path(), 2).unwrap();
+            assert_eq!((set.test.labels.as_slice(), brightness(&set.test)), ([0, 1].as_slice(), vec![60, 50]));
+        }
+    }
+
+    #[test]
+    fn planes_are_red_green_and_blue() {
+        let root = original();
+        let path = root.path().join(FOLDER).join("val/images/val_0.JPEG");
+        let pixels = [250, 128, 5].repeat(SIDE * SIDE);
+        let image = image::Rgb { width: SIDE, height: SIDE, pixels };
+        fs::write(path, image::encode_jpeg(&image, 95).unwrap()).unwrap();
+        let test = load(root.path(), 2).unwrap().test;
+        for (plane, value) in test.pixels_of(0).chunks(SIDE * SIDE).zip([250u8, 128, 5]) {
+            assert!(plane.iter().all(|pixel| pixel.abs_diff(value) <= 3), "{value}: {:?}", &plane[..5]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let message = |damage: &dyn Fn(&Path)| {
+            let root = original();
+            damage(&root.path().join(FOLDER));
+            load(root.path(), 2).unwrap_err().to_string()
+        };
+        let cut = |path: PathBuf| {
+            let bytes = fs::read(&path).unwrap();
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        };
+        let error = message(&|base| cut(base.join("train/n01/images/n01_1.JPEG")));
+        assert!(error.contains("n01_1.JPEG: the image is cut off"), "{error}");
+        let error = message(&|base| write(base.join("val/images/val_2.JPEG"), 1));
+        assert!(error.contains("val_2.JPEG: val_annotations.txt has no label"), "{error}");
+        let error = message(&|base| fs::write(base.join(CLASSES), "n01 n02 n03").unwrap());
+        assert!(error.contains("wnids.txt: the class n03 has no folder"), "{error}");
+        let error = message(&|base| fs::write(base.join(CLASSES), "n01").unwrap());
+        assert!(error.contains("train has a folder n02"), "{error}");
+        let error = message(&|base| fs::write(base.join("val").join(ANNOTATIONS), "val_0.JPEG\tn07\n").unwrap());
+        assert!(error.contains("line 1: val_0.JPEG is of the class n07"), "{error}");
+        let error = message(&|base| {
+            let image = image::Rgb { width: 63, height: 64, pixels: vec![0; 3 * 63 * 64] };
+            fs::write(base.join("val/images/val_0.JPEG"), image::encode_jpeg(&image, 90).unwrap()).unwrap();
+        });
+        assert!(error.contains("63×64 pixels instead of 64×64"), "{error}");
+        let nowhere = tempfile::tempdir().unwrap();
+        let error = load(nowhere.path(), 1).unwrap_err();
+        assert!(error.to_string().contains("tiny-imagenet-200/train/WNID"), "{error}");
+        assert!(error.hint().unwrap().contains("cs231n.stanford.edu/tiny-imagenet-200.zip"));
+    }
+}

@@ -1,0 +1,185 @@
+//! Data sets on disk, as users meet them: made, checked, loaded, damaged, and missing.
+#![cfg(feature = "data")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{json, stderr, succeed};
+use winsign::data::cifar::{self, Cifar};
+use winsign::data::{imagenet, tiny_imagenet};
+
+/// `winsign data ARGUMENTS FOLDER`, to be started.
+fn data(arguments: &str, folder: &Path) -> Command {
+    let mut winsign = Command::new(env!("CARGO_BIN_EXE_winsign"));
+    winsign.arg("data").args(arguments.split_whitespace()).arg(folder).env_remove("WINSIGN_LOG");
+    winsign
+}
+
+fn check(folder: &Path) -> Output {
+    data("check --json", folder).output().unwrap()
+}
+
+/// Cuts a file before its middle, but not between two records of CIFAR.
+fn cut(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, &bytes[..bytes.len() * 9 / 20]).unwrap();
+}
+
+/// What `synth` is asked for, and where the set then lies.
+const SETS: &[(&str, &str)] = &[
+    ("--like cifar10", "cifar-10-batches-bin"),
+    ("--like cifar10 --format python", "cifar-10-batches-py"),
+    ("--like cifar100", "cifar-100-binary"),
+    ("--like cifar100 --format python", "cifar-100-python"),
+    ("--like tiny-imagenet", "tiny-imagenet-200"),
+    ("--like tiny-imagenet --layout per-class", "tiny-imagenet-200"),
+    ("--like imagenet", "imagenet"),
+    ("--like imagenet --layout devkit", "imagenet"),
+    ("--like imagenet --layout kaggle", "imagenet"),
+];
+
+fn synthesize(arguments: &str, root: &Path) {
+    succeed(&mut data(&format!("synth {arguments} --train 12 --test 6 --classes 3"), root));
+}
+
+#[test]
+fn every_kind_of_set_is_made_checked_and_loaded() {
+    for (arguments, folder) in SETS {
+        let root = tempfile::tempdir().unwrap();
+        synthesize(arguments, root.path());
+        let names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [*folder], "nothing else is left there");
+        let report = &json(&succeed(&mut data("check --json", root.path())))["sets"];
+        assert_eq!(report.as_array().unwrap().len(), 1, "{report:#}");
+        let counts: Vec<_> = [0, 1].iter().map(|&part| report[0]["parts"][part]["images"].as_u64().unwrap()).collect();
+        assert_eq!(counts, [12, 6], "{report:#}");
+        assert_eq!(report[0]["parts"][0]["classes"], 3);
+        let text = succeed(&mut data("check", root.path()));
+        let text = String::from_utf8(text.stdout).unwrap();
+        assert!(text.contains("warning: train has 12 of the") && text.contains("sound"), "{text}");
+
+        let (train, test) = match *folder {
+            "tiny-imagenet-200" => {
+                let set = tiny_imagenet::load(root.path(), 2).unwrap();
+                assert_eq!(set.train.pixels.len(), 12 * 3 * 64 * 64);
+                (set.train.labels, set.test.labels)
+            }
+            "imagenet" => {
+                let listing = imagenet::list(root.path()).unwrap();
+                let labels = |entries: Vec<winsign::data::Entry>| entries.iter().map(|entry| entry.label).collect();
+                (labels(listing.train), labels(listing.test))
+            }
+            _ => {
+                let cifar = if folder.contains("100") { Cifar::Hundred } else { Cifar::Ten };
+                let set = cifar::load(root.path(), cifar).unwrap();
+                assert_eq!(set.train.pixels.len(), 12 * 3 * 32 * 32);
+                (set.train.labels, set.test.labels)
+            }
+        };
+        for (mut labels, each) in [(train, 4), (test, 2)] {
+            labels.sort_unstable();
+            let expected: Vec<u16> = (0..3).flat_map(|class| vec![class; each]).collect();
+            assert_eq!(labels, expected, "{arguments}");
+        }
+    }
+}
+
+#[test]
+fn damaged_files_are_named_with_the_place_and_exit_with_65() {
+    /// How a set is damaged, the file that is to be named, and a part of what is said of it.
+    type Damage<'a> = (&'a str, &'a str, fn(&Path), &'a str);
+    let damages: &[Damage] = &[
+        (
+            "--like cifar100",
+            "cifar-100-binary/train.bin",
+            cut,
+            "ends at byte 16599 within record 5, which begins at byte 15370",
+        ),
+        ("--like cifar100 --format python", "cifar-100-python/train", cut, "the file is truncated: it ends at byte"),
+        (
+            "--like cifar10",
+            "cifar-10-batches-bin/data_batch_3.bin",
+            |path| fs::remove_file(path).unwrap(),
+            "No such file",
+        ),
+        (
+            "--like cifar10",
+            "cifar-10-batches-bin/test_batch.bin",
+            |path| {
+                let mut bytes = fs::read(path).unwrap();
+                bytes[2 * 3073] = 10;
+                fs::write(path, bytes).unwrap();
+            },
+            "record 2 (byte 6146) has the label 10, which is not in 0..9",
+        ),
+        ("--like tiny-imagenet", "tiny-imagenet-200/val/images/val_4.JPEG", cut, "cut off: the file ends at byte"),
+        ("--like imagenet --layout devkit", "imagenet/val/ILSVRC2012_val_00000002.JPEG", cut, "cut off"),
+        (
+            "--like imagenet --layout devkit",
+            "imagenet/ILSVRC2012_devkit_t12/data/meta.mat",
+            cut,
+            "an element ends beyond byte",
+        ),
+        (
+            "--like imagenet --layout kaggle",
+            "imagenet/LOC_val_solution.csv",
+            |path| fs::write(path, "ImageId\n").unwrap(),
+            "ImageId,PredictionString",
+        ),
+    ];
+    for (arguments, file, damage, part) in damages {
+        let root = tempfile::tempdir().unwrap();
+        synthesize(arguments, root.path());
+        let path = root.path().join(file);
+        damage(&path);
+        let output = check(root.path());
+        assert_eq!(output.status.code(), Some(65), "{file}: {}", stderr(&output));
+        let problems = json(&output)["sets"][0]["problems"].as_array().unwrap().clone();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0]["path"].as_str().unwrap(), path.to_str().unwrap());
+        assert!(problems[0]["reason"].as_str().unwrap().contains(part), "{part}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_pack_is_checked_as_its_folder_is() {
+    let root = tempfile::tempdir().unwrap();
+    synthesize("--like imagenet", root.path());
+    let pack = root.path().join("small.pack");
+    succeed(data("pack", root.path()).arg(&pack));
+    let report = &json(&succeed(&mut data("check --json", &pack)))["sets"][0];
+    assert_eq!((report["parts"][0]["images"].as_u64(), report["parts"][1]["images"].as_u64()), (Some(12), Some(6)));
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[1_000] ^= 0xff;
+    fs::write(&pack, &bytes).unwrap();
+    let output = check(&pack);
+    assert_eq!(output.status.code(), Some(65));
+    assert!(json(&output)["sets"][0]["problems"][0]["reason"].as_str().unwrap().contains("checksum"));
+    cut(&pack);
+    assert_eq!(check(&pack).status.code(), Some(65));
+}
+
+#[test]
+fn what_is_missing_or_impossible_exits_with_2_and_what_exists_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let output = check(root.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("cifar-100-binary/train.bin"), "{}", stderr(&output));
+    let output = data("check --like tiny-imagenet", root.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("cs231n.stanford.edu"), "{}", stderr(&output));
+
+    synthesize("--like cifar100", root.path());
+    let file = root.path().join("cifar-100-binary/train.bin");
+    let before = fs::read(&file).unwrap();
+    let output = data("synth --like cifar100 --train 50 --test 5 --seed 9", root.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("cifar-100-binary exists"), "{}", stderr(&output));
+    let output = data("synth --like tiny-imagenet --layout kaggle --train 50 --test 5", root.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "no drafts are left");
+}
