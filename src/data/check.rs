@@ -53,8 +53,8 @@ pub enum Progress {
     Image,
 }
 
-/// Checks the sets in `folder`, which holds sets or is one, or is a pack; `only` one of them if that is given. Files that
-/// cannot be used are in the reports; an error is that there is no set.
+/// Checks the sets in `folder`, which holds sets or is one, or is a pack; `only` one of them if that is given. Files
+/// that cannot be used are in the reports; an error is that there is no set.
 pub fn check(
     folder: &Path,
     only: Option<Set>,

@@ -1,7 +1,7 @@
 //! The lists of ImageNet's images (ILSVRC 2012, classification) with their labels, in each layout people have it in.
 //!
-//! Training images lie in one folder a class, named by its WordNet id. The publisher's validation images lie flat in one
-//! folder; which class each belongs to is said by the devkit (`ILSVRC2012_devkit_t12/data/`), or by the file
+//! Training images lie in one folder a class, named by its WordNet id. The publisher's validation images lie flat in
+//! one folder; which class each belongs to is said by the devkit (`ILSVRC2012_devkit_t12/data/`), or by the file
 //! `LOC_val_solution.csv` of Kaggle's edition; many people have moved them into class folders.
 
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ use super::files::{is_image, read_folder};
 use super::parallel::try_map;
 use super::{Entry, Listing, Set, mat, tiny_imagenet};
 
-/// Lists the set at `root`: labels are indices among the sorted names of the training folders, files are sorted by class
-/// and name. Directories are read, images are not.
+/// Lists the set at `root`: labels are indices among the sorted names of the training folders, files are sorted by
+/// class and name. Directories are read, images are not.
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let train = base.join("train");

@@ -1,7 +1,7 @@
 //! The list of synsets in `meta.mat` of ImageNet's devkit: as much of MATLAB's format as that needs.
 //!
-//! The format is described in "MAT-File Format" by The MathWorks, for level 5: a header of 128 bytes, then elements, each
-//! with a tag (type and length), most of them compressed. `synsets` is a matrix of structures.
+//! The format is described in "MAT-File Format" by The MathWorks, for level 5: a header of 128 bytes, then elements,
+//! each with a tag (type and length), most of them compressed. `synsets` is a matrix of structures.
 
 use std::fs;
 use std::io::{Read, Write};

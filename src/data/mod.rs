@@ -1,7 +1,7 @@
 //! Data sets in the formats their publishers ship, without libtorch: what `winsign data` and the trainer share.
 //!
-//! Everywhere here `root` is what `--data DIR` names: the folder that holds the data sets under their publishers' folder
-//! names (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
+//! Everywhere here `root` is what `--data DIR` names: the folder that holds the data sets under their publishers'
+//! folder names (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
 
 pub mod check;
 pub mod cifar;

@@ -313,7 +313,8 @@ pub fn partial_path(file: &Path) -> PathBuf {
 fn already_there(file: &Path, header: &[u8], total: usize) -> Result<Summary> {
     let pack = Pack::open(file)?;
     if pack.map[..HEADER] != *header {
-        let reason = "it exists, and is a pack of other images or made with other settings; remove it or name another";
+        let reason =
+            "it exists, and is a pack of other images or made with other settings; remove it or name another file";
         return Err(Error::malformed(file, reason));
     }
     let images = pack.train + pack.test;

@@ -1,7 +1,8 @@
-//! Small sets that can be learned, in the true formats of the true ones: to try things with, and to test all that reads.
+//! Small sets that can be learned, in the true formats of the true ones: to try things with, and to test all that
+//! reads.
 //!
-//! Every class is a smooth pattern of colors; an image is the pattern of its class, moved a little, in another light, with
-//! noise. An image is a function of (seed, part, index) and the number of classes alone.
+//! Every class is a smooth pattern of colors; an image is the pattern of its class, moved a little, in another light,
+//! with noise. An image is a function of (seed, part, index) and the number of classes alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Tiny-ImageNet-200: 64×64 images of 200 classes, in its publisher's layout or in class folders.
 //!
-//! As published, training images lie in `train/WNID/images/`, validation images flat in `val/images/` with their classes
-//! in `val/val_annotations.txt`. Many people move the latter into class folders, with or without a folder `images` in each.
-//! The publisher's test images have no labels; the validation images are the test part here.
+//! As published, training images lie in `train/WNID/images/`, validation images flat in `val/images/` with their
+//! classes in `val/val_annotations.txt`. Many people move the latter into class folders, with or without a folder
+//! `images` in each. The publisher's test images have no labels; the validation images are the test part here.
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,8 +28,8 @@ pub fn load(root: &Path, threads: usize) -> Result<SmallSet> {
     Ok(SmallSet { train: decode_all(&listing.train, threads)?, test: decode_all(&listing.test, threads)? })
 }
 
-/// The set's files with their labels: indices among the sorted WordNet ids, as torchvision's `ImageFolder` counts. Sorted
-/// by class and name, but flat validation images by name alone.
+/// The set's files with their labels: indices among the sorted WordNet ids, as torchvision's `ImageFolder` counts.
+/// Sorted by class and name, but flat validation images by name alone.
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let (train, val) = (base.join("train"), base.join("val"));

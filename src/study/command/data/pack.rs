@@ -138,9 +138,7 @@ fn explain(error: Error, file: &Path) -> Failure {
         Error::Io { .. } => {
             "what is packed is kept: free some space or mend what is wrong, then run the same command again"
         }
-        Error::Malformed { path, .. } if *path == file || *path == partial_path(file) => {
-            "or name another file; nothing was changed"
-        }
+        Error::Malformed { path, .. } if *path == file || *path == partial_path(file) => "nothing was changed",
         _ => {
             "fetch it again, or leave it and other damaged images out with --skip-unreadable; \
              `winsign data check DIR` names them all; the same command goes on"
