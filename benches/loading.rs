@@ -31,6 +31,7 @@ use winsign::data::pack::{Options as PackOptions, Pack, pack};
 use winsign::data::stream::{ImageSource, Options, View, batches};
 use winsign::data::{Listing, Split, imagenet};
 use winsign::random::Source;
+use winsign::random::Source;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -242,6 +243,11 @@ const TORCHVISION: &str = "torchvision ImageFolder, DataLoader";
 const FFCV: &str = "FFCV, as large";
 const FFCV_SMALL: &str = "FFCV, shorter side 256";
 
+/// What training sees of an epoch's images.
+fn view(epoch: u64) -> View {
+    View::Random { side: SIDE, scale: SCALE, draws: Source::new(1, "bench", epoch) }
+}
+
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers[numbers.len() / 2]
@@ -253,7 +259,7 @@ fn load(source: &Arc<ImageSource>, epoch: u64) -> Result<f64> {
     let order = shuffled.iter().map(|&index| index as usize % IMAGES).collect();
     let began = Instant::now();
     let mut seen = 0;
-    for batch in batches(source.clone(), Split::Train, order, View::random(SIDE, SCALE, 1, epoch), OPTIONS) {
+    for batch in batches(source.clone(), Split::Train, order, view(epoch), OPTIONS) {
         seen += black_box(batch?).labels.len();
     }
     assert_eq!(seen, SEEN);
@@ -276,7 +282,7 @@ fn peak_of(folder: &Path) -> Result<()> {
     let listing = imagenet::list(folder)?;
     let order: Vec<usize> = (0..listing.train.len()).collect();
     let source = Arc::new(ImageSource::Folder(listing));
-    for batch in batches(source, Split::Train, order, View::random(SIDE, SCALE, 1, 0), OPTIONS) {
+    for batch in batches(source, Split::Train, order, view(0), OPTIONS) {
         black_box(batch?);
     }
     let status = fs::read_to_string("/proc/self/status")?;

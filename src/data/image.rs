@@ -91,9 +91,11 @@ thread_local! {
 
 /// Pixels that an image may have, as PIL's limit.
 const MOST_PIXELS: usize = 178_956_970;
-/// A compressed byte cannot stand for more pixels than about this (blocks of 64 at one bit each, colors at a quarter of
-/// them). Only looked at where a wrong header would cost much memory.
+/// A compressed byte cannot stand for more pixels of a JPEG than about this (blocks of 64 at one bit each, colors at a
+/// quarter of them), nor for more bits of a PNG than this (zlib makes at most 1032 bytes of one). Only looked at where a
+/// wrong header would cost much memory.
 const MOST_PIXELS_A_BYTE: usize = 4_096;
+const MOST_BITS_A_BYTE: usize = 8 * 1_032;
 const LOOK_AT_PIXELS_A_BYTE: usize = 16_000_000;
 /// Buffers that are larger are not kept for the next image.
 const KEPT_BYTES: usize = 64 << 20;
@@ -129,10 +131,11 @@ impl Decoder {
     /// Width and height of a file that is not cut off, without decoding it.
     pub fn probe(&mut self, bytes: &[u8]) -> Result<(usize, usize), ImageError> {
         let header = self.header(bytes)?;
-        match header.coding {
-            Coding::Jpeg { .. } if !has_end(bytes) => Err(ImageError::Truncated { end: bytes.len() }),
-            _ => Ok((header.width, header.height)),
-        }
+        let whole = match header.coding {
+            Coding::Jpeg { .. } => has_end(bytes),
+            Coding::Png { .. } => png_has_end(bytes),
+        };
+        if whole { Ok((header.width, header.height)) } else { Err(ImageError::Truncated { end: bytes.len() }) }
     }
 
     /// The whole image.
@@ -258,10 +261,11 @@ impl Decoder {
             let limit = format!("more than the {MOST_PIXELS} that are accepted");
             return Err(ImageError::TooLarge { width, height, limit });
         }
-        if matches!(header.coding, Coding::Jpeg { .. })
-            && pixels > LOOK_AT_PIXELS_A_BYTE
-            && pixels / bytes.len() > MOST_PIXELS_A_BYTE
-        {
+        let possible = match header.coding {
+            Coding::Jpeg { .. } => bytes.len().saturating_mul(MOST_PIXELS_A_BYTE),
+            Coding::Png { bits } => bytes.len().saturating_mul(MOST_BITS_A_BYTE) / bits,
+        };
+        if pixels > LOOK_AT_PIXELS_A_BYTE && pixels > possible {
             let limit = format!("which its {} bytes cannot hold", bytes.len());
             return Err(ImageError::TooLarge { width, height, limit });
         }
@@ -271,7 +275,7 @@ impl Decoder {
     /// Decodes at least the region of the image; says what now lies in `pixels`, four bytes each.
     fn load(&mut self, bytes: &[u8], header: &Header, region: Region) -> Result<Region, ImageError> {
         match header.coding {
-            Coding::Png => {
+            Coding::Png { .. } => {
                 decode_png(bytes, &mut self.pixels)?;
                 Ok(Region::whole(header.width, header.height))
             }
@@ -303,7 +307,10 @@ struct Header {
 }
 
 enum Coding {
-    Png,
+    Png {
+        /// Of a pixel in the file.
+        bits: usize,
+    },
     Jpeg {
         cmyk: bool,
         /// Columns are decoded from a multiple of this; none if only the whole image can be decoded.
@@ -546,7 +553,23 @@ fn cmyk_to_rgb(pixels: &mut [u8]) {
 fn png_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     let info = decoder.read_header_info().map_err(|error| png_error(error, bytes))?;
-    Ok(Header { width: info.width as usize, height: info.height as usize, coding: Coding::Png })
+    let coding = Coding::Png { bits: info.bits_per_pixel() };
+    Ok(Header { width: info.width as usize, height: info.height as usize, coding })
+}
+
+/// Whether a PNG's chunks go on up to the one that ends the image.
+fn png_has_end(bytes: &[u8]) -> bool {
+    // After the signature, chunks: length, name, content, checksum.
+    let mut rest = bytes.get(8..);
+    while let Some([a, b, c, d, name @ .., _, _, _, _]) = rest.and_then(|rest| rest.first_chunk::<12>()) {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let next = rest.and_then(|rest| rest.get(12 + length..));
+        if name == b"IEND" {
+            return next.is_some();
+        }
+        rest = next;
+    }
+    false
 }
 
 /// Decodes to RGB and a byte more. Of 16 bits the upper 8 are kept; transparency is dropped.
@@ -674,7 +697,10 @@ mod tests {
             for end in 16..fixture.bytes.len() - 1 {
                 let error = decode(&fixture.bytes[..end]).err();
                 assert_eq!(error, Some(ImageError::Truncated { end }), "{}", fixture.name);
+                let error = Decoder::new().probe(&fixture.bytes[..end]).err();
+                assert_eq!(error, Some(ImageError::Truncated { end }), "{}", fixture.name);
             }
+            assert_eq!(Decoder::new().probe(fixture.bytes), size(fixture.bytes));
         }
         // Not even if the crop lies above the missing part.
         let cut = &COLOR[..COLOR.len() - 9];
@@ -709,6 +735,18 @@ mod tests {
         let mut bytes = COLOR.to_vec();
         for (sides, reason) in [([0xff, 0, 0xff, 0], "that are accepted"), ([0x20, 0, 0x20, 0], "bytes cannot hold")] {
             bytes[frame + 5..frame + 9].copy_from_slice(&sides);
+            let error = decode(&bytes).unwrap_err();
+            assert!(matches!(error, ImageError::TooLarge { .. }) && error.to_string().contains(reason), "{error}");
+        }
+        // Width and height of a PNG come first in its first chunk, whose checksum ends at byte 33.
+        let png = FIXTURES[0].whole;
+        for (sides, reason) in [(0x7fff_ffff, "that are accepted"), (0x2000, "bytes cannot hold")] {
+            let mut bytes = png.to_vec();
+            bytes[16..20].copy_from_slice(&u32::to_be_bytes(sides));
+            bytes[20..24].copy_from_slice(&u32::to_be_bytes(sides));
+            let mut checksum = flate2::Crc::new();
+            checksum.update(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&checksum.sum().to_be_bytes());
             let error = decode(&bytes).unwrap_err();
             assert!(matches!(error, ImageError::TooLarge { .. }) && error.to_string().contains(reason), "{error}");
         }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! header  64   magic 8, version u32, short side u32 (0: as they were), quality u32, 12 zeros, digest of the listing 32
-//! record  32+n number u32, length u32, width u32, height u32, checksum 16, the image's bytes; length 0: left out
+//! record  32+n number u32, length u32, width u32, height u32, checksum 16, the image's bytes; length 0: left out.
+//!              The checksum is that of the four numbers and the bytes
 //! index        classes: count u32, each length u16 and name; then for each image 40:
 //!              offset u64, length u32, width u32, height u32, label u16, 2 zeros, checksum 16
 //! footer  64   offset of the index u64, its length u64, training images u64, test images u64, digest of header and
@@ -17,6 +18,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +33,8 @@ const MAGIC: [u8; 8] = *b"WSPACK\r\n";
 const VERSION: u32 = 1;
 const HEADER: usize = 64;
 const RECORD: usize = 32;
+/// Of a record, what comes before its checksum.
+const NUMBERS: usize = 16;
 const ENTRY: usize = 40;
 const FOOTER: usize = 64;
 
@@ -87,7 +91,8 @@ impl Pack {
         let pack = Pack { path: path.to_path_buf(), classes, entries: index + names, train, test, map };
         for number in 0..train + test {
             let entry = pack.entry(number);
-            let inside = entry.offset.checked_add(entry.length).is_some_and(|end| end <= index);
+            let inside = entry.offset >= HEADER + RECORD
+                && entry.offset.checked_add(entry.length).is_some_and(|end| end <= index);
             if !inside || usize::from(entry.label) >= pack.classes.len() {
                 return Err(broken());
             }
@@ -130,10 +135,11 @@ impl Pack {
         self.bytes_of(&self.entry(self.number(split, index)))
     }
 
-    /// Compares an image with its checksum.
+    /// Compares an image's record with its checksum.
     pub fn verify(&self, split: Split, index: usize) -> Result<()> {
         let entry = self.entry(self.number(split, index));
-        if checksum(self.bytes_of(&entry)) == entry.checksum {
+        let head = &self.map[entry.offset - RECORD..entry.offset];
+        if checksum(&head[..NUMBERS], self.bytes_of(&entry)) == entry.checksum {
             return Ok(());
         }
         Err(self.at(split, index, "its bytes do not match their checksum"))
@@ -262,6 +268,13 @@ pub fn pack(
     let partial = partial_path(file);
     let mut writer = Writer::open(&partial, &header, total)?;
     let found = writer.records.len();
+    if file.exists() {
+        // Another process has finished it just now; what was opened here is a new beginning that nobody needs.
+        if found == 0 {
+            fs::remove_file(&partial).map_err(Error::io("remove", &partial))?;
+        }
+        return already_there(file, &header, total);
+    }
     let entry = |number: usize| match number.checked_sub(listing.train.len()) {
         None => &listing.train[number],
         Some(index) => &listing.test[index],
@@ -274,12 +287,12 @@ pub fn pack(
     }
     let mut failure = None;
     each(Progress { done: found, total, bytes: writer.end });
-    let prepare = |decoder: &mut Decoder, number: usize| prepare(&entry(number).path, options, decoder);
+    let prepare = |decoder: &mut Decoder, number: usize| prepare(number, &entry(number).path, options, decoder);
     in_order(found..total, options.threads, Decoder::new, prepare, |number, prepared| {
         let prepared = match prepared {
             Err(Error::Malformed { path, reason }) if options.skip_unreadable => {
                 skipped.push((path, Some(reason)));
-                Ok(Prepared { bytes: vec![], width: 0, height: 0, checksum: [0; 16] })
+                Ok(Prepared::new(number, vec![], 0, 0))
             }
             other => other,
         };
@@ -322,15 +335,25 @@ fn already_there(file: &Path, header: &[u8], total: usize) -> Result<Summary> {
     Ok(Summary { images, bytes, found: total, skipped: vec![], finished: true })
 }
 
-/// An image ready to be written.
+/// An image's record, ready to be written.
 struct Prepared {
+    head: [u8; RECORD],
     bytes: Vec<u8>,
-    width: usize,
-    height: usize,
-    checksum: [u8; 16],
 }
 
-fn prepare(path: &Path, options: &Options, decoder: &mut Decoder) -> Result<Prepared> {
+impl Prepared {
+    fn new(number: usize, bytes: Vec<u8>, width: usize, height: usize) -> Prepared {
+        let mut head = [0; RECORD];
+        for (at, value) in [number, bytes.len(), width, height].into_iter().enumerate() {
+            head[4 * at..][..4].copy_from_slice(&(value as u32).to_le_bytes());
+        }
+        let checksum = checksum(&head[..NUMBERS], &bytes);
+        head[NUMBERS..].copy_from_slice(&checksum);
+        Prepared { head, bytes }
+    }
+}
+
+fn prepare(number: usize, path: &Path, options: &Options, decoder: &mut Decoder) -> Result<Prepared> {
     let original = fs::read(path).map_err(Error::io("read", path))?;
     let encode = || -> std::result::Result<(Vec<u8>, usize, usize), ImageError> {
         let (width, height) = decoder.probe(&original)?;
@@ -347,7 +370,7 @@ fn prepare(path: &Path, options: &Options, decoder: &mut Decoder) -> Result<Prep
     if u32::try_from(bytes.len()).is_err() {
         return Err(Error::malformed(path, "the file has more than 4 GB"));
     }
-    Ok(Prepared { checksum: checksum(&bytes), bytes, width, height })
+    Ok(Prepared::new(number, bytes, width, height))
 }
 
 /// Where in the file an image lies.
@@ -357,6 +380,13 @@ struct Record {
     width: u32,
     height: u32,
     checksum: [u8; 16],
+}
+
+impl Record {
+    fn read(head: &[u8; RECORD], offset: u64) -> Record {
+        let [length, width, height] = [4, 8, 12].map(|at| u32_at(head, at));
+        Record { offset, length, width, height, checksum: head[NUMBERS..].try_into().expect("16 bytes") }
+    }
 }
 
 struct Writer {
@@ -370,18 +400,7 @@ struct Writer {
 impl Writer {
     /// Begins a partial file, or finds what is whole in one and drops the rest.
     fn open(path: &Path, header: &[u8], total: usize) -> Result<Writer> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(Error::io("create", path))?;
-        // Where a file system has no locks, nobody is kept out.
-        let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        if locked == Err(rustix::io::Errno::WOULDBLOCK) {
-            return Err(Error::malformed(path, "another process is writing it"));
-        }
+        let mut file = open_locked(path)?;
         let length = file.metadata().map_err(Error::io("examine", path))?.len();
         let mut begun = vec![];
         (&file).take(HEADER as u64).read_to_end(&mut begun).map_err(Error::io("read", path))?;
@@ -402,20 +421,8 @@ impl Writer {
     }
 
     fn append(&mut self, image: &Prepared) -> Result<()> {
-        let record = Record {
-            offset: self.end + RECORD as u64,
-            length: image.bytes.len() as u32,
-            width: image.width as u32,
-            height: image.height as u32,
-            checksum: image.checksum,
-        };
-        let mut head = [0; RECORD];
-        head[..4].copy_from_slice(&(self.records.len() as u32).to_le_bytes());
-        head[4..8].copy_from_slice(&record.length.to_le_bytes());
-        head[8..12].copy_from_slice(&record.width.to_le_bytes());
-        head[12..16].copy_from_slice(&record.height.to_le_bytes());
-        head[16..].copy_from_slice(&record.checksum);
-        let written = self.file.write_all(&head).and_then(|()| self.file.write_all(&image.bytes));
+        let record = Record::read(&image.head, self.end + RECORD as u64);
+        let written = self.file.write_all(&image.head).and_then(|()| self.file.write_all(&image.bytes));
         written.map_err(Error::io("write", &self.path))?;
         self.end = record.offset + u64::from(record.length);
         self.records.push(record);
@@ -474,6 +481,34 @@ impl Writer {
     }
 }
 
+/// Opens a file that only this process writes, or makes it.
+fn open_locked(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    // Each time, another process would have to finish or remove the file just between opening and locking.
+    for _ in 0..10 {
+        let file = options.open(path).map_err(Error::io("create", path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => break,
+            // Where a file system has no locks, nobody is kept out.
+            _ if has_name(&file, path).map_err(Error::io("examine", path))? => return Ok(file),
+            // It was finished, and is a pack with its own name now: not to be written.
+            _ => {}
+        }
+    }
+    Err(Error::malformed(path, "another process is writing it"))
+}
+
+/// Whether an open file is still the one at the path.
+fn has_name(file: &File, path: &Path) -> std::io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The records of a partial file that are whole, and where they end.
 fn whole_records(file: &File, length: u64, total: usize) -> std::io::Result<(Vec<Record>, u64)> {
     let mut reader = BufReader::with_capacity(1 << 20, file);
@@ -481,20 +516,15 @@ fn whole_records(file: &File, length: u64, total: usize) -> std::io::Result<(Vec
     while records.len() < total && end + RECORD as u64 <= length {
         let mut head = [0; RECORD];
         reader.read_exact(&mut head)?;
-        let record = Record {
-            offset: end + RECORD as u64,
-            length: u32_at(&head, 4),
-            width: u32_at(&head, 8),
-            height: u32_at(&head, 12),
-            checksum: head[16..].try_into().expect("16 bytes"),
-        };
+        let record = Record::read(&head, end + RECORD as u64);
         let next = record.offset + u64::from(record.length);
         if u32_at(&head, 0) as usize != records.len() || next > length {
             break;
         }
         bytes.resize(record.length as usize, 0);
         reader.read_exact(&mut bytes)?;
-        if record.length > 0 && checksum(&bytes) != record.checksum {
+        // Also where an image was left out: zeros, as a file system may leave them, are no record.
+        if checksum(&head[..NUMBERS], &bytes) != record.checksum {
             break;
         }
         end = next;
@@ -546,8 +576,10 @@ fn index_digest(header: &[u8], index: &[u8], train: usize, test: usize) -> [u8; 
     hasher.finalize().as_bytes()[..24].try_into().expect("24 of 32 bytes")
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 16] {
-    blake3::hash(bytes).as_bytes()[..16].try_into().expect("16 of 32 bytes")
+fn checksum(numbers: &[u8], bytes: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(numbers).update(bytes);
+    hasher.finalize().as_bytes()[..16].try_into().expect("16 of 32 bytes")
 }
 
 /// The names at the beginning of an index, and how long that is.
@@ -689,6 +721,28 @@ mod tests {
     }
 
     #[test]
+    fn zeros_at_the_end_of_an_interrupted_packing_are_no_images() {
+        let reference = images();
+        reference.pack(&OPTIONS).unwrap();
+        let expected = fs::read(reference.file()).unwrap();
+        // After the header, and after a few records.
+        for count in [0, 5] {
+            let images = images();
+            let partial = partial_path(&images.file());
+            if count == 0 {
+                fs::write(&partial, &expected[..HEADER]).unwrap();
+            } else {
+                images.interrupt(&OPTIONS, count);
+            }
+            let length = fs::metadata(&partial).unwrap().len();
+            fs::OpenOptions::new().write(true).open(&partial).unwrap().set_len(length + 4096).unwrap();
+            let summary = images.pack(&OPTIONS).unwrap();
+            assert_eq!((summary.images, summary.found, summary.skipped.len()), (17, count, 0));
+            assert!(fs::read(images.file()).unwrap() == expected);
+        }
+    }
+
+    #[test]
     fn a_packing_goes_on_only_with_the_same_images_and_settings() {
         let mut images = images();
         images.interrupt(&OPTIONS, 5);
@@ -725,13 +779,16 @@ mod tests {
         bytes[8] = 2;
         let error = open(&bytes).err().unwrap();
         assert!(error.ends_with("a pack of version 2; this winsign reads version 1"), "{error}");
-        let mut bytes = whole.clone();
-        bytes[HEADER + RECORD + 20] ^= 1;
-        let pack = open(&bytes).unwrap();
-        let wrong: Vec<String> = check(&pack, 2, || ()).iter().map(Error::to_string).collect();
-        assert_eq!(wrong.len(), 1);
-        let expected = "train image 0 (counted from 0), at byte 96: its bytes do not match their checksum";
-        assert!(wrong[0].ends_with(expected), "{wrong:?}");
+        // In the numbers before an image, or in the image.
+        for at in [HEADER + 8, HEADER + RECORD + 20] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            let pack = open(&bytes).unwrap();
+            let wrong: Vec<String> = check(&pack, 2, || ()).iter().map(Error::to_string).collect();
+            assert_eq!(wrong.len(), 1);
+            let expected = "train image 0 (counted from 0), at byte 96: its bytes do not match their checksum";
+            assert!(wrong[0].ends_with(expected), "{wrong:?}");
+        }
     }
 
     #[test]
@@ -745,6 +802,9 @@ mod tests {
         let summary = images.pack(&skipping).unwrap();
         assert_eq!((summary.images, summary.found, summary.skipped.len()), (16, 7, 1));
         assert_eq!(summary.skipped[0].0, *bad);
+        fs::rename(images.file(), partial_path(&images.file())).unwrap();
+        let again = images.pack(&skipping).unwrap();
+        assert_eq!((again.images, again.found, again.skipped.len()), (16, 17, 1), "what was left out stays out");
         let pack = Pack::open(&images.file()).unwrap();
         assert_eq!((pack.count(Split::Train), pack.count(Split::Test)), (11, 5));
         assert_eq!(pack.size(Split::Train, 7), (44, 40), "the next image has taken its place");
@@ -758,5 +818,35 @@ mod tests {
         rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
         let error = images.pack(&OPTIONS).unwrap_err().to_string();
         assert!(error.ends_with("another process is writing it"), "{error}");
+    }
+
+    #[test]
+    fn a_pack_that_got_its_name_meanwhile_is_not_written() {
+        let images = images();
+        let partial = partial_path(&images.file());
+        let opened = open_locked(&partial).unwrap();
+        assert!(has_name(&opened, &partial).unwrap());
+        fs::rename(&partial, images.file()).unwrap();
+        assert!(!has_name(&opened, &partial).unwrap(), "nothing has that name");
+        let new = open_locked(&partial).unwrap();
+        assert!(!has_name(&opened, &partial).unwrap(), "another file has it");
+        assert!(has_name(&new, &partial).unwrap() && has_name(&opened, &images.file()).unwrap());
+    }
+
+    #[test]
+    fn packings_at_once_make_one_whole_pack() {
+        for _ in 0..20 {
+            let images = images();
+            let results: Vec<Result<Summary>> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| images.pack(&OPTIONS))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(results.iter().any(Result::is_ok), "{results:?}");
+            for error in results.iter().filter_map(|result| result.as_ref().err()) {
+                assert!(error.to_string().ends_with("another process is writing it"), "{error}");
+            }
+            assert!(check(&Pack::open(&images.file()).unwrap(), 1, || ()).is_empty());
+            assert!(!partial_path(&images.file()).exists());
+        }
     }
 }

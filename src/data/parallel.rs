@@ -16,6 +16,7 @@ pub fn in_order<S, T: Send>(
     work: impl Fn(&mut S, usize) -> T + Sync,
     mut each: impl FnMut(usize, T) -> ControlFlow<()>,
 ) {
+    let threads = threads.max(1);
     let (end, ahead) = (range.end, AHEAD * threads);
     let shared = Mutex::new(Shared { next: range.start, taken: range.start, done: BTreeMap::new(), stop: false });
     let (room, news) = (Condvar::new(), Condvar::new());
@@ -42,7 +43,7 @@ pub fn in_order<S, T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
+        for _ in 0..threads {
             scope.spawn(produce);
         }
         let _ends = OnExit(|| {
@@ -158,6 +159,17 @@ mod tests {
             },
         );
         assert_eq!(numbers, (3..=150).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_threads_are_one() {
+        let mut numbers = vec![];
+        let each = |_, number| {
+            numbers.push(number);
+            ControlFlow::Continue(())
+        };
+        in_order(0..20, 0, || (), |(), number| number, each);
+        assert_eq!(numbers, (0..20).collect::<Vec<_>>());
     }
 
     #[test]

@@ -117,11 +117,6 @@ pub enum View {
 }
 
 impl View {
-    /// For training; of each seed and epoch another.
-    pub fn random(side: usize, scale: (f64, f64), seed: u64, epoch: u64) -> View {
-        View::Random { side, scale, draws: random::Source::new(seed, "resized-crop", epoch) }
-    }
-
     fn side(&self) -> usize {
         let (View::Random { side, .. } | View::Center { side, .. }) = self;
         *side
@@ -180,38 +175,36 @@ impl Drop for ImageBatch {
 pub struct Batches {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Why there is no thread at all.
+    failure: Option<Error>,
 }
 
 /// The images `order` of a split in batches. After the first image that cannot be read or decoded, in the order, there
-/// is its error and nothing more.
+/// is its error and nothing more. If fewer threads can be started than asked for, those do the work; if none can, the
+/// reason is the first item and the last.
 pub fn batches(source: Arc<ImageSource>, split: Split, order: Vec<usize>, view: View, options: Options) -> Batches {
-    let Options { batch, first, threads, ahead } = options;
-    let options = Options { batch: batch.max(1), first, threads: threads.max(1), ahead: ahead.max(1) };
-    let state = State {
-        next: options.batch.saturating_mul(first).min(order.len()),
-        taken: first,
-        open: VecDeque::new(),
-        free: vec![],
-        buffers: 0,
-        stop: false,
-        panicked: false,
-    };
-    let shared = Arc::new(Shared {
-        source,
-        split,
-        order,
-        view,
-        options,
-        state: Mutex::new(state),
-        room: Condvar::new(),
-        news: Condvar::new(),
+    start(Shared::new(source, split, order, view, options), |number, shared| {
+        std::thread::Builder::new().name(format!("decode-{number}")).spawn(move || shared.work())
+    })
+}
+
+/// Starts as many threads as `spawn` can.
+fn start(shared: Arc<Shared>, spawn: impl Fn(usize, Arc<Shared>) -> std::io::Result<JoinHandle<()>>) -> Batches {
+    let (mut threads, mut failure) = (vec![], None);
+    for number in 0..shared.options.threads {
+        match spawn(number, shared.clone()) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    let failure = failure.filter(|_| threads.is_empty()).map(|error| {
+        let reason = format!("cannot start a thread to decode images: {error}; raise the limit of processes");
+        Error::Request(reason)
     });
-    let spawn = |number: usize| {
-        let shared = shared.clone();
-        let thread = std::thread::Builder::new().name(format!("decode-{number}"));
-        thread.spawn(move || shared.work()).expect("a thread can be started")
-    };
-    Batches { threads: (0..options.threads).map(spawn).collect(), shared }
+    Batches { shared, threads, failure }
 }
 
 impl Iterator for Batches {
@@ -222,6 +215,10 @@ impl Iterator for Batches {
         let mut state = shared.lock();
         if state.stop || shared.images(state.taken).is_empty() {
             return None;
+        }
+        if let Some(error) = self.failure.take() {
+            state.stop = true;
+            return Some(Err(error));
         }
         let waits = |state: &mut State| !state.panicked && state.open.front().is_none_or(|batch| batch.missing > 0);
         state = shared.news.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
@@ -293,6 +290,30 @@ struct Open {
 }
 
 impl Shared {
+    fn new(source: Arc<ImageSource>, split: Split, order: Vec<usize>, view: View, options: Options) -> Arc<Shared> {
+        let Options { batch, first, threads, ahead } = options;
+        let options = Options { batch: batch.max(1), first, threads: threads.max(1), ahead: ahead.max(1) };
+        let state = State {
+            next: options.batch.saturating_mul(first).min(order.len()),
+            taken: first,
+            open: VecDeque::new(),
+            free: vec![],
+            buffers: 0,
+            stop: false,
+            panicked: false,
+        };
+        Arc::new(Shared {
+            source,
+            split,
+            order,
+            view,
+            options,
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            news: Condvar::new(),
+        })
+    }
+
     /// What a thread does.
     fn work(&self) {
         let _watch = Watch(self);
@@ -415,8 +436,12 @@ mod tests {
         Options { batch: 8, first: 0, threads, ahead: 3 }
     }
 
+    fn random_view(seed: u64, epoch: u64) -> View {
+        View::Random { side: 16, scale: (0.08, 1.0), draws: random::Source::new(seed, "crop", epoch) }
+    }
+
     fn stream(source: &Arc<ImageSource>, seed: u64, options: Options) -> Batches {
-        let view = View::random(16, (0.08, 1.0), seed, 2);
+        let view = random_view(seed, 2);
         batches(source.clone(), Split::Train, (0..50).rev().collect(), view, options)
     }
 
@@ -443,7 +468,7 @@ mod tests {
     fn an_image_is_cropped_alike_wherever_it_comes() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 10));
-        let view = View::random(16, (0.08, 1.0), 1, 0);
+        let view = random_view(1, 0);
         let run = |order: Vec<usize>| {
             let options = Options { batch: 1, ..options(2) };
             all(batches(source.clone(), Split::Train, order, view.clone(), options))
@@ -498,6 +523,26 @@ mod tests {
             assert!(state.buffers <= 5, "{}", state.buffers);
         }
         assert_eq!(held.labels.len(), 2);
+    }
+
+    #[test]
+    fn threads_that_cannot_be_started_are_done_without_unless_it_is_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Arc::new(source(folder.path(), 50));
+        let expected = all(stream(&source, 1, options(3)));
+        let limited = |limit: usize| {
+            let order = (0..50).rev().collect();
+            let shared = Shared::new(source.clone(), Split::Train, order, random_view(1, 2), options(3));
+            start(shared, move |number, shared| match number < limit {
+                true => std::thread::Builder::new().spawn(move || shared.work()),
+                false => Err(std::io::ErrorKind::WouldBlock.into()),
+            })
+        };
+        assert_eq!(all(limited(1)), expected);
+        let mut none = limited(0);
+        let error = none.next().unwrap().err().unwrap().to_string();
+        assert!(error.starts_with("cannot start a thread to decode images: "), "{error}");
+        assert!(none.next().is_none());
     }
 
     #[test]

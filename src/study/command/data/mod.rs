@@ -38,11 +38,11 @@ pub fn command(common: &Common, command: &Command) -> Result<u8, Failure> {
     }
 }
 
-/// A bar on standard error, where that is a terminal.
+/// A bar on standard error, where that is a terminal: a prefix, how far and fast it is, and a message.
 fn bar(common: &Common, length: usize) -> ProgressBar {
     let visible = !common.quiet && std::io::stderr().is_terminal();
     let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} images, {per_sec:.0}, {eta} left");
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} images, {per_sec:.0}, {eta} left{msg}");
     let bar = ProgressBar::with_draw_target(Some(length as u64), target);
     bar.set_style(style.expect("the template is well-formed").progress_chars("━╸─"));
     bar

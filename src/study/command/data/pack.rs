@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::super::{Common, Failure, output};
+use super::bar;
 use crate::data::pack::{Options, Progress, pack, partial_path};
-use crate::data::{Error, imagenet, processors};
+use crate::data::{Error, Set, imagenet, processors};
 use crate::run::exit;
 
 pub const HELP: &str = "\
@@ -47,14 +47,14 @@ const NAMED: usize = 20;
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let listing = imagenet::list(&arguments.root)?;
-    let cores = processors();
     let options = Options {
         short_side: arguments.short_side.map(|side| side as usize),
         quality: arguments.quality,
-        threads: arguments.threads.map_or(cores, usize::from),
+        threads: arguments.threads.map_or_else(processors, usize::from),
         skip_unreadable: arguments.skip_unreadable,
     };
-    let (bar, stop) = (bar(common), stop_at_signal());
+    let (bar, stop) = (bar(common, 0), stop_at_signal());
+    bar.set_prefix(Set::Imagenet.name());
     let packed = pack(&listing, &arguments.file, &options, &stop, |progress| show(&bar, progress));
     bar.finish_and_clear();
     let summary = packed.map_err(|error| explain(error, &arguments.file))?;
@@ -88,16 +88,6 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     Ok(exit::SUCCESS)
 }
 
-/// How far it is, how fast and how long it still takes; nothing if nobody looks.
-fn bar(common: &Common) -> ProgressBar {
-    let target = if common.quiet || common.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style = "{bar:30} {pos}/{len} images, {per_sec}, {msg}, {eta} left";
-    let style = ProgressStyle::with_template(style).expect("the template is well-formed");
-    let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
-}
-
 fn show(bar: &ProgressBar, progress: Progress) {
     if bar.length() != Some(progress.total as u64) {
         // What an earlier run did says nothing about how fast this one is.
@@ -106,7 +96,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
         bar.reset_eta();
     }
     bar.set_position(progress.done as u64);
-    bar.set_message(HumanBytes(progress.bytes).to_string());
+    bar.set_message(format!(", {} written", HumanBytes(progress.bytes)));
 }
 
 /// Set by the first SIGINT or SIGTERM. The second ends the process, which loses nothing that the next run cannot make.
