@@ -31,7 +31,6 @@ use winsign::data::pack::{Options as PackOptions, Pack, pack};
 use winsign::data::stream::{ImageSource, Options, View, batches};
 use winsign::data::{Listing, Split, imagenet};
 use winsign::random::Source;
-use winsign::random::Source;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
