@@ -158,7 +158,7 @@ mod tests {
 
         let start_of = |rewind_epoch, inputs: Vec<RunId>| {
             let ticket = imp(1, 1, Some(rewind_epoch));
-            start(&mut begin(folder.path(), &ticket, inputs), &network, &data, &ticket).unwrap()
+            start(&begin(folder.path(), &ticket, inputs), &network, &data, &ticket).unwrap()
         };
         let initial = Weights::initialize(&network.layout, 1);
         for (start, origin) in
