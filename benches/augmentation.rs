@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Both read the same file of 50,000 random images and make whole epochs of batches of 128 with two threads, or two worker
-//! processes. Ours counts everything an epoch takes, its shuffling and its draws too. Writes results/bench/augmentation.json.
+//! processes. Ours counts all of an epoch, its shuffling and its draws too, but not reading and padding the set, once. Writes
+//! results/bench/augmentation.json.
 
 #[path = "../src/trainer/mod.rs"]
 #[allow(dead_code, unused_imports)]
