@@ -21,6 +21,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use trainer::comm::Place;
 use trainer::data::batches::Batches;
 use winsign::random::Source;
 use winsign::run::settings::Dataset;
@@ -45,7 +46,7 @@ fn main() -> Result<()> {
     let epoch = |epoch: u32| -> Result<f64> {
         let start = Instant::now();
         let mut images = 0;
-        for batch in batches.epoch(epoch).from(0) {
+        for batch in batches.epoch(epoch).shares(0, Place::ALONE) {
             images += black_box(batch?.images).size()[0];
         }
         assert_eq!(images, IMAGES as i64);

@@ -23,7 +23,7 @@ use serde::Serialize;
 use winsign::run::directory::{FORMAT, RunFile};
 use winsign::run::files::seal;
 use winsign::run::results::{
-    AttachedFile, ConnectOutcome, Outcome, PathPoint, RunResult, TicketOutcome, TransferOutcome,
+    AttachedFile, ConnectOutcome, Outcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome,
 };
 use winsign::run::settings::{Between, Settings};
 use winsign::run::tensors::{RawTensor, TensorFile};
@@ -347,7 +347,7 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
             data: None,
             seconds: planned.cost() / 3.0,
             host: owner::host(),
-            threads: 1,
+            processors: Processors { ranks: 1, threads: 1 },
             finished: jiff::Timestamp::now(),
         };
         fs::write(directory.result_path(), seal(&result))?;

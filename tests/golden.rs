@@ -326,7 +326,7 @@ fn formula_images(salt: &str, name: &str, batch: i64, size: i64) -> Tensor {
 fn labelled(images: Tensor, classes: i64) -> Batch {
     let indices: Vec<i64> = (0..images.size()[0]).collect();
     let labels: Vec<i64> = indices.iter().map(|index| index % classes).collect();
-    Batch { images, labels: Tensor::from_slice(&labels), indices }
+    Batch { images, labels: Tensor::from_slice(&labels), whole: indices.len() as i64, indices }
 }
 
 /// By the names of a file: those of sweep files, with or without what separates words.

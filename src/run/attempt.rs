@@ -19,7 +19,7 @@ use super::error::{Error, Result};
 use super::files;
 use super::identity::RunId;
 use super::owner::{self, Owner};
-use super::results::{AttachedFile, EpochMetrics, Outcome, RunResult};
+use super::results::{AttachedFile, EpochMetrics, Outcome, Processors, RunResult};
 use super::tensors::TensorFile;
 
 pub const STATUS: &str = "status.json";
@@ -231,7 +231,7 @@ impl Attempt {
     }
 
     /// Commits the result: false if another attempt had committed before.
-    pub fn commit(&self, outcome: Outcome, network: Option<&TensorFile>, threads: u32) -> Result<bool> {
+    pub fn commit(&self, outcome: Outcome, network: Option<&TensorFile>, processors: Processors) -> Result<bool> {
         self.check_current()?;
         let network = match network {
             None => None,
@@ -251,7 +251,7 @@ impl Attempt {
             data: self.data.clone(),
             seconds: self.seconds(),
             host: owner::host(),
-            threads,
+            processors,
             finished: jiff::Timestamp::now(),
         };
         // Writing the network may have taken long.
@@ -324,6 +324,8 @@ mod tests {
     use crate::run::settings::{Architecture, Dataset, Method, Problem, Schedule, Seeds, Settings, Ticket, Training};
     use crate::run::tensors::RawTensor;
     use crate::run::{Run, State, Store};
+
+    const ONE: Processors = Processors { ranks: 1, threads: 1 };
 
     fn prepared(folder: &tempfile::TempDir) -> RunDirectory {
         let training = Training {
@@ -398,7 +400,7 @@ mod tests {
         old.save_checkpoint(&tensors(1)).unwrap();
         begin(&run, 2, Owner::elsewhere());
         assert!(matches!(old.save_checkpoint(&tensors(2)), Err(Error::Superseded { ours: 1, later: 2, .. })));
-        assert!(matches!(old.commit(outcome(1.0), None, 1), Err(Error::Superseded { .. })));
+        assert!(matches!(old.commit(outcome(1.0), None, ONE), Err(Error::Superseded { .. })));
         assert!(run.result().unwrap().is_none());
     }
 
@@ -408,8 +410,8 @@ mod tests {
         let run = prepared(&folder);
         begin(&run, 1, Owner::dead());
         let attempt = Attempt::claim(&run, 4).unwrap();
-        assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), 1).unwrap());
-        assert!(!attempt.commit(outcome(2.0), None, 1).unwrap());
+        assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), ONE).unwrap());
+        assert!(!attempt.commit(outcome(2.0), None, ONE).unwrap());
         let result = run.result().unwrap().unwrap();
         assert_eq!((result.attempt, &result.outcome), (2, &outcome(1.0)));
         assert_eq!(run.read_network(&result.network.unwrap()).unwrap(), tensors(1));

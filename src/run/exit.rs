@@ -12,6 +12,8 @@ pub const RUNS_FAILED: u8 = 3;
 pub const DAMAGED_INPUT: u8 = 65;
 /// `winsign-worker`: another attempt at this run is alive, or has taken over from this one.
 pub const HELD: u8 = 69;
+/// `winsign-worker`: one of several ranks died, hangs or is cut off; all have ended. The checkpoint says where to go on.
+pub const RANK_LOST: u8 = 71;
 /// The store, or a data set, cannot be read or written (full disk, read-only file system, lost mount).
 pub const IO: u8 = 74;
 /// Stopped before the end, everything is saved: run the same command again to go on.

@@ -39,8 +39,23 @@ pub struct RunResult {
     /// Wall time of the attempt that committed, and of those it continued, in seconds.
     pub seconds: f64,
     pub host: String,
-    pub threads: u32,
+    #[serde(flatten)]
+    pub processors: Processors,
     pub finished: jiff::Timestamp,
+}
+
+/// What the attempt computed with. Another number of ranks or threads changes the last digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processors {
+    /// Processes that shared the run.
+    #[serde(default = "one")]
+    pub ranks: u32,
+    /// Of each rank.
+    pub threads: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A file that belongs to a result, and what must be found in it.

@@ -50,8 +50,8 @@ impl TensorFile {
     /// Writes the file whole or not at all; gives its digest and its size in bytes.
     pub fn write(&self, path: &Path) -> Result<(String, u64)> {
         let digest = self.digest();
-        let header =
-            HashMap::from([(METADATA.to_string(), self.metadata.clone()), (DIGEST.to_string(), digest.clone())]);
+        let mut header = self.header();
+        header.insert(DIGEST.to_string(), digest.clone());
         let bytes = self.serialize(header);
         files::write_atomic(path, &bytes)?;
         Ok((digest, bytes.len() as u64))
@@ -84,6 +84,21 @@ impl TensorFile {
             }
             Some(_) => Ok(Some(file)),
         }
+    }
+
+    /// The file as it goes from one process to another.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.serialize(self.header())
+    }
+
+    /// The opposite of [`TensorFile::to_bytes`]. Panics on anything else.
+    pub fn from_bytes(bytes: &[u8]) -> TensorFile {
+        let (file, header) = TensorFile::parse(Path::new(""), bytes).expect("a process sends whole files");
+        TensorFile { metadata: header.get(METADATA).cloned().unwrap_or_default(), ..file }
+    }
+
+    fn header(&self) -> HashMap<String, String> {
+        HashMap::from([(METADATA.to_string(), self.metadata.clone())])
     }
 
     fn serialize(&self, header: HashMap<String, String>) -> Vec<u8> {

@@ -1,13 +1,13 @@
 //! The wing of `winsign-worker`: run directory → training → run directory.
 
-mod comm;
+pub mod comm;
 mod connect;
 pub mod data;
 mod import;
 pub mod lmc;
 pub mod model;
 pub mod prune;
-mod session;
+pub mod session;
 mod ticket;
 pub mod train;
 mod transfer;
@@ -41,6 +41,17 @@ pub enum Error {
         folder = folder.display()
     )]
     OtherData { id: RunId, folder: PathBuf },
+    #[error(transparent)]
+    Ranks(#[from] comm::Error),
+    #[error("there are {ranks} ranks for batches of {batch} images: start at most {batch}, or choose a larger batch")]
+    TooManyRanks { ranks: usize, batch: u32 },
+    #[error("rank {rank} on {host} finds other data in {folder} than rank 0: give all ranks the same", folder = folder.display())]
+    RankData { rank: usize, host: String, folder: PathBuf },
+    #[error("rank {rank} computed other numbers than rank 0 in epoch {epoch}: a processor or its memory is faulty")]
+    Apart { rank: usize, epoch: u32 },
+    /// Never shown: the rank in question says what it was.
+    #[error("another rank cannot go on")]
+    Elsewhere,
     #[error("stopped as asked; the checkpoint says where to go on")]
     Interrupted,
     #[error("the loss became {loss} at epoch {epoch}, step {step}: try a smaller lr")]
@@ -80,6 +91,7 @@ impl Error {
             }
             Error::Input { .. } => exit::DAMAGED_INPUT,
             Error::Interrupted => exit::INTERRUPTED,
+            Error::Ranks(_) | Error::TooManyRanks { .. } => exit::USAGE,
             Error::Data(_)
             | Error::Diverged { .. }
             | Error::DivergedTest { .. }
@@ -92,6 +104,9 @@ impl Error {
             | Error::NothingLeftImport
             | Error::NotFiniteImport
             | Error::Misfit { .. }
+            | Error::RankData { .. }
+            | Error::Apart { .. }
+            | Error::Elsewhere
             | Error::Unfit(_) => exit::FAILURE,
         }
     }

@@ -1,10 +1,17 @@
-//! What the story of a run needs from the world: its inputs, a place for checkpoints, and word of when to stop.
+//! What the story of a run needs from the world: its inputs, a place for checkpoints, word of when to stop, and the other
+//! ranks.
+//!
+//! Rank 0 alone reads and writes the run's directory; what it finds there it shares. Whatever is here is to be called on
+//! every rank in the same order, and ends alike on all: with an error of one rank every rank turns back, the others with
+//! [`Error::Elsewhere`].
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::comm::{Comm, Place, Ranks, pulse};
 use super::data::{self, Data};
 use super::model::{Layout, Weights};
 use super::{Error, Result};
@@ -12,31 +19,81 @@ use winsign::run::attempt::{Attempt, Progress};
 use winsign::run::results::EpochMetrics;
 use winsign::run::settings::{Dataset, Digest};
 use winsign::run::tensors::TensorFile;
-use winsign::run::{self, RunId};
+use winsign::run::{self, RunId, owner};
 
-/// How often work without epochs saves a checkpoint.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+/// What a rank asks of all before a step. Of several demands the largest is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Demand {
+    /// Go on.
+    Nothing,
+    /// Save a checkpoint, and go on.
+    Save,
+    /// Save a checkpoint, and stop.
+    Stop,
+    /// The same, because this rank cannot go on.
+    Fail,
+}
+
+/// How a run is executed; none of this changes its numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Means {
+    /// The folder with the data sets.
+    pub data: PathBuf,
+    /// To compute with, and to read images with.
+    pub threads: u32,
+    /// How often a checkpoint is saved within an epoch.
+    pub checkpoint_every: Duration,
+    /// Whether this process was told to stop.
+    pub stop: Arc<AtomicBool>,
+}
 
 /// One execution of one run.
 pub struct Session {
-    attempt: Attempt,
+    ranks: Ranks,
+    /// Of rank 0.
+    attempt: Option<Attempt>,
     inputs: Vec<RunId>,
-    stop: Arc<AtomicBool>,
-    data: PathBuf,
-    threads: u32,
-    saved: Instant,
+    means: Means,
+    /// What tells apart the data loaded.
+    fingerprint: Option<String>,
+    saved: Cell<Instant>,
 }
 
 impl Session {
-    /// `data` is the folder with the data sets; images are read on so many `threads`.
-    pub fn new(attempt: Attempt, inputs: Vec<RunId>, stop: Arc<AtomicBool>, data: PathBuf, threads: u32) -> Session {
-        Session { attempt, inputs, stop, data, threads, saved: Instant::now() }
+    /// `attempt` is rank 0's, and none elsewhere.
+    pub fn new(ranks: Ranks, attempt: Option<Attempt>, inputs: Vec<RunId>, means: Means) -> Session {
+        Session { ranks, attempt, inputs, means, fingerprint: None, saved: Cell::new(Instant::now()) }
+    }
+
+    pub fn comm(&self) -> &dyn Comm {
+        &*self.ranks.comm
+    }
+
+    pub fn place(&self) -> Place {
+        self.comm().place()
     }
 
     /// Reads a data set; from then on the run is bound to it.
     pub fn load_data(&mut self, dataset: Dataset) -> Result<Data> {
-        let data = data::load(dataset, &self.data, self.threads as usize)?;
-        self.attempt.data = data.fingerprint();
+        let Means { data: folder, threads, .. } = &self.means;
+        let found = pulse::slowly(|| data::load(dataset, folder, *threads as usize)).map_err(Error::from);
+        let data = self.together(found)?;
+        self.fingerprint = data.fingerprint();
+        let own = format!("{} {}", data.fingerprint().unwrap_or_default(), owner::host());
+        let all = self.comm().gather(own.as_bytes());
+        let parts = |rank: usize| {
+            String::from_utf8_lossy(&all[rank]).split_once(' ').map(|(a, b)| (a.to_string(), b.to_string()))
+        };
+        let root = parts(0).unwrap_or_default().0;
+        for rank in 1..all.len() {
+            let (fingerprint, host) = parts(rank).unwrap_or_default();
+            if fingerprint != root {
+                return Err(Error::RankData { rank, host, folder: folder.clone() });
+            }
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.data = data.fingerprint();
+        }
         Ok(data)
     }
 
@@ -44,8 +101,16 @@ impl Session {
     /// that the input counts as not done and will be computed again: [`Error::Input`]. [`Error::OtherData`] if it was
     /// computed from other data than this run has loaded.
     pub fn input(&self, index: usize, layout: &Layout) -> Result<Weights> {
+        let found = self.at_root(|attempt| self.read_input(attempt, index, layout));
+        let to_bytes = |weights: &Weights| weights.to_file(layout).to_bytes();
+        self.share(found, to_bytes, |bytes| {
+            Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("as rank 0 made it")
+        })
+    }
+
+    fn read_input(&self, attempt: &Attempt, index: usize, layout: &Layout) -> Result<Weights> {
         let id = &self.inputs[index];
-        let directory = self.attempt.run.sibling(id);
+        let directory = attempt.run.sibling(id);
         let error = |error| Error::Input { id: id.clone(), error };
         let path = directory.result_path();
         let read = || -> run::error::Result<(Weights, Option<String>)> {
@@ -62,8 +127,8 @@ impl Session {
                 Err(error(run::Error::Damaged { path, reason }))
             }
             Err(other) => Err(error(other)),
-            Ok((_, data)) if data != self.attempt.data => {
-                Err(Error::OtherData { id: id.clone(), folder: self.data.clone() })
+            Ok((_, data)) if data != self.fingerprint => {
+                Err(Error::OtherData { id: id.clone(), folder: self.means.data.clone() })
             }
             Ok((weights, _)) => Ok(weights),
         }
@@ -71,34 +136,60 @@ impl Session {
 
     /// The network that `winsign import` put into this run's directory.
     pub fn imported(&self, digest: Digest) -> Result<TensorFile> {
-        let path = self.attempt.run.imported_path();
-        match TensorFile::read(&path)? {
+        let found = self.at_root(|attempt| match TensorFile::read(&attempt.run.imported_path())? {
             Some(file) if file.digest() == digest.to_string() => Ok(file),
             _ => Err(Error::NotImported { digest }),
-        }
+        });
+        self.share(found, TensorFile::to_bytes, TensorFile::from_bytes)
     }
 
+    /// Whether any rank was told to stop.
     pub fn told_to_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        let told = self.means.stop.load(Ordering::Relaxed);
+        self.comm().largest(told.into()) > 0
+    }
+
+    /// What is to be done before the next step; `able` says whether this rank can do the step.
+    pub fn demand(&self, able: bool) -> Demand {
+        let own = if !able {
+            Demand::Fail
+        } else if self.means.stop.load(Ordering::Relaxed) {
+            Demand::Stop
+        } else if self.saved.get().elapsed() > self.means.checkpoint_every {
+            Demand::Save
+        } else {
+            Demand::Nothing
+        };
+        let all = [Demand::Nothing, Demand::Save, Demand::Stop, Demand::Fail];
+        all[self.comm().largest(own as u64) as usize]
+    }
+
+    /// A rank's result, if all ranks have one. Who has an error keeps it.
+    pub fn together<T>(&self, found: Result<T>) -> Result<T> {
+        together(self.comm(), found)
     }
 
     /// The checkpoint to go on from, if an earlier attempt left one.
     pub fn load_checkpoint(&mut self) -> Result<Option<TensorFile>> {
-        Ok(self.attempt.load_checkpoint()?)
+        let found = match &mut self.attempt {
+            Some(attempt) => Some(pulse::slowly(|| attempt.load_checkpoint().map_err(Error::from))),
+            None => None,
+        };
+        let to_bytes = |found: &Option<TensorFile>| found.as_ref().map(TensorFile::to_bytes).unwrap_or_default();
+        self.share(found, to_bytes, |bytes| (!bytes.is_empty()).then(|| TensorFile::from_bytes(bytes)))
     }
 
-    pub fn save_checkpoint(&mut self, checkpoint: &TensorFile) -> Result<()> {
-        self.attempt.save_checkpoint(checkpoint)?;
-        self.saved = Instant::now();
-        Ok(())
-    }
-
-    pub fn checkpoint_is_due(&self) -> bool {
-        self.saved.elapsed() > CHECKPOINT_INTERVAL
+    /// Saves what `checkpoint` gives on rank 0.
+    pub fn save_checkpoint(&self, checkpoint: impl FnOnce() -> TensorFile) -> Result<()> {
+        let saved = self.at_root(|attempt| Ok(attempt.save_checkpoint(&checkpoint())?));
+        let saved = self.share(saved, |()| vec![], |_| ());
+        self.saved.set(Instant::now());
+        saved
     }
 
     pub fn report(&self, progress: Progress) -> Result<()> {
-        Ok(self.attempt.report(progress)?)
+        let reported = self.at_root(|attempt| Ok(attempt.report(progress)?));
+        self.share(reported, |()| vec![], |_| ())
     }
 
     /// Records the metrics of all epochs so far, and how far the run is.
@@ -113,11 +204,72 @@ impl Session {
             last.test_loss,
             last.test_error
         );
-        self.attempt.write_metrics(metrics)?;
+        let written = self.at_root(|attempt| Ok(attempt.write_metrics(metrics)?));
+        self.share(written, |()| vec![], |_| ())?;
         self.report(progress)
     }
 
-    pub fn into_attempt(self) -> Attempt {
-        self.attempt
+    /// Rank 0's tensors, in place of this rank's own.
+    pub fn align(&self, weights: &mut Weights) {
+        for tensor in [&mut weights.parameters, &mut weights.statistics, &mut weights.mask] {
+            if !self.place().is_root() {
+                let _ = tensor.zero_();
+            }
+            self.comm().sum(tensor);
+        }
+    }
+
+    /// The ranks, and rank 0's attempt.
+    pub fn into_parts(self) -> (Ranks, Option<Attempt>) {
+        (self.ranks, self.attempt)
+    }
+
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
+    /// Does on rank 0 what may take any time; none elsewhere.
+    fn at_root<T>(&self, work: impl FnOnce(&Attempt) -> Result<T>) -> Option<Result<T>> {
+        self.attempt.as_ref().map(|attempt| pulse::slowly(|| work(attempt)))
+    }
+
+    /// What rank 0 found, on every rank.
+    fn share<T>(
+        &self,
+        found: Option<Result<T>>,
+        to_bytes: impl FnOnce(&T) -> Vec<u8>,
+        from_bytes: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        share(self.comm(), found, to_bytes, from_bytes)
+    }
+}
+
+/// See [`Session::together`].
+pub fn together<T>(comm: &dyn Comm, found: Result<T>) -> Result<T> {
+    let failed = comm.largest(found.is_err().into()) > 0;
+    if failed { found.and(Err(Error::Elsewhere)) } else { found }
+}
+
+/// What rank 0 found, on every rank: `found` there, none elsewhere. An error stays on rank 0.
+pub fn share<T>(
+    comm: &dyn Comm,
+    found: Option<Result<T>>,
+    to_bytes: impl FnOnce(&T) -> Vec<u8>,
+    from_bytes: impl FnOnce(&[u8]) -> T,
+) -> Result<T> {
+    if comm.place().ranks == 1 {
+        return found.expect("the only rank is rank 0");
+    }
+    /// How the message begins.
+    const FOUND: u8 = 1;
+    let message = match &found {
+        Some(Ok(found)) => [vec![FOUND], to_bytes(found)].concat(),
+        Some(Err(_)) | None => vec![0],
+    };
+    let message = comm.broadcast(message);
+    match (found, message.split_first()) {
+        (Some(found), _) => found,
+        (None, Some((&FOUND, bytes))) => Ok(from_bytes(bytes)),
+        (None, _) => Err(Error::Elsewhere),
     }
 }

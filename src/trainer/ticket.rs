@@ -81,10 +81,13 @@ fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
+    use crate::trainer::comm::Ranks;
+    use crate::trainer::session::Means;
     use winsign::run::attempt::Attempt;
+    use winsign::run::results::Processors;
     use winsign::run::settings::{Architecture, Dataset, Problem, Schedule, Seeds, Settings, Training};
     use winsign::run::{Run, RunId, Store};
 
@@ -113,7 +116,9 @@ mod tests {
         let run = Run::new(Settings::Ticket(ticket.clone()), inputs.clone());
         let directory = Store::create(store).unwrap().run(&run.id);
         directory.prepare(&run, "a ticket").unwrap();
-        Session::new(Attempt::claim(&directory, ticket.training.epochs).unwrap(), inputs, Arc::default(), "".into(), 1)
+        let attempt = Attempt::claim(&directory, ticket.training.epochs).unwrap();
+        let means = Means { checkpoint_every: Duration::MAX, ..Means::default() };
+        Session::new(Ranks::alone(), Some(attempt), inputs, means)
     }
 
     /// Runs a ticket without inputs to its end and commits it.
@@ -121,8 +126,9 @@ mod tests {
         let mut session = begin(store, ticket, vec![]);
         let Finished { outcome, network } = execute(&mut session, ticket).unwrap();
         let (layout, weights) = network.unwrap();
-        let attempt = session.into_attempt();
-        assert!(attempt.commit(outcome, Some(&weights.to_file(&layout)), 1).unwrap());
+        let attempt = session.into_parts().1.unwrap();
+        let processors = Processors { ranks: 1, threads: 1 };
+        assert!(attempt.commit(outcome, Some(&weights.to_file(&layout)), processors).unwrap());
         (attempt.run.id.clone(), weights)
     }
 

@@ -1,5 +1,6 @@
 //! The program `winsign-worker`: executes exactly one run directory, and exits.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,18 +8,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
+use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
-use super::session::Session;
-use super::{Finished, Result, connect, import, ticket, transfer};
+use super::comm::{self, Place, Ranks, pulse};
+use super::session::{self, Means, Session};
+use super::{Error, Finished, Result, connect, import, ticket, transfer};
 use winsign::data::DEFAULT_ROOT;
 use winsign::run::attempt::{Attempt, End, LOG};
-use winsign::run::settings::{MAX_THREADS, Settings};
+use winsign::run::directory::RunFile;
+use winsign::run::results::Processors;
+use winsign::run::settings::{MAX_THREADS, Settings, Training};
 use winsign::run::{self, RunDirectory, exit};
 
 /// Executes one run directory that `winsign run` prepared, and exits.
@@ -33,6 +39,12 @@ struct Arguments {
     /// The folder with the data sets
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, env = "WINSIGN_DATA")]
     data: PathBuf,
+    /// How often to save a checkpoint within an epoch, in seconds; one is also saved after every epoch
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    checkpoint_every: f64,
+    /// Compute alone, even if a launcher started several processes
+    #[arg(long)]
+    alone: bool,
     /// Stop, with a checkpoint, when standard input is closed: ties this process to the one that holds the other end
     #[arg(long)]
     stop_with_stdin: bool,
@@ -42,15 +54,22 @@ const HELP: &str = "\
 Examples:
   winsign-worker results/runs/3f/3f09c2aa41d07e55
   winsign-worker --threads 4 results/runs/3f/3f09c2aa41d07e55
+  mpirun --bind-to none -np 4 winsign-worker results/runs/3f/3f09c2aa41d07e55
+  srun --mpi=pmix -n 4 winsign-worker results/runs/3f/3f09c2aa41d07e55
 
-SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75: start it again to go on.
+Several ranks share out every batch. The batch of the run is that of all together: the numbers are those of one rank but
+for rounding, and for BatchNorm, which normalizes by each rank's own images.
+
+SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75: start it again to go on. mpirun passes SIGUSR1 on;
+at SIGTERM it kills all ranks after a second.
 
 Exit codes:
    0  the result is committed (also if it already was)
    1  the run failed: the log's last line says why
-   2  not a run directory, or one of another format
+   2  not a run directory, or one of another format; or ranks that cannot compute it together
   65  an input's files are damaged; they were set aside, compute that run again first
   69  another attempt at this run is alive, or has taken over
+  71  one of several ranks died, hangs or is cut off: start again to go on from the last checkpoint
   74  the store cannot be read or written
   75  interrupted, the checkpoint is saved: start again to go on";
 
@@ -60,49 +79,66 @@ pub fn main() -> ExitCode {
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("these signals can be caught");
     }
-    if arguments.stop_with_stdin {
-        stop_with_stdin(Arc::clone(&stop));
-    }
     tch::set_num_threads(arguments.threads as i32);
     tch::set_num_interop_threads(1);
-    match execute(&arguments, stop) {
-        Ok(()) => ExitCode::SUCCESS,
+    match comm::join(arguments.alone) {
+        Ok(ranks) => {
+            // Launchers give their standard input to rank 0 alone.
+            if arguments.stop_with_stdin && ranks.comm.place().is_root() {
+                stop_with_stdin(Arc::clone(&stop));
+            }
+            ExitCode::from(execute(&arguments, ranks, stop))
+        }
         Err(error) => {
-            say(&error.to_string());
+            let error = Error::from(error);
+            if comm::seems_root() {
+                say(&error.to_string());
+            }
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-/// Claims the run, computes it, and commits its result.
-fn execute(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<()> {
-    let directory = RunDirectory::open(&arguments.run)?;
-    let file = directory.settings()?.ok_or_else(|| run::Error::NotARun { path: directory.path.clone() })?;
-    match directory.result() {
-        Ok(Some(_)) => return Ok(()),
-        Ok(None) => {}
-        Err(run::Error::Damaged { path, reason }) => {
-            say(&format!("{} is damaged: {reason}; it is set aside and computed again", path.display()));
-            directory.set_aside(&path)?;
-        }
-        Err(error) => return Err(error.into()),
+/// Claims the run, computes it together with the other ranks, and commits its result; gives the exit code.
+fn execute(arguments: &Arguments, ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
+    let place = ranks.comm.place();
+    let mut claimed = None;
+    // Only rank 0 touches the run's directory.
+    let opened = place.is_root().then(|| pulse::slowly(|| open(arguments, place)));
+    let opened = opened.map(|opened| {
+        opened.map(|opened| {
+            opened.map(|(file, attempt)| {
+                claimed = Some(attempt);
+                file
+            })
+        })
+    });
+    let to_bytes = |file: &Option<RunFile>| serde_json::to_vec(file).expect("what was read from a file");
+    let from_bytes = |bytes: &[u8]| serde_json::from_slice(bytes).expect("as rank 0 sent it");
+    let file = match session::share(&*ranks.comm, opened, to_bytes, from_bytes) {
+        Ok(Some(file)) => file,
+        Ok(None) => return finish(ranks, None, Ok(())),
+        Err(error) => return finish(ranks, None, Err(error)),
+    };
+    if let (Some(watch), Some(attempt)) = (&ranks.watch, &claimed) {
+        let (run, number) = (attempt.run.clone(), attempt.number);
+        watch.bequeath(move |code, reason| {
+            tracing::error!("{reason}");
+            let end = match code {
+                exit::RANK_LOST => End::Interrupted,
+                _ => End::Failed { message: reason.to_string() },
+            };
+            let _ = run::attempt::end_attempt(&run, number, &end);
+        });
     }
-    let attempt = Attempt::claim(&directory, total(&file.settings))?;
-    if directory.result()?.is_some() {
-        // Committed between our look and our claim.
-        return Ok(attempt.end(&End::Finished)?);
-    }
-    log_to(&attempt.directory().join(LOG))?;
-    tracing::info!(
-        "{}: attempt {} at run {} on {}, threads: {}",
-        file.label,
-        attempt.number,
-        directory.id,
-        run::owner::host(),
-        arguments.threads
-    );
-    let number = attempt.number;
-    let mut session = Session::new(attempt, file.inputs, stop, arguments.data.clone(), arguments.threads);
+    let means = Means {
+        data: arguments.data.clone(),
+        threads: arguments.threads,
+        checkpoint_every: Duration::from_secs_f64(arguments.checkpoint_every),
+        stop,
+    };
+    let directory = claimed.as_ref().map(|attempt| (attempt.run.clone(), attempt.number));
+    let mut session = Session::new(ranks, claimed, file.inputs, means);
     let story = || match &file.settings {
         Settings::Ticket(settings) => ticket::execute(&mut session, settings),
         Settings::Import(settings) => import::execute(&mut session, settings),
@@ -113,52 +149,145 @@ fn execute(arguments: &Arguments, stop: Arc<AtomicBool>) -> Result<()> {
     log_panics();
     let finished = match catch_unwind(AssertUnwindSafe(story)) {
         Ok(finished) => finished,
-        Err(_) => {
-            let message = "libtorch or the worker failed unexpectedly: see the log".to_string();
-            run::attempt::end_attempt(&directory, number, &End::Failed { message })?;
+        Err(panic) => {
+            let message = format!("libtorch or the worker failed unexpectedly: {}", first_line(&*panic));
+            if let Some(watch) = &session.ranks().watch {
+                // The other ranks may be waiting for this one.
+                watch.fail(exit::FAILURE, &message);
+            }
+            say(&message);
+            if let Some((run, number)) = directory {
+                let _ = run::attempt::end_attempt(&run, number, &End::Failed { message });
+            }
             std::process::exit(exit::FAILURE.into());
         }
     };
-    let attempt = session.into_attempt();
-    let result = finished.and_then(|Finished { outcome, network }| {
-        let network = network.map(|(layout, weights)| weights.to_file(&layout));
-        Ok(attempt.commit(outcome, network.as_ref(), arguments.threads)?)
-    });
-    let end = match &result {
-        Ok(true) => {
-            tracing::info!("committed after {:.1} s", attempt.seconds());
-            End::Finished
-        }
-        Ok(false) => {
-            tracing::warn!("another attempt has committed this run before; its result stands");
-            End::Finished
-        }
-        Err(error) => {
-            tracing::error!("{error}");
-            match error.exit_code() {
-                exit::FAILURE => End::Failed { message: error.to_string() },
-                // All others can go on once the world is in order again.
-                _ => End::Interrupted,
+    let (ranks, attempt) = session.into_parts();
+    let finished = session::together(&*ranks.comm, finished);
+    let processors = Processors { ranks: place.ranks as u32, threads: arguments.threads };
+    let committed = attempt.as_ref().map(|attempt| {
+        pulse::slowly(|| {
+            let Finished { outcome, network } = finished?;
+            let network = network.map(|(layout, weights)| weights.to_file(&layout));
+            match attempt.commit(outcome, network.as_ref(), processors)? {
+                true => tracing::info!("committed after {:.1} s", attempt.seconds()),
+                false => tracing::warn!("another attempt has committed this run before; its result stands"),
             }
+            Ok(())
+        })
+    });
+    finish(ranks, attempt, committed.unwrap_or(Ok(())))
+}
+
+/// Looks at the run and claims it; none if its result is there already.
+fn open(arguments: &Arguments, place: Place) -> Result<Option<(RunFile, Attempt)>> {
+    let directory = RunDirectory::open(&arguments.run)?;
+    let file = directory.settings()?.ok_or_else(|| run::Error::NotARun { path: directory.path.clone() })?;
+    match directory.result() {
+        Ok(Some(_)) => return Ok(None),
+        Ok(None) => {}
+        Err(run::Error::Damaged { path, reason }) => {
+            say(&format!("{} is damaged: {reason}; it is set aside and computed again", path.display()));
+            directory.set_aside(&path)?;
         }
+        Err(error) => return Err(error.into()),
+    }
+    let training = training(&file.settings);
+    if let Some(&Training { batch, .. }) = training.filter(|training| place.ranks > training.batch as usize) {
+        return Err(Error::TooManyRanks { ranks: place.ranks, batch });
+    }
+    // Of a training; a path counts batches, and says so when it knows how many there are.
+    let epochs = training.map_or(0, |training| training.epochs);
+    let attempt = Attempt::claim(&directory, epochs)?;
+    if directory.result()?.is_some() {
+        // Committed between our look and our claim.
+        attempt.end(&End::Finished)?;
+        return Ok(None);
+    }
+    log_to(&attempt.directory().join(LOG))?;
+    tracing::info!(
+        "{}: attempt {} at run {} on {}, ranks: {}, threads: {}",
+        file.label,
+        attempt.number,
+        directory.id,
+        run::owner::host(),
+        place.ranks,
+        arguments.threads
+    );
+    Ok(Some((file, attempt)))
+}
+
+/// Ends the attempt as all ranks together ended, says why once, and takes leave.
+fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
+    let own = match &result {
+        Ok(()) | Err(Error::Elsewhere) => Verdict { code: exit::SUCCESS, message: String::new() },
+        Err(error) => Verdict { code: error.exit_code(), message: error.to_string() },
     };
-    let ended = attempt.end(&end);
-    result?;
-    Ok(ended?)
+    let record = serde_json::to_vec(&(own, run::owner::host())).expect("plain data");
+    let all = ranks.comm.gather(&record);
+    let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
+    let all: Vec<(Verdict, String)> = all.collect();
+    let failed = all.iter().position(|(verdict, _)| verdict.code != exit::SUCCESS);
+    let mut end = End::Finished;
+    let mut code = exit::SUCCESS;
+    if let Some(rank) = failed {
+        let (verdict, host) = &all[rank];
+        code = verdict.code;
+        let message = match rank {
+            0 => verdict.message.clone(),
+            _ => format!("rank {rank} on {host}: {}", verdict.message),
+        };
+        if ranks.comm.place().is_root() {
+            tracing::error!("{message}");
+            say(&message);
+        }
+        end = match code {
+            exit::FAILURE => End::Failed { message },
+            // All others can go on once the world is in order again.
+            _ => End::Interrupted,
+        };
+    }
+    let ended = attempt.map_or(Ok(()), |attempt| attempt.end(&end).map_err(Error::from));
+    let ended = session::together(&*ranks.comm, ended);
+    if let Err(error) = ended
+        && code == exit::SUCCESS
+    {
+        code = exit::IO;
+        if ranks.comm.place().is_root() {
+            say(&error.to_string());
+        }
+    }
+    if let Some(watch) = ranks.watch {
+        watch.leave();
+    }
+    code
+}
+
+/// How a rank ended.
+#[derive(Serialize, Deserialize)]
+struct Verdict {
+    code: u8,
+    message: String,
+}
+
+fn training(settings: &Settings) -> Option<&Training> {
+    match settings {
+        Settings::Ticket(ticket) => Some(&ticket.training),
+        Settings::Transfer(transfer) => Some(&transfer.training),
+        Settings::Import(_) | Settings::Connect(_) => None,
+    }
+}
+
+/// Of what a panic said.
+fn first_line(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("see the log");
+    text.lines().next().unwrap_or_default()
 }
 
 /// Tells standard error, which may be closed: whoever started us may have died.
 fn say(message: &str) {
     let _ = writeln!(io::stderr(), "winsign-worker: {message}");
-}
-
-/// Epochs of a training. A path counts batches, and says so when it knows how many there are.
-fn total(settings: &Settings) -> u32 {
-    match settings {
-        Settings::Ticket(ticket) => ticket.training.epochs,
-        Settings::Transfer(transfer) => transfer.training.epochs,
-        Settings::Import(_) | Settings::Connect(_) => 0,
-    }
 }
 
 /// Everything from `info` up goes to the attempt's log; warnings also to standard error, where `main` reports the error.
@@ -181,6 +310,13 @@ fn log_to(path: &Path) -> Result<()> {
     // A second subscriber cannot be set in one process; there is one run per process.
     let _ = registry.try_init();
     Ok(())
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
+        _ => Err("not a number of seconds, 0 or more".to_string()),
+    }
 }
 
 fn log_panics() {

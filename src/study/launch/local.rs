@@ -31,7 +31,7 @@ pub struct Ended {
 pub fn start(options: &Options, run: &RunDirectory) -> io::Result<Worker> {
     let threads = options.threads.to_string();
     let child = Command::new(&options.worker)
-        .args(["--threads", &threads, "--stop-with-stdin"])
+        .args(["--alone", "--threads", &threads, "--stop-with-stdin"])
         .arg("--data")
         .arg(&options.data)
         .arg("--")

@@ -1,7 +1,7 @@
 //! Studies made up for tests, with numbers like those of a real trial on the digits.
 
 use super::{Finding, Report, gather};
-use crate::run::results::{ConnectOutcome, Outcome, PathPoint, RunResult, TicketOutcome, TransferOutcome};
+use crate::run::results::{ConnectOutcome, Outcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome};
 use crate::run::settings::*;
 use crate::run::{Run, RunId};
 use crate::study::plan::{Label, PlannedRun, RunState};
@@ -181,7 +181,7 @@ impl Study {
             data: None,
             seconds: 4.0,
             host: "localhost".to_string(),
-            threads: 1,
+            processors: Processors { ranks: 1, threads: 1 },
             finished: jiff::Timestamp::UNIX_EPOCH,
         };
         self.runs.push((PlannedRun { run, label }, RunState::Done, Some(result)));

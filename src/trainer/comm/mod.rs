@@ -1,13 +1,22 @@
 //! Ranks: the processes that compute one run together, each on its share of every batch.
 //!
-//! Everything here is collective: every rank calls the same functions in the same order. Between two calls a rank
-//! may do what it likes, but it never leaves a story alone: what fails on one rank is agreed on by all.
+//! Everything here is collective: every rank calls the same functions in the same order. A rank never leaves a story
+//! alone: what goes wrong on one is agreed on before all turn back. Who breaks that rule, by dying or hanging, is found by
+//! the [`watch`].
 
+#[cfg(feature = "mpi")]
+mod mpi;
+pub mod pulse;
 mod single;
+mod watch;
+
+use std::env;
 
 use tch::Tensor;
 
 pub use single::Single;
+pub use watch::Watch;
+use winsign::run::owner;
 
 /// Which of the ranks of a run this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,4 +52,101 @@ pub trait Comm {
 
     /// The largest of the numbers that the ranks give.
     fn largest(&self, number: u64) -> u64;
+}
+
+/// Why there are no ranks; the same on every one of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}): start the same program everywhere"
+    )]
+    Mixed { rank: usize, host: String, theirs: String, ours: String },
+    #[error(
+        "this winsign-worker was built without ranks, and was started by {launcher}: build it with the feature mpi, or pass --alone"
+    )]
+    NotBuilt { launcher: &'static str },
+    #[error(
+        "srun started {tasks} tasks that do not know of each other: use `srun --mpi=pmix`, or pass --alone to one task"
+    )]
+    Strangers { tasks: u32 },
+    #[error("the ranks cannot watch each other: {0}")]
+    Unwatched(String),
+}
+
+/// The ranks of this run, and what is around them.
+pub struct Ranks {
+    pub comm: Box<dyn Comm>,
+    /// This process among those of its machine.
+    #[allow(dead_code)] // until there are GPUs to share out
+    pub local: Place,
+    /// None if there is one rank.
+    pub watch: Option<Watch>,
+}
+
+impl Ranks {
+    pub fn alone() -> Ranks {
+        Ranks { comm: Box::new(Single), local: Place::ALONE, watch: None }
+    }
+}
+
+/// Meets the other ranks that a launcher started, unless this process is to be `alone`.
+pub fn join(alone: bool) -> Result<Ranks, Error> {
+    let launcher = if alone { None } else { launcher()? };
+    let Some(launcher) = launcher else { return Ok(Ranks::alone()) };
+    let mut ranks = start(launcher)?;
+    check_versions(&*ranks.comm)?;
+    ranks.watch = Watch::begin(&*ranks.comm).map_err(Error::Unwatched)?;
+    Ok(ranks)
+}
+
+/// Who started this process as one of several, if anybody did.
+fn launcher() -> Result<Option<&'static str>, Error> {
+    let set = |name: &str| env::var_os(name).is_some();
+    let known =
+        [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMIX_RANK", "a launcher that speaks PMIx"), ("PMI_RANK", "mpiexec")];
+    if let Some((_, launcher)) = known.into_iter().find(|(name, _)| set(name)) {
+        return Ok(Some(launcher));
+    }
+    let tasks = env::var("SLURM_STEP_NUM_TASKS").ok().and_then(|tasks| tasks.parse().ok()).unwrap_or(1);
+    if tasks > 1 && set("SLURM_PROCID") { Err(Error::Strangers { tasks }) } else { Ok(None) }
+}
+
+/// Whether this is rank 0 as far as the launcher's variables tell: who speaks where no ranks have met.
+pub fn seems_root() -> bool {
+    let known = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"];
+    known.into_iter().find_map(|name| env::var(name).ok()).is_none_or(|rank| rank == "0")
+}
+
+#[cfg(feature = "mpi")]
+fn start(_launcher: &'static str) -> Result<Ranks, Error> {
+    let mpi = mpi::Mpi::start().expect("ranks meet once in a process");
+    Ok(Ranks { local: mpi.local_place(), comm: Box::new(mpi), watch: None })
+}
+
+#[cfg(not(feature = "mpi"))]
+fn start(launcher: &'static str) -> Result<Ranks, Error> {
+    Err(Error::NotBuilt { launcher })
+}
+
+/// Ranks of different programs would compute different things, or wait for each other forever. What is compared here has
+/// a fixed length, so that this exchange at least is the same in every version.
+fn check_versions(comm: &dyn Comm) -> Result<(), Error> {
+    let program = env::current_exe().and_then(std::fs::read).unwrap_or_default();
+    let own = format!("{} {:.12}", env!("CARGO_PKG_VERSION"), blake3::hash(&program).to_hex());
+    let own = format!("{own:32.32}{:96.96}", owner::host());
+    let all = comm.gather(own.as_bytes());
+    let text = |rank: usize| String::from_utf8_lossy(&all[rank]).into_owned();
+    let (ours, _) = split(&text(0));
+    for rank in 1..all.len() {
+        let (theirs, host) = split(&text(rank));
+        if theirs != ours {
+            return Err(Error::Mixed { rank, host, theirs, ours });
+        }
+    }
+    Ok(())
+}
+
+fn split(record: &str) -> (String, String) {
+    let (version, host) = record.split_at_checked(32).unwrap_or((record, ""));
+    (version.trim().to_string(), host.trim().to_string())
 }

@@ -1,11 +1,15 @@
 //! Batches of augmented training images, and of test images as they are.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use super::augment::Draws;
 use super::resident::Resident;
+use super::streamed::Pixels;
 use super::{Data, Images};
 use crate::trainer::Result;
+use crate::trainer::comm::{Place, pulse};
 use winsign::random::Source;
 
 /// Images per forward pass when nothing is trained: so many of ImageNet's fit the memory, and small ones want more. They
@@ -21,13 +25,16 @@ pub struct Batches<'a> {
     purpose: String,
 }
 
-/// Images as network inputs, shape (batch, channels, height, width), and their labels.
+/// Images as network inputs, shape (batch, channels, height, width), and their labels. With several ranks it is one
+/// rank's share, which may be empty.
 pub struct Batch {
     pub images: Tensor,
     /// Shape (batch), 64-bit integers.
     pub labels: Tensor,
     /// Which images of the set these are.
     pub indices: Vec<i64>,
+    /// Images in the shares of all ranks.
+    pub whole: i64,
 }
 
 /// The batches of one epoch.
@@ -57,65 +64,125 @@ impl<'a> Batches<'a> {
 }
 
 impl<'a> Epoch<'a> {
-    /// The batches from a step, from 0, to the end of the epoch.
-    pub fn from(&'a self, step: u32) -> Box<dyn Iterator<Item = Result<Batch>> + 'a> {
-        let Batches { data, batch, .. } = self.batches;
+    /// A rank's share of each batch, from a step, from 0, to the end of the epoch. The shares of all ranks together are
+    /// the batches that one rank sees.
+    pub fn shares(&'a self, step: u32, place: Place) -> impl Iterator<Item = Result<Batch>> + 'a {
+        let Place { rank, ranks } = place;
+        let share = move |batch: Range<usize>| {
+            let at = |rank: usize| batch.start + batch.len() * rank / ranks;
+            at(rank)..at(rank + 1)
+        };
+        self.parts((step..self.batches.steps()).map(move |step| (share(self.range(step)), self.range(step).len())))
+    }
+
+    /// Whole batches from a step on, those of the steps `rank`, `rank` + `ranks` and so on, for work in which every batch
+    /// counts by itself.
+    pub fn every(&'a self, step: u32, place: Place) -> impl Iterator<Item = (u32, Result<Batch>)> + 'a {
+        let steps = (step..self.batches.steps()).filter(move |step| *step as usize % place.ranks == place.rank);
+        let parts = self.parts(steps.clone().map(|step| (self.range(step), self.range(step).len())));
+        steps.zip(parts)
+    }
+
+    /// Batches of these ranges of the order, with the number of images that they are a share of. All ranges but the last
+    /// have the same length.
+    fn parts(
+        &'a self,
+        parts: impl Iterator<Item = (Range<usize>, usize)> + 'a,
+    ) -> Box<dyn Iterator<Item = Result<Batch>> + 'a> {
+        let Batches { data, .. } = self.batches;
+        let begun = |_: &_| pulse::batch();
         match &data.images {
             Images::Resident(resident) => {
                 let draws = resident.prepared.draw(&self.source, &self.order);
-                let steps = step..self.batches.steps();
-                Box::new(steps.map(move |step| Ok(self.resident_batch(resident, &draws, step))))
+                Box::new(
+                    parts
+                        .map(move |(range, whole)| Ok(self.resident_batch(resident, &draws, range, whole)))
+                        .inspect(begun),
+                )
             }
             Images::Streamed(streamed) => {
-                let batches = streamed.train(&self.order, self.source.clone(), *batch, step);
-                Box::new((step..).zip(batches).map(|(step, batch)| {
-                    let batch = batch?;
-                    let indices = self.indices(step).to_vec();
-                    Ok(Batch { images: data.normalization.apply(&batch.pixels), labels: batch.labels, indices })
-                }))
+                let parts: Vec<(Range<usize>, usize)> = parts.collect();
+                let length = parts.first().map_or(1, |(range, _)| range.len());
+                let order: Vec<i64> = parts.iter().flat_map(|(range, _)| &self.order[range.clone()]).copied().collect();
+                let mut pixels = streamed.train(&order, self.source.clone(), length as i64);
+                let batch = move |(range, whole): (Range<usize>, usize)| {
+                    let found = match range.is_empty() {
+                        true => Pixels::none(),
+                        false => pixels.next().expect("there is a batch for every range")?,
+                    };
+                    let images = data.normalization.apply(&found.pixels);
+                    let indices = self.order[range].to_vec();
+                    Ok(Batch { images, labels: found.labels, indices, whole: whole as i64 })
+                };
+                Box::new(parts.into_iter().map(batch).inspect(begun))
             }
         }
     }
 
-    fn resident_batch(&self, resident: &Resident, draws: &Draws, step: u32) -> Batch {
-        let indices = self.indices(step).to_vec();
+    fn resident_batch(&self, resident: &Resident, draws: &Draws, range: Range<usize>, whole: usize) -> Batch {
+        let indices = self.order[range.clone()].to_vec();
         let index = Tensor::from_slice(&indices);
-        let pixels = resident.prepared.batch(&index, draws, i64::from(step) * self.batches.batch);
+        let pixels = resident.prepared.batch(&index, draws, range.start as i64);
         Batch {
             images: self.batches.data.normalization.apply(&pixels),
             labels: resident.train.labels.index_select(0, &index),
             indices,
+            whole: whole as i64,
         }
     }
 
-    /// Which images the batch of a step has.
-    fn indices(&self, step: u32) -> &[i64] {
+    /// Where in the order the batch of a step lies.
+    fn range(&self, step: u32) -> Range<usize> {
         let batch = self.batches.batch as usize;
         let start = step as usize * batch;
-        &self.order[start..self.order.len().min(start + batch)]
+        start..self.order.len().min(start + batch)
     }
 }
 
-/// The test images in order.
-pub fn test_batches(data: &Data) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
-    let batch = |images: &Tensor, labels, start: i64| Batch {
+/// How many batches of test images there are.
+pub fn test_steps(data: &Data) -> u32 {
+    let steps = (data.test_count() + test_batch(data) - 1) / test_batch(data);
+    u32::try_from(steps).expect("steps fit 32 bits")
+}
+
+fn test_batch(data: &Data) -> i64 {
+    match data.images {
+        Images::Resident(_) => TEST_BATCH,
+        Images::Streamed(_) => TEST_BATCH_STREAMED,
+    }
+}
+
+/// The test images in order: the batches `rank`, `rank` + `ranks` and so on, each with its number.
+pub fn test_batches(data: &Data, place: Place) -> Box<dyn Iterator<Item = (u32, Result<Batch>)> + '_> {
+    let length = test_batch(data);
+    let steps = (0..test_steps(data)).filter(move |step| *step as usize % place.ranks == place.rank);
+    let range = move |step: u32| {
+        let start = i64::from(step) * length;
+        start..data.test_count().min(start + length)
+    };
+    let batch = move |images: &Tensor, labels, range: Range<i64>| Batch {
         images: data.normalization.apply(images),
         labels,
-        indices: (start..start + images.size()[0]).collect(),
+        whole: range.end - range.start,
+        indices: range.collect(),
     };
+    let begun = |_: &_| pulse::batch();
     match &data.images {
-        Images::Resident(Resident { test, .. }) => {
-            Box::new((0..test.count()).step_by(TEST_BATCH as usize).map(move |start| {
-                let length = TEST_BATCH.min(test.count() - start);
-                Ok(batch(&test.pixels.narrow(0, start, length), test.labels.narrow(0, start, length), start))
-            }))
-        }
+        Images::Resident(Resident { test, .. }) => Box::new(
+            steps
+                .map(move |step| {
+                    let Range { start, end } = range(step);
+                    let [pixels, labels] = [&test.pixels, &test.labels].map(|all| all.narrow(0, start, end - start));
+                    (step, Ok(batch(&pixels, labels, start..end)))
+                })
+                .inspect(begun),
+        ),
         Images::Streamed(streamed) => {
-            let starts = (0..).step_by(TEST_BATCH_STREAMED as usize);
-            Box::new(starts.zip(streamed.test(TEST_BATCH_STREAMED)).map(move |(start, found)| {
-                let found = found?;
-                Ok(batch(&found.pixels, found.labels, start))
-            }))
+            let pixels = streamed.test(steps.clone().flat_map(range).collect(), length);
+            let batch = move |(step, found): (u32, winsign::data::Result<Pixels>)| {
+                (step, found.map(|found| batch(&found.pixels, found.labels, range(step))).map_err(Into::into))
+            };
+            Box::new(steps.zip(pixels).map(batch).inspect(begun))
         }
     }
 }
@@ -138,7 +205,7 @@ mod tests {
     }
 
     fn nth(epoch: &Epoch, step: u32) -> Batch {
-        epoch.from(step).next().unwrap().unwrap()
+        epoch.shares(step, Place::ALONE).next().unwrap().unwrap()
     }
 
     #[test]
@@ -184,6 +251,48 @@ mod tests {
         for other in [images(2, "level 2", 3), images(1, "level 3", 3), images(1, "level 2", 4)] {
             assert_ne!(reference, other);
         }
+    }
+
+    /// What one rank sees, two and three see together, in the same order; also at the end of an epoch, whose last batch of 29
+    /// images has no share for each of 64 ranks.
+    #[test]
+    fn ranks_share_out_the_batches_of_one() {
+        let data = digits::load();
+        let batches = Batches::new(&data, 64, 5, "test");
+        let epoch = batches.epoch(2);
+        let alone: Vec<Batch> = epoch.shares(20, Place::ALONE).map(Result::unwrap).collect();
+        assert_eq!(alone.len(), 3);
+        for ranks in [2, 3, 64] {
+            let of_rank = |rank| epoch.shares(20, Place { rank, ranks }).map(Result::unwrap).collect::<Vec<Batch>>();
+            let shares: Vec<Vec<Batch>> = (0..ranks).map(of_rank).collect();
+            for (step, whole) in alone.iter().enumerate() {
+                let parts: Vec<&Batch> = shares.iter().map(|batches| &batches[step]).collect();
+                let indices: Vec<i64> = parts.iter().flat_map(|part| part.indices.clone()).collect();
+                assert_eq!(indices, whole.indices);
+                assert_eq!(Tensor::cat(&parts.iter().map(|part| &part.images).collect::<Vec<_>>(), 0), whole.images);
+                assert_eq!(Tensor::cat(&parts.iter().map(|part| &part.labels).collect::<Vec<_>>(), 0), whole.labels);
+                let sizes: Vec<usize> = parts.iter().map(|part| part.indices.len()).collect();
+                assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
+                assert!(parts.iter().all(|part| part.whole == whole.indices.len() as i64));
+            }
+        }
+    }
+
+    #[test]
+    fn whole_batches_go_round_the_ranks() {
+        let data = digits::load();
+        let batches = Batches::new(&data, 64, 5, "test");
+        let epoch = batches.epoch(2);
+        let of_rank = |rank| epoch.every(4, Place { rank, ranks: 3 });
+        let mut all: Vec<(u32, Vec<i64>)> =
+            (0..3).flat_map(of_rank).map(|(step, batch)| (step, batch.unwrap().indices)).collect();
+        all.sort();
+        let alone: Vec<(u32, Vec<i64>)> =
+            epoch.every(4, Place::ALONE).map(|(step, batch)| (step, batch.unwrap().indices)).collect();
+        assert_eq!(all, alone);
+        assert_eq!(of_rank(1).map(|(step, _)| step).collect::<Vec<_>>(), [4, 7, 10, 13, 16, 19, 22]);
+        let tests = |rank, ranks| test_batches(&data, Place { rank, ranks }).map(|(step, _)| step).collect::<Vec<_>>();
+        assert_eq!((tests(0, 2), tests(1, 2), test_steps(&data)), (vec![0], vec![], 1));
     }
 
     /// Whatever the batch size, an image is augmented alike: augmentation belongs to (seed, epoch, index).

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use winsign::data::stream::{self, ImageBatch, ImageSource, Options, View};
 use winsign::data::{Error, Result, Set, Split};
@@ -69,22 +69,14 @@ impl Streamed {
         self.source.count(split) as i64
     }
 
-    /// The training images of `order`, in batches of `batch` from the batch `first` on; an image is cut and mirrored by
-    /// the draws of its stream.
-    pub fn train(
-        &self,
-        order: &[i64],
-        draws: Source,
-        batch: i64,
-        first: u32,
-    ) -> impl Iterator<Item = Result<Pixels>> + use<> {
-        self.batches(Split::Train, order, View::Random { side: SIDE, scale: SCALE, draws }, batch, first)
+    /// The training images of `order`, in batches of `batch`; an image is cut and mirrored by the draws of its stream.
+    pub fn train(&self, order: &[i64], draws: Source, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
+        self.batches(Split::Train, order, View::Random { side: SIDE, scale: SCALE, draws }, batch)
     }
 
-    /// The test images in order.
-    pub fn test(&self, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
-        let order: Vec<i64> = (0..self.count(Split::Test)).collect();
-        self.batches(Split::Test, &order, View::Center { side: SIDE, short: SHORT }, batch, 0)
+    /// The test images of `order`, in batches of `batch`.
+    pub fn test(&self, order: Vec<i64>, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
+        self.batches(Split::Test, &order, View::Center { side: SIDE, short: SHORT }, batch)
     }
 
     fn batches(
@@ -93,10 +85,9 @@ impl Streamed {
         order: &[i64],
         view: View,
         batch: i64,
-        first: u32,
     ) -> impl Iterator<Item = Result<Pixels>> + use<> {
         let order: Vec<usize> = order.iter().map(|&index| index as usize).collect();
-        let options = Options { batch: batch as usize, first: first as usize, threads: self.threads, ahead: AHEAD };
+        let options = Options { batch: batch as usize, first: 0, threads: self.threads, ahead: AHEAD };
         stream::batches(self.source.clone(), split, order, view, options).map(|batch| Ok(Pixels::new(&batch?)))
     }
 }
@@ -109,6 +100,15 @@ pub struct Pixels {
 }
 
 impl Pixels {
+    /// No images.
+    pub fn none() -> Pixels {
+        let side = SIDE as i64;
+        Pixels {
+            pixels: Tensor::zeros([0, 3, side, side], (Kind::Uint8, Device::Cpu)),
+            labels: Tensor::from_slice::<i64>(&[]),
+        }
+    }
+
     fn new(batch: &ImageBatch) -> Pixels {
         let shape = [batch.labels.len() as i64, SIDE as i64, SIDE as i64, 3];
         Pixels {

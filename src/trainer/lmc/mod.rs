@@ -2,13 +2,16 @@
 
 use tch::Tensor;
 
+use crate::trainer::comm::{Comm, Place, pulse};
 use crate::trainer::data::Data;
+use crate::trainer::data::batches::Batch;
 use crate::trainer::model::weights::{raw, tensor};
 use crate::trainer::model::{Network, Weights};
-use crate::trainer::session::Session;
-use crate::trainer::train::evaluate::{absorb, evaluate, plain_mean, reestimation_batches};
+use crate::trainer::session::{Demand, Session};
+use crate::trainer::train::evaluate::{Score, absorb, combine, evaluate_all, plain_mean, reestimation_batches};
 use crate::trainer::{Error, Result};
 use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
 use winsign::run::attempt::Progress;
 use winsign::run::results::{ConnectOutcome, PathPoint};
 use winsign::run::settings::{Connect, Masks};
@@ -17,7 +20,7 @@ use winsign::run::tensors::TensorFile;
 /// The path t·A + (1 − t)·B at evenly spaced t, ends included.
 ///
 /// Every trained tensor is interpolated. BatchNorm statistics are re-estimated for each point with one pass over the
-/// training batches; each batch is made once for all points. [`Error::DifferentMasks`] if the masks differ, unless the
+/// training batches; each batch is made once for all points, by one of the ranks. [`Error::DifferentMasks`] if the masks differ, unless the
 /// union is asked for: then the weights of both are interpolated, and the remaining ratio is that of the union.
 pub fn path(
     session: &mut Session,
@@ -36,38 +39,55 @@ pub fn path(
     let network_at = |t: f64| interpolate(&a.parameters, &b.parameters, t);
 
     let batches = reestimation_batches(data, batch);
-    let (statistics, first_step) = match session.load_checkpoint()? {
-        Some(file) => {
-            let (statistics, step) = resume(&file).map_err(Error::Unfit)?;
-            tracing::info!("going on at batch {} of {}", step + 1, batches.steps());
-            (statistics, step)
-        }
-        None => (network.layout.fresh_statistics(a.parameters.kind()).repeat([i64::from(points), 1]), 0),
-    };
-    let epoch = batches.epoch(0);
-    session.report(Progress { done: first_step, total: batches.steps(), test_error: None })?;
     // A network without BatchNorm has nothing to be estimated.
     let steps = if network.layout.statistics() > 0 { batches.steps() } else { 0 };
-    for (step, batch) in (first_step..steps).zip(epoch.from(first_step)) {
-        let stop = session.told_to_stop();
-        if stop || session.checkpoint_is_due() {
-            session.save_checkpoint(&checkpoint(&statistics, step))?;
-            session.report(Progress { done: step, total: batches.steps(), test_error: None })?;
-        }
-        if stop {
-            return Err(Error::Interrupted);
-        }
-        let images = batch?.images;
-        for (point, &t) in positions.iter().enumerate() {
-            absorb(network, &network_at(t), &statistics.get(point as i64), &images, plain_mean(step));
-        }
+    let place = session.place();
+    let fresh = || network.layout.fresh_statistics(a.parameters.kind()).repeat([i64::from(points), 1]);
+    let mut progress = match session.load_checkpoint()? {
+        Some(file) => Estimates::resume(&file, place, fresh).map_err(Error::Unfit)?,
+        None => Estimates { statistics: fresh(), seen: 0, step: 0 },
+    };
+    if progress.step > 0 {
+        tracing::info!("going on at batch {} of {}", progress.step + 1, batches.steps());
     }
-    let path: Vec<PathPoint> = (positions.iter().enumerate())
-        .map(|(point, &t)| {
-            let score = evaluate(network, &network_at(t), &statistics.get(point as i64), data)?;
-            Ok(PathPoint { t, test_error: score.error, test_loss: score.loss })
-        })
-        .collect::<Result<_>>()?;
+    let report = |session: &Session, step: u32| {
+        session.report(Progress { done: step, total: batches.steps(), test_error: None })
+    };
+    report(session, progress.step)?;
+    let epoch = batches.epoch(0);
+    let mut own = epoch.every(progress.step, place);
+    // All ranks go round by round, so that they can save together; in the last round not every rank may have a batch.
+    for step in (progress.step..steps).step_by(place.ranks) {
+        let batch = own.next().map(|(_, batch)| batch).transpose();
+        progress.step = step;
+        let demand = session.demand(batch.is_ok());
+        if demand > Demand::Nothing {
+            let gathered = progress.gather(session.comm());
+            session.save_checkpoint(|| gathered)?;
+            report(session, step)?;
+        }
+        let batch = match demand {
+            Demand::Nothing | Demand::Save => batch?,
+            Demand::Stop => return Err(Error::Interrupted),
+            Demand::Fail => return Err(batch.err().unwrap_or(Error::Elsewhere)),
+        };
+        let Some(Batch { images, .. }) = batch else { continue };
+        for (point, &t) in positions.iter().enumerate() {
+            let statistics = progress.statistics.get(point as i64);
+            absorb(network, &network_at(t), &statistics, &images, plain_mean(progress.seen));
+            pulse::batch();
+        }
+        progress.seen += 1;
+    }
+    if steps > 0 {
+        combine(session.comm(), &mut progress.statistics, progress.seen, steps);
+    }
+    let statistics = &progress.statistics;
+    let point = |point: u32| (network_at(positions[point as usize]), statistics.get(point.into()));
+    let scores = evaluate_all(session.comm(), network, points, point, data)?;
+    let path: Vec<PathPoint> = (positions.iter().zip(scores))
+        .map(|(&t, Score { error, loss })| PathPoint { t, test_error: error, test_loss: loss })
+        .collect();
     if let Some(point) = path.iter().find(|point| !point.test_loss.is_finite()) {
         return Err(Error::NotFinite { t: point.t });
     }
@@ -87,15 +107,61 @@ fn barrier(path: &[PathPoint]) -> f64 {
     largest - ends
 }
 
-fn checkpoint(statistics: &Tensor, step: u32) -> TensorFile {
-    let tensors = [("statistics".to_string(), raw(statistics, Dtype::F32, &statistics.size()))];
-    TensorFile { tensors: tensors.into(), metadata: step.to_string() }
+/// How far the estimation of statistics along a path is.
+struct Estimates {
+    /// Means over the batches of this rank so far, shape (points, statistics).
+    statistics: Tensor,
+    /// How many those were.
+    seen: u32,
+    /// The batch to go on from: all before it were seen by some rank.
+    step: u32,
 }
 
-fn resume(file: &TensorFile) -> std::result::Result<(Tensor, u32), String> {
-    let statistics = file.tensors.get("statistics").ok_or("it has no statistics")?;
-    let step = file.metadata.parse().map_err(|_| "it does not say which step comes next")?;
-    Ok((tensor(statistics), step))
+/// What a checkpoint holds beside statistics of shape (ranks, points, statistics).
+#[derive(Serialize, Deserialize)]
+struct Gathered {
+    step: u32,
+    /// Batches that each rank has seen.
+    seen: Vec<u32>,
+}
+
+impl Estimates {
+    /// The checkpoint, on every rank.
+    fn gather(&self, comm: &dyn Comm) -> TensorFile {
+        let Place { rank, ranks } = comm.place();
+        let seen = comm.gather(&self.seen.to_le_bytes());
+        let number = |bytes: Vec<u8>| u32::from_le_bytes(bytes.try_into().expect("four bytes were sent"));
+        let gathered = Gathered { step: self.step, seen: seen.into_iter().map(number).collect() };
+        // Every rank fills its own part; the others add zeros.
+        let mut all = self.statistics.zeros_like().unsqueeze(0).repeat([ranks as i64, 1, 1]);
+        all.get(rank as i64).copy_(&self.statistics);
+        comm.sum(&mut all);
+        let tensors = [("statistics".to_string(), raw(&all, Dtype::F32, &all.size()))];
+        TensorFile { tensors: tensors.into(), metadata: serde_json::to_string(&gathered).expect("plain data") }
+    }
+
+    /// This rank's part of a checkpoint. If there were another number of ranks then, rank 0 goes on with the mean of all.
+    fn resume(
+        file: &TensorFile,
+        Place { rank, ranks }: Place,
+        fresh: impl FnOnce() -> Tensor,
+    ) -> std::result::Result<Estimates, String> {
+        let all = tensor(file.tensors.get("statistics").ok_or("it has no statistics")?);
+        let Gathered { step, seen } = serde_json::from_str(&file.metadata).map_err(|error| error.to_string())?;
+        if all.size().first() != Some(&(seen.len() as i64)) {
+            return Err("its statistics are not of the ranks it names".to_string());
+        }
+        if seen.len() == ranks {
+            return Ok(Estimates { statistics: all.get(rank as i64), seen: seen[rank], step });
+        }
+        if rank > 0 {
+            return Ok(Estimates { statistics: fresh(), seen: 0, step });
+        }
+        let total: u32 = seen.iter().sum();
+        let shares: Vec<f32> = seen.iter().map(|&seen| seen as f32 / total.max(1) as f32).collect();
+        let shares = Tensor::from_slice(&shares).view([-1, 1, 1]).to_device(all.device());
+        Ok(Estimates { statistics: (all * shares).sum_dim_intlist([0i64].as_slice(), false, None), seen: total, step })
+    }
 }
 
 #[cfg(test)]

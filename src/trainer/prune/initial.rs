@@ -3,6 +3,7 @@
 use tch::{Kind, Reduction, Tensor};
 
 use super::magnitude::survivors;
+use crate::trainer::comm::Place;
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::Batches;
 use crate::trainer::model::{Mode, Network, Weights};
@@ -29,7 +30,7 @@ pub struct Sample {
 /// Prunes by SNIP (Lee, Ajanthan and Torr, ICLR 2019): of all prunable weights those stay whose removal would change the
 /// loss L most, by |∂L/∂w ⊙ w|. L is the cross-entropy of the sample, with BatchNorm as in training.
 ///
-/// `proceed` is asked before each batch, and may end the search with an error.
+/// `proceed` is asked before each batch, and may end the search with an error. Every rank does the same.
 pub fn snip(
     network: &Network,
     data: &Data,
@@ -45,7 +46,7 @@ pub fn snip(
     let epoch = batches.epoch(1);
 
     let parameters = weights.parameters.copy().set_requires_grad(true);
-    for batch in epoch.from(0).take(wanted as usize) {
+    for batch in epoch.shares(0, Place::ALONE).take(wanted as usize) {
         proceed()?;
         let batch = batch?;
         let statistics = layout.fresh_statistics(parameters.kind());
@@ -179,7 +180,7 @@ mod tests {
         let loss = |parameters: &Tensor| -> f64 {
             let statistics = network.layout.fresh_statistics(Kind::Double);
             let of_batch = |step: u32| {
-                let batch = epoch.from(step).next().unwrap().unwrap();
+                let batch = epoch.shares(step, Place::ALONE).next().unwrap().unwrap();
                 let images = batch.images.to_kind(Kind::Double);
                 let logits = network.logits(parameters, &statistics, Mode::TRAIN, &images);
                 cross_entropy(&logits, &batch.labels, Reduction::Sum).double_value(&[])

@@ -1,11 +1,13 @@
 //! How good a network is on the test set, and the BatchNorm statistics to ask that with.
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::trainer::Result;
+use crate::trainer::comm::{Comm, pulse};
 use crate::trainer::data::Data;
-use crate::trainer::data::batches::{Batch, Batches, test_batches};
+use crate::trainer::data::batches::{Batch, Batches, test_batches, test_steps};
 use crate::trainer::model::{Mode, Network};
+use crate::trainer::session::together;
 
 /// Mean cross-entropy in nats, and errors in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,33 +16,82 @@ pub struct Score {
     pub error: f64,
 }
 
-/// The test score of flat `parameters` with flat `statistics`.
-pub fn evaluate(network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Result<Score> {
-    let (mut loss, mut wrong) = (0.0, 0.0);
-    for batch in test_batches(data) {
-        let Batch { images, labels, .. } = batch?;
-        tch::no_grad(|| {
-            let logits = network.logits(parameters, statistics, Mode::Evaluate, &images);
-            loss += cross_entropy(&logits, &labels, Reduction::Sum).double_value(&[]);
-            wrong += wrong_count(&logits, &labels).double_value(&[]);
-        });
-    }
-    let count = data.test_count() as f64;
-    Ok(Score { loss: loss / count, error: 100.0 * wrong / count })
+/// The test score of flat `parameters` with flat `statistics`; see [`evaluate_all`].
+pub fn evaluate(
+    comm: &dyn Comm,
+    network: &Network,
+    parameters: &Tensor,
+    statistics: &Tensor,
+    data: &Data,
+) -> Result<Score> {
+    let scores = evaluate_all(comm, network, 1, |_| (parameters.shallow_clone(), statistics.shallow_clone()), data)?;
+    Ok(scores[0])
 }
 
-/// Fresh BatchNorm statistics for flat `parameters`: one pass over the training batches of an epoch of its own.
+/// The test scores of so many `networks`: of the parameters and statistics that `network_at` gives for each. A batch is
+/// made once for all of them, by one of the ranks. The scores are the same to the last bit for any number of ranks.
+pub fn evaluate_all(
+    comm: &dyn Comm,
+    network: &Network,
+    networks: u32,
+    network_at: impl Fn(u32) -> (Tensor, Tensor),
+    data: &Data,
+) -> Result<Vec<Score>> {
+    let steps = i64::from(test_steps(data));
+    // Loss and wrongly classified images of each batch, which is one rank's; the others add nothing. So they are added up
+    // in the same order whoever computed them. Read at the end, so that no batch waits for the numbers of another.
+    let mut sums = Tensor::zeros([networks.into(), 2, steps], (Kind::Double, Device::Cpu));
+    let evaluated = test_batches(data, comm.place()).try_for_each(|(step, batch)| {
+        let Batch { images, labels, .. } = batch?;
+        for which in 0..networks {
+            tch::no_grad(|| {
+                let (parameters, statistics) = network_at(which);
+                let logits = network.logits(&parameters, &statistics, Mode::Evaluate, &images);
+                let sum = |of: i64| sums.get(which.into()).get(of).get(step.into());
+                sum(0).copy_(&cross_entropy(&logits, &labels, Reduction::Sum));
+                sum(1).copy_(&wrong_count(&logits, &labels));
+            });
+            pulse::batch();
+        }
+        Ok(())
+    });
+    together(comm, evaluated)?;
+    comm.sum(&mut sums);
+    let sums = Vec::<f64>::try_from(sums.view([-1])).expect("sums are a vector of floats");
+    let count = data.test_count() as f64;
+    let score = |sums: &[f64]| {
+        let (losses, wrong) = sums.split_at(steps as usize);
+        Score { loss: losses.iter().sum::<f64>() / count, error: 100.0 * wrong.iter().sum::<f64>() / count }
+    };
+    Ok(sums.chunks(2 * steps as usize).map(score).collect())
+}
+
+/// Fresh BatchNorm statistics for flat `parameters`: one pass over the training batches of an epoch of its own, which the
+/// ranks share out by whole batches.
 ///
 /// Statistics gathered in training belong to other parameters than those evaluated: to the random α of AWS, or to the
 /// ends of a path rather than its inner points.
-pub fn reestimate(network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
-    let statistics = network.layout.fresh_statistics(parameters.kind());
+pub fn reestimate(comm: &dyn Comm, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
+    let mut statistics = network.layout.fresh_statistics(parameters.kind());
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
-    for (step, batch) in (0..).zip(epoch.from(0)) {
-        absorb(network, parameters, &statistics, &batch?.images, plain_mean(step));
-    }
+    let mut seen = 0;
+    let estimated = epoch.every(0, comm.place()).try_for_each(|(_, batch)| {
+        absorb(network, parameters, &statistics, &batch?.images, plain_mean(seen));
+        seen += 1;
+        Ok(())
+    });
+    together(comm, estimated)?;
+    combine(comm, &mut statistics, seen, batches.steps());
     Ok(statistics)
+}
+
+/// From the means over the `seen` batches of each rank the mean over all batches, `steps`.
+pub fn combine(comm: &dyn Comm, statistics: &mut Tensor, seen: u32, steps: u32) {
+    if comm.place().ranks > 1 {
+        let _ = statistics.g_mul_scalar_(f64::from(seen) / f64::from(steps));
+        comm.sum(statistics);
+    }
 }
 
 /// The batches that statistics are re-estimated with: the same ones for every network of every run.
@@ -48,11 +99,11 @@ pub fn reestimation_batches(data: &Data, batch: u32) -> Batches<'_> {
     Batches::new(data, batch, 0, "re-estimation")
 }
 
-/// The momentum at a step, from 0, with which statistics become the plain mean over all batches of a pass. The constant
+/// The momentum with which, after so many batches, statistics become the plain mean over all batches of a pass. The constant
 /// 0.1 of training would leave 0.9ⁿ of the fresh values after n batches: 9 % after the 23 of the digits, far too much
 /// where activations are small.
-pub fn plain_mean(step: u32) -> f64 {
-    1.0 / f64::from(step + 1)
+pub fn plain_mean(seen: u32) -> f64 {
+    1.0 / f64::from(seen + 1)
 }
 
 /// Moves `statistics` toward those of one batch. Nothing is dropped out: they are for evaluation.
@@ -72,6 +123,7 @@ pub fn wrong_count(logits: &Tensor, labels: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trainer::comm::{Place, Single};
     use crate::trainer::data;
     use crate::trainer::model::Weights;
     use winsign::run::settings::{Architecture, Dataset, Problem};
@@ -82,13 +134,13 @@ mod tests {
         let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
         let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let parameters = Weights::initialize(&network.layout, 1).parameters;
-        let found = reestimate(&network, &parameters, &data, 64).unwrap();
+        let found = reestimate(&Single, &network, &parameters, &data, 64).unwrap();
 
         let kernel = parameters.narrow(0, 0, 72).view([8, 1, 3, 3]);
         assert_eq!(network.layout.tensors[0].name, "conv1.weight");
         let batches = reestimation_batches(&data, 64);
         let epoch = batches.epoch(0);
-        let outputs = epoch.from(0).map(|batch| {
+        let outputs = epoch.shares(0, Place::ALONE).map(|batch| {
             let images = batch.unwrap().images;
             images.conv2d(&kernel, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1).transpose(0, 1).flatten(1, -1)
         });

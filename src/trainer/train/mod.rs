@@ -8,15 +8,16 @@ pub mod step;
 
 use tch::{Kind, Tensor};
 
+use crate::trainer::comm::Comm;
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::Batches;
 use crate::trainer::model::{Network, Weights};
-use crate::trainer::session::Session;
+use crate::trainer::session::{Demand, Session};
 use crate::trainer::{Error, Result};
 use checkpoint::Checkpoint;
-use evaluate::{Score, evaluate, reestimate, wrong_count};
+use evaluate::{Score, evaluate, reestimate};
 use schedule::learning_rate;
-use step::forward_backward;
+use step::{Exchange, forward_backward};
 use winsign::random::Source;
 use winsign::run::attempt::Progress;
 use winsign::run::results::EpochMetrics;
@@ -44,8 +45,10 @@ pub struct Trained {
 
 /// Trains from what `start` gives, or goes on from the run's checkpoint if there is one.
 ///
-/// A checkpoint is saved after every epoch, and before the next step once the session is told to stop; then
-/// [`Error::Interrupted`] is returned. A loss that is not finite is [`Error::Diverged`].
+/// A checkpoint is saved after every epoch, within epochs as often as the session says, and before the next step once it
+/// is told to stop; then [`Error::Interrupted`] is returned. A loss that is not finite is [`Error::Diverged`].
+///
+/// Several ranks share out every batch. They hold the same state, to the last bit: [`Error::Apart`] if not.
 pub fn train(
     session: &mut Session,
     course: &Course,
@@ -59,7 +62,12 @@ pub fn train(
             tracing::info!("going on at epoch {}, step {}", state.place.epoch, state.place.step + 1);
             state
         }
-        None => Checkpoint::beginning(start(session)?, training.optimizer, batches.steps()),
+        None => {
+            let mut weights = start(session)?;
+            // Processors of different makes may round what begins a training differently.
+            session.align(&mut weights);
+            Checkpoint::beginning(weights, training.optimizer, batches.steps())
+        }
     };
     state.weights.parameters = state.weights.parameters.set_requires_grad(true);
     let test_error = state.place.metrics.last().map(|last| last.test_error);
@@ -68,15 +76,11 @@ pub fn train(
     for epoch in state.place.epoch..=training.epochs {
         train_epoch(session, course, &batches, &mut state)?;
         check_finite(&state.losses, epoch)?;
-        if session.told_to_stop() || session.checkpoint_is_due() {
-            // The evaluation may take long.
-            state.place.step = batches.steps();
-            session.save_checkpoint(&state.to_file())?;
-        }
-        if session.told_to_stop() {
-            return Err(Error::Interrupted);
-        }
-        let score = score(course, &mut state.weights)?;
+        check_equal(session, &state, epoch)?;
+        // The evaluation may take long.
+        state.place.step = batches.steps();
+        heed(session, &state, session.demand(true))?;
+        let score = score(session.comm(), course, &mut state.weights)?;
         if !score.loss.is_finite() {
             return Err(Error::DivergedTest { epoch, loss: score.loss });
         }
@@ -95,7 +99,7 @@ pub fn train(
             return Ok(Trained { weights, score });
         }
         (state.place.epoch, state.place.step) = (epoch + 1, 0);
-        session.save_checkpoint(&state.to_file())?;
+        session.save_checkpoint(|| state.to_file())?;
     }
     unreachable!("no checkpoint is saved after the last epoch")
 }
@@ -113,44 +117,62 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
         Source::new(course.order_seed, &purpose, epoch.into())
     });
 
+    let mut exchange = Exchange::new(session.comm(), &state.weights);
     let first = state.place.step;
-    for (step, batch) in (first..).zip(order.from(first)) {
-        if session.told_to_stop() {
-            state.place.step = step;
-            session.save_checkpoint(&state.to_file())?;
-            return Err(Error::Interrupted);
-        }
-        let batch = match batch {
-            Ok(batch) => batch,
-            Err(error) => {
-                // The steps so far are not lost with an image that cannot be read.
-                state.place.step = step;
-                session.save_checkpoint(&state.to_file())?;
-                return Err(error);
-            }
+    for (step, batch) in (first..).zip(order.shares(first, session.place())) {
+        state.place.step = step;
+        // The steps so far are not lost with an image that cannot be read.
+        let batch = match (heed(session, state, session.demand(batch.is_ok())), batch) {
+            (Ok(()), Ok(batch)) => batch,
+            (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
         };
         let alpha = alphas.as_ref().map(|alphas| alphas.stream(step.into()).uniform());
         let dropout =
             dropout.as_ref().map(|source| batch.indices.iter().map(|&index| source.stream(index as u64)).collect());
-        let pass = forward_backward(network, &mut state.weights, &batch, alpha, &norm_init, dropout);
+        let mut pass = forward_backward(network, &mut state.weights, &batch, alpha, &norm_init, dropout);
+        exchange.sum(&mut state.weights, &batch, &mut pass);
         let number = u64::from(epoch - 1) * u64::from(batches.steps()) + u64::from(step) + 1;
         let Checkpoint { weights, moments, .. } = state;
         optimizer::step(training, &network.layout, (lr, number), &weights.parameters, moments, &pass.gradient);
         // Read at the end of the epoch, so that no step waits for its numbers.
         state.losses.get(step.into()).copy_(&pass.loss);
-        state.wrong.get(step.into()).copy_(&wrong_count(&pass.logits, &batch.labels));
+        state.wrong.get(step.into()).copy_(&pass.wrong);
     }
     Ok(())
 }
 
+/// Does what a rank demanded before the next step of `state`.
+fn heed(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
+    if demand > Demand::Nothing {
+        session.save_checkpoint(|| state.to_file())?;
+    }
+    match demand {
+        Demand::Nothing | Demand::Save => Ok(()),
+        Demand::Stop => Err(Error::Interrupted),
+        Demand::Fail => Err(Error::Elsewhere),
+    }
+}
+
 /// The test score after an epoch, at α = 0. Re-estimated statistics replace those gathered in training.
-fn score(course: &Course, weights: &mut Weights) -> Result<Score> {
+fn score(comm: &dyn Comm, course: &Course, weights: &mut Weights) -> Result<Score> {
     let Course { network, data, training, .. } = *course;
     let parameters = weights.parameters.detach();
     if course.reestimate && network.layout.statistics() > 0 {
-        weights.statistics = reestimate(network, &parameters, data, training.batch)?;
+        weights.statistics = reestimate(comm, network, &parameters, data, training.batch)?;
     }
-    evaluate(network, &parameters, &weights.statistics, data)
+    evaluate(comm, network, &parameters, &weights.statistics, data)
+}
+
+/// Every rank did the same steps on the same sums: if they differ now, a machine computes wrongly.
+fn check_equal(session: &Session, state: &Checkpoint, epoch: u32) -> Result<()> {
+    if session.place().ranks == 1 {
+        return Ok(());
+    }
+    let sums = session.comm().gather(&state.checksum());
+    match sums.iter().position(|sum| *sum != sums[0]) {
+        Some(rank) => Err(Error::Apart { rank, epoch }),
+        None => Ok(()),
+    }
 }
 
 fn check_finite(losses: &Tensor, epoch: u32) -> Result<()> {

@@ -1,0 +1,120 @@
+//! Ranks that mpirun or srun started, on CPUs.
+
+use std::cell::RefCell;
+
+use mpi::collective::SystemOperation;
+use mpi::datatype::PartitionMut;
+use mpi::environment::Universe;
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::*;
+use tch::{Device, Kind, Tensor};
+
+use super::{Comm, Place, pulse};
+
+/// Bytes moved at once: MPI counts with 32 bits.
+const PIECE: usize = 1 << 30;
+
+pub struct Mpi {
+    world: SimpleCommunicator,
+    place: Place,
+    local: Place,
+    /// What is sent by [`Comm::sum`], which cannot be what is received.
+    sent: RefCell<Vec<f64>>,
+    /// Ends MPI when it is dropped.
+    _universe: Universe,
+}
+
+impl Mpi {
+    /// Meets the other ranks. None if that was done before in this process. If MPI cannot start it says why and ends the
+    /// process.
+    pub fn start() -> Option<Mpi> {
+        // Only the main thread calls MPI.
+        let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)?;
+        let world = universe.world();
+        let place = |communicator: &SimpleCommunicator| Place {
+            rank: communicator.rank() as usize,
+            ranks: communicator.size() as usize,
+        };
+        let local = place(&world.split_shared(world.rank()));
+        Some(Mpi { place: place(&world), local, world, sent: RefCell::default(), _universe: universe })
+    }
+
+    /// This process among those of its machine.
+    pub fn local_place(&self) -> Place {
+        self.local
+    }
+
+    fn sum_as<T: Equivalence + Copy>(&self, tensor: &mut Tensor) {
+        let length = tensor.numel();
+        let mut sent = self.sent.borrow_mut();
+        let needed = (length * size_of::<T>()).div_ceil(size_of::<f64>());
+        if sent.len() < needed {
+            sent.resize(needed, 0.0);
+        }
+        // SAFETY: the tensor is contiguous, lies in memory of the CPU, and has `length` values of type T; the buffer was
+        // made long enough for them, and is aligned for 64-bit floats.
+        let (sent, received) = unsafe {
+            let sent = std::slice::from_raw_parts_mut(sent.as_mut_ptr().cast::<T>(), length);
+            (sent, std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), length))
+        };
+        sent.copy_from_slice(received);
+        for (sent, received) in sent.chunks(PIECE / 8).zip(received.chunks_mut(PIECE / 8)) {
+            self.world.all_reduce_into(sent, received, SystemOperation::sum());
+        }
+    }
+}
+
+impl Comm for Mpi {
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn sum(&self, tensor: &mut Tensor) {
+        pulse::enter();
+        assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu, "{tensor:?}");
+        match tensor.kind() {
+            Kind::Float => self.sum_as::<f32>(tensor),
+            Kind::Double => self.sum_as::<f64>(tensor),
+            kind => panic!("{kind:?} is not added up"),
+        }
+    }
+
+    fn broadcast(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        pulse::enter();
+        let root = self.world.process_at_rank(0);
+        let mut length = bytes.len() as u64;
+        root.broadcast_into(&mut length);
+        bytes.resize(length as usize, 0);
+        for piece in bytes.chunks_mut(PIECE) {
+            root.broadcast_into(piece);
+        }
+        bytes
+    }
+
+    fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        pulse::enter();
+        // One byte more than is said, since Rust's address of nothing is what MPI takes for "in place".
+        let bytes = [bytes, &[0]].concat();
+        let mut counts = vec![0i32; self.place.ranks];
+        self.world.all_gather_into(&(bytes.len() as i32), &mut counts[..]);
+        let starts: Vec<i32> = counts
+            .iter()
+            .scan(0, |end, count| {
+                *end += count;
+                Some(*end - count)
+            })
+            .collect();
+        let mut all = vec![0u8; counts.iter().map(|&count| count as usize).sum()];
+        let mut parts = PartitionMut::new(&mut all[..], &counts[..], &starts[..]);
+        self.world.all_gather_varcount_into(&bytes[..], &mut parts);
+        let slice = |(&start, &count): (&i32, &i32)| all[start as usize..][..count as usize - 1].to_vec();
+        starts.iter().zip(&counts).map(slice).collect()
+    }
+
+    fn largest(&self, number: u64) -> u64 {
+        pulse::enter();
+        let mut largest = 0u64;
+        self.world.all_reduce_into(&number, &mut largest, SystemOperation::max());
+        largest
+    }
+}
