@@ -61,6 +61,7 @@ pub enum Error {
         "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}): start the same program everywhere"
     )]
     Mixed { rank: usize, host: String, theirs: String, ours: String },
+    #[cfg(not(feature = "mpi"))]
     #[error(
         "this winsign-worker was built without ranks, and was started by {launcher}: build it with the feature mpi, or pass --alone"
     )]
