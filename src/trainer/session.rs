@@ -171,10 +171,8 @@ impl Session {
 
     /// The checkpoint to go on from, if an earlier attempt left one.
     pub fn load_checkpoint(&mut self) -> Result<Option<TensorFile>> {
-        let found = match &mut self.attempt {
-            Some(attempt) => Some(pulse::slowly(|| attempt.load_checkpoint().map_err(Error::from))),
-            None => None,
-        };
+        let load = |attempt: &mut Attempt| pulse::slowly(|| attempt.load_checkpoint().map_err(Error::from));
+        let found = self.attempt.as_mut().map(load);
         let to_bytes = |found: &Option<TensorFile>| found.as_ref().map(TensorFile::to_bytes).unwrap_or_default();
         self.share(found, to_bytes, |bytes| (!bytes.is_empty()).then(|| TensorFile::from_bytes(bytes)))
     }

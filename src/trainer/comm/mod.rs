@@ -8,6 +8,8 @@
 mod mpi;
 pub mod pulse;
 mod single;
+#[cfg(test)]
+pub mod threads;
 mod watch;
 
 use std::env;

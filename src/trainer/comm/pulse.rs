@@ -28,6 +28,7 @@ pub fn read() -> Pulse {
 }
 
 /// It has come to an exchange.
+#[cfg(feature = "mpi")]
 pub fn enter() {
     ENTERED.fetch_add(1, Ordering::Relaxed);
 }

@@ -48,7 +48,7 @@ pub fn forward_backward(
     let logits = network.training_logits(&effective, statistics, &batch.images, dropout);
     let mut loss = cross_entropy(&logits, &batch.labels, Reduction::Mean);
     if images < batch.whole {
-        loss = loss * share(batch);
+        loss *= share(batch);
     }
     parameters.zero_grad();
     loss.backward();
@@ -102,5 +102,144 @@ impl Exchange<'_> {
             (pass.loss, pass.wrong) = (loss.get(0), wrong.get(0));
             pass.gradient = gradient.shallow_clone();
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::comm::Place;
+    use crate::trainer::comm::threads::on_ranks;
+    use crate::trainer::data;
+    use crate::trainer::data::batches::Batches;
+    use crate::trainer::train::evaluate::{evaluate, reestimate};
+    use crate::trainer::train::optimizer::{fresh_moments, step};
+    use tch::Kind;
+    use winsign::run::settings::{Architecture, Dataset, Optimizer, Problem, Schedule, Training};
+
+    const BATCH: u32 = 50;
+
+    fn network() -> Network {
+        Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 })
+    }
+
+    fn trainable(layout: &crate::trainer::model::Layout) -> Weights {
+        let weights = Weights::initialize(layout, 1);
+        Weights { parameters: weights.parameters.set_requires_grad(true), ..weights }
+    }
+
+    fn close(a: &Tensor, b: &Tensor) -> bool {
+        a.allclose(b, 1e-5, 1e-6, false)
+    }
+
+    /// What data-parallel training of networks with BatchNorm means: every rank normalizes by its own images, and the
+    /// gradient is the mean over all images, here computed share by share in one process. The shares of 50 images are 16,
+    /// 17 and 17; the last batch of the epoch has 37.
+    #[test]
+    fn a_step_of_three_ranks_is_the_mean_over_their_images() {
+        let training = Training {
+            epochs: 1,
+            batch: BATCH,
+            optimizer: Optimizer::Sgd,
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            schedule: Schedule::Constant,
+        };
+        let first = 26;
+        let of_ranks = on_ranks(3, |comm| {
+            let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
+            let mut weights = trainable(&network.layout);
+            let mut moments = fresh_moments(Optimizer::Sgd, &weights.parameters);
+            let mut exchange = Exchange::new(comm, &weights);
+            let batches = Batches::new(&data, BATCH, 1, "test");
+            let norm_init = network.layout.norm_init(Kind::Float);
+            let mut numbers = vec![];
+            for (number, batch) in (1..).zip(batches.epoch(1).shares(first, comm.place())) {
+                let batch = batch.unwrap();
+                let mut pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, None);
+                exchange.sum(&mut weights, &batch, &mut pass);
+                step(&training, &network.layout, (0.1, number), &weights.parameters, &mut moments, &pass.gradient);
+                numbers.push((pass.loss.double_value(&[]), pass.wrong.double_value(&[])));
+            }
+            (weights.parameters.detach(), weights.statistics, numbers)
+        });
+
+        let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
+        let mut weights = trainable(&network.layout);
+        let mut moments = fresh_moments(Optimizer::Sgd, &weights.parameters);
+        let batches = Batches::new(&data, BATCH, 1, "test");
+        let norm_init = network.layout.norm_init(Kind::Float);
+        let mut numbers = vec![];
+        for (number, batch) in (1..).zip(batches.epoch(1).shares(first, Place::ALONE)) {
+            let Batch { images, labels, .. } = batch.unwrap();
+            let count = images.size()[0];
+            let before = weights.statistics.copy();
+            let (mut gradient, mut statistics) = (weights.parameters.detach().zeros_like(), before.zeros_like());
+            let (mut loss, mut wrong) = (0.0, 0.0);
+            for rank in 0..3 {
+                let (start, end) = (count * rank / 3, count * (rank + 1) / 3);
+                let [images, labels] = [&images, &labels].map(|all| all.slice(0, start, end, 1));
+                weights.statistics = before.copy();
+                let part = Batch { images, labels, indices: (start..end).collect(), whole: end - start };
+                let pass = forward_backward(&network, &mut weights, &part, Some(0.3), &norm_init, None);
+                let share = (end - start) as f64 / count as f64;
+                gradient += pass.gradient * share;
+                statistics += &weights.statistics * share;
+                loss += pass.loss.double_value(&[]) * share;
+                wrong += pass.wrong.double_value(&[]);
+            }
+            weights.statistics = statistics;
+            step(&training, &network.layout, (0.1, number), &weights.parameters, &mut moments, &gradient);
+            numbers.push((loss, wrong));
+        }
+        let parameters = weights.parameters.detach();
+        for (rank_parameters, rank_statistics, rank_numbers) in &of_ranks {
+            assert!(close(rank_parameters, &parameters) && close(rank_statistics, &weights.statistics));
+            assert_eq!(rank_parameters, &of_ranks[0].0, "ranks are equal to the last bit");
+            assert_eq!(rank_statistics, &of_ranks[0].1);
+            for (found, expected) in rank_numbers.iter().zip(&numbers) {
+                assert!((found.0 - expected.0).abs() < 1e-5 && found.1 == expected.1, "{found:?} {expected:?}");
+            }
+        }
+        assert_eq!(numbers.len(), 3);
+    }
+
+    /// A batch of two images has nothing for the third rank, which adds zeros.
+    #[test]
+    fn a_rank_without_images_takes_part() {
+        let sums = on_ranks(3, |comm| {
+            let network = network();
+            let mut weights = trainable(&network.layout);
+            let norm_init = network.layout.norm_init(Kind::Float);
+            let own = if comm.place().rank == 2 { 0 } else { 1 };
+            let images = Tensor::ones([own, 1, 8, 8], (Kind::Float, tch::Device::Cpu));
+            let labels = Tensor::zeros([own], (Kind::Int64, tch::Device::Cpu));
+            let batch = Batch { images, labels, indices: vec![0; own as usize], whole: 2 };
+            let mut pass = forward_backward(&network, &mut weights, &batch, None, &norm_init, None);
+            Exchange::new(comm, &weights).sum(&mut weights, &batch, &mut pass);
+            (pass.loss.double_value(&[]), pass.gradient.abs().sum(Kind::Double).double_value(&[]))
+        });
+        assert!(sums[0].0 > 0.0 && sums[0].1 > 0.0);
+        assert_eq!(sums[2], sums[0]);
+    }
+
+    /// The parts of ranks in evaluation and in the estimation of statistics.
+    #[test]
+    fn ranks_evaluate_as_one_does() {
+        let of_ranks = |ranks: usize| {
+            on_ranks(ranks, |comm| {
+                let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
+                let parameters = Weights::initialize(&network.layout, 1).parameters;
+                let statistics = reestimate(comm, &network, &parameters, &data, BATCH).unwrap();
+                let fresh = network.layout.fresh_statistics(Kind::Float);
+                (statistics, evaluate(comm, &network, &parameters, &fresh, &data).unwrap())
+            })
+        };
+        let alone = of_ranks(1).remove(0);
+        for (statistics, score) in [2, 3].into_iter().flat_map(of_ranks) {
+            assert!(close(&statistics, &alone.0));
+            assert_eq!(score, alone.1, "to the last bit");
+        }
     }
 }

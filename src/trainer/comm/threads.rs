@@ -1,0 +1,59 @@
+//! Ranks that are threads of one process, for tests of what ranks compute.
+
+use std::sync::{Barrier, Mutex};
+
+use tch::{Kind, Tensor};
+
+use super::{Comm, Place};
+
+struct Threads<'a> {
+    place: Place,
+    /// What each rank says in the exchange under way.
+    said: &'a Mutex<Vec<Vec<u8>>>,
+    barrier: &'a Barrier,
+}
+
+/// What `work` gives on each of so many ranks.
+pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(&dyn Comm) -> T + Sync) -> Vec<T> {
+    let (said, barrier) = (Mutex::new(vec![vec![]; ranks]), Barrier::new(ranks));
+    let (said, barrier, work) = (&said, &barrier, &work);
+    std::thread::scope(|scope| {
+        let rank = |rank| scope.spawn(move || work(&Threads { place: Place { rank, ranks }, said, barrier }));
+        let threads: Vec<_> = (0..ranks).map(rank).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+impl Comm for Threads<'_> {
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn sum(&self, tensor: &mut Tensor) {
+        let values = Vec::<f64>::try_from(tensor.to_kind(Kind::Double).view([-1])).unwrap();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut sum = vec![0.0; values.len()];
+        for bytes in self.gather(&bytes) {
+            let values = bytes.chunks(8).map(|bytes| f64::from_le_bytes(bytes.try_into().unwrap()));
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        }
+        tensor.copy_(&Tensor::from_slice(&sum).view(&tensor.size()[..]));
+    }
+
+    fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
+        self.gather(&bytes).remove(0)
+    }
+
+    fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.said.lock().unwrap()[self.place.rank] = bytes.to_vec();
+        self.barrier.wait();
+        let all = self.said.lock().unwrap().clone();
+        self.barrier.wait();
+        all
+    }
+
+    fn largest(&self, number: u64) -> u64 {
+        let numbers = self.gather(&number.to_le_bytes());
+        numbers.into_iter().map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap())).max().unwrap()
+    }
+}
