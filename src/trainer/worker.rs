@@ -74,7 +74,12 @@ Exit codes:
   75  interrupted, the checkpoint is saved: start again to go on";
 
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // One rank says it for all.
+        Err(error) if error.use_stderr() && !comm::seems_root() => return ExitCode::from(exit::USAGE),
+        Err(error) => error.exit(),
+    };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("these signals can be caught");

@@ -5,7 +5,7 @@
 //! 0 judges; when one is lost, it says which, and tells the others to end. Rank 0 is watched by the others.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -363,12 +363,9 @@ fn meet() -> (Vec<u8>, Option<TcpListener>) {
         return (vec![], None);
     };
     let mut addresses = vec![owner::host()];
-    // The address that leads out of this machine, should its name lead nowhere. Nothing is sent.
-    let outward = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    addresses.extend(outward.ok().map(|address| address.ip().to_string()));
+    // The machine's name may lead nowhere, or not to the network that the others are on.
+    let own = if_addrs::get_if_addrs().unwrap_or_default();
+    addresses.extend(own.iter().filter(|it| !it.is_loopback() && it.ip().is_ipv4()).map(|it| it.ip().to_string()));
     let token = blake3::hash(format!("{:?} {:?}", owner::Owner::this_process(), jiff::Timestamp::now()).as_bytes());
     let meeting = Meeting { addresses, port, token: token.to_hex().to_string() };
     (serde_json::to_vec(&meeting).expect("plain data"), Some(listener))
