@@ -79,17 +79,12 @@ impl Session {
         let found = pulse::slowly(|| data::load(dataset, folder, *threads as usize)).map_err(Error::from);
         let data = self.together(found)?;
         self.fingerprint = data.fingerprint();
-        let own = format!("{} {}", data.fingerprint().unwrap_or_default(), owner::host());
-        let all = self.comm().gather(own.as_bytes());
-        let parts = |rank: usize| {
-            String::from_utf8_lossy(&all[rank]).split_once(' ').map(|(a, b)| (a.to_string(), b.to_string()))
-        };
-        let root = parts(0).unwrap_or_default().0;
-        for rank in 1..all.len() {
-            let (fingerprint, host) = parts(rank).unwrap_or_default();
-            if fingerprint != root {
-                return Err(Error::RankData { rank, host, folder: folder.clone() });
-            }
+        let own = serde_json::to_vec(&(&self.fingerprint, owner::host())).expect("plain data");
+        let all = self.comm().gather(&own);
+        let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
+        let all: Vec<(Option<String>, String)> = all.collect();
+        if let Some(rank) = all.iter().position(|(fingerprint, _)| *fingerprint != all[0].0) {
+            return Err(Error::RankData { rank, host: all[rank].1.clone(), folder: folder.clone() });
         }
         if let Some(attempt) = &mut self.attempt {
             attempt.data = data.fingerprint();
