@@ -20,7 +20,7 @@ pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
         return Err(Error::NothingLeftImport);
     }
     let data = session.load_data(dataset)?;
-    let score = evaluate(session.comm(), &network, &weights.parameters, &weights.statistics, &data)?;
+    let score = evaluate(session.crew(), &network, &weights.parameters, &weights.statistics, &data)?;
     if !score.loss.is_finite() {
         return Err(Error::NotFiniteImport);
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::comm::{Comm, Place, Ranks, pulse};
 use super::data::{self, Data};
 use super::model::{Layout, Weights};
+use super::train::evaluate::Crew;
 use super::{Error, Result};
 use winsign::run::attempt::{Attempt, Progress};
 use winsign::run::results::EpochMetrics;
@@ -67,6 +68,10 @@ impl Session {
 
     pub fn comm(&self) -> &dyn Comm {
         &*self.ranks.comm
+    }
+
+    pub fn crew(&self) -> Crew<'_> {
+        Crew { comm: self.comm(), stop: &self.means.stop }
     }
 
     pub fn place(&self) -> Place {

@@ -79,12 +79,18 @@ pub fn path(
         }
         progress.seen += 1;
     }
+    let mut statistics = progress.statistics.copy();
     if steps > 0 {
-        combine(session.comm(), &mut progress.statistics, progress.seen, steps);
+        combine(session.comm(), &mut statistics, progress.seen, steps);
     }
-    let statistics = &progress.statistics;
     let point = |point: u32| (network_at(positions[point as usize]), statistics.get(point.into()));
-    let scores = evaluate_all(session.comm(), network, points, point, data)?;
+    let scores = evaluate_all(session.crew(), network, points, point, data);
+    if scores.is_err() {
+        progress.step = steps;
+        let gathered = progress.gather(session.comm());
+        session.save_checkpoint(|| gathered)?;
+    }
+    let scores = scores?;
     let path: Vec<PathPoint> = (positions.iter().zip(scores))
         .map(|(&t, Score { error, loss })| PathPoint { t, test_error: error, test_loss: loss })
         .collect();

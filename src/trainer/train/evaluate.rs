@@ -1,13 +1,15 @@
 //! How good a network is on the test set, and the BatchNorm statistics to ask that with.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tch::{Device, Kind, Reduction, Tensor};
 
-use crate::trainer::Result;
 use crate::trainer::comm::{Comm, pulse};
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::{Batch, Batches, test_batches, test_steps};
 use crate::trainer::model::{Mode, Network};
 use crate::trainer::session::together;
+use crate::trainer::{Error, Result};
 
 /// Mean cross-entropy in nats, and errors in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,22 +18,31 @@ pub struct Score {
     pub error: f64,
 }
 
+/// Who does such work: the ranks together, until one of them is told to stop.
+#[derive(Clone, Copy)]
+pub struct Crew<'a> {
+    pub comm: &'a dyn Comm,
+    /// Whether this rank was told to stop.
+    pub stop: &'a AtomicBool,
+}
+
+impl Crew<'_> {
+    fn proceed(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
 /// The test score of flat `parameters` with flat `statistics`; see [`evaluate_all`].
-pub fn evaluate(
-    comm: &dyn Comm,
-    network: &Network,
-    parameters: &Tensor,
-    statistics: &Tensor,
-    data: &Data,
-) -> Result<Score> {
-    let scores = evaluate_all(comm, network, 1, |_| (parameters.shallow_clone(), statistics.shallow_clone()), data)?;
+pub fn evaluate(crew: Crew, network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Result<Score> {
+    let scores = evaluate_all(crew, network, 1, |_| (parameters.shallow_clone(), statistics.shallow_clone()), data)?;
     Ok(scores[0])
 }
 
 /// The test scores of so many `networks`: of the parameters and statistics that `network_at` gives for each. A batch is
-/// made once for all of them, by one of the ranks. The scores are the same to the last bit for any number of ranks.
+/// made once for all of them, by one of the ranks. The scores are the same to the last bit for any number of ranks. [`Error::Interrupted`] if this rank is
+/// told to stop.
 pub fn evaluate_all(
-    comm: &dyn Comm,
+    crew: Crew,
     network: &Network,
     networks: u32,
     network_at: impl Fn(u32) -> (Tensor, Tensor),
@@ -41,9 +52,10 @@ pub fn evaluate_all(
     // Loss and wrongly classified images of each batch, which is one rank's; the others add nothing. So they are added up
     // in the same order whoever computed them. Read at the end, so that no batch waits for the numbers of another.
     let mut sums = Tensor::zeros([networks.into(), 2, steps], (Kind::Double, Device::Cpu));
-    let evaluated = test_batches(data, comm.place()).try_for_each(|(step, batch)| {
+    let evaluated = test_batches(data, crew.comm.place()).try_for_each(|(step, batch)| {
         let Batch { images, labels, .. } = batch?;
         for which in 0..networks {
+            crew.proceed()?;
             tch::no_grad(|| {
                 let (parameters, statistics) = network_at(which);
                 let logits = network.logits(&parameters, &statistics, Mode::Evaluate, &images);
@@ -55,8 +67,8 @@ pub fn evaluate_all(
         }
         Ok(())
     });
-    together(comm, evaluated)?;
-    comm.sum(&mut sums);
+    together(crew.comm, evaluated)?;
+    crew.comm.sum(&mut sums);
     let sums = Vec::<f64>::try_from(sums.view([-1])).expect("sums are a vector of floats");
     let count = data.test_count() as f64;
     let score = |sums: &[f64]| {
@@ -71,18 +83,19 @@ pub fn evaluate_all(
 ///
 /// Statistics gathered in training belong to other parameters than those evaluated: to the random α of AWS, or to the
 /// ends of a path rather than its inner points.
-pub fn reestimate(comm: &dyn Comm, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
+pub fn reestimate(crew: Crew, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
     let mut statistics = network.layout.fresh_statistics(parameters.kind());
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
     let mut seen = 0;
-    let estimated = epoch.every(0, comm.place()).try_for_each(|(_, batch)| {
+    let estimated = epoch.every(0, crew.comm.place()).try_for_each(|(_, batch)| {
+        crew.proceed()?;
         absorb(network, parameters, &statistics, &batch?.images, plain_mean(seen));
         seen += 1;
         Ok(())
     });
-    together(comm, estimated)?;
-    combine(comm, &mut statistics, seen, batches.steps());
+    together(crew.comm, estimated)?;
+    combine(crew.comm, &mut statistics, seen, batches.steps());
     Ok(statistics)
 }
 
@@ -134,7 +147,8 @@ mod tests {
         let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
         let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let parameters = Weights::initialize(&network.layout, 1).parameters;
-        let found = reestimate(&Single, &network, &parameters, &data, 64).unwrap();
+        let found = reestimate(Crew { comm: &Single, stop: &AtomicBool::new(false) }, &network, &parameters, &data, 64)
+            .unwrap();
 
         let kernel = parameters.narrow(0, 0, 72).view([8, 1, 3, 3]);
         assert_eq!(network.layout.tensors[0].name, "conv1.weight");

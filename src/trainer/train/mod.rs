@@ -8,14 +8,13 @@ pub mod step;
 
 use tch::{Kind, Tensor};
 
-use crate::trainer::comm::Comm;
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::Batches;
 use crate::trainer::model::{Network, Weights};
 use crate::trainer::session::{Demand, Session};
 use crate::trainer::{Error, Result};
 use checkpoint::Checkpoint;
-use evaluate::{Score, evaluate, reestimate};
+use evaluate::{Crew, Score, evaluate, reestimate};
 use schedule::learning_rate;
 use step::{Exchange, forward_backward};
 use winsign::random::Source;
@@ -80,7 +79,11 @@ pub fn train(
         // The evaluation may take long.
         state.place.step = batches.steps();
         heed(session, &state, session.demand(true))?;
-        let score = score(session.comm(), course, &mut state.weights)?;
+        let score = score(session.crew(), course, &mut state.weights);
+        if score.is_err() {
+            session.save_checkpoint(|| state.to_file())?;
+        }
+        let score = score?;
         if !score.loss.is_finite() {
             return Err(Error::DivergedTest { epoch, loss: score.loss });
         }
@@ -154,13 +157,13 @@ fn heed(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
 }
 
 /// The test score after an epoch, at α = 0. Re-estimated statistics replace those gathered in training.
-fn score(comm: &dyn Comm, course: &Course, weights: &mut Weights) -> Result<Score> {
+fn score(crew: Crew, course: &Course, weights: &mut Weights) -> Result<Score> {
     let Course { network, data, training, .. } = *course;
     let parameters = weights.parameters.detach();
     if course.reestimate && network.layout.statistics() > 0 {
-        weights.statistics = reestimate(comm, network, &parameters, data, training.batch)?;
+        weights.statistics = reestimate(crew, network, &parameters, data, training.batch)?;
     }
-    evaluate(comm, network, &parameters, &weights.statistics, data)
+    evaluate(crew, network, &parameters, &weights.statistics, data)
 }
 
 /// Every rank did the same steps on the same sums: if they differ now, a machine computes wrongly.

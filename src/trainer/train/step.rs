@@ -107,12 +107,14 @@ impl Exchange<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
     use crate::trainer::comm::Place;
     use crate::trainer::comm::threads::on_ranks;
     use crate::trainer::data;
     use crate::trainer::data::batches::Batches;
-    use crate::trainer::train::evaluate::{evaluate, reestimate};
+    use crate::trainer::train::evaluate::{Crew, evaluate, reestimate};
     use crate::trainer::train::optimizer::{fresh_moments, step};
     use tch::Kind;
     use winsign::run::settings::{Architecture, Dataset, Optimizer, Problem, Schedule, Training};
@@ -231,9 +233,11 @@ mod tests {
             on_ranks(ranks, |comm| {
                 let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
                 let parameters = Weights::initialize(&network.layout, 1).parameters;
-                let statistics = reestimate(comm, &network, &parameters, &data, BATCH).unwrap();
+                let stop = AtomicBool::new(false);
+                let crew = Crew { comm, stop: &stop };
+                let statistics = reestimate(crew, &network, &parameters, &data, BATCH).unwrap();
                 let fresh = network.layout.fresh_statistics(Kind::Float);
-                (statistics, evaluate(comm, &network, &parameters, &fresh, &data).unwrap())
+                (statistics, evaluate(crew, &network, &parameters, &fresh, &data).unwrap())
             })
         };
         let alone = of_ranks(1).remove(0);
