@@ -160,6 +160,7 @@ fn check_model(golden: &Model, check: &mut Check) {
         momentum,
         weight_decay,
         schedule: Schedule::Constant,
+        precision: Default::default(),
     };
     let mut weights = trainable(masked);
     let mut moments = optimizer::fresh_moments(optimizer, &weights.parameters);

@@ -336,6 +336,7 @@ mod tests {
             momentum: 0.9,
             weight_decay: 0.0,
             schedule: Schedule::Constant,
+            precision: Default::default(),
         };
         let ticket = Ticket {
             problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },

@@ -107,6 +107,7 @@ mod tests {
                 momentum: 0.9,
                 weight_decay: 5e-4,
                 schedule: Schedule::Constant,
+                precision: Default::default(),
             },
             seeds: Seeds::from(1),
         })

@@ -154,6 +154,9 @@ pub struct Connect {
     pub points: u32,
     /// Images per batch while BatchNorm statistics are re-estimated.
     pub batch: u32,
+    /// Left out of the canonical JSON where it is fp32, the only one there was when identities began.
+    #[serde(default, skip_serializing_if = "Precision::is_fp32")]
+    pub precision: Precision,
 }
 
 /// What is learned by what.
@@ -451,6 +454,46 @@ pub struct Training {
     pub momentum: f64,
     pub weight_decay: f64,
     pub schedule: Schedule,
+    /// Left out of the canonical JSON where it is fp32, the only one there was when identities began.
+    #[serde(default, skip_serializing_if = "Precision::is_fp32")]
+    pub precision: Precision,
+}
+
+/// In what numbers networks compute. Parameters, statistics, sums of the loss and what the optimizer remembers have 32
+/// bits in any case.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantNames,
+    VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    Fp32,
+    /// 32 bits, of which products take 19 into account; on GPUs of NVIDIA alone.
+    Tf32,
+    /// Weights and activations in bfloat16, 16 bits with the range of 32.
+    Bf16,
+}
+
+impl Precision {
+    fn is_fp32(&self) -> bool {
+        *self == Precision::Fp32
+    }
 }
 
 /// How gradients move weights; both as in PyTorch, with weight decay added to the gradient.

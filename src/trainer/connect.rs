@@ -8,7 +8,7 @@ use winsign::run::results::Outcome;
 use winsign::run::settings::{Between, Connect};
 
 pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
-    let network = Network::new(connect.problem);
+    let network = Network::new(connect.problem).computing_in(connect.precision);
     let data = session.load_data(connect.problem.dataset)?;
 
     let a = session.input(0, &network.layout)?;

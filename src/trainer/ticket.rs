@@ -12,7 +12,7 @@ use winsign::run::results::{Outcome, TicketOutcome};
 use winsign::run::settings::{Method, Ticket};
 
 pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
-    let network = Network::new(ticket.problem);
+    let network = Network::new(ticket.problem).computing_in(ticket.training.precision);
     let data = session.load_data(ticket.problem.dataset)?;
 
     let course = Course {
@@ -106,6 +106,7 @@ mod tests {
                 momentum: 0.9,
                 weight_decay: 5e-4,
                 schedule: Schedule::Constant,
+                precision: Default::default(),
             },
             seeds: Seeds::from(1),
         }

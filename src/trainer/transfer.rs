@@ -9,7 +9,7 @@ use winsign::run::results::{Outcome, TransferOutcome};
 use winsign::run::settings::{Inherit, Transfer};
 
 pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
-    let network = Network::new(transfer.problem);
+    let network = Network::new(transfer.problem).computing_in(transfer.training.precision);
     let data = session.load_data(transfer.problem.dataset)?;
 
     let course = Course {

@@ -174,6 +174,7 @@ fn path(chain: &Chain, connect: &ConnectBlock, masks: Masks) -> Settings {
         masks,
         points: connect.points,
         batch: connect.batch,
+        precision: connect.precision,
     })
 }
 

@@ -207,11 +207,19 @@ fn training(axes: &Axes) -> Training {
         momentum: 0.9,
         weight_decay: 5e-4,
         schedule: Schedule::Constant,
+        precision: Default::default(),
     }
 }
 
 fn connect(between: Between) -> Settings {
-    Settings::Connect(Connect { problem: PROBLEM, between, masks: Masks::Same, points: 11, batch: 64 })
+    Settings::Connect(Connect {
+        problem: PROBLEM,
+        between,
+        masks: Masks::Same,
+        points: 11,
+        batch: 64,
+        precision: Default::default(),
+    })
 }
 
 fn label(

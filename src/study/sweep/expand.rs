@@ -461,6 +461,7 @@ fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBloc
         momentum: point.real("ticket.momentum"),
         weight_decay: point.real("ticket.weight_decay"),
         schedule: Schedule::Constant,
+        precision: point.word("ticket.precision"),
     };
     let method = point.word("ticket.method");
     Chain {
@@ -498,6 +499,7 @@ fn transfer(point: &Point, section: &Section, columns: &Columns) -> TransferBloc
             momentum: point.real("transfer.momentum"),
             weight_decay: point.real("transfer.weight_decay"),
             schedule: point.word("transfer.schedule"),
+            precision: point.word("transfer.precision"),
         },
         // Transfers train without α; a seed that follows from another one never makes two runs of one.
         seeds: Seeds { init, order: point.whole("transfer.seed_order"), alpha: init },
@@ -517,6 +519,7 @@ fn connect(point: &Point, columns: &Columns) -> ConnectBlock {
         masks: point.word("connect.masks"),
         points: point.number("connect.points"),
         batch: point.number("connect.batch"),
+        precision: point.word("connect.precision"),
         axes: columns.within(point, &[Block::Connect]),
     }
 }

@@ -26,7 +26,7 @@ use std::path::Path;
 pub use error::SweepError;
 pub use json_schema::json_schema;
 
-use crate::run::settings::{Between, Digest, Inherit, Masks, Method, Problem, Seeds, Training};
+use crate::run::settings::{Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Training};
 use error::{Fault, grouped, nearest};
 
 /// Larger than any sweep file that people write.
@@ -87,6 +87,7 @@ pub struct ConnectBlock {
     pub masks: Masks,
     pub points: u32,
     pub batch: u32,
+    pub precision: Precision,
     pub axes: Axes,
 }
 

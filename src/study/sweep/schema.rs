@@ -5,7 +5,7 @@ use strum::VariantNames;
 use super::error::{grouped, listed, nearest, quoted};
 use super::values::Value;
 use crate::run::settings::{
-    Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Masks, Method, Optimizer, Schedule,
+    Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Masks, Method, Optimizer, Precision, Schedule,
 };
 
 /// A part of the file. Tickets, transfers and connects are also the scopes of the sweep: a chain of tickets is a
@@ -137,6 +137,7 @@ pub static KEYS: &[Key] = keys! {
     Ticket "ticket.lr" "lr": POSITIVE, Fallback::Recipe, "0.1", "Learning rate, constant over a chain.";
     Ticket "ticket.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Recipe, "0.9", "Momentum of SGD, β₁ of Adam.";
     Ticket "ticket.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Recipe, "5e-4", "Weight decay.";
+    Ticket "ticket.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("fp32")]), "bf16", "In what numbers networks compute; `tf32` needs a GPU.";
     Ticket "ticket.seed" "seed": SEED, Fallback::Values(&[Value::Whole(1)]), "1", "Sets all three seeds.";
     Ticket "ticket.seed_init" "seed_init": SEED, Fallback::Same("ticket.seed"), "1", "Seed of the initial weights.";
     Ticket "ticket.seed_order" "seed_order": SEED, Fallback::Same("ticket.seed"), "1", "Seed of the order of the images and of their augmentation.";
@@ -152,6 +153,7 @@ pub static KEYS: &[Key] = keys! {
     Transfer "transfer.lr" "lr": POSITIVE, Fallback::Same("ticket.lr"), "0.1", "Learning rate at the start.";
     Transfer "transfer.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Same("ticket.momentum"), "0.9", "Momentum of SGD, β₁ of Adam.";
     Transfer "transfer.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Same("ticket.weight_decay"), "5e-4", "Weight decay.";
+    Transfer "transfer.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "In what numbers networks compute.";
     Transfer "transfer.seed" "seed": SEED, Fallback::Values(&[Value::Whole(2), Value::Whole(3)]), "2..4", "Sets both seeds. With one of them given, its default is 2 alone.";
     Transfer "transfer.seed_init" "seed_init": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the fresh initialization.";
     Transfer "transfer.seed_order" "seed_order": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the order of the images and of their augmentation.";
@@ -162,6 +164,7 @@ pub static KEYS: &[Key] = keys! {
     Connect "connect.masks" "masks": Kind::Word(<Masks as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("same")]), "union", "Which of them: those of the same mask, or any two, over both masks.";
     Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Values(&[Value::Whole(11)]), "11", "Points on the path, both ends included.";
     Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";
+    Connect "connect.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "In what numbers networks compute.";
 
     Resources "resources.jobs" "jobs": JOBS, Fallback::Depends("one per core"), "2", "Runs side by side.";
     Resources "resources.threads" "threads": THREADS, Fallback::Depends("1"), "1", "Threads per run; another number may change the last bits of a result.";

@@ -69,6 +69,7 @@ fn defaults_of_digits() {
         momentum: 0.9,
         weight_decay: 5e-4,
         schedule: Schedule::Constant,
+        precision: Default::default(),
     };
     assert_eq!(chain.problem, Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
     assert_eq!((chain.levels, chain.prune_ratio, chain.seeds), (12, 0.2, Seeds::from(1)));

@@ -14,6 +14,8 @@ const EPSILON: f64 = 1e-5;
 
 /// One forward pass: the tensors, as views into the flat ones, and how to treat them.
 pub struct Pass<'a> {
+    /// Of weights and activations. Norm parameters and statistics keep their own.
+    pub kind: Kind,
     parameters: Vec<Tensor>,
     statistics: Vec<Tensor>,
     mode: Mode,
@@ -24,18 +26,19 @@ pub struct Pass<'a> {
 impl<'a> Pass<'a> {
     pub fn new(
         layout: &Layout,
+        kind: Kind,
         parameters: &Tensor,
         statistics: &Tensor,
         mode: Mode,
         dropout: Option<&'a RefCell<Vec<Stream>>>,
     ) -> Pass<'a> {
         let mut views: Vec<Option<Tensor>> = layout.tensors.iter().map(|_| None).collect();
-        let flat = parameters.split_with_sizes(&layout.flat_lengths[..], 0);
-        for (&index, part) in layout.flat_order.iter().zip(flat) {
+        for (&index, part) in layout.flat_order.iter().zip(split(layout, kind, parameters)) {
             views[index] = Some(part.view(&layout.tensors[index].shape[..]));
         }
         let lengths: Vec<i64> = layout.statistics.iter().map(|statistic| statistic.length).collect();
         Pass {
+            kind,
             parameters: views.into_iter().map(|view| view.expect("the flat order names every tensor")).collect(),
             statistics: statistics.split_with_sizes(&lengths[..], 0),
             mode,
@@ -63,8 +66,20 @@ impl<'a> Pass<'a> {
         let kept: Vec<f32> = (streams.iter_mut())
             .flat_map(|stream| (0..each).map(|_| f32::from(u8::from(stream.uniform() >= rate))).collect::<Vec<_>>())
             .collect();
-        x * (Tensor::from_slice(&kept).view(shape) / (1.0 - rate)).to_kind(Kind::Float)
+        let kept = Tensor::from_slice(&kept).view(shape) / (1.0 - rate);
+        &x * kept.to_device(x.device()).to_kind(x.kind())
     }
+}
+
+/// The tensors in the flat order. If weights are of another kind than they are kept in, all are converted at once.
+fn split(layout: &Layout, kind: Kind, parameters: &Tensor) -> Vec<Tensor> {
+    if kind == parameters.kind() {
+        return parameters.split_with_sizes(&layout.flat_lengths[..], 0);
+    }
+    let norms = layout.flat_order.partition_point(|&index| layout.tensors[index].role.region() < 2);
+    let regions = parameters.split_with_sizes([layout.weights(), layout.parameters() - layout.weights()].as_slice(), 0);
+    let weights = regions[0].to_kind(kind).split_with_sizes(&layout.flat_lengths[..norms], 0);
+    weights.into_iter().chain(regions[1].split_with_sizes(&layout.flat_lengths[norms..], 0)).collect()
 }
 
 /// A convolution over (height, width), padded so that stride 1 keeps the size.

@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use tch::{Device, Kind, Tensor};
 
 use winsign::random::Stream;
-use winsign::run::settings::{Architecture, Problem};
+use winsign::run::settings::{Architecture, Precision, Problem};
 
 use efficientnet::EfficientNet;
 use layers::Pass;
@@ -34,6 +34,7 @@ pub use weights::Weights;
 pub struct Network {
     pub layout: Layout,
     layers: Box<dyn Forward>,
+    precision: Precision,
 }
 
 /// What an architecture is once its tensors are declared.
@@ -60,7 +61,13 @@ impl Network {
             Architecture::ShuffleNet => Box::new(ShuffleNet::new(to, dataset)),
             Architecture::MlpMixer => Box::new(MlpMixer::new(to, dataset)),
         };
-        Network { layout: Layout::new(declare), layers }
+        Network { layout: Layout::new(declare), layers, precision: Precision::Fp32 }
+    }
+
+    /// The same network, computing in another precision. Whatever that is, parameters, statistics and logits are what they
+    /// are in 32 bits, and who calls with 64 bits computes in those.
+    pub fn computing_in(self, precision: Precision) -> Network {
+        Network { precision, ..self }
     }
 
     /// Whether training draws what to drop out.
@@ -72,7 +79,10 @@ impl Network {
     /// (length [`Layout::parameters`]) and flat `statistics` (length [`Layout::statistics`]). In training mode BatchNorm
     /// normalizes by the batch and moves `statistics` in place. Nothing is dropped out.
     pub fn logits(&self, parameters: &Tensor, statistics: &Tensor, mode: Mode, images: &Tensor) -> Tensor {
-        self.layers.forward(&Pass::new(&self.layout, parameters, statistics, mode, None), images)
+        self.forward(
+            &Pass::new(&self.layout, self.compute_kind(parameters), parameters, statistics, mode, None),
+            images,
+        )
     }
 
     /// The same in training mode, with the dropout of the architecture if it has any: `dropout` has one stream for each
@@ -85,9 +95,28 @@ impl Network {
         dropout: Option<Vec<Stream>>,
     ) -> Tensor {
         let dropout = dropout.map(RefCell::new);
-        let pass = Pass::new(&self.layout, parameters, statistics, Mode::TRAIN, dropout.as_ref());
-        self.layers.forward(&pass, images)
+        let kind = self.compute_kind(parameters);
+        self.forward(&Pass::new(&self.layout, kind, parameters, statistics, Mode::TRAIN, dropout.as_ref()), images)
     }
+
+    /// The kind of numbers that weights and activations have.
+    fn compute_kind(&self, parameters: &Tensor) -> Kind {
+        match (self.precision, parameters.kind()) {
+            (Precision::Bf16, Kind::Float) => Kind::BFloat16,
+            (_, kind) => kind,
+        }
+    }
+
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
+        let logits = self.layers.forward(pass, &channels_last(&images.to_kind(pass.kind)));
+        if pass.kind == Kind::BFloat16 { logits.to_kind(Kind::Float) } else { logits }
+    }
+}
+
+/// The same images with the channels of a pixel side by side in memory. Convolutions keep that order, and are a quarter
+/// faster in it on CPUs, more on GPUs.
+fn channels_last(images: &Tensor) -> Tensor {
+    images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -81,6 +81,7 @@ mod tests {
             momentum: 0.9,
             weight_decay: 0.5,
             schedule: Schedule::Constant,
+            precision: Default::default(),
         }
     }
 

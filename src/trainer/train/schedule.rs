@@ -33,6 +33,7 @@ mod tests {
             momentum: 0.9,
             weight_decay: 0.0,
             schedule,
+            precision: Default::default(),
         };
         (1..=epochs).map(|epoch| learning_rate(&training, epoch)).collect()
     }

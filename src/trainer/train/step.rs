@@ -147,6 +147,7 @@ mod tests {
             momentum: 0.9,
             weight_decay: 5e-4,
             schedule: Schedule::Constant,
+            precision: Default::default(),
         };
         let first = 26;
         let of_ranks = on_ranks(3, |comm| {
