@@ -1,0 +1,321 @@
+//! Training on CPUs against PyTorch: epochs of a few batches with an evaluation after each, in turns, side by side.
+//!
+//!     cargo bench --bench training -- --python PYTHON [--only ARCHITECTURE] [--turns N]
+//!
+//! PYTHON needs torch and torchvision. Opponents are in `opponents/training.py`: `reference` does what implementations of
+//! pruning usually do, `fp32` and `bf16` are the best one writes by hand. Every side is a process of its own that trains when
+//! it is told to. Ratios are medians over turns of the ratio within a turn. The last row compares two ranks of one thread
+//! with one rank of two threads; it needs mpirun. Writes `results/bench/training.json`.
+
+#[allow(dead_code, unused_imports)]
+#[path = "../src/trainer/mod.rs"]
+mod trainer;
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+use tch::Kind;
+use trainer::comm;
+use trainer::data::batches::Batches;
+use trainer::model::{Network, Weights};
+use trainer::train::evaluate::{Crew, evaluate};
+use trainer::train::optimizer;
+use trainer::train::step::{Exchange, forward_backward};
+use winsign::data::Set;
+use winsign::data::synth::{self, Request};
+use winsign::run::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const BATCH: usize = 64;
+const THREADS: usize = 2;
+/// Images of an epoch, and of the evaluation after it.
+const TRAIN: usize = 4 * BATCH;
+const TEST: usize = BATCH;
+const TURNS: usize = 5;
+
+/// Of an architecture: what we compute in, against which opponent, and the goal.
+const ROWS: [(&str, &[(&str, &str, f64)]); 3] = [
+    (
+        "resnet50",
+        &[("bf16", "reference", 3.0), ("fp32", "reference", 1.2), ("bf16", "bf16", 1.0), ("fp32", "fp32", 1.0)],
+    ),
+    (
+        "mobilenetv2",
+        &[("bf16", "reference", 2.0), ("fp32", "reference", 1.6), ("bf16", "bf16", 1.0), ("fp32", "fp32", 1.0)],
+    ),
+    ("shufflenet", &[("fp32", "reference", 1.2), ("fp32", "fp32", 1.0), ("bf16", "bf16", 1.0)]),
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [serve, rest @ ..] = &arguments[..]
+        && serve == "serve"
+    {
+        return self::serve(rest);
+    }
+    let value = |name: &str| arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone());
+    let python = value("--python").ok_or("say which Python has torch and torchvision: --python PYTHON")?;
+    let only = value("--only");
+    let turns = value("--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
+    let data = tempfile::tempdir()?;
+    let request =
+        Request { like: Set::Cifar100, train: TRAIN, test: TEST, classes: None, seed: 1, format: None, layout: None };
+    synth::write(data.path(), &request, &|| {})?;
+
+    let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let mut rows = vec![];
+    for (architecture, pairs) in ROWS.into_iter().filter(|(architecture, _)| chosen(architecture)) {
+        rows.extend(compare(data.path(), &python, architecture, pairs, turns)?);
+    }
+    if chosen("ranks") {
+        rows.push(ranks(data.path(), turns)?);
+    }
+    print(&rows);
+    let record = json!({
+        "date": jiff::Timestamp::now(),
+        "what": format!("{TRAIN} images of 32×32 in batches of {BATCH}, then an evaluation of {TEST}; {THREADS} threads; images/s"),
+        "turns": turns,
+        "rows": rows,
+    });
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/bench/training.json");
+    fs::create_dir_all(path.parent().expect("a file in a folder"))?;
+    fs::write(&path, format!("{record:#}\n"))?;
+    Ok(())
+}
+
+/// A process that trains an epoch when it is told to.
+struct Side {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    parameters: i64,
+    /// Images per second of each turn, and the peak of memory.
+    rates: Vec<f64>,
+    memory: f64,
+}
+
+impl Side {
+    fn start(command: &mut Command) -> Result<Side> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().expect("it is piped");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut side = Side { child, input, output, parameters: 0, rates: vec![], memory: 0.0 };
+        side.parameters = side.read()?["parameters"].as_i64().ok_or("no parameters")?;
+        Ok(side)
+    }
+
+    fn read(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line).map_err(|error| format!("a side fell silent: {error}: {line}"))?)
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        writeln!(self.input, "go")?;
+        let found = self.read()?;
+        let number = |key: &str| found[key].as_f64().ok_or(format!("no {key}"));
+        self.rates.push(number("images")? / number("seconds")?);
+        self.memory = number("memory")?;
+        Ok(())
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ours(data: &Path, architecture: &str, precision: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program is a file"));
+    command.args(["serve", architecture, precision, &THREADS.to_string()]).arg(data);
+    command
+}
+
+fn theirs(data: &Path, python: &str, architecture: &str, style: &str) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/opponents/training.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg(data.join("cifar-100-binary")).args([architecture, style]);
+    command.args([THREADS.to_string(), BATCH.to_string()]);
+    command
+}
+
+fn compare(
+    data: &Path,
+    python: &str,
+    architecture: &str,
+    pairs: &[(&str, &str, f64)],
+    turns: usize,
+) -> Result<Vec<Value>> {
+    let mut names: Vec<(bool, &str)> = vec![];
+    for &(own, opponent, _) in pairs {
+        for name in [(true, own), (false, opponent)] {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    let mut sides = vec![];
+    for &(own, name) in &names {
+        let mut command = if own { ours(data, architecture, name) } else { theirs(data, python, architecture, name) };
+        sides.push(Side::start(&mut command)?);
+    }
+    assert!(sides.iter().all(|side| side.parameters == sides[0].parameters), "the networks differ");
+    // The first turn warms up.
+    for turn in 0..=turns {
+        for side in &mut sides {
+            side.turn()?;
+            if turn == 0 {
+                side.rates.clear();
+            }
+        }
+        eprintln!("{architecture}: turn {turn} of {turns}");
+    }
+    let side = |own: bool, name: &str| {
+        let at = names.iter().position(|&(of_us, known)| of_us == own && known == name).expect("it was started");
+        &sides[at]
+    };
+    let row = |&(own, opponent, goal): &(&str, &str, f64)| {
+        let (own_side, opponent_side) = (side(true, own), side(false, opponent));
+        let ratios = own_side.rates.iter().zip(&opponent_side.rates).map(|(own, other)| own / other);
+        json!({
+            "row": format!("{architecture}, {own}, against {opponent}"),
+            "ours": median(own_side.rates.clone()),
+            "theirs": median(opponent_side.rates.clone()),
+            "ratio": median(ratios.collect()),
+            "goal": goal,
+            "our memory per image, MB": own_side.memory / BATCH as f64 / 1e6,
+            "their memory per image, MB": opponent_side.memory / BATCH as f64 / 1e6,
+        })
+    };
+    Ok(pairs.iter().map(row).collect())
+}
+
+/// Two ranks of one thread against one rank of two.
+fn ranks(data: &Path, turns: usize) -> Result<Value> {
+    let architecture = "resnet20";
+    let mut one = Side::start(&mut ours(data, architecture, "fp32"))?;
+    let program = std::env::current_exe()?;
+    let mut mpirun = Command::new("mpirun");
+    mpirun.args(["--bind-to", "none", "-np", "2"]).arg(program).args(["serve", architecture, "fp32", "1"]).arg(data);
+    mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    // Ranks that wait for a word from outside must not take the cores of the other side.
+    mpirun.env("OMPI_MCA_mpi_yield_when_idle", "1");
+    let mut two = Side::start(&mut mpirun)?;
+    for turn in 0..=turns {
+        for side in [&mut one, &mut two] {
+            side.turn()?;
+            if turn == 0 {
+                side.rates.clear();
+            }
+        }
+    }
+    let ratios = two.rates.iter().zip(&one.rates).map(|(two, one)| two / one);
+    Ok(json!({
+        "row": format!("{architecture}, two ranks of one thread, against one rank of two"),
+        "ours": median(two.rates.clone()),
+        "theirs": median(one.rates.clone()),
+        "ratio": median(ratios.collect()),
+        "goal": 0.95,
+    }))
+}
+
+/// One of our sides: trains with the trainer's own code, an epoch for every line that rank 0 reads.
+fn serve(arguments: &[String]) -> Result<()> {
+    let [architecture, precision, threads, data] = arguments else { return Err("four arguments".into()) };
+    tch::set_num_threads(threads.parse()?);
+    let ranks = comm::join(false)?;
+    let comm = &*ranks.comm;
+    let problem = Problem { dataset: Dataset::Cifar100, architecture: architecture.parse::<Architecture>()? };
+    let precision: Precision = precision.parse()?;
+    let training = Training {
+        epochs: 1,
+        batch: BATCH as u32,
+        optimizer: Default::default(),
+        lr: 0.1,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        schedule: Schedule::Constant,
+        precision,
+    };
+    let network = Network::new(problem).computing_in(precision);
+    let data = trainer::data::load(Dataset::Cifar100, data.as_ref(), threads.parse()?)?;
+    let batches = Batches::new(&data, training.batch, 1, "bench");
+    let mut weights = Weights::initialize(&network.layout, 1);
+    trainer::prune::prune(&mut weights, &network.layout, 0.2)?;
+    weights.parameters = weights.parameters.set_requires_grad(true);
+    let mut moments = optimizer::fresh_moments(training.optimizer, &weights.parameters);
+    let norm_init = network.layout.norm_init(Kind::Float);
+    let mut exchange = Exchange::new(comm, &weights);
+    let root = comm.place().is_root();
+    let say = |message: Value| {
+        if root {
+            println!("{message}");
+        }
+    };
+    say(json!({ "parameters": network.layout.parameters() }));
+    let before = status("VmRSS")?;
+    let mut number = 0;
+    for epoch in 1.. {
+        let mut line = String::new();
+        let told = root && std::io::stdin().read_line(&mut line)? > 0;
+        if comm.largest(told.into()) == 0 {
+            break;
+        }
+        let start = Instant::now();
+        let (mut losses, mut images) = (tch::Tensor::zeros([], tch::kind::FLOAT_CPU), 0);
+        for batch in batches.epoch(epoch).shares(0, comm.place()) {
+            let batch = batch?;
+            let mut pass = forward_backward(&network, &mut weights, &batch, None, &norm_init, None);
+            exchange.sum(&mut weights, &batch, &mut pass);
+            number += 1;
+            let step = (training.lr, number);
+            optimizer::step(&training, &network.layout, step, &weights.parameters, &mut moments, &pass.gradient);
+            losses += &pass.loss;
+            images += batch.whole;
+        }
+        let crew = Crew { comm, stop: &AtomicBool::new(false) };
+        evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, &data)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let memory = status("VmHWM")? - before;
+        say(json!({ "seconds": seconds, "images": images, "memory": memory, "loss": losses.double_value(&[]) }));
+    }
+    Ok(())
+}
+
+/// A size from what the system says of this process, in bytes.
+fn status(name: &str) -> Result<i64> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find(|line| line.starts_with(name)).ok_or("no such line")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<i64>()? * 1024)
+}
+
+fn print(rows: &[Value]) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["", "ours, images/s", "theirs", "ratio", "goal", "ours, MB/image", "theirs"]);
+    for row in rows {
+        let number = |key: &str, digits| row[key].as_f64().map_or(String::new(), |value| format!("{value:.digits$}"));
+        let memory = |whose: &str| number(&format!("{whose} memory per image, MB"), 1);
+        let name = row["row"].as_str().unwrap_or_default().to_string();
+        let cells = [name, number("ours", 1), number("theirs", 1), number("ratio", 2), number("goal", 2)];
+        table.add_row(cells.into_iter().chain([memory("our"), memory("their")]));
+    }
+    (1..=6)
+        .for_each(|column| table.column_mut(column).expect("there are seven").set_cell_alignment(CellAlignment::Right));
+    println!("{table}");
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
