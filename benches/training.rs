@@ -232,6 +232,7 @@ fn ranks(data: &Path, turns: usize) -> Result<Value> {
 /// One of our sides: trains with the trainer's own code, an epoch for every line that rank 0 reads.
 fn serve(arguments: &[String]) -> Result<()> {
     let [architecture, precision, threads, data] = arguments else { return Err("four arguments".into()) };
+    trainer::memory::keep();
     tch::set_num_threads(threads.parse()?);
     let ranks = comm::join(false)?;
     let comm = &*ranks.comm;

@@ -5,6 +5,7 @@ mod connect;
 pub mod data;
 mod import;
 pub mod lmc;
+pub mod memory;
 pub mod model;
 pub mod prune;
 pub mod session;

@@ -19,7 +19,7 @@ use tracing_subscriber::prelude::*;
 
 use super::comm::{self, Place, Ranks, pulse};
 use super::session::{self, Means, Session};
-use super::{Error, Finished, Result, connect, import, ticket, transfer};
+use super::{Error, Finished, Result, connect, import, memory, ticket, transfer};
 use winsign::data::DEFAULT_ROOT;
 use winsign::run::attempt::{Attempt, End, LOG};
 use winsign::run::directory::RunFile;
@@ -80,6 +80,7 @@ pub fn main() -> ExitCode {
         Err(error) if error.use_stderr() && !comm::seems_root() => return ExitCode::from(exit::USAGE),
         Err(error) => error.exit(),
     };
+    memory::keep();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("these signals can be caught");

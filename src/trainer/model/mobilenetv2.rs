@@ -89,8 +89,8 @@ impl MobileNetV2 {
         MobileNetV2 { stem, blocks, last, classifier, clipped: false }
     }
 
-    fn activate(&self, x: Tensor) -> Tensor {
-        if self.clipped { x.relu6() } else { x.relu() }
+    fn activate(&self, mut x: Tensor) -> Tensor {
+        if self.clipped { x.relu6_() } else { x.relu_() }
     }
 }
 

@@ -37,7 +37,7 @@ impl ShuffleNet {
 
 impl Forward for ShuffleNet {
     fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
-        let mut x = self.conv1.forward(pass, images).relu();
+        let mut x = self.conv1.forward(pass, images).relu_();
         for unit in &self.units {
             x = unit.forward(pass, &x);
         }
@@ -75,19 +75,21 @@ impl Unit {
     }
 
     fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let inner = shuffle(&self.reduce.forward(pass, x).relu());
+        let inner = shuffle(&self.reduce.forward(pass, x).relu_());
         let inner = self.expand.forward(pass, &self.depthwise.forward(pass, &inner));
         if self.halves {
             let pooled = x.avg_pool2d([3, 3], [2, 2], [1, 1], false, true, None);
-            Tensor::cat(&[pooled, inner], 1).relu()
+            Tensor::cat(&[pooled, inner], 1).relu_()
         } else {
-            (inner + x).relu()
+            (inner + x).relu_()
         }
     }
 }
 
-/// Deals the channels of each group out over all groups.
+/// Deals the channels of each group out over all groups. Written for channels that lie side by side in memory, so that they
+/// still do afterwards.
 fn shuffle(x: &Tensor) -> Tensor {
     let (batch, channels, height, width) = x.size4().expect("images have four dimensions");
-    x.view([batch, GROUPS, channels / GROUPS, height, width]).transpose(1, 2).reshape([batch, channels, height, width])
+    let groups = x.permute([0, 2, 3, 1]).reshape([batch, height, width, GROUPS, channels / GROUPS]);
+    groups.transpose(3, 4).reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
 }
