@@ -56,6 +56,16 @@ impl Settings {
         }
     }
 
+    /// What the run computes in.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Settings::Ticket(ticket) => ticket.training.precision,
+            Settings::Import(_) => Precision::Fp32,
+            Settings::Transfer(transfer) => transfer.training.precision,
+            Settings::Connect(connect) => connect.precision,
+        }
+    }
+
     pub fn problem(&self) -> Problem {
         match self {
             Settings::Ticket(ticket) => ticket.problem,

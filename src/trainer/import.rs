@@ -20,6 +20,7 @@ pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
         return Err(Error::NothingLeftImport);
     }
     let data = session.load_data(dataset)?;
+    let weights = weights.on(data.device());
     let score = evaluate(session.crew(), &network, &weights.parameters, &weights.statistics, &data)?;
     if !score.loss.is_finite() {
         return Err(Error::NotFiniteImport);

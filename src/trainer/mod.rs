@@ -3,6 +3,7 @@
 pub mod comm;
 mod connect;
 pub mod data;
+pub mod device;
 mod import;
 pub mod lmc;
 pub mod memory;
@@ -44,6 +45,8 @@ pub enum Error {
     OtherData { id: RunId, folder: PathBuf },
     #[error(transparent)]
     Ranks(#[from] comm::Error),
+    #[error(transparent)]
+    Device(#[from] device::Error),
     #[error("there are {ranks} ranks for batches of {batch} images: start at most {batch}, or choose a larger batch")]
     TooManyRanks { ranks: usize, batch: u32 },
     #[error("rank {rank} on {host} finds other data in {folder} than rank 0: give all ranks the same", folder = folder.display())]
@@ -92,7 +95,7 @@ impl Error {
             }
             Error::Input { .. } => exit::DAMAGED_INPUT,
             Error::Interrupted => exit::INTERRUPTED,
-            Error::Ranks(_) | Error::TooManyRanks { .. } => exit::USAGE,
+            Error::Ranks(_) | Error::Device(_) | Error::TooManyRanks { .. } => exit::USAGE,
             Error::Data(_)
             | Error::Diverged { .. }
             | Error::DivergedTest { .. }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tch::Device;
+
 use super::comm::{Comm, Place, Ranks, pulse};
 use super::data::{self, Data};
 use super::model::{Layout, Weights};
@@ -36,8 +38,10 @@ pub enum Demand {
 }
 
 /// How a run is executed; none of this changes its numbers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Means {
+    /// Of this rank. Data are loaded to it; weights come from files to the CPU.
+    pub device: Device,
     /// The folder with the data sets.
     pub data: PathBuf,
     /// To compute with, and to read images with.
@@ -46,6 +50,18 @@ pub struct Means {
     pub checkpoint_every: Duration,
     /// Whether this process was told to stop.
     pub stop: Arc<AtomicBool>,
+}
+
+impl Default for Means {
+    fn default() -> Means {
+        Means {
+            device: Device::Cpu,
+            data: PathBuf::new(),
+            threads: 0,
+            checkpoint_every: Duration::ZERO,
+            stop: Arc::default(),
+        }
+    }
 }
 
 /// One execution of one run.
@@ -80,8 +96,8 @@ impl Session {
 
     /// Reads a data set; from then on the run is bound to it.
     pub fn load_data(&mut self, dataset: Dataset) -> Result<Data> {
-        let Means { data: folder, threads, .. } = &self.means;
-        let found = pulse::slowly(|| data::load(dataset, folder, *threads as usize)).map_err(Error::from);
+        let Means { device, data: folder, threads, .. } = &self.means;
+        let found = pulse::slowly(|| Ok(data::load(dataset, folder, *threads as usize)?.on(*device)));
         let data = self.together(found)?;
         self.fingerprint = data.fingerprint();
         let own = serde_json::to_vec(&(&self.fingerprint, owner::host(), folder)).expect("plain data");

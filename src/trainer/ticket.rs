@@ -63,14 +63,14 @@ fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> 
             Ok(rewind(layout, &pruned()?, origin))
         }
         Method::Snip => {
-            let mut weights = initial();
+            let mut weights = initial().on(data.device());
             let images = 10 * ticket.problem.dataset.classes();
             let sample = Sample { images, batch: ticket.training.batch, order_seed: ticket.seeds.order };
             snip(network, data, &mut weights, &sample, sparsity, proceed)?;
             Ok(weights)
         }
         Method::SynFlow => {
-            let mut weights = initial();
+            let mut weights = initial().on(data.device());
             synflow(network, ticket.problem.dataset.image_shape(), &mut weights, sparsity, proceed)?;
             Ok(weights)
         }

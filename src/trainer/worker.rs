@@ -13,13 +13,14 @@ use std::time::Duration;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use tch::Device;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
 use super::comm::{self, Place, Ranks, pulse};
 use super::session::{self, Means, Session};
-use super::{Error, Finished, Result, connect, import, memory, ticket, transfer};
+use super::{Error, Finished, Result, connect, device, import, memory, ticket, transfer};
 use winsign::data::DEFAULT_ROOT;
 use winsign::run::attempt::{Attempt, End, LOG};
 use winsign::run::directory::RunFile;
@@ -39,6 +40,12 @@ struct Arguments {
     /// The folder with the data sets
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, env = "WINSIGN_DATA")]
     data: PathBuf,
+    /// What to compute on. `auto` is GPUs, one for each rank, if the machine has any
+    #[arg(long, value_enum, default_value_t = device::Request::Auto)]
+    device: device::Request,
+    /// On GPUs: give the same bits every time. Slower
+    #[arg(long)]
+    deterministic: bool,
     /// How often to save a checkpoint within an epoch, in seconds; one is also saved after every epoch
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     checkpoint_every: f64,
@@ -56,6 +63,7 @@ Examples:
   winsign-worker --threads 4 results/runs/3f/3f09c2aa41d07e55
   mpirun --bind-to none -np 4 winsign-worker results/runs/3f/3f09c2aa41d07e55
   srun --mpi=pmix -n 4 winsign-worker results/runs/3f/3f09c2aa41d07e55
+  winsign-worker --device cpu results/runs/3f/3f09c2aa41d07e55
 
 Several ranks share out every batch. The batch of the run is that of all together: the numbers are those of one rank but
 for rounding, and for BatchNorm, which normalizes by each rank's own images.
@@ -66,7 +74,7 @@ at SIGTERM it kills all ranks after a second.
 Exit codes:
    0  the result is committed (also if it already was)
    1  the run failed: the log's last line says why
-   2  not a run directory, or one of another format; or ranks that cannot compute it together
+   2  not a run directory, or one of another format; or ranks that cannot compute it together, or no device that can
   65  an input's files are damaged; they were set aside, compute that run again first
   69  another attempt at this run is alive, or has taken over
   71  one of several ranks died, hangs or is cut off: start again to go on from the last checkpoint
@@ -81,6 +89,7 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     memory::keep();
+    device::load(arguments.device);
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("these signals can be caught");
@@ -106,7 +115,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Claims the run, computes it together with the other ranks, and commits its result; gives the exit code.
-fn execute(arguments: &Arguments, ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
+fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
     let place = ranks.comm.place();
     let mut claimed = None;
     // Only rank 0 touches the run's directory.
@@ -137,7 +146,12 @@ fn execute(arguments: &Arguments, ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
             let _ = run::attempt::end_attempt(&run, number, &end);
         });
     }
+    let device = match settle(arguments, &mut ranks, &file.settings) {
+        Ok(device) => device,
+        Err(error) => return finish(ranks, claimed, Err(error)),
+    };
     let means = Means {
+        device,
         data: arguments.data.clone(),
         threads: arguments.threads,
         checkpoint_every: Duration::from_secs_f64(arguments.checkpoint_every),
@@ -168,6 +182,9 @@ fn execute(arguments: &Arguments, ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
             std::process::exit(exit::FAILURE.into());
         }
     };
+    if let Some(peak) = device::peak_memory(device) {
+        tracing::info!("memory of the GPU: {:.2} GB at most", peak as f64 / 1e9);
+    }
     let (ranks, attempt) = session.into_parts();
     let finished = session::together(&*ranks.comm, finished);
     let processors = Processors { ranks: place.ranks as u32, threads: arguments.threads };
@@ -221,6 +238,16 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<(RunFile, Attempt)
         arguments.threads
     );
     Ok(Some((file, attempt)))
+}
+
+/// The device of this rank, ready to compute on; all have one, or none.
+fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
+    let precision = settings.precision();
+    let chosen = device::choose(arguments.device, precision, &*ranks.comm, ranks.local);
+    let device = session::together(&*ranks.comm, chosen.map_err(Error::from))?;
+    device::prepare(device, precision, arguments.deterministic);
+    ranks.connect(device)?;
+    Ok(device)
 }
 
 /// Ends the attempt as all ranks together ended, says why once, and takes leave.

@@ -6,6 +6,8 @@
 
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 pub mod pulse;
 mod single;
 #[cfg(test)]
@@ -14,8 +16,12 @@ mod watch;
 
 use std::env;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
+#[cfg(not(feature = "nccl"))]
+use super::device;
+#[cfg(feature = "nccl")]
+use super::session;
 pub use single::Single;
 pub use watch::Watch;
 use winsign::run::owner;
@@ -80,7 +86,6 @@ pub enum Error {
 pub struct Ranks {
     pub comm: Box<dyn Comm>,
     /// This process among those of its machine.
-    #[allow(dead_code)] // until there are GPUs to share out
     pub local: Place,
     /// None if there is one rank.
     pub watch: Option<Watch>,
@@ -89,6 +94,27 @@ pub struct Ranks {
 impl Ranks {
     pub fn alone() -> Ranks {
         Ranks { comm: Box::new(Single), local: Place::ALONE, watch: None }
+    }
+
+    /// From now on tensors on `device`, this rank's own, can be added up too.
+    pub fn connect(&mut self, device: Device) -> crate::trainer::Result<()> {
+        match device {
+            Device::Cuda(gpu) if self.comm.place().ranks > 1 => self.connect_gpus(gpu),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(feature = "nccl")]
+    fn connect_gpus(&mut self, gpu: usize) -> crate::trainer::Result<()> {
+        let link = session::together(&*self.comm, nccl::Link::new(&*self.comm, gpu).map_err(Into::into))?;
+        let mpi = std::mem::replace(&mut self.comm, Box::new(Single));
+        self.comm = Box::new(nccl::Nccl { mpi, link });
+        Ok(())
+    }
+
+    #[cfg(not(feature = "nccl"))]
+    fn connect_gpus(&mut self, _gpu: usize) -> crate::trainer::Result<()> {
+        Err(device::Error::NotBuilt.into())
     }
 }
 

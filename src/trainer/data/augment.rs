@@ -1,8 +1,9 @@
 //! Augmentation of resident images, as tensor operations on whole batches.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::resident::Images;
+use crate::trainer::device::upload;
 use winsign::data::crop::random_region;
 use winsign::random::{Source, Stream};
 
@@ -24,7 +25,7 @@ pub struct Draws {
 
 /// The training images of a set, laid out so that batches of their variations are quick to make.
 pub struct Prepared {
-    augmentation: Augmentation,
+    pub augmentation: Augmentation,
     /// For shifts: a view of the padded images of shape (images, shifts, shifts, channels, height, width), that is every
     /// shift of every image without copying one. For crops the images themselves.
     pixels: Tensor,
@@ -50,7 +51,7 @@ impl Prepared {
         for &index in order {
             self.draw_one(&mut source.stream(index as u64), &mut numbers);
         }
-        let numbers = Tensor::from_slice(&numbers).view([order.len() as i64, self.numbers_per_image()]);
+        let numbers = upload(&numbers, self.pixels.device()).view([order.len() as i64, self.numbers_per_image()]);
         Draws { numbers: numbers.transpose(0, 1).contiguous() }
     }
 
@@ -111,7 +112,7 @@ fn flip(images: &Tensor, flipped: &Tensor) -> Tensor {
 fn resizing(start: &Tensor, length: &Tensor, side: i64) -> Tensor {
     let column = |values: &Tensor| values.to_kind(Kind::Float).view([-1, 1, 1]);
     let (start, length) = (column(start), column(length));
-    let places = Tensor::arange(side, (Kind::Float, Device::Cpu));
+    let places = Tensor::arange(side, (Kind::Float, start.device()));
     let centers = (places.view([1, -1, 1]) + 0.5) * (&length / side as f64) + &start;
     let sources = places.view([1, 1, -1]);
     let distances = (&sources + 0.5 - centers).abs();
@@ -124,6 +125,7 @@ fn resizing(start: &Tensor, length: &Tensor, side: i64) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Device;
     use winsign::data::image::{Decoder, Rgb, decode, encode_jpeg};
 
     /// A resized row against PIL's rule, computed pixel by pixel.

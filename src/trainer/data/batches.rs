@@ -10,6 +10,7 @@ use super::streamed::Pixels;
 use super::{Data, Images};
 use crate::trainer::Result;
 use crate::trainer::comm::{Place, pulse};
+use crate::trainer::device::upload;
 use winsign::random::Source;
 
 /// Images per forward pass when nothing is trained: their activations fit the caches of a CPU, and fill a GPU. They decide in
@@ -92,10 +93,12 @@ impl<'a> Epoch<'a> {
         let begun = |_: &_| pulse::batch();
         match &data.images {
             Images::Resident(resident) => {
+                // All that the epoch's batches need of the CPU moves to the device at once.
                 let draws = resident.prepared.draw(&self.source, &self.order);
+                let order = upload(&self.order, data.device());
                 Box::new(
                     parts
-                        .map(move |(range, whole)| Ok(self.resident_batch(resident, &draws, range, whole)))
+                        .map(move |(range, whole)| Ok(self.resident_batch(resident, (&order, &draws), range, whole)))
                         .inspect(begun),
                 )
             }
@@ -106,7 +109,7 @@ impl<'a> Epoch<'a> {
                 let mut pixels = streamed.train(&order, self.source.clone(), length as i64);
                 let batch = move |(range, whole): (Range<usize>, usize)| {
                     let found = match range.is_empty() {
-                        true => Pixels::none(),
+                        true => Pixels::none(data.device()),
                         false => pixels.next().expect("there is a batch for every range")?,
                     };
                     let images = data.normalization.apply(&found.pixels);
@@ -118,9 +121,15 @@ impl<'a> Epoch<'a> {
         }
     }
 
-    fn resident_batch(&self, resident: &Resident, draws: &Draws, range: Range<usize>, whole: usize) -> Batch {
+    fn resident_batch(
+        &self,
+        resident: &Resident,
+        (order, draws): (&Tensor, &Draws),
+        range: Range<usize>,
+        whole: usize,
+    ) -> Batch {
         let indices = self.order[range.clone()].to_vec();
-        let index = Tensor::from_slice(&indices);
+        let index = order.narrow(0, range.start as i64, range.len() as i64);
         let pixels = resident.prepared.batch(&index, draws, range.start as i64);
         Batch {
             images: self.batches.data.normalization.apply(&pixels),

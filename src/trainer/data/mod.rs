@@ -10,7 +10,7 @@ mod streamed;
 
 use std::path::Path;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use augment::Augmentation;
 use resident::Resident;
@@ -51,6 +51,10 @@ impl Normalization {
         Normalization::new(&mean.map(|color| color * 255.0), &deviation.map(|color| color * 255.0))
     }
 
+    fn on(self, device: Device) -> Normalization {
+        Normalization { mean: self.mean.to_device(device), deviation: self.deviation.to_device(device) }
+    }
+
     fn apply(&self, pixels: &Tensor) -> Tensor {
         (pixels.to_kind(Kind::Float) - &self.mean) / &self.deviation
     }
@@ -61,7 +65,7 @@ const CIFAR_COLORS: [[f32; 3]; 2] = [[0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 
 /// The same of ImageNet's, also for Tiny-ImageNet.
 const IMAGENET_COLORS: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
-/// Reads a data set from `root`, the folder with the data sets, on so many threads.
+/// Reads a data set from `root`, the folder with the data sets, on so many threads. Its batches are on the CPU.
 pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Result<Data> {
     let resident = |set: SmallSet, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
         fingerprint: Some(resident::fingerprint(&set)),
@@ -90,6 +94,19 @@ pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Res
 }
 
 impl Data {
+    /// The same data, whose batches are on a device. Small sets move there as a whole.
+    pub fn on(self, device: Device) -> Data {
+        let images = match self.images {
+            Images::Resident(resident) => Images::Resident(resident.on(device)),
+            Images::Streamed(streamed) => Images::Streamed(streamed.on(device)),
+        };
+        Data { images, normalization: self.normalization.on(device), fingerprint: self.fingerprint }
+    }
+
+    pub fn device(&self) -> Device {
+        self.normalization.mean.device()
+    }
+
     /// What tells apart data that could give other numbers: a digest of labels and pixels, for ImageNet of classes, labels
     /// and the files of some images. None for what is built in.
     pub fn fingerprint(&self) -> Option<String> {

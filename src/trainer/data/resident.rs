@@ -1,6 +1,6 @@
 //! Data sets that are in memory as a whole.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::augment::{Augmentation, Prepared};
 use winsign::data::{self, SmallSet};
@@ -23,6 +23,10 @@ pub struct Images {
 impl Images {
     pub fn count(&self) -> i64 {
         self.labels.size()[0]
+    }
+
+    fn on(&self, device: Device) -> Images {
+        Images { pixels: self.pixels.to_device(device), labels: self.labels.to_device(device) }
     }
 }
 
@@ -50,6 +54,10 @@ impl Resident {
             }
         };
         Resident::of(images(set.train), images(set.test), augmentation)
+    }
+
+    pub fn on(self, device: Device) -> Resident {
+        Resident::of(self.train.on(device), self.test.on(device), self.prepared.augmentation)
     }
 
     pub fn of(train: Images, test: Images, augmentation: Augmentation) -> Resident {

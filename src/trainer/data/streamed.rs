@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::trainer::device::upload;
 use winsign::data::stream::{self, ImageBatch, ImageSource, Options, View};
 use winsign::data::{Error, Result, Set, Split};
 use winsign::random::Source;
@@ -27,6 +28,7 @@ pub struct Streamed {
     /// See [`super::Data::fingerprint`].
     pub fingerprint: String,
     threads: usize,
+    device: Device,
 }
 
 impl Streamed {
@@ -42,7 +44,12 @@ impl Streamed {
             }
         }
         let fingerprint = Streamed::fingerprint(&source)?;
-        Ok(Streamed { source: Arc::new(source), fingerprint, threads })
+        Ok(Streamed { source: Arc::new(source), fingerprint, threads, device: Device::Cpu })
+    }
+
+    /// The same images, whose batches move to a device as they come: bytes, while the device works on what it has.
+    pub fn on(self, device: Device) -> Streamed {
+        Streamed { device, ..self }
     }
 
     /// See [`super::Data::fingerprint`]: the same for folders and for a pack of their files as they are. Of the images
@@ -88,7 +95,9 @@ impl Streamed {
     ) -> impl Iterator<Item = Result<Pixels>> + use<> {
         let order: Vec<usize> = order.iter().map(|&index| index as usize).collect();
         let options = Options { batch: batch as usize, first: 0, threads: self.threads, ahead: AHEAD };
-        stream::batches(self.source.clone(), split, order, view, options).map(|batch| Ok(Pixels::new(&batch?)))
+        let device = self.device;
+        stream::batches(self.source.clone(), split, order, view, options)
+            .map(move |batch| Ok(Pixels::new(&batch?, device)))
     }
 }
 
@@ -101,19 +110,19 @@ pub struct Pixels {
 
 impl Pixels {
     /// No images.
-    pub fn none() -> Pixels {
+    pub fn none(device: Device) -> Pixels {
         let side = SIDE as i64;
         Pixels {
-            pixels: Tensor::zeros([0, 3, side, side], (Kind::Uint8, Device::Cpu)),
-            labels: Tensor::from_slice::<i64>(&[]),
+            pixels: Tensor::zeros([0, 3, side, side], (Kind::Uint8, device)),
+            labels: Tensor::zeros([0], (Kind::Int64, device)),
         }
     }
 
-    fn new(batch: &ImageBatch) -> Pixels {
+    fn new(batch: &ImageBatch, device: Device) -> Pixels {
         let shape = [batch.labels.len() as i64, SIDE as i64, SIDE as i64, 3];
         Pixels {
-            pixels: Tensor::from_data_size(&batch.pixels, &shape, Kind::Uint8).permute([0, 3, 1, 2]),
-            labels: Tensor::from_slice(&batch.labels),
+            pixels: upload(&batch.pixels, device).view(shape).permute([0, 3, 1, 2]),
+            labels: upload(&batch.labels, device),
         }
     }
 }

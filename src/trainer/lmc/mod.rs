@@ -1,6 +1,6 @@
 //! Linear mode connectivity: errors along the straight path between two networks.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::trainer::comm::{Comm, Place, pulse};
 use crate::trainer::data::Data;
@@ -30,6 +30,8 @@ pub fn path(
     connect: &Connect,
 ) -> Result<ConnectOutcome> {
     let Connect { points, batch, masks, .. } = *connect;
+    let device = data.device();
+    let (a, b) = (&a.on(device), &b.on(device));
     if masks == Masks::Same && a.mask != b.mask {
         let differing = a.mask.ne_tensor(&b.mask).sum(tch::Kind::Int64).int64_value(&[]);
         return Err(Error::DifferentMasks { differing: differing as u64 });
@@ -42,9 +44,12 @@ pub fn path(
     // A network without BatchNorm has nothing to be estimated.
     let steps = if network.layout.statistics() > 0 { batches.steps() } else { 0 };
     let place = session.place();
-    let fresh = || network.layout.fresh_statistics(a.parameters.kind()).repeat([i64::from(points), 1]);
+    let fresh = || {
+        let one = network.layout.fresh_statistics(a.parameters.kind()).to_device(device);
+        one.repeat([i64::from(points), 1])
+    };
     let mut progress = match session.load_checkpoint()? {
-        Some(file) => Estimates::resume(&file, place, fresh).map_err(Error::Unfit)?,
+        Some(file) => Estimates::resume(&file, place, device, fresh).map_err(Error::Unfit)?,
         None => Estimates { statistics: fresh(), seen: 0, step: 0 },
     };
     if progress.step > 0 {
@@ -150,9 +155,10 @@ impl Estimates {
     fn resume(
         file: &TensorFile,
         Place { rank, ranks }: Place,
+        device: Device,
         fresh: impl FnOnce() -> Tensor,
     ) -> std::result::Result<Estimates, String> {
-        let all = tensor(file.tensors.get("statistics").ok_or("it has no statistics")?);
+        let all = tensor(file.tensors.get("statistics").ok_or("it has no statistics")?).to_device(device);
         let Gathered { step, seen } = serde_json::from_str(&file.metadata).map_err(|error| error.to_string())?;
         if all.size().first() != Some(&(seen.len() as i64)) {
             return Err("its statistics are not of the ranks it names".to_string());

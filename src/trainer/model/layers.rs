@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 use super::{ConvInit, Declare, Init, Layout, Mode, Role};
+use crate::trainer::device::upload;
 use winsign::random::Stream;
 
 /// PyTorch's default, of both normalizations.
@@ -66,8 +67,8 @@ impl<'a> Pass<'a> {
         let kept: Vec<f32> = (streams.iter_mut())
             .flat_map(|stream| (0..each).map(|_| f32::from(u8::from(stream.uniform() >= rate))).collect::<Vec<_>>())
             .collect();
-        let kept = Tensor::from_slice(&kept).view(shape) / (1.0 - rate);
-        &x * kept.to_device(x.device()).to_kind(x.kind())
+        let kept = upload(&kept, x.device()).view(shape) / (1.0 - rate);
+        &x * kept.to_kind(x.kind())
     }
 }
 

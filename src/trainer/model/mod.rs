@@ -281,7 +281,7 @@ impl Layout {
         self.statistics.iter().map(|statistic| statistic.length).sum()
     }
 
-    /// ψ₀, flat: γ = 1 and β = 0; of the length of the last region.
+    /// ψ₀, flat: γ = 1 and β = 0; of the length of the last region, on the CPU.
     pub fn norm_init(&self, kind: Kind) -> Tensor {
         let norms =
             self.flat_order.iter().map(|&index| &self.tensors[index]).filter(|tensor| tensor.role.region() == 2);
@@ -294,7 +294,7 @@ impl Layout {
         Tensor::cat(&parts, 0)
     }
 
-    /// Statistics before any batch: mean 0, variance 1.
+    /// Statistics before any batch: mean 0, variance 1. On the CPU.
     pub fn fresh_statistics(&self, kind: Kind) -> Tensor {
         let parts: Vec<Tensor> = (self.statistics.iter())
             .map(|statistic| Tensor::full([statistic.length], statistic.fresh, (kind, Device::Cpu)))

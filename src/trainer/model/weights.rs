@@ -49,6 +49,13 @@ impl Weights {
         Weights { parameters: self.parameters.copy(), statistics: self.statistics.copy(), mask: self.mask.copy() }
     }
 
+    /// On a device. If they are there already, the storage is shared.
+    pub fn on(&self, device: Device) -> Weights {
+        let [parameters, statistics, mask] =
+            [&self.parameters, &self.statistics, &self.mask].map(|flat| flat.to_device(device));
+        Weights { parameters, statistics, mask }
+    }
+
     pub fn survivors(&self) -> u64 {
         self.mask.sum(Kind::Double).double_value(&[]) as u64
     }

@@ -49,7 +49,7 @@ pub fn snip(
     for batch in epoch.shares(0, Place::ALONE).take(wanted as usize) {
         proceed()?;
         let batch = batch?;
-        let statistics = layout.fresh_statistics(parameters.kind());
+        let statistics = layout.fresh_statistics(parameters.kind()).to_device(parameters.device());
         let logits = network.logits(&parameters, &statistics, Mode::TRAIN, &batch.images);
         // Sums, so that every image counts alike in whatever batch it is; gradients of all batches add up.
         cross_entropy(&logits, &batch.labels, Reduction::Sum).backward();
@@ -81,7 +81,7 @@ pub fn synflow(
     let layout = &network.layout;
     let prunable = layout.prunable();
     let keep = survivors(sparsity.ratio, sparsity.level, prunable)?;
-    let statistics = layout.fresh_statistics(Kind::Double);
+    let statistics = layout.fresh_statistics(Kind::Double).to_device(weights.parameters.device());
     let (channels, side) = image;
     let ones = Tensor::ones([1, channels, side, side], (Kind::Double, weights.parameters.device()));
 

@@ -14,7 +14,7 @@ pub fn interpolate_norms(layout: &Layout, parameters: &Tensor, norm_init: &Tenso
 
 /// The same network with ψ₀ in place of its norm parameters.
 pub fn with_norm_init(layout: &Layout, weights: &Weights) -> Weights {
-    let norm_init = layout.norm_init(weights.parameters.kind());
+    let norm_init = layout.norm_init(weights.parameters.kind()).to_device(weights.parameters.device());
     let parameters = interpolate_norms(layout, &weights.parameters, &norm_init, 1.0);
     Weights { parameters, ..weights.copy() }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::optimizer::fresh_moments;
 use crate::trainer::model::Weights;
@@ -49,6 +49,17 @@ impl Checkpoint {
             wrong: per_step(),
             place: Place { epoch: 1, step: 0, metrics: vec![] },
             weights,
+        }
+    }
+
+    pub fn on(self, device: Device) -> Checkpoint {
+        let Checkpoint { weights, moments, losses, wrong, place } = self;
+        Checkpoint {
+            weights: weights.on(device),
+            moments: moments.into_iter().map(|moment| moment.to_device(device)).collect(),
+            losses: losses.to_device(device),
+            wrong: wrong.to_device(device),
+            place,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 use crate::trainer::comm::{Comm, pulse};
 use crate::trainer::data::Data;
@@ -51,7 +51,7 @@ pub fn evaluate_all(
     let steps = i64::from(test_steps(data));
     // Loss and wrongly classified images of each batch, which is one rank's; the others add nothing. So they are added up
     // in the same order whoever computed them. Read at the end, so that no batch waits for the numbers of another.
-    let mut sums = Tensor::zeros([networks.into(), 2, steps], (Kind::Double, Device::Cpu));
+    let mut sums = Tensor::zeros([networks.into(), 2, steps], (Kind::Double, data.device()));
     let evaluated = test_batches(data, crew.comm.place()).try_for_each(|(step, batch)| {
         let Batch { images, labels, .. } = batch?;
         for which in 0..networks {
@@ -84,7 +84,7 @@ pub fn evaluate_all(
 /// Statistics gathered in training belong to other parameters than those evaluated: to the random α of AWS, or to the
 /// ends of a path rather than its inner points.
 pub fn reestimate(crew: Crew, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
-    let mut statistics = network.layout.fresh_statistics(parameters.kind());
+    let mut statistics = network.layout.fresh_statistics(parameters.kind()).to_device(data.device());
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
     let mut seen = 0;

@@ -57,12 +57,12 @@ pub fn train(
     let batches = Batches::new(data, training.batch, course.order_seed, &course.purpose);
     let mut state = match session.load_checkpoint()? {
         Some(file) => {
-            let state = Checkpoint::from_file(&file).map_err(Error::Unfit)?;
+            let state = Checkpoint::from_file(&file).map_err(Error::Unfit)?.on(data.device());
             tracing::info!("going on at epoch {}, step {}", state.place.epoch, state.place.step + 1);
             state
         }
         None => {
-            let mut weights = start(session)?;
+            let mut weights = start(session)?.on(data.device());
             // Processors of different makes may round what begins a training differently.
             session.align(&mut weights);
             Checkpoint::beginning(weights, training.optimizer, batches.steps())
@@ -113,7 +113,7 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
     let epoch = state.place.epoch;
     let lr = learning_rate(training, epoch);
     let order = batches.epoch(epoch);
-    let norm_init = network.layout.norm_init(state.weights.parameters.kind());
+    let norm_init = network.layout.norm_init(state.weights.parameters.kind()).to_device(course.data.device());
     let alphas = course.alpha_seed.map(|seed| Source::new(seed, &format!("alpha {}", course.purpose), epoch.into()));
     let dropout = network.drops().then(|| {
         let purpose = format!("dropout {}", course.purpose);

@@ -1,0 +1,622 @@
+//! What a GPU is good for, and whether it computes what it should: `launch/gpu-check` runs this, from the repository or from
+//! a bundle.
+//!
+//!     gpu --golden DIR --opponents DIR --python PYTHON [--out FILE] [--cpu]
+//!
+//! Correctness first: golden values in float64, fp32 and bf16; the device against the CPU; NCCL with a rank for every GPU.
+//! Then speed, against `opponents/gpu.py`: side after side, each a process of its own that trains when it is told to.
+//! Writes one JSON file. With --cpu everything is tiny and on the CPU: a rehearsal of the same code, whose numbers mean
+//! nothing. Exit codes: 0 all is correct (missed goals are shown, and are no failure), 1 something is not, 3 no GPU.
+
+#[path = "../tests/golden/compare.rs"]
+mod compare;
+#[allow(dead_code, unused_imports)]
+#[path = "../src/trainer/mod.rs"]
+mod trainer;
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use compare::{Bounds, EXACT, Numbers, compare_all};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+use trainer::comm::{self, Comm, Place, Single};
+use trainer::data::batches::{Batch, Batches};
+use trainer::data::{self, Data};
+use trainer::device::{self, Request};
+use trainer::model::{Network, Weights};
+use trainer::prune;
+use trainer::train::checkpoint::Checkpoint;
+use trainer::train::evaluate::{Crew, evaluate};
+use trainer::train::optimizer;
+use trainer::train::step::{Exchange, forward_backward};
+use winsign::data::Set;
+use winsign::data::synth;
+use winsign::random::Source;
+use winsign::run::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const NO_GPU: u8 = 3;
+
+/// Of 32-bit floats. Networks of fifty layers that normalize by batches of two or four images amplify what is rounded.
+const SINGLE: Bounds =
+    Bounds { logits: 2e-3, loss: 1e-4, gradient: 2e-2, statistics: 1e-4, steps: 5e-2, path: 2e-3, floor: 1e-4 };
+/// Of weights and activations in bfloat16, which has 8 bits: whether it is the same network, no more.
+const HALF: Bounds =
+    Bounds { logits: 0.3, loss: 0.1, gradient: 1.0, statistics: 0.05, steps: 0.5, path: 0.3, floor: 2e-2 };
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let given = |name: &str| arguments.iter().any(|argument| argument == name);
+    let cpu = given("--cpu");
+    device::load(if cpu { Request::Cpu } else { Request::Cuda });
+    match arguments.first().map(String::as_str) {
+        Some("serve") => return serve(&arguments[1..]).map(|()| ExitCode::SUCCESS),
+        Some("ranks") => return ranks(cpu).map(|()| ExitCode::SUCCESS),
+        _ => {}
+    }
+    let value =
+        |name: &str| arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1));
+    let folder = |name: &str| value(name).map(PathBuf::from).ok_or(format!("say where they are: {name} DIR"));
+    let setting = Setting {
+        cpu,
+        device: if cpu { Device::Cpu } else { Device::Cuda(0) },
+        golden: folder("--golden")?,
+        opponents: folder("--opponents")?,
+        python: value("--python").cloned(),
+    };
+    let gpus = match device::gpus() {
+        _ if cpu => vec![],
+        Ok(gpus) => gpus,
+        Err(reason) => {
+            eprintln!("gpu-check: no GPU can be used: {reason}; --cpu rehearses without one");
+            return Ok(ExitCode::from(NO_GPU));
+        }
+    };
+    let name = gpus.first().map_or("CPU".to_string(), |gpu| gpu.name.clone());
+    let file = format!("{}.json", name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"));
+    let out = value("--out").map_or(Path::new("results/gpu").join(file), PathBuf::from);
+
+    let start = Instant::now();
+    device::prepare(setting.device, Precision::Fp32, false);
+    let data = tempfile::tempdir()?;
+    let mut checks = correctness(&setting, data.path())?;
+    let exchange = exchange(&setting, gpus.len().max(1));
+    checks.push(check("ranks add up and stay equal", exchange["equal"] == true, exchange.to_string()));
+    let peak = matrix_peak(&setting);
+    let mut rows = vec![];
+    for shape in setting.shapes() {
+        rows.extend(compare_speed(&setting, data.path(), &shape, peak)?);
+    }
+    let passed = checks.iter().all(|check| check["passed"] == true);
+    let record = json!({
+        "schema": 1,
+        "date": jiff::Timestamp::now(),
+        "winsign": env!("CARGO_PKG_VERSION"),
+        "rehearsal": cpu,
+        "gpus": gpus.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "cudnn": (!cpu).then(tch::utils::version_cudnn),
+        "passed": passed,
+        "correctness": checks,
+        "matrix product in bf16, TFLOP/s": peak,
+        "sum over ranks": exchange,
+        "training": rows,
+        "seconds": start.elapsed().as_secs_f64(),
+    });
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&out, format!("{record:#}\n"))?;
+    println!("gpu-check: {}, {:.0} s", out.display(), start.elapsed().as_secs_f64());
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Setting {
+    /// A rehearsal.
+    cpu: bool,
+    device: Device,
+    golden: PathBuf,
+    opponents: PathBuf,
+    python: Option<String>,
+}
+
+// --- correctness ------------------------------------------------------------------------------------------------
+
+fn check(name: &str, passed: bool, detail: String) -> Value {
+    println!("{} {name}: {detail}", if passed { "ok    " } else { "FAILED" });
+    json!({ "name": name, "passed": passed, "detail": detail })
+}
+
+fn correctness(setting: &Setting, folder: &Path) -> Result<Vec<Value>> {
+    let mut checks = vec![];
+    for (name, kind, precision, bounds) in [
+        ("float64", Kind::Double, Precision::Fp32, EXACT),
+        ("fp32", Kind::Float, Precision::Fp32, SINGLE),
+        ("bf16", Kind::Float, Precision::Bf16, HALF),
+    ] {
+        let numbers = Numbers { kind, precision, device: setting.device, bounds };
+        // The rehearsal takes a small network, and one pruning.
+        let wanted =
+            |file: &str| !setting.cpu || ["shufflenet", "prune_imagenet"].iter().any(|part| file.contains(part));
+        for (file, found) in compare_all(&setting.golden, &numbers, wanted) {
+            let name = format!("golden values in {name}, {}", file.trim_end_matches(".json"));
+            let first = found.differences.first().map_or(String::new(), |difference| format!("; {difference}"));
+            let detail = format!(
+                "{} compared, {} differ, the worst took {:.3} of its bound{first}",
+                found.compared,
+                found.differences.len(),
+                found.worst
+            );
+            checks.push(check(&name, found.differences.is_empty() && found.compared > 0, detail));
+        }
+    }
+    let request = synth::Request {
+        like: Set::Cifar100,
+        train: 6_400,
+        test: 512,
+        classes: None,
+        seed: 1,
+        format: None,
+        layout: None,
+    };
+    synth::write(folder, &request, &|| {})?;
+    checks.extend(against_cpu(setting, folder)?);
+    Ok(checks)
+}
+
+/// The trainer on the device against itself on the CPU, in float64 where numbers are computed.
+fn against_cpu(setting: &Setting, folder: &Path) -> Result<Vec<Value>> {
+    let device = setting.device;
+    let load = |dataset| data::load(dataset, folder, 2);
+    let mut checks = vec![];
+
+    let values: Vec<i64> = (0..100_000).map(|value| value * value - 7).collect();
+    let back = Vec::<i64>::try_from(device::upload(&values, device))?;
+    checks.push(check("values arrive as they are", back == values, format!("{} of them", values.len())));
+
+    for (architecture, dataset) in
+        [(Architecture::ResNet8, Dataset::Digits), (Architecture::EfficientNet, Dataset::Cifar100)]
+    {
+        let found = [Device::Cpu, device].map(|device| train(&load(dataset)?.on(device), architecture, dataset, 3));
+        let [expected, found] = found;
+        let (expected, found) = (expected?, found?);
+        let away = (&found.parameters - &expected.parameters).abs().max().double_value(&[]);
+        let batches = (&found.images - &expected.images).abs().max().double_value(&[]);
+        let loss = (found.loss - expected.loss).abs();
+        let detail = format!("pixels {batches:.1e}, loss {loss:.1e}, weights {away:.1e} away");
+        let equal = batches < 1e-5 && loss < 1e-4 && away < 1e-4;
+        checks.push(check(&format!("three steps of {architecture} and an evaluation as on the CPU"), equal, detail));
+    }
+
+    let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+    let weights = Weights::initialize(&network.layout, 1);
+    let masks = [Device::Cpu, device].map(|device| {
+        let mut pruned = weights.copy().on(device);
+        prune::prune(&mut pruned, &network.layout, 0.3).map(|()| pruned.mask.to_device(Device::Cpu))
+    });
+    let [expected, found] = masks;
+    let equal = found? == expected?;
+    checks.push(check("the same mask as on the CPU", equal, "30 % of resnet8".to_string()));
+
+    let state = Checkpoint::beginning(weights, Default::default(), 7);
+    let (before, sum) = (state.to_file(), state.checksum());
+    let moved = state.on(device);
+    let equal = moved.to_file() == before && moved.checksum() == sum;
+    checks.push(check("checkpoints are the same wherever the state lies", equal, "to the last bit".to_string()));
+    Ok(checks)
+}
+
+/// What came of a few steps, on the CPU.
+struct Steps {
+    images: Tensor,
+    parameters: Tensor,
+    /// Of the test set, with that of each step.
+    loss: f64,
+}
+
+/// Steps in float64 with everything that a step can have: norm interpolation, dropout, masks.
+fn train(data: &Data, architecture: Architecture, dataset: Dataset, steps: usize) -> Result<Steps> {
+    let network = Network::new(Problem { dataset, architecture });
+    let device = data.device();
+    let mut weights = Weights::initialize(&network.layout, 1);
+    prune::prune(&mut weights, &network.layout, 0.2)?;
+    let weights = weights.on(device);
+    let double = |flat: &Tensor| flat.to_kind(Kind::Double);
+    let mut weights = Weights {
+        parameters: double(&weights.parameters).set_requires_grad(true),
+        statistics: double(&weights.statistics),
+        mask: double(&weights.mask),
+    };
+    let training = training(Precision::Fp32, 32, 0.01);
+    let mut moments = optimizer::fresh_moments(training.optimizer, &weights.parameters);
+    let norm_init = network.layout.norm_init(Kind::Double).to_device(device);
+    let batches = Batches::new(data, training.batch, 1, "check");
+    let epoch = batches.epoch(1);
+    let (mut images, mut loss) = (Tensor::new(), 0.0);
+    for (number, batch) in (1..).zip(epoch.shares(0, Place::ALONE).take(steps)) {
+        let batch = batch?;
+        let dropout = network.drops().then(|| {
+            let source = Source::new(1, "dropout", number);
+            batch.indices.iter().map(|&index| source.stream(index as u64)).collect()
+        });
+        let pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, dropout);
+        let step = (training.lr, number);
+        optimizer::step(&training, &network.layout, step, &weights.parameters, &mut moments, &pass.gradient);
+        loss += pass.loss.double_value(&[]);
+        images = batch.images.to_device(Device::Cpu);
+    }
+    let crew = Crew { comm: &Single, stop: &AtomicBool::new(false) };
+    loss += evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, data)?.loss;
+    Ok(Steps { images, parameters: weights.parameters.detach().to_device(Device::Cpu), loss })
+}
+
+fn training(precision: Precision, batch: u32, lr: f64) -> Training {
+    Training {
+        epochs: 1,
+        batch,
+        optimizer: Default::default(),
+        lr,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        schedule: Schedule::Constant,
+        precision,
+    }
+}
+
+// --- ranks ------------------------------------------------------------------------------------------------------
+
+/// A process for every GPU (two in the rehearsal) runs [`ranks`]; what rank 0 says.
+fn exchange(setting: &Setting, gpus: usize) -> Value {
+    let program = std::env::current_exe().expect("this program is a file");
+    let ranks = if setting.cpu { 2 } else { gpus };
+    let mut command = match ranks {
+        1 => Command::new(&program),
+        _ => {
+            let mut mpirun = Command::new("mpirun");
+            mpirun.args(["--bind-to", "none", "-np", &ranks.to_string()]).arg(&program);
+            mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+            mpirun
+        }
+    };
+    command.arg("ranks").args(setting.cpu.then_some("--cpu"));
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => return json!({ "ranks": ranks, "equal": false, "error": error.to_string() }),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = text.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let error = || String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it said nothing").to_string();
+    said.unwrap_or_else(|| json!({ "ranks": ranks, "equal": false, "error": error() }))
+}
+
+/// One rank: sums of known values, steps of a training after which ranks are equal, and how fast 100 MB are added up.
+fn ranks(cpu: bool) -> Result<()> {
+    let mut ranks = comm::join(false)?;
+    let request = if cpu { Request::Cpu } else { Request::Cuda };
+    let device = device::choose(request, Precision::Fp32, &*ranks.comm, ranks.local)?;
+    device::prepare(device, Precision::Fp32, false);
+    ranks.connect(device)?;
+    // One rank has nobody to connect with, but NCCL is to be tried even so.
+    #[cfg(feature = "nccl")]
+    if let (Device::Cuda(gpu), Place::ALONE) = (device, ranks.comm.place()) {
+        let link = comm::nccl::Link::new(&Single, gpu)?;
+        ranks.comm = Box::new(comm::nccl::Nccl { mpi: Box::new(Single), link });
+    }
+    let comm = &*ranks.comm;
+    let Place { rank, ranks: count } = comm.place();
+
+    let mut right = true;
+    for kind in [Kind::Float, Kind::Double] {
+        // Computed on the device just before, so that a sum that did not wait would be wrong.
+        let mut tensor = Tensor::arange(1_000_003, (kind, device)).remainder(1_000.0) * (rank as f64 + 1.0);
+        let expected = Tensor::arange(1_000_003, (kind, device)).remainder(1_000.0) * (count * (count + 1) / 2) as f64;
+        comm.sum(&mut tensor);
+        right &= tensor == expected;
+    }
+    let sums = comm.gather(&few_steps(comm, device)?);
+    let equal = right && comm.largest(sums.iter().any(|sum| *sum != sums[0]).into()) == 0;
+
+    let bytes: i64 = if cpu { 1_000_000 } else { 100_000_000 };
+    let mut tensor = Tensor::ones([bytes / 4], (Kind::Float, device));
+    let mut repeat = |times: u32| {
+        comm.largest(0);
+        let start = Instant::now();
+        (0..times).for_each(|_| comm.sum(&mut tensor));
+        device::wait(device);
+        start.elapsed().as_secs_f64() / f64::from(times)
+    };
+    repeat(5);
+    let seconds = repeat(20);
+    let algorithm = bytes as f64 / seconds / 1e9;
+    let bus = algorithm * 2.0 * (count as f64 - 1.0) / count as f64;
+    if rank == 0 {
+        println!(
+            "{}",
+            json!({ "ranks": count, "equal": equal, "MB": bytes / 1_000_000, "ms": seconds * 1e3,
+                "GB/s": algorithm, "bus bandwidth, GB/s": bus })
+        );
+    }
+    if let Some(watch) = ranks.watch {
+        watch.leave();
+    }
+    Ok(())
+}
+
+/// The checksum of a training that all ranks share.
+fn few_steps(comm: &dyn Comm, device: Device) -> Result<Vec<u8>> {
+    let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+    let data = data::load(Dataset::Digits, Path::new(""), 1)?.on(device);
+    let training = training(Precision::Fp32, 96, 0.1);
+    let weights = Weights::initialize(&network.layout, 1).on(device);
+    let mut state = Checkpoint::beginning(weights, training.optimizer, 10);
+    state.weights.parameters = state.weights.parameters.set_requires_grad(true);
+    let norm_init = network.layout.norm_init(Kind::Float).to_device(device);
+    let mut exchange = Exchange::new(comm, &state.weights);
+    let batches = Batches::new(&data, training.batch, 1, "check");
+    for (number, batch) in (1..).zip(batches.epoch(1).shares(0, comm.place()).take(10)) {
+        let batch = batch?;
+        let Checkpoint { weights, moments, .. } = &mut state;
+        let mut pass = forward_backward(&network, weights, &batch, Some(0.3), &norm_init, None);
+        exchange.sum(weights, &batch, &mut pass);
+        let step = (training.lr, number);
+        optimizer::step(&training, &network.layout, step, &weights.parameters, moments, &pass.gradient);
+    }
+    Ok(state.checksum())
+}
+
+// --- speed ------------------------------------------------------------------------------------------------------
+
+/// How many TFLOP/s a product of large matrices in bf16 gets.
+fn matrix_peak(setting: &Setting) -> f64 {
+    let side: i64 = if setting.cpu { 256 } else { 8_192 };
+    let [a, b] = [(); 2].map(|()| Tensor::randn([side, side], (Kind::BFloat16, setting.device)));
+    let repeat = |times: u32| {
+        let start = Instant::now();
+        (0..times).for_each(|_| drop(a.matmul(&b)));
+        device::wait(setting.device);
+        start.elapsed().as_secs_f64() / f64::from(times)
+    };
+    repeat(10);
+    2.0 * (side as f64).powi(3) / repeat(30) / 1e12
+}
+
+/// What is trained, and how much of it.
+struct Shape {
+    /// `cifar` reads images and moves and mirrors them; `imagenet` has one batch on the device.
+    name: &'static str,
+    architecture: &'static str,
+    batch: i64,
+    /// Of a turn.
+    steps: i64,
+    turns: usize,
+    /// Floating-point operations of a training step for one image, three forward passes.
+    operations: f64,
+    /// Against the reference style.
+    goal: f64,
+}
+
+impl Setting {
+    fn shapes(&self) -> [Shape; 2] {
+        let cifar = Shape {
+            name: "cifar",
+            architecture: "resnet50",
+            batch: 128,
+            steps: 50,
+            turns: 3,
+            operations: 3.0 * 2.0 * 1.30e9,
+            goal: 5.0,
+        };
+        let imagenet =
+            Shape { name: "imagenet", batch: 256, steps: 20, operations: 3.0 * 2.0 * 4.09e9, goal: 2.5, ..cifar };
+        if !self.cpu {
+            return [cifar, imagenet];
+        }
+        [
+            Shape { architecture: "resnet20", batch: 16, steps: 2, turns: 1, operations: 3.0 * 2.0 * 0.041e9, ..cifar },
+            Shape { batch: 2, steps: 1, turns: 1, ..imagenet },
+        ]
+    }
+
+    fn ours(&self, data: &Path, shape: &Shape, precision: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().expect("this program is a file"));
+        command.args(["serve", shape.name, shape.architecture, precision]);
+        command.args([shape.batch, shape.steps].map(|number| number.to_string())).arg(data);
+        command.args(self.cpu.then_some("--cpu"));
+        command
+    }
+
+    fn theirs(&self, data: &Path, shape: &Shape, style: &str) -> Option<Command> {
+        let mut command = Command::new(self.python.as_ref()?);
+        command.arg(self.opponents.join("gpu.py")).args([shape.name, shape.architecture, style]);
+        command.args([shape.batch, shape.steps].map(|number| number.to_string()));
+        command.arg(data.join("cifar-100-binary")).arg(if self.cpu { "cpu" } else { "cuda" });
+        Some(command)
+    }
+}
+
+/// Rows of the table: our sides against both opponents.
+fn compare_speed(setting: &Setting, data: &Path, shape: &Shape, peak: f64) -> Result<Vec<Value>> {
+    let precisions: &[&str] = if setting.cpu { &["bf16", "fp32"] } else { &["bf16", "tf32", "fp32"] };
+    // One after the other: they would not fit a GPU together.
+    let theirs: Vec<(&str, Value)> = ["reference", "best"]
+        .into_iter()
+        .map(|style| {
+            let measured = match setting.theirs(data, shape, style) {
+                Some(mut command) => measure(&mut command, shape),
+                None => Err("no --python was given".into()),
+            };
+            (style, measured.unwrap_or_else(|error| json!({ "error": error.to_string() })))
+        })
+        .collect();
+    let mut rows = vec![];
+    for precision in precisions {
+        let ours = measure(&mut setting.ours(data, shape, precision), shape)?;
+        for (style, theirs) in &theirs {
+            let counts = [&ours["parameters"], &theirs["parameters"]];
+            if theirs["error"].is_null() && counts[0] != counts[1] {
+                return Err(format!("the networks differ: {counts:?} parameters").into());
+            }
+            let rate = |side: &Value| side["images/s"].as_f64();
+            let ratio = rate(&ours).zip(rate(theirs)).map(|(ours, theirs)| ours / theirs);
+            // Opponents compute as PyTorch does by default, that is with TF32 in convolutions, or in bf16.
+            let goal = (*precision == "bf16").then_some(if *style == "reference" { shape.goal } else { 1.0 });
+            let used = rate(&ours).map(|rate| 100.0 * rate * shape.operations / (peak * 1e12));
+            let row = json!({
+                "row": format!("{}, {}, batch {}: {precision} against {style}", shape.name, shape.architecture, shape.batch),
+                "ratio": ratio, "goal": goal, "ours": ours, "theirs": theirs, "percent of the matrix peak": used,
+            });
+            let show = |number: Option<f64>| number.map_or("?".to_string(), |number| format!("{number:.2}"));
+            println!(
+                "{}: {} images/s, theirs {}, ratio {}, goal {}, {} % of the matrix peak",
+                row["row"].as_str().unwrap_or_default(),
+                show(rate(&ours)),
+                show(rate(theirs)),
+                show(ratio),
+                show(goal),
+                show(used)
+            );
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}
+
+/// Medians over the turns of one side, after one turn that warms it up.
+fn measure(command: &mut Command, shape: &Shape) -> Result<Value> {
+    let mut side = Side::start(command)?;
+    let parameters = side.read()?["parameters"].clone();
+    let turns = (0..=shape.turns).map(|_| side.turn()).collect::<Result<Vec<Value>>>()?;
+    let number = |turn: &Value, key: &str| turn[key].as_f64().ok_or(format!("no {key}"));
+    let mut rates = vec![];
+    for turn in &turns[1..] {
+        rates.push(number(turn, "images")? / number(turn, "seconds")?);
+    }
+    rates.sort_by(f64::total_cmp);
+    let last = turns.last().expect("there was a turn");
+    Ok(json!({
+        "parameters": parameters,
+        "images/s": rates[rates.len() / 2],
+        "memory per image, MB": number(last, "memory")? / shape.batch as f64 / 1e6,
+        "part of the time until all steps were queued": last["queued"],
+        "loss": last["loss"],
+    }))
+}
+
+/// A process that trains a turn when it is told to.
+struct Side {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Side {
+    fn start(command: &mut Command) -> Result<Side> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().expect("it is piped");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        Ok(Side { child, input, output })
+    }
+
+    fn read(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line).map_err(|_| format!("a side fell silent: {line:?}"))?)
+    }
+
+    fn turn(&mut self) -> Result<Value> {
+        writeln!(self.input, "go")?;
+        self.read()
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One of our sides: trains with the trainer's own code, a turn for every line of its standard input.
+fn serve(arguments: &[String]) -> Result<()> {
+    let [shape, architecture, precision, batch, steps, folder, rest @ ..] = arguments else {
+        return Err("six arguments".into());
+    };
+    let device = if rest.iter().any(|word| word == "--cpu") { Device::Cpu } else { Device::Cuda(0) };
+    let precision: Precision = precision.parse()?;
+    let (batch, steps): (i64, usize) = (batch.parse()?, steps.parse()?);
+    device::prepare(device, precision, false);
+    let dataset = if shape == "cifar" { Dataset::Cifar100 } else { Dataset::Imagenet };
+    let problem = Problem { dataset, architecture: architecture.parse()? };
+    let network = Network::new(problem).computing_in(precision);
+    let training = training(precision, batch as u32, 0.01);
+    let mut weights = Weights::initialize(&network.layout, 1);
+    prune::prune(&mut weights, &network.layout, 0.2)?;
+    let mut weights = weights.on(device);
+    weights.parameters = weights.parameters.set_requires_grad(true);
+    let mut moments = optimizer::fresh_moments(training.optimizer, &weights.parameters);
+    let norm_init = network.layout.norm_init(Kind::Float).to_device(device);
+    let data = match dataset {
+        Dataset::Cifar100 => Some(data::load(dataset, folder.as_ref(), 2)?.on(device)),
+        _ => None,
+    };
+    let still = || -> Result<Batch> {
+        let (channels, side) = dataset.image_shape();
+        let images = Tensor::randn([batch, side, side, channels], (Kind::Float, device)).permute([0, 3, 1, 2]);
+        let labels = Tensor::randint(dataset.classes(), [batch], (Kind::Int64, device));
+        Ok(Batch { images, labels, indices: (0..batch).collect(), whole: batch })
+    };
+    let still = if data.is_some() { None } else { Some(still()?) };
+
+    println!("{}", json!({ "parameters": network.layout.parameters() }));
+    let mut line = String::new();
+    let mut number = 0;
+    for epoch in 1.. {
+        line.clear();
+        if std::io::stdin().read_line(&mut line)? == 0 {
+            break;
+        }
+        device::wait(device);
+        device::peak_memory(device);
+        let start = Instant::now();
+        let mut losses = Tensor::zeros([], (Kind::Float, device));
+        let mut images = 0;
+        let mut step = |batch: &Batch| {
+            let pass = forward_backward(&network, &mut weights, batch, None, &norm_init, None);
+            number += 1;
+            let step = (training.lr, number);
+            optimizer::step(&training, &network.layout, step, &weights.parameters, &mut moments, &pass.gradient);
+            losses += &pass.loss;
+            images += batch.whole;
+        };
+        match (&data, &still) {
+            (Some(data), _) => {
+                let batches = Batches::new(data, training.batch, 1, "bench");
+                for batch in batches.epoch(epoch).shares(0, Place::ALONE).take(steps) {
+                    step(&batch?);
+                }
+            }
+            (None, Some(still)) => (0..steps).for_each(|_| step(still)),
+            (None, None) => unreachable!("there is one of them"),
+        }
+        // Steps wait for nothing if this is well before the device is done.
+        let queued = start.elapsed().as_secs_f64();
+        if let Some(data) = &data {
+            let crew = Crew { comm: &Single, stop: &AtomicBool::new(false) };
+            evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, data)?;
+        }
+        let loss = losses.double_value(&[]);
+        device::wait(device);
+        let seconds = start.elapsed().as_secs_f64();
+        let memory = device::peak_memory(device).unwrap_or(0);
+        let said =
+            json!({ "seconds": seconds, "images": images, "memory": memory, "queued": queued / seconds, "loss": loss });
+        println!("{said}");
+    }
+    Ok(())
+}

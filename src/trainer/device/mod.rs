@@ -1,0 +1,324 @@
+//! Where tensors live and are computed with: the CPU, or one GPU for each rank.
+
+mod libtorch;
+
+use std::ffi::CStr;
+use std::fmt;
+use std::sync::OnceLock;
+
+use clap::ValueEnum;
+use cudarc::driver::{result as driver, sys};
+use serde::{Deserialize, Serialize};
+use tch::{Cuda, Device, Tensor};
+
+use super::comm::{Comm, Place};
+#[cfg(feature = "nccl")]
+pub use libtorch::stream;
+use libtorch::{deterministic, tf32};
+use winsign::run::owner;
+use winsign::run::settings::Precision;
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Request {
+    /// GPUs if there are any, else the CPU
+    Auto,
+    /// The CPU
+    Cpu,
+    /// GPUs, one for each rank
+    Cuda,
+}
+
+/// Why a run cannot be computed on the devices there are.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum Error {
+    #[error("rank {rank} on {host} has no GPU to compute on: {reason}; pass --device cpu to do without")]
+    NoGpu { rank: usize, host: String, reason: String },
+    #[error(
+        "{ranks} ranks on {host}, which has too few GPUs for them ({gpus}): start one rank for each GPU, or pass --device cpu"
+    )]
+    TooFew { ranks: usize, host: String, gpus: usize },
+    #[error(
+        "precision {precision} needs a GPU of compute capability 8.0 or more, and {gpu} has {}.{}: use fp32",
+        capability.0, capability.1
+    )]
+    TooOld { precision: Precision, gpu: String, capability: (i32, i32) },
+    #[error("precision tf32 is for NVIDIA's GPUs alone, and this run is computed on the CPU: use fp32 or bf16")]
+    Tf32OnCpu,
+    #[cfg(not(feature = "nccl"))]
+    #[error("this winsign-worker was built without NCCL: build it with the feature nccl, or start one rank a machine")]
+    NotBuilt,
+    #[cfg(feature = "nccl")]
+    #[error(
+        "there is no libnccl.so, by which ranks on GPUs talk: put the folder of one on LD_LIBRARY_PATH. PyTorch brings \
+        nvidia/nccl/lib/libnccl.so.2; a link to it by the shorter name will do"
+    )]
+    NoNccl,
+    #[cfg(feature = "nccl")]
+    #[error("NCCL cannot connect rank {rank} on {host} with the others: {reason}; NCCL_DEBUG=WARN tells more")]
+    NotConnected { rank: usize, host: String, reason: String },
+}
+
+/// A GPU as its driver describes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gpu {
+    pub name: String,
+    /// Major and minor.
+    pub capability: (i32, i32),
+    /// In bytes.
+    pub memory: u64,
+    /// What no other GPU has, on any machine.
+    id: [u8; 16],
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Gpu { name, capability: (major, minor), memory, .. } = self;
+        write!(f, "{name} (compute capability {major}.{minor}, {:.1} GB)", *memory as f64 / 1e9)
+    }
+}
+
+/// Loads libtorch's half for GPUs, if there is a driver for any. To be called before any other call of libtorch, which
+/// looks for that half once: the worker is not linked with it, and so runs where there is none.
+pub fn load(request: Request) {
+    if request != Request::Cpu {
+        let _ = LOADED.set(load_cuda());
+    }
+}
+
+static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+
+fn load_cuda() -> Result<(), String> {
+    // SAFETY: this looks for a library by several names.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("there is no NVIDIA driver (libcuda.so.1)".to_string());
+    }
+    // SAFETY: what is loaded registers itself with libtorch's other half; nothing of that half runs yet. The message is
+    // copied before the next call could change it.
+    unsafe {
+        if libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
+            let message = CStr::from_ptr(libc::dlerror()).to_string_lossy();
+            return Err(format!("this libtorch is one for CPUs, or it is not whole ({message})"));
+        }
+    }
+    Ok(())
+}
+
+/// The GPUs that this process may use, in libtorch's order; none are said to be there without a reason.
+pub fn gpus() -> Result<Vec<Gpu>, String> {
+    LOADED.get().cloned().unwrap_or_else(|| Err("they were not asked for".to_string()))?;
+    let found = describe().map_err(|error| format!("the NVIDIA driver says {error}"))?;
+    match (found.len(), Cuda::device_count() as usize) {
+        (0, _) => Err("the NVIDIA driver finds none".to_string()),
+        (count, known) if count == known => Ok(found),
+        (count, known) => Err(format!(
+            "libtorch can use {known} of {count} GPUs; the driver may be too old for the CUDA that libtorch is made for"
+        )),
+    }
+}
+
+fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    driver::init()?;
+    let gpu = |index| {
+        let device = driver::device::get(index)?;
+        // SAFETY: the device is one that the driver gave.
+        let (attribute, memory) =
+            unsafe { (|which| driver::device::get_attribute(device, which), driver::device::total_mem(device)?) };
+        Ok(Gpu {
+            name: driver::device::get_name(device)?,
+            capability: (
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            memory: memory as u64,
+            id: driver::device::get_uuid(device)?.bytes.map(|byte| byte as u8),
+        })
+    };
+    (0..driver::device::get_count()?).map(gpu).collect()
+}
+
+/// The device of this rank, after [`load`]. All ranks call it; all are on GPUs, or none. A rank gets the first of the GPUs
+/// it may use that no rank before it has: so it does not matter whether the launcher shows it all of a machine's GPUs or
+/// its own alone. The error may be that of some ranks only.
+pub fn choose(request: Request, precision: Precision, comm: &dyn Comm, local: Place) -> Result<Device, Error> {
+    let own = match request {
+        Request::Cpu => Err("--device cpu".to_string()),
+        Request::Auto | Request::Cuda => gpus(),
+    };
+    let record = serde_json::to_vec(&(owner::host(), &own)).expect("plain data");
+    let all = comm.gather(&record);
+    let all: Vec<Found> =
+        all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it")).collect();
+    let index = share_out(request, comm.place().rank, local.ranks, &all)?;
+    let (Some(index), Ok(gpus)) = (index, own) else {
+        match precision {
+            Precision::Tf32 => return Err(Error::Tf32OnCpu),
+            Precision::Bf16 if !fast_bf16() => {
+                tracing::warn!("this processor has no instructions for bf16 (avx512_bf16): fp32 would be faster");
+            }
+            Precision::Bf16 | Precision::Fp32 => {}
+        }
+        return Ok(Device::Cpu);
+    };
+    let gpu = &gpus[index];
+    if precision != Precision::Fp32 && gpu.capability < (8, 0) {
+        return Err(Error::TooOld { precision, gpu: gpu.name.clone(), capability: gpu.capability });
+    }
+    tracing::info!("rank {} computes on GPU {index} of {}, {gpu}", comm.place().rank, owner::host());
+    Ok(Device::Cuda(index))
+}
+
+/// Of a rank: its host, and its GPUs or why it has none.
+type Found = (String, Result<Vec<Gpu>, String>);
+
+/// Which of its GPUs a rank gets; none if all compute on CPUs.
+fn share_out(request: Request, rank: usize, local_ranks: usize, all: &[Found]) -> Result<Option<usize>, Error> {
+    let nowhere = all.iter().all(|(_, gpus)| gpus.is_err());
+    if request == Request::Cpu || request == Request::Auto && nowhere {
+        return Ok(None);
+    }
+    let lacking = all.iter().enumerate().find_map(|(rank, (host, gpus))| Some((rank, host, gpus.as_ref().err()?)));
+    if let Some((rank, host, reason)) = lacking {
+        return Err(Error::NoGpu { rank, host: host.clone(), reason: reason.clone() });
+    }
+    let mut taken: Vec<[u8; 16]> = vec![];
+    for (other, (host, gpus)) in all.iter().enumerate() {
+        let gpus = gpus.as_deref().unwrap_or_default();
+        let free = gpus.iter().position(|gpu| !taken.contains(&gpu.id));
+        match free {
+            Some(index) if other == rank => return Ok(Some(index)),
+            Some(index) => taken.push(gpus[index].id),
+            None => return Err(Error::TooFew { ranks: local_ranks, host: host.clone(), gpus: gpus.len() }),
+        }
+    }
+    unreachable!("every rank is among all")
+}
+
+/// Whether this processor computes with bf16 at all.
+fn fast_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
+/// Sets libtorch up for what [`choose`] gave. `fp32` is true to its name on GPUs too; where `repeatable`, cuDNN gives the
+/// same bits every time, and is slower.
+pub fn prepare(device: Device, precision: Precision, repeatable: bool) {
+    if let Device::Cuda(index) = device {
+        libtorch::use_gpu(index);
+        tf32(precision == Precision::Tf32);
+        deterministic(repeatable);
+    }
+}
+
+/// Values on a device, on their way if that is a GPU: the CPU does not wait for them, nor for what the GPU does before.
+pub fn upload<T: tch::kind::Element>(values: &[T], device: Device) -> Tensor {
+    if !device.is_cuda() {
+        return Tensor::from_slice(values).to_device(device);
+    }
+    // SAFETY: elements are plain numbers.
+    let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+    // libtorch keeps pinned memory until what was queued to read it has done so.
+    libtorch::pinned(bytes).view_dtype(T::KIND).to_device_(device, T::KIND, true, false)
+}
+
+/// The most memory, in bytes, that tensors on a GPU had at once since this was last asked.
+pub fn peak_memory(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(index) => Some(libtorch::peak_memory(index)),
+        _ => None,
+    }
+}
+
+/// Waits until a device has done what was queued.
+pub fn wait(device: Device) {
+    if let Device::Cuda(index) = device {
+        Cuda::synchronize(index as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::comm::Single;
+    use crate::trainer::comm::threads::on_ranks;
+
+    fn gpu(id: u8) -> Gpu {
+        Gpu { name: format!("GPU {id}"), capability: (8, 0), memory: 80_000_000_000, id: [id; 16] }
+    }
+
+    fn machine(host: &str, ids: &[u8]) -> Found {
+        (host.to_string(), Ok(ids.iter().map(|&id| gpu(id)).collect()))
+    }
+
+    fn without(host: &str) -> Found {
+        (host.to_string(), Err("there is no driver".to_string()))
+    }
+
+    fn indices(all: &[Found]) -> Vec<Option<usize>> {
+        (0..all.len()).map(|rank| share_out(Request::Auto, rank, 2, all).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_rank_gets_a_gpu_of_its_own() {
+        let (a, b) = (machine("a", &[1, 2, 3]), machine("b", &[7, 8]));
+        assert_eq!(indices(&[a.clone(), a.clone(), b.clone(), b]), [Some(0), Some(1), Some(0), Some(1)]);
+        // A launcher that shows each rank its own, or in another order.
+        assert_eq!(indices(&[machine("a", &[1]), machine("a", &[2])]), [Some(0), Some(0)]);
+        assert_eq!(indices(&[machine("a", &[1, 2]), machine("a", &[1, 2])]), [Some(0), Some(1)]);
+        assert_eq!(indices(&[machine("a", &[2, 1]), machine("a", &[1, 2])]), [Some(0), Some(0)]);
+        assert_eq!(indices(&[without("a"), without("b")]), [None, None]);
+        assert_eq!(share_out(Request::Cpu, 0, 1, &[a]), Ok(None));
+    }
+
+    #[test]
+    fn ranks_that_cannot_have_one_say_which_and_where() {
+        let two = machine("node7", &[1, 2]);
+        let crowded = [two.clone(), two.clone(), two];
+        let error = share_out(Request::Cuda, 2, 3, &crowded).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "3 ranks on node7, which has too few GPUs for them (2): start one rank for each GPU, or pass --device cpu"
+        );
+        assert!(share_out(Request::Auto, 2, 3, &crowded).is_err());
+        for request in [Request::Auto, Request::Cuda] {
+            let uneven = [machine("node7", &[1]), without("node8")];
+            for rank in [0, 1] {
+                let error = share_out(request, rank, 1, &uneven).unwrap_err().to_string();
+                assert!(error.starts_with("rank 1 on node8 has no GPU to compute on: there is no driver"), "{error}");
+            }
+        }
+        assert!(share_out(Request::Cuda, 0, 1, &[without("node8")]).is_err());
+    }
+
+    #[test]
+    fn the_cpu_computes_in_what_it_can() {
+        let on_cpu = |precision| choose(Request::Cpu, precision, &Single, Place::ALONE);
+        assert_eq!(on_cpu(Precision::Fp32), Ok(Device::Cpu));
+        assert_eq!(on_cpu(Precision::Bf16), Ok(Device::Cpu));
+        assert_eq!(on_cpu(Precision::Tf32), Err(Error::Tf32OnCpu));
+        let all = on_ranks(2, |comm| choose(Request::Cpu, Precision::Tf32, comm, comm.place()));
+        assert_eq!(all, [Err(Error::Tf32OnCpu), Err(Error::Tf32OnCpu)], "the same on every rank");
+    }
+
+    #[test]
+    fn values_arrive_as_they_are() {
+        assert_eq!(Vec::<i64>::try_from(upload(&[3i64, -1], Device::Cpu)).unwrap(), [3, -1]);
+        assert_eq!(upload::<f32>(&[], Device::Cpu).size(), [0]);
+    }
+
+    /// The switches are libtorch's for all builds; only what they switch needs a GPU.
+    #[test]
+    fn switches_can_be_set_without_a_gpu() {
+        tf32(true);
+        tf32(false);
+        deterministic(true);
+        deterministic(false);
+        prepare(Device::Cpu, Precision::Fp32, true);
+        wait(Device::Cpu);
+        assert_eq!(peak_memory(Device::Cpu), None);
+    }
+}
