@@ -11,15 +11,15 @@
 #[path = "../src/trainer/mod.rs"]
 mod trainer;
 
-use std::error::Error;
+mod common;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use comfy_table::{CellAlignment, Table, presets};
+use common::{Result, Side, median, option, print, ratio, take_turns, write};
 use serde_json::{Value, json};
 use tch::Kind;
 use trainer::comm;
@@ -31,8 +31,6 @@ use trainer::train::step::{Exchange, forward_backward};
 use winsign::data::Set;
 use winsign::data::synth::{self, Request};
 use winsign::run::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const BATCH: usize = 64;
 const THREADS: usize = 2;
@@ -61,10 +59,9 @@ fn main() -> Result<()> {
     {
         return self::serve(rest);
     }
-    let value = |name: &str| arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone());
-    let python = value("--python").ok_or("say which Python has torch and torchvision: --python PYTHON")?;
-    let only = value("--only");
-    let turns = value("--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
+    let python = option(&arguments, "--python").ok_or("say which Python has torch and torchvision: --python PYTHON")?;
+    let only = option(&arguments, "--only");
+    let turns = option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
     let data = tempfile::tempdir()?;
     let request =
         Request { like: Set::Cifar100, train: TRAIN, test: TEST, classes: None, seed: 1, format: None, layout: None };
@@ -78,61 +75,12 @@ fn main() -> Result<()> {
     if chosen("ranks") {
         rows.push(ranks(data.path(), turns)?);
     }
-    print(&rows);
-    let record = json!({
-        "date": jiff::Timestamp::now(),
-        "what": format!("{TRAIN} images of 32×32 in batches of {BATCH}, then an evaluation of {TEST}; {THREADS} threads; images/s"),
-        "turns": turns,
-        "rows": rows,
-    });
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/bench/training.json");
-    fs::create_dir_all(path.parent().expect("a file in a folder"))?;
-    fs::write(&path, format!("{record:#}\n"))?;
+    print(&rows, "images/s");
+    let what = format!(
+        "{TRAIN} images of 32×32 in batches of {BATCH}, then an evaluation of {TEST}; {THREADS} threads; images/s"
+    );
+    write("training", &what, turns, &rows)?;
     Ok(())
-}
-
-/// A process that trains an epoch when it is told to.
-struct Side {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    parameters: i64,
-    /// Images per second of each turn, and the peak of memory.
-    rates: Vec<f64>,
-    memory: f64,
-}
-
-impl Side {
-    fn start(command: &mut Command) -> Result<Side> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let input = child.stdin.take().expect("it is piped");
-        let output = BufReader::new(child.stdout.take().expect("it is piped"));
-        let mut side = Side { child, input, output, parameters: 0, rates: vec![], memory: 0.0 };
-        side.parameters = side.read()?["parameters"].as_i64().ok_or("no parameters")?;
-        Ok(side)
-    }
-
-    fn read(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(serde_json::from_str(&line).map_err(|error| format!("a side fell silent: {error}: {line}"))?)
-    }
-
-    fn turn(&mut self) -> Result<()> {
-        writeln!(self.input, "go")?;
-        let found = self.read()?;
-        let number = |key: &str| found[key].as_f64().ok_or(format!("no {key}"));
-        self.rates.push(number("images")? / number("seconds")?);
-        self.memory = number("memory")?;
-        Ok(())
-    }
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn ours(data: &Path, architecture: &str, precision: &str) -> Command {
@@ -169,62 +117,50 @@ fn compare(
         let mut command = if own { ours(data, architecture, name) } else { theirs(data, python, architecture, name) };
         sides.push(Side::start(&mut command)?);
     }
-    assert!(sides.iter().all(|side| side.parameters == sides[0].parameters), "the networks differ");
-    // The first turn warms up.
-    for turn in 0..=turns {
-        for side in &mut sides {
-            side.turn()?;
-            if turn == 0 {
-                side.rates.clear();
-            }
-        }
-        eprintln!("{architecture}: turn {turn} of {turns}");
-    }
+    take_turns(&mut sides, turns, architecture)?;
     let side = |own: bool, name: &str| {
         let at = names.iter().position(|&(of_us, known)| of_us == own && known == name).expect("it was started");
         &sides[at]
     };
     let row = |&(own, opponent, goal): &(&str, &str, f64)| {
         let (own_side, opponent_side) = (side(true, own), side(false, opponent));
-        let ratios = own_side.rates.iter().zip(&opponent_side.rates).map(|(own, other)| own / other);
         json!({
             "row": format!("{architecture}, {own}, against {opponent}"),
             "ours": median(own_side.rates.clone()),
             "theirs": median(opponent_side.rates.clone()),
-            "ratio": median(ratios.collect()),
+            "ratio": ratio(own_side, opponent_side),
             "goal": goal,
-            "our memory per image, MB": own_side.memory / BATCH as f64 / 1e6,
-            "their memory per image, MB": opponent_side.memory / BATCH as f64 / 1e6,
+            "our memory per image, MB": per_image(own_side),
+            "their memory per image, MB": per_image(opponent_side),
         })
     };
     Ok(pairs.iter().map(row).collect())
 }
 
+/// Peak memory, in MB for each image of a batch.
+fn per_image(side: &Side) -> Option<f64> {
+    side.memory.map(|bytes| bytes / BATCH as f64 / 1e6)
+}
+
 /// Two ranks of one thread against one rank of two.
 fn ranks(data: &Path, turns: usize) -> Result<Value> {
     let architecture = "resnet20";
-    let mut one = Side::start(&mut ours(data, architecture, "fp32"))?;
+    let one = Side::start(&mut ours(data, architecture, "fp32"))?;
     let program = std::env::current_exe()?;
     let mut mpirun = Command::new("mpirun");
     mpirun.args(["--bind-to", "none", "-np", "2"]).arg(program).args(["serve", architecture, "fp32", "1"]).arg(data);
     mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     // Ranks that wait for a word from outside must not take the cores of the other side.
     mpirun.env("OMPI_MCA_mpi_yield_when_idle", "1");
-    let mut two = Side::start(&mut mpirun)?;
-    for turn in 0..=turns {
-        for side in [&mut one, &mut two] {
-            side.turn()?;
-            if turn == 0 {
-                side.rates.clear();
-            }
-        }
-    }
-    let ratios = two.rates.iter().zip(&one.rates).map(|(two, one)| two / one);
+    let two = Side::start(&mut mpirun)?;
+    let mut sides = [one, two];
+    take_turns(&mut sides, turns, "ranks")?;
+    let [one, two] = &sides;
     Ok(json!({
         "row": format!("{architecture}, two ranks of one thread, against one rank of two"),
         "ours": median(two.rates.clone()),
         "theirs": median(one.rates.clone()),
-        "ratio": median(ratios.collect()),
+        "ratio": ratio(two, one),
         "goal": 0.95,
     }))
 }
@@ -298,25 +234,4 @@ fn status(name: &str) -> Result<i64> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find(|line| line.starts_with(name)).ok_or("no such line")?;
     Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<i64>()? * 1024)
-}
-
-fn print(rows: &[Value]) {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["", "ours, images/s", "theirs", "ratio", "goal", "ours, MB/image", "theirs"]);
-    for row in rows {
-        let number = |key: &str, digits| row[key].as_f64().map_or(String::new(), |value| format!("{value:.digits$}"));
-        let memory = |whose: &str| number(&format!("{whose} memory per image, MB"), 1);
-        let name = row["row"].as_str().unwrap_or_default().to_string();
-        let cells = [name, number("ours", 1), number("theirs", 1), number("ratio", 2), number("goal", 2)];
-        table.add_row(cells.into_iter().chain([memory("our"), memory("their")]));
-    }
-    (1..=6)
-        .for_each(|column| table.column_mut(column).expect("there are seven").set_cell_alignment(CellAlignment::Right));
-    println!("{table}");
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

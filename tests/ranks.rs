@@ -364,3 +364,30 @@ fn what_ranks_cannot_do_is_said_once() {
     fs::write(run.path.join("run.json"), settings.replace("\"format\": 1", "\"format\": 99")).unwrap();
     refused(&mpirun(2, &run, &nowhere).output().unwrap(), 2, "has format 99");
 }
+
+/// One rank cannot read its data, or reads other data: that rank is named, and the run is not done.
+#[test]
+fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
+    let workplace = Workplace::new();
+    let [data, other, nowhere] = ["data", "other", "nowhere"].map(|name| workplace.path(name));
+    for (folder, seed) in [(&data, 1), (&other, 2)] {
+        let request =
+            Request { like: Set::Cifar100, train: 100, test: 100, classes: None, seed, format: None, layout: None };
+        synth::write(folder, &request, &|| {}).unwrap();
+    }
+    let run = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 50)), vec![]);
+    let mixed = |second: &Path| {
+        let mut mpirun = launcher();
+        mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&data).arg(":");
+        mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(second);
+        mpirun.output().unwrap()
+    };
+    let host = owner::host();
+    refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: CIFAR-100 is not there"));
+    refused(&mixed(&other), 1, &format!("rank 1 on {host} finds other data in {}", other.display()));
+    assert!(run.result().unwrap().is_none());
+    let end = fs::read_to_string(run.path.join("attempts/1/end.json")).unwrap();
+    assert!(end.contains("failed") && end.contains("is not there"), "{end}");
+    finish(&mut mpirun(2, &run, &data));
+    assert!(run.result().unwrap().is_some());
+}

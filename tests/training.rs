@@ -87,6 +87,29 @@ ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 8}
     assert_eq!(outcomes(&packed, sweep), from_folders);
 }
 
+/// In bf16 the same is learned: tickets, transfers and paths; and it is another run than in fp32.
+#[test]
+fn digits_are_learned_in_bf16() {
+    let workplace = Workplace::new();
+    let sweep = |precision: &str| {
+        format!(
+            "
+dataset: digits
+architecture: resnet8
+ticket: {{method: aws, levels: 1, warmup_epochs: 6, epochs: 2{precision}}}
+transfer: {{inherit: sign, epochs: 2, seed: 2..3}}
+connect: {{between: seeds, points: 3}}
+"
+        )
+    };
+    let bf16 = outcomes(&workplace, &sweep(", precision: bf16"));
+    let error = bf16[1]["test_error"].as_f64().unwrap();
+    assert!(error < 40.0, "{error} % after eight epochs");
+    assert_eq!(bf16[4]["path"].as_array().unwrap().len(), 3);
+    let fp32 = outcomes(&workplace, &sweep(""));
+    assert!(bf16.iter().zip(&fp32).all(|(bf16, fp32)| bf16 != fp32));
+}
+
 /// The other architectures, each on the smallest images it is made for.
 #[test]
 fn every_architecture_trains() {

@@ -100,12 +100,13 @@ impl Session {
         let found = pulse::slowly(|| Ok(data::load(dataset, folder, *threads as usize)?.on(*device)));
         let data = self.together(found)?;
         self.fingerprint = data.fingerprint();
-        let own = serde_json::to_vec(&(&self.fingerprint, owner::host())).expect("plain data");
+        let own = serde_json::to_vec(&(&self.fingerprint, owner::host(), folder)).expect("plain data");
         let all = self.comm().gather(&own);
         let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
-        let all: Vec<(Option<String>, String)> = all.collect();
-        if let Some(rank) = all.iter().position(|(fingerprint, _)| *fingerprint != all[0].0) {
-            return Err(Error::RankData { rank, host: all[rank].1.clone(), folder: folder.clone() });
+        let all: Vec<(Option<String>, String, PathBuf)> = all.collect();
+        if let Some(rank) = all.iter().position(|(fingerprint, ..)| *fingerprint != all[0].0) {
+            let (_, host, folder) = all[rank].clone();
+            return Err(Error::RankData { rank, host, folder });
         }
         if let Some(attempt) = &mut self.attempt {
             attempt.data = data.fingerprint();

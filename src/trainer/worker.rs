@@ -188,9 +188,9 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
     let (ranks, attempt) = session.into_parts();
     let finished = session::together(&*ranks.comm, finished);
     let processors = Processors { ranks: place.ranks as u32, threads: arguments.threads };
-    let committed = attempt.as_ref().map(|attempt| {
+    let result = finished.and_then(|Finished { outcome, network }| {
+        let Some(attempt) = &attempt else { return Ok(()) };
         pulse::slowly(|| {
-            let Finished { outcome, network } = finished?;
             let network = network.map(|(layout, weights)| weights.to_file(&layout));
             match attempt.commit(outcome, network.as_ref(), processors)? {
                 true => tracing::info!("committed after {:.1} s", attempt.seconds()),
@@ -199,7 +199,7 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
             Ok(())
         })
     });
-    finish(ranks, attempt, committed.unwrap_or(Ok(())))
+    finish(ranks, attempt, result)
 }
 
 /// Looks at the run and claims it; none if its result is there already.
@@ -252,23 +252,26 @@ fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Resu
 
 /// Ends the attempt as all ranks together ended, says why once, and takes leave.
 fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
-    let own = match &result {
-        Ok(()) | Err(Error::Elsewhere) => Verdict { code: exit::SUCCESS, message: String::new() },
-        Err(error) => Verdict { code: error.exit_code(), message: error.to_string() },
+    let own = Verdict {
+        code: result.as_ref().map_or_else(Error::exit_code, |()| exit::SUCCESS),
+        message: result.as_ref().map_or_else(Error::to_string, |()| String::new()),
+        elsewhere: matches!(result, Err(Error::Elsewhere)),
+        host: run::owner::host(),
     };
-    let record = serde_json::to_vec(&(own, run::owner::host())).expect("plain data");
-    let all = ranks.comm.gather(&record);
+    let all = ranks.comm.gather(&serde_json::to_vec(&own).expect("plain data"));
     let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
-    let all: Vec<(Verdict, String)> = all.collect();
-    let failed = all.iter().position(|(verdict, _)| verdict.code != exit::SUCCESS);
+    let all: Vec<Verdict> = all.collect();
+    // Who points to another rank speaks only if nobody else does.
+    let failed = |verdict: &Verdict| verdict.code != exit::SUCCESS;
+    let failed = all.iter().position(|verdict| failed(verdict) && !verdict.elsewhere).or(all.iter().position(failed));
     let mut end = End::Finished;
     let mut code = exit::SUCCESS;
     if let Some(rank) = failed {
-        let (verdict, host) = &all[rank];
-        code = verdict.code;
+        let Verdict { message, host, .. } = &all[rank];
+        code = all[rank].code;
         let message = match rank {
-            0 => verdict.message.clone(),
-            _ => format!("rank {rank} on {host}: {}", verdict.message),
+            0 => message.clone(),
+            _ => format!("rank {rank} on {host}: {message}"),
         };
         if ranks.comm.place().is_root() {
             tracing::error!("{message}");
@@ -301,6 +304,9 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
 struct Verdict {
     code: u8,
     message: String,
+    /// Whether it only follows another rank.
+    elsewhere: bool,
+    host: String,
 }
 
 fn training(settings: &Settings) -> Option<&Training> {

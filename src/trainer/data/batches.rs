@@ -13,10 +13,9 @@ use crate::trainer::comm::{Place, pulse};
 use crate::trainer::device::upload;
 use winsign::random::Source;
 
-/// Images per forward pass when nothing is trained: so many of ImageNet's fit the memory, and small ones want more. They
-/// decide in which groups floats are added: another number changes the last digits of results.
-const TEST_BATCH: i64 = 512;
-const TEST_BATCH_STREAMED: i64 = 128;
+/// Images per forward pass when nothing is trained: their activations fit the caches of a CPU, and fill a GPU. They decide in
+/// which groups floats are added: another number changes the last digits of losses.
+const TEST_BATCH: i64 = 128;
 
 /// The training images in shuffled, augmented batches; the last one of an epoch may be smaller.
 pub struct Batches<'a> {
@@ -150,24 +149,16 @@ impl<'a> Epoch<'a> {
 
 /// How many batches of test images there are.
 pub fn test_steps(data: &Data) -> u32 {
-    let steps = (data.test_count() + test_batch(data) - 1) / test_batch(data);
+    let steps = (data.test_count() + TEST_BATCH - 1) / TEST_BATCH;
     u32::try_from(steps).expect("steps fit 32 bits")
-}
-
-fn test_batch(data: &Data) -> i64 {
-    match data.images {
-        Images::Resident(_) => TEST_BATCH,
-        Images::Streamed(_) => TEST_BATCH_STREAMED,
-    }
 }
 
 /// The test images in order: the batches `rank`, `rank` + `ranks` and so on, each with its number.
 pub fn test_batches(data: &Data, place: Place) -> Box<dyn Iterator<Item = (u32, Result<Batch>)> + '_> {
-    let length = test_batch(data);
     let steps = (0..test_steps(data)).filter(move |step| *step as usize % place.ranks == place.rank);
     let range = move |step: u32| {
-        let start = i64::from(step) * length;
-        start..data.test_count().min(start + length)
+        let start = i64::from(step) * TEST_BATCH;
+        start..data.test_count().min(start + TEST_BATCH)
     };
     let batch = move |images: &Tensor, labels, range: Range<i64>| Batch {
         images: data.normalization.apply(images),
@@ -187,7 +178,7 @@ pub fn test_batches(data: &Data, place: Place) -> Box<dyn Iterator<Item = (u32, 
                 .inspect(begun),
         ),
         Images::Streamed(streamed) => {
-            let pixels = streamed.test(steps.clone().flat_map(range).collect(), length);
+            let pixels = streamed.test(steps.clone().flat_map(range).collect(), TEST_BATCH);
             let batch = move |(step, found): (u32, winsign::data::Result<Pixels>)| {
                 (step, found.map(|found| batch(&found.pixels, found.labels, range(step))).map_err(Into::into))
             };
@@ -301,7 +292,7 @@ mod tests {
         assert_eq!(all, alone);
         assert_eq!(of_rank(1).map(|(step, _)| step).collect::<Vec<_>>(), [4, 7, 10, 13, 16, 19, 22]);
         let tests = |rank, ranks| test_batches(&data, Place { rank, ranks }).map(|(step, _)| step).collect::<Vec<_>>();
-        assert_eq!((tests(0, 2), tests(1, 2), test_steps(&data)), (vec![0], vec![], 1));
+        assert_eq!((tests(0, 2), tests(1, 2), test_steps(&data)), (vec![0, 2], vec![1], 3));
     }
 
     /// Whatever the batch size, an image is augmented alike: augmentation belongs to (seed, epoch, index).

@@ -117,7 +117,7 @@ mod tests {
     use crate::trainer::train::evaluate::{Crew, evaluate, reestimate};
     use crate::trainer::train::optimizer::{fresh_moments, step};
     use tch::Kind;
-    use winsign::run::settings::{Architecture, Dataset, Optimizer, Problem, Schedule, Training};
+    use winsign::run::settings::{Architecture, Dataset, Optimizer, Precision, Problem, Schedule, Training};
 
     const BATCH: u32 = 50;
 
@@ -206,6 +206,35 @@ mod tests {
             }
         }
         assert_eq!(numbers.len(), 3);
+    }
+
+    /// How far bf16 is from fp32 on the same weights and images: its numbers have 8 significant bits, so each layer adds errors
+    /// of some thousandths. Measured
+    /// on this network: 0.8 % of the logits' norm, 7 % of the gradient's. (Gradients of fresh networks are small differences of
+    /// large sums; on images of noise 29 % were seen.)
+    #[test]
+    fn bf16_is_close_to_fp32_and_keeps_parameters_in_it() {
+        let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
+        let batches = Batches::new(&data, 128, 1, "test");
+        let pass = |precision| {
+            let network = network().computing_in(precision);
+            let mut weights = trainable(&network.layout);
+            let batch = batches.epoch(1).shares(0, Place::ALONE).next().unwrap().unwrap();
+            let norm_init = network.layout.norm_init(Kind::Float);
+            let pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, None);
+            (pass, weights)
+        };
+        let (fp32, reference) = pass(Precision::Fp32);
+        let (bf16, weights) = pass(Precision::Bf16);
+        let distance = |a: &Tensor, b: &Tensor| ((a - b).norm() / b.norm()).double_value(&[]);
+        let (logits, gradient) = (distance(&bf16.logits, &fp32.logits), distance(&bf16.gradient, &fp32.gradient));
+        assert!((1e-4..0.02).contains(&logits), "{logits}");
+        assert!((1e-3..0.2).contains(&gradient), "{gradient}");
+        assert!((&bf16.loss - &fp32.loss).double_value(&[]).abs() < 0.02);
+        assert!(distance(&weights.statistics, &reference.statistics) < 0.01);
+        for kept in [&weights.parameters, &weights.statistics, &bf16.gradient, &bf16.logits, &bf16.loss] {
+            assert_eq!(kept.kind(), Kind::Float);
+        }
     }
 
     /// A batch of two images has nothing for the third rank, which adds zeros.

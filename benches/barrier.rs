@@ -1,0 +1,123 @@
+//! An error barrier of 11 points against PyTorch as it is usually measured: a pass over the training images through a
+//! DataLoader for every point, to estimate BatchNorm's statistics, and then the test images.
+//!
+//!     cargo bench --bench barrier -- --python PYTHON [--turns N]
+//!
+//! PYTHON needs torch and torchvision. On the digits with resnet8, and on a synthesized CIFAR-100 with resnet20; both sides have
+//! two threads and compute in fp32, in turns. Ratios are medians over turns of the ratio within a turn. Writes
+//! `results/bench/barrier.json`.
+
+#[allow(dead_code, unused_imports)]
+#[path = "../src/trainer/mod.rs"]
+mod trainer;
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Result, Side, median, option, print, ratio, take_turns, write};
+use serde_json::{Value, json};
+use trainer::comm::Ranks;
+use trainer::model::{Network, Weights};
+use trainer::session::{Means, Session};
+use winsign::data::Set;
+use winsign::data::synth::{self, Request};
+use winsign::run::attempt::Attempt;
+use winsign::run::settings::{Architecture, Between, Connect, Dataset, Problem, Settings};
+use winsign::run::{Run, Store};
+
+const THREADS: u32 = 2;
+const POINTS: u32 = 11;
+const BATCH: u32 = 64;
+const TURNS: usize = 5;
+/// Images of the synthesized set.
+const TRAIN: usize = 2_000;
+const TEST: usize = 500;
+const GOAL: f64 = 3.0;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [serve, rest @ ..] = &arguments[..]
+        && serve == "serve"
+    {
+        return self::serve(rest);
+    }
+    let python = option(&arguments, "--python").ok_or("say which Python has torch and torchvision: --python PYTHON")?;
+    let turns = option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
+    let data = tempfile::tempdir()?;
+    let request =
+        Request { like: Set::Cifar100, train: TRAIN, test: TEST, classes: None, seed: 1, format: None, layout: None };
+    synth::write(data.path(), &request, &|| {})?;
+
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/trainer/data/digits.bin.gz");
+    let cifar = data.path().join("cifar-100-binary");
+    let mut rows = vec![];
+    for (dataset, architecture, classes, file) in [
+        (Dataset::Digits, Architecture::ResNet8, 10, &digits),
+        (Dataset::Cifar100, Architecture::ResNet20, 100, &cifar),
+    ] {
+        let mut ours = Command::new(std::env::current_exe()?);
+        ours.args(["serve", &dataset.to_string(), &architecture.to_string()]).arg(data.path());
+        let mut theirs = Command::new(&python);
+        theirs.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/opponents/barrier.py")).arg(file);
+        theirs.args([architecture.to_string(), classes.to_string()]);
+        theirs.args([POINTS, THREADS, BATCH].map(|number| number.to_string()));
+        let mut sides = [Side::start(&mut ours)?, Side::start(&mut theirs)?];
+        take_turns(&mut sides, turns, &dataset.to_string())?;
+        let [ours, theirs] = &sides;
+        let seconds = |side: &Side| median(side.rates.iter().map(|rate| 1.0 / rate).collect());
+        rows.push(json!({
+            "row": format!("{dataset}, {architecture}: {:.2} s against {:.2} s", seconds(ours), seconds(theirs)),
+            "ours": median(ours.rates.clone()),
+            "theirs": median(theirs.rates.clone()),
+            "ratio": ratio(ours, theirs),
+            "goal": GOAL,
+        }));
+    }
+    print(&rows, "barriers/s");
+    let what = format!(
+        "a barrier of {POINTS} points, statistics estimated anew for each, batches of {BATCH}, {THREADS} threads; barriers/s; \
+         CIFAR-100's format with {TRAIN} training and {TEST} test images"
+    );
+    write("barrier", &what, turns, &rows)
+}
+
+/// Our side: the trainer's own path, found again for every line of standard input.
+fn serve(arguments: &[String]) -> Result<()> {
+    let [dataset, architecture, data] = arguments else { return Err("three arguments".into()) };
+    trainer::memory::keep();
+    tch::set_num_threads(THREADS as i32);
+    let problem = Problem { dataset: dataset.parse()?, architecture: architecture.parse()? };
+    let connect = Connect {
+        problem,
+        between: Between::Seeds,
+        masks: Default::default(),
+        points: POINTS,
+        batch: BATCH,
+        precision: Default::default(),
+    };
+    let folder = tempfile::tempdir()?;
+    let run = Run::new(Settings::Connect(connect.clone()), vec![]);
+    let directory = Store::create(folder.path())?.run(&run.id);
+    directory.prepare(&run, "a barrier")?;
+    let attempt = Attempt::claim(&directory, 0)?;
+    let means = Means { data: data.into(), threads: THREADS, checkpoint_every: Duration::MAX, ..Means::default() };
+    let mut session = Session::new(Ranks::alone(), Some(attempt), vec![], means);
+    let network = Network::new(problem);
+    let data = session.load_data(problem.dataset)?;
+    let [a, b] = [1, 2].map(|seed| Weights::initialize(&network.layout, seed));
+    say(json!({ "parameters": network.layout.parameters() }));
+    let mut line = String::new();
+    while std::io::stdin().read_line(&mut line)? > 0 {
+        let start = Instant::now();
+        let found = trainer::lmc::path(&mut session, &network, &data, (&a, &b), &connect)?;
+        say(json!({ "seconds": start.elapsed().as_secs_f64(), "barrier": found.barrier }));
+    }
+    Ok(())
+}
+
+fn say(message: Value) {
+    println!("{message}");
+}

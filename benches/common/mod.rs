@@ -1,0 +1,117 @@
+//! What benchmarks against PyTorch share: processes that work in turns, and the table.
+//!
+//! A side is a process that says how many parameters its network has, and then, for every line of its standard input, does its
+//! work and says how long it took, each as a line of JSON.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// A process that does its work once whenever it is told to.
+pub struct Side {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    /// Of its network.
+    pub parameters: i64,
+    /// Times a second that it did its work, or images a second, in each turn.
+    pub rates: Vec<f64>,
+    /// The peak of memory beyond what it had before the first turn, in bytes, if it says so.
+    pub memory: Option<f64>,
+}
+
+impl Side {
+    pub fn start(command: &mut Command) -> Result<Side> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take().expect("it is piped");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut side = Side { child, input, output, parameters: 0, rates: vec![], memory: None };
+        side.parameters = side.read()?["parameters"].as_i64().ok_or("no parameters")?;
+        Ok(side)
+    }
+
+    fn read(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line).map_err(|error| format!("a side fell silent: {error}: {line}"))?)
+    }
+
+    pub fn turn(&mut self) -> Result<()> {
+        writeln!(self.input, "go")?;
+        let found = self.read()?;
+        let number = |key: &str| found[key].as_f64().ok_or(format!("no {key}"));
+        self.rates.push(number("images").unwrap_or(1.0) / number("seconds")?);
+        self.memory = found["memory"].as_f64();
+        Ok(())
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lets all sides work in turns. The first turn warms up.
+pub fn take_turns(sides: &mut [Side], turns: usize, what: &str) -> Result<()> {
+    assert!(sides.iter().all(|side| side.parameters == sides[0].parameters), "the networks differ");
+    for turn in 0..=turns {
+        for side in &mut *sides {
+            side.turn()?;
+            if turn == 0 {
+                side.rates.clear();
+            }
+        }
+        eprintln!("{what}: turn {turn} of {turns}");
+    }
+    Ok(())
+}
+
+/// The median over turns of the ratio within a turn.
+pub fn ratio(ours: &Side, theirs: &Side) -> f64 {
+    median(ours.rates.iter().zip(&theirs.rates).map(|(ours, theirs)| ours / theirs).collect())
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The value of an option of the command line.
+pub fn option(arguments: &[String], name: &str) -> Option<String> {
+    arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1).cloned())
+}
+
+/// Writes `results/bench/NAME.json`.
+pub fn write(name: &str, what: &str, turns: usize, rows: &[Value]) -> Result<()> {
+    let record = json!({ "date": jiff::Timestamp::now(), "what": what, "turns": turns, "rows": rows });
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/bench").join(name).with_extension("json");
+    fs::create_dir_all(path.parent().expect("a file in a folder"))?;
+    fs::write(&path, format!("{record:#}\n"))?;
+    Ok(())
+}
+
+/// The rows as a table; `unit` is that of our numbers and theirs.
+pub fn print(rows: &[Value], unit: &str) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["", &format!("ours, {unit}"), "theirs", "ratio", "goal", "ours, MB/image", "theirs"]);
+    for row in rows {
+        let number = |key: &str, digits| row[key].as_f64().map_or(String::new(), |value| format!("{value:.digits$}"));
+        let memory = |whose: &str| number(&format!("{whose} memory per image, MB"), 1);
+        let name = row["row"].as_str().unwrap_or_default().to_string();
+        let cells = [name, number("ours", 1), number("theirs", 1), number("ratio", 2), number("goal", 2)];
+        table.add_row(cells.into_iter().chain([memory("our"), memory("their")]));
+    }
+    (1..=6)
+        .for_each(|column| table.column_mut(column).expect("there are seven").set_cell_alignment(CellAlignment::Right));
+    println!("{table}");
+}
