@@ -243,7 +243,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<(RunFile, Attempt)
 /// The device of this rank, ready to compute on; all have one, or none.
 fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
     let precision = settings.precision();
-    let chosen = device::choose(arguments.device, precision, &*ranks.comm, ranks.local);
+    let chosen = device::choose(arguments.device, precision, &*ranks.comm);
     let device = session::together(&*ranks.comm, chosen.map_err(Error::from))?;
     device::prepare(device, precision, arguments.deterministic);
     ranks.connect(device)?;

@@ -85,15 +85,13 @@ pub enum Error {
 /// The ranks of this run, and what is around them.
 pub struct Ranks {
     pub comm: Box<dyn Comm>,
-    /// This process among those of its machine.
-    pub local: Place,
     /// None if there is one rank.
     pub watch: Option<Watch>,
 }
 
 impl Ranks {
     pub fn alone() -> Ranks {
-        Ranks { comm: Box::new(Single), local: Place::ALONE, watch: None }
+        Ranks { comm: Box::new(Single), watch: None }
     }
 
     /// From now on tensors on `device`, this rank's own, can be added up too.
@@ -149,7 +147,7 @@ pub fn seems_root() -> bool {
 #[cfg(feature = "mpi")]
 fn start(_launcher: &'static str) -> Result<Ranks, Error> {
     let mpi = mpi::Mpi::start().expect("ranks meet once in a process");
-    Ok(Ranks { local: mpi.local_place(), comm: Box::new(mpi), watch: None })
+    Ok(Ranks { comm: Box::new(mpi), watch: None })
 }
 
 #[cfg(not(feature = "mpi"))]

@@ -17,7 +17,6 @@ const PIECE: usize = 1 << 30;
 pub struct Mpi {
     world: SimpleCommunicator,
     place: Place,
-    local: Place,
     /// What is sent by [`Comm::sum`], which cannot be what is received.
     sent: RefCell<Vec<f64>>,
     /// Ends MPI when it is dropped.
@@ -31,17 +30,8 @@ impl Mpi {
         // Only the main thread calls MPI.
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)?;
         let world = universe.world();
-        let place = |communicator: &SimpleCommunicator| Place {
-            rank: communicator.rank() as usize,
-            ranks: communicator.size() as usize,
-        };
-        let local = place(&world.split_shared(world.rank()));
-        Some(Mpi { place: place(&world), local, world, sent: RefCell::default(), _universe: universe })
-    }
-
-    /// This process among those of its machine.
-    pub fn local_place(&self) -> Place {
-        self.local
+        let place = Place { rank: world.rank() as usize, ranks: world.size() as usize };
+        Some(Mpi { place, world, sent: RefCell::default(), _universe: universe })
     }
 
     fn sum_as<T: Equivalence + Copy>(&self, tensor: &mut Tensor) {

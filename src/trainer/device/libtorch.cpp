@@ -1,4 +1,4 @@
-// What libtorch has and tch does not pass on. Nothing here throws on a machine that has the GPU it is asked about.
+// What libtorch has and tch does not pass on. No exception leaves it on a machine that has the GPU it is asked about.
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/EmptyTensor.h>
@@ -25,16 +25,16 @@ void* winsign_stream(int index) {
   return at::accelerator::getCurrentStream(static_cast<c10::DeviceIndex>(index)).native_handle();
 }
 
-// The most bytes that tensors on the GPU had at once, since the beginning or the last call.
-int64_t winsign_peak_memory(int index) {
+// The most bytes that tensors on the GPU had at once, since the beginning or the last call; -1 if there was none.
+int64_t winsign_peak_memory(int index) try {
   auto device = static_cast<c10::DeviceIndex>(index);
   int64_t peak = at::accelerator::getDeviceStats(device).allocated_bytes[0].peak;
   at::accelerator::resetPeakStats(device);
   return peak;
-}
+} catch (...) { return -1; }
 
-// A tensor (at::Tensor*) of bytes on the CPU that a GPU can copy while both go on.
-void* winsign_pinned(int64_t bytes) {
+// A tensor (at::Tensor*) of bytes on the CPU that a GPU can copy while both go on; null if there is no memory for it.
+void* winsign_pinned(int64_t bytes) try {
   return new at::TensorBase(at::detail::empty_cpu({bytes}, at::kByte, /*pin_memory=*/true));
-}
+} catch (...) { return nullptr; }
 }

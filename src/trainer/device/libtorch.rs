@@ -9,6 +9,7 @@ unsafe extern "C" {
     fn winsign_tf32(allowed: bool);
     fn winsign_deterministic(on: bool);
     fn winsign_use_gpu(index: c_int);
+    #[cfg(feature = "nccl")]
     fn winsign_stream(index: c_int) -> *mut c_void;
     fn winsign_peak_memory(index: c_int) -> i64;
     fn winsign_pinned(bytes: i64) -> *mut C_tensor;
@@ -39,17 +40,19 @@ pub fn stream(index: usize) -> *mut c_void {
     unsafe { winsign_stream(index as c_int) }
 }
 
-/// The most bytes that tensors on a GPU had at once since the last call; the GPU must be there, and have had a tensor.
-pub fn peak_memory(index: usize) -> u64 {
+/// The most bytes that tensors on a GPU had at once since the last call, if it had any; the GPU must be there.
+pub fn peak_memory(index: usize) -> Option<u64> {
     // SAFETY: the GPU is there.
-    unsafe { winsign_peak_memory(index as c_int) as u64 }
+    u64::try_from(unsafe { winsign_peak_memory(index as c_int) }).ok()
 }
 
 /// A tensor of bytes on the CPU that a GPU can copy while both go on; a GPU must be there.
 pub fn pinned(bytes: &[u8]) -> Tensor {
     // SAFETY: it gives a new tensor of so many bytes, which nobody else has.
     unsafe {
-        let tensor = Tensor::from_ptr(winsign_pinned(bytes.len() as i64));
+        let tensor = winsign_pinned(bytes.len() as i64);
+        assert!(!tensor.is_null(), "no {} bytes of memory can be pinned for the GPU", bytes.len());
+        let tensor = Tensor::from_ptr(tensor);
         assert_eq!((tensor.kind(), tensor.numel()), (Kind::Uint8, bytes.len()));
         if !bytes.is_empty() {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), tensor.data_ptr().cast::<u8>(), bytes.len());

@@ -11,7 +11,7 @@ use cudarc::driver::{result as driver, sys};
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Tensor};
 
-use super::comm::{Comm, Place};
+use super::comm::Comm;
 #[cfg(feature = "nccl")]
 pub use libtorch::stream;
 use libtorch::{deterministic, tf32};
@@ -144,7 +144,7 @@ fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
 /// The device of this rank, after [`load`]. All ranks call it; all are on GPUs, or none. A rank gets the first of the GPUs
 /// it may use that no rank before it has: so it does not matter whether the launcher shows it all of a machine's GPUs or
 /// its own alone. The error may be that of some ranks only.
-pub fn choose(request: Request, precision: Precision, comm: &dyn Comm, local: Place) -> Result<Device, Error> {
+pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<Device, Error> {
     let own = match request {
         Request::Cpu => Err("--device cpu".to_string()),
         Request::Auto | Request::Cuda => gpus(),
@@ -153,7 +153,7 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm, local: Pl
     let all = comm.gather(&record);
     let all: Vec<Found> =
         all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it")).collect();
-    let index = share_out(request, comm.place().rank, local.ranks, &all)?;
+    let index = share_out(request, comm.place().rank, &all)?;
     let (Some(index), Ok(gpus)) = (index, own) else {
         match precision {
             Precision::Tf32 => return Err(Error::Tf32OnCpu),
@@ -176,7 +176,7 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm, local: Pl
 type Found = (String, Result<Vec<Gpu>, String>);
 
 /// Which of its GPUs a rank gets; none if all compute on CPUs.
-fn share_out(request: Request, rank: usize, local_ranks: usize, all: &[Found]) -> Result<Option<usize>, Error> {
+fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usize>, Error> {
     let nowhere = all.iter().all(|(_, gpus)| gpus.is_err());
     if request == Request::Cpu || request == Request::Auto && nowhere {
         return Ok(None);
@@ -192,7 +192,10 @@ fn share_out(request: Request, rank: usize, local_ranks: usize, all: &[Found]) -
         match free {
             Some(index) if other == rank => return Ok(Some(index)),
             Some(index) => taken.push(gpus[index].id),
-            None => return Err(Error::TooFew { ranks: local_ranks, host: host.clone(), gpus: gpus.len() }),
+            None => {
+                let ranks = all.iter().filter(|(other, _)| other == host).count();
+                return Err(Error::TooFew { ranks, host: host.clone(), gpus: gpus.len() });
+            }
         }
     }
     unreachable!("every rank is among all")
@@ -231,12 +234,13 @@ pub fn upload<T: tch::kind::Element>(values: &[T], device: Device) -> Tensor {
 /// The most memory, in bytes, that tensors on a GPU had at once since this was last asked.
 pub fn peak_memory(device: Device) -> Option<u64> {
     match device {
-        Device::Cuda(index) => Some(libtorch::peak_memory(index)),
+        Device::Cuda(index) => libtorch::peak_memory(index),
         _ => None,
     }
 }
 
 /// Waits until a device has done what was queued.
+#[cfg_attr(not(feature = "nccl"), allow(dead_code))] // what waits for no device waits for no other rank either
 pub fn wait(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);
@@ -262,7 +266,7 @@ mod tests {
     }
 
     fn indices(all: &[Found]) -> Vec<Option<usize>> {
-        (0..all.len()).map(|rank| share_out(Request::Auto, rank, 2, all).unwrap()).collect()
+        (0..all.len()).map(|rank| share_out(Request::Auto, rank, all).unwrap()).collect()
     }
 
     #[test]
@@ -274,36 +278,36 @@ mod tests {
         assert_eq!(indices(&[machine("a", &[1, 2]), machine("a", &[1, 2])]), [Some(0), Some(1)]);
         assert_eq!(indices(&[machine("a", &[2, 1]), machine("a", &[1, 2])]), [Some(0), Some(0)]);
         assert_eq!(indices(&[without("a"), without("b")]), [None, None]);
-        assert_eq!(share_out(Request::Cpu, 0, 1, &[a]), Ok(None));
+        assert_eq!(share_out(Request::Cpu, 0, &[a]), Ok(None));
     }
 
     #[test]
     fn ranks_that_cannot_have_one_say_which_and_where() {
         let two = machine("node7", &[1, 2]);
-        let crowded = [two.clone(), two.clone(), two];
-        let error = share_out(Request::Cuda, 2, 3, &crowded).unwrap_err();
+        let crowded = [machine("node6", &[5]), two.clone(), two.clone(), two];
+        let error = share_out(Request::Cuda, 3, &crowded).unwrap_err();
         assert_eq!(
             error.to_string(),
             "3 ranks on node7, which has too few GPUs for them (2): start one rank for each GPU, or pass --device cpu"
         );
-        assert!(share_out(Request::Auto, 2, 3, &crowded).is_err());
+        assert!(share_out(Request::Auto, 3, &crowded).is_err());
         for request in [Request::Auto, Request::Cuda] {
             let uneven = [machine("node7", &[1]), without("node8")];
             for rank in [0, 1] {
-                let error = share_out(request, rank, 1, &uneven).unwrap_err().to_string();
+                let error = share_out(request, rank, &uneven).unwrap_err().to_string();
                 assert!(error.starts_with("rank 1 on node8 has no GPU to compute on: there is no driver"), "{error}");
             }
         }
-        assert!(share_out(Request::Cuda, 0, 1, &[without("node8")]).is_err());
+        assert!(share_out(Request::Cuda, 0, &[without("node8")]).is_err());
     }
 
     #[test]
     fn the_cpu_computes_in_what_it_can() {
-        let on_cpu = |precision| choose(Request::Cpu, precision, &Single, Place::ALONE);
+        let on_cpu = |precision| choose(Request::Cpu, precision, &Single);
         assert_eq!(on_cpu(Precision::Fp32), Ok(Device::Cpu));
         assert_eq!(on_cpu(Precision::Bf16), Ok(Device::Cpu));
         assert_eq!(on_cpu(Precision::Tf32), Err(Error::Tf32OnCpu));
-        let all = on_ranks(2, |comm| choose(Request::Cpu, Precision::Tf32, comm, comm.place()));
+        let all = on_ranks(2, |comm| choose(Request::Cpu, Precision::Tf32, comm));
         assert_eq!(all, [Err(Error::Tf32OnCpu), Err(Error::Tf32OnCpu)], "the same on every rank");
     }
 
