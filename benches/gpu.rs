@@ -44,12 +44,14 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const NO_GPU: u8 = 3;
 
-/// Of 32-bit floats. Networks of fifty layers that normalize by batches of two or four images amplify what is rounded.
+/// Of 32-bit floats. Networks of fifty layers that normalize by batches of two or four images amplify what is rounded, most
+/// of all over the steps: these are three times what was found on a CPU. Whether the device computes the same thing is what
+/// float64 shows; this, whether it does so in fp32 too.
 const SINGLE: Bounds =
-    Bounds { logits: 2e-3, loss: 1e-4, gradient: 2e-2, statistics: 1e-4, steps: 5e-2, path: 2e-3, floor: 1e-4 };
+    Bounds { logits: 2e-3, loss: 1e-3, gradient: 0.2, statistics: 1e-3, steps: 0.5, path: 2e-3, floor: 1e-3 };
 /// Of weights and activations in bfloat16, which has 8 bits: whether it is the same network, no more.
 const HALF: Bounds =
-    Bounds { logits: 0.3, loss: 0.1, gradient: 1.0, statistics: 0.05, steps: 0.5, path: 0.3, floor: 2e-2 };
+    Bounds { logits: 0.5, loss: 0.2, gradient: 2.0, statistics: 0.1, steps: 3.0, path: 0.5, floor: 0.3 };
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -142,8 +144,11 @@ fn correctness(setting: &Setting, folder: &Path) -> Result<Vec<Value>> {
     ] {
         let numbers = Numbers { kind, precision, device: setting.device, bounds };
         // The rehearsal takes a small network, and one pruning.
-        let wanted =
-            |file: &str| !setting.cpu || ["shufflenet", "prune_imagenet"].iter().any(|part| file.contains(part));
+        let wanted = |file: &str| {
+            !setting.cpu
+               
+                || ["shufflenet", "prune_imagenet"].iter().any(|part| file.contains(part))
+        };
         for (file, found) in compare_all(&setting.golden, &numbers, wanted) {
             let name = format!("golden values in {name}, {}", file.trim_end_matches(".json"));
             let first = found.differences.first().map_or(String::new(), |difference| format!("; {difference}"));

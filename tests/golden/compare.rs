@@ -391,8 +391,11 @@ impl Check {
 
     /// Relative to `scale`, the size of the numbers that were added up.
     fn close_at(&mut self, what: &str, found: f64, golden: f64, tolerance: f64, scale: f64) {
+        self.within(what, found, golden, tolerance * scale + self.floor);
+    }
+
+    fn within(&mut self, what: &str, found: f64, golden: f64, bound: f64) {
         self.compared += 1;
-        let bound = tolerance * scale + self.floor;
         let part = (found - golden).abs() / bound;
         self.worst = if part.is_nan() { part } else { self.worst.max(part) };
         let close = part <= 1.0;
@@ -441,14 +444,9 @@ impl Check {
         let norm = found.square().sum(Kind::Double).double_value(&[]).sqrt();
         self.close(&format!("norm of {what}"), norm, golden.l2, tolerance);
         // A sum may cancel: its error is that of the numbers in it.
-        let scale = golden.l2 * (found.numel() as f64).sqrt();
-        self.close_at(
-            &format!("sum of {what}"),
-            found.sum(Kind::Double).double_value(&[]),
-            golden.sum,
-            tolerance,
-            scale,
-        );
+        let count = (found.numel() as f64).sqrt();
+        let sum = found.sum(Kind::Double).double_value(&[]);
+        self.within(&format!("sum of {what}"), sum, golden.sum, (tolerance * golden.l2 + self.floor) * count);
         for (index, golden_value) in (0..).zip(&golden.first) {
             let value = found.double_value(&[index]);
             self.close_at(&format!("{what} [{index}]"), value, *golden_value, tolerance, golden.l2);

@@ -107,7 +107,10 @@ fn load_cuda() -> Result<(), String> {
 /// The GPUs that this process may use, in libtorch's order; none are said to be there without a reason.
 pub fn gpus() -> Result<Vec<Gpu>, String> {
     LOADED.get().cloned().unwrap_or_else(|| Err("they were not asked for".to_string()))?;
-    let found = describe().map_err(|error| format!("the NVIDIA driver says {error}"))?;
+    let found = describe().map_err(|error| match error.error_string() {
+        Ok(text) => format!("the NVIDIA driver says: {}", text.to_string_lossy()),
+        Err(_) => format!("the NVIDIA driver fails with code {}", error.0 as u32),
+    })?;
     match (found.len(), Cuda::device_count() as usize) {
         (0, _) => Err("the NVIDIA driver finds none".to_string()),
         (count, known) if count == known => Ok(found),
