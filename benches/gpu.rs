@@ -144,11 +144,8 @@ fn correctness(setting: &Setting, folder: &Path) -> Result<Vec<Value>> {
     ] {
         let numbers = Numbers { kind, precision, device: setting.device, bounds };
         // The rehearsal takes a small network, and one pruning.
-        let wanted = |file: &str| {
-            !setting.cpu
-               
-                || ["shufflenet", "prune_imagenet"].iter().any(|part| file.contains(part))
-        };
+        let wanted =
+            |file: &str| !setting.cpu || ["shufflenet", "prune_imagenet"].iter().any(|part| file.contains(part));
         for (file, found) in compare_all(&setting.golden, &numbers, wanted) {
             let name = format!("golden values in {name}, {}", file.trim_end_matches(".json"));
             let first = found.differences.first().map_or(String::new(), |difference| format!("; {difference}"));
