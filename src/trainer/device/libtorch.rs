@@ -9,6 +9,7 @@ unsafe extern "C" {
     fn winsign_tf32(allowed: bool);
     fn winsign_deterministic(on: bool);
     fn winsign_use_gpu(index: c_int);
+    #[cfg(feature = "nccl")]
     fn winsign_stream(index: c_int) -> *mut c_void;
     fn winsign_peak_memory(index: c_int) -> i64;
     fn winsign_pinned(bytes: i64) -> *mut C_tensor;
