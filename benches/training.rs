@@ -39,8 +39,10 @@ const TRAIN: usize = 4 * BATCH;
 const TEST: usize = BATCH;
 const TURNS: usize = 5;
 
-/// Of an architecture: what we compute in, against which opponent, and the goal.
-const ROWS: [(&str, &[(&str, &str, f64)]); 3] = [
+/// What we compute in, against which opponent, and the goal.
+type Pair = (&'static str, &'static str, f64);
+
+const ROWS: [(&str, &[Pair]); 3] = [
     (
         "resnet50",
         &[("bf16", "reference", 3.0), ("fp32", "reference", 1.2), ("bf16", "bf16", 1.0), ("fp32", "fp32", 1.0)],
@@ -97,13 +99,7 @@ fn theirs(data: &Path, python: &str, architecture: &str, style: &str) -> Command
     command
 }
 
-fn compare(
-    data: &Path,
-    python: &str,
-    architecture: &str,
-    pairs: &[(&str, &str, f64)],
-    turns: usize,
-) -> Result<Vec<Value>> {
+fn compare(data: &Path, python: &str, architecture: &str, pairs: &[Pair], turns: usize) -> Result<Vec<Value>> {
     let mut names: Vec<(bool, &str)> = vec![];
     for &(own, opponent, _) in pairs {
         for name in [(true, own), (false, opponent)] {
@@ -122,7 +118,7 @@ fn compare(
         let at = names.iter().position(|&(of_us, known)| of_us == own && known == name).expect("it was started");
         &sides[at]
     };
-    let row = |&(own, opponent, goal): &(&str, &str, f64)| {
+    let row = |&(own, opponent, goal): &Pair| {
         let (own_side, opponent_side) = (side(true, own), side(false, opponent));
         json!({
             "row": format!("{architecture}, {own}, against {opponent}"),

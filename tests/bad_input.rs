@@ -203,9 +203,18 @@ mod with_the_worker {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("run.json"), "{}", stderr(&output));
 
-        // Settings that were edited by hand are not those the directory is named for.
+        // Where a machine has GPUs they are hidden, and none is left all the same.
         let sweep = workplace.sweep("small.yaml", SMALL);
         workplace.run_all(&sweep);
+        let directory = workplace.run_directory(&ids(&workplace.plan(&sweep), "ticket")[0]);
+        std::fs::remove_file(directory.join("result.json")).unwrap();
+        let mut on_gpu = Command::new(env!("CARGO_BIN_EXE_winsign-worker"));
+        let output =
+            on_gpu.args(["--device", "cuda"]).arg(&directory).env("CUDA_VISIBLE_DEVICES", "").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("rank 0 on") && stderr(&output).contains("has no GPU"), "{}", stderr(&output));
+
+        // Settings that were edited by hand are not those the directory is named for.
         let directory = workplace.run_directory(&ids(&workplace.plan(&sweep), "transfer")[0]);
         let path = directory.join("run.json");
         let text = std::fs::read_to_string(&path).unwrap();
