@@ -1,6 +1,8 @@
 //! What `libtorch.cpp` has.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
+#[cfg(feature = "nccl")]
+use std::ffi::c_void;
 
 use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
