@@ -240,7 +240,7 @@ pub fn peak_memory(device: Device) -> Option<u64> {
 }
 
 /// Waits until a device has done what was queued.
-#[cfg_attr(not(feature = "nccl"), allow(dead_code))] // for ranks on GPUs, and for measurements
+#[cfg_attr(not(feature = "nccl"), allow(dead_code))] // then only benchmarks wait
 pub fn wait(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);
