@@ -90,6 +90,8 @@ pub struct Conv {
     stride: i64,
     padding: i64,
     groups: i64,
+    /// Only every `stride`-th pixel is handed to it, see [`Conv::forward`].
+    thinned: bool,
 }
 
 /// What kind of convolution.
@@ -132,12 +134,22 @@ impl Conv {
             stride,
             padding: kernel / 2,
             groups,
+            thinned: kernel == 1 && stride > 1 && inputs < 16,
         }
     }
 
+    /// `x` (batch, inputs, height, width) -> (batch, outputs, height / stride, width / stride).
+    ///
+    /// A 1x1 kernel with a stride looks at every `stride`-th pixel alone. oneDNN gathers these itself, but with the
+    /// channels last and fewer of them than a vector register holds, its gradient of the weight writes past the place
+    /// it gathers them in: a crash, or wrong numbers (oneDNN issue 6035). So narrow ones get them gathered already.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let bias = self.bias.map(|bias| &pass.parameters[bias]);
-        x.conv2d(&pass.parameters[self.weight], bias, [self.stride; 2], [self.padding; 2], [1; 2], self.groups)
+        let (weight, bias) = (&pass.parameters[self.weight], self.bias.map(|bias| &pass.parameters[bias]));
+        if self.thinned {
+            let every = |x: &Tensor, dimension| x.slice(dimension, None, None, self.stride);
+            return every(&every(x, 2), 3).conv2d(weight, bias, [1; 2], [0; 2], [1; 2], self.groups);
+        }
+        x.conv2d(weight, bias, [self.stride; 2], [self.padding; 2], [1; 2], self.groups)
     }
 }
 
