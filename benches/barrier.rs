@@ -4,7 +4,7 @@
 //!     cargo bench --bench barrier -- --python PYTHON [--turns N]
 //!
 //! PYTHON needs torch and torchvision. On the digits with resnet8, and on a synthesized CIFAR-100 with resnet20; both sides have
-//! two threads and compute in fp32, in turns. Ratios are medians over turns of the ratio within a turn. Writes
+//! two threads and compute in fp32, in turns; in the last row ours computes in bf16. Ratios are medians over turns of the ratio within a turn. Writes
 //! `results/bench/barrier.json`.
 
 #[allow(dead_code, unused_imports)]
@@ -25,7 +25,7 @@ use trainer::session::{Means, Session};
 use winsign::data::Set;
 use winsign::data::synth::{self, Request};
 use winsign::run::attempt::Attempt;
-use winsign::run::settings::{Architecture, Between, Connect, Dataset, Problem, Settings};
+use winsign::run::settings::{Architecture, Between, Connect, Dataset, Precision, Problem, Settings};
 use winsign::run::{Run, Store};
 
 const THREADS: u32 = 2;
@@ -54,12 +54,13 @@ fn main() -> Result<()> {
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/trainer/data/digits.bin.gz");
     let cifar = data.path().join("cifar-100-binary");
     let mut rows = vec![];
-    for (dataset, architecture, classes, file) in [
-        (Dataset::Digits, Architecture::ResNet8, 10, &digits),
-        (Dataset::Cifar100, Architecture::ResNet20, 100, &cifar),
+    for (dataset, architecture, precision, classes, file) in [
+        (Dataset::Digits, Architecture::ResNet8, Precision::Fp32, 10, &digits),
+        (Dataset::Cifar100, Architecture::ResNet20, Precision::Fp32, 100, &cifar),
+        (Dataset::Cifar100, Architecture::ResNet20, Precision::Bf16, 100, &cifar),
     ] {
         let mut ours = Command::new(std::env::current_exe()?);
-        ours.args(["serve", &dataset.to_string(), &architecture.to_string()]).arg(data.path());
+        ours.args(["serve", &dataset.to_string(), &architecture.to_string(), &precision.to_string()]).arg(data.path());
         let mut theirs = Command::new(&python);
         theirs.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/opponents/barrier.py")).arg(file);
         theirs.args([architecture.to_string(), classes.to_string()]);
@@ -69,7 +70,7 @@ fn main() -> Result<()> {
         let [ours, theirs] = &sides;
         let seconds = |side: &Side| median(side.rates.iter().map(|rate| 1.0 / rate).collect());
         rows.push(json!({
-            "row": format!("{dataset}, {architecture}: {:.2} s against {:.2} s", seconds(ours), seconds(theirs)),
+            "row": format!("{dataset}, {architecture}, {precision}: {:.2} s against {:.2} s", seconds(ours), seconds(theirs)),
             "ours": median(ours.rates.clone()),
             "theirs": median(theirs.rates.clone()),
             "ratio": ratio(ours, theirs),
@@ -86,7 +87,7 @@ fn main() -> Result<()> {
 
 /// Our side: the trainer's own path, found again for every line of standard input.
 fn serve(arguments: &[String]) -> Result<()> {
-    let [dataset, architecture, data] = arguments else { return Err("three arguments".into()) };
+    let [dataset, architecture, precision, data] = arguments else { return Err("four arguments".into()) };
     trainer::memory::keep();
     tch::set_num_threads(THREADS as i32);
     let problem = Problem { dataset: dataset.parse()?, architecture: architecture.parse()? };
@@ -96,7 +97,7 @@ fn serve(arguments: &[String]) -> Result<()> {
         masks: Default::default(),
         points: POINTS,
         batch: BATCH,
-        precision: Default::default(),
+        precision: precision.parse()?,
     };
     let folder = tempfile::tempdir()?;
     let run = Run::new(Settings::Connect(connect.clone()), vec![]);
@@ -105,7 +106,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     let attempt = Attempt::claim(&directory, 0)?;
     let means = Means { data: data.into(), threads: THREADS, checkpoint_every: Duration::MAX, ..Means::default() };
     let mut session = Session::new(Ranks::alone(), Some(attempt), vec![], means);
-    let network = Network::new(problem);
+    let network = Network::new(problem).computing_in(connect.precision);
     let data = session.load_data(problem.dataset)?;
     let [a, b] = [1, 2].map(|seed| Weights::initialize(&network.layout, seed));
     say(json!({ "parameters": network.layout.parameters() }));
