@@ -11,6 +11,8 @@ mod run;
 mod show;
 mod stages;
 mod status;
+mod units;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -104,10 +106,7 @@ enum Command {
     Run(self::run::Arguments),
     /// Show how far a sweep is, what runs now, and what failed
     #[command(after_help = status::HELP)]
-    Status {
-        /// The sweep file
-        sweep: PathBuf,
-    },
+    Status(status::Arguments),
     /// Show one run: its settings, metrics, result and log
     #[command(after_help = show::HELP)]
     Show {
@@ -177,7 +176,7 @@ pub fn main() -> ExitCode {
     let code = match command {
         Command::Plan { sweep, all, graph } => plan::command(&common, &sweep, all, graph),
         Command::Run(arguments) => self::run::command(&common, &arguments),
-        Command::Status { sweep } => status::command(&common, &sweep),
+        Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
         Command::Export(arguments) => export::command(&common, &arguments),
