@@ -1,6 +1,7 @@
 //! `winsign status`: how far a sweep is, how fast it gets on, what it has taken, what runs now, what failed.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -68,7 +69,6 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let (plan, store) = open(common, &arguments.sweep)?;
-    let terminal = colors(&std::io::stdout());
     let status = Status {
         clock: Clock::of(store.root()),
         again: common.again(&arguments.sweep),
@@ -76,7 +76,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
         store,
         all: arguments.all,
         form: match (common.json, arguments.watch) {
-            (false, _) => Form::Text { colors: terminal },
+            (false, _) => Form::Text { colors: colors(&std::io::stdout()) },
             (true, None) => Form::Json,
             (true, Some(_)) => Form::JsonLines,
         },
@@ -88,7 +88,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let Some(last) = watch(&status, Duration::from_secs_f64(every), common.json)? else {
         return Ok(exit::SUCCESS);
     };
-    if terminal && !common.json {
+    if std::io::stdout().is_terminal() && !common.json {
         // What was drawn is gone.
         output::text(&status.show(&last))?;
     }

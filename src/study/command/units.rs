@@ -21,11 +21,12 @@ pub fn bytes(bytes: u64) -> String {
 
 /// A number of which three digits say enough: `0.25`, `12.3`, `1240`.
 pub fn number(number: f64) -> String {
-    match number {
-        ..9.95 => format!("{number:.2}"),
-        ..99.5 => format!("{number:.1}"),
-        _ => format!("{number:.0}"),
-    }
+    let text = match number {
+        ..9.995 => format!("{number:.2}"),
+        ..99.95 => format!("{number:.1}"),
+        _ => return format!("{number:.0}"),
+    };
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 /// `1 run`, `2 runs`.
@@ -42,7 +43,8 @@ mod tests {
         let times = [0.2, 99.4, 99.6, 5969.0, 5971.0, 100_000.0, 200_000.0].map(duration);
         assert_eq!(times, ["0 s", "99 s", "2 min", "99 min", "1.7 h", "27.8 h", "2.3 days"]);
         assert_eq!([412_000_000, 999_600_000, 80_000_000_000].map(bytes), ["412 MB", "1.0 GB", "80.0 GB"]);
-        assert_eq!([0.0, 0.254, 9.96, 1240.4].map(number), ["0.00", "0.25", "10.0", "1240"]);
+        let numbers = [0.0, 0.254, 9.5, 9.999, 40.53, 100.0, 1240.4].map(number);
+        assert_eq!(numbers, ["0", "0.25", "9.5", "10", "40.5", "100", "1240"]);
         assert_eq!([0, 1, 2].map(|count| several(count, "run")), ["0 runs", "1 run", "2 runs"]);
     }
 }
