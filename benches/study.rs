@@ -29,7 +29,7 @@ use winsign::run::settings::{Between, Settings};
 use winsign::run::tensors::{RawTensor, TensorFile};
 use winsign::run::{RunId, Store, owner};
 use winsign::study::plan::build::build;
-use winsign::study::plan::{Plan, PlannedRun};
+use winsign::study::plan::{self, Plan, PlannedRun};
 use winsign::study::sweep;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -345,7 +345,7 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
             network: has_network.then(|| network.clone()),
             metrics: None,
             data: None,
-            seconds: planned.cost() / 3.0,
+            seconds: plan::cost(&planned.run) / 3.0,
             host: owner::host(),
             processors: Processors { ranks: 1, threads: 1 },
             finished: jiff::Timestamp::now(),

@@ -11,8 +11,7 @@ use crate::run::Store;
 use crate::run::error::Error as StoreError;
 use crate::run::settings::MAX_JOBS;
 use crate::study::launch::display::Display;
-use crate::study::launch::{self, Options, Summary};
-use crate::study::plan::Plan;
+use crate::study::launch::{self, Entry, Options, Summary};
 use crate::study::plan::build::build;
 use crate::study::plan::survey::{Standing, survey};
 use crate::study::sweep::{self, Resources};
@@ -45,7 +44,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let standings = survey(&plan, &store)?;
     let options = options(arguments, plan.resources, worker);
     let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
-    let summary = execute(&plan, &store, &standings, &options, &mut display)?;
+    let summary = execute(&launch::entries(&plan), &store, &standings, &options, &mut display)?;
     if common.json {
         output::json(&json!({ "name": plan.name, "runs": summary }))?;
     } else {
@@ -54,9 +53,9 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     Ok(summary.exit_code())
 }
 
-/// Runs what is not done of a plan.
+/// Runs what is not done of some runs.
 pub fn execute(
-    plan: &Plan,
+    entries: &[Entry],
     store: &Store,
     standings: &[Standing],
     options: &Options,
@@ -64,7 +63,7 @@ pub fn execute(
 ) -> Result<Summary, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StoreError::io("watch over", store.root()))?;
-    Ok(runtime.block_on(launch::run(plan, store, standings, options, display))?)
+    Ok(runtime.block_on(launch::run(entries, store, standings, options, display))?)
 }
 
 /// The command line goes before the sweep file; no two threads want the same core unless asked for. A run has one thread
@@ -101,7 +100,7 @@ fn no_worker(name: &str) -> Failure {
 }
 
 fn describe(name: &str, summary: &Summary, sweep_path: &Path, common: &Common) -> String {
-    let Summary { total, done, computed, failed, blocked, pending, seconds } = summary;
+    let Summary { total, done, computed, failed, blocked, pending, seconds, stopped: _ } = summary;
     let mut parts = vec![format!("{done} of {total} runs done ({computed} now)")];
     let mut count = |count: usize, what: &str| {
         if count > 0 {

@@ -1,6 +1,7 @@
 //! The dispatcher: owns all state of a launch, in one loop over events and signals.
 
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,11 +13,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::display::Display;
 use super::local::{self, Ended};
-use super::{Error, Failure, Options, Summary};
+use super::{Entry, Error, Failure, Options, Summary};
 use crate::run::attempt::{self, End};
 use crate::run::{self, RunDirectory, RunId, State, Store, exit};
 use crate::study::plan::survey::Standing;
-use crate::study::plan::{Plan, RunState};
+use crate::study::plan::{RunState, cost};
 
 /// How often active runs are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -26,17 +27,18 @@ const KILLS_BORNE: u32 = 5;
 /// Lines of a failed run's log that are shown.
 const LOG_LINES: usize = 10;
 
-/// Runs a plan on this machine until every run is done, failed or blocked, or until it is told to stop.
+/// Executes runs until every one is done, failed or blocked, or until it is told to stop. Each entry comes after those
+/// it needs, which are all among them; `standings` say what the disk knew of each a moment ago.
 ///
-/// The first SIGINT or SIGTERM lets the workers save checkpoints and stop; the second kills them.
+/// The first SIGINT, SIGTERM or SIGUSR1 lets the workers save checkpoints and stop; the second kills them.
 pub async fn run(
-    plan: &Plan,
+    entries: &[Entry],
     store: &Store,
     standings: &[Standing],
     options: &Options,
     display: &mut Display,
 ) -> Result<Summary, Error> {
-    let mut dispatcher = Dispatcher::new(plan, store, options, display);
+    let mut dispatcher = Dispatcher::new(entries, store, options, display);
     dispatcher.adopt(standings)?;
     dispatcher.drive().await;
     dispatcher.display.finish();
@@ -69,7 +71,7 @@ struct Node {
     inputs: Vec<usize>,
     dependents: Vec<usize>,
     phase: Phase,
-    /// In epochs, see `PlannedRun::cost`.
+    /// In epochs, see [`cost`].
     cost: f64,
     /// The cost of the longest chain of runs that begins here: what waits longest goes first.
     urgency: f64,
@@ -83,15 +85,20 @@ struct Node {
 }
 
 struct Dispatcher<'a> {
-    plan: &'a Plan,
+    entries: &'a [Entry],
     options: &'a Options,
     display: &'a mut Display,
     nodes: Vec<Node>,
     /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
-    /// The run, the worker's process number, and how it ended.
-    workers: JoinSet<(usize, u32, std::io::Result<Ended>)>,
+    /// The run, the token its worker was launched with, and how that ended.
+    workers: JoinSet<(usize, String, std::io::Result<Ended>)>,
+    /// Tells our launches from those of everybody else, and how many there were.
+    own: u64,
+    launches: u64,
     stopping: bool,
+    /// Whether it was a signal that told us to stop.
+    stopped: bool,
     /// What stopped us, if it was not a signal.
     fatal: Option<Error>,
     computed: usize,
@@ -101,16 +108,17 @@ struct Dispatcher<'a> {
 }
 
 impl<'a> Dispatcher<'a> {
-    fn new(plan: &'a Plan, store: &'a Store, options: &'a Options, display: &'a mut Display) -> Dispatcher<'a> {
+    fn new(entries: &'a [Entry], store: &'a Store, options: &'a Options, display: &'a mut Display) -> Dispatcher<'a> {
         let index: HashMap<&RunId, usize> =
-            plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
-        let mut nodes: Vec<Node> = (plan.runs.iter())
-            .map(|planned| Node {
-                directory: store.run(&planned.run.id),
-                inputs: planned.run.inputs.iter().map(|input| index[input]).collect(),
+            entries.iter().enumerate().map(|(index, entry)| (&entry.run.id, index)).collect();
+        let place = |input: &RunId| *index.get(input).expect("what an entry needs is among the entries");
+        let mut nodes: Vec<Node> = (entries.iter())
+            .map(|entry| Node {
+                directory: store.run(&entry.run.id),
+                inputs: entry.run.inputs.iter().map(place).collect(),
                 dependents: vec![],
                 phase: Phase::Waiting,
-                cost: planned.cost(),
+                cost: cost(&entry.run),
                 urgency: 0.0,
                 failures: 0,
                 mark: 0,
@@ -127,13 +135,17 @@ impl<'a> Dispatcher<'a> {
             }
         }
         Dispatcher {
-            plan,
+            entries,
             options,
             display,
             nodes,
             ready: BinaryHeap::new(),
             workers: JoinSet::new(),
+            // Randomly seeded by the operating system.
+            own: RandomState::new().build_hasher().finish(),
+            launches: 0,
             stopping: false,
+            stopped: false,
             fatal: None,
             computed: 0,
             began: Instant::now(),
@@ -141,7 +153,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Takes over what was found on disk. Damaged files are set aside; what had failed before gets a new chance.
+    /// Takes over what was found on disk. Damaged files are set aside; failures that are not forgiven stand.
     fn adopt(&mut self, standings: &[Standing]) -> Result<(), Error> {
         for (at, standing) in standings.iter().enumerate() {
             if let Some(damaged) = &standing.damaged {
@@ -154,7 +166,12 @@ impl<'a> Dispatcher<'a> {
                 }
                 RunState::Running => Phase::Elsewhere,
                 RunState::Failed => {
-                    self.nodes[at].known_attempt = self.last_attempt(at)?;
+                    let attempt = self.last_attempt(at)?;
+                    self.nodes[at].known_attempt = attempt;
+                    if attempt > self.entries[at].forgiven {
+                        self.fail(at, attempt, standing.note.clone().unwrap_or_default());
+                        continue;
+                    }
                     Phase::Waiting
                 }
                 RunState::Queued | RunState::Blocked | RunState::Pending => Phase::Waiting,
@@ -167,6 +184,7 @@ impl<'a> Dispatcher<'a> {
     async fn drive(&mut self) {
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+        let mut warning = signal(SignalKind::user_defined1()).expect("SIGUSR1 can be caught");
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -181,17 +199,24 @@ impl<'a> Dispatcher<'a> {
             }
             let handled = tokio::select! {
                 Some(ended) = self.workers.join_next() => {
-                    let (at, pid, ended) = ended.expect("waiting for a worker does not panic");
-                    self.worker_ended(at, pid, ended)
+                    let (at, launch, ended) = ended.expect("waiting for a worker does not panic");
+                    self.worker_ended(at, &launch, ended)
                 }
                 _ = tick.tick() => self.look_around(),
-                _ = interrupt.recv() => { self.stop(); Ok(()) }
-                _ = terminate.recv() => { self.stop(); Ok(()) }
+                _ = interrupt.recv() => self.signalled(),
+                _ = terminate.recv() => self.signalled(),
+                _ = warning.recv() => self.signalled(),
             };
             if let Err(error) = handled {
                 self.give_up(error);
             }
         }
+    }
+
+    fn signalled(&mut self) -> Result<(), Error> {
+        self.stopped = true;
+        self.stop();
+        Ok(())
     }
 
     /// Nothing more can be done: the workers under way are stopped, then the error is returned.
@@ -233,51 +258,51 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn start(&mut self, at: usize) -> Result<(), Error> {
-        let planned = &self.plan.runs[at];
+        let Entry { run, label, .. } = &self.entries[at];
         let directory = &self.nodes[at].directory;
-        let label = planned.label.to_string();
         self.prepare(at)?;
         let mark = match directory.attempts()?.last() {
             Some(&attempt) => directory.progress_of(attempt).map_or(0, |progress| progress.done),
             None => 0,
         };
-        let worker = local::start(self.options, directory)
+        self.launches += 1;
+        let launch = format!("{:016x}.{}", self.own, self.launches);
+        let worker = local::start(self.options, directory, &launch)
             .map_err(|error| Error::Worker { worker: self.options.worker.clone(), reason: error.to_string() })?;
-        tracing::info!("started {label} ({}) as process {}", planned.run.id, worker.pid);
+        tracing::info!("started {label} ({}) as process {}", run.id, worker.pid);
         self.nodes[at].mark = self.nodes[at].mark.max(mark);
         self.nodes[at].phase = Phase::Active { pid: worker.pid };
-        self.display.active(at, &label, None, None);
-        self.workers.spawn(async move { (at, worker.pid, local::wait(worker).await) });
+        self.display.active(at, label, None, None);
+        self.workers.spawn(async move { (at, launch, local::wait(worker).await) });
         Ok(())
     }
 
     /// Makes the run's directory ready, with a whole run.json.
     fn prepare(&self, at: usize) -> Result<(), Error> {
-        let planned = &self.plan.runs[at];
-        let label = planned.label.to_string();
-        if let Some(aside) = self.nodes[at].directory.prepare(&planned.run, &label)? {
+        let Entry { run, label, .. } = &self.entries[at];
+        if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
             self.display.say(&format!("run.json of {label} was damaged; it is set aside as {}", aside.display()));
         }
         Ok(())
     }
 
-    fn worker_ended(&mut self, at: usize, pid: u32, ended: std::io::Result<Ended>) -> Result<(), Error> {
+    fn worker_ended(&mut self, at: usize, launch: &str, ended: std::io::Result<Ended>) -> Result<(), Error> {
         self.display.inactive(at);
         self.nodes[at].phase = Phase::Waiting;
         let Ended { status, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
-        tracing::info!("{} ended: {status}", self.plan.runs[at].label);
+        tracing::info!("{} ended: {status}", self.entries[at].label);
         match (status.code().and_then(|code| u8::try_from(code).ok()), status.signal()) {
             (Some(exit::SUCCESS), _) => match self.state(at)? {
                 State::Done(result) => {
                     // It may have found the run done by somebody else.
-                    self.computed += usize::from(self.attempt_by(at, pid)? == Some(result.attempt));
+                    self.computed += usize::from(self.attempt_by(at, launch)? == Some(result.attempt));
                     self.done(at);
                 }
-                _ => self.failed_here(at, pid, "the worker ended well, but there is no result".to_string(), 0)?,
+                _ => self.failed_here(at, launch, "the worker ended well, but there is no result".to_string(), 0)?,
             },
             (Some(exit::INTERRUPTED), _) if self.stopping => {}
             (Some(exit::INTERRUPTED), _) => {
-                self.failed_here(at, pid, "stopped by somebody else".to_string(), KILLS_BORNE)?;
+                self.failed_here(at, launch, "stopped by somebody else".to_string(), KILLS_BORNE)?;
             }
             (Some(exit::HELD), _) => self.nodes[at].phase = Phase::Elsewhere,
             (Some(exit::DAMAGED_INPUT), _) => {
@@ -287,11 +312,11 @@ impl<'a> Dispatcher<'a> {
             (Some(exit::IO), _) => self.give_up(Error::WorkerIo(last_words(&stderr))),
             // It may have been us, if we were told to stop twice.
             (_, Some(_)) if self.stopping => {}
-            (_, Some(signal)) => self.failed_here(at, pid, killed_by(signal), KILLS_BORNE)?,
+            (_, Some(signal)) => self.failed_here(at, launch, killed_by(signal), KILLS_BORNE)?,
             // What a program ends with when it or a library of it is missing.
             (Some(126 | 127), _) => return Err(self.worker_error(stderr.join("\n"))),
-            _ if stderr.is_empty() => self.failed_here(at, pid, status.to_string(), 0)?,
-            _ => self.failed_here(at, pid, last_words(&stderr), 0)?,
+            _ if stderr.is_empty() => self.failed_here(at, launch, status.to_string(), 0)?,
+            _ => self.failed_here(at, launch, last_words(&stderr), 0)?,
         }
         Ok(())
     }
@@ -304,11 +329,11 @@ impl<'a> Dispatcher<'a> {
                     let directory = &self.nodes[at].directory;
                     let last = directory.attempts()?.last().copied();
                     let progress = last.and_then(|attempt| directory.progress_of(attempt));
-                    self.display.active(at, &self.plan.runs[at].label.to_string(), None, progress.as_ref());
+                    self.display.active(at, &self.entries[at].label.clone(), None, progress.as_ref());
                 }
                 Phase::Elsewhere => match self.state(at)? {
                     State::Running { claim, progress, .. } => {
-                        let (label, place) = (self.plan.runs[at].label.to_string(), claim.owner.to_string());
+                        let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
                         self.display.active(at, &label, Some(&place), progress.as_ref());
                     }
                     State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
@@ -406,8 +431,8 @@ impl<'a> Dispatcher<'a> {
 
     /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne at
     /// least.
-    fn failed_here(&mut self, at: usize, pid: u32, message: String, borne: u32) -> Result<(), Error> {
-        let attempt = self.attempt_by(at, pid)?;
+    fn failed_here(&mut self, at: usize, launch: &str, message: String, borne: u32) -> Result<(), Error> {
+        let attempt = self.attempt_by(at, launch)?;
         let directory = &self.nodes[at].directory;
         let (message, done) = match attempt {
             // It ended before it took the run.
@@ -427,7 +452,7 @@ impl<'a> Dispatcher<'a> {
         node.failures += 1;
         node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
         if node.failures <= self.options.retries.max(borne) {
-            self.display.say(&format!("{} failed and is started again: {message}", self.plan.runs[at].label));
+            self.display.say(&format!("{} failed and is started again: {message}", self.entries[at].label));
             self.make_ready(at);
             return Ok(());
         }
@@ -452,13 +477,12 @@ impl<'a> Dispatcher<'a> {
 
     /// Gives a run up, and blocks what depends on it.
     fn fail(&mut self, at: usize, attempt: u32, message: String) {
-        let planned = &self.plan.runs[at];
+        let Entry { run, label, .. } = &self.entries[at];
         let log_end = self.nodes[at].directory.log_of(attempt, LOG_LINES);
-        let label = planned.label.to_string();
         let log: String = log_end.iter().map(|line| format!("\n    {line}")).collect();
-        self.display.say(&format!("{label} ({}) failed: {message}{log}", planned.run.id));
+        self.display.say(&format!("{label} ({}) failed: {message}{log}", run.id));
         self.nodes[at].phase = Phase::Failed;
-        self.nodes[at].failure = Some(Failure { id: planned.run.id.clone(), label, message, log_end });
+        self.nodes[at].failure = Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end });
         self.block_dependents(at);
     }
 
@@ -483,7 +507,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
-        let label = &self.plan.runs[at].label;
+        let label = &self.entries[at].label;
         self.display.say(&format!("{label}: {reason}; set aside, to be computed again ({})", damaged.display()));
         Ok(self.nodes[at].directory.set_aside(damaged)?)
     }
@@ -492,13 +516,13 @@ impl<'a> Dispatcher<'a> {
         Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
     }
 
-    /// The attempt that our worker of this process number, which has ended, made; none if it did not come to that. The
-    /// latest attempt may be somebody else's, who has taken the run meanwhile.
-    fn attempt_by(&self, at: usize, pid: u32) -> Result<Option<u32>, Error> {
+    /// The attempt that the worker of one of our launches made; none if it did not come to that. The latest attempt may
+    /// be somebody else's, who has taken the run meanwhile.
+    fn attempt_by(&self, at: usize, launch: &str) -> Result<Option<u32>, Error> {
         let directory = &self.nodes[at].directory;
         for attempt in directory.attempts()?.into_iter().rev() {
             let claim = directory.claim_of(attempt)?;
-            if claim.is_some_and(|claim| claim.owner.pid == pid && claim.owner.is_running_here() == Some(false)) {
+            if claim.is_some_and(|claim| claim.launch.as_deref() == Some(launch)) {
                 return Ok(Some(attempt));
             }
         }
@@ -521,6 +545,7 @@ impl<'a> Dispatcher<'a> {
             failed,
             blocked,
             seconds: self.began.elapsed().as_secs_f64(),
+            stopped: self.stopped,
         }
     }
 }

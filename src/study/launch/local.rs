@@ -28,10 +28,11 @@ pub struct Ended {
 
 /// Starts a worker on one run. It stops by itself, with a checkpoint, when this process dies: its standard input is
 /// then closed. It gets a process group of its own, so that Ctrl-C at the terminal reaches it only through us.
-pub fn start(options: &Options, run: &RunDirectory) -> io::Result<Worker> {
+pub fn start(options: &Options, run: &RunDirectory, launch: &str) -> io::Result<Worker> {
     let threads = options.threads.to_string();
     let child = Command::new(&options.worker)
         .args(["--alone", "--threads", &threads, "--stop-with-stdin"])
+        .args(["--launch", launch])
         .arg("--data")
         .arg(&options.data)
         .arg("--")

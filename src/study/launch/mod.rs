@@ -9,9 +9,26 @@ mod local;
 
 use std::path::PathBuf;
 
-use crate::run::{self, RunId, exit};
+use crate::run::{self, Run, RunId, exit};
+use crate::study::plan::Plan;
 
 pub use dispatch::run;
+
+/// A run to be executed.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub run: Run,
+    /// What people call it.
+    pub label: String,
+    /// A failure found at the beginning gets a new chance if it is of an attempt up to this number; a later one stands.
+    pub forgiven: u32,
+}
+
+/// All runs of a plan; whatever has failed before gets a new chance.
+pub fn entries(plan: &Plan) -> Vec<Entry> {
+    let entry = |run: &Run, label: String| Entry { run: run.clone(), label, forgiven: u32::MAX };
+    plan.runs.iter().map(|planned| entry(&planned.run, planned.label.to_string())).collect()
+}
 
 /// How runs are executed.
 #[derive(Debug, Clone)]
@@ -28,7 +45,7 @@ pub struct Options {
     pub worker: PathBuf,
 }
 
-/// What became of a plan.
+/// What became of the runs.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Summary {
     pub total: usize,
@@ -40,6 +57,9 @@ pub struct Summary {
     /// Neither done nor failed: the call was stopped before.
     pub pending: usize,
     pub seconds: f64,
+    /// Whether a signal told it to stop, with or without anything left.
+    #[serde(skip)]
+    pub stopped: bool,
 }
 
 /// A run that failed for good.
