@@ -8,7 +8,7 @@ use super::{Plan, RunState};
 use crate::run::attempt::Progress;
 use crate::run::error::{Error, Result};
 use crate::run::results::RunResult;
-use crate::run::{RunId, State, Store};
+use crate::run::{Run, RunId, State, Store};
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
@@ -24,33 +24,51 @@ pub struct Standing {
     pub damaged: Option<PathBuf>,
 }
 
-/// Looks every run up, in the order of the plan.
+/// Looks every run of a plan up, in its order.
 pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
-    let mut standings = look_up(plan, store)?;
-    let index: HashMap<&RunId, usize> =
-        plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
-    // Runs come after what they need, so one pass carries a failure all the way down.
-    for (at, planned) in plan.runs.iter().enumerate() {
+    survey_with(plan, store, |_| {})
+}
+
+/// The same, where somebody knows more of runs that wait than the disk does: `amend` may change their standing before what
+/// needs them is judged.
+pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [Standing])) -> Result<Vec<Standing>> {
+    let runs: Vec<&Run> = plan.runs.iter().map(|planned| &planned.run).collect();
+    let mut standings = look_up(&runs, store)?;
+    amend(&mut standings);
+    block(&runs, &mut standings);
+    Ok(standings)
+}
+
+/// Of any runs, each after those it needs.
+pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<Standing>> {
+    let mut standings = look_up(runs, store)?;
+    block(runs, &mut standings);
+    Ok(standings)
+}
+
+/// Runs come after what they need, so one pass carries a failure all the way down.
+fn block(runs: &[&Run], standings: &mut [Standing]) {
+    let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(index, run)| (&run.id, index)).collect();
+    for (at, run) in runs.iter().enumerate() {
         let fails = |input: &&RunId| matches!(standings[index[input]].state, RunState::Failed | RunState::Blocked);
-        if standings[at].state == RunState::Pending
-            && let Some(culprit) = planned.run.inputs.iter().find(fails)
+        if matches!(standings[at].state, RunState::Pending | RunState::Queued)
+            && let Some(culprit) = run.inputs.iter().find(fails)
         {
             standings[at].note = Some(format!("needs {culprit}, which failed"));
             standings[at].state = RunState::Blocked;
         }
     }
-    Ok(standings)
 }
 
 /// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.
-fn look_up(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
+fn look_up(runs: &[&Run], store: &Store) -> Result<Vec<Standing>> {
     const THREADS: usize = 8;
-    let share = plan.runs.len().div_ceil(THREADS).max(1);
+    let share = runs.len().div_ceil(THREADS).max(1);
     thread::scope(|scope| {
-        let readers: Vec<_> = (plan.runs.chunks(share))
+        let readers: Vec<_> = (runs.chunks(share))
             .map(|runs| {
                 scope.spawn(move || -> Result<Vec<Standing>> {
-                    runs.iter().map(|planned| standing(store.run(&planned.run.id).state())).collect()
+                    runs.iter().map(|run| standing(store.run(&run.id).state())).collect()
                 })
             })
             .collect();
