@@ -26,10 +26,12 @@ use tracing_subscriber::EnvFilter;
 use crate::run::error::Error as StoreError;
 use crate::run::settings::MAX_THREADS;
 use crate::run::{Store, exit};
+use crate::study::launch::slurm::queue::Queue;
 use crate::study::launch::{self, slurm};
 use crate::study::plan::Plan;
 use crate::study::plan::build::build;
 use crate::study::plan::graph;
+use crate::study::plan::survey::{Standing, survey_with};
 use crate::study::sweep::{self, SweepError};
 
 /// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
@@ -230,6 +232,13 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
     let plan = build(&sweep::read(sweep_path)?);
     let store = Store::open(&common.store)?;
     Ok((plan, store))
+}
+
+/// How every run of a plan stands, by the disk and by Slurm where it has runs of this store.
+fn look(plan: &Plan, store: &Store) -> Result<(Vec<Standing>, Queue), Failure> {
+    let queue = Queue::look(store)?;
+    let standings = survey_with(plan, store, |standings| queue.overlay(plan, standings))?;
+    Ok((standings, queue))
 }
 
 /// Messages go to standard error: warnings, and more with -v or as the environment says.

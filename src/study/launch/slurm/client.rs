@@ -1,6 +1,6 @@
 //! Slurm as its commands show it: what it may be asked, and its answers. Everything here works without accounting.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -94,9 +94,14 @@ fn parse_limits(text: &str) -> Result<Limits, Error> {
     }
 }
 
-/// The caller's jobs that have not ended, array tasks one by one.
-pub fn living() -> Result<Vec<Living>, Error> {
-    let user = rustix::process::getuid().as_raw().to_string();
+/// The number of the calling user.
+pub fn user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// The jobs of some users that have not ended, array tasks one by one.
+pub fn living(users: &BTreeSet<u32>) -> Result<Vec<Living>, Error> {
+    let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     // The comment comes last, since it may hold anything.
     let format = "%F|%K|%T|%j|%r|%k";
     let text = ask(Command::new("squeue").args([
@@ -104,7 +109,7 @@ pub fn living() -> Result<Vec<Living>, Error> {
         "--array",
         "--states=all",
         "--user",
-        &user,
+        &users,
         "--format",
         format,
     ]))?;
@@ -125,6 +130,11 @@ fn parse_queue(text: &str) -> Vec<Living> {
 pub fn submit(script: &str, dependency: Option<&str>, directory: &Path) -> Result<String, Error> {
     let mut command = Command::new("sbatch");
     command.arg("--parsable").current_dir(directory);
+    // A job that submits another one must not hand on what it is itself.
+    let of_this_job = |name: &str| name.starts_with("SLURM_") && name != "SLURM_CONF";
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_job)) {
+        command.env_remove(name);
+    }
     if let Some(dependency) = dependency {
         command.arg(format!("--dependency={dependency}"));
     }

@@ -44,7 +44,8 @@ impl Queue {
         if submissions.is_empty() {
             return Ok(queue);
         }
-        let asked = client::limits().and_then(|limits| Ok((limits, client::living()?)));
+        let users = submissions.iter().map(|submission| submission.file.user).collect();
+        let asked = client::limits().and_then(|limits| Ok((limits, client::living(&users)?)));
         let (cluster, living) = match asked {
             Ok((Limits { cluster, .. }, living)) => (cluster, living),
             Err(error) => {

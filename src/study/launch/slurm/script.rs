@@ -39,6 +39,8 @@ impl Script<'_> {
 store={store}
 submission={submission}
 programs={programs}
+# Told to stop before the program listens, it would not go on later; what Slurm ends for others to go first, it starts again.
+trap '' USR1 TERM
 # On a node that does not see the store the job is held, and tells why where `winsign status` finds it.
 if ! [ -r "$submission/submission.json" ] || ! [ -w "$store" ]; then
     scontrol update JobId="$SLURM_JOB_ID" Comment="winsign: ${{SLURMD_NODENAME:-$(hostname)}} cannot use the store $store"

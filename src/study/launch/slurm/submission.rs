@@ -36,6 +36,8 @@ pub struct SubmissionFile {
     format: u32,
     pub study: String,
     pub cluster: String,
+    /// The number of the user whose jobs these are.
+    pub user: u32,
     pub submitted: jiff::Timestamp,
     /// Of the programs that are kept with the store.
     pub programs: String,
@@ -112,6 +114,7 @@ impl SubmissionFile {
             format: FORMAT,
             study: study.to_string(),
             cluster: cluster.to_string(),
+            user: client::user(),
             submitted: jiff::Timestamp::now(),
             programs: programs.to_string(),
             execution,
@@ -270,7 +273,7 @@ impl Submission {
             Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
         };
         jobs = self.jobs()?;
-        let living = client::living()?;
+        let living = client::living(&[self.file.user].into())?;
         let mut known: HashSet<String> = living.iter().map(|living| living.job.clone()).collect();
         for living in &living {
             // Sent by somebody who died before writing it down.

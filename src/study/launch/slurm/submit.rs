@@ -190,7 +190,7 @@ pub fn keep_going(submission: &Submission) -> Result<(), Error> {
         }
     }
     let stuck = |job: &client::Living| job.reason == "launch failed requeued held" || job.reason == "JobHoldMaxRequeue";
-    let living = client::living()?;
+    let living = client::living(&[submission.file.user].into())?;
     let stuck: Vec<String> =
         living.iter().filter(|job| stuck(job) && submission.locate(&jobs, job).is_some()).map(|job| job.id()).collect();
     client::control("release", &stuck)
