@@ -13,7 +13,8 @@ use crate::run::settings::{Architecture, Dataset, Import, Method, Problem, Setti
 use crate::run::tensors::TensorFile;
 use crate::run::{Run, Store, exit};
 use crate::study::launch::display::Display;
-use crate::study::launch::{self, Options};
+use crate::study::launch::slots::Slots;
+use crate::study::launch::{self, Launcher, Options};
 use crate::study::plan::survey::survey;
 use crate::study::plan::{Label, Plan, PlannedRun};
 use crate::study::sweep::Resources;
@@ -82,7 +83,9 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     network.write(&directory.imported_path())?;
 
     let options = Options {
-        jobs: 1,
+        launcher: Launcher::Local,
+        slots: Slots::local(1),
+        ranks: 1,
         threads: arguments.execution.threads.unwrap_or(1),
         data: arguments.execution.data.clone(),
         retries: 0,

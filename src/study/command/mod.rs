@@ -82,7 +82,7 @@ struct Execution {
     /// The folder with the data sets
     #[arg(long, value_name = "DIR", default_value = "data", env = "WINSIGN_DATA")]
     data: PathBuf,
-    /// Threads per run [default: what the sweep says, else 1]
+    /// Threads per rank [default: what the sweep says, else 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     threads: Option<u32>,
     /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
@@ -106,7 +106,7 @@ enum Command {
         #[arg(long, value_name = "LANGUAGE", conflicts_with = "all")]
         graph: Option<graph::Language>,
     },
-    /// Run what is not done yet, on this machine
+    /// Run what is not done yet, on this machine or on several hosts
     #[command(after_help = run::HELP)]
     Run(self::run::Arguments),
     /// Hand what is not done yet to Slurm, and return
@@ -297,6 +297,7 @@ impl Failure {
                 "free some space or mend what is wrong with the store, then run the same command again".to_string(),
             ),
             Failure::Slurm(error) => error.hint(),
+            Failure::Launch(launch::Error::Refused(refused)) => Some(refused.help.clone()),
             Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
             #[cfg(feature = "data")]
             Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
@@ -308,7 +309,9 @@ impl Failure {
         match self {
             Failure::Sweep(_) | Failure::Usage(..) => exit::USAGE,
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
-            Failure::Launch(launch::Error::Worker { .. }) | Failure::Import(..) => exit::FAILURE,
+            Failure::Launch(launch::Error::Worker { .. } | launch::Error::Refused(_)) | Failure::Import(..) => {
+                exit::FAILURE
+            }
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
             Failure::Slurm(slurm::Error::Store(error)) => error.exit_code(),
             Failure::Slurm(slurm::Error::NoSlurm { .. }) => exit::USAGE,
@@ -362,6 +365,12 @@ impl From<crate::data::Error> for Failure {
 impl From<slurm::Error> for Failure {
     fn from(error: slurm::Error) -> Failure {
         Failure::Slurm(error)
+    }
+}
+
+impl From<launch::Refused> for Failure {
+    fn from(refused: launch::Refused) -> Failure {
+        Failure::Usage(refused.message, refused.help)
     }
 }
 

@@ -8,9 +8,13 @@ use super::run::execute;
 use super::{Common, Failure};
 use crate::run::{self, Store, exit};
 use crate::study::launch::display::Display;
-use crate::study::launch::slurm::submission::Submission;
+use crate::study::launch::gpus::{self, Share};
+use crate::study::launch::slots::Slots;
+use crate::study::launch::slurm::profile::Launcher as Starter;
+use crate::study::launch::slurm::submission::{Submission, SubmissionFile};
 use crate::study::launch::slurm::{programs, submit, task};
-use crate::study::launch::{Options, Summary};
+use crate::study::launch::srun::Srun;
+use crate::study::launch::{Launcher, Options, Summary, hosts};
 use crate::study::plan::survey::survey_runs;
 
 #[derive(Args)]
@@ -61,20 +65,42 @@ fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments)
     let entries = submission.entries(arguments.array, arguments.task)?;
     let runs: Vec<&run::Run> = entries.iter().map(|entry| &entry.run).collect();
     let standings = survey_runs(&runs, &store)?;
-    let options = options(submission);
+    let options = options(submission, &store)?;
     let mut display = Display::new(&submission.file.study, entries.len(), common.quiet);
     execute(&entries, &store, &standings, &options, &mut display)
 }
 
-fn options(submission: &Submission) -> Options {
-    let file = &submission.file;
-    let execution = &file.execution;
-    Options {
-        jobs: file.profile.side_by_side,
+/// Ranks are Slurm's own processes, or OpenMPI's; a run of one rank is a child of this process.
+fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
+    let SubmissionFile { profile, execution, programs, .. } = &submission.file;
+    let share = execution.gpus.map(Share::of).transpose()?;
+    let ranks = execution.ranks;
+    let runs = profile.side_by_side;
+    let (launcher, slots) = match profile.launcher {
+        _ if ranks == 1 => (Launcher::Local, Slots::with_gpus(runs, &gpus::here(), share.unwrap_or(Share::Even))),
+        Starter::Srun => {
+            // Which of the job's GPUs a step has is Slurm's to say.
+            let per_node = profile.ranks_per_node.unwrap_or(ranks).min(ranks);
+            let gpus = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
+            let srun = Srun { mpi: profile.mpi.clone(), further: gpus.into_iter().collect() };
+            (Launcher::Srun(srun), Slots::local(ranks * runs))
+        }
+        Starter::Mpirun => {
+            let hosts = hosts::of_allocation(execution.threads)?;
+            let slots = match hosts {
+                Some(hosts) => Slots::on(hosts, share.unwrap_or(Share::Even)).at_most(runs),
+                None => Slots::with_gpus(ranks * runs, &gpus::here(), share.unwrap_or(Share::Even)),
+            };
+            (Launcher::Mpirun, slots)
+        }
+    };
+    Ok(Options {
+        launcher,
+        slots,
+        ranks,
         threads: execution.threads,
         data: execution.data.clone(),
         retries: execution.retries,
-        worker: programs::folder(submission.path.ancestors().nth(2).expect("as above"), &file.programs)
-            .join(programs::WORKER),
-    }
+        worker: programs::folder(store.root(), programs).join(programs::WORKER),
+    })
 }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 pub enum Launcher {
     Srun,
     Mpirun,
-    Direct,
 }
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {

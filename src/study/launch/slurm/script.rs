@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::profile::{Launcher, Profile};
+use super::profile::Profile;
 use super::programs;
 use super::submission::Execution;
 
@@ -92,7 +92,7 @@ exec >>"$submission/log/{array}_$SLURM_ARRAY_TASK_ID" 2>&1
         let Script { profile, execution, .. } = self;
         let ranks = execution.ranks * profile.side_by_side;
         // One process holds all runs of one rank; each rank of others is a process that Slurm starts.
-        if execution.ranks == 1 || profile.launcher == Launcher::Direct {
+        if execution.ranks == 1 {
             let mut options = vec!["--nodes=1".to_string(), "--ntasks=1".to_string()];
             options.push(format!("--cpus-per-task={}", execution.threads * ranks));
             options.extend(self.gpus(ranks));
