@@ -348,6 +348,7 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
             seconds: plan::cost(&planned.run) / 3.0,
             host: owner::host(),
             processors: Processors { ranks: 1, threads: 1 },
+            usage: None,
             finished: jiff::Timestamp::now(),
         };
         fs::write(directory.result_path(), seal(&result))?;

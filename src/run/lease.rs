@@ -29,7 +29,8 @@ pub fn take(path: &Path) -> Result<std::result::Result<Lease, Owner>> {
             Err(error) => return Err(error),
         };
         let folder = path.parent().unwrap_or(Path::new("."));
-        let silent = || owner::silence(path, owner::now_on(folder)).is_some_and(|silence| silence >= owner::SILENCE);
+        let silent =
+            || owner::silence(path, owner::Clock::of(folder).now()).is_some_and(|silence| silence >= owner::SILENCE);
         let dead = holder.is_running_here().map_or_else(silent, |lives| !lives);
         if !dead {
             return Ok(Err(holder));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::submit::several;
+use super::units::several;
 use super::{Common, Failure, open, output};
 use crate::run::Store;
 use crate::study::launch::slurm::client::{self, Living};

@@ -15,6 +15,8 @@ mod stages;
 mod status;
 mod submit;
 mod task;
+mod units;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -129,10 +131,7 @@ enum Command {
     Task(task::Arguments),
     /// Show how far a sweep is, what runs now, and what failed
     #[command(after_help = status::HELP)]
-    Status {
-        /// The sweep file
-        sweep: PathBuf,
-    },
+    Status(status::Arguments),
     /// Show one run: its settings, metrics, result and log
     #[command(after_help = show::HELP)]
     Show {
@@ -210,7 +209,7 @@ pub fn main() -> ExitCode {
         Command::Release(arguments) => jobs::release(&common, &arguments),
         Command::Retry(arguments) => retry::command(&common, &arguments),
         Command::Task(arguments) => task::command(&common, &arguments),
-        Command::Status { sweep } => status::command(&common, &sweep),
+        Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
         Command::Export(arguments) => export::command(&common, &arguments),

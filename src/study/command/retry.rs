@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::run::find_worker;
 use super::show::find;
-use super::submit::{self, Asked, several};
+use super::submit::{self, Asked};
+use super::units::several;
 use super::{Common, Failure, open, output};
 use crate::run::RunId;
 use crate::run::Store;

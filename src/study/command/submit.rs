@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::run::find_worker;
 use super::stages::totals;
+use super::units::several;
 use super::{Common, Execution, Failure, output};
 use crate::run::settings::MAX_JOBS;
 use crate::run::{RunId, Store, exit};
@@ -251,11 +252,4 @@ pub fn tell(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) ->
     }
     let _ = writeln!(text, "next: winsign status {again} --watch");
     output::text(&text)
-}
-
-pub fn several(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
 }
