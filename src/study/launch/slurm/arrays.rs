@@ -91,12 +91,12 @@ fn limit(arrays: &mut [Array], most: u32) {
     let mut before = [None, None];
     // Whether what is still to come in the other lane runs after all tickets.
     let mut alone = false;
-    for at in 0..arrays.len() {
-        let lane = usize::from(lane(&arrays[at]));
-        alone |= lane == 1 && last_ticket.is_some_and(|last| arrays[at].after.contains(&last));
-        arrays[at].after.extend(before[lane]);
+    for (at, array) in arrays.iter_mut().enumerate() {
+        let lane = usize::from(lane(array));
+        alone |= lane == 1 && last_ticket.is_some_and(|last| array.after.contains(&last));
+        array.after.extend(before[lane]);
         before[lane] = Some(at);
-        arrays[at].at_once = Some(match (lane, alone) {
+        array.at_once = Some(match (lane, alone) {
             (0, _) => tickets,
             (_, true) => most,
             (_, false) => most - tickets,
