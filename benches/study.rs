@@ -33,7 +33,7 @@ use winsign::run::tensors::{RawTensor, TensorFile};
 use winsign::run::{RunId, Store, owner};
 use winsign::study::plan::build::build;
 use winsign::study::plan::survey::survey;
-use winsign::study::plan::{Plan, PlannedRun, RunState};
+use winsign::study::plan::{self, Plan, PlannedRun, RunState};
 use winsign::study::sweep;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -371,7 +371,7 @@ fn finish(runs: &[PlannedRun], store: &Store, template: &Path) -> Result<()> {
             network: has_network.then(|| network.clone()),
             metrics: None,
             data: None,
-            seconds: planned.cost() / 3.0,
+            seconds: plan::cost(&planned.run) / 3.0,
             host: owner::host(),
             processors: Processors { ranks: 1, threads: 1 },
             usage: Some(Usage { peak_memory: Some(300 << 20), gpus: 0.25, gpu_peak_memory: Some(2 << 30) }),

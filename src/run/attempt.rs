@@ -35,17 +35,20 @@ pub struct Claim {
     pub owner: Owner,
     pub began: jiff::Timestamp,
     pub version: String,
+    /// What whoever launched the attempt knows it by; none if nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<String>,
 }
 
 impl Claim {
     fn of_this_process() -> Claim {
         let version = env!("CARGO_PKG_VERSION").to_string();
-        Claim { owner: Owner::this_process(), began: jiff::Timestamp::now(), version }
+        Claim { owner: Owner::this_process(), began: jiff::Timestamp::now(), version, launch: None }
     }
 
     /// Stands for a claim whose file is damaged.
     pub(super) fn unreadable() -> Claim {
-        Claim { owner: Owner::unknown(), began: jiff::Timestamp::UNIX_EPOCH, version: String::new() }
+        Claim { owner: Owner::unknown(), began: jiff::Timestamp::UNIX_EPOCH, version: String::new(), launch: None }
     }
 }
 
@@ -99,6 +102,12 @@ impl Attempt {
     /// Claims a run for this process, for work of `total` epochs (0: not known yet). [`Error::Held`] if an attempt is
     /// alive.
     pub fn claim(run: &RunDirectory, total: u32) -> Result<Attempt> {
+        Attempt::claim_as(run, total, None)
+    }
+
+    /// The same, with a token by which whoever launched this process finds the attempt.
+    pub fn claim_as(run: &RunDirectory, total: u32, launch: Option<&str>) -> Result<Attempt> {
+        let claim = || Claim { launch: launch.map(str::to_string), ..Claim::of_this_process() };
         let folder = run.path.join("attempts");
         files::create_directory(&folder)?;
         let number = loop {
@@ -109,7 +118,7 @@ impl Attempt {
                 return Err(Error::Held { id: run.id.clone(), owner: claim.owner.to_string() });
             }
             let next = last + 1;
-            if files::create_exclusive(&run.claim_path(next), &files::seal(&Claim::of_this_process()))? {
+            if files::create_exclusive(&run.claim_path(next), &files::seal(&claim()))? {
                 break next;
             }
             // Somebody else claimed the same number first: look again who lives.
@@ -385,6 +394,18 @@ mod tests {
         first.end(&End::Interrupted).unwrap();
         assert!(matches!(run.state().unwrap(), State::Idle { attempts: 1 }));
         assert_eq!(Attempt::claim(&run, 4).unwrap().number, 2);
+    }
+
+    #[test]
+    fn a_claim_keeps_the_token_it_was_launched_with_and_older_claims_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        Attempt::claim_as(&run, 4, Some("abc.1")).unwrap().end(&End::Interrupted).unwrap();
+        Attempt::claim(&run, 4).unwrap().end(&End::Interrupted).unwrap();
+        let launch = |attempt| run.claim_of(attempt).unwrap().unwrap().launch;
+        assert_eq!((launch(1).as_deref(), launch(2)), (Some("abc.1"), None));
+        let text = std::fs::read_to_string(run.claim_path(2)).unwrap();
+        assert!(!text.contains("launch"), "as claims were before there were tokens: {text}");
     }
 
     #[test]

@@ -298,6 +298,22 @@ impl RunDirectory {
         Ok(())
     }
 
+    /// Forgets that the latest attempt failed, so that the run gets a new chance; false if it had not failed. What it had to say
+    /// is kept under another name.
+    pub fn forgive(&self) -> Result<bool> {
+        let Some(&attempt) = self.attempts()?.last() else { return Ok(false) };
+        if !matches!(self.end_of(attempt)?, Some(End::Failed { .. })) {
+            return Ok(false);
+        }
+        let end = self.attempt_path(attempt).join(attempt::END);
+        match fs::rename(&end, end.with_extension("forgiven.json")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("rename", &end)(error)),
+            // Without an end it would seem alive from another machine for a while.
+            Ok(()) => attempt::end_attempt(self, attempt, &End::Interrupted).map(|()| true),
+        }
+    }
+
     /// What the disk says. Reads only, but for a file that lives for an instant to ask the file system's time where a
     /// run is alive on another machine.
     pub fn state(&self) -> Result<State> {

@@ -55,6 +55,9 @@ struct Arguments {
     /// Stop, with a checkpoint, when standard input is closed: ties this process to the one that holds the other end
     #[arg(long)]
     stop_with_stdin: bool,
+    /// Kept with the claim: by it, whoever launched this process finds its attempt
+    #[arg(long, value_name = "TOKEN", hide = true)]
+    launch: Option<String>,
 }
 
 const HELP: &str = "\
@@ -222,7 +225,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<(RunFile, Attempt)
     }
     // Of a training; a path counts batches, and says so when it knows how many there are.
     let epochs = training.map_or(0, |training| training.epochs);
-    let attempt = Attempt::claim(&directory, epochs)?;
+    let attempt = Attempt::claim_as(&directory, epochs, arguments.launch.as_deref())?;
     if directory.result()?.is_some() {
         // Committed between our look and our claim.
         attempt.end(&End::Finished)?;

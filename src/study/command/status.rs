@@ -19,6 +19,7 @@ use crate::run::attempt::Progress;
 use crate::run::owner::Clock;
 use crate::run::settings::Kind;
 use crate::run::{RunId, Store, exit};
+use crate::study::launch::slurm::queue::Queue;
 use crate::study::plan::pace::{self, hosts, pace, spent};
 use crate::study::plan::survey::{Standing, survey_again};
 use crate::study::plan::{Plan, PlannedRun, RunState};
@@ -122,6 +123,8 @@ struct Look {
     now: SystemTime,
     /// The latest failures, with the end of their logs.
     failures: Vec<(usize, Vec<String>)>,
+    /// What will not go on by itself at Slurm.
+    warnings: Vec<String>,
     /// Whether the look before found nothing left to do either: a run that failed may be started again in a moment.
     settled_before: bool,
 }
@@ -131,7 +134,10 @@ impl Watched for Status {
 
     fn look(&self, before: Option<&Look>) -> Result<Look, Failure> {
         let known = before.map_or(&[][..], |before| &before.standings);
-        let standings = survey_again(&self.plan, &self.store, known, &self.clock)?;
+        let queue = Queue::look(&self.store)?;
+        let amend = |standings: &mut [Standing]| queue.overlay(&self.plan, standings);
+        let standings = survey_again(&self.plan, &self.store, known, &self.clock, amend)?;
+        let warnings = queue.warnings(&self.plan);
         let mut failures: Vec<usize> =
             (0..standings.len()).filter(|&at| standings[at].state == RunState::Failed).collect();
         failures.sort_by_key(|&at| std::cmp::Reverse(standings[at].since));
@@ -144,7 +150,7 @@ impl Watched for Status {
         let began = standings.iter().any(|standing| standing.since.is_some());
         // Where nothing has begun nothing is written, not even for an instant.
         let now = if began { self.clock.now() } else { SystemTime::now() };
-        Ok(Look { standings, now, failures, settled_before: before.is_some_and(Look::is_settled) })
+        Ok(Look { standings, now, failures, warnings, settled_before: before.is_some_and(Look::is_settled) })
     }
 
     fn show(&self, look: &Look) -> String {
@@ -257,6 +263,7 @@ impl Status {
             "hosts": hosts(&look.standings).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
             "running": running,
             "failed": failed,
+            "warnings": look.warnings,
         });
         if self.all {
             all["all"] = self.rows(look).map(|row| serde_json::to_value(row).expect("plain data")).collect();
@@ -287,6 +294,9 @@ impl Status {
             for line in log {
                 let _ = writeln!(text, "    {}", paint(DIM, &printable(line)));
             }
+        }
+        for warning in &look.warnings {
+            let _ = writeln!(text, "{} {}", paint(RED, "Slurm:"), printable(warning));
         }
         let failures = look.count(RunState::Failed);
         if failures > look.failures.len() {

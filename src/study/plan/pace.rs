@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use super::survey::Standing;
-use super::{Plan, PlannedRun, RunState};
+use super::{Plan, PlannedRun, RunState, cost};
 use crate::run::RunId;
 
 /// The past that rates are taken from.
@@ -59,11 +59,11 @@ impl Stretch {
         match standing.state {
             RunState::Done => {
                 let seconds = standing.result.as_ref()?.seconds.max(0.0);
-                Some(Stretch { from: age + seconds, to: age, work: planned.cost(), whole: true })
+                Some(Stretch { from: age + seconds, to: age, work: cost(&planned.run), whole: true })
             }
             // A later attempt begins with work done before it.
             RunState::Running if standing.attempts == 1 => {
-                Some(Stretch { from: age, to: 0.0, work: planned.cost() * standing.share_done(), whole: false })
+                Some(Stretch { from: age, to: 0.0, work: cost(&planned.run) * standing.share_done(), whole: false })
             }
             _ => None,
         }
@@ -100,7 +100,7 @@ pub fn pace(plan: &Plan, standings: &[Standing], now: SystemTime) -> Option<Pace
         .filter(|(_, standing)| standing.state == RunState::Running && standing.attempts > 1)
         .filter_map(|(planned, standing)| {
             let seconds = standing.age(now)?.as_secs_f64().min(over);
-            Some((seconds / seconds_per_epoch).min(planned.cost() * standing.share_done()))
+            Some((seconds / seconds_per_epoch).min(cost(&planned.run) * standing.share_done()))
         })
         .filter(|work| work.is_finite())
         .sum();
@@ -127,7 +127,9 @@ fn left(plan: &Plan, standings: &[Standing]) -> (f64, f64) {
     // Runs come after what they need.
     for (planned, standing) in plan.runs.iter().zip(standings) {
         let own = match standing.state {
-            RunState::Running | RunState::Queued | RunState::Pending => planned.cost() * (1.0 - standing.share_done()),
+            RunState::Running | RunState::Queued | RunState::Pending => {
+                cost(&planned.run) * (1.0 - standing.share_done())
+            }
             RunState::Done | RunState::Failed | RunState::Blocked => 0.0,
         };
         let before = planned.run.inputs.iter().filter_map(|input| chains.get(input).copied()).fold(0.0, f64::max);

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use super::{Plan, PlannedRun, RunState};
+use super::{Plan, RunState};
 use crate::run::attempt::{END, Progress};
 use crate::run::error::{Error, Result};
 use crate::run::owner::{self, Clock};
 use crate::run::results::RunResult;
-use crate::run::{RunDirectory, RunId, State, Store};
+use crate::run::{Run, RunDirectory, RunId, State, Store};
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
@@ -33,39 +33,63 @@ pub struct Standing {
     pub since: Option<SystemTime>,
 }
 
-/// Looks every run up, in the order of the plan.
+/// Looks every run of a plan up, in its order.
 pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
-    survey_again(plan, store, &[], &Clock::of(store.root()))
+    survey_with(plan, store, |_| {})
+}
+
+/// The same, where somebody knows more of runs that wait than the disk does: `amend` may change their standing before what
+/// needs them is judged.
+pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [Standing])) -> Result<Vec<Standing>> {
+    survey_again(plan, store, &[], &Clock::of(store.root()), amend)
 }
 
 /// Looks up every run that was not done `before`, which may be empty. What is done stays so: it is not read again.
-pub fn survey_again(plan: &Plan, store: &Store, before: &[Standing], clock: &Clock) -> Result<Vec<Standing>> {
-    let mut standings = look_up(plan, store, before, clock)?;
-    let index: HashMap<&RunId, usize> =
-        plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
-    // Runs come after what they need, so one pass carries a failure all the way down.
-    for (at, planned) in plan.runs.iter().enumerate() {
+pub fn survey_again(
+    plan: &Plan,
+    store: &Store,
+    before: &[Standing],
+    clock: &Clock,
+    amend: impl FnOnce(&mut [Standing]),
+) -> Result<Vec<Standing>> {
+    let runs: Vec<&Run> = plan.runs.iter().map(|planned| &planned.run).collect();
+    let mut standings = look_up(&runs, store, before, clock)?;
+    amend(&mut standings);
+    block(&runs, &mut standings);
+    Ok(standings)
+}
+
+/// Of any runs, each after those it needs.
+pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<Standing>> {
+    let mut standings = look_up(runs, store, &[], &Clock::of(store.root()))?;
+    block(runs, &mut standings);
+    Ok(standings)
+}
+
+/// Runs come after what they need, so one pass carries a failure all the way down.
+fn block(runs: &[&Run], standings: &mut [Standing]) {
+    let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(index, run)| (&run.id, index)).collect();
+    for (at, run) in runs.iter().enumerate() {
         let fails = |input: &&RunId| matches!(standings[index[input]].state, RunState::Failed | RunState::Blocked);
-        if standings[at].state == RunState::Pending
-            && let Some(culprit) = planned.run.inputs.iter().find(fails)
+        if matches!(standings[at].state, RunState::Pending | RunState::Queued)
+            && let Some(culprit) = run.inputs.iter().find(fails)
         {
             standings[at].note = Some(format!("needs {culprit}, which failed"));
             standings[at].state = RunState::Blocked;
         }
     }
-    Ok(standings)
 }
 
 /// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.
-fn look_up(plan: &Plan, store: &Store, before: &[Standing], clock: &Clock) -> Result<Vec<Standing>> {
+fn look_up(runs: &[&Run], store: &Store, before: &[Standing], clock: &Clock) -> Result<Vec<Standing>> {
     const THREADS: usize = 8;
-    let share = plan.runs.len().div_ceil(THREADS).max(1);
-    let look = |(at, planned): (usize, &PlannedRun)| match before.get(at) {
+    let share = runs.len().div_ceil(THREADS).max(1);
+    let look = |(at, run): (usize, &Run)| match before.get(at) {
         Some(known) if known.state == RunState::Done => Ok(known.clone()),
-        _ => standing(&store.run(&planned.run.id), clock),
+        _ => standing(&store.run(&run.id), clock),
     };
     let look = &look;
-    let runs: Vec<(usize, &PlannedRun)> = plan.runs.iter().enumerate().collect();
+    let runs: Vec<(usize, &Run)> = runs.iter().copied().enumerate().collect();
     thread::scope(|scope| {
         let readers: Vec<_> = (runs.chunks(share))
             .map(|runs| scope.spawn(move || runs.iter().copied().map(look).collect::<Result<Vec<Standing>>>()))
