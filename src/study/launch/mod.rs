@@ -6,6 +6,7 @@
 mod dispatch;
 pub mod display;
 mod local;
+pub mod slurm;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,3 @@
+//! Runs as jobs of Slurm.
+
+pub mod profile;
