@@ -34,7 +34,8 @@ use crate::study::plan::Plan;
 use crate::study::plan::build::build;
 use crate::study::plan::graph;
 use crate::study::plan::survey::{Standing, survey_with};
-use crate::study::sweep::{self, SweepError};
+use crate::study::sweep;
+use crate::study::yaml::FileError;
 
 /// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
 #[derive(Parser)]
@@ -183,7 +184,8 @@ Exit codes:
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 enum Failure {
-    Sweep(Box<SweepError>),
+    /// A sweep file or a profile that says something wrong.
+    File(Box<FileError>),
     Store(StoreError),
     Launch(launch::Error),
     Slurm(slurm::Error),
@@ -267,7 +269,7 @@ fn colors(stream: &impl IsTerminal) -> bool {
 impl Failure {
     /// Tells a person on standard error, a machine on standard output; gives the exit code.
     fn tell(&self, json: bool) -> u8 {
-        if let Failure::Sweep(error) = self {
+        if let Failure::File(error) = self {
             output::tell(&error.render(colors(&std::io::stderr())));
         } else {
             output::tell(&format!("winsign: {self}"));
@@ -277,7 +279,7 @@ impl Failure {
         }
         if json {
             let error = match self {
-                Failure::Sweep(error) => serde_json::to_value(error).expect("an error is plain data"),
+                Failure::File(error) => serde_json::to_value(error).expect("an error is plain data"),
                 _ => serde_json::json!({ "message": self.to_string(), "help": self.help() }),
             };
             let _ = output::json(&serde_json::json!({ "error": error }));
@@ -300,13 +302,13 @@ impl Failure {
             Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
             #[cfg(feature = "data")]
             Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
-            Failure::Sweep(_) => None,
+            Failure::File(_) => None,
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Failure::Sweep(_) | Failure::Usage(..) => exit::USAGE,
+            Failure::File(_) | Failure::Usage(..) => exit::USAGE,
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
             Failure::Launch(launch::Error::Worker { .. } | launch::Error::Refused(_)) | Failure::Import(..) => {
                 exit::FAILURE
@@ -331,7 +333,7 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Failure::Sweep(error) => error.fmt(f),
+            Failure::File(error) => error.fmt(f),
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
             Failure::Slurm(error) => error.fmt(f),
@@ -342,9 +344,9 @@ impl std::fmt::Display for Failure {
     }
 }
 
-impl From<SweepError> for Failure {
-    fn from(error: SweepError) -> Failure {
-        Failure::Sweep(Box::new(error))
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        Failure::File(Box::new(error))
     }
 }
 
