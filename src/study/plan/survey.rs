@@ -8,13 +8,13 @@ use super::{Plan, RunState};
 use crate::run::attempt::Progress;
 use crate::run::error::{Error, Result};
 use crate::run::results::RunResult;
-use crate::run::{RunId, State, Store};
+use crate::run::{RunId, State, Store, clean};
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
 pub struct Standing {
     pub state: RunState,
-    /// Of a run that is done.
+    /// Of a run that is done, or was until a network was needed that `winsign clean` has deleted.
     pub result: Option<RunResult>,
     /// Of a run that is running.
     pub progress: Option<Progress>,
@@ -29,6 +29,7 @@ pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
     let mut standings = look_up(plan, store)?;
     let index: HashMap<&RunId, usize> =
         plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
+    need_again(plan, store, &index, &mut standings)?;
     // Runs come after what they need, so one pass carries a failure all the way down.
     for (at, planned) in plan.runs.iter().enumerate() {
         let fails = |input: &&RunId| matches!(standings[index[input]].state, RunState::Failed | RunState::Blocked);
@@ -40,6 +41,33 @@ pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
         }
     }
     Ok(standings)
+}
+
+/// A run whose network was deleted by `winsign clean` is done for all who want its numbers. If a run is still to be
+/// computed from it, it has to be computed again.
+fn need_again(plan: &Plan, store: &Store, index: &HashMap<&RunId, usize>, standings: &mut [Standing]) -> Result<()> {
+    let mut needed_by: Vec<Option<usize>> = vec![None; plan.runs.len()];
+    // Runs come after what they need, so one pass from the last carries a need all the way up.
+    for (at, planned) in plan.runs.iter().enumerate().rev() {
+        if let (RunState::Done, Some(dependent), Some(result)) =
+            (standings[at].state, needed_by[at], &standings[at].result)
+            && let Some(network) = &result.network
+        {
+            let run = store.run(&planned.run.id);
+            if clean::cleaned(&run, network)?.is_some() {
+                let dependent = &plan.runs[dependent].label;
+                standings[at].note =
+                    Some(format!("its network was deleted by `winsign clean`, and {dependent} needs it"));
+                standings[at].damaged = Some(run.result_path());
+                standings[at].state = RunState::Pending;
+            }
+        }
+        // One that runs has what it needs, or will say so itself.
+        if !matches!(standings[at].state, RunState::Done | RunState::Running) {
+            planned.run.inputs.iter().for_each(|input| needed_by[index[input]] = Some(at));
+        }
+    }
+    Ok(())
 }
 
 /// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.
