@@ -12,6 +12,7 @@ use common::{SMALL, Workplace, json, read_json, start, stderr, stdout, succeed, 
 use safetensors::Dtype;
 use serde_json::Value;
 use winsign::run::attempt::{Attempt, End, LOG};
+use winsign::run::clean::{cleaned as cleaned_at, retire};
 use winsign::run::results::{
     ConnectOutcome, EpochMetrics, Outcome, PathPoint, Processors, TicketOutcome, TransferOutcome,
 };
@@ -322,7 +323,7 @@ fn a_run_that_is_alive_in_the_target_is_left_to_its_attempt() {
 #[test]
 fn a_merge_that_is_killed_goes_on() {
     let workplace = Workplace::new();
-    let sweep = workplace.sweep("many.yaml", &SMALL.replace(SEED_PAIRS, "").replace("2..3", "2..150"));
+    let sweep = workplace.sweep("many.yaml", &SMALL.replace(SEED_PAIRS, "").replace("2..3", "2..60"));
     let plan = plan(&sweep);
     let total = plan.runs.len();
     let (north, into) = (workplace.path("north"), workplace.store());
@@ -640,6 +641,29 @@ fn a_cleaned_ticket_that_is_needed_again_is_computed_to_the_same_digest() {
     // The chain, the transfers at the other ends of the new paths, the new transfer, its two paths.
     assert_eq!(workplace.run_all(&more), 8);
     assert_eq!(workplace.outcomes(&sweep), before);
+}
+
+#[test]
+fn a_network_on_its_way_out_can_be_put_back() {
+    let workplace = Workplace::new();
+    let (_, plan) = small(&workplace);
+    let run = finish_some(&workplace.store(), &plan, [0]).run(&plan.runs[0].run.id);
+    let whole = verified(&run);
+    let network = run.result().unwrap().unwrap().network.unwrap();
+    let before = content(&run.path);
+    let retired = retire(&run, &network).unwrap().unwrap();
+    assert!(cleaned_at(&run, &network).unwrap().is_some());
+    assert!(matches!(run.state().unwrap(), State::Done(_)), "its numbers count");
+    assert!(run.read_network(&network).unwrap_err().to_string().contains("deleted by `winsign clean`"));
+    assert!(retire(&run, &network).unwrap().is_none(), "once is enough");
+    retired.restore().unwrap();
+    assert_eq!((verified(&run), content(&run.path)), (whole, before));
+
+    // A marker excuses no other network than its own, and no network that is missing by accident.
+    let retired = retire(&run, &network).unwrap().unwrap();
+    retired.delete().unwrap();
+    fs::write(run.path.join("cleaned.json"), "{").unwrap();
+    assert!(matches!(run.state(), Err(winsign::run::Error::Damaged { .. })));
 }
 
 fn logs(workplace: &Workplace, run: &Run, arguments: &[&str]) -> Command {

@@ -19,8 +19,8 @@ Examples:
   winsign logs 3f09 -f                  follow it until the run is done or has failed
   winsign logs 3f09 -n 20 --all         the ends of the logs of all attempts
 
-With -f the exit code is 0 when the run is done, and 3 when it has failed. With --json it prints one line of JSON for each
-line of the log.";
+With -f the exit code is 0 when the run is done, and 3 when it has failed. With --json it prints
+one line of JSON for each line of the log.";
 
 /// How often a log that is followed is looked at.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
@@ -56,7 +56,8 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
         (None, latest) => latest.copied().into_iter().collect(),
     };
     if arguments.follow {
-        let mut follower = Follower { run, json: common.json, titled: arguments.all, tail: None };
+        let Common { json, quiet, .. } = *common;
+        let mut follower = Follower { run, json, quiet, titled: arguments.all, tail: None };
         return follower.follow(&chosen, arguments.lines);
     }
     let lines = arguments.lines.unwrap_or(usize::MAX);
@@ -129,6 +130,7 @@ impl Tail {
 struct Follower {
     run: RunDirectory,
     json: bool,
+    quiet: bool,
     /// Whether the first log gets a title too.
     titled: bool,
     tail: Option<Tail>,
@@ -174,7 +176,7 @@ impl Follower {
                 State::Failed { message, .. } if over => {
                     return self.ended("failed", Some(message), exit::RUNS_FAILED);
                 }
-                State::Idle { .. } if !told_to_wait => {
+                State::Idle { .. } if !(told_to_wait || self.quiet) => {
                     told_to_wait = true;
                     output::tell(&format!("nobody executes {} now; waiting for the next attempt", self.run.id));
                 }

@@ -23,13 +23,14 @@ Examples:
   winsign merge /mnt/north/results /mnt/south/results --into results
   winsign merge north --into results --dry-run          what it would do
 
-Every run that is done in a STORE and not in the store they are joined into is copied, with its network, metrics and log,
-each compared with its checksum on the way (a dry run compares sizes and times only). Runs that are not done are left
-alone. So is a run that is being executed in the store they are joined into. Nothing is changed in a STORE, and the same
-command goes on after any interruption.
+Every run that is done in a STORE and not in the store they are joined into is copied, with its
+network, metrics and log, each compared with its checksum on the way (a dry run compares sizes and
+times only). Runs that are not done are left alone. So is a run that is being executed in the store
+they are joined into. Nothing is changed in a STORE, and the same command goes on after any
+interruption.
 
-Where two stores have different results of one run, both are listed, and the one that was there stays. Then, and if files
-of a STORE are damaged, the exit code is 3.";
+Where two stores have different results of one run, both are listed, and the one that was there
+stays. Then, and if files of a STORE are damaged, the exit code is 3.";
 
 /// Copying is mostly waiting for disks, and each thread holds one network in memory.
 const THREADS: usize = 4;
