@@ -146,11 +146,13 @@ impl Cluster {
         self.start_controller();
     }
 
-    /// Ends slurmctld without warning.
+    /// Ends slurmctld without warning. Started again, it may not know what happened in the last five seconds: a job that
+    /// began to run then is pending to it.
     pub fn kill_controller(&self) {
         succeed(&mut self.place.script("kill-controller"));
     }
 
+    /// Starts slurmctld, and waits until it answers. Its nodes may need some seconds more.
     pub fn start_controller(&self) {
         succeed(&mut self.place.script("start-controller"));
     }
