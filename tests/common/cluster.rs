@@ -146,8 +146,8 @@ impl Cluster {
         self.start_controller();
     }
 
-    /// Ends slurmctld without warning. Started again, it may not know what happened in the last five seconds: a job that
-    /// began to run then is pending to it.
+    /// Ends slurmctld without warning. Started again, it may not know what happened in the last five seconds: a job
+    /// that began to run then is pending to it.
     pub fn kill_controller(&self) {
         succeed(&mut self.place.script("kill-controller"));
     }
@@ -236,8 +236,8 @@ fn is_root() -> bool {
 }
 
 /// Ports, and a folder named by the first of them. No other test has them as long as this one lives: a lock is held on
-/// them, which goes when the process goes, however that ends. A folder that is found with its lock free was left by a test
-/// that was killed, and whoever gets the lock clears it away.
+/// them, which goes when the process goes, however that ends. A folder that is found with its lock free was left by a
+/// test that was killed, and whoever gets the lock clears it away.
 struct Place {
     root: PathBuf,
     port: u16,
