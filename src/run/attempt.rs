@@ -19,7 +19,7 @@ use super::error::{Error, Result};
 use super::files;
 use super::identity::RunId;
 use super::owner::{self, Owner};
-use super::results::{AttachedFile, EpochMetrics, Outcome, Processors, RunResult};
+use super::results::{AttachedFile, EpochMetrics, Outcome, Processors, RunResult, Usage};
 use super::tensors::TensorFile;
 
 pub const STATUS: &str = "status.json";
@@ -240,7 +240,13 @@ impl Attempt {
     }
 
     /// Commits the result: false if another attempt had committed before.
-    pub fn commit(&self, outcome: Outcome, network: Option<&TensorFile>, processors: Processors) -> Result<bool> {
+    pub fn commit(
+        &self,
+        outcome: Outcome,
+        network: Option<&TensorFile>,
+        processors: Processors,
+        usage: Option<Usage>,
+    ) -> Result<bool> {
         self.check_current()?;
         let network = match network {
             None => None,
@@ -261,6 +267,7 @@ impl Attempt {
             seconds: self.seconds(),
             host: owner::host(),
             processors,
+            usage,
             finished: jiff::Timestamp::now(),
         };
         // Writing the network may have taken long.
@@ -422,7 +429,7 @@ mod tests {
         old.save_checkpoint(&tensors(1)).unwrap();
         begin(&run, 2, Owner::elsewhere());
         assert!(matches!(old.save_checkpoint(&tensors(2)), Err(Error::Superseded { ours: 1, later: 2, .. })));
-        assert!(matches!(old.commit(outcome(1.0), None, ONE), Err(Error::Superseded { .. })));
+        assert!(matches!(old.commit(outcome(1.0), None, ONE, None), Err(Error::Superseded { .. })));
         assert!(run.result().unwrap().is_none());
     }
 
@@ -432,8 +439,8 @@ mod tests {
         let run = prepared(&folder);
         begin(&run, 1, Owner::dead());
         let attempt = Attempt::claim(&run, 4).unwrap();
-        assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), ONE).unwrap());
-        assert!(!attempt.commit(outcome(2.0), None, ONE).unwrap());
+        assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), ONE, None).unwrap());
+        assert!(!attempt.commit(outcome(2.0), None, ONE, None).unwrap());
         let result = run.result().unwrap().unwrap();
         assert_eq!((result.attempt, &result.outcome), (2, &outcome(1.0)));
         assert_eq!(run.read_network(&result.network.unwrap()).unwrap(), tensors(1));

@@ -8,6 +8,7 @@ pub mod error;
 pub mod exit;
 pub mod files;
 pub mod identity;
+pub mod lease;
 pub mod owner;
 pub mod results;
 pub mod settings;

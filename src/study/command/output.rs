@@ -10,13 +10,17 @@ use crate::run;
 
 /// Prints a text. A reader that has seen enough (`winsign plan … | head`) is no error.
 pub fn text(text: &str) -> Result<u8, Failure> {
+    more(text).map(|_| run::exit::SUCCESS)
+}
+
+/// Prints a text; false if its reader has seen enough.
+pub fn more(text: &str) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(run::Error::io("write", Path::new("standard output"))(error).into())
-        }
-        _ => Ok(run::exit::SUCCESS),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(run::Error::io("write", Path::new("standard output"))(error).into()),
     }
 }
 

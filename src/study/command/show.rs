@@ -5,12 +5,14 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table};
 use serde_json::json;
 
+use super::units::{bytes, duration, number};
 use super::{Common, Failure, output};
 use crate::run::attempt::METRICS;
+use crate::run::owner::Clock;
 use crate::run::results::EpochMetrics;
 use crate::run::{Error, RunDirectory, RunId, Store, files};
-use crate::study::plan::survey;
-use crate::study::report::terminal::STYLE;
+use crate::study::plan::{RunState, survey};
+use crate::study::report::terminal::{STYLE, printable};
 
 pub const HELP: &str = "\
 Examples:
@@ -25,11 +27,14 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     let store = Store::open(&common.store)?;
     let run = store.run(&find(&store, prefix)?);
     let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
-    let standing = survey::standing(run.state())?;
+    let clock = Clock::of(store.root());
+    let standing = survey::standing(&run, &clock)?;
     let metrics = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
         Some(committed) => run.read_metrics(committed)?,
         None => metrics_of_last_attempt(&run)?,
     };
+    let result = standing.result.as_ref();
+    let usage = result.and_then(|result| result.usage);
     let log = log_of_last_attempt(&run, if common.json { usize::MAX } else { LOG_LINES })?;
     if common.json {
         return output::json(&json!({
@@ -39,6 +44,11 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
             "note": standing.note,
             "directory": run.path.to_string_lossy(),
             "attempts": run.attempts()?.len(),
+            "host": standing.host,
+            "seconds": result.map(|result| result.seconds),
+            "peak_memory": usage.and_then(|usage| usage.peak_memory),
+            "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
+            "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
             "needs": file.inputs,
             "result": standing.result,
@@ -52,7 +62,26 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
         let _ = write!(text, " ({note})");
     }
     let _ = writeln!(text, "\ndirectory: {}", run.path.display());
+    if let Some(host) = &standing.host {
+        let _ = writeln!(text, "host: {}", printable(host));
+    }
     let _ = writeln!(text, "attempts: {}", run.attempts()?.len());
+    if let Some(result) = result {
+        let _ = writeln!(text, "wall time: {}", duration(result.seconds));
+    } else if standing.state == RunState::Running
+        && let Some(age) = standing.age(clock.now())
+    {
+        let _ = writeln!(text, "running for: {}", duration(age.as_secs_f64()));
+    }
+    if let Some(peak) = usage.and_then(|usage| usage.peak_memory) {
+        let _ = writeln!(text, "peak memory: {}", bytes(peak));
+    }
+    if let Some(peak) = usage.and_then(|usage| usage.gpu_peak_memory) {
+        let _ = writeln!(text, "peak memory of a GPU: {}", bytes(peak));
+    }
+    if let Some(hours) = result.and_then(|result| result.gpu_hours()).filter(|hours| *hours > 0.0) {
+        let _ = writeln!(text, "GPU-hours: {}", number(hours));
+    }
     for input in &file.inputs {
         let _ = writeln!(text, "needs: {input}");
     }

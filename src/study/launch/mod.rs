@@ -12,6 +12,7 @@ pub mod hosts;
 mod local;
 pub mod mpirun;
 pub mod slots;
+pub mod slurm;
 pub mod srun;
 
 use std::ffi::OsString;

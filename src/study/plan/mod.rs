@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod graph;
+pub mod pace;
 pub mod survey;
 
 use std::fmt;
