@@ -1,10 +1,13 @@
 //! The program `winsign`: its commands, and how they speak.
 
+mod clean;
 #[cfg(feature = "data")]
 mod data;
 mod export;
 mod import;
 mod jobs;
+mod logs;
+mod merge;
 mod output;
 mod plan;
 mod report;
@@ -139,6 +142,9 @@ enum Command {
         /// The run's identity, or the beginning of it
         run: String,
     },
+    /// Print what a run has to say, and follow it while it runs
+    #[command(after_help = logs::HELP)]
+    Logs(logs::Arguments),
     /// Make tables and plots of what is done
     #[command(after_help = report::HELP)]
     Report {
@@ -154,6 +160,12 @@ enum Command {
     /// Take a network that was found elsewhere into the store, to be transferred here
     #[command(after_help = import::HELP)]
     Import(import::Arguments),
+    /// Join the stores of several clusters
+    #[command(after_help = merge::HELP)]
+    Merge(merge::Arguments),
+    /// Delete what nobody needs any more, after a look at what that is
+    #[command(after_help = clean::HELP)]
+    Clean(clean::Arguments),
     /// Look at data sets on disk, or make small ones
     #[cfg(feature = "data")]
     #[command(subcommand, after_help = data::HELP)]
@@ -176,7 +188,7 @@ Exit codes:
    0  everything asked for is done
    1  something unexpected happened
    2  the command line or the sweep file is wrong; nothing was written
-   3  some runs failed, or are blocked by failed ones; all others are done
+   3  some runs failed, or are blocked by failed ones; all others are done (of merge: conflict, or are damaged)
   65  a file of the store, or of a data set, is damaged
   74  the store, or a data set, cannot be read or written
   75  stopped before the end; the same command goes on";
@@ -213,9 +225,12 @@ pub fn main() -> ExitCode {
         Command::Task(arguments) => task::command(&common, &arguments),
         Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
+        Command::Logs(arguments) => logs::command(&common, &arguments),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),
+        Command::Merge(arguments) => merge::command(&common, &arguments),
+        Command::Clean(arguments) => clean::command(&common, &arguments),
         #[cfg(feature = "data")]
         Command::Data(command) => data::command(&common, &command),
         Command::Schema => output::json(&sweep::json_schema()),

@@ -159,8 +159,12 @@ impl Key {
             (Kind::Truth, &Content::Truth(truth)) => Some(json!(truth)),
             (Kind::Time, Content::Text(text)) => is_time(text).then(|| json!(text)),
             (Kind::Memory, Content::Text(text)) => is_memory(text).then(|| json!(text)),
-            (Kind::Time | Kind::Memory, Content::Whole(number)) if *number >= 0 && *number <= u32::MAX.into() => {
-                Some(json!(number.to_string()))
+            // Without a unit they look like numbers.
+            (Kind::Time, Content::Whole(number)) => {
+                Some(number.to_string()).filter(|text| is_time(text)).map(Json::from)
+            }
+            (Kind::Memory, Content::Whole(number)) => {
+                Some(number.to_string()).filter(|text| is_memory(text)).map(Json::from)
             }
             (Kind::Shell, Content::Text(text)) => return shell(text, node).map(|text| json!(text)),
             (Kind::Shell, Content::List(lines)) => {
@@ -318,18 +322,16 @@ fn is(word: &str, long: &str, short: &str) -> bool {
     is_short || word.split('=').next() == Some(long)
 }
 
-/// Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes and
-/// days-hours:minutes:seconds, and a word for no limit.
+/// Whether a text is one of Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
+/// days-hours:minutes and days-hours:minutes:seconds, or a word for no limit.
 fn is_time(text: &str) -> bool {
-    is_unlimited(text) || seconds(text).is_some()
+    ["unlimited", "infinite"].contains(&text.to_lowercase().as_str()) || seconds(text).is_some()
 }
 
-fn is_unlimited(text: &str) -> bool {
-    ["unlimited", "infinite"].contains(&text.to_lowercase().as_str())
-}
-
-/// A time limit in seconds; none if there is none.
+/// A time limit in seconds, if it is one; 0 is none.
 pub fn seconds(time: &str) -> Option<u64> {
+    // Slurm counts no further.
+    const LONGEST: u64 = i32::MAX as u64;
     let number = |text: &str| {
         let is_number = (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then(|| text.parse::<u64>().ok()).flatten()
@@ -347,11 +349,14 @@ pub fn seconds(time: &str) -> Option<u64> {
         (_, [hours, minutes, seconds]) => (*hours, *minutes, *seconds),
         _ => return None,
     };
-    Some(((days.unwrap_or(0) * 24 + hours) * 60 + minutes) * 60 + seconds)
+    let seconds = ((days.unwrap_or(0) * 24 + hours) * 60 + minutes) * 60 + seconds;
+    (seconds <= LONGEST).then_some(seconds)
 }
 
+/// What `sbatch --mem` takes: `4000`, `64G`, `64GB`.
 fn is_memory(text: &str) -> bool {
-    let digits = text.trim_end_matches(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']);
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = text[digits.len()..].to_ascii_uppercase();
     let is_number = (1..=12).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number && text.len() <= digits.len() + 1
+    is_number && ["", "K", "M", "G", "T", "KB", "MB", "GB", "TB"].contains(&unit.as_str())
 }

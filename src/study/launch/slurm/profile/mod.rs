@@ -11,13 +11,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value as Json;
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 use crate::study::yaml::{self, Content, Fault, FileError, Name, Node, Place, Sort, listed, nearest, quoted};
-use keys::{KEYS, Key};
+use keys::{KEYS, Key, Kind};
 
 const SORT: Sort = Sort {
     name: "profile",
@@ -167,8 +168,8 @@ impl Profile {
         understand(path, text).map_err(|fault| fault.in_file(&path.display().to_string(), text))
     }
 
-    /// The profile with settings of the command line in place of its own; they are checked as the file's are. Options
-    /// are called as the settings are: `--side-by-side` is `side_by_side`.
+    /// The profile with settings of the command line in place of its own, by their names in the file; they are checked as
+    /// the file's are. The option is called as the setting is: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
     pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, FileError> {
         let on_command_line = |fault: Fault| fault.in_file("command line", "");
         for (name, text) in options {
@@ -178,6 +179,12 @@ impl Profile {
                 return Err(on_command_line(fault));
             };
             let value = key.read_option(&label, text).map_err(on_command_line)?;
+            if key.kind == Kind::Options {
+                // These add up: Slurm takes the later of two.
+                let further = serde_json::from_value::<Vec<String>>(value).expect("options are lines");
+                self.sbatch.extend(further);
+                continue;
+            }
             self.put(key, value);
             self.source.places.remove(key.name);
             self.source.overridden.insert(key.name.to_string());
@@ -193,6 +200,11 @@ impl Profile {
     /// The line of the file that gives a setting.
     pub fn line_of(&self, setting: &str) -> Option<usize> {
         Some(self.source.places.get(setting)?.first()?.line)
+    }
+
+    /// How long a job may run; none if that is not said, or without limit.
+    pub fn time_limit(&self) -> Option<Duration> {
+        keys::seconds(self.time.as_ref()?).filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
     /// Whether a setting is given, by the file or the command line, rather than left at its default.
@@ -242,10 +254,9 @@ impl Profile {
             let message = format!("`side_by_side: {side_by_side}` is more than `pack: {pack}`, the runs of one task");
             return Err(self.fault("side_by_side", message, format!("add `pack: {side_by_side}`, or lower it")));
         }
-        if let Some(time) = self.time.as_ref()
-            && keys::seconds(time).is_some_and(|seconds| seconds <= u64::from(self.grace))
-        {
+        if self.time_limit().is_some_and(|limit| limit.as_secs() <= self.grace.into()) {
             let at = if self.gives("grace") { "grace" } else { "time" };
+            let time = self.time.as_deref().unwrap_or_default();
             let message = format!("`time: {time}` is over before the {} seconds of `grace` are", self.grace);
             return Err(self.fault(
                 at,
@@ -253,16 +264,13 @@ impl Profile {
                 "raise `time`, or lower `grace`: jobs are told to stop so long before",
             ));
         }
-        if self.launcher != Launcher::Srun && self.source.places.contains_key("mpi") && !self.gives_launcher_by_option()
-        {
+        // Who asks for another launcher on the command line need not edit the file.
+        let is_chosen = self.source.overridden.contains("launcher");
+        if self.launcher != Launcher::Srun && self.gives("mpi") && !is_chosen {
             let message = format!("`mpi` has no effect: it is for `srun`, and `launcher` is `{}`", self.launcher);
             return Err(self.fault("mpi", message, "remove it, or set `launcher: srun`"));
         }
         Ok(())
-    }
-
-    fn gives_launcher_by_option(&self) -> bool {
-        self.source.overridden.contains("launcher")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Profile;
 use super::keys::{self, Key};
-use crate::study::yaml::{Fault, FileError, listed, printable, quoted};
+use crate::study::yaml::{Fault, FileError, printable, quoted};
 
 /// Words of Slurm's, in lower case, and what they are about.
 struct Refusal {
@@ -12,188 +12,128 @@ struct Refusal {
     help: &'static str,
 }
 
-/// The first whose words occur is taken: Slurm's own messages, then words that plugins of a site may use.
+const PARTITIONS: &str = "`sinfo -s` lists the partitions";
+const ASSOCIATIONS: &str = "`sacctmgr show associations user=$USER format=account,partition,qos` lists yours";
+const TIMES: &str = "`sinfo -o '%P %l'` shows the longest time of each partition";
+const FEATURES: &str = "`sinfo -o '%P %f'` lists the features of nodes";
+const GPUS: &str = "`sinfo -o '%P %G'` lists the GPUs of nodes";
+const MEMORY: &str = "`sinfo -o '%P %m'` shows the megabytes of nodes";
+const NODES: &str = "no nodes have all that is asked for: `sinfo -o '%P %D %c %m %G %f'` shows what they have";
+const OPTIONS: &str = "`sbatch --help` lists the options of this Slurm";
+const UNKNOWN: &str = "the words are Slurm's; `winsign submit --dry-run` shows what it is given";
+
+/// The first whose words occur is taken: messages of Slurm 22 and later, then what plugins of a site may say.
+#[rustfmt::skip]
 const REFUSALS: &[Refusal] = &[
-    Refusal {
-        words: &["invalid partition", "no partition specified", "default partition"],
-        about: &["partition"],
-        help: "`sinfo -s` lists the partitions",
-    },
-    Refusal {
-        words: &["not permitted to use this partition", "partition not available"],
-        about: &["partition", "account", "qos"],
-        help: "`scontrol show partition` says who may use each",
-    },
-    Refusal {
-        words: &["invalid account"],
-        about: &["account", "partition"],
-        help: "`sacctmgr show associations user=$USER format=account,partition,qos` lists yours",
-    },
-    Refusal {
-        words: &["invalid qos"],
-        about: &["qos"],
-        help: "`sacctmgr show associations user=$USER format=account,partition,qos` lists yours",
-    },
-    Refusal {
-        words: &["time limit is invalid", "invalid time limit", "invalid --time"],
-        about: &["time", "partition"],
-        help: "`sinfo -o '%P %l'` shows the longest time of each partition",
-    },
-    Refusal {
-        words: &["invalid feature", "invalid constraint"],
-        about: &["constraint"],
-        help: "`sinfo -o '%P %f'` lists the features of nodes",
-    },
-    Refusal {
-        words: &["invalid generic resource", "invalid gres", "invalid tres", "invalid trackable resource"],
-        about: &["gpu_type", "--gres", "gpus_per_node", "partition"],
-        help: "`sinfo -o '%P %G'` lists the GPUs of nodes",
-    },
-    Refusal {
-        words: &["memory specification", "invalid --mem", "--mem "],
-        about: &["memory", "--mem-per-cpu", "--mem-per-gpu"],
-        help: "`sinfo -o '%P %m'` shows the megabytes of nodes",
-    },
-    Refusal {
-        words: &["configuration not available", "configuration is not available", "node count specification"],
-        about: &[
-            "constraint",
-            "gpu_type",
-            "gpus_per_node",
-            "ranks_per_node",
-            "memory",
-            "partition",
-            "--nodelist",
-            "-w",
-        ],
-        help: "no node has all that is asked for: `sinfo -o '%P %D %c %m %G %f'` shows what they have",
-    },
-    Refusal {
-        words: &["job violates accounting/qos policy", "maxsubmit", "job count limit", "array size"],
-        about: &["max_submit", "time", "qos", "account"],
-        help: "a limit of the site: `max_submit` keeps fewer jobs in the queue, `time` makes them shorter",
-    },
-    Refusal { words: &["--signal"], about: &["grace"], help: "seconds, up to 65,535" },
-    Refusal {
-        words: &["mpi plugin", "name for mpi", "--mpi"],
-        about: &["mpi"],
-        help: "`srun --mpi=list` shows what there is",
-    },
-    Refusal {
-        words: &["reservation"],
-        about: &["--reservation"],
-        help: "`scontrol show reservation` lists those that there are",
-    },
-    Refusal { words: &["license"], about: &["--licenses", "-L"], help: "`scontrol show licenses` lists them" },
-    Refusal {
-        words: &["node name"],
-        about: &["--nodelist", "-w", "--exclude", "-x"],
-        help: "`sinfo -N` lists the nodes",
-    },
-    Refusal { words: &["partition"], about: &["partition"], help: "`sinfo -s` lists the partitions" },
-    Refusal { words: &["account"], about: &["account"], help: "`sacctmgr show associations user=$USER` lists yours" },
-    Refusal { words: &["qos"], about: &["qos"], help: "`sacctmgr show qos` lists them" },
-    Refusal {
-        words: &["time limit", "timelimit", "walltime"],
-        about: &["time"],
-        help: "`sinfo -o '%P %l'` shows the longest time of each partition",
-    },
-    Refusal { words: &["memory"], about: &["memory"], help: "`sinfo -o '%P %m'` shows the megabytes of nodes" },
-    Refusal {
-        words: &["gres", "gpu"],
-        about: &["gpu_type", "--gres", "gpus_per_node"],
-        help: "`sinfo -o '%P %G'` lists the GPUs of nodes",
-    },
-    Refusal {
-        words: &["feature", "constraint"],
-        about: &["constraint"],
-        help: "`sinfo -o '%P %f'` lists the features of nodes",
-    },
+    Refusal { words: &["invalid partition", "no partition specified", "default partition"], about: &["partition"], help: PARTITIONS },
+    Refusal { words: &["not permitted to use this partition", "partition not available"], about: &["partition", "account", "qos"], help: "`scontrol show partition` says who may use each" },
+    Refusal { words: &["invalid account"], about: &["account", "partition"], help: ASSOCIATIONS },
+    Refusal { words: &["invalid qos"], about: &["qos"], help: ASSOCIATIONS },
+    Refusal { words: &["time limit is invalid", "invalid time limit", "invalid --time"], about: &["time", "partition"], help: TIMES },
+    Refusal { words: &["invalid feature", "invalid constraint"], about: &["constraint"], help: FEATURES },
+    Refusal { words: &["invalid generic resource", "invalid gres", "invalid tres", "invalid trackable resource"], about: &["gpu_type", "--gres", "gpus_per_node", "partition"], help: GPUS },
+    Refusal { words: &["memory specification", "invalid --mem"], about: &["memory", "--mem-per-cpu", "--mem-per-gpu"], help: MEMORY },
+    // A type of GPU that no node has is no invalid one.
+    Refusal { words: &["configuration not available", "configuration is not available"], about: &["gpu_type", "--gres", "gpus_per_node", "constraint", "ranks_per_node", "memory", "--nodelist", "-w", "partition"], help: NODES },
+    Refusal { words: &["more processors requested", "node count specification"], about: &["ranks_per_node", "gpus_per_node", "partition"], help: NODES },
+    Refusal { words: &["job violates accounting/qos policy"], about: &["max_submit", "time", "qos", "account"], help: "a limit of the site: `max_submit` keeps fewer jobs in the queue, `time` makes them shorter" },
+    Refusal { words: &["--signal"], about: &["grace"], help: "it is the seconds that `sbatch --signal` is given" },
+    Refusal { words: &["mpi plugin", "mpi type", "--mpi"], about: &["mpi"], help: "`srun --mpi=list` shows what there is" },
+    Refusal { words: &["reservation"], about: &["--reservation"], help: "`scontrol show reservation` lists those that there are" },
+    Refusal { words: &["license"], about: &["--licenses", "-L"], help: "`scontrol show licenses` lists those that there are" },
+    Refusal { words: &["node name"], about: &["--nodelist", "-w", "--exclude", "-x"], help: "`sinfo -N` lists the nodes" },
+    Refusal { words: &["partition"], about: &["partition"], help: PARTITIONS },
+    Refusal { words: &["account"], about: &["account"], help: ASSOCIATIONS },
+    Refusal { words: &["qos"], about: &["qos"], help: ASSOCIATIONS },
+    Refusal { words: &["time limit", "timelimit", "walltime"], about: &["time"], help: TIMES },
+    Refusal { words: &["memory"], about: &["memory", "--mem-per-cpu", "--mem-per-gpu"], help: MEMORY },
+    Refusal { words: &["gres", "gpu"], about: &["gpu_type", "--gres", "gpus_per_node"], help: GPUS },
+    Refusal { words: &["feature", "constraint"], about: &["constraint"], help: FEATURES },
 ];
 
-const NOTHING_KNOWN: &str = "the words are Slurm's; `winsign submit --dry-run` shows what it was given";
+/// What Slurm refuses.
+enum Cause {
+    Setting(&'static Key),
+    /// A line of `sbatch`.
+    Line(usize),
+    /// Nothing that the profile says; perhaps something that it should.
+    Unsaid,
+}
 
 impl Profile {
     /// Slurm's refusal of a job, told in its own words, at the line of the setting that it is about.
     pub fn refused(&self, slurms_words: &str) -> FileError {
         let words = essence(slurms_words);
-        let lower = words.to_lowercase();
-        if let Some(line) = self.option_in(&words) {
-            let help = "`sbatch --help` lists the options of this Slurm";
-            return self.refusal_of_line(line, &words, help);
-        }
-        let Some(refusal) = REFUSALS.iter().find(|refusal| refusal.words.iter().any(|part| lower.contains(part)))
-        else {
-            return self.refusal(None, &words, NOTHING_KNOWN.to_string());
-        };
-        for about in refusal.about {
-            if let Some(line) = self.line_with_option(about) {
-                return self.refusal_of_line(line, &words, refusal.help);
+        let (cause, help) = self.cause(&words);
+        let places = &self.source.places;
+        let (what, place) = match cause {
+            Cause::Setting(key) => {
+                let place = places.get(key.name).and_then(|places| places.first());
+                (quoted(&self.as_given(key)), place)
             }
-            if let Some(key) = keys::key(about).filter(|key| self.gives(key.name)) {
-                return self.refusal(Some(key), &words, refusal.help.to_string());
-            }
-        }
-        let help = match refusal.about.first().and_then(|about| keys::key(about)) {
-            Some(key) => format!(
-                "no {} is given; {}, then `{}: …` in a profile names one",
-                listed([key.name]),
-                refusal.help,
-                key.name
-            ),
-            None => refusal.help.to_string(),
+            Cause::Line(line) => (quoted(&self.sbatch[line]), places.get("sbatch").and_then(|places| places.get(line))),
+            Cause::Unsaid => ("the job".to_string(), None),
         };
-        self.refusal(None, &words, help)
-    }
-
-    fn refusal(&self, key: Option<&Key>, words: &str, help: String) -> FileError {
-        let Some(key) = key else {
-            return self.place(self.fault("", format!("Slurm refuses the job: {words}"), help));
-        };
-        let value = self.shown(key);
-        let given = match self.source.overridden.contains(key.name) {
-            true => format!("--{} {value}", key.name.replace('_', "-")),
-            false => format!("{}: {value}", key.name),
-        };
-        self.place(self.fault(key.name, format!("Slurm refuses {}: {words}", quoted(&given)), help))
-    }
-
-    fn refusal_of_line(&self, line: usize, words: &str, help: &str) -> FileError {
-        let message = format!("Slurm refuses {}: {words}", quoted(&self.sbatch[line]));
-        let places = self.source.places.get("sbatch");
-        let fault = match places.and_then(|places| places.get(line)) {
+        let message = format!("Slurm refuses {what}: {words}");
+        self.place(match place {
             Some(place) => Fault::at(*place, message, help),
             None => Fault::new(message, help),
+        })
+    }
+
+    /// What Slurm means, as far as its words tell, and what to do.
+    fn cause(&self, words: &str) -> (Cause, String) {
+        // An option that Slurm calls by its name.
+        if let Some(line) = self.sbatch.iter().position(|line| names(words, option_of(line))) {
+            return (Cause::Line(line), OPTIONS.to_string());
+        }
+        let words = words.to_lowercase();
+        let Some(refusal) = REFUSALS.iter().find(|refusal| refusal.words.iter().any(|part| words.contains(part)))
+        else {
+            return (Cause::Unsaid, UNKNOWN.to_string());
         };
-        self.place(fault)
+        let given = refusal.about.iter().find_map(|about| match keys::key(about) {
+            Some(key) => self.gives(key.name).then_some(Cause::Setting(key)),
+            None => self.sbatch.iter().position(|line| option_of(line) == *about).map(Cause::Line),
+        });
+        match (given, refusal.about) {
+            (Some(cause), _) => (cause, refusal.help.to_string()),
+            (None, [needed @ ("partition" | "account" | "qos" | "time"), ..]) => {
+                let help = format!("no `{needed}` is given: it may have to be, in a profile; {}", refusal.help);
+                (Cause::Unsaid, help)
+            }
+            (None, _) => (Cause::Unsaid, refusal.help.to_string()),
+        }
     }
 
-    /// The line of `sbatch` with an option that Slurm's words name.
-    fn option_in(&self, words: &str) -> Option<usize> {
-        self.sbatch.iter().position(|line| names(words, option_of(line)))
-    }
-
-    fn line_with_option(&self, option: &str) -> Option<usize> {
-        option.starts_with('-').then(|| self.sbatch.iter().position(|line| option_of(line) == option))?
+    /// A setting as the file or the command line has it.
+    fn as_given(&self, key: &Key) -> String {
+        let value = self.shown(key);
+        match self.source.overridden.contains(key.name) {
+            true => format!("--{} {value}", key.name.replace('_', "-")),
+            false => format!("{}: {value}", key.name),
+        }
     }
 }
 
-/// `--gres` of `--gres=gpu:4`.
+/// `--gres` of `--gres=gpu:4`, `-w` of `-wnode1`.
 fn option_of(line: &str) -> &str {
-    let end =
-        if line.starts_with("--") { line.find(['=', ' ']) } else { line.char_indices().nth(2).map(|(end, _)| end) };
+    let end = match line.starts_with("--") {
+        true => line.find(['=', ' ']),
+        false => line.char_indices().nth(2).map(|(end, _)| end),
+    };
     &line[..end.unwrap_or(line.len())]
 }
 
-/// Whether words are about an option. Those without a name are called `invalid option -- 'Z'`.
+/// Whether words are about an option. One of a single letter is called `invalid option -- 'Z'`.
 fn names(words: &str, option: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '-';
     let stands_alone = |(start, _): (usize, &str)| {
         !words[..start].ends_with(is_part) && !words[start + option.len()..].starts_with(is_part)
     };
-    match option.strip_prefix("--") {
-        Some(_) => words.match_indices(option).any(stands_alone),
-        None => words.contains(&format!("option -- '{}'", option.trim_start_matches('-'))),
+    match option.starts_with("--") {
+        true => words.match_indices(option).any(stands_alone),
+        false => words.contains(&format!("option -- '{}'", option.trim_start_matches('-'))),
     }
 }
 

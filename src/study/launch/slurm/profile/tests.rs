@@ -1,8 +1,8 @@
 //! What a profile means, and what is said about one that is wrong or that Slurm refuses.
 
 use std::fs;
+use std::time::Duration;
 
-use super::keys::Kind;
 use super::*;
 
 const DOCUMENTATION: &str = include_str!("../../../../../docs/cluster.md");
@@ -88,14 +88,16 @@ fn nothing_has_to_be_given() {
 #[test]
 fn numbers_are_times_and_memory() {
     let time = |text: &str| understood(&format!("time: {text}")).time.unwrap();
-    for text in ["30", "90:30", "4:00:00", "08:00:00", "1-12", "1-12:30", "1-12:00:00", "UNLIMITED", "'30'"] {
+    for text in ["30", "90:30", "4:00:00", "08:00:00", "1-12", "1-12:30", "1-12:00:00", "UNLIMITED", "'30'", "0"] {
         assert_eq!(time(text), text.trim_matches('\''));
     }
     let memory = |text: &str| understood(&format!("memory: {text}")).memory.unwrap();
-    assert_eq!(["4000", "0", "64G", "500m"].map(memory), ["4000", "0", "64G", "500m"]);
-    assert_eq!(keys::seconds("1-12:30"), Some((36 * 60 + 30) * 60));
-    assert_eq!(keys::seconds("90:30"), Some(90 * 60 + 30));
-    assert_eq!(keys::seconds("2:03:04"), Some(2 * 3600 + 3 * 60 + 4));
+    assert_eq!(["4000", "0", "64G", "500m", "2TB"].map(memory), ["4000", "0", "64G", "500m", "2TB"]);
+    let limit = |time: &str| understood(&format!("time: {time}")).time_limit();
+    assert_eq!(limit("1-12:30"), Some(Duration::from_secs((36 * 60 + 30) * 60)));
+    assert_eq!(limit("90:30"), Some(Duration::from_secs(90 * 60 + 30)));
+    assert_eq!(limit("2:03:04"), Some(Duration::from_secs(2 * 3600 + 3 * 60 + 4)));
+    assert_eq!(["0", "unlimited"].map(limit), [None, None]);
 }
 
 #[test]
@@ -138,6 +140,7 @@ fn bad_input_is_explained_at_its_place() {
         ("constraint: \"a\\e[31m\"", 1, 13, "`constraint` must be one line, found '\\u{1b}' in it", "write it on one line"),
         ("time: 4h", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `4h`", "for example `time: 4:00:00`"),
         ("time: 1:2:3:4", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `1:2:3:4`", "for example"),
+        ("time: 999999999", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `999999999`", "for example"),
         ("time: -5", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `-5`", "for example"),
         ("time: \"5\\n#SBATCH --wrap=x\"", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `5\\n#SBATCH --wrap=x`", "for example"),
         ("memory: 1.5G", 1, 9, "`memory` must be a whole number, with `K`, `M`, `G` or `T` or without, found the text `1.5G`", "for example `memory: 32G`"),
@@ -205,6 +208,11 @@ fn the_command_line_goes_before_the_file_and_is_checked_alike() {
     assert_eq!((other.side_by_side, other.launcher), (2, Launcher::Direct));
     assert_eq!((other.line_of("partition"), other.line_of("side_by_side")), (None, Some(3)));
 
+    let nice = understood("sbatch: [--nice]").with([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
+    assert_eq!(nice.sbatch, ["--nice", "--exclusive", "--hint=x"]);
+    let refused = |words: &str| nice.refused(words).line;
+    assert_eq!([refused("Invalid --nice specification"), refused("Invalid --hint specification")], [Some(1), None]);
+
     let error = |options: &[(&str, &str)]| with(options).unwrap_err();
     let wrong = error(&[("max_running", "many")]);
     assert_eq!(wrong.message, "`--max-running` must be a whole number from 1 to 1,000,000, found the text `many`");
@@ -255,15 +263,26 @@ sbatch:
         ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", 2),
         ("sbatch: error: Batch job submission failed: Invalid qos specification", 3),
         ("sbatch: error: Batch job submission failed: Invalid feature specification", 4),
-        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", 4),
-        ("Requested partition configuration not available now", 4),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", 7),
+        ("Requested partition configuration not available now", 7),
         ("Requested time limit is invalid (missing or exceeds some limit)", 5),
-        ("Memory specification can not be satisfied", 6),
+        (
+            "sbatch: error: Memory specification can not be satisfied\n\
+             sbatch: error: Batch job submission failed: Requested node configuration is not available",
+            6,
+        ),
         ("Invalid generic resource (gres) specification", 7),
         ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", 8),
-        ("srun: error: Couldn't find the specified plugin name for mpi/pmax looking at all files", 10),
+        ("sbatch: error: Invalid --signal specification", 9),
+        (
+            "srun: error: Couldn't find the specified plugin name for mpi/pmax looking at all files\n\
+             srun: error: cannot find mpi plugin for mpi/pmax\n\
+             srun: error: Invalid MPI type 'pmax', --mpi=list for acceptable types",
+            10,
+        ),
         ("sbatch: unrecognized option '--nicer=5'\nTry \"sbatch --help\" for more information", 13),
         ("sbatch: invalid option -- 'Z'\nTry \"sbatch --help\" for more information", 14),
+        ("sbatch: error: Invalid --exclusive specification", 12),
         ("Requested reservation is invalid", 15),
         ("Invalid node name specified", 16),
         ("User's group not permitted to use this partition", 1),
@@ -293,8 +312,12 @@ error: Slurm refuses `partition: gpuu`: invalid partition specified: gpuu; Inval
 fn refusals_of_what_no_file_gives_are_told_too() {
     let missing = understood("partition: gpu\n").refused("Invalid qos specification");
     assert_eq!((missing.message.as_str(), missing.line), ("Slurm refuses the job: Invalid qos specification", None));
-    assert!(missing.help.starts_with("no `qos` is given; "), "{}", missing.help);
+    assert!(missing.help.starts_with("no `qos` is given: "), "{}", missing.help);
     assert_eq!(missing.file, "here.yaml");
+
+    // A site may insist on some settings, never on others.
+    let help = understood("").refused("Invalid feature specification").help;
+    assert!(help.starts_with("`sinfo"), "{help}");
 
     // Of account and partition, the one that is there.
     let pair = "Invalid account or account/partition combination specified";
@@ -310,6 +333,29 @@ fn refusals_of_what_no_file_gives_are_told_too() {
         error.to_string(),
         format!("without a profile: Slurm refuses the job: it does not say why ({})", error.help)
     );
+}
+
+/// Whatever a file holds, it is a profile or an error that points into the file; whatever Slurm says can be told.
+#[test]
+fn nothing_panics() {
+    let example = include_str!("../../../../../launch/profiles/cpu-mpirun.yaml");
+    let text: Vec<char> =
+        example.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n").chars().collect();
+    for (start, piece) in
+        (0..text.len()).zip(["[", "}", ":", "-", "é", "'", "\"", "\n  ", "- ", "\t", "--é", "0"].into_iter().cycle())
+    {
+        let mutated: String =
+            text[..start].iter().copied().chain(piece.chars()).chain(text[start..].iter().copied()).collect();
+        match parse(&mutated) {
+            Ok(profile) => {
+                profile.refused(&mutated).render(true);
+            }
+            Err(error) => {
+                error.render(true);
+                assert!(error.line.is_some_and(|line| line <= mutated.lines().count() + 1), "{mutated}\n{error:?}");
+            }
+        }
+    }
 }
 
 #[test]
