@@ -169,7 +169,12 @@ mod tests {
     fn gpus_that_are_alike_go_by_name_and_others_in_contexts() {
         let alike = built(options(hosts(&[("a", 1), ("b", 1)], Share::OneOf(2)), 2), &["CUDA_VISIBLE_DEVICES"]);
         let alike = alike.join(" ");
-        assert!(alike.contains("-x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE -x CUDA_VISIBLE_DEVICES -x OMP"), "{alike}");
+        assert!(
+            alike.contains(
+                "-x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE -x CUDA_VISIBLE_DEVICES -x OMP_NUM_THREADS -x WINSIGN_GPU_SHARE"
+            ),
+            "{alike}"
+        );
         assert!(!alike.contains(" : "), "{alike}");
 
         let differ = built(options(hosts(&[("a", 2), ("b", 1)], Share::Whole(1)), 3), &[]).join(" ");
