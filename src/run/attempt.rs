@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::clean;
 use super::directory::{FORMAT, RunDirectory};
 use super::error::{Error, Result};
 use super::files;
@@ -26,8 +27,8 @@ pub const STATUS: &str = "status.json";
 pub const END: &str = "end.json";
 pub const LOG: &str = "log";
 pub const METRICS: &str = "metrics.jsonl";
-const CHECKPOINT: &str = "checkpoint.safetensors";
-const NETWORK: &str = "network.safetensors";
+pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
+pub(super) const NETWORK: &str = "network.safetensors";
 
 /// Who began an attempt, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -205,19 +206,12 @@ impl Attempt {
         Ok(None)
     }
 
-    /// A checkpoint, and the wall time put into it. A whole file that is no checkpoint of this run is damage too.
+    /// A checkpoint, and the wall time put into it.
     fn read_checkpoint(&self, path: &Path) -> Result<Option<(TensorFile, f64)>> {
-        let Some(TensorFile { tensors, metadata }) = TensorFile::read(path)? else {
-            return Ok(None);
-        };
-        match serde_json::from_str::<Bound>(&metadata) {
-            Ok(bound) if bound.run == self.run.id && bound.data != self.data => {
-                Err(Error::OtherData { path: path.to_path_buf() })
-            }
-            Ok(bound) if bound.run == self.run.id => {
-                Ok(Some((TensorFile { tensors, metadata: bound.metadata }, bound.seconds)))
-            }
-            _ => Err(Error::damaged(path, "it is not a checkpoint of this run")),
+        match read_checkpoint(&self.run, path)? {
+            Some((_, bound)) if bound.data != self.data => Err(Error::OtherData { path: path.to_path_buf() }),
+            Some((tensors, bound)) => Ok(Some((TensorFile { metadata: bound.metadata, ..tensors }, bound.seconds))),
+            None => Ok(None),
         }
     }
 
@@ -252,6 +246,7 @@ impl Attempt {
             None => None,
             Some(tensors) => {
                 let (digest, bytes) = tensors.write(&self.directory().join(NETWORK))?;
+                clean::compare(&self.run, &digest)?;
                 let path = format!("attempts/{}/{NETWORK}", self.number);
                 Some(AttachedFile { path, bytes, digest })
             }
@@ -283,7 +278,7 @@ impl Attempt {
         end_attempt(&self.run, self.number, end)
     }
 
-    fn remove_checkpoints(&self, attempts: std::ops::Range<u32>) -> Result<()> {
+    pub(super) fn remove_checkpoints(&self, attempts: std::ops::Range<u32>) -> Result<()> {
         for attempt in attempts {
             files::remove_if_exists(&self.run.attempt_path(attempt).join(CHECKPOINT))?;
         }
@@ -315,6 +310,25 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.stop_heartbeat();
+    }
+}
+
+/// A whole checkpoint of a run. A whole file that is no checkpoint of this run is damage too.
+fn read_checkpoint(run: &RunDirectory, path: &Path) -> Result<Option<(TensorFile, Bound)>> {
+    let Some(tensors) = TensorFile::read(path)? else {
+        return Ok(None);
+    };
+    match serde_json::from_str::<Bound>(&tensors.metadata) {
+        Ok(bound) if bound.run == run.id => Ok(Some((tensors, bound))),
+        _ => Err(Error::damaged(path, "it is not a checkpoint of this run")),
+    }
+}
+
+/// Whether a run could go on from this file.
+pub(super) fn is_whole_checkpoint(run: &RunDirectory, path: &Path) -> Result<bool> {
+    match read_checkpoint(run, path) {
+        Err(Error::Damaged { .. }) => Ok(false),
+        other => other.map(|found| found.is_some()),
     }
 }
 

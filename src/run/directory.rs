@@ -12,6 +12,7 @@
 //!     attempts/1/metrics.jsonl        a line per epoch
 //!     attempts/1/checkpoint.safetensors   until the run is done
 //!     attempts/1/network.safetensors  the tensors of the result
+//!     cleaned.json                    where `winsign clean` has deleted those: which, and when
 //!     attempts/1/end.json             how it ended, if it lived to say so
 //! ```
 
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{self, Claim, End, Progress};
+use super::clean;
 use super::error::{Error, Result};
 use super::files;
 use super::identity::{Run, RunId};
@@ -99,14 +101,19 @@ impl Store {
         let Some(folder) = prefix.get(..2).filter(|_| prefix.bytes().all(|byte| byte.is_ascii_hexdigit())) else {
             return Ok(vec![]);
         };
-        let folder = self.root.join("runs").join(folder);
-        if !folder.exists() {
-            return Ok(vec![]);
-        }
-        let names = fs::read_dir(&folder).map_err(Error::io("list", &folder))?;
-        let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = files::names(&self.root.join("runs").join(folder))?;
         let mut ids: Vec<RunId> =
-            names.filter(|name| name.starts_with(prefix)).filter_map(|name| name.parse().ok()).collect();
+            names.iter().filter(|name| name.starts_with(prefix)).filter_map(|name| name.parse().ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Every run, whatever sweep it belongs to.
+    pub fn runs(&self) -> Result<Vec<RunId>> {
+        let mut ids = vec![];
+        for folder in files::names(&self.root.join("runs"))?.iter().filter(|name| name.len() == 2) {
+            ids.extend(self.find(folder)?);
+        }
         ids.sort();
         Ok(ids)
     }
@@ -222,7 +229,7 @@ impl RunDirectory {
     }
 
     /// The committed result; none if the run is not done. A result whose tensors are missing, cut or changed is
-    /// damage: tensors touched after the commit are read and compared.
+    /// damage: tensors touched after the commit are read and compared. Those that `winsign clean` has deleted are none.
     pub fn result(&self) -> Result<Option<RunResult>> {
         let path = self.result_path();
         let Some(result) = files::read_sealed::<RunResult>(&path)? else {
@@ -234,10 +241,13 @@ impl RunDirectory {
         if result.id != self.id {
             return Err(Error::damaged(&path, "it is the result of another run"));
         }
-        if let Some(network) = &result.network
-            && self.is_touched(network, &path)?
-        {
-            self.read_network(network)?;
+        if let Some(network) = &result.network {
+            match self.is_touched(network, &path) {
+                Ok(true) => self.read_network(network).map(drop)?,
+                Ok(false) => {}
+                Err(Error::Damaged { .. }) if clean::cleaned(self, network)?.is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
         if let Some(metrics) = &result.metrics
             && self.is_touched(metrics, &path)?
@@ -281,12 +291,24 @@ impl RunDirectory {
 
     /// The tensors of a result, verified to the last bit.
     pub fn read_network(&self, expected: &AttachedFile) -> Result<TensorFile> {
+        self.read_network_file(expected).map(|(file, _)| file)
+    }
+
+    /// The tensors of a result, verified to the last bit, and the bytes of the file they lie in.
+    pub fn read_network_file(&self, expected: &AttachedFile) -> Result<(TensorFile, Vec<u8>)> {
         let path = self.path.join(&expected.path);
-        let file = TensorFile::read(&path)?.ok_or_else(|| Error::damaged(&path, "the file is missing"))?;
+        let Some(bytes) = files::read_if_exists(&path)? else {
+            let reason = match clean::cleaned(self, expected)? {
+                Some(when) => format!("it was deleted by `winsign clean` at {when:.0}"),
+                None => "the file is missing".to_string(),
+            };
+            return Err(Error::damaged(&path, reason));
+        };
+        let file = TensorFile::verify(&path, &bytes)?;
         if file.digest() != expected.digest {
             return Err(Error::damaged(&path, "it is not the network this result was committed with"));
         }
-        Ok(file)
+        Ok((file, bytes))
     }
 
     /// Sets a damaged file of this run aside, and the result with it, so that the run counts as not done.

@@ -59,6 +59,24 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// The names in a directory that are text, in any order; none if there is no such directory.
+pub fn names(directory: &Path) -> Result<Vec<String>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()),
+        Err(error) if is_absence(&error) => Ok(vec![]),
+        Err(error) => Err(Error::io("list", directory)(error)),
+    }
+}
+
+/// Renames a file; false if it is gone already.
+pub fn rename_if_exists(from: &Path, to: &Path) -> Result<bool> {
+    match fs::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if is_absence(&error) => Ok(false),
+        Err(error) => Err(Error::io("rename", from)(error)),
+    }
+}
+
 /// Removes a file; fine if it is gone already.
 pub fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -72,7 +90,7 @@ pub fn remove_if_exists(path: &Path) -> Result<()> {
 pub fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
     for number in 1.. {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".damaged-{number}"));
+        name.push(format!("{ASIDE}{number}"));
         let aside = PathBuf::from(name);
         if aside.exists() {
             continue;
@@ -84,6 +102,16 @@ pub fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
         };
     }
     unreachable!("one of infinitely many names is free")
+}
+
+/// Whether [`set_aside`] gave a file this name.
+pub fn is_set_aside(name: &str) -> bool {
+    name.rsplit_once(ASIDE).is_some_and(|(_, number)| number.parse::<u32>().is_ok())
+}
+
+/// Whether a file of this name is being written, or was when its writer died.
+pub fn is_draft(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(DRAFT)
 }
 
 /// The JSON text of `content` with a checksum of itself as its last field, so that a flipped bit, a cut or an edit is
@@ -120,6 +148,8 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 const CHECKSUM: &str = "checksum";
+/// What the names of damaged files get, before a number.
+const ASIDE: &str = ".damaged-";
 /// How the names of files end that are being written.
 const DRAFT: &str = ".draft";
 

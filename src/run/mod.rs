@@ -3,12 +3,14 @@
 //! Both wings import this room and it imports neither. It knows nothing of YAML, Slurm or torch.
 
 pub mod attempt;
+pub mod clean;
 pub mod directory;
 pub mod error;
 pub mod exit;
 pub mod files;
 pub mod identity;
 pub mod lease;
+pub mod merge;
 pub mod owner;
 pub mod results;
 pub mod settings;

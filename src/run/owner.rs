@@ -18,6 +18,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// After how long without a touch an attempt on another machine counts as dead.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
+/// How the names of files begin that live for an instant, to ask the file system's time.
+const PROBE: &str = ".now.";
 /// Stands for a machine that does not say who it is.
 const UNKNOWN: &str = "unknown";
 
@@ -116,10 +118,15 @@ impl Clock {
 
 /// The time on the file system that holds `directory`, read off a file made there; this machine's where that fails.
 fn now_on(directory: &Path) -> SystemTime {
-    let probe = directory.join(format!(".now.{}.{}", host(), std::process::id()));
+    let probe = directory.join(format!("{PROBE}{}.{}", host(), std::process::id()));
     let time = fs::write(&probe, b"").and_then(|()| fs::metadata(&probe)?.modified());
     let _ = fs::remove_file(&probe);
     time.unwrap_or_else(|_| SystemTime::now())
+}
+
+/// Whether a file of this name was made to ask for the time.
+pub fn is_probe(name: &str) -> bool {
+    name.starts_with(PROBE)
 }
 
 /// When a living process started; none if there is no such process, or if it has ended and only waits to be reaped.

@@ -72,17 +72,19 @@ impl TensorFile {
 
     /// Reads and verifies a file that [`TensorFile::write`] wrote; none if there is no such file.
     pub fn read(path: &Path) -> Result<Option<TensorFile>> {
-        let Some(bytes) = files::read_if_exists(path)? else {
-            return Ok(None);
-        };
-        let (tensors, header) = TensorFile::parse(path, &bytes)?;
+        files::read_if_exists(path)?.map(|bytes| TensorFile::verify(path, &bytes)).transpose()
+    }
+
+    /// Verifies the bytes of such a file. `path` is for the error.
+    pub fn verify(path: &Path, bytes: &[u8]) -> Result<TensorFile> {
+        let (tensors, header) = TensorFile::parse(path, bytes)?;
         let file = TensorFile { metadata: header.get(METADATA).cloned().unwrap_or_default(), ..tensors };
         match header.get(DIGEST) {
             None => Err(Error::damaged(path, "it has no digest")),
             Some(stated) if *stated != file.digest() => {
                 Err(Error::damaged(path, "its content does not match its digest"))
             }
-            Some(_) => Ok(Some(file)),
+            Some(_) => Ok(file),
         }
     }
 

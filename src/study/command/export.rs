@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Common, Failure, output, show};
 use crate::run::results::Outcome;
-use crate::run::{Error, Store};
+use crate::run::{Error, Store, clean};
 
 pub const HELP: &str = "\
 Examples:
@@ -42,6 +42,13 @@ pub fn command(common: &Common, Arguments { run, file, force }: &Arguments) -> R
     let attached = result.network.ok_or_else(|| {
         not_there("is a path between networks and has none of its own".to_string(), "export one of its ends instead")
     })?;
+    if let Some(when) = clean::cleaned(&directory, &attached)? {
+        let help = format!(
+            "rename {}, and `winsign run` computes it again; or export it from another store",
+            directory.result_path().display()
+        );
+        return Err(not_there(format!("is done, but `winsign clean` deleted its network at {when:.0}"), &help));
+    }
     // Of the name itself, not of what a link leads to.
     match file.symlink_metadata() {
         Ok(found) if !found.is_file() => {

@@ -76,7 +76,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let run = Run::new(Settings::Import(Import { problem, digest }), vec![]);
     let directory = store.run(&run.id);
     let label = Label::imported(problem);
-    let resources = Resources { jobs: None, threads: None, retries: 0 };
+    let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
     let plan = Plan { name: label.to_string(), runs: vec![PlannedRun { run, label }], resources };
     let PlannedRun { run, label } = &plan.runs[0];
     directory.prepare(run, &label.to_string())?;

@@ -1,10 +1,13 @@
 //! The program `winsign`: its commands, and how they speak.
 
+mod clean;
 #[cfg(feature = "data")]
 mod data;
 mod export;
 mod import;
 mod jobs;
+mod logs;
+mod merge;
 mod output;
 mod plan;
 mod report;
@@ -34,7 +37,8 @@ use crate::study::plan::Plan;
 use crate::study::plan::build::build;
 use crate::study::plan::graph;
 use crate::study::plan::survey::{Standing, survey_with};
-use crate::study::sweep::{self, SweepError};
+use crate::study::sweep;
+use crate::study::yaml::FileError;
 
 /// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
 #[derive(Parser)]
@@ -138,6 +142,9 @@ enum Command {
         /// The run's identity, or the beginning of it
         run: String,
     },
+    /// Print what a run has to say, and follow it while it runs
+    #[command(after_help = logs::HELP)]
+    Logs(logs::Arguments),
     /// Make tables and plots of what is done
     #[command(after_help = report::HELP)]
     Report {
@@ -153,6 +160,12 @@ enum Command {
     /// Take a network that was found elsewhere into the store, to be transferred here
     #[command(after_help = import::HELP)]
     Import(import::Arguments),
+    /// Join the stores of several clusters
+    #[command(after_help = merge::HELP)]
+    Merge(merge::Arguments),
+    /// Delete what nobody needs any more, after a look at what that is
+    #[command(after_help = clean::HELP)]
+    Clean(clean::Arguments),
     /// Look at data sets on disk, or make small ones
     #[cfg(feature = "data")]
     #[command(subcommand, after_help = data::HELP)]
@@ -175,7 +188,7 @@ Exit codes:
    0  everything asked for is done
    1  something unexpected happened
    2  the command line or the sweep file is wrong; nothing was written
-   3  some runs failed, or are blocked by failed ones; all others are done
+   3  some runs failed, or are blocked by failed ones; all others are done (of merge: conflict, or are damaged)
   65  a file of the store, or of a data set, is damaged
   74  the store, or a data set, cannot be read or written
   75  stopped before the end; the same command goes on";
@@ -183,7 +196,8 @@ Exit codes:
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 enum Failure {
-    Sweep(Box<SweepError>),
+    /// A sweep file or a profile that says something wrong.
+    File(Box<FileError>),
     Store(StoreError),
     Launch(launch::Error),
     Slurm(slurm::Error),
@@ -211,9 +225,12 @@ pub fn main() -> ExitCode {
         Command::Task(arguments) => task::command(&common, &arguments),
         Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
+        Command::Logs(arguments) => logs::command(&common, &arguments),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),
+        Command::Merge(arguments) => merge::command(&common, &arguments),
+        Command::Clean(arguments) => clean::command(&common, &arguments),
         #[cfg(feature = "data")]
         Command::Data(command) => data::command(&common, &command),
         Command::Schema => output::json(&sweep::json_schema()),
@@ -267,7 +284,7 @@ fn colors(stream: &impl IsTerminal) -> bool {
 impl Failure {
     /// Tells a person on standard error, a machine on standard output; gives the exit code.
     fn tell(&self, json: bool) -> u8 {
-        if let Failure::Sweep(error) = self {
+        if let Failure::File(error) = self {
             output::tell(&error.render(colors(&std::io::stderr())));
         } else {
             output::tell(&format!("winsign: {self}"));
@@ -277,7 +294,7 @@ impl Failure {
         }
         if json {
             let error = match self {
-                Failure::Sweep(error) => serde_json::to_value(error).expect("an error is plain data"),
+                Failure::File(error) => serde_json::to_value(error).expect("an error is plain data"),
                 _ => serde_json::json!({ "message": self.to_string(), "help": self.help() }),
             };
             let _ = output::json(&serde_json::json!({ "error": error }));
@@ -300,13 +317,13 @@ impl Failure {
             Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
             #[cfg(feature = "data")]
             Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
-            Failure::Sweep(_) => None,
+            Failure::File(_) => None,
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Failure::Sweep(_) | Failure::Usage(..) => exit::USAGE,
+            Failure::File(_) | Failure::Usage(..) => exit::USAGE,
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
             Failure::Launch(launch::Error::Worker { .. } | launch::Error::Refused(_)) | Failure::Import(..) => {
                 exit::FAILURE
@@ -331,7 +348,7 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Failure::Sweep(error) => error.fmt(f),
+            Failure::File(error) => error.fmt(f),
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
             Failure::Slurm(error) => error.fmt(f),
@@ -342,9 +359,9 @@ impl std::fmt::Display for Failure {
     }
 }
 
-impl From<SweepError> for Failure {
-    fn from(error: SweepError) -> Failure {
-        Failure::Sweep(Box::new(error))
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        Failure::File(Box::new(error))
     }
 }
 

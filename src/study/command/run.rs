@@ -62,9 +62,10 @@ pub struct Arguments {
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let plan = build(&sweep::read(&arguments.sweep)?);
     let worker = find_worker(arguments.execution.worker.as_deref())?;
+    let options = options(arguments, plan.resources, worker)?;
+    options.check()?;
     let store = Store::create(&common.store)?;
     let standings = survey(&plan, &store)?;
-    let options = options(arguments, plan.resources, worker)?;
     let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
     let summary = execute(&launch::entries(&plan), &store, &standings, &options, &mut display)?;
     if common.json {

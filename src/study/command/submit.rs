@@ -14,7 +14,7 @@ use super::{Common, Execution, Failure, output};
 use crate::run::settings::MAX_JOBS;
 use crate::run::{RunId, Store, exit};
 use crate::study::launch::slurm;
-use crate::study::launch::slurm::profile::Profile;
+use crate::study::launch::slurm::profile::{Launcher, Profile};
 use crate::study::launch::slurm::submission;
 use crate::study::launch::slurm::submit::{self, Request, Submitted};
 use crate::study::plan::Plan;
@@ -106,6 +106,12 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let plan = build(&sweep::read(&arguments.sweep)?);
     let profile = arguments.cluster.profile()?;
     let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
+    if execution.ranks > 1 && profile.launcher == Launcher::Direct {
+        return Err(Failure::Usage(
+            format!("the profile starts runs directly, as one process, and these have {} ranks", execution.ranks),
+            "say `launcher: srun` or `launcher: mpirun` in the profile, or run them with one rank".to_string(),
+        ));
+    }
     let worker = find_worker(arguments.execution.worker.as_deref())?;
     let asked = Asked { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
     if arguments.dry_run {
@@ -142,40 +148,37 @@ impl Asked<'_> {
             .map_err(crate::run::Error::io("find the program", std::path::Path::new("winsign")))?;
         let request = Request { plan, store, profile, execution, winsign: &winsign, worker, only };
         act(&request).map_err(|error| match &error {
-            // The line of the profile that Slurm does not like, if it is known.
-            slurm::Error::Refused { words, .. } => profile.refused(words).map_or(Failure::Slurm(error), Failure::from),
+            slurm::Error::Refused { command, words } if command == "sbatch" && !slurm::client::is_absence(words) => {
+                profile.refused(words).into()
+            }
             _ => Failure::Slurm(error),
         })
     }
 }
 
 impl Cluster {
+    /// The profile with what the command line says in its place.
     fn profile(&self) -> Result<Profile, Failure> {
-        let mut profile = match &self.profile {
+        let profile = match &self.profile {
             Some(name) => Profile::find(name)?,
             None => Profile::default(),
         };
-        let texts = [
-            ("partition", &self.partition),
-            ("account", &self.account),
-            ("qos", &self.qos),
-            ("constraint", &self.constraint),
-            ("time", &self.time),
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        // Who asks for more side by side than the profile packs means a larger pack.
+        let pack = self.pack.or(self.side_by_side.filter(|&runs| runs > profile.pack));
+        let said = [
+            ("partition", self.partition.clone()),
+            ("account", self.account.clone()),
+            ("qos", self.qos.clone()),
+            ("constraint", self.constraint.clone()),
+            ("time", self.time.clone()),
+            ("pack", number(pack)),
+            ("side_by_side", number(self.side_by_side)),
+            ("max_running", number(self.max_running)),
         ];
-        for (key, value) in texts {
-            if let Some(value) = value {
-                profile.set(key, value)?;
-            }
-        }
-        profile.pack = self.pack.unwrap_or(profile.pack);
-        profile.side_by_side = self.side_by_side.unwrap_or(profile.side_by_side);
-        // More at once than there are would ask for processors that nobody uses.
-        profile.pack = profile.pack.max(profile.side_by_side);
-        profile.max_running = self.max_running.or(profile.max_running);
-        for option in &self.sbatch {
-            profile.set("sbatch", option)?;
-        }
-        Ok(profile)
+        let said = said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
+        Ok(profile.with(said.chain(further))?)
     }
 }
 
@@ -185,8 +188,8 @@ fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submis
     Ok(submission::Execution {
         data: submit::absolute(&execution.data)?,
         threads: execution.threads.or(resources.threads).unwrap_or(1),
-        ranks: ranks.ranks.or(None).unwrap_or(1),
-        gpus: ranks.gpus,
+        ranks: ranks.ranks.or(resources.ranks).unwrap_or(1),
+        gpus: ranks.gpus.or(resources.gpus),
         retries: resources.retries,
     })
 }

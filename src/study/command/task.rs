@@ -85,7 +85,7 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
             let srun = Srun { mpi: profile.mpi.clone(), further: gpus.into_iter().collect() };
             (Launcher::Srun(srun), Slots::local(ranks * runs))
         }
-        Starter::Mpirun => {
+        Starter::Mpirun | Starter::Direct => {
             let hosts = hosts::of_allocation(execution.threads)?;
             let slots = match hosts {
                 Some(hosts) => Slots::on(hosts, share.unwrap_or(Share::Even)).at_most(runs),

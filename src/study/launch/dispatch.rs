@@ -38,11 +38,7 @@ pub async fn run(
     options: &Options,
     display: &mut Display,
 ) -> Result<Summary, Error> {
-    let (ranks, places) = (options.ranks, options.slots.total(options.ranks));
-    if places < ranks as usize {
-        let message = format!("a run of {ranks} ranks finds no place: there is room for {places} ranks at once");
-        return Err(Refused::new(message, "ask for fewer ranks, or name more hosts or slots").into());
-    }
+    options.check()?;
     let mut dispatcher = Dispatcher::new(entries, store, options, display);
     dispatcher.adopt(standings)?;
     dispatcher.drive().await;

@@ -73,6 +73,16 @@ pub enum Launcher {
 }
 
 impl Options {
+    /// Refuses what could never run.
+    pub fn check(&self) -> Result<(), Refused> {
+        let (ranks, places) = (self.ranks, self.slots.total(self.ranks));
+        if places >= ranks as usize {
+            return Ok(());
+        }
+        let message = format!("a run of {ranks} ranks finds no place: there is room for {places} at once");
+        Err(Refused::new(message, "ask for fewer --ranks or --gpus, or name more --hosts"))
+    }
+
     fn command(&self, seat: &Seat, run: &Path, launch: &str) -> Command {
         match &self.launcher {
             Launcher::Local => local::command(self, seat, run, launch),

@@ -10,13 +10,13 @@ use crate::run::attempt::{END, Progress};
 use crate::run::error::{Error, Result};
 use crate::run::owner::{self, Clock};
 use crate::run::results::RunResult;
-use crate::run::{Run, RunDirectory, RunId, State, Store};
+use crate::run::{Run, RunDirectory, RunId, State, Store, clean};
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
 pub struct Standing {
     pub state: RunState,
-    /// Of a run that is done.
+    /// Of a run that is done, or was until a network was needed that `winsign clean` has deleted.
     pub result: Option<RunResult>,
     /// Of a run that is running.
     pub progress: Option<Progress>,
@@ -55,20 +55,22 @@ pub fn survey_again(
     let runs: Vec<&Run> = plan.runs.iter().map(|planned| &planned.run).collect();
     let mut standings = look_up(&runs, store, before, clock)?;
     amend(&mut standings);
-    block(&runs, &mut standings);
+    settle(&runs, store, &mut standings)?;
     Ok(standings)
 }
 
 /// Of any runs, each after those it needs.
 pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<Standing>> {
     let mut standings = look_up(runs, store, &[], &Clock::of(store.root()))?;
-    block(runs, &mut standings);
+    settle(runs, store, &mut standings)?;
     Ok(standings)
 }
 
-/// Runs come after what they need, so one pass carries a failure all the way down.
-fn block(runs: &[&Run], standings: &mut [Standing]) {
+/// What follows for a run from how others stand.
+fn settle(runs: &[&Run], store: &Store, standings: &mut [Standing]) -> Result<()> {
     let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(index, run)| (&run.id, index)).collect();
+    need_again(runs, store, &index, standings)?;
+    // Runs come after what they need, so one pass carries a failure all the way down.
     for (at, run) in runs.iter().enumerate() {
         let fails = |input: &&RunId| matches!(standings[index[input]].state, RunState::Failed | RunState::Blocked);
         if matches!(standings[at].state, RunState::Pending | RunState::Queued)
@@ -78,6 +80,34 @@ fn block(runs: &[&Run], standings: &mut [Standing]) {
             standings[at].state = RunState::Blocked;
         }
     }
+    Ok(())
+}
+
+/// A run whose network was deleted by `winsign clean` is done for all who want its numbers. If a run is still to be
+/// computed from it, it has to be computed again.
+fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, standings: &mut [Standing]) -> Result<()> {
+    let mut needed_by: Vec<Option<usize>> = vec![None; runs.len()];
+    // Runs come after what they need, so one pass from the last carries a need all the way up.
+    for (at, run) in runs.iter().enumerate().rev() {
+        if let (RunState::Done, Some(dependent), Some(result)) =
+            (standings[at].state, needed_by[at], &standings[at].result)
+            && let Some(network) = &result.network
+        {
+            let directory = store.run(&run.id);
+            if clean::cleaned(&directory, network)?.is_some() {
+                let dependent = &runs[dependent].id;
+                standings[at].note =
+                    Some(format!("its network was deleted by `winsign clean`, and {dependent} needs it"));
+                standings[at].damaged = Some(directory.result_path());
+                standings[at].state = RunState::Pending;
+            }
+        }
+        // One that runs has what it needs, or will say so itself.
+        if !matches!(standings[at].state, RunState::Done | RunState::Running) {
+            run.inputs.iter().for_each(|input| needed_by[index[input]] = Some(at));
+        }
+    }
+    Ok(())
 }
 
 /// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.

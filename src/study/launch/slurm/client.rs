@@ -237,7 +237,8 @@ fn told(name: &str, output: &Output) -> String {
     }
 }
 
-fn is_absence(words: &str) -> bool {
+/// Whether the controller was not there to answer.
+pub fn is_absence(words: &str) -> bool {
     ["Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted"]
         .iter()
         .any(|known| words.contains(known))

@@ -46,7 +46,7 @@ impl Error {
                 "run this on a node of the cluster where sbatch works, or use `winsign run` (also with --hosts)"
                     .to_string(),
             ),
-            Error::Refused { words, .. } if words.contains("contact slurm controller") => {
+            Error::Refused { words, .. } if client::is_absence(words) => {
                 Some("the controller does not answer: try again later; nothing that was submitted is lost".to_string())
             }
             Error::Busy { .. } => Some("wait for it, then run the same command again".to_string()),
