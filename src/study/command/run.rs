@@ -95,8 +95,8 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
     let wanted = Wanted {
         jobs: arguments.jobs.or(resources.jobs),
-        ranks: arguments.ranks.unwrap_or(1),
-        gpus: arguments.gpus.map(Share::of).transpose()?,
+        ranks: arguments.ranks.or(resources.ranks).unwrap_or(1),
+        gpus: arguments.gpus.or(resources.gpus).map(Share::of).transpose()?,
         threads,
     };
     let (launcher, slots) = match hosts_of(arguments, threads)? {
