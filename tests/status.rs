@@ -525,7 +525,7 @@ fn colors_are_not_for_those_who_said_no() {
 fn after_watching_to_the_end_the_last_look_stays_on_the_terminal() {
     let study = Study::new();
     study.finish_all_but(&[]);
-    let (code, seen) = on_terminal(&mut study.status(&["--watch"]).env("NO_COLOR", "1"), 80, 24).end();
+    let (code, seen) = on_terminal(study.status(&["--watch"]).env("NO_COLOR", "1"), 80, 24).end();
     assert_eq!(code, Some(0), "{seen}");
     let after = seen.rsplit("\x1b[?1049l").next().unwrap();
     assert!(after.contains("12 done"), "{seen:?}");
