@@ -231,6 +231,16 @@ fn a_sweep_on_many_machines_is_told_in_full() {
     {
         assert!(text.contains(part), "{part}: {text}");
     }
+    let tried = study.network(6);
+    begin(&tried, 1, "node1", 1000);
+    beat(&tried, 1, 2, 280);
+    begin(&tried, 2, "node2", 270);
+    beat(&tried, 2, 2, 250);
+    write(&tried.attempt_path(2).join("end.json"), &seal(&End::Interrupted), ago(210));
+    let text = show(&tried, &[]);
+    let history = "attempts: 3\n  1 on node1 for 12 min: ended without a word\n  2 on node2 for 60 s: interrupted\n  \
+                   3 on node4 for 60 s: failed: out of memory\n";
+    assert!(text.contains(history), "{text}");
     let shown: Value = serde_json::from_str(&show(&study.network(1), &["--json"])).unwrap();
     assert_eq!(
         (&shown["seconds"], &shown["gpu_hours"], &shown["host"]),
@@ -515,7 +525,7 @@ fn colors_are_not_for_those_who_said_no() {
 fn after_watching_to_the_end_the_last_look_stays_on_the_terminal() {
     let study = Study::new();
     study.finish_all_but(&[]);
-    let (code, seen) = on_terminal(&mut study.status(&["--watch"]).env("NO_COLOR", "1"), 80, 24).end();
+    let (code, seen) = on_terminal(study.status(&["--watch"]).env("NO_COLOR", "1"), 80, 24).end();
     assert_eq!(code, Some(0), "{seen}");
     let after = seen.rsplit("\x1b[?1049l").next().unwrap();
     assert!(after.contains("12 done"), "{seen:?}");

@@ -313,7 +313,10 @@ impl Status {
     /// How fast it goes, what it has taken, and where.
     fn write_pace(&self, text: &mut String, look: &Look) {
         let standings = &look.standings;
-        if let Some(pace) = pace(&self.plan, standings, look.now) {
+        // Of what is done with nobody waits for more.
+        if !look.is_settled()
+            && let Some(pace) = pace(&self.plan, standings, look.now)
+        {
             let (runs, epochs) = (number(pace.runs), number(pace.epochs));
             let _ = write!(text, "pace: {runs} runs and {epochs} epochs an hour, over {}", duration(pace.over));
             let _ = match pace.left {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::gpus::{Lot, MPS_PERCENTAGE, Share, deal};
 use super::hosts::Named;
+use crate::run::results::GPU_SHARE;
 
 /// After so many runs in a row that did not start there, a host is left alone …
 const STRIKES: u32 = 3;
@@ -62,11 +63,14 @@ impl Part {
         self.slots.len()
     }
 
-    /// What tells the ranks here which GPUs are theirs, and what part of a shared one if `mps` divides it.
+    /// What tells the ranks here which GPUs are theirs, and of a shared one what part is: to account for it, and if `mps`
+    /// divides it also to keep to it.
     pub fn gpu_variables(&self, mps: bool) -> Vec<(&'static str, String)> {
         let visible = self.gpus.iter().map(|gpus| ("CUDA_VISIBLE_DEVICES", gpus.clone()));
-        let part = (mps && self.sharers > 1).then(|| (MPS_PERCENTAGE, (100 / self.sharers).max(1).to_string()));
-        visible.chain(part).collect()
+        let shared = self.sharers > 1;
+        let share = shared.then(|| (GPU_SHARE, format!("{:.4}", 1.0 / f64::from(self.sharers))));
+        let part = (mps && shared).then(|| (MPS_PERCENTAGE, (100 / self.sharers).max(1).to_string()));
+        visible.chain(share).chain(part).collect()
     }
 }
 
@@ -282,9 +286,10 @@ mod tests {
         assert_eq!(places[..3], ["localhost:1[4]", "localhost:1[GPU-5]", "localhost:1[4]"]);
         assert_eq!(places[3..], ["localhost:1[GPU-5]", "none"]);
         let part = &seats[0].as_ref().unwrap().parts[0];
-        let both = [("CUDA_VISIBLE_DEVICES", "4".to_string()), (MPS_PERCENTAGE, "50".to_string())];
-        assert_eq!(part.gpu_variables(false), both[..1]);
-        assert_eq!(part.gpu_variables(true), both);
+        let all = [("CUDA_VISIBLE_DEVICES", "4"), (GPU_SHARE, "0.5000"), (MPS_PERCENTAGE, "50")];
+        let all = all.map(|(name, value)| (name, value.to_string()));
+        assert_eq!(part.gpu_variables(false), all[..2]);
+        assert_eq!(part.gpu_variables(true), all);
         slots.release(seats[1].as_ref().unwrap());
         assert_eq!(place(&slots.take(1, now)), "localhost:1[GPU-5]");
     }
