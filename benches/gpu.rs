@@ -345,7 +345,7 @@ fn ranks(cpu: bool) -> Result<()> {
         );
     }
     if let Some(watch) = ranks.watch {
-        watch.leave();
+        watch.leave(0);
     }
     Ok(())
 }

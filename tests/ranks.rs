@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{Workplace, read_json, signal, start, stderr, wait_for, workers_of};
@@ -277,6 +278,37 @@ fn when_a_rank_hangs_all_end_and_say_which() {
     let (output, took, _workplace, run) = disturbed(|workers| signal(workers[2], Signal::STOP));
     ends_with_a_name(&output, took, 2, &run);
     assert_eq!(output.status.code(), Some(71), "{}", stderr(&output));
+}
+
+/// Stops the main thread of a process as a debugger does, and no other of its threads.
+fn stop_main_thread(pid: u32) {
+    let (tell, told) = mpsc::channel();
+    // It has to be this same thread that is told of the process's end, or nobody else is.
+    std::thread::spawn(move || {
+        let pid = pid as i32;
+        let mut status = 0;
+        // SAFETY: the requests touch the other process alone, and `status` is written to.
+        unsafe {
+            let request = |request| libc::ptrace(request, pid, 0usize, 0usize);
+            tell.send([libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT].map(request)).unwrap();
+            while libc::waitpid(pid, &mut status, libc::__WALL) == pid && libc::WIFSTOPPED(status) {}
+        }
+    });
+    assert_eq!(told.recv().unwrap(), [0, 0], "this machine lets nobody trace its own processes");
+}
+
+/// The rank still says every second that it is alive. Chance decides whether it is stopped at work, where the others wait
+/// for it, or among them in an exchange.
+#[test]
+fn when_a_rank_lives_but_hangs_all_end() {
+    let (output, took, _workplace, run) = disturbed(|workers| stop_main_thread(workers[1]));
+    let said = stderr(&output);
+    assert!(took < Duration::from_secs(30), "{took:?} {said}");
+    assert_eq!(output.status.code(), Some(71), "{said}");
+    let at_work = format!("rank 1 on {} hangs: the others have been waiting for it", owner::host());
+    assert!(said.contains(&at_work) || said.contains("no rank has come out of an exchange"), "{said}");
+    assert!(run.result().unwrap().is_none());
+    wait_for("all ranks to end", || workers_of(&run.path).is_empty().then_some(()));
 }
 
 #[test]

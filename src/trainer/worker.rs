@@ -294,7 +294,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
         }
     }
     if let Some(watch) = ranks.watch {
-        watch.leave();
+        watch.leave(code);
     }
     code
 }

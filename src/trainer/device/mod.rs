@@ -11,7 +11,7 @@ use cudarc::driver::{result as driver, sys};
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Tensor};
 
-use super::comm::Comm;
+use super::comm::{Comm, pulse};
 #[cfg(feature = "nccl")]
 pub use libtorch::stream;
 use libtorch::{deterministic, tf32};
@@ -147,7 +147,8 @@ fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
 pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<Device, Error> {
     let own = match request {
         Request::Cpu => Err("--device cpu".to_string()),
-        Request::Auto | Request::Cuda => gpus(),
+        // Drivers that sleep take seconds to wake up, and not the same on every machine.
+        Request::Auto | Request::Cuda => pulse::slowly(gpus),
     };
     let record = serde_json::to_vec(&(owner::host(), &own)).expect("plain data");
     let all = comm.gather(&record);

@@ -63,7 +63,7 @@ pub fn evaluate_all(
                 sum(0).copy_(&cross_entropy(&logits, &labels, Reduction::Sum));
                 sum(1).copy_(&wrong_count(&logits, &labels));
             });
-            pulse::batch();
+            pulse::moved();
         }
         Ok(())
     });
