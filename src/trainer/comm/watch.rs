@@ -496,7 +496,9 @@ mod tests {
         (0..3_600).find_map(|second| {
             let now = start + Duration::from_secs(second);
             change(second, &mut pulses);
-            steps.iter_mut().zip(pulses).for_each(|(steps, pulse)| drop(steps.update(pulse, now)));
+            for (steps, pulse) in steps.iter_mut().zip(pulses) {
+                steps.update(pulse, now);
+            }
             let (rank, time) = hanging(&mut steps.each_mut(), patience, now)?;
             assert!(time > patience && time <= Duration::from_secs(second));
             Some((rank, second))
