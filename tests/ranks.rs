@@ -423,3 +423,33 @@ fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
     finish(&mut mpirun(2, &run, &data));
     assert!(run.result().unwrap().is_some());
 }
+
+/// Every rank looks at SNIP's images, and one of them cannot decode one: all end, with its name.
+#[test]
+fn an_image_that_one_rank_cannot_decode_ends_the_search_for_a_mask() {
+    let workplace = Workplace::new();
+    let [data, broken] = ["data", "broken"].map(|name| workplace.path(name));
+    for folder in [&data, &broken] {
+        let request =
+            Request { like: Set::Imagenet, train: 80, test: 2, classes: Some(2), seed: 1, format: None, layout: None };
+        synth::write(folder, &request, &|| {}).unwrap();
+    }
+    // Of 80 images 64 are part of the fingerprint that ranks compare; the fifth is none of them.
+    let listed = |folder: &Path| -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let train = &listed(&listed(&broken)[0]).into_iter().find(|path| path.ends_with("train")).unwrap();
+    fs::write(&listed(&listed(train)[0])[4], b"no image").unwrap();
+
+    let mut settings = ticket("imagenet", "mlpmixer", training(1, 80));
+    for (key, value) in [("method", json!("snip")), ("level", json!(1)), ("prune_ratio", json!(0.2))] {
+        settings[key] = value;
+    }
+    let run = prepared(&workplace, settings, vec![]);
+    let mut mpirun = launcher();
+    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&data).arg(":");
+    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&broken);
+    refused(&mpirun.output().unwrap(), 1, &format!("winsign-worker: rank 1 on {}: ", owner::host()));
+}

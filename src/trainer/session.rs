@@ -160,12 +160,6 @@ impl Session {
         self.share(found, TensorFile::to_bytes, TensorFile::from_bytes)
     }
 
-    /// Whether any rank was told to stop.
-    pub fn told_to_stop(&self) -> bool {
-        let told = self.means.stop.load(Ordering::Relaxed);
-        self.comm().largest(told.into()) > 0
-    }
-
     /// What is to be done before the next step; `able` says whether this rank can do the step.
     pub fn demand(&self, able: bool) -> Demand {
         let own = if !able {
