@@ -16,7 +16,7 @@ use crate::trainer::{Error, Result};
 use checkpoint::Checkpoint;
 use evaluate::{Crew, Score, evaluate, reestimate};
 use schedule::learning_rate;
-use step::{Exchange, forward_backward};
+use step::Stepper;
 use winsign::random::Source;
 use winsign::run::attempt::Progress;
 use winsign::run::results::EpochMetrics;
@@ -115,14 +115,13 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
     let epoch = state.place.epoch;
     let lr = learning_rate(training, epoch);
     let order = batches.epoch(epoch);
-    let norm_init = network.layout.norm_init(state.weights.parameters.kind()).to_device(course.data.device());
     let alphas = course.alpha_seed.map(|seed| Source::new(seed, &format!("alpha {}", course.purpose), epoch.into()));
     let dropout = network.drops().then(|| {
         let purpose = format!("dropout {}", course.purpose);
         Source::new(course.order_seed, &purpose, epoch.into())
     });
 
-    let mut exchange = Exchange::new(session.comm(), &state.weights);
+    let mut stepper = Stepper::new(session.comm(), network, training, &state.weights);
     let first = state.place.step;
     for (step, batch) in (first..).zip(order.shares(first, session.place())) {
         state.place.step = step;
@@ -134,11 +133,9 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
         let alpha = alphas.as_ref().map(|alphas| alphas.stream(step.into()).uniform());
         let dropout =
             dropout.as_ref().map(|source| batch.indices.iter().map(|&index| source.stream(index as u64)).collect());
-        let mut pass = forward_backward(network, &mut state.weights, &batch, alpha, &norm_init, dropout);
-        exchange.sum(&mut state.weights, &batch, &mut pass);
         let number = u64::from(epoch - 1) * u64::from(batches.steps()) + u64::from(step) + 1;
         let Checkpoint { weights, moments, .. } = state;
-        optimizer::step(training, &network.layout, (lr, number), &weights.parameters, moments, &pass.gradient);
+        let pass = stepper.step((weights, moments), &batch, (lr, number), alpha, dropout);
         // Read at the end of the epoch, so that no step waits for its numbers.
         state.losses.get(step.into()).copy_(&pass.loss);
         state.wrong.get(step.into()).copy_(&pass.wrong);
