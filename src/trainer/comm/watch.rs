@@ -466,7 +466,7 @@ fn line(message: &Message) -> Vec<u8> {
 }
 
 /// Ends the process at once: its main thread may hang in MPI, which would also hang what is done at a regular end.
-fn die(code: u8) -> ! {
+pub fn die(code: u8) -> ! {
     signal_hook::low_level::exit(code.into())
 }
 
