@@ -4,7 +4,9 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -389,12 +391,32 @@ fn what_ranks_cannot_do_is_said_once() {
     refused(&mixed.output().unwrap(), 2, "rank 1 on ");
     assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
 
+    let unlike = |second: &[&str]| {
+        let mut mpirun = launcher();
+        mpirun.args(["-np", "1", WORKER]).arg(&run.path).args([":", "-np", "1", WORKER]).arg(&run.path).args(second);
+        mpirun.output().unwrap()
+    };
+    refused(&unlike(&["--threads", "2"]), 2, "was started with other arguments");
+    // Rank 0 waits for MPI then, and cannot speak for it.
+    let wrong = stderr(&unlike(&["--threads", "none"]));
+    assert!(wrong.contains("invalid value 'none' for '--threads <THREADS>'"), "{wrong}");
+    assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
+
     let cifar = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 2)), vec![]);
     refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "CIFAR-100 is not there");
 
     let settings = fs::read_to_string(run.path.join("run.json")).unwrap();
     fs::write(run.path.join("run.json"), settings.replace("\"format\": 1", "\"format\": 99")).unwrap();
     refused(&mpirun(2, &run, &nowhere).output().unwrap(), 2, "has format 99");
+}
+
+/// A folder's name is bytes; only its files have to be found.
+#[test]
+fn data_may_lie_in_a_folder_of_any_name() {
+    let workplace = Workplace::new();
+    let run = prepared(&workplace, ticket("digits", "resnet8", training(1, 512)), vec![]);
+    finish(&mut worker(&run, Path::new(OsStr::from_bytes(b"caf\xe9"))));
+    assert!(run.result().unwrap().is_some());
 }
 
 /// One rank cannot read its data, or reads other data: that rank is named, and the run is not done.
