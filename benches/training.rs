@@ -21,13 +21,12 @@ use std::time::Instant;
 
 use common::{Result, Side, median, option, print, ratio, take_turns, write};
 use serde_json::{Value, json};
-use tch::Kind;
 use trainer::comm;
 use trainer::data::batches::Batches;
 use trainer::model::{Network, Weights};
 use trainer::train::evaluate::{Crew, evaluate};
 use trainer::train::optimizer;
-use trainer::train::step::{Exchange, forward_backward};
+use trainer::train::step::Stepper;
 use winsign::data::Set;
 use winsign::data::synth::{self, Request};
 use winsign::run::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
@@ -166,7 +165,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     let [architecture, precision, threads, data] = arguments else { return Err("four arguments".into()) };
     trainer::memory::keep();
     tch::set_num_threads(threads.parse()?);
-    let ranks = comm::join(false)?;
+    let ranks = comm::join(false, "")?;
     let comm = &*ranks.comm;
     let problem = Problem { dataset: Dataset::Cifar100, architecture: architecture.parse::<Architecture>()? };
     let precision: Precision = precision.parse()?;
@@ -187,8 +186,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     trainer::prune::prune(&mut weights, &network.layout, 0.2)?;
     weights.parameters = weights.parameters.set_requires_grad(true);
     let mut moments = optimizer::fresh_moments(training.optimizer, &weights.parameters);
-    let norm_init = network.layout.norm_init(Kind::Float);
-    let mut exchange = Exchange::new(comm, &weights);
+    let mut stepper = Stepper::new(comm, &network, &training, &weights);
     let root = comm.place().is_root();
     let say = |message: Value| {
         if root {
@@ -208,11 +206,8 @@ fn serve(arguments: &[String]) -> Result<()> {
         let (mut losses, mut images) = (tch::Tensor::zeros([], tch::kind::FLOAT_CPU), 0);
         for batch in batches.epoch(epoch).shares(0, comm.place()) {
             let batch = batch?;
-            let mut pass = forward_backward(&network, &mut weights, &batch, None, &norm_init, None);
-            exchange.sum(&mut weights, &batch, &mut pass);
             number += 1;
-            let step = (training.lr, number);
-            optimizer::step(&training, &network.layout, step, &weights.parameters, &mut moments, &pass.gradient);
+            let pass = stepper.step((&mut weights, &mut moments), &batch, (training.lr, number), None, None);
             losses += &pass.loss;
             images += batch.whole;
         }

@@ -4,10 +4,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{Workplace, read_json, signal, start, stderr, wait_for, workers_of};
@@ -279,6 +282,37 @@ fn when_a_rank_hangs_all_end_and_say_which() {
     assert_eq!(output.status.code(), Some(71), "{}", stderr(&output));
 }
 
+/// Stops the main thread of a process as a debugger does, and no other of its threads.
+fn stop_main_thread(pid: u32) {
+    let (tell, told) = mpsc::channel();
+    // It has to be this same thread that is told of the process's end, or nobody else is.
+    std::thread::spawn(move || {
+        let pid = pid as i32;
+        let mut status = 0;
+        // SAFETY: the requests touch the other process alone, and `status` is written to.
+        unsafe {
+            let request = |request| libc::ptrace(request, pid, 0usize, 0usize);
+            tell.send([libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT].map(request)).unwrap();
+            while libc::waitpid(pid, &mut status, libc::__WALL) == pid && libc::WIFSTOPPED(status) {}
+        }
+    });
+    assert_eq!(told.recv().unwrap(), [0, 0], "this machine lets nobody trace its own processes");
+}
+
+/// The rank still says every second that it is alive. Chance decides whether it is stopped at work, where the others wait
+/// for it, or among them in an exchange.
+#[test]
+fn when_a_rank_lives_but_hangs_all_end() {
+    let (output, took, _workplace, run) = disturbed(|workers| stop_main_thread(workers[1]));
+    let said = stderr(&output);
+    assert!(took < Duration::from_secs(30), "{took:?} {said}");
+    assert_eq!(output.status.code(), Some(71), "{said}");
+    let at_work = format!("rank 1 on {} hangs: the others have been waiting for it", owner::host());
+    assert!(said.contains(&at_work) || said.contains("no rank has come out of an exchange"), "{said}");
+    assert!(run.result().unwrap().is_none());
+    wait_for("all ranks to end", || workers_of(&run.path).is_empty().then_some(()));
+}
+
 #[test]
 fn when_rank_0_hangs_all_end_and_say_so() {
     let (output, took, _workplace, run) = disturbed(|workers| signal(workers[0], Signal::STOP));
@@ -357,12 +391,32 @@ fn what_ranks_cannot_do_is_said_once() {
     refused(&mixed.output().unwrap(), 2, "rank 1 on ");
     assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
 
+    let unlike = |second: &[&str]| {
+        let mut mpirun = launcher();
+        mpirun.args(["-np", "1", WORKER]).arg(&run.path).args([":", "-np", "1", WORKER]).arg(&run.path).args(second);
+        mpirun.output().unwrap()
+    };
+    refused(&unlike(&["--threads", "2"]), 2, "was started with other arguments");
+    // Rank 0 waits for MPI then, and cannot speak for it.
+    let wrong = stderr(&unlike(&["--threads", "none"]));
+    assert!(wrong.contains("invalid value 'none' for '--threads <THREADS>'"), "{wrong}");
+    assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
+
     let cifar = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 2)), vec![]);
     refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "CIFAR-100 is not there");
 
     let settings = fs::read_to_string(run.path.join("run.json")).unwrap();
     fs::write(run.path.join("run.json"), settings.replace("\"format\": 1", "\"format\": 99")).unwrap();
     refused(&mpirun(2, &run, &nowhere).output().unwrap(), 2, "has format 99");
+}
+
+/// A folder's name is bytes; only its files have to be found.
+#[test]
+fn data_may_lie_in_a_folder_of_any_name() {
+    let workplace = Workplace::new();
+    let run = prepared(&workplace, ticket("digits", "resnet8", training(1, 512)), vec![]);
+    finish(&mut worker(&run, Path::new(OsStr::from_bytes(b"caf\xe9"))));
+    assert!(run.result().unwrap().is_some());
 }
 
 /// One rank cannot read its data, or reads other data: that rank is named, and the run is not done.
@@ -390,4 +444,34 @@ fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
     assert!(end.contains("failed") && end.contains("is not there"), "{end}");
     finish(&mut mpirun(2, &run, &data));
     assert!(run.result().unwrap().is_some());
+}
+
+/// Every rank looks at SNIP's images, and one of them cannot decode one: all end, with its name.
+#[test]
+fn an_image_that_one_rank_cannot_decode_ends_the_search_for_a_mask() {
+    let workplace = Workplace::new();
+    let [data, broken] = ["data", "broken"].map(|name| workplace.path(name));
+    for folder in [&data, &broken] {
+        let request =
+            Request { like: Set::Imagenet, train: 80, test: 2, classes: Some(2), seed: 1, format: None, layout: None };
+        synth::write(folder, &request, &|| {}).unwrap();
+    }
+    // Of 80 images 64 are part of the fingerprint that ranks compare; the fifth is none of them.
+    let listed = |folder: &Path| -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let train = &listed(&listed(&broken)[0]).into_iter().find(|path| path.ends_with("train")).unwrap();
+    fs::write(&listed(&listed(train)[0])[4], b"no image").unwrap();
+
+    let mut settings = ticket("imagenet", "mlpmixer", training(1, 80));
+    for (key, value) in [("method", json!("snip")), ("level", json!(1)), ("prune_ratio", json!(0.2))] {
+        settings[key] = value;
+    }
+    let run = prepared(&workplace, settings, vec![]);
+    let mut mpirun = launcher();
+    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&data).arg(":");
+    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&broken);
+    refused(&mpirun.output().unwrap(), 1, &format!("winsign-worker: rank 1 on {}: ", owner::host()));
 }

@@ -92,11 +92,34 @@ pub fn option(arguments: &[String], name: &str) -> Option<String> {
 
 /// Writes `results/bench/NAME.json`.
 pub fn write(name: &str, what: &str, turns: usize, rows: &[Value]) -> Result<()> {
-    let record = json!({ "date": jiff::Timestamp::now(), "what": what, "turns": turns, "rows": rows });
+    let record = json!({
+        "date": jiff::Timestamp::now(),
+        "commit": commit(),
+        "processor": processor(),
+        "threads of the machine": std::thread::available_parallelism().ok(),
+        "what": what,
+        "turns": turns,
+        "rows": rows,
+    });
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/bench").join(name).with_extension("json");
     fs::create_dir_all(path.parent().expect("a file in a folder"))?;
     fs::write(&path, format!("{record:#}\n"))?;
     Ok(())
+}
+
+/// What was measured, as git calls it; with `-dirty` if files were changed since. None outside a repository.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.current_dir(env!("CARGO_MANIFEST_DIR")).args(["describe", "--always", "--dirty", "--exclude", "*"]);
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_string())
+}
+
+/// The machine's, as Linux calls it.
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
 }
 
 /// The rows as a table; `unit` is that of our numbers and theirs.

@@ -4,7 +4,8 @@
 //! numbered, each writes under its own number, and two steps are exclusive: the *claim* (creating `attempts/N.json`
 //! makes an attempt, and takes the run over from every earlier one) and the *commit* (creating `result.json`). Whoever
 //! is not the latest attempt finds that out before it saves or commits, and stops. Should two commit at the same instant,
-//! the first stands, and both would have been equal.
+//! the first stands; both are results of the run, equal to the last bit if they had as many ranks and threads on the same
+//! processors.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

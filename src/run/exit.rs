@@ -4,7 +4,7 @@
 pub const SUCCESS: u8 = 0;
 /// The run failed (a loss became NaN, say), or something unexpected happened.
 pub const FAILURE: u8 = 1;
-/// The command line, the sweep file or the run directory asks for something that cannot be. Nothing was written.
+/// The command line, the sweep file or the run directory asks for something that cannot be. Nothing was computed.
 pub const USAGE: u8 = 2;
 /// `winsign run`: some runs failed, or are blocked by failed ones; all others are done. `winsign merge`: some runs were
 /// not taken over, because the stores contradict each other or files are damaged; all others were.

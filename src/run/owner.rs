@@ -43,7 +43,7 @@ impl Owner {
 
     /// Stands for an owner nothing is known of.
     pub(super) fn unknown() -> Owner {
-        Owner { host: "an unknown host".to_string(), pid: 0, started: 0, machine: String::new() }
+        Owner { host: UNKNOWN.to_string(), pid: 0, started: 0, machine: String::new() }
     }
 
     /// A process of another machine.
@@ -76,7 +76,14 @@ impl Owner {
 
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "process {} on {}", self.pid, self.host)
+        match self.pid {
+            // See `Owner::unknown`.
+            0 => {
+                let seconds = SILENCE.as_secs();
+                write!(f, "somebody whose claim is damaged; without a sign of life it is free after {seconds} s")
+            }
+            pid => write!(f, "process {pid} on {}", self.host),
+        }
     }
 }
 

@@ -49,8 +49,8 @@ pub enum Error {
     Device(#[from] device::Error),
     #[error("there are {ranks} ranks for batches of {batch} images: start at most {batch}, or choose a larger batch")]
     TooManyRanks { ranks: usize, batch: u32 },
-    #[error("rank {rank} on {host} finds other data in {folder} than rank 0: give all ranks the same", folder = folder.display())]
-    RankData { rank: usize, host: String, folder: PathBuf },
+    #[error("rank {rank} on {host} finds other data in {folder} than rank 0: give all ranks the same")]
+    RankData { rank: usize, host: String, folder: String },
     #[error("rank {rank} computed other numbers than rank 0 in epoch {epoch}: a processor or its memory is faulty")]
     Apart { rank: usize, epoch: u32 },
     /// Never shown: the rank in question says what it was.

@@ -100,10 +100,12 @@ impl Session {
         let found = pulse::slowly(|| Ok(data::load(dataset, folder, *threads as usize)?.on(*device)));
         let data = self.together(found)?;
         self.fingerprint = data.fingerprint();
+        // As it is shown: a path may have letters that JSON has not.
+        let folder = folder.display().to_string();
         let own = serde_json::to_vec(&(&self.fingerprint, owner::host(), folder)).expect("plain data");
         let all = self.comm().gather(&own);
         let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
-        let all: Vec<(Option<String>, String, PathBuf)> = all.collect();
+        let all: Vec<(Option<String>, String, String)> = all.collect();
         if let Some(rank) = all.iter().position(|(fingerprint, ..)| *fingerprint != all[0].0) {
             let (_, host, folder) = all[rank].clone();
             return Err(Error::RankData { rank, host, folder });
@@ -158,12 +160,6 @@ impl Session {
             _ => Err(Error::NotImported { digest }),
         });
         self.share(found, TensorFile::to_bytes, TensorFile::from_bytes)
-    }
-
-    /// Whether any rank was told to stop.
-    pub fn told_to_stop(&self) -> bool {
-        let told = self.means.stop.load(Ordering::Relaxed);
-        self.comm().largest(told.into()) > 0
     }
 
     /// What is to be done before the next step; `able` says whether this rank can do the step.
@@ -237,6 +233,11 @@ impl Session {
     /// The ranks, and rank 0's attempt.
     pub fn into_parts(self) -> (Ranks, Option<Attempt>) {
         (self.ranks, self.attempt)
+    }
+
+    /// Rank 0's.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.attempt.as_ref()
     }
 
     pub fn ranks(&self) -> &Ranks {

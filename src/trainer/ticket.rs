@@ -7,7 +7,7 @@ use super::prune::initial::{Sample, Sparsity, snip, synflow};
 use super::prune::{prune, rewind};
 use super::session::Session;
 use super::train::{Course, train};
-use super::{Error, Finished, Result};
+use super::{Finished, Result};
 use winsign::run::results::{Outcome, TicketOutcome};
 use winsign::run::settings::{Method, Ticket};
 
@@ -52,7 +52,6 @@ fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> 
         Ok(weights)
     };
     let sparsity = Sparsity { ratio, level: ticket.level };
-    let proceed = || if session.told_to_stop() { Err(Error::Interrupted) } else { Ok(()) };
     match ticket.method {
         Method::Lrr | Method::Aws => pruned(),
         Method::Imp => {
@@ -66,12 +65,12 @@ fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> 
             let mut weights = initial().on(data.device());
             let images = 10 * ticket.problem.dataset.classes();
             let sample = Sample { images, batch: ticket.training.batch, order_seed: ticket.seeds.order };
-            snip(network, data, &mut weights, &sample, sparsity, proceed)?;
+            snip(session.crew(), network, data, &mut weights, &sample, sparsity)?;
             Ok(weights)
         }
         Method::SynFlow => {
             let mut weights = initial().on(data.device());
-            synflow(network, ticket.problem.dataset.image_shape(), &mut weights, sparsity, proceed)?;
+            synflow(session.crew(), network, ticket.problem.dataset.image_shape(), &mut weights, sparsity)?;
             Ok(weights)
         }
         Method::Imported => unreachable!("what is imported has no training settings"),

@@ -60,6 +60,19 @@ struct Arguments {
     launch: Option<String>,
 }
 
+impl Arguments {
+    /// What ranks cannot differ in. A run may lie elsewhere on another machine; its name is the same.
+    fn common(&self) -> String {
+        let Arguments { run, threads, device, deterministic, .. } = self;
+        let run = run.file_name().unwrap_or_default().display();
+        format!(
+            "{run} --threads {threads} --device {}{}",
+            device.name(),
+            if *deterministic { " --deterministic" } else { "" }
+        )
+    }
+}
+
 const HELP: &str = "\
 Examples:
   winsign-worker results/runs/3f/3f09c2aa41d07e55
@@ -87,19 +100,23 @@ Exit codes:
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        // One rank says it for all.
-        Err(error) if error.use_stderr() && !comm::seems_root() => return ExitCode::from(exit::USAGE),
-        Err(error) => error.exit(),
+        Err(error) => {
+            if error.use_stderr() && !comm::seems_root() {
+                // Rank 0 says it for all, and the launcher ends them, unless this is the only one that is wrong.
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            error.exit()
+        }
     };
-    memory::keep();
-    device::load(arguments.device);
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("these signals can be caught");
     }
+    memory::keep();
+    device::load(arguments.device);
     tch::set_num_threads(arguments.threads as i32);
     tch::set_num_interop_threads(1);
-    match comm::join(arguments.alone) {
+    match comm::join(arguments.alone, &arguments.common()) {
         Ok(ranks) => {
             // Launchers give their standard input to rank 0 alone.
             if arguments.stop_with_stdin && ranks.comm.place().is_root() {
@@ -119,39 +136,14 @@ pub fn main() -> ExitCode {
 
 /// Claims the run, computes it together with the other ranks, and commits its result; gives the exit code.
 fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
-    let place = ranks.comm.place();
-    let mut claimed = None;
-    // Only rank 0 touches the run's directory.
-    let opened = place.is_root().then(|| pulse::slowly(|| open(arguments, place)));
-    let opened = opened.map(|opened| {
-        opened.map(|opened| {
-            opened.map(|(file, attempt)| {
-                claimed = Some(attempt);
-                file
-            })
-        })
-    });
-    let to_bytes = |file: &Option<RunFile>| serde_json::to_vec(file).expect("what was read from a file");
-    let from_bytes = |bytes: &[u8]| serde_json::from_slice(bytes).expect("as rank 0 sent it");
-    let file = match session::share(&*ranks.comm, opened, to_bytes, from_bytes) {
-        Ok(Some(file)) => file,
+    let (file, attempt) = match claim(arguments, &ranks) {
+        Ok(Some(claimed)) => claimed,
         Ok(None) => return finish(ranks, None, Ok(())),
         Err(error) => return finish(ranks, None, Err(error)),
     };
-    if let (Some(watch), Some(attempt)) = (&ranks.watch, &claimed) {
-        let (run, number) = (attempt.run.clone(), attempt.number);
-        watch.bequeath(move |code, reason| {
-            tracing::error!("{reason}");
-            let end = match code {
-                exit::RANK_LOST => End::Interrupted,
-                _ => End::Failed { message: reason.to_string() },
-            };
-            let _ = run::attempt::end_attempt(&run, number, &end);
-        });
-    }
     let device = match settle(arguments, &mut ranks, &file.settings) {
         Ok(device) => device,
-        Err(error) => return finish(ranks, claimed, Err(error)),
+        Err(error) => return finish(ranks, attempt, Err(error)),
     };
     let means = Means {
         device,
@@ -160,54 +152,86 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
         checkpoint_every: Duration::from_secs_f64(arguments.checkpoint_every),
         stop,
     };
-    let directory = claimed.as_ref().map(|attempt| (attempt.run.clone(), attempt.number));
-    let mut session = Session::new(ranks, claimed, file.inputs, means);
-    let story = || match &file.settings {
-        Settings::Ticket(settings) => ticket::execute(&mut session, settings),
-        Settings::Import(settings) => import::execute(&mut session, settings),
-        Settings::Transfer(settings) => transfer::execute(&mut session, settings),
-        Settings::Connect(settings) => connect::execute(&mut session, settings),
-    };
-    // libtorch reports trouble (no memory, say) by exceptions that tch turns into panics; the hook logs them.
-    log_panics();
-    let finished = match catch_unwind(AssertUnwindSafe(story)) {
-        Ok(finished) => finished,
-        Err(panic) => {
-            let message = format!("libtorch or the worker failed unexpectedly: {}", first_line(&*panic));
-            if let Some(watch) = &session.ranks().watch {
-                // The other ranks may be waiting for this one.
-                watch.fail(exit::FAILURE, &message);
-            }
-            say(&message);
-            if let Some((run, number)) = directory {
-                let _ = run::attempt::end_attempt(&run, number, &End::Failed { message });
-            }
-            std::process::exit(exit::FAILURE.into());
-        }
-    };
+    let processors = Processors { ranks: ranks.comm.place().ranks as u32, threads: arguments.threads };
+    let mut session = Session::new(ranks, attempt, file.inputs, means);
+    let finished = compute(&mut session, &file.settings);
+    let finished = session.together(finished);
     let (ranks, attempt) = session.into_parts();
-    let finished = session::together(&*ranks.comm, finished);
     let usage = usage(&*ranks.comm, device);
     if let Some(peak) = usage.gpu_peak_memory {
         tracing::info!("memory of the GPU: {:.2} GB at most", peak as f64 / 1e9);
     }
-    let processors = Processors { ranks: place.ranks as u32, threads: arguments.threads };
-    let result = finished.and_then(|Finished { outcome, network }| {
-        let Some(attempt) = &attempt else { return Ok(()) };
-        pulse::slowly(|| {
-            let network = network.map(|(layout, weights)| weights.to_file(&layout));
-            match attempt.commit(outcome, network.as_ref(), processors, Some(usage))? {
-                true => tracing::info!("committed after {:.1} s", attempt.seconds()),
-                false => tracing::warn!("another attempt has committed this run before; its result stands"),
-            }
-            Ok(())
-        })
+    let committed = finished.and_then(|finished| match &attempt {
+        Some(attempt) => pulse::slowly(|| commit(attempt, finished, processors, usage)),
+        None => Ok(()),
     });
-    finish(ranks, attempt, result)
+    finish(ranks, attempt, committed)
+}
+
+/// A run, and the attempt at it, which is rank 0's.
+type Claimed = (RunFile, Option<Attempt>);
+
+/// Claims the run for all ranks; none if its result is there already. Only rank 0 touches the run's directory.
+fn claim(arguments: &Arguments, ranks: &Ranks) -> Result<Option<Claimed>> {
+    let place = ranks.comm.place();
+    let opened = place.is_root().then(|| pulse::slowly(|| open(arguments, place)));
+    let to_bytes = |claimed: &Option<Claimed>| {
+        serde_json::to_vec(&claimed.as_ref().map(|(file, _)| file)).expect("what was read from a file")
+    };
+    let from_bytes = |bytes: &[u8]| {
+        let file: Option<RunFile> = serde_json::from_slice(bytes).expect("as rank 0 sent it");
+        file.map(|file| (file, None))
+    };
+    let claimed = session::share(&*ranks.comm, opened, to_bytes, from_bytes)?;
+    if let (Some(watch), Some((_, Some(attempt)))) = (&ranks.watch, &claimed) {
+        let (run, number) = (attempt.run.clone(), attempt.number);
+        watch.bequeath(move |code, reason| {
+            tracing::error!("{reason}");
+            let _ = run::attempt::end_attempt(&run, number, &end_with(code, reason));
+        });
+    }
+    Ok(claimed)
+}
+
+/// Tells the run's story. If that panics this is the end of all ranks.
+fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
+    let story = || match settings {
+        Settings::Ticket(settings) => ticket::execute(session, settings),
+        Settings::Import(settings) => import::execute(session, settings),
+        Settings::Transfer(settings) => transfer::execute(session, settings),
+        Settings::Connect(settings) => connect::execute(session, settings),
+    };
+    // libtorch reports trouble (no memory, say) by exceptions that tch turns into panics; the hook logs them.
+    log_panics();
+    let panic = match catch_unwind(AssertUnwindSafe(story)) {
+        Ok(finished) => return finished,
+        Err(panic) => panic,
+    };
+    let message = format!("libtorch or the worker failed unexpectedly: {}", first_line(&*panic));
+    if let Some(watch) = &session.ranks().watch {
+        // The other ranks may be waiting for this one.
+        watch.fail(exit::FAILURE, &message);
+    }
+    say(&message);
+    if let Some(attempt) = session.attempt() {
+        let _ = run::attempt::end_attempt(&attempt.run, attempt.number, &End::Failed { message });
+    }
+    std::process::exit(exit::FAILURE.into());
+}
+
+/// Commits what the run's story ended with.
+fn commit(attempt: &Attempt, finished: Finished, processors: Processors, usage: Usage) -> Result<()> {
+    let Finished { outcome, network } = finished;
+    let network = network.map(|(layout, weights)| weights.to_file(&layout));
+    match attempt.commit(outcome, network.as_ref(), processors, Some(usage))? {
+        true => tracing::info!("committed after {:.1} s", attempt.seconds()),
+        false => tracing::warn!("another attempt has committed this run before; its result stands"),
+    }
+    Ok(())
 }
 
 /// Looks at the run and claims it; none if its result is there already.
-fn open(arguments: &Arguments, place: Place) -> Result<Option<(RunFile, Attempt)>> {
+fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     let directory = RunDirectory::open(&arguments.run)?;
     let file = directory.settings()?.ok_or_else(|| run::Error::NotARun { path: directory.path.clone() })?;
     match directory.result() {
@@ -241,7 +265,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<(RunFile, Attempt)
         place.ranks,
         arguments.threads
     );
-    Ok(Some((file, attempt)))
+    Ok(Some((file, Some(attempt))))
 }
 
 /// The device of this rank, ready to compute on; all have one, or none.
@@ -303,11 +327,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
             tracing::error!("{message}");
             say(&message);
         }
-        end = match code {
-            exit::FAILURE => End::Failed { message },
-            // All others can go on once the world is in order again.
-            _ => End::Interrupted,
-        };
+        end = end_with(code, &message);
     }
     let ended = attempt.map_or(Ok(()), |attempt| attempt.end(&end).map_err(Error::from));
     let ended = session::together(&*ranks.comm, ended);
@@ -320,9 +340,18 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
         }
     }
     if let Some(watch) = ranks.watch {
-        watch.leave();
+        watch.leave(code);
     }
     code
+}
+
+/// How an attempt ends that does not reach its end.
+fn end_with(code: u8, message: &str) -> End {
+    match code {
+        exit::FAILURE => End::Failed { message: message.to_string() },
+        // All others can go on once the world is in order again.
+        _ => End::Interrupted,
+    }
 }
 
 /// How a rank ended.
@@ -344,7 +373,7 @@ fn training(settings: &Settings) -> Option<&Training> {
 }
 
 /// Of what a panic said.
-fn first_line(panic: &(dyn Any + Send)) -> &str {
+pub fn first_line(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("see the log");
     text.lines().next().unwrap_or_default()

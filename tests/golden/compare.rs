@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use crate::trainer::prune::{prune, transfer};
 use crate::trainer::train::evaluate::absorb;
 use crate::trainer::train::optimizer;
 use crate::trainer::train::step::forward_backward;
+use crate::trainer::worker::first_line;
 use winsign::run::settings::{Architecture, Dataset, Inherit, Optimizer, Precision, Problem, Schedule, Training};
 
 /// What to compute in, and where.
@@ -56,13 +58,19 @@ pub fn compare_all(directory: &Path, numbers: &Numbers, wanted: impl Fn(&str) ->
     let mut checks = vec![];
     for path in &files {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let kind = name.split('_').next().unwrap_or_default();
+        if !name.ends_with(".json") || !["model", "prune", "lmc"].contains(&kind) || !wanted(name) {
+            continue;
+        }
         let mut check = Check { floor: numbers.bounds.floor, ..Check::default() };
-        match name.split('_').next() {
-            _ if !name.ends_with(".json") || !wanted(name) => continue,
-            Some("model") => check_model(&read(path), numbers, &mut check),
-            Some("prune") => check_pruning(&read(path), numbers, &mut check),
-            Some("lmc") => check_path(&read(path), numbers, &mut check),
-            _ => continue,
+        // libtorch's exceptions become panics, and one file's are not the end of all others.
+        let compared = catch_unwind(AssertUnwindSafe(|| match kind {
+            "model" => check_model(&read(path), numbers, &mut check),
+            "prune" => check_pruning(&read(path), numbers, &mut check),
+            _ => check_path(&read(path), numbers, &mut check),
+        }));
+        if let Err(panic) = compared {
+            check.differences.push(format!("it cannot be computed: {}", first_line(&*panic)));
         }
         checks.push((name.to_string(), check));
     }

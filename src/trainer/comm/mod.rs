@@ -14,17 +14,21 @@ mod single;
 pub mod threads;
 mod watch;
 
-use std::env;
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{env, thread};
 
 use tch::{Device, Tensor};
 
 #[cfg(not(feature = "nccl"))]
 use super::device;
-#[cfg(feature = "nccl")]
-use super::session;
 pub use single::Single;
 pub use watch::Watch;
-use winsign::run::owner;
+use winsign::run::{exit, owner};
+
+/// How long ranks may take to meet, from when they were started.
+const MEETING: Duration = Duration::from_secs(60);
 
 /// Which of the ranks of a run this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,10 @@ pub enum Error {
         "srun started {tasks} tasks that do not know of each other: use `srun --mpi=pmix`, or pass --alone to one task"
     )]
     Strangers { tasks: u32 },
+    #[error(
+        "rank {rank} on {host} was started with other arguments ({theirs}) than rank 0 ({ours}): give all the same"
+    )]
+    Unlike { rank: usize, host: String, theirs: String, ours: String },
     #[error("the ranks cannot watch each other: {0}")]
     Unwatched(String),
 }
@@ -104,7 +112,13 @@ impl Ranks {
 
     #[cfg(feature = "nccl")]
     fn connect_gpus(&mut self, gpu: usize) -> crate::trainer::Result<()> {
-        let link = session::together(&*self.comm, nccl::Link::new(&*self.comm, gpu).map_err(Into::into))?;
+        let meeting = nccl::meet(&*self.comm)?;
+        // Takes long where there are many.
+        let link = pulse::slowly(|| nccl::Link::new(meeting, self.comm.place(), gpu)).unwrap_or_else(|error| {
+            // NCCL of the others waits for this rank, so that no exchange can tell them.
+            let watch = self.watch.as_ref().expect("several ranks watch each other");
+            watch.fail(exit::USAGE, &error.to_string())
+        });
         let mpi = std::mem::replace(&mut self.comm, Box::new(Single));
         self.comm = Box::new(nccl::Nccl { mpi, link });
         Ok(())
@@ -116,14 +130,34 @@ impl Ranks {
     }
 }
 
-/// Meets the other ranks that a launcher started, unless this process is to be `alone`.
-pub fn join(alone: bool) -> Result<Ranks, Error> {
+/// Meets the other ranks that a launcher started, unless this process is to be `alone`. All must have been started with
+/// these `arguments`, those that ranks cannot differ in.
+pub fn join(alone: bool, arguments: &str) -> Result<Ranks, Error> {
     let launcher = if alone { None } else { launcher()? };
     let Some(launcher) = launcher else { return Ok(Ranks::alone()) };
+    // Until this is dropped, at the end.
+    let _deadline = deadline();
     let mut ranks = start(launcher)?;
-    check_versions(&*ranks.comm)?;
+    check_alike(&*ranks.comm, arguments)?;
     ranks.watch = Watch::begin(&*ranks.comm).map_err(Error::Unwatched)?;
     Ok(ranks)
+}
+
+/// Ends this process unless what is returned is dropped in time: nobody watches ranks that have not met yet.
+fn deadline() -> mpsc::Sender<()> {
+    let (met, wait) = mpsc::channel();
+    thread::spawn(move || {
+        // Rank 0 speaks for all, if it can.
+        let time = if seems_root() { MEETING } else { MEETING + Duration::from_secs(2) };
+        if wait.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let seconds = MEETING.as_secs();
+            let reason = "one was not started, hangs, or cannot be reached";
+            let message = format!("winsign-worker: the ranks have not met within {seconds} s: {reason}");
+            let _ = writeln!(io::stderr(), "{message}");
+            watch::die(exit::RANK_LOST);
+        }
+    });
+    met
 }
 
 /// Who started this process as one of several, if anybody did.
@@ -155,9 +189,9 @@ fn start(launcher: &'static str) -> Result<Ranks, Error> {
     Err(Error::NotBuilt { launcher })
 }
 
-/// Ranks of different programs would compute different things, or wait for each other forever. What is compared here has
+/// Ranks of different programs would compute different things, or wait for each other forever. What is compared first has
 /// a fixed length, so that this exchange at least is the same in every version.
-fn check_versions(comm: &dyn Comm) -> Result<(), Error> {
+fn check_alike(comm: &dyn Comm, arguments: &str) -> Result<(), Error> {
     let program = env::current_exe().and_then(std::fs::read).unwrap_or_default();
     let own = format!("{} {:.12}", env!("CARGO_PKG_VERSION"), blake3::hash(&program).to_hex());
     let own = format!("{own:32.32}{:96.96}", owner::host());
@@ -170,7 +204,10 @@ fn check_versions(comm: &dyn Comm) -> Result<(), Error> {
             return Err(Error::Mixed { rank, host, theirs, ours });
         }
     }
-    Ok(())
+    let given = comm.gather(arguments.as_bytes());
+    let Some(rank) = given.iter().position(|arguments| *arguments != given[0]) else { return Ok(()) };
+    let [ours, theirs] = [0, rank].map(|rank| String::from_utf8_lossy(&given[rank]).into_owned());
+    Err(Error::Unlike { rank, host: split(&text(rank)).1, theirs, ours })
 }
 
 fn split(record: &str) -> (String, String) {

@@ -11,8 +11,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Comm, Place, pulse};
 
-/// Bytes moved at once: MPI counts with 32 bits.
+/// Bytes added up at once: MPI counts with 32 bits.
 const PIECE: usize = 1 << 30;
+/// Bytes broadcast at once: few enough that each piece is a sign of life on any network.
+const MESSAGE: usize = 1 << 26;
 
 pub struct Mpi {
     world: SimpleCommunicator,
@@ -36,6 +38,10 @@ impl Mpi {
 
     fn sum_as<T: Equivalence + Copy>(&self, tensor: &mut Tensor) {
         let length = tensor.numel();
+        if length == 0 {
+            // A network without BatchNorm has no statistics; the address of nothing is null, which no slice may have.
+            return;
+        }
         let mut sent = self.sent.borrow_mut();
         let needed = (length * size_of::<T>()).div_ceil(size_of::<f64>());
         if sent.len() < needed {
@@ -60,7 +66,7 @@ impl Comm for Mpi {
     }
 
     fn sum(&self, tensor: &mut Tensor) {
-        pulse::enter();
+        let _inside = pulse::enter();
         assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu, "{tensor:?}");
         match tensor.kind() {
             Kind::Float => self.sum_as::<f32>(tensor),
@@ -70,19 +76,20 @@ impl Comm for Mpi {
     }
 
     fn broadcast(&self, mut bytes: Vec<u8>) -> Vec<u8> {
-        pulse::enter();
+        let _inside = pulse::enter();
         let root = self.world.process_at_rank(0);
         let mut length = bytes.len() as u64;
         root.broadcast_into(&mut length);
         bytes.resize(length as usize, 0);
-        for piece in bytes.chunks_mut(PIECE) {
+        for piece in bytes.chunks_mut(MESSAGE) {
             root.broadcast_into(piece);
+            pulse::moved();
         }
         bytes
     }
 
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        pulse::enter();
+        let _inside = pulse::enter();
         // One byte more than is said, since Rust's address of nothing is what MPI takes for "in place".
         let bytes = [bytes, &[0]].concat();
         let mut counts = vec![0i32; self.place.ranks];
@@ -102,7 +109,7 @@ impl Comm for Mpi {
     }
 
     fn largest(&self, number: u64) -> u64 {
-        pulse::enter();
+        let _inside = pulse::enter();
         let mut largest = 0u64;
         self.world.all_reduce_into(&number, &mut largest, SystemOperation::max());
         largest

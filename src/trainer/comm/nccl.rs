@@ -7,7 +7,9 @@ use cudarc::nccl::{result, sys};
 use tch::{Device, Kind, Tensor};
 
 use super::{Comm, Place, pulse};
+use crate::trainer::Result;
 use crate::trainer::device::{self, Error};
+use crate::trainer::session::share;
 use winsign::run::owner;
 
 pub struct Nccl {
@@ -21,40 +23,38 @@ pub struct Link {
     communicator: sys::ncclComm_t,
 }
 
-impl Link {
-    /// Connects the GPUs of all ranks, of which this rank's is `gpu`. It must be this thread's, see [`device::prepare`],
-    /// and no other rank's. Ranks that lack the library say so before any waits for another; should one rank alone fail
-    /// to connect, the others wait for it until the watch ends them.
-    pub fn new(mpi: &dyn Comm, gpu: usize) -> Result<Link, Error> {
-        // SAFETY: this looks for a library by several names.
-        let missing = unsafe { !sys::is_culib_present() };
-        if mpi.largest(missing.into()) > 0 {
-            return Err(Error::NoNccl);
-        }
-        let Place { rank, ranks } = mpi.place();
-        match connect(mpi, rank, ranks) {
-            Ok(communicator) => Ok(Link { gpu, communicator }),
-            Err(reason) => Err(Error::NotConnected { rank, host: owner::host(), reason }),
-        }
+/// By what the GPUs of all ranks find each other: rank 0 makes it. The error is one of all ranks.
+pub fn meet(mpi: &dyn Comm) -> Result<sys::ncclUniqueId> {
+    // SAFETY: this looks for a library by several names.
+    let missing = unsafe { !sys::is_culib_present() };
+    // Ranks that lack the library say so before any waits for another.
+    if mpi.largest(missing.into()) > 0 {
+        return Err(Error::NoNccl.into());
     }
+    let make = || result::get_uniqueid().map_err(|error| Error::NotConnected { reason: message(&error) }.into());
+    let to_bytes = |id: &sys::ncclUniqueId| id.internal.map(|byte| byte as u8).to_vec();
+    let from_bytes = |bytes: &[u8]| {
+        let internal = <[u8; 128]>::try_from(bytes).expect("as rank 0 sent it");
+        sys::ncclUniqueId { internal: internal.map(|byte| byte as c_char) }
+    };
+    share(mpi, mpi.place().is_root().then(make), to_bytes, from_bytes)
 }
 
-/// Rank 0 makes an identity, all ranks meet by it.
-fn connect(mpi: &dyn Comm, rank: usize, ranks: usize) -> Result<sys::ncclComm_t, String> {
-    let made = if rank == 0 { result::get_uniqueid().map_err(|error| message(&error)) } else { Err(String::new()) };
-    let bytes = made.as_ref().map_or(vec![], |id| id.internal.map(|byte| byte as u8).to_vec());
-    let bytes = mpi.broadcast(bytes);
-    let Ok(internal) = <[u8; 128]>::try_from(bytes) else {
-        // Rank 0 has the reason.
-        return Err(made.err().unwrap_or_default());
-    };
-    let id = sys::ncclUniqueId { internal: internal.map(|byte| byte as c_char) };
-    let mut communicator = MaybeUninit::uninit();
-    // SAFETY: there is room for the communicator, and the identity is the same on all ranks.
-    unsafe {
-        result::comm_init_rank(communicator.as_mut_ptr(), ranks as i32, id, rank as i32)
-            .map_err(|error| message(&error))?;
-        Ok(communicator.assume_init())
+impl Link {
+    /// Connects the GPUs of all ranks that [`met`](meet), of which this rank's is `gpu`. It must be this thread's, see
+    /// [`device::prepare`], and no other rank's. The error may be this rank's alone, with the others waiting for it.
+    pub fn new(meeting: sys::ncclUniqueId, place: Place, gpu: usize) -> std::result::Result<Link, Error> {
+        let Place { rank, ranks } = place;
+        let mut communicator = MaybeUninit::uninit();
+        // SAFETY: there is room for the communicator, and what they met by is the same on all ranks.
+        let communicator = unsafe {
+            result::comm_init_rank(communicator.as_mut_ptr(), ranks as i32, meeting, rank as i32)
+                .map(|_| communicator.assume_init())
+        };
+        match communicator {
+            Ok(communicator) => Ok(Link { gpu, communicator }),
+            Err(error) => Err(Error::NotConnected { reason: message(&error) }),
+        }
     }
 }
 
@@ -73,7 +73,7 @@ impl Comm for Nccl {
         if tensor.device() == Device::Cpu {
             return self.mpi.sum(tensor);
         }
-        pulse::enter();
+        let _inside = pulse::enter();
         if tensor.numel() == 0 {
             return;
         }

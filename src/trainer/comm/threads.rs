@@ -1,30 +1,31 @@
 //! Ranks that are threads of one process, for tests of what ranks compute.
 
-use std::sync::{Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 use tch::{Kind, Tensor};
 
 use super::{Comm, Place};
 
-struct Threads<'a> {
+#[derive(Clone)]
+pub struct Threads {
     place: Place,
     /// What each rank says in the exchange under way.
-    said: &'a Mutex<Vec<Vec<u8>>>,
-    barrier: &'a Barrier,
+    said: Arc<Mutex<Vec<Vec<u8>>>>,
+    barrier: Arc<Barrier>,
 }
 
 /// What `work` gives on each of so many ranks.
-pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(&dyn Comm) -> T + Sync) -> Vec<T> {
-    let (said, barrier) = (Mutex::new(vec![vec![]; ranks]), Barrier::new(ranks));
-    let (said, barrier, work) = (&said, &barrier, &work);
+pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(&Threads) -> T + Sync) -> Vec<T> {
+    let (said, barrier) = (Arc::new(Mutex::new(vec![vec![]; ranks])), Arc::new(Barrier::new(ranks)));
+    let rank = |rank| Threads { place: Place { rank, ranks }, said: Arc::clone(&said), barrier: Arc::clone(&barrier) };
+    let work = &work;
     std::thread::scope(|scope| {
-        let rank = |rank| scope.spawn(move || work(&Threads { place: Place { rank, ranks }, said, barrier }));
-        let threads: Vec<_> = (0..ranks).map(rank).collect();
+        let threads: Vec<_> = (0..ranks).map(rank).map(|rank| scope.spawn(move || work(&rank))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
-impl Comm for Threads<'_> {
+impl Comm for Threads {
     fn place(&self) -> Place {
         self.place
     }

@@ -1,8 +1,13 @@
 //! The watch: notices when a rank dies, hangs or is cut off, and ends all of them.
 //!
 //! MPI waits for a lost rank forever, and launchers notice only some ways of losing one. So every rank keeps a TCP
-//! connection to rank 0 and says every second that it is alive, and how many exchanges its main thread has come to. Rank
-//! 0 judges; when one is lost, it says which, and tells the others to end. Rank 0 is watched by the others.
+//! connection to rank 0 and says every second that it is alive, how many exchanges its main thread has come to, and what
+//! that does. Rank 0 judges; when one is lost, it says which, and tells the others to end. Rank 0 is watched by the
+//! others.
+//!
+//! A rank hangs if it keeps the others waiting: since one of them was seen at an exchange that it has not come to, it has
+//! given no sign of life for too long. How long it computes before that counts for nothing. If all are inside exchanges
+//! and none comes out, one of them hangs in there, or what lies between them does.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -13,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::pulse::{self, Pulse};
+use super::pulse::{self, Doing, Pulse};
 use super::{Comm, Place};
 use winsign::run::{exit, owner};
 
@@ -22,7 +27,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// After how long without a word a rank counts as lost: its process is stopped, its machine dead or cut off.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long the others wait at an exchange for a rank that lives but does nothing that can be seen, beyond twice the
-/// longest time that it ever took from one batch to the next.
+/// longest time that any rank ever worked between two signs of life: one may be slower than another.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a rank may take to reach rank 0 at the beginning.
 const GREETING: Duration = Duration::from_secs(5);
@@ -36,7 +41,11 @@ enum Message {
         rank: usize,
     },
     Welcome,
-    Alive(Pulse),
+    Alive {
+        pulse: Pulse,
+        /// See [`PATIENCE`]; as far as this rank knows.
+        longest: Duration,
+    },
     /// To rank 0: this rank cannot go on, and the others may be waiting for it.
     Failed {
         code: u8,
@@ -73,8 +82,7 @@ struct Peer {
     stream: Option<TcpStream>,
     heard: Instant,
     steps: Steps,
-    /// Its connection ended, without a word of farewell.
-    dead: bool,
+    longest: Duration,
     left: bool,
 }
 
@@ -82,52 +90,70 @@ struct Peer {
 #[derive(Debug, Clone, Copy)]
 struct Steps {
     last: Pulse,
-    /// Since when nothing has changed, and the longest time that nothing ever did.
+    /// Since when nothing has changed.
     since: Instant,
-    longest: Duration,
+    /// An exchange that another rank was seen at, and since when: it is awaited there.
+    awaited: (u64, Instant),
 }
 
 impl Steps {
     fn new(now: Instant) -> Steps {
-        Steps { last: Pulse { entered: 0, batches: 0, slow: true }, since: now, longest: Duration::ZERO }
+        Steps { last: Pulse { entered: 0, moved: 0, doing: Doing::Slow }, since: now, awaited: (0, now) }
     }
 
-    fn update(&mut self, pulse: Pulse, now: Instant) {
-        if pulse != self.last || pulse.slow {
-            if !pulse.slow && !self.last.slow {
-                self.longest = self.longest.max(now - self.since);
-            }
-            self.since = now;
-        }
+    /// Gives how long it had worked without a sign of life, if this is one.
+    fn update(&mut self, pulse: Pulse, now: Instant) -> Option<Duration> {
+        let Steps { last, since, .. } = *self;
         self.last = pulse;
+        if pulse == last && pulse.doing != Doing::Slow {
+            return None;
+        }
+        self.since = now;
+        (last.doing == Doing::Work).then(|| now - since)
     }
 
-    /// How long it has kept those waiting that are at the exchange `furthest`, if that is too long.
-    fn stuck(&self, furthest: u64, now: Instant) -> Option<Duration> {
-        let still = now - self.since;
-        (self.last.entered < furthest && !self.last.slow && still > PATIENCE + 2 * self.longest).then_some(still)
+    /// How long it has kept those waiting that are at the exchange `furthest`, if it does. To be asked at every beat.
+    fn waited_for(&mut self, furthest: u64, now: Instant) -> Option<Duration> {
+        if self.last.entered >= self.awaited.0 {
+            self.awaited = (furthest, now);
+        }
+        let (exchange, seen) = self.awaited;
+        let waited_for = self.last.entered < exchange && self.last.doing != Doing::Slow;
+        waited_for.then(|| now - self.since.max(seen))
     }
+}
+
+/// Who of all ranks, in their order, hangs, if it takes longer than `patience`: none of them in particular if no rank comes
+/// out of an exchange. And for how long.
+fn hanging(ranks: &mut [&mut Steps], patience: Duration, now: Instant) -> Option<(Option<usize>, Duration)> {
+    let entered = || ranks.iter().map(|steps| steps.last.entered);
+    let (least, furthest) = (entered().min()?, entered().max()?);
+    let waited_for: Vec<Option<Duration>> =
+        ranks.iter_mut().map(|steps| steps.waited_for(furthest, now).filter(|time| *time > patience)).collect();
+    // Who is further than another may be waiting for it in an exchange between them; and so may who is in one.
+    let blame = |inside: bool| {
+        (0..ranks.len()).find_map(|rank| {
+            let Steps { last, .. } = *ranks[rank];
+            let hangs = last.entered == least && (last.doing == Doing::Wait) == inside;
+            waited_for[rank].filter(|_| hangs).map(|time| (Some(rank), time))
+        })
+    };
+    let still = now - ranks.iter().map(|steps| steps.since).max()?;
+    let inside = ranks.iter().all(|steps| steps.last.doing == Doing::Wait) && still > patience;
+    blame(false).or_else(|| blame(true)).or(inside.then_some((None, still)))
 }
 
 impl Peer {
     fn new(host: String) -> Peer {
         let now = Instant::now();
-        Peer { host, stream: None, heard: now, steps: Steps::new(now), dead: false, left: false }
+        Peer { host, stream: None, heard: now, steps: Steps::new(now), longest: Duration::ZERO, left: false }
     }
 
-    /// What happened to it, if it is lost.
-    fn trouble(&self, furthest: u64, now: Instant) -> Option<String> {
-        if self.left {
-            return None;
-        }
-        if self.dead {
-            return Some("died".to_string());
-        }
-        if now - self.heard > SILENCE {
-            let seconds = (now - self.heard).as_secs();
-            return Some(format!("has not been heard of for {seconds} s: it hangs, or its machine is cut off"));
-        }
-        self.steps.stuck(furthest, now).map(hangs)
+    /// For how long nothing was heard of it, if that is too long.
+    fn silent(&self, now: Instant) -> Option<String> {
+        let seconds = (now - self.heard).as_secs();
+        let silent = !self.left && now - self.heard > SILENCE;
+        silent.then(|| format!("has not been heard of for {seconds} s: it hangs, or its machine is cut off"))
     }
 
     fn tell(&mut self, message: &Message) {
@@ -204,12 +230,18 @@ impl Watch {
         die(code)
     }
 
-    /// Ends the watch: whoever's connection ends after this is not lost.
-    pub fn leave(self) {
+    /// Ends the watch: whoever's connection ends after this is not lost. All that is left to do is to end with `code`; ranks
+    /// do that together too, and one may hang even then.
+    pub fn leave(self, code: u8) {
         self.shared.ending.store(true, Ordering::SeqCst);
         for peer in lock(&self.shared.peers).iter_mut() {
             peer.tell(&Message::Bye);
         }
+        thread::spawn(move || {
+            thread::sleep(SILENCE);
+            let _ = writeln!(io::stderr(), "winsign-worker: another rank does not end, though all is done");
+            die(code)
+        });
     }
 }
 
@@ -218,11 +250,11 @@ impl Shared {
     fn keep(self: Arc<Shared>) {
         let mut before = Instant::now();
         let mut own = Steps::new(before);
+        let mut longest = Duration::ZERO;
         loop {
             thread::sleep(BEAT);
             let now = Instant::now();
             let pulse = pulse::read();
-            own.update(pulse, now);
             let mut peers = lock(&self.peers);
             if now - before > 4 * BEAT {
                 // It was us who slept: a job that was suspended as a whole, say.
@@ -233,20 +265,41 @@ impl Shared {
             if self.ending.load(Ordering::SeqCst) {
                 return;
             }
-            peers.iter_mut().for_each(|peer| peer.tell(&Message::Alive(pulse)));
-            let furthest = peers.iter().map(|peer| peer.steps.last.entered).max().unwrap_or(0).max(pulse.entered);
-            let furthest = if self.place.is_root() { furthest } else { 0 };
-            let first = if self.place.is_root() { 1 } else { 0 };
-            let lost = (first..).zip(peers.iter()).find_map(|(rank, peer)| {
-                peer.trouble(furthest, now).map(|trouble| format!("rank {rank} on {} {trouble}", peer.host))
-            });
-            let stuck = own.stuck(furthest, now);
-            let stuck = stuck.map(|still| format!("rank 0 on {} {}", owner::host(), hangs(still)));
+            let worked = own.update(pulse, now).unwrap_or_default();
+            longest = peers.iter().map(|peer| peer.longest).fold(longest.max(worked), Duration::max);
+            peers.iter_mut().for_each(|peer| peer.tell(&Message::Alive { pulse, longest }));
+            let lost = self.lost(&mut peers, &mut own, longest, now);
             drop(peers);
-            if let Some(lost) = lost.or(stuck) {
+            if let Some(lost) = lost {
                 self.end(exit::RANK_LOST, &lost);
             }
         }
+    }
+
+    /// Which rank is lost, if one is, and how. Rank 0 looks at all, the others at rank 0 alone.
+    fn lost(&self, peers: &mut [Peer], own: &mut Steps, longest: Duration, now: Instant) -> Option<String> {
+        let root = self.place.is_root();
+        let first = if root { 1 } else { 0 };
+        let silent = (first..).zip(peers.iter()).find_map(|(rank, peer)| Some((rank, peer, peer.silent(now)?)));
+        if let Some((rank, peer, silent)) = silent {
+            return Some(format!("rank {rank} on {} {silent}", peer.host));
+        }
+        // Who takes leave has nobody wait for it any more.
+        if !root || peers.iter().any(|peer| peer.left) {
+            return None;
+        }
+        let hosts: Vec<String> = std::iter::once(owner::host()).chain(peers.iter().map(|it| it.host.clone())).collect();
+        let mut ranks: Vec<&mut Steps> = std::iter::once(own).chain(peers.iter_mut().map(|it| &mut it.steps)).collect();
+        let (rank, time) = hanging(&mut ranks, PATIENCE + 2 * longest, now)?;
+        let seconds = time.as_secs();
+        Some(match rank {
+            Some(rank) => {
+                format!("rank {rank} on {} hangs: the others have been waiting for it for {seconds} s", hosts[rank])
+            }
+            None => {
+                format!("no rank has come out of an exchange for {seconds} s: one hangs in it, or the network does")
+            }
+        })
     }
 
     /// Ends this process, and all others if it is rank 0.
@@ -327,7 +380,7 @@ impl Shared {
         }
     }
 
-    /// Hears what a peer says, until its connection ends.
+    /// Hears what a peer says, until its connection ends: without a word of farewell it died.
     fn listen(self: Arc<Shared>, index: usize, mut reader: Reader) {
         while let Some(message) = read(&mut reader) {
             let mut peers = lock(&self.peers);
@@ -335,7 +388,10 @@ impl Shared {
             let now = Instant::now();
             peer.heard = now;
             match message {
-                Message::Alive(pulse) => peer.steps.update(pulse, now),
+                Message::Alive { pulse, longest } => {
+                    peer.steps.update(pulse, now);
+                    peer.longest = longest;
+                }
                 Message::Bye => peer.left = true,
                 Message::Failed { code, message } => {
                     let reason = format!("rank {} on {}: {message}", index + 1, peer.host);
@@ -349,7 +405,17 @@ impl Shared {
                 Message::Hello { .. } | Message::Welcome => {}
             }
         }
-        lock(&self.peers)[index].dead = true;
+        // At once: a launcher that sees it too kills the others soon, perhaps before they can say why.
+        let mut peers = lock(&self.peers);
+        let peer = &mut peers[index];
+        if peer.left || self.ending.load(Ordering::SeqCst) {
+            return;
+        }
+        peer.left = true;
+        let rank = if self.place.is_root() { index + 1 } else { 0 };
+        let died = format!("rank {rank} on {} died", peer.host);
+        drop(peers);
+        self.end(exit::RANK_LOST, &died)
     }
 }
 
@@ -385,10 +451,6 @@ fn hello(stream: &TcpStream, expected: &str, ranks: usize) -> Option<(usize, Rea
     }
 }
 
-fn hangs(still: Duration) -> String {
-    format!("hangs: the others have been waiting for it for {} s", still.as_secs())
-}
-
 fn read(reader: &mut Reader) -> Option<Message> {
     let mut line = String::new();
     match reader.read_line(&mut line) {
@@ -404,7 +466,7 @@ fn line(message: &Message) -> Vec<u8> {
 }
 
 /// Ends the process at once: its main thread may hang in MPI, which would also hang what is done at a regular end.
-fn die(code: u8) -> ! {
+pub fn die(code: u8) -> ! {
     signal_hook::low_level::exit(code.into())
 }
 
@@ -416,52 +478,120 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn pulse(entered: u64, slow: bool) -> Pulse {
-        Pulse { entered, batches: entered, slow }
+    fn pulse(entered: u64, doing: Doing) -> Pulse {
+        Pulse { entered, moved: entered, doing }
     }
 
-    /// A rank that comes to an exchange every second, five times.
-    fn steady() -> (Steps, impl Fn(u64) -> Instant) {
+    /// Three ranks that do so from second 0 on, and what is found of them in the seconds of an hour as long as nothing changes
+    /// but what `change` does.
+    fn found(
+        ranks: [Pulse; 3],
+        longest: u64,
+        mut change: impl FnMut(u64, &mut [Pulse; 3]),
+    ) -> Option<(Option<usize>, u64)> {
         let start = Instant::now();
-        let time = move |seconds| start + Duration::from_secs(seconds);
+        let mut pulses = ranks;
+        let mut steps = ranks.map(|pulse| Steps { last: pulse, ..Steps::new(start) });
+        let patience = PATIENCE + 2 * Duration::from_secs(longest);
+        (0..3_600).find_map(|second| {
+            let now = start + Duration::from_secs(second);
+            change(second, &mut pulses);
+            for (steps, pulse) in steps.iter_mut().zip(pulses) {
+                steps.update(pulse, now);
+            }
+            let (rank, time) = hanging(&mut steps.each_mut(), patience, now)?;
+            assert!(time > patience && time <= Duration::from_secs(second));
+            Some((rank, second))
+        })
+    }
+
+    const NOTHING: fn(u64, &mut [Pulse; 3]) = |_, _| {};
+
+    #[test]
+    fn who_keeps_others_waiting_too_long_hangs() {
+        use Doing::*;
+        let waiting = [pulse(6, Wait), pulse(5, Work), pulse(6, Wait)];
+        assert_eq!(found(waiting, 0, NOTHING), Some((Some(1), 16)));
+        assert_eq!(found(waiting, 7, NOTHING), Some((Some(1), 30)), "it is given twice the longest that one ever took");
+        let ahead = [pulse(7, Wait), pulse(6, Wait), pulse(5, Work)];
+        assert_eq!(found(ahead, 0, NOTHING), Some((Some(2), 16)), "another waits for it too");
+        let inside = [pulse(6, Wait), pulse(5, Wait), pulse(5, Work)];
+        assert_eq!(found(inside, 0, NOTHING), Some((Some(2), 16)), "who is in an exchange waits");
+    }
+
+    /// The first step of a large network may take minutes on every rank.
+    #[test]
+    fn time_counts_from_when_another_waits() {
+        let computing = [pulse(5, Doing::Work); 3];
+        assert_eq!(found(computing, 0, NOTHING), None, "nobody waits for anybody");
+        let first_comes = |second: u64, ranks: &mut [Pulse; 3]| {
+            if second == 1_000 {
+                ranks[0] = pulse(6, Doing::Wait);
+            }
+        };
+        assert_eq!(found(computing, 0, first_comes), Some((Some(1), 1_016)));
+        let all_come = |second: u64, ranks: &mut [Pulse; 3]| {
+            if let Some(rank) = [1_000, 1_014, 1_015].iter().position(|&moment| moment == second) {
+                ranks[rank] = pulse(6, Doing::Wait);
+            }
+            if second > 1_015 {
+                *ranks = [pulse(second, Doing::Work); 3];
+            }
+        };
+        assert_eq!(found(computing, 0, all_come), None);
+    }
+
+    #[test]
+    fn signs_of_life_and_what_may_take_any_time_are_waited_for() {
+        let waiting = [pulse(6, Doing::Wait), pulse(5, Doing::Work), pulse(6, Doing::Wait)];
+        let begins_batches = |second: u64, ranks: &mut [Pulse; 3]| ranks[1].moved = 100 + second / 10;
+        assert_eq!(found(waiting, 0, begins_batches), None);
+        let reads_files = |second: u64, ranks: &mut [Pulse; 3]| {
+            ranks[1].doing = if second < 600 { Doing::Slow } else { Doing::Work };
+        };
+        assert_eq!(found(waiting, 0, reads_files), Some((Some(1), 616)), "from when it was done with that");
+    }
+
+    /// Counters are looked at every second, in which they may rise by hundreds: who is found behind those of another
+    /// moment is not late.
+    #[test]
+    fn steady_ranks_never_hang() {
+        let steady = |second: u64, ranks: &mut [Pulse; 3]| {
+            for (rank, pulse) in ranks.iter_mut().enumerate() {
+                pulse.entered = 300 * second - 100 * (rank as u64).min(second);
+            }
+        };
+        assert_eq!(found([pulse(0, Doing::Work); 3], 0, steady), None);
+    }
+
+    #[test]
+    fn an_exchange_that_nobody_leaves_is_the_end() {
+        assert_eq!(found([pulse(6, Doing::Wait); 3], 0, NOTHING), Some((None, 16)));
+        let pieces = |second: u64, ranks: &mut [Pulse; 3]| ranks[2].moved = 100 + second / 10;
+        assert_eq!(found([pulse(6, Doing::Wait); 3], 0, pieces), None, "much is being sent");
+        let one_reads = [pulse(6, Doing::Wait), pulse(6, Doing::Slow), pulse(6, Doing::Wait)];
+        assert_eq!(found(one_reads, 0, NOTHING), None);
+    }
+
+    #[test]
+    fn only_work_is_measured() {
+        let start = Instant::now();
+        let time = |seconds| start + Duration::from_secs(seconds);
         let mut steps = Steps::new(start);
-        (0..=5).for_each(|second| steps.update(pulse(second, false), time(second)));
-        (steps, time)
+        assert_eq!(steps.update(pulse(1, Doing::Work), time(50)), None, "it had read files");
+        assert_eq!(steps.update(pulse(1, Doing::Work), time(57)), None, "it still works");
+        assert_eq!(steps.update(pulse(2, Doing::Wait), time(60)), Some(Duration::from_secs(10)));
+        assert_eq!(steps.update(pulse(2, Doing::Work), time(90)), None, "it had waited");
     }
 
     #[test]
-    fn who_keeps_others_waiting_too_long_is_stuck() {
-        let (mut steps, time) = steady();
-        assert_eq!(steps.longest, Duration::from_secs(1));
-        assert_eq!(steps.stuck(6, time(20)), None, "it may still come");
-        assert_eq!(steps.stuck(6, time(23)), Some(Duration::from_secs(18)));
-        assert_eq!(steps.stuck(5, time(60)), None, "nobody waits for it");
-        steps.update(Pulse { batches: 6, ..pulse(5, false) }, time(21));
-        assert_eq!(steps.stuck(6, time(23)), None, "it is at work");
-    }
-
-    #[test]
-    fn who_reads_files_may_take_any_time() {
-        let (mut steps, time) = steady();
-        steps.update(pulse(5, true), time(6));
-        steps.update(pulse(5, true), time(599));
-        assert_eq!(steps.stuck(6, time(600)), None);
-        steps.update(pulse(5, false), time(600));
-        assert_eq!(steps.stuck(6, time(610)), None, "from when it was done with that");
-        assert!(steps.stuck(6, time(618)).is_some());
-        assert_eq!(steps.longest, Duration::from_secs(1), "that is no measure of its steps");
-    }
-
-    #[test]
-    fn silence_and_a_lost_connection_are_trouble_and_a_farewell_is_not() {
+    fn silence_is_trouble_unless_it_took_leave() {
         let mut peer = Peer::new("node7".to_string());
         let later = |seconds| peer.heard + Duration::from_secs(seconds);
         let (soon, late) = (later(14), later(16));
-        assert_eq!(peer.trouble(0, soon), None);
-        assert!(peer.trouble(0, late).unwrap().contains("has not been heard of for 16 s"));
-        peer.dead = true;
-        assert_eq!(peer.trouble(0, soon).unwrap(), "died");
+        assert_eq!(peer.silent(soon), None);
+        assert!(peer.silent(late).unwrap().contains("has not been heard of for 16 s"));
         peer.left = true;
-        assert_eq!(peer.trouble(0, late), None);
+        assert_eq!(peer.silent(late), None);
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Epoch<'a> {
         parts: impl Iterator<Item = (Range<usize>, usize)> + 'a,
     ) -> Box<dyn Iterator<Item = Result<Batch>> + 'a> {
         let Batches { data, .. } = self.batches;
-        let begun = |_: &_| pulse::batch();
+        let begun = |_: &_| pulse::moved();
         match &data.images {
             Images::Resident(resident) => {
                 // All that the epoch's batches need of the CPU moves to the device at once.
@@ -110,7 +110,8 @@ impl<'a> Epoch<'a> {
                 let batch = move |(range, whole): (Range<usize>, usize)| {
                     let found = match range.is_empty() {
                         true => Pixels::none(data.device()),
-                        false => pixels.next().expect("there is a batch for every range")?,
+                        // Files are read; other ranks may have theirs already.
+                        false => pulse::slowly(|| pixels.next()).expect("there is a batch for every range")?,
                     };
                     let images = data.normalization.apply(&found.pixels);
                     let indices = self.order[range].to_vec();
@@ -166,7 +167,7 @@ pub fn test_batches(data: &Data, place: Place) -> Box<dyn Iterator<Item = (u32, 
         whole: range.end - range.start,
         indices: range.collect(),
     };
-    let begun = |_: &_| pulse::batch();
+    let begun = |_: &_| pulse::moved();
     match &data.images {
         Images::Resident(Resident { test, .. }) => Box::new(
             steps
@@ -178,11 +179,12 @@ pub fn test_batches(data: &Data, place: Place) -> Box<dyn Iterator<Item = (u32, 
                 .inspect(begun),
         ),
         Images::Streamed(streamed) => {
-            let pixels = streamed.test(steps.clone().flat_map(range).collect(), TEST_BATCH);
+            let mut pixels = streamed.test(steps.clone().flat_map(range).collect(), TEST_BATCH);
+            let found = move |step: u32| Some((step, pulse::slowly(|| pixels.next())?));
             let batch = move |(step, found): (u32, winsign::data::Result<Pixels>)| {
                 (step, found.map(|found| batch(&found.pixels, found.labels, range(step))).map_err(Into::into))
             };
-            Box::new(steps.zip(pixels).map(batch).inspect(begun))
+            Box::new(steps.map_while(found).map(batch).inspect(begun))
         }
     }
 }

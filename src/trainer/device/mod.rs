@@ -11,7 +11,7 @@ use cudarc::driver::{result as driver, sys};
 use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Tensor};
 
-use super::comm::Comm;
+use super::comm::{Comm, pulse};
 #[cfg(feature = "nccl")]
 pub use libtorch::stream;
 use libtorch::{deterministic, tf32};
@@ -27,6 +27,17 @@ pub enum Request {
     Cpu,
     /// GPUs, one for each rank
     Cuda,
+}
+
+impl Request {
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Request::Auto => "auto",
+            Request::Cpu => "cpu",
+            Request::Cuda => "cuda",
+        }
+    }
 }
 
 /// Why a run cannot be computed on the devices there are.
@@ -55,8 +66,8 @@ pub enum Error {
     )]
     NoNccl,
     #[cfg(feature = "nccl")]
-    #[error("NCCL cannot connect rank {rank} on {host} with the others: {reason}; NCCL_DEBUG=WARN tells more")]
-    NotConnected { rank: usize, host: String, reason: String },
+    #[error("NCCL cannot connect this rank with the others: {reason}; NCCL_DEBUG=WARN tells more")]
+    NotConnected { reason: String },
 }
 
 /// A GPU as its driver describes it.
@@ -147,7 +158,8 @@ fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
 pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<Device, Error> {
     let own = match request {
         Request::Cpu => Err("--device cpu".to_string()),
-        Request::Auto | Request::Cuda => gpus(),
+        // Drivers that sleep take seconds to wake up, and not the same on every machine.
+        Request::Auto | Request::Cuda => pulse::slowly(gpus),
     };
     let record = serde_json::to_vec(&(owner::host(), &own)).expect("plain data");
     let all = comm.gather(&record);
@@ -168,7 +180,14 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
     if precision != Precision::Fp32 && gpu.capability < (8, 0) {
         return Err(Error::TooOld { precision, gpu: gpu.name.clone(), capability: gpu.capability });
     }
-    tracing::info!("rank {} computes on GPU {index} of {}, {gpu}", comm.place().rank, owner::host());
+    if comm.place().is_root() {
+        // The log is rank 0's.
+        for (rank, (host, gpus)) in all.iter().enumerate() {
+            if let (Ok(Some(index)), Ok(gpus)) = (share_out(request, rank, &all), gpus) {
+                tracing::info!("rank {rank} computes on GPU {index} of {host}, {}", gpus[index]);
+            }
+        }
+    }
     Ok(Device::Cuda(index))
 }
 

@@ -80,7 +80,7 @@ pub fn path(
         for (point, &t) in positions.iter().enumerate() {
             let statistics = progress.statistics.get(point as i64);
             absorb(network, &network_at(t), &statistics, &images, plain_mean(progress.seen));
-            pulse::batch();
+            pulse::moved();
         }
         progress.seen += 1;
     }

@@ -7,7 +7,7 @@ use crate::trainer::comm::Place;
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::Batches;
 use crate::trainer::model::{Mode, Network, Weights};
-use crate::trainer::train::evaluate::cross_entropy;
+use crate::trainer::train::evaluate::{Crew, cross_entropy};
 use crate::trainer::{Error, Result};
 
 /// How often SynFlow prunes on its way, as in the paper.
@@ -30,14 +30,14 @@ pub struct Sample {
 /// Prunes by SNIP (Lee, Ajanthan and Torr, ICLR 2019): of all prunable weights those stay whose removal would change the
 /// loss L most, by |∂L/∂w ⊙ w|. L is the cross-entropy of the sample, with BatchNorm as in training.
 ///
-/// `proceed` is asked before each batch, and may end the search with an error. Every rank does the same.
+/// Every rank does the same, on all of the sample; the `crew` agrees on each batch.
 pub fn snip(
+    crew: Crew,
     network: &Network,
     data: &Data,
     weights: &mut Weights,
     sample: &Sample,
     sparsity: Sparsity,
-    proceed: impl Fn() -> Result<()>,
 ) -> Result<()> {
     let layout = &network.layout;
     let keep = survivors(sparsity.ratio, sparsity.level, layout.prunable())?;
@@ -47,8 +47,7 @@ pub fn snip(
 
     let parameters = weights.parameters.copy().set_requires_grad(true);
     for batch in epoch.shares(0, Place::ALONE).take(wanted as usize) {
-        proceed()?;
-        let batch = batch?;
+        let batch = crew.agree(batch)?;
         let statistics = layout.fresh_statistics(parameters.kind()).to_device(parameters.device());
         let logits = network.logits(&parameters, &statistics, Mode::TRAIN, &batch.images);
         // Sums, so that every image counts alike in whatever batch it is; gradients of all batches add up.
@@ -70,13 +69,13 @@ pub fn snip(
 /// numbers, as in ResNets; of two ways side by side, such as a shortcut, one may be lost when few weights are left. What
 /// flows grows with every layer: 64 bits hold it.
 ///
-/// `proceed` is asked before each round, and may end the search with an error.
+/// Every rank does the same; the `crew` agrees on each round.
 pub fn synflow(
+    crew: Crew,
     network: &Network,
     image: (i64, i64),
     weights: &mut Weights,
     sparsity: Sparsity,
-    proceed: impl Fn() -> Result<()>,
 ) -> Result<()> {
     let layout = &network.layout;
     let prunable = layout.prunable();
@@ -86,7 +85,7 @@ pub fn synflow(
     let ones = Tensor::ones([1, channels, side, side], (Kind::Double, weights.parameters.device()));
 
     for round in 1..=ROUNDS {
-        proceed()?;
+        crew.agree(Ok(()))?;
         let parameters = weights.parameters.abs().to_kind(Kind::Double).set_requires_grad(true);
         network.logits(&parameters, &statistics, Mode::Evaluate, &ones).sum(Kind::Double).backward();
         let scores = finite(effects(&parameters).narrow(0, 0, prunable))?;
@@ -129,13 +128,22 @@ fn largest(scores: &Tensor, keep: i64) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+    use crate::trainer::comm::Single;
     use crate::trainer::data;
     use crate::trainer::model::Role;
     use winsign::run::settings::{Architecture, Dataset, Problem};
 
     const SPARSE: Sparsity = Sparsity { ratio: 0.2, level: 12 };
     const SAMPLE: Sample = Sample { images: 100, batch: 64, order_seed: 5 };
+
+    /// Nobody else, who is not told to stop.
+    fn alone() -> Crew<'static> {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        Crew { comm: &Single, stop: &STOP }
+    }
 
     fn network() -> Network {
         Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 })
@@ -172,7 +180,7 @@ mod tests {
         let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
         let dense = Weights::initialize(&network.layout, 1);
         let mut pruned = dense.copy();
-        snip(&network, &data, &mut pruned, &SAMPLE, SPARSE, || Ok(())).unwrap();
+        snip(alone(), &network, &data, &mut pruned, &SAMPLE, SPARSE).unwrap();
         assert_eq!(pruned.survivors(), 1_314, "as twelve prunings of 19,144 leave");
 
         let batches = Batches::new(&data, 64, 5, "snip");
@@ -216,7 +224,7 @@ mod tests {
         let (mut previous, dense) = (19_144, Weights::initialize(&network.layout, 1));
         for level in [1, 6, 12, 15] {
             let mut pruned = dense.copy();
-            synflow(&network, (1, 8), &mut pruned, Sparsity { ratio: 0.2, level }, || Ok(())).unwrap();
+            synflow(alone(), &network, (1, 8), &mut pruned, Sparsity { ratio: 0.2, level }).unwrap();
             let expected = (0..level).fold(19_144u64, |left, _| left * 4 / 5);
             assert_eq!(pruned.survivors(), expected);
             assert!(pruned.survivors() < previous);
@@ -267,7 +275,7 @@ mod tests {
             let mut weights = Weights::initialize(&network.layout, 1);
             let _ = weights.parameters.narrow(0, classifier.start, classifier.length()).g_mul_scalar_(factor);
             let _ = weights.parameters.narrow(0, bias.start, bias.length()).fill_(0.0);
-            synflow(&network, (1, 8), &mut weights, SPARSE, || Ok(())).unwrap();
+            synflow(alone(), &network, (1, 8), &mut weights, SPARSE).unwrap();
             weights.mask
         };
         // A power of two changes no digit.
@@ -278,15 +286,15 @@ mod tests {
     fn searches_can_be_stopped_and_say_what_they_cannot_do() {
         let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
         let mut weights = Weights::initialize(&network.layout, 1);
-        let stop = || Err(Error::Interrupted);
-        let stopped = snip(&network, &data, &mut weights, &SAMPLE, SPARSE, stop);
+        let stop = Crew { stop: &AtomicBool::new(true), ..alone() };
+        let stopped = snip(stop, &network, &data, &mut weights, &SAMPLE, SPARSE);
         assert!(matches!(stopped, Err(Error::Interrupted)));
-        let stopped = synflow(&network, (1, 8), &mut weights, SPARSE, stop);
+        let stopped = synflow(stop, &network, (1, 8), &mut weights, SPARSE);
         assert!(matches!(stopped, Err(Error::Interrupted)));
-        let nothing = synflow(&network, (1, 8), &mut weights, Sparsity { ratio: 0.9, level: 5 }, || Ok(()));
+        let nothing = synflow(alone(), &network, (1, 8), &mut weights, Sparsity { ratio: 0.9, level: 5 });
         assert!(matches!(nothing, Err(Error::NothingLeft { survivors: 1 })), "{nothing:?}");
         let _ = weights.parameters.get(0).fill_(f64::NAN);
-        let broken = synflow(&network, (1, 8), &mut weights, SPARSE, || Ok(()));
+        let broken = synflow(alone(), &network, (1, 8), &mut weights, SPARSE);
         assert!(matches!(broken, Err(Error::ScoresNotFinite)), "{broken:?}");
     }
 }

@@ -8,7 +8,6 @@ use crate::trainer::comm::{Comm, pulse};
 use crate::trainer::data::Data;
 use crate::trainer::data::batches::{Batch, Batches, test_batches, test_steps};
 use crate::trainer::model::{Mode, Network};
-use crate::trainer::session::together;
 use crate::trainer::{Error, Result};
 
 /// Mean cross-entropy in nats, and errors in percent.
@@ -18,7 +17,7 @@ pub struct Score {
     pub error: f64,
 }
 
-/// Who does such work: the ranks together, until one of them is told to stop.
+/// Who does such work: the ranks together, round by round, until one of them is told to stop.
 #[derive(Clone, Copy)]
 pub struct Crew<'a> {
     pub comm: &'a dyn Comm,
@@ -27,8 +26,22 @@ pub struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    fn proceed(&self) -> Result<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    /// What this rank found to go on with, if every rank found something and none was told to stop. All ranks ask
+    /// together.
+    pub fn agree<T>(&self, found: Result<T>) -> Result<T> {
+        /// Of several demands the largest is met.
+        const STOP: u64 = 1;
+        const FAIL: u64 = 2;
+        let own = match &found {
+            Err(_) => FAIL,
+            Ok(_) if self.stop.load(Ordering::Relaxed) => STOP,
+            Ok(_) => 0,
+        };
+        match self.comm.largest(own) {
+            0 => found,
+            STOP => Err(Error::Interrupted),
+            _ => found.and(Err(Error::Elsewhere)),
+        }
     }
 }
 
@@ -39,8 +52,8 @@ pub fn evaluate(crew: Crew, network: &Network, parameters: &Tensor, statistics: 
 }
 
 /// The test scores of so many `networks`: of the parameters and statistics that `network_at` gives for each. A batch is
-/// made once for all of them, by one of the ranks. The scores are the same to the last bit for any number of ranks. [`Error::Interrupted`] if this rank is
-/// told to stop.
+/// made once for all of them, by one of the ranks. The scores are the same to the last bit for any number of ranks.
+/// [`Error::Interrupted`] if a rank is told to stop.
 pub fn evaluate_all(
     crew: Crew,
     network: &Network,
@@ -52,22 +65,25 @@ pub fn evaluate_all(
     // Loss and wrongly classified images of each batch, which is one rank's; the others add nothing. So they are added up
     // in the same order whoever computed them. Read at the end, so that no batch waits for the numbers of another.
     let mut sums = Tensor::zeros([networks.into(), 2, steps], (Kind::Double, data.device()));
-    let evaluated = test_batches(data, crew.comm.place()).try_for_each(|(step, batch)| {
-        let Batch { images, labels, .. } = batch?;
+    let place = crew.comm.place();
+    let mut own = test_batches(data, place);
+    for _ in (0..steps).step_by(place.ranks) {
+        // In the last round not every rank may have a batch.
+        let (step, batch) = own.next().map_or((0, Ok(None)), |(step, batch)| (step, batch.map(Some)));
+        let batch = crew.agree(batch)?;
         for which in 0..networks {
-            crew.proceed()?;
+            crew.agree(Ok(()))?;
+            let Some(Batch { images, labels, .. }) = &batch else { continue };
             tch::no_grad(|| {
                 let (parameters, statistics) = network_at(which);
-                let logits = network.logits(&parameters, &statistics, Mode::Evaluate, &images);
+                let logits = network.logits(&parameters, &statistics, Mode::Evaluate, images);
                 let sum = |of: i64| sums.get(which.into()).get(of).get(step.into());
-                sum(0).copy_(&cross_entropy(&logits, &labels, Reduction::Sum));
-                sum(1).copy_(&wrong_count(&logits, &labels));
+                sum(0).copy_(&cross_entropy(&logits, labels, Reduction::Sum));
+                sum(1).copy_(&wrong_count(&logits, labels));
             });
-            pulse::batch();
+            pulse::moved();
         }
-        Ok(())
-    });
-    together(crew.comm, evaluated)?;
+    }
     crew.comm.sum(&mut sums);
     let sums = Vec::<f64>::try_from(sums.view([-1])).expect("sums are a vector of floats");
     let count = data.test_count() as f64;
@@ -87,14 +103,15 @@ pub fn reestimate(crew: Crew, network: &Network, parameters: &Tensor, data: &Dat
     let mut statistics = network.layout.fresh_statistics(parameters.kind()).to_device(data.device());
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
+    let place = crew.comm.place();
+    let mut own = epoch.every(0, place);
     let mut seen = 0;
-    let estimated = epoch.every(0, crew.comm.place()).try_for_each(|(_, batch)| {
-        crew.proceed()?;
-        absorb(network, parameters, &statistics, &batch?.images, plain_mean(seen));
+    for _ in (0..batches.steps()).step_by(place.ranks) {
+        let batch = own.next().map(|(_, batch)| batch).transpose();
+        let Some(Batch { images, .. }) = crew.agree(batch)? else { continue };
+        absorb(network, parameters, &statistics, &images, plain_mean(seen));
         seen += 1;
-        Ok(())
-    });
-    together(crew.comm, estimated)?;
+    }
     combine(crew.comm, &mut statistics, seen, batches.steps());
     Ok(statistics)
 }
@@ -135,11 +152,38 @@ pub fn wrong_count(logits: &Tensor, labels: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::trainer::comm::threads::on_ranks;
     use crate::trainer::comm::{Place, Single};
     use crate::trainer::data;
     use crate::trainer::model::Weights;
     use winsign::run::settings::{Architecture, Dataset, Problem};
+
+    /// Both ranks have batches to do, and neither does all of them.
+    #[test]
+    fn a_word_to_one_rank_stops_all() {
+        let stopped = on_ranks(2, |comm| {
+            let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+            let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
+            let parameters = Weights::initialize(&network.layout, 1).parameters;
+            let stop = AtomicBool::new(comm.place().rank == 1);
+            let crew = Crew { comm, stop: &stop };
+            let fresh = network.layout.fresh_statistics(Kind::Float);
+            let begun = Cell::new(0);
+            let network_at = |_| {
+                begun.set(begun.get() + 1);
+                (parameters.shallow_clone(), fresh.shallow_clone())
+            };
+            let evaluated = evaluate_all(crew, &network, 3, network_at, &data);
+            (evaluated, reestimate(crew, &network, &parameters, &data, 64), begun.get())
+        });
+        for (evaluated, reestimated, begun) in stopped {
+            assert!(matches!(evaluated, Err(Error::Interrupted)) && matches!(reestimated, Err(Error::Interrupted)));
+            assert_eq!(begun, 0);
+        }
+    }
 
     /// The statistics of the first layer against means and variances computed from its outputs.
     #[test]

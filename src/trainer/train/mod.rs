@@ -16,7 +16,7 @@ use crate::trainer::{Error, Result};
 use checkpoint::Checkpoint;
 use evaluate::{Crew, Score, evaluate, reestimate};
 use schedule::learning_rate;
-use step::{Exchange, forward_backward};
+use step::Stepper;
 use winsign::random::Source;
 use winsign::run::attempt::Progress;
 use winsign::run::results::EpochMetrics;
@@ -47,7 +47,8 @@ pub struct Trained {
 /// A checkpoint is saved after every epoch, within epochs as often as the session says, and before the next step once it
 /// is told to stop; then [`Error::Interrupted`] is returned. A loss that is not finite is [`Error::Diverged`].
 ///
-/// Several ranks share out every batch. They hold the same state, to the last bit: [`Error::Apart`] if not.
+/// Several ranks share out every batch. They hold the same state, to the last bit, when an epoch ends and whenever
+/// something is saved: [`Error::Apart`] if not.
 pub fn train(
     session: &mut Session,
     course: &Course,
@@ -74,14 +75,15 @@ pub fn train(
 
     for epoch in state.place.epoch..=training.epochs {
         train_epoch(session, course, &batches, &mut state)?;
+        // First of all: what follows is decided alike by ranks that are equal.
+        check_equal(session, &state)?;
         check_finite(&state.losses, epoch)?;
-        check_equal(session, &state, epoch)?;
         // The evaluation may take long.
         state.place.step = batches.steps();
         heed(session, &state, session.demand(true))?;
         let score = score(session.crew(), course, &mut state.weights);
         if score.is_err() {
-            session.save_checkpoint(|| state.to_file())?;
+            save(session, &state)?;
         }
         let score = score?;
         if !score.loss.is_finite() {
@@ -102,7 +104,7 @@ pub fn train(
             return Ok(Trained { weights, score });
         }
         (state.place.epoch, state.place.step) = (epoch + 1, 0);
-        session.save_checkpoint(|| state.to_file())?;
+        save(session, &state)?;
     }
     unreachable!("no checkpoint is saved after the last epoch")
 }
@@ -113,14 +115,13 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
     let epoch = state.place.epoch;
     let lr = learning_rate(training, epoch);
     let order = batches.epoch(epoch);
-    let norm_init = network.layout.norm_init(state.weights.parameters.kind()).to_device(course.data.device());
     let alphas = course.alpha_seed.map(|seed| Source::new(seed, &format!("alpha {}", course.purpose), epoch.into()));
     let dropout = network.drops().then(|| {
         let purpose = format!("dropout {}", course.purpose);
         Source::new(course.order_seed, &purpose, epoch.into())
     });
 
-    let mut exchange = Exchange::new(session.comm(), &state.weights);
+    let mut stepper = Stepper::new(session.comm(), network, training, &state.weights);
     let first = state.place.step;
     for (step, batch) in (first..).zip(order.shares(first, session.place())) {
         state.place.step = step;
@@ -132,11 +133,9 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
         let alpha = alphas.as_ref().map(|alphas| alphas.stream(step.into()).uniform());
         let dropout =
             dropout.as_ref().map(|source| batch.indices.iter().map(|&index| source.stream(index as u64)).collect());
-        let mut pass = forward_backward(network, &mut state.weights, &batch, alpha, &norm_init, dropout);
-        exchange.sum(&mut state.weights, &batch, &mut pass);
         let number = u64::from(epoch - 1) * u64::from(batches.steps()) + u64::from(step) + 1;
         let Checkpoint { weights, moments, .. } = state;
-        optimizer::step(training, &network.layout, (lr, number), &weights.parameters, moments, &pass.gradient);
+        let pass = stepper.step((weights, moments), &batch, (lr, number), alpha, dropout);
         // Read at the end of the epoch, so that no step waits for its numbers.
         state.losses.get(step.into()).copy_(&pass.loss);
         state.wrong.get(step.into()).copy_(&pass.wrong);
@@ -147,7 +146,7 @@ fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state:
 /// Does what a rank demanded before the next step of `state`.
 fn heed(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
     if demand > Demand::Nothing {
-        session.save_checkpoint(|| state.to_file())?;
+        save(session, state)?;
     }
     match demand {
         Demand::Nothing | Demand::Save => Ok(()),
@@ -166,14 +165,20 @@ fn score(crew: Crew, course: &Course, weights: &mut Weights) -> Result<Score> {
     evaluate(crew, network, &parameters, &weights.statistics, data)
 }
 
+/// Saves a checkpoint, unless ranks differ: then the next attempt goes on from one where they did not.
+fn save(session: &Session, state: &Checkpoint) -> Result<()> {
+    check_equal(session, state)?;
+    session.save_checkpoint(|| state.to_file())
+}
+
 /// Every rank did the same steps on the same sums: if they differ now, a machine computes wrongly.
-fn check_equal(session: &Session, state: &Checkpoint, epoch: u32) -> Result<()> {
+fn check_equal(session: &Session, state: &Checkpoint) -> Result<()> {
     if session.place().ranks == 1 {
         return Ok(());
     }
     let sums = session.comm().gather(&state.checksum());
     match sums.iter().position(|sum| *sum != sums[0]) {
-        Some(rank) => Err(Error::Apart { rank, epoch }),
+        Some(rank) => Err(Error::Apart { rank, epoch: state.place.epoch }),
         None => Ok(()),
     }
 }
@@ -183,5 +188,116 @@ fn check_finite(losses: &Tensor, epoch: u32) -> Result<()> {
     match losses.iter().position(|loss| !loss.is_finite()) {
         Some(step) => Err(Error::Diverged { epoch, step: step as u32 + 1, loss: losses[step] }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::trainer::comm::threads::{Threads, on_ranks};
+    use crate::trainer::comm::{Comm, Place, Ranks};
+    use crate::trainer::data;
+    use crate::trainer::session::Means;
+    use winsign::run::attempt::Attempt;
+    use winsign::run::settings::{
+        Architecture, Dataset, Method, Precision, Problem, Schedule, Seeds, Settings, Ticket,
+    };
+    use winsign::run::{Run, RunDirectory, Store};
+
+    /// Ranks of which one adds up wrongly, once.
+    struct Faulty {
+        comm: Threads,
+        sums: Cell<u32>,
+        wrong: u32,
+    }
+
+    impl Comm for Faulty {
+        fn place(&self) -> Place {
+            self.comm.place()
+        }
+
+        fn sum(&self, tensor: &mut Tensor) {
+            self.comm.sum(tensor);
+            self.sums.set(self.sums.get() + 1);
+            if self.place().rank == 1 && self.sums.get() == self.wrong {
+                let _ = tensor.get(0).fill_(0.1);
+            }
+        }
+
+        fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8> {
+            self.comm.broadcast(bytes)
+        }
+
+        fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+            self.comm.gather(bytes)
+        }
+
+        fn largest(&self, number: u64) -> u64 {
+            self.comm.largest(number)
+        }
+    }
+
+    fn ticket() -> Ticket {
+        Ticket {
+            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            method: Method::Lrr,
+            level: 0,
+            prune_ratio: None,
+            rewind_epoch: None,
+            training: Training {
+                epochs: 1,
+                batch: 128,
+                optimizer: Default::default(),
+                lr: 0.1,
+                momentum: 0.9,
+                weight_decay: 5e-4,
+                schedule: Schedule::Constant,
+                precision: Precision::Fp32,
+            },
+            seeds: Seeds::from(1),
+        }
+    }
+
+    /// What training ends with on a rank whose sum number `wrong` is, and the checkpoint that is left.
+    fn trained(comm: &Threads, run: &RunDirectory, wrong: u32) -> (Result<Trained>, Checkpoint) {
+        let ticket = ticket();
+        let network = Network::new(ticket.problem);
+        let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
+        let attempt = comm.place().is_root().then(|| Attempt::claim(run, 1).unwrap());
+        let ranks = Ranks { comm: Box::new(Faulty { comm: comm.clone(), sums: Cell::new(0), wrong }), watch: None };
+        // A checkpoint before every step.
+        let means = Means { checkpoint_every: Duration::ZERO, ..Means::default() };
+        let mut session = Session::new(ranks, attempt, vec![], means);
+        let course = Course {
+            network: &network,
+            data: &data,
+            training: &ticket.training,
+            order_seed: 1,
+            purpose: "test".to_string(),
+            alpha_seed: None,
+            reestimate: false,
+        };
+        let result = train(&mut session, &course, |_| Ok(Weights::initialize(&network.layout, 1)));
+        let left = session.load_checkpoint().unwrap().expect("a checkpoint");
+        (result, Checkpoint::from_file(&left).unwrap())
+    }
+
+    /// The next attempt must not go on from what a faulty machine computed, be it rank 0 itself.
+    #[test]
+    fn ranks_that_differ_end_and_save_nothing() {
+        // Three sums align the ranks; then there is one a step.
+        for good_steps in [4, 11] {
+            let folder = tempfile::tempdir().unwrap();
+            let run = Run::new(Settings::Ticket(ticket()), vec![]);
+            let directory = Store::create(folder.path()).unwrap().run(&run.id);
+            directory.prepare(&run, "a ticket").unwrap();
+            for (result, left) in on_ranks(2, |comm| trained(comm, &directory, 3 + good_steps + 1)) {
+                assert!(matches!(result, Err(Error::Apart { rank: 1, epoch: 1 })), "{:?}", result.err());
+                assert_eq!(left.place.step, good_steps, "before the step that went wrong");
+            }
+        }
     }
 }

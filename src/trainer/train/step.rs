@@ -3,11 +3,13 @@
 use tch::{Reduction, Tensor};
 
 use super::evaluate::{cross_entropy, wrong_count};
+use super::optimizer;
 use crate::trainer::comm::Comm;
 use crate::trainer::data::batches::Batch;
 use crate::trainer::model::{Network, Weights};
 use crate::trainer::prune::interpolate_norms;
 use winsign::random::Stream;
+use winsign::run::settings::Training;
 
 /// What a pass gives; all of it still on its device. With several ranks it is this rank's part of sums over all.
 pub struct Pass {
@@ -105,6 +107,41 @@ impl Exchange<'_> {
     }
 }
 
+/// What all steps of a training have in common.
+pub struct Stepper<'a> {
+    network: &'a Network,
+    training: &'a Training,
+    norm_init: Tensor,
+    exchange: Exchange<'a>,
+}
+
+impl Stepper<'_> {
+    /// For weights such as these.
+    pub fn new<'a>(comm: &'a dyn Comm, network: &'a Network, training: &'a Training, weights: &Weights) -> Stepper<'a> {
+        let Weights { parameters, .. } = weights;
+        let norm_init = network.layout.norm_init(parameters.kind()).to_device(parameters.device());
+        Stepper { network, training, norm_init, exchange: Exchange::new(comm, weights) }
+    }
+
+    /// A step of all ranks, each on its share of the batch: they leave with the same weights and moments. The step is of a
+    /// learning rate, and has a number, from 1, among all of the training; `alpha` and `dropout` are as in
+    /// [`forward_backward`].
+    pub fn step(
+        &mut self,
+        (weights, moments): (&mut Weights, &mut [Tensor]),
+        batch: &Batch,
+        (lr, number): (f64, u64),
+        alpha: Option<f64>,
+        dropout: Option<Vec<Stream>>,
+    ) -> Pass {
+        let Stepper { network, training, norm_init, exchange } = self;
+        let mut pass = forward_backward(network, weights, batch, alpha, norm_init, dropout);
+        exchange.sum(weights, batch, &mut pass);
+        optimizer::step(training, &network.layout, (lr, number), &weights.parameters, moments, &pass.gradient);
+        pass
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
@@ -117,7 +154,7 @@ mod tests {
     use crate::trainer::train::evaluate::{Crew, evaluate, reestimate};
     use crate::trainer::train::optimizer::{fresh_moments, step};
     use tch::Kind;
-    use winsign::run::settings::{Architecture, Dataset, Optimizer, Precision, Problem, Schedule, Training};
+    use winsign::run::settings::{Architecture, Dataset, Optimizer, Precision, Problem, Schedule};
 
     const BATCH: u32 = 50;
 
@@ -154,15 +191,12 @@ mod tests {
             let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
             let mut weights = trainable(&network.layout);
             let mut moments = fresh_moments(Optimizer::Sgd, &weights.parameters);
-            let mut exchange = Exchange::new(comm, &weights);
+            let mut stepper = Stepper::new(comm, &network, &training, &weights);
             let batches = Batches::new(&data, BATCH, 1, "test");
-            let norm_init = network.layout.norm_init(Kind::Float);
             let mut numbers = vec![];
             for (number, batch) in (1..).zip(batches.epoch(1).shares(first, comm.place())) {
-                let batch = batch.unwrap();
-                let mut pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, None);
-                exchange.sum(&mut weights, &batch, &mut pass);
-                step(&training, &network.layout, (0.1, number), &weights.parameters, &mut moments, &pass.gradient);
+                let state = (&mut weights, &mut moments[..]);
+                let pass = stepper.step(state, &batch.unwrap(), (0.1, number), Some(0.3), None);
                 numbers.push((pass.loss.double_value(&[]), pass.wrong.double_value(&[])));
             }
             (weights.parameters.detach(), weights.statistics, numbers)
