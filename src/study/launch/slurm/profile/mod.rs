@@ -68,7 +68,7 @@ pub struct Profile {
     pub setup: String,
     /// Further options of sbatch, each begins with `-`.
     pub sbatch: Vec<String>,
-    source: Source,
+    pub(super) source: Source,
 }
 
 /// What starts the ranks of a run.
@@ -99,7 +99,7 @@ pub enum Launcher {
 
 /// Where the settings of a profile come from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Source {
+pub(super) struct Source {
     /// The file as it was read.
     text: String,
     /// Of the settings that the file gives; of `sbatch`, of each line.
