@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use common::cluster::Hosts;
+use common::cluster::{Cluster, Hosts, Settings};
 use common::{SMALL, Workplace, json, read_json, signal, start, stderr, succeed, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -215,4 +215,29 @@ fn gpus_of_other_hosts_go_by_number() {
     run.args(["--hosts", &named, "--ranks", "3", "--gpus", "1"]).arg("--worker").arg(worker);
     succeed(run.env("CUDA_VISIBLE_DEVICES", "7").envs(hosts.environment()));
     assert_eq!(told_to(&told), ["0", "0,1"].map(str::to_string).into());
+}
+
+/// One task was asked for on each node, but two cores: mpirun alone would start one rank there, and a second mpirun would
+/// wait for the first.
+#[test]
+fn an_allocation_of_several_nodes_is_used() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let cluster = Cluster::start(Settings { netns: true, ..Settings::default() });
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("short.yaml", &SHORT.replace("method: lrr", "method: lrr, seed: 1..4"));
+    let said = workplace.path("said");
+    let job = "exec \"$0\" run \"$1\" --store \"$2\" 2> \"$3\"";
+    let mut salloc = cluster.command("salloc");
+    salloc.args(["--nodes=2", "--cpus-per-task=2", "srun", "--nodes=1", "--ntasks=1", "--overlap", "--cpu-bind=none"]);
+    salloc.args(["sh", "-c", job, env!("CARGO_BIN_EXE_winsign")]).arg(&sweep).arg(workplace.store()).arg(&said);
+    let output = salloc.output().unwrap();
+    let said = fs::read_to_string(&said).unwrap_or_default();
+    assert!(output.status.success(), "{said}{}", stderr(&output));
+    let named = format!("--hosts {}:2,{}:2", cluster.node(1), cluster.node(2));
+    assert!(said.contains(&named), "{said}");
+    let claims = claims(&workplace.store());
+    let at = |node| claims.iter().filter(|claim| claim["owner"]["host"] == cluster.node(node).as_str()).count();
+    assert_eq!((claims.len(), at(1) > 0, at(2) > 0), (8, true, true), "{claims:#?}");
 }
