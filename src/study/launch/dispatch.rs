@@ -14,7 +14,7 @@ use super::child::{self, Ended, Exit};
 use super::display::Display;
 use super::slots::{Seat, Slots};
 use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
-use crate::run::attempt::{self, End};
+use crate::run::attempt::{self, Attempt, End};
 use crate::run::{self, RunDirectory, RunId, State, Store, exit};
 use crate::study::plan::survey::Standing;
 use crate::study::plan::{RunState, cost};
@@ -559,12 +559,37 @@ impl<'a> Dispatcher<'a> {
         node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
         if node.failures <= self.options.retries.max(borne) {
             self.display.say(&format!("{} failed and is started again: {message}", self.entries[at].label));
+            self.end_attempt_of(at, token, &End::Interrupted)?;
+            // Others that wait for this run take a failure on disk for the last word.
+            self.nodes[at].directory.forgive()?;
             self.make_ready(at);
-            return self.end_attempt_of(at, token, &End::Interrupted);
+            return Ok(());
         }
-        self.end_attempt_of(at, token, &End::Failed { message: message.clone() })?;
-        self.fail(at, attempt.unwrap_or(0), message);
+        let end = End::Failed { message: message.clone() };
+        let attempt = match attempt {
+            Some(attempt) => {
+                attempt::end_attempt(&self.nodes[at].directory, attempt, &end)?;
+                attempt
+            }
+            None => self.write_down_failure(at, token, &end)?,
+        };
+        self.fail(at, attempt, message);
         Ok(())
+    }
+
+    /// A worker that never came to claim its run leaves no trace: the attempt is made for it, so that the failure is known to
+    /// everybody who looks at the run, above all to jobs that wait for it.
+    fn write_down_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Error> {
+        match Attempt::claim_as(&self.nodes[at].directory, 0, Some(token)) {
+            Ok(attempt) => {
+                let number = attempt.number;
+                attempt.end(end)?;
+                Ok(number)
+            }
+            // Somebody else is at it, and will have more to say.
+            Err(run::Error::Held { .. }) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Somebody else's worker failed. They may be starting it again already, which we will see; else it gets from us
@@ -573,7 +598,8 @@ impl<'a> Dispatcher<'a> {
         let node = &mut self.nodes[at];
         node.known_attempt = attempt;
         node.failures += 1;
-        match node.failures > self.options.retries {
+        // A job of several that wait for one run must not give it the chances that it has had.
+        match attempt > self.entries[at].forgiven || node.failures > self.options.retries {
             true => self.fail(at, attempt, message),
             false => self.make_ready(at),
         }
