@@ -20,16 +20,20 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use safetensors::Dtype;
 use serde::Serialize;
+use serde_json::json;
+use strum::VariantArray;
+use winsign::run::attempt::{END, End, LOG, Progress, STATUS};
 use winsign::run::directory::{FORMAT, RunFile};
 use winsign::run::files::seal;
 use winsign::run::results::{
-    AttachedFile, ConnectOutcome, Outcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome,
+    AttachedFile, ConnectOutcome, Outcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome, Usage,
 };
 use winsign::run::settings::{Between, Settings};
 use winsign::run::tensors::{RawTensor, TensorFile};
 use winsign::run::{RunId, Store, owner};
 use winsign::study::plan::build::build;
-use winsign::study::plan::{Plan, PlannedRun};
+use winsign::study::plan::survey::survey;
+use winsign::study::plan::{self, Plan, PlannedRun, RunState};
 use winsign::study::sweep;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -137,7 +141,8 @@ fn bench(quickstart: bool) -> Result<()> {
     let machine = machine()?;
     let scratch = tempfile::tempdir()?;
     let path = |name: &str| scratch.path().join(name);
-    let (sweep_file, empty, finished) = (path("sweep.yaml"), path("empty"), path("finished"));
+    let (sweep_file, empty) = (path("sweep.yaml"), path("empty"));
+    let (finished, under_way) = (path("finished"), path("under-way"));
     fs::write(&sweep_file, SWEEP)?;
     let plan = build(&sweep::read(&sweep_file)?);
     let total = plan.runs.len();
@@ -147,11 +152,17 @@ fn bench(quickstart: bool) -> Result<()> {
     let kinds: Vec<String> = runs.iter().map(|(kind, count)| format!("{count} {kind}s")).collect();
     println!("{total} runs: {}", kinds.join(", "));
     let began = Instant::now();
-    finish(&plan, &Store::create(&finished)?, &path("network.safetensors"))?;
-    println!("a store in which they are done, written in {:.1} s\n", began.elapsed().as_secs_f64());
+    finish(&plan.runs, &Store::create(&finished)?, &path("network.safetensors"))?;
+    let counts = begin(&plan, &Store::create(&under_way)?, &path("network.safetensors"))?;
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "a store in which they are done, and one in which they are under way ({counts}), written in {seconds:.1} s\n"
+    );
 
     let mut timings = vec![];
-    for case in cases(&sweep_file, &empty, &finished, total) {
+    // Before the heartbeats in that store are too old.
+    let watching = watching(&sweep_file, &under_way, &counts);
+    for case in watching.into_iter().chain(cases(&sweep_file, &empty, &finished, total)) {
         execute(&case)?;
         let times: Result<Vec<Duration>> = (0..REPEATS).map(|_| execute(&case)).collect();
         timings.push(Timing::new(&case, times?));
@@ -201,7 +212,7 @@ fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case>
             name: "plan, nothing done",
             goal: Some(1.0),
             arguments: arguments(empty, &["plan"]),
-            check: says(format!("{total} runs: {total} pending")),
+            check: says(format!(": {total} pending\n")),
         },
         Case {
             name: "plan --json, nothing done",
@@ -224,10 +235,25 @@ fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case>
         },
         Case {
             name: "status, all done",
-            goal: None,
+            goal: Some(1.0),
             arguments: arguments(finished, &["status"]),
-            check: says(format!("{total} runs: {total} done")),
+            check: says(format!(": {total} done\n")),
         },
+    ]
+}
+
+/// Of a sweep that other machines are at: some runs are done, some run, some have failed.
+fn watching(sweep: &Path, under_way: &Path, counts: &str) -> Vec<Case> {
+    let case = |name, words: &[&str], told: String| Case {
+        name,
+        goal: Some(1.0),
+        arguments: [words.iter().map(OsString::from).collect(), vec!["--store".into(), under_way.into(), sweep.into()]]
+            .concat(),
+        check: Box::new(move |stdout| stdout.contains(&told)),
+    };
+    vec![
+        case("status, under way", &["status"], format!("{counts}\n")),
+        case("status --json --all, under way", &["status", "--json", "--all"], r#""hosts": ["#.to_string()),
     ]
 }
 
@@ -314,13 +340,13 @@ fn count_by_kind(plan: &Plan) -> BTreeMap<String, usize> {
 
 /// Writes what a finished run leaves behind and winsign looks at, for every run of a plan. Not as winsign writes it:
 /// its files survive a power cut, which for ten thousand runs would take minutes.
-fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
+fn finish(runs: &[PlannedRun], store: &Store, template: &Path) -> Result<()> {
     let tensor = RawTensor { dtype: Dtype::F32, shape: vec![10, 32], bytes: vec![0; 4 * 10 * 32] };
     let tensors = BTreeMap::from([("fc.weight".to_string(), tensor)]);
     // Written before every result: tensors touched after a commit are read again.
     let (digest, bytes) = TensorFile { tensors, metadata: "{}".to_string() }.write(template)?;
     let network = AttachedFile { path: "attempts/1/network.safetensors".to_string(), bytes, digest };
-    for planned in &plan.runs {
+    for planned in runs {
         let run = &planned.run;
         let directory = store.run(&run.id);
         fs::create_dir_all(directory.attempt_path(1))?;
@@ -345,9 +371,10 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
             network: has_network.then(|| network.clone()),
             metrics: None,
             data: None,
-            seconds: planned.cost() / 3.0,
+            seconds: plan::cost(&planned.run) / 3.0,
             host: owner::host(),
             processors: Processors { ranks: 1, threads: 1 },
+            usage: Some(Usage { peak_memory: Some(300 << 20), gpus: 0.25, gpu_peak_memory: Some(2 << 30) }),
             finished: jiff::Timestamp::now(),
         };
         fs::write(directory.result_path(), seal(&result))?;
@@ -355,6 +382,36 @@ fn finish(plan: &Plan, store: &Store, template: &Path) -> Result<()> {
     // Otherwise the disk would be busy with these files while the first commands are timed.
     rustix::fs::syncfs(fs::File::open(store.root())?)?;
     Ok(())
+}
+
+/// Half of the runs are done; of the others some run on other machines, as their heartbeats say, some have failed, and
+/// the rest waits. Gives how many are in which state, as `winsign status` says it.
+fn begin(plan: &Plan, store: &Store, template: &Path) -> Result<String> {
+    const RUNNING: usize = 512;
+    const FAILED: usize = 100;
+    let (done, rest) = plan.runs.split_at(plan.runs.len() / 2);
+    finish(done, store, template)?;
+    let (begun, _) = rest.split_at(RUNNING + FAILED);
+    for (index, planned) in begun.iter().enumerate() {
+        let directory = store.run(&planned.run.id);
+        let attempt = directory.attempt_path(1);
+        fs::create_dir_all(&attempt)?;
+        let owner = json!({"host": format!("node{}", index % 64), "pid": 1, "started": 1, "machine": "another"});
+        let claim = json!({"owner": owner, "began": jiff::Timestamp::now(), "version": env!("CARGO_PKG_VERSION")});
+        fs::write(directory.claim_path(1), seal(&claim))?;
+        let progress = Progress { done: 1, total: 4, test_error: Some(10.0) };
+        fs::write(attempt.join(STATUS), serde_json::to_vec(&progress)?)?;
+        fs::write(attempt.join(LOG), "a line as workers write them when an epoch is done\n".repeat(200))?;
+        if index >= RUNNING {
+            fs::write(attempt.join(END), seal(&End::Failed { message: "the loss became NaN".to_string() }))?;
+        }
+    }
+    rustix::fs::syncfs(fs::File::open(store.root())?)?;
+    let standings = survey(plan, store)?;
+    let count = |state| standings.iter().filter(|standing| standing.state == state).count();
+    assert_eq!((count(RunState::Running), count(RunState::Failed)), (RUNNING, FAILED));
+    let states = RunState::VARIANTS.iter().map(|&state| (state, count(state))).filter(|(_, count)| *count > 0);
+    Ok(states.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", "))
 }
 
 /// Numbers as a study of the digits has them: errors of some percent that grow with the level.

@@ -107,11 +107,24 @@ fn show_tells_everything_about_a_run() {
         stdout(&succeed(winsign().arg("show").args(arguments).arg("--store").arg(workplace.store())))
     };
     let text = show(&[&id[..6]]);
-    for part in ["state: done", "inherit: sign", "training.lr: 0.1", "seeds.init: 3", "train loss", "committed after"] {
+    for part in [
+        "state: done",
+        "inherit: sign",
+        "training.lr: 0.1",
+        "seeds.init: 3",
+        "train loss",
+        "committed after",
+        "wall time: ",
+        "peak memory: ",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let json: serde_json::Value = serde_json::from_str(&show(&[&id, "--json"])).unwrap();
     assert_eq!(json["metrics"].as_array().unwrap().len(), 3);
     assert_eq!(json["settings"]["inherit"], "sign");
     assert!(json["log"].as_array().unwrap().len() >= 4);
+    // libtorch alone takes more than that.
+    assert!(json["peak_memory"].as_u64().is_some_and(|peak| peak > 50_000_000), "{json:#}");
+    assert_eq!(json["result"]["usage"]["gpus"], 0.0);
+    assert_eq!(json["result"]["usage"]["gpu_peak_memory"], serde_json::Value::Null);
 }

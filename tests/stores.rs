@@ -76,7 +76,7 @@ fn commit(attempt: &Attempt, run: &Run, test_error: f64, value: u8) {
     fs::write(attempt.directory().join(LOG), format!("error {test_error}\n")).unwrap();
     let network = (!matches!(run.settings, Settings::Connect(_))).then(|| tensors(value));
     let processors = Processors { ranks: 1, threads: 1 };
-    assert!(attempt.commit(outcome(run, test_error), network.as_ref(), processors).unwrap());
+    assert!(attempt.commit(outcome(run, test_error), network.as_ref(), processors, None).unwrap());
 }
 
 /// Finishes the runs of a plan at some places in it.
@@ -362,7 +362,7 @@ fn a_full_disk_stops_a_merge_which_then_goes_on() {
         fs::write(attempt.directory().join(LOG), vec![b'.'; 300_000]).unwrap();
         let processors = Processors { ranks: 1, threads: 1 };
         attempt.write_metrics(&[]).unwrap();
-        assert!(attempt.commit(outcome(&planned.run, 1.0), Some(&tensors(1)), processors).unwrap());
+        assert!(attempt.commit(outcome(&planned.run, 1.0), Some(&tensors(1)), processors, None).unwrap());
         attempt.end(&End::Finished).unwrap();
     }
     let mut limited = Command::new("bash");
@@ -723,7 +723,7 @@ fn a_log_is_followed_from_one_attempt_to_the_next_until_the_run_is_done() {
     append(&second, "goes on\n");
     shows("goes on");
     let processors = Processors { ranks: 1, threads: 1 };
-    assert!(second.commit(outcome(run, 1.0), Some(&tensors(1)), processors).unwrap());
+    assert!(second.commit(outcome(run, 1.0), Some(&tensors(1)), processors, None).unwrap());
     // As the worker does, after the commit.
     append(&second, "committed\n");
     second.end(&End::Finished).unwrap();

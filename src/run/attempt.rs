@@ -20,7 +20,7 @@ use super::error::{Error, Result};
 use super::files;
 use super::identity::RunId;
 use super::owner::{self, Owner};
-use super::results::{AttachedFile, EpochMetrics, Outcome, Processors, RunResult};
+use super::results::{AttachedFile, EpochMetrics, Outcome, Processors, RunResult, Usage};
 use super::tensors::TensorFile;
 
 pub const STATUS: &str = "status.json";
@@ -36,17 +36,20 @@ pub struct Claim {
     pub owner: Owner,
     pub began: jiff::Timestamp,
     pub version: String,
+    /// What whoever launched the attempt knows it by; none if nobody said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch: Option<String>,
 }
 
 impl Claim {
     fn of_this_process() -> Claim {
         let version = env!("CARGO_PKG_VERSION").to_string();
-        Claim { owner: Owner::this_process(), began: jiff::Timestamp::now(), version }
+        Claim { owner: Owner::this_process(), began: jiff::Timestamp::now(), version, launch: None }
     }
 
     /// Stands for a claim whose file is damaged.
     pub(super) fn unreadable() -> Claim {
-        Claim { owner: Owner::unknown(), began: jiff::Timestamp::UNIX_EPOCH, version: String::new() }
+        Claim { owner: Owner::unknown(), began: jiff::Timestamp::UNIX_EPOCH, version: String::new(), launch: None }
     }
 }
 
@@ -100,6 +103,12 @@ impl Attempt {
     /// Claims a run for this process, for work of `total` epochs (0: not known yet). [`Error::Held`] if an attempt is
     /// alive.
     pub fn claim(run: &RunDirectory, total: u32) -> Result<Attempt> {
+        Attempt::claim_as(run, total, None)
+    }
+
+    /// The same, with a token by which whoever launched this process finds the attempt.
+    pub fn claim_as(run: &RunDirectory, total: u32, launch: Option<&str>) -> Result<Attempt> {
+        let claim = || Claim { launch: launch.map(str::to_string), ..Claim::of_this_process() };
         let folder = run.path.join("attempts");
         files::create_directory(&folder)?;
         let number = loop {
@@ -110,7 +119,7 @@ impl Attempt {
                 return Err(Error::Held { id: run.id.clone(), owner: claim.owner.to_string() });
             }
             let next = last + 1;
-            if files::create_exclusive(&run.claim_path(next), &files::seal(&Claim::of_this_process()))? {
+            if files::create_exclusive(&run.claim_path(next), &files::seal(&claim()))? {
                 break next;
             }
             // Somebody else claimed the same number first: look again who lives.
@@ -225,7 +234,13 @@ impl Attempt {
     }
 
     /// Commits the result: false if another attempt had committed before.
-    pub fn commit(&self, outcome: Outcome, network: Option<&TensorFile>, processors: Processors) -> Result<bool> {
+    pub fn commit(
+        &self,
+        outcome: Outcome,
+        network: Option<&TensorFile>,
+        processors: Processors,
+        usage: Option<Usage>,
+    ) -> Result<bool> {
         self.check_current()?;
         let network = match network {
             None => None,
@@ -247,6 +262,7 @@ impl Attempt {
             seconds: self.seconds(),
             host: owner::host(),
             processors,
+            usage,
             finished: jiff::Timestamp::now(),
         };
         // Writing the network may have taken long.
@@ -395,6 +411,18 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_keeps_the_token_it_was_launched_with_and_older_claims_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        Attempt::claim_as(&run, 4, Some("abc.1")).unwrap().end(&End::Interrupted).unwrap();
+        Attempt::claim(&run, 4).unwrap().end(&End::Interrupted).unwrap();
+        let launch = |attempt| run.claim_of(attempt).unwrap().unwrap().launch;
+        assert_eq!((launch(1).as_deref(), launch(2)), (Some("abc.1"), None));
+        let text = std::fs::read_to_string(run.claim_path(2)).unwrap();
+        assert!(!text.contains("launch"), "as claims were before there were tokens: {text}");
+    }
+
+    #[test]
     fn many_at_once_make_one_attempt() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
@@ -415,7 +443,7 @@ mod tests {
         old.save_checkpoint(&tensors(1)).unwrap();
         begin(&run, 2, Owner::elsewhere());
         assert!(matches!(old.save_checkpoint(&tensors(2)), Err(Error::Superseded { ours: 1, later: 2, .. })));
-        assert!(matches!(old.commit(outcome(1.0), None, ONE), Err(Error::Superseded { .. })));
+        assert!(matches!(old.commit(outcome(1.0), None, ONE, None), Err(Error::Superseded { .. })));
         assert!(run.result().unwrap().is_none());
     }
 
@@ -425,8 +453,8 @@ mod tests {
         let run = prepared(&folder);
         begin(&run, 1, Owner::dead());
         let attempt = Attempt::claim(&run, 4).unwrap();
-        assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), ONE).unwrap());
-        assert!(!attempt.commit(outcome(2.0), None, ONE).unwrap());
+        assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), ONE, None).unwrap());
+        assert!(!attempt.commit(outcome(2.0), None, ONE, None).unwrap());
         let result = run.result().unwrap().unwrap();
         assert_eq!((result.attempt, &result.outcome), (2, &outcome(1.0)));
         assert_eq!(run.read_network(&result.network.unwrap()).unwrap(), tensors(1));

@@ -127,7 +127,7 @@ fn look_into(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Option<u32>, 
         } else if name == TRASH {
             Kind::Network
         } else if files::is_draft(&name) || owner::is_probe(&name) {
-            let age = owner::silence(&path, owner::now_on(folder));
+            let age = owner::silence(&path, owner::Clock::of(folder).now());
             if age.is_none_or(|age| age < DRAFT_AGE) {
                 continue;
             }

@@ -26,7 +26,7 @@ use super::clean;
 use super::error::{Error, Result};
 use super::files;
 use super::identity::{Run, RunId};
-use super::owner;
+use super::owner::{self, Clock};
 use super::results::{AttachedFile, EpochMetrics, RunResult};
 use super::settings::Settings;
 use super::tensors::TensorFile;
@@ -320,9 +320,30 @@ impl RunDirectory {
         Ok(())
     }
 
+    /// Forgets that the latest attempt failed, so that the run gets a new chance; false if it had not failed. What it had to say
+    /// is kept under another name.
+    pub fn forgive(&self) -> Result<bool> {
+        let Some(&attempt) = self.attempts()?.last() else { return Ok(false) };
+        if !matches!(self.end_of(attempt)?, Some(End::Failed { .. })) {
+            return Ok(false);
+        }
+        let end = self.attempt_path(attempt).join(attempt::END);
+        match fs::rename(&end, end.with_extension("forgiven.json")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("rename", &end)(error)),
+            // Without an end it would seem alive from another machine for a while.
+            Ok(()) => attempt::end_attempt(self, attempt, &End::Interrupted).map(|()| true),
+        }
+    }
+
     /// What the disk says. Reads only, but for a file that lives for an instant to ask the file system's time where a
     /// run is alive on another machine.
     pub fn state(&self) -> Result<State> {
+        self.state_by(&Clock::of(&self.path))
+    }
+
+    /// [`RunDirectory::state`] by a clock that many runs of a store share.
+    pub fn state_by(&self, clock: &Clock) -> Result<State> {
         if let Some(result) = self.result()? {
             return Ok(State::Done(Box::new(result)));
         }
@@ -333,7 +354,7 @@ impl RunDirectory {
         if let Some(End::Failed { message }) = self.end_of(attempt)? {
             return Ok(State::Failed { attempt, message });
         }
-        match self.claim_if_alive(attempt)? {
+        match self.claim_if_alive_by(attempt, clock)? {
             Some(claim) => {
                 let progress = self.progress_of(attempt);
                 // It may have committed between our look for a result and our look at its owner.
@@ -367,6 +388,10 @@ impl RunDirectory {
 
     /// The claim of an attempt that may still be working.
     pub fn claim_if_alive(&self, attempt: u32) -> Result<Option<Claim>> {
+        self.claim_if_alive_by(attempt, &Clock::of(&self.path))
+    }
+
+    fn claim_if_alive_by(&self, attempt: u32, clock: &Clock) -> Result<Option<Claim>> {
         if self.end_of(attempt)?.is_some() {
             return Ok(None);
         }
@@ -374,7 +399,7 @@ impl RunDirectory {
         // A claim that cannot be read is judged by its heartbeat alone.
         let claim = self.claim_of(attempt)?;
         let beats = || {
-            let now = owner::now_on(&self.path);
+            let now = clock.now();
             let status = owner::silence(&self.attempt_path(attempt).join(attempt::STATUS), now);
             let silence = status.or_else(|| owner::silence(&path, now));
             silence.is_some_and(|silence| silence < owner::SILENCE)

@@ -9,6 +9,7 @@ pub mod error;
 pub mod exit;
 pub mod files;
 pub mod identity;
+pub mod lease;
 pub mod merge;
 pub mod owner;
 pub mod results;

@@ -5,8 +5,9 @@
 //! different nodes are never compared: "now" is what the shared file system says it is.
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -86,13 +87,37 @@ pub fn host() -> String {
 
 /// How long ago a file was last touched, by the clock of the file system it lies on; none if it does not exist.
 pub fn silence(file: &Path, now: SystemTime) -> Option<Duration> {
-    let touched = fs::metadata(file).and_then(|metadata| metadata.modified()).ok()?;
+    let touched = touched(file)?;
     // A touch in the future is from a clock that was set back, and as old as we can know.
     Some(now.duration_since(touched).unwrap_or_else(|ahead| ahead.duration()))
 }
 
+/// When a file was last touched, by the clock of the file system it lies on; none if it does not exist.
+pub fn touched(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// The clock of the file system that holds a directory. It is asked once, when somebody first wants to know; from then on
+/// this machine's steady clock counts on: so a look at thousands of runs makes one file, not thousands.
+#[derive(Debug)]
+pub struct Clock {
+    directory: PathBuf,
+    asked: OnceLock<(SystemTime, Instant)>,
+}
+
+impl Clock {
+    pub fn of(directory: &Path) -> Clock {
+        Clock { directory: directory.to_path_buf(), asked: OnceLock::new() }
+    }
+
+    pub fn now(&self) -> SystemTime {
+        let (then, at) = self.asked.get_or_init(|| (now_on(&self.directory), Instant::now()));
+        *then + at.elapsed()
+    }
+}
+
 /// The time on the file system that holds `directory`, read off a file made there; this machine's where that fails.
-pub fn now_on(directory: &Path) -> SystemTime {
+fn now_on(directory: &Path) -> SystemTime {
     let probe = directory.join(format!("{PROBE}{}.{}", host(), std::process::id()));
     let time = fs::write(&probe, b"").and_then(|()| fs::metadata(&probe)?.modified());
     let _ = fs::remove_file(&probe);
@@ -141,6 +166,20 @@ mod tests {
         assert_eq!(owner.is_running_here(), Some(false), "a zombie is dead");
         child.wait().unwrap();
         assert_eq!(owner.is_running_here(), Some(false));
+    }
+
+    #[test]
+    fn the_clock_of_a_file_system_is_asked_once_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::of(folder.path());
+        let first = clock.now();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        drop(folder);
+        let second = clock.now();
+        assert!(second >= first && second < first + Duration::from_secs(60));
+        // Where nothing can be written this machine's clock has to do.
+        let nowhere = Clock::of(Path::new("/nonexistent")).now();
+        assert!(SystemTime::now().duration_since(nowhere).unwrap() < Duration::from_secs(60));
     }
 
     #[test]

@@ -41,8 +41,34 @@ pub struct RunResult {
     pub host: String,
     #[serde(flatten)]
     pub processors: Processors,
+    /// None in results of versions that did not say.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     pub finished: jiff::Timestamp,
 }
+
+impl RunResult {
+    /// Hours of GPUs that went into the result; none if it does not say on how many it was computed. Like `seconds` it
+    /// leaves out what was lost: the time between the last checkpoint and the end of an attempt that was killed.
+    pub fn gpu_hours(&self) -> Option<f64> {
+        self.usage.map(|usage| self.seconds * usage.gpus / 3600.0)
+    }
+}
+
+/// What the attempt took beside time. It may differ from one execution to the next, and is no part of the outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The most memory that a process had at once, in bytes: that of the largest rank. None where the system does not say.
+    pub peak_memory: Option<u64>,
+    /// GPUs of all ranks together; one that several runs share counts by [`GPU_SHARE`].
+    pub gpus: f64,
+    /// The most memory of a GPU that tensors had at once, in bytes, likewise; none without GPUs.
+    pub gpu_peak_memory: Option<u64>,
+}
+
+/// The environment variable by which a launcher tells a worker what part of its GPU it has, where runs share one; 1 if it
+/// is not set.
+pub const GPU_SHARE: &str = "WINSIGN_GPU_SHARE";
 
 /// What the attempt computed with. Another number of ranks or threads changes the last digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,10 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 pub const MAX_JOBS: u32 = 4_096;
 /// Threads of one run, at most.
 pub const MAX_THREADS: u32 = 1_024;
+/// Ranks of one run, at most.
+pub const MAX_RANKS: u32 = 4_096;
+/// GPUs of one rank, at most.
+pub const MAX_GPUS: u32 = 1_024;
 
 /// The three kinds of runs.
 #[derive(

@@ -5,3 +5,4 @@ pub mod launch;
 pub mod plan;
 pub mod report;
 pub mod sweep;
+pub mod yaml;

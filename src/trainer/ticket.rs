@@ -129,7 +129,7 @@ mod tests {
         let (layout, weights) = network.unwrap();
         let attempt = session.into_parts().1.unwrap();
         let processors = Processors { ranks: 1, threads: 1 };
-        assert!(attempt.commit(outcome, Some(&weights.to_file(&layout)), processors).unwrap());
+        assert!(attempt.commit(outcome, Some(&weights.to_file(&layout)), processors, None).unwrap());
         (attempt.run.id.clone(), weights)
     }
 

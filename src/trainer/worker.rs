@@ -18,13 +18,13 @@ use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
-use super::comm::{self, Place, Ranks, pulse};
+use super::comm::{self, Comm, Place, Ranks, pulse};
 use super::session::{self, Means, Session};
 use super::{Error, Finished, Result, connect, device, import, memory, ticket, transfer};
 use winsign::data::DEFAULT_ROOT;
 use winsign::run::attempt::{Attempt, End, LOG};
 use winsign::run::directory::RunFile;
-use winsign::run::results::Processors;
+use winsign::run::results::{GPU_SHARE, Processors, Usage};
 use winsign::run::settings::{MAX_THREADS, Settings, Training};
 use winsign::run::{self, RunDirectory, exit};
 
@@ -55,6 +55,9 @@ struct Arguments {
     /// Stop, with a checkpoint, when standard input is closed: ties this process to the one that holds the other end
     #[arg(long)]
     stop_with_stdin: bool,
+    /// Kept with the claim: by it, whoever launched this process finds its attempt
+    #[arg(long, value_name = "TOKEN", hide = true)]
+    launch: Option<String>,
 }
 
 const HELP: &str = "\
@@ -182,17 +185,18 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
             std::process::exit(exit::FAILURE.into());
         }
     };
-    if let Some(peak) = device::peak_memory(device) {
-        tracing::info!("memory of the GPU: {:.2} GB at most", peak as f64 / 1e9);
-    }
     let (ranks, attempt) = session.into_parts();
     let finished = session::together(&*ranks.comm, finished);
+    let usage = usage(&*ranks.comm, device);
+    if let Some(peak) = usage.gpu_peak_memory {
+        tracing::info!("memory of the GPU: {:.2} GB at most", peak as f64 / 1e9);
+    }
     let processors = Processors { ranks: place.ranks as u32, threads: arguments.threads };
     let result = finished.and_then(|Finished { outcome, network }| {
         let Some(attempt) = &attempt else { return Ok(()) };
         pulse::slowly(|| {
             let network = network.map(|(layout, weights)| weights.to_file(&layout));
-            match attempt.commit(outcome, network.as_ref(), processors)? {
+            match attempt.commit(outcome, network.as_ref(), processors, Some(usage))? {
                 true => tracing::info!("committed after {:.1} s", attempt.seconds()),
                 false => tracing::warn!("another attempt has committed this run before; its result stands"),
             }
@@ -221,7 +225,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<(RunFile, Attempt)
     }
     // Of a training; a path counts batches, and says so when it knows how many there are.
     let epochs = training.map_or(0, |training| training.epochs);
-    let attempt = Attempt::claim(&directory, epochs)?;
+    let attempt = Attempt::claim_as(&directory, epochs, arguments.launch.as_deref())?;
     if directory.result()?.is_some() {
         // Committed between our look and our claim.
         attempt.end(&End::Finished)?;
@@ -248,6 +252,28 @@ fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Resu
     device::prepare(device, precision, arguments.deterministic);
     ranks.connect(device)?;
     Ok(device)
+}
+
+/// What all ranks together have taken so far.
+fn usage(comm: &dyn Comm, device: Device) -> Usage {
+    let own = Usage {
+        peak_memory: memory::peak(),
+        gpus: if device.is_cuda() { gpu_share(std::env::var(GPU_SHARE).ok().as_deref()) } else { 0.0 },
+        gpu_peak_memory: device::peak_memory(device),
+    };
+    let all = comm.gather(&serde_json::to_vec(&own).expect("plain data"));
+    let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
+    all.reduce(|one: Usage, other: Usage| Usage {
+        peak_memory: one.peak_memory.max(other.peak_memory),
+        gpus: one.gpus + other.gpus,
+        gpu_peak_memory: one.gpu_peak_memory.max(other.gpu_peak_memory),
+    })
+    .expect("this rank is among all")
+}
+
+/// The part of its GPU that a rank has. What makes no sense is no reason to fail a run that has been computed.
+fn gpu_share(told: Option<&str>) -> f64 {
+    told.and_then(|told| told.parse().ok()).filter(|share| *share > 0.0 && *share <= 1.0).unwrap_or(1.0)
 }
 
 /// Ends the attempt as all ranks together ended, says why once, and takes leave.
@@ -371,4 +397,25 @@ fn stop_with_stdin(stop: Arc<AtomicBool>) {
         while matches!(io::stdin().read(&mut ignored), Ok(1..)) {}
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::comm::threads::on_ranks;
+
+    #[test]
+    fn the_share_of_a_gpu_is_whole_unless_a_launcher_says_so() {
+        let cases = [(None, 1.0), (Some("0.25"), 0.25), (Some("1"), 1.0), (Some("0"), 1.0), (Some("-1"), 1.0)];
+        for (told, share) in cases.into_iter().chain([Some("4"), Some("NaN"), Some("half")].map(|told| (told, 1.0))) {
+            assert_eq!(gpu_share(told), share, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn ranks_on_the_cpu_use_no_gpu_and_all_know_the_largest() {
+        let all = on_ranks(3, |comm| usage(comm, Device::Cpu));
+        assert!(all.iter().all(|usage| usage.gpus == 0.0 && usage.gpu_peak_memory.is_none()));
+        assert!(all[0].peak_memory.is_some() && all.iter().all(|usage| usage == &all[0]));
+    }
 }

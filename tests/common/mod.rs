@@ -1,6 +1,8 @@
 //! What the tests from outside share: a store, sweep files, and the two programs as users start them.
 #![allow(dead_code)] // every test file uses its own part
 
+pub mod cluster;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -12,8 +12,9 @@ use crate::run::results::Outcome;
 use crate::run::settings::{Architecture, Dataset, Import, Method, Problem, Settings};
 use crate::run::tensors::TensorFile;
 use crate::run::{Run, Store, exit};
-use crate::study::launch::Options;
 use crate::study::launch::display::Display;
+use crate::study::launch::slots::Slots;
+use crate::study::launch::{self, Launcher, Options};
 use crate::study::plan::survey::survey;
 use crate::study::plan::{Label, Plan, PlannedRun};
 use crate::study::sweep::Resources;
@@ -75,14 +76,16 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let run = Run::new(Settings::Import(Import { problem, digest }), vec![]);
     let directory = store.run(&run.id);
     let label = Label::imported(problem);
-    let resources = Resources { jobs: None, threads: None, retries: 0 };
+    let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
     let plan = Plan { name: label.to_string(), runs: vec![PlannedRun { run, label }], resources };
     let PlannedRun { run, label } = &plan.runs[0];
     directory.prepare(run, &label.to_string())?;
     network.write(&directory.imported_path())?;
 
     let options = Options {
-        jobs: 1,
+        launcher: Launcher::Local,
+        slots: Slots::local(1),
+        ranks: 1,
         threads: arguments.execution.threads.unwrap_or(1),
         data: arguments.execution.data.clone(),
         retries: 0,
@@ -90,7 +93,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     };
     let standings = survey(&plan, &store)?;
     let mut display = Display::new(&plan.name, 1, common.quiet || common.json);
-    let summary = execute(&plan, &store, &standings, &options, &mut display)?;
+    let summary = execute(&launch::entries(&plan), &store, &standings, &options, &mut display)?;
     let Some(result) = directory.result()? else {
         let message =
             summary.failed.first().map_or("it was stopped before the end".to_string(), |run| run.message.clone());

@@ -5,15 +5,21 @@ mod clean;
 mod data;
 mod export;
 mod import;
+mod jobs;
 mod logs;
 mod merge;
 mod output;
 mod plan;
 mod report;
+mod retry;
 mod run;
 mod show;
 mod stages;
 mod status;
+mod submit;
+mod task;
+mod units;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -25,10 +31,14 @@ use tracing_subscriber::EnvFilter;
 use crate::run::error::Error as StoreError;
 use crate::run::settings::MAX_THREADS;
 use crate::run::{Store, exit};
+use crate::study::launch::slurm::queue::Queue;
+use crate::study::launch::{self, slurm};
 use crate::study::plan::Plan;
 use crate::study::plan::build::build;
-use crate::study::sweep::{self, SweepError};
-use crate::study::{launch, plan::graph};
+use crate::study::plan::graph;
+use crate::study::plan::survey::{Standing, survey_with};
+use crate::study::sweep;
+use crate::study::yaml::FileError;
 
 /// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
 #[derive(Parser)]
@@ -78,7 +88,7 @@ struct Execution {
     /// The folder with the data sets
     #[arg(long, value_name = "DIR", default_value = "data", env = "WINSIGN_DATA")]
     data: PathBuf,
-    /// Threads per run [default: what the sweep says, else 1]
+    /// Threads per rank [default: what the sweep says, else 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     threads: Option<u32>,
     /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
@@ -102,15 +112,30 @@ enum Command {
         #[arg(long, value_name = "LANGUAGE", conflicts_with = "all")]
         graph: Option<graph::Language>,
     },
-    /// Run what is not done yet, on this machine
+    /// Run what is not done yet, on this machine or on several hosts
     #[command(after_help = run::HELP)]
     Run(self::run::Arguments),
+    /// Hand what is not done yet to Slurm, and return
+    #[command(after_help = submit::HELP)]
+    Submit(submit::Arguments),
+    /// Take back what waits in Slurm, and stop what runs there
+    #[command(after_help = jobs::CANCEL_HELP)]
+    Cancel(jobs::CancelArguments),
+    /// Keep waiting jobs of a sweep from starting
+    #[command(after_help = jobs::HOLD_HELP)]
+    Hold(jobs::Arguments),
+    /// Let held jobs of a sweep start
+    #[command(after_help = jobs::RELEASE_HELP)]
+    Release(jobs::Arguments),
+    /// Give failed runs a new chance
+    #[command(after_help = retry::HELP)]
+    Retry(retry::Arguments),
+    /// Execute one task of a submission, inside a job
+    #[command(hide = true)]
+    Task(task::Arguments),
     /// Show how far a sweep is, what runs now, and what failed
     #[command(after_help = status::HELP)]
-    Status {
-        /// The sweep file
-        sweep: PathBuf,
-    },
+    Status(status::Arguments),
     /// Show one run: its settings, metrics, result and log
     #[command(after_help = show::HELP)]
     Show {
@@ -156,6 +181,7 @@ const HELP: &str = "\
 Examples:
   winsign plan sweeps/quickstart.yaml        what would run
   winsign run sweeps/quickstart.yaml         run it; again after any interruption
+  winsign submit sweeps/quickstart.yaml      or hand it to Slurm
   winsign report sweeps/quickstart.yaml      tables and plots
 
 Exit codes:
@@ -170,9 +196,11 @@ Exit codes:
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 enum Failure {
-    Sweep(Box<SweepError>),
+    /// A sweep file or a profile that says something wrong.
+    File(Box<FileError>),
     Store(StoreError),
     Launch(launch::Error),
+    Slurm(slurm::Error),
     /// What to do is the error's own hint if none is given.
     #[cfg(feature = "data")]
     Data(crate::data::Error, Option<String>),
@@ -189,7 +217,13 @@ pub fn main() -> ExitCode {
     let code = match command {
         Command::Plan { sweep, all, graph } => plan::command(&common, &sweep, all, graph),
         Command::Run(arguments) => self::run::command(&common, &arguments),
-        Command::Status { sweep } => status::command(&common, &sweep),
+        Command::Submit(arguments) => submit::command(&common, &arguments),
+        Command::Cancel(arguments) => jobs::cancel(&common, &arguments),
+        Command::Hold(arguments) => jobs::hold(&common, &arguments),
+        Command::Release(arguments) => jobs::release(&common, &arguments),
+        Command::Retry(arguments) => retry::command(&common, &arguments),
+        Command::Task(arguments) => task::command(&common, &arguments),
+        Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
         Command::Logs(arguments) => logs::command(&common, &arguments),
         Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
@@ -214,6 +248,13 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
     let plan = build(&sweep::read(sweep_path)?);
     let store = Store::open(&common.store)?;
     Ok((plan, store))
+}
+
+/// How every run of a plan stands, by the disk and by Slurm where it has runs of this store.
+fn look(plan: &Plan, store: &Store) -> Result<(Vec<Standing>, Queue), Failure> {
+    let queue = Queue::look(store)?;
+    let standings = survey_with(plan, store, |standings| queue.overlay(plan, standings))?;
+    Ok((standings, queue))
 }
 
 /// Messages go to standard error: warnings, and more with -v or as the environment says.
@@ -243,7 +284,7 @@ fn colors(stream: &impl IsTerminal) -> bool {
 impl Failure {
     /// Tells a person on standard error, a machine on standard output; gives the exit code.
     fn tell(&self, json: bool) -> u8 {
-        if let Failure::Sweep(error) = self {
+        if let Failure::File(error) = self {
             output::tell(&error.render(colors(&std::io::stderr())));
         } else {
             output::tell(&format!("winsign: {self}"));
@@ -253,7 +294,7 @@ impl Failure {
         }
         if json {
             let error = match self {
-                Failure::Sweep(error) => serde_json::to_value(error).expect("an error is plain data"),
+                Failure::File(error) => serde_json::to_value(error).expect("an error is plain data"),
                 _ => serde_json::json!({ "message": self.to_string(), "help": self.help() }),
             };
             let _ = output::json(&serde_json::json!({ "error": error }));
@@ -271,19 +312,26 @@ impl Failure {
             Failure::Launch(launch::Error::WorkerIo(_)) => Some(
                 "free some space or mend what is wrong with the store, then run the same command again".to_string(),
             ),
+            Failure::Slurm(error) => error.hint(),
+            Failure::Launch(launch::Error::Refused(refused)) => Some(refused.help.clone()),
             Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
             #[cfg(feature = "data")]
             Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
-            Failure::Sweep(_) => None,
+            Failure::File(_) => None,
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Failure::Sweep(_) | Failure::Usage(..) => exit::USAGE,
+            Failure::File(_) | Failure::Usage(..) => exit::USAGE,
             Failure::Store(error) | Failure::Launch(launch::Error::Store(error)) => error.exit_code(),
-            Failure::Launch(launch::Error::Worker { .. }) | Failure::Import(..) => exit::FAILURE,
+            Failure::Launch(launch::Error::Worker { .. } | launch::Error::Refused(_)) | Failure::Import(..) => {
+                exit::FAILURE
+            }
             Failure::Launch(launch::Error::WorkerIo(_)) => exit::IO,
+            Failure::Slurm(slurm::Error::Store(error)) => error.exit_code(),
+            Failure::Slurm(slurm::Error::NoSlurm { .. }) => exit::USAGE,
+            Failure::Slurm(_) => exit::FAILURE,
             #[cfg(feature = "data")]
             Failure::Data(error, _) => match error {
                 crate::data::Error::Io { .. } => exit::IO,
@@ -300,9 +348,10 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
-            Failure::Sweep(error) => error.fmt(f),
+            Failure::File(error) => error.fmt(f),
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
+            Failure::Slurm(error) => error.fmt(f),
             Failure::Usage(message, _) | Failure::Import(message, _) => f.write_str(message),
             #[cfg(feature = "data")]
             Failure::Data(error, _) => error.fmt(f),
@@ -310,9 +359,9 @@ impl std::fmt::Display for Failure {
     }
 }
 
-impl From<SweepError> for Failure {
-    fn from(error: SweepError) -> Failure {
-        Failure::Sweep(Box::new(error))
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        Failure::File(Box::new(error))
     }
 }
 
@@ -326,6 +375,18 @@ impl From<StoreError> for Failure {
 impl From<crate::data::Error> for Failure {
     fn from(error: crate::data::Error) -> Failure {
         Failure::Data(error, None)
+    }
+}
+
+impl From<slurm::Error> for Failure {
+    fn from(error: slurm::Error) -> Failure {
+        Failure::Slurm(error)
+    }
+}
+
+impl From<launch::Refused> for Failure {
+    fn from(refused: launch::Refused) -> Failure {
+        Failure::Usage(refused.message, refused.help)
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::stages::{stages, table, totals};
-use super::{Common, Failure, open, output};
+use super::{Common, Failure, look, open, output};
 use crate::run::RunId;
 use crate::run::settings::{Kind, Settings};
-use crate::study::plan::survey::{Standing, survey};
+use crate::study::plan::survey::Standing;
 use crate::study::plan::{Plan, RunState, graph};
 
 pub const HELP: &str = "\
@@ -33,7 +33,7 @@ struct RunRow<'a> {
 
 pub fn command(common: &Common, sweep_path: &Path, all: bool, graph: Option<graph::Language>) -> Result<u8, Failure> {
     let (plan, store) = open(common, sweep_path)?;
-    let standings = survey(&plan, &store)?;
+    let (standings, _) = look(&plan, &store)?;
     match graph {
         Some(language) => output::text(&graph::render(&plan, &standings, language)),
         None if common.json => print_json(&plan, &standings),

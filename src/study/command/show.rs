@@ -3,14 +3,18 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
 use serde_json::json;
 
+use super::units::{bytes, duration, number};
 use super::{Common, Failure, output};
-use crate::run::attempt::METRICS;
+use crate::run::attempt::{END, End, METRICS, STATUS};
+use crate::run::owner::{self, Clock};
 use crate::run::results::EpochMetrics;
 use crate::run::{Error, RunDirectory, RunId, Store, files};
-use crate::study::plan::survey;
-use crate::study::report::terminal::STYLE;
+use crate::study::plan::RunState;
+use crate::study::plan::survey::{self, Standing};
+use crate::study::report::terminal::{STYLE, printable};
 
 pub const HELP: &str = "\
 Examples:
@@ -25,11 +29,15 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     let store = Store::open(&common.store)?;
     let run = store.run(&find(&store, prefix)?);
     let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
-    let standing = survey::standing(run.state())?;
+    let clock = Clock::of(store.root());
+    let standing = survey::standing(&run, &clock)?;
     let metrics = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
         Some(committed) => run.read_metrics(committed)?,
         None => metrics_of_last_attempt(&run)?,
     };
+    let result = standing.result.as_ref();
+    let usage = result.and_then(|result| result.usage);
+    let history = history(&run, &standing)?;
     let log = log_of_last_attempt(&run, if common.json { usize::MAX } else { LOG_LINES })?;
     if common.json {
         return output::json(&json!({
@@ -38,7 +46,13 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
             "state": standing.state,
             "note": standing.note,
             "directory": run.path.to_string_lossy(),
-            "attempts": run.attempts()?.len(),
+            "attempts": history.len(),
+            "history": history,
+            "host": standing.host,
+            "seconds": result.map(|result| result.seconds),
+            "peak_memory": usage.and_then(|usage| usage.peak_memory),
+            "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
+            "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
             "needs": file.inputs,
             "result": standing.result,
@@ -52,7 +66,29 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
         let _ = write!(text, " ({note})");
     }
     let _ = writeln!(text, "\ndirectory: {}", run.path.display());
-    let _ = writeln!(text, "attempts: {}", run.attempts()?.len());
+    if let Some(host) = &standing.host {
+        let _ = writeln!(text, "host: {}", printable(host));
+    }
+    let _ = writeln!(text, "attempts: {}", history.len());
+    for attempt in history.iter().filter(|_| history.len() > 1) {
+        let _ = writeln!(text, "  {}", printable(&attempt.told()));
+    }
+    if let Some(result) = result {
+        let _ = writeln!(text, "wall time: {}", duration(result.seconds));
+    } else if standing.state == RunState::Running
+        && let Some(age) = standing.age(clock.now())
+    {
+        let _ = writeln!(text, "running for: {}", duration(age.as_secs_f64()));
+    }
+    if let Some(peak) = usage.and_then(|usage| usage.peak_memory) {
+        let _ = writeln!(text, "peak memory: {}", bytes(peak));
+    }
+    if let Some(peak) = usage.and_then(|usage| usage.gpu_peak_memory) {
+        let _ = writeln!(text, "peak memory of a GPU: {}", bytes(peak));
+    }
+    if let Some(hours) = result.and_then(|result| result.gpu_hours()).filter(|hours| *hours > 0.0) {
+        let _ = writeln!(text, "GPU-hours: {}", number(hours));
+    }
     for input in &file.inputs {
         let _ = writeln!(text, "needs: {input}");
     }
@@ -78,6 +114,50 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
         }
     }
     output::text(&text)
+}
+
+/// An attempt at a run.
+#[derive(Serialize)]
+struct AttemptRow {
+    number: u32,
+    host: Option<String>,
+    /// From its first sign of life to its last, in seconds. Other than a run's wall time this has what was lost.
+    seconds: Option<f64>,
+    /// How it ended, in its own words if it had any; none if it runs.
+    end: Option<String>,
+}
+
+impl AttemptRow {
+    /// Such as `2 on node3 for 12 min: interrupted`.
+    fn told(&self) -> String {
+        let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+        let time = self.seconds.map(|seconds| format!(" for {}", duration(seconds))).unwrap_or_default();
+        format!("{}{host}{time}: {}", self.number, self.end.as_deref().unwrap_or("running"))
+    }
+}
+
+fn history(run: &RunDirectory, standing: &Standing) -> Result<Vec<AttemptRow>, Failure> {
+    let row = |number| -> Result<AttemptRow, Failure> {
+        let runs = standing.state == RunState::Running && standing.attempts == number;
+        let end = match run.end_of(number)? {
+            Some(End::Finished) => Some("finished".to_string()),
+            Some(End::Interrupted) => Some("interrupted".to_string()),
+            Some(End::Failed { message }) => Some(format!("failed: {message}")),
+            None if runs => None,
+            None => Some("ended without a word".to_string()),
+        };
+        let began = owner::touched(&run.claim_path(number));
+        let folder = run.attempt_path(number);
+        let last = owner::touched(&folder.join(END)).or_else(|| owner::touched(&folder.join(STATUS)));
+        let seconds = began.zip(last).map(|(began, last)| last.duration_since(began).unwrap_or_default());
+        Ok(AttemptRow {
+            number,
+            host: run.claim_of(number)?.map(|claim| claim.owner.host),
+            seconds: seconds.map(|seconds| seconds.as_secs_f64()),
+            end,
+        })
+    };
+    run.attempts()?.into_iter().map(row).collect()
 }
 
 /// The run whose identity begins so; the path of its directory will do as well.

@@ -78,6 +78,19 @@ pub fn table(stages: &[Stage]) -> String {
     format!("{table}\n")
 }
 
+/// How many runs are in each state, and in all.
+pub fn counts(standings: &[Standing]) -> serde_json::Value {
+    let in_state = |state: &RunState| standings.iter().filter(|standing| standing.state == *state).count();
+    let counts: Vec<usize> = COLUMNS.iter().map(in_state).collect();
+    counts_by_state(&counts)
+}
+
+fn counts_by_state(counts: &[usize]) -> serde_json::Value {
+    let states = COLUMNS.iter().zip(counts).map(|(state, &count)| (state.to_string(), count.into()));
+    let total = ("total".to_string(), counts.iter().sum::<usize>().into());
+    serde_json::Value::Object(std::iter::once(total).chain(states).collect())
+}
+
 /// How many runs there are in all, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
 pub fn totals(plan: &Plan, standings: &[Standing]) -> String {
     let of_kind = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
@@ -105,6 +118,15 @@ impl<'a> Key<'a> {
 }
 
 impl Stage<'_> {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "stage": self.name(),
+            "kind": self.key.kind,
+            "levels": self.levels,
+            "runs": counts_by_state(&self.counts),
+        })
+    }
+
     /// Such as `aws levels 1..12, sign, between seeds, ticket.lr 0.1`.
     fn name(&self) -> String {
         let Key { kind, inherit, between, axes, .. } = self.key;

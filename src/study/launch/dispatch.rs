@@ -1,22 +1,23 @@
 //! The dispatcher: owns all state of a launch, in one loop over events and signals.
 
 use std::collections::{BinaryHeap, HashMap};
-use std::os::unix::process::ExitStatusExt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::child::{self, Ended, Exit};
 use super::display::Display;
-use super::local::{self, Ended};
-use super::{Error, Failure, Options, Summary};
+use super::slots::{Seat, Slots};
+use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
 use crate::run::attempt::{self, End};
 use crate::run::{self, RunDirectory, RunId, State, Store, exit};
 use crate::study::plan::survey::Standing;
-use crate::study::plan::{Plan, RunState};
+use crate::study::plan::{RunState, cost};
 
 /// How often active runs are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -26,17 +27,19 @@ const KILLS_BORNE: u32 = 5;
 /// Lines of a failed run's log that are shown.
 const LOG_LINES: usize = 10;
 
-/// Runs a plan on this machine until every run is done, failed or blocked, or until it is told to stop.
+/// Executes runs until every one is done, failed or blocked, or until it is told to stop. Each entry comes after those
+/// it needs, which are all among them; `standings` say what the disk knew of each a moment ago.
 ///
-/// The first SIGINT or SIGTERM lets the workers save checkpoints and stop; the second kills them.
+/// The first SIGINT, SIGTERM or SIGUSR1 lets the workers save checkpoints and stop; the second kills them.
 pub async fn run(
-    plan: &Plan,
+    entries: &[Entry],
     store: &Store,
     standings: &[Standing],
     options: &Options,
     display: &mut Display,
 ) -> Result<Summary, Error> {
-    let mut dispatcher = Dispatcher::new(plan, store, options, display);
+    options.check()?;
+    let mut dispatcher = Dispatcher::new(entries, store, options, display);
     dispatcher.adopt(standings)?;
     dispatcher.drive().await;
     dispatcher.display.finish();
@@ -69,7 +72,7 @@ struct Node {
     inputs: Vec<usize>,
     dependents: Vec<usize>,
     phase: Phase,
-    /// In epochs, see `PlannedRun::cost`.
+    /// In epochs, see [`cost`].
     cost: f64,
     /// The cost of the longest chain of runs that begins here: what waits longest goes first.
     urgency: f64,
@@ -82,16 +85,30 @@ struct Node {
     failure: Option<Failure>,
 }
 
+/// A worker of ours.
+struct Launch {
+    /// Kept in the claim of the attempt it makes.
+    token: String,
+    seat: Seat,
+}
+
 struct Dispatcher<'a> {
-    plan: &'a Plan,
+    entries: &'a [Entry],
     options: &'a Options,
     display: &'a mut Display,
     nodes: Vec<Node>,
     /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
-    /// The run, the worker's process number, and how it ended.
-    workers: JoinSet<(usize, u32, std::io::Result<Ended>)>,
-    stopping: bool,
+    /// The run, how its worker was launched, and how that ended.
+    workers: JoinSet<(usize, Launch, std::io::Result<Ended>)>,
+    slots: Slots,
+    /// Tells our launches from those of everybody else, and how many there were.
+    own: u64,
+    launches: u64,
+    /// How often we were told to stop.
+    stops: u32,
+    /// Whether it was a signal that told us to stop.
+    stopped: bool,
     /// What stopped us, if it was not a signal.
     fatal: Option<Error>,
     computed: usize,
@@ -101,16 +118,17 @@ struct Dispatcher<'a> {
 }
 
 impl<'a> Dispatcher<'a> {
-    fn new(plan: &'a Plan, store: &'a Store, options: &'a Options, display: &'a mut Display) -> Dispatcher<'a> {
+    fn new(entries: &'a [Entry], store: &'a Store, options: &'a Options, display: &'a mut Display) -> Dispatcher<'a> {
         let index: HashMap<&RunId, usize> =
-            plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
-        let mut nodes: Vec<Node> = (plan.runs.iter())
-            .map(|planned| Node {
-                directory: store.run(&planned.run.id),
-                inputs: planned.run.inputs.iter().map(|input| index[input]).collect(),
+            entries.iter().enumerate().map(|(index, entry)| (&entry.run.id, index)).collect();
+        let place = |input: &RunId| *index.get(input).expect("what an entry needs is among the entries");
+        let mut nodes: Vec<Node> = (entries.iter())
+            .map(|entry| Node {
+                directory: store.run(&entry.run.id),
+                inputs: entry.run.inputs.iter().map(place).collect(),
                 dependents: vec![],
                 phase: Phase::Waiting,
-                cost: planned.cost(),
+                cost: cost(&entry.run),
                 urgency: 0.0,
                 failures: 0,
                 mark: 0,
@@ -127,13 +145,18 @@ impl<'a> Dispatcher<'a> {
             }
         }
         Dispatcher {
-            plan,
+            entries,
             options,
             display,
             nodes,
             ready: BinaryHeap::new(),
             workers: JoinSet::new(),
-            stopping: false,
+            slots: options.slots.clone(),
+            // Randomly seeded by the operating system.
+            own: RandomState::new().build_hasher().finish(),
+            launches: 0,
+            stops: 0,
+            stopped: false,
             fatal: None,
             computed: 0,
             began: Instant::now(),
@@ -141,7 +164,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Takes over what was found on disk. Damaged files are set aside; what had failed before gets a new chance.
+    /// Takes over what was found on disk. Damaged files are set aside; failures that are not forgiven stand.
     fn adopt(&mut self, standings: &[Standing]) -> Result<(), Error> {
         for (at, standing) in standings.iter().enumerate() {
             if let Some(damaged) = &standing.damaged {
@@ -154,7 +177,12 @@ impl<'a> Dispatcher<'a> {
                 }
                 RunState::Running => Phase::Elsewhere,
                 RunState::Failed => {
-                    self.nodes[at].known_attempt = self.last_attempt(at)?;
+                    let attempt = self.last_attempt(at)?;
+                    self.nodes[at].known_attempt = attempt;
+                    if attempt > self.entries[at].forgiven {
+                        self.fail(at, attempt, standing.note.clone().unwrap_or_default());
+                        continue;
+                    }
                     Phase::Waiting
                 }
                 RunState::Queued | RunState::Blocked | RunState::Pending => Phase::Waiting,
@@ -167,26 +195,28 @@ impl<'a> Dispatcher<'a> {
     async fn drive(&mut self) {
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+        let mut warning = signal(SignalKind::user_defined1()).expect("SIGUSR1 can be caught");
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.stopping
+            if self.stops == 0
                 && let Err(error) = self.fill_slots()
             {
                 self.give_up(error);
             }
             let waits_elsewhere = self.nodes.iter().any(|node| node.phase == Phase::Elsewhere);
-            if self.workers.is_empty() && (self.stopping || !waits_elsewhere) {
+            if self.workers.is_empty() && (self.stops > 0 || !(waits_elsewhere || self.waits_for_hosts())) {
                 return;
             }
             let handled = tokio::select! {
                 Some(ended) = self.workers.join_next() => {
-                    let (at, pid, ended) = ended.expect("waiting for a worker does not panic");
-                    self.worker_ended(at, pid, ended)
+                    let (at, launch, ended) = ended.expect("waiting for a worker does not panic");
+                    self.launch_ended(at, launch, ended)
                 }
                 _ = tick.tick() => self.look_around(),
-                _ = interrupt.recv() => { self.stop(); Ok(()) }
-                _ = terminate.recv() => { self.stop(); Ok(()) }
+                _ = interrupt.recv() => self.signalled(),
+                _ = terminate.recv() => self.signalled(),
+                _ = warning.recv() => self.signalled(),
             };
             if let Err(error) = handled {
                 self.give_up(error);
@@ -194,26 +224,36 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    fn signalled(&mut self) -> Result<(), Error> {
+        self.stopped = true;
+        self.stop();
+        Ok(())
+    }
+
     /// Nothing more can be done: the workers under way are stopped, then the error is returned.
     fn give_up(&mut self, error: Error) {
         self.fatal.get_or_insert(error);
-        if !self.stopping {
+        if self.stops == 0 {
             self.stop();
         }
     }
 
     /// Starts the most urgent ready runs until the slots are full.
     fn fill_slots(&mut self) -> Result<(), Error> {
-        while self.workers.len() < self.options.jobs as usize {
-            let Some((_, std::cmp::Reverse(at))) = self.ready.pop() else {
-                return Ok(());
-            };
+        while let Some(&(_, std::cmp::Reverse(at))) = self.ready.peek() {
             if self.nodes[at].phase != Phase::Ready {
+                self.ready.pop();
                 continue;
             }
+            let Some(seat) = self.slots.take(self.options.ranks, Instant::now()) else {
+                return Ok(());
+            };
+            self.ready.pop();
             self.nodes[at].phase = Phase::Waiting;
             if self.inputs_are_done(at) && self.is_ours_to_run(at)? {
-                self.start(at)?;
+                self.start(at, seat)?;
+            } else {
+                self.slots.release(&seat);
             }
         }
         Ok(())
@@ -232,68 +272,156 @@ impl<'a> Dispatcher<'a> {
         Ok(false)
     }
 
-    fn start(&mut self, at: usize) -> Result<(), Error> {
-        let planned = &self.plan.runs[at];
+    fn start(&mut self, at: usize, seat: Seat) -> Result<(), Error> {
+        let Entry { run, label, .. } = &self.entries[at];
         let directory = &self.nodes[at].directory;
-        let label = planned.label.to_string();
         self.prepare(at)?;
         let mark = match directory.attempts()?.last() {
             Some(&attempt) => directory.progress_of(attempt).map_or(0, |progress| progress.done),
             None => 0,
         };
-        let worker = local::start(self.options, directory)
-            .map_err(|error| Error::Worker { worker: self.options.worker.clone(), reason: error.to_string() })?;
-        tracing::info!("started {label} ({}) as process {}", planned.run.id, worker.pid);
+        self.launches += 1;
+        let token = format!("{:016x}.{}", self.own, self.launches);
+        let started = child::start(self.options.command(&seat, &directory.path, &token));
+        let worker = started.map_err(|error| self.cannot_start(&error))?;
+        tracing::info!("started {label} ({}) as process {}", run.id, worker.pid);
         self.nodes[at].mark = self.nodes[at].mark.max(mark);
         self.nodes[at].phase = Phase::Active { pid: worker.pid };
-        self.display.active(at, &label, None, None);
-        self.workers.spawn(async move { (at, worker.pid, local::wait(worker).await) });
+        self.display.active(at, label, None, None);
+        let launch = Launch { token, seat };
+        self.workers.spawn(async move { (at, launch, child::wait(worker).await) });
         Ok(())
     }
 
     /// Makes the run's directory ready, with a whole run.json.
     fn prepare(&self, at: usize) -> Result<(), Error> {
-        let planned = &self.plan.runs[at];
-        let label = planned.label.to_string();
-        if let Some(aside) = self.nodes[at].directory.prepare(&planned.run, &label)? {
+        let Entry { run, label, .. } = &self.entries[at];
+        if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
             self.display.say(&format!("run.json of {label} was damaged; it is set aside as {}", aside.display()));
         }
         Ok(())
     }
 
-    fn worker_ended(&mut self, at: usize, pid: u32, ended: std::io::Result<Ended>) -> Result<(), Error> {
+    fn launch_ended(&mut self, at: usize, launch: Launch, ended: std::io::Result<Ended>) -> Result<(), Error> {
+        self.slots.release(&launch.seat);
         self.display.inactive(at);
         self.nodes[at].phase = Phase::Waiting;
-        let Ended { status, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
-        tracing::info!("{} ended: {status}", self.plan.runs[at].label);
-        match (status.code().and_then(|code| u8::try_from(code).ok()), status.signal()) {
-            (Some(exit::SUCCESS), _) => match self.state(at)? {
+        let Ended { exit, mut memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
+        tracing::info!("{} ended: {exit:?}", self.entries[at].label);
+        let (exit, words) = match self.options.launcher {
+            Launcher::Local => (exit, stderr),
+            Launcher::Mpirun => {
+                let words = mpirun::words_of_ranks(&stderr);
+                if self.is_fault_of_hosts(at, &launch, exit, &words)? {
+                    self.not_started(at, &launch.seat, mpirun::reason(&stderr));
+                    return Ok(());
+                }
+                (exit.of_launched(), words)
+            }
+            Launcher::Srun(_) => {
+                memory_ran_out |= srun::memory_ran_out(&stderr);
+                let mut words = srun::words_of_ranks(&stderr);
+                if words.is_empty() {
+                    words.push(srun::reason(&stderr));
+                }
+                (exit.of_launched(), words)
+            }
+        };
+        self.slots.started(&launch.seat);
+        self.worker_ended(at, &launch.token, exit, memory_ran_out, &words)
+    }
+
+    fn worker_ended(
+        &mut self,
+        at: usize,
+        token: &str,
+        exit: Exit,
+        memory_ran_out: bool,
+        words: &[String],
+    ) -> Result<(), Error> {
+        let stopping = self.stops > 0;
+        match exit {
+            Exit::Code(exit::SUCCESS) => match self.state(at)? {
                 State::Done(result) => {
                     // It may have found the run done by somebody else.
-                    self.computed += usize::from(self.attempt_by(at, pid)? == Some(result.attempt));
+                    self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
                     self.done(at);
                 }
-                _ => self.failed_here(at, pid, "the worker ended well, but there is no result".to_string(), 0)?,
+                _ => self.failed_here(at, token, "the worker ended well, but there is no result".to_string(), 0)?,
             },
-            (Some(exit::INTERRUPTED), _) if self.stopping => {}
-            (Some(exit::INTERRUPTED), _) => {
-                self.failed_here(at, pid, "stopped by somebody else".to_string(), KILLS_BORNE)?;
+            Exit::Code(exit::INTERRUPTED) if stopping => {}
+            Exit::Code(exit::INTERRUPTED) => {
+                self.failed_here(at, token, "stopped by somebody else".to_string(), KILLS_BORNE)?;
             }
-            (Some(exit::HELD), _) => self.nodes[at].phase = Phase::Elsewhere,
-            (Some(exit::DAMAGED_INPUT), _) => {
-                self.display.say(&stderr.join("\n"));
-                self.inputs_again(at, last_words(&stderr))?;
+            Exit::Code(exit::HELD) => self.nodes[at].phase = Phase::Elsewhere,
+            Exit::Code(exit::DAMAGED_INPUT) => {
+                self.display.say(&words.join("\n"));
+                self.inputs_again(at, last_words(words))?;
             }
-            (Some(exit::IO), _) => self.give_up(Error::WorkerIo(last_words(&stderr))),
+            Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_words(words))),
             // It may have been us, if we were told to stop twice.
-            (_, Some(_)) if self.stopping => {}
-            (_, Some(signal)) => self.failed_here(at, pid, killed_by(signal), KILLS_BORNE)?,
+            Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
+            Exit::Killed(signal) => self.failed_here(at, token, killed_by(signal, memory_ran_out), KILLS_BORNE)?,
             // What a program ends with when it or a library of it is missing.
-            (Some(126 | 127), _) => return Err(self.worker_error(stderr.join("\n"))),
-            _ if stderr.is_empty() => self.failed_here(at, pid, status.to_string(), 0)?,
-            _ => self.failed_here(at, pid, last_words(&stderr), 0)?,
+            Exit::Code(126 | 127) if self.options.launcher == Launcher::Local => {
+                return Err(self.worker_error(words.join("\n")));
+            }
+            Exit::Code(code) => {
+                let borne = if code == exit::RANK_LOST { KILLS_BORNE } else { 0 };
+                let message = match last_words(words) {
+                    words if words.is_empty() => format!("the worker ended with exit code {code}"),
+                    words => words,
+                };
+                self.failed_here(at, token, message, borne)?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether a launch on other hosts came to nothing through no fault of its run: no rank has claimed the run or said
+    /// a word, or one said that it cannot reach the store.
+    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+        match exit {
+            Exit::Code(exit::IO) => Ok(true),
+            // With 0 a run was done already, a signal to mpirun itself tells nothing of its hosts.
+            Exit::Code(code) if code != exit::SUCCESS => {
+                let spoke = words.iter().any(|line| line.starts_with(WORKER_SAYS));
+                Ok(!spoke && self.attempt_by(at, &launch.token)?.is_none())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Tries a run again, elsewhere if a host is to blame too often.
+    fn not_started(&mut self, at: usize, seat: &Seat, reason: String) {
+        tracing::info!("{} did not start: {reason}", self.entries[at].label);
+        if self.stops > 0 {
+            return;
+        }
+        for host in self.slots.not_started(seat, &reason, Instant::now()) {
+            self.display.say(&format!("nothing starts on {host}, which is left alone for a while: {reason}"));
+        }
+        self.make_ready(at);
+        if self.workers.is_empty() && self.slots.hopeless(self.options.ranks, Instant::now()) {
+            let help = "does `mpirun --host HOST hostname` work, and do the hosts see the store and the worker?";
+            let message = format!("no run can be started on any host: {reason}");
+            self.give_up(Refused::new(message, help).into());
+        }
+    }
+
+    /// Whether runs are ready that find no place on the hosts that are left.
+    fn waits_for_hosts(&self) -> bool {
+        self.nodes.iter().any(|node| node.phase == Phase::Ready)
+    }
+
+    fn cannot_start(&self, error: &std::io::Error) -> Error {
+        match self.options.launcher {
+            Launcher::Local => self.worker_error(error.to_string()),
+            Launcher::Mpirun | Launcher::Srun(_) => {
+                let message = format!("cannot start {}: {error}", self.options.program().display());
+                Refused::new(message, "is it installed, and on the PATH?").into()
+            }
+        }
     }
 
     /// Looks at active runs, here and elsewhere.
@@ -304,11 +432,11 @@ impl<'a> Dispatcher<'a> {
                     let directory = &self.nodes[at].directory;
                     let last = directory.attempts()?.last().copied();
                     let progress = last.and_then(|attempt| directory.progress_of(attempt));
-                    self.display.active(at, &self.plan.runs[at].label.to_string(), None, progress.as_ref());
+                    self.display.active(at, &self.entries[at].label.clone(), None, progress.as_ref());
                 }
                 Phase::Elsewhere => match self.state(at)? {
                     State::Running { claim, progress, .. } => {
-                        let (label, place) = (self.plan.runs[at].label.to_string(), claim.owner.to_string());
+                        let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
                         self.display.active(at, &label, Some(&place), progress.as_ref());
                     }
                     State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
@@ -344,17 +472,20 @@ impl<'a> Dispatcher<'a> {
 
     /// The first call lets workers save checkpoints and stop, the second kills them.
     fn stop(&mut self) {
-        let signal = if self.stopping { Signal::KILL } else { Signal::TERM };
-        if !self.stopping && !self.workers.is_empty() {
+        if self.stops == 0 && !self.workers.is_empty() {
             self.display.say("stopping: the runs under way save a checkpoint; press Ctrl-C again to kill them");
         }
-        self.stopping = true;
+        let signal = match (&self.options.launcher, self.stops) {
+            (Launcher::Local, 0) => Signal::TERM,
+            // Launchers pass this one on to their ranks, and at SIGTERM they kill them.
+            (_, 0) => Signal::USR1,
+            (Launcher::Mpirun | Launcher::Srun(_), 1) => Signal::TERM,
+            _ => Signal::KILL,
+        };
+        self.stops += 1;
         for node in &self.nodes {
-            if let Phase::Active { pid } = node.phase
-                && let Some(pid) = Pid::from_raw(pid as i32)
-            {
-                // It may have ended just now.
-                let _ = kill_process(pid, signal);
+            if let Phase::Active { pid } = node.phase {
+                child::signal(pid, signal);
             }
         }
     }
@@ -406,8 +537,8 @@ impl<'a> Dispatcher<'a> {
 
     /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne at
     /// least.
-    fn failed_here(&mut self, at: usize, pid: u32, message: String, borne: u32) -> Result<(), Error> {
-        let attempt = self.attempt_by(at, pid)?;
+    fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Error> {
+        let attempt = self.attempt_by(at, token)?;
         let directory = &self.nodes[at].directory;
         let (message, done) = match attempt {
             // It ended before it took the run.
@@ -427,13 +558,11 @@ impl<'a> Dispatcher<'a> {
         node.failures += 1;
         node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
         if node.failures <= self.options.retries.max(borne) {
-            self.display.say(&format!("{} failed and is started again: {message}", self.plan.runs[at].label));
+            self.display.say(&format!("{} failed and is started again: {message}", self.entries[at].label));
             self.make_ready(at);
-            return Ok(());
+            return self.end_attempt_of(at, token, &End::Interrupted);
         }
-        if let Some(attempt) = attempt {
-            attempt::end_attempt(&node.directory, attempt, &End::Failed { message: message.clone() })?;
-        }
+        self.end_attempt_of(at, token, &End::Failed { message: message.clone() })?;
         self.fail(at, attempt.unwrap_or(0), message);
         Ok(())
     }
@@ -452,13 +581,12 @@ impl<'a> Dispatcher<'a> {
 
     /// Gives a run up, and blocks what depends on it.
     fn fail(&mut self, at: usize, attempt: u32, message: String) {
-        let planned = &self.plan.runs[at];
+        let Entry { run, label, .. } = &self.entries[at];
         let log_end = self.nodes[at].directory.log_of(attempt, LOG_LINES);
-        let label = planned.label.to_string();
         let log: String = log_end.iter().map(|line| format!("\n    {line}")).collect();
-        self.display.say(&format!("{label} ({}) failed: {message}{log}", planned.run.id));
+        self.display.say(&format!("{label} ({}) failed: {message}{log}", run.id));
         self.nodes[at].phase = Phase::Failed;
-        self.nodes[at].failure = Some(Failure { id: planned.run.id.clone(), label, message, log_end });
+        self.nodes[at].failure = Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end });
         self.block_dependents(at);
     }
 
@@ -483,7 +611,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
-        let label = &self.plan.runs[at].label;
+        let label = &self.entries[at].label;
         self.display.say(&format!("{label}: {reason}; set aside, to be computed again ({})", damaged.display()));
         Ok(self.nodes[at].directory.set_aside(damaged)?)
     }
@@ -492,17 +620,26 @@ impl<'a> Dispatcher<'a> {
         Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
     }
 
-    /// The attempt that our worker of this process number, which has ended, made; none if it did not come to that. The
-    /// latest attempt may be somebody else's, who has taken the run meanwhile.
-    fn attempt_by(&self, at: usize, pid: u32) -> Result<Option<u32>, Error> {
+    /// The attempt that the worker of one of our launches made; none if it did not come to that. The latest attempt may
+    /// be somebody else's, who has taken the run meanwhile.
+    fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Error> {
         let directory = &self.nodes[at].directory;
         for attempt in directory.attempts()?.into_iter().rev() {
             let claim = directory.claim_of(attempt)?;
-            if claim.is_some_and(|claim| claim.owner.pid == pid && claim.owner.is_running_here() == Some(false)) {
+            if claim.is_some_and(|claim| claim.launch.as_deref() == Some(token)) {
                 return Ok(Some(attempt));
             }
         }
         Ok(None)
+    }
+
+    /// Writes down on behalf of a worker how its attempt ended, unless it has done so itself. Otherwise one that was
+    /// killed on another machine would count as alive until its silence is noticed.
+    fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Error> {
+        match self.attempt_by(at, token)? {
+            Some(attempt) => Ok(attempt::end_attempt(&self.nodes[at].directory, attempt, end)?),
+            None => Ok(()),
+        }
     }
 
     fn worker_error(&self, reason: String) -> Error {
@@ -521,17 +658,24 @@ impl<'a> Dispatcher<'a> {
             failed,
             blocked,
             seconds: self.began.elapsed().as_secs_f64(),
+            stopped: self.stopped,
         }
     }
 }
 
-/// The last line a worker wrote, without its name.
+/// How a worker's own lines begin.
+const WORKER_SAYS: &str = "winsign-worker: ";
+
+/// What a worker said last, without its name; or else the last line there is.
 fn last_words(stderr: &[String]) -> String {
-    let last = stderr.last().map(String::as_str).unwrap_or_default();
-    last.trim_start_matches("winsign-worker: ").to_string()
+    let said = stderr.iter().rev().find_map(|line| line.strip_prefix(WORKER_SAYS));
+    said.or(stderr.last().map(String::as_str)).unwrap_or_default().to_string()
 }
 
-fn killed_by(signal: i32) -> String {
-    let memory = if signal == Signal::KILL.as_raw() { " (by somebody, or for lack of memory)" } else { "" };
-    format!("killed by signal {signal}{memory}")
+fn killed_by(signal: i32, memory_ran_out: bool) -> String {
+    if memory_ran_out {
+        return "killed for lack of memory: run fewer side by side (--jobs), or on a machine with more".to_string();
+    }
+    let somebody = if signal == Signal::KILL.as_raw() { " (by somebody, or for lack of memory)" } else { "" };
+    format!("killed by signal {signal}{somebody}")
 }

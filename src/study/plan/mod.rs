@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod graph;
+pub mod pace;
 pub mod survey;
 
 use std::fmt;
@@ -102,16 +103,14 @@ fn seed_text(seeds: &Seeds) -> String {
     }
 }
 
-impl PlannedRun {
-    /// How long this run takes, in epochs of training; for shares and estimates, not for promises.
-    pub fn cost(&self) -> f64 {
-        match &self.run.settings {
-            Settings::Ticket(ticket) => f64::from(ticket.training.epochs),
-            // An evaluation.
-            Settings::Import(_) => 0.1,
-            Settings::Transfer(transfer) => f64::from(transfer.training.epochs),
-            // Every point is one pass over the training set without gradients, about a third of an epoch.
-            Settings::Connect(connect) => f64::from(connect.points) / 3.0,
-        }
+/// How long a run takes, in epochs of training; for shares and estimates, not for promises.
+pub fn cost(run: &Run) -> f64 {
+    match &run.settings {
+        Settings::Ticket(ticket) => f64::from(ticket.training.epochs),
+        // An evaluation.
+        Settings::Import(_) => 0.1,
+        Settings::Transfer(transfer) => f64::from(transfer.training.epochs),
+        // Every point is one pass over the training set without gradients, about a third of an epoch.
+        Settings::Connect(connect) => f64::from(connect.points) / 3.0,
     }
 }

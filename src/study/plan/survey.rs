@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use super::{Plan, RunState};
-use crate::run::attempt::Progress;
+use crate::run::attempt::{END, Progress};
 use crate::run::error::{Error, Result};
+use crate::run::owner::{self, Clock};
 use crate::run::results::RunResult;
-use crate::run::{RunId, State, Store, clean};
+use crate::run::{Run, RunDirectory, RunId, State, Store, clean};
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
@@ -22,65 +24,105 @@ pub struct Standing {
     pub note: Option<String>,
     /// A file of the run that is not what was written; `winsign run` sets it aside.
     pub damaged: Option<PathBuf>,
+    /// Attempts begun so far; of a run that is done, up to the one that committed.
+    pub attempts: u32,
+    /// The machine it was computed on, runs on now, or failed on.
+    pub host: Option<String>,
+    /// When it was committed, was begun by the attempt that runs now, or failed: by the clock of the file system, so that
+    /// runs of nodes whose clocks differ can be compared.
+    pub since: Option<SystemTime>,
 }
 
-/// Looks every run up, in the order of the plan.
+/// Looks every run of a plan up, in its order.
 pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
-    let mut standings = look_up(plan, store)?;
-    let index: HashMap<&RunId, usize> =
-        plan.runs.iter().enumerate().map(|(index, planned)| (&planned.run.id, index)).collect();
-    need_again(plan, store, &index, &mut standings)?;
+    survey_with(plan, store, |_| {})
+}
+
+/// The same, where somebody knows more of runs that wait than the disk does: `amend` may change their standing before what
+/// needs them is judged.
+pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [Standing])) -> Result<Vec<Standing>> {
+    survey_again(plan, store, &[], &Clock::of(store.root()), amend)
+}
+
+/// Looks up every run that was not done `before`, which may be empty. What is done stays so: it is not read again.
+pub fn survey_again(
+    plan: &Plan,
+    store: &Store,
+    before: &[Standing],
+    clock: &Clock,
+    amend: impl FnOnce(&mut [Standing]),
+) -> Result<Vec<Standing>> {
+    let runs: Vec<&Run> = plan.runs.iter().map(|planned| &planned.run).collect();
+    let mut standings = look_up(&runs, store, before, clock)?;
+    amend(&mut standings);
+    settle(&runs, store, &mut standings)?;
+    Ok(standings)
+}
+
+/// Of any runs, each after those it needs.
+pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<Standing>> {
+    let mut standings = look_up(runs, store, &[], &Clock::of(store.root()))?;
+    settle(runs, store, &mut standings)?;
+    Ok(standings)
+}
+
+/// What follows for a run from how others stand.
+fn settle(runs: &[&Run], store: &Store, standings: &mut [Standing]) -> Result<()> {
+    let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(index, run)| (&run.id, index)).collect();
+    need_again(runs, store, &index, standings)?;
     // Runs come after what they need, so one pass carries a failure all the way down.
-    for (at, planned) in plan.runs.iter().enumerate() {
+    for (at, run) in runs.iter().enumerate() {
         let fails = |input: &&RunId| matches!(standings[index[input]].state, RunState::Failed | RunState::Blocked);
-        if standings[at].state == RunState::Pending
-            && let Some(culprit) = planned.run.inputs.iter().find(fails)
+        if matches!(standings[at].state, RunState::Pending | RunState::Queued)
+            && let Some(culprit) = run.inputs.iter().find(fails)
         {
             standings[at].note = Some(format!("needs {culprit}, which failed"));
             standings[at].state = RunState::Blocked;
         }
     }
-    Ok(standings)
+    Ok(())
 }
 
 /// A run whose network was deleted by `winsign clean` is done for all who want its numbers. If a run is still to be
 /// computed from it, it has to be computed again.
-fn need_again(plan: &Plan, store: &Store, index: &HashMap<&RunId, usize>, standings: &mut [Standing]) -> Result<()> {
-    let mut needed_by: Vec<Option<usize>> = vec![None; plan.runs.len()];
+fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, standings: &mut [Standing]) -> Result<()> {
+    let mut needed_by: Vec<Option<usize>> = vec![None; runs.len()];
     // Runs come after what they need, so one pass from the last carries a need all the way up.
-    for (at, planned) in plan.runs.iter().enumerate().rev() {
+    for (at, run) in runs.iter().enumerate().rev() {
         if let (RunState::Done, Some(dependent), Some(result)) =
             (standings[at].state, needed_by[at], &standings[at].result)
             && let Some(network) = &result.network
         {
-            let run = store.run(&planned.run.id);
-            if clean::cleaned(&run, network)?.is_some() {
-                let dependent = &plan.runs[dependent].label;
+            let directory = store.run(&run.id);
+            if clean::cleaned(&directory, network)?.is_some() {
+                let dependent = &runs[dependent].id;
                 standings[at].note =
                     Some(format!("its network was deleted by `winsign clean`, and {dependent} needs it"));
-                standings[at].damaged = Some(run.result_path());
+                standings[at].damaged = Some(directory.result_path());
                 standings[at].state = RunState::Pending;
             }
         }
         // One that runs has what it needs, or will say so itself.
         if !matches!(standings[at].state, RunState::Done | RunState::Running) {
-            planned.run.inputs.iter().for_each(|input| needed_by[index[input]] = Some(at));
+            run.inputs.iter().for_each(|input| needed_by[index[input]] = Some(at));
         }
     }
     Ok(())
 }
 
 /// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.
-fn look_up(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
+fn look_up(runs: &[&Run], store: &Store, before: &[Standing], clock: &Clock) -> Result<Vec<Standing>> {
     const THREADS: usize = 8;
-    let share = plan.runs.len().div_ceil(THREADS).max(1);
+    let share = runs.len().div_ceil(THREADS).max(1);
+    let look = |(at, run): (usize, &Run)| match before.get(at) {
+        Some(known) if known.state == RunState::Done => Ok(known.clone()),
+        _ => standing(&store.run(&run.id), clock),
+    };
+    let look = &look;
+    let runs: Vec<(usize, &Run)> = runs.iter().copied().enumerate().collect();
     thread::scope(|scope| {
-        let readers: Vec<_> = (plan.runs.chunks(share))
-            .map(|runs| {
-                scope.spawn(move || -> Result<Vec<Standing>> {
-                    runs.iter().map(|planned| standing(store.run(&planned.run.id).state())).collect()
-                })
-            })
+        let readers: Vec<_> = (runs.chunks(share))
+            .map(|runs| scope.spawn(move || runs.iter().copied().map(look).collect::<Result<Vec<Standing>>>()))
             .collect();
         let parts: Result<Vec<_>> =
             readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect();
@@ -89,23 +131,80 @@ fn look_up(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
 }
 
 /// A run's standing on its own, without regard to what it needs.
-pub fn standing(state: Result<State>) -> Result<Standing> {
-    let plain = |state| Standing { state, result: None, progress: None, note: None, damaged: None };
-    Ok(match state {
-        Ok(State::Done(result)) => Standing { result: Some(*result), ..plain(RunState::Done) },
-        Ok(State::Running { claim, progress, .. }) => {
-            Standing { progress, note: Some(claim.owner.to_string()), ..plain(RunState::Running) }
-        }
-        Ok(State::Failed { message, .. }) => Standing { note: Some(message), ..plain(RunState::Failed) },
+pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<Standing> {
+    let plain = |state| Standing {
+        state,
+        result: None,
+        progress: None,
+        note: None,
+        damaged: None,
+        attempts: 0,
+        host: None,
+        since: None,
+    };
+    Ok(match run.state_by(clock) {
+        Ok(State::Done(result)) => Standing {
+            host: Some(result.host.clone()),
+            since: committed(&result, owner::touched(&run.result_path())),
+            attempts: result.attempt,
+            result: Some(*result),
+            ..plain(RunState::Done)
+        },
+        Ok(State::Running { attempt, claim, progress }) => Standing {
+            progress,
+            note: Some(claim.owner.to_string()),
+            since: owner::touched(&run.claim_path(attempt)),
+            host: Some(claim.owner.host),
+            attempts: attempt,
+            ..plain(RunState::Running)
+        },
+        Ok(State::Failed { attempt, message }) => Standing {
+            note: Some(message),
+            host: run.claim_of(attempt)?.map(|claim| claim.owner.host),
+            since: owner::touched(&run.attempt_path(attempt).join(END)),
+            attempts: attempt,
+            ..plain(RunState::Failed)
+        },
         Ok(State::Idle { attempts: 0 }) => plain(RunState::Pending),
-        Ok(State::Idle { .. }) => {
-            Standing { note: Some("interrupted; goes on where it was saved".into()), ..plain(RunState::Pending) }
+        Ok(State::Idle { attempts }) => {
+            let note = Some("interrupted; goes on where it was saved".to_string());
+            Standing { note, attempts, ..plain(RunState::Pending) }
         }
         Err(error @ Error::Damaged { .. }) => {
+            let attempts = run.attempts()?.last().copied().unwrap_or(0);
             let note = Some(error.to_string());
             let Error::Damaged { path, .. } = error else { unreachable!("matched above") };
-            Standing { note, damaged: Some(path), ..plain(RunState::Pending) }
+            Standing { note, damaged: Some(path), attempts, ..plain(RunState::Pending) }
         }
         Err(error) => return Err(error),
     })
+}
+
+/// When a result was committed: when its file was `written`, since all files of a store have one clock. Only a file that is
+/// much younger than the result says is a copy, and then the node's clock is the better one.
+fn committed(result: &RunResult, written: Option<SystemTime>) -> Option<SystemTime> {
+    const COPIED: Duration = Duration::from_secs(3600);
+    let said = SystemTime::try_from(result.finished).ok();
+    match (written, said) {
+        (Some(written), Some(said)) if written.duration_since(said).is_ok_and(|age| age > COPIED) => Some(said),
+        (written, said) => written.or(said),
+    }
+}
+
+impl Standing {
+    /// How long a run has been as it is; never negative, whatever the clocks say. None where the disk does not tell.
+    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+        Some(now.duration_since(self.since?).unwrap_or_default())
+    }
+
+    /// Which part of a run's work is behind it.
+    pub fn share_done(&self) -> f64 {
+        match (self.state, &self.progress) {
+            (RunState::Done, _) => 1.0,
+            (_, Some(progress)) if progress.total > 0 => {
+                (f64::from(progress.done) / f64::from(progress.total)).min(1.0)
+            }
+            _ => 0.0,
+        }
+    }
 }

@@ -182,6 +182,7 @@ impl Study {
             seconds: 4.0,
             host: "localhost".to_string(),
             processors: Processors { ranks: 1, threads: 1 },
+            usage: None,
             finished: jiff::Timestamp::UNIX_EPOCH,
         };
         self.runs.push((PlannedRun { run, label }, RunState::Done, Some(result)));

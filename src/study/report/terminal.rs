@@ -85,7 +85,7 @@ fn aligned(table: &tables::Table, column: usize) -> Vec<String> {
 }
 
 /// Names and values come from a file; they must not command the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

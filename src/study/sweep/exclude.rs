@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::combine::Point;
-use super::document::{Content, Name, Node};
-use super::error::{Fault, Place};
 use super::file::File;
 use super::schema::{self, Block, Key};
 use super::values::{Axis, Value};
+use crate::study::yaml::{Content, Fault, Name, Node, Place};
 
 const EXAMPLE: &str = "for example `exclude: [{method: lrr, inherit: mask}]`";
 

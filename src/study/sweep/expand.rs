@@ -10,13 +10,13 @@ use strum::VariantArray;
 use super::columns::Columns;
 use super::combine::{Dimension, Point, Values};
 use super::defaults::recipe;
-use super::error::{Fault, grouped, listed};
 use super::exclude::{Exclusion, Left, some_of};
 use super::file::{File, Section};
 use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
 use crate::run::settings::{Architecture, Between, Inherit, Masks, Method, Problem, Schedule, Seeds, Training};
+use crate::study::yaml::{Fault, grouped, listed};
 
 /// More runs than anybody means.
 const MAX_RUNS: u128 = 1_000_000;

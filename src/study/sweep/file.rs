@@ -1,12 +1,11 @@
 //! The file as it is written: blocks of axes, and what is said about their combinations.
 
 use super::Resources;
-use super::document::{Content, Name, Node};
-use super::error::{Fault, Place, quoted};
 use super::exclude::Rule;
 use super::schema::{Block, Key, unknown_key};
 use super::values::{Axis, Value};
 use super::zip::Zip;
+use crate::study::yaml::{Content, Fault, Name, Node, Place, quoted};
 
 pub struct File {
     pub name: Option<String>,
@@ -236,17 +235,24 @@ fn connects(node: &Node) -> Result<Vec<Section>, Fault> {
 
 fn resources(node: Option<&Node>) -> Result<Resources, Fault> {
     let section = node.map(|node| section(Block::Resources, node)).transpose()?;
-    let number = |name| {
+    let value = |name| {
         let key = Block::Resources.key(name)?;
         let given = section.as_ref().and_then(|section| section.axis(key.path)?.values().next());
-        match given.or(key.constant())? {
-            Value::Whole(number) => u32::try_from(number).ok(),
-            _ => None,
-        }
+        given.or(key.constant())
+    };
+    let number = |name| match value(name)? {
+        Value::Whole(number) => u32::try_from(number).ok(),
+        _ => None,
+    };
+    let share = |name| match value(name)? {
+        Value::Real(bits) => Some(f64::from_bits(bits)),
+        _ => None,
     };
     Ok(Resources {
         jobs: number("jobs"),
         threads: number("threads"),
+        ranks: number("ranks"),
+        gpus: share("gpus"),
         retries: number("retries").expect("the table of keys has a default"),
     })
 }

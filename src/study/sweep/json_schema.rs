@@ -84,6 +84,10 @@ fn value_schema(kind: Kind) -> Json {
         Kind::Real(Interval::Ratio) => json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }),
         Kind::Real(Interval::BelowOne) => json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 }),
         Kind::Real(Interval::Fraction) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Kind::Real(Interval::Share { max }) => json!({ "anyOf": [
+            { "type": "number", "exclusiveMinimum": 0, "maximum": 1 },
+            { "type": "integer", "minimum": 1, "maximum": max },
+        ] }),
         Kind::Name | Kind::Block(_) | Kind::Zip | Kind::Exclude => json!({}),
     }
 }

@@ -1,14 +1,12 @@
 //! The sweep file: a YAML text becomes a [`Sweep`], in which every setting has one value and nothing is left to choose.
 //!
-//! The text becomes a tree that knows its places (`document`); the tree is read against one table of keys (`schema`)
+//! The text becomes a tree that knows its places ([`super::yaml`]); the tree is read against one table of keys (`schema`)
 //! into blocks of axes (`file`, `values`) with their `zip` and `exclude`; and what the blocks leave open, `defaults`
 //! fill while they are combined into chains, transfers and connects (`expand`, `combine`).
 
 mod columns;
 mod combine;
 mod defaults;
-mod document;
-mod error;
 mod exclude;
 mod expand;
 mod file;
@@ -19,18 +17,20 @@ mod tests;
 mod values;
 mod zip;
 
-use std::fs;
-use std::io::{self, Read};
 use std::path::Path;
 
-pub use error::SweepError;
 pub use json_schema::json_schema;
 
 use crate::run::settings::{Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Training};
-use error::{Fault, grouped, nearest};
+use crate::study::yaml::{self, Fault, FileError, Sort};
 
-/// Larger than any sweep file that people write.
-const MAX_BYTES: usize = 1 << 20;
+const SORT: Sort = Sort {
+    name: "sweep file",
+    example: "sweeps/quickstart.yaml",
+    levels: "three",
+    twice: "keep one of the two; a list gives several values",
+    too_large: "a sweep file is a page of text: use ranges (`1..100`) for long lists",
+};
 
 /// A sweep file, expanded: one chain of tickets per combination of ticket settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,79 +95,39 @@ pub struct ConnectBlock {
 /// that are axes in the file, by their names in it, with their values as text. Reports show them as further columns.
 pub type Axes = Vec<(String, String)>;
 
-/// How runs are executed; nothing here can change a result, except that `threads` may change the last bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How runs are executed; nothing here is part of a run's identity. Of these only `threads` and `ranks` can change a
+/// result: in its last bits, and with more or fewer ranks a network with BatchNorm is normalized in other groups.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Resources {
     /// Runs side by side; one per core unless given.
     pub jobs: Option<u32>,
-    /// threads per run; 1 unless given.
+    /// Threads of each rank; 1 unless given.
     pub threads: Option<u32>,
+    /// Processes that share a run; 1 unless given.
+    pub ranks: Option<u32>,
+    /// GPUs of each rank: a whole number, or a fraction of one that several ranks share; none are asked for unless given.
+    pub gpus: Option<f64>,
     /// How often a failing run is started again before it counts as failed.
     pub retries: u32,
 }
 
 /// Reads a sweep file.
-pub fn read(path: &Path) -> Result<Sweep, SweepError> {
+pub fn read(path: &Path) -> Result<Sweep, FileError> {
     let file_name = path.display().to_string();
-    let text = read_text(path).map_err(|fault| fault.in_file(&file_name, ""))?;
+    let text = yaml::read_text(path, &SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
     parse(&file_name, &text)
 }
 
 /// Understands the text of a sweep file.
-pub fn parse(file_name: &str, text: &str) -> Result<Sweep, SweepError> {
+pub fn parse(file_name: &str, text: &str) -> Result<Sweep, FileError> {
     understand(file_name, text).map_err(|fault| fault.in_file(file_name, text))
 }
 
 fn understand(file_name: &str, text: &str) -> Result<Sweep, Fault> {
-    if text.len() > MAX_BYTES {
-        return Err(too_large());
-    }
-    let root = document::read(text)?;
+    let root = yaml::parse(text, &SORT)?;
     let file = file::File::read(&root)?;
     let chains = expand::expand(&file)?;
     let stem = Path::new(file_name).file_stem().unwrap_or_default();
     let name = file.name.unwrap_or_else(|| file::name_from(&stem.to_string_lossy()));
     Ok(Sweep { name, chains, resources: file.resources })
-}
-
-fn read_text(path: &Path) -> Result<String, Fault> {
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
-    match opened {
-        Ok(_) if bytes.len() > MAX_BYTES => Err(too_large()),
-        Ok(_) => String::from_utf8(bytes).map_err(|error| {
-            let message = format!("this is not a text file: byte {} is not UTF-8", error.utf8_error().valid_up_to());
-            Fault::new(message, "give a sweep file in YAML, saved as UTF-8")
-        }),
-        Err(error) => Err(unreadable(path, &error)),
-    }
-}
-
-fn too_large() -> Fault {
-    let message = format!("this file has more than {} bytes", grouped(MAX_BYTES as u128));
-    Fault::new(message, "a sweep file is a page of text: use ranges (`1..100`) for long lists")
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Fault {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            let help = match similar_file(path) {
-                Some(similar) => format!("did you mean {similar}?"),
-                None => "give the path of a sweep file, such as sweeps/quickstart.yaml".to_string(),
-            };
-            Fault::new("there is no such file", help)
-        }
-        io::ErrorKind::IsADirectory => Fault::new("this is a directory", "give the sweep file in it"),
-        _ => Fault::new(format!("cannot read this file: {error}"), "check its permissions"),
-    }
-}
-
-/// A file beside a missing one that has nearly its name.
-fn similar_file(path: &Path) -> Option<String> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let files = fs::read_dir(directory).ok()?.flatten().filter(|entry| entry.path().is_file());
-    let names: Vec<String> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    let wanted = path.file_name()?.to_str()?;
-    let name = nearest(wanted, names.iter().map(String::as_str))?;
-    Some(path.with_file_name(name).display().to_string())
 }

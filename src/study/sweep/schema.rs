@@ -2,11 +2,12 @@
 
 use strum::VariantNames;
 
-use super::error::{grouped, listed, nearest, quoted};
 use super::values::Value;
 use crate::run::settings::{
-    Architecture, Between, Dataset, Inherit, MAX_JOBS, MAX_THREADS, Masks, Method, Optimizer, Precision, Schedule,
+    Architecture, Between, Dataset, Inherit, MAX_GPUS, MAX_JOBS, MAX_RANKS, MAX_THREADS, Masks, Method, Optimizer,
+    Precision, Schedule,
 };
+use crate::study::yaml::{grouped, listed, nearest, quoted};
 
 /// A part of the file. Tickets, transfers and connects are also the scopes of the sweep: a chain of tickets is a
 /// combination of top-level and ticket settings, and has transfers and connects of its own.
@@ -71,6 +72,10 @@ pub enum Interval {
     BelowOne,
     /// From 0 to 1, both included.
     Fraction,
+    /// A part of one thing, or several whole ones.
+    Share {
+        max: u32,
+    },
 }
 
 /// What a key holds where the file says nothing.
@@ -92,6 +97,8 @@ const LEVELS: Kind = Kind::Whole { min: 1, max: MAX_LEVEL };
 const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
 const JOBS: Kind = Kind::Whole { min: 1, max: MAX_JOBS as u64 };
 const THREADS: Kind = Kind::Whole { min: 1, max: MAX_THREADS as u64 };
+const RANKS: Kind = Kind::Whole { min: 1, max: MAX_RANKS as u64 };
+const GPUS: Kind = Kind::Real(Interval::Share { max: MAX_GPUS });
 const SEED: Kind = Kind::Whole { min: 0, max: u64::MAX };
 const POSITIVE: Kind = Kind::Real(Interval::Positive);
 const METHODS: Fallback = Fallback::Values(&[Value::Word("lrr"), Value::Word("aws")]);
@@ -121,7 +128,7 @@ pub static KEYS: &[Key] = keys! {
     Top "ticket" "ticket": Kind::Block(Block::Ticket), Fallback::Depends("one block of defaults"), "{levels: 12}", "How tickets are found: chains of iterative pruning.";
     Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "What tickets hand to fresh initializations, and the training that follows.";
     Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks the error barrier is measured.";
-    Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed on one machine; of these only `threads` can change a result, in its last bits.";
+    Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed. None of it is part of a run's identity; `threads` and `ranks` can change a result.";
     Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
     Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
 
@@ -167,7 +174,9 @@ pub static KEYS: &[Key] = keys! {
     Connect "connect.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "In what numbers networks compute.";
 
     Resources "resources.jobs" "jobs": JOBS, Fallback::Depends("one per core"), "2", "Runs side by side.";
-    Resources "resources.threads" "threads": THREADS, Fallback::Depends("1"), "1", "Threads per run; another number may change the last bits of a result.";
+    Resources "resources.threads" "threads": THREADS, Fallback::Depends("1"), "1", "Threads of each rank; another number may change the last bits of a result.";
+    Resources "resources.ranks" "ranks": RANKS, Fallback::Depends("1"), "8", "Processes that share each run; networks with BatchNorm depend on their number, others in the last bits.";
+    Resources "resources.gpus" "gpus": GPUS, Fallback::Depends("none are asked for"), "0.25", "GPUs of each rank; with a fraction, several ranks share one.";
     Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How often a failing run is started again. One whose worker is killed is, up to 5 times in a row without an epoch done.";
 };
 
@@ -226,6 +235,9 @@ impl Kind {
             Kind::Real(Interval::Ratio) => "a number above 0 and below 1".to_string(),
             Kind::Real(Interval::BelowOne) => "a number from 0 to below 1".to_string(),
             Kind::Real(Interval::Fraction) => "a number from 0 to 1".to_string(),
+            Kind::Real(Interval::Share { max }) => {
+                format!("a number above 0 and up to 1, or a whole number up to {}", grouped(max.into()))
+            }
             Kind::Digest => "a digest of 32 hexadecimal digits".to_string(),
             Kind::Level => format!("a level from 1 to {}, `last` or `all`", grouped(MAX_LEVEL.into())),
             Kind::Block(_) => "a block of settings".to_string(),
@@ -249,6 +261,9 @@ impl Interval {
                 Interval::Ratio => number > 0.0 && number < 1.0,
                 Interval::BelowOne => (0.0..1.0).contains(&number),
                 Interval::Fraction => (0.0..=1.0).contains(&number),
+                Interval::Share { max } => {
+                    number > 0.0 && (number <= 1.0 || number.fract() == 0.0) && number <= f64::from(max)
+                }
             }
     }
 }

@@ -9,13 +9,14 @@ use super::schema::{Block, Fallback, KEYS, Kind};
 use super::values::Value;
 use super::*;
 use crate::run::settings::{Architecture, Dataset, Masks, Schedule};
+use crate::study::yaml::MAX_BYTES;
 
 const QUICKSTART: &str = include_str!("../../../sweeps/quickstart.yaml");
 const SCHEMA: &str = include_str!("../../../sweeps/schema.json");
 const DOCUMENTATION: &str = include_str!("../../../docs/sweep.md");
 
 /// Parses a file about the digits.
-fn digits(rest: &str) -> Result<Sweep, SweepError> {
+fn digits(rest: &str) -> Result<Sweep, FileError> {
     parse("study.yaml", &format!("dataset: digits\narchitecture: resnet8\n{rest}"))
 }
 
@@ -23,7 +24,7 @@ fn expanded(rest: &str) -> Sweep {
     digits(rest).unwrap_or_else(|error| panic!("{}", error.render(false)))
 }
 
-fn failed(rest: &str) -> SweepError {
+fn failed(rest: &str) -> FileError {
     match digits(rest) {
         Ok(_) => panic!("this should be an error:\n{rest}"),
         Err(error) => error,
@@ -57,7 +58,7 @@ fn quickstart_is_the_study_of_the_method() {
 fn defaults_of_digits() {
     let sweep = expanded("transfer:\nconnect: {between: [seeds, norm-init]}");
     assert_eq!(sweep.name, "study");
-    assert_eq!(sweep.resources, Resources { jobs: None, threads: None, retries: 1 });
+    assert_eq!(sweep.resources, Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 1 });
     assert_eq!(sweep.chains.len(), 2);
 
     let chain = &sweep.chains[0];
@@ -395,8 +396,12 @@ fn names_that_other_yaml_takes_for_something_else() {
 
 #[test]
 fn resources_are_read() {
-    let sweep = expanded("resources: {jobs: 2, threads: 1, retries: 0}");
-    assert_eq!(sweep.resources, Resources { jobs: Some(2), threads: Some(1), retries: 0 });
+    let resources = |text: &str| expanded(&format!("resources: {{{text}}}")).resources;
+    let all = resources("jobs: 2, threads: 1, ranks: 8, gpus: 0.25, retries: 0");
+    let expected = Resources { jobs: Some(2), threads: Some(1), ranks: Some(8), gpus: Some(0.25), retries: 0 };
+    assert_eq!(all, expected);
+    // Several whole GPUs, however they are written.
+    assert_eq!((resources("gpus: 2").gpus, resources("gpus: 1.0").gpus), (Some(2.0), Some(1.0)));
 }
 
 // What is said about files that mean nothing.
@@ -421,7 +426,8 @@ fn bad_input_is_explained_at_its_place() {
         ("lr: 0.1", 3, 1, "there is no setting `lr` at the top level", "it belongs in `ticket` or in `transfer`"),
         ("ticket:\n  inherit: sign", 4, 3, "there is no setting `inherit` in `ticket`", "it belongs in `transfer` or in `connect`"),
         ("transfer: {warmup_epoch: 3}", 3, 12, "there is no setting `warmup_epoch` in `transfer`", "did you mean `warmup_epochs`, in `ticket`?"),
-        ("resources: {gpus: 1}", 3, 13, "there is no setting `gpus` in `resources`", "the settings there are `jobs`, `threads`, `retries`"),
+        ("resources: {nodes: 1}", 3, 13, "there is no setting `nodes` in `resources`", "the settings there are `jobs`, `threads`, `ranks`, `gpus`, `retries`"),
+        ("resources: {gpu: 1}", 3, 13, "there is no setting `gpu` in `resources`", "did you mean `gpus`?"),
         // Types and bounds
         ("ticket: {lr: fast}", 3, 14, "`ticket.lr` must be a number above 0, found the text `fast`", "for example `lr: 0.1`"),
         ("ticket: {lr: }", 3, 12, "`ticket.lr` must be a number above 0, found nothing", "for example `lr: 0.1`"),
@@ -443,6 +449,10 @@ fn bad_input_is_explained_at_its_place() {
         ("ticket: {seed: 18446744073709551616}", 3, 16, "`ticket.seed` must be a whole number from 0 to 2^64 - 1, found `1.8446744073709552e19`", "for example `seed: 1`"),
         ("connect: {between: norm-init, points: 1}", 3, 39, "`connect.points` must be a whole number from 2 to 1,000,000, found `1`", "for example `points: 11`"),
         ("resources: {jobs: [1, 2]}", 3, 19, "`resources.jobs` must be a whole number from 1 to 4,096, found a list", "for example `jobs: 2`"),
+        ("resources: {ranks: 0}", 3, 20, "`resources.ranks` must be a whole number from 1 to 4,096, found `0`", "for example `ranks: 8`"),
+        ("resources: {gpus: 1.5}", 3, 19, "`resources.gpus` must be a number above 0 and up to 1, or a whole number up to 1,024, found `1.5`", "for example `gpus: 0.25`"),
+        ("resources: {gpus: 0}", 3, 19, "`resources.gpus` must be a number above 0 and up to 1, or a whole number up to 1,024, found `0`", "for example `gpus: 0.25`"),
+        ("resources: {gpus: 2000}", 3, 19, "`resources.gpus` must be a number above 0 and up to 1, or a whole number up to 1,024, found `2000`", "for example"),
         ("resources: 2", 3, 12, "`resources` must be a block of settings, found `2`", "for example `resources: {jobs: 2}`"),
         ("ticket: [lrr]", 3, 10, "`ticket` must be a block of settings or a list of blocks, found the text `lrr`", "for example `ticket: {method: aws}`"),
         ("transfer: []", 3, 11, "`transfer` is a list without blocks", "give a block of settings, or remove `transfer`"),

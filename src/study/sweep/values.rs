@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::document::{Content, Node};
-use super::error::{Fault, Place, nearest};
 use super::schema::{ALL, Key, Kind, LAST, MAX_LEVEL};
 use crate::run::settings::Digest;
+use crate::study::yaml::{Content, Fault, Node, Place, nearest};
 
 /// One value of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,10 +1,9 @@
 //! Axes that advance together.
 
-use super::document::{Content, Node};
-use super::error::{Fault, Place, grouped};
 use super::file::File;
 use super::schema::{self, Block, Key};
 use super::values::{Axis, Item};
+use crate::study::yaml::{Content, Fault, Node, Place, grouped};
 
 /// Settings whose n-th values belong together. In a block that gives one of them a single value, that one is no axis
 /// and takes no part.

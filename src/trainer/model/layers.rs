@@ -223,9 +223,10 @@ impl LayerNorm {
         }
     }
 
+    /// Normalizes in the kind of its parameters, and gives back that of `x`: on GPUs libtorch refuses to mix them.
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let (scale, shift) = (&pass.parameters[self.scale], &pass.parameters[self.shift]);
-        x.layer_norm([self.width], Some(scale), Some(shift), EPSILON, true)
+        x.to_kind(scale.kind()).layer_norm([self.width], Some(scale), Some(shift), EPSILON, true).to_kind(x.kind())
     }
 }
 
@@ -304,4 +305,31 @@ impl Classifier {
 /// The mean over height and width: from (batch, channels, height, width) to (batch, channels).
 pub fn global_mean(x: &Tensor) -> Tensor {
     x.mean_dim([2i64, 3].as_slice(), false, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// Activations in bf16 with parameters in fp32 work on CPUs whatever the layer does, and on no GPU unless it converts
+    /// them. CPUs refuse fp32 with float64 in the same way.
+    #[test]
+    fn layer_norm_mixes_no_kinds() {
+        let mut declare = Declare::default();
+        let norm = LayerNorm::new(&mut declare, "norm", 4);
+        let layout = Layout::new(declare);
+        let pass = |kind: Kind| {
+            let parameters = Tensor::from_slice(&[1.5, -2.0, 0.25, 3.0, 0.5, 0.0, -1.0, 2.0]).to_kind(kind);
+            let statistics = Tensor::zeros([0], (kind, Device::Cpu));
+            Pass::new(&layout, kind, &parameters, &statistics, Mode::Evaluate, None)
+        };
+        let x = Tensor::from_slice(&[0.5, 1.25, -3.0, 8.0, 1.0, 0.0, 0.0, 1.0]).view([2, 4]);
+        let exact = norm.forward(&pass(Kind::Double), &x);
+        let single = norm.forward(&pass(Kind::Double), &x.to_kind(Kind::Float));
+        assert_eq!(single, exact.to_kind(Kind::Float), "normalized in the kind of the parameters");
+        let half = norm.forward(&pass(Kind::Float), &x.to_kind(Kind::BFloat16));
+        assert_eq!(half.kind(), Kind::BFloat16);
+        assert!(half.to_kind(Kind::Double).allclose(&exact, 1.0 / 256.0, 0.0, false), "{half:?} {exact:?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 
+use super::Sort;
 use super::error::{Fault, Place, printable, quoted};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +33,7 @@ pub struct Name {
 }
 
 /// Reads one YAML document.
-pub fn read(text: &str) -> Result<Node, Fault> {
+pub fn read(text: &str, sort: &Sort) -> Result<Node, Fault> {
     let options = serde_saphyr::options! {
         // `on`, `no`, `y` and `007` are names as good as any.
         strict_booleans: true,
@@ -42,7 +43,7 @@ pub fn read(text: &str) -> Result<Node, Fault> {
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(fault)
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| fault(error, sort))
 }
 
 impl Content {
@@ -61,24 +62,25 @@ impl Content {
 }
 
 /// A YAML error in the words of this room.
-fn fault(error: serde_saphyr::Error) -> Fault {
+fn fault(error: serde_saphyr::Error, sort: &Sort) -> Fault {
     use serde_saphyr::Error as Yaml;
 
     let (message, help) = match &error {
         Yaml::DuplicateMappingKey { key: Some(key), .. } => {
-            (format!("{} is given twice", quoted(key)), "keep one of the two; a list gives several values")
+            (format!("{} is given twice", quoted(key)), sort.twice.to_string())
         }
         Yaml::MultipleDocuments { .. } => {
-            ("a second YAML document begins here".to_string(), "a sweep file is one document: remove the `---`")
+            let help = format!("a {} is one document: remove the `---`", sort.name);
+            ("a second YAML document begins here".to_string(), help)
         }
         Yaml::Budget { .. } | Yaml::AliasError { .. } => (
             "this file is nested too deeply, or far too large with its aliases".to_string(),
-            "a sweep file needs three levels; write out what aliases (`*name`) stand for",
+            format!("a {} needs {} levels; write out what aliases (`*name`) stand for", sort.name, sort.levels),
         ),
         _ => {
             let message = printable(&UserMessageFormatter.format_message(&error));
             let help = "check the indentation, colons, brackets and quotes here and just before";
-            (format!("cannot read this as YAML: {message}"), help)
+            (format!("cannot read this as YAML: {message}"), help.to_string())
         }
     };
     match error.location() {

@@ -1,18 +1,18 @@
-//! What is wrong with a sweep file, where, and what to do about it.
+//! What is wrong with a file, where, and what to do about it.
 
 use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Lines shown before and after the one an error points at.
 const CONTEXT: usize = 2;
 
-/// An error in a sweep file. As text it is one line; [`SweepError::render`] shows the place in the file as well, and
+/// An error in a file. As text it is one line; [`FileError::render`] shows the place in the file as well, and
 /// its serde form is for other programs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SweepError {
+pub struct FileError {
     pub message: String,
     pub file: String,
     /// From 1, as is the column; none where the error is not in the text, such as a file that cannot be read.
@@ -42,7 +42,7 @@ pub struct Fault {
 }
 
 /// A place in the text: line and column from 1, in characters, and the bytes it covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Place {
     pub line: usize,
     pub column: usize,
@@ -59,8 +59,13 @@ impl Fault {
         Fault { place: Some(place), ..Fault::new(message, help) }
     }
 
-    pub fn in_file(self, file: &str, text: &str) -> SweepError {
-        SweepError {
+    /// The fault of a text that is in no file.
+    pub fn without_place(self) -> Fault {
+        Fault { place: None, ..self }
+    }
+
+    pub fn in_file(self, file: &str, text: &str) -> FileError {
+        FileError {
             message: self.message,
             file: file.to_string(),
             line: self.place.map(|place| place.line),
@@ -91,7 +96,7 @@ impl Excerpt {
     }
 }
 
-impl SweepError {
+impl FileError {
     /// The error as people read it: the message, the lines of the file around the place, and what to do.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
@@ -112,7 +117,7 @@ impl SweepError {
     }
 }
 
-impl fmt::Display for SweepError {
+impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match (self.line, self.column) {
             (Some(line), Some(column)) => write!(f, "{}:{line}:{column}: {} ({})", self.file, self.message, self.help),
@@ -121,7 +126,7 @@ impl fmt::Display for SweepError {
     }
 }
 
-impl std::error::Error for SweepError {}
+impl std::error::Error for FileError {}
 
 /// Text from the file as it appears in messages, shortened.
 pub fn quoted(text: &str) -> String {

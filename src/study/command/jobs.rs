@@ -1,0 +1,145 @@
+//! `winsign cancel`, `hold` and `release`: what is in the hands of Slurm.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::units::several;
+use super::{Common, Failure, open, output};
+use crate::run::Store;
+use crate::study::launch::slurm::client::{self, Living};
+use crate::study::launch::slurm::queue::{Live, Queue};
+use crate::study::plan::Plan;
+
+pub const CANCEL_HELP: &str = "\
+Examples:
+  winsign cancel study.yaml                 waiting jobs are taken back, running ones save a checkpoint and end
+  winsign cancel study.yaml --now           running ones are killed
+  winsign cancel study.yaml --dry-run       which jobs these are
+
+What is done stays done, and `winsign submit` goes on later from the checkpoints.";
+
+pub const HOLD_HELP: &str = "\
+Examples:
+  winsign hold study.yaml                   no further job of this study starts
+  winsign release study.yaml                until they are released
+  winsign hold study.yaml --dry-run         which jobs these are
+
+Jobs that run already go on.";
+
+pub const RELEASE_HELP: &str = "\
+Examples:
+  winsign release study.yaml                jobs that were held may start
+  winsign release study.yaml --dry-run      which jobs these are
+
+That includes jobs that held themselves because something was in their way (a node that does not see the store, a full disk), and
+those that Slurm held because a node failed to start them.";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The sweep file
+    sweep: PathBuf,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args)]
+pub struct CancelArguments {
+    #[command(flatten)]
+    common: Arguments,
+    /// Kill what runs, without a checkpoint
+    #[arg(long)]
+    now: bool,
+}
+
+/// A sweep, and what Slurm has of it.
+struct Held {
+    plan: Plan,
+    queue: Queue,
+}
+
+impl Held {
+    fn look(common: &Common, sweep: &Path) -> Result<Held, Failure> {
+        let (plan, store) = open(common, sweep)?;
+        let queue = Queue::look(&Store::open(store.root())?)?;
+        match &queue.unasked {
+            Some(reason) => Err(Failure::Usage(
+                format!("Slurm cannot be asked: {reason}"),
+                "run this where the jobs were submitted".to_string(),
+            )),
+            None => Ok(Held { plan, queue }),
+        }
+    }
+
+    fn submissions(&self) -> Vec<&Live> {
+        self.queue.of_plan(&self.plan)
+    }
+
+    fn jobs(&self, wanted: impl Fn(&Living) -> bool) -> Vec<String> {
+        let living = self.submissions().into_iter().flat_map(|live| live.tasks.iter().map(|(.., job)| job));
+        living.filter(|job| wanted(job)).map(Living::id).collect()
+    }
+}
+
+pub fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Failure> {
+    let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
+    let held = Held::look(common, sweep)?;
+    let waiting = held.jobs(Living::is_pending);
+    let running = held.jobs(|job| !job.is_pending());
+    if !dry_run {
+        // First, so that no job goes on or is followed by others.
+        for live in held.submissions() {
+            live.submission.mark_cancelled()?;
+        }
+        client::cancel(&waiting, None)?;
+        match now {
+            true => client::cancel(&running, None)?,
+            false => client::cancel(&running, Some("USR1"))?,
+        }
+    }
+    let how = if *now { "killed" } else { "told to save and end" };
+    let text = format!(
+        "{} taken back, {} {how}",
+        several(waiting.len(), "waiting job"),
+        several(running.len(), "running job")
+    );
+    let jobs = json!({ "waiting": waiting, "running": running });
+    tell(common, &held.plan, *dry_run, &text, jobs)
+}
+
+pub fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let held = Held::look(common, &arguments.sweep)?;
+    let jobs = held.jobs(|job| job.is_pending() && !job.is_held());
+    if !arguments.dry_run {
+        client::control("hold", &jobs)?;
+    }
+    let text = format!("{} held", several(jobs.len(), "waiting job"));
+    tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+}
+
+pub fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let held = Held::look(common, &arguments.sweep)?;
+    let jobs = held.jobs(Living::is_held);
+    if !arguments.dry_run {
+        client::control("release", &jobs)?;
+    }
+    let text = format!("{} released", several(jobs.len(), "held job"));
+    tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+}
+
+fn tell(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
+    if common.json {
+        return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
+    }
+    let listed: Vec<&str> = jobs.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+    let mut shown = match dry_run {
+        true => format!("{}: would be: {text}\n", plan.name),
+        false => format!("{}: {text}\n", plan.name),
+    };
+    if dry_run && !listed.is_empty() {
+        shown += &format!("  {}\n", listed.join(" "));
+    }
+    output::text(&shown)
+}

@@ -1,0 +1,104 @@
+//! `winsign retry`: gives failed runs a new chance.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::run::find_worker;
+use super::show::find;
+use super::submit::{self, Asked};
+use super::units::several;
+use super::{Common, Failure, open, output};
+use crate::run::RunId;
+use crate::run::Store;
+use crate::study::launch::slurm::submission::Submission;
+use crate::study::launch::slurm::submit::absolute;
+use crate::study::plan::RunState;
+use crate::study::plan::survey::survey;
+
+pub const HELP: &str = "\
+Examples:
+  winsign retry study.yaml --failed             all that failed, and what was blocked by it
+  winsign retry study.yaml 3f09 c2aa            these runs
+  winsign retry study.yaml --failed --dry-run   which ones these are
+
+Where the study was submitted to Slurm they are submitted again, as it was. Else they are pending again, for `winsign run`.
+What an attempt had to say is kept.";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The sweep file
+    sweep: PathBuf,
+    /// The runs, by the beginnings of their identities
+    #[arg(required_unless_present = "failed", conflicts_with = "failed")]
+    runs: Vec<String>,
+    /// All failed runs of the sweep
+    #[arg(long)]
+    failed: bool,
+    /// Show which runs these are, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
+    #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
+    worker: Option<PathBuf>,
+}
+
+pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let (plan, _) = open(common, &arguments.sweep)?;
+    let store = Store::open(&absolute(&common.store)?)?;
+    let standings = survey(&plan, &store)?;
+    let named: Vec<RunId> = arguments.runs.iter().map(|run| find(&store, run)).collect::<Result<_, _>>()?;
+    let chosen = |id: &RunId| arguments.failed || named.contains(id);
+    let failed: Vec<_> = (plan.runs.iter().zip(&standings))
+        .filter(|(planned, standing)| standing.state == RunState::Failed && chosen(&planned.run.id))
+        .collect();
+    if let Some(other) = named.iter().find(|id| !failed.iter().any(|(planned, _)| planned.run.id == **id)) {
+        return Err(Failure::Usage(
+            format!("run {other} has not failed, or is not of this sweep"),
+            "`winsign status` shows what has failed".to_string(),
+        ));
+    }
+    if !arguments.dry_run {
+        for (planned, _) in &failed {
+            store.run(&planned.run.id).forgive()?;
+        }
+    }
+    let ids: HashSet<RunId> = failed.iter().map(|(planned, _)| planned.run.id.clone()).collect();
+    if common.json && (arguments.dry_run || ids.is_empty()) {
+        return output::json(&json!({ "name": plan.name, "runs": ids, "dry_run": arguments.dry_run }));
+    }
+    if !common.json {
+        let mut text = format!("{}: {} failed", plan.name, several(failed.len(), "run"));
+        text += match (failed.is_empty(), arguments.dry_run) {
+            (true, _) => ", nothing to do\n",
+            (false, true) => " and would get a new chance\n",
+            (false, false) => " and get a new chance\n",
+        };
+        for (planned, standing) in &failed {
+            text +=
+                &format!("  {}  {}: {}\n", planned.run.id, planned.label, standing.note.as_deref().unwrap_or_default());
+        }
+        output::text(&text)?;
+    }
+    let again = common.again(&arguments.sweep);
+    match Submission::latest(store.root(), &plan.name)? {
+        Some(latest) if !arguments.dry_run && !ids.is_empty() => {
+            let worker = find_worker(arguments.worker.as_deref())?;
+            // With what was blocked by them.
+            let mut only = ids;
+            for planned in &plan.runs {
+                if planned.run.inputs.iter().any(|input| only.contains(input)) {
+                    only.insert(planned.run.id.clone());
+                }
+            }
+            let (profile, execution) = (&latest.file.profile, &latest.file.execution);
+            let asked = Asked { plan: &plan, profile, execution, worker: &worker, only: Some(&only) };
+            submit::tell(common, &plan, &asked.submit(&store)?, &again)
+        }
+        _ if common.json => output::json(&json!({ "name": plan.name, "runs": ids })),
+        _ if failed.is_empty() => Ok(crate::run::exit::SUCCESS),
+        _ => output::text(&format!("next: winsign run {again}\n")),
+    }
+}

@@ -1,0 +1,186 @@
+//! OpenMPI's launcher: one `mpirun` per run, which starts its ranks on the hosts of its seat.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use tokio::process::Command;
+
+use super::Options;
+use super::slots::Seat;
+
+pub const PROGRAM: &str = "mpirun";
+
+/// What ranks need of our environment wherever they are, or how its names begin: where libraries are, and their tuning.
+const FORWARDED: &[&str] =
+    &["CUDA_", "DNNL_", "GOMP_", "KMP_", "LD_LIBRARY_PATH", "MKL_", "NCCL_", "OMP_", "ONEDNN_", "PYTORCH_", "TORCH_"];
+
+/// `mpirun` on one run. It passes its standard input on to rank 0, so that the run stops, with a checkpoint, when this
+/// process dies; and SIGUSR1 to all ranks.
+pub fn command(options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
+        .env("OMP_NUM_THREADS", options.threads.to_string())
+        // In a Slurm allocation mpirun reaches other nodes by a step of the job; one alone would keep all others waiting.
+        .env("SLURM_OVERLAP", "1");
+    command
+}
+
+/// A context for each host, since a list of hosts alone does not say who gets how many ranks: Slurm has its own idea of
+/// that. Variables go by name, with the value that mpirun finds in its own environment, so that no value comes to harm;
+/// but for the GPUs, which differ from host to host.
+fn arguments(
+    options: &Options,
+    seat: &Seat,
+    run: &Path,
+    launch: &str,
+    ours: impl Iterator<Item = String>,
+    is_root: bool,
+) -> Vec<OsString> {
+    let mut names = forwarded(ours);
+    names.push("OMP_NUM_THREADS".to_string());
+    names.sort();
+    names.dedup();
+
+    let mut arguments: Vec<OsString> = vec![];
+    if is_root {
+        arguments.push("--allow-run-as-root".into());
+    }
+    // Else each rank is put on one core, where its threads take turns.
+    arguments.extend(["--bind-to", "none", "--map-by", "slot"].map(OsString::from));
+    // How much a host takes is ours to say; Slurm would count the tasks it was asked for.
+    arguments.push("--oversubscribe".into());
+    for (at, part) in seat.parts.iter().enumerate() {
+        if at > 0 {
+            arguments.push(":".into());
+        }
+        let ranks = part.ranks();
+        arguments.extend(["--host".into(), format!("{}:{ranks}", part.name).into()]);
+        arguments.extend(["-np".into(), ranks.to_string().into()]);
+        for name in &names {
+            arguments.extend(["-x".into(), name.into()]);
+        }
+        for (name, value) in part.gpu_variables(true) {
+            arguments.extend(["-x".into(), format!("{name}={value}").into()]);
+        }
+        arguments.push(options.worker.clone().into());
+        arguments.extend(options.worker_arguments(run, launch));
+    }
+    arguments
+}
+
+/// Those of our variables that ranks get as we have them.
+fn forwarded(ours: impl Iterator<Item = String>) -> Vec<String> {
+    // Ours lists the GPUs of this machine.
+    ours.filter(|name| !["CUDA_VISIBLE_DEVICES", super::gpus::MPS_PERCENTAGE].contains(&name.as_str()))
+        .filter(|name| FORWARDED.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+        .collect()
+}
+
+/// Why a run did not start, in a line: what ssh said, or else what mpirun's own box of text says.
+pub fn reason(stderr: &[String]) -> String {
+    let said = |line: &&String| !line.trim().is_empty() && !line.starts_with("Warning: Permanently added");
+    let (boxed, bare) = by_origin(stderr);
+    let told = if bare.iter().any(said) { bare } else { boxed };
+    // The beginning of a box says what happened, the rest what it may come from.
+    told.into_iter().filter(said).take(5).map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// What the ranks themselves wrote.
+pub fn words_of_ranks(stderr: &[String]) -> Vec<String> {
+    by_origin(stderr).1.into_iter().cloned().collect()
+}
+
+/// Lines of mpirun's boxes, which have a ruler above and below, and the others.
+fn by_origin(stderr: &[String]) -> (Vec<&String>, Vec<&String>) {
+    let is_ruler = |line: &str| line.len() > 20 && line.bytes().all(|byte| byte == b'-');
+    let (mut boxed, mut bare) = (vec![], vec![]);
+    let mut inside = false;
+    for line in stderr {
+        match is_ruler(line) {
+            true => inside = !inside,
+            false if inside => boxed.push(line),
+            false => bare.push(line),
+        }
+    }
+    (boxed, bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::gpus::Share;
+    use super::super::hosts::Named;
+    use super::super::slots::Slots;
+    use super::super::{Launcher, Options};
+    use super::*;
+
+    fn options(slots: Slots, ranks: u32) -> Options {
+        Options {
+            launcher: Launcher::Mpirun,
+            slots,
+            ranks,
+            threads: 2,
+            data: "/my data".into(),
+            retries: 0,
+            worker: "/bin/the \"worker\"".into(),
+        }
+    }
+
+    fn hosts(slots: &[(&str, u32)], share: Share) -> Slots {
+        Slots::on(slots.iter().map(|&(name, slots)| Named { name: name.to_string(), slots }).collect(), share)
+    }
+
+    fn built(options: Options, ours: &[&str]) -> Vec<String> {
+        let seat = options.slots.clone().take(options.ranks, Instant::now()).unwrap();
+        let ours = ours.iter().map(|name| name.to_string());
+        let arguments = arguments(&options, &seat, Path::new("/store/runs/3f/3f"), "t.1", ours, false);
+        arguments.into_iter().map(|argument| argument.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_run_goes_to_its_seat_with_what_it_needs() {
+        let built = built(options(hosts(&[("a", 2), ("b", 1)], Share::Even), 3), &["PATH", "NCCL_DEBUG", "OMP_X y"]);
+        let begin = "--bind-to none --map-by slot --oversubscribe --host a:2 -np 2 -x NCCL_DEBUG -x OMP_NUM_THREADS";
+        let begin: Vec<&str> = begin.split(' ').collect();
+        let worker = ["/bin/the \"worker\"", "--threads", "2", "--stop-with-stdin", "--launch", "t.1"];
+        let end = ["--data", "/my data", "--", "/store/runs/3f/3f"];
+        let other: Vec<&str> = ": --host b:1 -np 1 -x NCCL_DEBUG -x OMP_NUM_THREADS".split(' ').collect();
+        assert_eq!(built, [&begin[..], &worker, &end, &other, &worker, &end].concat());
+    }
+
+    #[test]
+    fn each_host_is_told_its_own_gpus() {
+        let whole = options(hosts(&[("a", 2), ("b", 1)], Share::Whole(1)), 3);
+        let built = built(whole, &["CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING"]).join(" ");
+        let variables = "-x CUDA_LAUNCH_BLOCKING -x OMP_NUM_THREADS -x CUDA_VISIBLE_DEVICES";
+        assert!(built.contains(&format!("--host a:2 -np 2 {variables}=0,1 /bin")), "{built}");
+        assert!(built.contains(&format!("--host b:1 -np 1 {variables}=0 /bin")), "{built}");
+
+        let shared = self::built(options(hosts(&[("a", 1)], Share::OneOf(4)), 1), &[]).join(" ");
+        assert!(shared.contains("-x CUDA_VISIBLE_DEVICES=0 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25 /bin"), "{shared}");
+    }
+
+    #[test]
+    fn one_rank_needs_no_mpi() {
+        assert!(built(options(hosts(&[("a", 1)], Share::Even), 1), &[]).contains(&"--alone".to_string()));
+    }
+
+    #[test]
+    fn mpirun_is_noisy_and_the_reason_is_found() {
+        let lines = |text: &str| text.lines().map(str::to_string).collect::<Vec<_>>();
+        let ruler = "-".repeat(74);
+        let unreachable = format!(
+            "Warning: Permanently added 'b' to the list.\nssh: connect to host b port 22: Connection refused\n{ruler}\n\
+             ORTE was unable to reliably start one or more daemons.\nThis usually is caused by:\n\n* many things\n{ruler}"
+        );
+        assert_eq!(reason(&lines(&unreachable)), "ssh: connect to host b port 22: Connection refused");
+        let missing = format!("{ruler}\nmpirun was unable to launch it:\n\nExecutable: /bin/x\nNode: b\n\n{ruler}\n");
+        assert_eq!(reason(&lines(&missing)), "mpirun was unable to launch it: Executable: /bin/x Node: b");
+        let failed = format!("WARN cold\nwinsign-worker: the loss is NaN\n{ruler}\nPrimary job terminated\n{ruler}\n");
+        assert_eq!(words_of_ranks(&lines(&failed)), ["WARN cold", "winsign-worker: the loss is NaN"]);
+    }
+}

@@ -1,0 +1,277 @@
+//! Slurm as its commands show it: what it may be asked, and its answers. Everything here works without accounting.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use super::Error;
+
+/// What a cluster allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    pub cluster: String,
+    /// Tasks of one array, at most: indices stay below it.
+    pub array: u32,
+    /// Jobs that the whole cluster remembers at once; every task of an array is one.
+    pub jobs: u32,
+}
+
+impl Limits {
+    /// How many jobs one user may have there. Where the cluster says how many it remembers at all, some are left to others.
+    pub fn room(&self) -> u32 {
+        (self.jobs - (self.jobs / 10).min(RESERVE)).max(1)
+    }
+}
+
+/// Jobs left to others, at most.
+const RESERVE: u32 = 100;
+
+/// A job, or one task of an array, that Slurm knows of and that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Living {
+    /// Of the whole array.
+    pub job: String,
+    /// None for a job that is no array.
+    pub task: Option<u32>,
+    pub name: String,
+    pub state: String,
+    pub reason: String,
+    pub comment: String,
+}
+
+impl Living {
+    pub fn is_pending(&self) -> bool {
+        self.state == "PENDING"
+    }
+
+    /// Whether it waits for somebody to release it.
+    pub fn is_held(&self) -> bool {
+        let told = ["held", "Held"].iter().any(|word| self.reason.contains(word));
+        told || self.reason == "JobHoldMaxRequeue" || self.state == "REQUEUE_HOLD" || self.state == "SPECIAL_EXIT"
+    }
+
+    /// As Slurm's commands take it: `123_4`.
+    pub fn id(&self) -> String {
+        match self.task {
+            Some(task) => format!("{}_{task}", self.job),
+            None => self.job.clone(),
+        }
+    }
+}
+
+/// The states in which a job has ended for good. All others count as alive, those of later versions of Slurm too: to take a
+/// living job for dead would start its runs a second time.
+const ENDED: &[&str] = &[
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+];
+
+/// How often a controller that does not answer is asked again. It may be restarting.
+const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
+
+/// What `scontrol show config` says.
+pub fn limits() -> Result<Limits, Error> {
+    parse_limits(&ask(Command::new("scontrol").args(["show", "config"]))?)
+}
+
+fn parse_limits(text: &str) -> Result<Limits, Error> {
+    let settings = text.lines().filter_map(|line| line.split_once('='));
+    let settings: HashMap<&str, &str> = settings.map(|(name, value)| (name.trim(), value.trim())).collect();
+    let number = |name: &str| settings.get(name).and_then(|value| value.parse().ok());
+    match (settings.get("ClusterName"), number("MaxArraySize"), number("MaxJobCount")) {
+        (Some(cluster), Some(array), Some(jobs)) => Ok(Limits { cluster: cluster.to_string(), array, jobs }),
+        _ => Err(Error::Strange { command: "scontrol show config", answer: text.lines().take(3).collect() }),
+    }
+}
+
+/// The number of the calling user.
+pub fn user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// The jobs of some users that have not ended, array tasks one by one.
+pub fn living(users: &BTreeSet<u32>) -> Result<Vec<Living>, Error> {
+    let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    // The comment comes last, since it may hold anything.
+    let format = "%F|%K|%T|%j|%r|%k";
+    let text = ask(Command::new("squeue").args([
+        "--noheader",
+        "--array",
+        "--states=all",
+        "--user",
+        &users,
+        "--format",
+        format,
+    ]))?;
+    Ok(parse_queue(&text))
+}
+
+fn parse_queue(text: &str) -> Vec<Living> {
+    let parse = |line: &str| -> Option<Living> {
+        let mut fields = line.splitn(6, '|').map(|field| field.trim().to_string());
+        let (job, task, state) = (fields.next()?, fields.next()?, fields.next()?);
+        let (name, reason, comment) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Living { job, task: task.parse().ok(), name, state, reason, comment })
+    };
+    text.lines().filter_map(parse).filter(|job| !ENDED.contains(&job.state.as_str())).collect()
+}
+
+/// Submits a script; gives the job's number.
+pub fn submit(script: &str, dependency: Option<&str>, directory: &Path) -> Result<String, Error> {
+    let mut command = Command::new("sbatch");
+    command.arg("--parsable").current_dir(directory);
+    // A job that submits another one must not hand on what it is itself.
+    let of_this_job = |name: &str| name.starts_with("SLURM_") && name != "SLURM_CONF";
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_job)) {
+        command.env_remove(name);
+    }
+    if let Some(dependency) = dependency {
+        command.arg(format!("--dependency={dependency}"));
+    }
+    let answer = with_input(&mut command, script.as_bytes())?;
+    // `123` or `123;cluster`
+    let job = answer.trim().split(';').next().unwrap_or_default().to_string();
+    match !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(job),
+        false => Err(Error::Strange { command: "sbatch", answer }),
+    }
+}
+
+/// Ends jobs. With a signal only their scripts get it, which are then expected to end by themselves.
+pub fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
+    let mut command = Command::new("scancel");
+    command.args(signal.map(|signal| format!("--signal={signal}")));
+    command.args(signal.map(|_| "--batch"));
+    for jobs in jobs.chunks(AT_ONCE) {
+        tell(&mut command, jobs)?;
+    }
+    Ok(())
+}
+
+/// `scontrol hold`, `release`, `requeue` and the like.
+pub fn control(verb: &str, jobs: &[String]) -> Result<(), Error> {
+    for jobs in jobs.chunks(AT_ONCE) {
+        tell(Command::new("scontrol").arg(verb), &[jobs.join(",")])?;
+    }
+    Ok(())
+}
+
+/// Writes a job's comment.
+pub fn comment(job: &str, text: &str) -> Result<(), Error> {
+    tell(Command::new("scontrol").arg("update"), &[format!("JobId={job}"), format!("Comment={text}")])
+}
+
+/// Jobs named in one call, which must not become longer than a command line may be.
+const AT_ONCE: usize = 500;
+
+/// For commands that change something. That a job ended just now is no error.
+fn tell(command: &mut Command, jobs: &[String]) -> Result<(), Error> {
+    let mut once = Command::new(command.get_program());
+    once.args(command.get_args()).args(jobs);
+    match ask(&mut once) {
+        Err(Error::Refused { words, .. }) if ended_meanwhile(&words) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn ended_meanwhile(words: &str) -> bool {
+    let is_of_an_ended_job = |line: &str| {
+        ["Invalid job id", "already completing or completed", "already finished", "Job has already"]
+            .iter()
+            .any(|known| line.contains(known))
+    };
+    words.lines().filter(|line| !line.trim().is_empty()).all(is_of_an_ended_job)
+}
+
+fn ask(command: &mut Command) -> Result<String, Error> {
+    with_input(command, b"")
+}
+
+/// Runs one of Slurm's commands; asks again where the controller does not answer.
+fn with_input(command: &mut Command, input: &[u8]) -> Result<String, Error> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut delays = PATIENCE.iter();
+    loop {
+        let output = execute(command, input).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::NoSlurm { command: name.clone() },
+            _ => Error::Refused { command: name.clone(), words: error.to_string() },
+        })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = told(&name, &output);
+        match delays.next() {
+            Some(&delay) if is_absence(&words) => std::thread::sleep(delay),
+            _ => return Err(Error::Refused { command: name, words }),
+        }
+    }
+}
+
+fn execute(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // A command that refuses before it has read everything says why itself.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output()
+}
+
+/// What a command said, without its name before every line.
+fn told(name: &str, output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines = text.lines().map(|line| line.strip_prefix(&format!("{name}: ")).unwrap_or(line));
+    let lines: Vec<&str> = lines.map(|line| line.strip_prefix("error: ").unwrap_or(line)).collect();
+    match lines.is_empty() {
+        true => output.status.to_string(),
+        false => lines.join("\n"),
+    }
+}
+
+/// Whether the controller was not there to answer.
+pub fn is_absence(words: &str) -> bool {
+    ["Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted"]
+        .iter()
+        .any(|known| words.contains(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_from_the_configuration() {
+        let text = "Configuration data as of 2026-01-01\nClusterName             = alpha\nMaxArraySize            = 1001\n\
+                    MaxJobCount             = 10000\nMailProg                = /bin/mail";
+        let limits = parse_limits(text).unwrap();
+        assert_eq!(limits, Limits { cluster: "alpha".into(), array: 1001, jobs: 10_000 });
+        assert!(matches!(parse_limits("nothing"), Err(Error::Strange { .. })));
+    }
+
+    #[test]
+    fn only_what_has_surely_ended_is_dead() {
+        let text = "7|3|PENDING|a.b.0|Dependency|(null)\n7|1|COMPLETED|a.b.0|None|\n8|N/A|A_NEW_STATE|x|None|one | two\n\
+                    9|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\nnonsense\n9|1|OUT_OF_MEMORY|a|None|";
+        let living = parse_queue(text);
+        let ids: Vec<String> = living.iter().map(Living::id).collect();
+        assert_eq!(ids, ["7_3", "8", "9_0"]);
+        assert_eq!(living[1].comment, "one | two");
+        assert_eq!(living.iter().map(Living::is_held).collect::<Vec<_>>(), [false, false, true]);
+    }
+
+    #[test]
+    fn a_job_that_ended_meanwhile_is_no_error_and_others_are() {
+        assert!(ended_meanwhile("Kill job error on job id 5: Invalid job id specified"));
+        assert!(!ended_meanwhile("Kill job error on job id 5: Access/permission denied"));
+        assert!(!ended_meanwhile("Invalid job id specified\nAccess/permission denied"));
+    }
+}

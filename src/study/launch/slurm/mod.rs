@@ -1,0 +1,57 @@
+//! Slurm: a plan becomes job arrays, and no process stays behind.
+//!
+//! `submit` is the story: [`arrays`] arranges what is to be done, [`script`] writes the jobs, [`submission`] keeps them in the
+//! store and sends them through [`client`] as the limits allow. In a job [`task`] executes its runs, then sends what did not
+//! fit before. [`queue`] tells which runs are in the hands of Slurm. The truth about a run is in its directory; Slurm is
+//! asked only whether a job still lives.
+
+pub mod arrays;
+pub mod client;
+pub mod profile;
+pub mod programs;
+pub mod queue;
+pub mod script;
+pub mod submission;
+pub mod submit;
+pub mod task;
+
+use std::path::PathBuf;
+
+use crate::run;
+
+/// What went wrong with Slurm.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no Slurm here: cannot find {command}")]
+    NoSlurm { command: String },
+    /// In Slurm's own words.
+    #[error("{command} refused: {words}")]
+    Refused { command: String, words: String },
+    #[error("cannot understand what {command} answered: {answer}")]
+    Strange { command: &'static str, answer: String },
+    /// Another process is submitting to the same store.
+    #[error("somebody else submits to this store at the moment: {owner}")]
+    Busy { owner: String },
+    #[error("{} cannot be handed to Slurm: {reason}", path.display())]
+    Unfit { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Store(#[from] run::Error),
+}
+
+impl Error {
+    /// What the user can do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoSlurm { .. } => Some(
+                "run this on a node of the cluster where sbatch works, or use `winsign run` (also with --hosts)"
+                    .to_string(),
+            ),
+            Error::Refused { words, .. } if client::is_absence(words) => {
+                Some("the controller does not answer: try again later; nothing that was submitted is lost".to_string())
+            }
+            Error::Busy { .. } => Some("wait for it, then run the same command again".to_string()),
+            Error::Store(error) => error.hint().map(str::to_string),
+            Error::Refused { .. } | Error::Strange { .. } | Error::Unfit { .. } => None,
+        }
+    }
+}

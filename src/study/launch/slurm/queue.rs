@@ -1,0 +1,186 @@
+//! Which runs are in the hands of Slurm.
+
+use std::collections::{HashMap, HashSet};
+
+use super::client::{self, Limits, Living};
+use super::submission::Submission;
+use crate::run::error::Result as StoreResult;
+use crate::run::{RunId, Store};
+use crate::study::plan::survey::Standing;
+use crate::study::plan::{Plan, RunState};
+
+/// All submissions of a store that may still do something, and what lives of them.
+#[derive(Debug, Default)]
+pub struct Queue {
+    pub submissions: Vec<Live>,
+    /// Why Slurm could not be asked, if it had to be and could not.
+    pub unasked: Option<String>,
+    of_run: HashMap<RunId, Place>,
+}
+
+/// A submission, and its jobs that live.
+#[derive(Debug)]
+pub struct Live {
+    pub submission: Submission,
+    /// What Slurm says of its jobs that have not ended: array, task, job.
+    pub tasks: Vec<(usize, usize, Living)>,
+    /// Arrays that are still to be sent.
+    pub unsent: usize,
+}
+
+impl Live {
+    /// Whether jobs are among them that execute nothing any more.
+    pub fn is_ending(&self) -> bool {
+        self.tasks.iter().any(|(.., job)| job.state == "COMPLETING")
+    }
+}
+
+/// Where a run is in Slurm's hands.
+#[derive(Debug, Clone)]
+struct Place {
+    /// As Slurm's commands take it; none if its array is still to be sent.
+    job: Option<String>,
+    note: String,
+}
+
+impl Queue {
+    /// Asks Slurm, if there is anything to ask about. Submissions of which nothing lives are marked as over.
+    pub fn look(store: &Store) -> StoreResult<Queue> {
+        let submissions = Submission::all(store.root())?;
+        let mut queue = Queue::default();
+        if submissions.is_empty() {
+            return Ok(queue);
+        }
+        let users = submissions.iter().map(|submission| submission.file.user).collect();
+        let asked = client::limits().and_then(|limits| Ok((limits, client::living(&users)?)));
+        let (cluster, living) = match asked {
+            Ok((Limits { cluster, .. }, living)) => (cluster, living),
+            Err(error) => {
+                queue.unasked = Some(error.to_string());
+                (String::new(), vec![])
+            }
+        };
+        for submission in submissions {
+            // Of another cluster, or of one that does not answer, everything may live.
+            let known = queue.unasked.is_none() && submission.file.cluster == cluster;
+            queue.add(submission, known.then_some(&living))?;
+        }
+        Ok(queue)
+    }
+
+    fn add(&mut self, submission: Submission, living: Option<&Vec<Living>>) -> StoreResult<()> {
+        let jobs = submission.jobs()?;
+        let cancelled = submission.is_cancelled();
+        let mut live = Live { tasks: vec![], unsent: submission.file.arrays.len() - jobs.len(), submission };
+        match living {
+            None => {
+                let note = format!("Slurm on {}, which was not asked", live.submission.file.cluster);
+                for index in &live.submission.file.arrays {
+                    self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone() });
+                }
+            }
+            Some(living) => {
+                for job in living {
+                    if let Some((array, task)) = live.submission.locate(&jobs, job) {
+                        let place = Place { job: Some(job.id()), note: told(job) };
+                        self.insert(live.submission.file.arrays[array].tasks[task].iter(), place);
+                        live.tasks.push((array, task, job.clone()));
+                    }
+                }
+                if live.tasks.is_empty() && (live.unsent == 0 || cancelled) {
+                    // A reader without the right to write finds it again next time.
+                    let _ = live.submission.mark_over();
+                    return Ok(());
+                }
+                // Ending jobs send the rest; where none lives, nobody will.
+                if !live.tasks.is_empty() && !cancelled {
+                    let unsent =
+                        live.submission.file.arrays.iter().enumerate().filter(|(array, _)| !jobs.contains_key(array));
+                    let note = "is submitted when there is room".to_string();
+                    for (_, index) in unsent {
+                        self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone() });
+                    }
+                }
+            }
+        }
+        self.submissions.push(live);
+        Ok(())
+    }
+
+    fn insert<'a>(&mut self, runs: impl Iterator<Item = &'a RunId>, place: Place) {
+        for run in runs {
+            self.of_run.insert(run.clone(), place.clone());
+        }
+    }
+
+    /// Tells apart, among the runs that wait, those that Slurm has: for what looks every run up.
+    pub fn overlay(&self, plan: &Plan, standings: &mut [Standing]) {
+        for (planned, standing) in plan.runs.iter().zip(standings) {
+            if let (RunState::Pending, Some(place)) = (standing.state, self.of_run.get(&planned.run.id)) {
+                standing.state = RunState::Queued;
+                standing.note = Some(place.note.clone());
+            }
+        }
+    }
+
+    pub fn has(&self, run: &RunId) -> bool {
+        self.of_run.contains_key(run)
+    }
+
+    /// The job that executes a run, for others to wait for; none if no job has it yet.
+    pub fn job_of(&self, run: &RunId) -> Option<&str> {
+        self.of_run.get(run)?.job.as_deref()
+    }
+
+    /// The submissions that hold runs of a plan.
+    pub fn of_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
+        let runs: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
+        let holds = |live: &&Live| {
+            live.submission
+                .file
+                .arrays
+                .iter()
+                .flat_map(|index| index.tasks.iter().flatten())
+                .any(|run| runs.contains(run))
+        };
+        self.submissions.iter().filter(holds).collect()
+    }
+
+    /// What a person should know about jobs that will not go on by themselves.
+    pub fn warnings(&self, plan: &Plan) -> Vec<String> {
+        let mut warnings = vec![];
+        if let Some(reason) = &self.unasked {
+            warnings.push(format!("Slurm could not be asked what still lives: {reason}"));
+        }
+        for live in self.of_plan(plan) {
+            let held: Vec<&Living> = live.tasks.iter().map(|(.., job)| job).filter(|job| job.is_held()).collect();
+            if let Some(first) = held.first() {
+                let why = match first.comment.strip_prefix("winsign: ") {
+                    Some(comment) => comment.to_string(),
+                    None => first.reason.clone(),
+                };
+                warnings.push(format!(
+                    "{} jobs of submission {} are held ({}: {why}); `winsign release` lets them go",
+                    held.len(),
+                    live.submission.id,
+                    first.id()
+                ));
+            }
+            if live.tasks.is_empty() && live.unsent > 0 {
+                warnings.push(format!(
+                    "{} arrays of submission {} were never sent; `winsign submit` sends what is missing",
+                    live.unsent, live.submission.id
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+fn told(job: &Living) -> String {
+    let reason = match job.reason.as_str() {
+        "" | "None" | "(null)" => String::new(),
+        reason => format!(", {reason}"),
+    };
+    format!("Slurm job {}: {}{reason}", job.id(), job.state)
+}

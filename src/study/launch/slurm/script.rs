@@ -1,0 +1,221 @@
+//! The script of an array's jobs.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::profile::Profile;
+use super::programs;
+use super::submission::Execution;
+
+/// What the script of an array is made of.
+pub struct Script<'a> {
+    pub profile: &'a Profile,
+    pub execution: &'a Execution,
+    pub store: &'a Path,
+    pub submission: &'a Path,
+    pub programs: &'a str,
+    pub job_name: &'a str,
+    pub array: usize,
+    pub tasks: usize,
+    /// Tasks that may run at the same time.
+    pub at_once: Option<u32>,
+}
+
+impl Script<'_> {
+    /// The text that sbatch gets. Values stand in `#SBATCH` lines only where they have been checked to hold nothing that such
+    /// a line could not; paths stand in the shell's part alone, in quotes.
+    pub fn text(&self) -> String {
+        let mut text = "#!/bin/bash\n".to_string();
+        for option in self.options() {
+            let _ = writeln!(text, "#SBATCH {option}");
+        }
+        let Script { profile, array, .. } = self;
+        let store = quoted(&self.store.to_string_lossy());
+        let submission = quoted(&self.submission.to_string_lossy());
+        let programs = quoted(&programs::folder(self.store, self.programs).to_string_lossy());
+        let _ = write!(
+            text,
+            r#"
+store={store}
+submission={submission}
+programs={programs}
+# Told to stop before the program listens, it would not go on later; what Slurm ends for others to go first, it starts again.
+trap '' USR1 TERM
+# On a node that does not see the store the job is held, and tells why where `winsign status` finds it.
+if ! [ -r "$submission/submission.json" ] || ! [ -w "$store" ]; then
+    scontrol update JobId="$SLURM_JOB_ID" Comment="winsign: ${{SLURMD_NODENAME:-$(hostname)}} cannot use the store $store"
+    scontrol requeuehold "$SLURM_JOB_ID"
+    exit 74
+fi
+exec >>"$submission/log/{array}_$SLURM_ARRAY_TASK_ID" 2>&1
+"#
+        );
+        if !profile.setup.trim().is_empty() {
+            let _ = writeln!(text, "# The profile's set-up.\n{}", profile.setup.trim_end());
+        }
+        let _ = writeln!(
+            text,
+            r#"exec "$programs/{}" task -v "$submission" {array} "$SLURM_ARRAY_TASK_ID""#,
+            programs::WINSIGN
+        );
+        text
+    }
+
+    fn options(&self) -> Vec<String> {
+        let Script { profile, job_name, tasks, .. } = self;
+        let mut options = vec![
+            format!("--job-name={job_name}"),
+            format!("--array=0-{}{}", tasks - 1, self.at_once.map(|most| format!("%{most}")).unwrap_or_default()),
+            // The script opens its own log once it knows that this node sees the store.
+            "--output=/dev/null".to_string(),
+            "--open-mode=append".to_string(),
+            "--kill-on-invalid-dep=yes".to_string(),
+            format!("--signal=B:USR1@{}", profile.grace),
+        ];
+        options.push(if profile.requeue { "--requeue" } else { "--no-requeue" }.to_string());
+        options.extend(self.resources());
+        let named = [
+            ("partition", &profile.partition),
+            ("account", &profile.account),
+            ("qos", &profile.qos),
+            ("constraint", &profile.constraint),
+            ("time", &profile.time),
+            ("mem", &profile.memory),
+        ];
+        options.extend(named.iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?))));
+        options.extend(profile.sbatch.iter().cloned());
+        options
+    }
+
+    /// Room for the ranks of all runs that a task executes side by side.
+    fn resources(&self) -> Vec<String> {
+        let Script { profile, execution, .. } = self;
+        let ranks = execution.ranks * profile.side_by_side;
+        // One process holds all runs of one rank; each rank of others is a process that Slurm starts.
+        if execution.ranks == 1 {
+            let mut options = vec!["--nodes=1".to_string(), "--ntasks=1".to_string()];
+            options.push(format!("--cpus-per-task={}", execution.threads * ranks));
+            options.extend(self.gpus(ranks));
+            return options;
+        }
+        let per_node = profile.ranks_per_node.unwrap_or(ranks).min(ranks);
+        let mut options = vec![
+            format!("--nodes={}", ranks.div_ceil(per_node)),
+            format!("--ntasks={ranks}"),
+            format!("--ntasks-per-node={per_node}"),
+            format!("--cpus-per-task={}", execution.threads),
+        ];
+        options.extend(self.gpus(per_node));
+        options
+    }
+
+    /// GPUs of one node, for so many ranks on it.
+    fn gpus(&self, ranks: u32) -> Option<String> {
+        let share = self.execution.gpus?;
+        let mut gpus = (share * f64::from(ranks)).ceil().max(1.0) as u32;
+        if let Some(most) = self.profile.gpus_per_node {
+            gpus = gpus.min(most);
+        }
+        let kind = self.profile.gpu_type.as_ref().map(|kind| format!("{kind}:")).unwrap_or_default();
+        Some(format!("--gres=gpu:{kind}{gpus}"))
+    }
+}
+
+/// A text as one word of a shell, whatever is in it.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    use super::*;
+
+    fn execution() -> Execution {
+        Execution { data: PathBuf::from("data"), threads: 2, ranks: 1, gpus: None, retries: 1 }
+    }
+
+    fn script(profile: &Profile, execution: &Execution, store: &str) -> String {
+        let submission = format!("{store}/submissions/3f");
+        let script = Script {
+            profile,
+            execution,
+            store: Path::new(store),
+            submission: Path::new(&submission),
+            programs: "beef",
+            job_name: "study.3f.4",
+            array: 4,
+            tasks: 7,
+            at_once: Some(3),
+        };
+        script.text()
+    }
+
+    fn has(text: &str, option: &str) -> bool {
+        text.lines().any(|line| line == format!("#SBATCH {option}"))
+    }
+
+    #[test]
+    fn resources_are_those_of_all_that_runs_side_by_side() {
+        let one = script(&Profile::default(), &execution(), "/s");
+        assert!(has(&one, "--array=0-6%3") && has(&one, "--cpus-per-task=2") && has(&one, "--ntasks=1"), "{one}");
+        assert!(!one.contains("gres"), "{one}");
+
+        let shared = Profile { side_by_side: 4, ..Profile::default() };
+        let shared = script(&shared, &Execution { gpus: Some(0.25), ..execution() }, "/s");
+        assert!(has(&shared, "--cpus-per-task=8") && has(&shared, "--gres=gpu:1"), "{shared}");
+
+        let wide = Profile { ranks_per_node: Some(4), gpu_type: Some("a100".into()), ..Profile::default() };
+        let wide = script(&wide, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");
+        assert!(
+            has(&wide, "--nodes=2") && has(&wide, "--ntasks-per-node=4") && has(&wide, "--gres=gpu:a100:4"),
+            "{wide}"
+        );
+    }
+
+    #[test]
+    fn what_the_profile_says_is_in_the_script() {
+        let profile = Profile {
+            partition: Some("long".into()),
+            time: Some("1-0".into()),
+            sbatch: vec!["--exclusive".into()],
+            setup: "module load x\n".into(),
+            ..Profile::default()
+        };
+        let text = script(&profile, &execution(), "/s");
+        for option in ["--partition=long", "--time=1-0", "--exclusive", "--requeue", "--signal=B:USR1@120"] {
+            assert!(has(&text, option), "{option}: {text}");
+        }
+        assert!(text.find("exec >>").unwrap() < text.find("module load x").unwrap(), "its words are in the log");
+    }
+
+    /// The shell itself says what it makes of the script.
+    #[test]
+    fn strange_paths_reach_the_program_unharmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("a 'b' \"c\" $d `e`\n#SBATCH --nodes=9\n*");
+        let submission = store.join("submissions/3f");
+        std::fs::create_dir_all(submission.join("log")).unwrap();
+        std::fs::write(submission.join("submission.json"), "").unwrap();
+        let programs = store.join("programs/beef");
+        std::fs::create_dir_all(&programs).unwrap();
+        let program = programs.join("winsign");
+        std::fs::write(&program, "#!/bin/sh\nprintf '%s\\0' \"$@\"\n").unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, executable).unwrap();
+
+        let text = script(&Profile::default(), &execution(), &store.to_string_lossy());
+        let options = text.lines().skip(1).take_while(|line| !line.is_empty());
+        assert!(options.clone().all(|line| line.starts_with("#SBATCH --")) && options.count() > 5, "{text}");
+        let head: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(!head.iter().any(|line| line.contains("nodes=9")), "{text}");
+
+        let ran = Command::new("bash").arg("-c").arg(&text).env("SLURM_ARRAY_TASK_ID", "5").output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        let log = std::fs::read_to_string(submission.join("log/4_5")).unwrap();
+        let words: Vec<&str> = log.split_terminator('\0').collect();
+        assert_eq!(words, ["task", "-v", submission.to_str().unwrap(), "4", "5"]);
+    }
+}

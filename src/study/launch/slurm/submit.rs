@@ -1,0 +1,214 @@
+//! The story of a submission: what of a plan is to be done and not in hand yet goes to Slurm, and nobody waits for it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use super::arrays::{self, Array, Shape};
+use super::client::{self, Limits};
+use super::profile::Profile;
+use super::queue::Queue;
+use super::script::Script;
+use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Sent, Submission, SubmissionFile};
+use super::{Error, programs};
+use crate::run::error::Result as StoreResult;
+use crate::run::{RunId, Store, files, lease};
+use crate::study::plan::survey::{Standing, survey_with};
+use crate::study::plan::{Plan, RunState};
+
+/// What is to be submitted, and how.
+pub struct Request<'a> {
+    pub plan: &'a Plan,
+    /// An absolute path, since jobs start elsewhere.
+    pub store: &'a Store,
+    pub profile: &'a Profile,
+    pub execution: &'a Execution,
+    pub winsign: &'a Path,
+    pub worker: &'a Path,
+    /// Which of the runs that are to be done and not in hand; all unless said.
+    pub only: Option<&'a HashSet<RunId>>,
+}
+
+/// How often the queue is looked at again while jobs of the study are just ending, every quarter of a second.
+const ENDING_PATIENCE: u32 = 60;
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Submitted {
+    /// None if there was nothing to submit.
+    pub submission: Option<Submission>,
+    pub runs: usize,
+    pub arrays: Vec<Array>,
+    pub sent: Sent,
+    /// How many runs of the plan are in each state, those just submitted not yet counted as queued.
+    pub standings: Vec<Standing>,
+}
+
+/// Hands to Slurm what is missing or has failed, and is in nobody's hands.
+pub fn submit(request: &Request) -> Result<Submitted, Error> {
+    let limits = client::limits()?;
+    let folder = request.store.root().join("submissions");
+    files::create_directory(&folder)?;
+    // Two at once would both find the same runs missing.
+    let _lease = match lease::take(&folder.join("submitting"))? {
+        Ok(lease) => lease,
+        Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
+    };
+    let (queue, standings, wanted) = look(request)?;
+    for live in queue.of_plan(request.plan).into_iter().filter(|live| live.tasks.is_empty() && queue.unasked.is_none())
+    {
+        // What it did not send goes with the new submission.
+        live.submission.mark_cancelled()?;
+    }
+    let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
+    let runs = wanted.iter().filter(|wanted| **wanted).count();
+    if runs == 0 {
+        return Ok(Submitted { submission: None, runs, arrays, sent: Sent::default(), standings });
+    }
+    for (planned, _) in request.plan.runs.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
+        request.store.run(&planned.run.id).forgive()?;
+    }
+    let programs = programs::keep(request.store, request.winsign, request.worker)?;
+    let id = Submission::new_id();
+    let prepared = prepare(request, &queue, &arrays, &wanted, &id, &programs);
+    let file = SubmissionFile::new(
+        &request.plan.name,
+        &limits.cluster,
+        &programs,
+        request.execution.clone(),
+        request.profile.clone(),
+    );
+    let submission = Submission::write(request.store.root(), &id, file, prepared)?;
+    match submission.send(&limits) {
+        Ok(sent) => Ok(Submitted { submission: Some(submission), runs, arrays, sent, standings }),
+        Err(error) => {
+            // Refused as a whole: what was refused must not count as something that is still to be sent.
+            if submission.jobs().is_ok_and(|jobs| jobs.is_empty()) {
+                submission.mark_cancelled()?;
+                submission.mark_over()?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What [`submit`] would send: the arrays, and their scripts. Writes nothing.
+pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
+    let limits = client::limits()?;
+    let (queue, standings, wanted) = look(request)?;
+    let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
+    let runs = wanted.iter().filter(|wanted| **wanted).count();
+    let scripts = prepare(request, &queue, &arrays, &wanted, "SUBMISSION", "PROGRAMS");
+    let submitted = Submitted { submission: None, runs, arrays, sent: Sent::default(), standings };
+    Ok((submitted, scripts.into_iter().map(|prepared| prepared.script).collect()))
+}
+
+/// What Slurm has, how every run stands, and which ones are wanted.
+fn look(request: &Request) -> Result<(Queue, Vec<Standing>, Vec<bool>), Error> {
+    let mut queue = Queue::look(request.store)?;
+    // A job that is about to be gone still counts as alive, and what it has not done would be left out.
+    for _ in 0..ENDING_PATIENCE {
+        if !queue.of_plan(request.plan).iter().any(|live| live.is_ending()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+        queue = Queue::look(request.store)?;
+    }
+    let standings = survey_with(request.plan, request.store, |standings| queue.overlay(request.plan, standings))?;
+    let wanted = |(planned, standing): (&crate::study::plan::PlannedRun, &Standing)| {
+        let id = &planned.run.id;
+        let missing = matches!(standing.state, RunState::Pending | RunState::Failed | RunState::Blocked);
+        // A blocked run may be in a job that has not looked yet.
+        missing && !queue.has(id) && request.only.is_none_or(|only| only.contains(id))
+    };
+    let wanted = request.plan.runs.iter().zip(&standings).map(wanted).collect();
+    Ok((queue, standings, wanted))
+}
+
+/// An array must fit where nothing else is.
+fn shape(profile: &Profile, limits: &Limits) -> Shape {
+    let array = limits.array.min(limits.room());
+    let array = profile.max_submit.map_or(array, |most| array.min(most));
+    Shape { pack: profile.pack, array: array.max(1), max_running: profile.max_running }
+}
+
+fn prepare(
+    request: &Request,
+    queue: &Queue,
+    arrays: &[Array],
+    wanted: &[bool],
+    id: &str,
+    programs: &str,
+) -> Vec<Prepared> {
+    let runs = &request.plan.runs;
+    let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(at, planned)| (&planned.run.id, at)).collect();
+    let inputs = |at: usize| runs[at].run.inputs.iter().map(|input| index[input]);
+    let path = Submission::path_of(request.store.root(), id);
+    let prepared = arrays.iter().enumerate().map(|(number, array)| {
+        let mut all: BTreeSet<usize> = array.tasks.iter().flatten().copied().collect();
+        let jobs: BTreeSet<&str> = (all.iter().flat_map(|&at| inputs(at)).filter(|&input| !wanted[input]))
+            .filter_map(|input| queue.job_of(&runs[input].run.id))
+            .collect();
+        let mut new: Vec<usize> = all.iter().copied().collect();
+        while let Some(at) = new.pop() {
+            new.extend(inputs(at).filter(|&input| all.insert(input)));
+        }
+        let script = Script {
+            profile: request.profile,
+            execution: request.execution,
+            store: request.store.root(),
+            submission: &path,
+            programs,
+            job_name: &Submission::job_name(&request.plan.name, id, number),
+            array: number,
+            tasks: array.tasks.len(),
+            at_once: array.at_once,
+        };
+        let run = |&at: &usize| ArrayRun {
+            label: runs[at].label.to_string(),
+            settings: runs[at].run.settings.clone(),
+            inputs: runs[at].run.inputs.clone(),
+        };
+        let ids = |task: &Vec<usize>| task.iter().map(|&at| runs[at].run.id.clone()).collect();
+        Prepared {
+            index: ArrayIndex {
+                tasks: array.tasks.iter().map(ids).collect(),
+                after: array.after.iter().copied().collect(),
+                after_jobs: jobs.into_iter().map(str::to_string).collect(),
+            },
+            // Plans list runs after those they need, and sets keep that order.
+            runs: all.iter().map(run).collect(),
+            script: script.text(),
+        }
+    });
+    prepared.collect()
+}
+
+/// How many submissions of a store are sent to their end, for a job that is about to end: sends what did not fit before, and
+/// lets go what Slurm itself holds because a node could not start it.
+pub fn keep_going(submission: &Submission) -> Result<(), Error> {
+    if submission.is_cancelled() {
+        return Ok(());
+    }
+    let jobs = submission.jobs()?;
+    if jobs.len() < submission.file.arrays.len() {
+        match submission.send(&client::limits()?) {
+            Ok(sent) if sent.arrays > 0 => {
+                tracing::info!("submitted {} more arrays, {} are left", sent.arrays, sent.left)
+            }
+            // Another job that ends is at it.
+            Ok(_) | Err(Error::Busy { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let stuck = |job: &client::Living| job.reason == "launch failed requeued held" || job.reason == "JobHoldMaxRequeue";
+    let living = client::living(&[submission.file.user].into())?;
+    let stuck: Vec<String> =
+        living.iter().filter(|job| stuck(job) && submission.locate(&jobs, job).is_some()).map(|job| job.id()).collect();
+    client::control("release", &stuck)
+}
+
+/// The path of a store as jobs on other nodes have to be told it.
+pub fn absolute(store: &Path) -> StoreResult<std::path::PathBuf> {
+    std::path::absolute(store).map_err(crate::run::Error::io("find", store))
+}

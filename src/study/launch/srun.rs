@@ -1,0 +1,111 @@
+//! Slurm's launcher, inside a job: one step per run.
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+use super::Options;
+use super::slots::Seat;
+
+pub const PROGRAM: &str = "srun";
+
+/// How steps are started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Srun {
+    /// What joins the ranks: `pmix`.
+    pub mpi: String,
+    /// Further arguments, such as `--gpus-per-task=1`: GPUs are Slurm's to give.
+    pub further: Vec<String>,
+}
+
+/// A step with one run. Its standard input goes to all ranks, of which rank 0 listens; SIGUSR1 goes to all.
+pub fn command(srun: &Srun, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(arguments(srun, options))
+        .arg(&options.worker)
+        .args(options.worker_arguments(run, launch))
+        .env("OMP_NUM_THREADS", options.threads.to_string())
+        .envs(seat.parts[0].gpu_variables(true));
+    command
+}
+
+fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
+    // A step with its own cores and no others, so that several run side by side.
+    let mut arguments = vec!["--exact".to_string(), format!("--ntasks={}", options.ranks)];
+    if options.ranks == 1 {
+        // The job's number of nodes holds otherwise.
+        arguments.push("--nodes=1".to_string());
+    }
+    arguments.push(format!("--cpus-per-task={}", options.threads));
+    arguments.push(format!("--mpi={}", srun.mpi));
+    arguments.extend(srun.further.iter().cloned());
+    arguments
+}
+
+/// Why a step did not start, in a line.
+pub fn reason(stderr: &[String]) -> String {
+    let told: Vec<&str> = stderr.iter().filter(|line| is_of_slurm(line)).map(|line| line.trim()).collect();
+    told.last().or(stderr.last().map(String::as_str).as_ref()).copied().unwrap_or_default().to_string()
+}
+
+/// What the ranks themselves wrote.
+pub fn words_of_ranks(stderr: &[String]) -> Vec<String> {
+    stderr.iter().filter(|line| !is_of_slurm(line)).cloned().collect()
+}
+
+/// Whether Slurm killed ranks for lack of memory.
+pub fn memory_ran_out(stderr: &[String]) -> bool {
+    let killed = |line: &String| is_of_slurm(line) && (line.contains("oom_kill") || line.contains("oom-kill"));
+    stderr.iter().any(killed)
+}
+
+fn is_of_slurm(line: &str) -> bool {
+    line.starts_with("srun:") || line.starts_with("slurmstepd:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::slots::Slots;
+    use super::super::{Launcher, Options};
+    use super::*;
+
+    fn options(ranks: u32) -> Options {
+        let srun = Srun { mpi: "pmix".to_string(), further: vec!["--gpus-per-task=1".to_string()] };
+        Options {
+            launcher: Launcher::Srun(srun),
+            slots: Slots::local(ranks),
+            ranks,
+            threads: 4,
+            data: "data".into(),
+            retries: 0,
+            worker: "worker".into(),
+        }
+    }
+
+    #[test]
+    fn a_step_has_its_own_cores() {
+        let of = |ranks| {
+            let options = options(ranks);
+            let Launcher::Srun(srun) = &options.launcher else { unreachable!() };
+            arguments(srun, &options).join(" ")
+        };
+        assert_eq!(of(1), "--exact --ntasks=1 --nodes=1 --cpus-per-task=4 --mpi=pmix --gpus-per-task=1");
+        assert_eq!(of(8), "--exact --ntasks=8 --cpus-per-task=4 --mpi=pmix --gpus-per-task=1");
+    }
+
+    #[test]
+    fn what_slurm_says_is_told_from_what_ranks_say() {
+        let stderr = [
+            "winsign-worker: the loss is NaN",
+            "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed.",
+            "srun: error: node1: task 0: Out Of Memory",
+        ];
+        let stderr = stderr.map(str::to_string);
+        assert_eq!(words_of_ranks(&stderr), ["winsign-worker: the loss is NaN"]);
+        assert!(memory_ran_out(&stderr) && !memory_ran_out(&stderr[..1]));
+        assert_eq!(reason(&stderr), "srun: error: node1: task 0: Out Of Memory");
+        assert_eq!(reason(&["execve(): no such file".to_string()]), "execve(): no such file");
+        assert_eq!(reason(&[]), "");
+    }
+}
