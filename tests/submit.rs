@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, Settings};
-use common::{Workplace, read_json, signal, stderr, stdout, succeed, wait_for, workers_of};
+use common::{SMALL, Workplace, ids, read_json, signal, stderr, stdout, succeed, wait_for, workers_of};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -368,6 +368,27 @@ resources: {ranks: 2}
         let result = study.result("lrr level 1, seed 1");
         assert_eq!(result["ranks"], 2, "{launcher}: {result:#}");
     }
+}
+
+/// Each level by a job of its own, as if it had never been computed; not all of them by the first that misses them.
+#[test]
+fn networks_that_were_cleaned_and_are_needed_again_are_computed_by_jobs() {
+    let study = Study::new(Settings::default(), SMALL);
+    let workplace = &study.workplace;
+    workplace.run_all(&study.sweep);
+    let before = workplace.outcomes(&study.sweep);
+    succeed(workplace.winsign("clean", &study.sweep).args(["--networks", "--yes"]));
+    let first = workplace.sweep("first.yaml", SMALL);
+    workplace.sweep("study.yaml", &SMALL.replace("2..3", "2..4"));
+    // The chain, the transfers at the other ends of the new paths, the new transfer, its two paths.
+    assert_eq!(study.submit(&[])["runs"], 8);
+    let tickets = ids(&workplace.plan(&study.sweep), "ticket");
+    for ticket in &tickets {
+        assert!(workplace.run_directory(ticket).join("result.json.damaged-1").exists(), "it is to be computed again");
+    }
+    study.wait_until_done();
+    assert_eq!(workplace.outcomes(&first), before);
+    assert!(tickets.iter().all(|ticket| workplace.attempts(ticket) == 2));
 }
 
 #[test]

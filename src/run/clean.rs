@@ -211,12 +211,12 @@ pub fn retire(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Retir
 
 impl Retired {
     /// Puts the network back.
-    pub fn restore(self) -> Result<()> {
+    pub fn restore(&self) -> Result<()> {
         files::rename_if_exists(&self.trash, &self.network)?;
         files::remove_if_exists(&self.run.path.join(MARKER))
     }
 
-    pub fn delete(self) -> Result<()> {
+    pub fn delete(&self) -> Result<()> {
         files::remove_if_exists(&self.trash)
     }
 }

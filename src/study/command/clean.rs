@@ -10,7 +10,7 @@ use indicatif::DecimalBytes;
 use serde_json::json;
 
 use super::{Common, Failure, output};
-use crate::run::clean::{self, Kind, Retired, Waste};
+use crate::run::clean::{self, Kind, Waste};
 use crate::run::error::Result;
 use crate::run::results::AttachedFile;
 use crate::run::{RunDirectory, RunId, Store, exit};
@@ -73,7 +73,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> std::result::Result<u8
         }
     };
     let runs: Vec<RunDirectory> = ids.iter().map(|id| store.run(id)).collect();
-    let waste = look_up(&runs)?;
+    let waste = each(&runs, clean::waste).into_iter().collect::<Result<Vec<_>>>()?;
     let mut found: Vec<Waste> = waste.iter().flatten().cloned().collect();
     let spare = if arguments.networks { spare_networks(&plans, &store)? } else { vec![] };
     for (run, network) in &spare {
@@ -109,29 +109,29 @@ pub fn command(common: &Common, arguments: &Arguments) -> std::result::Result<u8
     Ok(exit::SUCCESS)
 }
 
-/// What each run has to spare. As with every look at many runs, several threads wait for the disk at once.
-fn look_up(runs: &[RunDirectory]) -> Result<Vec<Vec<Waste>>> {
+/// Does something with each of many, in their order. It is mostly waiting for the disk: several threads wait at once.
+fn each<T: Sync, R: Send>(many: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Vec<Result<R>> {
     const THREADS: usize = 8;
-    let share = runs.len().div_ceil(THREADS).max(1);
+    let share = many.len().div_ceil(THREADS).max(1);
+    let work = &work;
     std::thread::scope(|scope| {
-        let readers: Vec<_> = (runs.chunks(share))
-            .map(|runs| scope.spawn(move || runs.iter().map(clean::waste).collect::<Result<Vec<_>>>()))
-            .collect();
-        let parts: Result<Vec<_>> =
-            readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect();
-        Ok(parts?.into_iter().flatten().collect())
+        let workers: Vec<_> =
+            many.chunks(share).map(|some| scope.spawn(move || some.iter().map(work).collect::<Vec<_>>())).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("workers do not panic")).collect()
     })
 }
 
 /// Deletes what was shown, as far as it is still of no use: a run may have been started meanwhile.
 fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
-    let mut freed = 0;
-    for (run, shown) in runs.iter().zip(shown).filter(|(_, shown)| !shown.is_empty()) {
+    let useless: Vec<_> = runs.iter().zip(shown).filter(|(_, shown)| !shown.is_empty()).collect();
+    let freed = each(&useless, |(run, shown)| {
+        let mut freed = 0;
         for waste in clean::waste(run)?.iter().filter(|waste| shown.iter().any(|known| known.path == waste.path)) {
             freed += waste.delete()?.unwrap_or(0);
         }
-    }
-    Ok(freed)
+        Ok(freed)
+    });
+    freed.into_iter().sum()
 }
 
 /// The networks of runs that are done which no run of these plans is still to be computed from.
@@ -178,31 +178,23 @@ impl Needs {
 
 /// Takes the networks away, looks again who needs them, and deletes those that still nobody does.
 fn delete_networks(plans: &[Plan], store: &Store, spare: &[(RunDirectory, AttachedFile)]) -> Result<u64> {
-    let mut retired: Vec<(RunId, Retired)> = vec![];
-    let again = (spare.iter())
-        .try_for_each(|(run, network)| {
-            retired.extend(clean::retire(run, network)?.map(|retired| (run.id.clone(), retired)));
-            Ok(())
-        })
-        .and_then(|()| Needs::of(plans, store));
-    let mut freed = 0;
-    for (id, network) in retired {
-        match &again {
-            Ok(needs) if needs.alive == 0 && !needs.needed.contains(&id) => {
-                freed += network.bytes;
-                network.delete()?;
-            }
-            // A run was started meanwhile, or the store cannot be read.
-            _ => network.restore()?,
+    let (mut retired, mut trouble) = (vec![], Ok(()));
+    for ((run, _), outcome) in spare.iter().zip(each(spare, |(run, network)| clean::retire(run, network))) {
+        match outcome {
+            Ok(network) => retired.extend(network.map(|network| (&run.id, network))),
+            Err(error) => trouble = Err(error),
         }
     }
-    match again {
-        Ok(needs) if needs.alive > 0 => {
-            output::tell("a run of these sweeps was started meanwhile: the networks were left where they are");
-            Ok(freed)
-        }
-        other => other.map(|_| freed),
+    let again = trouble.and_then(|()| Needs::of(plans, store));
+    let freed = each(&retired, |(id, network)| match &again {
+        Ok(needs) if needs.alive == 0 && !needs.needed.contains(id) => network.delete().map(|()| network.bytes),
+        // A run was started meanwhile, or the store cannot be written to.
+        _ => network.restore().map(|()| 0),
+    });
+    if again?.alive > 0 {
+        output::tell("a run of these sweeps was started meanwhile: the networks were left where they are");
     }
+    freed.into_iter().sum()
 }
 
 fn table(found: &[Waste]) -> Table {

@@ -65,8 +65,14 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     if runs == 0 {
         return Ok(Submitted { submission: None, runs, arrays, sent: Sent::default(), standings });
     }
-    for (planned, _) in request.plan.runs.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
-        request.store.run(&planned.run.id).forgive()?;
+    let going = request.plan.runs.iter().zip(&standings).zip(&wanted).filter(|(_, wanted)| **wanted);
+    for ((planned, standing), _) in going {
+        let directory = request.store.run(&planned.run.id);
+        // A job sees its own runs and what they need. That a network which was cleaned is needed again, it cannot see.
+        if let Some(damaged) = &standing.damaged {
+            directory.set_aside(damaged)?;
+        }
+        directory.forgive()?;
     }
     let programs = programs::keep(request.store, request.winsign, request.worker)?;
     let id = Submission::new_id();
