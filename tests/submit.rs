@@ -310,12 +310,15 @@ transfer: {inherit: sign, epochs: 1, lr: 0.1, seed: 2}
         failed.unwrap_or_default()
     };
     let before = attempts(&study);
+    // What is still in the queue would not be submitted a second time.
+    study.cluster.wait_until_idle(Duration::from_secs(60));
     let again = study.json("retry", &["--failed"]);
     assert_eq!(again["runs"], 3, "with what was blocked: {again:#}");
     let counts = study.wait();
     assert_eq!(counts["failed"], 1, "{counts:#}");
     assert!(attempts(&study) > before, "it was tried again");
     // A plain submission gives it a new chance as well.
+    study.cluster.wait_until_idle(Duration::from_secs(60));
     assert_eq!(study.submit(&[])["runs"], 3);
     study.wait();
 }
