@@ -76,20 +76,23 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
     let share = execution.gpus.map(Share::of).transpose()?;
     let ranks = execution.ranks;
     let runs = profile.side_by_side;
+    // A node may have GPUs that are none of this job's.
+    let has_gpus = execution.gpus.is_some() || std::env::var_os("CUDA_VISIBLE_DEVICES").is_some();
+    let gpus = if has_gpus { gpus::here() } else { vec![] };
     let (launcher, slots) = match profile.launcher {
-        _ if ranks == 1 => (Launcher::Local, Slots::with_gpus(runs, &gpus::here(), share.unwrap_or(Share::Even))),
+        _ if ranks == 1 => (Launcher::Local, Slots::with_gpus(runs, &gpus, share.unwrap_or(Share::Even))),
         Starter::Srun => {
             // Which of the job's GPUs a step has is Slurm's to say.
-            let per_node = profile.ranks_per_node.unwrap_or(ranks).min(ranks);
-            let gpus = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
-            let srun = Srun { mpi: profile.mpi.clone(), further: gpus.into_iter().collect() };
+            let per_node = execution.ranks_on_node(ranks, profile);
+            let gres = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
+            let srun = Srun { mpi: profile.mpi.clone(), further: gres.into_iter().collect() };
             (Launcher::Srun(srun), Slots::local(ranks * runs))
         }
         Starter::Mpirun | Starter::Direct => {
             let hosts = hosts::of_allocation(execution.threads)?;
             let slots = match hosts {
                 Some(hosts) => Slots::on(hosts, share.unwrap_or(Share::Even)).at_most(runs),
-                None => Slots::with_gpus(ranks * runs, &gpus::here(), share.unwrap_or(Share::Even)),
+                None => Slots::with_gpus(ranks * runs, &gpus, share.unwrap_or(Share::Even)),
             };
             (Launcher::Mpirun, slots)
         }

@@ -98,7 +98,7 @@ exec >>"$submission/log/{array}_$SLURM_ARRAY_TASK_ID" 2>&1
             options.extend(self.gpus(ranks));
             return options;
         }
-        let per_node = profile.ranks_per_node.unwrap_or(ranks).min(ranks);
+        let per_node = execution.ranks_on_node(ranks, profile);
         let mut options = vec![
             format!("--nodes={}", ranks.div_ceil(per_node)),
             format!("--ntasks={ranks}"),
@@ -166,6 +166,10 @@ mod tests {
         let shared = Profile { side_by_side: 4, ..Profile::default() };
         let shared = script(&shared, &Execution { gpus: Some(0.25), ..execution() }, "/s");
         assert!(has(&shared, "--cpus-per-task=8") && has(&shared, "--gres=gpu:1"), "{shared}");
+
+        let by_gpus = Profile { gpus_per_node: Some(4), ..Profile::default() };
+        let by_gpus = script(&by_gpus, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");
+        assert!(has(&by_gpus, "--nodes=2") && has(&by_gpus, "--gres=gpu:4"), "{by_gpus}");
 
         let wide = Profile { ranks_per_node: Some(4), gpu_type: Some("a100".into()), ..Profile::default() };
         let wide = script(&wide, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");

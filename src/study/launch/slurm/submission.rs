@@ -60,6 +60,17 @@ pub struct Execution {
     pub retries: u32,
 }
 
+impl Execution {
+    /// How many of so many ranks go on one node: as the profile says, or as a node's GPUs hold.
+    pub fn ranks_on_node(&self, ranks: u32, profile: &Profile) -> u32 {
+        let held = || match (profile.gpus_per_node, self.gpus) {
+            (Some(gpus), Some(share)) => (f64::from(gpus) / share) as u32,
+            _ => ranks,
+        };
+        profile.ranks_per_node.unwrap_or_else(held).clamp(1, ranks)
+    }
+}
+
 /// An array in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArrayIndex {

@@ -68,7 +68,7 @@ pub static KEYS: &[Key] = keys! {
     "ranks_per_node": Kind::Whole { min: 1, max: MAX_RANKS }, "as Slurm places them", "8", "Ranks of a run on one node, at most.";
     "pack": Kind::Whole { min: 1, max: MAX_TASKS }, "1", "8", "Runs of one task of a job array: many short runs make few jobs.";
     "side_by_side": Kind::Whole { min: 1, max: MAX_JOBS }, "1", "4", "How many runs of a pack are executed at once, and share what the task has.";
-    "max_running": Kind::Whole { min: 1, max: MAX_TASKS }, "no limit", "32", "Tasks of an array that run at once, at most.";
+    "max_running": Kind::Whole { min: 1, max: MAX_TASKS }, "no limit", "32", "Tasks of a submission that run at once, at most.";
     "max_submit": Kind::Whole { min: 1, max: MAX_TASKS }, "what Slurm allows", "500", "Tasks in the queue at once, at most; others are submitted when these end.";
     "setup": Kind::Shell, "nothing", "module load openmpi", "Lines of shell that a job runs before anything else.";
     "sbatch": Kind::Options, "nothing", "[--exclusive]", "Further options of sbatch, one a line: what begins with `#SBATCH` in scripts.";
