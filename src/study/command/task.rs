@@ -26,8 +26,8 @@ pub struct Arguments {
 }
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let opened = Submission::open(&arguments.submission)?;
-    let submission = opened.ok_or_else(|| run::Error::damaged(&arguments.submission, "it holds no submission"))?;
+    let path = submit::absolute(&arguments.submission)?;
+    let submission = Submission::open(&path)?.ok_or_else(|| run::Error::damaged(&path, "it holds no submission"))?;
     if submission.is_cancelled() {
         tracing::info!("submission {} is cancelled: nothing is done", submission.id);
         return Ok(exit::SUCCESS);
@@ -60,7 +60,8 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
 
 /// Executes the runs of one task, and what they need if nobody else has it.
 fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Failure> {
-    let root = submission.path.ancestors().nth(2).expect("a submission lies in STORE/submissions/");
+    let root = submission.path.ancestors().nth(2);
+    let root = root.ok_or_else(|| run::Error::damaged(&submission.path, "it lies in no store"))?;
     let store = Store::create(root)?;
     let entries = submission.entries(arguments.array, arguments.task)?;
     let runs: Vec<&run::Run> = entries.iter().map(|entry| &entry.run).collect();
