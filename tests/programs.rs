@@ -21,7 +21,22 @@ fn winsign_links_neither_libtorch_nor_mpi() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let commands = ["plan", "run", "status", "show", "logs", "report", "merge", "clean", "completions"];
+    let commands = [
+        "plan",
+        "run",
+        "submit",
+        "cancel",
+        "hold",
+        "release",
+        "retry",
+        "status",
+        "show",
+        "logs",
+        "report",
+        "merge",
+        "clean",
+        "completions",
+    ];
     for command in commands {
         let help = stdout(&succeed(winsign().args([command, "--help"])));
         assert!(help.contains("Example") && help.contains("--store") && help.contains("--json"), "{help}");

@@ -195,6 +195,35 @@ mod tests {
         assert!(text.find("exec >>").unwrap() < text.find("module load x").unwrap(), "its words are in the log");
     }
 
+    /// A program that writes down what it is given.
+    fn echoing(path: &Path, to: &Path) {
+        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\n", quoted(&to.to_string_lossy()));
+        std::fs::write(path, script).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn on_a_node_that_does_not_see_the_store_the_job_is_held_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = folder.path().join("told");
+        echoing(&folder.path().join("scontrol"), &told);
+        let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+        let ran = Command::new("bash")
+            .arg("-c")
+            .arg(script(&Profile::default(), &execution(), "/no such store"))
+            .env("PATH", path)
+            .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
+            .output()
+            .unwrap();
+        assert_eq!(ran.status.code(), Some(74));
+        let told = std::fs::read_to_string(told).unwrap();
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(
+            lines,
+            ["update JobId=17 Comment=winsign: node7 cannot use the store /no such store", "requeuehold 17"]
+        );
+    }
+
     /// The shell itself says what it makes of the script.
     #[test]
     fn strange_paths_reach_the_program_unharmed() {
