@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use common::cluster::{Cluster, Settings};
-use common::stderr;
+use common::cluster::{Cluster, Hosts, Settings};
+use common::{stderr, stdout, succeed};
 
 #[test]
 fn the_harness_runs_an_array_and_leaves_nothing_behind() {
@@ -35,8 +36,42 @@ fn the_harness_runs_an_array_and_leaves_nothing_behind() {
     });
     let root = cluster.root().to_path_buf();
     drop(cluster);
-    let left: Vec<_> = processes.into_iter().map(command_line).filter(|line| !line.is_empty()).collect();
-    assert!(left.is_empty() && !root.exists(), "{left:?}");
+    assert_gone(&processes);
+    assert!(!root.exists());
+}
+
+#[test]
+fn mpirun_reaches_hosts_in_namespaces_and_they_leave_nothing_behind() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tested: only root can make network namespaces");
+        return;
+    }
+    let hosts = Hosts::start(2);
+    let names = hosts.names();
+    let mpirun = |program: &[&str]| {
+        let mut mpirun = Command::new("mpirun");
+        let on = names.iter().map(|name| format!("{name}:1")).collect::<Vec<_>>().join(",");
+        mpirun.args(["--host", &on, "-np", "2"]).args(program).envs(hosts.environment());
+        mpirun
+    };
+    let said: BTreeSet<String> = stdout(&succeed(&mut mpirun(&["hostname"]))).lines().map(str::to_string).collect();
+    assert_eq!(said, names.iter().cloned().collect());
+
+    let mut running = common::start(&mut mpirun(&["sleep", "600"]));
+    let processes = common::wait_for("both processes", || {
+        let processes = hosts.processes();
+        let sleeping = processes.iter().filter(|&&pid| command_line(pid).starts_with("sleep\x00600"));
+        (sleeping.count() == 2).then_some(processes)
+    });
+    drop(hosts);
+    assert_gone(&processes);
+    assert!(names.iter().all(|name| !Path::new("/run/netns").join(name).exists()));
+    assert!(!running.wait().unwrap().success());
+}
+
+fn assert_gone(processes: &[u32]) {
+    let left: Vec<_> = processes.iter().map(|&pid| command_line(pid)).filter(|line| !line.is_empty()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 fn command_line(pid: u32) -> String {

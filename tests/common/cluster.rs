@@ -146,11 +146,13 @@ impl Cluster {
         self.start_controller();
     }
 
-    /// Ends slurmctld without warning.
+    /// Ends slurmctld without warning. Started again, it may not know what happened in the last five seconds: a job
+    /// that began to run then is pending to it.
     pub fn kill_controller(&self) {
         succeed(&mut self.place.script("kill-controller"));
     }
 
+    /// Starts slurmctld, and waits until it answers. Its nodes may need some seconds more.
     pub fn start_controller(&self) {
         succeed(&mut self.place.script("start-controller"));
     }
@@ -234,8 +236,8 @@ fn is_root() -> bool {
 }
 
 /// Ports, and a folder named by the first of them. No other test has them as long as this one lives: a lock is held on
-/// them, which goes when the process goes, however that ends. A folder that is found with its lock free was left by a test
-/// that was killed, and whoever gets the lock clears it away.
+/// them, which goes when the process goes, however that ends. A folder that is found with its lock free was left by a
+/// test that was killed, and whoever gets the lock clears it away.
 struct Place {
     root: PathBuf,
     port: u16,

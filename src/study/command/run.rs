@@ -29,24 +29,25 @@ Examples:
   winsign run sweeps/quickstart.yaml --hostfile hosts.txt    the same, with lines such as `node1 slots=8`
   winsign plan sweeps/quickstart.yaml                        what it would do
 
-The hosts have to see the store, the data and these programs under the same paths, and mpirun has to reach them (by ssh).
-In a Slurm allocation of several nodes, those are used unless others are named.
+The hosts have to see the store, the data and these programs under the same paths, and mpirun has to reach them (by
+ssh). In a Slurm allocation of several nodes, those are used unless others are named.
 
-Ctrl-C (or SIGTERM, or SIGUSR1) lets the runs under way save a checkpoint and stops; a second Ctrl-C kills them. Either way the same command
-goes on later. Several of these may work on one store at once: they share the runs. Runs that had failed before get a
-new chance each time.";
+Ctrl-C (or SIGTERM, or SIGUSR1) lets the runs under way save a checkpoint and stops; a second Ctrl-C kills them. Either
+way the same command goes on later. Several of these may work on one store at once: they share the runs. Runs that had
+failed before get a new chance each time.";
 
 #[derive(Args)]
 pub struct Arguments {
     /// The sweep file
     sweep: PathBuf,
-    /// Runs side by side [default: what the sweep says, else one per core]
+    /// Runs side by side [default: what the sweep says, else as many as there are GPUs, or else cores, for]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
     jobs: Option<u32>,
-    /// Processes that compute one run together, by MPI [default: 1]
+    /// Processes that compute one run together, by MPI [default: what the sweep says, else 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
     ranks: Option<u32>,
-    /// GPUs of each rank; a part of 1 lets several ranks share one, 0 is the processor [default: those there are, shared out]
+    /// GPUs of each rank: a part of 1 lets several share one, 0 is the processor [default: what the sweep says, else those
+    /// there are, shared out]
     #[arg(long, value_name = "NUMBER")]
     gpus: Option<f64>,
     /// Run on these hosts, by mpirun: each with how many ranks it takes at once
@@ -97,6 +98,7 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
         jobs: arguments.jobs.or(resources.jobs),
         ranks: arguments.ranks.or(resources.ranks).unwrap_or(1),
         gpus: arguments.gpus.or(resources.gpus).map(Share::of).transpose()?,
+        gpus_must_be: arguments.gpus.is_some(),
         threads,
     };
     let (launcher, slots) = match hosts_of(arguments, threads)? {
@@ -144,6 +146,8 @@ struct Wanted {
     jobs: Option<u32>,
     ranks: u32,
     gpus: Option<Share>,
+    /// Or they are what a sweep file asks for, which may be tried on a machine without any.
+    gpus_must_be: bool,
     threads: u32,
 }
 
@@ -158,12 +162,17 @@ impl Wanted {
 
     /// Unless asked for, as many runs side by side as there are cores for, or, on a machine with GPUs, GPUs.
     fn places_here(&self, gpus: &[String]) -> Result<Slots, Failure> {
-        let share = self.gpus.unwrap_or(Share::Even);
-        let held = if gpus.is_empty() { None } else { share.held_by(gpus.len()) };
-        if gpus.is_empty() && share.held_by(0).is_some() && share != Share::Even {
-            let message = "this machine has no GPU that CUDA_VISIBLE_DEVICES and NVIDIA's driver know".to_string();
-            return Err(Failure::Usage(message, "leave --gpus out to compute on the processor".to_string()));
+        let mut share = self.gpus.unwrap_or(Share::Even);
+        if gpus.is_empty() && !matches!(share, Share::Even | Share::Whole(0)) {
+            let message = "this machine has no GPU that CUDA_VISIBLE_DEVICES and NVIDIA's driver know";
+            if self.gpus_must_be {
+                let help = "leave --gpus out to compute on the processor".to_string();
+                return Err(Failure::Usage(message.to_string(), help));
+            }
+            output::tell(&format!("{message}: runs compute on the processor, though the sweep asks for GPUs"));
+            share = Share::Even;
         }
+        let held = if gpus.is_empty() { None } else { share.held_by(gpus.len()) };
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let ranks = held.unwrap_or(cores / self.threads as usize) / self.ranks as usize;
         let jobs = self.jobs.unwrap_or((ranks as u32).clamp(1, MAX_JOBS));

@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
-use super::slots::{Part, Seat};
+use super::slots::Seat;
 
 pub const PROGRAM: &str = "mpirun";
 
@@ -21,15 +21,15 @@ pub fn command(options: &Options, seat: &Seat, run: &Path, launch: &str) -> Comm
     let mut command = Command::new(PROGRAM);
     command
         .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
-        .env("OMP_NUM_THREADS", options.threads.to_string());
-    if are_alike(seat) {
-        command.envs(seat.parts[0].gpu_variables(true));
-    }
+        .env("OMP_NUM_THREADS", options.threads.to_string())
+        // In a Slurm allocation mpirun reaches other nodes by a step of the job; one alone would keep all others waiting.
+        .env("SLURM_OVERLAP", "1");
     command
 }
 
-/// Variables go by name, with the value that mpirun finds in its own environment: so any value is unharmed. Only GPUs
-/// that differ from host to host have to be written out, in a context for each host.
+/// A context for each host, since a list of hosts alone does not say who gets how many ranks: Slurm has its own idea of
+/// that. Variables go by name, with the value that mpirun finds in its own environment, so that no value comes to harm;
+/// but for the GPUs, which differ from host to host.
 fn arguments(
     options: &Options,
     seat: &Seat,
@@ -40,10 +40,6 @@ fn arguments(
 ) -> Vec<OsString> {
     let mut names = forwarded(ours);
     names.push("OMP_NUM_THREADS".to_string());
-    let alike = are_alike(seat);
-    if alike {
-        names.extend(seat.parts[0].gpu_variables(true).into_iter().map(|(name, _)| name.to_string()));
-    }
     names.sort();
     names.dedup();
 
@@ -53,35 +49,25 @@ fn arguments(
     }
     // Else each rank is put on one core, where its threads take turns.
     arguments.extend(["--bind-to", "none", "--map-by", "slot"].map(OsString::from));
-    let mut context = |parts: &[Part]| {
-        if arguments.iter().any(|argument| argument == "--host") {
+    // How much a host takes is ours to say; Slurm would count the tasks it was asked for.
+    arguments.push("--oversubscribe".into());
+    for (at, part) in seat.parts.iter().enumerate() {
+        if at > 0 {
             arguments.push(":".into());
         }
-        let hosts: Vec<String> = parts.iter().map(|part| format!("{}:{}", part.name, part.ranks())).collect();
-        let ranks: usize = parts.iter().map(Part::ranks).sum();
-        arguments.extend(["--host".into(), hosts.join(",").into(), "-np".into(), ranks.to_string().into()]);
+        let ranks = part.ranks();
+        arguments.extend(["--host".into(), format!("{}:{ranks}", part.name).into()]);
+        arguments.extend(["-np".into(), ranks.to_string().into()]);
         for name in &names {
             arguments.extend(["-x".into(), name.into()]);
         }
-        if !alike {
-            for (name, value) in parts[0].gpu_variables(true) {
-                arguments.extend(["-x".into(), format!("{name}={value}").into()]);
-            }
+        for (name, value) in part.gpu_variables(true) {
+            arguments.extend(["-x".into(), format!("{name}={value}").into()]);
         }
         arguments.push(options.worker.clone().into());
         arguments.extend(options.worker_arguments(run, launch));
-    };
-    match alike {
-        true => context(&seat.parts),
-        false => seat.parts.chunks(1).for_each(context),
     }
     arguments
-}
-
-/// Whether the same variables hold on all hosts of a seat.
-fn are_alike(seat: &Seat) -> bool {
-    let first = seat.parts[0].gpu_variables(true);
-    seat.parts.iter().all(|part| part.gpu_variables(true) == first)
 }
 
 /// Those of our variables that ranks get as we have them.
@@ -158,34 +144,24 @@ mod tests {
     #[test]
     fn a_run_goes_to_its_seat_with_what_it_needs() {
         let built = built(options(hosts(&[("a", 2), ("b", 1)], Share::Even), 3), &["PATH", "NCCL_DEBUG", "OMP_X y"]);
-        let begin = "--bind-to none --map-by slot --host a:2,b:1 -np 3 -x NCCL_DEBUG -x OMP_NUM_THREADS";
+        let begin = "--bind-to none --map-by slot --oversubscribe --host a:2 -np 2 -x NCCL_DEBUG -x OMP_NUM_THREADS";
         let begin: Vec<&str> = begin.split(' ').collect();
         let worker = ["/bin/the \"worker\"", "--threads", "2", "--stop-with-stdin", "--launch", "t.1"];
         let end = ["--data", "/my data", "--", "/store/runs/3f/3f"];
-        assert_eq!(built, [&begin[..], &worker, &end].concat());
+        let other: Vec<&str> = ": --host b:1 -np 1 -x NCCL_DEBUG -x OMP_NUM_THREADS".split(' ').collect();
+        assert_eq!(built, [&begin[..], &worker, &end, &other, &worker, &end].concat());
     }
 
     #[test]
-    fn gpus_that_are_alike_go_by_name_and_others_in_contexts() {
-        let alike = built(options(hosts(&[("a", 1), ("b", 1)], Share::OneOf(2)), 2), &["CUDA_VISIBLE_DEVICES"]);
-        let alike = alike.join(" ");
-        assert!(
-            alike.contains(
-                "-x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE -x CUDA_VISIBLE_DEVICES -x OMP_NUM_THREADS -x WINSIGN_GPU_SHARE"
-            ),
-            "{alike}"
-        );
-        assert!(!alike.contains(" : "), "{alike}");
+    fn each_host_is_told_its_own_gpus() {
+        let whole = options(hosts(&[("a", 2), ("b", 1)], Share::Whole(1)), 3);
+        let built = built(whole, &["CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING"]).join(" ");
+        let variables = "-x CUDA_LAUNCH_BLOCKING -x OMP_NUM_THREADS -x CUDA_VISIBLE_DEVICES";
+        assert!(built.contains(&format!("--host a:2 -np 2 {variables}=0,1 /bin")), "{built}");
+        assert!(built.contains(&format!("--host b:1 -np 1 {variables}=0 /bin")), "{built}");
 
-        let differ = built(options(hosts(&[("a", 2), ("b", 1)], Share::Whole(1)), 3), &[]).join(" ");
-        let contexts: Vec<&str> = differ.split(" : ").collect();
-        assert_eq!(contexts.len(), 2, "{differ}");
-        assert!(
-            contexts[0].contains("--host a:2 -np 2 -x OMP_NUM_THREADS -x CUDA_VISIBLE_DEVICES=0,1 /bin"),
-            "{differ}"
-        );
-        assert!(contexts[1].contains("--host b:1 -np 1 -x OMP_NUM_THREADS -x CUDA_VISIBLE_DEVICES=0 /bin"), "{differ}");
-        assert!(contexts[1].ends_with("--data /my data -- /store/runs/3f/3f"), "{differ}");
+        let shared = self::built(options(hosts(&[("a", 1)], Share::OneOf(4)), 1), &[]).join(" ");
+        assert!(shared.contains("-x CUDA_VISIBLE_DEVICES=0 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25 /bin"), "{shared}");
     }
 
     #[test]

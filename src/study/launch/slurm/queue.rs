@@ -28,6 +28,13 @@ pub struct Live {
     pub unsent: usize,
 }
 
+impl Live {
+    /// Whether jobs are among them that execute nothing any more.
+    pub fn is_ending(&self) -> bool {
+        self.tasks.iter().any(|(.., job)| job.state == "COMPLETING")
+    }
+}
+
 /// Where a run is in Slurm's hands.
 #[derive(Debug, Clone)]
 struct Place {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
+use std::time::Duration;
 
 use super::arrays::{self, Array, Shape};
 use super::client::{self, Limits};
@@ -27,6 +28,9 @@ pub struct Request<'a> {
     /// Which of the runs that are to be done and not in hand; all unless said.
     pub only: Option<&'a HashSet<RunId>>,
 }
+
+/// How often the queue is looked at again while jobs of the study are just ending, every quarter of a second.
+const ENDING_PATIENCE: u32 = 60;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -101,7 +105,15 @@ pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
 
 /// What Slurm has, how every run stands, and which ones are wanted.
 fn look(request: &Request) -> Result<(Queue, Vec<Standing>, Vec<bool>), Error> {
-    let queue = Queue::look(request.store)?;
+    let mut queue = Queue::look(request.store)?;
+    // A job that is about to be gone still counts as alive, and what it has not done would be left out.
+    for _ in 0..ENDING_PATIENCE {
+        if !queue.of_plan(request.plan).iter().any(|live| live.is_ending()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+        queue = Queue::look(request.store)?;
+    }
     let standings = survey_with(request.plan, request.store, |standings| queue.overlay(request.plan, standings))?;
     let wanted = |(planned, standing): (&crate::study::plan::PlannedRun, &Standing)| {
         let id = &planned.run.id;
