@@ -24,7 +24,7 @@ pub struct Pace {
     pub over: f64,
     /// Runs that became done, an hour.
     pub runs: f64,
-    /// Work done, an hour, in epochs of training (see [`PlannedRun::cost`]): of runs that are done, and of those under way.
+    /// Work done, an hour, in epochs of training (see [`super::cost`]): of runs that are done, and of those under way.
     pub epochs: f64,
     /// How long until all is done that can be; none if nothing is left, or if nobody is at work.
     pub left: Option<Duration>,
