@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::cluster::{Cluster, Settings};
 use common::{SMALL, Workplace, ids, read_json, signal, stderr, stdout, succeed, wait_for, workers_of};
@@ -198,10 +198,11 @@ ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
 transfer: {inherit: sign, epochs: 1, seed: 2..15}
 ";
     let study = Study::new(Settings { conf: &["MaxArraySize=5"], ..Settings::default() }, text);
-    let profile = study.profile("max_submit: 7\npack: 2\n");
+    let profile = study.profile("max_submit: 4\npack: 2\n");
     let submitted = study.submit(&["--profile", &profile, "--max-running", "2"]);
-    // 2 tickets, then 14 transfers in 7 tasks, which need two arrays: the second does not fit.
-    assert_eq!((&submitted["runs"], &submitted["arrays_left"]), (&16.into(), &1.into()), "{submitted:#}");
+    // 2 tickets, then 14 transfers in 7 tasks: arrays of two, so that there is always room for one more.
+    assert_eq!((&submitted["runs"], &submitted["arrays"]), (&16.into(), &3.into()), "{submitted:#}");
+    assert_eq!(submitted["arrays_left"], 3, "{submitted:#}");
     let mut most = 0;
     while study.cluster.command("squeue").arg("-h").output().is_ok_and(|output| !output.stdout.is_empty()) {
         let states = study.cluster.squeue("%T");
@@ -219,7 +220,7 @@ transfer: {inherit: sign, epochs: 1, seed: 2..15}
         *tasks.entry(job).or_default() += 1;
     }
     assert_eq!(tasks.values().sum::<usize>(), 2 + 7, "a run of one level a task, and 14 transfers in pairs: {tasks:?}");
-    assert!(tasks.values().all(|&tasks| tasks <= 5), "{tasks:?}");
+    assert!(tasks.values().all(|&tasks| tasks <= 2), "{tasks:?}");
 }
 
 #[test]
@@ -253,25 +254,38 @@ fn a_time_limit_is_no_end() {
     assert_eq!(ended["end"], "interrupted");
 }
 
-/// Slurm gives the job to another node while its first copy still lives, which it cannot know.
+/// Slurm gives the job to another node while its first copy still lives, which it cannot know. The nodes take each other for
+/// other machines; the first copy sleeps until it counts as dead, wakes while the second one works, and finds out.
 #[test]
 fn of_two_copies_of_a_run_on_two_nodes_one_counts() {
-    let study = Study::new(Settings { nodes: 2, cpus: 1, ..Settings::default() }, &long_run(300));
-    study.submit(&[]);
+    let text = long_run(150);
+    let study = Study::new(Settings { nodes: 2, cpus: 1, ..Settings::default() }, &text);
+    let profile = study.profile("setup: export WINSIGN_MACHINE=$SLURMD_NODENAME\n");
+    study.submit(&["--profile", &profile]);
     let id = study.wait_for_a_run();
+    let run = study.workplace.run_directory(&id);
+    wait_for("an epoch", || run.join("attempts/1/metrics.jsonl").exists().then_some(()));
     let job = study.cluster.squeue("%i %T %N").into_iter().find(|job| job.contains("RUNNING")).unwrap();
     let node: u16 = job.rsplit('-').next().unwrap().parse().unwrap();
     study.cluster.kill_node(node);
+    let first = workers_of(&study.workplace.store());
+    first.iter().for_each(|&worker| signal(worker, Signal::STOP));
+    for file in ["attempts/1/status.json", "attempts/1.json"] {
+        let file = fs::File::options().append(true).open(run.join(file)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
+    }
     // Noticed after the controller's time-out; then the same job runs elsewhere.
-    let other = study.cluster.node(3 - node);
-    wait_for("the second copy", || study.cluster.squeue("%T %N").contains(&format!("RUNNING {other}")).then_some(()));
+    wait_for("the second copy to take over", || run.join("attempts/2/metrics.jsonl").exists().then_some(()));
+    first.iter().for_each(|&worker| signal(worker, Signal::CONT));
+    wait_for("the first copy to find out", || {
+        let lives = |worker: &u32| workers_of(&study.workplace.store()).contains(worker);
+        (!first.iter().any(lives)).then_some(())
+    });
+    study.cluster.start_node(node);
     study.wait_until_done();
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&long_run(300)));
-    let attempts = study.workplace.run_directory(&id).join("attempts");
-    let networks = fs::read_dir(attempts)
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().path().join("network.safetensors").exists());
-    assert_eq!(networks.count(), 1, "one copy alone came to its end");
+    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&text));
+    assert_eq!(read_json(&run.join("result.json"))["attempt"], 2);
+    assert!(!run.join("attempts/1/network.safetensors").exists(), "the first copy did not come to its end");
 }
 
 #[test]
@@ -304,7 +318,7 @@ transfer: {inherit: sign, epochs: 1, lr: 0.1, seed: 2}
     assert!(status.contains("failed:") && status.contains("NaN"), "{status}");
 
     let dry = study.json("retry", &["--failed", "--dry-run"]);
-    assert_eq!(dry["runs"].as_array().unwrap().len(), 1, "{dry:#}");
+    assert_eq!(dry["retried"].as_array().unwrap().len(), 1, "{dry:#}");
     let attempts = |study: &Study| {
         let failed = study.json("status", &[])["failed"][0]["attempts"].as_u64();
         failed.unwrap_or_default()
@@ -313,7 +327,7 @@ transfer: {inherit: sign, epochs: 1, lr: 0.1, seed: 2}
     // What is still in the queue would not be submitted a second time.
     study.cluster.wait_until_idle(Duration::from_secs(60));
     let again = study.json("retry", &["--failed"]);
-    assert_eq!(again["runs"], 3, "with what was blocked: {again:#}");
+    assert_eq!(again["submission"]["runs"], 3, "with what was blocked: {again:#}");
     let counts = study.wait();
     assert_eq!(counts["failed"], 1, "{counts:#}");
     assert!(attempts(&study) > before, "it was tried again");
@@ -352,6 +366,33 @@ fn a_cancelled_study_saves_stops_and_goes_on_when_submitted_again() {
     study.wait_until_done();
     assert_eq!(study.workplace.attempts(&id), 2);
     assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&long_run(100)));
+}
+
+/// The jobs that were cancelled are still saving then.
+#[test]
+fn a_cancelled_study_may_be_submitted_again_at_once() {
+    let text = long_run(60);
+    let study = Study::new(Settings { nodes: 1, cpus: 2, ..Settings::default() }, &text);
+    study.submit(&[]);
+    study.wait_for_a_run();
+    study.json("cancel", &[]);
+    assert_eq!(study.submit(&[])["runs"], 2);
+    study.wait_until_done();
+    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&text));
+}
+
+#[test]
+fn what_slurm_itself_is_told_to_cancel_stays_cancelled() {
+    let study = Study::new(Settings { nodes: 1, cpus: 1, ..Settings::default() }, &long_run(300));
+    study.submit(&[]);
+    let id = study.wait_for_a_run();
+    let checkpoint = study.workplace.run_directory(&id).join("attempts/1/checkpoint.safetensors");
+    wait_for("an epoch", || checkpoint.exists().then_some(()));
+    succeed(study.cluster.command("scancel").args(["--user", "root"]).arg("--partition=batch"));
+    study.cluster.wait_until_idle(Duration::from_secs(60));
+    let counts = study.wait();
+    assert_eq!((&counts["pending"], &counts["done"]), (&2.into(), &0.into()), "{counts:#}");
+    assert_eq!(study.submit(&[])["runs"], 2, "what is missing");
 }
 
 #[test]
@@ -426,8 +467,8 @@ fn fifty_kills_change_no_number() {
     let text = "
 dataset: digits
 architecture: resnet8
-ticket: {method: [lrr, aws], levels: 4, warmup_epochs: 6, epochs: 6}
-transfer: {level: all, inherit: [sign, mask], epochs: 6, seed: 2..3}
+ticket: {method: [lrr, aws], levels: 5, warmup_epochs: 10, epochs: 10}
+transfer: {level: all, inherit: [sign, mask], epochs: 10, seed: 2..3}
 connect: {between: seeds, inherit: sign, points: 5}
 resources: {jobs: 1}
 ";

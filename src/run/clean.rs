@@ -6,8 +6,9 @@
 //! run need it after all, it is computed again, as a damaged one would be.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -118,20 +119,26 @@ fn superseded_checkpoints(run: &RunDirectory, attempts: &[u32]) -> Result<Vec<(O
     Ok(vec![])
 }
 
+/// How long ago a file got the name it has; none if it is gone.
+fn since_renamed(path: &Path, now: SystemTime) -> Option<Duration> {
+    let changed = u64::try_from(fs::metadata(path).ok()?.ctime()).ok()?;
+    now.duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(changed)).ok()
+}
+
 /// What can be told by its name.
 fn look_into(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Option<u32>, Waste)>) -> Result<()> {
     for name in files::names(folder)? {
         let path = folder.join(&name);
         let kind = if files::is_set_aside(&name) {
             Kind::Damaged
-        } else if name == TRASH {
-            Kind::Network
-        } else if files::is_draft(&name) || owner::is_probe(&name) {
-            let age = owner::silence(&path, owner::Clock::of(folder).now());
+        } else if name == TRASH || files::is_draft(&name) || owner::is_probe(&name) {
+            // Somebody may be at it. A file that was renamed keeps the time of its content.
+            let now = owner::Clock::of(folder).now();
+            let age = if name == TRASH { since_renamed(&path, now) } else { owner::silence(&path, now) };
             if age.is_none_or(|age| age < DRAFT_AGE) {
                 continue;
             }
-            Kind::Draft
+            if name == TRASH { Kind::Network } else { Kind::Draft }
         } else {
             continue;
         };
@@ -212,8 +219,11 @@ pub fn retire(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Retir
 impl Retired {
     /// Puts the network back.
     pub fn restore(&self) -> Result<()> {
-        files::rename_if_exists(&self.trash, &self.network)?;
-        files::remove_if_exists(&self.run.path.join(MARKER))
+        match files::rename_if_exists(&self.trash, &self.network)? {
+            true => files::remove_if_exists(&self.run.path.join(MARKER)),
+            // Somebody else has deleted it: then the marker tells the truth.
+            false => Ok(()),
+        }
     }
 
     pub fn delete(&self) -> Result<()> {

@@ -9,10 +9,23 @@ use super::error::{Error, Result};
 use super::files;
 use super::owner::{self, Owner};
 
-/// Held until it is dropped.
+/// Held until it is dropped, as long as it is kept every now and then.
 #[derive(Debug)]
 pub struct Lease {
     path: PathBuf,
+}
+
+impl Lease {
+    /// Gives a sign of life, due at least every [`owner::HEARTBEAT`]; false if somebody has taken us for dead, and the lease.
+    pub fn keep(&self) -> bool {
+        let touched =
+            || std::fs::File::options().append(true).open(&self.path)?.set_modified(std::time::SystemTime::now());
+        self.is_ours() && touched().is_ok()
+    }
+
+    fn is_ours(&self) -> bool {
+        files::read_sealed::<Owner>(&self.path).is_ok_and(|holder| holder == Some(Owner::this_process()))
+    }
 }
 
 /// Takes the lease, or says who has it.
@@ -51,7 +64,9 @@ pub fn take(path: &Path) -> Result<std::result::Result<Lease, Owner>> {
 impl Drop for Lease {
     fn drop(&mut self) {
         // Left behind it would count as dead once this process has ended.
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_ours() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -65,6 +80,7 @@ mod tests {
         let path = folder.path().join("sending");
         let lease = take(&path).unwrap().unwrap();
         assert_eq!(take(&path).unwrap().unwrap_err(), Owner::this_process());
+        assert!(lease.keep());
         drop(lease);
         files::create_exclusive(&path, &files::seal(&Owner::dead())).unwrap();
         let lease = take(&path).unwrap().unwrap();
@@ -82,5 +98,16 @@ mod tests {
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(std::time::SystemTime::now() - 2 * owner::SILENCE).unwrap();
         assert!(take(&path).unwrap().is_ok());
+    }
+
+    #[test]
+    fn what_somebody_else_has_taken_is_not_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sending");
+        let lease = take(&path).unwrap().unwrap();
+        files::write_atomic(&path, &files::seal(&Owner::elsewhere())).unwrap();
+        assert!(!lease.keep());
+        drop(lease);
+        assert!(path.exists());
     }
 }

@@ -14,6 +14,7 @@ use crate::run::clean::{self, Kind, Waste};
 use crate::run::error::Result;
 use crate::run::results::AttachedFile;
 use crate::run::{RunDirectory, RunId, Store, exit};
+use crate::study::launch::slurm::submission::Submission;
 use crate::study::plan::build::build;
 use crate::study::plan::survey::survey;
 use crate::study::plan::{Plan, RunState};
@@ -170,6 +171,10 @@ impl Needs {
                     needs.networks.insert(id.clone(), network);
                 }
             }
+        }
+        // Sweeps that are not named have runs too, of which those show that are in the hands of Slurm.
+        for submission in Submission::all(store.root())? {
+            needs.needed.extend(submission.needed()?);
         }
         needs.networks.retain(|id, _| !unfinished.contains(id));
         Ok(needs)

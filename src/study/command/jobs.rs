@@ -26,7 +26,7 @@ Examples:
   winsign release study.yaml                until they are released
   winsign hold study.yaml --dry-run         which jobs these are
 
-Jobs that run already go on.";
+Jobs that run already go on, and wait when they come back into the queue, at their time limit say.";
 
 pub const RELEASE_HELP: &str = "\
 Examples:
@@ -86,8 +86,9 @@ impl Held {
 pub fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Failure> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
     let held = Held::look(common, sweep)?;
-    let waiting = held.jobs(Living::is_pending);
-    let running = held.jobs(|job| !job.is_pending());
+    // What does not run hears no signal.
+    let waiting = held.jobs(|job| !job.is_running() && !job.is_ending());
+    let running = held.jobs(Living::is_running);
     if !dry_run {
         // First, so that no job goes on or is followed by others.
         for live in held.submissions() {
@@ -113,6 +114,10 @@ pub fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let held = Held::look(common, &arguments.sweep)?;
     let jobs = held.jobs(|job| job.is_pending() && !job.is_held());
     if !arguments.dry_run {
+        // First, so that jobs which go back into the queue, and those that are sent later, wait as well.
+        for live in held.submissions() {
+            live.submission.mark_held()?;
+        }
         client::control("hold", &jobs)?;
     }
     let text = format!("{} held", several(jobs.len(), "waiting job"));
@@ -123,6 +128,9 @@ pub fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let held = Held::look(common, &arguments.sweep)?;
     let jobs = held.jobs(Living::is_held);
     if !arguments.dry_run {
+        for live in held.submissions() {
+            live.submission.mark_released()?;
+        }
         client::control("release", &jobs)?;
     }
     let text = format!("{} released", several(jobs.len(), "held job"));

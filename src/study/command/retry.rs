@@ -11,12 +11,11 @@ use super::show::find;
 use super::submit::{self, Asked};
 use super::units::several;
 use super::{Common, Failure, open, output};
-use crate::run::RunId;
-use crate::run::Store;
+use crate::run::{RunId, Store, exit};
 use crate::study::launch::slurm::submission::Submission;
 use crate::study::launch::slurm::submit::absolute;
-use crate::study::plan::RunState;
 use crate::study::plan::survey::survey;
+use crate::study::plan::{Plan, RunState};
 
 pub const HELP: &str = "\
 Examples:
@@ -60,15 +59,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
             "`winsign status` shows what has failed".to_string(),
         ));
     }
-    if !arguments.dry_run {
-        for (planned, _) in &failed {
-            store.run(&planned.run.id).forgive()?;
-        }
-    }
     let ids: HashSet<RunId> = failed.iter().map(|(planned, _)| planned.run.id.clone()).collect();
-    if common.json && (arguments.dry_run || ids.is_empty()) {
-        return output::json(&json!({ "name": plan.name, "runs": ids, "dry_run": arguments.dry_run }));
-    }
     if !common.json {
         let mut text = format!("{}: {} failed", plan.name, several(failed.len(), "run"));
         text += match (failed.is_empty(), arguments.dry_run) {
@@ -82,23 +73,46 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
         }
         output::text(&text)?;
     }
+    let mut submission = serde_json::Value::Null;
     let again = common.again(&arguments.sweep);
-    match Submission::latest(store.root(), &plan.name)? {
-        Some(latest) if !arguments.dry_run && !ids.is_empty() => {
-            let worker = find_worker(arguments.worker.as_deref())?;
-            // With what was blocked by them.
-            let mut only = ids;
-            for planned in &plan.runs {
-                if planned.run.inputs.iter().any(|input| only.contains(input)) {
-                    only.insert(planned.run.id.clone());
+    if !arguments.dry_run && !failed.is_empty() {
+        match Submission::latest(store.root(), &plan.name)? {
+            Some(latest) => {
+                let worker = find_worker(arguments.worker.as_deref())?;
+                let only = with_dependents(&plan, &ids);
+                let (profile, execution) = (&latest.file.profile, &latest.file.execution);
+                let asked = Asked { plan: &plan, profile, execution, worker: &worker, only: Some(&only) };
+                let submitted = asked.submit(&store)?;
+                submission = submit::json(&plan, &submitted);
+                if !common.json {
+                    output::text(&submit::text(&plan, &submitted, &again))?;
                 }
             }
-            let (profile, execution) = (&latest.file.profile, &latest.file.execution);
-            let asked = Asked { plan: &plan, profile, execution, worker: &worker, only: Some(&only) };
-            submit::tell(common, &plan, &asked.submit(&store)?, &again)
+            None => {
+                for (planned, _) in &failed {
+                    store.run(&planned.run.id).forgive()?;
+                }
+                if !common.json {
+                    output::text(&format!("next: winsign run {again}\n"))?;
+                }
+            }
         }
-        _ if common.json => output::json(&json!({ "name": plan.name, "runs": ids })),
-        _ if failed.is_empty() => Ok(crate::run::exit::SUCCESS),
-        _ => output::text(&format!("next: winsign run {again}\n")),
     }
+    if common.json {
+        let (name, dry_run) = (&plan.name, arguments.dry_run);
+        output::json(&json!({ "name": name, "dry_run": dry_run, "retried": ids, "submission": submission }))?;
+    }
+    Ok(exit::SUCCESS)
+}
+
+/// Failed runs, and all that was blocked by them.
+fn with_dependents(plan: &Plan, failed: &HashSet<RunId>) -> HashSet<RunId> {
+    let mut all = failed.clone();
+    // Runs come after what they need.
+    for planned in &plan.runs {
+        if planned.run.inputs.iter().any(|input| all.contains(input)) {
+            all.insert(planned.run.id.clone());
+        }
+    }
+    all
 }

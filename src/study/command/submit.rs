@@ -5,14 +5,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::run::find_worker;
 use super::stages::totals;
 use super::units::several;
 use super::{Common, Execution, Failure, output};
 use crate::run::settings::MAX_JOBS;
-use crate::run::{RunId, Store, exit};
+use crate::run::{RunId, Store};
 use crate::study::launch::slurm;
 use crate::study::launch::slurm::profile::{Launcher, Profile};
 use crate::study::launch::slurm::submission;
@@ -222,21 +222,30 @@ fn after(arrays: &std::collections::BTreeSet<usize>) -> String {
     }
 }
 
-pub fn tell(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
-    let sent = submitted.sent;
-    if common.json {
-        return output::json(&json!({
-            "name": plan.name,
-            "submission": submitted.submission.as_ref().map(|submission| &submission.id),
-            "runs": submitted.runs,
-            "arrays": sent.arrays,
-            "tasks": sent.tasks,
-            "arrays_left": sent.left,
-        }));
+fn tell(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
+    match common.json {
+        true => output::json(&json(plan, submitted)),
+        false => output::text(&text(plan, submitted, again)),
     }
+}
+
+/// What was submitted, for machines.
+pub fn json(plan: &Plan, submitted: &Submitted) -> Value {
+    json!({
+        "name": plan.name,
+        "submission": submitted.submission.as_ref().map(|submission| &submission.id),
+        "runs": submitted.runs,
+        "arrays": submitted.sent.arrays,
+        "tasks": submitted.sent.tasks,
+        "arrays_left": submitted.sent.left,
+    })
+}
+
+/// And for people.
+pub fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
+    let sent = submitted.sent;
     let Some(submission) = &submitted.submission else {
-        output::text(&format!("{}: nothing to submit; {}\n", plan.name, totals(plan, &submitted.standings)))?;
-        return Ok(exit::SUCCESS);
+        return format!("{}: nothing to submit; {}\n", plan.name, totals(plan, &submitted.standings));
     };
     let mut text = format!(
         "{}: {} submitted as {}, {} (submission {})\n",
@@ -247,12 +256,9 @@ pub fn tell(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) ->
         submission.id
     );
     if sent.left > 0 {
-        let _ = writeln!(
-            text,
-            "{} more will be submitted by jobs that end, as the limits allow",
-            several(sent.left, "array")
-        );
+        let left = several(sent.left, "array");
+        let _ = writeln!(text, "{left} more will be submitted by jobs that end, as the limits allow");
     }
     let _ = writeln!(text, "next: winsign status {again} --watch");
-    output::text(&text)
+    text
 }

@@ -46,7 +46,9 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     if let Some(job) = task::job() {
         let told = match &executed {
             // Time is up, or others go first.
-            Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => task::requeue(&job),
+            Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => {
+                task::requeue(&job, submission.is_held())
+            }
             Ok(_) => submit::keep_going(&submission),
             // What a person has to mend (a full disk, a missing library) ends every job after this one as well.
             Err(failure) => task::hold(&job, &failure.to_string()),
@@ -67,6 +69,10 @@ fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments)
     let runs: Vec<&run::Run> = entries.iter().map(|entry| &entry.run).collect();
     let standings = survey_runs(&runs, &store)?;
     let options = options(submission, &store)?;
+    if submission.is_cancelled() {
+        // The signal may have come before anybody listened.
+        return Ok(Summary::default());
+    }
     let mut display = Display::new(&submission.file.study, entries.len(), common.quiet);
     execute(&entries, &store, &standings, &options, &mut display)
 }

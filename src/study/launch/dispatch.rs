@@ -321,6 +321,9 @@ impl<'a> Dispatcher<'a> {
             Launcher::Srun(_) => {
                 memory_ran_out |= srun::memory_ran_out(&stderr);
                 let mut words = srun::words_of_ranks(&stderr);
+                if self.came_to_nothing(at, &launch, exit, &words)? {
+                    return self.step_not_started(at, srun::reason(&stderr));
+                }
                 if words.is_empty() {
                     words.push(srun::reason(&stderr));
                 }
@@ -383,13 +386,32 @@ impl<'a> Dispatcher<'a> {
     fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
         match exit {
             Exit::Code(exit::IO) => Ok(true),
-            // With 0 a run was done already, a signal to mpirun itself tells nothing of its hosts.
+            _ => self.came_to_nothing(at, launch, exit, words),
+        }
+    }
+
+    /// Whether no rank has claimed the run or said a word.
+    fn came_to_nothing(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+        match exit {
+            // With 0 a run was done already, a signal to the launcher itself tells nothing of its hosts.
             Exit::Code(code) if code != exit::SUCCESS => {
                 let spoke = words.iter().any(|line| line.starts_with(WORKER_SAYS));
                 Ok(!spoke && self.attempt_by(at, &launch.token)?.is_none())
             }
             _ => Ok(false),
         }
+    }
+
+    /// Slurm did not start a step: the controller is away, say, or a node is. That is no failure of the run.
+    fn step_not_started(&mut self, at: usize, reason: String) -> Result<(), Error> {
+        tracing::warn!("{} did not start: {reason}", self.entries[at].label);
+        self.nodes[at].failures += 1;
+        match self.nodes[at].failures > KILLS_BORNE {
+            _ if self.stops > 0 => {}
+            true => return Err(self.worker_error(reason)),
+            false => self.make_ready(at),
+        }
+        Ok(())
     }
 
     /// Tries a run again, elsewhere if a host is to blame too often.

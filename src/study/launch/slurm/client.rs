@@ -33,6 +33,8 @@ const RESERVE: u32 = 100;
 pub struct Living {
     /// Of the whole array.
     pub job: String,
+    /// Of this task alone, which only the job itself is told.
+    pub number: String,
     /// None for a job that is no array.
     pub task: Option<u32>,
     pub name: String,
@@ -42,14 +44,29 @@ pub struct Living {
 }
 
 impl Living {
+    /// Whether its script runs, and so hears signals.
+    pub fn is_running(&self) -> bool {
+        self.state == "RUNNING"
+    }
+
     pub fn is_pending(&self) -> bool {
         self.state == "PENDING"
+    }
+
+    /// Whether it executes nothing any more.
+    pub fn is_ending(&self) -> bool {
+        self.state == "COMPLETING"
     }
 
     /// Whether it waits for somebody to release it.
     pub fn is_held(&self) -> bool {
         let told = ["held", "Held"].iter().any(|word| self.reason.contains(word));
         told || self.reason == "JobHoldMaxRequeue" || self.state == "REQUEUE_HOLD" || self.state == "SPECIAL_EXIT"
+    }
+
+    /// Whether it is the job of this number, as jobs themselves are told theirs.
+    pub fn is_numbered(&self, number: &str) -> bool {
+        self.number == number
     }
 
     /// As Slurm's commands take it: `123_4`.
@@ -103,7 +120,7 @@ pub fn user() -> u32 {
 pub fn living(users: &BTreeSet<u32>) -> Result<Vec<Living>, Error> {
     let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     // The comment comes last, since it may hold anything.
-    let format = "%F|%K|%T|%j|%r|%k";
+    let format = "%F|%A|%K|%T|%j|%r|%k";
     let text = ask(Command::new("squeue").args([
         "--noheader",
         "--array",
@@ -118,18 +135,18 @@ pub fn living(users: &BTreeSet<u32>) -> Result<Vec<Living>, Error> {
 
 fn parse_queue(text: &str) -> Vec<Living> {
     let parse = |line: &str| -> Option<Living> {
-        let mut fields = line.splitn(6, '|').map(|field| field.trim().to_string());
-        let (job, task, state) = (fields.next()?, fields.next()?, fields.next()?);
+        let mut fields = line.splitn(7, '|').map(|field| field.trim().to_string());
+        let (job, number, task, state) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let (name, reason, comment) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Living { job, task: task.parse().ok(), name, state, reason, comment })
+        Some(Living { job, number, task: task.parse().ok(), name, state, reason, comment })
     };
     text.lines().filter_map(parse).filter(|job| !ENDED.contains(&job.state.as_str())).collect()
 }
 
 /// Submits a script; gives the job's number.
-pub fn submit(script: &str, dependency: Option<&str>, directory: &Path) -> Result<String, Error> {
+pub fn submit(script: &str, dependency: Option<&str>, hold: bool, directory: &Path) -> Result<String, Error> {
     let mut command = Command::new("sbatch");
-    command.arg("--parsable").current_dir(directory);
+    command.arg("--parsable").args(hold.then_some("--hold")).current_dir(directory);
     // A job that submits another one must not hand on what it is itself.
     let of_this_job = |name: &str| name.starts_with("SLURM_") && name != "SLURM_CONF";
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_job)) {
@@ -138,7 +155,8 @@ pub fn submit(script: &str, dependency: Option<&str>, directory: &Path) -> Resul
     if let Some(dependency) = dependency {
         command.arg(format!("--dependency={dependency}"));
     }
-    let answer = with_input(&mut command, script.as_bytes())?;
+    // Where it is not known whether the controller heard, a second array might be made.
+    let answer = with_input(&mut command, script.as_bytes(), has_not_heard)?;
     // `123` or `123;cluster`
     let job = answer.trim().split(';').next().unwrap_or_default().to_string();
     match !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -161,7 +179,7 @@ pub fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
 /// `scontrol hold`, `release`, `requeue` and the like.
 pub fn control(verb: &str, jobs: &[String]) -> Result<(), Error> {
     for jobs in jobs.chunks(AT_ONCE) {
-        tell(Command::new("scontrol").arg(verb), &[jobs.join(",")])?;
+        tell(Command::new("scontrol").args(verb.split(' ')), &[jobs.join(",")])?;
     }
     Ok(())
 }
@@ -194,11 +212,11 @@ fn ended_meanwhile(words: &str) -> bool {
 }
 
 fn ask(command: &mut Command) -> Result<String, Error> {
-    with_input(command, b"")
+    with_input(command, b"", is_absence)
 }
 
-/// Runs one of Slurm's commands; asks again where the controller does not answer.
-fn with_input(command: &mut Command, input: &[u8]) -> Result<String, Error> {
+/// Runs one of Slurm's commands; again where its words say that it may be repeated.
+fn with_input(command: &mut Command, input: &[u8], repeatable: fn(&str) -> bool) -> Result<String, Error> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut delays = PATIENCE.iter();
     loop {
@@ -211,7 +229,7 @@ fn with_input(command: &mut Command, input: &[u8]) -> Result<String, Error> {
         }
         let words = told(&name, &output);
         match delays.next() {
-            Some(&delay) if is_absence(&words) => std::thread::sleep(delay),
+            Some(&delay) if repeatable(&words) => std::thread::sleep(delay),
             _ => return Err(Error::Refused { command: name, words }),
         }
     }
@@ -237,6 +255,11 @@ fn told(name: &str, output: &Output) -> String {
     }
 }
 
+/// Whether the controller has certainly not got the message.
+fn has_not_heard(words: &str) -> bool {
+    words.contains("connect failure") || words.contains("Connection refused")
+}
+
 /// Whether the controller was not there to answer.
 pub fn is_absence(words: &str) -> bool {
     ["Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted"]
@@ -259,8 +282,8 @@ mod tests {
 
     #[test]
     fn only_what_has_surely_ended_is_dead() {
-        let text = "7|3|PENDING|a.b.0|Dependency|(null)\n7|1|COMPLETED|a.b.0|None|\n8|N/A|A_NEW_STATE|x|None|one | two\n\
-                    9|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\nnonsense\n9|1|OUT_OF_MEMORY|a|None|";
+        let text = "7|7|3|PENDING|a.b.0|Dependency|(null)\n7|5|1|COMPLETED|a.b.0|None|\n8|8|N/A|A_NEW_STATE|x|None|one | two\n\
+                    9|6|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\nnonsense\n9|9|1|OUT_OF_MEMORY|a|None|";
         let living = parse_queue(text);
         let ids: Vec<String> = living.iter().map(Living::id).collect();
         assert_eq!(ids, ["7_3", "8", "9_0"]);

@@ -29,6 +29,11 @@ pub enum Error {
     Refused { command: String, words: String },
     #[error("cannot understand what {command} answered: {answer}")]
     Strange { command: &'static str, answer: String },
+    /// Other jobs of the user have all the room there is.
+    #[error("there is room for {room} jobs, and {used} are there already")]
+    Full { room: usize, used: usize },
+    #[error("Slurm cannot be asked what still lives: {reason}")]
+    Unasked { reason: String },
     /// Another process is submitting to the same store.
     #[error("somebody else submits to this store at the moment: {owner}")]
     Busy { owner: String },
@@ -39,6 +44,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is for the number of jobs alone, so that there will be room later.
+    fn is_limit(&self) -> bool {
+        match self {
+            Error::Full { .. } => true,
+            // `QOSMaxSubmitJobPerUserLimit`, `AssocGrpSubmitJobsLimit` and their like; and the controller's memory for jobs.
+            Error::Refused { words, .. } => {
+                let known = ["SubmitJob", "unable to accept job", "Resource temporarily unavailable"];
+                known.iter().any(|known| words.contains(known))
+            }
+            _ => false,
+        }
+    }
+
     /// What the user can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -49,6 +67,10 @@ impl Error {
             Error::Refused { words, .. } if client::is_absence(words) => {
                 Some("the controller does not answer: try again later; nothing that was submitted is lost".to_string())
             }
+            Error::Full { .. } => {
+                Some("submit again when some of them have ended; the same command goes on".to_string())
+            }
+            Error::Unasked { .. } => Some("try again in a moment; nothing was submitted".to_string()),
             Error::Busy { .. } => Some("wait for it, then run the same command again".to_string()),
             Error::Store(error) => error.hint().map(str::to_string),
             Error::Refused { .. } | Error::Strange { .. } | Error::Unfit { .. } => None,

@@ -1,6 +1,6 @@
 //! Which runs are in the hands of Slurm.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::client::{self, Limits, Living};
 use super::submission::Submission;
@@ -26,12 +26,19 @@ pub struct Live {
     pub tasks: Vec<(usize, usize, Living)>,
     /// Arrays that are still to be sent.
     pub unsent: usize,
+    /// Whether Slurm could be asked about it: it is that of this cluster, and answers.
+    known: bool,
 }
 
 impl Live {
     /// Whether jobs are among them that execute nothing any more.
     pub fn is_ending(&self) -> bool {
-        self.tasks.iter().any(|(.., job)| job.state == "COMPLETING")
+        self.tasks.iter().any(|(.., job)| job.is_ending())
+    }
+
+    /// Whether arrays are still to be sent and no job is left that could.
+    pub fn is_stranded(&self) -> bool {
+        self.known && self.tasks.is_empty() && self.unsent > 0
     }
 }
 
@@ -41,6 +48,8 @@ struct Place {
     /// As Slurm's commands take it; none if its array is still to be sent.
     job: Option<String>,
     note: String,
+    /// Whether the job was cancelled, and does nothing more than to save.
+    leaving: bool,
 }
 
 impl Queue {
@@ -51,6 +60,8 @@ impl Queue {
         if submissions.is_empty() {
             return Ok(queue);
         }
+        // Before Slurm is asked: what is sent in between must not look as if it had ended.
+        let jobs: Vec<_> = submissions.iter().map(Submission::jobs).collect::<StoreResult<_>>()?;
         let users = submissions.iter().map(|submission| submission.file.user).collect();
         let asked = client::limits().and_then(|limits| Ok((limits, client::living(&users)?)));
         let (cluster, living) = match asked {
@@ -60,29 +71,29 @@ impl Queue {
                 (String::new(), vec![])
             }
         };
-        for submission in submissions {
+        for (submission, jobs) in submissions.into_iter().zip(jobs) {
             // Of another cluster, or of one that does not answer, everything may live.
             let known = queue.unasked.is_none() && submission.file.cluster == cluster;
-            queue.add(submission, known.then_some(&living))?;
+            queue.add(submission, jobs, known.then_some(&living));
         }
         Ok(queue)
     }
 
-    fn add(&mut self, submission: Submission, living: Option<&Vec<Living>>) -> StoreResult<()> {
-        let jobs = submission.jobs()?;
+    fn add(&mut self, submission: Submission, jobs: BTreeMap<usize, String>, living: Option<&Vec<Living>>) {
         let cancelled = submission.is_cancelled();
-        let mut live = Live { tasks: vec![], unsent: submission.file.arrays.len() - jobs.len(), submission };
+        let unsent = submission.file.arrays.len() - jobs.len();
+        let mut live = Live { tasks: vec![], unsent, known: living.is_some(), submission };
         match living {
             None => {
                 let note = format!("Slurm on {}, which was not asked", live.submission.file.cluster);
                 for index in &live.submission.file.arrays {
-                    self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone() });
+                    self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone(), leaving: false });
                 }
             }
             Some(living) => {
                 for job in living {
                     if let Some((array, task)) = live.submission.locate(&jobs, job) {
-                        let place = Place { job: Some(job.id()), note: told(job) };
+                        let place = Place { job: Some(job.id()), note: told(job), leaving: cancelled };
                         self.insert(live.submission.file.arrays[array].tasks[task].iter(), place);
                         live.tasks.push((array, task, job.clone()));
                     }
@@ -90,7 +101,7 @@ impl Queue {
                 if live.tasks.is_empty() && (live.unsent == 0 || cancelled) {
                     // A reader without the right to write finds it again next time.
                     let _ = live.submission.mark_over();
-                    return Ok(());
+                    return;
                 }
                 // Ending jobs send the rest; where none lives, nobody will.
                 if !live.tasks.is_empty() && !cancelled {
@@ -98,13 +109,15 @@ impl Queue {
                         live.submission.file.arrays.iter().enumerate().filter(|(array, _)| !jobs.contains_key(array));
                     let note = "is submitted when there is room".to_string();
                     for (_, index) in unsent {
-                        self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone() });
+                        self.insert(
+                            index.tasks.iter().flatten(),
+                            Place { job: None, note: note.clone(), leaving: false },
+                        );
                     }
                 }
             }
         }
         self.submissions.push(live);
-        Ok(())
     }
 
     fn insert<'a>(&mut self, runs: impl Iterator<Item = &'a RunId>, place: Place) {
@@ -116,15 +129,22 @@ impl Queue {
     /// Tells apart, among the runs that wait, those that Slurm has: for what looks every run up.
     pub fn overlay(&self, plan: &Plan, standings: &mut [Standing]) {
         for (planned, standing) in plan.runs.iter().zip(standings) {
-            if let (RunState::Pending, Some(place)) = (standing.state, self.of_run.get(&planned.run.id)) {
+            let place = self.of_run.get(&planned.run.id).filter(|place| !place.leaving);
+            if let (RunState::Pending, Some(place)) = (standing.state, place) {
                 standing.state = RunState::Queued;
                 standing.note = Some(place.note.clone());
             }
         }
     }
 
+    /// Whether a job will execute the run.
     pub fn has(&self, run: &RunId) -> bool {
-        self.of_run.contains_key(run)
+        self.of_run.get(run).is_some_and(|place| !place.leaving)
+    }
+
+    /// Whether a run is in a job that was cancelled and is just saving.
+    pub fn is_leaving(&self, run: &RunId) -> bool {
+        self.of_run.get(run).is_some_and(|place| place.leaving)
     }
 
     /// The job that executes a run, for others to wait for; none if no job has it yet.
@@ -166,7 +186,7 @@ impl Queue {
                     first.id()
                 ));
             }
-            if live.tasks.is_empty() && live.unsent > 0 {
+            if live.is_stranded() {
                 warnings.push(format!(
                     "{} arrays of submission {} were never sent; `winsign submit` sends what is missing",
                     live.unsent, live.submission.id

@@ -8,6 +8,7 @@
 //!     arrays/0.job        its number at Slurm, once that is known
 //!     log/0_17            what task 17 of array 0 had to say
 //!     cancelled           its jobs neither go on nor are followed by others
+//!     held                its jobs do not start before they are released
 //!     over                nothing of it lives any more
 //! ```
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::client::{self, Limits, Living};
 use super::profile::Profile;
+use super::task;
 use crate::run::error::Result as StoreResult;
 use crate::run::settings::Settings;
 use crate::run::{self, Run, RunId, files, lease};
@@ -28,6 +30,7 @@ use crate::study::launch::Entry;
 /// The version of the layout above.
 const FORMAT: u32 = 1;
 const CANCELLED: &str = "cancelled";
+const HELD: &str = "held";
 const OVER: &str = "over";
 
 /// The content of `submission.json`.
@@ -220,6 +223,17 @@ impl Submission {
         Ok(entries)
     }
 
+    /// The runs that others of this submission are computed from.
+    pub fn needed(&self) -> StoreResult<HashSet<RunId>> {
+        let mut needed = HashSet::new();
+        for array in 0..self.file.arrays.len() {
+            let path = self.path.join("arrays").join(format!("{array}.json"));
+            let file: Option<ArrayFile> = files::read_sealed(&path)?;
+            needed.extend(file.into_iter().flat_map(|file| file.runs).flat_map(|run| run.inputs));
+        }
+        Ok(needed)
+    }
+
     /// What Slurm calls the jobs of an array. Only characters that no tool stumbles over.
     pub fn job_name(study: &str, id: &str, array: usize) -> String {
         let plain = |character: char| {
@@ -253,6 +267,18 @@ impl Submission {
         files::create_exclusive(&self.path.join(CANCELLED), b"").map(drop)
     }
 
+    pub fn is_held(&self) -> bool {
+        self.path.join(HELD).exists()
+    }
+
+    pub fn mark_held(&self) -> StoreResult<()> {
+        files::create_exclusive(&self.path.join(HELD), b"").map(drop)
+    }
+
+    pub fn mark_released(&self) -> StoreResult<()> {
+        files::remove_if_exists(&self.path.join(HELD))
+    }
+
     pub fn mark_over(&self) -> StoreResult<()> {
         files::create_exclusive(&self.path.join(OVER), b"").map(drop)
     }
@@ -270,7 +296,8 @@ impl Submission {
         known.then_some((array, task))
     }
 
-    /// Sends the arrays that were not sent yet, in their order, as far as the limits allow.
+    /// Sends the arrays that were not sent yet, in their order, as far as the limits allow. What does not fit is left to jobs of
+    /// this submission that end; where there are none, that is an error.
     pub fn send(&self, limits: &Limits) -> Result<Sent, Error> {
         let mut sent = Sent::default();
         let mut jobs = self.jobs()?;
@@ -279,7 +306,7 @@ impl Submission {
         }
         // Of two that send at once each array would go twice.
         let lock = self.path.join("sending");
-        let _lease = match lease::take(&lock)? {
+        let lease = match lease::take(&lock)? {
             Ok(lease) => lease,
             Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
         };
@@ -294,23 +321,32 @@ impl Submission {
             }
         }
         let room = self.file.profile.max_submit.map_or(limits.room(), |most| limits.room().min(most)) as usize;
-        let mut used = living.len();
+        // This process may be one of the jobs: when it has ended there is room for another.
+        let own = task::job();
+        let counts = |job: &&Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
+        let mut used = living.iter().filter(counts).count();
+        let lives = |job: &Living| counts(&job) && self.locate(&jobs, job).is_some();
+        let mut followed = living.iter().any(lives);
         for (array, index) in self.file.arrays.iter().enumerate() {
             if jobs.contains_key(&array) {
                 continue;
             }
+            if !lease.keep() {
+                return Err(Error::Busy { owner: "whoever took this process for dead".to_string() });
+            }
             let answer = match used + index.tasks.len() <= room || used == 0 {
                 true => self.send_array(array, &jobs, &known),
-                false => Err(Error::Refused { command: "winsign".to_string(), words: SUBMIT_LIMIT.to_string() }),
+                false => Err(Error::Full { room, used }),
             };
             let job = match answer {
                 // Where jobs are under way, there will be room when they end.
-                Err(Error::Refused { words, .. }) if is_limit(&words) && used > 0 => {
-                    tracing::info!("no more jobs fit for now: {words}");
+                Err(error) if error.is_limit() && followed => {
+                    tracing::info!("no more jobs fit for now: {error}");
                     break;
                 }
                 other => other?,
             };
+            followed = true;
             self.write_job(array, &job)?;
             known.insert(job.clone());
             jobs.insert(array, job);
@@ -335,7 +371,7 @@ impl Submission {
         let dependency = (!before.is_empty()).then(|| format!("afterany:{}", before.join(":")));
         let path = self.path.join("arrays").join(format!("{array}.sh"));
         let script = files::read_if_exists(&path)?.ok_or_else(|| run::Error::damaged(&path, "it is missing"))?;
-        client::submit(&String::from_utf8_lossy(&script), dependency.as_deref(), &self.path)
+        client::submit(&String::from_utf8_lossy(&script), dependency.as_deref(), self.is_held(), &self.path)
     }
 
     fn write_job(&self, array: usize, job: &str) -> StoreResult<()> {
@@ -346,14 +382,4 @@ impl Submission {
 /// `123` of `123_4`.
 fn base(job: &str) -> &str {
     job.split('_').next().unwrap_or(job)
-}
-
-/// What Slurm says where a user has as many jobs as one may.
-const SUBMIT_LIMIT: &str = "job submit limit";
-
-/// Whether Slurm refused for the number of jobs alone, so that there will be room later.
-fn is_limit(words: &str) -> bool {
-    let known =
-        [SUBMIT_LIMIT, "SubmitLimit", "MaxSubmitJob", "unable to accept job", "Resource temporarily unavailable"];
-    known.iter().any(|known| words.contains(known))
 }

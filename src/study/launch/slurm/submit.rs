@@ -32,6 +32,9 @@ pub struct Request<'a> {
 /// How often the queue is looked at again while jobs of the study are just ending, every quarter of a second.
 const ENDING_PATIENCE: u32 = 60;
 
+/// How many seconds a job that ends waits for another one that sends what is left.
+const SENDING_PATIENCE: u32 = 30;
+
 /// What became of a request.
 #[derive(Debug)]
 pub struct Submitted {
@@ -55,8 +58,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
     };
     let (queue, standings, wanted) = look(request)?;
-    for live in queue.of_plan(request.plan).into_iter().filter(|live| live.tasks.is_empty() && queue.unasked.is_none())
-    {
+    for live in queue.of_plan(request.plan).into_iter().filter(|live| live.is_stranded()) {
         // What it did not send goes with the new submission.
         live.submission.mark_cancelled()?;
     }
@@ -120,10 +122,17 @@ fn look(request: &Request) -> Result<(Queue, Vec<Standing>, Vec<bool>), Error> {
         std::thread::sleep(Duration::from_millis(250));
         queue = Queue::look(request.store)?;
     }
+    if let Some(reason) = queue.unasked {
+        return Err(Error::Unasked { reason });
+    }
     let standings = survey_with(request.plan, request.store, |standings| queue.overlay(request.plan, standings))?;
     let wanted = |(planned, standing): (&crate::study::plan::PlannedRun, &Standing)| {
         let id = &planned.run.id;
-        let missing = matches!(standing.state, RunState::Pending | RunState::Failed | RunState::Blocked);
+        let missing = match standing.state {
+            RunState::Pending | RunState::Failed | RunState::Blocked => true,
+            RunState::Running => queue.is_leaving(id),
+            RunState::Done | RunState::Queued => false,
+        };
         // A blocked run may be in a job that has not looked yet.
         missing && !queue.has(id) && request.only.is_none_or(|only| only.contains(id))
     };
@@ -133,9 +142,10 @@ fn look(request: &Request) -> Result<(Queue, Vec<Standing>, Vec<bool>), Error> {
 
 /// An array must fit where nothing else is.
 fn shape(profile: &Profile, limits: &Limits) -> Shape {
-    let array = limits.array.min(limits.room());
-    let array = profile.max_submit.map_or(array, |most| array.min(most));
-    Shape { pack: profile.pack, array: array.max(1), max_running: profile.max_running }
+    let room = profile.max_submit.map_or(limits.room(), |most| limits.room().min(most));
+    // Half of it, so that the next array can go before the last one has quite ended.
+    let array = limits.array.min(room / 2).max(1);
+    Shape { pack: profile.pack, array, max_running: profile.max_running }
 }
 
 fn prepare(
@@ -152,9 +162,10 @@ fn prepare(
     let path = Submission::path_of(request.store.root(), id);
     let prepared = arrays.iter().enumerate().map(|(number, array)| {
         let mut all: BTreeSet<usize> = array.tasks.iter().flatten().copied().collect();
-        let jobs: BTreeSet<&str> = (all.iter().flat_map(|&at| inputs(at)).filter(|&input| !wanted[input]))
-            .filter_map(|input| queue.job_of(&runs[input].run.id))
-            .collect();
+        // Those that have what this array needs, and those that were cancelled and still save what it goes on with.
+        let needed = all.iter().flat_map(|&at| inputs(at)).filter(|&input| !wanted[input]);
+        let waited_for = needed.chain(all.iter().copied());
+        let jobs: BTreeSet<&str> = waited_for.filter_map(|at| queue.job_of(&runs[at].run.id)).collect();
         let mut new: Vec<usize> = all.iter().copied().collect();
         while let Some(at) = new.pop() {
             new.extend(inputs(at).filter(|&input| all.insert(input)));
@@ -190,22 +201,24 @@ fn prepare(
     prepared.collect()
 }
 
-/// How many submissions of a store are sent to their end, for a job that is about to end: sends what did not fit before, and
-/// lets go what Slurm itself holds because a node could not start it.
+/// What a job does for its submission before it ends: sends what did not fit before, and lets go what Slurm itself holds
+/// because a node could not start it.
 pub fn keep_going(submission: &Submission) -> Result<(), Error> {
     if submission.is_cancelled() {
         return Ok(());
     }
     let jobs = submission.jobs()?;
     if jobs.len() < submission.file.arrays.len() {
-        match submission.send(&client::limits()?) {
-            Ok(sent) if sent.arrays > 0 => {
-                tracing::info!("submitted {} more arrays, {} are left", sent.arrays, sent.left)
+        let limits = client::limits()?;
+        let mut turns = 0..SENDING_PATIENCE;
+        let sent = loop {
+            match submission.send(&limits) {
+                // Another job that ends is at it, and counts this one as alive: what it leaves is ours to send.
+                Err(Error::Busy { .. }) if turns.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
+                other => break other?,
             }
-            // Another job that ends is at it.
-            Ok(_) | Err(Error::Busy { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        };
+        tracing::info!("submitted {} more arrays, {} are left", sent.arrays, sent.left);
     }
     let stuck = |job: &client::Living| job.reason == "launch failed requeued held" || job.reason == "JobHoldMaxRequeue";
     let living = client::living(&[submission.file.user].into())?;
