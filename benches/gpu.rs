@@ -1,10 +1,11 @@
 //! What a GPU is good for, and whether it computes what it should: `launch/gpu-check` runs this, from the repository or from
 //! a bundle.
 //!
-//!     gpu --golden DIR --opponents DIR --python PYTHON [--out FILE] [--cpu]
+//!     gpu --golden DIR --opponents DIR --programs DIR --python PYTHON [--out FILE] [--cpu]
 //!
 //! Correctness first: golden values in float64, fp32 and bf16; the device against the CPU; NCCL with a rank for every GPU.
-//! Then speed, against `opponents/gpu.py`: side after side, each a process of its own that trains when it is told to.
+//! Then speed, against `opponents/gpu.py`: side after side, each a process of its own that trains when it is told to. At last
+//! whole studies of `winsign run`, for which the folder of the programs is given, with 1, 2, 4 and 8 runs at once on one GPU.
 //! Writes one JSON file. With --cpu everything is tiny and on the CPU: a rehearsal of the same code, whose numbers mean
 //! nothing. Exit codes: 0 all is correct (missed goals are shown, and are no failure), 1 something is not, 3 no GPU.
 
@@ -16,14 +17,15 @@ mod trainer;
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use compare::{Bounds, EXACT, Numbers, compare_all};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 use trainer::comm::{self, Comm, Place, Single};
@@ -40,7 +42,9 @@ use trainer::worker::first_line;
 use winsign::data::Set;
 use winsign::data::synth;
 use winsign::random::Source;
+use winsign::run::Store;
 use winsign::run::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
+use winsign::study::plan::build::build;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -77,6 +81,7 @@ fn main() -> Result<ExitCode> {
         device: if cpu { Device::Cpu } else { Device::Cuda(0) },
         golden: folder("--golden")?,
         opponents: folder("--opponents")?,
+        programs: value("--programs").map(PathBuf::from),
         python: value("--python").cloned(),
     };
     let gpus = match device::gpus() {
@@ -112,6 +117,10 @@ fn main() -> Result<ExitCode> {
             Err(error) => checks.push(check(&format!("training on {} can be compared", shape.name), false, error)),
         }
     }
+    let packing = attempt(|| packing(&setting, data.path())).unwrap_or_else(|error| {
+        checks.push(check("runs can share a GPU", false, error.clone()));
+        json!({ "error": error })
+    });
     let passed = checks.iter().all(|check| check["passed"] == true);
     let record = json!({
         "schema": 1,
@@ -125,6 +134,7 @@ fn main() -> Result<ExitCode> {
         "matrix product in bf16, TFLOP/s": peak,
         "sum over ranks": exchange,
         "training": rows,
+        "runs at once": packing,
         "seconds": start.elapsed().as_secs_f64(),
     });
     if let Some(folder) = out.parent() {
@@ -149,6 +159,8 @@ struct Setting {
     device: Device,
     golden: PathBuf,
     opponents: PathBuf,
+    /// Where `winsign` and `winsign-worker` lie.
+    programs: Option<PathBuf>,
     python: Option<String>,
 }
 
@@ -667,4 +679,137 @@ fn serve(arguments: &[String]) -> Result<()> {
         println!("{said}");
     }
     Ok(())
+}
+
+// --- runs that share a GPU --------------------------------------------------------------------------------------
+
+/// Studies of small networks on one GPU, with more and more of their runs at once: for so many runs, how long from the start
+/// of `winsign run` to its end. Beginnings of processes are in it, as they are for users.
+fn packing(setting: &Setting, folder: &Path) -> Result<Value> {
+    let Some(programs) = &setting.programs else {
+        let reason = "no --programs were given";
+        println!("runs at once: skipped, {reason}");
+        return Ok(json!({ "skipped": reason }));
+    };
+    let folder = folder.join("packing");
+    let images = if setting.cpu { 64 } else { 6_400 };
+    let request = synth::Request {
+        like: Set::Cifar100,
+        train: images,
+        test: images / 8,
+        classes: None,
+        seed: 1,
+        format: None,
+        layout: None,
+    };
+    fs::create_dir(&folder)?;
+    synth::write(&folder, &request, &|| {})?;
+    let deadline = Instant::now() + PACKING_LIMIT;
+    let mut rows: Vec<Value> = vec![];
+    let at_once: &[u32] = if setting.cpu { &[1, 2] } else { &[1, 2, 4, 8] };
+    for &at_once in at_once {
+        let study = Study { at_once, epochs: if setting.cpu { 1 } else { 20 }, images };
+        let row = match study.run(setting, programs, &folder, deadline)? {
+            Some(mut row) => {
+                let rate = |row: &Value| row["images/s"].as_f64();
+                let alone = rows.first().and_then(rate).or(rate(&row));
+                row["times one at once"] = json!(rate(&row).zip(alone).map(|(rate, alone)| rate / alone));
+                row
+            }
+            None => json!({ "runs at once": at_once, "skipped": "there was no time left" }),
+        };
+        println!("{at_once} at once: {row}");
+        rows.push(row);
+    }
+    Ok(Value::from(rows))
+}
+
+/// For all studies together. gpu-check is to take less than 8 minutes.
+const PACKING_LIMIT: Duration = Duration::from_secs(120);
+/// What a study that ran out of it has to save its runs.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Runs that need nothing, with so many at once.
+struct Study {
+    at_once: u32,
+    epochs: u32,
+    images: usize,
+}
+
+impl Study {
+    /// The text of the sweep. There are two runs for each seed, so that one at a time is two runs.
+    fn text(&self) -> String {
+        let Study { at_once, epochs, .. } = self;
+        let seeds = at_once.div_ceil(2);
+        format!(
+            "dataset: cifar100\narchitecture: resnet20\nticket: {{method: snip, levels: 1, seed: 1..{seeds}, \
+             warmup_epochs: {epochs}, epochs: {epochs}}}\n"
+        )
+    }
+
+    /// What came of it; none if it did not come to an end in time.
+    fn run(&self, setting: &Setting, programs: &Path, folder: &Path, deadline: Instant) -> Result<Option<Value>> {
+        let (sweep, store) = (folder.join("sweep.yaml"), folder.join(format!("store-{}", self.at_once)));
+        fs::write(&sweep, self.text())?;
+        let plan = build(&winsign::study::sweep::read(&sweep)?);
+        let mut command = Command::new(programs.join("winsign"));
+        command.arg("run").arg(&sweep).arg("--store").arg(&store).arg("--data").arg(folder);
+        command.arg("--worker").arg(programs.join("winsign-worker"));
+        command.args(["--jobs", &self.at_once.to_string(), "--threads", "1", "--gpus"]);
+        command.arg(if setting.cpu { 0.0 } else { 1.0 / f64::from(self.at_once) }.to_string());
+        // An allocation of several nodes would have it use them.
+        command.env_remove("SLURM_JOB_NUM_NODES");
+        if !setting.cpu {
+            let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+            let first = visible.split(',').next().filter(|gpu| !gpu.is_empty());
+            command.env("CUDA_VISIBLE_DEVICES", first.unwrap_or("0"));
+        }
+        let begun = Instant::now();
+        let Some(told) = until(deadline, command.stdout(Stdio::null()).stderr(Stdio::piped()))? else {
+            return Ok(None);
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        let store = Store::open(&store)?;
+        let (mut training, mut memory) = (vec![], None);
+        for planned in &plan.runs {
+            let result = store.run(&planned.run.id).result()?.ok_or_else(|| format!("a run failed: {told}"))?;
+            training.push(result.seconds);
+            memory = memory.max(result.usage.and_then(|usage| usage.gpu_peak_memory));
+        }
+        training.sort_by(f64::total_cmp);
+        let runs = plan.runs.len();
+        let images = runs as f64 * f64::from(self.epochs) * self.images as f64;
+        Ok(Some(json!({
+            "runs at once": self.at_once, "runs": runs, "seconds": seconds, "runs/hour": runs as f64 * 3600.0 / seconds,
+            "images/s": images / seconds, "seconds of a run": training[runs / 2], "bytes of GPU memory of a run": memory,
+        })))
+    }
+}
+
+/// Runs a command to its end and gives what it said on standard error; none if it had to be ended at the deadline.
+fn until(deadline: Instant, command: &mut Command) -> Result<Option<String>> {
+    if Instant::now() >= deadline {
+        return Ok(None);
+    }
+    let mut child = command.spawn()?;
+    let mut errors = child.stderr.take().expect("it is piped");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = errors.read_to_string(&mut text);
+        text
+    });
+    let mut told_to_stop = false;
+    while child.try_wait()?.is_none() {
+        if Instant::now() >= deadline && !told_to_stop {
+            // It lets its workers stop.
+            told_to_stop = true;
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+        }
+        if Instant::now() >= deadline + GRACE {
+            child.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let told = reader.join().unwrap_or_default();
+    Ok((!told_to_stop).then_some(told))
 }

@@ -9,15 +9,18 @@
 //! fails is a command that did not do what it is timed for. Files are in the page cache while the clock runs: this
 //! measures winsign, not the disk.
 
+#[path = "common/record.rs"]
+mod record;
+
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
+use record::{Machine, Origin, Result, TEN_THOUSAND, text, undisturbed};
 use safetensors::Dtype;
 use serde::Serialize;
 use serde_json::json;
@@ -36,8 +39,6 @@ use winsign::study::plan::survey::survey;
 use winsign::study::plan::{self, Plan, PlannedRun, RunState};
 use winsign::study::sweep;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 #[cfg(feature = "worker")]
 const WORKER: Option<&str> = Some(env!("CARGO_BIN_EXE_winsign-worker"));
@@ -48,50 +49,17 @@ const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 /// Timed executions of a command, after one that is not timed.
 const REPEATS: usize = 5;
 
-/// 48 chains of 13 tickets; 9 kinds of transfers from each to 13 initializations; paths between the 78 pairs of those
-/// that inherit the last level's signs, and from 3 tickets of a chain to their ψ₀.
-const SWEEP: &str = "\
-name: ten-thousand
-dataset: digits
-architecture: resnet8
-ticket:
-  method: [lrr, aws]
-  levels: 12
-  seed: 1..24
-transfer:
-  level: [4, 8, last]
-  inherit: [sign, mask, retrain]
-  seed: 101..113
-connect:
-  - {between: seeds, level: last, inherit: sign}
-  - between: norm-init
-";
-
 /// results/bench/study.json. Times are in seconds.
 #[derive(Serialize)]
 struct Record {
     /// The version of this schema.
     schema: u32,
-    date: jiff::Timestamp,
-    /// The version of winsign.
-    winsign: &'static str,
-    /// The commit that was measured; none outside of a git repository.
-    commit: Option<String>,
-    /// Whether the program's sources differ from that commit.
-    changed: bool,
+    #[serde(flatten)]
+    origin: Origin,
     machine: Machine,
     /// Runs of the sweep by kind.
     runs: BTreeMap<String, usize>,
     cases: Vec<Timing>,
-}
-
-#[derive(Serialize)]
-struct Machine {
-    cpu: String,
-    cores: usize,
-    memory_bytes: u64,
-    /// Processes that wanted a core in the minute before: above 0, the compiler or others were at work.
-    load_before: f64,
 }
 
 /// One command and how long it took, over `repeats` executions.
@@ -138,12 +106,12 @@ fn bench(quickstart: bool) -> Result<()> {
         (true, worker) => worker,
         (false, _) => None,
     };
-    let machine = machine()?;
+    let machine = Machine::this()?;
     let scratch = tempfile::tempdir()?;
     let path = |name: &str| scratch.path().join(name);
     let (sweep_file, empty) = (path("sweep.yaml"), path("empty"));
     let (finished, under_way) = (path("finished"), path("under-way"));
-    fs::write(&sweep_file, SWEEP)?;
+    fs::write(&sweep_file, TEN_THOUSAND)?;
     let plan = build(&sweep::read(&sweep_file)?);
     let total = plan.runs.len();
 
@@ -175,22 +143,8 @@ fn bench(quickstart: bool) -> Result<()> {
     }
 
     println!("{}", table(&timings));
-    let record = Record {
-        schema: 1,
-        date: jiff::Timestamp::now(),
-        winsign: env!("CARGO_PKG_VERSION"),
-        commit: git(&["rev-parse", "HEAD"]),
-        changed: git(&["status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", "build.rs"])
-            .is_some_and(|changes| !changes.is_empty()),
-        machine,
-        runs,
-        cases: timings,
-    };
-    let folder = Path::new(REPOSITORY).join("results/bench");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("study.json"), serde_json::to_string_pretty(&record)? + "\n")?;
-    println!("written to results/bench/study.json");
-    Ok(())
+    let record = Record { schema: 1, origin: Origin::now(), machine, runs, cases: timings };
+    record::write("study", &record)
 }
 
 /// What the README promises about the planner.
@@ -269,12 +223,8 @@ fn quickstart_case(sweep: &Path, store: &Path, worker: &Path) -> Case {
 
 /// Runs a command once, from start to exit with all its output read.
 fn execute(case: &Case) -> Result<Duration> {
-    let mut command = Command::new(WINSIGN);
+    let mut command = undisturbed(WINSIGN);
     command.args(&case.arguments);
-    // The caller's own settings are not what is measured.
-    for variable in ["WINSIGN_STORE", "WINSIGN_WORKER", "WINSIGN_LOG"] {
-        command.env_remove(variable);
-    }
     let began = Instant::now();
     let output = command.output()?;
     let time = began.elapsed();
@@ -324,10 +274,6 @@ fn table(timings: &[Timing]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-fn text(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
 
 fn count_by_kind(plan: &Plan) -> BTreeMap<String, usize> {
@@ -447,26 +393,4 @@ fn outcome(planned: &PlannedRun) -> Outcome {
 fn chance(id: &RunId) -> f64 {
     let number = u64::from_str_radix(id.as_str(), 16).expect("an identity is hexadecimal");
     number as f64 / u64::MAX as f64
-}
-
-fn machine() -> Result<Machine> {
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_string())
-    };
-    let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default();
-    let kilobytes: u64 = memory.trim_end_matches(" kB").parse()?;
-    let load = fs::read_to_string("/proc/loadavg")?;
-    Ok(Machine {
-        cpu: field(&fs::read_to_string("/proc/cpuinfo")?, "model name").unwrap_or_else(|| "unknown CPU".to_string()),
-        cores: std::thread::available_parallelism()?.get(),
-        memory_bytes: kilobytes * 1024,
-        load_before: load.split(' ').next().unwrap_or_default().parse()?,
-    })
-}
-
-/// What git prints in the repository; none if there is no git or no repository.
-fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").arg("-C").arg(REPOSITORY).args(arguments).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
