@@ -8,6 +8,7 @@ use serde_json::json;
 use super::units::several;
 use super::{Common, Failure, open, output};
 use crate::run::Store;
+use crate::study::launch::slurm;
 use crate::study::launch::slurm::client::{self, Living};
 use crate::study::launch::slurm::queue::{Live, Queue};
 use crate::study::plan::Plan;
@@ -65,10 +66,7 @@ impl Held {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::look(&Store::open(store.root())?)?;
         match &queue.unasked {
-            Some(reason) => Err(Failure::Usage(
-                format!("Slurm cannot be asked: {reason}"),
-                "run this where the jobs were submitted".to_string(),
-            )),
+            Some(reason) => Err(slurm::Error::Unasked { reason: reason.clone() }.into()),
             None => Ok(Held { plan, queue }),
         }
     }

@@ -71,13 +71,13 @@ pub struct Cluster {
     #[arg(long)]
     time: Option<String>,
     /// Runs of one job
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    #[arg(long, value_name = "K")]
     pack: Option<u32>,
     /// How many of them at the same time, sharing the job's GPUs
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    #[arg(long, value_name = "K")]
     side_by_side: Option<u32>,
     /// Jobs that run at the same time, at most
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N")]
     max_running: Option<u32>,
     /// Another option of sbatch, as in --sbatch=--exclusive; may be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
@@ -245,7 +245,13 @@ pub fn json(plan: &Plan, submitted: &Submitted) -> Value {
 pub fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
     let sent = submitted.sent;
     let Some(submission) = &submitted.submission else {
-        return format!("{}: nothing to submit; {}\n", plan.name, totals(plan, &submitted.standings));
+        let rest = match sent.arrays {
+            0 => "nothing to submit".to_string(),
+            arrays => {
+                format!("nothing new to submit, {} sent that had been waiting for room", several(arrays, "array"))
+            }
+        };
+        return format!("{}: {rest}; {}\n", plan.name, totals(plan, &submitted.standings));
     };
     let mut text = format!(
         "{}: {} submitted as {}, {} (submission {})\n",

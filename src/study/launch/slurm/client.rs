@@ -101,6 +101,12 @@ pub fn limits() -> Result<Limits, Error> {
     parse_limits(&ask(Command::new("scontrol").args(["show", "config"]))?)
 }
 
+/// Both what the cluster allows and what lives, for somebody who rather does without than wait for a controller that is away.
+pub fn look(users: &BTreeSet<u32>) -> Result<(Limits, Vec<Living>), Error> {
+    let config = with_input(Command::new("scontrol").args(["show", "config"]), b"", |_| false)?;
+    Ok((parse_limits(&config)?, living(users)?))
+}
+
 fn parse_limits(text: &str) -> Result<Limits, Error> {
     let settings = text.lines().filter_map(|line| line.split_once('='));
     let settings: HashMap<&str, &str> = settings.map(|(name, value)| (name.trim(), value.trim())).collect();

@@ -70,7 +70,9 @@ impl Error {
             Error::Full { .. } => {
                 Some("submit again when some of them have ended; the same command goes on".to_string())
             }
-            Error::Unasked { .. } => Some("try again in a moment; nothing was submitted".to_string()),
+            Error::Unasked { .. } => Some(
+                "try again in a moment, on a node of the cluster where sbatch works; nothing was changed".to_string(),
+            ),
             Error::Busy { .. } => Some("wait for it, then run the same command again".to_string()),
             Error::Store(error) => error.hint().map(str::to_string),
             Error::Refused { .. } | Error::Strange { .. } | Error::Unfit { .. } => None,

@@ -36,6 +36,11 @@ impl Live {
         self.tasks.iter().any(|(.., job)| job.is_ending())
     }
 
+    /// Whether arrays are still to be sent, and jobs are there that will.
+    pub fn has_more(&self) -> bool {
+        self.known && !self.tasks.is_empty() && self.unsent > 0 && !self.submission.is_cancelled()
+    }
+
     /// Whether arrays are still to be sent and no job is left that could.
     pub fn is_stranded(&self) -> bool {
         self.known && self.tasks.is_empty() && self.unsent > 0
@@ -63,7 +68,7 @@ impl Queue {
         // Before Slurm is asked: what is sent in between must not look as if it had ended.
         let jobs: Vec<_> = submissions.iter().map(Submission::jobs).collect::<StoreResult<_>>()?;
         let users = submissions.iter().map(|submission| submission.file.user).collect();
-        let asked = client::limits().and_then(|limits| Ok((limits, client::living(&users)?)));
+        let asked = client::look(&users);
         let (cluster, living) = match asked {
             Ok((Limits { cluster, .. }, living)) => (cluster, living),
             Err(error) => {
@@ -92,7 +97,7 @@ impl Queue {
             }
             Some(living) => {
                 for job in living {
-                    if let Some((array, task)) = live.submission.locate(&jobs, job) {
+                    if let Some((array, task)) = live.submission.locate(job) {
                         let place = Place { job: Some(job.id()), note: told(job), leaving: cancelled };
                         self.insert(live.submission.file.arrays[array].tasks[task].iter(), place);
                         live.tasks.push((array, task, job.clone()));

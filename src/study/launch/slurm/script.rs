@@ -27,7 +27,7 @@ impl Script<'_> {
     pub fn text(&self) -> String {
         let mut text = "#!/bin/bash\n".to_string();
         for option in self.options() {
-            let _ = writeln!(text, "#SBATCH {option}");
+            let _ = writeln!(text, "#SBATCH {}", directive(&option));
         }
         let Script { profile, array, .. } = self;
         let store = quoted(&self.store.to_string_lossy());
@@ -41,18 +41,23 @@ submission={submission}
 programs={programs}
 # Told to stop before the program listens, it would not go on later; what Slurm ends for others to go first, it starts again.
 trap '' USR1 TERM
-# On a node that does not see the store the job is held, and tells why where `winsign status` finds it.
-if ! [ -r "$submission/submission.json" ] || ! [ -w "$store" ]; then
-    scontrol update JobId="$SLURM_JOB_ID" Comment="winsign: ${{SLURMD_NODENAME:-$(hostname)}} cannot use the store $store"
+log=$submission/log/{array}_$SLURM_ARRAY_TASK_ID
+# What keeps the program from starting would keep every job from it: the job is held, and tells why where `winsign status`
+# finds it.
+reason="cannot use the store $store"
+trap 'code=$?
+    scontrol update JobId="$SLURM_JOB_ID" Comment="winsign: ${{SLURMD_NODENAME:-$(hostname)}} $reason"
     scontrol requeuehold "$SLURM_JOB_ID"
-    exit 74
-fi
-exec >>"$submission/log/{array}_$SLURM_ARRAY_TASK_ID" 2>&1
+    exit $code' EXIT
+[ -r "$submission/submission.json" ] && [ -w "$store" ] || exit 74
+mkdir -p "$submission/log" && exec >>"$log" 2>&1 || exit 74
+reason="did not come to start the program; see $log"
 "#
         );
         if !profile.setup.trim().is_empty() {
             let _ = writeln!(text, "# The profile's set-up.\n{}", profile.setup.trim_end());
         }
+        let _ = writeln!(text, r#"[ -x "$programs/{}" ] || exit 127"#, programs::WINSIGN);
         let _ = writeln!(
             text,
             r#"exec "$programs/{}" task -v "$submission" {array} "$SLURM_ARRAY_TASK_ID""#,
@@ -118,6 +123,18 @@ exec >>"$submission/log/{array}_$SLURM_ARRAY_TASK_ID" 2>&1
         }
         let kind = self.profile.gpu_type.as_ref().map(|kind| format!("{kind}:")).unwrap_or_default();
         Some(format!("--gres=gpu:{kind}{gpus}"))
+    }
+}
+
+/// An option as a `#SBATCH` line takes it: what Slurm would take apart stands in quotes.
+fn directive(option: &str) -> String {
+    match option.split_once('=') {
+        Some((name, value))
+            if value.contains(|character: char| character.is_whitespace() || "\"'\\#".contains(character)) =>
+        {
+            format!("{name}=\"{}\"", value.replace('\\', r"\\").replace('"', r#"\""#))
+        }
+        _ => option.to_string(),
     }
 }
 
@@ -222,6 +239,39 @@ mod tests {
             lines,
             ["update JobId=17 Comment=winsign: node7 cannot use the store /no such store", "requeuehold 17"]
         );
+    }
+
+    #[test]
+    fn a_job_whose_set_up_ends_it_or_whose_program_is_gone_is_held() {
+        for setup in ["exit 3", "true"] {
+            let folder = tempfile::tempdir().unwrap();
+            let told = folder.path().join("told");
+            echoing(&folder.path().join("scontrol"), &told);
+            let store = folder.path().join("store");
+            std::fs::create_dir_all(store.join("submissions/3f")).unwrap();
+            std::fs::write(store.join("submissions/3f/submission.json"), "").unwrap();
+            let profile = Profile { setup: setup.to_string(), ..Profile::default() };
+            let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+            let ran = Command::new("bash")
+                .arg("-c")
+                .arg(script(&profile, &execution(), &store.to_string_lossy()))
+                .env("PATH", path)
+                .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
+                .output()
+                .unwrap();
+            assert!(!ran.status.success());
+            let told = std::fs::read_to_string(told).unwrap();
+            assert!(
+                told.contains("node7 did not come to start the program") && told.contains("requeuehold 17"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn options_with_blanks_are_one_option() {
+        assert_eq!(directive("--exclusive"), "--exclusive");
+        assert_eq!(directive("--comment=hello \"world\""), r#"--comment="hello \"world\"""#);
     }
 
     /// The shell itself says what it makes of the script.

@@ -115,6 +115,14 @@ pub struct Sent {
     pub left: usize,
 }
 
+impl std::ops::AddAssign for Sent {
+    fn add_assign(&mut self, other: Sent) {
+        self.arrays += other.arrays;
+        self.tasks += other.tasks;
+        self.left += other.left;
+    }
+}
+
 /// An array with its runs and its script, ready to be written.
 pub struct Prepared {
     pub index: ArrayIndex,
@@ -187,7 +195,12 @@ impl Submission {
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !path.join(OVER).exists()) {
             match Submission::open(&path) {
                 Ok(submission) => found.extend(submission),
-                Err(error) => tracing::warn!("{error}; this submission is not taken into account"),
+                Err(error) => {
+                    let id = path.file_name().unwrap_or_default().display();
+                    tracing::warn!(
+                        "{error}; it is not taken into account. Its jobs have `.{id}.` in their names: scancel them"
+                    );
+                }
             }
         }
         found.sort_by_key(|submission| submission.file.submitted);
@@ -206,7 +219,10 @@ impl Submission {
     /// The runs of an array that a task executes or may need, each after those it needs.
     pub fn entries(&self, array: usize, task: usize) -> StoreResult<Vec<Entry>> {
         let path = self.path.join("arrays").join(format!("{array}.json"));
-        let missing = |what: &str| run::Error::damaged(&path, format!("there is no {what}"));
+        let missing = |what: &str| {
+            let way_out = "`winsign cancel`, then `winsign submit` write it anew";
+            run::Error::damaged(&path, format!("there is no {what}; {way_out}"))
+        };
         let ArrayFile { runs } = files::read_sealed(&path)?.ok_or_else(|| missing("such file"))?;
         let pack = self.file.arrays.get(array).and_then(|index| index.tasks.get(task));
         let mut needed: HashSet<RunId> = pack.ok_or_else(|| missing("such task"))?.iter().cloned().collect();
@@ -267,6 +283,11 @@ impl Submission {
         files::create_exclusive(&self.path.join(CANCELLED), b"").map(drop)
     }
 
+    /// Removes a submission of which nothing was sent.
+    pub fn remove(&self) -> StoreResult<()> {
+        fs::remove_dir_all(&self.path).map_err(run::Error::io("remove", &self.path))
+    }
+
     pub fn is_held(&self) -> bool {
         self.path.join(HELD).exists()
     }
@@ -283,17 +304,13 @@ impl Submission {
         files::create_exclusive(&self.path.join(OVER), b"").map(drop)
     }
 
-    /// The place in this submission of a job that Slurm knows: (array, task). By its number, or by its name if it was sent by
-    /// somebody who died before writing the number down.
-    pub fn locate(&self, jobs: &BTreeMap<usize, String>, living: &Living) -> Option<(usize, usize)> {
-        let numbered = jobs.iter().find(|(_, job)| **job == living.job).map(|(&array, _)| array);
-        let array = numbered.or_else(|| {
-            let (front, array) = living.name.rsplit_once('.')?;
-            (front.rsplit('.').next() == Some(&self.id)).then(|| array.parse().ok()).flatten()
-        })?;
+    /// The place in this submission of a job that Slurm knows: (array, task). By its name alone, which nobody else's job has:
+    /// numbers are given anew where Slurm's memory is lost, and may not have been written down.
+    pub fn locate(&self, living: &Living) -> Option<(usize, usize)> {
+        let array = living.name.rsplit_once('.')?.1.parse().ok()?;
         let task = living.task.map_or(0, |task| task as usize);
-        let known = self.file.arrays.get(array).is_some_and(|index| task < index.tasks.len());
-        known.then_some((array, task))
+        let ours = living.name == Submission::job_name(&self.file.study, &self.id, array);
+        (ours && task < self.file.arrays.get(array)?.tasks.len()).then_some((array, task))
     }
 
     /// Sends the arrays that were not sent yet, in their order, as far as the limits allow. What does not fit is left to jobs of
@@ -315,7 +332,7 @@ impl Submission {
         let mut known: HashSet<String> = living.iter().map(|living| living.job.clone()).collect();
         for living in &living {
             // Sent by somebody who died before writing it down.
-            if let Some((array, _)) = self.locate(&jobs, living).filter(|(array, _)| !jobs.contains_key(array)) {
+            if let Some((array, _)) = self.locate(living).filter(|(array, _)| !jobs.contains_key(array)) {
                 self.write_job(array, &living.job)?;
                 jobs.insert(array, living.job.clone());
             }
@@ -325,7 +342,7 @@ impl Submission {
         let own = task::job();
         let counts = |job: &&Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
         let mut used = living.iter().filter(counts).count();
-        let lives = |job: &Living| counts(&job) && self.locate(&jobs, job).is_some();
+        let lives = |job: &Living| counts(&job) && self.locate(job).is_some();
         let mut followed = living.iter().any(lives);
         for (array, index) in self.file.arrays.iter().enumerate() {
             if jobs.contains_key(&array) {

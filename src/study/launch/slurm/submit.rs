@@ -58,6 +58,11 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
     };
     let (queue, standings, wanted) = look(request)?;
+    let mut sent = Sent::default();
+    for live in queue.of_plan(request.plan).into_iter().filter(|live| live.has_more()) {
+        // Jobs that end would send the rest; there may be room already.
+        sent += live.submission.send(&limits)?;
+    }
     for live in queue.of_plan(request.plan).into_iter().filter(|live| live.is_stranded()) {
         // What it did not send goes with the new submission.
         live.submission.mark_cancelled()?;
@@ -65,7 +70,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     if runs == 0 {
-        return Ok(Submitted { submission: None, runs, arrays, sent: Sent::default(), standings });
+        return Ok(Submitted { submission: None, runs, arrays, sent, standings });
     }
     let going = request.plan.runs.iter().zip(&standings).zip(&wanted).filter(|(_, wanted)| **wanted);
     for ((planned, standing), _) in going {
@@ -88,12 +93,14 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     );
     let submission = Submission::write(request.store.root(), &id, file, prepared)?;
     match submission.send(&limits) {
-        Ok(sent) => Ok(Submitted { submission: Some(submission), runs, arrays, sent, standings }),
+        Ok(new) => {
+            sent += new;
+            Ok(Submitted { submission: Some(submission), runs, arrays, sent, standings })
+        }
         Err(error) => {
-            // Refused as a whole: what was refused must not count as something that is still to be sent.
+            // Refused as a whole: nothing of it must look as if it were still to be sent.
             if submission.jobs().is_ok_and(|jobs| jobs.is_empty()) {
-                submission.mark_cancelled()?;
-                submission.mark_over()?;
+                submission.remove()?;
             }
             Err(error)
         }
@@ -223,7 +230,7 @@ pub fn keep_going(submission: &Submission) -> Result<(), Error> {
     let stuck = |job: &client::Living| job.reason == "launch failed requeued held" || job.reason == "JobHoldMaxRequeue";
     let living = client::living(&[submission.file.user].into())?;
     let stuck: Vec<String> =
-        living.iter().filter(|job| stuck(job) && submission.locate(&jobs, job).is_some()).map(|job| job.id()).collect();
+        living.iter().filter(|job| stuck(job) && submission.locate(job).is_some()).map(|job| job.id()).collect();
     client::control("release", &stuck)
 }
 
