@@ -111,6 +111,26 @@ fn no_colors_and_no_bars_where_there_is_no_terminal() {
     assert!(!output.stderr.contains(&0x1b), "{}", common::stderr(&output));
 }
 
+/// To write a directory for good may take a disk longer than all else that lies between two runs.
+#[test]
+fn the_directory_of_the_next_run_is_made_while_one_is_under_way() {
+    let workplace = Workplace::new();
+    let text = "dataset: digits\narchitecture: resnet8\nticket: {method: snip, levels: 1, seed: 1..4}\n";
+    let (sweep, worker, seen) = (workplace.sweep("eight.yaml", text), workplace.path("worker"), workplace.path("seen"));
+    // It ends once there are two, and the sweep with it, as if it could not be started.
+    let script = format!(
+        "#!/bin/sh\nfor i in $(seq 500); do\n    set -- '{0}'/runs/*/*/run.json\n    [ $# = 1 ] || break\n    sleep 0.02\n\
+         done\necho $# >'{1}'\nexit 127\n",
+        workplace.store().display(),
+        seen.display()
+    );
+    std::fs::write(&worker, script).unwrap();
+    succeed(Command::new("chmod").arg("+x").arg(&worker));
+    let output = workplace.winsign("run", &sweep).args(["--jobs", "1", "--worker"]).arg(&worker).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(std::fs::read_to_string(seen).unwrap().trim(), "2", "no more than the next one");
+}
+
 #[cfg(feature = "worker")]
 #[test]
 fn show_tells_everything_about_a_run() {

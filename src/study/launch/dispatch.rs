@@ -99,6 +99,8 @@ struct Dispatcher<'a> {
     nodes: Vec<Node>,
     /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
+    /// Whose directory was made last before there was a slot.
+    prepared_ahead: Option<usize>,
     /// The run, how its worker was launched, and how that ended.
     workers: JoinSet<(usize, Launch, std::io::Result<Ended>)>,
     slots: Slots,
@@ -150,6 +152,7 @@ impl<'a> Dispatcher<'a> {
             display,
             nodes,
             ready: BinaryHeap::new(),
+            prepared_ahead: None,
             workers: JoinSet::new(),
             slots: options.slots.clone(),
             // Randomly seeded by the operating system.
@@ -204,6 +207,7 @@ impl<'a> Dispatcher<'a> {
             {
                 self.give_up(error);
             }
+            self.prepare_ahead();
             let waits_elsewhere = self.nodes.iter().any(|node| node.phase == Phase::Elsewhere);
             if self.workers.is_empty() && (self.stops > 0 || !(waits_elsewhere || self.waits_for_hosts())) {
                 return;
@@ -257,6 +261,20 @@ impl<'a> Dispatcher<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Makes the directory of the run that will be started next, while all slots are taken: to write it for good may take a disk
+    /// longer than all else that lies between two runs.
+    fn prepare_ahead(&mut self) {
+        let next = self.ready.peek().map(|&(_, std::cmp::Reverse(at))| at);
+        let next = next.filter(|_| self.stops == 0 && !self.workers.is_empty());
+        if let Some(at) = next.filter(|_| next != self.prepared_ahead) {
+            self.prepared_ahead = next;
+            // What goes wrong is told when it is really needed.
+            if let Err(error) = self.prepare(at) {
+                tracing::info!("cannot prepare {} ahead: {error}", self.entries[at].label);
+            }
+        }
     }
 
     /// Settles a run that somebody else has taken, finished or failed in the meantime; true if nobody has.
