@@ -69,7 +69,9 @@ impl Error {
             },
             Error::Damaged { .. } => Some("`winsign run` sets damaged files aside and computes them again"),
             Error::Format { .. } => Some("use the version of winsign that wrote it, or another --store"),
-            Error::NotARun { .. } => Some("give the directory of a run, STORE/runs/xx/ID; `winsign plan --all` names them"),
+            Error::NotARun { .. } => {
+                Some("give the directory of a run, STORE/runs/xx/ID; `winsign plan --all` names them")
+            }
             Error::OtherData { .. } => {
                 Some("say where the data are that it was begun with (--data DIR), or use another --store")
             }
