@@ -99,50 +99,72 @@ fn main() -> Result<ExitCode> {
     let start = Instant::now();
     device::prepare(setting.device, Precision::Fp32, false);
     let data = tempfile::tempdir()?;
-    let mut checks = vec![];
-    if let Err(error) = attempt(|| correctness(&setting, data.path(), &mut checks)) {
-        checks.push(check("everything can be compared", false, error));
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
     }
-    let exchange = exchange(&setting, gpus.len().max(1));
-    checks.push(check("ranks add up and stay equal", exchange["equal"] == true, exchange.to_string()));
-    let peak = attempt(|| Ok(matrix_peak(&setting)));
-    if let Err(error) = &peak {
-        checks.push(check("large matrices can be multiplied", false, error.clone()));
-    }
-    let peak = peak.ok();
-    let mut rows = vec![];
-    for shape in setting.shapes() {
-        match attempt(|| compare_speed(&setting, data.path(), &shape, peak)) {
-            Ok(found) => rows.extend(found),
-            Err(error) => checks.push(check(&format!("training on {} can be compared", shape.name), false, error)),
-        }
-    }
-    let packing = attempt(|| packing(&setting, data.path())).unwrap_or_else(|error| {
-        checks.push(check("runs can share a GPU", false, error.clone()));
-        json!({ "error": error })
-    });
-    let passed = checks.iter().all(|check| check["passed"] == true);
-    let record = json!({
+    let mut record = json!({
         "schema": 1,
         "date": jiff::Timestamp::now(),
         "winsign": env!("CARGO_PKG_VERSION"),
         "rehearsal": cpu,
         "gpus": gpus.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "cudnn": (!cpu).then(tch::utils::version_cudnn),
-        "passed": passed,
-        "correctness": checks,
-        "matrix product in bf16, TFLOP/s": peak,
-        "sum over ranks": exchange,
-        "training": rows,
-        "runs at once": packing,
-        "seconds": start.elapsed().as_secs_f64(),
+        "finished": false,
     });
-    if let Some(folder) = out.parent() {
-        fs::create_dir_all(folder)?;
+    let mut checks = vec![];
+    // After each part, so that what was found is there if a later part hangs or is killed.
+    let mut write = |checks: &[Value], key: &str, found: Value| -> Result<()> {
+        record["correctness"] = json!(checks);
+        record[key] = found;
+        record["seconds"] = json!(start.elapsed().as_secs_f64());
+        let draft = out.with_extension("partial");
+        fs::write(&draft, format!("{record:#}\n"))?;
+        Ok(fs::rename(&draft, &out)?)
+    };
+
+    begin("golden values, and the device against the CPU");
+    if let Err(error) = attempt(|| correctness(&setting, data.path(), &mut checks)) {
+        checks.push(check("everything can be compared", false, error));
     }
-    fs::write(&out, format!("{record:#}\n"))?;
+    write(&checks, "finished", json!(false))?;
+
+    begin("ranks add up");
+    let exchange = exchange(&setting, gpus.len().max(1));
+    checks.push(check("ranks add up and stay equal", exchange["equal"] == true, exchange.to_string()));
+    write(&checks, "sum over ranks", exchange)?;
+
+    begin("large matrices");
+    let peak = attempt(|| Ok(matrix_peak(&setting)));
+    if let Err(error) = &peak {
+        checks.push(check("large matrices can be multiplied", false, error.clone()));
+    }
+    let peak = peak.ok();
+    write(&checks, "matrix product in bf16, TFLOP/s", json!(peak))?;
+
+    let mut rows = vec![];
+    for shape in setting.shapes() {
+        match attempt(|| compare_speed(&setting, data.path(), &shape, peak)) {
+            Ok(found) => rows.extend(found),
+            Err(error) => checks.push(check(&format!("training on {} can be compared", shape.name), false, error)),
+        }
+        write(&checks, "training", json!(rows))?;
+    }
+    begin("runs at once on one GPU");
+    let packing = attempt(|| packing(&setting, data.path())).unwrap_or_else(|error| {
+        checks.push(check("runs can share a GPU", false, error.clone()));
+        json!({ "error": error })
+    });
+    write(&checks, "runs at once", packing)?;
+    let passed = checks.iter().all(|check| check["passed"] == true);
+    write(&checks, "passed", json!(passed))?;
+    write(&checks, "finished", json!(true))?;
     println!("gpu-check: {}, {:.0} s", out.display(), start.elapsed().as_secs_f64());
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says what comes now: some parts take minutes, and say nothing until they end.
+fn begin(part: &str) {
+    eprintln!("gpu-check: {part} ...");
 }
 
 /// What `work` gives, or why it gives nothing: the record is written whatever fails, and libtorch's exceptions are panics.
@@ -507,6 +529,7 @@ fn compare_speed(setting: &Setting, data: &Path, shape: &Shape, peak: Option<f64
     let theirs: Vec<(&str, Value)> = ["reference", "best"]
         .into_iter()
         .map(|style| {
+            begin(&format!("training on {}: PyTorch, {style}", shape.name));
             let measured = match setting.theirs(data, shape, style) {
                 Some(mut command) => measure(&mut command, shape),
                 None => Err("no --python was given".into()),
@@ -516,6 +539,7 @@ fn compare_speed(setting: &Setting, data: &Path, shape: &Shape, peak: Option<f64
         .collect();
     let mut rows = vec![];
     for precision in precisions {
+        begin(&format!("training on {}: winsign, {precision}", shape.name));
         let ours = measure(&mut setting.ours(data, shape, precision), shape);
         // A GPU may be too small for it.
         let ours = ours.unwrap_or_else(|error| json!({ "error": error.to_string() }));

@@ -141,6 +141,25 @@ mod with_the_worker {
         assert_eq!(report["failed"].as_array().unwrap().len(), 2, "failed runs are listed, never silently missing");
     }
 
+    /// A worker that cannot compute its run on this machine would say so again.
+    #[test]
+    fn what_cannot_be_computed_here_is_not_tried_again() {
+        let workplace = Workplace::new();
+        let text = SMALL.replace("epochs: 1}", "epochs: 1, precision: tf32}") + "resources: {retries: 2}\n";
+        let sweep = workplace.sweep("tf32.yaml", &text);
+        // Where a machine has GPUs they are hidden.
+        let output = workplace.winsign("run", &sweep).arg("--json").env("CUDA_VISIBLE_DEVICES", "").output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        let summary = &json(&output)["runs"];
+        let failed = summary["failed"].as_array().unwrap();
+        assert!(!failed.is_empty(), "{summary:#}");
+        for failure in failed {
+            assert!(failure["message"].as_str().unwrap().contains("precision tf32"), "{failure}");
+            assert_eq!(workplace.attempts(failure["id"].as_str().unwrap()), 1, "{failure}");
+        }
+        assert!(!stderr(&output).contains("started again"), "{}", stderr(&output));
+    }
+
     /// Two launchers whose runs fail give up after as many chances as they were told to give, and agree.
     #[test]
     fn two_at_once_agree_on_what_failed() {
@@ -197,6 +216,11 @@ mod with_the_worker {
         let worker =
             |path: &std::path::Path| Command::new(env!("CARGO_BIN_EXE_winsign-worker")).arg(path).output().unwrap();
         let output = worker(&workplace.path("nowhere"));
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("nowhere is not a run directory"), "{}", stderr(&output));
+        // Whoever launches a worker has made its directory: that it is not there means that the store is not.
+        let mut launched = Command::new(env!("CARGO_BIN_EXE_winsign-worker"));
+        let output = launched.args(["--launch", "token"]).arg(workplace.path("nowhere")).output().unwrap();
         assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
         std::fs::create_dir(workplace.path("empty")).unwrap();
         let output = worker(&workplace.path("empty"));

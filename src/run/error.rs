@@ -18,7 +18,7 @@ pub enum Error {
     #[error("{path} has format {found}, this winsign reads format {expected}", path = path.display())]
     Format { path: PathBuf, found: u32, expected: u32 },
     /// A directory lacks what would make it a run.
-    #[error("{path} is not a run directory: it has no run.json", path = path.display())]
+    #[error("{path} is not a run directory: it has no run.json, which `winsign run` makes", path = path.display())]
     NotARun { path: PathBuf },
     /// Another attempt at the same run is alive.
     #[error("run {id} is being executed by {owner}")]
@@ -69,7 +69,9 @@ impl Error {
             },
             Error::Damaged { .. } => Some("`winsign run` sets damaged files aside and computes them again"),
             Error::Format { .. } => Some("use the version of winsign that wrote it, or another --store"),
-            Error::NotARun { .. } => Some("give the directory of a run, STORE/runs/xx/ID"),
+            Error::NotARun { .. } => {
+                Some("give the directory of a run, STORE/runs/xx/ID; `winsign plan --all` names them")
+            }
             Error::OtherData { .. } => {
                 Some("say where the data are that it was begun with (--data DIR), or use another --store")
             }

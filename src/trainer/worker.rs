@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -232,7 +232,13 @@ fn commit(attempt: &Attempt, finished: Finished, processors: Processors, usage: 
 
 /// Looks at the run and claims it; none if its result is there already.
 fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
-    let directory = RunDirectory::open(&arguments.run)?;
+    let directory = RunDirectory::open(&arguments.run).map_err(|error| match error {
+        // A launcher has made the directory: if it is not here, then the store is not. A person may have mistyped it.
+        run::Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound && arguments.launch.is_none() => {
+            run::Error::NotARun { path }
+        }
+        other => other,
+    })?;
     let file = directory.settings()?.ok_or_else(|| run::Error::NotARun { path: directory.path.clone() })?;
     match directory.result() {
         Ok(Some(_)) => return Ok(None),

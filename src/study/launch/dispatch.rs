@@ -361,6 +361,7 @@ impl<'a> Dispatcher<'a> {
         words: &[String],
     ) -> Result<(), Error> {
         let stopping = self.stops > 0;
+        let retries = self.options.retries;
         match exit {
             Exit::Code(exit::SUCCESS) => match self.state(at)? {
                 State::Done(result) => {
@@ -368,11 +369,13 @@ impl<'a> Dispatcher<'a> {
                     self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
                     self.done(at);
                 }
-                _ => self.failed_here(at, token, "the worker ended well, but there is no result".to_string(), 0)?,
+                _ => {
+                    self.failed_here(at, token, "the worker ended well, but there is no result".to_string(), retries)?
+                }
             },
             Exit::Code(exit::INTERRUPTED) if stopping => {}
             Exit::Code(exit::INTERRUPTED) => {
-                self.failed_here(at, token, "stopped by somebody else".to_string(), KILLS_BORNE)?;
+                self.failed_here(at, token, "stopped by somebody else".to_string(), retries.max(KILLS_BORNE))?;
             }
             Exit::Code(exit::HELD) => self.nodes[at].phase = Phase::Elsewhere,
             Exit::Code(exit::DAMAGED_INPUT) => {
@@ -382,13 +385,20 @@ impl<'a> Dispatcher<'a> {
             Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_words(words))),
             // It may have been us, if we were told to stop twice.
             Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
-            Exit::Killed(signal) => self.failed_here(at, token, killed_by(signal, memory_ran_out), KILLS_BORNE)?,
+            Exit::Killed(signal) => {
+                self.failed_here(at, token, killed_by(signal, memory_ran_out), retries.max(KILLS_BORNE))?;
+            }
             // What a program ends with when it or a library of it is missing.
             Exit::Code(126 | 127) if self.options.launcher == Launcher::Local => {
                 return Err(self.worker_error(words.join("\n")));
             }
             Exit::Code(code) => {
-                let borne = if code == exit::RANK_LOST { KILLS_BORNE } else { 0 };
+                let borne = match code {
+                    exit::RANK_LOST => retries.max(KILLS_BORNE),
+                    // It asks for what cannot be, and would do so again.
+                    exit::USAGE => 0,
+                    _ => retries,
+                };
                 let message = match last_words(words) {
                     words if words.is_empty() => format!("the worker ended with exit code {code}"),
                     words => words,
@@ -575,8 +585,7 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne at
-    /// least.
+    /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne.
     fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Error> {
         let attempt = self.attempt_by(at, token)?;
         let directory = &self.nodes[at].directory;
@@ -597,7 +606,7 @@ impl<'a> Dispatcher<'a> {
         }
         node.failures += 1;
         node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
-        if node.failures <= self.options.retries.max(borne) {
+        if node.failures <= borne {
             self.display.say(&format!("{} failed and is started again: {message}", self.entries[at].label));
             self.end_attempt_of(at, token, &End::Interrupted)?;
             // Others that wait for this run take a failure on disk for the last word.

@@ -338,12 +338,12 @@ impl Submission {
             }
         }
         let room = self.file.profile.max_submit.map_or(limits.room(), |most| limits.room().min(most)) as usize;
-        // This process may be one of the jobs: when it has ended there is room for another.
+        let mut used = living.iter().filter(|job| !job.is_ending()).count();
+        // This process may be one of the jobs, which sends nothing any more when it has ended.
         let own = task::job();
-        let counts = |job: &&Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
-        let mut used = living.iter().filter(counts).count();
-        let lives = |job: &Living| counts(&job) && self.locate(job).is_some();
-        let mut followed = living.iter().any(lives);
+        let sends = |job: &Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
+        let mut others = living.iter().filter(|job| sends(job)).count();
+        let mut followed = living.iter().any(|job| sends(job) && self.locate(job).is_some());
         for (array, index) in self.file.arrays.iter().enumerate() {
             if jobs.contains_key(&array) {
                 continue;
@@ -351,7 +351,7 @@ impl Submission {
             if !lease.keep() {
                 return Err(Error::Busy { owner: "whoever took this process for dead".to_string() });
             }
-            let answer = match used + index.tasks.len() <= room || used == 0 {
+            let answer = match used + index.tasks.len() <= room || others == 0 {
                 true => self.send_array(array, &jobs, &known),
                 false => Err(Error::Full { room, used }),
             };
@@ -370,6 +370,7 @@ impl Submission {
             sent.arrays += 1;
             sent.tasks += index.tasks.len();
             used += index.tasks.len();
+            others += index.tasks.len();
         }
         sent.left = self.file.arrays.len() - jobs.len();
         Ok(sent)
