@@ -160,18 +160,20 @@ fn ranks_learn_and_find_the_path_that_one_finds() {
     assert_ne!(found[0][2], found[0][0]);
 }
 
-/// So many kills at random moments, wherever the run is then. On a fast machine it may be over before: then `over` looks at
-/// what it left, and it lives again from nothing.
+/// So many kills at random moments of attempts that had saved something, and some before that: how long an attempt is left
+/// alone at most follows the machine's speed. Where a run is over before its kill `over` looks at what it left, and it lives
+/// again from nothing.
 fn killed_and_continued(times: u64, run: &RunDirectory, command: impl Fn() -> Command, over: impl Fn()) {
     let mut moments = Source::new(4, "kills", 0).stream(0);
-    let mut killed = 0;
+    let (mut killed, mut longest) = (0, 1_500);
     while killed < times {
         let mut child = start(&mut command());
-        std::thread::sleep(Duration::from_millis(moments.below(1_500)));
+        std::thread::sleep(Duration::from_millis(moments.below(longest)));
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success(), "{status} after {killed} kills");
             over();
             fs::remove_file(run.result_path()).unwrap();
+            longest = (longest / 2).max(100);
             continue;
         }
         let group = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
@@ -181,7 +183,12 @@ fn killed_and_continued(times: u64, run: &RunDirectory, command: impl Fn() -> Co
             signal(worker, Signal::KILL);
         }
         wait_for("the killed to be gone", || workers_of(&run.path).is_empty().then_some(()));
-        killed += 1;
+        let attempt = run.attempts().unwrap().last().copied().unwrap_or(0);
+        if run.path.join(format!("attempts/{attempt}/checkpoint.safetensors")).exists() {
+            killed += 1;
+        } else {
+            longest = (longest * 2).min(60_000);
+        }
     }
 }
 
