@@ -161,7 +161,8 @@ mod tests {
         assert!(built.contains(&format!("--host b:1 -np 1 {variables}=0 /bin")), "{built}");
 
         let shared = self::built(options(hosts(&[("a", 1)], Share::OneOf(4)), 1), &[]).join(" ");
-        assert!(shared.contains("-x CUDA_VISIBLE_DEVICES=0 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25 /bin"), "{shared}");
+        let variables = "-x CUDA_VISIBLE_DEVICES=0 -x WINSIGN_GPU_SHARE=0.2500 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25";
+        assert!(shared.contains(&format!("{variables} /bin")), "{shared}");
     }
 
     #[test]
