@@ -145,7 +145,7 @@ mod with_the_worker {
     #[test]
     fn what_cannot_be_computed_here_is_not_tried_again() {
         let workplace = Workplace::new();
-        let text = SMALL.replace("epochs: 1}", "epochs: 1, precision: tf32}") + "resources: {retries: 2}\n";
+        let text = SMALL.replace("epochs: 2}", "epochs: 2, precision: tf32}") + "resources: {retries: 2}\n";
         let sweep = workplace.sweep("tf32.yaml", &text);
         // Where a machine has GPUs they are hidden.
         let output = workplace.winsign("run", &sweep).arg("--json").env("CUDA_VISIBLE_DEVICES", "").output().unwrap();
