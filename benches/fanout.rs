@@ -204,7 +204,7 @@ fn submit(folder: &Path) -> Result<[Measure; 2]> {
         if !said.contains(&told) || arrays.iter().sum::<usize>() != runs {
             return Err(format!("winsign submit did not do its work: {said}").into());
         }
-        slurm.enqueue(&arrays)?;
+        slurm.enqueue(&arrays, &store)?;
         if repeat == 0 {
             load_again = load()?;
         } else {
@@ -270,10 +270,13 @@ impl FakeSlurm {
         text.lines().map(tasks).collect()
     }
 
-    /// From now on all tasks wait in the queue.
-    fn enqueue(&self, arrays: &[usize]) -> Result<()> {
+    /// From now on all tasks of the only submission of a store wait in the queue.
+    fn enqueue(&self, arrays: &[usize], store: &Path) -> Result<()> {
+        let folder = fs::read_dir(store.join("submissions"))?.next().ok_or("there is no submission")??;
+        let submission = folder.file_name().into_string().map_err(|_| "a submission's name is no text")?;
         let tasks = |(array, &tasks): (usize, &usize)| -> String {
-            (0..tasks).map(|task| format!("{}|{task}|PENDING|name|Dependency|(null)\n", array + 1)).collect()
+            let (job, name) = (array + 1, format!("ten-thousand.{submission}.{array}"));
+            (0..tasks).map(|task| format!("{job}|{job}|{task}|PENDING|{name}|Dependency|(null)\n")).collect()
         };
         let queue: String = arrays.iter().enumerate().map(tasks).collect();
         Ok(fs::write(self.folder.join("queue"), queue)?)
