@@ -44,6 +44,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether Slurm certainly has not taken what was sent.
+    fn is_certain(&self) -> bool {
+        match self {
+            Error::Refused { words, .. } => !client::is_absence(words),
+            Error::Full { .. } | Error::NoSlurm { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether it is for the number of jobs alone, so that there will be room later.
     fn is_limit(&self) -> bool {
         match self {

@@ -98,8 +98,9 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
             Ok(Submitted { submission: Some(submission), runs, arrays, sent, standings })
         }
         Err(error) => {
-            // Refused as a whole: nothing of it must look as if it were still to be sent.
-            if submission.jobs().is_ok_and(|jobs| jobs.is_empty()) {
+            // Refused as a whole: nothing of it must look as if it were still to be sent. Where the controller did not answer, it may
+            // have an array all the same, which the next submission finds by its name.
+            if error.is_certain() && submission.jobs().is_ok_and(|jobs| jobs.is_empty()) {
                 submission.remove()?;
             }
             Err(error)
