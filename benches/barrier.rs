@@ -25,7 +25,7 @@ use trainer::session::{Means, Session};
 use winsign::data::Set;
 use winsign::data::synth::{self, Request};
 use winsign::run::attempt::Attempt;
-use winsign::run::settings::{Architecture, Between, Connect, Dataset, Precision, Problem, Settings};
+use winsign::run::settings::{Architecture, Between, Connect, Dataset, Precision, Problem, Sets, Settings};
 use winsign::run::{Run, Store};
 
 const THREADS: u32 = 2;
@@ -96,6 +96,11 @@ fn serve(arguments: &[String]) -> Result<()> {
         between: Between::Seeds,
         masks: Default::default(),
         points: POINTS,
+        refine: 0,
+        reestimation_batches: None,
+        // The opponents evaluate on test images alone.
+        sets: Sets::Test,
+        align: Default::default(),
         batch: BATCH,
         precision: precision.parse()?,
     };

@@ -323,6 +323,7 @@ fn work(began: Instant, arguments: &[String], lives: &Path) -> Result<()> {
         prunable: 1_000,
         test_error: 2.5,
         test_loss: 0.1,
+        layers: vec![],
     });
     attempt.commit(outcome, Some(&network), Processors { ranks: 1, threads: 1 }, None)?;
     attempt.end(&End::Finished)?;

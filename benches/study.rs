@@ -29,7 +29,8 @@ use winsign::run::attempt::{END, End, LOG, Progress, STATUS};
 use winsign::run::directory::{FORMAT, RunFile};
 use winsign::run::files::seal;
 use winsign::run::results::{
-    AttachedFile, ConnectOutcome, Outcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome, Usage,
+    AttachedFile, ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome,
+    TransferOutcome, Usage,
 };
 use winsign::run::settings::{Between, Settings};
 use winsign::run::tensors::{RawTensor, TensorFile};
@@ -375,6 +376,7 @@ fn outcome(planned: &PlannedRun) -> Outcome {
             prunable: PRUNABLE,
             test_error,
             test_loss,
+            layers: vec![],
         }),
         Settings::Transfer(_) => Outcome::Transfer(TransferOutcome { remaining_ratio, test_error, test_loss }),
         Settings::Connect(connect) => {
@@ -382,10 +384,12 @@ fn outcome(planned: &PlannedRun) -> Outcome {
             let path = (0..connect.points).map(|point| {
                 let t = f64::from(point) / f64::from(connect.points - 1);
                 let hill = height * 4.0 * t * (1.0 - t);
-                PathPoint { t, test_error: test_error + hill, test_loss: test_loss + hill / 25.0 }
+                PathPoint { t, test_error: test_error + hill, test_loss: test_loss + hill / 25.0, train: None }
             });
-            Outcome::Connect(ConnectOutcome { remaining_ratio, path: path.collect(), barrier: height })
+            let path = PathOutcome { points: path.collect(), barrier: height, similarity: None };
+            Outcome::Connect(ConnectOutcome { remaining_ratio, path })
         }
+        Settings::Matrix(_) | Settings::Plane(_) => unreachable!("the sweep has none"),
     }
 }
 

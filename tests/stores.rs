@@ -14,7 +14,7 @@ use serde_json::Value;
 use winsign::run::attempt::{Attempt, End, LOG};
 use winsign::run::clean::{cleaned as cleaned_at, retire};
 use winsign::run::results::{
-    ConnectOutcome, EpochMetrics, Outcome, PathPoint, Processors, TicketOutcome, TransferOutcome,
+    ConnectOutcome, EpochMetrics, Outcome, PathOutcome, PathPoint, Processors, TicketOutcome, TransferOutcome,
 };
 use winsign::run::settings::{Architecture, Dataset, Import, Problem, Settings};
 use winsign::run::tensors::{RawTensor, TensorFile};
@@ -46,14 +46,21 @@ fn tensors(value: u8) -> TensorFile {
 fn outcome(run: &Run, test_error: f64) -> Outcome {
     let (remaining_ratio, test_loss) = (0.5, 0.25);
     match run.settings {
-        Settings::Ticket(_) | Settings::Import(_) => {
-            Outcome::Ticket(TicketOutcome { remaining_ratio, survivors: 5, prunable: 10, test_error, test_loss })
-        }
+        Settings::Ticket(_) | Settings::Import(_) => Outcome::Ticket(TicketOutcome {
+            remaining_ratio,
+            survivors: 5,
+            prunable: 10,
+            test_error,
+            test_loss,
+            layers: vec![],
+        }),
         Settings::Transfer(_) => Outcome::Transfer(TransferOutcome { remaining_ratio, test_error, test_loss }),
         Settings::Connect(_) => {
-            let path = [0.0, 0.5, 1.0].map(|t| PathPoint { t, test_error, test_loss }).to_vec();
-            Outcome::Connect(ConnectOutcome { remaining_ratio, path, barrier: 1.0 })
+            let points = [0.0, 0.5, 1.0].map(|t| PathPoint { t, test_error, test_loss, train: None }).to_vec();
+            let path = PathOutcome { points, barrier: 1.0, similarity: None };
+            Outcome::Connect(ConnectOutcome { remaining_ratio, path })
         }
+        Settings::Matrix(_) | Settings::Plane(_) => unreachable!("no sweep here has any"),
     }
 }
 

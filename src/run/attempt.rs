@@ -385,7 +385,14 @@ mod tests {
     }
 
     fn outcome(test_error: f64) -> Outcome {
-        Outcome::Ticket(TicketOutcome { remaining_ratio: 1.0, survivors: 1, prunable: 1, test_error, test_loss: 0.1 })
+        Outcome::Ticket(TicketOutcome {
+            remaining_ratio: 1.0,
+            survivors: 1,
+            prunable: 1,
+            test_error,
+            layers: vec![],
+            test_loss: 0.1,
+        })
     }
 
     fn tensors(value: u8) -> TensorFile {

@@ -101,6 +101,21 @@ pub enum Outcome {
     Ticket(TicketOutcome),
     Transfer(TransferOutcome),
     Connect(ConnectOutcome),
+    Matrix(MatrixOutcome),
+    Plane(PlaneOutcome),
+}
+
+impl Outcome {
+    /// Surviving prunable weights over all of them; of several networks, those that survive in any.
+    pub fn remaining_ratio(&self) -> f64 {
+        match self {
+            Outcome::Ticket(ticket) => ticket.remaining_ratio,
+            Outcome::Transfer(transfer) => transfer.remaining_ratio,
+            Outcome::Connect(connect) => connect.remaining_ratio,
+            Outcome::Matrix(matrix) => matrix.remaining_ratio,
+            Outcome::Plane(plane) => plane.remaining_ratio,
+        }
+    }
 }
 
 /// Ratios are of prunable weights; errors in percent; losses in nats.
@@ -111,6 +126,18 @@ pub struct TicketOutcome {
     pub prunable: u64,
     pub test_error: f64,
     pub test_loss: f64,
+    /// The prunable tensors, in the order of the network; empty in results of versions that did not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerSurvivors>,
+}
+
+/// What is left of one prunable tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerSurvivors {
+    /// PyTorch's name of the weight.
+    pub name: String,
+    pub survivors: u64,
+    pub prunable: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,10 +150,21 @@ pub struct TransferOutcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectOutcome {
     pub remaining_ratio: f64,
-    /// From t = 0 (the second network) to t = 1 (the first).
-    pub path: Vec<PathPoint>,
-    /// The error barrier: the largest error on the path minus the mean of the two end errors, in percentage points.
+    #[serde(flatten)]
+    pub path: PathOutcome,
+}
+
+/// The path from B (t = 0) to A (t = 1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PathOutcome {
+    /// In ascending order of t: from t = 0 (the second network) to t = 1 (the first).
+    #[serde(rename = "path")]
+    pub points: Vec<PathPoint>,
+    /// The error barrier: the largest test error on the path minus the mean of the two end errors, in percentage points.
     pub barrier: f64,
+    /// None in results of versions that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<Similarity>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,4 +173,63 @@ pub struct PathPoint {
     pub t: f64,
     pub test_error: f64,
     pub test_loss: f64,
+    /// On the training images without augmentation; none where that was not asked for.
+    #[serde(flatten)]
+    pub train: Option<TrainScore>,
+}
+
+/// An error in percent, and a loss in nats.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TrainScore {
+    pub train_error: f64,
+    pub train_loss: f64,
+}
+
+/// How alike two signed masks are; ratios in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Similarity {
+    /// Of the weights that survive in both, the part with the same sign in both.
+    pub sign_agreement: f64,
+    /// The weights that survive in both, over those that survive in either.
+    pub mask_overlap: f64,
+}
+
+/// A block of a barrier matrix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MatrixOutcome {
+    /// Of the union of all masks.
+    pub remaining_ratio: f64,
+    pub pairs: Vec<PairOutcome>,
+}
+
+/// The path between two of the run's inputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairOutcome {
+    /// Their places among the inputs; the first is at t = 1.
+    pub ends: (u32, u32),
+    #[serde(flatten)]
+    pub path: PathOutcome,
+}
+
+/// The plane through three networks A, B and C. Its coordinates are those of an orthonormal basis with the origin in A: the
+/// first axis leads to B, the second from there toward C. So distances are those of the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlaneOutcome {
+    pub remaining_ratio: f64,
+    /// Where A, B and C are.
+    pub networks: [(f64, f64); 3],
+    /// Of the columns of the grid, ascending.
+    pub x: Vec<f64>,
+    /// Of its rows, ascending.
+    pub y: Vec<f64>,
+    /// Row after row.
+    pub points: Vec<PlanePoint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanePoint {
+    pub test_error: f64,
+    pub test_loss: f64,
+    #[serde(flatten)]
+    pub train: Option<TrainScore>,
 }

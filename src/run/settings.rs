@@ -49,6 +49,8 @@ pub enum Settings {
     Import(Import),
     Transfer(Transfer),
     Connect(Connect),
+    Matrix(Matrix),
+    Plane(Plane),
 }
 
 impl Settings {
@@ -56,7 +58,7 @@ impl Settings {
         match self {
             Settings::Ticket(_) | Settings::Import(_) => Kind::Ticket,
             Settings::Transfer(_) => Kind::Transfer,
-            Settings::Connect(_) => Kind::Connect,
+            Settings::Connect(_) | Settings::Matrix(_) | Settings::Plane(_) => Kind::Connect,
         }
     }
 
@@ -67,6 +69,8 @@ impl Settings {
             Settings::Import(_) => Precision::Fp32,
             Settings::Transfer(transfer) => transfer.training.precision,
             Settings::Connect(connect) => connect.precision,
+            Settings::Matrix(matrix) => matrix.path.precision,
+            Settings::Plane(plane) => plane.precision,
         }
     }
 
@@ -76,6 +80,8 @@ impl Settings {
             Settings::Import(import) => import.problem,
             Settings::Transfer(transfer) => transfer.problem,
             Settings::Connect(connect) => connect.problem,
+            Settings::Matrix(matrix) => matrix.path.problem,
+            Settings::Plane(plane) => plane.problem,
         }
     }
 }
@@ -166,9 +172,71 @@ pub struct Connect {
     pub masks: Masks,
     /// Evenly spaced points on the path, both ends included; at least 2.
     pub points: u32,
+    /// How often two more points are put beside the one with the largest test error, each halfway to its neighbour. Left
+    /// out of the canonical JSON where it is 0, as it was for all when identities began.
+    #[serde(default, skip_serializing_if = "is_none_of_it")]
+    pub refine: u32,
     /// Images per batch while BatchNorm statistics are re-estimated.
     pub batch: u32,
+    /// How many such batches; none for a full pass over the training images, the only choice there was when identities
+    /// began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reestimation_batches: Option<u32>,
+    /// What errors are measured on. Left out of the canonical JSON where it is both, the default.
+    #[serde(default, skip_serializing_if = "Sets::is_both")]
+    pub sets: Sets,
+    /// Left out of the canonical JSON where networks are joined as they are.
+    #[serde(default, skip_serializing_if = "Align::is_none")]
+    pub align: Align,
     /// Left out of the canonical JSON where it is fp32, the only one there was when identities began.
+    #[serde(default, skip_serializing_if = "Precision::is_fp32")]
+    pub precision: Precision,
+}
+
+/// The errors along the paths between many networks, each loaded once: a block of a barrier matrix. The inputs are `rows`
+/// networks and then those of the columns; without columns, every pair of the rows is joined.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Matrix {
+    /// What each path is.
+    #[serde(flatten)]
+    pub path: Connect,
+    pub rows: u32,
+}
+
+impl Matrix {
+    /// The places among so many inputs of the two ends of every path, row after row.
+    pub fn ends(&self, inputs: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let rows = self.rows;
+        (0..rows).flat_map(move |row| {
+            let columns = if rows < inputs { rows..inputs } else { row + 1..rows };
+            columns.map(move |column| (row, column))
+        })
+    }
+
+    /// How many paths these are.
+    pub fn pairs(&self, inputs: u32) -> usize {
+        self.ends(inputs).count()
+    }
+}
+
+/// The errors on a grid of the plane through three networks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plane {
+    #[serde(flatten)]
+    pub problem: Problem,
+    #[serde(default, skip_serializing_if = "Masks::is_same")]
+    pub masks: Masks,
+    /// Evenly spaced points of each side of the grid; at least 2.
+    pub points: u32,
+    /// How far the grid goes beyond the networks on every side, as a part of their extent.
+    pub margin: f64,
+    /// Images per batch while BatchNorm statistics are re-estimated.
+    pub batch: u32,
+    /// As of [`Connect`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reestimation_batches: Option<u32>,
+    #[serde(default, skip_serializing_if = "Sets::is_both")]
+    pub sets: Sets,
     #[serde(default, skip_serializing_if = "Precision::is_fp32")]
     pub precision: Precision,
 }
@@ -394,7 +462,7 @@ impl Inherit {
     }
 }
 
-/// Which two networks a path joins.
+/// Which networks are joined.
 #[derive(
     Debug,
     Clone,
@@ -418,6 +486,14 @@ pub enum Between {
     Seeds,
     /// A ticket, and the same ticket with its norm parameters set to their initialization ψ₀.
     NormInit,
+    /// A transfer, and the same ticket trained on (`retrain`), trained alike with the same order of images.
+    Retrain,
+    /// A ticket, and the one of the level before it.
+    Levels,
+    /// Tickets of one level that differ in anything: method, seeds, settings.
+    Tickets,
+    /// Three transfers that differ in nothing but their seeds: the plane through them.
+    Plane,
 }
 
 /// What may be joined.
@@ -451,6 +527,74 @@ pub enum Masks {
 impl Masks {
     fn is_same(&self) -> bool {
         *self == Masks::Same
+    }
+}
+
+/// What errors along a path are measured on.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantNames,
+    VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Sets {
+    /// Test images, and training images as they are, without augmentation.
+    #[default]
+    Both,
+    /// Test images alone.
+    Test,
+}
+
+impl Sets {
+    fn is_both(&self) -> bool {
+        *self == Sets::Both
+    }
+}
+
+/// How the units of two networks are brought into the same order before they are joined.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantNames,
+    VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Align {
+    /// Not at all.
+    #[default]
+    None,
+    /// By matching weights, layer by layer (Ainsworth et al., "Git Re-Basin", ICLR 2023).
+    Weights,
+}
+
+impl Align {
+    fn is_none(&self) -> bool {
+        *self == Align::None
     }
 }
 
@@ -572,6 +716,10 @@ pub enum Schedule {
 
 fn is_zero(number: &f64) -> bool {
     *number == 0.0
+}
+
+fn is_none_of_it(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Three independent sources of chance.

@@ -13,8 +13,8 @@ pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
 
     let a = session.input(0, &network.layout)?;
     let b = match connect.between {
-        Between::Seeds => session.input(1, &network.layout)?,
         Between::NormInit => with_norm_init(&network.layout, &a),
+        _ => session.input(1, &network.layout)?,
     };
     let outcome = lmc::path(session, &network, &data, (&a, &b), connect)?;
     Ok(Finished { outcome: Outcome::Connect(outcome), network: None })

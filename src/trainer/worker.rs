@@ -200,6 +200,7 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
         Settings::Import(settings) => import::execute(session, settings),
         Settings::Transfer(settings) => transfer::execute(session, settings),
         Settings::Connect(settings) => connect::execute(session, settings),
+        Settings::Matrix(_) | Settings::Plane(_) => unimplemented!("in the next commit"),
     };
     // libtorch reports trouble (no memory, say) by exceptions that tch turns into panics; the hook logs them.
     log_panics();
@@ -374,7 +375,7 @@ fn training(settings: &Settings) -> Option<&Training> {
     match settings {
         Settings::Ticket(ticket) => Some(&ticket.training),
         Settings::Transfer(transfer) => Some(&transfer.training),
-        Settings::Import(_) | Settings::Connect(_) => None,
+        Settings::Import(_) | Settings::Connect(_) | Settings::Matrix(_) | Settings::Plane(_) => None,
     }
 }
 

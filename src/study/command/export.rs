@@ -7,7 +7,6 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, Failure, output, show};
-use crate::run::results::Outcome;
 use crate::run::{Error, Store, clean};
 
 pub const HELP: &str = "\
@@ -63,11 +62,7 @@ pub fn command(common: &Common, Arguments { run, file, force }: &Arguments) -> R
     }
     let network = directory.read_network(&attached)?;
     let problem = settings.settings.problem();
-    let remaining_ratio = match result.outcome {
-        Outcome::Ticket(ticket) => ticket.remaining_ratio,
-        Outcome::Transfer(transfer) => transfer.remaining_ratio,
-        Outcome::Connect(connect) => connect.remaining_ratio,
-    };
+    let remaining_ratio = result.outcome.remaining_ratio();
     let about = [
         ("format", "pt".to_string()),
         ("run", directory.id.to_string()),

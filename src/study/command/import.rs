@@ -130,6 +130,7 @@ impl Label {
             rewind_point: None,
             inherit: None,
             between: None,
+            block: None,
             seeds: vec![],
             axes: vec![],
         }

@@ -395,8 +395,16 @@ fn in_short(Held { store, result }: &Held) -> String {
         Outcome::Ticket(ticket) => format!("test error {} %, loss {}", ticket.test_error, ticket.test_loss),
         Outcome::Transfer(transfer) => format!("test error {} %, loss {}", transfer.test_error, transfer.test_loss),
         Outcome::Connect(connect) => {
-            let highest = connect.path.iter().map(|point| point.test_error).fold(f64::NAN, f64::max);
-            format!("barrier {}, test error up to {highest} %", connect.barrier)
+            let highest = connect.path.points.iter().map(|point| point.test_error).fold(f64::NAN, f64::max);
+            format!("barrier {}, test error up to {highest} %", connect.path.barrier)
+        }
+        Outcome::Matrix(matrix) => {
+            let highest = matrix.pairs.iter().map(|pair| pair.path.barrier).fold(f64::NAN, f64::max);
+            format!("{} paths, barriers up to {highest}", matrix.pairs.len())
+        }
+        Outcome::Plane(plane) => {
+            let highest = plane.points.iter().map(|point| point.test_error).fold(f64::NAN, f64::max);
+            format!("{} points, test error up to {highest} %", plane.points.len())
         }
     };
     let network = result.network.as_ref().map(|network| format!(", network {}", &network.digest[..8]));

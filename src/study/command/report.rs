@@ -24,6 +24,9 @@ pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result
             state: standing.state,
             result: standing.result,
             note: standing.note,
+            curve: None,
+            log_end: None,
+            store: None,
         })
         .collect();
     let report = gather(&plan.name, &findings);

@@ -139,8 +139,8 @@ impl Stage<'_> {
         });
         parts.extend(inherit.map(|inherit| inherit.to_string()));
         parts.extend(between.map(|between| match between {
-            Between::Seeds => "between seeds".to_string(),
             Between::NormInit => between.to_string(),
+            between => format!("between {between}"),
         }));
         parts.extend(axes.iter().map(|(name, value)| format!("{name} {value}")));
         parts.join(", ")
@@ -149,7 +149,7 @@ impl Stage<'_> {
     fn waits_for(&self) -> String {
         let nothing = || "nothing".to_string();
         match (self.key.kind, self.key.method, self.key.between) {
-            (Kind::Connect, _, Some(Between::Seeds)) => "both ends".to_string(),
+            (Kind::Connect, _, Some(between)) if between != Between::NormInit => "all its ends".to_string(),
             (Kind::Ticket, Some(method), _) if !method.is_iterative() || self.key.rewind_point.is_some() => nothing(),
             (Kind::Ticket, ..) => "each for the level before".to_string(),
             (_, Some(method), _) => format!("{method} {}", levels_text(&self.levels)),

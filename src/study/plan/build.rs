@@ -21,6 +21,7 @@ pub fn build(sweep: &Sweep) -> Plan {
             match connect.between {
                 Between::Seeds => add_seed_pairs(&mut runs, chain, connect, &transfers),
                 Between::NormInit => add_norm_init(&mut runs, chain, connect, &tickets),
+                Between::Retrain | Between::Levels | Between::Tickets | Between::Plane => {}
             }
         }
     }
@@ -173,7 +174,11 @@ fn path(chain: &Chain, connect: &ConnectBlock, masks: Masks) -> Settings {
         between: connect.between,
         masks,
         points: connect.points,
+        refine: 0,
         batch: connect.batch,
+        reestimation_batches: None,
+        sets: Default::default(),
+        align: Default::default(),
         precision: connect.precision,
     })
 }
@@ -197,6 +202,7 @@ fn label(chain: &Chain, level: u32, axes: &[(String, String)]) -> Label {
         rewind_point: None,
         inherit: None,
         between: None,
+        block: None,
         seeds: Vec::<Seeds>::new(),
         axes: chain.axes.iter().chain(axes).cloned().collect(),
     }

@@ -8,7 +8,7 @@ pub mod survey;
 use std::fmt;
 
 use crate::run::Run;
-use crate::run::settings::{Between, Inherit, Method, Problem, Seeds, Settings};
+use crate::run::settings::{Between, Connect, Inherit, Method, Problem, Seeds, Settings};
 use crate::study::sweep::{Axes, Resources};
 
 /// All runs of a sweep, each once, and each after those it needs.
@@ -39,7 +39,10 @@ pub struct Label {
     pub inherit: Option<Inherit>,
     /// Connects only.
     pub between: Option<Between>,
-    /// Of the run itself; of both ends for a connect between seeds; empty for `norm-init`.
+    /// Of a run that measures many paths: which block of the matrix it is, from 1, and of how many.
+    pub block: Option<(u32, u32)>,
+    /// Of the run itself; of all its ends for one path or plane between transfers; empty where the ends are tickets, and
+    /// for blocks.
     pub seeds: Vec<Seeds>,
     pub axes: Axes,
 }
@@ -78,6 +81,9 @@ impl fmt::Display for Label {
         if let Some(between) = self.between {
             write!(f, ", between {between}")?;
         }
+        if let Some((block, blocks)) = self.block {
+            write!(f, ", block {block} of {blocks}")?;
+        }
         match &self.seeds[..] {
             [] => {}
             [one] => write!(f, ", seed {}", seed_text(one))?,
@@ -103,6 +109,10 @@ fn seed_text(seeds: &Seeds) -> String {
     }
 }
 
+fn path_cost(path: &Connect) -> f64 {
+    f64::from(path.points + 2 * path.refine) / 3.0
+}
+
 /// How long a run takes, in epochs of training; for shares and estimates, not for promises.
 pub fn cost(run: &Run) -> f64 {
     match &run.settings {
@@ -111,6 +121,8 @@ pub fn cost(run: &Run) -> f64 {
         Settings::Import(_) => 0.1,
         Settings::Transfer(transfer) => f64::from(transfer.training.epochs),
         // Every point is one pass over the training set without gradients, about a third of an epoch.
-        Settings::Connect(connect) => f64::from(connect.points) / 3.0,
+        Settings::Connect(path) => path_cost(path),
+        Settings::Matrix(matrix) => path_cost(&matrix.path) * matrix.pairs(run.inputs.len() as u32) as f64,
+        Settings::Plane(plane) => f64::from(plane.points).powi(2) / 3.0,
     }
 }

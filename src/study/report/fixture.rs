@@ -1,7 +1,9 @@
 //! Studies made up for tests, with numbers like those of a real trial on the digits.
 
 use super::{Finding, Report, gather};
-use crate::run::results::{ConnectOutcome, Outcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome};
+use crate::run::results::{
+    ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome,
+};
 use crate::run::settings::*;
 use crate::run::{Run, RunId};
 use crate::study::plan::{Label, PlannedRun, RunState};
@@ -61,6 +63,9 @@ impl Study {
                 state: *state,
                 result: result.clone(),
                 note: (*state == RunState::Failed).then(|| "the loss became NaN".to_string()),
+                curve: None,
+                log_end: None,
+                store: None,
             })
             .collect()
     }
@@ -112,6 +117,7 @@ impl Study {
             prunable: 19_144,
             test_error: 3.0 + f64::from(level) / 8.0,
             test_loss: 0.1,
+            layers: vec![],
         });
         let seeds = vec![Seeds::from(1)];
         self.push(
@@ -218,7 +224,11 @@ fn connect(between: Between) -> Settings {
         between,
         masks: Masks::Same,
         points: 11,
+        refine: 0,
         batch: 64,
+        reestimation_batches: None,
+        sets: Default::default(),
+        align: Default::default(),
         precision: Default::default(),
     })
 }
@@ -238,6 +248,7 @@ fn label(
         rewind_point: None,
         inherit,
         between,
+        block: None,
         seeds,
         axes: axes.clone(),
     }
@@ -248,7 +259,8 @@ fn path(error_a: f64, error_b: f64, height: f64, level: u32) -> ConnectOutcome {
     let point = |index: u32| {
         let t = f64::from(index) / 10.0;
         let arch = 1.0 - (2.0 * t - 1.0).powi(4);
-        PathPoint { t, test_error: t * error_a + (1.0 - t) * error_b + height * arch, test_loss: 0.1 }
+        PathPoint { t, test_error: t * error_a + (1.0 - t) * error_b + height * arch, test_loss: 0.1, train: None }
     };
-    ConnectOutcome { remaining_ratio: remaining(level), path: (0..=10).map(point).collect(), barrier: height }
+    let path = PathOutcome { points: (0..=10).map(point).collect(), barrier: height, similarity: None };
+    ConnectOutcome { remaining_ratio: remaining(level), path }
 }

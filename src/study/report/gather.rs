@@ -10,7 +10,7 @@ use super::{
 };
 use crate::run::RunId;
 use crate::run::results::{ConnectOutcome, Outcome, TicketOutcome, TransferOutcome};
-use crate::run::settings::{Between, Inherit, Kind, Method, Problem};
+use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
 
@@ -29,6 +29,10 @@ pub fn gather(name: &str, findings: &[Finding]) -> Report {
         transfers: rows(Kind::Transfer).iter().filter_map(|row| transfer(row, &ratios)).collect(),
         connections: rows(Kind::Connect).iter().filter_map(|row| connection(row, &ratios)).collect(),
         failed: findings.iter().filter(|finding| finding.state == RunState::Failed).map(failed).collect(),
+        planes: vec![],
+        differences: vec![],
+        spreads: vec![],
+        notices: vec![],
     }
 }
 
@@ -53,11 +57,7 @@ fn remaining_ratios<'a>(findings: &'a [Finding]) -> HashMap<&'a RunId, f64> {
     let mut ratios = HashMap::with_capacity(findings.len());
     for finding in findings {
         let run = &finding.planned.run;
-        let own = finding.result.as_ref().map(|result| match &result.outcome {
-            Outcome::Ticket(ticket) => ticket.remaining_ratio,
-            Outcome::Transfer(transfer) => transfer.remaining_ratio,
-            Outcome::Connect(connect) => connect.remaining_ratio,
-        });
+        let own = finding.result.as_ref().map(|result| result.outcome.remaining_ratio());
         // A ticket's input is a ticket of another level, with another ratio.
         let inherited = || match run.kind() {
             Kind::Ticket => None,
@@ -117,6 +117,10 @@ fn ticket(finding: &Finding, ratios: &HashMap<&RunId, f64>) -> Option<TicketRow>
         remaining_ratio: ratios.get(&run.id).copied(),
         test_error: ticket_outcome(finding).map(|outcome| outcome.test_error),
         axes: label.axes.clone(),
+        run: run.id.clone(),
+        seeds: *label.seeds.first().unwrap_or(&Seeds::from(0)),
+        test_loss: ticket_outcome(finding).map(|outcome| outcome.test_loss),
+        layers: vec![],
     })
 }
 
@@ -126,7 +130,9 @@ fn transfer(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<TransferR
         .iter()
         .filter_map(|finding| {
             let seeds = *finding.planned.label.seeds.first()?;
-            Some(SeedError { seeds, error: transfer_outcome(finding)?.test_error })
+            let outcome = transfer_outcome(finding)?;
+            let run = finding.planned.run.id.clone();
+            Some(SeedError { seeds, error: outcome.test_error, loss: outcome.test_loss, run })
         })
         .collect();
     let values: Vec<f64> = errors.iter().map(|seed| seed.error).collect();
@@ -141,6 +147,7 @@ fn transfer(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<TransferR
         error_std: sample_std(&values),
         errors,
         axes: label.axes.clone(),
+        summary: None,
     })
 }
 
@@ -150,8 +157,25 @@ fn connection(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<Connect
         .iter()
         .filter_map(|finding| {
             let outcome = connect_outcome(finding)?;
-            let path = outcome.path.iter().map(|point| PathError { t: point.t, error: point.test_error }).collect();
-            Some(PairPath { seeds: finding.planned.label.seeds.clone(), barrier: outcome.barrier, path })
+            let path = outcome
+                .path
+                .points
+                .iter()
+                .map(|point| PathError {
+                    t: point.t,
+                    error: point.test_error,
+                    loss: point.test_loss,
+                    train: point.train,
+                })
+                .collect();
+            Some(PairPath {
+                seeds: finding.planned.label.seeds.clone(),
+                barrier: outcome.path.barrier,
+                path,
+                run: finding.planned.run.id.clone(),
+                ends: vec![],
+                similarity: outcome.path.similarity,
+            })
         })
         .collect();
     let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
@@ -168,6 +192,9 @@ fn connection(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<Connect
         path: mean_path(&paths),
         paths,
         axes: label.axes.clone(),
+        summary: None,
+        train_summary: None,
+        loss_summary: None,
     })
 }
 

@@ -19,15 +19,16 @@ mod fixture;
 use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::gather;
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
 use crate::run::files::write_atomic;
-use crate::run::results::RunResult;
+use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Between, Inherit, Kind, Method, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
@@ -41,6 +42,27 @@ pub struct Finding<'a> {
     pub result: Option<RunResult>,
     /// Of a run that failed: why.
     pub note: Option<String>,
+    /// Of a run that is done and was trained.
+    pub curve: Option<Arc<Curve>>,
+    /// The last lines of the log of its latest attempt.
+    pub log_end: Option<String>,
+    /// The store it was found in.
+    pub store: Option<Arc<Path>>,
+}
+
+/// How training went, in not more than [`Curve::MOST`] epochs: the last one, and others spread evenly before it. Errors in
+/// percent, losses in nats; all lists are equally long.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Curve {
+    pub epoch: Vec<u32>,
+    pub train_loss: Vec<f32>,
+    pub train_error: Vec<f32>,
+    pub test_loss: Vec<f32>,
+    pub test_error: Vec<f32>,
+}
+
+impl Curve {
+    pub const MOST: usize = 50;
 }
 
 /// A study in numbers. Errors are in percent of the test set, barriers in percentage points; nothing is rounded.
@@ -54,6 +76,98 @@ pub struct Report {
     pub transfers: Vec<TransferRow>,
     pub connections: Vec<ConnectionRow>,
     pub failed: Vec<FailedRun>,
+    pub planes: Vec<PlaneRow>,
+    /// The same seeds, treated in two ways.
+    pub differences: Vec<Difference>,
+    /// How much each source of chance moves the error, where their seeds are axes of their own.
+    pub spreads: Vec<Spread>,
+    /// What a reader must know before trusting a number: see [`Notice`].
+    pub notices: Vec<Notice>,
+}
+
+/// Something about the runs that a reader must know: results that differ between stores or were computed from different
+/// data, numbers that are not finite, runs that vanished while they were read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Notice {
+    /// One sentence: what, and what was done about it.
+    pub message: String,
+    /// The runs it is about.
+    pub runs: Vec<RunId>,
+}
+
+/// What is said of a sample of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Summary {
+    pub count: usize,
+    pub mean: f64,
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+    /// The sample standard deviation; of at least two numbers.
+    pub std: Option<f64>,
+    /// Of the mean; of at least two numbers.
+    pub interval: Option<Interval>,
+}
+
+/// A confidence interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
+    /// The confidence, such as 0.95.
+    pub level: f64,
+    pub method: IntervalMethod,
+}
+
+/// How a confidence interval is found.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, strum::Display, strum::EnumString, strum::VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum IntervalMethod {
+    /// Student's t.
+    #[default]
+    T,
+    /// The percentile bootstrap.
+    Bootstrap,
+}
+
+/// What two ways of doing it differ by, over the same seeds: `a` minus `b`, in percentage points of the test error.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The setting in which they differ, such as `method` or `inherit`, and its two values.
+    pub setting: String,
+    pub a: String,
+    pub b: String,
+    /// What they have in common.
+    pub method: Option<Method>,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    pub inherit: Option<Inherit>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    /// Of the differences, one for each pair of runs with the same seeds.
+    pub summary: Summary,
+    /// Two-sided, of the paired t-test that the mean difference is zero; of at least two pairs that are not all alike.
+    pub p: Option<f64>,
+}
+
+/// How much one source of chance moves the test error of a transfer while the others stay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Spread {
+    pub method: Option<Method>,
+    pub level: u32,
+    pub inherit: Inherit,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    /// `initialization`, `data order`, `α`, or `ticket` for all seeds of the ticket together.
+    pub source: String,
+    /// Groups of runs that differ in this source alone, and the runs in them.
+    pub groups: usize,
+    pub runs: usize,
+    /// The standard deviation within groups, pooled, in percentage points.
+    pub std: f64,
 }
 
 /// How many planned runs are in which state.
@@ -96,6 +210,18 @@ pub struct TicketRow {
     pub test_error: Option<f64>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
+    pub run: RunId,
+    pub seeds: Seeds,
+    pub test_loss: Option<f64>,
+    /// In the order of the network; empty where the result does not say.
+    pub layers: Vec<LayerRatio>,
+}
+
+/// What is left of a prunable tensor.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerRatio {
+    pub name: String,
+    pub remaining_ratio: f64,
 }
 
 /// Transfers that differ in nothing but their seeds.
@@ -116,13 +242,17 @@ pub struct TransferRow {
     pub errors: Vec<SeedError>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
+    /// Of the errors.
+    pub summary: Option<Summary>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SeedError {
     #[serde(flatten)]
     pub seeds: Seeds,
     pub error: f64,
+    pub loss: f64,
+    pub run: RunId,
 }
 
 /// Paths between networks that differ in nothing but their seeds.
@@ -145,6 +275,10 @@ pub struct ConnectionRow {
     pub paths: Vec<PairPath>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
+    /// Of the barriers of test errors, of training errors, and of test losses (in nats).
+    pub summary: Option<Summary>,
+    pub train_summary: Option<Summary>,
+    pub loss_summary: Option<Summary>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -160,12 +294,45 @@ pub struct PairPath {
     pub seeds: Vec<Seeds>,
     pub barrier: f64,
     pub path: Vec<PathError>,
+    /// The run that measured it; of a block of a matrix there are many paths.
+    pub run: RunId,
+    /// The networks joined, first the one at t = 1.
+    pub ends: Vec<End>,
+    pub similarity: Option<Similarity>,
+}
+
+/// A network that is joined.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct End {
+    pub run: RunId,
+    /// What tells it from the other ends of its row: its seed, or else its method, level and axes.
+    pub label: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PathError {
     pub t: f64,
     pub error: f64,
+    pub loss: f64,
+    #[serde(flatten)]
+    pub train: Option<TrainScore>,
+}
+
+/// The plane through three networks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlaneRow {
+    /// As of the transfers joined.
+    pub method: Option<Method>,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    pub inherit: Option<Inherit>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    pub run: RunId,
+    /// The three networks, in the order of [`PlaneOutcome::networks`].
+    pub ends: Vec<End>,
+    /// None until it is measured.
+    pub plane: Option<PlaneOutcome>,
 }
 
 /// A run that failed for good.

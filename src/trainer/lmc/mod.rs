@@ -13,7 +13,7 @@ use crate::trainer::{Error, Result};
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use winsign::run::attempt::Progress;
-use winsign::run::results::{ConnectOutcome, PathPoint};
+use winsign::run::results::{ConnectOutcome, PathOutcome, PathPoint};
 use winsign::run::settings::{Connect, Masks};
 use winsign::run::tensors::TensorFile;
 
@@ -97,13 +97,14 @@ pub fn path(
     }
     let scores = scores?;
     let path: Vec<PathPoint> = (positions.iter().zip(scores))
-        .map(|(&t, Score { error, loss })| PathPoint { t, test_error: error, test_loss: loss })
+        .map(|(&t, Score { error, loss })| PathPoint { t, test_error: error, test_loss: loss, train: None })
         .collect();
     if let Some(point) = path.iter().find(|point| !point.test_loss.is_finite()) {
         return Err(Error::NotFinite { t: point.t });
     }
     let union = a.mask.maximum(&b.mask).sum(tch::Kind::Double).double_value(&[]);
-    Ok(ConnectOutcome { remaining_ratio: union / a.mask.numel() as f64, barrier: barrier(&path), path })
+    let path = PathOutcome { barrier: barrier(&path), points: path, similarity: None };
+    Ok(ConnectOutcome { remaining_ratio: union / a.mask.numel() as f64, path })
 }
 
 /// t·A + (1 − t)·B; exactly A at 1 and B at 0.
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     fn point(t: f64, test_error: f64) -> PathPoint {
-        PathPoint { t, test_error, test_loss: 0.0 }
+        PathPoint { t, test_error, test_loss: 0.0, train: None }
     }
 
     #[test]
