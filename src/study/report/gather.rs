@@ -6,7 +6,8 @@ use super::ends::Labels;
 use super::grouping::{distinct, grouped};
 use super::statistics::{Estimate, mean, sample_std};
 use super::{
-    FailedRun, Finding, LayerRatio, Report, RunCounts, SeedError, Summary, TicketRow, TransferRow, notices, paths,
+    FailedRun, Finding, LayerRatio, Report, RunCounts, SeedError, Summary, TicketRow, TransferRow, differences,
+    notices, paths, spreads,
 };
 use crate::run::RunId;
 use crate::run::results::{Outcome, TicketOutcome, TransferOutcome};
@@ -29,17 +30,18 @@ pub fn gather_with(name: &str, findings: &[Finding], estimate: Estimate) -> Repo
     let rows = |kind| rows(findings, kind);
     let (transfers, connects) = (rows(Kind::Transfer), rows(Kind::Connect));
     let in_state = |state| findings.iter().filter(move |finding| finding.state == state).map(listed).collect();
+    let transfer_rows: Vec<TransferRow> = transfers.iter().filter_map(|row| transfer(row, &gathering)).collect();
     Report {
         name: name.to_string(),
         runs: count(findings),
         tickets: rows(Kind::Ticket).iter().flatten().filter_map(|finding| ticket(finding, &gathering)).collect(),
-        transfers: transfers.iter().filter_map(|row| transfer(row, &gathering)).collect(),
         connections: connects.iter().filter_map(|row| paths::connection(row, &gathering)).collect(),
         failed: in_state(RunState::Failed),
         blocked: in_state(RunState::Blocked),
         planes: connects.iter().flatten().filter_map(|finding| paths::plane(finding, &gathering)).collect(),
-        differences: vec![],
-        spreads: vec![],
+        differences: differences::between(&transfer_rows, estimate),
+        spreads: spreads::by_source(&transfer_rows),
+        transfers: transfer_rows,
         notices: notices::of(findings, &[transfers, connects].concat()),
     }
 }

@@ -4,6 +4,7 @@
 //! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
 
 pub mod csv;
+mod differences;
 mod ends;
 mod gather;
 mod grouping;
@@ -12,6 +13,8 @@ pub mod markdown;
 mod notices;
 mod paths;
 pub mod plots;
+mod sharing;
+mod spreads;
 pub mod statistics;
 mod tables;
 pub mod terminal;
@@ -110,7 +113,7 @@ pub struct Summary {
     pub max: f64,
     /// The sample standard deviation; of at least two numbers.
     pub std: Option<f64>,
-    /// Of the mean; of at least two numbers.
+    /// Of the mean; of at least two numbers that are independent.
     pub interval: Option<Interval>,
 }
 
@@ -152,10 +155,15 @@ pub struct Difference {
     pub inherit: Option<Inherit>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
-    /// Of the differences, one for each pair of runs with the same seeds.
+    /// Of the differences, one for each pair of runs with the same seeds; where there are several tickets, one for each of
+    /// them, the mean over its pairs: pairs of one ticket are not independent.
     pub summary: Summary,
     /// Two-sided, of the paired t-test that the mean difference is zero; of at least two pairs that are not all alike.
     pub p: Option<f64>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// How many tickets of different seeds there are.
+    pub tickets: usize,
 }
 
 /// How much one source of chance moves the test error of a transfer while the others stay.
@@ -173,6 +181,8 @@ pub struct Spread {
     pub runs: usize,
     /// The standard deviation within groups, pooled, in percentage points.
     pub std: f64,
+    #[serde(flatten)]
+    pub problem: Problem,
 }
 
 /// How many planned runs are in which state.
@@ -289,7 +299,8 @@ pub struct ConnectionRow {
     pub paths: Vec<PairPath>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
-    /// Of the barriers of test errors, of training errors, and of test losses (in nats).
+    /// Of the barriers of test errors, of training errors, and of test losses (in nats). Intervals are over networks where
+    /// paths share them, not over paths.
     pub summary: Option<Summary>,
     pub train_summary: Option<Summary>,
     pub loss_summary: Option<Summary>,

@@ -19,9 +19,11 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         .filter_map(|(finding, measured)| pair(finding, measured, &names, &gathering.labels))
         .collect();
     let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
-    let train: Vec<f64> = paths.iter().filter_map(|pair| pair.train_barrier).collect();
-    let losses: Vec<f64> = paths.iter().filter_map(|pair| pair.loss_barrier).collect();
-    let summary = |values: &[f64]| Summary::of(values, gathering.estimate);
+    let summary = |barrier: fn(&PairPath) -> Option<f64>| {
+        let values: Vec<(f64, [&RunId; 2])> =
+            (paths.iter()).filter_map(|pair| Some((barrier(pair)?, [&pair.ends[0].run, &pair.ends[1].run]))).collect();
+        Summary::of_paths(&values, gathering.estimate)
+    };
     Some(ConnectionRow {
         method: label.method,
         level: label.level,
@@ -33,9 +35,9 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         barrier_mean: mean(&barriers),
         barrier_max: max(&barriers),
         path: mean_path(&paths),
-        summary: summary(&barriers),
-        train_summary: summary(&train),
-        loss_summary: summary(&losses),
+        summary: summary(|pair| Some(pair.barrier)),
+        train_summary: summary(|pair| pair.train_barrier),
+        loss_summary: summary(|pair| pair.loss_barrier),
         paths,
         axes: label.axes.clone(),
         problem: label.problem,

@@ -79,7 +79,7 @@ fn students_t(degrees: f64) -> StudentsT {
 }
 
 /// How often the bootstrap draws a sample anew.
-const RESAMPLES: usize = 10_000;
+pub const RESAMPLES: usize = 10_000;
 
 /// The interval that holds the means of this part of the samples drawn from a sample with replacement (Efron, 1979).
 fn percentile_bootstrap(values: &[f64], level: f64) -> (f64, f64) {
@@ -91,7 +91,7 @@ fn percentile_bootstrap(values: &[f64], level: f64) -> (f64, f64) {
 }
 
 /// The interval that holds this part of the values, as many of the others lying below as above.
-fn middle(values: &[f64], level: f64) -> (f64, f64) {
+pub fn middle(values: &[f64], level: f64) -> (f64, f64) {
     let sorted = sorted(values);
     (quantile(&sorted, (1.0 - level) / 2.0), quantile(&sorted, (1.0 + level) / 2.0))
 }
@@ -111,15 +111,15 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
 }
 
 /// Numbers as if by chance, the same every time: a report of the same results has the same intervals.
-struct Chance(blake3::OutputReader);
+pub struct Chance(blake3::OutputReader);
 
 impl Chance {
-    fn new() -> Chance {
+    pub fn new() -> Chance {
         Chance(blake3::Hasher::new_derive_key("winsign: resampling of the bootstrap").finalize_xof())
     }
 
     /// A whole number from 0 to below `bound`.
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         let mut bytes = [0; 8];
         self.0.fill(&mut bytes);
         // The upper half of the product; with 64 bits no number is favoured by more than bound / 2^64.
