@@ -126,8 +126,9 @@ mod tests {
     #[test]
     fn seeds_that_go_together_tell_nothing() {
         let spreads = Study::digits().report().spreads;
-        let told: Vec<_> = spreads.iter().map(|spread| (spread.inherit, spread.source.as_str(), spread.runs)).collect();
-        assert_eq!(told, [(Inherit::Retrain, "data order", 3); 2]);
+        let sources: Vec<_> =
+            spreads.iter().map(|spread| (spread.inherit, spread.source.as_str(), spread.runs)).collect();
+        assert_eq!(sources, [(Inherit::Retrain, "data order", 3); 2]);
         assert_eq!(told(&[row(&template(), &[], &[(1, 1, 5.0), (2, 2, 6.0)])]), []);
     }
 
