@@ -1,12 +1,24 @@
-//! Plots, as SVG: one file a plot.
+//! Plots, as SVG, and as PNG on request: one file a plot, all of one theme.
 
+mod by_ratio;
+mod chart;
 mod figure;
+mod heatmap;
 mod interpolation;
+mod legend;
+mod matrix;
 mod panels;
+mod svg;
 mod theme;
 mod transfer_error;
+mod values;
+
+#[cfg(test)]
+mod samples;
 
 use super::Report;
+
+pub use svg::png;
 
 pub struct Plot {
     pub file: &'static str,
@@ -18,7 +30,14 @@ pub struct Plot {
 
 /// Every plot for which something is finished.
 pub fn draw(report: &Report) -> Vec<Plot> {
-    [transfer_error::draw(report), interpolation::draw(report)].into_iter().flatten().collect()
+    let plots = [
+        by_ratio::draw_errors(report),
+        transfer_error::draw(report),
+        by_ratio::draw_barriers(report),
+        interpolation::draw(report),
+        matrix::draw(report),
+    ];
+    plots.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -55,14 +74,16 @@ mod tests {
     #[test]
     fn dense_networks_are_a_line_across_every_panel() {
         let mut study = Study::new(&[6, 12], &[2, 3], &[vec![]]);
-        let grey = |study: &Study| {
-            let plot = draw(&study.report()).remove(0);
-            // Grid, ticks and captions have other greys, or are no lines.
-            (count(&plot, "stroke=\"#606060\""), plot.caption.contains("Grey line: dense networks."))
+        let lines = |study: &Study| {
+            let plots = draw(&study.report());
+            let bars = plots.iter().find(|plot| plot.file == "transfer-error.svg").unwrap();
+            // Nothing else is drawn in the colour of what belongs to no method.
+            let dashes = bars.svg.split("<polyline").filter(|line| line.contains("stroke=\"#1C1C1C\"")).count();
+            (dashes > 0, bars.caption.contains("Dashed line: dense networks."))
         };
-        assert_eq!(grey(&study), (0, false));
+        assert_eq!(lines(&study), (false, false));
         study.add_dense(&[2, 3]);
-        assert_eq!(grey(&study), (2, true), "one for each level");
+        assert_eq!(lines(&study), (true, true));
 
         study
             .unfinish(RunState::Pending, |planned| planned.label.inherit != Some(crate::run::settings::Inherit::Dense));
@@ -94,11 +115,14 @@ mod tests {
 
         let axes: Vec<_> = (1..=20).map(|lr| vec![("lr".to_string(), format!("0.{lr:02}"))]).collect();
         let plots = draw(&Study::new(&[3, 6, 9, 12], &[2, 3], &axes).report());
-        assert!(plots[0].caption.ends_with("Only the first 12 of 80 panels are drawn."), "{}", plots[0].caption);
+        let files: Vec<&str> = plots.iter().map(|plot| plot.file).collect();
+        assert_eq!(files, ["error-by-ratio.svg", "barrier-by-ratio.svg", "interpolation.svg"]);
+        assert!(plots[0].caption.ends_with("Only the first 12 of 20 panels are drawn."), "{}", plots[0].caption);
+        assert!(plots[1].caption.ends_with("Only the first 12 of 40 panels are drawn."), "{}", plots[1].caption);
         let said = "Of several levels, only level 12 is drawn. Only the first 6 of 40 tickets are drawn.";
-        assert!(plots[1].caption.ends_with(said), "{}", plots[1].caption);
+        assert!(plots[2].caption.ends_with(said), "{}", plots[2].caption);
         // Both methods of the first axes, not many axes of one method.
-        assert!(plots[1].svg.contains("AWS · sign"));
+        assert!(plots[2].svg.contains("AWS · sign"));
     }
 
     #[test]
