@@ -8,6 +8,7 @@ mod gather;
 mod grouping;
 pub mod json;
 pub mod markdown;
+pub mod page;
 pub mod plots;
 mod statistics;
 mod tables;
