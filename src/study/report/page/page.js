@@ -211,7 +211,11 @@ function show(moved) {
   } else {
     document.title = `${found.title} – ${title}`;
     if (!behind || moved) behind = new Table("behind", { small: true });
-    behind.update(runList(study, found.runs, plural(found.runs.length, "run"), "What stands behind this number, and what is planned for it."));
+    const list = runList(study, found.runs, plural(found.runs.length, "run"), "What stands behind this number, and what is planned for it.");
+    // What they have in common is said above.
+    const differs = (column) => new Set(found.runs.map((run) => column.values[run])).size > 1;
+    list.columns = list.columns.filter((column) => ["run", "state"].includes(column.title) || !column.key || differs(column));
+    behind.update(list);
     view.dataset.signature = "";
     view.replaceChildren(back, element("h2", { tabindex: "-1" }, found.title), pairs(found.cells), behind.element);
   }
