@@ -1,8 +1,10 @@
 //! Studies made up for tests, with numbers like those of a real trial on the digits.
 
+use super::grouping::{distinct, grouped};
 use super::{Finding, Report, gather};
 use crate::run::results::{
-    ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome,
+    ConnectOutcome, LayerSurvivors, MatrixOutcome, Outcome, PairOutcome, PathOutcome, PathPoint, PlaneOutcome,
+    PlanePoint, Processors, RunResult, Similarity, TicketOutcome, TrainScore, TransferOutcome,
 };
 use crate::run::settings::*;
 use crate::run::{Run, RunId};
@@ -91,6 +93,83 @@ impl Study {
         }
     }
 
+    /// The same paths between seeds, but measured by runs for many paths at once: the first `rows` seeds among themselves,
+    /// the others among themselves, and those with these.
+    pub fn in_blocks(mut self, rows: usize) -> Study {
+        let between_seeds = |planned: &PlannedRun| planned.label.between == Some(Between::Seeds);
+        let (paths, others): (Vec<_>, Vec<_>) = self.runs.drain(..).partition(|(planned, ..)| between_seeds(planned));
+        self.runs = others;
+        let of_rows = grouped(paths, |(planned, ..)| {
+            let label = &planned.label;
+            (label.method, label.level, label.inherit, label.axes.clone())
+        });
+        for paths in of_rows {
+            self.blocks(&paths, rows);
+        }
+        self
+    }
+
+    fn blocks(&mut self, paths: &[(PlannedRun, RunState, Option<RunResult>)], rows: usize) {
+        let ends = distinct(paths.iter().flat_map(|(planned, ..)| planned.run.inputs.clone()));
+        let (first, others) = ends.split_at(rows.min(ends.len()));
+        let mut blocks = vec![(first, &[][..]), (others, &[][..])];
+        blocks.retain(|(rows, _)| rows.len() > 1);
+        if !others.is_empty() {
+            blocks.push((first, others));
+        }
+        for (index, (rows, columns)) in blocks.iter().enumerate() {
+            let inputs: Vec<RunId> = rows.iter().chain(*columns).cloned().collect();
+            let Settings::Connect(path) = connect(Between::Seeds) else { unreachable!("a path") };
+            let matrix = Matrix { path, rows: rows.len() as u32 };
+            let pair = |(a, b): (u32, u32)| {
+                let ends = [&inputs[a as usize], &inputs[b as usize]];
+                let same = |planned: &PlannedRun| ends.iter().all(|end| planned.run.inputs.contains(end));
+                let (.., result) = paths.iter().find(|(planned, ..)| same(planned)).expect("every pair is joined");
+                let Some(Outcome::Connect(connect)) = result.as_ref().map(|result| &result.outcome) else {
+                    unreachable!("a path that was measured")
+                };
+                PairOutcome { ends: (a, b), path: connect.path.clone() }
+            };
+            let pairs = matrix.ends(inputs.len() as u32).map(pair).collect();
+            let label = Label {
+                block: Some((index as u32 + 1, blocks.len() as u32)),
+                seeds: vec![],
+                ..paths[0].0.label.clone()
+            };
+            let outcome = MatrixOutcome { remaining_ratio: remaining(label.level), pairs };
+            self.push(Settings::Matrix(matrix), inputs, label, Outcome::Matrix(outcome));
+        }
+    }
+
+    /// Adds the plane through the first three transfers of every row that has three.
+    pub fn add_planes(&mut self) {
+        let transfers: Vec<(Run, Label)> = (self.runs.iter())
+            .filter(|(planned, ..)| planned.run.kind() == Kind::Transfer)
+            .map(|(planned, ..)| (planned.run.clone(), planned.label.clone()))
+            .collect();
+        let rows = grouped(transfers, |(_, label)| (label.method, label.level, label.inherit, label.axes.clone()));
+        for row in rows.iter().filter(|row| row.len() >= 3) {
+            let inputs = row[..3].iter().map(|(run, _)| run.id.clone()).collect();
+            let label = Label {
+                between: Some(Between::Plane),
+                seeds: row[..3].iter().map(|(_, label)| label.seeds[0]).collect(),
+                ..row[0].1.clone()
+            };
+            let settings = Settings::Plane(Plane {
+                problem: PROBLEM,
+                masks: Masks::Same,
+                points: 9,
+                margin: 0.25,
+                batch: 64,
+                reestimation_batches: None,
+                sets: Default::default(),
+                precision: Default::default(),
+            });
+            let outcome = plane(label.level);
+            self.push(settings, inputs, label, Outcome::Plane(outcome));
+        }
+    }
+
     /// Takes the results of some runs away.
     pub fn unfinish(&mut self, now: RunState, which: impl Fn(&PlannedRun) -> bool) {
         for (planned, state, result) in &mut self.runs {
@@ -117,7 +196,7 @@ impl Study {
             prunable: 19_144,
             test_error: 3.0 + f64::from(level) / 8.0,
             test_loss: 0.1,
-            layers: vec![],
+            layers: layers(level),
         });
         let seeds = vec![Seeds::from(1)];
         self.push(
@@ -259,8 +338,39 @@ fn path(error_a: f64, error_b: f64, height: f64, level: u32) -> ConnectOutcome {
     let point = |index: u32| {
         let t = f64::from(index) / 10.0;
         let arch = 1.0 - (2.0 * t - 1.0).powi(4);
-        PathPoint { t, test_error: t * error_a + (1.0 - t) * error_b + height * arch, test_loss: 0.1, train: None }
+        let test_error = t * error_a + (1.0 - t) * error_b + height * arch;
+        PathPoint { t, test_error, test_loss: 0.1 + test_error / 100.0, train: Some(train(test_error)) }
     };
-    let path = PathOutcome { points: (0..=10).map(point).collect(), barrier: height, similarity: None };
+    let similarity = Some(Similarity { sign_agreement: 1.0 / (1.0 + height / 10.0), mask_overlap: 0.75 });
+    let path = PathOutcome { points: (0..=10).map(point).collect(), barrier: height, similarity };
     ConnectOutcome { remaining_ratio: remaining(level), path }
+}
+
+/// Half the error of the test set.
+fn train(test_error: f64) -> TrainScore {
+    TrainScore { train_error: test_error / 2.0, train_loss: test_error / 200.0 }
+}
+
+/// Four tensors; the larger ones lose more.
+fn layers(level: u32) -> Vec<LayerSurvivors> {
+    let sizes = [("conv1.weight", 72, 0.2), ("layer1.0.conv1.weight", 576, 0.5), ("layer2.0.conv1.weight", 4_608, 1.0)];
+    let layer = |(name, prunable, part): (&str, u64, f64)| LayerSurvivors {
+        name: name.to_string(),
+        survivors: (prunable as f64 * (1.0 - part * (1.0 - remaining(level)))) as u64,
+        prunable,
+    };
+    sizes.into_iter().map(layer).collect()
+}
+
+/// A bowl around the middle of three networks, with a wall beyond them.
+fn plane(level: u32) -> PlaneOutcome {
+    let networks = [(0.0, 0.0), (4.0, 0.0), (2.0, 3.0)];
+    let at = |low: f64, high: f64| (0..9).map(move |index| low + (high - low) * f64::from(index) / 8.0);
+    let (x, y): (Vec<f64>, Vec<f64>) = (at(-1.0, 5.0).collect(), at(-0.75, 3.75).collect());
+    let point = |x: f64, y: f64| {
+        let test_error = 2.0 + 4.0 * ((x - 2.0).powi(2) + (y - 1.0).powi(2));
+        PlanePoint { test_error, test_loss: test_error / 50.0, train: Some(train(test_error)) }
+    };
+    let points = y.iter().flat_map(|&y| x.iter().map(move |&x| point(x, y))).collect();
+    PlaneOutcome { remaining_ratio: remaining(level), networks, x, y, points }
 }

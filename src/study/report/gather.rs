@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
+use super::ends::Labels;
 use super::grouping::{distinct, grouped};
-use super::statistics::{max, mean, sample_std};
+use super::statistics::{Estimate, mean, sample_std};
 use super::{
-    ConnectionRow, FailedRun, Finding, PairPath, PathError, PathMean, Report, RunCounts, SeedError, TicketRow,
-    TransferRow,
+    FailedRun, Finding, LayerRatio, Report, RunCounts, SeedError, Summary, TicketRow, TransferRow, differences,
+    notices, paths, spreads,
 };
 use crate::run::RunId;
-use crate::run::results::{ConnectOutcome, Outcome, TicketOutcome, TransferOutcome};
+use crate::run::results::{Outcome, TicketOutcome, TransferOutcome};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
@@ -20,19 +21,42 @@ use crate::study::sweep::Axes;
 /// level, and what was transferred; methods and transfers as they first appear in the plan. What belongs to no method,
 /// dense networks, comes first. Tickets that are there to be rewound to are no level of a chain, and have no row.
 pub fn gather(name: &str, findings: &[Finding]) -> Report {
-    let ratios = remaining_ratios(findings);
+    gather_with(name, findings, Estimate::default())
+}
+
+/// The same, with other confidence intervals.
+pub fn gather_with(name: &str, findings: &[Finding], estimate: Estimate) -> Report {
+    let gathering = Gathering { ratios: remaining_ratios(findings), labels: Labels::of(findings), estimate };
     let rows = |kind| rows(findings, kind);
+    let (transfers, connects) = (rows(Kind::Transfer), rows(Kind::Connect));
+    let in_state = |state| findings.iter().filter(move |finding| finding.state == state).map(listed).collect();
+    let transfer_rows: Vec<TransferRow> = transfers.iter().filter_map(|row| transfer(row, &gathering)).collect();
     Report {
         name: name.to_string(),
         runs: count(findings),
-        tickets: rows(Kind::Ticket).iter().flatten().filter_map(|finding| ticket(finding, &ratios)).collect(),
-        transfers: rows(Kind::Transfer).iter().filter_map(|row| transfer(row, &ratios)).collect(),
-        connections: rows(Kind::Connect).iter().filter_map(|row| connection(row, &ratios)).collect(),
-        failed: findings.iter().filter(|finding| finding.state == RunState::Failed).map(failed).collect(),
-        planes: vec![],
-        differences: vec![],
-        spreads: vec![],
-        notices: vec![],
+        tickets: rows(Kind::Ticket).iter().flatten().filter_map(|finding| ticket(finding, &gathering)).collect(),
+        connections: connects.iter().filter_map(|row| paths::connection(row, &gathering)).collect(),
+        failed: in_state(RunState::Failed),
+        blocked: in_state(RunState::Blocked),
+        planes: connects.iter().flatten().filter_map(|finding| paths::plane(finding, &gathering)).collect(),
+        differences: differences::between(&transfer_rows, estimate),
+        spreads: spreads::by_source(&transfer_rows),
+        transfers: transfer_rows,
+        notices: notices::of(findings, &[transfers, connects].concat()),
+    }
+}
+
+/// What rows are made with.
+pub struct Gathering<'a> {
+    ratios: HashMap<&'a RunId, f64>,
+    pub labels: Labels<'a>,
+    pub estimate: Estimate,
+}
+
+impl Gathering<'_> {
+    /// The remaining ratio of the runs of a row, as soon as it is known of one.
+    pub fn ratio(&self, row: &[&Finding]) -> Option<f64> {
+        row.iter().find_map(|finding| self.ratios.get(&finding.planned.run.id).copied())
     }
 }
 
@@ -108,38 +132,53 @@ fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<
     rows
 }
 
-fn ticket(finding: &Finding, ratios: &HashMap<&RunId, f64>) -> Option<TicketRow> {
+fn ticket(finding: &Finding, gathering: &Gathering) -> Option<TicketRow> {
     let PlannedRun { run, label } = finding.planned;
     let method = label.method.filter(|_| label.rewind_point.is_none())?;
+    let outcome = ticket_outcome(finding);
+    let layers = outcome.map_or(&[][..], |outcome| &outcome.layers);
     Some(TicketRow {
         method,
         level: label.level,
-        remaining_ratio: ratios.get(&run.id).copied(),
-        test_error: ticket_outcome(finding).map(|outcome| outcome.test_error),
+        remaining_ratio: gathering.ratio(&[finding]),
+        test_error: outcome.map(|outcome| outcome.test_error).filter(|error| error.is_finite()),
         axes: label.axes.clone(),
         run: run.id.clone(),
         seeds: *label.seeds.first().unwrap_or(&Seeds::from(0)),
-        test_loss: ticket_outcome(finding).map(|outcome| outcome.test_loss),
-        layers: vec![],
+        test_loss: outcome.map(|outcome| outcome.test_loss).filter(|loss| loss.is_finite()),
+        layers: layers
+            .iter()
+            .map(|layer| LayerRatio {
+                name: layer.name.clone(),
+                remaining_ratio: layer.survivors as f64 / layer.prunable as f64,
+            })
+            .collect(),
+        problem: label.problem,
+        seconds: finding.result.as_ref().map(|result| result.seconds),
     })
 }
 
-fn transfer(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<TransferRow> {
+fn transfer(row: &[&Finding], gathering: &Gathering) -> Option<TransferRow> {
     let label = &row.first()?.planned.label;
     let errors: Vec<SeedError> = row
         .iter()
         .filter_map(|finding| {
             let seeds = *finding.planned.label.seeds.first()?;
-            let outcome = transfer_outcome(finding)?;
-            let run = finding.planned.run.id.clone();
-            Some(SeedError { seeds, error: outcome.test_error, loss: outcome.test_loss, run })
+            let outcome = transfer_outcome(finding).filter(|outcome| outcome.test_error.is_finite())?;
+            Some(SeedError {
+                seeds,
+                error: outcome.test_error,
+                loss: outcome.test_loss,
+                run: finding.planned.run.id.clone(),
+                seconds: finding.result.as_ref()?.seconds,
+            })
         })
         .collect();
     let values: Vec<f64> = errors.iter().map(|seed| seed.error).collect();
     Some(TransferRow {
         method: label.method,
         level: label.level,
-        remaining_ratio: row_ratio(row, ratios),
+        remaining_ratio: gathering.ratio(row),
         inherit: label.inherit?,
         seeds: errors.len(),
         seeds_planned: row.len(),
@@ -147,72 +186,12 @@ fn transfer(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<TransferR
         error_std: sample_std(&values),
         errors,
         axes: label.axes.clone(),
-        summary: None,
+        summary: Summary::of(&values, gathering.estimate),
+        problem: label.problem,
     })
 }
 
-fn connection(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<ConnectionRow> {
-    let label = &row.first()?.planned.label;
-    let paths: Vec<PairPath> = row
-        .iter()
-        .filter_map(|finding| {
-            let outcome = connect_outcome(finding)?;
-            let path = outcome
-                .path
-                .points
-                .iter()
-                .map(|point| PathError {
-                    t: point.t,
-                    error: point.test_error,
-                    loss: point.test_loss,
-                    train: point.train,
-                })
-                .collect();
-            Some(PairPath {
-                seeds: finding.planned.label.seeds.clone(),
-                barrier: outcome.path.barrier,
-                path,
-                run: finding.planned.run.id.clone(),
-                ends: vec![],
-                similarity: outcome.path.similarity,
-            })
-        })
-        .collect();
-    let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
-    Some(ConnectionRow {
-        method: label.method,
-        level: label.level,
-        remaining_ratio: row_ratio(row, ratios),
-        inherit: label.inherit,
-        between: label.between?,
-        pairs: paths.len(),
-        pairs_planned: row.len(),
-        barrier_mean: mean(&barriers),
-        barrier_max: max(&barriers),
-        path: mean_path(&paths),
-        paths,
-        axes: label.axes.clone(),
-        summary: None,
-        train_summary: None,
-        loss_summary: None,
-    })
-}
-
-/// The mean of paths of equally many points.
-fn mean_path(paths: &[PairPath]) -> Vec<PathMean> {
-    let points = paths.iter().map(|pair| pair.path.len()).min().unwrap_or(0);
-    let mean_at = |index: usize| {
-        let errors: Vec<f64> = paths.iter().map(|pair| pair.path[index].error).collect();
-        Some(PathMean { t: paths[0].path[index].t, error_mean: mean(&errors)? })
-    };
-    (0..points).filter_map(mean_at).collect()
-}
-
-fn row_ratio(row: &[&Finding], ratios: &HashMap<&RunId, f64>) -> Option<f64> {
-    row.iter().find_map(|finding| ratios.get(&finding.planned.run.id).copied())
-}
-
-fn failed(finding: &Finding) -> FailedRun {
+fn listed(finding: &Finding) -> FailedRun {
     let PlannedRun { run, label } = finding.planned;
     FailedRun { id: run.id.clone(), kind: run.kind(), label: label.to_string(), message: finding.note.clone() }
 }
@@ -227,13 +206,6 @@ fn ticket_outcome<'f>(finding: &'f Finding) -> Option<&'f TicketOutcome> {
 fn transfer_outcome<'f>(finding: &'f Finding) -> Option<&'f TransferOutcome> {
     match &finding.result.as_ref()?.outcome {
         Outcome::Transfer(outcome) => Some(outcome),
-        _ => None,
-    }
-}
-
-fn connect_outcome<'f>(finding: &'f Finding) -> Option<&'f ConnectOutcome> {
-    match &finding.result.as_ref()?.outcome {
-        Outcome::Connect(outcome) => Some(outcome),
         _ => None,
     }
 }

@@ -31,11 +31,42 @@ mod tests {
         let mut study = Study::new(&[12], &[2, 3], &[vec![("lr".to_string(), "0.05".to_string())]]);
         study.unfinish(RunState::Failed, |planned| planned.run.kind() == Kind::Ticket && planned.label.level == 0);
         let report = parsed(&study);
-        assert_eq!(keys(&report), ["name", "runs", "tickets", "transfers", "connections", "failed"]);
-        assert_eq!(keys(&report["runs"]), ["total", "done", "running", "queued", "failed", "blocked", "pending"]);
         assert_eq!(
-            report["tickets"][12],
-            json!({"method": "lrr", "level": 12, "remaining_ratio": remaining(12), "test_error": 4.5, "axes": {"lr": "0.05"}})
+            keys(&report),
+            [
+                "name",
+                "runs",
+                "tickets",
+                "transfers",
+                "connections",
+                "failed",
+                "blocked",
+                "planes",
+                "differences",
+                "spreads",
+                "notices"
+            ]
+        );
+        assert_eq!(keys(&report["runs"]), ["total", "done", "running", "queued", "failed", "blocked", "pending"]);
+        let mut ticket = report["tickets"][12].clone();
+        let layers = ticket["layers"].take();
+        assert_eq!(keys(&layers[0]), ["name", "remaining_ratio"]);
+        assert_eq!(
+            ticket,
+            json!({
+                "method": "lrr",
+                "level": 12,
+                "remaining_ratio": remaining(12),
+                "test_error": 4.5,
+                "axes": {"lr": "0.05"},
+                "run": ticket["run"],
+                "seeds": {"init": 1, "order": 1, "alpha": 1},
+                "test_loss": 0.1,
+                "layers": null,
+                "dataset": "digits",
+                "architecture": "resnet8",
+                "seconds": 4.0
+            })
         );
         let transfer = &report["transfers"][2];
         assert_eq!(
@@ -50,12 +81,17 @@ mod tests {
                 "error_mean",
                 "error_std",
                 "errors",
-                "axes"
+                "axes",
+                "summary",
+                "dataset",
+                "architecture"
             ]
         );
         assert_eq!(transfer["inherit"], "sign+norm");
         assert_eq!(transfer["axes"], json!({"lr": "0.05"}));
-        assert_eq!(keys(&transfer["errors"][0]), ["init", "order", "alpha", "error"]);
+        assert_eq!(keys(&transfer["errors"][0]), ["init", "order", "alpha", "error", "loss", "run", "seconds"]);
+        assert_eq!(keys(&transfer["summary"]), ["count", "mean", "median", "min", "max", "std", "interval"]);
+        assert_eq!(keys(&transfer["summary"]["interval"]), ["low", "high", "level", "method"]);
         let connection = &report["connections"][0];
         assert_eq!(
             keys(connection),
@@ -71,12 +107,23 @@ mod tests {
                 "barrier_max",
                 "path",
                 "paths",
-                "axes"
+                "axes",
+                "summary",
+                "train_summary",
+                "loss_summary",
+                "dataset",
+                "architecture"
             ]
         );
-        assert_eq!(keys(&connection["path"][0]), ["t", "error_mean"]);
-        assert_eq!(keys(&connection["paths"][0]), ["seeds", "barrier", "path"]);
-        assert_eq!(keys(&connection["paths"][0]["path"][0]), ["t", "error"]);
+        assert_eq!(keys(&connection["path"][0]), ["t", "error_mean", "train_error_mean", "loss_mean"]);
+        let path = &connection["paths"][0];
+        assert_eq!(
+            keys(path),
+            ["seeds", "barrier", "path", "run", "ends", "similarity", "train_barrier", "loss_barrier"]
+        );
+        assert_eq!(keys(&path["path"][0]), ["t", "error", "loss", "train_error", "train_loss"]);
+        assert_eq!(keys(&path["ends"][0]), ["run", "label"]);
+        assert_eq!(keys(&path["similarity"]), ["sign_agreement", "mask_overlap"]);
         assert_eq!(connection["between"], "seeds");
         assert_eq!(report["connections"][4]["between"], "norm-init");
         assert_eq!(report["connections"][4]["inherit"], Value::Null);

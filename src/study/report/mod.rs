@@ -4,13 +4,19 @@
 //! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
 
 pub mod csv;
+mod differences;
+mod ends;
 mod gather;
 mod grouping;
 pub mod json;
 pub mod markdown;
+mod notices;
 pub mod page;
+mod paths;
 pub mod plots;
-mod statistics;
+mod sharing;
+mod spreads;
+pub mod statistics;
 mod tables;
 pub mod terminal;
 
@@ -24,13 +30,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-pub use gather::gather;
+pub use gather::{gather, gather_with};
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
 use crate::run::files::write_atomic;
 use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
-use crate::run::settings::{Between, Inherit, Kind, Method, Seeds};
+use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
 
@@ -64,6 +70,12 @@ pub struct Curve {
 
 impl Curve {
     pub const MOST: usize = 50;
+
+    /// Which of so many epochs are kept where there is room for `most`: the last one, and others spread evenly before it.
+    pub fn places(epochs: usize, most: usize) -> impl Iterator<Item = usize> {
+        let kept = epochs.min(most);
+        (1..=kept).map(move |index| index * epochs / kept - 1)
+    }
 }
 
 /// A study in numbers. Errors are in percent of the test set, barriers in percentage points; nothing is rounded.
@@ -77,6 +89,8 @@ pub struct Report {
     pub transfers: Vec<TransferRow>,
     pub connections: Vec<ConnectionRow>,
     pub failed: Vec<FailedRun>,
+    /// Runs that need one that failed.
+    pub blocked: Vec<FailedRun>,
     pub planes: Vec<PlaneRow>,
     /// The same seeds, treated in two ways.
     pub differences: Vec<Difference>,
@@ -106,7 +120,7 @@ pub struct Summary {
     pub max: f64,
     /// The sample standard deviation; of at least two numbers.
     pub std: Option<f64>,
-    /// Of the mean; of at least two numbers.
+    /// Of the mean; of at least two numbers that are independent.
     pub interval: Option<Interval>,
 }
 
@@ -148,10 +162,15 @@ pub struct Difference {
     pub inherit: Option<Inherit>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
-    /// Of the differences, one for each pair of runs with the same seeds.
+    /// Of the differences, one for each pair of runs with the same seeds; where there are several tickets, one for each of
+    /// them, the mean over its pairs: pairs of one ticket are not independent.
     pub summary: Summary,
     /// Two-sided, of the paired t-test that the mean difference is zero; of at least two pairs that are not all alike.
     pub p: Option<f64>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// How many tickets of different seeds there are.
+    pub tickets: usize,
 }
 
 /// How much one source of chance moves the test error of a transfer while the others stay.
@@ -169,6 +188,8 @@ pub struct Spread {
     pub runs: usize,
     /// The standard deviation within groups, pooled, in percentage points.
     pub std: f64,
+    #[serde(flatten)]
+    pub problem: Problem,
 }
 
 /// How many planned runs are in which state.
@@ -216,6 +237,10 @@ pub struct TicketRow {
     pub test_loss: Option<f64>,
     /// In the order of the network; empty where the result does not say.
     pub layers: Vec<LayerRatio>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// How long it took.
+    pub seconds: Option<f64>,
 }
 
 /// What is left of a prunable tensor.
@@ -245,6 +270,8 @@ pub struct TransferRow {
     pub axes: Axes,
     /// Of the errors.
     pub summary: Option<Summary>,
+    #[serde(flatten)]
+    pub problem: Problem,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -254,6 +281,8 @@ pub struct SeedError {
     pub error: f64,
     pub loss: f64,
     pub run: RunId,
+    /// How long the run took.
+    pub seconds: f64,
 }
 
 /// Paths between networks that differ in nothing but their seeds.
@@ -271,21 +300,28 @@ pub struct ConnectionRow {
     pub pairs_planned: usize,
     pub barrier_mean: Option<f64>,
     pub barrier_max: Option<f64>,
-    /// The mean over the pairs.
+    /// The mean over the pairs, at every position at which one of them was measured; of the others it is taken to be
+    /// straight between their points.
     pub path: Vec<PathMean>,
     pub paths: Vec<PairPath>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
-    /// Of the barriers of test errors, of training errors, and of test losses (in nats).
+    /// Of the barriers of test errors, of training errors, and of test losses (in nats). Intervals are over networks where
+    /// paths share them, not over paths.
     pub summary: Option<Summary>,
     pub train_summary: Option<Summary>,
     pub loss_summary: Option<Summary>,
+    #[serde(flatten)]
+    pub problem: Problem,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PathMean {
     pub t: f64,
     pub error_mean: f64,
+    /// None where some path has no errors on training images.
+    pub train_error_mean: Option<f64>,
+    pub loss_mean: Option<f64>,
 }
 
 /// The path between one pair of networks.
@@ -300,6 +336,10 @@ pub struct PairPath {
     /// The networks joined, first the one at t = 1.
     pub ends: Vec<End>,
     pub similarity: Option<Similarity>,
+    /// Of the errors on training images, in percentage points.
+    pub train_barrier: Option<f64>,
+    /// Of the loss on test images, in nats; none where it is not finite.
+    pub loss_barrier: Option<f64>,
 }
 
 /// A network that is joined.
@@ -334,9 +374,11 @@ pub struct PlaneRow {
     pub ends: Vec<End>,
     /// None until it is measured.
     pub plane: Option<PlaneOutcome>,
+    #[serde(flatten)]
+    pub problem: Problem,
 }
 
-/// A run that failed for good.
+/// A run that failed for good, or waits for one that did.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FailedRun {
     pub id: RunId,

@@ -1,5 +1,49 @@
 //! What is said of a handful of numbers.
 
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use super::{Interval, IntervalMethod, Summary};
+
+/// Which confidence interval of a mean is given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    pub method: IntervalMethod,
+    /// The confidence, in (0, 1).
+    pub level: f64,
+}
+
+impl Default for Estimate {
+    fn default() -> Estimate {
+        Estimate { method: IntervalMethod::T, level: 0.95 }
+    }
+}
+
+impl Summary {
+    /// Of numbers that are independent of each other, all of them finite; none of no numbers.
+    pub fn of(values: &[f64], estimate: Estimate) -> Option<Summary> {
+        let mean = mean(values)?;
+        let std = sample_std(values);
+        let ends = std.map(|std| match estimate.method {
+            IntervalMethod::T => {
+                let half = t_quantile(estimate.level, values.len() - 1) * std / (values.len() as f64).sqrt();
+                (mean - half, mean + half)
+            }
+            IntervalMethod::Bootstrap => percentile_bootstrap(values, estimate.level),
+        });
+        let interval = ends.map(|(low, high)| Interval { low, high, level: estimate.level, method: estimate.method });
+        let sorted = sorted(values);
+        Some(Summary {
+            count: values.len(),
+            mean,
+            median: quantile(&sorted, 0.5),
+            min: sorted[0],
+            max: sorted[sorted.len() - 1],
+            std,
+            interval,
+        })
+    }
+}
+
 /// None of no numbers.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -20,9 +64,81 @@ pub fn max(values: &[f64]) -> Option<f64> {
     values.iter().copied().reduce(f64::max)
 }
 
+/// What a variable of Student's t distribution stays within, up and down, with this probability.
+pub fn t_quantile(level: f64, degrees: usize) -> f64 {
+    students_t(degrees as f64).inverse_cdf((1.0 + level) / 2.0)
+}
+
+/// The two-sided p-value of Student's t.
+pub fn p_of_t(t: f64, degrees: f64) -> f64 {
+    2.0 * students_t(degrees).sf(t.abs())
+}
+
+fn students_t(degrees: f64) -> StudentsT {
+    StudentsT::new(0.0, 1.0, degrees).expect("degrees of freedom are positive")
+}
+
+/// How often the bootstrap draws a sample anew.
+pub const RESAMPLES: usize = 10_000;
+
+/// The interval that holds the means of this part of the samples drawn from a sample with replacement (Efron, 1979).
+fn percentile_bootstrap(values: &[f64], level: f64) -> (f64, f64) {
+    let mut chance = Chance::new();
+    let count = values.len();
+    let mean_of_one = |_| (0..count).map(|_| values[chance.below(count)]).sum::<f64>() / count as f64;
+    let means: Vec<f64> = (0..RESAMPLES).map(mean_of_one).collect();
+    middle(&means, level)
+}
+
+/// The interval that holds this part of the values, as many of the others lying below as above.
+pub fn middle(values: &[f64], level: f64) -> (f64, f64) {
+    let sorted = sorted(values);
+    (quantile(&sorted, (1.0 - level) / 2.0), quantile(&sorted, (1.0 + level) / 2.0))
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The quantile of sorted values, linear between two of them.
+fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let place = part * (sorted.len() - 1) as f64;
+    let below = place.floor() as usize;
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
+}
+
+/// Numbers as if by chance, the same every time: a report of the same results has the same intervals.
+pub struct Chance(blake3::OutputReader);
+
+impl Chance {
+    pub fn new() -> Chance {
+        Chance(blake3::Hasher::new_derive_key("winsign: resampling of the bootstrap").finalize_xof())
+    }
+
+    /// A whole number from 0 to below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        // The upper half of the product; with 64 bits no number is favoured by more than bound / 2^64.
+        ((u128::from(u64::from_le_bytes(bytes)) * bound as u128) >> 64) as usize
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn assert_near(actual: f64, expected: f64, tolerance: f64) {
+        assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
+    }
+
+    fn bootstrap(level: f64) -> Estimate {
+        Estimate { method: IntervalMethod::Bootstrap, level }
+    }
 
     #[test]
     fn of_numbers_worked_out_by_hand() {
@@ -32,11 +148,58 @@ mod tests {
         assert_eq!(sample_std(&values), Some((32.0_f64 / 7.0).sqrt()));
         assert_eq!(max(&values), Some(9.0));
         assert_eq!(sample_std(&[1.0, 2.0, 3.0]), Some(1.0));
+        let summary = Summary::of(&[9.0, 4.0, 2.0, 4.0, 7.0, 4.0, 5.0, 5.0], Estimate::default()).unwrap();
+        assert_eq!((summary.count, summary.mean, summary.median), (8, 5.0, 4.5));
+        assert_eq!((summary.min, summary.max), (2.0, 9.0));
     }
 
     #[test]
     fn of_too_few_numbers_is_nothing() {
         assert_eq!((mean(&[]), sample_std(&[]), max(&[])), (None, None, None));
         assert_eq!((mean(&[6.3]), sample_std(&[6.3]), max(&[6.3])), (Some(6.3), None, Some(6.3)));
+        assert_eq!(Summary::of(&[], Estimate::default()), None);
+        let one = Summary::of(&[6.3], bootstrap(0.95)).unwrap();
+        assert_eq!((one.count, one.median, one.std, one.interval), (1, 6.3, None, None));
+    }
+
+    /// `scipy.stats.t.interval(level, n - 1, mean, sem)` and `scipy.stats.t.ppf`, of SciPy 1.17.
+    #[test]
+    fn intervals_of_students_t_as_scipy_has_them() {
+        let values = [5.0, 6.3, 7.6];
+        let interval =
+            |level| Summary::of(&values, Estimate { level, ..Estimate::default() }).unwrap().interval.unwrap();
+        let wide = interval(0.95);
+        assert_eq!((wide.level, wide.method), (0.95, IntervalMethod::T));
+        assert_near(wide.low, 3.070_620_974_724_571, 1e-9);
+        assert_near(wide.high, 9.529_379_025_275_428, 1e-9);
+        assert_near(interval(0.8).low, 4.884_739_259_725_275, 1e-9);
+        assert_near(t_quantile(0.95, 1), 12.706_204_736_174_694, 1e-7);
+        assert_near(t_quantile(0.99, 19), 2.860_934_606_464_979_4, 1e-9);
+        assert_near(p_of_t(2.5, 4.0), 0.066_766_544_811_988_14, 1e-10);
+        assert_near(p_of_t(-2.5, 4.0), 0.066_766_544_811_988_14, 1e-10);
+        assert_near(p_of_t(12.0, 30.0) / 5.580_185_415_199_261e-13, 1.0, 1e-8);
+    }
+
+    /// `scipy.stats.bootstrap(method="percentile", n_resamples=1_000_000)` draws other samples, so the ends agree only as
+    /// far as 10,000 samples go.
+    #[test]
+    fn intervals_of_the_bootstrap_as_scipy_has_them() {
+        let values = [4.4, 8.8, 6.8, 5.1, 9.7, 3.2, 7.7, 6.1, 5.9, 4.8];
+        let interval = Summary::of(&values, bootstrap(0.95)).unwrap().interval.unwrap();
+        assert_eq!(interval.method, IntervalMethod::Bootstrap);
+        assert_near(interval.low, 5.09, 0.05);
+        assert_near(interval.high, 7.47, 0.05);
+        let narrow = Summary::of(&values, bootstrap(0.5)).unwrap().interval.unwrap();
+        assert_near(narrow.low, 5.83, 0.03);
+        assert_eq!(Summary::of(&values, bootstrap(0.95)).unwrap().interval, Some(interval), "the same every time");
+    }
+
+    #[test]
+    fn chance_is_even() {
+        let mut chance = Chance::new();
+        let mut counts = [0; 5];
+        (0..50_000).for_each(|_| counts[chance.below(5)] += 1);
+        // Five standard deviations of a count of mean 10,000.
+        assert!(counts.iter().all(|count| (9_550..10_450).contains(count)), "{counts:?}");
     }
 }

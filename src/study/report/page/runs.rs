@@ -168,7 +168,7 @@ fn curves(findings: &[Finding]) -> Value {
     let [mut train_error, mut test_error] = [Series::new(100.0), Series::new(100.0)];
     let [mut train_loss, mut test_loss] = [Series::new(1000.0), Series::new(1000.0)];
     for (_, curve) in &curves {
-        let kept = spread(curve.epoch.len(), share);
+        let kept: Vec<usize> = Curve::places(curve.epoch.len(), share).collect();
         epochs.push(kept.iter().map(|&at| json!(curve.epoch[at])).collect());
         let push = |series: &mut Series, values: &[f32]| {
             series.push_curve(kept.iter().map(|&at| values.get(at).map_or(f64::NAN, |&value| f64::from(value))));
@@ -186,12 +186,6 @@ fn curves(findings: &[Finding]) -> Value {
         "train_loss": train_loss.json(),
         "test_loss": test_loss.json(),
     })
-}
-
-/// At most `most` places of `length`, evenly spread, the last among them.
-fn spread(length: usize, most: usize) -> Vec<usize> {
-    let kept = length.min(most);
-    (1..=kept).map(|index| index * length / kept - 1).collect()
 }
 
 /// Every path of every run that measured some, between which runs, and the errors along it.
@@ -260,9 +254,10 @@ mod tests {
 
     #[test]
     fn thinned_curves_end_where_they_ended() {
-        assert_eq!(spread(3, 8), [0, 1, 2]);
-        assert_eq!(spread(100, 4), [24, 49, 74, 99]);
-        assert_eq!(spread(0, 4), [0usize; 0]);
+        let places = |epochs, most| Curve::places(epochs, most).collect::<Vec<usize>>();
+        assert_eq!(places(3, 8), [0, 1, 2]);
+        assert_eq!(places(100, 4), [24, 49, 74, 99]);
+        assert_eq!(places(0, 4), [0usize; 0]);
         assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
     }
 }

@@ -1,0 +1,239 @@
+//! The same seeds, treated in two ways.
+
+use std::collections::HashMap;
+
+use super::grouping::{distinct, grouped};
+use super::spreads::{is_ticket_seed, without_ticket_seeds};
+use super::statistics::{Estimate, mean, p_of_t};
+use super::tables::method_text;
+use super::{Difference, Summary, TransferRow};
+use crate::run::settings::{Inherit, Seeds};
+use crate::study::sweep::Axes;
+
+/// Between any two methods that the same was transferred from, and between whatever was transferred and the first of it
+/// in the plan.
+pub fn between(rows: &[TransferRow], estimate: Estimate) -> Vec<Difference> {
+    let comparable = grouped(rows, |row| (row.problem, row.level, without_ticket_seeds(&row.axes)));
+    let mut differences = Vec::new();
+    for rows in comparable {
+        let methods = distinct(rows.iter().filter_map(|row| row.method));
+        let inherits = distinct(rows.iter().filter(|row| row.method.is_some()).map(|row| row.inherit));
+        let of = |method, inherit| -> Vec<&TransferRow> {
+            rows.iter().filter(|row| row.method == Some(method) && row.inherit == inherit).copied().collect()
+        };
+        for &inherit in &inherits {
+            for (at, &b) in methods.iter().enumerate() {
+                for &a in &methods[at + 1..] {
+                    let found = difference(&of(a, inherit), &of(b, inherit), estimate);
+                    differences.extend(found.map(|found| Difference {
+                        setting: "method".to_string(),
+                        a: method_text(Some(a)),
+                        b: method_text(Some(b)),
+                        method: None,
+                        ..found
+                    }));
+                }
+            }
+        }
+        let Some((&b, others)) = inherits.split_first() else { continue };
+        for &method in &methods {
+            for &a in others {
+                let found = difference(&of(method, a), &of(method, b), estimate);
+                differences.extend(found.map(|found| Difference {
+                    setting: "inherit".to_string(),
+                    a: a.to_string(),
+                    b: b.to_string(),
+                    inherit: None,
+                    ..found
+                }));
+            }
+        }
+    }
+    differences
+}
+
+/// What chance was the same for two runs: the ticket's seeds and the transfer's.
+type Chances = (Axes, Vec<u64>);
+
+fn difference(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Option<Difference> {
+    let row = a.first()?;
+    let retrained = a.iter().chain(b).any(|row| row.inherit == Inherit::Retrain);
+    let (of_a, of_b) = (means(a, retrained), means(b, retrained));
+    let in_both = of_a.iter().filter_map(|(chances, error)| {
+        let other = of_b.iter().find(|(other, _)| other == chances)?;
+        Some((&chances.0, error - other.1))
+    });
+    // Transfers of one ticket have its chance in common: of several tickets, each counts once.
+    let tickets = grouped(in_both, |(ticket, _)| (*ticket).clone());
+    let differences: Vec<f64> = match tickets.as_slice() {
+        [only] => only.iter().map(|(_, difference)| *difference).collect(),
+        several => {
+            several.iter().filter_map(|of_one| mean(&of_one.iter().map(|one| one.1).collect::<Vec<_>>())).collect()
+        }
+    };
+    let summary = Summary::of(&differences, estimate)?;
+    Some(Difference {
+        setting: String::new(),
+        a: String::new(),
+        b: String::new(),
+        method: row.method,
+        level: row.level,
+        remaining_ratio: row.remaining_ratio,
+        inherit: Some(row.inherit),
+        axes: without_ticket_seeds(&row.axes),
+        summary,
+        p: p_of_mean(&summary),
+        problem: row.problem,
+        tickets: tickets.len(),
+    })
+}
+
+/// The errors by chance. What only one of the two draws, such as α, is averaged over.
+fn means(rows: &[&TransferRow], retrained: bool) -> Vec<(Chances, f64)> {
+    let mut errors: Vec<(Chances, Vec<f64>)> = Vec::new();
+    let mut places: HashMap<Chances, usize> = HashMap::new();
+    for row in rows {
+        let is_shared = |name: &str| is_ticket_seed(name) && name != "ticket.seed_alpha";
+        let ticket: Axes = row.axes.iter().filter(|(name, _)| is_shared(name)).cloned().collect();
+        for seed in &row.errors {
+            let Seeds { init, order, .. } = seed.seeds;
+            // A ticket that is trained on has no other initialization.
+            let chances = (ticket.clone(), if retrained { vec![order] } else { vec![init, order] });
+            let place = *places.entry(chances.clone()).or_insert(errors.len());
+            if place == errors.len() {
+                errors.push((chances, vec![]));
+            }
+            errors[place].1.push(seed.error);
+        }
+    }
+    errors.into_iter().filter_map(|(chances, errors)| Some((chances, mean(&errors)?))).collect()
+}
+
+/// Of Student's t-test that a mean is zero.
+pub fn p_of_mean(summary: &Summary) -> Option<f64> {
+    let std = summary.std.filter(|std| *std > 0.0)?;
+    let t = summary.mean / (std / (summary.count as f64).sqrt());
+    Some(p_of_t(t, (summary.count - 1) as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Report;
+    use super::super::fixture::Study;
+    use super::*;
+    use crate::run::results::Outcome;
+    use crate::run::settings::{Kind, Method};
+    use crate::study::plan::{Label, RunState};
+
+    /// Errors as a function of the label of each transfer.
+    fn with_errors(mut study: Study, error: impl Fn(&Label) -> f64) -> Report {
+        for (planned, _, result) in &mut study.runs {
+            if let Some(Outcome::Transfer(transfer)) = result.as_mut().map(|result| &mut result.outcome) {
+                transfer.test_error = error(&planned.label);
+            }
+        }
+        study.report()
+    }
+
+    fn find<'r>(report: &'r Report, setting: &str, a: &str, is: impl Fn(&Difference) -> bool) -> Vec<&'r Difference> {
+        let of_it = report.differences.iter().filter(|one| one.setting == setting && one.a == a && is(one));
+        of_it.collect()
+    }
+
+    /// Errors of LRR and AWS with four seeds; `scipy.stats.ttest_rel` and its `confidence_interval`, of SciPy 1.17.
+    #[test]
+    fn paired_over_seeds_as_scipy_has_it() {
+        let lrr = [6.1, 7.4, 5.2, 6.6];
+        let aws = [4.9, 6.8, 4.4, 5.1];
+        let report = with_errors(Study::new(&[12], &[2, 3, 4, 5], &[vec![]]), |label| {
+            let of_method = if label.method == Some(Method::Lrr) { lrr } else { aws };
+            of_method[label.seeds[0].init as usize - 2]
+        });
+        let found = find(&report, "method", "AWS", |one| one.inherit == Some(Inherit::Sign));
+        assert_eq!(found.len(), 1);
+        let Difference { b, method, level, summary, p, tickets, .. } = found[0];
+        assert_eq!((b.as_str(), *method, *level, summary.count, *tickets), ("LRR", None, 12, 4, 1));
+        assert!((summary.mean - -1.025).abs() < 1e-12);
+        assert!((p.unwrap() - 0.014_693_027_560_741).abs() < 1e-12, "{p:?}");
+        let interval = summary.interval.unwrap();
+        assert!(
+            (interval.low - -1.666_442_559_582_941).abs() < 1e-9
+                && (interval.high - -0.383_557_440_417_058_75).abs() < 1e-9,
+            "{interval:?}"
+        );
+        // What is the same for all inherits differs by nothing, and nothing is no sample to test.
+        let same = find(&report, "inherit", "mask", |one| one.method == Some(Method::Aws));
+        assert_eq!((same[0].summary.mean, same[0].p, same[0].b.as_str()), (0.0, None, "sign"));
+        assert_eq!(find(&report, "inherit", "sign", |_| true).len(), 0);
+    }
+
+    #[test]
+    fn only_seeds_that_both_have_count() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| {
+            let (label, seed) = (&planned.label, planned.label.seeds.first().map(|seeds| seeds.init));
+            planned.run.kind() == Kind::Transfer
+                && (label.method == Some(Method::Lrr) && seed == Some(2)
+                    || label.method == Some(Method::Aws) && seed == Some(3))
+        });
+        let report = study.report();
+        let found = find(&report, "method", "AWS", |one| one.inherit == Some(Inherit::Sign))[0];
+        // Seed 4 alone: 3.0 and 7.6.
+        assert_eq!((found.summary.count, found.summary.interval, found.p), (1, None, None));
+        assert!((found.summary.mean - (3.0 - 7.6)).abs() < 1e-12);
+    }
+
+    fn tickets() -> Study {
+        let seed =
+            |seed: &str| vec![("lr".to_string(), seed.to_string()), ("ticket.seed".to_string(), seed.to_string())];
+        let mut study = Study::new(&[12], &[2, 3, 4], &["1", "2", "3"].map(seed));
+        for (planned, ..) in &mut study.runs {
+            planned.label.axes.retain(|(name, _)| name != "lr");
+        }
+        study
+    }
+
+    /// Nine pairs, but three tickets: the mean of each ticket counts.
+    #[test]
+    fn of_several_tickets_each_counts_once() {
+        let ticket = |label: &Label| label.axes[0].1.parse::<f64>().unwrap();
+        let report = with_errors(tickets(), |label| match label.method {
+            Some(Method::Aws) => 10.0 - ticket(label) - label.seeds[0].init as f64 / 10.0,
+            _ => 10.0,
+        });
+        let found = find(&report, "method", "AWS", |one| one.inherit == Some(Inherit::Mask));
+        assert_eq!(found.len(), 1);
+        let Difference { summary, tickets, axes, .. } = found[0];
+        assert_eq!((summary.count, *tickets, axes.len()), (3, 3, 0));
+        // −1.3, −2.3 and −3.3.
+        assert!((summary.mean + 2.3).abs() < 1e-12 && (summary.std.unwrap() - 1.0).abs() < 1e-12);
+    }
+
+    /// What is trained on has no initialization: it is paired by the order of images.
+    #[test]
+    fn retrained_tickets_are_paired_by_order() {
+        let mut study = Study::digits();
+        for (planned, ..) in &mut study.runs {
+            let label = &mut planned.label;
+            if planned.run.kind() == Kind::Transfer && label.inherit == Some(Inherit::Sign) {
+                label.seeds[0].init = 100;
+            }
+        }
+        let report = with_errors(study, |label| label.seeds[0].order as f64);
+        let counts =
+            |a: &str| find(&report, "inherit", a, |_| true).iter().map(|one| one.summary.count).collect::<Vec<_>>();
+        assert_eq!(counts("retrain"), [3, 3]);
+        assert_eq!(counts("mask"), [0; 0], "no initialization in common");
+    }
+
+    #[test]
+    fn different_settings_are_not_compared() {
+        let mut study = Study::digits();
+        for (planned, ..) in &mut study.runs {
+            if planned.label.method == Some(Method::Aws) {
+                planned.label.axes = vec![("ticket.lr".to_string(), "0.05".to_string())];
+            }
+        }
+        assert_eq!(find(&study.report(), "method", "AWS", |_| true).len(), 0);
+    }
+}

@@ -1,0 +1,219 @@
+//! What a reader must know before trusting a number.
+
+use std::collections::HashSet;
+
+use super::grouping::{distinct, grouped};
+use super::{Finding, Notice, paths};
+use crate::run::RunId;
+use crate::run::results::{Outcome, Processors, RunResult, TrainScore};
+
+/// What the results themselves give away. The rows are those whose numbers are made of several runs.
+pub fn of(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    notices.extend(not_finite(findings));
+    notices.extend(different_data(findings, rows));
+    notices.extend(different_processors(rows));
+    notices
+}
+
+fn result<'f>(finding: &'f Finding) -> Option<&'f RunResult> {
+    finding.result.as_ref()
+}
+
+fn id(finding: &Finding) -> RunId {
+    finding.planned.run.id.clone()
+}
+
+/// Numbers that are none.
+fn not_finite(findings: &[Finding]) -> Option<Notice> {
+    let runs: Vec<RunId> = (findings.iter())
+        .filter(|finding| result(finding).is_some_and(|result| !is_finite(&result.outcome)))
+        .map(id)
+        .collect();
+    let (results, are) = match runs.len() {
+        0 => return None,
+        1 => ("1 result".to_string(), "has"),
+        several => (format!("{several} results"), "have"),
+    };
+    let message = format!(
+        "{results} {are} numbers that are not finite; errors that are not are left out with their run or path, losses \
+         out of the means of losses"
+    );
+    Some(Notice { message, runs })
+}
+
+fn is_finite(outcome: &Outcome) -> bool {
+    let train = |train: Option<TrainScore>| {
+        train.is_none_or(|train| train.train_error.is_finite() && train.train_loss.is_finite())
+    };
+    let path = |path: &crate::run::results::PathOutcome| {
+        let losses = path.points.iter().all(|point| point.test_loss.is_finite() && train(point.train));
+        paths::is_whole(path) && losses
+    };
+    match outcome {
+        Outcome::Ticket(ticket) => ticket.test_error.is_finite() && ticket.test_loss.is_finite(),
+        Outcome::Transfer(transfer) => transfer.test_error.is_finite() && transfer.test_loss.is_finite(),
+        Outcome::Connect(connect) => path(&connect.path),
+        Outcome::Matrix(matrix) => matrix.pairs.iter().all(|pair| path(&pair.path)),
+        Outcome::Plane(plane) => (plane.points.iter())
+            .all(|point| point.test_error.is_finite() && point.test_loss.is_finite() && train(point.train)),
+    }
+}
+
+/// Results that were computed from different files of one data set: one notice for each data set.
+fn different_data(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
+    let fingerprint = |finding: &&Finding| result(finding).and_then(|result| result.data.clone());
+    let known = findings.iter().filter(|finding| fingerprint(finding).is_some());
+    let of_sets = grouped(known, |finding| finding.planned.label.problem.dataset);
+    of_sets
+        .into_iter()
+        .filter_map(|of_set| {
+            let dataset = of_set[0].planned.label.problem.dataset;
+            let mut kinds = grouped(of_set, fingerprint);
+            if kinds.len() < 2 {
+                return None;
+            }
+            kinds.sort_by_key(|kind| std::cmp::Reverse(kind.len()));
+            let counts: Vec<String> = (kinds.iter())
+                .map(|kind| format!("{} from {}", kind.len(), fingerprint(&kind[0]).unwrap_or_default()))
+                .collect();
+            let of_this_set = |row: &&Vec<&Finding>| row[0].planned.label.problem.dataset == dataset;
+            let mixed = mixed(rows.iter().filter(of_this_set), fingerprint);
+            let consequence = match mixed.len() {
+                0 => "no row mixes them, but rows that differ in it cannot be compared".to_string(),
+                _ => format!("means of {} mix them", rows_text(&mixed)),
+            };
+            let message =
+                format!("the results of {dataset} come from different data: {}; {consequence}", counts.join(", "));
+            // Those that are in the minority.
+            let runs = kinds[1..].iter().flatten().map(|finding| id(finding)).collect();
+            Some(Notice { message, runs })
+        })
+        .collect()
+}
+
+/// Results of one row that were computed with different numbers of threads or ranks.
+fn different_processors(rows: &[Vec<&Finding>]) -> Option<Notice> {
+    let processors = |finding: &&Finding| {
+        let Processors { ranks, threads } = result(finding)?.processors;
+        Some((ranks, threads))
+    };
+    let mixed = mixed(rows.iter(), processors);
+    if mixed.is_empty() {
+        return None;
+    }
+    let mut kinds: Vec<(u32, u32)> = distinct(mixed.iter().flat_map(|row| row.iter().filter_map(processors)));
+    kinds.sort();
+    let kinds: Vec<String> = kinds.iter().map(|(ranks, threads)| format!("{ranks} × {threads}")).collect();
+    let message = format!(
+        "means of {} are of results computed on different numbers of processors (ranks × threads: {}): these may differ in \
+         the last digits, and with BatchNorm the number of ranks is a setting",
+        rows_text(&mixed),
+        kinds.join(", ")
+    );
+    let runs =
+        mixed.iter().flat_map(|row| row.iter().filter(|finding| result(finding).is_some()).map(|finding| id(finding)));
+    Some(Notice { message, runs: runs.collect() })
+}
+
+/// The rows in which the runs that have a value have several.
+fn mixed<'r, 'f, V: Eq + std::hash::Hash>(
+    rows: impl Iterator<Item = &'r Vec<&'f Finding<'f>>>,
+    value: impl Fn(&&Finding) -> Option<V>,
+) -> Vec<&'r Vec<&'f Finding<'f>>>
+where
+    'f: 'r,
+{
+    rows.filter(|row| row.iter().filter_map(|finding| value(finding)).collect::<HashSet<_>>().len() > 1).collect()
+}
+
+/// Such as `2 rows, the first aws level 3, sign`.
+fn rows_text(rows: &[&Vec<&Finding>]) -> String {
+    let mut label = rows[0][0].planned.label.clone();
+    label.seeds.clear();
+    label.block = None;
+    match rows.len() {
+        1 => format!("1 row ({label})"),
+        several => format!("{several} rows (the first: {label})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Study;
+    use super::*;
+    use crate::run::settings::{Inherit, Kind, Method, Seeds};
+
+    /// Changes the results of the LRR sign transfers: the second, or all three.
+    fn changed(change: impl Fn(&mut RunResult, u64)) -> Study {
+        let mut study = Study::digits();
+        for (planned, _, result) in &mut study.runs {
+            let label = &planned.label;
+            let is_transfer = planned.run.kind() == Kind::Transfer;
+            if is_transfer && label.method == Some(Method::Lrr) && label.inherit == Some(Inherit::Sign) {
+                change(result.as_mut().unwrap(), label.seeds[0].init);
+            }
+        }
+        study
+    }
+
+    #[test]
+    fn a_sound_study_has_none() {
+        assert_eq!(Study::digits().report().notices, []);
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_left_out_and_said() {
+        let study = changed(|result, seed| {
+            let Outcome::Transfer(outcome) = &mut result.outcome else { unreachable!() };
+            match seed {
+                2 => outcome.test_error = f64::NAN,
+                3 => outcome.test_loss = f64::INFINITY,
+                _ => {}
+            }
+        });
+        let report = study.report();
+        let sign = &report.transfers[0];
+        assert_eq!((sign.seeds, sign.seeds_planned, sign.errors[0].seeds), (2, 3, Seeds::from(3)));
+        assert!((sign.error_mean.unwrap() - (6.3 + 7.6) / 2.0).abs() < 1e-12);
+        assert_eq!(report.notices.len(), 1);
+        assert!(report.notices[0].message.starts_with("2 results have numbers that are not finite"));
+        assert_eq!(report.notices[0].runs[1], sign.errors[0].run);
+    }
+
+    #[test]
+    fn results_of_different_data_are_said_to_be() {
+        let study = changed(|result, seed| result.data = Some(if seed == 3 { "bb" } else { "aa" }.to_string()));
+        let notices = study.report().notices;
+        assert_eq!(notices.len(), 1);
+        assert_eq!(
+            notices[0].message,
+            "the results of digits come from different data: 2 from aa, 1 from bb; means of 1 row (lrr level 12, sign) mix \
+             them"
+        );
+        assert_eq!(notices[0].runs.len(), 1);
+        // A result that does not say is no other data.
+        let study = changed(|result, seed| result.data = (seed == 3).then(|| "bb".to_string()));
+        assert_eq!(study.report().notices, []);
+    }
+
+    #[test]
+    fn data_may_differ_from_row_to_row_only() {
+        let mut study = changed(|result, _| result.data = Some("aa".to_string()));
+        study.runs[0].2.as_mut().unwrap().data = Some("bb".to_string());
+        let message = &study.report().notices[0].message;
+        assert!(
+            message.ends_with("3 from aa, 1 from bb; no row mixes them, but rows that differ in it cannot be compared")
+        );
+    }
+
+    #[test]
+    fn results_of_different_processors_are_said_to_be() {
+        let study = changed(|result, seed| result.processors.ranks = if seed == 4 { 2 } else { 1 });
+        let notices = study.report().notices;
+        assert_eq!(notices.len(), 1);
+        assert!(notices[0].message.contains("1 row (lrr level 12, sign)"), "{}", notices[0].message);
+        assert!(notices[0].message.contains("ranks × threads: 1 × 1, 2 × 1"));
+        assert_eq!(notices[0].runs.len(), 3);
+    }
+}

@@ -1,0 +1,297 @@
+//! From findings to paths and planes.
+
+use super::ends::{Labels, Names};
+use super::gather::Gathering;
+use super::statistics::{max, mean};
+use super::{ConnectionRow, End, Finding, PairPath, PathError, PathMean, PlaneRow, Summary};
+use crate::run::RunId;
+use crate::run::results::{Outcome, PathOutcome};
+use crate::run::settings::{Between, Settings};
+
+/// The row of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
+pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionRow> {
+    let label = &row.first()?.planned.label;
+    let between = label.between.filter(|between| *between != Between::Plane)?;
+    let names = gathering.labels.names(row.iter().flat_map(|finding| &finding.planned.run.inputs));
+    let paths: Vec<PairPath> = (row.iter())
+        .flat_map(|finding| measured(finding).into_iter().map(move |measured| (*finding, measured)))
+        .filter(|(_, (_, path))| is_whole(path))
+        .filter_map(|(finding, measured)| pair(finding, measured, &names, &gathering.labels))
+        .collect();
+    let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
+    let summary = |barrier: fn(&PairPath) -> Option<f64>| {
+        let values: Vec<(f64, [&RunId; 2])> =
+            (paths.iter()).filter_map(|pair| Some((barrier(pair)?, [&pair.ends[0].run, &pair.ends[1].run]))).collect();
+        Summary::of_paths(&values, gathering.estimate)
+    };
+    Some(ConnectionRow {
+        method: label.method,
+        level: label.level,
+        remaining_ratio: gathering.ratio(row),
+        inherit: label.inherit,
+        between,
+        pairs: paths.len(),
+        pairs_planned: row.iter().map(|finding| planned(finding)).sum(),
+        barrier_mean: mean(&barriers),
+        barrier_max: max(&barriers),
+        path: mean_path(&paths),
+        summary: summary(|pair| Some(pair.barrier)),
+        train_summary: summary(|pair| pair.train_barrier),
+        loss_summary: summary(|pair| pair.loss_barrier),
+        paths,
+        axes: label.axes.clone(),
+        problem: label.problem,
+    })
+}
+
+pub fn plane(finding: &Finding, gathering: &Gathering) -> Option<PlaneRow> {
+    let label = &finding.planned.label;
+    label.between.filter(|between| *between == Between::Plane)?;
+    let run = &finding.planned.run;
+    let names = gathering.labels.names(&run.inputs);
+    let plane = finding.result.as_ref().and_then(|result| match &result.outcome {
+        Outcome::Plane(plane) => Some(plane.clone()),
+        _ => None,
+    });
+    Some(PlaneRow {
+        method: label.method,
+        level: label.level,
+        remaining_ratio: gathering.ratio(&[finding]),
+        inherit: label.inherit,
+        axes: label.axes.clone(),
+        run: run.id.clone(),
+        ends: run.inputs.iter().map(|input| names.end(input)).collect(),
+        plane,
+        problem: label.problem,
+    })
+}
+
+/// A path, and the places of its ends among the inputs of its run.
+type Measured<'f> = ((usize, usize), &'f PathOutcome);
+
+fn measured<'f>(finding: &'f Finding) -> Vec<Measured<'f>> {
+    match finding.result.as_ref().map(|result| &result.outcome) {
+        Some(Outcome::Connect(connect)) if finding.planned.run.inputs.len() == 1 => vec![((0, 0), &connect.path)],
+        Some(Outcome::Connect(connect)) => vec![((0, 1), &connect.path)],
+        Some(Outcome::Matrix(matrix)) => {
+            let places = |(a, b): (u32, u32)| (a as usize, b as usize);
+            matrix.pairs.iter().map(|pair| (places(pair.ends), &pair.path)).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// How many paths a run is to measure.
+fn planned(finding: &Finding) -> usize {
+    let run = &finding.planned.run;
+    match &run.settings {
+        Settings::Matrix(matrix) => matrix.pairs(run.inputs.len() as u32),
+        _ => 1,
+    }
+}
+
+/// Whether the errors of a path are numbers. What is not a number belongs into no mean; a notice says so.
+pub fn is_whole(path: &PathOutcome) -> bool {
+    path.barrier.is_finite() && path.points.iter().all(|point| point.test_error.is_finite())
+}
+
+fn pair(finding: &Finding, measured: Measured, names: &Names, labels: &Labels) -> Option<PairPath> {
+    let ((a, b), outcome) = measured;
+    let run = &finding.planned.run;
+    let inputs: [&RunId; 2] = [run.inputs.get(a)?, run.inputs.get(b)?];
+    let mut ends: Vec<End> = inputs.iter().map(|input| names.end(input)).collect();
+    if a == b {
+        ends[1].label += " with ψ₀";
+    }
+    let points = &outcome.points;
+    let over_ends = |value: &dyn Fn(usize) -> Option<f64>| {
+        let values: Vec<f64> = (0..points.len()).map(value).collect::<Option<_>>()?;
+        Some(max(&values)? - (values.first()? + values.last()?) / 2.0).filter(|barrier| barrier.is_finite())
+    };
+    Some(PairPath {
+        seeds: inputs.iter().filter_map(|input| labels.transfer_seeds(input)).collect(),
+        barrier: outcome.barrier,
+        train_barrier: over_ends(&|at| Some(points[at].train?.train_error)),
+        loss_barrier: over_ends(&|at| Some(points[at].test_loss)),
+        path: (points.iter())
+            .map(|point| PathError { t: point.t, error: point.test_error, loss: point.test_loss, train: point.train })
+            .collect(),
+        run: run.id.clone(),
+        ends,
+        similarity: outcome.similarity,
+    })
+}
+
+/// The mean of paths, at every position that any of them was measured at. Where one was not, it is taken to be straight
+/// between its neighbouring points: refinement measures each path at positions of its own.
+fn mean_path(paths: &[PairPath]) -> Vec<PathMean> {
+    let mut positions: Vec<f64> = paths.iter().flat_map(|pair| pair.path.iter().map(|point| point.t)).collect();
+    positions.sort_by(f64::total_cmp);
+    positions.dedup();
+    let mean_of = |t: f64, value: &dyn Fn(&PathError) -> Option<f64>| {
+        let values: Vec<f64> = paths.iter().map(|pair| value_at(&pair.path, t, value)).collect::<Option<_>>()?;
+        mean(&values).filter(|mean| mean.is_finite())
+    };
+    let at = |t: f64| {
+        Some(PathMean {
+            t,
+            error_mean: mean_of(t, &|point| Some(point.error))?,
+            train_error_mean: mean_of(t, &|point| Some(point.train?.train_error)),
+            loss_mean: mean_of(t, &|point| Some(point.loss)),
+        })
+    };
+    positions.into_iter().filter_map(at).collect()
+}
+
+/// A value of a path at a position, on the straight line between the points beside it.
+fn value_at(path: &[PathError], t: f64, value: &dyn Fn(&PathError) -> Option<f64>) -> Option<f64> {
+    let above = path.partition_point(|point| point.t < t);
+    let next = path.get(above)?;
+    if next.t == t {
+        return value(next);
+    }
+    let before = path.get(above.checked_sub(1)?)?;
+    let part = (t - before.t) / (next.t - before.t);
+    Some((1.0 - part) * value(before)? + part * value(next)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Study;
+    use super::*;
+    use crate::run::results::PathPoint;
+    use crate::run::settings::{Inherit, Kind, Seeds};
+    use crate::study::plan::RunState;
+
+    #[track_caller]
+    fn assert_near(actual: f64, expected: f64) {
+        assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
+    }
+
+    #[test]
+    fn barriers_of_every_kind() {
+        let report = Study::digits().report();
+        let sign = &report.connections[0];
+        // Test errors 5.0 (t = 1) and 6.3; the largest is at t = 0.1: 0.1 · 5.0 + 0.9 · 6.3 + 0.4 · (1 − 0.8⁴) = 6.40616, and
+        // 0.75616 above the mean of the ends. Training errors are half of test errors, losses a hundredth and 0.1.
+        let first = &sign.paths[0];
+        assert_near(first.barrier, 0.4);
+        assert_near(first.train_barrier.unwrap(), 0.37808);
+        assert_near(first.loss_barrier.unwrap(), 0.0075616);
+        let summary = sign.summary.unwrap();
+        assert_eq!((summary.count, summary.median), (3, sign.paths[1].barrier));
+        assert_near(summary.mean, 0.6);
+        let train: Vec<f64> = sign.paths.iter().map(|pair| pair.train_barrier.unwrap()).collect();
+        assert_near(sign.train_summary.unwrap().mean, (train[0] + train[1] + train[2]) / 3.0);
+        assert_near(sign.loss_summary.unwrap().max, train.iter().copied().fold(0.0, f64::max) / 50.0);
+        assert_near(sign.path[0].train_error_mean.unwrap(), sign.path[0].error_mean / 2.0);
+        assert!(first.similarity.is_some());
+    }
+
+    #[test]
+    fn ends_are_named() {
+        let report = Study::digits().report();
+        let labels = |row: &ConnectionRow, pair: usize| -> Vec<String> {
+            row.paths[pair].ends.iter().map(|end| end.label.clone()).collect()
+        };
+        assert_eq!(labels(&report.connections[0], 2), ["seed 3", "seed 4"]);
+        assert_eq!(report.connections[0].paths[2].ends[1].run, report.transfers[0].errors[2].run);
+        let norm_init = report.connections.iter().find(|row| row.between == Between::NormInit).unwrap();
+        assert_eq!(labels(norm_init, 0), ["lrr level 12, seed 1", "lrr level 12, seed 1 with ψ₀"]);
+        assert_eq!(norm_init.paths[0].seeds, []);
+    }
+
+    /// However paths are cut into runs, a row says the same of them.
+    #[test]
+    fn blocks_are_rows_like_single_paths() {
+        let seeds = [2, 3, 4, 5, 6];
+        let single = Study::new(&[12], &seeds, &[vec![]]).report();
+        for rows in [2, 5] {
+            let mut study = Study::new(&[12], &seeds, &[vec![]]).in_blocks(rows);
+            let blocks = study.report();
+            let (one, other) =
+                (&single.connections[0], blocks.connections.iter().find(|row| row.inherit.is_some()).unwrap());
+            assert_eq!((other.pairs, other.pairs_planned, other.inherit), (10, 10, Some(Inherit::Sign)));
+            let told = |row: &ConnectionRow| {
+                let mut told: Vec<_> = (row.paths.iter())
+                    .map(|pair| (pair.seeds.clone(), pair.ends.clone(), pair.barrier.to_bits()))
+                    .collect();
+                told.sort_by(|one, other| one.0.cmp(&other.0));
+                told
+            };
+            assert_eq!(told(one), told(other));
+            assert_near(other.barrier_mean.unwrap(), one.barrier_mean.unwrap());
+
+            study.unfinish(RunState::Running, |planned| planned.label.block.is_some_and(|(block, _)| block == 1));
+            let partial = study.report();
+            let row = partial.connections.iter().find(|row| row.inherit.is_some()).unwrap();
+            // The first block joins two seeds, or all of them.
+            assert_eq!((row.pairs, row.pairs_planned), (if rows == 2 { 9 } else { 0 }, 10));
+        }
+    }
+
+    #[test]
+    fn planes_have_rows_of_their_own() {
+        let mut study = Study::digits();
+        study.add_planes();
+        let report = study.report();
+        assert_eq!((report.planes.len(), report.connections.len()), (8, 10));
+        let plane = &report.planes[0];
+        assert_eq!(plane.ends.iter().map(|end| end.label.as_str()).collect::<Vec<_>>(), ["seed 2", "seed 3", "seed 4"]);
+        assert_eq!((plane.inherit, plane.level), (Some(Inherit::Sign), 12));
+        assert_eq!(plane.plane.as_ref().map(|plane| plane.points.len()), Some(81));
+        study.unfinish(RunState::Pending, |planned| planned.label.between == Some(Between::Plane));
+        assert!(study.report().planes.iter().all(|row| row.plane.is_none() && row.remaining_ratio.is_some()));
+    }
+
+    fn study_of(points: &[&[(f64, f64)]]) -> Study {
+        let mut study = Study::digits();
+        study.runs.retain(|(planned, ..)| {
+            planned.run.kind() != Kind::Connect || planned.label.between == Some(Between::Seeds)
+        });
+        let connects = study.runs.iter_mut().filter(|(planned, ..)| planned.run.kind() == Kind::Connect);
+        for ((.., result), points) in connects.zip(points) {
+            let Outcome::Connect(connect) = &mut result.as_mut().unwrap().outcome else { unreachable!() };
+            let point = |&(t, test_error): &(f64, f64)| PathPoint { t, test_error, test_loss: test_error, train: None };
+            connect.path.points = points.iter().map(point).collect();
+            connect.path.barrier = 1.0;
+        }
+        study
+    }
+
+    /// Paths that were refined at different places.
+    #[test]
+    fn a_mean_path_takes_paths_to_be_straight_between_their_points() {
+        let report = study_of(&[
+            &[(0.0, 1.0), (0.5, 3.0), (1.0, 1.0)],
+            &[(0.0, 2.0), (0.5, 4.0), (0.75, 6.0), (1.0, 2.0)],
+            &[(0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 3.0)],
+        ])
+        .report();
+        let path: Vec<(f64, f64)> =
+            report.connections[0].path.iter().map(|point| (point.t, point.error_mean)).collect();
+        let expected = [(0.0, 3.0), (0.25, 2.0 + 3.0 + 1.0), (0.5, 9.0), (0.75, 2.0 + 6.0 + 2.5), (1.0, 6.0)]
+            .map(|(t, sum)| (t, sum / 3.0));
+        assert_eq!(path.len(), 5);
+        for ((t, mean), (expected_t, expected_mean)) in path.into_iter().zip(expected) {
+            assert_eq!(t, expected_t);
+            assert_near(mean, expected_mean);
+        }
+        assert!(report.connections[0].path.iter().all(|point| point.train_error_mean.is_none()));
+    }
+
+    #[test]
+    fn what_is_no_number_is_in_no_mean() {
+        let report = study_of(&[
+            &[(0.0, 1.0), (0.5, f64::NAN), (1.0, 1.0)],
+            &[(0.0, 2.0), (0.5, 4.0), (1.0, 2.0)],
+            &[(0.0, 0.0), (0.5, 2.0), (1.0, 3.0)],
+        ])
+        .report();
+        let row = &report.connections[0];
+        assert_eq!((row.pairs, row.pairs_planned), (2, 3));
+        assert_eq!(row.path[1].error_mean, 3.0);
+        assert_eq!(row.paths[0].seeds, [Seeds::from(2), Seeds::from(4)]);
+        assert_eq!(report.notices.len(), 1);
+    }
+}
