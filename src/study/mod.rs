@@ -1,6 +1,7 @@
 //! The wing of `winsign`: sweep file → plan → launch → report.
 
 pub mod command;
+pub mod evidence;
 pub mod launch;
 pub mod plan;
 pub mod report;

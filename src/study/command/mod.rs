@@ -4,6 +4,7 @@ mod clean;
 #[cfg(feature = "data")]
 mod data;
 mod export;
+mod findings;
 mod import;
 mod jobs;
 mod logs;

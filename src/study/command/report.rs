@@ -1,10 +1,13 @@
 //! `winsign report`: tables and plots of what is done.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::findings::{Known, cache_path, reports};
 use super::{Common, Failure, colors, open, output};
+use crate::study::evidence::Cache;
 use crate::study::plan::survey::survey;
-use crate::study::report::{self, Finding, gather, json, terminal};
+use crate::study::report::{self, gather, json, terminal};
 
 pub const HELP: &str = "\
 Examples:
@@ -12,37 +15,31 @@ Examples:
   winsign report sweeps/quickstart.yaml --out paper/figures
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
-Prints the tables, and writes report.md, report.csv, report.json and the plots as SVG.
+Prints the tables, and writes report.html, report.md, report.csv, report.json and the plots as SVG.
 With --json the report is printed as JSON, and files are written only with --out.";
 
 pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result<u8, Failure> {
     let (plan, store) = open(common, sweep_path)?;
     let standings = survey(&plan, &store)?;
-    let findings: Vec<Finding> = (plan.runs.iter().zip(standings))
-        .map(|(planned, standing)| Finding {
-            planned,
-            state: standing.state,
-            result: standing.result,
-            note: standing.note,
-            curve: None,
-            log_end: None,
-            store: None,
-        })
-        .collect();
-    let report = gather(&plan.name, &findings);
-    let directory = match out {
-        Some(directory) => directory.to_path_buf(),
-        None => store.root().join("reports").join(&plan.name),
-    };
+    let cache_path = cache_path(&store, &plan);
+    let mut cache = Cache::load(&cache_path);
+    let known = Known::of(&plan, &store, standings, &mut cache);
+    if let Err(error) = cache.save(&cache_path, known.standings.iter()) {
+        tracing::info!("{error}; the next report reads the runs again");
+    }
+    let findings = known.findings(&plan, &Arc::from(store.root()));
+    let mut report = gather(&plan.name, &findings);
+    report.notices.extend(known.notices(&plan));
+    let directory = out.map_or_else(|| reports(&store, &plan), Path::to_path_buf);
     if common.json {
         if out.is_some() {
-            report::write(&report, &directory)?;
+            report::write(&report, &findings, &directory)?;
         }
         return output::text(&json::render(&report));
     }
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
-    let written = report::write(&report, &directory)?;
+    let written = report::write(&report, &findings, &directory)?;
     let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
     output::text(&format!("\nwritten:{names}\n"))
 }

@@ -11,6 +11,7 @@ mod grouping;
 pub mod json;
 pub mod markdown;
 mod notices;
+pub mod page;
 mod paths;
 pub mod plots;
 mod sharing;
@@ -20,7 +21,7 @@ mod tables;
 pub mod terminal;
 
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 
 use std::fs;
 use std::iter;
@@ -69,6 +70,12 @@ pub struct Curve {
 
 impl Curve {
     pub const MOST: usize = 50;
+
+    /// Which of so many epochs are kept where there is room for `most`: the last one, and others spread evenly before it.
+    pub fn places(epochs: usize, most: usize) -> impl Iterator<Item = usize> {
+        let kept = epochs.min(most);
+        (1..=kept).map(move |index| index * epochs / kept - 1)
+    }
 }
 
 /// A study in numbers. Errors are in percent of the test set, barriers in percentage points; nothing is rounded.
@@ -394,9 +401,10 @@ impl FailedRun {
 
 /// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a
 /// study without transfers, or without connections, there is no plot to write.
-pub fn write(report: &Report, directory: &Path) -> Result<Vec<PathBuf>> {
+pub fn write(report: &Report, findings: &[Finding], directory: &Path) -> Result<Vec<PathBuf>> {
     let plots = plots::draw(report);
     let mut files = vec![
+        ("report.html", page::render(report, findings, &plots)),
         ("report.md", markdown::render(report, &plots)),
         ("report.csv", csv::render(report)),
         ("report.json", json::render(report)),
@@ -426,12 +434,13 @@ mod tests {
     fn every_form_is_written() {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("new").join("study");
-        let report = Study::digits().report();
-        let written = write(&report, &directory).unwrap();
-        let names = ["report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
+        let study = Study::digits();
+        let report = study.report();
+        let written = write(&report, &study.findings(), &directory).unwrap();
+        let names = ["report.html", "report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
         assert_eq!(written, names.map(|name| directory.join(name)));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
-        assert_eq!(fs::read_to_string(&written[2]).unwrap(), json::render(&report));
+        assert_eq!(fs::read_to_string(&written[3]).unwrap(), json::render(&report));
     }
 
     #[test]
@@ -439,7 +448,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(write(&Study::digits().report(), &file).is_err());
+        assert!(write(&Study::digits().report(), &[], &file).is_err());
     }
 
     #[test]

@@ -1,0 +1,133 @@
+//! Lists of values as the page reads them: short where values repeat, as those of ten thousand runs do.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+/// A column: `{"all": value}` where every value is the same, `{"of": values, "at": places}` where few differ, else the
+/// values themselves.
+pub fn column(values: Vec<Value>) -> Value {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut distinct: Vec<Value> = vec![];
+    let mut at = Vec::with_capacity(values.len());
+    for value in &values {
+        let next = distinct.len();
+        let place = *places.entry(value.to_string()).or_insert(next);
+        if place == next {
+            distinct.push(value.clone());
+        }
+        at.push(place);
+    }
+    match distinct.len() {
+        1 => json!({ "all": distinct[0] }),
+        several if several > 0 && 2 * several <= values.len() => json!({ "of": distinct, "at": at }),
+        _ => Value::Array(values),
+    }
+}
+
+/// A number with as many digits as anybody looks at. What is not finite is a word, so that it is seen; what does not
+/// exist is null.
+pub fn number(value: impl Into<Option<f64>>) -> Value {
+    match value.into() {
+        None => Value::Null,
+        Some(value) if value.is_nan() => json!("NaN"),
+        Some(value) if value.is_infinite() => json!(if value > 0.0 { "∞" } else { "−∞" }),
+        Some(value) => {
+            let short: f64 = format!("{value:.5e}").parse().expect("a number that was just written");
+            match short.fract() == 0.0 && short.abs() < 1e15 {
+                true => json!(short as i64),
+                false => json!(short),
+            }
+        }
+    }
+}
+
+/// Numbers of many curves one after the other, each the difference to the one before it in its curve, in steps of
+/// `1 / scale`. What is not finite is null, and skipped by the differences.
+pub struct Series {
+    scale: f64,
+    steps: Vec<Value>,
+}
+
+impl Series {
+    pub fn new(scale: f64) -> Series {
+        Series { scale, steps: vec![] }
+    }
+
+    pub fn push_curve(&mut self, values: impl Iterator<Item = f64>) {
+        // Beyond this, numbers in the browser are no longer exact.
+        const MOST: f64 = 1e15;
+        let mut last = 0i64;
+        for value in values {
+            let step = value * self.scale;
+            if step.is_finite() && step.abs() < MOST {
+                let now = step.round() as i64;
+                self.steps.push(json!(now - last));
+                last = now;
+            } else {
+                self.steps.push(Value::Null);
+            }
+        }
+    }
+
+    pub fn json(self) -> Value {
+        json!({ "scale": self.scale, "steps": self.steps })
+    }
+}
+
+/// A list of lists, most of which are the same: the different ones, and which each is.
+#[derive(Default)]
+pub struct Shared {
+    places: HashMap<String, usize>,
+    lists: Vec<Value>,
+    at: Vec<usize>,
+}
+
+impl Shared {
+    pub fn push(&mut self, list: Value) {
+        let next = self.lists.len();
+        let place = *self.places.entry(list.to_string()).or_insert(next);
+        if place == next {
+            self.lists.push(list);
+        }
+        self.at.push(place);
+    }
+
+    pub fn json(self) -> Value {
+        json!({ "of": self.lists, "at": self.at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_short_where_values_repeat() {
+        assert_eq!(column(vec![json!("a"), json!("a")]), json!({"all": "a"}));
+        let repeated = [1, 2, 1, 2].map(Value::from).to_vec();
+        assert_eq!(column(repeated), json!({"of": [1, 2], "at": [0, 1, 0, 1]}));
+        assert_eq!(column(vec![json!(1), json!(2), json!(1)]), json!([1, 2, 1]));
+        // A number and its text are two values.
+        assert_eq!(column(vec![json!("1"), json!(1)]), json!(["1", 1]));
+        assert_eq!(column(vec![]), json!([]));
+    }
+
+    #[test]
+    fn numbers_keep_what_is_looked_at() {
+        assert_eq!(number(6.333333333), json!(6.33333));
+        assert_eq!(number(0.1 + 0.2), json!(0.3));
+        assert_eq!(number(100.0), json!(100));
+        assert_eq!(number(0.0000123456789), json!(0.0000123457));
+        assert_eq!(number(f64::NAN), json!("NaN"));
+        assert_eq!(number(None), Value::Null);
+    }
+
+    #[test]
+    fn curves_are_differences() {
+        let mut series = Series::new(100.0);
+        series.push_curve([12.5, 12.25, f64::NAN, 12.0].into_iter());
+        series.push_curve([1.0, f64::INFINITY, 1e300].into_iter());
+        assert_eq!(series.json(), json!({"scale": 100.0, "steps": [1250, -25, null, -25, 100, null, null]}));
+    }
+}

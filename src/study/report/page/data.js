@@ -1,0 +1,158 @@
+// --- The study as it comes, and how its values are written -------------------------------------------------------
+
+/** The study that the page was written with. */
+async function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return read(await new Response(stream).json());
+}
+
+/** A study with its columns laid out; `raw` is what `/data` sends as well. */
+function read(raw) {
+  const runs = raw.runs;
+  const digits = 16;
+  const count = runs.ids.length / digits;
+  const ids = Array.from({ length: count }, (_, at) => runs.ids.slice(at * digits, (at + 1) * digits));
+  const columns = (list, rows) => list.map((column) => ({
+    ...column,
+    values: laidOut(column.values, rows),
+    beside: column.beside && laidOut(column.beside, rows),
+  }));
+  const named = (list) => list.map(([key, column]) => [key, laidOut(column, count)]);
+  return {
+    ...raw,
+    tables: raw.tables.map((table) => ({ ...table, columns: columns(table.columns, table.runs.length) })),
+    runs: {
+      ...runs,
+      ids,
+      count,
+      place: new Map(ids.map((id, at) => [id, at])),
+      columns: columns(runs.columns, count),
+      details: named(runs.details),
+      settings: named(runs.settings),
+      inputs: laidOut(runs.inputs, count),
+      note: laidOut(runs.note, count),
+      log: laidOut(runs.log, count),
+      curves: { ...runs.curves, ...starts(runs.curves.x), places: grouped(runs.curves.run) },
+      paths: pathsOf(runs.paths),
+      layers: { ...runs.layers, places: grouped(runs.layers.run) },
+    },
+  };
+}
+
+function laidOut(column, count) {
+  if (Array.isArray(column)) return column;
+  return "all" in column ? Array(count).fill(column.all) : column.at.map((place) => column.of[place]);
+}
+
+/** Where each of many curves begins in their series. */
+function starts(x) {
+  let next = 0;
+  return { starts: x.at.map((list) => (next += x.of[list].length) - x.of[list].length) };
+}
+
+/** The places of each value of a list. */
+function grouped(list) {
+  const places = new Map();
+  list.forEach((value, place) => places.has(value) ? places.get(value).push(place) : places.set(value, [place]));
+  return places;
+}
+
+function pathsOf(paths) {
+  const count = paths.x.at.length;
+  const columns = ["run", "a", "b", "barrier", "sign_agreement"].map((name) => [name, laidOut(paths[name], count)]);
+  const laid = { ...paths, ...Object.fromEntries(columns) };
+  return { ...laid, ...starts(paths.x), places: grouped(laid.run) };
+}
+
+/** The points of one curve of a series: null where there is no number. */
+function points(curves, name, at) {
+  const { scale, steps } = curves[name];
+  const x = curves.x.of[curves.x.at[at]];
+  let last = 0;
+  return x.map((x, index) => {
+    const step = steps[curves.starts[at] + index];
+    if (step === null) return { x, y: null };
+    last += step;
+    return { x, y: last / scale };
+  });
+}
+
+// --- numbers ---
+
+const MISSING = "–";
+const minus = (text) => text.replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
+const fixed = (value, decimals) => minus(value.toFixed(decimals));
+
+function precise(value) {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size < 1e-4 || size >= 1e6) return minus(value.toExponential(1)).replace("e-", "e−").replace("e+", "e");
+  return minus(String(Number(value.toPrecision(3))));
+}
+
+function ratio(value) {
+  const percent = value * 100;
+  const decimals = percent >= 1 || percent <= 0 ? 1 : Math.min(20, 1 - Math.floor(Math.log10(percent)));
+  return `${fixed(percent, decimals)} %`;
+}
+
+function duration(seconds) {
+  if (seconds < 120) return `${fixed(seconds, seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return `${fixed(seconds / 3600, 1)} h`;
+}
+
+function bytes(count) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const unit = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(count, 1)) / 3));
+  return `${precise(count / 1000 ** unit)} ${units[unit]}`;
+}
+
+/** The text of a value in a column of some form. */
+function written(form, value, beside) {
+  if (value === null || value === undefined || value === "") return MISSING;
+  if (typeof value !== "number") return String(value);
+  const other = typeof beside === "number";
+  switch (form) {
+    case "points": return fixed(value, 1);
+    case "spread": return other ? `${fixed(value, 1)} ± ${fixed(beside, 1)}` : fixed(value, 1);
+    case "range": return other ? `${fixed(value, 1)} to ${fixed(beside, 1)}` : fixed(value, 1);
+    case "count": return value === beside ? String(value) : `${value}/${beside}`;
+    case "ratio": return ratio(value);
+    case "number": return precise(value);
+    case "duration": return duration(value);
+    default: return String(value);
+  }
+}
+
+/** Values of a setting, in short: `1 to 24` where they are all the whole numbers between. */
+function values(list) {
+  const whole = list.length > 3 && list.every((value, at) => Number.isInteger(value) && value === list[0] + at);
+  if (whole) return `${list[0]} to ${list[list.length - 1]}`;
+  const texts = list.map((value) => value === null ? "none" : String(value));
+  return texts.length > 24 ? `${texts.slice(0, 20).join(", ")}, … ${texts.length} in all` : texts.join(", ");
+}
+
+// --- elements ---
+
+/** An element with attributes and children. Texts become text, whatever is in them. */
+function element(name, attributes = {}, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+function drawn(name, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function filled(made, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+const plural = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;

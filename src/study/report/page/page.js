@@ -1,0 +1,316 @@
+// --- The page: its parts, where links lead, and new results ------------------------------------------------------
+
+const byId = (id) => document.getElementById(id);
+const content = byId("content");
+const overview = byId("study");
+const view = byId("run");
+const title = document.title;
+const live = document.body.dataset.live === "true";
+
+let study = null;
+/** Where the overview was scrolled to when a run was opened. */
+let scrolled = 0;
+/** Whether a link was followed, as against the back button. */
+let clicked = false;
+const tables = new Map();
+const figures = new Map();
+const parts = Object.fromEntries(["progress", "notices", "settings", "figures"].map((id) =>
+  [id, element("section", { id, "aria-labelledby": `${id}-title` })]));
+/** The runs behind a number that is looked at. */
+let behind = null;
+
+// --- the overview ---
+
+const STATES = ["done", "running", "queued", "failed", "blocked", "pending"];
+
+function showProgress() {
+  const { states } = study;
+  const shares = STATES.filter((state) => states[state] > 0).map((state) => {
+    const share = element("span", { "data-state": state });
+    share.style.flexGrow = states[state];
+    return share;
+  });
+  const link = (count, state) => count ? element("a", { href: `#runs/${state}` }, String(count)) : "0";
+  const kinds = study.runs.columns.find((column) => column.title === "kind").values;
+  const stateOf = study.runs.columns.find((column) => column.title === "state").values;
+  const counts = new Map();
+  kinds.forEach((kind, run) => {
+    const key = `${kind} ${stateOf[run]}`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  });
+  const shown = STATES.filter((state) => states[state] > 0);
+  const names = [...new Set(kinds)];
+  const row = (name, count) => element("tr", {}, element("th", { scope: "row" }, name),
+    element("td", { class: "number" }, String(shown.reduce((sum, state) => sum + count(state), 0))),
+    shown.map((state) => element("td", { class: "number", "data-state": state }, count === total ? link(count(state), state) : String(count(state) || MISSING))));
+  const total = (state) => states[state];
+  parts.progress.replaceChildren(
+    element("h2", { id: "progress-title" }, "Progress"),
+    element("p", {}, `${study.progress[0].toUpperCase()}${study.progress.slice(1)}.`),
+    element("div", { class: "bar", role: "img", "aria-label": study.progress }, shares),
+    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "progress-title" }, element("table", { class: "narrow" },
+      element("caption", { class: "unseen" }, "Runs by kind and state"),
+      element("thead", {}, element("tr", {}, ["kind", "runs", ...shown].map((name, at) => element("th", { scope: "col", class: at ? "number" : null }, name)))),
+      element("tbody", {}, names.map((kind) => row(`${kind}s`, (state) => counts.get(`${kind} ${state}`) ?? 0)), row("all", total)))),
+    missing());
+}
+
+/** Which rows of the tables are not whole yet. */
+function missing() {
+  const rows = ["transfers", "connections"].flatMap((id) => {
+    const table = study.tables.find((table) => table.id === id);
+    const count = table?.columns.find((column) => column.form === "count");
+    if (!count) return [];
+    return count.values.flatMap((done, row) => {
+      const lacking = count.beside[row] - done;
+      const link = element("a", { href: rowLink(table, row) }, rowName(table, row));
+      return lacking > 0 ? [element("li", {}, link, `: ${lacking} of ${plural(count.beside[row], count.title.replace(/s$/, ""))} missing`)] : [];
+    });
+  });
+  if (!rows.length) return "";
+  return element("details", { open: rows.length <= 12 }, element("summary", {}, `What is missing: ${plural(rows.length, "row")} of tables`), element("ul", {}, rows));
+}
+
+function showNotices() {
+  const { notices } = study;
+  parts.notices.hidden = !notices.length;
+  parts.notices.replaceChildren(
+    element("h2", { id: "notices-title" }, "Before you trust a number"),
+    element("ul", {}, notices.map(({ message, runs }) => element("li", {}, message, runs.length > 0 && someLinks(study, runs)))));
+}
+
+function showSettings() {
+  const { axes, common, kinds } = study.settings;
+  const open = parts.settings.querySelector("details")?.open;
+  parts.settings.replaceChildren(
+    element("h2", { id: "settings-title" }, "Settings"),
+    axes.length > 0 && element("h3", {}, "Axes") || "",
+    pairs(axes.map(([name, list]) => [name, values(list)])),
+    element("details", { open }, element("summary", {}, "All settings"),
+      element("h3", {}, "The same in all runs that have them"), pairs(common.map(([name, value]) => [name, String(value)])),
+      kinds.filter((kind) => kind.settings.length).map((kind) => [
+        element("h3", {}, `Of ${plural(kind.runs, kind.kind)}`), pairs(kind.settings.map(([name, list]) => [name, values(list)]))])));
+}
+
+function showFigures() {
+  parts.figures.hidden = !study.figures.length;
+  if (!parts.figures.firstChild) parts.figures.append(element("h2", { id: "figures-title" }, "Figures"));
+  const files = study.figures.map((figure) => figure.file);
+  for (const [file, figure] of figures) if (!files.includes(file)) (figure.element.remove(), figures.delete(file));
+  for (const figure of study.figures) {
+    if (!figures.has(figure.file)) figures.set(figure.file, new Figure(figure.file));
+    figures.get(figure.file).update(figure);
+  }
+  arrange(parts.figures, [parts.figures.firstChild, ...files.map((file) => figures.get(file).element)]);
+}
+
+/** Puts elements in order without touching those that are in place. */
+function arrange(parent, wanted) {
+  wanted.forEach((child, at) => parent.children[at] === child || parent.insertBefore(child, parent.children[at] ?? null));
+  while (parent.children.length > wanted.length) parent.lastChild.remove();
+}
+
+function showTables() {
+  const specs = study.tables.map((table) => [table.id, {
+    title: table.title, note: table.note, columns: table.columns, rows: table.runs.map((_, row) => row),
+    link: (row, column, at) => (table.id === "failures" ? at === 0 : !column.key) && table.runs[row].length > 0 && rowLink(table, row),
+  }]);
+  const every = Array.from({ length: study.runs.count }, (_, run) => run);
+  specs.push(["runs", runList(study, every, "All runs", "Every run of the study; the filter finds identities too.")]);
+  const ids = specs.map(([id]) => id);
+  for (const id of tables.keys()) if (!ids.includes(id)) tables.delete(id);
+  for (const [id, spec] of specs) {
+    if (!tables.has(id)) tables.set(id, new Table(id));
+    tables.get(id).update(spec);
+  }
+  const shown = (names) => names.flatMap((id) => tables.has(id) ? [tables.get(id).element] : []);
+  arrange(overview, [parts.progress, parts.notices, ...shown(["failures"]), parts.settings, parts.figures,
+    ...shown(["transfers", "connections", "differences", "spreads", "tickets", "planes", "runs"])]);
+}
+
+function showContents() {
+  const sections = [...overview.children].filter((part) => !part.hidden);
+  const links = sections.map((part) => element("a", { href: `#${part.id}` }, part.querySelector("h2").textContent));
+  const nav = byId("contents");
+  if (nav.textContent !== links.map((link) => link.textContent).join("")) nav.replaceChildren(...links);
+}
+
+// --- where links lead ---
+
+const keyCells = (table, row) => table.columns.filter((column) => column.key).map((column) => written(column.form, column.values[row]));
+const rowKey = (table, row) => keyCells(table, row).join("·");
+const rowName = (table, row) => table.columns.filter((column) => column.key).map((column) => {
+  const text = written(column.form, column.values[row]);
+  return text === MISSING ? null : column.title === "level" ? `level ${text}` : text;
+}).filter(Boolean).join(", ");
+
+function rowLink(table, row) {
+  const runs = table.runs[row];
+  return runs.length === 1 ? `#run-${study.runs.ids[runs[0]]}` : `#of/${table.id}/${encodeURIComponent(rowKey(table, row))}`;
+}
+
+/** What an address shows: a run, the runs behind a number, or the overview. */
+function target(hash) {
+  const run = study.runs.place.get(/^#run-([0-9a-f]{16})$/.exec(hash)?.[1]);
+  if (run !== undefined) return { kind: "run", run };
+  const [, what, id, key] = /^#(of|value)\/([^/]+)\/(.+)$/.exec(hash) ?? [];
+  if (what === "of") {
+    const table = study.tables.find((table) => table.id === id);
+    const row = table?.runs.findIndex((_, row) => rowKey(table, row) === decoded(key)) ?? -1;
+    if (row >= 0) return { kind: "runs", runs: table.runs[row], title: `${table.title}: ${rowName(table, row)}`, cells: rowCells(table, row) };
+  }
+  if (what === "value") {
+    const figure = figures.get(decoded(id));
+    const mark = figure?.found[Number(key)];
+    const runs = mark && runsOf(mark).flatMap((id) => study.runs.place.get(id) ?? []);
+    if (runs) return { kind: "runs", runs, title: `${figure.title}: ${figure.text(mark).replaceAll("\n", ", ")}`, cells: [] };
+  }
+  return { kind: "overview", unknown: /^#(run-|of\/|value\/)/.test(hash), section: hash.slice(1) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function rowCells(table, row) {
+  return table.columns.filter((column) => !column.key).map((column) => [column.title, written(column.form, column.values[row], column.beside?.[row])])
+    .filter(([, text]) => text !== MISSING);
+}
+
+/** `moved`: somebody followed a link or went back, as against new results. */
+function show(moved) {
+  const found = target(location.hash);
+  hideTip();
+  const trouble = byId("trouble");
+  trouble.hidden = !found.unknown;
+  trouble.textContent = found.unknown ? "This report knows no such run; here is all it has." : "";
+  const isOverview = found.kind === "overview";
+  const wasHidden = overview.hidden;
+  overview.hidden = !isOverview;
+  view.hidden = isOverview;
+  if (isOverview) {
+    document.title = title;
+    view.replaceChildren();
+    behind = null;
+    if (moved) toSection(found.section, wasHidden);
+    return;
+  }
+  const back = element("p", { class: "back" }, element("a", { href: "#progress" }, "Back to the study"));
+  if (found.kind === "run") {
+    const shown = runView(study, found.run);
+    document.title = `${labelOf(study, found.run)} – ${title}`;
+    // What did not change stays, with all that is open in it.
+    const signature = `${study.runs.ids[found.run]} ${shown.map((part) => part.textContent).join("\n")}`;
+    if (signature !== view.dataset.signature || moved) view.replaceChildren(back, ...shown);
+    view.dataset.signature = signature;
+    behind = null;
+  } else {
+    document.title = `${found.title} – ${title}`;
+    if (!behind || moved) behind = new Table("behind", { small: true });
+    const list = runList(study, found.runs, plural(found.runs.length, "run"), "What stands behind this number, and what is planned for it.");
+    // What they have in common is said above.
+    const differs = (column) => new Set(found.runs.map((run) => column.values[run])).size > 1;
+    list.columns = list.columns.filter((column) => ["run", "state"].includes(column.title) || !column.key || differs(column));
+    behind.update(list);
+    view.dataset.signature = "";
+    view.replaceChildren(back, element("h2", { tabindex: "-1" }, found.title), pairs(found.cells), behind.element);
+  }
+  if (moved) {
+    scrollTo(0, 0);
+    view.querySelector("h2").focus({ preventScroll: true });
+  }
+}
+
+/** To the part that a link names; else, as after the back button, to where the overview was left. */
+function toSection(section, cameBack) {
+  const [id, state] = section.split("/");
+  const followed = clicked && !(cameBack && id === "progress");
+  if (followed && id === "runs" && state) tables.get("runs").only("state", state);
+  const part = id && byId(id);
+  if (part && overview.contains(part) && (followed || !cameBack)) part.scrollIntoView();
+  else if (cameBack) scrollTo(0, scrolled);
+}
+
+// --- start, and new results ---
+
+function update(fresh) {
+  study = fresh;
+  byId("name").textContent = study.name;
+  byId("made").textContent = `Made by winsign ${study.winsign}. ${live ? "" : "This file is complete: it loads nothing from anywhere."}`;
+  showProgress();
+  showNotices();
+  showSettings();
+  showFigures();
+  showTables();
+  showContents();
+}
+
+const EVERY = 3000;
+let etag = null;
+
+async function poll() {
+  const told = byId("told");
+  try {
+    const response = await fetch("data", { headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store" });
+    if (response.status === 200) {
+      const fresh = read(await response.json());
+      etag = response.headers.get("ETag");
+      const at = { top: scrollY };
+      update(fresh);
+      show(false);
+      if (scrollY !== at.top) scrollTo(0, at.top);
+    } else if (response.status !== 304) {
+      throw new Error(`${response.status}`);
+    }
+    told.dataset.state = "live";
+    say(told, `Live: ${study.progress}`);
+  } catch {
+    told.dataset.state = "gone";
+    say(told, "winsign serve does not answer; this is what it said last.");
+  }
+  setTimeout(poll, document.hidden ? 4 * EVERY : EVERY);
+}
+
+function say(told, text) {
+  if (told.textContent !== text) told.textContent = text;
+}
+
+async function start() {
+  const trouble = byId("trouble");
+  try {
+    update(await unpack(byId("data").textContent));
+  } catch (error) {
+    trouble.hidden = false;
+    trouble.textContent = `The study in this page cannot be read: ${error.message}. It needs a browser of 2023 or later, and the whole file.`;
+    return;
+  }
+  history.scrollRestoration = "manual";
+  addEventListener("hashchange", () => {
+    show(true);
+    clicked = false;
+  });
+  addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href^='#']");
+    if (link?.classList.contains("skip")) {
+      event.preventDefault();
+      content.focus();
+    } else if (link) {
+      clicked = true;
+      // A link to where one is already is followed too.
+      if (link.getAttribute("href") === location.hash) show(true);
+    }
+  });
+  addEventListener("scroll", () => {
+    if (!overview.hidden) scrolled = scrollY;
+  }, { passive: true });
+  addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
+  show(Boolean(location.hash));
+  document.documentElement.dataset.ready = "true";
+  if (live) poll();
+}
+
+start();
