@@ -43,6 +43,7 @@ pub fn gather_with(name: &str, findings: &[Finding], estimate: Estimate) -> Repo
         spreads: spreads::by_source(&transfer_rows),
         transfers: transfer_rows,
         notices: notices::of(findings, &[transfers, connects].concat()),
+        pivot: None,
     }
 }
 

@@ -45,7 +45,7 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
 }
 
 fn section(out: &mut String, title: &str, table: Option<Table>) {
-    let Some(Table { columns, rows }) = table else { return };
+    let Some(Table { columns, rows, .. }) = table else { return };
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     write!(out, "\n## {title}\n\n").expect("writing to memory");
     out.push_str(&line(columns.iter().map(|column| escape(&column.title)).collect()));

@@ -3,6 +3,8 @@
 //! [`gather()`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
 //! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
 
+mod cells;
+mod clusters;
 pub mod csv;
 mod differences;
 mod ends;
@@ -13,6 +15,7 @@ pub mod markdown;
 mod notices;
 pub mod page;
 mod paths;
+pub mod pivot;
 pub mod plots;
 mod sharing;
 mod spreads;
@@ -31,6 +34,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::{gather, gather_with};
+pub use pivot::{Pivot, PivotCell};
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
@@ -39,6 +43,7 @@ use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
+pub use crate::study::sweep::IntervalMethod;
 
 /// What is known of one planned run.
 #[derive(Debug, Clone)]
@@ -98,6 +103,8 @@ pub struct Report {
     pub spreads: Vec<Spread>,
     /// What a reader must know before trusting a number: see [`Notice`].
     pub notices: Vec<Notice>,
+    /// The table that was asked for.
+    pub pivot: Option<Pivot>,
 }
 
 /// Something about the runs that a reader must know: results that differ between stores or were computed from different
@@ -132,20 +139,6 @@ pub struct Interval {
     /// The confidence, such as 0.95.
     pub level: f64,
     pub method: IntervalMethod,
-}
-
-/// How a confidence interval is found.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, strum::Display, strum::EnumString, strum::VariantNames,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum IntervalMethod {
-    /// Student's t.
-    #[default]
-    T,
-    /// The percentile bootstrap.
-    Bootstrap,
 }
 
 /// What two ways of doing it differ by, over the same seeds: `a` minus `b`, in percentage points of the test error.
