@@ -8,6 +8,7 @@ mod import;
 mod jobs;
 mod logs;
 mod merge;
+mod outcomes;
 mod output;
 mod plan;
 mod report;
