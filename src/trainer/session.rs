@@ -116,6 +116,11 @@ impl Session {
         Ok(data)
     }
 
+    /// How many networks the run needs.
+    pub fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// The network that input number `index` left behind. If its files turn out to be damaged they are set aside, so
     /// that the input counts as not done and will be computed again: [`Error::Input`]. [`Error::OtherData`] if it was
     /// computed from other data than this run has loaded.

@@ -9,6 +9,7 @@ mod import;
 mod jobs;
 mod logs;
 mod merge;
+mod outcomes;
 mod output;
 mod plan;
 mod report;

@@ -3,7 +3,7 @@
 //! Scope by scope: all chains first, then the transfers of each, then the connects. How many runs a scope will have is
 //! known before it is expanded, so that a slip such as `seed: 1..100000000000` costs nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use strum::VariantArray;
 
@@ -12,10 +12,11 @@ use super::combine::{Dimension, Point, Values};
 use super::defaults::recipe;
 use super::exclude::{Exclusion, Left, some_of};
 use super::file::{File, Section};
+use super::joining::{Joined, Transfers, runs_of_matrix};
 use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
-use crate::run::settings::{Architecture, Between, Inherit, Masks, Method, Problem, Schedule, Seeds, Training};
+use crate::run::settings::{Align, Architecture, Between, Inherit, Method, Problem, Schedule, Seeds, Training};
 use crate::study::yaml::{Fault, grouped, listed};
 
 /// More runs than anybody means.
@@ -99,7 +100,7 @@ fn transfers<'f>(
             effects.see(&points);
             for point in exclusion.keep(points, &mut left) {
                 check_level(section, "transfer.level", &point)?;
-                transfers.add(&point, section, columns);
+                transfers.add(&point, || transfer(&point, section, columns));
             }
         }
         effects.check()?;
@@ -138,16 +139,18 @@ fn connects<'f>(
             let mut points = chain.combine(&dimensions(file, section, chain, transfers)?);
             for point in &points {
                 check_level(section, "connect.level", point)?;
-                if section.joins_seeds() {
+                if section.between().is_some_and(Between::joins_transfers) {
                     check_transferred(section, "connect.level", point, &levels)?;
                     check_transferred(section, "connect.inherit", point, &inherits)?;
                 }
+                check_path(section, point)?;
             }
             effects.see(&points);
-            points.retain(|point| joined.see(point, transfers));
+            points.retain(|point| joined.see(point, chain, transfers));
             for point in exclusion.keep(points, &mut left) {
+                check_align(section, &point)?;
                 if known.insert((index, point.identity().0)) {
-                    runs = runs.saturating_add(transfers.paths(&point));
+                    runs = runs.saturating_add(transfers.runs(&point));
                     all[index].push(connect(&point, columns));
                 }
             }
@@ -156,131 +159,27 @@ fn connects<'f>(
         effects.check()?;
         left.check(Block::Connect)?;
     }
+    runs = runs.saturating_add(count_matrices(chains, &all));
     check_runs(file, runs, "tickets, transfers and connects")?;
     Ok(all)
 }
 
-/// The transfers of one chain, and what of them can be joined.
-#[derive(Default)]
-struct Transfers {
-    blocks: Vec<TransferBlock>,
-    /// In the order of the file.
-    levels: Vec<Value>,
-    inherits: Vec<Value>,
-    known: HashSet<Vec<Value>>,
-    /// The seeds of the transfers that are alike in everything else.
-    alike: HashMap<Vec<Value>, BTreeSet<(u64, u64)>>,
-    /// Pairs of transfers that differ in nothing but seeds, by level and inherit.
-    pairs: HashMap<(Value, Value), Pairs>,
-}
-
-/// How many pairs there are.
-#[derive(Default)]
-struct Pairs {
-    all: u128,
-    /// Those of which both ends have the same mask.
-    of_one_mask: u128,
-}
-
-impl Transfers {
-    fn add(&mut self, point: &Point, section: &Section, columns: &Columns) {
-        // Two blocks may have a transfer in common.
-        if !self.known.insert(point.identity().0) {
-            return;
-        }
-        let block = transfer(point, section, columns);
-        let (level, inherit) = (Value::Whole(block.level.into()), Value::Word(point.text("transfer.inherit")));
-        for (list, value) in [(&mut self.levels, level), (&mut self.inherits, inherit)] {
-            if !list.contains(&value) {
-                list.push(value);
+/// The runs between tickets, which may be of several chains.
+fn count_matrices(chains: &[Point], connects: &[Vec<ConnectBlock>]) -> u128 {
+    let mut matrices: Vec<(Problem, &ConnectBlock, u64)> = Vec::new();
+    for (chain, connects) in chains.iter().zip(connects) {
+        let problem = problem(chain);
+        for connect in connects.iter().filter(|connect| connect.between == Between::Tickets) {
+            let same = |(other, first, _): &&mut (Problem, &ConnectBlock, u64)| {
+                *other == problem && connect.asks_for_the_matrix_of(first)
+            };
+            match matrices.iter_mut().find(same) {
+                Some((.., tickets)) => *tickets += 1,
+                None => matrices.push((problem, connect, 1)),
             }
         }
-        let alike = self.alike.entry(point.values_of(|key| !key.is_seed())).or_default();
-        let pairs = self.pairs.entry((level, inherit)).or_default();
-        let (init, order) = (block.seeds.init, block.seeds.order);
-        let of_one_mask = match block.inherit.draws_mask() {
-            true => alike.range((init, 0)..=(init, u64::MAX)).count(),
-            false => alike.len(),
-        };
-        pairs.all += alike.len() as u128;
-        pairs.of_one_mask += of_one_mask as u128;
-        alike.insert((init, order));
-        self.blocks.push(block);
     }
-
-    fn count(&self) -> u128 {
-        self.blocks.len() as u128
-    }
-
-    /// The levels whose tickets are transferred; the last if only dense networks are.
-    fn levels_of_tickets(&self, last: u64) -> Vec<Value> {
-        const DENSE: Value = Value::Whole(0);
-        match self.levels[..] {
-            [DENSE] => vec![Value::Whole(last)],
-            _ => self.levels.iter().copied().filter(|level| *level != DENSE).collect(),
-        }
-    }
-
-    /// How many paths a connect measures: one for a ticket and itself, or one for each pair of transfers it may join.
-    fn paths(&self, connect: &Point) -> u128 {
-        match (self.pairs(connect), connect.word("connect.masks")) {
-            (Some(pairs), Masks::Same) => pairs.of_one_mask,
-            (Some(pairs), Masks::Union) => pairs.all,
-            (None, _) if connect.get("connect.inherit").is_some() => 0,
-            (None, _) => 1,
-        }
-    }
-
-    /// The pairs of transfers that a connect is about.
-    fn pairs(&self, connect: &Point) -> Option<&Pairs> {
-        self.pairs.get(&connect.get("connect.level").zip(connect.get("connect.inherit"))?)
-    }
-}
-
-/// What a connect block has been found to join.
-#[derive(Default)]
-struct Joined {
-    any: bool,
-    /// Of each inherit that is met: whether something is joined, or would be but for different masks.
-    inherits: HashMap<Value, (bool, bool)>,
-}
-
-impl Joined {
-    /// Whether the connect joins anything among these transfers.
-    fn see(&mut self, connect: &Point, transfers: &Transfers) -> bool {
-        let joins = transfers.paths(connect) > 0;
-        self.any |= joins;
-        if let Some(inherit) = connect.get("connect.inherit") {
-            let (joined, masks_differ) = self.inherits.entry(inherit).or_default();
-            *joined |= joins;
-            *masks_differ |= !joins && transfers.pairs(connect).is_some_and(|pairs| pairs.all > 0);
-        }
-        joins
-    }
-
-    /// A block that joins nothing, or nothing of what it names, is a mistake. What it does not name is left out where
-    /// masks differ.
-    fn check(&self, section: &Section) -> Result<(), Fault> {
-        let apart = |(inherit, &(joined, masks_differ)): (&Value, &(bool, bool))| {
-            let named = section.axis("connect.inherit").and_then(|axis| axis.item_for(*inherit, 0));
-            let place = named.map(|item| item.place).or((!self.any).then_some(section.place))?;
-            (masks_differ && !joined).then_some((place, *inherit))
-        };
-        if let Some((place, inherit)) = self.inherits.iter().filter_map(apart).min() {
-            let message =
-                format!("no two transfers of `{inherit}` have the same mask: it is drawn for each `seed_init`");
-            return Err(Fault::at(
-                place,
-                message,
-                "add `masks: union`: the path then leads over the weights of both masks",
-            ));
-        }
-        if !self.any {
-            let message = "this block joins nothing: no two transfers differ in nothing but seeds";
-            return Err(Fault::at(section.place, message, "give the transfers at least two seeds, as in `seed: 2..4`"));
-        }
-        Ok(())
-    }
+    matrices.iter().map(|(_, first, tickets)| runs_of_matrix(*tickets, first.block.into())).sum()
 }
 
 /// The settings of a block that have a say in some combinations only, and whether these have been met.
@@ -296,7 +195,13 @@ impl<'f> Effects<'f> {
             "any two networks that this block joins have one mask",
             "remove it, or join transfers of `random-mask` or `random-mask-erk`",
         );
-        let known = [("ticket.rewind_epoch", rewind), ("transfer.flip", flip), ("connect.masks", masks)];
+        let batches = ("this architecture has no BatchNorm", "remove it");
+        let known = [
+            ("ticket.rewind_epoch", rewind),
+            ("transfer.flip", flip),
+            ("connect.masks", masks),
+            ("connect.reestimation_batches", batches),
+        ];
         let given = known.into_iter().filter_map(|(path, (why, help))| Some((section.axis(path)?, why, help)));
         Effects { unmet: given.collect() }
     }
@@ -346,10 +251,21 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
         ("transfer.seed", Fallback::Values(seeds)) if section.has_own_seeds() => seeds[..1].to_vec(),
         ("ticket.method", _) if section.axis("ticket.imported").is_some() => vec![Value::Word(IMPORTED)],
         ("ticket.levels", _) if section.axis("ticket.imported").is_some() => vec![Value::Whole(1)],
-        ("connect.level", _) if file.transfers.is_empty() => vec![Value::Whole(outer.levels())],
-        ("connect.level", _) if section.joins_seeds() => transfers.levels.clone(),
-        ("connect.level", _) => transfers.levels_of_tickets(outer.levels()),
-        ("connect.inherit", _) if section.joins_seeds() => transfers.inherits.clone(),
+        ("connect.level", _) => match section.between()? {
+            Between::Levels => (1..=outer.levels()).map(Value::Whole).collect(),
+            Between::Seeds | Between::Plane => transfers.levels.clone(),
+            _ if file.transfers.is_empty() => vec![Value::Whole(outer.levels())],
+            Between::Retrain | Between::NormInit | Between::Tickets => transfers.levels_of_tickets(outer.levels()),
+        },
+        ("connect.inherit", _) => match section.between()? {
+            Between::Seeds | Between::Plane => transfers.inherits.clone(),
+            Between::Retrain => {
+                transfers.inherits.iter().copied().filter(|inherit| !is_none_beside(*inherit)).collect()
+            }
+            Between::NormInit | Between::Levels | Between::Tickets => return None,
+        },
+        ("connect.points", _) if section.between() == Some(Between::Plane) => vec![Value::Whole(15)],
+        ("connect.points", _) => vec![Value::Whole(11)],
         (_, Fallback::Values(values)) => values.to_vec(),
         (_, Fallback::Recipe) if key.kind == Kind::Level => {
             recipe(problem(outer), key).iter().flat_map(|level| level.meant(outer.levels())).collect()
@@ -359,6 +275,12 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
         (_, Fallback::Required | Fallback::Depends(_)) => return None,
     };
     Some(Values::List(list))
+}
+
+/// What a ticket that is trained on is not joined with: itself, and what has no ticket.
+fn is_none_beside(inherit: Value) -> bool {
+    let Value::Word(word) = inherit else { return false };
+    word.parse::<Inherit>().is_ok_and(|inherit| inherit == Inherit::Retrain || !inherit.needs_ticket())
 }
 
 /// The tickets of a chain: one for each level, and level 0.
@@ -448,6 +370,48 @@ fn check_transferred(
     Err(Fault::at(place, message, help))
 }
 
+/// What the table of keys cannot say about the points and ends of a connect.
+fn check_path(section: &Section, point: &Point) -> Result<(), Fault> {
+    /// Of a side of a plane: a million networks.
+    const MOST: u64 = 1_000;
+    let between = point.between();
+    let place_of = |path: &str, value| {
+        let item = section.axis(path).and_then(|axis| axis.item_for(value, 0));
+        item.map_or(section.place, |item| item.place)
+    };
+    let points = Value::Whole(point.whole("connect.points"));
+    if between == Between::Plane && points > Value::Whole(MOST) {
+        let message =
+            format!("a plane of {points} points on a side is too fine: the limit is {}", grouped(MOST.into()));
+        return Err(Fault::at(place_of("connect.points", points), message, "try 15 to 50"));
+    }
+    if let (Between::Retrain, Some(inherit)) = (between, point.get("connect.inherit"))
+        && is_none_beside(inherit)
+    {
+        let message = format!("`between: retrain` cannot join `{inherit}`");
+        let help = "it joins what is transferred from a ticket with the ticket itself, trained on: name `sign`, say";
+        return Err(Fault::at(place_of("connect.inherit", inherit), message, help));
+    }
+    Ok(())
+}
+
+/// An architecture whose units nobody has told how to match.
+fn check_align(section: &Section, point: &Point) -> Result<(), Fault> {
+    let Problem { architecture, .. } = problem(point);
+    let align = point.word::<Align>("connect.align");
+    if align == Align::None || architecture.can_align() || section.axis("connect.align").is_none() {
+        return Ok(());
+    }
+    let axis =
+        section.axis("connect.align").and_then(|axis| axis.item_for(Value::Word(point.text("connect.align")), 0));
+    let place = axis.map_or(section.place, |item| item.place);
+    let known = Architecture::VARIANTS.iter().filter(|other| other.can_align()).map(ToString::to_string);
+    let known = known.collect::<Vec<_>>();
+    let message = format!("the units of `{architecture}` cannot be matched");
+    let help = format!("remove `align`; it is there for {}", listed(known.iter().map(String::as_str)));
+    Err(Fault::at(place, message, help))
+}
+
 fn problem(point: &Point) -> Problem {
     Problem { dataset: point.word("dataset"), architecture: point.word("architecture") }
 }
@@ -511,14 +475,22 @@ fn transfer(point: &Point, section: &Section, columns: &Columns) -> TransferBloc
 }
 
 fn connect(point: &Point, columns: &Columns) -> ConnectBlock {
-    let between: Between = point.word("connect.between");
+    let batches = Block::Connect.key("reestimation_batches").filter(|key| point.depends_on(key));
     ConnectBlock {
-        between,
+        between: point.between(),
         level: point.number("connect.level"),
         inherit: point.get("connect.inherit").map(|_| point.word("connect.inherit")),
+        block: point.number("connect.block"),
         masks: point.word("connect.masks"),
+        align: point.word("connect.align"),
         points: point.number("connect.points"),
+        refine: point.number("connect.refine"),
+        margin: point.real("connect.margin"),
+        sets: point.word("connect.sets"),
         batch: point.number("connect.batch"),
+        reestimation_batches: batches
+            .and_then(|key| point.get(key.path))
+            .map(|_| point.number("connect.reestimation_batches")),
         precision: point.word("connect.precision"),
         axes: columns.within(point, &[Block::Connect]),
     }
