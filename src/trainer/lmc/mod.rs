@@ -1,5 +1,7 @@
 //! Linear mode connectivity: errors along the straight path between two networks.
 
+pub mod align;
+
 use tch::{Device, Tensor};
 
 use crate::trainer::comm::{Comm, Place, pulse};
