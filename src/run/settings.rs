@@ -347,7 +347,14 @@ impl Architecture {
 
     /// Whether units of two networks can be matched: see [`Align::Weights`].
     pub fn can_align(self) -> bool {
-        matches!(self, Architecture::ResNet8 | Architecture::ResNet20 | Architecture::ResNet50 | Architecture::MobileNetV2 | Architecture::MlpMixer)
+        matches!(
+            self,
+            Architecture::ResNet8
+                | Architecture::ResNet20
+                | Architecture::ResNet50
+                | Architecture::MobileNetV2
+                | Architecture::MlpMixer
+        )
     }
 }
 

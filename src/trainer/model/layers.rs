@@ -137,7 +137,9 @@ impl Conv {
         assert!(!torn || inputs == outputs && seen.count == 1, "{name} has groups of channels that can be reordered");
         let fan_in = seen.count * kernel * kernel;
         let init = match declare.convolutions {
-            ConvInit::KaimingNormal => Init::Normal { deviation: (2.0 / (outputs.count * kernel * kernel) as f64).sqrt() },
+            ConvInit::KaimingNormal => {
+                Init::Normal { deviation: (2.0 / (outputs.count * kernel * kernel) as f64).sqrt() }
+            }
             ConvInit::Default => Init::of_linear(fan_in),
         };
         let weight = [outputs, seen, kernel.into(), kernel.into()];

@@ -54,7 +54,8 @@ impl MobileNetV2 {
                 ConvNorm::new(declare, [&names[0], &names[1]], pointwise(inputs, hidden))
             });
             let names = [format!("{block}.{first}.0"), format!("{block}.{first}.1")];
-            let depthwise = ConvNorm::new(declare, [&names[0], &names[1]], spatial(hidden, hidden, stride, hidden.count));
+            let depthwise =
+                ConvNorm::new(declare, [&names[0], &names[1]], spatial(hidden, hidden, stride, hidden.count));
             let names = [format!("{block}.{}", first + 1), format!("{block}.{}", first + 2)];
             let project = ConvNorm::new(declare, [&names[0], &names[1]], pointwise(hidden, outputs));
             let shortcut = if same { Shortcut::Identity } else { Shortcut::None };
@@ -64,7 +65,8 @@ impl MobileNetV2 {
         let outputs = declare.units(LAST);
         let last = ConvNorm::new(declare, ["features.18.0", "features.18.1"], pointwise(inputs, outputs));
         let drawn = [Init::Normal { deviation: 0.01 }, Init::Constant(0.0)];
-        let classifier = Classifier::drawn(declare, "classifier.1", [outputs, Dataset::Imagenet.classes().into()], drawn);
+        let classifier =
+            Classifier::drawn(declare, "classifier.1", [outputs, Dataset::Imagenet.classes().into()], drawn);
         MobileNetV2 { stem, blocks, last, classifier, clipped: true }
     }
 

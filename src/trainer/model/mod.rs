@@ -214,6 +214,11 @@ pub struct Statistic {
 }
 
 impl Parameter {
+    /// The groups of units that lie along its axes.
+    pub fn groups(&self) -> impl Iterator<Item = usize> {
+        self.axes.iter().filter_map(|units| units.group)
+    }
+
     /// The axis that the units of a group lie along, if any.
     pub fn axis_of(&self, group: usize) -> Option<i64> {
         self.axes.iter().position(|units| units.group == Some(group)).map(|axis| axis as i64)
@@ -338,11 +343,12 @@ impl Declare {
 
     fn parameter(&mut self, name: String, axes: &[Units], role: Role, init: Init) -> usize {
         assert!(!self.idle || role != Role::Other, "what is idle lies at an end of the flat tensor: {name}");
-        let groups: Vec<usize> = axes.iter().filter_map(|units| units.group).collect();
-        assert!(groups.iter().collect::<HashSet<_>>().len() == groups.len(), "{name} has a group along two axes");
         self.names.push(name.clone());
         let (shape, axes) = (axes.iter().map(|units| units.count).collect(), axes.to_vec());
-        self.tensors.push(Parameter { name, shape, axes, role, init, idle: self.idle, start: 0 });
+        let parameter = Parameter { name, shape, axes, role, init, idle: self.idle, start: 0 };
+        let groups: HashSet<usize> = parameter.groups().collect();
+        assert!(groups.len() == parameter.groups().count(), "a group lies along two axes of {}", parameter.name);
+        self.tensors.push(parameter);
         self.tensors.len() - 1
     }
 
