@@ -195,6 +195,16 @@ impl Session {
         self.share(found, to_bytes, |bytes| (!bytes.is_empty()).then(|| TensorFile::from_bytes(bytes)))
     }
 
+    /// The network that `make` gives on rank 0, which takes its time: for what might not be the same to the last bit on all
+    /// machines.
+    pub fn made_at_root(&self, layout: &Layout, make: impl FnOnce() -> Weights) -> Result<Weights> {
+        let made = self.at_root(|_| Ok(make()));
+        let to_bytes = |weights: &Weights| weights.to_file(layout).to_bytes();
+        self.share(made, to_bytes, |bytes| {
+            Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("as rank 0 made it")
+        })
+    }
+
     /// Saves what `checkpoint` gives on rank 0.
     pub fn save_checkpoint(&self, checkpoint: impl FnOnce() -> TensorFile) -> Result<()> {
         let saved = self.at_root(|attempt| Ok(attempt.save_checkpoint(&checkpoint())?));

@@ -2,13 +2,14 @@
 //!
 //! [`measure`] is the engine; [`path`](mod@path) and [`plane`] say which networks it measures.
 
+pub mod align;
 pub mod measure;
 pub mod path;
 pub mod plane;
 
 use tch::{Kind, Tensor};
 
-use crate::trainer::model::{Layout, Network, Weights};
+use crate::trainer::model::{Layout, Weights};
 use crate::trainer::{Error, Result};
 use winsign::run::results::Similarity;
 use winsign::run::settings::Masks;
@@ -46,9 +47,4 @@ fn similarity(layout: &Layout, a: &Weights, b: &Weights) -> Similarity {
     let (both, either) = (count(&both), count(&a.mask.maximum(&b.mask)));
     let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
     Similarity { sign_agreement: share(agreeing, both), mask_overlap: share(both, either) }
-}
-
-/// B with its units in the order of those of A that they are most alike.
-fn aligned(_network: &Network, _a: &Weights, _b: &Weights) -> Result<Weights> {
-    Err(Error::Unfit("units cannot be matched yet".to_string()))
 }

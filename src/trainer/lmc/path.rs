@@ -1,7 +1,7 @@
 //! Paths: of two networks, and of all pairs among many, a block of a barrier matrix.
 
 use super::measure::{Gauge, Rule, Scores};
-use super::{aligned, check_masks, interpolate, similarity, union_ratio};
+use super::{align, check_masks, interpolate, similarity, union_ratio};
 use crate::trainer::data::Data;
 use crate::trainer::model::{Network, Weights};
 use crate::trainer::session::Session;
@@ -71,7 +71,10 @@ fn paths(
             check_masks(connect.masks, a, b)?;
             let aligned = match connect.align {
                 Align::None => None,
-                Align::Weights => Some(aligned(network, a, b)?.on(data.device())),
+                Align::Weights => {
+                    let aligned = session.made_at_root(&network.layout, || align::to(&network.layout, a, b))?;
+                    Some(aligned.on(data.device()))
+                },
             };
             Ok(Pair { ends, aligned, similarity: similarity(&network.layout, a, b), points: vec![] })
         })
