@@ -36,13 +36,13 @@ pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result
     };
     if common.json {
         if out.is_some() {
-            report::write(&report, &directory)?;
+            report::write(&report, &findings, &directory)?;
         }
         return output::text(&json::render(&report));
     }
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
-    let written = report::write(&report, &directory)?;
+    let written = report::write(&report, &findings, &directory)?;
     let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
     output::text(&format!("\nwritten:{names}\n"))
 }

@@ -11,8 +11,10 @@ mod ends;
 mod gather;
 mod grouping;
 pub mod json;
+pub mod latex;
 pub mod markdown;
 mod notices;
+pub mod parquet;
 mod paths;
 pub mod pivot;
 pub mod plots;
@@ -385,21 +387,24 @@ impl FailedRun {
     }
 }
 
-/// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a
-/// study without transfers, or without connections, there is no plot to write.
-pub fn write(report: &Report, directory: &Path) -> Result<Vec<PathBuf>> {
+/// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
+/// nothing to say in is not written: of a study without transfers, or without connections, there is no plot.
+pub fn write(report: &Report, findings: &[Finding], directory: &Path) -> Result<Vec<PathBuf>> {
     let plots = plots::draw(report);
-    let mut files = vec![
-        ("report.md", markdown::render(report, &plots)),
-        ("report.csv", csv::render(report)),
-        ("report.json", json::render(report)),
+    let mut files: Vec<(&str, Vec<u8>)> = vec![
+        ("report.md", markdown::render(report, &plots).into_bytes()),
+        ("report.csv", csv::render(report).into_bytes()),
+        ("report.json", json::render(report).into_bytes()),
     ];
-    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg)));
+    files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
+    files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
+    files.extend(parquet::render(report, findings));
+    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg.into_bytes())));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-    let write_one = |(file, text): (&str, String)| {
+    let write_one = |(file, bytes): (&str, Vec<u8>)| {
         let path = directory.join(file);
-        write_atomic(&path, text.as_bytes())?;
+        write_atomic(&path, &bytes)?;
         Ok(path)
     };
     files.into_iter().map(write_one).collect()
@@ -419,9 +424,23 @@ mod tests {
     fn every_form_is_written() {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("new").join("study");
-        let report = Study::digits().report();
-        let written = write(&report, &directory).unwrap();
-        let names = ["report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
+        let study = Study::digits();
+        let report = study.report();
+        let written = write(&report, &study.findings(), &directory).unwrap();
+        let names = [
+            "report.md",
+            "report.csv",
+            "report.json",
+            "table-transfers.tex",
+            "table-connections.tex",
+            "table-tickets.tex",
+            "table-differences.tex",
+            "table-spreads.tex",
+            "runs.parquet",
+            "paths.parquet",
+            "transfer-error.svg",
+            "interpolation.svg",
+        ];
         assert_eq!(written, names.map(|name| directory.join(name)));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[2]).unwrap(), json::render(&report));
@@ -432,7 +451,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(write(&Study::digits().report(), &file).is_err());
+        assert!(write(&Study::digits().report(), &[], &file).is_err());
     }
 
     #[test]
