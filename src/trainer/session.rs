@@ -125,11 +125,7 @@ impl Session {
     /// that the input counts as not done and will be computed again: [`Error::Input`]. [`Error::OtherData`] if it was
     /// computed from other data than this run has loaded.
     pub fn input(&self, index: usize, layout: &Layout) -> Result<Weights> {
-        let found = self.at_root(|attempt| self.read_input(attempt, index, layout));
-        let to_bytes = |weights: &Weights| weights.to_file(layout).to_bytes();
-        self.share(found, to_bytes, |bytes| {
-            Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("as rank 0 made it")
-        })
+        self.share_network(layout, self.at_root(|attempt| self.read_input(attempt, index, layout)))
     }
 
     fn read_input(&self, attempt: &Attempt, index: usize, layout: &Layout) -> Result<Weights> {
@@ -198,9 +194,12 @@ impl Session {
     /// The network that `make` gives on rank 0, which takes its time: for what might not be the same to the last bit on all
     /// machines.
     pub fn made_at_root(&self, layout: &Layout, make: impl FnOnce() -> Weights) -> Result<Weights> {
-        let made = self.at_root(|_| Ok(make()));
+        self.share_network(layout, self.at_root(|_| Ok(make())))
+    }
+
+    fn share_network(&self, layout: &Layout, found: Option<Result<Weights>>) -> Result<Weights> {
         let to_bytes = |weights: &Weights| weights.to_file(layout).to_bytes();
-        self.share(made, to_bytes, |bytes| {
+        self.share(found, to_bytes, |bytes| {
             Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("as rank 0 made it")
         })
     }

@@ -11,9 +11,11 @@ mod ends;
 mod gather;
 mod grouping;
 pub mod json;
+pub mod latex;
 pub mod markdown;
 mod notices;
 pub mod page;
+pub mod parquet;
 mod paths;
 pub mod pivot;
 pub mod plots;
@@ -392,22 +394,25 @@ impl FailedRun {
     }
 }
 
-/// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a
-/// study without transfers, or without connections, there is no plot to write.
+/// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
+/// nothing to say in is not written: of a study without transfers, or without connections, there is no plot.
 pub fn write(report: &Report, findings: &[Finding], directory: &Path) -> Result<Vec<PathBuf>> {
     let plots = plots::draw(report);
-    let mut files = vec![
-        ("report.html", page::render(report, findings, &plots)),
-        ("report.md", markdown::render(report, &plots)),
-        ("report.csv", csv::render(report)),
-        ("report.json", json::render(report)),
+    let mut files: Vec<(&str, Vec<u8>)> = vec![
+        ("report.html", page::render(report, findings, &plots).into_bytes()),
+        ("report.md", markdown::render(report, &plots).into_bytes()),
+        ("report.csv", csv::render(report).into_bytes()),
+        ("report.json", json::render(report).into_bytes()),
     ];
-    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg)));
+    files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
+    files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
+    files.extend(parquet::render(report, findings));
+    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg.into_bytes())));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-    let write_one = |(file, text): (&str, String)| {
+    let write_one = |(file, bytes): (&str, Vec<u8>)| {
         let path = directory.join(file);
-        write_atomic(&path, text.as_bytes())?;
+        write_atomic(&path, &bytes)?;
         Ok(path)
     };
     files.into_iter().map(write_one).collect()
@@ -430,7 +435,20 @@ mod tests {
         let study = Study::digits();
         let report = study.report();
         let written = write(&report, &study.findings(), &directory).unwrap();
-        let names = ["report.html", "report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
+        let names = [
+            "report.md",
+            "report.csv",
+            "report.json",
+            "table-transfers.tex",
+            "table-connections.tex",
+            "table-tickets.tex",
+            "table-differences.tex",
+            "table-spreads.tex",
+            "runs.parquet",
+            "paths.parquet",
+            "transfer-error.svg",
+            "interpolation.svg",
+        ];
         assert_eq!(written, names.map(|name| directory.join(name)));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[3]).unwrap(), json::render(&report));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::cells::smallest;
 use super::grouping::grouped;
-use super::{ConnectionRow, Report, TransferRow};
+use super::{ConnectionRow, Interval, Report, TransferRow};
 use crate::run::settings::{Between, Inherit, Method, Problem};
 use crate::study::sweep::Axes;
 
@@ -109,6 +109,55 @@ pub fn other_connections(report: &Report) -> Option<Table> {
         cells
     });
     Table::unless_empty(columns, rows.collect())
+}
+
+/// The same seeds, treated in two ways.
+pub fn differences(report: &Report) -> Option<Table> {
+    let axes = axis_names(report.differences.iter().map(|row| &row.axes));
+    let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("transferred")];
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend([number("pairs"), number("difference"), number("interval"), number("p")]);
+    let rows = report.differences.iter().map(|row| {
+        let compared = format!("{} − {}", row.a, row.b);
+        let (ticket, inherit) = match row.inherit {
+            Some(inherit) => (compared, inherit.to_string()),
+            None => (method_text(row.method), compared),
+        };
+        let mut cells = vec![ticket, row.level.to_string(), remaining_text(row.remaining_ratio), inherit];
+        cells.extend(axis_values(&row.axes, &axes));
+        cells.extend([
+            row.summary.count.to_string(),
+            points_text(Some(row.summary.mean)),
+            row.summary.interval.map_or(MISSING.to_string(), interval_text),
+            row.p.map_or(MISSING.to_string(), p_text),
+        ]);
+        cells
+    });
+    Table::unless_empty(columns, rows.collect())
+}
+
+/// How much each source of chance moves the error.
+pub fn spreads(report: &Report) -> Option<Table> {
+    let axes = axis_names(report.spreads.iter().map(|row| &row.axes));
+    let mut columns = vec![text("ticket"), number("level"), text("transferred")];
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend([text("source"), number("groups"), number("runs"), number("std")]);
+    let rows = report.spreads.iter().map(|row| {
+        let mut cells = vec![method_text(row.method), row.level.to_string(), row.inherit.to_string()];
+        cells.extend(axis_values(&row.axes, &axes));
+        cells.extend([row.source.clone(), row.groups.to_string(), row.runs.to_string(), points_text(Some(row.std))]);
+        cells
+    });
+    Table::unless_empty(columns, rows.collect())
+}
+
+/// From its low end to its high end.
+pub fn interval_text(interval: Interval) -> String {
+    format!("[{:.1}, {:.1}]", interval.low, interval.high)
+}
+
+pub fn p_text(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }
 }
 
 impl Table {
