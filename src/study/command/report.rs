@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Common, Failure, colors, open, output};
 use crate::study::plan::survey::survey;
-use crate::study::report::{self, Finding, gather, json, terminal};
+use crate::study::report::{self, Finding, gather, json, plots, terminal};
 
 pub const HELP: &str = "\
 Examples:
@@ -12,10 +12,10 @@ Examples:
   winsign report sweeps/quickstart.yaml --out paper/figures
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
-Prints the tables, and writes report.md, report.csv, report.json and the plots as SVG.
+Prints the tables, and writes report.md, report.csv, report.json and the plots as SVG, and with --png as PNG, too.
 With --json the report is printed as JSON, and files are written only with --out.";
 
-pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result<u8, Failure> {
+pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>, png: bool) -> Result<u8, Failure> {
     let (plan, store) = open(common, sweep_path)?;
     let standings = survey(&plan, &store)?;
     let findings: Vec<Finding> = (plan.runs.iter().zip(standings))
@@ -30,19 +30,26 @@ pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>) -> Result
         })
         .collect();
     let report = gather(&plan.name, &findings);
+    let plots = plots::draw(&report, &findings);
     let directory = match out {
         Some(directory) => directory.to_path_buf(),
         None => store.root().join("reports").join(&plan.name),
     };
     if common.json {
         if out.is_some() {
-            report::write(&report, &directory)?;
+            report::write(&report, &plots, &directory)?;
+            if png {
+                plots::write_pngs(&plots, &directory)?;
+            }
         }
         return output::text(&json::render(&report));
     }
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
-    let written = report::write(&report, &directory)?;
+    let mut written = report::write(&report, &plots, &directory)?;
+    if png {
+        written.extend(plots::write_pngs(&plots, &directory)?);
+    }
     let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
     output::text(&format!("\nwritten:{names}\n"))
 }

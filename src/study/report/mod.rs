@@ -30,6 +30,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::{gather, gather_with};
+pub use plots::Plot;
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
@@ -392,16 +393,15 @@ impl FailedRun {
     }
 }
 
-/// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a
-/// study without transfers, or without connections, there is no plot to write.
-pub fn write(report: &Report, directory: &Path) -> Result<Vec<PathBuf>> {
-    let plots = plots::draw(report);
+/// Writes every form of the report for files, each file whole or not at all, and says which files these are. The plots are
+/// those of [`plots::draw`].
+pub fn write(report: &Report, plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![
-        ("report.md", markdown::render(report, &plots)),
+        ("report.md", markdown::render(report, plots)),
         ("report.csv", csv::render(report)),
         ("report.json", json::render(report)),
     ];
-    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg)));
+    files.extend(plots.iter().map(|plot| (plot.file, plot.svg.clone())));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     let write_one = |(file, text): (&str, String)| {
@@ -426,10 +426,13 @@ mod tests {
     fn every_form_is_written() {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("new").join("study");
-        let report = Study::digits().report();
-        let written = write(&report, &directory).unwrap();
-        let names = ["report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
-        assert_eq!(written, names.map(|name| directory.join(name)));
+        let study = Study::digits();
+        let report = study.report();
+        let plots = plots::draw(&report, &study.findings());
+        let written = write(&report, &plots, &directory).unwrap();
+        let mut names = vec!["report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
+        names.extend(["matrix.svg", "layers.svg"]);
+        assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[2]).unwrap(), json::render(&report));
     }
@@ -439,7 +442,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(write(&Study::digits().report(), &file).is_err());
+        assert!(write(&Study::digits().report(), &[], &file).is_err());
     }
 
     #[test]
