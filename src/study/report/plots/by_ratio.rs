@@ -1,6 +1,8 @@
 //! Something measured at every level, against the weights that remain: one line a method and what was transferred, from
 //! dense on the left to sparse on the right, with a band around it. Of errors it is the main figure of a study.
 
+use std::ops::Range;
+
 use plotters::prelude::*;
 
 use super::Plot;
@@ -9,70 +11,76 @@ use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, counted, limited, sentences, series_level_text, series_text};
 use super::theme::{self, look};
+use super::transfer_error::comparable;
 use super::values::Values;
 use crate::run::RunId;
 use crate::run::settings::{Between, Inherit, Method};
 use crate::study::report::grouping::{distinct, grouped};
 use crate::study::report::statistics::sample_std;
-use crate::study::report::{ConnectionRow, Report, Summary, TransferRow};
+use crate::study::report::{ConnectionRow, Interval, IntervalMethod, Report, Summary, TransferRow};
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;
 
 /// What is known at one remaining ratio.
-struct Point {
-    ratio: f64,
-    mean: f64,
+pub struct Point {
+    pub ratio: f64,
+    pub mean: f64,
     /// The ends of the band.
-    band: Option<(f64, f64)>,
-    text: String,
-    runs: Vec<RunId>,
+    pub band: Option<(f64, f64)>,
+    pub text: String,
+    pub runs: Vec<RunId>,
 }
 
-struct Series {
+pub struct Series {
     method: Option<Method>,
     inherit: Option<Inherit>,
     /// From dense to sparse.
     points: Vec<Point>,
 }
 
-struct Group {
-    heading: Vec<String>,
-    series: Vec<Series>,
+pub struct Group {
+    pub heading: Vec<String>,
+    pub series: Vec<Series>,
     /// Lines across the panel: dense networks.
-    dense: Vec<Point>,
+    pub dense: Vec<Point>,
 }
 
 /// The test error of transfers; none of a study of a single level.
 pub fn draw_errors(report: &Report) -> Option<Plot> {
     let (rows, dense): (Vec<&TransferRow>, Vec<&TransferRow>) =
         report.transfers.iter().partition(|row| row.method.is_some());
-    let groups = grouped(rows, |row| &row.axes).into_iter().map(|rows| Group {
+    let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
         heading: axes_text(&rows[0].axes).into_iter().collect(),
         series: all_series(&rows, |row| (row.method, Some(row.inherit)), |row| error_point(row)),
-        // All that the axes of a dense network say must hold for the panel, too.
-        dense: (dense.iter().filter(|row| row.axes.iter().all(|axis| rows[0].axes.contains(axis))))
-            .filter_map(|row| error_point(row))
-            .collect(),
+        dense: (dense.iter().filter(|row| comparable(row, rows[0]))).filter_map(|row| error_point(row)).collect(),
     });
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean over seeds.";
-    plot("error-by-ratio.svg", "Test error by remaining weights", "test error, %", lines, groups.collect(), summaries)
+    let title = "Test error by remaining weights";
+    plot_lines("error-by-ratio.svg", title, "test error, %", lines, groups.collect(), summaries, from_zero)
 }
 
 /// The barriers of paths, with panels by what they are between.
 pub fn draw_barriers(report: &Report) -> Option<Plot> {
-    let groups = grouped(&report.connections, |row| (row.between, &row.axes)).into_iter().map(|rows| Group {
-        heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
-        series: all_series(&rows, |row| (row.method, row.inherit), |row| barrier_point(row)),
-        dense: vec![],
-    });
+    let groups =
+        grouped(&report.connections, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
+            heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
+            series: all_series(&rows, |row| (row.method, row.inherit), |row| barrier_point(row)),
+            dense: vec![],
+        });
     let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean barrier over pairs of networks.";
-    plot("barrier-by-ratio.svg", "Barrier by remaining weights", "barrier, points", lines, groups.collect(), summaries)
+    let title = "Barrier by remaining weights";
+    plot_lines("barrier-by-ratio.svg", title, "barrier, points", lines, groups.collect(), summaries, from_zero)
 }
 
-fn between_text(between: Between) -> String {
+/// The y axis of errors and barriers. A barrier may lie below zero.
+fn from_zero(low: f64, high: f64) -> Range<f64> {
+    1.08 * low.min(0.0)..1.08 * high.max(0.1)
+}
+
+pub fn between_text(between: Between) -> String {
     match between {
         Between::Seeds => "between seeds".to_string(),
         Between::NormInit => "a ticket to itself with initial norms".to_string(),
@@ -83,7 +91,7 @@ fn between_text(between: Between) -> String {
     }
 }
 
-fn all_series<R>(
+pub fn all_series<R>(
     rows: &[&R],
     key: impl Fn(&R) -> (Option<Method>, Option<Inherit>),
     point: impl Fn(&R) -> Option<Point>,
@@ -143,23 +151,30 @@ fn interval_text(summary: Option<&Summary>) -> String {
     })
 }
 
-fn plot<'a>(
+/// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
+#[allow(clippy::too_many_arguments)]
+pub fn plot_lines<'a>(
     file: &'static str,
     title: &'static str,
     y: &str,
     lines: &str,
     groups: Vec<Group>,
     mut summaries: impl Iterator<Item = &'a Summary>,
+    fit: impl Fn(f64, f64) -> Range<f64>,
 ) -> Option<Plot> {
-    // A line of one point is none.
+    // One point makes no line.
     let draws = |group: &Group| group.series.iter().any(|series| series.points.len() > 1);
     let (groups, left_out) = limited(groups.into_iter().filter(draws).collect(), MOST_PANELS, "panels");
     if groups.is_empty() {
         return None;
     }
     let band = match summaries.find_map(|summary| summary.interval) {
-        Some(interval) => {
-            format!("Bands: {:.0} % confidence interval of the mean ({}).", 100.0 * interval.level, interval.method)
+        Some(Interval { level, method, .. }) => {
+            let method = match method {
+                IntervalMethod::T => "Student's t",
+                IntervalMethod::Bootstrap => "bootstrap",
+            };
+            format!("Bands: {:.0} % confidence interval of the mean ({method}).", 100.0 * level)
         }
         None => "Bands: one standard deviation.".to_string(),
     };
@@ -172,7 +187,7 @@ fn plot<'a>(
         left_out.as_deref(),
     ]);
 
-    let frame = Frame::around(&groups);
+    let frame = Frame::around(&groups, fit);
     let figure = Figure {
         title,
         legend: legend(&groups),
@@ -210,13 +225,13 @@ fn legend(groups: &[Group]) -> Vec<Key> {
 
 /// The axes, the same of all panels.
 struct Frame {
-    x: std::ops::Range<f64>,
-    y: std::ops::Range<f64>,
+    x: Range<f64>,
+    y: Range<f64>,
     ticks: Vec<Tick>,
 }
 
 impl Frame {
-    fn around(groups: &[Group]) -> Frame {
+    fn around(groups: &[Group], fit: impl Fn(f64, f64) -> Range<f64>) -> Frame {
         let of_series = groups.iter().flat_map(|group| &group.series).flat_map(|series| &series.points);
         let ratios: Vec<f64> = of_series.map(|point| point.ratio).collect();
         let (sparse, dense) = (ratios.iter().copied().fold(1.0, f64::min), ratios.iter().copied().fold(0.0, f64::max));
@@ -226,8 +241,7 @@ impl Frame {
         let bottoms = points(groups).map(|point| point.mean);
         Frame {
             x: left - rim..right + rim,
-            // Errors begin at zero; a barrier may lie below.
-            y: 1.08 * bottoms.fold(0.0, f64::min)..1.08 * tops.fold(0.1, f64::max),
+            y: fit(bottoms.fold(f64::INFINITY, f64::min), tops.fold(f64::NEG_INFINITY, f64::max)),
             ticks: ratio_ticks(dense, sparse),
         }
     }

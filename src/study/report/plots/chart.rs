@@ -71,6 +71,19 @@ pub fn ratio_ticks(from: f64, to: f64) -> Vec<Tick> {
     ticks.iter().step_by(step).cloned().collect()
 }
 
+/// Round numbers from low to high, four to ten of them.
+pub fn round_ticks(low: f64, high: f64) -> Vec<f64> {
+    let range = high - low;
+    if !(range > 0.0 && range.is_finite()) {
+        return vec![];
+    }
+    let power = 10.0_f64.powf((range / 4.0).log10().floor());
+    let step = [5.0, 2.0].map(|digit| digit * power).into_iter().find(|step| range / step >= 4.0).unwrap_or(power);
+    let multiples = (low / step - 1e-9).ceil() as i64..=(high / step + 1e-9).floor() as i64;
+    // Not 0.30000000000000004.
+    multiples.map(|multiple| (multiple as f64 * step * 1e9).round() / 1e9).collect()
+}
+
 /// Where a ratio is on a logarithmic axis that begins with all weights, dense networks, on the left.
 pub fn decades_below_one(ratio: f64) -> f64 {
     // Not minus zero.
@@ -116,7 +129,9 @@ pub fn draw_dashed(area: &Area, look: &Look, width: u32, places: &[(i32, i32)]) 
 }
 
 fn draw_places(area: &Area, color: RGBAColor, width: u32, dash: Dash, places: &[(i32, i32)]) -> Drawn {
-    for part in theme::dashed(places, dash) {
+    // One point is no line, and a file should not have it.
+    let parts = theme::dashed(places, dash).into_iter().filter(|part| part.len() > 1);
+    for part in parts {
         area.draw(&PathElement::new(part, color.stroke_width(width)))?;
     }
     Ok(())
@@ -149,6 +164,18 @@ pub fn draw_upright(chart: &Chart, color: RGBColor, x: f64) -> Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_are_round() {
+        assert_eq!(round_ticks(0.0, 64.0), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0]);
+        assert_eq!(round_ticks(-1.0, 1.0), [-1.0, -0.5, 0.0, 0.5, 1.0]);
+        assert_eq!(round_ticks(0.12, 0.5), [0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]);
+        assert_eq!(round_ticks(0.0, 5.0), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        for (low, high) in [(0.0, 3.9), (1e-7, 4.1e-7), (17.0, 9_999.0), (-3.0, 0.2)] {
+            assert!((4..=10).contains(&round_ticks(low, high).len()), "{low} {high}");
+        }
+        assert_eq!(round_ticks(1.0, 1.0), [] as [f64; 0]);
+    }
 
     #[test]
     fn ratios_have_round_ticks() {

@@ -2,6 +2,7 @@
 
 use plotters::prelude::*;
 
+use super::chart::round_ticks;
 use super::figure::{Area, Drawn, shortened};
 use super::theme::{self, ink, shade, text_width};
 use super::values::Values;
@@ -12,6 +13,8 @@ use crate::run::RunId;
 pub struct Scale {
     pub low: f64,
     pub high: f64,
+    /// Equal ratios are equal steps; both ends are above zero then.
+    pub logarithmic: bool,
     /// Of what the numbers are, and their unit.
     pub name: &'static str,
 }
@@ -30,8 +33,8 @@ pub struct HeatMap {
     pub columns: Vec<String>,
     /// Row after row.
     pub cells: Vec<Cell>,
-    /// Of numbers written into cells.
-    pub decimals: usize,
+    /// How numbers are written into cells that are large enough.
+    pub write: fn(f64) -> String,
 }
 
 /// Labels are not wider than this.
@@ -47,11 +50,24 @@ impl Scale {
     /// Over all numbers; from zero, unless there are smaller ones.
     /// Numbers that are all below `least` are no news, and get no dark shades.
     pub fn from_zero(values: impl Iterator<Item = f64> + Clone, least: f64, name: &'static str) -> Scale {
-        Scale { low: values.clone().fold(0.0, f64::min), high: values.fold(least, f64::max), name }
+        Scale { low: values.clone().fold(0.0, f64::min), high: values.fold(least, f64::max), logarithmic: false, name }
     }
 
+    /// How far a value is from low to high; beyond [0, 1] for what lies outside.
     pub fn part(&self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low)
+        let [value, low, high] = [value, self.low, self.high].map(|x| if self.logarithmic { x.log10() } else { x });
+        (value - low) / (high - low)
+    }
+
+    fn ticks(&self) -> Vec<f64> {
+        if !self.logarithmic {
+            return round_ticks(self.low, self.high);
+        }
+        let decades = (self.low.log10().round() as i32..=self.high.log10().round() as i32).collect::<Vec<_>>();
+        let digits = if decades.len() > 3 { &[1.0][..] } else { &[1.0, 2.0, 5.0] };
+        let all =
+            decades.into_iter().flat_map(|exponent| digits.iter().map(move |digit| digit * 10.0_f64.powi(exponent)));
+        all.map(|tick| (tick * 1e9).round() / 1e9).filter(|tick| (self.low..=self.high).contains(tick)).collect()
     }
 
     /// The bar with its ticks, at the right of what it explains.
@@ -69,22 +85,10 @@ impl Scale {
             let at = y(self.part(tick));
             let mark = vec![(left + BAR_WIDTH, at), (left + BAR_WIDTH + 5, at)];
             root.draw(&PathElement::new(mark, theme::AXIS.stroke_width(theme::THIN_LINE)))?;
-            let text = format!("{}", (tick * 1e6).round() / 1e6);
-            root.draw(&Text::new(text, (left + BAR_WIDTH + SPACE + 2, at), style.clone()))?;
+            root.draw(&Text::new(tick.to_string(), (left + BAR_WIDTH + SPACE + 2, at), style.clone()))?;
         }
         let style = theme::text(theme::LABEL, theme::TEXT).pos(theme::CENTER).transform(FontTransform::Rotate270);
         root.draw(&Text::new(self.name, (left + SCALE_WIDTH - 50, top + height / 2), style))
-    }
-
-    /// Round numbers from low to high, five to ten of them.
-    pub fn ticks(&self) -> Vec<f64> {
-        let range = self.high - self.low;
-        let power = 10.0_f64.powf((range / 5.0).log10().floor());
-        let step = [5.0, 2.0, 1.0].map(|digit| digit * power).into_iter().find(|step| range / step >= 4.0);
-        let step = step.unwrap_or(power);
-        let first = (self.low / step - 1e-9).ceil() as i64;
-        let last = (self.high / step + 1e-9).floor() as i64;
-        (first..=last).map(|multiple| multiple as f64 * step).collect()
     }
 }
 
@@ -188,7 +192,7 @@ impl HeatMap {
             Cell::Value(value) => {
                 let part = scale.part(value);
                 area.draw(&Rectangle::new(corners, shade(part).filled()))?;
-                let text = format!("{value:.*}", self.decimals);
+                let text = (self.write)(value);
                 if text_width(&text, theme::NOTE) + SPACE > right - left || LABEL_LINE > bottom - top {
                     return Ok(());
                 }
@@ -204,13 +208,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scales_have_round_ticks() {
+    fn scales_begin_at_zero_unless_there_is_less() {
         let scale = Scale::from_zero([3.0, 64.0].into_iter(), 5.0, "");
         assert_eq!((scale.low, scale.high, scale.part(16.0)), (0.0, 64.0, 0.25));
-        assert_eq!(scale.ticks(), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0]);
-        let scale = Scale::from_zero([-1.0, 1.0].into_iter(), 0.1, "");
-        assert_eq!(scale.ticks(), [-1.0, -0.5, 0.0, 0.5, 1.0]);
-        assert_eq!(Scale::from_zero([].into_iter(), 5.0, "").ticks(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let scale = Scale::from_zero([-1.0, 1.0].into_iter(), 5.0, "");
+        assert_eq!((scale.low, scale.high), (-1.0, 5.0));
+        let decades = Scale { low: 1.0, high: 100.0, logarithmic: true, name: "" };
+        assert_eq!((decades.part(10.0), decades.ticks()), (0.5, vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]));
+        assert!(decades.part(0.0) < 0.0);
     }
 
     #[test]
@@ -219,7 +224,7 @@ mod tests {
             rows: vec![label.to_string(); count],
             columns: vec![label.to_string(); count],
             cells: vec![Cell::Missing; count * count],
-            decimals: 1,
+            write: |value| value.to_string(),
         };
         let few = map(3, "12");
         assert!(!Labels::around([&few].into_iter(), (300, 300)).upright);

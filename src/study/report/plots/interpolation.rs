@@ -7,12 +7,11 @@ use super::Plot;
 use super::chart::{chart, draw_line, place};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, level_text, limited, sentences};
+use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
 use crate::run::settings::Between;
-use crate::study::report::grouping::{distinct, grouped};
-use crate::study::report::statistics::mean;
+use crate::study::report::grouping::grouped;
 use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, PairPath, Report};
 
@@ -65,14 +64,10 @@ fn tickets(report: &Report) -> (Vec<Vec<&ConnectionRow>>, Option<String>) {
     let by_axes = grouped(&report.connections, |row| &row.axes);
     let mut tickets: Vec<Vec<&ConnectionRow>> =
         by_axes.into_iter().flat_map(|rows| grouped(rows, |row| (row.method, row.level))).collect();
-    let finished = report.connections.iter().filter(|row| row.pairs > 0);
-    let last = finished.map(|row| row.level).max();
-    let several = distinct(report.connections.iter().map(|row| row.level)).len() > 1;
-    let mut said = None;
-    if tickets.len() > MOST_TICKETS && several {
-        tickets.retain(|rows| Some(rows[0].level) == last);
-        said = last.map(|level| format!("Of several levels, only level {level} is drawn."));
+    if tickets.len() > MOST_TICKETS {
+        tickets.retain(|rows| rows.iter().any(|row| row.pairs > 0));
     }
+    let (tickets, said) = last_level(tickets, MOST_TICKETS, |rows| rows[0].level);
     let (tickets, left_out) = limited(tickets, MOST_TICKETS, "tickets");
     (tickets, said.into_iter().chain(left_out).reduce(|levels, tickets| format!("{levels} {tickets}")))
 }
@@ -106,13 +101,18 @@ fn draw_paths(area: &Area, row: &ConnectionRow, highest: f64, values: &mut Value
         }
     }
     let dark = theme::dark_color(row.method).to_rgba();
-    draw_line(&chart, dark, theme::LINE - 1, TRAIN_DASH, &mean_train_path(row))?;
+    let train: Vec<(f64, f64)> = row.path.iter().filter_map(|point| Some((point.t, point.train_error_mean?))).collect();
+    draw_line(&chart, dark, theme::LINE - 1, TRAIN_DASH, &train)?;
     let mean: Vec<(f64, f64)> = row.path.iter().map(|point| (point.t, point.error_mean)).collect();
     draw_line(&chart, dark, theme::LINE, SOLID, &mean)?;
+    let of = if row.pairs > 1 { "mean " } else { "" };
     for (t, error) in mean {
-        let of = if row.pairs > 1 { "mean " } else { "" };
         let runs = row.paths.iter().map(|pair| &pair.run);
         values.at(place(&chart, (t, error)), format!("t = {t:.3}: {of}test error {error:.1} %"), runs);
+    }
+    for (t, error) in train {
+        let runs = row.paths.iter().map(|pair| &pair.run);
+        values.at(place(&chart, (t, error)), format!("t = {t:.3}: {of}training error {error:.1} %"), runs);
     }
     Ok(())
 }
@@ -126,26 +126,6 @@ fn pair_text(pair: &PairPath) -> String {
         _ => String::new(),
     };
     format!("{ends}barrier {:.1} points", pair.barrier)
-}
-
-/// The mean training error where the mean test error is; paths that were refined have points of their own between, and are
-/// taken as straight from one point to the next. Empty where no path has training errors.
-fn mean_train_path(row: &ConnectionRow) -> Vec<(f64, f64)> {
-    let at = |t: f64| {
-        let errors: Vec<f64> = row.paths.iter().filter_map(|pair| train_error_at(pair, t)).collect();
-        Some((t, mean(&errors)?))
-    };
-    row.path.iter().filter_map(|point| at(point.t)).collect()
-}
-
-fn train_error_at(pair: &PairPath, t: f64) -> Option<f64> {
-    let errors: Option<Vec<(f64, f64)>> =
-        pair.path.iter().map(|point| Some((point.t, point.train?.train_error))).collect();
-    let errors = errors?;
-    let after = errors.iter().position(|(other, _)| *other >= t)?;
-    let (to, high) = errors[after];
-    let (from, low) = errors[after.saturating_sub(1)];
-    Some(if to == t || to == from { high } else { low + (t - from) / (to - from) * (high - low) })
 }
 
 fn caption(rows: &[&ConnectionRow], left_out: Option<String>) -> String {

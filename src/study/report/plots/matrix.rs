@@ -7,7 +7,7 @@ use kodama::{Method as Linkage, linkage};
 use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, level_text, limited, sentences, series_text};
+use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
 use crate::study::report::grouping::distinct;
 use crate::study::report::tables::barrier_so_far;
 use crate::study::report::{ConnectionRow, End, PairPath, Report};
@@ -16,75 +16,93 @@ use crate::study::report::{ConnectionRow, End, PairPath, Report};
 const FEWEST_ENDS: usize = 3;
 /// More of them could not be told apart in a panel.
 const MOST_ENDS: usize = 100;
-const MOST_PANELS: usize = 6;
+const MOST_PANELS: usize = 8;
 /// So many networks show their values once, below the diagonal.
 const MANY_ENDS: usize = 45;
-const COLUMNS: usize = 2;
-/// Barriers that are all below are no news.
-const LEAST: f64 = 5.0;
+/// Of a figure: it has as many columns of panels as fit, but at least two.
+const WIDTH: i32 = 1_900;
 
-/// None if no row of the report joins three networks or more.
+/// Something that is measured between two networks.
+pub struct Measure {
+    pub file: &'static str,
+    pub title: &'static str,
+    pub caption: &'static str,
+    pub value: fn(&PairPath) -> Option<f64>,
+    /// How unlike the two are.
+    pub distance: fn(f64) -> f64,
+    pub scale: fn(&[f64]) -> Scale,
+    /// What is said of all pairs, over the heat map, and of one.
+    pub heading: fn(&ConnectionRow) -> Option<String>,
+    pub told: fn(&PairPath) -> Option<String>,
+}
+
+/// The barriers of every row that joins three networks or more.
 pub fn draw(report: &Report) -> Option<Plot> {
-    let rows: Vec<&ConnectionRow> = report.connections.iter().filter(|row| row.pairs > 0).collect();
-    let all: Vec<Matrix> =
-        rows.into_iter().map(Matrix::new).filter(|matrix| matrix.ends.len() >= FEWEST_ENDS).collect();
-    let (matrices, levels_out) = last_level(all);
+    let barriers = Measure {
+        file: "matrix.svg",
+        title: "Barriers between all pairs of networks",
+        caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
+        value: |pair| Some(pair.barrier),
+        distance: |barrier| barrier,
+        // Barriers of a few points are no news.
+        scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
+        heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
+        told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
+    };
+    draw_measure(report.connections.iter(), barriers)
+}
+
+/// None if no row joins three networks or more.
+pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure) -> Option<Plot> {
+    let all = rows.map(|row| Matrix::new(row, &measure)).filter(|matrix| matrix.ends.len() >= FEWEST_ENDS);
+    let (matrices, levels_out) = last_level(all.collect(), MOST_PANELS, |matrix| matrix.row.level);
     let (matrices, left_out) = limited(matrices, MOST_PANELS, "matrices");
     if matrices.is_empty() {
         return None;
     }
-    let barriers = matrices.iter().flat_map(|matrix| &matrix.row.paths).map(|pair| pair.barrier);
-    let scale = Scale::from_zero(barriers.filter(|barrier| barrier.is_finite()), LEAST, "barrier, points");
     let maps: Vec<HeatMap> = matrices.iter().map(Matrix::map).collect();
+    let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
+        Cell::Value(value) => Some(*value),
+        _ => None,
+    });
+    let scale = (measure.scale)(&values.collect::<Vec<_>>());
     let side = side(maps.iter().map(|map| map.rows.len()).max().unwrap_or(0));
     let labels = Labels::around(maps.iter(), (side, side));
+    let columns = (WIDTH / (side + labels.room.0)).max(2) as usize;
     let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
-    let thinned = matrices.iter().any(|matrix| matrix.ends.len() < matrix.all);
     let said_thinned = format!("Of more than {MOST_ENDS} networks, so many are drawn, evenly picked.");
-    let caption = sentences([
-        Some("Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers."),
-        missing.then_some("Hatched: not measured yet."),
-        matrices.iter().any(|matrix| matrix.ends.len() > MANY_ENDS).then_some("Values show below the diagonal."),
-        thinned.then_some(said_thinned.as_str()),
-        levels_out.as_deref(),
-        left_out.as_deref(),
-    ]);
     let figure = Figure {
-        title: "Barriers between all pairs of networks",
+        title: measure.title,
         legend: vec![],
         x: "",
         y: "",
-        caption,
+        caption: sentences([
+            Some(measure.caption),
+            missing.then_some("Struck out: not measured yet."),
+            matrices.iter().any(Matrix::is_large).then_some("Values show below the diagonal."),
+            matrices.iter().any(|matrix| matrix.ends.len() < matrix.all).then_some(said_thinned.as_str()),
+            levels_out.as_deref(),
+            left_out.as_deref(),
+        ]),
         size: (side, side),
         room: labels.room,
         scale: Some(scale.clone()),
-        panels: Panel::grid(matrices.iter().map(|matrix| heading(matrix.row)), COLUMNS),
+        panels: Panel::grid(matrices.iter().map(|matrix| heading(matrix.row, &measure)), columns),
     };
-    Some(figure.plot("matrix.svg", |index, area, values| {
+    Some(figure.plot(measure.file, |index, area, values| {
         let matrix = &matrices[index];
         maps[index].draw(area, &labels, &scale, values, |row, column| {
-            if matrix.ends.len() > MANY_ENDS && row < column {
+            if matrix.is_large() && row < column {
                 return None;
             }
             let pair = matrix.pair(row, column)?;
             let [a, b] = [row, column].map(|place| &matrix.ends[place].label);
-            Some((format!("{a} – {b}: barrier {:.1} points", pair.barrier), vec![&pair.run]))
+            Some((format!("{a} – {b}: {}", (measure.told)(pair)?), vec![&pair.run]))
         })
     }))
 }
 
-/// Of several levels, the last shows most.
-fn last_level(mut matrices: Vec<Matrix>) -> (Vec<Matrix>, Option<String>) {
-    let several = distinct(matrices.iter().map(|matrix| matrix.row.level)).len() > 1;
-    let last = matrices.iter().map(|matrix| matrix.row.level).max();
-    if matrices.len() <= MOST_PANELS || !several {
-        return (matrices, None);
-    }
-    matrices.retain(|matrix| Some(matrix.row.level) == last);
-    (matrices, last.map(|level| format!("Of several levels, only level {level} is drawn.")))
-}
-
-fn heading(row: &ConnectionRow) -> Vec<String> {
+fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
     let mut lines = match row.method {
         Some(_) => vec![series_text(row.method, row.inherit)],
         None => vec![row.inherit.map_or(row.between.to_string(), |inherit| inherit.to_string())],
@@ -93,7 +111,7 @@ fn heading(row: &ConnectionRow) -> Vec<String> {
         lines.push(level_text(row.level, row.remaining_ratio));
     }
     lines.extend(axes_text(&row.axes));
-    lines.push(format!("barrier {}", barrier_so_far(row)));
+    lines.extend((measure.heading)(row));
     lines
 }
 
@@ -108,6 +126,7 @@ fn side(ends: usize) -> i32 {
 
 struct Matrix<'a> {
     row: &'a ConnectionRow,
+    value: fn(&PairPath) -> Option<f64>,
     /// In the order in which they are drawn.
     ends: Vec<&'a End>,
     /// How many ends there are.
@@ -116,9 +135,10 @@ struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    fn new(row: &'a ConnectionRow) -> Matrix<'a> {
-        let ends: Vec<&End> = distinct(row.paths.iter().flat_map(|pair| &pair.ends));
-        let pairs = (row.paths.iter())
+    fn new(row: &'a ConnectionRow, measure: &Measure) -> Matrix<'a> {
+        let measured = || row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
+        let ends: Vec<&End> = distinct(measured().flat_map(|pair| &pair.ends));
+        let pairs = measured()
             .filter_map(|pair| match &pair.ends[..] {
                 [a, b] => Some(((a, b), pair)),
                 _ => None,
@@ -126,8 +146,9 @@ impl<'a> Matrix<'a> {
             .collect();
         let all = ends.len();
         let ends = super::theme::thinned(&ends, MOST_ENDS).copied().collect();
-        let mut matrix = Matrix { row, ends, all, pairs };
-        let order = by_similarity(matrix.ends.len(), |a, b| matrix.barrier(a, b));
+        let mut matrix = Matrix { row, value: measure.value, ends, all, pairs };
+        let distance = |a, b| matrix.measured(a, b).map(measure.distance);
+        let order = by_similarity(matrix.ends.len(), distance);
         matrix.ends = order.into_iter().map(|place| matrix.ends[place]).collect();
         matrix
     }
@@ -137,20 +158,24 @@ impl<'a> Matrix<'a> {
         self.pairs.get(&(a, b)).or_else(|| self.pairs.get(&(b, a))).copied()
     }
 
-    fn barrier(&self, a: usize, b: usize) -> Option<f64> {
-        self.pair(a, b).map(|pair| pair.barrier).filter(|barrier| barrier.is_finite())
+    fn measured(&self, a: usize, b: usize) -> Option<f64> {
+        self.pair(a, b).and_then(self.value).filter(|value| value.is_finite())
+    }
+
+    fn is_large(&self) -> bool {
+        self.ends.len() > MANY_ENDS
     }
 
     fn map(&self) -> HeatMap {
         let labels: Vec<String> = self.ends.iter().map(|end| end.label.clone()).collect();
         let places = 0..self.ends.len();
-        let cell = |row: usize, column: usize| match self.barrier(row, column) {
+        let cell = |row: usize, column: usize| match self.measured(row, column) {
             _ if row == column => Cell::Nothing,
-            Some(barrier) => Cell::Value(barrier),
+            Some(value) => Cell::Value(value),
             None => Cell::Missing,
         };
         let cells = places.clone().flat_map(|row| places.clone().map(move |column| cell(row, column))).collect();
-        HeatMap { rows: labels.clone(), columns: labels, cells, decimals: 1 }
+        HeatMap { rows: labels.clone(), columns: labels, cells, write: |value| format!("{value:.1}") }
     }
 }
 

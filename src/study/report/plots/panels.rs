@@ -1,7 +1,7 @@
 //! How many panels make a picture, and what stands over them.
 
-use super::Report;
 use crate::run::settings::{Inherit, Method};
+use crate::study::report::grouping::distinct;
 use crate::study::report::tables::{method_text, remaining_text};
 use crate::study::sweep::Axes;
 
@@ -26,6 +26,14 @@ pub fn limited<T>(mut groups: Vec<T>, most: usize, name: &str) -> (Vec<T>, Optio
     groups.truncate(most);
     let left_out = (total > most).then(|| format!("Only the first {most} of {total} {name} are drawn."));
     (groups, left_out)
+}
+
+/// Of too many groups of several levels those of the last one, which shows most, and the sentence for the caption.
+pub fn last_level<T>(mut groups: Vec<T>, most: usize, level: impl Fn(&T) -> u32) -> (Vec<T>, Option<String>) {
+    let several = distinct(groups.iter().map(&level)).len() > 1;
+    let last = groups.iter().map(&level).max().filter(|_| groups.len() > most && several);
+    groups.retain(|group| last.is_none_or(|last| level(group) == last));
+    (groups, last.map(|level| format!("Of several levels, only level {level} is drawn.")))
 }
 
 /// Sentences of which some may have nothing to say.
@@ -65,15 +73,14 @@ pub fn axes_text(axes: &Axes) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
+/// The axes that tickets of different seeds have in common.
+pub fn ticket_axes(axes: &Axes) -> Axes {
+    axes.iter().filter(|(name, _)| !name.starts_with("ticket.seed")).cloned().collect()
+}
+
 /// `3 seeds`, `1 seed`.
 pub fn counted(count: usize, name: &str) -> String {
     if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
-}
-
-/// What remains of a ticket, where a row does not say: all tickets of a method and level have about the same.
-pub fn ratio_of(report: &Report, method: Method, level: u32) -> Option<f64> {
-    let mut rows = report.tickets.iter().filter(|row| row.method == method && row.level == level);
-    rows.find_map(|row| row.remaining_ratio)
 }
 
 #[cfg(test)]
@@ -85,6 +92,15 @@ mod tests {
         assert_eq!(limited(vec![1, 2], 2, "levels"), (vec![1, 2], None));
         let said = Some("Only the first 2 of 3 levels are drawn.".to_string());
         assert_eq!(limited(vec![1, 2, 3], 2, "levels"), (vec![1, 2], said));
+    }
+
+    #[test]
+    fn of_too_many_levels_the_last_is_drawn() {
+        let groups = vec![(1, "a"), (2, "a"), (1, "b"), (2, "b")];
+        assert_eq!(last_level(groups.clone(), 4, |group| group.0), (groups.clone(), None));
+        let said = Some("Of several levels, only level 2 is drawn.".to_string());
+        assert_eq!(last_level(groups.clone(), 3, |group| group.0), (vec![(2, "a"), (2, "b")], said));
+        assert_eq!(last_level(groups.clone(), 3, |_| 7), (groups, None));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub const THIN_LINE: u32 = 2;
 pub const HAIRLINE: u32 = 1;
 pub const MARKER: i32 = 8;
 /// How much of a colour is in the band around a line.
-pub const BAND: f64 = 0.16;
+pub const BAND: f64 = 0.13;
 
 /// Font sizes.
 pub const TITLE: i32 = 30;

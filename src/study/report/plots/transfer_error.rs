@@ -38,7 +38,7 @@ pub fn draw(report: &Report) -> Option<Plot> {
     let methods = distinct(rows.iter().map(|row| row.method));
     let inherits = distinct(rows.iter().map(|row| row.inherit));
     // Panels of the same axes stay together, so that what is left out is left out of all.
-    let by_axes = grouped(rows.iter().copied(), |row| &row.axes);
+    let by_axes = grouped(rows.iter().copied(), |row| (row.problem, &row.axes));
     let groups = by_axes.into_iter().flat_map(|rows| grouped(rows, |row| row.level)).collect();
     let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
     let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
@@ -122,11 +122,10 @@ fn mean_text(row: &TransferRow, mean: f64) -> String {
     format!("{series}: {mean:.1} %{std}, {}", counted(row.seeds, "seed"))
 }
 
-/// A line for the dense networks that a panel's transfers can be compared with: all that their axes say holds for the
-/// panel, too.
+/// A line for the dense networks that a panel's transfers can be compared with.
 fn draw_dense(chart: &Chart, panel: &[&TransferRow], dense: &[&TransferRow]) -> Drawn {
-    let comparable = dense.iter().filter(|row| row.axes.iter().all(|axis| panel[0].axes.contains(axis)));
-    for mean in comparable.filter_map(|row| row.error_mean) {
+    let lines = dense.iter().filter(|row| comparable(row, panel[0]));
+    for mean in lines.filter_map(|row| row.error_mean) {
         let look = look(None, Some(Inherit::Dense));
         draw_level(chart, look.color, look.dash, mean)?;
     }
@@ -144,6 +143,11 @@ fn draw_seeds(chart: &Chart, row: &TransferRow, centre: f64, half_width: f64, va
         values.at(place(chart, at), format!("{series}, seed {}: {:.1} %", seed.seeds.init, seed.error), [&seed.run]);
     }
     Ok(())
+}
+
+/// Whether all that the axes of a dense network say holds for a transfer, too.
+pub fn comparable(dense: &TransferRow, row: &TransferRow) -> bool {
+    dense.problem == row.problem && dense.axes.iter().all(|axis| row.axes.contains(axis))
 }
 
 fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {
