@@ -437,7 +437,8 @@ mod tests {
         let study = Study::digits();
         let report = study.report();
         let written = write(&report, &study.findings(), &directory).unwrap();
-        let names = ["report.html", "report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
+        let names =
+            ["report.html", "report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
         assert_eq!(written, names.map(|name| directory.join(name)));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[3]).unwrap(), json::render(&report));
