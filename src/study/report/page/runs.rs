@@ -129,7 +129,7 @@ fn details(findings: &[Finding]) -> Vec<Value> {
             row.insert("gpu_hours".to_string(), short(result.gpu_hours()));
             row.insert("peak_memory".to_string(), json!(result.usage.and_then(|usage| usage.peak_memory)));
             row.insert("gpu_peak_memory".to_string(), json!(result.usage.and_then(|usage| usage.gpu_peak_memory)));
-            row.insert("finished".to_string(), json!(format!("{:.0}", result.finished)));
+            row.insert("finished".to_string(), json!(result.finished.strftime("%Y-%m-%d %H:%M UTC").to_string()));
             row.insert("data".to_string(), json!(result.data));
         }
         rows.push(row);
