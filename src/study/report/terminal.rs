@@ -27,14 +27,22 @@ pub fn render(report: &Report, colors: bool) -> String {
 
     // Of a study with transfers the tickets are the means, and the long list of them would hide the end.
     let tickets = if report.transfers.is_empty() { tables::tickets(report) } else { None };
-    let tables: Vec<tables::Table> =
-        [tickets, tables::transfers(report), tables::other_connections(report)].into_iter().flatten().collect();
+    let usual =
+        || [tickets, tables::transfers(report), tables::other_connections(report)].into_iter().flatten().collect();
+    // Who chose a table wants to see that one; the files have all.
+    let tables: Vec<tables::Table> = report.pivot.as_ref().map_or_else(usual, |pivot| vec![pivot.table()]);
     for table in &tables {
         write!(out, "\n{}\n", lay_out(table, &paint)).expect("writing to memory");
     }
     if !tables.is_empty() {
-        let units = "Errors in percent, barriers in percentage points.";
-        write!(out, "\n{}\n", paint(DIM, units)).expect("writing to memory");
+        let units = match &report.pivot {
+            Some(pivot) => format!("In the cells: {}. {}", pivot.caption(), printable(&pivot.note())),
+            None => "Errors in percent, barriers in percentage points.".to_string(),
+        };
+        write!(out, "\n{}\n", paint(DIM, units.trim_end())).expect("writing to memory");
+    }
+    for notice in &report.notices {
+        write!(out, "\n{} {}\n", paint(BOLD, "note:"), printable(&notice.message)).expect("writing to memory");
     }
 
     if !report.failed.is_empty() {
