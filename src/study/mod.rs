@@ -5,5 +5,6 @@ pub mod evidence;
 pub mod launch;
 pub mod plan;
 pub mod report;
+pub mod serve;
 pub mod sweep;
 pub mod yaml;

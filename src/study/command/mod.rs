@@ -15,6 +15,7 @@ mod plan;
 mod report;
 mod retry;
 mod run;
+mod serve;
 mod show;
 mod stages;
 mod status;
@@ -159,6 +160,9 @@ enum Command {
         #[arg(long)]
         png: bool,
     },
+    /// Show the report as a page that keeps up with the runs
+    #[command(after_help = serve::HELP)]
+    Serve(serve::Arguments),
     /// Write a run's network to a file that PyTorch can load
     #[command(after_help = export::HELP)]
     Export(export::Arguments),
@@ -232,6 +236,7 @@ pub fn main() -> ExitCode {
         Command::Show { run } => show::command(&common, &run),
         Command::Logs(arguments) => logs::command(&common, &arguments),
         Command::Report { sweep, out, png } => report::command(&common, &sweep, out.as_deref(), png),
+        Command::Serve(arguments) => serve::command(&common, &arguments),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),
         Command::Merge(arguments) => merge::command(&common, &arguments),

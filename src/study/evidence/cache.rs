@@ -72,7 +72,8 @@ fn packed(entries: &[(u128, &Evidence)]) -> TensorFile {
     let curves = || entries.iter().filter_map(|(_, evidence)| evidence.curve.as_deref());
     let logs = || entries.iter().map(|(_, evidence)| evidence.log_end.as_deref().unwrap_or_default());
     let length = |evidence: &Evidence| evidence.curve.as_ref().map_or(0, |curve| curve.epoch.len());
-    let floats = |of: fn(&Curve) -> &Vec<f32>| tensor(Dtype::F32, curves().flat_map(of).map(|value| value.to_le_bytes()));
+    let floats =
+        |of: fn(&Curve) -> &Vec<f32>| tensor(Dtype::F32, curves().flat_map(of).map(|value| value.to_le_bytes()));
     let tensors = [
         ("keys", tensor(Dtype::U8, entries.iter().map(|(key, _)| key.to_le_bytes()))),
         ("epochs", tensor(Dtype::U32, entries.iter().map(|(_, evidence)| (length(evidence) as u32).to_le_bytes()))),
@@ -110,7 +111,9 @@ fn unpacked(file: &TensorFile) -> Option<HashMap<u128, Evidence>> {
     let log = bytes("log")?;
     let (mut next_epoch, mut next_byte) = (0, 0);
     let mut known = HashMap::new();
-    for ((key, epochs), log_bytes) in bytes("keys")?.as_chunks().0.iter().zip(numbers("epochs")?).zip(numbers("log_bytes")?) {
+    for ((key, epochs), log_bytes) in
+        bytes("keys")?.as_chunks().0.iter().zip(numbers("epochs")?).zip(numbers("log_bytes")?)
+    {
         let epochs = next_epoch..next_epoch + epochs as usize;
         let text = next_byte..next_byte + log_bytes as usize;
         (next_epoch, next_byte) = (epochs.end, text.end);

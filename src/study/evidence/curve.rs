@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::Trouble;
+use crate::run::RunDirectory;
 use crate::run::files::{digest, read_if_exists};
 use crate::run::results::AttachedFile;
-use crate::run::RunDirectory;
 use crate::study::report::Curve;
 
 /// What is shown of a line of the metrics. A number that was not finite is null there.

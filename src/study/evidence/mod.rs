@@ -57,9 +57,8 @@ pub fn collect(runs: &[(RunDirectory, &Standing)], cache: &mut Cache) -> Vec<Evi
         None => (read(run, standing), None),
     };
     let looked: Vec<(Evidence, Option<u128>)> = thread::scope(|scope| {
-        let readers: Vec<_> = (runs.chunks(share))
-            .map(|runs| scope.spawn(move || runs.iter().map(look).collect::<Vec<_>>()))
-            .collect();
+        let readers: Vec<_> =
+            (runs.chunks(share)).map(|runs| scope.spawn(move || runs.iter().map(look).collect::<Vec<_>>())).collect();
         readers.into_iter().flat_map(|reader| reader.join().expect("readers do not panic")).collect()
     });
     let keep = |(evidence, new): (Evidence, Option<u128>)| {

@@ -450,7 +450,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(write(&Study::digits().report(), &[], &file).is_err());
+        assert!(write(&Study::digits().report(), &[], &[], &file).is_err());
     }
 
     #[test]

@@ -25,21 +25,20 @@ pub fn column(values: Vec<Value>) -> Value {
     }
 }
 
-/// A number with as many digits as anybody looks at. What is not finite is a word, so that it is seen; what does not
-/// exist is null.
+/// A number. What is not finite is a word, so that it is seen; what does not exist is null.
 pub fn number(value: impl Into<Option<f64>>) -> Value {
     match value.into() {
         None => Value::Null,
         Some(value) if value.is_nan() => json!("NaN"),
         Some(value) if value.is_infinite() => json!(if value > 0.0 { "∞" } else { "−∞" }),
-        Some(value) => {
-            let short: f64 = format!("{value:.5e}").parse().expect("a number that was just written");
-            match short.fract() == 0.0 && short.abs() < 1e15 {
-                true => json!(short as i64),
-                false => json!(short),
-            }
-        }
+        Some(value) if value.fract() == 0.0 && value.abs() < 1e15 => json!(value as i64),
+        Some(value) => json!(value),
     }
+}
+
+/// A number with six digits, where there are many and fewer are shown.
+pub fn short(value: impl Into<Option<f64>>) -> Value {
+    number(value.into().map(|value| format!("{value:.5e}").parse().expect("a number that was just written")))
 }
 
 /// Numbers of many curves one after the other, each the difference to the one before it in its curve, in steps of
@@ -115,12 +114,15 @@ mod tests {
 
     #[test]
     fn numbers_keep_what_is_looked_at() {
-        assert_eq!(number(6.333333333), json!(6.33333));
-        assert_eq!(number(0.1 + 0.2), json!(0.3));
+        assert_eq!(number(0.1 + 0.2), json!(0.30000000000000004));
         assert_eq!(number(100.0), json!(100));
-        assert_eq!(number(0.0000123456789), json!(0.0000123457));
-        assert_eq!(number(f64::NAN), json!("NaN"));
         assert_eq!(number(None), Value::Null);
+        assert_eq!(short(6.333333333), json!(6.33333));
+        assert_eq!(short(0.0000123456789), json!(0.0000123457));
+        let not_finite = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let words = [json!("NaN"), json!("∞"), json!("−∞")];
+        assert_eq!(not_finite.map(number), words);
+        assert_eq!(not_finite.map(short), words);
     }
 
     #[test]

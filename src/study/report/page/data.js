@@ -82,7 +82,14 @@ function points(curves, name, at) {
 
 const MISSING = "–";
 const minus = (text) => text.replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
-const fixed = (value, decimals) => minus(value.toFixed(decimals));
+
+/** As the other forms of the report round: what lies exactly between goes to the even digit. */
+function fixed(value, decimals) {
+  const steps = Math.abs(value) * 10 ** decimals;
+  const isBetween = steps % 1 === 0.5 && Number.isInteger(value * 2 ** (decimals + 1));
+  const even = Math.sign(value) * 2 * Math.round(steps / 2) / 10 ** decimals;
+  return minus((isBetween ? even : value).toFixed(decimals));
+}
 
 function precise(value) {
   if (value === 0) return "0";

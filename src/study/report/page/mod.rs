@@ -53,9 +53,9 @@ pub fn data(report: &Report, findings: &[Finding], plots: &[Plot]) -> String {
         let runs: Vec<usize> = notice.runs.iter().filter_map(place).collect();
         json!({ "message": notice.message, "runs": runs })
     });
-    let figures = plots.iter().map(|plot| {
-        json!({ "file": plot.file, "title": plot.title, "caption": plot.caption, "svg": plot.svg })
-    });
+    let figures = plots
+        .iter()
+        .map(|plot| json!({ "file": plot.file, "title": plot.title, "caption": plot.caption, "svg": plot.svg }));
     let study = json!({
         "schema": 1,
         "winsign": env!("CARGO_PKG_VERSION"),
@@ -164,12 +164,13 @@ mod tests {
         let mut report = study.report();
         let first = findings[0].planned.run.id.clone();
         report.notices.push(Notice { message: "look <b>here</b>".to_string(), runs: vec![first] });
-        render(&report, &findings, &plots::draw(&report))
+        render(&report, &findings, &plots::draw(&report, &findings))
     }
 
     /// What the browser finds in the page.
     fn unpacked(page: &str) -> Value {
-        let text = page.split_once("<script id=\"data\" type=\"text/plain\">").unwrap().1.split_once("</script>").unwrap().0;
+        let text =
+            page.split_once("<script id=\"data\" type=\"text/plain\">").unwrap().1.split_once("</script>").unwrap().0;
         let digit = |byte: u8| match byte {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,
@@ -180,7 +181,8 @@ mod tests {
         };
         let mut bytes = vec![];
         for four in text.trim_end_matches('=').as_bytes().chunks(4) {
-            let bits = four.iter().fold(0u32, |bits, &byte| bits << 6 | u32::from(digit(byte))) << (6 * (4 - four.len()));
+            let bits =
+                four.iter().fold(0u32, |bits, &byte| bits << 6 | u32::from(digit(byte))) << (6 * (4 - four.len()));
             bytes.extend(&bits.to_be_bytes()[1..four.len()]);
         }
         let mut json = String::new();
@@ -192,7 +194,9 @@ mod tests {
     fn dump() {
         let Ok(path) = std::env::var("PAGE_OUT") else { return };
         let mut study = Study::new(&[4, 8, 12], &[2, 3, 4], &[vec![]]);
-        study.unfinish(RunState::Failed, |planned| planned.label.level == 4 && planned.label.seeds.len() == 1 && planned.label.seeds[0].init == 3);
+        study.unfinish(RunState::Failed, |planned| {
+            planned.label.level == 4 && planned.label.seeds.len() == 1 && planned.label.seeds[0].init == 3
+        });
         study.unfinish(RunState::Pending, |planned| planned.label.level == 8 && planned.label.seeds.len() == 2);
         std::fs::write(path, page(&study)).unwrap();
     }

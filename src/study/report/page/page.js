@@ -263,11 +263,10 @@ async function poll() {
       update(fresh);
       show(false);
       if (scrollY !== at.top) scrollTo(0, at.top);
-    } else if (response.status !== 304) {
-      throw new Error(`${response.status}`);
     }
-    told.dataset.state = "live";
-    say(told, `Live: ${study.progress}`);
+    const isFresh = response.status === 200 || response.status === 304;
+    told.dataset.state = isFresh ? "live" : "gone";
+    say(told, isFresh ? `Live: ${study.progress}` : `Not up to date: ${await response.text()}`);
   } catch {
     told.dataset.state = "gone";
     say(told, "winsign serve does not answer; this is what it said last.");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::columns::{Series, Shared, column, number};
+use super::columns::{Series, Shared, column, number, short};
 use super::index::Index;
 use super::settings::{Flat, kind_of};
 use super::tables::{Column, Form, axes_columns};
@@ -62,7 +62,7 @@ fn listed(findings: &[Finding]) -> Vec<Column> {
     columns.extend([
         Column::new("test error %", Form::Points, each(|finding| number(test_error(finding)))),
         Column::new("barrier", Form::Points, each(|finding| number(path(finding).map(|path| path.barrier)))),
-        Column::new("duration", Form::Duration, each(|finding| number(result(finding).map(|result| result.seconds)))),
+        Column::new("duration", Form::Duration, each(|finding| short(result(finding).map(|result| result.seconds)))),
         Column::new("host", Form::Text, each(|finding| json!(result(finding).map(|result| &result.host)))),
         Column::new(
             "store",
@@ -100,20 +100,20 @@ fn details(findings: &[Finding]) -> Vec<Value> {
         let mut row = serde_json::Map::new();
         if let Some(result) = result(finding) {
             let outcome = &result.outcome;
-            row.insert("remaining_ratio".to_string(), number(outcome.remaining_ratio()));
+            row.insert("remaining_ratio".to_string(), short(outcome.remaining_ratio()));
             match outcome {
                 Outcome::Ticket(ticket) => {
                     row.insert("survivors".to_string(), json!(ticket.survivors));
                     row.insert("prunable".to_string(), json!(ticket.prunable));
-                    row.insert("test_loss".to_string(), number(ticket.test_loss));
+                    row.insert("test_loss".to_string(), short(ticket.test_loss));
                 }
                 Outcome::Transfer(transfer) => {
-                    row.insert("test_loss".to_string(), number(transfer.test_loss));
+                    row.insert("test_loss".to_string(), short(transfer.test_loss));
                 }
                 Outcome::Connect(connect) => {
                     let similarity = connect.path.similarity;
-                    row.insert("sign_agreement".to_string(), number(similarity.map(|alike| alike.sign_agreement)));
-                    row.insert("mask_overlap".to_string(), number(similarity.map(|alike| alike.mask_overlap)));
+                    row.insert("sign_agreement".to_string(), short(similarity.map(|alike| alike.sign_agreement)));
+                    row.insert("mask_overlap".to_string(), short(similarity.map(|alike| alike.mask_overlap)));
                 }
                 Outcome::Matrix(matrix) => {
                     row.insert("paths".to_string(), json!(matrix.pairs.len()));
@@ -125,11 +125,11 @@ fn details(findings: &[Finding]) -> Vec<Value> {
             row.insert("attempt".to_string(), json!(result.attempt));
             row.insert("ranks".to_string(), json!(result.processors.ranks));
             row.insert("threads".to_string(), json!(result.processors.threads));
-            row.insert("gpus".to_string(), number(result.usage.map(|usage| usage.gpus)));
-            row.insert("gpu_hours".to_string(), number(result.gpu_hours()));
+            row.insert("gpus".to_string(), short(result.usage.map(|usage| usage.gpus)));
+            row.insert("gpu_hours".to_string(), short(result.gpu_hours()));
             row.insert("peak_memory".to_string(), json!(result.usage.and_then(|usage| usage.peak_memory)));
             row.insert("gpu_peak_memory".to_string(), json!(result.usage.and_then(|usage| usage.gpu_peak_memory)));
-            row.insert("finished".to_string(), json!(format!("{:.0}", result.finished)));
+            row.insert("finished".to_string(), json!(result.finished.strftime("%Y-%m-%d %H:%M UTC").to_string()));
             row.insert("data".to_string(), json!(result.data));
         }
         rows.push(row);
@@ -210,13 +210,13 @@ fn paths(index: &Index) -> Value {
     for (.., path) in &found {
         let points = if path.points.len() <= room { &path.points[..] } else { &[] };
         room -= points.len();
-        positions.push(points.iter().map(|point| number(point.t)).collect());
+        positions.push(points.iter().map(|point| short(point.t)).collect());
         test_error.push_curve(points.iter().map(|point| point.test_error));
         let train = |train: &Option<crate::run::results::TrainScore>| train.map_or(f64::NAN, |score| score.train_error);
         train_error.push_curve(points.iter().map(|point| train(&point.train)));
     }
     let similarity = |of: fn(crate::run::results::Similarity) -> f64| {
-        column(found.iter().map(|(.., path)| number(path.similarity.map(of))).collect())
+        column(found.iter().map(|(.., path)| short(path.similarity.map(of))).collect())
     };
     json!({
         "run": column(found.iter().map(|(at, ..)| json!(at)).collect()),

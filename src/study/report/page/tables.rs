@@ -211,9 +211,10 @@ fn differences(report: &Report, index: &Index) -> Table {
     columns.extend(summary_columns(rows.iter().map(|row| Some(row.summary))));
     columns.push(Column::new("p", Form::Number, each(rows, |row| number(row.p))));
     let runs = each(rows, |row| index.of_difference(row));
-    let note = "The same seeds treated in two ways: differences of the test error in percentage points. p is two-sided, \
+    let note =
+        "The same seeds treated in two ways: differences of the test error in percentage points. p is two-sided, \
                 of the paired t-test that the mean difference is zero; it is not corrected for how many there are."
-        .to_string();
+            .to_string();
     Table { id: "differences", title: "Differences", note, columns, runs }
 }
 
@@ -227,9 +228,10 @@ fn spreads(report: &Report, index: &Index) -> Table {
     columns.push(Column::new("runs", Form::Integer, each(rows, |row| json!(row.runs))));
     columns.push(Column::new("std", Form::Points, each(rows, |row| number(row.std))));
     let runs = each(rows, |row| index.of_spread(row));
-    let note = "How much each source of chance moves the test error while the others stay: the standard deviation within \
+    let note =
+        "How much each source of chance moves the test error while the others stay: the standard deviation within \
                 groups of runs that differ in this source alone, pooled, in percentage points."
-        .to_string();
+            .to_string();
     Table { id: "spreads", title: "Spread by source of chance", note, columns, runs }
 }
 
@@ -238,9 +240,8 @@ fn planes(report: &Report, index: &Index) -> Table {
     let mut columns = place(rows.iter().map(|row| (row.method, row.level, row.remaining_ratio)));
     columns.push(Column::key("transferred", Form::Text, each(rows, |row| json!(row.inherit))));
     columns.extend(axes_columns(rows.iter().map(|row| &row.axes)));
-    let ends = |row: &super::super::PlaneRow| {
-        row.ends.iter().map(|end| end.label.clone()).collect::<Vec<_>>().join(", ")
-    };
+    let ends =
+        |row: &super::super::PlaneRow| row.ends.iter().map(|end| end.label.clone()).collect::<Vec<_>>().join(", ");
     columns.push(Column::key("networks", Form::Text, each(rows, |row| json!(ends(row)))));
     let errors = |row: &super::super::PlaneRow| -> Vec<f64> {
         row.plane.iter().flat_map(|plane| &plane.points).map(|point| point.test_error).collect()
@@ -297,7 +298,8 @@ fn summary_columns(summaries: impl Iterator<Item = Option<Summary>> + Clone) -> 
 
 /// Says what the intervals are.
 fn interval_note(report: &Report) -> String {
-    let summaries = report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
+    let summaries =
+        report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
     let first: Option<Interval> = summaries.flatten().find_map(|summary| summary.interval);
     let Some(interval) = first else { return String::new() };
     let how = match interval.method {

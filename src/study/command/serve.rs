@@ -1,0 +1,159 @@
+//! `winsign serve`: the report's page, live.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::findings::{Known, cache_path};
+use super::{Common, Failure, open, output};
+use crate::run::owner::Clock;
+use crate::run::{self, Store, exit};
+use crate::study::evidence::Cache;
+use crate::study::launch::slurm::queue::Queue;
+use crate::study::plan::survey::{Standing, survey_again};
+use crate::study::plan::{Plan, RunState};
+use crate::study::report::{gather, page, plots};
+use crate::study::serve;
+
+pub const HELP: &str = "\
+Examples:
+  winsign serve sweeps/quickstart.yaml                   then open the address it says
+  winsign serve sweeps/quickstart.yaml --bind 0.0.0.0    for others in the network too: there is no password
+  ssh -L 8765:127.0.0.1:8765 login-node                  to look from home at what is served on a cluster
+
+Shows the page of `winsign report` and keeps it up to date while runs are executed, from any machine that sees the store. It
+reads only, and looks at the store only while somebody looks at the page. Ends at Ctrl-C.";
+
+const PORT: u16 = 8765;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The sweep file
+    sweep: PathBuf,
+    /// Where to listen: an address, with or without a port [default: 127.0.0.1:8765, or another port if that is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    bind: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().ok();
+    let alone = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, PORT));
+    with_port.or_else(alone).ok_or_else(|| "not an address such as 127.0.0.1, 0.0.0.0:8080 or [::1]:8080".to_string())
+}
+
+pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let (plan, store) = open(common, &arguments.sweep)?;
+    let name = plan.name.clone();
+    let mut study = Study::new(plan, store);
+    let first = study.look()?.expect("the first look finds something");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(run::Error::io("serve", Path::new("the report")))?;
+    let ended = runtime.block_on(async {
+        let listener = listen(arguments.bind).await?;
+        tell(common, &listener, &name)?;
+        let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+        let look = move || study.look().map_err(|failure| failure.to_string());
+        tokio::select! {
+            served = serve::serve(listener, name, first, look) => {
+                served.map_err(run::Error::io("serve", Path::new("the report")))?;
+            }
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(exit::SUCCESS)
+    });
+    // A look under way may hang on a file system that does not answer.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Failure> {
+    let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    let asked = bind.unwrap_or(local(PORT));
+    let listener = match (TcpListener::bind(asked).await, bind) {
+        (Err(error), None) if error.kind() == std::io::ErrorKind::AddrInUse => TcpListener::bind(local(0)).await,
+        (other, _) => other,
+    };
+    listener.map_err(|error| {
+        let help = "choose another address with --bind; with port 0 the system chooses a port that is free";
+        Failure::Usage(format!("cannot listen on {asked}: {error}"), help.to_string())
+    })
+}
+
+fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failure> {
+    let address = listener.local_addr().map_err(run::Error::io("listen on", Path::new("the address")))?;
+    if !address.ip().is_loopback() {
+        tracing::warn!("whoever reaches {address} can read this study: there is no password");
+    }
+    let url = format!("http://{address}/");
+    match common.json {
+        true => output::json(&json!({ "study": name, "address": url })),
+        false => output::text(&format!("{name} is shown at {url} until Ctrl-C\n")),
+    }
+    .map(drop)
+}
+
+/// A study that is looked at again and again.
+struct Study {
+    plan: Plan,
+    store: Store,
+    root: Arc<Path>,
+    clock: Clock,
+    cache: Cache,
+    before: Vec<Standing>,
+}
+
+impl Study {
+    fn new(plan: Plan, store: Store) -> Study {
+        let cache = Cache::load(&cache_path(&store, &plan));
+        let (root, clock) = (Arc::from(store.root()), Clock::of(store.root()));
+        Study { plan, store, root, clock, cache, before: vec![] }
+    }
+
+    /// The page's data; none if all runs stand as they stood before. What is read goes to memory, never to the store.
+    fn look(&mut self) -> Result<Option<String>, Failure> {
+        let queue = Queue::look(&self.store)?;
+        let amend = |standings: &mut [Standing]| queue.overlay(&self.plan, standings);
+        let standings = survey_again(&self.plan, &self.store, &self.before, &self.clock, amend)?;
+        if !self.before.is_empty() && self.before.iter().zip(&standings).all(|(a, b)| said(a) == said(b)) {
+            return Ok(None);
+        }
+        let known = Known::of(&self.plan, &self.store, standings, &mut self.cache);
+        let findings = known.findings(&self.plan, &self.root);
+        let mut report = gather(&self.plan.name, &findings);
+        report.notices.extend(known.notices(&self.plan));
+        let data = page::data(&report, &findings, &plots::draw(&report, &findings));
+        self.before = known.standings;
+        Ok(Some(data))
+    }
+}
+
+/// What the page says of how a run stands.
+fn said(standing: &Standing) -> (RunState, u32, Option<&String>) {
+    (standing.state, standing.attempts, standing.note.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_a_port_of_their_own_or_ours() {
+        let known = [
+            ("127.0.0.1", "127.0.0.1:8765"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("::1", "[::1]:8765"),
+            ("[::1]:0", "[::1]:0"),
+        ];
+        for (text, expected) in known {
+            assert_eq!(address(text).unwrap().to_string(), expected);
+        }
+        assert!(address("localhost:http").is_err());
+    }
+}
