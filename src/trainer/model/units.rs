@@ -53,14 +53,14 @@ pub mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::trainer::model::{Mode, Network, Role};
+    use crate::trainer::model::{Mode, Network};
     use strum::VariantArray;
     use tch::{Device, Kind};
     use winsign::random::Source;
     use winsign::run::settings::{Architecture, Dataset, Problem};
 
     /// Every architecture, on the smallest images and the largest it is defined for.
-    pub fn problems() -> Vec<Problem> {
+    fn problems() -> Vec<Problem> {
         let datasets = [Dataset::Digits, Dataset::Imagenet];
         let problems = Architecture::VARIANTS.iter().flat_map(|&architecture| {
             let fitting = datasets.into_iter().filter(move |&dataset| architecture.fits(dataset));
@@ -134,16 +134,17 @@ pub mod tests {
             for (index, tensor) in layout.tensors.iter().enumerate() {
                 let groups: Vec<usize> = tensor.groups().collect();
                 used.extend(groups.iter().copied());
-                let (first, last) = (index == 0, index + 2 >= layout.tensors.len());
-                // Outputs of all but the classifier; inputs of all but the first layer, depthwise convolutions, and the
-                // mixing of patches, whose one side is the patches.
-                let mixes_patches = tensor.shape.len() == 3 || tensor.name.ends_with(".0.fn.3.bias");
-                let expected = match (tensor.role, tensor.shape.len()) {
-                    _ if first || last && tensor.shape.len() == 2 => 1,
-                    _ if last => 0,
-                    (_, 1) => i64::from(!tensor.name.ends_with(".0.fn.3.bias")) as usize,
-                    (Role::Prunable, 4) if tensor.shape[1] == 1 => 1,
-                    _ if mixes_patches => 1,
+                let classifier = index + 2 >= layout.tensors.len();
+                // What layers that mix patches give out is patches.
+                let patches = tensor.name.ends_with(".0.fn.3.bias");
+                let expected = match (classifier, &tensor.shape[..]) {
+                    (true, [_, _]) => 1,
+                    (true, _) => 0,
+                    // Images come in.
+                    _ if index == 0 => 1,
+                    (_, [_]) => usize::from(!patches),
+                    // A depthwise convolution; one of the two sides is patches.
+                    (_, [_, 1, ..] | [_, _, 1]) => 1,
                     _ => 2,
                 };
                 assert_eq!(groups.len(), expected, "{problem:?}: {} {groups:?}", tensor.name);
