@@ -5,6 +5,8 @@
 pub mod measure;
 pub mod path;
 pub mod plane;
+#[cfg(test)]
+mod tests;
 
 use tch::{Kind, Tensor};
 
