@@ -11,6 +11,7 @@ mod tests;
 use tch::{Kind, Tensor};
 
 use crate::trainer::model::{Layout, Network, Weights};
+use crate::trainer::session::Session;
 use crate::trainer::{Error, Result};
 use winsign::run::results::Similarity;
 use winsign::run::settings::Masks;
@@ -50,7 +51,7 @@ fn similarity(layout: &Layout, a: &Weights, b: &Weights) -> Similarity {
     Similarity { sign_agreement: share(agreeing, both), mask_overlap: share(both, either) }
 }
 
-/// B with its units in the order of those of A that they are most alike.
-fn aligned(_network: &Network, _a: &Weights, _b: &Weights) -> Result<Weights> {
+/// B with its units in the order in which they are most like those of A: rank 0's, since processors may round otherwise.
+fn aligned(_session: &Session, _network: &Network, _a: &Weights, _b: &Weights) -> Result<Weights> {
     Err(Error::Unfit("units cannot be matched yet".to_string()))
 }

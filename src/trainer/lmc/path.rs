@@ -71,7 +71,7 @@ fn paths(
             check_masks(connect.masks, a, b)?;
             let aligned = match connect.align {
                 Align::None => None,
-                Align::Weights => Some(aligned(network, a, b)?.on(data.device())),
+                Align::Weights => Some(aligned(session, network, a, b)?.on(data.device())),
             };
             Ok(Pair { ends, aligned, similarity: similarity(&network.layout, a, b), points: vec![] })
         })
