@@ -412,6 +412,24 @@ connect: {between: plane, points: 9, margin: 0.1}",
         assert_eq!(connects(&plan)[0].run.inputs.len(), 3);
     }
 
+    /// The study of twenty seeds: all 190 pairs of each of four rows, each once.
+    #[test]
+    fn twenty_seeds_have_all_their_pairs() {
+        let text = include_str!("../../../sweeps/quickstart-seeds.yaml");
+        let plan = build(&parse("quickstart-seeds.yaml", text).unwrap());
+        let matrices = plan.runs.iter().filter_map(|planned| match &planned.run.settings {
+            Settings::Matrix(matrix) => Some(matrix.pairs(planned.run.inputs.len() as u32)),
+            _ => None,
+        });
+        assert_eq!(matrices.clone().sum::<usize>(), 4 * 190);
+        assert_eq!(matrices.count(), 4 * 10);
+        let planes: Vec<String> = labels(&plan).into_iter().filter(|label| label.contains("plane")).collect();
+        assert_eq!(
+            planes,
+            ["aws level 12, sign, plane of seeds 2, 3 and 4", "aws level 12, mask, plane of seeds 2, 3 and 4"]
+        );
+    }
+
     /// What changes no number changes no identity.
     #[test]
     fn settings_at_their_defaults_leave_identities_alone() {

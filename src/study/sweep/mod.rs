@@ -2,8 +2,9 @@
 //!
 //! The text becomes a tree that knows its places ([`super::yaml`]); the tree is read against one table of keys (`schema`)
 //! into blocks of axes (`file`, `values`) with their `zip` and `exclude`; and what the blocks leave open, `defaults`
-//! fill while they are combined into chains, transfers and connects (`expand`, `combine`).
+//! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joining`, `checks`).
 
+mod checks;
 mod columns;
 mod combine;
 mod defaults;

@@ -172,7 +172,7 @@ pub static KEYS: &[Key] = keys! {
     Transfer "transfer.seed_init" "seed_init": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the fresh initialization.";
     Transfer "transfer.seed_order" "seed_order": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the order of the images and of their augmentation.";
 
-    Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "Which networks are joined; see the table below.";
+    Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "Which networks are joined: transfers that differ in nothing but seeds, a ticket and itself with ψ₀, a transfer and its ticket trained on, neighbouring levels, tickets of one level, or the plane through three seeds.";
     Connect "connect.level" "level": Kind::Level, Fallback::Depends("all that are transferred, and `last` without transfers; all for `levels`"), "12", "The levels whose networks are joined.";
     Connect "connect.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Depends("all that are transferred"), "sign", "Whose transfers are joined.";
     Connect "connect.block" "block": Kind::Whole { min: 1, max: MAX_BLOCK }, Fallback::Values(&[Value::Whole(1)]), "10", "Networks on a side of a block of the barrier matrix, which is one run; with 1, every pair is a run of its own.";

@@ -61,6 +61,8 @@ pub struct Gauge<'a> {
     told: usize,
     /// What an earlier attempt was at.
     begun: Option<Round>,
+    /// Networks of a round, at most.
+    most: usize,
 }
 
 /// What a round does one after the other.
@@ -106,7 +108,9 @@ impl<'a> Gauge<'a> {
         expected: usize,
     ) -> Result<Gauge<'a>> {
         let file = session.load_checkpoint()?;
-        let mut gauge = Gauge { session, network, data, rule, expected, known: vec![], told: 0, begun: None };
+        let bytes = 4 * network.layout.statistics().max(1) as usize * session.place().ranks;
+        let most = (MOST_BYTES / bytes).clamp(FEWEST, MOST);
+        let mut gauge = Gauge { session, network, data, rule, expected, known: vec![], told: 0, begun: None, most };
         if let Some(file) = file {
             let Ok(gathered) = serde_json::from_str(&file.metadata) else {
                 tracing::warn!("the checkpoint is of a version that measured otherwise: beginning anew");
@@ -125,6 +129,12 @@ impl<'a> Gauge<'a> {
         Ok(gauge)
     }
 
+    /// For tests: rounds of fewer networks.
+    #[cfg(test)]
+    pub fn limit_rounds(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// The scores of so many networks, of the flat parameters that `network_at` gives for each. Asked in the same order,
     /// a later attempt finds them where the earlier one was.
     pub fn measure(&mut self, networks: usize, network_at: impl Fn(usize) -> Tensor) -> Result<Vec<Scores>> {
@@ -134,7 +144,7 @@ impl<'a> Gauge<'a> {
             let round = match self.begun.take() {
                 Some(round) if round.networks() <= left => round,
                 Some(_) => return Err(Error::Unfit("it has more networks than there are".to_string())),
-                None => self.fresh(left.min(self.most())),
+                None => self.fresh(left.min(self.most)),
             };
             let done = self.known.len() - first;
             tracing::info!(
@@ -268,12 +278,6 @@ impl<'a> Gauge<'a> {
         one.repeat([networks as i64, 1])
     }
 
-    /// Networks of a round, at most.
-    fn most(&self) -> usize {
-        let bytes = 4 * self.network.layout.statistics().max(1) as usize * self.session.place().ranks;
-        (MOST_BYTES / bytes).clamp(FEWEST, MOST)
-    }
-
     /// How far all is, in batches shown to networks.
     fn report(&self, round: &Round) -> Result<()> {
         let stages = [Stage::Estimate, Stage::Test, Stage::Train];
@@ -309,7 +313,9 @@ impl<'a> Gauge<'a> {
             Stage::Test | Stage::Train => round.statistics.unsqueeze(0),
         };
         let mut sums = round.sums.tensor.copy();
-        comm.sum(&mut sums);
+        if round.stage != Stage::Estimate {
+            comm.sum(&mut sums);
+        }
         let named = |name: &str, tensor: &Tensor, dtype| (name.to_string(), raw(tensor, dtype, &tensor.size()));
         let tensors = [
             named("statistics", &statistics, Dtype::F32),

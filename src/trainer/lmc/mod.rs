@@ -6,6 +6,8 @@ pub mod align;
 pub mod measure;
 pub mod path;
 pub mod plane;
+#[cfg(test)]
+mod tests;
 
 use tch::{Kind, Tensor};
 

@@ -74,7 +74,7 @@ fn paths(
                 Align::Weights => {
                     let aligned = session.made_at_root(&network.layout, || align::to(&network.layout, a, b))?;
                     Some(aligned.on(data.device()))
-                },
+                }
             };
             Ok(Pair { ends, aligned, similarity: similarity(&network.layout, a, b), points: vec![] })
         })
@@ -169,4 +169,52 @@ fn barrier(path: &[PathPoint]) -> f64 {
     let ends = (path[0].test_error + path[path.len() - 1].test_error) / 2.0;
     let largest = path.iter().map(|point| point.test_error).fold(f64::NEG_INFINITY, f64::max);
     largest - ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(t: f64, test_error: f64) -> PathPoint {
+        PathPoint { t, test_error, test_loss: test_error / 50.0, train: None }
+    }
+
+    #[test]
+    fn the_barrier_is_the_rise_above_the_mean_of_the_ends() {
+        assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 60.0), at(1.0, 4.0)]), 57.0);
+        assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 2.0), at(1.0, 4.0)]), 1.0, "an end may be the maximum");
+    }
+
+    #[test]
+    fn more_points_come_beside_the_largest() {
+        let path = |errors: [f64; 5]| -> Vec<PathPoint> {
+            errors.iter().enumerate().map(|(index, &error)| at(index as f64 / 4.0, error)).collect()
+        };
+        assert_eq!(beside_the_largest(&path([1.0, 2.0, 9.0, 3.0, 1.0])), [0.375, 0.625]);
+        assert_eq!(beside_the_largest(&path([9.0, 2.0, 1.0, 3.0, 1.0])), [0.125], "an end has one neighbour");
+        assert_eq!(beside_the_largest(&path([1.0, 2.0, 1.0, 3.0, 4.0])), [0.875]);
+        let mut tied = path([1.0, 9.0, 9.0, 9.0, 1.0]);
+        tied[2].test_loss += 0.1;
+        assert_eq!(beside_the_largest(&tied), [0.375, 0.625], "among equal errors the loss decides");
+    }
+
+    /// A curve with its maximum of 70 at t = 0.37, on which an even grid as fine would need 65 points.
+    #[test]
+    fn refinement_finds_the_maximum_in_fewer_evaluations() {
+        let error = |t: f64| 70.0 - 300.0 * (t - 0.37).powi(2);
+        let even = |count: u32| (0..count).map(move |point| f64::from(point) / f64::from(count - 1));
+        let mut points: Vec<PathPoint> = even(5).map(|t| at(t, error(t))).collect();
+        for _ in 0..4 {
+            for t in beside_the_largest(&points) {
+                let place = points.partition_point(|point| point.t < t);
+                points.insert(place, at(t, error(t)));
+            }
+        }
+        let largest = |errors: &mut dyn Iterator<Item = f64>| errors.fold(f64::NEG_INFINITY, f64::max);
+        let refined = largest(&mut points.iter().map(|point| point.test_error));
+        assert_eq!(points.len(), 13);
+        assert!(points.windows(2).all(|pair| pair[0].t < pair[1].t), "in order, and none twice");
+        assert_eq!(refined, largest(&mut even(65).map(error)));
+        assert!(refined > 69.97 && largest(&mut even(13).map(error)) < 69.5, "{refined}");
+    }
 }

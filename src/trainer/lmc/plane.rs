@@ -93,3 +93,69 @@ impl Frame {
         at_a * (1.0 - b - c) + at_b * b + at_c * c
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use winsign::run::settings::{Architecture, Dataset, Problem};
+
+    fn corners(seeds: [u64; 3]) -> (Layout, [Tensor; 3]) {
+        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let parameters = seeds.map(|seed| Weights::initialize(&layout, seed).parameters);
+        (layout, parameters)
+    }
+
+    fn distance(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).to_kind(Kind::Double).norm().double_value(&[])
+    }
+
+    #[test]
+    fn the_networks_are_where_the_plane_says() {
+        let (layout, networks) = corners([1, 2, 3]);
+        let copies = networks.each_ref().map(Tensor::copy);
+        let frame = Frame::new(&layout, networks).unwrap();
+        for (place, network) in frame.places.into_iter().zip(&copies) {
+            assert_eq!(&frame.network_at(place), network);
+        }
+        let [a, b, c] = frame.places;
+        assert_eq!((a, b.1), ((0.0, 0.0), 0.0));
+        assert!(b.0 > 0.0 && c.1 > 0.0, "the first axis leads to B, the second toward C");
+    }
+
+    /// The basis is orthonormal: what is one apart on the plane is one apart in the weights, in any direction.
+    #[test]
+    fn distances_are_those_of_the_weights() {
+        let (layout, networks) = corners([1, 2, 3]);
+        let frame = Frame::new(&layout, networks).unwrap();
+        let origin = frame.network_at((0.3, -0.7));
+        for (dx, dy) in [(1.0, 0.0), (0.0, 1.0), (0.6, -0.8)] {
+            let found = distance(&origin, &frame.network_at((0.3 + dx, -0.7 + dy)));
+            assert!((found - 1.0).abs() < 1e-5, "({dx}, {dy}): {found}");
+        }
+        let [a, _, c] = frame.parameters.each_ref();
+        let (x, y) = frame.places[2];
+        assert!((distance(a, c) - x.hypot(y)).abs() < 1e-5);
+    }
+
+    #[test]
+    fn the_grid_goes_beyond_the_networks_by_its_margin() {
+        let (layout, networks) = corners([1, 2, 3]);
+        let frame = Frame::new(&layout, networks).unwrap();
+        let base = frame.places[1].0;
+        let found = frame.grid(0, 5, 0.5);
+        let expected = [-0.5, 0.0, 0.5, 1.0, 1.5].map(|part| part * base);
+        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-9), "{found:?}");
+        assert_eq!(frame.grid(1, 2, 0.0), [0.0, frame.places[2].1]);
+    }
+
+    #[test]
+    fn three_networks_on_a_line_have_no_plane() {
+        let (layout, [a, b, _]) = corners([1, 2, 3]);
+        for c in [&a * 0.3 + &b * 0.7, &a * 3.0 - &b * 2.0, a.copy(), b.copy(), a.copy() * f64::NAN] {
+            let frame = Frame::new(&layout, [a.copy(), b.copy(), c]);
+            assert!(matches!(frame, Err(Error::OnOneLine)));
+        }
+        let c = corners([1, 2, 4]).1[2].copy();
+        assert!(matches!(Frame::new(&layout, [a.copy(), a.copy(), c]), Err(Error::OnOneLine)));
+    }
+}
