@@ -5,6 +5,7 @@
 
 mod cells;
 mod clusters;
+pub mod compare;
 pub mod csv;
 mod differences;
 mod ends;
