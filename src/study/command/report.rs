@@ -128,6 +128,11 @@ impl Subject {
         Ok(Subject { plan, stores, layout: Layout::default(), directory, troubles })
     }
 
+    /// The same, without the table that its sweep file asks for.
+    pub fn without_table(self) -> Subject {
+        Subject { layout: Layout::default(), ..self }
+    }
+
     /// What the stores have of each run now, and what must be said about it.
     pub fn look(&self) -> Result<(Vec<Found>, Vec<Notice>), Failure> {
         let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores)?;
@@ -257,7 +262,7 @@ fn unknown(text: &str, known: &[&str]) -> String {
     }
 }
 
-fn confidence(text: &str) -> Result<f64, String> {
+pub fn confidence(text: &str) -> Result<f64, String> {
     let given = text.parse().ok().filter(|number| *number > 0.0 && *number < 1.0);
     given.ok_or_else(|| format!("{} is no number between 0 and 1, such as 0.95", quoted(text)))
 }

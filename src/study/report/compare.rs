@@ -217,10 +217,8 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
             (row.pairs, row.interval, row.p) = (Some(found.summary.count), found.summary.interval, found.p);
         }
         None => {
-            let sample = |entry: &Entry, side: Side| entry.sample(side);
-            if let Some(welch) = welch(sample(one, a), sample(other, b), level) {
-                row.test = Some(Test::Welch);
-                (row.interval, row.p) = (Some(welch.0), welch.1);
+            if let Some((interval, p)) = welch(one.sample(), other.sample(), level) {
+                (row.test, row.interval, row.p) = (Some(Test::Welch), Some(interval), Some(p));
             }
         }
     }
@@ -240,9 +238,9 @@ impl Entry {
     }
 
     /// Mean, standard deviation and number of what is independent of each other.
-    fn sample(&self, side: Side) -> Option<(f64, f64, usize)> {
+    fn sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
-            Numbers::Kept(_) => Some((side.mean?, side.std?, side.seeds?)),
+            Numbers::Kept(side) => Some((side.mean?, side.std?, side.seeds?)),
             Numbers::Runs(rows) => {
                 let values = independent(&rows.iter().collect::<Vec<_>>());
                 Some((mean(&values)?, sample_std(&values)?, values.len()))
@@ -252,7 +250,7 @@ impl Entry {
 }
 
 /// Welch's t-test of two means, and the interval of their difference (Welch, 1947). None of samples without a spread.
-fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64) -> Option<(Interval, Option<f64>)> {
+fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64) -> Option<(Interval, f64)> {
     let ((mean_a, std_a, count_a), (mean_b, std_b, count_b)) = (a?, b?);
     if count_a < 2 || count_b < 2 {
         return None;
@@ -266,7 +264,7 @@ fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64)
     let (difference, error) = (mean_a - mean_b, variance.sqrt());
     let half = t_quantile_of(level, freedom) * error;
     let interval = Interval { low: difference - half, high: difference + half, level, method: IntervalMethod::T };
-    Some((interval, Some(p_of_t(difference / error, freedom))))
+    Some((interval, p_of_t(difference / error, freedom)))
 }
 
 impl std::fmt::Display for Entry {

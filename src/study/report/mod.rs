@@ -22,7 +22,7 @@ pub mod plots;
 mod sharing;
 mod spreads;
 pub mod statistics;
-mod tables;
+pub mod tables;
 pub mod terminal;
 
 #[cfg(test)]
