@@ -1,9 +1,11 @@
 //! The plan: which runs a sweep consists of, what needs what, and which exist already.
 
 pub mod build;
+pub mod found;
 pub mod graph;
 mod joins;
 pub mod pace;
+pub mod stores;
 pub mod survey;
 
 use std::fmt;

@@ -5,6 +5,7 @@
 
 mod cells;
 mod clusters;
+pub mod compare;
 pub mod csv;
 mod differences;
 mod ends;
@@ -22,7 +23,7 @@ pub mod plots;
 mod sharing;
 mod spreads;
 pub mod statistics;
-mod tables;
+pub mod tables;
 pub mod terminal;
 
 #[cfg(test)]

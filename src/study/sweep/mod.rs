@@ -22,6 +22,7 @@ mod zip;
 
 use std::path::Path;
 
+pub use file::name_from;
 pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
 
