@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Common, Failure, colors, open, output};
 use crate::study::plan::survey::survey;
-use crate::study::report::{self, Finding, gather, json, plots, terminal};
+use crate::study::report::{self, Finding, gather, json, terminal};
 
 pub const HELP: &str = "\
 Examples:
@@ -30,25 +30,24 @@ pub fn command(common: &Common, sweep_path: &Path, out: Option<&Path>, png: bool
         })
         .collect();
     let report = gather(&plan.name, &findings);
-    let plots = plots::draw(&report, &findings);
     let directory = match out {
         Some(directory) => directory.to_path_buf(),
         None => store.root().join("reports").join(&plan.name),
     };
     if common.json {
         if out.is_some() {
-            report::write(&report, &plots, &directory)?;
+            report::write(&report, &findings, &directory)?;
             if png {
-                plots::write_pngs(&plots, &directory)?;
+                report::write_pngs(&report, &findings, &directory)?;
             }
         }
         return output::text(&json::render(&report));
     }
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
-    let mut written = report::write(&report, &plots, &directory)?;
+    let mut written = report::write(&report, &findings, &directory)?;
     if png {
-        written.extend(plots::write_pngs(&plots, &directory)?);
+        written.extend(report::write_pngs(&report, &findings, &directory)?);
     }
     let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
     output::text(&format!("\nwritten:{names}\n"))

@@ -30,7 +30,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::{gather, gather_with};
-pub use plots::Plot;
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
@@ -393,15 +392,16 @@ impl FailedRun {
     }
 }
 
-/// Writes every form of the report for files, each file whole or not at all, and says which files these are. The plots are
-/// those of [`plots::draw`].
-pub fn write(report: &Report, plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
+/// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a
+/// study without transfers, or without connections, there is no plot to write.
+pub fn write(report: &Report, findings: &[Finding], directory: &Path) -> Result<Vec<PathBuf>> {
+    let plots = plots::draw(report, findings);
     let mut files = vec![
-        ("report.md", markdown::render(report, plots)),
+        ("report.md", markdown::render(report, &plots)),
         ("report.csv", csv::render(report)),
         ("report.json", json::render(report)),
     ];
-    files.extend(plots.iter().map(|plot| (plot.file, plot.svg.clone())));
+    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg)));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     let write_one = |(file, text): (&str, String)| {
@@ -410,6 +410,18 @@ pub fn write(report: &Report, plots: &[Plot], directory: &Path) -> Result<Vec<Pa
         Ok(path)
     };
     files.into_iter().map(write_one).collect()
+}
+
+/// Writes every plot of the report as PNG, too, each file whole or not at all, and says which files these are.
+pub fn write_pngs(report: &Report, findings: &[Finding], directory: &Path) -> Result<Vec<PathBuf>> {
+    let write_one = |plot: plots::Plot| {
+        let path = directory.join(plot.file).with_extension("png");
+        let png = plots::png(&plot.svg, plots::PNG_SCALE).map_err(Error::io("draw", &path))?;
+        write_atomic(&path, &png)?;
+        Ok(path)
+    };
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    plots::draw(report, findings).into_iter().map(write_one).collect()
 }
 
 /// Axes as a JSON object, in their order in the sweep file.
@@ -428,13 +440,22 @@ mod tests {
         let directory = scratch.path().join("new").join("study");
         let study = Study::digits();
         let report = study.report();
-        let plots = plots::draw(&report, &study.findings());
-        let written = write(&report, &plots, &directory).unwrap();
+        let written = write(&report, &study.findings(), &directory).unwrap();
         let mut names = vec!["report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
         names.extend(["matrix.svg", "layers.svg"]);
         assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[2]).unwrap(), json::render(&report));
+    }
+
+    #[test]
+    fn plots_are_written_as_png_on_request() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
+        let written = write_pngs(&study.report(), &study.findings(), &scratch.path().join("new")).unwrap();
+        assert_eq!(written, [scratch.path().join("new/transfer-error.png")]);
+        assert!(fs::read(&written[0]).unwrap().starts_with(b"\x89PNG\r\n"));
     }
 
     #[test]

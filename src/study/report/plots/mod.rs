@@ -21,11 +21,7 @@ mod values;
 #[cfg(test)]
 mod samples;
 
-use std::path::{Path, PathBuf};
-
 use super::{Finding, Report};
-use crate::run::error::{Error, Result};
-use crate::run::files::write_atomic;
 
 pub use svg::png;
 
@@ -38,18 +34,7 @@ pub struct Plot {
 }
 
 /// Pixels of a PNG for each of the SVG's: enough for print at the size of a column.
-const PNG_SCALE: f32 = 3.0;
-
-/// Writes every plot as PNG, too, each file whole or not at all, and says which files these are.
-pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
-    let write_one = |plot: &Plot| {
-        let path = directory.join(plot.file).with_extension("png");
-        let pixels = png(&plot.svg, PNG_SCALE).map_err(Error::io("draw", &path))?;
-        write_atomic(&path, &pixels)?;
-        Ok(path)
-    };
-    plots.iter().map(write_one).collect()
-}
+pub const PNG_SCALE: f32 = 3.0;
 
 /// Every plot for which something is finished. The findings are those the report was made of; they have the training
 /// curves.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use resvg::usvg::roxmltree::{Document, Node};
+
 use crate::run::RunId;
 use crate::run::results::{PlaneOutcome, PlanePoint, Similarity};
 use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method, Problem, Seeds};
@@ -9,6 +11,41 @@ use crate::study::report::fixture::Study;
 use crate::study::report::{ConnectionRow, Curve, End, Finding, LayerRatio, PairPath, PlaneRow, Report};
 
 const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+
+/// What a picture tells whoever points at a place.
+#[derive(Debug)]
+pub struct Told {
+    pub text: String,
+    /// The middle of the target, in the picture's units.
+    pub at: (f64, f64),
+    pub runs: Vec<String>,
+}
+
+/// Everything that a picture tells, as a reader of SVG finds it.
+pub fn told(svg: &str) -> Vec<Told> {
+    let document = Document::parse(svg).expect("XML");
+    let group = document.descendants().find(|node| node.attribute("class") == Some("values")).expect("values");
+    let target = |node: Node| {
+        let number = |name: &str| node.attribute(name).map_or(0.0, |text| text.parse::<f64>().expect("a number"));
+        let middle = |centre: &str, corner: &str, length: &str| match node.tag_name().name() {
+            "circle" => number(centre),
+            _ => number(corner) + number(length) / 2.0,
+        };
+        Told {
+            text: node.first_element_child().expect("a title").text().expect("text").to_string(),
+            at: (middle("cx", "x", "width"), middle("cy", "y", "height")),
+            runs: node.attribute("data-runs").into_iter().flat_map(str::split_whitespace).map(str::to_string).collect(),
+        }
+    };
+    group.children().filter(Node::is_element).map(target).collect()
+}
+
+/// The texts that are drawn, in their order.
+pub fn texts(svg: &str) -> Vec<String> {
+    let document = Document::parse(svg).expect("XML");
+    let texts = document.descendants().filter(|node| node.tag_name().name() == "text");
+    texts.filter(Node::is_element).map(|node| node.text().unwrap_or_default().trim().to_string()).collect()
+}
 
 /// A run's identity that says nothing.
 pub fn run(number: usize) -> RunId {
