@@ -26,15 +26,10 @@ pub fn draw(report: &Report) -> Option<Plot> {
     report.connections.iter().find(|row| row.pairs > 0)?;
     let (tickets, left_out) = tickets(report);
     let rows: Vec<&ConnectionRow> = tickets.iter().flatten().copied().collect();
-    let trained =
-        rows.iter().flat_map(|row| &row.paths).any(|pair| pair.path.iter().any(|point| point.train.is_some()));
-
-    let errors = rows
-        .iter()
-        .flat_map(|row| &row.paths)
-        .flat_map(|pair| &pair.path)
-        .flat_map(|point| [Some(point.error), point.train.map(|train| train.train_error)].into_iter().flatten());
-    let highest = errors.fold(0.1, f64::max);
+    let trains = || rows.iter().flat_map(|row| &row.path).filter_map(|point| point.train_error_mean);
+    let trained = trains().next().is_some();
+    let errors = rows.iter().flat_map(|row| &row.paths).flat_map(|pair| &pair.path).map(|point| point.error);
+    let highest = errors.chain(trains()).fold(0.1, f64::max);
     let figure = Figure {
         title: "Error on the path between networks",
         legend: if trained { legend() } else { vec![] },

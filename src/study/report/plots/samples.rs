@@ -8,7 +8,9 @@ use crate::run::RunId;
 use crate::run::results::{PlaneOutcome, PlanePoint, Similarity};
 use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method, Problem, Seeds};
 use crate::study::report::fixture::Study;
-use crate::study::report::{ConnectionRow, Curve, End, Finding, LayerRatio, PairPath, PlaneRow, Report};
+use crate::study::report::{
+    ConnectionRow, Curve, End, Finding, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report,
+};
 
 const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
 
@@ -108,6 +110,9 @@ fn pairs(
     inherit: Inherit,
 ) -> ConnectionRow {
     let end = |number: usize| End { run: run(number), label: format!("seed {number}") };
+    let path = [(0.0, 5.0), (0.5, 20.0), (1.0, 6.0)]
+        .map(|(t, error_mean)| PathMean { t, error_mean, train_error_mean: None, loss_mean: None })
+        .to_vec();
     let paths: Vec<PairPath> = (0..networks)
         .flat_map(|b| (0..b).map(move |a| (a, b)))
         .map(|(a, b)| {
@@ -116,7 +121,10 @@ fn pairs(
             PairPath {
                 seeds,
                 barrier,
-                path: vec![],
+                path: path
+                    .iter()
+                    .map(|mean| PathError { t: mean.t, error: mean.error_mean, loss: 0.1, train: None })
+                    .collect(),
                 run: run(1000),
                 ends: vec![end(a), end(b)],
                 similarity,
@@ -135,7 +143,7 @@ fn pairs(
         pairs_planned: paths.len(),
         barrier_mean: Some(25.0),
         barrier_max: Some(60.0),
-        path: vec![],
+        path,
         paths,
         axes: vec![],
         summary: None,
