@@ -94,7 +94,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
         let mut written = report::write(&report, &findings, &plots, directory)?;
         if arguments.png {
-            written.extend(plots::write_pngs(&plots, directory)?);
+            written.extend(report::write_pngs(&plots, directory)?);
         }
         Ok(written)
     };

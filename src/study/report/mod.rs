@@ -419,6 +419,18 @@ pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &
     files.into_iter().map(write_one).collect()
 }
 
+/// Writes every plot of the report as PNG, too, each file whole or not at all, and says which files these are.
+pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
+    let write_one = |plot: &Plot| {
+        let path = directory.join(plot.file).with_extension("png");
+        let png = plots::png(&plot.svg, plots::PNG_SCALE).map_err(Error::io("draw", &path))?;
+        write_atomic(&path, &png)?;
+        Ok(path)
+    };
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    plots.iter().map(write_one).collect()
+}
+
 /// Axes as a JSON object, in their order in the sweep file.
 fn as_map<S: Serializer>(axes: &Axes, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_map(axes.iter().map(|(name, value)| (name, value)))
@@ -444,6 +456,17 @@ mod tests {
         assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[3]).unwrap(), json::render(&report));
+    }
+
+    #[test]
+    fn plots_are_written_as_png_on_request() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
+        let written =
+            write_pngs(&plots::draw(&study.report(), &study.findings()), &scratch.path().join("new")).unwrap();
+        assert_eq!(written, [scratch.path().join("new/transfer-error.png")]);
+        assert!(fs::read(&written[0]).unwrap().starts_with(b"\x89PNG\r\n"));
     }
 
     #[test]

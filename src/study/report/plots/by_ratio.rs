@@ -278,3 +278,79 @@ fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Told, levels, neighbours, told};
+    use super::*;
+    use crate::study::report::fixture::Study;
+
+    fn of<'a>(told: &'a [Told], start: &str) -> Vec<&'a Told> {
+        told.iter().filter(|told| told.text.starts_with(start)).collect()
+    }
+
+    #[test]
+    fn a_marker_for_every_mean_from_dense_to_sparse() {
+        let report = levels();
+        let plot = draw_errors(&report).unwrap();
+        let told = told(&plot.svg);
+        // Eight series of thirteen levels, and dense networks.
+        assert_eq!(told.len(), 8 * 13 + 1);
+        let sign = of(&told, "AWS sign, level ");
+        let columns: Vec<f64> = sign.iter().map(|told| told.at.0).collect();
+        assert!(columns.windows(2).all(|pair| pair[0] < pair[1]), "{columns:?}");
+        // Equal ratios are equal steps.
+        let steps: Vec<f64> = columns.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(steps.iter().all(|step| (step - steps[0]).abs() <= 1.0), "{steps:?}");
+
+        let last = sign.last().unwrap();
+        let start = "AWS sign, level 12 (6.9 % remaining): 2.2 % ± 0.8, 3 seeds, 95 % interval ";
+        assert!(last.text.starts_with(start), "{}", last.text);
+        let row = report.transfers.iter().find(|row| row.level == 12 && row.method == Some(Method::Aws)).unwrap();
+        let runs: Vec<&str> = row.errors.iter().map(|seed| seed.run.as_str()).collect();
+        assert_eq!(last.runs, runs);
+        // The largest mean is the highest mark.
+        let highest = told.iter().min_by(|a, b| a.at.1.total_cmp(&b.at.1)).unwrap();
+        assert!(highest.text.starts_with("LRR mask, level 12 (6.9 % remaining): 11.7 % ± 2.0"), "{}", highest.text);
+        assert_eq!(of(&told, "dense: 3.0 % ± 1.0, 3 seeds").len(), 1);
+        assert_eq!(
+            plot.caption,
+            "Lines: mean over seeds. Bands: 95 % confidence interval of the mean (Student's t). Across: dense networks."
+        );
+    }
+
+    #[test]
+    fn a_band_is_the_interval_or_else_the_deviation() {
+        let mut report = levels();
+        for row in &mut report.transfers {
+            row.summary = None;
+        }
+        let plot = draw_errors(&report).unwrap();
+        assert!(plot.caption.contains("Bands: one standard deviation."), "{}", plot.caption);
+        let bands = plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count();
+        assert_eq!(bands, 8);
+        assert_eq!(band(None, 3.0, Some(1.0)), Some((2.0, 4.0)));
+        assert_eq!(band(None, 3.0, None), None);
+        assert_eq!(band(None, 3.0, Some(f64::NAN)), None);
+    }
+
+    #[test]
+    fn barriers_have_panels_by_what_they_are_between() {
+        let plot = draw_barriers(&levels()).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!((of(&told, "AWS mask").len(), of(&told, "AWS ticket").len()), (13, 13));
+        let last = of(&told, "AWS mask").pop().unwrap();
+        let text = "AWS mask, level 12 (6.9 % remaining): barrier 64.0 points (max 85.3), 3 pairs";
+        assert!(last.text.starts_with(text), "{}", last.text);
+        assert!(
+            plot.svg.contains("\nbetween seeds\n") && plot.svg.contains("\na ticket to itself with initial norms\n")
+        );
+        assert!(draw_barriers(&neighbours()).unwrap().svg.contains("\nticket to the level before\n"));
+    }
+
+    #[test]
+    fn a_single_level_is_no_line() {
+        let report = Study::digits().report();
+        assert!(draw_errors(&report).is_none() && draw_barriers(&report).is_none());
+    }
+}

@@ -126,3 +126,53 @@ fn percent_text(percent: f64) -> String {
     let decimals = if percent >= 10.0 { 0 } else { 1 + usize::from(percent < 1.0) };
     format!("{percent:.decimals$}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{layered, texts, told};
+    use super::*;
+
+    #[test]
+    fn a_cell_for_every_layer_and_level() {
+        let report = layered(9);
+        let plot = draw(&report).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 2 * 9 * 13);
+        // The last layer keeps 0.7 a level.
+        let last = told.iter().find(|told| told.text.starts_with("AWS, level 12, layer3.0.conv1.weight: ")).unwrap();
+        assert_eq!(last.text, "AWS, level 12, layer3.0.conv1.weight: 1.4 % remaining, 1 seed");
+        let ticket = report.tickets.iter().find(|row| row.method.to_string() == "aws" && row.level == 12).unwrap();
+        assert_eq!(last.runs, [ticket.run.as_str()]);
+        // Layers go down the page, levels to the right.
+        assert!(told[0].at.0 < told[1].at.0 && told[0].at.1 == told[1].at.1 && told[13].at.1 > told[0].at.1);
+        let texts = texts(&plot.svg);
+        for text in ["layer1.0.conv1", "1.4", "100", "LRR", "AWS"] {
+            assert!(texts.contains(&text.to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn seeds_of_tickets_are_averaged() {
+        let mut report = layered(2);
+        let mut others = report.tickets.clone();
+        for row in &mut others {
+            row.axes.push(("ticket.seed".to_string(), "2".to_string()));
+            row.layers[0].remaining_ratio = 0.0;
+        }
+        report.tickets.extend(others);
+        let told = told(&draw(&report).unwrap().svg);
+        assert_eq!(told.len(), 2 * 2 * 13);
+        assert_eq!(told[0].text, "LRR, level 0, layer1.0.conv1.weight: 50.0 % remaining, 2 seeds");
+    }
+
+    #[test]
+    fn tickets_that_do_not_say_are_not_drawn() {
+        let mut report = layered(2);
+        report.tickets.iter_mut().for_each(|row| row.layers.clear());
+        assert!(draw(&report).is_none());
+        assert_eq!(
+            (percent_text(51.2), percent_text(5.12), percent_text(0.123)),
+            ("51".into(), "5.1".into(), "0.12".into())
+        );
+    }
+}

@@ -17,6 +17,8 @@ const FEWEST_ENDS: usize = 3;
 /// More of them could not be told apart in a panel.
 const MOST_ENDS: usize = 100;
 const MOST_PANELS: usize = 8;
+/// Of all panels together: a file that a browser opens at once.
+const MOST_CELLS: usize = 24_000;
 /// So many networks show their values once, below the diagonal.
 const MANY_ENDS: usize = 45;
 /// Of a figure: it has as many columns of panels as fit, but at least two.
@@ -36,27 +38,30 @@ pub struct Measure {
     pub told: fn(&PairPath) -> Option<String>,
 }
 
+const BARRIERS: Measure = Measure {
+    file: "matrix.svg",
+    title: "Barriers between all pairs of networks",
+    caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
+    value: |pair| Some(pair.barrier),
+    distance: |barrier| barrier,
+    // Barriers of a few points are no news.
+    scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
+    heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
+    told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
+};
+
 /// The barriers of every row that joins three networks or more.
 pub fn draw(report: &Report) -> Option<Plot> {
-    let barriers = Measure {
-        file: "matrix.svg",
-        title: "Barriers between all pairs of networks",
-        caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
-        value: |pair| Some(pair.barrier),
-        distance: |barrier| barrier,
-        // Barriers of a few points are no news.
-        scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
-        heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
-        told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
-    };
-    draw_measure(report.connections.iter(), barriers)
+    draw_measure(report.connections.iter(), BARRIERS)
 }
 
 /// None if no row joins three networks or more.
 pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure) -> Option<Plot> {
     let all = rows.map(|row| Matrix::new(row, &measure)).filter(|matrix| matrix.ends.len() >= FEWEST_ENDS);
     let (matrices, levels_out) = last_level(all.collect(), MOST_PANELS, |matrix| matrix.row.level);
-    let (matrices, left_out) = limited(matrices, MOST_PANELS, "matrices");
+    let largest = matrices.iter().map(|matrix| matrix.ends.len()).max().unwrap_or(1);
+    let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
+    let (matrices, left_out) = limited(matrices, most, "matrices");
     if matrices.is_empty() {
         return None;
     }
@@ -216,7 +221,55 @@ pub fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Option<f64
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{told, two_basins};
     use super::*;
+
+    #[test]
+    fn networks_of_one_basin_stand_together() {
+        let plot = draw(&two_basins(8)).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 8 * 7);
+        // Row after row: the first row tells of the first network and all others.
+        let first: Vec<&str> = told[..7].iter().map(|told| told.text.split(':').next().unwrap()).collect();
+        let seeds: Vec<usize> = first.iter().map(|pair| pair.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        let alike = |seed: &usize| seed % 2;
+        let changes = seeds.windows(2).filter(|pair| alike(&pair[0]) != alike(&pair[1])).count();
+        assert_eq!(changes, 1, "{seeds:?}");
+        assert!(told[0].text.ends_with(" points") && told[0].runs.len() == 1, "{:?}", told[0]);
+        assert!(!plot.caption.contains("Struck out"));
+    }
+
+    #[test]
+    fn what_is_not_measured_is_struck_out() {
+        let mut report = two_basins(4);
+        report.connections[0].paths.pop();
+        let plot = draw(&report).unwrap();
+        assert!(plot.caption.contains("Struck out: not measured yet."), "{}", plot.caption);
+        assert_eq!(told(&plot.svg).len(), 4 * 3 - 2);
+        let matrix = Matrix::new(&report.connections[0], &BARRIERS);
+        let missing = matrix.map().cells.iter().filter(|cell| **cell == Cell::Missing).count();
+        assert_eq!((missing, matrix.map().cells.len()), (2, 16));
+    }
+
+    #[test]
+    fn many_networks_are_bounded() {
+        let plot = draw(&two_basins(100)).unwrap();
+        assert_eq!(told(&plot.svg).len(), 4_950);
+        assert!(plot.svg.len() < 2_000_000, "{}", plot.svg.len());
+        assert!(plot.caption.ends_with("Values show below the diagonal."), "{}", plot.caption);
+        let mut report = two_basins(130);
+        report.connections.extend_from_within(..);
+        report.connections.extend_from_within(..);
+        let plot = draw(&report).unwrap();
+        let said =
+            "Of more than 100 networks, so many are drawn, evenly picked. Only the first 2 of 4 matrices are drawn.";
+        assert!(plot.caption.contains(said), "{}", plot.caption);
+    }
+
+    #[test]
+    fn two_networks_are_no_matrix() {
+        assert!(draw(&two_basins(2)).is_none());
+    }
 
     #[test]
     fn two_clusters_stand_apart() {

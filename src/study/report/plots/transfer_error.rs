@@ -92,9 +92,9 @@ fn key(method: Option<Method>) -> Key {
     Key { look: bar_look(method), sign: Sign::Marker, text }
 }
 
-/// What was transferred is said below the bars.
+/// Markers are full: what was transferred is said below the bars.
 fn bar_look(method: Option<Method>) -> Look {
-    look(method, None)
+    look(method, Some(Inherit::Sign))
 }
 
 fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, values: &mut Values) -> Drawn {
