@@ -155,6 +155,9 @@ enum Command {
         /// Where the report's files go [default: reports/NAME in the store]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Write the plots as PNG, too
+        #[arg(long)]
+        png: bool,
     },
     /// Show the report as a page that keeps up with the runs
     #[command(after_help = serve::HELP)]
@@ -231,7 +234,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
         Command::Logs(arguments) => logs::command(&common, &arguments),
-        Command::Report { sweep, out } => report::command(&common, &sweep, out.as_deref()),
+        Command::Report { sweep, out, png } => report::command(&common, &sweep, out.as_deref(), png),
         Command::Serve(arguments) => serve::command(&common, &arguments),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),

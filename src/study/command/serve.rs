@@ -128,7 +128,7 @@ impl Study {
         let findings = known.findings(&self.plan, &self.root);
         let mut report = gather(&self.plan.name, &findings);
         report.notices.extend(known.notices(&self.plan));
-        let data = page::data(&report, &findings, &plots::draw(&report));
+        let data = page::data(&report, &findings, &plots::draw(&report, &findings));
         self.before = known.standings;
         Ok(Some(data))
     }

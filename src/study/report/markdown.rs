@@ -105,8 +105,9 @@ mod tests {
 
     #[test]
     fn a_page() {
-        let report = Study::digits().report();
-        let page = render(&report, &plots::draw(&report));
+        let study = Study::digits();
+        let report = study.report();
+        let page = render(&report, &plots::draw(&report, &study.findings()));
         assert!(page.starts_with("# digits\n\nAll 76 runs done.\n"), "{page}");
         for line in [
             "| ticket | level | remaining | transferred | seeds | test error % mean ± std | barrier between seeds mean (max) |",

@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::{gather, gather_with};
 pub use pivot::{Pivot, PivotCell};
+pub use plots::Plot;
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
@@ -395,19 +396,18 @@ impl FailedRun {
 }
 
 /// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
-/// nothing to say in is not written: of a study without transfers, or without connections, there is no plot.
-pub fn write(report: &Report, findings: &[Finding], directory: &Path) -> Result<Vec<PathBuf>> {
-    let plots = plots::draw(report);
+/// nothing to say in is not written. The plots are those of [`plots::draw`].
+pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<(&str, Vec<u8>)> = vec![
-        ("report.html", page::render(report, findings, &plots).into_bytes()),
-        ("report.md", markdown::render(report, &plots).into_bytes()),
+        ("report.html", page::render(report, findings, plots).into_bytes()),
+        ("report.md", markdown::render(report, plots).into_bytes()),
         ("report.csv", csv::render(report).into_bytes()),
         ("report.json", json::render(report).into_bytes()),
     ];
     files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
     files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
     files.extend(parquet::render(report, findings));
-    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg.into_bytes())));
+    files.extend(plots.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     let write_one = |(file, bytes): (&str, Vec<u8>)| {
@@ -434,7 +434,8 @@ mod tests {
         let directory = scratch.path().join("new").join("study");
         let study = Study::digits();
         let report = study.report();
-        let written = write(&report, &study.findings(), &directory).unwrap();
+        let plots = plots::draw(&report, &study.findings());
+        let written = write(&report, &study.findings(), &plots, &directory).unwrap();
         let names = [
             "report.html",
             "report.md",
@@ -449,6 +450,8 @@ mod tests {
             "paths.parquet",
             "transfer-error.svg",
             "interpolation.svg",
+            "matrix.svg",
+            "layers.svg",
         ];
         assert_eq!(written, names.map(|name| directory.join(name)));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
@@ -460,7 +463,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(write(&Study::digits().report(), &[], &file).is_err());
+        assert!(write(&Study::digits().report(), &[], &[], &file).is_err());
     }
 
     #[test]

@@ -164,7 +164,7 @@ mod tests {
         let mut report = study.report();
         let first = findings[0].planned.run.id.clone();
         report.notices.push(Notice { message: "look <b>here</b>".to_string(), runs: vec![first] });
-        render(&report, &findings, &plots::draw(&report))
+        render(&report, &findings, &plots::draw(&report, &findings))
     }
 
     /// What the browser finds in the page.

@@ -1,16 +1,19 @@
-//! The test error on the straight path between networks: every pair a thin line, their mean a thick one.
+//! The test error on the straight path between networks: every pair a thin line, their mean a thick one. Beside it, dashed,
+//! the training error where it was measured.
 
 use plotters::prelude::*;
 
 use super::Plot;
-use super::figure::{Area, Drawn, Figure, chart};
-use super::panels::{Panel, axes_text, level_text, limited};
-use super::theme;
-use crate::study::report::grouping::{distinct, grouped};
+use super::chart::{chart, draw_line, place};
+use super::figure::{Area, Drawn, Figure, TICKS};
+use super::legend::{Key, Sign};
+use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences};
+use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
+use super::values::Values;
+use crate::run::settings::Between;
+use crate::study::report::grouping::grouped;
 use crate::study::report::tables::{barrier_so_far, method_text};
-use crate::study::report::{ConnectionRow, Report};
-
-const TITLE: &str = "Error on the path between networks";
+use crate::study::report::{ConnectionRow, PairPath, Report};
 
 /// Tickets, with a line of panels each.
 const MOST_TICKETS: usize = 6;
@@ -23,22 +26,36 @@ pub fn draw(report: &Report) -> Option<Plot> {
     report.connections.iter().find(|row| row.pairs > 0)?;
     let (tickets, left_out) = tickets(report);
     let rows: Vec<&ConnectionRow> = tickets.iter().flatten().copied().collect();
-    let caption = caption(&rows, left_out);
+    let trained =
+        rows.iter().flat_map(|row| &row.paths).any(|pair| pair.path.iter().any(|point| point.train.is_some()));
 
-    let errors = rows.iter().flat_map(|row| &row.paths).flat_map(|pair| &pair.path).map(|point| point.error);
+    let errors = rows
+        .iter()
+        .flat_map(|row| &row.paths)
+        .flat_map(|pair| &pair.path)
+        .flat_map(|point| [Some(point.error), point.train.map(|train| train.train_error)].into_iter().flatten());
     let highest = errors.fold(0.1, f64::max);
-    let draw_panel = |index: usize, area: &Area| draw_paths(area, rows[index], highest);
     let figure = Figure {
-        title: TITLE,
-        legend: &[],
+        title: "Error on the path between networks",
+        legend: if trained { legend() } else { vec![] },
         x: "position t on the path",
-        y: "test error, %",
-        caption: &caption,
-        size: (270, 270),
+        y: "error, %",
+        caption: caption(&rows, left_out),
+        size: (290, 270),
+        room: TICKS,
+        scale: None,
         panels: tickets.iter().enumerate().flat_map(|(line, rows)| panels(line, rows)).collect(),
     };
-    let svg = figure.draw(draw_panel);
-    Some(Plot { file: "interpolation.svg", title: TITLE, caption, svg })
+    Some(figure.plot("interpolation.svg", |index, area, values| draw_paths(area, rows[index], highest, values)))
+}
+
+fn legend() -> Vec<Key> {
+    let look = look(None, None);
+    let train = Look { dash: TRAIN_DASH, ..look.clone() };
+    vec![
+        Key { look, sign: Sign::BareLine(theme::LINE), text: "test error".to_string() },
+        Key { look: train, sign: Sign::BareLine(theme::LINE - 1), text: "training error".to_string() },
+    ]
 }
 
 /// The rows by ticket, and what the caption must say of those left out. Of too many tickets the last levels show most.
@@ -47,14 +64,10 @@ fn tickets(report: &Report) -> (Vec<Vec<&ConnectionRow>>, Option<String>) {
     let by_axes = grouped(&report.connections, |row| &row.axes);
     let mut tickets: Vec<Vec<&ConnectionRow>> =
         by_axes.into_iter().flat_map(|rows| grouped(rows, |row| (row.method, row.level))).collect();
-    let finished = report.connections.iter().filter(|row| row.pairs > 0);
-    let last = finished.map(|row| row.level).max();
-    let several = distinct(report.connections.iter().map(|row| row.level)).len() > 1;
-    let mut said = None;
-    if tickets.len() > MOST_TICKETS && several {
-        tickets.retain(|rows| Some(rows[0].level) == last);
-        said = last.map(|level| format!("Of several levels, only level {level} is drawn."));
+    if tickets.len() > MOST_TICKETS {
+        tickets.retain(|rows| rows.iter().any(|row| row.pairs > 0));
     }
+    let (tickets, said) = last_level(tickets, MOST_TICKETS, |rows| rows[0].level);
     let (tickets, left_out) = limited(tickets, MOST_TICKETS, "tickets");
     (tickets, said.into_iter().chain(left_out).reduce(|levels, tickets| format!("{levels} {tickets}")))
 }
@@ -74,30 +87,57 @@ fn heading(row: &ConnectionRow) -> Vec<String> {
     lines
 }
 
-fn draw_paths(area: &Area, row: &ConnectionRow, highest: f64) -> Drawn {
+fn draw_paths(area: &Area, row: &ConnectionRow, highest: f64, values: &mut Values) -> Drawn {
     let ticks = [0.0, 0.5, 1.0].map(|t| (t, t.to_string()));
-    let mut chart = chart(area, 0.0..1.0, 0.0..1.05 * highest, &ticks)?;
+    let chart = chart(area, TICKS, 0.0..1.0, 0.0..1.05 * highest, &ticks)?;
     // The path of a single pair is the mean.
     let thin = if row.pairs > 1 { MOST_PAIRS } else { 0 };
     for pair in theme::thinned(&row.paths, thin) {
         let points: Vec<(f64, f64)> = pair.path.iter().map(|point| (point.t, point.error)).collect();
-        let style = theme::color(row.method).mix(0.5).stroke_width(theme::THIN_LINE);
-        chart.draw_series([PathElement::new(points, style)])?;
+        draw_line(&chart, theme::color(row.method).mix(0.5), theme::THIN_LINE, SOLID, &points)?;
+        // A pair shows its barrier where it is.
+        if let Some(top) = points.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) {
+            values.at(place(&chart, top), pair_text(pair), [&pair.run]);
+        }
     }
+    let dark = theme::dark_color(row.method).to_rgba();
+    let train: Vec<(f64, f64)> = row.path.iter().filter_map(|point| Some((point.t, point.train_error_mean?))).collect();
+    draw_line(&chart, dark, theme::LINE - 1, TRAIN_DASH, &train)?;
     let mean: Vec<(f64, f64)> = row.path.iter().map(|point| (point.t, point.error_mean)).collect();
-    chart.draw_series([PathElement::new(mean, theme::dark_color(row.method).stroke_width(theme::LINE))])?;
+    draw_line(&chart, dark, theme::LINE, SOLID, &mean)?;
+    let of = if row.pairs > 1 { "mean " } else { "" };
+    for (t, error) in mean {
+        let runs = row.paths.iter().map(|pair| &pair.run);
+        values.at(place(&chart, (t, error)), format!("t = {t:.3}: {of}test error {error:.1} %"), runs);
+    }
+    for (t, error) in train {
+        let runs = row.paths.iter().map(|pair| &pair.run);
+        values.at(place(&chart, (t, error)), format!("t = {t:.3}: {of}training error {error:.1} %"), runs);
+    }
     Ok(())
 }
 
+fn pair_text(pair: &PairPath) -> String {
+    let seeds: Vec<String> = pair.seeds.iter().map(|seeds| seeds.init.to_string()).collect();
+    let labels: Vec<&str> = pair.ends.iter().map(|end| end.label.as_str()).collect();
+    let ends = match (&seeds[..], &labels[..]) {
+        (_, [a, b]) => format!("{a} – {b}: "),
+        ([a, b], _) => format!("seeds {a} – {b}: "),
+        _ => String::new(),
+    };
+    format!("{ends}barrier {:.1} points", pair.barrier)
+}
+
 fn caption(rows: &[&ConnectionRow], left_out: Option<String>) -> String {
-    let mut sentences = vec![
-        "Thick: mean over pairs. Thin: single pairs. Barrier in percentage points: mean (max). norm-init: from the \
-         ticket with its norm parameters at their initialization (t = 0) to the ticket itself (t = 1)."
-            .to_string(),
-    ];
-    if rows.iter().any(|row| row.pairs > MOST_PAIRS) {
-        sentences.push(format!("At most {MOST_PAIRS} pairs are drawn in each panel."));
-    }
-    sentences.extend(left_out);
-    sentences.join(" ")
+    let norm_init = rows.iter().any(|row| row.between == Between::NormInit);
+    let most = format!("At most {MOST_PAIRS} pairs are drawn in each panel.");
+    sentences([
+        Some("Thick: mean over pairs. Thin: single pairs. Barrier in percentage points: mean (max)."),
+        norm_init.then_some(
+            "norm-init: from the ticket with its norm parameters at their initialization (t = 0) to the ticket itself \
+             (t = 1).",
+        ),
+        rows.iter().any(|row| row.pairs > MOST_PAIRS).then_some(&most),
+        left_out.as_deref(),
+    ])
 }

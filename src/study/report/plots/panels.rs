@@ -1,6 +1,8 @@
 //! How many panels make a picture, and what stands over them.
 
-use crate::study::report::tables::remaining_text;
+use crate::run::settings::{Inherit, Method};
+use crate::study::report::grouping::distinct;
+use crate::study::report::tables::{method_text, remaining_text};
 use crate::study::sweep::Axes;
 
 /// A panel of a figure: its place in the grid, and the lines over it, of which the first is bold.
@@ -8,6 +10,14 @@ pub struct Panel {
     pub row: usize,
     pub column: usize,
     pub heading: Vec<String>,
+}
+
+impl Panel {
+    /// Row after row.
+    pub fn grid(headings: impl IntoIterator<Item = Vec<String>>, columns: usize) -> Vec<Panel> {
+        let place = |(index, heading)| Panel { row: index / columns, column: index % columns, heading };
+        headings.into_iter().enumerate().map(place).collect()
+    }
 }
 
 /// The first groups, and the sentence for the caption that says so, if there are more than make a picture.
@@ -18,6 +28,19 @@ pub fn limited<T>(mut groups: Vec<T>, most: usize, name: &str) -> (Vec<T>, Optio
     (groups, left_out)
 }
 
+/// Of too many groups of several levels those of the last one, which shows most, and the sentence for the caption.
+pub fn last_level<T>(mut groups: Vec<T>, most: usize, level: impl Fn(&T) -> u32) -> (Vec<T>, Option<String>) {
+    let several = distinct(groups.iter().map(&level)).len() > 1;
+    let last = groups.iter().map(&level).max().filter(|_| groups.len() > most && several);
+    groups.retain(|group| last.is_none_or(|last| level(group) == last));
+    (groups, last.map(|level| format!("Of several levels, only level {level} is drawn.")))
+}
+
+/// Sentences of which some may have nothing to say.
+pub fn sentences<'a>(all: impl IntoIterator<Item = Option<&'a str>>) -> String {
+    all.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
 pub fn level_text(level: u32, ratio: Option<f64>) -> String {
     match ratio {
         Some(_) => format!("level {level}, {} remaining", remaining_text(ratio)),
@@ -25,10 +48,39 @@ pub fn level_text(level: u32, ratio: Option<f64>) -> String {
     }
 }
 
+/// Such as `AWS sign`.
+pub fn series_text(method: Option<Method>, inherit: Option<Inherit>) -> String {
+    match (method, inherit) {
+        (None, Some(inherit)) => inherit.to_string(),
+        (method, Some(inherit)) => format!("{} {inherit}", method_text(method)),
+        (method, None) => format!("{} ticket", method_text(method)),
+    }
+}
+
+/// Such as `AWS sign, level 12 (6.9 % remaining)`, for whoever points at it.
+pub fn series_level_text(method: Option<Method>, inherit: Option<Inherit>, level: u32, ratio: Option<f64>) -> String {
+    let series = series_text(method, inherit);
+    match (method, ratio) {
+        (None, _) => series,
+        (_, None) => format!("{series}, level {level}"),
+        (_, Some(_)) => format!("{series}, level {level} ({} remaining)", remaining_text(ratio)),
+    }
+}
+
 /// None of a study without axes.
 pub fn axes_text(axes: &Axes) -> Option<String> {
     let values: Vec<String> = axes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// The axes that tickets of different seeds have in common.
+pub fn ticket_axes(axes: &Axes) -> Axes {
+    axes.iter().filter(|(name, _)| !name.starts_with("ticket.seed")).cloned().collect()
+}
+
+/// `3 seeds`, `1 seed`.
+pub fn counted(count: usize, name: &str) -> String {
+    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
 }
 
 #[cfg(test)]
@@ -40,5 +92,22 @@ mod tests {
         assert_eq!(limited(vec![1, 2], 2, "levels"), (vec![1, 2], None));
         let said = Some("Only the first 2 of 3 levels are drawn.".to_string());
         assert_eq!(limited(vec![1, 2, 3], 2, "levels"), (vec![1, 2], said));
+    }
+
+    #[test]
+    fn of_too_many_levels_the_last_is_drawn() {
+        let groups = vec![(1, "a"), (2, "a"), (1, "b"), (2, "b")];
+        assert_eq!(last_level(groups.clone(), 4, |group| group.0), (groups.clone(), None));
+        let said = Some("Of several levels, only level 2 is drawn.".to_string());
+        assert_eq!(last_level(groups.clone(), 3, |group| group.0), (vec![(2, "a"), (2, "b")], said));
+        assert_eq!(last_level(groups.clone(), 3, |_| 7), (groups, None));
+    }
+
+    #[test]
+    fn series_in_words() {
+        let aws = Some(Method::Aws);
+        assert_eq!(series_level_text(aws, Some(Inherit::Sign), 3, Some(0.512)), "AWS sign, level 3 (51.2 % remaining)");
+        assert_eq!(series_level_text(aws, None, 3, None), "AWS ticket, level 3");
+        assert_eq!(series_level_text(None, Some(Inherit::Dense), 0, Some(1.0)), "dense");
     }
 }

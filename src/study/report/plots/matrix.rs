@@ -1,0 +1,248 @@
+//! The barriers between all pairs of many networks, as heat maps in which like networks stand together.
+
+use std::collections::HashMap;
+
+use kodama::{Method as Linkage, linkage};
+
+use super::Plot;
+use super::figure::Figure;
+use super::heatmap::{Cell, HeatMap, Labels, Scale};
+use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
+use crate::study::report::grouping::distinct;
+use crate::study::report::tables::barrier_so_far;
+use crate::study::report::{ConnectionRow, End, PairPath, Report};
+
+/// What is a matrix, rather than a path or two.
+const FEWEST_ENDS: usize = 3;
+/// More of them could not be told apart in a panel.
+const MOST_ENDS: usize = 100;
+const MOST_PANELS: usize = 8;
+/// So many networks show their values once, below the diagonal.
+const MANY_ENDS: usize = 45;
+/// Of a figure: it has as many columns of panels as fit, but at least two.
+const WIDTH: i32 = 1_900;
+
+/// Something that is measured between two networks.
+pub struct Measure {
+    pub file: &'static str,
+    pub title: &'static str,
+    pub caption: &'static str,
+    pub value: fn(&PairPath) -> Option<f64>,
+    /// How unlike the two are.
+    pub distance: fn(f64) -> f64,
+    pub scale: fn(&[f64]) -> Scale,
+    /// What is said of all pairs, over the heat map, and of one.
+    pub heading: fn(&ConnectionRow) -> Option<String>,
+    pub told: fn(&PairPath) -> Option<String>,
+}
+
+/// The barriers of every row that joins three networks or more.
+pub fn draw(report: &Report) -> Option<Plot> {
+    let barriers = Measure {
+        file: "matrix.svg",
+        title: "Barriers between all pairs of networks",
+        caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
+        value: |pair| Some(pair.barrier),
+        distance: |barrier| barrier,
+        // Barriers of a few points are no news.
+        scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
+        heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
+        told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
+    };
+    draw_measure(report.connections.iter(), barriers)
+}
+
+/// None if no row joins three networks or more.
+pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure) -> Option<Plot> {
+    let all = rows.map(|row| Matrix::new(row, &measure)).filter(|matrix| matrix.ends.len() >= FEWEST_ENDS);
+    let (matrices, levels_out) = last_level(all.collect(), MOST_PANELS, |matrix| matrix.row.level);
+    let (matrices, left_out) = limited(matrices, MOST_PANELS, "matrices");
+    if matrices.is_empty() {
+        return None;
+    }
+    let maps: Vec<HeatMap> = matrices.iter().map(Matrix::map).collect();
+    let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
+        Cell::Value(value) => Some(*value),
+        _ => None,
+    });
+    let scale = (measure.scale)(&values.collect::<Vec<_>>());
+    let side = side(maps.iter().map(|map| map.rows.len()).max().unwrap_or(0));
+    let labels = Labels::around(maps.iter(), (side, side));
+    let columns = (WIDTH / (side + labels.room.0)).max(2) as usize;
+    let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
+    let said_thinned = format!("Of more than {MOST_ENDS} networks, so many are drawn, evenly picked.");
+    let figure = Figure {
+        title: measure.title,
+        legend: vec![],
+        x: "",
+        y: "",
+        caption: sentences([
+            Some(measure.caption),
+            missing.then_some("Struck out: not measured yet."),
+            matrices.iter().any(Matrix::is_large).then_some("Values show below the diagonal."),
+            matrices.iter().any(|matrix| matrix.ends.len() < matrix.all).then_some(said_thinned.as_str()),
+            levels_out.as_deref(),
+            left_out.as_deref(),
+        ]),
+        size: (side, side),
+        room: labels.room,
+        scale: Some(scale.clone()),
+        panels: Panel::grid(matrices.iter().map(|matrix| heading(matrix.row, &measure)), columns),
+    };
+    Some(figure.plot(measure.file, |index, area, values| {
+        let matrix = &matrices[index];
+        maps[index].draw(area, &labels, &scale, values, |row, column| {
+            if matrix.is_large() && row < column {
+                return None;
+            }
+            let pair = matrix.pair(row, column)?;
+            let [a, b] = [row, column].map(|place| &matrix.ends[place].label);
+            Some((format!("{a} – {b}: {}", (measure.told)(pair)?), vec![&pair.run]))
+        })
+    }))
+}
+
+fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
+    let mut lines = match row.method {
+        Some(_) => vec![series_text(row.method, row.inherit)],
+        None => vec![row.inherit.map_or(row.between.to_string(), |inherit| inherit.to_string())],
+    };
+    if row.level > 0 {
+        lines.push(level_text(row.level, row.remaining_ratio));
+    }
+    lines.extend(axes_text(&row.axes));
+    lines.extend((measure.heading)(row));
+    lines
+}
+
+/// Of the plotting area: room for numbers in the cells of a few networks, little more than dots of many.
+fn side(ends: usize) -> i32 {
+    match ends as i32 {
+        few @ ..=8 => (few * 64).max(320),
+        some @ 9..=30 => (some * 26).max(520),
+        many => (many * 9).clamp(720, 900),
+    }
+}
+
+struct Matrix<'a> {
+    row: &'a ConnectionRow,
+    value: fn(&PairPath) -> Option<f64>,
+    /// In the order in which they are drawn.
+    ends: Vec<&'a End>,
+    /// How many ends there are.
+    all: usize,
+    pairs: HashMap<(&'a End, &'a End), &'a PairPath>,
+}
+
+impl<'a> Matrix<'a> {
+    fn new(row: &'a ConnectionRow, measure: &Measure) -> Matrix<'a> {
+        let measured = || row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
+        let ends: Vec<&End> = distinct(measured().flat_map(|pair| &pair.ends));
+        let pairs = measured()
+            .filter_map(|pair| match &pair.ends[..] {
+                [a, b] => Some(((a, b), pair)),
+                _ => None,
+            })
+            .collect();
+        let all = ends.len();
+        let ends = super::theme::thinned(&ends, MOST_ENDS).copied().collect();
+        let mut matrix = Matrix { row, value: measure.value, ends, all, pairs };
+        let distance = |a, b| matrix.measured(a, b).map(measure.distance);
+        let order = by_similarity(matrix.ends.len(), distance);
+        matrix.ends = order.into_iter().map(|place| matrix.ends[place]).collect();
+        matrix
+    }
+
+    fn pair(&self, a: usize, b: usize) -> Option<&'a PairPath> {
+        let (a, b) = (self.ends[a], self.ends[b]);
+        self.pairs.get(&(a, b)).or_else(|| self.pairs.get(&(b, a))).copied()
+    }
+
+    fn measured(&self, a: usize, b: usize) -> Option<f64> {
+        self.pair(a, b).and_then(self.value).filter(|value| value.is_finite())
+    }
+
+    fn is_large(&self) -> bool {
+        self.ends.len() > MANY_ENDS
+    }
+
+    fn map(&self) -> HeatMap {
+        let labels: Vec<String> = self.ends.iter().map(|end| end.label.clone()).collect();
+        let places = 0..self.ends.len();
+        let cell = |row: usize, column: usize| match self.measured(row, column) {
+            _ if row == column => Cell::Nothing,
+            Some(value) => Cell::Value(value),
+            None => Cell::Missing,
+        };
+        let cells = places.clone().flat_map(|row| places.clone().map(move |column| cell(row, column))).collect();
+        HeatMap { rows: labels.clone(), columns: labels, cells, write: |value| format!("{value:.1}") }
+    }
+}
+
+/// An order of things in which like ones stand together: the leaves of their tree of average linkage. Each time two
+/// branches join, they are turned so that those who become neighbours differ least. A distance that is not known counts as
+/// the largest, one below zero as zero.
+pub fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Option<f64>) -> Vec<usize> {
+    if count < 3 {
+        return (0..count).collect();
+    }
+    let known: Vec<Option<f64>> =
+        (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).map(|(a, b)| distance(a, b)).collect();
+    let largest = known.iter().flatten().copied().fold(0.0, f64::max);
+    let mut distances: Vec<f64> = known.iter().map(|known| known.unwrap_or(largest).max(0.0)).collect();
+    let between = |a: usize, b: usize| distance(a, b).unwrap_or(largest).max(0.0);
+    let tree = linkage(&mut distances, count, Linkage::Average);
+    let mut branches: Vec<Vec<usize>> = (0..count).map(|leaf| vec![leaf]).collect();
+    for step in tree.steps() {
+        let [mut first, mut second] =
+            [step.cluster1, step.cluster2].map(|branch| std::mem::take(&mut branches[branch]));
+        let ends = |branch: &[usize]| (branch[0], branch[branch.len() - 1]);
+        let ((a, b), (c, d)) = (ends(&first), ends(&second));
+        // As they are, or either turned, or both.
+        let ways = [(between(b, c), false, false), (between(b, d), false, true), (between(a, c), true, false)];
+        let ways = ways.into_iter().chain([(between(a, d), true, true)]);
+        let best = ways.min_by(|x, y| x.0.total_cmp(&y.0)).expect("four of them");
+        if best.1 {
+            first.reverse();
+        }
+        if best.2 {
+            second.reverse();
+        }
+        first.extend(second);
+        branches.push(first);
+    }
+    branches.pop().expect("the root")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_clusters_stand_apart() {
+        // Even and odd things are alike; within, the nearer numbers are.
+        let distance = |a: usize, b: usize| {
+            let within = a.abs_diff(b) as f64 / 10.0;
+            Some(if a % 2 == b % 2 { within } else { 50.0 + within })
+        };
+        let order = by_similarity(12, distance);
+        let mut sorted = order.clone();
+        sorted.sort();
+        assert_eq!(sorted, (0..12).collect::<Vec<_>>());
+        let parities: Vec<usize> = order.iter().map(|place| place % 2).collect();
+        assert_eq!(parities.windows(2).filter(|pair| pair[0] != pair[1]).count(), 1, "{order:?}");
+        // Leaves of one cluster lie in a row, too.
+        let steps: Vec<usize> = order.windows(2).map(|pair| pair[0].abs_diff(pair[1])).collect();
+        assert_eq!(steps.iter().filter(|step| **step == 2).count(), 10, "{order:?}");
+    }
+
+    #[test]
+    fn what_is_not_known_does_not_join() {
+        let distance = |a: usize, b: usize| if a + b == 3 { None } else { Some(-0.5) };
+        let order = by_similarity(4, distance);
+        let places: Vec<usize> = (0..4).map(|thing| order.iter().position(|place| *place == thing).unwrap()).collect();
+        assert!(places[0].abs_diff(places[3]) > 1 || places[1].abs_diff(places[2]) > 1, "{order:?}");
+        assert_eq!(by_similarity(2, |_, _| None), [0, 1]);
+        assert_eq!(by_similarity(0, |_, _| None), [] as [usize; 0]);
+    }
+}
