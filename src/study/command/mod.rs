@@ -158,6 +158,9 @@ enum Command {
         /// Write the plots as PNG, too
         #[arg(long)]
         png: bool,
+        /// Write the training curves as TensorBoard reads them, all epochs, a folder for each run
+        #[arg(long, value_name = "DIR")]
+        tensorboard: Option<PathBuf>,
     },
     /// Show the report as a page that keeps up with the runs
     #[command(after_help = serve::HELP)]
@@ -234,7 +237,9 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
         Command::Logs(arguments) => logs::command(&common, &arguments),
-        Command::Report { sweep, out, png } => report::command(&common, &sweep, out.as_deref(), png),
+        Command::Report { sweep, out, png, tensorboard } => {
+            report::command(&common, &sweep, out.as_deref(), png, tensorboard.as_deref())
+        }
         Command::Serve(arguments) => serve::command(&common, &arguments),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),

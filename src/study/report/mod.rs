@@ -23,6 +23,7 @@ mod sharing;
 mod spreads;
 pub mod statistics;
 mod tables;
+pub mod tensorboard;
 pub mod terminal;
 
 #[cfg(test)]
