@@ -1,6 +1,6 @@
 //! `winsign report`: tables and plots of what is done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -9,7 +9,8 @@ use strum::VariantNames;
 use super::subject::{Known, Subject};
 use super::{Common, Failure, colors, output};
 use crate::study::evidence::Cache;
-use crate::study::report::{self, json, plots, terminal};
+use crate::study::plan::{PlannedRun, RunState};
+use crate::study::report::{self, Finding, json, plots, tensorboard, terminal};
 use crate::study::sweep::{IntervalMethod, Layout, Measure, Show};
 use crate::study::yaml::{listed, nearest, quoted};
 
@@ -23,8 +24,9 @@ Examples:
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
 Prints the tables, and writes a page to look at (report.html), the tables for Markdown, LaTeX, CSV, JSON
-and Parquet, and the plots as SVG, with --png as PNG, too: docs/report.md says what is where. With --json the report is printed as JSON, and files are written
-only with --out. Nothing is locked, and nothing is changed in a store but reports/NAME.";
+and Parquet, and the plots as SVG, with --png as PNG, too: docs/report.md says what is where. With
+--json the report is printed as JSON, and files are written only with --out. Nothing is locked, and
+nothing is changed in a store but reports/NAME.";
 
 #[derive(Args)]
 pub struct Arguments {
@@ -37,6 +39,9 @@ pub struct Arguments {
     /// Write the plots as PNG, too
     #[arg(long)]
     png: bool,
+    /// Write the training curves as TensorBoard reads them, all epochs, a folder for each run
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
     #[command(flatten)]
     table: Table,
 }
@@ -90,6 +95,8 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let findings = known.findings(&subject.plan);
     let report = subject.report(&findings, notices, arguments.table.layout())?;
     let plots = plots::draw(&report, &findings);
+    let events = arguments.tensorboard.as_ref();
+    let curves = events.map(|events| write_events(&subject, &known, &findings, events)).transpose()?;
     let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
         let mut written = report::write(&report, &findings, &plots, directory)?;
@@ -107,7 +114,28 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
     let names: String = write_all()?.iter().map(|path| format!("\n  {}", path.display())).collect();
-    output::text(&format!("\nwritten:{names}\n"))
+    let curves = curves.zip(events).map(|(count, events)| format!("\n  {}: curves of {count} runs", events.display()));
+    output::text(&format!("\nwritten:{names}{}\n", curves.unwrap_or_default()))
+}
+
+/// Writes the metrics of every run that is done and was trained, and says how many these are. They are read run by run, since
+/// those of a large study do not fit into memory.
+fn write_events(subject: &Subject, known: &Known, findings: &[Finding], directory: &Path) -> Result<usize, Failure> {
+    let mut written = 0;
+    for (finding, found) in findings.iter().zip(&known.found).filter(|(finding, _)| finding.state == RunState::Done) {
+        let PlannedRun { run, label } = finding.planned;
+        let Some(result) = &finding.result else { continue };
+        let Some(metrics) = &result.metrics else { continue };
+        match subject.directory_of(&run.id, found).read_metrics(metrics) {
+            Ok(metrics) => {
+                tensorboard::write(directory, &label.to_string(), &run.id, result.finished, &metrics)?;
+                written += 1;
+            }
+            // The page names it among its notices.
+            Err(error) => tracing::warn!("{error}; {label} is left out"),
+        }
+    }
+    Ok(written)
 }
 
 /// A word that an option may have.

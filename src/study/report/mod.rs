@@ -24,6 +24,7 @@ mod sharing;
 mod spreads;
 pub mod statistics;
 pub mod tables;
+pub mod tensorboard;
 pub mod terminal;
 
 #[cfg(test)]
