@@ -21,7 +21,7 @@ use crate::run::settings::{Architecture, Dataset, Inherit, Method, Problem};
 
 pub const SORT: Sort = Sort {
     name: "table of numbers",
-    example: "sweeps/paper/tables/digits-trial.yaml",
+    example: "sweeps/tables/digits-trial.yaml",
     levels: "three",
     twice: "keep one of the two",
     too_large: "keep one table in a file",
