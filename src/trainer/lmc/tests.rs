@@ -18,7 +18,7 @@ use crate::trainer::model::Mode;
 use crate::trainer::session::{Means, Session};
 use crate::trainer::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
 use winsign::data::Split;
-use winsign::run::attempt::Attempt;
+use winsign::run::attempt::{Attempt, End};
 use winsign::run::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
 use winsign::run::{Run, Store};
 
@@ -56,6 +56,13 @@ fn session(folder: &Path, comm: Option<&Threads>, stop: &Arc<AtomicBool>) -> Ses
     };
     let means = Means { checkpoint_every: Duration::MAX, stop: Arc::clone(stop), ..Means::default() };
     Session::new(ranks, attempt, vec![], means)
+}
+
+/// The attempt is over; the next one may begin.
+fn end(session: Session) {
+    if let Some(attempt) = session.into_parts().1 {
+        attempt.end(&End::Interrupted).unwrap();
+    }
 }
 
 fn alone(folder: &tempfile::TempDir) -> Session {
@@ -206,6 +213,7 @@ fn interrupted_measurements_go_on_from_where_they_were() {
                 // A round of two is never done with a batch after one look: be more patient then.
                 stop.store(looks.get() >= patience.max(2), Ordering::Relaxed);
             });
+            end(session);
             attempts += 1;
             looked += looks.get();
             match found {
@@ -232,12 +240,16 @@ fn ranks_measure_what_one_measures() {
         let stop = Arc::new(AtomicBool::new(false));
         let mut session = session(folder, comm, &stop);
         let looks = Cell::new(0);
-        let mut gauge = Gauge::new(&mut session, &network, &data, rule, 3)?;
-        gauge.measure(3, |which| {
-            looks.set(looks.get() + 1);
-            stop.store(looks.get() >= patience && comm.is_none_or(|comm| comm.place().rank == 1), Ordering::Relaxed);
-            Tensor::from_slice(&parameters[which])
-        })
+        let found = Gauge::new(&mut session, &network, &data, rule, 3).and_then(|mut gauge| {
+            gauge.measure(3, |which| {
+                looks.set(looks.get() + 1);
+                let told = looks.get() >= patience && comm.is_none_or(|comm| comm.place().rank == 1);
+                stop.store(told, Ordering::Relaxed);
+                Tensor::from_slice(&parameters[which])
+            })
+        });
+        end(session);
+        found
     };
     let close = |found: &[Scores], expected: &[Scores]| {
         let near = |one: Score, other: Score| {
@@ -318,6 +330,7 @@ fn signed_masks_are_compared_where_both_are_alive() {
     let refused = super::path(&mut alone(&folder), &network, &data, (&a, &b), &settings);
     assert!(matches!(refused, Err(Error::DifferentMasks { differing: 13_144 })));
     settings.masks = Masks::Union;
+    let folder = tempfile::tempdir().unwrap();
     let joined = super::path(&mut alone(&folder), &network, &data, (&a, &b), &settings).unwrap();
     assert_eq!((joined.remaining_ratio, joined.path.similarity), (1.0, Some(pruned)));
 }
