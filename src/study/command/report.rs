@@ -12,7 +12,7 @@ use crate::run::{RunId, Store};
 use crate::study::plan::build::build;
 use crate::study::plan::found;
 use crate::study::plan::stores::{self, Found, Troubles};
-use crate::study::plan::{Plan, PlannedRun};
+use crate::study::plan::{Plan, PlannedRun, RunState};
 use crate::study::report::pivot::pivot;
 use crate::study::report::statistics::Estimate;
 use crate::study::report::{self, Finding, Notice, Report, gather_with, json, terminal};
@@ -162,11 +162,11 @@ pub fn findings<'a>(planned: &'a [PlannedRun], found: Vec<Found>) -> Vec<Finding
     let finding = |(planned, found): (&'a PlannedRun, Found)| Finding {
         planned,
         state: found.standing.state,
-        result: found.standing.result,
-        note: found.standing.note,
         curve: None,
         log_end: None,
-        store: Some(found.store),
+        store: (found.standing.state != RunState::Pending || found.standing.attempts > 0).then_some(found.store),
+        result: found.standing.result,
+        note: found.standing.note,
     };
     planned.iter().zip(found).map(finding).collect()
 }

@@ -40,7 +40,7 @@ pub use pivot::{Pivot, PivotCell};
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
-use crate::run::files::write_atomic;
+use crate::run::files::{remove_if_exists, write_atomic};
 use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
@@ -403,6 +403,12 @@ pub fn write(report: &Report, findings: &[Finding], directory: &Path) -> Result<
     files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg.into_bytes())));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    if report.pivot.is_none() {
+        // A table that was asked for earlier would look like one of now.
+        for file in ["chosen.csv", "table-chosen.tex"] {
+            remove_if_exists(&directory.join(file))?;
+        }
+    }
     let write_one = |(file, bytes): (&str, Vec<u8>)| {
         let path = directory.join(file);
         write_atomic(&path, &bytes)?;
@@ -439,12 +445,27 @@ mod tests {
             "table-spreads.tex",
             "runs.parquet",
             "paths.parquet",
+            "curves.parquet",
             "transfer-error.svg",
             "interpolation.svg",
         ];
         assert_eq!(written, names.map(|name| directory.join(name)));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[2]).unwrap(), json::render(&report));
+    }
+
+    #[test]
+    fn a_chosen_table_does_not_outlive_the_choice() {
+        let scratch = tempfile::tempdir().unwrap();
+        let study = Study::digits();
+        let mut report = study.report();
+        let chosen = || scratch.path().join("chosen.csv").exists() && scratch.path().join("table-chosen.tex").exists();
+        report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
+        write(&report, &study.findings(), scratch.path()).unwrap();
+        assert!(chosen());
+        report.pivot = None;
+        write(&report, &study.findings(), scratch.path()).unwrap();
+        assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
     }
 
     #[test]
