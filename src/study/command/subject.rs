@@ -9,7 +9,8 @@ use crate::study::evidence::{self, Cache, Evidence};
 use crate::study::plan::build::build;
 use crate::study::plan::found;
 use crate::study::plan::stores::{self, Found, Troubles};
-use crate::study::plan::{Plan, survey::Standing};
+use crate::study::plan::survey::Standing;
+use crate::study::plan::{Plan, RunState};
 use crate::study::report::pivot::pivot;
 use crate::study::report::statistics::Estimate;
 use crate::study::report::{Finding, Notice, Report, gather_with};
@@ -134,7 +135,8 @@ impl Known {
                 note: standing.note.clone(),
                 curve: evidence.curve.clone(),
                 log_end: evidence.log_end.as_deref().map(str::to_string),
-                store: Some(store.clone()),
+                // Of a run that nobody has begun there is nothing in any store.
+                store: (standing.state != RunState::Pending || standing.attempts > 0).then(|| store.clone()),
             })
             .collect()
     }
