@@ -1,6 +1,7 @@
 //! The program `winsign`: its commands, and how they speak.
 
 mod clean;
+mod compare;
 #[cfg(feature = "data")]
 mod data;
 mod export;
@@ -37,6 +38,7 @@ use crate::study::plan::Plan;
 use crate::study::plan::build::build;
 use crate::study::plan::graph;
 use crate::study::plan::survey::{Standing, survey_with};
+use crate::study::report::pivot;
 use crate::study::sweep;
 use crate::study::yaml::FileError;
 
@@ -147,16 +149,10 @@ enum Command {
     Logs(logs::Arguments),
     /// Make tables and plots of what is done
     #[command(after_help = report::HELP)]
-    Report {
-        /// The sweep file
-        sweep: PathBuf,
-        /// Where the report's files go [default: reports/NAME in the store]
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        /// Write the plots as PNG, too
-        #[arg(long)]
-        png: bool,
-    },
+    Report(report::Arguments),
+    /// Compare two studies, or a study and a table kept as data
+    #[command(after_help = compare::HELP)]
+    Compare(compare::Arguments),
     /// Write a run's network to a file that PyTorch can load
     #[command(after_help = export::HELP)]
     Export(export::Arguments),
@@ -229,7 +225,8 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
         Command::Logs(arguments) => logs::command(&common, &arguments),
-        Command::Report { sweep, out, png } => report::command(&common, &sweep, out.as_deref(), png),
+        Command::Report(arguments) => report::command(&common, &arguments),
+        Command::Compare(arguments) => compare::command(&common, &arguments),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),
         Command::Merge(arguments) => merge::command(&common, &arguments),
@@ -389,6 +386,12 @@ impl From<slurm::Error> for Failure {
 
 impl From<launch::Refused> for Failure {
     fn from(refused: launch::Refused) -> Failure {
+        Failure::Usage(refused.message, refused.help)
+    }
+}
+
+impl From<pivot::Refused> for Failure {
+    fn from(refused: pivot::Refused) -> Failure {
         Failure::Usage(refused.message, refused.help)
     }
 }

@@ -1,8 +1,10 @@
 //! The plan: which runs a sweep consists of, what needs what, and which exist already.
 
 pub mod build;
+pub mod found;
 pub mod graph;
 pub mod pace;
+pub mod stores;
 pub mod survey;
 
 use std::fmt;

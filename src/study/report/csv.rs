@@ -1,4 +1,4 @@
-//! `report.csv`: one tidy table of all rows, for data frames and spreadsheets.
+//! `report.csv`: one tidy table of all rows, for data frames and spreadsheets; and `chosen.csv`.
 //!
 //! The column `table` says which table of the report a row is of. `n` of `planned` runs are finished. Cells without a
 //! meaning in that table, and numbers that do not exist yet, are empty. The axes of the study follow as columns of
@@ -8,12 +8,12 @@ use ::csv::WriterBuilder;
 use serde::Serialize;
 
 use super::tables::{axis_names, axis_value};
-use super::{ConnectionRow, Report, TicketRow, TransferRow};
-use crate::run::settings::{Between, Inherit, Method};
+use super::{ConnectionRow, Pivot, Report, TicketRow, TransferRow};
+use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method};
 use crate::study::sweep::Axes;
 
 /// The names of the fields of [`Line`].
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 19] = [
     "table",
     "method",
     "level",
@@ -26,6 +26,13 @@ const COLUMNS: [&str; 12] = [
     "error_std",
     "barrier_mean",
     "barrier_max",
+    "dataset",
+    "architecture",
+    "median",
+    "min",
+    "max",
+    "interval_low",
+    "interval_high",
 ];
 
 #[derive(Serialize)]
@@ -42,6 +49,13 @@ struct Line {
     error_std: Option<f64>,
     barrier_mean: Option<f64>,
     barrier_max: Option<f64>,
+    dataset: Dataset,
+    architecture: Architecture,
+    median: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
+    interval_low: Option<f64>,
+    interval_high: Option<f64>,
 }
 
 pub fn render(report: &Report) -> String {
@@ -62,6 +76,37 @@ pub fn render(report: &Report) -> String {
     String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
 }
 
+/// The table that was asked for, a line for each cell: what tells its row and column apart, how many numbers there are and
+/// are planned, and what is said of them.
+pub fn chosen(pivot: &Pivot) -> String {
+    const NUMBERS: [&str; 9] = ["n", "planned", "mean", "std", "median", "min", "max", "interval_low", "interval_high"];
+    let mut writer = WriterBuilder::new().from_writer(Vec::new());
+    let in_memory = "writing to memory";
+    let names = pivot.rows.iter().chain(&pivot.columns).map(String::as_str);
+    writer.write_record(names.chain(["value"]).chain(NUMBERS)).expect(in_memory);
+    for (row, cells) in pivot.row_keys.iter().zip(&pivot.cells) {
+        for (column, cell) in pivot.column_keys.iter().zip(cells) {
+            let Some(cell) = cell else { continue };
+            let summary = cell.summary;
+            let interval = summary.and_then(|summary| summary.interval);
+            let numbers = [
+                summary.map(|summary| summary.mean),
+                summary.and_then(|summary| summary.std),
+                summary.map(|summary| summary.median),
+                summary.map(|summary| summary.min),
+                summary.map(|summary| summary.max),
+                interval.map(|interval| interval.low),
+                interval.map(|interval| interval.high),
+            ];
+            let keys = row.iter().chain(column).cloned();
+            let counts = [summary.map_or(0, |summary| summary.count).to_string(), cell.planned.to_string()];
+            let numbers = numbers.map(|number| number.map_or(String::new(), |number| number.to_string()));
+            writer.write_record(keys.chain([pivot.value.to_string()]).chain(counts).chain(numbers)).expect(in_memory);
+        }
+    }
+    String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
+}
+
 fn ticket(row: &TicketRow) -> Line {
     Line {
         table: "tickets",
@@ -76,6 +121,13 @@ fn ticket(row: &TicketRow) -> Line {
         error_std: None,
         barrier_mean: None,
         barrier_max: None,
+        dataset: row.problem.dataset,
+        architecture: row.problem.architecture,
+        median: None,
+        min: None,
+        max: None,
+        interval_low: None,
+        interval_high: None,
     }
 }
 
@@ -93,6 +145,13 @@ fn transfer(row: &TransferRow) -> Line {
         error_std: row.error_std,
         barrier_mean: None,
         barrier_max: None,
+        dataset: row.problem.dataset,
+        architecture: row.problem.architecture,
+        median: row.summary.map(|summary| summary.median),
+        min: row.summary.map(|summary| summary.min),
+        max: row.summary.map(|summary| summary.max),
+        interval_low: row.summary.and_then(|summary| Some(summary.interval?.low)),
+        interval_high: row.summary.and_then(|summary| Some(summary.interval?.high)),
     }
 }
 
@@ -110,13 +169,23 @@ fn connection(row: &ConnectionRow) -> Line {
         error_std: None,
         barrier_mean: row.barrier_mean,
         barrier_max: row.barrier_max,
+        dataset: row.problem.dataset,
+        architecture: row.problem.architecture,
+        median: row.summary.map(|summary| summary.median),
+        min: row.summary.map(|summary| summary.min),
+        max: row.summary.map(|summary| summary.max),
+        interval_low: row.summary.and_then(|summary| Some(summary.interval?.low)),
+        interval_high: row.summary.and_then(|summary| Some(summary.interval?.high)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fixture::Study;
+    use super::super::pivot::pivot;
+    use super::super::statistics::Estimate;
     use super::*;
+    use crate::study::sweep::Layout;
 
     fn parsed(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
         let owned = |record: &::csv::StringRecord| record.iter().map(str::to_string).collect::<Vec<_>>();
@@ -130,10 +199,10 @@ mod tests {
         let axes = vec![("note".to_string(), "a, \"b\"\nc".to_string())];
         let report = Study::new(&[12], &[2, 3, 4], &[axes]).report();
         let (header, lines) = parsed(&render(&report));
-        assert_eq!(header[..12], COLUMNS);
-        assert_eq!(header[12..], ["note"]);
+        assert_eq!(header[..19], COLUMNS);
+        assert_eq!(header[19..], ["note"]);
         assert_eq!(lines.len(), 26 + 8 + 10);
-        assert!(lines.iter().all(|line| line[12] == "a, \"b\"\nc"));
+        assert!(lines.iter().all(|line| line[19] == "a, \"b\"\nc"));
 
         let sign = &report.transfers[0];
         let line = &lines[26];
@@ -141,11 +210,26 @@ mod tests {
         assert_eq!(line[4..8], ["sign", "", "3", "3"]);
         assert_eq!(line[8].parse(), Ok(sign.error_mean.unwrap()));
         assert_eq!(line[9].parse(), Ok(sign.error_std.unwrap()));
-        assert_eq!(line[10..12], ["", ""]);
+        assert_eq!(line[10..14], ["", "", "digits", "resnet8"]);
+        assert_eq!(line[14].parse(), Ok(sign.summary.unwrap().median));
+        assert_eq!(line[17].parse(), Ok(sign.summary.unwrap().interval.unwrap().low));
 
         let norm_init = &lines[26 + 8 + 4];
         assert_eq!(norm_init[4..8], ["", "norm-init", "1", "1"]);
         assert_eq!((norm_init[8].as_str(), norm_init[10].as_str()), ("", "3.3"));
+    }
+
+    #[test]
+    fn the_chosen_table_reads_back() {
+        let study = Study::new(&[6, 12], &[2, 3, 4], &[Axes::new()]);
+        let report = study.report();
+        let pivot = pivot(&report, &Layout::default(), Estimate::default()).unwrap();
+        let (header, lines) = parsed(&chosen(&pivot));
+        assert_eq!(header[..6], ["method", "inherit", "level", "value", "n", "planned"]);
+        assert_eq!(lines.len(), 2 * 4 * 2);
+        assert_eq!(lines[1][..6], ["LRR", "sign", "12", "error", "3", "3"]);
+        let summary = report.transfers[4].summary.unwrap();
+        assert_eq!((lines[1][6].parse(), lines[1][12].parse()), (Ok(summary.mean), Ok(summary.interval.unwrap().high)));
     }
 
     /// The header is written by hand; the fields must not drift from it.

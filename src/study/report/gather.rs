@@ -43,6 +43,7 @@ pub fn gather_with(name: &str, findings: &[Finding], estimate: Estimate) -> Repo
         spreads: spreads::by_source(&transfer_rows),
         transfers: transfer_rows,
         notices: notices::of(findings, &[transfers, connects].concat()),
+        pivot: None,
     }
 }
 
@@ -77,7 +78,7 @@ fn count(findings: &[Finding]) -> RunCounts {
 
 /// The remaining ratio of every run for which it is known: transfers and paths have that of the ticket behind them,
 /// known before they are done themselves. One pass, because a plan lists runs after those they need.
-fn remaining_ratios<'a>(findings: &'a [Finding]) -> HashMap<&'a RunId, f64> {
+pub fn remaining_ratios<'a>(findings: &'a [Finding]) -> HashMap<&'a RunId, f64> {
     let mut ratios = HashMap::with_capacity(findings.len());
     for finding in findings {
         let run = &finding.planned.run;

@@ -44,7 +44,8 @@ mod tests {
                 "planes",
                 "differences",
                 "spreads",
-                "notices"
+                "notices",
+                "pivot"
             ]
         );
         assert_eq!(keys(&report["runs"]), ["total", "done", "running", "queued", "failed", "blocked", "pending"]);

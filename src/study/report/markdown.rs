@@ -18,6 +18,10 @@ const NUMBERS: &str = "\
   ends, in percentage points. Over several pairs: the mean, and in parentheses the largest.
 - **between seeds**: between networks that differ in nothing but the seeds of the transfer. **norm-init**: between a
   ticket and itself with its norm parameters at their initialization.
+- **difference**: of the test errors of runs with the same seeds, mean over the pairs, in percentage points; with the
+  confidence interval of the mean, and p of the paired t-test. Where there are several tickets, each counts once.
+- **spread**: the standard deviation of the test error within groups of runs that differ in one source of chance alone,
+  pooled over the groups.
 - BatchNorm statistics are re-estimated with one pass over the training images at every point of a path, and before a
   ticket found with AWS is evaluated: those gathered in training belong to interpolated norm parameters.
 
@@ -27,11 +31,24 @@ const NUMBERS: &str = "\
 /// The plots lie beside the page.
 pub fn render(report: &Report, plots: &[Plot]) -> String {
     let mut out = format!("# {}\n\n{}.\n", escape(&report.name), capitalized(&report.runs.progress()));
-    if !report.failed.is_empty() {
-        out.push_str("\nFailed:\n\n");
-        for failed in &report.failed {
-            writeln!(out, "- `{}` {}", failed.id, escape(&failed.told())).expect("writing to memory");
+    for (title, runs) in [("Failed", &report.failed), ("Blocked", &report.blocked)] {
+        if !runs.is_empty() {
+            write!(out, "\n{title}:\n\n").expect("writing to memory");
         }
+        for run in runs {
+            writeln!(out, "- `{}` {}", run.id, escape(&run.told())).expect("writing to memory");
+        }
+    }
+    if !report.notices.is_empty() {
+        out.push_str("\nTo be known before a number is trusted:\n\n");
+    }
+    for notice in &report.notices {
+        writeln!(out, "- {}", escape(&notice.message)).expect("writing to memory");
+    }
+    if let Some(pivot) = &report.pivot {
+        section(&mut out, "As chosen", Some(pivot.table()));
+        let lines = [capitalized(&pivot.caption()) + ".", pivot.note()];
+        writeln!(out, "\n{}", escape(lines.join(" ").trim_end())).expect("writing to memory");
     }
     section(&mut out, "What was transferred", tables::transfers(report));
     section(&mut out, "Other connections", tables::other_connections(report));
@@ -39,13 +56,15 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
         let Plot { title, file, caption, .. } = plot;
         write!(out, "\n## {title}\n\n![{title}]({file})\n\n{}\n", escape(caption)).expect("writing to memory");
     }
+    section(&mut out, "Differences over the same seeds", tables::differences(report));
+    section(&mut out, "Spread by source of chance", tables::spreads(report));
     section(&mut out, "Tickets", tables::tickets(report));
     write!(out, "\n{NUMBERS}").expect("writing to memory");
     out
 }
 
 fn section(out: &mut String, title: &str, table: Option<Table>) {
-    let Some(Table { columns, rows }) = table else { return };
+    let Some(Table { columns, rows, .. }) = table else { return };
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     write!(out, "\n## {title}\n\n").expect("writing to memory");
     out.push_str(&line(columns.iter().map(|column| escape(&column.title)).collect()));

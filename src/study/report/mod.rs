@@ -3,20 +3,26 @@
 //! [`gather()`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
 //! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
 
+mod cells;
+mod clusters;
+pub mod compare;
 pub mod csv;
 mod differences;
 mod ends;
 mod gather;
 mod grouping;
 pub mod json;
+pub mod latex;
 pub mod markdown;
 mod notices;
+pub mod parquet;
 mod paths;
+pub mod pivot;
 pub mod plots;
 mod sharing;
 mod spreads;
 pub mod statistics;
-mod tables;
+pub mod tables;
 pub mod terminal;
 
 #[cfg(test)]
@@ -30,6 +36,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::{gather, gather_with};
+pub use pivot::{Pivot, PivotCell};
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
@@ -38,6 +45,7 @@ use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
+pub use crate::study::sweep::IntervalMethod;
 
 /// What is known of one planned run.
 #[derive(Debug, Clone)]
@@ -91,6 +99,8 @@ pub struct Report {
     pub spreads: Vec<Spread>,
     /// What a reader must know before trusting a number: see [`Notice`].
     pub notices: Vec<Notice>,
+    /// The table that was asked for.
+    pub pivot: Option<Pivot>,
 }
 
 /// Something about the runs that a reader must know: results that differ between stores or were computed from different
@@ -125,20 +135,6 @@ pub struct Interval {
     /// The confidence, such as 0.95.
     pub level: f64,
     pub method: IntervalMethod,
-}
-
-/// How a confidence interval is found.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, strum::Display, strum::EnumString, strum::VariantNames,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum IntervalMethod {
-    /// Student's t.
-    #[default]
-    T,
-    /// The percentile bootstrap.
-    Bootstrap,
 }
 
 /// What two ways of doing it differ by, over the same seeds: `a` minus `b`, in percentage points of the test error.
@@ -392,21 +388,24 @@ impl FailedRun {
     }
 }
 
-/// Writes every form of the report for files, each file whole or not at all, and says which files these are. Of a
-/// study without transfers, or without connections, there is no plot to write.
+/// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
+/// nothing to say in is not written: of a study without transfers, or without connections, there is no plot.
 pub fn write(report: &Report, findings: &[Finding], directory: &Path) -> Result<Vec<PathBuf>> {
     let plots = plots::draw(report, findings);
-    let mut files = vec![
-        ("report.md", markdown::render(report, &plots)),
-        ("report.csv", csv::render(report)),
-        ("report.json", json::render(report)),
+    let mut files: Vec<(&str, Vec<u8>)> = vec![
+        ("report.md", markdown::render(report, &plots).into_bytes()),
+        ("report.csv", csv::render(report).into_bytes()),
+        ("report.json", json::render(report).into_bytes()),
     ];
-    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg)));
+    files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
+    files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
+    files.extend(parquet::render(report, findings));
+    files.extend(plots.into_iter().map(|plot| (plot.file, plot.svg.into_bytes())));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-    let write_one = |(file, text): (&str, String)| {
+    let write_one = |(file, bytes): (&str, Vec<u8>)| {
         let path = directory.join(file);
-        write_atomic(&path, text.as_bytes())?;
+        write_atomic(&path, &bytes)?;
         Ok(path)
     };
     files.into_iter().map(write_one).collect()
@@ -441,9 +440,23 @@ mod tests {
         let study = Study::digits();
         let report = study.report();
         let written = write(&report, &study.findings(), &directory).unwrap();
-        let mut names = vec!["report.md", "report.csv", "report.json", "transfer-error.svg", "interpolation.svg"];
-        names.extend(["matrix.svg", "layers.svg"]);
-        assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
+        let names = [
+            "report.md",
+            "report.csv",
+            "report.json",
+            "table-transfers.tex",
+            "table-connections.tex",
+            "table-tickets.tex",
+            "table-differences.tex",
+            "table-spreads.tex",
+            "runs.parquet",
+            "paths.parquet",
+            "transfer-error.svg",
+            "interpolation.svg",
+            "matrix.svg",
+            "layers.svg",
+        ];
+        assert_eq!(written, names.map(|name| directory.join(name)));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[2]).unwrap(), json::render(&report));
     }

@@ -66,7 +66,12 @@ pub fn max(values: &[f64]) -> Option<f64> {
 
 /// What a variable of Student's t distribution stays within, up and down, with this probability.
 pub fn t_quantile(level: f64, degrees: usize) -> f64 {
-    students_t(degrees as f64).inverse_cdf((1.0 + level) / 2.0)
+    t_quantile_of(level, degrees as f64)
+}
+
+/// The same, for degrees of freedom that are no whole number.
+pub fn t_quantile_of(level: f64, degrees: f64) -> f64 {
+    students_t(degrees).inverse_cdf((1.0 + level) / 2.0)
 }
 
 /// The two-sided p-value of Student's t.

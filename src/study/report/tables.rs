@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{ConnectionRow, Report, TransferRow};
-use crate::run::settings::{Between, Inherit, Method};
+use super::cells::smallest;
+use super::grouping::grouped;
+use super::{ConnectionRow, Interval, Report, TransferRow};
+use crate::run::settings::{Between, Inherit, Method, Problem};
 use crate::study::sweep::Axes;
 
 /// What stands for a number that does not exist yet.
@@ -12,6 +14,8 @@ pub const MISSING: &str = "–";
 pub struct Table {
     pub columns: Vec<Column>,
     pub rows: Vec<Vec<String>>,
+    /// Row and column of the best cells of each comparison.
+    pub best: HashSet<(usize, usize)>,
 }
 
 pub struct Column {
@@ -60,7 +64,21 @@ pub fn transfers(report: &Report) -> Option<Table> {
         }
         cells
     });
-    Table::unless_empty(columns, rows.collect())
+    let (error, barrier) =
+        (columns.iter().position(|column| column.title.starts_with("test error")), columns.len() - 1);
+    let mut table = Table::unless_empty(columns, rows.collect())?;
+    let comparisons = grouped(report.transfers.iter().enumerate(), |(_, row)| (row.problem, row.level, &row.axes));
+    for rows in comparisons {
+        let places = |values: Vec<Option<f64>>| smallest(&values).into_iter().map(|at| rows[at].0).collect::<Vec<_>>();
+        let errors = places(rows.iter().map(|(_, row)| row.error_mean).collect());
+        table.best.extend(errors.into_iter().zip(error.into_iter().cycle()));
+        if !barriers.is_empty() {
+            let barrier_of = |row| barriers.get(&transfer_key(row)).and_then(|row| row.barrier_mean);
+            let least = places(rows.iter().map(|(_, row)| barrier_of(row)).collect());
+            table.best.extend(least.into_iter().map(|row| (row, barrier)));
+        }
+    }
+    Some(table)
 }
 
 /// The connections that stand beside no transfer: those of tickets.
@@ -93,23 +111,72 @@ pub fn other_connections(report: &Report) -> Option<Table> {
     Table::unless_empty(columns, rows.collect())
 }
 
+/// The same seeds, treated in two ways.
+pub fn differences(report: &Report) -> Option<Table> {
+    let axes = axis_names(report.differences.iter().map(|row| &row.axes));
+    let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("transferred")];
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend([number("pairs"), number("difference"), number("interval"), number("p")]);
+    let rows = report.differences.iter().map(|row| {
+        let compared = format!("{} − {}", row.a, row.b);
+        let (ticket, inherit) = match row.inherit {
+            Some(inherit) => (compared, inherit.to_string()),
+            None => (method_text(row.method), compared),
+        };
+        let mut cells = vec![ticket, row.level.to_string(), remaining_text(row.remaining_ratio), inherit];
+        cells.extend(axis_values(&row.axes, &axes));
+        cells.extend([
+            row.summary.count.to_string(),
+            points_text(Some(row.summary.mean)),
+            row.summary.interval.map_or(MISSING.to_string(), interval_text),
+            row.p.map_or(MISSING.to_string(), p_text),
+        ]);
+        cells
+    });
+    Table::unless_empty(columns, rows.collect())
+}
+
+/// How much each source of chance moves the error.
+pub fn spreads(report: &Report) -> Option<Table> {
+    let axes = axis_names(report.spreads.iter().map(|row| &row.axes));
+    let mut columns = vec![text("ticket"), number("level"), text("transferred")];
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend([text("source"), number("groups"), number("runs"), number("std")]);
+    let rows = report.spreads.iter().map(|row| {
+        let mut cells = vec![method_text(row.method), row.level.to_string(), row.inherit.to_string()];
+        cells.extend(axis_values(&row.axes, &axes));
+        cells.extend([row.source.clone(), row.groups.to_string(), row.runs.to_string(), points_text(Some(row.std))]);
+        cells
+    });
+    Table::unless_empty(columns, rows.collect())
+}
+
+/// From its low end to its high end.
+pub fn interval_text(interval: Interval) -> String {
+    format!("[{:.1}, {:.1}]", interval.low, interval.high)
+}
+
+pub fn p_text(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }
+}
+
 impl Table {
     fn unless_empty(columns: Vec<Column>, rows: Vec<Vec<String>>) -> Option<Table> {
-        (!rows.is_empty()).then_some(Table { columns, rows })
+        (!rows.is_empty()).then_some(Table { columns, rows, best: HashSet::new() })
     }
 }
 
 /// What a transfer and the paths between its seeds have in common.
-type TransferKey<'a> = (Option<Method>, u32, Inherit, &'a Axes);
+type TransferKey<'a> = (Problem, Option<Method>, u32, Inherit, &'a Axes);
 
 fn transfer_key(row: &TransferRow) -> TransferKey<'_> {
-    (row.method, row.level, row.inherit, &row.axes)
+    (row.problem, row.method, row.level, row.inherit, &row.axes)
 }
 
 /// None of paths that do not join the seeds of a transfer.
 fn seeds_key(row: &ConnectionRow) -> Option<TransferKey<'_>> {
     let inherit = row.inherit.filter(|_| row.between == Between::Seeds)?;
-    Some((row.method, row.level, inherit, &row.axes))
+    Some((row.problem, row.method, row.level, inherit, &row.axes))
 }
 
 fn barriers_between_seeds(report: &Report) -> HashMap<TransferKey<'_>, &ConnectionRow> {
@@ -131,11 +198,11 @@ fn axis_values(axes: &Axes, names: &[&str]) -> Vec<String> {
     names.iter().map(|name| axis_value(axes, name).to_string()).collect()
 }
 
-fn text(title: &str) -> Column {
+pub fn text(title: &str) -> Column {
     Column { title: title.to_string(), numeric: false }
 }
 
-fn number(title: &str) -> Column {
+pub fn number(title: &str) -> Column {
     Column { title: title.to_string(), numeric: true }
 }
 
@@ -186,7 +253,7 @@ pub fn barrier_so_far(row: &ConnectionRow) -> String {
     }
 }
 
-fn count_text(done: usize, planned: usize) -> String {
+pub fn count_text(done: usize, planned: usize) -> String {
     if done == planned { done.to_string() } else { format!("{done}/{planned}") }
 }
 
@@ -220,6 +287,28 @@ mod tests {
         assert_eq!(
             others.rows,
             [["LRR", "12", "6.9 %", "norm-init", "1", "3.3"], ["AWS", "12", "6.9 %", "norm-init", "1", "0.0"]]
+        );
+    }
+
+    /// The best is that of a level, over methods and all that was transferred.
+    #[test]
+    fn the_best_of_each_comparison() {
+        let mut study = Study::new(&[6, 12], &[2, 3, 4], &[Axes::new()]);
+        study.add_dense(&[2, 3]);
+        let table = transfers(&study.report()).unwrap();
+        let mut best: Vec<_> =
+            table.best.iter().map(|&(row, column)| table.rows[row][..4].join(" ") + &format!(": {column}")).collect();
+        best.sort();
+        let retrain =
+            |ticket: &str, level: &str, left: &str, column: usize| format!("{ticket} {level} {left} retrain: {column}");
+        assert_eq!(
+            best,
+            [
+                retrain("AWS", "12", "6.9 %", 5),
+                retrain("AWS", "6", "26.2 %", 5),
+                retrain("LRR", "12", "6.9 %", 6),
+                retrain("LRR", "6", "26.2 %", 6)
+            ]
         );
     }
 

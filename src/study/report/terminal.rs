@@ -19,22 +19,27 @@ const RED: &str = "31";
 
 /// Lines for people. Tables are as wide as they need: 80 columns are enough for all but the columns of axes.
 pub fn render(report: &Report, colors: bool) -> String {
-    let paint = |code: &str, text: &str| match colors {
-        true => format!("\x1b[{code}m{text}\x1b[0m"),
-        false => text.to_string(),
-    };
+    let paint = |code: &str, text: &str| painted(colors, code, text);
     let mut out = format!("{}: {}\n", paint(BOLD, &printable(&report.name)), report.runs.progress());
 
     // Of a study with transfers the tickets are the means, and the long list of them would hide the end.
     let tickets = if report.transfers.is_empty() { tables::tickets(report) } else { None };
-    let tables: Vec<tables::Table> =
-        [tickets, tables::transfers(report), tables::other_connections(report)].into_iter().flatten().collect();
+    let usual =
+        || [tickets, tables::transfers(report), tables::other_connections(report)].into_iter().flatten().collect();
+    // Who chose a table wants to see that one; the files have all.
+    let tables: Vec<tables::Table> = report.pivot.as_ref().map_or_else(usual, |pivot| vec![pivot.table()]);
     for table in &tables {
-        write!(out, "\n{}\n", lay_out(table, &paint)).expect("writing to memory");
+        write!(out, "\n{}\n", lay_out(table, colors)).expect("writing to memory");
     }
     if !tables.is_empty() {
-        let units = "Errors in percent, barriers in percentage points.";
-        write!(out, "\n{}\n", paint(DIM, units)).expect("writing to memory");
+        let units = match &report.pivot {
+            Some(pivot) => format!("In the cells: {}. {}", pivot.caption(), printable(&pivot.note())),
+            None => "Errors in percent, barriers in percentage points.".to_string(),
+        };
+        write!(out, "\n{}\n", paint(DIM, units.trim_end())).expect("writing to memory");
+    }
+    for notice in &report.notices {
+        write!(out, "\n{} {}\n", paint(BOLD, "note:"), printable(&notice.message)).expect("writing to memory");
     }
 
     if !report.failed.is_empty() {
@@ -49,7 +54,13 @@ pub fn render(report: &Report, colors: bool) -> String {
     out
 }
 
-fn lay_out(table: &tables::Table, paint: &dyn Fn(&str, &str) -> String) -> String {
+fn painted(colors: bool, code: &str, text: &str) -> String {
+    if colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+}
+
+/// A table as text.
+pub fn lay_out(table: &tables::Table, colors: bool) -> String {
+    let paint = |code: &str, text: &str| painted(colors, code, text);
     let mut layout = comfy_table::Table::new();
     layout.load_style(STYLE);
     layout.set_header(table.columns.iter().map(|column| {

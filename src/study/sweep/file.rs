@@ -2,6 +2,7 @@
 
 use super::Resources;
 use super::exclude::Rule;
+use super::layout::{self, Layout};
 use super::schema::{Block, Key, unknown_key};
 use super::values::{Axis, Value};
 use super::zip::Zip;
@@ -14,6 +15,7 @@ pub struct File {
     pub transfers: Vec<Section>,
     pub connects: Vec<Section>,
     pub resources: Resources,
+    pub layout: Layout,
     pub zips: Vec<Zip>,
     pub rules: Vec<Rule>,
 }
@@ -50,6 +52,7 @@ impl File {
             transfers: find(entries, "transfer").map_or(Ok(Vec::new()), |node| sections(Block::Transfer, node))?,
             connects: find(entries, "connect").map_or(Ok(Vec::new()), connects)?,
             resources: resources(find(entries, "resources"))?,
+            layout: find(entries, "report").map_or(Ok(Layout::default()), layout::read)?,
             zips: Vec::new(),
             rules: Vec::new(),
         };

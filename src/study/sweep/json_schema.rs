@@ -1,8 +1,11 @@
 //! The table of keys as a JSON Schema, for editors that check and complete sweep files.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::defaults::RECIPES;
+use super::layout::FIELDS;
 use super::schema::{ALL, Block, Fallback, Interval, KEYS, Key, Kind, LAST, MAX_LEVEL, axis};
 
 /// The schema of sweep files, JSON Schema draft 2020-12. `winsign schema > sweeps/schema.json` renews the committed
@@ -17,7 +20,7 @@ pub fn json_schema() -> Json {
         "zip": { "type": "array", "items": { "enum": axis_names() }, "minItems": 2 },
         "rule": { "type": "object", "properties": conditions(), "additionalProperties": false, "minProperties": 1 },
     });
-    for block in [Block::Ticket, Block::Transfer, Block::Connect, Block::Resources] {
+    for block in [Block::Ticket, Block::Transfer, Block::Connect, Block::Resources, Block::Report] {
         // A block of which every line is commented out is null.
         definitions[block.to_string()] = block_schema(block, json!(["object", "null"]));
     }
@@ -42,6 +45,7 @@ fn key_schema(key: &Key) -> Json {
         Kind::Block(block) => definition(block.into()),
         Kind::Zip => one_or_more("zip"),
         Kind::Exclude => one_or_more("rule"),
+        Kind::Fields => json!({ "anyOf": [field(), { "type": "array", "items": field() }] }),
         _ if key.is_axis() => axis_schema(key),
         _ => value_schema(key.kind),
     };
@@ -88,8 +92,13 @@ fn value_schema(kind: Kind) -> Json {
             { "type": "number", "exclusiveMinimum": 0, "maximum": 1 },
             { "type": "integer", "minimum": 1, "maximum": max },
         ] }),
-        Kind::Name | Kind::Block(_) | Kind::Zip | Kind::Exclude => json!({}),
+        Kind::Name | Kind::Block(_) | Kind::Zip | Kind::Exclude | Kind::Fields => json!({}),
     }
+}
+
+/// A name in `rows` or `columns`.
+fn field() -> Json {
+    json!({ "enum": FIELDS.into_iter().chain(axis_names()).collect::<BTreeSet<_>>() })
 }
 
 /// The names that `zip` and `exclude` understand, and what they name.

@@ -11,6 +11,7 @@ mod exclude;
 mod expand;
 mod file;
 mod json_schema;
+mod layout;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,9 @@ mod zip;
 
 use std::path::Path;
 
+pub use file::name_from;
 pub use json_schema::json_schema;
+pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
 
 use crate::run::settings::{Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Training};
 use crate::study::yaml::{self, Fault, FileError, Sort};
@@ -39,6 +42,8 @@ pub struct Sweep {
     pub name: String,
     pub chains: Vec<Chain>,
     pub resources: Resources,
+    /// The table that reports show.
+    pub layout: Layout,
 }
 
 /// One chain of iterative pruning, and all that is done with its tickets.
@@ -129,5 +134,5 @@ fn understand(file_name: &str, text: &str) -> Result<Sweep, Fault> {
     let chains = expand::expand(&file)?;
     let stem = Path::new(file_name).file_stem().unwrap_or_default();
     let name = file.name.unwrap_or_else(|| file::name_from(&stem.to_string_lossy()));
-    Ok(Sweep { name, chains, resources: file.resources })
+    Ok(Sweep { name, chains, resources: file.resources, layout: file.layout })
 }

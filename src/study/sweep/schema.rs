@@ -2,6 +2,7 @@
 
 use strum::VariantNames;
 
+use super::layout::{IntervalMethod, Measure, Show};
 use super::values::Value;
 use crate::run::settings::{
     Architecture, Between, Dataset, Inherit, MAX_GPUS, MAX_JOBS, MAX_RANKS, MAX_THREADS, Masks, Method, Optimizer,
@@ -19,6 +20,7 @@ pub enum Block {
     Transfer,
     Connect,
     Resources,
+    Report,
 }
 
 /// A key of the file.
@@ -60,6 +62,8 @@ pub enum Kind {
     Block(Block),
     Zip,
     Exclude,
+    /// One name, or a list of names, of what rows and columns of a table can be.
+    Fields,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,6 +133,7 @@ pub static KEYS: &[Key] = keys! {
     Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "What tickets hand to fresh initializations, and the training that follows.";
     Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks the error barrier is measured.";
     Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed. None of it is part of a run's identity; `threads` and `ranks` can change a result.";
+    Top "report" "report": Kind::Block(Block::Report), Fallback::Depends("the tables of [docs/report.md](report.md)"), "{rows: inherit, columns: level}", "The table that `winsign report` shows. None of it is part of a run's identity.";
     Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
     Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
 
@@ -178,6 +183,13 @@ pub static KEYS: &[Key] = keys! {
     Resources "resources.ranks" "ranks": RANKS, Fallback::Depends("1"), "8", "Processes that share each run; networks with BatchNorm depend on their number, others in the last bits.";
     Resources "resources.gpus" "gpus": GPUS, Fallback::Depends("none are asked for"), "0.25", "GPUs of each rank; with a fraction, several ranks share one.";
     Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How often a failing run is started again. One whose worker is killed is, up to 5 times in a row without an epoch done.";
+
+    Report "report.rows" "rows": Kind::Fields, Fallback::Depends("`inherit`; `method` without transfers"), "inherit", "What tells the rows of the table apart.";
+    Report "report.columns" "columns": Kind::Fields, Fallback::Depends("`level`, unless rows have it"), "level", "What tells its columns apart.";
+    Report "report.value" "value": Kind::Word(<Measure as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("error")]), "error", "The numbers in its cells.";
+    Report "report.show" "show": Kind::Word(<Show as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("mean±std")]), "mean±ci", "What is said of the numbers of a cell.";
+    Report "report.interval" "interval": Kind::Word(<IntervalMethod as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("t")]), "bootstrap", "How confidence intervals are found: by Student's t, or by the percentile bootstrap.";
+    Report "report.confidence" "confidence": Kind::Real(Interval::Ratio), Fallback::Values(&[Value::real(0.95)]), "0.95", "Of the intervals.";
 };
 
 impl Block {
@@ -205,7 +217,7 @@ impl Key {
     pub fn is_axis(&self) -> bool {
         let holds_values =
             matches!(self.kind, Kind::Word(_) | Kind::Whole { .. } | Kind::Real(_) | Kind::Digest | Kind::Level);
-        holds_values && self.block != Block::Resources
+        holds_values && !matches!(self.block, Block::Resources | Block::Report)
     }
 
     /// The one value that is the default of the key whatever else is in the file, if there is one.
@@ -243,6 +255,7 @@ impl Kind {
             Kind::Block(_) => "a block of settings".to_string(),
             Kind::Zip => "a list of lists of settings".to_string(),
             Kind::Exclude => "a list of rules".to_string(),
+            Kind::Fields => "one or several names".to_string(),
         }
     }
 

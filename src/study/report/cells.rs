@@ -1,0 +1,206 @@
+//! A chosen table, as text in cells.
+
+use std::collections::HashSet;
+
+use super::tables::{Column, MISSING, Table, count_text, number, text};
+use super::{IntervalMethod, Pivot, PivotCell, Summary};
+use crate::study::sweep::{Measure, Show};
+
+impl Pivot {
+    /// As the other tables are; with the best of each column.
+    pub fn table(&self) -> Table {
+        let mut columns: Vec<Column> = self.rows.iter().map(|name| text(title(name))).collect();
+        columns.extend(self.column_keys.iter().map(|key| number(&self.column_title(key))));
+        let row = |(key, cells): (&Vec<String>, &Vec<Option<PivotCell>>)| {
+            let cells = cells.iter().map(|cell| cell.map_or(String::new(), |cell| self.cell_text(&cell)));
+            key.iter().cloned().chain(cells).collect()
+        };
+        let rows = self.row_keys.iter().zip(&self.cells).map(row).collect();
+        Table { columns, rows, best: self.best() }
+    }
+
+    /// What the numbers are, in half a sentence.
+    pub fn caption(&self) -> String {
+        let value = match self.value {
+            Measure::Error => "test error in percent",
+            Measure::Loss => "test loss in nats",
+            Measure::Barrier => "barrier of the test error in percentage points",
+            Measure::TrainBarrier => "barrier of the training error in percentage points",
+            Measure::LossBarrier => "barrier of the test loss in nats",
+            Measure::Remaining => "remaining weights in percent",
+            Measure::Seconds => "seconds a run took",
+        };
+        let interval = self.cells.iter().flatten().find_map(|cell| cell.as_ref()?.summary?.interval);
+        let shown = match (self.show, interval) {
+            (Show::Mean, _) | (Show::MeanCi, None) => "mean".to_string(),
+            (Show::MeanStd, _) => "mean ± sample standard deviation".to_string(),
+            (Show::MeanCi, Some(interval)) => match interval.method {
+                IntervalMethod::T => format!("mean ± half the {} % interval by Student's t", 100.0 * interval.level),
+                IntervalMethod::Bootstrap => format!("mean and {} % interval by the bootstrap", 100.0 * interval.level),
+            },
+            (Show::Median, _) => "median".to_string(),
+            (Show::MedianRange, _) => "median, from the smallest to the largest".to_string(),
+            (Show::Max, _) => "largest".to_string(),
+        };
+        let of_what = match self.value {
+            Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier => "paths",
+            _ => "runs",
+        };
+        format!("{value}: {shown}, and the number of {of_what}")
+    }
+
+    /// What nobody named, in a sentence; empty if there is nothing.
+    pub fn note(&self) -> String {
+        match &self.added[..] {
+            [] => String::new(),
+            names => format!("Rows are told apart by {} too: cells would mix different ones.", names.join(", ")),
+        }
+    }
+
+    fn column_title(&self, key: &[String]) -> String {
+        if key.is_empty() {
+            return self.value.to_string();
+        }
+        let told = |(name, value): (&String, &String)| match name.as_str() {
+            "method" | "inherit" | "between" | "dataset" | "architecture" | "remaining" => value.clone(),
+            _ => format!("{name} {value}"),
+        };
+        self.columns.iter().zip(key).map(told).collect::<Vec<_>>().join("\n")
+    }
+
+    fn cell_text(&self, cell: &PivotCell) -> String {
+        match &cell.summary {
+            None => format!("{MISSING} ({})", count_text(0, cell.planned)),
+            Some(summary) => format!("{} ({})", self.shown(summary), count_text(summary.count, cell.planned)),
+        }
+    }
+
+    /// What is asked for, without the number of runs.
+    fn shown(&self, summary: &Summary) -> String {
+        let digits = |value: f64| match self.value {
+            Measure::Loss | Measure::LossBarrier => format!("{value:.3}"),
+            _ => format!("{value:.1}"),
+        };
+        let mean = digits(summary.mean);
+        match (self.show, summary.std, summary.interval) {
+            (Show::MeanStd, Some(std), _) => format!("{mean} ± {}", digits(std)),
+            (Show::MeanCi, _, Some(interval)) => match interval.method {
+                IntervalMethod::T => format!("{mean} ± {}", digits((interval.high - interval.low) / 2.0)),
+                IntervalMethod::Bootstrap => format!("{mean} [{}, {}]", digits(interval.low), digits(interval.high)),
+            },
+            (Show::Median, ..) => digits(summary.median),
+            (Show::MedianRange, ..) => {
+                format!("{} [{}, {}]", digits(summary.median), digits(summary.min), digits(summary.max))
+            }
+            (Show::Max, ..) => digits(summary.max),
+            (Show::Mean | Show::MeanStd | Show::MeanCi, ..) => mean,
+        }
+    }
+
+    /// The smallest of each column, where smaller is better.
+    fn best(&self) -> HashSet<(usize, usize)> {
+        if matches!(self.value, Measure::Remaining | Measure::Seconds) {
+            return HashSet::new();
+        }
+        let center = |summary: Summary| match self.show {
+            Show::Mean | Show::MeanStd | Show::MeanCi => summary.mean,
+            Show::Median | Show::MedianRange => summary.median,
+            Show::Max => summary.max,
+        };
+        (0..self.column_keys.len())
+            .flat_map(|column| {
+                let value = |row: usize| self.cells[row][column].as_ref()?.summary.map(center);
+                let values: Vec<Option<f64>> = (0..self.row_keys.len()).map(value).collect();
+                let place = self.rows.len() + column;
+                smallest(&values).into_iter().map(move |row| (row, place))
+            })
+            .collect()
+    }
+}
+
+/// The places of the smallest of several numbers, to the digit that tables show; of a single number there is no best.
+pub fn smallest(values: &[Option<f64>]) -> Vec<usize> {
+    let shown = |value: f64| (value * 10.0).round();
+    let given: Vec<(usize, f64)> =
+        values.iter().enumerate().filter_map(|(at, value)| Some((at, shown((*value)?)))).collect();
+    let least = given.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
+    if given.len() < 2 {
+        return vec![];
+    }
+    given.into_iter().filter(|(_, value)| *value == least).map(|(at, _)| at).collect()
+}
+
+fn title(name: &str) -> &str {
+    match name {
+        "method" => "ticket",
+        "inherit" => "transferred",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Study;
+    use super::super::pivot::pivot;
+    use super::super::statistics::Estimate;
+    use super::*;
+    use crate::run::settings::{Inherit, Seeds};
+    use crate::study::plan::RunState;
+    use crate::study::sweep::Layout;
+
+    fn table(layout: Layout, interval: IntervalMethod) -> (Pivot, Table) {
+        let estimate = Estimate { method: interval, ..Estimate::default() };
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| {
+            planned.label.inherit == Some(Inherit::Mask) && planned.label.seeds == [Seeds::from(3)]
+        });
+        let pivot = pivot(&study.report(), &layout, estimate).unwrap();
+        let table = pivot.table();
+        (pivot, table)
+    }
+
+    fn by(show: Show, value: Measure) -> Layout {
+        Layout {
+            rows: Some(vec!["inherit".to_string()]),
+            columns: Some(vec!["method".to_string(), "level".to_string()]),
+            value: Some(value),
+            show: Some(show),
+            ..Layout::default()
+        }
+    }
+
+    #[test]
+    fn cells_say_what_was_asked_for_and_their_number() {
+        let first = |show, interval| table(by(show, Measure::Error), interval).1.rows[0][1].clone();
+        assert_eq!(first(Show::Mean, IntervalMethod::T), "6.3 (3)");
+        assert_eq!(first(Show::MeanStd, IntervalMethod::T), "6.3 ± 1.3 (3)");
+        // 4.3027 · 1.3 / √3.
+        assert_eq!(first(Show::MeanCi, IntervalMethod::T), "6.3 ± 3.2 (3)");
+        assert_eq!(first(Show::MeanCi, IntervalMethod::Bootstrap), "6.3 [5.0, 7.6] (3)");
+        assert_eq!(first(Show::Median, IntervalMethod::T), "6.3 (3)");
+        assert_eq!(first(Show::MedianRange, IntervalMethod::T), "6.3 [5.0, 7.6] (3)");
+        assert_eq!(first(Show::Max, IntervalMethod::T), "7.6 (3)");
+        let (_, barriers) = table(by(Show::Mean, Measure::LossBarrier), IntervalMethod::T);
+        assert_eq!(barriers.rows[3][1], "0.003 (3)");
+    }
+
+    #[test]
+    fn columns_have_titles_and_the_table_a_caption() {
+        let (pivot, table) = table(by(Show::MeanCi, Measure::Error), IntervalMethod::T);
+        assert_eq!(table.columns[0].title, "transferred");
+        assert_eq!(table.columns[1].title, "LRR\nlevel 12");
+        assert_eq!(table.rows[1][1], "11.7 ± 25.4 (2/3)");
+        assert_eq!(
+            pivot.caption(),
+            "test error in percent: mean ± half the 95 % interval by Student's t, and the number of runs"
+        );
+        assert_eq!(pivot.note(), "");
+    }
+
+    #[test]
+    fn the_best_of_a_column() {
+        let (_, table) = table(by(Show::Mean, Measure::Error), IntervalMethod::T);
+        assert_eq!(table.best, HashSet::from([(3, 1), (3, 2)]), "retrain");
+        assert_eq!(smallest(&[Some(1.04), Some(1.0), None, Some(2.0)]), [0, 1]);
+    }
+}
