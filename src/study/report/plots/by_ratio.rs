@@ -21,6 +21,8 @@ use crate::study::report::{ConnectionRow, Interval, IntervalMethod, Report, Summ
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;
+/// How far bands may go beyond the highest mean, as a part of it.
+const BEYOND: f64 = 0.6;
 
 /// What is known at one remaining ratio.
 pub struct Point {
@@ -52,7 +54,7 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
         report.transfers.iter().partition(|row| row.method.is_some());
     let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
         heading: axes_text(&rows[0].axes).into_iter().collect(),
-        series: all_series(&rows, |row| (row.method, Some(row.inherit)), |row| error_point(row)),
+        series: all_series(&rows, |row| (row.method, Some(row.inherit)), error_point),
         dense: (dense.iter().filter(|row| comparable(row, rows[0]))).filter_map(|row| error_point(row)).collect(),
     });
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
@@ -66,7 +68,7 @@ pub fn draw_barriers(report: &Report) -> Option<Plot> {
     let groups =
         grouped(&report.connections, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
             heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
-            series: all_series(&rows, |row| (row.method, row.inherit), |row| barrier_point(row)),
+            series: all_series(&rows, |row| (row.method, row.inherit), barrier_point),
             dense: vec![],
         });
     let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
@@ -179,15 +181,17 @@ pub fn plot_lines<'a>(
         None => "Bands: one standard deviation.".to_string(),
     };
     let has_band = points(&groups).any(|point| point.band.is_some());
+    let frame = Frame::around(&groups, fit);
+    let cut = points(&groups).filter_map(|point| point.band).any(|(_, high)| high > frame.y.end);
     let is_dense = groups.iter().any(|group| !group.dense.is_empty());
     let caption = sentences([
         Some(lines),
         has_band.then_some(band.as_str()),
+        cut.then_some("Bands that reach far beyond all means are cut."),
         is_dense.then_some("Across: dense networks."),
         left_out.as_deref(),
     ]);
 
-    let frame = Frame::around(&groups, fit);
     let figure = Figure {
         title,
         legend: legend(&groups),
@@ -237,11 +241,15 @@ impl Frame {
         let (sparse, dense) = (ratios.iter().copied().fold(1.0, f64::min), ratios.iter().copied().fold(0.0, f64::max));
         let (left, right) = (decades_below_one(dense), decades_below_one(sparse));
         let rim = 0.04 * (right - left).max(0.1);
-        let tops = points(groups).map(|point| point.band.map_or(point.mean, |(_, high)| high.max(point.mean)));
-        let bottoms = points(groups).map(|point| point.mean);
+        let means = || points(groups).map(|point| point.mean);
+        let lowest = means().fold(f64::INFINITY, f64::min);
+        let highest = means().fold(f64::NEG_INFINITY, f64::max);
+        // An interval over few seeds may be so wide that no line could be told from another.
+        let most = highest + BEYOND * highest.abs();
+        let bands = points(groups).filter_map(|point| point.band).map(|(_, high)| high.min(most));
         Frame {
             x: left - rim..right + rim,
-            y: fit(bottoms.fold(f64::INFINITY, f64::min), tops.fold(f64::NEG_INFINITY, f64::max)),
+            y: fit(lowest, bands.fold(highest, f64::max)),
             ticks: ratio_ticks(dense, sparse),
         }
     }
@@ -249,13 +257,13 @@ impl Frame {
 
 fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) -> Drawn {
     let mut chart = chart(area, TICKS, frame.x.clone(), frame.y.clone(), &frame.ticks)?;
-    let floor = frame.y.start;
+    let (floor, ceiling) = (frame.y.start, frame.y.end);
     for series in &group.series {
         let band: Vec<(f64, f64, f64)> = (series.points.iter())
             .filter_map(|point| {
                 let (low, high) = point.band?;
-                // What lies below the axis would be drawn over its numbers.
-                Some((decades_below_one(point.ratio), low.max(floor), high.max(floor)))
+                // What lies outside of the panel would be drawn over its neighbours.
+                Some((decades_below_one(point.ratio), low.clamp(floor, ceiling), high.clamp(floor, ceiling)))
             })
             .collect();
         draw_band(&mut chart, look(series.method, series.inherit).color, &band)?;
@@ -346,6 +354,24 @@ mod tests {
             plot.svg.contains("\nbetween seeds\n") && plot.svg.contains("\na ticket to itself with initial norms\n")
         );
         assert!(draw_barriers(&neighbours()).unwrap().svg.contains("\nticket to the level before\n"));
+    }
+
+    #[test]
+    fn wide_bands_leave_room_for_lines() {
+        let mut report = levels();
+        let before = draw_errors(&report).unwrap();
+        assert!(!before.caption.contains("are cut"));
+        for row in &mut report.transfers {
+            if let Some(Interval { high, .. }) = row.summary.as_mut().and_then(|summary| summary.interval.as_mut()) {
+                *high *= 20.0;
+            }
+        }
+        let after = draw_errors(&report).unwrap();
+        assert!(after.caption.contains("Bands that reach far beyond all means are cut."), "{}", after.caption);
+        let highest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(f64::INFINITY, f64::min);
+        let lowest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(0.0, f64::max);
+        let height = |plot: &Plot| lowest(plot) - highest(plot);
+        assert!(height(&after) > 0.55 * 500.0, "{} of {}", height(&after), height(&before));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What remains of every layer of a ticket, from level to level: a heat map a method.
 
+use std::collections::HashMap;
+
 use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
@@ -44,7 +46,7 @@ pub fn draw(report: &Report) -> Option<Plot> {
     let scale = Scale { low: lowest, high: 100.0, logarithmic: true, name: "remaining weights, %" };
     let most = |count: fn(&HeatMap) -> usize| maps.iter().map(count).max().unwrap_or(1) as i32;
     let columns = most(|map| map.columns.len());
-    let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(150, 1_000));
+    let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(240, 1_000));
     let labels = Labels::around(maps.iter(), size);
     let figure = Figure {
         title: "Remaining weights of every layer",
@@ -102,14 +104,15 @@ impl<'a> Chains<'a> {
     }
 
     fn map(&self) -> HeatMap {
+        let mut ratios: HashMap<(&str, u32), Vec<f64>> = HashMap::new();
+        for row in &self.rows {
+            for layer in &row.layers {
+                ratios.entry((&layer.name, row.level)).or_default().push(layer.remaining_ratio);
+            }
+        }
         let cell = |layer: &str, level: u32| {
-            let of_level = self.rows.iter().filter(|row| row.level == level);
-            let ratios: Vec<f64> = of_level
-                .flat_map(|row| &row.layers)
-                .filter(|other| other.name == layer)
-                .map(|other| other.remaining_ratio)
-                .collect();
-            mean(&ratios).map_or(Cell::Missing, |ratio| Cell::Value(100.0 * ratio))
+            let mean = ratios.get(&(layer, level)).and_then(|ratios| mean(ratios));
+            mean.map_or(Cell::Missing, |ratio| Cell::Value(100.0 * ratio))
         };
         let cells = self.layers.iter().flat_map(|layer| self.levels.iter().map(|level| cell(layer, *level))).collect();
         HeatMap {

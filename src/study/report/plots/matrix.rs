@@ -57,14 +57,12 @@ pub fn draw(report: &Report) -> Option<Plot> {
 
 /// None if no row joins three networks or more.
 pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure) -> Option<Plot> {
-    let all = rows.map(|row| Matrix::new(row, &measure)).filter(|matrix| matrix.ends.len() >= FEWEST_ENDS);
-    let (matrices, levels_out) = last_level(all.collect(), MOST_PANELS, |matrix| matrix.row.level);
-    let largest = matrices.iter().map(|matrix| matrix.ends.len()).max().unwrap_or(1);
+    let all = rows.map(|row| (row, ends(row, &measure).len())).filter(|(_, ends)| *ends >= FEWEST_ENDS);
+    let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(row, _)| row.level);
+    let largest = all.iter().map(|(_, ends)| (*ends).min(MOST_ENDS)).max()?;
     let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
-    let (matrices, left_out) = limited(matrices, most, "matrices");
-    if matrices.is_empty() {
-        return None;
-    }
+    let (all, left_out) = limited(all, most, "matrices");
+    let matrices: Vec<Matrix> = all.into_iter().map(|(row, _)| Matrix::new(row, &measure)).collect();
     let maps: Vec<HeatMap> = matrices.iter().map(Matrix::map).collect();
     let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
         Cell::Value(value) => Some(*value),
@@ -124,9 +122,15 @@ fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
 fn side(ends: usize) -> i32 {
     match ends as i32 {
         few @ ..=8 => (few * 64).max(320),
-        some @ 9..=30 => (some * 26).max(520),
-        many => (many * 9).clamp(720, 900),
+        some @ 9..=30 => (some * 28).max(520),
+        many => (many * 9).clamp(840, 900),
     }
+}
+
+/// The networks between which it was measured.
+fn ends<'a>(row: &'a ConnectionRow, measure: &Measure) -> Vec<&'a End> {
+    let measured = row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
+    distinct(measured.flat_map(|pair| &pair.ends))
 }
 
 struct Matrix<'a> {
@@ -141,9 +145,9 @@ struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     fn new(row: &'a ConnectionRow, measure: &Measure) -> Matrix<'a> {
-        let measured = || row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
-        let ends: Vec<&End> = distinct(measured().flat_map(|pair| &pair.ends));
-        let pairs = measured()
+        let ends = ends(row, measure);
+        let pairs = (row.paths.iter())
+            .filter(|pair| (measure.value)(pair).is_some())
             .filter_map(|pair| match &pair.ends[..] {
                 [a, b] => Some(((a, b), pair)),
                 _ => None,

@@ -102,7 +102,7 @@ mod tests {
     fn dense_networks_are_a_line_across_every_panel() {
         let mut study = Study::new(&[6, 12], &[2, 3], &[vec![]]);
         let lines = |study: &Study| {
-            let plots = drawn(&study);
+            let plots = drawn(study);
             let bars = plots.iter().find(|plot| plot.file == "transfer-error.svg").unwrap();
             // Nothing else is drawn in the colour of what belongs to no method.
             let dashes = bars.svg.split("<polyline").filter(|line| line.contains("stroke=\"#1C1C1C\"")).count();
