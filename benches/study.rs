@@ -5,6 +5,8 @@
 //! cargo bench --bench study -- --quickstart    and sweeps/quickstart.yaml from nothing, with the real worker
 //! ```
 //!
+//! Reports are of a sweep of their own, in which ten thousand runs have a hundred epochs of metrics.
+//!
 //! Prints a table and writes results/bench/study.json (see [`Record`]). A missed goal is shown, and is no failure; what
 //! fails is a command that did not do what it is timed for. Files are in the page cache while the clock runs: this
 //! measures winsign, not the disk.
@@ -16,7 +18,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -25,14 +28,14 @@ use safetensors::Dtype;
 use serde::Serialize;
 use serde_json::json;
 use strum::VariantArray;
-use winsign::run::attempt::{END, End, LOG, Progress, STATUS};
+use winsign::run::attempt::{END, End, LOG, METRICS, Progress, STATUS};
 use winsign::run::directory::{FORMAT, RunFile};
-use winsign::run::files::seal;
+use winsign::run::files::{digest, seal};
 use winsign::run::results::{
-    AttachedFile, ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome,
+    AttachedFile, ConnectOutcome, EpochMetrics, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome,
     TransferOutcome, Usage,
 };
-use winsign::run::settings::{Between, Settings};
+use winsign::run::settings::{Between, Kind, Settings};
 use winsign::run::tensors::{RawTensor, TensorFile};
 use winsign::run::{RunId, Store, owner};
 use winsign::study::plan::build::build;
@@ -50,6 +53,28 @@ const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 /// Timed executions of a command, after one that is not timed.
 const REPEATS: usize = 5;
 
+/// 48 chains of 13 tickets, and 5 kinds of transfers from each of 3 levels to 13 initializations: 9,984 trainings of 100
+/// epochs; and 3,888 paths.
+const TRAININGS: &str = "\
+name: trainings
+dataset: digits
+architecture: resnet8
+ticket:
+  method: [lrr, aws]
+  levels: 12
+  seed: 1..24
+  warmup_epochs: 100
+  epochs: 100
+transfer:
+  level: [4, 8, last]
+  inherit: [sign, mask, sign+norm, retrain, random-sign]
+  seed: 101..113
+  epochs: 100
+connect:
+  - {between: seeds, level: last, inherit: sign}
+  - between: norm-init
+";
+
 /// results/bench/study.json. Times are in seconds.
 #[derive(Serialize)]
 struct Record {
@@ -61,6 +86,22 @@ struct Record {
     /// Runs of the sweep by kind.
     runs: BTreeMap<String, usize>,
     cases: Vec<Timing>,
+    report: Reporting,
+}
+
+/// What a report takes over many trainings.
+#[derive(Serialize)]
+struct Reporting {
+    /// Runs of its sweep by kind.
+    runs: BTreeMap<String, usize>,
+    /// Of their metrics.
+    metrics_bytes: u64,
+    cases: Vec<Timing>,
+    /// The most memory that the process had at once, over all executions.
+    peak_memory_bytes: u64,
+    peak_memory_goal: u64,
+    page_bytes: u64,
+    page_goal: u64,
 }
 
 /// One command and how long it took, over `repeats` executions.
@@ -79,6 +120,8 @@ struct Case {
     name: &'static str,
     goal: Option<f64>,
     arguments: Vec<OsString>,
+    /// What is done before each execution, while no clock runs.
+    prepare: Option<Box<dyn Fn() -> Result<()>>>,
     /// Whether what it printed shows that it did its work.
     check: Box<dyn Fn(&str) -> bool>,
 }
@@ -132,19 +175,25 @@ fn bench(quickstart: bool) -> Result<()> {
     // Before the heartbeats in that store are too old.
     let watching = watching(&sweep_file, &under_way, &counts);
     for case in watching.into_iter().chain(cases(&sweep_file, &empty, &finished, total)) {
-        execute(&case)?;
-        let times: Result<Vec<Duration>> = (0..REPEATS).map(|_| execute(&case)).collect();
-        timings.push(Timing::new(&case, times?));
+        timings.push(timed(&case)?.0);
     }
+    let report = reporting(scratch.path())?;
     if let Some(worker) = worker {
         let (file, store) = (Path::new(REPOSITORY).join("sweeps/quickstart.yaml"), path("quickstart"));
         let case = quickstart_case(&file, &store, Path::new(worker));
         eprintln!("training the quickstart, a minute or two");
-        timings.push(Timing::new(&case, vec![execute(&case)?]));
+        timings.push(Timing::new(&case, vec![execute(&case)?.0]));
     }
 
-    println!("{}", table(&timings));
-    let record = Record { schema: 1, origin: Origin::now(), machine, runs, cases: timings };
+    println!("{}", table(timings.iter().chain(&report.cases)));
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    println!(
+        "reports of {:.0} MB of metrics: {:.0} MB of memory at most, a page of {:.1} MB",
+        megabytes(report.metrics_bytes),
+        megabytes(report.peak_memory_bytes),
+        megabytes(report.page_bytes)
+    );
+    let record = Record { schema: 2, origin: Origin::now(), machine, runs, cases: timings, report };
     record::write("study", &record)
 }
 
@@ -161,18 +210,21 @@ fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case>
             name: "--version",
             goal: Some(0.05),
             arguments: vec!["--version".into()],
+            prepare: None,
             check: says(env!("CARGO_PKG_VERSION").to_string()),
         },
         Case {
             name: "plan, nothing done",
             goal: Some(1.0),
             arguments: arguments(empty, &["plan"]),
+            prepare: None,
             check: says(format!(": {total} pending\n")),
         },
         Case {
             name: "plan --json, nothing done",
             goal: Some(1.0),
             arguments: arguments(empty, &["plan", "--json"]),
+            prepare: None,
             check: Box::new(move |stdout| stdout.matches(r#""state": "pending""#).count() == total),
         },
         Case {
@@ -180,18 +232,21 @@ fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case>
             goal: Some(2.0),
             // No worker is started; this one would fail if it were, since it knows no such arguments.
             arguments: arguments(finished, &["run", "--worker", WINSIGN]),
+            prepare: None,
             check: says(format!("{total} of {total} runs done (0 now)")),
         },
         Case {
             name: "report, all done",
             goal: Some(3.0),
             arguments: arguments(finished, &["report"]),
+            prepare: None,
             check: says(format!("all {total} runs done")),
         },
         Case {
             name: "status, all done",
             goal: Some(1.0),
             arguments: arguments(finished, &["status"]),
+            prepare: None,
             check: says(format!(": {total} done\n")),
         },
     ]
@@ -204,6 +259,7 @@ fn watching(sweep: &Path, under_way: &Path, counts: &str) -> Vec<Case> {
         goal: Some(1.0),
         arguments: [words.iter().map(OsString::from).collect(), vec!["--store".into(), under_way.into(), sweep.into()]]
             .concat(),
+        prepare: None,
         check: Box::new(move |stdout| stdout.contains(&told)),
     };
     vec![
@@ -218,24 +274,172 @@ fn quickstart_case(sweep: &Path, store: &Path, worker: &Path) -> Case {
         name: "run sweeps/quickstart.yaml",
         goal: Some(90.0),
         arguments: vec!["run".into(), sweep.into(), "--store".into(), store.into(), "--worker".into(), worker.into()],
+        prepare: None,
         check: Box::new(|stdout| stdout.contains("next: winsign report")),
     }
 }
 
-/// Runs a command once, from start to exit with all its output read.
-fn execute(case: &Case) -> Result<Duration> {
+/// Reports over ten thousand trainings: all read for the first time, some new, none new.
+fn reporting(scratch: &Path) -> Result<Reporting> {
+    let path = |name: &str| scratch.join(name);
+    let (sweep_file, root) = (path("trainings.yaml"), path("trained"));
+    fs::write(&sweep_file, TRAININGS)?;
+    let plan = build(&sweep::read(&sweep_file)?);
+    let store = Store::create(&root)?;
+    finish(&plan.runs, &store, &path("network.safetensors"))?;
+    let mut metrics_bytes = 0;
+    for planned in &plan.runs {
+        metrics_bytes += train(planned, &store)?;
+    }
+    rustix::fs::syncfs(fs::File::open(store.root())?)?;
+
+    let reports = root.join("reports");
+    let arguments = || vec!["report".into(), "--store".into(), root.clone().into(), sweep_file.clone().into()];
+    let told = format!("all {} runs done", plan.runs.len());
+    let check = || {
+        let told = told.clone();
+        Box::new(move |stdout: &str| stdout.contains(&told) && stdout.contains("report.html"))
+    };
+    let forget = {
+        let reports = reports.clone();
+        move || match fs::remove_dir_all(&reports) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    };
+    let some: Vec<_> = plan.runs.iter().step_by(500).map(|planned| store.run(&planned.run.id)).collect();
+    let renew = move || {
+        for directory in &some {
+            let result = directory.result()?.ok_or("it was done")?;
+            fs::write(directory.result_path(), seal(&RunResult { finished: jiff::Timestamp::now(), ..result }))?;
+        }
+        Ok(())
+    };
+    let cases = [
+        Case {
+            name: "report of trainings, nothing read before",
+            goal: Some(5.0),
+            arguments: arguments(),
+            prepare: Some(Box::new(forget)),
+            check: check(),
+        },
+        Case {
+            name: "report of trainings, a few are new",
+            goal: Some(1.0),
+            arguments: arguments(),
+            prepare: Some(Box::new(renew)),
+            check: check(),
+        },
+    ];
+    let mut timings = vec![];
+    let mut peak_memory_bytes = 0;
+    for case in &cases {
+        let (timing, peak) = timed(case)?;
+        timings.push(timing);
+        peak_memory_bytes = peak_memory_bytes.max(peak);
+    }
+    Ok(Reporting {
+        runs: count_by_kind(&plan),
+        metrics_bytes,
+        cases: timings,
+        peak_memory_bytes,
+        peak_memory_goal: 1_000_000_000,
+        page_bytes: fs::metadata(reports.join(&plan.name).join("report.html"))?.len(),
+        page_goal: 5_000_000,
+    })
+}
+
+/// Gives a run that was trained the metrics of a hundred epochs and a log, and its result their digest. Numbers are as
+/// training has them: they fall, and no two are alike.
+fn train(planned: &PlannedRun, store: &Store) -> Result<u64> {
+    const EPOCHS: u32 = 100;
+    if planned.run.kind() == Kind::Connect {
+        return Ok(0);
+    }
+    let directory = store.run(&planned.run.id);
+    let result = directory.result()?.ok_or("it is done")?;
+    let (Outcome::Ticket(TicketOutcome { test_error, .. }) | Outcome::Transfer(TransferOutcome { test_error, .. })) =
+        &result.outcome
+    else {
+        return Ok(0);
+    };
+    let mut number = u64::from_str_radix(planned.run.id.as_str(), 16)? | 1;
+    let mut noise = || {
+        // A linear congruential generator (Knuth's MMIX) will do.
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (number >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let (mut metrics, mut log) = (String::new(), String::new());
+    for epoch in 1..=EPOCHS {
+        let rest = 1.0 / f64::from(epoch);
+        let metric = EpochMetrics {
+            epoch,
+            lr: 0.1,
+            train_loss: 2.3 * rest + 0.05 * noise(),
+            train_error: (90.0 * rest + noise()).min(100.0),
+            test_loss: 2.3 * rest + 0.3 + 0.05 * noise(),
+            // Of a test set of ten thousand images.
+            test_error: ((test_error + 80.0 * rest + noise()) * 100.0).round() / 100.0,
+        };
+        metrics += &(serde_json::to_string(&metric)? + "\n");
+        let EpochMetrics { train_loss, train_error, test_loss, test_error, .. } = metric;
+        log += &format!(
+            "epoch {epoch}/{EPOCHS}: train loss {train_loss:.4}, train error {train_error:.2} %, test loss {test_loss:.4}, \
+             test error {test_error:.2} %\n"
+        );
+    }
+    let path = format!("attempts/1/{METRICS}");
+    let attached = AttachedFile { bytes: metrics.len() as u64, digest: digest(metrics.as_bytes()), path };
+    fs::write(directory.path.join(&attached.path), &metrics)?;
+    fs::write(directory.attempt_path(1).join(LOG), log)?;
+    fs::write(directory.result_path(), seal(&RunResult { metrics: Some(attached.clone()), ..result }))?;
+    Ok(attached.bytes)
+}
+
+/// Times a command, after one execution that is not timed; gives the most memory it had, too.
+fn timed(case: &Case) -> Result<(Timing, u64)> {
+    execute(case)?;
+    let executed: Vec<(Duration, u64)> = (0..REPEATS).map(|_| execute(case)).collect::<Result<_>>()?;
+    let (times, peaks): (Vec<Duration>, Vec<u64>) = executed.into_iter().unzip();
+    Ok((Timing::new(case, times), peaks.into_iter().max().unwrap_or(0)))
+}
+
+/// Runs a command once, from start to exit with all its output read; gives its time, and the most memory it had at once
+/// in bytes.
+fn execute(case: &Case) -> Result<(Duration, u64)> {
+    if let Some(prepare) = &case.prepare {
+        prepare()?;
+    }
     let mut command = undisturbed(WINSIGN);
-    command.args(&case.arguments);
+    command.args(&case.arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     let began = Instant::now();
-    let output = command.output()?;
+    let child = command.spawn()?;
+    let watching = peak_memory(child.id());
+    let output = child.wait_with_output()?;
     let time = began.elapsed();
+    let peak = watching.join().expect("the watcher does not panic");
     let stdout = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() || !(case.check)(&stdout) {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let last = stdout.lines().last().unwrap_or_default();
         return Err(format!("{} did not do its work ({}): {last}\n{stderr}", case.name, output.status).into());
     }
-    Ok(time)
+    Ok((time, peak))
+}
+
+/// What the kernel says a process had at most, asked again and again until the process has ended.
+fn peak_memory(pid: u32) -> JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let mut peak = 0;
+        while let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) {
+            let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+            // It has none left once it has ended.
+            let Some(kilobytes) = kilobytes.and_then(|number| number.trim().parse::<u64>().ok()) else { break };
+            peak = kilobytes * 1024;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        peak
+    })
 }
 
 impl Timing {
@@ -262,7 +466,7 @@ impl Timing {
     }
 }
 
-fn table(timings: &[Timing]) -> Table {
+fn table<'a>(timings: impl Iterator<Item = &'a Timing>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["winsign …", "min", "median", "max", "goal", ""]);

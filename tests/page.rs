@@ -396,6 +396,54 @@ fn it_fits_phones_and_paper_and_is_not_blank() {
     assert_eq!(browser.text("return getComputedStyle(document.body).backgroundColor"), "rgb(20, 23, 26)");
 }
 
+#[test]
+fn figures_say_their_values() {
+    let study = Study::partial();
+    let (page, _) = study.report();
+    let browser = Browser::start();
+    browser.open_file(&page);
+    let figure = "#figure-transfer-error";
+    let marks = browser.js(&format!(
+        "return [...document.querySelectorAll('{figure} [data-value]')].map((mark) => mark.getAttribute('aria-label'))"
+    ));
+    let marks: Vec<&str> = marks.as_array().unwrap().iter().map(|mark| mark.as_str().unwrap()).collect();
+    assert!(marks.iter().any(|mark| mark.contains("seed 2") && mark.contains("8.2 %")), "{marks:?}");
+
+    // Under a pointer, by the keyboard, and as a table.
+    let tip = "return document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent";
+    browser.js(&format!(
+        "const mark = document.querySelector('{figure} [data-value=\"0\"]'); mark.scrollIntoView({{block: 'center'}});
+         mark.dispatchEvent(new PointerEvent('pointerover', {{bubbles: true}})); return null"
+    ));
+    assert!(browser.text(tip).starts_with(marks[0]), "{}", browser.text(tip));
+    browser.js(&format!("document.querySelector('{figure} [data-value=\"0\"]').focus(); return null"));
+    browser.press('\u{e014}');
+    assert!(browser.text(tip).starts_with(marks[1]), "{}", browser.text(tip));
+    browser.js(&format!("document.querySelector('{figure} summary').click(); return null"));
+    browser.wait(
+        "the table",
+        &format!("return document.querySelectorAll('{figure} tbody tr').length === {}", marks.len()),
+    );
+
+    // A value leads to its runs, and only to those.
+    let one = marks.iter().position(|mark| mark.contains("seed 2")).unwrap();
+    let runs = browser
+        .text(&format!("return document.querySelector('{figure} [data-value=\"{one}\"]').getAttribute('data-runs')"));
+    browser.js(&format!(
+        "document.querySelector('{figure} [data-value=\"{one}\"]').dispatchEvent(new PointerEvent('click', {{bubbles: true}})); return null"
+    ));
+    browser.wait("the run", "return !document.getElementById('run').hidden");
+    assert_eq!(browser.text("return location.hash"), format!("#run-{runs}"));
+    browser.open_file(&page);
+    let several = format!(
+        "return [...document.querySelectorAll('{figure} [data-value]')].find((mark) => mark.getAttribute('data-runs').includes(' ')).dataset.value"
+    );
+    let several = browser.text(&several);
+    follow(&browser, &format!("#value/transfer-error.svg/{several}"));
+    assert!((2..=3).contains(&column(&browser, "behind", "run").len()));
+    assert_eq!(browser.console(), [""; 0]);
+}
+
 /// A picture of at least so many colors.
 fn assert_colors(png: &[u8], least: usize) {
     let picture = resvg::tiny_skia::Pixmap::decode_png(png).unwrap();

@@ -6,7 +6,7 @@ use super::tables::Place;
 use crate::run::RunId;
 use crate::run::settings::Kind;
 use crate::study::plan::{Label, RunState};
-use crate::study::report::tables::axis_value;
+use crate::study::report::tables::{axis_value, method_text};
 use crate::study::report::{Difference, Finding, Spread};
 use crate::study::sweep::Axes;
 
@@ -43,27 +43,21 @@ impl<'a> Index<'a> {
         runs
     }
 
-    /// The done runs of both sides.
+    /// The done runs of both sides. Axes of a difference leave out seeds, which are axes of the runs.
     pub fn of_difference(&self, row: &Difference) -> Vec<usize> {
         let between_tickets = row.inherit.is_none() && row.setting != "inherit";
         let kind = if between_tickets { Kind::Ticket } else { Kind::Transfer };
-        let rest = |axes: &Axes| -> Vec<(String, String)> {
-            axes.iter().filter(|(name, _)| *name != row.setting).cloned().collect()
-        };
-        let axes = rest(&row.axes);
         self.done(|of_kind, label| {
             let alike = (of_kind, label.level) == (kind, row.level)
                 && (row.setting == "method" || label.method == row.method)
-                && (row.setting == "inherit" || label.inherit == row.inherit);
-            if !alike {
-                return false;
-            }
+                && (row.setting == "inherit" || label.inherit == row.inherit)
+                && row.axes.iter().all(|axis| label.axes.contains(axis));
             let value = || match row.setting.as_str() {
-                "method" => label.method.map(|method| method.to_string()),
-                "inherit" => label.inherit.map(|inherit| inherit.to_string()),
-                name => Some(axis_value(&label.axes, name).to_string()),
+                "method" => method_text(label.method),
+                "inherit" => label.inherit.map_or(String::new(), |inherit| inherit.to_string()),
+                name => axis_value(&label.axes, name).to_string(),
             };
-            value().is_some_and(|value| value == row.a || value == row.b) && rest(&label.axes) == axes
+            alike && [&row.a, &row.b].contains(&&value())
         })
     }
 

@@ -144,7 +144,9 @@ mod tests {
     use super::super::fixture::Study;
     use super::super::{Curve, Notice, plots};
     use super::*;
-    use crate::study::plan::RunState;
+    use crate::run::results::Outcome;
+    use crate::run::settings::{Inherit, Method, Seeds};
+    use crate::study::plan::{PlannedRun, RunState};
 
     /// A study with something of everything.
     fn page(study: &Study) -> String {
@@ -162,8 +164,8 @@ mod tests {
             finding.log_end = Some("epoch 9\nepoch 10".to_string());
         }
         let mut report = study.report();
-        let first = findings[0].planned.run.id.clone();
-        report.notices.push(Notice { message: "look <b>here</b>".to_string(), runs: vec![first] });
+        let first = findings.iter().take(1).map(|finding| finding.planned.run.id.clone()).collect();
+        report.notices.push(Notice { message: "look <b>here</b>".to_string(), runs: first });
         render(&report, &findings, &plots::draw(&report, &findings))
     }
 
@@ -190,15 +192,131 @@ mod tests {
         serde_json::from_str(&json).unwrap()
     }
 
+    /// The values of a column, laid out.
+    fn laid_out(column: &Value, rows: usize) -> Vec<Value> {
+        match column {
+            Value::Array(values) => values.clone(),
+            column if column.get("all").is_some() => vec![column["all"].clone(); rows],
+            column => {
+                let at = column["at"].as_array().unwrap().iter().map(|at| at.as_u64().unwrap() as usize);
+                at.map(|at| column["of"][at].clone()).collect()
+            }
+        }
+    }
+
+    fn table<'a>(data: &'a Value, id: &str) -> &'a Value {
+        data["tables"].as_array().unwrap().iter().find(|table| table["id"] == id).unwrap()
+    }
+
+    fn column_of(table: &Value, title: &str) -> Vec<Value> {
+        let columns = table["columns"].as_array().unwrap();
+        let column = columns.iter().find(|column| column["title"] == title).unwrap();
+        laid_out(&column["values"], table["runs"].as_array().unwrap().len())
+    }
+
     #[test]
-    fn dump() {
-        let Ok(path) = std::env::var("PAGE_OUT") else { return };
-        let mut study = Study::new(&[4, 8, 12], &[2, 3, 4], &[vec![]]);
-        study.unfinish(RunState::Failed, |planned| {
-            planned.label.level == 4 && planned.label.seeds.len() == 1 && planned.label.seeds[0].init == 3
-        });
-        study.unfinish(RunState::Pending, |planned| planned.label.level == 8 && planned.label.seeds.len() == 2);
-        std::fs::write(path, page(&study)).unwrap();
+    fn every_number_knows_its_runs() {
+        let mut study = Study::digits();
+        let is_lost = |planned: &PlannedRun| {
+            planned.label.method == Some(Method::Lrr)
+                && planned.label.inherit == Some(Inherit::Sign)
+                && planned.label.seeds == [Seeds::from(3)]
+        };
+        study.unfinish(RunState::Failed, is_lost);
+        let data = unpacked(&page(&study));
+        let ids = data["runs"]["ids"].as_str().unwrap();
+        let ids: Vec<&str> = (0..study.runs.len()).map(|at| &ids[16 * at..16 * at + 16]).collect();
+        let expected: Vec<&str> = study.runs.iter().map(|(planned, ..)| planned.run.id.as_str()).collect();
+        assert_eq!(ids, expected);
+
+        let report = study.report();
+        let transfers = table(&data, "transfers");
+        assert_eq!(transfers["runs"].as_array().unwrap().len(), report.transfers.len());
+        let errors = column_of(transfers, "test error %, mean ± std");
+        for ((row, runs), error) in report.transfers.iter().zip(transfers["runs"].as_array().unwrap()).zip(&errors) {
+            let runs: Vec<usize> = runs.as_array().unwrap().iter().map(|at| at.as_u64().unwrap() as usize).collect();
+            assert_eq!(error.as_f64(), row.error_mean);
+            // With the one that failed.
+            assert_eq!(runs.len(), 3);
+            assert!(row.errors.iter().all(|seed| runs.iter().any(|&at| ids[at] == seed.run.as_str())));
+        }
+        let failures = table(&data, "failures");
+        assert_eq!(column_of(failures, "why"), ["the loss became NaN"]);
+        for difference in table(&data, "differences")["runs"].as_array().unwrap() {
+            // Pairs: as many of one side as of the other, but for the one that failed.
+            assert!((5..=6).contains(&difference.as_array().unwrap().len()), "{difference}");
+        }
+    }
+
+    #[test]
+    fn curves_and_paths_come_back() {
+        let data = unpacked(&page(&Study::digits()));
+        let curves = &data["runs"]["curves"];
+        assert_eq!(curves["run"].as_array().unwrap().len(), Study::digits().runs.len());
+        assert_eq!(curves["x"]["of"], json!([(1..=10).collect::<Vec<u32>>()]));
+        let steps = &curves["test_error"]["steps"].as_array().unwrap()[..3];
+        // 95, 47.5 and 31.67 % in hundredths, each as the difference to the one before.
+        assert_eq!(steps, [9500, -4750, -1583]);
+        let paths = &data["runs"]["paths"];
+        let (count, expected) = (paths["x"]["at"].as_array().unwrap().len(), 24 + 2);
+        assert_eq!(count, expected);
+        let report = Study::digits().report();
+        let barriers: Vec<f64> =
+            laid_out(&paths["barrier"], count).iter().map(|value| value.as_f64().unwrap()).collect();
+        let in_rows: f64 = report.connections.iter().flat_map(|row| &row.paths).map(|pair| pair.barrier).sum();
+        assert!((barriers.iter().sum::<f64>() - in_rows).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_in_the_page_is_markup_or_comes_from_elsewhere() {
+        let hostile = "</script><img src=x onerror=alert(1)>";
+        let axes = vec![("{{data}}".to_string(), hostile.to_string())];
+        let study = Study::new(&[12], &[2, 3], &[axes]);
+        let page = page(&study);
+        assert!(!page.contains("<img") && page.matches("</script>").count() == 2);
+        assert!(
+            ["http://", "https://"]
+                .iter()
+                .all(|scheme| !page.replace("http://www.w3.org/2000/svg", "").contains(scheme))
+        );
+        let transfers = table(&unpacked(&page), "transfers").clone();
+        assert_eq!(column_of(&transfers, "{{data}}")[0], hostile);
+        let policy = page.split_once("Content-Security-Policy\" content=\"").unwrap().1.split_once('"').unwrap().0;
+        assert!(policy.starts_with("default-src 'none'; ") && policy.contains("connect-src 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+        assert!(
+            live("{}", "<b>").contains("connect-src 'self'") && live("{}", "<b>").contains("<h1 id=\"name\">&lt;b&gt;")
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_seen() {
+        let mut study = Study::digits();
+        for (_, _, result) in &mut study.runs {
+            if let Some(Outcome::Ticket(ticket)) = result.as_mut().map(|result| &mut result.outcome) {
+                ticket.test_error = f64::NAN;
+            }
+        }
+        let data = unpacked(&page(&study));
+        let columns = data["runs"]["columns"].as_array().unwrap();
+        let errors = columns.iter().find(|column| column["title"] == "test error %").unwrap();
+        assert_eq!(laid_out(&errors["values"], study.runs.len())[0], "NaN");
+    }
+
+    #[test]
+    fn the_same_results_make_the_same_page() {
+        assert_eq!(page(&Study::digits()), page(&Study::digits()));
+    }
+
+    #[test]
+    fn the_page_of_a_study_in_which_nothing_is_done() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |_| true);
+        let data = unpacked(&page(&study));
+        assert_eq!(data["progress"], "0 of 76 runs done, 76 pending");
+        assert_eq!(table(&data, "transfers")["runs"].as_array().unwrap().len(), 8);
+        let empty = Study { runs: vec![] };
+        assert_eq!(unpacked(&render(&empty.report(), &[], &[]))["runs"]["ids"], "");
     }
 
     #[test]

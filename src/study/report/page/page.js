@@ -259,10 +259,10 @@ async function poll() {
     if (response.status === 200) {
       const fresh = read(await response.json());
       etag = response.headers.get("ETag");
-      const at = { top: scrollY };
-      update(fresh);
-      show(false);
-      if (scrollY !== at.top) scrollTo(0, at.top);
+      stayingPut(() => {
+        update(fresh);
+        show(false);
+      });
     }
     const isFresh = response.status === 200 || response.status === 304;
     told.dataset.state = isFresh ? "live" : "gone";
@@ -272,6 +272,17 @@ async function poll() {
     say(told, "winsign serve does not answer; this is what it said last.");
   }
   setTimeout(poll, document.hidden ? 4 * EVERY : EVERY);
+}
+
+/** Changes the page while what is read stays where it is on the screen, though something above it has grown. */
+function stayingPut(change) {
+  const parts = [...overview.querySelectorAll(":scope > section:not(#figures), figure")];
+  const read = scrollY > 0 && !overview.hidden && parts.find((part) => part.getBoundingClientRect().bottom > 0);
+  const top = read && read.getBoundingClientRect().top;
+  const before = scrollY;
+  change();
+  if (read && read.isConnected) scrollBy(0, read.getBoundingClientRect().top - top);
+  else if (scrollY !== before) scrollTo(0, before);
 }
 
 function say(told, text) {
