@@ -23,14 +23,14 @@ pub const HELP: &str = "\
 Examples:
   winsign report sweeps/quickstart.yaml
   winsign report sweeps/quickstart.yaml --out paper/figures
-  winsign report sweeps/quickstart.yaml --rows inherit --columns level --value barrier --show mean-ci
+  winsign report sweeps/quickstart.yaml --rows inherit --value barrier --show mean-ci
   winsign report sweeps/quickstart.yaml /mnt/north/results       of what lies in several stores
   winsign report results /mnt/north/results                      of all that is in these stores
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
-Prints the tables, and writes them for Markdown, LaTeX, CSV, JSON and Parquet, with the plots as SVG:
-docs/report.md says what is where. With --json the report is printed as JSON, and files are written
-only with --out. Nothing is locked, and nothing is changed in a store but reports/NAME.";
+Prints the tables, and writes them for Markdown, LaTeX, CSV, JSON and Parquet, with the plots as
+SVG; docs/report.md says what is where. With --json the report is printed as JSON, and files are
+written only with --out. Nothing is locked, and nothing is changed in a store but reports/NAME.";
 
 #[derive(Args)]
 pub struct Arguments {
