@@ -25,10 +25,10 @@ Examples:
   winsign compare sweeps/one.yaml sweeps/one.yaml --store-b /mnt/north/results
   winsign compare results /mnt/north/results --json
 
-A and B are sweep files, stores, or tables kept as data (docs/report.md has one). Lines of the same data set,
-architecture, method, level and inheritance are compared, if the settings that both name are equal.
-Differences are A minus B. Two studies that have seeds in common are paired over these; others, and
-tables that give a standard deviation and a number of seeds, are compared by Welch's t.";
+A and B are sweep files, stores, or tables kept as data (docs/report.md has one). Lines of the same
+data set, architecture, method, level and inheritance are compared, if the settings that both name
+are equal. Differences are A minus B. Two studies that have seeds in common are paired over these;
+others, and tables that give a standard deviation and a number of seeds, are compared by Welch's t.";
 
 #[derive(Args)]
 pub struct Arguments {
