@@ -39,9 +39,12 @@ pub fn add_of_chain(runs: &mut Runs, chain: &Chain, tickets: &[RunId], transfers
     }
 }
 
+/// A ticket that is joined with others, and the seeds of its chain.
+type Joined = (Seeds, RunId);
+
 /// The matrices between tickets of one level and one problem.
 pub fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>)]) {
-    let mut matrices: Vec<(Problem, &ConnectBlock, Vec<(Seeds, RunId)>)> = Vec::new();
+    let mut matrices: Vec<(Problem, &ConnectBlock, Vec<Joined>)> = Vec::new();
     for (chain, tickets) in chains {
         for connect in chain.connects.iter().filter(|connect| connect.between == Between::Tickets) {
             let ticket = (chain.seeds, tickets[connect.level as usize].clone());
