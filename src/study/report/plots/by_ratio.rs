@@ -160,7 +160,6 @@ fn interval_text(summary: Option<&Summary>) -> String {
 }
 
 /// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
-#[allow(clippy::too_many_arguments)]
 pub fn plot_lines<'a>(
     file: &'static str,
     title: &'static str,
