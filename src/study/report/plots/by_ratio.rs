@@ -55,7 +55,9 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
     let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
         heading: axes_text(&rows[0].axes).into_iter().collect(),
         series: all_series(&rows, |row| (row.method, Some(row.inherit)), error_point),
-        dense: (dense.iter().filter(|row| comparable(row, rows[0]))).filter_map(|row| error_point(row)).collect(),
+        dense: (dense.iter().filter(|row| comparable((row.problem, &row.axes), (rows[0].problem, &rows[0].axes))))
+            .filter_map(|row| error_point(row))
+            .collect(),
     });
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean over seeds.";
@@ -65,12 +67,16 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
 
 /// The barriers of paths, with panels by what they are between.
 pub fn draw_barriers(report: &Report) -> Option<Plot> {
-    let groups =
-        grouped(&report.connections, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
-            heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
-            series: all_series(&rows, |row| (row.method, row.inherit), barrier_point),
-            dense: vec![],
-        });
+    let is_dense = |row: &&ConnectionRow| row.inherit == Some(Inherit::Dense);
+    let (dense, rows): (Vec<&ConnectionRow>, Vec<&ConnectionRow>) = report.connections.iter().partition(is_dense);
+    let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
+        heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
+        series: all_series(&rows, |row| (row.method, row.inherit), barrier_point),
+        dense: (dense.iter().filter(|row| row.between == rows[0].between))
+            .filter(|row| comparable((row.problem, &row.axes), (rows[0].problem, &rows[0].axes)))
+            .filter_map(|row| barrier_point(row))
+            .collect(),
+    });
     let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean barrier over pairs of networks.";
     let title = "Barrier by remaining weights";
@@ -154,7 +160,6 @@ fn interval_text(summary: Option<&Summary>) -> String {
 }
 
 /// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
-#[allow(clippy::too_many_arguments)]
 pub fn plot_lines<'a>(
     file: &'static str,
     title: &'static str,

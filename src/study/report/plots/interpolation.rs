@@ -7,7 +7,7 @@ use super::Plot;
 use super::chart::{chart, draw_line, place};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
 use crate::run::settings::Between;
@@ -72,7 +72,7 @@ fn panels(line: usize, rows: &[&ConnectionRow]) -> impl Iterator<Item = Panel> {
 }
 
 fn heading(row: &ConnectionRow) -> Vec<String> {
-    let path = row.inherit.map_or(row.between.to_string(), |inherit| inherit.to_string());
+    let path = ends_text(row.inherit, row.between);
     let mut lines = match row.method {
         Some(_) => vec![format!("{} · {path}", method_text(row.method)), level_text(row.level, row.remaining_ratio)],
         None => vec![path],

@@ -126,7 +126,7 @@ impl<'a> Chains<'a> {
 
 /// Two digits, as far as there is room for them.
 fn percent_text(percent: f64) -> String {
-    let decimals = if percent >= 10.0 { 0 } else { 1 + usize::from(percent < 1.0) };
+    let decimals = if percent >= 9.95 { 0 } else { 1 + usize::from(percent < 0.995) };
     format!("{percent:.decimals$}")
 }
 
@@ -174,8 +174,8 @@ mod tests {
         report.tickets.iter_mut().for_each(|row| row.layers.clear());
         assert!(draw(&report).is_none());
         assert_eq!(
-            (percent_text(51.2), percent_text(5.12), percent_text(0.123)),
-            ("51".into(), "5.1".into(), "0.12".into())
+            (percent_text(51.2), percent_text(9.96), percent_text(5.12), percent_text(0.123)),
+            ("51".into(), "10".into(), "5.1".into(), "0.12".into())
         );
     }
 }

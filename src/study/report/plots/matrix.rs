@@ -7,9 +7,9 @@ use kodama::{Method as Linkage, linkage};
 use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
 use crate::study::report::grouping::distinct;
-use crate::study::report::tables::barrier_so_far;
+use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, End, PairPath, Report};
 
 /// What is a matrix, rather than a path or two.
@@ -57,7 +57,10 @@ pub fn draw(report: &Report) -> Option<Plot> {
 
 /// None if no row joins three networks or more.
 pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure) -> Option<Plot> {
-    let all = rows.map(|row| (row, ends(row, &measure).len())).filter(|(_, ends)| *ends >= FEWEST_ENDS);
+    let all = rows.map(|row| (row, ends(row, &measure).len())).filter(|(row, ends)| {
+        // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
+        *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2
+    });
     let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(row, _)| row.level);
     let largest = all.iter().map(|(_, ends)| (*ends).min(MOST_ENDS)).max()?;
     let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
@@ -107,8 +110,8 @@ pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: 
 
 fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
     let mut lines = match row.method {
-        Some(_) => vec![series_text(row.method, row.inherit)],
-        None => vec![row.inherit.map_or(row.between.to_string(), |inherit| inherit.to_string())],
+        Some(_) => vec![format!("{} {}", method_text(row.method), ends_text(row.inherit, row.between))],
+        None => vec![ends_text(row.inherit, row.between)],
     };
     if row.level > 0 {
         lines.push(level_text(row.level, row.remaining_ratio));
@@ -271,7 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn two_networks_are_no_matrix() {
+    fn two_networks_are_no_matrix_nor_are_pairs_of_two() {
+        let mut report = two_basins(4);
+        report.connections[0].pairs_planned = 2;
+        assert!(draw(&report).is_none());
         assert!(draw(&two_basins(2)).is_none());
     }
 
