@@ -119,7 +119,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     while std::io::stdin().read_line(&mut line)? > 0 {
         let start = Instant::now();
         let found = trainer::lmc::path(&mut session, &network, &data, (&a, &b), &connect)?;
-        say(json!({ "seconds": start.elapsed().as_secs_f64(), "barrier": found.barrier }));
+        say(json!({ "seconds": start.elapsed().as_secs_f64(), "barrier": found.path.barrier }));
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 """The error barrier as it is usually measured: for every point of the path a pass over the training images through a
 DataLoader, to estimate BatchNorm's statistics anew, and then the test images.
 
-    barrier.py PATH ARCHITECTURE CLASSES POINTS THREADS BATCH
+    barrier.py PATH ARCHITECTURE CLASSES POINTS THREADS BATCH [WORKERS]
 
-PATH is the folder of CIFAR-100's binary version, or the packed digits. Says how many parameters there are, then measures
+WORKERS of the DataLoaders are as many as THREADS unless given. PATH is the folder of CIFAR-100's binary version, or the packed digits. Says how many parameters there are, then measures
 a barrier for every line of its standard input, and says how long it took.
 """
 
@@ -46,7 +46,8 @@ class Images(Dataset):
 
 
 def main():
-    path, architecture, classes, points, threads, batch = sys.argv[1:]
+    path, architecture, classes, points, threads, batch, *workers = sys.argv[1:]
+    workers = int(workers[0] if workers else threads)
     torch.set_num_threads(int(threads))
     torch.manual_seed(1)
     Conv.masked = True
@@ -60,8 +61,8 @@ def main():
     varied += [transforms.RandomHorizontalFlip()] if channels == 3 else []
     train = Images(pixels, labels, transforms.Compose(varied + last))
     test = Images(test_pixels, test_labels, transforms.Compose(last))
-    train = DataLoader(train, int(batch), shuffle=True, num_workers=int(threads))
-    test = DataLoader(test, int(batch), num_workers=int(threads))
+    train = DataLoader(train, int(batch), shuffle=True, num_workers=workers)
+    test = DataLoader(test, int(batch), num_workers=workers)
 
     def barrier():
         errors = []

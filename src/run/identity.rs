@@ -62,7 +62,8 @@ pub struct Run {
     pub settings: Settings,
     /// The runs whose results this one reads, in the order it expects: a ticket of an iterative method the level before
     /// it (none at level 0), and then the network it rewinds to unless that is the initialization; a transfer its ticket
-    /// (none if it is dense); a connect its two ends (one ticket for `norm-init`).
+    /// (none if it is dense); a connect its ends, of which
+    /// there are two for a path (one ticket for `norm-init`), three for a plane, and many for a block of a matrix.
     pub inputs: Vec<RunId>,
 }
 

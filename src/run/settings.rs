@@ -344,6 +344,23 @@ impl Architecture {
             }
         }
     }
+
+    /// Whether the units of two networks can be matched, see [`Align::Weights`].
+    pub fn can_align(self) -> bool {
+        match self {
+            Architecture::ResNet8
+            | Architecture::ResNet20
+            | Architecture::ResNet50
+            | Architecture::MobileNetV2
+            | Architecture::MlpMixer => true,
+            Architecture::EfficientNet | Architecture::ShuffleNet => false,
+        }
+    }
+
+    /// Whether there are statistics to be re-estimated.
+    pub fn has_batch_norm(self) -> bool {
+        self != Architecture::MlpMixer
+    }
 }
 
 /// How a ticket is found.
@@ -494,6 +511,16 @@ pub enum Between {
     Tickets,
     /// Three transfers that differ in nothing but their seeds: the plane through them.
     Plane,
+}
+
+impl Between {
+    /// Whether transfers are joined, rather than tickets.
+    pub fn joins_transfers(self) -> bool {
+        match self {
+            Between::Seeds | Between::Retrain | Between::Plane => true,
+            Between::NormInit | Between::Levels | Between::Tickets => false,
+        }
+    }
 }
 
 /// What may be joined.

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod evidence;
+pub mod kept;
 pub mod launch;
 pub mod plan;
 pub mod report;

@@ -1,16 +1,16 @@
-//! A connect run: the error along the straight path between two networks.
+//! A connect run: errors along the straight path between two networks, along those of a block of a barrier matrix, or on
+//! the plane through three networks.
 
-use super::model::Network;
+use super::data::Data;
+use super::model::{Network, Weights};
 use super::prune::with_norm_init;
 use super::session::Session;
 use super::{Finished, Result, lmc};
 use winsign::run::results::Outcome;
-use winsign::run::settings::{Between, Connect};
+use winsign::run::settings::{Between, Connect, Matrix, Plane, Precision, Problem};
 
 pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
-    let network = Network::new(connect.problem).computing_in(connect.precision);
-    let data = session.load_data(connect.problem.dataset)?;
-
+    let (network, data) = prepare(session, connect.problem, connect.precision)?;
     let a = session.input(0, &network.layout)?;
     let b = match connect.between {
         Between::NormInit => with_norm_init(&network.layout, &a),
@@ -18,4 +18,30 @@ pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
     };
     let outcome = lmc::path(session, &network, &data, (&a, &b), connect)?;
     Ok(Finished { outcome: Outcome::Connect(outcome), network: None })
+}
+
+pub fn execute_matrix(session: &mut Session, matrix: &Matrix) -> Result<Finished> {
+    let (network, data) = prepare(session, matrix.path.problem, matrix.path.precision)?;
+    let networks =
+        (0..session.inputs()).map(|index| load(session, index, &network, &data)).collect::<Result<Vec<Weights>>>()?;
+    let outcome = lmc::matrix(session, &network, &data, &networks, matrix)?;
+    Ok(Finished { outcome: Outcome::Matrix(outcome), network: None })
+}
+
+pub fn execute_plane(session: &mut Session, plane: &Plane) -> Result<Finished> {
+    let (network, data) = prepare(session, plane.problem, plane.precision)?;
+    let corner = |index| load(session, index, &network, &data);
+    let corners = [corner(0)?, corner(1)?, corner(2)?];
+    let outcome = lmc::plane(session, &network, &data, corners, plane)?;
+    Ok(Finished { outcome: Outcome::Plane(outcome), network: None })
+}
+
+fn prepare(session: &mut Session, problem: Problem, precision: Precision) -> Result<(Network, Data)> {
+    let network = Network::new(problem).computing_in(precision);
+    Ok((network, session.load_data(problem.dataset)?))
+}
+
+/// An input, where the data are.
+fn load(session: &Session, index: usize, network: &Network, data: &Data) -> Result<Weights> {
+    Ok(session.input(index, &network.layout)?.on(data.device()))
 }

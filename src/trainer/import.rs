@@ -31,7 +31,7 @@ pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
         prunable: network.layout.prunable() as u64,
         test_error: score.error,
         test_loss: score.loss,
-        layers: vec![],
+        layers: weights.layers(&network.layout),
     };
     Ok(Finished { outcome: Outcome::Ticket(outcome), network: Some((network.layout, weights)) })
 }

@@ -64,8 +64,10 @@ pub enum Error {
         "the test loss became {loss} after epoch {epoch}: try a smaller lr, or another batch if an epoch ends with one image"
     )]
     DivergedTest { epoch: u32, loss: f64 },
-    #[error("the loss on the path is not finite at t = {t}")]
-    NotFinite { t: f64 },
+    #[error("the loss is not finite {place}")]
+    NotFinite { place: String },
+    #[error("the three networks lie on one line, or two of them are one: no plane leads through them")]
+    OnOneLine,
     #[error("pruning the last {survivors} weights would leave none: lower levels or prune_ratio")]
     NothingLeft { survivors: u64 },
     #[error("the effects of weights on the network's output are not finite: no mask can be found by them")]
@@ -100,6 +102,7 @@ impl Error {
             | Error::Diverged { .. }
             | Error::DivergedTest { .. }
             | Error::NotFinite { .. }
+            | Error::OnOneLine
             | Error::NothingLeft { .. }
             | Error::ScoresNotFinite
             | Error::DifferentMasks { .. }

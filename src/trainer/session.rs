@@ -116,15 +116,16 @@ impl Session {
         Ok(data)
     }
 
+    /// How many networks the run needs.
+    pub fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
     /// The network that input number `index` left behind. If its files turn out to be damaged they are set aside, so
     /// that the input counts as not done and will be computed again: [`Error::Input`]. [`Error::OtherData`] if it was
     /// computed from other data than this run has loaded.
     pub fn input(&self, index: usize, layout: &Layout) -> Result<Weights> {
-        let found = self.at_root(|attempt| self.read_input(attempt, index, layout));
-        let to_bytes = |weights: &Weights| weights.to_file(layout).to_bytes();
-        self.share(found, to_bytes, |bytes| {
-            Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("as rank 0 made it")
-        })
+        self.share_network(layout, self.at_root(|attempt| self.read_input(attempt, index, layout)))
     }
 
     fn read_input(&self, attempt: &Attempt, index: usize, layout: &Layout) -> Result<Weights> {
@@ -188,6 +189,19 @@ impl Session {
         let found = self.attempt.as_mut().map(load);
         let to_bytes = |found: &Option<TensorFile>| found.as_ref().map(TensorFile::to_bytes).unwrap_or_default();
         self.share(found, to_bytes, |bytes| (!bytes.is_empty()).then(|| TensorFile::from_bytes(bytes)))
+    }
+
+    /// The network that `make` gives on rank 0, which takes its time: for what might not be the same to the last bit on all
+    /// machines.
+    pub fn made_at_root(&self, layout: &Layout, make: impl FnOnce() -> Weights) -> Result<Weights> {
+        self.share_network(layout, self.at_root(|_| Ok(make())))
+    }
+
+    fn share_network(&self, layout: &Layout, found: Option<Result<Weights>>) -> Result<Weights> {
+        let to_bytes = |weights: &Weights| weights.to_file(layout).to_bytes();
+        self.share(found, to_bytes, |bytes| {
+            Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("as rank 0 made it")
+        })
     }
 
     /// Saves what `checkpoint` gives on rank 0.

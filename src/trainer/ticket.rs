@@ -37,7 +37,7 @@ pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
         prunable: network.layout.prunable() as u64,
         test_error: trained.score.error,
         test_loss: trained.score.loss,
-        layers: vec![],
+        layers: trained.weights.layers(&network.layout),
     };
     Ok(Finished { outcome: Outcome::Ticket(outcome), network: Some((network.layout, trained.weights)) })
 }

@@ -200,7 +200,8 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
         Settings::Import(settings) => import::execute(session, settings),
         Settings::Transfer(settings) => transfer::execute(session, settings),
         Settings::Connect(settings) => connect::execute(session, settings),
-        Settings::Matrix(_) | Settings::Plane(_) => unimplemented!("in the next commit"),
+        Settings::Matrix(settings) => connect::execute_matrix(session, settings),
+        Settings::Plane(settings) => connect::execute_plane(session, settings),
     };
     // libtorch reports trouble (no memory, say) by exceptions that tch turns into panics; the hook logs them.
     log_panics();

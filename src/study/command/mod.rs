@@ -1,14 +1,15 @@
 //! The program `winsign`: its commands, and how they speak.
 
 mod clean;
+mod compare;
 #[cfg(feature = "data")]
 mod data;
 mod export;
-mod findings;
 mod import;
 mod jobs;
 mod logs;
 mod merge;
+mod outcomes;
 mod output;
 mod plan;
 mod report;
@@ -18,6 +19,7 @@ mod serve;
 mod show;
 mod stages;
 mod status;
+mod subject;
 mod submit;
 mod task;
 mod units;
@@ -39,6 +41,7 @@ use crate::study::plan::Plan;
 use crate::study::plan::build::build;
 use crate::study::plan::graph;
 use crate::study::plan::survey::{Standing, survey_with};
+use crate::study::report::pivot;
 use crate::study::sweep;
 use crate::study::yaml::FileError;
 
@@ -149,22 +152,13 @@ enum Command {
     Logs(logs::Arguments),
     /// Make tables and plots of what is done
     #[command(after_help = report::HELP)]
-    Report {
-        /// The sweep file
-        sweep: PathBuf,
-        /// Where the report's files go [default: reports/NAME in the store]
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        /// Write the plots as PNG, too
-        #[arg(long)]
-        png: bool,
-        /// Write the training curves as TensorBoard reads them, all epochs, a folder for each run
-        #[arg(long, value_name = "DIR")]
-        tensorboard: Option<PathBuf>,
-    },
+    Report(report::Arguments),
     /// Show the report as a page that keeps up with the runs
     #[command(after_help = serve::HELP)]
     Serve(serve::Arguments),
+    /// Compare two studies, or a study and a table kept as data
+    #[command(after_help = compare::HELP)]
+    Compare(compare::Arguments),
     /// Write a run's network to a file that PyTorch can load
     #[command(after_help = export::HELP)]
     Export(export::Arguments),
@@ -237,9 +231,8 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::command(&common, &arguments),
         Command::Show { run } => show::command(&common, &run),
         Command::Logs(arguments) => logs::command(&common, &arguments),
-        Command::Report { sweep, out, png, tensorboard } => {
-            report::command(&common, &sweep, out.as_deref(), png, tensorboard.as_deref())
-        }
+        Command::Report(arguments) => report::command(&common, &arguments),
+        Command::Compare(arguments) => compare::command(&common, &arguments),
         Command::Serve(arguments) => serve::command(&common, &arguments),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),
@@ -400,6 +393,12 @@ impl From<slurm::Error> for Failure {
 
 impl From<launch::Refused> for Failure {
     fn from(refused: launch::Refused) -> Failure {
+        Failure::Usage(refused.message, refused.help)
+    }
+}
+
+impl From<pivot::Refused> for Failure {
+    fn from(refused: pivot::Refused) -> Failure {
         Failure::Usage(refused.message, refused.help)
     }
 }

@@ -1,76 +1,132 @@
 //! `winsign report`: tables and plots of what is done.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use super::findings::{Known, cache_path, reports};
-use super::{Common, Failure, colors, open, output};
-use crate::run::Store;
+use clap::Args;
+use strum::VariantNames;
+
+use super::subject::{Known, Subject};
+use super::{Common, Failure, colors, output};
 use crate::study::evidence::Cache;
-use crate::study::plan::survey::survey;
 use crate::study::plan::{PlannedRun, RunState};
-use crate::study::report::{self, Finding, gather, json, plots, tensorboard, terminal};
+use crate::study::report::{self, Finding, json, plots, tensorboard, terminal};
+use crate::study::sweep::{IntervalMethod, Layout, Measure, Show};
+use crate::study::yaml::{listed, nearest, quoted};
 
 pub const HELP: &str = "\
 Examples:
   winsign report sweeps/quickstart.yaml
   winsign report sweeps/quickstart.yaml --out paper/figures
-  winsign report sweeps/quickstart.yaml --tensorboard curves && tensorboard --logdir curves
+  winsign report sweeps/quickstart.yaml --rows inherit --columns level --value barrier --show mean-ci
+  winsign report sweeps/quickstart.yaml /mnt/north/results       of what lies in several stores
+  winsign report results /mnt/north/results                      of all that is in these stores
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
-Prints the tables, and writes report.html, report.md, report.csv, report.json and the plots as SVG, and with --png as PNG, too.
-With --json the report is printed as JSON, and files are written only with --out.";
+Prints the tables, and writes a page to look at (report.html), the tables for Markdown, LaTeX, CSV, JSON
+and Parquet, and the plots as SVG, with --png as PNG, too: docs/report.md says what is where. With
+--json the report is printed as JSON, and files are written only with --out. Nothing is locked, and
+nothing is changed in a store but reports/NAME.";
 
-pub fn command(
-    common: &Common,
-    sweep_path: &Path,
-    out: Option<&Path>,
+#[derive(Args)]
+pub struct Arguments {
+    /// A sweep file, and stores to look for its runs in before --store; or stores alone, for all that is in them
+    #[arg(required = true, value_name = "SWEEP_OR_STORE")]
+    of: Vec<PathBuf>,
+    /// Where the report's files go [default: reports/NAME in the store]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write the plots as PNG, too
+    #[arg(long)]
     png: bool,
-    events: Option<&Path>,
-) -> Result<u8, Failure> {
-    let (plan, store) = open(common, sweep_path)?;
-    let standings = survey(&plan, &store)?;
-    let cache_path = cache_path(&store, &plan);
-    let mut cache = Cache::load(&cache_path);
-    let known = Known::of(&plan, &store, standings, &mut cache);
-    if let Err(error) = cache.save(&cache_path, known.standings.iter()) {
+    /// Write the training curves as TensorBoard reads them, all epochs, a folder for each run
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
+    #[command(flatten)]
+    table: Table,
+}
+
+/// The table to show; what is not given is as the sweep file says.
+#[derive(Args)]
+struct Table {
+    /// What tells rows apart: method, level, remaining, inherit, between, dataset, architecture, or a setting
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    rows: Option<Vec<String>>,
+    /// What tells columns apart, likewise
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+    /// The numbers in the cells: error, loss, barrier, train-barrier, loss-barrier, remaining or seconds
+    #[arg(long, value_parser = word::<Measure>)]
+    value: Option<Measure>,
+    /// What is said of them: mean, mean±std (or mean-std), mean±ci (or mean-ci), median, median(range) or max
+    #[arg(long, value_parser = show)]
+    show: Option<Show>,
+    /// How confidence intervals are found: t or bootstrap
+    #[arg(long, value_parser = word::<IntervalMethod>)]
+    interval: Option<IntervalMethod>,
+    /// Of the intervals, between 0 and 1
+    #[arg(long, value_parser = confidence)]
+    confidence: Option<f64>,
+}
+
+impl Table {
+    fn layout(&self) -> Layout {
+        Layout {
+            rows: self.rows.clone(),
+            columns: self.columns.clone(),
+            value: self.value,
+            show: self.show,
+            interval: self.interval,
+            confidence: self.confidence,
+        }
+    }
+}
+
+pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let subject = Subject::open(common, &arguments.of)?;
+    let (found, mut notices) = subject.look()?;
+    let mut cache = Cache::load(&subject.cache_path());
+    let known = Known::of(&subject, found, &mut cache);
+    let standings = known.found.iter().map(|found| &found.standing);
+    if let Err(error) = cache.save(&subject.cache_path(), standings) {
         tracing::info!("{error}; the next report reads the runs again");
     }
-    let findings = known.findings(&plan, &Arc::from(store.root()));
-    let mut report = gather(&plan.name, &findings);
-    report.notices.extend(known.notices(&plan));
+    notices.extend(known.notices(&subject.plan));
+    let findings = known.findings(&subject.plan);
+    let report = subject.report(&findings, notices, arguments.table.layout())?;
     let plots = plots::draw(&report, &findings);
-    let curves = events.map(|events| write_events(&store, &findings, events)).transpose()?;
-    let directory = out.map_or_else(|| reports(&store, &plan), Path::to_path_buf);
+    let events = arguments.tensorboard.as_ref();
+    let curves = events.map(|events| write_events(&subject, &known, &findings, events)).transpose()?;
+    let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
+    let write_all = || -> Result<Vec<PathBuf>, Failure> {
+        let mut written = report::write(&report, &findings, &plots, directory)?;
+        if arguments.png {
+            written.extend(report::write_pngs(&plots, directory)?);
+        }
+        Ok(written)
+    };
     if common.json {
-        if out.is_some() {
-            report::write(&report, &findings, &plots, &directory)?;
-            if png {
-                plots::write_pngs(&plots, &directory)?;
-            }
+        if arguments.out.is_some() {
+            write_all()?;
         }
         return output::text(&json::render(&report));
     }
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
-    let mut written = report::write(&report, &findings, &plots, &directory)?;
-    if png {
-        written.extend(plots::write_pngs(&plots, &directory)?);
-    }
-    let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
+    let names: String = write_all()?.iter().map(|path| format!("\n  {}", path.display())).collect();
     let curves = curves.zip(events).map(|(count, events)| format!("\n  {}: curves of {count} runs", events.display()));
     output::text(&format!("\nwritten:{names}{}\n", curves.unwrap_or_default()))
 }
 
 /// Writes the metrics of every run that is done and was trained, and says how many these are. They are read run by run, since
 /// those of a large study do not fit into memory.
-fn write_events(store: &Store, findings: &[Finding], directory: &Path) -> Result<usize, Failure> {
+fn write_events(subject: &Subject, known: &Known, findings: &[Finding], directory: &Path) -> Result<usize, Failure> {
     let mut written = 0;
-    for finding in findings.iter().filter(|finding| finding.state == RunState::Done) {
+    for (finding, found) in findings.iter().zip(&known.found).filter(|(finding, _)| finding.state == RunState::Done) {
         let PlannedRun { run, label } = finding.planned;
         let Some(result) = &finding.result else { continue };
         let Some(metrics) = &result.metrics else { continue };
-        match store.run(&run.id).read_metrics(metrics) {
+        match subject.directory_of(&run.id, found).read_metrics(metrics) {
             Ok(metrics) => {
                 tensorboard::write(directory, &label.to_string(), &run.id, result.finished, &metrics)?;
                 written += 1;
@@ -80,4 +136,32 @@ fn write_events(store: &Store, findings: &[Finding], directory: &Path) -> Result
         }
     }
     Ok(written)
+}
+
+/// A word that an option may have.
+fn word<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| unknown(text, T::VARIANTS))
+}
+
+/// Keyboards have no ±.
+fn show(text: &str) -> Result<Show, String> {
+    match text {
+        "mean-std" => Ok(Show::MeanStd),
+        "mean-ci" => Ok(Show::MeanCi),
+        "median-range" => Ok(Show::MedianRange),
+        _ => word(text),
+    }
+}
+
+fn unknown(text: &str, known: &[&str]) -> String {
+    let all = listed(known.iter().copied());
+    match nearest(text, known.iter().copied()) {
+        Some(near) => format!("{} is none of {all}: did you mean `{near}`?", quoted(text)),
+        None => format!("{} is none of {all}", quoted(text)),
+    }
+}
+
+pub fn confidence(text: &str) -> Result<f64, String> {
+    let given = text.parse().ok().filter(|number| *number > 0.0 && *number < 1.0);
+    given.ok_or_else(|| format!("{} is no number between 0 and 1, such as 0.95", quoted(text)))
 }

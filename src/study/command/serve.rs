@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::Arc;
 
 use clap::Args;
@@ -9,16 +10,18 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::findings::{Known, cache_path};
-use super::{Common, Failure, open, output};
+use super::subject::{Known, Subject};
+use super::{Common, Failure, output};
 use crate::run::owner::Clock;
-use crate::run::{self, Store, exit};
+use crate::run::{self, exit};
 use crate::study::evidence::Cache;
 use crate::study::launch::slurm::queue::Queue;
+use crate::study::plan::RunState;
+use crate::study::plan::stores::Found;
 use crate::study::plan::survey::{Standing, survey_again};
-use crate::study::plan::{Plan, RunState};
-use crate::study::report::{gather, page, plots};
+use crate::study::report::{page, plots};
 use crate::study::serve;
+use crate::study::sweep::Layout;
 
 pub const HELP: &str = "\
 Examples:
@@ -47,9 +50,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let (plan, store) = open(common, &arguments.sweep)?;
-    let name = plan.name.clone();
-    let mut study = Study::new(plan, store);
+    let subject = Subject::open(common, slice::from_ref(&arguments.sweep))?;
+    let name = subject.plan.name.clone();
+    let mut study = Study::new(subject);
     let first = study.look()?.expect("the first look finds something");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(run::Error::io("serve", Path::new("the report")))?;
@@ -101,8 +104,7 @@ fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failu
 
 /// A study that is looked at again and again.
 struct Study {
-    plan: Plan,
-    store: Store,
+    subject: Subject,
     root: Arc<Path>,
     clock: Clock,
     cache: Cache,
@@ -110,27 +112,27 @@ struct Study {
 }
 
 impl Study {
-    fn new(plan: Plan, store: Store) -> Study {
-        let cache = Cache::load(&cache_path(&store, &plan));
-        let (root, clock) = (Arc::from(store.root()), Clock::of(store.root()));
-        Study { plan, store, root, clock, cache, before: vec![] }
+    fn new(subject: Subject) -> Study {
+        let cache = Cache::load(&subject.cache_path());
+        let root = subject.stores[0].root();
+        Study { root: Arc::from(root), clock: Clock::of(root), cache, before: vec![], subject }
     }
 
     /// The page's data; none if all runs stand as they stood before. What is read goes to memory, never to the store.
     fn look(&mut self) -> Result<Option<String>, Failure> {
-        let queue = Queue::look(&self.store)?;
-        let amend = |standings: &mut [Standing]| queue.overlay(&self.plan, standings);
-        let standings = survey_again(&self.plan, &self.store, &self.before, &self.clock, amend)?;
+        let (plan, store) = (&self.subject.plan, &self.subject.stores[0]);
+        let queue = Queue::look(store)?;
+        let amend = |standings: &mut [Standing]| queue.overlay(plan, standings);
+        let standings = survey_again(plan, store, &self.before, &self.clock, amend)?;
         if !self.before.is_empty() && self.before.iter().zip(&standings).all(|(a, b)| said(a) == said(b)) {
             return Ok(None);
         }
-        let known = Known::of(&self.plan, &self.store, standings, &mut self.cache);
-        let findings = known.findings(&self.plan, &self.root);
-        let mut report = gather(&self.plan.name, &findings);
-        report.notices.extend(known.notices(&self.plan));
-        let data = page::data(&report, &findings, &plots::draw(&report, &findings));
-        self.before = known.standings;
-        Ok(Some(data))
+        self.before = standings.clone();
+        let found = standings.into_iter().map(|standing| Found { standing, store: Arc::clone(&self.root) }).collect();
+        let known = Known::of(&self.subject, found, &mut self.cache);
+        let findings = known.findings(plan);
+        let report = self.subject.report(&findings, known.notices(plan), Layout::default())?;
+        Ok(Some(page::data(&report, &findings, &plots::draw(&report, &findings))))
     }
 }
 

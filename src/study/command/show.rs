@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::units::{bytes, duration, number};
-use super::{Common, Failure, output};
+use super::{Common, Failure, outcomes, output};
 use crate::run::attempt::{END, End, METRICS, STATUS};
 use crate::run::owner::{self, Clock};
 use crate::run::results::EpochMetrics;
@@ -97,12 +97,12 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     describe(&mut text, "", &settings);
     if let Some(result) = &standing.result {
         text += "\nresult\n";
-        let mut result = serde_json::to_value(result).expect("a result is plain data");
-        let path = result["outcome"].as_object_mut().and_then(|outcome| outcome.remove("path"));
-        describe(&mut text, "", &result);
-        if let Some(path) = path {
-            let _ = writeln!(text, "\n{}", path_table(&path));
+        let mut shown = serde_json::to_value(result).expect("a result is plain data");
+        if let Some(outcome) = shown["outcome"].as_object_mut() {
+            outcome.retain(|name, _| !outcomes::SHOWN.contains(&name.as_str()));
         }
+        describe(&mut text, "", &shown);
+        outcomes::describe(&mut text, &result.outcome, &file.inputs);
     }
     if !metrics.is_empty() {
         let _ = writeln!(text, "\n{}", metrics_table(&metrics));
@@ -212,22 +212,6 @@ fn metrics_table(metrics: &[EpochMetrics]) -> Table {
             format!("{:.4}", epoch.test_loss),
             format!("{:.2}", epoch.test_error),
         ]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-/// The points of a path, as in `result.json`.
-fn path_table(path: &serde_json::Value) -> Table {
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    table.set_header(["t", "test error %", "test loss"]);
-    for point in path.as_array().into_iter().flatten() {
-        let number = |name: &str| point[name].as_f64().unwrap_or(f64::NAN);
-        let (t, error, loss) = (number("t"), number("test_error"), number("test_loss"));
-        table.add_row([format!("{t:.2}"), format!("{error:.2}"), format!("{loss:.4}")]);
     }
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);

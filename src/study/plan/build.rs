@@ -2,40 +2,35 @@
 
 use std::collections::HashMap;
 
+use super::joins::{self, Planned};
 use super::{Label, Plan, PlannedRun};
-use crate::run::settings::{
-    Between, Connect, Import, Inherit, Masks, Method, Seeds, Settings, Ticket, Training, Transfer,
-};
+use crate::run::settings::{Import, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
 use crate::run::{Run, RunId};
-use crate::study::sweep::{Axes, Chain, ConnectBlock, Sweep, TransferBlock};
+use crate::study::sweep::{Axes, Chain, Sweep, TransferBlock};
 
 /// Lists every run of a sweep once, after the runs it needs. Chains that share their first levels share those runs.
 pub fn build(sweep: &Sweep) -> Plan {
     let mut runs = Runs::default();
+    let mut chains = vec![];
     for chain in &sweep.chains {
         let tickets = add_tickets(&mut runs, chain);
-        let transfers: Vec<(&TransferBlock, RunId)> = (chain.transfers.iter())
-            .map(|transfer| (transfer, add_transfer(&mut runs, chain, transfer, &tickets)))
-            .collect();
-        for connect in &chain.connects {
-            match connect.between {
-                Between::Seeds => add_seed_pairs(&mut runs, chain, connect, &transfers),
-                Between::NormInit => add_norm_init(&mut runs, chain, connect, &tickets),
-                Between::Retrain | Between::Levels | Between::Tickets | Between::Plane => {}
-            }
-        }
+        let add = |block| add_transfer(&mut runs, chain, block, &tickets);
+        let transfers: Vec<Planned> = chain.transfers.iter().map(add).collect();
+        joins::add_of_chain(&mut runs, chain, &tickets, &transfers);
+        chains.push((chain, tickets));
     }
+    joins::add_between_tickets(&mut runs, &chains);
     Plan { name: sweep.name.clone(), runs: runs.planned, resources: sweep.resources }
 }
 
 #[derive(Default)]
-struct Runs {
+pub struct Runs {
     planned: Vec<PlannedRun>,
     known: HashMap<RunId, usize>,
 }
 
 impl Runs {
-    fn add(&mut self, settings: Settings, inputs: Vec<RunId>, label: Label) -> RunId {
+    pub fn add(&mut self, settings: Settings, inputs: Vec<RunId>, label: Label) -> RunId {
         let run = Run::new(settings, inputs);
         let id = run.id.clone();
         match self.known.get(&id) {
@@ -117,7 +112,7 @@ fn add_ticket(
     runs.add(Settings::Ticket(settings), inputs, label)
 }
 
-fn add_transfer(runs: &mut Runs, chain: &Chain, transfer: &TransferBlock, tickets: &[RunId]) -> RunId {
+fn add_transfer<'s>(runs: &mut Runs, chain: &Chain, transfer: &'s TransferBlock, tickets: &[RunId]) -> Planned<'s> {
     // A ticket that is trained on needs no initialization: transfers that differ in its seed alone are one.
     let seeds = match transfer.inherit {
         Inherit::Retrain => Seeds::from(transfer.seeds.order),
@@ -132,60 +127,13 @@ fn add_transfer(runs: &mut Runs, chain: &Chain, transfer: &TransferBlock, ticket
     };
     let label = Label { seeds: vec![seeds], ..label_of_transfer(chain, transfer, &[]) };
     let ticket = transfer.inherit.needs_ticket().then(|| tickets[transfer.level as usize].clone());
-    runs.add(Settings::Transfer(settings), ticket.into_iter().collect(), label)
-}
-
-/// One run for every pair of transfers that differ in nothing but their seeds, and have the same mask unless the union
-/// is asked for.
-fn add_seed_pairs(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers: &[(&TransferBlock, RunId)]) {
-    let joined: Vec<&(&TransferBlock, RunId)> = (transfers.iter())
-        .filter(|(transfer, _)| transfer.level == connect.level && Some(transfer.inherit) == connect.inherit)
-        .collect();
-    for (index, (second, second_id)) in joined.iter().enumerate() {
-        for (first, first_id) in &joined[..index] {
-            let alike = (&first.training, first.flip, &first.axes) == (&second.training, second.flip, &second.axes);
-            let masks_differ = first.inherit.draws_mask() && first.seeds.init != second.seeds.init;
-            if !alike || first_id == second_id || (masks_differ && connect.masks == Masks::Same) {
-                continue;
-            }
-            let masks = if masks_differ { Masks::Union } else { Masks::Same };
-            // Ends in the order of their seeds, so that the order in the file does not change a pair's identity.
-            let mut ends = [(first.seeds, first_id), (second.seeds, second_id)];
-            ends.sort();
-            let inputs = ends.map(|(_, id)| id.clone()).to_vec();
-            let label = Label {
-                between: Some(Between::Seeds),
-                seeds: ends.map(|(seeds, _)| seeds).to_vec(),
-                ..label_of_transfer(chain, first, &connect.axes)
-            };
-            runs.add(path(chain, connect, masks), inputs, label);
-        }
-    }
-}
-
-fn add_norm_init(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, tickets: &[RunId]) {
-    let label = Label { between: Some(Between::NormInit), ..label(chain, connect.level, &connect.axes) };
-    runs.add(path(chain, connect, Masks::Same), vec![tickets[connect.level as usize].clone()], label);
-}
-
-fn path(chain: &Chain, connect: &ConnectBlock, masks: Masks) -> Settings {
-    Settings::Connect(Connect {
-        problem: chain.problem,
-        between: connect.between,
-        masks,
-        points: connect.points,
-        refine: 0,
-        batch: connect.batch,
-        reestimation_batches: None,
-        sets: Default::default(),
-        align: Default::default(),
-        precision: connect.precision,
-    })
+    let id = runs.add(Settings::Transfer(settings), ticket.into_iter().collect(), label);
+    Planned { block: transfer, seeds, id }
 }
 
 /// Of a transfer, and of a path between such transfers with axes of its own. What inherits from no ticket belongs to no
 /// chain: all chains share it.
-fn label_of_transfer(chain: &Chain, transfer: &TransferBlock, axes: &[(String, String)]) -> Label {
+pub fn label_of_transfer(chain: &Chain, transfer: &TransferBlock, axes: &[(String, String)]) -> Label {
     let all: Axes = transfer.axes.iter().chain(axes).cloned().collect();
     let label = Label { inherit: Some(transfer.inherit), ..label(chain, transfer.level, &all) };
     match transfer.inherit.needs_ticket() {
@@ -194,7 +142,7 @@ fn label_of_transfer(chain: &Chain, transfer: &TransferBlock, axes: &[(String, S
     }
 }
 
-fn label(chain: &Chain, level: u32, axes: &[(String, String)]) -> Label {
+pub fn label(chain: &Chain, level: u32, axes: &[(String, String)]) -> Label {
     Label {
         problem: chain.problem,
         method: Some(chain.method),
@@ -211,6 +159,7 @@ fn label(chain: &Chain, level: u32, axes: &[(String, String)]) -> Label {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::settings::Masks;
     use crate::study::sweep::parse;
 
     fn planned(text: &str) -> Plan {

@@ -1,8 +1,11 @@
 //! The plan: which runs a sweep consists of, what needs what, and which exist already.
 
 pub mod build;
+pub mod found;
 pub mod graph;
+mod joins;
 pub mod pace;
+pub mod stores;
 pub mod survey;
 
 use std::fmt;
@@ -78,8 +81,10 @@ impl fmt::Display for Label {
         if let Some(epoch) = self.rewind_point {
             write!(f, " at epoch {epoch}")?;
         }
-        if let Some(between) = self.between {
-            write!(f, ", between {between}")?;
+        match self.between {
+            Some(Between::Plane) => write!(f, ", plane of seeds")?,
+            Some(between) => write!(f, ", between {between}")?,
+            None => {}
         }
         if let Some((block, blocks)) = self.block {
             write!(f, ", block {block} of {blocks}")?;
@@ -87,9 +92,9 @@ impl fmt::Display for Label {
         match &self.seeds[..] {
             [] => {}
             [one] => write!(f, ", seed {}", seed_text(one))?,
-            several => {
-                let texts: Vec<String> = several.iter().map(seed_text).collect();
-                write!(f, " {}", texts.join(" and "))?;
+            [first @ .., last] => {
+                let first: Vec<String> = first.iter().map(seed_text).collect();
+                write!(f, " {} and {}", first.join(", "), seed_text(last))?;
             }
         }
         // A ticket's own seed has been said.

@@ -132,16 +132,7 @@ fn look_up(runs: &[&Run], store: &Store, before: &[Standing], clock: &Clock) -> 
 
 /// A run's standing on its own, without regard to what it needs.
 pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<Standing> {
-    let plain = |state| Standing {
-        state,
-        result: None,
-        progress: None,
-        note: None,
-        damaged: None,
-        attempts: 0,
-        host: None,
-        since: None,
-    };
+    let plain = |state| Standing { state, ..Standing::pending() };
     Ok(match run.state_by(clock) {
         Ok(State::Done(result)) => Standing {
             host: Some(result.host.clone()),
@@ -192,6 +183,20 @@ fn committed(result: &RunResult, written: Option<SystemTime>) -> Option<SystemTi
 }
 
 impl Standing {
+    /// Of a run to which nothing has happened.
+    pub fn pending() -> Standing {
+        Standing {
+            state: RunState::Pending,
+            result: None,
+            progress: None,
+            note: None,
+            damaged: None,
+            attempts: 0,
+            host: None,
+            since: None,
+        }
+    }
+
     /// How long a run has been as it is; never negative, whatever the clocks say. None where the disk does not tell.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         Some(now.duration_since(self.since?).unwrap_or_default())

@@ -57,21 +57,7 @@ type Chances = (Axes, Vec<u64>);
 
 fn difference(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Option<Difference> {
     let row = a.first()?;
-    let retrained = a.iter().chain(b).any(|row| row.inherit == Inherit::Retrain);
-    let (of_a, of_b) = (means(a, retrained), means(b, retrained));
-    let in_both = of_a.iter().filter_map(|(chances, error)| {
-        let other = of_b.iter().find(|(other, _)| other == chances)?;
-        Some((&chances.0, error - other.1))
-    });
-    // Transfers of one ticket have its chance in common: of several tickets, each counts once.
-    let tickets = grouped(in_both, |(ticket, _)| (*ticket).clone());
-    let differences: Vec<f64> = match tickets.as_slice() {
-        [only] => only.iter().map(|(_, difference)| *difference).collect(),
-        several => {
-            several.iter().filter_map(|of_one| mean(&of_one.iter().map(|one| one.1).collect::<Vec<_>>())).collect()
-        }
-    };
-    let summary = Summary::of(&differences, estimate)?;
+    let Paired { summary, p, tickets } = paired(a, b, estimate)?;
     Some(Difference {
         setting: String::new(),
         a: String::new(),
@@ -82,10 +68,49 @@ fn difference(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Opt
         inherit: Some(row.inherit),
         axes: without_ticket_seeds(&row.axes),
         summary,
-        p: p_of_mean(&summary),
+        p,
         problem: row.problem,
-        tickets: tickets.len(),
+        tickets,
     })
+}
+
+/// What two ways differ by over the same seeds, first minus second.
+pub struct Paired {
+    pub summary: Summary,
+    pub p: Option<f64>,
+    pub tickets: usize,
+}
+
+/// None where no two runs have the same seeds.
+pub fn paired(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Option<Paired> {
+    let retrained = a.iter().chain(b).any(|row| row.inherit == Inherit::Retrain);
+    let of_b: HashMap<Chances, f64> = means(b, retrained).into_iter().collect();
+    let in_both = means(a, retrained).into_iter().filter_map(|(chances, error)| {
+        let other = of_b.get(&chances)?;
+        Some((chances.0, error - other))
+    });
+    let tickets = grouped(in_both, |(ticket, _)| ticket.clone());
+    let differences = each_ticket_once(&tickets);
+    let summary = Summary::of(&differences, estimate)?;
+    Some(Paired { summary, p: p_of_mean(&summary), tickets: tickets.len() })
+}
+
+/// The errors as a sample: what is independent of each other.
+pub fn independent(rows: &[&TransferRow]) -> Vec<f64> {
+    let errors = rows.iter().flat_map(|row| {
+        let ticket: Axes = row.axes.iter().filter(|(name, _)| is_ticket_seed(name)).cloned().collect();
+        row.errors.iter().map(move |seed| (ticket.clone(), seed.error))
+    });
+    each_ticket_once(&grouped(errors, |(ticket, _)| ticket.clone()))
+}
+
+/// Transfers of one ticket have its chance in common: of several tickets, each counts once.
+fn each_ticket_once(tickets: &[Vec<(Axes, f64)>]) -> Vec<f64> {
+    let values = |of_one: &Vec<(Axes, f64)>| of_one.iter().map(|(_, value)| *value).collect::<Vec<f64>>();
+    match tickets {
+        [only] => values(only),
+        several => several.iter().filter_map(|of_one| mean(&values(of_one))).collect(),
+    }
 }
 
 /// The errors by chance. What only one of the two draws, such as α, is averaged over.

@@ -84,6 +84,9 @@ fn differing(labels: &[&Label]) -> Vec<String> {
     (0..labels.len()).map(|at| said(at).collect::<Vec<_>>().join(", ")).collect()
 }
 
+/// A source of chance: its name and its seed.
+type Source = (&'static str, fn(&Seeds) -> u64);
+
 /// One number where each run's seeds are equal; else the seeds by their names, but those that all have in common.
 fn seed_texts(seeds: &[Option<Seeds>]) -> Vec<String> {
     let given = || seeds.iter().flatten();
@@ -92,11 +95,9 @@ fn seed_texts(seeds: &[Option<Seeds>]) -> Vec<String> {
     }
     // A transfer's α has no say and repeats the initialization.
     let alpha_repeats = given().all(|seeds| seeds.alpha == seeds.init);
-    let sources: [(&str, fn(&Seeds) -> u64); 3] =
+    let sources: [Source; 3] =
         [("init", |seeds| seeds.init), ("order", |seeds| seeds.order), ("alpha", |seeds| seeds.alpha)];
-    let tells = |(name, of): &(&str, fn(&Seeds) -> u64)| {
-        distinct(given().map(of)).len() > 1 && !(*name == "alpha" && alpha_repeats)
-    };
+    let tells = |(name, of): &Source| distinct(given().map(of)).len() > 1 && !(*name == "alpha" && alpha_repeats);
     let sources: Vec<_> = sources.into_iter().filter(tells).collect();
     let text = |seeds: &Seeds| sources.iter().map(|(name, of)| format!("{name} {}", of(seeds))).collect::<Vec<_>>();
     seeds.iter().map(|seeds| seeds.as_ref().map_or(String::new(), |seeds| text(seeds).join(", "))).collect()

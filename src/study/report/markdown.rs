@@ -98,10 +98,13 @@ fn capitalized(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::fixture::Study;
-    use super::super::plots;
+    use super::super::pivot::pivot;
+    use super::super::statistics::Estimate;
+    use super::super::{Notice, plots, terminal};
     use super::*;
     use crate::run::settings::Seeds;
     use crate::study::plan::RunState;
+    use crate::study::sweep::Layout;
 
     #[test]
     fn a_page() {
@@ -138,6 +141,23 @@ mod tests {
         );
         assert!(page.contains("| 2/3 |"));
         assert!(!page.contains("svg"));
+    }
+
+    #[test]
+    fn the_chosen_table_its_notes_and_what_must_be_known() {
+        let axes = vec![("a<b>|\x1b[2J".to_string(), "x_y*\n# z".to_string())];
+        let mut report = Study::new(&[12], &[2, 3], &[axes]).report();
+        let layout = Layout { columns: Some(vec!["a<b>|\x1b[2J".to_string()]), ..Layout::default() };
+        report.pivot = Some(pivot(&report, &layout, Estimate::default()).unwrap());
+        report.notices.push(Notice { message: "1 run <i>and</i>\nmore".to_string(), runs: vec![] });
+        let page = render(&report, &[]);
+        assert!(page.contains("\n- 1 run \\<i\\>and\\</i\\> more\n"), "{page}");
+        assert!(page.contains("| ticket | transferred | a\\<b\\>\\| \\[2J x\\_y\\* \\# z |\n"), "{page}");
+        assert!(page.contains("Rows are told apart by method too"));
+        assert!(page.contains("\n## Differences over the same seeds\n"));
+        assert!(!page.contains(|c: char| c.is_control() && c != '\n'));
+        let shown = terminal::render(&report, false);
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod cells;
 mod clusters;
+pub mod compare;
 pub mod csv;
 mod differences;
 mod ends;
@@ -22,7 +23,7 @@ pub mod plots;
 mod sharing;
 mod spreads;
 pub mod statistics;
-mod tables;
+pub mod tables;
 pub mod tensorboard;
 pub mod terminal;
 
@@ -42,7 +43,7 @@ pub use plots::Plot;
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
-use crate::run::files::write_atomic;
+use crate::run::files::{remove_if_exists, write_atomic};
 use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
@@ -411,12 +412,30 @@ pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &
     files.extend(plots.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    if report.pivot.is_none() {
+        // A table that was asked for earlier would look like one of now.
+        for file in ["chosen.csv", "table-chosen.tex"] {
+            remove_if_exists(&directory.join(file))?;
+        }
+    }
     let write_one = |(file, bytes): (&str, Vec<u8>)| {
         let path = directory.join(file);
         write_atomic(&path, &bytes)?;
         Ok(path)
     };
     files.into_iter().map(write_one).collect()
+}
+
+/// Writes every plot of the report as PNG, too, each file whole or not at all, and says which files these are.
+pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
+    let write_one = |plot: &Plot| {
+        let path = directory.join(plot.file).with_extension("png");
+        let png = plots::png(&plot.svg, plots::PNG_SCALE).map_err(Error::io("draw", &path))?;
+        write_atomic(&path, &png)?;
+        Ok(path)
+    };
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    plots.iter().map(write_one).collect()
 }
 
 /// Axes as a JSON object, in their order in the sweep file.
@@ -437,26 +456,38 @@ mod tests {
         let report = study.report();
         let plots = plots::draw(&report, &study.findings());
         let written = write(&report, &study.findings(), &plots, &directory).unwrap();
-        let names = [
-            "report.html",
-            "report.md",
-            "report.csv",
-            "report.json",
-            "table-transfers.tex",
-            "table-connections.tex",
-            "table-tickets.tex",
-            "table-differences.tex",
-            "table-spreads.tex",
-            "runs.parquet",
-            "paths.parquet",
-            "transfer-error.svg",
-            "interpolation.svg",
-            "matrix.svg",
-            "layers.svg",
-        ];
-        assert_eq!(written, names.map(|name| directory.join(name)));
+        let mut names = vec!["report.html", "report.md", "report.csv", "report.json"];
+        names.extend(["table-transfers.tex", "table-connections.tex", "table-tickets.tex", "table-differences.tex"]);
+        names.extend(["table-spreads.tex", "runs.parquet", "paths.parquet", "curves.parquet"]);
+        names.extend(["transfer-error.svg", "interpolation.svg", "matrix.svg", "layers.svg"]);
+        assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
         assert_eq!(fs::read_to_string(&written[3]).unwrap(), json::render(&report));
+    }
+
+    #[test]
+    fn plots_are_written_as_png_on_request() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
+        let written =
+            write_pngs(&plots::draw(&study.report(), &study.findings()), &scratch.path().join("new")).unwrap();
+        assert_eq!(written, [scratch.path().join("new/transfer-error.png")]);
+        assert!(fs::read(&written[0]).unwrap().starts_with(b"\x89PNG\r\n"));
+    }
+
+    #[test]
+    fn a_chosen_table_does_not_outlive_the_choice() {
+        let scratch = tempfile::tempdir().unwrap();
+        let study = Study::digits();
+        let mut report = study.report();
+        let chosen = || scratch.path().join("chosen.csv").exists() && scratch.path().join("table-chosen.tex").exists();
+        report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
+        write(&report, &study.findings(), &[], scratch.path()).unwrap();
+        assert!(chosen());
+        report.pivot = None;
+        write(&report, &study.findings(), &[], scratch.path()).unwrap();
+        assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
     }
 
     #[test]

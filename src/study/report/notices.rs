@@ -124,7 +124,7 @@ fn mixed<'r, 'f, V: Eq + std::hash::Hash>(
 where
     'f: 'r,
 {
-    rows.filter(|row| row.iter().filter_map(|finding| value(finding)).collect::<HashSet<_>>().len() > 1).collect()
+    rows.filter(|row| row.iter().filter_map(&value).collect::<HashSet<_>>().len() > 1).collect()
 }
 
 /// Such as `2 rows, the first aws level 3, sign`.

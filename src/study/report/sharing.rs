@@ -66,7 +66,7 @@ impl Graph {
     /// From the means without each of the networks. None if some network leaves no path behind.
     fn jackknife(&self, values: &[f64], level: f64) -> Option<(f64, f64)> {
         let networks = self.degrees.len();
-        if networks < 2 || self.degrees.iter().any(|degree| *degree == values.len()) {
+        if networks < 2 || self.degrees.contains(&values.len()) {
             return None;
         }
         let mut sums = vec![0.0; networks];
@@ -87,7 +87,7 @@ impl Graph {
     /// draw that leaves no path, such as that of one network again and again, is drawn anew.
     fn bootstrap(&self, values: &[f64], level: f64) -> Option<(f64, f64)> {
         let networks = self.degrees.len();
-        let mut chance = Chance::new();
+        let mut chance = Chance::default();
         let mut means = Vec::with_capacity(RESAMPLES);
         let mut counts = vec![0u32; networks];
         for _ in 0..10 * RESAMPLES {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     /// All paths between networks, whose barriers are the products of a number of each.
-    fn matrix<'i>(ids: &'i [RunId], height: impl Fn(usize, usize) -> f64) -> Vec<(f64, [&'i RunId; 2])> {
+    fn matrix(ids: &[RunId], height: impl Fn(usize, usize) -> f64) -> Vec<(f64, [&RunId; 2])> {
         let pairs = (0..ids.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
         pairs.map(|(a, b)| (height(a, b), [&ids[a], &ids[b]])).collect()
     }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn intervals_hold_the_truth_as_often_as_they_say() {
         let ids = ids(12);
-        let mut chance = Chance::new();
+        let mut chance = Chance::default();
         // Nearly normal: the sum of twelve even numbers.
         let mut normal = || (0..12).map(|_| chance.below(1 << 20) as f64 / f64::from(1 << 20)).sum::<f64>() - 6.0;
         let holds = |summary: Option<Summary>| {

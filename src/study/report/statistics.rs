@@ -66,7 +66,12 @@ pub fn max(values: &[f64]) -> Option<f64> {
 
 /// What a variable of Student's t distribution stays within, up and down, with this probability.
 pub fn t_quantile(level: f64, degrees: usize) -> f64 {
-    students_t(degrees as f64).inverse_cdf((1.0 + level) / 2.0)
+    t_quantile_of(level, degrees as f64)
+}
+
+/// The same, for degrees of freedom that are no whole number.
+pub fn t_quantile_of(level: f64, degrees: f64) -> f64 {
+    students_t(degrees).inverse_cdf((1.0 + level) / 2.0)
 }
 
 /// The two-sided p-value of Student's t.
@@ -83,7 +88,7 @@ pub const RESAMPLES: usize = 10_000;
 
 /// The interval that holds the means of this part of the samples drawn from a sample with replacement (Efron, 1979).
 fn percentile_bootstrap(values: &[f64], level: f64) -> (f64, f64) {
-    let mut chance = Chance::new();
+    let mut chance = Chance::default();
     let count = values.len();
     let mean_of_one = |_| (0..count).map(|_| values[chance.below(count)]).sum::<f64>() / count as f64;
     let means: Vec<f64> = (0..RESAMPLES).map(mean_of_one).collect();
@@ -113,11 +118,13 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
 /// Numbers as if by chance, the same every time: a report of the same results has the same intervals.
 pub struct Chance(blake3::OutputReader);
 
-impl Chance {
-    pub fn new() -> Chance {
+impl Default for Chance {
+    fn default() -> Chance {
         Chance(blake3::Hasher::new_derive_key("winsign: resampling of the bootstrap").finalize_xof())
     }
+}
 
+impl Chance {
     /// A whole number from 0 to below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         let mut bytes = [0; 8];
@@ -196,7 +203,7 @@ mod tests {
 
     #[test]
     fn chance_is_even() {
-        let mut chance = Chance::new();
+        let mut chance = Chance::default();
         let mut counts = [0; 5];
         (0..50_000).for_each(|_| counts[chance.below(5)] += 1);
         // Five standard deviations of a count of mean 10,000.

@@ -157,7 +157,7 @@ pub fn interval_text(interval: Interval) -> String {
 }
 
 pub fn p_text(p: f64) -> String {
-    if p < 0.001 { "< 0.001".to_string() } else { format!("{p:.3}") }
+    if p < 0.001 { "<0.001".to_string() } else { format!("{p:.3}") }
 }
 
 impl Table {

@@ -19,10 +19,7 @@ const RED: &str = "31";
 
 /// Lines for people. Tables are as wide as they need: 80 columns are enough for all but the columns of axes.
 pub fn render(report: &Report, colors: bool) -> String {
-    let paint = |code: &str, text: &str| match colors {
-        true => format!("\x1b[{code}m{text}\x1b[0m"),
-        false => text.to_string(),
-    };
+    let paint = |code: &str, text: &str| painted(colors, code, text);
     let mut out = format!("{}: {}\n", paint(BOLD, &printable(&report.name)), report.runs.progress());
 
     // Of a study with transfers the tickets are the means, and the long list of them would hide the end.
@@ -32,7 +29,7 @@ pub fn render(report: &Report, colors: bool) -> String {
     // Who chose a table wants to see that one; the files have all.
     let tables: Vec<tables::Table> = report.pivot.as_ref().map_or_else(usual, |pivot| vec![pivot.table()]);
     for table in &tables {
-        write!(out, "\n{}\n", lay_out(table, &paint)).expect("writing to memory");
+        write!(out, "\n{}\n", lay_out(table, colors)).expect("writing to memory");
     }
     if !tables.is_empty() {
         let units = match &report.pivot {
@@ -57,7 +54,13 @@ pub fn render(report: &Report, colors: bool) -> String {
     out
 }
 
-fn lay_out(table: &tables::Table, paint: &dyn Fn(&str, &str) -> String) -> String {
+fn painted(colors: bool, code: &str, text: &str) -> String {
+    if colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+}
+
+/// A table as text.
+pub fn lay_out(table: &tables::Table, colors: bool) -> String {
+    let paint = |code: &str, text: &str| painted(colors, code, text);
     let mut layout = comfy_table::Table::new();
     layout.load_style(STYLE);
     layout.set_header(table.columns.iter().map(|column| {

@@ -1,16 +1,25 @@
 //! Which settings tell the runs of a sweep apart, besides those that every table shows anyway.
 
+use strum::VariantArray;
+
 use super::Axes;
 use super::combine::Point;
 use super::file::{File, Section};
 use super::schema::{Block, Fallback, KEYS, Key};
+use crate::run::settings::Between;
 
-/// The settings of a file that are axes.
-pub struct Columns(Vec<&'static Key>);
+/// The settings of a file that are axes; of connects, among those that join the same kind of networks.
+pub struct Columns(Vec<(&'static Key, Option<Between>)>);
 
 impl Columns {
     pub fn of_file(file: &File) -> Columns {
-        Columns(KEYS.iter().filter(|key| key.is_axis() && !is_always_shown(key) && differs(file, key)).collect())
+        let axes = KEYS.iter().filter(|key| key.is_axis() && !is_always_shown(key));
+        let kinds = |key: &Key| match key.block {
+            Block::Connect => Between::VARIANTS.iter().copied().map(Some).collect(),
+            _ => vec![None],
+        };
+        let columns = axes.flat_map(|key| kinds(key).into_iter().map(move |between| (key, between)));
+        Columns(columns.filter(|(key, between)| differs(file, key, *between)).collect())
     }
 
     /// The values in a combination of those of these settings that have a say there, as text.
@@ -29,8 +38,9 @@ impl Columns {
     }
 
     fn of(&self, point: &Point, counts: impl Fn(&Key) -> bool) -> Axes {
-        let keys = self.0.iter().filter(|key| counts(key) && point.depends_on(key));
-        keys.filter_map(|key| Some((key.path.to_string(), point.get(key.path)?.to_string()))).collect()
+        let of_kind = |between: &Option<Between>| between.is_none_or(|between| between == point.between());
+        let keys = self.0.iter().filter(|(key, between)| counts(key) && of_kind(between) && point.depends_on(key));
+        keys.filter_map(|(key, _)| Some((key.path.to_string(), point.get(key.path)?.to_string()))).collect()
     }
 }
 
@@ -40,12 +50,13 @@ fn is_always_shown(key: &Key) -> bool {
     name || (key.block == Block::Transfer && key.is_seed())
 }
 
-/// Whether a setting takes several values: within a block, or from block to block.
-fn differs(file: &File, key: &Key) -> bool {
-    let sections = file.sections().filter(|section| section.block == key.block).count();
-    let given: Vec<_> = file.given(key).collect();
+/// Whether a setting takes several values: within a block, or from block to block of one kind.
+fn differs(file: &File, key: &Key, between: Option<Between>) -> bool {
+    let sections: Vec<_> =
+        file.sections().filter(|section| section.block == key.block && section.between() == between).collect();
+    let given: Vec<_> = sections.iter().filter_map(|section| section.axis(key.path)).collect();
     let several = given.iter().any(|axis| !axis.is_single());
-    let uneven = !given.is_empty() && given.len() < sections;
+    let uneven = !given.is_empty() && given.len() < sections.len();
     let unlike = given.windows(2).any(|pair| pair[0].values().next() != pair[1].values().next());
     several || uneven || unlike
 }

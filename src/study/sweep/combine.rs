@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::schema::{Block, Key};
 use super::values::{Axis, Value};
-use crate::run::settings::{Digest, Inherit, Method};
+use crate::run::settings::{Architecture, Between, Digest, Inherit, Method};
 
 /// One combination, within the combination of the scope around it: a transfer's within its chain's.
 #[derive(Debug, Clone)]
@@ -108,6 +108,11 @@ impl<'a> Point<'a> {
         self.whole("ticket.levels")
     }
 
+    /// Which networks a connect joins.
+    pub fn between(&self) -> Between {
+        self.word("connect.between")
+    }
+
     /// Whether a setting of this scope has a say in the combination: another value of it would make no other run.
     pub fn depends_on(&self, key: &Key) -> bool {
         match key.path {
@@ -118,6 +123,10 @@ impl<'a> Point<'a> {
             "connect.masks" => {
                 self.get("connect.inherit").is_some() && self.word::<Inherit>("connect.inherit").draws_mask()
             }
+            // How a matrix is cut into runs changes none of its paths.
+            "connect.block" => false,
+            "connect.align" | "connect.refine" | "connect.margin" => key.lack(self.between()).is_none(),
+            "connect.reestimation_batches" => self.word::<Architecture>("architecture").has_batch_norm(),
             _ => true,
         }
     }

@@ -3,23 +3,22 @@
 //! Scope by scope: all chains first, then the transfers of each, then the connects. How many runs a scope will have is
 //! known before it is expanded, so that a slip such as `seed: 1..100000000000` costs nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 
-use strum::VariantArray;
-
+use super::checks::{
+    check_align, check_fits, check_level, check_path, check_rewind, check_runs, check_transferred, is_none_beside,
+};
 use super::columns::Columns;
 use super::combine::{Dimension, Point, Values};
 use super::defaults::recipe;
-use super::exclude::{Exclusion, Left, some_of};
+use super::exclude::{Exclusion, Left};
 use super::file::{File, Section};
+use super::joining::{Joined, Transfers, runs_of_matrix};
 use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
-use crate::run::settings::{Architecture, Between, Inherit, Masks, Method, Problem, Schedule, Seeds, Training};
-use crate::study::yaml::{Fault, grouped, listed};
-
-/// More runs than anybody means.
-const MAX_RUNS: u128 = 1_000_000;
+use crate::run::settings::{Between, Inherit, Method, Problem, Schedule, Seeds, Training};
+use crate::study::yaml::Fault;
 
 pub fn expand(file: &File) -> Result<Vec<Chain>, Fault> {
     let mut exclusion = Exclusion::new(&file.rules);
@@ -99,7 +98,7 @@ fn transfers<'f>(
             effects.see(&points);
             for point in exclusion.keep(points, &mut left) {
                 check_level(section, "transfer.level", &point)?;
-                transfers.add(&point, section, columns);
+                transfers.add(&point, || transfer(&point, section, columns));
             }
         }
         effects.check()?;
@@ -138,16 +137,18 @@ fn connects<'f>(
             let mut points = chain.combine(&dimensions(file, section, chain, transfers)?);
             for point in &points {
                 check_level(section, "connect.level", point)?;
-                if section.joins_seeds() {
+                if section.between().is_some_and(Between::joins_transfers) {
                     check_transferred(section, "connect.level", point, &levels)?;
                     check_transferred(section, "connect.inherit", point, &inherits)?;
                 }
+                check_path(section, point)?;
             }
             effects.see(&points);
-            points.retain(|point| joined.see(point, transfers));
+            points.retain(|point| joined.see(point, chain, transfers));
             for point in exclusion.keep(points, &mut left) {
+                check_align(section, &point)?;
                 if known.insert((index, point.identity().0)) {
-                    runs = runs.saturating_add(transfers.paths(&point));
+                    runs = runs.saturating_add(transfers.runs(&point));
                     all[index].push(connect(&point, columns));
                 }
             }
@@ -156,131 +157,27 @@ fn connects<'f>(
         effects.check()?;
         left.check(Block::Connect)?;
     }
+    runs = runs.saturating_add(count_matrices(chains, &all));
     check_runs(file, runs, "tickets, transfers and connects")?;
     Ok(all)
 }
 
-/// The transfers of one chain, and what of them can be joined.
-#[derive(Default)]
-struct Transfers {
-    blocks: Vec<TransferBlock>,
-    /// In the order of the file.
-    levels: Vec<Value>,
-    inherits: Vec<Value>,
-    known: HashSet<Vec<Value>>,
-    /// The seeds of the transfers that are alike in everything else.
-    alike: HashMap<Vec<Value>, BTreeSet<(u64, u64)>>,
-    /// Pairs of transfers that differ in nothing but seeds, by level and inherit.
-    pairs: HashMap<(Value, Value), Pairs>,
-}
-
-/// How many pairs there are.
-#[derive(Default)]
-struct Pairs {
-    all: u128,
-    /// Those of which both ends have the same mask.
-    of_one_mask: u128,
-}
-
-impl Transfers {
-    fn add(&mut self, point: &Point, section: &Section, columns: &Columns) {
-        // Two blocks may have a transfer in common.
-        if !self.known.insert(point.identity().0) {
-            return;
-        }
-        let block = transfer(point, section, columns);
-        let (level, inherit) = (Value::Whole(block.level.into()), Value::Word(point.text("transfer.inherit")));
-        for (list, value) in [(&mut self.levels, level), (&mut self.inherits, inherit)] {
-            if !list.contains(&value) {
-                list.push(value);
+/// The runs between tickets, which may be of several chains.
+fn count_matrices(chains: &[Point], connects: &[Vec<ConnectBlock>]) -> u128 {
+    let mut matrices: Vec<(Problem, &ConnectBlock, u64)> = Vec::new();
+    for (chain, connects) in chains.iter().zip(connects) {
+        let problem = problem(chain);
+        for connect in connects.iter().filter(|connect| connect.between == Between::Tickets) {
+            let same = |(other, first, _): &&mut (Problem, &ConnectBlock, u64)| {
+                *other == problem && connect.asks_for_the_matrix_of(first)
+            };
+            match matrices.iter_mut().find(same) {
+                Some((.., tickets)) => *tickets += 1,
+                None => matrices.push((problem, connect, 1)),
             }
         }
-        let alike = self.alike.entry(point.values_of(|key| !key.is_seed())).or_default();
-        let pairs = self.pairs.entry((level, inherit)).or_default();
-        let (init, order) = (block.seeds.init, block.seeds.order);
-        let of_one_mask = match block.inherit.draws_mask() {
-            true => alike.range((init, 0)..=(init, u64::MAX)).count(),
-            false => alike.len(),
-        };
-        pairs.all += alike.len() as u128;
-        pairs.of_one_mask += of_one_mask as u128;
-        alike.insert((init, order));
-        self.blocks.push(block);
     }
-
-    fn count(&self) -> u128 {
-        self.blocks.len() as u128
-    }
-
-    /// The levels whose tickets are transferred; the last if only dense networks are.
-    fn levels_of_tickets(&self, last: u64) -> Vec<Value> {
-        const DENSE: Value = Value::Whole(0);
-        match self.levels[..] {
-            [DENSE] => vec![Value::Whole(last)],
-            _ => self.levels.iter().copied().filter(|level| *level != DENSE).collect(),
-        }
-    }
-
-    /// How many paths a connect measures: one for a ticket and itself, or one for each pair of transfers it may join.
-    fn paths(&self, connect: &Point) -> u128 {
-        match (self.pairs(connect), connect.word("connect.masks")) {
-            (Some(pairs), Masks::Same) => pairs.of_one_mask,
-            (Some(pairs), Masks::Union) => pairs.all,
-            (None, _) if connect.get("connect.inherit").is_some() => 0,
-            (None, _) => 1,
-        }
-    }
-
-    /// The pairs of transfers that a connect is about.
-    fn pairs(&self, connect: &Point) -> Option<&Pairs> {
-        self.pairs.get(&connect.get("connect.level").zip(connect.get("connect.inherit"))?)
-    }
-}
-
-/// What a connect block has been found to join.
-#[derive(Default)]
-struct Joined {
-    any: bool,
-    /// Of each inherit that is met: whether something is joined, or would be but for different masks.
-    inherits: HashMap<Value, (bool, bool)>,
-}
-
-impl Joined {
-    /// Whether the connect joins anything among these transfers.
-    fn see(&mut self, connect: &Point, transfers: &Transfers) -> bool {
-        let joins = transfers.paths(connect) > 0;
-        self.any |= joins;
-        if let Some(inherit) = connect.get("connect.inherit") {
-            let (joined, masks_differ) = self.inherits.entry(inherit).or_default();
-            *joined |= joins;
-            *masks_differ |= !joins && transfers.pairs(connect).is_some_and(|pairs| pairs.all > 0);
-        }
-        joins
-    }
-
-    /// A block that joins nothing, or nothing of what it names, is a mistake. What it does not name is left out where
-    /// masks differ.
-    fn check(&self, section: &Section) -> Result<(), Fault> {
-        let apart = |(inherit, &(joined, masks_differ)): (&Value, &(bool, bool))| {
-            let named = section.axis("connect.inherit").and_then(|axis| axis.item_for(*inherit, 0));
-            let place = named.map(|item| item.place).or((!self.any).then_some(section.place))?;
-            (masks_differ && !joined).then_some((place, *inherit))
-        };
-        if let Some((place, inherit)) = self.inherits.iter().filter_map(apart).min() {
-            let message =
-                format!("no two transfers of `{inherit}` have the same mask: it is drawn for each `seed_init`");
-            return Err(Fault::at(
-                place,
-                message,
-                "add `masks: union`: the path then leads over the weights of both masks",
-            ));
-        }
-        if !self.any {
-            let message = "this block joins nothing: no two transfers differ in nothing but seeds";
-            return Err(Fault::at(section.place, message, "give the transfers at least two seeds, as in `seed: 2..4`"));
-        }
-        Ok(())
-    }
+    matrices.iter().map(|(_, first, tickets)| runs_of_matrix(*tickets, first.block.into())).sum()
 }
 
 /// The settings of a block that have a say in some combinations only, and whether these have been met.
@@ -296,7 +193,13 @@ impl<'f> Effects<'f> {
             "any two networks that this block joins have one mask",
             "remove it, or join transfers of `random-mask` or `random-mask-erk`",
         );
-        let known = [("ticket.rewind_epoch", rewind), ("transfer.flip", flip), ("connect.masks", masks)];
+        let batches = ("this architecture has no BatchNorm", "remove it");
+        let known = [
+            ("ticket.rewind_epoch", rewind),
+            ("transfer.flip", flip),
+            ("connect.masks", masks),
+            ("connect.reestimation_batches", batches),
+        ];
         let given = known.into_iter().filter_map(|(path, (why, help))| Some((section.axis(path)?, why, help)));
         Effects { unmet: given.collect() }
     }
@@ -346,10 +249,21 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
         ("transfer.seed", Fallback::Values(seeds)) if section.has_own_seeds() => seeds[..1].to_vec(),
         ("ticket.method", _) if section.axis("ticket.imported").is_some() => vec![Value::Word(IMPORTED)],
         ("ticket.levels", _) if section.axis("ticket.imported").is_some() => vec![Value::Whole(1)],
-        ("connect.level", _) if file.transfers.is_empty() => vec![Value::Whole(outer.levels())],
-        ("connect.level", _) if section.joins_seeds() => transfers.levels.clone(),
-        ("connect.level", _) => transfers.levels_of_tickets(outer.levels()),
-        ("connect.inherit", _) if section.joins_seeds() => transfers.inherits.clone(),
+        ("connect.level", _) => match section.between()? {
+            Between::Levels => (1..=outer.levels()).map(Value::Whole).collect(),
+            Between::Seeds | Between::Plane => transfers.levels.clone(),
+            _ if file.transfers.is_empty() => vec![Value::Whole(outer.levels())],
+            Between::Retrain | Between::NormInit | Between::Tickets => transfers.levels_of_tickets(outer.levels()),
+        },
+        ("connect.inherit", _) => match section.between()? {
+            Between::Seeds | Between::Plane => transfers.inherits.clone(),
+            Between::Retrain => {
+                transfers.inherits.iter().copied().filter(|inherit| !is_none_beside(*inherit)).collect()
+            }
+            Between::NormInit | Between::Levels | Between::Tickets => return None,
+        },
+        ("connect.points", _) if section.between() == Some(Between::Plane) => vec![Value::Whole(15)],
+        ("connect.points", _) => vec![Value::Whole(11)],
         (_, Fallback::Values(values)) => values.to_vec(),
         (_, Fallback::Recipe) if key.kind == Kind::Level => {
             recipe(problem(outer), key).iter().flat_map(|level| level.meant(outer.levels())).collect()
@@ -376,79 +290,7 @@ fn count_tickets(problem: &Point, dimensions: &[Dimension]) -> u128 {
     (chains / levels.len().max(1) as u128).saturating_mul(tickets.sum())
 }
 
-fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Fault> {
-    if runs <= MAX_RUNS {
-        return Ok(());
-    }
-    let mut axes: Vec<&Axis> = file.sections().flat_map(Section::axes).filter(|axis| !axis.is_single()).collect();
-    axes.sort_by_key(|axis| std::cmp::Reverse(axis.len()));
-    let place = axes.first().map_or(file.top.place, |axis| axis.place);
-    let lengths = axes.iter().take(4).map(|axis| format!("`{}` ({} values)", axis.key.path, grouped(axis.len())));
-    let lengths = lengths.collect::<Vec<_>>().join(", ");
-    let number = if runs == u128::MAX { "more than 10^38".to_string() } else { grouped(runs) };
-    let message = format!("this sweep is too large: {what} would be {number} runs, the limit is {}", grouped(MAX_RUNS));
-    Err(Fault::at(place, message, format!("shorten an axis or split the sweep; the longest axes are {lengths}")))
-}
-
-/// An architecture that is not defined for the images of its data set.
-fn check_fits(file: &File, point: &Point) -> Result<(), Fault> {
-    let Problem { dataset, architecture } = problem(point);
-    if architecture.fits(dataset) {
-        return Ok(());
-    }
-    let axis = file.top.axis("architecture").expect("it is required");
-    let value = Value::Word(point.text("architecture"));
-    let place = axis.item_for(value, 0).map_or(axis.place, |item| item.place);
-    let known = Architecture::VARIANTS.iter().filter(|other| other.fits(dataset)).map(ToString::to_string);
-    let known = known.collect::<Vec<_>>();
-    let mut help = format!("for `{dataset}` there are {}", listed(known.iter().map(String::as_str)));
-    if ["dataset", "architecture"].iter().any(|path| file.top.axis(path).is_some_and(|axis| !axis.is_single())) {
-        help += &format!("; `exclude: [{{dataset: {dataset}, architecture: {architecture}}}]` leaves it out");
-    }
-    Err(Fault::at(place, format!("`architecture: {architecture}` is not defined for `dataset: {dataset}`"), help))
-}
-
-/// Weights can be put back to an epoch that level 0 has.
-fn check_rewind(section: &Section, point: &Point) -> Result<(), Fault> {
-    let (epoch, last) = (point.whole("ticket.rewind_epoch"), point.whole("ticket.warmup_epochs"));
-    if point.word::<Method>("ticket.method") != Method::Imp || epoch <= last {
-        return Ok(());
-    }
-    let item = section.axis("ticket.rewind_epoch").and_then(|axis| axis.item_for(Value::Whole(epoch), 0));
-    let place = item.map_or(section.place, |item| item.place);
-    let message = format!("`ticket.rewind_epoch: {epoch}` is beyond the epochs of level 0, {last}");
-    Err(Fault::at(place, message, "lower it, or raise `warmup_epochs`"))
-}
-
-fn check_level(section: &Section, path: &'static str, point: &Point) -> Result<(), Fault> {
-    let (level, levels) = (point.whole(path), point.levels());
-    if level <= levels {
-        return Ok(());
-    }
-    let item = section.axis(path).and_then(|axis| axis.item_for(Value::Whole(level), levels));
-    let place = item.map_or(section.place, |item| item.place);
-    let message = format!("`{path}: {level}` is beyond the last level of the chain, {levels}");
-    Err(Fault::at(place, message, "use `last` or `all`, or raise `levels` in `ticket`"))
-}
-
-/// Whether some chain has transfers that a connect between seeds asks for by level or by what they inherit.
-fn check_transferred(
-    section: &Section,
-    path: &'static str,
-    point: &Point,
-    transferred: &BTreeSet<Value>,
-) -> Result<(), Fault> {
-    let Some((axis, value)) = section.axis(path).zip(point.get(path)) else { return Ok(()) };
-    if transferred.contains(&value) {
-        return Ok(());
-    }
-    let place = axis.item_for(value, point.levels()).map_or(axis.place, |item| item.place);
-    let message = format!("no transfer has `{}: {value}`", axis.key.name);
-    let help = format!("transferred are {}; without `{}` all of them are joined", some_of(transferred), axis.key.name);
-    Err(Fault::at(place, message, help))
-}
-
-fn problem(point: &Point) -> Problem {
+pub fn problem(point: &Point) -> Problem {
     Problem { dataset: point.word("dataset"), architecture: point.word("architecture") }
 }
 
@@ -511,14 +353,22 @@ fn transfer(point: &Point, section: &Section, columns: &Columns) -> TransferBloc
 }
 
 fn connect(point: &Point, columns: &Columns) -> ConnectBlock {
-    let between: Between = point.word("connect.between");
+    let batches = Block::Connect.key("reestimation_batches").filter(|key| point.depends_on(key));
     ConnectBlock {
-        between,
+        between: point.between(),
         level: point.number("connect.level"),
         inherit: point.get("connect.inherit").map(|_| point.word("connect.inherit")),
+        block: point.number("connect.block"),
         masks: point.word("connect.masks"),
+        align: point.word("connect.align"),
         points: point.number("connect.points"),
+        refine: point.number("connect.refine"),
+        margin: point.real("connect.margin"),
+        sets: point.word("connect.sets"),
         batch: point.number("connect.batch"),
+        reestimation_batches: batches
+            .and_then(|key| point.get(key.path))
+            .map(|_| point.number("connect.reestimation_batches")),
         precision: point.word("connect.precision"),
         axes: columns.within(point, &[Block::Connect]),
     }

@@ -6,7 +6,8 @@ use super::layout::{self, Layout};
 use super::schema::{Block, Key, unknown_key};
 use super::values::{Axis, Value};
 use super::zip::Zip;
-use crate::study::yaml::{Content, Fault, Name, Node, Place, quoted};
+use crate::run::settings::Between;
+use crate::study::yaml::{Content, Fault, Name, Node, Place, listed, quoted};
 
 pub struct File {
     pub name: Option<String>,
@@ -57,7 +58,7 @@ impl File {
             rules: Vec::new(),
         };
         file.check_required()?;
-        file.check_seeds_have_transfers()?;
+        file.check_connects_have_transfers()?;
         if let Some(node) = find(entries, "zip") {
             file.zips = Zip::read_all(node, &file)?;
         }
@@ -98,11 +99,17 @@ impl File {
         Ok(())
     }
 
-    fn check_seeds_have_transfers(&self) -> Result<(), Fault> {
-        match self.connects.iter().find(|connect| connect.joins_seeds()) {
-            Some(connect) if self.transfers.is_empty() => {
-                let help = "add a `transfer` block with at least two seeds, or connect `norm-init` instead";
-                Err(Fault::at(connect.place, "there are no transfers for `between: seeds` to join", help))
+    fn check_connects_have_transfers(&self) -> Result<(), Fault> {
+        let joins_transfers = |connect: &&Section| connect.between().is_some_and(Between::joins_transfers);
+        match self.connects.iter().find(joins_transfers).and_then(|connect| Some((connect, connect.between()?))) {
+            Some((connect, between)) if self.transfers.is_empty() => {
+                let seeds = if between == Between::Plane { "three" } else { "two" };
+                let help = match between {
+                    Between::Retrain => "add a `transfer` block that inherits `retrain` and something else".to_string(),
+                    _ => format!("add a `transfer` block with at least {seeds} seeds, or connect `norm-init` instead"),
+                };
+                let message = format!("there are no transfers for `between: {between}` to join");
+                Err(Fault::at(connect.place, message, help))
             }
             _ => Ok(()),
         }
@@ -159,9 +166,9 @@ impl Section {
         self.axes.iter().any(|axis| axis.key.is_seed() && axis.key.name != "seed")
     }
 
-    pub fn joins_seeds(&self) -> bool {
-        let between = self.axis("connect.between");
-        between.is_some_and(|axis| axis.values().any(|value| value == Value::Word("seeds")))
+    /// Which networks the connects of this section join; none of other sections.
+    pub fn between(&self) -> Option<Between> {
+        self.axis("connect.between")?.values().next().and_then(kind_of)
     }
 
     /// A `seed` that every source of chance overrides would multiply runs without changing them.
@@ -208,32 +215,50 @@ fn section(block: Block, node: &Node) -> Result<Section, Fault> {
     }
 }
 
-/// The connect blocks, each with one kind of path: what joins seeds has other settings than what joins a ticket to itself.
+/// The connect blocks, each with one kind of networks to join: what joins seeds has other settings than what joins a
+/// ticket to itself.
 fn connects(node: &Node) -> Result<Vec<Section>, Fault> {
     let mut connects = Vec::new();
     for section in sections(Block::Connect, node)? {
         let Some(between) = section.axis("connect.between") else {
-            let help = "add `between: seeds` or `between: norm-init`";
+            let help = format!("add `between: seeds`; it must be {}", between_key().kind.expects());
             return Err(Fault::at(section.place, "`between` is missing in `connect`", help));
         };
-        for &item in &between.items {
+        if let Some(block) = section.axis("connect.block").filter(|block| !block.is_single()) {
+            let help = "give one number: it changes how paths are measured, not what is found";
+            return Err(Fault::at(block.place, "`connect.block` cannot be an axis", help));
+        }
+        let kinds: Vec<Between> = between.values().filter_map(kind_of).collect();
+        for (&item, &kind) in between.items.iter().zip(&kinds) {
+            if let Some((axis, lack)) = section.axes.iter().find_map(|axis| Some((axis, axis.key.lack(kind)?))) {
+                let name = axis.key.name;
+                let others = kinds.iter().filter(|other| axis.key.lack(**other).is_none());
+                let others: Vec<String> = others.map(ToString::to_string).collect();
+                let apart = match &others[..] {
+                    [] => String::new(),
+                    others => {
+                        format!(", or put {} into a block of its own", listed(others.iter().map(String::as_str)))
+                    }
+                };
+                let help = format!("{lack}: remove `{name}`{apart}");
+                return Err(Fault::at(axis.place, format!("`between: {kind}` has no `{name}`"), help));
+            }
             let axes = section.axes.iter().map(|axis| match axis.key.name {
                 "between" => Axis { items: vec![item], ..axis.clone() },
                 _ => axis.clone(),
             });
-            let single = Section { axes: axes.collect(), ..section.clone() };
-            for path in ["connect.inherit", "connect.masks"] {
-                if let (false, Some(axis)) = (single.joins_seeds(), section.axis(path)) {
-                    let name = axis.key.name;
-                    let help =
-                        format!("it joins a ticket to itself: remove `{name}`, or put `seeds` into a block of its own");
-                    return Err(Fault::at(axis.place, format!("`between: norm-init` has no `{name}`"), help));
-                }
-            }
-            connects.push(single);
+            connects.push(Section { axes: axes.collect(), ..section.clone() });
         }
     }
     Ok(connects)
+}
+
+fn between_key() -> &'static Key {
+    Block::Connect.key("between").expect("a key of the table")
+}
+
+fn kind_of(value: Value) -> Option<Between> {
+    if let Value::Word(word) = value { word.parse().ok() } else { None }
 }
 
 fn resources(node: Option<&Node>) -> Result<Resources, Fault> {

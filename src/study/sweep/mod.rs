@@ -2,14 +2,16 @@
 //!
 //! The text becomes a tree that knows its places ([`super::yaml`]); the tree is read against one table of keys (`schema`)
 //! into blocks of axes (`file`, `values`) with their `zip` and `exclude`; and what the blocks leave open, `defaults`
-//! fill while they are combined into chains, transfers and connects (`expand`, `combine`).
+//! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joining`, `checks`).
 
+mod checks;
 mod columns;
 mod combine;
 mod defaults;
 mod exclude;
 mod expand;
 mod file;
+mod joining;
 mod json_schema;
 mod layout;
 mod schema;
@@ -20,10 +22,11 @@ mod zip;
 
 use std::path::Path;
 
+pub use file::name_from;
 pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
 
-use crate::run::settings::{Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Training};
+use crate::run::settings::{Align, Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Sets, Training};
 use crate::study::yaml::{self, Fault, FileError, Sort};
 
 const SORT: Sort = Sort {
@@ -88,11 +91,29 @@ pub struct ConnectBlock {
     pub level: u32,
     /// Whose transfers are joined; none where the ends are tickets.
     pub inherit: Option<Inherit>,
+    /// Networks on a side of a block of the matrix; 1 where every pair is a run.
+    pub block: u32,
     pub masks: Masks,
+    pub align: Align,
     pub points: u32,
+    pub refine: u32,
+    /// Of a plane.
+    pub margin: f64,
+    pub sets: Sets,
     pub batch: u32,
+    /// None for all.
+    pub reestimation_batches: Option<u32>,
     pub precision: Precision,
     pub axes: Axes,
+}
+
+impl ConnectBlock {
+    /// Whether two chains of one problem ask for the same matrix between tickets. What follows from their own settings,
+    /// such as the batch, may differ where the file does not name it.
+    pub fn asks_for_the_matrix_of(&self, other: &ConnectBlock) -> bool {
+        let ConnectBlock { batch, precision, .. } = *other;
+        self.between == Between::Tickets && ConnectBlock { batch, precision, ..self.clone() } == *other
+    }
 }
 
 /// What tells this combination apart besides method, level, inherit, between and transfer seeds: the other settings

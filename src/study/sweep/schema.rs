@@ -5,8 +5,8 @@ use strum::VariantNames;
 use super::layout::{IntervalMethod, Measure, Show};
 use super::values::Value;
 use crate::run::settings::{
-    Architecture, Between, Dataset, Inherit, MAX_GPUS, MAX_JOBS, MAX_RANKS, MAX_THREADS, Masks, Method, Optimizer,
-    Precision, Schedule,
+    Align, Architecture, Between, Dataset, Inherit, MAX_GPUS, MAX_JOBS, MAX_RANKS, MAX_THREADS, Masks, Method,
+    Optimizer, Precision, Schedule, Sets,
 };
 use crate::study::yaml::{grouped, listed, nearest, quoted};
 
@@ -97,6 +97,8 @@ pub enum Fallback {
 
 /// The highest level; at a prune ratio of 0.2 one weight in 10⁹⁷ would remain.
 pub const MAX_LEVEL: u64 = 1_000;
+/// The most networks on a side of a block of a barrier matrix.
+const MAX_BLOCK: u64 = 1_000;
 const LEVELS: Kind = Kind::Whole { min: 1, max: MAX_LEVEL };
 const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
 const JOBS: Kind = Kind::Whole { min: 1, max: MAX_JOBS as u64 };
@@ -131,7 +133,7 @@ pub static KEYS: &[Key] = keys! {
     Top "architecture" "architecture": Kind::Word(<Architecture as VariantNames>::VARIANTS), Fallback::Required, "resnet8", "The network.";
     Top "ticket" "ticket": Kind::Block(Block::Ticket), Fallback::Depends("one block of defaults"), "{levels: 12}", "How tickets are found: chains of iterative pruning.";
     Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "What tickets hand to fresh initializations, and the training that follows.";
-    Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks the error barrier is measured.";
+    Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks errors are measured: on paths and planes.";
     Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed. None of it is part of a run's identity; `threads` and `ranks` can change a result.";
     Top "report" "report": Kind::Block(Block::Report), Fallback::Depends("the tables of [docs/report.md](report.md)"), "{rows: inherit, columns: level}", "The table that `winsign report` shows. None of it is part of a run's identity.";
     Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
@@ -170,12 +172,18 @@ pub static KEYS: &[Key] = keys! {
     Transfer "transfer.seed_init" "seed_init": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the fresh initialization.";
     Transfer "transfer.seed_order" "seed_order": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the order of the images and of their augmentation.";
 
-    Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "Joins transfers that differ in nothing but seeds, or a ticket and itself with ψ₀.";
-    Connect "connect.level" "level": Kind::Level, Fallback::Depends("all that are transferred; `last` without transfers"), "12", "The levels whose networks are joined.";
-    Connect "connect.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Depends("all that are transferred"), "sign", "Whose transfers are joined; only between seeds.";
+    Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "Which networks are joined: transfers that differ in nothing but seeds, a ticket and itself with ψ₀, a transfer and its ticket trained on, neighbouring levels, tickets of one level, or the plane through three seeds.";
+    Connect "connect.level" "level": Kind::Level, Fallback::Depends("all that are transferred, and `last` without transfers; all for `levels`"), "12", "The levels whose networks are joined.";
+    Connect "connect.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Depends("all that are transferred"), "sign", "Whose transfers are joined.";
+    Connect "connect.block" "block": Kind::Whole { min: 1, max: MAX_BLOCK }, Fallback::Values(&[Value::Whole(1)]), "10", "Networks on a side of a block of the barrier matrix, which is one run; with 1, every pair is a run of its own.";
     Connect "connect.masks" "masks": Kind::Word(<Masks as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("same")]), "union", "Which of them: those of the same mask, or any two, over both masks.";
-    Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Values(&[Value::Whole(11)]), "11", "Points on the path, both ends included.";
+    Connect "connect.align" "align": Kind::Word(<Align as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("none")]), "weights", "Whether units are matched before two networks are joined.";
+    Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Depends("11; 15 for `plane`"), "11", "Points on a path, both ends included; of a plane, on each side of its grid.";
+    Connect "connect.refine" "refine": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(0)]), "3", "How often two more points are put beside the one with the largest test error.";
+    Connect "connect.margin" "margin": Kind::Real(Interval::NotNegative), Fallback::Values(&[Value::real(0.25)]), "0.25", "How far the grid of a plane goes beyond its networks, as a part of their extent.";
+    Connect "connect.sets" "sets": Kind::Word(<Sets as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("both")]), "test", "What errors are measured on: test and training images, or test images alone.";
     Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";
+    Connect "connect.reestimation_batches" "reestimation_batches": COUNT, Fallback::Depends("a pass over all training images"), "8", "How many such batches.";
     Connect "connect.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "In what numbers networks compute.";
 
     Resources "resources.jobs" "jobs": JOBS, Fallback::Depends("one per core"), "2", "Runs side by side.";
@@ -224,6 +232,21 @@ impl Key {
     pub fn constant(&self) -> Option<Value> {
         match self.default {
             Fallback::Values([value]) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Why a connect between these networks does not have the setting, in half a sentence; none if it does.
+    pub fn lack(&self, between: Between) -> Option<&'static str> {
+        use Between::*;
+        match (self.path, between) {
+            ("connect.inherit" | "connect.masks" | "connect.align", NormInit) => Some("it joins a ticket to itself"),
+            ("connect.inherit", Levels | Tickets) => Some("it joins tickets"),
+            ("connect.masks", Levels | Tickets) => Some("tickets are joined over both masks in any case"),
+            ("connect.refine" | "connect.align", Plane) => Some("a plane is measured on an even grid, as it is"),
+            ("connect.block", NormInit | Retrain | Levels) => Some("there is no matrix to be cut into blocks"),
+            ("connect.block", Plane) => Some("a plane is one run"),
+            ("connect.margin", NormInit | Seeds | Retrain | Levels | Tickets) => Some("only a plane has one"),
             _ => None,
         }
     }

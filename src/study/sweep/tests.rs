@@ -480,7 +480,7 @@ fn bad_input_is_explained_at_its_place() {
         ("connect: {between: norm-init, level: 13}", 3, 38, "`connect.level: 13` is beyond the last level of the chain, 12", "use `last`"),
         // Connects
         ("connect: {between: seeds}", 3, 10, "there are no transfers for `between: seeds` to join", "add a `transfer` block with at least two seeds, or connect `norm-init` instead"),
-        ("connect: {points: 3}", 3, 10, "`between` is missing in `connect`", "add `between: seeds` or `between: norm-init`"),
+        ("connect: {points: 3}", 3, 10, "`between` is missing in `connect`", "add `between: seeds`; it must be one of `seeds`, `norm-init`, `retrain`"),
         ("transfer:\nconnect: {between: seeds, level: [12, 5]}", 4, 39, "no transfer has `level: 5`", "transferred are 12; without `level` all of them are joined"),
         ("transfer: {inherit: sign}\nconnect: {between: seeds, inherit: mask}", 4, 36, "no transfer has `inherit: mask`", "transferred are sign; without `inherit` all of them are joined"),
         ("transfer: {inherit: [sign, mask]}\nconnect: {between: seeds, inherit: mask}\nexclude: [{inherit: mask}]", 4, 36, "no transfer has `inherit: mask`", "transferred are sign"),

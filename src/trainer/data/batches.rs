@@ -11,11 +11,12 @@ use super::{Data, Images};
 use crate::trainer::Result;
 use crate::trainer::comm::{Place, pulse};
 use crate::trainer::device::upload;
+use winsign::data::Split;
 use winsign::random::Source;
 
 /// Images per forward pass when nothing is trained: their activations fit the caches of a CPU, and fill a GPU. They decide in
 /// which groups floats are added: another number changes the last digits of losses.
-const TEST_BATCH: i64 = 128;
+const PLAIN_BATCH: i64 = 128;
 
 /// The training images in shuffled, augmented batches; the last one of an epoch may be smaller.
 pub struct Batches<'a> {
@@ -148,18 +149,24 @@ impl<'a> Epoch<'a> {
     }
 }
 
-/// How many batches of test images there are.
-pub fn test_steps(data: &Data) -> u32 {
-    let steps = (data.test_count() + TEST_BATCH - 1) / TEST_BATCH;
+/// How many batches [`plain_batches`] has in all.
+pub fn plain_steps(data: &Data, split: Split) -> u32 {
+    let steps = (data.count(split) + PLAIN_BATCH - 1) / PLAIN_BATCH;
     u32::try_from(steps).expect("steps fit 32 bits")
 }
 
-/// The test images in order: the batches `rank`, `rank` + `ranks` and so on, each with its number.
-pub fn test_batches(data: &Data, place: Place) -> Box<dyn Iterator<Item = (u32, Result<Batch>)> + '_> {
-    let steps = (0..test_steps(data)).filter(move |step| *step as usize % place.ranks == place.rank);
+/// The images of a part in order and as they are, without augmentation: of the batches from `step` on those with the
+/// numbers `rank`, `rank` + `ranks` and so on, each with its number.
+pub fn plain_batches(
+    data: &Data,
+    split: Split,
+    step: u32,
+    place: Place,
+) -> Box<dyn Iterator<Item = (u32, Result<Batch>)> + '_> {
+    let steps = (step..plain_steps(data, split)).filter(move |step| *step as usize % place.ranks == place.rank);
     let range = move |step: u32| {
-        let start = i64::from(step) * TEST_BATCH;
-        start..data.test_count().min(start + TEST_BATCH)
+        let start = i64::from(step) * PLAIN_BATCH;
+        start..data.count(split).min(start + PLAIN_BATCH)
     };
     let batch = move |images: &Tensor, labels, range: Range<i64>| Batch {
         images: data.normalization.apply(images),
@@ -169,17 +176,24 @@ pub fn test_batches(data: &Data, place: Place) -> Box<dyn Iterator<Item = (u32, 
     };
     let begun = |_: &_| pulse::moved();
     match &data.images {
-        Images::Resident(Resident { test, .. }) => Box::new(
-            steps
-                .map(move |step| {
-                    let Range { start, end } = range(step);
-                    let [pixels, labels] = [&test.pixels, &test.labels].map(|all| all.narrow(0, start, end - start));
-                    (step, Ok(batch(&pixels, labels, start..end)))
-                })
-                .inspect(begun),
-        ),
+        Images::Resident(resident) => {
+            let part = match split {
+                Split::Train => &resident.train,
+                Split::Test => &resident.test,
+            };
+            Box::new(
+                steps
+                    .map(move |step| {
+                        let Range { start, end } = range(step);
+                        let [pixels, labels] =
+                            [&part.pixels, &part.labels].map(|all| all.narrow(0, start, end - start));
+                        (step, Ok(batch(&pixels, labels, start..end)))
+                    })
+                    .inspect(begun),
+            )
+        }
         Images::Streamed(streamed) => {
-            let mut pixels = streamed.test(steps.clone().flat_map(range).collect(), TEST_BATCH);
+            let mut pixels = streamed.plain(split, steps.clone().flat_map(range).collect(), PLAIN_BATCH);
             let found = move |step: u32| Some((step, pulse::slowly(|| pixels.next())?));
             let batch = move |(step, found): (u32, winsign::data::Result<Pixels>)| {
                 (step, found.map(|found| batch(&found.pixels, found.labels, range(step))).map_err(Into::into))
@@ -293,8 +307,23 @@ mod tests {
             epoch.every(4, Place::ALONE).map(|(step, batch)| (step, batch.unwrap().indices)).collect();
         assert_eq!(all, alone);
         assert_eq!(of_rank(1).map(|(step, _)| step).collect::<Vec<_>>(), [4, 7, 10, 13, 16, 19, 22]);
-        let tests = |rank, ranks| test_batches(&data, Place { rank, ranks }).map(|(step, _)| step).collect::<Vec<_>>();
-        assert_eq!((tests(0, 2), tests(1, 2), test_steps(&data)), (vec![0, 2], vec![1], 3));
+        let tests = |step, rank, ranks| {
+            let batches = plain_batches(&data, Split::Test, step, Place { rank, ranks });
+            batches.map(|(step, _)| step).collect::<Vec<_>>()
+        };
+        assert_eq!((tests(0, 0, 2), tests(0, 1, 2), tests(1, 0, 2)), (vec![0, 2], vec![1], vec![2]));
+        assert_eq!((plain_steps(&data, Split::Test), plain_steps(&data, Split::Train)), (3, 12));
+    }
+
+    #[test]
+    fn training_images_are_also_there_as_they_are() {
+        let data = digits::load();
+        let batches: Vec<Batch> =
+            plain_batches(&data, Split::Train, 0, Place::ALONE).map(|(_, batch)| batch.unwrap()).collect();
+        let images = Tensor::cat(&batches.iter().map(|batch| &batch.images).collect::<Vec<_>>(), 0);
+        let labels = Tensor::cat(&batches.iter().map(|batch| &batch.labels).collect::<Vec<_>>(), 0);
+        assert_eq!(images, data.normalization.apply(&train(&data).pixels));
+        assert_eq!(labels, train(&data).labels);
     }
 
     /// Whatever the batch size, an image is augmented alike: augmentation belongs to (seed, epoch, index).

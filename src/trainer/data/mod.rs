@@ -114,16 +114,15 @@ impl Data {
     }
 
     pub fn train_count(&self) -> i64 {
-        match &self.images {
-            Images::Resident(resident) => resident.train.count(),
-            Images::Streamed(streamed) => streamed.count(Split::Train),
-        }
+        self.count(Split::Train)
     }
 
-    pub fn test_count(&self) -> i64 {
-        match &self.images {
-            Images::Resident(resident) => resident.test.count(),
-            Images::Streamed(streamed) => streamed.count(Split::Test),
+    /// How many images a part has.
+    pub fn count(&self, split: Split) -> i64 {
+        match (&self.images, split) {
+            (Images::Resident(resident), Split::Train) => resident.train.count(),
+            (Images::Resident(resident), Split::Test) => resident.test.count(),
+            (Images::Streamed(streamed), split) => streamed.count(split),
         }
     }
 }

@@ -81,9 +81,9 @@ impl Streamed {
         self.batches(Split::Train, order, View::Random { side: SIDE, scale: SCALE, draws }, batch)
     }
 
-    /// The test images of `order`, in batches of `batch`.
-    pub fn test(&self, order: Vec<i64>, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
-        self.batches(Split::Test, &order, View::Center { side: SIDE, short: SHORT }, batch)
+    /// The images `order` of a part as they are evaluated, in batches of `batch`: the center of each.
+    pub fn plain(&self, split: Split, order: Vec<i64>, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
+        self.batches(split, &order, View::Center { side: SIDE, short: SHORT }, batch)
     }
 
     fn batches(

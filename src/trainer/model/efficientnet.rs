@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::layers::{BatchNorm, Classifier, Conv, ConvShape, Pass, global_mean};
-use super::{Declare, Forward};
+use super::{Declare, Forward, Units};
 use winsign::run::settings::Dataset;
 
 /// Of each stage: expansion, channels, blocks, kernel, and the stride of the first block.
@@ -129,6 +129,7 @@ struct Excitation {
 impl Excitation {
     fn new(declare: &mut Declare, name: &str, channels: i64, squeezed: i64) -> Excitation {
         let mut layer = |layer: &str, inputs, outputs| {
+            let (inputs, outputs) = (Units::from(inputs), Units::from(outputs));
             let shape = ConvShape { inputs, outputs, kernel: 1, stride: 1, groups: 1, bias: true };
             Conv::shaped(declare, &format!("{name}.{layer}"), shape)
         };

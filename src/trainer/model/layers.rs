@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use tch::{Kind, Tensor};
 
-use super::{ConvInit, Declare, Init, Layout, Mode, Role};
+use super::{ConvInit, Declare, Init, Layout, Mode, Role, Units};
 use crate::trainer::device::upload;
 use winsign::random::Stream;
 
@@ -97,8 +97,8 @@ pub struct Conv {
 /// What kind of convolution.
 #[derive(Clone, Copy)]
 pub struct ConvShape {
-    pub inputs: i64,
-    pub outputs: i64,
+    pub inputs: Units,
+    pub outputs: Units,
     /// Height and width.
     pub kernel: i64,
     pub stride: i64,
@@ -108,25 +108,41 @@ pub struct ConvShape {
 
 impl Conv {
     /// One group, no bias.
-    pub fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Conv {
+    pub fn new(
+        declare: &mut Declare,
+        name: &str,
+        inputs: impl Into<Units>,
+        outputs: impl Into<Units>,
+        kernel: i64,
+        stride: i64,
+    ) -> Conv {
+        let (inputs, outputs) = (inputs.into(), outputs.into());
         Conv::shaped(declare, name, ConvShape { inputs, outputs, kernel, stride, groups: 1, bias: false })
     }
 
     /// Every channel by itself, no bias.
     pub fn depthwise(declare: &mut Declare, name: &str, channels: i64, kernel: i64, stride: i64) -> Conv {
-        let shape = ConvShape { inputs: channels, outputs: channels, kernel, stride, groups: channels, bias: false };
+        let (inputs, outputs) = (channels.into(), channels.into());
+        let shape = ConvShape { inputs, outputs, kernel, stride, groups: channels, bias: false };
         Conv::shaped(declare, name, shape)
     }
 
     /// Weight `name.weight` of shape (outputs, inputs / groups, kernel, kernel) and bias `name.bias` of shape (outputs).
     pub fn shaped(declare: &mut Declare, name: &str, shape: ConvShape) -> Conv {
         let ConvShape { inputs, outputs, kernel, stride, groups, bias } = shape;
-        let fan_in = inputs / groups * kernel * kernel;
+        // What one output sees. Groups of several channels cannot be taken apart; a channel that is one by itself is its own
+        // input.
+        let seen = if groups == 1 { inputs } else { Units::from(inputs.count / groups) };
+        let torn = groups > 1 && (inputs.group.is_some() || outputs.group.is_some());
+        assert!(!torn || inputs == outputs && seen.count == 1, "{name} has groups of channels that can be reordered");
+        let fan_in = seen.count * kernel * kernel;
         let init = match declare.convolutions {
-            ConvInit::KaimingNormal => Init::Normal { deviation: (2.0 / (outputs * kernel * kernel) as f64).sqrt() },
+            ConvInit::KaimingNormal => {
+                Init::Normal { deviation: (2.0 / (outputs.count * kernel * kernel) as f64).sqrt() }
+            }
             ConvInit::Default => Init::of_linear(fan_in),
         };
-        let weight = [outputs, inputs / groups, kernel, kernel];
+        let weight = [outputs, seen, kernel.into(), kernel.into()];
         Conv {
             weight: declare.parameter(format!("{name}.weight"), &weight, Role::Prunable, init),
             bias: bias
@@ -134,7 +150,7 @@ impl Conv {
             stride,
             padding: kernel / 2,
             groups,
-            thinned: kernel == 1 && stride > 1 && inputs < 16,
+            thinned: kernel == 1 && stride > 1 && inputs.count < 16,
         }
     }
 
@@ -162,7 +178,8 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub fn new(declare: &mut Declare, name: &str, channels: i64) -> BatchNorm {
+    pub fn new(declare: &mut Declare, name: &str, channels: impl Into<Units>) -> BatchNorm {
+        let channels = channels.into();
         BatchNorm {
             scale: declare.parameter(format!("{name}.weight"), &[channels], Role::NormScale, Init::Constant(1.0)),
             shift: declare.parameter(format!("{name}.bias"), &[channels], Role::NormShift, Init::Constant(0.0)),
@@ -215,11 +232,12 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub fn new(declare: &mut Declare, name: &str, width: i64) -> LayerNorm {
+    pub fn new(declare: &mut Declare, name: &str, width: impl Into<Units>) -> LayerNorm {
+        let width = width.into();
         LayerNorm {
             scale: declare.parameter(format!("{name}.weight"), &[width], Role::NormScale, Init::Constant(1.0)),
             shift: declare.parameter(format!("{name}.bias"), &[width], Role::NormShift, Init::Constant(0.0)),
-            width,
+            width: width.count,
         }
     }
 
@@ -237,8 +255,8 @@ pub struct Linear {
 }
 
 impl Linear {
-    pub fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64) -> Linear {
-        let init = Init::of_linear(inputs);
+    pub fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Linear {
+        let init = Init::of_linear(inputs.count);
         Linear {
             weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs], Role::Prunable, init),
             bias: declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, init),
@@ -258,10 +276,10 @@ pub struct Pointwise {
 }
 
 impl Pointwise {
-    pub fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64) -> Pointwise {
-        let init = Init::of_linear(inputs);
+    pub fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Pointwise {
+        let init = Init::of_linear(inputs.count);
         Pointwise {
-            weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs, 1], Role::Prunable, init),
+            weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs, 1.into()], Role::Prunable, init),
             bias: declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, init),
         }
     }
@@ -279,16 +297,17 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    pub fn new(declare: &mut Declare, name: &str, inputs: i64, classes: i64) -> Classifier {
-        let init = Init::of_linear(inputs);
-        Classifier::drawn(declare, name, [inputs, classes], [init, init])
+    pub fn new(declare: &mut Declare, name: &str, inputs: impl Into<Units>, classes: i64) -> Classifier {
+        let inputs = inputs.into();
+        let init = Init::of_linear(inputs.count);
+        Classifier::drawn(declare, name, [inputs, classes.into()], [init, init])
     }
 
     /// With weight and bias drawn otherwise.
     pub fn drawn(
         declare: &mut Declare,
         name: &str,
-        [inputs, classes]: [i64; 2],
+        [inputs, classes]: [Units; 2],
         [weight, bias]: [Init; 2],
     ) -> Classifier {
         Classifier {

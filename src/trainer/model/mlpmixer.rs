@@ -4,7 +4,7 @@
 use tch::Tensor;
 
 use super::layers::{Classifier, LayerNorm, Linear, Pass, Pointwise};
-use super::{Declare, Forward};
+use super::{Declare, Forward, Units};
 use winsign::run::settings::Dataset;
 
 const PATCH: i64 = 16;
@@ -22,11 +22,13 @@ impl MlpMixer {
     pub fn new(declare: &mut Declare, dataset: Dataset) -> MlpMixer {
         let (channels, side) = dataset.image_shape();
         let patches = (side / PATCH) * (side / PATCH);
+        // Every layer adds to the same channels.
+        let width = declare.units(WIDTH);
         MlpMixer {
-            embed: Linear::new(declare, "1", PATCH * PATCH * channels, WIDTH),
-            layers: (2..DEPTH + 2).map(|index| Layer::new(declare, &index.to_string(), patches)).collect(),
-            norm: LayerNorm::new(declare, &(DEPTH + 2).to_string(), WIDTH),
-            classifier: Classifier::new(declare, &(DEPTH + 4).to_string(), WIDTH, dataset.classes()),
+            embed: Linear::new(declare, "1", (PATCH * PATCH * channels).into(), width),
+            layers: (2..DEPTH + 2).map(|index| Layer::new(declare, &index.to_string(), patches, width)).collect(),
+            norm: LayerNorm::new(declare, &(DEPTH + 2).to_string(), width),
+            classifier: Classifier::new(declare, &(DEPTH + 4).to_string(), width, dataset.classes()),
         }
     }
 }
@@ -62,20 +64,21 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(declare: &mut Declare, name: &str, patches: i64) -> Layer {
+    fn new(declare: &mut Declare, name: &str, patches: i64, width: Units) -> Layer {
         // Four times as many hidden patches, half as many hidden channels.
-        let (hidden_patches, hidden_channels) = (patches * 4, WIDTH / 2);
+        let (hidden_patches, hidden_channels) = (declare.units(patches * 4), declare.units(WIDTH / 2));
+        let patches = Units::from(patches);
         Layer {
             patches: (
                 Pointwise::new(declare, &format!("{name}.0.fn.0"), patches, hidden_patches),
                 Pointwise::new(declare, &format!("{name}.0.fn.3"), hidden_patches, patches),
             ),
-            patch_norm: LayerNorm::new(declare, &format!("{name}.0.norm"), WIDTH),
+            patch_norm: LayerNorm::new(declare, &format!("{name}.0.norm"), width),
             channels: (
-                Linear::new(declare, &format!("{name}.1.fn.0"), WIDTH, hidden_channels),
-                Linear::new(declare, &format!("{name}.1.fn.3"), hidden_channels, WIDTH),
+                Linear::new(declare, &format!("{name}.1.fn.0"), width, hidden_channels),
+                Linear::new(declare, &format!("{name}.1.fn.3"), hidden_channels, width),
             ),
-            channel_norm: LayerNorm::new(declare, &format!("{name}.1.norm"), WIDTH),
+            channel_norm: LayerNorm::new(declare, &format!("{name}.1.norm"), width),
         }
     }
 

@@ -4,7 +4,7 @@
 use tch::Tensor;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
-use super::{ConvInit, Declare, Forward, Init};
+use super::{ConvInit, Declare, Forward, Init, Units};
 use winsign::run::settings::Dataset;
 
 /// Of each group of blocks: expansion, channels, blocks, and the stride of the first on ImageNet and on small images.
@@ -38,11 +38,15 @@ impl MobileNetV2 {
     /// torchvision's.
     fn large(declare: &mut Declare) -> MobileNetV2 {
         declare.convolutions = ConvInit::KaimingNormal;
-        let stem = ConvNorm::new(declare, ["features.0.0", "features.0.1"], spatial(3, STEM, 2, 1));
+        let mut inputs = declare.units(STEM);
+        let stem = ConvNorm::new(declare, ["features.0.0", "features.0.1"], spatial(3.into(), inputs, 2, 1));
         let mut blocks = vec![];
-        for (index, Plan { expansion, inputs, outputs, stride }) in (1..).zip(plans(0)) {
+        for (index, Plan { expansion, channels, stride }) in (1..).zip(plans(0)) {
             let block = format!("features.{index}.conv");
-            let hidden = inputs * expansion;
+            let hidden = if expansion == 1 { inputs } else { declare.units(inputs.count * expansion) };
+            // Without a shortcut the outputs have nothing to do with the inputs.
+            let same = stride == 1 && inputs.count == channels;
+            let outputs = if same { inputs } else { declare.units(channels) };
             // Without an expansion the first layer is missing and the others move up.
             let first = if expansion == 1 { 0 } else { 1 };
             let expand = (expansion != 1).then(|| {
@@ -50,42 +54,51 @@ impl MobileNetV2 {
                 ConvNorm::new(declare, [&names[0], &names[1]], pointwise(inputs, hidden))
             });
             let names = [format!("{block}.{first}.0"), format!("{block}.{first}.1")];
-            let depthwise = ConvNorm::new(declare, [&names[0], &names[1]], spatial(hidden, hidden, stride, hidden));
+            let depthwise =
+                ConvNorm::new(declare, [&names[0], &names[1]], spatial(hidden, hidden, stride, hidden.count));
             let names = [format!("{block}.{}", first + 1), format!("{block}.{}", first + 2)];
             let project = ConvNorm::new(declare, [&names[0], &names[1]], pointwise(hidden, outputs));
-            let shortcut = if stride == 1 && inputs == outputs { Shortcut::Identity } else { Shortcut::None };
+            let shortcut = if same { Shortcut::Identity } else { Shortcut::None };
             blocks.push(InvertedResidual { expand, depthwise, project, shortcut });
+            inputs = outputs;
         }
-        let last = ConvNorm::new(declare, ["features.18.0", "features.18.1"], pointwise(320, LAST));
+        let outputs = declare.units(LAST);
+        let last = ConvNorm::new(declare, ["features.18.0", "features.18.1"], pointwise(inputs, outputs));
         let drawn = [Init::Normal { deviation: 0.01 }, Init::Constant(0.0)];
-        let classifier = Classifier::drawn(declare, "classifier.1", [LAST, Dataset::Imagenet.classes()], drawn);
+        let classifier =
+            Classifier::drawn(declare, "classifier.1", [outputs, Dataset::Imagenet.classes().into()], drawn);
         MobileNetV2 { stem, blocks, last, classifier, clipped: true }
     }
 
     /// The variant for small images.
     fn small(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
         let (channels, _) = dataset.image_shape();
-        let stem = ConvNorm::new(declare, ["conv1", "bn1"], spatial(channels, STEM, 1, 1));
+        let mut inputs = declare.units(STEM);
+        let stem = ConvNorm::new(declare, ["conv1", "bn1"], spatial(channels.into(), inputs, 1, 1));
         let mut blocks = vec![];
-        for (index, Plan { expansion, inputs, outputs, stride }) in plans(1).enumerate() {
-            let hidden = inputs * expansion;
+        for (index, Plan { expansion, channels, stride }) in plans(1).enumerate() {
+            let hidden = declare.units(inputs.count * expansion);
+            let same = stride == 1 && inputs.count == channels;
+            let outputs = if same { inputs } else { declare.units(channels) };
             let mut layer = |[conv, norm]: [&str; 2], shape| {
                 let names = [format!("layers.{index}.{conv}"), format!("layers.{index}.{norm}")];
                 ConvNorm::new(declare, [&names[0], &names[1]], shape)
             };
             blocks.push(InvertedResidual {
                 expand: Some(layer(["conv1", "bn1"], pointwise(inputs, hidden))),
-                depthwise: layer(["conv2", "bn2"], spatial(hidden, hidden, stride, hidden)),
+                depthwise: layer(["conv2", "bn2"], spatial(hidden, hidden, stride, hidden.count)),
                 project: layer(["conv3", "bn3"], pointwise(hidden, outputs)),
-                shortcut: match (stride, inputs == outputs) {
-                    (1, true) => Shortcut::Identity,
-                    (1, false) => Shortcut::Conv(layer(["shortcut.0", "shortcut.1"], pointwise(inputs, outputs))),
+                shortcut: match stride {
+                    1 if same => Shortcut::Identity,
+                    1 => Shortcut::Conv(layer(["shortcut.0", "shortcut.1"], pointwise(inputs, outputs))),
                     _ => Shortcut::None,
                 },
             });
+            inputs = outputs;
         }
-        let last = ConvNorm::new(declare, ["conv2", "bn2"], pointwise(320, LAST));
-        let classifier = Classifier::new(declare, "linear", LAST, dataset.classes());
+        let outputs = declare.units(LAST);
+        let last = ConvNorm::new(declare, ["conv2", "bn2"], pointwise(inputs, outputs));
+        let classifier = Classifier::new(declare, "linear", outputs, dataset.classes());
         MobileNetV2 { stem, blocks, last, classifier, clipped: false }
     }
 
@@ -108,20 +121,17 @@ impl Forward for MobileNetV2 {
 /// One block, from its group.
 struct Plan {
     expansion: i64,
-    inputs: i64,
-    outputs: i64,
+    /// It puts out.
+    channels: i64,
     stride: i64,
 }
 
 /// All blocks in order; `variant` is the place of their stride in [`GROUPS`].
 fn plans(variant: usize) -> impl Iterator<Item = Plan> {
-    let mut inputs = STEM;
     GROUPS.into_iter().flat_map(|group| (0..group.2).map(move |block| (group, block))).map(
-        move |((expansion, outputs, _, strides), block)| {
+        move |((expansion, channels, _, strides), block)| {
             let stride = if block == 0 { strides[variant] } else { 1 };
-            let plan = Plan { expansion, inputs, outputs, stride };
-            inputs = outputs;
-            plan
+            Plan { expansion, channels, stride }
         },
     )
 }
@@ -155,10 +165,10 @@ impl InvertedResidual {
     }
 }
 
-fn pointwise(inputs: i64, outputs: i64) -> ConvShape {
+fn pointwise(inputs: Units, outputs: Units) -> ConvShape {
     ConvShape { inputs, outputs, kernel: 1, stride: 1, groups: 1, bias: false }
 }
 
-fn spatial(inputs: i64, outputs: i64, stride: i64, groups: i64) -> ConvShape {
+fn spatial(inputs: Units, outputs: Units, stride: i64, groups: i64) -> ConvShape {
     ConvShape { inputs, outputs, kernel: 3, stride, groups, bias: false }
 }

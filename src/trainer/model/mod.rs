@@ -12,9 +12,11 @@ mod mobilenetv2;
 mod resnet;
 mod resnet50;
 mod shufflenet;
+pub mod units;
 pub mod weights;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use tch::{Device, Kind, Tensor};
 
@@ -28,6 +30,7 @@ use mobilenetv2::MobileNetV2;
 use resnet::ResNet;
 use resnet50::ResNet50;
 use shufflenet::ShuffleNet;
+use units::Units;
 pub use weights::Weights;
 
 /// A network's structure: what its tensors are called, where they lie, and how they act on images.
@@ -189,6 +192,8 @@ pub struct Parameter {
     /// As in PyTorch's `state_dict`.
     pub name: String,
     pub shape: Vec<i64>,
+    /// What lies along each axis.
+    pub axes: Vec<Units>,
     pub role: Role,
     pub init: Init,
     /// Declared, but no layer uses it: it is pruned like the others, and never trained.
@@ -202,12 +207,23 @@ pub struct Parameter {
 pub struct Statistic {
     pub name: String,
     pub length: i64,
+    pub axis: Units,
     /// 0 for means, 1 for variances.
     pub fresh: f64,
     pub start: i64,
 }
 
 impl Parameter {
+    /// The groups of units that lie along its axes.
+    pub fn groups(&self) -> impl Iterator<Item = usize> {
+        self.axes.iter().filter_map(|units| units.group)
+    }
+
+    /// The axis that the units of a group lie along, if any.
+    pub fn axis_of(&self, group: usize) -> Option<i64> {
+        self.axes.iter().position(|units| units.group == Some(group)).map(|axis| axis as i64)
+    }
+
     pub fn length(&self) -> i64 {
         self.shape.iter().product()
     }
@@ -221,6 +237,8 @@ pub struct Layout {
     /// In the order the architecture declares them, which is PyTorch's.
     pub tensors: Vec<Parameter>,
     pub statistics: Vec<Statistic>,
+    /// The groups of units that can be reordered, see [`Units`]: how many each has.
+    pub groups: Vec<i64>,
     /// Elements of the three regions of the flat tensor.
     regions: [i64; 3],
     /// Elements of idle tensors at its two ends.
@@ -232,7 +250,7 @@ pub struct Layout {
 
 impl Layout {
     fn new(declared: Declare) -> Layout {
-        let Declare { names, mut tensors, statistics, .. } = declared;
+        let Declare { names, mut tensors, statistics, groups, .. } = declared;
         let mut flat_order: Vec<usize> = (0..tensors.len()).collect();
         // Idle tensors lie at the two ends, so that what is trained is one range.
         flat_order.sort_by_key(|&index| {
@@ -253,7 +271,7 @@ impl Layout {
             start += length;
         }
         let flat_lengths = flat_order.iter().map(|&index| tensors[index].length()).collect();
-        Layout { names, tensors, statistics, regions, idle, flat_order, flat_lengths }
+        Layout { names, tensors, statistics, groups, regions, idle, flat_order, flat_lengths }
     }
 
     /// Elements of the flat parameter tensor.
@@ -313,20 +331,31 @@ struct Declare {
     names: Vec<String>,
     tensors: Vec<Parameter>,
     statistics: Vec<Statistic>,
+    groups: Vec<i64>,
 }
 
 impl Declare {
-    fn parameter(&mut self, name: String, shape: &[i64], role: Role, init: Init) -> usize {
+    /// Units of a group of their own.
+    fn units(&mut self, count: i64) -> Units {
+        self.groups.push(count);
+        Units { count, group: Some(self.groups.len() - 1) }
+    }
+
+    fn parameter(&mut self, name: String, axes: &[Units], role: Role, init: Init) -> usize {
         assert!(!self.idle || role != Role::Other, "what is idle lies at an end of the flat tensor: {name}");
         self.names.push(name.clone());
-        self.tensors.push(Parameter { name, shape: shape.to_vec(), role, init, idle: self.idle, start: 0 });
+        let (shape, axes) = (axes.iter().map(|units| units.count).collect(), axes.to_vec());
+        let parameter = Parameter { name, shape, axes, role, init, idle: self.idle, start: 0 };
+        let groups: HashSet<usize> = parameter.groups().collect();
+        assert!(groups.len() == parameter.groups().count(), "a group lies along two axes of {}", parameter.name);
+        self.tensors.push(parameter);
         self.tensors.len() - 1
     }
 
-    fn statistic(&mut self, name: String, length: i64, fresh: f64) -> usize {
+    fn statistic(&mut self, name: String, axis: Units, fresh: f64) -> usize {
         self.names.push(name.clone());
         let start = self.statistics.last().map_or(0, |last| last.start + last.length);
-        self.statistics.push(Statistic { name, length, fresh, start });
+        self.statistics.push(Statistic { name, length: axis.count, axis, fresh, start });
         self.statistics.len() - 1
     }
 }

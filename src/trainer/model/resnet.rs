@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::layers::{BatchNorm, Classifier, Conv, Pass, global_mean};
-use super::{ConvInit, Declare, Forward};
+use super::{ConvInit, Declare, Forward, Units};
 use winsign::run::settings::Dataset;
 
 pub struct ResNet {
@@ -25,13 +25,16 @@ impl ResNet {
     fn new(declare: &mut Declare, dataset: Dataset, widths: [i64; 3], blocks_per_stage: i64) -> ResNet {
         declare.convolutions = ConvInit::KaimingNormal;
         let (channels, _) = dataset.image_shape();
-        let conv1 = Conv::new(declare, "conv1", channels, widths[0], 3, 1);
-        let bn1 = BatchNorm::new(declare, "bn1", widths[0]);
+        let mut inputs = declare.units(widths[0]);
+        let conv1 = Conv::new(declare, "conv1", channels, inputs, 3, 1);
+        let bn1 = BatchNorm::new(declare, "bn1", inputs);
         let mut blocks = vec![];
-        let mut inputs = widths[0];
-        for (stage, outputs) in (1..).zip(widths) {
+        for (stage, width) in (1..).zip(widths) {
             for block in 0..blocks_per_stage {
                 let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+                // Outputs are added to the inputs, channel by channel, unless a shortcut makes others of these.
+                let same = stride == 1 && inputs.count == width;
+                let outputs = if same { inputs } else { declare.units(width) };
                 blocks.push(BasicBlock::new(declare, &format!("layer{stage}.{block}"), inputs, outputs, stride));
                 inputs = outputs;
             }
@@ -59,13 +62,14 @@ struct BasicBlock {
 }
 
 impl BasicBlock {
-    fn new(declare: &mut Declare, name: &str, inputs: i64, outputs: i64, stride: i64) -> BasicBlock {
+    fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units, stride: i64) -> BasicBlock {
+        let inner = declare.units(outputs.count);
         BasicBlock {
-            conv1: Conv::new(declare, &format!("{name}.conv1"), inputs, outputs, 3, stride),
-            bn1: BatchNorm::new(declare, &format!("{name}.bn1"), outputs),
-            conv2: Conv::new(declare, &format!("{name}.conv2"), outputs, outputs, 3, 1),
+            conv1: Conv::new(declare, &format!("{name}.conv1"), inputs, inner, 3, stride),
+            bn1: BatchNorm::new(declare, &format!("{name}.bn1"), inner),
+            conv2: Conv::new(declare, &format!("{name}.conv2"), inner, outputs, 3, 1),
             bn2: BatchNorm::new(declare, &format!("{name}.bn2"), outputs),
-            downsample: (stride != 1 || inputs != outputs).then(|| {
+            downsample: (inputs != outputs).then(|| {
                 let conv = Conv::new(declare, &format!("{name}.downsample.0"), inputs, outputs, 1, stride);
                 (conv, BatchNorm::new(declare, &format!("{name}.downsample.1"), outputs))
             }),

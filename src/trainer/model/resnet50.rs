@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
-use super::{ConvInit, Declare, Forward};
+use super::{ConvInit, Declare, Forward, Units};
 use winsign::run::settings::Dataset;
 
 /// Of each stage: the width inside its blocks, how many blocks, and the stride of the first.
@@ -24,17 +24,22 @@ impl ResNet50 {
         declare.convolutions = ConvInit::KaimingNormal;
         let large = dataset == Dataset::Imagenet;
         let (kernel, stride) = if large { (7, 2) } else { (3, 1) };
-        let (inputs, _) = dataset.image_shape();
-        let stem = ConvShape { inputs, outputs: 64, kernel, stride, groups: 1, bias: false };
+        let (channels, _) = dataset.image_shape();
+        let mut inputs = declare.units(64);
+        let stem = ConvShape { inputs: channels.into(), outputs: inputs, kernel, stride, groups: 1, bias: false };
         let stem = ConvNorm::new(declare, ["conv1", "bn1"], stem);
 
         let mut blocks = vec![];
-        let mut inputs = 64;
         for (stage, (width, count, stride)) in (1..).zip(STAGES) {
             for block in 0..count {
                 let stride = if block == 0 { stride } else { 1 };
-                blocks.push(Bottleneck::new(declare, &format!("layer{stage}.{block}"), inputs, width, stride));
-                inputs = width * EXPANSION;
+                // Outputs are added to the inputs, channel by channel, unless a shortcut makes others of these.
+                let same = stride == 1 && inputs.count == width * EXPANSION;
+                let outputs = if same { inputs } else { declare.units(width * EXPANSION) };
+                let inner = [declare.units(width), declare.units(width)];
+                let name = format!("layer{stage}.{block}");
+                blocks.push(Bottleneck::new(declare, &name, inputs, inner, outputs, stride));
+                inputs = outputs;
             }
         }
         ResNet50 { stem, pooled: large, blocks, fc: Classifier::new(declare, "fc", inputs, dataset.classes()) }
@@ -62,18 +67,24 @@ struct Bottleneck {
 }
 
 impl Bottleneck {
-    fn new(declare: &mut Declare, name: &str, inputs: i64, width: i64, stride: i64) -> Bottleneck {
+    fn new(
+        declare: &mut Declare,
+        name: &str,
+        inputs: Units,
+        [reduced, spatial]: [Units; 2],
+        outputs: Units,
+        stride: i64,
+    ) -> Bottleneck {
         let mut layer = |[conv, norm]: [&str; 2], inputs, outputs, kernel, stride| {
             let names = [format!("{name}.{conv}"), format!("{name}.{norm}")];
             let shape = ConvShape { inputs, outputs, kernel, stride, groups: 1, bias: false };
             ConvNorm::new(declare, [&names[0], &names[1]], shape)
         };
-        let outputs = width * EXPANSION;
         Bottleneck {
-            reduce: layer(["conv1", "bn1"], inputs, width, 1, 1),
-            spatial: layer(["conv2", "bn2"], width, width, 3, stride),
-            expand: layer(["conv3", "bn3"], width, outputs, 1, 1),
-            downsample: (stride != 1 || inputs != outputs)
+            reduce: layer(["conv1", "bn1"], inputs, reduced, 1, 1),
+            spatial: layer(["conv2", "bn2"], reduced, spatial, 3, stride),
+            expand: layer(["conv3", "bn3"], spatial, outputs, 1, 1),
+            downsample: (inputs != outputs)
                 .then(|| layer(["downsample.0", "downsample.1"], inputs, outputs, 1, stride)),
         }
     }

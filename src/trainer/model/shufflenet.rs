@@ -21,7 +21,8 @@ pub struct ShuffleNet {
 impl ShuffleNet {
     pub fn new(declare: &mut Declare, dataset: Dataset) -> ShuffleNet {
         let (channels, _) = dataset.image_shape();
-        let stem = ConvShape { inputs: channels, outputs: STEM, kernel: 3, stride: 1, groups: 1, bias: true };
+        let stem =
+            ConvShape { inputs: channels.into(), outputs: STEM.into(), kernel: 3, stride: 1, groups: 1, bias: true };
         let conv1 = ConvNorm::new(declare, ["conv1.conv", "conv1.bn"], stem);
         let mut units = vec![];
         let mut inputs = STEM;
@@ -61,10 +62,13 @@ impl Unit {
             ConvNorm::new(declare, [&names[0], &names[1]], shape)
         };
         let width = outputs / 4;
-        let pointwise =
-            |inputs, outputs| ConvShape { inputs, outputs, kernel: 1, stride: 1, groups: GROUPS, bias: true };
+        let pointwise = |inputs: i64, outputs: i64| {
+            let (inputs, outputs) = (inputs.into(), outputs.into());
+            ConvShape { inputs, outputs, kernel: 1, stride: 1, groups: GROUPS, bias: true }
+        };
         let stride = if halves { 2 } else { 1 };
-        let depthwise = ConvShape { inputs: width, outputs: width, kernel: 3, stride, groups: width, bias: true };
+        let depthwise =
+            ConvShape { inputs: width.into(), outputs: width.into(), kernel: 3, stride, groups: width, bias: true };
         // The published names are spelled so.
         Unit {
             reduce: layer("bottlneck.0.pointwise", pointwise(inputs, width)),

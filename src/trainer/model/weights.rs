@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
-use super::{Init, Layout, Role};
+use super::{Init, Layout, Parameter, Role};
 use winsign::random::Source;
+use winsign::run::results::LayerSurvivors;
 use winsign::run::tensors::{RawTensor, TensorFile};
 
 /// How many tensors a message names.
@@ -62,6 +63,17 @@ impl Weights {
 
     pub fn remaining_ratio(&self) -> f64 {
         self.survivors() as f64 / self.mask.numel() as f64
+    }
+
+    /// What is left of each prunable tensor, in the order of the network.
+    pub fn layers(&self, layout: &Layout) -> Vec<LayerSurvivors> {
+        let prunable = layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable);
+        let layer = |tensor: &Parameter| LayerSurvivors {
+            name: tensor.name.clone(),
+            survivors: self.mask.narrow(0, tensor.start, tensor.length()).sum(Kind::Double).double_value(&[]) as u64,
+            prunable: tensor.length() as u64,
+        };
+        prunable.map(layer).collect()
     }
 
     /// The network with PyTorch's names; the mask of layer L is `L.mask`.
@@ -224,6 +236,16 @@ mod tests {
         assert_eq!(back.statistics, weights.statistics);
         assert_eq!(back.mask, weights.mask);
         assert_eq!(back.survivors(), 14_144);
+        let layers = back.layers(&layout);
+        // The first 72 weights are conv1's; the next 576 and 576 those of layer1, of which the masked begin at 100.
+        let found: Vec<_> =
+            layers[..3].iter().map(|layer| (layer.name.as_str(), layer.survivors, layer.prunable)).collect();
+        assert_eq!(
+            found,
+            [("conv1.weight", 72, 72), ("layer1.0.conv1.weight", 28, 576), ("layer1.0.conv2.weight", 0, 576)]
+        );
+        assert_eq!(layers.iter().map(|layer| layer.survivors).sum::<u64>(), 14_144);
+        assert_eq!(layers.iter().map(|layer| layer.prunable).sum::<u64>(), 19_144);
 
         let mut file = weights.to_file(&layout);
         file.tensors.remove("layer3.0.conv2.mask");

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::trainer::comm::{Comm, pulse};
 use crate::trainer::data::Data;
-use crate::trainer::data::batches::{Batch, Batches, test_batches, test_steps};
+use crate::trainer::data::batches::{Batch, Batches, plain_batches, plain_steps};
 use crate::trainer::model::{Mode, Network};
 use crate::trainer::{Error, Result};
+use winsign::data::Split;
 
 /// Mean cross-entropy in nats, and errors in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,53 +46,65 @@ impl Crew<'_> {
     }
 }
 
-/// The test score of flat `parameters` with flat `statistics`; see [`evaluate_all`].
-pub fn evaluate(crew: Crew, network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Result<Score> {
-    let scores = evaluate_all(crew, network, 1, |_| (parameters.shallow_clone(), statistics.shallow_clone()), data)?;
-    Ok(scores[0])
-}
-
-/// The test scores of so many `networks`: of the parameters and statistics that `network_at` gives for each. A batch is
-/// made once for all of them, by one of the ranks. The scores are the same to the last bit for any number of ranks.
+/// The test score of flat `parameters` with flat `statistics`, the same to the last bit for any number of ranks.
 /// [`Error::Interrupted`] if a rank is told to stop.
-pub fn evaluate_all(
-    crew: Crew,
-    network: &Network,
-    networks: u32,
-    network_at: impl Fn(u32) -> (Tensor, Tensor),
-    data: &Data,
-) -> Result<Vec<Score>> {
-    let steps = i64::from(test_steps(data));
-    // Loss and wrongly classified images of each batch, which is one rank's; the others add nothing. So they are added up
-    // in the same order whoever computed them. Read at the end, so that no batch waits for the numbers of another.
-    let mut sums = Tensor::zeros([networks.into(), 2, steps], (Kind::Double, data.device()));
+pub fn evaluate(crew: Crew, network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Result<Score> {
+    let steps = plain_steps(data, Split::Test);
+    let mut sums = Sums::new(1, steps, data.device());
     let place = crew.comm.place();
-    let mut own = test_batches(data, place);
+    let mut own = plain_batches(data, Split::Test, 0, place);
     for _ in (0..steps).step_by(place.ranks) {
         // In the last round not every rank may have a batch.
         let (step, batch) = own.next().map_or((0, Ok(None)), |(step, batch)| (step, batch.map(Some)));
-        let batch = crew.agree(batch)?;
-        for which in 0..networks {
-            crew.agree(Ok(()))?;
-            let Some(Batch { images, labels, .. }) = &batch else { continue };
-            tch::no_grad(|| {
-                let (parameters, statistics) = network_at(which);
-                let logits = network.logits(&parameters, &statistics, Mode::Evaluate, images);
-                let sum = |of: i64| sums.get(which.into()).get(of).get(step.into());
-                sum(0).copy_(&cross_entropy(&logits, labels, Reduction::Sum));
-                sum(1).copy_(&wrong_count(&logits, labels));
-            });
-            pulse::moved();
-        }
+        let Some(batch) = crew.agree(batch)? else { continue };
+        sums.add(0, step, network, (parameters, statistics), &batch);
+        pulse::moved();
     }
-    crew.comm.sum(&mut sums);
-    let sums = Vec::<f64>::try_from(sums.view([-1])).expect("sums are a vector of floats");
-    let count = data.test_count() as f64;
-    let score = |sums: &[f64]| {
-        let (losses, wrong) = sums.split_at(steps as usize);
-        Score { loss: losses.iter().sum::<f64>() / count, error: 100.0 * wrong.iter().sum::<f64>() / count }
-    };
-    Ok(sums.chunks(2 * steps as usize).map(score).collect())
+    Ok(sums.scores(crew.comm, data.count(Split::Test))[0])
+}
+
+/// Loss and wrongly classified images of networks on each batch of a part, which is one rank's; the others add nothing. So
+/// they are added up in the same order whoever computed them. Read at the end, so that no batch waits for the numbers of
+/// another.
+pub struct Sums {
+    /// Shape (networks, 2, batches).
+    pub tensor: Tensor,
+}
+
+impl Sums {
+    pub fn new(networks: usize, steps: u32, device: Device) -> Sums {
+        Sums { tensor: Tensor::zeros([networks as i64, 2, i64::from(steps)], (Kind::Double, device)) }
+    }
+
+    /// What a network of these parameters and statistics makes of a batch.
+    pub fn add(
+        &mut self,
+        which: usize,
+        step: u32,
+        network: &Network,
+        (parameters, statistics): (&Tensor, &Tensor),
+        Batch { images, labels, .. }: &Batch,
+    ) {
+        tch::no_grad(|| {
+            let logits = network.logits(parameters, statistics, Mode::Evaluate, images);
+            let sum = |of: i64| self.tensor.get(which as i64).get(of).get(step.into());
+            sum(0).copy_(&cross_entropy(&logits, labels, Reduction::Sum));
+            sum(1).copy_(&wrong_count(&logits, labels));
+        });
+    }
+
+    /// The scores over so many images, from the batches of all ranks.
+    pub fn scores(mut self, comm: &dyn Comm, images: i64) -> Vec<Score> {
+        comm.sum(&mut self.tensor);
+        let steps = self.tensor.size()[2] as usize;
+        let sums = Vec::<f64>::try_from(self.tensor.view([-1])).expect("sums are a vector of floats");
+        let score = |sums: &[f64]| {
+            let (losses, wrong) = sums.split_at(steps);
+            let images = images as f64;
+            Score { loss: losses.iter().sum::<f64>() / images, error: 100.0 * wrong.iter().sum::<f64>() / images }
+        };
+        sums.chunks(2 * steps).map(score).collect()
+    }
 }
 
 /// Fresh BatchNorm statistics for flat `parameters`: one pass over the training batches of an epoch of its own, which the
@@ -152,8 +165,6 @@ pub fn wrong_count(logits: &Tensor, labels: &Tensor) -> Tensor {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
     use crate::trainer::comm::threads::on_ranks;
     use crate::trainer::comm::{Place, Single};
@@ -171,17 +182,11 @@ mod tests {
             let stop = AtomicBool::new(comm.place().rank == 1);
             let crew = Crew { comm, stop: &stop };
             let fresh = network.layout.fresh_statistics(Kind::Float);
-            let begun = Cell::new(0);
-            let network_at = |_| {
-                begun.set(begun.get() + 1);
-                (parameters.shallow_clone(), fresh.shallow_clone())
-            };
-            let evaluated = evaluate_all(crew, &network, 3, network_at, &data);
-            (evaluated, reestimate(crew, &network, &parameters, &data, 64), begun.get())
+            let evaluated = evaluate(crew, &network, &parameters, &fresh, &data);
+            (evaluated, reestimate(crew, &network, &parameters, &data, 64))
         });
-        for (evaluated, reestimated, begun) in stopped {
+        for (evaluated, reestimated) in stopped {
             assert!(matches!(evaluated, Err(Error::Interrupted)) && matches!(reestimated, Err(Error::Interrupted)));
-            assert_eq!(begun, 0);
         }
     }
 

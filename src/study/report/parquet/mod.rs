@@ -13,17 +13,14 @@ use super::{ConnectionRow, Finding, PairPath, PathError, Report};
 use crate::run::results::{Outcome, RunResult};
 use crate::study::sweep::Axes;
 
-/// The files that there is something to write to.
+/// All three, also where there is nothing to write yet: who reads them need not ask.
 pub fn render(report: &Report, findings: &[Finding]) -> Vec<(&'static str, Vec<u8>)> {
-    let paths: Vec<Point> = report.connections.iter().flat_map(points).collect();
-    let mut files = vec![("runs.parquet", runs(findings))];
-    if !paths.is_empty() {
-        files.push(("paths.parquet", path_points(&paths)));
-    }
-    if findings.iter().any(|finding| finding.curve.is_some()) {
-        files.push(("curves.parquet", curves(findings)));
-    }
-    files
+    let points: Vec<Point> = report.connections.iter().flat_map(points).collect();
+    vec![
+        ("runs.parquet", runs(findings)),
+        ("paths.parquet", path_points(&points)),
+        ("curves.parquet", curves(findings)),
+    ]
 }
 
 /// A line for each planned run; what is not finished has no numbers.
@@ -146,7 +143,8 @@ fn curves(findings: &[Finding]) -> Vec<u8> {
     let mut frame = Frame::default();
     frame.add("run", Column::Text(runs.collect()));
     frame.add("epoch", Column::Whole(epochs.collect()));
-    let values: [(&str, fn(&super::Curve) -> &Vec<f32>); 4] = [
+    type Series = (&'static str, fn(&super::Curve) -> &Vec<f32>);
+    let values: [Series; 4] = [
         ("train_loss", |curve| &curve.train_loss),
         ("train_error", |curve| &curve.train_error),
         ("test_loss", |curve| &curve.test_loss),
@@ -236,7 +234,6 @@ mod tests {
         let mut study = Study::new(&[12], &[2, 3], &[axes]);
         study.unfinish(RunState::Failed, |planned| planned.label.seeds == [Seeds::from(3)]);
         let files = files(&study, false);
-        assert_eq!(files.len(), 2);
         let lines = &files["runs.parquet"];
         assert_eq!(lines.len(), study.runs.len());
         let find = |state: &str, kind: &str| {
@@ -285,7 +282,7 @@ mod tests {
         assert_eq!(lines.len(), 26 * 2);
         assert_eq!((&lines[1]["epoch"], &lines[1]["test_error"]), (&Field::Int(4), &Field::Float(4.0)));
         assert_eq!(lines[1]["run"], files["runs.parquet"][0]["run"]);
-        assert!(!self::files(&Study::digits(), false).contains_key("curves.parquet"));
+        assert!(self::files(&Study::digits(), false)["curves.parquet"].is_empty(), "but it can be read");
     }
 
     /// Others read these names.

@@ -21,6 +21,8 @@ use crate::study::report::{ConnectionRow, Interval, IntervalMethod, Report, Summ
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;
+/// How far bands may go beyond the highest mean, as a part of it.
+const BEYOND: f64 = 0.6;
 
 /// What is known at one remaining ratio.
 pub struct Point {
@@ -52,8 +54,10 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
         report.transfers.iter().partition(|row| row.method.is_some());
     let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
         heading: axes_text(&rows[0].axes).into_iter().collect(),
-        series: all_series(&rows, |row| (row.method, Some(row.inherit)), |row| error_point(row)),
-        dense: (dense.iter().filter(|row| comparable(row, rows[0]))).filter_map(|row| error_point(row)).collect(),
+        series: all_series(&rows, |row| (row.method, Some(row.inherit)), error_point),
+        dense: (dense.iter().filter(|row| comparable((row.problem, &row.axes), (rows[0].problem, &rows[0].axes))))
+            .filter_map(|row| error_point(row))
+            .collect(),
     });
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean over seeds.";
@@ -63,12 +67,16 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
 
 /// The barriers of paths, with panels by what they are between.
 pub fn draw_barriers(report: &Report) -> Option<Plot> {
-    let groups =
-        grouped(&report.connections, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
-            heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
-            series: all_series(&rows, |row| (row.method, row.inherit), |row| barrier_point(row)),
-            dense: vec![],
-        });
+    let is_dense = |row: &&ConnectionRow| row.inherit == Some(Inherit::Dense);
+    let (dense, rows): (Vec<&ConnectionRow>, Vec<&ConnectionRow>) = report.connections.iter().partition(is_dense);
+    let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
+        heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
+        series: all_series(&rows, |row| (row.method, row.inherit), barrier_point),
+        dense: (dense.iter().filter(|row| row.between == rows[0].between))
+            .filter(|row| comparable((row.problem, &row.axes), (rows[0].problem, &rows[0].axes)))
+            .filter_map(|row| barrier_point(row))
+            .collect(),
+    });
     let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean barrier over pairs of networks.";
     let title = "Barrier by remaining weights";
@@ -152,7 +160,6 @@ fn interval_text(summary: Option<&Summary>) -> String {
 }
 
 /// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
-#[allow(clippy::too_many_arguments)]
 pub fn plot_lines<'a>(
     file: &'static str,
     title: &'static str,
@@ -179,15 +186,17 @@ pub fn plot_lines<'a>(
         None => "Bands: one standard deviation.".to_string(),
     };
     let has_band = points(&groups).any(|point| point.band.is_some());
+    let frame = Frame::around(&groups, fit);
+    let cut = points(&groups).filter_map(|point| point.band).any(|(_, high)| high > frame.y.end);
     let is_dense = groups.iter().any(|group| !group.dense.is_empty());
     let caption = sentences([
         Some(lines),
         has_band.then_some(band.as_str()),
+        cut.then_some("Bands that reach far beyond all means are cut."),
         is_dense.then_some("Across: dense networks."),
         left_out.as_deref(),
     ]);
 
-    let frame = Frame::around(&groups, fit);
     let figure = Figure {
         title,
         legend: legend(&groups),
@@ -237,11 +246,15 @@ impl Frame {
         let (sparse, dense) = (ratios.iter().copied().fold(1.0, f64::min), ratios.iter().copied().fold(0.0, f64::max));
         let (left, right) = (decades_below_one(dense), decades_below_one(sparse));
         let rim = 0.04 * (right - left).max(0.1);
-        let tops = points(groups).map(|point| point.band.map_or(point.mean, |(_, high)| high.max(point.mean)));
-        let bottoms = points(groups).map(|point| point.mean);
+        let means = || points(groups).map(|point| point.mean);
+        let lowest = means().fold(f64::INFINITY, f64::min);
+        let highest = means().fold(f64::NEG_INFINITY, f64::max);
+        // An interval over few seeds may be so wide that no line could be told from another.
+        let most = highest + BEYOND * highest.abs();
+        let bands = points(groups).filter_map(|point| point.band).map(|(_, high)| high.min(most));
         Frame {
             x: left - rim..right + rim,
-            y: fit(bottoms.fold(f64::INFINITY, f64::min), tops.fold(f64::NEG_INFINITY, f64::max)),
+            y: fit(lowest, bands.fold(highest, f64::max)),
             ticks: ratio_ticks(dense, sparse),
         }
     }
@@ -249,13 +262,13 @@ impl Frame {
 
 fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) -> Drawn {
     let mut chart = chart(area, TICKS, frame.x.clone(), frame.y.clone(), &frame.ticks)?;
-    let floor = frame.y.start;
+    let (floor, ceiling) = (frame.y.start, frame.y.end);
     for series in &group.series {
         let band: Vec<(f64, f64, f64)> = (series.points.iter())
             .filter_map(|point| {
                 let (low, high) = point.band?;
-                // What lies below the axis would be drawn over its numbers.
-                Some((decades_below_one(point.ratio), low.max(floor), high.max(floor)))
+                // What lies outside of the panel would be drawn over its neighbours.
+                Some((decades_below_one(point.ratio), low.clamp(floor, ceiling), high.clamp(floor, ceiling)))
             })
             .collect();
         draw_band(&mut chart, look(series.method, series.inherit).color, &band)?;
@@ -277,4 +290,98 @@ fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) ->
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{Told, levels, neighbours, told};
+    use super::*;
+    use crate::study::report::fixture::Study;
+
+    fn of<'a>(told: &'a [Told], start: &str) -> Vec<&'a Told> {
+        told.iter().filter(|told| told.text.starts_with(start)).collect()
+    }
+
+    #[test]
+    fn a_marker_for_every_mean_from_dense_to_sparse() {
+        let report = levels();
+        let plot = draw_errors(&report).unwrap();
+        let told = told(&plot.svg);
+        // Eight series of thirteen levels, and dense networks.
+        assert_eq!(told.len(), 8 * 13 + 1);
+        let sign = of(&told, "AWS sign, level ");
+        let columns: Vec<f64> = sign.iter().map(|told| told.at.0).collect();
+        assert!(columns.windows(2).all(|pair| pair[0] < pair[1]), "{columns:?}");
+        // Equal ratios are equal steps.
+        let steps: Vec<f64> = columns.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(steps.iter().all(|step| (step - steps[0]).abs() <= 1.0), "{steps:?}");
+
+        let last = sign.last().unwrap();
+        let start = "AWS sign, level 12 (6.9 % remaining): 2.2 % ± 0.8, 3 seeds, 95 % interval ";
+        assert!(last.text.starts_with(start), "{}", last.text);
+        let row = report.transfers.iter().find(|row| row.level == 12 && row.method == Some(Method::Aws)).unwrap();
+        let runs: Vec<&str> = row.errors.iter().map(|seed| seed.run.as_str()).collect();
+        assert_eq!(last.runs, runs);
+        // The largest mean is the highest mark.
+        let highest = told.iter().min_by(|a, b| a.at.1.total_cmp(&b.at.1)).unwrap();
+        assert!(highest.text.starts_with("LRR mask, level 12 (6.9 % remaining): 11.7 % ± 2.0"), "{}", highest.text);
+        assert_eq!(of(&told, "dense: 3.0 % ± 1.0, 3 seeds").len(), 1);
+        assert_eq!(
+            plot.caption,
+            "Lines: mean over seeds. Bands: 95 % confidence interval of the mean (Student's t). Across: dense networks."
+        );
+    }
+
+    #[test]
+    fn a_band_is_the_interval_or_else_the_deviation() {
+        let mut report = levels();
+        for row in &mut report.transfers {
+            row.summary = None;
+        }
+        let plot = draw_errors(&report).unwrap();
+        assert!(plot.caption.contains("Bands: one standard deviation."), "{}", plot.caption);
+        let bands = plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count();
+        assert_eq!(bands, 8);
+        assert_eq!(band(None, 3.0, Some(1.0)), Some((2.0, 4.0)));
+        assert_eq!(band(None, 3.0, None), None);
+        assert_eq!(band(None, 3.0, Some(f64::NAN)), None);
+    }
+
+    #[test]
+    fn barriers_have_panels_by_what_they_are_between() {
+        let plot = draw_barriers(&levels()).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!((of(&told, "AWS mask").len(), of(&told, "AWS ticket").len()), (13, 13));
+        let last = of(&told, "AWS mask").pop().unwrap();
+        let text = "AWS mask, level 12 (6.9 % remaining): barrier 64.0 points (max 85.3), 3 pairs";
+        assert!(last.text.starts_with(text), "{}", last.text);
+        assert!(
+            plot.svg.contains("\nbetween seeds\n") && plot.svg.contains("\na ticket to itself with initial norms\n")
+        );
+        assert!(draw_barriers(&neighbours()).unwrap().svg.contains("\nticket to the level before\n"));
+    }
+
+    #[test]
+    fn wide_bands_leave_room_for_lines() {
+        let mut report = levels();
+        let before = draw_errors(&report).unwrap();
+        assert!(!before.caption.contains("are cut"));
+        for row in &mut report.transfers {
+            if let Some(Interval { high, .. }) = row.summary.as_mut().and_then(|summary| summary.interval.as_mut()) {
+                *high *= 20.0;
+            }
+        }
+        let after = draw_errors(&report).unwrap();
+        assert!(after.caption.contains("Bands that reach far beyond all means are cut."), "{}", after.caption);
+        let highest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(f64::INFINITY, f64::min);
+        let lowest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(0.0, f64::max);
+        let height = |plot: &Plot| lowest(plot) - highest(plot);
+        assert!(height(&after) > 0.55 * 500.0, "{} of {}", height(&after), height(&before));
+    }
+
+    #[test]
+    fn a_single_level_is_no_line() {
+        let report = Study::digits().report();
+        assert!(draw_errors(&report).is_none() && draw_barriers(&report).is_none());
+    }
 }

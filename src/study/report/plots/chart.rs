@@ -64,9 +64,9 @@ pub fn ratio_ticks(from: f64, to: f64) -> Vec<Tick> {
             })
             .collect()
     };
-    let choices = [&[5.0, 2.0, 1.0][..], &[3.0, 1.0], &[1.0]].map(round);
+    let choices = [&[7.0, 5.0, 4.0, 3.0, 2.0, 1.0][..], &[5.0, 2.0, 1.0], &[3.0, 1.0], &[1.0]].map(round);
     let fitting = choices.iter().find(|ticks| ticks.len() <= 7);
-    let ticks = fitting.unwrap_or(&choices[2]);
+    let ticks = fitting.unwrap_or(&choices[3]);
     let step = ticks.len().div_ceil(7).max(1);
     ticks.iter().step_by(step).cloned().collect()
 }
@@ -129,9 +129,12 @@ pub fn draw_dashed(area: &Area, look: &Look, width: u32, places: &[(i32, i32)]) 
 }
 
 fn draw_places(area: &Area, color: RGBAColor, width: u32, dash: Dash, places: &[(i32, i32)]) -> Drawn {
-    // One point is no line, and a file should not have it.
-    let parts = theme::dashed(places, dash).into_iter().filter(|part| part.len() > 1);
-    for part in parts {
+    for mut part in theme::dashed(places, dash) {
+        // One point is no line, nor are two at one place.
+        part.dedup();
+        if part.len() < 2 {
+            continue;
+        }
         area.draw(&PathElement::new(part, color.stroke_width(width)))?;
     }
     Ok(())
@@ -184,8 +187,9 @@ mod tests {
         assert_eq!(texts(1.0, 0.011), ["100", "50", "20", "10", "5", "2"]);
         assert_eq!(texts(1.0, 0.001), ["100", "30", "10", "3", "1", "0.3", "0.1"]);
         assert_eq!(texts(1.0, 1e-4), ["100", "10", "1", "0.1", "0.01"]);
-        assert!(texts(0.04, 0.03).len() <= 1);
-        assert_eq!(ratio_ticks(1.0, 0.5)[1].0, 2.0_f64.log10());
+        assert_eq!(texts(0.41, 0.0687), ["40", "30", "20", "10", "7"]);
+        assert_eq!(texts(0.04, 0.03), ["4", "3"]);
+        assert_eq!(ratio_ticks(1.0, 0.5).last().unwrap().0, 2.0_f64.log10());
         assert_eq!(decades_below_one(1.0), 0.0);
         assert!(decades_below_one(1.0).is_sign_positive());
     }

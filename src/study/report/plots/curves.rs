@@ -6,11 +6,11 @@ use std::ops::Range;
 use plotters::prelude::*;
 
 use super::Plot;
-use super::chart::{Chart, Tick, chart, draw_band, draw_line, draw_upright, place, round_ticks};
+use super::chart::{Chart, Tick, chart, draw_band, draw_line, draw_marker, draw_upright, place, round_ticks};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, counted, last_level, level_text, limited, sentences, series_text, ticket_axes};
-use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
+use super::theme::{self, Look, SOLID, TRAIN_DASH, look, thinned};
 use super::values::Values;
 use crate::run::RunId;
 use crate::run::settings::{Inherit, Kind, Method};
@@ -22,6 +22,9 @@ use crate::study::report::{Curve, Finding};
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 8;
 const MOST_TICKS: usize = 10;
+/// Of one line, and of them those that show their value.
+const MOST_MARKERS: usize = 6;
+const MOST_VALUES: usize = 12;
 
 /// Runs that differ in nothing but their seeds, and were trained alike.
 struct Line<'a> {
@@ -60,7 +63,7 @@ pub fn draw_transfers(findings: &[Finding]) -> Option<Plot> {
     // Of several levels, the last: the curves of all would be a study of their own.
     let (others, levels_out) = last_level(others, 0, |group| group.level);
     let (groups, left_out) = limited(dense.into_iter().chain(others).collect(), MOST_PANELS, "panels");
-    let last = groups.iter().flat_map(|group| &group.lines).filter_map(|line| line.epochs.last()).max()?;
+    let last = groups.iter().flat_map(|group| &group.lines).filter_map(|line| line.epochs.last()).max()?.max(&1);
     let over_epochs = Sequence {
         x: 0.0..f64::from(*last),
         ticks: round_ticks(0.0, f64::from(*last))
@@ -169,11 +172,16 @@ fn plot(
 fn legend(groups: &[Group]) -> Vec<Key> {
     let methods = distinct(groups.iter().flat_map(|group| &group.lines).map(|line| line.method));
     let key = |method: Option<Method>| Key {
-        look: Look { dash: SOLID, ..look(method, None) },
-        sign: Sign::BareLine(theme::LINE),
+        look: line_look(method),
+        sign: Sign::Line,
         text: method.map_or("dense".to_string(), |method| method_text(Some(method))),
     };
     methods.into_iter().map(key).collect()
+}
+
+/// Dashes are for the training error.
+fn line_look(method: Option<Method>) -> Look {
+    look(method, Some(Inherit::Sign))
 }
 
 fn draw_group(area: &Area, group: &Group, sequence: &Sequence, highest: f64, values: &mut Values) -> Drawn {
@@ -196,30 +204,112 @@ fn draw_one(chart: &mut Chart, line: &Line, sequence: &Sequence, values: &mut Va
         .collect();
     draw_line(chart, theme::dark_color(line.method).mix(0.8), theme::THIN_LINE, TRAIN_DASH, &train)?;
 
-    let mut band = Vec::new();
-    let mut test = Vec::new();
-    for (at, epoch) in line.epochs.iter().enumerate() {
-        let errors = errors_at(line, at, |curve| &curve.test_error);
-        let Some(mean) = mean(&errors) else { continue };
-        let point = (place_of(*epoch), mean);
-        test.push(point);
-        let std = sample_std(&errors);
-        band.extend(std.map(|std| (point.0, (mean - std).max(0.0), mean + std)));
-        let series = series_text(line.method, line.inherit);
-        let level = if line.method.is_some() { format!(", level {}", line.level) } else { String::new() };
-        let spread = std.map_or(String::new(), |std| format!(" ± {std:.1}"));
-        let seeds = counted(errors.len(), "seed");
-        let text = format!("{series}{level}, epoch {epoch}: test error {mean:.1} %{spread}, {seeds}");
-        values.at(place(chart, point), text, line.curves.iter().map(|(run, _)| *run));
-    }
+    let means: Vec<Mean> = (line.epochs.iter().enumerate())
+        .filter_map(|(at, epoch)| {
+            let errors = errors_at(line, at, |curve| &curve.test_error);
+            let std = sample_std(&errors);
+            Some(Mean { at: (place_of(*epoch), mean(&errors)?), std, epoch: *epoch, seeds: errors.len() })
+        })
+        .collect();
     // A band ends with the panel.
     let ceiling = chart.y_range().end;
-    let band: Vec<(f64, f64, f64)> = band.into_iter().map(|(x, low, high)| (x, low, high.min(ceiling))).collect();
-    draw_band(chart, color, &band)?;
-    draw_line(chart, theme::color(line.method).into(), theme::LINE - 1, SOLID, &test)
+    let band = means.iter().filter_map(|Mean { at: (x, mean), std, .. }| {
+        let std = (*std)?;
+        Some((*x, (mean - std).max(0.0), (mean + std).min(ceiling)))
+    });
+    draw_band(chart, color, &band.collect::<Vec<_>>())?;
+    let points: Vec<(f64, f64)> = means.iter().map(|mean| mean.at).collect();
+    draw_line(chart, color.into(), theme::LINE - 1, SOLID, &points)?;
+
+    // The last epoch counts most.
+    let from_the_end: Vec<&Mean> = means.iter().rev().collect();
+    for mean in thinned(&from_the_end, if sequence.borders.is_empty() { MOST_MARKERS } else { 1 }) {
+        draw_marker(chart.plotting_area(), &line_look(line.method), mean.at)?;
+    }
+    for mean in thinned(&from_the_end, MOST_VALUES) {
+        values.at(place(chart, mean.at), told(line, mean), line.curves.iter().map(|(run, _)| *run));
+    }
+    Ok(())
+}
+
+/// The mean test error after an epoch.
+struct Mean {
+    at: (f64, f64),
+    std: Option<f64>,
+    epoch: u32,
+    seeds: usize,
+}
+
+fn told(line: &Line, Mean { at: (_, mean), std, epoch, seeds }: &Mean) -> String {
+    let series = series_text(line.method, line.inherit);
+    let level = if line.method.is_some() { format!(", level {}", line.level) } else { String::new() };
+    let spread = std.map_or(String::new(), |std| format!(" ± {std:.1}"));
+    format!("{series}{level}, epoch {epoch}: test error {mean:.1} %{spread}, {}", counted(*seeds, "seed"))
 }
 
 fn errors_at(line: &Line, at: usize, of: fn(&Curve) -> &Vec<f32>) -> Vec<f64> {
     let error = |(_, curve): &(&RunId, &Curve)| of(curve).get(at).copied().filter(|error| error.is_finite());
     line.curves.iter().filter_map(error).map(f64::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{told, with_curves};
+    use super::*;
+    use crate::study::report::fixture::Study;
+
+    #[test]
+    fn transfers_have_a_panel_a_kind_and_a_line_a_method() {
+        let mut study = Study::new(&[6, 12], &[2, 3, 4], &[vec![]]);
+        study.add_dense(&[2, 3]);
+        let plot = draw_transfers(&with_curves(&study, 9)).unwrap();
+        let told = told(&plot.svg);
+        // Two methods, four kinds, nine epochs; and dense networks.
+        assert_eq!(told.len(), 2 * 4 * 9 + 9);
+        // 2 + 80 / 2⁹ + 0.1 · 3, and seeds that differ by 0.1.
+        let last = told.iter().find(|told| told.text.starts_with("AWS sign, level 12, epoch 9:")).unwrap();
+        assert_eq!(last.text, "AWS sign, level 12, epoch 9: test error 2.5 % ± 0.1, 3 seeds");
+        assert_eq!(last.runs.len(), 3);
+        assert!(told.iter().any(|told| told.text == "dense, epoch 1: test error 44.2 % ± 0.1, 2 seeds"));
+        assert!(plot.caption.contains("Of several levels, only level 12 is drawn."), "{}", plot.caption);
+        assert!(!told.iter().any(|told| told.text.contains("level 6")));
+    }
+
+    #[test]
+    fn levels_of_a_ticket_follow_each_other() {
+        let plot = draw_tickets(&with_curves(&Study::digits(), 4)).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 2 * 13 * 4);
+        let place = |text: &str| told.iter().find(|told| told.text.starts_with(text)).unwrap().at;
+        let first = place("LRR ticket, level 0, epoch 1:");
+        let end = place("LRR ticket, level 0, epoch 4:");
+        let next = place("LRR ticket, level 1, epoch 1:");
+        assert!(first.0 < end.0 && end.0 < next.0);
+        assert!(first.1 < end.1, "the error goes down");
+    }
+
+    #[test]
+    fn many_epochs_show_some_of_their_values_and_the_last() {
+        let study = Study::new(&[12], &[2], &[vec![]]);
+        let told = told(&draw_transfers(&with_curves(&study, 50)).unwrap().svg);
+        assert_eq!(told.len(), 2 * 4 * MOST_VALUES);
+        assert!(told.iter().any(|told| told.text.starts_with("AWS sign, level 12, epoch 50:")));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_left_out() {
+        let study = Study::new(&[12], &[2], &[vec![]]);
+        let mut findings = with_curves(&study, 3);
+        for finding in &mut findings {
+            if let Some(curve) = finding.curve.take() {
+                let mut curve = Curve::clone(&curve);
+                curve.test_error[1] = f32::NAN;
+                curve.train_error[2] = f32::INFINITY;
+                finding.curve = Some(std::sync::Arc::new(curve));
+            }
+        }
+        let told = told(&draw_transfers(&findings).unwrap().svg);
+        assert_eq!(told.len(), 2 * 4 * 2);
+        assert!(draw_tickets(&study.findings()).is_none());
+    }
 }

@@ -114,7 +114,12 @@ impl Figure<'_> {
         let style = theme::text(theme::LABEL, theme::TEXT).pos(theme::CENTER);
         let grid =
             (MARGIN + self.y_name() + self.room.0, MARGIN + self.y_name() + self.columns() * self.cell().0 - GAP);
-        root.draw(&Text::new(self.x, ((grid.0 + grid.1) / 2, self.grid_bottom()), style.clone()))?;
+        if !self.x.is_empty() {
+            root.draw(&Text::new(self.x, ((grid.0 + grid.1) / 2, self.grid_bottom()), style.clone()))?;
+        }
+        if self.y.is_empty() {
+            return Ok(());
+        }
         let middle = (self.grid_top() + self.heading_height() + self.grid_bottom() - self.room.1 - GAP) / 2;
         root.draw(&Text::new(self.y, (MARGIN + AXIS_NAME / 3, middle), style.transform(FontTransform::Rotate270)))
     }

@@ -37,8 +37,8 @@ pub struct HeatMap {
     pub write: fn(f64) -> String,
 }
 
-/// Labels are not wider than this.
-const MOST_LABEL: i32 = 230;
+/// Labels are not longer than this, beside cells and below them.
+const MOST_LABEL: (i32, i32) = (300, 220);
 const LABEL_LINE: i32 = 27;
 const SPACE: i32 = 8;
 
@@ -103,9 +103,9 @@ impl Labels {
     /// For cells of this size, at most, in the plotting area.
     pub fn around<'a>(maps: impl Iterator<Item = &'a HeatMap> + Clone, size: (i32, i32)) -> Labels {
         let widest = |labels: &[String]| labels.iter().map(|label| text_width(label, theme::NOTE)).max().unwrap_or(0);
-        let most = |width: Option<i32>| width.unwrap_or(0).min(MOST_LABEL) + 2 * SPACE;
-        let left = most(maps.clone().map(|map| widest(&map.rows)).max());
-        let below = most(maps.clone().map(|map| widest(&map.columns)).max());
+        let room = |width: Option<i32>, most: i32| width.unwrap_or(0).min(most) + 2 * SPACE;
+        let left = room(maps.clone().map(|map| widest(&map.rows)).max(), MOST_LABEL.0);
+        let below = room(maps.clone().map(|map| widest(&map.columns)).max(), MOST_LABEL.1);
         // Side by side, if there is room for that.
         let fits = |map: &HeatMap| {
             let every = step(map.columns.len(), size.0) as i32;
@@ -159,12 +159,12 @@ impl HeatMap {
 
         let style = theme::text(theme::NOTE, theme::TEXT);
         for (row, label) in self.rows.iter().enumerate().step_by(step(self.rows.len(), size.1)) {
-            let label = shortened(label, MOST_LABEL, theme::NOTE);
+            let label = shortened(label, MOST_LABEL.0, theme::NOTE);
             let middle = (top(row) + top(row + 1)) / 2;
             area.draw(&Text::new(label, (labels.room.0 - SPACE, middle), style.pos(theme::RIGHT)))?;
         }
         for (column, label) in self.columns.iter().enumerate().step_by(step(self.columns.len(), size.0)) {
-            let label = shortened(label, MOST_LABEL, theme::NOTE);
+            let label = shortened(label, MOST_LABEL.1, theme::NOTE);
             let middle = (left(column) + left(column + 1)) / 2;
             match labels.upright {
                 true => {
@@ -230,7 +230,7 @@ mod tests {
         assert!(!Labels::around([&few].into_iter(), (300, 300)).upright);
         let long = map(3, "lrr level 12, seed 4");
         let labels = Labels::around([&few, &long].into_iter(), (300, 300));
-        assert!(labels.upright && labels.room.0 > 200 && labels.room.0 <= MOST_LABEL + 2 * SPACE);
+        assert!(labels.upright && labels.room.0 > 200 && labels.room.0 <= MOST_LABEL.0 + 2 * SPACE);
         assert_eq!((step(10, 300), step(100, 900), step(0, 0)), (1, 3, 1));
     }
 }

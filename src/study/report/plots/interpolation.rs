@@ -7,7 +7,7 @@ use super::Plot;
 use super::chart::{chart, draw_line, place};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
 use crate::run::settings::Between;
@@ -26,20 +26,15 @@ pub fn draw(report: &Report) -> Option<Plot> {
     report.connections.iter().find(|row| row.pairs > 0)?;
     let (tickets, left_out) = tickets(report);
     let rows: Vec<&ConnectionRow> = tickets.iter().flatten().copied().collect();
-    let trained =
-        rows.iter().flat_map(|row| &row.paths).any(|pair| pair.path.iter().any(|point| point.train.is_some()));
-
-    let errors = rows
-        .iter()
-        .flat_map(|row| &row.paths)
-        .flat_map(|pair| &pair.path)
-        .flat_map(|point| [Some(point.error), point.train.map(|train| train.train_error)].into_iter().flatten());
-    let highest = errors.fold(0.1, f64::max);
+    let trains = || rows.iter().flat_map(|row| &row.path).filter_map(|point| point.train_error_mean);
+    let trained = trains().next().is_some();
+    let errors = rows.iter().flat_map(|row| &row.paths).flat_map(|pair| &pair.path).map(|point| point.error);
+    let highest = errors.chain(trains()).fold(0.1, f64::max);
     let figure = Figure {
         title: "Error on the path between networks",
         legend: if trained { legend() } else { vec![] },
         x: "position t on the path",
-        y: "error, %",
+        y: if trained { "error, %" } else { "test error, %" },
         caption: caption(&rows, left_out),
         size: (290, 270),
         room: TICKS,
@@ -77,7 +72,7 @@ fn panels(line: usize, rows: &[&ConnectionRow]) -> impl Iterator<Item = Panel> {
 }
 
 fn heading(row: &ConnectionRow) -> Vec<String> {
-    let path = row.inherit.map_or(row.between.to_string(), |inherit| inherit.to_string());
+    let path = ends_text(row.inherit, row.between);
     let mut lines = match row.method {
         Some(_) => vec![format!("{} · {path}", method_text(row.method)), level_text(row.level, row.remaining_ratio)],
         None => vec![path],
@@ -140,4 +135,49 @@ fn caption(rows: &[&ConnectionRow], left_out: Option<String>) -> String {
         rows.iter().any(|row| row.pairs > MOST_PAIRS).then_some(&most),
         left_out.as_deref(),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::told;
+    use super::*;
+    use crate::study::report::fixture::Study;
+
+    #[test]
+    fn pairs_tell_their_barrier_where_it_is() {
+        let mut report = Study::digits().report();
+        report.connections.truncate(1);
+        let plot = draw(&report).unwrap();
+        let told = told(&plot.svg);
+        // Three pairs, and eleven points of each mean.
+        assert_eq!(told.len(), 3 + 2 * 11);
+        assert_eq!(told[0].text, "seed 2 – seed 3: barrier 0.4 points");
+        assert_eq!(told[0].runs, [report.connections[0].paths[0].run.as_str()]);
+        let start = &told[3];
+        assert!(start.text.starts_with("t = 0.000: mean test error "), "{}", start.text);
+        assert_eq!(start.runs.len(), 3);
+    }
+
+    #[test]
+    fn training_errors_are_dashed_where_there_are_any() {
+        let mut report = Study::digits().report();
+        assert!(draw(&report).unwrap().svg.contains("\ntraining error\n"));
+        for row in &mut report.connections {
+            row.path.iter_mut().for_each(|point| point.train_error_mean = None);
+        }
+        let plot = draw(&report).unwrap();
+        assert!(!plot.svg.contains("training error") && plot.svg.contains("\ntest error, %\n"));
+    }
+
+    #[test]
+    fn points_may_be_anywhere() {
+        let mut report = Study::digits().report();
+        report.connections.truncate(1);
+        let before = told(&draw(&report).unwrap().svg);
+        report.connections[0].path[1].t = 0.05;
+        let after = told(&draw(&report).unwrap().svg);
+        let place = |told: &[super::super::samples::Told], at: usize| told[3 + at].at.0 - told[3].at.0;
+        assert!((place(&after, 1) - place(&before, 1) / 2.0).abs() <= 1.0);
+        assert_eq!(place(&after, 2), place(&before, 2));
+    }
 }

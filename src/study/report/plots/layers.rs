@@ -1,5 +1,7 @@
 //! What remains of every layer of a ticket, from level to level: a heat map a method.
 
+use std::collections::HashMap;
+
 use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
@@ -44,7 +46,7 @@ pub fn draw(report: &Report) -> Option<Plot> {
     let scale = Scale { low: lowest, high: 100.0, logarithmic: true, name: "remaining weights, %" };
     let most = |count: fn(&HeatMap) -> usize| maps.iter().map(count).max().unwrap_or(1) as i32;
     let columns = most(|map| map.columns.len());
-    let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(150, 1_000));
+    let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(240, 1_000));
     let labels = Labels::around(maps.iter(), size);
     let figure = Figure {
         title: "Remaining weights of every layer",
@@ -102,14 +104,15 @@ impl<'a> Chains<'a> {
     }
 
     fn map(&self) -> HeatMap {
+        let mut ratios: HashMap<(&str, u32), Vec<f64>> = HashMap::new();
+        for row in &self.rows {
+            for layer in &row.layers {
+                ratios.entry((&layer.name, row.level)).or_default().push(layer.remaining_ratio);
+            }
+        }
         let cell = |layer: &str, level: u32| {
-            let of_level = self.rows.iter().filter(|row| row.level == level);
-            let ratios: Vec<f64> = of_level
-                .flat_map(|row| &row.layers)
-                .filter(|other| other.name == layer)
-                .map(|other| other.remaining_ratio)
-                .collect();
-            mean(&ratios).map_or(Cell::Missing, |ratio| Cell::Value(100.0 * ratio))
+            let mean = ratios.get(&(layer, level)).and_then(|ratios| mean(ratios));
+            mean.map_or(Cell::Missing, |ratio| Cell::Value(100.0 * ratio))
         };
         let cells = self.layers.iter().flat_map(|layer| self.levels.iter().map(|level| cell(layer, *level))).collect();
         HeatMap {
@@ -123,6 +126,56 @@ impl<'a> Chains<'a> {
 
 /// Two digits, as far as there is room for them.
 fn percent_text(percent: f64) -> String {
-    let decimals = if percent >= 10.0 { 0 } else { 1 + usize::from(percent < 1.0) };
+    let decimals = if percent >= 9.95 { 0 } else { 1 + usize::from(percent < 0.995) };
     format!("{percent:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{layered, texts, told};
+    use super::*;
+
+    #[test]
+    fn a_cell_for_every_layer_and_level() {
+        let report = layered(9);
+        let plot = draw(&report).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 2 * 9 * 13);
+        // The last layer keeps 0.7 a level.
+        let last = told.iter().find(|told| told.text.starts_with("AWS, level 12, layer3.0.conv1.weight: ")).unwrap();
+        assert_eq!(last.text, "AWS, level 12, layer3.0.conv1.weight: 1.4 % remaining, 1 seed");
+        let ticket = report.tickets.iter().find(|row| row.method.to_string() == "aws" && row.level == 12).unwrap();
+        assert_eq!(last.runs, [ticket.run.as_str()]);
+        // Layers go down the page, levels to the right.
+        assert!(told[0].at.0 < told[1].at.0 && told[0].at.1 == told[1].at.1 && told[13].at.1 > told[0].at.1);
+        let texts = texts(&plot.svg);
+        for text in ["layer1.0.conv1", "1.4", "100", "LRR", "AWS"] {
+            assert!(texts.contains(&text.to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn seeds_of_tickets_are_averaged() {
+        let mut report = layered(2);
+        let mut others = report.tickets.clone();
+        for row in &mut others {
+            row.axes.push(("ticket.seed".to_string(), "2".to_string()));
+            row.layers[0].remaining_ratio = 0.0;
+        }
+        report.tickets.extend(others);
+        let told = told(&draw(&report).unwrap().svg);
+        assert_eq!(told.len(), 2 * 2 * 13);
+        assert_eq!(told[0].text, "LRR, level 0, layer1.0.conv1.weight: 50.0 % remaining, 2 seeds");
+    }
+
+    #[test]
+    fn tickets_that_do_not_say_are_not_drawn() {
+        let mut report = layered(2);
+        report.tickets.iter_mut().for_each(|row| row.layers.clear());
+        assert!(draw(&report).is_none());
+        assert_eq!(
+            (percent_text(51.2), percent_text(9.96), percent_text(5.12), percent_text(0.123)),
+            ("51".into(), "10".into(), "5.1".into(), "0.12".into())
+        );
+    }
 }

@@ -7,9 +7,9 @@ use kodama::{Method as Linkage, linkage};
 use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
 use crate::study::report::grouping::distinct;
-use crate::study::report::tables::barrier_so_far;
+use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, End, PairPath, Report};
 
 /// What is a matrix, rather than a path or two.
@@ -17,6 +17,8 @@ const FEWEST_ENDS: usize = 3;
 /// More of them could not be told apart in a panel.
 const MOST_ENDS: usize = 100;
 const MOST_PANELS: usize = 8;
+/// Of all panels together: a file that a browser opens at once.
+const MOST_CELLS: usize = 24_000;
 /// So many networks show their values once, below the diagonal.
 const MANY_ENDS: usize = 45;
 /// Of a figure: it has as many columns of panels as fit, but at least two.
@@ -36,30 +38,34 @@ pub struct Measure {
     pub told: fn(&PairPath) -> Option<String>,
 }
 
+const BARRIERS: Measure = Measure {
+    file: "matrix.svg",
+    title: "Barriers between all pairs of networks",
+    caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
+    value: |pair| Some(pair.barrier),
+    distance: |barrier| barrier,
+    // Barriers of a few points are no news.
+    scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
+    heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
+    told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
+};
+
 /// The barriers of every row that joins three networks or more.
 pub fn draw(report: &Report) -> Option<Plot> {
-    let barriers = Measure {
-        file: "matrix.svg",
-        title: "Barriers between all pairs of networks",
-        caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
-        value: |pair| Some(pair.barrier),
-        distance: |barrier| barrier,
-        // Barriers of a few points are no news.
-        scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
-        heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
-        told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
-    };
-    draw_measure(report.connections.iter(), barriers)
+    draw_measure(report.connections.iter(), BARRIERS)
 }
 
 /// None if no row joins three networks or more.
 pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure) -> Option<Plot> {
-    let all = rows.map(|row| Matrix::new(row, &measure)).filter(|matrix| matrix.ends.len() >= FEWEST_ENDS);
-    let (matrices, levels_out) = last_level(all.collect(), MOST_PANELS, |matrix| matrix.row.level);
-    let (matrices, left_out) = limited(matrices, MOST_PANELS, "matrices");
-    if matrices.is_empty() {
-        return None;
-    }
+    let all = rows.map(|row| (row, ends(row, &measure).len())).filter(|(row, ends)| {
+        // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
+        *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2
+    });
+    let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(row, _)| row.level);
+    let largest = all.iter().map(|(_, ends)| (*ends).min(MOST_ENDS)).max()?;
+    let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
+    let (all, left_out) = limited(all, most, "matrices");
+    let matrices: Vec<Matrix> = all.into_iter().map(|(row, _)| Matrix::new(row, &measure)).collect();
     let maps: Vec<HeatMap> = matrices.iter().map(Matrix::map).collect();
     let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
         Cell::Value(value) => Some(*value),
@@ -104,8 +110,8 @@ pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: 
 
 fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
     let mut lines = match row.method {
-        Some(_) => vec![series_text(row.method, row.inherit)],
-        None => vec![row.inherit.map_or(row.between.to_string(), |inherit| inherit.to_string())],
+        Some(_) => vec![format!("{} {}", method_text(row.method), ends_text(row.inherit, row.between))],
+        None => vec![ends_text(row.inherit, row.between)],
     };
     if row.level > 0 {
         lines.push(level_text(row.level, row.remaining_ratio));
@@ -119,9 +125,15 @@ fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
 fn side(ends: usize) -> i32 {
     match ends as i32 {
         few @ ..=8 => (few * 64).max(320),
-        some @ 9..=30 => (some * 26).max(520),
-        many => (many * 9).clamp(720, 900),
+        some @ 9..=30 => (some * 28).max(520),
+        many => (many * 9).clamp(840, 900),
     }
+}
+
+/// The networks between which it was measured.
+fn ends<'a>(row: &'a ConnectionRow, measure: &Measure) -> Vec<&'a End> {
+    let measured = row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
+    distinct(measured.flat_map(|pair| &pair.ends))
 }
 
 struct Matrix<'a> {
@@ -136,9 +148,9 @@ struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     fn new(row: &'a ConnectionRow, measure: &Measure) -> Matrix<'a> {
-        let measured = || row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
-        let ends: Vec<&End> = distinct(measured().flat_map(|pair| &pair.ends));
-        let pairs = measured()
+        let ends = ends(row, measure);
+        let pairs = (row.paths.iter())
+            .filter(|pair| (measure.value)(pair).is_some())
             .filter_map(|pair| match &pair.ends[..] {
                 [a, b] => Some(((a, b), pair)),
                 _ => None,
@@ -216,7 +228,58 @@ pub fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Option<f64
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{told, two_basins};
     use super::*;
+
+    #[test]
+    fn networks_of_one_basin_stand_together() {
+        let plot = draw(&two_basins(8)).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 8 * 7);
+        // Row after row: the first row tells of the first network and all others.
+        let first: Vec<&str> = told[..7].iter().map(|told| told.text.split(':').next().unwrap()).collect();
+        let seeds: Vec<usize> = first.iter().map(|pair| pair.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        let alike = |seed: &usize| seed % 2;
+        let changes = seeds.windows(2).filter(|pair| alike(&pair[0]) != alike(&pair[1])).count();
+        assert_eq!(changes, 1, "{seeds:?}");
+        assert!(told[0].text.ends_with(" points") && told[0].runs.len() == 1, "{:?}", told[0]);
+        assert!(!plot.caption.contains("Struck out"));
+    }
+
+    #[test]
+    fn what_is_not_measured_is_struck_out() {
+        let mut report = two_basins(4);
+        report.connections[0].paths.pop();
+        let plot = draw(&report).unwrap();
+        assert!(plot.caption.contains("Struck out: not measured yet."), "{}", plot.caption);
+        assert_eq!(told(&plot.svg).len(), 4 * 3 - 2);
+        let matrix = Matrix::new(&report.connections[0], &BARRIERS);
+        let missing = matrix.map().cells.iter().filter(|cell| **cell == Cell::Missing).count();
+        assert_eq!((missing, matrix.map().cells.len()), (2, 16));
+    }
+
+    #[test]
+    fn many_networks_are_bounded() {
+        let plot = draw(&two_basins(100)).unwrap();
+        assert_eq!(told(&plot.svg).len(), 4_950);
+        assert!(plot.svg.len() < 2_000_000, "{}", plot.svg.len());
+        assert!(plot.caption.ends_with("Values show below the diagonal."), "{}", plot.caption);
+        let mut report = two_basins(130);
+        report.connections.extend_from_within(..);
+        report.connections.extend_from_within(..);
+        let plot = draw(&report).unwrap();
+        let said =
+            "Of more than 100 networks, so many are drawn, evenly picked. Only the first 2 of 4 matrices are drawn.";
+        assert!(plot.caption.contains(said), "{}", plot.caption);
+    }
+
+    #[test]
+    fn two_networks_are_no_matrix_nor_are_pairs_of_two() {
+        let mut report = two_basins(4);
+        report.connections[0].pairs_planned = 2;
+        assert!(draw(&report).is_none());
+        assert!(draw(&two_basins(2)).is_none());
+    }
 
     #[test]
     fn two_clusters_stand_apart() {

@@ -21,11 +21,7 @@ mod values;
 #[cfg(test)]
 mod samples;
 
-use std::path::{Path, PathBuf};
-
 use super::{Finding, Report};
-use crate::run::error::{Error, Result};
-use crate::run::files::write_atomic;
 
 pub use svg::png;
 
@@ -38,18 +34,7 @@ pub struct Plot {
 }
 
 /// Pixels of a PNG for each of the SVG's: enough for print at the size of a column.
-const PNG_SCALE: f32 = 3.0;
-
-/// Writes every plot as PNG, too, each file whole or not at all, and says which files these are.
-pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
-    let write_one = |plot: &Plot| {
-        let path = directory.join(plot.file).with_extension("png");
-        let pixels = png(&plot.svg, PNG_SCALE).map_err(Error::io("draw", &path))?;
-        write_atomic(&path, &pixels)?;
-        Ok(path)
-    };
-    plots.iter().map(write_one).collect()
-}
+pub const PNG_SCALE: f32 = 3.0;
 
 /// Every plot for which something is finished. The findings are those the report was made of; they have the training
 /// curves.
@@ -72,10 +57,14 @@ pub fn draw(report: &Report, findings: &[Finding]) -> Vec<Plot> {
 
 #[cfg(test)]
 mod tests {
+    use resvg::usvg::roxmltree::Document;
+
     use super::super::fixture::Study;
+    use super::samples::*;
     use super::*;
     use crate::run::settings::{Kind, Method};
     use crate::study::plan::RunState;
+    use crate::study::report::grouping::distinct;
 
     fn drawn(study: &Study) -> Vec<Plot> {
         draw(&study.report(), &study.findings())
@@ -113,7 +102,7 @@ mod tests {
     fn dense_networks_are_a_line_across_every_panel() {
         let mut study = Study::new(&[6, 12], &[2, 3], &[vec![]]);
         let lines = |study: &Study| {
-            let plots = drawn(&study);
+            let plots = drawn(study);
             let bars = plots.iter().find(|plot| plot.file == "transfer-error.svg").unwrap();
             // Nothing else is drawn in the colour of what belongs to no method.
             let dashes = bars.svg.split("<polyline").filter(|line| line.contains("stroke=\"#1C1C1C\"")).count();
@@ -166,13 +155,78 @@ mod tests {
         assert!(plots[2].svg.contains("AWS · sign"));
     }
 
+    /// Every kind of figure, of studies whose text is `evil`.
+    fn everything(evil: &str) -> Vec<Plot> {
+        let axes = || vec![(evil.to_string(), evil.to_string())];
+        let mut reports = vec![levels(), two_basins(5), tickets(5), neighbours(), bowl(), layered(3)];
+        for report in &mut reports {
+            report.tickets.iter_mut().for_each(|row| row.axes = axes());
+            report.transfers.iter_mut().for_each(|row| row.axes = axes());
+            report.connections.iter_mut().for_each(|row| row.axes = axes());
+            report.planes.iter_mut().for_each(|row| row.axes = axes());
+            let layers = report.tickets.iter_mut().flat_map(|row| &mut row.layers);
+            layers.for_each(|layer| layer.name = format!("{}{evil}", layer.name));
+            let paths = report.connections.iter_mut().flat_map(|row| &mut row.paths).flat_map(|pair| &mut pair.ends);
+            let ends = paths.chain(report.planes.iter_mut().flat_map(|row| &mut row.ends));
+            ends.for_each(|end| end.label = format!("{evil}{}", end.label));
+        }
+        let mut plots: Vec<Plot> = reports.iter().flat_map(|report| draw(report, &[])).collect();
+        let study = Study::new(&[12], &[2, 3], &[axes()]);
+        plots.extend(draw(&study.report(), &with_curves(&study, 5)));
+        plots
+    }
+
     #[test]
     fn text_of_users_is_only_text() {
-        let axes = vec![("a<b>".to_string(), "\"&\x1b</svg>".to_string())];
-        for plot in drawn(&Study::new(&[12], &[2, 3], &[axes])) {
-            assert!(plot.svg.contains("a&lt;b&gt;=&quot;&amp; &lt;/svg&gt;"), "{}", plot.file);
-            assert_eq!(count(&plot, "</svg>"), 1);
+        let plots = everything("a<b>]]>\"&'\x1b\0\u{fffe}</svg><script>");
+        let files = distinct(plots.iter().map(|plot| plot.file));
+        assert_eq!(files.len(), 11, "{files:?}");
+        for plot in &plots {
+            let document = Document::parse(&plot.svg).unwrap_or_else(|error| panic!("{}: {error}", plot.file));
+            let root = document.root_element();
+            assert_eq!((root.tag_name().name(), root.attribute("role")), ("svg", Some("img")));
+            let known = ["svg", "title", "desc", "g", "rect", "circle", "polygon", "polyline", "line", "text"];
+            for node in document.descendants().filter(|node| node.is_element()) {
+                assert!(known.contains(&node.tag_name().name()), "{}: {}", plot.file, node.tag_name().name());
+            }
+            assert_eq!(count(plot, "</svg>"), 1);
             assert!(!plot.svg.contains('\x1b'));
+            assert!(!told(&plot.svg).is_empty(), "{}", plot.file);
+        }
+        assert!(plots.iter().any(|plot| texts(&plot.svg).iter().any(|text| text.contains("a<b>"))));
+    }
+
+    #[test]
+    fn names_of_any_length_make_a_picture_of_a_size() {
+        for plot in everything(&"Wide ".repeat(400)) {
+            let (width, height) = size(&plot);
+            assert!(width < 2_000.0 && height < 2_000.0, "{}: {width} x {height}", plot.file);
+            let drawn = texts(&plot.svg);
+            assert!(drawn.iter().all(|text| text.chars().count() < 300), "{}", plot.file);
+        }
+    }
+
+    fn size(plot: &Plot) -> (f64, f64) {
+        let document = Document::parse(&plot.svg).unwrap();
+        let [width, height] = ["width", "height"].map(|name| document.root_element().attribute(name).unwrap().parse());
+        (width.unwrap(), height.unwrap())
+    }
+
+    #[test]
+    fn the_same_study_makes_the_same_files() {
+        let [first, second] = [0, 1].map(|_| everything("x"));
+        assert!(first.iter().zip(&second).all(|(a, b)| a.file == b.file && a.svg == b.svg && a.caption == b.caption));
+    }
+
+    /// Everything drawn is inside of the picture.
+    #[test]
+    fn nothing_is_cut_off() {
+        for plot in everything("x") {
+            let (width, height) = size(&plot);
+            for told in told(&plot.svg) {
+                let (x, y) = told.at;
+                assert!(x > 0.0 && y > 0.0 && x < 2.0 * width && y < 2.0 * height, "{}: {told:?}", plot.file);
+            }
         }
     }
 }

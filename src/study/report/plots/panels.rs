@@ -1,6 +1,6 @@
 //! How many panels make a picture, and what stands over them.
 
-use crate::run::settings::{Inherit, Method};
+use crate::run::settings::{Between, Inherit, Method};
 use crate::study::report::grouping::distinct;
 use crate::study::report::tables::{method_text, remaining_text};
 use crate::study::sweep::Axes;
@@ -64,6 +64,15 @@ pub fn series_level_text(method: Option<Method>, inherit: Option<Inherit>, level
         (None, _) => series,
         (_, None) => format!("{series}, level {level}"),
         (_, Some(_)) => format!("{series}, level {level} ({} remaining)", remaining_text(ratio)),
+    }
+}
+
+/// Between what networks paths are, such as `sign` between seeds, or `sign to retrain`.
+pub fn ends_text(inherit: Option<Inherit>, between: Between) -> String {
+    match (inherit, between) {
+        (Some(inherit), Between::Seeds) => inherit.to_string(),
+        (Some(inherit), other) => format!("{inherit} to {other}"),
+        (None, between) => between.to_string(),
     }
 }
 

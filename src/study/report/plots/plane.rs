@@ -186,7 +186,7 @@ fn tell(chart: &Chart, row: &PlaneRow, outcome: &PlaneOutcome, values: &mut Valu
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::bowl;
+    use super::super::samples::{bowl, texts, told};
     use super::*;
 
     #[test]
@@ -206,14 +206,19 @@ mod tests {
         for text in ["AWS sign", "level 12, 6.9 % remaining", "seed 2", "seed 4"] {
             assert!(plot.svg.contains(&format!("\n{text}\n")), "{text}");
         }
+        // Lines of equal error say which.
+        for label in ["3", "5", "7", "10", "15", "20"] {
+            assert!(texts(&plot.svg).contains(&label.to_string()), "{label}");
+        }
+        let told = told(&plot.svg);
         let points = report.planes[0].plane.as_ref().unwrap().points.len();
-        assert_eq!(plot.svg.matches("<rect").count() - plot.svg.matches("<title>test error").count(), {
-            let drawn = plot.svg.split("<g class=\"values\"").next().unwrap();
-            drawn.matches("<rect").count()
-        });
-        assert_eq!(plot.svg.matches("<title>test error").count(), points);
-        assert!(plot.svg.contains(&format!("data-runs=\"{}\"", report.planes[0].run)));
-        assert!(plot.svg.contains("<title>test error 2.0 %</title>"), "the middle of the bowl");
+        assert_eq!(told.len(), points);
+        assert!(told.iter().all(|told| told.runs == [report.planes[0].run.as_str()]));
+        // The middle of the bowl, at (1, 1), is the middle of the plane.
+        let lowest: Vec<_> = told.iter().filter(|told| told.text == "test error 2.0 %").collect();
+        let middle = |of: fn(&(f64, f64)) -> f64| told.iter().map(|told| of(&told.at)).sum::<f64>() / points as f64;
+        assert_eq!(lowest.len(), 1);
+        assert!((lowest[0].at.0 - middle(|at| at.0)).abs() < 2.0 && (lowest[0].at.1 - middle(|at| at.1)).abs() < 2.0);
     }
 
     #[test]

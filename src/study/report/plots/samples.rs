@@ -2,13 +2,52 @@
 
 use std::sync::Arc;
 
+use resvg::usvg::roxmltree::{Document, Node};
+
 use crate::run::RunId;
 use crate::run::results::{PlaneOutcome, PlanePoint, Similarity};
 use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method, Problem, Seeds};
 use crate::study::report::fixture::Study;
-use crate::study::report::{ConnectionRow, Curve, End, Finding, LayerRatio, PairPath, PlaneRow, Report};
+use crate::study::report::{
+    ConnectionRow, Curve, End, Finding, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report,
+};
 
 const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+
+/// What a picture tells whoever points at a place.
+#[derive(Debug)]
+pub struct Told {
+    pub text: String,
+    /// The middle of the target, in the picture's units.
+    pub at: (f64, f64),
+    pub runs: Vec<String>,
+}
+
+/// Everything that a picture tells, as a reader of SVG finds it.
+pub fn told(svg: &str) -> Vec<Told> {
+    let document = Document::parse(svg).expect("XML");
+    let group = document.descendants().find(|node| node.attribute("class") == Some("values")).expect("values");
+    let target = |node: Node| {
+        let number = |name: &str| node.attribute(name).map_or(0.0, |text| text.parse::<f64>().expect("a number"));
+        let middle = |centre: &str, corner: &str, length: &str| match node.tag_name().name() {
+            "circle" => number(centre),
+            _ => number(corner) + number(length) / 2.0,
+        };
+        Told {
+            text: node.first_element_child().expect("a title").text().expect("text").to_string(),
+            at: (middle("cx", "x", "width"), middle("cy", "y", "height")),
+            runs: node.attribute("data-runs").into_iter().flat_map(str::split_whitespace).map(str::to_string).collect(),
+        }
+    };
+    group.children().filter(Node::is_element).map(target).collect()
+}
+
+/// The texts that are drawn, in their order.
+pub fn texts(svg: &str) -> Vec<String> {
+    let document = Document::parse(svg).expect("XML");
+    let texts = document.descendants().filter(|node| node.tag_name().name() == "text");
+    texts.filter(Node::is_element).map(|node| node.text().unwrap_or_default().trim().to_string()).collect()
+}
 
 /// A run's identity that says nothing.
 pub fn run(number: usize) -> RunId {
@@ -71,6 +110,9 @@ fn pairs(
     inherit: Inherit,
 ) -> ConnectionRow {
     let end = |number: usize| End { run: run(number), label: format!("seed {number}") };
+    let path = [(0.0, 5.0), (0.5, 20.0), (1.0, 6.0)]
+        .map(|(t, error_mean)| PathMean { t, error_mean, train_error_mean: None, loss_mean: None })
+        .to_vec();
     let paths: Vec<PairPath> = (0..networks)
         .flat_map(|b| (0..b).map(move |a| (a, b)))
         .map(|(a, b)| {
@@ -79,7 +121,10 @@ fn pairs(
             PairPath {
                 seeds,
                 barrier,
-                path: vec![],
+                path: path
+                    .iter()
+                    .map(|mean| PathError { t: mean.t, error: mean.error_mean, loss: 0.1, train: None })
+                    .collect(),
                 run: run(1000),
                 ends: vec![end(a), end(b)],
                 similarity,
@@ -98,7 +143,7 @@ fn pairs(
         pairs_planned: paths.len(),
         barrier_mean: Some(25.0),
         barrier_max: Some(60.0),
-        path: vec![],
+        path,
         paths,
         axes: vec![],
         summary: None,

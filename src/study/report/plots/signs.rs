@@ -38,7 +38,7 @@ pub fn draw_levels(report: &Report) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| matches!(row.between, Between::Levels | Between::Tickets));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
         heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
-        series: all_series(&rows, |row| (row.method, row.inherit), |row| point(row)),
+        series: all_series(&rows, |row| (row.method, row.inherit), point),
         dense: vec![],
     });
     plot_lines(
@@ -82,4 +82,39 @@ fn point(row: &ConnectionRow) -> Option<Point> {
         text: format!("{series}: {mean:.1} %{spread} of the signs agree, {pairs}"),
         runs: distinct(row.paths.iter().map(|pair| pair.run.clone())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{neighbours, tickets, told};
+    use super::*;
+    use crate::study::report::fixture::Study;
+
+    #[test]
+    fn tickets_that_agree_stand_together() {
+        let plot = draw_tickets(&tickets(6)).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 6 * 5);
+        // The first row: two that agree with the first ticket, then three that do not.
+        let agree: Vec<bool> = told[..5].iter().map(|told| told.text.contains("90.0 % of the signs agree")).collect();
+        assert_eq!(agree, [true, true, false, false, false]);
+        assert!(told[4].text.ends_with(": 50.0 % of the signs agree, masks overlap by 25.0 %"), "{}", told[4].text);
+        assert!(plot.svg.contains("\nmean 66.0 %\n"), "six pairs of 90, nine of 50");
+    }
+
+    #[test]
+    fn neighbouring_levels_are_a_line_a_method() {
+        let told = told(&draw_levels(&neighbours()).unwrap().svg);
+        assert_eq!(told.len(), 2 * 12);
+        let last = told.last().unwrap();
+        assert_eq!(last.text, "AWS ticket, level 12 (6.9 % remaining): 76.0 % of the signs agree, 1 pair");
+        assert!(told.iter().all(|told| told.at.1 <= last.at.1), "the lowest of all");
+    }
+
+    #[test]
+    fn of_other_paths_nothing_is_said() {
+        let report = Study::digits().report();
+        assert!(draw_tickets(&report).is_none() && draw_levels(&report).is_none());
+        assert_eq!((floor(&[97.0]), floor(&[55.0, 99.0]), floor(&[])), (90.0, 50.0, 90.0));
+    }
 }

@@ -18,7 +18,12 @@ pub fn finished(drawn: String, (width, height): (i32, i32), title: &str, caption
     let in_units = format!("<svg width=\"{width}\" height=\"{height}\"");
     let in_pixels = format!("<svg role=\"img\" width=\"{}\" height=\"{}\"", size(width), size(height));
     let head = format!(">\n<title>{}</title>\n<desc>{}</desc>\n", escaped(title), escaped(caption));
-    let marked = drawn.replacen(&in_units, &in_pixels, 1).replacen(">\n", &head, 1).replace(" opacity=\"1\"", "");
+    // What it says everywhere goes without saying.
+    let marked = drawn
+        .replacen(&in_units, &in_pixels, 1)
+        .replacen(">\n", &head, 1)
+        .replace(" opacity=\"1\"", "")
+        .replace(" stroke=\"none\"", "");
     let body = marked.trim_end().strip_suffix("</svg>").expect("what the library writes");
     // XML has no room for most control characters, however they are written.
     let kept = |c: char| match c {
@@ -49,3 +54,60 @@ static OPTIONS: LazyLock<Options<'static>> = LazyLock::new(|| {
     fonts.set_sans_serif_family("DejaVu Sans");
     Options { font_family: "DejaVu Sans".to_string(), fontdb: Arc::new(fonts), ..Options::default() }
 });
+
+#[cfg(test)]
+mod tests {
+    use resvg::usvg::roxmltree::Document;
+
+    use super::super::theme;
+    use super::*;
+
+    const DRAWN: &str = "<svg width=\"40\" height=\"20\" viewBox=\"0 0 40 20\" xmlns=\"http://www.w3.org/2000/svg\">\n\
+                         <text x=\"2\" y=\"15\" font-family=\"DejaVu Sans, sans-serif\" font-size=\"12\" opacity=\"1\">\n\
+                         a\n</text>\n</svg>\n";
+
+    fn picture() -> String {
+        finished(DRAWN.to_string(), (40, 20), "A & B", "C < D\u{0}\u{fffe}", &Values::default())
+    }
+
+    #[test]
+    fn a_picture_says_what_it_is() {
+        let svg = picture();
+        let document = Document::parse(&svg).unwrap();
+        let root = document.root_element();
+        assert_eq!((root.attribute("role"), root.attribute("width")), (Some("img"), Some("20")));
+        let first: Vec<_> = root.children().filter(|node| node.is_element()).take(2).collect();
+        assert_eq!((first[0].tag_name().name(), first[0].text()), ("title", Some("A & B")));
+        assert_eq!((first[1].tag_name().name(), first[1].text()), ("desc", Some("C < D  ")));
+        assert_eq!(root.last_element_child().unwrap().attribute("class"), Some("values"));
+    }
+
+    fn size(png: &[u8]) -> (u32, u32) {
+        let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+        (number(16), number(20))
+    }
+
+    #[test]
+    fn pixels_are_the_same_every_time() {
+        let bytes = png(&picture(), 2.0).unwrap();
+        assert_eq!((size(&bytes), size(&png(&picture(), 3.0).unwrap())), ((40, 20), (60, 30)));
+        assert_eq!(bytes, png(&picture(), 2.0).unwrap());
+        // There is a font to draw the text in.
+        assert_ne!(bytes, png(&picture().replace("\na\n", "\n\n"), 2.0).unwrap());
+        assert!(png("no picture", 1.0).is_err());
+        assert!(png(&picture(), 1e9).is_err());
+    }
+
+    #[test]
+    fn text_is_not_wider_than_it_is_taken_to_be() {
+        let labels =
+            ["layer1.0.conv1", "seed 17", "LRR, level 12, seed 3", "sign+norm", "6.9 % ± 0.8", "WWMM", "lr=0.05"];
+        for text in labels {
+            let svg = DRAWN.replace("\na\n", text).replace("\"12\"", "\"100\"");
+            let tree = Tree::from_str(&svg, &OPTIONS).unwrap();
+            let width = tree.root().abs_bounding_box().width();
+            let taken = theme::text_width(text, 100) as f32;
+            assert!((0.8..=1.02).contains(&(width / taken)), "{text}: {width} of {taken}");
+        }
+    }
+}

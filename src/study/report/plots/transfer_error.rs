@@ -11,15 +11,15 @@ use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, counted, level_text, limited, sentences, series_level_text};
 use super::theme::{self, Look, look};
 use super::values::Values;
-use crate::run::settings::{Inherit, Method};
+use crate::run::settings::{Inherit, Method, Problem};
 use crate::study::report::grouping::{distinct, grouped};
 use crate::study::report::tables::method_text;
 use crate::study::report::{Report, TransferRow};
+use crate::study::sweep::Axes;
 
 /// Up to this many levels have a panel each.
 const FEW_LEVELS: usize = 3;
 
-const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;
 
 /// Markers of one mean that can be told apart.
@@ -75,7 +75,8 @@ pub fn draw(report: &Report) -> Option<Plot> {
         size,
         room: TICKS,
         scale: None,
-        panels: Panel::grid(groups.iter().map(heading), COLUMNS),
+        // Three levels stand side by side.
+        panels: Panel::grid(groups.iter().map(heading), if groups.len() == 3 { 3 } else { 2 }),
     };
     Some(figure.plot("transfer-error.svg", |index, area, values| {
         let mut chart = chart(area, TICKS, x.clone(), y.clone(), &ticks)?;
@@ -92,9 +93,9 @@ fn key(method: Option<Method>) -> Key {
     Key { look: bar_look(method), sign: Sign::Marker, text }
 }
 
-/// What was transferred is said below the bars.
+/// Markers are full: what was transferred is said below the bars.
 fn bar_look(method: Option<Method>) -> Look {
-    look(method, None)
+    look(method, Some(Inherit::Sign))
 }
 
 fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, values: &mut Values) -> Drawn {
@@ -112,7 +113,11 @@ fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, 
     draw_seeds(chart, row, centre, half_width, values)?;
     let top = row.errors.iter().map(|seed| seed.error).fold(mean, f64::max);
     let style = theme::text(theme::NOTE, theme::TEXT).pos(theme::CENTER);
-    chart.draw_series([EmptyElement::at((centre, top)) + Text::new(format!("{mean:.1}"), (0, -26), style)])?;
+    let text = format!("{mean:.1}");
+    // A line may pass behind.
+    let half = theme::text_width(&text, theme::NOTE) / 2;
+    let paper = Rectangle::new([(-half, -38), (half, -15)], WHITE.mix(0.8).filled());
+    chart.draw_series([EmptyElement::at((centre, top)) + paper + Text::new(text, (0, -26), style)])?;
     Ok(())
 }
 
@@ -124,7 +129,7 @@ fn mean_text(row: &TransferRow, mean: f64) -> String {
 
 /// A line for the dense networks that a panel's transfers can be compared with.
 fn draw_dense(chart: &Chart, panel: &[&TransferRow], dense: &[&TransferRow]) -> Drawn {
-    let lines = dense.iter().filter(|row| comparable(row, panel[0]));
+    let lines = dense.iter().filter(|row| comparable((row.problem, &row.axes), (panel[0].problem, &panel[0].axes)));
     for mean in lines.filter_map(|row| row.error_mean) {
         let look = look(None, Some(Inherit::Dense));
         draw_level(chart, look.color, look.dash, mean)?;
@@ -145,9 +150,9 @@ fn draw_seeds(chart: &Chart, row: &TransferRow, centre: f64, half_width: f64, va
     Ok(())
 }
 
-/// Whether all that the axes of a dense network say holds for a transfer, too.
-pub fn comparable(dense: &TransferRow, row: &TransferRow) -> bool {
-    dense.problem == row.problem && dense.axes.iter().all(|axis| row.axes.contains(axis))
+/// Whether all that is said of dense networks holds for others, too: their problem and axes.
+pub fn comparable(dense: (Problem, &Axes), other: (Problem, &Axes)) -> bool {
+    dense.0 == other.0 && dense.1.iter().all(|axis| other.1.contains(axis))
 }
 
 fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {

@@ -8,10 +8,10 @@ use std::fmt::Write;
 use crate::run::RunId;
 
 /// Targets of one figure, at most.
-pub const MOST: usize = 6_000;
+pub const MOST: usize = 5_000;
 
 /// Runs named by one target, at most: the first ones.
-const MOST_RUNS: usize = 8;
+const MOST_RUNS: usize = 5;
 
 /// Large enough for a finger.
 const RADIUS: i32 = 12;
@@ -119,7 +119,7 @@ mod tests {
              <title>a &lt; b</title></circle>"
         );
         assert!(lines[2].starts_with("<rect x=\"4\" y=\"8\" width=\"6\" height=\"12\" data-runs=\"0"), "{}", lines[2]);
-        assert!(lines[2].contains("0000000000000007\">"), "the first eight: {}", lines[2]);
+        assert!(lines[2].contains("0000000000000004\">"), "the first five: {}", lines[2]);
         assert_eq!(lines[3], "<circle cx=\"5\" cy=\"5\" r=\"12\"><title>nobody's</title></circle>");
         assert!(!values.are_too_many());
     }

@@ -1,0 +1,129 @@
+//! What `refine` spends, and what it finds: barriers between networks of the quickstart on few points that are refined where
+//! the error is largest, against even grids.
+//!
+//!     cargo bench --bench refinement -- [--store STORE]
+//!
+//! The networks are the transfers of `sweeps/quickstart.yaml`, of each row all pairs of seeds. A STORE that has them saves
+//! the time to train them. The barrier on an even grid of 33 points is what the others are compared with; 5 points and 3
+//! rounds come as close to the maximum as that grid does, if they find it. Errors are measured on test images, with one
+//! thread. Writes `results/bench/refinement.json`.
+
+#[allow(dead_code, unused_imports)]
+#[path = "../src/trainer/mod.rs"]
+mod trainer;
+
+#[allow(dead_code)]
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Result, option, write};
+use serde_json::{Value, json};
+use trainer::comm::Ranks;
+use trainer::model::{Network, Weights};
+use trainer::session::{Means, Session};
+use winsign::run::attempt::Attempt;
+use winsign::run::results::PathOutcome;
+use winsign::run::settings::{Connect, Sets, Settings};
+use winsign::run::{Run, RunId, Store};
+use winsign::study::plan::PlannedRun;
+use winsign::study::plan::build::build;
+use winsign::study::sweep;
+
+const THREADS: u32 = 1;
+/// Points and rounds of refinement; the first is what the others are compared with.
+const GRIDS: [(u32, u32); 3] = [(33, 0), (5, 3), (11, 0)];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sweep = repository.join("sweeps/quickstart.yaml");
+    let scratch = tempfile::tempdir()?;
+    let store = option(&arguments, "--store").map_or(scratch.path().join("store"), PathBuf::from);
+    let mut run = Command::new(env!("CARGO_BIN_EXE_winsign"));
+    if !run.arg("run").arg(&sweep).arg("--store").arg(&store).status()?.success() {
+        return Err("the quickstart did not run to its end".into());
+    }
+    trainer::memory::keep();
+    tch::set_num_threads(THREADS as i32);
+
+    let plan = build(&sweep::read(&sweep)?);
+    let store = Store::open(&store)?;
+    let mut rows: BTreeMap<String, Vec<[Found; GRIDS.len()]>> = BTreeMap::new();
+    for PlannedRun { run, label } in &plan.runs {
+        // Paths of a ticket to itself are flat or have their maximum at an end.
+        let (Settings::Connect(connect), [a, b], Some(inherit)) = (&run.settings, &run.inputs[..], label.inherit)
+        else {
+            continue;
+        };
+        let network = Network::new(connect.problem);
+        let ends = [load(&store, a, &network)?, load(&store, b, &network)?];
+        let name = format!("{}, {inherit}", label.method.map(|method| method.to_string()).unwrap_or_default());
+        rows.entry(name).or_default().push(measure(connect, &network, &ends)?);
+        eprintln!("{label}");
+    }
+    let rows: Vec<Value> = rows.iter().map(|(name, pairs)| summary(name, pairs)).collect();
+    for row in &rows {
+        println!("{row:#}");
+    }
+    let what = "barriers of the quickstart's transfers, in percentage points, by even grids and by refinement; differences \
+                are from the grid of 33 points";
+    write("refinement", what, 1, &rows)
+}
+
+/// One barrier, and what it took.
+struct Found {
+    barrier: f64,
+    evaluations: usize,
+    seconds: f64,
+}
+
+fn load(store: &Store, id: &RunId, network: &Network) -> Result<Weights> {
+    let directory = store.run(id);
+    let result = directory.result()?.ok_or("an end has no result")?;
+    let file = directory.read_network(&result.network.ok_or("an end left no network behind")?)?;
+    Ok(Weights::from_file(&network.layout, &file)?)
+}
+
+/// The barrier of a pair by every grid.
+fn measure(connect: &Connect, network: &Network, [a, b]: &[Weights; 2]) -> Result<[Found; GRIDS.len()]> {
+    let folder = tempfile::tempdir()?;
+    let store = Store::create(folder.path())?;
+    let mut found = vec![];
+    for (points, refine) in GRIDS {
+        let connect = Connect { points, refine, sets: Sets::Test, ..connect.clone() };
+        let run = Run::new(Settings::Connect(connect.clone()), vec![]);
+        let directory = store.run(&run.id);
+        directory.prepare(&run, "a barrier")?;
+        let attempt = Attempt::claim(&directory, 0)?;
+        let means = Means { threads: THREADS, checkpoint_every: Duration::MAX, ..Means::default() };
+        let mut session = Session::new(Ranks::alone(), Some(attempt), vec![], means);
+        let data = session.load_data(connect.problem.dataset)?;
+        let start = Instant::now();
+        let PathOutcome { points, barrier, .. } =
+            trainer::lmc::path(&mut session, network, &data, (a, b), &connect)?.path;
+        found.push(Found { barrier, evaluations: points.len(), seconds: start.elapsed().as_secs_f64() });
+    }
+    found.try_into().map_err(|_| "a grid is missing".into())
+}
+
+/// Over the pairs of a row: mean barriers, and how far they are from those of the first grid.
+fn summary(name: &str, pairs: &[[Found; GRIDS.len()]]) -> Value {
+    let mean = |of: &dyn Fn(&[Found; GRIDS.len()]) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let grids = GRIDS.iter().enumerate().map(|(grid, (points, refine))| {
+        let off = |pair: &[Found; GRIDS.len()]| (pair[grid].barrier - pair[0].barrier).abs();
+        json!({
+            "points": points,
+            "refine": refine,
+            "evaluations": mean(&|pair| pair[grid].evaluations as f64),
+            "barrier": mean(&|pair| pair[grid].barrier),
+            "mean difference": mean(&off),
+            "largest difference": pairs.iter().map(off).fold(0.0, f64::max),
+            "seconds": mean(&|pair| pair[grid].seconds),
+        })
+    });
+    json!({ "row": name, "pairs": pairs.len(), "grids": grids.collect::<Vec<Value>>() })
+}

@@ -1,0 +1,239 @@
+//! `winsign compare`: two studies, or a study and a table kept as data.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::report::confidence;
+use super::subject::{Known, Subject};
+use super::{Common, Failure, colors, output};
+use crate::study::kept;
+use crate::study::report::compare::{Compared, Comparison, Entry, Side, compare, entries};
+use crate::study::report::tables::{
+    MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, remaining_text, text,
+};
+use crate::study::report::{Report, terminal};
+use crate::study::sweep::Layout;
+use crate::study::yaml;
+
+pub const HELP: &str = "\
+Examples:
+  winsign compare sweeps/quickstart.yaml sweeps/tables/digits-trial.yaml
+  winsign compare sweeps/one.yaml sweeps/other.yaml
+  winsign compare sweeps/one.yaml sweeps/one.yaml --store-b /mnt/north/results
+  winsign compare results /mnt/north/results --json
+
+A and B are sweep files, stores, or tables kept as data (docs/report.md has one). Lines of the same
+data set, architecture, method, level and inheritance are compared, if the settings that both name
+are equal. Differences are A minus B. Two studies that have seeds in common are paired over these;
+others, and tables that give a standard deviation and a number of seeds, are compared by Welch's t.";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A sweep file, a store, or a table kept as data
+    a: PathBuf,
+    /// Another one
+    b: PathBuf,
+    /// Where the runs of A are kept [default: --store]
+    #[arg(long, value_name = "DIR")]
+    store_a: Option<PathBuf>,
+    /// Where the runs of B are kept [default: --store]
+    #[arg(long, value_name = "DIR")]
+    store_b: Option<PathBuf>,
+    /// Of the intervals, between 0 and 1
+    #[arg(long, value_parser = confidence, default_value = "0.95")]
+    confidence: f64,
+}
+
+/// One of the two.
+enum Sort {
+    Study(Box<Report>),
+    Kept(kept::Kept),
+}
+
+pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let a = read(common, &arguments.a, arguments.store_a.as_deref())?;
+    let b = read(common, &arguments.b, arguments.store_b.as_deref())?;
+    // Tickets are the means of a study of transfers, and the end of one without.
+    let with_tickets = [&a, &b].iter().any(|side| match side {
+        Sort::Study(report) => report.transfers.is_empty(),
+        Sort::Kept(kept) => kept.entries.iter().any(|entry| entry.inherit.is_none()),
+    });
+    let comparison = compare(&a.entries(with_tickets), &b.entries(with_tickets), arguments.confidence);
+    if common.json {
+        #[derive(Serialize)]
+        struct Told<'c> {
+            a: serde_json::Value,
+            b: serde_json::Value,
+            #[serde(flatten)]
+            comparison: &'c Comparison,
+        }
+        return output::json(&Told { a: a.to_json(), b: b.to_json(), comparison: &comparison });
+    }
+    output::text(&describe(&a, &b, &comparison, arguments.confidence, colors(&std::io::stdout())))
+}
+
+fn read(common: &Common, path: &Path, store: Option<&Path>) -> Result<Sort, Failure> {
+    if !path.is_dir() {
+        let file_name = path.display().to_string();
+        let text = yaml::read_text(path, &kept::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
+        if kept::is_kept(&text) {
+            return Ok(Sort::Kept(kept::parse(&file_name, &text)?));
+        }
+    }
+    let of: Vec<PathBuf> = match store {
+        // As the only store of a sweep it takes the place of --store.
+        Some(store) if !path.is_dir() => {
+            let own = Common { store: store.to_path_buf(), ..*common };
+            return study(&own, &[path.to_path_buf()]);
+        }
+        _ => vec![path.to_path_buf()],
+    };
+    study(common, &of)
+}
+
+fn study(common: &Common, of: &[PathBuf]) -> Result<Sort, Failure> {
+    // The table that a sweep file asks for is no part of a comparison.
+    let subject = Subject::open(common, of)?.without_table();
+    let (found, notices) = subject.look()?;
+    let known = Known::results(found);
+    let findings = known.findings(&subject.plan);
+    let report = subject.report(&findings, notices, Layout::default())?;
+    Ok(Sort::Study(Box::new(report)))
+}
+
+impl Sort {
+    fn entries(&self, with_tickets: bool) -> Vec<Entry> {
+        match self {
+            Sort::Study(report) => entries(report, with_tickets),
+            Sort::Kept(kept) => kept.entries.clone(),
+        }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        match self {
+            Sort::Study(report) => {
+                serde_json::json!({ "name": report.name, "runs": report.runs, "notices": report.notices })
+            }
+            Sort::Kept(kept) => serde_json::json!({ "name": kept.name, "source": kept.source }),
+        }
+    }
+
+    /// What it is, in a line.
+    fn described(&self) -> String {
+        match self {
+            Sort::Study(report) => format!("{}: {}", report.name, report.runs.progress()),
+            Sort::Kept(kept) => format!("{}: {}", kept.name, kept.source),
+        }
+    }
+}
+
+fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors: bool) -> String {
+    let mut out = String::new();
+    for (name, side) in [("A", a), ("B", b)] {
+        let _ = writeln!(out, "{name}: {}", terminal::printable(&side.described()));
+    }
+    match comparison.rows.is_empty() {
+        true => out.push_str("\nnothing is in both\n"),
+        false => {
+            let _ = write!(out, "\n{}\n", terminal::lay_out(&table(&comparison.rows, confidence), colors));
+            let _ = write!(
+                out,
+                "\nErrors in percent, mean ± standard deviation (seeds); barriers between seeds, and differences A − B, in \
+                 percentage points.\n"
+            );
+        }
+    }
+    for (name, side) in [("A", a), ("B", b)] {
+        if let Sort::Study(report) = side {
+            for notice in &report.notices {
+                let _ = writeln!(out, "note: {name}: {}", terminal::printable(&notice.message));
+            }
+        }
+    }
+    for (name, only) in [("A", &comparison.only_in_a), ("B", &comparison.only_in_b)] {
+        const SHOWN: usize = 5;
+        if !only.is_empty() {
+            let more = if only.len() > SHOWN { format!(" and {} more", only.len() - SHOWN) } else { String::new() };
+            let first: Vec<String> = only.iter().take(SHOWN).map(|label| terminal::printable(label)).collect();
+            let _ = writeln!(out, "only in {name}: {}{more}", first.join("; "));
+        }
+    }
+    out
+}
+
+fn table(rows: &[Compared], confidence: f64) -> Table {
+    let axes = axis_names(rows.iter().map(|row| &row.axes));
+    let problems: std::collections::HashSet<_> = rows.iter().map(|row| row.problem).collect();
+    let with_barriers = rows.iter().any(|row| row.barrier_difference.is_some());
+    let mut columns = Vec::new();
+    if problems.len() > 1 {
+        columns.extend([text("dataset"), text("architecture")]);
+    }
+    columns.extend([text("ticket"), number("level"), number("remaining"), text("transferred")]);
+    columns.extend(axes.iter().map(|name| text(name)));
+    let interval = format!("{} %\ninterval", 100.0 * confidence);
+    columns.extend([
+        number("error\nA"),
+        number("\nB"),
+        number("\nA − B"),
+        number(&interval),
+        number("p"),
+        text("test"),
+    ]);
+    if with_barriers {
+        columns.extend([number("barrier\nA"), number("\nB"), number("\nA − B")]);
+    }
+    let line = |row: &Compared| {
+        let mut cells = Vec::new();
+        if problems.len() > 1 {
+            cells.extend([row.problem.dataset.to_string(), row.problem.architecture.to_string()]);
+        }
+        cells.extend([
+            method_text(row.method),
+            row.level.map_or(MISSING.to_string(), |level| level.to_string()),
+            remaining_text(row.remaining_ratio),
+            row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
+        ]);
+        cells.extend(axes.iter().map(|name| axis_value(&row.axes, name).to_string()));
+        cells.extend([side_text(&row.a), side_text(&row.b), points(row.difference)]);
+        cells.extend([
+            row.interval.map_or(MISSING.to_string(), interval_text),
+            row.p.map_or(MISSING.to_string(), p_text),
+            test_text(row),
+        ]);
+        if with_barriers {
+            cells.extend([points(row.a.barrier), points(row.b.barrier), points(row.barrier_difference)]);
+        }
+        cells
+    };
+    Table { columns, rows: rows.iter().map(line).collect(), best: Default::default() }
+}
+
+fn points(value: Option<f64>) -> String {
+    value.map_or(MISSING.to_string(), |value| format!("{value:.1}"))
+}
+
+fn side_text(side: &Side) -> String {
+    let mut text = points(side.mean);
+    if let (Some(_), Some(std)) = (side.mean, side.std) {
+        let _ = write!(text, " ± {std:.1}");
+    }
+    if let Some(seeds) = side.seeds {
+        let _ = write!(text, " ({seeds})");
+    }
+    text
+}
+
+fn test_text(row: &Compared) -> String {
+    match (row.test, row.pairs) {
+        _ if row.same_runs > 0 && Some(row.same_runs) == row.a.seeds && row.a.seeds == row.b.seeds => {
+            "the same runs".to_string()
+        }
+        (Some(test), Some(pairs)) => format!("{test} ({pairs})"),
+        (Some(test), None) => test.to_string(),
+        (None, _) => MISSING.to_string(),
+    }
+}

@@ -1,0 +1,197 @@
+//! What a report is about: the runs of a sweep file or of stores, what is known of them, and the report of that.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Common, Failure};
+use crate::run::{RunDirectory, RunId, Store};
+use crate::study::evidence::{self, Cache, Evidence};
+use crate::study::plan::build::build;
+use crate::study::plan::found;
+use crate::study::plan::stores::{self, Found, Troubles};
+use crate::study::plan::survey::Standing;
+use crate::study::plan::{Plan, RunState};
+use crate::study::report::pivot::pivot;
+use crate::study::report::statistics::Estimate;
+use crate::study::report::{Finding, Notice, Report, gather_with};
+use crate::study::sweep::{self, Layout, name_from};
+
+/// What a report is about: runs, and where to look for them.
+pub struct Subject {
+    pub plan: Plan,
+    pub stores: Vec<Store>,
+    pub layout: Layout,
+    /// Where its files go unless somebody says otherwise.
+    pub directory: PathBuf,
+    /// What was wrong with stores before any run was looked at.
+    troubles: Troubles,
+}
+
+impl Subject {
+    /// A sweep file with any number of stores, or stores alone.
+    pub fn open(common: &Common, of: &[PathBuf]) -> Result<Subject, Failure> {
+        let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = of.iter().partition(|path| path.is_dir());
+        let named = distinct_stores(&folders)?;
+        match files[..] {
+            [] => Subject::of_stores(named),
+            [sweep] => {
+                let sweep = sweep::read(sweep)?;
+                let plan = build(&sweep);
+                let own = Store::open(&common.store)?;
+                let directory = own.root().join("reports").join(&plan.name);
+                let mut stores = named;
+                if !stores.iter().any(|store| identity(store.root()) == identity(own.root())) {
+                    stores.push(own);
+                }
+                Ok(Subject { plan, stores, layout: sweep.layout, directory, troubles: Troubles::default() })
+            }
+            [one, other, ..] => Err(Failure::Usage(
+                format!("{} and {} are both no folders", one.display(), other.display()),
+                "give one sweep file, and the folders of stores".to_string(),
+            )),
+        }
+    }
+
+    fn of_stores(stores: Vec<Store>) -> Result<Subject, Failure> {
+        let name_of = |store: &Store| {
+            let path = std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
+            path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+        };
+        let name = name_from(&stores.iter().map(name_of).collect::<Vec<_>>().join("+"));
+        let (plan, damaged) = found::plan(&name, &stores)?;
+        let directory = stores[0].root().join("reports").join(&name);
+        let troubles = Troubles { damaged, ..Troubles::default() };
+        Ok(Subject { plan, stores, layout: Layout::default(), directory, troubles })
+    }
+
+    /// The same, without the table that its sweep file asks for.
+    pub fn without_table(self) -> Subject {
+        Subject { layout: Layout::default(), ..self }
+    }
+
+    /// What was read for earlier reports.
+    pub fn cache_path(&self) -> PathBuf {
+        self.directory.join("evidence.cache")
+    }
+
+    /// Where a run was found.
+    pub fn directory_of(&self, id: &RunId, found: &Found) -> RunDirectory {
+        let store = self.stores.iter().find(|store| *store.root() == *found.store);
+        store.expect("runs are found in the subject's stores").run(id)
+    }
+
+    /// What the stores have of each run now, and what must be said about it.
+    pub fn look(&self) -> Result<(Vec<Found>, Vec<Notice>), Failure> {
+        let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores)?;
+        troubles.damaged.extend(self.troubles.damaged.iter().cloned());
+        Ok((found, notices(&troubles)))
+    }
+
+    /// The report of what was found; these options go before those of the sweep file.
+    pub fn report(&self, findings: &[Finding], notices: Vec<Notice>, layout: Layout) -> Result<Report, Failure> {
+        let layout = layout.or(&self.layout);
+        let usual = Estimate::default();
+        let estimate = Estimate {
+            method: layout.interval.unwrap_or(usual.method),
+            level: layout.confidence.unwrap_or(usual.level),
+        };
+        let mut report = gather_with(&self.plan.name, findings, estimate);
+        report.notices.splice(..0, notices);
+        if layout.has_table() {
+            report.pivot = Some(pivot(&report, &layout, estimate)?);
+        }
+        Ok(report)
+    }
+}
+
+/// What was found of a subject's runs at one moment, in the plan's order, with what a report shows beside results.
+pub struct Known {
+    pub found: Vec<Found>,
+    evidence: Vec<Evidence>,
+}
+
+impl Known {
+    /// Reads what belongs to what was found and is not in the cache.
+    pub fn of(subject: &Subject, found: Vec<Found>, cache: &mut Cache) -> Known {
+        let planned = subject.plan.runs.iter().zip(&found);
+        let runs: Vec<(RunDirectory, &Standing)> =
+            planned.map(|(planned, found)| (subject.directory_of(&planned.run.id, found), &found.standing)).collect();
+        let evidence = evidence::collect(&runs, cache);
+        Known { found, evidence }
+    }
+
+    /// Only what was found, for those who need no curves and logs.
+    pub fn results(found: Vec<Found>) -> Known {
+        Known { evidence: vec![Evidence::default(); found.len()], found }
+    }
+
+    pub fn findings<'a>(&self, plan: &'a Plan) -> Vec<Finding<'a>> {
+        let known = self.found.iter().zip(&self.evidence);
+        (plan.runs.iter().zip(known))
+            .map(|(planned, (Found { standing, store }, evidence))| Finding {
+                planned,
+                state: standing.state,
+                result: standing.result.clone(),
+                note: standing.note.clone(),
+                curve: evidence.curve.clone(),
+                log_end: evidence.log_end.as_deref().map(str::to_string),
+                // Of a run that nobody has begun there is nothing in any store.
+                store: (standing.state != RunState::Pending || standing.attempts > 0).then(|| store.clone()),
+            })
+            .collect()
+    }
+
+    /// What could not be read beside results.
+    pub fn notices(&self, plan: &Plan) -> Vec<Notice> {
+        evidence::notices(plan.runs.iter().map(|planned| &planned.run.id).zip(&self.evidence))
+    }
+}
+
+/// Stores to read from, each once.
+fn distinct_stores(folders: &[&PathBuf]) -> Result<Vec<Store>, Failure> {
+    let mut stores: Vec<Store> = vec![];
+    for path in folders {
+        if !path.join("runs").is_dir() {
+            let message = format!("{} is not a store: it has no folder `runs`", path.display());
+            let help = "give a sweep file, or the folders that `winsign run --store` was given";
+            return Err(Failure::Usage(message, help.to_string()));
+        }
+        if !stores.iter().any(|store| identity(store.root()) == identity(path)) {
+            stores.push(Store::open(path)?);
+        }
+    }
+    Ok(stores)
+}
+
+/// Device and number of a directory, by whatever path; the path itself where there is none.
+fn identity(path: &Path) -> Result<(u64, u64), PathBuf> {
+    path.metadata().map(|found| (found.dev(), found.ino())).map_err(|_| path.to_path_buf())
+}
+
+fn notices(troubles: &Troubles) -> Vec<Notice> {
+    let runs = |count: usize| if count == 1 { "1 run".to_string() } else { format!("{count} runs") };
+    let mut notices = Vec::new();
+    if let Some((id, used, other)) = troubles.conflicts.first() {
+        let mut ids: Vec<RunId> = troubles.conflicts.iter().map(|(id, ..)| id.clone()).collect();
+        ids.dedup();
+        let message = format!(
+            "{} with different results in several stores: those of the store that is named first are used, and nothing is \
+             averaged; such as {id} in {} (used) and {}",
+            runs(ids.len()),
+            used.display(),
+            other.display()
+        );
+        notices.push(Notice { message, runs: ids });
+    }
+    if let Some((_, reason)) = troubles.damaged.first() {
+        let message =
+            format!("{} with damaged files, which no number is taken from: {reason}", runs(troubles.damaged.len()));
+        notices.push(Notice { message, runs: troubles.damaged.iter().map(|(id, _)| id.clone()).collect() });
+    }
+    if !troubles.vanished.is_empty() {
+        let count = runs(troubles.vanished.len());
+        let message = format!("{count} taken away while being read; left out, call the report again");
+        notices.push(Notice { message, runs: troubles.vanished.clone() });
+    }
+    notices
+}

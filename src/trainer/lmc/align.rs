@@ -1,0 +1,259 @@
+//! Alignment: the units of one network in the order of another's.
+//!
+//! This is weight matching by Ainsworth, Hayase and Srinivasa ("Git Re-Basin: Merging Models modulo Permutation
+//! Symmetries", ICLR 2023, section 3.2): among all orders of B's units, one in which the inner product of A's and B's
+//! parameters is largest. To find the best is hard; but with all groups of units fixed except one, the best order of that
+//! one is a linear assignment problem. So groups take turns until none can be improved.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::trainer::comm::pulse;
+use crate::trainer::model::{Layout, Parameter, Weights};
+use winsign::random::Source;
+
+/// Of the turns of the groups.
+const SEED: u64 = 0;
+/// How much better than now, in units of the largest sum it could have, an order must be to be taken: more than rounding.
+const LEAST_GAIN: f64 = 1e-12;
+
+/// B with its units in an order that fits A: parameters, statistics and mask. It computes what B computes, and the inner
+/// product of its parameters with A's is not smaller than B's. On B's device; computed on the CPU, in 64 bits.
+///
+/// Where the paper begins with B as it is, this begins with B matched once from the inputs on, if that fits better: in deep
+/// networks the turns of groups that are all out of order lead nowhere, and not even a reordered copy is recognized.
+///
+/// An architecture without groups, or a network with weights that are not finite, stays as it is. Processors that round
+/// otherwise may find another order: ranks are to share that of one.
+pub fn to(layout: &Layout, a: &Weights, b: &Weights) -> Weights {
+    let _no_grad = tch::no_grad_guard();
+    let device = b.parameters.device();
+    let [a, b] = [a, b].map(|weights| weights.on(Device::Cpu));
+    let (as_it_is, matched) = (b.copy(), matched_from_inputs(layout, &a, b.copy()));
+    let fits_better = inner_product(&a, &matched) > inner_product(&a, &as_it_is);
+    improved(layout, &a, if fits_better { matched } else { as_it_is }).on(device)
+}
+
+/// The inner product of the parameters.
+fn inner_product(a: &Weights, b: &Weights) -> f64 {
+    let [a, b] = [a, b].map(|weights| weights.parameters.to_kind(Kind::Double));
+    a.dot(&b).double_value(&[])
+}
+
+/// Every group once in the order of their declaration, by those tensors alone whose other units have their places already.
+fn matched_from_inputs(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
+    for group in 0..layout.groups.len() {
+        let placed = |tensor: &Parameter| tensor.groups().all(|other| other <= group);
+        if let Some(order) = better_order(&products(layout, a, &b, group, placed)) {
+            b.reorder(layout, group, &order);
+        }
+    }
+    b
+}
+
+/// Groups take turns, in an order by chance, until each is best for what the others are.
+fn improved(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
+    // Groups that nothing has changed for since they were found to be best.
+    let mut settled = vec![false; layout.groups.len()];
+    let mut round = 0;
+    while settled.contains(&false) {
+        for group in Source::new(SEED, "alignment", round).permutation(settled.len()) {
+            let group = group as usize;
+            if std::mem::replace(&mut settled[group], true) {
+                continue;
+            }
+            let Some(order) = better_order(&products(layout, a, &b, group, |_| true)) else { continue };
+            b.reorder(layout, group, &order);
+            for tensor in layout.tensors.iter().filter(|tensor| tensor.axis_of(group).is_some()) {
+                tensor.groups().filter(|&other| other != group).for_each(|other| settled[other] = false);
+            }
+        }
+        round += 1;
+    }
+    b
+}
+
+/// What each unit of B would add to the inner product in the place of each of A: entry (i, j) is the inner product of all
+/// that lies at unit i of A's group with what lies at unit j of B's, in the tensors that count. Shape (units, units).
+fn products(layout: &Layout, a: &Weights, b: &Weights, group: usize, counts: impl Fn(&Parameter) -> bool) -> Tensor {
+    let units = layout.groups[group];
+    let mut products = Tensor::zeros([units, units], (Kind::Double, Device::Cpu));
+    for tensor in layout.tensors.iter().filter(|tensor| counts(tensor)) {
+        let Some(axis) = tensor.axis_of(group) else { continue };
+        let rows = |weights: &Weights| {
+            let values = weights.parameters.narrow(0, tensor.start, tensor.length()).view(&tensor.shape[..]);
+            values.transpose(0, axis).reshape([units, -1]).to_kind(Kind::Double)
+        };
+        products += rows(a).matmul(&rows(b).tr());
+        pulse::moved();
+    }
+    products
+}
+
+/// The order, a unit of B for each of A, with the largest sum of products, if that is more than B has now.
+fn better_order(products: &Tensor) -> Option<Vec<i64>> {
+    let units = products.size()[0] as usize;
+    let products = Vec::<f64>::try_from(products.view([-1])).expect("64-bit floats on the CPU");
+    // It refuses what is not finite.
+    let (_, order) = pulse::slowly(|| lsap::solve(units, units, &products, true)).ok()?;
+    let at = |i: usize, j: usize| products[i * units + j];
+    let gain: f64 = order.iter().enumerate().map(|(i, &j)| at(i, j) - at(i, i)).sum();
+    let largest = products.iter().fold(0.0f64, |largest, product| largest.max(product.abs()));
+    (gain > LEAST_GAIN * largest * units as f64).then(|| order.into_iter().map(|unit| unit as i64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::trainer::comm::Ranks;
+    use crate::trainer::model::Network;
+    use crate::trainer::model::units::tests::{random, shuffled};
+    use crate::trainer::session::{Means, Session};
+    use crate::trainer::{lmc, ticket};
+    use winsign::run::attempt::Attempt;
+    use winsign::run::settings::{
+        Align, Architecture, Between, Connect, Dataset, Masks, Method, Problem, Schedule, Seeds, Sets, Settings,
+        Ticket, Training,
+    };
+    use winsign::run::{Run, Store};
+
+    const RESNET8: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+
+    /// On the smallest images that each is defined for.
+    fn networks(architectures: &[Architecture]) -> impl Iterator<Item = Network> {
+        architectures.iter().map(|&architecture| {
+            let mut datasets = [Dataset::Digits, Dataset::Imagenet].into_iter();
+            let dataset = datasets.find(|&dataset| architecture.fits(dataset)).expect("one of them");
+            Network::new(Problem { dataset, architecture })
+        })
+    }
+
+    #[test]
+    fn a_reordered_network_becomes_the_original() {
+        // All but ResNet-50, which takes long.
+        use Architecture::{MlpMixer, MobileNetV2, ResNet8, ResNet20};
+        for network in networks(&[ResNet8, ResNet20, MobileNetV2, MlpMixer]) {
+            let original = random(&network.layout, 1);
+            let aligned = to(&network.layout, &original, &shuffled(&network.layout, &original, 2));
+            assert_eq!(aligned.parameters, original.parameters);
+            assert_eq!(aligned.statistics, original.statistics);
+            assert_eq!(aligned.mask, original.mask);
+        }
+    }
+
+    #[test]
+    fn alignment_reorders_and_never_takes_networks_apart() {
+        for network in networks(&[Architecture::ResNet8, Architecture::ResNet20]) {
+            let layout = &network.layout;
+            let [a, b] = [1, 2].map(|seed| random(layout, seed));
+            let aligned = to(layout, &a, &b);
+            assert!(inner_product(&a, &aligned) > inner_product(&a, &b));
+            for tensor in &layout.tensors {
+                let sorted =
+                    |weights: &Weights| weights.parameters.narrow(0, tensor.start, tensor.length()).sort(0, false).0;
+                assert_eq!(sorted(&aligned), sorted(&b), "{}", tensor.name);
+            }
+            assert_ne!(aligned.mask, b.mask);
+            let surviving = aligned.parameters.narrow(0, 0, layout.prunable()).ne(0.0);
+            assert_eq!(surviving.to_kind(Kind::Float), aligned.mask, "the mask follows the weights");
+            // Nothing is left to be gained from any group by itself, and nothing moves again.
+            assert_eq!(to(layout, &a, &aligned).parameters, aligned.parameters);
+        }
+    }
+
+    /// What fits is left alone, even where a first glance says otherwise.
+    #[test]
+    fn networks_that_fit_stay_as_they_are() {
+        let layout = Network::new(RESNET8).layout;
+        let a = random(&layout, 1);
+        let b = a.copy();
+        // The first layer, from which matching begins, has its channels in another order.
+        let mut first = b.parameters.narrow(0, layout.tensors[0].start, layout.tensors[0].length()).view([8, -1]);
+        first.copy_(&first.flip([0]));
+        assert_eq!(to(&layout, &a, &b).parameters, b.parameters);
+
+        let _ = b.parameters.get(5).fill_(f64::NAN);
+        assert!(to(&layout, &a, &b).parameters.allclose(&b.parameters, 0.0, 0.0, true), "there is no order for these");
+    }
+
+    #[test]
+    fn the_best_order_is_found_and_ties_move_nothing() {
+        let best = |products: &Tensor| {
+            let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+            let sum =
+                |order: &[i64; 3]| -> f64 { (0..3).map(|i| products.double_value(&[i, order[i as usize]])).sum() };
+            orders.into_iter().max_by(|a, b| sum(a).total_cmp(&sum(b))).unwrap().to_vec()
+        };
+        for seed in 0..50 {
+            let mut stream = Source::new(seed, "products", 0).stream(0);
+            let values: Vec<f64> = (0..9).map(|_| stream.normal() * 1e-20).collect();
+            let products = Tensor::from_slice(&values).view([3, 3]);
+            let found = better_order(&products).unwrap_or(vec![0, 1, 2]);
+            assert_eq!(found, best(&products), "{values:?}");
+        }
+        for alike in [0.0, 0.1, -3e30] {
+            assert_eq!(better_order(&Tensor::full([7, 7], alike, (Kind::Double, Device::Cpu))), None);
+        }
+    }
+
+    /// A session of a run in a store of its own folder.
+    fn begin(store: &Path, settings: Settings) -> Session {
+        let run = Run::new(settings, vec![]);
+        let directory = Store::create(store).unwrap().run(&run.id);
+        directory.prepare(&run, "a test").unwrap();
+        let attempt = Attempt::claim(&directory, 0).unwrap();
+        let means = Means { checkpoint_every: Duration::MAX, ..Means::default() };
+        Session::new(Ranks::alone(), Some(attempt), vec![], means)
+    }
+
+    #[test]
+    fn the_barrier_between_a_network_and_its_reordered_copy_is_0_after_alignment() {
+        let folder = tempfile::tempdir().unwrap();
+        let training = Training {
+            epochs: 4,
+            batch: 64,
+            optimizer: Default::default(),
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            schedule: Schedule::Constant,
+            precision: Default::default(),
+        };
+        let dense = Ticket {
+            problem: RESNET8,
+            method: Method::Lrr,
+            level: 0,
+            prune_ratio: None,
+            rewind_epoch: None,
+            training,
+            seeds: Seeds::from(1),
+        };
+        let mut session = begin(&folder.path().join("ticket"), Settings::Ticket(dense.clone()));
+        let (layout, original) = ticket::execute(&mut session, &dense).unwrap().network.unwrap();
+
+        let connect = Connect {
+            problem: RESNET8,
+            between: Between::Seeds,
+            masks: Masks::Same,
+            points: 5,
+            refine: 0,
+            reestimation_batches: None,
+            sets: Sets::Test,
+            align: Align::Weights,
+            batch: 64,
+            precision: Default::default(),
+        };
+        let network = Network::new(RESNET8);
+        let barrier = |name: &str, b: &Weights| {
+            let mut session = begin(&folder.path().join(name), Settings::Connect(connect.clone()));
+            let data = session.load_data(Dataset::Digits).unwrap();
+            lmc::path(&mut session, &network, &data, (&original, b), &connect).unwrap().path.barrier
+        };
+        let copy = shuffled(&layout, &original, 2);
+        let (apart, aligned) = (barrier("apart", &copy), barrier("aligned", &to(&layout, &original, &copy)));
+        assert!(apart > 30.0, "{apart}");
+        assert_eq!(aligned, 0.0);
+    }
+}

@@ -1,0 +1,402 @@
+//! The engine under paths, matrices and planes: how good many networks are, each with BatchNorm statistics of its own.
+//!
+//! Networks are measured in rounds. In each, the batches that statistics are re-estimated with are made once for all
+//! networks of the round, and so are those of the test and training images. The ranks share out whole batches. What is
+//! found of a network does not depend on those that are measured beside it.
+
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::trainer::comm::{Place, pulse};
+use crate::trainer::data::Data;
+use crate::trainer::data::batches::{Batch, plain_batches, plain_steps};
+use crate::trainer::model::Network;
+use crate::trainer::model::weights::{raw, tensor};
+use crate::trainer::session::{Demand, Session};
+use crate::trainer::train::evaluate::{Score, Sums, absorb, combine, plain_mean, reestimation_batches};
+use crate::trainer::{Error, Result};
+use winsign::data::Split;
+use winsign::run::attempt::Progress;
+use winsign::run::settings::Sets;
+use winsign::run::tensors::TensorFile;
+
+/// Networks of a round, at most: between two of them a worker looks whether it is to stop, and no more than a round's
+/// last batch is lost then.
+const MOST: usize = 256;
+/// Of the statistics of a round, on all ranks together: what a checkpoint holds.
+const MOST_BYTES: usize = 256 << 20;
+/// A round has so many networks whatever their statistics take.
+const FEWEST: usize = 8;
+
+/// How a network is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// Images per batch while statistics are re-estimated.
+    pub batch: u32,
+    /// How many of these batches; none for a pass over all training images.
+    pub batches: Option<u32>,
+    pub sets: Sets,
+}
+
+/// How good a network is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    pub test: Score,
+    /// On training images without augmentation, if that was asked for.
+    pub train: Option<Score>,
+}
+
+/// Measures networks, and remembers across attempts how far it is.
+pub struct Gauge<'a> {
+    session: &'a Session,
+    network: &'a Network,
+    data: &'a Data,
+    rule: Rule,
+    /// How many networks there may be in all.
+    expected: usize,
+    /// Of all networks measured so far, in their order, those of earlier attempts too.
+    known: Vec<Scores>,
+    /// How many of these have been asked for in this attempt.
+    told: usize,
+    /// What an earlier attempt was at.
+    begun: Option<Round>,
+    /// Networks of a round, at most.
+    most: usize,
+}
+
+/// What a round does one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    Estimate,
+    Test,
+    Train,
+}
+
+/// Networks that are measured side by side, and how far they are.
+struct Round {
+    stage: Stage,
+    /// The batch of the stage to go on from: all before it were seen by some rank.
+    step: u32,
+    /// Shape (networks, statistics): while they are estimated, means over the batches of this rank so far.
+    statistics: Tensor,
+    /// How many those were.
+    seen: u32,
+    /// Of this rank's batches of the stage.
+    sums: Sums,
+    /// The test scores, once they are known.
+    test: Vec<Score>,
+}
+
+/// What a checkpoint holds beside tensors.
+#[derive(Serialize, Deserialize)]
+struct Gathered {
+    stage: Stage,
+    step: u32,
+    /// Batches that each rank has seen in the estimation.
+    seen: Vec<u32>,
+}
+
+impl<'a> Gauge<'a> {
+    /// Goes on from what an earlier attempt has saved. Not more than `expected` networks are going to be measured.
+    pub fn new(
+        session: &'a mut Session,
+        network: &'a Network,
+        data: &'a Data,
+        rule: Rule,
+        expected: usize,
+    ) -> Result<Gauge<'a>> {
+        let file = session.load_checkpoint()?;
+        let bytes = 4 * network.layout.statistics().max(1) as usize * session.place().ranks;
+        let most = (MOST_BYTES / bytes).clamp(FEWEST, MOST);
+        let mut gauge = Gauge { session, network, data, rule, expected, known: vec![], told: 0, begun: None, most };
+        if let Some(file) = file {
+            let Ok(gathered) = serde_json::from_str(&file.metadata) else {
+                tracing::warn!("the checkpoint is of a version that measured otherwise: beginning anew");
+                return Ok(gauge);
+            };
+            let (known, round) = gauge.restore(&file, gathered).map_err(Error::Unfit)?;
+            let batches = gauge.steps(round.stage);
+            tracing::info!(
+                "going on at batch {} of {batches} after {} of {expected} networks",
+                round.step + 1,
+                known.len()
+            );
+            gauge.known = known;
+            gauge.begun = Some(round);
+        }
+        Ok(gauge)
+    }
+
+    /// For tests: rounds of fewer networks.
+    #[cfg(test)]
+    pub fn limit_rounds(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// The scores of so many networks, of the flat parameters that `network_at` gives for each. Asked in the same order,
+    /// a later attempt finds them where the earlier one was.
+    pub fn measure(&mut self, networks: usize, network_at: impl Fn(usize) -> Tensor) -> Result<Vec<Scores>> {
+        let (first, end) = (self.told, self.told + networks);
+        while self.known.len() < end {
+            let left = end - self.known.len();
+            let round = match self.begun.take() {
+                Some(round) if round.networks() <= left => round,
+                Some(_) => return Err(Error::Unfit("it has more networks than there are".to_string())),
+                None => self.fresh(left.min(self.most)),
+            };
+            let done = self.known.len() - first;
+            tracing::info!(
+                "networks {} to {} of {}",
+                self.known.len() + 1,
+                self.known.len() + round.networks(),
+                self.expected
+            );
+            let scores = self.round(round, &|which| network_at(done + which))?;
+            self.known.extend(scores);
+        }
+        self.told = end;
+        Ok(self.known[first..end].to_vec())
+    }
+
+    fn round(&self, mut round: Round, network_at: &dyn Fn(usize) -> Tensor) -> Result<Vec<Scores>> {
+        let comm = self.session.comm();
+        if round.stage == Stage::Estimate {
+            let steps = self.steps(Stage::Estimate);
+            let batches = reestimation_batches(self.data, self.rule.batch);
+            let epoch = batches.epoch(0);
+            let own = epoch.every(round.step, self.session.place()).take_while(|(step, _)| *step < steps);
+            self.pass(&mut round, own, network_at)?;
+            if steps > 0 {
+                combine(comm, &mut round.statistics, round.seen, steps);
+            }
+            self.enter(&mut round, Stage::Test);
+        }
+        for (stage, split) in [(Stage::Test, Split::Test), (Stage::Train, Split::Train)] {
+            if round.stage == stage && self.steps(stage) > 0 {
+                let own = plain_batches(self.data, split, round.step, self.session.place());
+                self.pass(&mut round, own, network_at)?;
+            }
+            if round.stage == Stage::Test {
+                let sums = std::mem::replace(&mut round.sums, Sums::new(0, 0, Device::Cpu));
+                round.test = sums.scores(comm, self.data.count(Split::Test));
+                self.enter(&mut round, Stage::Train);
+            }
+        }
+        if self.rule.sets == Sets::Test {
+            return Ok(round.test.into_iter().map(|test| Scores { test, train: None }).collect());
+        }
+        let train = round.sums.scores(comm, self.data.count(Split::Train));
+        Ok(round.test.into_iter().zip(train).map(|(test, train)| Scores { test, train: Some(train) }).collect())
+    }
+
+    /// Shows all batches of a stage to all networks of a round. The ranks go batch by batch together, so that they can save
+    /// together; in the end not every rank may have one.
+    fn pass(
+        &self,
+        round: &mut Round,
+        mut own: impl Iterator<Item = (u32, Result<Batch>)>,
+        network_at: &dyn Fn(usize) -> Tensor,
+    ) -> Result<()> {
+        let session = self.session;
+        self.report(round)?;
+        for step in (round.step..self.steps(round.stage)).step_by(session.place().ranks) {
+            let (number, batch) = own.next().map_or((step, Ok(None)), |(number, batch)| (number, batch.map(Some)));
+            round.step = step;
+            let demand = session.demand(batch.is_ok());
+            if demand > Demand::Nothing {
+                self.save(round)?;
+                self.report(round)?;
+            }
+            let batch = match demand {
+                Demand::Nothing | Demand::Save => batch?,
+                Demand::Stop => return Err(Error::Interrupted),
+                Demand::Fail => return Err(batch.err().unwrap_or(Error::Elsewhere)),
+            };
+            // Who is told to stop among many networks goes on from the last whole batch.
+            let before = (round.stage == Stage::Estimate).then(|| round.statistics.copy());
+            for which in 0..round.networks() {
+                if let Err(stopped) = session.crew().agree(Ok(())) {
+                    if let Some(before) = before {
+                        round.statistics = before;
+                    }
+                    self.save(round)?;
+                    self.report(round)?;
+                    return Err(stopped);
+                }
+                let Some(batch) = &batch else { continue };
+                let (parameters, statistics) = (network_at(which), round.statistics.get(which as i64));
+                match round.stage {
+                    Stage::Estimate => {
+                        absorb(self.network, &parameters, &statistics, &batch.images, plain_mean(round.seen));
+                    }
+                    Stage::Test | Stage::Train => {
+                        round.sums.add(which, number, self.network, (&parameters, &statistics), batch);
+                    }
+                }
+                pulse::moved();
+            }
+            round.seen += u32::from(batch.is_some());
+        }
+        Ok(())
+    }
+
+    /// Batches of a stage; none if there is nothing to do in it.
+    fn steps(&self, stage: Stage) -> u32 {
+        match stage {
+            // A network without BatchNorm has nothing to be estimated.
+            Stage::Estimate if self.network.layout.statistics() == 0 => 0,
+            Stage::Estimate => {
+                let all = reestimation_batches(self.data, self.rule.batch).steps();
+                self.rule.batches.map_or(all, |batches| batches.min(all))
+            }
+            Stage::Test => plain_steps(self.data, Split::Test),
+            Stage::Train if self.rule.sets == Sets::Test => 0,
+            Stage::Train => plain_steps(self.data, Split::Train),
+        }
+    }
+
+    fn enter(&self, round: &mut Round, stage: Stage) {
+        let sums = Sums::new(round.networks(), self.steps(stage), self.data.device());
+        (round.stage, round.step, round.sums) = (stage, 0, sums);
+    }
+
+    fn fresh(&self, networks: usize) -> Round {
+        Round {
+            stage: Stage::Estimate,
+            step: 0,
+            statistics: self.fresh_statistics(networks),
+            seen: 0,
+            sums: Sums::new(0, 0, self.data.device()),
+            test: vec![],
+        }
+    }
+
+    fn fresh_statistics(&self, networks: usize) -> Tensor {
+        let one = self.network.layout.fresh_statistics(Kind::Float).to_device(self.data.device());
+        one.repeat([networks as i64, 1])
+    }
+
+    /// How far all is, in batches shown to networks.
+    fn report(&self, round: &Round) -> Result<()> {
+        let stages = [Stage::Estimate, Stage::Test, Stage::Train];
+        let steps = |stages: &[Stage]| stages.iter().map(|stage| u64::from(self.steps(*stage))).sum::<u64>();
+        let before = stages.iter().position(|stage| *stage == round.stage).unwrap_or(0);
+        let of_round = steps(&stages[..before]) + u64::from(round.step);
+        let done = self.known.len() as u64 * steps(&stages) + round.networks() as u64 * of_round;
+        let total = self.expected as u64 * steps(&stages);
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        self.session.report(Progress { done: small(done), total: small(total), test_error: None })
+    }
+
+    fn save(&self, round: &Round) -> Result<()> {
+        let gathered = self.gather(round);
+        self.session.save_checkpoint(|| gathered)
+    }
+
+    /// The checkpoint, on every rank.
+    fn gather(&self, round: &Round) -> TensorFile {
+        let comm = self.session.comm();
+        let Place { rank, ranks } = comm.place();
+        let seen = comm.gather(&round.seen.to_le_bytes());
+        let number = |bytes: Vec<u8>| u32::from_le_bytes(bytes.try_into().expect("four bytes were sent"));
+        let seen = seen.into_iter().map(number).collect();
+        let statistics = match round.stage {
+            Stage::Estimate => {
+                // Every rank fills its own part; the others add zeros.
+                let mut all = round.statistics.zeros_like().unsqueeze(0).repeat([ranks as i64, 1, 1]);
+                all.get(rank as i64).copy_(&round.statistics);
+                comm.sum(&mut all);
+                all
+            }
+            Stage::Test | Stage::Train => round.statistics.unsqueeze(0),
+        };
+        let mut sums = round.sums.tensor.copy();
+        if round.stage != Stage::Estimate {
+            comm.sum(&mut sums);
+        }
+        let named = |name: &str, tensor: &Tensor, dtype| (name.to_string(), raw(tensor, dtype, &tensor.size()));
+        let tensors = [
+            named("statistics", &statistics, Dtype::F32),
+            named("sums", &sums, Dtype::F64),
+            named("test", &table(round.test.iter().map(row)), Dtype::F64),
+            named("known_test", &table(self.known.iter().map(|scores| row(&scores.test))), Dtype::F64),
+            named("known_train", &table(self.known.iter().filter_map(|scores| Some(row(&scores.train?)))), Dtype::F64),
+        ];
+        let gathered = Gathered { stage: round.stage, step: round.step, seen };
+        TensorFile { tensors: tensors.into(), metadata: serde_json::to_string(&gathered).expect("plain data") }
+    }
+
+    /// What is known, and this rank's part of the round that was under way.
+    fn restore(
+        &self,
+        file: &TensorFile,
+        Gathered { stage, step, seen }: Gathered,
+    ) -> std::result::Result<(Vec<Scores>, Round), String> {
+        let found = |name: &str| file.tensors.get(name).map(tensor).ok_or(format!("it has no {name}"));
+        let statistics = found("statistics")?.to_device(self.data.device());
+        let sums = found("sums")?.to_device(self.data.device());
+        let scores = |name: &str| Ok::<Vec<Score>, String>(rows(&found(name)?));
+        let (test, known_test, known_train) = (scores("test")?, scores("known_test")?, scores("known_train")?);
+        let known = (known_test.into_iter().enumerate())
+            .map(|(index, test)| Scores { test, train: known_train.get(index).copied() })
+            .collect();
+
+        let Place { rank, ranks } = self.session.place();
+        let shares = if stage == Stage::Estimate { seen.len() } else { 1 };
+        let (networks, length) = match statistics.size()[..] {
+            [found, networks, length] if found == shares as i64 => (networks, length),
+            _ => return Err("its statistics are not of the ranks it names".to_string()),
+        };
+        if length != self.network.layout.statistics() {
+            return Err(format!("it has {length} statistics of a network"));
+        }
+        let mut round = Round { stage, step, sums: Sums { tensor: sums }, test, ..self.fresh(networks as usize) };
+        match stage {
+            Stage::Estimate if seen.len() == ranks => {
+                (round.statistics, round.seen) = (statistics.get(rank as i64), seen[rank]);
+            }
+            // There were another number of ranks: rank 0 goes on with the mean of all.
+            Stage::Estimate if rank == 0 => {
+                let total: u32 = seen.iter().sum();
+                let shares: Vec<f32> = seen.iter().map(|&seen| seen as f32 / total.max(1) as f32).collect();
+                let shares = Tensor::from_slice(&shares).view([-1, 1, 1]).to_device(statistics.device());
+                round.statistics = (statistics * shares).sum_dim_intlist([0i64].as_slice(), false, None);
+                round.seen = total;
+            }
+            Stage::Estimate => {}
+            Stage::Test | Stage::Train => {
+                if round.sums.tensor.size() != [networks, 2, self.steps(stage).into()] {
+                    return Err("it has other batches".to_string());
+                }
+                round.statistics = statistics.get(0);
+                // The sums of all ranks are rank 0's from now on; what comes again is not counted twice.
+                let again = if rank == 0 { i64::from(step) } else { 0 };
+                let _ = round.sums.tensor.slice(2, again, None, 1).zero_();
+            }
+        }
+        Ok((known, round))
+    }
+}
+
+impl Round {
+    fn networks(&self) -> usize {
+        self.statistics.size()[0] as usize
+    }
+}
+
+fn row(score: &Score) -> [f64; 2] {
+    [score.error, score.loss]
+}
+
+/// Shape (scores, 2).
+fn table(rows: impl Iterator<Item = [f64; 2]>) -> Tensor {
+    let numbers: Vec<f64> = rows.flatten().collect();
+    Tensor::from_slice(&numbers).view([numbers.len() as i64 / 2, 2])
+}
+
+fn rows(table: &Tensor) -> Vec<Score> {
+    let numbers = Vec::<f64>::try_from(table.contiguous().view([-1])).expect("a table of floats");
+    numbers.chunks_exact(2).map(|pair| Score { error: pair[0], loss: pair[1] }).collect()
+}

@@ -1,0 +1,220 @@
+//! Paths: of two networks, and of all pairs among many, a block of a barrier matrix.
+
+use super::measure::{Gauge, Rule, Scores};
+use super::{align, check_masks, interpolate, similarity, union_ratio};
+use crate::trainer::data::Data;
+use crate::trainer::model::{Network, Weights};
+use crate::trainer::session::Session;
+use crate::trainer::{Error, Result};
+use winsign::run::results::{
+    ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity, TrainScore,
+};
+use winsign::run::settings::{Align, Connect, Matrix};
+
+/// The path t·A + (1 − t)·B at evenly spaced t, ends included, and at more where it was asked for.
+///
+/// Every trained tensor is interpolated. BatchNorm statistics are re-estimated for each point with training batches.
+/// [`Error::DifferentMasks`] if the masks differ, unless the union is asked for: then the weights of both are
+/// interpolated, and the remaining ratio is that of the union.
+pub fn path(
+    session: &mut Session,
+    network: &Network,
+    data: &Data,
+    (a, b): (&Weights, &Weights),
+    connect: &Connect,
+) -> Result<ConnectOutcome> {
+    let ends = [a, b].map(|weights| weights.on(data.device()));
+    let (remaining_ratio, mut paths) = paths(session, network, data, &ends, &[(0, 1)], connect)?;
+    Ok(ConnectOutcome { remaining_ratio, path: paths.remove(0) })
+}
+
+/// The paths of a block of a matrix between the networks of its inputs. Each network is measured once.
+pub fn matrix(
+    session: &mut Session,
+    network: &Network,
+    data: &Data,
+    networks: &[Weights],
+    matrix: &Matrix,
+) -> Result<MatrixOutcome> {
+    let ends: Vec<(u32, u32)> = matrix.ends(networks.len() as u32).collect();
+    let pairs: Vec<(usize, usize)> = ends.iter().map(|&(a, b)| (a as usize, b as usize)).collect();
+    let (remaining_ratio, paths) = paths(session, network, data, networks, &pairs, &matrix.path)?;
+    let pairs = ends.into_iter().zip(paths).map(|(ends, path)| PairOutcome { ends, path }).collect();
+    Ok(MatrixOutcome { remaining_ratio, pairs })
+}
+
+/// Two networks that are joined.
+struct Pair {
+    /// Their places among all networks.
+    ends: (usize, usize),
+    /// The second, if its units were matched to those of the first.
+    aligned: Option<Weights>,
+    similarity: Similarity,
+    /// What has been measured, in ascending order of t.
+    points: Vec<PathPoint>,
+}
+
+/// The paths between pairs of `networks`, which are on the device of the data, and the remaining ratio of the union of
+/// all that is joined.
+fn paths(
+    session: &mut Session,
+    network: &Network,
+    data: &Data,
+    networks: &[Weights],
+    pairs: &[(usize, usize)],
+    connect: &Connect,
+) -> Result<(f64, Vec<PathOutcome>)> {
+    let mut pairs = pairs
+        .iter()
+        .map(|&ends| {
+            let (a, b) = (&networks[ends.0], &networks[ends.1]);
+            check_masks(connect.masks, a, b)?;
+            let aligned = match connect.align {
+                Align::None => None,
+                Align::Weights => {
+                    let aligned = session.made_at_root(&network.layout, || align::to(&network.layout, a, b))?;
+                    Some(aligned.on(data.device()))
+                }
+            };
+            Ok(Pair { ends, aligned, similarity: similarity(&network.layout, a, b), points: vec![] })
+        })
+        .collect::<Result<Vec<Pair>>>()?;
+    let joined = networks.iter().chain(pairs.iter().filter_map(|pair| pair.aligned.as_ref()));
+    let remaining_ratio = union_ratio(joined);
+
+    let inner = connect.points as usize - 2 + 2 * connect.refine as usize;
+    let rule = Rule { batch: connect.batch, batches: connect.reestimation_batches, sets: connect.sets };
+    let mut gauge = Gauge::new(session, network, data, rule, networks.len() + pairs.len() * inner)?;
+
+    // A network that is an end of many paths is measured once. Matched units make no network another.
+    let ends = gauge.measure(networks.len(), |which| networks[which].parameters.shallow_clone())?;
+    for pair in &mut pairs {
+        pair.points = [(0.0, pair.ends.1), (1.0, pair.ends.0)].map(|(t, end)| point(t, ends[end])).to_vec();
+        pair.check_finite(pair.points.iter(), networks.len())?;
+    }
+    let last = f64::from(connect.points - 1);
+    let even: Vec<f64> = (1..connect.points - 1).map(|point| f64::from(point) / last).collect();
+    measure_at(&mut gauge, networks, &mut pairs, |_| even.clone())?;
+    for _ in 0..connect.refine {
+        measure_at(&mut gauge, networks, &mut pairs, |pair| beside_the_largest(&pair.points))?;
+    }
+    let outcome = |pair: Pair| PathOutcome {
+        barrier: barrier(&pair.points),
+        points: pair.points,
+        similarity: Some(pair.similarity),
+    };
+    Ok((remaining_ratio, pairs.into_iter().map(outcome).collect()))
+}
+
+/// Measures every pair where `positions` says.
+fn measure_at(
+    gauge: &mut Gauge,
+    networks: &[Weights],
+    pairs: &mut [Pair],
+    positions: impl Fn(&Pair) -> Vec<f64>,
+) -> Result<()> {
+    let places =
+        pairs.iter().enumerate().flat_map(|(index, pair)| positions(pair).into_iter().map(move |t| (index, t)));
+    let places: Vec<(usize, f64)> = places.collect();
+    // Made when needed: a sum of two flat tensors is cheap, and a copy for every point may not fit the memory.
+    let network_at = |which: usize| {
+        let (index, t) = places[which];
+        let Pair { ends: (a, b), aligned, .. } = &pairs[index];
+        let b = aligned.as_ref().unwrap_or(&networks[*b]);
+        interpolate(&networks[*a].parameters, &b.parameters, t)
+    };
+    let scores = gauge.measure(places.len(), network_at)?;
+    for ((index, t), scores) in places.into_iter().zip(scores) {
+        let found = point(t, scores);
+        pairs[index].check_finite([&found].into_iter(), networks.len())?;
+        let place = pairs[index].points.partition_point(|point| point.t < t);
+        pairs[index].points.insert(place, found);
+    }
+    Ok(())
+}
+
+impl Pair {
+    fn check_finite<'p>(&self, mut points: impl Iterator<Item = &'p PathPoint>, networks: usize) -> Result<()> {
+        let finite = |point: &PathPoint| {
+            point.test_loss.is_finite() && point.train.is_none_or(|train| train.train_loss.is_finite())
+        };
+        let Some(point) = points.find(|point| !finite(point)) else { return Ok(()) };
+        let between = match networks {
+            2 => String::new(),
+            _ => format!(" between the inputs {} and {}", self.ends.0 + 1, self.ends.1 + 1),
+        };
+        Err(Error::NotFinite { place: format!("at t = {}{between}", point.t) })
+    }
+}
+
+fn point(t: f64, Scores { test, train }: Scores) -> PathPoint {
+    let train = train.map(|train| TrainScore { train_error: train.error, train_loss: train.loss });
+    PathPoint { t, test_error: test.error, test_loss: test.loss, train }
+}
+
+/// Halfway between the point with the largest test error and its neighbours. Of equal errors, which are common among few
+/// images, the one with the largest loss counts.
+fn beside_the_largest(points: &[PathPoint]) -> Vec<f64> {
+    let worse = |one: &PathPoint, other: &PathPoint| {
+        one.test_error.total_cmp(&other.test_error).then(one.test_loss.total_cmp(&other.test_loss))
+    };
+    let largest = (0..points.len()).max_by(|&one, &other| worse(&points[one], &points[other]));
+    let Some(largest) = largest else { return vec![] };
+    let around = &points[largest.saturating_sub(1)..points.len().min(largest + 2)];
+    around.windows(2).map(|pair| (pair[0].t + pair[1].t) / 2.0).collect()
+}
+
+/// The largest error on the path minus the mean of the two end errors, in percentage points.
+fn barrier(path: &[PathPoint]) -> f64 {
+    let ends = (path[0].test_error + path[path.len() - 1].test_error) / 2.0;
+    let largest = path.iter().map(|point| point.test_error).fold(f64::NEG_INFINITY, f64::max);
+    largest - ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(t: f64, test_error: f64) -> PathPoint {
+        PathPoint { t, test_error, test_loss: test_error / 50.0, train: None }
+    }
+
+    #[test]
+    fn the_barrier_is_the_rise_above_the_mean_of_the_ends() {
+        assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 60.0), at(1.0, 4.0)]), 57.0);
+        assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 2.0), at(1.0, 4.0)]), 1.0, "an end may be the maximum");
+    }
+
+    #[test]
+    fn more_points_come_beside_the_largest() {
+        let path = |errors: [f64; 5]| -> Vec<PathPoint> {
+            errors.iter().enumerate().map(|(index, &error)| at(index as f64 / 4.0, error)).collect()
+        };
+        assert_eq!(beside_the_largest(&path([1.0, 2.0, 9.0, 3.0, 1.0])), [0.375, 0.625]);
+        assert_eq!(beside_the_largest(&path([9.0, 2.0, 1.0, 3.0, 1.0])), [0.125], "an end has one neighbour");
+        assert_eq!(beside_the_largest(&path([1.0, 2.0, 1.0, 3.0, 4.0])), [0.875]);
+        let mut tied = path([1.0, 9.0, 9.0, 9.0, 1.0]);
+        tied[2].test_loss += 0.1;
+        assert_eq!(beside_the_largest(&tied), [0.375, 0.625], "among equal errors the loss decides");
+    }
+
+    /// A curve with its maximum of 70 at t = 0.37, on which an even grid as fine would need 65 points.
+    #[test]
+    fn refinement_finds_the_maximum_in_fewer_evaluations() {
+        let error = |t: f64| (70.0 - 1000.0 * (t - 0.37).powi(2)).max(0.0);
+        let even = |count: u32| (0..count).map(move |point| f64::from(point) / f64::from(count - 1));
+        let mut points: Vec<PathPoint> = even(5).map(|t| at(t, error(t))).collect();
+        for _ in 0..4 {
+            for t in beside_the_largest(&points) {
+                let place = points.partition_point(|point| point.t < t);
+                points.insert(place, at(t, error(t)));
+            }
+        }
+        let largest = |errors: &mut dyn Iterator<Item = f64>| errors.fold(f64::NEG_INFINITY, f64::max);
+        let refined = largest(&mut points.iter().map(|point| point.test_error));
+        assert_eq!(points.len(), 13);
+        assert!(points.windows(2).all(|pair| pair[0].t < pair[1].t), "in order, and none twice");
+        assert_eq!(refined, largest(&mut even(65).map(error)));
+        assert!(refined > 69.97 && largest(&mut even(13).map(error)) < 69.0, "{refined}");
+    }
+}

@@ -1,0 +1,345 @@
+//! What is measured of real networks: against the plain way of doing it, and whatever interrupts it.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tch::{Kind, Tensor};
+
+use super::measure::{Gauge, Rule, Scores};
+use super::*;
+use crate::trainer::comm::threads::{Threads, on_ranks};
+use crate::trainer::comm::{Comm, Place, Ranks};
+use crate::trainer::data::batches::plain_batches;
+use crate::trainer::data::{self, Data};
+use crate::trainer::model::Mode;
+use crate::trainer::session::{Means, Session};
+use crate::trainer::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
+use winsign::data::Split;
+use winsign::run::attempt::{Attempt, End};
+use winsign::run::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
+use winsign::run::{Run, Store};
+
+const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+/// Large enough for a pass to be short.
+const BATCH: u32 = 480;
+
+fn connect(points: u32, refine: u32) -> Connect {
+    Connect {
+        problem: PROBLEM,
+        between: Between::Seeds,
+        masks: Masks::Same,
+        points,
+        refine,
+        batch: BATCH,
+        reestimation_batches: None,
+        sets: Sets::Both,
+        align: Default::default(),
+        precision: Default::default(),
+    }
+}
+
+/// The next attempt at a path that nobody will finish, of one rank of several.
+fn session(folder: &Path, comm: Option<&Threads>, stop: &Arc<AtomicBool>) -> Session {
+    let is_root = comm.is_none_or(|comm| comm.place().is_root());
+    let attempt = is_root.then(|| {
+        let run = Run::new(Settings::Connect(connect(3, 0)), vec![]);
+        let directory = Store::create(folder).unwrap().run(&run.id);
+        directory.prepare(&run, "a path").unwrap();
+        Attempt::claim(&directory, 0).unwrap()
+    });
+    let ranks = match comm {
+        Some(comm) => Ranks { comm: Box::new(comm.clone()), watch: None },
+        None => Ranks::alone(),
+    };
+    let means = Means { checkpoint_every: Duration::MAX, stop: Arc::clone(stop), ..Means::default() };
+    Session::new(ranks, attempt, vec![], means)
+}
+
+/// The attempt is over; the next one may begin.
+fn end(session: Session) {
+    if let Some(attempt) = session.into_parts().1 {
+        attempt.end(&End::Interrupted).unwrap();
+    }
+}
+
+fn alone(folder: &tempfile::TempDir) -> Session {
+    session(folder.path(), None, &Arc::default())
+}
+
+fn prepared() -> (Network, Data) {
+    (Network::new(PROBLEM), data::load(PROBLEM.dataset, "".as_ref(), 1).unwrap())
+}
+
+fn networks(network: &Network, count: u64) -> Vec<Weights> {
+    (1..=count).map(|seed| Weights::initialize(&network.layout, seed)).collect()
+}
+
+/// What a plain loop over so many batches and all images finds.
+fn plainly(network: &Network, data: &Data, parameters: &Tensor, batches: usize, split: Split) -> Score {
+    let statistics = network.layout.fresh_statistics(Kind::Float);
+    let all = reestimation_batches(data, BATCH);
+    let epoch = all.epoch(0);
+    for (seen, batch) in (0..).zip(epoch.shares(0, Place::ALONE).take(batches)) {
+        absorb(network, parameters, &statistics, &batch.unwrap().images, plain_mean(seen));
+    }
+    let (mut loss, mut wrong, mut count) = (0.0, 0.0, 0.0);
+    for (_, batch) in plain_batches(data, split, 0, Place::ALONE) {
+        let batch = batch.unwrap();
+        let logits = tch::no_grad(|| network.logits(parameters, &statistics, Mode::Evaluate, &batch.images));
+        let logits = logits.to_kind(Kind::Double).log_softmax(1, None);
+        let of_labels = logits.gather(1, &batch.labels.unsqueeze(1), false);
+        loss -= of_labels.sum(Kind::Double).double_value(&[]);
+        wrong += logits.argmax(1, false).ne_tensor(&batch.labels).sum(Kind::Double).double_value(&[]);
+        count += batch.labels.size()[0] as f64;
+    }
+    Score { loss: loss / count, error: 100.0 * wrong / count }
+}
+
+#[test]
+fn scores_are_those_of_a_plain_evaluation() {
+    let (network, data) = prepared();
+    let parameters = networks(&network, 1).remove(0).parameters;
+    let scores = |batches, sets| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut session = alone(&folder);
+        let rule = Rule { batch: BATCH, batches, sets };
+        let mut gauge = Gauge::new(&mut session, &network, &data, rule, 1).unwrap();
+        gauge.measure(1, |_| parameters.shallow_clone()).unwrap().remove(0)
+    };
+    let all = reestimation_batches(&data, BATCH).steps();
+    assert_eq!(all, 3);
+    let whole = scores(None, Sets::Both);
+    for (found, batches) in [(whole, 3), (scores(Some(2), Sets::Both), 2), (scores(Some(100), Sets::Both), 3)] {
+        for (found, split) in [(found.test, Split::Test), (found.train.unwrap(), Split::Train)] {
+            let expected = plainly(&network, &data, &parameters, batches, split);
+            assert_eq!(found.error, expected.error, "{split}, {batches} batches");
+            assert!((found.loss - expected.loss).abs() < 1e-5, "{split}: {found:?} {expected:?}");
+        }
+    }
+    assert_ne!(scores(Some(2), Sets::Both), whole);
+    assert_eq!(scores(None, Sets::Test), Scores { train: None, ..whole });
+}
+
+#[test]
+fn the_paths_of_a_matrix_are_single_paths() {
+    let (network, data) = prepared();
+    let networks = networks(&network, 3);
+    let settings = connect(4, 1);
+    for rows in [3, 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let matrix = Matrix { path: settings.clone(), rows };
+        let found = super::matrix(&mut alone(&folder), &network, &data, &networks, &matrix).unwrap();
+        let expected = if rows == 3 { vec![(0, 1), (0, 2), (1, 2)] } else { vec![(0, 1), (0, 2)] };
+        assert_eq!(found.pairs.iter().map(|pair| pair.ends).collect::<Vec<_>>(), expected);
+        for pair in &found.pairs {
+            let (a, b) = (&networks[pair.ends.0 as usize], &networks[pair.ends.1 as usize]);
+            let folder = tempfile::tempdir().unwrap();
+            let single = super::path(&mut alone(&folder), &network, &data, (a, b), &settings).unwrap();
+            assert_eq!(pair.path, single.path);
+            assert!((5..=6).contains(&single.path.points.len()));
+        }
+    }
+}
+
+#[test]
+fn the_ends_of_a_path_and_the_corners_of_a_plane_are_the_networks() {
+    let (network, data) = prepared();
+    let networks = networks(&network, 3);
+    let alone_of = |which: usize| plainly(&network, &data, &networks[which].parameters, 3, Split::Train);
+    let folder = tempfile::tempdir().unwrap();
+    let ends = (&networks[0], &networks[1]);
+    let path = super::path(&mut alone(&folder), &network, &data, ends, &connect(2, 0)).unwrap().path;
+    assert_eq!(path.points.iter().map(|point| point.t).collect::<Vec<_>>(), [0.0, 1.0]);
+    for (point, which) in path.points.iter().zip([1, 0]) {
+        assert_eq!(point.train.unwrap().train_error, alone_of(which).error);
+    }
+
+    let settings = Plane {
+        problem: PROBLEM,
+        masks: Masks::Same,
+        points: 2,
+        margin: 0.0,
+        batch: BATCH,
+        reestimation_batches: None,
+        sets: Sets::Both,
+        precision: Default::default(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let corners = [0, 1, 2].map(|which: usize| networks[which].copy());
+    let plane = super::plane(&mut alone(&folder), &network, &data, corners, &settings).unwrap();
+    assert_eq!((plane.x.len(), plane.y.len(), plane.points.len()), (2, 2, 4));
+    // The lower corners of the grid are A and B: the third is above, between them.
+    let found: Vec<f64> = plane.points[..2].iter().map(|point| point.train.unwrap().train_error).collect();
+    assert_eq!(found, [alone_of(0).error, alone_of(1).error]);
+}
+
+/// Told to stop after so many networks were looked at, again and again, and with small rounds: the numbers are those of an
+/// undisturbed measurement.
+#[test]
+fn interrupted_measurements_go_on_from_where_they_were() {
+    let (network, data) = prepared();
+    let networks = networks(&network, 5);
+    let rule = Rule { batch: BATCH, batches: None, sets: Sets::Both };
+    let measure = |session: &mut Session, seen: &dyn Fn()| -> Result<Vec<Scores>> {
+        let mut gauge = Gauge::new(session, &network, &data, rule, 5)?;
+        gauge.limit_rounds(2);
+        let network_at = |which: usize| {
+            seen();
+            networks[which].parameters.shallow_clone()
+        };
+        // In two requests, of which the second depends on the first.
+        let first = gauge.measure(3, network_at)?;
+        let rest = gauge.measure(2, |which| network_at(3 + which))?;
+        Ok([first, rest].concat())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let looks = Cell::new(0);
+    let undisturbed = measure(&mut alone(&folder), &|| looks.set(looks.get() + 1)).unwrap();
+    let all = looks.get();
+    assert_eq!(all, 5 * (3 + 3 + 12), "batches to estimate, to test, and to test on training images");
+
+    for patience in [1, 5, 13] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut attempts, mut looked) = (0, 0);
+        let found = loop {
+            let stop = Arc::new(AtomicBool::new(false));
+            let looks = Cell::new(0);
+            let mut session = session(folder.path(), None, &stop);
+            let found = measure(&mut session, &|| {
+                looks.set(looks.get() + 1);
+                // A round of two is never done with a batch after one look: be more patient then.
+                stop.store(looks.get() >= patience.max(2), Ordering::Relaxed);
+            });
+            end(session);
+            attempts += 1;
+            looked += looks.get();
+            match found {
+                Ok(found) => break found,
+                Err(Error::Interrupted) => assert!(attempts < 100, "nothing gets done"),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(found, undisturbed, "stopped after {patience}");
+        assert!(attempts > 5 && looked < 2 * all, "{attempts} attempts, {looked} looks");
+    }
+}
+
+/// Two ranks estimate statistics of half of the batches each, and add them up; stopped and gone on with, also by one alone.
+#[test]
+fn ranks_measure_what_one_measures() {
+    let (network, _) = prepared();
+    let networks: Vec<Weights> = networks(&network, 3);
+    let parameters: Vec<Vec<f32>> =
+        networks.iter().map(|weights| Vec::try_from(&weights.parameters).unwrap()).collect();
+    let rule = Rule { batch: BATCH, batches: None, sets: Sets::Both };
+    let measure = |folder: &Path, comm: Option<&Threads>, patience: usize| -> Result<Vec<Scores>> {
+        let (network, data) = prepared();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut session = session(folder, comm, &stop);
+        let looks = Cell::new(0);
+        let found = Gauge::new(&mut session, &network, &data, rule, 3).and_then(|mut gauge| {
+            gauge.measure(3, |which| {
+                looks.set(looks.get() + 1);
+                let told = looks.get() >= patience && comm.is_none_or(|comm| comm.place().rank == 1);
+                stop.store(told, Ordering::Relaxed);
+                Tensor::from_slice(&parameters[which])
+            })
+        });
+        end(session);
+        found
+    };
+    let close = |found: &[Scores], expected: &[Scores]| {
+        let near = |one: Score, other: Score| {
+            (one.loss - other.loss).abs() < 1e-4 * other.loss && (one.error - other.error).abs() < 0.5
+        };
+        found
+            .iter()
+            .zip(expected)
+            .all(|(one, other)| near(one.test, other.test) && near(one.train.unwrap(), other.train.unwrap()))
+    };
+    let folder = || tempfile::tempdir().unwrap();
+    let one = measure(folder().path(), None, usize::MAX).unwrap();
+    let fresh = folder();
+    let two = on_ranks(2, |comm| measure(fresh.path(), Some(comm), usize::MAX).unwrap());
+    assert_eq!(two[0], two[1]);
+    assert!(close(&two[0], &one), "{two:?} {one:?}");
+
+    // While statistics are estimated, on test images, and on training images.
+    for patience in [3, 8, 15] {
+        let stopped = folder();
+        let words = on_ranks(2, |comm| measure(stopped.path(), Some(comm), patience).map(|_| ()));
+        assert!(words.iter().all(|word| matches!(word, Err(Error::Interrupted))), "{patience}");
+        let resumed = on_ranks(2, |comm| measure(stopped.path(), Some(comm), usize::MAX).unwrap());
+        assert_eq!(resumed, two, "{patience}");
+
+        let stopped = folder();
+        on_ranks(2, |comm| measure(stopped.path(), Some(comm), patience).map(|_| ()));
+        let alone = measure(stopped.path(), None, usize::MAX).unwrap();
+        assert!(close(&alone, &one), "{patience}: {alone:?} {one:?}");
+    }
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_told_with_their_place() {
+    let (network, data) = prepared();
+    let mut networks = networks(&network, 3);
+    // What the two have is finite; half of it added up is not.
+    let huge = |weights: &mut Weights| {
+        let _ = weights.parameters.narrow(0, 0, 1).fill_(f64::from(f32::INFINITY));
+    };
+    huge(&mut networks[2]);
+    let folder = tempfile::tempdir().unwrap();
+    let matrix = Matrix { path: connect(3, 0), rows: 3 };
+    let error = super::matrix(&mut alone(&folder), &network, &data, &networks, &matrix).unwrap_err();
+    assert_eq!(error.to_string(), "the loss is not finite at t = 0 between the inputs 1 and 3");
+    let folder = tempfile::tempdir().unwrap();
+    let ends = (&networks[2], &networks[0]);
+    let error = super::path(&mut alone(&folder), &network, &data, ends, &connect(3, 0)).unwrap_err();
+    assert_eq!(error.to_string(), "the loss is not finite at t = 1");
+}
+
+#[test]
+fn signed_masks_are_compared_where_both_are_alive() {
+    let (network, data) = prepared();
+    let [a, mut b] = [1, 2].map(|seed| Weights::initialize(&network.layout, seed));
+    let prunable = network.layout.prunable();
+    let agreement = |a: &Weights, b: &Weights, from: i64, to: i64| {
+        let part = |weights: &Weights| weights.parameters.slice(0, from, to, 1).sign();
+        part(a).eq_tensor(&part(b)).sum(Kind::Double).double_value(&[]) / (to - from) as f64
+    };
+    let dense = similarity(&network.layout, &a, &b);
+    assert_eq!((dense.sign_agreement, dense.mask_overlap), (agreement(&a, &b, 0, prunable), 1.0));
+    assert!((0.45..0.55).contains(&dense.sign_agreement));
+
+    let mut a = a;
+    let _ = a.mask.narrow(0, 0, 4_000).zero_();
+    let _ = b.mask.narrow(0, 10_000, prunable - 10_000).zero_();
+    a.apply_mask(&network.layout);
+    b.apply_mask(&network.layout);
+    let pruned = similarity(&network.layout, &a, &b);
+    assert_eq!(pruned.mask_overlap, 6_000.0 / prunable as f64);
+    assert!((pruned.sign_agreement - agreement(&a, &b, 4_000, 10_000)).abs() < 1e-12);
+    assert_eq!(similarity(&network.layout, &a, &a).sign_agreement, 1.0);
+
+    // Two masks have no common path unless their union is asked for.
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = connect(2, 0);
+    let refused = super::path(&mut alone(&folder), &network, &data, (&a, &b), &settings);
+    assert!(matches!(refused, Err(Error::DifferentMasks { differing: 13_144 })));
+    settings.masks = Masks::Union;
+    let folder = tempfile::tempdir().unwrap();
+    let joined = super::path(&mut alone(&folder), &network, &data, (&a, &b), &settings).unwrap();
+    assert_eq!((joined.remaining_ratio, joined.path.similarity), (1.0, Some(pruned)));
+}
+
+#[test]
+fn the_ends_of_an_interpolation_are_the_tensors_themselves() {
+    let (a, b) = (Tensor::from_slice(&[0.1f32, -3.0]), Tensor::from_slice(&[0.7f32, 5.0]));
+    assert_eq!(interpolate(&a, &b, 1.0), a);
+    assert_eq!(interpolate(&a, &b, 0.0), b);
+    let quarter = interpolate(&a, &b, 0.25);
+    assert!(quarter.allclose(&Tensor::from_slice(&[0.55f32, 3.0]), 1e-6, 0.0, false), "{quarter:?}");
+}

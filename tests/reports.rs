@@ -1,0 +1,298 @@
+//! Reports of made-up results: of several stores, while runs come and go, as tables of one's own, and compared.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Workplace, json, stderr, stdout, succeed};
+use serde_json::Value;
+use winsign::run::Store;
+use winsign::run::attempt::{Attempt, End};
+use winsign::run::results::{
+    ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, TicketOutcome, TransferOutcome,
+};
+use winsign::run::settings::Settings;
+use winsign::study::plan::PlannedRun;
+use winsign::study::plan::build::build;
+use winsign::study::sweep;
+
+const STUDY: &str = "
+dataset: digits
+architecture: resnet8
+ticket: {method: [lrr, aws], levels: 2, epochs: 1, warmup_epochs: 1}
+transfer: {inherit: [sign, mask], level: all, seed: 2..4}
+connect: {between: seeds, points: 3}
+";
+
+fn winsign(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_winsign"));
+    command.args(arguments.iter().map(|argument| argument.as_ref())).env_remove("WINSIGN_LOG");
+    command
+}
+
+fn planned(sweep_file: &Path) -> Vec<PlannedRun> {
+    build(&sweep::read(sweep_file).unwrap()).runs
+}
+
+/// Errors by method and seed: LRR 10 + seed, AWS 8 + seed / 2.
+fn error(planned: &PlannedRun) -> f64 {
+    let seed = planned.label.seeds.first().map_or(0.0, |seeds| seeds.init as f64);
+    match planned.label.method.unwrap().to_string().as_str() {
+        "lrr" => 10.0 + seed,
+        _ => 8.0 + seed / 2.0,
+    }
+}
+
+fn finish(store: &Path, planned: &PlannedRun, test_error: f64) {
+    let store = Store::create(store).unwrap();
+    let directory = store.run(&planned.run.id);
+    directory.prepare(&planned.run, &planned.label.to_string()).unwrap();
+    let attempt = Attempt::claim(&directory, 1).unwrap();
+    let remaining_ratio = 0.8_f64.powi(planned.label.level as i32);
+    let outcome = match &planned.run.settings {
+        Settings::Ticket(_) => Outcome::Ticket(TicketOutcome {
+            remaining_ratio,
+            survivors: 5,
+            prunable: 10,
+            test_error,
+            test_loss: 0.25,
+            layers: vec![],
+        }),
+        Settings::Transfer(_) => Outcome::Transfer(TransferOutcome { remaining_ratio, test_error, test_loss: 0.25 }),
+        _ => {
+            let points = [0.0, 0.5, 1.0].map(|t| PathPoint { t, test_error, test_loss: 0.25, train: None }).to_vec();
+            Outcome::Connect(ConnectOutcome {
+                remaining_ratio,
+                path: PathOutcome { points, barrier: 1.5, similarity: None },
+            })
+        }
+    };
+    assert!(attempt.commit(outcome, None, Processors { ranks: 1, threads: 1 }, None).unwrap());
+    attempt.end(&End::Finished).unwrap();
+}
+
+fn fail(store: &Path, planned: &PlannedRun) {
+    let directory = Store::create(store).unwrap().run(&planned.run.id);
+    directory.prepare(&planned.run, "").unwrap();
+    Attempt::claim(&directory, 1).unwrap().end(&End::Failed { message: "the loss became NaN".to_string() }).unwrap();
+}
+
+/// Every file below a folder, with its content.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => found.extend(content(&entry)),
+            false => drop(found.insert(entry.clone(), fs::read(&entry).unwrap())),
+        }
+    }
+    found
+}
+
+fn transfer<'r>(report: &'r Value, method: &str, inherit: &str, level: u64) -> &'r Value {
+    let rows = report["transfers"].as_array().unwrap();
+    let is = |row: &&Value| row["method"] == method && row["inherit"] == inherit && row["level"] == level;
+    rows.iter().find(is).unwrap()
+}
+
+/// Tickets in one store, transfers shared out over two.
+#[test]
+fn runs_of_several_stores_make_one_report() {
+    let workplace = Workplace::new();
+    let file = workplace.sweep("study.yaml", STUDY);
+    let runs = planned(&file);
+    let (north, south) = (workplace.path("north"), workplace.path("south"));
+    for (at, run) in runs.iter().enumerate() {
+        finish(if at % 2 == 0 { &north } else { &south }, run, error(run));
+    }
+    let before = (content(&north), content(&south));
+    let report = json(&succeed(workplace.winsign("report", &file).args([&north, &south]).arg("--json")));
+    assert_eq!(report["runs"]["done"], runs.len());
+    assert_eq!(report["notices"], Value::Array(vec![]));
+    let sign = transfer(&report, "lrr", "sign", 2);
+    assert_eq!((&sign["error_mean"], &sign["summary"]["std"]), (&13.0.into(), &1.0.into()));
+    let difference = &report["differences"].as_array().unwrap()[0];
+    assert_eq!(
+        (&difference["a"], &difference["b"], &difference["summary"]["mean"]),
+        (&"AWS".into(), &"LRR".into(), &(-3.5).into())
+    );
+
+    // Its files go to the store of one's own; nothing is changed in the others.
+    let out = stdout(&succeed(workplace.winsign("report", &file).args([&north, &south])));
+    assert!(out.contains("all 54 runs done"), "{out}");
+    assert!(workplace.store().join("reports/study/report.json").exists());
+    assert!(workplace.store().join("reports/study/runs.parquet").exists());
+    assert_eq!((content(&north), content(&south)), before);
+
+    // Without the sweep file: the same rows, whatever made them.
+    let of_stores = json(&succeed(&mut winsign(&[&"report", &north, &south, &"--json"])));
+    assert_eq!(of_stores["name"], "north+south");
+    let numbers = |report: &Value| {
+        let rows = ["tickets", "transfers", "connections"].map(|name| report[name].clone());
+        rows.map(|rows| {
+            let mut rows: Vec<String> = rows.as_array().unwrap().iter().map(ToString::to_string).collect();
+            rows.sort();
+            rows
+        })
+    };
+    assert_eq!(numbers(&of_stores)[..2], numbers(&report)[..2]);
+    assert_eq!(of_stores["connections"].as_array().unwrap().len(), report["connections"].as_array().unwrap().len());
+}
+
+/// One run, computed in two stores with different outcomes.
+#[test]
+fn different_outcomes_are_named_and_never_averaged() {
+    let workplace = Workplace::new();
+    let file = workplace.sweep("study.yaml", STUDY);
+    let runs = planned(&file);
+    let other = workplace.path("other");
+    for run in &runs {
+        finish(&workplace.store(), run, error(run));
+    }
+    let transferred = runs.iter().find(|planned| planned.run.kind().to_string() == "transfer").unwrap();
+    finish(&other, transferred, 50.0);
+    let report = |stores: &[&Path]| json(&succeed(workplace.winsign("report", &file).args(stores).arg("--json")));
+    let mean = |report: &Value| transfer(report, "lrr", "sign", 1)["error_mean"].as_f64().unwrap();
+    // What is named comes before --store.
+    let with_other = report(&[&other]);
+    assert_eq!(mean(&with_other), (50.0 + 13.0 + 14.0) / 3.0);
+    let store = workplace.store();
+    let own_first = report(&[&store, &other]);
+    assert_eq!(mean(&own_first), 13.0);
+    for told in [with_other, own_first] {
+        let notices = told["notices"].as_array().unwrap();
+        assert_eq!(notices.len(), 1);
+        assert_eq!(notices[0]["runs"][0], transferred.run.id.as_str());
+        assert!(notices[0]["message"].as_str().unwrap().contains("different results"), "{notices:?}");
+    }
+    let shown = stdout(&succeed(workplace.winsign("report", &file).arg(&other)));
+    assert!(shown.contains("note: 1 run with different results in several stores"), "{shown}");
+}
+
+#[test]
+fn a_partial_study_says_what_is_missing() {
+    let workplace = Workplace::new();
+    let file = workplace.sweep("study.yaml", STUDY);
+    let runs = planned(&file);
+    for run in &runs {
+        let (label, kind) = (&run.label, run.run.kind().to_string());
+        match kind.as_str() {
+            "ticket" => finish(&workplace.store(), run, error(run)),
+            "transfer" if label.seeds[0].init == 2 => finish(&workplace.store(), run, error(run)),
+            "transfer" if label.seeds[0].init == 3 && label.level == 2 => fail(&workplace.store(), run),
+            _ => {}
+        }
+    }
+    let report = json(&succeed(workplace.winsign("report", &file).arg("--json")));
+    assert_eq!((&report["runs"]["failed"], &report["runs"]["blocked"]), (&4.into(), &8.into()));
+    assert_eq!((report["failed"].as_array().unwrap().len(), report["blocked"].as_array().unwrap().len()), (4, 8));
+    let sign = transfer(&report, "lrr", "sign", 2);
+    assert_eq!(
+        (&sign["seeds"], &sign["seeds_planned"], &sign["summary"]["interval"]),
+        (&1.into(), &3.into(), &Value::Null)
+    );
+    let shown = stdout(&succeed(&mut workplace.winsign("report", &file)));
+    assert!(shown.contains("4 failed") && shown.contains("1/3"), "{shown}");
+}
+
+#[test]
+fn tables_of_ones_own() {
+    let workplace = Workplace::new();
+    let file = workplace.sweep("study.yaml", STUDY);
+    for run in &planned(&file) {
+        finish(&workplace.store(), run, error(run));
+    }
+    let report = |options: &[&str]| {
+        workplace.winsign("report", &file).args(options).arg("--out").arg(workplace.path("out")).output().unwrap()
+    };
+    let shown = stdout(&report(&["--rows", "method,inherit", "--columns", "level", "--value", "error"]));
+    assert!(shown.contains("LRR     sign         13.0 ± 1.0 (3)  13.0 ± 1.0 (3)"), "{shown}");
+    let intervals =
+        stdout(&report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci", "--confidence", "0.9"]));
+    // t of 2 degrees at 90 % is 2.92: 2.92 · 1 / √3 = 1.7.
+    assert!(intervals.contains("13.0 ± 1.7 (3)") && intervals.contains("told apart by method too"), "{intervals}");
+    assert!(workplace.path("out/chosen.csv").exists() && workplace.path("out/table-chosen.tex").exists());
+
+    for (options, code, message) in [
+        (&["--rows", "inhert"][..], 2, "did you mean `inherit`?"),
+        (&["--rows", "level", "--columns", "level"], 2, "`level` is given twice"),
+        (&["--value", "eror"], 2, "did you mean `error`?"),
+        (&["--show", "meen"], 2, "did you mean `mean`?"),
+        (&["--confidence", "95"], 2, "`95` is no number between 0 and 1"),
+    ] {
+        let refused = report(options);
+        assert_eq!(refused.status.code(), Some(code), "{options:?}");
+        assert!(stderr(&refused).contains(message), "{}", stderr(&refused));
+    }
+
+    // The sweep file says it as well; runs stay what they are.
+    let with_block =
+        workplace.sweep("table.yaml", &format!("{STUDY}report: {{rows: inherit, columns: method, value: barrier}}\n"));
+    let ids = |file: &Path| planned(file).iter().map(|planned| planned.run.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&with_block), ids(&file));
+    let shown = stdout(&succeed(&mut workplace.winsign("report", &with_block)));
+    assert!(shown.contains("barrier of the test error") && shown.contains("level  transferred"), "{shown}");
+    let wrong = workplace.sweep("wrong.yaml", &format!("{STUDY}report:\n  rows: [method, inhert]\n"));
+    let refused = workplace.winsign("report", &wrong).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = stderr(&refused);
+    assert!(said.contains("wrong.yaml:8:18") && said.contains("did you mean `inherit`?"), "{said}");
+}
+
+#[test]
+fn studies_and_tables_are_compared() {
+    let workplace = Workplace::new();
+    let file = workplace.sweep("study.yaml", STUDY);
+    let (store, other) = (workplace.store(), workplace.path("other"));
+    for run in &planned(&file) {
+        finish(&store, run, error(run));
+        // A point and a seed's tenth less.
+        let seed = run.label.seeds.first().map_or(0, |seeds| seeds.init);
+        finish(&other, run, error(run) - 1.0 - seed as f64 / 10.0);
+    }
+    let compare = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let mut command = winsign(arguments);
+        command.arg("--store").arg(&store);
+        command
+    };
+    let told = json(&succeed(&mut compare(&[&"compare", &file, &file, &"--store-b", &other, &"--json"])));
+    assert_eq!((told["rows"].as_array().unwrap().len(), &told["a"]["runs"]["done"]), (8, &54.into()));
+    let row = &told["rows"][0];
+    assert_eq!((&row["test"], &row["pairs"]), (&"paired".into(), &3.into()));
+    assert!((row["difference"].as_f64().unwrap() - 1.3).abs() < 1e-9);
+    // 4.3027 · 0.1 / √3 = 0.2484.
+    assert!((row["interval"]["low"].as_f64().unwrap() - 1.0516).abs() < 1e-4, "{row}");
+
+    let table = workplace.sweep(
+        "table.yaml",
+        "source: a made-up table\ndataset: digits\narchitecture: resnet8\nrows:\n  \
+         - {method: lrr, remaining: 0.64, inherit: sign, error: 12.5, std: 1, seeds: 4}\n",
+    );
+    let shown = stdout(&succeed(&mut compare(&[&"compare", &file, &table])));
+    for expected in [
+        "B: table: a made-up table",
+        "13.0 ± 1.0 (3)",
+        "12.5 ± 1.0 (4)",
+        "welch",
+        "only in A: digits resnet8, lrr level 1, sign",
+    ] {
+        assert!(shown.contains(expected), "{expected}\n{shown}");
+    }
+    let wrong = workplace.sweep("wrong.yaml", "source: x\nrows:\n  - {method: lrr}\n");
+    let refused = compare(&[&"compare", &file, &wrong]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("wrong.yaml:3:5"), "{}", stderr(&refused));
+}
+
+/// The table of the repository is what the quickstart can be compared with.
+#[test]
+fn committed_tables_are_tables() {
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sweeps/paper/tables")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        winsign::study::kept::parse(&path.display().to_string(), &text).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
