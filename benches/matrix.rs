@@ -9,6 +9,7 @@
 //! which saves them reading files. They get as many DataLoader workers as are quickest here: none. `--paths` measures so many
 //! of their paths and multiplies (all of them unless given). Writes `results/bench/matrix.json`.
 
+#[allow(dead_code)]
 mod common;
 
 use std::fs;

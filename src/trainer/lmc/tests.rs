@@ -14,7 +14,7 @@ use crate::trainer::comm::threads::{Threads, on_ranks};
 use crate::trainer::comm::{Comm, Place, Ranks};
 use crate::trainer::data::batches::plain_batches;
 use crate::trainer::data::{self, Data};
-use crate::trainer::model::Mode;
+use crate::trainer::model::{Mode, Network};
 use crate::trainer::session::{Means, Session};
 use crate::trainer::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
 use winsign::data::Split;
