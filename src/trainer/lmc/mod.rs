@@ -1,6 +1,6 @@
 //! Linear mode connectivity: errors along the straight paths between networks, and on the plane through three.
 //!
-//! [`measure`] is the engine; [`path`](mod@path) and [`plane`] say which networks it measures.
+//! [`measure`] is the engine; [`path`](mod@path) and [`plane`](mod@plane) say which networks it measures.
 
 pub mod align;
 pub mod measure;
