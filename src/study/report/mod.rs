@@ -34,6 +34,7 @@ use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -400,16 +401,25 @@ impl FailedRun {
 /// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
 /// nothing to say in is not written. The plots are those of [`plots::draw`].
 pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<(&str, Vec<u8>)> = vec![
-        ("report.html", page::render(report, findings, plots).into_bytes()),
-        ("report.md", markdown::render(report, plots).into_bytes()),
-        ("report.csv", csv::render(report).into_bytes()),
-        ("report.json", json::render(report).into_bytes()),
-    ];
-    files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
-    files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
-    files.extend(parquet::render(report, findings));
-    files.extend(plots.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
+    let others = || {
+        let mut files: Vec<(&str, Vec<u8>)> = vec![
+            ("report.md", markdown::render(report, plots).into_bytes()),
+            ("report.csv", csv::render(report).into_bytes()),
+            ("report.json", json::render(report).into_bytes()),
+        ];
+        files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
+        files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
+        files.extend(parquet::render(report, findings));
+        files.extend(plots.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
+        files
+    };
+    // The page takes as long as all others together.
+    let (page, others) = thread::scope(|scope| {
+        let page = scope.spawn(|| page::render(report, findings, plots).into_bytes());
+        let others = others();
+        (page.join().expect("rendering does not panic"), others)
+    });
+    let files = iter::once(("report.html", page)).chain(others);
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     if report.pivot.is_none() {
@@ -423,7 +433,7 @@ pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &
         write_atomic(&path, &bytes)?;
         Ok(path)
     };
-    files.into_iter().map(write_one).collect()
+    files.map(write_one).collect()
 }
 
 /// Writes every plot of the report as PNG, too, each file whole or not at all, and says which files these are.

@@ -1,6 +1,7 @@
 //! Lists of values as the page reads them: short where values repeat, as those of ten thousand runs do.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use serde_json::{Value, json};
 
@@ -10,19 +11,27 @@ pub fn column(values: Vec<Value>) -> Value {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut distinct: Vec<Value> = vec![];
     let mut at = Vec::with_capacity(values.len());
+    let mut text = String::new();
     for value in &values {
-        let next = distinct.len();
-        let place = *places.entry(value.to_string()).or_insert(next);
-        if place == next {
+        text.clear();
+        let _ = write!(text, "{value}");
+        let place = places.get(&text).copied().unwrap_or_else(|| {
             distinct.push(value.clone());
-        }
+            places.insert(text.clone(), distinct.len() - 1);
+            distinct.len() - 1
+        });
         at.push(place);
     }
     match distinct.len() {
-        1 => json!({ "all": distinct[0] }),
-        several if several > 0 && 2 * several <= values.len() => json!({ "of": distinct, "at": at }),
+        1 => object([("all", distinct.remove(0))]),
+        several if several > 0 && 2 * several <= values.len() => object([("of", distinct.into()), ("at", at.into())]),
         _ => Value::Array(values),
     }
+}
+
+/// An object of values that exist already: `json!` would copy them.
+pub fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
 }
 
 /// A number. What is not finite is a word, so that it is seen; what does not exist is null.
@@ -61,7 +70,7 @@ impl Series {
             let step = value * self.scale;
             if step.is_finite() && step.abs() < MOST {
                 let now = step.round() as i64;
-                self.steps.push(json!(now - last));
+                self.steps.push((now - last).into());
                 last = now;
             } else {
                 self.steps.push(Value::Null);
@@ -70,7 +79,7 @@ impl Series {
     }
 
     pub fn json(self) -> Value {
-        json!({ "scale": self.scale, "steps": self.steps })
+        object([("scale", self.scale.into()), ("steps", self.steps.into())])
     }
 }
 
@@ -93,7 +102,7 @@ impl Shared {
     }
 
     pub fn json(self) -> Value {
-        json!({ "of": self.lists, "at": self.at })
+        object([("of", self.lists.into()), ("at", self.at.into())])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::columns::{Series, Shared, column, number, short};
+use super::columns::{Series, Shared, column, number, object, short};
 use super::index::Index;
 use super::settings::{Flat, kind_of};
 use super::tables::{Column, Form, axes_columns};
@@ -28,18 +28,18 @@ pub fn runs(index: &Index, flat: Flat) -> Value {
     let inputs = |finding: &Finding| -> Vec<Value> {
         finding.planned.run.inputs.iter().map(|input| json!(index.place(input))).collect()
     };
-    json!({
-        "ids": ids,
-        "columns": listed(findings),
-        "details": details(findings),
-        "settings": flat.json(),
-        "inputs": column(findings.iter().map(|finding| json!(inputs(finding))).collect()),
-        "note": of(findings, |finding| json!(finding.note)),
-        "log": log_ends(findings),
-        "curves": curves(findings),
-        "paths": paths(index),
-        "layers": layers(findings),
-    })
+    object([
+        ("ids", ids.into()),
+        ("columns", json!(listed(findings))),
+        ("details", details(findings)),
+        ("settings", flat.json()),
+        ("inputs", of(findings, |finding| inputs(finding).into())),
+        ("note", of(findings, |finding| json!(finding.note))),
+        ("log", log_ends(findings)),
+        ("curves", curves(findings)),
+        ("paths", paths(index)),
+        ("layers", layers(findings)),
+    ])
 }
 
 fn of(findings: &[Finding], value: impl Fn(&Finding) -> Value) -> Value {
@@ -94,54 +94,46 @@ fn path<'f>(finding: &'f Finding) -> Option<&'f PathOutcome> {
 }
 
 /// What else a result says, by its own names; null where it does not.
-fn details(findings: &[Finding]) -> Vec<Value> {
-    let mut rows: Vec<serde_json::Map<String, Value>> = vec![];
-    for finding in findings {
-        let mut row = serde_json::Map::new();
+fn details(findings: &[Finding]) -> Value {
+    let mut flat = Flat::default();
+    for (at, finding) in findings.iter().enumerate() {
+        let mut add = |name: &str, value: Value| flat.add(at, name, value);
         if let Some(result) = result(finding) {
             let outcome = &result.outcome;
-            row.insert("remaining_ratio".to_string(), short(outcome.remaining_ratio()));
+            add("remaining_ratio", short(outcome.remaining_ratio()));
             match outcome {
                 Outcome::Ticket(ticket) => {
-                    row.insert("survivors".to_string(), json!(ticket.survivors));
-                    row.insert("prunable".to_string(), json!(ticket.prunable));
-                    row.insert("test_loss".to_string(), short(ticket.test_loss));
+                    add("survivors", json!(ticket.survivors));
+                    add("prunable", json!(ticket.prunable));
+                    add("test_loss", short(ticket.test_loss));
                 }
                 Outcome::Transfer(transfer) => {
-                    row.insert("test_loss".to_string(), short(transfer.test_loss));
+                    add("test_loss", short(transfer.test_loss));
                 }
                 Outcome::Connect(connect) => {
                     let similarity = connect.path.similarity;
-                    row.insert("sign_agreement".to_string(), short(similarity.map(|alike| alike.sign_agreement)));
-                    row.insert("mask_overlap".to_string(), short(similarity.map(|alike| alike.mask_overlap)));
+                    add("sign_agreement", short(similarity.map(|alike| alike.sign_agreement)));
+                    add("mask_overlap", short(similarity.map(|alike| alike.mask_overlap)));
                 }
                 Outcome::Matrix(matrix) => {
-                    row.insert("paths".to_string(), json!(matrix.pairs.len()));
+                    add("paths", json!(matrix.pairs.len()));
                 }
                 Outcome::Plane(plane) => {
-                    row.insert("points".to_string(), json!(plane.points.len()));
+                    add("points", json!(plane.points.len()));
                 }
             }
-            row.insert("attempt".to_string(), json!(result.attempt));
-            row.insert("ranks".to_string(), json!(result.processors.ranks));
-            row.insert("threads".to_string(), json!(result.processors.threads));
-            row.insert("gpus".to_string(), short(result.usage.map(|usage| usage.gpus)));
-            row.insert("gpu_hours".to_string(), short(result.gpu_hours()));
-            row.insert("peak_memory".to_string(), json!(result.usage.and_then(|usage| usage.peak_memory)));
-            row.insert("gpu_peak_memory".to_string(), json!(result.usage.and_then(|usage| usage.gpu_peak_memory)));
-            row.insert("finished".to_string(), json!(result.finished.strftime("%Y-%m-%d %H:%M UTC").to_string()));
-            row.insert("data".to_string(), json!(result.data));
-        }
-        rows.push(row);
-    }
-    let mut keys: Vec<String> = vec![];
-    for key in rows.iter().flat_map(|row| row.keys()) {
-        if !keys.contains(key) {
-            keys.push(key.clone());
+            add("attempt", json!(result.attempt));
+            add("ranks", json!(result.processors.ranks));
+            add("threads", json!(result.processors.threads));
+            add("gpus", short(result.usage.map(|usage| usage.gpus)));
+            add("gpu_hours", short(result.gpu_hours()));
+            add("peak_memory", json!(result.usage.and_then(|usage| usage.peak_memory)));
+            add("gpu_peak_memory", json!(result.usage.and_then(|usage| usage.gpu_peak_memory)));
+            add("finished", json!(result.finished.strftime("%Y-%m-%d %H:%M UTC").to_string()));
+            add("data", json!(result.data));
         }
     }
-    let values = |key: &String| rows.iter().map(|row| row.get(key).cloned().unwrap_or_default()).collect();
-    keys.iter().map(|key| json!([key, column(values(key))])).collect()
+    flat.finished(findings.len()).json()
 }
 
 /// Of runs that failed all that is known; of the others, as much as there is room for.
@@ -178,14 +170,14 @@ fn curves(findings: &[Finding]) -> Value {
         push(&mut train_loss, &curve.train_loss);
         push(&mut test_loss, &curve.test_loss);
     }
-    json!({
-        "run": curves.iter().map(|(at, _)| at).collect::<Vec<_>>(),
-        "x": epochs.json(),
-        "train_error": train_error.json(),
-        "test_error": test_error.json(),
-        "train_loss": train_loss.json(),
-        "test_loss": test_loss.json(),
-    })
+    object([
+        ("run", curves.iter().map(|(at, _)| *at).collect::<Vec<usize>>().into()),
+        ("x", epochs.json()),
+        ("train_error", train_error.json()),
+        ("test_error", test_error.json()),
+        ("train_loss", train_loss.json()),
+        ("test_loss", test_loss.json()),
+    ])
 }
 
 /// Every path of every run that measured some, between which runs, and the errors along it.
@@ -218,16 +210,16 @@ fn paths(index: &Index) -> Value {
     let similarity = |of: fn(crate::run::results::Similarity) -> f64| {
         column(found.iter().map(|(.., path)| short(path.similarity.map(of))).collect())
     };
-    json!({
-        "run": column(found.iter().map(|(at, ..)| json!(at)).collect()),
-        "a": column(found.iter().map(|(_, [a, _], _)| json!(a)).collect()),
-        "b": column(found.iter().map(|(_, [_, b], _)| json!(b)).collect()),
-        "barrier": column(found.iter().map(|(.., path)| number(path.barrier)).collect()),
-        "sign_agreement": similarity(|alike| alike.sign_agreement),
-        "x": positions.json(),
-        "test_error": test_error.json(),
-        "train_error": train_error.json(),
-    })
+    object([
+        ("run", column(found.iter().map(|(at, ..)| json!(at)).collect())),
+        ("a", column(found.iter().map(|(_, [a, _], _)| json!(a)).collect())),
+        ("b", column(found.iter().map(|(_, [_, b], _)| json!(b)).collect())),
+        ("barrier", column(found.iter().map(|(.., path)| number(path.barrier)).collect())),
+        ("sign_agreement", similarity(|alike| alike.sign_agreement)),
+        ("x", positions.json()),
+        ("test_error", test_error.json()),
+        ("train_error", train_error.json()),
+    ])
 }
 
 /// What is left of every layer of every ticket that says so.

@@ -28,25 +28,33 @@ pub struct OfKind {
     pub settings: Vec<(String, Vec<Value>)>,
 }
 
-/// The settings of every run, flat: `training.lr`, in the order in which they first appear, with a value for each run.
+/// Named values of every run, flat: `training.lr`, in the order in which they first appear.
+#[derive(Default)]
 pub struct Flat {
     keys: Vec<String>,
-    /// For each key the value of each run; null where the run has no such setting.
+    /// For each key the value of each run; null where the run has none.
     values: Vec<Vec<Value>>,
 }
 
 impl Flat {
+    /// The settings.
     pub fn of(findings: &[Finding]) -> Flat {
-        let mut flat = Flat { keys: vec![], values: vec![] };
+        let mut flat = Flat::default();
         for (at, finding) in findings.iter().enumerate() {
             let settings = serde_json::to_value(&finding.planned.run.settings).expect("settings are plain data");
             flat.add(at, "", settings);
         }
-        flat.values.iter_mut().for_each(|values| values.resize(findings.len(), Value::Null));
-        flat
+        flat.finished(findings.len())
     }
 
-    fn add(&mut self, at: usize, name: &str, value: Value) {
+    /// With a value for each of so many runs.
+    pub fn finished(mut self, runs: usize) -> Flat {
+        self.values.iter_mut().for_each(|values| values.resize(runs, Value::Null));
+        self
+    }
+
+    /// Adds a value of the run at a place; runs come one after the other.
+    pub fn add(&mut self, at: usize, name: &str, value: Value) {
         match value {
             Value::Object(fields) => {
                 let inside = |field: &str| if name.is_empty() { field.to_string() } else { format!("{name}.{field}") };
@@ -97,7 +105,8 @@ impl Flat {
 
     /// Each setting with its column.
     pub fn json(self) -> Value {
-        let columns = self.keys.into_iter().zip(self.values).map(|(key, values)| json!([key, column(values)]));
+        let columns =
+            self.keys.into_iter().zip(self.values).map(|(key, values)| Value::Array(vec![key.into(), column(values)]));
         Value::Array(columns.collect())
     }
 }
