@@ -233,7 +233,7 @@ mod tests {
         let mut session = begin(&folder.path().join("ticket"), Settings::Ticket(dense.clone()));
         let (layout, original) = ticket::execute(&mut session, &dense).unwrap().network.unwrap();
 
-        let connect = Connect {
+        let connect = |align| Connect {
             problem: RESNET8,
             between: Between::Seeds,
             masks: Masks::Same,
@@ -241,18 +241,19 @@ mod tests {
             refine: 0,
             reestimation_batches: None,
             sets: Sets::Test,
-            align: Align::Weights,
+            align,
             batch: 64,
             precision: Default::default(),
         };
         let network = Network::new(RESNET8);
-        let barrier = |name: &str, b: &Weights| {
-            let mut session = begin(&folder.path().join(name), Settings::Connect(connect.clone()));
-            let data = session.load_data(Dataset::Digits).unwrap();
-            lmc::path(&mut session, &network, &data, (&original, b), &connect).unwrap().path.barrier
-        };
         let copy = shuffled(&layout, &original, 2);
-        let (apart, aligned) = (barrier("apart", &copy), barrier("aligned", &to(&layout, &original, &copy)));
+        let barrier = |align: Align| {
+            let connect = connect(align);
+            let mut session = begin(&folder.path().join(align.to_string()), Settings::Connect(connect.clone()));
+            let data = session.load_data(Dataset::Digits).unwrap();
+            lmc::path(&mut session, &network, &data, (&original, &copy), &connect).unwrap().path.barrier
+        };
+        let (apart, aligned) = (barrier(Align::None), barrier(Align::Weights));
         assert!(apart > 30.0, "{apart}");
         assert_eq!(aligned, 0.0);
     }
