@@ -16,14 +16,16 @@ const NUMBERS: &str = "\
   standard deviation (divided by n − 1); a single seed has no deviation.
 - **barrier**: the largest test error on the straight path between two networks, minus the mean of the errors at its two
   ends, in percentage points. Over several pairs: the mean, and in parentheses the largest.
-- **between seeds**: between networks that differ in nothing but the seeds of the transfer. **norm-init**: between a
-  ticket and itself with its norm parameters at their initialization.
+- **between seeds**: between networks that differ in nothing but the seeds of the transfer. **retrain**: between a transfer
+  and its ticket trained on. **levels**: between a ticket and the one of the level before it. **tickets**: between tickets
+  of one level. **norm-init**: between a ticket and itself with its norm parameters at their initialization.
 - **difference**: of the test errors of runs with the same seeds, mean over the pairs, in percentage points; with the
   confidence interval of the mean, and p of the paired t-test. Where there are several tickets, each counts once.
 - **spread**: the standard deviation of the test error within groups of runs that differ in one source of chance alone,
   pooled over the groups.
-- BatchNorm statistics are re-estimated with one pass over the training images at every point of a path, and before a
-  ticket found with AWS is evaluated: those gathered in training belong to interpolated norm parameters.
+- BatchNorm statistics are re-estimated with training images at every point of a path, and before a ticket is evaluated;
+  errors of transfers are with those gathered in training. So the ends of a path may differ from the errors of its
+  transfers.
 
 `report.csv` has the rows of all tables (`n` of `planned` runs finished), `report.json` also every seed and path.
 ";

@@ -34,7 +34,11 @@ impl Columns {
             let mut own = Block::Transfer.keys().filter(|own| own.default == Fallback::Same(key.path));
             own.any(|own| section.axis(own.path).is_none())
         };
-        self.of(point, |key| key.block != Block::Ticket || follows(key))
+        self.of(point, |key| match key.block {
+            Block::Ticket => follows(key),
+            Block::Connect => false,
+            _ => true,
+        })
     }
 
     fn of(&self, point: &Point, counts: impl Fn(&Key) -> bool) -> Axes {

@@ -317,6 +317,21 @@ transfer: {inherit: [sign, mask], flip: [0, 0.1], seed: 2}",
     assert_eq!(transfers.collect::<Vec<_>>(), expected);
 }
 
+/// A dense transfer has nothing to do with what is joined later.
+#[test]
+fn settings_of_connects_are_axes_beside_dense_networks() {
+    for connects in [
+        "{between: seeds, align: [none, weights]}",
+        "{between: seeds, refine: [0, 2]}",
+        "{between: plane, margin: [0.1, 0.2]}",
+    ] {
+        let sweep =
+            expanded(&format!("ticket: {{levels: 1}}\ntransfer: {{inherit: dense, seed: 2..4}}\nconnect: {connects}"));
+        assert!(sweep.chains[0].transfers.iter().all(|transfer| transfer.axes.is_empty()), "{connects}");
+        assert!(sweep.chains[0].connects.iter().all(|connect| connect.axes.len() == 1), "{connects}");
+    }
+}
+
 #[test]
 fn dense_networks_belong_to_no_level() {
     let sweep = expanded(
