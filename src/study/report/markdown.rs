@@ -27,7 +27,7 @@ const NUMBERS: &str = "\
   errors of transfers are with those gathered in training. So the ends of a path may differ from the errors of its
   transfers.
 
-`report.csv` has the rows of all tables (`n` of `planned` runs finished), `report.json` also every seed and path.
+`report.csv` has the rows of tickets, transfers and connections (`n` of `planned` runs finished), `report.json` also every seed and path.
 ";
 
 /// The plots lie beside the page.
