@@ -51,6 +51,15 @@ pub fn create_directory(path: &Path) -> Result<()> {
 
 /// The content of a file; none if there is no such file.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+    // To open a pipe would be to wait for somebody who writes, and a device may have no end.
+    let regular = match fs::metadata(path) {
+        Ok(found) => found.is_file() || found.is_dir(),
+        Err(error) if is_absence(&error) => return Ok(None),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    if !regular {
+        return Err(Error::damaged(path, "it is no file, but a pipe or a device"));
+    }
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if is_absence(&error) => Ok(None),
@@ -265,6 +274,15 @@ mod tests {
                 assert_eq!(read, content(), "byte {index}");
             }
         }
+    }
+
+    #[test]
+    fn a_pipe_is_no_file_to_wait_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("result.json");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(matches!(read_if_exists(&path), Err(Error::Damaged { .. })));
+        assert!(matches!(read_if_exists(&directory.path().join("absent")), Ok(None)));
     }
 
     #[test]

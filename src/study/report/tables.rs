@@ -83,9 +83,11 @@ pub fn transfers(report: &Report) -> Option<Table> {
 
 /// The connections that stand beside no transfer: those of tickets.
 pub fn other_connections(report: &Report) -> Option<Table> {
-    let shown: HashSet<_> = report.transfers.iter().map(transfer_key).collect();
-    let others: Vec<&ConnectionRow> =
-        (report.connections.iter()).filter(|row| !seeds_key(row).is_some_and(|key| shown.contains(&key))).collect();
+    let transfers: HashSet<_> = report.transfers.iter().map(transfer_key).collect();
+    let beside = barriers_between_seeds(report);
+    let is_shown =
+        |row: &ConnectionRow| seeds_key(row).is_some_and(|key| transfers.contains(&key) && beside.contains_key(&key));
+    let others: Vec<&ConnectionRow> = report.connections.iter().filter(|row| !is_shown(row)).collect();
     let axes = axis_names(others.iter().map(|row| &row.axes));
     let has_inherit = others.iter().any(|row| row.inherit.is_some());
     let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("between")];
@@ -167,20 +169,24 @@ impl Table {
 }
 
 /// What a transfer and the paths between its seeds have in common.
-type TransferKey<'a> = (Problem, Option<Method>, u32, Inherit, &'a Axes);
+type TransferKey<'a> = (Problem, Option<Method>, u32, Inherit, Vec<&'a (String, String)>);
 
 fn transfer_key(row: &TransferRow) -> TransferKey<'_> {
-    (row.problem, row.method, row.level, row.inherit, &row.axes)
+    (row.problem, row.method, row.level, row.inherit, row.axes.iter().collect())
 }
 
-/// None of paths that do not join the seeds of a transfer.
+/// None of paths that do not join the seeds of a transfer. How they are measured is nothing that transfers differ in.
 fn seeds_key(row: &ConnectionRow) -> Option<TransferKey<'_>> {
     let inherit = row.inherit.filter(|_| row.between == Between::Seeds)?;
-    Some((row.problem, row.method, row.level, inherit, &row.axes))
+    let axes = row.axes.iter().filter(|(name, _)| !name.starts_with("connect.")).collect();
+    Some((row.problem, row.method, row.level, inherit, axes))
 }
 
+/// The paths that stand beside a transfer: those between its seeds, unless they were measured in several ways.
 fn barriers_between_seeds(report: &Report) -> HashMap<TransferKey<'_>, &ConnectionRow> {
-    report.connections.iter().filter_map(|row| Some((seeds_key(row)?, row))).collect()
+    let keyed = report.connections.iter().filter_map(|row| Some((seeds_key(row)?, row)));
+    let by_transfer = grouped(keyed, |(key, _)| key.clone());
+    by_transfer.into_iter().filter(|rows| rows.len() == 1).flatten().collect()
 }
 
 /// All names of axes, as they first appear.
@@ -334,6 +340,28 @@ mod tests {
         let others = other_connections(&report).unwrap();
         assert_eq!(others.rows.len(), 10);
         assert_eq!(others.rows[0], ["LRR", "12", "6.9 %", "seeds", "sign", "21", "3", "0.6 (0.8)"]);
+    }
+
+    /// Paths of another block of the file, or planes, may have given a setting of connects a second value.
+    #[test]
+    fn how_paths_are_measured_does_not_part_them_from_their_transfers() {
+        let mut study = Study::digits();
+        for (planned, ..) in &mut study.runs {
+            if planned.run.kind() == Kind::Connect {
+                planned.label.axes = vec![("connect.points".to_string(), "11".to_string())];
+            }
+        }
+        assert_eq!(transfers(&study.report()).unwrap().rows[0].last().unwrap(), "0.6 (0.8)");
+
+        // Half of the pairs in another way: two numbers, and no place for both.
+        let ways = ["5", "11"].into_iter().cycle();
+        let paths = study.runs.iter_mut().filter(|(planned, ..)| planned.run.kind() == Kind::Connect);
+        for ((planned, ..), points) in paths.zip(ways) {
+            planned.label.axes = vec![("connect.points".to_string(), points.to_string())];
+        }
+        let report = study.report();
+        assert!(transfers(&report).unwrap().rows.iter().all(|row| !row.contains(&"0.6 (0.8)".to_string())));
+        assert!(other_connections(&report).unwrap().rows.len() > 10);
     }
 
     #[test]
