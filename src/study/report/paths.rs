@@ -29,7 +29,11 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
     Some(ConnectionRow {
         method: label.method,
         level: label.level,
-        remaining_ratio: gathering.ratio(row),
+        remaining_ratio: match between {
+            // Many networks, each with a mask of its own.
+            Between::Seeds | Between::Tickets => gathering.ratio_of_ends(row),
+            _ => gathering.ratio(row),
+        },
         inherit: label.inherit,
         between,
         pairs: paths.len(),
@@ -247,6 +251,38 @@ mod tests {
             let row = partial.connections.iter().find(|row| row.inherit.is_some()).unwrap();
             // The first block joins two seeds, or all of them.
             assert_eq!((row.pairs, row.pairs_planned), (if rows == 2 { 9 } else { 0 }, 10));
+        }
+    }
+
+    /// Networks whose masks differ: what is left of the union of some of them is no ratio of the row.
+    #[test]
+    fn the_ratio_of_a_row_is_that_of_the_networks_joined() {
+        let with_masks = |rows: Option<usize>| {
+            let mut study = Study::new(&[12], &[2, 3, 4, 5], &[vec![]]);
+            if let Some(rows) = rows {
+                study = study.in_blocks(rows);
+            }
+            for (planned, _, result) in &mut study.runs {
+                let seed = planned.label.seeds.first().map_or(0, |seeds| seeds.init) as f64;
+                match &mut result.as_mut().unwrap().outcome {
+                    Outcome::Transfer(transfer) => transfer.remaining_ratio = seed / 10.0,
+                    Outcome::Connect(connect) => connect.remaining_ratio = 0.75,
+                    Outcome::Matrix(matrix) => matrix.remaining_ratio = 0.875,
+                    _ => {}
+                }
+            }
+            study
+        };
+        for rows in [None, Some(2), Some(3)] {
+            let mut study = with_masks(rows);
+            let ratio = |study: &Study| {
+                let rows = study.report().connections;
+                let row = rows.into_iter().find(|row| row.between == Between::Seeds).unwrap();
+                row.remaining_ratio.unwrap()
+            };
+            assert_near(ratio(&study), (0.2 + 0.3 + 0.4 + 0.5) / 4.0);
+            study.unfinish(RunState::Pending, |planned| planned.run.kind() == Kind::Connect);
+            assert_near(ratio(&study), (0.2 + 0.3 + 0.4 + 0.5) / 4.0);
         }
     }
 
