@@ -182,6 +182,7 @@ fn transfer(row: &[&Finding], gathering: &Gathering) -> Option<TransferRow> {
                 loss: outcome.test_loss,
                 run: finding.planned.run.id.clone(),
                 seconds: finding.result.as_ref()?.seconds,
+                ticket: finding.planned.run.inputs.first().and_then(|ticket| gathering.labels.ticket_seeds(ticket)),
             })
         })
         .collect();
