@@ -238,12 +238,13 @@ impl Entry {
         }
     }
 
-    /// Mean, standard deviation and number of what is independent of each other.
+    /// Mean, standard deviation and number of what is independent of each other. None where tickets have different numbers
+    /// of runs: the mean over tickets would be another one than that shown.
     fn sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
             Numbers::Kept(side) => Some((side.mean?, side.std?, side.seeds?)),
             Numbers::Runs(rows) => {
-                let values = independent(&rows.iter().collect::<Vec<_>>());
+                let values = independent(&rows.iter().collect::<Vec<_>>())?;
                 Some((mean(&values)?, sample_std(&values)?, values.len()))
             }
         }
@@ -380,6 +381,17 @@ mod tests {
         assert_eq!((row.test, row.pairs), (Some(Test::Welch), None));
         let row = first(&several, &one);
         assert_eq!((row.test, row.pairs), (Some(Test::Paired), Some(3)), "those of the ticket that both have");
+    }
+
+    #[test]
+    fn tickets_with_different_numbers_of_runs_are_no_sample() {
+        let (one, mut several) = (of_tickets(&[1]), of_tickets(&[2, 3]));
+        let row = |several: &Report| compare(&entries(&one, false), &entries(several, false), 0.95).rows[0].clone();
+        assert_eq!(row(&several).test, Some(Test::Welch));
+        several.transfers[0].errors.pop();
+        let row = row(&several);
+        assert!(row.difference.is_some());
+        assert_eq!((row.test, row.interval, row.p), (None, None, None));
     }
 
     #[test]

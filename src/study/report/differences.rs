@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::clusters;
 use super::grouping::{distinct, grouped};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean, p_of_t};
@@ -95,10 +96,14 @@ pub fn paired(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Opt
     Some(Paired { summary, p: p_of_mean(&summary), tickets: tickets.len() })
 }
 
-/// The errors as a sample: what is independent of each other.
-pub fn independent(rows: &[&TransferRow]) -> Vec<f64> {
+/// The errors as a sample with the mean of all of them: what is independent of each other. None where tickets have
+/// different numbers of errors.
+pub fn independent(rows: &[&TransferRow]) -> Option<Vec<f64>> {
     let errors = rows.iter().flat_map(|row| row.errors.iter().map(|seed| (seed.ticket, seed.error)));
-    each_ticket_once(&grouped(errors, |(ticket, _)| *ticket))
+    let tickets = grouped(errors, |(ticket, _)| *ticket).into_iter();
+    clusters::independent(
+        &tickets.map(|ticket| ticket.into_iter().map(|(_, error)| error).collect()).collect::<Vec<_>>(),
+    )
 }
 
 /// Transfers of one ticket have its chance in common: of several tickets, each counts once.
