@@ -69,7 +69,8 @@ pub fn transfers(report: &Report) -> Option<Table> {
     let mut table = Table::unless_empty(columns, rows.collect())?;
     let comparisons = grouped(report.transfers.iter().enumerate(), |(_, row)| (row.problem, row.level, &row.axes));
     for rows in comparisons {
-        let places = |values: Vec<Option<f64>>| smallest(&values).into_iter().map(|at| rows[at].0).collect::<Vec<_>>();
+        let places =
+            |values: Vec<Option<f64>>| smallest(&values, 1).into_iter().map(|at| rows[at].0).collect::<Vec<_>>();
         let errors = places(rows.iter().map(|(_, row)| row.error_mean).collect());
         table.best.extend(errors.into_iter().zip(error.into_iter().cycle()));
         if !barriers.is_empty() {
