@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::grouping::grouped;
-use super::tables::{Column, MISSING, Table, count_text, number, text};
+use super::tables::{Column, MISSING, Table, count_text, decimal, number, text};
 use super::{IntervalMethod, Pivot, PivotCell, Summary};
 use crate::study::sweep::{Measure, Show};
 
@@ -78,7 +78,7 @@ impl Pivot {
 
     /// What is asked for, without the number of runs.
     fn shown(&self, summary: &Summary) -> String {
-        let digits = |value: f64| format!("{value:.*}", self.digits());
+        let digits = |value: f64| decimal(value, self.digits());
         let mean = digits(summary.mean);
         match (self.show, summary.std, summary.interval) {
             (Show::MeanStd, Some(std), _) => format!("{mean} ± {}", digits(std)),
