@@ -12,7 +12,8 @@ use super::{Common, Failure, colors, output};
 use crate::study::kept;
 use crate::study::report::compare::{Compared, Comparison, Entry, Side, compare, entries};
 use crate::study::report::tables::{
-    MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, remaining_text, text,
+    MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
+    text,
 };
 use crate::study::report::{Report, terminal};
 use crate::study::sweep::Layout;
@@ -198,26 +199,22 @@ fn table(rows: &[Compared], confidence: f64) -> Table {
             row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
         ]);
         cells.extend(axes.iter().map(|name| axis_value(&row.axes, name).to_string()));
-        cells.extend([side_text(&row.a), side_text(&row.b), points(row.difference)]);
+        cells.extend([side_text(&row.a), side_text(&row.b), points_text(row.difference)]);
         cells.extend([
             row.interval.map_or(MISSING.to_string(), interval_text),
             row.p.map_or(MISSING.to_string(), p_text),
             test_text(row),
         ]);
         if with_barriers {
-            cells.extend([points(row.a.barrier), points(row.b.barrier), points(row.barrier_difference)]);
+            cells.extend([points_text(row.a.barrier), points_text(row.b.barrier), points_text(row.barrier_difference)]);
         }
         cells
     };
     Table { columns, rows: rows.iter().map(line).collect(), best: Default::default() }
 }
 
-fn points(value: Option<f64>) -> String {
-    value.map_or(MISSING.to_string(), |value| format!("{value:.1}"))
-}
-
 fn side_text(side: &Side) -> String {
-    let mut text = points(side.mean);
+    let mut text = points_text(side.mean);
     if let (Some(_), Some(std)) = (side.mean, side.std) {
         let _ = write!(text, " ± {std:.1}");
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Label, Plan, PlannedRun};
 use crate::run::error::{Error, Result};
-use crate::run::settings::{Between, Connect, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
+use crate::run::settings::{Between, Connect, Inherit, Method, Problem, Seeds, Settings, Ticket, Training, Transfer};
 use crate::run::{Run, RunId, Store};
 use crate::study::sweep::{Axes, Resources};
 
@@ -179,7 +179,9 @@ fn joined_known(
         let first = of(&ends.first()?.label);
         ends.iter().all(|end| of(&end.label) == first).then_some(first)
     }
-    let method = common(&ends, |label| label.method).flatten();
+    // The settings and the methods of tickets are what tells the ends of a matrix apart, even where those of a pair are equal.
+    let of_matrix = between == Some(Between::Tickets);
+    let method = common(&ends, |label| label.method).flatten().filter(|_| !of_matrix);
     let level = ends.iter().map(|end| end.label.level).max().unwrap_or(0);
     // A transfer is joined with the ticket trained on, and it is the transfer that the path is about.
     let transferred = ends.iter().filter_map(|end| end.label.inherit);
@@ -187,7 +189,7 @@ fn joined_known(
         Some(Between::Retrain) => transferred.into_iter().find(|inherit| *inherit != Inherit::Retrain),
         _ => None,
     });
-    if let Some(first) = ends.first().filter(|_| all) {
+    if let Some(first) = ends.first().filter(|_| all && !of_matrix) {
         let shared =
             first.named.iter().filter(|(name, value)| ends.iter().all(|end| end.named.get(*name) == Some(*value)));
         named.extend(shared.map(|(name, value)| (*name, value.clone())));
@@ -241,7 +243,7 @@ fn connect_named(path: &Connect) -> BTreeMap<&'static str, String> {
 }
 
 /// Everything a run is made of, but the seeds of transfers (without seeds: of tickets too), and how paths are shared out over
-/// runs. Of paths between tickets the seeds of their ends do not count: they are what tells the ends apart.
+/// runs. Of paths between tickets their ends do not count: all tickets of a level are ends of one matrix.
 fn nature(run: &Run, known: &HashMap<RunId, Known>, without_seeds: bool) -> String {
     let (mut settings, between) = match &run.settings {
         Settings::Matrix(matrix) => (json!(Settings::Connect(matrix.path.clone())), Some(matrix.path.between)),
@@ -252,11 +254,14 @@ fn nature(run: &Run, known: &HashMap<RunId, Known>, without_seeds: bool) -> Stri
         settings["seeds"] = Value::Null;
     }
     let of_input = |input: &RunId| match known.get(input) {
-        Some(known) if without_seeds || between == Some(Between::Tickets) => known.kin.clone(),
+        Some(known) if without_seeds => known.kin.clone(),
         Some(known) => known.nature.clone(),
         None => input.to_string(),
     };
-    let mut inputs: Vec<String> = run.inputs.iter().map(of_input).collect();
+    let mut inputs: Vec<String> = match between {
+        Some(Between::Tickets) => vec![],
+        _ => run.inputs.iter().map(of_input).collect(),
+    };
     if let Settings::Connect(_) | Settings::Matrix(_) | Settings::Plane(_) = &run.settings {
         inputs.sort();
         inputs.dedup();
@@ -268,6 +273,7 @@ fn nature(run: &Run, known: &HashMap<RunId, Known>, without_seeds: bool) -> Stri
 /// Gives every label the settings that tell it from others.
 fn name_axes(runs: &[Run], known: &mut HashMap<RunId, Known>) {
     one_seed_where_all_are_equal(known);
+    without_what_follows_from_tickets(known);
     without_repetitions(known);
     let mut values: BTreeMap<&'static str, BTreeSet<&str>> = BTreeMap::new();
     let mut problems: [BTreeSet<String>; 2] = [BTreeSet::new(), BTreeSet::new()];
@@ -306,6 +312,22 @@ fn one_seed_where_all_are_equal(known: &mut HashMap<RunId, Known>) {
             one.named.remove("ticket.seed_order");
             one.named.remove("ticket.seed_alpha");
             one.named.insert("ticket.seed", seed);
+        }
+    }
+}
+
+/// Batch and precision of paths between tickets are those of one of the tickets where a sweep does not name them. They say
+/// something only where there are several.
+fn without_what_follows_from_tickets(known: &mut HashMap<RunId, Known>) {
+    for name in ["connect.batch", "connect.precision"] {
+        let mut values: HashMap<Problem, BTreeSet<Option<String>>> = HashMap::new();
+        for one in known.values().filter(|one| one.label.between == Some(Between::Tickets)) {
+            values.entry(one.label.problem).or_default().insert(one.named.get(name).cloned());
+        }
+        for one in known.values_mut().filter(|one| one.label.between == Some(Between::Tickets)) {
+            if values[&one.label.problem].len() == 1 {
+                one.named.remove(name);
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::tables::{Column, MISSING, Table, count_text, number, text};
+use super::grouping::grouped;
+use super::tables::{Column, MISSING, Table, count_text, decimal, number, text};
 use super::{IntervalMethod, Pivot, PivotCell, Summary};
 use crate::study::sweep::{Measure, Show};
 
@@ -77,10 +78,7 @@ impl Pivot {
 
     /// What is asked for, without the number of runs.
     fn shown(&self, summary: &Summary) -> String {
-        let digits = |value: f64| match self.value {
-            Measure::Loss | Measure::LossBarrier => format!("{value:.3}"),
-            _ => format!("{value:.1}"),
-        };
+        let digits = |value: f64| decimal(value, self.digits());
         let mean = digits(summary.mean);
         match (self.show, summary.std, summary.interval) {
             (Show::MeanStd, Some(std), _) => format!("{mean} ± {}", digits(std)),
@@ -97,7 +95,15 @@ impl Pivot {
         }
     }
 
-    /// The smallest of each column, where smaller is better.
+    /// How many digits after the point are shown.
+    fn digits(&self) -> usize {
+        match self.value {
+            Measure::Loss | Measure::LossBarrier => 3,
+            _ => 1,
+        }
+    }
+
+    /// The smallest of each column, where smaller is better, among rows that differ in nothing but what is compared.
     fn best(&self) -> HashSet<(usize, usize)> {
         if matches!(self.value, Measure::Remaining | Measure::Seconds) {
             return HashSet::new();
@@ -107,20 +113,33 @@ impl Pivot {
             Show::Median | Show::MedianRange => summary.median,
             Show::Max => summary.max,
         };
-        (0..self.column_keys.len())
-            .flat_map(|column| {
-                let value = |row: usize| self.cells[row][column].as_ref()?.summary.map(center);
-                let values: Vec<Option<f64>> = (0..self.row_keys.len()).map(value).collect();
+        let conditions = |row: &usize| -> Vec<&String> {
+            let named = self.rows.iter().zip(&self.row_keys[*row]);
+            named.filter(|(name, _)| !is_compared(name)).map(|(_, value)| value).collect()
+        };
+        let comparisons = grouped(0..self.row_keys.len(), conditions);
+        let mut best = HashSet::new();
+        for column in 0..self.column_keys.len() {
+            let value = |row: &usize| self.cells[*row][column].as_ref()?.summary.map(center);
+            for rows in &comparisons {
+                let values: Vec<Option<f64>> = rows.iter().map(value).collect();
                 let place = self.rows.len() + column;
-                smallest(&values).into_iter().map(move |row| (row, place))
-            })
-            .collect()
+                best.extend(smallest(&values, self.digits()).into_iter().map(|at| (rows[at], place)));
+            }
+        }
+        best
     }
 }
 
-/// The places of the smallest of several numbers, to the digit that tables show; of a single number there is no best.
-pub fn smallest(values: &[Option<f64>]) -> Vec<usize> {
-    let shown = |value: f64| (value * 10.0).round();
+/// What is done to get a good network; all else are the conditions under which it is.
+fn is_compared(name: &str) -> bool {
+    matches!(name, "method" | "inherit" | "between")
+}
+
+/// The places of the smallest of several numbers, to so many digits after the point as tables show; of a single number
+/// there is no best.
+pub fn smallest(values: &[Option<f64>], digits: usize) -> Vec<usize> {
+    let shown = |value: f64| (value * 10_f64.powi(digits as i32)).round();
     let given: Vec<(usize, f64)> =
         values.iter().enumerate().filter_map(|(at, value)| Some((at, shown((*value)?)))).collect();
     let least = given.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
@@ -201,6 +220,27 @@ mod tests {
     fn the_best_of_a_column() {
         let (_, table) = table(by(Show::Mean, Measure::Error), IntervalMethod::T);
         assert_eq!(table.best, HashSet::from([(3, 1), (3, 2)]), "retrain");
-        assert_eq!(smallest(&[Some(1.04), Some(1.0), None, Some(2.0)]), [0, 1]);
+        let values = [Some(1.04), Some(1.0), None, Some(2.0)];
+        assert_eq!((smallest(&values, 1), smallest(&values, 3)), (vec![0, 1], vec![1]));
+        let (_, losses) = self::table(by(Show::Mean, Measure::LossBarrier), IntervalMethod::T);
+        // LRR: 0.008, 0.459, 0.012 and 0.003 nats: to one digit, three of them would be the best.
+        assert_eq!(losses.best.iter().filter(|(_, column)| *column == 1).count(), 1, "{:?}", losses.rows);
+    }
+
+    /// Fewer weights, another level or another setting is not what is worse.
+    #[test]
+    fn only_what_is_compared_has_a_best() {
+        let axes = |lr: &str| vec![("transfer.lr".to_string(), lr.to_string())];
+        let report = Study::new(&[6, 12], &[2, 3, 4], &[axes("0.05"), axes("0.1")]).report();
+        let layout = Layout {
+            rows: Some(["inherit", "level", "transfer.lr"].map(str::to_string).to_vec()),
+            columns: Some(vec!["method".to_string()]),
+            ..Layout::default()
+        };
+        let table = pivot(&report, &layout, Estimate::default()).unwrap().table();
+        let mut best: Vec<_> = table.best.iter().filter(|(_, column)| *column == 4).collect();
+        best.sort();
+        let best: Vec<String> = best.into_iter().map(|&(row, _)| table.rows[row][..3].join(" ")).collect();
+        assert_eq!(best, ["retrain 6 0.05", "retrain 6 0.1", "retrain 12 0.05", "retrain 12 0.1"]);
     }
 }

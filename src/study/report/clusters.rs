@@ -4,14 +4,25 @@ use super::Summary;
 use super::statistics::{Estimate, mean};
 
 /// Of all numbers. Those of one cluster are not independent: where there are several clusters, the interval is that of
-/// their means. The numbers of a single cluster are independent as long as nobody speaks of other clusters.
+/// their means. The numbers of a single cluster are independent as long as nobody speaks of other clusters. Clusters of
+/// different sizes have no interval: the mean of their means is not the mean of all numbers.
 pub fn of_clusters(clusters: &[Vec<f64>], estimate: Estimate) -> Option<Summary> {
-    let means: Vec<f64> = clusters.iter().filter_map(|cluster| mean(cluster)).collect();
     let all: Vec<f64> = clusters.iter().flatten().copied().collect();
     let whole = Summary::of(&all, estimate)?;
-    match means.len() {
-        1 => Some(whole),
-        _ => Some(Summary { interval: Summary::of(&means, estimate)?.interval, ..whole }),
+    let interval = independent(clusters).and_then(|values| Summary::of(&values, estimate)?.interval);
+    Some(Summary { interval, ..whole })
+}
+
+/// Numbers that are independent of each other and whose mean is that of all: those of a single cluster, or the means of
+/// several of the same size. None of clusters of different sizes.
+pub fn independent(clusters: &[Vec<f64>]) -> Option<Vec<f64>> {
+    let clusters: Vec<&Vec<f64>> = clusters.iter().filter(|cluster| !cluster.is_empty()).collect();
+    match clusters[..] {
+        [only] => Some(only.clone()),
+        _ => {
+            let alike = clusters.windows(2).all(|pair| pair[0].len() == pair[1].len());
+            alike.then(|| clusters.iter().filter_map(|cluster| mean(cluster)).collect())
+        }
     }
 }
 
@@ -27,6 +38,16 @@ mod tests {
         assert_eq!((summary.count, summary.mean, summary.min, summary.max), (6, 5.0, 1.0, 8.0));
         assert_eq!(summary.interval, Summary::of(&[2.0, 5.0, 8.0], estimate).unwrap().interval);
         assert!((summary.std.unwrap() - (40.0_f64 / 5.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn clusters_of_different_sizes_have_no_interval() {
+        let estimate = Estimate::default();
+        // The mean of all is 5, that of the means 4.25.
+        let summary = of_clusters(&[vec![1.0, 2.0], vec![6.0, 7.0, 8.0, 6.0]], estimate).unwrap();
+        assert_eq!((summary.count, summary.mean, summary.interval), (6, 5.0, None));
+        assert_eq!(independent(&[vec![1.0, 2.0], vec![6.0]]), None);
+        assert_eq!(independent(&[vec![1.0, 2.0], vec![], vec![6.0, 8.0]]), Some(vec![1.5, 7.0]));
     }
 
     #[test]

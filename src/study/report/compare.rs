@@ -98,6 +98,7 @@ pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry> {
             loss: row.test_loss.unwrap_or(f64::NAN),
             run: row.run.clone(),
             seconds: row.seconds.unwrap_or(f64::NAN),
+            ticket: Some(row.seeds),
         });
         let row = TransferRow {
             method: Some(row.method),
@@ -237,12 +238,13 @@ impl Entry {
         }
     }
 
-    /// Mean, standard deviation and number of what is independent of each other.
+    /// Mean, standard deviation and number of what is independent of each other. None where tickets have different numbers
+    /// of runs: the mean over tickets would be another one than that shown.
     fn sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
             Numbers::Kept(side) => Some((side.mean?, side.std?, side.seeds?)),
             Numbers::Runs(rows) => {
-                let values = independent(&rows.iter().collect::<Vec<_>>());
+                let values = independent(&rows.iter().collect::<Vec<_>>())?;
                 Some((mean(&values)?, sample_std(&values)?, values.len()))
             }
         }
@@ -353,6 +355,43 @@ mod tests {
         assert!((row.difference.unwrap() + 2.0).abs() < 1e-12);
         let half = 4.302_652_729_911_275 / 3.0_f64.sqrt();
         assert!((row.interval.unwrap().low - (-2.0 - half)).abs() < 1e-9);
+    }
+
+    /// The twelve levels of this study come from tickets of other seeds.
+    fn of_tickets(seeds: &[u64]) -> Report {
+        let axes: Vec<Axes> = seeds.iter().map(|seed| vec![("ticket.seed".to_string(), seed.to_string())]).collect();
+        let mut study = Study::new(&[12], &[2, 3, 4], &axes);
+        for (planned, ..) in &mut study.runs {
+            let label = &mut planned.label;
+            if planned.run.kind() == Kind::Ticket {
+                label.seeds = vec![label.axes[0].1.parse::<u64>().unwrap().into()];
+            }
+            // As in a sweep that names one seed only.
+            label.axes.retain(|_| seeds.len() > 1);
+        }
+        study.report()
+    }
+
+    #[test]
+    fn transfers_of_other_tickets_are_two_samples() {
+        let (one, other, several) = (of_tickets(&[1]), of_tickets(&[2]), of_tickets(&[1, 2, 3, 4, 5]));
+        assert_eq!(one.transfers[0].errors[0].ticket, Some(1.into()));
+        let first = |a: &Report, b: &Report| compare(&entries(a, false), &entries(b, false), 0.95).rows[0].clone();
+        let row = first(&one, &other);
+        assert_eq!((row.test, row.pairs), (Some(Test::Welch), None));
+        let row = first(&several, &one);
+        assert_eq!((row.test, row.pairs), (Some(Test::Paired), Some(3)), "those of the ticket that both have");
+    }
+
+    #[test]
+    fn tickets_with_different_numbers_of_runs_are_no_sample() {
+        let (one, mut several) = (of_tickets(&[1]), of_tickets(&[2, 3]));
+        let row = |several: &Report| compare(&entries(&one, false), &entries(several, false), 0.95).rows[0].clone();
+        assert_eq!(row(&several).test, Some(Test::Welch));
+        several.transfers[0].errors.pop();
+        let row = row(&several);
+        assert!(row.difference.is_some());
+        assert_eq!((row.test, row.interval, row.p), (None, None, None));
     }
 
     #[test]

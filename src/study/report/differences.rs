@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::clusters;
 use super::grouping::{distinct, grouped};
-use super::spreads::{is_ticket_seed, without_ticket_seeds};
+use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean, p_of_t};
 use super::tables::method_text;
 use super::{Difference, Summary, TransferRow};
 use crate::run::settings::{Inherit, Seeds};
-use crate::study::sweep::Axes;
 
 /// Between any two methods that the same was transferred from, and between whatever was transferred and the first of it
 /// in the plan.
@@ -52,8 +52,9 @@ pub fn between(rows: &[TransferRow], estimate: Estimate) -> Vec<Difference> {
     differences
 }
 
-/// What chance was the same for two runs: the ticket's seeds and the transfer's.
-type Chances = (Axes, Vec<u64>);
+/// What chance was the same for two runs: the ticket's seeds and the transfer's. Of the ticket, α is not: not every method
+/// draws it.
+type Chances = (Option<[u64; 2]>, Vec<u64>);
 
 fn difference(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Option<Difference> {
     let row = a.first()?;
@@ -89,24 +90,25 @@ pub fn paired(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Opt
         let other = of_b.get(&chances)?;
         Some((chances.0, error - other))
     });
-    let tickets = grouped(in_both, |(ticket, _)| ticket.clone());
+    let tickets = grouped(in_both, |(ticket, _)| *ticket);
     let differences = each_ticket_once(&tickets);
     let summary = Summary::of(&differences, estimate)?;
     Some(Paired { summary, p: p_of_mean(&summary), tickets: tickets.len() })
 }
 
-/// The errors as a sample: what is independent of each other.
-pub fn independent(rows: &[&TransferRow]) -> Vec<f64> {
-    let errors = rows.iter().flat_map(|row| {
-        let ticket: Axes = row.axes.iter().filter(|(name, _)| is_ticket_seed(name)).cloned().collect();
-        row.errors.iter().map(move |seed| (ticket.clone(), seed.error))
-    });
-    each_ticket_once(&grouped(errors, |(ticket, _)| ticket.clone()))
+/// The errors as a sample with the mean of all of them: what is independent of each other. None where tickets have
+/// different numbers of errors.
+pub fn independent(rows: &[&TransferRow]) -> Option<Vec<f64>> {
+    let errors = rows.iter().flat_map(|row| row.errors.iter().map(|seed| (seed.ticket, seed.error)));
+    let tickets = grouped(errors, |(ticket, _)| *ticket).into_iter();
+    clusters::independent(
+        &tickets.map(|ticket| ticket.into_iter().map(|(_, error)| error).collect()).collect::<Vec<_>>(),
+    )
 }
 
 /// Transfers of one ticket have its chance in common: of several tickets, each counts once.
-fn each_ticket_once(tickets: &[Vec<(Axes, f64)>]) -> Vec<f64> {
-    let values = |of_one: &Vec<(Axes, f64)>| of_one.iter().map(|(_, value)| *value).collect::<Vec<f64>>();
+fn each_ticket_once<T>(tickets: &[Vec<(T, f64)>]) -> Vec<f64> {
+    let values = |of_one: &Vec<(T, f64)>| of_one.iter().map(|(_, value)| *value).collect::<Vec<f64>>();
     match tickets {
         [only] => values(only),
         several => several.iter().filter_map(|of_one| mean(&values(of_one))).collect(),
@@ -118,12 +120,11 @@ fn means(rows: &[&TransferRow], retrained: bool) -> Vec<(Chances, f64)> {
     let mut errors: Vec<(Chances, Vec<f64>)> = Vec::new();
     let mut places: HashMap<Chances, usize> = HashMap::new();
     for row in rows {
-        let is_shared = |name: &str| is_ticket_seed(name) && name != "ticket.seed_alpha";
-        let ticket: Axes = row.axes.iter().filter(|(name, _)| is_shared(name)).cloned().collect();
         for seed in &row.errors {
             let Seeds { init, order, .. } = seed.seeds;
             // A ticket that is trained on has no other initialization.
-            let chances = (ticket.clone(), if retrained { vec![order] } else { vec![init, order] });
+            let ticket = seed.ticket.map(|ticket| [ticket.init, ticket.order]);
+            let chances = (ticket, if retrained { vec![order] } else { vec![init, order] });
             let place = *places.entry(chances.clone()).or_insert(errors.len());
             if place == errors.len() {
                 errors.push((chances, vec![]));
@@ -213,7 +214,11 @@ mod tests {
             |seed: &str| vec![("lr".to_string(), seed.to_string()), ("ticket.seed".to_string(), seed.to_string())];
         let mut study = Study::new(&[12], &[2, 3, 4], &["1", "2", "3"].map(seed));
         for (planned, ..) in &mut study.runs {
-            planned.label.axes.retain(|(name, _)| name != "lr");
+            let label = &mut planned.label;
+            label.axes.retain(|(name, _)| name != "lr");
+            if planned.run.kind() == Kind::Ticket {
+                label.seeds = vec![label.axes[0].1.parse::<u64>().unwrap().into()];
+            }
         }
         study
     }

@@ -23,6 +23,12 @@ impl<'a> Labels<'a> {
         label.seeds.first().copied()
     }
 
+    /// The seeds of a ticket; none of an imported one, nor of a transfer.
+    pub fn ticket_seeds(&self, run: &RunId) -> Option<Seeds> {
+        let label = self.0.get(run).filter(|label| label.inherit.is_none())?;
+        label.seeds.first().copied()
+    }
+
     /// Names that tell these runs apart, as short as they can be: their seeds where those do, else all that differs.
     pub fn names<'r>(&self, runs: impl IntoIterator<Item = &'r RunId>) -> Names {
         let runs: Vec<&RunId> = distinct(runs);

@@ -59,6 +59,16 @@ impl Gathering<'_> {
     pub fn ratio(&self, row: &[&Finding]) -> Option<f64> {
         row.iter().find_map(|finding| self.ratios.get(&finding.planned.run.id).copied())
     }
+
+    /// The mean of the remaining ratios of the networks that the runs of a row join, as far as they are known. Unlike that
+    /// of their masks' union it is the same however paths are cut into runs, and before any of them is measured.
+    pub fn ratio_of_ends(&self, row: &[&Finding]) -> Option<f64> {
+        let ends = distinct(row.iter().flat_map(|finding| &finding.planned.run.inputs));
+        let ratios: Vec<f64> = ends.into_iter().filter_map(|end| self.ratios.get(end).copied()).collect();
+        let first = *ratios.first()?;
+        // The mean of equal numbers may differ from them in its last bit.
+        if ratios.iter().all(|ratio| *ratio == first) { Some(first) } else { mean(&ratios) }
+    }
 }
 
 fn count(findings: &[Finding]) -> RunCounts {
@@ -172,6 +182,7 @@ fn transfer(row: &[&Finding], gathering: &Gathering) -> Option<TransferRow> {
                 loss: outcome.test_loss,
                 run: finding.planned.run.id.clone(),
                 seconds: finding.result.as_ref()?.seconds,
+                ticket: finding.planned.run.inputs.first().and_then(|ticket| gathering.labels.ticket_seeds(ticket)),
             })
         })
         .collect();

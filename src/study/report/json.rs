@@ -90,7 +90,10 @@ mod tests {
         );
         assert_eq!(transfer["inherit"], "sign+norm");
         assert_eq!(transfer["axes"], json!({"lr": "0.05"}));
-        assert_eq!(keys(&transfer["errors"][0]), ["init", "order", "alpha", "error", "loss", "run", "seconds"]);
+        assert_eq!(
+            keys(&transfer["errors"][0]),
+            ["init", "order", "alpha", "error", "loss", "run", "seconds", "ticket"]
+        );
         assert_eq!(keys(&transfer["summary"]), ["count", "mean", "median", "min", "max", "std", "interval"]);
         assert_eq!(keys(&transfer["summary"]["interval"]), ["low", "high", "level", "method"]);
         let connection = &report["connections"][0];

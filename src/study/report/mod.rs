@@ -282,6 +282,8 @@ pub struct SeedError {
     pub run: RunId,
     /// How long the run took.
     pub seconds: f64,
+    /// The seeds of the ticket it starts from; none where it starts from none, or from one that was imported.
+    pub ticket: Option<Seeds>,
 }
 
 /// Paths between networks that differ in nothing but their seeds.

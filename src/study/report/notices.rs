@@ -13,6 +13,7 @@ pub fn of(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
     notices.extend(not_finite(findings));
     notices.extend(different_data(findings, rows));
     notices.extend(different_processors(rows));
+    notices.extend(different_paths(rows));
     notices
 }
 
@@ -114,6 +115,31 @@ fn different_processors(rows: &[Vec<&Finding>]) -> Option<Notice> {
     let runs =
         mixed.iter().flat_map(|row| row.iter().filter(|finding| result(finding).is_some()).map(|finding| id(finding)));
     Some(Notice { message, runs: runs.collect() })
+}
+
+/// Paths that several runs measured, such as blocks of several sizes, with other barriers.
+fn different_paths(rows: &[Vec<&Finding>]) -> Option<Notice> {
+    // Which network comes first is a matter of rounding.
+    const ROUNDING: f64 = 1e-9;
+    let mut runs = Vec::new();
+    let (mut paths, mut most) = (0, 0.0_f64);
+    for again in rows.iter().flat_map(|row| paths::by_ends(row)) {
+        let barriers = || again.iter().map(|(_, (_, path))| path.barrier);
+        let apart = barriers().fold(f64::NEG_INFINITY, f64::max) - barriers().fold(f64::INFINITY, f64::min);
+        if apart > ROUNDING {
+            runs.extend(again.iter().map(|(finding, _)| id(finding)));
+            (paths, most) = (paths + 1, most.max(apart));
+        }
+    }
+    let paths = match paths {
+        0 => return None,
+        1 => "1 path was".to_string(),
+        several => format!("{several} paths were"),
+    };
+    let most = if most < 0.01 { "less than 0.01".to_string() } else { format!("up to {most:.2}") };
+    let message =
+        format!("{paths} measured by several runs whose barriers differ, by {most} points; the first is kept");
+    Some(Notice { message, runs: distinct(runs) })
 }
 
 /// The rows in which the runs that have a value have several.

@@ -1,7 +1,10 @@
 //! From findings to paths and planes.
 
+use std::collections::HashSet;
+
 use super::ends::{Labels, Names};
 use super::gather::Gathering;
+use super::grouping::grouped;
 use super::statistics::{max, mean};
 use super::{ConnectionRow, End, Finding, PairPath, PathError, PathMean, PlaneRow, Summary};
 use crate::run::RunId;
@@ -13,9 +16,8 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
     let label = &row.first()?.planned.label;
     let between = label.between.filter(|between| *between != Between::Plane)?;
     let names = gathering.labels.names(row.iter().flat_map(|finding| &finding.planned.run.inputs));
-    let paths: Vec<PairPath> = (row.iter())
-        .flat_map(|finding| measured(finding).into_iter().map(move |measured| (*finding, measured)))
-        .filter(|(_, (_, path))| is_whole(path))
+    let paths: Vec<PairPath> = (by_ends(row).into_iter())
+        .filter_map(|again| again.into_iter().next())
         .filter_map(|(finding, measured)| pair(finding, measured, &names, &gathering.labels))
         .collect();
     let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
@@ -27,11 +29,15 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
     Some(ConnectionRow {
         method: label.method,
         level: label.level,
-        remaining_ratio: gathering.ratio(row),
+        remaining_ratio: match between {
+            // Many networks, each with a mask of its own.
+            Between::Seeds | Between::Tickets => gathering.ratio_of_ends(row),
+            _ => gathering.ratio(row),
+        },
         inherit: label.inherit,
         between,
         pairs: paths.len(),
-        pairs_planned: row.iter().map(|finding| planned(finding)).sum(),
+        pairs_planned: row.iter().flat_map(|finding| planned(finding)).collect::<HashSet<_>>().len(),
         barrier_mean: mean(&barriers),
         barrier_max: max(&barriers),
         path: mean_path(&paths),
@@ -67,7 +73,7 @@ pub fn plane(finding: &Finding, gathering: &Gathering) -> Option<PlaneRow> {
 }
 
 /// A path, and the places of its ends among the inputs of its run.
-type Measured<'f> = ((usize, usize), &'f PathOutcome);
+pub type Measured<'f> = ((usize, usize), &'f PathOutcome);
 
 fn measured<'f>(finding: &'f Finding) -> Vec<Measured<'f>> {
     match finding.result.as_ref().map(|result| &result.outcome) {
@@ -81,12 +87,30 @@ fn measured<'f>(finding: &'f Finding) -> Vec<Measured<'f>> {
     }
 }
 
-/// How many paths a run is to measure.
-fn planned(finding: &Finding) -> usize {
+/// The paths of a row whose errors are numbers, each with all runs that measured it: a store may hold single paths, and
+/// blocks of several sizes, of the same networks.
+pub fn by_ends<'r, 'f>(row: &[&'r Finding<'f>]) -> Vec<Vec<(&'r Finding<'f>, Measured<'r>)>> {
+    let all = row.iter().flat_map(|finding| measured(finding).into_iter().map(move |measured| (*finding, measured)));
+    let whole = all.filter(|(_, (_, path))| is_whole(path));
+    grouped(whole, |(finding, (places, _))| ends(finding, *places))
+}
+
+/// The two networks of a path, whichever way it leads.
+fn ends<'r>(finding: &'r Finding, (a, b): (usize, usize)) -> [Option<&'r RunId>; 2] {
+    let mut ends = [a, b].map(|place| finding.planned.run.inputs.get(place));
+    ends.sort();
+    ends
+}
+
+/// The ends of the paths that a run is to measure.
+fn planned<'r>(finding: &'r Finding) -> Vec<[Option<&'r RunId>; 2]> {
     let run = &finding.planned.run;
     match &run.settings {
-        Settings::Matrix(matrix) => matrix.pairs(run.inputs.len() as u32),
-        _ => 1,
+        Settings::Matrix(matrix) => {
+            let places = matrix.ends(run.inputs.len() as u32);
+            places.map(|(a, b)| ends(finding, (a as usize, b as usize))).collect()
+        }
+        _ => vec![ends(finding, (0, run.inputs.len().saturating_sub(1)))],
     }
 }
 
@@ -161,7 +185,7 @@ mod tests {
     use super::*;
     use crate::run::results::PathPoint;
     use crate::run::settings::{Inherit, Kind, Seeds};
-    use crate::study::plan::RunState;
+    use crate::study::plan::{PlannedRun, RunState};
 
     #[track_caller]
     fn assert_near(actual: f64, expected: f64) {
@@ -228,6 +252,77 @@ mod tests {
             // The first block joins two seeds, or all of them.
             assert_eq!((row.pairs, row.pairs_planned), (if rows == 2 { 9 } else { 0 }, 10));
         }
+    }
+
+    /// Networks whose masks differ: what is left of the union of some of them is no ratio of the row.
+    #[test]
+    fn the_ratio_of_a_row_is_that_of_the_networks_joined() {
+        let with_masks = |rows: Option<usize>| {
+            let mut study = Study::new(&[12], &[2, 3, 4, 5], &[vec![]]);
+            if let Some(rows) = rows {
+                study = study.in_blocks(rows);
+            }
+            for (planned, _, result) in &mut study.runs {
+                let seed = planned.label.seeds.first().map_or(0, |seeds| seeds.init) as f64;
+                match &mut result.as_mut().unwrap().outcome {
+                    Outcome::Transfer(transfer) => transfer.remaining_ratio = seed / 10.0,
+                    Outcome::Connect(connect) => connect.remaining_ratio = 0.75,
+                    Outcome::Matrix(matrix) => matrix.remaining_ratio = 0.875,
+                    _ => {}
+                }
+            }
+            study
+        };
+        for rows in [None, Some(2), Some(3)] {
+            let mut study = with_masks(rows);
+            let ratio = |study: &Study| {
+                let rows = study.report().connections;
+                let row = rows.into_iter().find(|row| row.between == Between::Seeds).unwrap();
+                row.remaining_ratio.unwrap()
+            };
+            assert_near(ratio(&study), (0.2 + 0.3 + 0.4 + 0.5) / 4.0);
+            study.unfinish(RunState::Pending, |planned| planned.run.kind() == Kind::Connect);
+            assert_near(ratio(&study), (0.2 + 0.3 + 0.4 + 0.5) / 4.0);
+        }
+    }
+
+    /// As in a store in which a study has grown: single paths first, then blocks, and blocks of another size.
+    #[test]
+    fn what_several_runs_measured_counts_once() {
+        let seeds = [2, 3, 4, 5, 6];
+        let study = || Study::new(&[12], &seeds, &[vec![]]);
+        let single = study().report();
+        let mut all = study();
+        for rows in [2, 3] {
+            let is_new = |planned: &PlannedRun| planned.label.block.is_some();
+            all.runs.extend(study().in_blocks(rows).runs.into_iter().filter(|(planned, ..)| is_new(planned)));
+        }
+        let report = all.report();
+        let (row, expected) = (&report.connections[0], &single.connections[0]);
+        assert_eq!((row.pairs, row.pairs_planned), (10, 10));
+        assert_eq!((row.barrier_mean, &row.summary), (expected.barrier_mean, &expected.summary));
+        assert_eq!(report.notices, []);
+
+        // The first is kept, and it is said that another one says something else.
+        let changed =
+            all.runs.iter_mut().find_map(|(_, _, result)| match result.as_mut().map(|one| &mut one.outcome) {
+                Some(Outcome::Matrix(matrix)) => Some(&mut matrix.pairs[0].path.barrier),
+                _ => None,
+            });
+        *changed.unwrap() += 0.25;
+        let report = all.report();
+        assert_eq!(report.connections[0].barrier_mean, expected.barrier_mean);
+        assert_eq!(report.notices.len(), 1);
+        assert_eq!(
+            report.notices[0].message,
+            "1 path was measured by several runs whose barriers differ, by up to 0.25 points; the first is kept"
+        );
+        assert_eq!(report.notices[0].runs.len(), 3);
+
+        // What only the later ones have measured is there, too.
+        all.unfinish(RunState::Pending, |planned| planned.label.seeds.len() == 2);
+        let row = &all.report().connections[0];
+        assert_eq!((row.pairs, row.pairs_planned), (10, 10));
     }
 
     #[test]

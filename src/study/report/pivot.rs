@@ -221,7 +221,7 @@ fn check_distinct(rows: &[String], columns: &[String]) -> Result<(), Refused> {
     }
 }
 
-/// What differs within a cell, and is no seed.
+/// What differs within a cell, and is no seed; of all that is planned, so that a table keeps its shape while it fills.
 fn unnamed(sources: &[Source], rows: &[String], columns: &[String], axes: &[String]) -> Vec<String> {
     let fields = ["dataset", "architecture", "method", "inherit", "between"].map(str::to_string);
     let settings = axes.iter().filter(|axis| !is_ticket_seed(axis)).cloned();
@@ -229,8 +229,7 @@ fn unnamed(sources: &[Source], rows: &[String], columns: &[String], axes: &[Stri
     let mut added: Vec<String> = Vec::new();
     for candidate in candidates {
         let named: Vec<String> = rows.iter().chain(columns).chain(&added).cloned().collect();
-        let with_numbers = sources.iter().filter(|source| !source.values.is_empty());
-        let cells = grouped(with_numbers, |source| texts(source, &named));
+        let cells = grouped(sources, |source| texts(source, &named));
         let mixes = |cell: &Vec<&Source>| distinct(cell.iter().map(|source| text(source, &candidate))).len() > 1;
         if !named.contains(&candidate) && cells.iter().any(mixes) {
             added.push(candidate);

@@ -69,7 +69,8 @@ pub fn transfers(report: &Report) -> Option<Table> {
     let mut table = Table::unless_empty(columns, rows.collect())?;
     let comparisons = grouped(report.transfers.iter().enumerate(), |(_, row)| (row.problem, row.level, &row.axes));
     for rows in comparisons {
-        let places = |values: Vec<Option<f64>>| smallest(&values).into_iter().map(|at| rows[at].0).collect::<Vec<_>>();
+        let places =
+            |values: Vec<Option<f64>>| smallest(&values, 1).into_iter().map(|at| rows[at].0).collect::<Vec<_>>();
         let errors = places(rows.iter().map(|(_, row)| row.error_mean).collect());
         table.best.extend(errors.into_iter().zip(error.into_iter().cycle()));
         if !barriers.is_empty() {
@@ -155,7 +156,7 @@ pub fn spreads(report: &Report) -> Option<Table> {
 
 /// From its low end to its high end.
 pub fn interval_text(interval: Interval) -> String {
-    format!("[{:.1}, {:.1}]", interval.low, interval.high)
+    format!("[{}, {}]", decimal(interval.low, 1), decimal(interval.high, 1))
 }
 
 pub fn p_text(p: f64) -> String {
@@ -231,9 +232,19 @@ pub fn remaining_text(ratio: Option<f64>) -> String {
     }
 }
 
+/// A number for people, with so many digits after the point and the sign of mathematics; what is shown as zero has none.
+pub fn decimal(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    match text.strip_prefix('-') {
+        None => text,
+        Some(zero) if zero.chars().all(|digit| matches!(digit, '0' | '.')) => zero.to_string(),
+        Some(number) => format!("−{number}"),
+    }
+}
+
 /// Percent or percentage points.
-fn points_text(value: Option<f64>) -> String {
-    value.map_or(MISSING.to_string(), |value| format!("{value:.1}"))
+pub fn points_text(value: Option<f64>) -> String {
+    value.map_or(MISSING.to_string(), |value| decimal(value, 1))
 }
 
 fn spread_text(mean: Option<f64>, std: Option<f64>) -> String {
@@ -246,7 +257,7 @@ fn spread_text(mean: Option<f64>, std: Option<f64>) -> String {
 /// The largest of one is no news.
 fn barrier_text(row: &ConnectionRow) -> String {
     match row.barrier_max.filter(|_| row.pairs > 1) {
-        Some(max) => format!("{} ({max:.1})", points_text(row.barrier_mean)),
+        Some(max) => format!("{} ({})", points_text(row.barrier_mean), points_text(Some(max))),
         None => points_text(row.barrier_mean),
     }
 }
@@ -267,6 +278,7 @@ pub fn count_text(done: usize, planned: usize) -> String {
 mod tests {
     use super::super::fixture::Study;
     use super::*;
+    use crate::run::results::Outcome;
     use crate::run::settings::{Kind, Seeds};
     use crate::study::plan::RunState;
 
@@ -283,6 +295,34 @@ mod tests {
         for (ratio, expected) in cases {
             assert_eq!(remaining_text(ratio), expected);
         }
+    }
+
+    #[test]
+    fn numbers_have_the_sign_of_mathematics() {
+        let cases = [(-1.25, 1, "−1.2"), (-0.04, 1, "0.0"), (-0.04, 3, "−0.040"), (-0.0, 1, "0.0"), (3.0, 1, "3.0")];
+        for (value, digits, expected) in cases {
+            assert_eq!(decimal(value, digits), expected);
+        }
+        let mut study = Study::digits();
+        for (planned, _, result) in &mut study.runs {
+            if let (Some(Between::NormInit), Some(result)) = (planned.label.between, result)
+                && let Outcome::Connect(connect) = &mut result.outcome
+            {
+                connect.path.barrier = if planned.label.method == Some(Method::Lrr) { -0.31 } else { -0.01 };
+            }
+        }
+        let report = study.report();
+        let table = other_connections(&report).unwrap();
+        assert_eq!(table.rows.iter().map(|row| row[5].as_str()).collect::<Vec<_>>(), ["−0.3", "0.0"]);
+        let tex = super::super::latex::render(&report);
+        let (_, tex) = tex.iter().find(|(file, _)| *file == "table-connections.tex").unwrap();
+        assert!(tex.contains("& $-$0.3 \\\\") && tex.contains("& 0.0 \\\\"), "{tex}");
+        let csv = super::super::csv::render(&report);
+        assert!(csv.contains(",-0.31,") && !csv.contains('−'), "{csv}");
+        let difference = report.differences.iter().position(|row| row.summary.mean < -1.0).unwrap();
+        let rows = differences(&report).unwrap().rows;
+        assert!(rows[difference].iter().any(|cell| cell.starts_with('−')), "{:?}", rows[difference]);
+        assert!(rows.iter().flatten().all(|cell| !cell.contains("-0.0") && !cell.contains("[-")));
     }
 
     #[test]

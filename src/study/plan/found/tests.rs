@@ -40,6 +40,32 @@ connect: [{between: seeds}, {between: norm-init}]";
     }
 }
 
+/// However they are cut into runs, and however tickets differ.
+#[test]
+fn matrices_between_tickets_stay_whole() {
+    for connect in ["", ", block: 2", ", refine: [0, 2]", ", block: 3, batch: [64, 32]"] {
+        let text = format!(
+            "ticket:
+  - {{method: [lrr, aws], levels: 2, seed: 1..2, lr: [0.1, 0.05]}}
+  - {{method: snip, levels: 2, batch: 32}}
+connect: {{between: tickets, level: all{connect}}}"
+        );
+        let (_scratch, planned, found) = stored(&[&text]);
+        let told = |runs: &[PlannedRun]| -> BTreeMap<RunId, Label> {
+            let joined = runs.iter().filter(|planned| planned.label.between.is_some());
+            joined.map(|one| (one.run.id.clone(), Label { block: None, ..one.label.clone() })).collect()
+        };
+        let (expected, actual) = (told(&planned), told(&found));
+        let rows = |labels: &BTreeMap<RunId, Label>| {
+            labels.values().map(|label| format!("{label:?}")).collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!(rows(&expected), rows(&actual), "{connect}");
+        if !connect.contains("batch") {
+            assert_eq!(actual, expected, "{connect}");
+        }
+    }
+}
+
 /// Two sweeps that differ in one setting each.
 #[test]
 fn what_differs_between_studies_becomes_an_axis() {

@@ -98,6 +98,16 @@ fn cells_say_what_they_lack() {
 }
 
 #[test]
+fn what_is_planned_tells_rows_apart_as_what_is_done() {
+    let whole = made(&Study::digits(), &layout(&["inherit"], &["level"], Measure::Error));
+    let mut study = Study::digits();
+    study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
+    let partial = made(&study, &layout(&["inherit"], &["level"], Measure::Error));
+    assert_eq!((&partial.added, &partial.row_keys), (&whole.added, &whole.row_keys));
+    assert_eq!(partial.cells[0][0].unwrap().planned, 3, "of LRR alone");
+}
+
+#[test]
 fn tickets_are_what_intervals_are_over() {
     let seed = |seed: &str| vec![("lr".to_string(), seed.to_string()), ("ticket.seed".to_string(), seed.to_string())];
     let mut study = Study::new(&[12], &[2, 3, 4], &["1", "2"].map(seed));

@@ -28,10 +28,29 @@ const BEYOND: f64 = 0.6;
 pub struct Point {
     pub ratio: f64,
     pub mean: f64,
-    /// The ends of the band.
-    pub band: Option<(f64, f64)>,
+    pub band: Option<Band>,
     pub text: String,
     pub runs: Vec<RunId>,
+}
+
+/// From its low end to its high end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Band {
+    /// A confidence interval.
+    Interval(f64, f64),
+    /// One standard deviation to both sides.
+    Deviation(f64, f64),
+}
+
+impl Band {
+    fn ends(self) -> (f64, f64) {
+        let (Band::Interval(low, high) | Band::Deviation(low, high)) = self;
+        (low, high)
+    }
+
+    fn is_interval(&self) -> bool {
+        matches!(self, Band::Interval(..))
+    }
 }
 
 pub struct Series {
@@ -148,9 +167,11 @@ fn barrier_point(row: &ConnectionRow) -> Option<Point> {
     })
 }
 
-fn band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<(f64, f64)> {
-    let interval = summary.and_then(|summary| summary.interval).map(|interval| (interval.low, interval.high));
-    interval.or(std.map(|std| (mean - std, mean + std))).filter(|(low, high)| (high - low).is_finite())
+fn band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<Band> {
+    let interval = summary.and_then(|summary| summary.interval);
+    let interval = interval.map(|interval| Band::Interval(interval.low, interval.high));
+    let band = interval.or(std.map(|std| Band::Deviation(mean - std, mean + std)));
+    band.filter(|band| (band.ends().1 - band.ends().0).is_finite())
 }
 
 fn interval_text(summary: Option<&Summary>) -> String {
@@ -171,11 +192,19 @@ pub fn plot_lines<'a>(
 ) -> Option<Plot> {
     // One point makes no line.
     let draws = |group: &Group| group.series.iter().any(|series| series.points.len() > 1);
-    let (groups, left_out) = limited(groups.into_iter().filter(draws).collect(), MOST_PANELS, "panels");
+    let (mut groups, left_out) = limited(groups.into_iter().filter(draws).collect(), MOST_PANELS, "panels");
     if groups.is_empty() {
         return None;
     }
-    let band = match summaries.find_map(|summary| summary.interval) {
+    // Bands of two kinds in one figure could not be told apart.
+    let has_intervals = points(&groups).filter_map(|point| point.band).any(|band| band.is_interval());
+    let of_all = groups
+        .iter_mut()
+        .flat_map(|group| group.series.iter_mut().flat_map(|series| &mut series.points).chain(&mut group.dense));
+    if has_intervals {
+        of_all.for_each(|point| point.band = point.band.filter(Band::is_interval));
+    }
+    let band = match summaries.find_map(|summary| summary.interval.filter(|_| has_intervals)) {
         Some(Interval { level, method, .. }) => {
             let method = match method {
                 IntervalMethod::T => "Student's t",
@@ -187,7 +216,7 @@ pub fn plot_lines<'a>(
     };
     let has_band = points(&groups).any(|point| point.band.is_some());
     let frame = Frame::around(&groups, fit);
-    let cut = points(&groups).filter_map(|point| point.band).any(|(_, high)| high > frame.y.end);
+    let cut = points(&groups).filter_map(|point| point.band).any(|band| band.ends().1 > frame.y.end);
     let is_dense = groups.iter().any(|group| !group.dense.is_empty());
     let caption = sentences([
         Some(lines),
@@ -251,7 +280,7 @@ impl Frame {
         let highest = means().fold(f64::NEG_INFINITY, f64::max);
         // An interval over few seeds may be so wide that no line could be told from another.
         let most = highest + BEYOND * highest.abs();
-        let bands = points(groups).filter_map(|point| point.band).map(|(_, high)| high.min(most));
+        let bands = points(groups).filter_map(|point| point.band).map(|band| band.ends().1.min(most));
         Frame {
             x: left - rim..right + rim,
             y: fit(lowest, bands.fold(highest, f64::max)),
@@ -266,7 +295,7 @@ fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) ->
     for series in &group.series {
         let band: Vec<(f64, f64, f64)> = (series.points.iter())
             .filter_map(|point| {
-                let (low, high) = point.band?;
+                let (low, high) = point.band?.ends();
                 // What lies outside of the panel would be drawn over its neighbours.
                 Some((decades_below_one(point.ratio), low.clamp(floor, ceiling), high.clamp(floor, ceiling)))
             })
@@ -342,9 +371,25 @@ mod tests {
         assert!(plot.caption.contains("Bands: one standard deviation."), "{}", plot.caption);
         let bands = plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count();
         assert_eq!(bands, 8);
-        assert_eq!(band(None, 3.0, Some(1.0)), Some((2.0, 4.0)));
+        assert_eq!(band(None, 3.0, Some(1.0)), Some(Band::Deviation(2.0, 4.0)));
         assert_eq!(band(None, 3.0, None), None);
         assert_eq!(band(None, 3.0, Some(f64::NAN)), None);
+    }
+
+    /// A caption that speaks of intervals is true of all bands.
+    #[test]
+    fn what_has_no_interval_beside_others_has_no_band() {
+        let mut report = levels();
+        let bands = |report: &Report| {
+            let plot = draw_errors(report).unwrap();
+            assert!(plot.caption.contains("Bands: 95 % confidence interval"), "{}", plot.caption);
+            plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count()
+        };
+        assert_eq!(bands(&report), 8);
+        for row in report.transfers.iter_mut().filter(|row| row.method == Some(Method::Aws)) {
+            row.summary.as_mut().unwrap().interval = None;
+        }
+        assert_eq!(bands(&report), 4);
     }
 
     #[test]

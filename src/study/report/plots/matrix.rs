@@ -84,7 +84,7 @@ pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: 
         y: "",
         caption: sentences([
             Some(measure.caption),
-            missing.then_some("Struck out: not measured yet."),
+            missing.then_some("Struck out: not measured."),
             matrices.iter().any(Matrix::is_large).then_some("Values show below the diagonal."),
             matrices.iter().any(|matrix| matrix.ends.len() < matrix.all).then_some(said_thinned.as_str()),
             levels_out.as_deref(),
@@ -251,7 +251,7 @@ mod tests {
         let mut report = two_basins(4);
         report.connections[0].paths.pop();
         let plot = draw(&report).unwrap();
-        assert!(plot.caption.contains("Struck out: not measured yet."), "{}", plot.caption);
+        assert!(plot.caption.contains("Struck out: not measured."), "{}", plot.caption);
         assert_eq!(told(&plot.svg).len(), 4 * 3 - 2);
         let matrix = Matrix::new(&report.connections[0], &BARRIERS);
         let missing = matrix.map().cells.iter().filter(|cell| **cell == Cell::Missing).count();

@@ -1,7 +1,7 @@
 //! How far the signs of tickets agree: of many tickets each with each as heat maps, of neighbouring levels as lines.
 
 use super::Plot;
-use super::by_ratio::{Group, Point, all_series, between_text, plot_lines};
+use super::by_ratio::{Band, Group, Point, all_series, between_text, plot_lines};
 use super::heatmap::Scale;
 use super::matrix::{Measure, draw_measure};
 use super::panels::{axes_text, counted, series_level_text};
@@ -78,7 +78,7 @@ fn point(row: &ConnectionRow) -> Option<Point> {
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
-        band: std.map(|std| (mean - std, mean + std)),
+        band: std.map(|std| Band::Deviation(mean - std, mean + std)),
         text: format!("{series}: {mean:.1} %{spread} of the signs agree, {pairs}"),
         runs: distinct(row.paths.iter().map(|pair| pair.run.clone())),
     })
