@@ -131,7 +131,8 @@ impl Known {
             .map(|(planned, (Found { standing, store }, evidence))| Finding {
                 planned,
                 state: standing.state,
-                result: standing.result.clone(),
+                // One whose network is needed again has its result still.
+                result: standing.result.clone().filter(|_| standing.state == RunState::Done),
                 note: standing.note.clone(),
                 curve: evidence.curve.clone(),
                 log_end: evidence.log_end.as_deref().map(str::to_string),
@@ -194,4 +195,30 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
         notices.push(Notice { message, runs: troubles.vanished.clone() });
     }
     notices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::report::fixture::Study;
+    use crate::study::sweep::Resources;
+
+    /// Such as one whose network `winsign clean` has deleted, and another run needs: its result is on the disk still.
+    #[test]
+    fn what_is_not_done_has_no_result() {
+        let study = Study::digits();
+        let states = [RunState::Done, RunState::Pending, RunState::Blocked];
+        let mut done = study.findings().into_iter().filter(|finding| finding.result.is_some());
+        let known: Vec<_> = done.by_ref().take(states.len()).collect();
+        let runs = known.iter().map(|finding| finding.planned.clone()).collect();
+        let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
+        let plan = Plan { name: "study".to_string(), runs, resources };
+        let found = known.iter().zip(states).map(|(finding, state)| Found {
+            standing: Standing { state, result: finding.result.clone(), ..Standing::pending() },
+            store: Path::new("store").into(),
+        });
+        let findings = Known::results(found.collect()).findings(&plan);
+        assert_eq!(findings.iter().map(|finding| finding.state).collect::<Vec<_>>(), states);
+        assert!(findings.iter().all(|finding| finding.result.is_some() == (finding.state == RunState::Done)));
+    }
 }
