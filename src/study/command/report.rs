@@ -100,9 +100,8 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
         let mut written = report::write(&report, &findings, &plots, directory)?;
-        if arguments.png {
-            written.extend(report::write_pngs(&plots, directory)?);
-        }
+        let as_png = if arguments.png { &plots[..] } else { &[] };
+        written.extend(report::write_pngs(as_png, directory)?);
         Ok(written)
     };
     if common.json {
