@@ -97,7 +97,7 @@ fn read(common: &Common, path: &Path, store: Option<&Path>) -> Result<Sort, Fail
 fn study(common: &Common, of: &[PathBuf]) -> Result<Sort, Failure> {
     // The table that a sweep file asks for is no part of a comparison.
     let subject = Subject::open(common, of)?.without_table();
-    let (found, notices) = subject.look()?;
+    let (found, notices) = subject.look();
     let known = Known::results(found);
     let findings = known.findings(&subject.plan);
     let report = subject.report(&findings, notices, Layout::default())?;

@@ -84,7 +84,7 @@ impl Table {
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let subject = Subject::open(common, &arguments.of)?;
-    let (found, mut notices) = subject.look()?;
+    let (found, mut notices) = subject.look();
     let mut cache = Cache::load(&subject.cache_path());
     let known = Known::of(&subject, found, &mut cache);
     let standings = known.found.iter().map(|found| &found.standing);

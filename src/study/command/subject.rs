@@ -81,10 +81,10 @@ impl Subject {
     }
 
     /// What the stores have of each run now, and what must be said about it.
-    pub fn look(&self) -> Result<(Vec<Found>, Vec<Notice>), Failure> {
-        let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores)?;
+    pub fn look(&self) -> (Vec<Found>, Vec<Notice>) {
+        let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores);
         troubles.damaged.extend(self.troubles.damaged.iter().cloned());
-        Ok((found, notices(&troubles)))
+        (found, notices(&troubles))
     }
 
     /// The report of what was found; these options go before those of the sweep file.
@@ -185,8 +185,10 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
         notices.push(Notice { message, runs: ids });
     }
     if let Some((_, reason)) = troubles.damaged.first() {
-        let message =
-            format!("{} with damaged files, which no number is taken from: {reason}", runs(troubles.damaged.len()));
+        let message = format!(
+            "{} with files that are damaged or cannot be read, which no number is taken from: {reason}",
+            runs(troubles.damaged.len())
+        );
         notices.push(Notice { message, runs: troubles.damaged.iter().map(|(id, _)| id.clone()).collect() });
     }
     if !troubles.vanished.is_empty() {

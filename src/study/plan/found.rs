@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Value, json};
 
 use super::{Label, Plan, PlannedRun};
-use crate::run::error::{Error, Result};
-use crate::run::settings::{Between, Connect, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
+use crate::run::error::Result;
+use crate::run::settings::{Between, Connect, Inherit, Method, Plane, Seeds, Settings, Ticket, Training, Transfer};
 use crate::run::{Run, RunId, Store};
 use crate::study::sweep::{Axes, Resources};
 
@@ -27,8 +27,7 @@ pub fn plan(name: &str, stores: &[Store]) -> Result<(Plan, Vec<(RunId, String)>)
                 Ok(Some(file)) => drop(runs.insert(id, Run::new(file.settings, file.inputs))),
                 // Begun to be made, or taken away just now.
                 Ok(None) => {}
-                Err(error @ (Error::Damaged { .. } | Error::Format { .. })) => unreadable.push((id, error.to_string())),
-                Err(error) => return Err(error),
+                Err(error) => unreadable.push((id, error.to_string())),
             }
         }
     }

@@ -90,10 +90,18 @@ fn what_cannot_be_read_is_named() {
     let (scratch, planned, _) = stored(&["ticket: {method: lrr, levels: 1}"]);
     let store = Store::open(scratch.path()).unwrap();
     let run = store.run(&planned[1].run.id);
-    std::fs::write(run.path.join("run.json"), "{").unwrap();
-    let (found, unreadable) = plan("all", std::slice::from_ref(&store)).unwrap();
-    assert_eq!((found.runs.len(), unreadable.len()), (1, 1));
-    assert_eq!(unreadable[0].0, planned[1].run.id);
+    let file = run.path.join("run.json");
+    let is_named = || {
+        let (found, unreadable) = plan("all", std::slice::from_ref(&store)).unwrap();
+        assert_eq!((found.runs.len(), unreadable.len()), (1, 1));
+        assert_eq!(unreadable[0].0, planned[1].run.id);
+    };
+    std::fs::write(&file, "{").unwrap();
+    is_named();
+    // One that the system does not let us read: a link to itself.
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    is_named();
     std::fs::remove_dir_all(&run.path).unwrap();
     assert_eq!(plan("all", &[store]).unwrap().1, []);
 }
