@@ -109,8 +109,15 @@ fn runs_of_several_stores_make_one_report() {
         finish(if at % 2 == 0 { &north } else { &south }, run, error(run));
     }
     let before = (content(&north), content(&south));
+    let unchanged = || assert_eq!((content(&north), content(&south)), before);
     let report = json(&succeed(workplace.winsign("report", &file).args([&north, &south]).arg("--json")));
     assert_eq!(report["runs"]["done"], runs.len());
+    // For machines nothing is written but where it was asked for.
+    let folder = workplace.path("out");
+    succeed(workplace.winsign("report", &file).args([&north, &south]).arg("--json").arg("--out").arg(&folder));
+    assert!(folder.join("report.json").exists() && folder.join("evidence.cache").exists());
+    assert_eq!(content(&workplace.store()), BTreeMap::new());
+    unchanged();
     assert_eq!(report["notices"], Value::Array(vec![]));
     let sign = transfer(&report, "lrr", "sign", 2);
     assert_eq!((&sign["error_mean"], &sign["summary"]["std"]), (&13.0.into(), &1.0.into()));
@@ -125,11 +132,14 @@ fn runs_of_several_stores_make_one_report() {
     assert!(out.contains("all 54 runs done"), "{out}");
     assert!(workplace.store().join("reports/study/report.json").exists());
     assert!(workplace.store().join("reports/study/runs.parquet").exists());
-    assert_eq!((content(&north), content(&south)), before);
+    assert!(workplace.store().join("reports/study/evidence.cache").exists());
+    unchanged();
 
     // Without the sweep file: the same rows, whatever made them.
     let of_stores = json(&succeed(&mut winsign(&[&"report", &north, &south, &"--json"])));
     assert_eq!(of_stores["name"], "north+south");
+    succeed(&mut winsign(&[&"report", &north, &south, &"--json", &"--out", &folder]));
+    unchanged();
     let numbers = |report: &Value| {
         let rows = ["tickets", "transfers", "connections"].map(|name| report[name].clone());
         rows.map(|rows| {

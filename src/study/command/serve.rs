@@ -113,7 +113,7 @@ struct Study {
 
 impl Study {
     fn new(subject: Subject) -> Study {
-        let cache = Cache::load(&subject.cache_path());
+        let cache = subject.cache_of(&subject.directory);
         let root = subject.stores[0].root();
         Study { root: Arc::from(root), clock: Clock::of(root), cache, before: vec![], subject }
     }

@@ -69,9 +69,10 @@ impl Subject {
         Subject { layout: Layout::default(), ..self }
     }
 
-    /// What was read for earlier reports.
-    pub fn cache_path(&self) -> PathBuf {
-        self.directory.join("evidence.cache")
+    /// What was read for earlier reports in a folder; where there was none, for those in the usual one.
+    pub fn cache_of(&self, folder: &Path) -> Cache {
+        let own = cache_path(folder);
+        Cache::load(&if own.exists() { own } else { cache_path(&self.directory) })
     }
 
     /// Where a run was found.
@@ -146,6 +147,11 @@ impl Known {
     pub fn notices(&self, plan: &Plan) -> Vec<Notice> {
         evidence::notices(plan.runs.iter().map(|planned| &planned.run.id).zip(&self.evidence))
     }
+}
+
+/// Where a report's folder keeps what was read for it.
+pub fn cache_path(folder: &Path) -> PathBuf {
+    folder.join("evidence.cache")
 }
 
 /// Stores to read from, each once.
