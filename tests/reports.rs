@@ -291,6 +291,19 @@ fn studies_and_tables_are_compared() {
     ] {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
+    // Neither a store nor a table has its runs elsewhere.
+    for (arguments, message) in [
+        (
+            [&store as &dyn AsRef<std::ffi::OsStr>, &file, &"--store-a"],
+            "a store of its own: --store-a is for sweep files",
+        ),
+        ([&file, &table, &"--store-b"], "a table, which has no runs: --store-b is for sweep files"),
+    ] {
+        let [a, b, option] = arguments;
+        let refused = compare(&[&"compare", a, b, option, &other]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(message), "{}", stderr(&refused));
+    }
     let wrong = workplace.sweep("wrong.yaml", "source: x\nrows:\n  - {method: lrr}\n");
     let refused = compare(&[&"compare", &file, &wrong]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
