@@ -109,8 +109,15 @@ fn runs_of_several_stores_make_one_report() {
         finish(if at % 2 == 0 { &north } else { &south }, run, error(run));
     }
     let before = (content(&north), content(&south));
+    let unchanged = || assert_eq!((content(&north), content(&south)), before);
     let report = json(&succeed(workplace.winsign("report", &file).args([&north, &south]).arg("--json")));
     assert_eq!(report["runs"]["done"], runs.len());
+    // For machines nothing is written but where it was asked for.
+    let folder = workplace.path("out");
+    succeed(workplace.winsign("report", &file).args([&north, &south]).arg("--json").arg("--out").arg(&folder));
+    assert!(folder.join("report.json").exists() && folder.join("evidence.cache").exists());
+    assert_eq!(content(&workplace.store()), BTreeMap::new());
+    unchanged();
     assert_eq!(report["notices"], Value::Array(vec![]));
     let sign = transfer(&report, "lrr", "sign", 2);
     assert_eq!((&sign["error_mean"], &sign["summary"]["std"]), (&13.0.into(), &1.0.into()));
@@ -125,11 +132,14 @@ fn runs_of_several_stores_make_one_report() {
     assert!(out.contains("all 54 runs done"), "{out}");
     assert!(workplace.store().join("reports/study/report.json").exists());
     assert!(workplace.store().join("reports/study/runs.parquet").exists());
-    assert_eq!((content(&north), content(&south)), before);
+    assert!(workplace.store().join("reports/study/evidence.cache").exists());
+    unchanged();
 
     // Without the sweep file: the same rows, whatever made them.
     let of_stores = json(&succeed(&mut winsign(&[&"report", &north, &south, &"--json"])));
     assert_eq!(of_stores["name"], "north+south");
+    succeed(&mut winsign(&[&"report", &north, &south, &"--json", &"--out", &folder]));
+    unchanged();
     let numbers = |report: &Value| {
         let rows = ["tickets", "transfers", "connections"].map(|name| report[name].clone());
         rows.map(|rows| {
@@ -281,6 +291,19 @@ fn studies_and_tables_are_compared() {
     ] {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
+    // Neither a store nor a table has its runs elsewhere.
+    for (arguments, message) in [
+        (
+            [&store as &dyn AsRef<std::ffi::OsStr>, &file, &"--store-a"],
+            "a store of its own: --store-a is for sweep files",
+        ),
+        ([&file, &table, &"--store-b"], "a table, which has no runs: --store-b is for sweep files"),
+    ] {
+        let [a, b, option] = arguments;
+        let refused = compare(&[&"compare", a, b, option, &other]).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(message), "{}", stderr(&refused));
+    }
     let wrong = workplace.sweep("wrong.yaml", "source: x\nrows:\n  - {method: lrr}\n");
     let refused = compare(&[&"compare", &file, &wrong]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
@@ -290,9 +313,12 @@ fn studies_and_tables_are_compared() {
 /// The table of the repository is what the quickstart can be compared with.
 #[test]
 fn committed_tables_are_tables() {
-    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sweeps/paper/tables")).unwrap() {
+    let mut tables = 0;
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sweeps/tables")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         winsign::study::kept::parse(&path.display().to_string(), &text).unwrap_or_else(|error| panic!("{error}"));
+        tables += 1;
     }
+    assert!(tables > 0);
 }

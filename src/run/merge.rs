@@ -10,7 +10,7 @@ use super::directory::{RunDirectory, RunFile};
 use super::error::{Error, Result};
 use super::files;
 use super::identity::Run;
-use super::results::{AttachedFile, RunResult};
+use super::results::{AttachedFile, Outcome, PathOutcome, RunResult};
 use super::settings::Settings;
 use super::tensors::TensorFile;
 
@@ -113,8 +113,106 @@ fn read_imported(source: &RunDirectory, settings: &Settings) -> Result<Option<Ve
     }
 }
 
-/// Whether two executions of a run gave the same: its numbers, and its network to the last bit.
+/// Whether two executions of a run gave the same: its numbers, and its network to the last bit. What only one of them
+/// says, being of a later version, is not compared.
 pub fn agree(one: &RunResult, other: &RunResult) -> bool {
     let digest = |result: &RunResult| result.network.as_ref().map(|network| network.digest.clone());
-    one.outcome == other.outcome && digest(one) == digest(other)
+    let (mut of_one, mut of_other) = (one.outcome.clone(), other.outcome.clone());
+    keep_common(&mut of_one, &mut of_other);
+    of_one == of_other && digest(one) == digest(other)
+}
+
+/// Takes out what the results of some versions do not say, unless both do.
+fn keep_common(one: &mut Outcome, other: &mut Outcome) {
+    let keep_common_of_paths = |one: &mut PathOutcome, other: &mut PathOutcome| {
+        if one.similarity.is_none() || other.similarity.is_none() {
+            (one.similarity, other.similarity) = (None, None);
+        }
+    };
+    match (one, other) {
+        (Outcome::Ticket(one), Outcome::Ticket(other)) if one.layers.is_empty() || other.layers.is_empty() => {
+            one.layers.clear();
+            other.layers.clear();
+        }
+        (Outcome::Connect(one), Outcome::Connect(other)) => keep_common_of_paths(&mut one.path, &mut other.path),
+        (Outcome::Matrix(one), Outcome::Matrix(other)) => {
+            for (one, other) in one.pairs.iter_mut().zip(&mut other.pairs) {
+                keep_common_of_paths(&mut one.path, &mut other.path);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::{
+        ConnectOutcome, LayerSurvivors, MatrixOutcome, PairOutcome, PathPoint, Processors, Similarity, TicketOutcome,
+    };
+    use super::*;
+
+    fn result(outcome: Outcome) -> RunResult {
+        RunResult {
+            format: 1,
+            id: "0123456789abcdef".parse().unwrap(),
+            attempt: 1,
+            outcome,
+            network: None,
+            metrics: None,
+            data: None,
+            seconds: 1.0,
+            host: "here".to_string(),
+            processors: Processors { ranks: 1, threads: 1 },
+            usage: None,
+            finished: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn ticket(survivors: &[u64], test_error: f64) -> Outcome {
+        let layer = |(at, &survivors)| LayerSurvivors { name: format!("layer{at}.weight"), survivors, prunable: 10 };
+        Outcome::Ticket(TicketOutcome {
+            remaining_ratio: 0.5,
+            survivors: 5,
+            prunable: 10,
+            test_error,
+            test_loss: 0.1,
+            layers: survivors.iter().enumerate().map(layer).collect(),
+        })
+    }
+
+    fn path(sign_agreement: Option<f64>, barrier: f64) -> PathOutcome {
+        let point = PathPoint { t: 0.0, test_error: 5.0, test_loss: 0.1, train: None };
+        let similarity = sign_agreement.map(|sign_agreement| Similarity { sign_agreement, mask_overlap: 1.0 });
+        PathOutcome { points: vec![point], barrier, similarity }
+    }
+
+    /// Versions that did not say agree with those that do; two that say it must say the same.
+    #[test]
+    fn what_only_one_result_says_is_not_compared() {
+        let connect = |path| Outcome::Connect(ConnectOutcome { remaining_ratio: 0.5, path });
+        let matrix = |path| {
+            let pair = PairOutcome { ends: (0, 1), path };
+            Outcome::Matrix(MatrixOutcome { remaining_ratio: 0.5, pairs: vec![pair] })
+        };
+        let cases = [
+            [ticket(&[2, 3], 5.0), ticket(&[], 5.0), ticket(&[1, 4], 5.0), ticket(&[], 6.0)],
+            [(Some(0.9), 1.0), (None, 1.0), (Some(0.8), 1.0), (None, 2.0)].map(|(a, b)| connect(path(a, b))),
+            [(Some(0.9), 1.0), (None, 1.0), (Some(0.8), 1.0), (None, 2.0)].map(|(a, b)| matrix(path(a, b))),
+        ];
+        for case in cases {
+            let [new, old, other_detail, other_number] = case.map(result);
+            assert!(agree(&new, &new) && agree(&new, &old) && agree(&old, &new) && agree(&old, &old));
+            assert!(!agree(&new, &other_detail) && agree(&old, &other_detail));
+            assert!(!agree(&new, &other_number) && !agree(&old, &other_number));
+        }
+    }
+
+    #[test]
+    fn blocks_of_other_pairs_are_different() {
+        let matrix = |pairs: u32| {
+            let pair = |second| PairOutcome { ends: (0, second), path: path(None, 1.0) };
+            result(Outcome::Matrix(MatrixOutcome { remaining_ratio: 0.5, pairs: (1..=pairs).map(pair).collect() }))
+        };
+        assert!(agree(&matrix(2), &matrix(2)) && !agree(&matrix(2), &matrix(1)));
+    }
 }

@@ -182,8 +182,9 @@ pub struct Connect {
     /// began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reestimation_batches: Option<u32>,
-    /// What errors are measured on. Left out of the canonical JSON where it is both, the default.
-    #[serde(default, skip_serializing_if = "Sets::is_both")]
+    /// What errors are measured on. Left out of the canonical JSON where it is test images alone, the only choice there was
+    /// when identities began.
+    #[serde(default, skip_serializing_if = "Sets::is_test")]
     pub sets: Sets,
     /// Left out of the canonical JSON where networks are joined as they are.
     #[serde(default, skip_serializing_if = "Align::is_none")]
@@ -235,7 +236,7 @@ pub struct Plane {
     /// As of [`Connect`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reestimation_batches: Option<u32>,
-    #[serde(default, skip_serializing_if = "Sets::is_both")]
+    #[serde(default, skip_serializing_if = "Sets::is_test")]
     pub sets: Sets,
     #[serde(default, skip_serializing_if = "Precision::is_fp32")]
     pub precision: Precision,
@@ -579,15 +580,15 @@ impl Masks {
 #[strum(serialize_all = "lowercase")]
 pub enum Sets {
     /// Test images, and training images as they are, without augmentation.
-    #[default]
     Both,
     /// Test images alone.
+    #[default]
     Test,
 }
 
 impl Sets {
-    fn is_both(&self) -> bool {
-        *self == Sets::Both
+    fn is_test(&self) -> bool {
+        *self == Sets::Test
     }
 }
 

@@ -37,10 +37,10 @@ pub struct Arguments {
     a: PathBuf,
     /// Another one
     b: PathBuf,
-    /// Where the runs of A are kept [default: --store]
+    /// Where the runs of A are kept, if it is a sweep file [default: --store]
     #[arg(long, value_name = "DIR")]
     store_a: Option<PathBuf>,
-    /// Where the runs of B are kept [default: --store]
+    /// Where the runs of B are kept, likewise [default: --store]
     #[arg(long, value_name = "DIR")]
     store_b: Option<PathBuf>,
     /// Of the intervals, between 0 and 1
@@ -55,8 +55,8 @@ enum Sort {
 }
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let a = read(common, &arguments.a, arguments.store_a.as_deref())?;
-    let b = read(common, &arguments.b, arguments.store_b.as_deref())?;
+    let a = read(common, &arguments.a, "--store-a", arguments.store_a.as_deref())?;
+    let b = read(common, &arguments.b, "--store-b", arguments.store_b.as_deref())?;
     // Tickets are the means of a study of transfers, and the end of one without.
     let with_tickets = [&a, &b].iter().any(|side| match side {
         Sort::Study(report) => report.transfers.is_empty(),
@@ -76,29 +76,36 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     output::text(&describe(&a, &b, &comparison, arguments.confidence, colors(&std::io::stdout())))
 }
 
-fn read(common: &Common, path: &Path, store: Option<&Path>) -> Result<Sort, Failure> {
-    if !path.is_dir() {
-        let file_name = path.display().to_string();
-        let text = yaml::read_text(path, &kept::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
-        if kept::is_kept(&text) {
-            return Ok(Sort::Kept(kept::parse(&file_name, &text)?));
-        }
-    }
-    let of: Vec<PathBuf> = match store {
-        // As the only store of a sweep it takes the place of --store.
-        Some(store) if !path.is_dir() => {
-            let own = Common { store: store.to_path_buf(), ..*common };
-            return study(&own, &[path.to_path_buf()]);
-        }
-        _ => vec![path.to_path_buf()],
+/// One side, and the store that its runs are kept in if the option of this name says so.
+fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Sort, Failure> {
+    let without_runs_elsewhere = |what: &str| match store {
+        None => Ok(()),
+        Some(_) => Err(Failure::Usage(
+            format!("{} is {what}: {option} is for sweep files", path.display()),
+            format!("leave {option} out, or give the sweep file of the runs in that store"),
+        )),
     };
-    study(common, &of)
+    if path.is_dir() {
+        without_runs_elsewhere("a store of its own")?;
+        return study(common, path);
+    }
+    let file_name = path.display().to_string();
+    let text = yaml::read_text(path, &kept::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
+    if kept::is_kept(&text) {
+        without_runs_elsewhere("a table, which has no runs")?;
+        return Ok(Sort::Kept(kept::parse(&file_name, &text)?));
+    }
+    match store {
+        // As the only store of a sweep it takes the place of --store.
+        Some(store) => study(&Common { store: store.to_path_buf(), ..*common }, path),
+        None => study(common, path),
+    }
 }
 
-fn study(common: &Common, of: &[PathBuf]) -> Result<Sort, Failure> {
+fn study(common: &Common, of: &Path) -> Result<Sort, Failure> {
     // The table that a sweep file asks for is no part of a comparison.
-    let subject = Subject::open(common, of)?.without_table();
-    let (found, notices) = subject.look()?;
+    let subject = Subject::open(common, &[of.to_path_buf()])?.without_table();
+    let (found, notices) = subject.look();
     let known = Known::results(found);
     let findings = known.findings(&subject.plan);
     let report = subject.report(&findings, notices, Layout::default())?;

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use clap::Args;
 use strum::VariantNames;
 
-use super::subject::{Known, Subject};
+use super::subject::{Known, Subject, cache_path};
 use super::{Common, Failure, colors, output};
-use crate::study::evidence::Cache;
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::report::{self, Finding, json, plots, tensorboard, terminal};
 use crate::study::sweep::{IntervalMethod, Layout, Measure, Show};
@@ -84,11 +83,13 @@ impl Table {
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let subject = Subject::open(common, &arguments.of)?;
-    let (found, mut notices) = subject.look()?;
-    let mut cache = Cache::load(&subject.cache_path());
+    let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
+    let writes = arguments.out.is_some() || !common.json;
+    let (found, mut notices) = subject.look();
+    let mut cache = subject.cache_of(directory);
     let known = Known::of(&subject, found, &mut cache);
     let standings = known.found.iter().map(|found| &found.standing);
-    if let Err(error) = cache.save(&subject.cache_path(), standings) {
+    if writes && let Err(error) = cache.save(&cache_path(directory), standings) {
         tracing::info!("{error}; the next report reads the runs again");
     }
     notices.extend(known.notices(&subject.plan));
@@ -97,16 +98,14 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let plots = plots::draw(&report, &findings);
     let events = arguments.tensorboard.as_ref();
     let curves = events.map(|events| write_events(&subject, &known, &findings, events)).transpose()?;
-    let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
         let mut written = report::write(&report, &findings, &plots, directory)?;
-        if arguments.png {
-            written.extend(report::write_pngs(&plots, directory)?);
-        }
+        let as_png = if arguments.png { &plots[..] } else { &[] };
+        written.extend(report::write_pngs(as_png, directory)?);
         Ok(written)
     };
     if common.json {
-        if arguments.out.is_some() {
+        if writes {
             write_all()?;
         }
         return output::text(&json::render(&report));

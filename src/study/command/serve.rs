@@ -113,7 +113,7 @@ struct Study {
 
 impl Study {
     fn new(subject: Subject) -> Study {
-        let cache = Cache::load(&subject.cache_path());
+        let cache = subject.cache_of(&subject.directory);
         let root = subject.stores[0].root();
         Study { root: Arc::from(root), clock: Clock::of(root), cache, before: vec![], subject }
     }
@@ -127,12 +127,15 @@ impl Study {
         if !self.before.is_empty() && self.before.iter().zip(&standings).all(|(a, b)| said(a) == said(b)) {
             return Ok(None);
         }
-        self.before = standings.clone();
-        let found = standings.into_iter().map(|standing| Found { standing, store: Arc::clone(&self.root) }).collect();
+        let found =
+            standings.iter().cloned().map(|standing| Found { standing, store: Arc::clone(&self.root) }).collect();
         let known = Known::of(&self.subject, found, &mut self.cache);
         let findings = known.findings(plan);
         let report = self.subject.report(&findings, known.notices(plan), Layout::default())?;
-        Ok(Some(page::data(&report, &findings, &plots::draw(&report, &findings))))
+        let data = page::data(&report, &findings, &plots::draw(&report, &findings));
+        // What nobody was told of is news still.
+        self.before = standings;
+        Ok(Some(data))
     }
 }
 
@@ -144,6 +147,22 @@ fn said(standing: &Standing) -> (RunState, u32, Option<&String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_told_is_told_by_the_next_look() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("study.yaml");
+        std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
+        let common = Common { store: scratch.path().join("store"), json: false, verbose: 0, quiet: false };
+        let mut study = Study::new(Subject::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
+        let level = || Some(vec!["level".to_string()]);
+        study.subject.layout = Layout { rows: level(), columns: level(), ..Layout::default() };
+        assert!(study.look().is_err(), "a table of one name twice");
+        study.subject.layout = Layout::default();
+        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(look().is_some_and(|data| data.contains("lrr")));
+        assert_eq!(look(), None);
+    }
 
     #[test]
     fn addresses_have_a_port_of_their_own_or_ours() {

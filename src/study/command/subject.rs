@@ -69,9 +69,10 @@ impl Subject {
         Subject { layout: Layout::default(), ..self }
     }
 
-    /// What was read for earlier reports.
-    pub fn cache_path(&self) -> PathBuf {
-        self.directory.join("evidence.cache")
+    /// What was read for earlier reports in a folder; where there was none, for those in the usual one.
+    pub fn cache_of(&self, folder: &Path) -> Cache {
+        let own = cache_path(folder);
+        Cache::load(&if own.exists() { own } else { cache_path(&self.directory) })
     }
 
     /// Where a run was found.
@@ -81,10 +82,10 @@ impl Subject {
     }
 
     /// What the stores have of each run now, and what must be said about it.
-    pub fn look(&self) -> Result<(Vec<Found>, Vec<Notice>), Failure> {
-        let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores)?;
+    pub fn look(&self) -> (Vec<Found>, Vec<Notice>) {
+        let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores);
         troubles.damaged.extend(self.troubles.damaged.iter().cloned());
-        Ok((found, notices(&troubles)))
+        (found, notices(&troubles))
     }
 
     /// The report of what was found; these options go before those of the sweep file.
@@ -131,7 +132,8 @@ impl Known {
             .map(|(planned, (Found { standing, store }, evidence))| Finding {
                 planned,
                 state: standing.state,
-                result: standing.result.clone(),
+                // One whose network is needed again has its result still.
+                result: standing.result.clone().filter(|_| standing.state == RunState::Done),
                 note: standing.note.clone(),
                 curve: evidence.curve.clone(),
                 log_end: evidence.log_end.as_deref().map(str::to_string),
@@ -145,6 +147,11 @@ impl Known {
     pub fn notices(&self, plan: &Plan) -> Vec<Notice> {
         evidence::notices(plan.runs.iter().map(|planned| &planned.run.id).zip(&self.evidence))
     }
+}
+
+/// Where a report's folder keeps what was read for it.
+pub fn cache_path(folder: &Path) -> PathBuf {
+    folder.join("evidence.cache")
 }
 
 /// Stores to read from, each once.
@@ -184,8 +191,10 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
         notices.push(Notice { message, runs: ids });
     }
     if let Some((_, reason)) = troubles.damaged.first() {
-        let message =
-            format!("{} with damaged files, which no number is taken from: {reason}", runs(troubles.damaged.len()));
+        let message = format!(
+            "{} with files that are damaged or cannot be read, which no number is taken from: {reason}",
+            runs(troubles.damaged.len())
+        );
         notices.push(Notice { message, runs: troubles.damaged.iter().map(|(id, _)| id.clone()).collect() });
     }
     if !troubles.vanished.is_empty() {
@@ -194,4 +203,30 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
         notices.push(Notice { message, runs: troubles.vanished.clone() });
     }
     notices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::study::report::fixture::Study;
+    use crate::study::sweep::Resources;
+
+    /// Such as one whose network `winsign clean` has deleted, and another run needs: its result is on the disk still.
+    #[test]
+    fn what_is_not_done_has_no_result() {
+        let study = Study::digits();
+        let states = [RunState::Done, RunState::Pending, RunState::Blocked];
+        let mut done = study.findings().into_iter().filter(|finding| finding.result.is_some());
+        let known: Vec<_> = done.by_ref().take(states.len()).collect();
+        let runs = known.iter().map(|finding| finding.planned.clone()).collect();
+        let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
+        let plan = Plan { name: "study".to_string(), runs, resources };
+        let found = known.iter().zip(states).map(|(finding, state)| Found {
+            standing: Standing { state, result: finding.result.clone(), ..Standing::pending() },
+            store: Path::new("store").into(),
+        });
+        let findings = Known::results(found.collect()).findings(&plan);
+        assert_eq!(findings.iter().map(|finding| finding.state).collect::<Vec<_>>(), states);
+        assert!(findings.iter().all(|finding| finding.result.is_some() == (finding.state == RunState::Done)));
+    }
 }

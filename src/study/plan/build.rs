@@ -179,10 +179,15 @@ mod tests {
         run.run.inputs.iter().map(|id| find(&|planned| planned.run.id == *id).label.to_string()).collect()
     }
 
-    /// Of runs that version 0.1 could do, as it named them: its stores must be found again.
+    /// Of runs that version 0.1 could do, as it named them: its stores must be found again. It measured test images alone.
     #[test]
     fn runs_of_the_first_version_keep_their_identities() {
-        let plan = build(&parse("quickstart.yaml", include_str!("../../../sweeps/quickstart.yaml")).unwrap());
+        let quickstart = |sets: &str| {
+            let text = include_str!("../../../sweeps/quickstart.yaml");
+            let text = text.replace("- between:", &format!("- sets: {sets}\n    between:"));
+            build(&parse("quickstart.yaml", &text).unwrap())
+        };
+        let plan = quickstart("test");
         let known = [
             ("96647238e8290f03", "lrr level 0, seed 1"),
             ("0193c6f5a39e5b4c", "lrr level 12, seed 1"),
@@ -197,6 +202,22 @@ mod tests {
         for (id, label) in known {
             let found = plan.runs.iter().find(|planned| planned.label.to_string() == label);
             assert_eq!(found.map(|planned| planned.run.id.as_str()), Some(id), "{label}");
+        }
+        for (with_both, planned) in quickstart("both").runs.iter().zip(&plan.runs) {
+            assert_eq!(with_both.label, planned.label);
+            assert_eq!(with_both.run.id == planned.run.id, planned.label.between.is_none(), "{}", planned.label);
+        }
+    }
+
+    /// What version 0.1 wrote says nothing of the images that were measured.
+    #[test]
+    fn paths_of_the_first_version_are_of_test_images_alone() {
+        let plan = planned("ticket: {method: aws, levels: 1}\nconnect: {between: norm-init, sets: [test, both]}");
+        let paths = plan.runs.iter().filter(|planned| planned.label.between.is_some());
+        let written: Vec<_> = paths.clone().map(|planned| serde_json::json!(planned.run.settings)).collect();
+        assert_eq!([&written[0]["sets"], &written[1]["sets"]], [&serde_json::Value::Null, &"both".into()]);
+        for (written, planned) in written.into_iter().zip(paths) {
+            assert_eq!(serde_json::from_value::<Settings>(written).unwrap(), planned.run.settings);
         }
     }
 

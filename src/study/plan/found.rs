@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Value, json};
 
 use super::{Label, Plan, PlannedRun};
-use crate::run::error::{Error, Result};
-use crate::run::settings::{Between, Connect, Inherit, Method, Problem, Seeds, Settings, Ticket, Training, Transfer};
+use crate::run::error::Result;
+use crate::run::settings::{
+    Between, Connect, Inherit, Method, Plane, Problem, Seeds, Settings, Ticket, Training, Transfer,
+};
 use crate::run::{Run, RunId, Store};
 use crate::study::sweep::{Axes, Resources};
 
@@ -27,8 +29,7 @@ pub fn plan(name: &str, stores: &[Store]) -> Result<(Plan, Vec<(RunId, String)>)
                 Ok(Some(file)) => drop(runs.insert(id, Run::new(file.settings, file.inputs))),
                 // Begun to be made, or taken away just now.
                 Ok(None) => {}
-                Err(error @ (Error::Damaged { .. } | Error::Format { .. })) => unreadable.push((id, error.to_string())),
-                Err(error) => return Err(error),
+                Err(error) => unreadable.push((id, error.to_string())),
             }
         }
     }
@@ -88,10 +89,7 @@ fn label(runs: Vec<Run>) -> Vec<PlannedRun> {
             Settings::Matrix(matrix) => {
                 joined_known(run, Some(matrix.path.between), &known, connect_named(&matrix.path))
             }
-            Settings::Plane(plane) => {
-                let named = [("connect.points", plane.points.to_string()), ("connect.batch", plane.batch.to_string())];
-                joined_known(run, Some(Between::Plane), &known, named.into())
-            }
+            Settings::Plane(plane) => joined_known(run, Some(Between::Plane), &known, plane_named(plane)),
         };
         if let Settings::Ticket(ticket) = &run.settings
             && ticket.level == 0
@@ -229,7 +227,6 @@ fn training_named(training: &Training, names: &Names) -> impl Iterator<Item = (&
 }
 
 fn connect_named(path: &Connect) -> BTreeMap<&'static str, String> {
-    let batches = path.reestimation_batches.map_or("all".to_string(), |batches| batches.to_string());
     BTreeMap::from([
         ("connect.points", path.points.to_string()),
         ("connect.refine", path.refine.to_string()),
@@ -238,8 +235,25 @@ fn connect_named(path: &Connect) -> BTreeMap<&'static str, String> {
         ("connect.align", path.align.to_string()),
         ("connect.masks", path.masks.to_string()),
         ("connect.precision", path.precision.to_string()),
-        ("connect.reestimation_batches", batches),
+        ("connect.reestimation_batches", batches_named(path.reestimation_batches)),
     ])
+}
+
+fn plane_named(plane: &Plane) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("connect.points", plane.points.to_string()),
+        ("connect.margin", plane.margin.to_string()),
+        ("connect.batch", plane.batch.to_string()),
+        ("connect.sets", plane.sets.to_string()),
+        ("connect.masks", plane.masks.to_string()),
+        ("connect.precision", plane.precision.to_string()),
+        ("connect.reestimation_batches", batches_named(plane.reestimation_batches)),
+    ])
+}
+
+/// As sweep files have it.
+fn batches_named(batches: Option<u32>) -> String {
+    batches.map_or("all".to_string(), |batches| batches.to_string())
 }
 
 /// Everything a run is made of, but the seeds of transfers (without seeds: of tickets too), and how paths are shared out over

@@ -78,8 +78,8 @@ pub fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>)]) {
         }
         for (index, second) in networks.iter().enumerate() {
             for first in &networks[..index] {
-                let mut ends = vec![first.clone(), second.clone()];
-                ends.sort();
+                // In the order they have in blocks, so that the numbers are the same to the last bit.
+                let ends = vec![first.clone(), second.clone()];
                 runs.add(Settings::Connect(path(problem, connect, Masks::Union)), ends, label.clone());
             }
         }
@@ -390,6 +390,31 @@ connect: {{between: tickets, level: all, block: {block}}}"
         let methods: Vec<_> =
             level_2[0].run.inputs.iter().map(|id| label_of(&plan, id).method.unwrap().to_string()).collect();
         assert_eq!(methods, ["lrr", "aws"], "by seeds, then as in the file");
+    }
+
+    /// Which end is at t = 1 changes the last bits of a path.
+    #[test]
+    fn single_pairs_of_tickets_have_the_ends_that_they_have_in_blocks() {
+        let ends = |block: u32| {
+            let plan = planned(&format!(
+                "ticket: {{method: [lrr, aws], levels: 1, seed: [3, 1, 2]}}\nconnect: {{between: tickets, block: {block}}}"
+            ));
+            let of = |planned: &&PlannedRun| -> Vec<(RunId, RunId)> {
+                let inputs = &planned.run.inputs;
+                let pair = |(a, b)| (inputs[a as usize].clone(), inputs[b as usize].clone());
+                match &planned.run.settings {
+                    Settings::Matrix(matrix) => matrix.ends(inputs.len() as u32).map(pair).collect(),
+                    _ => vec![pair((0, 1))],
+                }
+            };
+            let mut ends: Vec<(RunId, RunId)> = connects(&plan).iter().flat_map(of).collect();
+            ends.sort();
+            ends
+        };
+        let single = ends(1);
+        assert_eq!(single.len(), 6 * 5 / 2);
+        assert!(single.iter().any(|(a, b)| a > b), "by seeds, not by identities");
+        assert!([2, 4, 10].iter().all(|block| ends(*block) == single));
     }
 
     #[test]

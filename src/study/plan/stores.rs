@@ -26,49 +26,47 @@ pub struct Found {
 pub struct Troubles {
     /// Runs that two stores have different results of: the one that counts, and another.
     pub conflicts: Vec<(RunId, Arc<Path>, Arc<Path>)>,
-    /// Runs with a damaged file, and what is wrong with it.
+    /// Runs with a file that is damaged or cannot be read, and what is wrong with it.
     pub damaged: Vec<(RunId, String)>,
     /// Runs whose directory was taken away while it was read.
     pub vanished: Vec<RunId>,
 }
 
 /// Looks every run up in all stores, in the order of the plan. Where several have a run done, the first one counts; where none
-/// has, what is being done comes before what failed.
-pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> Result<(Vec<Found>, Troubles)> {
+/// has, what is being done comes before what failed. A run that cannot be read is among the troubles, and ends nothing.
+pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) {
     let stores: Vec<(&Store, Arc<Path>, Clock)> =
         stores.iter().map(|store| (store, Arc::from(store.root()), Clock::of(store.root()))).collect();
     const THREADS: usize = 8;
     let share = runs.len().div_ceil(THREADS).max(1);
-    let look = |planned: &PlannedRun| -> Result<(Found, Troubles)> {
+    let look = |planned: &PlannedRun| -> (Found, Troubles) {
         let mut troubles = Troubles::default();
         let mut found: Vec<Found> = Vec::with_capacity(stores.len());
         for (store, root, clock) in &stores {
-            let standing = standing(&store.run(&planned.run.id), clock, &mut troubles)?;
+            let standing = standing(&store.run(&planned.run.id), clock, &mut troubles);
             found.push(Found { standing, store: root.clone() });
         }
-        Ok((choose(&planned.run.id, found, &mut troubles), troubles))
+        (choose(&planned.run.id, found, &mut troubles), troubles)
     };
     // Reading thousands of small files is mostly waiting: several threads wait at once.
-    let parts: Result<Vec<_>> = thread::scope(|scope| {
-        let readers: Vec<_> = (runs.chunks(share))
-            .map(|runs| scope.spawn(|| runs.iter().map(&look).collect::<Result<Vec<_>>>()))
-            .collect();
+    let parts: Vec<Vec<(Found, Troubles)>> = thread::scope(|scope| {
+        let readers: Vec<_> = runs.chunks(share).map(|runs| scope.spawn(|| runs.iter().map(&look).collect())).collect();
         readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect()
     });
     let mut all = Troubles::default();
     let mut found = Vec::with_capacity(runs.len());
-    for (one, troubles) in parts?.into_iter().flatten() {
+    for (one, troubles) in parts.into_iter().flatten() {
         found.push(one);
         all.conflicts.extend(troubles.conflicts);
         all.damaged.extend(troubles.damaged);
         all.vanished.extend(troubles.vanished);
     }
     block(runs, &mut found);
-    Ok((found, all))
+    (found, all)
 }
 
 /// A run's standing in one store. A directory that goes away while it is read is that of a run that is not there.
-fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> Result<Standing> {
+fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> Standing {
     let gone = |error: &Error| match error {
         Error::Io { source, .. } => source.kind() == ErrorKind::NotFound,
         _ => false,
@@ -83,20 +81,21 @@ fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> Resul
         found = survey::standing(run, clock);
         if is_gone(&found) || !run.path.exists() {
             troubles.vanished.push(run.id.clone());
-            return Ok(Standing::pending());
+            return Standing::pending();
         }
     }
-    let found = match found {
-        Err(error @ (Error::Format { .. } | Error::NotARun { .. })) => {
+    match found {
+        Ok(found) => {
+            if found.damaged.is_some() {
+                troubles.damaged.push((run.id.clone(), found.note.clone().unwrap_or_default()));
+            }
+            found
+        }
+        Err(error) => {
             troubles.damaged.push((run.id.clone(), error.to_string()));
-            return Ok(Standing::pending());
+            Standing::pending()
         }
-        found => found?,
-    };
-    if found.damaged.is_some() {
-        troubles.damaged.push((run.id.clone(), found.note.clone().unwrap_or_default()));
     }
-    Ok(found)
 }
 
 fn choose(id: &RunId, found: Vec<Found>, troubles: &mut Troubles) -> Found {
@@ -188,7 +187,7 @@ mod tests {
         }
 
         fn look(&self) -> (Vec<(RunState, usize)>, Troubles) {
-            let (found, troubles) = look_up(&self.runs, &self.stores).unwrap();
+            let (found, troubles) = look_up(&self.runs, &self.stores);
             let place = |found: &Found| self.stores.iter().position(|store| store.root() == &*found.store).unwrap();
             (found.iter().map(|found| (found.standing.state, place(found))).collect(), troubles)
         }
@@ -232,6 +231,27 @@ mod tests {
         assert!(troubles.damaged[0].1.contains("is damaged"), "{}", troubles.damaged[0].1);
     }
 
+    /// Such as a file of somebody else, or of a server that is away: here it is a link to itself, which nobody can follow.
+    #[test]
+    fn what_cannot_be_read_is_told_and_ends_nothing() {
+        let world = stores(2);
+        world.finish(0, 0, 5.0);
+        world.finish(0, 1, 5.0);
+        world.finish(1, 1, 5.0);
+        for run in [1, 2] {
+            let path = world.stores[0].run(&world.runs[run].run.id).result_path();
+            let _ = std::fs::remove_file(&path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+        }
+        let (found, troubles) = world.look();
+        assert_eq!(found, [(RunState::Done, 0), (RunState::Done, 1), (RunState::Pending, 0)]);
+        let ids: Vec<&RunId> = troubles.damaged.iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [&world.runs[1].run.id, &world.runs[2].run.id]);
+        assert!(troubles.damaged[0].1.starts_with("cannot read "), "{}", troubles.damaged[0].1);
+        assert_eq!((troubles.conflicts, troubles.vanished), (vec![], vec![]));
+    }
+
     /// Runs come and go while a report reads them: it always ends, and with whole numbers.
     #[test]
     fn directories_that_go_away_are_no_error() {
@@ -246,7 +266,7 @@ mod tests {
             });
             let mut looks = 0;
             while !coming_and_going.is_finished() {
-                let (found, _) = look_up(&world.runs, &world.stores).unwrap();
+                let (found, _) = look_up(&world.runs, &world.stores);
                 let standing = &found[0].standing;
                 assert_eq!(standing.result.is_some(), standing.state == RunState::Done);
                 looks += 1;

@@ -400,8 +400,38 @@ impl FailedRun {
     }
 }
 
+/// Every file that a report may write, but for the PNGs of its plots. What a folder has of these from an earlier report, and
+/// the one of now has not, would look like a part of it. Nobody's files of other names are touched.
+const FILES: [&str; 25] = [
+    "report.html",
+    "report.md",
+    "report.csv",
+    "report.json",
+    "chosen.csv",
+    "table-chosen.tex",
+    "table-transfers.tex",
+    "table-connections.tex",
+    "table-tickets.tex",
+    "table-differences.tex",
+    "table-spreads.tex",
+    "runs.parquet",
+    "paths.parquet",
+    "curves.parquet",
+    "error-by-ratio.svg",
+    "transfer-error.svg",
+    "barrier-by-ratio.svg",
+    "interpolation.svg",
+    "matrix.svg",
+    "plane.svg",
+    "curves.svg",
+    "ticket-curves.svg",
+    "layers.svg",
+    "signs.svg",
+    "signs-by-ratio.svg",
+];
+
 /// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
-/// nothing to say in is not written. The plots are those of [`plots::draw`].
+/// nothing to say in is not written, and removed where an earlier report wrote it. The plots are those of [`plots::draw`].
 pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
     let others = || {
         let mut files: Vec<(&str, Vec<u8>)> = vec![
@@ -421,32 +451,37 @@ pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &
         let others = others();
         (page.join().expect("rendering does not panic"), others)
     });
-    let files = iter::once(("report.html", page)).chain(others);
+    let files: Vec<(&str, Vec<u8>)> = iter::once(("report.html", page)).chain(others).collect();
+    let is_written = |name: &&str| files.iter().any(|(file, _)| file == name);
+    debug_assert_eq!(FILES.iter().filter(|name| is_written(name)).count(), files.len(), "files without a known name");
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-    if report.pivot.is_none() {
-        // A table that was asked for earlier would look like one of now.
-        for file in ["chosen.csv", "table-chosen.tex"] {
-            remove_if_exists(&directory.join(file))?;
-        }
+    for stale in FILES.iter().filter(|name| !is_written(name)) {
+        remove_if_exists(&directory.join(stale))?;
     }
     let write_one = |(file, bytes): (&str, Vec<u8>)| {
         let path = directory.join(file);
         write_atomic(&path, &bytes)?;
         Ok(path)
     };
-    files.map(write_one).collect()
+    files.into_iter().map(write_one).collect()
 }
 
-/// Writes every plot of the report as PNG, too, each file whole or not at all, and says which files these are.
+/// Writes plots of the report as PNG, too, each file whole or not at all, and says which files these are. PNGs of other plots
+/// that an earlier report wrote are removed: they would stand beside figures of other numbers.
 pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
+    let png_path = |file: &str| directory.join(file).with_extension("png");
     let write_one = |plot: &Plot| {
-        let path = directory.join(plot.file).with_extension("png");
+        let path = png_path(plot.file);
         let png = plots::png(&plot.svg, plots::PNG_SCALE).map_err(Error::io("draw", &path))?;
         write_atomic(&path, &png)?;
         Ok(path)
     };
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let is_written = |file: &str| plots.iter().any(|plot| plot.file == file);
+    for stale in FILES.iter().filter(|file| file.ends_with(".svg") && !is_written(file)) {
+        remove_if_exists(&png_path(stale))?;
+    }
     plots.iter().map(write_one).collect()
 }
 
@@ -457,6 +492,8 @@ fn as_map<S: Serializer>(axes: &Axes, serializer: S) -> std::result::Result<S::O
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::fixture::Study;
     use super::*;
 
@@ -500,6 +537,40 @@ mod tests {
         report.pivot = None;
         write(&report, &study.findings(), &[], scratch.path()).unwrap();
         assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
+    }
+
+    /// What a report no longer has does not stay of an earlier one, and files of other names do.
+    #[test]
+    fn files_of_earlier_reports_do_not_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut study = Study::digits();
+        let write_all = |study: &Study, with_pngs: bool| {
+            let report = study.report();
+            let plots = plots::draw(&report, &study.findings());
+            let mut written = write(&report, &study.findings(), &plots, scratch.path()).unwrap();
+            written.extend(write_pngs(if with_pngs { &plots } else { &[] }, scratch.path()).unwrap());
+            written
+        };
+        let others = ["notes.md", "matrix.pdf", "table-mine.tex", "figure.png", "figure.svg", "evidence.cache"];
+        for name in others {
+            fs::write(scratch.path().join(name), "mine").unwrap();
+        }
+        let expect = |written: &[PathBuf]| {
+            let found = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().path());
+            let expected = written.iter().cloned().chain(others.map(|name| scratch.path().join(name)));
+            assert_eq!(found.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());
+        };
+        let whole = write_all(&study, true);
+        assert!(whole.contains(&scratch.path().join("matrix.png")));
+        expect(&whole);
+
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
+        let fewer = write_all(&study, true);
+        assert!(fewer.len() < whole.len() && fewer.contains(&scratch.path().join("transfer-error.png")));
+        expect(&fewer);
+        let without = write_all(&study, false);
+        assert_eq!(without.len(), fewer.len() - 1);
+        expect(&without);
     }
 
     #[test]

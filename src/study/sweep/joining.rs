@@ -361,6 +361,7 @@ connect:
             ("transfer: {seed: 2..4}\nconnect: {between: [seeds, plane], refine: 2}", 4, 44, "`between: plane` has no `refine`", "a plane is measured on an even grid, as it is: remove `refine`, or put `seeds` into a block of its own"),
             ("transfer:\nconnect: {between: seeds, block: [2, 4]}", 4, 34, "`connect.block` cannot be an axis", "give one number"),
             ("transfer:\nconnect: {between: seeds, block: 0}", 4, 34, "`connect.block` must be a whole number from 1 to 1,000, found `0`", "for example `block: 10`"),
+            ("transfer:\nconnect: {between: seeds, refine: 21}", 4, 35, "`connect.refine` must be a whole number from 0 to 20, found `21`", "for example `refine: 3`"),
             ("transfer:\nconnect: {between: seeds, reestimation_batches: 0}", 4, 49, "`connect.reestimation_batches` must be a whole number from 1 to 1,000,000, found `0`", "for example"),
             ("transfer: {seed: 2..4}\nconnect: {between: plane, points: 1001}", 4, 35, "a plane of 1001 points on a side is too fine: the limit is 1,000", "try 15 to 50"),
             ("transfer: {seed: 2..4}\nconnect: {between: plane, margin: -1}", 4, 35, "`connect.margin` must be a number, 0 or above, found `-1`", "for example"),

@@ -179,7 +179,7 @@ pub static KEYS: &[Key] = keys! {
     Connect "connect.masks" "masks": Kind::Word(<Masks as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("same")]), "union", "Which of them: those of the same mask, or any two, over both masks.";
     Connect "connect.align" "align": Kind::Word(<Align as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("none")]), "weights", "Whether units are matched before two networks are joined.";
     Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Depends("11; 15 for `plane`"), "11", "Points on a path, both ends included; of a plane, on each side of its grid.";
-    Connect "connect.refine" "refine": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(0)]), "3", "How often two more points are put beside the one with the largest test error.";
+    Connect "connect.refine" "refine": Kind::Whole { min: 0, max: 20 }, Fallback::Values(&[Value::Whole(0)]), "3", "How often two more points are put beside the one with the largest test error.";
     Connect "connect.margin" "margin": Kind::Real(Interval::NotNegative), Fallback::Values(&[Value::real(0.25)]), "0.25", "How far the grid of a plane goes beyond its networks, as a part of their extent.";
     Connect "connect.sets" "sets": Kind::Word(<Sets as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("both")]), "test", "What errors are measured on: test and training images, or test images alone.";
     Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";

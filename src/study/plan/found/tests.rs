@@ -85,6 +85,32 @@ connect: {{between: seeds, points: {points}}}"
     assert!(told.contains(path), "{told:?}");
 }
 
+/// Of blocks of matrices and planes, too: none of them is told apart by `settings` alone.
+#[test]
+fn settings_of_matrices_and_planes_have_their_names() {
+    let sweep = |connect: &str| {
+        format!("ticket: {{method: lrr, levels: 1}}\ntransfer: {{inherit: sign, seed: 2..4}}\nconnect: {{{connect}}}")
+    };
+    for (between, one, other, name) in [
+        ("plane", "margin: 0.25", "margin: 0.5", "margin"),
+        ("plane", "sets: both", "sets: test", "sets"),
+        ("plane", "reestimation_batches: 3", "reestimation_batches: 4", "reestimation_batches"),
+        ("plane", "precision: fp32", "precision: bf16", "precision"),
+        ("seeds, block: 3", "sets: both", "sets: test", "sets"),
+        ("seeds, block: 3", "refine: 0", "refine: 2", "refine"),
+        ("seeds, block: 3", "align: none", "align: weights", "align"),
+        ("seeds, block: 3", "reestimation_batches: 3", "reestimation_batches: 4", "reestimation_batches"),
+    ] {
+        let both = [one, other].map(|setting| sweep(&format!("between: {between}, {setting}")));
+        let (_scratch, _, found) = stored(&[&both[0], &both[1]]);
+        let axes: BTreeSet<Axes> = (found.iter().filter(|planned| planned.label.between.is_some()))
+            .map(|planned| planned.label.axes.clone())
+            .collect();
+        let axis = |setting: &str| (format!("connect.{name}"), setting.rsplit(' ').next().unwrap().to_string());
+        assert_eq!(axes, BTreeSet::from([vec![axis(one)], vec![axis(other)]]), "{between}");
+    }
+}
+
 /// What no setting of a sweep file says, such as levels of one chain that were trained differently.
 #[test]
 fn what_has_no_name_never_shares_a_label() {
@@ -116,10 +142,18 @@ fn what_cannot_be_read_is_named() {
     let (scratch, planned, _) = stored(&["ticket: {method: lrr, levels: 1}"]);
     let store = Store::open(scratch.path()).unwrap();
     let run = store.run(&planned[1].run.id);
-    std::fs::write(run.path.join("run.json"), "{").unwrap();
-    let (found, unreadable) = plan("all", std::slice::from_ref(&store)).unwrap();
-    assert_eq!((found.runs.len(), unreadable.len()), (1, 1));
-    assert_eq!(unreadable[0].0, planned[1].run.id);
+    let file = run.path.join("run.json");
+    let is_named = || {
+        let (found, unreadable) = plan("all", std::slice::from_ref(&store)).unwrap();
+        assert_eq!((found.runs.len(), unreadable.len()), (1, 1));
+        assert_eq!(unreadable[0].0, planned[1].run.id);
+    };
+    std::fs::write(&file, "{").unwrap();
+    is_named();
+    // One that the system does not let us read: a link to itself.
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    is_named();
     std::fs::remove_dir_all(&run.path).unwrap();
     assert_eq!(plan("all", &[store]).unwrap().1, []);
 }

@@ -52,7 +52,9 @@ pub fn draw(report: &Report, findings: &[Finding]) -> Vec<Plot> {
         signs::draw_tickets(report),
         signs::draw_levels(report),
     ];
-    plots.into_iter().flatten().collect()
+    let drawn: Vec<Plot> = plots.into_iter().flatten().collect();
+    debug_assert!(drawn.iter().all(|plot| super::FILES.contains(&plot.file)), "a plot without a known name");
+    drawn
 }
 
 #[cfg(test)]
