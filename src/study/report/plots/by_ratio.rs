@@ -255,7 +255,7 @@ impl Frame {
         Frame {
             x: left - rim..right + rim,
             y: fit(lowest, bands.fold(highest, f64::max)),
-            ticks: ratio_ticks(dense, sparse),
+            ticks: ratio_ticks(&ratios),
         }
     }
 }
