@@ -23,6 +23,11 @@ const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;
 /// How far bands may go beyond the highest mean, as a part of it.
 const BEYOND: f64 = 0.6;
+/// Numbers with an interval of Student's t that is drawn: over two, it is thirteen times as wide as they are apart.
+const FEWEST_OF_T: usize = 3;
+
+/// Where an axis of errors ends at last: with a marker's room over 100 %.
+const MOST_ERROR: f64 = 102.0;
 
 /// What is known at one remaining ratio.
 pub struct Point {
@@ -62,7 +67,8 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean over seeds.";
     let title = "Test error by remaining weights";
-    plot_lines("error-by-ratio.svg", title, "test error, %", lines, groups.collect(), summaries, from_zero)
+    let fit = |low, high| 0.0..from_zero(low, high).end.min(MOST_ERROR);
+    plot_lines("error-by-ratio.svg", title, "test error, %", lines, groups.collect(), summaries, fit)
 }
 
 /// The barriers of paths, with panels by what they are between.
@@ -124,7 +130,8 @@ fn error_point(row: &TransferRow) -> Option<Point> {
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
-        band: band(row.summary.as_ref(), mean, row.error_std),
+        band: drawn_band(row.summary.as_ref(), mean, row.error_std)
+            .map(|(low, high)| (low.clamp(0.0, 100.0), high.clamp(0.0, 100.0))),
         text,
         runs: row.errors.iter().map(|seed| seed.run.clone()).collect(),
     })
@@ -142,7 +149,7 @@ fn barrier_point(row: &ConnectionRow) -> Option<Point> {
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
-        band: band(row.summary.as_ref(), mean, sample_std(&barriers)),
+        band: drawn_band(row.summary.as_ref(), mean, sample_std(&barriers)),
         text,
         runs: distinct(row.paths.iter().map(|pair| pair.run.clone())),
     })
@@ -151,6 +158,16 @@ fn barrier_point(row: &ConnectionRow) -> Option<Point> {
 fn band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<(f64, f64)> {
     let interval = summary.and_then(|summary| summary.interval).map(|interval| (interval.low, interval.high));
     interval.or(std.map(|std| (mean - std, mean + std))).filter(|(low, high)| (high - low).is_finite())
+}
+
+/// None where Student's t over too few numbers says nothing but that they are few.
+fn drawn_band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<(f64, f64)> {
+    if summary.is_some_and(|summary| is_hardly_known(summary)) { None } else { band(summary, mean, std) }
+}
+
+fn is_hardly_known(summary: &Summary) -> bool {
+    let is_t = summary.interval.is_some_and(|interval| interval.method == IntervalMethod::T);
+    is_t && summary.count < FEWEST_OF_T
 }
 
 fn interval_text(summary: Option<&Summary>) -> String {
@@ -166,7 +183,7 @@ pub fn plot_lines<'a>(
     y: &str,
     lines: &str,
     groups: Vec<Group>,
-    mut summaries: impl Iterator<Item = &'a Summary>,
+    summaries: impl Iterator<Item = &'a Summary>,
     fit: impl Fn(f64, f64) -> Range<f64>,
 ) -> Option<Plot> {
     // One point makes no line.
@@ -175,7 +192,10 @@ pub fn plot_lines<'a>(
     if groups.is_empty() {
         return None;
     }
-    let band = match summaries.find_map(|summary| summary.interval) {
+    let summaries: Vec<&Summary> = summaries.collect();
+    let few = summaries.iter().any(|summary| is_hardly_known(summary));
+    let none_of_few = format!("None of fewer than {FEWEST_OF_T}.");
+    let band = match summaries.iter().find_map(|summary| summary.interval) {
         Some(Interval { level, method, .. }) => {
             let method = match method {
                 IntervalMethod::T => "Student's t",
@@ -192,6 +212,7 @@ pub fn plot_lines<'a>(
     let caption = sentences([
         Some(lines),
         has_band.then_some(band.as_str()),
+        (has_band && few).then_some(none_of_few.as_str()),
         cut.then_some("Bands that reach far beyond all means are cut."),
         is_dense.then_some("Across: dense networks."),
         left_out.as_deref(),
@@ -294,7 +315,7 @@ fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Told, levels, neighbours, told};
+    use super::super::samples::{Told, levels, neighbours, texts, told};
     use super::*;
     use crate::study::report::fixture::Study;
 
@@ -345,6 +366,35 @@ mod tests {
         assert_eq!(band(None, 3.0, Some(1.0)), Some((2.0, 4.0)));
         assert_eq!(band(None, 3.0, None), None);
         assert_eq!(band(None, 3.0, Some(f64::NAN)), None);
+    }
+
+    #[test]
+    fn bands_of_errors_are_errors_and_none_are_of_two_seeds() {
+        let mut report = levels();
+        let bands = |report: &Report| {
+            let points = report.transfers.iter().filter_map(error_point);
+            points.filter_map(|point| point.band).collect::<Vec<_>>()
+        };
+        let all = bands(&report).len();
+        for summary in report.transfers.iter_mut().filter_map(|row| row.summary.as_mut()) {
+            summary.interval = summary.interval.map(|interval| Interval { low: -40.0, high: 155.0, ..interval });
+        }
+        assert_eq!(bands(&report), vec![(0.0, 100.0); all]);
+        let plot = draw_errors(&report).unwrap();
+        assert!(!plot.caption.contains("None of fewer"), "{}", plot.caption);
+        for axis in ["120", "110"] {
+            assert!(!texts(&plot.svg).contains(&axis.to_string()), "{axis}");
+        }
+
+        let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
+        row.summary.as_mut().unwrap().count = 2;
+        assert_eq!(bands(&report).len(), all - 1);
+        let plot = draw_errors(&report).unwrap();
+        assert!(plot.caption.contains("(Student's t). None of fewer than 3."), "{}", plot.caption);
+        // Percentiles of two are no wider than the two.
+        let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
+        row.summary.as_mut().unwrap().interval.as_mut().unwrap().method = IntervalMethod::Bootstrap;
+        assert_eq!(bands(&report).len(), all);
     }
 
     #[test]
