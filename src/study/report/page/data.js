@@ -118,6 +118,7 @@ function bytes(count) {
 
 /** The text of a value in a column of some form. */
 function written(form, value, beside) {
+  if (form === "written") return beside || MISSING;
   if (value === null || value === undefined || value === "") return MISSING;
   if (typeof value !== "number") return String(value);
   const other = typeof beside === "number";
@@ -162,4 +163,5 @@ function filled(made, attributes, children) {
   return made;
 }
 
-const plural = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+const several = (what) => what === "matrix" ? "matrices" : `${what}s`;
+const plural = (count, what) => `${count} ${count === 1 ? what : several(what)}`;
