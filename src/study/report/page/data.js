@@ -129,6 +129,7 @@ function written(form, value, beside) {
     case "count": return value === beside ? String(value) : `${value}/${beside}`;
     case "ratio": return ratio(value);
     case "number": return precise(value);
+    case "p": return value < 0.001 ? "<0.001" : fixed(value, 3);
     case "duration": return duration(value);
     default: return String(value);
   }

@@ -174,6 +174,7 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use std::collections::HashSet;
     use std::io::Read;
     use std::sync::Arc;
 
@@ -314,6 +315,18 @@ mod tests {
         // All runs of the row, with the one that is missing.
         assert_eq!(chosen["runs"][0], table(&data, "transfers")["runs"][0]);
         assert_eq!(chosen["runs"][0].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn differences_are_told_as_in_the_other_forms() {
+        let data = unpacked(&page(&Study::digits()));
+        let differences = table(&data, "differences");
+        let settings: HashSet<String> =
+            column_of(differences, "of").iter().map(|of| of.as_str().unwrap().to_string()).collect();
+        assert_eq!(settings, HashSet::from(["ticket", "transferred"].map(str::to_string)));
+        let columns = differences["columns"].as_array().unwrap();
+        let p = columns.iter().find(|column| column["title"] == "p").unwrap();
+        assert_eq!(p["form"], "p");
     }
 
     #[test]

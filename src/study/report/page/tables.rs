@@ -7,6 +7,7 @@ use super::columns::{column, number};
 use super::index::Index;
 use crate::run::settings::{Between, Inherit, Kind, Method};
 use crate::study::plan::RunState;
+use crate::study::report::cells::title;
 use crate::study::report::markdown::capitalized;
 use crate::study::report::tables::{axis_names, axis_value, method_text};
 use crate::study::report::{ConnectionRow, Interval, Report, Summary, TransferRow};
@@ -58,6 +59,8 @@ pub enum Form {
     Number,
     /// Seconds.
     Duration,
+    /// A p-value.
+    P,
     /// As the text beside it; the number itself is what rows are sorted by.
     Written,
 }
@@ -100,7 +103,8 @@ pub fn tables(report: &Report, index: &Index) -> Vec<Table> {
         planes(report, index),
         failures(index),
     ];
-    let mut tables: Vec<Table> = chosen(report, index).into_iter().chain(tables).filter(|table| !table.runs.is_empty()).collect();
+    let mut tables: Vec<Table> =
+        chosen(report, index).into_iter().chain(tables).filter(|table| !table.runs.is_empty()).collect();
     tables.iter_mut().for_each(|table| table.columns.retain(Column::says_something));
     tables
 }
@@ -239,7 +243,7 @@ fn tickets(report: &Report, index: &Index) -> Table {
 fn differences(report: &Report, index: &Index) -> Table {
     let rows = &report.differences;
     let mut columns = vec![
-        Column::key("of", Form::Text, each(rows, |row| json!(row.setting))),
+        Column::key("of", Form::Text, each(rows, |row| json!(title(&row.setting)))),
         Column::key("difference", Form::Text, each(rows, |row| json!(format!("{} − {}", row.a, row.b)))),
     ];
     columns.extend(place(rows.iter().map(|row| (row.method, row.level, row.remaining_ratio))));
@@ -253,7 +257,7 @@ fn differences(report: &Report, index: &Index) -> Table {
         each(rows, |row| number(row.summary.std)),
     ));
     columns.extend(summary_columns(rows.iter().map(|row| Some(row.summary))));
-    columns.push(Column::new("p", Form::Number, each(rows, |row| number(row.p))));
+    columns.push(Column::new("p", Form::P, each(rows, |row| number(row.p))));
     let runs = each(rows, |row| index.of_difference(row));
     let note =
         "The same seeds treated in two ways: differences of the test error in percentage points. p is two-sided, \
