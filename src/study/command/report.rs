@@ -160,7 +160,10 @@ fn unknown(text: &str, known: &[&str]) -> String {
     }
 }
 
+/// An interval of more confidence has no ends.
+const MOST_CONFIDENCE: f64 = 0.999_999;
+
 pub fn confidence(text: &str) -> Result<f64, String> {
-    let given = text.parse().ok().filter(|number| *number > 0.0 && *number < 1.0);
-    given.ok_or_else(|| format!("{} is no number between 0 and 1, such as 0.95", quoted(text)))
+    let given = text.parse().ok().filter(|number| *number > 0.0 && *number <= MOST_CONFIDENCE);
+    given.ok_or_else(|| format!("{} is no number above 0 and up to {MOST_CONFIDENCE}, such as 0.95", quoted(text)))
 }

@@ -149,7 +149,8 @@ pub fn smallest(values: &[Option<f64>], digits: usize) -> Vec<usize> {
     given.into_iter().filter(|(_, value)| *value == least).map(|(at, _)| at).collect()
 }
 
-fn title(name: &str) -> &str {
+/// What people call the method and what was transferred; axes have their own names.
+pub fn title(name: &str) -> &str {
     match name {
         "method" => "ticket",
         "inherit" => "transferred",

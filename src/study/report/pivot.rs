@@ -304,5 +304,15 @@ fn summary(sources: &[&Source], estimate: Estimate) -> Option<Summary> {
     of_clusters(&tickets.iter().map(values).collect::<Vec<Vec<f64>>>(), estimate)
 }
 
+impl Pivot {
+    /// For each row, the places of the report's rows that its cells are made of: of the connections where barriers are
+    /// shown, else of the transfers, or of the tickets where there are no transfers.
+    pub fn origins(&self, report: &Report) -> Vec<Vec<usize>> {
+        let keys: Vec<_> = sources(report, self.value).iter().map(|source| texts(source, &self.rows)).collect();
+        let of_row = |row: &Vec<String>| (0..keys.len()).filter(|&at| keys[at] == *row).collect();
+        self.row_keys.iter().map(of_row).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests;

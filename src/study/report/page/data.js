@@ -118,6 +118,7 @@ function bytes(count) {
 
 /** The text of a value in a column of some form. */
 function written(form, value, beside) {
+  if (form === "written") return beside || MISSING;
   if (value === null || value === undefined || value === "") return MISSING;
   if (typeof value !== "number") return String(value);
   const other = typeof beside === "number";
@@ -128,6 +129,7 @@ function written(form, value, beside) {
     case "count": return value === beside ? String(value) : `${value}/${beside}`;
     case "ratio": return ratio(value);
     case "number": return precise(value);
+    case "p": return value < 0.001 ? "<0.001" : fixed(value, 3);
     case "duration": return duration(value);
     default: return String(value);
   }
@@ -162,4 +164,5 @@ function filled(made, attributes, children) {
   return made;
 }
 
-const plural = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+const several = (what) => what === "matrix" ? "matrices" : `${what}s`;
+const plural = (count, what) => `${count} ${count === 1 ? what : several(what)}`;

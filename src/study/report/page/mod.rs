@@ -174,17 +174,21 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use std::collections::HashSet;
     use std::io::Read;
     use std::sync::Arc;
 
     use flate2::read::DeflateDecoder;
 
     use super::super::fixture::Study;
+    use super::super::pivot::pivot;
+    use super::super::statistics::Estimate;
     use super::super::{Curve, Notice, plots};
     use super::*;
     use crate::run::results::Outcome;
     use crate::run::settings::{Inherit, Method, Seeds};
     use crate::study::plan::{PlannedRun, RunState};
+    use crate::study::sweep::Layout;
 
     /// A study with something of everything.
     fn page(study: &Study) -> String {
@@ -284,6 +288,45 @@ mod tests {
             // Pairs: as many of one side as of the other, but for the one that failed.
             assert!((5..=6).contains(&difference.as_array().unwrap().len()), "{difference}");
         }
+    }
+
+    #[test]
+    fn the_chosen_table_is_the_first() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.label.seeds == [Seeds::from(3)]);
+        let mut report = study.report();
+        let layout = Layout { columns: Some(vec!["level".to_string()]), ..Layout::default() };
+        let pivot = pivot(&report, &layout, Estimate::default()).unwrap();
+        let (texts, note) = (pivot.table().rows, pivot.note());
+        report.pivot = Some(pivot);
+        let data = unpacked(&render(&report, &study.findings(), &[]));
+        let chosen = &data["tables"][0];
+        assert_eq!((&chosen["id"], &chosen["title"]), (&json!("chosen"), &json!("As chosen")));
+        let said = chosen["note"].as_str().unwrap();
+        assert!(said.starts_with("Test error in percent: mean") && said.ends_with(&note) && !note.is_empty(), "{said}");
+        assert_eq!(column_of(chosen, "transferred")[0], texts[0][1]);
+        // Sorted by the number, and written as in the other forms of the report.
+        let column = &chosen["columns"][2];
+        assert_eq!(column["form"], "written");
+        let written: Vec<&String> = texts.iter().map(|row| &row[2]).collect();
+        assert_eq!(json!(laid_out(&column["beside"], texts.len())), json!(written));
+        let means = laid_out(&column["values"], texts.len());
+        assert_eq!(means[0].as_f64(), report.transfers[0].error_mean);
+        // All runs of the row, with the one that is missing.
+        assert_eq!(chosen["runs"][0], table(&data, "transfers")["runs"][0]);
+        assert_eq!(chosen["runs"][0].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn differences_are_told_as_in_the_other_forms() {
+        let data = unpacked(&page(&Study::digits()));
+        let differences = table(&data, "differences");
+        let settings: HashSet<String> =
+            column_of(differences, "of").iter().map(|of| of.as_str().unwrap().to_string()).collect();
+        assert_eq!(settings, HashSet::from(["ticket", "transferred"].map(str::to_string)));
+        let columns = differences["columns"].as_array().unwrap();
+        let p = columns.iter().find(|column| column["title"] == "p").unwrap();
+        assert_eq!(p["form"], "p");
     }
 
     #[test]

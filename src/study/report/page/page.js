@@ -51,7 +51,7 @@ function showProgress() {
     element("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "progress-title" }, element("table", { class: "narrow" },
       element("caption", { class: "unseen" }, "Runs by kind and state"),
       element("thead", {}, element("tr", {}, ["kind", "runs", ...shown].map((name, at) => element("th", { scope: "col", class: at ? "number" : null }, name)))),
-      element("tbody", {}, names.map((kind) => row(`${kind}s`, (state) => counts.get(`${kind} ${state}`) ?? 0)), row("all", total)))),
+      element("tbody", {}, names.map((kind) => row(several(kind), (state) => counts.get(`${kind} ${state}`) ?? 0)), row("all", total)))),
     missing());
 }
 
@@ -125,7 +125,7 @@ function showTables() {
   }
   const shown = (names) => names.flatMap((id) => tables.has(id) ? [tables.get(id).element] : []);
   arrange(overview, [parts.progress, parts.notices, ...shown(["failures"]), parts.settings, parts.figures,
-    ...shown(["transfers", "connections", "differences", "spreads", "tickets", "planes", "runs"])]);
+    ...shown(["chosen", "transfers", "connections", "differences", "spreads", "tickets", "planes", "runs"])]);
 }
 
 function showContents() {

@@ -7,9 +7,11 @@ use super::columns::{column, number};
 use super::index::Index;
 use crate::run::settings::{Between, Inherit, Kind, Method};
 use crate::study::plan::RunState;
+use crate::study::report::cells::title;
+use crate::study::report::markdown::capitalized;
 use crate::study::report::tables::{axis_names, axis_value, method_text};
 use crate::study::report::{ConnectionRow, Interval, Report, Summary, TransferRow};
-use crate::study::sweep::Axes;
+use crate::study::sweep::{Axes, Measure, Show};
 
 /// A table of the page.
 #[derive(Serialize)]
@@ -57,6 +59,10 @@ pub enum Form {
     Number,
     /// Seconds.
     Duration,
+    /// A p-value.
+    P,
+    /// As the text beside it; the number itself is what rows are sorted by.
+    Written,
 }
 
 impl Column {
@@ -74,7 +80,8 @@ impl Column {
 
     /// Whether there is anything in it.
     pub fn says_something(&self) -> bool {
-        !matches!(&self.values, Value::Object(same) if same.get("all").is_some_and(|all| all.is_null() || all == ""))
+        self.form == Form::Written
+            || !matches!(&self.values, Value::Object(same) if same.get("all").is_some_and(|all| all.is_null() || all == ""))
     }
 }
 
@@ -96,9 +103,46 @@ pub fn tables(report: &Report, index: &Index) -> Vec<Table> {
         planes(report, index),
         failures(index),
     ];
-    let mut tables: Vec<Table> = tables.into_iter().filter(|table| !table.runs.is_empty()).collect();
+    let mut tables: Vec<Table> =
+        chosen(report, index).into_iter().chain(tables).filter(|table| !table.runs.is_empty()).collect();
     tables.iter_mut().for_each(|table| table.columns.retain(Column::says_something));
     tables
+}
+
+/// The table that was asked for, with the same texts as everywhere.
+fn chosen(report: &Report, index: &Index) -> Option<Table> {
+    let pivot = report.pivot.as_ref()?;
+    let table = pivot.table();
+    let keys = pivot.rows.len();
+    let center = |summary: Summary| match pivot.show {
+        Show::Mean | Show::MeanStd | Show::MeanCi => summary.mean,
+        Show::Median | Show::MedianRange => summary.median,
+        Show::Max => summary.max,
+    };
+    let columns = table.columns.iter().enumerate().map(|(at, column)| {
+        let texts = each(&table.rows, |row| json!(row[at]));
+        let title = column.title.replace('\n', ", ");
+        if at < keys {
+            return Column::key(&title, Form::Text, texts);
+        }
+        let numbers = each(&pivot.cells, |row| number(row[at - keys].and_then(|cell| cell.summary).map(center)));
+        Column::with(&title, Form::Written, numbers, texts)
+    });
+    let runs_of = |at: usize| match pivot.value {
+        Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier => {
+            runs_of_paths(index, &report.connections[at])
+        }
+        _ if report.transfers.is_empty() => index.place(&report.tickets[at].run).into_iter().collect(),
+        _ => runs_of_transfers(index, &report.transfers[at]),
+    };
+    let runs = pivot.origins(report).into_iter().map(|rows| {
+        let mut runs: Vec<usize> = rows.into_iter().flat_map(runs_of).collect();
+        runs.sort_unstable();
+        runs.dedup();
+        runs
+    });
+    let note = format!("{}. {}", capitalized(&pivot.caption()), pivot.note()).trim_end().to_string();
+    Some(Table { id: "chosen", title: "As chosen", note, columns: columns.collect(), runs: runs.collect() })
 }
 
 fn transfers(report: &Report, index: &Index) -> Table {
@@ -125,12 +169,14 @@ fn transfers(report: &Report, index: &Index) -> Table {
         Form::Points,
         each(&barriers, |row| number(row.and_then(|row| row.barrier_mean))),
     ));
-    let runs = each(rows, |row| {
-        let place = (Kind::Transfer, row.method, row.level, Some(row.inherit), None);
-        index.of_row(row.errors.iter().map(|seed| &seed.run), place, &row.axes)
-    });
+    let runs = each(rows, |row| runs_of_transfers(index, row));
     let note = "Transfers that differ in nothing but their seeds. Errors in percent of the test set.".to_string();
     Table { id: "transfers", title: "Transfers", note: note + &interval_note(report), columns, runs }
+}
+
+fn runs_of_transfers(index: &Index, row: &TransferRow) -> Vec<usize> {
+    let place = (Kind::Transfer, row.method, row.level, Some(row.inherit), None);
+    index.of_row(row.errors.iter().map(|seed| &seed.run), place, &row.axes)
 }
 
 fn between_seeds<'a>(report: &'a Report, row: &TransferRow) -> Option<&'a ConnectionRow> {
@@ -166,14 +212,16 @@ fn connections(report: &Report, index: &Index) -> Table {
     columns.push(Column::new("barrier in training", Form::Points, each(rows, |row| mean(row.train_summary))));
     columns.push(Column::new("barrier of the loss", Form::Number, each(rows, |row| mean(row.loss_summary))));
     columns.push(Column::new("sign agreement", Form::Ratio, each(rows, |row| number(agreement(row)))));
-    let runs = each(rows, |row| {
-        let place = (Kind::Connect, row.method, row.level, row.inherit, Some(row.between));
-        index.of_row(row.paths.iter().map(|pair| &pair.run), place, &row.axes)
-    });
+    let runs = each(rows, |row| runs_of_paths(index, row));
     let note = "Paths between networks. Barriers of the test error in percentage points: the largest error on a path \
                 over the mean of its ends."
         .to_string();
     Table { id: "connections", title: "Connections", note: note + &interval_note(report), columns, runs }
+}
+
+fn runs_of_paths(index: &Index, row: &ConnectionRow) -> Vec<usize> {
+    let place = (Kind::Connect, row.method, row.level, row.inherit, Some(row.between));
+    index.of_row(row.paths.iter().map(|pair| &pair.run), place, &row.axes)
 }
 
 fn agreement(row: &ConnectionRow) -> Option<f64> {
@@ -195,7 +243,7 @@ fn tickets(report: &Report, index: &Index) -> Table {
 fn differences(report: &Report, index: &Index) -> Table {
     let rows = &report.differences;
     let mut columns = vec![
-        Column::key("of", Form::Text, each(rows, |row| json!(row.setting))),
+        Column::key("of", Form::Text, each(rows, |row| json!(title(&row.setting)))),
         Column::key("difference", Form::Text, each(rows, |row| json!(format!("{} − {}", row.a, row.b)))),
     ];
     columns.extend(place(rows.iter().map(|row| (row.method, row.level, row.remaining_ratio))));
@@ -209,7 +257,7 @@ fn differences(report: &Report, index: &Index) -> Table {
         each(rows, |row| number(row.summary.std)),
     ));
     columns.extend(summary_columns(rows.iter().map(|row| Some(row.summary))));
-    columns.push(Column::new("p", Form::Number, each(rows, |row| number(row.p))));
+    columns.push(Column::new("p", Form::P, each(rows, |row| number(row.p))));
     let runs = each(rows, |row| index.of_difference(row));
     let note =
         "The same seeds treated in two ways: differences of the test error in percentage points. p is two-sided, \

@@ -23,6 +23,11 @@ const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;
 /// How far bands may go beyond the highest mean, as a part of it.
 const BEYOND: f64 = 0.6;
+/// Numbers with an interval of Student's t that is drawn: over two, it is thirteen times as wide as they are apart.
+const FEWEST_OF_T: usize = 3;
+
+/// Where an axis of errors ends at last: with a marker's room over 100 %.
+const MOST_ERROR: f64 = 102.0;
 
 /// What is known at one remaining ratio.
 pub struct Point {
@@ -46,6 +51,14 @@ impl Band {
     fn ends(self) -> (f64, f64) {
         let (Band::Interval(low, high) | Band::Deviation(low, high)) = self;
         (low, high)
+    }
+
+    /// The same between two bounds.
+    fn within(self, least: f64, most: f64) -> Band {
+        match self {
+            Band::Interval(low, high) => Band::Interval(low.clamp(least, most), high.clamp(least, most)),
+            Band::Deviation(low, high) => Band::Deviation(low.clamp(least, most), high.clamp(least, most)),
+        }
     }
 
     fn is_interval(&self) -> bool {
@@ -81,7 +94,8 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean over seeds.";
     let title = "Test error by remaining weights";
-    plot_lines("error-by-ratio.svg", title, "test error, %", lines, groups.collect(), summaries, from_zero)
+    let fit = |low, high| 0.0..from_zero(low, high).end.min(MOST_ERROR);
+    plot_lines("error-by-ratio.svg", title, "test error, %", lines, groups.collect(), summaries, fit)
 }
 
 /// The barriers of paths, with panels by what they are between.
@@ -143,7 +157,7 @@ fn error_point(row: &TransferRow) -> Option<Point> {
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
-        band: band(row.summary.as_ref(), mean, row.error_std),
+        band: drawn_band(row.summary.as_ref(), mean, row.error_std).map(|band| band.within(0.0, 100.0)),
         text,
         runs: row.errors.iter().map(|seed| seed.run.clone()).collect(),
     })
@@ -161,7 +175,7 @@ fn barrier_point(row: &ConnectionRow) -> Option<Point> {
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
-        band: band(row.summary.as_ref(), mean, sample_std(&barriers)),
+        band: drawn_band(row.summary.as_ref(), mean, sample_std(&barriers)),
         text,
         runs: distinct(row.paths.iter().map(|pair| pair.run.clone())),
     })
@@ -172,6 +186,16 @@ fn band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<Band> 
     let interval = interval.map(|interval| Band::Interval(interval.low, interval.high));
     let band = interval.or(std.map(|std| Band::Deviation(mean - std, mean + std)));
     band.filter(|band| (band.ends().1 - band.ends().0).is_finite())
+}
+
+/// None where Student's t over too few numbers says nothing but that they are few.
+fn drawn_band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<Band> {
+    if summary.is_some_and(|summary| is_hardly_known(summary)) { None } else { band(summary, mean, std) }
+}
+
+fn is_hardly_known(summary: &Summary) -> bool {
+    let is_t = summary.interval.is_some_and(|interval| interval.method == IntervalMethod::T);
+    is_t && summary.count < FEWEST_OF_T
 }
 
 fn interval_text(summary: Option<&Summary>) -> String {
@@ -187,7 +211,7 @@ pub fn plot_lines<'a>(
     y: &str,
     lines: &str,
     groups: Vec<Group>,
-    mut summaries: impl Iterator<Item = &'a Summary>,
+    summaries: impl Iterator<Item = &'a Summary>,
     fit: impl Fn(f64, f64) -> Range<f64>,
 ) -> Option<Plot> {
     // One point makes no line.
@@ -196,6 +220,9 @@ pub fn plot_lines<'a>(
     if groups.is_empty() {
         return None;
     }
+    let summaries: Vec<&Summary> = summaries.collect();
+    let few = summaries.iter().any(|summary| is_hardly_known(summary));
+    let none_of_few = format!("None of fewer than {FEWEST_OF_T}.");
     // Bands of two kinds in one figure could not be told apart.
     let has_intervals = points(&groups).filter_map(|point| point.band).any(|band| band.is_interval());
     let of_all = groups
@@ -204,7 +231,7 @@ pub fn plot_lines<'a>(
     if has_intervals {
         of_all.for_each(|point| point.band = point.band.filter(Band::is_interval));
     }
-    let band = match summaries.find_map(|summary| summary.interval.filter(|_| has_intervals)) {
+    let band = match summaries.iter().find_map(|summary| summary.interval.filter(|_| has_intervals)) {
         Some(Interval { level, method, .. }) => {
             let method = match method {
                 IntervalMethod::T => "Student's t",
@@ -221,6 +248,7 @@ pub fn plot_lines<'a>(
     let caption = sentences([
         Some(lines),
         has_band.then_some(band.as_str()),
+        (has_band && few).then_some(none_of_few.as_str()),
         cut.then_some("Bands that reach far beyond all means are cut."),
         is_dense.then_some("Across: dense networks."),
         left_out.as_deref(),
@@ -281,11 +309,7 @@ impl Frame {
         // An interval over few seeds may be so wide that no line could be told from another.
         let most = highest + BEYOND * highest.abs();
         let bands = points(groups).filter_map(|point| point.band).map(|band| band.ends().1.min(most));
-        Frame {
-            x: left - rim..right + rim,
-            y: fit(lowest, bands.fold(highest, f64::max)),
-            ticks: ratio_ticks(dense, sparse),
-        }
+        Frame { x: left - rim..right + rim, y: fit(lowest, bands.fold(highest, f64::max)), ticks: ratio_ticks(&ratios) }
     }
 }
 
@@ -323,7 +347,7 @@ fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Told, levels, neighbours, told};
+    use super::super::samples::{Told, levels, neighbours, texts, told};
     use super::*;
     use crate::study::report::fixture::Study;
 
@@ -390,6 +414,35 @@ mod tests {
             row.summary.as_mut().unwrap().interval = None;
         }
         assert_eq!(bands(&report), 4);
+    }
+
+    #[test]
+    fn bands_of_errors_are_errors_and_none_are_of_two_seeds() {
+        let mut report = levels();
+        let bands = |report: &Report| {
+            let points = report.transfers.iter().filter_map(error_point);
+            points.filter_map(|point| Some(point.band?.ends())).collect::<Vec<_>>()
+        };
+        let all = bands(&report).len();
+        for summary in report.transfers.iter_mut().filter_map(|row| row.summary.as_mut()) {
+            summary.interval = summary.interval.map(|interval| Interval { low: -40.0, high: 155.0, ..interval });
+        }
+        assert_eq!(bands(&report), vec![(0.0, 100.0); all]);
+        let plot = draw_errors(&report).unwrap();
+        assert!(!plot.caption.contains("None of fewer"), "{}", plot.caption);
+        for axis in ["120", "110"] {
+            assert!(!texts(&plot.svg).contains(&axis.to_string()), "{axis}");
+        }
+
+        let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
+        row.summary.as_mut().unwrap().count = 2;
+        assert_eq!(bands(&report).len(), all - 1);
+        let plot = draw_errors(&report).unwrap();
+        assert!(plot.caption.contains("(Student's t). None of fewer than 3."), "{}", plot.caption);
+        // Percentiles of two are no wider than the two.
+        let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
+        row.summary.as_mut().unwrap().interval.as_mut().unwrap().method = IntervalMethod::Bootstrap;
+        assert_eq!(bands(&report).len(), all);
     }
 
     #[test]

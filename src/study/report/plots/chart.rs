@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use super::figure::{Area, Backend, Drawn};
 use super::theme::{self, Dash, Face, Look, SOLID};
+use crate::study::report::tables::remaining_text;
 
 pub type Chart<'a> = ChartContext<'a, Backend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
@@ -51,9 +52,23 @@ pub fn chart<'a>(
     Ok(chart)
 }
 
-/// The ticks of a logarithmic axis of a ratio, in percent, at not more than seven round numbers from `from` down to `to`.
-/// They lie at [`decades_below_one`].
-pub fn ratio_ticks(from: f64, to: f64) -> Vec<Tick> {
+/// Ticks nearer to each other than this part of an axis are one.
+const NEAREST_TICKS: f64 = 0.125;
+
+/// The ticks of a logarithmic axis of these ratios, in percent, not more than seven, at round numbers between them. Of
+/// levels so near to each other that there are hardly any, the ratios themselves. They lie at [`decades_below_one`].
+pub fn ratio_ticks(ratios: &[f64]) -> Vec<Tick> {
+    let from = ratios.iter().copied().fold(0.0, f64::max);
+    let to = ratios.iter().copied().fold(from, f64::min);
+    let round = round_ratios(from, to);
+    if round.len() >= 3 {
+        return round;
+    }
+    let own = own_ratios(ratios, decades_below_one(to) - decades_below_one(from));
+    if own.len() >= round.len() { own } else { round }
+}
+
+fn round_ratios(from: f64, to: f64) -> Vec<Tick> {
     let round = |digits: &[f64]| -> Vec<Tick> {
         let percents = (-6..=2).rev().flat_map(|exponent| digits.iter().map(move |digit| (exponent, *digit)));
         percents
@@ -69,6 +84,21 @@ pub fn ratio_ticks(from: f64, to: f64) -> Vec<Tick> {
     let ticks = fitting.unwrap_or(&choices[3]);
     let step = ticks.len().div_ceil(7).max(1);
     ticks.iter().step_by(step).cloned().collect()
+}
+
+/// From dense to sparse, of an axis that is `length` decades long.
+fn own_ratios(ratios: &[f64], length: f64) -> Vec<Tick> {
+    let mut places: Vec<f64> = ratios.iter().map(|ratio| decades_below_one(*ratio)).collect();
+    places.sort_by(f64::total_cmp);
+    let mut ticks: Vec<Tick> = vec![];
+    for place in places {
+        if ticks.last().is_none_or(|(last, _)| place - last > NEAREST_TICKS * length) {
+            let text = remaining_text(Some(10.0_f64.powf(-place)));
+            let percent = text.trim_end_matches(" %");
+            ticks.push((place, percent.trim_end_matches(".0").to_string()));
+        }
+    }
+    ticks
 }
 
 /// Round numbers from low to high, four to ten of them.
@@ -182,15 +212,26 @@ mod tests {
 
     #[test]
     fn ratios_have_round_ticks() {
-        let texts = |from, to| ratio_ticks(from, to).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        let texts = |from, to| ratio_ticks(&[from, to]).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
         assert_eq!(texts(1.0, 0.0687), ["100", "50", "20", "10"]);
         assert_eq!(texts(1.0, 0.011), ["100", "50", "20", "10", "5", "2"]);
         assert_eq!(texts(1.0, 0.001), ["100", "30", "10", "3", "1", "0.3", "0.1"]);
         assert_eq!(texts(1.0, 1e-4), ["100", "10", "1", "0.1", "0.01"]);
         assert_eq!(texts(0.41, 0.0687), ["40", "30", "20", "10", "7"]);
         assert_eq!(texts(0.04, 0.03), ["4", "3"]);
-        assert_eq!(ratio_ticks(1.0, 0.5).last().unwrap().0, 2.0_f64.log10());
+        assert_eq!(ratio_ticks(&[1.0, 0.5]).last().unwrap().0, 2.0_f64.log10());
         assert_eq!(decades_below_one(1.0), 0.0);
         assert!(decades_below_one(1.0).is_sign_positive());
+    }
+    #[test]
+    fn ratios_without_round_numbers_between_them_are_ticks_themselves() {
+        let texts = |ratios: &[f64]| ratio_ticks(ratios).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        assert_eq!(texts(&[0.512, 0.64, 0.512]), ["64", "51.2"]);
+        assert_eq!(texts(&[1.0, 0.8, 0.64]), ["100", "80", "64"]);
+        assert_eq!(ratio_ticks(&[0.64, 0.512])[0].0, decades_below_one(0.64));
+        // Labels of methods that leave nearly the same do not lie on each other.
+        assert_eq!(texts(&[1.0, 0.8, 0.7998, 0.64, 0.6402]), ["100", "80", "64"]);
+        assert_eq!(texts(&[0.0012]), ["0.12"]);
+        assert_eq!(texts(&[]), [] as [&str; 0]);
     }
 }

@@ -48,6 +48,7 @@ pub struct Figure<'a> {
 impl Figure<'_> {
     /// Draws the figure, with `draw` filling the area of each panel (without its heading, but with its room for ticks).
     pub fn plot(mut self, file: &'static str, draw: impl Fn(usize, &Area, &mut Values) -> Drawn) -> Plot {
+        self.break_headings();
         let (mut svg, values) = self.draw(&draw);
         if values.are_too_many() {
             self.caption += &format!(" Not more than {} marks, evenly picked, show their value.", values::MOST);
@@ -93,16 +94,27 @@ impl Figure<'_> {
         root.present()
     }
 
+    /// Lines of headings that are too long go on in a second one; only what is too long for two is cut off.
+    fn break_headings(&mut self) {
+        let width = self.heading_width();
+        for panel in &mut self.panels {
+            let lines = std::mem::take(&mut panel.heading).into_iter().enumerate();
+            panel.heading = lines.flat_map(|(at, line)| broken(&line, width, heading_size(at))).collect();
+        }
+    }
+
+    /// Into the gaps and margins at both sides.
+    fn heading_width(&self) -> i32 {
+        (self.room.0 + self.size.0 + GAP / 2).min(self.size.0 + GAP + MARGIN)
+    }
+
     fn draw_heading(&self, root: &Area, panel: &Panel) -> Drawn {
         let (left, top) = self.corner(panel);
         let centre = left + self.room.0 + self.size.0 / 2;
         let faint = theme::text(theme::NOTE, theme::FAINT_TEXT);
         let styles = iter::once(theme::bold(theme::LABEL)).chain(iter::repeat(faint));
-        // Into the gaps and margins at both sides.
-        let width = (self.cell().0 - GAP / 2).min(self.size.0 + GAP + MARGIN);
         for ((line, text), style) in (0..).zip(&panel.heading).zip(styles) {
-            // Bold text is a tenth wider.
-            let text = shortened(text, width, if line == 0 { theme::LABEL * 11 / 10 } else { theme::NOTE });
+            let text = shortened(text, self.heading_width(), heading_size(line as usize));
             let middle = top + HEADING_LINE * line + HEADING_LINE / 2;
             root.draw(&Text::new(text, (centre, middle), style.pos(theme::CENTER)))?;
         }
@@ -180,6 +192,24 @@ impl Figure<'_> {
     }
 }
 
+/// Of the letters of a line over a panel. Bold text is a tenth wider.
+fn heading_size(line: usize) -> i32 {
+    if line == 0 { theme::LABEL * 11 / 10 } else { theme::NOTE }
+}
+
+/// On two lines, if it is too long for one, broken after a word; the second may be too long still.
+fn broken(line: &str, width: i32, font_size: i32) -> Vec<String> {
+    if theme::text_width(line, font_size) <= width {
+        return vec![line.to_string()];
+    }
+    let fits = |at: &usize| theme::text_width(line[..*at].trim_end(), font_size) <= width;
+    let ends = line.match_indices(' ').map(|(at, _)| at + 1);
+    match ends.filter(fits).last() {
+        Some(at) => vec![line[..at].trim_end().to_string(), line[at..].to_string()],
+        None => vec![line.to_string()],
+    }
+}
+
 fn wrapped(text: &str, width: i32, font_size: i32) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -226,5 +256,15 @@ mod tests {
         assert_eq!(shortened("abc", 100, 20), "abc");
         let short = shortened("ψψψψψψψψψψψψψψ", 100, 20);
         assert!(short.ends_with("ψ…") && theme::text_width(&short, 20) <= 100, "{short}");
+    }
+    #[test]
+    fn headings_go_on_in_a_second_line() {
+        let two = ["transfer.lr=0.05,", "ticket.seed=2"];
+        let width = theme::text_width("transfer.lr=0.05, ", 20) + 20;
+        assert_eq!(broken(&two.join(" "), width, 20), two);
+        assert_eq!(broken("short", width, 20), ["short"]);
+        // There is nowhere to break it; it is cut off.
+        let long = "x".repeat(200);
+        assert_eq!(broken(&long, width, 20), [long]);
     }
 }

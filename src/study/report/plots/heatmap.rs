@@ -183,7 +183,11 @@ impl HeatMap {
     fn draw_cell(&self, area: &Area, corners: [(i32, i32); 2], cell: Cell, scale: &Scale) -> Drawn {
         let [(left, top), (right, bottom)] = corners;
         match cell {
-            Cell::Nothing => area.draw(&Rectangle::new(corners, theme::BLANK.filled())),
+            Cell::Nothing => {
+                area.draw(&Rectangle::new(corners, WHITE.filled()))?;
+                // The lightest shade is nearly white, too.
+                area.draw(&Rectangle::new(corners, theme::AXIS.stroke_width(theme::HAIRLINE)))
+            }
             Cell::Missing => {
                 area.draw(&Rectangle::new(corners, WHITE.filled()))?;
                 let hatch = theme::AXIS.stroke_width(theme::HAIRLINE);

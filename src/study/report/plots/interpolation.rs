@@ -15,7 +15,7 @@ use crate::study::report::grouping::grouped;
 use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, PairPath, Report};
 
-/// Tickets, with a line of panels each.
+/// Tickets of one method, level and setting, with a row of panels each.
 const MOST_TICKETS: usize = 6;
 
 /// Thin lines in one panel.
@@ -63,7 +63,7 @@ fn tickets(report: &Report) -> (Vec<Vec<&ConnectionRow>>, Option<String>) {
         tickets.retain(|rows| rows.iter().any(|row| row.pairs > 0));
     }
     let (tickets, said) = last_level(tickets, MOST_TICKETS, |rows| rows[0].level);
-    let (tickets, left_out) = limited(tickets, MOST_TICKETS, "tickets");
+    let (tickets, left_out) = limited(tickets, MOST_TICKETS, "rows of panels");
     (tickets, said.into_iter().chain(left_out).reduce(|levels, tickets| format!("{levels} {tickets}")))
 }
 

@@ -138,10 +138,11 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_left_out_and_said() {
-        let seeds: Vec<u64> = (0..20).collect();
+        let seeds: Vec<u64> = (0..30).collect();
         let plots = drawn(&Study::new(&[12], &seeds, &[vec![]]));
-        assert!(plots[0].caption.contains("At most 12 seeds"), "{}", plots[0].caption);
-        assert_eq!(count(&plots[0], "<polygon"), 8 * 12 + 2);
+        assert!(plots[0].caption.contains("mean over 30 seeds"), "{}", plots[0].caption);
+        assert!(plots[0].caption.contains("At most 25 seeds"), "{}", plots[0].caption);
+        assert_eq!(count(&plots[0], "<polygon"), 8 * 25 + 2);
         assert!(plots[1].caption.contains("At most 50 pairs"), "{}", plots[1].caption);
         assert_eq!(count(&plots[1], "opacity=\"0.5\""), 8 * 50);
 
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(files[..3], ["error-by-ratio.svg", "barrier-by-ratio.svg", "interpolation.svg"]);
         assert!(plots[0].caption.ends_with("Only the first 12 of 20 panels are drawn."), "{}", plots[0].caption);
         assert!(plots[1].caption.ends_with("Only the first 12 of 40 panels are drawn."), "{}", plots[1].caption);
-        let said = "Of several levels, only level 12 is drawn. Only the first 6 of 40 tickets are drawn.";
+        let said = "Of several levels, only level 12 is drawn. Only the first 6 of 40 rows of panels are drawn.";
         assert!(plots[2].caption.ends_with(said), "{}", plots[2].caption);
         // Both methods of the first axes, not many axes of one method.
         assert!(plots[2].svg.contains("AWS · sign"));

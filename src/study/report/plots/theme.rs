@@ -15,8 +15,6 @@ pub const TEXT: RGBColor = RGBColor(34, 34, 34);
 pub const FAINT_TEXT: RGBColor = RGBColor(96, 96, 96);
 pub const AXIS: RGBColor = RGBColor(110, 110, 110);
 pub const GRID: RGBColor = RGBColor(228, 228, 228);
-/// Of what is missing, or has no meaning.
-pub const BLANK: RGBColor = RGBColor(238, 238, 238);
 
 pub const LINE: u32 = 5;
 pub const THIN_LINE: u32 = 2;
@@ -24,6 +22,8 @@ pub const HAIRLINE: u32 = 1;
 pub const MARKER: i32 = 8;
 /// How much of a colour is in the band around a line.
 pub const BAND: f64 = 0.13;
+/// How much of a colour is in a bar: enough that bars differ in lightness as their colours do.
+pub const FILL: f64 = 0.6;
 
 /// Font sizes.
 pub const TITLE: i32 = 30;
@@ -260,6 +260,21 @@ mod tests {
         // The two methods of the paper most of all.
         let [lrr, aws] = [Method::Lrr, Method::Aws].map(|method| lab(linear(color(Some(method))))[0]);
         assert!((lrr - aws).abs() > 20.0, "{lrr} {aws}");
+    }
+
+    #[test]
+    fn fills_differ_in_gray() {
+        let mixed = |channel: u8| (255.0 - FILL * (255.0 - f64::from(channel))).round() as u8;
+        let fill = |method| {
+            let RGBColor(red, green, blue) = color(method);
+            lab(linear(RGBColor(mixed(red), mixed(green), mixed(blue))))[0]
+        };
+        // Bars of no method never stand beside others.
+        let mut lightness: Vec<f64> = methods().into_iter().filter(Option::is_some).map(fill).collect();
+        lightness.sort_by(f64::total_cmp);
+        assert!(lightness.windows(2).all(|pair| pair[1] - pair[0] > 5.0), "{lightness:?}");
+        let [lrr, aws] = [Method::Lrr, Method::Aws].map(|method| fill(Some(method)));
+        assert!((lrr - aws).abs() > 10.0, "{lrr} {aws}");
     }
 
     #[test]

@@ -22,8 +22,10 @@ const FEW_LEVELS: usize = 3;
 
 const MOST_PANELS: usize = 12;
 
-/// Markers of one mean that can be told apart.
-const MOST_MARKERS: usize = 12;
+/// Markers of one mean that can be told apart, and so many of them that they must be smaller for that.
+const MOST_MARKERS: usize = 25;
+const MANY_MARKERS: usize = 8;
+const SMALLER: f64 = 0.6;
 
 /// None if no transfer is finished, or if there are many levels.
 pub fn draw(report: &Report) -> Option<Plot> {
@@ -42,8 +44,11 @@ pub fn draw(report: &Report) -> Option<Plot> {
     let groups = by_axes.into_iter().flat_map(|rows| grouped(rows, |row| row.level)).collect();
     let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
     let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
+    let seeds = distinct(rows.iter().map(|row| row.seeds));
+    let over = if let [all] = seeds[..] { counted(all, "seed") } else { "seeds".to_string() };
+    let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
     let caption = sentences([
-        Some("Bars and numbers: mean over seeds. Markers: single seeds."),
+        Some(bars.as_str()),
         (!dense.is_empty()).then_some("Dashed line: dense networks."),
         rows.iter().any(|row| row.seeds > MOST_MARKERS).then_some(&most),
         left_out.as_deref(),
@@ -102,7 +107,7 @@ fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, 
     let Some(mean) = row.error_mean.filter(|mean| mean.is_finite()) else { return Ok(()) };
     let color = theme::color(row.method);
     let (left, right) = (centre - half_width, centre + half_width);
-    chart.draw_series([Rectangle::new([(left, mean), (right, 0.0)], color.mix(0.3).filled())])?;
+    chart.draw_series([Rectangle::new([(left, mean), (right, 0.0)], color.mix(theme::FILL).filled())])?;
     chart.draw_series([PathElement::new(vec![(left, mean), (right, mean)], color.stroke_width(theme::LINE))])?;
     values.within(
         place(chart, (left, mean)),
@@ -140,10 +145,15 @@ fn draw_dense(chart: &Chart, panel: &[&TransferRow], dense: &[&TransferRow]) -> 
 /// A marker for each seed, side by side within `half_width`, because errors of different seeds are often equal.
 fn draw_seeds(chart: &Chart, row: &TransferRow, centre: f64, half_width: f64, values: &mut Values) -> Drawn {
     let drawn = row.errors.len().min(MOST_MARKERS) as f64;
+    let mut look = bar_look(row.method);
+    if row.errors.len() > MANY_MARKERS {
+        let smaller = |length: i32| (SMALLER * f64::from(length)).round() as i32;
+        look.marker = look.marker.into_iter().map(|(x, y)| (smaller(x), smaller(y))).collect();
+    }
     for (index, seed) in theme::thinned(&row.errors, MOST_MARKERS).enumerate() {
         let side = (index as f64 + 0.5) / drawn * 2.0 - 1.0;
         let at = (centre + 0.8 * side * half_width, seed.error);
-        draw_marker(chart.plotting_area(), &bar_look(row.method), at)?;
+        draw_marker(chart.plotting_area(), &look, at)?;
         let series = series_level_text(row.method, Some(row.inherit), row.level, row.remaining_ratio);
         values.at(place(chart, at), format!("{series}, seed {}: {:.1} %", seed.seeds.init, seed.error), [&seed.run]);
     }
