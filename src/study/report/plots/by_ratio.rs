@@ -273,11 +273,7 @@ impl Frame {
         // An interval over few seeds may be so wide that no line could be told from another.
         let most = highest + BEYOND * highest.abs();
         let bands = points(groups).filter_map(|point| point.band).map(|(_, high)| high.min(most));
-        Frame {
-            x: left - rim..right + rim,
-            y: fit(lowest, bands.fold(highest, f64::max)),
-            ticks: ratio_ticks(&ratios),
-        }
+        Frame { x: left - rim..right + rim, y: fit(lowest, bands.fold(highest, f64::max)), ticks: ratio_ticks(&ratios) }
     }
 }
 
