@@ -162,7 +162,7 @@ fn band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<(f64, 
 
 /// None where Student's t over too few numbers says nothing but that they are few.
 fn drawn_band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<(f64, f64)> {
-    if summary.is_some_and(|summary| is_hardly_known(summary)) { None } else { band(summary, mean, std) }
+    if summary.is_some_and(is_hardly_known) { None } else { band(summary, mean, std) }
 }
 
 fn is_hardly_known(summary: &Summary) -> bool {
