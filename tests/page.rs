@@ -247,6 +247,24 @@ fn tables_sort_numbers_as_numbers_and_filter() {
 }
 
 #[test]
+fn the_chosen_table_stands_before_the_others_and_sorts_by_its_numbers() {
+    let study = Study::partial();
+    let (page, _) = study.report();
+    succeed(study.workplace.winsign("report", &study.sweep).args(["--rows", "inherit"]));
+    let browser = Browser::start();
+    browser.open_file(&page);
+    let tables = "return [...document.querySelectorAll('#study > section')].map((section) => section.id).join(' ')";
+    assert!(browser.text(tables).contains(" chosen transfers "));
+    assert_eq!(column(&browser, "chosen", "transferred"), ["sign", "mask", "sign", "mask"]);
+    let cells = || column(&browser, "chosen", "level 2");
+    assert!(cells().iter().all(|cell| cell.ends_with("(3)") || cell.ends_with("(2/3)")), "{:?}", cells());
+    browser.js("[...document.querySelectorAll('#chosen thead button')].at(-1).click(); return null");
+    let first = |cell: String| cell.split(' ').next().unwrap().parse::<f64>().unwrap();
+    assert!(cells().into_iter().map(first).is_sorted(), "{:?}", cells());
+    assert_eq!(browser.console(), [""; 0]);
+}
+
+#[test]
 fn every_link_leads_to_the_right_run_and_back() {
     let study = Study::partial();
     let (page, report) = study.report();

@@ -204,7 +204,7 @@ fn broken(line: &str, width: i32, font_size: i32) -> Vec<String> {
     }
     let fits = |at: &usize| theme::text_width(line[..*at].trim_end(), font_size) <= width;
     let ends = line.match_indices(' ').map(|(at, _)| at + 1);
-    match ends.filter(fits).last() {
+    match ends.rev().find(fits) {
         Some(at) => vec![line[..at].trim_end().to_string(), line[at..].to_string()],
         None => vec![line.to_string()],
     }

@@ -154,6 +154,12 @@ impl HeatMap {
                 }
             }
         }
+        // The lightest shade is nearly white, too.
+        let places = (0..self.rows.len()).flat_map(|row| (0..self.columns.len()).map(move |column| (row, column)));
+        for (row, column) in places.filter(|&(row, column)| self.cell(row, column) == Cell::Nothing) {
+            let corners = [(left(column), top(row)), (left(column + 1), top(row + 1))];
+            area.draw(&Rectangle::new(corners, theme::AXIS))?;
+        }
         let frame = Rectangle::new([(labels.room.0, 0), (labels.room.0 + size.0, size.1)], theme::AXIS);
         area.draw(&frame)?;
 
@@ -183,11 +189,7 @@ impl HeatMap {
     fn draw_cell(&self, area: &Area, corners: [(i32, i32); 2], cell: Cell, scale: &Scale) -> Drawn {
         let [(left, top), (right, bottom)] = corners;
         match cell {
-            Cell::Nothing => {
-                area.draw(&Rectangle::new(corners, WHITE.filled()))?;
-                // The lightest shade is nearly white, too.
-                area.draw(&Rectangle::new(corners, theme::AXIS.stroke_width(theme::HAIRLINE)))
-            }
+            Cell::Nothing => area.draw(&Rectangle::new(corners, WHITE.filled())),
             Cell::Missing => {
                 area.draw(&Rectangle::new(corners, WHITE.filled()))?;
                 let hatch = theme::AXIS.stroke_width(theme::HAIRLINE);

@@ -16,8 +16,9 @@ const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 6;
 /// Of a plotting area; a plane takes what its shape leaves of it.
 const SIDE: i32 = 520;
-/// Labels are not nearer to each other, to networks and to the border.
-const NEAREST: i32 = 44;
+/// From the middle of a network's marker to its label, and half the height of that.
+const BESIDE: i32 = 14;
+const HALF_LABEL: i32 = 13;
 
 /// None if no plane is measured.
 pub fn draw(report: &Report) -> Option<Plot> {
@@ -90,9 +91,8 @@ fn size(plane: &PlaneOutcome) -> (i32, i32) {
 fn draw_plane(area: &Area, plane: (&PlaneRow, &PlaneOutcome), thresholds: &[f64], values: &mut Values) -> Drawn {
     let (row, outcome) = plane;
     let (width, height) = size(outcome);
-    let (_, panel_height) = area.dim_in_pixel();
-    // At the floor of the panel, in its middle.
-    let corner = ((SIDE - width) / 2, panel_height as i32 - height - TICKS.1);
+    // Under the heading, in the middle of the panel.
+    let corner = ((SIDE - width) / 2, 0);
     let area = area.clone().shrink(corner, (width + TICKS.0, height + TICKS.1));
     let [x, y] = [&outcome.x, &outcome.y].map(|axis| axis[0]..axis[axis.len() - 1]);
     let ticks: Vec<_> = round_ticks(x.start, x.end).into_iter().map(|tick| (tick, tick.to_string())).collect();
@@ -113,29 +113,101 @@ fn draw_plane(area: &Area, plane: (&PlaneRow, &PlaneOutcome), thresholds: &[f64]
             draw_line(&chart, ink(part(band + 1)).mix(0.6), theme::THIN_LINE, SOLID, line)?;
         }
     }
-    let mut taken: Vec<(i32, i32)> = outcome.networks.iter().map(|network| place(&chart, *network)).collect();
+    let markers: Vec<(i32, i32)> = outcome.networks.iter().map(|network| place(&chart, *network)).collect();
+    let names: Vec<String> =
+        row.ends.iter().map(|end| super::figure::shortened(&end.label, SIDE / 2, theme::NOTE)).collect();
+    let names: Vec<(String, Spot)> =
+        names.iter().cloned().zip(name_spots(Spot::of(&chart), &markers, &names)).collect();
+    let mut taken: Vec<Spot> = markers.iter().copied().map(Spot::of_marker).collect();
+    taken.extend(names.iter().map(|(_, place)| *place));
     for (band, contour) in contours.iter().enumerate() {
+        let half = half_label(contour.threshold);
         if let Some(at) = label_place(&chart, contour, &taken) {
-            taken.push(at);
+            taken.push(Spot::around(at, half));
             draw_label(&chart, at, contour.threshold, part(band + 1))?;
         }
     }
-    draw_networks(&chart, row, outcome)?;
+    draw_networks(&chart, &markers, &names)?;
     tell(&chart, row, outcome, values);
     Ok(())
 }
 
-/// The place on a line that is farthest from everything that is taken.
-fn label_place(chart: &Chart, contour: &Contour, taken: &[(i32, i32)]) -> Option<(i32, i32)> {
-    let (columns, rows) = chart.plotting_area().get_pixel_range();
+/// A part of the picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spot {
+    left: i32,
+    top: i32,
+    right: i32,
+    bottom: i32,
+}
+
+impl Spot {
+    fn of(chart: &Chart) -> Spot {
+        let (columns, rows) = chart.plotting_area().get_pixel_range();
+        Spot { left: columns.start, top: rows.start, right: columns.end, bottom: rows.end }
+    }
+
+    fn around((x, y): (i32, i32), (width, height): (i32, i32)) -> Spot {
+        Spot { left: x - width, top: y - height, right: x + width, bottom: y + height }
+    }
+
+    fn of_marker(at: (i32, i32)) -> Spot {
+        Spot::around(at, (theme::MARKER + 2, theme::MARKER + 2))
+    }
+
+    fn middle(self) -> (i32, i32) {
+        ((self.left + self.right) / 2, (self.top + self.bottom) / 2)
+    }
+
+    fn meets(self, other: Spot) -> bool {
+        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
+    }
+
+    fn is_within(self, room: Spot) -> bool {
+        room.left <= self.left && self.right <= room.right && room.top <= self.top && self.bottom <= room.bottom
+    }
+}
+
+/// Where the name of each network stands: beside its marker or over or under it, where it covers no marker and no name.
+fn name_spots(room: Spot, markers: &[(i32, i32)], names: &[String]) -> Vec<Spot> {
+    let mut spots: Vec<Spot> = vec![];
+    for (&(x, y), name) in markers.iter().zip(names) {
+        let half = (theme::text_width(name, theme::NOTE) / 2 + 2, HALF_LABEL);
+        let (beside, over) = (BESIDE + half.0, BESIDE + half.1);
+        // Over and under, it may be moved sideways into the plane.
+        let inside = x.min(room.right - half.0).max(room.left + half.0);
+        let places = [(x + beside, y), (x - beside, y), (inside, y - over), (inside, y + over)];
+        let covered = |place: &Spot| {
+            let markers = markers.iter().filter(|marker| place.meets(Spot::of_marker(**marker))).count();
+            let names = spots.iter().filter(|other| place.meets(**other)).count();
+            (!place.is_within(room), markers + names)
+        };
+        let best = places.map(|at| Spot::around(at, half)).into_iter().min_by_key(covered);
+        spots.extend(best);
+    }
+    spots
+}
+
+fn half_label(threshold: f64) -> (i32, i32) {
+    (text_width(&threshold.to_string(), theme::NOTE) / 2 + 3, theme::NOTE / 2 + 2)
+}
+
+/// The place on a line that is farthest from everything that is taken, if there is one where the label covers nothing.
+fn label_place(chart: &Chart, contour: &Contour, taken: &[Spot]) -> Option<(i32, i32)> {
+    let (room, half) = (Spot::of(chart), half_label(contour.threshold));
     let distance = |(x, y): (i32, i32)| {
-        let to_border = [x - columns.start, columns.end - x, y - rows.start, rows.end - y];
-        let to_taken = taken.iter().map(|(a, b)| f64::from(x - a).hypot(f64::from(y - b)) as i32);
+        let to_border = [x - room.left, room.right - x, y - room.top, room.bottom - y];
+        let to_taken = taken.iter().map(|other| other.middle());
+        let to_taken = to_taken.map(|(a, b)| f64::from(x - a).hypot(f64::from(y - b)) as i32);
         to_border.into_iter().chain(to_taken).min().unwrap_or(0)
     };
-    let places = contour.lines.iter().flatten().map(|point| place(chart, *point));
-    let far = places.map(|place| (distance(place), place)).filter(|(distance, _)| *distance >= NEAREST);
+    let is_free = |at: &(i32, i32)| {
+        let label = Spot::around(*at, half);
+        label.is_within(room) && !taken.iter().any(|other| label.meets(*other))
+    };
+    let places = contour.lines.iter().flatten().map(|point| place(chart, *point)).filter(is_free);
     // The first of several that are equally far.
+    let far = places.map(|place| (distance(place), place));
     far.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, place)| place)
 }
 
@@ -144,26 +216,24 @@ fn draw_label(chart: &Chart, at: (i32, i32), threshold: f64, part: f64) -> Drawn
     let (left, top) = area.get_base_pixel();
     let (x, y) = (at.0 - left, at.1 - top);
     let text = threshold.to_string();
-    let half = (text_width(&text, theme::NOTE) / 2 + 3, theme::NOTE / 2 + 2);
+    let half = half_label(threshold);
     area.draw(&Rectangle::new([(x - half.0, y - half.1), (x + half.0, y + half.1)], shade(part).filled()))?;
     area.draw(&Text::new(text, (x, y), theme::text(theme::NOTE, ink(part)).pos(theme::CENTER)))
 }
 
-fn draw_networks(chart: &Chart, row: &PlaneRow, outcome: &PlaneOutcome) -> Drawn {
+fn draw_networks(chart: &Chart, markers: &[(i32, i32)], names: &[(String, Spot)]) -> Drawn {
     let look = Look { face: Face::Open, ..look(None, None) };
     let area = chart.plotting_area().strip_coord_spec();
-    let (base, (width, _)) = (area.get_base_pixel(), area.dim_in_pixel());
-    for (network, end) in outcome.networks.iter().zip(&row.ends) {
-        let (x, y) = place(chart, *network);
-        let (x, y) = (x - base.0, y - base.1);
-        draw_marker(&area, &look, (x, y))?;
-        let text = super::figure::shortened(&end.label, SIDE / 2, theme::NOTE);
-        let length = text_width(&text, theme::NOTE);
-        // Beside the marker, where there is room for it.
-        let left = if x + 18 + length > width as i32 { x - 18 - length } else { x + 14 };
-        let paper = Rectangle::new([(left - 2, y - 13), (left + length + 4, y + 13)], WHITE.mix(0.75).filled());
-        area.draw(&paper)?;
-        area.draw(&Text::new(text, (left, y), theme::text(theme::NOTE, theme::TEXT).pos(theme::LEFT)))?;
+    let base = area.get_base_pixel();
+    let inside = |(x, y): (i32, i32)| (x - base.0, y - base.1);
+    for (name, place) in names {
+        let corners = [(place.left, place.top), (place.right, place.bottom)].map(inside);
+        area.draw(&Rectangle::new(corners, WHITE.mix(0.75).filled()))?;
+        let style = theme::text(theme::NOTE, theme::TEXT).pos(theme::CENTER);
+        area.draw(&Text::new(name.clone(), inside(place.middle()), style))?;
+    }
+    for marker in markers {
+        draw_marker(&area, &look, inside(*marker))?;
     }
     Ok(())
 }
@@ -228,5 +298,20 @@ mod tests {
         assert!(draw(&report).is_none());
         report.planes[0].plane = None;
         assert!(draw(&report).is_none());
+    }
+    #[test]
+    fn names_cover_no_marker() {
+        let room = Spot { left: 0, top: 0, right: 520, bottom: 520 };
+        let names = ["init 3, order 2", "init 3, order 3", "init 3, order 4"].map(str::to_string);
+        // Two side by side nearer than a name is long, and one at the right border.
+        let markers = [(100, 400), (180, 400), (500, 60)];
+        let spots = name_spots(room, &markers, &names);
+        assert_eq!(spots.len(), 3);
+        for (index, spot) in spots.iter().enumerate() {
+            assert!(spot.is_within(room), "{spot:?}");
+            assert!(markers.iter().all(|marker| !spot.meets(Spot::of_marker(*marker))), "{spot:?}");
+            assert!(spots[..index].iter().all(|other| !spot.meets(*other)), "{spots:?}");
+        }
+        assert_eq!(spots[2].middle().1, 60, "beside its marker");
     }
 }

@@ -148,7 +148,9 @@ fn draw_seeds(chart: &Chart, row: &TransferRow, centre: f64, half_width: f64, va
     let mut look = bar_look(row.method);
     if row.errors.len() > MANY_MARKERS {
         let smaller = |length: i32| (SMALLER * f64::from(length)).round() as i32;
-        look.marker = look.marker.into_iter().map(|(x, y)| (smaller(x), smaller(y))).collect();
+        // A small circle of many corners would be jagged.
+        let corners = look.marker.iter().step_by(if look.marker.len() > 8 { 3 } else { 1 });
+        look.marker = corners.map(|&(x, y)| (smaller(x), smaller(y))).collect();
     }
     for (index, seed) in theme::thinned(&row.errors, MOST_MARKERS).enumerate() {
         let side = (index as f64 + 0.5) / drawn * 2.0 - 1.0;
