@@ -189,13 +189,8 @@ fn band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<Band> 
 }
 
 /// None where Student's t over too few numbers says nothing but that they are few.
-<<<<<<< HEAD
 fn drawn_band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<Band> {
-    if summary.is_some_and(|summary| is_hardly_known(summary)) { None } else { band(summary, mean, std) }
-=======
-fn drawn_band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<(f64, f64)> {
     if summary.is_some_and(is_hardly_known) { None } else { band(summary, mean, std) }
->>>>>>> fixc
 }
 
 fn is_hardly_known(summary: &Summary) -> bool {
@@ -313,11 +308,7 @@ impl Frame {
         let highest = means().fold(f64::NEG_INFINITY, f64::max);
         // An interval over few seeds may be so wide that no line could be told from another.
         let most = highest + BEYOND * highest.abs();
-<<<<<<< HEAD
         let bands = points(groups).filter_map(|point| point.band).map(|band| band.ends().1.min(most));
-=======
-        let bands = points(groups).filter_map(|point| point.band).map(|(_, high)| high.min(most));
->>>>>>> fixc
         Frame { x: left - rim..right + rim, y: fit(lowest, bands.fold(highest, f64::max)), ticks: ratio_ticks(&ratios) }
     }
 }
