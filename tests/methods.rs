@@ -116,7 +116,9 @@ fn everything_can_be_transferred() {
     // Two masks, neither full, leave more than either over their union, and less than everything.
     let ratio = |inherit: &str| {
         let rows = report["connections"].as_array().unwrap();
-        rows.iter().find(|row| row["inherit"] == inherit).unwrap()["remaining_ratio"].as_f64().unwrap()
+        let path = &rows.iter().find(|row| row["inherit"] == inherit).unwrap()["paths"][0];
+        let result = read_json(&workplace.run_directory(path["run"].as_str().unwrap()).join("result.json"));
+        result["outcome"]["remaining_ratio"].as_f64().unwrap()
     };
     assert!(ratio("random-mask") > 1.2 * ratio("mask") && ratio("random-mask") < 1.0, "{}", ratio("random-mask"));
 }
