@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -129,7 +129,7 @@ impl Attempt {
         files::create_directory(&directory)?;
         // What earlier attempts were writing when they died.
         for earlier in 1..number {
-            files::remove_drafts(&run.attempt_path(earlier))?;
+            files::remove_drafts(&run.attempt_path(earlier), Duration::ZERO)?;
         }
         let progress = Progress { done: 0, total, test_error: None };
         let mut attempt = Attempt {
@@ -491,7 +491,7 @@ mod tests {
         let run = prepared(&folder);
         let first = Attempt::claim(&run, 4).unwrap();
         first.save_checkpoint(&tensors(1)).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(60));
         first.save_checkpoint(&tensors(2)).unwrap();
         first.end(&End::Interrupted).unwrap();
         let mut second = Attempt::claim(&run, 4).unwrap();

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -196,15 +197,17 @@ fn write_draft(path: &Path, bytes: &[u8], durability: Durability) -> Result<Path
     write().map_err(Error::io("write", path))
 }
 
-/// Removes what a process that died was writing in a directory; fine if the directory does not exist.
-pub fn remove_drafts(directory: &Path) -> Result<()> {
+/// Removes what a process that died was writing in a directory, at least so long ago; fine if the directory does not exist.
+pub fn remove_drafts(directory: &Path, age: Duration) -> Result<()> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if is_absence(&error) => return Ok(()),
         Err(error) => return Err(Error::io("list", directory)(error)),
     };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path.to_string_lossy().ends_with(DRAFT) {
+        let written = fs::metadata(&path).and_then(|found| found.modified()).ok();
+        let is_old = written.is_some_and(|written| written.elapsed().unwrap_or_default() >= age);
+        if is_old && path.to_string_lossy().ends_with(DRAFT) {
             remove_if_exists(&path)?;
         }
     }
@@ -274,6 +277,21 @@ mod tests {
                 assert_eq!(read, content(), "byte {index}");
             }
         }
+    }
+
+    #[test]
+    fn only_old_drafts_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [young, old, other] = [".a.draft", ".b.draft", "c.json"].map(|name| directory.path().join(name));
+        [&young, &old, &other].iter().for_each(|path| fs::write(path, "half").unwrap());
+        let hours_ago = std::time::SystemTime::now() - Duration::from_secs(7_200);
+        [&old, &other]
+            .iter()
+            .for_each(|path| File::options().write(true).open(path).unwrap().set_modified(hours_ago).unwrap());
+        remove_drafts(directory.path(), Duration::from_secs(3_600)).unwrap();
+        assert_eq!([&young, &old, &other].map(|path| path.exists()), [true, false, true]);
+        remove_drafts(directory.path(), Duration::ZERO).unwrap();
+        assert_eq!([&young, &other].map(|path| path.exists()), [false, true]);
     }
 
     #[test]

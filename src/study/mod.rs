@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod evidence;
+mod grouping;
 pub mod kept;
 pub mod launch;
 pub mod plan;

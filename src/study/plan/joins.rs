@@ -1,12 +1,12 @@
 //! The runs of connects: single paths, blocks of barrier matrices, planes.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use super::Label;
 use super::build::{Runs, label, label_of_transfer};
 use crate::run::RunId;
 use crate::run::settings::{Between, Connect, Inherit, Masks, Matrix, Plane, Problem, Seeds, Settings};
+use crate::study::grouping::distinct;
 use crate::study::sweep::{Chain, ConnectBlock, TransferBlock};
 
 /// A planned transfer: as the sweep has it, and its run.
@@ -239,12 +239,6 @@ fn path(problem: Problem, connect: &ConnectBlock, masks: Masks) -> Connect {
         align: connect.align,
         precision: connect.precision,
     }
-}
-
-/// In their order, each once.
-fn distinct(ids: impl Iterator<Item = RunId>) -> Vec<RunId> {
-    let mut known = HashSet::new();
-    ids.filter(|id| known.insert(id.clone())).collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::grouping::grouped;
 use super::tables::{Column, MISSING, Table, count_text, decimal, number, text};
 use super::{IntervalMethod, Pivot, PivotCell, Summary};
+use crate::study::grouping::grouped;
 use crate::study::sweep::{Measure, Show};
 
 impl Pivot {
@@ -35,10 +35,10 @@ impl Pivot {
         let shown = match (self.show, interval) {
             (Show::Mean, _) | (Show::MeanCi, None) => "mean".to_string(),
             (Show::MeanStd, _) => "mean ± sample standard deviation".to_string(),
-            (Show::MeanCi, Some(interval)) => match interval.method {
-                IntervalMethod::T => format!("mean ± half the {} % interval by Student's t", 100.0 * interval.level),
-                IntervalMethod::Bootstrap => format!("mean and {} % interval by the bootstrap", 100.0 * interval.level),
-            },
+            (Show::MeanCi, Some(interval)) => {
+                let shown = if interval.method == IntervalMethod::T { "mean ± half the" } else { "mean and" };
+                format!("{shown} {} % interval by {}", 100.0 * interval.level, interval.method.told())
+            }
             (Show::Median, _) => "median".to_string(),
             (Show::MedianRange, _) => "median, from the smallest to the largest".to_string(),
             (Show::Max, _) => "largest".to_string(),

@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 use serde::Serialize;
 
 use super::differences::{independent, paired};
-use super::grouping::grouped;
 use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
 use super::{Interval, IntervalMethod, Report, SeedError, TransferRow, as_map};
 use crate::run::settings::{Between, Inherit, Method, Problem};
+use crate::study::grouping::grouped;
 use crate::study::sweep::Axes;
 
 /// One line of a study or a table.

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::clusters;
-use super::grouping::{distinct, grouped};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean, p_of_t};
 use super::tables::method_text;
 use super::{Difference, Summary, TransferRow};
 use crate::run::settings::{Inherit, Seeds};
+use crate::study::grouping::{distinct, grouped};
 
 /// Between any two methods that the same was transferred from, and between whatever was transferred and the first of it
 /// in the plan.

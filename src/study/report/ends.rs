@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::grouping::distinct;
+use super::spreads::is_ticket_seed;
 use super::tables::method_text;
 use super::{End, Finding};
 use crate::run::RunId;
 use crate::run::settings::Seeds;
+use crate::study::grouping::distinct;
 use crate::study::plan::Label;
 
 /// The labels of all runs of a plan.
@@ -66,7 +67,8 @@ impl Names {
 /// What each label says that not all of them say.
 fn differing(labels: &[&Label]) -> Vec<String> {
     let seeds = seed_texts(&labels.iter().map(|label| label.seeds.first().copied()).collect::<Vec<_>>());
-    if distinct(&seeds).len() == labels.len() {
+    let alike = distinct(labels.iter().map(|label| (label.method, label.inherit))).len() == 1;
+    if alike && distinct(&seeds).len() == labels.len() {
         return seeds;
     }
     let mut features: Vec<Vec<String>> = vec![
@@ -76,7 +78,7 @@ fn differing(labels: &[&Label]) -> Vec<String> {
         seeds,
     ];
     // A ticket's own seeds have been said.
-    let counts = |label: &Label, name: &str| label.inherit.is_some() || !name.starts_with("ticket.seed");
+    let counts = |label: &Label, name: &str| label.inherit.is_some() || !is_ticket_seed(name);
     let names = labels.iter().flat_map(|label| label.axes.iter().filter(|(name, _)| counts(label, name)));
     for name in distinct(names.map(|(name, _)| name)) {
         let value = |label: &&Label| {

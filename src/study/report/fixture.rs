@@ -1,6 +1,5 @@
 //! Studies made up for tests, with numbers like those of a real trial on the digits.
 
-use super::grouping::{distinct, grouped};
 use super::{Finding, Report, gather};
 use crate::run::results::{
     ConnectOutcome, LayerSurvivors, MatrixOutcome, Outcome, PairOutcome, PathOutcome, PathPoint, PlaneOutcome,
@@ -8,6 +7,7 @@ use crate::run::results::{
 };
 use crate::run::settings::*;
 use crate::run::{Run, RunId};
+use crate::study::grouping::{distinct, grouped};
 use crate::study::plan::{Label, PlannedRun, RunState};
 use crate::study::sweep::Axes;
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::ends::Labels;
-use super::grouping::{distinct, grouped};
 use super::statistics::{Estimate, mean, sample_std};
 use super::{
     FailedRun, Finding, LayerRatio, Report, RunCounts, SeedError, Summary, TicketRow, TransferRow, differences,
@@ -12,6 +11,7 @@ use super::{
 use crate::run::RunId;
 use crate::run::results::{Outcome, TicketOutcome, TransferOutcome};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
+use crate::study::grouping::{distinct, grouped};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
 

@@ -10,7 +10,6 @@ pub mod csv;
 mod differences;
 mod ends;
 mod gather;
-mod grouping;
 pub mod json;
 pub mod latex;
 pub mod markdown;
@@ -35,6 +34,7 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -44,7 +44,7 @@ pub use plots::Plot;
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
-use crate::run::files::{remove_if_exists, write_atomic};
+use crate::run::files::{remove_drafts, remove_if_exists, write_atomic};
 use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::plan::{PlannedRun, RunState};
@@ -430,6 +430,9 @@ const FILES: [&str; 25] = [
     "signs-by-ratio.svg",
 ];
 
+/// Nobody writes a file of a report for so long: who did was killed.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
 /// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
 /// nothing to say in is not written, and removed where an earlier report wrote it. The plots are those of [`plots::draw`].
 pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
@@ -456,6 +459,7 @@ pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &
     debug_assert_eq!(FILES.iter().filter(|name| is_written(name)).count(), files.len(), "files without a known name");
 
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    remove_drafts(directory, ABANDONED)?;
     for stale in FILES.iter().filter(|name| !is_written(name)) {
         remove_if_exists(&directory.join(stale))?;
     }
@@ -479,6 +483,7 @@ pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
     };
     fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
     let is_written = |file: &str| plots.iter().any(|plot| plot.file == file);
+    remove_drafts(directory, ABANDONED)?;
     for stale in FILES.iter().filter(|file| file.ends_with(".svg") && !is_written(file)) {
         remove_if_exists(&png_path(stale))?;
     }

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::grouping::{distinct, grouped};
 use super::{Finding, Notice, paths};
 use crate::run::RunId;
 use crate::run::results::{Outcome, Processors, RunResult, TrainScore};
+use crate::run::settings::Seeds;
+use crate::study::grouping::{distinct, grouped};
 
 /// What the results themselves give away. The rows are those whose numbers are made of several runs.
 pub fn of(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
@@ -14,6 +15,7 @@ pub fn of(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
     notices.extend(different_data(findings, rows));
     notices.extend(different_processors(rows));
     notices.extend(different_paths(rows));
+    notices.extend(crossed_seeds(rows));
     notices
 }
 
@@ -142,6 +144,29 @@ fn different_paths(rows: &[Vec<&Finding>]) -> Option<Notice> {
     Some(Notice { message, runs: distinct(runs) })
 }
 
+/// Rows of transfers that share an initialization or an order of images, as where the seeds of both are axes that are combined.
+/// Statistics count each run as independent of the others.
+fn crossed_seeds(rows: &[Vec<&Finding>]) -> Option<Notice> {
+    let is_done =
+        |finding: &&&Finding| matches!(result(finding).map(|result| &result.outcome), Some(Outcome::Transfer(_)));
+    let crossed = |row: &&Vec<&Finding>| {
+        let seeds = || row.iter().filter(is_done).filter_map(|finding| finding.planned.label.seeds.first());
+        let shared = |of: fn(&Seeds) -> u64| distinct(seeds().map(of)).len() < seeds().count();
+        shared(|seeds| seeds.init) || shared(|seeds| seeds.order)
+    };
+    let rows: Vec<&Vec<&Finding>> = rows.iter().filter(crossed).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "runs of {} have an initialization or an order of images in common, but count as independent: their intervals are too \
+         narrow, and the p-values of their differences too small; the spread by source tells how much each matters",
+        rows_text(&rows)
+    );
+    let runs = rows.iter().flat_map(|row| row.iter().filter(is_done).map(|finding| id(finding)));
+    Some(Notice { message, runs: runs.collect() })
+}
+
 /// The rows in which the runs that have a value have several.
 fn mixed<'r, 'f, V: Eq + std::hash::Hash>(
     rows: impl Iterator<Item = &'r Vec<&'f Finding<'f>>>,
@@ -241,5 +266,26 @@ mod tests {
         assert!(notices[0].message.contains("1 row (lrr level 12, sign)"), "{}", notices[0].message);
         assert!(notices[0].message.contains("ranks × threads: 1 × 1, 2 × 1"));
         assert_eq!(notices[0].runs.len(), 3);
+    }
+
+    #[test]
+    fn crossed_seeds_are_said_to_be() {
+        let with_seeds = |of: fn(u64) -> Seeds| {
+            let mut study = Study::digits();
+            for (planned, ..) in &mut study.runs {
+                let is_sign = planned.label.inherit == Some(Inherit::Sign) && planned.label.method == Some(Method::Aws);
+                if is_sign && planned.run.kind() == Kind::Transfer {
+                    planned.label.seeds = vec![of(planned.label.seeds[0].init)];
+                }
+            }
+            study.report().notices
+        };
+        let notices = with_seeds(|seed| Seeds { order: 1, ..Seeds::from(seed) });
+        assert_eq!(notices.len(), 1);
+        let expected = "runs of 1 row (aws level 12, sign) have an initialization or an order of images in common";
+        assert!(notices[0].message.starts_with(expected), "{}", notices[0].message);
+        assert_eq!(notices[0].runs.len(), 3);
+        assert_eq!(with_seeds(|seed| Seeds { init: 1, ..Seeds::from(seed) }).len(), 1);
+        assert_eq!(with_seeds(|seed| Seeds { order: 100 + seed, ..Seeds::from(seed) }), []);
     }
 }

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use super::ends::{Labels, Names};
 use super::gather::Gathering;
-use super::grouping::grouped;
 use super::statistics::{max, mean};
 use super::{ConnectionRow, End, Finding, PairPath, PathError, PathMean, PlaneRow, Summary};
 use crate::run::RunId;
 use crate::run::results::{Outcome, PathOutcome};
 use crate::run::settings::{Between, Settings};
+use crate::study::grouping::grouped;
 
 /// The row of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
 pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionRow> {

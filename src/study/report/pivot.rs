@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::clusters::of_clusters;
-use super::grouping::{distinct, grouped};
 use super::spreads::is_ticket_seed;
 use super::statistics::Estimate;
 use super::tables::{MISSING, method_text, remaining_text};
 use super::{ConnectionRow, Report, Summary, TicketRow, TransferRow};
 use crate::run::RunId;
 use crate::run::settings::{Between, Inherit, Problem};
+use crate::study::grouping::{distinct, grouped};
 use crate::study::sweep::{Axes, FIELDS, Layout, Measure, Show};
 use crate::study::yaml::{listed, nearest, quoted};
 

@@ -1,9 +1,9 @@
 //! How much each source of chance moves the error.
 
-use super::grouping::grouped;
 use super::statistics::mean;
 use super::{Spread, TransferRow};
 use crate::run::settings::Inherit;
+use crate::study::grouping::grouped;
 use crate::study::sweep::Axes;
 
 /// Whether an axis is a seed of the ticket.

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::cells::smallest;
-use super::grouping::grouped;
 use super::{ConnectionRow, Interval, Report, TransferRow};
 use crate::run::settings::{Between, Inherit, Method, Problem};
+use crate::study::grouping::grouped;
 use crate::study::sweep::Axes;
 
 /// What stands for a number that does not exist yet.

@@ -105,6 +105,16 @@ pub enum IntervalMethod {
     Bootstrap,
 }
 
+impl IntervalMethod {
+    /// What people call it, as in `by Student's t`.
+    pub fn told(self) -> &'static str {
+        match self {
+            IntervalMethod::T => "Student's t",
+            IntervalMethod::Bootstrap => "the percentile bootstrap",
+        }
+    }
+}
+
 /// The names in `rows` or `columns`: one, or a list.
 fn names(key: &Key, node: &Node) -> Result<Vec<String>, Fault> {
     let of_one = |node: &Node| match &node.content {

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use self::index::Index;
 use self::settings::Flat;
-use super::plots::Plot;
+use super::plots::{Plot, escaped};
 use super::{Finding, Report, RunCounts};
 
 const FRAME: &str = include_str!("page.html");
@@ -140,10 +140,6 @@ fn filled(frame: &str, parts: &[(&str, String)]) -> String {
     }
     page.push_str(rest);
     page
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// How hard the study is compressed, from 0 to 9: more takes twice the time and saves a twentieth.

@@ -350,11 +350,7 @@ fn interval_note(report: &Report) -> String {
         report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
     let first: Option<Interval> = summaries.flatten().find_map(|summary| summary.interval);
     let Some(interval) = first else { return String::new() };
-    let how = match interval.method {
-        super::super::IntervalMethod::T => "Student's t",
-        super::super::IntervalMethod::Bootstrap => "the percentile bootstrap",
-    };
-    format!(" Intervals of the mean by {how}.")
+    format!(" Intervals of the mean by {}.", interval.method.told())
 }
 
 /// What the runs of a row have in common, beside axes.

@@ -15,7 +15,7 @@ use super::transfer_error::comparable;
 use super::values::Values;
 use crate::run::RunId;
 use crate::run::settings::{Between, Inherit, Method};
-use crate::study::report::grouping::{distinct, grouped};
+use crate::study::grouping::{distinct, grouped};
 use crate::study::report::statistics::sample_std;
 use crate::study::report::{ConnectionRow, Interval, IntervalMethod, Report, Summary, TransferRow};
 
@@ -233,11 +233,7 @@ pub fn plot_lines<'a>(
     }
     let band = match summaries.iter().find_map(|summary| summary.interval.filter(|_| has_intervals)) {
         Some(Interval { level, method, .. }) => {
-            let method = match method {
-                IntervalMethod::T => "Student's t",
-                IntervalMethod::Bootstrap => "bootstrap",
-            };
-            format!("Bands: {:.0} % confidence interval of the mean ({method}).", 100.0 * level)
+            format!("Bands: {:.0} % confidence interval of the mean ({}).", 100.0 * level, method.told())
         }
         None => "Bands: one standard deviation.".to_string(),
     };

@@ -9,12 +9,13 @@ use super::Plot;
 use super::chart::{Chart, Tick, chart, draw_band, draw_line, draw_marker, draw_upright, place, round_ticks};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, counted, last_level, level_text, limited, sentences, series_text, ticket_axes};
+use super::panels::{Panel, axes_text, counted, last_level, level_text, limited, sentences, series_text};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look, thinned};
 use super::values::Values;
 use crate::run::RunId;
 use crate::run::settings::{Inherit, Kind, Method};
-use crate::study::report::grouping::{distinct, grouped};
+use crate::study::grouping::{distinct, grouped};
+use crate::study::report::spreads::without_ticket_seeds;
 use crate::study::report::statistics::{mean, sample_std};
 use crate::study::report::tables::method_text;
 use crate::study::report::{Curve, Finding};
@@ -81,9 +82,10 @@ pub fn draw_transfers(findings: &[Finding]) -> Option<Plot> {
 /// How tickets were trained, level after level; none if no curve is known.
 pub fn draw_tickets(findings: &[Finding]) -> Option<Plot> {
     let trained = trained(findings, Kind::Ticket).filter(|finding| finding.planned.label.rewind_point.is_none());
-    let groups = grouped(trained, |finding| (finding.planned.label.problem, ticket_axes(&finding.planned.label.axes)));
+    let groups =
+        grouped(trained, |finding| (finding.planned.label.problem, without_ticket_seeds(&finding.planned.label.axes)));
     let groups = groups.iter().map(|findings| Group {
-        heading: axes_text(&ticket_axes(&findings[0].planned.label.axes)).into_iter().collect(),
+        heading: axes_text(&without_ticket_seeds(&findings[0].planned.label.axes)).into_iter().collect(),
         level: 0,
         lines: grouped(findings, |finding| (finding.planned.label.method, finding.planned.label.level))
             .iter()

@@ -11,7 +11,7 @@ use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
 use crate::run::settings::Between;
-use crate::study::report::grouping::grouped;
+use crate::study::grouping::grouped;
 use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, PairPath, Report};
 

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, counted, limited, sentences, ticket_axes};
-use crate::study::report::grouping::{distinct, grouped};
+use super::panels::{Panel, axes_text, counted, limited, sentences};
+use crate::study::grouping::{distinct, grouped};
+use crate::study::report::spreads::without_ticket_seeds;
 use crate::study::report::statistics::mean;
 use crate::study::report::tables::{method_text, remaining_text};
 use crate::study::report::{Report, TicketRow};
@@ -28,7 +29,8 @@ struct Chains<'a> {
 pub fn draw(report: &Report) -> Option<Plot> {
     let rows = report.tickets.iter().filter(|row| !row.layers.is_empty());
     // Another level zero of the same network has as many layers; another architecture has other axes.
-    let chains = grouped(rows, |row| (row.problem, ticket_axes(&row.axes), row.method)).into_iter().map(Chains::new);
+    let chains =
+        grouped(rows, |row| (row.problem, without_ticket_seeds(&row.axes), row.method)).into_iter().map(Chains::new);
     let (chains, left_out) = limited(chains.collect::<Vec<_>>(), MOST_PANELS, "panels");
     if chains.is_empty() {
         return None;
@@ -100,7 +102,7 @@ impl<'a> Chains<'a> {
     }
 
     fn heading(&self) -> Vec<String> {
-        std::iter::once(self.method()).chain(axes_text(&ticket_axes(&self.rows[0].axes))).collect()
+        std::iter::once(self.method()).chain(axes_text(&without_ticket_seeds(&self.rows[0].axes))).collect()
     }
 
     fn map(&self) -> HeatMap {

@@ -8,7 +8,7 @@ use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
-use crate::study::report::grouping::distinct;
+use crate::study::grouping::distinct;
 use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, End, PairPath, Report};
 

@@ -24,6 +24,7 @@ mod samples;
 use super::{Finding, Report};
 
 pub use svg::png;
+pub use values::escaped;
 
 pub struct Plot {
     pub file: &'static str,
@@ -65,8 +66,8 @@ mod tests {
     use super::samples::*;
     use super::*;
     use crate::run::settings::{Kind, Method};
+    use crate::study::grouping::distinct;
     use crate::study::plan::RunState;
-    use crate::study::report::grouping::distinct;
 
     fn drawn(study: &Study) -> Vec<Plot> {
         draw(&study.report(), &study.findings())

@@ -1,7 +1,7 @@
 //! How many panels make a picture, and what stands over them.
 
 use crate::run::settings::{Between, Inherit, Method};
-use crate::study::report::grouping::distinct;
+use crate::study::grouping::distinct;
 use crate::study::report::tables::{method_text, remaining_text};
 use crate::study::sweep::Axes;
 
@@ -80,11 +80,6 @@ pub fn ends_text(inherit: Option<Inherit>, between: Between) -> String {
 pub fn axes_text(axes: &Axes) -> Option<String> {
     let values: Vec<String> = axes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     (!values.is_empty()).then(|| values.join(", "))
-}
-
-/// The axes that tickets of different seeds have in common.
-pub fn ticket_axes(axes: &Axes) -> Axes {
-    axes.iter().filter(|(name, _)| !name.starts_with("ticket.seed")).cloned().collect()
 }
 
 /// `3 seeds`, `1 seed`.

@@ -6,7 +6,7 @@ use super::heatmap::Scale;
 use super::matrix::{Measure, draw_measure};
 use super::panels::{axes_text, counted, series_level_text};
 use crate::run::settings::Between;
-use crate::study::report::grouping::{distinct, grouped};
+use crate::study::grouping::{distinct, grouped};
 use crate::study::report::statistics::{mean, sample_std};
 use crate::study::report::{ConnectionRow, PairPath, Report};
 

@@ -12,7 +12,7 @@ use super::panels::{Panel, axes_text, counted, level_text, limited, sentences, s
 use super::theme::{self, Look, look};
 use super::values::Values;
 use crate::run::settings::{Inherit, Method, Problem};
-use crate::study::report::grouping::{distinct, grouped};
+use crate::study::grouping::{distinct, grouped};
 use crate::study::report::tables::method_text;
 use crate::study::report::{Report, TransferRow};
 use crate::study::sweep::Axes;
