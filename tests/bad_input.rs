@@ -158,6 +158,11 @@ mod with_the_worker {
             assert_eq!(workplace.attempts(failure["id"].as_str().unwrap()), 1, "{failure}");
         }
         assert!(!stderr(&output).contains("started again"), "{}", stderr(&output));
+        // What is said at the end is what is found later.
+        let report = json(&succeed(workplace.winsign("report", &sweep).arg("--json")));
+        let listed = report["failed"].as_array().unwrap();
+        assert_eq!(listed.len(), failed.len(), "{listed:?}");
+        assert!(listed.iter().all(|run| run["message"].as_str().unwrap().contains("precision tf32")), "{listed:?}");
     }
 
     /// Two launchers whose runs fail give up after as many chances as they were told to give, and agree.

@@ -356,7 +356,8 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
 /// How an attempt ends that does not reach its end.
 fn end_with(code: u8, message: &str) -> End {
     match code {
-        exit::FAILURE => End::Failed { message: message.to_string() },
+        // Ranks or a device that cannot compute it will not be able to the next time either, until a person changes something.
+        exit::FAILURE | exit::USAGE => End::Failed { message: message.to_string() },
         // All others can go on once the world is in order again.
         _ => End::Interrupted,
     }
