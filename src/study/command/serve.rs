@@ -2,30 +2,28 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::slice;
-use std::sync::Arc;
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::subject::{Known, Subject};
 use super::{Common, Failure, output};
-use crate::run::owner::Clock;
 use crate::run::{self, exit};
 use crate::study::evidence::Cache;
 use crate::study::launch::slurm::queue::Queue;
 use crate::study::plan::RunState;
-use crate::study::plan::stores::Found;
-use crate::study::plan::survey::{Standing, survey_again};
-use crate::study::report::{page, plots};
+use crate::study::plan::survey::Standing;
+use crate::study::report::{Notice, page, plots};
 use crate::study::serve;
 use crate::study::sweep::Layout;
 
 pub const HELP: &str = "\
 Examples:
   winsign serve sweeps/quickstart.yaml                   then open the address it says
+  winsign serve sweeps/quickstart.yaml /mnt/north/results    what lies in several stores
   winsign serve sweeps/quickstart.yaml --bind 0.0.0.0    for others in the network too: there is no password
   ssh -L 8765:127.0.0.1:8765 login-node                  to look from home at what is served on a cluster
 
@@ -36,8 +34,9 @@ const PORT: u16 = 8765;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The sweep file
-    sweep: PathBuf,
+    /// A sweep file, and stores to look for its runs in before --store; or stores alone, for all that is in them now
+    #[arg(required = true, value_name = "SWEEP_OR_STORE")]
+    of: Vec<PathBuf>,
     /// Where to listen: an address, with or without a port [default: 127.0.0.1:8765, or another port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     bind: Option<SocketAddr>,
@@ -50,7 +49,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let subject = Subject::open(common, slice::from_ref(&arguments.sweep))?;
+    let subject = Subject::open(common, &arguments.of)?;
     let name = subject.plan.name.clone();
     let mut study = Study::new(subject);
     let first = study.look()?.expect("the first look finds something");
@@ -105,43 +104,44 @@ fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failu
 /// A study that is looked at again and again.
 struct Study {
     subject: Subject,
-    root: Arc<Path>,
-    clock: Clock,
     cache: Cache,
-    before: Vec<Standing>,
+    /// What the page said last.
+    before: Option<(Vec<Said>, Vec<Notice>)>,
 }
+
+/// What the page says of how a run stands: a result that takes the place of another is news, too.
+type Said = (RunState, u32, Option<String>, Option<Timestamp>);
 
 impl Study {
     fn new(subject: Subject) -> Study {
-        let cache = subject.cache_of(&subject.directory);
-        let root = subject.stores[0].root();
-        Study { root: Arc::from(root), clock: Clock::of(root), cache, before: vec![], subject }
+        Study { cache: subject.cache_of(&subject.directory), before: None, subject }
     }
 
     /// The page's data; none if all runs stand as they stood before. What is read goes to memory, never to the store.
     fn look(&mut self) -> Result<Option<String>, Failure> {
-        let (plan, store) = (&self.subject.plan, &self.subject.stores[0]);
-        let queue = Queue::look(store)?;
-        let amend = |standings: &mut [Standing]| queue.overlay(plan, standings);
-        let standings = survey_again(plan, store, &self.before, &self.clock, amend)?;
-        if !self.before.is_empty() && self.before.iter().zip(&standings).all(|(a, b)| said(a) == said(b)) {
+        let plan = &self.subject.plan;
+        let (mut found, mut notices) = self.subject.look();
+        for store in &self.subject.stores {
+            Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.standing));
+        }
+        let known = Known::of(&self.subject, found, &mut self.cache);
+        notices.extend(known.notices(plan));
+        let now = (known.found.iter().map(|found| said(&found.standing)).collect(), notices.clone());
+        if self.before.as_ref() == Some(&now) {
             return Ok(None);
         }
-        let found =
-            standings.iter().cloned().map(|standing| Found { standing, store: Arc::clone(&self.root) }).collect();
-        let known = Known::of(&self.subject, found, &mut self.cache);
         let findings = known.findings(plan);
-        let report = self.subject.report(&findings, known.notices(plan), Layout::default())?;
+        let report = self.subject.report(&findings, notices, Layout::default())?;
         let data = page::data(&report, &findings, &plots::draw(&report, &findings));
         // What nobody was told of is news still.
-        self.before = standings;
+        self.before = Some(now);
         Ok(Some(data))
     }
 }
 
-/// What the page says of how a run stands.
-fn said(standing: &Standing) -> (RunState, u32, Option<&String>) {
-    (standing.state, standing.attempts, standing.note.as_ref())
+fn said(standing: &Standing) -> Said {
+    let finished = standing.result.as_ref().map(|result| result.finished);
+    (standing.state, standing.attempts, standing.note.clone(), finished)
 }
 
 #[cfg(test)]

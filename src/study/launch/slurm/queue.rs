@@ -132,7 +132,7 @@ impl Queue {
     }
 
     /// Tells apart, among the runs that wait, those that Slurm has: for what looks every run up.
-    pub fn overlay(&self, plan: &Plan, standings: &mut [Standing]) {
+    pub fn overlay<'s>(&self, plan: &Plan, standings: impl IntoIterator<Item = &'s mut Standing>) {
         for (planned, standing) in plan.runs.iter().zip(standings) {
             let place = self.of_run.get(&planned.run.id).filter(|place| !place.leaving);
             if let (RunState::Pending, Some(place)) = (standing.state, place) {
