@@ -5,6 +5,7 @@
 //! executed (threads, host, retries) does not.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
 /// Runs side by side on one machine, at most.
@@ -60,6 +61,38 @@ impl Settings {
             Settings::Transfer(_) => Kind::Transfer,
             Settings::Connect(_) | Settings::Matrix(_) | Settings::Plane(_) => Kind::Connect,
         }
+    }
+
+    /// Every setting by its name, those too that the canonical JSON leaves out where they are as they were for all when
+    /// identities began. For people: identities are of the canonical JSON.
+    pub fn in_full(&self) -> Value {
+        let mut all = serde_json::to_value(self).expect("settings are plain data");
+        let mut fill = |place: &str, defaults: Value| {
+            let (Some(Value::Object(found)), Value::Object(defaults)) = (all.pointer_mut(place), defaults) else {
+                return;
+            };
+            for (name, value) in defaults {
+                found.entry(name).or_insert(value);
+            }
+        };
+        let of_paths = json!({ "masks": Masks::default(), "reestimation_batches": "all", "sets": Sets::default(),
+                               "precision": Precision::default() });
+        match self {
+            Settings::Import(_) => {}
+            Settings::Ticket(_) | Settings::Transfer(_) => {
+                let optimizer = Optimizer::default();
+                fill("/training", json!({ "optimizer": optimizer, "precision": Precision::default() }));
+                if let Settings::Transfer(_) = self {
+                    fill("", json!({ "flip": 0.0 }));
+                }
+            }
+            Settings::Connect(_) | Settings::Matrix(_) => {
+                fill("", of_paths);
+                fill("", json!({ "refine": 0, "align": Align::default() }));
+            }
+            Settings::Plane(_) => fill("", of_paths),
+        }
+        all
     }
 
     /// What the run computes in.
@@ -764,5 +797,68 @@ pub struct Seeds {
 impl From<u64> for Seeds {
     fn from(seed: u64) -> Seeds {
         Seeds { init: seed, order: seed, alpha: seed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+
+    fn names(value: &Value) -> Vec<String> {
+        let mut names: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// What is left out of the canonical JSON is there in full, whatever it is.
+    #[test]
+    fn settings_in_full_have_all_names() {
+        let plain = Connect {
+            problem: PROBLEM,
+            between: Between::Seeds,
+            masks: Masks::default(),
+            points: 11,
+            refine: 0,
+            batch: 64,
+            reestimation_batches: None,
+            sets: Sets::default(),
+            align: Align::default(),
+            precision: Precision::default(),
+        };
+        let other = Connect {
+            masks: Masks::Union,
+            refine: 2,
+            reestimation_batches: Some(3),
+            sets: Sets::Both,
+            align: Align::Weights,
+            precision: Precision::Bf16,
+            ..plain.clone()
+        };
+        let in_full = |path: &Connect| Settings::Connect(path.clone()).in_full();
+        assert_eq!(names(&in_full(&plain)), names(&in_full(&other)));
+        assert_eq!(in_full(&other), serde_json::to_value(Settings::Connect(other.clone())).unwrap());
+        let said = in_full(&plain);
+        assert_eq!((&said["sets"], &said["align"], &said["masks"]), (&json!("test"), &json!("none"), &json!("same")));
+        assert_eq!((&said["refine"], &said["reestimation_batches"]), (&json!(0), &json!("all")));
+        let matrix = Settings::Matrix(Matrix { path: plain, rows: 2 }).in_full();
+        assert_eq!(matrix["align"], "none");
+
+        let training = Training {
+            epochs: 1,
+            batch: 64,
+            optimizer: Optimizer::Sgd,
+            lr: 0.1,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            schedule: Schedule::Constant,
+            precision: Precision::Fp32,
+        };
+        let seeds = Seeds::from(1);
+        let transfer = Transfer { problem: PROBLEM, inherit: Inherit::Sign, flip: 0.0, training, seeds };
+        let said = Settings::Transfer(transfer).in_full();
+        assert_eq!((&said["flip"], &said["training"]["optimizer"]), (&json!(0.0), &json!("sgd")));
+        assert_eq!(said["training"]["precision"], "fp32");
     }
 }

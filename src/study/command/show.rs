@@ -63,7 +63,7 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     let mut text = format!("{} ({})\n", file.label, run.id);
     let _ = write!(text, "state: {}", standing.state);
     if let Some(note) = &standing.note {
-        let _ = write!(text, " ({note})");
+        let _ = write!(text, " ({})", printable(note));
     }
     let _ = writeln!(text, "\ndirectory: {}", run.path.display());
     if let Some(host) = &standing.host {
@@ -92,9 +92,8 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     for input in &file.inputs {
         let _ = writeln!(text, "needs: {input}");
     }
-    let settings = serde_json::to_value(&file.settings).expect("settings are plain data");
     text += "\nsettings\n";
-    describe(&mut text, "", &settings);
+    describe(&mut text, "", &file.settings.in_full());
     if let Some(result) = &standing.result {
         text += "\nresult\n";
         let mut shown = serde_json::to_value(result).expect("a result is plain data");
@@ -110,7 +109,7 @@ pub fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     if !log.is_empty() {
         text += "\nend of the log\n";
         for line in log {
-            let _ = writeln!(text, "  {line}");
+            let _ = writeln!(text, "  {}", printable(&line));
         }
     }
     output::text(&text)
@@ -229,7 +228,7 @@ fn describe(text: &mut String, prefix: &str, value: &serde_json::Value) {
             }
         }
         serde_json::Value::String(value) => {
-            let _ = writeln!(text, "  {prefix}: {value}");
+            let _ = writeln!(text, "  {prefix}: {}", printable(value));
         }
         other => {
             let _ = writeln!(text, "  {prefix}: {other}");

@@ -41,7 +41,7 @@ impl Flat {
     pub fn of(findings: &[Finding]) -> Flat {
         let mut flat = Flat::default();
         for (at, finding) in findings.iter().enumerate() {
-            let settings = serde_json::to_value(&finding.planned.run.settings).expect("settings are plain data");
+            let settings = finding.planned.run.settings.in_full();
             flat.add(at, "", settings);
         }
         flat.finished(findings.len())
