@@ -111,7 +111,7 @@ mod tests {
     use crate::trainer::model::Network;
     use crate::trainer::model::units::tests::{random, shuffled};
     use crate::trainer::session::{Means, Session};
-    use crate::trainer::{lmc, ticket};
+    use crate::trainer::{lmc, prune::prune, ticket};
     use winsign::run::attempt::Attempt;
     use winsign::run::settings::{
         Align, Architecture, Between, Connect, Dataset, Masks, Method, Problem, Schedule, Seeds, Sets, Settings,
@@ -231,12 +231,14 @@ mod tests {
             seeds: Seeds::from(1),
         };
         let mut session = begin(&folder.path().join("ticket"), Settings::Ticket(dense.clone()));
-        let (layout, original) = ticket::execute(&mut session, &dense).unwrap().network.unwrap();
+        let (layout, mut original) = ticket::execute(&mut session, &dense).unwrap().network.unwrap();
+        prune(&mut original, &layout, 0.1).unwrap();
 
         let connect = |align| Connect {
             problem: RESNET8,
             between: Between::Seeds,
-            masks: Masks::Same,
+            // Those of a copy in another order differ.
+            masks: Masks::Union,
             points: 5,
             refine: 0,
             reestimation_batches: None,
@@ -251,10 +253,13 @@ mod tests {
             let connect = connect(align);
             let mut session = begin(&folder.path().join(align.to_string()), Settings::Connect(connect.clone()));
             let data = session.load_data(Dataset::Digits).unwrap();
-            lmc::path(&mut session, &network, &data, (&original, &copy), &connect).unwrap().path.barrier
+            let found = lmc::path(&mut session, &network, &data, (&original, &copy), &connect).unwrap();
+            (found.path.barrier, found.remaining_ratio)
         };
-        let (apart, aligned) = (barrier(Align::None), barrier(Align::Weights));
+        let ((apart, of_both), (aligned, of_one)) = (barrier(Align::None), barrier(Align::Weights));
         assert!(apart > 30.0, "{apart}");
         assert_eq!(aligned, 0.0);
+        assert_eq!(of_one, original.remaining_ratio());
+        assert!(of_both > of_one, "the masks lie apart: {of_both}");
     }
 }

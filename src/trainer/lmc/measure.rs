@@ -18,6 +18,7 @@ use crate::trainer::train::evaluate::{Score, Sums, absorb, combine, plain_mean, 
 use crate::trainer::{Error, Result};
 use winsign::data::Split;
 use winsign::run::attempt::Progress;
+use winsign::run::results::TrainScore;
 use winsign::run::settings::Sets;
 use winsign::run::tensors::TensorFile;
 
@@ -45,6 +46,21 @@ pub struct Scores {
     pub test: Score,
     /// On training images without augmentation, if that was asked for.
     pub train: Option<Score>,
+}
+
+impl Scores {
+    /// [`Error::NotFinite`], which names the `place` of the network, if a loss is no number.
+    pub fn finite(self, place: impl FnOnce() -> String) -> Result<Scores> {
+        match self.test.loss.is_finite() && self.train.is_none_or(|train| train.loss.is_finite()) {
+            true => Ok(self),
+            false => Err(Error::NotFinite { place: place() }),
+        }
+    }
+
+    /// As results say it.
+    pub fn train(&self) -> Option<TrainScore> {
+        self.train.map(|Score { error, loss }| TrainScore { train_error: error, train_loss: loss })
+    }
 }
 
 /// Measures networks, and remembers across attempts how far it is.

@@ -33,11 +33,20 @@ fn check_masks(masks: Masks, a: &Weights, b: &Weights) -> Result<()> {
     Ok(())
 }
 
-/// Weights that survive in any of the networks, over all prunable ones.
-fn union_ratio<'w>(mut networks: impl Iterator<Item = &'w Weights>) -> f64 {
-    let Some(first) = networks.next() else { return 0.0 };
-    let union = networks.fold(first.mask.shallow_clone(), |union, network| union.maximum(&network.mask));
-    union.sum(Kind::Double).double_value(&[]) / union.numel() as f64
+/// The weights that survive in any of some networks.
+#[derive(Default)]
+struct Union(Option<Tensor>);
+
+impl Union {
+    fn add(&mut self, network: &Weights) {
+        let union = self.0.take();
+        self.0 = Some(union.map_or(network.mask.shallow_clone(), |union| union.maximum(&network.mask)));
+    }
+
+    /// Over all prunable weights; 0 of no networks.
+    fn ratio(&self) -> f64 {
+        self.0.as_ref().map_or(0.0, |union| union.sum(Kind::Double).double_value(&[]) / union.numel() as f64)
+    }
 }
 
 /// How alike the signed masks of two networks are. Where no weight survives in both, no sign agrees.

@@ -1,14 +1,14 @@
 //! Paths: of two networks, and of all pairs among many, a block of a barrier matrix.
 
 use super::measure::{Gauge, Rule, Scores};
-use super::{align, check_masks, interpolate, similarity, union_ratio};
+use super::{Union, align, check_masks, interpolate, similarity};
+use crate::trainer::Result;
 use crate::trainer::data::Data;
 use crate::trainer::model::{Network, Weights};
 use crate::trainer::session::Session;
-use crate::trainer::{Error, Result};
-use winsign::run::results::{
-    ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity, TrainScore,
-};
+use crate::trainer::train::evaluate::Score;
+use tch::Tensor;
+use winsign::run::results::{ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity};
 use winsign::run::settings::{Align, Connect, Matrix};
 
 /// The path t·A + (1 − t)·B at evenly spaced t, ends included, and at more where it was asked for.
@@ -47,8 +47,9 @@ pub fn matrix(
 struct Pair {
     /// Their places among all networks.
     ends: (usize, usize),
-    /// The second, if its units were matched to those of the first.
-    aligned: Option<Weights>,
+    /// The parameters of the second with its units matched to those of the first, if they were; its mask and statistics are not
+    /// needed any more, and there may be many pairs.
+    aligned: Option<Tensor>,
     similarity: Similarity,
     /// What has been measured, in ascending order of t.
     points: Vec<PathPoint>,
@@ -64,23 +65,29 @@ fn paths(
     pairs: &[(usize, usize)],
     connect: &Connect,
 ) -> Result<(f64, Vec<PathOutcome>)> {
-    let mut pairs = pairs
-        .iter()
-        .map(|&ends| {
-            let (a, b) = (&networks[ends.0], &networks[ends.1]);
-            check_masks(connect.masks, a, b)?;
-            let aligned = match connect.align {
-                Align::None => None,
-                Align::Weights => {
-                    let aligned = session.made_at_root(&network.layout, || align::to(&network.layout, a, b))?;
-                    Some(aligned.on(data.device()))
-                }
-            };
-            Ok(Pair { ends, aligned, similarity: similarity(&network.layout, a, b), points: vec![] })
-        })
-        .collect::<Result<Vec<Pair>>>()?;
-    let joined = networks.iter().chain(pairs.iter().filter_map(|pair| pair.aligned.as_ref()));
-    let remaining_ratio = union_ratio(joined);
+    let mut union = Union::default();
+    let mut joined = Vec::with_capacity(pairs.len());
+    for &ends in pairs {
+        let (a, b) = (&networks[ends.0], &networks[ends.1]);
+        check_masks(connect.masks, a, b)?;
+        union.add(a);
+        let aligned = match connect.align {
+            Align::None => {
+                union.add(b);
+                None
+            }
+            Align::Weights => {
+                // Matching takes its time, and nothing of it is saved: who is told to stop is not to wait for all pairs.
+                session.crew().agree(Ok(()))?;
+                let aligned = session.made_at_root(&network.layout, || align::to(&network.layout, a, b))?;
+                let aligned = aligned.on(data.device());
+                union.add(&aligned);
+                Some(aligned.parameters)
+            }
+        };
+        joined.push(Pair { ends, aligned, similarity: similarity(&network.layout, a, b), points: vec![] });
+    }
+    let mut pairs = joined;
 
     let inner = connect.points as usize - 2 + 2 * connect.refine as usize;
     let rule = Rule { batch: connect.batch, batches: connect.reestimation_batches, sets: connect.sets };
@@ -89,8 +96,9 @@ fn paths(
     // A network that is an end of many paths is measured once. Matched units make no network another.
     let ends = gauge.measure(networks.len(), |which| networks[which].parameters.shallow_clone())?;
     for pair in &mut pairs {
-        pair.points = [(0.0, pair.ends.1), (1.0, pair.ends.0)].map(|(t, end)| point(t, ends[end])).to_vec();
-        pair.check_finite(pair.points.iter(), networks.len())?;
+        for (t, end) in [(0.0, pair.ends.1), (1.0, pair.ends.0)] {
+            pair.add(t, ends[end], networks.len())?;
+        }
     }
     let last = f64::from(connect.points - 1);
     let even: Vec<f64> = (1..connect.points - 1).map(|point| f64::from(point) / last).collect();
@@ -103,7 +111,7 @@ fn paths(
         points: pair.points,
         similarity: Some(pair.similarity),
     };
-    Ok((remaining_ratio, pairs.into_iter().map(outcome).collect()))
+    Ok((union.ratio(), pairs.into_iter().map(outcome).collect()))
 }
 
 /// Measures every pair where `positions` says.
@@ -120,36 +128,28 @@ fn measure_at(
     let network_at = |which: usize| {
         let (index, t) = places[which];
         let Pair { ends: (a, b), aligned, .. } = &pairs[index];
-        let b = aligned.as_ref().unwrap_or(&networks[*b]);
-        interpolate(&networks[*a].parameters, &b.parameters, t)
+        let b = aligned.as_ref().unwrap_or(&networks[*b].parameters);
+        interpolate(&networks[*a].parameters, b, t)
     };
     let scores = gauge.measure(places.len(), network_at)?;
     for ((index, t), scores) in places.into_iter().zip(scores) {
-        let found = point(t, scores);
-        pairs[index].check_finite([&found].into_iter(), networks.len())?;
-        let place = pairs[index].points.partition_point(|point| point.t < t);
-        pairs[index].points.insert(place, found);
+        pairs[index].add(t, scores, networks.len())?;
     }
     Ok(())
 }
 
 impl Pair {
-    fn check_finite<'p>(&self, mut points: impl Iterator<Item = &'p PathPoint>, networks: usize) -> Result<()> {
-        let finite = |point: &PathPoint| {
-            point.test_loss.is_finite() && point.train.is_none_or(|train| train.train_loss.is_finite())
-        };
-        let Some(point) = points.find(|point| !finite(point)) else { return Ok(()) };
-        let between = match networks {
-            2 => String::new(),
-            _ => format!(" between the inputs {} and {}", self.ends.0 + 1, self.ends.1 + 1),
-        };
-        Err(Error::NotFinite { place: format!("at t = {}{between}", point.t) })
+    /// Puts a point that was measured in its place; `networks` is of how many the pair is one.
+    fn add(&mut self, t: f64, scores: Scores, networks: usize) -> Result<()> {
+        let scores = scores.finite(|| match networks {
+            2 => format!("at t = {t}"),
+            _ => format!("at t = {t} between the inputs {} and {}", self.ends.0 + 1, self.ends.1 + 1),
+        })?;
+        let Score { error, loss } = scores.test;
+        let place = self.points.partition_point(|point| point.t < t);
+        self.points.insert(place, PathPoint { t, test_error: error, test_loss: loss, train: scores.train() });
+        Ok(())
     }
-}
-
-fn point(t: f64, Scores { test, train }: Scores) -> PathPoint {
-    let train = train.map(|train| TrainScore { train_error: train.error, train_loss: train.loss });
-    PathPoint { t, test_error: test.error, test_loss: test.loss, train }
 }
 
 /// Halfway between the point with the largest test error and its neighbours. Of equal errors, which are common among few

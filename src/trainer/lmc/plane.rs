@@ -2,13 +2,14 @@
 
 use tch::{Kind, Tensor};
 
-use super::measure::{Gauge, Rule, Scores};
-use super::{check_masks, union_ratio};
+use super::measure::{Gauge, Rule};
+use super::{Union, check_masks};
 use crate::trainer::data::Data;
 use crate::trainer::model::{Layout, Network, Weights};
 use crate::trainer::session::Session;
+use crate::trainer::train::evaluate::Score;
 use crate::trainer::{Error, Result};
-use winsign::run::results::{PlaneOutcome, PlanePoint, TrainScore};
+use winsign::run::results::{PlaneOutcome, PlanePoint};
 use winsign::run::settings::Plane;
 
 /// Networks whose triangle is flatter than this part of its base are on one line, as far as 32 bits can tell.
@@ -28,7 +29,8 @@ pub fn plane(
     for other in &corners[1..] {
         check_masks(settings.masks, &corners[0], other)?;
     }
-    let remaining_ratio = union_ratio(corners.iter());
+    let mut union = Union::default();
+    corners.iter().for_each(|corner| union.add(corner));
     let frame = Frame::new(&network.layout, corners.map(|corner| corner.parameters))?;
     let [x, y] = [0, 1].map(|axis| frame.grid(axis, settings.points, settings.margin));
     let places: Vec<(f64, f64)> = y.iter().flat_map(|&y| x.iter().map(move |&x| (x, y))).collect();
@@ -37,16 +39,13 @@ pub fn plane(
     let mut gauge = Gauge::new(session, network, data, rule, places.len())?;
     let scores = gauge.measure(places.len(), |which| frame.network_at(places[which]))?;
     let points = (places.iter().zip(scores))
-        .map(|(&(x, y), Scores { test, train })| {
-            let finite = test.loss.is_finite() && train.is_none_or(|train| train.loss.is_finite());
-            let train = train.map(|train| TrainScore { train_error: train.error, train_loss: train.loss });
-            match finite {
-                true => Ok(PlanePoint { test_error: test.error, test_loss: test.loss, train }),
-                false => Err(Error::NotFinite { place: format!("at x = {x}, y = {y} of the plane") }),
-            }
+        .map(|(&(x, y), scores)| {
+            let scores = scores.finite(|| format!("at x = {x}, y = {y} of the plane"))?;
+            let Score { error, loss } = scores.test;
+            Ok(PlanePoint { test_error: error, test_loss: loss, train: scores.train() })
         })
         .collect::<Result<_>>()?;
-    Ok(PlaneOutcome { remaining_ratio, networks: frame.places, x, y, points })
+    Ok(PlaneOutcome { remaining_ratio: union.ratio(), networks: frame.places, x, y, points })
 }
 
 /// Three networks, and where they are in the coordinates of [`PlaneOutcome`].
