@@ -102,6 +102,10 @@ fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
     let level = row.whole("level", 0, 1_000)?.and_then(|level| u32::try_from(level).ok());
     let level = level.or(is_dense.then_some(0));
     let remaining = row.number("remaining", "above 0 and up to 1", |ratio| ratio > 0.0 && ratio <= 1.0)?;
+    if let (Some(level), Some(_), Some(node)) = (level, remaining, row.get("remaining")) {
+        let message = format!("`remaining` beside level {level}: which of them is compared?");
+        return Err(Fault::at(node.place, message, "keep one of the two"));
+    }
     if level.is_none() && remaining.is_none() {
         let help = "give one of them, as in `level: 12` or `remaining: 0.069`";
         return Err(Fault::at(row.place, "neither `level` nor `remaining` is given", help));
@@ -277,6 +281,11 @@ rows:
             (
                 with("{method: aws, remaining: 6.9, error: 12}"),
                 "`remaining` must be a number above 0 and up to 1, found `6.9`",
+                6,
+            ),
+            (
+                with("{method: aws, level: 3, remaining: 0.5, error: 12}"),
+                "`remaining` beside level 3: which of them is compared?",
                 6,
             ),
             (with("{method: aws, level: 3}"), "this row has no number", 6),
