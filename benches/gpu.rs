@@ -28,12 +28,14 @@ use compare::{Bounds, EXACT, Numbers, compare_all};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-use trainer::comm::{self, Comm, Place, Single};
+use trainer::comm::{self, Comm, Place, Ranks, Single};
 use trainer::data::batches::{Batch, Batches};
 use trainer::data::{self, Data};
 use trainer::device::{self, Request};
+use trainer::lmc;
 use trainer::model::{Network, Weights};
 use trainer::prune;
+use trainer::session::{Means, Session};
 use trainer::train::checkpoint::Checkpoint;
 use trainer::train::evaluate::{Crew, evaluate};
 use trainer::train::optimizer;
@@ -42,8 +44,13 @@ use trainer::worker::first_line;
 use winsign::data::Set;
 use winsign::data::synth;
 use winsign::random::Source;
-use winsign::run::Store;
-use winsign::run::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
+use winsign::run::attempt::Attempt;
+use winsign::run::results::TrainScore;
+use winsign::run::settings::{
+    Align, Architecture, Between, Connect, Dataset, Masks, Matrix, Plane, Precision, Problem, Schedule, Sets, Settings,
+    Training,
+};
+use winsign::run::{Run, Store};
 use winsign::study::plan::build::build;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -292,12 +299,85 @@ fn against_cpu(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Res
     let equal = found? == expected?;
     checks.push(check("the same mask as on the CPU", equal, "30 % of resnet8".to_string()));
 
+    checks.push(joined(setting)?);
+
     let state = Checkpoint::beginning(weights, Default::default(), 7);
     let (before, sum) = (state.to_file(), state.checksum());
     let moved = state.on(device);
     let equal = moved.to_file() == before && moved.checksum() == sum;
     checks.push(check("checkpoints are the same wherever the state lies", equal, "to the last bit".to_string()));
     Ok(())
+}
+
+/// A matrix of paths, as they are and with units matched, and a plane, on the device as on the CPU. Losses are compared, since
+/// the errors of few images jump.
+fn joined(setting: &Setting) -> Result<Value> {
+    let [expected, found] = [Device::Cpu, setting.device].map(losses_between);
+    let (expected, found) = (expected?, found?);
+    let away = expected.iter().zip(&found).map(|(expected, found)| (found - expected).abs() / expected);
+    let away = away.fold(0.0, |worst: f64, away| if away.is_finite() { worst.max(away) } else { f64::INFINITY });
+    let detail = format!("{} losses of resnet8, {away:.1e} away at most", expected.len());
+    let equal = expected.len() == found.len() && away < 1e-3;
+    Ok(check("paths, aligned paths and a plane as on the CPU", equal, detail))
+}
+
+/// Test and training losses on all paths between three networks, and on the plane through them.
+fn losses_between(device: Device) -> Result<Vec<f64>> {
+    let problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+    let path = |align| Connect {
+        problem,
+        between: Between::Seeds,
+        masks: Masks::Union,
+        points: 3,
+        refine: 1,
+        batch: 128,
+        reestimation_batches: Some(4),
+        sets: Sets::Both,
+        align,
+        precision: Precision::Fp32,
+    };
+    let network = Network::new(problem);
+    let folder = tempfile::tempdir()?;
+    let begin = |settings: Settings| -> Result<Session> {
+        let run = Run::new(settings, vec![]);
+        let directory = Store::create(folder.path())?.run(&run.id);
+        directory.prepare(&run, "networks are joined")?;
+        let attempt = Attempt::claim(&directory, 0)?;
+        let means = Means { device, checkpoint_every: Duration::MAX, ..Means::default() };
+        Ok(Session::new(Ranks::alone(), Some(attempt), vec![], means))
+    };
+    let networks = [1, 2, 3].map(|seed| {
+        let mut weights = Weights::initialize(&network.layout, seed);
+        prune::prune(&mut weights, &network.layout, 0.2).map(|()| weights.on(device))
+    });
+    let networks = networks.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    let mut losses = vec![];
+    let mut note = |test: f64, train: Option<TrainScore>| {
+        losses.extend([test, train.map_or(f64::NAN, |train| train.train_loss)]);
+    };
+    for align in [Align::None, Align::Weights] {
+        let matrix = Matrix { path: path(align), rows: 3 };
+        let mut session = begin(Settings::Matrix(matrix.clone()))?;
+        let data = session.load_data(problem.dataset)?;
+        let found = lmc::matrix(&mut session, &network, &data, &networks, &matrix)?;
+        found.pairs.iter().flat_map(|pair| &pair.path.points).for_each(|point| note(point.test_loss, point.train));
+    }
+    let plane = Plane {
+        problem,
+        masks: Masks::Union,
+        points: 3,
+        margin: 0.1,
+        batch: 128,
+        reestimation_batches: Some(4),
+        sets: Sets::Both,
+        precision: Precision::Fp32,
+    };
+    let mut session = begin(Settings::Plane(plane.clone()))?;
+    let data = session.load_data(problem.dataset)?;
+    let corners = networks.try_into().map_err(|_| "there are three networks")?;
+    let found = lmc::plane(&mut session, &network, &data, corners, &plane)?;
+    found.points.iter().for_each(|point| note(point.test_loss, point.train));
+    Ok(losses)
 }
 
 /// What came of a few steps, on the CPU.
