@@ -83,6 +83,7 @@ impl Table {
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let subject = Subject::open(common, &arguments.of)?;
+    subject.expect_runs()?;
     let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
     let writes = arguments.out.is_some() || !common.json;
     let (found, mut notices) = subject.look();

@@ -64,6 +64,16 @@ impl Subject {
         Ok(Subject { plan, stores, layout: Layout::default(), directory, troubles })
     }
 
+    /// Refuses to tell of stores that nobody has begun: a mistyped `--store` is not a study that has not got far.
+    pub fn expect_runs(&self) -> Result<(), Failure> {
+        if self.stores.iter().any(|store| store.root().exists()) {
+            return Ok(());
+        }
+        let store = self.stores[0].root().display();
+        let help = "run the sweep first, or say with --store where it was run";
+        Err(Failure::Usage(format!("there is no store at {store}"), help.to_string()))
+    }
+
     /// The same, without the table that its sweep file asks for.
     pub fn without_table(self) -> Subject {
         Subject { layout: Layout::default(), ..self }
