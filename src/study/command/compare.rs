@@ -11,6 +11,7 @@ use super::subject::{Known, Subject};
 use super::{Common, Failure, colors, output};
 use crate::study::kept;
 use crate::study::report::compare::{Compared, Comparison, Entry, Side, compare, entries};
+use crate::study::report::statistics::percent;
 use crate::study::report::tables::{
     MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
     text,
@@ -182,7 +183,7 @@ fn table(rows: &[Compared], confidence: f64) -> Table {
     }
     columns.extend([text("ticket"), number("level"), number("remaining"), text("transferred")]);
     columns.extend(axes.iter().map(|name| text(name)));
-    let interval = format!("{} %\ninterval", 100.0 * confidence);
+    let interval = format!("{} %\ninterval", percent(confidence));
     columns.extend([
         number("error\nA"),
         number("\nB"),

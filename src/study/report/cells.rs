@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::statistics::percent;
 use super::tables::{Column, MISSING, Table, count_text, decimal, number, text};
 use super::{IntervalMethod, Pivot, PivotCell, Summary};
 use crate::study::grouping::grouped;
@@ -37,7 +38,7 @@ impl Pivot {
             (Show::MeanStd, _) => "mean ± sample standard deviation".to_string(),
             (Show::MeanCi, Some(interval)) => {
                 let shown = if interval.method == IntervalMethod::T { "mean ± half the" } else { "mean and" };
-                format!("{shown} {} % interval by {}", 100.0 * interval.level, interval.method.told())
+                format!("{shown} {} % interval by {}", percent(interval.level), interval.method.told())
             }
             (Show::Median, _) => "median".to_string(),
             (Show::MedianRange, _) => "median, from the smallest to the largest".to_string(),

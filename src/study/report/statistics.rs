@@ -92,6 +92,11 @@ fn students_t(degrees: f64) -> StudentsT {
     StudentsT::new(0.0, 1.0, degrees).expect("degrees of freedom are positive")
 }
 
+/// A confidence in percent, without what floats add to it: 57, not 56.99999999999999.
+pub fn percent(level: f64) -> f64 {
+    (level * 1e6).round() / 1e4
+}
+
 /// How often the bootstrap draws a sample anew.
 pub const RESAMPLES: usize = 10_000;
 
@@ -167,6 +172,11 @@ mod tests {
         let summary = Summary::of(&[9.0, 4.0, 2.0, 4.0, 7.0, 4.0, 5.0, 5.0], Estimate::default()).unwrap();
         assert_eq!((summary.count, summary.mean, summary.median), (8, 5.0, 4.5));
         assert_eq!((summary.min, summary.max), (2.0, 9.0));
+    }
+
+    #[test]
+    fn confidence_is_told_as_it_was_given() {
+        assert_eq!([0.95, 0.57, 0.999, 0.999_999].map(percent), [95.0, 57.0, 99.9, 99.9999]);
     }
 
     #[test]

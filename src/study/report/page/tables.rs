@@ -9,6 +9,7 @@ use crate::run::settings::{Between, Inherit, Kind, Method};
 use crate::study::plan::RunState;
 use crate::study::report::cells::title;
 use crate::study::report::markdown::capitalized;
+use crate::study::report::statistics::percent;
 use crate::study::report::tables::{axis_names, axis_value, method_text};
 use crate::study::report::{ConnectionRow, Interval, Report, Summary, TransferRow};
 use crate::study::sweep::{Axes, Measure, Show};
@@ -339,7 +340,7 @@ fn summary_columns(summaries: impl Iterator<Item = Option<Summary>> + Clone) -> 
     let low = of(|row| row.interval.map(|interval| interval.low));
     let high = of(|row| row.interval.map(|interval| interval.high));
     vec![
-        Column::with(&format!("{} % interval", (level * 1e4).round() / 100.0), Form::Range, low, high),
+        Column::with(&format!("{} % interval", percent(level)), Form::Range, low, high),
         Column::new("median", Form::Points, of(|row| Some(row.median))),
     ]
 }

@@ -16,7 +16,7 @@ use super::values::Values;
 use crate::run::RunId;
 use crate::run::settings::{Between, Inherit, Method};
 use crate::study::grouping::{distinct, grouped};
-use crate::study::report::statistics::sample_std;
+use crate::study::report::statistics::{percent, sample_std};
 use crate::study::report::{ConnectionRow, Interval, IntervalMethod, Report, Summary, TransferRow};
 
 const COLUMNS: usize = 2;
@@ -200,7 +200,7 @@ fn is_hardly_known(summary: &Summary) -> bool {
 
 fn interval_text(summary: Option<&Summary>) -> String {
     summary.and_then(|summary| summary.interval).map_or(String::new(), |interval| {
-        format!(", {:.0} % interval {:.1} to {:.1}", 100.0 * interval.level, interval.low, interval.high)
+        format!(", {} % interval {:.1} to {:.1}", percent(interval.level), interval.low, interval.high)
     })
 }
 
@@ -233,7 +233,7 @@ pub fn plot_lines<'a>(
     }
     let band = match summaries.iter().find_map(|summary| summary.interval.filter(|_| has_intervals)) {
         Some(Interval { level, method, .. }) => {
-            format!("Bands: {:.0} % confidence interval of the mean ({}).", 100.0 * level, method.told())
+            format!("Bands: {} % confidence interval of the mean ({}).", percent(level), method.told())
         }
         None => "Bands: one standard deviation.".to_string(),
     };
