@@ -14,8 +14,8 @@ use winsign::run::settings::{Align, Connect, Matrix};
 /// The path t·A + (1 − t)·B at evenly spaced t, ends included, and at more where it was asked for.
 ///
 /// Every trained tensor is interpolated. BatchNorm statistics are re-estimated for each point with training batches.
-/// [`Error::DifferentMasks`] if the masks differ, unless the union is asked for: then the weights of both are
-/// interpolated, and the remaining ratio is that of the union.
+/// [`DifferentMasks`](crate::trainer::Error::DifferentMasks) if the masks differ, unless the union is asked for: then
+/// the weights of both are interpolated, and the remaining ratio is that of the union.
 pub fn path(
     session: &mut Session,
     network: &Network,
