@@ -19,7 +19,12 @@ function said(key, value) {
 
 /** Names and values, side by side. */
 function pairs(list) {
-  return element("dl", {}, list.map(([name, ...value]) => element("div", {}, element("dt", {}, name), element("dd", {}, ...value))));
+  return element("dl", {}, list.map(([name, ...value]) => element("div", {}, element("dt", {}, breakable(name)), element("dd", {}, ...value))));
+}
+
+/** Names of settings may go on in a new line after a point or an underscore, and nowhere else. */
+function breakable(name) {
+  return name.split(/(?<=[._])/).flatMap((part, at) => at ? [element("wbr"), part] : [part]);
 }
 
 const valueOf = (study, title, run) => study.runs.columns.find((column) => column.title === title)?.values[run] ?? null;
