@@ -1,5 +1,6 @@
 //! The wing of `winsign`: sweep file → plan → launch → report.
 
+mod at_once;
 pub mod command;
 pub mod evidence;
 mod grouping;

@@ -14,6 +14,7 @@ use crate::run::clean::{self, Kind, Waste};
 use crate::run::error::Result;
 use crate::run::results::AttachedFile;
 use crate::run::{RunDirectory, RunId, Store, exit};
+use crate::study::at_once::each;
 use crate::study::launch::slurm::submission::Submission;
 use crate::study::plan::build::build;
 use crate::study::plan::survey::survey;
@@ -108,18 +109,6 @@ pub fn command(common: &Common, arguments: &Arguments) -> std::result::Result<u8
     }
     output::text(&text)?;
     Ok(exit::SUCCESS)
-}
-
-/// Does something with each of many, in their order. It is mostly waiting for the disk: several threads wait at once.
-fn each<T: Sync, R: Send>(many: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Vec<Result<R>> {
-    const THREADS: usize = 8;
-    let share = many.len().div_ceil(THREADS).max(1);
-    let work = &work;
-    std::thread::scope(|scope| {
-        let workers: Vec<_> =
-            many.chunks(share).map(|some| scope.spawn(move || some.iter().map(work).collect::<Vec<_>>())).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("workers do not panic")).collect()
-    })
 }
 
 /// Deletes what was shown, as far as it is still of no use: a run may have been started meanwhile.

@@ -11,12 +11,12 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 pub use cache::Cache;
 
 use crate::run::attempt::LOG;
 use crate::run::{RunDirectory, RunId};
+use crate::study::at_once::each;
 use crate::study::plan::RunState;
 use crate::study::plan::survey::Standing;
 use crate::study::report::{Curve, Notice};
@@ -48,18 +48,10 @@ pub enum Trouble {
 /// Reads what is not in the cache yet, and puts it there. One for each run, in their order; what cannot be read is missing,
 /// and is no error: a report is of what there is.
 pub fn collect(runs: &[(RunDirectory, &Standing)], cache: &mut Cache) -> Vec<Evidence> {
-    /// Reading small files is mostly waiting.
-    const THREADS: usize = 8;
     let known = &*cache;
-    let share = runs.len().div_ceil(THREADS).max(1);
-    let look = |(run, standing): &(RunDirectory, &Standing)| match cache::key(standing) {
+    let looked: Vec<(Evidence, Option<u128>)> = each(runs, |(run, standing)| match cache::key(standing) {
         Some(key) => known.get(key).map_or_else(|| (read(run, standing), Some(key)), |found| (found.clone(), None)),
         None => (read(run, standing), None),
-    };
-    let looked: Vec<(Evidence, Option<u128>)> = thread::scope(|scope| {
-        let readers: Vec<_> =
-            (runs.chunks(share)).map(|runs| scope.spawn(move || runs.iter().map(look).collect::<Vec<_>>())).collect();
-        readers.into_iter().flat_map(|reader| reader.join().expect("readers do not panic")).collect()
     });
     let keep = |(evidence, new): (Evidence, Option<u128>)| {
         // What is in trouble now may be whole again next time.

@@ -14,6 +14,7 @@ use crate::run::settings::{
     Between, Connect, Inherit, Method, Plane, Problem, Seeds, Settings, Ticket, Training, Transfer,
 };
 use crate::run::{Run, RunId, Store};
+use crate::study::at_once::each;
 use crate::study::sweep::{Axes, Resources};
 
 /// Every run of these stores, after those it needs; and those whose settings cannot be read, with the reason.
@@ -21,11 +22,10 @@ pub fn plan(name: &str, stores: &[Store]) -> Result<(Plan, Vec<(RunId, String)>)
     let mut runs: BTreeMap<RunId, Run> = BTreeMap::new();
     let mut unreadable = Vec::new();
     for store in stores {
-        for id in store.runs()? {
-            if runs.contains_key(&id) {
-                continue;
-            }
-            match store.run(&id).settings() {
+        let new: Vec<RunId> = store.runs()?.into_iter().filter(|id| !runs.contains_key(id)).collect();
+        let read = each(&new, |id| store.run(id).settings());
+        for (id, settings) in new.into_iter().zip(read) {
+            match settings {
                 Ok(Some(file)) => drop(runs.insert(id, Run::new(file.settings, file.inputs))),
                 // Begun to be made, or taken away just now.
                 Ok(None) => {}

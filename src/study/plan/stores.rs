@@ -1,10 +1,8 @@
 //! Runs of several stores: what is done anywhere counts. Nothing is changed in any of them, and nothing is waited for.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use super::survey::{self, Standing};
 use super::{PlannedRun, RunState};
@@ -12,6 +10,7 @@ use crate::run::error::{Error, Result};
 use crate::run::merge::agree;
 use crate::run::owner::Clock;
 use crate::run::{RunDirectory, RunId, Store};
+use crate::study::at_once::each;
 
 /// What several stores have of a run.
 #[derive(Debug, Clone)]
@@ -37,9 +36,7 @@ pub struct Troubles {
 pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) {
     let stores: Vec<(&Store, Arc<Path>, Clock)> =
         stores.iter().map(|store| (store, Arc::from(store.root()), Clock::of(store.root()))).collect();
-    const THREADS: usize = 8;
-    let share = runs.len().div_ceil(THREADS).max(1);
-    let look = |planned: &PlannedRun| -> (Found, Troubles) {
+    let looked = each(runs, |planned| {
         let mut troubles = Troubles::default();
         let mut found: Vec<Found> = Vec::with_capacity(stores.len());
         for (store, root, clock) in &stores {
@@ -47,21 +44,16 @@ pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) 
             found.push(Found { standing, store: root.clone() });
         }
         (choose(&planned.run.id, found, &mut troubles), troubles)
-    };
-    // Reading thousands of small files is mostly waiting: several threads wait at once.
-    let parts: Vec<Vec<(Found, Troubles)>> = thread::scope(|scope| {
-        let readers: Vec<_> = runs.chunks(share).map(|runs| scope.spawn(|| runs.iter().map(&look).collect())).collect();
-        readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect()
     });
     let mut all = Troubles::default();
     let mut found = Vec::with_capacity(runs.len());
-    for (one, troubles) in parts.into_iter().flatten() {
+    for (one, troubles) in looked {
         found.push(one);
         all.conflicts.extend(troubles.conflicts);
         all.damaged.extend(troubles.damaged);
         all.vanished.extend(troubles.vanished);
     }
-    block(runs, &mut found);
+    survey::block(runs.iter().map(|planned| &planned.run).zip(found.iter_mut().map(|found| &mut found.standing)));
     (found, all)
 }
 
@@ -120,23 +112,6 @@ fn choose(id: &RunId, found: Vec<Found>, troubles: &mut Troubles) -> Found {
         }
     }
     best
-}
-
-/// What needs a run that failed cannot be done. Runs come after what they need.
-fn block(runs: &[PlannedRun], found: &mut [Found]) {
-    let places: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(at, planned)| (&planned.run.id, at)).collect();
-    for (at, planned) in runs.iter().enumerate() {
-        let fails = |input: &&RunId| {
-            let state = places.get(input).map(|&place| found[place].standing.state);
-            matches!(state, Some(RunState::Failed | RunState::Blocked))
-        };
-        if matches!(found[at].standing.state, RunState::Pending | RunState::Queued)
-            && let Some(culprit) = planned.run.inputs.iter().find(fails)
-        {
-            found[at].standing.note = Some(format!("needs {culprit}, which failed"));
-            found[at].standing.state = RunState::Blocked;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! What the disk says about every run of a plan.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::{Plan, RunState};
@@ -11,6 +10,7 @@ use crate::run::error::{Error, Result};
 use crate::run::owner::{self, Clock};
 use crate::run::results::RunResult;
 use crate::run::{Run, RunDirectory, RunId, State, Store, clean};
+use crate::study::at_once::each;
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
@@ -70,17 +70,24 @@ pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<Standing>> {
 fn settle(runs: &[&Run], store: &Store, standings: &mut [Standing]) -> Result<()> {
     let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(index, run)| (&run.id, index)).collect();
     need_again(runs, store, &index, standings)?;
-    // Runs come after what they need, so one pass carries a failure all the way down.
-    for (at, run) in runs.iter().enumerate() {
-        let fails = |input: &&RunId| matches!(standings[index[input]].state, RunState::Failed | RunState::Blocked);
-        if matches!(standings[at].state, RunState::Pending | RunState::Queued)
-            && let Some(culprit) = run.inputs.iter().find(fails)
+    block(runs.iter().copied().zip(standings));
+    Ok(())
+}
+
+/// What needs a run that failed cannot be done. Runs come after what they need, so one pass carries a failure all the way down.
+pub fn block<'r>(runs: impl Iterator<Item = (&'r Run, &'r mut Standing)>) {
+    let mut lost: HashSet<&RunId> = HashSet::new();
+    for (run, standing) in runs {
+        if matches!(standing.state, RunState::Pending | RunState::Queued)
+            && let Some(culprit) = run.inputs.iter().find(|input| lost.contains(input))
         {
-            standings[at].note = Some(format!("needs {culprit}, which failed"));
-            standings[at].state = RunState::Blocked;
+            standing.note = Some(format!("needs {culprit}, which failed"));
+            standing.state = RunState::Blocked;
+        }
+        if matches!(standing.state, RunState::Failed | RunState::Blocked) {
+            lost.insert(&run.id);
         }
     }
-    Ok(())
 }
 
 /// A run whose network was deleted by `winsign clean` is done for all who want its numbers. If a run is still to be
@@ -110,24 +117,13 @@ fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, stan
     Ok(())
 }
 
-/// Reading thousands of small files is mostly waiting, above all on a network file system: several threads wait at once.
 fn look_up(runs: &[&Run], store: &Store, before: &[Standing], clock: &Clock) -> Result<Vec<Standing>> {
-    const THREADS: usize = 8;
-    let share = runs.len().div_ceil(THREADS).max(1);
-    let look = |(at, run): (usize, &Run)| match before.get(at) {
+    let runs: Vec<(usize, &Run)> = runs.iter().copied().enumerate().collect();
+    let looked = each(&runs, |&(at, run)| match before.get(at) {
         Some(known) if known.state == RunState::Done => Ok(known.clone()),
         _ => standing(&store.run(&run.id), clock),
-    };
-    let look = &look;
-    let runs: Vec<(usize, &Run)> = runs.iter().copied().enumerate().collect();
-    thread::scope(|scope| {
-        let readers: Vec<_> = (runs.chunks(share))
-            .map(|runs| scope.spawn(move || runs.iter().copied().map(look).collect::<Result<Vec<Standing>>>()))
-            .collect();
-        let parts: Result<Vec<_>> =
-            readers.into_iter().map(|reader| reader.join().expect("readers do not panic")).collect();
-        Ok(parts?.into_iter().flatten().collect())
-    })
+    });
+    looked.into_iter().collect()
 }
 
 /// A run's standing on its own, without regard to what it needs.
