@@ -118,7 +118,7 @@ fn every_table_compiles_whatever_its_labels_say() {
     report.pivot = Some(pivot(&report, &layout, Estimate::default()).unwrap());
 
     let scratch = tempfile::tempdir().unwrap();
-    let written = report::write(&report, &findings, &[], scratch.path()).unwrap();
+    let written = report::write(&report, &findings, &[], &[], scratch.path()).unwrap();
     let tables: Vec<String> = (written.iter())
         .filter(|path| path.extension().is_some_and(|extension| extension == "tex"))
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())

@@ -9,14 +9,14 @@ use strum::VariantNames;
 use super::subject::{Known, Subject, cache_path};
 use super::{Common, Failure, colors, output};
 use crate::study::plan::{PlannedRun, RunState};
-use crate::study::report::{self, Finding, json, plots, tensorboard, terminal};
+use crate::study::report::{self, Dress, Finding, json, plots, tensorboard, terminal};
 use crate::study::sweep::{IntervalMethod, Layout, Measure, Show};
 use crate::study::yaml::{listed, nearest, quoted};
 
 pub const HELP: &str = "\
 Examples:
   winsign report sweeps/quickstart.yaml
-  winsign report sweeps/quickstart.yaml --out paper/figures
+  winsign report sweeps/quickstart.yaml --out paper/figures --bare
   winsign report sweeps/quickstart.yaml --rows inherit --columns level --value barrier --show mean-ci
   winsign report sweeps/quickstart.yaml /mnt/north/results       of what lies in several stores
   winsign report results /mnt/north/results                      of all that is in these stores
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Write the plots as PNG, too
     #[arg(long)]
     png: bool,
+    /// Draw the plots in files without title and caption, for papers that have their own; report.md has the captions
+    #[arg(long)]
+    bare: bool,
     /// Write the training curves as TensorBoard reads them, all epochs, a folder for each run
     #[arg(long, value_name = "DIR")]
     tensorboard: Option<PathBuf>,
@@ -96,12 +99,14 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     notices.extend(known.notices(&subject.plan));
     let findings = known.findings(&subject.plan);
     let report = subject.report(&findings, notices, arguments.table.layout())?;
-    let plots = plots::draw(&report, &findings);
+    let plots = plots::draw(&report, &findings, Dress::Full);
+    let bare = arguments.bare.then(|| plots::draw(&report, &findings, Dress::Bare));
+    let as_files = bare.as_ref().unwrap_or(&plots);
     let events = arguments.tensorboard.as_ref();
     let curves = events.map(|events| write_events(&subject, &known, &findings, events)).transpose()?;
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
-        let mut written = report::write(&report, &findings, &plots, directory)?;
-        let as_png = if arguments.png { &plots[..] } else { &[] };
+        let mut written = report::write(&report, &findings, &plots, as_files, directory)?;
+        let as_png = if arguments.png { &as_files[..] } else { &[] };
         written.extend(report::write_pngs(as_png, directory)?);
         Ok(written)
     };

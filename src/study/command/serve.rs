@@ -16,7 +16,7 @@ use crate::study::evidence::Cache;
 use crate::study::launch::slurm::queue::Queue;
 use crate::study::plan::RunState;
 use crate::study::plan::survey::Standing;
-use crate::study::report::{Notice, page, plots};
+use crate::study::report::{Dress, Notice, page, plots};
 use crate::study::serve;
 use crate::study::sweep::Layout;
 
@@ -132,7 +132,7 @@ impl Study {
         }
         let findings = known.findings(plan);
         let report = self.subject.report(&findings, notices, Layout::default())?;
-        let data = page::data(&report, &findings, &plots::draw(&report, &findings));
+        let data = page::data(&report, &findings, &plots::draw(&report, &findings, Dress::Full));
         // What nobody was told of is news still.
         self.before = Some(now);
         Ok(Some(data))

@@ -102,7 +102,7 @@ mod tests {
     use super::super::fixture::Study;
     use super::super::pivot::pivot;
     use super::super::statistics::Estimate;
-    use super::super::{Notice, plots, terminal};
+    use super::super::{Dress, Notice, plots, terminal};
     use super::*;
     use crate::run::settings::Seeds;
     use crate::study::plan::RunState;
@@ -112,7 +112,7 @@ mod tests {
     fn a_page() {
         let study = Study::digits();
         let report = study.report();
-        let page = render(&report, &plots::draw(&report, &study.findings()));
+        let page = render(&report, &plots::draw(&report, &study.findings(), Dress::Full));
         assert!(page.starts_with("# digits\n\nAll 76 runs done.\n"), "{page}");
         for line in [
             "| ticket | level | remaining | transferred | seeds | test error % mean ± std | barrier between seeds mean (max) |",

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::{gather, gather_with};
 pub use pivot::{Pivot, PivotCell};
-pub use plots::Plot;
+pub use plots::{Dress, Plot};
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
@@ -434,23 +434,30 @@ const FILES: [&str; 25] = [
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
-/// nothing to say in is not written, and removed where an earlier report wrote it. The plots are those of [`plots::draw`].
-pub fn write(report: &Report, findings: &[Finding], plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
+/// nothing to say in is not written, and removed where an earlier report wrote it. The plots are those of [`plots::draw`], as
+/// they are on the page and as files.
+pub fn write(
+    report: &Report,
+    findings: &[Finding],
+    on_page: &[Plot],
+    as_files: &[Plot],
+    directory: &Path,
+) -> Result<Vec<PathBuf>> {
     let others = || {
         let mut files: Vec<(&str, Vec<u8>)> = vec![
-            ("report.md", markdown::render(report, plots).into_bytes()),
+            ("report.md", markdown::render(report, as_files).into_bytes()),
             ("report.csv", csv::render(report).into_bytes()),
             ("report.json", json::render(report).into_bytes()),
         ];
         files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
         files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
         files.extend(parquet::render(report, findings));
-        files.extend(plots.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
+        files.extend(as_files.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
         files
     };
     // The page takes as long as all others together.
     let (page, others) = thread::scope(|scope| {
-        let page = scope.spawn(|| page::render(report, findings, plots).into_bytes());
+        let page = scope.spawn(|| page::render(report, findings, on_page).into_bytes());
         let others = others();
         (page.join().expect("rendering does not panic"), others)
     });
@@ -508,8 +515,8 @@ mod tests {
         let directory = scratch.path().join("new").join("study");
         let study = Study::digits();
         let report = study.report();
-        let plots = plots::draw(&report, &study.findings());
-        let written = write(&report, &study.findings(), &plots, &directory).unwrap();
+        let plots = plots::draw(&report, &study.findings(), Dress::Full);
+        let written = write(&report, &study.findings(), &plots, &plots, &directory).unwrap();
         let mut names = vec!["report.html", "report.md", "report.csv", "report.json"];
         names.extend(["table-transfers.tex", "table-connections.tex", "table-tickets.tex", "table-differences.tex"]);
         names.extend(["table-spreads.tex", "runs.parquet", "paths.parquet", "curves.parquet"]);
@@ -525,7 +532,8 @@ mod tests {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
         let written =
-            write_pngs(&plots::draw(&study.report(), &study.findings()), &scratch.path().join("new")).unwrap();
+            write_pngs(&plots::draw(&study.report(), &study.findings(), Dress::Full), &scratch.path().join("new"))
+                .unwrap();
         assert_eq!(written, [scratch.path().join("new/transfer-error.png")]);
         assert!(fs::read(&written[0]).unwrap().starts_with(b"\x89PNG\r\n"));
     }
@@ -537,10 +545,10 @@ mod tests {
         let mut report = study.report();
         let chosen = || scratch.path().join("chosen.csv").exists() && scratch.path().join("table-chosen.tex").exists();
         report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
-        write(&report, &study.findings(), &[], scratch.path()).unwrap();
+        write(&report, &study.findings(), &[], &[], scratch.path()).unwrap();
         assert!(chosen());
         report.pivot = None;
-        write(&report, &study.findings(), &[], scratch.path()).unwrap();
+        write(&report, &study.findings(), &[], &[], scratch.path()).unwrap();
         assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
     }
 
@@ -551,8 +559,8 @@ mod tests {
         let mut study = Study::digits();
         let write_all = |study: &Study, with_pngs: bool| {
             let report = study.report();
-            let plots = plots::draw(&report, &study.findings());
-            let mut written = write(&report, &study.findings(), &plots, scratch.path()).unwrap();
+            let plots = plots::draw(&report, &study.findings(), Dress::Full);
+            let mut written = write(&report, &study.findings(), &plots, &plots, scratch.path()).unwrap();
             written.extend(write_pngs(if with_pngs { &plots } else { &[] }, scratch.path()).unwrap());
             written
         };
@@ -583,7 +591,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(write(&Study::digits().report(), &[], &[], &file).is_err());
+        assert!(write(&Study::digits().report(), &[], &[], &[], &file).is_err());
     }
 
     #[test]

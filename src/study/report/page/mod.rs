@@ -179,7 +179,7 @@ mod tests {
     use super::super::fixture::Study;
     use super::super::pivot::pivot;
     use super::super::statistics::Estimate;
-    use super::super::{Curve, Notice, plots};
+    use super::super::{Curve, Dress, Notice, plots};
     use super::*;
     use crate::run::results::Outcome;
     use crate::run::settings::{Inherit, Method, Seeds};
@@ -204,7 +204,7 @@ mod tests {
         let mut report = study.report();
         let first = findings.iter().take(1).map(|finding| finding.planned.run.id.clone()).collect();
         report.notices.push(Notice { message: "look <b>here</b>".to_string(), runs: first });
-        render(&report, &findings, &plots::draw(&report, &findings))
+        render(&report, &findings, &plots::draw(&report, &findings, Dress::Full))
     }
 
     /// What the browser finds in the page.

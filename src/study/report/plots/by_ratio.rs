@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use plotters::prelude::*;
 
-use super::Plot;
 use super::chart::{Tick, chart, decades_below_one, draw_band, draw_level, draw_line, draw_marker, place, ratio_ticks};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
@@ -13,6 +12,7 @@ use super::panels::{Panel, axes_text, counted, limited, sentences, series_level_
 use super::theme::{self, look};
 use super::transfer_error::comparable;
 use super::values::Values;
+use super::{Dress, Plot};
 use crate::run::RunId;
 use crate::run::settings::{Between, Inherit, Method};
 use crate::study::grouping::{distinct, grouped};
@@ -81,7 +81,7 @@ pub struct Group {
 }
 
 /// The test error of transfers; none of a study of a single level.
-pub fn draw_errors(report: &Report) -> Option<Plot> {
+pub fn draw_errors(report: &Report, dress: Dress) -> Option<Plot> {
     let (rows, dense): (Vec<&TransferRow>, Vec<&TransferRow>) =
         report.transfers.iter().partition(|row| row.method.is_some());
     let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
@@ -93,13 +93,13 @@ pub fn draw_errors(report: &Report) -> Option<Plot> {
     });
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean over seeds.";
-    let title = "Test error by remaining weights";
+    let name = ("error-by-ratio.svg", "Test error by remaining weights");
     let fit = |low, high| 0.0..from_zero(low, high).end.min(MOST_ERROR);
-    plot_lines("error-by-ratio.svg", title, "test error, %", lines, groups.collect(), summaries, fit)
+    plot_lines(dress, name, "test error, %", lines, groups.collect(), summaries, fit)
 }
 
 /// The barriers of paths, with panels by what they are between.
-pub fn draw_barriers(report: &Report) -> Option<Plot> {
+pub fn draw_barriers(report: &Report, dress: Dress) -> Option<Plot> {
     let is_dense = |row: &&ConnectionRow| row.inherit == Some(Inherit::Dense);
     let (dense, rows): (Vec<&ConnectionRow>, Vec<&ConnectionRow>) = report.connections.iter().partition(is_dense);
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
@@ -112,8 +112,8 @@ pub fn draw_barriers(report: &Report) -> Option<Plot> {
     });
     let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
     let lines = "Lines: mean barrier over pairs of networks.";
-    let title = "Barrier by remaining weights";
-    plot_lines("barrier-by-ratio.svg", title, "barrier, points", lines, groups.collect(), summaries, from_zero)
+    let name = ("barrier-by-ratio.svg", "Barrier by remaining weights");
+    plot_lines(dress, name, "barrier, points", lines, groups.collect(), summaries, from_zero)
 }
 
 /// The y axis of errors and barriers. A barrier may lie below zero.
@@ -206,8 +206,8 @@ fn interval_text(summary: Option<&Summary>) -> String {
 
 /// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
 pub fn plot_lines<'a>(
-    file: &'static str,
-    title: &'static str,
+    dress: Dress,
+    (file, title): (&'static str, &'static str),
     y: &str,
     lines: &str,
     groups: Vec<Group>,
@@ -251,6 +251,7 @@ pub fn plot_lines<'a>(
     ]);
 
     let figure = Figure {
+        dress,
         title,
         legend: legend(&groups),
         x: "remaining weights, %",
@@ -354,7 +355,7 @@ mod tests {
     #[test]
     fn a_marker_for_every_mean_from_dense_to_sparse() {
         let report = levels();
-        let plot = draw_errors(&report).unwrap();
+        let plot = draw_errors(&report, Dress::Full).unwrap();
         let told = told(&plot.svg);
         // Eight series of thirteen levels, and dense networks.
         assert_eq!(told.len(), 8 * 13 + 1);
@@ -387,7 +388,7 @@ mod tests {
         for row in &mut report.transfers {
             row.summary = None;
         }
-        let plot = draw_errors(&report).unwrap();
+        let plot = draw_errors(&report, Dress::Full).unwrap();
         assert!(plot.caption.contains("Bands: one standard deviation."), "{}", plot.caption);
         let bands = plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count();
         assert_eq!(bands, 8);
@@ -401,7 +402,7 @@ mod tests {
     fn what_has_no_interval_beside_others_has_no_band() {
         let mut report = levels();
         let bands = |report: &Report| {
-            let plot = draw_errors(report).unwrap();
+            let plot = draw_errors(report, Dress::Full).unwrap();
             assert!(plot.caption.contains("Bands: 95 % confidence interval"), "{}", plot.caption);
             plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count()
         };
@@ -424,7 +425,7 @@ mod tests {
             summary.interval = summary.interval.map(|interval| Interval { low: -40.0, high: 155.0, ..interval });
         }
         assert_eq!(bands(&report), vec![(0.0, 100.0); all]);
-        let plot = draw_errors(&report).unwrap();
+        let plot = draw_errors(&report, Dress::Full).unwrap();
         assert!(!plot.caption.contains("None of fewer"), "{}", plot.caption);
         for axis in ["120", "110"] {
             assert!(!texts(&plot.svg).contains(&axis.to_string()), "{axis}");
@@ -433,7 +434,7 @@ mod tests {
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
         row.summary.as_mut().unwrap().count = 2;
         assert_eq!(bands(&report).len(), all - 1);
-        let plot = draw_errors(&report).unwrap();
+        let plot = draw_errors(&report, Dress::Full).unwrap();
         assert!(plot.caption.contains("(Student's t). None of fewer than 3."), "{}", plot.caption);
         // Percentiles of two are no wider than the two.
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
@@ -443,7 +444,7 @@ mod tests {
 
     #[test]
     fn barriers_have_panels_by_what_they_are_between() {
-        let plot = draw_barriers(&levels()).unwrap();
+        let plot = draw_barriers(&levels(), Dress::Full).unwrap();
         let told = told(&plot.svg);
         assert_eq!((of(&told, "AWS mask").len(), of(&told, "AWS ticket").len()), (13, 13));
         let last = of(&told, "AWS mask").pop().unwrap();
@@ -452,20 +453,20 @@ mod tests {
         assert!(
             plot.svg.contains("\nbetween seeds\n") && plot.svg.contains("\na ticket to itself with initial norms\n")
         );
-        assert!(draw_barriers(&neighbours()).unwrap().svg.contains("\nticket to the level before\n"));
+        assert!(draw_barriers(&neighbours(), Dress::Full).unwrap().svg.contains("\nticket to the level before\n"));
     }
 
     #[test]
     fn wide_bands_leave_room_for_lines() {
         let mut report = levels();
-        let before = draw_errors(&report).unwrap();
+        let before = draw_errors(&report, Dress::Full).unwrap();
         assert!(!before.caption.contains("are cut"));
         for row in &mut report.transfers {
             if let Some(Interval { high, .. }) = row.summary.as_mut().and_then(|summary| summary.interval.as_mut()) {
                 *high *= 20.0;
             }
         }
-        let after = draw_errors(&report).unwrap();
+        let after = draw_errors(&report, Dress::Full).unwrap();
         assert!(after.caption.contains("Bands that reach far beyond all means are cut."), "{}", after.caption);
         let highest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(f64::INFINITY, f64::min);
         let lowest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(0.0, f64::max);
@@ -476,6 +477,6 @@ mod tests {
     #[test]
     fn a_single_level_is_no_line() {
         let report = Study::digits().report();
-        assert!(draw_errors(&report).is_none() && draw_barriers(&report).is_none());
+        assert!(draw_errors(&report, Dress::Full).is_none() && draw_barriers(&report, Dress::Full).is_none());
     }
 }

@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use plotters::prelude::*;
 
-use super::Plot;
 use super::chart::{Chart, Tick, chart, draw_band, draw_line, draw_marker, draw_upright, place, round_ticks};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, counted, last_level, level_text, limited, sentences, series_text};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look, thinned};
 use super::values::Values;
+use super::{Dress, Plot};
 use crate::run::RunId;
 use crate::run::settings::{Inherit, Kind, Method};
 use crate::study::grouping::{distinct, grouped};
@@ -44,7 +44,7 @@ struct Group<'a> {
 }
 
 /// How training went on from tickets, or from nothing; none if no curve is known.
-pub fn draw_transfers(findings: &[Finding]) -> Option<Plot> {
+pub fn draw_transfers(findings: &[Finding], dress: Dress) -> Option<Plot> {
     let trained = trained(findings, Kind::Transfer);
     let groups = grouped(trained, |finding| {
         let label = &finding.planned.label;
@@ -76,11 +76,11 @@ pub fn draw_transfers(findings: &[Finding]) -> Option<Plot> {
         place: |_, epoch, _| epoch,
     };
     let caption = [levels_out, left_out];
-    Some(plot("curves.svg", "Training curves of transfers", "epoch", &groups, over_epochs, caption))
+    Some(plot(dress, ("curves.svg", "Training curves of transfers"), "epoch", &groups, over_epochs, caption))
 }
 
 /// How tickets were trained, level after level; none if no curve is known.
-pub fn draw_tickets(findings: &[Finding]) -> Option<Plot> {
+pub fn draw_tickets(findings: &[Finding], dress: Dress) -> Option<Plot> {
     let trained = trained(findings, Kind::Ticket).filter(|finding| finding.planned.label.rewind_point.is_none());
     let groups =
         grouped(trained, |finding| (finding.planned.label.problem, without_ticket_seeds(&finding.planned.label.axes)));
@@ -104,7 +104,7 @@ pub fn draw_tickets(findings: &[Finding]) -> Option<Plot> {
         place: |line, epoch, last| f64::from(line.level) + epoch / last,
     };
     let caption = [Some("Every level has its epochs between two upright lines.".to_string()), left_out];
-    Some(plot("ticket-curves.svg", "Training curves of tickets", "level", &groups, in_sequence, caption))
+    Some(plot(dress, ("ticket-curves.svg", "Training curves of tickets"), "level", &groups, in_sequence, caption))
 }
 
 fn trained<'f, 'a>(findings: &'f [Finding<'a>], kind: Kind) -> impl Iterator<Item = &'f Finding<'a>> {
@@ -139,8 +139,8 @@ struct Sequence {
 }
 
 fn plot(
-    file: &'static str,
-    title: &'static str,
+    dress: Dress,
+    (file, title): (&'static str, &'static str),
     x: &str,
     groups: &[Group],
     sequence: Sequence,
@@ -153,6 +153,7 @@ fn plot(
     };
     let highest = f64::from(errors(|curve| &curve.test_error).max(errors(|curve| &curve.train_error)));
     let figure = Figure {
+        dress,
         title,
         legend: legend(groups),
         x,
@@ -264,7 +265,7 @@ mod tests {
     fn transfers_have_a_panel_a_kind_and_a_line_a_method() {
         let mut study = Study::new(&[6, 12], &[2, 3, 4], &[vec![]]);
         study.add_dense(&[2, 3]);
-        let plot = draw_transfers(&with_curves(&study, 9)).unwrap();
+        let plot = draw_transfers(&with_curves(&study, 9), Dress::Full).unwrap();
         let told = told(&plot.svg);
         // Two methods, four kinds, nine epochs; and dense networks.
         assert_eq!(told.len(), 2 * 4 * 9 + 9);
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn levels_of_a_ticket_follow_each_other() {
-        let plot = draw_tickets(&with_curves(&Study::digits(), 4)).unwrap();
+        let plot = draw_tickets(&with_curves(&Study::digits(), 4), Dress::Full).unwrap();
         let told = told(&plot.svg);
         assert_eq!(told.len(), 2 * 13 * 4);
         let place = |text: &str| told.iter().find(|told| told.text.starts_with(text)).unwrap().at;
@@ -293,7 +294,7 @@ mod tests {
     #[test]
     fn many_epochs_show_some_of_their_values_and_the_last() {
         let study = Study::new(&[12], &[2], &[vec![]]);
-        let told = told(&draw_transfers(&with_curves(&study, 50)).unwrap().svg);
+        let told = told(&draw_transfers(&with_curves(&study, 50), Dress::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 4 * MOST_VALUES);
         assert!(told.iter().any(|told| told.text.starts_with("AWS sign, level 12, epoch 50:")));
     }
@@ -310,8 +311,8 @@ mod tests {
                 finding.curve = Some(std::sync::Arc::new(curve));
             }
         }
-        let told = told(&draw_transfers(&findings).unwrap().svg);
+        let told = told(&draw_transfers(&findings, Dress::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 4 * 2);
-        assert!(draw_tickets(&study.findings()).is_none());
+        assert!(draw_tickets(&study.findings(), Dress::Full).is_none());
     }
 }

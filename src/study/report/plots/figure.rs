@@ -6,13 +6,13 @@ use std::iter;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::Plot;
 use super::heatmap::{SCALE_WIDTH, Scale};
 use super::legend::{self, Key};
 use super::panels::Panel;
 use super::svg;
 use super::theme;
 use super::values::{self, Values};
+use super::{Dress, Plot};
 
 pub type Backend<'a> = SVGBackend<'a>;
 pub type Area<'a> = DrawingArea<Backend<'a>, Shift>;
@@ -30,6 +30,7 @@ const AXIS_NAME: i32 = 44;
 pub const TICKS: (i32, i32) = (64, 40);
 
 pub struct Figure<'a> {
+    pub dress: Dress,
     pub title: &'static str,
     pub legend: Vec<Key>,
     pub x: &'a str,
@@ -58,7 +59,10 @@ impl Figure<'_> {
     }
 
     fn draw(&self, draw: impl Fn(usize, &Area, &mut Values) -> Drawn) -> (String, Values) {
-        let caption = wrapped(&self.caption, self.width() - 2 * MARGIN, theme::NOTE);
+        let caption = match self.dress {
+            Dress::Full => wrapped(&self.caption, self.width() - 2 * MARGIN, theme::NOTE),
+            Dress::Bare => vec![],
+        };
         let name = if self.x.is_empty() { 0 } else { AXIS_NAME };
         let height = self.grid_bottom() + name + CAPTION_LINE * caption.len() as i32 + MARGIN / 2;
         let (mut drawn, mut values) = (String::new(), Values::default());
@@ -77,8 +81,11 @@ impl Figure<'_> {
     ) -> Drawn {
         let root = SVGBackend::with_string(svg, (self.width() as u32, height as u32)).into_drawing_area();
         root.fill(&WHITE)?;
-        root.draw(&Text::new(self.title, (MARGIN, MARGIN + 12), theme::bold(theme::TITLE).pos(theme::LEFT)))?;
-        legend::draw(&root, &self.legend, (MARGIN, MARGIN + TITLE_HEIGHT), self.inner_width())?;
+        if self.dress == Dress::Full {
+            let style = theme::bold(theme::TITLE).pos(theme::LEFT);
+            root.draw(&Text::new(self.title, (MARGIN, MARGIN + 12), style))?;
+        }
+        legend::draw(&root, &self.legend, (MARGIN, self.legend_top()), self.inner_width())?;
         for (index, panel) in self.panels.iter().enumerate() {
             let (left, top) = self.corner(panel);
             self.draw_heading(&root, panel)?;
@@ -163,8 +170,15 @@ impl Figure<'_> {
         self.panels.iter().map(|panel| panel.column as i32 + 1).max().unwrap_or(0)
     }
 
+    fn legend_top(&self) -> i32 {
+        match self.dress {
+            Dress::Full => MARGIN + TITLE_HEIGHT,
+            Dress::Bare => MARGIN / 2,
+        }
+    }
+
     fn grid_top(&self) -> i32 {
-        MARGIN + TITLE_HEIGHT + legend::height(&self.legend, self.inner_width())
+        self.legend_top() + legend::height(&self.legend, self.inner_width())
     }
 
     fn grid_bottom(&self) -> i32 {
@@ -180,11 +194,14 @@ impl Figure<'_> {
         (self.room.0 + self.size.0 + GAP, self.heading_height() + self.size.1 + self.room.1 + GAP)
     }
 
-    /// Wide enough for the title, of which bold text is a tenth wider.
+    /// Wide enough for a title, of which bold text is a tenth wider.
     fn inner_width(&self) -> i32 {
         let scale = if self.scale.is_some() { SCALE_WIDTH } else { 0 };
         let grid = self.y_name() + self.columns() * self.cell().0 + scale;
-        grid.max(theme::text_width(self.title, theme::TITLE) * 11 / 10)
+        match self.dress {
+            Dress::Full => grid.max(theme::text_width(self.title, theme::TITLE) * 11 / 10),
+            Dress::Bare => grid,
+        }
     }
 
     fn width(&self) -> i32 {

@@ -3,13 +3,13 @@
 
 use plotters::prelude::*;
 
-use super::Plot;
 use super::chart::{chart, draw_line, place};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
+use super::{Dress, Plot};
 use crate::run::settings::Between;
 use crate::study::grouping::grouped;
 use crate::study::report::tables::{barrier_so_far, method_text};
@@ -22,7 +22,7 @@ const MOST_TICKETS: usize = 6;
 const MOST_PAIRS: usize = 50;
 
 /// A panel for each row of the report, those of one ticket side by side; none if no path is finished.
-pub fn draw(report: &Report) -> Option<Plot> {
+pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
     report.connections.iter().find(|row| row.pairs > 0)?;
     let (tickets, left_out) = tickets(report);
     let rows: Vec<&ConnectionRow> = tickets.iter().flatten().copied().collect();
@@ -31,6 +31,7 @@ pub fn draw(report: &Report) -> Option<Plot> {
     let errors = rows.iter().flat_map(|row| &row.paths).flat_map(|pair| &pair.path).map(|point| point.error);
     let highest = errors.chain(trains()).fold(0.1, f64::max);
     let figure = Figure {
+        dress,
         title: "Error on the path between networks",
         legend: if trained { legend() } else { vec![] },
         x: "position t on the path",
@@ -147,7 +148,7 @@ mod tests {
     fn pairs_tell_their_barrier_where_it_is() {
         let mut report = Study::digits().report();
         report.connections.truncate(1);
-        let plot = draw(&report).unwrap();
+        let plot = draw(&report, Dress::Full).unwrap();
         let told = told(&plot.svg);
         // Three pairs, and eleven points of each mean.
         assert_eq!(told.len(), 3 + 2 * 11);
@@ -161,11 +162,11 @@ mod tests {
     #[test]
     fn training_errors_are_dashed_where_there_are_any() {
         let mut report = Study::digits().report();
-        assert!(draw(&report).unwrap().svg.contains("\ntraining error\n"));
+        assert!(draw(&report, Dress::Full).unwrap().svg.contains("\ntraining error\n"));
         for row in &mut report.connections {
             row.path.iter_mut().for_each(|point| point.train_error_mean = None);
         }
-        let plot = draw(&report).unwrap();
+        let plot = draw(&report, Dress::Full).unwrap();
         assert!(!plot.svg.contains("training error") && plot.svg.contains("\ntest error, %\n"));
     }
 
@@ -173,9 +174,9 @@ mod tests {
     fn points_may_be_anywhere() {
         let mut report = Study::digits().report();
         report.connections.truncate(1);
-        let before = told(&draw(&report).unwrap().svg);
+        let before = told(&draw(&report, Dress::Full).unwrap().svg);
         report.connections[0].path[1].t = 0.05;
-        let after = told(&draw(&report).unwrap().svg);
+        let after = told(&draw(&report, Dress::Full).unwrap().svg);
         let place = |told: &[super::super::samples::Told], at: usize| told[3 + at].at.0 - told[3].at.0;
         assert!((place(&after, 1) - place(&before, 1) / 2.0).abs() <= 1.0);
         assert_eq!(place(&after, 2), place(&before, 2));

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, counted, limited, sentences};
+use super::{Dress, Plot};
 use crate::study::grouping::{distinct, grouped};
 use crate::study::report::spreads::without_ticket_seeds;
 use crate::study::report::statistics::mean;
@@ -26,7 +26,7 @@ struct Chains<'a> {
 }
 
 /// None if no ticket says what is left of its layers.
-pub fn draw(report: &Report) -> Option<Plot> {
+pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
     let rows = report.tickets.iter().filter(|row| !row.layers.is_empty());
     // Another level zero of the same network has as many layers; another architecture has other axes.
     let chains =
@@ -51,6 +51,7 @@ pub fn draw(report: &Report) -> Option<Plot> {
     let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(240, 1_000));
     let labels = Labels::around(maps.iter(), size);
     let figure = Figure {
+        dress,
         title: "Remaining weights of every layer",
         legend: vec![],
         x: "level",
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn a_cell_for_every_layer_and_level() {
         let report = layered(9);
-        let plot = draw(&report).unwrap();
+        let plot = draw(&report, Dress::Full).unwrap();
         let told = told(&plot.svg);
         assert_eq!(told.len(), 2 * 9 * 13);
         // The last layer keeps 0.7 a level.
@@ -165,7 +166,7 @@ mod tests {
             row.layers[0].remaining_ratio = 0.0;
         }
         report.tickets.extend(others);
-        let told = told(&draw(&report).unwrap().svg);
+        let told = told(&draw(&report, Dress::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 2 * 13);
         assert_eq!(told[0].text, "LRR, level 0, layer1.0.conv1.weight: 50.0 % remaining, 2 seeds");
     }
@@ -174,7 +175,7 @@ mod tests {
     fn tickets_that_do_not_say_are_not_drawn() {
         let mut report = layered(2);
         report.tickets.iter_mut().for_each(|row| row.layers.clear());
-        assert!(draw(&report).is_none());
+        assert!(draw(&report, Dress::Full).is_none());
         assert_eq!(
             (percent_text(51.2), percent_text(9.96), percent_text(5.12), percent_text(0.123)),
             ("51".into(), "10".into(), "5.1".into(), "0.12".into())

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use kodama::{Method as Linkage, linkage};
 
-use super::Plot;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
+use super::{Dress, Plot};
 use crate::study::grouping::distinct;
 use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, End, PairPath, Report};
@@ -51,12 +51,12 @@ const BARRIERS: Measure = Measure {
 };
 
 /// The barriers of every row that joins three networks or more.
-pub fn draw(report: &Report) -> Option<Plot> {
-    draw_measure(report.connections.iter(), BARRIERS)
+pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+    draw_measure(report.connections.iter(), BARRIERS, dress)
 }
 
 /// None if no row joins three networks or more.
-pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure) -> Option<Plot> {
+pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure, dress: Dress) -> Option<Plot> {
     let all = rows.map(|row| (row, ends(row, &measure).len())).filter(|(row, ends)| {
         // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
         *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2
@@ -78,6 +78,7 @@ pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: 
     let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
     let said_thinned = format!("Of more than {MOST_ENDS} networks, so many are drawn, evenly picked.");
     let figure = Figure {
+        dress,
         title: measure.title,
         legend: vec![],
         x: "",
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn networks_of_one_basin_stand_together() {
-        let plot = draw(&two_basins(8)).unwrap();
+        let plot = draw(&two_basins(8), Dress::Full).unwrap();
         let told = told(&plot.svg);
         assert_eq!(told.len(), 8 * 7);
         // Row after row: the first row tells of the first network and all others.
@@ -250,7 +251,7 @@ mod tests {
     fn what_is_not_measured_is_struck_out() {
         let mut report = two_basins(4);
         report.connections[0].paths.pop();
-        let plot = draw(&report).unwrap();
+        let plot = draw(&report, Dress::Full).unwrap();
         assert!(plot.caption.contains("Struck out: not measured."), "{}", plot.caption);
         assert_eq!(told(&plot.svg).len(), 4 * 3 - 2);
         let matrix = Matrix::new(&report.connections[0], &BARRIERS);
@@ -260,14 +261,14 @@ mod tests {
 
     #[test]
     fn many_networks_are_bounded() {
-        let plot = draw(&two_basins(100)).unwrap();
+        let plot = draw(&two_basins(100), Dress::Full).unwrap();
         assert_eq!(told(&plot.svg).len(), 4_950);
         assert!(plot.svg.len() < 2_000_000, "{}", plot.svg.len());
         assert!(plot.caption.ends_with("Values show below the diagonal."), "{}", plot.caption);
         let mut report = two_basins(130);
         report.connections.extend_from_within(..);
         report.connections.extend_from_within(..);
-        let plot = draw(&report).unwrap();
+        let plot = draw(&report, Dress::Full).unwrap();
         let said =
             "Of more than 100 networks, so many are drawn, evenly picked. Only the first 2 of 4 matrices are drawn.";
         assert!(plot.caption.contains(said), "{}", plot.caption);
@@ -277,8 +278,8 @@ mod tests {
     fn two_networks_are_no_matrix_nor_are_pairs_of_two() {
         let mut report = two_basins(4);
         report.connections[0].pairs_planned = 2;
-        assert!(draw(&report).is_none());
-        assert!(draw(&two_basins(2)).is_none());
+        assert!(draw(&report, Dress::Full).is_none());
+        assert!(draw(&two_basins(2), Dress::Full).is_none());
     }
 
     #[test]

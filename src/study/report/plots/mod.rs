@@ -26,6 +26,15 @@ use super::{Finding, Report};
 pub use svg::png;
 pub use values::escaped;
 
+/// What is drawn around the panels and their legend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dress {
+    /// A title above, and a caption below.
+    Full,
+    /// Nothing: a paper has a caption of its own.
+    Bare,
+}
+
 pub struct Plot {
     pub file: &'static str,
     pub title: &'static str,
@@ -39,19 +48,19 @@ pub const PNG_SCALE: f32 = 3.0;
 
 /// Every plot for which something is finished. The findings are those the report was made of; they have the training
 /// curves.
-pub fn draw(report: &Report, findings: &[Finding]) -> Vec<Plot> {
+pub fn draw(report: &Report, findings: &[Finding], dress: Dress) -> Vec<Plot> {
     let plots = [
-        by_ratio::draw_errors(report),
-        transfer_error::draw(report),
-        by_ratio::draw_barriers(report),
-        interpolation::draw(report),
-        matrix::draw(report),
-        plane::draw(report),
-        curves::draw_transfers(findings),
-        curves::draw_tickets(findings),
-        layers::draw(report),
-        signs::draw_tickets(report),
-        signs::draw_levels(report),
+        by_ratio::draw_errors(report, dress),
+        transfer_error::draw(report, dress),
+        by_ratio::draw_barriers(report, dress),
+        interpolation::draw(report, dress),
+        matrix::draw(report, dress),
+        plane::draw(report, dress),
+        curves::draw_transfers(findings, dress),
+        curves::draw_tickets(findings, dress),
+        layers::draw(report, dress),
+        signs::draw_tickets(report, dress),
+        signs::draw_levels(report, dress),
     ];
     let drawn: Vec<Plot> = plots.into_iter().flatten().collect();
     debug_assert!(drawn.iter().all(|plot| super::FILES.contains(&plot.file)), "a plot without a known name");
@@ -70,7 +79,7 @@ mod tests {
     use crate::study::plan::RunState;
 
     fn drawn(study: &Study) -> Vec<Plot> {
-        draw(&study.report(), &study.findings())
+        draw(&study.report(), &study.findings(), Dress::Full)
     }
 
     fn named<'a>(plots: &'a [Plot], file: &str) -> &'a Plot {
@@ -160,7 +169,7 @@ mod tests {
     }
 
     /// Every kind of figure, of studies whose text is `evil`.
-    fn everything(evil: &str) -> Vec<Plot> {
+    fn everything(evil: &str, dress: Dress) -> Vec<Plot> {
         let axes = || vec![(evil.to_string(), evil.to_string())];
         let mut reports = vec![levels(), two_basins(5), tickets(5), neighbours(), bowl(), layered(3)];
         for report in &mut reports {
@@ -174,15 +183,15 @@ mod tests {
             let ends = paths.chain(report.planes.iter_mut().flat_map(|row| &mut row.ends));
             ends.for_each(|end| end.label = format!("{evil}{}", end.label));
         }
-        let mut plots: Vec<Plot> = reports.iter().flat_map(|report| draw(report, &[])).collect();
+        let mut plots: Vec<Plot> = reports.iter().flat_map(|report| draw(report, &[], dress)).collect();
         let study = Study::new(&[12], &[2, 3], &[axes()]);
-        plots.extend(draw(&study.report(), &with_curves(&study, 5)));
+        plots.extend(draw(&study.report(), &with_curves(&study, 5), dress));
         plots
     }
 
     #[test]
     fn text_of_users_is_only_text() {
-        let plots = everything("a<b>]]>\"&'\x1b\0\u{fffe}</svg><script>");
+        let plots = everything("a<b>]]>\"&'\x1b\0\u{fffe}</svg><script>", Dress::Full);
         let files = distinct(plots.iter().map(|plot| plot.file));
         assert_eq!(files.len(), 11, "{files:?}");
         for plot in &plots {
@@ -202,7 +211,7 @@ mod tests {
 
     #[test]
     fn names_of_any_length_make_a_picture_of_a_size() {
-        for plot in everything(&"Wide ".repeat(400)) {
+        for plot in everything(&"Wide ".repeat(400), Dress::Full) {
             let (width, height) = size(&plot);
             assert!(width < 2_000.0 && height < 2_000.0, "{}: {width} x {height}", plot.file);
             let drawn = texts(&plot.svg);
@@ -218,14 +227,29 @@ mod tests {
 
     #[test]
     fn the_same_study_makes_the_same_files() {
-        let [first, second] = [0, 1].map(|_| everything("x"));
+        let [first, second] = [0, 1].map(|_| everything("x", Dress::Full));
         assert!(first.iter().zip(&second).all(|(a, b)| a.file == b.file && a.svg == b.svg && a.caption == b.caption));
+    }
+
+    #[test]
+    fn bare_figures_leave_title_and_caption_to_the_paper() {
+        let [full, bare] = [Dress::Full, Dress::Bare].map(|dress| everything("x", dress));
+        for (full, bare) in full.iter().zip(&bare) {
+            let drawn = |plot: &Plot, text: &str| texts(&plot.svg).iter().any(|found| text.starts_with(found.trim()));
+            assert!(drawn(full, full.title) && drawn(full, &full.caption), "{}", full.file);
+            assert!(!drawn(bare, bare.title) && !drawn(bare, &bare.caption), "{}", bare.file);
+            assert!(size(bare).1 < size(full).1 - 30.0 && size(bare).0 <= size(full).0, "{}", bare.file);
+            // Whoever cannot see it is told all the same; and all values are there.
+            assert_eq!((bare.title, &bare.caption), (full.title, &full.caption));
+            assert!(bare.svg.contains(&format!("<title>{}</title>", bare.title)));
+            assert_eq!(told(&bare.svg).len(), told(&full.svg).len());
+        }
     }
 
     /// Everything drawn is inside of the picture.
     #[test]
     fn nothing_is_cut_off() {
-        for plot in everything("x") {
+        for plot in [Dress::Full, Dress::Bare].into_iter().flat_map(|dress| everything("x", dress)) {
             let (width, height) = size(&plot);
             for told in told(&plot.svg) {
                 let (x, y) = told.at;

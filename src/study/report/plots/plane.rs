@@ -2,13 +2,13 @@
 
 use plotters::prelude::*;
 
-use super::Plot;
 use super::chart::{Chart, chart, draw_line, draw_marker, place, round_ticks};
 use super::contours::{Contour, contours};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
 use super::theme::{self, Face, Look, SOLID, ink, look, shade, text_width};
 use super::values::Values;
+use super::{Dress, Plot};
 use crate::run::results::PlaneOutcome;
 use crate::study::report::{PlaneRow, Report};
 
@@ -21,7 +21,7 @@ const BESIDE: i32 = 14;
 const HALF_LABEL: i32 = 13;
 
 /// None if no plane is measured.
-pub fn draw(report: &Report) -> Option<Plot> {
+pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
     let measured = report.planes.iter().filter_map(|row| Some((row, row.plane.as_ref()?)));
     let drawable = measured.filter(|(_, plane)| is_drawable(plane)).collect();
     let (planes, levels_out) = last_level(drawable, MOST_PANELS, |(row, _)| row.level);
@@ -32,6 +32,7 @@ pub fn draw(report: &Report) -> Option<Plot> {
     let errors = planes.iter().flat_map(|(_, plane)| plane.points.iter().map(|point| point.test_error));
     let thresholds = thresholds(errors);
     let figure = Figure {
+        dress,
         title: "Test error in the plane through three networks",
         legend: vec![],
         x: "distance in weight space",
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn a_bowl_with_three_networks() {
         let report = bowl();
-        let plot = draw(&report).unwrap();
+        let plot = draw(&report, Dress::Full).unwrap();
         for text in ["AWS sign", "level 12, 6.9 % remaining", "seed 2", "seed 4"] {
             assert!(plot.svg.contains(&format!("\n{text}\n")), "{text}");
         }
@@ -295,9 +296,9 @@ mod tests {
     fn what_is_no_plane_is_not_drawn() {
         let mut report = bowl();
         report.planes[0].plane.as_mut().unwrap().points.pop();
-        assert!(draw(&report).is_none());
+        assert!(draw(&report, Dress::Full).is_none());
         report.planes[0].plane = None;
-        assert!(draw(&report).is_none());
+        assert!(draw(&report, Dress::Full).is_none());
     }
     #[test]
     fn names_cover_no_marker() {

@@ -1,17 +1,17 @@
 //! How far the signs of tickets agree: of many tickets each with each as heat maps, of neighbouring levels as lines.
 
-use super::Plot;
 use super::by_ratio::{Band, Group, Point, all_series, between_text, plot_lines};
 use super::heatmap::Scale;
 use super::matrix::{Measure, draw_measure};
 use super::panels::{axes_text, counted, series_level_text};
+use super::{Dress, Plot};
 use crate::run::settings::Between;
 use crate::study::grouping::{distinct, grouped};
 use crate::study::report::statistics::{mean, sample_std};
 use crate::study::report::{ConnectionRow, PairPath, Report};
 
 /// Of the tickets of one level; none if there are not three that are joined.
-pub fn draw_tickets(report: &Report) -> Option<Plot> {
+pub fn draw_tickets(report: &Report, dress: Dress) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| row.between == Between::Tickets);
     draw_measure(
         rows,
@@ -30,11 +30,12 @@ pub fn draw_tickets(report: &Report) -> Option<Plot> {
             scale: |agreements| Scale { low: floor(agreements), high: 100.0, logarithmic: false, name: "same sign, %" },
             heading: mean_text,
         },
+        dress,
     )
 }
 
 /// Of neighbouring levels, and of tickets of one level, against the remaining weights.
-pub fn draw_levels(report: &Report) -> Option<Plot> {
+pub fn draw_levels(report: &Report, dress: Dress) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| matches!(row.between, Between::Levels | Between::Tickets));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
         heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
@@ -42,8 +43,8 @@ pub fn draw_levels(report: &Report) -> Option<Plot> {
         dense: vec![],
     });
     plot_lines(
-        "signs-by-ratio.svg",
-        "Sign agreement by remaining weights",
+        dress,
+        ("signs-by-ratio.svg", "Sign agreement by remaining weights"),
         "same sign, %",
         "Of the weights that remain in both tickets: how many have the same sign. Lines: mean over pairs.",
         groups.collect(),
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn tickets_that_agree_stand_together() {
-        let plot = draw_tickets(&tickets(6)).unwrap();
+        let plot = draw_tickets(&tickets(6), Dress::Full).unwrap();
         let told = told(&plot.svg);
         assert_eq!(told.len(), 6 * 5);
         // The first row: two that agree with the first ticket, then three that do not.
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn neighbouring_levels_are_a_line_a_method() {
-        let told = told(&draw_levels(&neighbours()).unwrap().svg);
+        let told = told(&draw_levels(&neighbours(), Dress::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 12);
         let last = told.last().unwrap();
         assert_eq!(last.text, "AWS ticket, level 12 (6.9 % remaining): 76.0 % of the signs agree, 1 pair");
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn of_other_paths_nothing_is_said() {
         let report = Study::digits().report();
-        assert!(draw_tickets(&report).is_none() && draw_levels(&report).is_none());
+        assert!(draw_tickets(&report, Dress::Full).is_none() && draw_levels(&report, Dress::Full).is_none());
         assert_eq!((floor(&[97.0]), floor(&[55.0, 99.0]), floor(&[])), (90.0, 50.0, 90.0));
     }
 }

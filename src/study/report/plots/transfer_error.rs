@@ -4,13 +4,13 @@
 
 use plotters::prelude::*;
 
-use super::Plot;
 use super::chart::{Chart, chart, draw_level, draw_marker, place};
 use super::figure::{Drawn, Figure, TICKS, shortened};
 use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, counted, level_text, limited, sentences, series_level_text};
 use super::theme::{self, Look, look};
 use super::values::Values;
+use super::{Dress, Plot};
 use crate::run::settings::{Inherit, Method, Problem};
 use crate::study::grouping::{distinct, grouped};
 use crate::study::report::tables::method_text;
@@ -28,7 +28,7 @@ const MANY_MARKERS: usize = 8;
 const SMALLER: f64 = 0.6;
 
 /// None if no transfer is finished, or if there are many levels.
-pub fn draw(report: &Report) -> Option<Plot> {
+pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
     let rows = report.transfers.iter().filter(|row| row.seeds > 0);
     let (mut rows, mut dense): (Vec<&TransferRow>, Vec<&TransferRow>) = rows.partition(|row| row.method.is_some());
     if rows.is_empty() {
@@ -72,6 +72,7 @@ pub fn draw(report: &Report) -> Option<Plot> {
         std::iter::once(level_text(rows[0].level, rows[0].remaining_ratio)).chain(axes_text(&rows[0].axes)).collect()
     };
     let figure = Figure {
+        dress,
         title: "Test error by what was transferred",
         legend: methods.iter().map(|method| key(*method)).collect(),
         x: "transferred",
