@@ -18,6 +18,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -241,8 +242,10 @@ impl RunDirectory {
         if result.id != self.id {
             return Err(Error::damaged(&path, "it is the result of another run"));
         }
+        let modified = |metadata: fs::Metadata| metadata.modified();
+        let committed = fs::metadata(&path).and_then(modified).map_err(Error::io("read", &path))?;
         if let Some(network) = &result.network {
-            match self.is_touched(network, &path) {
+            match self.is_touched(network, committed) {
                 Ok(true) => self.read_network(network).map(drop)?,
                 Ok(false) => {}
                 Err(Error::Damaged { .. }) if clean::cleaned(self, network)?.is_some() => {}
@@ -250,7 +253,7 @@ impl RunDirectory {
             }
         }
         if let Some(metrics) = &result.metrics
-            && self.is_touched(metrics, &path)?
+            && self.is_touched(metrics, committed)?
         {
             self.read_metrics(metrics)?;
         }
@@ -259,7 +262,7 @@ impl RunDirectory {
 
     /// Whether a file was written to after the result it belongs to was committed; damage if it is gone or has another
     /// length. Reading every tensor of a large study each time would take hours, a look at a file's times does not.
-    fn is_touched(&self, expected: &AttachedFile, result_path: &Path) -> Result<bool> {
+    fn is_touched(&self, expected: &AttachedFile, committed: SystemTime) -> Result<bool> {
         let path = self.path.join(&expected.path);
         let found = match fs::metadata(&path) {
             Ok(found) => found,
@@ -272,9 +275,7 @@ impl RunDirectory {
             let reason = format!("it has {} bytes instead of {}", found.len(), expected.bytes);
             return Err(Error::damaged(&path, reason));
         }
-        let modified = |metadata: fs::Metadata| metadata.modified();
-        let committed = fs::metadata(result_path).and_then(modified).map_err(Error::io("read", result_path))?;
-        Ok(modified(found).map_err(Error::io("read", &path))? > committed)
+        Ok(found.modified().map_err(Error::io("read", &path))? > committed)
     }
 
     /// The metrics of a result, verified.

@@ -4,11 +4,12 @@
 //! create (a hard link of a finished file): no locks, no database.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -52,21 +53,27 @@ pub fn create_directory(path: &Path) -> Result<()> {
 
 /// The content of a file; none if there is no such file.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
-    // To open a pipe would be to wait for somebody who writes, and a device may have no end.
-    let regular = match fs::metadata(path) {
-        Ok(found) => found.is_file() || found.is_dir(),
+    // Not waiting for somebody who writes, should it be a pipe.
+    let mut file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
+        Ok(file) => file,
         Err(error) if is_absence(&error) => return Ok(None),
         Err(error) => return Err(Error::io("read", path)(error)),
     };
-    if !regular {
+    let found = file.metadata().map_err(Error::io("read", path))?;
+    if found.is_dir() {
+        return Err(Error::damaged(path, "it is a directory"));
+    }
+    // A device may have no end.
+    if !found.is_file() {
         return Err(Error::damaged(path, "it is no file, but a pipe or a device"));
     }
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if is_absence(&error) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::damaged(path, "it is a directory")),
-        Err(error) => Err(Error::io("read", path)(error)),
-    }
+    let mut bytes = vec![];
+    let read = bytes
+        .try_reserve_exact(found.len() as usize)
+        .map_err(io::Error::from)
+        .and_then(|()| file.read_to_end(&mut bytes));
+    read.map_err(Error::io("read", path))?;
+    Ok(Some(bytes))
 }
 
 /// The names in a directory that are text, in any order; none if there is no such directory.

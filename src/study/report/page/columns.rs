@@ -1,27 +1,23 @@
 //! Lists of values as the page reads them: short where values repeat, as those of ten thousand runs do.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use serde_json::{Value, json};
 
 /// A column: `{"all": value}` where every value is the same, `{"of": values, "at": places}` where few differ, else the
 /// values themselves.
 pub fn column(values: Vec<Value>) -> Value {
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut distinct: Vec<Value> = vec![];
+    let mut places: HashMap<&Value, usize> = HashMap::new();
+    let mut distinct: Vec<&Value> = vec![];
     let mut at = Vec::with_capacity(values.len());
-    let mut text = String::new();
     for value in &values {
-        text.clear();
-        let _ = write!(text, "{value}");
-        let place = places.get(&text).copied().unwrap_or_else(|| {
-            distinct.push(value.clone());
-            places.insert(text.clone(), distinct.len() - 1);
-            distinct.len() - 1
-        });
+        let place = *places.entry(value).or_insert(distinct.len());
+        if place == distinct.len() {
+            distinct.push(value);
+        }
         at.push(place);
     }
+    let mut distinct: Vec<Value> = distinct.into_iter().cloned().collect();
     match distinct.len() {
         1 => object([("all", distinct.remove(0))]),
         several if several > 0 && 2 * several <= values.len() => object([("of", distinct.into()), ("at", at.into())]),
@@ -86,23 +82,21 @@ impl Series {
 /// A list of lists, most of which are the same: the different ones, and which each is.
 #[derive(Default)]
 pub struct Shared {
-    places: HashMap<String, usize>,
-    lists: Vec<Value>,
+    places: HashMap<Value, usize>,
     at: Vec<usize>,
 }
 
 impl Shared {
     pub fn push(&mut self, list: Value) {
-        let next = self.lists.len();
-        let place = *self.places.entry(list.to_string()).or_insert(next);
-        if place == next {
-            self.lists.push(list);
-        }
-        self.at.push(place);
+        let next = self.places.len();
+        self.at.push(*self.places.entry(list).or_insert(next));
     }
 
     pub fn json(self) -> Value {
-        object([("of", self.lists.into()), ("at", self.at.into())])
+        let mut lists: Vec<(Value, usize)> = self.places.into_iter().collect();
+        lists.sort_by_key(|(_, place)| *place);
+        let lists: Vec<Value> = lists.into_iter().map(|(list, _)| list).collect();
+        object([("of", lists.into()), ("at", self.at.into())])
     }
 }
 

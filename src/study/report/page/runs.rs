@@ -1,5 +1,7 @@
 //! The runs of a study: what the list of them shows, and what the view of one adds.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
 use super::columns::{Series, Shared, column, number, object, short};
@@ -28,18 +30,22 @@ pub fn runs(index: &Index, flat: Flat) -> Value {
     let inputs = |finding: &Finding| -> Vec<Value> {
         finding.planned.run.inputs.iter().map(|input| json!(index.place(input))).collect()
     };
-    object([
-        ("ids", ids.into()),
-        ("columns", json!(listed(findings))),
-        ("details", details(findings)),
-        ("settings", flat.json()),
-        ("inputs", of(findings, |finding| inputs(finding).into())),
-        ("note", of(findings, |finding| json!(finding.note))),
-        ("log", log_ends(findings)),
-        ("curves", curves(findings)),
-        ("paths", paths(index)),
-        ("layers", layers(findings)),
-    ])
+    // The curves are a fifth of the work.
+    thread::scope(|scope| {
+        let curves = scope.spawn(|| curves(findings));
+        object([
+            ("ids", ids.into()),
+            ("columns", json!(listed(findings))),
+            ("details", details(findings)),
+            ("settings", flat.json()),
+            ("inputs", of(findings, |finding| inputs(finding).into())),
+            ("note", of(findings, |finding| json!(finding.note))),
+            ("log", log_ends(findings)),
+            ("paths", paths(index)),
+            ("layers", layers(findings)),
+            ("curves", curves.join().expect("curves do not panic")),
+        ])
+    })
 }
 
 fn of(findings: &[Finding], value: impl Fn(&Finding) -> Value) -> Value {

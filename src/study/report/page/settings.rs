@@ -154,7 +154,7 @@ fn axes(findings: &[Finding]) -> Vec<(String, Vec<Value>)> {
 /// Each value once: numbers ascending, before all others in the order in which they appear.
 fn distinct<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Value> {
     let mut seen = HashSet::new();
-    let mut distinct: Vec<Value> = values.filter(|value| seen.insert(value.to_string())).cloned().collect();
+    let mut distinct: Vec<Value> = values.filter(|value| seen.insert(*value)).cloned().collect();
     distinct.sort_by(|a, b| match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a.total_cmp(&b),
         (a, b) => b.is_some().cmp(&a.is_some()),
