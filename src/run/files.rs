@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -51,12 +52,15 @@ pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::io("create the directory", path))
 }
 
-/// The content of a file; none if there is no such file.
-pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+/// Opens a file, and says how long it is; none if there is no such file. What is there but is no file is damage.
+pub fn open_if_exists(path: &Path) -> Result<Option<(File, u64)>> {
     // Not waiting for somebody who writes, should it be a pipe.
-    let mut file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
+    let file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
         Ok(file) => file,
         Err(error) if is_absence(&error) => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            return Err(Error::damaged(path, "it is a link that leads to itself"));
+        }
         Err(error) => return Err(Error::io("read", path)(error)),
     };
     let found = file.metadata().map_err(Error::io("read", path))?;
@@ -67,11 +71,15 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     if !found.is_file() {
         return Err(Error::damaged(path, "it is no file, but a pipe or a device"));
     }
+    Ok(Some((file, found.len())))
+}
+
+/// The content of a file; none if there is no such file.
+pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
+    let Some((mut file, length)) = open_if_exists(path)? else { return Ok(None) };
     let mut bytes = vec![];
-    let read = bytes
-        .try_reserve_exact(found.len() as usize)
-        .map_err(io::Error::from)
-        .and_then(|()| file.read_to_end(&mut bytes));
+    let read =
+        bytes.try_reserve_exact(length as usize).map_err(io::Error::from).and_then(|()| file.read_to_end(&mut bytes));
     read.map_err(Error::io("read", path))?;
     Ok(Some(bytes))
 }

@@ -114,6 +114,14 @@ fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
     let std = row.number("std", "0 or above, in percentage points", |std| std >= 0.0)?;
     let barrier = row.number("barrier", "in percentage points", |_| true)?;
     let seeds = row.whole("seeds", 1, 1_000_000)?.and_then(|seeds| usize::try_from(seeds).ok());
+    if let (None, Some(node)) = (inherit, row.get("barrier")) {
+        let help = "say what was transferred, as in `inherit: sign`, or remove it";
+        return Err(Fault::at(
+            node.place,
+            "`barrier` is between the seeds of transfers, and this row is of a ticket",
+            help,
+        ));
+    }
     if mean.is_none() && barrier.is_none() {
         return Err(Fault::at(row.place, "this row has no number", "give `error`, in percent, or `barrier`"));
     }
@@ -129,6 +137,7 @@ fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
         axes: vec![],
         numbers: Numbers::Kept(Side { mean, std, seeds, barrier }),
         barrier,
+        way: None,
     })
 }
 
@@ -289,6 +298,7 @@ rows:
                 6,
             ),
             (with("{method: aws, level: 3}"), "this row has no number", 6),
+            (with("{method: aws, level: 3, error: 1, barrier: 2}"), "`barrier` is between the seeds of transfers", 6),
             (with("{level: 3, error: 12}"), "`method` is missing", 6),
             (
                 with("{method: lrr, level: 12, inherit: sign, error: 1}"),

@@ -106,6 +106,7 @@ fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Res
 fn study(common: &Common, of: &Path) -> Result<Sort, Failure> {
     // The table that a sweep file asks for is no part of a comparison.
     let subject = Subject::open(common, &[of.to_path_buf()])?.without_table();
+    subject.expect_runs()?;
     let (found, notices) = subject.look();
     let known = Known::results(found);
     let findings = known.findings(&subject.plan);
@@ -155,6 +156,13 @@ fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors
             );
         }
     }
+    let unlike = |row: &&Compared| row.a.barrier.is_some() && row.b.barrier.is_some() && !row.barriers_alike;
+    if comparison.rows.iter().any(|row| unlike(&row)) {
+        out.push_str(
+            "note: barriers that A and B measured in different ways (points, refinement, re-estimation, alignment or precision) \
+             are not subtracted\n",
+        );
+    }
     for (name, side) in [("A", a), ("B", b)] {
         if let Sort::Study(report) = side {
             for notice in &report.notices {
@@ -176,7 +184,7 @@ fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors
 fn table(rows: &[Compared], confidence: f64) -> Table {
     let axes = axis_names(rows.iter().map(|row| &row.axes));
     let problems: std::collections::HashSet<_> = rows.iter().map(|row| row.problem).collect();
-    let with_barriers = rows.iter().any(|row| row.barrier_difference.is_some());
+    let with_barriers = rows.iter().any(|row| row.a.barrier.is_some() && row.b.barrier.is_some());
     let mut columns = Vec::new();
     if problems.len() > 1 {
         columns.extend([text("dataset"), text("architecture")]);

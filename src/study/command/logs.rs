@@ -1,7 +1,6 @@
 //! `winsign logs`: what a run has to say, as it says it.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use serde_json::json;
 
 use super::{Common, Failure, output, show};
 use crate::run::attempt::LOG;
+use crate::run::files::open_if_exists;
 use crate::run::{Error, RunDirectory, State, Store, exit};
 
 pub const HELP: &str = "\
@@ -104,11 +104,7 @@ impl Tail {
     /// Opened anew each time, which is when network file systems look whether a file has grown.
     fn read(&mut self) -> Result<Vec<u8>, Error> {
         let mut bytes = std::mem::take(&mut self.begun);
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(bytes),
-            Err(error) => return Err(Error::io("read", &self.path)(error)),
-        };
+        let Some((mut file, _)) = open_if_exists(&self.path)? else { return Ok(bytes) };
         let read = file.seek(SeekFrom::Start(self.offset)).and_then(|_| file.read_to_end(&mut bytes));
         self.offset += read.map_err(Error::io("read", &self.path))? as u64;
         Ok(bytes)

@@ -272,7 +272,8 @@ fn log(common: &Common) {
         (_, 1) => "info",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_env("WINSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter =
+        EnvFilter::try_from_env("WINSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},usvg=error")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

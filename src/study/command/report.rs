@@ -10,7 +10,7 @@ use super::subject::{Known, Subject, cache_path};
 use super::{Common, Failure, colors, output};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::report::{self, Dress, Finding, json, plots, tensorboard, terminal};
-use crate::study::sweep::{IntervalMethod, Layout, Measure, Show};
+use crate::study::sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
 use crate::study::yaml::{listed, nearest, quoted};
 
 pub const HELP: &str = "\
@@ -103,7 +103,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let bare = arguments.bare.then(|| plots::draw(&report, &findings, Dress::Bare));
     let as_files = bare.as_ref().unwrap_or(&plots);
     let events = arguments.tensorboard.as_ref();
-    let curves = events.map(|events| write_events(&subject, &known, &findings, events)).transpose()?;
+    let write_curves = || events.map(|events| write_events(&subject, &known, &findings, events)).transpose();
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
         let mut written = report::write(&report, &findings, &plots, as_files, directory)?;
         let as_png = if arguments.png { &as_files[..] } else { &[] };
@@ -114,12 +114,14 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
         if writes {
             write_all()?;
         }
+        write_curves()?;
         return output::text(&json::render(&report));
     }
     // The table first: it is of use even where the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
     let names: String = write_all()?.iter().map(|path| format!("\n  {}", path.display())).collect();
-    let curves = curves.zip(events).map(|(count, events)| format!("\n  {}: curves of {count} runs", events.display()));
+    let curves =
+        write_curves()?.zip(events).map(|(count, events)| format!("\n  {}: curves of {count} runs", events.display()));
     output::text(&format!("\nwritten:{names}{}\n", curves.unwrap_or_default()))
 }
 
@@ -166,10 +168,9 @@ fn unknown(text: &str, known: &[&str]) -> String {
     }
 }
 
-/// An interval of more confidence has no ends.
-const MOST_CONFIDENCE: f64 = 0.999_999;
-
 pub fn confidence(text: &str) -> Result<f64, String> {
-    let given = text.parse().ok().filter(|number| *number > 0.0 && *number <= MOST_CONFIDENCE);
-    given.ok_or_else(|| format!("{} is no number above 0 and up to {MOST_CONFIDENCE}, such as 0.95", quoted(text)))
+    let given = text.parse().ok().filter(|number| (LEAST_CONFIDENCE..=MOST_CONFIDENCE).contains(number));
+    given.ok_or_else(|| {
+        format!("{} is no number from {LEAST_CONFIDENCE} to {MOST_CONFIDENCE}, such as 0.95", quoted(text))
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use crate::run::{self, exit};
 use crate::study::evidence::Cache;
 use crate::study::launch::slurm::queue::Queue;
 use crate::study::plan::RunState;
-use crate::study::plan::survey::Standing;
+use crate::study::plan::stores::Found;
 use crate::study::report::{Dress, Notice, page, plots};
 use crate::study::serve;
 use crate::study::sweep::Layout;
@@ -110,7 +111,7 @@ struct Study {
 }
 
 /// What the page says of how a run stands: a result that takes the place of another is news, too.
-type Said = (RunState, u32, Option<String>, Option<Timestamp>);
+type Said = (RunState, u32, Option<String>, Option<Timestamp>, Arc<Path>);
 
 impl Study {
     fn new(subject: Subject) -> Study {
@@ -126,7 +127,7 @@ impl Study {
         }
         let known = Known::of(&self.subject, found, &mut self.cache);
         notices.extend(known.notices(plan));
-        let now = (known.found.iter().map(|found| said(&found.standing)).collect(), notices.clone());
+        let now = (known.found.iter().map(said).collect(), notices.clone());
         if self.before.as_ref() == Some(&now) {
             return Ok(None);
         }
@@ -139,9 +140,9 @@ impl Study {
     }
 }
 
-fn said(standing: &Standing) -> Said {
+fn said(Found { standing, store }: &Found) -> Said {
     let finished = standing.result.as_ref().map(|result| result.finished);
-    (standing.state, standing.attempts, standing.note.clone(), finished)
+    (standing.state, standing.attempts, standing.note.clone(), finished, store.clone())
 }
 
 #[cfg(test)]
@@ -162,6 +163,23 @@ mod tests {
         let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
         assert!(look().is_some_and(|data| data.contains("lrr")));
         assert_eq!(look(), None);
+    }
+
+    #[test]
+    fn a_store_that_goes_away_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (file, store) = (scratch.path().join("study.yaml"), scratch.path().join("store"));
+        std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
+        std::fs::create_dir(&store).unwrap();
+        let common = Common { store: store.clone(), json: false, verbose: 0, quiet: false };
+        let mut study = Study::new(Subject::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
+        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(look().is_some_and(|data| !data.contains(" is gone")));
+        std::fs::remove_dir(&store).unwrap();
+        assert!(look().is_some_and(|data| data.contains(" is gone")));
+        assert_eq!(look(), None);
+        std::fs::create_dir(&store).unwrap();
+        assert!(look().is_some_and(|data| !data.contains(" is gone")));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a report is about: the runs of a sweep file or of stores, what is known of them, and the report of that.
 
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use crate::study::plan::build::build;
 use crate::study::plan::found;
 use crate::study::plan::stores::{self, Found, Troubles};
 use crate::study::plan::survey::Standing;
-use crate::study::plan::{Plan, RunState};
+use crate::study::plan::{Plan, PlannedRun, RunState};
 use crate::study::report::pivot::pivot;
 use crate::study::report::statistics::Estimate;
 use crate::study::report::{Finding, Notice, Report, gather_with};
@@ -25,6 +26,10 @@ pub struct Subject {
     pub directory: PathBuf,
     /// What was wrong with stores before any run was looked at.
     troubles: Troubles,
+    /// What must be said whatever is found.
+    notices: Vec<Notice>,
+    /// The folders of stores that were there in the beginning.
+    there: Vec<PathBuf>,
 }
 
 impl Subject {
@@ -43,7 +48,9 @@ impl Subject {
                 if !stores.iter().any(|store| identity(store.root()) == identity(own.root())) {
                     stores.push(own);
                 }
-                Ok(Subject { plan, stores, layout: sweep.layout, directory, troubles: Troubles::default() })
+                let there = existing(&stores);
+                let (troubles, notices) = (Troubles::default(), vec![]);
+                Ok(Subject { plan, stores, layout: sweep.layout, directory, troubles, notices, there })
             }
             [one, other, ..] => Err(Failure::Usage(
                 format!("{} and {} are both no folders", one.display(), other.display()),
@@ -61,17 +68,21 @@ impl Subject {
         let (plan, damaged) = found::plan(&name, &stores)?;
         let directory = stores[0].root().join("reports").join(&name);
         let troubles = Troubles { damaged, ..Troubles::default() };
-        Ok(Subject { plan, stores, layout: Layout::default(), directory, troubles })
+        let notices = orphans(&plan).into_iter().collect();
+        let there = existing(&stores);
+        Ok(Subject { plan, stores, layout: Layout::default(), directory, troubles, notices, there })
     }
 
     /// Refuses to tell of stores that nobody has begun: a mistyped `--store` is not a study that has not got far.
     pub fn expect_runs(&self) -> Result<(), Failure> {
+        let help = || "run the sweep first, or say with --store where it was run".to_string();
+        if let Some(other) = self.stores.iter().find(|store| store.root().exists() && !store.root().is_dir()) {
+            return Err(Failure::Usage(format!("{} is no folder, so no store", other.root().display()), help()));
+        }
         if self.stores.iter().any(|store| store.root().exists()) {
             return Ok(());
         }
-        let store = self.stores[0].root().display();
-        let help = "run the sweep first, or say with --store where it was run";
-        Err(Failure::Usage(format!("there is no store at {store}"), help.to_string()))
+        Err(Failure::Usage(format!("there is no store at {}", self.stores[0].root().display()), help()))
     }
 
     /// The same, without the table that its sweep file asks for.
@@ -95,7 +106,16 @@ impl Subject {
     pub fn look(&self) -> (Vec<Found>, Vec<Notice>) {
         let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores);
         troubles.damaged.extend(self.troubles.damaged.iter().cloned());
-        (found, notices(&troubles))
+        let mut notices = notices(&troubles);
+        notices.extend(self.notices.iter().cloned());
+        // Whoever looks again and again must be told when what was there is not any more.
+        let gone = self.there.iter().filter_map(|root| match Store::open(root) {
+            Ok(_) if root.is_dir() => None,
+            Ok(_) => Some(format!("the store {} is gone", root.display())),
+            Err(error) => Some(error.to_string()),
+        });
+        notices.extend(gone.map(|message| Notice { message, runs: vec![] }));
+        (found, notices)
     }
 
     /// The report of what was found; these options go before those of the sweep file.
@@ -113,6 +133,28 @@ impl Subject {
         }
         Ok(report)
     }
+}
+
+fn existing(stores: &[Store]) -> Vec<PathBuf> {
+    stores.iter().map(|store| store.root().to_path_buf()).filter(|root| root.is_dir()).collect()
+}
+
+/// Of runs in stores that do not have all that these were computed from.
+fn orphans(plan: &Plan) -> Option<Notice> {
+    let known: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
+    let lacks = |planned: &&PlannedRun| planned.run.inputs.iter().any(|input| !known.contains(input));
+    let runs: Vec<RunId> = plan.runs.iter().filter(lacks).map(|planned| planned.run.id.clone()).collect();
+    let message = match runs.len() {
+        0 => return None,
+        1 => "a run was computed from one that is in none of these stores: its ticket, such as its method and its level, is \
+              not known, and counts as level 0"
+            .to_string(),
+        several => format!(
+            "{several} runs were computed from others that are in none of these stores: their tickets, such as the method and \
+             the level, are not known, and count as level 0"
+        ),
+    };
+    Some(Notice { message, runs })
 }
 
 /// What was found of a subject's runs at one moment, in the plan's order, with what a report shows beside results.
@@ -219,7 +261,7 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
 mod tests {
     use super::*;
     use crate::study::report::fixture::Study;
-    use crate::study::sweep::Resources;
+    use crate::study::sweep::{Resources, parse};
 
     /// Such as one whose network `winsign clean` has deleted, and another run needs: its result is on the disk still.
     #[test]
@@ -238,5 +280,16 @@ mod tests {
         let findings = Known::results(found.collect()).findings(&plan);
         assert_eq!(findings.iter().map(|finding| finding.state).collect::<Vec<_>>(), states);
         assert!(findings.iter().all(|finding| finding.result.is_some() == (finding.state == RunState::Done)));
+    }
+
+    #[test]
+    fn runs_whose_tickets_are_elsewhere_are_told() {
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}\ntransfer: {inherit: sign, seed: 2..3}";
+        let mut plan = build(&parse("study.yaml", text).unwrap());
+        assert_eq!(orphans(&plan), None);
+        plan.runs.retain(|planned| planned.label.level != 2 || planned.label.inherit.is_some());
+        let notice = orphans(&plan).unwrap();
+        assert_eq!(notice.runs.len(), 2);
+        assert!(notice.message.starts_with("2 runs were computed from others"), "{}", notice.message);
     }
 }

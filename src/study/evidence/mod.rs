@@ -7,7 +7,6 @@ mod cache;
 mod curve;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use std::sync::Arc;
 pub use cache::Cache;
 
 use crate::run::attempt::LOG;
+use crate::run::files::open_if_exists;
 use crate::run::{RunDirectory, RunId};
 use crate::study::at_once::each;
 use crate::study::plan::RunState;
@@ -99,8 +99,7 @@ fn read(run: &RunDirectory, standing: &Standing) -> Evidence {
 
 /// The last lines of a file, without reading what comes before them.
 fn log_end(path: &Path) -> Option<Arc<str>> {
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
+    let (mut file, length) = open_if_exists(path).ok()??;
     let start = length.saturating_sub(LOG_BYTES);
     file.seek(SeekFrom::Start(start)).ok()?;
     let mut bytes = vec![];
@@ -141,5 +140,9 @@ mod tests {
         assert_eq!(end(wide.as_bytes()).as_deref(), Some("last"));
         assert!(end("x".repeat(10_000).as_bytes()).unwrap().len() <= LOG_BYTES as usize);
         assert_eq!(log_end(&folder.path().join("none")).as_deref(), None);
+        // Nobody will ever write to it.
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(log_end(&pipe).as_deref(), None);
     }
 }

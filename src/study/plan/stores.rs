@@ -206,24 +206,26 @@ mod tests {
         assert!(troubles.damaged[0].1.contains("is damaged"), "{}", troubles.damaged[0].1);
     }
 
-    /// Such as a file of somebody else, or of a server that is away: here it is a link to itself, which nobody can follow.
+    /// Such as a file of somebody else, or of a server that is away: here links to themselves, which nobody can follow.
     #[test]
     fn what_cannot_be_read_is_told_and_ends_nothing() {
         let world = stores(2);
         world.finish(0, 0, 5.0);
         world.finish(0, 1, 5.0);
         world.finish(1, 1, 5.0);
-        for run in [1, 2] {
-            let path = world.stores[0].run(&world.runs[run].run.id).result_path();
-            let _ = std::fs::remove_file(&path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let directory = |run: usize| world.stores[0].run(&world.runs[run].run.id);
+        let (result, attempts) = (directory(1).result_path(), directory(2).path.join("attempts"));
+        std::fs::remove_file(&result).unwrap();
+        std::fs::create_dir_all(attempts.parent().unwrap()).unwrap();
+        for path in [result, attempts] {
             std::os::unix::fs::symlink(&path, &path).unwrap();
         }
         let (found, troubles) = world.look();
         assert_eq!(found, [(RunState::Done, 0), (RunState::Done, 1), (RunState::Pending, 0)]);
         let ids: Vec<&RunId> = troubles.damaged.iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [&world.runs[1].run.id, &world.runs[2].run.id]);
-        assert!(troubles.damaged[0].1.starts_with("cannot read "), "{}", troubles.damaged[0].1);
+        assert!(troubles.damaged[0].1.contains("it is a link that leads to itself"), "{}", troubles.damaged[0].1);
+        assert!(troubles.damaged[1].1.starts_with("cannot list "), "{}", troubles.damaged[1].1);
         assert_eq!((troubles.conflicts, troubles.vanished), (vec![], vec![]));
     }
 

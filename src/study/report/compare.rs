@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::differences::{independent, paired};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
-use super::{Interval, IntervalMethod, Report, SeedError, TransferRow, as_map};
+use super::{ConnectionRow, Interval, IntervalMethod, Report, SeedError, TransferRow, Way, as_map};
 use crate::run::settings::{Between, Inherit, Method, Problem};
 use crate::study::grouping::grouped;
 use crate::study::sweep::Axes;
@@ -26,6 +26,8 @@ pub struct Entry {
     pub numbers: Numbers,
     /// The mean barrier between seeds, in percentage points.
     pub barrier: Option<f64>,
+    /// How the barriers were measured; of a table nobody knows.
+    pub way: Option<Way>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +74,8 @@ pub struct Compared {
     /// A minus B, in percentage points. Of a paired test the mean over pairs, which may be fewer than the runs.
     pub difference: Option<f64>,
     pub barrier_difference: Option<f64>,
+    /// Whether the barriers of both sides were measured in one way, as far as that is known: others are not subtracted.
+    pub barriers_alike: bool,
     pub test: Option<Test>,
     /// How many pairs of seeds, of a paired test.
     pub pairs: Option<usize>,
@@ -128,9 +132,13 @@ pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry> {
             row.between == Between::Seeds
                 && (row.problem, row.method, row.level, row.inherit)
                     == (first.problem, first.method, first.level, inherit)
-                && without_ticket_seeds(&row.axes) == axes
+                && without_ways(without_ticket_seeds(&row.axes)) == axes
         });
-        let barriers: Vec<f64> = of_it.flat_map(|row| row.paths.iter().map(|pair| pair.barrier)).collect();
+        let of_it: Vec<&ConnectionRow> = of_it.collect();
+        let way = of_it.first().and_then(|row| row.way);
+        // Of several ways there is no one barrier.
+        let of_one_way = of_it.iter().filter(|_| of_it.iter().all(|row| row.way == way));
+        let barriers: Vec<f64> = of_one_way.flat_map(|row| row.paths.iter().map(|pair| pair.barrier)).collect();
         Entry {
             problem: first.problem,
             method: first.method,
@@ -140,9 +148,16 @@ pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry> {
             axes,
             numbers: Numbers::Runs(rows.into_iter().map(|(_, row)| row).collect()),
             barrier: mean(&barriers),
+            way,
         }
     };
     alike.into_iter().map(entry).collect()
+}
+
+/// What tells the ways apart in which barriers are measured is nothing that transfers differ in.
+fn without_ways(mut axes: Axes) -> Axes {
+    axes.retain(|(name, _)| !name.starts_with("connect."));
+    axes
 }
 
 /// Lines of both sides that mean the same. A remaining ratio of a table is that of the level whose ratio it rounds.
@@ -182,6 +197,7 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
     let (a, b) = (one.side(), other.side());
     let mut axes = one.axes.clone();
     axes.extend(other.axes.iter().filter(|(name, _)| !one.axes.iter().any(|(known, _)| known == name)).cloned());
+    let alike = one.way.zip(other.way).is_none_or(|(one, other)| one == other);
     let mut row = Compared {
         problem: one.problem,
         method: one.method,
@@ -190,7 +206,8 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
         inherit: one.inherit,
         axes,
         difference: a.mean.zip(b.mean).map(|(a, b)| a - b),
-        barrier_difference: a.barrier.zip(b.barrier).map(|(a, b)| a - b),
+        barrier_difference: a.barrier.zip(b.barrier).filter(|_| alike).map(|(a, b)| a - b),
+        barriers_alike: alike,
         a,
         b,
         test: None,
@@ -304,7 +321,31 @@ mod tests {
             axes: vec![],
             numbers: Numbers::Kept(Side { mean: Some(mean), std, seeds: std.map(|_| 4), barrier: Some(0.5) }),
             barrier: Some(0.5),
+            way: None,
         }
+    }
+
+    /// Fewer points find a lower barrier between the same networks.
+    #[test]
+    fn barriers_of_two_ways_are_not_subtracted() {
+        let report = Study::digits().report();
+        let mut other = report.clone();
+        let seeds = |row: &&mut ConnectionRow| row.between == Between::Seeds && row.inherit == Some(Inherit::Mask);
+        other.connections.iter_mut().filter(seeds).for_each(|row| row.way.as_mut().unwrap().points = 3);
+        let found = compare(&entries(&report, false), &entries(&other, false), 0.95);
+        for row in &found.rows {
+            assert!(row.a.barrier.is_some() && row.b.barrier.is_some());
+            assert_eq!(row.barriers_alike, row.inherit != Some(Inherit::Mask));
+            assert_eq!(row.barrier_difference.is_some(), row.barriers_alike);
+        }
+        // Axes of paths are none of the transfers that they join.
+        let way = ("connect.points".to_string(), "3".to_string());
+        other.connections.iter_mut().for_each(|row| row.axes.push(way.clone()));
+        assert!(entries(&other, false).iter().all(|entry| entry.barrier.is_some()));
+        // Of the same transfers, measured in two ways, there is no one barrier.
+        other.connections.extend(report.connections.clone());
+        let masks = entries(&other, false).into_iter().filter(|entry| entry.inherit == Some(Inherit::Mask));
+        assert_eq!(masks.map(|entry| entry.barrier).collect::<Vec<_>>(), [None, None]);
     }
 
     /// Three errors 5.0, 6.3, 7.6 against mean 4.5, deviation 0.9 of four:

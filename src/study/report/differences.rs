@@ -9,23 +9,25 @@ use super::tables::method_text;
 use super::{Difference, Summary, TransferRow};
 use crate::run::settings::{Inherit, Seeds};
 use crate::study::grouping::{distinct, grouped};
+use crate::study::sweep::Axes;
 
 /// Between any two methods that the same was transferred from, and between whatever was transferred and the first of it
 /// in the plan.
 pub fn between(rows: &[TransferRow], estimate: Estimate) -> Vec<Difference> {
-    let comparable = grouped(rows, |row| (row.problem, row.level, without_ticket_seeds(&row.axes)));
+    let comparable = grouped(rows, |row| (row.problem, row.level, without_flip(without_ticket_seeds(&row.axes))));
     let mut differences = Vec::new();
     for rows in comparable {
         let methods = distinct(rows.iter().filter_map(|row| row.method));
         let inherits = distinct(rows.iter().filter(|row| row.method.is_some()).map(|row| row.inherit));
-        let of = |method, inherit| -> Vec<&TransferRow> {
-            rows.iter().filter(|row| row.method == Some(method) && row.inherit == inherit).copied().collect()
+        let of = |method, inherit| {
+            let of_both = rows.iter().filter(|row| row.method == Some(method) && row.inherit == inherit).copied();
+            grouped(of_both, |row| without_ticket_seeds(&row.axes))
         };
         for &inherit in &inherits {
             for (at, &b) in methods.iter().enumerate() {
                 for &a in &methods[at + 1..] {
-                    let found = difference(&of(a, inherit), &of(b, inherit), estimate);
-                    differences.extend(found.map(|found| Difference {
+                    let found = each_difference(&of(a, inherit), &of(b, inherit), estimate);
+                    differences.extend(found.into_iter().map(|found| Difference {
                         setting: "method".to_string(),
                         a: method_text(Some(a)),
                         b: method_text(Some(b)),
@@ -38,8 +40,8 @@ pub fn between(rows: &[TransferRow], estimate: Estimate) -> Vec<Difference> {
         let Some((&b, others)) = inherits.split_first() else { continue };
         for &method in &methods {
             for &a in others {
-                let found = difference(&of(method, a), &of(method, b), estimate);
-                differences.extend(found.map(|found| Difference {
+                let found = each_difference(&of(method, a), &of(method, b), estimate);
+                differences.extend(found.into_iter().map(|found| Difference {
                     setting: "inherit".to_string(),
                     a: a.to_string(),
                     b: b.to_string(),
@@ -55,6 +57,29 @@ pub fn between(rows: &[TransferRow], estimate: Estimate) -> Vec<Difference> {
 /// What chance was the same for two runs: the ticket's seeds and the transfer's. Of the ticket, α is not: not every method
 /// draws it.
 type Chances = (Option<[u64; 2]>, Vec<u64>);
+
+/// Only what has signs has some of them flipped: what has none is compared with each fraction.
+const FLIP: &str = "transfer.flip";
+
+fn without_flip(mut axes: Axes) -> Axes {
+    axes.retain(|(name, _)| name != FLIP);
+    axes
+}
+
+/// Of every two rows, which may be of several tickets, that are not of different fractions of flipped signs.
+fn each_difference(a: &[Vec<&TransferRow>], b: &[Vec<&TransferRow>], estimate: Estimate) -> Vec<Difference> {
+    let flip =
+        |rows: &[&TransferRow]| rows.first().and_then(|row| row.axes.iter().find(|(name, _)| name == FLIP).cloned());
+    let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b)));
+    let found =
+        pairs.filter(|(a, b)| flip(a).zip(flip(b)).is_none_or(|(one, other)| one == other)).filter_map(|(a, b)| {
+            let found = difference(a, b, estimate)?;
+            // Of both sides together.
+            let axes = if flip(a).is_some() { found.axes } else { without_ticket_seeds(&b.first()?.axes) };
+            Some(Difference { axes, ..found })
+        });
+    found.collect()
+}
 
 fn difference(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Option<Difference> {
     let row = a.first()?;
@@ -164,6 +189,37 @@ mod tests {
     fn find<'r>(report: &'r Report, setting: &str, a: &str, is: impl Fn(&Difference) -> bool) -> Vec<&'r Difference> {
         let of_it = report.differences.iter().filter(|one| one.setting == setting && one.a == a && is(one));
         of_it.collect()
+    }
+
+    /// What has no signs has none flipped, and differs from each fraction by something.
+    #[test]
+    fn what_has_no_signs_is_compared_with_every_fraction_of_them_flipped() {
+        let mut rows = Study::digits().report().transfers;
+        rows.retain(|row| [Inherit::Sign, Inherit::Mask].contains(&row.inherit));
+        let flipped = |row: &TransferRow, flip: &str| TransferRow {
+            axes: vec![(FLIP.to_string(), flip.to_string())],
+            ..row.clone()
+        };
+        let of_sign: Vec<TransferRow> = rows.extract_if(.., |row| row.inherit == Inherit::Sign).collect();
+        let with_flips: Vec<TransferRow> = ["0", "0.5"]
+            .into_iter()
+            .flat_map(|flip| of_sign.iter().map(move |row| flipped(row, flip)))
+            .chain(rows)
+            .collect();
+        let found = between(&with_flips, Estimate::default());
+        let told = |setting: &str| -> Vec<(String, String)> {
+            let of_it = found.iter().filter(|one| one.setting == setting);
+            let mut told: Vec<_> =
+                of_it.map(|one| (format!("{} − {}", one.a, one.b), format!("{:?}", one.axes))).collect();
+            told.sort();
+            told.dedup();
+            told
+        };
+        let flips = |flip: &str| format!("{:?}", [(FLIP, flip)]);
+        let pair = |name: &str, axes: String| (name.to_string(), axes);
+        assert_eq!(told("inherit"), [pair("mask − sign", flips("0")), pair("mask − sign", flips("0.5"))]);
+        let methods = ["0", "0.5"].map(|flip| pair("AWS − LRR", flips(flip)));
+        assert_eq!(told("method"), [methods[0].clone(), methods[1].clone(), pair("AWS − LRR", "[]".to_string())]);
     }
 
     /// Errors of LRR and AWS with four seeds; `scipy.stats.ttest_rel` and its `confidence_interval`, of SciPy 1.17.

@@ -46,7 +46,7 @@ use crate::run::RunId;
 use crate::run::error::{Error, Result};
 use crate::run::files::{remove_drafts, remove_if_exists, write_atomic};
 use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
-use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
+use crate::run::settings::{Align, Between, Connect, Inherit, Kind, Method, Precision, Problem, Seeds, Settings};
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
 pub use crate::study::sweep::IntervalMethod;
@@ -299,6 +299,9 @@ pub struct ConnectionRow {
     /// Finished ones; they make the numbers of this row.
     pub pairs: usize,
     pub pairs_planned: usize,
+    /// How its barriers are measured: only those of one way can be compared.
+    #[serde(skip)]
+    pub way: Option<Way>,
     pub barrier_mean: Option<f64>,
     pub barrier_max: Option<f64>,
     /// The mean over the pairs, at every position at which one of them was measured; of the others it is taken to be
@@ -314,6 +317,30 @@ pub struct ConnectionRow {
     pub loss_summary: Option<Summary>,
     #[serde(flatten)]
     pub problem: Problem,
+}
+
+/// What the barrier of a path depends on besides its two networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Way {
+    points: u32,
+    refine: u32,
+    batch: u32,
+    reestimation_batches: Option<u32>,
+    align: Align,
+    precision: Precision,
+}
+
+impl Way {
+    /// None of what is no path.
+    fn of(settings: &Settings) -> Option<Way> {
+        let path = match settings {
+            Settings::Connect(path) => path,
+            Settings::Matrix(matrix) => &matrix.path,
+            _ => return None,
+        };
+        let Connect { points, refine, batch, reestimation_batches, align, precision, .. } = *path;
+        Some(Way { points, refine, batch, reestimation_batches, align, precision })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::ends::{Labels, Names};
 use super::gather::Gathering;
 use super::statistics::{max, mean};
-use super::{ConnectionRow, End, Finding, PairPath, PathError, PathMean, PlaneRow, Summary};
+use super::{ConnectionRow, End, Finding, PairPath, PathError, PathMean, PlaneRow, Summary, Way};
 use crate::run::RunId;
 use crate::run::results::{Outcome, PathOutcome};
 use crate::run::settings::{Between, Settings};
@@ -37,6 +37,7 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         inherit: label.inherit,
         between,
         pairs: paths.len(),
+        way: Way::of(&row[0].planned.run.settings),
         pairs_planned: row.iter().flat_map(|finding| planned(finding)).collect::<HashSet<_>>().len(),
         barrier_mean: mean(&barriers),
         barrier_max: max(&barriers),

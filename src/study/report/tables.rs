@@ -183,10 +183,13 @@ fn seeds_key(row: &ConnectionRow) -> Option<TransferKey<'_>> {
     Some((row.problem, row.method, row.level, inherit, axes))
 }
 
-/// The paths that stand beside a transfer: those between its seeds, unless they were measured in several ways.
+/// The paths that stand beside a transfer: those between its seeds. None of a problem of which some were measured in another
+/// way than others: numbers of one column are compared.
 fn barriers_between_seeds(report: &Report) -> HashMap<TransferKey<'_>, &ConnectionRow> {
     let keyed = report.connections.iter().filter_map(|row| Some((seeds_key(row)?, row)));
-    let by_transfer = grouped(keyed, |(key, _)| key.clone());
+    let of_problems = grouped(keyed, |(_, row)| row.problem).into_iter();
+    let alike = of_problems.filter(|rows| rows.iter().all(|(_, row)| row.way == rows[0].1.way)).flatten();
+    let by_transfer = grouped(alike, |(key, _)| key.clone());
     by_transfer.into_iter().filter(|rows| rows.len() == 1).flatten().collect()
 }
 
@@ -323,6 +326,24 @@ mod tests {
         let rows = differences(&report).unwrap().rows;
         assert!(rows[difference].iter().any(|cell| cell.starts_with('−')), "{:?}", rows[difference]);
         assert!(rows.iter().flatten().all(|cell| !cell.contains("-0.0") && !cell.contains("[-")));
+    }
+
+    /// In one column they would be compared, and the least would be bold.
+    #[test]
+    fn barriers_of_several_ways_stand_in_a_table_that_says_so() {
+        let mut report = Study::digits().report();
+        let seeds = |row: &&mut ConnectionRow| row.between == Between::Seeds && row.inherit == Some(Inherit::Mask);
+        for row in report.connections.iter_mut().filter(seeds) {
+            row.way.as_mut().unwrap().points = 3;
+            row.axes.push(("connect.points".to_string(), "3".to_string()));
+        }
+        let table = transfers(&report).unwrap();
+        assert!(table.columns.iter().all(|column| !column.title.contains("barrier")));
+        let others = other_connections(&report).unwrap();
+        assert_eq!(
+            (others.rows.len(), others.columns.iter().filter(|column| column.title == "connect.points").count()),
+            (10, 1)
+        );
     }
 
     #[test]

@@ -43,7 +43,13 @@ impl Columns {
 
     fn of(&self, point: &Point, counts: impl Fn(&Key) -> bool) -> Axes {
         let of_kind = |between: &Option<Between>| between.is_none_or(|between| between == point.between());
-        let keys = self.0.iter().filter(|(key, between)| counts(key) && of_kind(between) && point.depends_on(key));
+        // How a ticket that was found elsewhere would have been found here is nothing of it.
+        let is_imported = point.digest("ticket.imported").is_some();
+        let has_say = |key: &Key| !is_imported || key.block != Block::Ticket || key.path == "ticket.imported";
+        let keys = self
+            .0
+            .iter()
+            .filter(|(key, between)| counts(key) && has_say(key) && of_kind(between) && point.depends_on(key));
         keys.filter_map(|(key, _)| Some((key.path.to_string(), point.get(key.path)?.to_string()))).collect()
     }
 }

@@ -320,6 +320,18 @@ connect:
     }
 
     #[test]
+    fn tickets_found_elsewhere_have_no_settings_of_those_found_here() {
+        let digest = "3f09c2aa41d07e553f09c2aa41d07e55";
+        let sweep = digits(&format!(
+            "ticket:\n  - {{imported: {digest}}}\n  - {{method: lrr, levels: 2, lr: [0.1, 0.2]}}\ntransfer: {{inherit: sign, level: all}}"
+        ));
+        let sweep = sweep.unwrap_or_else(|error| panic!("{}", error.render(false)));
+        let names = |at: usize| sweep.chains[at].axes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        assert_eq!(names(0), ["ticket.imported"]);
+        assert!(names(1).contains(&"ticket.lr"), "{:?}", names(1));
+    }
+
+    #[test]
     fn blocks_count_for_the_limit() {
         // As single paths these would be 2 million.
         let sweep = digits(

@@ -6,7 +6,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::defaults::RECIPES;
 use super::layout::FIELDS;
-use super::schema::{ALL, Block, Fallback, Interval, KEYS, Key, Kind, LAST, MAX_LEVEL, axis};
+use super::schema::{
+    ALL, Block, Fallback, Interval, KEYS, Key, Kind, LAST, LEAST_CONFIDENCE, MAX_LEVEL, MOST_CONFIDENCE, axis,
+};
 
 /// The schema of sweep files, JSON Schema draft 2020-12. `winsign schema > sweeps/schema.json` renews the committed
 /// copy.
@@ -86,6 +88,9 @@ fn value_schema(kind: Kind) -> Json {
         Kind::Real(Interval::Positive) => json!({ "type": "number", "exclusiveMinimum": 0 }),
         Kind::Real(Interval::NotNegative) => json!({ "type": "number", "minimum": 0 }),
         Kind::Real(Interval::Ratio) => json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }),
+        Kind::Real(Interval::Confidence) => {
+            json!({ "type": "number", "minimum": LEAST_CONFIDENCE, "maximum": MOST_CONFIDENCE })
+        }
         Kind::Real(Interval::BelowOne) => json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 }),
         Kind::Real(Interval::Fraction) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Kind::Real(Interval::Share { max }) => json!({ "anyOf": [

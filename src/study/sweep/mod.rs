@@ -25,6 +25,7 @@ use std::path::Path;
 pub use file::name_from;
 pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
+pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE};
 
 use crate::run::settings::{Align, Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Sets, Training};
 use crate::study::yaml::{self, Fault, FileError, Sort};

@@ -76,6 +76,8 @@ pub enum Interval {
     BelowOne,
     /// From 0 to 1, both included.
     Fraction,
+    /// From [`LEAST_CONFIDENCE`] to [`MOST_CONFIDENCE`], both included.
+    Confidence,
     /// A part of one thing, or several whole ones.
     Share {
         max: u32,
@@ -94,6 +96,10 @@ pub enum Fallback {
     /// Depends on what else is there; said in words.
     Depends(&'static str),
 }
+
+/// An interval of less confidence says nothing, and one of more has no ends.
+pub const LEAST_CONFIDENCE: f64 = 0.000_001;
+pub const MOST_CONFIDENCE: f64 = 0.999_999;
 
 /// The highest level; at a prune ratio of 0.2 one weight in 10⁹⁷ would remain.
 pub const MAX_LEVEL: u64 = 1_000;
@@ -197,7 +203,7 @@ pub static KEYS: &[Key] = keys! {
     Report "report.value" "value": Kind::Word(<Measure as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("error")]), "error", "The numbers in its cells.";
     Report "report.show" "show": Kind::Word(<Show as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("mean±std")]), "mean±ci", "What is said of the numbers of a cell.";
     Report "report.interval" "interval": Kind::Word(<IntervalMethod as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("t")]), "bootstrap", "How confidence intervals are found: by Student's t, or by the percentile bootstrap.";
-    Report "report.confidence" "confidence": Kind::Real(Interval::Ratio), Fallback::Values(&[Value::real(0.95)]), "0.95", "Of the intervals.";
+    Report "report.confidence" "confidence": Kind::Real(Interval::Confidence), Fallback::Values(&[Value::real(0.95)]), "0.95", "Of the intervals.";
 };
 
 impl Block {
@@ -268,6 +274,9 @@ impl Kind {
             Kind::Real(Interval::Positive) => "a number above 0".to_string(),
             Kind::Real(Interval::NotNegative) => "a number, 0 or above".to_string(),
             Kind::Real(Interval::Ratio) => "a number above 0 and below 1".to_string(),
+            Kind::Real(Interval::Confidence) => {
+                format!("a number from {LEAST_CONFIDENCE} to {MOST_CONFIDENCE}")
+            }
             Kind::Real(Interval::BelowOne) => "a number from 0 to below 1".to_string(),
             Kind::Real(Interval::Fraction) => "a number from 0 to 1".to_string(),
             Kind::Real(Interval::Share { max }) => {
@@ -295,6 +304,7 @@ impl Interval {
                 Interval::Positive => number > 0.0,
                 Interval::NotNegative => number >= 0.0,
                 Interval::Ratio => number > 0.0 && number < 1.0,
+                Interval::Confidence => (LEAST_CONFIDENCE..=MOST_CONFIDENCE).contains(&number),
                 Interval::BelowOne => (0.0..1.0).contains(&number),
                 Interval::Fraction => (0.0..=1.0).contains(&number),
                 Interval::Share { max } => {

@@ -61,6 +61,7 @@ impl Flat {
                 fields.into_iter().for_each(|(field, value)| self.add(at, &inside(&field), value));
             }
             value => {
+                let value = exact(value);
                 let place = self.keys.iter().position(|key| key == name).unwrap_or_else(|| {
                     self.keys.push(name.to_string());
                     self.values.push(vec![]);
@@ -111,6 +112,15 @@ impl Flat {
     }
 }
 
+/// A whole number, such as a seed, that scripts would round is text.
+fn exact(value: Value) -> Value {
+    const MOST: u64 = 1 << 53;
+    match value.as_u64() {
+        Some(number) if number > MOST => Value::String(number.to_string()),
+        _ => value,
+    }
+}
+
 /// As settings name it: finer than the three kinds of runs.
 pub fn kind_of(settings: &Settings) -> &'static str {
     match settings {
@@ -133,7 +143,7 @@ fn axes(findings: &[Finding]) -> Vec<(String, Vec<Value>)> {
         ("between".to_string(), labels().filter_map(|label| label.between).map(|what| json!(what)).collect()),
     ];
     let seeds = findings.iter().filter_map(|finding| match &finding.planned.run.settings {
-        Settings::Transfer(transfer) => Some(json!(transfer.seeds.init)),
+        Settings::Transfer(transfer) => Some(exact(json!(transfer.seeds.init))),
         _ => None,
     });
     axes.push(("initialization".to_string(), seeds.collect()));
@@ -166,6 +176,19 @@ fn distinct<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Value> {
 mod tests {
     use super::*;
     use crate::study::report::fixture::Study;
+
+    /// Scripts know whole numbers up to 2⁵³.
+    #[test]
+    fn large_seeds_are_text() {
+        let mut flat = Flat::default();
+        for (at, seed) in [7, 1 << 53, (1 << 53) + 1, u64::MAX].into_iter().enumerate() {
+            flat.add(at, "", json!({ "seeds": { "init": seed } }));
+        }
+        assert_eq!(
+            flat.values,
+            [[json!(7), json!(1u64 << 53), json!("9007199254740993"), json!("18446744073709551615")]]
+        );
+    }
 
     #[test]
     fn what_is_common_is_said_once_and_what_differs_by_kind() {

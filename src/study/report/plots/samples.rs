@@ -134,6 +134,7 @@ fn pairs(
         })
         .collect();
     ConnectionRow {
+        way: None,
         method: Some(Method::Lrr),
         level: 12,
         remaining_ratio: Some(0.0687),
