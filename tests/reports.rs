@@ -231,7 +231,7 @@ fn tables_of_ones_own() {
         (&["--rows", "level", "--columns", "level"], 2, "`level` is given twice"),
         (&["--value", "eror"], 2, "did you mean `error`?"),
         (&["--show", "meen"], 2, "did you mean `mean`?"),
-        (&["--confidence", "95"], 2, "`95` is no number above 0"),
+        (&["--confidence", "95"], 2, "`95` is no number from 0.000001 to 0.999999"),
     ] {
         let refused = report(options);
         assert_eq!(refused.status.code(), Some(code), "{options:?}");
