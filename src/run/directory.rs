@@ -17,6 +17,7 @@
 //! ```
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -266,7 +267,7 @@ impl RunDirectory {
         let path = self.path.join(&expected.path);
         let found = match fs::metadata(&path) {
             Ok(found) => found,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Err(Error::damaged(&path, "the file is missing"));
             }
             Err(error) => return Err(Error::io("read", &path)(error)),
@@ -330,7 +331,7 @@ impl RunDirectory {
         }
         let end = self.attempt_path(attempt).join(attempt::END);
         match fs::rename(&end, end.with_extension("forgiven.json")) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("rename", &end)(error)),
             // Without an end it would seem alive from another machine for a while.
             Ok(()) => attempt::end_attempt(self, attempt, &End::Interrupted).map(|()| true),
@@ -376,7 +377,10 @@ impl RunDirectory {
         let folder = self.path.join("attempts");
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                return Err(Error::damaged(&folder, "it is no directory"));
+            }
             Err(error) => return Err(Error::io("list", &folder)(error)),
         };
         // A folder without a claim is one whose claim was deleted; its number must not be used again.

@@ -63,7 +63,7 @@ impl Error {
                     Some("free some space, then run the same command again: it goes on where it stopped")
                 }
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                    Some("choose a store you can write to with --store DIR")
+                    Some("choose another folder that you can write to: --store DIR, or --out DIR for a report")
                 }
                 _ => None,
             },

@@ -105,7 +105,10 @@ pub fn rename_if_exists(from: &Path, to: &Path) -> Result<bool> {
 /// Removes a file; fine if it is gone already.
 pub fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if !is_absence(&error) => Err(Error::io("remove", path)(error)),
+        // A file system that is read-only says so before it looks.
+        Err(error) if !is_absence(&error) && fs::symlink_metadata(path).is_ok() => {
+            Err(Error::io("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }

@@ -52,10 +52,14 @@ impl Subject {
                 let (troubles, notices) = (Troubles::default(), vec![]);
                 Ok(Subject { plan, stores, layout: sweep.layout, directory, troubles, notices, there })
             }
-            [one, other, ..] => Err(Failure::Usage(
-                format!("{} and {} are both no folders", one.display(), other.display()),
-                "give one sweep file, and the folders of stores".to_string(),
-            )),
+            [one, other, ..] => {
+                let absent = files.iter().find(|path| !path.exists());
+                let message = match absent {
+                    Some(absent) => format!("there is no {}", absent.display()),
+                    None => format!("{} and {} are both no folders", one.display(), other.display()),
+                };
+                Err(Failure::Usage(message, "give one sweep file, and the folders of stores".to_string()))
+            }
         }
     }
 

@@ -158,7 +158,7 @@ pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<Standing> {
             Standing { note, attempts, ..plain(RunState::Pending) }
         }
         Err(error @ Error::Damaged { .. }) => {
-            let attempts = run.attempts()?.last().copied().unwrap_or(0);
+            let attempts = run.attempts().unwrap_or_default().last().copied().unwrap_or(0);
             let note = Some(error.to_string());
             let Error::Damaged { path, .. } = error else { unreachable!("matched above") };
             Standing { note, damaged: Some(path), attempts, ..plain(RunState::Pending) }
