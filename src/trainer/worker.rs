@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
-use super::comm::{self, Comm, Place, Ranks, pulse};
+use super::comm::{self, Comm, Place, Ranks, pulse, say};
 use super::session::{self, Means, Session};
 use super::{Error, Finished, Result, connect, device, import, memory, ticket, transfer};
 use winsign::data::DEFAULT_ROOT;
@@ -386,11 +386,6 @@ pub fn first_line(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("see the log");
     text.lines().next().unwrap_or_default()
-}
-
-/// Tells standard error, which may be closed: whoever started us may have died.
-fn say(message: &str) {
-    let _ = writeln!(io::stderr(), "winsign-worker: {message}");
 }
 
 /// Everything from `info` up goes to the attempt's log; warnings also to standard error, where `main` reports the error.

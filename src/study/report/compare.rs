@@ -136,9 +136,11 @@ pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry> {
         });
         let of_it: Vec<&ConnectionRow> = of_it.collect();
         let way = of_it.first().and_then(|row| row.way);
-        // Of several ways there is no one barrier.
-        let of_one_way = of_it.iter().filter(|_| of_it.iter().all(|row| row.way == way));
-        let barriers: Vec<f64> = of_one_way.flat_map(|row| row.paths.iter().map(|pair| pair.barrier)).collect();
+        let barriers: Vec<f64> = match of_it.iter().all(|row| row.way == way) {
+            true => of_it.iter().flat_map(|row| row.paths.iter().map(|pair| pair.barrier)).collect(),
+            // Of several ways there is no one barrier.
+            false => vec![],
+        };
         Entry {
             problem: first.problem,
             method: first.method,

@@ -152,8 +152,7 @@ fn deadline() -> mpsc::Sender<()> {
         if wait.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
             let seconds = MEETING.as_secs();
             let reason = "one was not started, hangs, or cannot be reached";
-            let message = format!("winsign-worker: the ranks have not met within {seconds} s: {reason}");
-            let _ = writeln!(io::stderr(), "{message}");
+            say(&format!("the ranks have not met within {seconds} s: {reason}"));
             watch::die(exit::RANK_LOST);
         }
     });
@@ -170,6 +169,12 @@ fn launcher() -> Result<Option<&'static str>, Error> {
     }
     let tasks = env::var("SLURM_STEP_NUM_TASKS").ok().and_then(|tasks| tasks.parse().ok()).unwrap_or(1);
     if tasks > 1 && set("SLURM_PROCID") { Err(Error::Strangers { tasks }) } else { Ok(None) }
+}
+
+/// Tells standard error, which may be closed: whoever started us may have died. In one piece, for the launcher mixes what
+/// ranks say with words of its own.
+pub fn say(message: &str) {
+    let _ = io::stderr().write_all(format!("winsign-worker: {message}\n").as_bytes());
 }
 
 /// Whether this is rank 0 as far as the launcher's variables tell: who speaks where no ranks have met.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::pulse::{self, Doing, Pulse};
-use super::{Comm, Place};
+use super::{Comm, Place, say};
 use winsign::run::{exit, owner};
 
 /// How often a rank says that it is alive.
@@ -239,7 +239,7 @@ impl Watch {
         }
         thread::spawn(move || {
             thread::sleep(SILENCE);
-            let _ = writeln!(io::stderr(), "winsign-worker: another rank does not end, though all is done");
+            say("another rank does not end, though all is done");
             die(code)
         });
     }
@@ -313,7 +313,7 @@ impl Shared {
             exit::RANK_LOST => format!("{reason}; all ranks end: start again to go on from the last checkpoint"),
             _ => reason.to_string(),
         };
-        let _ = writeln!(io::stderr(), "winsign-worker: {reason}");
+        say(&reason);
         if self.place.is_root() {
             for peer in lock(&self.peers).iter_mut() {
                 peer.tell(&Message::End { code });
