@@ -63,7 +63,16 @@ impl Gathering<'_> {
     /// The mean of the remaining ratios of the networks that the runs of a row join, as far as they are known. Unlike that
     /// of their masks' union it is the same however paths are cut into runs, and before any of them is measured.
     pub fn ratio_of_ends(&self, row: &[&Finding]) -> Option<f64> {
-        let ends = distinct(row.iter().flat_map(|finding| &finding.planned.run.inputs));
+        self.mean_ratio(row.iter().flat_map(|finding| &finding.planned.run.inputs))
+    }
+
+    /// The same of the first networks alone: those of the level that the row is of.
+    pub fn ratio_of_first_ends(&self, row: &[&Finding]) -> Option<f64> {
+        self.mean_ratio(row.iter().filter_map(|finding| finding.planned.run.inputs.first()))
+    }
+
+    fn mean_ratio<'r>(&self, networks: impl Iterator<Item = &'r RunId>) -> Option<f64> {
+        let ends = distinct(networks);
         let ratios: Vec<f64> = ends.into_iter().filter_map(|end| self.ratios.get(end).copied()).collect();
         let first = *ratios.first()?;
         // The mean of equal numbers may differ from them in its last bit.

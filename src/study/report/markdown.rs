@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use super::plots::Plot;
+use super::statistics::percent;
 use super::tables::{self, Table};
+use super::{Interval, Report};
 
 const NUMBERS: &str = "\
 ## How the numbers are defined
@@ -26,7 +27,9 @@ const NUMBERS: &str = "\
 - BatchNorm statistics are re-estimated with training images at every point of a path, and before a ticket is evaluated;
   errors of transfers are with those gathered in training. So the ends of a path may differ from the errors of its
   transfers.
+";
 
+const OTHER_FILES: &str = "
 `report.csv` has the rows of tickets, transfers and connections (`n` of `planned` runs finished), `report.json` also every seed and path.
 ";
 
@@ -62,6 +65,13 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
     section(&mut out, "Spread by source of chance", tables::spreads(report));
     section(&mut out, "Tickets", tables::tickets(report));
     write!(out, "\n{NUMBERS}").expect("writing to memory");
+    if let Some(Interval { level, method, .. }) = report.differences.iter().find_map(|row| row.summary.interval) {
+        let (level, method) = (percent(level), method.told());
+        let interval =
+            format!("- **interval**: {level} % confidence interval of the mean, by {method}; **p** is not corrected");
+        writeln!(out, "{interval} for how many there are.").expect("writing to memory");
+    }
+    out.push_str(OTHER_FILES);
     out
 }
 

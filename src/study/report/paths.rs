@@ -32,7 +32,8 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         remaining_ratio: match between {
             // Many networks, each with a mask of its own.
             Between::Seeds | Between::Tickets => gathering.ratio_of_ends(row),
-            _ => gathering.ratio(row),
+            // A transfer or ticket, and another one: the union of both is no ratio of a ticket.
+            _ => gathering.ratio_of_first_ends(row),
         },
         inherit: label.inherit,
         between,
@@ -182,7 +183,7 @@ fn value_at(path: &[PathError], t: f64, value: &dyn Fn(&PathError) -> Option<f64
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Study;
+    use super::super::fixture::{Study, remaining};
     use super::*;
     use crate::run::results::PathPoint;
     use crate::run::settings::{Inherit, Kind, Seeds};
@@ -253,6 +254,25 @@ mod tests {
             // The first block joins two seeds, or all of them.
             assert_eq!((row.pairs, row.pairs_planned), (if rows == 2 { 9 } else { 0 }, 10));
         }
+    }
+
+    /// A ticket has fewer weights than the one of the level before it, and than the union of both.
+    #[test]
+    fn the_ratio_of_a_path_to_another_network_is_that_of_the_first() {
+        let mut study = Study::digits();
+        for (_, _, result) in &mut study.runs {
+            if let Some(Outcome::Connect(connect)) = result.as_mut().map(|result| &mut result.outcome) {
+                connect.remaining_ratio = 0.75;
+            }
+        }
+        let ratios = |study: &Study| -> Vec<f64> {
+            let rows = study.report().connections.into_iter().filter(|row| row.between == Between::NormInit);
+            rows.map(|row| row.remaining_ratio.unwrap()).collect()
+        };
+        let of_tickets = [remaining(12); 2];
+        assert_eq!(ratios(&study), of_tickets);
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() == Kind::Connect);
+        assert_eq!(ratios(&study), of_tickets);
     }
 
     /// Networks whose masks differ: what is left of the union of some of them is no ratio of the row.
