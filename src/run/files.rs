@@ -222,10 +222,11 @@ pub fn remove_drafts(directory: &Path, age: Duration) -> Result<()> {
         Err(error) if is_absence(&error) => return Ok(()),
         Err(error) => return Err(Error::io("list", directory)(error)),
     };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let written = fs::metadata(&path).and_then(|found| found.modified()).ok();
-        let is_old = written.is_some_and(|written| written.elapsed().unwrap_or_default() >= age);
-        if is_old && path.to_string_lossy().ends_with(DRAFT) {
+    // A folder of reports has files of its owner beside ours.
+    let drafts = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_draft));
+    for path in drafts.map(|entry| entry.path()) {
+        let Some(found) = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file) else { continue };
+        if found.modified().is_ok_and(|written| written.elapsed().unwrap_or_default() >= age) {
             remove_if_exists(&path)?;
         }
     }
@@ -300,16 +301,18 @@ mod tests {
     #[test]
     fn only_old_drafts_are_removed() {
         let directory = tempfile::tempdir().unwrap();
-        let [young, old, other] = [".a.draft", ".b.draft", "c.json"].map(|name| directory.path().join(name));
-        [&young, &old, &other].iter().for_each(|path| fs::write(path, "half").unwrap());
+        let [young, old, other, mine] =
+            [".a.draft", ".b.draft", "c.json", "intro.draft"].map(|name| directory.path().join(name));
+        fs::create_dir(directory.path().join(".folder.draft")).unwrap();
+        [&young, &old, &other, &mine].iter().for_each(|path| fs::write(path, "half").unwrap());
         let hours_ago = std::time::SystemTime::now() - Duration::from_secs(7_200);
-        [&old, &other]
+        [&old, &other, &mine]
             .iter()
             .for_each(|path| File::options().write(true).open(path).unwrap().set_modified(hours_ago).unwrap());
         remove_drafts(directory.path(), Duration::from_secs(3_600)).unwrap();
         assert_eq!([&young, &old, &other].map(|path| path.exists()), [true, false, true]);
         remove_drafts(directory.path(), Duration::ZERO).unwrap();
-        assert_eq!([&young, &other].map(|path| path.exists()), [false, true]);
+        assert_eq!([&young, &other, &mine].map(|path| path.exists()), [false, true, true]);
     }
 
     #[test]

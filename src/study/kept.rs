@@ -102,7 +102,7 @@ fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
     let level = row.whole("level", 0, 1_000)?.and_then(|level| u32::try_from(level).ok());
     let level = level.or(is_dense.then_some(0));
     let remaining = row.number("remaining", "above 0 and up to 1", |ratio| ratio > 0.0 && ratio <= 1.0)?;
-    if let (Some(level), Some(_), Some(node)) = (level, remaining, row.get("remaining")) {
+    if let (Some(level), Some(_), Some(node)) = (level, row.get("level"), row.get("remaining")) {
         let message = format!("`remaining` beside level {level}: which of them is compared?");
         return Err(Fault::at(node.place, message, "keep one of the two"));
     }
@@ -252,6 +252,9 @@ rows:
 
     #[test]
     fn rows_are_lines_to_compare_with() {
+        let dense =
+            GOOD.replace("{method: aws, remaining: 0.069, error: 12}", "{inherit: dense, remaining: 1, error: 5}");
+        assert!(parse("tables/trial.yaml", &dense).is_ok());
         let kept = parse("tables/trial.yaml", GOOD).unwrap();
         assert_eq!((kept.name.as_str(), kept.source.as_str(), kept.entries.len()), ("trial", "somewhere", 3));
         let first = &kept.entries[0];
@@ -298,6 +301,7 @@ rows:
                 6,
             ),
             (with("{method: aws, level: 3}"), "this row has no number", 6),
+            (with("{inherit: dense, level: 0, remaining: 1, error: 5}"), "`remaining` beside level 0", 6),
             (with("{method: aws, level: 3, error: 1, barrier: 2}"), "`barrier` is between the seeds of transfers", 6),
             (with("{level: 3, error: 12}"), "`method` is missing", 6),
             (
