@@ -151,7 +151,8 @@ fn crossed_seeds(rows: &[Vec<&Finding>]) -> Option<Notice> {
         |finding: &&&Finding| matches!(result(finding).map(|result| &result.outcome), Some(Outcome::Transfer(_)));
     let crossed = |row: &&Vec<&Finding>| {
         let seeds = || row.iter().filter(is_done).filter_map(|finding| finding.planned.label.seeds.first());
-        let shared = |of: fn(&Seeds) -> u64| distinct(seeds().map(of)).len() < seeds().count();
+        // What all have in common is a condition of the row, not a part of its chance.
+        let shared = |of: fn(&Seeds) -> u64| (2..seeds().count()).contains(&distinct(seeds().map(of)).len());
         shared(|seeds| seeds.init) || shared(|seeds| seeds.order)
     };
     let rows: Vec<&Vec<&Finding>> = rows.iter().filter(crossed).collect();
@@ -280,12 +281,13 @@ mod tests {
             }
             study.report().notices
         };
-        let notices = with_seeds(|seed| Seeds { order: 1, ..Seeds::from(seed) });
+        let notices = with_seeds(|seed| Seeds { order: seed % 2, ..Seeds::from(seed) });
         assert_eq!(notices.len(), 1);
         let expected = "runs of 1 row (aws level 12, sign) have an initialization or an order of images in common";
         assert!(notices[0].message.starts_with(expected), "{}", notices[0].message);
         assert_eq!(notices[0].runs.len(), 3);
-        assert_eq!(with_seeds(|seed| Seeds { init: 1, ..Seeds::from(seed) }).len(), 1);
+        assert_eq!(with_seeds(|seed| Seeds { init: seed % 2, ..Seeds::from(seed) }).len(), 1);
+        assert_eq!(with_seeds(|seed| Seeds { order: 1, ..Seeds::from(seed) }), []);
         assert_eq!(with_seeds(|seed| Seeds { order: 100 + seed, ..Seeds::from(seed) }), []);
     }
 }
