@@ -71,6 +71,8 @@ pub struct Gauge<'a> {
     rule: Rule,
     /// How many networks there may be in all.
     expected: usize,
+    /// A digest of what each attempt makes anew, and might make otherwise than the one before; none of what it only reads.
+    made: Option<String>,
     /// Of all networks measured so far, in their order, those of earlier attempts too.
     known: Vec<Scores>,
     /// How many of these have been asked for in this attempt.
@@ -112,26 +114,36 @@ struct Gathered {
     step: u32,
     /// Batches that each rank has seen in the estimation.
     seen: Vec<u32>,
+    /// As of the [`Gauge`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<String>,
 }
 
 impl<'a> Gauge<'a> {
-    /// Goes on from what an earlier attempt has saved. Not more than `expected` networks are going to be measured.
+    /// Goes on from what an earlier attempt has saved, if that measured the same networks: `made` is a digest of all that each
+    /// attempt makes anew. Not more than `expected` networks are going to be measured.
     pub fn new(
         session: &'a mut Session,
         network: &'a Network,
         data: &'a Data,
         rule: Rule,
         expected: usize,
+        made: Option<String>,
     ) -> Result<Gauge<'a>> {
         let file = session.load_checkpoint()?;
         let bytes = 4 * network.layout.statistics().max(1) as usize * session.place().ranks;
         let most = (MOST_BYTES / bytes).clamp(FEWEST, MOST);
-        let mut gauge = Gauge { session, network, data, rule, expected, known: vec![], told: 0, begun: None, most };
+        let mut gauge =
+            Gauge { session, network, data, rule, expected, made, known: vec![], told: 0, begun: None, most };
         if let Some(file) = file {
-            let Ok(gathered) = serde_json::from_str(&file.metadata) else {
+            let Ok(gathered) = serde_json::from_str::<Gathered>(&file.metadata) else {
                 tracing::warn!("the checkpoint is of a version that measured otherwise: beginning anew");
                 return Ok(gauge);
             };
+            if gathered.made != gauge.made {
+                tracing::warn!("the checkpoint is of networks that were matched otherwise: beginning anew");
+                return Ok(gauge);
+            }
             let (known, round) = gauge.restore(&file, gathered).map_err(Error::Unfit)?;
             let batches = gauge.steps(round.stage);
             tracing::info!(
@@ -340,7 +352,7 @@ impl<'a> Gauge<'a> {
             named("known_test", &table(self.known.iter().map(|scores| row(&scores.test))), Dtype::F64),
             named("known_train", &table(self.known.iter().filter_map(|scores| Some(row(&scores.train?)))), Dtype::F64),
         ];
-        let gathered = Gathered { stage: round.stage, step: round.step, seen };
+        let gathered = Gathered { stage: round.stage, step: round.step, seen, made: self.made.clone() };
         TensorFile { tensors: tensors.into(), metadata: serde_json::to_string(&gathered).expect("plain data") }
     }
 
@@ -348,7 +360,7 @@ impl<'a> Gauge<'a> {
     fn restore(
         &self,
         file: &TensorFile,
-        Gathered { stage, step, seen }: Gathered,
+        Gathered { stage, step, seen, made: _ }: Gathered,
     ) -> std::result::Result<(Vec<Scores>, Round), String> {
         let found = |name: &str| file.tensors.get(name).map(tensor).ok_or(format!("it has no {name}"));
         let statistics = found("statistics")?.to_device(self.data.device());

@@ -4,9 +4,11 @@ use super::measure::{Gauge, Rule, Scores};
 use super::{Union, align, check_masks, interpolate, similarity};
 use crate::trainer::Result;
 use crate::trainer::data::Data;
+use crate::trainer::model::weights::raw;
 use crate::trainer::model::{Network, Weights};
 use crate::trainer::session::Session;
 use crate::trainer::train::evaluate::Score;
+use safetensors::tensor::Dtype;
 use tch::Tensor;
 use winsign::run::results::{ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity};
 use winsign::run::settings::{Align, Connect, Matrix};
@@ -65,33 +67,13 @@ fn paths(
     pairs: &[(usize, usize)],
     connect: &Connect,
 ) -> Result<(f64, Vec<PathOutcome>)> {
-    let mut union = Union::default();
-    let mut joined = Vec::with_capacity(pairs.len());
-    for &ends in pairs {
-        let (a, b) = (&networks[ends.0], &networks[ends.1]);
-        check_masks(connect.masks, a, b)?;
-        union.add(a);
-        let aligned = match connect.align {
-            Align::None => {
-                union.add(b);
-                None
-            }
-            Align::Weights => {
-                // Matching takes its time, and nothing of it is saved: who is told to stop is not to wait for all pairs.
-                session.crew().agree(Ok(()))?;
-                let aligned = session.made_at_root(&network.layout, || align::to(&network.layout, a, b))?;
-                let aligned = aligned.on(data.device());
-                union.add(&aligned);
-                Some(aligned.parameters)
-            }
-        };
-        joined.push(Pair { ends, aligned, similarity: similarity(&network.layout, a, b), points: vec![] });
-    }
-    let mut pairs = joined;
-
+    let Joined { mut pairs, remaining_ratio, matched } = match connect.align {
+        Align::None => as_they_are(network, networks, pairs, connect)?,
+        Align::Weights => match_units(session, network, data, networks, pairs, connect)?,
+    };
     let inner = connect.points as usize - 2 + 2 * connect.refine as usize;
     let rule = Rule { batch: connect.batch, batches: connect.reestimation_batches, sets: connect.sets };
-    let mut gauge = Gauge::new(session, network, data, rule, networks.len() + pairs.len() * inner)?;
+    let mut gauge = Gauge::new(session, network, data, rule, networks.len() + pairs.len() * inner, matched)?;
 
     // A network that is an end of many paths is measured once. Matched units make no network another.
     let ends = gauge.measure(networks.len(), |which| networks[which].parameters.shallow_clone())?;
@@ -111,7 +93,57 @@ fn paths(
         points: pair.points,
         similarity: Some(pair.similarity),
     };
-    Ok((union.ratio(), pairs.into_iter().map(outcome).collect()))
+    Ok((remaining_ratio, pairs.into_iter().map(outcome).collect()))
+}
+
+/// What is to be measured.
+struct Joined {
+    pairs: Vec<Pair>,
+    /// Of the union of all that is joined.
+    remaining_ratio: f64,
+    /// A digest of the networks that were matched.
+    matched: Option<String>,
+}
+
+fn as_they_are(network: &Network, networks: &[Weights], pairs: &[(usize, usize)], connect: &Connect) -> Result<Joined> {
+    let mut union = Union::default();
+    networks.iter().for_each(|network| union.add(network));
+    let joined = |&ends: &(usize, usize)| {
+        let (a, b) = (&networks[ends.0], &networks[ends.1]);
+        check_masks(connect.masks, a, b)?;
+        Ok(Pair { ends, aligned: None, similarity: similarity(&network.layout, a, b), points: vec![] })
+    };
+    let pairs = pairs.iter().map(joined).collect::<Result<_>>()?;
+    Ok(Joined { pairs, remaining_ratio: union.ratio(), matched: None })
+}
+
+/// The second of each pair with its units matched to those of the first.
+fn match_units(
+    session: &Session,
+    network: &Network,
+    data: &Data,
+    networks: &[Weights],
+    pairs: &[(usize, usize)],
+    connect: &Connect,
+) -> Result<Joined> {
+    let layout = &network.layout;
+    let (mut union, mut hasher) = (Union::default(), blake3::Hasher::new());
+    let mut joined = Vec::with_capacity(pairs.len());
+    for &ends in pairs {
+        let (a, b) = (&networks[ends.0], &networks[ends.1]);
+        check_masks(connect.masks, a, b)?;
+        // Matching takes its time, and nothing of it is saved: who is told to stop is not to wait for all pairs.
+        session.crew().agree(Ok(()))?;
+        let aligned = session.made_at_root(layout, || align::to(layout, a, b))?;
+        hasher.update(&raw(&aligned.parameters, Dtype::F32, &[]).bytes);
+        let aligned = aligned.on(data.device());
+        union.add(a);
+        union.add(&aligned);
+        let similarity = similarity(layout, a, b);
+        joined.push(Pair { ends, aligned: Some(aligned.parameters), similarity, points: vec![] });
+    }
+    let matched = Some(hasher.finalize().to_hex()[..32].to_string());
+    Ok(Joined { pairs: joined, remaining_ratio: union.ratio(), matched })
 }
 
 /// Measures every pair where `positions` says.

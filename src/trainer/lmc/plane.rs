@@ -36,7 +36,7 @@ pub fn plane(
     let places: Vec<(f64, f64)> = y.iter().flat_map(|&y| x.iter().map(move |&x| (x, y))).collect();
 
     let rule = Rule { batch: settings.batch, batches: settings.reestimation_batches, sets: settings.sets };
-    let mut gauge = Gauge::new(session, network, data, rule, places.len())?;
+    let mut gauge = Gauge::new(session, network, data, rule, places.len(), None)?;
     let scores = gauge.measure(places.len(), |which| frame.network_at(places[which]))?;
     let points = (places.iter().zip(scores))
         .map(|(&(x, y), scores)| {

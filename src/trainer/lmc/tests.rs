@@ -106,7 +106,7 @@ fn scores_are_those_of_a_plain_evaluation() {
         let folder = tempfile::tempdir().unwrap();
         let mut session = alone(&folder);
         let rule = Rule { batch: BATCH, batches, sets };
-        let mut gauge = Gauge::new(&mut session, &network, &data, rule, 1).unwrap();
+        let mut gauge = Gauge::new(&mut session, &network, &data, rule, 1, None).unwrap();
         gauge.measure(1, |_| parameters.shallow_clone()).unwrap().remove(0)
     };
     let all = reestimation_batches(&data, BATCH).steps();
@@ -184,7 +184,7 @@ fn interrupted_measurements_go_on_from_where_they_were() {
     let networks = networks(&network, 5);
     let rule = Rule { batch: BATCH, batches: None, sets: Sets::Both };
     let measure = |session: &mut Session, seen: &dyn Fn()| -> Result<Vec<Scores>> {
-        let mut gauge = Gauge::new(session, &network, &data, rule, 5)?;
+        let mut gauge = Gauge::new(session, &network, &data, rule, 5, None)?;
         gauge.limit_rounds(2);
         let network_at = |which: usize| {
             seen();
@@ -227,6 +227,35 @@ fn interrupted_measurements_go_on_from_where_they_were() {
     }
 }
 
+/// Processors that round otherwise may match units otherwise: what one measured is nothing for the other to go on from.
+#[test]
+fn what_was_matched_otherwise_is_measured_anew() {
+    let (network, data) = prepared();
+    let networks = networks(&network, 2);
+    let rule = Rule { batch: BATCH, batches: None, sets: Sets::Test };
+    let looks = |folder: &tempfile::TempDir, made: &str, patience: usize| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let looks = Cell::new(0);
+        let mut session = session(folder.path(), None, &stop);
+        let made = Some(made.to_string());
+        let found = Gauge::new(&mut session, &network, &data, rule, 2, made).and_then(|mut gauge| {
+            gauge.measure(2, |which| {
+                looks.set(looks.get() + 1);
+                stop.store(looks.get() >= patience, Ordering::Relaxed);
+                networks[which].parameters.shallow_clone()
+            })
+        });
+        end(session);
+        (looks.get(), found.is_ok())
+    };
+    for (second, expected) in [("one", 12 - 4), ("another", 12)] {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(looks(&folder, "one", 5), (5, false));
+        // Two batches of both networks were done with; of the third one of them had seen it.
+        assert_eq!(looks(&folder, second, usize::MAX), (expected, true), "{second}");
+    }
+}
+
 /// Two ranks estimate statistics of half of the batches each, and add them up; stopped and gone on with, also by one alone.
 #[test]
 fn ranks_measure_what_one_measures() {
@@ -240,7 +269,7 @@ fn ranks_measure_what_one_measures() {
         let stop = Arc::new(AtomicBool::new(false));
         let mut session = session(folder, comm, &stop);
         let looks = Cell::new(0);
-        let found = Gauge::new(&mut session, &network, &data, rule, 3).and_then(|mut gauge| {
+        let found = Gauge::new(&mut session, &network, &data, rule, 3, None).and_then(|mut gauge| {
             gauge.measure(3, |which| {
                 looks.set(looks.get() + 1);
                 let told = looks.get() >= patience && comm.is_none_or(|comm| comm.place().rank == 1);
