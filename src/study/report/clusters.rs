@@ -1,7 +1,7 @@
-//! Numbers of which several have a part of their chance in common.
+//! Numbers of which several have a part of their chance in common: that of their ticket.
 
-use super::Summary;
 use super::statistics::{Estimate, mean};
+use super::{Interval, Over, Summary};
 
 /// Of all numbers. Those of one cluster are not independent: where there are several clusters, the interval is that of
 /// their means. The numbers of a single cluster are independent as long as nobody speaks of other clusters. Clusters of
@@ -10,7 +10,9 @@ pub fn of_clusters(clusters: &[Vec<f64>], estimate: Estimate) -> Option<Summary>
     let all: Vec<f64> = clusters.iter().flatten().copied().collect();
     let whole = Summary::of(&all, estimate)?;
     let interval = independent(clusters).and_then(|values| Summary::of(&values, estimate)?.interval);
-    Some(Summary { interval, ..whole })
+    let several = clusters.iter().filter(|cluster| !cluster.is_empty()).count() > 1;
+    let over = if several { Over::Tickets } else { Over::Numbers };
+    Some(Summary { interval: interval.map(|interval| Interval { over, ..interval }), ..whole })
 }
 
 /// Numbers that are independent of each other and whose mean is that of all: those of a single cluster, or the means of
@@ -36,7 +38,9 @@ mod tests {
         let clusters = [vec![1.0, 3.0], vec![4.0, 6.0], vec![8.0, 8.0]];
         let summary = of_clusters(&clusters, estimate).unwrap();
         assert_eq!((summary.count, summary.mean, summary.min, summary.max), (6, 5.0, 1.0, 8.0));
-        assert_eq!(summary.interval, Summary::of(&[2.0, 5.0, 8.0], estimate).unwrap().interval);
+        let of_means = Summary::of(&[2.0, 5.0, 8.0], estimate).unwrap().interval.unwrap();
+        assert_eq!(summary.interval, Some(Interval { over: Over::Tickets, ..of_means }));
+        assert_eq!(summary.interval.unwrap().told(), "Student's t over 3 tickets");
         assert!((summary.std.unwrap() - (40.0_f64 / 5.0).sqrt()).abs() < 1e-12);
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::differences::{independent, paired};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
-use super::{ConnectionRow, Interval, IntervalMethod, Report, SeedError, TransferRow, Way, as_map};
+use super::{ConnectionRow, Interval, IntervalMethod, Over, Report, SeedError, TransferRow, Way, as_map};
 use crate::run::settings::{Between, Inherit, Method, Problem};
 use crate::study::grouping::grouped;
 use crate::study::sweep::Axes;
@@ -284,7 +284,8 @@ fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64)
     let freedom = variance.powi(2) / (part_a.powi(2) / (count_a - 1) as f64 + part_b.powi(2) / (count_b - 1) as f64);
     let (difference, error) = (mean_a - mean_b, variance.sqrt());
     let half = t_quantile_of(level, freedom) * error;
-    let interval = Interval { low: difference - half, high: difference + half, level, method: IntervalMethod::T };
+    let (low, high, method) = (difference - half, difference + half, IntervalMethod::T);
+    let interval = Interval { low, high, level, method, over: Over::Numbers, independent: count_a + count_b };
     Some((interval, p_of_t(difference / error, freedom)))
 }
 

@@ -6,7 +6,7 @@ use super::clusters;
 use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean, p_of_t};
 use super::tables::method_text;
-use super::{Difference, Summary, TransferRow};
+use super::{Difference, Over, SeedError, Summary, TransferRow};
 use crate::run::settings::{Inherit, Seeds};
 use crate::study::grouping::{distinct, grouped};
 use crate::study::sweep::Axes;
@@ -57,6 +57,10 @@ pub fn between(rows: &[TransferRow], estimate: Estimate) -> Vec<Difference> {
 /// What chance was the same for two runs: the ticket's seeds and the transfer's. Of the ticket, α is not: not every method
 /// draws it.
 type Chances = (Option<[u64; 2]>, Vec<u64>);
+
+fn ticket_chance(seed: &SeedError) -> Option<[u64; 2]> {
+    seed.ticket.map(|ticket| [ticket.init, ticket.order])
+}
 
 /// Only what has signs has some of them flipped: what has none is compared with each fraction.
 const FLIP: &str = "transfer.flip";
@@ -117,14 +121,17 @@ pub fn paired(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Opt
     });
     let tickets = grouped(in_both, |(ticket, _)| *ticket);
     let differences = each_ticket_once(&tickets);
-    let summary = Summary::of(&differences, estimate)?;
+    let mut summary = Summary::of(&differences, estimate)?;
+    if let Some(interval) = summary.interval.as_mut().filter(|_| tickets.len() > 1) {
+        interval.over = Over::Tickets;
+    }
     Some(Paired { summary, p: p_of_mean(&summary), tickets: tickets.len() })
 }
 
 /// The errors as a sample with the mean of all of them: what is independent of each other. None where tickets have
 /// different numbers of errors.
 pub fn independent(rows: &[&TransferRow]) -> Option<Vec<f64>> {
-    let errors = rows.iter().flat_map(|row| row.errors.iter().map(|seed| (seed.ticket, seed.error)));
+    let errors = rows.iter().flat_map(|row| row.errors.iter().map(|seed| (ticket_chance(seed), seed.error)));
     let tickets = grouped(errors, |(ticket, _)| *ticket).into_iter();
     clusters::independent(
         &tickets.map(|ticket| ticket.into_iter().map(|(_, error)| error).collect()).collect::<Vec<_>>(),
@@ -148,8 +155,7 @@ fn means(rows: &[&TransferRow], retrained: bool) -> Vec<(Chances, f64)> {
         for seed in &row.errors {
             let Seeds { init, order, .. } = seed.seeds;
             // A ticket that is trained on has no other initialization.
-            let ticket = seed.ticket.map(|ticket| [ticket.init, ticket.order]);
-            let chances = (ticket, if retrained { vec![order] } else { vec![init, order] });
+            let chances = (ticket_chance(seed), if retrained { vec![order] } else { vec![init, order] });
             let place = *places.entry(chances.clone()).or_insert(errors.len());
             if place == errors.len() {
                 errors.push((chances, vec![]));

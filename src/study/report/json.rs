@@ -95,7 +95,7 @@ mod tests {
             ["init", "order", "alpha", "error", "loss", "run", "seconds", "ticket"]
         );
         assert_eq!(keys(&transfer["summary"]), ["count", "mean", "median", "min", "max", "std", "interval"]);
-        assert_eq!(keys(&transfer["summary"]["interval"]), ["low", "high", "level", "method"]);
+        assert_eq!(keys(&transfer["summary"]["interval"]), ["low", "high", "level", "method", "over", "independent"]);
         let connection = &report["connections"][0];
         assert_eq!(
             keys(connection),

@@ -65,10 +65,11 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
     section(&mut out, "Spread by source of chance", tables::spreads(report));
     section(&mut out, "Tickets", tables::tickets(report));
     write!(out, "\n{NUMBERS}").expect("writing to memory");
-    if let Some(Interval { level, method, .. }) = report.differences.iter().find_map(|row| row.summary.interval) {
-        let (level, method) = (percent(level), method.told());
+    let intervals = || report.differences.iter().filter_map(|row| row.summary.interval);
+    if let (Some(first), Some(ways)) = (intervals().next(), Interval::all_told(intervals())) {
+        let level = percent(first.level);
         let interval =
-            format!("- **interval**: {level} % confidence interval of the mean, by {method}; **p** is not corrected");
+            format!("- **interval**: {level} % confidence interval of the mean, by {ways}; **p** is not corrected");
         writeln!(out, "{interval} for how many there are.").expect("writing to memory");
     }
     out.push_str(OTHER_FILES);

@@ -47,6 +47,7 @@ use crate::run::error::{Error, Result};
 use crate::run::files::{remove_drafts, remove_if_exists, write_atomic};
 use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Align, Between, Connect, Inherit, Kind, Method, Precision, Problem, Seeds, Settings};
+use crate::study::grouping::distinct;
 use crate::study::plan::{PlannedRun, RunState};
 use crate::study::sweep::Axes;
 pub use crate::study::sweep::IntervalMethod;
@@ -145,6 +146,39 @@ pub struct Interval {
     /// The confidence, such as 0.95.
     pub level: f64,
     pub method: IntervalMethod,
+    /// What counts as independent, and how many of these there are.
+    pub over: Over,
+    pub independent: usize,
+}
+
+/// What an interval takes to be independent of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Over {
+    /// The numbers themselves.
+    Numbers,
+    /// The networks that paths share.
+    Networks,
+    /// The tickets that runs start from.
+    Tickets,
+}
+
+impl Interval {
+    /// How it was found, as in `by Student's t`.
+    pub fn told(&self) -> String {
+        match (self.over, self.method) {
+            (Over::Numbers, method) => method.told().to_string(),
+            (Over::Tickets, method) => format!("{} over {} tickets", method.told(), self.independent),
+            (Over::Networks, IntervalMethod::T) => "the jackknife over networks".to_string(),
+            (Over::Networks, IntervalMethod::Bootstrap) => "the bootstrap over networks".to_string(),
+        }
+    }
+
+    /// How several were found, each way once; none of none.
+    pub fn all_told(intervals: impl Iterator<Item = Interval>) -> Option<String> {
+        let ways = distinct(intervals.map(|interval| interval.told()));
+        (!ways.is_empty()).then(|| ways.join(" or "))
+    }
 }
 
 /// What two ways of doing it differ by, over the same seeds: `a` minus `b`, in percentage points of the test error.

@@ -227,6 +227,12 @@ fn unnamed(sources: &[Source], rows: &[String], columns: &[String], axes: &[Stri
     let settings = axes.iter().filter(|axis| !is_ticket_seed(axis)).cloned();
     let candidates: Vec<String> = fields.into_iter().chain(settings).chain(["level".to_string()]).collect();
     let mut added: Vec<String> = Vec::new();
+    // Nobody can tell from other names what a path leads between.
+    let between = "between".to_string();
+    let several = distinct(sources.iter().map(|source| source.between)).len() > 1;
+    if several && !rows.iter().chain(columns).any(|name| *name == between) {
+        added.push(between);
+    }
     for candidate in candidates {
         let named: Vec<String> = rows.iter().chain(columns).chain(&added).cloned().collect();
         let cells = grouped(sources, |source| texts(source, &named));

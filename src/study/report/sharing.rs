@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::statistics::{Chance, Estimate, RESAMPLES, mean, middle, sample_std, t_quantile};
-use super::{Interval, IntervalMethod, Summary};
+use super::{Interval, IntervalMethod, Over, Summary};
 use crate::run::RunId;
 
 impl Summary {
@@ -23,7 +23,9 @@ impl Summary {
             IntervalMethod::T => graph.jackknife(&values, estimate.level),
             IntervalMethod::Bootstrap => graph.bootstrap(&values, estimate.level),
         };
-        let interval = ends.map(|(low, high)| Interval { low, high, level: estimate.level, method: estimate.method });
+        let Estimate { method, level } = estimate;
+        let (over, networks) = (Over::Networks, graph.degrees.len());
+        let interval = ends.map(|(low, high)| Interval { low, high, level, method, over, independent: networks });
         // Student's t is the cheaper one to throw away.
         let independent = Summary::of(&values, Estimate { method: IntervalMethod::T, ..estimate })?;
         Some(Summary { interval, ..independent })

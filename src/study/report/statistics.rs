@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::{Interval, IntervalMethod, Summary};
+use super::{Interval, IntervalMethod, Over, Summary};
 
 /// Which confidence interval of a mean is given.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,7 +30,9 @@ impl Summary {
             }
             IntervalMethod::Bootstrap => percentile_bootstrap(values, estimate.level),
         });
-        let interval = ends.map(|(low, high)| Interval { low, high, level: estimate.level, method: estimate.method });
+        let Estimate { method, level } = estimate;
+        let independent = values.len();
+        let interval = ends.map(|(low, high)| Interval { low, high, level, method, over: Over::Numbers, independent });
         let sorted = sorted(values);
         Some(Summary {
             count: values.len(),

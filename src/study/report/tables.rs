@@ -71,9 +71,13 @@ pub fn transfers(report: &Report) -> Option<Table> {
     for rows in comparisons {
         let places =
             |values: Vec<Option<f64>>| smallest(&values, 1).into_iter().map(|at| rows[at].0).collect::<Vec<_>>();
-        let errors = places(rows.iter().map(|(_, row)| row.error_mean).collect());
-        table.best.extend(errors.into_iter().zip(error.into_iter().cycle()));
-        if !barriers.is_empty() {
+        // Before all is there, the best may change from one report to the next.
+        if rows.iter().all(|(_, row)| row.seeds == row.seeds_planned) {
+            let errors = places(rows.iter().map(|(_, row)| row.error_mean).collect());
+            table.best.extend(errors.into_iter().zip(error.into_iter().cycle()));
+        }
+        let beside = || rows.iter().filter_map(|(_, row)| barriers.get(&transfer_key(row)));
+        if !barriers.is_empty() && beside().all(|row| row.pairs == row.pairs_planned) {
             let barrier_of = |row| barriers.get(&transfer_key(row)).and_then(|row| row.barrier_mean);
             let least = places(rows.iter().map(|(_, row)| barrier_of(row)).collect());
             table.best.extend(least.into_iter().map(|row| (row, barrier)));
@@ -344,6 +348,22 @@ mod tests {
             (others.rows.len(), others.columns.iter().filter(|column| column.title == "connect.points").count()),
             (10, 1)
         );
+    }
+
+    #[test]
+    fn nothing_is_best_before_all_is_finished() {
+        let mut study = Study::digits();
+        let columns = |study: &Study| {
+            let mut columns: Vec<usize> = transfers(&study.report()).unwrap().best.iter().map(|(_, at)| *at).collect();
+            columns.sort();
+            columns
+        };
+        // The errors and barriers of both methods, which are compared with each other.
+        assert_eq!(columns(&study), [5, 6]);
+        study.unfinish(RunState::Running, |planned| planned.label.between.is_some() && planned.label.seeds.len() == 2);
+        assert_eq!(columns(&study), [5]);
+        study.unfinish(RunState::Running, |planned| planned.label.seeds == [Seeds::from(3)]);
+        assert_eq!(columns(&study), [] as [usize; 0]);
     }
 
     #[test]

@@ -349,9 +349,8 @@ fn summary_columns(summaries: impl Iterator<Item = Option<Summary>> + Clone) -> 
 fn interval_note(report: &Report) -> String {
     let summaries =
         report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
-    let first: Option<Interval> = summaries.flatten().find_map(|summary| summary.interval);
-    let Some(interval) = first else { return String::new() };
-    format!(" Intervals of the mean by {}.", interval.method.told())
+    let intervals = summaries.flatten().filter_map(|summary| summary.interval);
+    Interval::all_told(intervals).map_or(String::new(), |ways| format!(" Intervals of the mean by {ways}."))
 }
 
 /// What the runs of a row have in common, beside axes.

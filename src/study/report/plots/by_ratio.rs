@@ -232,8 +232,9 @@ pub fn plot_lines<'a>(
         of_all.for_each(|point| point.band = point.band.filter(Band::is_interval));
     }
     let band = match summaries.iter().find_map(|summary| summary.interval.filter(|_| has_intervals)) {
-        Some(Interval { level, method, .. }) => {
-            format!("Bands: {} % confidence interval of the mean ({}).", percent(level), method.told())
+        Some(Interval { level, .. }) => {
+            let ways = Interval::all_told(summaries.iter().filter_map(|summary| summary.interval));
+            format!("Bands: {} % confidence interval of the mean ({}).", percent(level), ways.unwrap_or_default())
         }
         None => "Bands: one standard deviation.".to_string(),
     };
