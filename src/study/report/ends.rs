@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::spreads::is_ticket_seed;
+use super::spreads::{is_ticket_seed, without_ticket_seeds};
 use super::tables::method_text;
 use super::{End, Finding};
 use crate::run::RunId;
@@ -28,6 +28,12 @@ impl<'a> Labels<'a> {
     pub fn ticket_seeds(&self, run: &RunId) -> Option<Seeds> {
         let label = self.0.get(run).filter(|label| label.inherit.is_none())?;
         label.seeds.first().copied()
+    }
+
+    /// Whether tickets differ in nothing but their seeds.
+    pub fn are_alike<'r>(&self, tickets: impl IntoIterator<Item = &'r RunId>) -> bool {
+        let labels = tickets.into_iter().filter_map(|run| self.0.get(run));
+        distinct(labels.map(|label| (label.method, without_ticket_seeds(&label.axes)))).len() <= 1
     }
 
     /// Names that tell these runs apart, as short as they can be: their seeds where those do, else all that differs.
@@ -116,6 +122,7 @@ mod tests {
     use super::super::fixture::Study;
     use super::*;
     use crate::run::settings::{Inherit, Kind, Method};
+    use crate::study::sweep::Axes;
 
     fn names(study: &Study, is: impl Fn(&Label, Kind) -> bool) -> Vec<String> {
         let findings = study.findings();
@@ -130,6 +137,26 @@ mod tests {
 
     fn is_lrr_sign(label: &Label, kind: Kind) -> bool {
         kind == Kind::Transfer && label.method == Some(Method::Lrr) && label.inherit == Some(Inherit::Sign)
+    }
+
+    #[test]
+    fn tickets_of_one_method_and_setting_are_alike_whatever_their_seeds() {
+        let axes = |name: &str, value: &str| vec![(name.to_string(), value.to_string())];
+        let alike = |combinations: &[Axes], is: fn(&Label) -> bool| {
+            let study = Study::new(&[12], &[2], combinations);
+            let findings = study.findings();
+            let level_12 = findings.iter().filter(|finding| {
+                let label = &finding.planned.label;
+                label.level == 12 && finding.planned.run.kind() == Kind::Ticket && is(label)
+            });
+            Labels::of(&findings).are_alike(level_12.map(|finding| &finding.planned.run.id))
+        };
+        let (any, lrr): (fn(&Label) -> bool, fn(&Label) -> bool) =
+            (|_| true, |label| label.method == Some(Method::Lrr));
+        let seeds = [axes("ticket.seed", "1"), axes("ticket.seed", "2")];
+        let rates = [axes("ticket.lr", "0.1"), axes("ticket.lr", "0.2")];
+        assert_eq!((alike(&seeds, lrr), alike(&seeds, any)), (true, false));
+        assert!(!alike(&rates, lrr));
     }
 
     #[test]

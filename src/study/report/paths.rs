@@ -21,10 +21,14 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         .filter_map(|(finding, measured)| pair(finding, measured, &names, &gathering.labels))
         .collect();
     let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
+    let inputs = row.iter().flat_map(|finding| &finding.planned.run.inputs);
+    // Pairs of one method and pairs of two are no sample of anything.
+    let is_sample = between != Between::Tickets || gathering.labels.are_alike(inputs);
     let summary = |barrier: fn(&PairPath) -> Option<f64>| {
         let values: Vec<(f64, [&RunId; 2])> =
             (paths.iter()).filter_map(|pair| Some((barrier(pair)?, [&pair.ends[0].run, &pair.ends[1].run]))).collect();
-        Summary::of_paths(&values, gathering.estimate)
+        let summary = Summary::of_paths(&values, gathering.estimate)?;
+        Some(Summary { interval: summary.interval.filter(|_| is_sample), ..summary })
     };
     Some(ConnectionRow {
         method: label.method,
