@@ -468,6 +468,36 @@ mod tests {
         assert_eq!(run.read_network(&result.network.unwrap()).unwrap(), tensors(1));
     }
 
+    /// As those of a copied store: each time all of them would be hours.
+    #[test]
+    fn a_network_that_is_newer_than_its_result_is_read_once_and_again_when_it_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared(&folder);
+        let attempt = Attempt::claim(&run, 4).unwrap();
+        attempt.commit(outcome(1.0), Some(&tensors(1)), ONE, None).unwrap();
+        let path = run.path.join(run.result().unwrap().unwrap().network.unwrap().path);
+        let write = |bytes: &[u8], seconds: u64| {
+            std::fs::write(&path, bytes).unwrap();
+            let later = SystemTime::now() + Duration::from_secs(seconds);
+            File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+        };
+        let whole = std::fs::read(&path).unwrap();
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        write(&damaged, 100);
+        for _ in 0..2 {
+            assert!(matches!(run.result(), Err(Error::Damaged { .. })), "what is damaged is never known to be whole");
+        }
+        write(&whole, 200);
+        assert!(run.result().is_ok());
+        let written = File::open(&path).unwrap().metadata().unwrap().modified().unwrap();
+        std::fs::write(&path, &damaged).unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+        assert!(run.result().is_ok(), "it was read again");
+        write(&damaged, 300);
+        assert!(matches!(run.result(), Err(Error::Damaged { .. })));
+    }
+
     #[test]
     fn an_attempt_on_another_machine_lives_while_its_heart_beats() {
         let folder = tempfile::tempdir().unwrap();

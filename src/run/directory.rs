@@ -16,9 +16,11 @@
 //!     attempts/1/end.json             how it ended, if it lived to say so
 //! ```
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -130,6 +132,22 @@ pub struct RunFile {
     pub label: String,
     pub settings: Settings,
     pub inputs: Vec<RunId>,
+}
+
+/// A file, when it was written, and how long it is.
+#[derive(PartialEq, Eq, Hash)]
+struct Touched(PathBuf, SystemTime, u64);
+
+/// Files that were read and found whole. Those of a store that was copied may all be newer than its results: who looks at it
+/// again and again, as `winsign serve` does, is to read them once.
+static WHOLE: LazyLock<Mutex<HashSet<Touched>>> = LazyLock::new(Mutex::default);
+
+impl Touched {
+    fn found_whole(self, read: Result<()>) -> Result<()> {
+        read?;
+        WHOLE.lock().expect("nobody panics").insert(self);
+        Ok(())
+    }
 }
 
 /// One run's directory. It need not exist yet.
@@ -246,24 +264,25 @@ impl RunDirectory {
         let modified = |metadata: fs::Metadata| metadata.modified();
         let committed = fs::metadata(&path).and_then(modified).map_err(Error::io("read", &path))?;
         if let Some(network) = &result.network {
-            match self.is_touched(network, committed) {
-                Ok(true) => self.read_network(network).map(drop)?,
-                Ok(false) => {}
+            match self.touched_since(committed, network) {
+                Ok(Some(touched)) => touched.found_whole(self.read_network(network).map(drop))?,
+                Ok(None) => {}
                 Err(Error::Damaged { .. }) if clean::cleaned(self, network)?.is_some() => {}
                 Err(error) => return Err(error),
             }
         }
         if let Some(metrics) = &result.metrics
-            && self.is_touched(metrics, committed)?
+            && let Some(touched) = self.touched_since(committed, metrics)?
         {
-            self.read_metrics(metrics)?;
+            touched.found_whole(self.read_metrics(metrics).map(drop))?;
         }
         Ok(Some(result))
     }
 
-    /// Whether a file was written to after the result it belongs to was committed; damage if it is gone or has another
-    /// length. Reading every tensor of a large study each time would take hours, a look at a file's times does not.
-    fn is_touched(&self, expected: &AttachedFile, committed: SystemTime) -> Result<bool> {
+    /// A file that was written to after the result it belongs to was committed, unless it was found whole since; damage if it is
+    /// gone or has another length. Reading every tensor of a large study each time would take hours, a look at a file's
+    /// times does not.
+    fn touched_since(&self, committed: SystemTime, expected: &AttachedFile) -> Result<Option<Touched>> {
         let path = self.path.join(&expected.path);
         let found = match fs::metadata(&path) {
             Ok(found) => found,
@@ -276,7 +295,9 @@ impl RunDirectory {
             let reason = format!("it has {} bytes instead of {}", found.len(), expected.bytes);
             return Err(Error::damaged(&path, reason));
         }
-        Ok(found.modified().map_err(Error::io("read", &path))? > committed)
+        let written = found.modified().map_err(Error::io("read", &path))?;
+        let touched = Touched(path, written, found.len());
+        Ok((written > committed && !WHOLE.lock().expect("nobody panics").contains(&touched)).then_some(touched))
     }
 
     /// The metrics of a result, verified.

@@ -151,8 +151,8 @@ mod tests {
             });
             Labels::of(&findings).are_alike(level_12.map(|finding| &finding.planned.run.id))
         };
-        let (any, lrr): (fn(&Label) -> bool, fn(&Label) -> bool) =
-            (|_| true, |label| label.method == Some(Method::Lrr));
+        let any = |_: &Label| true;
+        let lrr = |label: &Label| label.method == Some(Method::Lrr);
         let seeds = [axes("ticket.seed", "1"), axes("ticket.seed", "2")];
         let rates = [axes("ticket.lr", "0.1"), axes("ticket.lr", "0.2")];
         assert_eq!((alike(&seeds, lrr), alike(&seeds, any)), (true, false));
