@@ -152,12 +152,19 @@ fn pair(finding: &Finding, measured: Measured, names: &Names, labels: &Labels) -
     })
 }
 
+/// Thousands of paths that were refined often have hundreds of thousands of positions.
+const MOST_POSITIONS: usize = 1_001;
+
 /// The mean of paths, at every position that any of them was measured at. Where one was not, it is taken to be straight
-/// between its neighbouring points: refinement measures each path at positions of its own.
+/// between its neighbouring points: refinement measures each path at positions of its own. Of so many positions that nobody
+/// could see them, at even ones.
 fn mean_path(paths: &[PairPath]) -> Vec<PathMean> {
     let mut positions: Vec<f64> = paths.iter().flat_map(|pair| pair.path.iter().map(|point| point.t)).collect();
     positions.sort_by(f64::total_cmp);
     positions.dedup();
+    if positions.len() > MOST_POSITIONS {
+        positions = (0..MOST_POSITIONS).map(|place| place as f64 / (MOST_POSITIONS - 1) as f64).collect();
+    }
     let mean_of = |t: f64, value: &dyn Fn(&PathError) -> Option<f64>| {
         let values: Vec<f64> = paths.iter().map(|pair| value_at(&pair.path, t, value)).collect::<Option<_>>()?;
         mean(&values).filter(|mean| mean.is_finite())
@@ -258,6 +265,27 @@ mod tests {
             // The first block joins two seeds, or all of them.
             assert_eq!((row.pairs, row.pairs_planned), (if rows == 2 { 9 } else { 0 }, 10));
         }
+    }
+
+    #[test]
+    fn a_mean_path_has_a_bounded_number_of_points() {
+        let run: RunId = "0123456789abcdef".parse().unwrap();
+        let path = |peak: f64| {
+            let point = |(t, error)| PathError { t, error, loss: 0.0, train: None };
+            let path = [(0.0, 1.0), (peak, 3.0), (1.0, 1.0)].map(point).to_vec();
+            let (train_barrier, loss_barrier, similarity) = (None, None, None);
+            let run = run.clone();
+            PairPath { seeds: vec![], barrier: 2.0, path, run, ends: vec![], similarity, train_barrier, loss_barrier }
+        };
+        let few = mean_path(&[path(0.3), path(0.6)]);
+        assert_eq!(few.iter().map(|mean| mean.t).collect::<Vec<_>>(), [0.0, 0.3, 0.6, 1.0]);
+        let many: Vec<PairPath> = (1..5_000).map(|at| path(f64::from(at) / 5_000.0)).collect();
+        let mean = mean_path(&many);
+        assert_eq!((mean.len(), mean[0].t, mean[MOST_POSITIONS - 1].t), (MOST_POSITIONS, 0.0, 1.0));
+        // The mean over all peaks p of the tents' height halfway: 1 + 2 · 2 ∫ 1 / (2 p) from 1/2 to 1.
+        let middle = &mean[MOST_POSITIONS / 2];
+        assert_eq!(middle.t, 0.5);
+        assert!((middle.error_mean - (1.0 + 2.0 * 2.0_f64.ln())).abs() < 1e-3, "{middle:?}");
     }
 
     /// A ticket has fewer weights than the one of the level before it, and than the union of both.
