@@ -6,6 +6,7 @@ use super::Axes;
 use super::combine::Point;
 use super::file::{File, Section};
 use super::schema::{Block, Fallback, KEYS, Key};
+use super::values::Value;
 use crate::run::settings::Between;
 
 /// The settings of a file that are axes; of connects, among those that join the same kind of networks.
@@ -67,6 +68,12 @@ fn differs(file: &File, key: &Key, between: Option<Between>) -> bool {
     let given: Vec<_> = sections.iter().filter_map(|section| section.axis(key.path)).collect();
     let several = given.iter().any(|axis| !axis.is_single());
     let uneven = !given.is_empty() && given.len() < sections.len();
-    let unlike = given.windows(2).any(|pair| pair[0].values().next() != pair[1].values().next());
-    several || uneven || unlike
+    let mut values: Vec<Option<Value>> = given.iter().map(|axis| axis.values().next()).collect();
+    match key.default {
+        // A block that says what another one leaves at its default says the same.
+        Fallback::Values([usual]) if uneven => values.push(Some(*usual)),
+        _ if uneven => return true,
+        _ => {}
+    }
+    several || values.windows(2).any(|pair| pair[0] != pair[1])
 }

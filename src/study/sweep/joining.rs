@@ -286,6 +286,19 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
         assert_eq!((plane.margin, plane.points), (0.0, 7));
     }
 
+    /// A block that says what is the default anyway is no other way of measuring.
+    #[test]
+    fn what_is_said_and_is_the_default_is_no_column() {
+        let axes = |first: &str| -> Vec<String> {
+            let all = connects(&format!(
+                "transfer: {{inherit: [sign, mask], seed: 2..4}}\nconnect: [{{between: seeds, inherit: sign{first}}}, {{between: seeds, inherit: mask}}]"
+            ));
+            all.iter().flat_map(|connect| connect.axes.iter().map(|(name, _)| name.clone())).collect()
+        };
+        assert_eq!(axes(", sets: both, refine: 0, align: none"), [] as [&str; 0]);
+        assert_eq!(axes(", sets: test"), ["connect.sets"; 2]);
+    }
+
     /// Settings that tell no two rows of one kind apart are no columns.
     #[test]
     fn columns_are_of_one_kind_of_connects() {
