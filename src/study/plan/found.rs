@@ -298,8 +298,11 @@ fn name_axes(runs: &[Run], known: &mut HashMap<RunId, Known>) {
         problems[0].insert(one.label.problem.dataset.to_string());
         problems[1].insert(one.label.problem.architecture.to_string());
     }
-    let differ: BTreeSet<&'static str> =
-        values.iter().filter(|(_, values)| values.len() > 1).map(|(name, _)| *name).collect();
+    let differ: BTreeSet<&'static str> = values
+        .iter()
+        .filter(|(name, values)| values.len() > 1 || is_told(name, values))
+        .map(|(name, _)| *name)
+        .collect();
     for one in known.values_mut() {
         let problem = one.label.problem;
         let of_problem = [("dataset", problem.dataset.to_string()), ("architecture", problem.architecture.to_string())];
@@ -310,6 +313,11 @@ fn name_axes(runs: &[Run], known: &mut HashMap<RunId, Known>) {
         one.label.axes = axes;
     }
     tell_apart(runs, known);
+}
+
+/// Who reads a barrier must know of matched units, be they matched in all.
+fn is_told(name: &str, values: &BTreeSet<&str>) -> bool {
+    name == "connect.align" && *values != BTreeSet::from(["none"])
 }
 
 /// As in sweep files, `seed` stands for all seeds of a ticket.

@@ -69,11 +69,21 @@ fn differs(file: &File, key: &Key, between: Option<Between>) -> bool {
     let several = given.iter().any(|axis| !axis.is_single());
     let uneven = !given.is_empty() && given.len() < sections.len();
     let mut values: Vec<Option<Value>> = given.iter().map(|axis| axis.values().next()).collect();
-    match key.default {
-        // A block that says what another one leaves at its default says the same.
-        Fallback::Values([usual]) if uneven => values.push(Some(*usual)),
-        _ if uneven => return true,
-        _ => {}
+    // A block that says what another one leaves at its default says the same.
+    match usual(key) {
+        _ if !uneven => {}
+        None => return true,
+        usual => values.push(usual),
     }
-    several || values.windows(2).any(|pair| pair[0] != pair[1])
+    // Who reads a barrier must know of matched units, be they matched in all.
+    let matched = key.path == "connect.align" && values.iter().any(|value| *value != usual(key));
+    several || matched || values.windows(2).any(|pair| pair[0] != pair[1])
+}
+
+/// The one value of a setting that is not given, where that depends on nothing.
+fn usual(key: &Key) -> Option<Value> {
+    match key.default {
+        Fallback::Values([usual]) => Some(*usual),
+        _ => None,
+    }
 }

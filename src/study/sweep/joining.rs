@@ -297,6 +297,9 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
         };
         assert_eq!(axes(", sets: both, refine: 0, align: none"), [] as [&str; 0]);
         assert_eq!(axes(", sets: test"), ["connect.sets"; 2]);
+        let matched = connects("ticket: {method: [lrr, aws], levels: 1}\nconnect: {between: tickets, align: weights}");
+        let expected = vec![("connect.align".to_string(), "weights".to_string())];
+        assert!(matched.iter().all(|connect| connect.axes == expected), "that is said even of all");
     }
 
     /// Settings that tell no two rows of one kind apart are no columns.
