@@ -102,16 +102,22 @@ pub fn draw_errors(report: &Report, dress: Dress) -> Option<Plot> {
 pub fn draw_barriers(report: &Report, dress: Dress) -> Option<Plot> {
     let is_dense = |row: &&ConnectionRow| row.inherit == Some(Inherit::Dense);
     let (dense, rows): (Vec<&ConnectionRow>, Vec<&ConnectionRow>) = report.connections.iter().partition(is_dense);
+    let belongs = |dense: &ConnectionRow, row: &ConnectionRow| {
+        dense.between == row.between && comparable((dense.problem, &dense.axes), (row.problem, &row.axes))
+    };
+    let left_out = dense.iter().any(|dense| !rows.iter().any(|row| belongs(dense, row)));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
         heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
         series: all_series(&rows, |row| (row.method, row.inherit), barrier_point),
-        dense: (dense.iter().filter(|row| row.between == rows[0].between))
-            .filter(|row| comparable((row.problem, &row.axes), (rows[0].problem, &rows[0].axes)))
-            .filter_map(|row| barrier_point(row))
-            .collect(),
+        dense: dense.iter().filter(|dense| belongs(dense, rows[0])).filter_map(|row| barrier_point(row)).collect(),
     });
     let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
-    let lines = "Lines: mean barrier over pairs of networks.";
+    let lines = match left_out {
+        true => {
+            "Lines: mean barrier over pairs of networks. Dense networks whose barriers were measured otherwise are left out."
+        }
+        false => "Lines: mean barrier over pairs of networks.",
+    };
     let name = ("barrier-by-ratio.svg", "Barrier by remaining weights");
     plot_lines(dress, name, "barrier, points", lines, groups.collect(), summaries, from_zero)
 }
@@ -441,6 +447,19 @@ mod tests {
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
         row.summary.as_mut().unwrap().interval.as_mut().unwrap().method = IntervalMethod::Bootstrap;
         assert_eq!(bands(&report).len(), all);
+    }
+
+    #[test]
+    fn dense_networks_measured_otherwise_are_said_to_be_left_out() {
+        let mut report = levels();
+        let said = |report: &Report| draw_barriers(report, Dress::Full).unwrap().caption.contains("are left out");
+        let sign = report.connections.iter().find(|row| row.inherit == Some(Inherit::Sign)).unwrap();
+        let dense = ConnectionRow { inherit: Some(Inherit::Dense), method: None, level: 0, ..sign.clone() };
+        report.connections.push(dense.clone());
+        assert!(!said(&report));
+        let axes = vec![("connect.align".to_string(), "weights".to_string())];
+        report.connections.push(ConnectionRow { axes, ..dense });
+        assert!(said(&report));
     }
 
     #[test]
