@@ -26,6 +26,9 @@ const BEYOND: f64 = 0.6;
 /// Numbers with an interval of Student's t that is drawn: over two, it is thirteen times as wide as they are apart.
 const FEWEST_OF_T: usize = 3;
 
+/// Where an axis of barriers ends at least, in percentage points.
+const LEAST_BARRIERS: f64 = 5.0;
+
 /// Where an axis of errors ends at last: with a marker's room over 100 %.
 const MOST_ERROR: f64 = 102.0;
 
@@ -74,6 +77,8 @@ pub struct Series {
 }
 
 pub struct Group {
+    /// Panels of one kind share their y axis; those of others may have numbers of another size.
+    pub kind: Option<Between>,
     pub heading: Vec<String>,
     pub series: Vec<Series>,
     /// Lines across the panel: dense networks.
@@ -85,6 +90,7 @@ pub fn draw_errors(report: &Report, dress: Dress) -> Option<Plot> {
     let (rows, dense): (Vec<&TransferRow>, Vec<&TransferRow>) =
         report.transfers.iter().partition(|row| row.method.is_some());
     let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
+        kind: None,
         heading: axes_text(&rows[0].axes).into_iter().collect(),
         series: all_series(&rows, |row| (row.method, Some(row.inherit)), error_point),
         dense: (dense.iter().filter(|row| comparable((row.problem, &row.axes), (rows[0].problem, &rows[0].axes))))
@@ -107,6 +113,7 @@ pub fn draw_barriers(report: &Report, dress: Dress) -> Option<Plot> {
     };
     let left_out = dense.iter().any(|dense| !rows.iter().any(|row| belongs(dense, row)));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
+        kind: Some(rows[0].between),
         heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
         series: all_series(&rows, |row| (row.method, row.inherit), barrier_point),
         dense: dense.iter().filter(|dense| belongs(dense, rows[0])).filter_map(|row| barrier_point(row)).collect(),
@@ -119,7 +126,9 @@ pub fn draw_barriers(report: &Report, dress: Dress) -> Option<Plot> {
         false => "Lines: mean barrier over pairs of networks.",
     };
     let name = ("barrier-by-ratio.svg", "Barrier by remaining weights");
-    plot_lines(dress, name, "barrier, points", lines, groups.collect(), summaries, from_zero)
+    // Hardly a barrier is not to look like one.
+    let fit = |low, high: f64| from_zero(low, high.max(LEAST_BARRIERS));
+    plot_lines(dress, name, "barrier, points", lines, groups.collect(), summaries, fit)
 }
 
 /// The y axis of errors and barriers. A barrier may lie below zero.
@@ -245,8 +254,12 @@ pub fn plot_lines<'a>(
         None => "Bands: one standard deviation.".to_string(),
     };
     let has_band = points(&groups).any(|point| point.band.is_some());
-    let frame = Frame::around(&groups, fit);
-    let cut = points(&groups).filter_map(|point| point.band).any(|band| band.ends().1 > frame.y.end);
+    let frames = frames(&groups, fit);
+    let mut bands = groups.iter().zip(&frames).flat_map(|(group, frame)| {
+        points(std::slice::from_ref(group)).filter_map(|point| point.band).map(|band| band.ends().1 > frame.y.end)
+    });
+    let cut = bands.any(|is_beyond| is_beyond);
+    let several_scales = frames.iter().any(|frame| frame.y != frames[0].y);
     let is_dense = groups.iter().any(|group| !group.dense.is_empty());
     let caption = sentences([
         Some(lines),
@@ -254,6 +267,7 @@ pub fn plot_lines<'a>(
         (has_band && few).then_some(none_of_few.as_str()),
         cut.then_some("Bands that reach far beyond all means are cut."),
         is_dense.then_some("Across: dense networks."),
+        several_scales.then_some("Each kind of path has a scale of its own."),
         left_out.as_deref(),
     ]);
 
@@ -269,7 +283,7 @@ pub fn plot_lines<'a>(
         scale: None,
         panels: Panel::grid(groups.iter().map(|group| group.heading.clone()), COLUMNS),
     };
-    Some(figure.plot(file, |index, area, values| draw_group(area, &frame, &groups[index], values)))
+    Some(figure.plot(file, |index, area, values| draw_group(area, &frames[index], &groups[index], values)))
 }
 
 fn points(groups: &[Group]) -> impl Iterator<Item = &Point> {
@@ -293,28 +307,33 @@ fn legend(groups: &[Group]) -> Vec<Key> {
     keys
 }
 
-/// The axes, the same of all panels.
+/// The axes of a panel.
 struct Frame {
     x: Range<f64>,
     y: Range<f64>,
     ticks: Vec<Tick>,
 }
 
-impl Frame {
-    fn around(groups: &[Group], fit: impl Fn(f64, f64) -> Range<f64>) -> Frame {
-        let of_series = groups.iter().flat_map(|group| &group.series).flat_map(|series| &series.points);
-        let ratios: Vec<f64> = of_series.map(|point| point.ratio).collect();
-        let (sparse, dense) = (ratios.iter().copied().fold(1.0, f64::min), ratios.iter().copied().fold(0.0, f64::max));
-        let (left, right) = (decades_below_one(dense), decades_below_one(sparse));
-        let rim = 0.04 * (right - left).max(0.1);
-        let means = || points(groups).map(|point| point.mean);
+/// Of each group: x is the same of all, y of those of one kind.
+fn frames(groups: &[Group], fit: impl Fn(f64, f64) -> Range<f64>) -> Vec<Frame> {
+    let of_series = groups.iter().flat_map(|group| &group.series).flat_map(|series| &series.points);
+    let ratios: Vec<f64> = of_series.map(|point| point.ratio).collect();
+    let (sparse, dense) = (ratios.iter().copied().fold(1.0, f64::min), ratios.iter().copied().fold(0.0, f64::max));
+    let (left, right) = (decades_below_one(dense), decades_below_one(sparse));
+    let rim = 0.04 * (right - left).max(0.1);
+    let frame = |group: &Group| {
+        let alike = || {
+            groups.iter().filter(|other| other.kind == group.kind).flat_map(|group| points(std::slice::from_ref(group)))
+        };
+        let means = || alike().map(|point| point.mean);
         let lowest = means().fold(f64::INFINITY, f64::min);
         let highest = means().fold(f64::NEG_INFINITY, f64::max);
         // An interval over few seeds may be so wide that no line could be told from another.
         let most = highest + BEYOND * highest.abs();
-        let bands = points(groups).filter_map(|point| point.band).map(|band| band.ends().1.min(most));
+        let bands = alike().filter_map(|point| point.band).map(|band| band.ends().1.min(most));
         Frame { x: left - rim..right + rim, y: fit(lowest, bands.fold(highest, f64::max)), ticks: ratio_ticks(&ratios) }
-    }
+    };
+    groups.iter().map(frame).collect()
 }
 
 fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) -> Drawn {
@@ -447,6 +466,18 @@ mod tests {
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
         row.summary.as_mut().unwrap().interval.as_mut().unwrap().method = IntervalMethod::Bootstrap;
         assert_eq!(bands(&report).len(), all);
+    }
+
+    /// Those between networks of a mask are twenty times as high as those to a ticket with other norms.
+    #[test]
+    fn every_kind_of_path_has_a_scale_of_its_own() {
+        let plot = draw_barriers(&levels(), Dress::Full).unwrap();
+        assert!(plot.caption.contains("Each kind of path has a scale of its own."), "{}", plot.caption);
+        let told = told(&plot.svg);
+        let height = |series: &str| of(&told, series).pop().unwrap().at.1;
+        // 3.3 points and 0.0; of a scale up to 100, they would lie 12 of 360 units apart.
+        assert!(height("AWS ticket") - height("LRR ticket") > 100.0);
+        assert!(!draw_errors(&levels(), Dress::Full).unwrap().caption.contains("scale"));
     }
 
     #[test]

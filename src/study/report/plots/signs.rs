@@ -38,6 +38,7 @@ pub fn draw_tickets(report: &Report, dress: Dress) -> Option<Plot> {
 pub fn draw_levels(report: &Report, dress: Dress) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| matches!(row.between, Between::Levels | Between::Tickets));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
+        kind: None,
         heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
         series: all_series(&rows, |row| (row.method, row.inherit), point),
         dense: vec![],
