@@ -30,15 +30,15 @@ Examples:
   winsign clean --all --yes                           of every run in the store
 
 Nothing is deleted without --yes. Deleted are checkpoints that no run goes on from, networks of
-attempts whose run another attempt has finished, what dead processes were writing, and damaged files
-that were set aside. What belongs to an attempt that is alive is left alone, and so is the checkpoint
-that a run would go on from.
+attempts whose run another attempt has finished, what dead processes were writing, and damaged
+files that were set aside. What belongs to an attempt that is alive is left alone, and so is the
+checkpoint that a run would go on from.
 
---networks deletes the network of every ticket and transfer that is done, unless a run of the sweeps
-is still to be computed from it. Results, metrics and logs stay, so that status and report are as
-before; `winsign export` has nothing to export any more. A run added later that needs such a network
-has it computed again. Only the sweeps that are named are looked at: name all that share runs. While
-any of their runs is alive, this is refused.";
+--networks deletes the network of every ticket and transfer that is done, unless a run of the
+sweeps is still to be computed from it. Results, metrics and logs stay, so that status and report
+are as before; `winsign export` has nothing to export any more. A run added later that needs such
+a network has it computed again. Only the sweeps that are named are looked at: name all that share
+runs. While any of their runs is alive, this is refused.";
 
 #[derive(Args)]
 pub struct Arguments {

@@ -17,7 +17,8 @@ Examples:
 The file has PyTorch's names; the mask of the prunable weight L.weight is L.mask. In Python:
   from safetensors.torch import load_file
   tensors = load_file(\"ticket.safetensors\")
-  model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.endswith(\".mask\")})";
+  weights = {name: tensor for name, tensor in tensors.items() if not name.endswith(\".mask\")}
+  model.load_state_dict(weights)";
 
 #[derive(Args)]
 pub struct Arguments {

@@ -21,14 +21,15 @@ use crate::study::sweep::Resources;
 
 pub const HELP: &str = "\
 Example:
-  winsign import found.safetensors --as ticket --dataset cifar100 --architecture resnet50 --data /data
+  winsign import found.safetensors --as ticket --dataset cifar100 --architecture resnet50
 
 The file is in the format safetensors, with PyTorch's names. In Python:
   from safetensors.torch import save_file
-  save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, \"found.safetensors\")
-Masks are tensors L.mask, or L.weight_mask beside L.weight_orig as torch.nn.utils.prune has them; without any, weights
-that are zero are pruned. The network is checked, evaluated on the test set, and kept; what is printed then stands for it
-in sweep files.";
+  tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+  save_file(tensors, \"found.safetensors\")
+Masks are tensors L.mask, or L.weight_mask beside L.weight_orig as torch.nn.utils.prune has them;
+without any, weights that are zero are pruned. The network is checked, evaluated on the test set,
+and kept; what is printed then stands for it in sweep files.";
 
 #[derive(Args)]
 pub struct Arguments {

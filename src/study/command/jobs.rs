@@ -15,7 +15,7 @@ use crate::study::plan::Plan;
 
 pub const CANCEL_HELP: &str = "\
 Examples:
-  winsign cancel study.yaml                 waiting jobs are taken back, running ones save a checkpoint and end
+  winsign cancel study.yaml                 waiting jobs go, running ones save and end
   winsign cancel study.yaml --now           running ones are killed
   winsign cancel study.yaml --dry-run       which jobs these are
 
@@ -34,8 +34,8 @@ Examples:
   winsign release study.yaml                jobs that were held may start
   winsign release study.yaml --dry-run      which jobs these are
 
-That includes jobs that held themselves because something was in their way (a node that does not see the store, a full disk), and
-those that Slurm held because a node failed to start them.";
+That includes jobs that held themselves because something was in their way (a node that does not
+see the store, a full disk), and those that Slurm held because a node failed to start them.";
 
 #[derive(Args)]
 pub struct Arguments {

@@ -193,7 +193,8 @@ Exit codes:
    0  everything asked for is done
    1  something unexpected happened
    2  the command line or the sweep file is wrong; nothing was written
-   3  some runs failed, or are blocked by failed ones; all others are done (of merge: conflict, or are damaged)
+   3  some runs failed, or are blocked by failed ones; all others are done
+      (of merge: some conflict, or are damaged)
   65  a file of the store, or of a data set, is damaged
   74  the store, or a data set, cannot be read or written
   75  stopped before the end; the same command goes on";
@@ -417,5 +418,17 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+    /// Longer lines are broken where nobody meant them to be.
+    #[test]
+    fn what_follows_the_options_fits_a_terminal_of_a_hundred_columns() {
+        fn check(command: &clap::Command) {
+            let text = command.get_after_help().map(|text| text.to_string()).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Arguments::command());
     }
 }

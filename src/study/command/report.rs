@@ -17,15 +17,16 @@ pub const HELP: &str = "\
 Examples:
   winsign report sweeps/quickstart.yaml
   winsign report sweeps/quickstart.yaml --out paper/figures --bare
-  winsign report sweeps/quickstart.yaml --rows inherit --columns level --value barrier --show mean-ci
+  winsign report sweeps/quickstart.yaml --rows inherit --columns level --value barrier
+  winsign report sweeps/quickstart.yaml --rows method,inherit --show mean-ci --interval bootstrap
   winsign report sweeps/quickstart.yaml /mnt/north/results       of what lies in several stores
   winsign report results /mnt/north/results                      of all that is in these stores
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
-Prints the tables, and writes a page to look at (report.html), the tables for Markdown, LaTeX, CSV, JSON
-and Parquet, and the plots as SVG, with --png as PNG, too: docs/report.md says what is where. With
---json the report is printed as JSON, and files are written only with --out. Nothing is locked, and
-nothing is changed in a store but reports/NAME.";
+Prints the tables, and writes a page to look at (report.html), the tables for Markdown, LaTeX,
+CSV, JSON and Parquet, and the plots as SVG, with --png as PNG, too: docs/report.md says what is
+where. With --json the report is printed as JSON, and files are written only with --out. Nothing
+is locked, and nothing is changed in a store but reports/NAME.";
 
 #[derive(Args)]
 pub struct Arguments {

@@ -23,8 +23,8 @@ Examples:
   winsign retry study.yaml 3f09 c2aa            these runs
   winsign retry study.yaml --failed --dry-run   which ones these are
 
-Where the study was submitted to Slurm they are submitted again in the same way, with the programs of today. Else they are pending again, for `winsign run`.
-What an attempt had to say is kept.";
+Where the study was submitted to Slurm they are submitted again in the same way, with the programs
+of today. Else they are pending again, for `winsign run`. What an attempt had to say is kept.";
 
 #[derive(Args)]
 pub struct Arguments {

@@ -26,15 +26,16 @@ Examples:
   winsign run sweeps/quickstart.yaml --ranks 4               four processes a run
   winsign run sweeps/quickstart.yaml --gpus 0.25             four runs share a GPU
   winsign run sweeps/quickstart.yaml --hosts node1:8,node2:8 spread over hosts, by mpirun
-  winsign run sweeps/quickstart.yaml --hostfile hosts.txt    the same, with lines such as `node1 slots=8`
+  winsign run sweeps/quickstart.yaml --hostfile hosts.txt    the same, of lines `node1 slots=8`
   winsign plan sweeps/quickstart.yaml                        what it would do
 
-The hosts have to see the store, the data and these programs under the same paths, and mpirun has to reach them (by
-ssh). In a Slurm allocation of several nodes, those are used unless others are named.
+The hosts have to see the store, the data and these programs under the same paths, and mpirun has
+to reach them (by ssh). In a Slurm allocation of several nodes, those are used unless others are
+named.
 
-Ctrl-C (or SIGTERM, or SIGUSR1) lets the runs under way save a checkpoint and stops; a second Ctrl-C kills them. Either
-way the same command goes on later. Several of these may work on one store at once: they share the runs. Runs that had
-failed before get a new chance each time.";
+Ctrl-C (or SIGTERM, or SIGUSR1) lets the runs under way save a checkpoint and stops; a second
+Ctrl-C kills them. Either way the same command goes on later. Several of these may work on one
+store at once: they share the runs. Runs that had failed before get a new chance each time.";
 
 #[derive(Args)]
 pub struct Arguments {

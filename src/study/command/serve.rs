@@ -23,13 +23,14 @@ use crate::study::sweep::Layout;
 
 pub const HELP: &str = "\
 Examples:
-  winsign serve sweeps/quickstart.yaml                   then open the address it says
+  winsign serve sweeps/quickstart.yaml                       then open the address it says
   winsign serve sweeps/quickstart.yaml /mnt/north/results    what lies in several stores
-  winsign serve sweeps/quickstart.yaml --bind 0.0.0.0    for others in the network too: there is no password
-  ssh -L 8765:127.0.0.1:8765 login-node                  to look from home at what is served on a cluster
+  winsign serve sweeps/quickstart.yaml --bind 0.0.0.0        for all in the network: no password
+  ssh -L 8765:127.0.0.1:8765 login-node                      to look at a cluster's from home
 
-Shows the page of `winsign report` and keeps it up to date while runs are executed, from any machine that sees the store. It
-reads only, and looks at the store only while somebody looks at the page. Ends at Ctrl-C.";
+Shows the page of `winsign report` and keeps it up to date while runs are executed, from any
+machine that sees the store. It reads only, and looks at the store only while somebody looks at
+the page. Ends at Ctrl-C.";
 
 const PORT: u16 = 8765;
 

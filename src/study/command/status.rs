@@ -30,12 +30,13 @@ Examples:
   winsign status sweeps/quickstart.yaml
   winsign status sweeps/quickstart.yaml --watch            until nothing is left to do
   winsign status sweeps/quickstart.yaml --watch=30 >> status.log &
-  winsign status sweeps/quickstart.yaml --all              every run: host, attempts, time, memory, GPU-hours
+  winsign status sweeps/quickstart.yaml --all              every run: host, time, memory, GPU-hours
   winsign status sweeps/quickstart.yaml --json | jq .runs.done
   winsign status sweeps/quickstart.yaml --json --all | jq '.all[] | select(.gpu_hours > 1)'
 
-Works from any machine that sees the store, and writes nothing that stays. Time and GPU-hours so far are those of runs that are
-done. With --watch the exit code is 3 if runs failed or are blocked in the end, and 0 after Ctrl-C.";
+Works from any machine that sees the store, and writes nothing that stays. Time and GPU-hours so
+far are those of runs that are done. With --watch the exit code is 3 if runs failed or are blocked
+in the end, and 0 after Ctrl-C.";
 
 /// Runs under way, and hosts, that are shown; there may be thousands.
 const SHOWN: usize = 10;

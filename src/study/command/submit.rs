@@ -23,16 +23,17 @@ use crate::study::sweep;
 
 pub const HELP: &str = "\
 Examples:
-  winsign submit study.yaml                          all that is missing; again later for what failed
+  winsign submit study.yaml                          all that is missing; later what failed
   winsign submit study.yaml --dry-run                the scripts that sbatch would get
   winsign submit study.yaml --profile gpu-srun --time 4:00:00 --max-running 64
   winsign submit study.yaml --pack 8 --side-by-side 4
   winsign status study.yaml --watch                  from any node that sees the store
 
-Runs become job arrays that depend on each other as their levels do, and nothing stays behind on this node. Jobs that reach
-their time limit or are preempted save a checkpoint and go on later. A run that is in the queue already is not submitted again.
-What the limits of the cluster do not admit at once is submitted by jobs that end. The programs are kept with the store, so
-that rebuilding them while jobs wait changes nothing.";
+Runs become job arrays that depend on each other as their levels do, and nothing stays behind on
+this node. Jobs that reach their time limit or are preempted save a checkpoint and go on later. A
+run that is in the queue already is not submitted again. What the limits of the cluster do not
+admit at once is submitted by jobs that end. The programs are kept with the store, so that
+rebuilding them while jobs wait changes nothing.";
 
 #[derive(Args)]
 pub struct Arguments {

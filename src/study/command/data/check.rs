@@ -26,8 +26,9 @@ pub struct Arguments {
 }
 
 pub const HELP: &str = "\
-Every image is decoded, every label is looked at, and the numbers are compared with the publisher's. A set of another
-size can be used, so that is a warning; an unreadable image or a malformed file is not.
+Every image is decoded, every label is looked at, and the numbers are compared with the
+publisher's. A set of another size can be used, so that is a warning; an unreadable image or a
+malformed file is not.
 
 Examples:
   winsign data check data

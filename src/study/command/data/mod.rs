@@ -26,7 +26,7 @@ pub enum Command {
 
 pub const HELP: &str = "\
 Examples:
-  winsign data synth --like cifar100 --train 5000 --test 1000 data    make a small set, to try things with
+  winsign data synth --like cifar100 --train 5000 --test 1000 data    a small set to try things with
   winsign data check data                                             is what lies there sound?
   winsign data pack data data/imagenet.pack                           ImageNet as one file";
 

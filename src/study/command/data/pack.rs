@@ -17,9 +17,10 @@ use crate::run::exit;
 pub const HELP: &str = "\
 Examples:
   winsign data pack /data/imagenet imagenet.pack                      as published: 147 GB
-  winsign data pack /data/imagenet small.pack --short-side 256        a sixth of it, and twice as fast to read
+  winsign data pack /data/imagenet small.pack --short-side 256        a sixth, read twice as fast
 
-A packing that was interrupted goes on when it is started again: what is there is checked and kept.";
+A packing that was interrupted goes on when it is started again: what is there is checked and
+kept.";
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -38,8 +38,9 @@ pub struct Arguments {
 }
 
 pub const HELP: &str = "\
-Every class is a smooth pattern of colors, so a small network learns it in a few epochs. Files have the true names and
-formats: whatever reads the true set reads this one. Nothing that exists is ever overwritten.
+Every class is a smooth pattern of colors, so a small network learns it in a few epochs. Files
+have the true names and formats: whatever reads the true set reads this one. Nothing that exists
+is ever overwritten.
 
 Examples:
   winsign data synth --like cifar100 --train 5000 --test 1000 data
