@@ -1,4 +1,4 @@
-//! A real browser without a window: Chromium, spoken to through chromedriver (see `tests/browser/install`).
+//! A real browser without a window: Chromium, spoken to through chromedriver (see `launch/packages`).
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -6,20 +6,17 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use axum::http::Method;
-use fantoccini::wd::WebDriverCompatibleCommand;
-use fantoccini::{Client, ClientBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use url::{ParseError, Url};
+
+/// The key under which WebDriver gives the identifier of an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// One browser with a profile of its own. Dropping it ends it.
 pub struct Browser {
-    runtime: Runtime,
-    client: Client,
+    /// The address of the session.
+    session: String,
     driver: Child,
     _profile: TempDir,
 }
@@ -33,7 +30,7 @@ impl Browser {
             // With all the browser's processes in a group of their own.
             .process_group(0)
             .spawn()
-            .expect("no chromedriver: run tests/browser/install");
+            .expect("no chromedriver; help: run launch/packages browser");
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| {
             let line = line.unwrap();
@@ -62,34 +59,38 @@ impl Browser {
             "goog:chromeOptions": {"args": arguments, "binary": "/usr/bin/chromium"},
             "goog:loggingPrefs": {"browser": "ALL"},
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = runtime.block_on(async {
-            let mut builder = ClientBuilder::new(HttpConnector::new());
-            builder.capabilities(capabilities.as_object().unwrap().clone());
-            builder.connect(&format!("http://127.0.0.1:{port}")).await.expect("a browser starts")
-        });
-        Browser { runtime, client, driver, _profile: profile }
+        let driver_address = format!("http://127.0.0.1:{port}/session");
+        let settings = json!({"capabilities": {"alwaysMatch": capabilities}});
+        let answer = request(minreq::post(&driver_address).with_body(settings.to_string())).expect("a browser starts");
+        let session = format!("{driver_address}/{}", answer["sessionId"].as_str().unwrap());
+        Browser { session, driver, _profile: profile }
+    }
+
+    /// Sends a command of the WebDriver protocol; returns the value of the answer.
+    fn post(&self, path: &str, body: Value) -> Value {
+        let answer = request(minreq::post(format!("{}/{path}", self.session)).with_body(body.to_string()));
+        answer.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
     }
 
     /// Opens a page of a study, and waits until it shows the study.
     pub fn open(&self, url: &str) {
-        // An address that differs behind the # alone would load nothing.
-        self.runtime.block_on(self.client.goto("about:blank")).unwrap();
-        self.runtime.block_on(self.client.goto(url)).unwrap();
+        // An address that differs only behind the # would load nothing.
+        self.post("url", json!({"url": "about:blank"}));
+        self.post("url", json!({"url": url}));
         self.wait("the page", "return document.documentElement.dataset.ready === 'true'");
     }
 
     pub fn open_file(&self, path: &Path) {
-        self.open(Url::from_file_path(path.canonicalize().unwrap()).unwrap().as_str());
+        self.open(&format!("file://{}", path.canonicalize().unwrap().display()));
     }
 
     pub fn back(&self) {
-        self.runtime.block_on(self.client.back()).unwrap();
+        self.post("back", json!({}));
     }
 
     /// What a function with this body returns in the page.
     pub fn js(&self, body: &str) -> Value {
-        self.runtime.block_on(self.client.execute(body, vec![])).unwrap_or_else(|error| panic!("{body}: {error}"))
+        self.post("execute/sync", json!({"script": body, "args": []}))
     }
 
     pub fn text(&self, body: &str) -> String {
@@ -105,28 +106,30 @@ impl Browser {
         }
     }
 
+    fn element(&self, selector: &str) -> String {
+        let found = self.post("element", json!({"using": "css selector", "value": selector}));
+        found[ELEMENT].as_str().unwrap().to_string()
+    }
+
     /// Clicks in the middle of what a selector finds, as a mouse does.
     pub fn click(&self, selector: &str) {
-        let click = async { self.client.find(fantoccini::Locator::Css(selector)).await?.click().await };
-        self.runtime.block_on(click).unwrap_or_else(|error| panic!("{selector}: {error}"));
+        self.post(&format!("element/{}/click", self.element(selector)), json!({}));
     }
 
     /// Types into what a selector finds.
     pub fn type_into(&self, selector: &str, text: &str) {
-        let typing = async { self.client.find(fantoccini::Locator::Css(selector)).await?.send_keys(text).await };
-        self.runtime.block_on(typing).unwrap_or_else(|error| panic!("{selector}: {error}"));
+        self.post(&format!("element/{}/value", self.element(selector)), json!({"text": text}));
     }
 
     /// Presses a key wherever the focus is.
     pub fn press(&self, key: char) {
-        let pressing = async { self.client.active_element().await?.send_keys(&key.to_string()).await };
-        self.runtime.block_on(pressing).unwrap();
+        let focused = request(minreq::get(format!("{}/element/active", self.session))).unwrap();
+        self.post(&format!("element/{}/value", focused[ELEMENT].as_str().unwrap()), json!({"text": key.to_string()}));
     }
 
-    /// A command of the browser's own protocol.
+    /// Sends a command of the browser's own protocol, which WebDriver does not have.
     pub fn command(&self, name: &str, parameters: Value) -> Value {
-        let command = Extra { path: "goog/cdp/execute", body: json!({"cmd": name, "params": parameters}) };
-        self.runtime.block_on(self.client.issue_cmd(command)).unwrap_or_else(|error| panic!("{name}: {error}"))
+        self.post("goog/cdp/execute", json!({"cmd": name, "params": parameters}))
     }
 
     /// As a screen of this size, in pixels of CSS; a phone's if it is narrow.
@@ -138,8 +141,7 @@ impl Browser {
 
     /// What the console says, since it was asked last.
     pub fn console(&self) -> Vec<String> {
-        let command = Extra { path: "se/log", body: json!({"type": "browser"}) };
-        let said = self.runtime.block_on(self.client.issue_cmd(command)).unwrap();
+        let said = self.post("se/log", json!({"type": "browser"}));
         said.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_string()).collect()
     }
 
@@ -158,7 +160,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.runtime.block_on(self.client.clone().close());
+        let _ = request(minreq::delete(&self.session));
         if let Some(group) = Pid::from_raw(self.driver.id() as i32) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -166,21 +168,11 @@ impl Drop for Browser {
     }
 }
 
-/// A command that WebDriver's standard does not have.
-#[derive(Debug)]
-struct Extra {
-    path: &'static str,
-    body: Value,
-}
-
-impl WebDriverCompatibleCommand for Extra {
-    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
-        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
-    }
-
-    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
-        (Method::POST, Some(self.body.to_string()))
-    }
+/// Sends a request to chromedriver; returns the value of its answer, or its error.
+fn request(request: minreq::Request) -> Result<Value, String> {
+    let response = request.with_timeout(120).send().map_err(|error| error.to_string())?;
+    let answer: Value = serde_json::from_slice(response.as_bytes()).map_err(|error| error.to_string())?;
+    if response.status_code == 200 { Ok(answer["value"].clone()) } else { Err(answer["value"].to_string()) }
 }
 
 /// Bytes from base64.
