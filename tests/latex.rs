@@ -63,7 +63,7 @@ fn pdflatex(folder: &Path, document: &str) -> (bool, String) {
     fs::write(folder.join("document.tex"), document).unwrap();
     let mut latex = Command::new("pdflatex");
     latex.args(["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "document.tex"]).current_dir(folder);
-    let output = latex.output().unwrap_or_else(|error| panic!("pdflatex: {error}\n  help: run tests/latex/install"));
+    let output = latex.output().unwrap_or_else(|error| panic!("pdflatex: {error}\n  help: run launch/packages latex"));
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
