@@ -421,7 +421,8 @@ mod tests {
         let train = (0..count)
             .map(|number| {
                 let (width, height) = (20 + number % 7, 30 - number % 5);
-                let color = [number as u8 * 9, 255 - number as u8 * 7, 128];
+                let byte = number as u8;
+                let color = [byte.wrapping_mul(9), 255u8.wrapping_sub(byte.wrapping_mul(7)), 128];
                 let shade = |at: usize| color[at % 3].wrapping_add((at / 3 % width * 5) as u8);
                 let pixels = (0..width * height * 3).map(shade).collect();
                 let path = folder.join(format!("{number}.JPEG"));
