@@ -90,7 +90,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     let [dataset, architecture, precision, data] = arguments else { return Err("four arguments".into()) };
     trainer::memory::keep();
     tch::set_num_threads(THREADS as i32);
-    let problem = Problem { dataset: dataset.parse()?, architecture: architecture.parse()? };
+    let problem = Problem::new(dataset.parse()?, architecture.parse()?);
     let connect = Connect {
         problem,
         between: Between::Seeds,

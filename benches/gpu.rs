@@ -235,7 +235,7 @@ fn correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Res
     for (architecture, dataset, logits, gradient) in
         [(Architecture::ResNet8, Dataset::Digits, 0.02, 0.2), (Architecture::MlpMixer, Dataset::Cifar100, 0.03, 0.03)]
     {
-        let problem = Problem { dataset, architecture };
+        let problem = Problem::new(dataset, architecture);
         checks.push(bf16_against_fp32(setting, folder, problem, (logits, gradient))?);
     }
     against_cpu(setting, folder, checks)
@@ -289,7 +289,7 @@ fn against_cpu(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Res
         checks.push(check(&format!("three steps of {architecture} and an evaluation as on the CPU"), equal, detail));
     }
 
-    let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+    let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
     let weights = Weights::initialize(&network.layout, 1);
     let masks = [Device::Cpu, device].map(|device| {
         let mut pruned = weights.copy().on(device);
@@ -323,7 +323,7 @@ fn joined(setting: &Setting) -> Result<Value> {
 
 /// Test and training losses on all paths between three networks, and on the plane through them.
 fn losses_between(device: Device) -> Result<Vec<f64>> {
-    let problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+    let problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
     let path = |align| Connect {
         problem,
         between: Between::Seeds,
@@ -390,7 +390,7 @@ struct Steps {
 
 /// Steps in float64 with everything that a step can have: norm interpolation, dropout, masks.
 fn train(data: &Data, architecture: Architecture, dataset: Dataset, steps: usize) -> Result<Steps> {
-    let network = Network::new(Problem { dataset, architecture });
+    let network = Network::new(Problem::new(dataset, architecture));
     let device = data.device();
     let mut weights = Weights::initialize(&network.layout, 1);
     prune::prune(&mut weights, &network.layout, 0.2)?;
@@ -517,7 +517,7 @@ fn ranks(cpu: bool) -> Result<()> {
 
 /// The checksum of a training that all ranks share.
 fn few_steps(comm: &dyn Comm, device: Device) -> Result<Vec<u8>> {
-    let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+    let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
     let data = data::load(Dataset::Digits, Path::new(""), 1)?.on(device);
     let training = training(Precision::Fp32, 96, 0.1);
     let weights = Weights::initialize(&network.layout, 1).on(device);
@@ -718,7 +718,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     let (batch, steps): (i64, usize) = (batch.parse()?, steps.parse()?);
     device::prepare(device, precision, false);
     let dataset = if shape == "cifar" { Dataset::Cifar100 } else { Dataset::Imagenet };
-    let problem = Problem { dataset, architecture: architecture.parse()? };
+    let problem = Problem::new(dataset, architecture.parse()?);
     let network = Network::new(problem).computing_in(precision);
     let training = training(precision, batch as u32, 0.01);
     let mut weights = Weights::initialize(&network.layout, 1);

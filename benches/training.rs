@@ -167,7 +167,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     tch::set_num_threads(threads.parse()?);
     let ranks = comm::join(false, "")?;
     let comm = &*ranks.comm;
-    let problem = Problem { dataset: Dataset::Cifar100, architecture: architecture.parse::<Architecture>()? };
+    let problem = Problem::new(Dataset::Cifar100, architecture.parse::<Architecture>()?);
     let precision: Precision = precision.parse()?;
     let training = Training {
         epochs: 1,

@@ -419,7 +419,7 @@ fn stores_that_cannot_be_joined_are_refused_before_anything_is_written() {
 fn an_imported_ticket_brings_the_network_it_was_made_from() {
     let workplace = Workplace::new();
     let (north, into) = (workplace.path("north"), workplace.store());
-    let problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+    let problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
     let found = tensors(42);
     let run = Run::new(Settings::Import(Import { problem, digest: found.digest().parse().unwrap() }), vec![]);
     let store = Store::create(&north).unwrap();

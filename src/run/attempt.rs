@@ -370,7 +370,7 @@ mod tests {
             precision: Default::default(),
         };
         let ticket = Ticket {
-            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
             method: Method::Lrr,
             level: 0,
             prune_ratio: None,

@@ -95,7 +95,7 @@ mod tests {
 
     fn ticket(level: u32, lr: f64) -> Settings {
         Settings::Ticket(Ticket {
-            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
             method: Method::Lrr,
             level,
             prune_ratio: (level > 0).then_some(0.2),

@@ -275,11 +275,55 @@ pub struct Plane {
     pub precision: Precision,
 }
 
-/// What is learned by what.
+/// What is learned by what, and with which arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Problem {
     pub dataset: Dataset,
     pub architecture: Architecture,
+    /// Left out of the canonical JSON where it is native, the only one there was when identities began.
+    #[serde(default, skip_serializing_if = "Numerics::is_native")]
+    pub numerics: Numerics,
+}
+
+impl Problem {
+    /// A problem with native numerics.
+    pub const fn new(dataset: Dataset, architecture: Architecture) -> Problem {
+        Problem { dataset, architecture, numerics: Numerics::Native }
+    }
+}
+
+/// Which instructions floating-point operations use, and so in which order sums are added up.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    VariantNames,
+    VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Numerics {
+    /// The fastest instructions of the processor. Another kind of processor gives other last bits.
+    #[default]
+    Native,
+    /// The instructions that every x86-64 processor with AVX2 and FMA has, and no others: the same bits on all of them.
+    Portable,
+}
+
+impl Numerics {
+    fn is_native(&self) -> bool {
+        *self == Numerics::Native
+    }
 }
 
 #[derive(
@@ -804,7 +848,7 @@ impl From<u64> for Seeds {
 mod tests {
     use super::*;
 
-    const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+    const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
     fn names(value: &Value) -> Vec<String> {
         let mut names: Vec<String> = value.as_object().unwrap().keys().cloned().collect();

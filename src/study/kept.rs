@@ -129,7 +129,7 @@ fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
         return Err(Fault::at(node.place, "`std` without `error`", "give the mean too"));
     }
     Ok(Entry {
-        problem: Problem { dataset, architecture },
+        problem: Problem::new(dataset, architecture),
         method,
         level,
         remaining,

@@ -9,7 +9,7 @@ use winsign::run::results::{Outcome, TicketOutcome};
 use winsign::run::settings::{Import, Problem};
 
 pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
-    let Problem { dataset, architecture } = import.problem;
+    let Problem { dataset, architecture, .. } = import.problem;
     let network = Network::new(import.problem);
     let file = session.imported(import.digest)?;
     let weights = adopt(&network.layout, &file)

@@ -8,6 +8,7 @@ mod import;
 pub mod lmc;
 pub mod memory;
 pub mod model;
+pub mod numerics;
 pub mod prune;
 pub mod session;
 mod ticket;
@@ -47,6 +48,8 @@ pub enum Error {
     Ranks(#[from] comm::Error),
     #[error(transparent)]
     Device(#[from] device::Error),
+    #[error(transparent)]
+    Numerics(#[from] numerics::Error),
     #[error("there are {ranks} ranks for batches of {batch} images: start at most {batch}, or choose a larger batch")]
     TooManyRanks { ranks: usize, batch: u32 },
     #[error("rank {rank} on {host} finds other data in {folder} than rank 0: give all ranks the same")]
@@ -97,7 +100,7 @@ impl Error {
             }
             Error::Input { .. } => exit::DAMAGED_INPUT,
             Error::Interrupted => exit::INTERRUPTED,
-            Error::Ranks(_) | Error::Device(_) | Error::TooManyRanks { .. } => exit::USAGE,
+            Error::Ranks(_) | Error::Device(_) | Error::Numerics(_) | Error::TooManyRanks { .. } => exit::USAGE,
             Error::Data(_)
             | Error::Diverged { .. }
             | Error::DivergedTest { .. }

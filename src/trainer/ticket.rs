@@ -93,7 +93,7 @@ mod tests {
 
     fn imp(level: u32, epochs: u32, rewind_epoch: Option<u32>) -> Ticket {
         Ticket {
-            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
             method: Method::Imp,
             level,
             prune_ratio: (level > 0).then_some(0.2),

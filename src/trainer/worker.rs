@@ -20,7 +20,7 @@ use tracing_subscriber::prelude::*;
 
 use super::comm::{self, Comm, Place, Ranks, pulse, say};
 use super::session::{self, Means, Session};
-use super::{Error, Finished, Result, connect, device, import, memory, ticket, transfer};
+use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
 use winsign::data::DEFAULT_ROOT;
 use winsign::run::attempt::{Attempt, End, LOG};
 use winsign::run::directory::RunFile;
@@ -98,7 +98,7 @@ Exit codes:
   75  interrupted, the checkpoint is saved: start again to go on";
 
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             if error.use_stderr() && !comm::seems_root() {
@@ -108,6 +108,7 @@ pub fn main() -> ExitCode {
             error.exit()
         }
     };
+    arguments.device = numerics::device(arguments.device, numerics::choose(&arguments.run));
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("these signals can be caught");
@@ -280,7 +281,11 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
 fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
     let precision = settings.precision();
     let chosen = device::choose(arguments.device, precision, &*ranks.comm);
-    let device = session::together(&*ranks.comm, chosen.map_err(Error::from))?;
+    let checked = chosen.map_err(Error::from).and_then(|device| {
+        numerics::check(settings.problem().numerics, device)?;
+        Ok(device)
+    });
+    let device = session::together(&*ranks.comm, checked)?;
     device::prepare(device, precision, arguments.deterministic);
     ranks.connect(device)?;
     Ok(device)

@@ -369,7 +369,7 @@ fn problem(dataset: &str, architecture: &str) -> Problem {
     let plain = |name: &str| name.replace(['-', '_'], "").to_lowercase();
     let dataset = Dataset::VARIANTS.iter().find(|known| plain(&known.to_string()) == plain(dataset));
     let found = Architecture::VARIANTS.iter().find(|known| plain(&known.to_string()) == plain(architecture));
-    Problem { dataset: *dataset.expect("a known data set"), architecture: *found.expect("a known architecture") }
+    Problem::new(*dataset.expect("a known data set"), *found.expect("a known architecture"))
 }
 
 // --- comparison -------------------------------------------------------------------------------------------------

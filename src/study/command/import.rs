@@ -57,7 +57,7 @@ enum Kind {
 
 pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let Kind::Ticket = arguments.kind;
-    let problem = Problem { dataset: arguments.dataset, architecture: arguments.architecture };
+    let problem = Problem::new(arguments.dataset, arguments.architecture);
     if !problem.architecture.fits(problem.dataset) {
         let message = format!("{} is not defined for {}", problem.architecture, problem.dataset);
         return Err(Failure::Usage(message, "docs/sweep.md says which architectures a data set has".to_string()));

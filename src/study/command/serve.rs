@@ -149,6 +149,11 @@ fn said(Found { standing, store }: &Found) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Store;
+    use crate::run::attempt::{Attempt, End};
+    use crate::run::results::{Outcome, Processors, TicketOutcome};
+    use crate::study::plan::build::build;
+    use crate::study::sweep::parse;
 
     #[test]
     fn what_could_not_be_told_is_told_by_the_next_look() {
@@ -163,6 +168,46 @@ mod tests {
         study.subject.layout = Layout::default();
         let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
         assert!(look().is_some_and(|data| data.contains("lrr")));
+        assert_eq!(look(), None);
+    }
+
+    /// Of stores alone: what takes the place of a result, and what damages it.
+    #[test]
+    fn what_happens_to_results_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}";
+        let plan = build(&parse("study.yaml", text).unwrap());
+        let directory = store.run(&plan.runs[0].run.id);
+        directory.prepare(&plan.runs[0].run, "").unwrap();
+        let outcome = |test_error: f64| {
+            let (remaining_ratio, survivors, prunable, test_loss) = (1.0, 1, 1, 0.1);
+            Outcome::Ticket(TicketOutcome {
+                remaining_ratio,
+                survivors,
+                prunable,
+                test_error,
+                test_loss,
+                layers: vec![],
+            })
+        };
+        let finish = |test_error: f64| {
+            let _ = std::fs::remove_file(directory.result_path());
+            let attempt = Attempt::claim(&directory, 1).unwrap();
+            attempt.commit(outcome(test_error), None, Processors { ranks: 1, threads: 1 }, None).unwrap();
+            attempt.end(&End::Finished).unwrap();
+        };
+        finish(12.25);
+        let common = Common { store: scratch.path().join("none"), json: false, verbose: 0, quiet: false };
+        let subject = Subject::open(&common, &[store.root().to_path_buf()]);
+        let mut study = Study::new(subject.unwrap_or_else(|failure| panic!("{failure}")));
+        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(look().is_some_and(|data| data.contains("12.25")));
+        assert_eq!(look(), None);
+        finish(13.75);
+        assert!(look().is_some_and(|data| data.contains("13.75") && !data.contains("12.25")));
+        std::fs::write(directory.result_path(), "{}").unwrap();
+        assert!(look().is_some_and(|data| data.contains("is damaged") && !data.contains("13.75")));
         assert_eq!(look(), None);
     }
 

@@ -290,13 +290,14 @@ fn name_axes(runs: &[Run], known: &mut HashMap<RunId, Known>) {
     without_what_follows_from_tickets(known);
     without_repetitions(known);
     let mut values: BTreeMap<&'static str, BTreeSet<&str>> = BTreeMap::new();
-    let mut problems: [BTreeSet<String>; 2] = [BTreeSet::new(), BTreeSet::new()];
+    let mut problems: [BTreeSet<String>; 3] = Default::default();
     for one in known.values() {
         for (name, value) in &one.named {
             values.entry(name).or_default().insert(value);
         }
-        problems[0].insert(one.label.problem.dataset.to_string());
-        problems[1].insert(one.label.problem.architecture.to_string());
+        for ((_, value), values) in problem_named(one.label.problem).into_iter().zip(&mut problems) {
+            values.insert(value);
+        }
     }
     let differ: BTreeSet<&'static str> = values
         .iter()
@@ -304,15 +305,22 @@ fn name_axes(runs: &[Run], known: &mut HashMap<RunId, Known>) {
         .map(|(name, _)| *name)
         .collect();
     for one in known.values_mut() {
-        let problem = one.label.problem;
-        let of_problem = [("dataset", problem.dataset.to_string()), ("architecture", problem.architecture.to_string())];
-        let shown = of_problem.into_iter().zip(&problems).filter(|(_, known)| known.len() > 1).map(|(axis, _)| axis);
+        let shown = problem_named(one.label.problem)
+            .into_iter()
+            .zip(&problems)
+            .filter(|(_, known)| known.len() > 1)
+            .map(|(axis, _)| axis);
         let axes: Axes = (shown.map(|(name, value)| (name.to_string(), value)))
             .chain(one.named.iter().filter(|(name, _)| differ.contains(*name)).map(|(n, v)| (n.to_string(), v.clone())))
             .collect();
         one.label.axes = axes;
     }
     tell_apart(runs, known);
+}
+
+fn problem_named(problem: Problem) -> [(&'static str, String); 3] {
+    let Problem { dataset, architecture, numerics } = problem;
+    [("dataset", dataset.to_string()), ("architecture", architecture.to_string()), ("numerics", numerics.to_string())]
 }
 
 /// Who reads a barrier must know of matched units, be they matched in all.

@@ -316,7 +316,7 @@ mod tests {
 
     fn kept(inherit: Inherit, mean: f64, std: Option<f64>, level: Option<u32>, remaining: Option<f64>) -> Entry {
         Entry {
-            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
             method: Some(Method::Lrr),
             level,
             remaining,

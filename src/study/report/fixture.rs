@@ -275,7 +275,7 @@ impl Study {
     }
 }
 
-const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
 pub fn remaining(level: u32) -> f64 {
     // Multiplied step by step: `powi` of a constant may be folded to another last bit than at run time.

@@ -9,7 +9,7 @@ use super::exclude::some_of;
 use super::expand::problem;
 use super::file::{File, Section};
 use super::values::{Axis, Value};
-use crate::run::settings::{Align, Architecture, Between, Inherit, Method, Problem};
+use crate::run::settings::{Align, Architecture, Between, Inherit, Method, Numerics, Precision, Problem};
 use crate::study::yaml::{Fault, grouped, listed};
 
 /// More runs than anybody means.
@@ -31,7 +31,7 @@ pub fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Fault> {
 
 /// An architecture that is not defined for the images of its data set.
 pub fn check_fits(file: &File, point: &Point) -> Result<(), Fault> {
-    let Problem { dataset, architecture } = problem(point);
+    let Problem { dataset, architecture, .. } = problem(point);
     if architecture.fits(dataset) {
         return Ok(());
     }
@@ -45,6 +45,18 @@ pub fn check_fits(file: &File, point: &Point) -> Result<(), Fault> {
         help += &format!("; `exclude: [{{dataset: {dataset}, architecture: {architecture}}}]` leaves it out");
     }
     Err(Fault::at(place, format!("`architecture: {architecture}` is not defined for `dataset: {dataset}`"), help))
+}
+
+/// A precision that portable numerics do not have: `path` is the setting of it that applies.
+pub fn check_numerics(section: &Section, path: &'static str, point: &Point) -> Result<(), Fault> {
+    let precision = point.word::<Precision>(path);
+    if problem(point).numerics == Numerics::Native || precision == Precision::Fp32 {
+        return Ok(());
+    }
+    let item = section.axis(path).and_then(|axis| axis.item_for(Value::Word(point.text(path)), 0));
+    let place = item.map_or(section.place, |item| item.place);
+    let message = format!("`numerics: portable` has no `precision: {precision}`");
+    Err(Fault::at(place, message, "use `precision: fp32`, or `numerics: native`"))
 }
 
 /// Weights can be put back to an epoch that level 0 has.

@@ -6,7 +6,8 @@
 use std::collections::HashSet;
 
 use super::checks::{
-    check_align, check_fits, check_level, check_path, check_rewind, check_runs, check_transferred, is_none_beside,
+    check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs, check_transferred,
+    is_none_beside,
 };
 use super::columns::Columns;
 use super::combine::{Dimension, Point, Values};
@@ -60,6 +61,7 @@ fn chains<'p, 'f>(
             effects.see(&points);
             for point in exclusion.keep(points, &mut left) {
                 check_fits(file, &point)?;
+                check_numerics(section, "ticket.precision", &point)?;
                 check_rewind(section, &point)?;
                 // Two blocks may have a chain in common.
                 if known.insert((index, point.identity())) {
@@ -98,6 +100,7 @@ fn transfers<'f>(
             effects.see(&points);
             for point in exclusion.keep(points, &mut left) {
                 check_level(section, "transfer.level", &point)?;
+                check_numerics(section, "transfer.precision", &point)?;
                 transfers.add(&point, || transfer(&point, section, columns));
             }
         }
@@ -147,6 +150,7 @@ fn connects<'f>(
             points.retain(|point| joined.see(point, chain, transfers));
             for point in exclusion.keep(points, &mut left) {
                 check_align(section, &point)?;
+                check_numerics(section, "connect.precision", &point)?;
                 if known.insert((index, point.identity().0)) {
                     runs = runs.saturating_add(transfers.runs(&point));
                     all[index].push(connect(&point, columns));
@@ -291,7 +295,11 @@ fn count_tickets(problem: &Point, dimensions: &[Dimension]) -> u128 {
 }
 
 pub fn problem(point: &Point) -> Problem {
-    Problem { dataset: point.word("dataset"), architecture: point.word("architecture") }
+    Problem {
+        dataset: point.word("dataset"),
+        architecture: point.word("architecture"),
+        numerics: point.word("numerics"),
+    }
 }
 
 fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBlock>, columns: &Columns) -> Chain {

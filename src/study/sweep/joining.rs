@@ -161,7 +161,7 @@ impl Joined {
 
     /// A ticket may be joined with those of other chains.
     fn see_ticket(&mut self, connect: &Point, chain: &Point) -> bool {
-        let problem = ["dataset", "architecture"].map(|path| Value::Word(chain.text(path))).to_vec();
+        let problem = ["dataset", "architecture", "numerics"].map(|path| Value::Word(chain.text(path))).to_vec();
         let level = Value::Whole(connect.whole("connect.level"));
         let tickets = self.tickets.entry((problem, level)).or_default();
         // How far its chain goes makes no ticket another.

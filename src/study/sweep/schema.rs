@@ -6,7 +6,7 @@ use super::layout::{IntervalMethod, Measure, Show};
 use super::values::Value;
 use crate::run::settings::{
     Align, Architecture, Between, Dataset, Inherit, MAX_GPUS, MAX_JOBS, MAX_RANKS, MAX_THREADS, Masks, Method,
-    Optimizer, Precision, Schedule, Sets,
+    Numerics, Optimizer, Precision, Schedule, Sets,
 };
 use crate::study::yaml::{grouped, listed, nearest, quoted};
 
@@ -137,6 +137,7 @@ pub static KEYS: &[Key] = keys! {
     Top "name" "name": Kind::Name, Fallback::Depends("the file's name"), "quickstart", "What reports call the study.";
     Top "dataset" "dataset": Kind::Word(<Dataset as VariantNames>::VARIANTS), Fallback::Required, "digits", "The data set.";
     Top "architecture" "architecture": Kind::Word(<Architecture as VariantNames>::VARIANTS), Fallback::Required, "resnet8", "The network.";
+    Top "numerics" "numerics": Kind::Word(<Numerics as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("native")]), "portable", "`portable` gives the same bits on every x86-64 processor with AVX2; `native` uses the fastest instructions there are.";
     Top "ticket" "ticket": Kind::Block(Block::Ticket), Fallback::Depends("one block of defaults"), "{levels: 12}", "How tickets are found: chains of iterative pruning.";
     Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "What tickets hand to fresh initializations, and the training that follows.";
     Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks errors are measured: on paths and planes.";

@@ -72,7 +72,7 @@ fn defaults_of_digits() {
         schedule: Schedule::Constant,
         precision: Default::default(),
     };
-    assert_eq!(chain.problem, Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+    assert_eq!(chain.problem, Problem::new(Dataset::Digits, Architecture::ResNet8));
     assert_eq!((chain.levels, chain.prune_ratio, chain.seeds), (12, 0.2, Seeds::from(1)));
     assert_eq!(chain.warmup, Training { epochs: 10, ..training.clone() });
     assert_eq!(chain.training, training);
@@ -734,7 +734,7 @@ fn committed_schema_is_current() {
 fn recipes_are_complete_and_of_the_right_kind() {
     for dataset in <Dataset as strum::VariantArray>::VARIANTS {
         for architecture in <Architecture as strum::VariantArray>::VARIANTS {
-            let problem = Problem { dataset: *dataset, architecture: *architecture };
+            let problem = Problem::new(*dataset, *architecture);
             for key in KEYS.iter().filter(|key| key.default == Fallback::Recipe) {
                 assert!(!recipe(problem, key).is_empty(), "no recipe for {} of {problem:?}", key.path);
             }

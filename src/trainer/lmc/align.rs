@@ -119,14 +119,14 @@ mod tests {
     };
     use winsign::run::{Run, Store};
 
-    const RESNET8: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+    const RESNET8: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
     /// On the smallest images that each is defined for.
     fn networks(architectures: &[Architecture]) -> impl Iterator<Item = Network> {
         architectures.iter().map(|&architecture| {
             let mut datasets = [Dataset::Digits, Dataset::Imagenet].into_iter();
             let dataset = datasets.find(|&dataset| architecture.fits(dataset)).expect("one of them");
-            Network::new(Problem { dataset, architecture })
+            Network::new(Problem::new(dataset, architecture))
         })
     }
 

@@ -99,7 +99,7 @@ mod tests {
     use winsign::run::settings::{Architecture, Dataset, Problem};
 
     fn corners(seeds: [u64; 3]) -> (Layout, [Tensor; 3]) {
-        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let parameters = seeds.map(|seed| Weights::initialize(&layout, seed).parameters);
         (layout, parameters)
     }

@@ -22,7 +22,7 @@ use winsign::run::attempt::{Attempt, End};
 use winsign::run::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
 use winsign::run::{Run, Store};
 
-const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 /// Large enough for a pass to be short.
 const BATCH: u32 = 480;
 

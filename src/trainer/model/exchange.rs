@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn networks_of_other_programs_become_ours() {
-        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let mut weights = Weights::initialize(&layout, 3);
         let _ = weights.mask.narrow(0, 100, 5_000).fill_(0.0);
         weights.apply_mask(&layout);

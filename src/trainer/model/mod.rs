@@ -52,7 +52,7 @@ trait Forward {
 }
 
 impl Network {
-    pub fn new(Problem { dataset, architecture }: Problem) -> Network {
+    pub fn new(Problem { dataset, architecture, .. }: Problem) -> Network {
         let mut declare = Declare::default();
         let to = &mut declare;
         let layers: Box<dyn Forward> = match architecture {

@@ -64,7 +64,7 @@ pub mod tests {
         let datasets = [Dataset::Digits, Dataset::Imagenet];
         let problems = Architecture::VARIANTS.iter().flat_map(|&architecture| {
             let fitting = datasets.into_iter().filter(move |&dataset| architecture.fits(dataset));
-            fitting.map(move |dataset| Problem { dataset, architecture })
+            fitting.map(move |dataset| Problem::new(dataset, architecture))
         });
         problems.collect()
     }

@@ -212,7 +212,7 @@ mod tests {
     use winsign::run::settings::{Architecture, Dataset, Problem};
 
     fn layout() -> Layout {
-        Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout
+        Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout
     }
 
     #[test]

@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn network() -> Network {
-        Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 })
+        Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8))
     }
 
     fn list(tensor: &Tensor) -> Vec<f64> {

@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn each_level_keeps_the_largest_four_fifths_over_all_layers() {
-        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let mut weights = Weights::initialize(&layout, 1);
         let before = Vec::<f32>::try_from(weights.parameters.narrow(0, 0, layout.prunable())).unwrap();
         let mut magnitudes: Vec<f32> = before.iter().map(|weight| weight.abs()).collect();

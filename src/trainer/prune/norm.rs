@@ -27,7 +27,7 @@ mod tests {
 
     #[test]
     fn norms_move_toward_their_initialization_and_gradients_flow_through() {
-        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let parameters = Weights::initialize(&layout, 1).parameters * 0.0 + 3.0;
         let parameters = parameters.set_requires_grad(true);
         let moved = interpolate_norms(&layout, &parameters, &layout.norm_init(tch::Kind::Float), 0.25);

@@ -18,7 +18,7 @@ mod tests {
 
     #[test]
     fn everything_is_put_back_but_what_is_pruned() {
-        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let list = |tensor: &tch::Tensor| Vec::<f32>::try_from(tensor).unwrap();
         let mut origin = Weights::initialize(&layout, 1);
         // As after a few epochs: norm parameters and statistics have moved.

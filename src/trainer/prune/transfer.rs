@@ -47,7 +47,7 @@ mod tests {
     /// Every element of every kind of transfer against the table of the method.
     #[test]
     fn each_part_comes_from_where_it_should() {
-        let layout = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 }).layout;
+        let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let mut ticket = Weights::initialize(&layout, 1);
         let _ = ticket.parameters.narrow(0, layout.weights(), layout.parameters() - layout.weights()).fill_(0.7);
         prune(&mut ticket, &layout, 0.4).unwrap();

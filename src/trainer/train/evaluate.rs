@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_word_to_one_rank_stops_all() {
         let stopped = on_ranks(2, |comm| {
-            let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+            let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
             let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
             let parameters = Weights::initialize(&network.layout, 1).parameters;
             let stop = AtomicBool::new(comm.place().rank == 1);
@@ -193,7 +193,7 @@ mod tests {
     /// The statistics of the first layer against means and variances computed from its outputs.
     #[test]
     fn reestimated_statistics_are_the_mean_over_all_batches() {
-        let network = Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 });
+        let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
         let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let parameters = Weights::initialize(&network.layout, 1).parameters;
         let found = reestimate(Crew { comm: &Single, stop: &AtomicBool::new(false) }, &network, &parameters, &data, 64)

@@ -242,7 +242,7 @@ mod tests {
 
     fn ticket() -> Ticket {
         Ticket {
-            problem: Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 },
+            problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
             method: Method::Lrr,
             level: 0,
             prune_ratio: None,

@@ -159,7 +159,7 @@ mod tests {
     const BATCH: u32 = 50;
 
     fn network() -> Network {
-        Network::new(Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 })
+        Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8))
     }
 
     fn trainable(layout: &crate::trainer::model::Layout) -> Weights {

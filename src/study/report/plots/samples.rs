@@ -12,7 +12,7 @@ use crate::study::report::{
     ConnectionRow, Curve, End, Finding, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report,
 };
 
-const PROBLEM: Problem = Problem { dataset: Dataset::Digits, architecture: Architecture::ResNet8 };
+const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
 /// What a picture tells whoever points at a place.
 #[derive(Debug)]
