@@ -5,7 +5,7 @@ mod common;
 
 use std::process::{Command, Output};
 
-use common::{SMALL, Workplace, read_json, start, stderr, succeed};
+use common::{SMALL, Workplace, read_json, start, stderr, stdout, succeed};
 use winsign::run::{RunDirectory, Store};
 use winsign::study::plan::build::build;
 use winsign::study::sweep;
@@ -18,16 +18,48 @@ const CAPPED: [(&str, &str); 3] =
 
 #[test]
 fn the_environment_changes_native_numbers_and_no_portable_ones() {
-    let outcomes = |study: &str, environment: &[(&str, &str)]| {
-        let workplace = Workplace::new();
-        let sweep = workplace.sweep("study.yaml", study);
-        succeed(workplace.winsign("run", &sweep).envs(environment.iter().copied()));
-        workplace.outcomes(&sweep)
-    };
     let portable = format!("numerics: portable\n{SMALL}");
-    assert_eq!(outcomes(&portable, &CAPPED), outcomes(&portable, &[]));
-    // Otherwise the line above says nothing.
-    assert_ne!(outcomes(SMALL, &CAPPED), outcomes(SMALL, &[]));
+    let (code, said) = compared_with_capped(&portable);
+    assert_eq!((code, said.as_str()), (Some(0), "7 of 7 runs have the expected numbers, to the last bit\n"));
+    // Otherwise the lines above say nothing.
+    let (code, said) = compared_with_capped(SMALL);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("other numbers: ") && said.contains("aws level 2, sign, seed 3"), "{said}");
+}
+
+/// Runs a study as it is, and again in an environment that caps the processor; what `winsign digest --check` says of the two.
+fn compared_with_capped(study: &str) -> (Option<i32>, String) {
+    let here = Workplace::new();
+    let sweep = here.sweep("study.yaml", study);
+    here.run(&sweep);
+    let expected = here.sweep("digests.txt", &stdout(&succeed(&mut here.winsign("digest", &sweep))));
+
+    let capped = Workplace::new();
+    succeed(capped.winsign("run", &sweep).envs(CAPPED));
+    let checked = capped.winsign("digest", &sweep).arg("--check").arg(expected).output().unwrap();
+    (checked.status.code(), stdout(&checked))
+}
+
+#[test]
+fn digests_of_runs_that_are_not_done_are_missing_and_unusable_files_are_named() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    workplace.run(&sweep);
+    let mut digests = stdout(&succeed(&mut workplace.winsign("digest", &sweep)));
+    digests += "0123456789abcdef0123456789abcdef  0123456789abcdef  a run of another study\n";
+    let check = |expected: &str| {
+        let file = workplace.sweep("digests.txt", expected);
+        let output = workplace.winsign("digest", &sweep).arg("--check").arg(file).output().unwrap();
+        (output.status.code(), stdout(&output) + &stderr(&output))
+    };
+    let (code, said) = check(&digests);
+    assert_eq!(code, Some(3));
+    assert!(said.contains("7 of 8 runs") && said.contains("not done: 0123456789abcdef"), "{said}");
+    for unusable in ["", "no digest\n"] {
+        let (code, said) = check(unusable);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("digests.txt") && said.contains("help: "), "{said}");
+    }
 }
 
 /// Two processors with other caches than this one's and without AVX-512, one of Intel's and one of AMD's, as QEMU emulates

@@ -36,6 +36,7 @@ fn every_command_has_help_with_examples() {
         "logs",
         "report",
         "compare",
+        "digest",
         "serve",
         "merge",
         "clean",

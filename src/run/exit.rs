@@ -7,7 +7,8 @@ pub const FAILURE: u8 = 1;
 /// The command line, the sweep file or the run directory asks for something that cannot be. Nothing was computed.
 pub const USAGE: u8 = 2;
 /// `winsign run`: some runs failed, or are blocked by failed ones; all others are done. `winsign merge`: some runs were
-/// not taken over, because the stores contradict each other or files are damaged; all others were.
+/// not taken over, because the stores contradict each other or files are damaged; all others were. `winsign digest --check`:
+/// some numbers differ or are missing.
 pub const RUNS_FAILED: u8 = 3;
 /// A file of an input run is damaged, which has to be computed again first; or files of a data set cannot be used.
 pub const DAMAGED_INPUT: u8 = 65;

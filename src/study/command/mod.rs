@@ -4,6 +4,7 @@ mod clean;
 mod compare;
 #[cfg(feature = "data")]
 mod data;
+mod digest;
 mod export;
 mod import;
 mod jobs;
@@ -159,6 +160,9 @@ enum Command {
     /// Compare two studies, or a study and a table kept as data
     #[command(after_help = compare::HELP)]
     Compare(compare::Arguments),
+    /// Print digests of a study's numbers, or check them against those of another machine
+    #[command(after_help = digest::HELP)]
+    Digest(digest::Arguments),
     /// Write a run's network to a file that PyTorch can load
     #[command(after_help = export::HELP)]
     Export(export::Arguments),
@@ -194,7 +198,7 @@ Exit codes:
    1  something unexpected happened
    2  the command line or the sweep file is wrong; nothing was written
    3  some runs failed, or are blocked by failed ones; all others are done
-      (of merge: some conflict, or are damaged)
+      (of merge: some conflict, or are damaged; of digest --check: some differ)
   65  a file of the store, or of a data set, is damaged
   74  the store, or a data set, cannot be read or written
   75  stopped before the end; the same command goes on";
@@ -234,6 +238,7 @@ pub fn main() -> ExitCode {
         Command::Logs(arguments) => logs::command(&common, &arguments),
         Command::Report(arguments) => report::command(&common, &arguments),
         Command::Compare(arguments) => compare::command(&common, &arguments),
+        Command::Digest(arguments) => digest::command(&common, &arguments),
         Command::Serve(arguments) => serve::command(&common, &arguments),
         Command::Export(arguments) => export::command(&common, &arguments),
         Command::Import(arguments) => import::command(&common, &arguments),

@@ -1,0 +1,116 @@
+//! `winsign digest`: the numbers of a study as digests, and whether another study has the same.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use super::subject::Subject;
+use super::{Common, Failure, output};
+use crate::run::results::RunResult;
+use crate::run::{RunId, exit, files};
+use crate::study::plan::PlannedRun;
+
+pub const HELP: &str = "\
+Examples:
+  winsign digest sweeps/quickstart.yaml > numbers.txt           a line for each run that is done
+  winsign digest sweeps/quickstart.yaml --check numbers.txt     whether the numbers are the same, to the last bit
+  winsign digest /mnt/north/results --check numbers.txt         the same for all runs of a store
+
+A digest covers a run's outcome and its network. With `numerics: portable` it is the same on every processor with AVX2.
+
+Exit codes: those of winsign; of --check, 3 if a number differs or is missing.";
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A sweep file, stores, or both
+    #[arg(required = true, value_name = "SWEEP|STORE")]
+    of: Vec<PathBuf>,
+    /// Compare with the lines of this file
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+/// The digest of one run that is done.
+#[derive(Serialize)]
+struct Line<'a> {
+    digest: String,
+    id: &'a RunId,
+    label: String,
+}
+
+pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let expected = arguments.check.as_deref().map(read).transpose()?;
+    let subject = Subject::open(common, &arguments.of)?;
+    subject.expect_runs()?;
+    let (found, notices) = subject.look();
+    for notice in notices {
+        output::tell(&format!("winsign: {}", notice.message));
+    }
+    let results = found.iter().map(|found| found.standing.result.as_ref());
+    let lines: Vec<Line> =
+        subject.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
+    match expected {
+        Some(expected) => check(common, &lines, &expected),
+        None if common.json => output::json(&json!({ "runs": lines })),
+        None => output::text(&lines.iter().fold(String::new(), |mut text, Line { digest, id, label }| {
+            let _ = writeln!(text, "{digest}  {id}  {label}");
+            text
+        })),
+    }
+}
+
+fn line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'a>> {
+    let network = result.network.as_ref().map(|network| &network.digest);
+    let numbers = serde_json::to_vec(&json!({ "outcome": result.outcome, "network": network })).ok()?;
+    Some(Line { digest: files::digest(&numbers), id: &planned.run.id, label: planned.label.to_string() })
+}
+
+/// The digests of a file by run.
+fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
+    let unusable = |reason: String| {
+        Failure::Usage(
+            format!("cannot use {}: {reason}", path.display()),
+            "give a file that `winsign digest SWEEP` printed".to_string(),
+        )
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let mut expected = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut words = line.split_whitespace();
+        let (Some(digest), Some(Ok(id))) = (words.next(), words.next().map(str::parse::<RunId>)) else {
+            return Err(unusable(format!("line {number} is not a digest and the identity of a run")));
+        };
+        expected.insert(id, digest.to_string());
+    }
+    if expected.is_empty() {
+        return Err(unusable("it has no digest".to_string()));
+    }
+    Ok(expected)
+}
+
+fn check(common: &Common, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Failure> {
+    let found: BTreeMap<&RunId, &Line> = lines.iter().map(|line| (line.id, line)).collect();
+    let missing: Vec<&RunId> = expected.keys().filter(|id| !found.contains_key(id)).collect();
+    let differing: Vec<&Line> =
+        lines.iter().filter(|line| expected.get(line.id).is_some_and(|digest| *digest != line.digest)).collect();
+    let equal = expected.len() - missing.len() - differing.len();
+    let code = if equal == expected.len() { exit::SUCCESS } else { exit::RUNS_FAILED };
+    if common.json {
+        let summary = json!({ "expected": expected.len(), "equal": equal, "differing": differing, "missing": missing });
+        output::json(&summary)?;
+        return Ok(code);
+    }
+    let mut text = format!("{equal} of {} runs have the expected numbers, to the last bit\n", expected.len());
+    for Line { id, label, .. } in &differing {
+        let _ = writeln!(text, "  other numbers: {id}  {label}");
+    }
+    for id in &missing {
+        let _ = writeln!(text, "  not done: {id}");
+    }
+    output::text(&text)?;
+    Ok(code)
+}
