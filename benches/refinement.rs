@@ -1,9 +1,9 @@
-//! What `refine` spends, and what it finds: barriers between networks of the quickstart on few points that are refined where
+//! What `refine` spends, and what it finds: barriers between networks of the digits on few points that are refined where
 //! the error is largest, against even grids.
 //!
 //!     cargo bench --bench refinement -- [--store STORE]
 //!
-//! The networks are the transfers of `sweeps/quickstart.yaml`, of each row all pairs of seeds. A STORE that has them saves
+//! The networks are the transfers of `sweeps/digits.yaml`, of each row all pairs of seeds. A STORE that has them saves
 //! the time to train them. The barrier on an even grid of 33 points is what the others are compared with; 5 points and 3
 //! rounds come as close to the maximum as that grid does, if they find it. Errors are measured on test images, with one
 //! thread. Writes `results/bench/refinement.json`.
@@ -40,12 +40,12 @@ const GRIDS: [(u32, u32); 3] = [(33, 0), (5, 3), (11, 0)];
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sweep = repository.join("sweeps/quickstart.yaml");
+    let sweep = repository.join("sweeps/digits.yaml");
     let scratch = tempfile::tempdir()?;
     let store = option(&arguments, "--store").map_or(scratch.path().join("store"), PathBuf::from);
     let mut run = Command::new(env!("CARGO_BIN_EXE_winsign"));
     if !run.arg("run").arg(&sweep).arg("--store").arg(&store).status()?.success() {
-        return Err("the quickstart did not run to its end".into());
+        return Err("the study did not run to its end".into());
     }
     trainer::memory::keep();
     tch::set_num_threads(THREADS as i32);
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     for row in &rows {
         println!("{row:#}");
     }
-    let what = "barriers of the quickstart's transfers, in percentage points, by even grids and by refinement; differences \
+    let what = "barriers of the digits' transfers, in percentage points, by even grids and by refinement; differences \
                 are from the grid of 33 points";
     write("refinement", what, 1, &rows)
 }

@@ -182,12 +182,12 @@ mod tests {
     /// Of runs that version 0.1 could do, as it named them: its stores must be found again. It measured test images alone.
     #[test]
     fn runs_of_the_first_version_keep_their_identities() {
-        let quickstart = |sets: &str| {
-            let text = include_str!("../../../sweeps/quickstart.yaml");
+        let study = |sets: &str| {
+            let text = include_str!("../../../sweeps/digits.yaml");
             let text = text.replace("- between:", &format!("- sets: {sets}\n    between:"));
-            build(&parse("quickstart.yaml", &text).unwrap())
+            build(&parse("digits.yaml", &text).unwrap())
         };
-        let plan = quickstart("test");
+        let plan = study("test");
         let known = [
             ("96647238e8290f03", "lrr level 0, seed 1"),
             ("0193c6f5a39e5b4c", "lrr level 12, seed 1"),
@@ -203,7 +203,7 @@ mod tests {
             let found = plan.runs.iter().find(|planned| planned.label.to_string() == label);
             assert_eq!(found.map(|planned| planned.run.id.as_str()), Some(id), "{label}");
         }
-        for (with_both, planned) in quickstart("both").runs.iter().zip(&plan.runs) {
+        for (with_both, planned) in study("both").runs.iter().zip(&plan.runs) {
             assert_eq!(with_both.label, planned.label);
             assert_eq!(with_both.run.id == planned.run.id, planned.label.between.is_none(), "{}", planned.label);
         }

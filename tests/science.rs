@@ -1,0 +1,88 @@
+//! What this project claims of tickets, under three instruction sets. The margins are far below what docs/science.md measures
+//! over ten tickets, and far above what two tickets differ by.
+#![cfg(feature = "worker")]
+
+mod common;
+
+use common::{Workplace, read_json, succeed};
+use serde_json::Value;
+
+const STUDY: &str = "
+dataset: digits
+architecture: resnet8
+ticket: {method: [lrr, aws], levels: 6, prune_ratio: 0.36, epochs: 4, seed: 1..2}
+transfer: {inherit: [sign, mask], epochs: 6, seed: 2..3}
+connect:
+  - {between: seeds, sets: test, points: 5}
+  - {between: norm-init, sets: test, points: 2}
+";
+
+#[test]
+fn claims_hold_with_the_instructions_of_this_processor() {
+    claims_hold(&[]);
+}
+
+#[test]
+fn claims_hold_with_avx2_at_most() {
+    claims_hold(&[("ATEN_CPU_CAPABILITY", "avx2"), ("ONEDNN_MAX_CPU_ISA", "AVX2"), ("MKL_CBWR", "AVX2")]);
+}
+
+#[test]
+fn claims_hold_with_sse41_at_most() {
+    claims_hold(&[("ATEN_CPU_CAPABILITY", "default"), ("ONEDNN_MAX_CPU_ISA", "SSE41"), ("MKL_CBWR", "COMPATIBLE")]);
+}
+
+fn claims_hold(environment: &[(&str, &str)]) {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("study.yaml", STUDY);
+    succeed(workplace.winsign("run", &sweep).envs(environment.iter().copied()));
+    let runs: Vec<(String, Value)> = (workplace.plan(&sweep).iter())
+        .map(|run| {
+            let result = read_json(&workplace.run_directory(run["id"].as_str().unwrap()).join("result.json"));
+            (run["label"].as_str().unwrap().to_string(), result["outcome"].clone())
+        })
+        .collect();
+    // The outcomes of all runs whose labels have these words: of two tickets, and mostly of two seeds each.
+    let outcomes = |words: &[&str]| -> Vec<&Value> {
+        let found = runs.iter().filter(|(label, _)| words.iter().all(|word| label.contains(word)));
+        found.map(|(_, outcome)| outcome).collect()
+    };
+
+    for method in ["lrr", "aws"] {
+        let error = |inherit: &str| mean(outcomes(&[method, inherit, "seed "]).into_iter().filter_map(transfer_error));
+        let (sign, mask) = (error(", sign,"), error(", mask,"));
+        assert!(mask - sign > 3.0, "{method}: error with the mask alone {mask}, with signs {sign}");
+
+        let barriers = |inherit: &str| -> Vec<f64> {
+            let paths = outcomes(&[method, inherit, "between seeds"]);
+            paths.iter().map(|outcome| outcome["barrier"].as_f64().unwrap()).collect()
+        };
+        let (sign, mask) = (barriers(", sign,"), barriers(", mask,"));
+        assert_eq!((sign.len(), mask.len()), (2, 2));
+        let apart = sign.iter().all(|barrier| *barrier < 20.0) && mask.iter().all(|barrier| *barrier > 40.0);
+        assert!(apart, "{method}: barriers between seeds with signs {sign:?}, with the mask alone {mask:?}");
+    }
+
+    let cost = |method: &str| mean(outcomes(&[method, "norm-init"]).into_iter().map(cost_of_initial_norms));
+    let (lrr, aws) = (cost("lrr"), cost("aws"));
+    assert!(lrr - aws > 3.0, "ψ₀ in the place of ψ adds {lrr} to the error of LRR's tickets, {aws} to that of AWS'");
+}
+
+/// The error of a transfer; none of what joins two.
+fn transfer_error(outcome: &Value) -> Option<f64> {
+    (outcome["kind"] == "transfer").then(|| outcome["test_error"].as_f64().unwrap())
+}
+
+/// What ψ₀ in the place of a ticket's norm parameters adds to its error, in percentage points.
+fn cost_of_initial_norms(outcome: &Value) -> f64 {
+    let path = outcome["path"].as_array().unwrap();
+    let error = |point: &Value| point["test_error"].as_f64().unwrap();
+    let end = |t: f64| error(path.iter().find(|point| point["t"] == t).unwrap());
+    end(0.0) - end(1.0)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    assert!(!values.is_empty());
+    values.iter().sum::<f64>() / values.len() as f64
+}
