@@ -115,6 +115,7 @@ fn every_table_compiles_whatever_its_labels_say() {
         .collect();
     let mut report = gather("a study: 100 % ψ\n\\undefined", &findings);
     let layout = Layout { show: Some(Show::MeanCi), ..Layout::default() };
+    report.transfers[0].best = true;
     report.pivot = Some(pivot(&report, &layout, Estimate::default()).unwrap());
 
     let scratch = tempfile::tempdir().unwrap();

@@ -222,7 +222,7 @@ fn tables_sort_numbers_as_numbers_and_filter() {
     let count = "return document.querySelector('#transfers .count').textContent";
     browser.type_into("#transfers input", "AWS mask");
     assert_eq!(browser.text(count), "2 of 8 rows");
-    assert_eq!(column(&browser, "transfers", "ticket"), ["AWS", "AWS"]);
+    assert_eq!(column(&browser, "transfers", "method"), ["AWS", "AWS"]);
     let choose = |column: &str, value: &str| {
         browser.js(&format!(
             "const select = document.querySelector('#transfers [data-column={column}] select');
@@ -577,7 +577,7 @@ fn what_is_served_keeps_up_with_the_runs() {
     browser.wait("a scrolled page", "return scrollY > 100");
     let top = "return Math.round(document.querySelector('#tickets').getBoundingClientRect().top)";
     let before = browser.js(top);
-    assert_eq!(column(&browser, "tickets", "ticket"), ["AWS"; 3]);
+    assert_eq!(column(&browser, "tickets", "method"), ["AWS"; 3]);
     for at in 0..study.plan.runs.len() {
         if study.plan.runs[at].run.kind() == Kind::Ticket {
             study.finish(at);
@@ -587,7 +587,7 @@ fn what_is_served_keeps_up_with_the_runs() {
         "the tickets",
         "return document.querySelector('#progress p').textContent.startsWith('6 of 58 runs done')",
     );
-    assert_eq!(column(&browser, "tickets", "ticket"), ["AWS"; 3]);
+    assert_eq!(column(&browser, "tickets", "method"), ["AWS"; 3]);
     assert_eq!(column(&browser, "tickets", "test error %"), ["3.0", "4.0", "5.0"]);
     assert_eq!(browser.text("return document.querySelector('#tickets input').value"), "aws");
     assert_eq!(browser.text("return document.querySelector('#tickets [aria-sort=ascending]').textContent"), "level");

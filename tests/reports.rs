@@ -27,6 +27,16 @@ transfer: {inherit: [sign, mask], level: all, seed: 2..4}
 connect: {between: seeds, points: 3}
 ";
 
+/// The same with three tickets.
+fn of_three_tickets() -> String {
+    STUDY.replace("ticket: {", "ticket: {seed: 1..3, ")
+}
+
+fn ticket_seed(planned: &PlannedRun) -> f64 {
+    let seed = planned.label.axes.iter().find(|(name, _)| name == "ticket.seed");
+    seed.map_or(0.0, |(_, seed)| seed.parse().unwrap())
+}
+
 fn winsign(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_winsign"));
     command.args(arguments.iter().map(|argument| argument.as_ref())).env_remove("WINSIGN_LOG");
@@ -219,11 +229,10 @@ fn tables_of_ones_own() {
         workplace.winsign("report", &file).args(options).arg("--out").arg(workplace.path("out")).output().unwrap()
     };
     let shown = stdout(&report(&["--rows", "method,inherit", "--columns", "level", "--value", "error"]));
-    assert!(shown.contains("LRR     sign         13.0 ± 1.0 (3)  13.0 ± 1.0 (3)"), "{shown}");
-    let intervals =
-        stdout(&report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci", "--confidence", "0.9"]));
-    // t of 2 degrees at 90 % is 2.92: 2.92 · 1 / √3 = 1.7.
-    assert!(intervals.contains("13.0 ± 1.7 (3)") && intervals.contains("told apart by method too"), "{intervals}");
+    assert!(shown.contains("LRR     sign         13.0 ± 1.0 (1, 3)  13.0 ± 1.0 (1, 3)"), "{shown}");
+    let one_ticket = stdout(&report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci"]));
+    assert!(one_ticket.contains("13.0 (1, 3)") && one_ticket.contains("one ticket has no interval"), "{one_ticket}");
+    assert!(one_ticket.contains("told apart by method too"), "{one_ticket}");
     assert!(workplace.path("out/chosen.csv").exists() && workplace.path("out/table-chosen.tex").exists());
 
     for (options, code, message) in [
@@ -253,15 +262,32 @@ fn tables_of_ones_own() {
 }
 
 #[test]
+fn tickets_are_the_samples_and_can_be_rows() {
+    let workplace = Workplace::new();
+    let file = workplace.sweep("study.yaml", &of_three_tickets());
+    for run in &planned(&file) {
+        finish(&workplace.store(), run, error(run) + ticket_seed(run));
+    }
+    let report = |options: &[&str]| stdout(&succeed(workplace.winsign("report", &file).args(options)));
+    // Tickets 14, 15 and 16; t of 2 degrees is 4.3027: 4.3027 · 1 / √3 = 2.5, and 1.7 at 90 %.
+    let usual = report(&[]);
+    assert!(usual.contains("sign               3      9  15.0 ± 1.0 [12.5, 17.5]"), "{usual}");
+    assert!(usual.contains("no difference of test error is shown between mask and sign (0.0 points, "), "{usual}");
+    let intervals = report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci", "--confidence", "0.9"]);
+    assert!(intervals.contains("15.0 ± 1.7 (3, 9)") && intervals.contains("over 3 tickets"), "{intervals}");
+    let apart = report(&["--rows", "ticket.seed,inherit", "--columns", "method,level"]);
+    assert!(apart.contains("2            sign         15.0 ± 1.0 (1, 3)"), "{apart}");
+}
+
+#[test]
 fn studies_and_tables_are_compared() {
     let workplace = Workplace::new();
-    let file = workplace.sweep("study.yaml", STUDY);
+    let file = workplace.sweep("study.yaml", &of_three_tickets());
     let (store, other) = (workplace.store(), workplace.path("other"));
     for run in &planned(&file) {
         finish(&store, run, error(run));
-        // A point and a seed's tenth less.
-        let seed = run.label.seeds.first().map_or(0, |seeds| seeds.init);
-        finish(&other, run, error(run) - 1.0 - seed as f64 / 10.0);
+        // A point and a ticket's tenth less.
+        finish(&other, run, error(run) - 1.0 - ticket_seed(run) / 10.0);
     }
     let compare = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| {
         let mut command = winsign(arguments);
@@ -269,23 +295,25 @@ fn studies_and_tables_are_compared() {
         command
     };
     let told = json(&succeed(&mut compare(&[&"compare", &file, &file, &"--store-b", &other, &"--json"])));
-    assert_eq!((told["rows"].as_array().unwrap().len(), &told["a"]["runs"]["done"]), (8, &54.into()));
+    assert_eq!((told["rows"].as_array().unwrap().len(), &told["a"]["runs"]["done"]), (8, &162.into()));
     let row = &told["rows"][0];
-    assert_eq!((&row["test"], &row["pairs"]), (&"paired".into(), &3.into()));
-    assert!((row["difference"].as_f64().unwrap() - 1.3).abs() < 1e-9);
+    assert_eq!((&row["test"], &row["pairs"], &row["tickets"]), (&"paired".into(), &9.into(), &3.into()));
+    assert!((row["difference"].as_f64().unwrap() - 1.2).abs() < 1e-9);
     // 4.3027 · 0.1 / √3 = 0.2484.
-    assert!((row["interval"]["low"].as_f64().unwrap() - 1.0516).abs() < 1e-4, "{row}");
+    assert!((row["interval"]["low"].as_f64().unwrap() - 0.9516).abs() < 1e-4, "{row}");
+    assert_eq!(row["verdict"], "higher");
 
     let table = workplace.sweep(
         "table.yaml",
         "source: a made-up table\ndataset: digits\narchitecture: resnet8\nrows:\n  \
-         - {method: lrr, remaining: 0.64, inherit: sign, error: 12.5, std: 1, seeds: 4}\n",
+         - {method: lrr, remaining: 0.64, inherit: sign, error: 12.5, std: 1, seeds: 8, tickets: 4}\n",
     );
     let shown = stdout(&succeed(&mut compare(&[&"compare", &file, &table])));
     for expected in [
         "B: table: a made-up table",
-        "13.0 ± 1.0 (3)",
-        "12.5 ± 1.0 (4)",
+        "13.0 ± 0.0 (9)",
+        "12.5 ± 1.0 (8)",
+        "no difference shown",
         "welch",
         "only in A: digits resnet8, lrr level 1, sign",
     ] {

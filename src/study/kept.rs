@@ -32,12 +32,23 @@ pub const SORT: Sort = Sort {
 pub struct Kept {
     pub name: String,
     pub source: String,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Entry<'static>>,
 }
 
 const OF_TABLE: [&str; 5] = ["name", "source", "dataset", "architecture", "rows"];
-const OF_ROW: [&str; 10] =
-    ["dataset", "architecture", "method", "level", "remaining", "inherit", "error", "std", "seeds", "barrier"];
+const OF_ROW: [&str; 11] = [
+    "dataset",
+    "architecture",
+    "method",
+    "level",
+    "remaining",
+    "inherit",
+    "error",
+    "std",
+    "seeds",
+    "tickets",
+    "barrier",
+];
 
 /// Whether a text is meant to be such a table: no sweep file has a source or rows.
 pub fn is_kept(text: &str) -> bool {
@@ -70,10 +81,10 @@ fn understand(stem: &str, text: &str) -> Result<Kept, Fault> {
         let message = format!("`rows` must be a list, found {}", rows.content.found());
         return Err(Fault::at(rows.place, message, "begin each row with `- `"));
     };
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<Entry<'static>> = Vec::new();
     for node in nodes {
         let entry = entry(&table, &Block::read(node, &OF_ROW, "a row")?)?;
-        let same = |known: &&Entry| {
+        let same = |known: &&Entry<'_>| {
             (known.problem, known.method, known.level, known.inherit)
                 == (entry.problem, entry.method, entry.level, entry.inherit)
                 && known.remaining == entry.remaining
@@ -86,7 +97,7 @@ fn understand(stem: &str, text: &str) -> Result<Kept, Fault> {
     Ok(Kept { name, source, entries })
 }
 
-fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
+fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Fault> {
     let dataset = word_of::<Dataset>(table, row, "dataset")?;
     let architecture = word_of::<Architecture>(table, row, "architecture")?;
     let inherit: Option<Inherit> = row.word("inherit")?;
@@ -114,6 +125,11 @@ fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
     let std = row.number("std", "0 or above, in percentage points", |std| std >= 0.0)?;
     let barrier = row.number("barrier", "in percentage points", |_| true)?;
     let seeds = row.whole("seeds", 1, 1_000_000)?.and_then(|seeds| usize::try_from(seeds).ok());
+    let tickets = row.whole("tickets", 1, 1_000_000)?.and_then(|tickets| usize::try_from(tickets).ok());
+    if let (None | Some(Inherit::Dense), Some(node)) = (inherit, row.get("tickets")) {
+        let help = "give the number of networks as `seeds`";
+        return Err(Fault::at(node.place, "`tickets` is of transfers: how many tickets they are from", help));
+    }
     if let (None, Some(node)) = (inherit, row.get("barrier")) {
         let help = "say what was transferred, as in `inherit: sign`, or remove it";
         return Err(Fault::at(
@@ -135,8 +151,7 @@ fn entry(table: &Block, row: &Block) -> Result<Entry, Fault> {
         remaining,
         inherit,
         axes: vec![],
-        numbers: Numbers::Kept(Side { mean, std, seeds, barrier }),
-        barrier,
+        numbers: Numbers::Kept(Side { mean, std, seeds, barrier, tickets }),
         way: None,
     })
 }
@@ -245,7 +260,7 @@ mod tests {
 dataset: digits
 architecture: resnet8
 rows:
-  - {method: lrr, level: 12, inherit: sign, error: 6.3, std: 1.3, seeds: 3, barrier: 0.6}
+  - {method: lrr, level: 12, inherit: sign, error: 6.3, std: 1.3, seeds: 9, tickets: 3, barrier: 0.6}
   - {method: aws, remaining: 0.069, error: 12}
   - {inherit: dense, error: 2.5, architecture: resnet20}
 ";
@@ -259,8 +274,8 @@ rows:
         assert_eq!((kept.name.as_str(), kept.source.as_str(), kept.entries.len()), ("trial", "somewhere", 3));
         let first = &kept.entries[0];
         assert_eq!((first.method, first.level, first.inherit), (Some(Method::Lrr), Some(12), Some(Inherit::Sign)));
-        let side = Side { mean: Some(6.3), std: Some(1.3), seeds: Some(3), barrier: Some(0.6) };
-        assert_eq!((&first.numbers, first.barrier), (&Numbers::Kept(side), Some(0.6)));
+        let side = Side { mean: Some(6.3), std: Some(1.3), seeds: Some(9), barrier: Some(0.6), tickets: Some(3) };
+        assert_eq!(first.numbers, Numbers::Kept(side));
         let ticket = &kept.entries[1];
         assert_eq!((ticket.level, ticket.remaining, ticket.inherit), (None, Some(0.069), None));
         let dense = &kept.entries[2];
@@ -283,6 +298,7 @@ rows:
                 6,
             ),
             (with("{method: aws, level: 3, error: .nan}"), "`error` must be a number from 0 to 100", 6),
+            (with("{inherit: dense, level: 0, error: 1, tickets: 3}"), "`tickets` is of transfers", 6),
             (with("{method: aws, level: 3, error: 1, std: -1}"), "`std` must be a number 0 or above", 6),
             (
                 with("{method: aws, level: -3, error: 1}"),

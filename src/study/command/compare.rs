@@ -1,6 +1,7 @@
 //! `winsign compare`: two studies, or a study and a table kept as data.
 
 use std::fmt::Write;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,7 +11,7 @@ use super::report::confidence;
 use super::subject::{Known, Subject};
 use super::{Common, Failure, colors, output};
 use crate::study::kept;
-use crate::study::report::compare::{Compared, Comparison, Entry, Side, compare, entries};
+use crate::study::report::compare::{Compared, Comparison, Entry, Side, Test, compare, entries};
 use crate::study::report::statistics::percent;
 use crate::study::report::tables::{
     MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
@@ -29,8 +30,9 @@ Examples:
 
 A and B are sweep files, stores, or tables kept as data (docs/report.md has one). Lines of the same
 data set, architecture, method, level and inheritance are compared, if the settings that both name
-are equal. Differences are A minus B. Two studies that have seeds in common are paired over these;
-others, and tables that give a standard deviation and a number of seeds, are compared by Welch's t.";
+are equal. Differences are A minus B. Two studies that have tickets in common are paired over these;
+others, and tables that give a standard deviation and a number of tickets, are compared by Welch's
+t. With one ticket there is no interval.";
 
 #[derive(Args)]
 pub struct Arguments {
@@ -115,7 +117,7 @@ fn study(common: &Common, of: &Path) -> Result<Sort, Failure> {
 }
 
 impl Sort {
-    fn entries(&self, with_tickets: bool) -> Vec<Entry> {
+    fn entries(&self, with_tickets: bool) -> Vec<Entry<'_>> {
         match self {
             Sort::Study(report) => entries(report, with_tickets),
             Sort::Kept(kept) => kept.entries.clone(),
@@ -151,8 +153,8 @@ fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors
             let _ = write!(out, "\n{}\n", terminal::lay_out(&table(&comparison.rows, confidence), colors));
             let _ = write!(
                 out,
-                "\nErrors in percent, mean ± standard deviation (seeds); barriers between seeds, and differences A − B, in \
-                 percentage points.\n"
+                "\nErrors in percent, mean ± standard deviation between tickets (seeds); barriers between seeds, and differences \
+                 A − B, in percentage points.\n"
             );
         }
     }
@@ -181,29 +183,22 @@ fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors
     out
 }
 
+/// A line for the errors of each row, and one for the barriers that both sides have.
 fn table(rows: &[Compared], confidence: f64) -> Table {
     let axes = axis_names(rows.iter().map(|row| &row.axes));
     let problems: std::collections::HashSet<_> = rows.iter().map(|row| row.problem).collect();
-    let with_barriers = rows.iter().any(|row| row.a.barrier.is_some() && row.b.barrier.is_some());
+    let with_barriers = rows.iter().any(has_barriers);
     let mut columns = Vec::new();
     if problems.len() > 1 {
         columns.extend([text("dataset"), text("architecture")]);
     }
-    columns.extend([text("ticket"), number("level"), number("remaining"), text("transferred")]);
+    columns.extend([text("method"), number("level"), number("remaining"), text("transferred")]);
     columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend(with_barriers.then(|| text("of")));
     let interval = format!("{} %\ninterval", percent(confidence));
-    columns.extend([
-        number("error\nA"),
-        number("\nB"),
-        number("\nA − B"),
-        number(&interval),
-        number("p"),
-        text("test"),
-    ]);
-    if with_barriers {
-        columns.extend([number("barrier\nA"), number("\nB"), number("\nA − B")]);
-    }
-    let line = |row: &Compared| {
+    columns.extend([number("A"), number("B"), number("A − B"), number(&interval), number("tickets"), number("p")]);
+    columns.extend([text("test"), text("verdict")]);
+    let keys = |row: &Compared| {
         let mut cells = Vec::new();
         if problems.len() > 1 {
             cells.extend([row.problem.dataset.to_string(), row.problem.architecture.to_string()]);
@@ -215,18 +210,50 @@ fn table(rows: &[Compared], confidence: f64) -> Table {
             row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
         ]);
         cells.extend(axes.iter().map(|name| axis_value(&row.axes, name).to_string()));
-        cells.extend([side_text(&row.a), side_text(&row.b), points_text(row.difference)]);
-        cells.extend([
-            row.interval.map_or(MISSING.to_string(), interval_text),
-            row.p.map_or(MISSING.to_string(), p_text),
-            test_text(row),
-        ]);
-        if with_barriers {
-            cells.extend([points_text(row.a.barrier), points_text(row.b.barrier), points_text(row.barrier_difference)]);
-        }
         cells
     };
-    Table { columns, rows: rows.iter().map(line).collect(), best: Default::default() }
+    let missing = || MISSING.to_string();
+    let lines = rows.iter().flat_map(|row| {
+        let mut errors = keys(row);
+        errors.extend(with_barriers.then(|| "error".to_string()));
+        errors.extend([side_text(&row.a), side_text(&row.b), points_text(row.difference)]);
+        errors.extend([
+            row.interval.map_or_else(missing, interval_text),
+            tickets_text(row),
+            row.p.map_or_else(missing, p_text),
+            test_text(row),
+            row.verdict.map_or_else(missing, |verdict| verdict.to_string()),
+        ]);
+        let barriers = has_barriers(row).then(|| {
+            let mut cells = keys(row);
+            let numbers = [row.a.barrier, row.b.barrier, row.barrier_difference];
+            cells.extend(["barrier".to_string()].into_iter().chain(numbers.map(points_text)));
+            cells.extend([
+                row.barrier_interval.map_or_else(missing, interval_text),
+                row.barrier_tickets.map_or_else(missing, |tickets| tickets.to_string()),
+                missing(),
+                row.barrier_verdict.map_or_else(missing, |_| Test::Paired.to_string()),
+                row.barrier_verdict.map_or_else(missing, |verdict| verdict.to_string()),
+            ]);
+            cells
+        });
+        iter::once(errors).chain(barriers)
+    });
+    Table { columns, rows: lines.collect(), best: Default::default() }
+}
+
+fn has_barriers(row: &Compared) -> bool {
+    row.a.barrier.is_some() && row.b.barrier.is_some()
+}
+
+/// Those that are in both, or those of each side.
+fn tickets_text(row: &Compared) -> String {
+    let of = |side: &Side| side.tickets.map_or(MISSING.to_string(), |tickets| tickets.to_string());
+    match row.tickets {
+        Some(tickets) => tickets.to_string(),
+        None if row.a.tickets.or(row.b.tickets).is_none() => MISSING.to_string(),
+        None => format!("{}, {}", of(&row.a), of(&row.b)),
+    }
 }
 
 fn side_text(side: &Side) -> String {

@@ -5,8 +5,14 @@ use std::collections::HashSet;
 use super::statistics::percent;
 use super::tables::{Column, MISSING, Table, count_text, decimal, number, text};
 use super::{Interval, IntervalMethod, Pivot, PivotCell, Summary};
-use crate::study::grouping::grouped;
 use crate::study::sweep::{Measure, Show};
+
+impl PivotCell {
+    /// Whether the number of runs says more than that of tickets.
+    fn counts_runs(&self) -> bool {
+        self.tickets.is_some_and(|tickets| tickets != self.planned)
+    }
+}
 
 impl Pivot {
     /// As the other tables are; with the best of each column.
@@ -37,7 +43,8 @@ impl Pivot {
         let ways = Interval::all_told(summaries().filter_map(|summary| summary.interval)).unwrap_or_default();
         let some_have_none = summaries().any(|summary| summary.count > 1 && summary.interval.is_none());
         let shown = match (self.show, interval) {
-            (Show::Mean, _) | (Show::MeanCi, None) => "mean".to_string(),
+            (Show::Mean, _) => "mean".to_string(),
+            (Show::MeanCi, None) => "mean; one ticket has no interval".to_string(),
             (Show::MeanStd, _) => "mean ± sample standard deviation".to_string(),
             (Show::MeanCi, Some(interval)) => {
                 let shown = if interval.method == IntervalMethod::T { "mean ± half the" } else { "mean and" };
@@ -48,11 +55,23 @@ impl Pivot {
             (Show::MedianRange, _) => "median, from the smallest to the largest".to_string(),
             (Show::Max, _) => "largest".to_string(),
         };
-        let of_what = match self.value {
-            Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier => "paths",
-            _ => "runs",
+        let of_what = if self.value.is_of_paths() { "paths" } else { "runs" };
+        let single =
+            |cell: &PivotCell| cell.tickets == Some(1) && cell.summary.is_some_and(|summary| summary.count > 1);
+        let single = match self.show {
+            Show::MeanStd if self.cells.iter().flatten().flatten().any(single) => {
+                "; with one ticket the deviation is that between its networks"
+            }
+            _ => "",
         };
-        format!("{value}: {shown}, and the number of {of_what}")
+        let counts = match self.cells.iter().flatten().flatten().any(|cell| cell.counts_runs()) {
+            true => format!("the numbers of tickets and of {of_what}"),
+            false if self.cells.iter().flatten().flatten().any(|cell| cell.tickets.is_some()) => {
+                "the number of tickets".to_string()
+            }
+            false => format!("the number of {of_what}"),
+        };
+        format!("{value}: {shown}, and in parentheses {counts}{single}")
     }
 
     /// What nobody named, in a sentence; empty if there is nothing.
@@ -77,10 +96,13 @@ impl Pivot {
     }
 
     fn cell_text(&self, cell: &PivotCell) -> String {
-        match &cell.summary {
-            None => format!("{MISSING} ({})", count_text(0, cell.planned)),
-            Some(summary) => format!("{} ({})", self.shown(summary), count_text(summary.count, cell.planned)),
-        }
+        let runs = count_text(cell.summary.map_or(0, |summary| summary.count), cell.planned);
+        let counts = match cell.tickets {
+            Some(tickets) if cell.counts_runs() => format!("{tickets}, {runs}"),
+            _ => runs,
+        };
+        let shown = cell.summary.map_or(MISSING.to_string(), |summary| self.shown(&summary));
+        format!("{shown} ({counts})")
     }
 
     /// What is asked for, without the number of runs.
@@ -110,62 +132,20 @@ impl Pivot {
         }
     }
 
-    /// The smallest of each column, where smaller is better, among rows that differ in nothing but what is compared and are
-    /// finished.
+    /// The places of the best cells in the table.
     fn best(&self) -> HashSet<(usize, usize)> {
-        if matches!(self.value, Measure::Remaining | Measure::Seconds) {
-            return HashSet::new();
-        }
-        let center = |summary: Summary| match self.show {
-            Show::Mean | Show::MeanStd | Show::MeanCi => summary.mean,
-            Show::Median | Show::MedianRange => summary.median,
-            Show::Max => summary.max,
+        let of_row = |(row, cells): (usize, &Vec<Option<PivotCell>>)| {
+            let is_best = |(_, cell): &(usize, &Option<PivotCell>)| cell.is_some_and(|cell| cell.best);
+            let best = cells.iter().enumerate().filter(is_best);
+            best.map(|(column, _)| (row, self.rows.len() + column)).collect::<Vec<_>>()
         };
-        let conditions = |row: &usize| -> Vec<&String> {
-            let named = self.rows.iter().zip(&self.row_keys[*row]);
-            named.filter(|(name, _)| !is_compared(name)).map(|(_, value)| value).collect()
-        };
-        let comparisons = grouped(0..self.row_keys.len(), conditions);
-        let mut best = HashSet::new();
-        for column in 0..self.column_keys.len() {
-            let value = |row: &usize| self.cells[*row][column].as_ref()?.summary.map(center);
-            let is_finished = |row: &usize| {
-                let cell = self.cells[*row][column].as_ref();
-                cell.is_none_or(|cell| cell.summary.is_some_and(|summary| summary.count == cell.planned))
-            };
-            // Before all is there, the best may change from one report to the next.
-            for rows in comparisons.iter().filter(|rows| rows.iter().all(is_finished)) {
-                let values: Vec<Option<f64>> = rows.iter().map(value).collect();
-                let place = self.rows.len() + column;
-                best.extend(smallest(&values, self.digits()).into_iter().map(|at| (rows[at], place)));
-            }
-        }
-        best
+        self.cells.iter().enumerate().flat_map(of_row).collect()
     }
 }
 
-/// What is done to get a good network; all else are the conditions under which it is.
-fn is_compared(name: &str) -> bool {
-    matches!(name, "method" | "inherit")
-}
-
-/// The places of the smallest of several numbers, to so many digits after the point as tables show; of a single number
-/// there is no best.
-pub fn smallest(values: &[Option<f64>], digits: usize) -> Vec<usize> {
-    let shown = |value: f64| (value * 10_f64.powi(digits as i32)).round();
-    let given: Vec<(usize, f64)> =
-        values.iter().enumerate().filter_map(|(at, value)| Some((at, shown((*value)?)))).collect();
-    let least = given.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
-    if given.len() < 2 {
-        return vec![];
-    }
-    given.into_iter().filter(|(_, value)| *value == least).map(|(at, _)| at).collect()
-}
-
-/// What people call the method and what was transferred; axes have their own names.
+/// The title of a column; axes have their own names.
 pub fn title(name: &str) -> &str {
     match name {
-        "method" => "ticket",
         "inherit" => "transferred",
         other => other,
     }
@@ -173,7 +153,7 @@ pub fn title(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Study;
+    use super::super::fixture::{Study, ticket_of};
     use super::super::pivot::pivot;
     use super::super::statistics::Estimate;
     use super::*;
@@ -205,17 +185,24 @@ mod tests {
     #[test]
     fn cells_say_what_was_asked_for_and_their_number() {
         let first = |show, interval| table(by(show, Measure::Error), interval).1.rows[0][1].clone();
-        assert_eq!(first(Show::Mean, IntervalMethod::T), "6.3 (3)");
-        assert_eq!(first(Show::MeanStd, IntervalMethod::T), "6.3 ± 1.3 (3)");
-        // 4.3027 · 1.3 / √3.
-        assert_eq!(first(Show::MeanCi, IntervalMethod::T), "6.3 ± 3.2 (3)");
-        assert_eq!(first(Show::MeanCi, IntervalMethod::Bootstrap), "6.3 [5.0, 7.6] (3)");
-        assert_eq!(first(Show::Median, IntervalMethod::T), "6.3 (3)");
-        assert_eq!(first(Show::MedianRange, IntervalMethod::T), "6.3 [5.0, 7.6] (3)");
-        assert_eq!(first(Show::Max, IntervalMethod::T), "7.6 (3)");
+        assert_eq!(first(Show::Mean, IntervalMethod::T), "6.3 (1, 3)");
+        assert_eq!(first(Show::MeanStd, IntervalMethod::T), "6.3 ± 1.3 (1, 3)");
+        assert_eq!(first(Show::MeanCi, IntervalMethod::T), "6.3 (1, 3)", "one ticket has no interval");
+        assert_eq!(first(Show::Median, IntervalMethod::T), "6.3 (1, 3)");
+        assert_eq!(first(Show::MedianRange, IntervalMethod::T), "6.3 [5.0, 7.6] (1, 3)");
+        assert_eq!(first(Show::Max, IntervalMethod::T), "7.6 (1, 3)");
+        let of_tickets = |interval, seeds: &[u64]| {
+            let estimate = Estimate { method: interval, ..Estimate::default() };
+            let report = Study::of_tickets(seeds, &[2, 3]).report();
+            pivot(&report, &by(Show::MeanCi, Measure::Error), estimate).unwrap().table().rows[0][1].clone()
+        };
+        // Means of tickets 6.3, 7.6 and 8.9: 4.3027 · 1.3 / √3.
+        assert_eq!(of_tickets(IntervalMethod::T, &[1, 2, 3]), "7.6 ± 3.2 (3, 6)");
+        assert_eq!(of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3]), "7.6 (3, 6)");
+        assert_eq!(of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3, 4, 5]), "8.9 [7.3, 10.5] (5, 10)");
         let (_, barriers) = table(by(Show::Mean, Measure::LossBarrier), IntervalMethod::T);
         // There are paths of two kinds, which nobody named.
-        assert_eq!(barriers.rows[3][..3], ["seeds", "retrain", "0.003 (3)"]);
+        assert_eq!(barriers.rows[3][..3], ["seeds", "retrain", "0.003 (1, 3)"]);
     }
 
     #[test]
@@ -223,10 +210,10 @@ mod tests {
         let (pivot, table) = table(by(Show::MeanCi, Measure::Error), IntervalMethod::T);
         assert_eq!(table.columns[0].title, "transferred");
         assert_eq!(table.columns[1].title, "LRR\nlevel 12");
-        assert_eq!(table.rows[1][1], "11.7 ± 25.4 (2/3)");
+        assert_eq!(table.rows[1][1], "11.7 (1, 2/3)");
         assert_eq!(
             pivot.caption(),
-            "test error in percent: mean ± half the 95 % interval by Student's t, and the number of runs"
+            "test error in percent: mean; one ticket has no interval, and in parentheses the numbers of tickets and of runs"
         );
         assert_eq!(pivot.note(), "");
     }
@@ -235,20 +222,35 @@ mod tests {
     fn the_best_of_a_column() {
         let (_, unfinished) = table(by(Show::Mean, Measure::Error), IntervalMethod::T);
         assert!(unfinished.best.is_empty(), "a seed of mask is missing");
-        let finished = pivot(&Study::digits().report(), &by(Show::Mean, Measure::Error), Estimate::default());
-        assert_eq!(finished.unwrap().table().best, HashSet::from([(3, 1), (3, 2)]), "retrain");
-        let values = [Some(1.04), Some(1.0), None, Some(2.0)];
-        assert_eq!((smallest(&values, 1), smallest(&values, 3)), (vec![0, 1], vec![1]));
-        let (_, losses) = self::table(by(Show::Mean, Measure::LossBarrier), IntervalMethod::T);
-        // LRR: 0.008, 0.459, 0.012 and 0.003 nats: to one digit, three of them would be the best.
-        assert_eq!(losses.best.iter().filter(|(_, column)| *column == 2).count(), 1, "{:?}", losses.rows);
+        let best = |study: &Study, value: Measure| {
+            pivot(&study.report(), &by(Show::Mean, value), Estimate::default()).unwrap().table().best
+        };
+        assert_eq!(best(&Study::digits(), Measure::Error), HashSet::new(), "one ticket");
+        assert_eq!(best(&differing_tickets(&[12]), Measure::Error), HashSet::from([(3, 1), (3, 2)]), "retrain");
+        assert_eq!(best(&differing_tickets(&[12]), Measure::Seconds), HashSet::new());
+    }
+
+    /// Three tickets, on each of which retraining is about as much better.
+    fn differing_tickets(levels: &[u32]) -> Study {
+        let axes = |seed: u64| vec![("ticket.seed".to_string(), seed.to_string())];
+        let rates = ["0.05", "0.1"];
+        let axes: Vec<_> = (1..=3)
+            .flat_map(|seed| {
+                let of_rate = move |lr: &str| [vec![("transfer.lr".to_string(), lr.to_string())], axes(seed)].concat();
+                if levels.len() > 1 { rates.map(of_rate).to_vec() } else { vec![axes(seed)] }
+            })
+            .collect();
+        Study::new(levels, &[2, 3], &axes).with_errors(|label| {
+            let ticket = ticket_of(label) as f64;
+            let place = f64::from(label.inherit.map_or(0, |inherit| inherit as u32));
+            if label.inherit == Some(Inherit::Retrain) { ticket } else { 20.0 + place + 1.1 * ticket }
+        })
     }
 
     /// Fewer weights, another level or another setting is not what is worse.
     #[test]
     fn only_what_is_compared_has_a_best() {
-        let axes = |lr: &str| vec![("transfer.lr".to_string(), lr.to_string())];
-        let report = Study::new(&[6, 12], &[2, 3, 4], &[axes("0.05"), axes("0.1")]).report();
+        let report = differing_tickets(&[6, 12]).report();
         let layout = Layout {
             rows: Some(["inherit", "level", "transfer.lr"].map(str::to_string).to_vec()),
             columns: Some(vec!["method".to_string()]),

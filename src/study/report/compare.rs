@@ -4,17 +4,16 @@ use std::cmp::Ordering;
 
 use serde::Serialize;
 
-use super::differences::{independent, paired};
-use super::spreads::without_ticket_seeds;
+use super::sample::{Paired, Sample, paired};
 use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
-use super::{ConnectionRow, Interval, IntervalMethod, Over, Report, SeedError, TransferRow, Way, as_map};
+use super::{ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, Way, as_map};
+use crate::run::RunId;
 use crate::run::settings::{Between, Inherit, Method, Problem};
-use crate::study::grouping::grouped;
-use crate::study::sweep::Axes;
+use crate::study::sweep::{Axes, Measure};
 
 /// One line of a study or a table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct Entry<'r> {
     pub problem: Problem,
     /// None of dense networks.
     pub method: Option<Method>,
@@ -23,27 +22,31 @@ pub struct Entry {
     /// None of tickets.
     pub inherit: Option<Inherit>,
     pub axes: Axes,
-    pub numbers: Numbers,
-    /// The mean barrier between seeds, in percentage points.
-    pub barrier: Option<f64>,
+    pub numbers: Numbers<'r>,
     /// How the barriers were measured; of a table nobody knows.
     pub way: Option<Way>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Numbers {
-    /// Rows that differ in the seeds of their tickets alone.
-    Runs(Vec<TransferRow>),
+pub enum Numbers<'r> {
+    Runs {
+        errors: Sample<'r>,
+        /// Those between seeds; none where they were measured in several ways.
+        barriers: Option<Sample<'r>>,
+        runs: Vec<&'r RunId>,
+    },
     Kept(Side),
 }
 
-/// What one side says of a line. Errors in percent.
+/// What one side says of a line. Errors in percent, barriers between seeds in percentage points.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Side {
     pub mean: Option<f64>,
     pub std: Option<f64>,
     pub seeds: Option<usize>,
     pub barrier: Option<f64>,
+    /// The number of tickets; none of dense networks, and of a table that does not say.
+    pub tickets: Option<usize>,
 }
 
 /// How a difference was judged.
@@ -51,7 +54,7 @@ pub struct Side {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Test {
-    /// Student's t of the differences over the same seeds.
+    /// Student's t of the differences over the same tickets and seeds.
     Paired,
     /// Welch's t of two samples.
     Welch,
@@ -83,6 +86,13 @@ pub struct Compared {
     pub p: Option<f64>,
     /// How many runs are in both: those differ by nothing.
     pub same_runs: usize,
+    /// The number of tickets that are in both, of a paired test.
+    pub tickets: Option<usize>,
+    pub verdict: Option<Verdict>,
+    /// The judgement of the barriers, over the tickets that are in both.
+    pub barrier_interval: Option<Interval>,
+    pub barrier_tickets: Option<usize>,
+    pub barrier_verdict: Option<Verdict>,
 }
 
 /// What two studies have in common, and what only one of them has.
@@ -94,66 +104,42 @@ pub struct Comparison {
 }
 
 /// The lines of a study: transfers, and if asked for, tickets.
-pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry> {
-    let tickets = report.tickets.iter().filter(|_| with_tickets).map(|row| {
-        let error = row.test_error.map(|error| SeedError {
-            seeds: row.seeds,
-            error,
-            loss: row.test_loss.unwrap_or(f64::NAN),
-            run: row.run.clone(),
-            seconds: row.seconds.unwrap_or(f64::NAN),
-            ticket: Some(row.seeds),
-        });
-        let row = TransferRow {
-            method: Some(row.method),
-            level: row.level,
-            remaining_ratio: row.remaining_ratio,
-            // Of no consequence: the entry says that nothing was transferred.
-            inherit: Inherit::Sign,
-            seeds: usize::from(error.is_some()),
-            seeds_planned: 1,
-            error_mean: row.test_error,
-            error_std: None,
-            errors: error.into_iter().collect(),
-            axes: row.axes.clone(),
-            summary: None,
-            problem: row.problem,
-        };
-        (None, row)
+pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry<'_>> {
+    let tickets = report.levels.iter().filter(|_| with_tickets).map(|row| {
+        let done = row.places.iter().map(|&at| &report.tickets[at]).filter(|ticket| ticket.test_error.is_some());
+        (Sample::of_level(row, &report.tickets), done.map(|ticket| &ticket.run).collect())
     });
-    let transfers = report.transfers.iter().map(|row| (Some(row.inherit), row.clone()));
-    let alike = grouped(tickets.chain(transfers), |(inherit, row)| {
-        (row.problem, row.method, row.level, *inherit, without_ticket_seeds(&row.axes))
+    let transfers = report.transfers.iter().map(|row| {
+        (Sample::of_transfers(row, Measure::Error), row.errors.iter().map(|seed| &seed.run).collect::<Vec<_>>())
     });
-    let entry = |rows: Vec<(Option<Inherit>, TransferRow)>| {
-        let (inherit, first) = rows[0].clone();
-        let axes = without_ticket_seeds(&first.axes);
-        let of_it = report.connections.iter().filter(|row| {
-            row.between == Between::Seeds
-                && (row.problem, row.method, row.level, row.inherit)
-                    == (first.problem, first.method, first.level, inherit)
-                && without_ways(without_ticket_seeds(&row.axes)) == axes
-        });
-        let of_it: Vec<&ConnectionRow> = of_it.collect();
-        let way = of_it.first().and_then(|row| row.way);
-        let barriers: Vec<f64> = match of_it.iter().all(|row| row.way == way) {
-            true => of_it.iter().flat_map(|row| row.paths.iter().map(|pair| pair.barrier)).collect(),
-            // Of several ways there is no one barrier.
-            false => vec![],
-        };
-        Entry {
-            problem: first.problem,
-            method: first.method,
-            level: Some(first.level),
-            remaining: first.remaining_ratio,
-            inherit,
-            axes,
-            numbers: Numbers::Runs(rows.into_iter().map(|(_, row)| row).collect()),
-            barrier: mean(&barriers),
-            way,
-        }
+    tickets.chain(transfers).map(|(errors, runs)| entry(report, errors, runs)).collect()
+}
+
+fn entry<'r>(report: &'r Report, errors: Sample<'r>, runs: Vec<&'r RunId>) -> Entry<'r> {
+    let joins = |row: &&ConnectionRow| {
+        row.between == Between::Seeds
+            && (row.problem, row.method, row.level, row.inherit)
+                == (errors.problem, errors.method, errors.level, errors.inherit)
+            && without_ways(row.axes.clone()) == *errors.axes
     };
-    alike.into_iter().map(entry).collect()
+    let joining: Vec<&ConnectionRow> = report.connections.iter().filter(joins).collect();
+    let way = joining.first().and_then(|row| row.way);
+    let barriers: Vec<Sample> = joining.iter().map(|row| Sample::of_paths(row, Measure::Barrier)).collect();
+    let alike = barriers.iter().all(|sample| sample.way == way);
+    Entry {
+        problem: errors.problem,
+        method: errors.method,
+        level: Some(errors.level),
+        remaining: errors.remaining,
+        inherit: errors.inherit,
+        axes: errors.axes.clone(),
+        numbers: Numbers::Runs {
+            errors,
+            barriers: Sample::merged(&barriers.iter().collect::<Vec<_>>()).filter(|_| alike),
+            runs,
+        },
+        way,
+    }
 }
 
 /// What tells the ways apart in which barriers are measured is nothing that transfers differ in.
@@ -217,53 +203,82 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
         interval: None,
         p: None,
         same_runs: 0,
+        tickets: None,
+        verdict: None,
+        barrier_interval: None,
+        barrier_tickets: None,
+        barrier_verdict: None,
     };
     let estimate = Estimate { level, ..Estimate::default() };
-    let runs = |entry: &Entry| match &entry.numbers {
-        Numbers::Runs(rows) => rows.clone(),
-        Numbers::Kept(_) => vec![],
-    };
-    let (of_a, of_b) = (runs(one), runs(other));
-    let ids = |rows: &[TransferRow]| -> Vec<_> {
-        rows.iter().flat_map(|row| row.errors.iter().map(|seed| seed.run.clone())).collect()
-    };
-    let in_a = ids(&of_a);
-    row.same_runs = ids(&of_b).iter().filter(|id| in_a.contains(id)).count();
-    let found = paired(&of_a.iter().collect::<Vec<_>>(), &of_b.iter().collect::<Vec<_>>(), estimate);
-    match found.filter(|found| found.summary.count >= 2) {
-        Some(found) => {
-            row.test = Some(Test::Paired);
-            row.difference = Some(found.summary.mean);
-            (row.pairs, row.interval, row.p) = (Some(found.summary.count), found.summary.interval, found.p);
+    let mut found = None;
+    if let (Numbers::Runs { errors, barriers, runs }, Numbers::Runs { errors: others, barriers: other, runs: ids }) =
+        (&one.numbers, &other.numbers)
+    {
+        row.same_runs = ids.iter().filter(|id| runs.contains(id)).count();
+        found = paired(errors, others, estimate);
+        if let Some((barriers, other)) = barriers.as_ref().zip(other.as_ref()).filter(|_| alike)
+            && let Some(Paired { summary, tickets, verdict, .. }) = paired(barriers, other, estimate)
+        {
+            row.barrier_difference = Some(summary.mean);
+            (row.barrier_interval, row.barrier_tickets) = (summary.interval, (tickets > 0).then_some(tickets));
+            row.barrier_verdict = Some(verdict);
         }
-        None => {
-            if let Some((interval, p)) = welch(one.sample(), other.sample(), level) {
-                (row.test, row.interval, row.p) = (Some(Test::Welch), Some(interval), Some(p));
-            }
+    }
+    let welch = welch(one.sample(), other.sample(), level);
+    match (found, welch) {
+        (Some(Paired { summary, p, tickets, verdict }), None) => row.pair(summary, p, tickets, verdict),
+        (Some(Paired { summary, p, tickets, verdict }), Some(_)) if summary.interval.is_some() => {
+            row.pair(summary, p, tickets, verdict);
+        }
+        (_, Some((interval, p))) => {
+            (row.test, row.interval, row.p) = (Some(Test::Welch), Some(interval), Some(p));
+            row.verdict = Some(Verdict::of(Some(interval), 0));
+        }
+        (None, None) => {
+            let single = [row.a, row.b].iter().any(|side| side.tickets == Some(1));
+            row.verdict = row.difference.map(|_| Verdict::of(None, usize::from(single)));
         }
     }
     row
 }
 
-impl Entry {
+impl Compared {
+    fn pair(&mut self, summary: super::Summary, p: Option<f64>, tickets: usize, verdict: Verdict) {
+        (self.test, self.pairs, self.difference) = (Some(Test::Paired), Some(summary.count), Some(summary.mean));
+        (self.interval, self.p, self.verdict) = (summary.interval, p, Some(verdict));
+        self.tickets = (tickets > 0).then_some(tickets);
+    }
+}
+
+impl Entry<'_> {
     /// What is shown of it.
     pub fn side(&self) -> Side {
         match &self.numbers {
             Numbers::Kept(side) => *side,
-            Numbers::Runs(rows) => {
-                let errors: Vec<f64> = rows.iter().flat_map(|row| row.errors.iter().map(|seed| seed.error)).collect();
-                Side { mean: mean(&errors), std: sample_std(&errors), seeds: Some(errors.len()), barrier: self.barrier }
+            Numbers::Runs { errors, barriers, .. } => {
+                let summary = errors.summary(Estimate::default());
+                let barrier = barriers.as_ref().and_then(|barriers| barriers.summary(Estimate::default()));
+                Side {
+                    mean: summary.map(|summary| summary.mean),
+                    std: summary.and_then(|summary| summary.std),
+                    seeds: Some(errors.draws.len()),
+                    barrier: barrier.map(|summary| summary.mean),
+                    tickets: errors.is_over_tickets().then(|| errors.tickets()),
+                }
             }
         }
     }
 
-    /// Mean, standard deviation and number of what is independent of each other. None where tickets have different numbers
-    /// of runs: the mean over tickets would be another one than that shown.
+    /// Mean, standard deviation and number of what is independent of each other. A table of transfers that does not say of how
+    /// many tickets they are may be of one.
     fn sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
-            Numbers::Kept(side) => Some((side.mean?, side.std?, side.seeds?)),
-            Numbers::Runs(rows) => {
-                let values = independent(&rows.iter().collect::<Vec<_>>())?;
+            Numbers::Kept(side) => {
+                let are_samples = self.inherit.is_none_or(|inherit| inherit == Inherit::Dense);
+                Some((side.mean?, side.std?, if are_samples { side.seeds? } else { side.tickets? }))
+            }
+            Numbers::Runs { errors, .. } => {
+                let values = errors.independent();
                 Some((mean(&values)?, sample_std(&values)?, values.len()))
             }
         }
@@ -289,7 +304,7 @@ fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64)
     Some((interval, p_of_t(difference / error, freedom)))
 }
 
-impl std::fmt::Display for Entry {
+impl std::fmt::Display for Entry<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{} {}", self.problem.dataset, self.problem.architecture)?;
         if let Some(method) = self.method {
@@ -309,12 +324,18 @@ impl std::fmt::Display for Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Study;
+    use super::super::fixture::{Study, ticket_of};
     use super::*;
     use crate::run::results::Outcome;
     use crate::run::settings::{Architecture, Dataset, Kind};
 
-    fn kept(inherit: Inherit, mean: f64, std: Option<f64>, level: Option<u32>, remaining: Option<f64>) -> Entry {
+    fn kept(
+        inherit: Inherit,
+        mean: f64,
+        std: Option<f64>,
+        level: Option<u32>,
+        remaining: Option<f64>,
+    ) -> Entry<'static> {
         Entry {
             problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
             method: Some(Method::Lrr),
@@ -322,8 +343,13 @@ mod tests {
             remaining,
             inherit: Some(inherit),
             axes: vec![],
-            numbers: Numbers::Kept(Side { mean: Some(mean), std, seeds: std.map(|_| 4), barrier: Some(0.5) }),
-            barrier: Some(0.5),
+            numbers: Numbers::Kept(Side {
+                mean: Some(mean),
+                std,
+                seeds: std.map(|_| 8),
+                barrier: Some(0.5),
+                tickets: std.map(|_| 4),
+            }),
             way: None,
         }
     }
@@ -344,30 +370,36 @@ mod tests {
         // Axes of paths are none of the transfers that they join.
         let way = ("connect.points".to_string(), "3".to_string());
         other.connections.iter_mut().for_each(|row| row.axes.push(way.clone()));
-        assert!(entries(&other, false).iter().all(|entry| entry.barrier.is_some()));
+        assert!(entries(&other, false).iter().all(|entry| entry.side().barrier.is_some()));
         // Of the same transfers, measured in two ways, there is no one barrier.
         other.connections.extend(report.connections.clone());
         let masks = entries(&other, false).into_iter().filter(|entry| entry.inherit == Some(Inherit::Mask));
-        assert_eq!(masks.map(|entry| entry.barrier).collect::<Vec<_>>(), [None, None]);
+        assert_eq!(masks.map(|entry| entry.side().barrier).collect::<Vec<_>>(), [None, None]);
     }
 
-    /// Three errors 5.0, 6.3, 7.6 against mean 4.5, deviation 0.9 of four:
+    /// Three tickets with errors 5.0, 6.3, 7.6 against mean 4.5, deviation 0.9 of four:
     /// `scipy.stats.ttest_ind_from_stats(6.3, 1.3, 3, 4.5, 0.9, 4, equal_var=False)`, of SciPy 1.17.
     #[test]
     fn welch_against_a_table_as_scipy_has_it() {
-        let report = Study::digits().report();
+        let report = Study::of_tickets(&[1, 2, 3], &[2, 3])
+            .with_errors(|label| match label.inherit {
+                Some(Inherit::Mask) => 11.7,
+                _ => 5.0 + 1.3 * (ticket_of(label) - 1) as f64,
+            })
+            .report();
         let table = [
             kept(Inherit::Sign, 4.5, Some(0.9), None, Some(0.069)),
             kept(Inherit::Mask, 12.0, None, Some(12), None),
             kept(Inherit::Mask, 12.0, None, Some(11), None),
         ];
-        let found = compare(&entries(&report, false), &table, 0.95);
+        let study = entries(&report, false);
+        let found = compare(&study, &table, 0.95);
         assert_eq!((found.rows.len(), found.only_in_a.len()), (2, 6));
         assert_eq!(found.only_in_b, ["digits resnet8, lrr level 11, mask"]);
         let sign = &found.rows[0];
         assert_eq!((sign.level, sign.test, sign.pairs), (Some(12), Some(Test::Welch), None));
         assert!(
-            (sign.difference.unwrap() - 1.8).abs() < 1e-12 && (sign.barrier_difference.unwrap() - 0.1).abs() < 1e-12
+            (sign.difference.unwrap() - 1.8).abs() < 1e-12 && (sign.barrier_difference.unwrap() + 0.1).abs() < 1e-12
         );
         assert!((sign.p.unwrap() - 0.121_033_630_776_219_98).abs() < 1e-9, "{sign:?}");
         let interval = sign.interval.unwrap();
@@ -379,71 +411,60 @@ mod tests {
         let mask = &found.rows[1];
         assert_eq!((mask.test, mask.interval, mask.b.std), (None, None, None));
         assert!((mask.difference.unwrap() + 0.3).abs() < 1e-9);
+        assert_eq!(sign.verdict, Some(Verdict::NoDifference));
+        // A table that does not say of how many tickets it is may be of one.
+        let mut unknown = table[0].clone();
+        if let Numbers::Kept(side) = &mut unknown.numbers {
+            side.tickets = None;
+        }
+        let row = &compare(&study, &[unknown], 0.95).rows[0];
+        assert_eq!((row.test, row.interval, row.verdict), (None, None, Some(Verdict::NoInterval)));
     }
 
-    /// The second study is worse by 1, 2 and 3 with seeds 2, 3 and 4: mean 2, deviation 1.
+    /// The second study is worse by 1, 2 and 3 of tickets 1, 2 and 3: mean 2, deviation 1.
     #[test]
-    fn studies_with_common_seeds_are_paired() {
-        let first = Study::digits();
-        let mut second = Study::digits();
+    fn studies_with_common_tickets_are_paired() {
+        let study = || Study::of_tickets(&[1, 2, 3], &[2, 3]);
+        let mut second = study();
         for (planned, _, result) in &mut second.runs {
             if let Outcome::Transfer(transfer) = &mut result.as_mut().unwrap().outcome {
-                transfer.test_error += planned.label.seeds[0].init as f64 - 1.0;
+                transfer.test_error += ticket_of(&planned.label) as f64;
             }
         }
-        let (one, two) = (first.report(), second.report());
+        let (one, two) = (study().report(), second.report());
         let found = compare(&entries(&one, false), &entries(&two, false), 0.95);
         assert_eq!((found.rows.len(), found.only_in_a.len(), found.only_in_b.len()), (8, 0, 0));
         let row = &found.rows[0];
-        assert_eq!((row.test, row.pairs, row.same_runs), (Some(Test::Paired), Some(3), 3));
+        assert_eq!((row.test, row.pairs, row.tickets, row.same_runs), (Some(Test::Paired), Some(6), Some(3), 6));
         assert!((row.difference.unwrap() + 2.0).abs() < 1e-12);
         let half = 4.302_652_729_911_275 / 3.0_f64.sqrt();
         assert!((row.interval.unwrap().low - (-2.0 - half)).abs() < 1e-9);
+        assert_eq!(row.verdict, Some(Verdict::NoDifference));
+        assert_eq!((row.barrier_difference, row.barrier_tickets), (Some(0.0), Some(3)));
+        assert_eq!(row.barrier_verdict, Some(Verdict::NoDifference));
     }
 
-    /// The twelve levels of this study come from tickets of other seeds.
     fn of_tickets(seeds: &[u64]) -> Report {
-        let axes: Vec<Axes> = seeds.iter().map(|seed| vec![("ticket.seed".to_string(), seed.to_string())]).collect();
-        let mut study = Study::new(&[12], &[2, 3, 4], &axes);
+        let mut study = Study::of_tickets(seeds, &[2, 3, 4]);
         for (planned, ..) in &mut study.runs {
-            let label = &mut planned.label;
-            if planned.run.kind() == Kind::Ticket {
-                label.seeds = vec![label.axes[0].1.parse::<u64>().unwrap().into()];
-            }
             // As in a sweep that names one seed only.
-            label.axes.retain(|_| seeds.len() > 1);
+            planned.label.axes.retain(|_| seeds.len() > 1);
         }
         study.report()
     }
 
     #[test]
-    fn transfers_of_other_tickets_are_two_samples() {
-        let (one, other, several) = (of_tickets(&[1]), of_tickets(&[2]), of_tickets(&[1, 2, 3, 4, 5]));
+    fn one_ticket_has_no_interval_and_other_tickets_are_two_samples() {
+        let (one, other, several) = (of_tickets(&[1]), of_tickets(&[2]), of_tickets(&[1, 3, 4, 5, 6]));
         assert_eq!(one.transfers[0].errors[0].ticket, Some(1.into()));
         let first = |a: &Report, b: &Report| compare(&entries(a, false), &entries(b, false), 0.95).rows[0].clone();
         let row = first(&one, &other);
-        assert_eq!((row.test, row.pairs), (Some(Test::Welch), None));
+        assert_eq!((row.test, row.pairs, row.verdict), (None, None, Some(Verdict::OneTicket)));
         let row = first(&several, &one);
-        assert_eq!((row.test, row.pairs), (Some(Test::Paired), Some(3)), "those of the ticket that both have");
-    }
-
-    #[test]
-    fn tickets_with_different_numbers_of_runs_are_no_sample() {
-        let (one, mut several) = (of_tickets(&[1]), of_tickets(&[2, 3]));
-        let row = |several: &Report| compare(&entries(&one, false), &entries(several, false), 0.95).rows[0].clone();
-        assert_eq!(row(&several).test, Some(Test::Welch));
-        several.transfers[0].errors.pop();
-        let row = row(&several);
-        assert!(row.difference.is_some());
-        assert_eq!((row.test, row.interval, row.p), (None, None, None));
-    }
-
-    #[test]
-    fn other_seeds_are_two_samples() {
-        let (one, two) = (Study::digits().report(), Study::new(&[12], &[7, 8, 9], &[vec![]]).report());
-        let row = &compare(&entries(&one, false), &entries(&two, false), 0.95).rows[0];
-        assert_eq!((row.test, row.difference, row.same_runs), (Some(Test::Welch), Some(0.0), 0));
-        assert!((row.p.unwrap() - 1.0).abs() < 1e-9);
+        assert_eq!((row.test, row.pairs, row.tickets), (Some(Test::Paired), Some(3), Some(1)), "that both have");
+        assert_eq!((row.interval, row.verdict), (None, Some(Verdict::OneTicket)));
+        let row = first(&several, &of_tickets(&[2, 7]));
+        assert_eq!((row.test, row.verdict), (Some(Test::Welch), Some(Verdict::NoDifference)));
     }
 
     #[test]
@@ -460,9 +481,13 @@ mod tests {
     fn tickets_are_compared_where_that_is_asked_for() {
         let mut study = Study::digits();
         study.runs.retain(|(planned, ..)| planned.run.kind() == Kind::Ticket);
-        let entries = entries(&study.report(), true);
+        let report = study.report();
+        let entries = entries(&report, true);
         assert_eq!((entries.len(), entries[3].inherit), (26, None));
         let found = compare(&entries, &entries, 0.95);
-        assert_eq!((found.rows.len(), found.rows[0].difference, found.rows[0].test), (26, Some(0.0), None));
+        assert_eq!(
+            (found.rows.len(), found.rows[0].difference, found.rows[0].test),
+            (26, Some(0.0), Some(Test::Paired))
+        );
     }
 }

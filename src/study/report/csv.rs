@@ -8,12 +8,12 @@ use ::csv::WriterBuilder;
 use serde::Serialize;
 
 use super::tables::{axis_names, axis_value};
-use super::{ConnectionRow, Pivot, Report, TicketRow, TransferRow};
-use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method};
+use super::{ConnectionRow, LevelRow, Pivot, Report, Summary, TransferRow};
+use crate::run::settings::{Architecture, Between, Dataset, Inherit, Method, Problem};
 use crate::study::sweep::Axes;
 
 /// The names of the fields of [`Line`].
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 21] = [
     "table",
     "method",
     "level",
@@ -33,6 +33,8 @@ const COLUMNS: [&str; 19] = [
     "max",
     "interval_low",
     "interval_high",
+    "tickets",
+    "tickets_planned",
 ];
 
 #[derive(Serialize)]
@@ -56,10 +58,12 @@ struct Line {
     max: Option<f64>,
     interval_low: Option<f64>,
     interval_high: Option<f64>,
+    tickets: usize,
+    tickets_planned: usize,
 }
 
 pub fn render(report: &Report) -> String {
-    let lines: Vec<(Line, &Axes)> = (report.tickets.iter().map(|row| (ticket(row), &row.axes)))
+    let lines: Vec<(Line, &Axes)> = (report.levels.iter().map(|row| (level(row), &row.axes)))
         .chain(report.transfers.iter().map(|row| (transfer(row), &row.axes)))
         .chain(report.connections.iter().map(|row| (connection(row), &row.axes)))
         .collect();
@@ -79,7 +83,8 @@ pub fn render(report: &Report) -> String {
 /// The table that was asked for, a line for each cell: what tells its row and column apart, how many numbers there are and
 /// are planned, and what is said of them.
 pub fn chosen(pivot: &Pivot) -> String {
-    const NUMBERS: [&str; 9] = ["n", "planned", "mean", "std", "median", "min", "max", "interval_low", "interval_high"];
+    const NUMBERS: [&str; 10] =
+        ["n", "planned", "mean", "std", "median", "min", "max", "interval_low", "interval_high", "tickets"];
     let mut writer = WriterBuilder::new().from_writer(Vec::new());
     let in_memory = "writing to memory";
     let names = pivot.rows.iter().chain(&pivot.columns).map(String::as_str);
@@ -101,81 +106,77 @@ pub fn chosen(pivot: &Pivot) -> String {
             let keys = row.iter().chain(column).cloned();
             let counts = [summary.map_or(0, |summary| summary.count).to_string(), cell.planned.to_string()];
             let numbers = numbers.map(|number| number.map_or(String::new(), |number| number.to_string()));
-            writer.write_record(keys.chain([pivot.value.to_string()]).chain(counts).chain(numbers)).expect(in_memory);
+            let tickets = [cell.tickets.map_or(String::new(), |tickets| tickets.to_string())];
+            let numbers = counts.into_iter().chain(numbers).chain(tickets);
+            writer.write_record(keys.chain([pivot.value.to_string()]).chain(numbers)).expect(in_memory);
         }
     }
     String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
 }
 
-fn ticket(row: &TicketRow) -> Line {
+fn line(
+    table: &'static str,
+    problem: Problem,
+    (level, remaining_ratio): (u32, Option<f64>),
+    [(n, planned), (tickets, tickets_planned)]: [(usize, usize); 2],
+    summary: Option<Summary>,
+) -> Line {
+    let interval = summary.and_then(|summary| summary.interval);
     Line {
-        table: "tickets",
-        method: Some(row.method),
-        level: row.level,
-        remaining_ratio: row.remaining_ratio,
+        table,
+        method: None,
+        level,
+        remaining_ratio,
         inherit: None,
         between: None,
-        n: usize::from(row.test_error.is_some()),
-        planned: 1,
-        error_mean: row.test_error,
+        n,
+        planned,
+        error_mean: None,
         error_std: None,
         barrier_mean: None,
         barrier_max: None,
-        dataset: row.problem.dataset,
-        architecture: row.problem.architecture,
-        median: None,
-        min: None,
-        max: None,
-        interval_low: None,
-        interval_high: None,
+        dataset: problem.dataset,
+        architecture: problem.architecture,
+        median: summary.map(|summary| summary.median),
+        min: summary.map(|summary| summary.min),
+        max: summary.map(|summary| summary.max),
+        interval_low: interval.map(|interval| interval.low),
+        interval_high: interval.map(|interval| interval.high),
+        tickets,
+        tickets_planned,
+    }
+}
+
+fn level(row: &LevelRow) -> Line {
+    let tickets = (row.tickets, row.tickets_planned);
+    Line {
+        method: Some(row.method),
+        error_mean: row.error_mean,
+        error_std: row.error_std,
+        ..line("tickets", row.problem, (row.level, row.remaining_ratio), [tickets, tickets], row.summary)
     }
 }
 
 fn transfer(row: &TransferRow) -> Line {
+    let counts = [(row.seeds, row.seeds_planned), (row.tickets, row.tickets_planned)];
     Line {
-        table: "transfers",
         method: row.method,
-        level: row.level,
-        remaining_ratio: row.remaining_ratio,
         inherit: Some(row.inherit),
-        between: None,
-        n: row.seeds,
-        planned: row.seeds_planned,
         error_mean: row.error_mean,
         error_std: row.error_std,
-        barrier_mean: None,
-        barrier_max: None,
-        dataset: row.problem.dataset,
-        architecture: row.problem.architecture,
-        median: row.summary.map(|summary| summary.median),
-        min: row.summary.map(|summary| summary.min),
-        max: row.summary.map(|summary| summary.max),
-        interval_low: row.summary.and_then(|summary| Some(summary.interval?.low)),
-        interval_high: row.summary.and_then(|summary| Some(summary.interval?.high)),
+        ..line("transfers", row.problem, (row.level, row.remaining_ratio), counts, row.summary)
     }
 }
 
 fn connection(row: &ConnectionRow) -> Line {
+    let counts = [(row.pairs, row.pairs_planned), (row.tickets, row.tickets_planned)];
     Line {
-        table: "connections",
         method: row.method,
-        level: row.level,
-        remaining_ratio: row.remaining_ratio,
         inherit: row.inherit,
         between: Some(row.between),
-        n: row.pairs,
-        planned: row.pairs_planned,
-        error_mean: None,
-        error_std: None,
         barrier_mean: row.barrier_mean,
         barrier_max: row.barrier_max,
-        dataset: row.problem.dataset,
-        architecture: row.problem.architecture,
-        median: row.summary.map(|summary| summary.median),
-        min: row.summary.map(|summary| summary.min),
-        max: row.summary.map(|summary| summary.max),
-        interval_low: row.summary.and_then(|summary| Some(summary.interval?.low)),
-        interval_high: row.summary.and_then(|summary| Some(summary.interval?.high)),
+        ..line("connections", row.problem, (row.level, row.remaining_ratio), counts, row.summary)
     }
 }
 
@@ -196,38 +197,44 @@ mod tests {
 
     #[test]
     fn reads_back() {
-        let axes = vec![("note".to_string(), "a, \"b\"\nc".to_string())];
-        let report = Study::new(&[12], &[2, 3, 4], &[axes]).report();
+        let axes = |seed: &str| {
+            let note = ("note".to_string(), "a, \"b\"\nc".to_string());
+            vec![note, ("ticket.seed".to_string(), seed.to_string())]
+        };
+        let report = Study::new(&[12], &[2, 3, 4], &["1", "2"].map(axes)).report();
         let (header, lines) = parsed(&render(&report));
-        assert_eq!(header[..19], COLUMNS);
-        assert_eq!(header[19..], ["note"]);
+        assert_eq!(header[..21], COLUMNS);
+        assert_eq!(header[21..], ["note"]);
         assert_eq!(lines.len(), 26 + 8 + 10);
-        assert!(lines.iter().all(|line| line[19] == "a, \"b\"\nc"));
+        assert!(lines.iter().all(|line| line[21] == "a, \"b\"\nc"));
 
         let sign = &report.transfers[0];
         let line = &lines[26];
         assert_eq!(line[..3], ["transfers", "lrr", "12"]);
-        assert_eq!(line[4..8], ["sign", "", "3", "3"]);
+        assert_eq!(line[4..8], ["sign", "", "6", "6"]);
         assert_eq!(line[8].parse(), Ok(sign.error_mean.unwrap()));
         assert_eq!(line[9].parse(), Ok(sign.error_std.unwrap()));
         assert_eq!(line[10..14], ["", "", "digits", "resnet8"]);
         assert_eq!(line[14].parse(), Ok(sign.summary.unwrap().median));
         assert_eq!(line[17].parse(), Ok(sign.summary.unwrap().interval.unwrap().low));
 
+        assert_eq!(line[19..21], ["2", "2"]);
         let norm_init = &lines[26 + 8 + 4];
-        assert_eq!(norm_init[4..8], ["", "norm-init", "1", "1"]);
+        assert_eq!(norm_init[4..8], ["", "norm-init", "2", "2"]);
         assert_eq!((norm_init[8].as_str(), norm_init[10].as_str()), ("", "3.3"));
     }
 
     #[test]
     fn the_chosen_table_reads_back() {
-        let study = Study::new(&[6, 12], &[2, 3, 4], &[Axes::new()]);
+        let axes = |seed: &str| vec![("ticket.seed".to_string(), seed.to_string())];
+        let study = Study::new(&[6, 12], &[2, 3, 4], &["1", "2"].map(axes));
         let report = study.report();
         let pivot = pivot(&report, &Layout::default(), Estimate::default()).unwrap();
         let (header, lines) = parsed(&chosen(&pivot));
         assert_eq!(header[..6], ["method", "inherit", "level", "value", "n", "planned"]);
         assert_eq!(lines.len(), 2 * 4 * 2);
-        assert_eq!(lines[1][..6], ["LRR", "sign", "12", "error", "3", "3"]);
+        assert_eq!(lines[1][..6], ["LRR", "sign", "12", "error", "6", "6"]);
+        assert_eq!(lines[1][13], "2");
         let summary = report.transfers[4].summary.unwrap();
         assert_eq!((lines[1][6].parse(), lines[1][12].parse()), (Ok(summary.mean), Ok(summary.interval.unwrap().high)));
     }
@@ -236,7 +243,7 @@ mod tests {
     #[test]
     fn columns_are_the_fields() {
         let report = Study::digits().report();
-        let line = serde_json::to_value(ticket(&report.tickets[0])).unwrap();
+        let line = serde_json::to_value(level(&report.levels[0])).unwrap();
         assert_eq!(line.as_object().unwrap().keys().collect::<Vec<_>>(), COLUMNS);
     }
 }

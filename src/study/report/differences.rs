@@ -1,196 +1,105 @@
-//! The same seeds, treated in two ways.
+//! Differences over the same tickets and seeds, between methods and between what is inherited.
 
-use std::collections::HashMap;
-
-use super::clusters;
-use super::spreads::without_ticket_seeds;
-use super::statistics::{Estimate, mean, p_of_t};
+use super::sample::{Paired, Sample, paired};
+use super::statistics::Estimate;
 use super::tables::method_text;
-use super::{Difference, Over, SeedError, Summary, TransferRow};
-use crate::run::settings::{Inherit, Seeds};
+use super::{ConnectionRow, Difference, LevelRow, TicketRow, TransferRow};
+use crate::run::settings::{Between, Inherit, Method};
 use crate::study::grouping::{distinct, grouped};
-use crate::study::sweep::Axes;
+use crate::study::sweep::{Axes, Measure};
 
-/// Between any two methods that the same was transferred from, and between whatever was transferred and the first of it
-/// in the plan.
-pub fn between(rows: &[TransferRow], estimate: Estimate) -> Vec<Difference> {
-    let comparable = grouped(rows, |row| (row.problem, row.level, without_flip(without_ticket_seeds(&row.axes))));
+/// The differences of test errors, and then those of barriers. Errors are those of transfers, or of tickets in a study
+/// without transfers.
+pub fn all(
+    levels: &[LevelRow],
+    tickets: &[TicketRow],
+    transfers: &[TransferRow],
+    connections: &[ConnectionRow],
+    estimate: Estimate,
+) -> Vec<Difference> {
+    let errors: Vec<Sample> = match transfers {
+        [] => levels.iter().map(|row| Sample::of_level(row, tickets)).collect(),
+        _ => transfers.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect(),
+    };
+    let joined = connections.iter().filter(|row| row.between != Between::Tickets);
+    let barriers: Vec<Sample> = joined.map(|row| Sample::of_paths(row, Measure::Barrier)).collect();
+    let mut differences = between(&errors, Measure::Error, estimate);
+    differences.extend(between(&barriers, Measure::Barrier, estimate));
+    differences
+}
+
+/// Between any two methods that the same was inherited from, and between each inheritance and the first one of the plan.
+fn between(samples: &[Sample], value: Measure, estimate: Estimate) -> Vec<Difference> {
+    let of_methods = samples.iter().filter(|one| one.method.is_some());
+    let comparable = grouped(of_methods, |one| (one.problem, one.level, one.between, one.way, without_flip(one.axes)));
     let mut differences = Vec::new();
-    for rows in comparable {
-        let methods = distinct(rows.iter().filter_map(|row| row.method));
-        let inherits = distinct(rows.iter().filter(|row| row.method.is_some()).map(|row| row.inherit));
-        let of = |method, inherit| {
-            let of_both = rows.iter().filter(|row| row.method == Some(method) && row.inherit == inherit).copied();
-            grouped(of_both, |row| without_ticket_seeds(&row.axes))
+    for samples in comparable {
+        let methods = distinct(samples.iter().map(|one| one.method));
+        let inherits = distinct(samples.iter().map(|one| one.inherit));
+        let of = |method: Option<Method>, inherit: Option<Inherit>| {
+            samples.iter().copied().filter(move |one| one.method == method && one.inherit == inherit)
+        };
+        let mut add = |setting: &str, [a, b]: [String; 2], sides: [Vec<&Sample>; 2]| {
+            let pairs = sides[0].iter().flat_map(|a| sides[1].iter().map(move |b| (*a, *b)));
+            for (one, other) in pairs.filter(|(one, other)| flip(one).zip(flip(other)).is_none_or(|(a, b)| a == b)) {
+                let Some(Paired { summary, p, tickets, verdict }) = paired(one, other, estimate) else { continue };
+                differences.push(Difference {
+                    setting: setting.to_string(),
+                    a: a.clone(),
+                    b: b.clone(),
+                    method: one.method.filter(|_| setting != "method"),
+                    level: one.level,
+                    remaining_ratio: one.remaining,
+                    inherit: one.inherit.filter(|_| setting != "inherit"),
+                    // Those of both sides together.
+                    axes: if flip(one).is_some() { one.axes } else { other.axes }.clone(),
+                    summary,
+                    p,
+                    problem: one.problem,
+                    tickets,
+                    value,
+                    between: one.between,
+                    verdict,
+                });
+            }
         };
         for &inherit in &inherits {
             for (at, &b) in methods.iter().enumerate() {
                 for &a in &methods[at + 1..] {
-                    let found = each_difference(&of(a, inherit), &of(b, inherit), estimate);
-                    differences.extend(found.into_iter().map(|found| Difference {
-                        setting: "method".to_string(),
-                        a: method_text(Some(a)),
-                        b: method_text(Some(b)),
-                        method: None,
-                        ..found
-                    }));
+                    add("method", [a, b].map(method_text), [a, b].map(|method| of(method, inherit).collect()));
                 }
             }
         }
-        let Some((&b, others)) = inherits.split_first() else { continue };
+        let known: Vec<Inherit> = inherits.into_iter().flatten().collect();
+        let Some((&b, others)) = known.split_first() else { continue };
         for &method in &methods {
             for &a in others {
-                let found = each_difference(&of(method, a), &of(method, b), estimate);
-                differences.extend(found.into_iter().map(|found| Difference {
-                    setting: "inherit".to_string(),
-                    a: a.to_string(),
-                    b: b.to_string(),
-                    inherit: None,
-                    ..found
-                }));
+                let names = [a, b].map(|inherit| inherit.to_string());
+                add("inherit", names, [a, b].map(|inherit| of(method, Some(inherit)).collect()));
             }
         }
     }
     differences
 }
 
-/// What chance was the same for two runs: the ticket's seeds and the transfer's. Of the ticket, α is not: not every method
-/// draws it.
-type Chances = (Option<[u64; 2]>, Vec<u64>);
-
-fn ticket_chance(seed: &SeedError) -> Option<[u64; 2]> {
-    seed.ticket.map(|ticket| [ticket.init, ticket.order])
-}
-
 /// Only what has signs has some of them flipped: what has none is compared with each fraction.
 const FLIP: &str = "transfer.flip";
 
-fn without_flip(mut axes: Axes) -> Axes {
-    axes.retain(|(name, _)| name != FLIP);
-    axes
+fn flip<'r>(sample: &Sample<'r>) -> Option<&'r str> {
+    sample.axes.iter().find(|(name, _)| name == FLIP).map(|(_, value)| value.as_str())
 }
 
-/// Of every two rows, which may be of several tickets, that are not of different fractions of flipped signs.
-fn each_difference(a: &[Vec<&TransferRow>], b: &[Vec<&TransferRow>], estimate: Estimate) -> Vec<Difference> {
-    let flip =
-        |rows: &[&TransferRow]| rows.first().and_then(|row| row.axes.iter().find(|(name, _)| name == FLIP).cloned());
-    let pairs = a.iter().flat_map(|a| b.iter().map(move |b| (a, b)));
-    let found =
-        pairs.filter(|(a, b)| flip(a).zip(flip(b)).is_none_or(|(one, other)| one == other)).filter_map(|(a, b)| {
-            let found = difference(a, b, estimate)?;
-            // Of both sides together.
-            let axes = if flip(a).is_some() { found.axes } else { without_ticket_seeds(&b.first()?.axes) };
-            Some(Difference { axes, ..found })
-        });
-    found.collect()
-}
-
-fn difference(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Option<Difference> {
-    let row = a.first()?;
-    let Paired { summary, p, tickets } = paired(a, b, estimate)?;
-    Some(Difference {
-        setting: String::new(),
-        a: String::new(),
-        b: String::new(),
-        method: row.method,
-        level: row.level,
-        remaining_ratio: row.remaining_ratio,
-        inherit: Some(row.inherit),
-        axes: without_ticket_seeds(&row.axes),
-        summary,
-        p,
-        problem: row.problem,
-        tickets,
-    })
-}
-
-/// What two ways differ by over the same seeds, first minus second.
-pub struct Paired {
-    pub summary: Summary,
-    pub p: Option<f64>,
-    pub tickets: usize,
-}
-
-/// None where no two runs have the same seeds.
-pub fn paired(a: &[&TransferRow], b: &[&TransferRow], estimate: Estimate) -> Option<Paired> {
-    let retrained = a.iter().chain(b).any(|row| row.inherit == Inherit::Retrain);
-    let of_b: HashMap<Chances, f64> = means(b, retrained).into_iter().collect();
-    let in_both = means(a, retrained).into_iter().filter_map(|(chances, error)| {
-        let other = of_b.get(&chances)?;
-        Some((chances.0, error - other))
-    });
-    let tickets = grouped(in_both, |(ticket, _)| *ticket);
-    let differences = each_ticket_once(&tickets);
-    let mut summary = Summary::of(&differences, estimate)?;
-    if let Some(interval) = summary.interval.as_mut().filter(|_| tickets.len() > 1) {
-        interval.over = Over::Tickets;
-    }
-    Some(Paired { summary, p: p_of_mean(&summary), tickets: tickets.len() })
-}
-
-/// The errors as a sample with the mean of all of them: what is independent of each other. None where tickets have
-/// different numbers of errors.
-pub fn independent(rows: &[&TransferRow]) -> Option<Vec<f64>> {
-    let errors = rows.iter().flat_map(|row| row.errors.iter().map(|seed| (ticket_chance(seed), seed.error)));
-    let tickets = grouped(errors, |(ticket, _)| *ticket).into_iter();
-    clusters::independent(
-        &tickets.map(|ticket| ticket.into_iter().map(|(_, error)| error).collect()).collect::<Vec<_>>(),
-    )
-}
-
-/// Transfers of one ticket have its chance in common: of several tickets, each counts once.
-fn each_ticket_once<T>(tickets: &[Vec<(T, f64)>]) -> Vec<f64> {
-    let values = |of_one: &Vec<(T, f64)>| of_one.iter().map(|(_, value)| *value).collect::<Vec<f64>>();
-    match tickets {
-        [only] => values(only),
-        several => several.iter().filter_map(|of_one| mean(&values(of_one))).collect(),
-    }
-}
-
-/// The errors by chance. What only one of the two draws, such as α, is averaged over.
-fn means(rows: &[&TransferRow], retrained: bool) -> Vec<(Chances, f64)> {
-    let mut errors: Vec<(Chances, Vec<f64>)> = Vec::new();
-    let mut places: HashMap<Chances, usize> = HashMap::new();
-    for row in rows {
-        for seed in &row.errors {
-            let Seeds { init, order, .. } = seed.seeds;
-            // A ticket that is trained on has no other initialization.
-            let chances = (ticket_chance(seed), if retrained { vec![order] } else { vec![init, order] });
-            let place = *places.entry(chances.clone()).or_insert(errors.len());
-            if place == errors.len() {
-                errors.push((chances, vec![]));
-            }
-            errors[place].1.push(seed.error);
-        }
-    }
-    errors.into_iter().filter_map(|(chances, errors)| Some((chances, mean(&errors)?))).collect()
-}
-
-/// Of Student's t-test that a mean is zero.
-pub fn p_of_mean(summary: &Summary) -> Option<f64> {
-    let std = summary.std.filter(|std| *std > 0.0)?;
-    let t = summary.mean / (std / (summary.count as f64).sqrt());
-    Some(p_of_t(t, (summary.count - 1) as f64))
+fn without_flip(axes: &Axes) -> Axes {
+    axes.iter().filter(|(name, _)| name != FLIP).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Report;
-    use super::super::fixture::Study;
+    use super::super::fixture::{Study, ticket_of};
+    use super::super::{Report, Verdict};
     use super::*;
-    use crate::run::results::Outcome;
     use crate::run::settings::{Kind, Method};
-    use crate::study::plan::{Label, RunState};
-
-    /// Errors as a function of the label of each transfer.
-    fn with_errors(mut study: Study, error: impl Fn(&Label) -> f64) -> Report {
-        for (planned, _, result) in &mut study.runs {
-            if let Some(Outcome::Transfer(transfer)) = result.as_mut().map(|result| &mut result.outcome) {
-                transfer.test_error = error(&planned.label);
-            }
-        }
-        study.report()
-    }
+    use crate::study::plan::RunState;
 
     fn find<'r>(report: &'r Report, setting: &str, a: &str, is: impl Fn(&Difference) -> bool) -> Vec<&'r Difference> {
         let of_it = report.differences.iter().filter(|one| one.setting == setting && one.a == a && is(one));
@@ -212,7 +121,8 @@ mod tests {
             .flat_map(|flip| of_sign.iter().map(move |row| flipped(row, flip)))
             .chain(rows)
             .collect();
-        let found = between(&with_flips, Estimate::default());
+        let samples: Vec<Sample> = with_flips.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect();
+        let found = between(&samples, Measure::Error, Estimate::default());
         let told = |setting: &str| -> Vec<(String, String)> {
             let of_it = found.iter().filter(|one| one.setting == setting);
             let mut told: Vec<_> =
@@ -228,19 +138,21 @@ mod tests {
         assert_eq!(told("method"), [methods[0].clone(), methods[1].clone(), pair("AWS − LRR", "[]".to_string())]);
     }
 
-    /// Errors of LRR and AWS with four seeds; `scipy.stats.ttest_rel` and its `confidence_interval`, of SciPy 1.17.
+    /// Errors of four tickets of LRR and AWS; `scipy.stats.ttest_rel` and its `confidence_interval`, of SciPy 1.17.
     #[test]
-    fn paired_over_seeds_as_scipy_has_it() {
+    fn paired_over_tickets_as_scipy_has_it() {
         let lrr = [6.1, 7.4, 5.2, 6.6];
         let aws = [4.9, 6.8, 4.4, 5.1];
-        let report = with_errors(Study::new(&[12], &[2, 3, 4, 5], &[vec![]]), |label| {
-            let of_method = if label.method == Some(Method::Lrr) { lrr } else { aws };
-            of_method[label.seeds[0].init as usize - 2]
-        });
+        let report = Study::of_tickets(&[1, 2, 3, 4], &[7])
+            .with_errors(|label| {
+                let of_method = if label.method == Some(Method::Lrr) { lrr } else { aws };
+                of_method[ticket_of(label) as usize - 1]
+            })
+            .report();
         let found = find(&report, "method", "AWS", |one| one.inherit == Some(Inherit::Sign));
         assert_eq!(found.len(), 1);
-        let Difference { b, method, level, summary, p, tickets, .. } = found[0];
-        assert_eq!((b.as_str(), *method, *level, summary.count, *tickets), ("LRR", None, 12, 4, 1));
+        let Difference { b, method, level, summary, p, tickets, verdict, .. } = found[0];
+        assert_eq!((b.as_str(), *method, *level, summary.count, *tickets), ("LRR", None, 12, 4, 4));
         assert!((summary.mean - -1.025).abs() < 1e-12);
         assert!((p.unwrap() - 0.014_693_027_560_741).abs() < 1e-12, "{p:?}");
         let interval = summary.interval.unwrap();
@@ -249,10 +161,35 @@ mod tests {
                 && (interval.high - -0.383_557_440_417_058_75).abs() < 1e-9,
             "{interval:?}"
         );
+        assert_eq!(*verdict, Verdict::Lower);
         // What is the same for all inherits differs by nothing, and nothing is no sample to test.
-        let same = find(&report, "inherit", "mask", |one| one.method == Some(Method::Aws));
+        let same = find(&report, "inherit", "mask", |one| one.method == Some(Method::Aws) && one.between.is_none());
         assert_eq!((same[0].summary.mean, same[0].p, same[0].b.as_str()), (0.0, None, "sign"));
+        assert_eq!(same[0].verdict, Verdict::NoDifference);
         assert_eq!(find(&report, "inherit", "sign", |_| true).len(), 0);
+    }
+
+    /// Of the barriers too, the ticket is the sample.
+    #[test]
+    fn barriers_are_compared_over_tickets() {
+        let report = Study::of_tickets(&[1, 2, 3], &[2, 3, 4])
+            .with_barriers(|label| {
+                let inherit = if label.inherit == Some(Inherit::Mask) { 40.0 } else { 0.0 };
+                // Pairs of mask differ by up to 2, tickets by up to 3.
+                inherit + if inherit > 0.0 { ticket_of(label) as f64 + label.seeds[0].init as f64 } else { 1.0 }
+            })
+            .report();
+        let found = find(&report, "inherit", "mask", |one| one.between == Some(Between::Seeds));
+        let Difference { summary, tickets, verdict, value, .. } = found[0];
+        assert_eq!(
+            (found.len(), summary.count, *tickets, *verdict, *value),
+            (2, 9, 3, Verdict::Higher, Measure::Barrier)
+        );
+        // Means over the pairs of seeds 2–3, 2–4 and 3–4 are 7/3 above ticket and 39: 42.33, 43.33 and 44.33, less 1.
+        assert!((summary.mean - (39.0 + 2.0 + 7.0 / 3.0)).abs() < 1e-9, "{summary:?}");
+        assert!((summary.std.unwrap() - 1.0).abs() < 1e-9);
+        let norm_init = find(&report, "method", "AWS", |one| one.between == Some(Between::NormInit));
+        assert_eq!((norm_init.len(), norm_init[0].tickets), (1, 3));
     }
 
     #[test]
@@ -271,32 +208,18 @@ mod tests {
         assert!((found.summary.mean - (3.0 - 7.6)).abs() < 1e-12);
     }
 
-    fn tickets() -> Study {
-        let seed =
-            |seed: &str| vec![("lr".to_string(), seed.to_string()), ("ticket.seed".to_string(), seed.to_string())];
-        let mut study = Study::new(&[12], &[2, 3, 4], &["1", "2", "3"].map(seed));
-        for (planned, ..) in &mut study.runs {
-            let label = &mut planned.label;
-            label.axes.retain(|(name, _)| name != "lr");
-            if planned.run.kind() == Kind::Ticket {
-                label.seeds = vec![label.axes[0].1.parse::<u64>().unwrap().into()];
-            }
-        }
-        study
-    }
-
     /// Nine pairs, but three tickets: the mean of each ticket counts.
     #[test]
     fn of_several_tickets_each_counts_once() {
-        let ticket = |label: &Label| label.axes[0].1.parse::<f64>().unwrap();
-        let report = with_errors(tickets(), |label| match label.method {
-            Some(Method::Aws) => 10.0 - ticket(label) - label.seeds[0].init as f64 / 10.0,
+        let study = Study::of_tickets(&[1, 2, 3], &[2, 3, 4]).with_errors(|label| match label.method {
+            Some(Method::Aws) => 10.0 - ticket_of(label) as f64 - label.seeds[0].init as f64 / 10.0,
             _ => 10.0,
         });
-        let found = find(&report, "method", "AWS", |one| one.inherit == Some(Inherit::Mask));
+        let report = study.report();
+        let found = find(&report, "method", "AWS", |one| one.inherit == Some(Inherit::Mask) && one.between.is_none());
         assert_eq!(found.len(), 1);
         let Difference { summary, tickets, axes, .. } = found[0];
-        assert_eq!((summary.count, *tickets, axes.len()), (3, 3, 0));
+        assert_eq!((summary.count, *tickets, axes.len()), (9, 3, 0));
         // −1.3, −2.3 and −3.3.
         assert!((summary.mean + 2.3).abs() < 1e-12 && (summary.std.unwrap() - 1.0).abs() < 1e-12);
     }
@@ -311,11 +234,13 @@ mod tests {
                 label.seeds[0].init = 100;
             }
         }
-        let report = with_errors(study, |label| label.seeds[0].order as f64);
+        let report = study.with_errors(|label| label.seeds[0].order as f64).report();
         let counts =
             |a: &str| find(&report, "inherit", a, |_| true).iter().map(|one| one.summary.count).collect::<Vec<_>>();
-        assert_eq!(counts("retrain"), [3, 3]);
-        assert_eq!(counts("mask"), [0; 0], "no initialization in common");
+        // Errors and barriers.
+        assert_eq!(counts("retrain"), [3; 4]);
+        let errors = find(&report, "inherit", "mask", |one| one.between.is_none());
+        assert!(errors.is_empty(), "no initialization in common");
     }
 
     #[test]

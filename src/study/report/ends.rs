@@ -8,38 +8,52 @@ use super::{End, Finding};
 use crate::run::RunId;
 use crate::run::settings::Seeds;
 use crate::study::grouping::distinct;
-use crate::study::plan::Label;
+use crate::study::plan::{Label, PlannedRun};
 
-/// The labels of all runs of a plan.
-pub struct Labels<'a>(HashMap<&'a RunId, &'a Label>);
+/// The labels of all runs of a plan, and what the runs need.
+pub struct Labels<'a>(HashMap<&'a RunId, (&'a Label, &'a [RunId])>);
 
 impl<'a> Labels<'a> {
     pub fn of(findings: &'a [Finding]) -> Labels<'a> {
-        Labels(findings.iter().map(|finding| (&finding.planned.run.id, &finding.planned.label)).collect())
+        Labels(findings.iter().map(|finding| entry(finding.planned)).collect())
+    }
+
+    fn label(&self, run: &RunId) -> Option<&'a Label> {
+        self.0.get(run).map(|(label, _)| *label)
     }
 
     /// The seeds of a run; none of a ticket.
     pub fn transfer_seeds(&self, run: &RunId) -> Option<Seeds> {
-        let label = self.0.get(run).filter(|label| label.inherit.is_some())?;
+        let label = self.label(run).filter(|label| label.inherit.is_some())?;
         label.seeds.first().copied()
     }
 
-    /// The seeds of a ticket; none of an imported one, nor of a transfer.
-    pub fn ticket_seeds(&self, run: &RunId) -> Option<Seeds> {
-        let label = self.0.get(run).filter(|label| label.inherit.is_none())?;
-        label.seeds.first().copied()
+    /// The seeds of the ticket that a transfer or path starts from; none where it starts from none, or from one that was
+    /// imported.
+    pub fn ticket_of(&self, run: &RunId) -> Option<Seeds> {
+        self.label(self.ticket_run_of(run)?)?.seeds.first().copied()
+    }
+
+    /// The ticket that a transfer or path starts from.
+    pub fn ticket_run_of(&self, run: &RunId) -> Option<&'a RunId> {
+        let (_, inputs) = self.0.get(run)?;
+        let first = inputs.first()?;
+        match self.label(first)?.inherit {
+            None => Some(first),
+            Some(_) => self.ticket_run_of(first),
+        }
     }
 
     /// Whether tickets differ in nothing but their seeds.
     pub fn are_alike<'r>(&self, tickets: impl IntoIterator<Item = &'r RunId>) -> bool {
-        let labels = tickets.into_iter().filter_map(|run| self.0.get(run));
+        let labels = tickets.into_iter().filter_map(|run| self.label(run));
         distinct(labels.map(|label| (label.method, without_ticket_seeds(&label.axes)))).len() <= 1
     }
 
     /// Names that tell these runs apart, as short as they can be: their seeds where those do, else all that differs.
     pub fn names<'r>(&self, runs: impl IntoIterator<Item = &'r RunId>) -> Names {
         let runs: Vec<&RunId> = distinct(runs);
-        let known: Vec<(&RunId, &Label)> = runs.iter().filter_map(|run| Some((*run, *self.0.get(run)?))).collect();
+        let known: Vec<(&RunId, &Label)> = runs.iter().filter_map(|run| Some((*run, self.label(run)?))).collect();
         let names = match known[..] {
             [(_, alone)] => vec![alone.to_string()],
             _ => differing(&known.iter().map(|(_, label)| *label).collect::<Vec<_>>()),
@@ -59,6 +73,10 @@ impl<'a> Labels<'a> {
         }
         Names(names)
     }
+}
+
+fn entry(planned: &PlannedRun) -> (&RunId, (&Label, &[RunId])) {
+    (&planned.run.id, (&planned.label, &planned.run.inputs))
 }
 
 /// What networks are called within one row.

@@ -57,6 +57,32 @@ impl Study {
         study
     }
 
+    /// The last level of tickets of these seeds.
+    pub fn of_tickets(tickets: &[u64], seeds: &[u64]) -> Study {
+        let axes = |seed: &u64| vec![(TICKET_SEED.to_string(), seed.to_string())];
+        Study::new(&[12], seeds, &tickets.iter().map(axes).collect::<Vec<_>>())
+    }
+
+    /// With other test errors of transfers, as a function of their labels.
+    pub fn with_errors(mut self, error: impl Fn(&Label) -> f64) -> Study {
+        for (planned, _, result) in &mut self.runs {
+            if let Some(Outcome::Transfer(transfer)) = result.as_mut().map(|result| &mut result.outcome) {
+                transfer.test_error = error(&planned.label);
+            }
+        }
+        self
+    }
+
+    /// With other barriers, as a function of the labels of their paths.
+    pub fn with_barriers(mut self, barrier: impl Fn(&Label) -> f64) -> Study {
+        for (planned, _, result) in &mut self.runs {
+            if let Some(Outcome::Connect(connect)) = result.as_mut().map(|result| &mut result.outcome) {
+                connect.path.barrier = barrier(&planned.label);
+            }
+        }
+        self
+    }
+
     pub fn findings(&self) -> Vec<Finding<'_>> {
         self.runs
             .iter()
@@ -188,7 +214,7 @@ impl Study {
             prune_ratio: (level > 0).then_some(0.2),
             rewind_epoch: None,
             training: training(axes),
-            seeds: Seeds::from(1),
+            seeds: Seeds::from(ticket_seed(axes)),
         });
         let outcome = Outcome::Ticket(TicketOutcome {
             remaining_ratio: remaining(level),
@@ -198,7 +224,7 @@ impl Study {
             test_loss: 0.1,
             layers: layers(level),
         });
-        let seeds = vec![Seeds::from(1)];
+        let seeds = vec![Seeds::from(ticket_seed(axes))];
         self.push(
             settings,
             input.cloned().into_iter().collect(),
@@ -214,6 +240,8 @@ impl Study {
         let severity = f64::from(level) / 12.0;
         let centre = (seeds.len() - 1) as f64 / 2.0;
         let spread = |index: usize| (index as f64 - centre) / centre.max(1.0);
+        // Tickets of other seeds are a deviation apart, too.
+        let mean = mean + std * (ticket_seed(axes) as f64 - 1.0);
         let mut ends = Vec::new();
         for (index, &seed) in seeds.iter().enumerate() {
             let error = (mean * severity + std * spread(index)).max(0.0);
@@ -275,6 +303,17 @@ impl Study {
     }
 }
 
+const TICKET_SEED: &str = "ticket.seed";
+
+fn ticket_seed(axes: &Axes) -> u64 {
+    axes.iter().find(|(name, _)| name == TICKET_SEED).map_or(1, |(_, seed)| seed.parse().expect("a seed"))
+}
+
+/// The seed of the ticket behind a run.
+pub fn ticket_of(label: &Label) -> u64 {
+    ticket_seed(&label.axes)
+}
+
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
 pub fn remaining(level: u32) -> f64 {
@@ -284,7 +323,8 @@ pub fn remaining(level: u32) -> f64 {
 
 /// Combinations of axes must differ in a setting, as they do in a sweep, to be different runs.
 fn training(axes: &Axes) -> Training {
-    let lr = axes.first().and_then(|(_, value)| value.parse().ok()).unwrap_or(0.1);
+    let settings = axes.iter().find(|(name, _)| name != TICKET_SEED);
+    let lr = settings.and_then(|(_, value)| value.parse().ok()).unwrap_or(0.1);
     Training {
         epochs: 4,
         batch: 64,

@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 
 use super::ends::Labels;
-use super::statistics::{Estimate, mean, sample_std};
+use super::sample::{Sample, best, is_over_tickets};
+use super::spreads::without_ticket_seeds;
+use super::statistics::{Estimate, mean};
 use super::{
-    FailedRun, Finding, LayerRatio, Report, RunCounts, SeedError, Summary, TicketRow, TransferRow, differences,
-    notices, paths, spreads,
+    ConnectionRow, FailedRun, Finding, LayerRatio, LevelRow, Part, Report, RunCounts, SeedError, TicketRow,
+    TransferRow, differences, notices, paths, spreads, statements,
 };
 use crate::run::RunId;
 use crate::run::results::{Outcome, TicketOutcome, TransferOutcome};
 use crate::run::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
 use crate::study::grouping::{distinct, grouped};
 use crate::study::plan::{PlannedRun, RunState};
-use crate::study::sweep::Axes;
+use crate::study::sweep::{Axes, Measure};
 
 /// Makes the report of a study from what is known of each run of its plan, in the plan's order.
 ///
@@ -30,20 +32,29 @@ pub fn gather_with(name: &str, findings: &[Finding], estimate: Estimate) -> Repo
     let rows = |kind| rows(findings, kind);
     let (transfers, connects) = (rows(Kind::Transfer), rows(Kind::Connect));
     let in_state = |state| findings.iter().filter(move |finding| finding.state == state).map(listed).collect();
-    let transfer_rows: Vec<TransferRow> = transfers.iter().filter_map(|row| transfer(row, &gathering)).collect();
+    let mut transfer_rows: Vec<TransferRow> = transfers.iter().filter_map(|row| transfer(row, &gathering)).collect();
+    let mut connections: Vec<ConnectionRow> =
+        connects.iter().filter_map(|row| paths::connection(row, &gathering)).collect();
+    let tickets: Vec<TicketRow> =
+        rows(Kind::Ticket).iter().flatten().filter_map(|finding| ticket(finding, &gathering)).collect();
+    mark_best(&mut transfer_rows, &mut connections, estimate);
+    let levels = levels(&tickets, estimate);
+    let differences = differences::all(&levels, &tickets, &transfer_rows, &connections, estimate);
     Report {
         name: name.to_string(),
         runs: count(findings),
-        tickets: rows(Kind::Ticket).iter().flatten().filter_map(|finding| ticket(finding, &gathering)).collect(),
-        connections: connects.iter().filter_map(|row| paths::connection(row, &gathering)).collect(),
+        connections,
         failed: in_state(RunState::Failed),
         blocked: in_state(RunState::Blocked),
         planes: connects.iter().flatten().filter_map(|finding| paths::plane(finding, &gathering)).collect(),
-        differences: differences::between(&transfer_rows, estimate),
+        statements: statements::of_differences(&differences),
+        differences,
         spreads: spreads::by_source(&transfer_rows),
         transfers: transfer_rows,
-        notices: notices::of(findings, &[transfers, connects].concat()),
+        notices: notices::of(findings, &[transfers, connects].concat(), &gathering.labels),
         pivot: None,
+        levels,
+        tickets,
     }
 }
 
@@ -55,9 +66,9 @@ pub struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    /// The remaining ratio of the runs of a row, as soon as it is known of one.
-    pub fn ratio(&self, row: &[&Finding]) -> Option<f64> {
-        row.iter().find_map(|finding| self.ratios.get(&finding.planned.run.id).copied())
+    /// The mean of the remaining ratios of the runs of a row, as far as they are known.
+    pub fn ratio_of_runs(&self, row: &[&Finding]) -> Option<f64> {
+        self.mean_ratio(row.iter().map(|finding| &finding.planned.run.id))
     }
 
     /// The mean of the remaining ratios of the networks that the runs of a row join, as far as they are known. Unlike that
@@ -74,9 +85,7 @@ impl Gathering<'_> {
     fn mean_ratio<'r>(&self, networks: impl Iterator<Item = &'r RunId>) -> Option<f64> {
         let ends = distinct(networks);
         let ratios: Vec<f64> = ends.into_iter().filter_map(|end| self.ratios.get(end).copied()).collect();
-        let first = *ratios.first()?;
-        // The mean of equal numbers may differ from them in its last bit.
-        if ratios.iter().all(|ratio| *ratio == first) { Some(first) } else { mean(&ratios) }
+        mean_of_alike(&ratios)
     }
 }
 
@@ -115,18 +124,18 @@ pub fn remaining_ratios<'a>(findings: &'a [Finding]) -> HashMap<&'a RunId, f64> 
     ratios
 }
 
-/// What the runs of one row have in common: everything but their seeds.
+/// What the runs of one row have in common: everything but their seeds and those of their tickets.
 #[derive(PartialEq, Eq, Hash)]
-struct RowKey<'a> {
+struct RowKey {
     problem: Problem,
     method: Option<Method>,
     level: u32,
     inherit: Option<Inherit>,
     between: Option<Between>,
-    axes: &'a Axes,
+    axes: Axes,
 }
 
-/// The findings of one kind, by row.
+/// The findings of one kind, by row; within a row, ticket after ticket.
 fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<'a>>> {
     let of_kind = findings.iter().filter(|finding| finding.planned.run.kind() == kind);
     let mut rows = grouped(of_kind, |finding| {
@@ -137,9 +146,12 @@ fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<
             level: label.level,
             inherit: label.inherit,
             between: label.between,
-            axes: &label.axes,
+            axes: without_ticket_seeds(&label.axes),
         }
     });
+    for row in &mut rows {
+        *row = by_ticket(row).concat();
+    }
     let methods = distinct(findings.iter().filter_map(|finding| finding.planned.label.method));
     let inherits = distinct(findings.iter().filter_map(|finding| finding.planned.label.inherit));
     rows.sort_by_key(|row| {
@@ -152,6 +164,67 @@ fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<
     rows
 }
 
+/// The runs of a row by their ticket.
+pub fn by_ticket<'a, 'f>(row: &[&'f Finding<'a>]) -> Vec<Vec<&'f Finding<'a>>> {
+    grouped(row.iter().copied(), |finding| &finding.planned.label.axes)
+}
+
+/// Marks the rows that are better than every other one that they are compared with.
+fn mark_best(transfers: &mut [TransferRow], connections: &mut [ConnectionRow], estimate: Estimate) {
+    let places = |samples: &[Sample]| {
+        let compared =
+            grouped(samples.iter().enumerate(), |(_, one)| (one.problem, one.level, one.between, one.way, one.axes));
+        let places = compared.into_iter().filter_map(|of_one| {
+            let samples: Vec<&Sample> = of_one.iter().map(|(_, sample)| *sample).collect();
+            Some(of_one[best(&samples, estimate)?].0)
+        });
+        places.collect::<Vec<usize>>()
+    };
+    let errors: Vec<Sample> = transfers.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect();
+    let barriers: Vec<Sample> = connections.iter().map(|row| Sample::of_paths(row, Measure::Barrier)).collect();
+    let (of_errors, of_barriers) = (places(&errors), places(&barriers));
+    of_errors.into_iter().for_each(|at| transfers[at].best = true);
+    of_barriers.into_iter().for_each(|at| connections[at].best = true);
+}
+
+/// The tickets of each level and setting as one row.
+fn levels(tickets: &[TicketRow], estimate: Estimate) -> Vec<LevelRow> {
+    let alike = grouped(tickets.iter().enumerate(), |(_, row)| {
+        (row.problem, row.method, row.level, without_ticket_seeds(&row.axes))
+    });
+    let level = |rows: Vec<(usize, &TicketRow)>| {
+        let ratios: Vec<f64> = rows.iter().filter_map(|(_, row)| row.remaining_ratio).collect();
+        let (_, first) = rows[0];
+        let level = LevelRow {
+            method: first.method,
+            level: first.level,
+            remaining_ratio: mean_of_alike(&ratios),
+            tickets: rows.iter().filter(|(_, row)| row.test_error.is_some()).count(),
+            tickets_planned: rows.len(),
+            error_mean: None,
+            error_std: None,
+            axes: without_ticket_seeds(&first.axes),
+            summary: None,
+            problem: first.problem,
+            places: rows.iter().map(|(at, _)| *at).collect(),
+        };
+        let summary = Sample::of_level(&level, tickets).summary(estimate);
+        LevelRow {
+            error_mean: summary.map(|summary| summary.mean),
+            error_std: summary.and_then(|summary| summary.std),
+            summary,
+            ..level
+        }
+    };
+    alike.into_iter().map(level).collect()
+}
+
+/// The mean of equal numbers may differ from them in its last bit.
+fn mean_of_alike(ratios: &[f64]) -> Option<f64> {
+    let first = *ratios.first()?;
+    if ratios.iter().all(|ratio| *ratio == first) { Some(first) } else { mean(ratios) }
+}
+
 fn ticket(finding: &Finding, gathering: &Gathering) -> Option<TicketRow> {
     let PlannedRun { run, label } = finding.planned;
     let method = label.method.filter(|_| label.rewind_point.is_none())?;
@@ -160,7 +233,7 @@ fn ticket(finding: &Finding, gathering: &Gathering) -> Option<TicketRow> {
     Some(TicketRow {
         method,
         level: label.level,
-        remaining_ratio: gathering.ratio(&[finding]),
+        remaining_ratio: gathering.ratio_of_runs(&[finding]),
         test_error: outcome.map(|outcome| outcome.test_error).filter(|error| error.is_finite()),
         axes: label.axes.clone(),
         run: run.id.clone(),
@@ -180,35 +253,53 @@ fn ticket(finding: &Finding, gathering: &Gathering) -> Option<TicketRow> {
 
 fn transfer(row: &[&Finding], gathering: &Gathering) -> Option<TransferRow> {
     let label = &row.first()?.planned.label;
-    let errors: Vec<SeedError> = row
-        .iter()
-        .filter_map(|finding| {
-            let seeds = *finding.planned.label.seeds.first()?;
-            let outcome = transfer_outcome(finding).filter(|outcome| outcome.test_error.is_finite())?;
-            Some(SeedError {
-                seeds,
-                error: outcome.test_error,
-                loss: outcome.test_loss,
-                run: finding.planned.run.id.clone(),
-                seconds: finding.result.as_ref()?.seconds,
-                ticket: finding.planned.run.inputs.first().and_then(|ticket| gathering.labels.ticket_seeds(ticket)),
-            })
-        })
-        .collect();
-    let values: Vec<f64> = errors.iter().map(|seed| seed.error).collect();
-    Some(TransferRow {
+    let inherit = label.inherit?;
+    let mut errors: Vec<SeedError> = Vec::new();
+    let mut parts = Vec::new();
+    for runs in by_ticket(row) {
+        let first = errors.len();
+        errors.extend(runs.iter().filter_map(|finding| seed_error(finding, gathering)));
+        let axes = runs[0].planned.label.axes.clone();
+        parts.push(Part { axes, numbers: first..errors.len(), planned: runs.len() });
+    }
+    let transfers = TransferRow {
         method: label.method,
         level: label.level,
-        remaining_ratio: gathering.ratio(row),
-        inherit: label.inherit?,
+        remaining_ratio: gathering.ratio_of_runs(row),
+        inherit,
         seeds: errors.len(),
         seeds_planned: row.len(),
-        error_mean: mean(&values),
-        error_std: sample_std(&values),
+        error_mean: None,
+        error_std: None,
         errors,
-        axes: label.axes.clone(),
-        summary: Summary::of(&values, gathering.estimate),
+        axes: without_ticket_seeds(&label.axes),
+        summary: None,
         problem: label.problem,
+        tickets: 0,
+        tickets_planned: if is_over_tickets(Some(inherit), None) { parts.len() } else { 0 },
+        best: false,
+        parts,
+    };
+    let sample = Sample::of_transfers(&transfers, Measure::Error);
+    let (tickets, summary) = (sample.tickets(), sample.summary(gathering.estimate));
+    Some(TransferRow {
+        tickets,
+        error_mean: summary.map(|summary| summary.mean),
+        error_std: summary.and_then(|summary| summary.std),
+        summary,
+        ..transfers
+    })
+}
+
+fn seed_error(finding: &Finding, gathering: &Gathering) -> Option<SeedError> {
+    let outcome = transfer_outcome(finding).filter(|outcome| outcome.test_error.is_finite())?;
+    Some(SeedError {
+        seeds: *finding.planned.label.seeds.first()?,
+        error: outcome.test_error,
+        loss: outcome.test_loss,
+        run: finding.planned.run.id.clone(),
+        seconds: finding.result.as_ref()?.seconds,
+        ticket: gathering.labels.ticket_of(&finding.planned.run.id),
     })
 }
 

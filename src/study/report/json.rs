@@ -28,7 +28,9 @@ mod tests {
     /// Other programs read these names.
     #[test]
     fn names_of_fields() {
-        let mut study = Study::new(&[12], &[2, 3], &[vec![("lr".to_string(), "0.05".to_string())]]);
+        let axes =
+            |seed: &str| [("lr", "0.05"), ("ticket.seed", seed)].map(|(name, value)| (name.into(), value.into()));
+        let mut study = Study::new(&[12], &[2, 3], &["1", "2"].map(|seed| axes(seed).to_vec()));
         study.unfinish(RunState::Failed, |planned| planned.run.kind() == Kind::Ticket && planned.label.level == 0);
         let report = parsed(&study);
         assert_eq!(
@@ -45,11 +47,13 @@ mod tests {
                 "differences",
                 "spreads",
                 "notices",
-                "pivot"
+                "pivot",
+                "levels",
+                "statements"
             ]
         );
         assert_eq!(keys(&report["runs"]), ["total", "done", "running", "queued", "failed", "blocked", "pending"]);
-        let mut ticket = report["tickets"][12].clone();
+        let mut ticket = report["tickets"][24].clone();
         let layers = ticket["layers"].take();
         assert_eq!(keys(&layers[0]), ["name", "remaining_ratio"]);
         assert_eq!(
@@ -59,7 +63,7 @@ mod tests {
                 "level": 12,
                 "remaining_ratio": remaining(12),
                 "test_error": 4.5,
-                "axes": {"lr": "0.05"},
+                "axes": {"lr": "0.05", "ticket.seed": "1"},
                 "run": ticket["run"],
                 "seeds": {"init": 1, "order": 1, "alpha": 1},
                 "test_loss": 0.1,
@@ -85,7 +89,10 @@ mod tests {
                 "axes",
                 "summary",
                 "dataset",
-                "architecture"
+                "architecture",
+                "tickets",
+                "tickets_planned",
+                "best"
             ]
         );
         assert_eq!(transfer["inherit"], "sign+norm");
@@ -116,19 +123,43 @@ mod tests {
                 "train_summary",
                 "loss_summary",
                 "dataset",
-                "architecture"
+                "architecture",
+                "tickets",
+                "tickets_planned",
+                "best"
             ]
         );
         assert_eq!(keys(&connection["path"][0]), ["t", "error_mean", "train_error_mean", "loss_mean"]);
         let path = &connection["paths"][0];
         assert_eq!(
             keys(path),
-            ["seeds", "barrier", "path", "run", "ends", "similarity", "train_barrier", "loss_barrier"]
+            ["seeds", "barrier", "path", "run", "ends", "similarity", "train_barrier", "loss_barrier", "ticket"]
         );
         assert_eq!(keys(&path["path"][0]), ["t", "error", "loss", "train_error", "train_loss"]);
         assert_eq!(keys(&path["ends"][0]), ["run", "label"]);
         assert_eq!(keys(&path["similarity"]), ["sign_agreement", "mask_overlap"]);
         assert_eq!(connection["between"], "seeds");
+        let difference = &report["differences"][0];
+        let names = keys(difference);
+        assert_eq!(names[..3], ["setting", "a", "b"]);
+        assert_eq!(names[8..], ["summary", "p", "dataset", "architecture", "tickets", "value", "between", "verdict"]);
+        assert_eq!((&difference["value"], &difference["verdict"]), (&json!("error"), &json!("lower")));
+        assert_eq!(
+            keys(&report["levels"][0]),
+            [
+                "method",
+                "level",
+                "remaining_ratio",
+                "tickets",
+                "tickets_planned",
+                "error_mean",
+                "error_std",
+                "axes",
+                "summary",
+                "dataset",
+                "architecture"
+            ]
+        );
         assert_eq!(report["connections"][4]["between"], "norm-init");
         assert_eq!(report["connections"][4]["inherit"], Value::Null);
         assert_eq!(keys(&report["failed"][0]), ["id", "kind", "label", "message"]);

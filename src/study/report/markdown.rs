@@ -12,16 +12,21 @@ const NUMBERS: &str = "\
 
 - **remaining**: surviving prunable weights over all prunable weights (convolutions and linear layers except the
   classifier).
-- **seeds**, **paths**: how many are finished, and make the numbers of the row; 2/3 where three are planned.
-- **test error**: of the whole test set, in percent, after the last epoch. Over n seeds it is given as mean ± sample
-  standard deviation (divided by n − 1); a single seed has no deviation.
+- **tickets**, **seeds**, **paths**: how many are finished, and make the numbers of the row; 2/3 where three are planned.
+- **test error**: of the whole test set, in percent, after the last epoch. The ticket is the sample: transfers of one ticket
+  are averaged first, then mean, sample standard deviation (divided by n − 1) and confidence interval are those of the means
+  of n tickets. With one ticket the deviation is that between its transfers, and there is no interval. Dense networks
+  inherit from no ticket; each of them is a sample.
 - **barrier**: the largest test error on the straight path between two networks, minus the mean of the errors at its two
-  ends, in percentage points. Over several pairs: the mean, and in parentheses the largest.
+  ends, in percentage points. Paths of one ticket are averaged first; beside the mean over tickets is the interval or, in
+  parentheses where there is none, the largest.
+- **bold**: lower than every other of its level, as the intervals of all these differences show.
 - **between seeds**: between networks that differ in nothing but the seeds of the transfer. **retrain**: between a transfer
   and its ticket trained on. **levels**: between a ticket and the one of the level before it. **tickets**: between tickets
   of one level. **norm-init**: between a ticket and itself with its norm parameters at their initialization.
-- **difference**: of the test errors of runs with the same seeds, mean over the pairs, in percentage points; with the
-  confidence interval of the mean, and p of the paired t-test. Where there are several tickets, each counts once.
+- **difference**: between methods, or between what was transferred, over the same tickets and seeds, in percentage points;
+  with the confidence interval of the mean over tickets, and p of the paired t-test over tickets. **verdict**: lower or
+  higher if the interval excludes 0, else no difference is shown.
 - **spread**: the standard deviation of the test error within groups of runs that differ in one source of chance alone,
   pooled over the groups.
 - BatchNorm statistics are re-estimated with training images at every point of a path, and before a ticket is evaluated;
@@ -44,6 +49,12 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
             writeln!(out, "- `{}` {}", run.id, escape(&run.told())).expect("writing to memory");
         }
     }
+    if !report.statements.is_empty() {
+        out.push_str("\nDifferences:\n\n");
+    }
+    for statement in &report.statements {
+        writeln!(out, "- {}", escape(statement)).expect("writing to memory");
+    }
     if !report.notices.is_empty() {
         out.push_str("\nTo be known before a number is trusted:\n\n");
     }
@@ -61,11 +72,14 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
         let Plot { title, file, caption, .. } = plot;
         write!(out, "\n## {title}\n\n![{title}]({file})\n\n{}\n", escape(caption)).expect("writing to memory");
     }
-    section(&mut out, "Differences over the same seeds", tables::differences(report));
+    section(&mut out, "Differences over the same tickets", tables::differences(report));
     section(&mut out, "Spread by source of chance", tables::spreads(report));
     section(&mut out, "Tickets", tables::tickets(report));
     write!(out, "\n{NUMBERS}").expect("writing to memory");
-    let intervals = || report.differences.iter().filter_map(|row| row.summary.interval);
+    let of_rows =
+        || report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
+    let of_differences = || report.differences.iter().map(|row| Some(row.summary));
+    let intervals = || of_rows().chain(of_differences()).filter_map(|summary| summary?.interval);
     if let (Some(first), Some(ways)) = (intervals().next(), Interval::all_told(intervals())) {
         let level = percent(first.level);
         let interval =
@@ -77,13 +91,17 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
 }
 
 fn section(out: &mut String, title: &str, table: Option<Table>) {
-    let Some(Table { columns, rows, .. }) = table else { return };
+    let Some(Table { columns, rows, best }) = table else { return };
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     write!(out, "\n## {title}\n\n").expect("writing to memory");
     out.push_str(&line(columns.iter().map(|column| escape(&column.title)).collect()));
     out.push_str(&line(columns.iter().map(|column| if column.numeric { "---:" } else { "---" }.to_string()).collect()));
-    for row in rows {
-        out.push_str(&line(row.iter().map(|cell| escape(cell)).collect()));
+    for (at, row) in rows.iter().enumerate() {
+        let cell = |(column, cell): (usize, &String)| match best.contains(&(at, column)) {
+            true => format!("**{}**", escape(cell)),
+            false => escape(cell),
+        };
+        out.push_str(&line(row.iter().enumerate().map(cell).collect()));
     }
 }
 
@@ -110,12 +128,12 @@ pub fn capitalized(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Study;
+    use super::super::fixture::{Study, ticket_of};
     use super::super::pivot::pivot;
     use super::super::statistics::Estimate;
     use super::super::{Dress, Notice, plots, terminal};
     use super::*;
-    use crate::run::settings::Seeds;
+    use crate::run::settings::{Inherit, Method, Seeds};
     use crate::study::plan::RunState;
     use crate::study::sweep::Layout;
 
@@ -126,15 +144,32 @@ mod tests {
         let page = render(&report, &plots::draw(&report, &study.findings(), Dress::Full));
         assert!(page.starts_with("# digits\n\nAll 76 runs done.\n"), "{page}");
         for line in [
-            "| ticket | level | remaining | transferred | seeds | test error % mean ± std | barrier between seeds mean (max) |",
-            "| --- | ---: | ---: | --- | ---: | ---: | ---: |",
-            "| LRR | 12 | 6.9 % | sign | 3 | 6.3 ± 1.3 | 0.6 (0.8) |",
-            "| AWS | 12 | 6.9 % | norm-init | 1 | 0.0 |",
+            "| method | level | remaining | transferred | tickets | seeds | test error % mean ± std | barrier between seeds mean (max) |",
+            "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+            "| LRR | 12 | 6.9 % | sign | 1 | 3 | 6.3 ± 1.3 | 0.6 (0.8) |",
+            "| AWS | 12 | 6.9 % | norm-init | 1 | 1 | 0.0 |",
             "![Test error by what was transferred](transfer-error.svg)",
             "![Error on the path between networks](interpolation.svg)",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}\n\n{page}");
         }
+    }
+
+    #[test]
+    fn what_is_best_is_bold_and_differences_are_told() {
+        let study = Study::of_tickets(&[1, 2, 3], &[2, 3]).with_errors(|label| {
+            let ticket = ticket_of(label) as f64;
+            match (label.method, label.inherit) {
+                (Some(Method::Aws), Some(Inherit::Sign)) => ticket,
+                _ => 11.0 + 1.1 * ticket,
+            }
+        });
+        let page = render(&study.report(), &[]);
+        assert!(page.contains("| AWS | 12 | 6.9 % | sign | 3 | 6 | **2.0 ± 1.0 \\[−0.5, 4.5\\]** |"), "{page}");
+        assert_eq!(page.matches("**2.").count() + page.matches("**1").count(), 1, "{page}");
+        // 11 + 0.1 · (1, 2, 3): 11.2 ± 4.3027 · 0.1 / √3.
+        let said = "- sign is 11.2 points of test error below mask (95 % interval 11.0 to 11.4, 3 tickets, AWS)\n";
+        assert!(page.contains(said), "{page}");
     }
 
     #[test]
@@ -165,9 +200,9 @@ mod tests {
         report.notices.push(Notice { message: "1 run <i>and</i>\nmore".to_string(), runs: vec![] });
         let page = render(&report, &[]);
         assert!(page.contains("\n- 1 run \\<i\\>and\\</i\\> more\n"), "{page}");
-        assert!(page.contains("| ticket | transferred | a\\<b\\>\\| \\[2J x\\_y\\* \\# z |\n"), "{page}");
+        assert!(page.contains("| method | transferred | a\\<b\\>\\| \\[2J x\\_y\\* \\# z |\n"), "{page}");
         assert!(page.contains("Rows are told apart by method too"));
-        assert!(page.contains("\n## Differences over the same seeds\n"));
+        assert!(page.contains("\n## Differences over the same tickets\n"));
         assert!(!page.contains(|c: char| c.is_control() && c != '\n'));
         let shown = terminal::render(&report, false);
         assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown}");

@@ -4,7 +4,6 @@
 //! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
 
 mod cells;
-mod clusters;
 pub mod compare;
 pub mod csv;
 mod differences;
@@ -19,8 +18,10 @@ pub mod parquet;
 mod paths;
 pub mod pivot;
 pub mod plots;
+pub mod sample;
 mod sharing;
 mod spreads;
+mod statements;
 pub mod statistics;
 pub mod tables;
 pub mod tensorboard;
@@ -31,6 +32,7 @@ pub mod fixture;
 
 use std::fs;
 use std::iter;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -41,6 +43,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use gather::{gather, gather_with};
 pub use pivot::{Pivot, PivotCell};
 pub use plots::{Dress, Plot};
+pub use sample::Verdict;
 
 use crate::run::RunId;
 use crate::run::error::{Error, Result};
@@ -49,8 +52,8 @@ use crate::run::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use crate::run::settings::{Align, Between, Connect, Inherit, Kind, Method, Precision, Problem, Seeds, Settings};
 use crate::study::grouping::distinct;
 use crate::study::plan::{PlannedRun, RunState};
-use crate::study::sweep::Axes;
 pub use crate::study::sweep::IntervalMethod;
+use crate::study::sweep::{Axes, Measure};
 
 /// What is known of one planned run.
 #[derive(Debug, Clone)]
@@ -112,6 +115,10 @@ pub struct Report {
     pub notices: Vec<Notice>,
     /// The table that was asked for.
     pub pivot: Option<Pivot>,
+    /// The tickets of each level as samples of their method.
+    pub levels: Vec<LevelRow>,
+    /// The differences in words.
+    pub statements: Vec<String>,
 }
 
 /// Something about the runs that a reader must know: results that differ between stores or were computed from different
@@ -124,7 +131,8 @@ pub struct Notice {
     pub runs: Vec<RunId>,
 }
 
-/// What is said of a sample of numbers.
+/// Statistics of a sample of numbers. Where they are from several tickets, mean, deviation and interval are those of the means
+/// of the tickets; count, median, smallest and largest are those of all numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
     pub count: usize,
@@ -132,9 +140,9 @@ pub struct Summary {
     pub median: f64,
     pub min: f64,
     pub max: f64,
-    /// The sample standard deviation; of at least two numbers.
+    /// The sample standard deviation: between tickets; of one ticket, between its numbers.
     pub std: Option<f64>,
-    /// Of the mean; of at least two numbers that are independent.
+    /// The confidence interval of the mean; absent with fewer than two tickets.
     pub interval: Option<Interval>,
 }
 
@@ -181,7 +189,8 @@ impl Interval {
     }
 }
 
-/// What two ways of doing it differ by, over the same seeds: `a` minus `b`, in percentage points of the test error.
+/// The difference between two methods, or between two things that were inherited, over the same tickets: `a` minus `b`, in
+/// percentage points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     /// The setting in which they differ, such as `method` or `inherit`, and its two values.
@@ -195,15 +204,20 @@ pub struct Difference {
     pub inherit: Option<Inherit>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
-    /// Of the differences, one for each pair of runs with the same seeds; where there are several tickets, one for each of
-    /// them, the mean over its pairs: pairs of one ticket are not independent.
+    /// Statistics of the differences between runs with the same seeds; its count is that of pairs, and each ticket counts
+    /// once, with the mean of its pairs.
     pub summary: Summary,
-    /// Two-sided, of the paired t-test that the mean difference is zero; of at least two pairs that are not all alike.
+    /// The two-sided p-value of the paired t-test over tickets that the mean difference is zero.
     pub p: Option<f64>,
     #[serde(flatten)]
     pub problem: Problem,
-    /// How many tickets of different seeds there are.
+    /// The number of tickets that are in both.
     pub tickets: usize,
+    /// The number that differs: the test error, or the barrier.
+    pub value: Measure,
+    /// What the paths of a barrier join.
+    pub between: Option<Between>,
+    pub verdict: Verdict,
 }
 
 /// How much one source of chance moves the test error of a transfer while the others stay.
@@ -276,6 +290,38 @@ pub struct TicketRow {
     pub seconds: Option<f64>,
 }
 
+/// The tickets of one level, which differ in nothing but their seeds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LevelRow {
+    pub method: Method,
+    pub level: u32,
+    /// The mean over the tickets.
+    pub remaining_ratio: Option<f64>,
+    /// Finished tickets; they make the numbers of this row.
+    pub tickets: usize,
+    pub tickets_planned: usize,
+    pub error_mean: Option<f64>,
+    pub error_std: Option<f64>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    pub summary: Option<Summary>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// The tickets, by their places in the report.
+    #[serde(skip)]
+    pub places: Vec<usize>,
+}
+
+/// The part of a row that is of one ticket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The axes of its runs, seeds of the ticket included.
+    pub axes: Axes,
+    /// The places of its numbers among those of the row.
+    pub numbers: Range<usize>,
+    pub planned: usize,
+}
+
 /// What is left of a prunable tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerRatio {
@@ -283,7 +329,7 @@ pub struct LayerRatio {
     pub remaining_ratio: f64,
 }
 
-/// Transfers that differ in nothing but their seeds.
+/// Transfers that differ in nothing but their seeds and those of their tickets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TransferRow {
     /// None where nothing was inherited from a ticket; the level is 0 then.
@@ -295,16 +341,25 @@ pub struct TransferRow {
     /// Finished ones; they make the numbers of this row.
     pub seeds: usize,
     pub seeds_planned: usize,
+    /// The mean over tickets of the mean of each.
     pub error_mean: Option<f64>,
-    /// The sample standard deviation; of at least two seeds.
+    /// The sample standard deviation: between tickets; of one ticket, between its transfers.
     pub error_std: Option<f64>,
+    /// Ticket after ticket.
     pub errors: Vec<SeedError>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
-    /// Of the errors.
+    /// Statistics of the errors.
     pub summary: Option<Summary>,
     #[serde(flatten)]
     pub problem: Problem,
+    /// Tickets of which a transfer is finished; 0 of dense networks, which inherit from none.
+    pub tickets: usize,
+    pub tickets_planned: usize,
+    /// Whether the error is lower than that of every other row of the level, as the intervals of the differences show.
+    pub best: bool,
+    #[serde(skip)]
+    pub parts: Vec<Part>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -320,7 +375,7 @@ pub struct SeedError {
     pub ticket: Option<Seeds>,
 }
 
-/// Paths between networks that differ in nothing but their seeds.
+/// Paths between networks that differ in nothing but their seeds and those of their tickets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ConnectionRow {
     /// As of the transfers joined.
@@ -338,19 +393,26 @@ pub struct ConnectionRow {
     pub way: Option<Way>,
     pub barrier_mean: Option<f64>,
     pub barrier_max: Option<f64>,
-    /// The mean over the pairs, at every position at which one of them was measured; of the others it is taken to be
-    /// straight between their points.
+    /// The mean over tickets of the mean over the pairs of each, at every position at which one of them was measured; the
+    /// others are taken to be straight between their points.
     pub path: Vec<PathMean>,
     pub paths: Vec<PairPath>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
-    /// Of the barriers of test errors, of training errors, and of test losses (in nats). Intervals are over networks where
-    /// paths share them, not over paths.
+    /// Statistics of the barriers of test errors, of training errors, and of test losses (in nats). Intervals are over
+    /// tickets, or over networks where these inherit from no ticket, not over paths.
     pub summary: Option<Summary>,
     pub train_summary: Option<Summary>,
     pub loss_summary: Option<Summary>,
     #[serde(flatten)]
     pub problem: Problem,
+    /// Tickets of which a path is finished; 0 of dense networks.
+    pub tickets: usize,
+    pub tickets_planned: usize,
+    /// Whether the barrier is lower than that of every other row of its kind, as the intervals of the differences show.
+    pub best: bool,
+    #[serde(skip)]
+    pub parts: Vec<Part>,
 }
 
 /// What the barrier of a path depends on besides its two networks.
@@ -402,13 +464,15 @@ pub struct PairPath {
     pub train_barrier: Option<f64>,
     /// Of the loss on test images, in nats; none where it is not finite.
     pub loss_barrier: Option<f64>,
+    /// The seeds of the ticket behind the first network; none where there is none, or one that was imported.
+    pub ticket: Option<Seeds>,
 }
 
 /// A network that is joined.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct End {
     pub run: RunId,
-    /// What tells it from the other ends of its row: its seed, or else its method, level and axes.
+    /// What tells it from the other networks of its ticket that the row joins: its seed, or else its method, level and axes.
     pub label: String,
 }
 

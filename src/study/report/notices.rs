@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use super::ends::Labels;
+use super::gather::by_ticket;
 use super::{Finding, Notice, paths};
 use crate::run::RunId;
 use crate::run::results::{Outcome, Processors, RunResult, TrainScore};
@@ -9,13 +11,14 @@ use crate::run::settings::Seeds;
 use crate::study::grouping::{distinct, grouped};
 
 /// What the results themselves give away. The rows are those whose numbers are made of several runs.
-pub fn of(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
+pub fn of(findings: &[Finding], rows: &[Vec<&Finding>], labels: &Labels) -> Vec<Notice> {
     let mut notices = Vec::new();
     notices.extend(not_finite(findings));
     notices.extend(different_data(findings, rows));
     notices.extend(different_processors(rows));
     notices.extend(different_paths(rows));
     notices.extend(crossed_seeds(rows));
+    notices.extend(crossed_tickets(rows, labels));
     notices
 }
 
@@ -149,11 +152,12 @@ fn different_paths(rows: &[Vec<&Finding>]) -> Option<Notice> {
 fn crossed_seeds(rows: &[Vec<&Finding>]) -> Option<Notice> {
     let is_done =
         |finding: &&&Finding| matches!(result(finding).map(|result| &result.outcome), Some(Outcome::Transfer(_)));
+    // What all have in common is a condition of the row, not a part of its chance. Each ticket counts once, so that runs of
+    // several tickets may have seeds in common.
     let crossed = |row: &&Vec<&Finding>| {
-        let seeds = || row.iter().filter(is_done).filter_map(|finding| finding.planned.label.seeds.first());
-        // What all have in common is a condition of the row, not a part of its chance.
-        let shared = |of: fn(&Seeds) -> u64| (2..seeds().count()).contains(&distinct(seeds().map(of)).len());
-        shared(|seeds| seeds.init) || shared(|seeds| seeds.order)
+        by_ticket(row).iter().any(|runs| {
+            are_crossed(runs.iter().filter(is_done).filter_map(|finding| finding.planned.label.seeds.first().copied()))
+        })
     };
     let rows: Vec<&Vec<&Finding>> = rows.iter().filter(crossed).collect();
     if rows.is_empty() {
@@ -166,6 +170,33 @@ fn crossed_seeds(rows: &[Vec<&Finding>]) -> Option<Notice> {
     );
     let runs = rows.iter().flat_map(|row| row.iter().filter(is_done).map(|finding| id(finding)));
     Some(Notice { message, runs: runs.collect() })
+}
+
+/// Rows with tickets that share an initialization or an order of images with some of the others.
+fn crossed_tickets(rows: &[Vec<&Finding>], labels: &Labels) -> Option<Notice> {
+    let tickets = |row: &Vec<&Finding>| {
+        let done = row.iter().filter(|finding| result(finding).is_some());
+        distinct(done.filter_map(|finding| labels.ticket_of(&finding.planned.run.id)))
+    };
+    let rows: Vec<&Vec<&Finding>> = rows.iter().filter(|row| are_crossed(tickets(row).into_iter())).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "tickets of {} have an initialization or an order of images in common, but count as independent: their intervals are \
+         too narrow",
+        rows_text(&rows)
+    );
+    let runs =
+        rows.iter().flat_map(|row| row.iter().filter(|finding| result(finding).is_some()).map(|finding| id(finding)));
+    Some(Notice { message, runs: runs.collect() })
+}
+
+/// Whether some of these, but not all, have an initialization or an order of images in common.
+fn are_crossed(seeds: impl Iterator<Item = Seeds>) -> bool {
+    let seeds: Vec<Seeds> = seeds.collect();
+    let shared = |of: fn(&Seeds) -> u64| (2..seeds.len()).contains(&distinct(seeds.iter().map(of)).len());
+    shared(|seeds| seeds.init) || shared(|seeds| seeds.order)
 }
 
 /// The rows in which the runs that have a value have several.
@@ -289,5 +320,22 @@ mod tests {
         assert_eq!(with_seeds(|seed| Seeds { init: seed % 2, ..Seeds::from(seed) }).len(), 1);
         assert_eq!(with_seeds(|seed| Seeds { order: 1, ..Seeds::from(seed) }), []);
         assert_eq!(with_seeds(|seed| Seeds { order: 100 + seed, ..Seeds::from(seed) }), []);
+    }
+
+    /// Transfers of other tickets may have the same seeds: each ticket counts once.
+    #[test]
+    fn crossed_seeds_of_tickets_are_told() {
+        let with_seeds = |of: fn(u64) -> Seeds| {
+            let mut study = Study::of_tickets(&[1, 2, 3, 4], &[2, 3]);
+            for (planned, ..) in study.runs.iter_mut().filter(|(planned, ..)| planned.run.kind() == Kind::Ticket) {
+                planned.label.seeds = vec![of(planned.label.seeds[0].init)];
+            }
+            study.report().notices
+        };
+        assert_eq!(with_seeds(Seeds::from), []);
+        assert_eq!(with_seeds(|seed| Seeds { init: 1, order: 1, alpha: seed }), []);
+        let notices = with_seeds(|seed| Seeds { order: seed % 2, ..Seeds::from(seed) });
+        assert_eq!(notices.len(), 1);
+        assert!(notices[0].message.starts_with("tickets of 18 rows (the first: lrr level 12, sign"), "{notices:?}");
     }
 }

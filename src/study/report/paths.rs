@@ -3,34 +3,35 @@
 use std::collections::HashSet;
 
 use super::ends::{Labels, Names};
-use super::gather::Gathering;
+use super::gather::{Gathering, by_ticket};
+use super::sample::{Sample, is_over_tickets};
+use super::spreads::without_ticket_seeds;
 use super::statistics::{max, mean};
-use super::{ConnectionRow, End, Finding, PairPath, PathError, PathMean, PlaneRow, Summary, Way};
+use super::{ConnectionRow, End, Finding, PairPath, Part, PathError, PathMean, PlaneRow, Summary, Way};
 use crate::run::RunId;
 use crate::run::results::{Outcome, PathOutcome};
 use crate::run::settings::{Between, Settings};
 use crate::study::grouping::grouped;
+use crate::study::sweep::Measure;
 
 /// The row of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
 pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionRow> {
     let label = &row.first()?.planned.label;
     let between = label.between.filter(|between| *between != Between::Plane)?;
-    let names = gathering.labels.names(row.iter().flat_map(|finding| &finding.planned.run.inputs));
-    let paths: Vec<PairPath> = (by_ends(row).into_iter())
-        .filter_map(|again| again.into_iter().next())
-        .filter_map(|(finding, measured)| pair(finding, measured, &names, &gathering.labels))
-        .collect();
-    let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
-    let inputs = row.iter().flat_map(|finding| &finding.planned.run.inputs);
+    let mut paths: Vec<PairPath> = Vec::new();
+    let mut parts = Vec::new();
+    for runs in by_ticket(row) {
+        let first = paths.len();
+        let names = gathering.labels.names(runs.iter().flat_map(|finding| &finding.planned.run.inputs));
+        let measured = by_ends(&runs).into_iter().filter_map(|again| again.into_iter().next());
+        paths.extend(measured.filter_map(|(finding, path)| pair(finding, path, &names, &gathering.labels)));
+        let planned = runs.iter().flat_map(|finding| planned(finding)).collect::<HashSet<_>>().len();
+        parts.push(Part { axes: runs[0].planned.label.axes.clone(), numbers: first..paths.len(), planned });
+    }
+    let inputs = || row.iter().flat_map(|finding| &finding.planned.run.inputs);
     // Pairs of one method and pairs of two are no sample of anything.
-    let is_sample = between != Between::Tickets || gathering.labels.are_alike(inputs);
-    let summary = |barrier: fn(&PairPath) -> Option<f64>| {
-        let values: Vec<(f64, [&RunId; 2])> =
-            (paths.iter()).filter_map(|pair| Some((barrier(pair)?, [&pair.ends[0].run, &pair.ends[1].run]))).collect();
-        let summary = Summary::of_paths(&values, gathering.estimate)?;
-        Some(Summary { interval: summary.interval.filter(|_| is_sample), ..summary })
-    };
-    Some(ConnectionRow {
+    let is_sample = between != Between::Tickets || gathering.labels.are_alike(inputs());
+    let connection = ConnectionRow {
         method: label.method,
         level: label.level,
         remaining_ratio: match between {
@@ -43,16 +44,45 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         between,
         pairs: paths.len(),
         way: Way::of(&row[0].planned.run.settings),
-        pairs_planned: row.iter().flat_map(|finding| planned(finding)).collect::<HashSet<_>>().len(),
-        barrier_mean: mean(&barriers),
-        barrier_max: max(&barriers),
-        path: mean_path(&paths),
-        summary: summary(|pair| Some(pair.barrier)),
-        train_summary: summary(|pair| pair.train_barrier),
-        loss_summary: summary(|pair| pair.loss_barrier),
+        pairs_planned: parts.iter().map(|part| part.planned).sum(),
+        barrier_mean: None,
+        barrier_max: None,
+        path: mean_path(&parts.iter().map(|part| &paths[part.numbers.clone()]).collect::<Vec<_>>()),
+        summary: None,
+        train_summary: None,
+        loss_summary: None,
         paths,
-        axes: label.axes.clone(),
+        axes: without_ticket_seeds(&label.axes),
         problem: label.problem,
+        tickets: 0,
+        tickets_planned: match between {
+            Between::Tickets => inputs().collect::<HashSet<_>>().len(),
+            _ if is_over_tickets(label.inherit, Some(between)) => parts.len(),
+            _ => 0,
+        },
+        best: false,
+        parts,
+    };
+    let summary = |measure| {
+        let summary = Sample::of_paths(&connection, measure).summary(gathering.estimate)?;
+        Some(Summary { interval: summary.interval.filter(|_| is_sample), ..summary })
+    };
+    let barriers = summary(Measure::Barrier);
+    let (train, loss) = (summary(Measure::TrainBarrier), summary(Measure::LossBarrier));
+    let tickets = match between {
+        Between::Tickets => {
+            connection.paths.iter().flat_map(|pair| &pair.ends).map(|end| &end.run).collect::<HashSet<_>>().len()
+        }
+        _ => Sample::of_paths(&connection, Measure::Barrier).tickets(),
+    };
+    Some(ConnectionRow {
+        barrier_mean: barriers.map(|summary| summary.mean),
+        barrier_max: barriers.map(|summary| summary.max),
+        summary: barriers,
+        train_summary: train,
+        loss_summary: loss,
+        tickets,
+        ..connection
     })
 }
 
@@ -68,7 +98,7 @@ pub fn plane(finding: &Finding, gathering: &Gathering) -> Option<PlaneRow> {
     Some(PlaneRow {
         method: label.method,
         level: label.level,
-        remaining_ratio: gathering.ratio(&[finding]),
+        remaining_ratio: gathering.ratio_of_runs(&[finding]),
         inherit: label.inherit,
         axes: label.axes.clone(),
         run: run.id.clone(),
@@ -149,25 +179,31 @@ fn pair(finding: &Finding, measured: Measured, names: &Names, labels: &Labels) -
         run: run.id.clone(),
         ends,
         similarity: outcome.similarity,
+        ticket: labels.ticket_of(&run.id),
     })
 }
 
 /// Thousands of paths that were refined often have hundreds of thousands of positions.
 const MOST_POSITIONS: usize = 1_001;
 
-/// The mean of paths, at every position that any of them was measured at. Where one was not, it is taken to be straight
+/// The mean over tickets of the mean of each one's paths, at every position that any of them was measured at. Where one was not, it is taken to be straight
 /// between its neighbouring points: refinement measures each path at positions of its own. Of so many positions that nobody
 /// could see them, at even ones.
-fn mean_path(paths: &[PairPath]) -> Vec<PathMean> {
-    let mut positions: Vec<f64> = paths.iter().flat_map(|pair| pair.path.iter().map(|point| point.t)).collect();
+fn mean_path(tickets: &[&[PairPath]]) -> Vec<PathMean> {
+    let paths = tickets.iter().flat_map(|paths| paths.iter());
+    let mut positions: Vec<f64> = paths.flat_map(|pair| pair.path.iter().map(|point| point.t)).collect();
     positions.sort_by(f64::total_cmp);
     positions.dedup();
     if positions.len() > MOST_POSITIONS {
         positions = (0..MOST_POSITIONS).map(|place| place as f64 / (MOST_POSITIONS - 1) as f64).collect();
     }
     let mean_of = |t: f64, value: &dyn Fn(&PathError) -> Option<f64>| {
-        let values: Vec<f64> = paths.iter().map(|pair| value_at(&pair.path, t, value)).collect::<Option<_>>()?;
-        mean(&values).filter(|mean| mean.is_finite())
+        let of_ticket = |paths: &&[PairPath]| {
+            let values = paths.iter().map(|pair| value_at(&pair.path, t, value)).collect::<Option<Vec<f64>>>()?;
+            mean(&values)
+        };
+        let done = tickets.iter().filter(|paths| !paths.is_empty());
+        mean(&done.map(of_ticket).collect::<Option<Vec<f64>>>()?).filter(|mean| mean.is_finite())
     };
     let at = |t: f64| {
         Some(PathMean {
@@ -275,12 +311,13 @@ mod tests {
             let path = [(0.0, 1.0), (peak, 3.0), (1.0, 1.0)].map(point).to_vec();
             let (train_barrier, loss_barrier, similarity) = (None, None, None);
             let run = run.clone();
-            PairPath { seeds: vec![], barrier: 2.0, path, run, ends: vec![], similarity, train_barrier, loss_barrier }
+            let (seeds, ends, ticket) = (vec![], vec![], None);
+            PairPath { seeds, barrier: 2.0, path, run, ends, similarity, train_barrier, loss_barrier, ticket }
         };
-        let few = mean_path(&[path(0.3), path(0.6)]);
+        let few = mean_path(&[&[path(0.3), path(0.6)]]);
         assert_eq!(few.iter().map(|mean| mean.t).collect::<Vec<_>>(), [0.0, 0.3, 0.6, 1.0]);
         let many: Vec<PairPath> = (1..5_000).map(|at| path(f64::from(at) / 5_000.0)).collect();
-        let mean = mean_path(&many);
+        let mean = mean_path(&[&many]);
         assert_eq!((mean.len(), mean[0].t, mean[MOST_POSITIONS - 1].t), (MOST_POSITIONS, 0.0, 1.0));
         // The mean over all peaks p of the tents' height halfway: 1 + 2 · 2 ∫ 1 / (2 p) from 1/2 to 1.
         let middle = &mean[MOST_POSITIONS / 2];

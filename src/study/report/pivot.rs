@@ -8,15 +8,13 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::clusters::of_clusters;
+use super::sample::{Sample, best};
 use super::spreads::is_ticket_seed;
 use super::statistics::Estimate;
 use super::tables::{MISSING, method_text, remaining_text};
-use super::{ConnectionRow, Report, Summary, TicketRow, TransferRow};
-use crate::run::RunId;
-use crate::run::settings::{Between, Inherit, Problem};
+use super::{Report, Summary};
 use crate::study::grouping::{distinct, grouped};
-use crate::study::sweep::{Axes, FIELDS, Layout, Measure, Show};
+use crate::study::sweep::{FIELDS, Layout, Measure, Show};
 use crate::study::yaml::{listed, nearest, quoted};
 
 /// A chosen table.
@@ -43,6 +41,11 @@ pub struct PivotCell {
     pub summary: Option<Summary>,
     /// How many numbers it will be made of.
     pub planned: usize,
+    /// The number of tickets that the numbers are from; none of dense networks.
+    pub tickets: Option<usize>,
+    /// Whether it is lower than every other cell of its column that it is compared with, as the intervals of the differences
+    /// show.
+    pub best: bool,
 }
 
 /// Why there is no such table: what is wrong, and what to do.
@@ -52,28 +55,13 @@ pub struct Refused {
     pub help: String,
 }
 
-/// Something with numbers in it, to be put into a cell.
-struct Source<'r> {
-    problem: Problem,
-    method: String,
-    level: u32,
-    remaining: Option<f64>,
-    inherit: Option<Inherit>,
-    between: Option<Between>,
-    axes: &'r Axes,
-    values: Vec<f64>,
-    /// Of each value, the networks at both ends of its path.
-    ends: Option<Vec<[&'r RunId; 2]>>,
-    planned: usize,
-}
-
 pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Pivot, Refused> {
     let value = layout.value.unwrap_or_default();
-    let sources = sources(report, value);
-    let axes = distinct(sources.iter().flat_map(|source| source.axes.iter().map(|(name, _)| name.clone())));
+    let samples = samples(report, value);
+    let axes = distinct(samples.iter().flat_map(|sample| sample.axes.iter().map(|(name, _)| name.clone())));
     let resolve = |names: &[String]| names.iter().map(|name| resolve(name, &axes)).collect::<Result<Vec<_>, _>>();
 
-    let by_inherit = sources.iter().any(|source| source.inherit.is_some());
+    let by_inherit = samples.iter().any(|sample| sample.inherit.is_some());
     let default_row = if by_inherit { "inherit" } else { "method" };
     let columns = layout.columns.as_deref().map(resolve).transpose()?;
     let mut rows = match layout.rows.as_deref() {
@@ -87,101 +75,41 @@ pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Piv
     let columns = columns.unwrap_or(if has_level { vec![] } else { vec!["level".to_string()] });
     check_distinct(&rows, &columns)?;
 
-    let added = unnamed(&sources, &rows, &columns, &axes);
+    let added = unnamed(&samples, &rows, &columns, &axes);
     let rows: Vec<String> = added.iter().cloned().chain(rows).collect();
-    let (row_keys, column_keys) = (keys(&sources, &rows), keys(&sources, &columns));
-    let of_cells = grouped(&sources, |source| (texts(source, &rows), texts(source, &columns)));
-    let by_keys: HashMap<_, Vec<&Source>> = (of_cells.into_iter())
-        .map(|sources| ((texts(sources[0], &rows), texts(sources[0], &columns)), sources))
+    let (row_keys, column_keys) = (keys(&samples, &rows), keys(&samples, &columns));
+    let of_cells = grouped(&samples, |sample| (texts(sample, &rows), texts(sample, &columns)));
+    let mut by_keys: HashMap<_, Sample> = (of_cells.into_iter())
+        .filter_map(|samples| {
+            Some(((texts(samples[0], &rows), texts(samples[0], &columns)), Sample::merged(&samples)?))
+        })
         .collect();
-    let cell = |row: &Vec<String>, column: &Vec<String>| {
-        let sources = by_keys.get(&(row.clone(), column.clone()))?;
-        let planned = sources.iter().map(|source| source.planned).sum();
-        Some(PivotCell { summary: summary(sources, estimate), planned })
+    let mut sample = |row: &Vec<String>, column: &Vec<String>| by_keys.remove(&(row.clone(), column.clone()));
+    let in_cells: Vec<Vec<Option<Sample>>> =
+        row_keys.iter().map(|row| column_keys.iter().map(|column| sample(row, column)).collect()).collect();
+    let cell = |sample: &Sample| PivotCell {
+        summary: sample.summary(estimate),
+        planned: sample.planned,
+        tickets: sample.is_over_tickets().then(|| sample.tickets()),
+        best: false,
     };
-    let cells = row_keys.iter().map(|row| column_keys.iter().map(|column| cell(row, column)).collect()).collect();
+    let cells_of = |row: &Vec<Option<Sample>>| row.iter().map(|sample| sample.as_ref().map(cell)).collect();
+    let mut cells: Vec<Vec<Option<PivotCell>>> = in_cells.iter().map(cells_of).collect();
+    for (row, column) in best_cells(&in_cells, &row_keys, &rows, value, estimate) {
+        cells[row][column].as_mut().expect("the best cell has numbers").best = true;
+    }
     let show = layout.show.unwrap_or_default();
     Ok(Pivot { value, show, rows, columns, added, row_keys, column_keys, cells })
 }
 
-/// Barriers are of paths; all else is of transfers, and of tickets where there are none.
-fn sources(report: &Report, value: Measure) -> Vec<Source<'_>> {
-    match value {
-        Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier => {
-            report.connections.iter().map(|row| of_paths(row, value)).collect()
-        }
-        Measure::Error | Measure::Loss | Measure::Remaining | Measure::Seconds => match report.transfers.is_empty() {
-            true => report.tickets.iter().map(|row| of_ticket(row, value)).collect(),
-            false => report.transfers.iter().map(|row| of_transfers(row, value)).collect(),
-        },
+/// A sample for each ticket. Barriers are of paths; all else is of transfers, and of tickets where there are none.
+fn samples(report: &Report, value: Measure) -> Vec<Sample<'_>> {
+    if value.is_of_paths() {
+        return report.connections.iter().flat_map(|row| Sample::of_paths_of_each_ticket(row, value)).collect();
     }
-}
-
-fn of_ticket(row: &TicketRow, value: Measure) -> Source<'_> {
-    let number = match value {
-        Measure::Loss => row.test_loss,
-        Measure::Remaining => row.remaining_ratio.map(|ratio| 100.0 * ratio),
-        Measure::Seconds => row.seconds,
-        _ => row.test_error,
-    };
-    Source {
-        problem: row.problem,
-        method: method_text(Some(row.method)),
-        level: row.level,
-        remaining: row.remaining_ratio,
-        inherit: None,
-        between: None,
-        axes: &row.axes,
-        values: number.into_iter().filter(|number| number.is_finite()).collect(),
-        ends: None,
-        planned: 1,
-    }
-}
-
-fn of_transfers(row: &TransferRow, value: Measure) -> Source<'_> {
-    let numbers: Vec<Option<f64>> = match value {
-        Measure::Loss => row.errors.iter().map(|seed| Some(seed.loss)).collect(),
-        Measure::Remaining => row.errors.iter().map(|_| row.remaining_ratio.map(|ratio| 100.0 * ratio)).collect(),
-        Measure::Seconds => row.errors.iter().map(|seed| Some(seed.seconds)).collect(),
-        _ => row.errors.iter().map(|seed| Some(seed.error)).collect(),
-    };
-    Source {
-        problem: row.problem,
-        method: method_text(row.method),
-        level: row.level,
-        remaining: row.remaining_ratio,
-        inherit: Some(row.inherit),
-        between: None,
-        axes: &row.axes,
-        values: numbers.into_iter().flatten().filter(|number| number.is_finite()).collect(),
-        ends: None,
-        planned: row.seeds_planned,
-    }
-}
-
-fn of_paths(row: &ConnectionRow, value: Measure) -> Source<'_> {
-    let numbers: Vec<(f64, [&RunId; 2])> = (row.paths.iter())
-        .filter_map(|pair| {
-            let number = match value {
-                Measure::TrainBarrier => pair.train_barrier?,
-                Measure::LossBarrier => pair.loss_barrier?,
-                _ => pair.barrier,
-            };
-            Some((number, [&pair.ends[0].run, &pair.ends[1].run]))
-        })
-        .collect();
-    let (values, ends) = numbers.into_iter().unzip();
-    Source {
-        problem: row.problem,
-        method: method_text(row.method),
-        level: row.level,
-        remaining: row.remaining_ratio,
-        inherit: row.inherit,
-        between: Some(row.between),
-        axes: &row.axes,
-        values,
-        ends: Some(ends),
-        planned: row.pairs_planned,
+    match report.transfers.is_empty() {
+        true => report.tickets.iter().map(|row| Sample::of_ticket(row, value)).collect(),
+        false => report.transfers.iter().flat_map(|row| Sample::of_each_ticket(row, value)).collect(),
     }
 }
 
@@ -222,21 +150,21 @@ fn check_distinct(rows: &[String], columns: &[String]) -> Result<(), Refused> {
 }
 
 /// What differs within a cell, and is no seed; of all that is planned, so that a table keeps its shape while it fills.
-fn unnamed(sources: &[Source], rows: &[String], columns: &[String], axes: &[String]) -> Vec<String> {
+fn unnamed(samples: &[Sample], rows: &[String], columns: &[String], axes: &[String]) -> Vec<String> {
     let fields = ["dataset", "architecture", "method", "inherit", "between"].map(str::to_string);
     let settings = axes.iter().filter(|axis| !is_ticket_seed(axis)).cloned();
     let candidates: Vec<String> = fields.into_iter().chain(settings).chain(["level".to_string()]).collect();
     let mut added: Vec<String> = Vec::new();
     // Nobody can tell from other names what a path leads between.
     let between = "between".to_string();
-    let several = distinct(sources.iter().map(|source| source.between)).len() > 1;
+    let several = distinct(samples.iter().map(|sample| sample.between)).len() > 1;
     if several && !rows.iter().chain(columns).any(|name| *name == between) {
         added.push(between);
     }
     for candidate in candidates {
         let named: Vec<String> = rows.iter().chain(columns).chain(&added).cloned().collect();
-        let cells = grouped(sources, |source| texts(source, &named));
-        let mixes = |cell: &Vec<&Source>| distinct(cell.iter().map(|source| text(source, &candidate))).len() > 1;
+        let cells = grouped(samples, |sample| texts(sample, &named));
+        let mixes = |cell: &Vec<&Sample>| distinct(cell.iter().map(|sample| text(sample, &candidate))).len() > 1;
         if !named.contains(&candidate) && cells.iter().any(mixes) {
             added.push(candidate);
         }
@@ -244,32 +172,32 @@ fn unnamed(sources: &[Source], rows: &[String], columns: &[String], axes: &[Stri
     added
 }
 
-fn text(source: &Source, name: &str) -> String {
+fn text(sample: &Sample, name: &str) -> String {
     match name {
-        "method" => source.method.clone(),
-        "level" => source.level.to_string(),
-        "remaining" => remaining_text(source.remaining),
-        "inherit" => source.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
-        "between" => source.between.map_or(MISSING.to_string(), |between| between.to_string()),
-        "dataset" => source.problem.dataset.to_string(),
-        "architecture" => source.problem.architecture.to_string(),
+        "method" => method_text(sample.method),
+        "level" => sample.level.to_string(),
+        "remaining" => remaining_text(sample.remaining),
+        "inherit" => sample.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
+        "between" => sample.between.map_or(MISSING.to_string(), |between| between.to_string()),
+        "dataset" => sample.problem.dataset.to_string(),
+        "architecture" => sample.problem.architecture.to_string(),
         axis => {
-            let found = source.axes.iter().find(|(name, _)| name == axis);
+            let found = sample.axes.iter().find(|(name, _)| name == axis);
             found.map_or(MISSING.to_string(), |(_, value)| value.clone())
         }
     }
 }
 
-fn texts(source: &Source, names: &[String]) -> Vec<String> {
-    names.iter().map(|name| text(source, name)).collect()
+fn texts(sample: &Sample, names: &[String]) -> Vec<String> {
+    names.iter().map(|name| text(sample, name)).collect()
 }
 
 /// All values of these names together. Numbers are in their order (of remaining ratios, the other way round), words in
 /// that of the report.
-fn keys(sources: &[Source], names: &[String]) -> Vec<Vec<String>> {
-    let mut keys = distinct(sources.iter().map(|source| texts(source, names)));
+fn keys(samples: &[Sample], names: &[String]) -> Vec<Vec<String>> {
+    let mut keys = distinct(samples.iter().map(|sample| texts(sample, names)));
     let places: Vec<Vec<String>> =
-        names.iter().map(|name| distinct(sources.iter().map(|source| text(source, name)))).collect();
+        names.iter().map(|name| distinct(samples.iter().map(|sample| text(sample, name)))).collect();
     let by_number = |texts: &[String]| texts.iter().all(|text| number(text).is_some() || text == MISSING);
     let compare = |(at, name): (usize, &String), one: &Vec<String>, other: &Vec<String>| {
         let place = |text: &String| places[at].iter().position(|known| known == text);
@@ -292,30 +220,56 @@ fn number(text: &str) -> Option<f64> {
     text.trim_end_matches(" %").parse().ok()
 }
 
-/// Of all numbers of a cell. Those of one ticket have its chance in common: of several tickets, the interval is over
-/// tickets.
-fn summary(sources: &[&Source], estimate: Estimate) -> Option<Summary> {
-    let tickets = grouped(sources.iter().copied(), |source| {
-        let seeds = source.axes.iter().filter(|(name, _)| is_ticket_seed(name));
-        seeds.map(|(_, value)| value.as_str()).collect::<Vec<_>>()
-    });
-    if let [only] = &tickets[..]
-        && let Some(ends) = only.iter().map(|source| source.ends.as_ref()).collect::<Option<Vec<_>>>()
-    {
-        let values = only.iter().flat_map(|source| source.values.iter().copied());
-        let paths: Vec<(f64, [&RunId; 2])> = values.zip(ends.into_iter().flatten().copied()).collect();
-        return Summary::of_paths(&paths, estimate);
+/// Where smaller is better, the cells of each column that are lower than all others which differ from them in nothing but
+/// what is compared.
+fn best_cells(
+    cells: &[Vec<Option<Sample>>],
+    row_keys: &[Vec<String>],
+    rows: &[String],
+    value: Measure,
+    estimate: Estimate,
+) -> Vec<(usize, usize)> {
+    if matches!(value, Measure::Remaining | Measure::Seconds) {
+        return vec![];
     }
-    let values = |of_one: &Vec<&Source>| of_one.iter().flat_map(|source| source.values.iter().copied()).collect();
-    of_clusters(&tickets.iter().map(values).collect::<Vec<Vec<f64>>>(), estimate)
+    let conditions = |row: &usize| -> Vec<&String> {
+        let named = rows.iter().zip(&row_keys[*row]);
+        named.filter(|(name, _)| !is_compared(name)).map(|(_, value)| value).collect()
+    };
+    let comparisons = grouped(0..row_keys.len(), conditions);
+    let columns = cells.first().map_or(0, Vec::len);
+    let of_column = |column: usize| {
+        let best = |rows: &Vec<usize>| {
+            let given: Vec<usize> = rows.iter().copied().filter(|&row| cells[row][column].is_some()).collect();
+            let samples: Vec<&Sample> = given.iter().filter_map(|&row| cells[row][column].as_ref()).collect();
+            Some((given[best(&samples, estimate)?], column))
+        };
+        comparisons.iter().filter_map(best).collect::<Vec<_>>()
+    };
+    (0..columns).flat_map(of_column).collect()
+}
+
+/// What is done to get a good network; all else are the conditions under which it is.
+fn is_compared(name: &str) -> bool {
+    matches!(name, "method" | "inherit")
 }
 
 impl Pivot {
-    /// For each row, the places of the report's rows that its cells are made of: of the connections where barriers are
-    /// shown, else of the transfers, or of the tickets where there are no transfers.
-    pub fn origins(&self, report: &Report) -> Vec<Vec<usize>> {
-        let keys: Vec<_> = sources(report, self.value).iter().map(|source| texts(source, &self.rows)).collect();
-        let of_row = |row: &Vec<String>| (0..keys.len()).filter(|&at| keys[at] == *row).collect();
+    /// For each row, the places of what its cells are made of: a row of the report and a part of it. They are rows of the
+    /// connections where barriers are shown, else of the transfers, or of the tickets where there are no transfers.
+    pub fn origins(&self, report: &Report) -> Vec<Vec<(usize, usize)>> {
+        let parts: Vec<usize> = match self.value.is_of_paths() {
+            true => report.connections.iter().map(|row| row.parts.len()).collect(),
+            false if report.transfers.is_empty() => vec![1; report.tickets.len()],
+            false => report.transfers.iter().map(|row| row.parts.len()).collect(),
+        };
+        let places: Vec<(usize, usize)> =
+            parts.iter().enumerate().flat_map(|(row, parts)| (0..*parts).map(move |part| (row, part))).collect();
+        let keys: Vec<_> = samples(report, self.value).iter().map(|sample| texts(sample, &self.rows)).collect();
+        let of_row = |row: &Vec<String>| {
+            let alike = keys.iter().zip(&places).filter(|(key, _)| *key == row);
+            alike.map(|(_, place)| *place).collect()
+        };
         self.row_keys.iter().map(of_row).collect()
     }
 }

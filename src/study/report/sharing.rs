@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::statistics::{Chance, Estimate, RESAMPLES, mean, middle, sample_std, t_quantile};
+use super::statistics::{Chance, Estimate, FEWEST_OF_BOOTSTRAP, RESAMPLES, mean, middle, sample_std, t_quantile};
 use super::{Interval, IntervalMethod, Over, Summary};
 use crate::run::RunId;
 
@@ -90,6 +90,9 @@ impl Graph {
     /// draw that leaves no path, such as that of one network again and again, is drawn anew.
     fn bootstrap(&self, values: &[f64], level: f64) -> Option<(f64, f64)> {
         let networks = self.degrees.len();
+        if networks < FEWEST_OF_BOOTSTRAP {
+            return None;
+        }
         let mut chance = Chance::default();
         let mut means = Vec::with_capacity(RESAMPLES);
         let mut counts = vec![0u32; networks];

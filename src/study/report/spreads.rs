@@ -1,9 +1,9 @@
 //! How much each source of chance moves the error.
 
 use super::statistics::mean;
-use super::{Spread, TransferRow};
+use super::{SeedError, Spread, TransferRow};
 use crate::run::settings::Inherit;
-use crate::study::grouping::grouped;
+use crate::study::grouping::{distinct, grouped};
 use crate::study::sweep::Axes;
 
 /// Whether an axis is a seed of the ticket.
@@ -15,11 +15,11 @@ pub fn without_ticket_seeds(axes: &Axes) -> Axes {
     axes.iter().filter(|(name, _)| !is_ticket_seed(name)).cloned().collect()
 }
 
-/// One transfer: its chance, and what came of it.
-struct Drawn<'r> {
-    /// Of the ticket: α, and everything else.
-    alpha: Option<&'r str>,
-    ticket: Vec<&'r str>,
+/// One transfer: its randomness, and what came of it.
+struct Drawn {
+    /// The initialization and order of the ticket, and its α.
+    ticket: Option<[u64; 2]>,
+    alpha: Option<u64>,
     /// None for a ticket that is trained on.
     init: Option<u64>,
     order: u64,
@@ -29,36 +29,35 @@ struct Drawn<'r> {
 /// For transfers alike in all but their seeds and those of their tickets. A source of which no two runs differ in it alone
 /// has no spread to tell.
 pub fn by_source(rows: &[TransferRow]) -> Vec<Spread> {
-    let alike = grouped(rows, |row| (row.problem, row.method, row.level, row.inherit, without_ticket_seeds(&row.axes)));
-    alike.iter().flat_map(|rows| of_one(rows)).collect()
+    rows.iter().flat_map(of_one).collect()
 }
 
-fn of_one(rows: &[&TransferRow]) -> Vec<Spread> {
-    let drawn: Vec<Drawn> = rows.iter().flat_map(|row| drawn(row)).collect();
+fn of_one(row: &TransferRow) -> Vec<Spread> {
+    let drawn: Vec<Drawn> = row.errors.iter().map(|seed| drawn(row, seed)).collect();
     let spread = |source: &str, groups: Vec<Vec<&Drawn>>| {
         let groups: Vec<Vec<f64>> = (groups.iter())
             .filter(|group| group.len() > 1)
             .map(|group| group.iter().map(|drawn| drawn.error).collect())
             .collect();
         Some(Spread {
-            method: rows[0].method,
-            level: rows[0].level,
-            inherit: rows[0].inherit,
-            axes: without_ticket_seeds(&rows[0].axes),
+            method: row.method,
+            level: row.level,
+            inherit: row.inherit,
+            axes: row.axes.clone(),
             source: source.to_string(),
             groups: groups.len(),
             runs: groups.iter().map(Vec::len).sum(),
             std: pooled_std(&groups)?,
-            problem: rows[0].problem,
+            problem: row.problem,
         })
     };
-    let has_tickets = drawn.iter().any(|drawn| !drawn.ticket.is_empty());
+    // With α alone to tell tickets apart, it would be said twice.
+    let has_tickets = distinct(drawn.iter().map(|drawn| drawn.ticket)).len() > 1;
     let ticket = grouped(&drawn, |drawn| (drawn.init, drawn.order));
     [
-        spread("initialization", grouped(&drawn, |drawn| (&drawn.ticket, drawn.alpha, drawn.order))),
-        spread("data order", grouped(&drawn, |drawn| (&drawn.ticket, drawn.alpha, drawn.init))),
-        spread("α", grouped(&drawn, |drawn| (&drawn.ticket, drawn.init, drawn.order))),
-        // With α alone to tell tickets apart, it would be said twice.
+        spread("initialization", grouped(&drawn, |drawn| (drawn.ticket, drawn.alpha, drawn.order))),
+        spread("data order", grouped(&drawn, |drawn| (drawn.ticket, drawn.alpha, drawn.init))),
+        spread("α", grouped(&drawn, |drawn| (drawn.ticket, drawn.init, drawn.order))),
         has_tickets.then(|| spread("ticket", ticket)).flatten(),
     ]
     .into_iter()
@@ -66,21 +65,14 @@ fn of_one(rows: &[&TransferRow]) -> Vec<Spread> {
     .collect()
 }
 
-fn drawn(row: &TransferRow) -> Vec<Drawn<'_>> {
-    let of_ticket = || row.axes.iter().filter(|(name, _)| is_ticket_seed(name));
-    let is_alpha = |name: &str| name == "ticket.seed_alpha";
-    let alpha = of_ticket().find(|(name, _)| is_alpha(name)).map(|(_, value)| value.as_str());
-    let ticket: Vec<&str> = of_ticket().filter(|(name, _)| !is_alpha(name)).map(|(_, value)| value.as_str()).collect();
-    let has_init = row.inherit != Inherit::Retrain;
-    (row.errors.iter())
-        .map(|seed| Drawn {
-            alpha,
-            ticket: ticket.clone(),
-            init: has_init.then_some(seed.seeds.init),
-            order: seed.seeds.order,
-            error: seed.error,
-        })
-        .collect()
+fn drawn(row: &TransferRow, seed: &SeedError) -> Drawn {
+    Drawn {
+        ticket: seed.ticket.map(|ticket| [ticket.init, ticket.order]),
+        alpha: seed.ticket.map(|ticket| ticket.alpha),
+        init: (row.inherit != Inherit::Retrain).then_some(seed.seeds.init),
+        order: seed.seeds.order,
+        error: seed.error,
+    }
 }
 
 /// The root of all squared deviations from the mean of their group, over all numbers less one for each group.
@@ -151,16 +143,19 @@ mod tests {
 
     #[test]
     fn tickets_and_alpha() {
-        let of = |ticket: &str, alpha: &str, error: f64| {
-            row(&template(), &[("ticket.seed_init", ticket), ("ticket.seed_alpha", alpha)], &[(1, 1, error)])
+        let of = |ticket: u64, alpha: u64, error: f64| {
+            let mut row = row(&template(), &[], &[(1, 1, error)]);
+            row.errors[0].ticket = Some(Seeds { init: ticket, order: 1, alpha });
+            row.errors.remove(0)
         };
-        let rows = [of("1", "1", 1.0), of("1", "2", 2.0), of("2", "1", 11.0), of("2", "2", 12.0)];
-        let told_of = told(&rows);
+        let of_row = |errors: Vec<SeedError>| TransferRow { errors, ..template() };
+        let rows = [of(1, 1, 1.0), of(1, 2, 2.0), of(2, 1, 11.0), of(2, 2, 12.0)];
+        let told_of = told(&[of_row(rows.to_vec())]);
         assert_eq!(told_of[0], ("α".to_string(), 2, 4, 0.5_f64.sqrt()));
         // All four differ in the ticket alone: mean 6.5, squares 30.25, 20.25, 20.25, 30.25.
         assert_eq!(told_of[1], ("ticket".to_string(), 1, 4, (101.0_f64 / 3.0).sqrt()));
-        let alpha_alone = ["1", "2"].map(|alpha| row(&template(), &[("ticket.seed_alpha", alpha)], &[(1, 1, 2.0)]));
-        assert_eq!(told(&alpha_alone), [("α".to_string(), 1, 2, 0.0)]);
+        let alpha_alone = [1, 2].map(|alpha| of(1, alpha, 2.0)).to_vec();
+        assert_eq!(told(&[of_row(alpha_alone)]), [("α".to_string(), 1, 2, 0.0)]);
     }
 
     #[test]

@@ -23,12 +23,13 @@ impl Summary {
     pub fn of(values: &[f64], estimate: Estimate) -> Option<Summary> {
         let mean = mean(values)?;
         let std = sample_std(values);
-        let ends = std.map(|std| match estimate.method {
+        let ends = std.and_then(|std| match estimate.method {
             IntervalMethod::T => {
                 let half = t_quantile(estimate.level, values.len() - 1) * std / (values.len() as f64).sqrt();
-                (mean - half, mean + half)
+                Some((mean - half, mean + half))
             }
-            IntervalMethod::Bootstrap => percentile_bootstrap(values, estimate.level),
+            IntervalMethod::Bootstrap if values.len() < FEWEST_OF_BOOTSTRAP => None,
+            IntervalMethod::Bootstrap => Some(percentile_bootstrap(values, estimate.level)),
         });
         let Estimate { method, level } = estimate;
         let independent = values.len();
@@ -98,6 +99,9 @@ fn students_t(degrees: f64) -> StudentsT {
 pub fn percent(level: f64) -> f64 {
     (level * 1e6).round() / 1e4
 }
+
+/// The fewest numbers whose bootstrap is an interval: resampled from fewer, it is no more than their range.
+pub const FEWEST_OF_BOOTSTRAP: usize = 5;
 
 /// How often the bootstrap draws a sample anew.
 pub const RESAMPLES: usize = 10_000;

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::cells::smallest;
-use super::{ConnectionRow, Interval, Report, TransferRow};
+use super::statistics::percent;
+use super::{ConnectionRow, Difference, Interval, Report, Summary, TransferRow};
 use crate::run::settings::{Between, Inherit, Method, Problem};
 use crate::study::grouping::grouped;
 use crate::study::sweep::Axes;
@@ -24,16 +24,20 @@ pub struct Column {
     pub numeric: bool,
 }
 
-/// Tickets by themselves.
+/// The tickets of each level.
 pub fn tickets(report: &Report) -> Option<Table> {
-    let axes = axis_names(report.tickets.iter().map(|row| &row.axes));
-    let mut columns = vec![text("ticket"), number("level"), number("remaining")];
+    let rows = &report.levels;
+    let axes = axis_names(rows.iter().map(|row| &row.axes));
+    let several = rows.iter().any(|row| row.tickets_planned > 1);
+    let mut columns = vec![text("method"), number("level"), number("remaining")];
     columns.extend(axes.iter().map(|name| text(name)));
-    columns.push(number("test error %"));
-    let rows = report.tickets.iter().map(|row| {
+    columns.extend(several.then(|| number("tickets")));
+    columns.push(number(&format!("test error %{}", of_mean(rows.iter().map(|row| row.summary), "± std"))));
+    let rows = rows.iter().map(|row| {
         let mut cells = vec![method_text(Some(row.method)), row.level.to_string(), remaining_text(row.remaining_ratio)];
         cells.extend(axis_values(&row.axes, &axes));
-        cells.push(points_text(row.test_error));
+        cells.extend(several.then(|| count_text(row.tickets, row.tickets_planned)));
+        cells.push(spread_text(row.summary));
         cells
     });
     Table::unless_empty(columns, rows.collect())
@@ -43,13 +47,17 @@ pub fn tickets(report: &Report) -> Option<Table> {
 pub fn transfers(report: &Report) -> Option<Table> {
     let axes = axis_names(report.transfers.iter().map(|row| &row.axes));
     let barriers = barriers_between_seeds(report);
-    let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("transferred")];
+    let mut columns = vec![text("method"), number("level"), number("remaining"), text("transferred")];
     columns.extend(axes.iter().map(|name| text(name)));
-    columns.extend([number("seeds"), number("test error %\nmean ± std")]);
+    let errors = of_mean(report.transfers.iter().map(|row| row.summary), "± std");
+    columns.extend([number("tickets"), number("seeds"), number(&format!("test error %{errors}"))]);
     if !barriers.is_empty() {
-        columns.push(number("barrier\nbetween seeds\nmean (max)"));
+        let barriers = of_mean(barriers.values().map(|row| row.summary), "(max)");
+        columns.push(number(&format!("barrier\nbetween seeds{barriers}")));
     }
-    let rows = report.transfers.iter().map(|row| {
+    let error = axes.len() + 6;
+    let mut best = HashSet::new();
+    let rows = report.transfers.iter().enumerate().map(|(at, row)| {
         let mut cells = vec![
             method_text(row.method),
             row.level.to_string(),
@@ -57,33 +65,18 @@ pub fn transfers(report: &Report) -> Option<Table> {
             row.inherit.to_string(),
         ];
         cells.extend(axis_values(&row.axes, &axes));
-        cells.extend([count_text(row.seeds, row.seeds_planned), spread_text(row.error_mean, row.error_std)]);
+        cells.extend([tickets_text(row.tickets, row.tickets_planned), count_text(row.seeds, row.seeds_planned)]);
+        cells.push(spread_text(row.summary));
+        best.extend(row.best.then_some((at, error)));
         if !barriers.is_empty() {
             let barrier = barriers.get(&transfer_key(row));
             cells.push(barrier.map_or(MISSING.to_string(), |row| barrier_so_far(row)));
+            best.extend(barrier.is_some_and(|row| row.best).then_some((at, error + 1)));
         }
         cells
     });
-    let (error, barrier) =
-        (columns.iter().position(|column| column.title.starts_with("test error")), columns.len() - 1);
-    let mut table = Table::unless_empty(columns, rows.collect())?;
-    let comparisons = grouped(report.transfers.iter().enumerate(), |(_, row)| (row.problem, row.level, &row.axes));
-    for rows in comparisons {
-        let places =
-            |values: Vec<Option<f64>>| smallest(&values, 1).into_iter().map(|at| rows[at].0).collect::<Vec<_>>();
-        // Before all is there, the best may change from one report to the next.
-        if rows.iter().all(|(_, row)| row.seeds == row.seeds_planned) {
-            let errors = places(rows.iter().map(|(_, row)| row.error_mean).collect());
-            table.best.extend(errors.into_iter().zip(error.into_iter().cycle()));
-        }
-        let beside = || rows.iter().filter_map(|(_, row)| barriers.get(&transfer_key(row)));
-        if !barriers.is_empty() && beside().all(|row| row.pairs == row.pairs_planned) {
-            let barrier_of = |row| barriers.get(&transfer_key(row)).and_then(|row| row.barrier_mean);
-            let least = places(rows.iter().map(|(_, row)| barrier_of(row)).collect());
-            table.best.extend(least.into_iter().map(|row| (row, barrier)));
-        }
-    }
-    Some(table)
+    let rows = rows.collect();
+    Some(Table { best, ..Table::unless_empty(columns, rows)? })
 }
 
 /// The connections that stand beside no transfer: those of tickets.
@@ -95,12 +88,15 @@ pub fn other_connections(report: &Report) -> Option<Table> {
     let others: Vec<&ConnectionRow> = report.connections.iter().filter(|row| !is_shown(row)).collect();
     let axes = axis_names(others.iter().map(|row| &row.axes));
     let has_inherit = others.iter().any(|row| row.inherit.is_some());
-    let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("between")];
+    let mut columns = vec![text("method"), number("level"), number("remaining"), text("between")];
     if has_inherit {
         columns.push(text("transferred"));
     }
     columns.extend(axes.iter().map(|name| text(name)));
-    columns.extend([number("paths"), number("barrier\nmean (max)")]);
+    let barriers = of_mean(others.iter().map(|row| row.summary), "(max)");
+    columns.extend([number("tickets"), number("paths"), number(&format!("barrier{barriers}"))]);
+    let barrier = columns.len() - 1;
+    let best = others.iter().enumerate().filter(|(_, row)| row.best).map(|(at, _)| (at, barrier)).collect();
     let rows = others.iter().map(|row| {
         let mut cells = vec![
             method_text(row.method),
@@ -112,41 +108,63 @@ pub fn other_connections(report: &Report) -> Option<Table> {
             cells.push(row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()));
         }
         cells.extend(axis_values(&row.axes, &axes));
-        cells.extend([count_text(row.pairs, row.pairs_planned), barrier_text(row)]);
+        cells.extend([tickets_text(row.tickets, row.tickets_planned), count_text(row.pairs, row.pairs_planned)]);
+        cells.push(barrier_text(row));
         cells
     });
-    Table::unless_empty(columns, rows.collect())
+    Some(Table { best, ..Table::unless_empty(columns, rows.collect())? })
 }
 
-/// The same seeds, treated in two ways.
+/// The differences between methods and between what was transferred.
 pub fn differences(report: &Report) -> Option<Table> {
     let axes = axis_names(report.differences.iter().map(|row| &row.axes));
-    let mut columns = vec![text("ticket"), number("level"), number("remaining"), text("transferred")];
+    let mut columns = vec![text("of"), text("method"), number("level"), text("transferred")];
     columns.extend(axes.iter().map(|name| text(name)));
-    columns.extend([number("pairs"), number("difference"), number("interval"), number("p")]);
+    columns.extend([number("tickets"), number("pairs"), number("difference"), number("interval"), number("p")]);
+    columns.push(text("verdict"));
     let rows = report.differences.iter().map(|row| {
         let compared = format!("{} − {}", row.a, row.b);
-        let (ticket, inherit) = match row.inherit {
-            Some(inherit) => (compared, inherit.to_string()),
-            None => (method_text(row.method), compared),
+        let (method, inherit) = match row.setting == "method" {
+            true => (compared, row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string())),
+            false => (method_text(row.method), compared),
         };
-        let mut cells = vec![ticket, row.level.to_string(), remaining_text(row.remaining_ratio), inherit];
+        let mut cells = vec![compared_text(row), method, row.level.to_string(), inherit];
         cells.extend(axis_values(&row.axes, &axes));
         cells.extend([
+            row.tickets.to_string(),
             row.summary.count.to_string(),
             points_text(Some(row.summary.mean)),
             row.summary.interval.map_or(MISSING.to_string(), interval_text),
             row.p.map_or(MISSING.to_string(), p_text),
+            row.verdict.to_string(),
         ]);
         cells
     });
     Table::unless_empty(columns, rows.collect())
 }
 
+/// The number that differs.
+pub fn compared_text(row: &Difference) -> String {
+    row.between.map_or("error".to_string(), |between| format!("barrier, {between}"))
+}
+
+/// Explains the numbers of rows of one ticket; empty where there are none.
+pub fn note_of_single_tickets(report: &Report) -> &'static str {
+    let is_single = |tickets: usize, count: usize| tickets == 1 && count > 1;
+    let transfers = report.transfers.iter().any(|row| is_single(row.tickets, row.seeds));
+    match transfers || report.connections.iter().any(|row| is_single(row.tickets, row.pairs)) {
+        true => {
+            "With one ticket, ± is the deviation between its networks, and there is no interval: it says nothing of other \
+                 tickets of the method."
+        }
+        false => "",
+    }
+}
+
 /// How much each source of chance moves the error.
 pub fn spreads(report: &Report) -> Option<Table> {
     let axes = axis_names(report.spreads.iter().map(|row| &row.axes));
-    let mut columns = vec![text("ticket"), number("level"), text("transferred")];
+    let mut columns = vec![text("method"), number("level"), text("transferred")];
     columns.extend(axes.iter().map(|name| text(name)));
     columns.extend([text("source"), number("groups"), number("runs"), number("std")]);
     let rows = report.spreads.iter().map(|row| {
@@ -174,9 +192,9 @@ impl Table {
 }
 
 /// What a transfer and the paths between its seeds have in common.
-type TransferKey<'a> = (Problem, Option<Method>, u32, Inherit, Vec<&'a (String, String)>);
+pub type TransferKey<'a> = (Problem, Option<Method>, u32, Inherit, Vec<&'a (String, String)>);
 
-fn transfer_key(row: &TransferRow) -> TransferKey<'_> {
+pub fn transfer_key(row: &TransferRow) -> TransferKey<'_> {
     (row.problem, row.method, row.level, row.inherit, row.axes.iter().collect())
 }
 
@@ -189,7 +207,7 @@ fn seeds_key(row: &ConnectionRow) -> Option<TransferKey<'_>> {
 
 /// The paths that stand beside a transfer: those between its seeds. None of a problem of which some were measured in another
 /// way than others: numbers of one column are compared.
-fn barriers_between_seeds(report: &Report) -> HashMap<TransferKey<'_>, &ConnectionRow> {
+pub fn barriers_between_seeds(report: &Report) -> HashMap<TransferKey<'_>, &ConnectionRow> {
     let keyed = report.connections.iter().filter_map(|row| Some((seeds_key(row)?, row)));
     let of_problems = grouped(keyed, |(_, row)| row.problem).into_iter();
     let alike = of_problems.filter(|rows| rows.iter().all(|(_, row)| row.way == rows[0].1.way)).flatten();
@@ -254,18 +272,41 @@ pub fn points_text(value: Option<f64>) -> String {
     value.map_or(MISSING.to_string(), |value| decimal(value, 1))
 }
 
-fn spread_text(mean: Option<f64>, std: Option<f64>) -> String {
-    match std {
-        Some(std) => format!("{} ± {std:.1}", points_text(mean)),
-        None => points_text(mean),
+/// The last line of the title of a column of means: what stands beside them.
+fn of_mean(summaries: impl Iterator<Item = Option<Summary>> + Clone, beside: &str) -> String {
+    let interval = summaries.clone().flatten().find_map(|summary| summary.interval);
+    let beside = if beside == "(max)" && interval.is_some() { "" } else { beside };
+    let with_deviation = beside != "± std" || summaries.flatten().any(|summary| summary.std.is_some());
+    let interval = interval.map(|interval| format!("[{} %]", percent(interval.level)));
+    match with_deviation {
+        false => String::new(),
+        true => {
+            let parts = ["mean"].into_iter().chain(Some(beside).filter(|beside| !beside.is_empty()));
+            let parts: Vec<String> = parts.map(str::to_string).chain(interval).collect();
+            format!("\n{}", parts.join(" "))
+        }
     }
 }
 
-/// The largest of one is no news.
+/// Such as `11.7 ± 2.0 [9.8, 13.6]`.
+fn spread_text(summary: Option<Summary>) -> String {
+    let mut text = points_text(summary.map(|summary| summary.mean));
+    if let Some(std) = summary.and_then(|summary| summary.std) {
+        text += &format!(" ± {std:.1}");
+    }
+    if let Some(interval) = summary.and_then(|summary| summary.interval) {
+        text += &format!(" {}", interval_text(interval));
+    }
+    text
+}
+
+/// With the interval; where there is none, with the largest, which is not said of a single one.
 fn barrier_text(row: &ConnectionRow) -> String {
-    match row.barrier_max.filter(|_| row.pairs > 1) {
-        Some(max) => format!("{} ({})", points_text(row.barrier_mean), points_text(Some(max))),
-        None => points_text(row.barrier_mean),
+    let mean = points_text(row.barrier_mean);
+    match (row.summary.and_then(|summary| summary.interval), row.barrier_max.filter(|_| row.pairs > 1)) {
+        (Some(interval), _) => format!("{mean} {}", interval_text(interval)),
+        (None, Some(max)) => format!("{mean} ({})", points_text(Some(max))),
+        (None, None) => mean,
     }
 }
 
@@ -277,17 +318,22 @@ pub fn barrier_so_far(row: &ConnectionRow) -> String {
     }
 }
 
+/// The number of tickets; dense networks inherit from none.
+fn tickets_text(done: usize, planned: usize) -> String {
+    if planned == 0 { MISSING.to_string() } else { count_text(done, planned) }
+}
+
 pub fn count_text(done: usize, planned: usize) -> String {
     if done == planned { done.to_string() } else { format!("{done}/{planned}") }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::Study;
+    use super::super::fixture::{Study, ticket_of};
     use super::*;
     use crate::run::results::Outcome;
     use crate::run::settings::{Kind, Seeds};
-    use crate::study::plan::RunState;
+    use crate::study::plan::{Label, RunState};
 
     #[test]
     fn remaining_keeps_two_digits() {
@@ -320,7 +366,7 @@ mod tests {
         }
         let report = study.report();
         let table = other_connections(&report).unwrap();
-        assert_eq!(table.rows.iter().map(|row| row[5].as_str()).collect::<Vec<_>>(), ["−0.3", "0.0"]);
+        assert_eq!(table.rows.iter().map(|row| row[6].as_str()).collect::<Vec<_>>(), ["−0.3", "0.0"]);
         let tex = super::super::latex::render(&report);
         let (_, tex) = tex.iter().find(|(file, _)| *file == "table-connections.tex").unwrap();
         assert!(tex.contains("& $-$0.3 \\\\") && tex.contains("& 0.0 \\\\"), "{tex}");
@@ -350,53 +396,77 @@ mod tests {
         );
     }
 
+    /// Three tickets on which retraining AWS is better by about 5 than all else, and its barriers are by about 2.
+    fn with_a_best(levels: &[u32]) -> Study {
+        let axes = |seed: &str| vec![("ticket.seed".to_string(), seed.to_string())];
+        let study = Study::new(levels, &[2, 3], &["1", "2", "3"].map(axes));
+        let higher = |label: &Label| {
+            let is_best = (label.method, label.inherit) == (Some(Method::Aws), Some(Inherit::Retrain));
+            if is_best { 0.0 } else { 1.0 + ticket_of(label) as f64 / 100.0 }
+        };
+        study
+            .with_errors(|label| 7.0 * ticket_of(label) as f64 + 5.0 * higher(label))
+            .with_barriers(|label| 3.0 * ticket_of(label) as f64 + 2.0 * higher(label))
+    }
+
     #[test]
     fn nothing_is_best_before_all_is_finished() {
-        let mut study = Study::digits();
+        let mut study = with_a_best(&[12]);
         let columns = |study: &Study| {
             let mut columns: Vec<usize> = transfers(&study.report()).unwrap().best.iter().map(|(_, at)| *at).collect();
             columns.sort();
             columns
         };
         // The errors and barriers of both methods, which are compared with each other.
-        assert_eq!(columns(&study), [5, 6]);
+        assert_eq!(columns(&study), [6, 7]);
         study.unfinish(RunState::Running, |planned| planned.label.between.is_some() && planned.label.seeds.len() == 2);
-        assert_eq!(columns(&study), [5]);
+        assert_eq!(columns(&study), [6]);
         study.unfinish(RunState::Running, |planned| planned.label.seeds == [Seeds::from(3)]);
         assert_eq!(columns(&study), [] as [usize; 0]);
+        assert_eq!(columns(&Study::digits()), [] as [usize; 0], "one ticket");
     }
 
     #[test]
     fn barriers_stand_beside_their_transfers() {
         let table = transfers(&Study::digits().report()).unwrap();
-        assert_eq!(table.rows[5], ["AWS", "12", "6.9 %", "mask", "3", "10.8 ± 3.5", "64.0 (85.3)"]);
+        assert_eq!(table.rows[5], ["AWS", "12", "6.9 %", "mask", "1", "3", "10.8 ± 3.5", "64.0 (85.3)"]);
         let others = other_connections(&Study::digits().report()).unwrap();
         assert_eq!(
             others.rows,
-            [["LRR", "12", "6.9 %", "norm-init", "1", "3.3"], ["AWS", "12", "6.9 %", "norm-init", "1", "0.0"]]
+            [
+                ["LRR", "12", "6.9 %", "norm-init", "1", "1", "3.3"],
+                ["AWS", "12", "6.9 %", "norm-init", "1", "1", "0.0"]
+            ]
         );
     }
 
     /// The best is that of a level, over methods and all that was transferred.
     #[test]
     fn the_best_of_each_comparison() {
-        let mut study = Study::new(&[6, 12], &[2, 3, 4], &[Axes::new()]);
+        let mut study = with_a_best(&[6, 12]);
         study.add_dense(&[2, 3]);
         let table = transfers(&study.report()).unwrap();
         let mut best: Vec<_> =
             table.best.iter().map(|&(row, column)| table.rows[row][..4].join(" ") + &format!(": {column}")).collect();
         best.sort();
-        let retrain =
-            |ticket: &str, level: &str, left: &str, column: usize| format!("{ticket} {level} {left} retrain: {column}");
-        assert_eq!(
-            best,
-            [
-                retrain("AWS", "12", "6.9 %", 5),
-                retrain("AWS", "6", "26.2 %", 5),
-                retrain("LRR", "12", "6.9 %", 6),
-                retrain("LRR", "6", "26.2 %", 6)
-            ]
-        );
+        let retrain = |level: &str, column: usize| format!("AWS {level} retrain: {column}");
+        let (last, sixth) = ("12 6.9 %", "6 26.2 %");
+        assert_eq!(best, [retrain(last, 6), retrain(last, 7), retrain(sixth, 6), retrain(sixth, 7)]);
+    }
+
+    #[test]
+    fn means_of_several_tickets_have_intervals() {
+        let report = with_a_best(&[12]).report();
+        let table = transfers(&report).unwrap();
+        let titles: Vec<&str> = table.columns[6..].iter().map(|column| column.title.as_str()).collect();
+        assert_eq!(titles, ["test error %\nmean ± std [95 %]", "barrier\nbetween seeds\nmean [95 %]"]);
+        // Tickets 7, 14 and 21: 14 ± 4.3027 · 7 / √3.
+        assert_eq!(table.rows[7][4..], ["3", "6", "14.0 ± 7.0 [−3.4, 31.4]", "6.0 [−1.5, 13.5]"]);
+        let rows = differences(&report).unwrap().rows;
+        let retrain = rows.iter().find(|row| row[..4] == ["error", "AWS", "12", "retrain − sign"]).unwrap();
+        // 5.05, 5.1 and 5.15.
+        assert_eq!(retrain[4..], ["3", "6", "−5.1", "[−5.2, −5.0]", "<0.001", "lower"]);
+        assert_eq!(tickets(&report).unwrap().rows[12][3..], ["3", "4.5 ± 0.0 [4.5, 4.5]"]);
     }
 
     #[test]
@@ -404,7 +474,7 @@ mod tests {
         let mut study = Study::digits();
         study.add_dense(&[2, 3, 4]);
         let table = transfers(&study.report()).unwrap();
-        assert_eq!(table.rows[0], [MISSING, "0", "100.0 %", "dense", "3", "3.0 ± 1.0", MISSING]);
+        assert_eq!(table.rows[0], [MISSING, "0", "100.0 %", "dense", MISSING, "3", "3.0 ± 1.0 [0.5, 5.5]", MISSING]);
         assert_eq!(method_text(Some(Method::SynFlow)), "SynFlow");
     }
 
@@ -420,7 +490,7 @@ mod tests {
         assert_eq!(transfers(&report).unwrap().rows[0].last().unwrap(), MISSING);
         let others = other_connections(&report).unwrap();
         assert_eq!(others.rows.len(), 10);
-        assert_eq!(others.rows[0], ["LRR", "12", "6.9 %", "seeds", "sign", "21", "3", "0.6 (0.8)"]);
+        assert_eq!(others.rows[0], ["LRR", "12", "6.9 %", "seeds", "sign", "21", "1", "3", "0.6 (0.8)"]);
     }
 
     /// Paths of another block of the file, or planes, may have given a setting of connects a second value.
@@ -451,8 +521,8 @@ mod tests {
         study.unfinish(RunState::Pending, |planned| planned.label.seeds.contains(&Seeds::from(4)));
         study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
         let table = transfers(&study.report()).unwrap();
-        assert_eq!(table.rows[0], ["LRR", "12", "6.9 %", "sign", "2/3", "5.7 ± 0.9", "0.4 1/3"]);
-        assert_eq!(table.rows[4], ["AWS", "12", "–", "sign", "0/3", "–", "–"]);
+        assert_eq!(table.rows[0], ["LRR", "12", "6.9 %", "sign", "1", "2/3", "5.7 ± 0.9", "0.4 1/3"]);
+        assert_eq!(table.rows[4], ["AWS", "12", "–", "sign", "0/1", "0/3", "–", "–"]);
     }
 
     #[test]
@@ -461,7 +531,10 @@ mod tests {
         study.runs.retain(|(planned, ..)| planned.run.kind() != Kind::Connect);
         let report = study.report();
         let titles: Vec<String> = transfers(&report).unwrap().columns.into_iter().map(|column| column.title).collect();
-        assert_eq!(titles, ["ticket", "level", "remaining", "transferred", "lr", "seeds", "test error %\nmean ± std"]);
+        assert_eq!(
+            titles,
+            ["method", "level", "remaining", "transferred", "lr", "tickets", "seeds", "test error %\nmean ± std"]
+        );
         assert!(other_connections(&report).is_none());
     }
 }

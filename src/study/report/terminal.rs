@@ -13,11 +13,14 @@ const FAILED_SHOWN: usize = 10;
 /// One line under the header is all that a table needs.
 pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
+/// The others are in the files.
+const STATEMENTS_SHOWN: usize = 12;
+
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
 
-/// Lines for people. Tables are as wide as they need: 80 columns are enough for all but the columns of axes.
+/// Lines for people. Tables are as wide as they need: 100 columns are enough for all but the columns of axes.
 pub fn render(report: &Report, colors: bool) -> String {
     let paint = |code: &str, text: &str| painted(colors, code, text);
     let mut out = format!("{}: {}\n", paint(BOLD, &printable(&report.name)), report.runs.progress());
@@ -34,9 +37,21 @@ pub fn render(report: &Report, colors: bool) -> String {
     if !tables.is_empty() {
         let units = match &report.pivot {
             Some(pivot) => format!("In the cells: {}. {}", pivot.caption(), printable(&pivot.note())),
-            None => "Errors in percent, barriers in percentage points.".to_string(),
+            None => {
+                format!("Errors in percent, barriers in percentage points. {}", tables::note_of_single_tickets(report))
+            }
         };
         write!(out, "\n{}\n", paint(DIM, units.trim_end())).expect("writing to memory");
+    }
+    if !report.statements.is_empty() {
+        out.push('\n');
+    }
+    for statement in report.statements.iter().take(STATEMENTS_SHOWN) {
+        writeln!(out, "{}", printable(statement)).expect("writing to memory");
+    }
+    if report.statements.len() > STATEMENTS_SHOWN {
+        writeln!(out, "and {} more, in report.md", report.statements.len() - STATEMENTS_SHOWN)
+            .expect("writing to memory");
     }
     for notice in &report.notices {
         write!(out, "\n{} {}\n", paint(BOLD, "note:"), printable(&notice.message)).expect("writing to memory");
@@ -69,9 +84,13 @@ pub fn lay_out(table: &tables::Table, colors: bool) -> String {
     }));
     let columns: Vec<Vec<String>> = (0..table.columns.len()).map(|column| aligned(table, column)).collect();
     for row in 0..table.rows.len() {
-        layout.add_row(columns.iter().map(|cells| {
+        layout.add_row(columns.iter().enumerate().map(|(column, cells)| {
             let cell = printable(&cells[row]);
-            Cell::new(if cell.trim() == MISSING { paint(DIM, &cell) } else { cell })
+            Cell::new(match cell.trim() == MISSING {
+                true => paint(DIM, &cell),
+                false if table.best.contains(&(row, column)) => paint(BOLD, &cell),
+                false => cell,
+            })
         }));
     }
     let last = table.columns.len() - 1;
@@ -119,26 +138,28 @@ mod tests {
     const FINISHED: &str = "\
 digits: all 76 runs done
 
-ticket  level  remaining  transferred  seeds  test error %        barrier
-                                                mean ± std  between seeds
-                                                               mean (max)
-─────────────────────────────────────────────────────────────────────────
-LRR        12      6.9 %  sign             3     6.3 ± 1.3     0.6 (0.8)
-LRR        12      6.9 %  mask             3    11.7 ± 2.0    61.0 (81.3)
-LRR        12      6.9 %  sign+norm        3     7.0 ± 0.8     1.3 (1.7)
-LRR        12      6.9 %  retrain          3     4.1 ± 0.3     0.2 (0.3)
-AWS        12      6.9 %  sign             3     2.2 ± 0.8     1.0 (1.3)
-AWS        12      6.9 %  mask             3    10.8 ± 3.5    64.0 (85.3)
-AWS        12      6.9 %  sign+norm        3     3.0 ± 0.7     1.3 (1.7)
-AWS        12      6.9 %  retrain          3     1.6 ± 0.1     0.4 (0.5)
+method  level  remaining  transferred  tickets  seeds  test error %        barrier
+                                                         mean ± std  between seeds
+                                                                        mean (max)
+──────────────────────────────────────────────────────────────────────────────────
+LRR        12      6.9 %  sign               1      3     6.3 ± 1.3     0.6 (0.8)
+LRR        12      6.9 %  mask               1      3    11.7 ± 2.0    61.0 (81.3)
+LRR        12      6.9 %  sign+norm          1      3     7.0 ± 0.8     1.3 (1.7)
+LRR        12      6.9 %  retrain            1      3     4.1 ± 0.3     0.2 (0.3)
+AWS        12      6.9 %  sign               1      3     2.2 ± 0.8     1.0 (1.3)
+AWS        12      6.9 %  mask               1      3    10.8 ± 3.5    64.0 (85.3)
+AWS        12      6.9 %  sign+norm          1      3     3.0 ± 0.7     1.3 (1.7)
+AWS        12      6.9 %  retrain            1      3     1.6 ± 0.1     0.4 (0.5)
 
-ticket  level  remaining  between    paths     barrier
-                                            mean (max)
-──────────────────────────────────────────────────────
-LRR        12      6.9 %  norm-init      1         3.3
-AWS        12      6.9 %  norm-init      1         0.0
+method  level  remaining  between    tickets  paths     barrier
+                                                     mean (max)
+───────────────────────────────────────────────────────────────
+LRR        12      6.9 %  norm-init        1      1         3.3
+AWS        12      6.9 %  norm-init        1      1         0.0
 
-Errors in percent, barriers in percentage points.
+Errors in percent, barriers in percentage points. With one ticket, ± is the deviation between its networks, and there is no interval: it says nothing of other tickets of the method.
+
+21 differences are of one ticket: no interval, so nothing is claimed; several seeds of the ticket give one, as in `ticket: {seed: 1..5}`
 ";
 
     #[test]
@@ -159,26 +180,28 @@ Errors in percent, barriers in percentage points.
     const PARTIAL: &str = "\
 digits: 65 of 76 runs done, 1 running, 1 failed, 3 blocked by failures, 6 pending
 
-ticket  level  remaining  transferred  seeds  test error %          barrier
-                                                mean ± std    between seeds
-                                                                 mean (max)
-───────────────────────────────────────────────────────────────────────────
-LRR        12      6.9 %  sign           2/3     6.3 ± 1.8     –
-LRR        12      6.9 %  mask             3    11.7 ± 2.0  61.0 (81.3)
-LRR        12      6.9 %  sign+norm        3     7.0 ± 0.8   1.3 (1.7)
-LRR        12      6.9 %  retrain          3     4.1 ± 0.3   0.2 (0.3)
-AWS        12      6.9 %  sign             3     2.2 ± 0.8   1.0 (1.3)
-AWS        12      6.9 %  mask             3    10.8 ± 3.5  64.0 (85.3) 2/3
-AWS        12      6.9 %  sign+norm        3     3.0 ± 0.7   1.3 (1.7)
-AWS        12      6.9 %  retrain        0/3       –           –
+method  level  remaining  transferred  tickets  seeds  test error %          barrier
+                                                         mean ± std    between seeds
+                                                                          mean (max)
+────────────────────────────────────────────────────────────────────────────────────
+LRR        12      6.9 %  sign               1    2/3     6.3 ± 1.8     –
+LRR        12      6.9 %  mask               1      3    11.7 ± 2.0  61.0 (81.3)
+LRR        12      6.9 %  sign+norm          1      3     7.0 ± 0.8   1.3 (1.7)
+LRR        12      6.9 %  retrain            1      3     4.1 ± 0.3   0.2 (0.3)
+AWS        12      6.9 %  sign               1      3     2.2 ± 0.8   1.0 (1.3)
+AWS        12      6.9 %  mask               1      3    10.8 ± 3.5  64.0 (85.3) 2/3
+AWS        12      6.9 %  sign+norm          1      3     3.0 ± 0.7   1.3 (1.7)
+AWS        12      6.9 %  retrain          0/1    0/3       –           –
 
-ticket  level  remaining  between    paths     barrier
-                                            mean (max)
-──────────────────────────────────────────────────────
-LRR        12      6.9 %  norm-init      1         3.3
-AWS        12      6.9 %  norm-init      1         0.0
+method  level  remaining  between    tickets  paths     barrier
+                                                     mean (max)
+───────────────────────────────────────────────────────────────
+LRR        12      6.9 %  norm-init        1      1         3.3
+AWS        12      6.9 %  norm-init        1      1         0.0
 
-Errors in percent, barriers in percentage points.
+Errors in percent, barriers in percentage points. With one ticket, ± is the deviation between its networks, and there is no interval: it says nothing of other tickets of the method.
+
+13 differences are of one ticket: no interval, so nothing is claimed; several seeds of the ticket give one, as in `ticket: {seed: 1..5}`
 
 1 failed:
   daa7f1ebba6bbdf0  lrr level 12, sign, seed 3: the loss became NaN
@@ -194,7 +217,7 @@ Errors in percent, barriers in percentage points.
     const TICKETS: &str = "\
 digits: all 4 runs done
 
-ticket  level  remaining  test error %
+method  level  remaining  test error %
 ──────────────────────────────────────
 LRR         0    100.0 %           3.0
 LRR         1     80.0 %           3.1
@@ -202,14 +225,20 @@ AWS         0    100.0 %           3.0
 AWS         1     80.0 %           3.1
 
 Errors in percent, barriers in percentage points.
+
+1 difference is of one ticket: no interval, so nothing is claimed; several seeds of the ticket give one, as in `ticket: {seed: 1..5}`
 ";
 
     #[test]
-    fn fits_80_columns_with_a_short_axis_too() {
+    fn fits_100_columns_with_a_short_axis_or_with_intervals() {
         let axes = vec![("lr".to_string(), "0.05".to_string())];
-        let text = render(&Study::new(&[12], &[2, 3], &[axes]).report(), false);
-        assert!(text.contains("0.05"));
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let with_axis = Study::new(&[12], &[2, 3], &[axes]).report();
+        let with_intervals = Study::of_tickets(&[1, 2, 3], &[2, 3]).report();
+        for report in [with_axis, with_intervals] {
+            let text = render(&report, false);
+            let mut table = text.lines().take_while(|line| !line.starts_with("Errors"));
+            assert!(table.all(|line| line.chars().count() <= 100), "{text}");
+        }
     }
 
     #[test]
@@ -226,7 +255,7 @@ Errors in percent, barriers in percentage points.
     fn colors_change_nothing_but_colors() {
         let report = Study::digits().report();
         let colored = render(&report, true);
-        assert!(colored.contains("\x1b[1mticket\x1b[0m"));
+        assert!(colored.contains("\x1b[1mmethod\x1b[0m"));
         let mut plain = colored;
         for code in [BOLD, DIM, RED, "0"] {
             plain = plain.replace(&format!("\x1b[{code}m"), "");

@@ -66,6 +66,13 @@ pub enum Measure {
     Seconds,
 }
 
+impl Measure {
+    /// Whether it is measured of paths; all else is of networks.
+    pub fn is_of_paths(self) -> bool {
+        matches!(self, Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier)
+    }
+}
+
 /// What is said of the numbers of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Display, EnumString, VariantNames)]
 pub enum Show {

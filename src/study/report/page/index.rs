@@ -46,9 +46,14 @@ impl<'a> Index<'a> {
     /// The done runs of both sides. Axes of a difference leave out seeds, which are axes of the runs.
     pub fn of_difference(&self, row: &Difference) -> Vec<usize> {
         let between_tickets = row.inherit.is_none() && row.setting != "inherit";
-        let kind = if between_tickets { Kind::Ticket } else { Kind::Transfer };
+        let kind = match row.between {
+            Some(_) => Kind::Connect,
+            None if between_tickets => Kind::Ticket,
+            None => Kind::Transfer,
+        };
         self.done(|of_kind, label| {
-            let alike = (of_kind, label.level) == (kind, row.level)
+            let alike = (of_kind, label.level, label.between) == (kind, row.level, row.between)
+                && label.rewind_point.is_none()
                 && (row.setting == "method" || label.method == row.method)
                 && (row.setting == "inherit" || label.inherit == row.inherit)
                 && row.axes.iter().all(|axis| label.axes.contains(axis));

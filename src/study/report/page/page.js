@@ -14,7 +14,7 @@ let scrolled = 0;
 let clicked = false;
 const tables = new Map();
 const figures = new Map();
-const parts = Object.fromEntries(["progress", "notices", "settings", "figures"].map((id) =>
+const parts = Object.fromEntries(["progress", "statements", "notices", "settings", "figures"].map((id) =>
   [id, element("section", { id, "aria-labelledby": `${id}-title` })]));
 /** The runs behind a number that is looked at. */
 let behind = null;
@@ -59,7 +59,7 @@ function showProgress() {
 function missing() {
   const rows = ["transfers", "connections"].flatMap((id) => {
     const table = study.tables.find((table) => table.id === id);
-    const count = table?.columns.find((column) => column.form === "count");
+    const count = table?.columns.findLast((column) => column.form === "count");
     if (!count) return [];
     return count.values.flatMap((done, row) => {
       const lacking = count.beside[row] - done;
@@ -69,6 +69,13 @@ function missing() {
   });
   if (!rows.length) return "";
   return element("details", { open: rows.length <= 12 }, element("summary", {}, `What is missing: ${plural(rows.length, "row")} of tables`), element("ul", {}, rows));
+}
+
+function showStatements() {
+  parts.statements.hidden = !study.statements.length;
+  parts.statements.replaceChildren(
+    element("h2", { id: "statements-title" }, "Differences in words"),
+    element("ul", {}, study.statements.map((statement) => element("li", {}, statement))));
 }
 
 function showNotices() {
@@ -124,7 +131,7 @@ function showTables() {
     tables.get(id).update(spec);
   }
   const shown = (names) => names.flatMap((id) => tables.has(id) ? [tables.get(id).element] : []);
-  arrange(overview, [parts.progress, parts.notices, ...shown(["failures"]), parts.settings, parts.figures,
+  arrange(overview, [parts.progress, parts.statements, parts.notices, ...shown(["failures"]), parts.settings, parts.figures,
     ...shown(["chosen", "transfers", "connections", "differences", "spreads", "tickets", "planes", "runs"])]);
 }
 

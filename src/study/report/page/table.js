@@ -202,7 +202,8 @@ class Table {
       const text = this.text(column, row);
       const href = text !== MISSING && this.link?.(row, column, at);
       // Many numbers of a row lead to the same runs; the keyboard stops at one of them.
-      const content = href ? element("a", { href, tabindex: linked ? "-1" : null }, text) : text;
+      const shown = column.best?.includes(row) ? element("strong", {}, text) : text;
+      const content = href ? element("a", { href, tabindex: linked ? "-1" : null }, shown) : shown;
       linked ||= Boolean(href);
       const state = column.title === "state" ? text : null;
       return element(at === 0 ? "th" : "td", {

@@ -1,5 +1,7 @@
 //! The report's rows as tables that the page sorts and filters. Each row knows the runs behind its numbers.
 
+use std::ops::Range;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -7,12 +9,13 @@ use super::columns::{column, number};
 use super::index::Index;
 use crate::run::settings::{Between, Inherit, Kind, Method};
 use crate::study::plan::RunState;
-use crate::study::report::cells::title;
 use crate::study::report::markdown::capitalized;
 use crate::study::report::statistics::percent;
-use crate::study::report::tables::{axis_names, axis_value, method_text};
-use crate::study::report::{ConnectionRow, Interval, Report, Summary, TransferRow};
-use crate::study::sweep::{Axes, Measure, Show};
+use crate::study::report::tables::{
+    axis_names, axis_value, barriers_between_seeds, compared_text, method_text, note_of_single_tickets, transfer_key,
+};
+use crate::study::report::{ConnectionRow, Interval, Part, Report, Summary, TransferRow};
+use crate::study::sweep::{Axes, Show};
 
 /// A table of the page.
 #[derive(Serialize)]
@@ -38,6 +41,9 @@ pub struct Column {
     /// What stands beside each value, as `form` says: a deviation, a planned number, the upper end.
     #[serde(skip_serializing_if = "Option::is_none")]
     beside: Option<Value>,
+    /// The places of the values that are the best of what they are compared with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    best: Vec<usize>,
 }
 
 /// How the values of a column are shown. All but texts are sorted as numbers.
@@ -68,7 +74,7 @@ pub enum Form {
 
 impl Column {
     pub fn new(title: &str, form: Form, values: Vec<Value>) -> Column {
-        Column { title: title.to_string(), form, key: false, values: column(values), beside: None }
+        Column { title: title.to_string(), form, key: false, values: column(values), beside: None, best: vec![] }
     }
 
     fn with(title: &str, form: Form, values: Vec<Value>, beside: Vec<Value>) -> Column {
@@ -77,6 +83,12 @@ impl Column {
 
     pub fn key(title: &str, form: Form, values: Vec<Value>) -> Column {
         Column { key: true, ..Column::new(title, form, values) }
+    }
+
+    /// Marks the best values.
+    fn with_best(self, is_best: Vec<bool>) -> Column {
+        let places = is_best.into_iter().enumerate().filter(|(_, is_best)| *is_best).map(|(at, _)| at);
+        Column { best: places.collect(), ..self }
     }
 
     /// Whether there is anything in it.
@@ -127,14 +139,13 @@ fn chosen(report: &Report, index: &Index) -> Option<Table> {
             return Column::key(&title, Form::Text, texts);
         }
         let numbers = each(&pivot.cells, |row| number(row[at - keys].and_then(|cell| cell.summary).map(center)));
-        Column::with(&title, Form::Written, numbers, texts)
+        let best = each(&pivot.cells, |row| row[at - keys].is_some_and(|cell| cell.best));
+        Column::with(&title, Form::Written, numbers, texts).with_best(best)
     });
-    let runs_of = |at: usize| match pivot.value {
-        Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier => {
-            runs_of_paths(index, &report.connections[at])
-        }
-        _ if report.transfers.is_empty() => index.place(&report.tickets[at].run).into_iter().collect(),
-        _ => runs_of_transfers(index, &report.transfers[at]),
+    let runs_of = |(at, part): (usize, usize)| match pivot.value.is_of_paths() {
+        true => runs_of_paths(index, &report.connections[at], part..part + 1),
+        false if report.transfers.is_empty() => index.place(&report.tickets[at].run).into_iter().collect(),
+        false => runs_of_transfers(index, &report.transfers[at], part..part + 1),
     };
     let runs = pivot.origins(report).into_iter().map(|rows| {
         let mut runs: Vec<usize> = rows.into_iter().flat_map(runs_of).collect();
@@ -148,44 +159,46 @@ fn chosen(report: &Report, index: &Index) -> Option<Table> {
 
 fn transfers(report: &Report, index: &Index) -> Table {
     let rows = &report.transfers;
-    let barriers: Vec<Option<&ConnectionRow>> = rows.iter().map(|row| between_seeds(report, row)).collect();
+    let beside = barriers_between_seeds(report);
+    let barriers: Vec<Option<&ConnectionRow>> =
+        rows.iter().map(|row| beside.get(&transfer_key(row)).copied()).collect();
     let mut columns = place(rows.iter().map(|row| (row.method, row.level, row.remaining_ratio)));
     columns.push(Column::key("transferred", Form::Text, each(rows, |row| json!(row.inherit))));
     columns.extend(axes_columns(rows.iter().map(|row| &row.axes)));
+    columns.push(Column::with(
+        "tickets",
+        Form::Count,
+        each(rows, |row| json!(row.tickets)),
+        each(rows, |row| json!(row.tickets_planned)),
+    ));
     columns.push(Column::with(
         "seeds",
         Form::Count,
         each(rows, |row| json!(row.seeds)),
         each(rows, |row| json!(row.seeds_planned)),
     ));
-    columns.push(Column::with(
-        "test error %, mean ± std",
-        Form::Spread,
-        each(rows, |row| number(row.error_mean)),
-        each(rows, |row| number(row.error_std)),
-    ));
+    columns.push(error_column(rows.iter().map(|row| row.summary)).with_best(each(rows, |row| row.best)));
     columns.extend(summary_columns(rows.iter().map(|row| row.summary)));
-    columns.push(Column::new(
+    let barrier = Column::new(
         "barrier between seeds",
         Form::Points,
         each(&barriers, |row| number(row.and_then(|row| row.barrier_mean))),
-    ));
-    let runs = each(rows, |row| runs_of_transfers(index, row));
-    let note = "Transfers that differ in nothing but their seeds. Errors in percent of the test set.".to_string();
-    Table { id: "transfers", title: "Transfers", note: note + &interval_note(report), columns, runs }
+    );
+    columns.push(barrier.with_best(each(&barriers, |row| row.is_some_and(|row| row.best))));
+    columns.push(interval_column("barrier, ", barriers.iter().map(|row| row.and_then(|row| row.summary))));
+    let runs = each(rows, |row| runs_of_transfers(index, row, 0..row.parts.len()));
+    let note = "Transfers that differ in nothing but their seeds and those of their tickets. Errors in percent of the test \
+                set. Each ticket counts once. Bold is lower than all others of its level, as the intervals of the differences \
+                show. ";
+    let note = format!("{note}{}{}", note_of_single_tickets(report), interval_note(report));
+    Table { id: "transfers", title: "Transfers", note, columns, runs }
 }
 
-fn runs_of_transfers(index: &Index, row: &TransferRow) -> Vec<usize> {
+fn runs_of_transfers(index: &Index, row: &TransferRow, parts: Range<usize>) -> Vec<usize> {
     let place = (Kind::Transfer, row.method, row.level, Some(row.inherit), None);
-    index.of_row(row.errors.iter().map(|seed| &seed.run), place, &row.axes)
-}
-
-fn between_seeds<'a>(report: &'a Report, row: &TransferRow) -> Option<&'a ConnectionRow> {
-    report.connections.iter().find(|other| {
-        other.between == Between::Seeds
-            && (other.method, other.level, other.inherit) == (row.method, row.level, Some(row.inherit))
-            && other.axes == row.axes
-    })
+    let of_part =
+        |part: &Part| index.of_row(row.errors[part.numbers.clone()].iter().map(|seed| &seed.run), place, &part.axes);
+    row.parts[parts].iter().flat_map(of_part).collect()
 }
 
 fn connections(report: &Report, index: &Index) -> Table {
@@ -195,34 +208,43 @@ fn connections(report: &Report, index: &Index) -> Table {
     columns.push(Column::key("between", Form::Text, each(rows, |row| json!(row.between))));
     columns.extend(axes_columns(rows.iter().map(|row| &row.axes)));
     columns.push(Column::with(
+        "tickets",
+        Form::Count,
+        each(rows, |row| json!(row.tickets)),
+        each(rows, |row| json!(row.tickets_planned)),
+    ));
+    columns.push(Column::with(
         "paths",
         Form::Count,
         each(rows, |row| json!(row.pairs)),
         each(rows, |row| json!(row.pairs_planned)),
     ));
     let std = |summary: Option<Summary>| number(summary.and_then(|summary| summary.std));
-    columns.push(Column::with(
+    let barrier = Column::with(
         "barrier, mean ± std",
         Form::Spread,
         each(rows, |row| number(row.barrier_mean)),
         each(rows, |row| std(row.summary)),
-    ));
+    );
+    columns.push(barrier.with_best(each(rows, |row| row.best)));
     columns.push(Column::new("largest", Form::Points, each(rows, |row| number(row.barrier_max))));
     columns.extend(summary_columns(rows.iter().map(|row| row.summary)));
     let mean = |summary: Option<Summary>| number(summary.map(|summary| summary.mean));
     columns.push(Column::new("barrier in training", Form::Points, each(rows, |row| mean(row.train_summary))));
     columns.push(Column::new("barrier of the loss", Form::Number, each(rows, |row| mean(row.loss_summary))));
     columns.push(Column::new("sign agreement", Form::Ratio, each(rows, |row| number(agreement(row)))));
-    let runs = each(rows, |row| runs_of_paths(index, row));
+    let runs = each(rows, |row| runs_of_paths(index, row, 0..row.parts.len()));
     let note = "Paths between networks. Barriers of the test error in percentage points: the largest error on a path \
                 over the mean of its ends."
         .to_string();
     Table { id: "connections", title: "Connections", note: note + &interval_note(report), columns, runs }
 }
 
-fn runs_of_paths(index: &Index, row: &ConnectionRow) -> Vec<usize> {
+fn runs_of_paths(index: &Index, row: &ConnectionRow, parts: Range<usize>) -> Vec<usize> {
     let place = (Kind::Connect, row.method, row.level, row.inherit, Some(row.between));
-    index.of_row(row.paths.iter().map(|pair| &pair.run), place, &row.axes)
+    let of_part =
+        |part: &Part| index.of_row(row.paths[part.numbers.clone()].iter().map(|pair| &pair.run), place, &part.axes);
+    row.parts[parts].iter().flat_map(of_part).collect()
 }
 
 fn agreement(row: &ConnectionRow) -> Option<f64> {
@@ -231,25 +253,38 @@ fn agreement(row: &ConnectionRow) -> Option<f64> {
 }
 
 fn tickets(report: &Report, index: &Index) -> Table {
-    let rows = &report.tickets;
+    let rows = &report.levels;
     let mut columns = place(rows.iter().map(|row| (Some(row.method), row.level, row.remaining_ratio)));
     columns.extend(axes_columns(rows.iter().map(|row| &row.axes)));
-    columns.push(Column::new("test error %", Form::Points, each(rows, |row| number(row.test_error))));
-    columns.push(Column::new("test loss", Form::Number, each(rows, |row| number(row.test_loss))));
-    let runs = each(rows, |row| index.place(&row.run).into_iter().collect());
-    let note = "Every level of every chain.".to_string();
+    columns.push(Column::with(
+        "tickets",
+        Form::Count,
+        each(rows, |row| json!(row.tickets)),
+        each(rows, |row| json!(row.tickets_planned)),
+    ));
+    columns.push(error_column(rows.iter().map(|row| row.summary)));
+    columns.extend(summary_columns(rows.iter().map(|row| row.summary)));
+    let runs = each(rows, |row| row.places.iter().filter_map(|&at| index.place(&report.tickets[at].run)).collect());
+    let note = "Every level of every chain; tickets that differ in nothing but their seeds are one row.".to_string();
     Table { id: "tickets", title: "Tickets", note, columns, runs }
+}
+
+fn error_column(summaries: impl Iterator<Item = Option<Summary>> + Clone) -> Column {
+    let mean = summaries.clone().map(|row| number(row.map(|summary| summary.mean)));
+    let std = summaries.map(|row| number(row.and_then(|summary| summary.std)));
+    Column::with("test error %, mean ± std", Form::Spread, mean.collect(), std.collect())
 }
 
 fn differences(report: &Report, index: &Index) -> Table {
     let rows = &report.differences;
     let mut columns = vec![
-        Column::key("of", Form::Text, each(rows, |row| json!(title(&row.setting)))),
+        Column::key("of", Form::Text, each(rows, |row| json!(compared_text(row)))),
         Column::key("difference", Form::Text, each(rows, |row| json!(format!("{} − {}", row.a, row.b)))),
     ];
     columns.extend(place(rows.iter().map(|row| (row.method, row.level, row.remaining_ratio))));
     columns.push(Column::key("transferred", Form::Text, each(rows, |row| json!(row.inherit))));
     columns.extend(axes_columns(rows.iter().map(|row| &row.axes)));
+    columns.push(Column::new("tickets", Form::Integer, each(rows, |row| json!(row.tickets))));
     columns.push(Column::new("pairs", Form::Integer, each(rows, |row| json!(row.summary.count))));
     columns.push(Column::with(
         "mean ± std",
@@ -259,11 +294,12 @@ fn differences(report: &Report, index: &Index) -> Table {
     ));
     columns.extend(summary_columns(rows.iter().map(|row| Some(row.summary))));
     columns.push(Column::new("p", Form::P, each(rows, |row| number(row.p))));
+    columns.push(Column::key("verdict", Form::Text, each(rows, |row| json!(row.verdict))));
     let runs = each(rows, |row| index.of_difference(row));
-    let note =
-        "The same seeds treated in two ways: differences of the test error in percentage points. p is two-sided, \
-                of the paired t-test that the mean difference is zero; it is not corrected for how many there are."
-            .to_string();
+    let note = "Differences between methods, and between what was transferred, over the same tickets and seeds, in percentage \
+                points. Each ticket counts once; with one ticket there is no interval. p is two-sided, of the paired t-test \
+                over tickets; it is not corrected for how many there are."
+        .to_string();
     Table { id: "differences", title: "Differences", note, columns, runs }
 }
 
@@ -327,7 +363,7 @@ fn each<T, R>(rows: &[T], value: impl Fn(&T) -> R) -> Vec<R> {
 /// The columns with which most tables begin.
 fn place(rows: impl Iterator<Item = (Option<Method>, u32, Option<f64>)> + Clone) -> Vec<Column> {
     vec![
-        Column::key("ticket", Form::Text, rows.clone().map(|(method, ..)| json!(method_text(method))).collect()),
+        Column::key("method", Form::Text, rows.clone().map(|(method, ..)| json!(method_text(method))).collect()),
         Column::key("level", Form::Integer, rows.clone().map(|(_, level, _)| json!(level)).collect()),
         Column::new("remaining", Form::Ratio, rows.map(|(.., ratio)| number(ratio)).collect()),
     ]
@@ -335,14 +371,16 @@ fn place(rows: impl Iterator<Item = (Option<Method>, u32, Option<f64>)> + Clone)
 
 /// The interval, and the median, where samples have one.
 fn summary_columns(summaries: impl Iterator<Item = Option<Summary>> + Clone) -> Vec<Column> {
-    let of = |value: fn(Summary) -> Option<f64>| summaries.clone().map(|row| number(row.and_then(value))).collect();
-    let level = summaries.clone().find_map(|row| Some(row?.interval?.level)).unwrap_or_default();
-    let low = of(|row| row.interval.map(|interval| interval.low));
-    let high = of(|row| row.interval.map(|interval| interval.high));
-    vec![
-        Column::with(&format!("{} % interval", percent(level)), Form::Range, low, high),
-        Column::new("median", Form::Points, of(|row| Some(row.median))),
-    ]
+    let median = summaries.clone().map(|row| number(row.map(|summary| summary.median))).collect();
+    vec![interval_column("", summaries), Column::new("median", Form::Points, median)]
+}
+
+fn interval_column(of: &str, summaries: impl Iterator<Item = Option<Summary>> + Clone) -> Column {
+    let intervals = summaries.map(|row| row.and_then(|summary| summary.interval));
+    let level = intervals.clone().flatten().next().map_or(0.0, |interval| interval.level);
+    let low = intervals.clone().map(|interval| number(interval.map(|interval| interval.low))).collect();
+    let high = intervals.map(|interval| number(interval.map(|interval| interval.high))).collect();
+    Column::with(&format!("{of}{} % interval", percent(level)), Form::Range, low, high)
 }
 
 /// Says what the intervals are.

@@ -7,24 +7,28 @@ use std::str::FromStr;
 
 use frame::{Column, Frame};
 
+use super::ends::Labels;
 use super::gather::remaining_ratios;
 use super::tables::{axis_names, axis_value};
 use super::{ConnectionRow, Finding, PairPath, PathError, Report};
+use crate::run::RunId;
 use crate::run::results::{Outcome, RunResult};
+use crate::run::settings::Kind;
 use crate::study::sweep::Axes;
 
 /// All three, also where there is nothing to write yet: who reads them need not ask.
 pub fn render(report: &Report, findings: &[Finding]) -> Vec<(&'static str, Vec<u8>)> {
+    let labels = Labels::of(findings);
     let points: Vec<Point> = report.connections.iter().flat_map(points).collect();
     vec![
-        ("runs.parquet", runs(findings)),
-        ("paths.parquet", path_points(&points)),
+        ("runs.parquet", runs(findings, &labels)),
+        ("paths.parquet", path_points(&points, &labels)),
         ("curves.parquet", curves(findings)),
     ]
 }
 
 /// A line for each planned run; what is not finished has no numbers.
-fn runs(findings: &[Finding]) -> Vec<u8> {
+fn runs(findings: &[Finding], labels: &Labels) -> Vec<u8> {
     let ratios = remaining_ratios(findings);
     let mut frame = Frame::default();
     let seeds = |of: fn(&crate::run::settings::Seeds) -> u64| {
@@ -76,6 +80,12 @@ fn runs(findings: &[Finding]) -> Vec<u8> {
     frame.add("finished", Column::Time(findings.iter().map(finished).collect()));
     frame.add("message", texts(&|finding| finding.note.clone()));
     frame.add("store", texts(&|finding| Some(finding.store.as_ref()?.display().to_string())));
+    let ticket = |finding: &Finding| {
+        let run = &finding.planned.run;
+        let ticket = if run.kind() == Kind::Ticket { Some(&run.id) } else { labels.ticket_run_of(&run.id) };
+        ticket.map(RunId::to_string)
+    };
+    frame.add("ticket", texts(&ticket));
     add_axes(&mut frame, &findings.iter().map(|finding| &finding.planned.label.axes).collect::<Vec<_>>());
     frame.render()
 }
@@ -96,26 +106,27 @@ fn barrier(outcome: &Outcome) -> Option<f64> {
     }
 }
 
-/// A point, the path it is on, and the row that is of.
-type Point<'r> = (&'r ConnectionRow, &'r PairPath, &'r PathError);
+/// A point, the path it is on, and the row that is of, with the axes of its ticket's part.
+type Point<'r> = ((&'r ConnectionRow, &'r Axes), &'r PairPath, &'r PathError);
 
 fn points(row: &ConnectionRow) -> Vec<Point<'_>> {
-    row.paths.iter().flat_map(|pair| pair.path.iter().map(move |point| (row, pair, point))).collect()
+    let pairs = row.parts.iter().flat_map(|part| row.paths[part.numbers.clone()].iter().map(move |pair| (part, pair)));
+    pairs.flat_map(|(part, pair)| pair.path.iter().map(move |point| ((row, &part.axes), pair, point))).collect()
 }
 
 /// A line for each point of each path.
-fn path_points(points: &[Point]) -> Vec<u8> {
+fn path_points(points: &[Point], labels: &Labels) -> Vec<u8> {
     let mut frame = Frame::default();
     let texts = |of: &dyn Fn(&Point) -> Option<String>| Column::Text(points.iter().map(of).collect());
     let reals = |of: &dyn Fn(&Point) -> Option<f64>| Column::Real(points.iter().map(of).collect());
     frame.add("run", texts(&|(_, pair, _)| Some(pair.run.to_string())));
-    frame.add("dataset", texts(&|(row, ..)| Some(row.problem.dataset.to_string())));
-    frame.add("architecture", texts(&|(row, ..)| Some(row.problem.architecture.to_string())));
-    frame.add("method", texts(&|(row, ..)| row.method.map(|method| method.to_string())));
-    frame.add("level", Column::Whole(points.iter().map(|(row, ..)| i32::try_from(row.level).ok()).collect()));
-    frame.add("remaining_ratio", reals(&|(row, ..)| row.remaining_ratio));
-    frame.add("inherit", texts(&|(row, ..)| row.inherit.map(|inherit| inherit.to_string())));
-    frame.add("between", texts(&|(row, ..)| Some(row.between.to_string())));
+    frame.add("dataset", texts(&|((row, _), ..)| Some(row.problem.dataset.to_string())));
+    frame.add("architecture", texts(&|((row, _), ..)| Some(row.problem.architecture.to_string())));
+    frame.add("method", texts(&|((row, _), ..)| row.method.map(|method| method.to_string())));
+    frame.add("level", Column::Whole(points.iter().map(|((row, _), ..)| i32::try_from(row.level).ok()).collect()));
+    frame.add("remaining_ratio", reals(&|((row, _), ..)| row.remaining_ratio));
+    frame.add("inherit", texts(&|((row, _), ..)| row.inherit.map(|inherit| inherit.to_string())));
+    frame.add("between", texts(&|((row, _), ..)| Some(row.between.to_string())));
     for (at, side) in ["a", "b"].into_iter().enumerate() {
         frame.add(&format!("end_{side}"), texts(&|(_, pair, _)| Some(pair.ends.get(at)?.run.to_string())));
         frame.add(&format!("label_{side}"), texts(&|(_, pair, _)| Some(pair.ends.get(at)?.label.clone())));
@@ -130,7 +141,8 @@ fn path_points(points: &[Point]) -> Vec<u8> {
     frame.add("loss_barrier", reals(&|(_, pair, _)| pair.loss_barrier));
     frame.add("sign_agreement", reals(&|(_, pair, _)| Some(pair.similarity?.sign_agreement)));
     frame.add("mask_overlap", reals(&|(_, pair, _)| Some(pair.similarity?.mask_overlap)));
-    add_axes(&mut frame, &points.iter().map(|(row, ..)| &row.axes).collect::<Vec<_>>());
+    frame.add("ticket", texts(&|(_, pair, _)| labels.ticket_run_of(&pair.run).map(RunId::to_string)));
+    add_axes(&mut frame, &points.iter().map(|((_, axes), ..)| *axes).collect::<Vec<_>>());
     frame.render()
 }
 
@@ -192,7 +204,7 @@ mod tests {
     use super::super::Curve;
     use super::super::fixture::Study;
     use super::*;
-    use crate::run::settings::{Kind, Seeds};
+    use crate::run::settings::Seeds;
     use crate::study::plan::RunState;
 
     type Line = HashMap<String, Field>;
@@ -248,6 +260,10 @@ mod tests {
         assert_eq!((&transfer["ticket.seed"], &transfer["between"]), (&Field::ULong(u64::MAX), &Field::Null));
         assert_eq!((&transfer["note \"x\""], &transfer["host"]), (&text("a, ψ\n{"), &text("localhost")));
         assert_eq!((&transfer["finished"], &transfer["barrier"]), (&Field::TimestampMillis(0), &Field::Null));
+        let ticket = &find("done", "ticket")["run"];
+        assert!(matches!(ticket, Field::Str(_)) && find("done", "ticket")["ticket"] == *ticket);
+        let of_transfer = lines.iter().find(|line| line["run"] == transfer["ticket"]).unwrap();
+        assert_eq!((&of_transfer["kind"], &of_transfer["level"]), (&text("ticket"), &Field::Int(12)));
         let failed = find("failed", "transfer");
         assert_eq!((&failed["test_error"], &failed["seed_init"]), (&Field::Null, &Field::ULong(3)));
         assert_eq!(failed["message"], text("the loss became NaN"));

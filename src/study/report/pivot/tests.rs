@@ -1,7 +1,8 @@
-use super::super::fixture::Study;
+use super::super::fixture::{Study, ticket_of};
 use super::*;
-use crate::run::settings::{Kind, Method};
+use crate::run::settings::{Inherit, Kind, Method};
 use crate::study::plan::RunState;
+use crate::study::sweep::Axes;
 
 fn layout(rows: &[&str], columns: &[&str], value: Measure) -> Layout {
     let names = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
@@ -107,21 +108,54 @@ fn what_is_planned_tells_rows_apart_as_what_is_done() {
     assert_eq!(partial.cells[0][0].unwrap().planned, 3, "of LRR alone");
 }
 
+/// Means of LRR sign are 10.1, 20.1 and 40.1 of tickets 1, 2 and 4.
 #[test]
-fn tickets_are_what_intervals_are_over() {
-    let seed = |seed: &str| vec![("lr".to_string(), seed.to_string()), ("ticket.seed".to_string(), seed.to_string())];
-    let mut study = Study::new(&[12], &[2, 3, 4], &["1", "2"].map(seed));
-    for (planned, ..) in &mut study.runs {
-        planned.label.axes.retain(|(name, _)| name != "lr");
-    }
-    let table = made(&study, &layout(&["method"], &["inherit"], Measure::Error));
-    let summary = table.cells[0][0].unwrap().summary.unwrap();
-    assert_eq!((summary.count, table.added.len()), (6, 0));
-    // Both tickets have the same errors in this study: their means do not differ.
+fn tickets_are_what_intervals_are_over_and_can_be_rows() {
+    let study = Study::of_tickets(&[1, 2, 4], &[2, 3, 4]).with_errors(|label| {
+        let mask = if label.inherit == Some(Inherit::Mask) { 9.0 + ticket_of(label) as f64 / 10.0 } else { 0.0 };
+        10.0 * ticket_of(label) as f64 + mask + label.seeds[0].init as f64 / 30.0
+    });
+    let table = made(&study, &layout(&["inherit"], &["method"], Measure::Error));
+    let cell = table.cells[0][0].unwrap();
+    let summary = cell.summary.unwrap();
+    assert_eq!((summary.count, cell.tickets, cell.planned, table.added.len()), (9, Some(3), 9, 0));
+    assert!((summary.mean - 70.3 / 3.0).abs() < 1e-9, "{summary:?}");
+    // 4.3027 · 15.275 / √3.
     let interval = summary.interval.unwrap();
-    assert!((interval.high - interval.low).abs() < 1e-9 && summary.std.unwrap() > 1.0);
-    let apart = made(&study, &layout(&["method", "ticket.seed"], &["inherit"], Measure::Error));
-    assert_eq!(apart.cells[0][0].unwrap().summary.unwrap().count, 3);
+    assert!((interval.high - summary.mean - 37.946).abs() < 1e-3, "{interval:?}");
+    assert_eq!(table.table().rows[0][1], "23.4 ± 15.3 (3, 9)");
+
+    let apart = made(&study, &layout(&["ticket.seed", "inherit"], &["method"], Measure::Error));
+    assert_eq!(apart.row_keys[0], ["1", "sign"]);
+    let cell = apart.cells[0][0].unwrap();
+    assert_eq!((cell.summary.unwrap().count, cell.summary.unwrap().interval, cell.tickets), (3, None, Some(1)));
+    assert!(apart.cells.iter().flatten().flatten().all(|cell| !cell.best), "one ticket shows no difference");
+    let origins = apart.origins(&study.report());
+    assert_eq!(origins[0], [(0, 0), (4, 0)], "LRR and AWS, of the first ticket");
+}
+
+#[test]
+fn only_what_the_intervals_tell_apart_is_best() {
+    let by_inherit = |errors: fn(u64, Option<Inherit>) -> f64| {
+        let study = Study::of_tickets(&[1, 2, 3], &[2, 3]);
+        let mut study = study.with_errors(|label| errors(ticket_of(label), label.inherit));
+        study.runs.retain(|(planned, ..)| {
+            planned.label.inherit.is_none_or(|inherit| [Inherit::Sign, Inherit::Mask].contains(&inherit))
+        });
+        let table = made(&study, &layout(&["inherit"], &["method"], Measure::Error)).table();
+        let mut best: Vec<(usize, usize)> = table.best.into_iter().collect();
+        best.sort_unstable();
+        best
+    };
+    let wide = |ticket: u64, inherit: Option<Inherit>| match inherit {
+        Some(Inherit::Mask) => [12.0, 3.0, 20.0][ticket as usize - 1],
+        _ => 5.0,
+    };
+    assert_eq!(by_inherit(wide), []);
+    let alike = |ticket: u64, inherit: Option<Inherit>| {
+        10.0 * ticket as f64 + if inherit == Some(Inherit::Mask) { 5.0 + ticket as f64 / 10.0 } else { 0.0 }
+    };
+    assert_eq!(by_inherit(alike), [(0, 1), (0, 2)]);
 }
 
 #[test]

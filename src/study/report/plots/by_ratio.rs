@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use super::chart::{Tick, chart, decades_below_one, draw_band, draw_level, draw_line, draw_marker, place, ratio_ticks};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, counted, limited, sentences, series_level_text, series_text};
+use super::panels::{Panel, axes_text, limited, samples_text, sentences, series_level_text, series_text, tickets_text};
 use super::theme::{self, look};
 use super::transfer_error::comparable;
 use super::values::Values;
@@ -16,7 +16,7 @@ use super::{Dress, Plot};
 use crate::run::RunId;
 use crate::run::settings::{Between, Inherit, Method};
 use crate::study::grouping::{distinct, grouped};
-use crate::study::report::statistics::{percent, sample_std};
+use crate::study::report::statistics::percent;
 use crate::study::report::{ConnectionRow, Interval, IntervalMethod, Report, Summary, TransferRow};
 
 const COLUMNS: usize = 2;
@@ -98,7 +98,8 @@ pub fn draw_errors(report: &Report, dress: Dress) -> Option<Plot> {
             .collect(),
     });
     let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
-    let lines = "Lines: mean over seeds.";
+    let tickets = tickets_text(report.transfers.iter().map(|row| row.tickets));
+    let lines = &format!("Lines: mean over {}.", tickets.unwrap_or("seeds".to_string()));
     let name = ("error-by-ratio.svg", "Test error by remaining weights");
     let fit = |low, high| 0.0..from_zero(low, high).end.min(MOST_ERROR);
     plot_lines(dress, name, "test error, %", lines, groups.collect(), summaries, fit)
@@ -119,12 +120,13 @@ pub fn draw_barriers(report: &Report, dress: Dress) -> Option<Plot> {
         dense: dense.iter().filter(|dense| belongs(dense, rows[0])).filter_map(|row| barrier_point(row)).collect(),
     });
     let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
-    let lines = match left_out {
-        true => {
-            "Lines: mean barrier over pairs of networks. Dense networks whose barriers were measured otherwise are left out."
-        }
-        false => "Lines: mean barrier over pairs of networks.",
-    };
+    let tickets = tickets_text(report.connections.iter().map(|row| row.tickets));
+    let of_tickets = tickets.map_or(String::new(), |tickets| format!(" of {tickets}"));
+    let mut lines = format!("Lines: mean barrier over pairs of networks{of_tickets}.");
+    if left_out {
+        lines += " Dense networks whose barriers were measured otherwise are left out.";
+    }
+    let lines = &lines;
     let name = ("barrier-by-ratio.svg", "Barrier by remaining weights");
     // Hardly a barrier is not to look like one.
     let fit = |low, high: f64| from_zero(low, high.max(LEAST_BARRIERS));
@@ -168,7 +170,7 @@ fn error_point(row: &TransferRow) -> Option<Point> {
     if let Some(std) = row.error_std {
         text += &format!(" ± {std:.1}");
     }
-    text += &format!(", {}{}", counted(row.seeds, "seed"), interval_text(row.summary.as_ref()));
+    text += &format!(", {}{}", samples_text(row.tickets, row.seeds, "seed"), interval_text(row.summary.as_ref()));
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
@@ -180,17 +182,16 @@ fn error_point(row: &TransferRow) -> Option<Point> {
 
 fn barrier_point(row: &ConnectionRow) -> Option<Point> {
     let mean = row.barrier_mean.filter(|mean| mean.is_finite())?;
-    let barriers: Vec<f64> = row.paths.iter().map(|pair| pair.barrier).collect();
     let mut text = series_level_text(row.method, row.inherit, row.level, row.remaining_ratio);
     text += &format!(": barrier {mean:.1} points");
     if let Some(max) = row.barrier_max.filter(|_| row.pairs > 1) {
         text += &format!(" (max {max:.1})");
     }
-    text += &format!(", {}{}", counted(row.pairs, "pair"), interval_text(row.summary.as_ref()));
+    text += &format!(", {}{}", samples_text(row.tickets, row.pairs, "pair"), interval_text(row.summary.as_ref()));
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
-        band: drawn_band(row.summary.as_ref(), mean, sample_std(&barriers)),
+        band: drawn_band(row.summary.as_ref(), mean, row.summary.and_then(|summary| summary.std)),
         text,
         runs: distinct(row.paths.iter().map(|pair| pair.run.clone())),
     })
@@ -208,12 +209,12 @@ fn drawn_band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<
     if summary.is_some_and(is_hardly_known) { None } else { band(summary, mean, std) }
 }
 
-fn is_hardly_known(summary: &Summary) -> bool {
-    let is_t = summary.interval.is_some_and(|interval| interval.method == IntervalMethod::T);
-    is_t && summary.count < FEWEST_OF_T
+pub fn is_hardly_known(summary: &Summary) -> bool {
+    let is_t = |interval: Interval| interval.method == IntervalMethod::T && interval.independent < FEWEST_OF_T;
+    summary.interval.is_some_and(is_t)
 }
 
-fn interval_text(summary: Option<&Summary>) -> String {
+pub fn interval_text(summary: Option<&Summary>) -> String {
     summary.and_then(|summary| summary.interval).map_or(String::new(), |interval| {
         format!(", {} % interval {:.1} to {:.1}", percent(interval.level), interval.low, interval.high)
     })
@@ -251,7 +252,7 @@ pub fn plot_lines<'a>(
             let ways = Interval::all_told(summaries.iter().filter_map(|summary| summary.interval));
             format!("Bands: {} % confidence interval of the mean ({}).", percent(level), ways.unwrap_or_default())
         }
-        None => "Bands: one standard deviation.".to_string(),
+        None => "Bands: one standard deviation between the networks of one ticket, no confidence interval.".to_string(),
     };
     let has_band = points(&groups).any(|point| point.band.is_some());
     let frames = frames(&groups, fit);
@@ -393,18 +394,19 @@ mod tests {
         assert!(steps.iter().all(|step| (step - steps[0]).abs() <= 1.0), "{steps:?}");
 
         let last = sign.last().unwrap();
-        let start = "AWS sign, level 12 (6.9 % remaining): 2.2 % ± 0.8, 3 seeds, 95 % interval ";
+        let start = "AWS sign, level 12 (6.9 % remaining): 3.0 % ± 0.8, 3 tickets, 6 seeds, 95 % interval ";
         assert!(last.text.starts_with(start), "{}", last.text);
         let row = report.transfers.iter().find(|row| row.level == 12 && row.method == Some(Method::Aws)).unwrap();
         let runs: Vec<&str> = row.errors.iter().map(|seed| seed.run.as_str()).collect();
-        assert_eq!(last.runs, runs);
+        assert_eq!(last.runs, runs[..5]);
         // The largest mean is the highest mark.
         let highest = told.iter().min_by(|a, b| a.at.1.total_cmp(&b.at.1)).unwrap();
-        assert!(highest.text.starts_with("LRR mask, level 12 (6.9 % remaining): 11.7 % ± 2.0"), "{}", highest.text);
+        assert!(highest.text.starts_with("AWS mask, level 12 (6.9 % remaining): 14.3 % ± 3.5"), "{}", highest.text);
         assert_eq!(of(&told, "dense: 3.0 % ± 1.0, 3 seeds").len(), 1);
         assert_eq!(
             plot.caption,
-            "Lines: mean over seeds. Bands: 95 % confidence interval of the mean (Student's t). Across: dense networks."
+            "Lines: mean over 3 tickets. Bands: 95 % confidence interval of the mean (Student's t or Student's t over 3 \
+             tickets). Across: dense networks."
         );
     }
 
@@ -415,7 +417,7 @@ mod tests {
             row.summary = None;
         }
         let plot = draw_errors(&report, Dress::Full).unwrap();
-        assert!(plot.caption.contains("Bands: one standard deviation."), "{}", plot.caption);
+        assert!(plot.caption.contains("Bands: one standard deviation between"), "{}", plot.caption);
         let bands = plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count();
         assert_eq!(bands, 8);
         assert_eq!(band(None, 3.0, Some(1.0)), Some(Band::Deviation(2.0, 4.0)));
@@ -458,10 +460,10 @@ mod tests {
         }
 
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
-        row.summary.as_mut().unwrap().count = 2;
+        row.summary.as_mut().unwrap().interval.as_mut().unwrap().independent = 2;
         assert_eq!(bands(&report).len(), all - 1);
         let plot = draw_errors(&report, Dress::Full).unwrap();
-        assert!(plot.caption.contains("(Student's t). None of fewer than 3."), "{}", plot.caption);
+        assert!(plot.caption.contains("None of fewer than 3."), "{}", plot.caption);
         // Percentiles of two are no wider than the two.
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
         row.summary.as_mut().unwrap().interval.as_mut().unwrap().method = IntervalMethod::Bootstrap;
@@ -499,7 +501,7 @@ mod tests {
         let told = told(&plot.svg);
         assert_eq!((of(&told, "AWS mask").len(), of(&told, "AWS ticket").len()), (13, 13));
         let last = of(&told, "AWS mask").pop().unwrap();
-        let text = "AWS mask, level 12 (6.9 % remaining): barrier 64.0 points (max 85.3), 3 pairs";
+        let text = "AWS mask, level 12 (6.9 % remaining): barrier 42.7 points (max 42.7), 3 tickets, 3 pairs";
         assert!(last.text.starts_with(text), "{}", last.text);
         assert!(
             plot.svg.contains("\nbetween seeds\n") && plot.svg.contains("\na ticket to itself with initial norms\n")

@@ -48,7 +48,7 @@ pub fn draw_transfers(findings: &[Finding], dress: Dress) -> Option<Plot> {
     let trained = trained(findings, Kind::Transfer);
     let groups = grouped(trained, |finding| {
         let label = &finding.planned.label;
-        (label.problem, &label.axes, label.level, label.inherit)
+        (label.problem, without_ticket_seeds(&label.axes), label.level, label.inherit)
     });
     let groups = groups.iter().map(|findings| {
         let label = &findings[0].planned.label;
@@ -56,7 +56,7 @@ pub fn draw_transfers(findings: &[Finding], dress: Dress) -> Option<Plot> {
         let ratio = lines.iter().find_map(|line| line.ratio);
         let mut heading: Vec<String> = label.inherit.iter().map(Inherit::to_string).collect();
         heading.extend((label.level > 0).then(|| level_text(label.level, ratio)));
-        heading.extend(axes_text(&label.axes));
+        heading.extend(axes_text(&without_ticket_seeds(&label.axes)));
         Group { heading, level: label.level, lines }
     });
     let dense = |group: &Group| group.lines.iter().all(|line| line.method.is_none());
@@ -159,8 +159,10 @@ fn plot(
         x,
         y: "error, %",
         caption: sentences([
-            Some("Lines: mean over seeds. Solid: test error after an epoch. Dashed: error of its batches in training."),
-            has_band.then_some("Bands: one standard deviation of the test error."),
+            Some(
+                "Lines: mean over runs of all seeds. Solid: test error after an epoch. Dashed: error of its batches in training.",
+            ),
+            has_band.then_some("Bands: one standard deviation of the test error between runs."),
             caption[0].as_deref(),
             caption[1].as_deref(),
         ]),

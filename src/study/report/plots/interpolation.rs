@@ -6,12 +6,13 @@ use plotters::prelude::*;
 use super::chart::{chart, draw_line, place};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences, tickets_text};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
 use super::{Dress, Plot};
 use crate::run::settings::Between;
 use crate::study::grouping::grouped;
+use crate::study::report::statistics::percent;
 use crate::study::report::tables::{barrier_so_far, method_text};
 use crate::study::report::{ConnectionRow, PairPath, Report};
 
@@ -93,7 +94,9 @@ fn draw_paths(area: &Area, row: &ConnectionRow, highest: f64, values: &mut Value
         draw_line(&chart, theme::color(row.method).mix(0.5), theme::THIN_LINE, SOLID, &points)?;
         // A pair shows its barrier where it is.
         if let Some(top) = points.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) {
-            values.at(place(&chart, top), pair_text(pair), [&pair.run]);
+            let ticket = pair.ticket.filter(|_| row.tickets > 1);
+            let ticket = ticket.map_or(String::new(), |seeds| format!("ticket of seed {}, ", seeds.init));
+            values.at(place(&chart, top), ticket + &pair_text(pair), [&pair.run]);
         }
     }
     let dark = theme::dark_color(row.method).to_rgba();
@@ -127,8 +130,17 @@ fn pair_text(pair: &PairPath) -> String {
 fn caption(rows: &[&ConnectionRow], left_out: Option<String>) -> String {
     let norm_init = rows.iter().any(|row| row.between == Between::NormInit);
     let most = format!("At most {MOST_PAIRS} pairs are drawn in each panel.");
+    let tickets = tickets_text(rows.iter().map(|row| row.tickets));
+    let of_tickets = tickets.map_or(String::new(), |tickets| format!(" of {tickets}"));
+    let interval = rows.iter().find_map(|row| row.summary?.interval);
+    let barrier = match interval {
+        Some(interval) => format!("mean [{} % confidence interval], or mean (max)", percent(interval.level)),
+        None => "mean (max)".to_string(),
+    };
+    let lines =
+        format!("Thick: mean over pairs{of_tickets}. Thin: single pairs. Barrier in percentage points: {barrier}.");
     sentences([
-        Some("Thick: mean over pairs. Thin: single pairs. Barrier in percentage points: mean (max)."),
+        Some(lines.as_str()),
         norm_init.then_some(
             "norm-init: from the ticket with its norm parameters at their initialization (t = 0) to the ticket itself \
              (t = 1).",

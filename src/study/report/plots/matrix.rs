@@ -1,5 +1,6 @@
 //! The barriers between all pairs of many networks, as heat maps in which like networks stand together.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kodama::{Method as Linkage, linkage};
@@ -9,8 +10,9 @@ use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
 use super::{Dress, Plot};
 use crate::study::grouping::distinct;
+use crate::study::report::statistics::{max, mean};
 use crate::study::report::tables::{barrier_so_far, method_text};
-use crate::study::report::{ConnectionRow, End, PairPath, Report};
+use crate::study::report::{ConnectionRow, End, PairPath, Part, Report};
 
 /// What is a matrix, rather than a path or two.
 const FEWEST_ENDS: usize = 3;
@@ -55,9 +57,35 @@ pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
     draw_measure(report.connections.iter(), BARRIERS, dress)
 }
 
+/// The paths of each ticket of a row as a row of its own: those of two tickets join no network of both.
+fn of_each_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
+    if row.parts.len() < 2 {
+        return vec![Cow::Borrowed(row)];
+    }
+    let of_part = |part: &Part| {
+        let paths = row.paths[part.numbers.clone()].to_vec();
+        let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
+        let of_one = ConnectionRow {
+            pairs: paths.len(),
+            pairs_planned: part.planned,
+            barrier_mean: mean(&barriers),
+            barrier_max: max(&barriers),
+            axes: part.axes.clone(),
+            paths,
+            path: vec![],
+            parts: vec![],
+            summary: None,
+            ..*row
+        };
+        Cow::Owned(of_one)
+    };
+    row.parts.iter().map(of_part).collect()
+}
+
 /// None if no row joins three networks or more.
 pub fn draw_measure<'a>(rows: impl Iterator<Item = &'a ConnectionRow>, measure: Measure, dress: Dress) -> Option<Plot> {
-    let all = rows.map(|row| (row, ends(row, &measure).len())).filter(|(row, ends)| {
+    let rows: Vec<Cow<ConnectionRow>> = rows.flat_map(of_each_ticket).collect();
+    let all = rows.iter().map(|row| (row.as_ref(), ends(row, &measure).len())).filter(|(row, ends)| {
         // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
         *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2
     });

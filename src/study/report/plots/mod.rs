@@ -150,7 +150,7 @@ mod tests {
     fn what_is_too_much_is_left_out_and_said() {
         let seeds: Vec<u64> = (0..30).collect();
         let plots = drawn(&Study::new(&[12], &seeds, &[vec![]]));
-        assert!(plots[0].caption.contains("mean over 30 seeds"), "{}", plots[0].caption);
+        assert!(plots[0].caption.contains("mean over 1 ticket (30 seeds)"), "{}", plots[0].caption);
         assert!(plots[0].caption.contains("At most 25 seeds"), "{}", plots[0].caption);
         assert_eq!(count(&plots[0], "<polygon"), 8 * 25 + 2);
         assert!(plots[1].caption.contains("At most 50 pairs"), "{}", plots[1].caption);

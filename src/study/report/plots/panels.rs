@@ -87,6 +87,22 @@ pub fn counted(count: usize, name: &str) -> String {
     if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
 }
 
+/// `5 tickets, 10 seeds`; dense networks have no tickets.
+pub fn samples_text(tickets: usize, count: usize, name: &str) -> String {
+    if tickets == 0 {
+        counted(count, name)
+    } else {
+        format!("{}, {}", counted(tickets, "ticket"), counted(count, name))
+    }
+}
+
+/// Such as `5 tickets`, `1 to 5 tickets`; none of dense networks alone.
+pub fn tickets_text(tickets: impl Iterator<Item = usize> + Clone) -> Option<String> {
+    let of_tickets = tickets.filter(|tickets| *tickets > 0);
+    let (fewest, most) = (of_tickets.clone().min()?, of_tickets.max()?);
+    Some(if fewest == most { counted(most, "ticket") } else { format!("{fewest} to {most} tickets") })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,9 +54,10 @@ pub fn run(number: usize) -> RunId {
     format!("{number:016x}").parse().expect("16 digits")
 }
 
-/// Every level from dense to sparse.
+/// Every level from dense to sparse, of three tickets.
 pub fn levels() -> Report {
-    let mut study = Study::new(&(0..=12).collect::<Vec<_>>(), &[2, 3, 4], &[vec![]]);
+    let axes = |seed: &str| vec![("ticket.seed".to_string(), seed.to_string())];
+    let mut study = Study::new(&(0..=12).collect::<Vec<_>>(), &[2, 3], &["1", "2", "3"].map(axes));
     study.add_dense(&[2, 3, 4]);
     study.report()
 }
@@ -130,6 +131,7 @@ fn pairs(
                 similarity,
                 train_barrier: None,
                 loss_barrier: None,
+                ticket: Some(Seeds::from(1)),
             }
         })
         .collect();
@@ -151,6 +153,10 @@ fn pairs(
         train_summary: None,
         loss_summary: None,
         problem: PROBLEM,
+        tickets: 1,
+        tickets_planned: 1,
+        best: false,
+        parts: vec![],
     }
 }
 

@@ -4,23 +4,32 @@
 
 use plotters::prelude::*;
 
+use super::by_ratio::{interval_text, is_hardly_known};
 use super::chart::{Chart, chart, draw_level, draw_marker, place};
 use super::figure::{Drawn, Figure, TICKS, shortened};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, counted, level_text, limited, sentences, series_level_text};
+use super::panels::{
+    Panel, axes_text, counted, level_text, limited, samples_text, sentences, series_level_text, tickets_text,
+};
 use super::theme::{self, Look, look};
 use super::values::Values;
 use super::{Dress, Plot};
 use crate::run::settings::{Inherit, Method, Problem};
 use crate::study::grouping::{distinct, grouped};
+use crate::study::report::statistics::percent;
 use crate::study::report::tables::method_text;
-use crate::study::report::{Report, TransferRow};
+use crate::study::report::{Interval, Report, TransferRow};
 use crate::study::sweep::Axes;
 
 /// Up to this many levels have a panel each.
 const FEW_LEVELS: usize = 3;
 
 const MOST_PANELS: usize = 12;
+
+/// Room over the highest value, as a factor.
+const HEADROOM: f64 = 1.15;
+/// How far intervals may go beyond the highest error, as a factor.
+const MOST_OF_INTERVALS: f64 = 1.5;
 
 /// Markers of one mean that can be told apart, and so many of them that they must be smaller for that.
 const MOST_MARKERS: usize = 25;
@@ -45,10 +54,19 @@ pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
     let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
     let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
     let seeds = distinct(rows.iter().map(|row| row.seeds));
-    let over = if let [all] = seeds[..] { counted(all, "seed") } else { "seeds".to_string() };
+    let seeds = if let [all] = seeds[..] { counted(all, "seed") } else { "seeds".to_string() };
+    let tickets = tickets_text(rows.iter().map(|row| row.tickets));
+    let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
     let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
+    let intervals = rows
+        .iter()
+        .filter_map(|row| drawn_interval(row))
+        .next()
+        .map(|interval| format!("Error bars: {} % confidence interval over tickets.", percent(interval.level)));
     let caption = sentences([
         Some(bars.as_str()),
+        intervals.as_deref(),
+        rows.iter().all(|row| row.tickets == 1).then_some("One ticket has no confidence interval."),
         (!dense.is_empty()).then_some("Dashed line: dense networks."),
         rows.iter().any(|row| row.seeds > MOST_MARKERS).then_some(&most),
         left_out.as_deref(),
@@ -61,7 +79,7 @@ pub fn draw(report: &Report, dress: Dress) -> Option<Plot> {
         group as f64 + (bar as f64 - (methods.len() - 1) as f64 / 2.0) * bar_width
     };
     let x = -0.5..inherits.len() as f64 - 0.5;
-    let y = 0.0..1.15 * highest_error(&rows, &dense);
+    let y = 0.0..HEADROOM * highest_error(&rows, &dense);
     let bars = (methods.len() * inherits.len()).max(4) as i32;
     let size = if groups.len() == 1 { (bars * 130, 480) } else { (bars * 90, 380) };
     let tick_width = size.0 / inherits.len() as i32 - 8;
@@ -117,7 +135,15 @@ fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, 
         row.errors.iter().map(|seed| &seed.run),
     );
     draw_seeds(chart, row, centre, half_width, values)?;
-    let top = row.errors.iter().map(|seed| seed.error).fold(mean, f64::max);
+    let mut top = row.errors.iter().map(|seed| seed.error).fold(mean, f64::max);
+    if let Some(interval) = drawn_interval(row) {
+        let (low, high) = (interval.low.max(0.0), interval.high.min(chart.y_range().end / HEADROOM));
+        top = top.max(high);
+        let line = |from: (f64, f64), to: (f64, f64)| PathElement::new(vec![from, to], theme::TEXT.stroke_width(3));
+        let (left, right) = (centre - 0.3 * half_width, centre + 0.3 * half_width);
+        let caps = [low, high].map(|end| line((left, end), (right, end)));
+        chart.draw_series(caps.into_iter().chain([line((centre, low), (centre, high))]))?;
+    }
     let style = theme::text(theme::NOTE, theme::TEXT).pos(theme::CENTER);
     let text = format!("{mean:.1}");
     // A line may pass behind.
@@ -127,10 +153,16 @@ fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, 
     Ok(())
 }
 
+/// The interval that is drawn; none where Student's t over two tickets says nothing but that they are few.
+fn drawn_interval(row: &TransferRow) -> Option<Interval> {
+    row.summary.filter(|summary| row.tickets > 1 && !is_hardly_known(summary))?.interval
+}
+
 fn mean_text(row: &TransferRow, mean: f64) -> String {
     let series = series_level_text(row.method, Some(row.inherit), row.level, row.remaining_ratio);
     let std = row.error_std.map_or(String::new(), |std| format!(" ± {std:.1}"));
-    format!("{series}: {mean:.1} %{std}, {}", counted(row.seeds, "seed"))
+    let interval = interval_text(row.summary.as_ref());
+    format!("{series}: {mean:.1} %{std}, {}{interval}", samples_text(row.tickets, row.seeds, "seed"))
 }
 
 /// A line for the dense networks that a panel's transfers can be compared with.
@@ -171,5 +203,8 @@ pub fn comparable(dense: (Problem, &Axes), other: (Problem, &Axes)) -> bool {
 fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {
     let errors = rows.iter().chain(dense).flat_map(|row| &row.errors).map(|seed| seed.error);
     // Not zero, lest there be no axis.
-    errors.fold(0.1, f64::max)
+    let highest = errors.fold(0.1, f64::max);
+    let intervals = rows.iter().filter_map(|row| drawn_interval(row)).map(|interval| interval.high);
+    // A wide interval is cut, so that bars can be told apart.
+    intervals.fold(highest, f64::max).min(MOST_OF_INTERVALS * highest)
 }
