@@ -249,6 +249,7 @@ function update(fresh) {
   byId("name").textContent = study.name;
   byId("made").textContent = `Made by winsign ${study.winsign}. ${live ? "" : "This file is complete: it loads nothing from anywhere."}`;
   showProgress();
+  showStatements();
   showNotices();
   showSettings();
   showFigures();
