@@ -13,7 +13,8 @@ fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {
     let sweeps = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
     let sweep = sweeps.join("quickstart.yaml");
     assert_eq!(workplace.run_all(&sweep), 112);
-    let checked = workplace.winsign("digest", &sweep).arg("--check").arg(sweeps.join("quickstart.digests")).output().unwrap();
+    let checked =
+        workplace.winsign("digest", &sweep).arg("--check").arg(sweeps.join("quickstart.digests")).output().unwrap();
     assert_eq!(stdout(&checked), "112 of 112 runs have the expected numbers, to the last bit\n");
 
     let out = workplace.path("report");

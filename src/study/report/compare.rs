@@ -178,7 +178,12 @@ fn is_same(one: &Entry, other: &Entry) -> bool {
         let found = other.axes.iter().find(|(other, _)| other == name);
         found.is_none_or(|(_, other)| other == value)
     });
-    (one.problem, one.method, one.inherit) == (other.problem, other.method, other.inherit) && at_same_place && shared
+    // Numerics change no more than which sample is drawn.
+    let drawn_from = |entry: &Entry| {
+        let Problem { dataset, architecture, .. } = entry.problem;
+        (dataset, architecture, entry.method, entry.inherit)
+    };
+    drawn_from(one) == drawn_from(other) && at_same_place && shared
 }
 
 fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
@@ -327,7 +332,7 @@ mod tests {
     use super::super::fixture::{Study, ticket_of};
     use super::*;
     use crate::run::results::Outcome;
-    use crate::run::settings::{Architecture, Dataset, Kind};
+    use crate::run::settings::{Architecture, Dataset, Kind, Numerics};
 
     fn kept(
         inherit: Inherit,
@@ -352,6 +357,15 @@ mod tests {
             }),
             way: None,
         }
+    }
+
+    #[test]
+    fn studies_with_other_numerics_are_compared() {
+        let report = Study::digits().report();
+        let mut other = report.clone();
+        other.transfers.iter_mut().for_each(|row| row.problem.numerics = Numerics::Portable);
+        let found = compare(&entries(&report, false), &entries(&other, false), 0.95);
+        assert_eq!((found.rows.len(), found.only_in_a.len()), (report.transfers.len(), 0));
     }
 
     /// Fewer points find a lower barrier between the same networks.

@@ -372,10 +372,8 @@ mod tests {
     use crate::study::plan::RunState;
     use crate::study::sweep::Axes;
 
-    const PROBLEM: Problem = Problem {
-        dataset: crate::run::settings::Dataset::Digits,
-        architecture: crate::run::settings::Architecture::ResNet8,
-    };
+    const PROBLEM: Problem =
+        Problem::new(crate::run::settings::Dataset::Digits, crate::run::settings::Architecture::ResNet8);
 
     /// Errors by the seeds of the ticket and of the transfer.
     fn sample<'r>(axes: &'r Axes, inherit: Inherit, values: &[(u64, u64, f64)]) -> Sample<'r> {

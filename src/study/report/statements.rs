@@ -6,7 +6,8 @@ use super::{Difference, Verdict};
 use crate::run::settings::Between;
 use crate::study::grouping::distinct;
 
-/// One sentence for each difference with an interval, of the last level; one more counts those without an interval.
+/// One sentence for each difference with an interval, of the last level, those that exclude zero first; one more counts those
+/// without an interval.
 pub fn of_differences(differences: &[Difference]) -> Vec<String> {
     let several_levels = distinct(differences.iter().map(|one| one.level)).len() > 1;
     let last = |one: &&Difference| {
@@ -16,8 +17,10 @@ pub fn of_differences(differences: &[Difference]) -> Vec<String> {
         alike.map(|other| other.level).max() == Some(one.level)
     };
     let several_problems = distinct(differences.iter().map(|one| one.problem)).len() > 1;
-    let (told, without): (Vec<&Difference>, Vec<&Difference>) =
+    let (mut told, without): (Vec<&Difference>, Vec<&Difference>) =
         differences.iter().filter(last).partition(|one| one.summary.interval.is_some());
+    // What is shown comes before what is not.
+    told.sort_by_key(|one| one.verdict == Verdict::NoDifference);
     let mut statements: Vec<String> =
         told.iter().filter_map(|one| sentence(one, several_levels, several_problems)).collect();
     let of_one = without.iter().filter(|one| one.verdict == Verdict::OneTicket).count();
