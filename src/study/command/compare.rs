@@ -23,7 +23,7 @@ use crate::study::yaml;
 
 pub const HELP: &str = "\
 Examples:
-  winsign compare sweeps/quickstart.yaml sweeps/tables/digits-trial.yaml
+  winsign compare sweeps/digits.yaml sweeps/tables/digits-trial.yaml
   winsign compare sweeps/one.yaml sweeps/other.yaml
   winsign compare sweeps/one.yaml sweeps/one.yaml --store-b /mnt/north/results
   winsign compare results /mnt/north/results --json
