@@ -16,9 +16,9 @@ use crate::study::plan::PlannedRun;
 
 pub const HELP: &str = "\
 Examples:
-  winsign digest sweeps/quickstart.yaml > numbers.txt           a line for each run that is done
-  winsign digest sweeps/quickstart.yaml --check numbers.txt     whether the numbers are the same, to the last bit
-  winsign digest /mnt/north/results --check numbers.txt         the same for all runs of a store
+  winsign digest sweeps/quickstart.yaml > numbers.txt          a line for each run that is done
+  winsign digest sweeps/quickstart.yaml --check numbers.txt    compares, to the last bit
+  winsign digest /mnt/north/results --check numbers.txt        the same for all runs of a store
 
 A digest covers a run's outcome and its network. With `numerics: portable` it is the same on every processor with AVX2.
 
