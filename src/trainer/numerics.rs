@@ -14,7 +14,7 @@ use winsign::run::RunDirectory;
 use winsign::run::settings::Numerics;
 
 /// The limits, each by the name under which a library reads it.
-const LIMITS: [(&str, &str); 6] = [
+const LIMITS: [(&str, &str); 5] = [
     // libtorch's own kernels.
     ("ATEN_CPU_CAPABILITY", "avx2"),
     // oneDNN, which computes convolutions.
@@ -24,7 +24,6 @@ const LIMITS: [(&str, &str); 6] = [
     ("MKL_CBWR", "COMPATIBLE"),
     // As many threads as were asked for, also where there are fewer cores.
     ("MKL_DYNAMIC", "FALSE"),
-    ("OMP_DYNAMIC", "FALSE"),
 ];
 
 /// Variables that would turn kernels on or off within the limits.
@@ -47,8 +46,8 @@ pub enum Error {
 /// The numerics that this process computes with.
 static CHOSEN: OnceLock<Numerics> = OnceLock::new();
 
-/// Chooses the numerics of the run in this directory. To be called before any thread is started and before any call of
-/// libtorch. A run that cannot be read is reported by whoever claims it.
+/// Chooses the numerics of the run in this directory. Must be called before any thread is started and before any call of
+/// libtorch. A run that cannot be read is reported when it is claimed.
 pub fn choose(run: &Path) -> Numerics {
     let file = RunDirectory::open(run).and_then(|directory| directory.settings());
     let numerics = file.ok().flatten().map_or(Numerics::Native, |file| file.settings.problem().numerics);
@@ -71,9 +70,22 @@ unsafe fn limit() {
         // SAFETY: as the caller promises.
         unsafe { std::env::set_var(name, value) };
     }
+    keep_threads();
 }
 
-/// The device to ask for: portable numerics leave GPUs alone unless they are asked for by name, which [`check`] refuses.
+/// Keeps OpenMP from using fewer threads than asked for. It has read its part of the environment when it was loaded.
+fn keep_threads() {
+    // SAFETY: the symbol, if there is one, is OpenMP's `void omp_set_dynamic(int)`.
+    unsafe {
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"omp_set_dynamic".as_ptr());
+        if !found.is_null() {
+            let set_dynamic: extern "C" fn(libc::c_int) = std::mem::transmute(found);
+            set_dynamic(0);
+        }
+    }
+}
+
+/// Returns the device to ask for. Portable numerics leave GPUs alone unless they are asked for by name, which [`check`] refuses.
 pub fn device(request: Request, numerics: Numerics) -> Request {
     match (request, numerics) {
         (Request::Auto, Numerics::Portable) => Request::Cpu,
@@ -81,7 +93,7 @@ pub fn device(request: Request, numerics: Numerics) -> Request {
     }
 }
 
-/// Whether this rank computes as the run needs it.
+/// Returns an error unless this rank computes with the numerics of its run.
 pub fn check(needed: Numerics, device: Device) -> Result<(), Error> {
     check_with(needed, CHOSEN.get().copied().unwrap_or_default(), device, has_avx2())
 }

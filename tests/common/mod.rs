@@ -25,6 +25,16 @@ connect:
   - {between: norm-init, points: 3}
 ";
 
+/// Three instruction sets: a name, and the variables that hold libtorch to it.
+pub fn instruction_sets() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
+    let lines = include_str!("../../launch/instruction-sets").lines().filter(|line| !line.starts_with('#'));
+    let set = |line: &'static str| {
+        let mut words = line.split(' ');
+        (words.next().unwrap(), words.map(|limit| limit.split_once('=').unwrap()).collect())
+    };
+    lines.map(set).collect()
+}
+
 /// A temporary folder with a store and sweep files.
 pub struct Workplace {
     folder: TempDir,

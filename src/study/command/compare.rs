@@ -11,7 +11,7 @@ use super::report::confidence;
 use super::subject::{Known, Subject};
 use super::{Common, Failure, colors, output};
 use crate::study::kept;
-use crate::study::report::compare::{Compared, Comparison, Entry, Side, Test, compare, entries};
+use crate::study::report::compare::{Compared, Comparison, Entry, Side, compare, entries};
 use crate::study::report::statistics::percent;
 use crate::study::report::tables::{
     MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
@@ -153,8 +153,8 @@ fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors
             let _ = write!(out, "\n{}\n", terminal::lay_out(&table(&comparison.rows, confidence), colors));
             let _ = write!(
                 out,
-                "\nErrors in percent, mean ± standard deviation between tickets (seeds); barriers between seeds, and differences \
-                 A − B, in percentage points.\n"
+                "\nErrors in percent, mean ± standard deviation between tickets, or between the seeds of one ticket (seeds); \
+                 barriers between seeds, and differences A − B, in percentage points.\n"
             );
         }
     }
@@ -194,7 +194,7 @@ fn table(rows: &[Compared], confidence: f64) -> Table {
     }
     columns.extend([text("method"), number("level"), number("remaining"), text("transferred")]);
     columns.extend(axes.iter().map(|name| text(name)));
-    columns.extend(with_barriers.then(|| text("of")));
+    columns.extend(with_barriers.then(|| text("measure")));
     let interval = format!("{} %\ninterval", percent(confidence));
     columns.extend([number("A"), number("B"), number("A − B"), number(&interval), number("tickets"), number("p")]);
     columns.extend([text("test"), text("verdict")]);
@@ -232,7 +232,7 @@ fn table(rows: &[Compared], confidence: f64) -> Table {
                 row.barrier_interval.map_or_else(missing, interval_text),
                 row.barrier_tickets.map_or_else(missing, |tickets| tickets.to_string()),
                 missing(),
-                row.barrier_verdict.map_or_else(missing, |_| Test::Paired.to_string()),
+                row.barrier_test.map_or_else(missing, |test| test.to_string()),
                 row.barrier_verdict.map_or_else(missing, |verdict| verdict.to_string()),
             ]);
             cells

@@ -12,7 +12,7 @@ use super::subject::Subject;
 use super::{Common, Failure, output};
 use crate::run::results::RunResult;
 use crate::run::{RunId, exit, files};
-use crate::study::plan::PlannedRun;
+use crate::study::plan::{Plan, PlannedRun};
 
 pub const HELP: &str = "\
 Examples:
@@ -34,6 +34,9 @@ pub struct Arguments {
     check: Option<PathBuf>,
 }
 
+/// The number of runs that are listed of each kind of difference; `--json` has all.
+const SHOWN: usize = 10;
+
 /// The digest of one run that is done.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -54,7 +57,7 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let lines: Vec<Line> =
         subject.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
     match expected {
-        Some(expected) => check(common, &lines, &expected),
+        Some(expected) => check(common, &subject.plan, &lines, &expected),
         None if common.json => output::json(&json!({ "runs": lines })),
         None => output::text(&lines.iter().fold(String::new(), |mut text, Line { digest, id, label }| {
             let _ = writeln!(text, "{digest}  {id}  {label}");
@@ -92,25 +95,40 @@ fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
     Ok(expected)
 }
 
-fn check(common: &Common, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Failure> {
-    let found: BTreeMap<&RunId, &Line> = lines.iter().map(|line| (line.id, line)).collect();
-    let missing: Vec<&RunId> = expected.keys().filter(|id| !found.contains_key(id)).collect();
-    let differing: Vec<&Line> =
-        lines.iter().filter(|line| expected.get(line.id).is_some_and(|digest| *digest != line.digest)).collect();
-    let equal = expected.len() - missing.len() - differing.len();
+fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Failure> {
+    let planned: BTreeMap<&RunId, String> =
+        plan.runs.iter().map(|planned| (&planned.run.id, planned.label.to_string())).collect();
+    let done: BTreeMap<&RunId, &Line> = lines.iter().map(|line| (line.id, line)).collect();
+    let (known, unknown): (Vec<&RunId>, Vec<&RunId>) = expected.keys().partition(|id| planned.contains_key(id));
+    let (done_of_known, not_done): (Vec<&RunId>, Vec<&RunId>) = known.into_iter().partition(|id| done.contains_key(id));
+    let differing: Vec<&RunId> = done_of_known.into_iter().filter(|id| expected[*id] != done[id].digest).collect();
+    let equal = expected.len() - unknown.len() - not_done.len() - differing.len();
     let code = if equal == expected.len() { exit::SUCCESS } else { exit::RUNS_FAILED };
     if common.json {
-        let summary = json!({ "expected": expected.len(), "equal": equal, "differing": differing, "missing": missing });
-        output::json(&summary)?;
+        output::json(&json!({
+            "expected": expected.len(),
+            "equal": equal,
+            "differing": differing,
+            "not_done": not_done,
+            "not_in_this_study": unknown,
+        }))?;
         return Ok(code);
     }
     let mut text = format!("{equal} of {} runs have the expected numbers, to the last bit\n", expected.len());
-    for Line { id, label, .. } in &differing {
-        let _ = writeln!(text, "  other numbers: {id}  {label}");
-    }
-    for id in &missing {
-        let _ = writeln!(text, "  not done: {id}");
+    for (what, runs) in [("other numbers", &differing), ("not done", &not_done), ("not in this study", &unknown)] {
+        list(&mut text, what, runs, &planned);
     }
     output::text(&text)?;
     Ok(code)
+}
+
+/// Adds the first of these runs to a text, and how many more there are.
+fn list(text: &mut String, what: &str, runs: &[&RunId], labels: &BTreeMap<&RunId, String>) {
+    for id in runs.iter().take(SHOWN) {
+        let label = labels.get(id).map(|label| format!("  {label}")).unwrap_or_default();
+        let _ = writeln!(text, "  {what}: {id}{label}");
+    }
+    if runs.len() > SHOWN {
+        let _ = writeln!(text, "  {what}: {} more", runs.len() - SHOWN);
+    }
 }

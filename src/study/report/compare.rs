@@ -89,10 +89,11 @@ pub struct Compared {
     /// The number of tickets that are in both, of a paired test.
     pub tickets: Option<usize>,
     pub verdict: Option<Verdict>,
-    /// The judgement of the barriers, over the tickets that are in both.
+    /// The judgement of the barriers.
     pub barrier_interval: Option<Interval>,
     pub barrier_tickets: Option<usize>,
     pub barrier_verdict: Option<Verdict>,
+    pub barrier_test: Option<Test>,
 }
 
 /// What two studies have in common, and what only one of them has.
@@ -213,6 +214,7 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
         barrier_interval: None,
         barrier_tickets: None,
         barrier_verdict: None,
+        barrier_test: None,
     };
     let estimate = Estimate { level, ..Estimate::default() };
     let mut found = None;
@@ -226,21 +228,30 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
         {
             row.barrier_difference = Some(summary.mean);
             (row.barrier_interval, row.barrier_tickets) = (summary.interval, (tickets > 0).then_some(tickets));
-            row.barrier_verdict = Some(verdict);
+            (row.barrier_verdict, row.barrier_test) = (Some(verdict), Some(Test::Paired));
         }
+    }
+    let single = [row.a, row.b].iter().any(|side| side.tickets == Some(1));
+    if row.barrier_verdict.is_none() && row.barrier_difference.is_some() {
+        // Of two studies with other tickets; of a table, a barrier has no spread.
+        let found = welch(one.barrier_sample(), other.barrier_sample(), level);
+        row.barrier_test = found.map(|_| Test::Welch);
+        row.barrier_interval = found.map(|(interval, _)| interval);
+        row.barrier_verdict = Some(Verdict::of(row.barrier_interval, usize::from(single)));
     }
     let welch = welch(one.sample(), other.sample(), level);
     match (found, welch) {
-        (Some(Paired { summary, p, tickets, verdict }), None) => row.pair(summary, p, tickets, verdict),
-        (Some(Paired { summary, p, tickets, verdict }), Some(_)) if summary.interval.is_some() => {
+        // Tickets that both sides have are no independent samples, also where their differences have no spread.
+        (Some(Paired { summary, p, tickets, verdict }), welch)
+            if summary.interval.is_some() || tickets >= 2 || welch.is_none() =>
+        {
             row.pair(summary, p, tickets, verdict);
         }
         (_, Some((interval, p))) => {
             (row.test, row.interval, row.p) = (Some(Test::Welch), Some(interval), Some(p));
             row.verdict = Some(Verdict::of(Some(interval), 0));
         }
-        (None, None) => {
-            let single = [row.a, row.b].iter().any(|side| side.tickets == Some(1));
+        (_, None) => {
             row.verdict = row.difference.map(|_| Verdict::of(None, usize::from(single)));
         }
     }
@@ -282,12 +293,23 @@ impl Entry<'_> {
                 let are_samples = self.inherit.is_none_or(|inherit| inherit == Inherit::Dense);
                 Some((side.mean?, side.std?, if are_samples { side.seeds? } else { side.tickets? }))
             }
-            Numbers::Runs { errors, .. } => {
-                let values = errors.independent();
-                Some((mean(&values)?, sample_std(&values)?, values.len()))
-            }
+            Numbers::Runs { errors, .. } => spread(errors),
         }
     }
+
+    /// The same of barriers; none of a table, which does not say how barriers spread.
+    fn barrier_sample(&self) -> Option<(f64, f64, usize)> {
+        match &self.numbers {
+            Numbers::Kept(_) => None,
+            Numbers::Runs { barriers, .. } => spread(barriers.as_ref()?),
+        }
+    }
+}
+
+/// Returns the mean, standard deviation and number of the independent values of a sample.
+fn spread(sample: &Sample) -> Option<(f64, f64, usize)> {
+    let values = sample.independent();
+    Some((mean(&values)?, sample_std(&values)?, values.len()))
 }
 
 /// Welch's t-test of two means, and the interval of their difference (Welch, 1947). None of samples without a spread.

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use super::ends::Labels;
 use super::gather::by_ticket;
+use super::spreads::without_ticket_seeds;
 use super::{Finding, Notice, paths};
 use crate::run::RunId;
 use crate::run::results::{Outcome, Processors, RunResult, TrainScore};
-use crate::run::settings::Seeds;
+use crate::run::settings::{Kind, Seeds};
 use crate::study::grouping::{distinct, grouped};
 
 /// What the results themselves give away. The rows are those whose numbers are made of several runs.
@@ -18,7 +19,7 @@ pub fn of(findings: &[Finding], rows: &[Vec<&Finding>], labels: &Labels) -> Vec<
     notices.extend(different_processors(rows));
     notices.extend(different_paths(rows));
     notices.extend(crossed_seeds(rows));
-    notices.extend(crossed_tickets(rows, labels));
+    notices.extend(crossed_tickets(findings, rows, labels));
     notices
 }
 
@@ -173,12 +174,18 @@ fn crossed_seeds(rows: &[Vec<&Finding>]) -> Option<Notice> {
 }
 
 /// Rows with tickets that share an initialization or an order of images with some of the others.
-fn crossed_tickets(rows: &[Vec<&Finding>], labels: &Labels) -> Option<Notice> {
+fn crossed_tickets(findings: &[Finding], rows: &[Vec<&Finding>], labels: &Labels) -> Option<Notice> {
     let tickets = |row: &Vec<&Finding>| {
         let done = row.iter().filter(|finding| result(finding).is_some());
-        distinct(done.filter_map(|finding| labels.ticket_of(&finding.planned.run.id)))
+        distinct(done.filter_map(|finding| match is_ticket(finding) {
+            true => finding.planned.label.seeds.first().copied(),
+            false => labels.ticket_of(&finding.planned.run.id),
+        }))
     };
-    let rows: Vec<&Vec<&Finding>> = rows.iter().filter(|row| are_crossed(tickets(row).into_iter())).collect();
+    // Tickets are compared themselves where nothing is transferred.
+    let levels = if rows.is_empty() { levels(findings) } else { vec![] };
+    let rows: Vec<&Vec<&Finding>> =
+        rows.iter().chain(&levels).filter(|row| are_crossed(tickets(row).into_iter())).collect();
     if rows.is_empty() {
         return None;
     }
@@ -190,6 +197,18 @@ fn crossed_tickets(rows: &[Vec<&Finding>], labels: &Labels) -> Option<Notice> {
     let runs =
         rows.iter().flat_map(|row| row.iter().filter(|finding| result(finding).is_some()).map(|finding| id(finding)));
     Some(Notice { message, runs: runs.collect() })
+}
+
+/// Returns the tickets that differ in nothing but their seeds, level by level.
+fn levels<'f>(findings: &'f [Finding<'f>]) -> Vec<Vec<&'f Finding<'f>>> {
+    grouped(findings.iter().filter(|finding| is_ticket(finding)), |finding| {
+        let label = &finding.planned.label;
+        (label.problem, label.method, label.level, label.rewind_point, without_ticket_seeds(&label.axes))
+    })
+}
+
+fn is_ticket(finding: &Finding) -> bool {
+    finding.planned.run.kind() == Kind::Ticket
 }
 
 /// Whether some of these, but not all, have an initialization or an order of images in common.
@@ -337,5 +356,19 @@ mod tests {
         let notices = with_seeds(|seed| Seeds { order: seed % 2, ..Seeds::from(seed) });
         assert_eq!(notices.len(), 1);
         assert!(notices[0].message.starts_with("tickets of 18 rows (the first: lrr level 12, sign"), "{notices:?}");
+    }
+
+    #[test]
+    fn crossed_seeds_of_tickets_without_transfers_are_told() {
+        let mut study = Study::of_tickets(&[1, 2, 3, 4], &[2, 3]);
+        study.runs.retain(|(planned, ..)| planned.run.kind() == Kind::Ticket);
+        assert_eq!(study.report().notices, []);
+        for (planned, ..) in &mut study.runs {
+            let seed = planned.label.seeds[0].init;
+            planned.label.seeds = vec![Seeds { order: seed % 2, ..Seeds::from(seed) }];
+        }
+        let notices = study.report().notices;
+        assert_eq!(notices.len(), 1);
+        assert!(notices[0].message.starts_with("tickets of "), "{notices:?}");
     }
 }

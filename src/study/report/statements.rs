@@ -63,6 +63,6 @@ fn sentence(one: &Difference, with_level: bool, with_problem: bool) -> Option<St
         Verdict::Lower => format!("{a} is {} of {what} below {b} ({context})", points(-mean)),
         // The better one is named first.
         Verdict::Higher => format!("{b} is {} of {what} below {a} ({context})", points(mean)),
-        _ => format!("no difference of {what} is shown between {a} and {b} ({}, {context})", points(mean)),
+        _ => format!("no difference of {what} is shown between {a} and {b} ({a} − {b}: {}, {context})", points(mean)),
     })
 }

@@ -118,7 +118,7 @@ pub fn other_connections(report: &Report) -> Option<Table> {
 /// The differences between methods and between what was transferred.
 pub fn differences(report: &Report) -> Option<Table> {
     let axes = axis_names(report.differences.iter().map(|row| &row.axes));
-    let mut columns = vec![text("of"), text("method"), number("level"), text("transferred")];
+    let mut columns = vec![text("measure"), text("method"), number("level"), text("transferred")];
     columns.extend(axes.iter().map(|name| text(name)));
     columns.extend([number("tickets"), number("pairs"), number("difference"), number("interval"), number("p")]);
     columns.push(text("verdict"));

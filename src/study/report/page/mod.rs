@@ -283,7 +283,7 @@ mod tests {
         let failures = table(&data, "failures");
         assert_eq!(column_of(failures, "why"), ["the loss became NaN"]);
         let differences = table(&data, "differences");
-        let compared = column_of(differences, "of");
+        let compared = column_of(differences, "measure");
         for (of, difference) in compared.iter().zip(differences["runs"].as_array().unwrap()) {
             // As many of one side as of the other, but for the one that failed.
             let expected = if of == "barrier, norm-init" { 2..=2 } else { 5..=6 };
@@ -323,7 +323,7 @@ mod tests {
         let data = unpacked(&page(&Study::digits()));
         let differences = table(&data, "differences");
         let settings: HashSet<String> =
-            column_of(differences, "of").iter().map(|of| of.as_str().unwrap().to_string()).collect();
+            column_of(differences, "measure").iter().map(|of| of.as_str().unwrap().to_string()).collect();
         assert_eq!(settings, HashSet::from(["error", "barrier, seeds", "barrier, norm-init"].map(str::to_string)));
         assert!(column_of(differences, "verdict").iter().all(|verdict| verdict == "one ticket: no interval"));
         assert_eq!(data["statements"].as_array().unwrap().len(), 1);

@@ -278,7 +278,7 @@ fn error_column(summaries: impl Iterator<Item = Option<Summary>> + Clone) -> Col
 fn differences(report: &Report, index: &Index) -> Table {
     let rows = &report.differences;
     let mut columns = vec![
-        Column::key("of", Form::Text, each(rows, |row| json!(compared_text(row)))),
+        Column::key("measure", Form::Text, each(rows, |row| json!(compared_text(row)))),
         Column::key("difference", Form::Text, each(rows, |row| json!(format!("{} − {}", row.a, row.b)))),
     ];
     columns.extend(place(rows.iter().map(|row| (row.method, row.level, row.remaining_ratio))));
