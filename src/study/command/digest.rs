@@ -20,7 +20,8 @@ Examples:
   winsign digest sweeps/quickstart.yaml --check numbers.txt    compares, to the last bit
   winsign digest /mnt/north/results --check numbers.txt        the same for all runs of a store
 
-A digest covers a run's outcome and its network. With `numerics: portable` it is the same on every processor with AVX2.
+A digest covers a run's outcome and its network. With `numerics: portable` it is the same on
+every processor with AVX2.
 
 Exit codes: those of winsign; of --check, 3 if a number differs or is missing.";
 

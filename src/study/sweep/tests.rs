@@ -47,9 +47,9 @@ fn quickstart_is_the_study_of_the_method() {
     assert_eq!((sweep.chains.len(), of(Method::Lrr).count(), of(Method::Aws).count()), (8, 4, 4));
     for chain in &sweep.chains {
         assert_eq!(chain.problem.numerics, Numerics::Portable);
-        assert_eq!((chain.levels, chain.warmup.epochs, chain.training.epochs), (6, 10, 4));
+        assert_eq!((chain.levels, chain.warmup.epochs, chain.training.epochs), (6, 10, 3));
         assert_eq!(chain.transfers.len(), 2 * 2);
-        assert!(chain.transfers.iter().all(|transfer| transfer.level == 6 && transfer.training.epochs == 10));
+        assert!(chain.transfers.iter().all(|transfer| transfer.level == 6 && transfer.training.epochs == 6));
         let connects: Vec<_> = chain.connects.iter().map(|connect| (connect.between, connect.inherit)).collect();
         let seeds = |inherit| (Between::Seeds, Some(inherit));
         assert_eq!(connects, [seeds(Inherit::Sign), seeds(Inherit::Mask), (Between::NormInit, None)]);
