@@ -25,7 +25,7 @@ const CASES: [(&str, &str, u32); 4] = [
     ("cifar100", "mobilenetv2", 1),
     ("cifar100", "resnet50", 1),
 ];
-const IMAGES: [&str; 4] = ["--train", "256", "--test", "64"];
+const IMAGES: [&str; 4] = ["--train", "128", "--test", "32"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

@@ -52,7 +52,11 @@ fn digests_of_runs_that_are_not_done_are_missing_and_unusable_files_are_named() 
     let (code, said) = check(&digests);
     assert_eq!(code, Some(3));
     assert!(said.contains("7 of 8 runs") && said.contains("not in this study: 0123456789abcdef"), "{said}");
-    for unusable in ["", "no digest\n"] {
+    let (code, said) = check(digests.lines().next().unwrap());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 of 1 runs") && said.contains("not in the file: "), "{said}");
+    let contradiction = format!("{digests}fedcba9876543210fedcba9876543210  0123456789abcdef\n");
+    for unusable in ["", "no digest\n", &contradiction] {
         let (code, said) = check(unusable);
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("digests.txt") && said.contains("help: "), "{said}");
@@ -84,6 +88,17 @@ fn a_processor_without_avx2_refuses_portable_numerics() {
     let output: Output = emulate("Nehalem", &prepared(&workplace, "store")).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("needs a processor with AVX2 and FMA"), "{}", stderr(&output));
+}
+
+#[test]
+fn fewer_threads_than_asked_for_are_refused() {
+    let workplace = Workplace::new();
+    let run = prepared(&workplace, "store");
+    let mut worker = Command::new(WORKER);
+    let output =
+        worker.args(["--alone", "--threads", "2"]).arg(&run.path).env("OMP_THREAD_LIMIT", "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("OMP_THREAD_LIMIT allows 1 threads, and 2 were asked for"), "{}", stderr(&output));
 }
 
 /// Prepares the run of a dense network of one epoch in a store of its own.

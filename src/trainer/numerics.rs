@@ -4,7 +4,9 @@
 //! each choose kernels by what the processor can do, and each reads its limit from the environment once, at its first use.
 //! So the limits are set first thing in `main`, before the run is claimed and before there are threads.
 
+use std::ffi::CStr;
 use std::path::Path;
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use tch::Device;
@@ -41,6 +43,10 @@ pub enum Error {
         "numerics portable was found in run.json too late: this rank could not read the run's directory when it started"
     )]
     TooLate,
+    #[error(
+        "OMP_THREAD_LIMIT allows {limit} threads, and {threads} were asked for: unset it, or pass --threads {limit}"
+    )]
+    ThreadLimit { limit: i32, threads: u32 },
 }
 
 /// The numerics that this process computes with.
@@ -75,13 +81,33 @@ unsafe fn limit() {
 
 /// Keeps OpenMP from using fewer threads than asked for. It has read its part of the environment when it was loaded.
 fn keep_threads() {
-    // SAFETY: the symbol, if there is one, is OpenMP's `void omp_set_dynamic(int)`.
-    unsafe {
-        let found = libc::dlsym(libc::RTLD_DEFAULT, c"omp_set_dynamic".as_ptr());
-        if !found.is_null() {
-            let set_dynamic: extern "C" fn(libc::c_int) = std::mem::transmute(found);
-            set_dynamic(0);
-        }
+    if let Some(found) = openmp(c"omp_set_dynamic") {
+        // SAFETY: the symbol is OpenMP's `void omp_set_dynamic(int)`.
+        let set_dynamic: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(found) };
+        set_dynamic(0);
+    }
+}
+
+/// Returns the most threads that OpenMP may have; none if libtorch was built without it.
+fn thread_limit() -> Option<i32> {
+    openmp(c"omp_get_thread_limit").map(|found| {
+        // SAFETY: the symbol is OpenMP's `int omp_get_thread_limit(void)`.
+        let limit: extern "C" fn() -> libc::c_int = unsafe { std::mem::transmute(found) };
+        limit()
+    })
+}
+
+/// Returns a function of the OpenMP that libtorch brought along.
+fn openmp(name: &CStr) -> Option<NonNull<libc::c_void>> {
+    // SAFETY: this looks for a symbol by its name.
+    NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
+}
+
+/// Returns an error unless OpenMP may have so many threads: with fewer, libtorch waits for the others for ever.
+pub fn check_threads(threads: u32) -> Result<(), Error> {
+    match thread_limit() {
+        Some(limit) if i64::from(limit) < i64::from(threads) => Err(Error::ThreadLimit { limit, threads }),
+        _ => Ok(()),
     }
 }
 
@@ -128,6 +154,15 @@ mod tests {
         assert_eq!(check(Numerics::Portable, Device::Cuda(0), true), Err(Error::OnGpu));
         assert_eq!(check(Numerics::Native, Device::Cpu, true), Err(Error::TooLate));
         assert_eq!(check_with(Numerics::Native, Numerics::Native, Device::Cuda(0), false), Ok(()));
+    }
+
+    #[test]
+    fn threads_up_to_the_limit_are_allowed() {
+        let limit = thread_limit().expect("libtorch has OpenMP");
+        assert_eq!(check_threads(1), Ok(()));
+        assert_eq!(check_threads(limit as u32), Ok(()));
+        let threads = limit as u32 + 1;
+        assert_eq!(check_threads(threads), Err(Error::ThreadLimit { limit, threads }));
     }
 
     #[test]

@@ -282,6 +282,7 @@ fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Resu
     let precision = settings.precision();
     let chosen = device::choose(arguments.device, precision, &*ranks.comm);
     let checked = chosen.map_err(Error::from).and_then(|device| {
+        numerics::check_threads(arguments.threads)?;
         numerics::check(settings.problem().numerics, device)?;
         Ok(device)
     });

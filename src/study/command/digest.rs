@@ -57,6 +57,9 @@ pub fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let results = found.iter().map(|found| found.standing.result.as_ref());
     let lines: Vec<Line> =
         subject.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
+    if lines.len() < subject.plan.runs.len() {
+        output::tell(&format!("winsign: {} of {} runs are done", lines.len(), subject.plan.runs.len()));
+    }
     match expected {
         Some(expected) => check(common, &subject.plan, &lines, &expected),
         None if common.json => output::json(&json!({ "runs": lines })),
@@ -88,7 +91,9 @@ fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
         let (Some(digest), Some(Ok(id))) = (words.next(), words.next().map(str::parse::<RunId>)) else {
             return Err(unusable(format!("line {number} is not a digest and the identity of a run")));
         };
-        expected.insert(id, digest.to_string());
+        if expected.insert(id.clone(), digest.to_string()).is_some_and(|before| before != digest) {
+            return Err(unusable(format!("line {number} has another digest of {id} than a line before it")));
+        }
     }
     if expected.is_empty() {
         return Err(unusable("it has no digest".to_string()));
@@ -103,6 +108,7 @@ fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId
     let (known, unknown): (Vec<&RunId>, Vec<&RunId>) = expected.keys().partition(|id| planned.contains_key(id));
     let (done_of_known, not_done): (Vec<&RunId>, Vec<&RunId>) = known.into_iter().partition(|id| done.contains_key(id));
     let differing: Vec<&RunId> = done_of_known.into_iter().filter(|id| expected[*id] != done[id].digest).collect();
+    let not_in_file: Vec<&RunId> = lines.iter().map(|line| line.id).filter(|id| !expected.contains_key(*id)).collect();
     let equal = expected.len() - unknown.len() - not_done.len() - differing.len();
     let code = if equal == expected.len() { exit::SUCCESS } else { exit::RUNS_FAILED };
     if common.json {
@@ -112,11 +118,18 @@ fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId
             "differing": differing,
             "not_done": not_done,
             "not_in_this_study": unknown,
+            "not_in_file": not_in_file,
         }))?;
         return Ok(code);
     }
     let mut text = format!("{equal} of {} runs have the expected numbers, to the last bit\n", expected.len());
-    for (what, runs) in [("other numbers", &differing), ("not done", &not_done), ("not in this study", &unknown)] {
+    let differences = [
+        ("other numbers", &differing),
+        ("not done", &not_done),
+        ("not in this study", &unknown),
+        ("not in the file", &not_in_file),
+    ];
+    for (what, runs) in differences {
         list(&mut text, what, runs, &planned);
     }
     output::text(&text)?;

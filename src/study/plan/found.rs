@@ -15,7 +15,7 @@ use crate::run::settings::{
 };
 use crate::run::{Run, RunId, Store};
 use crate::study::at_once::each;
-use crate::study::sweep::{Axes, Resources};
+use crate::study::sweep::{Axes, PROBLEM, Resources};
 
 /// Every run of these stores, after those it needs; and those whose settings cannot be read, with the reason.
 pub fn plan(name: &str, stores: &[Store]) -> Result<(Plan, Vec<(RunId, String)>)> {
@@ -320,7 +320,12 @@ fn name_axes(runs: &[Run], known: &mut HashMap<RunId, Known>) {
 
 fn problem_named(problem: Problem) -> [(&'static str, String); 3] {
     let Problem { dataset, architecture, numerics } = problem;
-    [("dataset", dataset.to_string()), ("architecture", architecture.to_string()), ("numerics", numerics.to_string())]
+    let [of_dataset, of_architecture, of_numerics] = PROBLEM;
+    [
+        (of_dataset, dataset.to_string()),
+        (of_architecture, architecture.to_string()),
+        (of_numerics, numerics.to_string()),
+    ]
 }
 
 /// Who reads a barrier must know of matched units, be they matched in all.

@@ -7,7 +7,7 @@ use super::build::{Runs, label, label_of_transfer};
 use crate::run::RunId;
 use crate::run::settings::{Between, Connect, Inherit, Masks, Matrix, Plane, Problem, Seeds, Settings};
 use crate::study::grouping::distinct;
-use crate::study::sweep::{Chain, ConnectBlock, TransferBlock};
+use crate::study::sweep::{Chain, ConnectBlock, PROBLEM, TransferBlock};
 
 /// A planned transfer: as the sweep has it, and its run.
 pub struct Planned<'s> {
@@ -44,20 +44,21 @@ type Joined = (Seeds, RunId);
 
 /// The matrices between tickets of one level and one problem.
 pub fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>)]) {
-    let mut matrices: Vec<(Problem, &ConnectBlock, Vec<Joined>)> = Vec::new();
+    let mut matrices: Vec<(&Chain, &ConnectBlock, Vec<Joined>)> = Vec::new();
     for (chain, tickets) in chains {
         for connect in chain.connects.iter().filter(|connect| connect.between == Between::Tickets) {
             let ticket = (chain.seeds, tickets[connect.level as usize].clone());
-            let same = |(problem, first, _): &&mut (Problem, &ConnectBlock, _)| {
-                *problem == chain.problem && connect.asks_for_the_matrix_of(first)
+            let same = |(other, first, _): &&mut (&Chain, &ConnectBlock, _)| {
+                other.problem == chain.problem && connect.asks_for_the_matrix_of(first)
             };
             match matrices.iter_mut().find(same) {
                 Some((.., tickets)) => tickets.push(ticket),
-                None => matrices.push((chain.problem, connect, vec![ticket])),
+                None => matrices.push((*chain, connect, vec![ticket])),
             }
         }
     }
-    for (problem, connect, mut tickets) in matrices {
+    for (chain, connect, mut tickets) in matrices {
+        let problem = chain.problem;
         // By seeds, so that more of them come at the end.
         tickets.sort_by_key(|(seeds, _)| *seeds);
         let networks: Vec<RunId> = distinct(tickets.into_iter().map(|(_, id)| id));
@@ -70,7 +71,7 @@ pub fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>)]) {
             between: Some(Between::Tickets),
             block: None,
             seeds: vec![],
-            axes: connect.axes.clone(),
+            axes: problem_axes(chain).chain(connect.axes.clone()).collect(),
         };
         if connect.block > 1 {
             add_blocks(runs, problem, connect, &networks, |_| Masks::Union, &label);
@@ -84,6 +85,11 @@ pub fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>)]) {
             }
         }
     }
+}
+
+/// Returns the axes that all chains of a problem have in common.
+fn problem_axes(chain: &Chain) -> impl Iterator<Item = (String, String)> {
+    chain.axes.iter().filter(|(name, _)| PROBLEM.contains(&name.as_str())).cloned()
 }
 
 /// One run for every pair of transfers that differ in nothing but their seeds, and have the same mask unless the union
@@ -465,5 +471,15 @@ connect: {between: plane, points: 9, margin: 0.1}",
         for other in [", refine: 1", ", sets: test", ", align: weights", ", reestimation_batches: 3", ", block: 2"] {
             assert_ne!(of(other), of(""), "{other}");
         }
+    }
+
+    #[test]
+    fn paths_between_tickets_of_several_problems_name_theirs() {
+        let text = "dataset: digits\narchitecture: resnet8\nnumerics: [native, portable]\n\
+                    ticket: {method: lrr, levels: 1, seed: 1..2}\nconnect: {between: tickets, level: 1}";
+        let plan = build(&parse("study.yaml", text).unwrap());
+        let paths = plan.runs.iter().map(|planned| &planned.label).filter(|label| label.between.is_some());
+        let axes: Vec<String> = paths.map(|label| format!("{:?}", label.axes)).collect();
+        assert_eq!(axes, [r#"[("numerics", "native")]"#, r#"[("numerics", "portable")]"#]);
     }
 }

@@ -44,7 +44,7 @@ impl Pivot {
         let some_have_none = summaries().any(|summary| summary.count > 1 && summary.interval.is_none());
         let shown = match (self.show, interval) {
             (Show::Mean, _) => "mean".to_string(),
-            (Show::MeanCi, None) => "mean; one ticket has no interval".to_string(),
+            (Show::MeanCi, None) => "mean; too few tickets for an interval".to_string(),
             (Show::MeanStd, _) => "mean ± sample standard deviation".to_string(),
             (Show::MeanCi, Some(interval)) => {
                 let shown = if interval.method == IntervalMethod::T { "mean ± half the" } else { "mean and" };
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(table.rows[1][1], "11.7 (1, 2/3)");
         assert_eq!(
             pivot.caption(),
-            "test error in percent: mean; one ticket has no interval, and in parentheses the numbers of tickets and of runs"
+            "test error in percent: mean; too few tickets for an interval, and in parentheses the numbers of tickets and of runs"
         );
         assert_eq!(pivot.note(), "");
     }

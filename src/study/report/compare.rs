@@ -8,7 +8,7 @@ use super::sample::{Paired, Sample, paired};
 use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
 use super::{ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, Way, as_map};
 use crate::run::RunId;
-use crate::run::settings::{Between, Inherit, Method, Problem};
+use crate::run::settings::{Between, Inherit, Method, Numerics, Problem};
 use crate::study::sweep::{Axes, Measure};
 
 /// One line of a study or a table.
@@ -334,6 +334,9 @@ fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64)
 impl std::fmt::Display for Entry<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{} {}", self.problem.dataset, self.problem.architecture)?;
+        if self.problem.numerics != Numerics::Native {
+            write!(f, ", numerics {}", self.problem.numerics)?;
+        }
         if let Some(method) = self.method {
             write!(f, ", {method}")?;
         }
@@ -354,7 +357,7 @@ mod tests {
     use super::super::fixture::{Study, ticket_of};
     use super::*;
     use crate::run::results::Outcome;
-    use crate::run::settings::{Architecture, Dataset, Kind, Numerics};
+    use crate::run::settings::{Architecture, Dataset, Kind};
 
     fn kept(
         inherit: Inherit,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use strum::VariantArray;
 
+use super::Chain;
 use super::combine::Point;
 use super::exclude::some_of;
 use super::expand::problem;
@@ -57,6 +58,17 @@ pub fn check_numerics(section: &Section, path: &'static str, point: &Point) -> R
     let place = item.map_or(section.place, |item| item.place);
     let message = format!("`numerics: portable` has no `precision: {precision}`");
     Err(Fault::at(place, message, "use `precision: fp32`, or `numerics: native`"))
+}
+
+/// GPUs that no run would use.
+pub fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Fault> {
+    match file.gpus {
+        Some(place) if chains.iter().all(|chain| chain.problem.numerics == Numerics::Portable) => {
+            let message = "`gpus` has no effect: `numerics: portable` is for CPUs alone";
+            Err(Fault::at(place, message, "remove it, or use `numerics: native`"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Weights can be put back to an epoch that level 0 has.

@@ -16,6 +16,8 @@ pub struct File {
     pub transfers: Vec<Section>,
     pub connects: Vec<Section>,
     pub resources: Resources,
+    /// Where GPUs are asked for, if they are.
+    pub gpus: Option<Place>,
     pub layout: Layout,
     pub zips: Vec<Zip>,
     pub rules: Vec<Rule>,
@@ -53,6 +55,7 @@ impl File {
             transfers: find(entries, "transfer").map_or(Ok(Vec::new()), |node| sections(Block::Transfer, node))?,
             connects: find(entries, "connect").map_or(Ok(Vec::new()), connects)?,
             resources: resources(find(entries, "resources"))?,
+            gpus: gpus(find(entries, "resources"))?,
             layout: find(entries, "report").map_or(Ok(Layout::default()), layout::read)?,
             zips: Vec::new(),
             rules: Vec::new(),
@@ -283,6 +286,11 @@ fn resources(node: Option<&Node>) -> Result<Resources, Fault> {
         gpus: share("gpus"),
         retries: number("retries").expect("the table of keys has a default"),
     })
+}
+
+fn gpus(node: Option<&Node>) -> Result<Option<Place>, Fault> {
+    let section = node.map(|node| section(Block::Resources, node)).transpose()?;
+    Ok(section.and_then(|section| section.axis("resources.gpus").map(|axis| axis.place)))
 }
 
 /// The name becomes part of file names.

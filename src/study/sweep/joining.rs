@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::TransferBlock;
 use super::combine::Point;
 use super::file::Section;
+use super::schema::PROBLEM;
 use super::values::Value;
 use crate::run::settings::{Between, Inherit, Masks};
 use crate::study::yaml::Fault;
@@ -161,7 +162,7 @@ impl Joined {
 
     /// A ticket may be joined with those of other chains.
     fn see_ticket(&mut self, connect: &Point, chain: &Point) -> bool {
-        let problem = ["dataset", "architecture", "numerics"].map(|path| Value::Word(chain.text(path))).to_vec();
+        let problem = PROBLEM.map(|path| Value::Word(chain.text(path))).to_vec();
         let level = Value::Whole(connect.whole("connect.level"));
         let tickets = self.tickets.entry((problem, level)).or_default();
         // How far its chain goes makes no ticket another.

@@ -25,7 +25,7 @@ use std::path::Path;
 pub use file::name_from;
 pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
-pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE};
+pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE, PROBLEM};
 
 use crate::run::settings::{Align, Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Sets, Training};
 use crate::study::yaml::{self, Fault, FileError, Sort};
@@ -153,6 +153,7 @@ fn understand(file_name: &str, text: &str) -> Result<Sweep, Fault> {
     let root = yaml::parse(text, &SORT)?;
     let file = file::File::read(&root)?;
     let chains = expand::expand(&file)?;
+    checks::check_gpus(&file, &chains)?;
     let stem = Path::new(file_name).file_stem().unwrap_or_default();
     let name = file.name.unwrap_or_else(|| file::name_from(&stem.to_string_lossy()));
     Ok(Sweep { name, chains, resources: file.resources, layout: file.layout })

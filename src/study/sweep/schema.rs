@@ -122,6 +122,9 @@ const SEARCHES: &[&str] = match <Method as VariantNames>::VARIANTS {
 };
 pub const IMPORTED: &str = "imported";
 
+/// The settings that make a problem.
+pub const PROBLEM: [&str; 3] = ["dataset", "architecture", "numerics"];
+
 pub const LAST: &str = "last";
 pub const ALL: &str = "all";
 
