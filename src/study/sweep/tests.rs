@@ -548,7 +548,7 @@ fn bad_input_is_explained_at_its_place() {
         // Numerics
         ("numerics: portable\nticket: {precision: bf16}", 4, 21, "`numerics: portable` has no `precision: bf16`", "use `precision: fp32`, or `numerics: native`"),
         ("numerics: portable\ntransfer: {precision: tf32}", 4, 23, "`numerics: portable` has no `precision: tf32`", "use `precision: fp32`"),
-        ("numerics: portable\nresources: {gpus: 1}", 4, 13, "`gpus` has no effect: `numerics: portable` is for CPUs alone", "remove it, or use `numerics: native`"),
+        ("numerics: portable\nresources: {gpus: 1}", 4, 19, "`gpus` has no effect: `numerics: portable` is for CPUs alone", "remove it, or use `numerics: native`"),
         // Size
         ("ticket: {seed: 1..100000000000}", 3, 16, "this sweep is too large: tickets alone would be 2,600,000,000,000 runs, the limit is 1,000,000", "shorten an axis or split the sweep; the longest axes are `ticket.seed` (100,000,000,000 values)"),
         ("transfer: {seed_order: 0..18446744073709551615, seed_init: 0..18446744073709551615}", 3, 24, "this sweep is too large: tickets and transfers would be more than 10^38 runs, the limit is 1,000,000", "`transfer.seed_init` (18,446,744,073,709,551,616 values)"),
