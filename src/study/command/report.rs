@@ -58,7 +58,8 @@ struct Table {
     /// What tells columns apart, likewise
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     columns: Option<Vec<String>>,
-    /// The numbers in the cells: error, loss, barrier, train-barrier, loss-barrier, remaining or seconds
+    /// The numbers in the cells: error, loss, barrier, train-barrier, loss-barrier, norm-change,
+    /// remaining or seconds
     #[arg(long, value_parser = word::<Measure>)]
     value: Option<Measure>,
     /// What is said of them: mean, mean±std (or mean-std), mean±ci (or mean-ci), median, median(range) or max

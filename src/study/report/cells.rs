@@ -35,6 +35,7 @@ impl Pivot {
             Measure::Barrier => "barrier of the test error in percentage points",
             Measure::TrainBarrier => "barrier of the training error in percentage points",
             Measure::LossBarrier => "barrier of the test loss in nats",
+            Measure::NormChange => "what initial norm parameters add to the test error in percentage points",
             Measure::Remaining => "remaining weights in percent",
             Measure::Seconds => "seconds a run took",
         };

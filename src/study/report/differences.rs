@@ -8,7 +8,7 @@ use crate::run::settings::{Between, Inherit, Method};
 use crate::study::grouping::{distinct, grouped};
 use crate::study::sweep::{Axes, Measure};
 
-/// The differences of test errors, and then those of barriers. Errors are those of transfers, or of tickets in a study
+/// The differences of test errors, then those of barriers, and then those of what initial norm parameters add. Errors are those of transfers, or of tickets in a study
 /// without transfers.
 pub fn all(
     levels: &[LevelRow],
@@ -21,10 +21,15 @@ pub fn all(
         [] => levels.iter().map(|row| Sample::of_level(row, tickets)).collect(),
         _ => transfers.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect(),
     };
-    let joined = connections.iter().filter(|row| row.between != Between::Tickets);
-    let barriers: Vec<Sample> = joined.map(|row| Sample::of_paths(row, Measure::Barrier)).collect();
+    let of_paths = |measure: Measure, is_measured: fn(Between) -> bool| -> Vec<Sample> {
+        let rows = connections.iter().filter(|row| is_measured(row.between));
+        rows.map(|row| Sample::of_paths(row, measure)).collect()
+    };
+    let barriers = of_paths(Measure::Barrier, |kind| !matches!(kind, Between::Tickets | Between::NormInit));
+    let norm_changes = of_paths(Measure::NormChange, |kind| kind == Between::NormInit);
     let mut differences = between(&errors, Measure::Error, estimate);
     differences.extend(between(&barriers, Measure::Barrier, estimate));
+    differences.extend(between(&norm_changes, Measure::NormChange, estimate));
     differences
 }
 
@@ -190,6 +195,18 @@ mod tests {
         assert!((summary.std.unwrap() - 1.0).abs() < 1e-9);
         let norm_init = find(&report, "method", "AWS", |one| one.between == Some(Between::NormInit));
         assert_eq!((norm_init.len(), norm_init[0].tickets), (1, 3));
+    }
+
+    /// A ticket and itself with ψ₀ are compared by the errors at both ends, whatever is between: 6.8 and 4.4.
+    #[test]
+    fn initial_norms_are_compared_by_what_they_add() {
+        let report = Study::of_tickets(&[1, 2, 3], &[2, 3]).with_barriers(|label| ticket_of(label) as f64).report();
+        let norm_init = report.connections.iter().find(|row| row.between == Between::NormInit).unwrap();
+        let change = norm_init.norm_change.unwrap();
+        assert!((change.mean - 2.4).abs() < 1e-9 && change.count == 3 && !norm_init.best, "{change:?}");
+        assert!(report.connections.iter().all(|row| (row.between == Between::NormInit) == row.norm_change.is_some()));
+        let found = find(&report, "method", "AWS", |one| one.value == Measure::NormChange);
+        assert_eq!((found.len(), found[0].summary.mean, found[0].verdict), (1, 0.0, Verdict::NoDifference));
     }
 
     #[test]

@@ -172,8 +172,9 @@ pub fn by_ticket<'a, 'f>(row: &[&'f Finding<'a>]) -> Vec<Vec<&'f Finding<'a>>> {
 /// Marks the rows that are better than every other one that they are compared with.
 fn mark_best(transfers: &mut [TransferRow], connections: &mut [ConnectionRow], estimate: Estimate) {
     let places = |samples: &[Sample]| {
-        let compared =
-            grouped(samples.iter().enumerate(), |(_, one)| (one.problem, one.level, one.between, one.way, one.axes));
+        // The barrier of a ticket and itself with ψ₀ says nothing of which of the two is better.
+        let judged = samples.iter().enumerate().filter(|(_, one)| one.between != Some(Between::NormInit));
+        let compared = grouped(judged, |(_, one)| (one.problem, one.level, one.between, one.way, one.axes));
         let places = compared.into_iter().filter_map(|of_one| {
             let samples: Vec<&Sample> = of_one.iter().map(|(_, sample)| *sample).collect();
             Some(of_one[best(&samples, estimate)?].0)

@@ -213,7 +213,7 @@ pub struct Difference {
     pub problem: Problem,
     /// The number of tickets that are in both.
     pub tickets: usize,
-    /// The number that differs: the test error, or the barrier.
+    /// The number that differs: the test error, the barrier, or what initial norm parameters add to the error.
     pub value: Measure,
     /// What the paths of a barrier join.
     pub between: Option<Between>,
@@ -404,6 +404,9 @@ pub struct ConnectionRow {
     pub summary: Option<Summary>,
     pub train_summary: Option<Summary>,
     pub loss_summary: Option<Summary>,
+    /// Statistics of what initial norm parameters add to the test error, on paths of `norm-init`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_change: Option<Summary>,
     #[serde(flatten)]
     pub problem: Problem,
     /// Tickets of which a path is finished; 0 of dense networks.
@@ -466,6 +469,16 @@ pub struct PairPath {
     pub loss_barrier: Option<f64>,
     /// The seeds of the ticket behind the first network; none where there is none, or one that was imported.
     pub ticket: Option<Seeds>,
+}
+
+impl PairPath {
+    /// Returns the test error at t = 0 minus that at t = 1. On a path of `norm-init` the first is the ticket with its initial
+    /// norm parameters, and the second the ticket itself. The barrier of such a path is half of the change or more, whatever
+    /// its sign.
+    fn norm_change(&self) -> Option<f64> {
+        let at = |t: f64| self.path.iter().find(|point| point.t == t).map(|point| point.error);
+        Some(at(0.0)? - at(1.0)?)
+    }
 }
 
 /// A network that is joined.

@@ -51,6 +51,7 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         summary: None,
         train_summary: None,
         loss_summary: None,
+        norm_change: None,
         paths,
         axes: without_ticket_seeds(&label.axes),
         problem: label.problem,
@@ -81,6 +82,7 @@ pub fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionR
         summary: barriers,
         train_summary: train,
         loss_summary: loss,
+        norm_change: summary(Measure::NormChange),
         tickets,
         ..connection
     })

@@ -146,6 +146,7 @@ impl<'r> Sample<'r> {
             let value = match measure {
                 Measure::TrainBarrier => pair.train_barrier?,
                 Measure::LossBarrier => pair.loss_barrier?,
+                Measure::NormChange => pair.norm_change().filter(|_| row.between == Between::NormInit)?,
                 _ => pair.barrier,
             };
             let ends = Some([&pair.ends[0].run, &pair.ends[1].run]);

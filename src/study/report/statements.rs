@@ -38,6 +38,7 @@ fn sentence(one: &Difference, with_level: bool, with_problem: bool) -> Option<St
     let interval = one.summary.interval?;
     let what = match one.between {
         None => "test error".to_string(),
+        Some(Between::NormInit) => "test error added by ψ₀".to_string(),
         Some(Between::Seeds) => "barrier between seeds".to_string(),
         Some(between) => format!("barrier ({between})"),
     };

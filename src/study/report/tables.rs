@@ -96,6 +96,11 @@ pub fn other_connections(report: &Report) -> Option<Table> {
     let barriers = of_mean(others.iter().map(|row| row.summary), "(max)");
     columns.extend([number("tickets"), number("paths"), number(&format!("barrier{barriers}"))]);
     let barrier = columns.len() - 1;
+    let has_norm_init = others.iter().any(|row| row.norm_change.is_some());
+    if has_norm_init {
+        let changes = of_mean(others.iter().map(|row| row.norm_change), "");
+        columns.push(number(&format!("error added by ψ₀{changes}")));
+    }
     let best = others.iter().enumerate().filter(|(_, row)| row.best).map(|(at, _)| (at, barrier)).collect();
     let rows = others.iter().map(|row| {
         let mut cells = vec![
@@ -110,6 +115,7 @@ pub fn other_connections(report: &Report) -> Option<Table> {
         cells.extend(axis_values(&row.axes, &axes));
         cells.extend([tickets_text(row.tickets, row.tickets_planned), count_text(row.pairs, row.pairs_planned)]);
         cells.push(barrier_text(row));
+        cells.extend(has_norm_init.then(|| norm_change_text(row)));
         cells
     });
     Some(Table { best, ..Table::unless_empty(columns, rows.collect())? })
@@ -145,7 +151,11 @@ pub fn differences(report: &Report) -> Option<Table> {
 
 /// The number that differs.
 pub fn compared_text(row: &Difference) -> String {
-    row.between.map_or("error".to_string(), |between| format!("barrier, {between}"))
+    match row.between {
+        None => "error".to_string(),
+        Some(Between::NormInit) => "added by ψ₀".to_string(),
+        Some(between) => format!("barrier, {between}"),
+    }
 }
 
 /// Explains the numbers of rows of one ticket; empty where there are none.
@@ -318,6 +328,13 @@ pub fn barrier_so_far(row: &ConnectionRow) -> String {
     }
 }
 
+/// What initial norm parameters add to the test error, with its interval.
+fn norm_change_text(row: &ConnectionRow) -> String {
+    let Some(summary) = row.norm_change else { return MISSING.to_string() };
+    let interval = summary.interval.map(|interval| format!(" {}", interval_text(interval))).unwrap_or_default();
+    format!("{}{interval}", points_text(Some(summary.mean)))
+}
+
 /// The number of tickets; dense networks inherit from none.
 fn tickets_text(done: usize, planned: usize) -> String {
     if planned == 0 { MISSING.to_string() } else { count_text(done, planned) }
@@ -369,7 +386,7 @@ mod tests {
         assert_eq!(table.rows.iter().map(|row| row[6].as_str()).collect::<Vec<_>>(), ["−0.3", "0.0"]);
         let tex = super::super::latex::render(&report);
         let (_, tex) = tex.iter().find(|(file, _)| *file == "table-connections.tex").unwrap();
-        assert!(tex.contains("& $-$0.3 \\\\") && tex.contains("& 0.0 \\\\"), "{tex}");
+        assert!(tex.contains("& $-$0.3 & 2.4 \\\\") && tex.contains("& 0.0 & 2.4 \\\\"), "{tex}");
         let csv = super::super::csv::render(&report);
         assert!(csv.contains(",-0.31,") && !csv.contains('−'), "{csv}");
         let difference = report.differences.iter().position(|row| row.summary.mean < -1.0).unwrap();
@@ -434,8 +451,8 @@ mod tests {
         assert_eq!(
             others.rows,
             [
-                ["LRR", "12", "6.9 %", "norm-init", "1", "1", "3.3"],
-                ["AWS", "12", "6.9 %", "norm-init", "1", "1", "0.0"]
+                ["LRR", "12", "6.9 %", "norm-init", "1", "1", "3.3", "2.4"],
+                ["AWS", "12", "6.9 %", "norm-init", "1", "1", "0.0", "2.4"]
             ]
         );
     }
@@ -490,7 +507,7 @@ mod tests {
         assert_eq!(transfers(&report).unwrap().rows[0].last().unwrap(), MISSING);
         let others = other_connections(&report).unwrap();
         assert_eq!(others.rows.len(), 10);
-        assert_eq!(others.rows[0], ["LRR", "12", "6.9 %", "seeds", "sign", "21", "1", "3", "0.6 (0.8)"]);
+        assert_eq!(others.rows[0], ["LRR", "12", "6.9 %", "seeds", "sign", "21", "1", "3", "0.6 (0.8)", MISSING]);
     }
 
     /// Paths of another block of the file, or planes, may have given a setting of connects a second value.

@@ -151,11 +151,11 @@ AWS        12      6.9 %  mask               1      3    10.8 ± 3.5    64.0 (85
 AWS        12      6.9 %  sign+norm          1      3     3.0 ± 0.7     1.3 (1.7)
 AWS        12      6.9 %  retrain            1      3     1.6 ± 0.1     0.4 (0.5)
 
-method  level  remaining  between    tickets  paths     barrier
-                                                     mean (max)
-───────────────────────────────────────────────────────────────
-LRR        12      6.9 %  norm-init        1      1         3.3
-AWS        12      6.9 %  norm-init        1      1         0.0
+method  level  remaining  between    tickets  paths     barrier  error added by ψ₀
+                                                     mean (max)               mean
+──────────────────────────────────────────────────────────────────────────────────
+LRR        12      6.9 %  norm-init        1      1         3.3                2.4
+AWS        12      6.9 %  norm-init        1      1         0.0                2.4
 
 Errors in percent, barriers in percentage points. With one ticket, ± is the deviation between its networks, and there is no interval: it says nothing of other tickets of the method.
 
@@ -193,11 +193,11 @@ AWS        12      6.9 %  mask               1      3    10.8 ± 3.5  64.0 (85.3
 AWS        12      6.9 %  sign+norm          1      3     3.0 ± 0.7   1.3 (1.7)
 AWS        12      6.9 %  retrain          0/1    0/3       –           –
 
-method  level  remaining  between    tickets  paths     barrier
-                                                     mean (max)
-───────────────────────────────────────────────────────────────
-LRR        12      6.9 %  norm-init        1      1         3.3
-AWS        12      6.9 %  norm-init        1      1         0.0
+method  level  remaining  between    tickets  paths     barrier  error added by ψ₀
+                                                     mean (max)               mean
+──────────────────────────────────────────────────────────────────────────────────
+LRR        12      6.9 %  norm-init        1      1         3.3                2.4
+AWS        12      6.9 %  norm-init        1      1         0.0                2.4
 
 Errors in percent, barriers in percentage points. With one ticket, ± is the deviation between its networks, and there is no interval: it says nothing of other tickets of the method.
 

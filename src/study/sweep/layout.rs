@@ -60,6 +60,8 @@ pub enum Measure {
     TrainBarrier,
     /// Of the test loss, in nats.
     LossBarrier,
+    /// What a ticket's initial norm parameters add to its test error, in percentage points. Of paths of `norm-init`.
+    NormChange,
     /// The remaining ratio, in percent.
     Remaining,
     /// How long a run took.
@@ -69,7 +71,7 @@ pub enum Measure {
 impl Measure {
     /// Whether it is measured of paths; all else is of networks.
     pub fn is_of_paths(self) -> bool {
-        matches!(self, Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier)
+        matches!(self, Measure::Barrier | Measure::TrainBarrier | Measure::LossBarrier | Measure::NormChange)
     }
 }
 

@@ -286,7 +286,7 @@ mod tests {
         let compared = column_of(differences, "measure");
         for (of, difference) in compared.iter().zip(differences["runs"].as_array().unwrap()) {
             // As many of one side as of the other, but for the one that failed.
-            let expected = if of == "barrier, norm-init" { 2..=2 } else { 5..=6 };
+            let expected = if of == "added by ψ₀" { 2..=2 } else { 5..=6 };
             assert!(expected.contains(&difference.as_array().unwrap().len()), "{of}: {difference}");
         }
     }
@@ -324,7 +324,7 @@ mod tests {
         let differences = table(&data, "differences");
         let settings: HashSet<String> =
             column_of(differences, "measure").iter().map(|of| of.as_str().unwrap().to_string()).collect();
-        assert_eq!(settings, HashSet::from(["error", "barrier, seeds", "barrier, norm-init"].map(str::to_string)));
+        assert_eq!(settings, HashSet::from(["error", "barrier, seeds", "added by ψ₀"].map(str::to_string)));
         assert!(column_of(differences, "verdict").iter().all(|verdict| verdict == "one ticket: no interval"));
         assert_eq!(data["statements"].as_array().unwrap().len(), 1);
         let several = unpacked(&page(&Study::of_tickets(&[1, 2, 3], &[2, 3])));

@@ -152,6 +152,7 @@ fn pairs(
         summary: None,
         train_summary: None,
         loss_summary: None,
+        norm_change: None,
         problem: PROBLEM,
         tickets: 1,
         tickets_planned: 1,
