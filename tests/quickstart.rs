@@ -27,7 +27,7 @@ fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {
         "sign is 25.0 points of test error below mask (95 % interval 8.1 to 41.8, 4 tickets, AWS)",
         "sign is 52.9 points of barrier between seeds below mask (95 % interval 49.1 to 56.7, 4 tickets, LRR)",
         "sign is 51.0 points of barrier between seeds below mask (95 % interval 37.9 to 64.2, 4 tickets, AWS)",
-        "AWS is 3.5 points of barrier (norm-init) below LRR (95 % interval 2.1 to 5.0, 4 tickets)",
+        "AWS is 9.4 points of test error added by ψ₀ below LRR (95 % interval 4.0 to 14.9, 4 tickets)",
         "no difference of test error is shown between AWS and LRR (AWS − LRR: −0.9 points, 95 % interval −4.6 to 2.8, 4 tickets, sign)",
     ] {
         assert!(statements.contains(&stated), "{statements:#?}");
