@@ -231,7 +231,10 @@ fn tables_of_ones_own() {
     let shown = stdout(&report(&["--rows", "method,inherit", "--columns", "level", "--value", "error"]));
     assert!(shown.contains("LRR     sign         13.0 ± 1.0 (1, 3)  13.0 ± 1.0 (1, 3)"), "{shown}");
     let one_ticket = stdout(&report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci"]));
-    assert!(one_ticket.contains("13.0 (1, 3)") && one_ticket.contains("too few tickets for an interval"), "{one_ticket}");
+    assert!(
+        one_ticket.contains("13.0 (1, 3)") && one_ticket.contains("too few tickets for an interval"),
+        "{one_ticket}"
+    );
     assert!(one_ticket.contains("told apart by method too"), "{one_ticket}");
     assert!(workplace.path("out/chosen.csv").exists() && workplace.path("out/table-chosen.tex").exists());
 
@@ -272,7 +275,10 @@ fn tickets_are_the_samples_and_can_be_rows() {
     // Tickets 14, 15 and 16; t of 2 degrees is 4.3027: 4.3027 · 1 / √3 = 2.5, and 1.7 at 90 %.
     let usual = report(&[]);
     assert!(usual.contains("sign               3      9  15.0 ± 1.0 [12.5, 17.5]"), "{usual}");
-    assert!(usual.contains("no difference of test error is shown between mask and sign (mask − sign: 0.0 points, "), "{usual}");
+    assert!(
+        usual.contains("no difference of test error is shown between mask and sign (mask − sign: 0.0 points, "),
+        "{usual}"
+    );
     let intervals = report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci", "--confidence", "0.9"]);
     assert!(intervals.contains("15.0 ± 1.7 (3, 9)") && intervals.contains("over 3 tickets"), "{intervals}");
     let apart = report(&["--rows", "ticket.seed,inherit", "--columns", "method,level"]);
