@@ -7,17 +7,17 @@ mod common;
 use common::{Workplace, instruction_sets, read_json, succeed};
 use serde_json::Value;
 
-/// Three tickets of each method, of which two are transferred.
+/// Two tickets of each method, of which one is transferred.
 const STUDY: &str = "
 dataset: digits
 architecture: resnet8
-ticket: {method: [lrr, aws], levels: 6, prune_ratio: 0.36, epochs: 3, seed: 1..3}
+ticket: {method: [lrr, aws], levels: 6, prune_ratio: 0.36, epochs: 3, seed: 1..2}
 transfer: {inherit: [sign, mask], epochs: 6, seed: 2..3}
 connect:
   - {between: seeds, sets: test, points: 5}
   - {between: norm-init, sets: test, points: 2}
 exclude:
-  - {ticket.seed: 3, inherit: [sign, mask]}
+  - {ticket.seed: 2, inherit: [sign, mask]}
 ";
 
 #[test]
@@ -53,8 +53,8 @@ fn claims_hold(environment: &[(&str, &str)]) {
             paths.iter().map(|outcome| outcome["barrier"].as_f64().unwrap()).collect()
         };
         let (sign, mask) = (barriers(", sign,"), barriers(", mask,"));
-        assert_eq!((sign.len(), mask.len()), (2, 2));
-        let apart = sign.iter().all(|barrier| *barrier < 20.0) && mask.iter().all(|barrier| *barrier > 40.0);
+        assert_eq!((sign.len(), mask.len()), (1, 1));
+        let apart = sign.iter().all(|barrier| *barrier < 15.0) && mask.iter().all(|barrier| *barrier > 25.0);
         assert!(apart, "{method}: barriers between seeds with signs {sign:?}, with the mask alone {mask:?}");
     }
 
