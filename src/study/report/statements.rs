@@ -31,6 +31,14 @@ pub fn of_differences(differences: &[Difference]) -> Vec<String> {
              `ticket: {{seed: 1..5}}`"
         ));
     }
+    let too_few = without.iter().filter(|one| one.verdict == Verdict::NoInterval).count();
+    if too_few > 0 {
+        let differences =
+            if too_few == 1 { "1 difference has".to_string() } else { format!("{too_few} differences have") };
+        statements.push(format!(
+            "{differences} no interval: too few tickets for it (the bootstrap needs five), or no spread between them"
+        ));
+    }
     statements
 }
 
