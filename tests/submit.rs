@@ -468,8 +468,8 @@ fn fifty_kills_change_no_number() {
 dataset: digits
 architecture: resnet8
 ticket: {method: [lrr, aws], levels: 5, warmup_epochs: 10, epochs: 10}
-transfer: {level: all, inherit: [sign, mask], epochs: 10, seed: 2..3}
-connect: {between: seeds, inherit: sign, points: 5}
+transfer: {level: all, inherit: sign, epochs: 10, seed: 2..3}
+connect: {between: seeds, points: 5}
 resources: {jobs: 1}
 ";
     let study = Study::new(Settings { nodes: 3, cpus: 2, ..Settings::default() }, text);
@@ -490,7 +490,7 @@ resources: {jobs: 1}
     let mut kills = 0;
     let mut dead_node = None;
     while kills < 50 {
-        std::thread::sleep(Duration::from_millis(300 + draw(500) as u64));
+        std::thread::sleep(Duration::from_millis(100 + draw(400) as u64));
         if let Some(node) = dead_node.take() {
             study.cluster.start_node(node);
         }
