@@ -2,6 +2,7 @@
 #![allow(dead_code)] // every test file uses its own part
 
 pub mod cluster;
+pub mod made_up;
 
 use std::collections::BTreeMap;
 use std::fs;
