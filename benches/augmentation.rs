@@ -9,10 +9,6 @@
 //! processes. Ours counts all of an epoch, its shuffling and its draws too, but not reading and padding the set, once. Writes
 //! results/bench/augmentation.json.
 
-#[path = "../src/trainer/mod.rs"]
-#[allow(dead_code, unused_imports)]
-mod trainer;
-
 use std::error::Error;
 use std::fs;
 use std::hint::black_box;
@@ -21,10 +17,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use trainer::comm::Place;
-use trainer::data::batches::Batches;
-use winsign::random::Source;
-use winsign::run::settings::Dataset;
+use winsign_core::random::Source;
+use winsign_core::settings::Dataset;
+use winsign_trainer::comm::Place;
+use winsign_trainer::data::batches::Batches;
 
 const IMAGES: usize = 50_000;
 const BATCH: u32 = 128;
@@ -40,8 +36,8 @@ fn main() -> Result<()> {
     let root = tempfile::tempdir()?;
     write_random_set(root.path())?;
 
-    tch::set_num_threads(THREADS);
-    let data = trainer::data::load(Dataset::Cifar100, root.path(), THREADS as usize)?;
+    winsign_trainer::tch::set_num_threads(THREADS);
+    let data = winsign_trainer::data::load(Dataset::Cifar100, root.path(), THREADS as usize)?;
     let batches = Batches::new(&data, BATCH, 1, "bench");
     let epoch = |epoch: u32| -> Result<f64> {
         let start = Instant::now();

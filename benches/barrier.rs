@@ -7,10 +7,6 @@
 //! two threads and compute in fp32, in turns; in the last row ours computes in bf16. Ratios are medians over turns of the ratio within a turn. Writes
 //! `results/bench/barrier.json`.
 
-#[allow(dead_code, unused_imports)]
-#[path = "../src/trainer/mod.rs"]
-mod trainer;
-
 mod common;
 
 use std::path::Path;
@@ -19,14 +15,14 @@ use std::time::{Duration, Instant};
 
 use common::{Result, Side, median, option, print, ratio, take_turns, write};
 use serde_json::{Value, json};
-use trainer::comm::Ranks;
-use trainer::model::{Network, Weights};
-use trainer::session::{Means, Session};
-use winsign::data::Set;
-use winsign::data::synth::{self, Request};
-use winsign::run::attempt::Attempt;
-use winsign::run::settings::{Architecture, Between, Connect, Dataset, Precision, Problem, Sets, Settings};
-use winsign::run::{Run, Store};
+use winsign_core::attempt::Attempt;
+use winsign_core::settings::{Architecture, Between, Connect, Dataset, Precision, Problem, Sets, Settings};
+use winsign_core::{Run, Store};
+use winsign_data::Set;
+use winsign_data::synth::{self, Request};
+use winsign_trainer::comm::Ranks;
+use winsign_trainer::model::{Network, Weights};
+use winsign_trainer::session::{Means, Session};
 
 const THREADS: u32 = 2;
 const POINTS: u32 = 11;
@@ -88,8 +84,8 @@ fn main() -> Result<()> {
 /// Our side: the trainer's own path, found again for every line of standard input.
 fn serve(arguments: &[String]) -> Result<()> {
     let [dataset, architecture, precision, data] = arguments else { return Err("four arguments".into()) };
-    trainer::memory::keep();
-    tch::set_num_threads(THREADS as i32);
+    winsign_trainer::memory::keep();
+    winsign_trainer::tch::set_num_threads(THREADS as i32);
     let problem = Problem::new(dataset.parse()?, architecture.parse()?);
     let connect = Connect {
         problem,
@@ -118,7 +114,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     let mut line = String::new();
     while std::io::stdin().read_line(&mut line)? > 0 {
         let start = Instant::now();
-        let found = trainer::lmc::path(&mut session, &network, &data, (&a, &b), &connect)?;
+        let found = winsign_trainer::lmc::path(&mut session, &network, &data, (&a, &b), &connect)?;
         say(json!({ "seconds": start.elapsed().as_secs_f64(), "barrier": found.path.barrier }));
     }
     Ok(())

@@ -33,12 +33,11 @@ use record::{Machine, Origin, Result, TEN_THOUSAND, load, text, undisturbed};
 use safetensors::Dtype;
 use serde::Serialize;
 use serde_json::{Value, json};
-use winsign::run::RunDirectory;
-use winsign::run::attempt::{Attempt, End};
-use winsign::run::results::{Outcome, Processors, TicketOutcome};
-use winsign::run::tensors::{RawTensor, TensorFile};
-use winsign::study::plan::build::build;
-use winsign::study::sweep;
+use winsign_core::RunDirectory;
+use winsign_core::attempt::{Attempt, End};
+use winsign_core::results::{Outcome, Processors, TicketOutcome};
+use winsign_core::tensors::{RawTensor, TensorFile};
+use winsign_sweep::plan::build::build;
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 #[cfg(feature = "worker")]
@@ -183,7 +182,7 @@ fn submit(folder: &Path) -> Result<[Measure; 2]> {
     let slurm = FakeSlurm::new(folder)?;
     let (sweep, store) = (folder.join("sweep.yaml"), folder.join("store"));
     fs::write(&sweep, TEN_THOUSAND)?;
-    let runs = build(&sweep::read(&sweep)?).runs.len();
+    let runs = build(&winsign_sweep::read(&sweep)?).runs.len();
     let execute = || {
         let mut command = undisturbed(WINSIGN);
         // Any program will do for a worker: it is kept with the store, and nothing starts it.
@@ -366,7 +365,7 @@ impl Local {
     fn new(folder: &Path, text: &str, worker: PathBuf) -> Result<Local> {
         let (sweep, store) = (folder.join("sweep.yaml"), folder.join("store"));
         fs::write(&sweep, text)?;
-        let runs = build(&sweep::read(&sweep)?).runs.len();
+        let runs = build(&winsign_sweep::read(&sweep)?).runs.len();
         Ok(Local { sweep, store, worker, runs })
     }
 

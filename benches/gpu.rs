@@ -9,12 +9,6 @@
 //! Writes one JSON file. With --cpu everything is tiny and on the CPU: a rehearsal of the same code, whose numbers mean
 //! nothing. Exit codes: 0 all is correct (missed goals are shown, and are no failure), 1 something is not, 3 no GPU.
 
-#[path = "../tests/golden/compare.rs"]
-mod compare;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/trainer/mod.rs"]
-mod trainer;
-
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,34 +18,34 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use compare::{Bounds, EXACT, Numbers, compare_all};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
-use trainer::comm::{self, Comm, Place, Ranks, Single};
-use trainer::data::batches::{Batch, Batches};
-use trainer::data::{self, Data};
-use trainer::device::{self, Request};
-use trainer::lmc;
-use trainer::model::{Network, Weights};
-use trainer::prune;
-use trainer::session::{Means, Session};
-use trainer::train::checkpoint::Checkpoint;
-use trainer::train::evaluate::{Crew, evaluate};
-use trainer::train::optimizer;
-use trainer::train::step::{Stepper, forward_backward};
-use trainer::worker::first_line;
-use winsign::data::Set;
-use winsign::data::synth;
-use winsign::random::Source;
-use winsign::run::attempt::Attempt;
-use winsign::run::results::TrainScore;
-use winsign::run::settings::{
+use winsign_core::attempt::Attempt;
+use winsign_core::random::Source;
+use winsign_core::results::TrainScore;
+use winsign_core::settings::{
     Align, Architecture, Between, Connect, Dataset, Masks, Matrix, Plane, Precision, Problem, Schedule, Sets, Settings,
     Training,
 };
-use winsign::run::{Run, Store};
-use winsign::study::plan::build::build;
+use winsign_core::{Run, Store};
+use winsign_data::Set;
+use winsign_data::synth;
+use winsign_sweep::plan::build::build;
+use winsign_trainer::comm::{self, Comm, Place, Ranks, Single};
+use winsign_trainer::data::batches::{Batch, Batches};
+use winsign_trainer::data::{self, Data};
+use winsign_trainer::device::{self, Request};
+use winsign_trainer::golden::{Bounds, EXACT, Numbers, compare_all};
+use winsign_trainer::lmc;
+use winsign_trainer::model::{Network, Weights};
+use winsign_trainer::prune;
+use winsign_trainer::session::{Means, Session};
+use winsign_trainer::tch::{Device, Kind, Tensor};
+use winsign_trainer::train::checkpoint::Checkpoint;
+use winsign_trainer::train::evaluate::{Crew, evaluate};
+use winsign_trainer::train::optimizer;
+use winsign_trainer::train::step::{Stepper, forward_backward};
+use winsign_trainer::worker::first_line;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -115,7 +109,7 @@ fn main() -> Result<ExitCode> {
         "winsign": env!("CARGO_PKG_VERSION"),
         "rehearsal": cpu,
         "gpus": gpus.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "cudnn": (!cpu).then(tch::utils::version_cudnn),
+        "cudnn": (!cpu).then(winsign_trainer::tch::utils::version_cudnn),
         "finished": false,
     });
     let mut checks = vec![];
@@ -855,7 +849,7 @@ impl Study {
     fn run(&self, setting: &Setting, programs: &Path, folder: &Path, deadline: Instant) -> Result<Option<Value>> {
         let (sweep, store) = (folder.join("sweep.yaml"), folder.join(format!("store-{}", self.at_once)));
         fs::write(&sweep, self.text())?;
-        let plan = build(&winsign::study::sweep::read(&sweep)?);
+        let plan = build(&winsign_sweep::read(&sweep)?);
         let mut command = Command::new(programs.join("winsign"));
         command.arg("run").arg(&sweep).arg("--store").arg(&store).arg("--data").arg(folder);
         command.arg("--worker").arg(programs.join("winsign-worker"));

@@ -25,12 +25,12 @@ use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use serde::Serialize;
-use winsign::data::crop::random_region;
-use winsign::data::image::{Decoder, Rgb, decode, encode_jpeg};
-use winsign::data::pack::{Options as PackOptions, Pack, pack};
-use winsign::data::stream::{ImageSource, Options, View, batches};
-use winsign::data::{Listing, Split, imagenet};
-use winsign::random::Source;
+use winsign_core::random::Source;
+use winsign_data::crop::random_region;
+use winsign_data::image::{Decoder, Rgb, decode, encode_jpeg};
+use winsign_data::pack::{Options as PackOptions, Pack, pack};
+use winsign_data::stream::{ImageSource, Options, View, batches};
+use winsign_data::{Listing, Split, imagenet};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -8,10 +8,6 @@
 //! rounds come as close to the maximum as that grid does, if they find it. Errors are measured on test images, with one
 //! thread. Writes `results/bench/refinement.json`.
 
-#[allow(dead_code, unused_imports)]
-#[path = "../src/trainer/mod.rs"]
-mod trainer;
-
 #[allow(dead_code)]
 mod common;
 
@@ -22,16 +18,15 @@ use std::time::{Duration, Instant};
 
 use common::{Result, option, write};
 use serde_json::{Value, json};
-use trainer::comm::Ranks;
-use trainer::model::{Network, Weights};
-use trainer::session::{Means, Session};
-use winsign::run::attempt::Attempt;
-use winsign::run::results::PathOutcome;
-use winsign::run::settings::{Connect, Sets, Settings};
-use winsign::run::{Run, RunId, Store};
-use winsign::study::plan::PlannedRun;
-use winsign::study::plan::build::build;
-use winsign::study::sweep;
+use winsign_core::attempt::Attempt;
+use winsign_core::results::PathOutcome;
+use winsign_core::settings::{Connect, Sets, Settings};
+use winsign_core::{Run, RunId, Store};
+use winsign_sweep::plan::PlannedRun;
+use winsign_sweep::plan::build::build;
+use winsign_trainer::comm::Ranks;
+use winsign_trainer::model::{Network, Weights};
+use winsign_trainer::session::{Means, Session};
 
 const THREADS: u32 = 1;
 /// Points and rounds of refinement; the first is what the others are compared with.
@@ -47,10 +42,10 @@ fn main() -> Result<()> {
     if !run.arg("run").arg(&sweep).arg("--store").arg(&store).status()?.success() {
         return Err("the study did not run to its end".into());
     }
-    trainer::memory::keep();
-    tch::set_num_threads(THREADS as i32);
+    winsign_trainer::memory::keep();
+    winsign_trainer::tch::set_num_threads(THREADS as i32);
 
-    let plan = build(&sweep::read(&sweep)?);
+    let plan = build(&winsign_sweep::read(&sweep)?);
     let store = Store::open(&store)?;
     let mut rows: BTreeMap<String, Vec<[Found; GRIDS.len()]>> = BTreeMap::new();
     for PlannedRun { run, label } in &plan.runs {
@@ -104,7 +99,7 @@ fn measure(connect: &Connect, network: &Network, [a, b]: &[Weights; 2]) -> Resul
         let data = session.load_data(connect.problem.dataset)?;
         let start = Instant::now();
         let PathOutcome { points, barrier, .. } =
-            trainer::lmc::path(&mut session, network, &data, (a, b), &connect)?.path;
+            winsign_trainer::lmc::path(&mut session, network, &data, (a, b), &connect)?.path;
         found.push(Found { barrier, evaluations: points.len(), seconds: start.elapsed().as_secs_f64() });
     }
     found.try_into().map_err(|_| "a grid is missing".into())

@@ -28,20 +28,19 @@ use safetensors::Dtype;
 use serde::Serialize;
 use serde_json::json;
 use strum::VariantArray;
-use winsign::run::attempt::{END, End, LOG, METRICS, Progress, STATUS};
-use winsign::run::directory::{FORMAT, RunFile};
-use winsign::run::files::{digest, seal};
-use winsign::run::results::{
+use winsign_core::attempt::{END, End, LOG, METRICS, Progress, STATUS};
+use winsign_core::directory::{FORMAT, RunFile};
+use winsign_core::files::{digest, seal};
+use winsign_core::results::{
     AttachedFile, ConnectOutcome, EpochMetrics, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome,
     TransferOutcome, Usage,
 };
-use winsign::run::settings::{Between, Kind, Settings};
-use winsign::run::tensors::{RawTensor, TensorFile};
-use winsign::run::{RunId, Store, owner};
-use winsign::study::plan::build::build;
-use winsign::study::plan::survey::survey;
-use winsign::study::plan::{self, Plan, PlannedRun, RunState};
-use winsign::study::sweep;
+use winsign_core::settings::{Between, Kind, Settings};
+use winsign_core::tensors::{RawTensor, TensorFile};
+use winsign_core::{RunId, Store, owner};
+use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::survey::survey;
+use winsign_sweep::plan::{self, Plan, PlannedRun, RunState};
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 #[cfg(feature = "worker")]
@@ -156,7 +155,7 @@ fn bench(quickstart: bool) -> Result<()> {
     let (sweep_file, empty) = (path("sweep.yaml"), path("empty"));
     let (finished, under_way) = (path("finished"), path("under-way"));
     fs::write(&sweep_file, TEN_THOUSAND)?;
-    let plan = build(&sweep::read(&sweep_file)?);
+    let plan = build(&winsign_sweep::read(&sweep_file)?);
     let total = plan.runs.len();
 
     println!("{}, {} cores, load {}", machine.cpu, machine.cores, machine.load_before);
@@ -284,7 +283,7 @@ fn reporting(scratch: &Path) -> Result<Reporting> {
     let path = |name: &str| scratch.join(name);
     let (sweep_file, root) = (path("trainings.yaml"), path("trained"));
     fs::write(&sweep_file, TRAININGS)?;
-    let plan = build(&sweep::read(&sweep_file)?);
+    let plan = build(&winsign_sweep::read(&sweep_file)?);
     let store = Store::create(&root)?;
     finish(&plan.runs, &store, &path("network.safetensors"))?;
     let mut metrics_bytes = 0;

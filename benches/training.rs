@@ -7,10 +7,6 @@
 //! it is told to. Ratios are medians over turns of the ratio within a turn. The last row compares two ranks of one thread
 //! with one rank of two threads; it needs mpirun. Writes `results/bench/training.json`.
 
-#[allow(dead_code, unused_imports)]
-#[path = "../src/trainer/mod.rs"]
-mod trainer;
-
 mod common;
 
 use std::fs;
@@ -21,15 +17,15 @@ use std::time::Instant;
 
 use common::{Result, Side, median, option, print, ratio, take_turns, write};
 use serde_json::{Value, json};
-use trainer::comm;
-use trainer::data::batches::Batches;
-use trainer::model::{Network, Weights};
-use trainer::train::evaluate::{Crew, evaluate};
-use trainer::train::optimizer;
-use trainer::train::step::Stepper;
-use winsign::data::Set;
-use winsign::data::synth::{self, Request};
-use winsign::run::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
+use winsign_core::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
+use winsign_data::Set;
+use winsign_data::synth::{self, Request};
+use winsign_trainer::comm;
+use winsign_trainer::data::batches::Batches;
+use winsign_trainer::model::{Network, Weights};
+use winsign_trainer::train::evaluate::{Crew, evaluate};
+use winsign_trainer::train::optimizer;
+use winsign_trainer::train::step::Stepper;
 
 const BATCH: usize = 64;
 const THREADS: usize = 2;
@@ -163,8 +159,8 @@ fn ranks(data: &Path, turns: usize) -> Result<Value> {
 /// One of our sides: trains with the trainer's own code, an epoch for every line that rank 0 reads.
 fn serve(arguments: &[String]) -> Result<()> {
     let [architecture, precision, threads, data] = arguments else { return Err("four arguments".into()) };
-    trainer::memory::keep();
-    tch::set_num_threads(threads.parse()?);
+    winsign_trainer::memory::keep();
+    winsign_trainer::tch::set_num_threads(threads.parse()?);
     let ranks = comm::join(false, "")?;
     let comm = &*ranks.comm;
     let problem = Problem::new(Dataset::Cifar100, architecture.parse::<Architecture>()?);
@@ -180,10 +176,10 @@ fn serve(arguments: &[String]) -> Result<()> {
         precision,
     };
     let network = Network::new(problem).computing_in(precision);
-    let data = trainer::data::load(Dataset::Cifar100, data.as_ref(), threads.parse()?)?;
+    let data = winsign_trainer::data::load(Dataset::Cifar100, data.as_ref(), threads.parse()?)?;
     let batches = Batches::new(&data, training.batch, 1, "bench");
     let mut weights = Weights::initialize(&network.layout, 1);
-    trainer::prune::prune(&mut weights, &network.layout, 0.2)?;
+    winsign_trainer::prune::prune(&mut weights, &network.layout, 0.2)?;
     weights.parameters = weights.parameters.set_requires_grad(true);
     let mut moments = optimizer::fresh_moments(training.optimizer, &weights.parameters);
     let mut stepper = Stepper::new(comm, &network, &training, &weights);
@@ -203,7 +199,8 @@ fn serve(arguments: &[String]) -> Result<()> {
             break;
         }
         let start = Instant::now();
-        let (mut losses, mut images) = (tch::Tensor::zeros([], tch::kind::FLOAT_CPU), 0);
+        let (mut losses, mut images) =
+            (winsign_trainer::tch::Tensor::zeros([], winsign_trainer::tch::kind::FLOAT_CPU), 0);
         for batch in batches.epoch(epoch).shares(0, comm.place()) {
             let batch = batch?;
             number += 1;

@@ -1,10 +1,8 @@
 //! Bad input gets one clear message, the documented exit code, and leaves nothing behind.
 
-mod common;
-
 use std::process::Command;
 
-use common::{SMALL, Workplace, json, stderr, succeed};
+use winsign_testkit::{SMALL, Workplace, json, stderr, succeed};
 
 /// A sweep file, the line and column of what is wrong in it, and a part of what is said about it.
 type Bad<'a> = (&'a str, Option<(u64, u64)>, &'a str);
@@ -109,8 +107,8 @@ fn a_worker_that_does_not_start_stops_the_sweep() {
 
 #[cfg(feature = "worker")]
 mod with_the_worker {
-    use super::common::{self, SMALL, Workplace, ids, json, stderr, stdout, succeed};
     use std::process::Command;
+    use winsign_testkit::{self, SMALL, Workplace, ids, json, stderr, stdout, succeed};
 
     #[test]
     fn a_loss_that_becomes_nan_fails_the_run_and_blocks_what_needs_it_while_the_rest_goes_on() {
@@ -171,7 +169,7 @@ mod with_the_worker {
         let workplace = Workplace::new();
         let text = SMALL.replace("{inherit: sign, ", "{inherit: sign, lr: [0.1, 1e30], ");
         let sweep = workplace.sweep("nan.yaml", &(text + "resources: {retries: 1}\n"));
-        let both = [0, 1].map(|_| common::start(workplace.winsign("run", &sweep).arg("--json")));
+        let both = [0, 1].map(|_| winsign_testkit::start(workplace.winsign("run", &sweep).arg("--json")));
         for run in both {
             let output = run.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));

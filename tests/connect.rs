@@ -1,15 +1,13 @@
 //! Everything that can be joined, from the sweep file to the results, also if it is interrupted.
 #![cfg(feature = "worker")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use common::{Workplace, read_json, signal, start, stdout, succeed, wait_for, workers_of};
 use rustix::process::Signal;
 use serde_json::Value;
+use winsign_testkit::{Workplace, read_json, signal, start, stdout, succeed, wait_for, workers_of};
 
 const SWEEP: &str = "
 dataset: digits

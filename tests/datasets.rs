@@ -1,15 +1,13 @@
 //! Data sets on disk, as users meet them: made, checked, loaded, damaged, and missing.
 #![cfg(feature = "data")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{json, stderr, succeed};
-use winsign::data::cifar::{self, Cifar};
-use winsign::data::{imagenet, tiny_imagenet};
+use winsign_data::cifar::{self, Cifar};
+use winsign_data::{imagenet, tiny_imagenet};
+use winsign_testkit::{json, stderr, succeed};
 
 /// `winsign data ARGUMENTS FOLDER`, to be started.
 fn data(arguments: &str, folder: &Path) -> Command {
@@ -69,7 +67,7 @@ fn every_kind_of_set_is_made_checked_and_loaded() {
             }
             "imagenet" => {
                 let listing = imagenet::list(root.path()).unwrap();
-                let labels = |entries: Vec<winsign::data::Entry>| entries.iter().map(|entry| entry.label).collect();
+                let labels = |entries: Vec<winsign_data::Entry>| entries.iter().map(|entry| entry.label).collect();
                 (labels(listing.train), labels(listing.test))
             }
             _ => {

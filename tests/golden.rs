@@ -2,24 +2,17 @@
 //! and transfers in float32, as theirs.
 //!
 //! Every file in `tests/golden/`, or in the directory that WINSIGN_GOLDEN names, is read; `tests/golden/README.md` says
-//! how weights and inputs follow from a formula. The trainer belongs to the worker's program, so it is included here as it
-//! is there.
-
-#[path = "golden/compare.rs"]
-mod compare;
-#[path = "../src/trainer/mod.rs"]
-#[allow(dead_code, unused_imports)]
-mod trainer;
+//! how weights and inputs follow from a formula.
+#![cfg(feature = "worker")]
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use compare::{EXACT, Numbers, compare_all};
-use tch::{Device, Kind};
-use winsign::run::settings::Precision;
+use winsign_core::settings::Precision;
+use winsign_trainer::golden::{EXACT, Numbers, compare_all};
+use winsign_trainer::tch::{Device, Kind};
 
-/// Not run by the usual harness, which would run the trainer's unit tests here once more.
-fn main() -> ExitCode {
+#[test]
+fn the_trainer_equals_the_reference() {
     let directory = std::env::var_os("WINSIGN_GOLDEN")
         .map_or(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from);
     let numbers = Numbers { kind: Kind::Double, precision: Precision::Fp32, device: Device::Cpu, bounds: EXACT };
@@ -32,6 +25,5 @@ fn main() -> ExitCode {
     }
     assert!(!checks.is_empty(), "no golden values in {}", directory.display());
     let equal = checks.iter().all(|(_, check)| check.differences.is_empty() && check.compared > 0);
-    println!("golden: {} files, {}", checks.len(), if equal { "all equal the reference" } else { "FAILED" });
-    if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    assert!(equal, "the trainer differs from the reference, see above");
 }

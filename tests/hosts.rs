@@ -2,8 +2,6 @@
 //! are none, and these tests do nothing.
 #![cfg(feature = "mpi")]
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use common::cluster::{Cluster, Hosts, Settings};
-use common::{SMALL, Workplace, json, read_json, signal, start, stderr, succeed, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
+use winsign_testkit::cluster::{Cluster, Hosts, Settings};
+use winsign_testkit::{SMALL, Workplace, json, read_json, signal, start, stderr, succeed, wait_for};
 
 /// One ticket, of two levels.
 const SHORT: &str = "
@@ -50,7 +48,7 @@ fn ranks_of(store: &Path) -> Vec<u32> {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         command.split(|&byte| byte == 0).next().is_some_and(|program| program.ends_with(b"winsign-worker"))
     };
-    common::workers_of(store).into_iter().filter(is_rank).collect()
+    winsign_testkit::workers_of(store).into_iter().filter(is_rank).collect()
 }
 
 /// All files of a store's runs that have this name, or that lie in a folder that has it.
@@ -108,7 +106,7 @@ fn a_killed_run_takes_ranks_on_other_hosts_along_and_the_next_goes_on() {
         wait_for("a rank", || ranks_of(&workplace.store()).pop());
         run.kill().unwrap();
         run.wait().unwrap();
-        wait_for("the orphans to stop", || common::workers_of(&workplace.store()).is_empty().then_some(()));
+        wait_for("the orphans to stop", || winsign_testkit::workers_of(&workplace.store()).is_empty().then_some(()));
     }
     workplace.run_all(&sweep);
     assert_eq!(&workplace.outcomes(&sweep), undisturbed());

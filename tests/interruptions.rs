@@ -1,18 +1,18 @@
 //! Whatever happens to a sweep, the next `winsign run` goes on, and the numbers are those of an undisturbed one.
 #![cfg(feature = "worker")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{SMALL, Workplace, ids, json, read_json, signal, start, stderr, stdout, succeed, wait_for, workers_of};
 use rustix::process::Signal;
 use serde_json::Value;
-use winsign::run::tensors::TensorFile;
+use winsign_core::tensors::TensorFile;
+use winsign_testkit::{
+    SMALL, Workplace, ids, json, read_json, signal, start, stderr, stdout, succeed, wait_for, workers_of,
+};
 
 /// What the small sweep gives when nothing disturbs it.
 fn undisturbed() -> &'static BTreeMap<String, (Value, Option<String>)> {

@@ -4,17 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use winsign::run::Run;
-use winsign::run::results::{
+use winsign_core::Run;
+use winsign_core::results::{
     ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome,
 };
-use winsign::run::settings::Settings;
-use winsign::study::plan::RunState;
-use winsign::study::plan::build::build;
-use winsign::study::report::pivot::pivot;
-use winsign::study::report::statistics::Estimate;
-use winsign::study::report::{self, Finding, gather};
-use winsign::study::sweep::{self, Layout, Show};
+use winsign_core::settings::Settings;
+use winsign_report::pivot::pivot;
+use winsign_report::statistics::Estimate;
+use winsign_report::{Finding, gather};
+use winsign_sweep::plan::RunState;
+use winsign_sweep::plan::build::build;
+use winsign_sweep::{Layout, Show};
 
 const SWEEP: &str = "
 dataset: digits
@@ -77,7 +77,7 @@ fn document(tables: &[String]) -> String {
 
 #[test]
 fn every_table_compiles_whatever_its_labels_say() {
-    let plan = build(&sweep::parse("study.yaml", SWEEP).unwrap());
+    let plan = build(&winsign_sweep::parse("study.yaml", SWEEP).unwrap());
     let mut planned = plan.runs;
     for (number, planned) in planned.iter_mut().enumerate() {
         // The same for all runs of a ticket's seed, so that rows still have several runs.
@@ -119,7 +119,7 @@ fn every_table_compiles_whatever_its_labels_say() {
     report.pivot = Some(pivot(&report, &layout, Estimate::default()).unwrap());
 
     let scratch = tempfile::tempdir().unwrap();
-    let written = report::write(&report, &findings, &[], &[], scratch.path()).unwrap();
+    let written = winsign_report::write(&report, &findings, &[], &[], scratch.path()).unwrap();
     let tables: Vec<String> = (written.iter())
         .filter(|path| path.extension().is_some_and(|extension| extension == "tex"))
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())

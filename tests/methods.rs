@@ -1,14 +1,12 @@
 //! Every method that finds tickets and everything that can be transferred, run from the sweep file to the report.
 #![cfg(feature = "worker")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{Workplace, json, read_json, succeed};
 use serde_json::Value;
-use winsign::run::tensors::TensorFile;
+use winsign_core::tensors::TensorFile;
+use winsign_testkit::{Workplace, json, read_json, succeed};
 
 /// 5 methods × 3 tickets, and one to be rewound to.
 const TICKETS: &str = "

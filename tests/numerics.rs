@@ -1,14 +1,11 @@
 //! `numerics: portable` gives the same bits whatever the processor can do.
 #![cfg(feature = "worker")]
 
-mod common;
-
 use std::process::{Command, Output};
 
-use common::{SMALL, Workplace, instruction_sets, read_json, start, stderr, stdout, succeed};
-use winsign::run::{RunDirectory, Store};
-use winsign::study::plan::build::build;
-use winsign::study::sweep;
+use winsign_core::{RunDirectory, Store};
+use winsign_sweep::plan::build::build;
+use winsign_testkit::{SMALL, Workplace, instruction_sets, read_json, start, stderr, stdout, succeed};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_winsign-worker");
 
@@ -104,7 +101,7 @@ fn fewer_threads_than_asked_for_are_refused() {
 /// Prepares the run of a dense network of one epoch in a store of its own.
 fn prepared(workplace: &Workplace, store: &str) -> RunDirectory {
     let study = "dataset: digits\narchitecture: resnet8\nnumerics: portable\nticket: {method: aws, warmup_epochs: 1}";
-    let plan = build(&sweep::parse("study.yaml", study).unwrap());
+    let plan = build(&winsign_sweep::parse("study.yaml", study).unwrap());
     let directory = Store::create(&workplace.path(store)).unwrap().run(&plan.runs[0].run.id);
     directory.prepare(&plan.runs[0].run, "").unwrap();
     directory

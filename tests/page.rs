@@ -1,9 +1,5 @@
 //! The report's page in a real browser: from a file, and served live. No trainer is needed: results are made up.
 
-#[path = "common/browser.rs"]
-mod browser;
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,19 +7,18 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Child;
 
-use browser::Browser;
-use common::{Workplace, json, signal, start, succeed, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use winsign::run::Store;
-use winsign::run::attempt::{Attempt, End, LOG};
-use winsign::run::results::{
+use winsign_core::Store;
+use winsign_core::attempt::{Attempt, End, LOG};
+use winsign_core::results::{
     ConnectOutcome, EpochMetrics, Outcome, PathOutcome, PathPoint, Processors, TicketOutcome, TransferOutcome,
 };
-use winsign::run::settings::{Inherit, Kind};
-use winsign::study::plan::build::build;
-use winsign::study::plan::{Plan, PlannedRun};
-use winsign::study::sweep;
+use winsign_core::settings::{Inherit, Kind};
+use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::{Plan, PlannedRun};
+use winsign_testkit::browser::Browser;
+use winsign_testkit::{Workplace, json, signal, start, succeed, wait_for};
 
 /// 6 tickets, 24 transfers, 24 paths between their seeds, 4 to ψ₀.
 const SWEEP: &str = "
@@ -51,7 +46,7 @@ impl Study {
     fn new() -> Study {
         let workplace = Workplace::new();
         let sweep = workplace.sweep("made-up.yaml", SWEEP);
-        let plan = build(&sweep::read(&sweep).unwrap());
+        let plan = build(&winsign_sweep::read(&sweep).unwrap());
         let store = Store::create(&workplace.store()).unwrap();
         Study { workplace, sweep, plan, store }
     }

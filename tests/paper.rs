@@ -1,13 +1,11 @@
 //! The sweeps of the paper are what the paper did.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::{Workplace, json, succeed};
 use serde_json::{Value, json};
+use winsign_testkit::{Workplace, json, succeed};
 
 /// A study of the paper, written down independently of the program's defaults.
 struct Study {

@@ -1,10 +1,8 @@
 //! The two programs as a shell sees them.
 
-mod common;
-
 use std::process::Command;
 
-use common::{SMALL, Workplace, stdout, succeed};
+use winsign_testkit::{SMALL, Workplace, stdout, succeed};
 
 fn winsign() -> Command {
     Command::new(env!("CARGO_BIN_EXE_winsign"))
@@ -105,7 +103,7 @@ fn output_to_a_closed_pipe_is_no_error() {
     let mut piped = Command::new("bash");
     piped.args(["-c", script, "bash", env!("CARGO_BIN_EXE_winsign")]).arg(&sweep).arg(workplace.store());
     let output = succeed(&mut piped);
-    assert!(common::stderr(&output).is_empty(), "{}", common::stderr(&output));
+    assert!(winsign_testkit::stderr(&output).is_empty(), "{}", winsign_testkit::stderr(&output));
 }
 
 #[test]
@@ -113,7 +111,7 @@ fn no_colors_and_no_bars_where_there_is_no_terminal() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("bad.yaml", "dataset: mnist\n");
     let output = workplace.winsign("plan", &sweep).output().unwrap();
-    assert!(!output.stderr.contains(&0x1b), "{}", common::stderr(&output));
+    assert!(!output.stderr.contains(&0x1b), "{}", winsign_testkit::stderr(&output));
 }
 
 /// To write a directory for good may take a disk longer than all else that lies between two runs.
@@ -142,7 +140,7 @@ fn show_tells_everything_about_a_run() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     workplace.run_all(&sweep);
-    let id = common::ids(&workplace.plan(&sweep), "transfer")[1].clone();
+    let id = winsign_testkit::ids(&workplace.plan(&sweep), "transfer")[1].clone();
     let show = |arguments: &[&str]| {
         stdout(&succeed(winsign().arg("show").args(arguments).arg("--store").arg(workplace.store())))
     };

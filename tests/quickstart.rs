@@ -1,11 +1,9 @@
 //! The quickstart gives the committed numbers on every processor, and its report says what they show.
 #![cfg(feature = "worker")]
 
-mod common;
-
 use std::path::Path;
 
-use common::{Workplace, json, stdout, succeed};
+use winsign_testkit::{Workplace, json, stdout, succeed};
 
 #[test]
 fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {

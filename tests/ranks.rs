@@ -1,8 +1,6 @@
 //! Runs that several processes compute together, and runs whose processes die, hang, or are there twice.
 #![cfg(feature = "mpi")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,14 +11,14 @@ use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
-use common::{Workplace, read_json, signal, start, stderr, wait_for, workers_of};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use winsign::data::Set;
-use winsign::data::synth::{self, Request};
-use winsign::random::Source;
-use winsign::run::tensors::TensorFile;
-use winsign::run::{Run, RunDirectory, RunId, Store, files, owner};
+use winsign_core::random::Source;
+use winsign_core::tensors::TensorFile;
+use winsign_core::{Run, RunDirectory, RunId, Store, files, owner};
+use winsign_data::Set;
+use winsign_data::synth::{self, Request};
+use winsign_testkit::{Workplace, read_json, signal, start, stderr, wait_for, workers_of};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_winsign-worker");
 /// Where no data are looked for: the digits are built in.

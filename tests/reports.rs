@@ -1,23 +1,20 @@
 //! Reports of made-up results: of several stores, while runs come and go, as tables of one's own, and compared.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Workplace, json, stderr, stdout, succeed};
 use serde_json::Value;
-use winsign::run::Store;
-use winsign::run::attempt::{Attempt, End};
-use winsign::run::results::{
+use winsign_core::Store;
+use winsign_core::attempt::{Attempt, End};
+use winsign_core::results::{
     ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, TicketOutcome, TransferOutcome,
 };
-use winsign::run::settings::Settings;
-use winsign::study::plan::PlannedRun;
-use winsign::study::plan::build::build;
-use winsign::study::sweep;
+use winsign_core::settings::Settings;
+use winsign_sweep::plan::PlannedRun;
+use winsign_sweep::plan::build::build;
+use winsign_testkit::{Workplace, json, stderr, stdout, succeed};
 
 const STUDY: &str = "
 dataset: digits
@@ -44,7 +41,7 @@ fn winsign(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Command {
 }
 
 fn planned(sweep_file: &Path) -> Vec<PlannedRun> {
-    build(&sweep::read(sweep_file).unwrap()).runs
+    build(&winsign_sweep::read(sweep_file).unwrap()).runs
 }
 
 /// Errors by method and seed: LRR 10 + seed, AWS 8 + seed / 2.
@@ -351,7 +348,7 @@ fn committed_tables_are_tables() {
     for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sweeps/tables")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        winsign::study::kept::parse(&path.display().to_string(), &text).unwrap_or_else(|error| panic!("{error}"));
+        winsign_report::kept::parse(&path.display().to_string(), &text).unwrap_or_else(|error| panic!("{error}"));
         tables += 1;
     }
     assert!(tables > 0);

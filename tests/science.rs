@@ -2,10 +2,8 @@
 //! margins here are several standard errors of the few tickets of this study away from what it measures.
 #![cfg(feature = "worker")]
 
-mod common;
-
-use common::{Workplace, instruction_sets, read_json, succeed};
 use serde_json::Value;
+use winsign_testkit::{Workplace, instruction_sets, read_json, succeed};
 
 /// The recipe of sweeps/claims.yaml with two tickets of each method, of which one is transferred.
 const STUDY: &str = "

@@ -1,14 +1,12 @@
 //! A real Slurm, started by the tests themselves.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::cluster::{Cluster, Hosts, Settings};
-use common::{stderr, stdout, succeed};
+use winsign_testkit::cluster::{Cluster, Hosts, Settings};
+use winsign_testkit::{stderr, stdout, succeed};
 
 #[test]
 fn the_harness_runs_an_array_and_leaves_nothing_behind() {
@@ -30,7 +28,7 @@ fn the_harness_runs_an_array_and_leaves_nothing_behind() {
 
     // A job that would outlive its cluster, were it not ended.
     cluster.sbatch(&[], "env -i sleep 600");
-    let processes = common::wait_for("the job", || {
+    let processes = winsign_testkit::wait_for("the job", || {
         let processes = cluster.processes();
         processes.iter().any(|&pid| command_line(pid).starts_with("sleep\x00600")).then_some(processes)
     });
@@ -57,8 +55,8 @@ fn mpirun_reaches_hosts_in_namespaces_and_they_leave_nothing_behind() {
     let said: BTreeSet<String> = stdout(&succeed(&mut mpirun(&["hostname"]))).lines().map(str::to_string).collect();
     assert_eq!(said, names.iter().cloned().collect());
 
-    let mut running = common::start(&mut mpirun(&["sleep", "600"]));
-    let processes = common::wait_for("both processes", || {
+    let mut running = winsign_testkit::start(&mut mpirun(&["sleep", "600"]));
+    let processes = winsign_testkit::wait_for("both processes", || {
         let processes = hosts.processes();
         let sleeping = processes.iter().filter(|&&pid| command_line(pid).starts_with("sleep\x00600"));
         (sleeping.count() == 2).then_some(processes)

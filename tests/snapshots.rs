@@ -1,8 +1,6 @@
 //! What users and other programs read, as it was when somebody last looked: the files of reports, plans, help texts and
 //! errors. After a change that is meant: `INSTA_UPDATE=always cargo test --profile ci --test snapshots`, and read the diff.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -12,13 +10,13 @@ use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use common::made_up::MadeUp;
-use common::{Workplace, stderr, stdout, succeed};
 use flate2::read::DeflateDecoder;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
-use winsign::run::settings::{Inherit, Kind};
-use winsign::study::plan::PlannedRun;
+use winsign_core::settings::{Inherit, Kind};
+use winsign_sweep::plan::PlannedRun;
+use winsign_testkit::made_up::MadeUp;
+use winsign_testkit::{Workplace, stderr, stdout, succeed};
 
 const SEEDS: &str = "
 name: seeds

@@ -1,7 +1,5 @@
 //! `winsign status` from outside, on stores made up here: runs of other machines, failures, clocks that differ.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,17 +9,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, SystemTime};
 
-use common::{Workplace, json, stderr, stdout, succeed, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use winsign::run::attempt::{End, Progress};
-use winsign::run::directory::FORMAT;
-use winsign::run::files::seal;
-use winsign::run::results::{Outcome, Processors, RunResult, TransferOutcome, Usage};
-use winsign::run::{RunDirectory, Store};
-use winsign::study::plan::build::build;
-use winsign::study::plan::{Plan, PlannedRun};
-use winsign::study::sweep;
+use winsign_core::attempt::{End, Progress};
+use winsign_core::directory::FORMAT;
+use winsign_core::files::seal;
+use winsign_core::results::{Outcome, Processors, RunResult, TransferOutcome, Usage};
+use winsign_core::{RunDirectory, Store};
+use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::{Plan, PlannedRun};
+use winsign_testkit::{Workplace, json, stderr, stdout, succeed, wait_for};
 
 /// Ten dense networks of ten epochs, which need nothing, and two tickets of which one needs the other.
 const SWEEP: &str = "\
@@ -44,7 +41,7 @@ impl Study {
     fn new() -> Study {
         let workplace = Workplace::new();
         let sweep = workplace.sweep("made-up.yaml", SWEEP);
-        let plan = build(&sweep::read(&sweep).unwrap());
+        let plan = build(&winsign_sweep::read(&sweep).unwrap());
         let store = Store::create(&workplace.store()).unwrap();
         Study { workplace, sweep, plan, store }
     }
@@ -492,7 +489,7 @@ fn a_narrow_terminal_is_drawn_on_without_wrapping_and_left_clean() {
     let mut watching = on_terminal(&mut study.status(&["--watch=0.1"]), 30, 6);
     watching.wait_for("more lines");
     wait_for("three frames", || (watching.seen().matches("\x1b[H").count() >= 3).then_some(()));
-    common::signal(watching.child.id(), Signal::INT);
+    winsign_testkit::signal(watching.child.id(), Signal::INT);
     let (code, seen) = watching.end();
     assert_eq!(code, Some(0), "{seen}");
     assert!(seen.starts_with("\x1b[?1049h\x1b[?25l"), "{seen:?}");

@@ -1,27 +1,24 @@
 //! Stores that grow old: joined, cleaned, and read while they are written.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::{SMALL, Workplace, json, read_json, start, stderr, stdout, succeed, wait_for};
 use safetensors::Dtype;
 use serde_json::Value;
-use winsign::run::attempt::{Attempt, End, LOG};
-use winsign::run::clean::{cleaned as cleaned_at, retire};
-use winsign::run::results::{
+use winsign_core::attempt::{Attempt, End, LOG};
+use winsign_core::clean::{cleaned as cleaned_at, retire};
+use winsign_core::results::{
     ConnectOutcome, EpochMetrics, Outcome, PathOutcome, PathPoint, Processors, TicketOutcome, TransferOutcome,
 };
-use winsign::run::settings::{Architecture, Dataset, Import, Problem, Settings};
-use winsign::run::tensors::{RawTensor, TensorFile};
-use winsign::run::{Run, RunDirectory, State, Store};
-use winsign::study::plan::Plan;
-use winsign::study::plan::build::build;
-use winsign::study::sweep;
+use winsign_core::settings::{Architecture, Dataset, Import, Problem, Settings};
+use winsign_core::tensors::{RawTensor, TensorFile};
+use winsign_core::{Run, RunDirectory, State, Store};
+use winsign_sweep::plan::Plan;
+use winsign_sweep::plan::build::build;
+use winsign_testkit::{SMALL, Workplace, json, read_json, start, stderr, stdout, succeed, wait_for};
 
 /// What makes paths between transfers in [`SMALL`].
 const SEED_PAIRS: &str = "  - {between: seeds, points: 3}\n";
@@ -34,7 +31,7 @@ fn small(workplace: &Workplace) -> (PathBuf, Plan) {
 }
 
 fn plan(file: &Path) -> Plan {
-    build(&sweep::read(file).unwrap())
+    build(&winsign_sweep::read(file).unwrap())
 }
 
 fn tensors(value: u8) -> TensorFile {
@@ -670,7 +667,7 @@ fn a_network_on_its_way_out_can_be_put_back() {
     let retired = retire(&run, &network).unwrap().unwrap();
     retired.delete().unwrap();
     fs::write(run.path.join("cleaned.json"), "{").unwrap();
-    assert!(matches!(run.state(), Err(winsign::run::Error::Damaged { .. })));
+    assert!(matches!(run.state(), Err(winsign_core::Error::Damaged { .. })));
 }
 
 fn logs(workplace: &Workplace, run: &Run, arguments: &[&str]) -> Command {

@@ -1,18 +1,16 @@
 //! Studies that go to a real Slurm, which the tests start themselves, and come back whole, whatever dies in between.
 #![cfg(feature = "worker")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::cluster::{Cluster, Settings};
-use common::{SMALL, Workplace, ids, read_json, signal, stderr, stdout, succeed, wait_for, workers_of};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use winsign_testkit::cluster::{Cluster, Settings};
+use winsign_testkit::{SMALL, Workplace, ids, read_json, signal, stderr, stdout, succeed, wait_for, workers_of};
 
 /// A sweep in a workplace of its own, and the cluster that it goes to.
 struct Study {
@@ -35,7 +33,7 @@ impl Study {
     }
 
     fn json(&self, command: &str, arguments: &[&str]) -> Value {
-        common::json(&succeed(self.winsign(command).args(arguments).arg("--json")))
+        winsign_testkit::json(&succeed(self.winsign(command).args(arguments).arg("--json")))
     }
 
     fn submit(&self, arguments: &[&str]) -> Value {
@@ -438,7 +436,7 @@ fn networks_that_were_cleaned_and_are_needed_again_are_computed_by_jobs() {
 #[test]
 fn without_slurm_there_is_one_message() {
     let workplace = Workplace::new();
-    let sweep = workplace.sweep("study.yaml", common::SMALL);
+    let sweep = workplace.sweep("study.yaml", winsign_testkit::SMALL);
     let mut submit = workplace.winsign("submit", &sweep);
     let output = submit.args(["--worker", "/bin/true"]).env("PATH", "").output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -1,17 +1,15 @@
 //! Every data set and every architecture, trained from files in the publishers' formats: tickets, a transfer, a path.
 #![cfg(feature = "worker")]
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
-use common::{Workplace, json, read_json, stderr, succeed};
 use serde_json::Value;
-use winsign::data::Set;
-use winsign::data::cifar::Format;
-use winsign::data::synth::{self, Layout, Request};
-use winsign::run::tensors::TensorFile;
+use winsign_core::tensors::TensorFile;
+use winsign_data::Set;
+use winsign_data::cifar::Format;
+use winsign_data::synth::{self, Layout, Request};
+use winsign_testkit::{Workplace, json, read_json, stderr, succeed};
 
 /// A synthesized set, in the workplace's folder `data`.
 fn synthesize(workplace: &Workplace, like: Set, counts: [usize; 2], classes: usize) -> Request {
@@ -202,11 +200,11 @@ ticket: {method: aws, levels: 1, warmup_epochs: 2, epochs: 1, batch: 256, optimi
     let expected = outcomes(&undisturbed, sweep);
     let disturbed = Workplace::new();
     let file = disturbed.sweep("sweep.yaml", sweep);
-    let mut child = common::start(&mut disturbed.winsign("run", &file));
+    let mut child = winsign_testkit::start(&mut disturbed.winsign("run", &file));
     let id = disturbed.plan(&file)[0]["id"].as_str().unwrap().to_string();
     let checkpoint = disturbed.run_directory(&id).join("attempts/1/checkpoint.safetensors");
-    common::wait_for("a checkpoint", || checkpoint.exists().then_some(()));
-    common::signal(child.id(), rustix::process::Signal::INT);
+    winsign_testkit::wait_for("a checkpoint", || checkpoint.exists().then_some(()));
+    winsign_testkit::signal(child.id(), rustix::process::Signal::INT);
     child.wait().unwrap();
     assert_eq!(outcomes(&disturbed, sweep), expected);
     assert!(disturbed.attempts(&id) > 1, "it was interrupted");

@@ -2,7 +2,7 @@
 //!
 //! Only geometry; see [`super::image`] for pixels.
 
-use crate::random::Stream;
+use winsign_core::random::Stream;
 
 /// A rectangle of an image's pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub fn center(width: usize, height: usize, side: usize) -> Region {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Source;
+    use winsign_core::random::Source;
 
     fn regions(width: usize, height: usize, scale: (f64, f64)) -> Vec<Region> {
         let source = Source::new(1, "crop", 0);

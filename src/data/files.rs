@@ -7,13 +7,13 @@ use super::error::{Error, Result};
 
 /// The names in a folder, sorted, without hidden ones.
 #[derive(Debug, Default)]
-pub struct Folder {
+pub(crate) struct Folder {
     pub folders: Vec<String>,
     pub files: Vec<String>,
 }
 
 /// Reads the names in a folder, without asking the file system about each of them (unless they are links).
-pub fn read_folder(path: &Path) -> Result<Folder> {
+pub(crate) fn read_folder(path: &Path) -> Result<Folder> {
     let mut folder = Folder::default();
     for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
         let entry = entry.map_err(Error::io("list", path))?;
@@ -36,7 +36,7 @@ pub fn read_folder(path: &Path) -> Result<Folder> {
 }
 
 /// Whether a file's name ends like that of an image; case does not matter.
-pub fn is_image(name: &str) -> bool {
+pub(crate) fn is_image(name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     ["jpeg", "jpg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }

@@ -11,7 +11,7 @@ use super::error::{Error, Result};
 
 /// One class, or a group of classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Synset {
+pub(crate) struct Synset {
     /// `ILSVRC2012_ID`: from 1; the classes come first.
     pub id: u32,
     /// `WNID`: the WordNet id, and so the name of the folder.
@@ -19,7 +19,7 @@ pub struct Synset {
 }
 
 /// Reads `synsets` of a file, in its order.
-pub fn read_synsets(path: &Path) -> Result<Vec<Synset>> {
+pub(crate) fn read_synsets(path: &Path) -> Result<Vec<Synset>> {
     let file = fs::read(path).map_err(Error::io("read", path))?;
     parse(&file).map_err(|reason| Error::malformed(path, reason))
 }
@@ -261,7 +261,7 @@ fn until_zero(bytes: &[u8]) -> &[u8] {
 }
 
 /// A file that has `synsets` with the fields of the devkit's: what `winsign data synth` writes.
-pub fn synsets_file(synsets: &[Synset], train_images: &[usize]) -> Vec<u8> {
+pub(crate) fn synsets_file(synsets: &[Synset], train_images: &[usize]) -> Vec<u8> {
     const FIELDS: [&str; 8] =
         ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height", "num_train_images"];
     const NAME_LENGTH: usize = 32;

@@ -9,7 +9,7 @@ const AHEAD: usize = 8;
 
 /// Calls `work` for every number of the range on `threads` threads, and `each` with the results in order, on this
 /// thread, until it breaks. At most 8 results a thread exist at once. Each thread hands `work` a state of its own.
-pub fn in_order<S, T: Send>(
+pub(crate) fn in_order<S, T: Send>(
     range: Range<usize>,
     threads: usize,
     state: impl Fn() -> S + Sync,
@@ -88,7 +88,7 @@ impl<F: Fn()> Drop for OnExit<F> {
 
 /// `work` done for every task on up to `threads` threads; the results are in the order of the tasks. After a failure no
 /// new task is begun. Tasks are begun in order, so which failure is reported, the first, does not depend on chance.
-pub fn try_map<T, R: Send, E: Send>(
+pub(crate) fn try_map<T, R: Send, E: Send>(
     threads: usize,
     tasks: impl Iterator<Item = T> + Send,
     work: impl Fn(T) -> Result<R, E> + Sync,

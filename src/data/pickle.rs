@@ -13,14 +13,14 @@ use std::ops::Range;
 
 /// What is wrong, and at which byte of the file.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Damage {
+pub(crate) struct Damage {
     pub offset: usize,
     pub reason: String,
 }
 
 /// A parsed pickle: a dictionary, whose values are looked at by the methods below.
 #[derive(Debug)]
-pub struct Pickle<'a> {
+pub(crate) struct Pickle<'a> {
     file: &'a [u8],
     /// All values ever made; they refer to each other by index.
     values: Vec<Value>,
@@ -28,14 +28,14 @@ pub struct Pickle<'a> {
 }
 
 /// An array of bytes with two dimensions, row after row.
-pub struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     pub rows: usize,
     pub columns: usize,
     pub bytes: Cow<'a, [u8]>,
 }
 
 impl<'a> Pickle<'a> {
-    pub fn parse(file: &'a [u8]) -> Result<Pickle<'a>, Damage> {
+    pub(crate) fn parse(file: &'a [u8]) -> Result<Pickle<'a>, Damage> {
         let mut machine = Machine { file, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
         let top = machine.run()?;
         match &machine.values[top] {
@@ -45,7 +45,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The list of whole numbers under a key. Errors say what is there instead.
-    pub fn integers(&self, key: &str) -> Result<Vec<i64>, String> {
+    pub(crate) fn integers(&self, key: &str) -> Result<Vec<i64>, String> {
         let Value::List(items) = &self.values[self.find(key)?] else {
             return Err(format!("the value of {key:?} is {}, not a list", self.values[self.find(key)?].kind()));
         };
@@ -57,7 +57,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The numpy array of bytes with two dimensions under a key.
-    pub fn matrix(&self, key: &str) -> Result<Matrix<'a>, String> {
+    pub(crate) fn matrix(&self, key: &str) -> Result<Matrix<'a>, String> {
         let Value::Array(array) = &self.values[self.find(key)?] else {
             return Err(format!("the value of {key:?} is {}, not a numpy array", self.values[self.find(key)?].kind()));
         };
@@ -492,28 +492,28 @@ fn signed(bytes: &[u8]) -> Option<i64> {
 }
 
 /// A dictionary in the making, as Python 2 and its numpy pickled: protocol 2, byte strings for texts.
-pub struct Writer {
+pub(crate) struct Writer {
     file: Vec<u8>,
 }
 
 impl Writer {
-    pub fn new() -> Writer {
+    pub(crate) fn new() -> Writer {
         Writer { file: vec![0x80, 2, b'}', b'('] }
     }
 
-    pub fn string(&mut self, key: &str, value: &str) {
+    pub(crate) fn string(&mut self, key: &str, value: &str) {
         self.write_string(key.as_bytes());
         self.write_string(value.as_bytes());
     }
 
-    pub fn strings(&mut self, key: &str, values: &[String]) {
+    pub(crate) fn strings(&mut self, key: &str, values: &[String]) {
         self.write_string(key.as_bytes());
         self.file.extend(b"](");
         values.iter().for_each(|value| self.write_string(value.as_bytes()));
         self.file.push(b'e');
     }
 
-    pub fn integers(&mut self, key: &str, values: impl IntoIterator<Item = i32>) {
+    pub(crate) fn integers(&mut self, key: &str, values: impl IntoIterator<Item = i32>) {
         self.write_string(key.as_bytes());
         self.file.extend(b"](");
         values.into_iter().for_each(|value| self.write_integer(value));
@@ -521,7 +521,7 @@ impl Writer {
     }
 
     /// A numpy array of bytes; `bytes` has a whole number of rows.
-    pub fn matrix(&mut self, key: &str, columns: i32, bytes: &[u8]) {
+    pub(crate) fn matrix(&mut self, key: &str, columns: i32, bytes: &[u8]) {
         let rows = i32::try_from(bytes.len() / columns as usize).expect("it fits in memory many times over");
         self.write_string(key.as_bytes());
         self.file.extend(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01");
@@ -535,7 +535,7 @@ impl Writer {
         self.file.extend(b"tb");
     }
 
-    pub fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.file.extend(b"u.");
         self.file
     }

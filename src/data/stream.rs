@@ -16,7 +16,7 @@ use super::image::{Decoder, ImageError};
 use super::imagenet;
 use super::pack::Pack;
 use super::{Entry, Error, Listing, Result, Split};
-use crate::random;
+use winsign_core::random;
 
 /// The name that a pack of ImageNet has beside other data sets.
 const PACK: &str = "imagenet.pack";

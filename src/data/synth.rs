@@ -14,7 +14,7 @@ use super::mat::{Synset, synsets_file};
 use super::parallel::{processors, try_map};
 use super::pickle::Writer;
 use super::{Set, Split, imagenet, tiny_imagenet};
-use crate::random::{Source, Stream};
+use winsign_core::random::{Source, Stream};
 
 /// What is to be made.
 #[derive(Debug, Clone)]

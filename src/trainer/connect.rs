@@ -6,10 +6,10 @@ use super::model::{Network, Weights};
 use super::prune::with_norm_init;
 use super::session::Session;
 use super::{Finished, Result, lmc};
-use winsign::run::results::Outcome;
-use winsign::run::settings::{Between, Connect, Matrix, Plane, Precision, Problem};
+use winsign_core::results::Outcome;
+use winsign_core::settings::{Between, Connect, Matrix, Plane, Precision, Problem};
 
-pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
+pub(crate) fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
     let (network, data) = prepare(session, connect.problem, connect.precision)?;
     let a = session.input(0, &network.layout)?;
     let b = match connect.between {
@@ -20,7 +20,7 @@ pub fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
     Ok(Finished { outcome: Outcome::Connect(outcome), network: None })
 }
 
-pub fn execute_matrix(session: &mut Session, matrix: &Matrix) -> Result<Finished> {
+pub(crate) fn execute_matrix(session: &mut Session, matrix: &Matrix) -> Result<Finished> {
     let (network, data) = prepare(session, matrix.path.problem, matrix.path.precision)?;
     let networks =
         (0..session.inputs()).map(|index| load(session, index, &network, &data)).collect::<Result<Vec<Weights>>>()?;
@@ -28,7 +28,7 @@ pub fn execute_matrix(session: &mut Session, matrix: &Matrix) -> Result<Finished
     Ok(Finished { outcome: Outcome::Matrix(outcome), network: None })
 }
 
-pub fn execute_plane(session: &mut Session, plane: &Plane) -> Result<Finished> {
+pub(crate) fn execute_plane(session: &mut Session, plane: &Plane) -> Result<Finished> {
     let (network, data) = prepare(session, plane.problem, plane.precision)?;
     let corner = |index| load(session, index, &network, &data);
     let corners = [corner(0)?, corner(1)?, corner(2)?];

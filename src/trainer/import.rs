@@ -5,10 +5,10 @@ use super::model::{Network, Weights};
 use super::session::Session;
 use super::train::evaluate::evaluate;
 use super::{Error, Finished, Result};
-use winsign::run::results::{Outcome, TicketOutcome};
-use winsign::run::settings::{Import, Problem};
+use winsign_core::results::{Outcome, TicketOutcome};
+use winsign_core::settings::{Import, Problem};
 
-pub fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
+pub(crate) fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
     let Problem { dataset, architecture, .. } = import.problem;
     let network = Network::new(import.problem);
     let file = session.imported(import.digest)?;

@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 use tch::Device;
 
 use super::device::Request;
-use winsign::run::RunDirectory;
-use winsign::run::settings::Numerics;
+use winsign_core::RunDirectory;
+use winsign_core::settings::Numerics;
 
 /// The limits, each by the name under which a library reads it.
 const LIMITS: [(&str, &str); 5] = [

@@ -18,11 +18,11 @@ use super::data::{self, Data};
 use super::model::{Layout, Weights};
 use super::train::evaluate::Crew;
 use super::{Error, Result};
-use winsign::run::attempt::{Attempt, Progress};
-use winsign::run::results::EpochMetrics;
-use winsign::run::settings::{Dataset, Digest};
-use winsign::run::tensors::TensorFile;
-use winsign::run::{self, RunId, owner};
+use winsign_core::attempt::{Attempt, Progress};
+use winsign_core::results::EpochMetrics;
+use winsign_core::settings::{Dataset, Digest};
+use winsign_core::tensors::TensorFile;
+use winsign_core::{RunId, owner};
 
 /// What a rank asks of all before a step. Of several demands the largest is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,18 +133,20 @@ impl Session {
         let directory = attempt.run.sibling(id);
         let error = |error| Error::Input { id: id.clone(), error };
         let path = directory.result_path();
-        let read = || -> run::error::Result<(Weights, Option<String>)> {
-            let result = directory.result()?.ok_or_else(|| run::Error::damaged(&path, "the result is missing"))?;
-            let network = result.network.ok_or_else(|| run::Error::damaged(&path, "it leaves no network behind"))?;
+        let read = || -> winsign_core::error::Result<(Weights, Option<String>)> {
+            let result =
+                directory.result()?.ok_or_else(|| winsign_core::Error::damaged(&path, "the result is missing"))?;
+            let network =
+                result.network.ok_or_else(|| winsign_core::Error::damaged(&path, "it leaves no network behind"))?;
             let file = directory.read_network(&network)?;
             let weights = Weights::from_file(layout, &file)
-                .map_err(|reason| run::Error::damaged(&directory.path.join(&network.path), reason))?;
+                .map_err(|reason| winsign_core::Error::damaged(&directory.path.join(&network.path), reason))?;
             Ok((weights, result.data))
         };
         match read() {
-            Err(run::Error::Damaged { path, reason }) => {
+            Err(winsign_core::Error::Damaged { path, reason }) => {
                 directory.set_aside(&path)?;
-                Err(error(run::Error::Damaged { path, reason }))
+                Err(error(winsign_core::Error::Damaged { path, reason }))
             }
             Err(other) => Err(error(other)),
             Ok((_, data)) if data != self.fingerprint => {

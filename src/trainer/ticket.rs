@@ -8,10 +8,10 @@ use super::prune::{prune, rewind};
 use super::session::Session;
 use super::train::{Course, train};
 use super::{Finished, Result};
-use winsign::run::results::{Outcome, TicketOutcome};
-use winsign::run::settings::{Method, Ticket};
+use winsign_core::results::{Outcome, TicketOutcome};
+use winsign_core::settings::{Method, Ticket};
 
-pub fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
+pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
     let network = Network::new(ticket.problem).computing_in(ticket.training.precision);
     let data = session.load_data(ticket.problem.dataset)?;
 
@@ -84,12 +84,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::trainer::comm::Ranks;
-    use crate::trainer::session::Means;
-    use winsign::run::attempt::Attempt;
-    use winsign::run::results::Processors;
-    use winsign::run::settings::{Architecture, Dataset, Problem, Schedule, Seeds, Settings, Training};
-    use winsign::run::{Run, RunId, Store};
+    use crate::comm::Ranks;
+    use crate::session::Means;
+    use winsign_core::attempt::Attempt;
+    use winsign_core::results::Processors;
+    use winsign_core::settings::{Architecture, Dataset, Problem, Schedule, Seeds, Settings, Training};
+    use winsign_core::{Run, RunId, Store};
 
     fn imp(level: u32, epochs: u32, rewind_epoch: Option<u32>) -> Ticket {
         Ticket {
@@ -145,7 +145,7 @@ mod tests {
 
         let (_, weights) = done(folder.path(), &imp(0, 2, None));
         let same = |name: &str, found: &tch::Tensor| {
-            let expected = crate::trainer::model::weights::tensor(&at_epoch_2.tensors[name]);
+            let expected = crate::model::weights::tensor(&at_epoch_2.tensors[name]);
             assert_eq!(&expected, found, "{name}");
         };
         same("parameters", &weights.parameters);
@@ -159,7 +159,7 @@ mod tests {
         let (level_0, trained) = done(folder.path(), &imp(0, 2, None));
         let (rewind_point, early) = done(folder.path(), &imp(0, 1, None));
         let network = Network::new(imp(0, 1, None).problem);
-        let data = crate::trainer::data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
+        let data = crate::data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let mut pruned = trained;
         prune(&mut pruned, &network.layout, 0.2).unwrap();
 

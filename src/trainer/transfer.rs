@@ -5,10 +5,10 @@ use super::prune::{self, controls};
 use super::session::Session;
 use super::train::{Course, train};
 use super::{Finished, Result};
-use winsign::run::results::{Outcome, TransferOutcome};
-use winsign::run::settings::{Inherit, Transfer};
+use winsign_core::results::{Outcome, TransferOutcome};
+use winsign_core::settings::{Inherit, Transfer};
 
-pub fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
+pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
     let network = Network::new(transfer.problem).computing_in(transfer.training.precision);
     let data = session.load_data(transfer.problem.dataset)?;
 

@@ -21,12 +21,12 @@ use tracing_subscriber::prelude::*;
 use super::comm::{self, Comm, Place, Ranks, pulse, say};
 use super::session::{self, Means, Session};
 use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
-use winsign::data::DEFAULT_ROOT;
-use winsign::run::attempt::{Attempt, End, LOG};
-use winsign::run::directory::RunFile;
-use winsign::run::results::{GPU_SHARE, Processors, Usage};
-use winsign::run::settings::{MAX_THREADS, Settings, Training};
-use winsign::run::{self, RunDirectory, exit};
+use winsign_core::attempt::{Attempt, End, LOG};
+use winsign_core::directory::RunFile;
+use winsign_core::results::{GPU_SHARE, Processors, Usage};
+use winsign_core::settings::{MAX_THREADS, Settings, Training};
+use winsign_core::{RunDirectory, exit};
+use winsign_data::DEFAULT_ROOT;
 
 /// Executes one run directory that `winsign run` prepared, and exits.
 #[derive(Parser)]
@@ -188,7 +188,7 @@ fn claim(arguments: &Arguments, ranks: &Ranks) -> Result<Option<Claimed>> {
         let (run, number) = (attempt.run.clone(), attempt.number);
         watch.bequeath(move |code, reason| {
             tracing::error!("{reason}");
-            let _ = run::attempt::end_attempt(&run, number, &end_with(code, reason));
+            let _ = winsign_core::attempt::end_attempt(&run, number, &end_with(code, reason));
         });
     }
     Ok(claimed)
@@ -217,7 +217,7 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
     }
     say(&message);
     if let Some(attempt) = session.attempt() {
-        let _ = run::attempt::end_attempt(&attempt.run, attempt.number, &End::Failed { message });
+        let _ = winsign_core::attempt::end_attempt(&attempt.run, attempt.number, &End::Failed { message });
     }
     std::process::exit(exit::FAILURE.into());
 }
@@ -237,16 +237,18 @@ fn commit(attempt: &Attempt, finished: Finished, processors: Processors, usage: 
 fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     let directory = RunDirectory::open(&arguments.run).map_err(|error| match error {
         // A launcher has made the directory: if it is not here, then the store is not. A person may have mistyped it.
-        run::Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound && arguments.launch.is_none() => {
-            run::Error::NotARun { path }
+        winsign_core::Error::Io { path, source, .. }
+            if source.kind() == ErrorKind::NotFound && arguments.launch.is_none() =>
+        {
+            winsign_core::Error::NotARun { path }
         }
         other => other,
     })?;
-    let file = directory.settings()?.ok_or_else(|| run::Error::NotARun { path: directory.path.clone() })?;
+    let file = directory.settings()?.ok_or_else(|| winsign_core::Error::NotARun { path: directory.path.clone() })?;
     match directory.result() {
         Ok(Some(_)) => return Ok(None),
         Ok(None) => {}
-        Err(run::Error::Damaged { path, reason }) => {
+        Err(winsign_core::Error::Damaged { path, reason }) => {
             say(&format!("{} is damaged: {reason}; it is set aside and computed again", path.display()));
             directory.set_aside(&path)?;
         }
@@ -270,7 +272,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
         file.label,
         attempt.number,
         directory.id,
-        run::owner::host(),
+        winsign_core::owner::host(),
         place.ranks,
         arguments.threads
     );
@@ -320,7 +322,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
         code: result.as_ref().map_or_else(Error::exit_code, |()| exit::SUCCESS),
         message: result.as_ref().map_or_else(Error::to_string, |()| String::new()),
         elsewhere: matches!(result, Err(Error::Elsewhere)),
-        host: run::owner::host(),
+        host: winsign_core::owner::host(),
     };
     let all = ranks.comm.gather(&serde_json::to_vec(&own).expect("plain data"));
     let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
@@ -396,7 +398,7 @@ pub fn first_line(panic: &(dyn Any + Send)) -> &str {
 
 /// Everything from `info` up goes to the attempt's log; warnings also to standard error, where `main` reports the error.
 fn log_to(path: &Path) -> Result<()> {
-    let file = File::create(path).map_err(run::Error::io("write", path))?;
+    let file = File::create(path).map_err(winsign_core::Error::io("write", path))?;
     let to_file = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
@@ -441,7 +443,7 @@ fn stop_with_stdin(stop: Arc<AtomicBool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::comm::threads::on_ranks;
+    use crate::comm::threads::on_ranks;
 
     #[test]
     fn the_share_of_a_gpu_is_whole_unless_a_launcher_says_so() {

@@ -25,7 +25,7 @@ use tch::{Device, Tensor};
 use super::device;
 pub use single::Single;
 pub use watch::Watch;
-use winsign::run::{exit, owner};
+use winsign_core::{exit, owner};
 
 /// How long ranks may take to meet, from when they were started.
 const MEETING: Duration = Duration::from_secs(60);
@@ -103,7 +103,7 @@ impl Ranks {
     }
 
     /// From now on tensors on `device`, this rank's own, can be added up too.
-    pub fn connect(&mut self, device: Device) -> crate::trainer::Result<()> {
+    pub fn connect(&mut self, device: Device) -> crate::Result<()> {
         match device {
             Device::Cuda(gpu) if self.comm.place().ranks > 1 => self.connect_gpus(gpu),
             _ => Ok(()),
@@ -111,7 +111,7 @@ impl Ranks {
     }
 
     #[cfg(feature = "nccl")]
-    fn connect_gpus(&mut self, gpu: usize) -> crate::trainer::Result<()> {
+    fn connect_gpus(&mut self, gpu: usize) -> crate::Result<()> {
         let meeting = nccl::meet(&*self.comm)?;
         // Takes long where there are many.
         let link = pulse::slowly(|| nccl::Link::new(meeting, self.comm.place(), gpu)).unwrap_or_else(|error| {
@@ -125,7 +125,7 @@ impl Ranks {
     }
 
     #[cfg(not(feature = "nccl"))]
-    fn connect_gpus(&mut self, _gpu: usize) -> crate::trainer::Result<()> {
+    fn connect_gpus(&mut self, _gpu: usize) -> crate::Result<()> {
         Err(device::Error::NotBuilt.into())
     }
 }

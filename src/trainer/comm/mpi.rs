@@ -16,7 +16,7 @@ const PIECE: usize = 1 << 30;
 /// Bytes broadcast at once: few enough that each piece is a sign of life on any network.
 const MESSAGE: usize = 1 << 26;
 
-pub struct Mpi {
+pub(super) struct Mpi {
     world: SimpleCommunicator,
     place: Place,
     /// What is sent by [`Comm::sum`], which cannot be what is received.
@@ -28,7 +28,7 @@ pub struct Mpi {
 impl Mpi {
     /// Meets the other ranks. None if that was done before in this process. If MPI cannot start it says why and ends the
     /// process.
-    pub fn start() -> Option<Mpi> {
+    pub(super) fn start() -> Option<Mpi> {
         // Only the main thread calls MPI.
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)?;
         let world = universe.world();

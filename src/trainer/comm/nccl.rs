@@ -7,10 +7,10 @@ use cudarc::nccl::{result, sys};
 use tch::{Device, Kind, Tensor};
 
 use super::{Comm, Place, pulse};
-use crate::trainer::Result;
-use crate::trainer::device::{self, Error};
-use crate::trainer::session::share;
-use winsign::run::owner;
+use crate::Result;
+use crate::device::{self, Error};
+use crate::session::share;
+use winsign_core::owner;
 
 pub struct Nccl {
     pub mpi: Box<dyn Comm>,

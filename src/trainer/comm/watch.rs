@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pulse::{self, Doing, Pulse};
 use super::{Comm, Place, say};
-use winsign::run::{exit, owner};
+use winsign_core::{exit, owner};
 
 /// How often a rank says that it is alive.
 const BEAT: Duration = Duration::from_secs(1);
@@ -466,7 +466,7 @@ fn line(message: &Message) -> Vec<u8> {
 }
 
 /// Ends the process at once: its main thread may hang in MPI, which would also hang what is done at a regular end.
-pub fn die(code: u8) -> ! {
+pub(super) fn die(code: u8) -> ! {
     signal_hook::low_level::exit(code.into())
 }
 

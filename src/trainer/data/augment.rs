@@ -3,13 +3,13 @@
 use tch::{Kind, Tensor};
 
 use super::resident::Images;
-use crate::trainer::device::upload;
-use winsign::data::crop::random_region;
-use winsign::random::{Source, Stream};
+use crate::device::upload;
+use winsign_core::random::{Source, Stream};
+use winsign_data::crop::random_region;
 
 /// How training images are varied.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Augmentation {
+pub(super) enum Augmentation {
     /// Moved by up to so many pixels in each direction, filled up with zeros; mirrored half of the time if it flips.
     Shift { pixels: i64, flips: bool },
     /// A rectangle of an area in this range, as a fraction of the image's, and of an aspect ratio in 3/4..=4/3, resized to
@@ -18,13 +18,13 @@ pub enum Augmentation {
 }
 
 /// What is drawn for the images of an epoch, in their order.
-pub struct Draws {
+pub(super) struct Draws {
     /// Of each image: the numbers its variation is made of, see [`Prepared`].
     numbers: Tensor,
 }
 
 /// The training images of a set, laid out so that batches of their variations are quick to make.
-pub struct Prepared {
+pub(super) struct Prepared {
     pub augmentation: Augmentation,
     /// For shifts: a view of the padded images of shape (images, shifts, shifts, channels, height, width), that is every
     /// shift of every image without copying one. For crops the images themselves.
@@ -33,7 +33,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn new(images: &Images, augmentation: Augmentation) -> Prepared {
+    pub(super) fn new(images: &Images, augmentation: Augmentation) -> Prepared {
         let side = images.pixels.size()[2];
         let pixels = match augmentation {
             Augmentation::Shift { pixels, .. } => {
@@ -46,7 +46,7 @@ impl Prepared {
     }
 
     /// Draws for the images of `order`, each from its own stream.
-    pub fn draw(&self, source: &Source, order: &[i64]) -> Draws {
+    pub(super) fn draw(&self, source: &Source, order: &[i64]) -> Draws {
         let mut numbers: Vec<i64> = Vec::with_capacity(order.len() * self.numbers_per_image() as usize);
         for &index in order {
             self.draw_one(&mut source.stream(index as u64), &mut numbers);
@@ -81,7 +81,7 @@ impl Prepared {
 
     /// The variations of the images `index` that were drawn at `start` and after; bytes or floats, shape (batch,
     /// channels, height, width).
-    pub fn batch(&self, index: &Tensor, draws: &Draws, start: i64) -> Tensor {
+    pub(super) fn batch(&self, index: &Tensor, draws: &Draws, start: i64) -> Tensor {
         let length = index.size()[0];
         let number = |which: i64| draws.numbers.get(which).narrow(0, start, length);
         match self.augmentation {
@@ -126,7 +126,7 @@ fn resizing(start: &Tensor, length: &Tensor, side: i64) -> Tensor {
 mod tests {
     use super::*;
     use tch::Device;
-    use winsign::data::image::{Decoder, Rgb, decode, encode_jpeg};
+    use winsign_data::image::{Decoder, Rgb, decode, encode_jpeg};
 
     /// A resized row against PIL's rule, computed pixel by pixel.
     #[test]

@@ -8,11 +8,11 @@ use super::augment::Draws;
 use super::resident::Resident;
 use super::streamed::Pixels;
 use super::{Data, Images};
-use crate::trainer::Result;
-use crate::trainer::comm::{Place, pulse};
-use crate::trainer::device::upload;
-use winsign::data::Split;
-use winsign::random::Source;
+use crate::Result;
+use crate::comm::{Place, pulse};
+use crate::device::upload;
+use winsign_core::random::Source;
+use winsign_data::Split;
 
 /// Images per forward pass when nothing is trained: their activations fit the caches of a CPU, and fill a GPU. They decide in
 /// which groups floats are added: another number changes the last digits of losses.
@@ -195,7 +195,7 @@ pub fn plain_batches(
         Images::Streamed(streamed) => {
             let mut pixels = streamed.plain(split, steps.clone().flat_map(range).collect(), PLAIN_BATCH);
             let found = move |step: u32| Some((step, pulse::slowly(|| pixels.next())?));
-            let batch = move |(step, found): (u32, winsign::data::Result<Pixels>)| {
+            let batch = move |(step, found): (u32, winsign_data::Result<Pixels>)| {
                 (step, found.map(|found| batch(&found.pixels, found.labels, range(step))).map_err(Into::into))
             };
             Box::new(steps.map_while(found).map(batch).inspect(begun))
@@ -206,14 +206,14 @@ pub fn plain_batches(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::data::digits;
+    use crate::data::digits;
     use tch::Kind;
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap()
     }
 
-    fn train(data: &Data) -> &crate::trainer::data::resident::Images {
+    fn train(data: &Data) -> &crate::data::resident::Images {
         match &data.images {
             Images::Resident(resident) => &resident.train,
             Images::Streamed(_) => panic!("digits are in memory"),

@@ -22,7 +22,7 @@ const PIXELS: usize = SIDE * SIDE;
 const MEAN: f32 = 4.886;
 const DEVIATION: f32 = 6.008;
 
-pub fn load() -> Data {
+pub(super) fn load() -> Data {
     let mut bytes = Vec::with_capacity(IMAGES * (PIXELS + 1));
     let mut decoder = GzDecoder::new(&include_bytes!("digits.bin.gz")[..]);
     decoder.read_to_end(&mut bytes).expect("the built-in data set is whole");

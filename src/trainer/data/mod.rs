@@ -15,9 +15,9 @@ use tch::{Device, Kind, Tensor};
 use augment::Augmentation;
 use resident::Resident;
 use streamed::Streamed;
-use winsign::data::cifar::{self, Cifar};
-use winsign::data::{SmallSet, Split, tiny_imagenet};
-use winsign::run::settings::Dataset;
+use winsign_core::settings::Dataset;
+use winsign_data::cifar::{self, Cifar};
+use winsign_data::{SmallSet, Split, tiny_imagenet};
 
 /// A data set.
 pub struct Data {
@@ -66,7 +66,7 @@ const CIFAR_COLORS: [[f32; 3]; 2] = [[0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 
 const IMAGENET_COLORS: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 /// Reads a data set from `root`, the folder with the data sets, on so many threads. Its batches are on the CPU.
-pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign::data::Result<Data> {
+pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign_data::Result<Data> {
     let resident = |set: SmallSet, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
         fingerprint: Some(resident::fingerprint(&set)),
         images: Images::Resident(Resident::new(set, augmentation)),

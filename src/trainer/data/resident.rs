@@ -3,17 +3,17 @@
 use tch::{Device, Kind, Tensor};
 
 use super::augment::{Augmentation, Prepared};
-use winsign::data::{self, SmallSet};
+use winsign_data::SmallSet;
 
 /// Images as bytes.
-pub struct Resident {
+pub(super) struct Resident {
     pub train: Images,
     pub test: Images,
     /// The training images, ready to be varied.
     pub prepared: Prepared,
 }
 
-pub struct Images {
+pub(super) struct Images {
     /// Shape (images, channels, height, width), bytes.
     pub pixels: Tensor,
     /// Shape (images), 64-bit integers.
@@ -21,7 +21,7 @@ pub struct Images {
 }
 
 impl Images {
-    pub fn count(&self) -> i64 {
+    pub(super) fn count(&self) -> i64 {
         self.labels.size()[0]
     }
 
@@ -31,7 +31,7 @@ impl Images {
 }
 
 /// See [`super::Data::fingerprint`].
-pub fn fingerprint(set: &SmallSet) -> String {
+pub(super) fn fingerprint(set: &SmallSet) -> String {
     let mut hasher = blake3::Hasher::new();
     for images in [&set.train, &set.test] {
         hasher.update(&(images.labels.len() as u64).to_le_bytes());
@@ -44,8 +44,8 @@ pub fn fingerprint(set: &SmallSet) -> String {
 }
 
 impl Resident {
-    pub fn new(set: SmallSet, augmentation: Augmentation) -> Resident {
-        let images = |images: data::Images| {
+    pub(super) fn new(set: SmallSet, augmentation: Augmentation) -> Resident {
+        let images = |images: winsign_data::Images| {
             let shape = [images.labels.len() as i64, 3, images.side as i64, images.side as i64];
             let labels: Vec<i64> = images.labels.iter().map(|&label| i64::from(label)).collect();
             Images {
@@ -56,11 +56,11 @@ impl Resident {
         Resident::of(images(set.train), images(set.test), augmentation)
     }
 
-    pub fn on(self, device: Device) -> Resident {
+    pub(super) fn on(self, device: Device) -> Resident {
         Resident::of(self.train.on(device), self.test.on(device), self.prepared.augmentation)
     }
 
-    pub fn of(train: Images, test: Images, augmentation: Augmentation) -> Resident {
+    pub(super) fn of(train: Images, test: Images, augmentation: Augmentation) -> Resident {
         let prepared = Prepared::new(&train, augmentation);
         Resident { train, test, prepared }
     }

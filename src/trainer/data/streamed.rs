@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::trainer::device::upload;
-use winsign::data::stream::{self, ImageBatch, ImageSource, Options, View};
-use winsign::data::{Error, Result, Set, Split};
-use winsign::random::Source;
+use crate::device::upload;
+use winsign_core::random::Source;
+use winsign_data::stream::{self, ImageBatch, ImageSource, Options, View};
+use winsign_data::{Error, Result, Set, Split};
 
 /// Pixels on a side, as networks see images.
 const SIDE: usize = 224;
@@ -23,7 +23,7 @@ const AHEAD: usize = 4;
 /// Images of each part whose bytes are part of the fingerprint.
 const SAMPLED: usize = 64;
 
-pub struct Streamed {
+pub(super) struct Streamed {
     source: Arc<ImageSource>,
     /// See [`super::Data::fingerprint`].
     pub fingerprint: String,
@@ -32,7 +32,7 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    pub fn open(root: &Path, threads: usize) -> Result<Streamed> {
+    pub(super) fn open(root: &Path, threads: usize) -> Result<Streamed> {
         let source = stream::open(root)?;
         let (classes, known) = (source.classes().len(), Set::Imagenet.classes());
         if classes > known {
@@ -48,7 +48,7 @@ impl Streamed {
     }
 
     /// The same images, whose batches move to a device as they come: bytes, while the device works on what it has.
-    pub fn on(self, device: Device) -> Streamed {
+    pub(super) fn on(self, device: Device) -> Streamed {
         Streamed { device, ..self }
     }
 
@@ -72,17 +72,27 @@ impl Streamed {
         Ok(hasher.finalize().to_hex()[..16].to_string())
     }
 
-    pub fn count(&self, split: Split) -> i64 {
+    pub(super) fn count(&self, split: Split) -> i64 {
         self.source.count(split) as i64
     }
 
     /// The training images of `order`, in batches of `batch`; an image is cut and mirrored by the draws of its stream.
-    pub fn train(&self, order: &[i64], draws: Source, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
+    pub(super) fn train(
+        &self,
+        order: &[i64],
+        draws: Source,
+        batch: i64,
+    ) -> impl Iterator<Item = Result<Pixels>> + use<> {
         self.batches(Split::Train, order, View::Random { side: SIDE, scale: SCALE, draws }, batch)
     }
 
     /// The images `order` of a part as they are evaluated, in batches of `batch`: the center of each.
-    pub fn plain(&self, split: Split, order: Vec<i64>, batch: i64) -> impl Iterator<Item = Result<Pixels>> + use<> {
+    pub(super) fn plain(
+        &self,
+        split: Split,
+        order: Vec<i64>,
+        batch: i64,
+    ) -> impl Iterator<Item = Result<Pixels>> + use<> {
         self.batches(split, &order, View::Center { side: SIDE, short: SHORT }, batch)
     }
 
@@ -102,7 +112,7 @@ impl Streamed {
 }
 
 /// A batch as bytes.
-pub struct Pixels {
+pub(super) struct Pixels {
     /// Shape (batch, channels, height, width), with the channels of a pixel side by side in memory.
     pub pixels: Tensor,
     pub labels: Tensor,
@@ -110,7 +120,7 @@ pub struct Pixels {
 
 impl Pixels {
     /// No images.
-    pub fn none(device: Device) -> Pixels {
+    pub(super) fn none(device: Device) -> Pixels {
         let side = SIDE as i64;
         Pixels {
             pixels: Tensor::zeros([0, 3, side, side], (Kind::Uint8, device)),

@@ -18,19 +18,19 @@ unsafe extern "C" {
 }
 
 /// Whether products of 32-bit floats may take 19 bits of them into account, on GPUs.
-pub fn tf32(allowed: bool) {
+pub(super) fn tf32(allowed: bool) {
     // SAFETY: sets a flag of libtorch's.
     unsafe { winsign_tf32(allowed) }
 }
 
 /// Whether cuDNN chooses among algorithms that give the same bits every time, or by trying which is fastest.
-pub fn deterministic(on: bool) {
+pub(super) fn deterministic(on: bool) {
     // SAFETY: sets two flags of libtorch's.
     unsafe { winsign_deterministic(on) }
 }
 
 /// The GPU that this thread's calls are about where they do not name one; it must be there.
-pub fn use_gpu(index: usize) {
+pub(super) fn use_gpu(index: usize) {
     // SAFETY: the GPU is there.
     unsafe { winsign_use_gpu(index as c_int) }
 }
@@ -43,13 +43,13 @@ pub fn stream(index: usize) -> *mut c_void {
 }
 
 /// The most bytes that tensors on a GPU had at once since the last call, if it had any; the GPU must be there.
-pub fn peak_memory(index: usize) -> Option<u64> {
+pub(super) fn peak_memory(index: usize) -> Option<u64> {
     // SAFETY: the GPU is there.
     u64::try_from(unsafe { winsign_peak_memory(index as c_int) }).ok()
 }
 
 /// A tensor of bytes on the CPU that a GPU can copy while both go on; a GPU must be there.
-pub fn pinned(bytes: &[u8]) -> Tensor {
+pub(super) fn pinned(bytes: &[u8]) -> Tensor {
     // SAFETY: it gives a new tensor of so many bytes, which nobody else has.
     unsafe {
         let tensor = winsign_pinned(bytes.len() as i64);

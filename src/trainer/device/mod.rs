@@ -15,8 +15,8 @@ use super::comm::{Comm, pulse};
 #[cfg(feature = "nccl")]
 pub use libtorch::stream;
 use libtorch::{deterministic, tf32};
-use winsign::run::owner;
-use winsign::run::settings::Precision;
+use winsign_core::owner;
+use winsign_core::settings::Precision;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -269,8 +269,8 @@ pub fn wait(device: Device) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::comm::Single;
-    use crate::trainer::comm::threads::on_ranks;
+    use crate::comm::Single;
+    use crate::comm::threads::on_ranks;
 
     fn gpu(id: u8) -> Gpu {
         Gpu { name: format!("GPU {id}"), capability: (8, 0), memory: 80_000_000_000, id: [id; 16] }

@@ -7,9 +7,9 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::trainer::comm::pulse;
-use crate::trainer::model::{Layout, Parameter, Weights};
-use winsign::random::Source;
+use crate::comm::pulse;
+use crate::model::{Layout, Parameter, Weights};
+use winsign_core::random::Source;
 
 /// Of the turns of the groups.
 const SEED: u64 = 0;
@@ -107,17 +107,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::trainer::comm::Ranks;
-    use crate::trainer::model::Network;
-    use crate::trainer::model::units::tests::{random, shuffled};
-    use crate::trainer::session::{Means, Session};
-    use crate::trainer::{lmc, prune::prune, ticket};
-    use winsign::run::attempt::Attempt;
-    use winsign::run::settings::{
+    use crate::comm::Ranks;
+    use crate::model::Network;
+    use crate::model::units::tests::{random, shuffled};
+    use crate::session::{Means, Session};
+    use crate::{lmc, prune::prune, ticket};
+    use winsign_core::attempt::Attempt;
+    use winsign_core::settings::{
         Align, Architecture, Between, Connect, Dataset, Masks, Method, Problem, Schedule, Seeds, Sets, Settings,
         Ticket, Training,
     };
-    use winsign::run::{Run, Store};
+    use winsign_core::{Run, Store};
 
     const RESNET8: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 

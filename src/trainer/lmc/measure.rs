@@ -8,19 +8,19 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::trainer::comm::{Place, pulse};
-use crate::trainer::data::Data;
-use crate::trainer::data::batches::{Batch, plain_batches, plain_steps};
-use crate::trainer::model::Network;
-use crate::trainer::model::weights::{raw, tensor};
-use crate::trainer::session::{Demand, Session};
-use crate::trainer::train::evaluate::{Score, Sums, absorb, combine, plain_mean, reestimation_batches};
-use crate::trainer::{Error, Result};
-use winsign::data::Split;
-use winsign::run::attempt::Progress;
-use winsign::run::results::TrainScore;
-use winsign::run::settings::Sets;
-use winsign::run::tensors::TensorFile;
+use crate::comm::{Place, pulse};
+use crate::data::Data;
+use crate::data::batches::{Batch, plain_batches, plain_steps};
+use crate::model::Network;
+use crate::model::weights::{raw, tensor};
+use crate::session::{Demand, Session};
+use crate::train::evaluate::{Score, Sums, absorb, combine, plain_mean, reestimation_batches};
+use crate::{Error, Result};
+use winsign_core::attempt::Progress;
+use winsign_core::results::TrainScore;
+use winsign_core::settings::Sets;
+use winsign_core::tensors::TensorFile;
+use winsign_data::Split;
 
 /// Networks of a round, at most: between two of them a worker looks whether it is to stop, and no more than a round's
 /// last batch is lost then.

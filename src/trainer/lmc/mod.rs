@@ -11,10 +11,10 @@ mod tests;
 
 use tch::{Kind, Tensor};
 
-use crate::trainer::model::{Layout, Weights};
-use crate::trainer::{Error, Result};
-use winsign::run::results::Similarity;
-use winsign::run::settings::Masks;
+use crate::model::{Layout, Weights};
+use crate::{Error, Result};
+use winsign_core::results::Similarity;
+use winsign_core::settings::Masks;
 
 pub use path::{matrix, path};
 pub use plane::plane;

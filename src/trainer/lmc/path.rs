@@ -2,21 +2,21 @@
 
 use super::measure::{Gauge, Rule, Scores};
 use super::{Union, align, check_masks, interpolate, similarity};
-use crate::trainer::Result;
-use crate::trainer::data::Data;
-use crate::trainer::model::weights::raw;
-use crate::trainer::model::{Network, Weights};
-use crate::trainer::session::Session;
-use crate::trainer::train::evaluate::Score;
+use crate::Result;
+use crate::data::Data;
+use crate::model::weights::raw;
+use crate::model::{Network, Weights};
+use crate::session::Session;
+use crate::train::evaluate::Score;
 use safetensors::tensor::Dtype;
 use tch::Tensor;
-use winsign::run::results::{ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity};
-use winsign::run::settings::{Align, Connect, Matrix};
+use winsign_core::results::{ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity};
+use winsign_core::settings::{Align, Connect, Matrix};
 
 /// The path t·A + (1 − t)·B at evenly spaced t, ends included, and at more where it was asked for.
 ///
 /// Every trained tensor is interpolated. BatchNorm statistics are re-estimated for each point with training batches.
-/// [`DifferentMasks`](crate::trainer::Error::DifferentMasks) if the masks differ, unless the union is asked for: then
+/// [`DifferentMasks`](crate::Error::DifferentMasks) if the masks differ, unless the union is asked for: then
 /// the weights of both are interpolated, and the remaining ratio is that of the union.
 pub fn path(
     session: &mut Session,

@@ -4,13 +4,13 @@ use tch::{Kind, Tensor};
 
 use super::measure::{Gauge, Rule};
 use super::{Union, check_masks};
-use crate::trainer::data::Data;
-use crate::trainer::model::{Layout, Network, Weights};
-use crate::trainer::session::Session;
-use crate::trainer::train::evaluate::Score;
-use crate::trainer::{Error, Result};
-use winsign::run::results::{PlaneOutcome, PlanePoint};
-use winsign::run::settings::Plane;
+use crate::data::Data;
+use crate::model::{Layout, Network, Weights};
+use crate::session::Session;
+use crate::train::evaluate::Score;
+use crate::{Error, Result};
+use winsign_core::results::{PlaneOutcome, PlanePoint};
+use winsign_core::settings::Plane;
 
 /// Networks whose triangle is flatter than this part of its base are on one line, as far as 32 bits can tell.
 const FLAT: f64 = 1e-4;
@@ -96,7 +96,7 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     fn corners(seeds: [u64; 3]) -> (Layout, [Tensor; 3]) {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;

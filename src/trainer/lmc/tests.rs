@@ -10,17 +10,17 @@ use tch::{Kind, Tensor};
 
 use super::measure::{Gauge, Rule, Scores};
 use super::*;
-use crate::trainer::comm::threads::{Threads, on_ranks};
-use crate::trainer::comm::{Comm, Place, Ranks};
-use crate::trainer::data::batches::plain_batches;
-use crate::trainer::data::{self, Data};
-use crate::trainer::model::{Mode, Network};
-use crate::trainer::session::{Means, Session};
-use crate::trainer::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
-use winsign::data::Split;
-use winsign::run::attempt::{Attempt, End};
-use winsign::run::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
-use winsign::run::{Run, Store};
+use crate::comm::threads::{Threads, on_ranks};
+use crate::comm::{Comm, Place, Ranks};
+use crate::data::batches::plain_batches;
+use crate::data::{self, Data};
+use crate::model::{Mode, Network};
+use crate::session::{Means, Session};
+use crate::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
+use winsign_core::attempt::{Attempt, End};
+use winsign_core::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
+use winsign_core::{Run, Store};
+use winsign_data::Split;
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 /// Large enough for a pass to be short.

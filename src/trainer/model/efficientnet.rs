@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::layers::{BatchNorm, Classifier, Conv, ConvShape, Pass, global_mean};
 use super::{Declare, Forward, Units};
-use winsign::run::settings::Dataset;
+use winsign_core::settings::Dataset;
 
 /// Of each stage: expansion, channels, blocks, kernel, and the stride of the first block.
 const STAGES: [(i64, i64, i64, i64, i64); 7] = [
@@ -22,7 +22,7 @@ const DROPOUT: f64 = 0.2;
 /// Of whole blocks: it grows in proportion to a block's place, from 0 toward this.
 const DROP_CONNECT: f64 = 0.2;
 
-pub struct EfficientNet {
+pub(super) struct EfficientNet {
     conv1: Conv,
     bn1: BatchNorm,
     blocks: Vec<Block>,
@@ -30,7 +30,7 @@ pub struct EfficientNet {
 }
 
 impl EfficientNet {
-    pub fn new(declare: &mut Declare, dataset: Dataset) -> EfficientNet {
+    pub(super) fn new(declare: &mut Declare, dataset: Dataset) -> EfficientNet {
         let (channels, _) = dataset.image_shape();
         let conv1 = Conv::new(declare, "conv1", channels, STEM, 3, 1);
         let bn1 = BatchNorm::new(declare, "bn1", STEM);

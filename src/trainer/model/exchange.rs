@@ -7,7 +7,7 @@ use tch::Kind;
 
 use super::weights::{mask_name, raw, tensor};
 use super::{Layout, Role};
-use winsign::run::tensors::{RawTensor, TensorFile};
+use winsign_core::tensors::{RawTensor, TensorFile};
 
 /// The file with our names, single precision, and a mask for every prunable tensor; only [`Weights::from_file`] finds
 /// out whether it fits.
@@ -71,8 +71,8 @@ fn converted(found: &RawTensor, dtype: Dtype) -> RawTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::model::{Network, Weights};
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::model::{Network, Weights};
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
     fn networks_of_other_programs_become_ours() {

@@ -7,14 +7,14 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 use super::{ConvInit, Declare, Init, Layout, Mode, Role, Units};
-use crate::trainer::device::upload;
-use winsign::random::Stream;
+use crate::device::upload;
+use winsign_core::random::Stream;
 
 /// PyTorch's default, of both normalizations.
 const EPSILON: f64 = 1e-5;
 
 /// One forward pass: the tensors, as views into the flat ones, and how to treat them.
-pub struct Pass<'a> {
+pub(super) struct Pass<'a> {
     /// Of weights and activations. Norm parameters and statistics keep their own.
     pub kind: Kind,
     parameters: Vec<Tensor>,
@@ -25,7 +25,7 @@ pub struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    pub fn new(
+    pub(super) fn new(
         layout: &Layout,
         kind: Kind,
         parameters: &Tensor,
@@ -48,13 +48,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Sets each element to zero with probability `rate` and scales the others up, if something is to be dropped.
-    pub fn drop_elements(&self, x: Tensor, rate: f64) -> Tensor {
+    pub(super) fn drop_elements(&self, x: Tensor, rate: f64) -> Tensor {
         let shape = x.size();
         self.drop(x, rate, &shape)
     }
 
     /// The same for all of an image's elements at once: "drop connect", or stochastic depth.
-    pub fn drop_images(&self, x: Tensor, rate: f64) -> Tensor {
+    pub(super) fn drop_images(&self, x: Tensor, rate: f64) -> Tensor {
         let mut shape = vec![1; x.dim()];
         shape[0] = x.size()[0];
         self.drop(x, rate, &shape)
@@ -84,7 +84,7 @@ fn split(layout: &Layout, kind: Kind, parameters: &Tensor) -> Vec<Tensor> {
 }
 
 /// A convolution over (height, width), padded so that stride 1 keeps the size.
-pub struct Conv {
+pub(super) struct Conv {
     weight: usize,
     bias: Option<usize>,
     stride: i64,
@@ -96,7 +96,7 @@ pub struct Conv {
 
 /// What kind of convolution.
 #[derive(Clone, Copy)]
-pub struct ConvShape {
+pub(super) struct ConvShape {
     pub inputs: Units,
     pub outputs: Units,
     /// Height and width.
@@ -108,7 +108,7 @@ pub struct ConvShape {
 
 impl Conv {
     /// One group, no bias.
-    pub fn new(
+    pub(super) fn new(
         declare: &mut Declare,
         name: &str,
         inputs: impl Into<Units>,
@@ -121,14 +121,14 @@ impl Conv {
     }
 
     /// Every channel by itself, no bias.
-    pub fn depthwise(declare: &mut Declare, name: &str, channels: i64, kernel: i64, stride: i64) -> Conv {
+    pub(super) fn depthwise(declare: &mut Declare, name: &str, channels: i64, kernel: i64, stride: i64) -> Conv {
         let (inputs, outputs) = (channels.into(), channels.into());
         let shape = ConvShape { inputs, outputs, kernel, stride, groups: channels, bias: false };
         Conv::shaped(declare, name, shape)
     }
 
     /// Weight `name.weight` of shape (outputs, inputs / groups, kernel, kernel) and bias `name.bias` of shape (outputs).
-    pub fn shaped(declare: &mut Declare, name: &str, shape: ConvShape) -> Conv {
+    pub(super) fn shaped(declare: &mut Declare, name: &str, shape: ConvShape) -> Conv {
         let ConvShape { inputs, outputs, kernel, stride, groups, bias } = shape;
         // What one output sees. Groups of several channels cannot be taken apart; a channel that is one by itself is its own
         // input.
@@ -159,7 +159,7 @@ impl Conv {
     /// A 1x1 kernel with a stride looks at every `stride`-th pixel alone. oneDNN gathers these itself, but with the
     /// channels last and fewer of them than a vector register holds, its gradient of the weight writes past the place
     /// it gathers them in: a crash, or wrong numbers (oneDNN issue 6035). So narrow ones get them gathered already.
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let (weight, bias) = (&pass.parameters[self.weight], self.bias.map(|bias| &pass.parameters[bias]));
         if self.thinned {
             let every = |x: &Tensor, dimension| x.slice(dimension, None, None, self.stride);
@@ -170,7 +170,7 @@ impl Conv {
 }
 
 /// Batch normalization over (batch, height, width).
-pub struct BatchNorm {
+pub(super) struct BatchNorm {
     scale: usize,
     shift: usize,
     mean: usize,
@@ -178,7 +178,7 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub fn new(declare: &mut Declare, name: &str, channels: impl Into<Units>) -> BatchNorm {
+    pub(super) fn new(declare: &mut Declare, name: &str, channels: impl Into<Units>) -> BatchNorm {
         let channels = channels.into();
         BatchNorm {
             scale: declare.parameter(format!("{name}.weight"), &[channels], Role::NormScale, Init::Constant(1.0)),
@@ -188,7 +188,7 @@ impl BatchNorm {
         }
     }
 
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let (training, momentum) = match pass.mode {
             Mode::Train { momentum } => (true, momentum),
             Mode::Evaluate => (false, 0.0),
@@ -207,32 +207,32 @@ impl BatchNorm {
 }
 
 /// A convolution, and the BatchNorm that follows it.
-pub struct ConvNorm {
+pub(super) struct ConvNorm {
     conv: Conv,
     norm: BatchNorm,
 }
 
 impl ConvNorm {
     /// Two names, because every code base numbers them in its own way.
-    pub fn new(declare: &mut Declare, [conv, norm]: [&str; 2], shape: ConvShape) -> ConvNorm {
+    pub(super) fn new(declare: &mut Declare, [conv, norm]: [&str; 2], shape: ConvShape) -> ConvNorm {
         let outputs = shape.outputs;
         ConvNorm { conv: Conv::shaped(declare, conv, shape), norm: BatchNorm::new(declare, norm, outputs) }
     }
 
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         self.norm.forward(pass, &self.conv.forward(pass, x))
     }
 }
 
 /// Normalization over the last dimension.
-pub struct LayerNorm {
+pub(super) struct LayerNorm {
     scale: usize,
     shift: usize,
     width: i64,
 }
 
 impl LayerNorm {
-    pub fn new(declare: &mut Declare, name: &str, width: impl Into<Units>) -> LayerNorm {
+    pub(super) fn new(declare: &mut Declare, name: &str, width: impl Into<Units>) -> LayerNorm {
         let width = width.into();
         LayerNorm {
             scale: declare.parameter(format!("{name}.weight"), &[width], Role::NormScale, Init::Constant(1.0)),
@@ -242,20 +242,20 @@ impl LayerNorm {
     }
 
     /// Normalizes in the kind of its parameters, and gives back that of `x`: on GPUs libtorch refuses to mix them.
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let (scale, shift) = (&pass.parameters[self.scale], &pass.parameters[self.shift]);
         x.to_kind(scale.kind()).layer_norm([self.width], Some(scale), Some(shift), EPSILON, true).to_kind(x.kind())
     }
 }
 
 /// A linear layer inside a network: its weight is prunable.
-pub struct Linear {
+pub(super) struct Linear {
     weight: usize,
     bias: usize,
 }
 
 impl Linear {
-    pub fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Linear {
+    pub(super) fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Linear {
         let init = Init::of_linear(inputs.count);
         Linear {
             weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs], Role::Prunable, init),
@@ -264,19 +264,19 @@ impl Linear {
     }
 
     /// Along the last dimension.
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.linear(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]))
     }
 }
 
 /// A one-dimensional convolution with kernels of length 1: a linear layer along the middle dimension.
-pub struct Pointwise {
+pub(super) struct Pointwise {
     weight: usize,
     bias: usize,
 }
 
 impl Pointwise {
-    pub fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Pointwise {
+    pub(super) fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Pointwise {
         let init = Init::of_linear(inputs.count);
         Pointwise {
             weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs, 1.into()], Role::Prunable, init),
@@ -285,26 +285,26 @@ impl Pointwise {
     }
 
     /// From shape (batch, inputs, length) to (batch, outputs, length).
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.conv1d(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]), 1, 0, 1, 1)
     }
 }
 
 /// The last linear layer, which is never pruned.
-pub struct Classifier {
+pub(super) struct Classifier {
     weight: usize,
     bias: usize,
 }
 
 impl Classifier {
-    pub fn new(declare: &mut Declare, name: &str, inputs: impl Into<Units>, classes: i64) -> Classifier {
+    pub(super) fn new(declare: &mut Declare, name: &str, inputs: impl Into<Units>, classes: i64) -> Classifier {
         let inputs = inputs.into();
         let init = Init::of_linear(inputs.count);
         Classifier::drawn(declare, name, [inputs, classes.into()], [init, init])
     }
 
     /// With weight and bias drawn otherwise.
-    pub fn drawn(
+    pub(super) fn drawn(
         declare: &mut Declare,
         name: &str,
         [inputs, classes]: [Units; 2],
@@ -316,13 +316,13 @@ impl Classifier {
         }
     }
 
-    pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.linear(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]))
     }
 }
 
 /// The mean over height and width: from (batch, channels, height, width) to (batch, channels).
-pub fn global_mean(x: &Tensor) -> Tensor {
+pub(super) fn global_mean(x: &Tensor) -> Tensor {
     x.mean_dim([2i64, 3].as_slice(), false, None)
 }
 

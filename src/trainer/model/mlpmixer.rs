@@ -5,13 +5,13 @@ use tch::Tensor;
 
 use super::layers::{Classifier, LayerNorm, Linear, Pass, Pointwise};
 use super::{Declare, Forward, Units};
-use winsign::run::settings::Dataset;
+use winsign_core::settings::Dataset;
 
 const PATCH: i64 = 16;
 const WIDTH: i64 = 512;
 const DEPTH: i64 = 12;
 
-pub struct MlpMixer {
+pub(super) struct MlpMixer {
     embed: Linear,
     layers: Vec<Layer>,
     norm: LayerNorm,
@@ -19,7 +19,7 @@ pub struct MlpMixer {
 }
 
 impl MlpMixer {
-    pub fn new(declare: &mut Declare, dataset: Dataset) -> MlpMixer {
+    pub(super) fn new(declare: &mut Declare, dataset: Dataset) -> MlpMixer {
         let (channels, side) = dataset.image_shape();
         let patches = (side / PATCH) * (side / PATCH);
         // Every layer adds to the same channels.

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Init, Units};
-use winsign::run::settings::Dataset;
+use winsign_core::settings::Dataset;
 
 /// Of each group of blocks: expansion, channels, blocks, and the stride of the first on ImageNet and on small images.
 const GROUPS: [(i64, i64, i64, [i64; 2]); 7] = [
@@ -21,7 +21,7 @@ const GROUPS: [(i64, i64, i64, [i64; 2]); 7] = [
 const STEM: i64 = 32;
 const LAST: i64 = 1280;
 
-pub struct MobileNetV2 {
+pub(super) struct MobileNetV2 {
     stem: ConvNorm,
     blocks: Vec<InvertedResidual>,
     last: ConvNorm,
@@ -31,7 +31,7 @@ pub struct MobileNetV2 {
 }
 
 impl MobileNetV2 {
-    pub fn new(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
+    pub(super) fn new(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
         if dataset == Dataset::Imagenet { MobileNetV2::large(declare) } else { MobileNetV2::small(declare, dataset) }
     }
 

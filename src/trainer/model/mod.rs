@@ -20,8 +20,8 @@ use std::collections::HashSet;
 
 use tch::{Device, Kind, Tensor};
 
-use winsign::random::Stream;
-use winsign::run::settings::{Architecture, Precision, Problem};
+use winsign_core::random::Stream;
+use winsign_core::settings::{Architecture, Precision, Problem};
 
 use efficientnet::EfficientNet;
 use layers::Pass;

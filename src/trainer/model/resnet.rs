@@ -4,9 +4,9 @@ use tch::Tensor;
 
 use super::layers::{BatchNorm, Classifier, Conv, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Units};
-use winsign::run::settings::Dataset;
+use winsign_core::settings::Dataset;
 
-pub struct ResNet {
+pub(super) struct ResNet {
     conv1: Conv,
     bn1: BatchNorm,
     blocks: Vec<BasicBlock>,
@@ -14,11 +14,11 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    pub fn resnet8(declare: &mut Declare, dataset: Dataset) -> ResNet {
+    pub(super) fn resnet8(declare: &mut Declare, dataset: Dataset) -> ResNet {
         ResNet::new(declare, dataset, [8, 16, 32], 1)
     }
 
-    pub fn resnet20(declare: &mut Declare, dataset: Dataset) -> ResNet {
+    pub(super) fn resnet20(declare: &mut Declare, dataset: Dataset) -> ResNet {
         ResNet::new(declare, dataset, [16, 32, 64], 3)
     }
 

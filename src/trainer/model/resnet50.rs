@@ -4,14 +4,14 @@ use tch::Tensor;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Units};
-use winsign::run::settings::Dataset;
+use winsign_core::settings::Dataset;
 
 /// Of each stage: the width inside its blocks, how many blocks, and the stride of the first.
 const STAGES: [(i64, i64, i64); 4] = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)];
 /// A block's output is so many times as wide as its inside.
 const EXPANSION: i64 = 4;
 
-pub struct ResNet50 {
+pub(super) struct ResNet50 {
     stem: ConvNorm,
     /// Images of 32 and 64 pixels are too small to be halved twice before the first block.
     pooled: bool,
@@ -20,7 +20,7 @@ pub struct ResNet50 {
 }
 
 impl ResNet50 {
-    pub fn new(declare: &mut Declare, dataset: Dataset) -> ResNet50 {
+    pub(super) fn new(declare: &mut Declare, dataset: Dataset) -> ResNet50 {
         declare.convolutions = ConvInit::KaimingNormal;
         let large = dataset == Dataset::Imagenet;
         let (kernel, stride) = if large { (7, 2) } else { (3, 1) };

@@ -5,21 +5,21 @@ use tch::Tensor;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{Declare, Forward};
-use winsign::run::settings::Dataset;
+use winsign_core::settings::Dataset;
 
 const GROUPS: i64 = 3;
 const STEM: i64 = 24;
 /// Channels and units of stages 2, 3 and 4.
 const STAGES: [(i64, i64); 3] = [(240, 4), (480, 8), (960, 4)];
 
-pub struct ShuffleNet {
+pub(super) struct ShuffleNet {
     conv1: ConvNorm,
     units: Vec<Unit>,
     fc: Classifier,
 }
 
 impl ShuffleNet {
-    pub fn new(declare: &mut Declare, dataset: Dataset) -> ShuffleNet {
+    pub(super) fn new(declare: &mut Declare, dataset: Dataset) -> ShuffleNet {
         let (channels, _) = dataset.image_shape();
         let stem =
             ConvShape { inputs: channels.into(), outputs: STEM.into(), kernel: 3, stride: 1, groups: 1, bias: true };

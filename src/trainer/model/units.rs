@@ -53,11 +53,11 @@ pub mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::trainer::model::{Mode, Network};
+    use crate::model::{Mode, Network};
     use strum::VariantArray;
     use tch::{Device, Kind};
-    use winsign::random::Source;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use winsign_core::random::Source;
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     /// Every architecture, on the smallest images and the largest it is defined for.
     fn problems() -> Vec<Problem> {

@@ -6,9 +6,9 @@ use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
 
 use super::{Init, Layout, Parameter, Role};
-use winsign::random::Source;
-use winsign::run::results::LayerSurvivors;
-use winsign::run::tensors::{RawTensor, TensorFile};
+use winsign_core::random::Source;
+use winsign_core::results::LayerSurvivors;
+use winsign_core::tensors::{RawTensor, TensorFile};
 
 /// How many tensors a message names.
 const MOST_NAMED: usize = 8;
@@ -208,8 +208,8 @@ pub fn tensor(raw: &RawTensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::model::Network;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::model::Network;
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     fn layout() -> Layout {
         Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout

@@ -4,8 +4,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::trainer::model::{Layout, Parameter, Role, Weights};
-use winsign::random::Source;
+use crate::model::{Layout, Parameter, Role, Weights};
+use winsign_core::random::Source;
 
 /// The survivors of each layer change places with each other at random: mask and counts of signs stay.
 pub fn shuffle_signs(layout: &Layout, ticket: &mut Weights, seed: u64) {
@@ -107,9 +107,9 @@ fn survivors(weights: &Weights, layer: &Parameter) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::model::Network;
-    use crate::trainer::prune::prune;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::model::Network;
+    use crate::prune::prune;
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     fn layout() -> Layout {
         Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout

@@ -3,12 +3,12 @@
 use tch::{Kind, Reduction, Tensor};
 
 use super::magnitude::survivors;
-use crate::trainer::comm::Place;
-use crate::trainer::data::Data;
-use crate::trainer::data::batches::Batches;
-use crate::trainer::model::{Mode, Network, Weights};
-use crate::trainer::train::evaluate::{Crew, cross_entropy};
-use crate::trainer::{Error, Result};
+use crate::comm::Place;
+use crate::data::Data;
+use crate::data::batches::Batches;
+use crate::model::{Mode, Network, Weights};
+use crate::train::evaluate::{Crew, cross_entropy};
+use crate::{Error, Result};
 
 /// How often SynFlow prunes on its way, as in the paper.
 const ROUNDS: i32 = 100;
@@ -131,10 +131,10 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::trainer::comm::Single;
-    use crate::trainer::data;
-    use crate::trainer::model::Role;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::comm::Single;
+    use crate::data;
+    use crate::model::Role;
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     const SPARSE: Sparsity = Sparsity { ratio: 0.2, level: 12 };
     const SAMPLE: Sample = Sample { images: 100, batch: 64, order_seed: 5 };

@@ -1,7 +1,7 @@
 //! Global magnitude pruning.
 
-use crate::trainer::model::{Layout, Weights};
-use crate::trainer::{Error, Result};
+use crate::model::{Layout, Weights};
+use crate::{Error, Result};
 
 /// Removes the fraction `ratio` of the surviving weights, the smallest by magnitude over all prunable tensors.
 ///
@@ -22,7 +22,7 @@ pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) -> Result<()> {
 }
 
 /// How many of `prunable` weights are left after `times` such prunings. [`Error::NothingLeft`] if none are.
-pub fn survivors(ratio: f64, times: u32, prunable: i64) -> Result<i64> {
+pub(super) fn survivors(ratio: f64, times: u32, prunable: i64) -> Result<i64> {
     (0..times).try_fold(prunable, |n, _| match kept(ratio, n) {
         0 => Err(Error::NothingLeft { survivors: n as u64 }),
         k => Ok(k),
@@ -37,8 +37,8 @@ fn kept(ratio: f64, n: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::model::Network;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::model::Network;
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
     fn the_number_kept_is_that_of_decimal_arithmetic() {

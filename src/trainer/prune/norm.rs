@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::trainer::model::{Layout, Weights};
+use crate::model::{Layout, Weights};
 
 /// The parameters of one AWS step: every norm parameter ψ becomes α·ψ₀ + (1 − α)·ψ, that is γ' = α + (1 − α)·γ and
 /// β' = (1 − α)·β. All normalization layers share α; gradients flow through to ψ.
@@ -22,8 +22,8 @@ pub fn with_norm_init(layout: &Layout, weights: &Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::model::{Network, Role};
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::model::{Network, Role};
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
     fn norms_move_toward_their_initialization_and_gradients_flow_through() {

@@ -1,6 +1,6 @@
 //! Rewinding: the weights of before, under the mask of after.
 
-use crate::trainer::model::{Layout, Weights};
+use crate::model::{Layout, Weights};
 
 /// The network of `origin`, its norm parameters and BatchNorm statistics included, under the mask of `pruned`.
 pub fn rewind(layout: &Layout, pruned: &Weights, origin: Weights) -> Weights {
@@ -12,9 +12,9 @@ pub fn rewind(layout: &Layout, pruned: &Weights, origin: Weights) -> Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::model::Network;
-    use crate::trainer::prune::prune;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::model::Network;
+    use crate::prune::prune;
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
     fn everything_is_put_back_but_what_is_pruned() {

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use crate::trainer::model::{Layout, Weights};
-use winsign::run::settings::Inherit;
+use crate::model::{Layout, Weights};
+use winsign_core::settings::Inherit;
 
 /// The network that training starts from, given a ticket (φ_T, ψ_T, m_T) and a dense fresh initialization (φ, ψ₀).
 /// BatchNorm statistics start fresh, except for `retrain`, which takes the ticket as it is.
@@ -39,10 +39,10 @@ pub fn transfer(layout: &Layout, inherit: Inherit, ticket: &Weights, fresh: &Wei
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::model::{Network, Role};
-    use crate::trainer::prune::prune;
+    use crate::model::{Network, Role};
+    use crate::prune::prune;
     use strum::VariantArray;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     /// Every element of every kind of transfer against the table of the method.
     #[test]

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::optimizer::fresh_moments;
-use crate::trainer::model::Weights;
-use crate::trainer::model::weights::{raw, tensor};
-use winsign::run::results::EpochMetrics;
-use winsign::run::settings::Optimizer;
-use winsign::run::tensors::TensorFile;
+use crate::model::Weights;
+use crate::model::weights::{raw, tensor};
+use winsign_core::results::EpochMetrics;
+use winsign_core::settings::Optimizer;
+use winsign_core::tensors::TensorFile;
 
 /// What the names of moments begin with; their order is that of the names.
 const MOMENT: &str = "moment ";

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind, Reduction, Tensor};
 
-use crate::trainer::comm::{Comm, pulse};
-use crate::trainer::data::Data;
-use crate::trainer::data::batches::{Batch, Batches, plain_batches, plain_steps};
-use crate::trainer::model::{Mode, Network};
-use crate::trainer::{Error, Result};
-use winsign::data::Split;
+use crate::comm::{Comm, pulse};
+use crate::data::Data;
+use crate::data::batches::{Batch, Batches, plain_batches, plain_steps};
+use crate::model::{Mode, Network};
+use crate::{Error, Result};
+use winsign_data::Split;
 
 /// Mean cross-entropy in nats, and errors in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -166,11 +166,11 @@ pub fn wrong_count(logits: &Tensor, labels: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::comm::threads::on_ranks;
-    use crate::trainer::comm::{Place, Single};
-    use crate::trainer::data;
-    use crate::trainer::model::Weights;
-    use winsign::run::settings::{Architecture, Dataset, Problem};
+    use crate::comm::threads::on_ranks;
+    use crate::comm::{Place, Single};
+    use crate::data;
+    use crate::model::Weights;
+    use winsign_core::settings::{Architecture, Dataset, Problem};
 
     /// Both ranks have batches to do, and neither does all of them.
     #[test]

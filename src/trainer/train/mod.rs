@@ -8,19 +8,19 @@ pub mod step;
 
 use tch::{Kind, Tensor};
 
-use crate::trainer::data::Data;
-use crate::trainer::data::batches::Batches;
-use crate::trainer::model::{Network, Weights};
-use crate::trainer::session::{Demand, Session};
-use crate::trainer::{Error, Result};
+use crate::data::Data;
+use crate::data::batches::Batches;
+use crate::model::{Network, Weights};
+use crate::session::{Demand, Session};
+use crate::{Error, Result};
 use checkpoint::Checkpoint;
 use evaluate::{Crew, Score, evaluate, reestimate};
 use schedule::learning_rate;
 use step::Stepper;
-use winsign::random::Source;
-use winsign::run::attempt::Progress;
-use winsign::run::results::EpochMetrics;
-use winsign::run::settings::Training;
+use winsign_core::attempt::Progress;
+use winsign_core::random::Source;
+use winsign_core::results::EpochMetrics;
+use winsign_core::settings::Training;
 
 /// A training to be done: of what, on what, how.
 pub struct Course<'a> {
@@ -197,15 +197,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::trainer::comm::threads::{Threads, on_ranks};
-    use crate::trainer::comm::{Comm, Place, Ranks};
-    use crate::trainer::data;
-    use crate::trainer::session::Means;
-    use winsign::run::attempt::Attempt;
-    use winsign::run::settings::{
+    use crate::comm::threads::{Threads, on_ranks};
+    use crate::comm::{Comm, Place, Ranks};
+    use crate::data;
+    use crate::session::Means;
+    use winsign_core::attempt::Attempt;
+    use winsign_core::settings::{
         Architecture, Dataset, Method, Precision, Problem, Schedule, Seeds, Settings, Ticket,
     };
-    use winsign::run::{Run, RunDirectory, Store};
+    use winsign_core::{Run, RunDirectory, Store};
 
     /// Ranks of which one adds up wrongly, once.
     struct Faulty {

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use crate::trainer::model::Layout;
-use winsign::run::settings::{Optimizer, Training};
+use crate::model::Layout;
+use winsign_core::settings::{Optimizer, Training};
 
 /// Adam's β₂ and ε.
 const BETA2: f64 = 0.999;
@@ -70,7 +70,7 @@ fn update(training: &Training, (lr, number): (f64, u64), weights: &Tensor, momen
 #[cfg(test)]
 mod tests {
     use super::*;
-    use winsign::run::settings::Schedule;
+    use winsign_core::settings::Schedule;
 
     fn training(optimizer: Optimizer) -> Training {
         Training {

@@ -1,9 +1,9 @@
 //! The learning rate over the epochs of a run.
 
-use winsign::run::settings::{Schedule, Training};
+use winsign_core::settings::{Schedule, Training};
 
 /// The learning rate of an epoch, from 1; it changes between epochs only.
-pub fn learning_rate(training: &Training, epoch: u32) -> f64 {
+pub(super) fn learning_rate(training: &Training, epoch: u32) -> f64 {
     let done = epoch - 1;
     match training.schedule {
         Schedule::Constant => training.lr,

@@ -4,12 +4,12 @@ use tch::{Reduction, Tensor};
 
 use super::evaluate::{cross_entropy, wrong_count};
 use super::optimizer;
-use crate::trainer::comm::Comm;
-use crate::trainer::data::batches::Batch;
-use crate::trainer::model::{Network, Weights};
-use crate::trainer::prune::interpolate_norms;
-use winsign::random::Stream;
-use winsign::run::settings::Training;
+use crate::comm::Comm;
+use crate::data::batches::Batch;
+use crate::model::{Network, Weights};
+use crate::prune::interpolate_norms;
+use winsign_core::random::Stream;
+use winsign_core::settings::Training;
 
 /// What a pass gives; all of it still on its device. With several ranks it is this rank's part of sums over all.
 pub struct Pass {
@@ -147,14 +147,14 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::trainer::comm::Place;
-    use crate::trainer::comm::threads::on_ranks;
-    use crate::trainer::data;
-    use crate::trainer::data::batches::Batches;
-    use crate::trainer::train::evaluate::{Crew, evaluate, reestimate};
-    use crate::trainer::train::optimizer::{fresh_moments, step};
+    use crate::comm::Place;
+    use crate::comm::threads::on_ranks;
+    use crate::data;
+    use crate::data::batches::Batches;
+    use crate::train::evaluate::{Crew, evaluate, reestimate};
+    use crate::train::optimizer::{fresh_moments, step};
     use tch::Kind;
-    use winsign::run::settings::{Architecture, Dataset, Optimizer, Precision, Problem, Schedule};
+    use winsign_core::settings::{Architecture, Dataset, Optimizer, Precision, Problem, Schedule};
 
     const BATCH: u32 = 50;
 
@@ -162,7 +162,7 @@ mod tests {
         Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8))
     }
 
-    fn trainable(layout: &crate::trainer::model::Layout) -> Weights {
+    fn trainable(layout: &crate::model::Layout) -> Weights {
         let weights = Weights::initialize(layout, 1);
         Weights { parameters: weights.parameters.set_requires_grad(true), ..weights }
     }

@@ -1,0 +1,279 @@
+//! `winsign compare`: two studies, or a study and a table kept as data.
+
+use std::fmt::Write;
+use std::iter;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::report::confidence;
+use super::subject::{Known, Subject};
+use super::{Common, Failure, colors, output};
+use winsign_report::compare::{Compared, Comparison, Entry, Side, compare, entries};
+use winsign_report::kept;
+use winsign_report::statistics::percent;
+use winsign_report::tables::{
+    MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
+    text,
+};
+use winsign_report::{Report, terminal};
+use winsign_sweep::Layout;
+use winsign_sweep::yaml;
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign compare sweeps/digits.yaml sweeps/tables/digits-trial.yaml
+  winsign compare sweeps/one.yaml sweeps/other.yaml
+  winsign compare sweeps/one.yaml sweeps/one.yaml --store-b /mnt/north/results
+  winsign compare results /mnt/north/results --json
+
+A and B are sweep files, stores, or tables kept as data (docs/report.md has one). Lines of the same
+data set, architecture, method, level and inheritance are compared, if the settings that both name
+are equal. Differences are A minus B. Two studies that have tickets in common are paired over these;
+others, and tables that give a standard deviation and a number of tickets, are compared by Welch's
+t. With one ticket there is no interval.";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A sweep file, a store, or a table kept as data
+    a: PathBuf,
+    /// Another one
+    b: PathBuf,
+    /// Where the runs of A are kept, if it is a sweep file [default: --store]
+    #[arg(long, value_name = "DIR")]
+    store_a: Option<PathBuf>,
+    /// Where the runs of B are kept, likewise [default: --store]
+    #[arg(long, value_name = "DIR")]
+    store_b: Option<PathBuf>,
+    /// Of the intervals, between 0 and 1
+    #[arg(long, value_parser = confidence, default_value = "0.95")]
+    confidence: f64,
+}
+
+/// One of the two.
+enum Sort {
+    Study(Box<Report>),
+    Kept(kept::Kept),
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let a = read(common, &arguments.a, "--store-a", arguments.store_a.as_deref())?;
+    let b = read(common, &arguments.b, "--store-b", arguments.store_b.as_deref())?;
+    // Tickets are the means of a study of transfers, and the end of one without.
+    let with_tickets = [&a, &b].iter().any(|side| match side {
+        Sort::Study(report) => report.transfers.is_empty(),
+        Sort::Kept(kept) => kept.entries.iter().any(|entry| entry.inherit.is_none()),
+    });
+    let comparison = compare(&a.entries(with_tickets), &b.entries(with_tickets), arguments.confidence);
+    if common.json {
+        #[derive(Serialize)]
+        struct Told<'c> {
+            a: serde_json::Value,
+            b: serde_json::Value,
+            #[serde(flatten)]
+            comparison: &'c Comparison,
+        }
+        return output::json(&Told { a: a.to_json(), b: b.to_json(), comparison: &comparison });
+    }
+    output::text(&describe(&a, &b, &comparison, arguments.confidence, colors(&std::io::stdout())))
+}
+
+/// One side, and the store that its runs are kept in if the option of this name says so.
+fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Sort, Failure> {
+    let without_runs_elsewhere = |what: &str| match store {
+        None => Ok(()),
+        Some(_) => Err(Failure::Usage(
+            format!("{} is {what}: {option} is for sweep files", path.display()),
+            format!("leave {option} out, or give the sweep file of the runs in that store"),
+        )),
+    };
+    if path.is_dir() {
+        without_runs_elsewhere("a store of its own")?;
+        return study(common, path);
+    }
+    let file_name = path.display().to_string();
+    let text = yaml::read_text(path, &kept::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
+    if kept::is_kept(&text) {
+        without_runs_elsewhere("a table, which has no runs")?;
+        return Ok(Sort::Kept(kept::parse(&file_name, &text)?));
+    }
+    match store {
+        // As the only store of a sweep it takes the place of --store.
+        Some(store) => study(&Common { store: store.to_path_buf(), ..*common }, path),
+        None => study(common, path),
+    }
+}
+
+fn study(common: &Common, of: &Path) -> Result<Sort, Failure> {
+    // The table that a sweep file asks for is no part of a comparison.
+    let subject = Subject::open(common, &[of.to_path_buf()])?.without_table();
+    subject.expect_runs()?;
+    let (found, notices) = subject.look();
+    let known = Known::results(found);
+    let findings = known.findings(&subject.plan);
+    let report = subject.report(&findings, notices, Layout::default())?;
+    Ok(Sort::Study(Box::new(report)))
+}
+
+impl Sort {
+    fn entries(&self, with_tickets: bool) -> Vec<Entry<'_>> {
+        match self {
+            Sort::Study(report) => entries(report, with_tickets),
+            Sort::Kept(kept) => kept.entries.clone(),
+        }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        match self {
+            Sort::Study(report) => {
+                serde_json::json!({ "name": report.name, "runs": report.runs, "notices": report.notices })
+            }
+            Sort::Kept(kept) => serde_json::json!({ "name": kept.name, "source": kept.source }),
+        }
+    }
+
+    /// What it is, in a line.
+    fn described(&self) -> String {
+        match self {
+            Sort::Study(report) => format!("{}: {}", report.name, report.runs.progress()),
+            Sort::Kept(kept) => format!("{}: {}", kept.name, kept.source),
+        }
+    }
+}
+
+fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors: bool) -> String {
+    let mut out = String::new();
+    for (name, side) in [("A", a), ("B", b)] {
+        let _ = writeln!(out, "{name}: {}", terminal::printable(&side.described()));
+    }
+    match comparison.rows.is_empty() {
+        true => out.push_str("\nnothing is in both\n"),
+        false => {
+            let _ = write!(out, "\n{}\n", terminal::lay_out(&table(&comparison.rows, confidence), colors));
+            let _ = write!(
+                out,
+                "\nErrors in percent, mean ± standard deviation between tickets, or between the seeds of one ticket (seeds); \
+                 barriers between seeds, and differences A − B, in percentage points.\n"
+            );
+        }
+    }
+    let unlike = |row: &&Compared| row.a.barrier.is_some() && row.b.barrier.is_some() && !row.barriers_alike;
+    if comparison.rows.iter().any(|row| unlike(&row)) {
+        out.push_str(
+            "note: barriers that A and B measured in different ways (points, refinement, re-estimation, alignment or precision) \
+             are not subtracted\n",
+        );
+    }
+    for (name, side) in [("A", a), ("B", b)] {
+        if let Sort::Study(report) = side {
+            for notice in &report.notices {
+                let _ = writeln!(out, "note: {name}: {}", terminal::printable(&notice.message));
+            }
+        }
+    }
+    for (name, only) in [("A", &comparison.only_in_a), ("B", &comparison.only_in_b)] {
+        const SHOWN: usize = 5;
+        if !only.is_empty() {
+            let more = if only.len() > SHOWN { format!(" and {} more", only.len() - SHOWN) } else { String::new() };
+            let first: Vec<String> = only.iter().take(SHOWN).map(|label| terminal::printable(label)).collect();
+            let _ = writeln!(out, "only in {name}: {}{more}", first.join("; "));
+        }
+    }
+    out
+}
+
+/// A line for the errors of each row, and one for the barriers that both sides have.
+fn table(rows: &[Compared], confidence: f64) -> Table {
+    let axes = axis_names(rows.iter().map(|row| &row.axes));
+    let problems: std::collections::HashSet<_> = rows.iter().map(|row| row.problem).collect();
+    let with_barriers = rows.iter().any(has_barriers);
+    let mut columns = Vec::new();
+    if problems.len() > 1 {
+        columns.extend([text("dataset"), text("architecture")]);
+    }
+    columns.extend([text("method"), number("level"), number("remaining"), text("transferred")]);
+    columns.extend(axes.iter().map(|name| text(name)));
+    columns.extend(with_barriers.then(|| text("measure")));
+    let interval = format!("{} %\ninterval", percent(confidence));
+    columns.extend([number("A"), number("B"), number("A − B"), number(&interval), number("tickets"), number("p")]);
+    columns.extend([text("test"), text("verdict")]);
+    let keys = |row: &Compared| {
+        let mut cells = Vec::new();
+        if problems.len() > 1 {
+            cells.extend([row.problem.dataset.to_string(), row.problem.architecture.to_string()]);
+        }
+        cells.extend([
+            method_text(row.method),
+            row.level.map_or(MISSING.to_string(), |level| level.to_string()),
+            remaining_text(row.remaining_ratio),
+            row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
+        ]);
+        cells.extend(axes.iter().map(|name| axis_value(&row.axes, name).to_string()));
+        cells
+    };
+    let missing = || MISSING.to_string();
+    let lines = rows.iter().flat_map(|row| {
+        let mut errors = keys(row);
+        errors.extend(with_barriers.then(|| "error".to_string()));
+        errors.extend([side_text(&row.a), side_text(&row.b), points_text(row.difference)]);
+        errors.extend([
+            row.interval.map_or_else(missing, interval_text),
+            tickets_text(row),
+            row.p.map_or_else(missing, p_text),
+            test_text(row),
+            row.verdict.map_or_else(missing, |verdict| verdict.to_string()),
+        ]);
+        let barriers = has_barriers(row).then(|| {
+            let mut cells = keys(row);
+            let numbers = [row.a.barrier, row.b.barrier, row.barrier_difference];
+            cells.extend(["barrier".to_string()].into_iter().chain(numbers.map(points_text)));
+            cells.extend([
+                row.barrier_interval.map_or_else(missing, interval_text),
+                row.barrier_tickets.map_or_else(missing, |tickets| tickets.to_string()),
+                missing(),
+                row.barrier_test.map_or_else(missing, |test| test.to_string()),
+                row.barrier_verdict.map_or_else(missing, |verdict| verdict.to_string()),
+            ]);
+            cells
+        });
+        iter::once(errors).chain(barriers)
+    });
+    Table { columns, rows: lines.collect(), best: Default::default() }
+}
+
+fn has_barriers(row: &Compared) -> bool {
+    row.a.barrier.is_some() && row.b.barrier.is_some()
+}
+
+/// Those that are in both, or those of each side.
+fn tickets_text(row: &Compared) -> String {
+    let of = |side: &Side| side.tickets.map_or(MISSING.to_string(), |tickets| tickets.to_string());
+    match row.tickets {
+        Some(tickets) => tickets.to_string(),
+        None if row.a.tickets.or(row.b.tickets).is_none() => MISSING.to_string(),
+        None => format!("{}, {}", of(&row.a), of(&row.b)),
+    }
+}
+
+fn side_text(side: &Side) -> String {
+    let mut text = points_text(side.mean);
+    if let (Some(_), Some(std)) = (side.mean, side.std) {
+        let _ = write!(text, " ± {std:.1}");
+    }
+    if let Some(seeds) = side.seeds {
+        let _ = write!(text, " ({seeds})");
+    }
+    text
+}
+
+fn test_text(row: &Compared) -> String {
+    match (row.test, row.pairs) {
+        _ if row.same_runs > 0 && Some(row.same_runs) == row.a.seeds && row.a.seeds == row.b.seeds => {
+            "the same runs".to_string()
+        }
+        (Some(test), Some(pairs)) => format!("{test} ({pairs})"),
+        (Some(test), None) => test.to_string(),
+        (None, _) => MISSING.to_string(),
+    }
+}

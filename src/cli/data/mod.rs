@@ -1,0 +1,49 @@
+//! `winsign data`: data sets on disk. One file a subcommand.
+
+mod check;
+mod pack;
+mod synth;
+
+use std::io::IsTerminal;
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Common, Failure};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Count and read all of the data sets in a folder, and name what cannot be used
+    #[command(after_help = check::HELP)]
+    Check(check::Arguments),
+    /// Pack an ImageNet-like folder into one file that is faster to read
+    #[command(after_help = pack::HELP)]
+    Pack(pack::Arguments),
+    /// Make a small data set that can be learned, in the true format of a true one
+    #[command(after_help = synth::HELP)]
+    Synth(synth::Arguments),
+}
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign data synth --like cifar100 --train 5000 --test 1000 data    a small set to try things with
+  winsign data check data                                             is what lies there sound?
+  winsign data pack data data/imagenet.pack                           ImageNet as one file";
+
+pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Failure> {
+    match command {
+        Command::Check(arguments) => check::command(common, arguments),
+        Command::Pack(arguments) => pack::command(common, arguments),
+        Command::Synth(arguments) => synth::command(common, arguments),
+    }
+}
+
+/// A bar on standard error, where that is a terminal: a prefix, how far and fast it is, and a message.
+fn bar(common: &Common, length: usize) -> ProgressBar {
+    let visible = !common.quiet && std::io::stderr().is_terminal();
+    let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} images, {per_sec:.0}, {eta} left{msg}");
+    let bar = ProgressBar::with_draw_target(Some(length as u64), target);
+    bar.set_style(style.expect("the template is well-formed").progress_chars("━╸─"));
+    bar
+}

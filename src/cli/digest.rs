@@ -1,0 +1,148 @@
+//! `winsign digest`: the numbers of a study as digests, and whether another study has the same.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use super::subject::Subject;
+use super::{Common, Failure, output};
+use winsign_core::results::RunResult;
+use winsign_core::{RunId, exit, files};
+use winsign_sweep::plan::{Plan, PlannedRun};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign digest sweeps/quickstart.yaml > numbers.txt          a line for each run that is done
+  winsign digest sweeps/quickstart.yaml --check numbers.txt    compares, to the last bit
+  winsign digest /mnt/north/results --check numbers.txt        the same for all runs of a store
+
+A digest covers a run's outcome and its network. With `numerics: portable` it is the same on
+every processor with AVX2.
+
+Exit codes: those of winsign; of --check, 3 if a number differs or is missing.";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A sweep file, stores, or both
+    #[arg(required = true, value_name = "SWEEP|STORE")]
+    of: Vec<PathBuf>,
+    /// Compare with the lines of this file
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+/// The number of runs that are listed of each kind of difference; `--json` has all.
+const SHOWN: usize = 10;
+
+/// The digest of one run that is done.
+#[derive(Serialize)]
+struct Line<'a> {
+    digest: String,
+    id: &'a RunId,
+    label: String,
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let expected = arguments.check.as_deref().map(read).transpose()?;
+    let subject = Subject::open(common, &arguments.of)?;
+    subject.expect_runs()?;
+    let (found, notices) = subject.look();
+    for notice in notices {
+        output::tell(&format!("winsign: {}", notice.message));
+    }
+    let results = found.iter().map(|found| found.standing.result.as_ref());
+    let lines: Vec<Line> =
+        subject.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
+    if lines.len() < subject.plan.runs.len() {
+        output::tell(&format!("winsign: {} of {} runs are done", lines.len(), subject.plan.runs.len()));
+    }
+    match expected {
+        Some(expected) => check(common, &subject.plan, &lines, &expected),
+        None if common.json => output::json(&json!({ "runs": lines })),
+        None => output::text(&lines.iter().fold(String::new(), |mut text, Line { digest, id, label }| {
+            let _ = writeln!(text, "{digest}  {id}  {label}");
+            text
+        })),
+    }
+}
+
+fn line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'a>> {
+    let network = result.network.as_ref().map(|network| &network.digest);
+    let numbers = serde_json::to_vec(&json!({ "outcome": result.outcome, "network": network })).ok()?;
+    Some(Line { digest: files::digest(&numbers), id: &planned.run.id, label: planned.label.to_string() })
+}
+
+/// The digests of a file by run.
+fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
+    let unusable = |reason: String| {
+        Failure::Usage(
+            format!("cannot use {}: {reason}", path.display()),
+            "give a file that `winsign digest SWEEP` printed".to_string(),
+        )
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    let mut expected = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut words = line.split_whitespace();
+        let (Some(digest), Some(Ok(id))) = (words.next(), words.next().map(str::parse::<RunId>)) else {
+            return Err(unusable(format!("line {number} is not a digest and the identity of a run")));
+        };
+        if expected.insert(id.clone(), digest.to_string()).is_some_and(|before| before != digest) {
+            return Err(unusable(format!("line {number} has another digest of {id} than a line before it")));
+        }
+    }
+    if expected.is_empty() {
+        return Err(unusable("it has no digest".to_string()));
+    }
+    Ok(expected)
+}
+
+fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Failure> {
+    let planned: BTreeMap<&RunId, String> =
+        plan.runs.iter().map(|planned| (&planned.run.id, planned.label.to_string())).collect();
+    let done: BTreeMap<&RunId, &Line> = lines.iter().map(|line| (line.id, line)).collect();
+    let (known, unknown): (Vec<&RunId>, Vec<&RunId>) = expected.keys().partition(|id| planned.contains_key(id));
+    let (done_of_known, not_done): (Vec<&RunId>, Vec<&RunId>) = known.into_iter().partition(|id| done.contains_key(id));
+    let differing: Vec<&RunId> = done_of_known.into_iter().filter(|id| expected[*id] != done[id].digest).collect();
+    let not_in_file: Vec<&RunId> = lines.iter().map(|line| line.id).filter(|id| !expected.contains_key(*id)).collect();
+    let equal = expected.len() - unknown.len() - not_done.len() - differing.len();
+    let code = if equal == expected.len() { exit::SUCCESS } else { exit::RUNS_FAILED };
+    if common.json {
+        output::json(&json!({
+            "expected": expected.len(),
+            "equal": equal,
+            "differing": differing,
+            "not_done": not_done,
+            "not_in_this_study": unknown,
+            "not_in_file": not_in_file,
+        }))?;
+        return Ok(code);
+    }
+    let mut text = format!("{equal} of {} runs have the expected numbers, to the last bit\n", expected.len());
+    let differences = [
+        ("other numbers", &differing),
+        ("not done", &not_done),
+        ("not in this study", &unknown),
+        ("not in the file", &not_in_file),
+    ];
+    for (what, runs) in differences {
+        list(&mut text, what, runs, &planned);
+    }
+    output::text(&text)?;
+    Ok(code)
+}
+
+/// Adds the first of these runs to a text, and how many more there are.
+fn list(text: &mut String, what: &str, runs: &[&RunId], labels: &BTreeMap<&RunId, String>) {
+    for id in runs.iter().take(SHOWN) {
+        let label = labels.get(id).map(|label| format!("  {label}")).unwrap_or_default();
+        let _ = writeln!(text, "  {what}: {id}{label}");
+    }
+    if runs.len() > SHOWN {
+        let _ = writeln!(text, "  {what}: {} more", runs.len() - SHOWN);
+    }
+}

@@ -1,0 +1,138 @@
+//! `winsign import`: a network that was found elsewhere, as a run of the store.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::run::{execute, find_worker};
+use super::{Common, Execution, Failure, output};
+use winsign_core::error::Error;
+use winsign_core::results::Outcome;
+use winsign_core::settings::{Architecture, Dataset, Import, Method, Problem, Settings};
+use winsign_core::tensors::TensorFile;
+use winsign_core::{Run, Store, exit};
+use winsign_exec::display::Display;
+use winsign_exec::slots::Slots;
+use winsign_exec::{Launcher, Options};
+use winsign_sweep::Resources;
+use winsign_sweep::plan::survey::survey;
+use winsign_sweep::plan::{Label, Plan, PlannedRun};
+
+pub(crate) const HELP: &str = "\
+Example:
+  winsign import found.safetensors --as ticket --dataset cifar100 --architecture resnet50
+
+The file is in the format safetensors, with PyTorch's names. In Python:
+  from safetensors.torch import save_file
+  tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+  save_file(tensors, \"found.safetensors\")
+Masks are tensors L.mask, or L.weight_mask beside L.weight_orig as torch.nn.utils.prune has them;
+without any, weights that are zero are pruned. The network is checked, evaluated on the test set,
+and kept; what is printed then stands for it in sweep files.";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The file to read
+    file: PathBuf,
+    /// What it is to be here
+    #[arg(long = "as", value_name = "KIND")]
+    kind: Kind,
+    /// The data set it was trained on
+    #[arg(long)]
+    dataset: Dataset,
+    /// Its architecture
+    #[arg(long)]
+    architecture: Architecture,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+/// What can be imported.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Something to transfer from
+    Ticket,
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let Kind::Ticket = arguments.kind;
+    let problem = Problem::new(arguments.dataset, arguments.architecture);
+    if !problem.architecture.fits(problem.dataset) {
+        let message = format!("{} is not defined for {}", problem.architecture, problem.dataset);
+        return Err(Failure::Usage(message, "docs/sweep.md says which architectures a data set has".to_string()));
+    }
+    let file = &arguments.file;
+    let network = TensorFile::read_foreign(file).map_err(|error| match error {
+        Error::Damaged { path, reason } => {
+            let message = format!("{} is not a safetensors file: {reason}", path.display());
+            Failure::Usage(message, "`winsign import --help` says how PyTorch writes one".to_string())
+        }
+        other => other.into(),
+    })?;
+    let worker = find_worker(arguments.execution.worker.as_deref())?;
+    let store = Store::create(&common.store)?;
+    let digest = network.digest().parse().expect("a digest is 32 hexadecimal digits");
+
+    let run = Run::new(Settings::Import(Import { problem, digest }), vec![]);
+    let directory = store.run(&run.id);
+    let label = imported_label(problem);
+    let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
+    let plan = Plan { name: label.to_string(), runs: vec![PlannedRun { run, label }], resources };
+    let PlannedRun { run, label } = &plan.runs[0];
+    directory.prepare(run, &label.to_string())?;
+    network.write(&directory.imported_path())?;
+
+    let options = Options {
+        launcher: Launcher::Local,
+        slots: Slots::local(1),
+        ranks: 1,
+        threads: arguments.execution.threads.unwrap_or(1),
+        data: arguments.execution.data.clone(),
+        retries: 0,
+        worker,
+    };
+    let standings = survey(&plan, &store)?;
+    let mut display = Display::new(&plan.name, 1, common.quiet || common.json);
+    let summary = execute(&winsign_exec::entries(&plan), &store, &standings, &options, &mut display)?;
+    let Some(result) = directory.result()? else {
+        let message =
+            summary.failed.first().map_or("it was stopped before the end".to_string(), |run| run.message.clone());
+        if summary.pending > 0 {
+            return Ok(exit::INTERRUPTED);
+        }
+        let help =
+            "`winsign import --help` says what the file must hold; the store keeps nothing of it but a failed run"
+                .to_string();
+        return Err(Failure::Import(format!("{} was not imported: {message}", file.display()), help));
+    };
+    if common.json {
+        return output::json(&json!({ "run": run.id, "digest": digest, "result": result }));
+    }
+    let Outcome::Ticket(ticket) = result.outcome else { unreachable!("an import is a ticket") };
+    output::text(&format!(
+        "imported as ticket {}: {} of {} prunable weights survive ({:.2} %), test error {:.2} %\n\
+         in a sweep file:\n\
+         ticket:\n  imported: \"{digest}\"\n",
+        run.id,
+        ticket.survivors,
+        ticket.prunable,
+        100.0 * ticket.remaining_ratio,
+        ticket.test_error
+    ))
+}
+
+/// The label of an imported ticket.
+fn imported_label(problem: Problem) -> Label {
+    Label {
+        problem,
+        method: Some(Method::Imported),
+        level: 1,
+        rewind_point: None,
+        inherit: None,
+        between: None,
+        block: None,
+        seeds: vec![],
+        axes: vec![],
+    }
+}

@@ -1,0 +1,440 @@
+//! The program `winsign`: its commands, and how they speak.
+
+mod clean;
+mod compare;
+#[cfg(feature = "data")]
+mod data;
+mod digest;
+mod export;
+mod import;
+mod jobs;
+mod logs;
+mod merge;
+mod outcomes;
+mod output;
+mod plan;
+mod report;
+mod retry;
+mod run;
+mod serve;
+mod server;
+mod show;
+mod stages;
+mod status;
+mod subject;
+mod submit;
+mod task;
+mod units;
+mod watch;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use winsign_core::error::Error as StoreError;
+use winsign_core::settings::MAX_THREADS;
+use winsign_core::{Store, exit};
+use winsign_exec::slurm;
+use winsign_exec::slurm::queue::Queue;
+use winsign_report::pivot;
+use winsign_sweep::plan::Plan;
+use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::graph;
+use winsign_sweep::plan::survey::{Standing, survey_with};
+use winsign_sweep::yaml::FileError;
+
+/// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
+#[derive(Parser)]
+#[command(name = "winsign", version, after_help = HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command takes.
+#[derive(Args)]
+struct Common {
+    /// Where runs are kept
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STORE, env = "WINSIGN_STORE")]
+    store: PathBuf,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more: -v what is done, -vv everything (or set WINSIGN_LOG, as in WINSIGN_LOG=debug)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+impl Common {
+    /// The arguments of another command on the same sweep and store, to be pasted into a shell.
+    fn again(&self, sweep: &Path) -> String {
+        let quoted = |path: &Path| {
+            let text = path.display().to_string();
+            let plain = |character: char| character.is_alphanumeric() || "/._-+@:".contains(character);
+            if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+        };
+        match self.store == Path::new(DEFAULT_STORE) {
+            true => quoted(sweep),
+            false => format!("{} --store {}", quoted(sweep), quoted(&self.store)),
+        }
+    }
+}
+
+/// How runs are executed on this machine, whatever the sweep.
+#[derive(Args)]
+struct Execution {
+    /// The folder with the data sets
+    #[arg(long, value_name = "DIR", default_value = "data", env = "WINSIGN_DATA")]
+    data: PathBuf,
+    /// Threads per rank [default: what the sweep says, else 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
+    threads: Option<u32>,
+    /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
+    #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
+    worker: Option<PathBuf>,
+}
+
+const DEFAULT_STORE: &str = "results";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what a sweep would run, what exists already, and what waits for what
+    #[command(after_help = plan::HELP)]
+    Plan {
+        /// The sweep file
+        sweep: PathBuf,
+        /// List every run
+        #[arg(long)]
+        all: bool,
+        /// Print the runs as a graph instead
+        #[arg(long, value_name = "LANGUAGE", conflicts_with = "all")]
+        graph: Option<graph::Language>,
+    },
+    /// Run what is not done yet, on this machine or on several hosts
+    #[command(after_help = run::HELP)]
+    Run(self::run::Arguments),
+    /// Hand what is not done yet to Slurm, and return
+    #[command(after_help = submit::HELP)]
+    Submit(submit::Arguments),
+    /// Take back what waits in Slurm, and stop what runs there
+    #[command(after_help = jobs::CANCEL_HELP)]
+    Cancel(jobs::CancelArguments),
+    /// Keep waiting jobs of a sweep from starting
+    #[command(after_help = jobs::HOLD_HELP)]
+    Hold(jobs::Arguments),
+    /// Let held jobs of a sweep start
+    #[command(after_help = jobs::RELEASE_HELP)]
+    Release(jobs::Arguments),
+    /// Give failed runs a new chance
+    #[command(after_help = retry::HELP)]
+    Retry(retry::Arguments),
+    /// Execute one task of a submission, inside a job
+    #[command(hide = true)]
+    Task(task::Arguments),
+    /// Show how far a sweep is, what runs now, and what failed
+    #[command(after_help = status::HELP)]
+    Status(status::Arguments),
+    /// Show one run: its settings, metrics, result and log
+    #[command(after_help = show::HELP)]
+    Show {
+        /// The run's identity, or the beginning of it
+        run: String,
+    },
+    /// Print what a run has to say, and follow it while it runs
+    #[command(after_help = logs::HELP)]
+    Logs(logs::Arguments),
+    /// Make tables and plots of what is done
+    #[command(after_help = report::HELP)]
+    Report(report::Arguments),
+    /// Show the report as a page that keeps up with the runs
+    #[command(after_help = serve::HELP)]
+    Serve(serve::Arguments),
+    /// Compare two studies, or a study and a table kept as data
+    #[command(after_help = compare::HELP)]
+    Compare(compare::Arguments),
+    /// Print digests of a study's numbers, or check them against those of another machine
+    #[command(after_help = digest::HELP)]
+    Digest(digest::Arguments),
+    /// Write a run's network to a file that PyTorch can load
+    #[command(after_help = export::HELP)]
+    Export(export::Arguments),
+    /// Take a network that was found elsewhere into the store, to be transferred here
+    #[command(after_help = import::HELP)]
+    Import(import::Arguments),
+    /// Join the stores of several clusters
+    #[command(after_help = merge::HELP)]
+    Merge(merge::Arguments),
+    /// Delete what nobody needs any more, after a look at what that is
+    #[command(after_help = clean::HELP)]
+    Clean(clean::Arguments),
+    /// Look at data sets on disk, or make small ones
+    #[cfg(feature = "data")]
+    #[command(subcommand, after_help = data::HELP)]
+    Data(data::Command),
+    /// Print the JSON Schema of sweep files, for editors
+    Schema,
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  winsign completions bash > ~/.local/share/bash-completion/completions/winsign")]
+    Completions { shell: clap_complete::Shell },
+}
+
+const HELP: &str = "\
+Examples:
+  winsign plan sweeps/quickstart.yaml        what would run
+  winsign run sweeps/quickstart.yaml         run it; again after any interruption
+  winsign submit sweeps/quickstart.yaml      or hand it to Slurm
+  winsign report sweeps/quickstart.yaml      tables and plots
+
+Exit codes:
+   0  everything asked for is done
+   1  something unexpected happened
+   2  the command line or the sweep file is wrong; nothing was written
+   3  some runs failed, or are blocked by failed ones; all others are done
+      (of merge: some conflict, or are damaged; of digest --check: some differ)
+  65  a file of the store, or of a data set, is damaged
+  74  the store, or a data set, cannot be read or written
+  75  stopped before the end; the same command goes on";
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+enum Failure {
+    /// A sweep file or a profile that says something wrong.
+    File(Box<FileError>),
+    Store(StoreError),
+    Launch(winsign_exec::Error),
+    Slurm(slurm::Error),
+    /// What to do is the error's own hint if none is given.
+    #[cfg(feature = "data")]
+    Data(winsign_data::Error, Option<String>),
+    /// A message, and what to do.
+    Usage(String, String),
+    /// A network that was not let in: a message, and what to do.
+    Import(String, String),
+}
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Arguments { command, common } = arguments;
+    log(&common);
+    let code = match command {
+        Command::Plan { sweep, all, graph } => plan::command(&common, &sweep, all, graph),
+        Command::Run(arguments) => self::run::command(&common, &arguments),
+        Command::Submit(arguments) => submit::command(&common, &arguments),
+        Command::Cancel(arguments) => jobs::cancel(&common, &arguments),
+        Command::Hold(arguments) => jobs::hold(&common, &arguments),
+        Command::Release(arguments) => jobs::release(&common, &arguments),
+        Command::Retry(arguments) => retry::command(&common, &arguments),
+        Command::Task(arguments) => task::command(&common, &arguments),
+        Command::Status(arguments) => status::command(&common, &arguments),
+        Command::Show { run } => show::command(&common, &run),
+        Command::Logs(arguments) => logs::command(&common, &arguments),
+        Command::Report(arguments) => report::command(&common, &arguments),
+        Command::Compare(arguments) => compare::command(&common, &arguments),
+        Command::Digest(arguments) => digest::command(&common, &arguments),
+        Command::Serve(arguments) => serve::command(&common, &arguments),
+        Command::Export(arguments) => export::command(&common, &arguments),
+        Command::Import(arguments) => import::command(&common, &arguments),
+        Command::Merge(arguments) => merge::command(&common, &arguments),
+        Command::Clean(arguments) => clean::command(&common, &arguments),
+        #[cfg(feature = "data")]
+        Command::Data(command) => data::command(&common, &command),
+        Command::Schema => output::json(&winsign_sweep::json_schema()),
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Arguments::command(), "winsign", &mut script);
+            output::text(&String::from_utf8_lossy(&script))
+        }
+    };
+    ExitCode::from(code.unwrap_or_else(|failure| failure.tell(common.json)))
+}
+
+/// A sweep file's plan, and the store to look it up in.
+fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
+    let plan = build(&winsign_sweep::read(sweep_path)?);
+    let store = Store::open(&common.store)?;
+    Ok((plan, store))
+}
+
+/// How every run of a plan stands, by the disk and by Slurm where it has runs of this store.
+fn look(plan: &Plan, store: &Store) -> Result<(Vec<Standing>, Queue), Failure> {
+    let queue = Queue::look(store)?;
+    let standings = survey_with(plan, store, |standings| queue.overlay(plan, standings))?;
+    Ok((standings, queue))
+}
+
+/// Messages go to standard error: warnings, and more with -v or as the environment says.
+fn log(common: &Common) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        _ => "debug",
+    };
+    let filter =
+        EnvFilter::try_from_env("WINSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},usvg=error")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // A closed standard error is no reason to stop.
+        .log_internal_errors(false)
+        .with_ansi(colors(&std::io::stderr()))
+        .init();
+}
+
+/// Colors are for terminals whose owner has not said no.
+fn colors(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+impl Failure {
+    /// Tells a person on standard error, a machine on standard output; gives the exit code.
+    fn tell(&self, json: bool) -> u8 {
+        if let Failure::File(error) = self {
+            output::tell(&error.render(colors(&std::io::stderr())));
+        } else {
+            output::tell(&format!("winsign: {self}"));
+            if let Some(help) = self.help() {
+                output::tell(&format!("  help: {help}"));
+            }
+        }
+        if json {
+            let error = match self {
+                Failure::File(error) => serde_json::to_value(error).expect("an error is plain data"),
+                _ => serde_json::json!({ "message": self.to_string(), "help": self.help() }),
+            };
+            let _ = output::json(&serde_json::json!({ "error": error }));
+        }
+        self.exit_code()
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Failure::Store(error) | Failure::Launch(winsign_exec::Error::Store(error)) => {
+                error.hint().map(str::to_string)
+            }
+            Failure::Launch(winsign_exec::Error::Worker { .. }) => Some(
+                "does `winsign-worker --version` work? `launch/setup` fetches libtorch, `cargo build --release` builds"
+                    .to_string(),
+            ),
+            Failure::Launch(winsign_exec::Error::WorkerIo(_)) => Some(
+                "free some space or mend what is wrong with the store, then run the same command again".to_string(),
+            ),
+            Failure::Slurm(error) => error.hint(),
+            Failure::Launch(winsign_exec::Error::Refused(refused)) => Some(refused.help.clone()),
+            Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
+            #[cfg(feature = "data")]
+            Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
+            Failure::File(_) => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::File(_) | Failure::Usage(..) => exit::USAGE,
+            Failure::Store(error) | Failure::Launch(winsign_exec::Error::Store(error)) => error.exit_code(),
+            Failure::Launch(winsign_exec::Error::Worker { .. } | winsign_exec::Error::Refused(_))
+            | Failure::Import(..) => exit::FAILURE,
+            Failure::Launch(winsign_exec::Error::WorkerIo(_)) => exit::IO,
+            Failure::Slurm(slurm::Error::Store(error)) => error.exit_code(),
+            Failure::Slurm(slurm::Error::NoSlurm { .. }) => exit::USAGE,
+            Failure::Slurm(_) => exit::FAILURE,
+            #[cfg(feature = "data")]
+            Failure::Data(error, _) => match error {
+                winsign_data::Error::Io { .. } => exit::IO,
+                winsign_data::Error::Missing { .. }
+                | winsign_data::Error::NoneFound { .. }
+                | winsign_data::Error::Exists { .. }
+                | winsign_data::Error::Request(_) => exit::USAGE,
+                winsign_data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
+            },
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Failure::File(error) => error.fmt(f),
+            Failure::Store(error) => error.fmt(f),
+            Failure::Launch(error) => error.fmt(f),
+            Failure::Slurm(error) => error.fmt(f),
+            Failure::Usage(message, _) | Failure::Import(message, _) => f.write_str(message),
+            #[cfg(feature = "data")]
+            Failure::Data(error, _) => error.fmt(f),
+        }
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        Failure::File(Box::new(error))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+#[cfg(feature = "data")]
+impl From<winsign_data::Error> for Failure {
+    fn from(error: winsign_data::Error) -> Failure {
+        Failure::Data(error, None)
+    }
+}
+
+impl From<slurm::Error> for Failure {
+    fn from(error: slurm::Error) -> Failure {
+        Failure::Slurm(error)
+    }
+}
+
+impl From<winsign_exec::Refused> for Failure {
+    fn from(refused: winsign_exec::Refused) -> Failure {
+        Failure::Usage(refused.message, refused.help)
+    }
+}
+
+impl From<pivot::Refused> for Failure {
+    fn from(refused: pivot::Refused) -> Failure {
+        Failure::Usage(refused.message, refused.help)
+    }
+}
+
+impl From<winsign_exec::Error> for Failure {
+    fn from(error: winsign_exec::Error) -> Failure {
+        Failure::Launch(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+    /// Longer lines are broken where nobody meant them to be.
+    #[test]
+    fn what_follows_the_options_fits_a_terminal_of_a_hundred_columns() {
+        fn check(command: &clap::Command) {
+            let text = command.get_after_help().map(|text| text.to_string()).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Arguments::command());
+    }
+}

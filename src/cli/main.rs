@@ -1,0 +1,7 @@
+//! `winsign` plans, launches, watches and reports.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    winsign_cli::main()
+}

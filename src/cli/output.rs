@@ -1,0 +1,35 @@
+//! Standard output.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Failure;
+
+/// Prints a text. A reader that has seen enough (`winsign plan … | head`) is no error.
+pub(crate) fn text(text: &str) -> Result<u8, Failure> {
+    more(text).map(|_| winsign_core::exit::SUCCESS)
+}
+
+/// Prints a text; false if its reader has seen enough.
+pub(crate) fn more(text: &str) -> Result<bool, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(winsign_core::Error::io("write", Path::new("standard output"))(error).into()),
+    }
+}
+
+/// Tells a person something on standard error, if it still listens.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints a value as JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<u8, Failure> {
+    let json = serde_json::to_string_pretty(value).expect("what is printed is plain data");
+    text(&(json + "\n"))
+}

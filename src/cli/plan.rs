@@ -1,0 +1,89 @@
+//! `winsign plan`: what would run, what exists already, what waits for what.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::stages::{stages, table, totals};
+use super::{Common, Failure, look, open, output};
+use winsign_core::RunId;
+use winsign_core::settings::{Kind, Settings};
+use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::{Plan, RunState, graph};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign plan sweeps/quickstart.yaml
+  winsign plan sweeps/quickstart.yaml --all            every run
+  winsign plan sweeps/quickstart.yaml --json | jq '.runs[] | select(.state == \"failed\")'
+  winsign plan sweeps/quickstart.yaml --graph dot | dot -Tsvg > plan.svg";
+
+/// A run in `plan --json`.
+#[derive(Serialize)]
+struct RunRow<'a> {
+    id: &'a RunId,
+    kind: Kind,
+    needs: &'a [RunId],
+    state: RunState,
+    label: String,
+    note: Option<&'a str>,
+    settings: &'a Settings,
+}
+
+pub(crate) fn command(
+    common: &Common,
+    sweep_path: &Path,
+    all: bool,
+    graph: Option<graph::Language>,
+) -> Result<u8, Failure> {
+    let (plan, store) = open(common, sweep_path)?;
+    let (standings, _) = look(&plan, &store)?;
+    match graph {
+        Some(language) => output::text(&graph::render(&plan, &standings, language)),
+        None if common.json => print_json(&plan, &standings),
+        None => output::text(&describe(&plan, &standings, sweep_path, common, all)),
+    }
+}
+
+fn print_json(plan: &Plan, standings: &[Standing]) -> Result<u8, Failure> {
+    let runs: Vec<RunRow> = (plan.runs.iter().zip(standings))
+        .map(|(planned, standing)| RunRow {
+            id: &planned.run.id,
+            kind: planned.run.kind(),
+            needs: &planned.run.inputs,
+            state: standing.state,
+            label: planned.label.to_string(),
+            note: standing.note.as_deref(),
+            settings: &planned.run.settings,
+        })
+        .collect();
+    output::json(&serde_json::json!({ "name": plan.name, "runs": runs }))
+}
+
+fn describe(plan: &Plan, standings: &[Standing], sweep_path: &Path, common: &Common, all: bool) -> String {
+    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(plan, standings));
+    text += &table(&stages(plan, standings));
+    let in_the_way = standings.iter().zip(&plan.runs).filter(|(standing, _)| standing.damaged.is_some());
+    for (standing, planned) in in_the_way {
+        let _ = writeln!(text, "{} is computed again: {}", planned.label, standing.note.as_deref().unwrap_or_default());
+    }
+    if all {
+        text += "\n";
+        for (planned, standing) in plan.runs.iter().zip(standings) {
+            let _ = write!(text, "{}  {:8} {:8} {}", planned.run.id, planned.run.kind(), standing.state, planned.label);
+            match &standing.note {
+                Some(note) => {
+                    let _ = writeln!(text, " ({note})");
+                }
+                None => text += "\n",
+            }
+        }
+    }
+    let next = match standings.iter().all(|standing| standing.state == RunState::Done) {
+        true => "report",
+        false => "run",
+    };
+    let _ = writeln!(text, "next: winsign {next} {}", common.again(sweep_path));
+    text
+}

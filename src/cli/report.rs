@@ -1,0 +1,178 @@
+//! `winsign report`: tables and plots of what is done.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use strum::VariantNames;
+
+use super::subject::{Known, Subject, cache_path};
+use super::{Common, Failure, colors, output};
+use winsign_report::{Dress, Finding, json, plots, tensorboard, terminal};
+use winsign_sweep::plan::{PlannedRun, RunState};
+use winsign_sweep::yaml::{listed, nearest, quoted};
+use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign report sweeps/quickstart.yaml
+  winsign report sweeps/quickstart.yaml --out paper/figures --bare
+  winsign report sweeps/quickstart.yaml --rows inherit --columns level --value barrier
+  winsign report sweeps/quickstart.yaml --rows method,inherit --show mean-ci --interval bootstrap
+  winsign report sweeps/quickstart.yaml /mnt/north/results       of what lies in several stores
+  winsign report results /mnt/north/results                      of all that is in these stores
+  winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
+
+Prints the tables, and writes a page to look at (report.html), the tables for Markdown, LaTeX,
+CSV, JSON and Parquet, and the plots as SVG, with --png as PNG, too: docs/report.md says what is
+where. With --json the report is printed as JSON, and files are written only with --out. Nothing
+is locked, and nothing is changed in a store but reports/NAME.";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A sweep file, and stores to look for its runs in before --store; or stores alone, for all that is in them
+    #[arg(required = true, value_name = "SWEEP_OR_STORE")]
+    of: Vec<PathBuf>,
+    /// Where the report's files go [default: reports/NAME in the store]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write the plots as PNG, too
+    #[arg(long)]
+    png: bool,
+    /// Draw the plots in files without title and caption, for papers that have their own; report.md has the captions
+    #[arg(long)]
+    bare: bool,
+    /// Write the training curves as TensorBoard reads them, all epochs, a folder for each run
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
+    #[command(flatten)]
+    table: Table,
+}
+
+/// The table to show; what is not given is as the sweep file says.
+#[derive(Args)]
+struct Table {
+    /// What tells rows apart: method, level, remaining, inherit, between, dataset, architecture, or a setting
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    rows: Option<Vec<String>>,
+    /// What tells columns apart, likewise
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+    /// The numbers in the cells: error, loss, barrier, train-barrier, loss-barrier, norm-change,
+    /// remaining or seconds
+    #[arg(long, value_parser = word::<Measure>)]
+    value: Option<Measure>,
+    /// What is said of them: mean, mean±std (or mean-std), mean±ci (or mean-ci), median, median(range) or max
+    #[arg(long, value_parser = show)]
+    show: Option<Show>,
+    /// How confidence intervals are found: t or bootstrap
+    #[arg(long, value_parser = word::<IntervalMethod>)]
+    interval: Option<IntervalMethod>,
+    /// Of the intervals, between 0 and 1
+    #[arg(long, value_parser = confidence)]
+    confidence: Option<f64>,
+}
+
+impl Table {
+    fn layout(&self) -> Layout {
+        Layout {
+            rows: self.rows.clone(),
+            columns: self.columns.clone(),
+            value: self.value,
+            show: self.show,
+            interval: self.interval,
+            confidence: self.confidence,
+        }
+    }
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let subject = Subject::open(common, &arguments.of)?;
+    subject.expect_runs()?;
+    let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
+    let writes = arguments.out.is_some() || !common.json;
+    let (found, mut notices) = subject.look();
+    let mut cache = subject.cache_of(directory);
+    let known = Known::of(&subject, found, &mut cache);
+    let standings = known.found.iter().map(|found| &found.standing);
+    if writes && let Err(error) = cache.save(&cache_path(directory), standings) {
+        tracing::info!("{error}; the next report reads the runs again");
+    }
+    notices.extend(known.notices(&subject.plan));
+    let findings = known.findings(&subject.plan);
+    let report = subject.report(&findings, notices, arguments.table.layout())?;
+    let plots = plots::draw(&report, &findings, Dress::Full);
+    let bare = arguments.bare.then(|| plots::draw(&report, &findings, Dress::Bare));
+    let as_files = bare.as_ref().unwrap_or(&plots);
+    let events = arguments.tensorboard.as_ref();
+    let write_curves = || events.map(|events| write_events(&subject, &known, &findings, events)).transpose();
+    let write_all = || -> Result<Vec<PathBuf>, Failure> {
+        let mut written = winsign_report::write(&report, &findings, &plots, as_files, directory)?;
+        let as_png = if arguments.png { &as_files[..] } else { &[] };
+        written.extend(winsign_report::write_pngs(as_png, directory)?);
+        Ok(written)
+    };
+    if common.json {
+        if writes {
+            write_all()?;
+        }
+        write_curves()?;
+        return output::text(&json::render(&report));
+    }
+    // The table first: it is of use even where the files cannot be written.
+    output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
+    let names: String = write_all()?.iter().map(|path| format!("\n  {}", path.display())).collect();
+    let curves =
+        write_curves()?.zip(events).map(|(count, events)| format!("\n  {}: curves of {count} runs", events.display()));
+    output::text(&format!("\nwritten:{names}{}\n", curves.unwrap_or_default()))
+}
+
+/// Writes the metrics of every run that is done and was trained, and says how many these are. They are read run by run, since
+/// those of a large study do not fit into memory.
+fn write_events(subject: &Subject, known: &Known, findings: &[Finding], directory: &Path) -> Result<usize, Failure> {
+    let mut written = 0;
+    for (finding, found) in findings.iter().zip(&known.found).filter(|(finding, _)| finding.state == RunState::Done) {
+        let PlannedRun { run, label } = finding.planned;
+        let Some(result) = &finding.result else { continue };
+        let Some(metrics) = &result.metrics else { continue };
+        match subject.directory_of(&run.id, found).read_metrics(metrics) {
+            Ok(metrics) => {
+                tensorboard::write(directory, &label.to_string(), &run.id, result.finished, &metrics)?;
+                written += 1;
+            }
+            // The page names it among its notices.
+            Err(error) => tracing::warn!("{error}; {label} is left out"),
+        }
+    }
+    Ok(written)
+}
+
+/// A word that an option may have.
+fn word<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| unknown(text, T::VARIANTS))
+}
+
+/// Keyboards have no ±.
+fn show(text: &str) -> Result<Show, String> {
+    match text {
+        "mean-std" => Ok(Show::MeanStd),
+        "mean-ci" => Ok(Show::MeanCi),
+        "median-range" => Ok(Show::MedianRange),
+        _ => word(text),
+    }
+}
+
+fn unknown(text: &str, known: &[&str]) -> String {
+    let all = listed(known.iter().copied());
+    match nearest(text, known.iter().copied()) {
+        Some(near) => format!("{} is none of {all}: did you mean `{near}`?", quoted(text)),
+        None => format!("{} is none of {all}", quoted(text)),
+    }
+}
+
+pub(crate) fn confidence(text: &str) -> Result<f64, String> {
+    let given = text.parse().ok().filter(|number| (LEAST_CONFIDENCE..=MOST_CONFIDENCE).contains(number));
+    given.ok_or_else(|| {
+        format!("{} is no number from {LEAST_CONFIDENCE} to {MOST_CONFIDENCE}, such as 0.95", quoted(text))
+    })
+}

@@ -1,0 +1,231 @@
+//! `winsign run`: runs what is not done yet, on this machine or on hosts that mpirun reaches.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Common, Execution, Failure, output};
+use winsign_core::Store;
+use winsign_core::error::Error as StoreError;
+use winsign_core::settings::MAX_JOBS;
+use winsign_exec::display::Display;
+use winsign_exec::gpus::{self, Share};
+use winsign_exec::hosts::{self, Named};
+use winsign_exec::slots::Slots;
+use winsign_exec::{Entry, Launcher, Options, Summary, mpirun};
+use winsign_sweep::Resources;
+use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::survey::{Standing, survey};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign run sweeps/quickstart.yaml
+  winsign run sweeps/quickstart.yaml --jobs 8 --threads 2
+  winsign run sweeps/quickstart.yaml --ranks 4               four processes a run
+  winsign run sweeps/quickstart.yaml --gpus 0.25             four runs share a GPU
+  winsign run sweeps/quickstart.yaml --hosts node1:8,node2:8 spread over hosts, by mpirun
+  winsign run sweeps/quickstart.yaml --hostfile hosts.txt    the same, of lines `node1 slots=8`
+  winsign plan sweeps/quickstart.yaml                        what it would do
+
+The hosts have to see the store, the data and these programs under the same paths, and mpirun has
+to reach them (by ssh). In a Slurm allocation of several nodes, those are used unless others are
+named.
+
+Ctrl-C (or SIGTERM, or SIGUSR1) lets the runs under way save a checkpoint and stops; a second
+Ctrl-C kills them. Either way the same command goes on later. Several of these may work on one
+store at once: they share the runs. Runs that had failed before get a new chance each time.";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The sweep file
+    sweep: PathBuf,
+    /// Runs side by side [default: what the sweep says, else as many as there are GPUs, or else cores, for]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    jobs: Option<u32>,
+    /// Processes that compute one run together, by MPI [default: what the sweep says, else 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    ranks: Option<u32>,
+    /// GPUs of each rank: a part of 1 lets several share one, 0 is the processor [default: what the sweep says, else those
+    /// there are, shared out]
+    #[arg(long, value_name = "NUMBER")]
+    gpus: Option<f64>,
+    /// Run on these hosts, by mpirun: each with how many ranks it takes at once
+    #[arg(long, value_name = "NAME:SLOTS,…", conflicts_with = "hostfile")]
+    hosts: Option<String>,
+    /// The same from a file of OpenMPI's form, with lines such as `node1 slots=8`
+    #[arg(long, value_name = "FILE")]
+    hostfile: Option<PathBuf>,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let plan = build(&winsign_sweep::read(&arguments.sweep)?);
+    let worker = find_worker(arguments.execution.worker.as_deref())?;
+    let options = options(arguments, plan.resources, worker)?;
+    options.check()?;
+    let store = Store::create(&common.store)?;
+    let standings = survey(&plan, &store)?;
+    let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
+    let summary = execute(&winsign_exec::entries(&plan), &store, &standings, &options, &mut display)?;
+    if common.json {
+        output::json(&json!({ "name": plan.name, "runs": summary }))?;
+    } else {
+        output::text(&describe(&plan.name, &summary, &arguments.sweep, common))?;
+    }
+    Ok(summary.exit_code())
+}
+
+/// Runs what is not done of some runs.
+pub(crate) fn execute(
+    entries: &[Entry],
+    store: &Store,
+    standings: &[Standing],
+    options: &Options,
+    display: &mut Display,
+) -> Result<Summary, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StoreError::io("watch over", store.root()))?;
+    Ok(runtime.block_on(winsign_exec::run(entries, store, standings, options, display))?)
+}
+
+/// The command line goes before the sweep file; no two threads want the same core unless asked for. A run has one thread
+/// unless somebody says otherwise: more change the last bits of its numbers, so that `--jobs` alone must not.
+fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Failure> {
+    let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
+    let wanted = Wanted {
+        jobs: arguments.jobs.or(resources.jobs),
+        ranks: arguments.ranks.or(resources.ranks).unwrap_or(1),
+        gpus: arguments.gpus.or(resources.gpus).map(Share::of).transpose()?,
+        gpus_must_be: arguments.gpus.is_some(),
+        threads,
+    };
+    let (launcher, slots) = match hosts_of(arguments, threads)? {
+        Some(hosts) => (Launcher::Mpirun, wanted.places_on(hosts)),
+        None => {
+            let launcher = if wanted.ranks == 1 { Launcher::Local } else { Launcher::Mpirun };
+            (launcher, wanted.places_here(&gpus::here())?)
+        }
+    };
+    if launcher == Launcher::Mpirun && !is_on_path(mpirun::PROGRAM) {
+        return Err(Failure::Usage(
+            format!("there is no program {} on the PATH, which starts ranks and runs on other hosts", mpirun::PROGRAM),
+            "install OpenMPI, or run on this machine with one rank a run: without --hosts and --ranks".to_string(),
+        ));
+    }
+    Ok(Options {
+        launcher,
+        slots,
+        ranks: wanted.ranks,
+        threads,
+        data: arguments.execution.data.clone(),
+        retries: resources.retries,
+        worker,
+    })
+}
+
+/// The hosts to run on, if there are others than this one: as named, or those of a Slurm allocation.
+fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Failure> {
+    if let Some(hosts) = &arguments.hosts {
+        return Ok(Some(hosts::parse(hosts)?));
+    }
+    if let Some(file) = &arguments.hostfile {
+        return Ok(Some(hosts::read(file)?));
+    }
+    let allocated = hosts::of_allocation(threads)?;
+    if let Some(hosts) = &allocated {
+        let named: Vec<String> = hosts.iter().map(|host| format!("{}:{}", host.name, host.slots)).collect();
+        output::tell(&format!("using the nodes of this Slurm allocation: --hosts {}", named.join(",")));
+    }
+    Ok(allocated)
+}
+
+/// What was asked for.
+struct Wanted {
+    jobs: Option<u32>,
+    ranks: u32,
+    gpus: Option<Share>,
+    /// Or they are what a sweep file asks for, which may be tried on a machine without any.
+    gpus_must_be: bool,
+    threads: u32,
+}
+
+impl Wanted {
+    fn places_on(&self, hosts: Vec<Named>) -> Slots {
+        let slots = Slots::on(hosts, self.gpus.unwrap_or(Share::Even));
+        match self.jobs {
+            Some(jobs) => slots.at_most(jobs),
+            None => slots,
+        }
+    }
+
+    /// Unless asked for, as many runs side by side as there are cores for, or, on a machine with GPUs, GPUs.
+    fn places_here(&self, gpus: &[String]) -> Result<Slots, Failure> {
+        let mut share = self.gpus.unwrap_or(Share::Even);
+        if gpus.is_empty() && !matches!(share, Share::Even | Share::Whole(0)) {
+            let message = "this machine has no GPU that CUDA_VISIBLE_DEVICES and NVIDIA's driver know";
+            if self.gpus_must_be {
+                let help = "leave --gpus out to compute on the processor".to_string();
+                return Err(Failure::Usage(message.to_string(), help));
+            }
+            output::tell(&format!("{message}: runs compute on the processor, though the sweep asks for GPUs"));
+            share = Share::Even;
+        }
+        let held = if gpus.is_empty() { None } else { share.held_by(gpus.len()) };
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let ranks = held.unwrap_or(cores / self.threads as usize) / self.ranks as usize;
+        let jobs = self.jobs.unwrap_or((ranks as u32).clamp(1, MAX_JOBS));
+        Ok(Slots::with_gpus(jobs.saturating_mul(self.ranks), gpus, share))
+    }
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
+}
+
+pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    const NAME: &str = "winsign-worker";
+    if let Some(path) = named {
+        // Made absolute, since a bare name would be looked for on the PATH.
+        let found = path.canonicalize().ok().filter(|path| is_program(path));
+        return found.ok_or_else(|| no_worker(&path.display().to_string()));
+    }
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(NAME));
+    let on_path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&on_path).map(|folder| folder.join(NAME));
+    beside.into_iter().chain(on_path).find(|path| is_program(path)).ok_or_else(|| no_worker(NAME))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn no_worker(name: &str) -> Failure {
+    Failure::Usage(
+        format!("there is no program {name}"),
+        "build it with `cargo build --release`, or name it with --worker PATH".to_string(),
+    )
+}
+
+fn describe(name: &str, summary: &Summary, sweep_path: &Path, common: &Common) -> String {
+    let Summary { total, done, computed, failed, blocked, pending, seconds, stopped: _ } = summary;
+    let mut parts = vec![format!("{done} of {total} runs done ({computed} now)")];
+    let mut count = |count: usize, what: &str| {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    };
+    count(failed.len(), "failed");
+    count(*blocked, "blocked");
+    count(*pending, "left");
+    let next = match (*pending > 0, failed.is_empty()) {
+        (true, _) => "go on: winsign run",
+        (false, false) => "look at the failed ones: winsign status",
+        (false, true) => "next: winsign report",
+    };
+    let again = common.again(sweep_path);
+    format!("{name}: {} after {seconds:.1} s\n{next} {again}\n", parts.join(", "))
+}

@@ -1,0 +1,244 @@
+//! `winsign serve`: the report's page, live.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::subject::{Known, Subject};
+use super::{Common, Failure, output};
+use crate::server;
+use winsign_core::exit;
+use winsign_exec::slurm::queue::Queue;
+use winsign_report::evidence::Cache;
+use winsign_report::{Dress, Notice, page, plots};
+use winsign_sweep::Layout;
+use winsign_sweep::plan::RunState;
+use winsign_sweep::plan::stores::Found;
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign serve sweeps/quickstart.yaml                       then open the address it says
+  winsign serve sweeps/quickstart.yaml /mnt/north/results    what lies in several stores
+  winsign serve sweeps/quickstart.yaml --bind 0.0.0.0        for all in the network: no password
+  ssh -L 8765:127.0.0.1:8765 login-node                      to look at a cluster's from home
+
+Shows the page of `winsign report` and keeps it up to date while runs are executed, from any
+machine that sees the store. It reads only, and looks at the store only while somebody looks at
+the page. Ends at Ctrl-C.";
+
+const PORT: u16 = 8765;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// A sweep file, and stores to look for its runs in before --store; or stores alone, for all that is in them now
+    #[arg(required = true, value_name = "SWEEP_OR_STORE")]
+    of: Vec<PathBuf>,
+    /// Where to listen: an address, with or without a port [default: 127.0.0.1:8765, or another port if that is taken]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    bind: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().ok();
+    let alone = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, PORT));
+    with_port.or_else(alone).ok_or_else(|| "not an address such as 127.0.0.1, 0.0.0.0:8080 or [::1]:8080".to_string())
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let subject = Subject::open(common, &arguments.of)?;
+    let name = subject.plan.name.clone();
+    let mut study = Study::new(subject);
+    let first = study.look()?.expect("the first look finds something");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(winsign_core::Error::io("serve", Path::new("the report")))?;
+    let ended = runtime.block_on(async {
+        let listener = listen(arguments.bind).await?;
+        tell(common, &listener, &name)?;
+        let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+        let look = move || study.look().map_err(|failure| failure.to_string());
+        tokio::select! {
+            served = server::serve(listener, name, first, look) => {
+                served.map_err(winsign_core::Error::io("serve", Path::new("the report")))?;
+            }
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(exit::SUCCESS)
+    });
+    // A look under way may hang on a file system that does not answer.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Failure> {
+    let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    let asked = bind.unwrap_or(local(PORT));
+    let listener = match (TcpListener::bind(asked).await, bind) {
+        (Err(error), None) if error.kind() == std::io::ErrorKind::AddrInUse => TcpListener::bind(local(0)).await,
+        (other, _) => other,
+    };
+    listener.map_err(|error| {
+        let help = "choose another address with --bind; with port 0 the system chooses a port that is free";
+        Failure::Usage(format!("cannot listen on {asked}: {error}"), help.to_string())
+    })
+}
+
+fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failure> {
+    let address = listener.local_addr().map_err(winsign_core::Error::io("listen on", Path::new("the address")))?;
+    if !address.ip().is_loopback() {
+        tracing::warn!("whoever reaches {address} can read this study: there is no password");
+    }
+    let url = format!("http://{address}/");
+    match common.json {
+        true => output::json(&json!({ "study": name, "address": url })),
+        false => output::text(&format!("{name} is shown at {url} until Ctrl-C\n")),
+    }
+    .map(drop)
+}
+
+/// A study that is looked at again and again.
+struct Study {
+    subject: Subject,
+    cache: Cache,
+    /// What the page said last.
+    before: Option<(Vec<Said>, Vec<Notice>)>,
+}
+
+/// What the page says of how a run stands: a result that takes the place of another is news, too.
+type Said = (RunState, u32, Option<String>, Option<Timestamp>, Arc<Path>);
+
+impl Study {
+    fn new(subject: Subject) -> Study {
+        Study { cache: subject.cache_of(&subject.directory), before: None, subject }
+    }
+
+    /// The page's data; none if all runs stand as they stood before. What is read goes to memory, never to the store.
+    fn look(&mut self) -> Result<Option<String>, Failure> {
+        let plan = &self.subject.plan;
+        let (mut found, mut notices) = self.subject.look();
+        for store in &self.subject.stores {
+            Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.standing));
+        }
+        let known = Known::of(&self.subject, found, &mut self.cache);
+        notices.extend(known.notices(plan));
+        let now = (known.found.iter().map(said).collect(), notices.clone());
+        if self.before.as_ref() == Some(&now) {
+            return Ok(None);
+        }
+        let findings = known.findings(plan);
+        let report = self.subject.report(&findings, notices, Layout::default())?;
+        let data = page::data(&report, &findings, &plots::draw(&report, &findings, Dress::Full));
+        // What nobody was told of is news still.
+        self.before = Some(now);
+        Ok(Some(data))
+    }
+}
+
+fn said(Found { standing, store }: &Found) -> Said {
+    let finished = standing.result.as_ref().map(|result| result.finished);
+    (standing.state, standing.attempts, standing.note.clone(), finished, store.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use winsign_core::Store;
+    use winsign_core::attempt::{Attempt, End};
+    use winsign_core::results::{Outcome, Processors, TicketOutcome};
+    use winsign_sweep::parse;
+    use winsign_sweep::plan::build::build;
+
+    #[test]
+    fn what_could_not_be_told_is_told_by_the_next_look() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("study.yaml");
+        std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
+        let common = Common { store: scratch.path().join("store"), json: false, verbose: 0, quiet: false };
+        let mut study = Study::new(Subject::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
+        let level = || Some(vec!["level".to_string()]);
+        study.subject.layout = Layout { rows: level(), columns: level(), ..Layout::default() };
+        assert!(study.look().is_err(), "a table of one name twice");
+        study.subject.layout = Layout::default();
+        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(look().is_some_and(|data| data.contains("lrr")));
+        assert_eq!(look(), None);
+    }
+
+    /// Of stores alone: what takes the place of a result, and what damages it.
+    #[test]
+    fn what_happens_to_results_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = Store::create(&scratch.path().join("store")).unwrap();
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}";
+        let plan = build(&parse("study.yaml", text).unwrap());
+        let directory = store.run(&plan.runs[0].run.id);
+        directory.prepare(&plan.runs[0].run, "").unwrap();
+        let outcome = |test_error: f64| {
+            let (remaining_ratio, survivors, prunable, test_loss) = (1.0, 1, 1, 0.1);
+            Outcome::Ticket(TicketOutcome {
+                remaining_ratio,
+                survivors,
+                prunable,
+                test_error,
+                test_loss,
+                layers: vec![],
+            })
+        };
+        let finish = |test_error: f64| {
+            let _ = std::fs::remove_file(directory.result_path());
+            let attempt = Attempt::claim(&directory, 1).unwrap();
+            attempt.commit(outcome(test_error), None, Processors { ranks: 1, threads: 1 }, None).unwrap();
+            attempt.end(&End::Finished).unwrap();
+        };
+        finish(12.25);
+        let common = Common { store: scratch.path().join("none"), json: false, verbose: 0, quiet: false };
+        let subject = Subject::open(&common, &[store.root().to_path_buf()]);
+        let mut study = Study::new(subject.unwrap_or_else(|failure| panic!("{failure}")));
+        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(look().is_some_and(|data| data.contains("12.25")));
+        assert_eq!(look(), None);
+        finish(13.75);
+        assert!(look().is_some_and(|data| data.contains("13.75") && !data.contains("12.25")));
+        std::fs::write(directory.result_path(), "{}").unwrap();
+        assert!(look().is_some_and(|data| data.contains("is damaged") && !data.contains("13.75")));
+        assert_eq!(look(), None);
+    }
+
+    #[test]
+    fn a_store_that_goes_away_is_told() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (file, store) = (scratch.path().join("study.yaml"), scratch.path().join("store"));
+        std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
+        std::fs::create_dir(&store).unwrap();
+        let common = Common { store: store.clone(), json: false, verbose: 0, quiet: false };
+        let mut study = Study::new(Subject::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
+        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(look().is_some_and(|data| !data.contains(" is gone")));
+        std::fs::remove_dir(&store).unwrap();
+        assert!(look().is_some_and(|data| data.contains(" is gone")));
+        assert_eq!(look(), None);
+        std::fs::create_dir(&store).unwrap();
+        assert!(look().is_some_and(|data| !data.contains(" is gone")));
+    }
+
+    #[test]
+    fn addresses_have_a_port_of_their_own_or_ours() {
+        let known = [
+            ("127.0.0.1", "127.0.0.1:8765"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("::1", "[::1]:8765"),
+            ("[::1]:0", "[::1]:0"),
+        ];
+        for (text, expected) in known {
+            assert_eq!(address(text).unwrap().to_string(), expected);
+        }
+        assert!(address("localhost:http").is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! Who is answered: readers, and only those who named this machine as people do.
+
+use std::net::IpAddr;
+
+use axum::extract::Request;
+use axum::http::header::{ALLOW, HOST};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use winsign_core::owner;
+
+/// What every answer says: it is for nobody else's page, and is not to be kept.
+const SAID: [(&str, &str); 6] = [
+    ("cache-control", "no-store"),
+    ("content-security-policy", "frame-ancestors 'none'"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+];
+
+/// Lets through what reads, from where no other site's page can have sent it.
+pub(super) async fn check(request: Request, next: Next) -> Response {
+    let mut response = match refusal(&request) {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    };
+    for (name, value) in SAID {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn refusal(request: &Request) -> Option<Response> {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let named = request.uri().authority().map(|authority| authority.as_str());
+    if !host.is_some_and(is_ours) || !named.is_none_or(is_ours) {
+        let told = "winsign serve answers to localhost, to addresses, and to this machine's name\n";
+        return Some((StatusCode::FORBIDDEN, told).into_response());
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(
+            (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "winsign serve only shows\n").into_response(),
+        );
+    }
+    None
+}
+
+/// A site whose name is made to lead to this machine (DNS rebinding) is asked for by that name. So names that anybody could
+/// own are refused; addresses, `localhost` and this machine's own name are not.
+fn is_ours(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        // An IPv6 address has colons of its own, within brackets.
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    port.is_none_or(|port| port.parse::<u16>().is_ok())
+        && (name.eq_ignore_ascii_case("localhost")
+            || name.eq_ignore_ascii_case(&owner::host())
+            || address.parse::<IpAddr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_anybody_could_own_are_refused() {
+        let own = format!("{}:8765", owner::host());
+        for host in ["localhost", "localhost:8765", "LOCALHOST:1", "127.0.0.1:8765", "[::1]:8765", "10.1.2.3", &own] {
+            assert!(is_ours(host), "{host}");
+        }
+        let others = [
+            "",
+            "evil.example",
+            "evil.example:8765",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:8765",
+            "localhost:x",
+            "[::1",
+        ];
+        for host in others {
+            assert!(!is_ours(host), "{host}");
+        }
+    }
+}

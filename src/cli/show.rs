@@ -1,0 +1,237 @@
+//! `winsign show`: everything about one run.
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+use serde_json::json;
+
+use super::units::{bytes, duration, number};
+use super::{Common, Failure, outcomes, output};
+use winsign_core::attempt::{END, End, METRICS, STATUS};
+use winsign_core::owner::{self, Clock};
+use winsign_core::results::EpochMetrics;
+use winsign_core::{Error, RunDirectory, RunId, Store, files};
+use winsign_report::terminal::{STYLE, printable};
+use winsign_sweep::plan::RunState;
+use winsign_sweep::plan::survey::{self, Standing};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign show 3f09c2aa41d07e55
+  winsign show 3f09                     the beginning will do if it is the only one
+  winsign show 3f09 --json | jq .metrics";
+
+/// Lines of the log that are shown.
+const LOG_LINES: usize = 15;
+
+pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
+    let store = Store::open(&common.store)?;
+    let run = store.run(&find(&store, prefix)?);
+    let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
+    let clock = Clock::of(store.root());
+    let standing = survey::standing(&run, &clock)?;
+    let metrics = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
+        Some(committed) => run.read_metrics(committed)?,
+        None => metrics_of_last_attempt(&run)?,
+    };
+    let result = standing.result.as_ref();
+    let usage = result.and_then(|result| result.usage);
+    let history = history(&run, &standing)?;
+    let log = log_of_last_attempt(&run, if common.json { usize::MAX } else { LOG_LINES })?;
+    if common.json {
+        return output::json(&json!({
+            "id": run.id,
+            "label": file.label,
+            "state": standing.state,
+            "note": standing.note,
+            "directory": run.path.to_string_lossy(),
+            "attempts": history.len(),
+            "history": history,
+            "host": standing.host,
+            "seconds": result.map(|result| result.seconds),
+            "peak_memory": usage.and_then(|usage| usage.peak_memory),
+            "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
+            "gpu_hours": result.and_then(|result| result.gpu_hours()),
+            "settings": file.settings,
+            "needs": file.inputs,
+            "result": standing.result,
+            "metrics": metrics,
+            "log": log,
+        }));
+    }
+    let mut text = format!("{} ({})\n", file.label, run.id);
+    let _ = write!(text, "state: {}", standing.state);
+    if let Some(note) = &standing.note {
+        let _ = write!(text, " ({})", printable(note));
+    }
+    let _ = writeln!(text, "\ndirectory: {}", run.path.display());
+    if let Some(host) = &standing.host {
+        let _ = writeln!(text, "host: {}", printable(host));
+    }
+    let _ = writeln!(text, "attempts: {}", history.len());
+    for attempt in history.iter().filter(|_| history.len() > 1) {
+        let _ = writeln!(text, "  {}", printable(&attempt.told()));
+    }
+    if let Some(result) = result {
+        let _ = writeln!(text, "wall time: {}", duration(result.seconds));
+    } else if standing.state == RunState::Running
+        && let Some(age) = standing.age(clock.now())
+    {
+        let _ = writeln!(text, "running for: {}", duration(age.as_secs_f64()));
+    }
+    if let Some(peak) = usage.and_then(|usage| usage.peak_memory) {
+        let _ = writeln!(text, "peak memory: {}", bytes(peak));
+    }
+    if let Some(peak) = usage.and_then(|usage| usage.gpu_peak_memory) {
+        let _ = writeln!(text, "peak memory of a GPU: {}", bytes(peak));
+    }
+    if let Some(hours) = result.and_then(|result| result.gpu_hours()).filter(|hours| *hours > 0.0) {
+        let _ = writeln!(text, "GPU-hours: {}", number(hours));
+    }
+    for input in &file.inputs {
+        let _ = writeln!(text, "needs: {input}");
+    }
+    text += "\nsettings\n";
+    describe(&mut text, "", &file.settings.in_full());
+    if let Some(result) = &standing.result {
+        text += "\nresult\n";
+        let mut shown = serde_json::to_value(result).expect("a result is plain data");
+        if let Some(outcome) = shown["outcome"].as_object_mut() {
+            outcome.retain(|name, _| !outcomes::SHOWN.contains(&name.as_str()));
+        }
+        describe(&mut text, "", &shown);
+        outcomes::describe(&mut text, &result.outcome, &file.inputs);
+    }
+    if !metrics.is_empty() {
+        let _ = writeln!(text, "\n{}", metrics_table(&metrics));
+    }
+    if !log.is_empty() {
+        text += "\nend of the log\n";
+        for line in log {
+            let _ = writeln!(text, "  {}", printable(&line));
+        }
+    }
+    output::text(&text)
+}
+
+/// An attempt at a run.
+#[derive(Serialize)]
+struct AttemptRow {
+    number: u32,
+    host: Option<String>,
+    /// From its first sign of life to its last, in seconds. Other than a run's wall time this has what was lost.
+    seconds: Option<f64>,
+    /// How it ended, in its own words if it had any; none if it runs.
+    end: Option<String>,
+}
+
+impl AttemptRow {
+    /// Such as `2 on node3 for 12 min: interrupted`.
+    fn told(&self) -> String {
+        let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+        let time = self.seconds.map(|seconds| format!(" for {}", duration(seconds))).unwrap_or_default();
+        format!("{}{host}{time}: {}", self.number, self.end.as_deref().unwrap_or("running"))
+    }
+}
+
+fn history(run: &RunDirectory, standing: &Standing) -> Result<Vec<AttemptRow>, Failure> {
+    let row = |number| -> Result<AttemptRow, Failure> {
+        let runs = standing.state == RunState::Running && standing.attempts == number;
+        let end = match run.end_of(number)? {
+            Some(End::Finished) => Some("finished".to_string()),
+            Some(End::Interrupted) => Some("interrupted".to_string()),
+            Some(End::Failed { message }) => Some(format!("failed: {message}")),
+            None if runs => None,
+            None => Some("ended without a word".to_string()),
+        };
+        let began = owner::touched(&run.claim_path(number));
+        let folder = run.attempt_path(number);
+        let last = owner::touched(&folder.join(END)).or_else(|| owner::touched(&folder.join(STATUS)));
+        let seconds = began.zip(last).map(|(began, last)| last.duration_since(began).unwrap_or_default());
+        Ok(AttemptRow {
+            number,
+            host: run.claim_of(number)?.map(|claim| claim.owner.host),
+            seconds: seconds.map(|seconds| seconds.as_secs_f64()),
+            end,
+        })
+    };
+    run.attempts()?.into_iter().map(row).collect()
+}
+
+/// The run whose identity begins so; the path of its directory will do as well.
+pub(crate) fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
+    let prefix = prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_lowercase();
+    match &store.find(&prefix)?[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(Failure::Usage(
+            match store.root().exists() {
+                true => format!("there is no run {prefix} in {}", store.root().display()),
+                false => format!("there is no store {}", store.root().display()),
+            },
+            "`winsign plan SWEEP --all` lists the runs of a sweep, --store DIR names another store".to_string(),
+        )),
+        several => Err(Failure::Usage(
+            format!("{} runs begin with {prefix}", several.len()),
+            format!("give more digits: {} and {} among them", several[0], several[1]),
+        )),
+    }
+}
+
+/// The last lines of what the latest attempt had to say.
+pub(crate) fn log_of_last_attempt(run: &RunDirectory, lines: usize) -> Result<Vec<String>, Failure> {
+    Ok(run.attempts()?.last().map_or(vec![], |&attempt| run.log_of(attempt, lines)))
+}
+
+fn metrics_of_last_attempt(run: &RunDirectory) -> Result<Vec<EpochMetrics>, Failure> {
+    // An attempt that was interrupted in its first epoch has none; the one before it may.
+    for attempt in run.attempts()?.into_iter().rev() {
+        let path = run.attempt_path(attempt).join(METRICS);
+        if let Some(bytes) = files::read_if_exists(&path)? {
+            let lines = String::from_utf8_lossy(&bytes);
+            let parse =
+                |line: &str| serde_json::from_str(line).map_err(|error| Error::damaged(&path, error.to_string()));
+            return Ok(lines.lines().map(parse).collect::<Result<_, _>>()?);
+        }
+    }
+    Ok(vec![])
+}
+
+fn metrics_table(metrics: &[EpochMetrics]) -> Table {
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(["epoch", "lr", "train loss", "train error %", "test loss", "test error %"]);
+    for epoch in metrics {
+        table.add_row([
+            epoch.epoch.to_string(),
+            // Ten digits hide what multiplying by 0.1 does to the last.
+            format!("{:.10}", epoch.lr).trim_end_matches('0').to_string(),
+            format!("{:.4}", epoch.train_loss),
+            format!("{:.2}", epoch.train_error),
+            format!("{:.4}", epoch.test_loss),
+            format!("{:.2}", epoch.test_error),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Writes nested settings as indented lines, `training.lr: 0.1`.
+fn describe(text: &mut String, prefix: &str, value: &serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                describe(text, &name, value);
+            }
+        }
+        serde_json::Value::String(value) => {
+            let _ = writeln!(text, "  {prefix}: {}", printable(value));
+        }
+        other => {
+            let _ = writeln!(text, "  {prefix}: {other}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A plan told in stages: the runs of one kind that belong together, counted by state.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::{Entry, HashMap};
+
+use comfy_table::{CellAlignment, Table};
+use strum::VariantArray;
+
+use winsign_core::settings::{Between, Inherit, Kind, Method};
+use winsign_report::terminal::STYLE;
+use winsign_sweep::Axes;
+use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::{Plan, PlannedRun, RunState};
+
+/// Runs alike in all but level or seed.
+pub(crate) struct Stage<'a> {
+    key: Key<'a>,
+    levels: BTreeSet<u32>,
+    /// Counts by state, in the order of [`COLUMNS`].
+    counts: [usize; COLUMNS.len()],
+}
+
+/// What the runs of a stage have in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    kind: Kind,
+    method: Option<Method>,
+    rewind_point: Option<u32>,
+    inherit: Option<Inherit>,
+    between: Option<Between>,
+    axes: &'a Axes,
+}
+
+const COLUMNS: &[RunState] = RunState::VARIANTS;
+
+/// The stages of a plan, in its order.
+pub(crate) fn stages<'a>(plan: &'a Plan, standings: &[Standing]) -> Vec<Stage<'a>> {
+    let mut stages: Vec<Stage> = vec![];
+    let mut index = HashMap::new();
+    for (planned, standing) in plan.runs.iter().zip(standings) {
+        let key = Key::of(planned);
+        let at = match index.entry(key) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                stages.push(Stage { key, levels: BTreeSet::new(), counts: [0; COLUMNS.len()] });
+                *new.insert(stages.len() - 1)
+            }
+        };
+        stages[at].levels.insert(planned.label.level);
+        let column = COLUMNS.iter().position(|&state| state == standing.state).expect("every state has a column");
+        stages[at].counts[column] += 1;
+    }
+    stages
+}
+
+/// A table of stages; states that no run is in are left out.
+pub(crate) fn table(stages: &[Stage]) -> String {
+    let used: Vec<usize> =
+        (0..COLUMNS.len()).filter(|&column| stages.iter().any(|stage| stage.counts[column] > 0)).collect();
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    let mut header = vec!["stage".to_string(), "runs".to_string()];
+    header.extend(used.iter().map(|&column| COLUMNS[column].to_string()));
+    header.push("waits for".to_string());
+    table.set_header(header);
+    for stage in stages {
+        let mut row = vec![stage.name(), stage.counts.iter().sum::<usize>().to_string()];
+        row.extend(used.iter().map(|&column| match stage.counts[column] {
+            0 => String::new(),
+            count => count.to_string(),
+        }));
+        row.push(stage.waits_for());
+        table.add_row(row);
+    }
+    for column in 1..=used.len() + 1 {
+        table.column_mut(column).expect("the header has it").set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{table}\n")
+}
+
+/// How many runs are in each state, and in all.
+pub(crate) fn counts(standings: &[Standing]) -> serde_json::Value {
+    let in_state = |state: &RunState| standings.iter().filter(|standing| standing.state == *state).count();
+    let counts: Vec<usize> = COLUMNS.iter().map(in_state).collect();
+    counts_by_state(&counts)
+}
+
+fn counts_by_state(counts: &[usize]) -> serde_json::Value {
+    let states = COLUMNS.iter().zip(counts).map(|(state, &count)| (state.to_string(), count.into()));
+    let total = ("total".to_string(), counts.iter().sum::<usize>().into());
+    serde_json::Value::Object(std::iter::once(total).chain(states).collect())
+}
+
+/// How many runs there are in all, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
+pub(crate) fn totals(plan: &Plan, standings: &[Standing]) -> String {
+    let of_kind = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
+    let in_state = |state: RunState| standings.iter().filter(|standing| standing.state == state).count();
+    let several = |kind: Kind, count| if count == 1 { format!("1 {kind}") } else { format!("{count} {kind}s") };
+    let kinds = Kind::VARIANTS.iter().map(|&kind| (kind, of_kind(kind))).filter(|&(_, count)| count > 0);
+    let states = COLUMNS.iter().map(|&state| (state, in_state(state))).filter(|&(_, count)| count > 0);
+    let kinds: Vec<String> = kinds.map(|(kind, count)| several(kind, count)).collect();
+    let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).collect();
+    format!("{} runs ({}): {}", standings.len(), kinds.join(", "), states.join(", "))
+}
+
+impl<'a> Key<'a> {
+    fn of(planned: &'a PlannedRun) -> Key<'a> {
+        let label = &planned.label;
+        Key {
+            kind: planned.run.kind(),
+            method: label.method,
+            rewind_point: label.rewind_point,
+            inherit: label.inherit,
+            between: label.between,
+            axes: &label.axes,
+        }
+    }
+}
+
+impl Stage<'_> {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "stage": self.name(),
+            "kind": self.key.kind,
+            "levels": self.levels,
+            "runs": counts_by_state(&self.counts),
+        })
+    }
+
+    /// Such as `aws levels 1..12, sign, between seeds, ticket.lr 0.1`.
+    fn name(&self) -> String {
+        let Key { kind, inherit, between, axes, .. } = self.key;
+        let mut parts = vec![];
+        parts.extend(match (kind, self.key.method, self.key.rewind_point) {
+            (Kind::Ticket, Some(method), Some(epoch)) => Some(format!("{method} level 0 at epoch {epoch}")),
+            (Kind::Ticket, Some(method), None) => Some(format!("{method} tickets")),
+            (_, Some(method), _) => Some(format!("{method} {}", levels_text(&self.levels))),
+            (_, None, _) => None,
+        });
+        parts.extend(inherit.map(|inherit| inherit.to_string()));
+        parts.extend(between.map(|between| match between {
+            Between::NormInit => between.to_string(),
+            between => format!("between {between}"),
+        }));
+        parts.extend(axes.iter().map(|(name, value)| format!("{name} {value}")));
+        parts.join(", ")
+    }
+
+    fn waits_for(&self) -> String {
+        let nothing = || "nothing".to_string();
+        match (self.key.kind, self.key.method, self.key.between) {
+            (Kind::Connect, _, Some(between)) if between != Between::NormInit => "all its ends".to_string(),
+            (Kind::Ticket, Some(method), _) if !method.is_iterative() || self.key.rewind_point.is_some() => nothing(),
+            (Kind::Ticket, ..) => "each for the level before".to_string(),
+            (_, Some(method), _) => format!("{method} {}", levels_text(&self.levels)),
+            (_, None, _) => nothing(),
+        }
+    }
+}
+
+/// `level 12`, `levels 1..12`, `levels 4/8/12`.
+fn levels_text(levels: &BTreeSet<u32>) -> String {
+    let listed = || levels.iter().map(u32::to_string).collect::<Vec<_>>();
+    match (levels.first(), levels.last()) {
+        (Some(first), Some(last)) if first == last => format!("level {first}"),
+        (Some(first), Some(last)) if (last - first) as usize + 1 == levels.len() => format!("levels {first}..{last}"),
+        (Some(first), Some(last)) if levels.len() > 6 => format!("{} levels, {first} to {last}", levels.len()),
+        _ => format!("levels {}", listed().join("/")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_said_in_short() {
+        let cases: [(&[u32], &str); 4] = [
+            (&[12], "level 12"),
+            (&[3, 1, 2], "levels 1..3"),
+            (&[12, 4, 8], "levels 4/8/12"),
+            (&[1, 3, 5, 7, 9, 11, 13], "7 levels, 1 to 13"),
+        ];
+        for (levels, text) in cases {
+            assert_eq!(levels_text(&levels.iter().copied().collect()), text);
+        }
+    }
+}

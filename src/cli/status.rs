@@ -1,0 +1,409 @@
+//! `winsign status`: how far a sweep is, how fast it gets on, what it has taken, what runs now, what failed.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::stages::{counts, stages, table, totals};
+use super::units::{bytes, duration, number, several};
+use super::watch::{Watched, watch};
+use super::{Common, Failure, colors, open, output};
+use winsign_core::attempt::Progress;
+use winsign_core::owner::Clock;
+use winsign_core::settings::Kind;
+use winsign_core::{RunId, Store, exit};
+use winsign_exec::slurm::queue::Queue;
+use winsign_report::terminal::{STYLE, printable};
+use winsign_sweep::plan::pace::{self, hosts, pace, spent};
+use winsign_sweep::plan::survey::{Standing, survey_again};
+use winsign_sweep::plan::{Plan, PlannedRun, RunState};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign status sweeps/quickstart.yaml
+  winsign status sweeps/quickstart.yaml --watch            until nothing is left to do
+  winsign status sweeps/quickstart.yaml --watch=30 >> status.log &
+  winsign status sweeps/quickstart.yaml --all              every run: host, time, memory, GPU-hours
+  winsign status sweeps/quickstart.yaml --json | jq .runs.done
+  winsign status sweeps/quickstart.yaml --json --all | jq '.all[] | select(.gpu_hours > 1)'
+
+Works from any machine that sees the store, and writes nothing that stays. Time and GPU-hours so
+far are those of runs that are done. With --watch the exit code is 3 if runs failed or are blocked
+in the end, and 0 after Ctrl-C.";
+
+/// Runs under way, and hosts, that are shown; there may be thousands.
+const SHOWN: usize = 10;
+/// Failures that are shown in full.
+const SHOWN_FAILURES: usize = 5;
+/// Lines of a failed run's log.
+const LOG_LINES: usize = 5;
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const RED: &str = "31";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The sweep file
+    sweep: PathBuf,
+    /// List every run
+    #[arg(long)]
+    all: bool,
+    /// Look again every so many seconds, until nothing is left to do or Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+        value_parser = seconds)]
+    watch: Option<f64>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("not a number of seconds between 0.1 and 86400".to_string()),
+    }
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let (plan, store) = open(common, &arguments.sweep)?;
+    let status = Status {
+        clock: Clock::of(store.root()),
+        again: common.again(&arguments.sweep),
+        plan,
+        store,
+        all: arguments.all,
+        form: match (common.json, arguments.watch) {
+            (false, _) => Form::Text { colors: colors(&std::io::stdout()) },
+            (true, None) => Form::Json,
+            (true, Some(_)) => Form::JsonLines,
+        },
+    };
+    let Some(every) = arguments.watch else {
+        return output::text(&status.show(&status.look(None)?));
+    };
+    let status = Arc::new(status);
+    let Some(last) = watch(&status, Duration::from_secs_f64(every), common.json)? else {
+        return Ok(exit::SUCCESS);
+    };
+    if std::io::stdout().is_terminal() && !common.json {
+        // What was drawn is gone.
+        output::text(&status.show(&last))?;
+    }
+    let done = last.standings.iter().all(|standing| standing.state == RunState::Done);
+    Ok(if done { exit::SUCCESS } else { exit::RUNS_FAILED })
+}
+
+struct Status {
+    plan: Plan,
+    store: Store,
+    clock: Clock,
+    /// The sweep and the store, as arguments of another command.
+    again: String,
+    all: bool,
+    form: Form,
+}
+
+enum Form {
+    Text {
+        colors: bool,
+    },
+    Json,
+    /// One line for each look.
+    JsonLines,
+}
+
+/// What one look at the store found.
+struct Look {
+    standings: Vec<Standing>,
+    /// On the file system.
+    now: SystemTime,
+    /// The latest failures, with the end of their logs.
+    failures: Vec<(usize, Vec<String>)>,
+    /// What will not go on by itself at Slurm.
+    warnings: Vec<String>,
+    /// Whether the look before found nothing left to do either: a run that failed may be started again in a moment.
+    settled_before: bool,
+}
+
+impl Watched for Status {
+    type Look = Look;
+
+    fn look(&self, before: Option<&Look>) -> Result<Look, Failure> {
+        let known = before.map_or(&[][..], |before| &before.standings);
+        let queue = Queue::look(&self.store)?;
+        let amend = |standings: &mut [Standing]| queue.overlay(&self.plan, standings);
+        let standings = survey_again(&self.plan, &self.store, known, &self.clock, amend)?;
+        let warnings = queue.warnings(&self.plan);
+        let mut failures: Vec<usize> =
+            (0..standings.len()).filter(|&at| standings[at].state == RunState::Failed).collect();
+        failures.sort_by_key(|&at| std::cmp::Reverse(standings[at].since));
+        failures.truncate(SHOWN_FAILURES);
+        let log = |at: usize| {
+            let run = self.store.run(&self.plan.runs[at].run.id);
+            (at, run.log_of(standings[at].attempts, LOG_LINES))
+        };
+        let failures = failures.into_iter().map(log).collect();
+        let began = standings.iter().any(|standing| standing.since.is_some());
+        // Where nothing has begun nothing is written, not even for an instant.
+        let now = if began { self.clock.now() } else { SystemTime::now() };
+        Ok(Look { standings, now, failures, warnings, settled_before: before.is_some_and(Look::is_settled) })
+    }
+
+    fn show(&self, look: &Look) -> String {
+        match self.form {
+            Form::Text { colors } => self.text(look, colors),
+            Form::Json => format!("{:#}\n", self.json(look)),
+            Form::JsonLines => format!("{}\n", self.json(look)),
+        }
+    }
+
+    fn is_over(&self, look: &Look) -> bool {
+        let all_done = look.standings.iter().all(|standing| standing.state == RunState::Done);
+        all_done || look.is_settled() && look.settled_before
+    }
+}
+
+impl Look {
+    /// Whether nothing runs, and nothing waits that could.
+    fn is_settled(&self) -> bool {
+        let settled = [RunState::Done, RunState::Failed, RunState::Blocked];
+        self.standings.iter().all(|standing| settled.contains(&standing.state))
+    }
+
+    fn count(&self, state: RunState) -> usize {
+        self.standings.iter().filter(|standing| standing.state == state).count()
+    }
+}
+
+/// A run in `status --json`.
+#[derive(Serialize)]
+struct RunRow<'a> {
+    id: &'a RunId,
+    kind: Kind,
+    label: String,
+    state: RunState,
+    note: Option<&'a str>,
+    host: Option<&'a str>,
+    attempts: u32,
+    progress: Option<&'a Progress>,
+    /// Seconds since it was done, failed, or was begun by the attempt that runs.
+    age: Option<f64>,
+    /// Wall time, of a run that is done.
+    seconds: Option<f64>,
+    peak_memory: Option<u64>,
+    gpu_peak_memory: Option<u64>,
+    gpu_hours: Option<f64>,
+}
+
+impl<'a> RunRow<'a> {
+    fn new(planned: &'a PlannedRun, standing: &'a Standing, now: SystemTime) -> RunRow<'a> {
+        let result = standing.result.as_ref();
+        let usage = result.and_then(|result| result.usage);
+        RunRow {
+            id: &planned.run.id,
+            kind: planned.run.kind(),
+            label: planned.label.to_string(),
+            state: standing.state,
+            note: standing.note.as_deref(),
+            host: standing.host.as_deref(),
+            attempts: standing.attempts,
+            progress: standing.progress.as_ref(),
+            age: standing.age(now).map(|age| age.as_secs_f64()),
+            seconds: result.map(|result| result.seconds),
+            peak_memory: usage.and_then(|usage| usage.peak_memory),
+            gpu_peak_memory: usage.and_then(|usage| usage.gpu_peak_memory),
+            gpu_hours: result.and_then(|result| result.gpu_hours()),
+        }
+    }
+}
+
+impl Status {
+    fn rows<'a>(&'a self, look: &'a Look) -> impl Iterator<Item = RunRow<'a>> {
+        let runs = self.plan.runs.iter().zip(&look.standings);
+        runs.map(|(planned, standing)| RunRow::new(planned, standing, look.now))
+    }
+
+    fn json(&self, look: &Look) -> Value {
+        let running: Vec<RunRow> = self.rows(look).filter(|row| row.state == RunState::Running).collect();
+        let mut failed: Vec<RunRow> = self.rows(look).filter(|row| row.state == RunState::Failed).collect();
+        failed.sort_by(|one, other| one.age.unwrap_or(f64::MAX).total_cmp(&other.age.unwrap_or(f64::MAX)));
+        let log_of = |row: &RunRow| {
+            look.failures.iter().find(|(at, _)| self.plan.runs[*at].run.id == *row.id).map(|(_, log)| log)
+        };
+        let failed: Vec<Value> = (failed.iter())
+            .map(|row| {
+                let mut value = serde_json::to_value(row).expect("plain data");
+                value["log_end"] = json!(log_of(row));
+                value
+            })
+            .collect();
+        let pace = pace(&self.plan, &look.standings, look.now);
+        let spent = spent(&look.standings);
+        let mut all = json!({
+            "name": self.plan.name,
+            "runs": counts(&look.standings),
+            "stages": stages(&self.plan, &look.standings).iter().map(|stage| stage.json()).collect::<Vec<_>>(),
+            "pace": pace.map(|pace| json!({
+                "over_seconds": pace.over,
+                "runs_per_hour": pace.runs,
+                "epochs_per_hour": pace.epochs,
+            })),
+            "seconds_left": pace.and_then(|pace| pace.left).map(|left| left.as_secs_f64()),
+            "so_far": {
+                "hours": spent.seconds / 3600.0,
+                "gpu_hours": spent.gpu_hours,
+                "peak_memory": spent.peak_memory,
+                "gpu_peak_memory": spent.gpu_peak_memory,
+                "runs_that_do_not_say": spent.unknown,
+            },
+            "hosts": hosts(&look.standings).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
+            "running": running,
+            "failed": failed,
+            "warnings": look.warnings,
+        });
+        if self.all {
+            all["all"] = self.rows(look).map(|row| serde_json::to_value(row).expect("plain data")).collect();
+        }
+        all
+    }
+
+    fn text(&self, look: &Look, colors: bool) -> String {
+        let paint = |code: &str, text: &str| match colors {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_string(),
+        };
+        let standings = &look.standings;
+        let name = paint(BOLD, &printable(&self.plan.name));
+        let mut text = format!("{name} in {}: {}\n", self.store.root().display(), totals(&self.plan, standings));
+        self.write_pace(&mut text, look);
+        text += &table(&stages(&self.plan, standings));
+        for (at, log) in &look.failures {
+            let row = RunRow::new(&self.plan.runs[*at], &standings[*at], look.now);
+            let failed = paint(RED, "failed:");
+            let _ = write!(text, "{failed} {} ({})", printable(&row.label), row.id);
+            let _ = match (row.age, row.host) {
+                (Some(age), Some(host)) => write!(text, ", {} ago on {}", duration(age), printable(host)),
+                (Some(age), None) => write!(text, ", {} ago", duration(age)),
+                _ => Ok(()),
+            };
+            let _ = writeln!(text, ": {}", printable(row.note.unwrap_or_default()));
+            for line in log {
+                let _ = writeln!(text, "    {}", paint(DIM, &printable(line)));
+            }
+        }
+        for warning in &look.warnings {
+            let _ = writeln!(text, "{} {}", paint(RED, "Slurm:"), printable(warning));
+        }
+        let failures = look.count(RunState::Failed);
+        if failures > look.failures.len() {
+            let more = several(failures - look.failures.len(), "more failed run");
+            let _ = writeln!(text, "and {more}: winsign status --all {} lists them", self.again);
+        }
+        self.write_running(&mut text, look);
+        if self.all {
+            let _ = write!(text, "\n{}\n", self.list(look));
+        }
+        text
+    }
+
+    /// How fast it goes, what it has taken, and where.
+    fn write_pace(&self, text: &mut String, look: &Look) {
+        let standings = &look.standings;
+        // Of what is done with nobody waits for more.
+        if !look.is_settled()
+            && let Some(pace) = pace(&self.plan, standings, look.now)
+        {
+            let (runs, epochs) = (number(pace.runs), number(pace.epochs));
+            let _ = write!(text, "pace: {runs} runs and {epochs} epochs an hour, over {}", duration(pace.over));
+            let _ = match pace.left {
+                Some(left) => writeln!(text, "; about {} left", duration(left.as_secs_f64())),
+                None => writeln!(text),
+            };
+        }
+        let spent = spent(standings);
+        if look.count(RunState::Done) > 0 {
+            let _ = writeln!(text, "so far: {}", describe(&spent));
+        }
+        let hosts = hosts(standings);
+        if !hosts.is_empty() {
+            let shown = hosts.iter().take(SHOWN).map(|(host, runs)| format!("{} ({runs})", printable(host)));
+            let mut shown: Vec<String> = shown.collect();
+            if hosts.len() > SHOWN {
+                shown.push(format!("and {} more", hosts.len() - SHOWN));
+            }
+            let _ = writeln!(text, "at work: {}", shown.join(", "));
+        } else if look.count(RunState::Pending) > 0 && look.count(RunState::Queued) == 0 {
+            let _ = writeln!(text, "nobody is at work: winsign run {}", self.again);
+        }
+    }
+
+    fn write_running(&self, text: &mut String, look: &Look) {
+        let running = || self.rows(look).filter(|row| row.state == RunState::Running);
+        for row in running().take(SHOWN) {
+            let _ = write!(text, "running: {} ({})", printable(&row.label), printable(row.note.unwrap_or("somewhere")));
+            if let Some(progress) = row.progress {
+                let _ = write!(text, ", {} of {} done", progress.done, progress.total);
+                if let Some(error) = progress.test_error {
+                    let _ = write!(text, ", test error {error:.1} %");
+                }
+            }
+            if let Some(age) = row.age {
+                let _ = write!(text, ", for {}", duration(age));
+            }
+            text.push('\n');
+        }
+        let more = running().count().saturating_sub(SHOWN);
+        if more > 0 {
+            let _ = writeln!(text, "and {more} more running: winsign status --all {} lists them", self.again);
+        }
+    }
+
+    fn list(&self, look: &Look) -> Table {
+        let mut table = Table::new();
+        table.load_style(STYLE);
+        table.set_header(["run", "state", "host", "attempts", "time", "memory", "GPU-hours", ""]);
+        let or_nothing = |cell: Option<String>| cell.unwrap_or_default();
+        for row in self.rows(look) {
+            let note = row.note.filter(|_| row.state != RunState::Running).map(|note| format!(" ({note})"));
+            table.add_row([
+                row.id.to_string(),
+                row.state.to_string(),
+                printable(row.host.unwrap_or_default()),
+                if row.attempts > 0 { row.attempts.to_string() } else { String::new() },
+                or_nothing(row.seconds.map(duration)),
+                or_nothing(row.peak_memory.map(bytes)),
+                or_nothing(row.gpu_hours.filter(|hours| *hours > 0.0).map(number)),
+                printable(&format!("{}{}", row.label, or_nothing(note))),
+            ]);
+        }
+        for column in 3..=6 {
+            table.column_mut(column).expect("the header has it").set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+}
+
+/// Such as `12.5 h of runs, 50.0 GPU-hours; at most 1.2 GB of memory, 9.8 GB of a GPU`.
+fn describe(spent: &pace::Spent) -> String {
+    let mut text = format!("{} of runs", duration(spent.seconds));
+    if spent.gpu_hours > 0.0 {
+        let _ = write!(text, ", {} GPU-hours", number(spent.gpu_hours));
+    }
+    let peaks = [
+        spent.peak_memory.map(|peak| bytes(peak) + " of memory"),
+        spent.gpu_peak_memory.map(|peak| bytes(peak) + " of a GPU"),
+    ];
+    let peaks: Vec<String> = peaks.into_iter().flatten().collect();
+    if !peaks.is_empty() {
+        let _ = write!(text, "; at most {}", peaks.join(", "));
+    }
+    if spent.unknown > 0 {
+        let _ = write!(text, "; {} of an earlier version do not say what they took", several(spent.unknown, "run"));
+    }
+    text
+}

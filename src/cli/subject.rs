@@ -1,0 +1,298 @@
+//! What a report is about: the runs of a sweep file or of stores, what is known of them, and the report of that.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Common, Failure};
+use winsign_core::{RunDirectory, RunId, Store};
+use winsign_report::evidence::{self, Cache, Evidence};
+use winsign_report::pivot::pivot;
+use winsign_report::statistics::Estimate;
+use winsign_report::{Finding, Notice, Report, gather_with};
+use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::found;
+use winsign_sweep::plan::stores::{self, Found, Troubles};
+use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::{Plan, PlannedRun, RunState};
+use winsign_sweep::{Layout, name_from};
+
+/// What a report is about: runs, and where to look for them.
+pub(crate) struct Subject {
+    pub plan: Plan,
+    pub stores: Vec<Store>,
+    pub layout: Layout,
+    /// Where its files go unless somebody says otherwise.
+    pub directory: PathBuf,
+    /// What was wrong with stores before any run was looked at.
+    troubles: Troubles,
+    /// What must be said whatever is found.
+    notices: Vec<Notice>,
+    /// The folders of stores that were there in the beginning.
+    there: Vec<PathBuf>,
+}
+
+impl Subject {
+    /// A sweep file with any number of stores, or stores alone.
+    pub(crate) fn open(common: &Common, of: &[PathBuf]) -> Result<Subject, Failure> {
+        let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = of.iter().partition(|path| path.is_dir());
+        let named = distinct_stores(&folders)?;
+        match files[..] {
+            [] => Subject::of_stores(named),
+            [sweep] => {
+                let sweep = winsign_sweep::read(sweep)?;
+                let plan = build(&sweep);
+                let own = Store::open(&common.store)?;
+                let directory = own.root().join("reports").join(&plan.name);
+                let mut stores = named;
+                if !stores.iter().any(|store| identity(store.root()) == identity(own.root())) {
+                    stores.push(own);
+                }
+                let there = existing(&stores);
+                let (troubles, notices) = (Troubles::default(), vec![]);
+                Ok(Subject { plan, stores, layout: sweep.layout, directory, troubles, notices, there })
+            }
+            [one, other, ..] => {
+                let absent = files.iter().find(|path| !path.exists());
+                let message = match absent {
+                    Some(absent) => format!("there is no {}", absent.display()),
+                    None => format!("{} and {} are both no folders", one.display(), other.display()),
+                };
+                Err(Failure::Usage(message, "give one sweep file, and the folders of stores".to_string()))
+            }
+        }
+    }
+
+    fn of_stores(stores: Vec<Store>) -> Result<Subject, Failure> {
+        let name_of = |store: &Store| {
+            let path = std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
+            path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+        };
+        let name = name_from(&stores.iter().map(name_of).collect::<Vec<_>>().join("+"));
+        let (plan, damaged) = found::plan(&name, &stores)?;
+        let directory = stores[0].root().join("reports").join(&name);
+        let troubles = Troubles { damaged, ..Troubles::default() };
+        let notices = orphans(&plan).into_iter().collect();
+        let there = existing(&stores);
+        Ok(Subject { plan, stores, layout: Layout::default(), directory, troubles, notices, there })
+    }
+
+    /// Refuses to tell of stores that nobody has begun: a mistyped `--store` is not a study that has not got far.
+    pub(crate) fn expect_runs(&self) -> Result<(), Failure> {
+        let help = || "run the sweep first, or say with --store where it was run".to_string();
+        if let Some(other) = self.stores.iter().find(|store| store.root().exists() && !store.root().is_dir()) {
+            return Err(Failure::Usage(format!("{} is no folder, so no store", other.root().display()), help()));
+        }
+        if self.stores.iter().any(|store| store.root().exists()) {
+            return Ok(());
+        }
+        Err(Failure::Usage(format!("there is no store at {}", self.stores[0].root().display()), help()))
+    }
+
+    /// The same, without the table that its sweep file asks for.
+    pub(crate) fn without_table(self) -> Subject {
+        Subject { layout: Layout::default(), ..self }
+    }
+
+    /// What was read for earlier reports in a folder; where there was none, for those in the usual one.
+    pub(crate) fn cache_of(&self, folder: &Path) -> Cache {
+        let own = cache_path(folder);
+        Cache::load(&if own.exists() { own } else { cache_path(&self.directory) })
+    }
+
+    /// Where a run was found.
+    pub(crate) fn directory_of(&self, id: &RunId, found: &Found) -> RunDirectory {
+        let store = self.stores.iter().find(|store| *store.root() == *found.store);
+        store.expect("runs are found in the subject's stores").run(id)
+    }
+
+    /// What the stores have of each run now, and what must be said about it.
+    pub(crate) fn look(&self) -> (Vec<Found>, Vec<Notice>) {
+        let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores);
+        troubles.damaged.extend(self.troubles.damaged.iter().cloned());
+        let mut notices = notices(&troubles);
+        notices.extend(self.notices.iter().cloned());
+        // Whoever looks again and again must be told when what was there is not any more.
+        let gone = self.there.iter().filter_map(|root| match Store::open(root) {
+            Ok(_) if root.is_dir() => None,
+            Ok(_) => Some(format!("the store {} is gone", root.display())),
+            Err(error) => Some(error.to_string()),
+        });
+        notices.extend(gone.map(|message| Notice { message, runs: vec![] }));
+        (found, notices)
+    }
+
+    /// The report of what was found; these options go before those of the sweep file.
+    pub(crate) fn report(&self, findings: &[Finding], notices: Vec<Notice>, layout: Layout) -> Result<Report, Failure> {
+        let layout = layout.or(&self.layout);
+        let usual = Estimate::default();
+        let estimate = Estimate {
+            method: layout.interval.unwrap_or(usual.method),
+            level: layout.confidence.unwrap_or(usual.level),
+        };
+        let mut report = gather_with(&self.plan.name, findings, estimate);
+        report.notices.splice(..0, notices);
+        if layout.has_table() {
+            report.pivot = Some(pivot(&report, &layout, estimate)?);
+        }
+        Ok(report)
+    }
+}
+
+fn existing(stores: &[Store]) -> Vec<PathBuf> {
+    stores.iter().map(|store| store.root().to_path_buf()).filter(|root| root.is_dir()).collect()
+}
+
+/// Of runs in stores that do not have all that these were computed from.
+fn orphans(plan: &Plan) -> Option<Notice> {
+    let known: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
+    let lacks = |planned: &&PlannedRun| planned.run.inputs.iter().any(|input| !known.contains(input));
+    let runs: Vec<RunId> = plan.runs.iter().filter(lacks).map(|planned| planned.run.id.clone()).collect();
+    let message = match runs.len() {
+        0 => return None,
+        1 => "a run was computed from one that is in none of these stores: its ticket, such as its method and its level, is \
+              not known, and counts as level 0"
+            .to_string(),
+        several => format!(
+            "{several} runs were computed from others that are in none of these stores: their tickets, such as the method and \
+             the level, are not known, and count as level 0"
+        ),
+    };
+    Some(Notice { message, runs })
+}
+
+/// What was found of a subject's runs at one moment, in the plan's order, with what a report shows beside results.
+pub(crate) struct Known {
+    pub found: Vec<Found>,
+    evidence: Vec<Evidence>,
+}
+
+impl Known {
+    /// Reads what belongs to what was found and is not in the cache.
+    pub(crate) fn of(subject: &Subject, found: Vec<Found>, cache: &mut Cache) -> Known {
+        let planned = subject.plan.runs.iter().zip(&found);
+        let runs: Vec<(RunDirectory, &Standing)> =
+            planned.map(|(planned, found)| (subject.directory_of(&planned.run.id, found), &found.standing)).collect();
+        let evidence = evidence::collect(&runs, cache);
+        Known { found, evidence }
+    }
+
+    /// Only what was found, for those who need no curves and logs.
+    pub(crate) fn results(found: Vec<Found>) -> Known {
+        Known { evidence: vec![Evidence::default(); found.len()], found }
+    }
+
+    pub(crate) fn findings<'a>(&self, plan: &'a Plan) -> Vec<Finding<'a>> {
+        let known = self.found.iter().zip(&self.evidence);
+        (plan.runs.iter().zip(known))
+            .map(|(planned, (Found { standing, store }, evidence))| Finding {
+                planned,
+                state: standing.state,
+                // One whose network is needed again has its result still.
+                result: standing.result.clone().filter(|_| standing.state == RunState::Done),
+                note: standing.note.clone(),
+                curve: evidence.curve.clone(),
+                log_end: evidence.log_end.as_deref().map(str::to_string),
+                // Of a run that nobody has begun there is nothing in any store.
+                store: (standing.state != RunState::Pending || standing.attempts > 0).then(|| store.clone()),
+            })
+            .collect()
+    }
+
+    /// What could not be read beside results.
+    pub(crate) fn notices(&self, plan: &Plan) -> Vec<Notice> {
+        evidence::notices(plan.runs.iter().map(|planned| &planned.run.id).zip(&self.evidence))
+    }
+}
+
+/// Where a report's folder keeps what was read for it.
+pub(crate) fn cache_path(folder: &Path) -> PathBuf {
+    folder.join("evidence.cache")
+}
+
+/// Stores to read from, each once.
+fn distinct_stores(folders: &[&PathBuf]) -> Result<Vec<Store>, Failure> {
+    let mut stores: Vec<Store> = vec![];
+    for path in folders {
+        if !path.join("runs").is_dir() {
+            let message = format!("{} is not a store: it has no folder `runs`", path.display());
+            let help = "give a sweep file, or the folders that `winsign run --store` was given";
+            return Err(Failure::Usage(message, help.to_string()));
+        }
+        if !stores.iter().any(|store| identity(store.root()) == identity(path)) {
+            stores.push(Store::open(path)?);
+        }
+    }
+    Ok(stores)
+}
+
+/// Device and number of a directory, by whatever path; the path itself where there is none.
+fn identity(path: &Path) -> Result<(u64, u64), PathBuf> {
+    path.metadata().map(|found| (found.dev(), found.ino())).map_err(|_| path.to_path_buf())
+}
+
+fn notices(troubles: &Troubles) -> Vec<Notice> {
+    let runs = |count: usize| if count == 1 { "1 run".to_string() } else { format!("{count} runs") };
+    let mut notices = Vec::new();
+    if let Some((id, used, other)) = troubles.conflicts.first() {
+        let mut ids: Vec<RunId> = troubles.conflicts.iter().map(|(id, ..)| id.clone()).collect();
+        ids.dedup();
+        let message = format!(
+            "{} with different results in several stores: those of the store that is named first are used, and nothing is \
+             averaged; such as {id} in {} (used) and {}",
+            runs(ids.len()),
+            used.display(),
+            other.display()
+        );
+        notices.push(Notice { message, runs: ids });
+    }
+    if let Some((_, reason)) = troubles.damaged.first() {
+        let message = format!(
+            "{} with files that are damaged or cannot be read, which no number is taken from: {reason}",
+            runs(troubles.damaged.len())
+        );
+        notices.push(Notice { message, runs: troubles.damaged.iter().map(|(id, _)| id.clone()).collect() });
+    }
+    if !troubles.vanished.is_empty() {
+        let count = runs(troubles.vanished.len());
+        let message = format!("{count} taken away while being read; left out, call the report again");
+        notices.push(Notice { message, runs: troubles.vanished.clone() });
+    }
+    notices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use winsign_sweep::{Resources, parse};
+    use winsign_testkit::study::Study;
+
+    /// Such as one whose network `winsign clean` has deleted, and another run needs: its result is on the disk still.
+    #[test]
+    fn what_is_not_done_has_no_result() {
+        let study = Study::digits();
+        let states = [RunState::Done, RunState::Pending, RunState::Blocked];
+        let done: Vec<_> = study.runs.iter().filter(|(.., result)| result.is_some()).take(states.len()).collect();
+        let runs = done.iter().map(|(planned, ..)| planned.clone()).collect();
+        let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
+        let plan = Plan { name: "study".to_string(), runs, resources };
+        let found = done.iter().zip(states).map(|((.., result), state)| Found {
+            standing: Standing { state, result: result.clone(), ..Standing::pending() },
+            store: Path::new("store").into(),
+        });
+        let findings = Known::results(found.collect()).findings(&plan);
+        assert_eq!(findings.iter().map(|finding| finding.state).collect::<Vec<_>>(), states);
+        assert!(findings.iter().all(|finding| finding.result.is_some() == (finding.state == RunState::Done)));
+    }
+
+    #[test]
+    fn runs_whose_tickets_are_elsewhere_are_told() {
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}\ntransfer: {inherit: sign, seed: 2..3}";
+        let mut plan = build(&parse("study.yaml", text).unwrap());
+        assert_eq!(orphans(&plan), None);
+        plan.runs.retain(|planned| planned.label.level != 2 || planned.label.inherit.is_some());
+        let notice = orphans(&plan).unwrap();
+        assert_eq!(notice.runs.len(), 2);
+        assert!(notice.message.starts_with("2 runs were computed from others"), "{}", notice.message);
+    }
+}

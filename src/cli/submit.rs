@@ -1,0 +1,270 @@
+//! `winsign submit`: hands what is not done to Slurm, and returns.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::run::find_worker;
+use super::stages::totals;
+use super::units::several;
+use super::{Common, Execution, Failure, output};
+use winsign_core::settings::MAX_JOBS;
+use winsign_core::{RunId, Store};
+use winsign_exec::slurm;
+use winsign_exec::slurm::profile::{Launcher, Profile};
+use winsign_exec::slurm::submission;
+use winsign_exec::slurm::submit::{self, Request, Submitted};
+use winsign_sweep::plan::Plan;
+use winsign_sweep::plan::build::build;
+
+pub(crate) const HELP: &str = "\
+Examples:
+  winsign submit study.yaml                          all that is missing; later what failed
+  winsign submit study.yaml --dry-run                the scripts that sbatch would get
+  winsign submit study.yaml --profile gpu-srun --time 4:00:00 --max-running 64
+  winsign submit study.yaml --pack 8 --side-by-side 4
+  winsign status study.yaml --watch                  from any node that sees the store
+
+Runs become job arrays that depend on each other as their levels do, and nothing stays behind on
+this node. Jobs that reach their time limit or are preempted save a checkpoint and go on later. A
+run that is in the queue already is not submitted again. What the limits of the cluster do not
+admit at once is submitted by jobs that end. The programs are kept with the store, so that
+rebuilding them while jobs wait changes nothing.";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The sweep file
+    sweep: PathBuf,
+    /// Print what would be submitted; write nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    cluster: Cluster,
+    #[command(flatten)]
+    resources: Ranks,
+    #[command(flatten)]
+    execution: Execution,
+}
+
+/// The profile, and what is said in its place.
+#[derive(Args)]
+pub(crate) struct Cluster {
+    /// The cluster's habits: a file, or the name of one in launch/profiles/ or ~/.config/winsign/profiles/
+    #[arg(long, value_name = "NAME", env = "WINSIGN_PROFILE")]
+    profile: Option<String>,
+    /// Instead of the profile's
+    #[arg(long)]
+    partition: Option<String>,
+    /// Instead of the profile's
+    #[arg(long)]
+    account: Option<String>,
+    /// Instead of the profile's
+    #[arg(long)]
+    qos: Option<String>,
+    /// Instead of the profile's
+    #[arg(long)]
+    constraint: Option<String>,
+    /// Time limit of a job, as Slurm takes it; a run that needs longer goes on in the next job
+    #[arg(long)]
+    time: Option<String>,
+    /// Runs of one job
+    #[arg(long, value_name = "K")]
+    pack: Option<u32>,
+    /// How many of them at the same time, sharing the job's GPUs
+    #[arg(long, value_name = "K")]
+    side_by_side: Option<u32>,
+    /// Jobs that run at the same time, at most
+    #[arg(long, value_name = "N")]
+    max_running: Option<u32>,
+    /// Another option of sbatch, as in --sbatch=--exclusive; may be repeated
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    sbatch: Vec<String>,
+}
+
+/// Processors of a run.
+#[derive(Args)]
+pub(crate) struct Ranks {
+    /// Processes that share a run [default: what the sweep says, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    pub ranks: Option<u32>,
+    /// GPUs of each rank, 0.25 for four ranks on one [default: what the sweep says, else none]
+    #[arg(long, value_name = "X", value_parser = share)]
+    pub gpus: Option<f64>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share <= 64.0 => Ok(share),
+        _ => Err("not a number of GPUs above 0".to_string()),
+    }
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let plan = build(&winsign_sweep::read(&arguments.sweep)?);
+    let profile = arguments.cluster.profile()?;
+    let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
+    if execution.ranks > 1 && profile.launcher == Launcher::Direct {
+        return Err(Failure::Usage(
+            format!("the profile starts runs directly, as one process, and these have {} ranks", execution.ranks),
+            "say `launcher: srun` or `launcher: mpirun` in the profile, or run them with one rank".to_string(),
+        ));
+    }
+    let worker = find_worker(arguments.execution.worker.as_deref())?;
+    let asked = Asked { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
+    if arguments.dry_run {
+        let store = Store::open(&submit::absolute(&common.store)?)?;
+        let (submitted, scripts) = asked.rehearse(&store)?;
+        return show(common, &plan, &submitted, &scripts);
+    }
+    let store = Store::create(&submit::absolute(&common.store)?)?;
+    let submitted = asked.submit(&store)?;
+    tell(common, &plan, &submitted, &common.again(&arguments.sweep))
+}
+
+/// What is to be submitted, but for the store and this program's own path.
+pub(crate) struct Asked<'a> {
+    pub plan: &'a Plan,
+    pub profile: &'a Profile,
+    pub execution: &'a submission::Execution,
+    pub worker: &'a std::path::Path,
+    pub only: Option<&'a HashSet<RunId>>,
+}
+
+impl Asked<'_> {
+    pub(crate) fn submit(&self, store: &Store) -> Result<Submitted, Failure> {
+        self.with(store, submit::submit)
+    }
+
+    pub(crate) fn rehearse(&self, store: &Store) -> Result<(Submitted, Vec<String>), Failure> {
+        self.with(store, submit::rehearse)
+    }
+
+    fn with<T>(&self, store: &Store, act: impl FnOnce(&Request) -> Result<T, slurm::Error>) -> Result<T, Failure> {
+        let Asked { plan, profile, execution, worker, only } = *self;
+        let winsign = std::env::current_exe()
+            .map_err(winsign_core::Error::io("find the program", std::path::Path::new("winsign")))?;
+        let request = Request { plan, store, profile, execution, winsign: &winsign, worker, only };
+        act(&request).map_err(|error| match &error {
+            slurm::Error::Refused { command, words } if command == "sbatch" && !slurm::client::is_absence(words) => {
+                profile.refused(words).into()
+            }
+            _ => Failure::Slurm(error),
+        })
+    }
+}
+
+impl Cluster {
+    /// The profile with what the command line says in its place.
+    fn profile(&self) -> Result<Profile, Failure> {
+        let profile = match &self.profile {
+            Some(name) => Profile::find(name)?,
+            None => Profile::default(),
+        };
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        // Who asks for more side by side than the profile packs means a larger pack.
+        let pack = self.pack.or(self.side_by_side.filter(|&runs| runs > profile.pack));
+        let said = [
+            ("partition", self.partition.clone()),
+            ("account", self.account.clone()),
+            ("qos", self.qos.clone()),
+            ("constraint", self.constraint.clone()),
+            ("time", self.time.clone()),
+            ("pack", number(pack)),
+            ("side_by_side", number(self.side_by_side)),
+            ("max_running", number(self.max_running)),
+        ];
+        let said = said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
+        Ok(profile.with(said.chain(further))?)
+    }
+}
+
+/// The command line goes before the sweep file.
+fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submission::Execution, Failure> {
+    let resources = plan.resources;
+    Ok(submission::Execution {
+        data: submit::absolute(&execution.data)?,
+        threads: execution.threads.or(resources.threads).unwrap_or(1),
+        ranks: ranks.ranks.or(resources.ranks).unwrap_or(1),
+        gpus: ranks.gpus.or(resources.gpus),
+        retries: resources.retries,
+    })
+}
+
+/// What a dry run shows.
+fn show(common: &Common, plan: &Plan, submitted: &Submitted, scripts: &[String]) -> Result<u8, Failure> {
+    if common.json {
+        let arrays = submitted.arrays.iter().zip(scripts);
+        let arrays: Vec<_> = arrays
+            .map(|(array, script)| json!({ "tasks": array.tasks.len(), "after": array.after, "script": script }))
+            .collect();
+        return output::json(&json!({ "name": plan.name, "runs": submitted.runs, "arrays": arrays }));
+    }
+    let mut text = String::new();
+    for (number, (array, script)) in submitted.arrays.iter().zip(scripts).enumerate() {
+        let _ = writeln!(text, "# ---- array {number}: {}{}", several(array.tasks.len(), "task"), after(&array.after));
+        text += script;
+        text.push('\n');
+    }
+    let arrays = several(submitted.arrays.len(), "array");
+    let _ = writeln!(text, "# {}: {} in {arrays}; nothing was submitted", plan.name, several(submitted.runs, "run"));
+    output::text(&text)
+}
+
+fn after(arrays: &std::collections::BTreeSet<usize>) -> String {
+    let names: Vec<String> = arrays.iter().map(usize::to_string).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(", after array {}", names.join(", ")),
+    }
+}
+
+fn tell(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
+    match common.json {
+        true => output::json(&json(plan, submitted)),
+        false => output::text(&text(plan, submitted, again)),
+    }
+}
+
+/// What was submitted, for machines.
+pub(crate) fn json(plan: &Plan, submitted: &Submitted) -> Value {
+    json!({
+        "name": plan.name,
+        "submission": submitted.submission.as_ref().map(|submission| &submission.id),
+        "runs": submitted.runs,
+        "arrays": submitted.sent.arrays,
+        "tasks": submitted.sent.tasks,
+        "arrays_left": submitted.sent.left,
+    })
+}
+
+/// And for people.
+pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
+    let sent = submitted.sent;
+    let Some(submission) = &submitted.submission else {
+        let rest = match sent.arrays {
+            0 => "nothing to submit".to_string(),
+            arrays => {
+                format!("nothing new to submit, {} sent that had been waiting for room", several(arrays, "array"))
+            }
+        };
+        return format!("{}: {rest}; {}\n", plan.name, totals(plan, &submitted.standings));
+    };
+    let mut text = format!(
+        "{}: {} submitted as {}, {} (submission {})\n",
+        plan.name,
+        several(submitted.runs, "run"),
+        several(sent.arrays, "array"),
+        several(sent.tasks, "task"),
+        submission.id
+    );
+    if sent.left > 0 {
+        let left = several(sent.left, "array");
+        let _ = writeln!(text, "{left} more will be submitted by jobs that end, as the limits allow");
+    }
+    let _ = writeln!(text, "next: winsign status {again} --watch");
+    text
+}

@@ -1,0 +1,117 @@
+//! `winsign task`: what a job of Slurm executes. Not for people: `winsign submit` writes the scripts that call it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::run::execute;
+use super::{Common, Failure};
+use winsign_core::{Store, exit};
+use winsign_exec::display::Display;
+use winsign_exec::gpus::{self, Share};
+use winsign_exec::slots::Slots;
+use winsign_exec::slurm::profile::Launcher as Starter;
+use winsign_exec::slurm::submission::{Submission, SubmissionFile};
+use winsign_exec::slurm::{programs, submit, task};
+use winsign_exec::srun::Srun;
+use winsign_exec::{Launcher, Options, Summary, hosts};
+use winsign_sweep::plan::survey::survey_runs;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The submission's directory
+    submission: PathBuf,
+    array: usize,
+    task: usize,
+}
+
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+    let path = submit::absolute(&arguments.submission)?;
+    let submission =
+        Submission::open(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it holds no submission"))?;
+    if submission.is_cancelled() {
+        tracing::info!("submission {} is cancelled: nothing is done", submission.id);
+        return Ok(exit::SUCCESS);
+    }
+    let executed = execute_pack(common, &submission, arguments);
+    let code = match &executed {
+        Ok(summary) => {
+            tracing::info!("{} of {} runs done, {} computed now", summary.done, summary.total, summary.computed);
+            summary.exit_code()
+        }
+        Err(failure) => failure.exit_code(),
+    };
+    if submission.is_cancelled() {
+        return executed.map(|_| code);
+    }
+    if let Some(job) = task::job() {
+        let told = match &executed {
+            // Time is up, or others go first.
+            Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => {
+                task::requeue(&job, submission.is_held())
+            }
+            Ok(_) => submit::keep_going(&submission),
+            // What a person has to mend (a full disk, a missing library) ends every job after this one as well.
+            Err(failure) => task::hold(&job, &failure.to_string()),
+        };
+        if let Err(error) = told {
+            tracing::warn!("{error}");
+        }
+    }
+    executed.map(|_| code)
+}
+
+/// Executes the runs of one task, and what they need if nobody else has it.
+fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Failure> {
+    let root = submission.path.ancestors().nth(2);
+    let root = root.ok_or_else(|| winsign_core::Error::damaged(&submission.path, "it lies in no store"))?;
+    let store = Store::create(root)?;
+    let entries = submission.entries(arguments.array, arguments.task)?;
+    let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
+    let standings = survey_runs(&runs, &store)?;
+    let options = options(submission, &store)?;
+    if submission.is_cancelled() {
+        // The signal may have come before anybody listened.
+        return Ok(Summary::default());
+    }
+    let mut display = Display::new(&submission.file.study, entries.len(), common.quiet);
+    execute(&entries, &store, &standings, &options, &mut display)
+}
+
+/// Ranks are Slurm's own processes, or OpenMPI's; a run of one rank is a child of this process.
+fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
+    let SubmissionFile { profile, execution, programs, .. } = &submission.file;
+    let share = execution.gpus.map(Share::of).transpose()?;
+    let ranks = execution.ranks;
+    let runs = profile.side_by_side;
+    // A node may have GPUs that are none of this job's.
+    let has_gpus = execution.gpus.is_some() || std::env::var_os("CUDA_VISIBLE_DEVICES").is_some();
+    let gpus = if has_gpus { gpus::here() } else { vec![] };
+    let (launcher, slots) = match profile.launcher {
+        _ if ranks == 1 => (Launcher::Local, Slots::with_gpus(runs, &gpus, share.unwrap_or(Share::Even))),
+        Starter::Srun => {
+            // Which of the job's GPUs a step has is Slurm's to say.
+            let per_node = execution.ranks_on_node(ranks, profile);
+            let gres = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
+            let srun = Srun { mpi: profile.mpi.clone(), further: gres.into_iter().collect() };
+            (Launcher::Srun(srun), Slots::local(ranks * runs))
+        }
+        Starter::Mpirun | Starter::Direct => {
+            let hosts = hosts::of_allocation(execution.threads)?;
+            let slots = match hosts {
+                Some(hosts) => Slots::on(hosts, share.unwrap_or(Share::Even)).at_most(runs),
+                None => Slots::with_gpus(ranks * runs, &gpus, share.unwrap_or(Share::Even)),
+            };
+            (Launcher::Mpirun, slots)
+        }
+    };
+    Ok(Options {
+        launcher,
+        slots,
+        ranks,
+        threads: execution.threads,
+        data: execution.data.clone(),
+        retries: execution.retries,
+        worker: programs::folder(store.root(), programs).join(programs::WORKER),
+    })
+}

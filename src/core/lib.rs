@@ -1,0 +1,27 @@
+//! What a run is, its identity, and its directory on disk; leases; randomness.
+//!
+//! All other crates depend on this one, and it depends on none of them. It knows nothing of YAML, Slurm or torch.
+
+#![forbid(unsafe_code)]
+
+pub mod at_once;
+pub mod attempt;
+pub mod clean;
+pub mod directory;
+pub mod error;
+pub mod exit;
+pub mod files;
+pub mod grouping;
+pub mod identity;
+pub mod lease;
+pub mod merge;
+pub mod owner;
+pub mod random;
+pub mod results;
+pub mod settings;
+pub mod tensors;
+
+pub use attempt::Attempt;
+pub use directory::{RunDirectory, State, Store};
+pub use error::Error;
+pub use identity::{Run, RunId};

@@ -1,0 +1,756 @@
+//! The dispatcher: owns all state of a launch, in one loop over events and signals.
+
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::child::{self, Ended, Exit};
+use super::display::Display;
+use super::slots::{Seat, Slots};
+use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
+use winsign_core::attempt::{self, Attempt, End};
+use winsign_core::{RunDirectory, RunId, State, Store, exit};
+use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::{RunState, cost};
+
+/// How often active runs are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// A killed worker says nothing about its run, so it is given more chances than one that fails: this many in a row
+/// without an epoch done between them.
+const KILLS_BORNE: u32 = 5;
+/// Lines of a failed run's log that are shown.
+const LOG_LINES: usize = 10;
+
+/// Executes runs until every one is done, failed or blocked, or until it is told to stop. Each entry comes after those
+/// it needs, which are all among them; `standings` say what the disk knew of each a moment ago.
+///
+/// The first SIGINT, SIGTERM or SIGUSR1 lets the workers save checkpoints and stop; the second kills them.
+pub async fn run(
+    entries: &[Entry],
+    store: &Store,
+    standings: &[Standing],
+    options: &Options,
+    display: &mut Display,
+) -> Result<Summary, Error> {
+    options.check()?;
+    let mut dispatcher = Dispatcher::new(entries, store, options, display);
+    dispatcher.adopt(standings)?;
+    dispatcher.drive().await;
+    dispatcher.display.finish();
+    match dispatcher.fatal.take() {
+        Some(error) => Err(error),
+        None => Ok(dispatcher.summary()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// For runs it needs.
+    Waiting,
+    /// For a free slot.
+    Ready,
+    /// One of our workers is at it.
+    Active {
+        pid: u32,
+    },
+    /// Somebody else's worker is at it.
+    Elsewhere,
+    Done,
+    Failed,
+    Blocked,
+}
+
+/// A run and where it stands.
+struct Node {
+    directory: RunDirectory,
+    inputs: Vec<usize>,
+    dependents: Vec<usize>,
+    phase: Phase,
+    /// In epochs, see [`cost`].
+    cost: f64,
+    /// The cost of the longest chain of runs that begins here: what waits longest goes first.
+    urgency: f64,
+    /// Failures in a row without an epoch done between them.
+    failures: u32,
+    /// How far the run was when its worker was last started.
+    mark: u32,
+    /// The latest attempt whose failure we have dealt with, or that was there before we came.
+    known_attempt: u32,
+    failure: Option<Failure>,
+}
+
+/// A worker of ours.
+struct Launch {
+    /// Kept in the claim of the attempt it makes.
+    token: String,
+    seat: Seat,
+}
+
+struct Dispatcher<'a> {
+    entries: &'a [Entry],
+    options: &'a Options,
+    display: &'a mut Display,
+    nodes: Vec<Node>,
+    /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
+    ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
+    /// Whose directory was made last before there was a slot.
+    prepared_ahead: Option<usize>,
+    /// The run, how its worker was launched, and how that ended.
+    workers: JoinSet<(usize, Launch, std::io::Result<Ended>)>,
+    slots: Slots,
+    /// Tells our launches from those of everybody else, and how many there were.
+    own: u64,
+    launches: u64,
+    /// How often we were told to stop.
+    stops: u32,
+    /// Whether it was a signal that told us to stop.
+    stopped: bool,
+    /// What stopped us, if it was not a signal.
+    fatal: Option<Error>,
+    computed: usize,
+    began: Instant,
+    /// Cost of the runs that became done since we began.
+    cost_done: f64,
+}
+
+impl<'a> Dispatcher<'a> {
+    fn new(entries: &'a [Entry], store: &'a Store, options: &'a Options, display: &'a mut Display) -> Dispatcher<'a> {
+        let index: HashMap<&RunId, usize> =
+            entries.iter().enumerate().map(|(index, entry)| (&entry.run.id, index)).collect();
+        let place = |input: &RunId| *index.get(input).expect("what an entry needs is among the entries");
+        let mut nodes: Vec<Node> = (entries.iter())
+            .map(|entry| Node {
+                directory: store.run(&entry.run.id),
+                inputs: entry.run.inputs.iter().map(place).collect(),
+                dependents: vec![],
+                phase: Phase::Waiting,
+                cost: cost(&entry.run),
+                urgency: 0.0,
+                failures: 0,
+                mark: 0,
+                known_attempt: 0,
+                failure: None,
+            })
+            .collect();
+        // Runs come after what they need: from the last to the first, every dependent is settled before its inputs.
+        for at in (0..nodes.len()).rev() {
+            nodes[at].urgency += nodes[at].cost;
+            for input in nodes[at].inputs.clone() {
+                nodes[input].dependents.push(at);
+                nodes[input].urgency = nodes[input].urgency.max(nodes[at].urgency);
+            }
+        }
+        Dispatcher {
+            entries,
+            options,
+            display,
+            nodes,
+            ready: BinaryHeap::new(),
+            prepared_ahead: None,
+            workers: JoinSet::new(),
+            slots: options.slots.clone(),
+            // Randomly seeded by the operating system.
+            own: RandomState::new().build_hasher().finish(),
+            launches: 0,
+            stops: 0,
+            stopped: false,
+            fatal: None,
+            computed: 0,
+            began: Instant::now(),
+            cost_done: 0.0,
+        }
+    }
+
+    /// Takes over what was found on disk. Damaged files are set aside; failures that are not forgiven stand.
+    fn adopt(&mut self, standings: &[Standing]) -> Result<(), Error> {
+        for (at, standing) in standings.iter().enumerate() {
+            if let Some(damaged) = &standing.damaged {
+                self.set_aside(at, damaged, standing.note.as_deref().unwrap_or_default())?;
+            }
+            self.nodes[at].phase = match standing.state {
+                RunState::Done => {
+                    self.prepare(at)?;
+                    Phase::Done
+                }
+                RunState::Running => Phase::Elsewhere,
+                RunState::Failed => {
+                    let attempt = self.last_attempt(at)?;
+                    self.nodes[at].known_attempt = attempt;
+                    if attempt > self.entries[at].forgiven {
+                        self.fail(at, attempt, standing.note.clone().unwrap_or_default());
+                        continue;
+                    }
+                    Phase::Waiting
+                }
+                RunState::Queued | RunState::Blocked | RunState::Pending => Phase::Waiting,
+            };
+        }
+        (0..self.nodes.len()).for_each(|at| self.make_ready(at));
+        Ok(())
+    }
+
+    async fn drive(&mut self) {
+        let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
+        let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
+        let mut warning = signal(SignalKind::user_defined1()).expect("SIGUSR1 can be caught");
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.stops == 0
+                && let Err(error) = self.fill_slots()
+            {
+                self.give_up(error);
+            }
+            self.prepare_ahead();
+            let waits_elsewhere = self.nodes.iter().any(|node| node.phase == Phase::Elsewhere);
+            if self.workers.is_empty() && (self.stops > 0 || !(waits_elsewhere || self.waits_for_hosts())) {
+                return;
+            }
+            let handled = tokio::select! {
+                Some(ended) = self.workers.join_next() => {
+                    let (at, launch, ended) = ended.expect("waiting for a worker does not panic");
+                    self.launch_ended(at, launch, ended)
+                }
+                _ = tick.tick() => self.look_around(),
+                _ = interrupt.recv() => self.signalled(),
+                _ = terminate.recv() => self.signalled(),
+                _ = warning.recv() => self.signalled(),
+            };
+            if let Err(error) = handled {
+                self.give_up(error);
+            }
+        }
+    }
+
+    fn signalled(&mut self) -> Result<(), Error> {
+        self.stopped = true;
+        self.stop();
+        Ok(())
+    }
+
+    /// Nothing more can be done: the workers under way are stopped, then the error is returned.
+    fn give_up(&mut self, error: Error) {
+        self.fatal.get_or_insert(error);
+        if self.stops == 0 {
+            self.stop();
+        }
+    }
+
+    /// Starts the most urgent ready runs until the slots are full.
+    fn fill_slots(&mut self) -> Result<(), Error> {
+        while let Some(&(_, std::cmp::Reverse(at))) = self.ready.peek() {
+            if self.nodes[at].phase != Phase::Ready {
+                self.ready.pop();
+                continue;
+            }
+            let Some(seat) = self.slots.take(self.options.ranks, Instant::now()) else {
+                return Ok(());
+            };
+            self.ready.pop();
+            self.nodes[at].phase = Phase::Waiting;
+            if self.inputs_are_done(at) && self.is_ours_to_run(at)? {
+                self.start(at, seat)?;
+            } else {
+                self.slots.release(&seat);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directory of the run that will be started next, while all slots are taken: to write it for good may take a disk
+    /// longer than all else that lies between two runs.
+    fn prepare_ahead(&mut self) {
+        let next = self.ready.peek().map(|&(_, std::cmp::Reverse(at))| at);
+        let next = next.filter(|_| self.stops == 0 && !self.workers.is_empty());
+        if let Some(at) = next.filter(|_| next != self.prepared_ahead) {
+            self.prepared_ahead = next;
+            // What goes wrong is told when it is really needed.
+            if let Err(error) = self.prepare(at) {
+                tracing::info!("cannot prepare {} ahead: {error}", self.entries[at].label);
+            }
+        }
+    }
+
+    /// Settles a run that somebody else has taken, finished or failed in the meantime; true if nobody has.
+    fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Error> {
+        match self.state(at)? {
+            State::Done(_) => self.done(at),
+            State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
+            State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
+                self.failed_elsewhere(at, attempt, message);
+            }
+            State::Failed { .. } | State::Idle { .. } => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn start(&mut self, at: usize, seat: Seat) -> Result<(), Error> {
+        let Entry { run, label, .. } = &self.entries[at];
+        let directory = &self.nodes[at].directory;
+        self.prepare(at)?;
+        let mark = match directory.attempts()?.last() {
+            Some(&attempt) => directory.progress_of(attempt).map_or(0, |progress| progress.done),
+            None => 0,
+        };
+        self.launches += 1;
+        let token = format!("{:016x}.{}", self.own, self.launches);
+        let started = child::start(self.options.command(&seat, &directory.path, &token));
+        let worker = started.map_err(|error| self.cannot_start(&error))?;
+        tracing::info!("started {label} ({}) as process {}", run.id, worker.pid);
+        self.nodes[at].mark = self.nodes[at].mark.max(mark);
+        self.nodes[at].phase = Phase::Active { pid: worker.pid };
+        self.display.active(at, label, None, None);
+        let launch = Launch { token, seat };
+        self.workers.spawn(async move { (at, launch, child::wait(worker).await) });
+        Ok(())
+    }
+
+    /// Makes the run's directory ready, with a whole run.json.
+    fn prepare(&self, at: usize) -> Result<(), Error> {
+        let Entry { run, label, .. } = &self.entries[at];
+        if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
+            self.display.say(&format!("run.json of {label} was damaged; it is set aside as {}", aside.display()));
+        }
+        Ok(())
+    }
+
+    fn launch_ended(&mut self, at: usize, launch: Launch, ended: std::io::Result<Ended>) -> Result<(), Error> {
+        self.slots.release(&launch.seat);
+        self.display.inactive(at);
+        self.nodes[at].phase = Phase::Waiting;
+        let Ended { exit, mut memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
+        tracing::info!("{} ended: {exit:?}", self.entries[at].label);
+        let (exit, words) = match self.options.launcher {
+            Launcher::Local => (exit, stderr),
+            Launcher::Mpirun => {
+                let words = mpirun::words_of_ranks(&stderr);
+                if self.is_fault_of_hosts(at, &launch, exit, &words)? {
+                    self.not_started(at, &launch.seat, mpirun::reason(&stderr));
+                    return Ok(());
+                }
+                (exit.of_launched(), words)
+            }
+            Launcher::Srun(_) => {
+                memory_ran_out |= srun::memory_ran_out(&stderr);
+                let mut words = srun::words_of_ranks(&stderr);
+                if self.came_to_nothing(at, &launch, exit, &words)? {
+                    return self.step_not_started(at, srun::reason(&stderr));
+                }
+                if words.is_empty() {
+                    words.push(srun::reason(&stderr));
+                }
+                (exit.of_launched(), words)
+            }
+        };
+        self.slots.started(&launch.seat);
+        self.worker_ended(at, &launch.token, exit, memory_ran_out, &words)
+    }
+
+    fn worker_ended(
+        &mut self,
+        at: usize,
+        token: &str,
+        exit: Exit,
+        memory_ran_out: bool,
+        words: &[String],
+    ) -> Result<(), Error> {
+        let stopping = self.stops > 0;
+        let retries = self.options.retries;
+        match exit {
+            Exit::Code(exit::SUCCESS) => match self.state(at)? {
+                State::Done(result) => {
+                    // It may have found the run done by somebody else.
+                    self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
+                    self.done(at);
+                }
+                _ => {
+                    self.failed_here(at, token, "the worker ended well, but there is no result".to_string(), retries)?
+                }
+            },
+            Exit::Code(exit::INTERRUPTED) if stopping => {}
+            Exit::Code(exit::INTERRUPTED) => {
+                self.failed_here(at, token, "stopped by somebody else".to_string(), retries.max(KILLS_BORNE))?;
+            }
+            Exit::Code(exit::HELD) => self.nodes[at].phase = Phase::Elsewhere,
+            Exit::Code(exit::DAMAGED_INPUT) => {
+                self.display.say(&words.join("\n"));
+                self.inputs_again(at, last_words(words))?;
+            }
+            Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_words(words))),
+            // It may have been us, if we were told to stop twice.
+            Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
+            Exit::Killed(signal) => {
+                self.failed_here(at, token, killed_by(signal, memory_ran_out), retries.max(KILLS_BORNE))?;
+            }
+            // What a program ends with when it or a library of it is missing.
+            Exit::Code(126 | 127) if self.options.launcher == Launcher::Local => {
+                return Err(self.worker_error(words.join("\n")));
+            }
+            Exit::Code(code) => {
+                let borne = match code {
+                    exit::RANK_LOST => retries.max(KILLS_BORNE),
+                    // It asks for what cannot be, and would do so again.
+                    exit::USAGE => 0,
+                    _ => retries,
+                };
+                let message = match last_words(words) {
+                    words if words.is_empty() => format!("the worker ended with exit code {code}"),
+                    words => words,
+                };
+                self.failed_here(at, token, message, borne)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a launch on other hosts came to nothing through no fault of its run: no rank has claimed the run or said
+    /// a word, or one said that it cannot reach the store.
+    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+        match exit {
+            Exit::Code(exit::IO) => Ok(true),
+            _ => self.came_to_nothing(at, launch, exit, words),
+        }
+    }
+
+    /// Whether no rank has claimed the run or said a word.
+    fn came_to_nothing(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+        match exit {
+            // With 0 a run was done already, a signal to the launcher itself tells nothing of its hosts.
+            Exit::Code(code) if code != exit::SUCCESS => {
+                let spoke = words.iter().any(|line| line.starts_with(WORKER_SAYS));
+                Ok(!spoke && self.attempt_by(at, &launch.token)?.is_none())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Slurm did not start a step: the controller is away, say, or a node is. That is no failure of the run.
+    fn step_not_started(&mut self, at: usize, reason: String) -> Result<(), Error> {
+        tracing::warn!("{} did not start: {reason}", self.entries[at].label);
+        self.nodes[at].failures += 1;
+        match self.nodes[at].failures > KILLS_BORNE {
+            _ if self.stops > 0 => {}
+            true => return Err(self.worker_error(reason)),
+            false => self.make_ready(at),
+        }
+        Ok(())
+    }
+
+    /// Tries a run again, elsewhere if a host is to blame too often.
+    fn not_started(&mut self, at: usize, seat: &Seat, reason: String) {
+        tracing::info!("{} did not start: {reason}", self.entries[at].label);
+        if self.stops > 0 {
+            return;
+        }
+        for host in self.slots.not_started(seat, &reason, Instant::now()) {
+            self.display.say(&format!("nothing starts on {host}, which is left alone for a while: {reason}"));
+        }
+        self.make_ready(at);
+        if self.workers.is_empty() && self.slots.hopeless(self.options.ranks, Instant::now()) {
+            let help = "does `mpirun --host HOST hostname` work, and do the hosts see the store and the worker?";
+            let message = format!("no run can be started on any host: {reason}");
+            self.give_up(Refused::new(message, help).into());
+        }
+    }
+
+    /// Whether runs are ready that find no place on the hosts that are left.
+    fn waits_for_hosts(&self) -> bool {
+        self.nodes.iter().any(|node| node.phase == Phase::Ready)
+    }
+
+    fn cannot_start(&self, error: &std::io::Error) -> Error {
+        match self.options.launcher {
+            Launcher::Local => self.worker_error(error.to_string()),
+            Launcher::Mpirun | Launcher::Srun(_) => {
+                let message = format!("cannot start {}: {error}", self.options.program().display());
+                Refused::new(message, "is it installed, and on the PATH?").into()
+            }
+        }
+    }
+
+    /// Looks at active runs, here and elsewhere.
+    fn look_around(&mut self) -> Result<(), Error> {
+        for at in 0..self.nodes.len() {
+            match self.nodes[at].phase {
+                Phase::Active { .. } => {
+                    let directory = &self.nodes[at].directory;
+                    let last = directory.attempts()?.last().copied();
+                    let progress = last.and_then(|attempt| directory.progress_of(attempt));
+                    self.display.active(at, &self.entries[at].label.clone(), None, progress.as_ref());
+                }
+                Phase::Elsewhere => match self.state(at)? {
+                    State::Running { claim, progress, .. } => {
+                        let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
+                        self.display.active(at, &label, Some(&place), progress.as_ref());
+                    }
+                    State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
+                        self.display.inactive(at);
+                        self.nodes[at].phase = Phase::Waiting;
+                        self.failed_elsewhere(at, attempt, message);
+                    }
+                    State::Done(_) => {
+                        self.display.inactive(at);
+                        self.done(at);
+                    }
+                    State::Failed { .. } | State::Idle { .. } => {
+                        self.display.inactive(at);
+                        self.nodes[at].phase = Phase::Waiting;
+                        self.make_ready(at);
+                    }
+                },
+                _ => {}
+            }
+        }
+        let done = self.nodes.iter().filter(|node| node.phase == Phase::Done).count();
+        self.display.overall(done, self.time_left());
+        Ok(())
+    }
+
+    /// From the pace so far; none before anything is done.
+    fn time_left(&self) -> Option<Duration> {
+        let unfinished = |node: &&Node| !matches!(node.phase, Phase::Done | Phase::Failed | Phase::Blocked);
+        let left: f64 = self.nodes.iter().filter(unfinished).map(|node| node.cost).sum();
+        let pace = self.cost_done / self.began.elapsed().as_secs_f64();
+        (pace > 0.0).then(|| Duration::from_secs_f64((left / pace).min(1e9)))
+    }
+
+    /// The first call lets workers save checkpoints and stop, the second kills them.
+    fn stop(&mut self) {
+        if self.stops == 0 && !self.workers.is_empty() {
+            self.display.say("stopping: the runs under way save a checkpoint; press Ctrl-C again to kill them");
+        }
+        let signal = match (&self.options.launcher, self.stops) {
+            (Launcher::Local, 0) => Signal::TERM,
+            // Launchers pass this one on to their ranks, and at SIGTERM they kill them.
+            (_, 0) => Signal::USR1,
+            (Launcher::Mpirun | Launcher::Srun(_), 1) => Signal::TERM,
+            _ => Signal::KILL,
+        };
+        self.stops += 1;
+        for node in &self.nodes {
+            if let Phase::Active { pid } = node.phase {
+                child::signal(pid, signal);
+            }
+        }
+    }
+
+    fn done(&mut self, at: usize) {
+        self.nodes[at].phase = Phase::Done;
+        self.cost_done += self.nodes[at].cost;
+        for dependent in self.nodes[at].dependents.clone() {
+            self.make_ready(dependent);
+        }
+    }
+
+    /// Queues a run if it waits for nothing any more; blocks it if what it waits for will not come.
+    fn make_ready(&mut self, at: usize) {
+        if self.nodes[at].phase != Phase::Waiting {
+            return;
+        }
+        let lost = |&input: &usize| matches!(self.nodes[input].phase, Phase::Failed | Phase::Blocked);
+        if self.nodes[at].inputs.iter().any(lost) {
+            self.nodes[at].phase = Phase::Blocked;
+            self.block_dependents(at);
+        } else if self.inputs_are_done(at) {
+            self.nodes[at].phase = Phase::Ready;
+            // The bits of positive numbers are ordered as the numbers are.
+            self.ready.push((self.nodes[at].urgency.to_bits(), std::cmp::Reverse(at)));
+        }
+    }
+
+    fn inputs_are_done(&self, at: usize) -> bool {
+        self.nodes[at].inputs.iter().all(|&input| self.nodes[input].phase == Phase::Done)
+    }
+
+    /// A worker found a damaged input and set its files aside: what is no longer done is computed again.
+    fn inputs_again(&mut self, at: usize, message: String) -> Result<(), Error> {
+        for input in self.nodes[at].inputs.clone() {
+            if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
+                self.nodes[input].phase = Phase::Waiting;
+                self.make_ready(input);
+            }
+        }
+        // A disk that damages whatever is written must not keep us busy for ever.
+        self.nodes[at].failures += 1;
+        match self.nodes[at].failures > KILLS_BORNE {
+            true => self.fail(at, 0, message),
+            false => self.make_ready(at),
+        }
+        Ok(())
+    }
+
+    /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne.
+    fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Error> {
+        let attempt = self.attempt_by(at, token)?;
+        let directory = &self.nodes[at].directory;
+        let (message, done) = match attempt {
+            // It ended before it took the run.
+            None => (message, 0),
+            Some(attempt) => {
+                let told = match directory.end_of(attempt)? {
+                    Some(End::Failed { message }) => message,
+                    _ => message,
+                };
+                (told, directory.progress_of(attempt).map_or(0, |progress| progress.done))
+            }
+        };
+        let node = &mut self.nodes[at];
+        if done > node.mark {
+            node.failures = 0;
+        }
+        node.failures += 1;
+        node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
+        if node.failures <= borne {
+            self.display.say(&format!("{} failed and is started again: {message}", self.entries[at].label));
+            self.end_attempt_of(at, token, &End::Interrupted)?;
+            // Others that wait for this run take a failure on disk for the last word.
+            self.nodes[at].directory.forgive()?;
+            self.make_ready(at);
+            return Ok(());
+        }
+        let end = End::Failed { message: message.clone() };
+        let attempt = match attempt {
+            Some(attempt) => {
+                attempt::end_attempt(&self.nodes[at].directory, attempt, &end)?;
+                attempt
+            }
+            None => self.write_down_failure(at, token, &end)?,
+        };
+        self.fail(at, attempt, message);
+        Ok(())
+    }
+
+    /// A worker that never came to claim its run leaves no trace: the attempt is made for it, so that the failure is known to
+    /// everybody who looks at the run, above all to jobs that wait for it.
+    fn write_down_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Error> {
+        match Attempt::claim_as(&self.nodes[at].directory, 0, Some(token)) {
+            Ok(attempt) => {
+                let number = attempt.number;
+                attempt.end(end)?;
+                Ok(number)
+            }
+            // Somebody else is at it, and will have more to say.
+            Err(winsign_core::Error::Held { .. }) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Somebody else's worker failed. They may be starting it again already, which we will see; else it gets from us
+    /// what chances it would have had here.
+    fn failed_elsewhere(&mut self, at: usize, attempt: u32, message: String) {
+        let node = &mut self.nodes[at];
+        node.known_attempt = attempt;
+        node.failures += 1;
+        // A job of several that wait for one run must not give it the chances that it has had.
+        match attempt > self.entries[at].forgiven || node.failures > self.options.retries {
+            true => self.fail(at, attempt, message),
+            false => self.make_ready(at),
+        }
+    }
+
+    /// Gives a run up, and blocks what depends on it.
+    fn fail(&mut self, at: usize, attempt: u32, message: String) {
+        let Entry { run, label, .. } = &self.entries[at];
+        let log_end = self.nodes[at].directory.log_of(attempt, LOG_LINES);
+        let log: String = log_end.iter().map(|line| format!("\n    {line}")).collect();
+        self.display.say(&format!("{label} ({}) failed: {message}{log}", run.id));
+        self.nodes[at].phase = Phase::Failed;
+        self.nodes[at].failure = Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end });
+        self.block_dependents(at);
+    }
+
+    fn block_dependents(&mut self, at: usize) {
+        let mut blocked = self.nodes[at].dependents.clone();
+        while let Some(dependent) = blocked.pop() {
+            if matches!(self.nodes[dependent].phase, Phase::Waiting | Phase::Ready) {
+                self.nodes[dependent].phase = Phase::Blocked;
+                blocked.extend(&self.nodes[dependent].dependents);
+            }
+        }
+    }
+
+    /// What the disk says now; damaged files are set aside.
+    fn state(&self, at: usize) -> Result<State, Error> {
+        loop {
+            match self.nodes[at].directory.state() {
+                Err(winsign_core::Error::Damaged { path, reason }) => self.set_aside(at, &path, &reason)?,
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
+        let label = &self.entries[at].label;
+        self.display.say(&format!("{label}: {reason}; set aside, to be computed again ({})", damaged.display()));
+        Ok(self.nodes[at].directory.set_aside(damaged)?)
+    }
+
+    fn last_attempt(&self, at: usize) -> Result<u32, Error> {
+        Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
+    }
+
+    /// The attempt that the worker of one of our launches made; none if it did not come to that. The latest attempt may
+    /// be somebody else's, who has taken the run meanwhile.
+    fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Error> {
+        let directory = &self.nodes[at].directory;
+        for attempt in directory.attempts()?.into_iter().rev() {
+            let claim = directory.claim_of(attempt)?;
+            if claim.is_some_and(|claim| claim.launch.as_deref() == Some(token)) {
+                return Ok(Some(attempt));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes down on behalf of a worker how its attempt ended, unless it has done so itself. Otherwise one that was
+    /// killed on another machine would count as alive until its silence is noticed.
+    fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Error> {
+        match self.attempt_by(at, token)? {
+            Some(attempt) => Ok(attempt::end_attempt(&self.nodes[at].directory, attempt, end)?),
+            None => Ok(()),
+        }
+    }
+
+    fn worker_error(&self, reason: String) -> Error {
+        Error::Worker { worker: self.options.worker.clone(), reason }
+    }
+
+    fn summary(self) -> Summary {
+        let count = |wanted: Phase| self.nodes.iter().filter(|node| node.phase == wanted).count();
+        let failed: Vec<Failure> = self.nodes.iter().filter_map(|node| node.failure.clone()).collect();
+        let (done, blocked) = (count(Phase::Done), count(Phase::Blocked));
+        Summary {
+            total: self.nodes.len(),
+            done,
+            computed: self.computed,
+            pending: self.nodes.len() - done - blocked - failed.len(),
+            failed,
+            blocked,
+            seconds: self.began.elapsed().as_secs_f64(),
+            stopped: self.stopped,
+        }
+    }
+}
+
+/// How a worker's own lines begin.
+const WORKER_SAYS: &str = "winsign-worker: ";
+
+/// What a worker said last, without its name; or else the last line there is.
+fn last_words(stderr: &[String]) -> String {
+    let said = stderr.iter().rev().find_map(|line| line.strip_prefix(WORKER_SAYS));
+    said.or(stderr.last().map(String::as_str)).unwrap_or_default().to_string()
+}
+
+fn killed_by(signal: i32, memory_ran_out: bool) -> String {
+    if memory_ran_out {
+        return "killed for lack of memory: run fewer side by side (--jobs), or on a machine with more".to_string();
+    }
+    let somebody = if signal == Signal::KILL.as_raw() { " (by somebody, or for lack of memory)" } else { "" };
+    format!("killed by signal {signal}{somebody}")
+}

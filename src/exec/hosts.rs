@@ -1,0 +1,174 @@
+//! The hosts that runs are spread over: as the command line, a file of OpenMPI's form, or a Slurm allocation names them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::Refused;
+use winsign_core::settings::MAX_JOBS;
+
+/// A host, and how many ranks it takes at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub slots: u32,
+}
+
+const FORM: &str = "name hosts as `--hosts a:8,b:8`: a name, and how many ranks the host takes at once";
+
+/// Understands `a:8,b:8`. A host without a number takes one rank, a host named twice what it takes together.
+pub fn parse(text: &str) -> Result<Vec<Named>, Refused> {
+    let mut hosts = vec![];
+    for part in text.split(',').map(str::trim) {
+        let (name, slots) = part.split_once(':').unwrap_or((part, "1"));
+        add(&mut hosts, name, slots).map_err(|reason| Refused::new(format!("--hosts: {reason}"), FORM))?;
+    }
+    Ok(hosts)
+}
+
+/// Reads a hostfile of OpenMPI: a line for each host, `name slots=N`; `#` begins a comment.
+pub fn read(path: &Path) -> Result<Vec<Named>, Refused> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Refused::new(
+            format!("cannot read the hostfile {}: {error}", path.display()),
+            "give a file with one host a line",
+        )
+    })?;
+    parse_file(&path.display().to_string(), &text)
+}
+
+fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
+    const HELP: &str = "a line of a hostfile is `name slots=N`";
+    let mut hosts = vec![];
+    for (number, line) in text.lines().enumerate() {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let Some(name) = words.next() else { continue };
+        let mut slots = "1";
+        for word in words {
+            match word.split_once('=') {
+                Some(("slots", count)) => slots = count,
+                // How many OpenMPI would take in need.
+                Some(("max_slots" | "max-slots", _)) => {}
+                _ => {
+                    let message = format!("{file}:{}: `{word}` is not understood", number + 1);
+                    return Err(Refused::new(message, HELP));
+                }
+            }
+        }
+        add(&mut hosts, name, slots)
+            .map_err(|reason| Refused::new(format!("{file}:{}: {reason}", number + 1), HELP))?;
+    }
+    match hosts.is_empty() {
+        true => Err(Refused::new(format!("{file} names no host"), HELP)),
+        false => Ok(hosts),
+    }
+}
+
+fn add(hosts: &mut Vec<Named>, name: &str, slots: &str) -> Result<(), String> {
+    // What has a meaning of its own for mpirun, or for the shell that ssh starts there, is no name of a host.
+    let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    if !name.starts_with(|first: char| first.is_ascii_alphanumeric()) || !name.chars().all(plain) {
+        return Err(format!("'{}' is not the name of a host", name.escape_debug()));
+    }
+    let slots: u32 = match slots.parse() {
+        Ok(slots @ 1..=MAX_JOBS) => slots,
+        _ => return Err(format!("'{}' is no number of ranks for {name}: 1 to {MAX_JOBS}", slots.escape_debug())),
+    };
+    match hosts.iter_mut().find(|host| host.name == name) {
+        Some(host) => host.slots = (host.slots + slots).min(MAX_JOBS),
+        None => hosts.push(Named { name: name.to_string(), slots }),
+    }
+    Ok(())
+}
+
+/// The nodes of the Slurm allocation we are in, if there are several and this is the one process that was started there.
+pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
+    let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u32>().ok());
+    if number("SLURM_JOB_NUM_NODES").is_none_or(|nodes| nodes < 2)
+        || number("SLURM_STEP_NUM_TASKS").is_some_and(|tasks| tasks > 1)
+    {
+        return Ok(None);
+    }
+    let Ok(list) = std::env::var("SLURM_JOB_NODELIST") else { return Ok(None) };
+    let refused = |reason: String| {
+        let message = format!("this is a Slurm allocation of several nodes, {list}, but {reason}");
+        Refused::new(message, "name them yourself: --hosts a:8,b:8; or only this one: --hosts localhost:8")
+    };
+    let output = Command::new("scontrol").args(["show", "hostnames", &list]).output();
+    let output = output.map_err(|error| refused(format!("`scontrol` cannot be started to list them: {error}")))?;
+    if !output.status.success() {
+        return Err(refused(format!("`scontrol show hostnames` failed: {}", output.status)));
+    }
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names: Vec<&str> = names.split_whitespace().collect();
+    let counts = |name: &str| std::env::var(name).ok().and_then(|text| expand(&text));
+    let (tasks, cores) = (counts("SLURM_TASKS_PER_NODE"), counts("SLURM_JOB_CPUS_PER_NODE"));
+    let slots = allocated(tasks, cores, threads);
+    let slots = slots.filter(|slots| slots.len() == names.len());
+    let slots =
+        slots.ok_or_else(|| refused("how much of each it has cannot be read off its environment".to_string()))?;
+    let hosts = names.iter().zip(slots).map(|(name, slots)| Named { name: name.to_string(), slots });
+    Ok(Some(hosts.collect()))
+}
+
+/// How many ranks each node takes: as many as tasks were asked for, or, if nobody asked for several, as its cores hold.
+fn allocated(tasks: Option<Vec<u32>>, cores: Option<Vec<u32>>, threads: u32) -> Option<Vec<u32>> {
+    match (tasks, cores) {
+        (Some(tasks), _) if tasks.iter().any(|&tasks| tasks > 1) => Some(tasks),
+        (_, Some(cores)) => Some(cores.iter().map(|&cores| (cores / threads).clamp(1, MAX_JOBS)).collect()),
+        (tasks, None) => tasks,
+    }
+}
+
+/// Expands Slurm's `4(x2),3` to 4, 4, 3.
+fn expand(text: &str) -> Option<Vec<u32>> {
+    let mut counts = vec![];
+    for part in text.trim().split(',') {
+        let (count, times) = match part.split_once("(x") {
+            Some((count, times)) => (count, times.strip_suffix(')')?.parse().ok()?),
+            None => (part, 1),
+        };
+        counts.extend(std::iter::repeat_n(count.parse::<u32>().ok()?, times));
+    }
+    Some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(hosts: &[(&str, u32)]) -> Vec<Named> {
+        hosts.iter().map(|&(name, slots)| Named { name: name.to_string(), slots }).collect()
+    }
+
+    #[test]
+    fn hosts_are_named_on_the_command_line() {
+        assert_eq!(parse("a:8, b-1.site:2").unwrap(), named(&[("a", 8), ("b-1.site", 2)]));
+        assert_eq!(parse("b,a:2,b").unwrap(), named(&[("b", 2), ("a", 2)]));
+        for wrong in ["", "a:8,", "a:0", "a:x", "a:8:2", "-x:8", "a b:1", "a;rm:1", "a\nb", "'a':1", "a:-1"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn hostfiles_are_those_of_openmpi() {
+        let text = "# the big ones\na slots=8 max_slots=16\n\nb   slots=4 # half of it\nc\nc\n";
+        assert_eq!(parse_file("hosts", text).unwrap(), named(&[("a", 8), ("b", 4), ("c", 2)]));
+        let message = |text| parse_file("hosts", text).unwrap_err().message;
+        assert_eq!(message("a slots=8\nb port=22\n"), "hosts:2: `port=22` is not understood");
+        assert_eq!(message("a slots=many"), "hosts:1: 'many' is no number of ranks for a: 1 to 4096");
+        assert_eq!(message("# none\n"), "hosts names no host");
+    }
+
+    #[test]
+    fn slots_of_an_allocation_are_its_tasks_or_else_its_cores() {
+        assert_eq!(expand("4(x2),3"), Some(vec![4, 4, 3]));
+        assert_eq!(expand("16"), Some(vec![16]));
+        assert_eq!(expand("4(x2,3"), None);
+        assert_eq!(allocated(Some(vec![4, 2]), Some(vec![16, 16]), 1), Some(vec![4, 2]));
+        assert_eq!(allocated(Some(vec![1, 1]), Some(vec![16, 15]), 2), Some(vec![8, 7]));
+        assert_eq!(allocated(Some(vec![1, 1]), Some(vec![2, 2]), 8), Some(vec![1, 1]));
+        assert_eq!(allocated(Some(vec![1, 1]), None, 8), Some(vec![1, 1]));
+        assert_eq!(allocated(None, None, 1), None);
+    }
+}

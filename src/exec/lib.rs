@@ -1,0 +1,187 @@
+//! Launching: whatever is ready runs, until nothing is left.
+//!
+//! `dispatch` owns all state and decides; a launcher (`local`, `mpirun`, `srun`, one file each) says by which command one
+//! run is executed on its seat; `child` starts that and reports how it ended; `slots` knows which seats there are;
+//! [`display`] draws and never drives.
+
+mod child;
+mod dispatch;
+pub mod display;
+pub mod gpus;
+pub mod hosts;
+mod local;
+pub mod mpirun;
+pub mod slots;
+pub mod slurm;
+pub mod srun;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+use winsign_core::{Run, RunId, exit};
+use winsign_sweep::plan::Plan;
+
+pub use dispatch::run;
+use slots::{Seat, Slots};
+use srun::Srun;
+
+/// A run to be executed.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub run: Run,
+    /// What people call it.
+    pub label: String,
+    /// A failure found at the beginning gets a new chance if it is of an attempt up to this number; a later one stands.
+    pub forgiven: u32,
+}
+
+/// All runs of a plan; whatever has failed before gets a new chance.
+pub fn entries(plan: &Plan) -> Vec<Entry> {
+    let entry = |run: &Run, label: String| Entry { run: run.clone(), label, forgiven: u32::MAX };
+    plan.runs.iter().map(|planned| entry(&planned.run, planned.label.to_string())).collect()
+}
+
+/// How runs are executed.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub launcher: Launcher,
+    /// Where ranks find a place.
+    pub slots: Slots,
+    /// Processes per run.
+    pub ranks: u32,
+    /// Threads per rank.
+    pub threads: u32,
+    /// The folder with the data sets.
+    pub data: PathBuf,
+    /// How often a failing run is started again.
+    pub retries: u32,
+    /// The program `winsign-worker`.
+    pub worker: PathBuf,
+}
+
+/// What starts the ranks of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Launcher {
+    /// This process, on this machine; one rank per run.
+    Local,
+    /// OpenMPI.
+    Mpirun,
+    /// Slurm, inside a job.
+    Srun(Srun),
+}
+
+impl Options {
+    /// Refuses what could never run.
+    pub fn check(&self) -> Result<(), Refused> {
+        let (ranks, places) = (self.ranks, self.slots.total(self.ranks));
+        if places >= ranks as usize {
+            return Ok(());
+        }
+        let message = format!("a run of {ranks} ranks finds no place: there is room for {places} at once");
+        Err(Refused::new(message, "ask for fewer --ranks or --gpus, or name more --hosts"))
+    }
+
+    fn command(&self, seat: &Seat, run: &Path, launch: &str) -> Command {
+        match &self.launcher {
+            Launcher::Local => local::command(self, seat, run, launch),
+            Launcher::Mpirun => mpirun::command(self, seat, run, launch),
+            Launcher::Srun(srun) => srun::command(srun, self, seat, run, launch),
+        }
+    }
+
+    /// The program a run begins with, as errors name it.
+    fn program(&self) -> &Path {
+        match &self.launcher {
+            Launcher::Local => &self.worker,
+            Launcher::Mpirun => Path::new(mpirun::PROGRAM),
+            Launcher::Srun(_) => Path::new(srun::PROGRAM),
+        }
+    }
+
+    /// Paths have to be absolute where a worker may start in another folder.
+    fn worker_arguments(&self, run: &Path, launch: &str) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec![];
+        if self.ranks == 1 {
+            arguments.push("--alone".into());
+        }
+        arguments.extend(["--threads".into(), self.threads.to_string().into(), "--stop-with-stdin".into()]);
+        arguments.extend(["--launch".into(), launch.into(), "--data".into(), absolute(&self.data).into()]);
+        arguments.extend(["--".into(), absolute(run).into()]);
+        arguments
+    }
+}
+
+/// The path as it is, if there is no current folder any more.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// What became of the runs.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Summary {
+    pub total: usize,
+    pub done: usize,
+    /// Of those done, how many were computed by this call.
+    pub computed: usize,
+    pub failed: Vec<Failure>,
+    pub blocked: usize,
+    /// Neither done nor failed: the call was stopped before.
+    pub pending: usize,
+    pub seconds: f64,
+    /// Whether a signal told it to stop, with or without anything left.
+    #[serde(skip)]
+    pub stopped: bool,
+}
+
+/// A run that failed for good.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Failure {
+    pub id: RunId,
+    pub label: String,
+    pub message: String,
+    /// The last lines of its log.
+    pub log_end: Vec<String>,
+}
+
+impl Summary {
+    pub fn exit_code(&self) -> u8 {
+        if self.pending > 0 {
+            exit::INTERRUPTED
+        } else if !self.failed.is_empty() || self.blocked > 0 {
+            exit::RUNS_FAILED
+        } else {
+            exit::SUCCESS
+        }
+    }
+}
+
+/// Why launching had to stop altogether.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] winsign_core::Error),
+    #[error("cannot start {worker}: {reason}", worker = worker.display())]
+    Worker { worker: PathBuf, reason: String },
+    /// In the worker's own words.
+    #[error("{0}")]
+    WorkerIo(String),
+    /// Nowhere to run, or nothing to run with.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// A request that cannot be fulfilled, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub message: String,
+    pub help: String,
+}
+
+impl Refused {
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Refused {
+        Refused { message: message.into(), help: help.into() }
+    }
+}

@@ -1,0 +1,362 @@
+//! Every key of a profile, in one table. Checks, suggestions and the documentation follow from it.
+
+use serde_json::{Value as Json, json};
+use strum::VariantNames;
+
+use super::Launcher;
+use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
+use winsign_sweep::yaml::{Content, Fault, Node, Place, grouped, listed, nearest, quoted};
+
+/// A key of a profile.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// What holds where the profile says nothing, in words.
+    pub default: &'static str,
+    /// A value, for messages.
+    pub example: &'static str,
+    /// One line on what it means.
+    pub doc: &'static str,
+}
+
+/// What a key may hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Word(&'static [&'static str]),
+    /// A text without blanks: names of Slurm's are.
+    Name,
+    /// One line, whatever is in it.
+    Line,
+    Whole {
+        min: u32,
+        max: u32,
+    },
+    Truth,
+    Time,
+    Memory,
+    Shell,
+    /// Options of sbatch, one a line.
+    Options,
+}
+
+const MAX_TASKS: u32 = 1_000_000;
+/// The longest warning that Slurm gives.
+const MAX_GRACE: u32 = 65_535;
+
+macro_rules! keys {
+    ($($name:literal: $kind:expr, $default:literal, $example:literal, $doc:literal;)*) => {
+        &[$(Key { name: $name, kind: $kind, default: $default, example: $example, doc: $doc }),*]
+    };
+}
+
+/// In the order of the documentation.
+#[rustfmt::skip]
+pub static KEYS: &[Key] = keys! {
+    "launcher": Kind::Word(<Launcher as VariantNames>::VARIANTS), "srun", "srun", "What starts the ranks of a run: a step of the job (`srun`), OpenMPI (`mpirun`), or nothing, if a run is one process (`direct`).";
+    "mpi": Kind::Name, "pmix", "pmix", "What `srun --mpi=` is given; `srun --mpi=list` shows what there is.";
+    "partition": Kind::Name, "Slurm's", "gpu", "Where jobs are queued, or several with commas between; `sinfo -s` lists them.";
+    "account": Kind::Name, "yours", "lottery", "Who pays.";
+    "qos": Kind::Name, "yours", "normal", "The quality of service.";
+    "constraint": Kind::Line, "any node", "a100&nvlink", "Features that nodes must have.";
+    "time": Kind::Time, "the partition's", "4:00:00", "How long a job may run. A run that takes longer is continued by the next job.";
+    "memory": Kind::Memory, "the cluster's", "32G", "Memory of a job on each node, in megabytes unless a unit says otherwise; 0 is all of it.";
+    "grace": Kind::Whole { min: 1, max: MAX_GRACE }, "120", "120", "Seconds before its end at which a job is told, and saves checkpoints.";
+    "requeue": Kind::Truth, "true", "true", "Whether jobs that are preempted, run out of time or lose their node are queued again.";
+    "gpu_type": Kind::Name, "any", "a100", "Which GPUs: the middle of Slurm's `gpu:a100:4`.";
+    "gpus_per_node": Kind::Whole { min: 1, max: MAX_GPUS }, "not known", "4", "GPUs of a node: a run of more GPUs takes several nodes.";
+    "ranks_per_node": Kind::Whole { min: 1, max: MAX_RANKS }, "as Slurm places them", "8", "Ranks of a run on one node, at most.";
+    "pack": Kind::Whole { min: 1, max: MAX_TASKS }, "1", "8", "Runs of one task of a job array: many short runs make few jobs.";
+    "side_by_side": Kind::Whole { min: 1, max: MAX_JOBS }, "1", "4", "How many runs of a pack are executed at once, and share what the task has.";
+    "max_running": Kind::Whole { min: 1, max: MAX_TASKS }, "no limit", "32", "Tasks of a submission that run at once, at most.";
+    "max_submit": Kind::Whole { min: 1, max: MAX_TASKS }, "what Slurm allows", "500", "Tasks in the queue at once, at most; others are submitted when these end.";
+    "setup": Kind::Shell, "nothing", "module load openmpi", "Lines of shell that a job runs before anything else.";
+    "sbatch": Kind::Options, "nothing", "[--exclusive]", "Further options of sbatch, one a line: what begins with `#SBATCH` in scripts.";
+};
+
+pub fn key(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The key for what other files call otherwise.
+pub fn other_name(name: &str) -> Option<&'static str> {
+    let name = name.trim_start_matches('-').replace('-', "_");
+    let key = match name.as_str() {
+        "mem" => "memory",
+        "signal" => "grace",
+        "features" => "constraint",
+        "time_limit" | "walltime" => "time",
+        "queue" => "partition",
+        "modules" | "prolog" | "commands" => "setup",
+        "options" | "extra" | "directives" => "sbatch",
+        "gres" | "gpu" => "gpu_type",
+        other => key(other)?.name,
+    };
+    Some(key)
+}
+
+/// Options of sbatch that a profile has settings for, and the setting.
+const SETTINGS: &[(&str, &str, &str)] = &[
+    ("--partition", "-p", "partition"),
+    ("--account", "-A", "account"),
+    ("--qos", "-q", "qos"),
+    ("--constraint", "-C", "constraint"),
+    ("--time", "-t", "time"),
+    ("--mem", "", "memory"),
+    ("--signal", "", "grace"),
+    ("--requeue", "", "requeue"),
+    ("--no-requeue", "", "requeue"),
+];
+
+/// Options of sbatch that follow from the runs, or that winsign has to know for sure.
+const TAKEN: &[(&str, &str)] = &[
+    ("--array", "-a"),
+    ("--dependency", "-d"),
+    ("--kill-on-invalid-dep", ""),
+    ("--job-name", "-J"),
+    ("--output", "-o"),
+    ("--error", "-e"),
+    ("--input", "-i"),
+    ("--open-mode", ""),
+    ("--wrap", ""),
+    ("--parsable", ""),
+    ("--test-only", ""),
+    ("--wait", "-W"),
+    ("--nodes", "-N"),
+    ("--ntasks", "-n"),
+    ("--ntasks-per-node", ""),
+    ("--cpus-per-task", "-c"),
+    ("--gpus", "-G"),
+    ("--gpus-per-node", ""),
+    ("--gpus-per-task", ""),
+];
+
+impl Key {
+    /// Reads the value that a file has: as JSON, in the form of the field.
+    pub fn read(&self, node: &Node) -> Result<Json, Fault> {
+        self.read_as(self.name, node)
+    }
+
+    /// Reads the value that an option of the command line has; the option is what messages name.
+    pub fn read_option(&self, option: &str, text: &str) -> Result<Json, Fault> {
+        let content = match self.kind {
+            Kind::Whole { .. } => text.parse().map(Content::Whole).ok(),
+            Kind::Truth => text.parse().map(Content::Truth).ok(),
+            _ => None,
+        };
+        let content = content.unwrap_or_else(|| Content::Text(text.to_string()));
+        self.read_as(option, &Node { place: Place::default(), content }).map_err(Fault::without_place)
+    }
+
+    fn read_as(&self, label: &str, node: &Node) -> Result<Json, Fault> {
+        let value = match (self.kind, &node.content) {
+            (Kind::Word(words), Content::Text(word)) => words.contains(&word.as_str()).then(|| json!(word)),
+            (Kind::Name, Content::Text(text)) => return self.name(label, text, node),
+            (Kind::Line, Content::Text(text)) => return self.line(label, text, node),
+            (Kind::Whole { min, max }, &Content::Whole(number)) => {
+                u32::try_from(number).ok().filter(|number| (min..=max).contains(number)).map(|number| json!(number))
+            }
+            (Kind::Truth, &Content::Truth(truth)) => Some(json!(truth)),
+            (Kind::Time, Content::Text(text)) => is_time(text).then(|| json!(text)),
+            (Kind::Memory, Content::Text(text)) => is_memory(text).then(|| json!(text)),
+            // Without a unit they look like numbers.
+            (Kind::Time, Content::Whole(number)) => {
+                Some(number.to_string()).filter(|text| is_time(text)).map(Json::from)
+            }
+            (Kind::Memory, Content::Whole(number)) => {
+                Some(number.to_string()).filter(|text| is_memory(text)).map(Json::from)
+            }
+            (Kind::Shell, Content::Text(text)) => return shell(text, node).map(|text| json!(text)),
+            (Kind::Shell, Content::List(lines)) => {
+                let lines = lines.iter().map(|line| self.shell_line(line)).collect::<Result<Vec<_>, _>>()?;
+                Some(json!(lines.join("\n")))
+            }
+            (Kind::Options, Content::Text(text)) => return Ok(json!([option(text, node)?])),
+            (Kind::Options, Content::List(lines)) => {
+                let lines = lines.iter().map(|line| self.option_line(line)).collect::<Result<Vec<_>, _>>()?;
+                Some(json!(lines))
+            }
+            _ => None,
+        };
+        value.ok_or_else(|| self.unexpected(label, node))
+    }
+
+    /// The setting with a value, as it can be written where the label is from.
+    fn example(&self, label: &str, value: &str) -> String {
+        if label.starts_with('-') { format!("`{label} {value}`") } else { format!("`{label}: {value}`") }
+    }
+
+    fn name(&self, label: &str, text: &str, node: &Node) -> Result<Json, Fault> {
+        let is_strange = |character: char| character.is_whitespace() || "'\"`\\#;&|<>$".contains(character);
+        if let Some(strange) = text.chars().find(|character| is_strange(*character)) {
+            let message = format!("`{label}` cannot be {}: it is a name, without {strange:?}", quoted(text));
+            return Err(Fault::at(node.place, message, format!("for example {}", self.example(label, self.example))));
+        }
+        if self.name == "gpu_type" && text.contains([':', ',', '=']) {
+            let meant = text.trim_start_matches("gpu:").split([':', ',', '=']).next().unwrap_or_default();
+            let example = self.example(label, if meant.is_empty() { self.example } else { meant });
+            let message = format!("`{label}` cannot be {}", quoted(text));
+            return Err(Fault::at(node.place, message, format!("give the type alone, as in {example}")));
+        }
+        self.line(label, text, node)
+    }
+
+    /// A text that is safe in a line of its own.
+    fn line(&self, label: &str, text: &str, node: &Node) -> Result<Json, Fault> {
+        let text = text.trim();
+        if text.is_empty() {
+            let example = self.example(label, self.example);
+            let help = format!("remove it, or give {}, as in {example}", self.kind.expects());
+            return Err(Fault::at(node.place, format!("`{label}` is empty"), help));
+        }
+        if let Some(control) = text.chars().find(|character| character.is_control()) {
+            let message = format!("`{label}` must be one line, found {control:?} in it");
+            return Err(Fault::at(node.place, message, "write it on one line, without `|` or `>` before it"));
+        }
+        Ok(json!(text))
+    }
+
+    fn shell_line(&self, node: &Node) -> Result<String, Fault> {
+        match &node.content {
+            Content::Text(text) => shell(text, node).map(str::to_string),
+            other => {
+                let message = format!("a line of `{}` must be a text, found {}", self.name, other.found());
+                Err(Fault::at(node.place, message, "put it in quotes, as in `- \"module load openmpi: 4\"`"))
+            }
+        }
+    }
+
+    fn option_line(&self, node: &Node) -> Result<String, Fault> {
+        match &node.content {
+            Content::Text(text) => option(text, node),
+            other => {
+                let message = format!("a line of `{}` must be an option of sbatch, found {}", self.name, other.found());
+                Err(Fault::at(node.place, message, format!("for example `{}: {}`", self.name, self.example)))
+            }
+        }
+    }
+
+    fn unexpected(&self, label: &str, node: &Node) -> Fault {
+        let message = format!("`{label}` must be {}, found {}", self.kind.expects(), node.content.found());
+        let example = format!("for example {}", self.example(label, self.example));
+        let help = match (self.kind, &node.content) {
+            (Kind::Word(words), Content::Text(text)) => match nearest(text, words.iter().copied()) {
+                Some(word) => format!("did you mean `{word}`?"),
+                None => example,
+            },
+            (Kind::Truth, Content::Text(text)) => match text.to_lowercase().as_str() {
+                "yes" | "y" | "on" => "did you mean `true`?".to_string(),
+                "no" | "n" | "off" => "did you mean `false`?".to_string(),
+                _ => example,
+            },
+            (Kind::Name | Kind::Line, Content::Whole(number)) => {
+                format!("put it in quotes, as in `{}: \"{number}\"`", self.name)
+            }
+            (Kind::Name | Kind::Line, Content::Real(_) | Content::Truth(_) | Content::List(_) | Content::Map(_)) => {
+                format!("put it in quotes, if that is what it is called; {example}")
+            }
+            _ => example,
+        };
+        Fault::at(node.place, message, help)
+    }
+}
+
+impl Kind {
+    /// What the key must hold, as part of a sentence.
+    pub fn expects(self) -> String {
+        match self {
+            Kind::Word(words) => format!("one of {}", listed(words.iter().copied())),
+            Kind::Name => "a name".to_string(),
+            Kind::Line => "a text".to_string(),
+            Kind::Whole { min, max } => format!("a whole number from {min} to {}", grouped(max.into())),
+            Kind::Truth => "`true` or `false`".to_string(),
+            Kind::Time => "minutes, or a time such as `4:00:00` or `1-12:00:00`".to_string(),
+            Kind::Memory => "a whole number, with `K`, `M`, `G` or `T` or without".to_string(),
+            Kind::Shell => "lines of shell".to_string(),
+            Kind::Options => "a list of options of sbatch".to_string(),
+        }
+    }
+}
+
+fn shell<'a>(text: &'a str, node: &Node) -> Result<&'a str, Fault> {
+    match text.contains('\0') {
+        true => Err(Fault::at(node.place, "`setup` has a byte of value 0 in it", "remove `\\0`: no shell reads it")),
+        false => Ok(text),
+    }
+}
+
+/// An option of sbatch that winsign has no say in.
+fn option(text: &str, node: &Node) -> Result<String, Fault> {
+    let fault = |message: String, help: String| Err(Fault::at(node.place, message, help));
+    let line = text.trim();
+    if let Some(control) = line.chars().find(|character| character.is_control()) {
+        let message = format!("an option of sbatch must be one line, found {control:?} in it");
+        return fault(message, "write a list of options: one line each, with `- ` before it".to_string());
+    }
+    if let Some(option) = line.strip_prefix("#SBATCH") {
+        let message = format!("{} is a line of a script, not an option", quoted(line));
+        return fault(message, format!("leave out `#SBATCH`: `\"{}\"`", option.trim()));
+    }
+    let is_option = line.strip_prefix('-').is_some_and(|rest| rest.starts_with(|next: char| next != ' '));
+    if !is_option || line == "--" {
+        let message = format!("an option of sbatch begins with `-`, found {}", quoted(text));
+        return fault(message, "for example `sbatch: [--exclusive]`".to_string());
+    }
+    for word in line.split_whitespace() {
+        if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is(word, long, short)) {
+            let message = format!("{} is a setting of its own", quoted(word));
+            let example = key(setting).map_or("", |key| key.example);
+            return fault(message, format!("write `{setting}: …` instead, as in `{setting}: {example}`"));
+        }
+        if TAKEN.iter().any(|(long, short)| is(word, long, short)) {
+            let message = format!("{} follows from the runs: winsign gives it itself", quoted(word));
+            return fault(message, "remove it; `resources` of the sweep says how large a run is".to_string());
+        }
+    }
+    Ok(line.to_string())
+}
+
+/// Whether a word of a command line is an option, by its long or short name.
+fn is(word: &str, long: &str, short: &str) -> bool {
+    let is_short = !short.is_empty() && !word.starts_with("--") && word.starts_with(short);
+    is_short || word.split('=').next() == Some(long)
+}
+
+/// Whether a text is one of Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
+/// days-hours:minutes and days-hours:minutes:seconds, or a word for no limit.
+fn is_time(text: &str) -> bool {
+    ["unlimited", "infinite"].contains(&text.to_lowercase().as_str()) || seconds(text).is_some()
+}
+
+/// A time limit in seconds, if it is one; 0 is none.
+pub fn seconds(time: &str) -> Option<u64> {
+    // Slurm counts no further.
+    const LONGEST: u64 = i32::MAX as u64;
+    let number = |text: &str| {
+        let is_number = (1..=9).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse::<u64>().ok()).flatten()
+    };
+    let (days, rest) = match time.split_once('-') {
+        Some((days, rest)) => (Some(number(days)?), rest),
+        None => (None, time),
+    };
+    let parts = rest.split(':').map(number).collect::<Option<Vec<_>>>()?;
+    let (hours, minutes, seconds) = match (days, parts.as_slice()) {
+        (None, [minutes]) => (0, *minutes, 0),
+        (None, [minutes, seconds]) => (0, *minutes, *seconds),
+        (Some(_), [hours]) => (*hours, 0, 0),
+        (Some(_), [hours, minutes]) => (*hours, *minutes, 0),
+        (_, [hours, minutes, seconds]) => (*hours, *minutes, *seconds),
+        _ => return None,
+    };
+    let seconds = ((days.unwrap_or(0) * 24 + hours) * 60 + minutes) * 60 + seconds;
+    (seconds <= LONGEST).then_some(seconds)
+}
+
+/// What `sbatch --mem` takes: `4000`, `64G`, `64GB`.
+fn is_memory(text: &str) -> bool {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let unit = text[digits.len()..].to_ascii_uppercase();
+    let is_number = (1..=12).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && ["", "K", "M", "G", "T", "KB", "MB", "GB", "TB"].contains(&unit.as_str())
+}

@@ -1,0 +1,349 @@
+//! Profiles: the habits of one cluster in one file, so that sweep files are the same everywhere.
+//!
+//! A profile is read against one table of keys (`keys`); where each setting stands is kept, so that a refusal of Slurm's
+//! can be told with the line that caused it (`refusal`).
+
+pub mod keys;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value as Json;
+use strum::{Display, EnumString, IntoStaticStr, VariantNames};
+
+use keys::{KEYS, Key, Kind};
+use winsign_sweep::yaml::{self, Content, Fault, FileError, Name, Node, Place, Sort, listed, nearest, quoted};
+
+const SORT: Sort = Sort {
+    name: "profile",
+    example: "launch/profiles/gpu-srun.yaml",
+    levels: "two",
+    twice: "keep one of the two",
+    too_large: "a profile is a page of settings: put long commands into a script of their own, and name it in `setup`",
+};
+
+/// Where profiles of a project are, under its root.
+const OF_PROJECT: &str = "launch/profiles";
+
+/// How a cluster wants jobs to be. Its serde form is that of the file, and keeps where each setting came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Profile {
+    /// The file; none if these are the defaults.
+    #[serde(serialize_with = "as_text")]
+    pub path: Option<PathBuf>,
+    pub launcher: Launcher,
+    /// The kind of MPI that `srun` starts, as in `srun --mpi=pmix`.
+    pub mpi: String,
+    pub partition: Option<String>,
+    pub account: Option<String>,
+    pub qos: Option<String>,
+    pub constraint: Option<String>,
+    /// A job's time limit in one of Slurm's forms.
+    pub time: Option<String>,
+    /// A node's memory for a job, as `sbatch --mem` takes it.
+    pub memory: Option<String>,
+    /// How many seconds before its end a job is told, and saves its checkpoint.
+    pub grace: u32,
+    /// Whether a job that stops early is queued again.
+    pub requeue: bool,
+    pub gpu_type: Option<String>,
+    pub gpus_per_node: Option<u32>,
+    pub ranks_per_node: Option<u32>,
+    /// Runs in one task of an array.
+    pub pack: u32,
+    /// How many of these at once.
+    pub side_by_side: u32,
+    /// Tasks that run at once, at most.
+    pub max_running: Option<u32>,
+    /// Tasks in the queue at once, at most.
+    pub max_submit: Option<u32>,
+    /// Lines of shell, run in a job before anything else.
+    pub setup: String,
+    /// Further options of sbatch, each begins with `-`.
+    pub sbatch: Vec<String>,
+    pub(super) source: Source,
+}
+
+/// What starts the ranks of a run.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Launcher {
+    /// A step of the job: `srun --mpi=…`.
+    Srun,
+    /// OpenMPI's, on the nodes of the job.
+    Mpirun,
+    /// Nothing: a run is one process, started by the job itself.
+    Direct,
+}
+
+/// Where the settings of a profile come from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Source {
+    /// The file as it was read.
+    text: String,
+    /// Of the settings that the file gives; of `sbatch`, of each line.
+    places: BTreeMap<String, Vec<Place>>,
+    /// The settings that the command line gives instead.
+    overridden: BTreeSet<String>,
+}
+
+impl Default for Profile {
+    fn default() -> Profile {
+        Profile {
+            path: None,
+            launcher: Launcher::Srun,
+            mpi: "pmix".to_string(),
+            partition: None,
+            account: None,
+            qos: None,
+            constraint: None,
+            time: None,
+            memory: None,
+            grace: 120,
+            requeue: true,
+            gpu_type: None,
+            gpus_per_node: None,
+            ranks_per_node: None,
+            pack: 1,
+            side_by_side: 1,
+            max_running: None,
+            max_submit: None,
+            setup: String::new(),
+            sbatch: vec![],
+            source: Source::default(),
+        }
+    }
+}
+
+impl Profile {
+    /// The profile that `--profile` names: a path, or the name of one in `launch/profiles/` under the current directory
+    /// or among the user's own.
+    pub fn find(name: &str) -> Result<Profile, FileError> {
+        let mut folders = vec![PathBuf::from(OF_PROJECT)];
+        folders.extend(folder_of_user(env::var_os("XDG_CONFIG_HOME").map(PathBuf::from), env::home_dir()));
+        Profile::find_in(&folders, name)
+    }
+
+    fn find_in(folders: &[PathBuf], name: &str) -> Result<Profile, FileError> {
+        if name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml") {
+            return Profile::read(Path::new(name));
+        }
+        let file = |folder: &PathBuf| folder.join(format!("{name}.yaml"));
+        match folders.iter().map(file).find(|path| path.is_file()) {
+            Some(path) => Profile::read(&path),
+            None => Err(no_such_profile(folders, name)),
+        }
+    }
+
+    /// Reads a profile.
+    pub fn read(path: &Path) -> Result<Profile, FileError> {
+        let name = path.display().to_string();
+        let text = yaml::read_text(path, &SORT).map_err(|fault| fault.in_file(&name, ""))?;
+        Profile::parse(path, &text)
+    }
+
+    /// Understands the text of a profile.
+    pub fn parse(path: &Path, text: &str) -> Result<Profile, FileError> {
+        understand(path, text).map_err(|fault| fault.in_file(&path.display().to_string(), text))
+    }
+
+    /// The profile with settings of the command line in place of its own, by their names in the file; they are checked as
+    /// the file's are. The option is called as the setting is: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
+    pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, FileError> {
+        let on_command_line = |fault: Fault| fault.in_file("command line", "");
+        for (name, text) in options {
+            let label = format!("--{}", name.replace('_', "-"));
+            let Some(key) = keys::key(name) else {
+                let fault = Fault::new(format!("there is no setting {}", quoted(name)), help_with_keys(name));
+                return Err(on_command_line(fault));
+            };
+            let value = key.read_option(&label, text).map_err(on_command_line)?;
+            if key.kind == Kind::Options {
+                // These add up: Slurm takes the later of two.
+                let further = serde_json::from_value::<Vec<String>>(value).expect("options are lines");
+                self.sbatch.extend(further);
+                continue;
+            }
+            self.put(key, value);
+            self.source.places.remove(key.name);
+            self.source.overridden.insert(key.name.to_string());
+        }
+        // Who asks for smaller packs need not say that fewer fit side by side.
+        if !self.source.overridden.contains("side_by_side") {
+            self.side_by_side = self.side_by_side.min(self.pack);
+        }
+        self.check().map_err(|fault| self.place(fault))?;
+        Ok(self)
+    }
+
+    /// The line of the file that gives a setting.
+    pub fn line_of(&self, setting: &str) -> Option<usize> {
+        Some(self.source.places.get(setting)?.first()?.line)
+    }
+
+    /// How long a job may run; none if that is not said, or without limit.
+    pub fn time_limit(&self) -> Option<Duration> {
+        keys::seconds(self.time.as_ref()?).filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    }
+
+    /// Whether a setting is given, by the file or the command line, rather than left at its default.
+    fn gives(&self, setting: &str) -> bool {
+        self.source.places.contains_key(setting) || self.source.overridden.contains(setting)
+    }
+
+    /// The fault, pointing at a setting where the file has it.
+    fn fault(&self, setting: &str, message: String, help: impl Into<String>) -> Fault {
+        match self.source.places.get(setting).and_then(|places| places.first()) {
+            Some(place) => Fault::at(*place, message, help),
+            None => Fault::new(message, help),
+        }
+    }
+
+    fn place(&self, fault: Fault) -> FileError {
+        let path = self.path.as_ref().map(|path| path.display().to_string());
+        fault.in_file(&path.unwrap_or("without a profile".to_string()), &self.source.text)
+    }
+
+    /// A setting as a file would have it.
+    fn shown(&self, key: &Key) -> String {
+        match &self.json()[key.name] {
+            Json::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Puts a value, which has been checked, in its field.
+    fn put(&mut self, key: &Key, value: Json) {
+        let mut fields = self.json();
+        fields[key.name] = value;
+        // Not every path survives as JSON.
+        let path = self.path.take();
+        *self = serde_json::from_value(fields).expect("the table of keys knows what the fields hold");
+        self.path = path;
+    }
+
+    fn json(&self) -> Json {
+        serde_json::to_value(self).expect("a profile is plain data")
+    }
+
+    /// What settings say together.
+    fn check(&self) -> Result<(), Fault> {
+        if self.side_by_side > self.pack {
+            let Profile { side_by_side, pack, .. } = self;
+            let message = format!("`side_by_side: {side_by_side}` is more than `pack: {pack}`, the runs of one task");
+            return Err(self.fault("side_by_side", message, format!("add `pack: {side_by_side}`, or lower it")));
+        }
+        if self.time_limit().is_some_and(|limit| limit.as_secs() <= self.grace.into()) {
+            let at = if self.gives("grace") { "grace" } else { "time" };
+            let time = self.time.as_deref().unwrap_or_default();
+            let message = format!("`time: {time}` is over before the {} seconds of `grace` are", self.grace);
+            return Err(self.fault(
+                at,
+                message,
+                "raise `time`, or lower `grace`: jobs are told to stop so long before",
+            ));
+        }
+        // Who asks for another launcher on the command line need not edit the file.
+        let is_chosen = self.source.overridden.contains("launcher");
+        if self.launcher != Launcher::Srun && self.gives("mpi") && !is_chosen {
+            let message = format!("`mpi` has no effect: it is for `srun`, and `launcher` is `{}`", self.launcher);
+            return Err(self.fault("mpi", message, "remove it, or set `launcher: srun`"));
+        }
+        Ok(())
+    }
+}
+
+/// A path in which what is not UTF-8 is replaced.
+fn as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
+fn understand(path: &Path, text: &str) -> Result<Profile, Fault> {
+    let root = yaml::parse(text, &SORT)?;
+    let mut profile = Profile { path: Some(path.to_path_buf()), ..Profile::default() };
+    profile.source.text = text.to_string();
+    for (name, node) in entries(&root)? {
+        let Some(key) = keys::key(&name.text) else {
+            let message = format!("there is no setting {} in a profile", quoted(&name.text));
+            return Err(Fault::at(name.place, message, help_with_keys(&name.text)));
+        };
+        let value = key.read(node)?;
+        profile.put(key, value);
+        let places = match &node.content {
+            Content::List(items) => items.iter().map(|item| item.place).collect(),
+            _ => vec![node.place],
+        };
+        profile.source.places.insert(key.name.to_string(), places);
+    }
+    profile.check()?;
+    Ok(profile)
+}
+
+fn entries(root: &Node) -> Result<&[(Name, Node)], Fault> {
+    match &root.content {
+        Content::Map(entries) => Ok(entries),
+        // All of it is commented out: an ordinary Slurm.
+        Content::Nothing => Ok(&[]),
+        other => {
+            let message = format!("a profile is a block of settings (`key: value`), found {}", other.found());
+            Err(Fault::at(root.place, message, "for example `partition: gpu`"))
+        }
+    }
+}
+
+fn help_with_keys(name: &str) -> String {
+    match nearest(name, KEYS.iter().map(|key| key.name)).or(keys::other_name(name)) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("the settings are {}", listed(KEYS.iter().map(|key| key.name))),
+    }
+}
+
+/// Where a user keeps profiles of one's own. (The standard wants relative paths in the variable ignored.)
+fn folder_of_user(config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    let config = config.filter(|path| path.is_absolute()).or(home.map(|home| home.join(".config")))?;
+    Some(config.join("winsign/profiles"))
+}
+
+fn no_such_profile(folders: &[PathBuf], name: &str) -> FileError {
+    let mut known: Vec<String> = folders.iter().flat_map(|folder| profiles_in(folder)).collect();
+    known.sort();
+    known.dedup();
+    let searched = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(" and ");
+    let names = || known.iter().map(String::as_str);
+    let there_are = match known.as_slice() {
+        [] => format!("there are none in {searched}"),
+        _ => format!("in {searched} there are {}", listed(names())),
+    };
+    let help = match nearest(name, names()) {
+        Some(meant) => format!("did you mean `{meant}`? {there_are}"),
+        None => format!("{there_are}; a path has a `/` in it, or ends in .yaml"),
+    };
+    Fault::new(format!("there is no profile {}", quoted(name)), help).in_file("--profile", "")
+}
+
+fn profiles_in(folder: &Path) -> Vec<String> {
+    let paths = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let profiles = paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    profiles.filter_map(|path| Some(path.file_stem()?.to_str()?.to_string())).collect()
+}

@@ -1,0 +1,445 @@
+//! What a profile means, and what is said about one that is wrong or that Slurm refuses.
+
+use std::fs;
+use std::time::Duration;
+
+use super::*;
+
+const DOCUMENTATION: &str = include_str!("../../../../docs/cluster.md");
+
+fn parse(text: &str) -> Result<Profile, FileError> {
+    Profile::parse(Path::new("here.yaml"), text)
+}
+
+fn understood(text: &str) -> Profile {
+    parse(text).unwrap_or_else(|error| panic!("{}", error.render(false)))
+}
+
+#[test]
+fn settings_are_read_and_know_their_lines() {
+    let profile = understood(
+        "\
+# of a cluster
+launcher: mpirun
+partition: gpu,cpu
+account: lottery
+qos: high
+constraint: \"[a100|h100]\"
+time: 1-12:00:00
+memory: 64G
+grace: 60
+requeue: false
+gpu_type: a100
+gpus_per_node: 4
+ranks_per_node: 8
+pack: 8
+side_by_side: 4
+max_running: 32
+max_submit: 500
+setup: |
+  module load openmpi
+  export NAME='a b'
+sbatch:
+  - --exclusive
+  - --mail-type=FAIL
+",
+    );
+    let text = |text: &str| Some(text.to_string());
+    let expected = Profile {
+        path: Some("here.yaml".into()),
+        launcher: Launcher::Mpirun,
+        mpi: "pmix".to_string(),
+        partition: text("gpu,cpu"),
+        account: text("lottery"),
+        qos: text("high"),
+        constraint: text("[a100|h100]"),
+        time: text("1-12:00:00"),
+        memory: text("64G"),
+        grace: 60,
+        requeue: false,
+        gpu_type: text("a100"),
+        gpus_per_node: Some(4),
+        ranks_per_node: Some(8),
+        pack: 8,
+        side_by_side: 4,
+        max_running: Some(32),
+        max_submit: Some(500),
+        setup: "module load openmpi\nexport NAME='a b'\n".to_string(),
+        sbatch: vec!["--exclusive".to_string(), "--mail-type=FAIL".to_string()],
+        source: profile.source.clone(),
+    };
+    assert_eq!(profile, expected);
+    let lines = ["launcher", "partition", "max_submit", "sbatch", "mpi"].map(|setting| profile.line_of(setting));
+    assert_eq!(lines, [Some(2), Some(3), Some(17), Some(22), None]);
+}
+
+#[test]
+fn nothing_has_to_be_given() {
+    for text in ["", "# all of it\n# is commented out\n", "{}"] {
+        let profile = understood(text);
+        assert_eq!(
+            profile,
+            Profile { path: profile.path.clone(), source: profile.source.clone(), ..Profile::default() }
+        );
+    }
+    assert_eq!(Profile::default().line_of("partition"), None);
+}
+
+#[test]
+fn numbers_are_times_and_memory() {
+    let time = |text: &str| understood(&format!("time: {text}")).time.unwrap();
+    for text in ["30", "90:30", "4:00:00", "08:00:00", "1-12", "1-12:30", "1-12:00:00", "UNLIMITED", "'30'", "0"] {
+        assert_eq!(time(text), text.trim_matches('\''));
+    }
+    let memory = |text: &str| understood(&format!("memory: {text}")).memory.unwrap();
+    assert_eq!(["4000", "0", "64G", "500m", "2TB"].map(memory), ["4000", "0", "64G", "500m", "2TB"]);
+    let limit = |time: &str| understood(&format!("time: {time}")).time_limit();
+    assert_eq!(limit("1-12:30"), Some(Duration::from_secs((36 * 60 + 30) * 60)));
+    assert_eq!(limit("90:30"), Some(Duration::from_secs(90 * 60 + 30)));
+    assert_eq!(limit("2:03:04"), Some(Duration::from_secs(2 * 3600 + 3 * 60 + 4)));
+    assert_eq!(["0", "unlimited"].map(limit), [None, None]);
+}
+
+#[test]
+fn lists_and_single_lines_are_as_good() {
+    assert_eq!(understood("sbatch: --exclusive").sbatch, ["--exclusive"]);
+    assert_eq!(understood("constraint: >\n  a100 |\n  h100\n").constraint.as_deref(), Some("a100 | h100"));
+    assert_eq!(understood("sbatch: ['-w node[1-4]', ' --nice ']").sbatch, ["-w node[1-4]", "--nice"]);
+    assert_eq!(
+        understood("setup:\n  - module purge\n  - module load openmpi").setup,
+        "module purge\nmodule load openmpi"
+    );
+}
+
+#[test]
+fn bad_input_is_explained_at_its_place() {
+    #[rustfmt::skip]
+    let cases: &[(&str, usize, usize, &str, &str)] = &[
+        // YAML
+        ("partition: [", 1, 12, "cannot read this as YAML: unclosed bracket '['", "check the indentation"),
+        ("pack: 1\ntime: 1\npack: 2", 3, 1, "`pack` is given twice", "keep one of the two"),
+        ("pack: 1\n---\npack: 1", 3, 1, "a second YAML document begins here", "a profile is one document: remove the `---`"),
+        ("- gpu", 1, 1, "a profile is a block of settings (`key: value`), found a list", "for example `partition: gpu`"),
+        // Keys
+        ("pack: 1\npartion: gpu", 2, 1, "there is no setting `partion` in a profile", "did you mean `partition`?"),
+        ("mem: 4G", 1, 1, "there is no setting `mem` in a profile", "did you mean `memory`?"),
+        ("side-by-side: 2", 1, 1, "there is no setting `side-by-side` in a profile", "did you mean `side_by_side`?"),
+        ("--signal: USR1@60", 1, 1, "there is no setting `--signal` in a profile", "did you mean `grace`?"),
+        ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `launcher`, `mpi`, `partition`"),
+        // Types and bounds
+        ("launcher: mpiexec", 1, 11, "`launcher` must be one of `srun`, `mpirun`, `direct`, found the text `mpiexec`", "for example `launcher: srun`"),
+        ("launcher: slurm", 1, 11, "`launcher` must be one of `srun`, `mpirun`, `direct`, found the text `slurm`", "for example"),
+        ("launcher: mpi-run", 1, 11, "`launcher` must be one of `srun`, `mpirun`, `direct`, found the text `mpi-run`", "did you mean `mpirun`?"),
+        ("partition:", 1, 10, "`partition` must be a name, found nothing", "for example `partition: gpu`"),
+        ("partition: 2024", 1, 12, "`partition` must be a name, found `2024`", "put it in quotes, as in `partition: \"2024\"`"),
+        ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: it is a name, without ' '", "for example `partition: gpu`"),
+        ("account: \"a\\nb\"", 1, 10, "`account` cannot be `a\\nb`: it is a name, without '\\n'", "for example `account: lottery`"),
+        ("account: ''", 1, 10, "`account` is empty", "remove it, or give a name, as in `account: lottery`"),
+        ("constraint: [a100|h100]", 1, 13, "`constraint` must be a text, found a list", "put it in quotes"),
+        ("constraint: |\n  a100\n  h100", 2, 3, "`constraint` must be one line, found '\\n' in it", "write it on one line"),
+        ("constraint: \"a\\e[31m\"", 1, 13, "`constraint` must be one line, found '\\u{1b}' in it", "write it on one line"),
+        ("time: 4h", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `4h`", "for example `time: 4:00:00`"),
+        ("time: 1:2:3:4", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `1:2:3:4`", "for example"),
+        ("time: 999999999", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `999999999`", "for example"),
+        ("time: -5", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `-5`", "for example"),
+        ("time: \"5\\n#SBATCH --wrap=x\"", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `5\\n#SBATCH --wrap=x`", "for example"),
+        ("memory: 1.5G", 1, 9, "`memory` must be a whole number, with `K`, `M`, `G` or `T` or without, found the text `1.5G`", "for example `memory: 32G`"),
+        ("memory: 64 GB", 1, 9, "`memory` must be a whole number, with `K`, `M`, `G` or `T` or without, found the text `64 GB`", "for example"),
+        ("grace: 0", 1, 8, "`grace` must be a whole number from 1 to 65,535, found `0`", "for example `grace: 120`"),
+        ("grace: 2:00", 1, 8, "`grace` must be a whole number from 1 to 65,535, found the text `2:00`", "for example `grace: 120`"),
+        ("requeue: no", 1, 10, "`requeue` must be `true` or `false`, found the text `no`", "did you mean `false`?"),
+        ("gpu_type: gpu:a100:4", 1, 11, "`gpu_type` cannot be `gpu:a100:4`", "give the type alone, as in `gpu_type: a100`"),
+        ("gpus_per_node: 0.5", 1, 16, "`gpus_per_node` must be a whole number from 1 to 1,024, found `0.5`", "for example `gpus_per_node: 4`"),
+        ("pack: -1", 1, 7, "`pack` must be a whole number from 1 to 1,000,000, found `-1`", "for example `pack: 8`"),
+        ("setup: {module: openmpi}", 1, 8, "`setup` must be lines of shell, found a block of settings", "for example `setup: module load openmpi`"),
+        ("setup: \"a\\0b\"", 1, 8, "`setup` has a byte of value 0 in it", "remove"),
+        ("setup: [module purge, {a: b}]", 1, 23, "a line of `setup` must be a text, found a block of settings", "put it in quotes"),
+        // Options of sbatch
+        ("sbatch: 3", 1, 9, "`sbatch` must be a list of options of sbatch, found `3`", "for example `sbatch: [--exclusive]`"),
+        ("sbatch:\n  - exclusive", 2, 5, "an option of sbatch begins with `-`, found `exclusive`", "for example `sbatch: [--exclusive]`"),
+        ("sbatch: |\n  --exclusive\n  --nice", 2, 3, "an option of sbatch must be one line, found '\\n' in it", "write a list of options"),
+        ("sbatch: ['#SBATCH --nice']", 1, 10, "`#SBATCH --nice` is a line of a script, not an option", "leave out `#SBATCH`: `\"--nice\"`"),
+        ("sbatch: [--nice, --partition=gpu]", 1, 18, "`--partition=gpu` is a setting of its own", "write `partition: …` instead, as in `partition: gpu`"),
+        ("sbatch: [--nice, -A lottery]", 1, 18, "`-A` is a setting of its own", "write `account: …` instead"),
+        ("sbatch: [-pgpu]", 1, 10, "`-pgpu` is a setting of its own", "write `partition: …` instead"),
+        ("sbatch: [--array=1-9%2]", 1, 10, "`--array=1-9%2` follows from the runs: winsign gives it itself", "remove it"),
+        ("sbatch: [--nice --output=x]", 1, 10, "`--output=x` follows from the runs: winsign gives it itself", "remove it"),
+        // Together
+        ("pack: 2\nside_by_side: 4", 2, 15, "`side_by_side: 4` is more than `pack: 2`, the runs of one task", "add `pack: 4`, or lower it"),
+        ("time: 5\ngrace: 300", 2, 8, "`time: 5` is over before the 300 seconds of `grace` are", "raise `time`, or lower `grace`"),
+        ("time: 2", 1, 7, "`time: 2` is over before the 120 seconds of `grace` are", "raise `time`"),
+        ("mpi: pmix\nlauncher: direct", 1, 6, "`mpi` has no effect: it is for `srun`, and `launcher` is `direct`", "remove it, or set `launcher: srun`"),
+    ];
+    for (text, line, column, message, help) in cases {
+        let error = parse(text).expect_err(text);
+        let found = (error.message.as_str(), error.line, error.column);
+        assert_eq!(found, (*message, Some(*line), Some(*column)), "{text}");
+        assert!(error.help.contains(help), "{text}\n{}", error.help);
+    }
+}
+
+#[test]
+fn memory_per_core_and_lists_of_nodes_are_not_taken_for_other_options() {
+    let lines = "[--mem-per-cpu=2G, --nodelist=n1, '--gres=tmp:100G', -x n2, --exclude=n3, --time-min=30]";
+    assert_eq!(understood(&format!("sbatch: {lines}")).sbatch.len(), 6);
+}
+
+#[test]
+fn errors_show_the_place() {
+    let expected = "\
+error: `time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `4h`
+ --> here.yaml:2:7
+  |
+1 | partition: gpu
+2 | time: 4h
+  |       ^^
+3 | pack: 8
+  |
+  = help: for example `time: 4:00:00`";
+    assert_eq!(parse("partition: gpu\ntime: 4h\npack: 8\n").unwrap_err().render(false), expected);
+}
+
+#[test]
+fn the_command_line_goes_before_the_file_and_is_checked_alike() {
+    let profile = understood("partition: gpu\npack: 8\nside_by_side: 4\nmpi: pmix\n");
+    let with = |options: &[(&str, &str)]| profile.clone().with(options.iter().copied());
+    let other = with(&[("partition", "cpu"), ("time", "30"), ("pack", "2"), ("launcher", "direct")]).unwrap();
+    assert_eq!((other.partition.as_deref(), other.time.as_deref(), other.pack), (Some("cpu"), Some("30"), 2));
+    assert_eq!((other.side_by_side, other.launcher), (2, Launcher::Direct));
+    assert_eq!((other.line_of("partition"), other.line_of("side_by_side")), (None, Some(3)));
+
+    let nice = understood("sbatch: [--nice]").with([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
+    assert_eq!(nice.sbatch, ["--nice", "--exclusive", "--hint=x"]);
+    let refused = |words: &str| nice.refused(words).line;
+    assert_eq!([refused("Invalid --nice specification"), refused("Invalid --hint specification")], [Some(1), None]);
+
+    let error = |options: &[(&str, &str)]| with(options).unwrap_err();
+    let wrong = error(&[("max_running", "many")]);
+    assert_eq!(wrong.message, "`--max-running` must be a whole number from 1 to 1,000,000, found the text `many`");
+    assert_eq!((wrong.help.as_str(), wrong.line), ("for example `--max-running 32`", None));
+    assert_eq!(error(&[("time", "4h")]).help, "for example `--time 4:00:00`");
+    assert_eq!(error(&[("sbatch", "--array=1")]).message, "`--array=1` follows from the runs: winsign gives it itself");
+    let too_many = error(&[("pack", "2"), ("side_by_side", "3")]);
+    assert_eq!(too_many.message, "`side_by_side: 3` is more than `pack: 2`, the runs of one task");
+}
+
+/// What jobs submit later, they submit with the profile as it was.
+#[test]
+fn profiles_can_be_kept() {
+    let profile = understood("partition: gpu\nsbatch: [--nice]\n").with([("qos", "high")]).unwrap();
+    let kept: Profile = serde_json::from_str(&serde_json::to_string(&profile).unwrap()).unwrap();
+    assert_eq!(kept, profile);
+    let refusal = |profile: &Profile| profile.refused("Invalid qos specification").render(false);
+    assert_eq!(refusal(&kept), refusal(&profile));
+}
+
+#[test]
+fn what_slurm_refuses_is_told_at_its_line() {
+    let text = "\
+partition: gpuu
+account: lottery
+qos: high
+constraint: h100
+time: 90-00:00:00
+memory: 900G
+gpu_type: tpu
+max_submit: 50000
+grace: 60
+mpi: pmax
+sbatch:
+  - --exclusive
+  - --nicer=5
+  - -Z
+  - --reservation=monday
+  - --nodelist=n77
+";
+    let profile = understood(text);
+    let cases = [
+        (
+            "sbatch: error: invalid partition specified: gpuu\n\
+             sbatch: error: Batch job submission failed: Invalid partition name specified\n",
+            1,
+        ),
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", 2),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification", 3),
+        ("sbatch: error: Batch job submission failed: Invalid feature specification", 4),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", 7),
+        ("Requested partition configuration not available now", 7),
+        ("Requested time limit is invalid (missing or exceeds some limit)", 5),
+        (
+            "sbatch: error: Memory specification can not be satisfied\n\
+             sbatch: error: Batch job submission failed: Requested node configuration is not available",
+            6,
+        ),
+        ("Invalid generic resource (gres) specification", 7),
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", 8),
+        ("sbatch: error: Invalid --signal specification", 9),
+        (
+            "srun: error: Couldn't find the specified plugin name for mpi/pmax looking at all files\n\
+             srun: error: cannot find mpi plugin for mpi/pmax\n\
+             srun: error: Invalid MPI type 'pmax', --mpi=list for acceptable types",
+            10,
+        ),
+        ("sbatch: unrecognized option '--nicer=5'\nTry \"sbatch --help\" for more information", 13),
+        ("sbatch: invalid option -- 'Z'\nTry \"sbatch --help\" for more information", 14),
+        ("sbatch: error: Invalid --exclusive specification", 12),
+        ("Requested reservation is invalid", 15),
+        ("Invalid node name specified", 16),
+        ("User's group not permitted to use this partition", 1),
+        // A site's own words.
+        ("sbatch: error: Please say which project Account pays.", 2),
+    ];
+    for (words, line) in cases {
+        let error = profile.refused(words);
+        assert_eq!(error.line, Some(line), "{words}: {error}");
+    }
+    let expected = "\
+error: Slurm refuses `partition: gpuu`: invalid partition specified: gpuu; Invalid partition name specified
+ --> here.yaml:1:12
+  |
+1 | partition: gpuu
+  |            ^^^^
+2 | account: lottery
+3 | qos: high
+  |
+  = help: `sinfo -s` lists the partitions";
+    assert_eq!(profile.refused(cases[0].0).render(false), expected);
+    let unknown = profile.refused("sbatch: error: Batch job submission failed: The moon is full\u{7}");
+    assert_eq!((unknown.message.as_str(), unknown.line), ("Slurm refuses the job: The moon is full\\u{7}", None));
+}
+
+#[test]
+fn refusals_of_what_no_file_gives_are_told_too() {
+    let missing = understood("partition: gpu\n").refused("Invalid qos specification");
+    assert_eq!((missing.message.as_str(), missing.line), ("Slurm refuses the job: Invalid qos specification", None));
+    assert!(missing.help.starts_with("no `qos` is given: "), "{}", missing.help);
+    assert_eq!(missing.file, "here.yaml");
+
+    // A site may insist on some settings, never on others.
+    let help = understood("").refused("Invalid feature specification").help;
+    assert!(help.starts_with("`sinfo"), "{help}");
+
+    // Of account and partition, the one that is there.
+    let pair = "Invalid account or account/partition combination specified";
+    assert_eq!(understood("pack: 1\npartition: gpu\n").refused(pair).line, Some(2));
+
+    let overridden = understood("partition: gpu\n").with([("partition", "gpuu")]).unwrap();
+    let error = overridden.refused("invalid partition specified: gpuu");
+    let message = "Slurm refuses `--partition gpuu`: invalid partition specified: gpuu";
+    assert_eq!((error.message.as_str(), error.line), (message, None));
+
+    let error = Profile::default().refused("");
+    assert_eq!(
+        error.to_string(),
+        format!("without a profile: Slurm refuses the job: it does not say why ({})", error.help)
+    );
+}
+
+/// Whatever a file holds, it is a profile or an error that points into the file; whatever Slurm says can be told.
+#[test]
+fn nothing_panics() {
+    let example = include_str!("../../../../launch/profiles/cpu-mpirun.yaml");
+    let text: Vec<char> =
+        example.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n").chars().collect();
+    for (start, piece) in
+        (0..text.len()).zip(["[", "}", ":", "-", "é", "'", "\"", "\n  ", "- ", "\t", "--é", "0"].into_iter().cycle())
+    {
+        let mutated: String =
+            text[..start].iter().copied().chain(piece.chars()).chain(text[start..].iter().copied()).collect();
+        match parse(&mutated) {
+            Ok(profile) => {
+                profile.refused(&mutated).render(true);
+            }
+            Err(error) => {
+                error.render(true);
+                assert!(error.line.is_some_and(|line| line <= mutated.lines().count() + 1), "{mutated}\n{error:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn profiles_are_found_by_name() {
+    let place = tempfile::tempdir().unwrap();
+    let folders = ["project", "user", "nowhere"].map(|name| place.path().join(name));
+    for (folder, name, partition) in [(0, "gpu", "a"), (1, "gpu", "b"), (1, "mine", "c")] {
+        fs::create_dir_all(&folders[folder]).unwrap();
+        fs::write(folders[folder].join(format!("{name}.yaml")), format!("partition: {partition}")).unwrap();
+    }
+    fs::write(folders[0].join("README.md"), "").unwrap();
+    let partition = |name: &str| Profile::find_in(&folders, name).unwrap().partition.unwrap();
+    assert_eq!((partition("gpu"), partition("mine")), ("a".to_string(), "c".to_string()));
+    let path = folders[1].join("gpu.yaml");
+    assert_eq!(partition(path.to_str().unwrap()), "b");
+    assert_eq!(Profile::find_in(&folders, path.to_str().unwrap()).unwrap().path, Some(path));
+
+    let error = |name: &str| Profile::find_in(&folders, name).unwrap_err();
+    let wrong = error("mien");
+    assert_eq!(wrong.message, "there is no profile `mien`");
+    assert!(wrong.help.starts_with("did you mean `mine`? "), "{}", wrong.help);
+    assert!(wrong.help.ends_with(" there are `gpu`, `mine`"), "{}", wrong.help);
+    assert_eq!(wrong.to_string(), format!("--profile: there is no profile `mien` ({})", wrong.help));
+    // What is a path is no name.
+    assert_eq!(error("./mine").message, "there is no such file");
+    let beside = error(folders[1].join("mie.yaml").to_str().unwrap());
+    assert_eq!(beside.help, format!("did you mean {}?", folders[1].join("mine.yaml").display()));
+    let none = Profile::find_in(&folders[2..], "gpu").unwrap_err();
+    assert!(none.help.starts_with("there are none in "), "{}", none.help);
+}
+
+#[test]
+fn a_users_own_profiles_are_where_the_standard_says() {
+    let folder =
+        |config: Option<&str>, home: Option<&str>| folder_of_user(config.map(Into::into), home.map(Into::into));
+    let home = Some("/home/me");
+    assert_eq!(folder(Some("/config"), home), Some("/config/winsign/profiles".into()));
+    assert_eq!(folder(Some("config"), home), Some("/home/me/.config/winsign/profiles".into()));
+    assert_eq!(folder(None, home), Some("/home/me/.config/winsign/profiles".into()));
+    assert_eq!(folder(None, None), None);
+}
+
+#[test]
+fn examples_are_profiles() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(OF_PROJECT);
+    let names = profiles_in(&folder);
+    assert!(names.len() >= 3, "{names:?}");
+    for name in &names {
+        let profile = Profile::find_in(std::slice::from_ref(&folder), name)
+            .unwrap_or_else(|error| panic!("{}", error.render(false)));
+        assert!(profile.line_of("partition").is_some(), "{name}");
+        assert!(DOCUMENTATION.contains(&format!("`{name}`")), "docs/cluster.md does not mention {name}");
+    }
+    for block in DOCUMENTATION.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+        understood(block);
+    }
+}
+
+// The table of keys.
+
+#[test]
+fn documentation_has_every_key() {
+    for key in KEYS {
+        let row = format!("| `{}` | {} | {} | {} |", key.name, key.kind.expects(), key.default, key.doc);
+        assert!(DOCUMENTATION.contains(&row), "docs/cluster.md lacks this row:\n{row}");
+    }
+}
+
+#[test]
+fn keys_are_the_fields_and_have_their_defaults() {
+    let defaults = Profile::default().json();
+    let mut fields: Vec<_> = defaults.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.retain(|field| !["path", "source"].contains(field));
+    assert_eq!(fields, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
+    for key in KEYS {
+        // A value for each kind can be put in the field.
+        let pack = if key.name == "pack" { "" } else { "pack: 100" };
+        let profile = understood(&format!("{}: {}\n{pack}", key.name, key.example));
+        assert_eq!(profile.line_of(key.name), Some(1), "{}", key.name);
+        let default = Profile::default().shown(key);
+        let said_in_words = ["null", "", "[]"].contains(&default.as_str());
+        assert!(said_in_words || default == key.default, "{}: {default}", key.name);
+        if let Kind::Word(words) = key.kind {
+            assert!(words.iter().all(|word| parse(&format!("{}: {word}", key.name)).is_ok()), "{}", key.name);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Which runs are in the hands of Slurm.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::client::{self, Limits, Living};
+use super::submission::Submission;
+use winsign_core::error::Result as StoreResult;
+use winsign_core::{RunId, Store};
+use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::{Plan, RunState};
+
+/// All submissions of a store that may still do something, and what lives of them.
+#[derive(Debug, Default)]
+pub struct Queue {
+    pub submissions: Vec<Live>,
+    /// Why Slurm could not be asked, if it had to be and could not.
+    pub unasked: Option<String>,
+    of_run: HashMap<RunId, Place>,
+}
+
+/// A submission, and its jobs that live.
+#[derive(Debug)]
+pub struct Live {
+    pub submission: Submission,
+    /// What Slurm says of its jobs that have not ended: array, task, job.
+    pub tasks: Vec<(usize, usize, Living)>,
+    /// Arrays that are still to be sent.
+    pub unsent: usize,
+    /// Whether Slurm could be asked about it: it is that of this cluster, and answers.
+    known: bool,
+}
+
+impl Live {
+    /// Whether jobs are among them that execute nothing any more.
+    pub fn is_ending(&self) -> bool {
+        self.tasks.iter().any(|(.., job)| job.is_ending())
+    }
+
+    /// Whether arrays are still to be sent, and jobs are there that will.
+    pub fn has_more(&self) -> bool {
+        self.known && !self.tasks.is_empty() && self.unsent > 0 && !self.submission.is_cancelled()
+    }
+
+    /// Whether arrays are still to be sent and no job is left that could.
+    pub fn is_stranded(&self) -> bool {
+        self.known && self.tasks.is_empty() && self.unsent > 0
+    }
+}
+
+/// Where a run is in Slurm's hands.
+#[derive(Debug, Clone)]
+struct Place {
+    /// As Slurm's commands take it; none if its array is still to be sent.
+    job: Option<String>,
+    note: String,
+    /// Whether the job was cancelled, and does nothing more than to save.
+    leaving: bool,
+}
+
+impl Queue {
+    /// Asks Slurm, if there is anything to ask about. Submissions of which nothing lives are marked as over.
+    pub fn look(store: &Store) -> StoreResult<Queue> {
+        let submissions = Submission::all(store.root())?;
+        let mut queue = Queue::default();
+        if submissions.is_empty() {
+            return Ok(queue);
+        }
+        // Before Slurm is asked: what is sent in between must not look as if it had ended.
+        let jobs: Vec<_> = submissions.iter().map(Submission::jobs).collect::<StoreResult<_>>()?;
+        let users = submissions.iter().map(|submission| submission.file.user).collect();
+        let asked = client::look(&users);
+        let (cluster, living) = match asked {
+            Ok((Limits { cluster, .. }, living)) => (cluster, living),
+            Err(error) => {
+                queue.unasked = Some(error.to_string());
+                (String::new(), vec![])
+            }
+        };
+        for (submission, jobs) in submissions.into_iter().zip(jobs) {
+            // Of another cluster, or of one that does not answer, everything may live.
+            let known = queue.unasked.is_none() && submission.file.cluster == cluster;
+            queue.add(submission, jobs, known.then_some(&living));
+        }
+        Ok(queue)
+    }
+
+    fn add(&mut self, submission: Submission, jobs: BTreeMap<usize, String>, living: Option<&Vec<Living>>) {
+        let cancelled = submission.is_cancelled();
+        let unsent = submission.file.arrays.len() - jobs.len();
+        let mut live = Live { tasks: vec![], unsent, known: living.is_some(), submission };
+        match living {
+            None => {
+                let note = format!("Slurm on {}, which was not asked", live.submission.file.cluster);
+                for index in &live.submission.file.arrays {
+                    self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone(), leaving: false });
+                }
+            }
+            Some(living) => {
+                for job in living {
+                    if let Some((array, task)) = live.submission.locate(job) {
+                        let place = Place { job: Some(job.id()), note: told(job), leaving: cancelled };
+                        self.insert(live.submission.file.arrays[array].tasks[task].iter(), place);
+                        live.tasks.push((array, task, job.clone()));
+                    }
+                }
+                if live.tasks.is_empty() && (live.unsent == 0 || cancelled) {
+                    // A reader without the right to write finds it again next time.
+                    let _ = live.submission.mark_over();
+                    return;
+                }
+                // Ending jobs send the rest; where none lives, nobody will.
+                if !live.tasks.is_empty() && !cancelled {
+                    let unsent =
+                        live.submission.file.arrays.iter().enumerate().filter(|(array, _)| !jobs.contains_key(array));
+                    let note = "is submitted when there is room".to_string();
+                    for (_, index) in unsent {
+                        self.insert(
+                            index.tasks.iter().flatten(),
+                            Place { job: None, note: note.clone(), leaving: false },
+                        );
+                    }
+                }
+            }
+        }
+        self.submissions.push(live);
+    }
+
+    fn insert<'a>(&mut self, runs: impl Iterator<Item = &'a RunId>, place: Place) {
+        for run in runs {
+            self.of_run.insert(run.clone(), place.clone());
+        }
+    }
+
+    /// Tells apart, among the runs that wait, those that Slurm has: for what looks every run up.
+    pub fn overlay<'s>(&self, plan: &Plan, standings: impl IntoIterator<Item = &'s mut Standing>) {
+        for (planned, standing) in plan.runs.iter().zip(standings) {
+            let place = self.of_run.get(&planned.run.id).filter(|place| !place.leaving);
+            if let (RunState::Pending, Some(place)) = (standing.state, place) {
+                standing.state = RunState::Queued;
+                standing.note = Some(place.note.clone());
+            }
+        }
+    }
+
+    /// Whether a job will execute the run.
+    pub fn has(&self, run: &RunId) -> bool {
+        self.of_run.get(run).is_some_and(|place| !place.leaving)
+    }
+
+    /// Whether a run is in a job that was cancelled and is just saving.
+    pub fn is_leaving(&self, run: &RunId) -> bool {
+        self.of_run.get(run).is_some_and(|place| place.leaving)
+    }
+
+    /// The job that executes a run, for others to wait for; none if no job has it yet.
+    pub fn job_of(&self, run: &RunId) -> Option<&str> {
+        self.of_run.get(run)?.job.as_deref()
+    }
+
+    /// The submissions that hold runs of a plan.
+    pub fn of_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
+        let runs: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
+        let holds = |live: &&Live| {
+            live.submission
+                .file
+                .arrays
+                .iter()
+                .flat_map(|index| index.tasks.iter().flatten())
+                .any(|run| runs.contains(run))
+        };
+        self.submissions.iter().filter(holds).collect()
+    }
+
+    /// What a person should know about jobs that will not go on by themselves.
+    pub fn warnings(&self, plan: &Plan) -> Vec<String> {
+        let mut warnings = vec![];
+        if let Some(reason) = &self.unasked {
+            warnings.push(format!("Slurm could not be asked what still lives: {reason}"));
+        }
+        for live in self.of_plan(plan) {
+            let held: Vec<&Living> = live.tasks.iter().map(|(.., job)| job).filter(|job| job.is_held()).collect();
+            if let Some(first) = held.first() {
+                let why = match first.comment.strip_prefix("winsign: ") {
+                    Some(comment) => comment.to_string(),
+                    None => first.reason.clone(),
+                };
+                warnings.push(format!(
+                    "{} jobs of submission {} are held ({}: {why}); `winsign release` lets them go",
+                    held.len(),
+                    live.submission.id,
+                    first.id()
+                ));
+            }
+            if live.is_stranded() {
+                warnings.push(format!(
+                    "{} arrays of submission {} were never sent; `winsign submit` sends what is missing",
+                    live.unsent, live.submission.id
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+fn told(job: &Living) -> String {
+    let reason = match job.reason.as_str() {
+        "" | "None" | "(null)" => String::new(),
+        reason => format!(", {reason}"),
+    };
+    format!("Slurm job {}: {}{reason}", job.id(), job.state)
+}

@@ -1,0 +1,405 @@
+//! A submission: what was handed to Slurm at one time, as it lies in the store.
+//!
+//! ```text
+//! STORE/submissions/3f09c2aa/
+//!     submission.json     of which study, how jobs execute runs, and which runs are in which task of which array
+//!     arrays/0.json       the runs of an array, and all that they need
+//!     arrays/0.sh         the script of its jobs
+//!     arrays/0.job        its number at Slurm, once that is known
+//!     log/0_17            what task 17 of array 0 had to say
+//!     cancelled           its jobs neither go on nor are followed by others
+//!     held                its jobs do not start before they are released
+//!     over                nothing of it lives any more
+//! ```
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use super::client::{self, Limits, Living};
+use super::profile::Profile;
+use super::task;
+use crate::Entry;
+use winsign_core::error::Result as StoreResult;
+use winsign_core::settings::Settings;
+use winsign_core::{Run, RunId, files, lease};
+
+/// The version of the layout above.
+const FORMAT: u32 = 1;
+const CANCELLED: &str = "cancelled";
+const HELD: &str = "held";
+const OVER: &str = "over";
+
+/// The content of `submission.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubmissionFile {
+    format: u32,
+    pub study: String,
+    pub cluster: String,
+    /// The number of the user whose jobs these are.
+    pub user: u32,
+    pub submitted: jiff::Timestamp,
+    /// Of the programs that are kept with the store.
+    pub programs: String,
+    pub execution: Execution,
+    /// For the next submission of the same study.
+    pub profile: Profile,
+    pub arrays: Vec<ArrayIndex>,
+}
+
+/// How a job executes its runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    pub data: PathBuf,
+    /// Of each rank.
+    pub threads: u32,
+    /// Of each run.
+    pub ranks: u32,
+    /// Of each rank.
+    pub gpus: Option<f64>,
+    pub retries: u32,
+}
+
+impl Execution {
+    /// How many of so many ranks go on one node: as the profile says, or as a node's GPUs hold.
+    pub fn ranks_on_node(&self, ranks: u32, profile: &Profile) -> u32 {
+        let held = || match (profile.gpus_per_node, self.gpus) {
+            (Some(gpus), Some(share)) => (f64::from(gpus) / share) as u32,
+            _ => ranks,
+        };
+        profile.ranks_per_node.unwrap_or_else(held).clamp(1, ranks)
+    }
+}
+
+/// An array in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArrayIndex {
+    pub tasks: Vec<Vec<RunId>>,
+    /// Earlier arrays of this submission that have to end first.
+    pub after: Vec<usize>,
+    /// Jobs of earlier submissions that have to end first.
+    pub after_jobs: Vec<String>,
+}
+
+/// The content of `arrays/N.json`: runs, each after those it needs.
+#[derive(Debug, Serialize, Deserialize)]
+struct ArrayFile {
+    runs: Vec<ArrayRun>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ArrayRun {
+    pub label: String,
+    pub settings: Settings,
+    pub inputs: Vec<RunId>,
+}
+
+/// A submission's directory, and what is in its file.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub id: String,
+    pub path: PathBuf,
+    pub file: SubmissionFile,
+}
+
+/// What became of sending.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Arrays, each one call of sbatch, and their tasks.
+    pub arrays: usize,
+    pub tasks: usize,
+    /// Arrays that have to wait until jobs end.
+    pub left: usize,
+}
+
+impl std::ops::AddAssign for Sent {
+    fn add_assign(&mut self, other: Sent) {
+        self.arrays += other.arrays;
+        self.tasks += other.tasks;
+        self.left += other.left;
+    }
+}
+
+/// An array with its runs and its script, ready to be written.
+pub struct Prepared {
+    pub index: ArrayIndex,
+    pub runs: Vec<ArrayRun>,
+    pub script: String,
+}
+
+impl SubmissionFile {
+    pub fn new(study: &str, cluster: &str, programs: &str, execution: Execution, profile: Profile) -> SubmissionFile {
+        SubmissionFile {
+            format: FORMAT,
+            study: study.to_string(),
+            cluster: cluster.to_string(),
+            user: client::user(),
+            submitted: jiff::Timestamp::now(),
+            programs: programs.to_string(),
+            execution,
+            profile,
+            arrays: vec![],
+        }
+    }
+}
+
+impl Submission {
+    /// A name for a new submission that no other one in the store has.
+    pub fn new_id() -> String {
+        let token =
+            format!("{} {:?} {}", winsign_core::owner::host(), std::time::SystemTime::now(), std::process::id());
+        blake3::hash(token.as_bytes()).to_hex()[..8].to_string()
+    }
+
+    pub fn path_of(store: &Path, id: &str) -> PathBuf {
+        store.join("submissions").join(id)
+    }
+
+    /// Writes a submission to the store. It counts from when `submission.json` is there, the last file.
+    pub fn write(store: &Path, id: &str, mut file: SubmissionFile, arrays: Vec<Prepared>) -> StoreResult<Submission> {
+        let path = Submission::path_of(store, id);
+        files::create_directory(&path.join("arrays"))?;
+        files::create_directory(&path.join("log"))?;
+        for (number, Prepared { index, runs, script }) in arrays.into_iter().enumerate() {
+            let folder = path.join("arrays");
+            files::write_ephemeral(&folder.join(format!("{number}.json")), &files::seal(&ArrayFile { runs }))?;
+            files::write_ephemeral(&folder.join(format!("{number}.sh")), script.as_bytes())?;
+            file.arrays.push(index);
+        }
+        files::write_atomic(&path.join("submission.json"), &files::seal(&file))?;
+        Ok(Submission { id: id.to_string(), path, file })
+    }
+
+    /// Reads a submission; none if there is none of that name, or if it was never written to its end.
+    pub fn open(path: &Path) -> StoreResult<Option<Submission>> {
+        let file_path = path.join("submission.json");
+        let Some(file) = files::read_sealed::<SubmissionFile>(&file_path)? else { return Ok(None) };
+        if file.format != FORMAT {
+            return Err(winsign_core::Error::Format { path: file_path, found: file.format, expected: FORMAT });
+        }
+        let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Some(Submission { id, path: path.to_path_buf(), file }))
+    }
+
+    /// The submissions of a store of which something may live, oldest first. Damaged ones are named and left out.
+    pub fn all(store: &Path) -> StoreResult<Vec<Submission>> {
+        let folder = store.join("submissions");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) => return Err(winsign_core::Error::io("list", &folder)(error)),
+        };
+        let mut found = vec![];
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !path.join(OVER).exists()) {
+            match Submission::open(&path) {
+                Ok(submission) => found.extend(submission),
+                Err(error) => {
+                    let id = path.file_name().unwrap_or_default().display();
+                    tracing::warn!(
+                        "{error}; it is not taken into account. Its jobs have `.{id}.` in their names: scancel them"
+                    );
+                }
+            }
+        }
+        found.sort_by_key(|submission| submission.file.submitted);
+        Ok(found)
+    }
+
+    /// The latest submission of a study, also if it is over.
+    pub fn latest(store: &Path, study: &str) -> StoreResult<Option<Submission>> {
+        let Ok(entries) = fs::read_dir(store.join("submissions")) else { return Ok(None) };
+        let opened = entries.filter_map(|entry| Submission::open(&entry.ok()?.path()).ok()?);
+        Ok(opened
+            .filter(|submission| submission.file.study == study)
+            .max_by_key(|submission| submission.file.submitted))
+    }
+
+    /// The runs of an array that a task executes or may need, each after those it needs.
+    pub fn entries(&self, array: usize, task: usize) -> StoreResult<Vec<Entry>> {
+        let path = self.path.join("arrays").join(format!("{array}.json"));
+        let missing = |what: &str| {
+            let way_out = "`winsign cancel`, then `winsign submit` write it anew";
+            winsign_core::Error::damaged(&path, format!("there is no {what}; {way_out}"))
+        };
+        let ArrayFile { runs } = files::read_sealed(&path)?.ok_or_else(|| missing("such file"))?;
+        let pack = self.file.arrays.get(array).and_then(|index| index.tasks.get(task));
+        let mut needed: HashSet<RunId> = pack.ok_or_else(|| missing("such task"))?.iter().cloned().collect();
+        let mut entries = vec![];
+        // From the last to the first: whoever needs a run comes before it.
+        for ArrayRun { label, settings, inputs } in runs.into_iter().rev() {
+            let run = Run::new(settings, inputs);
+            if needed.contains(&run.id) {
+                needed.extend(run.inputs.iter().cloned());
+                entries.push(Entry { run, label, forgiven: 0 });
+            }
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// The runs that others of this submission are computed from.
+    pub fn needed(&self) -> StoreResult<HashSet<RunId>> {
+        let mut needed = HashSet::new();
+        for array in 0..self.file.arrays.len() {
+            let path = self.path.join("arrays").join(format!("{array}.json"));
+            let file: Option<ArrayFile> = files::read_sealed(&path)?;
+            needed.extend(file.into_iter().flat_map(|file| file.runs).flat_map(|run| run.inputs));
+        }
+        Ok(needed)
+    }
+
+    /// What Slurm calls the jobs of an array. Only characters that no tool stumbles over.
+    pub fn job_name(study: &str, id: &str, array: usize) -> String {
+        let plain = |character: char| {
+            if character.is_ascii_alphanumeric() || "-_".contains(character) { character } else { '-' }
+        };
+        let study: String = study.chars().take(40).map(plain).collect();
+        format!("{study}.{id}.{array}")
+    }
+
+    /// The number of an array at Slurm; none if it was not sent yet.
+    pub fn job(&self, array: usize) -> StoreResult<Option<String>> {
+        let bytes = files::read_if_exists(&self.job_path(array))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_string()))
+    }
+
+    /// The arrays that have a number at Slurm.
+    pub fn jobs(&self) -> StoreResult<BTreeMap<usize, String>> {
+        let arrays = 0..self.file.arrays.len();
+        arrays.filter_map(|array| self.job(array).map(|job| Some((array, job?))).transpose()).collect()
+    }
+
+    fn job_path(&self, array: usize) -> PathBuf {
+        self.path.join("arrays").join(format!("{array}.job"))
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.path.join(CANCELLED).exists()
+    }
+
+    pub fn mark_cancelled(&self) -> StoreResult<()> {
+        files::create_exclusive(&self.path.join(CANCELLED), b"").map(drop)
+    }
+
+    /// Removes a submission of which nothing was sent.
+    pub fn remove(&self) -> StoreResult<()> {
+        fs::remove_dir_all(&self.path).map_err(winsign_core::Error::io("remove", &self.path))
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.path.join(HELD).exists()
+    }
+
+    pub fn mark_held(&self) -> StoreResult<()> {
+        files::create_exclusive(&self.path.join(HELD), b"").map(drop)
+    }
+
+    pub fn mark_released(&self) -> StoreResult<()> {
+        files::remove_if_exists(&self.path.join(HELD))
+    }
+
+    pub fn mark_over(&self) -> StoreResult<()> {
+        files::create_exclusive(&self.path.join(OVER), b"").map(drop)
+    }
+
+    /// The place in this submission of a job that Slurm knows: (array, task). By its name alone, which nobody else's job has:
+    /// numbers are given anew where Slurm's memory is lost, and may not have been written down.
+    pub fn locate(&self, living: &Living) -> Option<(usize, usize)> {
+        let array = living.name.rsplit_once('.')?.1.parse().ok()?;
+        let task = living.task.map_or(0, |task| task as usize);
+        let ours = living.name == Submission::job_name(&self.file.study, &self.id, array);
+        (ours && task < self.file.arrays.get(array)?.tasks.len()).then_some((array, task))
+    }
+
+    /// Sends the arrays that were not sent yet, in their order, as far as the limits allow. What does not fit is left to jobs of
+    /// this submission that end; where there are none, that is an error.
+    pub fn send(&self, limits: &Limits) -> Result<Sent, Error> {
+        let mut sent = Sent::default();
+        let mut jobs = self.jobs()?;
+        if jobs.len() == self.file.arrays.len() || self.is_cancelled() {
+            return Ok(sent);
+        }
+        // Of two that send at once each array would go twice.
+        let lock = self.path.join("sending");
+        let lease = match lease::take(&lock)? {
+            Ok(lease) => lease,
+            Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
+        };
+        jobs = self.jobs()?;
+        let living = client::living(&[self.file.user].into())?;
+        let mut known: HashSet<String> = living.iter().map(|living| living.job.clone()).collect();
+        for living in &living {
+            // Sent by somebody who died before writing it down.
+            if let Some((array, _)) = self.locate(living).filter(|(array, _)| !jobs.contains_key(array)) {
+                self.write_job(array, &living.job)?;
+                jobs.insert(array, living.job.clone());
+            }
+        }
+        let room = self.file.profile.max_submit.map_or(limits.room(), |most| limits.room().min(most)) as usize;
+        let mut used = living.iter().filter(|job| !job.is_ending()).count();
+        // This process may be one of the jobs, which sends nothing any more when it has ended.
+        let own = task::job();
+        let sends = |job: &Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
+        let mut others = living.iter().filter(|job| sends(job)).count();
+        let mut followed = living.iter().any(|job| sends(job) && self.locate(job).is_some());
+        for (array, index) in self.file.arrays.iter().enumerate() {
+            if jobs.contains_key(&array) {
+                continue;
+            }
+            if !lease.keep() {
+                return Err(Error::Busy { owner: "whoever took this process for dead".to_string() });
+            }
+            let answer = match used + index.tasks.len() <= room || others == 0 {
+                true => self.send_array(array, &jobs, &known),
+                false => Err(Error::Full { room, used }),
+            };
+            let job = match answer {
+                // Where jobs are under way, there will be room when they end.
+                Err(error) if error.is_limit() && followed => {
+                    tracing::info!("no more jobs fit for now: {error}");
+                    break;
+                }
+                other => other?,
+            };
+            followed = true;
+            self.write_job(array, &job)?;
+            known.insert(job.clone());
+            jobs.insert(array, job);
+            sent.arrays += 1;
+            sent.tasks += index.tasks.len();
+            used += index.tasks.len();
+            others += index.tasks.len();
+        }
+        sent.left = self.file.arrays.len() - jobs.len();
+        Ok(sent)
+    }
+
+    /// Hands one array to Slurm; gives its number. `known` are the jobs that Slurm knows: it refuses to wait for others.
+    fn send_array(
+        &self,
+        array: usize,
+        jobs: &BTreeMap<usize, String>,
+        known: &HashSet<String>,
+    ) -> Result<String, Error> {
+        let index = &self.file.arrays[array];
+        let before = index.after.iter().filter_map(|before| jobs.get(before)).chain(&index.after_jobs);
+        let before: Vec<&str> = before.map(String::as_str).filter(|job| known.contains(base(job))).collect();
+        let dependency = (!before.is_empty()).then(|| format!("afterany:{}", before.join(":")));
+        let path = self.path.join("arrays").join(format!("{array}.sh"));
+        let script =
+            files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
+        client::submit(&String::from_utf8_lossy(&script), dependency.as_deref(), self.is_held(), &self.path)
+    }
+
+    fn write_job(&self, array: usize, job: &str) -> StoreResult<()> {
+        files::create_exclusive(&self.job_path(array), job.as_bytes()).map(drop)
+    }
+}
+
+/// `123` of `123_4`.
+fn base(job: &str) -> &str {
+    job.split('_').next().unwrap_or(job)
+}

@@ -1,0 +1,533 @@
+//! Two studies side by side, or a study and a table that was printed elsewhere.
+
+use std::cmp::Ordering;
+
+use serde::Serialize;
+
+use super::sample::{Paired, Sample, paired};
+use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
+use super::{ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, Way, as_map};
+use winsign_core::RunId;
+use winsign_core::settings::{Between, Inherit, Method, Numerics, Problem};
+use winsign_sweep::{Axes, Measure};
+
+/// One line of a study or a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry<'r> {
+    pub problem: Problem,
+    /// None of dense networks.
+    pub method: Option<Method>,
+    pub level: Option<u32>,
+    pub remaining: Option<f64>,
+    /// None of tickets.
+    pub inherit: Option<Inherit>,
+    pub axes: Axes,
+    pub numbers: Numbers<'r>,
+    /// How the barriers were measured; of a table nobody knows.
+    pub way: Option<Way>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers<'r> {
+    Runs {
+        errors: Sample<'r>,
+        /// Those between seeds; none where they were measured in several ways.
+        barriers: Option<Sample<'r>>,
+        runs: Vec<&'r RunId>,
+    },
+    Kept(Side),
+}
+
+/// What one side says of a line. Errors in percent, barriers between seeds in percentage points.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Side {
+    pub mean: Option<f64>,
+    pub std: Option<f64>,
+    pub seeds: Option<usize>,
+    pub barrier: Option<f64>,
+    /// The number of tickets; none of dense networks, and of a table that does not say.
+    pub tickets: Option<usize>,
+}
+
+/// How a difference was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum Test {
+    /// Student's t of the differences over the same tickets and seeds.
+    Paired,
+    /// Welch's t of two samples.
+    Welch,
+}
+
+/// Two lines of the same name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compared {
+    #[serde(flatten)]
+    pub problem: Problem,
+    pub method: Option<Method>,
+    pub level: Option<u32>,
+    pub remaining_ratio: Option<f64>,
+    pub inherit: Option<Inherit>,
+    /// Of both sides together.
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    pub a: Side,
+    pub b: Side,
+    /// A minus B, in percentage points. Of a paired test the mean over pairs, which may be fewer than the runs.
+    pub difference: Option<f64>,
+    pub barrier_difference: Option<f64>,
+    /// Whether the barriers of both sides were measured in one way, as far as that is known: others are not subtracted.
+    pub barriers_alike: bool,
+    pub test: Option<Test>,
+    /// How many pairs of seeds, of a paired test.
+    pub pairs: Option<usize>,
+    pub interval: Option<Interval>,
+    pub p: Option<f64>,
+    /// How many runs are in both: those differ by nothing.
+    pub same_runs: usize,
+    /// The number of tickets that are in both, of a paired test.
+    pub tickets: Option<usize>,
+    pub verdict: Option<Verdict>,
+    /// The judgement of the barriers.
+    pub barrier_interval: Option<Interval>,
+    pub barrier_tickets: Option<usize>,
+    pub barrier_verdict: Option<Verdict>,
+    pub barrier_test: Option<Test>,
+}
+
+/// What two studies have in common, and what only one of them has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    pub rows: Vec<Compared>,
+    pub only_in_a: Vec<String>,
+    pub only_in_b: Vec<String>,
+}
+
+/// The lines of a study: transfers, and if asked for, tickets.
+pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry<'_>> {
+    let tickets = report.levels.iter().filter(|_| with_tickets).map(|row| {
+        let done = row.places.iter().map(|&at| &report.tickets[at]).filter(|ticket| ticket.test_error.is_some());
+        (Sample::of_level(row, &report.tickets), done.map(|ticket| &ticket.run).collect())
+    });
+    let transfers = report.transfers.iter().map(|row| {
+        (Sample::of_transfers(row, Measure::Error), row.errors.iter().map(|seed| &seed.run).collect::<Vec<_>>())
+    });
+    tickets.chain(transfers).map(|(errors, runs)| entry(report, errors, runs)).collect()
+}
+
+fn entry<'r>(report: &'r Report, errors: Sample<'r>, runs: Vec<&'r RunId>) -> Entry<'r> {
+    let joins = |row: &&ConnectionRow| {
+        row.between == Between::Seeds
+            && (row.problem, row.method, row.level, row.inherit)
+                == (errors.problem, errors.method, errors.level, errors.inherit)
+            && without_ways(row.axes.clone()) == *errors.axes
+    };
+    let joining: Vec<&ConnectionRow> = report.connections.iter().filter(joins).collect();
+    let way = joining.first().and_then(|row| row.way);
+    let barriers: Vec<Sample> = joining.iter().map(|row| Sample::of_paths(row, Measure::Barrier)).collect();
+    let alike = barriers.iter().all(|sample| sample.way == way);
+    Entry {
+        problem: errors.problem,
+        method: errors.method,
+        level: Some(errors.level),
+        remaining: errors.remaining,
+        inherit: errors.inherit,
+        axes: errors.axes.clone(),
+        numbers: Numbers::Runs {
+            errors,
+            barriers: Sample::merged(&barriers.iter().collect::<Vec<_>>()).filter(|_| alike),
+            runs,
+        },
+        way,
+    }
+}
+
+/// What tells the ways apart in which barriers are measured is nothing that transfers differ in.
+fn without_ways(mut axes: Axes) -> Axes {
+    axes.retain(|(name, _)| !name.starts_with("connect."));
+    axes
+}
+
+/// Lines of both sides that mean the same. A remaining ratio of a table is that of the level whose ratio it rounds.
+pub fn compare(a: &[Entry], b: &[Entry], level: f64) -> Comparison {
+    let mut rows = Vec::new();
+    let mut met_b = vec![false; b.len()];
+    let mut only_in_a = Vec::new();
+    for one in a {
+        let mut met = false;
+        for (place, other) in b.iter().enumerate().filter(|(_, other)| is_same(one, other)) {
+            rows.push(compared(one, other, level));
+            (met, met_b[place]) = (true, true);
+        }
+        if !met {
+            only_in_a.push(one.to_string());
+        }
+    }
+    let only_in_b = b.iter().zip(met_b).filter(|(_, met)| !met).map(|(entry, _)| entry.to_string()).collect();
+    Comparison { rows, only_in_a, only_in_b }
+}
+
+fn is_same(one: &Entry, other: &Entry) -> bool {
+    let at_same_place = match (one.level, other.level, one.remaining, other.remaining) {
+        (Some(one), Some(other), ..) => one == other,
+        // Printed ratios are rounded; two levels are much farther apart.
+        (.., Some(one), Some(other)) => (one - other).abs() <= 0.02 * one.max(other),
+        _ => false,
+    };
+    let shared = one.axes.iter().all(|(name, value)| {
+        let found = other.axes.iter().find(|(other, _)| other == name);
+        found.is_none_or(|(_, other)| other == value)
+    });
+    // Numerics change no more than which sample is drawn.
+    let drawn_from = |entry: &Entry| {
+        let Problem { dataset, architecture, .. } = entry.problem;
+        (dataset, architecture, entry.method, entry.inherit)
+    };
+    drawn_from(one) == drawn_from(other) && at_same_place && shared
+}
+
+fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
+    let (a, b) = (one.side(), other.side());
+    let mut axes = one.axes.clone();
+    axes.extend(other.axes.iter().filter(|(name, _)| !one.axes.iter().any(|(known, _)| known == name)).cloned());
+    let alike = one.way.zip(other.way).is_none_or(|(one, other)| one == other);
+    let mut row = Compared {
+        problem: one.problem,
+        method: one.method,
+        level: one.level.or(other.level),
+        remaining_ratio: [one, other].iter().find_map(|entry| entry.level.and(entry.remaining)).or(one.remaining),
+        inherit: one.inherit,
+        axes,
+        difference: a.mean.zip(b.mean).map(|(a, b)| a - b),
+        barrier_difference: a.barrier.zip(b.barrier).filter(|_| alike).map(|(a, b)| a - b),
+        barriers_alike: alike,
+        a,
+        b,
+        test: None,
+        pairs: None,
+        interval: None,
+        p: None,
+        same_runs: 0,
+        tickets: None,
+        verdict: None,
+        barrier_interval: None,
+        barrier_tickets: None,
+        barrier_verdict: None,
+        barrier_test: None,
+    };
+    let estimate = Estimate { level, ..Estimate::default() };
+    let mut found = None;
+    if let (Numbers::Runs { errors, barriers, runs }, Numbers::Runs { errors: others, barriers: other, runs: ids }) =
+        (&one.numbers, &other.numbers)
+    {
+        row.same_runs = ids.iter().filter(|id| runs.contains(id)).count();
+        found = paired(errors, others, estimate);
+        if let Some((barriers, other)) = barriers.as_ref().zip(other.as_ref()).filter(|_| alike)
+            && let Some(Paired { summary, tickets, verdict, .. }) = paired(barriers, other, estimate)
+        {
+            row.barrier_difference = Some(summary.mean);
+            (row.barrier_interval, row.barrier_tickets) = (summary.interval, (tickets > 0).then_some(tickets));
+            (row.barrier_verdict, row.barrier_test) = (Some(verdict), Some(Test::Paired));
+        }
+    }
+    let single = [row.a, row.b].iter().any(|side| side.tickets == Some(1));
+    if row.barrier_verdict.is_none() && row.barrier_difference.is_some() {
+        // Of two studies with other tickets; of a table, a barrier has no spread.
+        let found = welch(one.barrier_sample(), other.barrier_sample(), level);
+        row.barrier_test = found.map(|_| Test::Welch);
+        row.barrier_interval = found.map(|(interval, _)| interval);
+        row.barrier_verdict = Some(Verdict::of(row.barrier_interval, usize::from(single)));
+    }
+    let welch = welch(one.sample(), other.sample(), level);
+    match (found, welch) {
+        // Tickets that both sides have are no independent samples, also where their differences have no spread.
+        (Some(Paired { summary, p, tickets, verdict }), welch)
+            if summary.interval.is_some() || tickets >= 2 || welch.is_none() =>
+        {
+            row.pair(summary, p, tickets, verdict);
+        }
+        (_, Some((interval, p))) => {
+            (row.test, row.interval, row.p) = (Some(Test::Welch), Some(interval), Some(p));
+            row.verdict = Some(Verdict::of(Some(interval), 0));
+        }
+        (_, None) => {
+            row.verdict = row.difference.map(|_| Verdict::of(None, usize::from(single)));
+        }
+    }
+    row
+}
+
+impl Compared {
+    fn pair(&mut self, summary: super::Summary, p: Option<f64>, tickets: usize, verdict: Verdict) {
+        (self.test, self.pairs, self.difference) = (Some(Test::Paired), Some(summary.count), Some(summary.mean));
+        (self.interval, self.p, self.verdict) = (summary.interval, p, Some(verdict));
+        self.tickets = (tickets > 0).then_some(tickets);
+    }
+}
+
+impl Entry<'_> {
+    /// What is shown of it.
+    pub fn side(&self) -> Side {
+        match &self.numbers {
+            Numbers::Kept(side) => *side,
+            Numbers::Runs { errors, barriers, .. } => {
+                let summary = errors.summary(Estimate::default());
+                let barrier = barriers.as_ref().and_then(|barriers| barriers.summary(Estimate::default()));
+                Side {
+                    mean: summary.map(|summary| summary.mean),
+                    std: summary.and_then(|summary| summary.std),
+                    seeds: Some(errors.draws.len()),
+                    barrier: barrier.map(|summary| summary.mean),
+                    tickets: errors.is_over_tickets().then(|| errors.tickets()),
+                }
+            }
+        }
+    }
+
+    /// Mean, standard deviation and number of what is independent of each other. A table of transfers that does not say of how
+    /// many tickets they are may be of one.
+    fn sample(&self) -> Option<(f64, f64, usize)> {
+        match &self.numbers {
+            Numbers::Kept(side) => {
+                let are_samples = self.inherit.is_none_or(|inherit| inherit == Inherit::Dense);
+                Some((side.mean?, side.std?, if are_samples { side.seeds? } else { side.tickets? }))
+            }
+            Numbers::Runs { errors, .. } => spread(errors),
+        }
+    }
+
+    /// The same of barriers; none of a table, which does not say how barriers spread.
+    fn barrier_sample(&self) -> Option<(f64, f64, usize)> {
+        match &self.numbers {
+            Numbers::Kept(_) => None,
+            Numbers::Runs { barriers, .. } => spread(barriers.as_ref()?),
+        }
+    }
+}
+
+/// Returns the mean, standard deviation and number of the independent values of a sample.
+fn spread(sample: &Sample) -> Option<(f64, f64, usize)> {
+    let values = sample.independent();
+    Some((mean(&values)?, sample_std(&values)?, values.len()))
+}
+
+/// Welch's t-test of two means, and the interval of their difference (Welch, 1947). None of samples without a spread.
+fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64) -> Option<(Interval, f64)> {
+    let ((mean_a, std_a, count_a), (mean_b, std_b, count_b)) = (a?, b?);
+    if count_a < 2 || count_b < 2 {
+        return None;
+    }
+    let (part_a, part_b) = (std_a.powi(2) / count_a as f64, std_b.powi(2) / count_b as f64);
+    let variance = part_a + part_b;
+    if variance.partial_cmp(&0.0) != Some(Ordering::Greater) {
+        return None;
+    }
+    let freedom = variance.powi(2) / (part_a.powi(2) / (count_a - 1) as f64 + part_b.powi(2) / (count_b - 1) as f64);
+    let (difference, error) = (mean_a - mean_b, variance.sqrt());
+    let half = t_quantile_of(level, freedom) * error;
+    let (low, high, method) = (difference - half, difference + half, IntervalMethod::T);
+    let interval = Interval { low, high, level, method, over: Over::Numbers, independent: count_a + count_b };
+    Some((interval, p_of_t(difference / error, freedom)))
+}
+
+impl std::fmt::Display for Entry<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} {}", self.problem.dataset, self.problem.architecture)?;
+        if self.problem.numerics != Numerics::Native {
+            write!(f, ", numerics {}", self.problem.numerics)?;
+        }
+        if let Some(method) = self.method {
+            write!(f, ", {method}")?;
+        }
+        match (self.level, self.remaining) {
+            (Some(level), _) => write!(f, " level {level}")?,
+            (None, Some(ratio)) => write!(f, " at {} %", 100.0 * ratio)?,
+            (None, None) => {}
+        }
+        if let Some(inherit) = self.inherit {
+            write!(f, ", {inherit}")?;
+        }
+        self.axes.iter().try_for_each(|(name, value)| write!(f, ", {name} {value}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::made_up::Reported as _;
+    use winsign_core::results::Outcome;
+    use winsign_core::settings::{Architecture, Dataset, Kind};
+    use winsign_testkit::study::{Study, ticket_of};
+
+    fn kept(
+        inherit: Inherit,
+        mean: f64,
+        std: Option<f64>,
+        level: Option<u32>,
+        remaining: Option<f64>,
+    ) -> Entry<'static> {
+        Entry {
+            problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
+            method: Some(Method::Lrr),
+            level,
+            remaining,
+            inherit: Some(inherit),
+            axes: vec![],
+            numbers: Numbers::Kept(Side {
+                mean: Some(mean),
+                std,
+                seeds: std.map(|_| 8),
+                barrier: Some(0.5),
+                tickets: std.map(|_| 4),
+            }),
+            way: None,
+        }
+    }
+
+    #[test]
+    fn studies_with_other_numerics_are_compared() {
+        let report = Study::digits().report();
+        let mut other = report.clone();
+        other.transfers.iter_mut().for_each(|row| row.problem.numerics = Numerics::Portable);
+        let found = compare(&entries(&report, false), &entries(&other, false), 0.95);
+        assert_eq!((found.rows.len(), found.only_in_a.len()), (report.transfers.len(), 0));
+    }
+
+    /// Fewer points find a lower barrier between the same networks.
+    #[test]
+    fn barriers_of_two_ways_are_not_subtracted() {
+        let report = Study::digits().report();
+        let mut other = report.clone();
+        let seeds = |row: &&mut ConnectionRow| row.between == Between::Seeds && row.inherit == Some(Inherit::Mask);
+        other.connections.iter_mut().filter(seeds).for_each(|row| row.way.as_mut().unwrap().points = 3);
+        let found = compare(&entries(&report, false), &entries(&other, false), 0.95);
+        for row in &found.rows {
+            assert!(row.a.barrier.is_some() && row.b.barrier.is_some());
+            assert_eq!(row.barriers_alike, row.inherit != Some(Inherit::Mask));
+            assert_eq!(row.barrier_difference.is_some(), row.barriers_alike);
+        }
+        // Axes of paths are none of the transfers that they join.
+        let way = ("connect.points".to_string(), "3".to_string());
+        other.connections.iter_mut().for_each(|row| row.axes.push(way.clone()));
+        assert!(entries(&other, false).iter().all(|entry| entry.side().barrier.is_some()));
+        // Of the same transfers, measured in two ways, there is no one barrier.
+        other.connections.extend(report.connections.clone());
+        let masks = entries(&other, false).into_iter().filter(|entry| entry.inherit == Some(Inherit::Mask));
+        assert_eq!(masks.map(|entry| entry.side().barrier).collect::<Vec<_>>(), [None, None]);
+    }
+
+    /// Three tickets with errors 5.0, 6.3, 7.6 against mean 4.5, deviation 0.9 of four:
+    /// `scipy.stats.ttest_ind_from_stats(6.3, 1.3, 3, 4.5, 0.9, 4, equal_var=False)`, of SciPy 1.17.
+    #[test]
+    fn welch_against_a_table_as_scipy_has_it() {
+        let report = Study::of_tickets(&[1, 2, 3], &[2, 3])
+            .with_errors(|label| match label.inherit {
+                Some(Inherit::Mask) => 11.7,
+                _ => 5.0 + 1.3 * (ticket_of(label) - 1) as f64,
+            })
+            .report();
+        let table = [
+            kept(Inherit::Sign, 4.5, Some(0.9), None, Some(0.069)),
+            kept(Inherit::Mask, 12.0, None, Some(12), None),
+            kept(Inherit::Mask, 12.0, None, Some(11), None),
+        ];
+        let study = entries(&report, false);
+        let found = compare(&study, &table, 0.95);
+        assert_eq!((found.rows.len(), found.only_in_a.len()), (2, 6));
+        assert_eq!(found.only_in_b, ["digits resnet8, lrr level 11, mask"]);
+        let sign = &found.rows[0];
+        assert_eq!((sign.level, sign.test, sign.pairs), (Some(12), Some(Test::Welch), None));
+        assert!(
+            (sign.difference.unwrap() - 1.8).abs() < 1e-12 && (sign.barrier_difference.unwrap() + 0.1).abs() < 1e-12
+        );
+        assert!((sign.p.unwrap() - 0.121_033_630_776_219_98).abs() < 1e-9, "{sign:?}");
+        let interval = sign.interval.unwrap();
+        assert!(
+            (interval.low - -0.807_369_548_399_767_6).abs() < 1e-7
+                && (interval.high - 4.407_369_548_399_767_5).abs() < 1e-7,
+            "{interval:?}"
+        );
+        let mask = &found.rows[1];
+        assert_eq!((mask.test, mask.interval, mask.b.std), (None, None, None));
+        assert!((mask.difference.unwrap() + 0.3).abs() < 1e-9);
+        assert_eq!(sign.verdict, Some(Verdict::NoDifference));
+        // A table that does not say of how many tickets it is may be of one.
+        let mut unknown = table[0].clone();
+        if let Numbers::Kept(side) = &mut unknown.numbers {
+            side.tickets = None;
+        }
+        let row = &compare(&study, &[unknown], 0.95).rows[0];
+        assert_eq!((row.test, row.interval, row.verdict), (None, None, Some(Verdict::NoInterval)));
+    }
+
+    /// The second study is worse by 1, 2 and 3 of tickets 1, 2 and 3: mean 2, deviation 1.
+    #[test]
+    fn studies_with_common_tickets_are_paired() {
+        let study = || Study::of_tickets(&[1, 2, 3], &[2, 3]);
+        let mut second = study();
+        for (planned, _, result) in &mut second.runs {
+            if let Outcome::Transfer(transfer) = &mut result.as_mut().unwrap().outcome {
+                transfer.test_error += ticket_of(&planned.label) as f64;
+            }
+        }
+        let (one, two) = (study().report(), second.report());
+        let found = compare(&entries(&one, false), &entries(&two, false), 0.95);
+        assert_eq!((found.rows.len(), found.only_in_a.len(), found.only_in_b.len()), (8, 0, 0));
+        let row = &found.rows[0];
+        assert_eq!((row.test, row.pairs, row.tickets, row.same_runs), (Some(Test::Paired), Some(6), Some(3), 6));
+        assert!((row.difference.unwrap() + 2.0).abs() < 1e-12);
+        let half = 4.302_652_729_911_275 / 3.0_f64.sqrt();
+        assert!((row.interval.unwrap().low - (-2.0 - half)).abs() < 1e-9);
+        assert_eq!(row.verdict, Some(Verdict::NoDifference));
+        assert_eq!((row.barrier_difference, row.barrier_tickets), (Some(0.0), Some(3)));
+        assert_eq!(row.barrier_verdict, Some(Verdict::NoDifference));
+    }
+
+    fn of_tickets(seeds: &[u64]) -> Report {
+        let mut study = Study::of_tickets(seeds, &[2, 3, 4]);
+        for (planned, ..) in &mut study.runs {
+            // As in a sweep that names one seed only.
+            planned.label.axes.retain(|_| seeds.len() > 1);
+        }
+        study.report()
+    }
+
+    #[test]
+    fn one_ticket_has_no_interval_and_other_tickets_are_two_samples() {
+        let (one, other, several) = (of_tickets(&[1]), of_tickets(&[2]), of_tickets(&[1, 3, 4, 5, 6]));
+        assert_eq!(one.transfers[0].errors[0].ticket, Some(1.into()));
+        let first = |a: &Report, b: &Report| compare(&entries(a, false), &entries(b, false), 0.95).rows[0].clone();
+        let row = first(&one, &other);
+        assert_eq!((row.test, row.pairs, row.verdict), (None, None, Some(Verdict::OneTicket)));
+        let row = first(&several, &one);
+        assert_eq!((row.test, row.pairs, row.tickets), (Some(Test::Paired), Some(3), Some(1)), "that both have");
+        assert_eq!((row.interval, row.verdict), (None, Some(Verdict::OneTicket)));
+        let row = first(&several, &of_tickets(&[2, 7]));
+        assert_eq!((row.test, row.verdict), (Some(Test::Welch), Some(Verdict::NoDifference)));
+    }
+
+    #[test]
+    fn settings_that_both_name_must_be_equal() {
+        let with = |lr: &str| Study::new(&[12], &[2, 3], &[vec![("ticket.lr".to_string(), lr.to_string())]]).report();
+        let (one, other) = (with("0.1"), with("0.2"));
+        assert_eq!(compare(&entries(&one, false), &entries(&other, false), 0.95).rows, []);
+        let plain = Study::new(&[12], &[2, 3], &[vec![]]).report();
+        let rows = compare(&entries(&one, false), &entries(&plain, false), 0.95).rows;
+        assert_eq!((rows.len(), rows[0].axes.len()), (8, 1));
+    }
+
+    #[test]
+    fn tickets_are_compared_where_that_is_asked_for() {
+        let mut study = Study::digits();
+        study.runs.retain(|(planned, ..)| planned.run.kind() == Kind::Ticket);
+        let report = study.report();
+        let entries = entries(&report, true);
+        assert_eq!((entries.len(), entries[3].inherit), (26, None));
+        let found = compare(&entries, &entries, 0.95);
+        assert_eq!(
+            (found.rows.len(), found.rows[0].difference, found.rows[0].test),
+            (26, Some(0.0), Some(Test::Paired))
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! What a report shows of runs beside their results: how training went, and what the log says in the end.
+//!
+//! Ten thousand runs of a hundred epochs have more than a hundred megabytes of metrics. So few of their lines are
+//! understood, several threads read at once, and what was read is kept in a [`Cache`].
+
+mod cache;
+mod curve;
+
+use std::collections::HashMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use cache::Cache;
+
+use crate::{Curve, Notice};
+use winsign_core::at_once::each;
+use winsign_core::attempt::LOG;
+use winsign_core::files::open_if_exists;
+use winsign_core::{RunDirectory, RunId};
+use winsign_sweep::plan::RunState;
+use winsign_sweep::plan::survey::Standing;
+
+/// Lines of a log's end, at most, and how far before the end they are looked for.
+const LOG_LINES: usize = 10;
+const LOG_BYTES: u64 = 4_096;
+
+/// Of one run; empty unless it is done or has failed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
+    /// Of a run that is done and was trained.
+    pub curve: Option<Arc<Curve>>,
+    /// Of the attempt that committed, or failed.
+    pub log_end: Option<Arc<str>>,
+    /// Why there is no curve where there should be one.
+    pub trouble: Option<Trouble>,
+}
+
+/// What was wrong with a run's metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// They are gone, though they were there when the run was looked up.
+    Vanished,
+    /// They are not what the result was committed with.
+    Damaged,
+}
+
+/// Reads what is not in the cache yet, and puts it there. One for each run, in their order; what cannot be read is missing,
+/// and is no error: a report is of what there is.
+pub fn collect(runs: &[(RunDirectory, &Standing)], cache: &mut Cache) -> Vec<Evidence> {
+    let known = &*cache;
+    let looked: Vec<(Evidence, Option<u128>)> = each(runs, |(run, standing)| match cache::key(standing) {
+        Some(key) => known.get(key).map_or_else(|| (read(run, standing), Some(key)), |found| (found.clone(), None)),
+        None => (read(run, standing), None),
+    });
+    let keep = |(evidence, new): (Evidence, Option<u128>)| {
+        // What is in trouble now may be whole again next time.
+        if let Some(key) = new.filter(|_| evidence.trouble.is_none()) {
+            cache.insert(key, evidence.clone());
+        }
+        evidence
+    };
+    looked.into_iter().map(keep).collect()
+}
+
+/// What a reader must know of what could not be read.
+pub fn notices<'a>(of: impl Iterator<Item = (&'a RunId, &'a Evidence)>) -> Vec<Notice> {
+    let mut runs: HashMap<Trouble, Vec<RunId>> = HashMap::new();
+    for (id, evidence) in of {
+        if let Some(trouble) = evidence.trouble {
+            runs.entry(trouble).or_default().push(id.clone());
+        }
+    }
+    let notice = |trouble, what: &str| {
+        let runs: Vec<RunId> = runs.get(&trouble)?.clone();
+        let message = match runs.len() {
+            1 => format!("the metrics of a run {what}: its training curve is left out"),
+            several => format!("the metrics of {several} runs {what}: their training curves are left out"),
+        };
+        Some(Notice { message, runs })
+    };
+    let vanished = notice(Trouble::Vanished, "vanished while they were read");
+    let damaged = notice(Trouble::Damaged, "are not those that the result was committed with");
+    vanished.into_iter().chain(damaged).collect()
+}
+
+fn read(run: &RunDirectory, standing: &Standing) -> Evidence {
+    let (curve, trouble) = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
+        Some(metrics) if standing.state == RunState::Done => match curve::read(run, metrics) {
+            Ok(curve) => (curve.map(Arc::new), None),
+            Err(trouble) => (None, Some(trouble)),
+        },
+        _ => (None, None),
+    };
+    let has_log = matches!(standing.state, RunState::Done | RunState::Failed);
+    let log_end = has_log.then(|| log_end(&run.attempt_path(standing.attempts).join(LOG))).flatten();
+    Evidence { curve, log_end, trouble }
+}
+
+/// The last lines of a file, without reading what comes before them.
+fn log_end(path: &Path) -> Option<Arc<str>> {
+    let (mut file, length) = open_if_exists(path).ok()??;
+    let start = length.saturating_sub(LOG_BYTES);
+    file.seek(SeekFrom::Start(start)).ok()?;
+    let mut bytes = vec![];
+    file.take(LOG_BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<&str> = text.lines().collect();
+    // The first of them begins before where was looked.
+    if start > 0 && lines.len() > 1 {
+        lines.remove(0);
+    }
+    let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+    let printable = |character: char| if character.is_control() && character != '\n' { ' ' } else { character };
+    Some(end.chars().map(printable).collect::<String>()).filter(|end| !end.is_empty()).map(Arc::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_bounded_in_lines_and_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let end = |text: &[u8]| {
+            fs::write(&path, text).unwrap();
+            log_end(&path)
+        };
+        assert_eq!(end(b"").as_deref(), None);
+        assert_eq!(end(b"one\ntwo").as_deref(), Some("one\ntwo"));
+        assert_eq!(end(b"\x1b[31mred\x1b[0m\n").as_deref(), Some(" [31mred [0m"));
+        let long: String = (0..1000).map(|line| format!("line {line}\n")).collect();
+        let expected: Vec<String> = (990..1000).map(|line| format!("line {line}")).collect();
+        assert_eq!(end(long.as_bytes()).as_deref(), Some(expected.join("\n").as_str()));
+        // Cut within a character, and within a line.
+        let wide = "ψ".repeat(5000) + "\nlast";
+        assert_eq!(end(wide.as_bytes()).as_deref(), Some("last"));
+        assert!(end("x".repeat(10_000).as_bytes()).unwrap().len() <= LOG_BYTES as usize);
+        assert_eq!(log_end(&folder.path().join("none")).as_deref(), None);
+        // Nobody will ever write to it.
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(log_end(&pipe).as_deref(), None);
+    }
+}

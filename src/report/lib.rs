@@ -1,0 +1,748 @@
+//! What a study shows: plan, states and results become rows, and the rows become tables and plots.
+//!
+//! [`gather()`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
+//! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
+
+mod cells;
+pub mod compare;
+pub mod csv;
+mod differences;
+mod ends;
+mod gather;
+pub mod json;
+pub mod latex;
+pub mod markdown;
+mod notices;
+pub mod page;
+pub mod parquet;
+mod paths;
+pub mod pivot;
+pub mod plots;
+pub mod sample;
+mod sharing;
+mod spreads;
+mod statements;
+pub mod statistics;
+pub mod tables;
+pub mod tensorboard;
+pub mod terminal;
+
+pub mod evidence;
+pub mod kept;
+#[cfg(test)]
+mod made_up;
+
+use std::fs;
+use std::iter;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use gather::{gather, gather_with};
+pub use pivot::{Pivot, PivotCell};
+pub use plots::{Dress, Plot};
+pub use sample::Verdict;
+
+use winsign_core::RunId;
+use winsign_core::error::{Error, Result};
+use winsign_core::files::{remove_drafts, remove_if_exists, write_atomic};
+use winsign_core::grouping::distinct;
+use winsign_core::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
+use winsign_core::settings::{Align, Between, Connect, Inherit, Kind, Method, Precision, Problem, Seeds, Settings};
+pub use winsign_sweep::IntervalMethod;
+use winsign_sweep::plan::{PlannedRun, RunState};
+use winsign_sweep::{Axes, Measure};
+
+/// What is known of one planned run.
+#[derive(Debug, Clone)]
+pub struct Finding<'a> {
+    pub planned: &'a PlannedRun,
+    pub state: RunState,
+    /// Present exactly if the run is done.
+    pub result: Option<RunResult>,
+    /// Of a run that failed: why.
+    pub note: Option<String>,
+    /// Of a run that is done and was trained.
+    pub curve: Option<Arc<Curve>>,
+    /// The last lines of the log of its latest attempt.
+    pub log_end: Option<String>,
+    /// The store it was found in.
+    pub store: Option<Arc<Path>>,
+}
+
+/// How training went, in not more than [`Curve::MOST`] epochs: the last one, and others spread evenly before it. Errors in
+/// percent, losses in nats; all lists are equally long.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Curve {
+    pub epoch: Vec<u32>,
+    pub train_loss: Vec<f32>,
+    pub train_error: Vec<f32>,
+    pub test_loss: Vec<f32>,
+    pub test_error: Vec<f32>,
+}
+
+impl Curve {
+    pub const MOST: usize = 50;
+
+    /// Which of so many epochs are kept where there is room for `most`: the last one, and others spread evenly before it.
+    pub fn places(epochs: usize, most: usize) -> impl Iterator<Item = usize> {
+        let kept = epochs.min(most);
+        (1..=kept).map(move |index| index * epochs / kept - 1)
+    }
+}
+
+/// A study in numbers. Errors are in percent of the test set, barriers in percentage points; nothing is rounded.
+///
+/// Serialized it is `report.json`, which others read: fields may be added, but not renamed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub name: String,
+    pub runs: RunCounts,
+    pub tickets: Vec<TicketRow>,
+    pub transfers: Vec<TransferRow>,
+    pub connections: Vec<ConnectionRow>,
+    pub failed: Vec<FailedRun>,
+    /// Runs that need one that failed.
+    pub blocked: Vec<FailedRun>,
+    pub planes: Vec<PlaneRow>,
+    /// The same seeds, treated in two ways.
+    pub differences: Vec<Difference>,
+    /// How much each source of chance moves the error, where their seeds are axes of their own.
+    pub spreads: Vec<Spread>,
+    /// What a reader must know before trusting a number: see [`Notice`].
+    pub notices: Vec<Notice>,
+    /// The table that was asked for.
+    pub pivot: Option<Pivot>,
+    /// The tickets of each level as samples of their method.
+    pub levels: Vec<LevelRow>,
+    /// The differences in words.
+    pub statements: Vec<String>,
+}
+
+/// Something about the runs that a reader must know: results that differ between stores or were computed from different
+/// data, numbers that are not finite, runs that vanished while they were read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Notice {
+    /// One sentence: what, and what was done about it.
+    pub message: String,
+    /// The runs it is about.
+    pub runs: Vec<RunId>,
+}
+
+/// Statistics of a sample of numbers. Where they are from several tickets, mean, deviation and interval are those of the means
+/// of the tickets; count, median, smallest and largest are those of all numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Summary {
+    pub count: usize,
+    pub mean: f64,
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+    /// The sample standard deviation: between tickets; of one ticket, between its numbers.
+    pub std: Option<f64>,
+    /// The confidence interval of the mean; absent with fewer than two tickets.
+    pub interval: Option<Interval>,
+}
+
+/// A confidence interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
+    /// The confidence, such as 0.95.
+    pub level: f64,
+    pub method: IntervalMethod,
+    /// What counts as independent, and how many of these there are.
+    pub over: Over,
+    pub independent: usize,
+}
+
+/// What an interval takes to be independent of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Over {
+    /// The numbers themselves.
+    Numbers,
+    /// The networks that paths share.
+    Networks,
+    /// The tickets that runs start from.
+    Tickets,
+}
+
+impl Interval {
+    /// How it was found, as in `by Student's t`.
+    pub fn told(&self) -> String {
+        match (self.over, self.method) {
+            (Over::Numbers, method) => method.told().to_string(),
+            (Over::Tickets, method) => format!("{} over {} tickets", method.told(), self.independent),
+            (Over::Networks, IntervalMethod::T) => "the jackknife over networks".to_string(),
+            (Over::Networks, IntervalMethod::Bootstrap) => "the bootstrap over networks".to_string(),
+        }
+    }
+
+    /// How several were found, each way once; none of none.
+    pub fn all_told(intervals: impl Iterator<Item = Interval>) -> Option<String> {
+        let ways = distinct(intervals.map(|interval| interval.told()));
+        (!ways.is_empty()).then(|| ways.join(" or "))
+    }
+}
+
+/// The difference between two methods, or between two things that were inherited, over the same tickets: `a` minus `b`, in
+/// percentage points.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The setting in which they differ, such as `method` or `inherit`, and its two values.
+    pub setting: String,
+    pub a: String,
+    pub b: String,
+    /// What they have in common.
+    pub method: Option<Method>,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    pub inherit: Option<Inherit>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    /// Statistics of the differences between runs with the same seeds; its count is that of pairs, and each ticket counts
+    /// once, with the mean of its pairs.
+    pub summary: Summary,
+    /// The two-sided p-value of the paired t-test over tickets that the mean difference is zero.
+    pub p: Option<f64>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// The number of tickets that are in both.
+    pub tickets: usize,
+    /// The number that differs: the test error, the barrier, or what initial norm parameters add to the error.
+    pub value: Measure,
+    /// What the paths of a barrier join.
+    pub between: Option<Between>,
+    pub verdict: Verdict,
+}
+
+/// How much one source of chance moves the test error of a transfer while the others stay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Spread {
+    pub method: Option<Method>,
+    pub level: u32,
+    pub inherit: Inherit,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    /// `initialization`, `data order`, `α`, or `ticket` for all seeds of the ticket together.
+    pub source: String,
+    /// Groups of runs that differ in this source alone, and the runs in them.
+    pub groups: usize,
+    pub runs: usize,
+    /// The standard deviation within groups, pooled, in percentage points.
+    pub std: f64,
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+/// How many planned runs are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct RunCounts {
+    pub total: usize,
+    pub done: usize,
+    pub running: usize,
+    pub queued: usize,
+    pub failed: usize,
+    pub blocked: usize,
+    pub pending: usize,
+}
+
+impl RunCounts {
+    /// How far the study is, in half a sentence.
+    pub fn progress(&self) -> String {
+        let done = match self.done == self.total {
+            true => format!("all {} runs done", self.total),
+            false => format!("{} of {} runs done", self.done, self.total),
+        };
+        let others = [
+            (self.running, "running"),
+            (self.queued, "queued"),
+            (self.failed, "failed"),
+            (self.blocked, "blocked by failures"),
+            (self.pending, "pending"),
+        ];
+        let others = others.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+        iter::once(done).chain(others).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// One ticket.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TicketRow {
+    pub method: Method,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    pub test_error: Option<f64>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    pub run: RunId,
+    pub seeds: Seeds,
+    pub test_loss: Option<f64>,
+    /// In the order of the network; empty where the result does not say.
+    pub layers: Vec<LayerRatio>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// How long it took.
+    pub seconds: Option<f64>,
+}
+
+/// The tickets of one level, which differ in nothing but their seeds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LevelRow {
+    pub method: Method,
+    pub level: u32,
+    /// The mean over the tickets.
+    pub remaining_ratio: Option<f64>,
+    /// Finished tickets; they make the numbers of this row.
+    pub tickets: usize,
+    pub tickets_planned: usize,
+    pub error_mean: Option<f64>,
+    pub error_std: Option<f64>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    pub summary: Option<Summary>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// The tickets, by their places in the report.
+    #[serde(skip)]
+    pub places: Vec<usize>,
+}
+
+/// The part of a row that is of one ticket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The axes of its runs, seeds of the ticket included.
+    pub axes: Axes,
+    /// The places of its numbers among those of the row.
+    pub numbers: Range<usize>,
+    pub planned: usize,
+}
+
+/// What is left of a prunable tensor.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerRatio {
+    pub name: String,
+    pub remaining_ratio: f64,
+}
+
+/// Transfers that differ in nothing but their seeds and those of their tickets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TransferRow {
+    /// None where nothing was inherited from a ticket; the level is 0 then.
+    pub method: Option<Method>,
+    pub level: u32,
+    /// Of the transfers, or else of the ticket they start from, if that is done.
+    pub remaining_ratio: Option<f64>,
+    pub inherit: Inherit,
+    /// Finished ones; they make the numbers of this row.
+    pub seeds: usize,
+    pub seeds_planned: usize,
+    /// The mean over tickets of the mean of each.
+    pub error_mean: Option<f64>,
+    /// The sample standard deviation: between tickets; of one ticket, between its transfers.
+    pub error_std: Option<f64>,
+    /// Ticket after ticket.
+    pub errors: Vec<SeedError>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    /// Statistics of the errors.
+    pub summary: Option<Summary>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// Tickets of which a transfer is finished; 0 of dense networks, which inherit from none.
+    pub tickets: usize,
+    pub tickets_planned: usize,
+    /// Whether the error is lower than that of every other row of the level, as the intervals of the differences show.
+    pub best: bool,
+    #[serde(skip)]
+    pub parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeedError {
+    #[serde(flatten)]
+    pub seeds: Seeds,
+    pub error: f64,
+    pub loss: f64,
+    pub run: RunId,
+    /// How long the run took.
+    pub seconds: f64,
+    /// The seeds of the ticket it starts from; none where it starts from none, or from one that was imported.
+    pub ticket: Option<Seeds>,
+}
+
+/// Paths between networks that differ in nothing but their seeds and those of their tickets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConnectionRow {
+    /// As of the transfers joined.
+    pub method: Option<Method>,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    /// What had been transferred to the networks joined; none where they are tickets.
+    pub inherit: Option<Inherit>,
+    pub between: Between,
+    /// Finished ones; they make the numbers of this row.
+    pub pairs: usize,
+    pub pairs_planned: usize,
+    /// How its barriers are measured: only those of one way can be compared.
+    #[serde(skip)]
+    pub way: Option<Way>,
+    pub barrier_mean: Option<f64>,
+    pub barrier_max: Option<f64>,
+    /// The mean over tickets of the mean over the pairs of each, at every position at which one of them was measured; the
+    /// others are taken to be straight between their points.
+    pub path: Vec<PathMean>,
+    pub paths: Vec<PairPath>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    /// Statistics of the barriers of test errors, of training errors, and of test losses (in nats). Intervals are over
+    /// tickets, or over networks where these inherit from no ticket, not over paths.
+    pub summary: Option<Summary>,
+    pub train_summary: Option<Summary>,
+    pub loss_summary: Option<Summary>,
+    /// Statistics of what initial norm parameters add to the test error, on paths of `norm-init`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_change: Option<Summary>,
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// Tickets of which a path is finished; 0 of dense networks.
+    pub tickets: usize,
+    pub tickets_planned: usize,
+    /// Whether the barrier is lower than that of every other row of its kind, as the intervals of the differences show.
+    pub best: bool,
+    #[serde(skip)]
+    pub parts: Vec<Part>,
+}
+
+/// What the barrier of a path depends on besides its two networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Way {
+    points: u32,
+    refine: u32,
+    batch: u32,
+    reestimation_batches: Option<u32>,
+    align: Align,
+    precision: Precision,
+}
+
+impl Way {
+    /// None of what is no path.
+    fn of(settings: &Settings) -> Option<Way> {
+        let path = match settings {
+            Settings::Connect(path) => path,
+            Settings::Matrix(matrix) => &matrix.path,
+            _ => return None,
+        };
+        let Connect { points, refine, batch, reestimation_batches, align, precision, .. } = *path;
+        Some(Way { points, refine, batch, reestimation_batches, align, precision })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PathMean {
+    pub t: f64,
+    pub error_mean: f64,
+    /// None where some path has no errors on training images.
+    pub train_error_mean: Option<f64>,
+    pub loss_mean: Option<f64>,
+}
+
+/// The path between one pair of networks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairPath {
+    /// Of both ends; empty where the ends are tickets.
+    pub seeds: Vec<Seeds>,
+    pub barrier: f64,
+    pub path: Vec<PathError>,
+    /// The run that measured it; of a block of a matrix there are many paths.
+    pub run: RunId,
+    /// The networks joined, first the one at t = 1.
+    pub ends: Vec<End>,
+    pub similarity: Option<Similarity>,
+    /// Of the errors on training images, in percentage points.
+    pub train_barrier: Option<f64>,
+    /// Of the loss on test images, in nats; none where it is not finite.
+    pub loss_barrier: Option<f64>,
+    /// The seeds of the ticket behind the first network; none where there is none, or one that was imported.
+    pub ticket: Option<Seeds>,
+}
+
+impl PairPath {
+    /// Returns the test error at t = 0 minus that at t = 1. On a path of `norm-init` the first is the ticket with its initial
+    /// norm parameters, and the second the ticket itself. The barrier of such a path is half of the change or more, whatever
+    /// its sign.
+    fn norm_change(&self) -> Option<f64> {
+        let at = |t: f64| self.path.iter().find(|point| point.t == t).map(|point| point.error);
+        Some(at(0.0)? - at(1.0)?)
+    }
+}
+
+/// A network that is joined.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct End {
+    pub run: RunId,
+    /// What tells it from the other networks of its ticket that the row joins: its seed, or else its method, level and axes.
+    pub label: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PathError {
+    pub t: f64,
+    pub error: f64,
+    pub loss: f64,
+    #[serde(flatten)]
+    pub train: Option<TrainScore>,
+}
+
+/// The plane through three networks.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlaneRow {
+    /// As of the transfers joined.
+    pub method: Option<Method>,
+    pub level: u32,
+    pub remaining_ratio: Option<f64>,
+    pub inherit: Option<Inherit>,
+    #[serde(serialize_with = "as_map")]
+    pub axes: Axes,
+    pub run: RunId,
+    /// The three networks, in the order of [`PlaneOutcome::networks`].
+    pub ends: Vec<End>,
+    /// None until it is measured.
+    pub plane: Option<PlaneOutcome>,
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+/// A run that failed for good, or waits for one that did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FailedRun {
+    pub id: RunId,
+    pub kind: Kind,
+    /// Its place in the study, for people.
+    pub label: String,
+    /// Why it failed.
+    pub message: Option<String>,
+}
+
+impl FailedRun {
+    /// Its label and why it failed, on one line.
+    fn told(&self) -> String {
+        match &self.message {
+            Some(message) => format!("{}: {message}", self.label),
+            None => self.label.clone(),
+        }
+    }
+}
+
+/// Every file that a report may write, but for the PNGs of its plots. What a folder has of these from an earlier report, and
+/// the one of now has not, would look like a part of it. Nobody's files of other names are touched.
+const FILES: [&str; 25] = [
+    "report.html",
+    "report.md",
+    "report.csv",
+    "report.json",
+    "chosen.csv",
+    "table-chosen.tex",
+    "table-transfers.tex",
+    "table-connections.tex",
+    "table-tickets.tex",
+    "table-differences.tex",
+    "table-spreads.tex",
+    "runs.parquet",
+    "paths.parquet",
+    "curves.parquet",
+    "error-by-ratio.svg",
+    "transfer-error.svg",
+    "barrier-by-ratio.svg",
+    "interpolation.svg",
+    "matrix.svg",
+    "plane.svg",
+    "curves.svg",
+    "ticket-curves.svg",
+    "layers.svg",
+    "signs.svg",
+    "signs-by-ratio.svg",
+];
+
+/// Nobody writes a file of a report for so long: who did was killed.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
+/// nothing to say in is not written, and removed where an earlier report wrote it. The plots are those of [`plots::draw`], as
+/// they are on the page and as files.
+pub fn write(
+    report: &Report,
+    findings: &[Finding],
+    on_page: &[Plot],
+    as_files: &[Plot],
+    directory: &Path,
+) -> Result<Vec<PathBuf>> {
+    let others = || {
+        let mut files: Vec<(&str, Vec<u8>)> = vec![
+            ("report.md", markdown::render(report, as_files).into_bytes()),
+            ("report.csv", csv::render(report).into_bytes()),
+            ("report.json", json::render(report).into_bytes()),
+        ];
+        files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
+        files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
+        files.extend(parquet::render(report, findings));
+        files.extend(as_files.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
+        files
+    };
+    // The page takes as long as all others together.
+    let (page, others) = thread::scope(|scope| {
+        let page = scope.spawn(|| page::render(report, findings, on_page).into_bytes());
+        let others = others();
+        (page.join().expect("rendering does not panic"), others)
+    });
+    let files: Vec<(&str, Vec<u8>)> = iter::once(("report.html", page)).chain(others).collect();
+    let is_written = |name: &&str| files.iter().any(|(file, _)| file == name);
+    debug_assert_eq!(FILES.iter().filter(|name| is_written(name)).count(), files.len(), "files without a known name");
+
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    remove_drafts(directory, ABANDONED)?;
+    for stale in FILES.iter().filter(|name| !is_written(name)) {
+        remove_if_exists(&directory.join(stale))?;
+    }
+    let write_one = |(file, bytes): (&str, Vec<u8>)| {
+        let path = directory.join(file);
+        write_atomic(&path, &bytes)?;
+        Ok(path)
+    };
+    files.into_iter().map(write_one).collect()
+}
+
+/// Writes plots of the report as PNG, too, each file whole or not at all, and says which files these are. PNGs of other plots
+/// that an earlier report wrote are removed: they would stand beside figures of other numbers.
+pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
+    let png_path = |file: &str| directory.join(file).with_extension("png");
+    let write_one = |plot: &Plot| {
+        let path = png_path(plot.file);
+        let png = plots::png(&plot.svg, plots::PNG_SCALE).map_err(Error::io("draw", &path))?;
+        write_atomic(&path, &png)?;
+        Ok(path)
+    };
+    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+    let is_written = |file: &str| plots.iter().any(|plot| plot.file == file);
+    remove_drafts(directory, ABANDONED)?;
+    for stale in FILES.iter().filter(|file| file.ends_with(".svg") && !is_written(file)) {
+        remove_if_exists(&png_path(stale))?;
+    }
+    plots.iter().map(write_one).collect()
+}
+
+/// Axes as a JSON object, in their order in the sweep file.
+fn as_map<S: Serializer>(axes: &Axes, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(axes.iter().map(|(name, value)| (name, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::made_up::Reported as _;
+    use winsign_testkit::study::Study;
+
+    #[test]
+    fn every_form_is_written() {
+        let scratch = tempfile::tempdir().unwrap();
+        let directory = scratch.path().join("new").join("study");
+        let study = Study::digits();
+        let report = study.report();
+        let plots = plots::draw(&report, &study.findings(), Dress::Full);
+        let written = write(&report, &study.findings(), &plots, &plots, &directory).unwrap();
+        let mut names = vec!["report.html", "report.md", "report.csv", "report.json"];
+        names.extend(["table-transfers.tex", "table-connections.tex", "table-tickets.tex", "table-differences.tex"]);
+        names.extend(["table-spreads.tex", "runs.parquet", "paths.parquet", "curves.parquet"]);
+        names.extend(["transfer-error.svg", "interpolation.svg", "matrix.svg", "layers.svg"]);
+        assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
+        assert_eq!(fs::read_to_string(&written[3]).unwrap(), json::render(&report));
+    }
+
+    #[test]
+    fn plots_are_written_as_png_on_request() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
+        let written =
+            write_pngs(&plots::draw(&study.report(), &study.findings(), Dress::Full), &scratch.path().join("new"))
+                .unwrap();
+        assert_eq!(written, [scratch.path().join("new/transfer-error.png")]);
+        assert!(fs::read(&written[0]).unwrap().starts_with(b"\x89PNG\r\n"));
+    }
+
+    #[test]
+    fn a_chosen_table_does_not_outlive_the_choice() {
+        let scratch = tempfile::tempdir().unwrap();
+        let study = Study::digits();
+        let mut report = study.report();
+        let chosen = || scratch.path().join("chosen.csv").exists() && scratch.path().join("table-chosen.tex").exists();
+        report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
+        write(&report, &study.findings(), &[], &[], scratch.path()).unwrap();
+        assert!(chosen());
+        report.pivot = None;
+        write(&report, &study.findings(), &[], &[], scratch.path()).unwrap();
+        assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
+    }
+
+    /// What a report no longer has does not stay of an earlier one, and files of other names do.
+    #[test]
+    fn files_of_earlier_reports_do_not_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut study = Study::digits();
+        let write_all = |study: &Study, with_pngs: bool| {
+            let report = study.report();
+            let plots = plots::draw(&report, &study.findings(), Dress::Full);
+            let mut written = write(&report, &study.findings(), &plots, &plots, scratch.path()).unwrap();
+            written.extend(write_pngs(if with_pngs { &plots } else { &[] }, scratch.path()).unwrap());
+            written
+        };
+        let others = ["notes.md", "matrix.pdf", "table-mine.tex", "figure.png", "figure.svg", "evidence.cache"];
+        for name in others {
+            fs::write(scratch.path().join(name), "mine").unwrap();
+        }
+        let expect = |written: &[PathBuf]| {
+            let found = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().path());
+            let expected = written.iter().cloned().chain(others.map(|name| scratch.path().join(name)));
+            assert_eq!(found.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());
+        };
+        let whole = write_all(&study, true);
+        assert!(whole.contains(&scratch.path().join("matrix.png")));
+        expect(&whole);
+
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
+        let fewer = write_all(&study, true);
+        assert!(fewer.len() < whole.len() && fewer.contains(&scratch.path().join("transfer-error.png")));
+        expect(&fewer);
+        let without = write_all(&study, false);
+        assert_eq!(without.len(), fewer.len() - 1);
+        expect(&without);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(write(&Study::digits().report(), &[], &[], &[], &file).is_err());
+    }
+
+    #[test]
+    fn progress_in_words() {
+        let mut runs = RunCounts { total: 5, done: 5, ..RunCounts::default() };
+        assert_eq!(runs.progress(), "all 5 runs done");
+        runs = RunCounts { total: 9, done: 1, running: 2, queued: 1, failed: 1, blocked: 1, pending: 3 };
+        assert_eq!(
+            runs.progress(),
+            "1 of 9 runs done, 2 running, 1 queued, 1 failed, 1 blocked by failures, 3 pending"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! Lists of values as the page reads them: short where values repeat, as those of ten thousand runs do.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+/// A column: `{"all": value}` where every value is the same, `{"of": values, "at": places}` where few differ, else the
+/// values themselves.
+pub(super) fn column(values: Vec<Value>) -> Value {
+    let mut places: HashMap<&Value, usize> = HashMap::new();
+    let mut distinct: Vec<&Value> = vec![];
+    let mut at = Vec::with_capacity(values.len());
+    for value in &values {
+        let place = *places.entry(value).or_insert(distinct.len());
+        if place == distinct.len() {
+            distinct.push(value);
+        }
+        at.push(place);
+    }
+    let mut distinct: Vec<Value> = distinct.into_iter().cloned().collect();
+    match distinct.len() {
+        1 => object([("all", distinct.remove(0))]),
+        several if several > 0 && 2 * several <= values.len() => object([("of", distinct.into()), ("at", at.into())]),
+        _ => Value::Array(values),
+    }
+}
+
+/// An object of values that exist already: `json!` would copy them.
+pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+}
+
+/// A number. What is not finite is a word, so that it is seen; what does not exist is null.
+pub(super) fn number(value: impl Into<Option<f64>>) -> Value {
+    match value.into() {
+        None => Value::Null,
+        Some(value) if value.is_nan() => json!("NaN"),
+        Some(value) if value.is_infinite() => json!(if value > 0.0 { "∞" } else { "−∞" }),
+        Some(value) if value.fract() == 0.0 && value.abs() < 1e15 => json!(value as i64),
+        Some(value) => json!(value),
+    }
+}
+
+/// A number with six digits, where there are many and fewer are shown.
+pub(super) fn short(value: impl Into<Option<f64>>) -> Value {
+    number(value.into().map(|value| format!("{value:.5e}").parse().expect("a number that was just written")))
+}
+
+/// Numbers of many curves one after the other, each the difference to the one before it in its curve, in steps of
+/// `1 / scale`. What is not finite is null, and skipped by the differences.
+pub(super) struct Series {
+    scale: f64,
+    steps: Vec<Value>,
+}
+
+impl Series {
+    pub(super) fn new(scale: f64) -> Series {
+        Series { scale, steps: vec![] }
+    }
+
+    pub(super) fn push_curve(&mut self, values: impl Iterator<Item = f64>) {
+        // Beyond this, numbers in the browser are no longer exact.
+        const MOST: f64 = 1e15;
+        let mut last = 0i64;
+        for value in values {
+            let step = value * self.scale;
+            if step.is_finite() && step.abs() < MOST {
+                let now = step.round() as i64;
+                self.steps.push((now - last).into());
+                last = now;
+            } else {
+                self.steps.push(Value::Null);
+            }
+        }
+    }
+
+    pub(super) fn json(self) -> Value {
+        object([("scale", self.scale.into()), ("steps", self.steps.into())])
+    }
+}
+
+/// A list of lists, most of which are the same: the different ones, and which each is.
+#[derive(Default)]
+pub(super) struct Shared {
+    places: HashMap<Value, usize>,
+    at: Vec<usize>,
+}
+
+impl Shared {
+    pub(super) fn push(&mut self, list: Value) {
+        let next = self.places.len();
+        self.at.push(*self.places.entry(list).or_insert(next));
+    }
+
+    pub(super) fn json(self) -> Value {
+        let mut lists: Vec<(Value, usize)> = self.places.into_iter().collect();
+        lists.sort_by_key(|(_, place)| *place);
+        let lists: Vec<Value> = lists.into_iter().map(|(list, _)| list).collect();
+        object([("of", lists.into()), ("at", self.at.into())])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_short_where_values_repeat() {
+        assert_eq!(column(vec![json!("a"), json!("a")]), json!({"all": "a"}));
+        let repeated = [1, 2, 1, 2].map(Value::from).to_vec();
+        assert_eq!(column(repeated), json!({"of": [1, 2], "at": [0, 1, 0, 1]}));
+        assert_eq!(column(vec![json!(1), json!(2), json!(1)]), json!([1, 2, 1]));
+        // A number and its text are two values.
+        assert_eq!(column(vec![json!("1"), json!(1)]), json!(["1", 1]));
+        assert_eq!(column(vec![]), json!([]));
+    }
+
+    #[test]
+    fn numbers_keep_what_is_looked_at() {
+        assert_eq!(number(0.1 + 0.2), json!(0.30000000000000004));
+        assert_eq!(number(100.0), json!(100));
+        assert_eq!(number(None), Value::Null);
+        assert_eq!(short(6.333333333), json!(6.33333));
+        assert_eq!(short(0.0000123456789), json!(0.0000123457));
+        let not_finite = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let words = [json!("NaN"), json!("∞"), json!("−∞")];
+        assert_eq!(not_finite.map(number), words);
+        assert_eq!(not_finite.map(short), words);
+    }
+
+    #[test]
+    fn curves_are_differences() {
+        let mut series = Series::new(100.0);
+        series.push_curve([12.5, 12.25, f64::NAN, 12.0].into_iter());
+        series.push_curve([1.0, f64::INFINITY, 1e300].into_iter());
+        assert_eq!(series.json(), json!({"scale": 100.0, "steps": [1250, -25, null, -25, 100, null, null]}));
+    }
+}

@@ -1,0 +1,415 @@
+//! `report.html`: the whole study in one file that asks nothing of any network.
+//!
+//! The file is a frame (`page.html`), our own style and script, and the study as JSON, deflated, in base64. The script
+//! makes tables, figures and the view of a run from it, and puts text into the page as text only. So no label can become
+//! markup, and a Content-Security-Policy without any source but our own script and style proves that nothing is fetched.
+//!
+//! `winsign serve` sends the same page, which then asks for [`data()`] again and again.
+
+mod columns;
+mod index;
+mod runs;
+mod settings;
+mod tables;
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use serde::Serialize;
+use serde_json::Value;
+
+use self::index::Index;
+use self::settings::Flat;
+use super::plots::{Plot, escaped};
+use super::{Finding, Report, RunCounts};
+
+const FRAME: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+/// In the order in which they are read; they share one scope.
+const SCRIPTS: [&str; 5] = [
+    include_str!("data.js"),
+    include_str!("table.js"),
+    include_str!("figure.js"),
+    include_str!("run.js"),
+    include_str!("page.js"),
+];
+
+/// The page as a file.
+pub fn render(report: &Report, findings: &[Finding], plots: &[Plot]) -> String {
+    frame(&data(report, findings, plots), "none", &report.name)
+}
+
+/// The page as `winsign serve` sends it: `data` is what it begins with, and where it was served from it asks for more.
+pub fn live(data: &str, name: &str) -> String {
+    frame(data, "self", name)
+}
+
+/// What the page shows, as JSON: the same for the same results.
+pub fn data(report: &Report, findings: &[Finding], plots: &[Plot]) -> String {
+    let index = Index::new(findings);
+    let flat = Flat::of(findings);
+    let notices = report.notices.iter().map(|notice| Noticed {
+        message: &notice.message,
+        runs: notice.runs.iter().filter_map(|id| index.place(id)).collect(),
+    });
+    let study = Study {
+        schema: 1,
+        winsign: env!("CARGO_PKG_VERSION"),
+        name: &report.name,
+        states: report.runs,
+        progress: report.runs.progress(),
+        settings: flat.summary(findings),
+        notices: notices.collect(),
+        statements: &report.statements,
+        figures: plots.iter().map(Figure::of).collect(),
+        tables: tables::tables(report, &index),
+        runs: runs::runs(&index, flat),
+    };
+    serde_json::to_string(&study).expect("a study is plain data")
+}
+
+/// What the script reads.
+#[derive(Serialize)]
+struct Study<'a> {
+    /// The version of what follows.
+    schema: u32,
+    winsign: &'a str,
+    name: &'a str,
+    states: RunCounts,
+    progress: String,
+    settings: settings::Summary,
+    notices: Vec<Noticed<'a>>,
+    statements: &'a [String],
+    figures: Vec<Figure<'a>>,
+    tables: Vec<tables::Table>,
+    runs: Value,
+}
+
+/// A notice, and the places of the runs it is about.
+#[derive(Serialize)]
+struct Noticed<'a> {
+    message: &'a str,
+    runs: Vec<usize>,
+}
+
+#[derive(Serialize)]
+struct Figure<'a> {
+    file: &'a str,
+    title: &'a str,
+    caption: &'a str,
+    svg: &'a str,
+}
+
+impl Figure<'_> {
+    fn of(plot: &Plot) -> Figure<'_> {
+        Figure { file: plot.file, title: plot.title, caption: &plot.caption, svg: &plot.svg }
+    }
+}
+
+/// `network` is what the page may connect to, in the words of a Content-Security-Policy.
+fn frame(data: &str, network: &str, name: &str) -> String {
+    let script = SCRIPTS.concat();
+    // Nobody who chooses a label can know it: it depends on the label.
+    let nonce = &blake3::hash(data.as_bytes()).to_hex()[..32];
+    let connect = if network == "none" { "'none'" } else { "'self'" };
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src {connect}; \
+         base-uri 'none'; form-action 'none'"
+    );
+    let parts = [
+        ("{{title}}", escaped(name)),
+        ("{{policy}}", policy),
+        ("{{nonce}}", nonce.to_string()),
+        ("{{live}}", (network != "none").to_string()),
+        ("{{style}}", STYLE.to_string()),
+        ("{{script}}", script),
+        ("{{data}}", base64(&deflated(data.as_bytes()))),
+    ];
+    filled(FRAME, &parts)
+}
+
+/// The frame with every `{{part}}` in its place; what is put in is not looked at again.
+fn filled(frame: &str, parts: &[(&str, String)]) -> String {
+    let mut page = String::with_capacity(parts.iter().map(|(_, text)| text.len()).sum::<usize>() + frame.len());
+    let mut rest = frame;
+    while let Some((before, after)) = rest.split_once("{{") {
+        page.push_str(before);
+        let (name, after) = after.split_once("}}").expect("the frame is ours");
+        let part = parts.iter().find(|(part, _)| part[2..part.len() - 2] == *name);
+        page.push_str(&part.expect("the frame names no other parts").1);
+        rest = after;
+    }
+    page.push_str(rest);
+    page
+}
+
+/// How hard the study is compressed, from 0 to 9: more takes twice the time and saves a twentieth.
+const EFFORT: u32 = 3;
+
+/// Raw DEFLATE, as browsers read it.
+fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(EFFORT));
+    encoder.write_all(bytes).expect("memory takes everything");
+    encoder.finish().expect("memory takes everything")
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(three.get(at).copied().unwrap_or(0)));
+        for digit in 0..4 {
+            let known = digit <= three.len();
+            let digit = DIGITS[(bits >> (18 - 6 * digit) & 63) as usize];
+            text.push(if known { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use std::collections::HashSet;
+    use std::io::Read;
+    use std::sync::Arc;
+
+    use flate2::read::DeflateDecoder;
+
+    use super::super::pivot::pivot;
+    use super::super::statistics::Estimate;
+    use super::super::{Curve, Dress, Notice, plots};
+    use super::*;
+    use crate::made_up::Reported as _;
+    use winsign_core::results::Outcome;
+    use winsign_core::settings::{Inherit, Method, Seeds};
+    use winsign_sweep::Layout;
+    use winsign_sweep::plan::{PlannedRun, RunState};
+    use winsign_testkit::study::Study;
+
+    /// A study with something of everything.
+    fn page(study: &Study) -> String {
+        let mut findings = study.findings();
+        for finding in findings.iter_mut().filter(|finding| finding.result.is_some()) {
+            let epochs: Vec<u32> = (1..=10).collect();
+            let curve = |from: f32| epochs.iter().map(|&epoch| from / epoch as f32).collect::<Vec<f32>>();
+            finding.curve = Some(Arc::new(Curve {
+                train_loss: curve(2.3),
+                train_error: curve(90.0),
+                test_loss: curve(2.5),
+                test_error: curve(95.0),
+                epoch: epochs.clone(),
+            }));
+            finding.log_end = Some("epoch 9\nepoch 10".to_string());
+        }
+        let mut report = study.report();
+        let first = findings.iter().take(1).map(|finding| finding.planned.run.id.clone()).collect();
+        report.notices.push(Notice { message: "look <b>here</b>".to_string(), runs: first });
+        render(&report, &findings, &plots::draw(&report, &findings, Dress::Full))
+    }
+
+    /// What the browser finds in the page.
+    fn unpacked(page: &str) -> Value {
+        let text =
+            page.split_once("<script id=\"data\" type=\"text/plain\">").unwrap().1.split_once("</script>").unwrap().0;
+        let digit = |byte: u8| match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => panic!("not base64: {byte}"),
+        };
+        let mut bytes = vec![];
+        for four in text.trim_end_matches('=').as_bytes().chunks(4) {
+            let bits =
+                four.iter().fold(0u32, |bits, &byte| bits << 6 | u32::from(digit(byte))) << (6 * (4 - four.len()));
+            bytes.extend(&bits.to_be_bytes()[1..four.len()]);
+        }
+        let mut json = String::new();
+        DeflateDecoder::new(&bytes[..]).read_to_string(&mut json).unwrap();
+        serde_json::from_str(&json).unwrap()
+    }
+
+    /// The values of a column, laid out.
+    fn laid_out(column: &Value, rows: usize) -> Vec<Value> {
+        match column {
+            Value::Array(values) => values.clone(),
+            column if column.get("all").is_some() => vec![column["all"].clone(); rows],
+            column => {
+                let at = column["at"].as_array().unwrap().iter().map(|at| at.as_u64().unwrap() as usize);
+                at.map(|at| column["of"][at].clone()).collect()
+            }
+        }
+    }
+
+    fn table<'a>(data: &'a Value, id: &str) -> &'a Value {
+        data["tables"].as_array().unwrap().iter().find(|table| table["id"] == id).unwrap()
+    }
+
+    fn column_of(table: &Value, title: &str) -> Vec<Value> {
+        let columns = table["columns"].as_array().unwrap();
+        let column = columns.iter().find(|column| column["title"] == title).unwrap();
+        laid_out(&column["values"], table["runs"].as_array().unwrap().len())
+    }
+
+    #[test]
+    fn every_number_knows_its_runs() {
+        let mut study = Study::digits();
+        let is_lost = |planned: &PlannedRun| {
+            planned.label.method == Some(Method::Lrr)
+                && planned.label.inherit == Some(Inherit::Sign)
+                && planned.label.seeds == [Seeds::from(3)]
+        };
+        study.unfinish(RunState::Failed, is_lost);
+        let data = unpacked(&page(&study));
+        let ids = data["runs"]["ids"].as_str().unwrap();
+        let ids: Vec<&str> = (0..study.runs.len()).map(|at| &ids[16 * at..16 * at + 16]).collect();
+        let expected: Vec<&str> = study.runs.iter().map(|(planned, ..)| planned.run.id.as_str()).collect();
+        assert_eq!(ids, expected);
+
+        let report = study.report();
+        let transfers = table(&data, "transfers");
+        assert_eq!(transfers["runs"].as_array().unwrap().len(), report.transfers.len());
+        let errors = column_of(transfers, "test error %, mean ± std");
+        for ((row, runs), error) in report.transfers.iter().zip(transfers["runs"].as_array().unwrap()).zip(&errors) {
+            let runs: Vec<usize> = runs.as_array().unwrap().iter().map(|at| at.as_u64().unwrap() as usize).collect();
+            assert_eq!(error.as_f64(), row.error_mean);
+            // With the one that failed.
+            assert_eq!(runs.len(), 3);
+            assert!(row.errors.iter().all(|seed| runs.iter().any(|&at| ids[at] == seed.run.as_str())));
+        }
+        let failures = table(&data, "failures");
+        assert_eq!(column_of(failures, "why"), ["the loss became NaN"]);
+        let differences = table(&data, "differences");
+        let compared = column_of(differences, "measure");
+        for (of, difference) in compared.iter().zip(differences["runs"].as_array().unwrap()) {
+            // As many of one side as of the other, but for the one that failed.
+            let expected = if of == "added by ψ₀" { 2..=2 } else { 5..=6 };
+            assert!(expected.contains(&difference.as_array().unwrap().len()), "{of}: {difference}");
+        }
+    }
+
+    #[test]
+    fn the_chosen_table_is_the_first() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.label.seeds == [Seeds::from(3)]);
+        let mut report = study.report();
+        let layout = Layout { columns: Some(vec!["level".to_string()]), ..Layout::default() };
+        let pivot = pivot(&report, &layout, Estimate::default()).unwrap();
+        let (texts, note) = (pivot.table().rows, pivot.note());
+        report.pivot = Some(pivot);
+        let data = unpacked(&render(&report, &study.findings(), &[]));
+        let chosen = &data["tables"][0];
+        assert_eq!((&chosen["id"], &chosen["title"]), (&json!("chosen"), &json!("As chosen")));
+        let said = chosen["note"].as_str().unwrap();
+        assert!(said.starts_with("Test error in percent: mean") && said.ends_with(&note) && !note.is_empty(), "{said}");
+        assert_eq!(column_of(chosen, "transferred")[0], texts[0][1]);
+        // Sorted by the number, and written as in the other forms of the report.
+        let column = &chosen["columns"][2];
+        assert_eq!(column["form"], "written");
+        let written: Vec<&String> = texts.iter().map(|row| &row[2]).collect();
+        assert_eq!(json!(laid_out(&column["beside"], texts.len())), json!(written));
+        let means = laid_out(&column["values"], texts.len());
+        assert_eq!(means[0].as_f64(), report.transfers[0].error_mean);
+        // All runs of the row, with the one that is missing.
+        assert_eq!(chosen["runs"][0], table(&data, "transfers")["runs"][0]);
+        assert_eq!(chosen["runs"][0].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn differences_are_told_as_in_the_other_forms() {
+        let data = unpacked(&page(&Study::digits()));
+        let differences = table(&data, "differences");
+        let settings: HashSet<String> =
+            column_of(differences, "measure").iter().map(|of| of.as_str().unwrap().to_string()).collect();
+        assert_eq!(settings, HashSet::from(["error", "barrier, seeds", "added by ψ₀"].map(str::to_string)));
+        assert!(column_of(differences, "verdict").iter().all(|verdict| verdict == "one ticket: no interval"));
+        assert_eq!(data["statements"].as_array().unwrap().len(), 1);
+        let several = unpacked(&page(&Study::of_tickets(&[1, 2, 3], &[2, 3])));
+        let columns = table(&several, "differences")["columns"].as_array().unwrap();
+        let p = columns.iter().find(|column| column["title"] == "p").unwrap();
+        assert_eq!(p["form"], "p");
+    }
+
+    #[test]
+    fn curves_and_paths_come_back() {
+        let data = unpacked(&page(&Study::digits()));
+        let curves = &data["runs"]["curves"];
+        assert_eq!(curves["run"].as_array().unwrap().len(), Study::digits().runs.len());
+        assert_eq!(curves["x"]["of"], json!([(1..=10).collect::<Vec<u32>>()]));
+        let steps = &curves["test_error"]["steps"].as_array().unwrap()[..3];
+        // 95, 47.5 and 31.67 % in hundredths, each as the difference to the one before.
+        assert_eq!(steps, [9500, -4750, -1583]);
+        let paths = &data["runs"]["paths"];
+        let (count, expected) = (paths["x"]["at"].as_array().unwrap().len(), 24 + 2);
+        assert_eq!(count, expected);
+        let report = Study::digits().report();
+        let barriers: Vec<f64> =
+            laid_out(&paths["barrier"], count).iter().map(|value| value.as_f64().unwrap()).collect();
+        let in_rows: f64 = report.connections.iter().flat_map(|row| &row.paths).map(|pair| pair.barrier).sum();
+        assert!((barriers.iter().sum::<f64>() - in_rows).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_in_the_page_is_markup_or_comes_from_elsewhere() {
+        let hostile = "</script><img src=x onerror=alert(1)>";
+        let axes = vec![("{{data}}".to_string(), hostile.to_string())];
+        let study = Study::new(&[12], &[2, 3], &[axes]);
+        let page = page(&study);
+        assert!(!page.contains("<img") && page.matches("</script>").count() == 2);
+        assert!(
+            ["http://", "https://"]
+                .iter()
+                .all(|scheme| !page.replace("http://www.w3.org/2000/svg", "").contains(scheme))
+        );
+        let transfers = table(&unpacked(&page), "transfers").clone();
+        assert_eq!(column_of(&transfers, "{{data}}")[0], hostile);
+        let policy = page.split_once("Content-Security-Policy\" content=\"").unwrap().1.split_once('"').unwrap().0;
+        assert!(policy.starts_with("default-src 'none'; ") && policy.contains("connect-src 'none'"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+        assert!(
+            live("{}", "<b>").contains("connect-src 'self'") && live("{}", "<b>").contains("<h1 id=\"name\">&lt;b&gt;")
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_seen() {
+        let mut study = Study::digits();
+        for (_, _, result) in &mut study.runs {
+            if let Some(Outcome::Ticket(ticket)) = result.as_mut().map(|result| &mut result.outcome) {
+                ticket.test_error = f64::NAN;
+            }
+        }
+        let data = unpacked(&page(&study));
+        let columns = data["runs"]["columns"].as_array().unwrap();
+        let errors = columns.iter().find(|column| column["title"] == "test error %").unwrap();
+        assert_eq!(laid_out(&errors["values"], study.runs.len())[0], "NaN");
+    }
+
+    #[test]
+    fn the_same_results_make_the_same_page() {
+        assert_eq!(page(&Study::digits()), page(&Study::digits()));
+    }
+
+    #[test]
+    fn the_page_of_a_study_in_which_nothing_is_done() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |_| true);
+        let data = unpacked(&page(&study));
+        assert_eq!(data["progress"], "0 of 76 runs done, 76 pending");
+        assert_eq!(table(&data, "transfers")["runs"].as_array().unwrap().len(), 8);
+        let empty = Study { runs: vec![] };
+        assert_eq!(unpacked(&render(&empty.report(), &[], &[]))["runs"]["ids"], "");
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let known = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (text, expected) in known {
+            assert_eq!(base64(text.as_bytes()), expected);
+        }
+    }
+}

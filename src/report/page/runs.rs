@@ -1,0 +1,262 @@
+//! The runs of a study: what the list of them shows, and what the view of one adds.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::columns::{Series, Shared, column, number, object, short};
+use super::index::Index;
+use super::settings::{Flat, kind_of};
+use super::tables::{Column, Form, axes_columns};
+use crate::tables::method_text;
+use crate::{Curve, Finding};
+use winsign_core::results::{Outcome, PathOutcome};
+use winsign_sweep::plan::RunState;
+
+/// Points of training curves in a page, at most: with more runs each has fewer, down to [`FEWEST_POINTS`]. This and what
+/// follows keeps the page of ten thousand runs small enough to be sent by mail.
+const CURVE_POINTS: usize = 240_000;
+const FEWEST_POINTS: usize = 8;
+/// Points on paths between networks, at most; paths beyond that have their barrier alone.
+const PATH_POINTS: usize = 200_000;
+/// Lines of logs, at most: of runs that are done each has fewer, the more there are.
+const LOG_LINES: usize = 20_000;
+const MOST_LINES: usize = 10;
+
+/// All that the page knows of runs, in the order of the plan.
+pub(super) fn runs(index: &Index, flat: Flat) -> Value {
+    let findings = index.findings;
+    let ids: String = findings.iter().map(|finding| finding.planned.run.id.as_str()).collect();
+    let inputs = |finding: &Finding| -> Vec<Value> {
+        finding.planned.run.inputs.iter().map(|input| json!(index.place(input))).collect()
+    };
+    // The curves are a fifth of the work.
+    thread::scope(|scope| {
+        let curves = scope.spawn(|| curves(findings));
+        object([
+            ("ids", ids.into()),
+            ("columns", json!(listed(findings))),
+            ("details", details(findings)),
+            ("settings", flat.json()),
+            ("inputs", of(findings, |finding| inputs(finding).into())),
+            ("note", of(findings, |finding| json!(finding.note))),
+            ("log", log_ends(findings)),
+            ("paths", paths(index)),
+            ("layers", layers(findings)),
+            ("curves", curves.join().expect("curves do not panic")),
+        ])
+    })
+}
+
+fn of(findings: &[Finding], value: impl Fn(&Finding) -> Value) -> Value {
+    column(findings.iter().map(value).collect())
+}
+
+/// The columns of the list.
+fn listed(findings: &[Finding]) -> Vec<Column> {
+    let each = |value: fn(&Finding) -> Value| findings.iter().map(value).collect::<Vec<Value>>();
+    let mut columns = vec![
+        Column::key("run", Form::Text, each(|finding| json!(finding.planned.label.to_string()))),
+        Column::key("state", Form::Text, each(|finding| json!(finding.state))),
+        Column::key("kind", Form::Text, each(|finding| json!(kind_of(&finding.planned.run.settings)))),
+        Column::key("ticket", Form::Text, each(|finding| json!(method_text(finding.planned.label.method)))),
+        Column::key("level", Form::Integer, each(|finding| json!(finding.planned.label.level))),
+        Column::key("transferred", Form::Text, each(|finding| json!(finding.planned.label.inherit))),
+        Column::key("between", Form::Text, each(|finding| json!(finding.planned.label.between))),
+    ];
+    columns.extend(axes_columns(findings.iter().map(|finding| &finding.planned.label.axes)));
+    columns.extend([
+        Column::new("test error %", Form::Points, each(|finding| number(test_error(finding)))),
+        Column::new("barrier", Form::Points, each(|finding| number(path(finding).map(|path| path.barrier)))),
+        Column::new("duration", Form::Duration, each(|finding| short(result(finding).map(|result| result.seconds)))),
+        Column::new("host", Form::Text, each(|finding| json!(result(finding).map(|result| &result.host)))),
+        Column::new(
+            "store",
+            Form::Text,
+            each(|finding| json!(finding.store.as_ref().map(|store| store.display().to_string()))),
+        ),
+    ]);
+    columns.retain(Column::says_something);
+    columns
+}
+
+fn result<'f>(finding: &'f Finding) -> Option<&'f winsign_core::results::RunResult> {
+    finding.result.as_ref()
+}
+
+fn test_error(finding: &Finding) -> Option<f64> {
+    match &result(finding)?.outcome {
+        Outcome::Ticket(ticket) => Some(ticket.test_error),
+        Outcome::Transfer(transfer) => Some(transfer.test_error),
+        Outcome::Connect(_) | Outcome::Matrix(_) | Outcome::Plane(_) => None,
+    }
+}
+
+fn path<'f>(finding: &'f Finding) -> Option<&'f PathOutcome> {
+    match &result(finding)?.outcome {
+        Outcome::Connect(connect) => Some(&connect.path),
+        _ => None,
+    }
+}
+
+/// What else a result says, by its own names; null where it does not.
+fn details(findings: &[Finding]) -> Value {
+    let mut flat = Flat::default();
+    for (at, finding) in findings.iter().enumerate() {
+        let mut add = |name: &str, value: Value| flat.add(at, name, value);
+        if let Some(result) = result(finding) {
+            let outcome = &result.outcome;
+            add("remaining_ratio", short(outcome.remaining_ratio()));
+            match outcome {
+                Outcome::Ticket(ticket) => {
+                    add("survivors", json!(ticket.survivors));
+                    add("prunable", json!(ticket.prunable));
+                    add("test_loss", short(ticket.test_loss));
+                }
+                Outcome::Transfer(transfer) => {
+                    add("test_loss", short(transfer.test_loss));
+                }
+                Outcome::Connect(connect) => {
+                    let similarity = connect.path.similarity;
+                    add("sign_agreement", short(similarity.map(|alike| alike.sign_agreement)));
+                    add("mask_overlap", short(similarity.map(|alike| alike.mask_overlap)));
+                }
+                Outcome::Matrix(matrix) => {
+                    add("paths", json!(matrix.pairs.len()));
+                }
+                Outcome::Plane(plane) => {
+                    add("points", json!(plane.points.len()));
+                }
+            }
+            add("attempt", json!(result.attempt));
+            add("ranks", json!(result.processors.ranks));
+            add("threads", json!(result.processors.threads));
+            add("gpus", short(result.usage.map(|usage| usage.gpus)));
+            add("gpu_hours", short(result.gpu_hours()));
+            add("peak_memory", json!(result.usage.and_then(|usage| usage.peak_memory)));
+            add("gpu_peak_memory", json!(result.usage.and_then(|usage| usage.gpu_peak_memory)));
+            add("finished", json!(result.finished.strftime("%Y-%m-%d %H:%M UTC").to_string()));
+            add("data", json!(result.data));
+        }
+    }
+    flat.finished(findings.len()).json()
+}
+
+/// Of runs that failed all that is known; of the others, as much as there is room for.
+fn log_ends(findings: &[Finding]) -> Value {
+    let others = findings.iter().filter(|finding| finding.log_end.is_some() && finding.state != RunState::Failed);
+    let share = (LOG_LINES / others.count().max(1)).clamp(1, MOST_LINES);
+    of(findings, |finding| {
+        let lines = if finding.state == RunState::Failed { usize::MAX } else { share };
+        json!(finding.log_end.as_ref().map(|log| last_lines(log, lines)))
+    })
+}
+
+fn last_lines(text: &str, most: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(most)..].join("\n")
+}
+
+/// Errors in steps of 0.01 %, losses in steps of 0.001 nats: finer than any screen.
+fn curves(findings: &[Finding]) -> Value {
+    let curves: Vec<(usize, &Curve)> =
+        findings.iter().enumerate().filter_map(|(at, finding)| Some((at, finding.curve.as_deref()?))).collect();
+    let share = (CURVE_POINTS / curves.len().max(1)).max(FEWEST_POINTS);
+    let mut epochs = Shared::default();
+    let [mut train_error, mut test_error] = [Series::new(100.0), Series::new(100.0)];
+    let [mut train_loss, mut test_loss] = [Series::new(1000.0), Series::new(1000.0)];
+    for (_, curve) in &curves {
+        let kept: Vec<usize> = Curve::places(curve.epoch.len(), share).collect();
+        epochs.push(kept.iter().map(|&at| json!(curve.epoch[at])).collect());
+        let push = |series: &mut Series, values: &[f32]| {
+            series.push_curve(kept.iter().map(|&at| values.get(at).map_or(f64::NAN, |&value| f64::from(value))));
+        };
+        push(&mut train_error, &curve.train_error);
+        push(&mut test_error, &curve.test_error);
+        push(&mut train_loss, &curve.train_loss);
+        push(&mut test_loss, &curve.test_loss);
+    }
+    object([
+        ("run", curves.iter().map(|(at, _)| *at).collect::<Vec<usize>>().into()),
+        ("x", epochs.json()),
+        ("train_error", train_error.json()),
+        ("test_error", test_error.json()),
+        ("train_loss", train_loss.json()),
+        ("test_loss", test_loss.json()),
+    ])
+}
+
+/// Every path of every run that measured some, between which runs, and the errors along it.
+fn paths(index: &Index) -> Value {
+    let mut found: Vec<(usize, [Option<usize>; 2], &PathOutcome)> = vec![];
+    for (at, finding) in index.findings.iter().enumerate() {
+        let inputs = &finding.planned.run.inputs;
+        // A path with one input leads from a network to the same network, changed.
+        let end = |place: usize| inputs.get(place).or(inputs.first()).and_then(|id| index.place(id));
+        match finding.result.as_ref().map(|result| &result.outcome) {
+            Some(Outcome::Connect(connect)) => found.push((at, [end(0), end(1)], &connect.path)),
+            Some(Outcome::Matrix(matrix)) => {
+                let ends = |(a, b): (u32, u32)| [end(a as usize), end(b as usize)];
+                found.extend(matrix.pairs.iter().map(|pair| (at, ends(pair.ends), &pair.path)));
+            }
+            _ => {}
+        }
+    }
+    let mut positions = Shared::default();
+    let [mut test_error, mut train_error] = [Series::new(100.0), Series::new(100.0)];
+    let mut room = PATH_POINTS;
+    for (.., path) in &found {
+        let points = if path.points.len() <= room { &path.points[..] } else { &[] };
+        room -= points.len();
+        positions.push(points.iter().map(|point| short(point.t)).collect());
+        test_error.push_curve(points.iter().map(|point| point.test_error));
+        let train =
+            |train: &Option<winsign_core::results::TrainScore>| train.map_or(f64::NAN, |score| score.train_error);
+        train_error.push_curve(points.iter().map(|point| train(&point.train)));
+    }
+    let similarity = |of: fn(winsign_core::results::Similarity) -> f64| {
+        column(found.iter().map(|(.., path)| short(path.similarity.map(of))).collect())
+    };
+    object([
+        ("run", column(found.iter().map(|(at, ..)| json!(at)).collect())),
+        ("a", column(found.iter().map(|(_, [a, _], _)| json!(a)).collect())),
+        ("b", column(found.iter().map(|(_, [_, b], _)| json!(b)).collect())),
+        ("barrier", column(found.iter().map(|(.., path)| number(path.barrier)).collect())),
+        ("sign_agreement", similarity(|alike| alike.sign_agreement)),
+        ("x", positions.json()),
+        ("test_error", test_error.json()),
+        ("train_error", train_error.json()),
+    ])
+}
+
+/// What is left of every layer of every ticket that says so.
+fn layers(findings: &[Finding]) -> Value {
+    let mut runs = vec![];
+    let (mut names, mut prunable) = (Shared::default(), Shared::default());
+    let mut survivors = vec![];
+    for (at, finding) in findings.iter().enumerate() {
+        if let Some(Outcome::Ticket(ticket)) = finding.result.as_ref().map(|result| &result.outcome)
+            && !ticket.layers.is_empty()
+        {
+            runs.push(at);
+            names.push(ticket.layers.iter().map(|layer| json!(layer.name)).collect());
+            prunable.push(ticket.layers.iter().map(|layer| json!(layer.prunable)).collect());
+            survivors.push(ticket.layers.iter().map(|layer| layer.survivors).collect::<Vec<u64>>());
+        }
+    }
+    json!({ "run": runs, "names": names.json(), "prunable": prunable.json(), "survivors": survivors })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinned_curves_end_where_they_ended() {
+        let places = |epochs, most| Curve::places(epochs, most).collect::<Vec<usize>>();
+        assert_eq!(places(3, 8), [0, 1, 2]);
+        assert_eq!(places(100, 4), [24, 49, 74, 99]);
+        assert_eq!(places(0, 4), [0usize; 0]);
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
+    }
+}

@@ -1,0 +1,316 @@
+//! `runs.parquet`, `paths.parquet` and `curves.parquet`: everything in numbers, for data frames. The layout is documented in
+//! docs/report.md; columns may be added, but not renamed.
+
+mod frame;
+
+use std::str::FromStr;
+
+use frame::{Column, Frame};
+
+use super::ends::Labels;
+use super::gather::remaining_ratios;
+use super::tables::{axis_names, axis_value};
+use super::{ConnectionRow, Finding, PairPath, PathError, Report};
+use winsign_core::RunId;
+use winsign_core::results::{Outcome, RunResult};
+use winsign_core::settings::Kind;
+use winsign_sweep::Axes;
+
+/// All three, also where there is nothing to write yet: who reads them need not ask.
+pub fn render(report: &Report, findings: &[Finding]) -> Vec<(&'static str, Vec<u8>)> {
+    let labels = Labels::of(findings);
+    let points: Vec<Point> = report.connections.iter().flat_map(points).collect();
+    vec![
+        ("runs.parquet", runs(findings, &labels)),
+        ("paths.parquet", path_points(&points, &labels)),
+        ("curves.parquet", curves(findings)),
+    ]
+}
+
+/// A line for each planned run; what is not finished has no numbers.
+fn runs(findings: &[Finding], labels: &Labels) -> Vec<u8> {
+    let ratios = remaining_ratios(findings);
+    let mut frame = Frame::default();
+    let seeds = |of: fn(&winsign_core::settings::Seeds) -> u64| {
+        // Paths have the seeds of both ends, and those are in paths.parquet.
+        let one = move |finding: &Finding| match &finding.planned.label.seeds[..] {
+            [seeds] => Some(of(seeds)),
+            _ => None,
+        };
+        Column::Large(findings.iter().map(one).collect())
+    };
+    let texts = |of: &dyn Fn(&Finding) -> Option<String>| Column::Text(findings.iter().map(of).collect());
+    let of_results = |of: &dyn Fn(&RunResult) -> Option<f64>| {
+        Column::Real(findings.iter().map(|finding| of(finding.result.as_ref()?)).collect())
+    };
+    let counts = |of: &dyn Fn(&RunResult) -> u32| {
+        let count = |finding: &Finding| i32::try_from(of(finding.result.as_ref()?)).ok();
+        Column::Whole(findings.iter().map(count).collect())
+    };
+    frame.add("run", texts(&|finding| Some(finding.planned.run.id.to_string())));
+    frame.add("kind", texts(&|finding| Some(finding.planned.run.kind().to_string())));
+    frame.add("state", texts(&|finding| Some(finding.state.to_string())));
+    frame.add("label", texts(&|finding| Some(finding.planned.label.to_string())));
+    frame.add("dataset", texts(&|finding| Some(finding.planned.label.problem.dataset.to_string())));
+    frame.add("architecture", texts(&|finding| Some(finding.planned.label.problem.architecture.to_string())));
+    frame.add("method", texts(&|finding| finding.planned.label.method.map(|method| method.to_string())));
+    let levels = findings.iter().map(|finding| i32::try_from(finding.planned.label.level).ok());
+    frame.add("level", Column::Whole(levels.collect()));
+    let ratio = |finding: &Finding| {
+        let own = finding.result.as_ref().map(|result| result.outcome.remaining_ratio());
+        own.or_else(|| ratios.get(&finding.planned.run.id).copied())
+    };
+    frame.add("remaining_ratio", Column::Real(findings.iter().map(ratio).collect()));
+    frame.add("inherit", texts(&|finding| finding.planned.label.inherit.map(|inherit| inherit.to_string())));
+    frame.add("between", texts(&|finding| finding.planned.label.between.map(|between| between.to_string())));
+    frame.add("seed_init", seeds(|seeds| seeds.init));
+    frame.add("seed_order", seeds(|seeds| seeds.order));
+    frame.add("seed_alpha", seeds(|seeds| seeds.alpha));
+    frame.add("test_error", of_results(&|result| test(&result.outcome).map(|(error, _)| error)));
+    frame.add("test_loss", of_results(&|result| test(&result.outcome).map(|(_, loss)| loss)));
+    frame.add("barrier", of_results(&|result| barrier(&result.outcome)));
+    frame.add("seconds", of_results(&|result| Some(result.seconds)));
+    frame.add("gpu_hours", of_results(&RunResult::gpu_hours));
+    frame.add("host", texts(&|finding| Some(finding.result.as_ref()?.host.clone())));
+    frame.add("ranks", counts(&|result| result.processors.ranks));
+    frame.add("threads", counts(&|result| result.processors.threads));
+    frame.add("attempt", counts(&|result| result.attempt));
+    frame.add("data", texts(&|finding| finding.result.as_ref()?.data.clone()));
+    let finished = |finding: &Finding| Some(finding.result.as_ref()?.finished.as_millisecond());
+    frame.add("finished", Column::Time(findings.iter().map(finished).collect()));
+    frame.add("message", texts(&|finding| finding.note.clone()));
+    frame.add("store", texts(&|finding| Some(finding.store.as_ref()?.display().to_string())));
+    let ticket = |finding: &Finding| {
+        let run = &finding.planned.run;
+        let ticket = if run.kind() == Kind::Ticket { Some(&run.id) } else { labels.ticket_run_of(&run.id) };
+        ticket.map(RunId::to_string)
+    };
+    frame.add("ticket", texts(&ticket));
+    add_axes(&mut frame, &findings.iter().map(|finding| &finding.planned.label.axes).collect::<Vec<_>>());
+    frame.render()
+}
+
+fn test(outcome: &Outcome) -> Option<(f64, f64)> {
+    match outcome {
+        Outcome::Ticket(ticket) => Some((ticket.test_error, ticket.test_loss)),
+        Outcome::Transfer(transfer) => Some((transfer.test_error, transfer.test_loss)),
+        Outcome::Connect(_) | Outcome::Matrix(_) | Outcome::Plane(_) => None,
+    }
+}
+
+/// Of a run that measured one path.
+fn barrier(outcome: &Outcome) -> Option<f64> {
+    match outcome {
+        Outcome::Connect(connect) => Some(connect.path.barrier),
+        _ => None,
+    }
+}
+
+/// A point, the path it is on, and the row that is of, with the axes of its ticket's part.
+type Point<'r> = ((&'r ConnectionRow, &'r Axes), &'r PairPath, &'r PathError);
+
+fn points(row: &ConnectionRow) -> Vec<Point<'_>> {
+    let pairs = row.parts.iter().flat_map(|part| row.paths[part.numbers.clone()].iter().map(move |pair| (part, pair)));
+    pairs.flat_map(|(part, pair)| pair.path.iter().map(move |point| ((row, &part.axes), pair, point))).collect()
+}
+
+/// A line for each point of each path.
+fn path_points(points: &[Point], labels: &Labels) -> Vec<u8> {
+    let mut frame = Frame::default();
+    let texts = |of: &dyn Fn(&Point) -> Option<String>| Column::Text(points.iter().map(of).collect());
+    let reals = |of: &dyn Fn(&Point) -> Option<f64>| Column::Real(points.iter().map(of).collect());
+    frame.add("run", texts(&|(_, pair, _)| Some(pair.run.to_string())));
+    frame.add("dataset", texts(&|((row, _), ..)| Some(row.problem.dataset.to_string())));
+    frame.add("architecture", texts(&|((row, _), ..)| Some(row.problem.architecture.to_string())));
+    frame.add("method", texts(&|((row, _), ..)| row.method.map(|method| method.to_string())));
+    frame.add("level", Column::Whole(points.iter().map(|((row, _), ..)| i32::try_from(row.level).ok()).collect()));
+    frame.add("remaining_ratio", reals(&|((row, _), ..)| row.remaining_ratio));
+    frame.add("inherit", texts(&|((row, _), ..)| row.inherit.map(|inherit| inherit.to_string())));
+    frame.add("between", texts(&|((row, _), ..)| Some(row.between.to_string())));
+    for (at, side) in ["a", "b"].into_iter().enumerate() {
+        frame.add(&format!("end_{side}"), texts(&|(_, pair, _)| Some(pair.ends.get(at)?.run.to_string())));
+        frame.add(&format!("label_{side}"), texts(&|(_, pair, _)| Some(pair.ends.get(at)?.label.clone())));
+    }
+    frame.add("t", reals(&|(.., point)| Some(point.t)));
+    frame.add("test_error", reals(&|(.., point)| Some(point.error)));
+    frame.add("test_loss", reals(&|(.., point)| Some(point.loss)));
+    frame.add("train_error", reals(&|(.., point)| Some(point.train?.train_error)));
+    frame.add("train_loss", reals(&|(.., point)| Some(point.train?.train_loss)));
+    frame.add("barrier", reals(&|(_, pair, _)| Some(pair.barrier)));
+    frame.add("train_barrier", reals(&|(_, pair, _)| pair.train_barrier));
+    frame.add("loss_barrier", reals(&|(_, pair, _)| pair.loss_barrier));
+    frame.add("sign_agreement", reals(&|(_, pair, _)| Some(pair.similarity?.sign_agreement)));
+    frame.add("mask_overlap", reals(&|(_, pair, _)| Some(pair.similarity?.mask_overlap)));
+    frame.add("ticket", texts(&|(_, pair, _)| labels.ticket_run_of(&pair.run).map(RunId::to_string)));
+    add_axes(&mut frame, &points.iter().map(|((_, axes), ..)| *axes).collect::<Vec<_>>());
+    frame.render()
+}
+
+/// A line for each epoch that is known of each run.
+fn curves(findings: &[Finding]) -> Vec<u8> {
+    let known = || findings.iter().filter_map(|finding| Some((finding, finding.curve.as_deref()?)));
+    let runs =
+        known().flat_map(|(finding, curve)| curve.epoch.iter().map(|_| Some(finding.planned.run.id.to_string())));
+    let epochs = known().flat_map(|(_, curve)| curve.epoch.iter().map(|epoch| i32::try_from(*epoch).ok()));
+    let mut frame = Frame::default();
+    frame.add("run", Column::Text(runs.collect()));
+    frame.add("epoch", Column::Whole(epochs.collect()));
+    type Series = (&'static str, fn(&super::Curve) -> &Vec<f32>);
+    let values: [Series; 4] = [
+        ("train_loss", |curve| &curve.train_loss),
+        ("train_error", |curve| &curve.train_error),
+        ("test_loss", |curve| &curve.test_loss),
+        ("test_error", |curve| &curve.test_error),
+    ];
+    for (name, of) in values {
+        frame.add(name, Column::Single(known().flat_map(|(_, curve)| of(curve).iter().copied().map(Some)).collect()));
+    }
+    frame.render()
+}
+
+/// A column for each axis of the study: of numbers if all its values are numbers.
+fn add_axes(frame: &mut Frame, axes: &[&Axes]) {
+    // Those two have columns of their own.
+    let names = axis_names(axes.iter().copied()).into_iter().filter(|name| !["dataset", "architecture"].contains(name));
+    for name in names {
+        let values =
+            || axes.iter().map(|axes| axis_value(axes, name)).map(|value| (!value.is_empty()).then_some(value));
+        let numbers = all_parsed(values());
+        // A seed may have more digits than a real number.
+        let seeds = all_parsed(values()).filter(|_| name.contains("seed"));
+        let column = match (seeds, numbers) {
+            (Some(seeds), _) => Column::Large(seeds),
+            (None, Some(numbers)) => Column::Real(numbers),
+            (None, None) => Column::Text(values().map(|value| value.map(str::to_string)).collect()),
+        };
+        frame.add(name, column);
+    }
+}
+
+/// None if some value is no such number.
+fn all_parsed<'a, T: FromStr>(values: impl Iterator<Item = Option<&'a str>>) -> Option<Vec<Option<T>>> {
+    values.map(|value| value.map(|value| value.parse().ok()).map_or(Some(None), |number| number.map(Some))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field;
+
+    use super::super::Curve;
+    use super::*;
+    use crate::made_up::Reported as _;
+    use winsign_core::settings::Seeds;
+    use winsign_sweep::plan::RunState;
+    use winsign_testkit::study::Study;
+
+    type Line = HashMap<String, Field>;
+
+    fn read(bytes: &[u8]) -> Vec<Line> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let reader = SerializedFileReader::new(file).unwrap();
+        let rows = reader.get_row_iter(None).unwrap();
+        rows.map(|row| row.unwrap().into_columns().into_iter().collect()).collect()
+    }
+
+    fn files(study: &Study, curves: bool) -> HashMap<&'static str, Vec<Line>> {
+        let mut findings = study.findings();
+        for finding in findings.iter_mut().filter(|finding| curves && finding.planned.run.kind() == Kind::Ticket) {
+            let values = |scale: f32| vec![3.0 * scale, 2.0 * scale];
+            finding.curve = Some(Arc::new(Curve {
+                epoch: vec![1, 4],
+                train_loss: values(0.1),
+                train_error: values(1.0),
+                test_loss: values(0.2),
+                test_error: values(2.0),
+            }));
+        }
+        render(&study.report(), &findings).into_iter().map(|(name, bytes)| (name, read(&bytes))).collect()
+    }
+
+    fn text(text: &str) -> Field {
+        Field::Str(text.to_string())
+    }
+
+    #[test]
+    fn runs_read_back() {
+        let axes = vec![
+            ("lr".to_string(), "0.05".to_string()),
+            ("ticket.seed".to_string(), u64::MAX.to_string()),
+            ("note \"x\"".to_string(), "a, ψ\n{".to_string()),
+        ];
+        let mut study = Study::new(&[12], &[2, 3], &[axes]);
+        study.unfinish(RunState::Failed, |planned| planned.label.seeds == [Seeds::from(3)]);
+        let files = files(&study, false);
+        let lines = &files["runs.parquet"];
+        assert_eq!(lines.len(), study.runs.len());
+        let find = |state: &str, kind: &str| {
+            let is = |line: &&Line| line["state"] == text(state) && line["kind"] == text(kind);
+            lines.iter().find(is).unwrap()
+        };
+        let transfer = find("done", "transfer");
+        let error = study.report().transfers[0].errors[0].error;
+        assert_eq!((&transfer["method"], &transfer["inherit"]), (&text("lrr"), &text("sign")));
+        assert_eq!((&transfer["level"], &transfer["seed_init"]), (&Field::Int(12), &Field::ULong(2)));
+        assert_eq!((&transfer["test_error"], &transfer["lr"]), (&Field::Double(error), &Field::Double(0.05)));
+        assert_eq!((&transfer["ticket.seed"], &transfer["between"]), (&Field::ULong(u64::MAX), &Field::Null));
+        assert_eq!((&transfer["note \"x\""], &transfer["host"]), (&text("a, ψ\n{"), &text("localhost")));
+        assert_eq!((&transfer["finished"], &transfer["barrier"]), (&Field::TimestampMillis(0), &Field::Null));
+        let ticket = &find("done", "ticket")["run"];
+        assert!(matches!(ticket, Field::Str(_)) && find("done", "ticket")["ticket"] == *ticket);
+        let of_transfer = lines.iter().find(|line| line["run"] == transfer["ticket"]).unwrap();
+        assert_eq!((&of_transfer["kind"], &of_transfer["level"]), (&text("ticket"), &Field::Int(12)));
+        let failed = find("failed", "transfer");
+        assert_eq!((&failed["test_error"], &failed["seed_init"]), (&Field::Null, &Field::ULong(3)));
+        assert_eq!(failed["message"], text("the loss became NaN"));
+        assert!(matches!(failed["remaining_ratio"], Field::Double(_)), "its ticket's");
+        let connect = find("done", "connect");
+        assert_eq!((&connect["seed_init"], &connect["between"]), (&Field::Null, &text("seeds")));
+    }
+
+    #[test]
+    fn points_of_paths_read_back() {
+        let study = Study::digits().in_blocks(2);
+        let lines = &files(&study, false)["paths.parquet"];
+        assert_eq!(lines.len(), (8 * 3 + 2) * 11);
+        let report = study.report();
+        let (row, pair) = (&report.connections[0], &report.connections[0].paths[0]);
+        assert_eq!(
+            (&lines[3]["run"], &lines[3]["end_a"]),
+            (&text(pair.run.as_str()), &text(pair.ends[0].run.as_str()))
+        );
+        assert_eq!(
+            (&lines[3]["t"], &lines[3]["barrier"]),
+            (&Field::Double(pair.path[3].t), &Field::Double(pair.barrier))
+        );
+        assert_eq!(lines[3]["train_error"], Field::Double(pair.path[3].train.unwrap().train_error));
+        assert_eq!(lines[3]["between"], text(&row.between.to_string()));
+    }
+
+    #[test]
+    fn curves_read_back() {
+        let files = files(&Study::digits(), true);
+        let lines = &files["curves.parquet"];
+        assert_eq!(lines.len(), 26 * 2);
+        assert_eq!((&lines[1]["epoch"], &lines[1]["test_error"]), (&Field::Int(4), &Field::Float(4.0)));
+        assert_eq!(lines[1]["run"], files["runs.parquet"][0]["run"]);
+        assert!(self::files(&Study::digits(), false)["curves.parquet"].is_empty(), "but it can be read");
+    }
+
+    /// Others read these names.
+    #[test]
+    fn documented_columns() {
+        let documentation = include_str!("../../../docs/report.md");
+        for (file, lines) in files(&Study::digits(), true) {
+            let section = documentation.split("### `").find(|section| section.starts_with(file)).expect(file);
+            for name in lines[0].keys() {
+                assert!(section.contains(&format!("| `{name}` |")), "docs/report.md lacks {name} of {file}");
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! A table whose rows and columns somebody chose.
+//!
+//! A cell pools seeds, and nothing else: where a cell would mix anything that was not named (methods, settings), that
+//! becomes a part of the rows, and the table says so.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::sample::{Sample, best};
+use super::spreads::is_ticket_seed;
+use super::statistics::Estimate;
+use super::tables::{MISSING, method_text, remaining_text};
+use super::{Report, Summary};
+use winsign_core::grouping::{distinct, grouped};
+use winsign_sweep::yaml::{listed, nearest, quoted};
+use winsign_sweep::{FIELDS, Layout, Measure, Show};
+
+/// A chosen table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pivot {
+    pub value: Measure,
+    pub show: Show,
+    /// What tells rows apart, and columns.
+    pub rows: Vec<String>,
+    pub columns: Vec<String>,
+    /// Those of `rows` that nobody named, but without which cells would mix different things.
+    pub added: Vec<String>,
+    /// The values of `rows` in each row, and those of `columns` in each column.
+    pub row_keys: Vec<Vec<String>>,
+    pub column_keys: Vec<Vec<String>>,
+    /// Row after row; none where nothing is planned.
+    pub cells: Vec<Vec<Option<PivotCell>>>,
+}
+
+/// A cell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PivotCell {
+    /// None while nothing is finished.
+    pub summary: Option<Summary>,
+    /// How many numbers it will be made of.
+    pub planned: usize,
+    /// The number of tickets that the numbers are from; none of dense networks.
+    pub tickets: Option<usize>,
+    /// Whether it is lower than every other cell of its column that it is compared with, as the intervals of the differences
+    /// show.
+    pub best: bool,
+}
+
+/// Why there is no such table: what is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    pub message: String,
+    pub help: String,
+}
+
+pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Pivot, Refused> {
+    let value = layout.value.unwrap_or_default();
+    let samples = samples(report, value);
+    let axes = distinct(samples.iter().flat_map(|sample| sample.axes.iter().map(|(name, _)| name.clone())));
+    let resolve = |names: &[String]| names.iter().map(|name| resolve(name, &axes)).collect::<Result<Vec<_>, _>>();
+
+    let by_inherit = samples.iter().any(|sample| sample.inherit.is_some());
+    let default_row = if by_inherit { "inherit" } else { "method" };
+    let columns = layout.columns.as_deref().map(resolve).transpose()?;
+    let mut rows = match layout.rows.as_deref() {
+        Some(names) => resolve(names)?,
+        None => vec![default_row.to_string()],
+    };
+    if layout.rows.is_none() {
+        rows.retain(|name| !columns.iter().flatten().any(|column| column == name));
+    }
+    let has_level = rows.iter().any(|name| name == "level" || name == "remaining");
+    let columns = columns.unwrap_or(if has_level { vec![] } else { vec!["level".to_string()] });
+    check_distinct(&rows, &columns)?;
+
+    let added = unnamed(&samples, &rows, &columns, &axes);
+    let rows: Vec<String> = added.iter().cloned().chain(rows).collect();
+    let (row_keys, column_keys) = (keys(&samples, &rows), keys(&samples, &columns));
+    let of_cells = grouped(&samples, |sample| (texts(sample, &rows), texts(sample, &columns)));
+    let mut by_keys: HashMap<_, Sample> = (of_cells.into_iter())
+        .filter_map(|samples| {
+            Some(((texts(samples[0], &rows), texts(samples[0], &columns)), Sample::merged(&samples)?))
+        })
+        .collect();
+    let mut sample = |row: &Vec<String>, column: &Vec<String>| by_keys.remove(&(row.clone(), column.clone()));
+    let in_cells: Vec<Vec<Option<Sample>>> =
+        row_keys.iter().map(|row| column_keys.iter().map(|column| sample(row, column)).collect()).collect();
+    let cell = |sample: &Sample| PivotCell {
+        summary: sample.summary(estimate),
+        planned: sample.planned,
+        tickets: sample.is_over_tickets().then(|| sample.tickets()),
+        best: false,
+    };
+    let cells_of = |row: &Vec<Option<Sample>>| row.iter().map(|sample| sample.as_ref().map(cell)).collect();
+    let mut cells: Vec<Vec<Option<PivotCell>>> = in_cells.iter().map(cells_of).collect();
+    for (row, column) in best_cells(&in_cells, &row_keys, &rows, value, estimate) {
+        cells[row][column].as_mut().expect("the best cell has numbers").best = true;
+    }
+    let show = layout.show.unwrap_or_default();
+    Ok(Pivot { value, show, rows, columns, added, row_keys, column_keys, cells })
+}
+
+/// A sample for each ticket. Barriers are of paths; all else is of transfers, and of tickets where there are none.
+fn samples(report: &Report, value: Measure) -> Vec<Sample<'_>> {
+    if value.is_of_paths() {
+        return report.connections.iter().flat_map(|row| Sample::of_paths_of_each_ticket(row, value)).collect();
+    }
+    match report.transfers.is_empty() {
+        true => report.tickets.iter().map(|row| Sample::of_ticket(row, value)).collect(),
+        false => report.transfers.iter().flat_map(|row| Sample::of_each_ticket(row, value)).collect(),
+    }
+}
+
+/// The whole name of a field or an axis of the study.
+fn resolve(name: &str, axes: &[String]) -> Result<String, Refused> {
+    if FIELDS.contains(&name) || axes.iter().any(|axis| axis == name) {
+        return Ok(name.to_string());
+    }
+    let ends_so: Vec<&String> = axes.iter().filter(|axis| axis.rsplit('.').next() == Some(name)).collect();
+    match ends_so[..] {
+        [one] => return Ok(one.clone()),
+        [] => {}
+        _ => {
+            let message = format!("{} is an axis of several blocks", quoted(name));
+            let help = format!("say which: {}", listed(ends_so.iter().map(|axis| axis.as_str())));
+            return Err(Refused { message, help });
+        }
+    }
+    let known = || FIELDS.into_iter().chain(axes.iter().map(String::as_str));
+    let all = format!("rows and columns can be {}", listed(known()));
+    let help = match nearest(name, known()) {
+        Some(near) => format!("did you mean `{near}`? {all}"),
+        None => all,
+    };
+    Err(Refused { message: format!("this study has no {} to make rows or columns of", quoted(name)), help })
+}
+
+fn check_distinct(rows: &[String], columns: &[String]) -> Result<(), Refused> {
+    let all: Vec<&String> = rows.iter().chain(columns).collect();
+    let twice = all.iter().enumerate().find(|(at, name)| all[..*at].contains(name));
+    match twice {
+        None => Ok(()),
+        Some((_, name)) => Err(Refused {
+            message: format!("{} is given twice", quoted(name)),
+            help: "a name can tell rows apart, or columns, but only once".to_string(),
+        }),
+    }
+}
+
+/// What differs within a cell, and is no seed; of all that is planned, so that a table keeps its shape while it fills.
+fn unnamed(samples: &[Sample], rows: &[String], columns: &[String], axes: &[String]) -> Vec<String> {
+    let fields = ["dataset", "architecture", "method", "inherit", "between"].map(str::to_string);
+    let settings = axes.iter().filter(|axis| !is_ticket_seed(axis)).cloned();
+    let candidates: Vec<String> = fields.into_iter().chain(settings).chain(["level".to_string()]).collect();
+    let mut added: Vec<String> = Vec::new();
+    // Nobody can tell from other names what a path leads between.
+    let between = "between".to_string();
+    let several = distinct(samples.iter().map(|sample| sample.between)).len() > 1;
+    if several && !rows.iter().chain(columns).any(|name| *name == between) {
+        added.push(between);
+    }
+    for candidate in candidates {
+        let named: Vec<String> = rows.iter().chain(columns).chain(&added).cloned().collect();
+        let cells = grouped(samples, |sample| texts(sample, &named));
+        let mixes = |cell: &Vec<&Sample>| distinct(cell.iter().map(|sample| text(sample, &candidate))).len() > 1;
+        if !named.contains(&candidate) && cells.iter().any(mixes) {
+            added.push(candidate);
+        }
+    }
+    added
+}
+
+fn text(sample: &Sample, name: &str) -> String {
+    match name {
+        "method" => method_text(sample.method),
+        "level" => sample.level.to_string(),
+        "remaining" => remaining_text(sample.remaining),
+        "inherit" => sample.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
+        "between" => sample.between.map_or(MISSING.to_string(), |between| between.to_string()),
+        "dataset" => sample.problem.dataset.to_string(),
+        "architecture" => sample.problem.architecture.to_string(),
+        axis => {
+            let found = sample.axes.iter().find(|(name, _)| name == axis);
+            found.map_or(MISSING.to_string(), |(_, value)| value.clone())
+        }
+    }
+}
+
+fn texts(sample: &Sample, names: &[String]) -> Vec<String> {
+    names.iter().map(|name| text(sample, name)).collect()
+}
+
+/// All values of these names together. Numbers are in their order (of remaining ratios, the other way round), words in
+/// that of the report.
+fn keys(samples: &[Sample], names: &[String]) -> Vec<Vec<String>> {
+    let mut keys = distinct(samples.iter().map(|sample| texts(sample, names)));
+    let places: Vec<Vec<String>> =
+        names.iter().map(|name| distinct(samples.iter().map(|sample| text(sample, name)))).collect();
+    let by_number = |texts: &[String]| texts.iter().all(|text| number(text).is_some() || text == MISSING);
+    let compare = |(at, name): (usize, &String), one: &Vec<String>, other: &Vec<String>| {
+        let place = |text: &String| places[at].iter().position(|known| known == text);
+        match by_number(&places[at]) {
+            false => place(&one[at]).cmp(&place(&other[at])),
+            true => {
+                let ordering = number(&one[at]).partial_cmp(&number(&other[at])).unwrap_or(Ordering::Equal);
+                if name == "remaining" { ordering.reverse() } else { ordering }
+            }
+        }
+    };
+    keys.sort_by(|one, other| {
+        let orderings = names.iter().enumerate().map(|name| compare(name, one, other));
+        orderings.fold(Ordering::Equal, Ordering::then)
+    });
+    keys
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.trim_end_matches(" %").parse().ok()
+}
+
+/// Where smaller is better, the cells of each column that are lower than all others which differ from them in nothing but
+/// what is compared.
+fn best_cells(
+    cells: &[Vec<Option<Sample>>],
+    row_keys: &[Vec<String>],
+    rows: &[String],
+    value: Measure,
+    estimate: Estimate,
+) -> Vec<(usize, usize)> {
+    if matches!(value, Measure::Remaining | Measure::Seconds) {
+        return vec![];
+    }
+    let conditions = |row: &usize| -> Vec<&String> {
+        let named = rows.iter().zip(&row_keys[*row]);
+        named.filter(|(name, _)| !is_compared(name)).map(|(_, value)| value).collect()
+    };
+    let comparisons = grouped(0..row_keys.len(), conditions);
+    let columns = cells.first().map_or(0, Vec::len);
+    let of_column = |column: usize| {
+        let best = |rows: &Vec<usize>| {
+            let given: Vec<usize> = rows.iter().copied().filter(|&row| cells[row][column].is_some()).collect();
+            let samples: Vec<&Sample> = given.iter().filter_map(|&row| cells[row][column].as_ref()).collect();
+            Some((given[best(&samples, estimate)?], column))
+        };
+        comparisons.iter().filter_map(best).collect::<Vec<_>>()
+    };
+    (0..columns).flat_map(of_column).collect()
+}
+
+/// What is done to get a good network; all else are the conditions under which it is.
+fn is_compared(name: &str) -> bool {
+    matches!(name, "method" | "inherit")
+}
+
+impl Pivot {
+    /// For each row, the places of what its cells are made of: a row of the report and a part of it. They are rows of the
+    /// connections where barriers are shown, else of the transfers, or of the tickets where there are no transfers.
+    pub fn origins(&self, report: &Report) -> Vec<Vec<(usize, usize)>> {
+        let parts: Vec<usize> = match self.value.is_of_paths() {
+            true => report.connections.iter().map(|row| row.parts.len()).collect(),
+            false if report.transfers.is_empty() => vec![1; report.tickets.len()],
+            false => report.transfers.iter().map(|row| row.parts.len()).collect(),
+        };
+        let places: Vec<(usize, usize)> =
+            parts.iter().enumerate().flat_map(|(row, parts)| (0..*parts).map(move |part| (row, part))).collect();
+        let keys: Vec<_> = samples(report, self.value).iter().map(|sample| texts(sample, &self.rows)).collect();
+        let of_row = |row: &Vec<String>| {
+            let alike = keys.iter().zip(&places).filter(|(key, _)| *key == row);
+            alike.map(|(_, place)| *place).collect()
+        };
+        self.row_keys.iter().map(of_row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

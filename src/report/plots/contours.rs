@@ -1,0 +1,116 @@
+//! Lines of equal value on a grid, as shapes to fill and lines to draw.
+
+use contour::ContourBuilder;
+
+pub(super) struct Contour {
+    pub threshold: f64,
+    /// Where values are at least the threshold. A shape with holes is one outline that walks into each hole and back on the
+    /// same way.
+    pub areas: Vec<Vec<(f64, f64)>>,
+    /// Where values are the threshold, without what only follows the border of the grid.
+    pub lines: Vec<Vec<(f64, f64)>>,
+}
+
+/// Of `values` on the grid of `x` and `y` (row after row, as many as the grid has), by linear interpolation.
+pub(super) fn contours(x: &[f64], y: &[f64], values: &[f64], thresholds: &[f64]) -> Vec<Contour> {
+    let found = ContourBuilder::new(x.len(), y.len(), true).contours(values, thresholds);
+    let found = found.expect("as many values as the grid has");
+    // The library's grid has its points in the middle of squares, whose outer halves do not belong to it.
+    let on_axis = |axis: &[f64], place: f64| {
+        let place = (place - 0.5).clamp(0.0, (axis.len() - 1) as f64);
+        let below = (place as usize).min(axis.len() - 2);
+        axis[below] + (place - below as f64) * (axis[below + 1] - axis[below])
+    };
+    let of_one = |contour: &contour::Contour| {
+        let polygons = contour.geometry().iter().map(|polygon| {
+            let rings = std::iter::once(polygon.exterior()).chain(polygon.interiors());
+            let on_grid = |ring: &[contour::Pt]| -> Vec<(f64, f64)> {
+                ring.iter().map(|point| (on_axis(x, point.x), on_axis(y, point.y))).collect()
+            };
+            rings.map(|ring| on_grid(&ring.0)).collect::<Vec<_>>()
+        });
+        let polygons: Vec<Vec<Vec<(f64, f64)>>> = polygons.collect();
+        Contour {
+            threshold: contour.threshold(),
+            areas: polygons.iter().map(|rings| with_holes(rings)).collect(),
+            lines: polygons.iter().flatten().flat_map(|ring| inside(ring, x, y)).collect(),
+        }
+    };
+    found.iter().map(of_one).collect()
+}
+
+/// The outer ring, and each of the others from its last point and back.
+fn with_holes(rings: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
+    let [outer, holes @ ..] = rings else { return vec![] };
+    let mut outline = outer.clone();
+    for hole in holes {
+        outline.extend(hole);
+        outline.extend(outer.last());
+    }
+    outline
+}
+
+/// The parts of a ring that are not on the border of the grid.
+fn inside(ring: &[(f64, f64)], x: &[f64], y: &[f64]) -> Vec<Vec<(f64, f64)>> {
+    let sides = |(px, py): (f64, f64)| [px == x[0], px == x[x.len() - 1], py == y[0], py == y[y.len() - 1]];
+    let is_border = |a, b| sides(a).iter().zip(sides(b)).any(|(a, b)| *a && b);
+    let mut parts: Vec<Vec<(f64, f64)>> = Vec::new();
+    let mut broken = true;
+    for pair in ring.windows(2) {
+        if is_border(pair[0], pair[1]) {
+            broken = true;
+            continue;
+        }
+        match parts.last_mut().filter(|_| !broken) {
+            Some(part) => part.push(pair[1]),
+            None => parts.push(pair.to_vec()),
+        }
+        broken = false;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (x² + y²) over [−2, 2] and [−1, 1].
+    fn bowl() -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+        let x: Vec<f64> = (0..=40).map(|step| f64::from(step) / 10.0 - 2.0).collect();
+        let y: Vec<f64> = (0..=40).map(|step| f64::from(step) / 20.0 - 1.0).collect();
+        let values = y.iter().flat_map(|y| x.iter().map(move |x| x * x + y * y)).collect();
+        (x, y, values)
+    }
+
+    #[test]
+    fn a_bowl_has_circles() {
+        let (x, y, values) = bowl();
+        let contour = &contours(&x, &y, &values, &[0.49])[0];
+        assert_eq!(contour.lines.len(), 1);
+        for (x, y) in &contour.lines[0] {
+            assert!((x.hypot(*y) - 0.7).abs() < 0.01, "{x} {y}");
+        }
+        let [first, last] = [contour.lines[0].first(), contour.lines[0].last()];
+        assert_eq!(first, last, "a closed line");
+        // All but the disc: the rectangle's 8 minus π · 0.49.
+        let outline = &contour.areas[0];
+        let twice: f64 = (0..outline.len())
+            .map(|at| (outline[at], outline[(at + 1) % outline.len()]))
+            .map(|(a, b)| a.0 * b.1 - a.1 * b.0)
+            .sum();
+        assert!((twice.abs() / 2.0 - (8.0 - 0.49 * std::f64::consts::PI)).abs() < 0.02, "{twice}");
+    }
+
+    #[test]
+    fn lines_end_at_the_border() {
+        let (x, y, values) = bowl();
+        // A circle of radius 1.5 is cut by both long sides.
+        let contour = &contours(&x, &y, &values, &[2.25])[0];
+        assert_eq!(contour.lines.len(), 2);
+        for line in &contour.lines {
+            for end in [line[0], line[line.len() - 1]] {
+                assert!(end.1.abs() > 0.999 && (end.0.abs() - 1.25_f64.sqrt()).abs() < 0.05, "{end:?}");
+            }
+        }
+    }
+}

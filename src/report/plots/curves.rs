@@ -1,0 +1,321 @@
+//! Training curves: the error after every epoch, the mean over seeds. Of transfers there is a panel for each kind, over
+//! epochs; of tickets there is one for each study of its axes, with the levels of a chain in sequence.
+
+use std::ops::Range;
+
+use plotters::prelude::*;
+
+use super::chart::{Chart, Tick, chart, draw_band, draw_line, draw_marker, draw_upright, place, round_ticks};
+use super::figure::{Area, Drawn, Figure, TICKS};
+use super::legend::{Key, Sign};
+use super::panels::{Panel, axes_text, counted, last_level, level_text, limited, sentences, series_text};
+use super::theme::{self, Look, SOLID, TRAIN_DASH, look, thinned};
+use super::values::Values;
+use super::{Dress, Plot};
+use crate::spreads::without_ticket_seeds;
+use crate::statistics::{mean, sample_std};
+use crate::tables::method_text;
+use crate::{Curve, Finding};
+use winsign_core::RunId;
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::{Inherit, Kind, Method};
+
+const COLUMNS: usize = 2;
+const MOST_PANELS: usize = 8;
+const MOST_TICKS: usize = 10;
+/// Of one line, and of them those that show their value.
+const MOST_MARKERS: usize = 6;
+const MOST_VALUES: usize = 12;
+
+/// Runs that differ in nothing but their seeds, and were trained alike.
+struct Line<'a> {
+    method: Option<Method>,
+    inherit: Option<Inherit>,
+    level: u32,
+    ratio: Option<f64>,
+    epochs: Vec<u32>,
+    curves: Vec<(&'a RunId, &'a Curve)>,
+}
+
+struct Group<'a> {
+    heading: Vec<String>,
+    level: u32,
+    lines: Vec<Line<'a>>,
+}
+
+/// How training went on from tickets, or from nothing; none if no curve is known.
+pub(super) fn draw_transfers(findings: &[Finding], dress: Dress) -> Option<Plot> {
+    let trained = trained(findings, Kind::Transfer);
+    let groups = grouped(trained, |finding| {
+        let label = &finding.planned.label;
+        (label.problem, without_ticket_seeds(&label.axes), label.level, label.inherit)
+    });
+    let groups = groups.iter().map(|findings| {
+        let label = &findings[0].planned.label;
+        let lines: Vec<Line> = grouped(findings, |finding| finding.planned.label.method).iter().map(line).collect();
+        let ratio = lines.iter().find_map(|line| line.ratio);
+        let mut heading: Vec<String> = label.inherit.iter().map(Inherit::to_string).collect();
+        heading.extend((label.level > 0).then(|| level_text(label.level, ratio)));
+        heading.extend(axes_text(&without_ticket_seeds(&label.axes)));
+        Group { heading, level: label.level, lines }
+    });
+    let dense = |group: &Group| group.lines.iter().all(|line| line.method.is_none());
+    let (dense, others): (Vec<Group>, Vec<Group>) = groups.partition(dense);
+    // Of several levels, the last: the curves of all would be a study of their own.
+    let (others, levels_out) = last_level(others, 0, |group| group.level);
+    let (groups, left_out) = limited(dense.into_iter().chain(others).collect(), MOST_PANELS, "panels");
+    let last = groups.iter().flat_map(|group| &group.lines).filter_map(|line| line.epochs.last()).max()?.max(&1);
+    let over_epochs = Sequence {
+        x: 0.0..f64::from(*last),
+        ticks: round_ticks(0.0, f64::from(*last))
+            .into_iter()
+            .filter(|tick| tick.fract() == 0.0)
+            .map(|tick| (tick, tick.to_string()))
+            .collect(),
+        borders: vec![],
+        place: |_, epoch, _| epoch,
+    };
+    let caption = [levels_out, left_out];
+    Some(plot(dress, ("curves.svg", "Training curves of transfers"), "epoch", &groups, over_epochs, caption))
+}
+
+/// How tickets were trained, level after level; none if no curve is known.
+pub(super) fn draw_tickets(findings: &[Finding], dress: Dress) -> Option<Plot> {
+    let trained = trained(findings, Kind::Ticket).filter(|finding| finding.planned.label.rewind_point.is_none());
+    let groups =
+        grouped(trained, |finding| (finding.planned.label.problem, without_ticket_seeds(&finding.planned.label.axes)));
+    let groups = groups.iter().map(|findings| Group {
+        heading: axes_text(&without_ticket_seeds(&findings[0].planned.label.axes)).into_iter().collect(),
+        level: 0,
+        lines: grouped(findings, |finding| (finding.planned.label.method, finding.planned.label.level))
+            .iter()
+            .map(line)
+            .collect(),
+    });
+    let (groups, left_out) = limited(groups.collect(), MOST_PANELS, "panels");
+    let mut levels = distinct(groups.iter().flat_map(|group| &group.lines).map(|line| line.level));
+    levels.sort();
+    let (first, last) = (*levels.first()?, *levels.last()?);
+    let step = levels.len().div_ceil(MOST_TICKS);
+    let in_sequence = Sequence {
+        x: f64::from(first)..f64::from(last) + 1.0,
+        ticks: levels.iter().step_by(step).map(|level| (f64::from(*level) + 0.5, level.to_string())).collect(),
+        borders: levels.iter().skip(1).map(|level| f64::from(*level)).collect(),
+        place: |line, epoch, last| f64::from(line.level) + epoch / last,
+    };
+    let caption = [Some("Every level has its epochs between two upright lines.".to_string()), left_out];
+    Some(plot(dress, ("ticket-curves.svg", "Training curves of tickets"), "level", &groups, in_sequence, caption))
+}
+
+fn trained<'f, 'a>(findings: &'f [Finding<'a>], kind: Kind) -> impl Iterator<Item = &'f Finding<'a>> {
+    let known = |finding: &&Finding| finding.curve.as_ref().is_some_and(|curve| !curve.epoch.is_empty());
+    findings.iter().filter(move |finding| finding.planned.run.kind() == kind).filter(known)
+}
+
+fn line<'f>(findings: &Vec<&&'f Finding>) -> Line<'f> {
+    let label = &findings[0].planned.label;
+    let curves: Vec<(&RunId, &Curve)> =
+        (findings.iter()).filter_map(|finding| Some((&finding.planned.run.id, finding.curve.as_deref()?))).collect();
+    // Those that were trained for as many epochs have the same ones.
+    let epochs = curves[0].1.epoch.clone();
+    Line {
+        method: label.method,
+        inherit: label.inherit,
+        level: label.level,
+        ratio: findings.iter().find_map(|finding| Some(finding.result.as_ref()?.outcome.remaining_ratio())),
+        curves: curves.into_iter().filter(|(_, curve)| curve.epoch == epochs).collect(),
+        epochs,
+    }
+}
+
+/// How epochs lie on the x axis.
+struct Sequence {
+    x: Range<f64>,
+    ticks: Vec<Tick>,
+    /// Where a level begins.
+    borders: Vec<f64>,
+    /// Of a line, one of its epochs, and its last.
+    place: fn(&Line, f64, f64) -> f64,
+}
+
+fn plot(
+    dress: Dress,
+    (file, title): (&'static str, &'static str),
+    x: &str,
+    groups: &[Group],
+    sequence: Sequence,
+    caption: [Option<String>; 2],
+) -> Plot {
+    let has_band = groups.iter().flat_map(|group| &group.lines).any(|line| line.curves.len() > 1);
+    let errors = |of: fn(&Curve) -> &Vec<f32>| {
+        let curves = groups.iter().flat_map(|group| &group.lines).flat_map(|line| &line.curves);
+        curves.flat_map(move |(_, curve)| of(curve)).copied().filter(|error| error.is_finite()).fold(0.1, f32::max)
+    };
+    let highest = f64::from(errors(|curve| &curve.test_error).max(errors(|curve| &curve.train_error)));
+    let figure = Figure {
+        dress,
+        title,
+        legend: legend(groups),
+        x,
+        y: "error, %",
+        caption: sentences([
+            Some(
+                "Lines: mean over runs of all seeds. Solid: test error after an epoch. Dashed: error of its batches in training.",
+            ),
+            has_band.then_some("Bands: one standard deviation of the test error between runs."),
+            caption[0].as_deref(),
+            caption[1].as_deref(),
+        ]),
+        size: if groups.len() == 1 { (900, 440) } else { (620, 320) },
+        room: TICKS,
+        scale: None,
+        panels: Panel::grid(groups.iter().map(|group| group.heading.clone()), COLUMNS),
+    };
+    figure.plot(file, |index, area, values| draw_group(area, &groups[index], &sequence, highest, values))
+}
+
+fn legend(groups: &[Group]) -> Vec<Key> {
+    let methods = distinct(groups.iter().flat_map(|group| &group.lines).map(|line| line.method));
+    let key = |method: Option<Method>| Key {
+        look: line_look(method),
+        sign: Sign::Line,
+        text: method.map_or("dense".to_string(), |method| method_text(Some(method))),
+    };
+    methods.into_iter().map(key).collect()
+}
+
+/// Dashes are for the training error.
+fn line_look(method: Option<Method>) -> Look {
+    look(method, Some(Inherit::Sign))
+}
+
+fn draw_group(area: &Area, group: &Group, sequence: &Sequence, highest: f64, values: &mut Values) -> Drawn {
+    let mut chart = chart(area, TICKS, sequence.x.clone(), 0.0..1.05 * highest, &sequence.ticks)?;
+    for border in &sequence.borders {
+        draw_upright(&chart, theme::AXIS, *border)?;
+    }
+    for line in &group.lines {
+        draw_one(&mut chart, line, sequence, values)?;
+    }
+    Ok(())
+}
+
+fn draw_one(chart: &mut Chart, line: &Line, sequence: &Sequence, values: &mut Values) -> Drawn {
+    let color = theme::color(line.method);
+    let last = f64::from(line.epochs.last().copied().unwrap_or(1).max(1));
+    let place_of = |epoch: u32| (sequence.place)(line, f64::from(epoch), last);
+    let train: Vec<(f64, f64)> = (line.epochs.iter().enumerate())
+        .filter_map(|(at, epoch)| Some((place_of(*epoch), mean(&errors_at(line, at, |curve| &curve.train_error))?)))
+        .collect();
+    draw_line(chart, theme::dark_color(line.method).mix(0.8), theme::THIN_LINE, TRAIN_DASH, &train)?;
+
+    let means: Vec<Mean> = (line.epochs.iter().enumerate())
+        .filter_map(|(at, epoch)| {
+            let errors = errors_at(line, at, |curve| &curve.test_error);
+            let std = sample_std(&errors);
+            Some(Mean { at: (place_of(*epoch), mean(&errors)?), std, epoch: *epoch, seeds: errors.len() })
+        })
+        .collect();
+    // A band ends with the panel.
+    let ceiling = chart.y_range().end;
+    let band = means.iter().filter_map(|Mean { at: (x, mean), std, .. }| {
+        let std = (*std)?;
+        Some((*x, (mean - std).max(0.0), (mean + std).min(ceiling)))
+    });
+    draw_band(chart, color, &band.collect::<Vec<_>>())?;
+    let points: Vec<(f64, f64)> = means.iter().map(|mean| mean.at).collect();
+    draw_line(chart, color.into(), theme::LINE - 1, SOLID, &points)?;
+
+    // The last epoch counts most.
+    let from_the_end: Vec<&Mean> = means.iter().rev().collect();
+    for mean in thinned(&from_the_end, if sequence.borders.is_empty() { MOST_MARKERS } else { 1 }) {
+        draw_marker(chart.plotting_area(), &line_look(line.method), mean.at)?;
+    }
+    for mean in thinned(&from_the_end, MOST_VALUES) {
+        values.at(place(chart, mean.at), told(line, mean), line.curves.iter().map(|(run, _)| *run));
+    }
+    Ok(())
+}
+
+/// The mean test error after an epoch.
+struct Mean {
+    at: (f64, f64),
+    std: Option<f64>,
+    epoch: u32,
+    seeds: usize,
+}
+
+fn told(line: &Line, Mean { at: (_, mean), std, epoch, seeds }: &Mean) -> String {
+    let series = series_text(line.method, line.inherit);
+    let level = if line.method.is_some() { format!(", level {}", line.level) } else { String::new() };
+    let spread = std.map_or(String::new(), |std| format!(" ± {std:.1}"));
+    format!("{series}{level}, epoch {epoch}: test error {mean:.1} %{spread}, {}", counted(*seeds, "seed"))
+}
+
+fn errors_at(line: &Line, at: usize, of: fn(&Curve) -> &Vec<f32>) -> Vec<f64> {
+    let error = |(_, curve): &(&RunId, &Curve)| of(curve).get(at).copied().filter(|error| error.is_finite());
+    line.curves.iter().filter_map(error).map(f64::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{told, with_curves};
+    use super::*;
+    use crate::made_up::Reported as _;
+    use winsign_testkit::study::Study;
+
+    #[test]
+    fn transfers_have_a_panel_a_kind_and_a_line_a_method() {
+        let mut study = Study::new(&[6, 12], &[2, 3, 4], &[vec![]]);
+        study.add_dense(&[2, 3]);
+        let plot = draw_transfers(&with_curves(&study, 9), Dress::Full).unwrap();
+        let told = told(&plot.svg);
+        // Two methods, four kinds, nine epochs; and dense networks.
+        assert_eq!(told.len(), 2 * 4 * 9 + 9);
+        // 2 + 80 / 2⁹ + 0.1 · 3, and seeds that differ by 0.1.
+        let last = told.iter().find(|told| told.text.starts_with("AWS sign, level 12, epoch 9:")).unwrap();
+        assert_eq!(last.text, "AWS sign, level 12, epoch 9: test error 2.5 % ± 0.1, 3 seeds");
+        assert_eq!(last.runs.len(), 3);
+        assert!(told.iter().any(|told| told.text == "dense, epoch 1: test error 44.2 % ± 0.1, 2 seeds"));
+        assert!(plot.caption.contains("Of several levels, only level 12 is drawn."), "{}", plot.caption);
+        assert!(!told.iter().any(|told| told.text.contains("level 6")));
+    }
+
+    #[test]
+    fn levels_of_a_ticket_follow_each_other() {
+        let plot = draw_tickets(&with_curves(&Study::digits(), 4), Dress::Full).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 2 * 13 * 4);
+        let place = |text: &str| told.iter().find(|told| told.text.starts_with(text)).unwrap().at;
+        let first = place("LRR ticket, level 0, epoch 1:");
+        let end = place("LRR ticket, level 0, epoch 4:");
+        let next = place("LRR ticket, level 1, epoch 1:");
+        assert!(first.0 < end.0 && end.0 < next.0);
+        assert!(first.1 < end.1, "the error goes down");
+    }
+
+    #[test]
+    fn many_epochs_show_some_of_their_values_and_the_last() {
+        let study = Study::new(&[12], &[2], &[vec![]]);
+        let told = told(&draw_transfers(&with_curves(&study, 50), Dress::Full).unwrap().svg);
+        assert_eq!(told.len(), 2 * 4 * MOST_VALUES);
+        assert!(told.iter().any(|told| told.text.starts_with("AWS sign, level 12, epoch 50:")));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_left_out() {
+        let study = Study::new(&[12], &[2], &[vec![]]);
+        let mut findings = with_curves(&study, 3);
+        for finding in &mut findings {
+            if let Some(curve) = finding.curve.take() {
+                let mut curve = Curve::clone(&curve);
+                curve.test_error[1] = f32::NAN;
+                curve.train_error[2] = f32::INFINITY;
+                finding.curve = Some(std::sync::Arc::new(curve));
+            }
+        }
+        let told = told(&draw_transfers(&findings, Dress::Full).unwrap().svg);
+        assert_eq!(told.len(), 2 * 4 * 2);
+        assert!(draw_tickets(&study.findings(), Dress::Full).is_none());
+    }
+}

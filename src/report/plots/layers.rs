@@ -1,0 +1,184 @@
+//! What remains of every layer of a ticket, from level to level: a heat map a method.
+
+use std::collections::HashMap;
+
+use super::figure::Figure;
+use super::heatmap::{Cell, HeatMap, Labels, Scale};
+use super::panels::{Panel, axes_text, counted, limited, sentences};
+use super::{Dress, Plot};
+use crate::spreads::without_ticket_seeds;
+use crate::statistics::mean;
+use crate::tables::{method_text, remaining_text};
+use crate::{Report, TicketRow};
+use winsign_core::grouping::{distinct, grouped};
+
+const COLUMNS: usize = 2;
+const MOST_PANELS: usize = 6;
+/// The last ones, of more.
+const MOST_LEVELS: usize = 24;
+const MOST_LAYERS: usize = 120;
+
+/// Tickets of one method and setting, over levels and seeds.
+struct Chains<'a> {
+    rows: Vec<&'a TicketRow>,
+    levels: Vec<u32>,
+    layers: Vec<&'a str>,
+}
+
+/// None if no ticket says what is left of its layers.
+pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+    let rows = report.tickets.iter().filter(|row| !row.layers.is_empty());
+    // Another level zero of the same network has as many layers; another architecture has other axes.
+    let chains =
+        grouped(rows, |row| (row.problem, without_ticket_seeds(&row.axes), row.method)).into_iter().map(Chains::new);
+    let (chains, left_out) = limited(chains.collect::<Vec<_>>(), MOST_PANELS, "panels");
+    if chains.is_empty() {
+        return None;
+    }
+    let many = |most: usize, name: &str, is: bool| is.then(|| format!("Not more than {most} {name} are drawn."));
+    let levels_out = many(MOST_LEVELS, "levels, the last ones,", chains.iter().any(Chains::has_more_levels));
+    let layers_out = many(MOST_LAYERS, "layers, evenly picked,", chains.iter().any(Chains::has_more_layers));
+    let maps: Vec<HeatMap> = chains.iter().map(Chains::map).collect();
+    let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
+        Cell::Value(percent) if *percent > 0.0 => Some(*percent),
+        _ => None,
+    });
+    // Down to a round number, lest the sparsest layer look like nothing.
+    let lowest = 10.0_f64.powf(values.fold(50.0, f64::min).log10().floor()).max(0.001);
+    let scale = Scale { low: lowest, high: 100.0, logarithmic: true, name: "remaining weights, %" };
+    let most = |count: fn(&HeatMap) -> usize| maps.iter().map(count).max().unwrap_or(1) as i32;
+    let columns = most(|map| map.columns.len());
+    let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(240, 1_000));
+    let labels = Labels::around(maps.iter(), size);
+    let figure = Figure {
+        dress,
+        title: "Remaining weights of every layer",
+        legend: vec![],
+        x: "level",
+        y: "",
+        caption: sentences([
+            Some("Layers from the input, above, to the output. Shades are logarithmic. Mean over seeds of tickets."),
+            levels_out.as_deref(),
+            layers_out.as_deref(),
+            left_out.as_deref(),
+        ]),
+        size,
+        room: labels.room,
+        scale: Some(scale.clone()),
+        panels: Panel::grid(chains.iter().map(Chains::heading), COLUMNS),
+    };
+    Some(figure.plot("layers.svg", |index, area, values| {
+        let (chains, map) = (&chains[index], &maps[index]);
+        map.draw(area, &labels, &scale, values, |row, column| {
+            let Cell::Value(percent) = map.cell(row, column) else { return None };
+            let (layer, level) = (chains.layers[row], chains.levels[column]);
+            let runs: Vec<_> = chains.rows.iter().filter(|row| row.level == level).map(|row| &row.run).collect();
+            let remaining = remaining_text(Some(percent / 100.0));
+            let seeds = counted(runs.len(), "seed");
+            Some((format!("{}, level {level}, {layer}: {remaining} remaining, {seeds}", chains.method()), runs))
+        })
+    }))
+}
+
+impl<'a> Chains<'a> {
+    fn new(rows: Vec<&'a TicketRow>) -> Chains<'a> {
+        let mut levels = distinct(rows.iter().map(|row| row.level));
+        levels.sort();
+        let levels = levels[levels.len().saturating_sub(MOST_LEVELS)..].to_vec();
+        let layers = distinct(rows.iter().flat_map(|row| &row.layers).map(|layer| layer.name.as_str()));
+        let layers = super::theme::thinned(&layers, MOST_LAYERS).copied().collect();
+        Chains { rows, levels, layers }
+    }
+
+    fn has_more_levels(&self) -> bool {
+        distinct(self.rows.iter().map(|row| row.level)).len() > self.levels.len()
+    }
+
+    fn has_more_layers(&self) -> bool {
+        self.rows.iter().any(|row| row.layers.len() > self.layers.len())
+    }
+
+    fn method(&self) -> String {
+        method_text(Some(self.rows[0].method))
+    }
+
+    fn heading(&self) -> Vec<String> {
+        std::iter::once(self.method()).chain(axes_text(&without_ticket_seeds(&self.rows[0].axes))).collect()
+    }
+
+    fn map(&self) -> HeatMap {
+        let mut ratios: HashMap<(&str, u32), Vec<f64>> = HashMap::new();
+        for row in &self.rows {
+            for layer in &row.layers {
+                ratios.entry((&layer.name, row.level)).or_default().push(layer.remaining_ratio);
+            }
+        }
+        let cell = |layer: &str, level: u32| {
+            let mean = ratios.get(&(layer, level)).and_then(|ratios| mean(ratios));
+            mean.map_or(Cell::Missing, |ratio| Cell::Value(100.0 * ratio))
+        };
+        let cells = self.layers.iter().flat_map(|layer| self.levels.iter().map(|level| cell(layer, *level))).collect();
+        HeatMap {
+            rows: self.layers.iter().map(|name| name.trim_end_matches(".weight").to_string()).collect(),
+            columns: self.levels.iter().map(u32::to_string).collect(),
+            cells,
+            write: percent_text,
+        }
+    }
+}
+
+/// Two digits, as far as there is room for them.
+fn percent_text(percent: f64) -> String {
+    let decimals = if percent >= 9.95 { 0 } else { 1 + usize::from(percent < 0.995) };
+    format!("{percent:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{layered, texts, told};
+    use super::*;
+
+    #[test]
+    fn a_cell_for_every_layer_and_level() {
+        let report = layered(9);
+        let plot = draw(&report, Dress::Full).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 2 * 9 * 13);
+        // The last layer keeps 0.7 a level.
+        let last = told.iter().find(|told| told.text.starts_with("AWS, level 12, layer3.0.conv1.weight: ")).unwrap();
+        assert_eq!(last.text, "AWS, level 12, layer3.0.conv1.weight: 1.4 % remaining, 1 seed");
+        let ticket = report.tickets.iter().find(|row| row.method.to_string() == "aws" && row.level == 12).unwrap();
+        assert_eq!(last.runs, [ticket.run.as_str()]);
+        // Layers go down the page, levels to the right.
+        assert!(told[0].at.0 < told[1].at.0 && told[0].at.1 == told[1].at.1 && told[13].at.1 > told[0].at.1);
+        let texts = texts(&plot.svg);
+        for text in ["layer1.0.conv1", "1.4", "100", "LRR", "AWS"] {
+            assert!(texts.contains(&text.to_string()), "{text}");
+        }
+    }
+
+    #[test]
+    fn seeds_of_tickets_are_averaged() {
+        let mut report = layered(2);
+        let mut others = report.tickets.clone();
+        for row in &mut others {
+            row.axes.push(("ticket.seed".to_string(), "2".to_string()));
+            row.layers[0].remaining_ratio = 0.0;
+        }
+        report.tickets.extend(others);
+        let told = told(&draw(&report, Dress::Full).unwrap().svg);
+        assert_eq!(told.len(), 2 * 2 * 13);
+        assert_eq!(told[0].text, "LRR, level 0, layer1.0.conv1.weight: 50.0 % remaining, 2 seeds");
+    }
+
+    #[test]
+    fn tickets_that_do_not_say_are_not_drawn() {
+        let mut report = layered(2);
+        report.tickets.iter_mut().for_each(|row| row.layers.clear());
+        assert!(draw(&report, Dress::Full).is_none());
+        assert_eq!(
+            (percent_text(51.2), percent_text(9.96), percent_text(5.12), percent_text(0.123)),
+            ("51".into(), "10".into(), "5.1".into(), "0.12".into())
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! The barriers between all pairs of many networks, as heat maps in which like networks stand together.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use kodama::{Method as Linkage, linkage};
+
+use super::figure::Figure;
+use super::heatmap::{Cell, HeatMap, Labels, Scale};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
+use super::{Dress, Plot};
+use crate::statistics::{max, mean};
+use crate::tables::{barrier_so_far, method_text};
+use crate::{ConnectionRow, End, PairPath, Part, Report};
+use winsign_core::grouping::distinct;
+
+/// What is a matrix, rather than a path or two.
+const FEWEST_ENDS: usize = 3;
+/// More of them could not be told apart in a panel.
+const MOST_ENDS: usize = 100;
+const MOST_PANELS: usize = 8;
+/// Of all panels together: a file that a browser opens at once.
+const MOST_CELLS: usize = 24_000;
+/// So many networks show their values once, below the diagonal.
+const MANY_ENDS: usize = 45;
+/// Of a figure: it has as many columns of panels as fit, but at least two.
+const WIDTH: i32 = 1_900;
+
+/// Something that is measured between two networks.
+pub(super) struct Measure {
+    pub file: &'static str,
+    pub title: &'static str,
+    pub caption: &'static str,
+    pub value: fn(&PairPath) -> Option<f64>,
+    /// How unlike the two are.
+    pub distance: fn(f64) -> f64,
+    pub scale: fn(&[f64]) -> Scale,
+    /// What is said of all pairs, over the heat map, and of one.
+    pub heading: fn(&ConnectionRow) -> Option<String>,
+    pub told: fn(&PairPath) -> Option<String>,
+}
+
+const BARRIERS: Measure = Measure {
+    file: "matrix.svg",
+    title: "Barriers between all pairs of networks",
+    caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
+    value: |pair| Some(pair.barrier),
+    distance: |barrier| barrier,
+    // Barriers of a few points are no news.
+    scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
+    heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
+    told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
+};
+
+/// The barriers of every row that joins three networks or more.
+pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+    draw_measure(report.connections.iter(), BARRIERS, dress)
+}
+
+/// The paths of each ticket of a row as a row of its own: those of two tickets join no network of both.
+fn of_each_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
+    if row.parts.len() < 2 {
+        return vec![Cow::Borrowed(row)];
+    }
+    let of_part = |part: &Part| {
+        let paths = row.paths[part.numbers.clone()].to_vec();
+        let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
+        let of_one = ConnectionRow {
+            pairs: paths.len(),
+            pairs_planned: part.planned,
+            barrier_mean: mean(&barriers),
+            barrier_max: max(&barriers),
+            axes: part.axes.clone(),
+            paths,
+            path: vec![],
+            parts: vec![],
+            summary: None,
+            ..*row
+        };
+        Cow::Owned(of_one)
+    };
+    row.parts.iter().map(of_part).collect()
+}
+
+/// None if no row joins three networks or more.
+pub(super) fn draw_measure<'a>(
+    rows: impl Iterator<Item = &'a ConnectionRow>,
+    measure: Measure,
+    dress: Dress,
+) -> Option<Plot> {
+    let rows: Vec<Cow<ConnectionRow>> = rows.flat_map(of_each_ticket).collect();
+    let all = rows.iter().map(|row| (row.as_ref(), ends(row, &measure).len())).filter(|(row, ends)| {
+        // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
+        *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2
+    });
+    let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(row, _)| row.level);
+    let largest = all.iter().map(|(_, ends)| (*ends).min(MOST_ENDS)).max()?;
+    let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
+    let (all, left_out) = limited(all, most, "matrices");
+    let matrices: Vec<Matrix> = all.into_iter().map(|(row, _)| Matrix::new(row, &measure)).collect();
+    let maps: Vec<HeatMap> = matrices.iter().map(Matrix::map).collect();
+    let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
+        Cell::Value(value) => Some(*value),
+        _ => None,
+    });
+    let scale = (measure.scale)(&values.collect::<Vec<_>>());
+    let side = side(maps.iter().map(|map| map.rows.len()).max().unwrap_or(0));
+    let labels = Labels::around(maps.iter(), (side, side));
+    let columns = (WIDTH / (side + labels.room.0)).max(2) as usize;
+    let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
+    let said_thinned = format!("Of more than {MOST_ENDS} networks, so many are drawn, evenly picked.");
+    let figure = Figure {
+        dress,
+        title: measure.title,
+        legend: vec![],
+        x: "",
+        y: "",
+        caption: sentences([
+            Some(measure.caption),
+            missing.then_some("Struck out: not measured."),
+            matrices.iter().any(Matrix::is_large).then_some("Values show below the diagonal."),
+            matrices.iter().any(|matrix| matrix.ends.len() < matrix.all).then_some(said_thinned.as_str()),
+            levels_out.as_deref(),
+            left_out.as_deref(),
+        ]),
+        size: (side, side),
+        room: labels.room,
+        scale: Some(scale.clone()),
+        panels: Panel::grid(matrices.iter().map(|matrix| heading(matrix.row, &measure)), columns),
+    };
+    Some(figure.plot(measure.file, |index, area, values| {
+        let matrix = &matrices[index];
+        maps[index].draw(area, &labels, &scale, values, |row, column| {
+            if matrix.is_large() && row < column {
+                return None;
+            }
+            let pair = matrix.pair(row, column)?;
+            let [a, b] = [row, column].map(|place| &matrix.ends[place].label);
+            Some((format!("{a} – {b}: {}", (measure.told)(pair)?), vec![&pair.run]))
+        })
+    }))
+}
+
+fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
+    let mut lines = match row.method {
+        Some(_) => vec![format!("{} {}", method_text(row.method), ends_text(row.inherit, row.between))],
+        None => vec![ends_text(row.inherit, row.between)],
+    };
+    if row.level > 0 {
+        lines.push(level_text(row.level, row.remaining_ratio));
+    }
+    lines.extend(axes_text(&row.axes));
+    lines.extend((measure.heading)(row));
+    lines
+}
+
+/// Of the plotting area: room for numbers in the cells of a few networks, little more than dots of many.
+fn side(ends: usize) -> i32 {
+    match ends as i32 {
+        few @ ..=8 => (few * 64).max(320),
+        some @ 9..=30 => (some * 28).max(520),
+        many => (many * 9).clamp(840, 900),
+    }
+}
+
+/// The networks between which it was measured.
+fn ends<'a>(row: &'a ConnectionRow, measure: &Measure) -> Vec<&'a End> {
+    let measured = row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
+    distinct(measured.flat_map(|pair| &pair.ends))
+}
+
+struct Matrix<'a> {
+    row: &'a ConnectionRow,
+    value: fn(&PairPath) -> Option<f64>,
+    /// In the order in which they are drawn.
+    ends: Vec<&'a End>,
+    /// How many ends there are.
+    all: usize,
+    pairs: HashMap<(&'a End, &'a End), &'a PairPath>,
+}
+
+impl<'a> Matrix<'a> {
+    fn new(row: &'a ConnectionRow, measure: &Measure) -> Matrix<'a> {
+        let ends = ends(row, measure);
+        let pairs = (row.paths.iter())
+            .filter(|pair| (measure.value)(pair).is_some())
+            .filter_map(|pair| match &pair.ends[..] {
+                [a, b] => Some(((a, b), pair)),
+                _ => None,
+            })
+            .collect();
+        let all = ends.len();
+        let ends = super::theme::thinned(&ends, MOST_ENDS).copied().collect();
+        let mut matrix = Matrix { row, value: measure.value, ends, all, pairs };
+        let distance = |a, b| matrix.measured(a, b).map(measure.distance);
+        let order = by_similarity(matrix.ends.len(), distance);
+        matrix.ends = order.into_iter().map(|place| matrix.ends[place]).collect();
+        matrix
+    }
+
+    fn pair(&self, a: usize, b: usize) -> Option<&'a PairPath> {
+        let (a, b) = (self.ends[a], self.ends[b]);
+        self.pairs.get(&(a, b)).or_else(|| self.pairs.get(&(b, a))).copied()
+    }
+
+    fn measured(&self, a: usize, b: usize) -> Option<f64> {
+        self.pair(a, b).and_then(self.value).filter(|value| value.is_finite())
+    }
+
+    fn is_large(&self) -> bool {
+        self.ends.len() > MANY_ENDS
+    }
+
+    fn map(&self) -> HeatMap {
+        let labels: Vec<String> = self.ends.iter().map(|end| end.label.clone()).collect();
+        let places = 0..self.ends.len();
+        let cell = |row: usize, column: usize| match self.measured(row, column) {
+            _ if row == column => Cell::Nothing,
+            Some(value) => Cell::Value(value),
+            None => Cell::Missing,
+        };
+        let cells = places.clone().flat_map(|row| places.clone().map(move |column| cell(row, column))).collect();
+        HeatMap { rows: labels.clone(), columns: labels, cells, write: |value| format!("{value:.1}") }
+    }
+}
+
+/// An order of things in which like ones stand together: the leaves of their tree of average linkage. Each time two
+/// branches join, they are turned so that those who become neighbours differ least. A distance that is not known counts as
+/// the largest, one below zero as zero.
+pub(super) fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Option<f64>) -> Vec<usize> {
+    if count < 3 {
+        return (0..count).collect();
+    }
+    let known: Vec<Option<f64>> =
+        (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).map(|(a, b)| distance(a, b)).collect();
+    let largest = known.iter().flatten().copied().fold(0.0, f64::max);
+    let mut distances: Vec<f64> = known.iter().map(|known| known.unwrap_or(largest).max(0.0)).collect();
+    let between = |a: usize, b: usize| distance(a, b).unwrap_or(largest).max(0.0);
+    let tree = linkage(&mut distances, count, Linkage::Average);
+    let mut branches: Vec<Vec<usize>> = (0..count).map(|leaf| vec![leaf]).collect();
+    for step in tree.steps() {
+        let [mut first, mut second] =
+            [step.cluster1, step.cluster2].map(|branch| std::mem::take(&mut branches[branch]));
+        let ends = |branch: &[usize]| (branch[0], branch[branch.len() - 1]);
+        let ((a, b), (c, d)) = (ends(&first), ends(&second));
+        // As they are, or either turned, or both.
+        let ways = [(between(b, c), false, false), (between(b, d), false, true), (between(a, c), true, false)];
+        let ways = ways.into_iter().chain([(between(a, d), true, true)]);
+        let best = ways.min_by(|x, y| x.0.total_cmp(&y.0)).expect("four of them");
+        if best.1 {
+            first.reverse();
+        }
+        if best.2 {
+            second.reverse();
+        }
+        first.extend(second);
+        branches.push(first);
+    }
+    branches.pop().expect("the root")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{told, two_basins};
+    use super::*;
+
+    #[test]
+    fn networks_of_one_basin_stand_together() {
+        let plot = draw(&two_basins(8), Dress::Full).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 8 * 7);
+        // Row after row: the first row tells of the first network and all others.
+        let first: Vec<&str> = told[..7].iter().map(|told| told.text.split(':').next().unwrap()).collect();
+        let seeds: Vec<usize> = first.iter().map(|pair| pair.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        let alike = |seed: &usize| seed % 2;
+        let changes = seeds.windows(2).filter(|pair| alike(&pair[0]) != alike(&pair[1])).count();
+        assert_eq!(changes, 1, "{seeds:?}");
+        assert!(told[0].text.ends_with(" points") && told[0].runs.len() == 1, "{:?}", told[0]);
+        assert!(!plot.caption.contains("Struck out"));
+    }
+
+    #[test]
+    fn what_is_not_measured_is_struck_out() {
+        let mut report = two_basins(4);
+        report.connections[0].paths.pop();
+        let plot = draw(&report, Dress::Full).unwrap();
+        assert!(plot.caption.contains("Struck out: not measured."), "{}", plot.caption);
+        assert_eq!(told(&plot.svg).len(), 4 * 3 - 2);
+        let matrix = Matrix::new(&report.connections[0], &BARRIERS);
+        let missing = matrix.map().cells.iter().filter(|cell| **cell == Cell::Missing).count();
+        assert_eq!((missing, matrix.map().cells.len()), (2, 16));
+    }
+
+    #[test]
+    fn many_networks_are_bounded() {
+        let plot = draw(&two_basins(100), Dress::Full).unwrap();
+        assert_eq!(told(&plot.svg).len(), 4_950);
+        assert!(plot.svg.len() < 2_000_000, "{}", plot.svg.len());
+        assert!(plot.caption.ends_with("Values show below the diagonal."), "{}", plot.caption);
+        let mut report = two_basins(130);
+        report.connections.extend_from_within(..);
+        report.connections.extend_from_within(..);
+        let plot = draw(&report, Dress::Full).unwrap();
+        let said =
+            "Of more than 100 networks, so many are drawn, evenly picked. Only the first 2 of 4 matrices are drawn.";
+        assert!(plot.caption.contains(said), "{}", plot.caption);
+    }
+
+    #[test]
+    fn two_networks_are_no_matrix_nor_are_pairs_of_two() {
+        let mut report = two_basins(4);
+        report.connections[0].pairs_planned = 2;
+        assert!(draw(&report, Dress::Full).is_none());
+        assert!(draw(&two_basins(2), Dress::Full).is_none());
+    }
+
+    #[test]
+    fn two_clusters_stand_apart() {
+        // Even and odd things are alike; within, the nearer numbers are.
+        let distance = |a: usize, b: usize| {
+            let within = a.abs_diff(b) as f64 / 10.0;
+            Some(if a % 2 == b % 2 { within } else { 50.0 + within })
+        };
+        let order = by_similarity(12, distance);
+        let mut sorted = order.clone();
+        sorted.sort();
+        assert_eq!(sorted, (0..12).collect::<Vec<_>>());
+        let parities: Vec<usize> = order.iter().map(|place| place % 2).collect();
+        assert_eq!(parities.windows(2).filter(|pair| pair[0] != pair[1]).count(), 1, "{order:?}");
+        // Leaves of one cluster lie in a row, too.
+        let steps: Vec<usize> = order.windows(2).map(|pair| pair[0].abs_diff(pair[1])).collect();
+        assert_eq!(steps.iter().filter(|step| **step == 2).count(), 10, "{order:?}");
+    }
+
+    #[test]
+    fn what_is_not_known_does_not_join() {
+        let distance = |a: usize, b: usize| if a + b == 3 { None } else { Some(-0.5) };
+        let order = by_similarity(4, distance);
+        let places: Vec<usize> = (0..4).map(|thing| order.iter().position(|place| *place == thing).unwrap()).collect();
+        assert!(places[0].abs_diff(places[3]) > 1 || places[1].abs_diff(places[2]) > 1, "{order:?}");
+        assert_eq!(by_similarity(2, |_, _| None), [0, 1]);
+        assert_eq!(by_similarity(0, |_, _| None), [] as [usize; 0]);
+    }
+}

@@ -1,0 +1,262 @@
+//! Plots, as SVG, and as PNG on request: one file a plot, all of one theme.
+
+mod by_ratio;
+mod chart;
+mod contours;
+mod curves;
+mod figure;
+mod heatmap;
+mod interpolation;
+mod layers;
+mod legend;
+mod matrix;
+mod panels;
+mod plane;
+mod signs;
+mod svg;
+mod theme;
+mod transfer_error;
+mod values;
+
+#[cfg(test)]
+mod samples;
+
+use super::{Finding, Report};
+
+pub use svg::png;
+pub use values::escaped;
+
+/// What is drawn around the panels and their legend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dress {
+    /// A title above, and a caption below.
+    Full,
+    /// Nothing: a paper has a caption of its own.
+    Bare,
+}
+
+pub struct Plot {
+    pub file: &'static str,
+    pub title: &'static str,
+    /// What is drawn, and what was left out.
+    pub caption: String,
+    pub svg: String,
+}
+
+/// Pixels of a PNG for each of the SVG's: enough for print at the size of a column.
+pub const PNG_SCALE: f32 = 3.0;
+
+/// Every plot for which something is finished. The findings are those the report was made of; they have the training
+/// curves.
+pub fn draw(report: &Report, findings: &[Finding], dress: Dress) -> Vec<Plot> {
+    let plots = [
+        by_ratio::draw_errors(report, dress),
+        transfer_error::draw(report, dress),
+        by_ratio::draw_barriers(report, dress),
+        interpolation::draw(report, dress),
+        matrix::draw(report, dress),
+        plane::draw(report, dress),
+        curves::draw_transfers(findings, dress),
+        curves::draw_tickets(findings, dress),
+        layers::draw(report, dress),
+        signs::draw_tickets(report, dress),
+        signs::draw_levels(report, dress),
+    ];
+    let drawn: Vec<Plot> = plots.into_iter().flatten().collect();
+    debug_assert!(drawn.iter().all(|plot| super::FILES.contains(&plot.file)), "a plot without a known name");
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use resvg::usvg::roxmltree::Document;
+
+    use super::samples::*;
+    use super::*;
+    use crate::made_up::Reported as _;
+    use winsign_core::grouping::distinct;
+    use winsign_core::settings::{Kind, Method};
+    use winsign_sweep::plan::RunState;
+    use winsign_testkit::study::Study;
+
+    fn drawn(study: &Study) -> Vec<Plot> {
+        draw(&study.report(), &study.findings(), Dress::Full)
+    }
+
+    fn named<'a>(plots: &'a [Plot], file: &str) -> &'a Plot {
+        plots.iter().find(|plot| plot.file == file).expect("a plot")
+    }
+
+    fn count(plot: &Plot, what: &str) -> usize {
+        plot.svg.matches(what).count()
+    }
+
+    #[test]
+    fn of_a_finished_study() {
+        let plots = drawn(&Study::digits());
+        let files: Vec<&str> = plots.iter().map(|plot| plot.file).collect();
+        assert_eq!(files, ["transfer-error.svg", "interpolation.svg", "matrix.svg", "layers.svg"]);
+        assert!(plots.iter().all(|plot| plot.svg.starts_with("<svg ") && plot.svg.ends_with("</svg>\n")));
+        let [error, paths, ..] = &plots[..] else { unreachable!() };
+        for text in ["level 12, 6.9 % remaining", "sign+norm", "\n11.7\n", "\n1.6\n", "test error, %"] {
+            assert!(error.svg.contains(text), "{text}");
+        }
+        // A marker for each of 24 seeds, two in the legend.
+        assert_eq!(count(error, "<polygon"), 26);
+        for text in ["LRR · sign\n", "AWS · norm-init\n", "barrier 61.0 (81.3)\n"] {
+            assert!(paths.svg.contains(text), "{text}");
+        }
+        // A thin line for each pair of seeds.
+        assert_eq!(count(paths, "opacity=\"0.5\""), 24);
+        assert!(!error.caption.contains("At most") && !paths.caption.contains("nly"));
+    }
+
+    #[test]
+    fn dense_networks_are_a_line_across_every_panel() {
+        let mut study = Study::new(&[6, 12], &[2, 3], &[vec![]]);
+        let lines = |study: &Study| {
+            let plots = drawn(study);
+            let bars = plots.iter().find(|plot| plot.file == "transfer-error.svg").unwrap();
+            // Nothing else is drawn in the colour of what belongs to no method.
+            let dashes = bars.svg.split("<polyline").filter(|line| line.contains("stroke=\"#1C1C1C\"")).count();
+            (dashes > 0, bars.caption.contains("Dashed line: dense networks."))
+        };
+        assert_eq!(lines(&study), (false, false));
+        study.add_dense(&[2, 3]);
+        assert_eq!(lines(&study), (true, true));
+
+        study.unfinish(RunState::Pending, |planned| {
+            planned.label.inherit != Some(winsign_core::settings::Inherit::Dense)
+        });
+        assert!(drawn(&study)[0].svg.contains("dense"), "alone it has bars");
+    }
+
+    #[test]
+    fn of_a_study_with_nothing_to_draw() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Ticket);
+        let files: Vec<&str> = drawn(&study).iter().map(|plot| plot.file).collect();
+        assert_eq!(files, ["layers.svg"]);
+        study.unfinish(RunState::Pending, |_| true);
+        assert!(drawn(&study).is_empty());
+    }
+
+    #[test]
+    fn unfinished_panels_say_so() {
+        let mut study = Study::digits();
+        study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
+        assert_eq!(count(named(&drawn(&study), "interpolation.svg"), "not finished"), 5);
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_said() {
+        let seeds: Vec<u64> = (0..30).collect();
+        let plots = drawn(&Study::new(&[12], &seeds, &[vec![]]));
+        assert!(plots[0].caption.contains("mean over 1 ticket (30 seeds)"), "{}", plots[0].caption);
+        assert!(plots[0].caption.contains("At most 25 seeds"), "{}", plots[0].caption);
+        assert_eq!(count(&plots[0], "<polygon"), 8 * 25 + 2);
+        assert!(plots[1].caption.contains("At most 50 pairs"), "{}", plots[1].caption);
+        assert_eq!(count(&plots[1], "opacity=\"0.5\""), 8 * 50);
+
+        let axes: Vec<_> = (1..=20).map(|lr| vec![("lr".to_string(), format!("0.{lr:02}"))]).collect();
+        let plots = drawn(&Study::new(&[3, 6, 9, 12], &[2, 3], &axes));
+        let files: Vec<&str> = plots.iter().map(|plot| plot.file).collect();
+        assert_eq!(files[..3], ["error-by-ratio.svg", "barrier-by-ratio.svg", "interpolation.svg"]);
+        assert!(plots[0].caption.ends_with("Only the first 12 of 20 panels are drawn."), "{}", plots[0].caption);
+        assert!(plots[1].caption.ends_with("Only the first 12 of 40 panels are drawn."), "{}", plots[1].caption);
+        let said = "Of several levels, only level 12 is drawn. Only the first 6 of 40 rows of panels are drawn.";
+        assert!(plots[2].caption.ends_with(said), "{}", plots[2].caption);
+        // Both methods of the first axes, not many axes of one method.
+        assert!(plots[2].svg.contains("AWS · sign"));
+    }
+
+    /// Every kind of figure, of studies whose text is `evil`.
+    fn everything(evil: &str, dress: Dress) -> Vec<Plot> {
+        let axes = || vec![(evil.to_string(), evil.to_string())];
+        let mut reports = vec![levels(), two_basins(5), tickets(5), neighbours(), bowl(), layered(3)];
+        for report in &mut reports {
+            report.tickets.iter_mut().for_each(|row| row.axes = axes());
+            report.transfers.iter_mut().for_each(|row| row.axes = axes());
+            report.connections.iter_mut().for_each(|row| row.axes = axes());
+            report.planes.iter_mut().for_each(|row| row.axes = axes());
+            let layers = report.tickets.iter_mut().flat_map(|row| &mut row.layers);
+            layers.for_each(|layer| layer.name = format!("{}{evil}", layer.name));
+            let paths = report.connections.iter_mut().flat_map(|row| &mut row.paths).flat_map(|pair| &mut pair.ends);
+            let ends = paths.chain(report.planes.iter_mut().flat_map(|row| &mut row.ends));
+            ends.for_each(|end| end.label = format!("{evil}{}", end.label));
+        }
+        let mut plots: Vec<Plot> = reports.iter().flat_map(|report| draw(report, &[], dress)).collect();
+        let study = Study::new(&[12], &[2, 3], &[axes()]);
+        plots.extend(draw(&study.report(), &with_curves(&study, 5), dress));
+        plots
+    }
+
+    #[test]
+    fn text_of_users_is_only_text() {
+        let plots = everything("a<b>]]>\"&'\x1b\0\u{fffe}</svg><script>", Dress::Full);
+        let files = distinct(plots.iter().map(|plot| plot.file));
+        assert_eq!(files.len(), 11, "{files:?}");
+        for plot in &plots {
+            let document = Document::parse(&plot.svg).unwrap_or_else(|error| panic!("{}: {error}", plot.file));
+            let root = document.root_element();
+            assert_eq!((root.tag_name().name(), root.attribute("role")), ("svg", Some("img")));
+            let known = ["svg", "title", "desc", "g", "rect", "circle", "polygon", "polyline", "line", "text"];
+            for node in document.descendants().filter(|node| node.is_element()) {
+                assert!(known.contains(&node.tag_name().name()), "{}: {}", plot.file, node.tag_name().name());
+            }
+            assert_eq!(count(plot, "</svg>"), 1);
+            assert!(!plot.svg.contains('\x1b'));
+            assert!(!told(&plot.svg).is_empty(), "{}", plot.file);
+        }
+        assert!(plots.iter().any(|plot| texts(&plot.svg).iter().any(|text| text.contains("a<b>"))));
+    }
+
+    #[test]
+    fn names_of_any_length_make_a_picture_of_a_size() {
+        for plot in everything(&"Wide ".repeat(400), Dress::Full) {
+            let (width, height) = size(&plot);
+            assert!(width < 2_000.0 && height < 2_000.0, "{}: {width} x {height}", plot.file);
+            let drawn = texts(&plot.svg);
+            assert!(drawn.iter().all(|text| text.chars().count() < 300), "{}", plot.file);
+        }
+    }
+
+    fn size(plot: &Plot) -> (f64, f64) {
+        let document = Document::parse(&plot.svg).unwrap();
+        let [width, height] = ["width", "height"].map(|name| document.root_element().attribute(name).unwrap().parse());
+        (width.unwrap(), height.unwrap())
+    }
+
+    #[test]
+    fn the_same_study_makes_the_same_files() {
+        let [first, second] = [0, 1].map(|_| everything("x", Dress::Full));
+        assert!(first.iter().zip(&second).all(|(a, b)| a.file == b.file && a.svg == b.svg && a.caption == b.caption));
+    }
+
+    #[test]
+    fn bare_figures_leave_title_and_caption_to_the_paper() {
+        let [full, bare] = [Dress::Full, Dress::Bare].map(|dress| everything("x", dress));
+        for (full, bare) in full.iter().zip(&bare) {
+            let drawn = |plot: &Plot, text: &str| texts(&plot.svg).iter().any(|found| text.starts_with(found.trim()));
+            assert!(drawn(full, full.title) && drawn(full, &full.caption), "{}", full.file);
+            assert!(!drawn(bare, bare.title) && !drawn(bare, &bare.caption), "{}", bare.file);
+            assert!(size(bare).1 < size(full).1 - 30.0 && size(bare).0 <= size(full).0, "{}", bare.file);
+            // Whoever cannot see it is told all the same; and all values are there.
+            assert_eq!((bare.title, &bare.caption), (full.title, &full.caption));
+            assert!(bare.svg.contains(&format!("<title>{}</title>", bare.title)));
+            assert_eq!(told(&bare.svg).len(), told(&full.svg).len());
+        }
+    }
+
+    /// Everything drawn is inside of the picture.
+    #[test]
+    fn nothing_is_cut_off() {
+        for plot in [Dress::Full, Dress::Bare].into_iter().flat_map(|dress| everything("x", dress)) {
+            let (width, height) = size(&plot);
+            for told in told(&plot.svg) {
+                let (x, y) = told.at;
+                assert!(x > 0.0 && y > 0.0 && x < 2.0 * width && y < 2.0 * height, "{}: {told:?}", plot.file);
+            }
+        }
+    }
+}

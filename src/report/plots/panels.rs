@@ -1,0 +1,138 @@
+//! How many panels make a picture, and what stands over them.
+
+use crate::tables::{method_text, remaining_text};
+use winsign_core::grouping::distinct;
+use winsign_core::settings::{Between, Inherit, Method};
+use winsign_sweep::Axes;
+
+/// A panel of a figure: its place in the grid, and the lines over it, of which the first is bold.
+pub(super) struct Panel {
+    pub row: usize,
+    pub column: usize,
+    pub heading: Vec<String>,
+}
+
+impl Panel {
+    /// Row after row.
+    pub(super) fn grid(headings: impl IntoIterator<Item = Vec<String>>, columns: usize) -> Vec<Panel> {
+        let place = |(index, heading)| Panel { row: index / columns, column: index % columns, heading };
+        headings.into_iter().enumerate().map(place).collect()
+    }
+}
+
+/// The first groups, and the sentence for the caption that says so, if there are more than make a picture.
+pub(super) fn limited<T>(mut groups: Vec<T>, most: usize, name: &str) -> (Vec<T>, Option<String>) {
+    let total = groups.len();
+    groups.truncate(most);
+    let left_out = (total > most).then(|| format!("Only the first {most} of {total} {name} are drawn."));
+    (groups, left_out)
+}
+
+/// Of too many groups of several levels those of the last one, which shows most, and the sentence for the caption.
+pub(super) fn last_level<T>(mut groups: Vec<T>, most: usize, level: impl Fn(&T) -> u32) -> (Vec<T>, Option<String>) {
+    let several = distinct(groups.iter().map(&level)).len() > 1;
+    let last = groups.iter().map(&level).max().filter(|_| groups.len() > most && several);
+    groups.retain(|group| last.is_none_or(|last| level(group) == last));
+    (groups, last.map(|level| format!("Of several levels, only level {level} is drawn.")))
+}
+
+/// Sentences of which some may have nothing to say.
+pub(super) fn sentences<'a>(all: impl IntoIterator<Item = Option<&'a str>>) -> String {
+    all.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn level_text(level: u32, ratio: Option<f64>) -> String {
+    match ratio {
+        Some(_) => format!("level {level}, {} remaining", remaining_text(ratio)),
+        None => format!("level {level}"),
+    }
+}
+
+/// Such as `AWS sign`.
+pub(super) fn series_text(method: Option<Method>, inherit: Option<Inherit>) -> String {
+    match (method, inherit) {
+        (None, Some(inherit)) => inherit.to_string(),
+        (method, Some(inherit)) => format!("{} {inherit}", method_text(method)),
+        (method, None) => format!("{} ticket", method_text(method)),
+    }
+}
+
+/// Such as `AWS sign, level 12 (6.9 % remaining)`, for whoever points at it.
+pub(super) fn series_level_text(
+    method: Option<Method>,
+    inherit: Option<Inherit>,
+    level: u32,
+    ratio: Option<f64>,
+) -> String {
+    let series = series_text(method, inherit);
+    match (method, ratio) {
+        (None, _) => series,
+        (_, None) => format!("{series}, level {level}"),
+        (_, Some(_)) => format!("{series}, level {level} ({} remaining)", remaining_text(ratio)),
+    }
+}
+
+/// Between what networks paths are, such as `sign` between seeds, or `sign to retrain`.
+pub(super) fn ends_text(inherit: Option<Inherit>, between: Between) -> String {
+    match (inherit, between) {
+        (Some(inherit), Between::Seeds) => inherit.to_string(),
+        (Some(inherit), other) => format!("{inherit} to {other}"),
+        (None, between) => between.to_string(),
+    }
+}
+
+/// None of a study without axes.
+pub(super) fn axes_text(axes: &Axes) -> Option<String> {
+    let values: Vec<String> = axes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// `3 seeds`, `1 seed`.
+pub(super) fn counted(count: usize, name: &str) -> String {
+    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
+}
+
+/// `5 tickets, 10 seeds`; dense networks have no tickets.
+pub(super) fn samples_text(tickets: usize, count: usize, name: &str) -> String {
+    if tickets == 0 {
+        counted(count, name)
+    } else {
+        format!("{}, {}", counted(tickets, "ticket"), counted(count, name))
+    }
+}
+
+/// Such as `5 tickets`, `1 to 5 tickets`; none of dense networks alone.
+pub(super) fn tickets_text(tickets: impl Iterator<Item = usize> + Clone) -> Option<String> {
+    let of_tickets = tickets.filter(|tickets| *tickets > 0);
+    let (fewest, most) = (of_tickets.clone().min()?, of_tickets.max()?);
+    Some(if fewest == most { counted(most, "ticket") } else { format!("{fewest} to {most} tickets") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_said() {
+        assert_eq!(limited(vec![1, 2], 2, "levels"), (vec![1, 2], None));
+        let said = Some("Only the first 2 of 3 levels are drawn.".to_string());
+        assert_eq!(limited(vec![1, 2, 3], 2, "levels"), (vec![1, 2], said));
+    }
+
+    #[test]
+    fn of_too_many_levels_the_last_is_drawn() {
+        let groups = vec![(1, "a"), (2, "a"), (1, "b"), (2, "b")];
+        assert_eq!(last_level(groups.clone(), 4, |group| group.0), (groups.clone(), None));
+        let said = Some("Of several levels, only level 2 is drawn.".to_string());
+        assert_eq!(last_level(groups.clone(), 3, |group| group.0), (vec![(2, "a"), (2, "b")], said));
+        assert_eq!(last_level(groups.clone(), 3, |_| 7), (groups, None));
+    }
+
+    #[test]
+    fn series_in_words() {
+        let aws = Some(Method::Aws);
+        assert_eq!(series_level_text(aws, Some(Inherit::Sign), 3, Some(0.512)), "AWS sign, level 3 (51.2 % remaining)");
+        assert_eq!(series_level_text(aws, None, 3, None), "AWS ticket, level 3");
+        assert_eq!(series_level_text(None, Some(Inherit::Dense), 0, Some(1.0)), "dense");
+    }
+}

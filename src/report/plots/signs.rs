@@ -1,0 +1,123 @@
+//! How far the signs of tickets agree: of many tickets each with each as heat maps, of neighbouring levels as lines.
+
+use super::by_ratio::{Band, Group, Point, all_series, between_text, plot_lines};
+use super::heatmap::Scale;
+use super::matrix::{Measure, draw_measure};
+use super::panels::{axes_text, counted, series_level_text};
+use super::{Dress, Plot};
+use crate::statistics::{mean, sample_std};
+use crate::{ConnectionRow, PairPath, Report};
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::Between;
+
+/// Of the tickets of one level; none if there are not three that are joined.
+pub(super) fn draw_tickets(report: &Report, dress: Dress) -> Option<Plot> {
+    let rows = report.connections.iter().filter(|row| row.between == Between::Tickets);
+    draw_measure(
+        rows,
+        Measure {
+            file: "signs.svg",
+            title: "Sign agreement between tickets",
+            told: |pair| {
+                let similarity = pair.similarity?;
+                let (agreement, overlap) = (100.0 * similarity.sign_agreement, 100.0 * similarity.mask_overlap);
+                Some(format!("{agreement:.1} % of the signs agree, masks overlap by {overlap:.1} %"))
+            },
+            caption: "Of the weights that remain in both tickets: how many have the same sign, in percent. Chance is 50. \
+                      Tickets are ordered by similarity: average linkage of the agreement.",
+            value: agreement,
+            distance: |agreement| 100.0 - agreement,
+            scale: |agreements| Scale { low: floor(agreements), high: 100.0, logarithmic: false, name: "same sign, %" },
+            heading: mean_text,
+        },
+        dress,
+    )
+}
+
+/// Of neighbouring levels, and of tickets of one level, against the remaining weights.
+pub(super) fn draw_levels(report: &Report, dress: Dress) -> Option<Plot> {
+    let rows = report.connections.iter().filter(|row| matches!(row.between, Between::Levels | Between::Tickets));
+    let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
+        kind: None,
+        heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
+        series: all_series(&rows, |row| (row.method, row.inherit), point),
+        dense: vec![],
+    });
+    plot_lines(
+        dress,
+        ("signs-by-ratio.svg", "Sign agreement by remaining weights"),
+        "same sign, %",
+        "Of the weights that remain in both tickets: how many have the same sign. Lines: mean over pairs.",
+        groups.collect(),
+        std::iter::empty(),
+        |low, _| floor(&[low])..100.5,
+    )
+}
+
+/// Where the scale of agreements begins: at a round number, not so near to its end that noise looks like news.
+fn floor(agreements: &[f64]) -> f64 {
+    let lowest = agreements.iter().copied().fold(90.0, f64::min);
+    (10.0 * (lowest / 10.0).floor()).max(0.0)
+}
+
+/// In percent.
+fn agreement(pair: &PairPath) -> Option<f64> {
+    pair.similarity.map(|similarity| 100.0 * similarity.sign_agreement).filter(|agreement| agreement.is_finite())
+}
+
+fn mean_text(row: &ConnectionRow) -> Option<String> {
+    let agreements: Vec<f64> = row.paths.iter().filter_map(agreement).collect();
+    mean(&agreements).map(|mean| format!("mean {mean:.1} %"))
+}
+
+fn point(row: &ConnectionRow) -> Option<Point> {
+    let agreements: Vec<f64> = row.paths.iter().filter_map(agreement).collect();
+    let mean = mean(&agreements)?;
+    let std = sample_std(&agreements);
+    let series = series_level_text(row.method, row.inherit, row.level, row.remaining_ratio);
+    let spread = std.map_or(String::new(), |std| format!(" ± {std:.1}"));
+    let pairs = counted(agreements.len(), "pair");
+    Some(Point {
+        ratio: row.remaining_ratio?,
+        mean,
+        band: std.map(|std| Band::Deviation(mean - std, mean + std)),
+        text: format!("{series}: {mean:.1} %{spread} of the signs agree, {pairs}"),
+        runs: distinct(row.paths.iter().map(|pair| pair.run.clone())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{neighbours, tickets, told};
+    use super::*;
+    use crate::made_up::Reported as _;
+    use winsign_testkit::study::Study;
+
+    #[test]
+    fn tickets_that_agree_stand_together() {
+        let plot = draw_tickets(&tickets(6), Dress::Full).unwrap();
+        let told = told(&plot.svg);
+        assert_eq!(told.len(), 6 * 5);
+        // The first row: two that agree with the first ticket, then three that do not.
+        let agree: Vec<bool> = told[..5].iter().map(|told| told.text.contains("90.0 % of the signs agree")).collect();
+        assert_eq!(agree, [true, true, false, false, false]);
+        assert!(told[4].text.ends_with(": 50.0 % of the signs agree, masks overlap by 25.0 %"), "{}", told[4].text);
+        assert!(plot.svg.contains("\nmean 66.0 %\n"), "six pairs of 90, nine of 50");
+    }
+
+    #[test]
+    fn neighbouring_levels_are_a_line_a_method() {
+        let told = told(&draw_levels(&neighbours(), Dress::Full).unwrap().svg);
+        assert_eq!(told.len(), 2 * 12);
+        let last = told.last().unwrap();
+        assert_eq!(last.text, "AWS ticket, level 12 (6.9 % remaining): 76.0 % of the signs agree, 1 pair");
+        assert!(told.iter().all(|told| told.at.1 <= last.at.1), "the lowest of all");
+    }
+
+    #[test]
+    fn of_other_paths_nothing_is_said() {
+        let report = Study::digits().report();
+        assert!(draw_tickets(&report, Dress::Full).is_none() && draw_levels(&report, Dress::Full).is_none());
+        assert_eq!((floor(&[97.0]), floor(&[55.0, 99.0]), floor(&[])), (90.0, 50.0, 90.0));
+    }
+}

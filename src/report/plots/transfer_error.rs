@@ -1,0 +1,210 @@
+//! The test error by what was transferred: every seed a marker, their mean a bar. There is a panel for each level, with the
+//! methods side by side, and the error of dense networks as a line across. Studies of many levels have lines over the
+//! remaining weights instead.
+
+use plotters::prelude::*;
+
+use super::by_ratio::{interval_text, is_hardly_known};
+use super::chart::{Chart, chart, draw_level, draw_marker, place};
+use super::figure::{Drawn, Figure, TICKS, shortened};
+use super::legend::{Key, Sign};
+use super::panels::{
+    Panel, axes_text, counted, level_text, limited, samples_text, sentences, series_level_text, tickets_text,
+};
+use super::theme::{self, Look, look};
+use super::values::Values;
+use super::{Dress, Plot};
+use crate::statistics::percent;
+use crate::tables::method_text;
+use crate::{Interval, Report, TransferRow};
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::{Inherit, Method, Problem};
+use winsign_sweep::Axes;
+
+/// Up to this many levels have a panel each.
+const FEW_LEVELS: usize = 3;
+
+const MOST_PANELS: usize = 12;
+
+/// Room over the highest value, as a factor.
+const HEADROOM: f64 = 1.15;
+/// How far intervals may go beyond the highest error, as a factor.
+const MOST_OF_INTERVALS: f64 = 1.5;
+
+/// Markers of one mean that can be told apart, and so many of them that they must be smaller for that.
+const MOST_MARKERS: usize = 25;
+const MANY_MARKERS: usize = 8;
+const SMALLER: f64 = 0.6;
+
+/// None if no transfer is finished, or if there are many levels.
+pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+    let rows = report.transfers.iter().filter(|row| row.seeds > 0);
+    let (mut rows, mut dense): (Vec<&TransferRow>, Vec<&TransferRow>) = rows.partition(|row| row.method.is_some());
+    if rows.is_empty() {
+        std::mem::swap(&mut rows, &mut dense);
+    }
+    if rows.is_empty() || distinct(rows.iter().map(|row| row.level)).len() > FEW_LEVELS {
+        return None;
+    }
+    let methods = distinct(rows.iter().map(|row| row.method));
+    let inherits = distinct(rows.iter().map(|row| row.inherit));
+    // Panels of the same axes stay together, so that what is left out is left out of all.
+    let by_axes = grouped(rows.iter().copied(), |row| (row.problem, &row.axes));
+    let groups = by_axes.into_iter().flat_map(|rows| grouped(rows, |row| row.level)).collect();
+    let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
+    let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
+    let seeds = distinct(rows.iter().map(|row| row.seeds));
+    let seeds = if let [all] = seeds[..] { counted(all, "seed") } else { "seeds".to_string() };
+    let tickets = tickets_text(rows.iter().map(|row| row.tickets));
+    let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
+    let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
+    let intervals = rows
+        .iter()
+        .filter_map(|row| drawn_interval(row))
+        .next()
+        .map(|interval| format!("Error bars: {} % confidence interval over tickets.", percent(interval.level)));
+    let caption = sentences([
+        Some(bars.as_str()),
+        intervals.as_deref(),
+        rows.iter().all(|row| row.tickets == 1).then_some("One ticket has no confidence interval."),
+        (!dense.is_empty()).then_some("Dashed line: dense networks."),
+        rows.iter().any(|row| row.seeds > MOST_MARKERS).then_some(&most),
+        left_out.as_deref(),
+    ]);
+
+    let bar_width = 0.8 / methods.len() as f64;
+    let centre_of = |row: &TransferRow| {
+        let group = inherits.iter().position(|inherit| *inherit == row.inherit).unwrap_or(0);
+        let bar = methods.iter().position(|method| *method == row.method).unwrap_or(0);
+        group as f64 + (bar as f64 - (methods.len() - 1) as f64 / 2.0) * bar_width
+    };
+    let x = -0.5..inherits.len() as f64 - 0.5;
+    let y = 0.0..HEADROOM * highest_error(&rows, &dense);
+    let bars = (methods.len() * inherits.len()).max(4) as i32;
+    let size = if groups.len() == 1 { (bars * 130, 480) } else { (bars * 90, 380) };
+    let tick_width = size.0 / inherits.len() as i32 - 8;
+    let ticks: Vec<_> = (inherits.iter().enumerate())
+        .map(|(at, inherit)| (at as f64, shortened(&inherit.to_string(), tick_width, theme::NOTE)))
+        .collect();
+    let heading = |rows: &Vec<&TransferRow>| {
+        std::iter::once(level_text(rows[0].level, rows[0].remaining_ratio)).chain(axes_text(&rows[0].axes)).collect()
+    };
+    let figure = Figure {
+        dress,
+        title: "Test error by what was transferred",
+        legend: methods.iter().map(|method| key(*method)).collect(),
+        x: "transferred",
+        y: "test error, %",
+        caption,
+        size,
+        room: TICKS,
+        scale: None,
+        // Three levels stand side by side.
+        panels: Panel::grid(groups.iter().map(heading), if groups.len() == 3 { 3 } else { 2 }),
+    };
+    Some(figure.plot("transfer-error.svg", |index, area, values| {
+        let mut chart = chart(area, TICKS, x.clone(), y.clone(), &ticks)?;
+        draw_dense(&chart, &groups[index], &dense)?;
+        for row in &groups[index] {
+            draw_bar(&mut chart, row, centre_of(row), 0.42 * bar_width, values)?;
+        }
+        Ok(())
+    }))
+}
+
+fn key(method: Option<Method>) -> Key {
+    let text = if method.is_some() { method_text(method) } else { Inherit::Dense.to_string() };
+    Key { look: bar_look(method), sign: Sign::Marker, text }
+}
+
+/// Markers are full: what was transferred is said below the bars.
+fn bar_look(method: Option<Method>) -> Look {
+    look(method, Some(Inherit::Sign))
+}
+
+fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, values: &mut Values) -> Drawn {
+    let Some(mean) = row.error_mean.filter(|mean| mean.is_finite()) else { return Ok(()) };
+    let color = theme::color(row.method);
+    let (left, right) = (centre - half_width, centre + half_width);
+    chart.draw_series([Rectangle::new([(left, mean), (right, 0.0)], color.mix(theme::FILL).filled())])?;
+    chart.draw_series([PathElement::new(vec![(left, mean), (right, mean)], color.stroke_width(theme::LINE))])?;
+    values.within(
+        place(chart, (left, mean)),
+        place(chart, (right, 0.0)),
+        mean_text(row, mean),
+        row.errors.iter().map(|seed| &seed.run),
+    );
+    draw_seeds(chart, row, centre, half_width, values)?;
+    let mut top = row.errors.iter().map(|seed| seed.error).fold(mean, f64::max);
+    if let Some(interval) = drawn_interval(row) {
+        let (low, high) = (interval.low.max(0.0), interval.high.min(chart.y_range().end / HEADROOM));
+        top = top.max(high);
+        let line = |from: (f64, f64), to: (f64, f64)| PathElement::new(vec![from, to], theme::TEXT.stroke_width(3));
+        let (left, right) = (centre - 0.3 * half_width, centre + 0.3 * half_width);
+        let caps = [low, high].map(|end| line((left, end), (right, end)));
+        chart.draw_series(caps.into_iter().chain([line((centre, low), (centre, high))]))?;
+    }
+    let style = theme::text(theme::NOTE, theme::TEXT).pos(theme::CENTER);
+    let text = format!("{mean:.1}");
+    // A line may pass behind.
+    let half = theme::text_width(&text, theme::NOTE) / 2;
+    let paper = Rectangle::new([(-half, -38), (half, -15)], WHITE.mix(0.8).filled());
+    chart.draw_series([EmptyElement::at((centre, top)) + paper + Text::new(text, (0, -26), style)])?;
+    Ok(())
+}
+
+/// The interval that is drawn; none where Student's t over two tickets says nothing but that they are few.
+fn drawn_interval(row: &TransferRow) -> Option<Interval> {
+    row.summary.filter(|summary| row.tickets > 1 && !is_hardly_known(summary))?.interval
+}
+
+fn mean_text(row: &TransferRow, mean: f64) -> String {
+    let series = series_level_text(row.method, Some(row.inherit), row.level, row.remaining_ratio);
+    let std = row.error_std.map_or(String::new(), |std| format!(" ± {std:.1}"));
+    let interval = interval_text(row.summary.as_ref());
+    format!("{series}: {mean:.1} %{std}, {}{interval}", samples_text(row.tickets, row.seeds, "seed"))
+}
+
+/// A line for the dense networks that a panel's transfers can be compared with.
+fn draw_dense(chart: &Chart, panel: &[&TransferRow], dense: &[&TransferRow]) -> Drawn {
+    let lines = dense.iter().filter(|row| comparable((row.problem, &row.axes), (panel[0].problem, &panel[0].axes)));
+    for mean in lines.filter_map(|row| row.error_mean) {
+        let look = look(None, Some(Inherit::Dense));
+        draw_level(chart, look.color, look.dash, mean)?;
+    }
+    Ok(())
+}
+
+/// A marker for each seed, side by side within `half_width`, because errors of different seeds are often equal.
+fn draw_seeds(chart: &Chart, row: &TransferRow, centre: f64, half_width: f64, values: &mut Values) -> Drawn {
+    let drawn = row.errors.len().min(MOST_MARKERS) as f64;
+    let mut look = bar_look(row.method);
+    if row.errors.len() > MANY_MARKERS {
+        let smaller = |length: i32| (SMALLER * f64::from(length)).round() as i32;
+        // A small circle of many corners would be jagged.
+        let corners = look.marker.iter().step_by(if look.marker.len() > 8 { 3 } else { 1 });
+        look.marker = corners.map(|&(x, y)| (smaller(x), smaller(y))).collect();
+    }
+    for (index, seed) in theme::thinned(&row.errors, MOST_MARKERS).enumerate() {
+        let side = (index as f64 + 0.5) / drawn * 2.0 - 1.0;
+        let at = (centre + 0.8 * side * half_width, seed.error);
+        draw_marker(chart.plotting_area(), &look, at)?;
+        let series = series_level_text(row.method, Some(row.inherit), row.level, row.remaining_ratio);
+        values.at(place(chart, at), format!("{series}, seed {}: {:.1} %", seed.seeds.init, seed.error), [&seed.run]);
+    }
+    Ok(())
+}
+
+/// Whether all that is said of dense networks holds for others, too: their problem and axes.
+pub(super) fn comparable(dense: (Problem, &Axes), other: (Problem, &Axes)) -> bool {
+    dense.0 == other.0 && dense.1.iter().all(|axis| other.1.contains(axis))
+}
+
+fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {
+    let errors = rows.iter().chain(dense).flat_map(|row| &row.errors).map(|seed| seed.error);
+    // Not zero, lest there be no axis.
+    let highest = errors.fold(0.1, f64::max);
+    let intervals = rows.iter().filter_map(|row| drawn_interval(row)).map(|interval| interval.high);
+    // A wide interval is cut, so that bars can be told apart.
+    intervals.fold(highest, f64::max).min(MOST_OF_INTERVALS * highest)
+}

@@ -1,0 +1,160 @@
+//! What is wrong with combinations, beyond what one setting says.
+
+use std::collections::BTreeSet;
+
+use strum::VariantArray;
+
+use super::Chain;
+use super::combine::Point;
+use super::exclude::some_of;
+use super::expand::problem;
+use super::file::{File, Section};
+use super::values::{Axis, Value};
+use crate::yaml::{Fault, grouped, listed};
+use winsign_core::settings::{Align, Architecture, Between, Inherit, Method, Numerics, Precision, Problem};
+
+/// More runs than anybody means.
+const MAX_RUNS: u128 = 1_000_000;
+
+pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Fault> {
+    if runs <= MAX_RUNS {
+        return Ok(());
+    }
+    let mut axes: Vec<&Axis> = file.sections().flat_map(Section::axes).filter(|axis| !axis.is_single()).collect();
+    axes.sort_by_key(|axis| std::cmp::Reverse(axis.len()));
+    let place = axes.first().map_or(file.top.place, |axis| axis.place);
+    let lengths = axes.iter().take(4).map(|axis| format!("`{}` ({} values)", axis.key.path, grouped(axis.len())));
+    let lengths = lengths.collect::<Vec<_>>().join(", ");
+    let number = if runs == u128::MAX { "more than 10^38".to_string() } else { grouped(runs) };
+    let message = format!("this sweep is too large: {what} would be {number} runs, the limit is {}", grouped(MAX_RUNS));
+    Err(Fault::at(place, message, format!("shorten an axis or split the sweep; the longest axes are {lengths}")))
+}
+
+/// An architecture that is not defined for the images of its data set.
+pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Fault> {
+    let Problem { dataset, architecture, .. } = problem(point);
+    if architecture.fits(dataset) {
+        return Ok(());
+    }
+    let axis = file.top.axis("architecture").expect("it is required");
+    let value = Value::Word(point.text("architecture"));
+    let place = axis.item_for(value, 0).map_or(axis.place, |item| item.place);
+    let known = Architecture::VARIANTS.iter().filter(|other| other.fits(dataset)).map(ToString::to_string);
+    let known = known.collect::<Vec<_>>();
+    let mut help = format!("for `{dataset}` there are {}", listed(known.iter().map(String::as_str)));
+    if ["dataset", "architecture"].iter().any(|path| file.top.axis(path).is_some_and(|axis| !axis.is_single())) {
+        help += &format!("; `exclude: [{{dataset: {dataset}, architecture: {architecture}}}]` leaves it out");
+    }
+    Err(Fault::at(place, format!("`architecture: {architecture}` is not defined for `dataset: {dataset}`"), help))
+}
+
+/// A precision that portable numerics do not have: `path` is the setting of it that applies.
+pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Point) -> Result<(), Fault> {
+    let precision = point.word::<Precision>(path);
+    if problem(point).numerics == Numerics::Native || precision == Precision::Fp32 {
+        return Ok(());
+    }
+    let item = section.axis(path).and_then(|axis| axis.item_for(Value::Word(point.text(path)), 0));
+    let place = item.map_or(section.place, |item| item.place);
+    let message = format!("`numerics: portable` has no `precision: {precision}`");
+    Err(Fault::at(place, message, "use `precision: fp32`, or `numerics: native`"))
+}
+
+/// GPUs that no run would use.
+pub(crate) fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Fault> {
+    match file.gpus {
+        Some(place) if chains.iter().all(|chain| chain.problem.numerics == Numerics::Portable) => {
+            let message = "`gpus` has no effect: `numerics: portable` is for CPUs alone";
+            Err(Fault::at(place, message, "remove it, or use `numerics: native`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Weights can be put back to an epoch that level 0 has.
+pub(crate) fn check_rewind(section: &Section, point: &Point) -> Result<(), Fault> {
+    let (epoch, last) = (point.whole("ticket.rewind_epoch"), point.whole("ticket.warmup_epochs"));
+    if point.word::<Method>("ticket.method") != Method::Imp || epoch <= last {
+        return Ok(());
+    }
+    let item = section.axis("ticket.rewind_epoch").and_then(|axis| axis.item_for(Value::Whole(epoch), 0));
+    let place = item.map_or(section.place, |item| item.place);
+    let message = format!("`ticket.rewind_epoch: {epoch}` is beyond the epochs of level 0, {last}");
+    Err(Fault::at(place, message, "lower it, or raise `warmup_epochs`"))
+}
+
+pub(crate) fn check_level(section: &Section, path: &'static str, point: &Point) -> Result<(), Fault> {
+    let (level, levels) = (point.whole(path), point.levels());
+    if level <= levels {
+        return Ok(());
+    }
+    let item = section.axis(path).and_then(|axis| axis.item_for(Value::Whole(level), levels));
+    let place = item.map_or(section.place, |item| item.place);
+    let message = format!("`{path}: {level}` is beyond the last level of the chain, {levels}");
+    Err(Fault::at(place, message, "use `last` or `all`, or raise `levels` in `ticket`"))
+}
+
+/// Whether some chain has transfers that a connect between seeds asks for by level or by what they inherit.
+pub(crate) fn check_transferred(
+    section: &Section,
+    path: &'static str,
+    point: &Point,
+    transferred: &BTreeSet<Value>,
+) -> Result<(), Fault> {
+    let Some((axis, value)) = section.axis(path).zip(point.get(path)) else { return Ok(()) };
+    if transferred.contains(&value) {
+        return Ok(());
+    }
+    let place = axis.item_for(value, point.levels()).map_or(axis.place, |item| item.place);
+    let message = format!("no transfer has `{}: {value}`", axis.key.name);
+    let help = format!("transferred are {}; without `{}` all of them are joined", some_of(transferred), axis.key.name);
+    Err(Fault::at(place, message, help))
+}
+
+/// What the table of keys cannot say about the points and ends of a connect.
+pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Fault> {
+    /// Of a side of a plane: a million networks.
+    const MOST: u64 = 1_000;
+    let between = point.between();
+    let place_of = |path: &str, value| {
+        let item = section.axis(path).and_then(|axis| axis.item_for(value, 0));
+        item.map_or(section.place, |item| item.place)
+    };
+    let points = Value::Whole(point.whole("connect.points"));
+    if between == Between::Plane && points > Value::Whole(MOST) {
+        let message =
+            format!("a plane of {points} points on a side is too fine: the limit is {}", grouped(MOST.into()));
+        return Err(Fault::at(place_of("connect.points", points), message, "try 15 to 50"));
+    }
+    if let (Between::Retrain, Some(inherit)) = (between, point.get("connect.inherit"))
+        && is_none_beside(inherit)
+    {
+        let message = format!("`between: retrain` cannot join `{inherit}`");
+        let help = "it joins what is transferred from a ticket with the ticket itself, trained on: name `sign`, say";
+        return Err(Fault::at(place_of("connect.inherit", inherit), message, help));
+    }
+    Ok(())
+}
+
+/// An architecture whose units nobody has told how to match.
+pub(crate) fn check_align(section: &Section, point: &Point) -> Result<(), Fault> {
+    let Problem { architecture, .. } = problem(point);
+    let align = point.word::<Align>("connect.align");
+    if align == Align::None || architecture.can_align() || section.axis("connect.align").is_none() {
+        return Ok(());
+    }
+    let axis =
+        section.axis("connect.align").and_then(|axis| axis.item_for(Value::Word(point.text("connect.align")), 0));
+    let place = axis.map_or(section.place, |item| item.place);
+    let known = Architecture::VARIANTS.iter().filter(|other| other.can_align()).map(ToString::to_string);
+    let known = known.collect::<Vec<_>>();
+    let message = format!("the units of `{architecture}` cannot be matched");
+    let help = format!("remove `align`; it is there for {}", listed(known.iter().map(String::as_str)));
+    Err(Fault::at(place, message, help))
+}
+
+/// What a ticket that is trained on is not joined with: itself, and what has no ticket.
+pub(crate) fn is_none_beside(inherit: Value) -> bool {
+    let Value::Word(word) = inherit else { return false };
+    word.parse::<Inherit>().is_ok_and(|inherit| inherit == Inherit::Retrain || !inherit.needs_ticket())
+}

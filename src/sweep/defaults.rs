@@ -1,0 +1,130 @@
+//! The recipes: what the paper does with a data set and an architecture, used where a sweep file says nothing.
+
+use std::fmt;
+
+use super::schema::{ALL, Key, LAST};
+use super::values::Value::{self, Whole, Word};
+use winsign_core::settings::{Architecture, Dataset, Problem};
+
+/// Settings for data sets, and for some or all architectures on them.
+pub(crate) struct Recipe {
+    datasets: &'static [Dataset],
+    /// None: all of them.
+    architectures: Option<&'static [Architecture]>,
+    settings: &'static [(&'static str, &'static [Value])],
+}
+
+/// The small images of the paper, and CIFAR-10, which is treated like CIFAR-100.
+const SMALL_IMAGES: &[Dataset] = &[Dataset::Cifar10, Dataset::Cifar100, Dataset::TinyImagenet];
+
+/// The first recipe that fits and has a setting decides it, so what is particular comes before what is general. Each
+/// data set has a recipe with all of these settings for all architectures: also for those that do not fit it, so that
+/// such combinations of axes can be named, and left out, like any other.
+pub(crate) static RECIPES: &[Recipe] = &[
+    // Small enough for a quickstart on one core; the paper's own studies are larger.
+    Recipe {
+        datasets: &[Dataset::Digits],
+        architectures: None,
+        settings: &[
+            ("ticket.levels", &[Whole(12)]),
+            ("ticket.prune_ratio", &[Value::real(0.2)]),
+            ("ticket.warmup_epochs", &[Whole(10)]),
+            ("ticket.epochs", &[Whole(4)]),
+            ("ticket.batch", &[Whole(64)]),
+            ("ticket.optimizer", &[Word("sgd")]),
+            ("ticket.lr", &[Value::real(0.1)]),
+            ("ticket.momentum", &[Value::real(0.9)]),
+            ("ticket.weight_decay", &[Value::real(5e-4)]),
+            ("transfer.level", &[Word(LAST)]),
+            ("transfer.inherit", &[Word("sign"), Word("mask"), Word("retrain")]),
+            ("transfer.epochs", &[Whole(12)]),
+            ("transfer.schedule", &[Word("multi-step")]),
+        ],
+    },
+    Recipe {
+        datasets: SMALL_IMAGES,
+        architectures: Some(&[Architecture::MobileNetV2]),
+        settings: &[("ticket.lr", &[Value::real(0.05)])],
+    },
+    Recipe {
+        datasets: SMALL_IMAGES,
+        architectures: None,
+        settings: &[
+            ("ticket.levels", &[Whole(15)]),
+            ("ticket.prune_ratio", &[Value::real(0.2)]),
+            ("ticket.warmup_epochs", &[Whole(10)]),
+            ("ticket.epochs", &[Whole(10)]),
+            ("ticket.batch", &[Whole(128)]),
+            ("ticket.optimizer", &[Word("sgd")]),
+            ("ticket.lr", &[Value::real(0.1)]),
+            ("ticket.momentum", &[Value::real(0.9)]),
+            ("ticket.weight_decay", &[Value::real(5e-4)]),
+            ("transfer.level", &[Word(ALL)]),
+            ("transfer.inherit", &[Word("sign"), Word("mask"), Word("retrain")]),
+            ("transfer.epochs", &[Whole(100)]),
+            ("transfer.schedule", &[Word("multi-step")]),
+        ],
+    },
+    Recipe {
+        datasets: &[Dataset::Imagenet],
+        architectures: Some(&[Architecture::MobileNetV2]),
+        settings: &[
+            ("ticket.optimizer", &[Word("sgd")]),
+            ("ticket.lr", &[Value::real(0.05)]),
+            ("ticket.weight_decay", &[Value::real(5e-5)]),
+        ],
+    },
+    Recipe {
+        datasets: &[Dataset::Imagenet],
+        architectures: Some(&[Architecture::MlpMixer]),
+        settings: &[("ticket.batch", &[Whole(512)]), ("ticket.weight_decay", &[Value::real(5e-5)])],
+    },
+    Recipe {
+        datasets: &[Dataset::Imagenet],
+        architectures: None,
+        settings: &[
+            ("ticket.levels", &[Whole(10)]),
+            ("ticket.prune_ratio", &[Value::real(0.2)]),
+            ("ticket.warmup_epochs", &[Whole(20)]),
+            ("ticket.epochs", &[Whole(5)]),
+            ("ticket.batch", &[Whole(256)]),
+            ("ticket.optimizer", &[Word("adam")]),
+            ("ticket.lr", &[Value::real(0.001)]),
+            // β₁ of Adam where the optimizer is that.
+            ("ticket.momentum", &[Value::real(0.9)]),
+            ("ticket.weight_decay", &[Value::real(1e-5)]),
+            ("transfer.level", &[Word(LAST)]),
+            ("transfer.inherit", &[Word("sign"), Word("retrain")]),
+            ("transfer.epochs", &[Whole(100)]),
+            ("transfer.schedule", &[Word("cosine")]),
+        ],
+    },
+];
+
+/// What the recipes say about a setting. Every problem has all settings whose default is a recipe; a test sees to it.
+pub(crate) fn recipe(problem: Problem, key: &Key) -> &'static [Value] {
+    let fitting = RECIPES.iter().filter(|recipe| recipe.fits(problem));
+    fitting.filter_map(|recipe| recipe.get(key)).next().unwrap_or_default()
+}
+
+impl Recipe {
+    fn fits(&self, problem: Problem) -> bool {
+        let architecture = self.architectures.is_none_or(|some| some.contains(&problem.architecture));
+        self.datasets.contains(&problem.dataset) && architecture
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&'static [Value]> {
+        self.settings.iter().find(|(path, _)| *path == key.path).map(|(_, values)| *values)
+    }
+}
+
+impl fmt::Display for Recipe {
+    /// What the recipe is for, such as `for mobilenetv2 on cifar10, cifar100`.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let joined = |names: Vec<String>| names.join(", ");
+        if let Some(architectures) = self.architectures {
+            write!(f, "for {} ", joined(architectures.iter().map(ToString::to_string).collect()))?;
+        }
+        write!(f, "on {}", joined(self.datasets.iter().map(ToString::to_string).collect()))
+    }
+}

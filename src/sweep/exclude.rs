@@ -1,0 +1,219 @@
+//! Combinations to leave out.
+
+use std::collections::BTreeSet;
+
+use super::combine::Point;
+use super::file::File;
+use super::schema::{self, Block, Key};
+use super::values::{Axis, Value};
+use crate::yaml::{Content, Fault, Name, Node, Place};
+
+const EXAMPLE: &str = "for example `exclude: [{method: lrr, inherit: mask}]`";
+
+/// Drops the combinations in which every setting it names has one of the values it gives.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    place: Place,
+    /// The innermost block it names; it drops combinations of that scope.
+    scope: Block,
+    conditions: Vec<Axis>,
+}
+
+impl Rule {
+    pub(crate) fn read_all(node: &Node, file: &File) -> Result<Vec<Rule>, Fault> {
+        let mut rules: Vec<Rule> = Vec::new();
+        let nodes = match &node.content {
+            Content::List(nodes) if nodes.is_empty() => {
+                return Err(Fault::at(node.place, "`exclude` is a list without rules", EXAMPLE));
+            }
+            Content::List(nodes) => nodes.as_slice(),
+            // A key of which every line is commented out.
+            Content::Nothing => &[],
+            _ => std::slice::from_ref(node),
+        };
+        for node in nodes {
+            let rule = Rule::read(node, file)?;
+            if let Some(earlier) = rules.iter().find(|earlier| earlier.text() == rule.text()) {
+                let message = format!("this rule repeats the one in line {}", earlier.place.line);
+                return Err(Fault::at(rule.place, message, "remove one of the two"));
+            }
+            rules.push(rule);
+        }
+        Ok(rules)
+    }
+
+    fn read(node: &Node, file: &File) -> Result<Rule, Fault> {
+        let entries = match &node.content {
+            Content::Map(entries) if entries.is_empty() => {
+                return Err(Fault::at(node.place, "this rule is empty: it would leave out everything", EXAMPLE));
+            }
+            Content::Map(entries) => entries,
+            other => {
+                let message = format!("a rule of `exclude` must be a block of settings, found {}", other.found());
+                return Err(Fault::at(node.place, message, EXAMPLE));
+            }
+        };
+        let named =
+            entries.iter().map(|(name, node)| Ok((name, axis(name)?, node))).collect::<Result<Vec<_>, Fault>>()?;
+        let innermost = named.iter().map(|(_, key, _)| key.block).max().unwrap_or(Block::Top);
+        let scope = innermost.max(Block::Ticket);
+        if !file.has(scope) {
+            let message = format!("this rule is about {scope}s, but the sweep has none");
+            return Err(Fault::at(node.place, message, format!("remove it, or add a `{scope}` block")));
+        }
+        let mut conditions: Vec<Axis> = Vec::new();
+        for (name, key, node) in named {
+            let key = if scope == Block::Connect { within_connect(name, key)? } else { key };
+            if conditions.iter().any(|condition| condition.key == key) {
+                let message = format!("this rule names `{}` twice", key.path);
+                return Err(Fault::at(name.place, message, "name it once, with a list of values"));
+            }
+            conditions.push(Axis::read(key, node)?);
+        }
+        Ok(Rule { place: node.place, scope, conditions })
+    }
+
+    fn matches(&self, point: &Point, levels: u64) -> bool {
+        self.conditions.iter().all(|condition| {
+            let value = point.get(condition.key.path);
+            value.is_some_and(|value| condition.item_for(value, levels).is_some())
+        })
+    }
+
+    /// The rule in one spelling, whatever the order of its settings and values.
+    fn text(&self) -> BTreeSet<String> {
+        let sorted = |axis: &Axis| axis.items.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        self.conditions.iter().map(|condition| format!("{}: {:?}", condition.key.path, sorted(condition))).collect()
+    }
+}
+
+fn axis(name: &Name) -> Result<&'static Key, Fault> {
+    schema::axis(&name.text).map_err(|(message, help)| Fault::at(name.place, message, help))
+}
+
+/// A connect joins transfers of one level that inherit alike, so a rule about connects can name these two of the
+/// transfer's settings, and they are the connect's.
+fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Fault> {
+    match (key.block, Block::Connect.key(key.name)) {
+        (Block::Transfer, Some(own)) if ["level", "inherit"].contains(&key.name) => Ok(own),
+        (Block::Transfer, _) => {
+            let message = format!("a rule about connects cannot name `{}`: a connect joins many transfers", key.path);
+            Err(Fault::at(name.place, message, "name `level` or `inherit`, or write a rule about transfers alone"))
+        }
+        _ => Ok(key),
+    }
+}
+
+/// The rules at work, and what they have met, so that a rule without effect can be told.
+pub(crate) struct Exclusion<'f> {
+    rules: &'f [Rule],
+    met: Vec<Met>,
+}
+
+#[derive(Clone)]
+struct Met {
+    matched: bool,
+    /// The values of each of the rule's settings over the combinations of its scope.
+    values: Vec<BTreeSet<Value>>,
+}
+
+impl<'f> Exclusion<'f> {
+    pub(crate) fn new(rules: &'f [Rule]) -> Exclusion<'f> {
+        let met = rules.iter().map(|rule| Met { matched: false, values: vec![BTreeSet::new(); rule.conditions.len()] });
+        Exclusion { rules, met: met.collect() }
+    }
+
+    /// The combinations of one block that no rule drops. That some rules leave none of them for one chain is fine;
+    /// `left` tells whether any is left for any chain.
+    pub(crate) fn keep<'a>(&mut self, points: Vec<Point<'a>>, left: &mut Left<'f>) -> Vec<Point<'a>> {
+        let mut kept = Vec::with_capacity(points.len());
+        for point in points {
+            match self.dropped_by(&point) {
+                Some(rule) => left.last_rule = Some(rule),
+                None => kept.push(point),
+            }
+        }
+        left.any |= !kept.is_empty();
+        kept
+    }
+
+    fn dropped_by(&mut self, point: &Point) -> Option<&'f Rule> {
+        let levels = point.levels();
+        let mut dropped_by = None;
+        for (rule, met) in self.rules.iter().zip(&mut self.met) {
+            if rule.scope != point.block() {
+                continue;
+            }
+            for (condition, values) in rule.conditions.iter().zip(&mut met.values) {
+                values.extend(point.get(condition.key.path));
+            }
+            if rule.matches(point, levels) {
+                met.matched = true;
+                dropped_by = Some(rule);
+            }
+        }
+        dropped_by
+    }
+
+    /// A rule without effect is a mistake: a value that no combination has, or values that never come together.
+    pub(crate) fn check_all_matched(&self) -> Result<(), Fault> {
+        for (rule, met) in self.rules.iter().zip(&self.met) {
+            for (condition, values) in rule.conditions.iter().zip(&met.values) {
+                check_values_exist(rule.scope, condition, values)?;
+            }
+            if !met.matched {
+                let message =
+                    format!("this rule matches nothing: no {} has all of these values", scope_name(rule.scope));
+                let help = "remove it, or name fewer settings; another rule may have dropped these combinations";
+                return Err(Fault::at(rule.place, message, help));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_values_exist(scope: Block, condition: &Axis, values: &BTreeSet<Value>) -> Result<(), Fault> {
+    // `last` and `all` are levels that every chain has.
+    for item in condition.items.iter().filter(|item| !item.is_level_word()) {
+        if let Some(absent) = item.values().find(|value| !values.contains(value)) {
+            let path = condition.key.path;
+            let message = format!("no {} has `{path}: {absent}`", scope_name(scope));
+            return Err(Fault::at(item.place, message, format!("its values are {}", some_of(values))));
+        }
+    }
+    Ok(())
+}
+
+/// Values in order, shortened where there are many.
+pub(crate) fn some_of(values: &BTreeSet<Value>) -> String {
+    const MANY: usize = 12;
+    let mut texts: Vec<_> = values.iter().take(MANY).map(ToString::to_string).collect();
+    if values.len() > MANY {
+        texts.extend(["…".to_string(), values.iter().next_back().map(ToString::to_string).unwrap_or_default()]);
+    }
+    texts.join(", ")
+}
+
+fn scope_name(scope: Block) -> &'static str {
+    if scope <= Block::Ticket { "chain" } else { scope.into() }
+}
+
+/// What the rules leave of one block, over all chains.
+#[derive(Default, Clone)]
+pub(crate) struct Left<'f> {
+    any: bool,
+    last_rule: Option<&'f Rule>,
+}
+
+impl Left<'_> {
+    /// A block of which nothing is left might as well not be there.
+    pub(crate) fn check(&self, block: Block) -> Result<(), Fault> {
+        match self.last_rule {
+            Some(rule) if !self.any => {
+                let message = format!("with this rule nothing is left of a `{block}` block");
+                Err(Fault::at(rule.place, message, format!("exclude less, or remove the `{block}` block")))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! How fast a plan gets done, how long the rest may take, and what it has taken so far.
+//!
+//! Everything is counted back from now, by the file system's clock (see [`Standing::since`]), so nothing is ever negative. All
+//! of it is for people who wait: an estimate, not a promise.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
+
+use super::survey::Standing;
+use super::{Plan, PlannedRun, RunState, cost};
+use winsign_core::RunId;
+
+/// The past that rates are taken from.
+const RECENT: f64 = 3600.0;
+/// Rates over less time than this would be absurd.
+const SHORTEST: f64 = 10.0;
+/// Between two runs nobody is at work for a moment; a plan is under way for so long after its last result.
+const LULL: f64 = 60.0;
+
+/// The recent past of a plan, and its future if that goes on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// The time that the rates are over, in seconds: an hour, or since the work began.
+    pub over: f64,
+    /// Runs that became done, an hour.
+    pub runs: f64,
+    /// Work done, an hour, in epochs of training (see [`super::cost`]): of runs that are done, and of those under way.
+    pub epochs: f64,
+    /// How long until all is done that can be; none if nothing is left, or if nobody is at work.
+    pub left: Option<Duration>,
+}
+
+/// What the runs that are done have taken.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spent {
+    /// Wall time of all runs together, in seconds.
+    pub seconds: f64,
+    pub gpu_hours: f64,
+    /// The most that a process had, in bytes.
+    pub peak_memory: Option<u64>,
+    pub gpu_peak_memory: Option<u64>,
+    /// Runs whose results do not say what they took beside time.
+    pub unknown: usize,
+}
+
+/// A stretch of work, in seconds before now.
+struct Stretch {
+    from: f64,
+    to: f64,
+    /// In epochs.
+    work: f64,
+    /// Whether a run was done at its end.
+    whole: bool,
+}
+
+impl Stretch {
+    fn of(planned: &PlannedRun, standing: &Standing, now: SystemTime) -> Option<Stretch> {
+        let age = standing.age(now)?.as_secs_f64();
+        match standing.state {
+            RunState::Done => {
+                let seconds = standing.result.as_ref()?.seconds.max(0.0);
+                Some(Stretch { from: age + seconds, to: age, work: cost(&planned.run), whole: true })
+            }
+            // A later attempt begins with work done before it.
+            RunState::Running if standing.attempts == 1 => {
+                Some(Stretch { from: age, to: 0.0, work: cost(&planned.run) * standing.share_done(), whole: false })
+            }
+            _ => None,
+        }
+    }
+
+    /// The work within the last so many seconds.
+    fn within(&self, past: f64) -> f64 {
+        let (length, inside) = (self.from - self.to, self.from.min(past) - self.to);
+        match length > 0.0 {
+            true => self.work * inside.max(0.0) / length,
+            false => {
+                if self.to <= past {
+                    self.work
+                } else {
+                    0.0
+                }
+            }
+        }
+    }
+}
+
+/// The pace of a plan; none if nothing has been done within the last hour.
+pub fn pace(plan: &Plan, standings: &[Standing], now: SystemTime) -> Option<Pace> {
+    let runs = || plan.runs.iter().zip(standings);
+    let stretches: Vec<Stretch> =
+        runs().filter_map(|(planned, standing)| Stretch::of(planned, standing, now)).collect();
+    let recent: Vec<&Stretch> = stretches.iter().filter(|stretch| stretch.to < RECENT && stretch.work > 0.0).collect();
+    let over = recent.iter().map(|stretch| stretch.from).reduce(f64::max)?.clamp(SHORTEST, RECENT);
+    // How long an epoch takes a run on its own.
+    let time: f64 = recent.iter().map(|stretch| stretch.from - stretch.to).sum();
+    let seconds_per_epoch = time / recent.iter().map(|stretch| stretch.work).sum::<f64>();
+    // Nobody knows how much of a run that was resumed belongs to now; it is as fast as the others.
+    let resumed: f64 = runs()
+        .filter(|(_, standing)| standing.state == RunState::Running && standing.attempts > 1)
+        .filter_map(|(planned, standing)| {
+            let seconds = standing.age(now)?.as_secs_f64().min(over);
+            Some((seconds / seconds_per_epoch).min(cost(&planned.run) * standing.share_done()))
+        })
+        .filter(|work| work.is_finite())
+        .sum();
+    let work: f64 = recent.iter().map(|stretch| stretch.within(over)).sum::<f64>() + resumed;
+    let done = recent.iter().filter(|stretch| stretch.whole && stretch.to <= over).count();
+    let an_hour = 3600.0 / over;
+    let under_way = standings.iter().any(|standing| standing.state == RunState::Running)
+        || recent.iter().any(|stretch| stretch.to <= LULL);
+    let (left, longest) = left(plan, standings);
+    // However many run side by side, a chain takes its time.
+    let seconds = (left / work * over).max(longest * seconds_per_epoch);
+    Some(Pace {
+        over,
+        runs: done as f64 * an_hour,
+        epochs: work * an_hour,
+        left: (left > 0.0 && under_way && seconds.is_finite()).then(|| Duration::from_secs_f64(seconds.min(1e9))),
+    })
+}
+
+/// Epochs that are left of all runs that can still be done, and of the longest chain of them.
+fn left(plan: &Plan, standings: &[Standing]) -> (f64, f64) {
+    let mut chains: HashMap<&RunId, f64> = HashMap::new();
+    let (mut all, mut longest) = (0.0, 0.0f64);
+    // Runs come after what they need.
+    for (planned, standing) in plan.runs.iter().zip(standings) {
+        let own = match standing.state {
+            RunState::Running | RunState::Queued | RunState::Pending => {
+                cost(&planned.run) * (1.0 - standing.share_done())
+            }
+            RunState::Done | RunState::Failed | RunState::Blocked => 0.0,
+        };
+        let before = planned.run.inputs.iter().filter_map(|input| chains.get(input).copied()).fold(0.0, f64::max);
+        if own > 0.0 {
+            chains.insert(&planned.run.id, before + own);
+            longest = longest.max(before + own);
+        }
+        all += own;
+    }
+    (all, longest)
+}
+
+/// What a plan has taken so far.
+pub fn spent(standings: &[Standing]) -> Spent {
+    standings.iter().filter_map(|standing| standing.result.as_ref()).fold(Spent::default(), |spent, result| Spent {
+        seconds: spent.seconds + result.seconds,
+        gpu_hours: spent.gpu_hours + result.gpu_hours().unwrap_or(0.0),
+        peak_memory: spent.peak_memory.max(result.usage.and_then(|usage| usage.peak_memory)),
+        gpu_peak_memory: spent.gpu_peak_memory.max(result.usage.and_then(|usage| usage.gpu_peak_memory)),
+        unknown: spent.unknown + usize::from(result.usage.is_none()),
+    })
+}
+
+/// The machines at work now, with how many runs each has: the busiest first.
+pub fn hosts(standings: &[Standing]) -> Vec<(&str, usize)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for standing in standings.iter().filter(|standing| standing.state == RunState::Running) {
+        *counts.entry(standing.host.as_deref().unwrap_or("an unknown host")).or_default() += 1;
+    }
+    let mut hosts: Vec<(&str, usize)> = counts.into_iter().collect();
+    hosts.sort_by_key(|&(_, runs)| std::cmp::Reverse(runs));
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+    use crate::plan::build::build;
+    use winsign_core::attempt::Progress;
+    use winsign_core::results::{Outcome, Processors, RunResult, TransferOutcome, Usage};
+
+    /// Dense networks of ten epochs each, which need nothing, and tickets of ten epochs, each of which needs the one before.
+    fn plan(transfers: u32, levels: u32) -> Plan {
+        let text = format!(
+            "dataset: digits\narchitecture: resnet8\n\
+             ticket: {{method: lrr, levels: {levels}, warmup_epochs: 10, epochs: 10}}\n\
+             transfer: {{inherit: dense, epochs: 10, seed: 1..{transfers}}}\n"
+        );
+        build(&parse("study.yaml", &text).unwrap_or_else(|error| panic!("{}", error.render(false))))
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn ago(seconds: f64) -> Option<SystemTime> {
+        let time = Duration::from_secs_f64(seconds.abs());
+        Some(if seconds < 0.0 { now() + time } else { now() - time })
+    }
+
+    fn pending() -> Standing {
+        Standing {
+            state: RunState::Pending,
+            result: None,
+            progress: None,
+            note: None,
+            damaged: None,
+            attempts: 0,
+            host: None,
+            since: None,
+        }
+    }
+
+    fn done(seconds: f64, seconds_ago: f64) -> Standing {
+        let outcome = TransferOutcome { remaining_ratio: 1.0, test_error: 2.0, test_loss: 0.1 };
+        let result = RunResult {
+            format: 1,
+            id: "0123456789abcdef".parse().unwrap(),
+            attempt: 1,
+            outcome: Outcome::Transfer(outcome),
+            network: None,
+            metrics: None,
+            data: None,
+            seconds,
+            host: "node1".to_string(),
+            processors: Processors { ranks: 1, threads: 1 },
+            usage: None,
+            finished: jiff::Timestamp::UNIX_EPOCH,
+        };
+        Standing { state: RunState::Done, since: ago(seconds_ago), result: Some(result), attempts: 1, ..pending() }
+    }
+
+    fn running(attempts: u32, epochs: u32, seconds_ago: f64) -> Standing {
+        let progress = Some(Progress { done: epochs, total: 10, test_error: None });
+        Standing { state: RunState::Running, progress, attempts, since: ago(seconds_ago), ..pending() }
+    }
+
+    /// The pace of a plan that begins with these standings and is pending otherwise.
+    fn pace_of(plan: &Plan, first: &[Standing]) -> Option<Pace> {
+        let rest = plan.runs.len() - first.len();
+        let standings: Vec<Standing> = first.iter().cloned().chain(vec![pending(); rest]).collect();
+        pace(plan, &standings, now())
+    }
+
+    fn assert_near(found: f64, expected: f64) {
+        assert!((found - expected).abs() < 1e-6 * expected.abs().max(1.0), "{found} instead of {expected}");
+    }
+
+    #[test]
+    fn nothing_done_has_no_pace() {
+        assert_eq!(pace_of(&plan(3, 1), &[]), None);
+        let long_ago = pace_of(&plan(3, 1), &[done(60.0, 2.0 * RECENT)]);
+        assert_eq!(long_ago, None, "what was done last week says nothing about now");
+    }
+
+    #[test]
+    fn rates_begin_with_the_work() {
+        // Two at a time, a minute each, for two minutes: four runs, and six of ten are left.
+        let plan = plan(8, 1);
+        let first = [done(60.0, 60.0), done(60.0, 60.0), done(60.0, 0.0), done(60.0, 0.0)];
+        let pace = pace_of(&plan, &first).unwrap();
+        assert_near(pace.over, 120.0);
+        assert_near(pace.runs, 120.0);
+        assert_near(pace.epochs, 1200.0);
+        assert_near(pace.left.unwrap().as_secs_f64(), 180.0);
+    }
+
+    #[test]
+    fn of_a_run_that_began_before_the_hour_only_its_share_counts() {
+        let pace = pace_of(&plan(8, 1), &[done(7200.0, 0.0)]).unwrap();
+        assert_near(pace.over, 3600.0);
+        assert_near(pace.epochs, 5.0);
+        assert_near(pace.runs, 1.0);
+    }
+
+    #[test]
+    fn runs_under_way_count_as_far_as_they_are() {
+        // None is done yet: four epochs in ten minutes by one, and nothing is known of the other.
+        let plan = plan(2, 1);
+        let pace = pace_of(&plan, &[running(1, 4, 600.0), running(1, 0, 600.0)]).unwrap();
+        assert_near(pace.runs, 0.0);
+        assert_near(pace.epochs, 24.0);
+        assert_near(pace.left.unwrap().as_secs_f64(), (6.0 + 10.0 + 20.0) / 24.0 * 3600.0);
+        // A run that was resumed had eight epochs before: it is taken to be as fast as the others.
+        let with_resumed = pace_of(&plan, &[running(1, 4, 600.0), running(2, 9, 600.0)]).unwrap();
+        assert_near(with_resumed.epochs, 48.0);
+        let just_resumed = pace_of(&plan, &[running(1, 4, 600.0), running(2, 9, 0.0)]).unwrap();
+        assert_near(just_resumed.epochs, 24.0);
+    }
+
+    #[test]
+    fn a_chain_takes_its_time_however_many_run_beside_it() {
+        // A hundred networks at once in the last minute; a chain of 21 tickets is left, one after the other.
+        let plan = plan(100, 20);
+        let standings: Vec<Standing> = (plan.runs.iter())
+            .map(|planned| if planned.run.inputs.is_empty() { done(60.0, 0.0) } else { pending() })
+            .collect();
+        let pace = pace(&plan, &standings, now()).unwrap();
+        assert_near(pace.left.unwrap().as_secs_f64(), 20.0 * 60.0);
+    }
+
+    #[test]
+    fn what_failed_or_is_blocked_is_not_waited_for() {
+        let plan = plan(2, 1);
+        let lost = |state| Standing { state, ..pending() };
+        let mut standings = vec![done(60.0, 0.0), lost(RunState::Failed), lost(RunState::Blocked), pending()];
+        assert_near(pace(&plan, &standings, now()).unwrap().left.unwrap().as_secs_f64(), 60.0);
+        standings[3] = done(60.0, 0.0);
+        assert_eq!(pace(&plan, &standings, now()).unwrap().left, None);
+    }
+
+    #[test]
+    fn where_nobody_is_at_work_nothing_is_promised() {
+        let plan = plan(4, 1);
+        assert!(pace_of(&plan, &[done(60.0, 30.0)]).unwrap().left.is_some(), "between two runs");
+        assert_eq!(pace_of(&plan, &[done(60.0, 300.0)]).unwrap().left, None);
+    }
+
+    /// A node whose clock is ahead, a file system that was set back, results that were copied a moment ago.
+    #[test]
+    fn clocks_that_differ_give_no_absurd_numbers() {
+        let plan = plan(8, 1);
+        let cases = [
+            vec![done(60.0, -1e5)],
+            vec![running(1, 3, -1e5)],
+            vec![running(2, 3, -1e5)],
+            vec![done(0.0, 0.0); 5],
+            vec![done(-5.0, 0.0)],
+            vec![done(60.0, -1e9), running(1, 10, -1.0), running(3, 0, 1e9)],
+        ];
+        for (index, first) in cases.iter().enumerate() {
+            assert!(first.iter().all(|standing| standing.age(now()).unwrap() < Duration::from_secs(2_000_000_000)));
+            let Some(pace) = pace_of(&plan, first) else { continue };
+            assert!((SHORTEST..=RECENT).contains(&pace.over), "{index}: {pace:?}");
+            let most = 3600.0 / SHORTEST * first.len() as f64;
+            assert!(pace.runs >= 0.0 && pace.runs <= most, "{index}: {pace:?}");
+            assert!(pace.epochs >= 0.0 && pace.epochs <= 10.0 * most, "{index}: {pace:?}");
+        }
+    }
+
+    #[test]
+    fn what_runs_took_is_added_up_and_of_memory_the_most_is_kept() {
+        let usage = |peak, gpus, gpu_peak_memory| Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory });
+        let with = |seconds, usage| {
+            let mut standing = done(seconds, 0.0);
+            standing.result.as_mut().unwrap().usage = usage;
+            standing
+        };
+        let runs = [
+            with(1800.0, usage(100, 2.0, Some(7))),
+            with(7200.0, usage(300, 0.25, None)),
+            with(3600.0, usage(200, 0.0, Some(9))),
+            with(60.0, None),
+            pending(),
+        ];
+        let spent = spent(&runs);
+        assert_near(spent.seconds, 12_660.0);
+        assert_near(spent.gpu_hours, 1.0 + 0.5);
+        assert_eq!((spent.peak_memory, spent.gpu_peak_memory, spent.unknown), (Some(300), Some(9), 1));
+    }
+
+    #[test]
+    fn the_busiest_host_comes_first() {
+        let on = |host: &str| Standing { host: Some(host.to_string()), ..running(1, 0, 0.0) };
+        let idle = Standing { host: Some("node9".to_string()), ..done(1.0, 0.0) };
+        let standings = [on("node2"), on("node3"), on("node1"), on("node3"), idle];
+        assert_eq!(hosts(&standings), [("node3", 2), ("node1", 1), ("node2", 1)]);
+    }
+}

@@ -1,0 +1,255 @@
+//! Runs of several stores: what is done anywhere counts. Nothing is changed in any of them, and nothing is waited for.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::survey::{self, Standing};
+use super::{PlannedRun, RunState};
+use winsign_core::at_once::each;
+use winsign_core::error::{Error, Result};
+use winsign_core::merge::agree;
+use winsign_core::owner::Clock;
+use winsign_core::{RunDirectory, RunId, Store};
+
+/// What several stores have of a run.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub standing: Standing,
+    /// The store that this is the standing in.
+    pub store: Arc<Path>,
+}
+
+/// What is wrong with what was found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Troubles {
+    /// Runs that two stores have different results of: the one that counts, and another.
+    pub conflicts: Vec<(RunId, Arc<Path>, Arc<Path>)>,
+    /// Runs with a file that is damaged or cannot be read, and what is wrong with it.
+    pub damaged: Vec<(RunId, String)>,
+    /// Runs whose directory was taken away while it was read.
+    pub vanished: Vec<RunId>,
+}
+
+/// Looks every run up in all stores, in the order of the plan. Where several have a run done, the first one counts; where none
+/// has, what is being done comes before what failed. A run that cannot be read is among the troubles, and ends nothing.
+pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) {
+    let stores: Vec<(&Store, Arc<Path>, Clock)> =
+        stores.iter().map(|store| (store, Arc::from(store.root()), Clock::of(store.root()))).collect();
+    let looked = each(runs, |planned| {
+        let mut troubles = Troubles::default();
+        let mut found: Vec<Found> = Vec::with_capacity(stores.len());
+        for (store, root, clock) in &stores {
+            let standing = standing(&store.run(&planned.run.id), clock, &mut troubles);
+            found.push(Found { standing, store: root.clone() });
+        }
+        (choose(&planned.run.id, found, &mut troubles), troubles)
+    });
+    let mut all = Troubles::default();
+    let mut found = Vec::with_capacity(runs.len());
+    for (one, troubles) in looked {
+        found.push(one);
+        all.conflicts.extend(troubles.conflicts);
+        all.damaged.extend(troubles.damaged);
+        all.vanished.extend(troubles.vanished);
+    }
+    survey::block(runs.iter().map(|planned| &planned.run).zip(found.iter_mut().map(|found| &mut found.standing)));
+    (found, all)
+}
+
+/// A run's standing in one store. A directory that goes away while it is read is that of a run that is not there.
+fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> Standing {
+    let gone = |error: &Error| match error {
+        Error::Io { source, .. } => source.kind() == ErrorKind::NotFound,
+        _ => false,
+    };
+    let mut found = survey::standing(run, clock);
+    let is_gone = |found: &Result<Standing>| match found {
+        Ok(standing) => standing.damaged.is_some() && !run.path.exists(),
+        Err(error) => gone(error),
+    };
+    if is_gone(&found) {
+        // If only a file was replaced, the second look finds it.
+        found = survey::standing(run, clock);
+        if is_gone(&found) || !run.path.exists() {
+            troubles.vanished.push(run.id.clone());
+            return Standing::pending();
+        }
+    }
+    match found {
+        Ok(found) => {
+            if found.damaged.is_some() {
+                troubles.damaged.push((run.id.clone(), found.note.clone().unwrap_or_default()));
+            }
+            found
+        }
+        Err(error) => {
+            troubles.damaged.push((run.id.clone(), error.to_string()));
+            Standing::pending()
+        }
+    }
+}
+
+fn choose(id: &RunId, found: Vec<Found>, troubles: &mut Troubles) -> Found {
+    let rank = |found: &Found| match found.standing.state {
+        RunState::Done => 0,
+        RunState::Running => 1,
+        RunState::Queued => 2,
+        RunState::Failed => 3,
+        RunState::Blocked => 4,
+        RunState::Pending => 5,
+    };
+    let mut found = found.into_iter();
+    let mut best = found.next().expect("at least one store");
+    for other in found {
+        if let (Some(one), Some(two)) = (&best.standing.result, &other.standing.result)
+            && !agree(one, two)
+        {
+            troubles.conflicts.push((id.clone(), best.store.clone(), other.store.clone()));
+        }
+        if rank(&other) < rank(&best) {
+            best = other;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+    use crate::plan::build::build;
+    use winsign_core::attempt::{Attempt, End};
+    use winsign_core::results::{Outcome, Processors, TicketOutcome};
+
+    struct Stores {
+        _scratch: tempfile::TempDir,
+        stores: Vec<Store>,
+        runs: Vec<PlannedRun>,
+    }
+
+    fn stores(count: usize) -> Stores {
+        let scratch = tempfile::tempdir().unwrap();
+        let stores = (0..count).map(|at| Store::create(&scratch.path().join(at.to_string())).unwrap()).collect();
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}";
+        let runs = build(&parse("study.yaml", text).unwrap()).runs;
+        Stores { _scratch: scratch, stores, runs }
+    }
+
+    impl Stores {
+        fn begin(&self, store: usize, run: usize) -> Attempt {
+            let directory = self.stores[store].run(&self.runs[run].run.id);
+            directory.prepare(&self.runs[run].run, "").unwrap();
+            Attempt::claim(&directory, 1).unwrap()
+        }
+
+        fn finish(&self, store: usize, run: usize, test_error: f64) {
+            let attempt = self.begin(store, run);
+            let outcome = Outcome::Ticket(TicketOutcome {
+                remaining_ratio: 1.0,
+                survivors: 1,
+                prunable: 1,
+                test_error,
+                test_loss: 0.1,
+                layers: vec![],
+            });
+            attempt.commit(outcome, None, Processors { ranks: 1, threads: 1 }, None).unwrap();
+            attempt.end(&End::Finished).unwrap();
+        }
+
+        fn fail(&self, store: usize, run: usize) {
+            self.begin(store, run).end(&End::Failed { message: "no".to_string() }).unwrap();
+        }
+
+        fn look(&self) -> (Vec<(RunState, usize)>, Troubles) {
+            let (found, troubles) = look_up(&self.runs, &self.stores);
+            let place = |found: &Found| self.stores.iter().position(|store| store.root() == &*found.store).unwrap();
+            (found.iter().map(|found| (found.standing.state, place(found))).collect(), troubles)
+        }
+    }
+
+    #[test]
+    fn what_is_done_anywhere_counts() {
+        let world = stores(3);
+        world.fail(0, 0);
+        world.finish(1, 0, 5.0);
+        world.finish(2, 0, 5.0);
+        world.fail(2, 1);
+        let (found, troubles) = world.look();
+        assert_eq!(found, [(RunState::Done, 1), (RunState::Failed, 2), (RunState::Blocked, 0)]);
+        assert_eq!(troubles, Troubles::default());
+    }
+
+    #[test]
+    fn different_results_are_told_and_the_first_counts() {
+        let world = stores(2);
+        world.finish(0, 0, 5.0);
+        world.finish(1, 0, 6.0);
+        let (found, troubles) = world.look();
+        assert_eq!(found[0], (RunState::Done, 0));
+        let roots: Vec<&Path> = world.stores.iter().map(Store::root).collect();
+        assert_eq!(troubles.conflicts.len(), 1);
+        let (id, one, two) = &troubles.conflicts[0];
+        assert_eq!((id, &**one, &**two), (&world.runs[0].run.id, roots[0], roots[1]));
+    }
+
+    #[test]
+    fn damaged_files_are_told_and_others_looked_for() {
+        let world = stores(2);
+        world.finish(0, 0, 5.0);
+        world.finish(1, 0, 5.0);
+        let path = world.stores[0].run(&world.runs[0].run.id).result_path();
+        std::fs::write(&path, "{}").unwrap();
+        let (found, troubles) = world.look();
+        assert_eq!(found[0], (RunState::Done, 1));
+        assert_eq!(troubles.damaged.len(), 1);
+        assert!(troubles.damaged[0].1.contains("is damaged"), "{}", troubles.damaged[0].1);
+    }
+
+    /// Such as a file of somebody else, or of a server that is away: here links to themselves, which nobody can follow.
+    #[test]
+    fn what_cannot_be_read_is_told_and_ends_nothing() {
+        let world = stores(2);
+        world.finish(0, 0, 5.0);
+        world.finish(0, 1, 5.0);
+        world.finish(1, 1, 5.0);
+        let directory = |run: usize| world.stores[0].run(&world.runs[run].run.id);
+        let (result, attempts) = (directory(1).result_path(), directory(2).path.join("attempts"));
+        std::fs::remove_file(&result).unwrap();
+        std::fs::create_dir_all(attempts.parent().unwrap()).unwrap();
+        for path in [result, attempts] {
+            std::os::unix::fs::symlink(&path, &path).unwrap();
+        }
+        let (found, troubles) = world.look();
+        assert_eq!(found, [(RunState::Done, 0), (RunState::Done, 1), (RunState::Pending, 0)]);
+        let ids: Vec<&RunId> = troubles.damaged.iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [&world.runs[1].run.id, &world.runs[2].run.id]);
+        assert!(troubles.damaged[0].1.contains("it is a link that leads to itself"), "{}", troubles.damaged[0].1);
+        assert!(troubles.damaged[1].1.starts_with("cannot list "), "{}", troubles.damaged[1].1);
+        assert_eq!((troubles.conflicts, troubles.vanished), (vec![], vec![]));
+    }
+
+    /// Runs come and go while a report reads them: it always ends, and with whole numbers.
+    #[test]
+    fn directories_that_go_away_are_no_error() {
+        let world = stores(1);
+        let directory = world.stores[0].run(&world.runs[0].run.id);
+        std::thread::scope(|scope| {
+            let coming_and_going = scope.spawn(|| {
+                for _ in 0..30 {
+                    world.finish(0, 0, 5.0);
+                    std::fs::remove_dir_all(&directory.path).unwrap();
+                }
+            });
+            let mut looks = 0;
+            while !coming_and_going.is_finished() {
+                let (found, _) = look_up(&world.runs, &world.stores);
+                let standing = &found[0].standing;
+                assert_eq!(standing.result.is_some(), standing.state == RunState::Done);
+                looks += 1;
+            }
+            coming_and_going.join().unwrap();
+            assert!(looks > 0);
+        });
+    }
+}

@@ -1,0 +1,782 @@
+//! What a sweep file means, and what is said about one that means nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::defaults::{RECIPES, recipe};
+use super::json_schema::default_text;
+use super::schema::{Block, Fallback, KEYS, Kind};
+use super::values::Value;
+use super::*;
+use crate::yaml::MAX_BYTES;
+use winsign_core::settings::{Architecture, Dataset, Masks, Numerics, Schedule};
+
+const QUICKSTART: &str = include_str!("../../sweeps/quickstart.yaml");
+const SCHEMA: &str = include_str!("../../sweeps/schema.json");
+const DOCUMENTATION: &str = include_str!("../../docs/sweep.md");
+
+/// Parses a file about the digits.
+fn digits(rest: &str) -> Result<Sweep, FileError> {
+    parse("study.yaml", &format!("dataset: digits\narchitecture: resnet8\n{rest}"))
+}
+
+fn expanded(rest: &str) -> Sweep {
+    digits(rest).unwrap_or_else(|error| panic!("{}", error.render(false)))
+}
+
+fn failed(rest: &str) -> FileError {
+    match digits(rest) {
+        Ok(_) => panic!("this should be an error:\n{rest}"),
+        Err(error) => error,
+    }
+}
+
+fn axes(pairs: &[(&str, &str)]) -> Axes {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+// What files mean.
+
+#[test]
+fn quickstart_is_the_study_of_the_method() {
+    let sweep = parse("sweeps/quickstart.yaml", QUICKSTART).unwrap();
+    assert_eq!(sweep.name, "quickstart");
+    let of = |method: Method| sweep.chains.iter().filter(move |chain| chain.method == method);
+    assert_eq!((sweep.chains.len(), of(Method::Lrr).count(), of(Method::Aws).count()), (8, 4, 4));
+    for chain in &sweep.chains {
+        assert_eq!(chain.problem.numerics, Numerics::Portable);
+        assert_eq!((chain.levels, chain.warmup.epochs, chain.training.epochs), (6, 10, 3));
+        assert_eq!(chain.transfers.len(), 2 * 2);
+        assert!(chain.transfers.iter().all(|transfer| transfer.level == 6 && transfer.training.epochs == 6));
+        let connects: Vec<_> = chain.connects.iter().map(|connect| (connect.between, connect.inherit)).collect();
+        let seeds = |inherit| (Between::Seeds, Some(inherit));
+        assert_eq!(connects, [seeds(Inherit::Sign), seeds(Inherit::Mask), (Between::NormInit, None)]);
+    }
+}
+
+#[test]
+fn defaults_of_digits() {
+    let sweep = expanded("transfer:\nconnect: {between: [seeds, norm-init]}");
+    assert_eq!(sweep.name, "study");
+    assert_eq!(sweep.resources, Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 1 });
+    assert_eq!(sweep.chains.len(), 2);
+
+    let chain = &sweep.chains[0];
+    let training = Training {
+        epochs: 4,
+        batch: 64,
+        optimizer: Default::default(),
+        lr: 0.1,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        schedule: Schedule::Constant,
+        precision: Default::default(),
+    };
+    assert_eq!(chain.problem, Problem::new(Dataset::Digits, Architecture::ResNet8));
+    assert_eq!((chain.levels, chain.prune_ratio, chain.seeds), (12, 0.2, Seeds::from(1)));
+    assert_eq!(chain.warmup, Training { epochs: 10, ..training.clone() });
+    assert_eq!(chain.training, training);
+    assert_eq!(chain.axes, []);
+
+    let transfers: Vec<_> = chain.transfers.iter().map(|transfer| (transfer.inherit, transfer.seeds.init)).collect();
+    let inherits = [Inherit::Sign, Inherit::Mask, Inherit::Retrain];
+    assert_eq!(transfers, inherits.map(|inherit| [(inherit, 2), (inherit, 3)]).concat());
+    let first = &chain.transfers[0];
+    assert_eq!((first.level, first.seeds, &first.axes), (12, Seeds::from(2), &Vec::new()));
+    assert_eq!(first.training, Training { epochs: 12, schedule: Schedule::MultiStep, ..training });
+
+    let connects: Vec<_> = chain.connects.iter().map(|connect| (connect.inherit, connect.level)).collect();
+    let joined = [Some(Inherit::Sign), Some(Inherit::Mask), Some(Inherit::Retrain), None];
+    assert_eq!(connects, joined.map(|inherit| (inherit, 12)));
+    assert!(chain.connects.iter().all(|connect| (connect.points, connect.batch) == (11, 64)));
+}
+
+#[test]
+fn blocks_are_optional() {
+    let sweep = expanded("");
+    assert_eq!(sweep.chains.len(), 2);
+    assert!(sweep.chains.iter().all(|chain| chain.transfers.is_empty() && chain.connects.is_empty()));
+
+    // Without transfers, the last level is joined to itself.
+    let connects = &expanded("ticket: {levels: 3}\nconnect: {between: norm-init}").chains[0].connects;
+    assert_eq!(connects.iter().map(|connect| connect.level).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn transfers_follow_their_ticket() {
+    let sweep = expanded("ticket: {lr: [0.1, 0.05], batch: 32}\ntransfer: {batch: 16}\nconnect: {between: norm-init}");
+    for chain in &sweep.chains {
+        assert!(chain.transfers.iter().all(|transfer| transfer.training.lr == chain.training.lr));
+        assert!(chain.transfers.iter().all(|transfer| transfer.training.batch == 16));
+        assert_eq!(chain.connects[0].batch, 32);
+    }
+}
+
+#[test]
+fn lists_and_ranges_run_in_either_direction() {
+    let levels = |level: &str| {
+        let sweep = expanded(&format!("ticket: {{method: aws}}\ntransfer: {{inherit: sign, seed: 2, level: {level}}}"));
+        sweep.chains[0].transfers.iter().map(|transfer| transfer.level).collect::<Vec<_>>()
+    };
+    assert_eq!(levels("3..5"), [3, 4, 5]);
+    assert_eq!(levels("12..10"), [12, 11, 10]);
+    assert_eq!(levels("[1, 4..2, last]"), [1, 4, 3, 2, 12]);
+    assert_eq!(levels("[7]"), [7]);
+    assert_eq!(levels("'5 .. 6'"), [5, 6]);
+    assert_eq!(levels("all"), (1..=12).collect::<Vec<_>>());
+}
+
+#[test]
+fn last_and_all_are_of_the_chain() {
+    let sweep = expanded("ticket: {method: lrr, levels: [2, 3]}\ntransfer: {inherit: sign, seed: 2, level: all}");
+    let levels = |chain: &Chain| chain.transfers.iter().map(|transfer| transfer.level).collect::<Vec<_>>();
+    assert_eq!(sweep.chains.iter().map(levels).collect::<Vec<_>>(), [vec![1, 2], vec![1, 2, 3]]);
+}
+
+#[test]
+fn seeds_by_source() {
+    let sweep =
+        expanded("ticket: {method: aws, seed: 5, seed_alpha: 7..8}\ntransfer: {inherit: sign, seed_init: 4..5}");
+    let seeds: Vec<_> = sweep.chains.iter().map(|chain| chain.seeds).collect();
+    assert_eq!(seeds, [7, 8].map(|alpha| Seeds { init: 5, order: 5, alpha }));
+    // One value of what is not given, and no α of its own.
+    let seeds: Vec<_> = sweep.chains[0].transfers.iter().map(|transfer| transfer.seeds).collect();
+    assert_eq!(seeds, [4, 5].map(|init| Seeds { init, order: 2, alpha: init }));
+    assert_eq!(sweep.chains[0].axes, axes(&[("ticket.seed_alpha", "7")]));
+}
+
+#[test]
+fn blocks_add_up() {
+    let sweep = expanded(
+        "ticket:
+  - {method: lrr, lr: 0.1}
+  - {method: [aws, lrr], lr: 0.1}
+transfer:
+  - {inherit: [sign, mask], seed: 2..3, lr: 0.05}
+  - {inherit: sign, seed: 3..5, lr: 0.05}
+connect:
+  - {between: seeds, inherit: sign}
+  - {between: seeds}
+",
+    );
+    // What two blocks have in common is there once.
+    assert_eq!(sweep.chains.iter().map(|chain| chain.method).collect::<Vec<_>>(), [Method::Lrr, Method::Aws]);
+    let chain = &sweep.chains[0];
+    assert_eq!(chain.transfers.len(), 2 * 2 + 2);
+    assert_eq!(chain.connects.len(), 2);
+    assert!(chain.transfers.iter().all(|transfer| transfer.axes.is_empty()));
+}
+
+#[test]
+fn zip_pairs_axes() {
+    let sweep = expanded("ticket: {method: [lrr, aws], lr: [0.1, 0.05], seed: 1..3}\nzip: [method, ticket.lr]");
+    assert_eq!(sweep.chains.len(), 2 * 3);
+    assert!(sweep.chains.iter().all(|chain| (chain.method == Method::Lrr) == (chain.training.lr == 0.1)));
+}
+
+#[test]
+fn zip_spans_blocks() {
+    let file = "ticket: {method: aws, seed: [1, 4]}\ntransfer: {seed: 11..12, inherit: [sign, mask]}\nzip: [[ticket.seed, transfer.seed]]";
+    let seeds = |chain: &Chain| {
+        let transfers = chain.transfers.iter().map(|transfer| transfer.seeds.init).collect::<BTreeSet<_>>();
+        (chain.seeds.init, chain.transfers.len(), transfers.into_iter().collect::<Vec<_>>())
+    };
+    let sweep = expanded(file);
+    assert_eq!(sweep.chains.iter().map(seeds).collect::<Vec<_>>(), [(1, 2, vec![11]), (4, 2, vec![12])]);
+}
+
+/// As a product these would be four million transfers, beyond the limit.
+#[test]
+fn zip_is_counted_as_it_is_run() {
+    let sweep = expanded(
+        "ticket: {method: aws, levels: 1, seed: 1..2000}
+transfer: {inherit: sign, seed: 1..2000}
+zip: [ticket.seed, transfer.seed]",
+    );
+    assert_eq!(sweep.chains.iter().map(|chain| chain.transfers.len()).sum::<usize>(), 2_000);
+}
+
+#[test]
+fn zip_of_levels() {
+    let sweep = expanded(
+        "ticket: {method: aws, levels: [4, 6]}\ntransfer: {inherit: sign, seed: 2, level: [2, 6]}\nzip: [levels, level]",
+    );
+    let levels = sweep.chains.iter().map(|chain| (chain.levels, chain.transfers[0].level, chain.transfers.len()));
+    assert_eq!(levels.collect::<Vec<_>>(), [(4, 2, 1), (6, 6, 1)]);
+}
+
+#[test]
+fn zip_leaves_single_values_alone() {
+    let sweep = expanded(
+        "ticket:
+  - {method: [lrr, aws], lr: [0.1, 0.05]}
+  - {method: [lrr, aws], lr: 0.2}
+zip: [method, ticket.lr]",
+    );
+    assert_eq!(sweep.chains.len(), 2 + 2);
+}
+
+#[test]
+fn exclude_drops_by_scope() {
+    let base = "ticket: {method: [lrr, aws], seed: 1..2}\ntransfer: {inherit: [sign, mask], seed: 2..3}\nconnect: {between: [seeds, norm-init]}\n";
+    let counts = |rules: &str| {
+        let exclude = if rules.is_empty() { String::new() } else { format!("exclude: [{rules}]") };
+        let sweep = expanded(&format!("{base}{exclude}"));
+        sweep.chains.iter().map(|chain| (chain.transfers.len(), chain.connects.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(""), [(4, 3); 4]);
+    assert_eq!(counts("{method: lrr, ticket.seed: 2}"), [(4, 3); 3]);
+    // A connect joins only what is there.
+    assert_eq!(counts("{method: lrr, inherit: mask}"), [(2, 2), (2, 2), (4, 3), (4, 3)]);
+    assert_eq!(counts("{inherit: mask, between: seeds}"), [(4, 2); 4]);
+    assert_eq!(counts("{method: aws, between: norm-init}"), [(4, 3), (4, 3), (4, 2), (4, 2)]);
+    assert_eq!(counts("{inherit: mask, transfer.seed: 3}"), [(3, 2); 4]);
+    assert_eq!(counts("{method: [lrr, aws], ticket.seed: 1..1}"), [(4, 3); 2]);
+    assert_eq!(counts("{level: last, inherit: sign, ticket.seed: 1}"), [(2, 2), (4, 3), (2, 2), (4, 3)]);
+}
+
+#[test]
+fn exclude_can_save_a_level_that_one_chain_lacks() {
+    let base = "ticket: {method: lrr, levels: [2, 3]}\ntransfer: {inherit: sign, seed: 2, level: [2, 3]}\n";
+    assert_eq!(failed(base).message, "`transfer.level: 3` is beyond the last level of the chain, 2");
+    let sweep = expanded(&format!("{base}exclude: [{{levels: 2, level: 3}}]"));
+    assert_eq!(sweep.chains.iter().map(|chain| chain.transfers.len()).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn axes_tell_apart_what_labels_do_not() {
+    let sweep = parse(
+        "study.yaml",
+        "dataset: digits
+architecture: [resnet8, resnet20]
+ticket: {method: [lrr, aws], lr: [0.1, 1e-5], seed: 1..2, levels: [3, 4], epochs: 4}
+transfer: {weight_decay: [0, 5e-4], seed: 2..3, inherit: [sign, mask], level: [2, 3]}
+connect: {between: seeds, points: [5, 11]}
+",
+    )
+    .unwrap();
+    assert_eq!(sweep.chains.len(), 2 * 2 * 2 * 2 * 2);
+    let first = &sweep.chains[0];
+    assert_eq!(first.axes, axes(&[("architecture", "resnet8"), ("ticket.lr", "0.1"), ("ticket.seed", "1")]));
+    let last = &sweep.chains[31];
+    assert_eq!(last.axes, axes(&[("architecture", "resnet20"), ("ticket.lr", "1e-5"), ("ticket.seed", "2")]));
+    assert_eq!(last.transfers[0].axes, axes(&[("transfer.weight_decay", "0")]));
+    assert_eq!(last.transfers[2].axes, axes(&[("transfer.weight_decay", "0.0005")]));
+    assert_eq!(last.connects[0].axes, axes(&[("connect.points", "5")]));
+    assert_eq!(last.connects[1].axes, axes(&[("connect.points", "11")]));
+}
+
+#[test]
+fn axes_tell_blocks_apart() {
+    let chains = expanded("ticket:\n  - {method: lrr, lr: 0.05}\n  - {method: aws}").chains;
+    let axes_of_chains: Vec<_> = chains.into_iter().map(|chain| chain.axes).collect();
+    assert_eq!(axes_of_chains, [axes(&[("ticket.lr", "0.05")]), axes(&[("ticket.lr", "0.1")])]);
+}
+
+#[test]
+fn seeds_are_joined_where_there_are_two() {
+    let sweep = expanded(
+        "ticket: {method: aws}
+transfer:
+  - {inherit: sign, level: 12..11, seed: 2..3}
+  - {inherit: mask, level: 12, seed: 2}
+connect: {between: seeds}
+",
+    );
+    let connects = sweep.chains[0].connects.iter().map(|connect| (connect.level, connect.inherit));
+    assert_eq!(connects.collect::<Vec<_>>(), [(12, Some(Inherit::Sign)), (11, Some(Inherit::Sign))]);
+    // Another learning rate is another difference.
+    let error = failed(
+        "transfer: {seed: [2, 3], lr: [0.1, 0.2]}\nzip: [transfer.seed, transfer.lr]\nconnect: {between: seeds}",
+    );
+    assert_eq!(error.message, "this block joins nothing: no two transfers differ in nothing but seeds");
+}
+
+#[test]
+fn settings_without_a_say_make_no_runs_and_no_columns() {
+    let sweep = expanded(
+        "ticket: {method: [lrr, imp, aws], rewind_epoch: [0, 2], seed_alpha: [1, 7], levels: 2}
+transfer: {inherit: [sign, mask], flip: [0, 0.1], seed: 2}",
+    );
+    let chains: Vec<_> = sweep.chains.iter().map(|chain| (chain.method, chain.rewind_epoch, &chain.axes)).collect();
+    let expected = [
+        (Method::Lrr, None, &axes(&[])),
+        (Method::Aws, None, &axes(&[("ticket.seed_alpha", "1")])),
+        (Method::Aws, None, &axes(&[("ticket.seed_alpha", "7")])),
+        (Method::Imp, Some(0), &axes(&[("ticket.rewind_epoch", "0")])),
+        (Method::Imp, Some(2), &axes(&[("ticket.rewind_epoch", "2")])),
+    ];
+    assert_eq!(chains.len(), expected.len());
+    assert!(expected.iter().all(|chain| chains.contains(chain)), "{chains:?}");
+    let transfers = sweep.chains[0].transfers.iter().map(|transfer| (transfer.inherit, transfer.flip, &transfer.axes));
+    let expected = [
+        (Inherit::Sign, 0.0, &axes(&[("transfer.flip", "0")])),
+        (Inherit::Sign, 0.1, &axes(&[("transfer.flip", "0.1")])),
+        (Inherit::Mask, 0.0, &axes(&[])),
+    ];
+    assert_eq!(transfers.collect::<Vec<_>>(), expected);
+}
+
+/// A dense transfer has nothing to do with what is joined later.
+#[test]
+fn settings_of_connects_are_axes_beside_dense_networks() {
+    for connects in [
+        "{between: seeds, align: [none, weights]}",
+        "{between: seeds, refine: [0, 2]}",
+        "{between: plane, margin: [0.1, 0.2]}",
+    ] {
+        let sweep =
+            expanded(&format!("ticket: {{levels: 1}}\ntransfer: {{inherit: dense, seed: 2..4}}\nconnect: {connects}"));
+        assert!(sweep.chains[0].transfers.iter().all(|transfer| transfer.axes.is_empty()), "{connects}");
+        assert!(sweep.chains[0].connects.iter().all(|connect| connect.axes.len() == 1), "{connects}");
+    }
+}
+
+#[test]
+fn dense_networks_belong_to_no_level() {
+    let sweep = expanded(
+        "ticket: {method: lrr, levels: 3, seed: 1..2, lr: [0.1, 0.2]}
+transfer: {inherit: [sign, dense], level: all, batch: 32, seed: 2..3}
+connect: {between: [seeds, norm-init]}",
+    );
+    let chain = &sweep.chains[0];
+    assert_eq!(chain.axes, axes(&[("ticket.lr", "0.1"), ("ticket.seed", "1")]));
+    let dense: Vec<_> = chain.transfers.iter().filter(|transfer| transfer.inherit == Inherit::Dense).collect();
+    // Its learning rate is the ticket's, whose seed has no say.
+    let expected = axes(&[("ticket.lr", "0.1")]);
+    assert!(dense.iter().all(|transfer| (transfer.level, &transfer.axes) == (0, &expected)), "{dense:?}");
+    assert_eq!((dense.len(), chain.transfers.len()), (2, 2 + 3 * 2));
+    let connects: Vec<_> = chain.connects.iter().map(|connect| (connect.level, connect.inherit)).collect();
+    let sign = Some(Inherit::Sign);
+    let expected = [(1, sign), (0, Some(Inherit::Dense)), (2, sign), (3, sign), (1, None), (2, None), (3, None)];
+    assert_eq!(connects, expected);
+
+    // Nothing but dense networks: the tickets to be joined to themselves are the last.
+    let sweep = expanded("ticket: {method: lrr, levels: 3}\ntransfer: {inherit: dense}\nconnect: {between: norm-init}");
+    assert_eq!(sweep.chains[0].connects.iter().map(|connect| connect.level).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn random_masks_are_joined_where_they_are_one() {
+    let connects = |transfer: &str, connect: &str| {
+        let file = format!("ticket: {{method: lrr}}\ntransfer: {{{transfer}}}\nconnect: {{between: seeds{connect}}}");
+        let sweep = expanded(&file);
+        let joined = sweep.chains[0].connects.iter().map(|connect| (connect.inherit.unwrap(), connect.masks));
+        joined.collect::<Vec<_>>()
+    };
+    let (sign, random) = (Inherit::Sign, Inherit::RandomMask);
+    let both = "inherit: [sign, random-mask], seed: 2..3";
+    assert_eq!(connects(both, ""), [(sign, Masks::Same)]);
+    assert_eq!(connects(both, ", masks: union"), [(sign, Masks::Union), (random, Masks::Union)]);
+    let axis = connects(both, ", masks: [same, union]");
+    assert_eq!(axis, [(sign, Masks::Same), (random, Masks::Union)], "signs have one mask: nothing to choose");
+    // The mask follows from the seed of the initialization.
+    let orders = "inherit: random-mask, seed_init: 2, seed_order: 3..4";
+    assert_eq!(connects(orders, ""), [(random, Masks::Same)]);
+}
+
+#[test]
+fn combinations_that_do_not_fit_can_be_left_out() {
+    let file = "dataset: [cifar100, imagenet]\narchitecture: [resnet50, mlpmixer]\n";
+    let error = parse("study.yaml", file).unwrap_err();
+    assert_eq!(error.message, "`architecture: mlpmixer` is not defined for `dataset: cifar100`");
+    assert_eq!((error.line, error.column), (Some(2), Some(26)));
+    let rule = "exclude: [{dataset: cifar100, architecture: mlpmixer}]";
+    assert!(error.help.ends_with(&format!("`{rule}` leaves it out")), "{}", error.help);
+    let problems: Vec<_> =
+        parse("study.yaml", &format!("{file}{rule}")).unwrap().chains.into_iter().map(|chain| chain.problem).collect();
+    assert_eq!(problems.len(), 2 * 3);
+    assert!(problems.iter().all(|problem| problem.architecture.fits(problem.dataset)));
+
+    let error = parse("study.yaml", "dataset: imagenet\narchitecture: resnet8\n").unwrap_err();
+    assert_eq!((error.line, error.column), (Some(2), Some(15)));
+    assert_eq!(error.help, "for `imagenet` there are `resnet50`, `mobilenetv2`, `mlpmixer`");
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let sweep = expanded(
+        "ticket: {method: aws, lr: &lr 0.2}\ntransfer:\n  - &one {inherit: sign, lr: *lr, seed: 2}\n  - {<<: *one, inherit: mask}",
+    );
+    let transfers = sweep.chains[0].transfers.iter().map(|transfer| (transfer.inherit, transfer.training.lr));
+    assert_eq!(transfers.collect::<Vec<_>>(), [(Inherit::Sign, 0.2), (Inherit::Mask, 0.2)]);
+}
+
+#[test]
+fn names_that_other_yaml_takes_for_something_else() {
+    for name in ["no", "on", "y", "007"] {
+        assert_eq!(expanded(&format!("name: {name}")).name, name);
+    }
+}
+
+#[test]
+fn resources_are_read() {
+    let resources = |text: &str| expanded(&format!("resources: {{{text}}}")).resources;
+    let all = resources("jobs: 2, threads: 1, ranks: 8, gpus: 0.25, retries: 0");
+    let expected = Resources { jobs: Some(2), threads: Some(1), ranks: Some(8), gpus: Some(0.25), retries: 0 };
+    assert_eq!(all, expected);
+    // Several whole GPUs, however they are written.
+    assert_eq!((resources("gpus: 2").gpus, resources("gpus: 1.0").gpus), (Some(2.0), Some(1.0)));
+}
+
+// What is said about files that mean nothing.
+
+#[test]
+fn bad_input_is_explained_at_its_place() {
+    // Lines count from 3, after the data set and the architecture.
+    #[rustfmt::skip]
+    let cases: &[(&str, usize, usize, &str, &str)] = &[
+        // YAML
+        ("ticket: [", 3, 9, "cannot read this as YAML: unclosed bracket '['", "check the indentation, colons, brackets and quotes here and just before"),
+        ("a: b: c", 3, 5, "cannot read this as YAML: mapping values are not allowed in this context", "check the indentation"),
+        ("name: \"open", 3, 7, "cannot read this as YAML: unclosed quote", "check the indentation"),
+        ("ticket: *tickets", 3, 9, "cannot read this as YAML: reference to unknown value", "check the indentation"),
+        ("ticket: {lr: !rate 0.1}", 3, 20, "cannot read this as YAML: unsupported tag `!rate`", "check the indentation"),
+        ("---\na: 1", 4, 1, "a second YAML document begins here", "a sweep file is one document: remove the `---`"),
+        ("ticket: {lr: 1, lr: 2}", 3, 17, "`lr` is given twice", "keep one of the two; a list gives several values"),
+        ("ticket: {lr: 1}\nticket: {lr: 2}", 4, 1, "`ticket` is given twice", "keep one of the two; a list gives several values"),
+        // Keys
+        ("ticket: {lvels: 3}", 3, 10, "there is no setting `lvels` in `ticket`", "did you mean `levels`?"),
+        ("tickets: {levels: 3}", 3, 1, "there is no setting `tickets` at the top level", "did you mean `ticket`?"),
+        ("lr: 0.1", 3, 1, "there is no setting `lr` at the top level", "it belongs in `ticket` or in `transfer`"),
+        ("ticket:\n  inherit: sign", 4, 3, "there is no setting `inherit` in `ticket`", "it belongs in `transfer` or in `connect`"),
+        ("transfer: {warmup_epoch: 3}", 3, 12, "there is no setting `warmup_epoch` in `transfer`", "did you mean `warmup_epochs`, in `ticket`?"),
+        ("resources: {nodes: 1}", 3, 13, "there is no setting `nodes` in `resources`", "the settings there are `jobs`, `threads`, `ranks`, `gpus`, `retries`"),
+        ("resources: {gpu: 1}", 3, 13, "there is no setting `gpu` in `resources`", "did you mean `gpus`?"),
+        // Types and bounds
+        ("ticket: {lr: fast}", 3, 14, "`ticket.lr` must be a number above 0, found the text `fast`", "for example `lr: 0.1`"),
+        ("ticket: {lr: }", 3, 12, "`ticket.lr` must be a number above 0, found nothing", "for example `lr: 0.1`"),
+        ("ticket: {lr: {a: 1}}", 3, 14, "`ticket.lr` must be a number above 0, found a block of settings", "for example `lr: 0.1`"),
+        ("ticket: {lr: 0}", 3, 14, "`ticket.lr` must be a number above 0, found `0`", "for example `lr: 0.1`"),
+        ("ticket: {lr: [0.1, -0.1]}", 3, 20, "`ticket.lr` must be a number above 0, found `-0.1`", "for example `lr: 0.1`"),
+        ("ticket: {lr: .inf}", 3, 14, "`ticket.lr` must be a number above 0, found the text `.inf`", "for example `lr: 0.1`"),
+        ("ticket: {lr: \"\\e[31m\"}", 3, 14, "`ticket.lr` must be a number above 0, found the text `\\u{1b}[31m`", "for example"),
+        ("ticket: {prune_ratio: .nan}", 3, 23, "`ticket.prune_ratio` must be a number above 0 and below 1, found the text `.nan`", "for example `prune_ratio: 0.2`"),
+        ("ticket: {prune_ratio: 1}", 3, 23, "`ticket.prune_ratio` must be a number above 0 and below 1, found `1`", "for example `prune_ratio: 0.2`"),
+        ("ticket: {momentum: 1.0}", 3, 20, "`ticket.momentum` must be a number from 0 to below 1, found `1.0`", "for example `momentum: 0.9`"),
+        ("ticket: {weight_decay: -1e-4}", 3, 24, "`ticket.weight_decay` must be a number, 0 or above, found `-0.0001`", "for example `weight_decay: 5e-4`"),
+        ("ticket: {epochs: 0}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found `0`", "for example `epochs: 4`"),
+        ("ticket: {epochs: 4.0}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found `4.0`", "for example `epochs: 4`"),
+        ("ticket: {epochs: 5000000000}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found `5000000000`", "for example `epochs: 4`"),
+        ("ticket: {warmup_epochs: true}", 3, 25, "`ticket.warmup_epochs` must be a whole number from 1 to 1,000,000, found `true`", "for example"),
+        ("ticket: {batch: -1}", 3, 17, "`ticket.batch` must be a whole number from 1 to 1,000,000, found `-1`", "for example `batch: 64`"),
+        ("ticket: {levels: 1001}", 3, 18, "`ticket.levels` must be a whole number from 1 to 1,000, found `1001`", "for example `levels: 12`"),
+        ("ticket: {seed: 18446744073709551616}", 3, 16, "`ticket.seed` must be a whole number from 0 to 2^64 - 1, found `1.8446744073709552e19`", "for example `seed: 1`"),
+        ("connect: {between: norm-init, points: 1}", 3, 39, "`connect.points` must be a whole number from 2 to 1,000,000, found `1`", "for example `points: 11`"),
+        ("resources: {jobs: [1, 2]}", 3, 19, "`resources.jobs` must be a whole number from 1 to 4,096, found a list", "for example `jobs: 2`"),
+        ("resources: {ranks: 0}", 3, 20, "`resources.ranks` must be a whole number from 1 to 4,096, found `0`", "for example `ranks: 8`"),
+        ("resources: {gpus: 1.5}", 3, 19, "`resources.gpus` must be a number above 0 and up to 1, or a whole number up to 1,024, found `1.5`", "for example `gpus: 0.25`"),
+        ("resources: {gpus: 0}", 3, 19, "`resources.gpus` must be a number above 0 and up to 1, or a whole number up to 1,024, found `0`", "for example `gpus: 0.25`"),
+        ("resources: {gpus: 2000}", 3, 19, "`resources.gpus` must be a number above 0 and up to 1, or a whole number up to 1,024, found `2000`", "for example"),
+        ("resources: 2", 3, 12, "`resources` must be a block of settings, found `2`", "for example `resources: {jobs: 2}`"),
+        ("ticket: [lrr]", 3, 10, "`ticket` must be a block of settings or a list of blocks, found the text `lrr`", "for example `ticket: {method: aws}`"),
+        ("transfer: []", 3, 11, "`transfer` is a list without blocks", "give a block of settings, or remove `transfer`"),
+        ("name: 2024", 3, 7, "`name` must be a text, found `2024`", "put it in quotes, as in `name: \"2024\"`"),
+        ("name: a/b", 3, 7, "`name` cannot be `a/b`: it is used in file names", "use letters, digits"),
+        // Words
+        ("ticket: {method: lr}", 3, 18, "`ticket.method` must be one of `lrr`, `aws`, `imp`, `snip`, `synflow`, found the text `lr`", "did you mean `lrr`?"),
+        ("transfer: {inherit: [sign, norm]}", 3, 28, "`transfer.inherit` must be one of `sign`, `mask`, `sign+norm`, `retrain`, `dense`, `random-mask`, `random-mask-erk`, `random-sign`, found the text `norm`", "for example `inherit: sign`"),
+        // Axes
+        ("ticket: {lr: []}", 3, 14, "`ticket.lr` has no values", "give at least one value, or remove `lr` for its default"),
+        ("ticket: {lr: [[0.1]]}", 3, 15, "`ticket.lr` must be a number above 0, found a list", "for example `lr: 0.1`"),
+        ("ticket: {lr: [0.1, 0.2, 1e-1]}", 3, 25, "`ticket.lr` has the value `0.1` twice", "remove one of the two"),
+        ("ticket: {epochs: [1..5, 3]}", 3, 25, "`ticket.epochs` has the value `3` twice", "remove one of the two"),
+        ("ticket: {epochs: 1..x}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found the text `1..x`", "a range is two whole numbers, both included, as in `2..4`"),
+        ("ticket: {epochs: 1...3}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found the text `1...3`", "a range is two whole numbers"),
+        ("ticket: {epochs: 0..3}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found `0`", "for example"),
+        ("ticket: {lr: 0.1..0.3}", 3, 14, "`ticket.lr` must be a number above 0, found the text `0.1..0.3`", "ranges are for whole numbers: list the values"),
+        ("ticket: {seed: 1, seed_init: 1, seed_order: 1, seed_alpha: 2}", 3, 16, "`ticket.seed` has no effect: every seed is given on its own", "remove `seed`, or one of the others"),
+        // Levels
+        ("transfer: {level: 13}", 3, 19, "`transfer.level: 13` is beyond the last level of the chain, 12", "use `last` or `all`, or raise `levels` in `ticket`"),
+        ("transfer: {level: [3, 11..14]}", 3, 23, "`transfer.level: 13` is beyond the last level of the chain, 12", "use `last`"),
+        ("transfer: {level: [3, 0]}", 3, 23, "`transfer.level` cannot be 0: level 0 is the dense network, not a ticket", "levels that can be named begin with 1, after the first pruning"),
+        ("transfer: {level: lst}", 3, 19, "`transfer.level` must be a level from 1 to 1,000, `last` or `all`, found the text `lst`", "did you mean `last`?"),
+        ("transfer: {level: [12, last]}", 3, 24, "`transfer.level` has level 12 twice in a chain of 12 levels", "remove one of the two"),
+        ("connect: {between: norm-init, level: 13}", 3, 38, "`connect.level: 13` is beyond the last level of the chain, 12", "use `last`"),
+        // Connects
+        ("connect: {between: seeds}", 3, 10, "there are no transfers for `between: seeds` to join", "add a `transfer` block with at least two seeds, or connect `norm-init` instead"),
+        ("connect: {points: 3}", 3, 10, "`between` is missing in `connect`", "add `between: seeds`; it must be one of `seeds`, `norm-init`, `retrain`"),
+        ("transfer:\nconnect: {between: seeds, level: [12, 5]}", 4, 39, "no transfer has `level: 5`", "transferred are 12; without `level` all of them are joined"),
+        ("transfer: {inherit: sign}\nconnect: {between: seeds, inherit: mask}", 4, 36, "no transfer has `inherit: mask`", "transferred are sign; without `inherit` all of them are joined"),
+        ("transfer: {inherit: [sign, mask]}\nconnect: {between: seeds, inherit: mask}\nexclude: [{inherit: mask}]", 4, 36, "no transfer has `inherit: mask`", "transferred are sign"),
+        ("transfer:\nconnect: {between: [seeds, norm-init], inherit: sign}", 4, 49, "`between: norm-init` has no `inherit`", "it joins a ticket to itself: remove `inherit`, or put `seeds` into a block of its own"),
+        ("transfer: {seed: 2}\nconnect: {between: seeds}", 4, 10, "this block joins nothing: no two transfers differ in nothing but seeds", "give the transfers at least two seeds, as in `seed: 2..4`"),
+        // Settings without effect, or beyond what there is
+        ("ticket: {method: [lrr, aws], rewind_epoch: 3}", 3, 44, "`ticket.rewind_epoch` has no effect: no chain of this block is found by `imp`", "remove it, or add `imp` to `method`"),
+        ("ticket: {method: [lrr, imp], warmup_epochs: 3, rewind_epoch: [2, 4]}", 3, 66, "`ticket.rewind_epoch: 4` is beyond the epochs of level 0, 3", "lower it, or raise `warmup_epochs`"),
+        ("ticket: {method: imp, rewind_epoch: -1}", 3, 37, "`ticket.rewind_epoch` must be a whole number from 0 to 1,000,000, found `-1`", "for example `rewind_epoch: 0`"),
+        ("transfer:\n  - {inherit: sign}\n  - {inherit: [mask, random-sign, dense], flip: 0.1}", 5, 49, "`transfer.flip` has no effect: this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`"),
+        ("transfer: {inherit: sign, flip: 1.5}", 3, 33, "`transfer.flip` must be a number from 0 to 1, found `1.5`", "for example `flip: 0.1`"),
+        ("transfer: {inherit: sign}\nconnect: {between: seeds, masks: union}", 4, 34, "`connect.masks` has no effect: any two networks that this block joins have one mask", "remove it, or join transfers of `random-mask`"),
+        ("transfer: {inherit: random-mask}\nconnect: {between: seeds}", 4, 10, "no two transfers of `random-mask` have the same mask: it is drawn for each `seed_init`", "add `masks: union`"),
+        ("transfer: {inherit: [sign, random-mask-erk]}\nconnect: {between: seeds, inherit: [sign, random-mask-erk]}", 4, 43, "no two transfers of `random-mask-erk` have the same mask: it is drawn for each `seed_init`", "add `masks: union`"),
+        ("transfer: {inherit: random-mask}\nconnect: {between: norm-init, masks: union}", 4, 38, "`between: norm-init` has no `masks`", "it joins a ticket to itself: remove `masks`"),
+        // Zip
+        ("zip: method", 3, 6, "`zip` must be lists of settings, found the text `method`", "for example `zip: [[ticket.method, ticket.lr]]`"),
+        ("zip: [method]", 3, 6, "a zip needs at least two axes", "for example"),
+        ("zip: [method, 3]", 3, 15, "`zip` must name settings, found `3`", "for example"),
+        ("zip: [method, ticket.rl]", 3, 15, "there is no setting `ticket.rl`", "did you mean `ticket.lr`?"),
+        ("zip: [method, transfer.levels]", 3, 15, "there is no setting `transfer.levels`", "did you mean `ticket.levels`?"),
+        ("zip: [method, lr]", 3, 15, "`lr` exists in several blocks", "say which: `ticket.lr`, `transfer.lr`"),
+        ("zip: [method, jobs]", 3, 15, "`jobs` is not a setting that can be an axis", "name a setting as in `dataset`, `ticket.lr` or `transfer.seed`"),
+        ("ticket: {lr: [1, 2]}\nzip: [ticket.lr, method]", 4, 18, "`ticket.method` is not given in this file", "write its values out to zip it, also where they are the defaults"),
+        ("ticket: {lr: [1, 2], method: [lrr]}\nzip: [ticket.lr, method]", 4, 18, "`ticket.method` is not an axis: it has one value", "give it a list or a range, or take it out of the zip"),
+        ("ticket: {lr: [1, 2], method: [lrr, aws]}\nzip: [method, ticket.lr, ticket.method]", 4, 26, "`ticket.method` is zipped twice", "name each axis once; one zip may hold more than two"),
+        ("ticket: {lr: [1, 2, 3], method: [lrr, aws]}\nzip: [method, ticket.lr]", 4, 15, "zipped axes differ in length: `ticket.method` has 2 values, `ticket.lr` has 3", "give both the same number of values, wherever they are axes"),
+        ("ticket: {levels: [2, 3]}\ntransfer: {level: all}\nzip: [levels, level]", 5, 15, "`transfer.level: all` cannot be zipped", "write the levels out, as in `1..12`, to zip them"),
+        ("transfer: {lr: [1, 2]}\nconnect: {between: seeds, points: [5, 11]}\nzip: [transfer.lr, points]", 5, 20, "`connect.points` cannot be zipped with `transfer.lr`", "a connect joins many transfers"),
+        ("ticket: {lr: [1, 2]}\nconnect: {between: [seeds, norm-init]}\ntransfer:\nzip: [ticket.lr, between]", 6, 18, "`connect.between` cannot be zipped", "write one connect block for each kind of path"),
+        // Exclude
+        ("exclude: method", 3, 10, "a rule of `exclude` must be a block of settings, found the text `method`", "for example `exclude: [{method: lrr, inherit: mask}]`"),
+        ("exclude: []", 3, 10, "`exclude` is a list without rules", "for example `exclude: [{method: lrr, inherit: mask}]`"),
+        ("exclude: [{}]", 3, 11, "this rule is empty: it would leave out everything", "for example"),
+        ("exclude: [{methd: lrr}]", 3, 12, "there is no setting `methd`", "did you mean `method`?"),
+        ("exclude: [{seed: 1}]", 3, 12, "`seed` exists in several blocks", "say which: `ticket.seed`, `transfer.seed`"),
+        ("exclude: [{method: []}]", 3, 20, "`ticket.method` has no values", "give at least one value"),
+        ("exclude: [{method: lrr, ticket.method: aws}]", 3, 25, "this rule names `ticket.method` twice", "name it once, with a list of values"),
+        ("exclude:\n  - {method: lrr, ticket.lr: [0.1]}\n  - {ticket.lr: 0.1, method: [lrr]}", 5, 5, "this rule repeats the one in line 4", "remove one of the two"),
+        ("exclude: [{method: lrr}, {method: aws}]", 3, 26, "with this rule nothing is left of a `ticket` block", "exclude less, or remove the `ticket` block"),
+        ("transfer: {inherit: mask}\nexclude: [{inherit: mask}]", 4, 11, "with this rule nothing is left of a `transfer` block", "exclude less, or remove the `transfer` block"),
+        ("transfer:\nconnect: {between: seeds}\nexclude: [{between: seeds}]", 5, 11, "with this rule nothing is left of a `connect` block", "exclude less, or remove the `connect` block"),
+        ("ticket: {lr: [0.1, 0.2]}\nexclude: [{ticket.lr: [0.1, 0.3]}]", 4, 29, "no chain has `ticket.lr: 0.3`", "its values are 0.1, 0.2"),
+        ("ticket: {seed: 1..50}\nexclude: [{ticket.seed: 40..60}]", 4, 25, "no chain has `ticket.seed: 51`", "its values are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, …, 50"),
+        ("transfer: {inherit: [mask, sign], lr: [1, 2]}\nzip: [inherit, transfer.lr]\nexclude: [{inherit: mask, transfer.lr: 2}]", 5, 11, "this rule matches nothing: no transfer has all of these values", "remove it, or name fewer settings"),
+        ("exclude: [{inherit: mask}]", 3, 11, "this rule is about transfers, but the sweep has none", "remove it, or add a `transfer` block"),
+        ("transfer:\nconnect: {between: seeds}\nexclude: [{between: seeds, transfer.lr: 0.1}]", 5, 28, "a rule about connects cannot name `transfer.lr`: a connect joins many transfers", "name `level` or `inherit`"),
+        // Numerics
+        ("numerics: portable\nticket: {precision: bf16}", 4, 21, "`numerics: portable` has no `precision: bf16`", "use `precision: fp32`, or `numerics: native`"),
+        ("numerics: portable\ntransfer: {precision: tf32}", 4, 23, "`numerics: portable` has no `precision: tf32`", "use `precision: fp32`"),
+        ("numerics: portable\nresources: {gpus: 1}", 4, 19, "`gpus` has no effect: `numerics: portable` is for CPUs alone", "remove it, or use `numerics: native`"),
+        // Size
+        ("ticket: {seed: 1..100000000000}", 3, 16, "this sweep is too large: tickets alone would be 2,600,000,000,000 runs, the limit is 1,000,000", "shorten an axis or split the sweep; the longest axes are `ticket.seed` (100,000,000,000 values)"),
+        ("transfer: {seed_order: 0..18446744073709551615, seed_init: 0..18446744073709551615}", 3, 24, "this sweep is too large: tickets and transfers would be more than 10^38 runs, the limit is 1,000,000", "`transfer.seed_init` (18,446,744,073,709,551,616 values)"),
+        ("transfer: {seed: 1..2000}\nconnect: {between: seeds}", 3, 18, "this sweep is too large: tickets, transfers and connects would be 12,006,026 runs, the limit is 1,000,000", "`transfer.seed` (2,000 values)"),
+        ("connect: {between: norm-init, points: 2..1000000, batch: 1..1000000}", 3, 58, "this sweep is too large: tickets, transfers and connects would be 1,999,998,000,026 runs, the limit is 1,000,000", "the longest axes are `connect.batch` (1,000,000 values), `connect.points` (999,999 values)"),
+    ];
+    for (text, line, column, message, help) in cases {
+        let start = processor_time();
+        let error = failed(text);
+        assert_eq!(
+            (error.message.as_str(), error.line, error.column),
+            (*message, Some(*line), Some(*column)),
+            "{text}"
+        );
+        assert!(error.help.starts_with(help) || error.help.contains(help), "{text}\n{}", error.help);
+        let took = processor_time() - start;
+        assert!(took < Duration::from_secs(5), "{text} took {took:?}");
+    }
+}
+
+#[test]
+fn files_that_are_no_sweep_are_explained() {
+    let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_string();
+    for (from, to) in "abcdefg".chars().zip("bcdefgh".chars()) {
+        bomb += &format!("{to}: &{to} [{}]\n", vec![format!("*{from}"); 10].join(", "));
+    }
+    let cases = [
+        ("", "this file is empty"),
+        ("# nothing yet\n", "this file is empty"),
+        ("- digits", "a sweep file is a block of settings (`key: value`), found a list"),
+        ("digits", "a sweep file is a block of settings (`key: value`), found the text `digits`"),
+        ("{}", "`dataset` is missing"),
+        ("dataset: digits", "`architecture` is missing"),
+        (
+            "dataset: mnist",
+            "`dataset` must be one of `digits`, `cifar10`, `cifar100`, `tiny-imagenet`, `imagenet`, found the text `mnist`",
+        ),
+        (
+            "architecture: resnt8",
+            "`architecture` must be one of `resnet8`, `resnet20`, `resnet50`, `mobilenetv2`, `efficientnet`, `shufflenet`, `mlpmixer`, found the text `resnt8`",
+        ),
+        (&"[".repeat(5_000), "cannot read this as YAML: recursion limit exceeded"),
+        (&bomb, "this file is nested too deeply, or far too large with its aliases"),
+        (&"#".repeat(MAX_BYTES + 1), "this file has more than 1,048,576 bytes"),
+    ];
+    for (text, message) in cases {
+        let error = parse("study.yaml", text).unwrap_err();
+        assert_eq!(error.message, message);
+        assert!(!error.help.is_empty());
+    }
+}
+
+#[test]
+fn errors_show_the_place() {
+    let error = digits("ticket:\n  method: [lrr, aws]\n  lr: fäst # not\n  levels: 12\ntransfer:\n").unwrap_err();
+    let expected = "\
+error: `ticket.lr` must be a number above 0, found the text `fäst`
+ --> study.yaml:5:7
+  |
+3 | ticket:
+4 |   method: [lrr, aws]
+5 |   lr: fäst # not
+  |       ^^^^
+6 |   levels: 12
+7 | transfer:
+  |
+  = help: for example `lr: 0.1`";
+    assert_eq!(error.render(false), expected);
+    assert!(error.render(true).contains("\u{1b}["));
+    let line = "study.yaml:5:7: `ticket.lr` must be a number above 0, found the text `fäst` (for example `lr: 0.1`)";
+    assert_eq!(error.to_string(), line);
+}
+
+#[test]
+fn errors_have_a_form_for_programs() {
+    let json = serde_json::to_value(digits("ticket: {lvels: 3}").unwrap_err()).unwrap();
+    let expected = serde_json::json!({
+        "message": "there is no setting `lvels` in `ticket`",
+        "file": "study.yaml",
+        "line": 3,
+        "column": 10,
+        "help": "did you mean `levels`?",
+    });
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn unreadable_files_are_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("quickstart.yaml"), QUICKSTART).unwrap();
+    std::fs::write(path("binary.yaml"), [b'a', 0xff, 0xfe]).unwrap();
+    let error = |path: &Path| read(path).unwrap_err();
+
+    assert_eq!(read(&path("quickstart.yaml")).unwrap().name, "quickstart");
+    let missing = error(&path("quikstart.yaml"));
+    assert_eq!(missing.message, "there is no such file");
+    assert_eq!(missing.help, format!("did you mean {}?", path("quickstart.yaml").display()));
+    let file = path("quikstart.yaml");
+    let expected = format!("error: {}: there is no such file\n |\n = help: {}", file.display(), missing.help);
+    assert_eq!(missing.render(false), expected);
+    assert_eq!(error(&path("else.yaml")).help, "give the path of a sweep file, such as sweeps/quickstart.yaml");
+    assert_eq!(error(directory.path()).message, "this is a directory");
+    assert_eq!(error(&path("binary.yaml")).message, "this is not a text file: byte 1 is not UTF-8");
+    assert_eq!(error(&path("quickstart.yaml/x")).line, None);
+}
+
+/// Whatever a file holds, it is a sweep or an error, and an error points into the file.
+#[test]
+fn nothing_panics() {
+    let pieces = [
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "-",
+        "..",
+        "all",
+        "0",
+        "\n",
+        "  ",
+        "&a ",
+        "*a",
+        "é",
+        "\u{1F600}",
+        "'",
+        "\"",
+        "#",
+        "!x ",
+        "\t",
+    ];
+    let text: Vec<char> =
+        QUICKSTART.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n").chars().collect();
+    let mut state: u64 = 1;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..1_000 {
+        let (start, end) = (random(text.len()), random(8));
+        let piece = pieces[random(pieces.len())];
+        let rest = text.iter().skip(start + end);
+        let mutated: String = text[..start].iter().copied().chain(piece.chars()).chain(rest.copied()).collect();
+        if let Err(error) = parse("study.yaml", &mutated) {
+            error.render(true);
+            assert!(error.line.is_some_and(|line| line <= mutated.lines().count() + 1), "{mutated}\n{error:?}");
+        }
+    }
+}
+
+#[test]
+fn large_sweeps_are_read_quickly() {
+    let start = processor_time();
+    let pairs = expanded("ticket: {method: aws}\ntransfer: {seed: 1..140, inherit: sign}\nconnect: {between: seeds}");
+    assert_eq!((pairs.chains[0].transfers.len(), pairs.chains[0].connects.len()), (140, 1));
+    let chains = expanded("ticket: {seed: 1..50, levels: 24}\ntransfer: {level: all, inherit: sign, seed: 2..4}");
+    assert_eq!(chains.chains.iter().map(|chain| chain.transfers.len()).sum::<usize>(), 100 * 24 * 3);
+    // The limit for a release build is 0.3 s; this one is not optimized.
+    let took = processor_time() - start;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// The processor time of this thread. Other load on the machine does not count.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("time goes forward")
+}
+
+// The table of keys.
+
+#[test]
+fn documentation_has_every_key() {
+    for key in KEYS {
+        let row = format!("| `{}` | {} | {} | {} |", key.name, key.kind.expects(), default_text(key), key.doc);
+        assert!(DOCUMENTATION.contains(&row), "docs/sweep.md lacks this row:\n{row}");
+    }
+}
+
+#[test]
+fn documented_sweeps_are_sweeps() {
+    let blocks: Vec<_> =
+        DOCUMENTATION.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        parse("docs/sweep.md", block).unwrap_or_else(|error| panic!("{}", error.render(false)));
+    }
+}
+
+#[test]
+fn committed_schema_is_current() {
+    let committed: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    assert!(committed == json_schema(), "renew it: winsign schema > sweeps/schema.json");
+}
+
+#[test]
+fn recipes_are_complete_and_of_the_right_kind() {
+    for dataset in <Dataset as strum::VariantArray>::VARIANTS {
+        for architecture in <Architecture as strum::VariantArray>::VARIANTS {
+            let problem = Problem::new(*dataset, *architecture);
+            for key in KEYS.iter().filter(|key| key.default == Fallback::Recipe) {
+                assert!(!recipe(problem, key).is_empty(), "no recipe for {} of {problem:?}", key.path);
+            }
+        }
+    }
+    // Each default must be what the file could say, too.
+    for key in KEYS.iter().filter(|key| key.is_axis()) {
+        let from_recipes = RECIPES.iter().filter_map(|recipe| recipe.get(key));
+        let constant = if let Fallback::Values(values) = key.default { Some(values) } else { None };
+        for value in from_recipes.chain(constant).flatten() {
+            let fits = match (key.kind, value) {
+                (Kind::Word(words), Value::Word(word)) => words.contains(word),
+                (Kind::Level, Value::Word(word)) => [schema::LAST, schema::ALL].contains(word),
+                (Kind::Whole { min, max }, Value::Whole(number)) => (min..=max).contains(number),
+                (Kind::Real(interval), Value::Real(bits)) => interval.contains(f64::from_bits(*bits)),
+                _ => false,
+            };
+            assert!(fits, "{} = {value}", key.path);
+        }
+    }
+}
+
+#[test]
+fn keys_have_paths_and_follow_their_defaults() {
+    for (index, key) in KEYS.iter().enumerate() {
+        let path = if key.block == Block::Top { key.name.to_string() } else { format!("{}.{}", key.block, key.name) };
+        assert_eq!(key.path, path);
+        if let Fallback::Same(other) = key.default {
+            assert!(KEYS[..index].iter().any(|earlier| earlier.path == other), "{path} before {other}");
+        }
+    }
+}

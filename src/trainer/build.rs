@@ -1,0 +1,25 @@
+//! Compiles the few lines of C++ that reach what tch does not, and passes on where libtorch lies.
+
+use std::path::{Path, PathBuf};
+
+const SOURCE: &str = "device/libtorch.cpp";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let libtorch = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys has found libtorch");
+    println!("cargo:libtorch={libtorch}");
+    // For this crate's own tests.
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}");
+    let include: PathBuf = std::env::var("LIBTORCH_INCLUDE")
+        .map_or_else(|_| Path::new(&libtorch).join("../include"), |folder| Path::new(&folder).join("include"));
+    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_string());
+    cc::Build::new()
+        .cpp(true)
+        .warnings(false)
+        .include(include)
+        .std("c++17")
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .file(SOURCE)
+        .compile("winsign_libtorch");
+}

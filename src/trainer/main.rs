@@ -1,0 +1,7 @@
+//! `winsign-worker` executes one run directory.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    winsign_trainer::worker::main()
+}
