@@ -22,7 +22,7 @@ use winsign_data::Set;
 use winsign_data::synth::{self, Request};
 use winsign_trainer::comm::Ranks;
 use winsign_trainer::model::{Network, Weights};
-use winsign_trainer::session::{Means, Session};
+use winsign_trainer::session::{ExecOptions, Session};
 
 const THREADS: u32 = 2;
 const POINTS: u32 = 11;
@@ -105,7 +105,8 @@ fn serve(arguments: &[String]) -> Result<()> {
     let directory = Store::create(folder.path())?.run(&run.id);
     directory.prepare(&run, "a barrier")?;
     let attempt = Attempt::claim(&directory, 0)?;
-    let means = Means { data: data.into(), threads: THREADS, checkpoint_every: Duration::MAX, ..Means::default() };
+    let means =
+        ExecOptions { data: data.into(), threads: THREADS, checkpoint_every: Duration::MAX, ..ExecOptions::default() };
     let mut session = Session::new(Ranks::alone(), Some(attempt), vec![], means);
     let network = Network::new(problem).computing_in(connect.precision);
     let data = session.load_data(problem.dataset)?;

@@ -39,10 +39,10 @@ use winsign_trainer::golden::{Bounds, EXACT, Numbers, compare_all};
 use winsign_trainer::lmc;
 use winsign_trainer::model::{Network, Weights};
 use winsign_trainer::prune;
-use winsign_trainer::session::{Means, Session};
+use winsign_trainer::session::{ExecOptions, Session};
 use winsign_trainer::tch::{Device, Kind, Tensor};
 use winsign_trainer::train::checkpoint::Checkpoint;
-use winsign_trainer::train::evaluate::{Crew, evaluate};
+use winsign_trainer::train::evaluate::{Workers, evaluate};
 use winsign_trainer::train::optimizer;
 use winsign_trainer::train::step::{Stepper, forward_backward};
 use winsign_trainer::worker::first_line;
@@ -337,7 +337,7 @@ fn losses_between(device: Device) -> Result<Vec<f64>> {
         let directory = Store::create(folder.path())?.run(&run.id);
         directory.prepare(&run, "networks are joined")?;
         let attempt = Attempt::claim(&directory, 0)?;
-        let means = Means { device, checkpoint_every: Duration::MAX, ..Means::default() };
+        let means = ExecOptions { device, checkpoint_every: Duration::MAX, ..ExecOptions::default() };
         Ok(Session::new(Ranks::alone(), Some(attempt), vec![], means))
     };
     let networks = [1, 2, 3].map(|seed| {
@@ -412,7 +412,7 @@ fn train(data: &Data, architecture: Architecture, dataset: Dataset, steps: usize
         loss += pass.loss.double_value(&[]);
         images = batch.images.to_device(Device::Cpu);
     }
-    let crew = Crew { comm: &Single, stop: &AtomicBool::new(false) };
+    let crew = Workers { comm: &Single, stop: &AtomicBool::new(false) };
     loss += evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, data)?.loss;
     Ok(Steps { images, parameters: weights.parameters.detach().to_device(Device::Cpu), loss })
 }
@@ -765,7 +765,7 @@ fn serve(arguments: &[String]) -> Result<()> {
         // Steps wait for nothing if this is well before the device is done.
         let queued = start.elapsed().as_secs_f64();
         if let Some(data) = &data {
-            let crew = Crew { comm: &Single, stop: &AtomicBool::new(false) };
+            let crew = Workers { comm: &Single, stop: &AtomicBool::new(false) };
             evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, data)?;
         }
         let loss = losses.double_value(&[]);

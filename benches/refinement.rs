@@ -26,7 +26,7 @@ use winsign_sweep::plan::PlannedRun;
 use winsign_sweep::plan::build::build;
 use winsign_trainer::comm::Ranks;
 use winsign_trainer::model::{Network, Weights};
-use winsign_trainer::session::{Means, Session};
+use winsign_trainer::session::{ExecOptions, Session};
 
 const THREADS: u32 = 1;
 /// Points and rounds of refinement; the first is what the others are compared with.
@@ -94,7 +94,7 @@ fn measure(connect: &Connect, network: &Network, [a, b]: &[Weights; 2]) -> Resul
         let directory = store.run(&run.id);
         directory.prepare(&run, "a barrier")?;
         let attempt = Attempt::claim(&directory, 0)?;
-        let means = Means { threads: THREADS, checkpoint_every: Duration::MAX, ..Means::default() };
+        let means = ExecOptions { threads: THREADS, checkpoint_every: Duration::MAX, ..ExecOptions::default() };
         let mut session = Session::new(Ranks::alone(), Some(attempt), vec![], means);
         let data = session.load_data(connect.problem.dataset)?;
         let start = Instant::now();

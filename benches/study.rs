@@ -557,8 +557,8 @@ fn begin(plan: &Plan, store: &Store, template: &Path) -> Result<String> {
         }
     }
     rustix::fs::syncfs(fs::File::open(store.root())?)?;
-    let standings = survey(plan, store)?;
-    let count = |state| standings.iter().filter(|standing| standing.state == state).count();
+    let statuses = survey(plan, store)?;
+    let count = |state| statuses.iter().filter(|standing| standing.state == state).count();
     assert_eq!((count(RunState::Running), count(RunState::Failed)), (RUNNING, FAILED));
     let states = RunState::VARIANTS.iter().map(|&state| (state, count(state))).filter(|(_, count)| *count > 0);
     Ok(states.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", "))

@@ -23,7 +23,7 @@ use winsign_data::synth::{self, Request};
 use winsign_trainer::comm;
 use winsign_trainer::data::batches::Batches;
 use winsign_trainer::model::{Network, Weights};
-use winsign_trainer::train::evaluate::{Crew, evaluate};
+use winsign_trainer::train::evaluate::{Workers, evaluate};
 use winsign_trainer::train::optimizer;
 use winsign_trainer::train::step::Stepper;
 
@@ -208,7 +208,7 @@ fn serve(arguments: &[String]) -> Result<()> {
             losses += &pass.loss;
             images += batch.whole;
         }
-        let crew = Crew { comm, stop: &AtomicBool::new(false) };
+        let crew = Workers { comm, stop: &AtomicBool::new(false) };
         evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, &data)?;
         let seconds = start.elapsed().as_secs_f64();
         let memory = status("VmHWM")? - before;

@@ -11,7 +11,7 @@ use winsign_core::results::{
 use winsign_core::settings::Settings;
 use winsign_report::pivot::pivot;
 use winsign_report::statistics::Estimate;
-use winsign_report::{Finding, gather};
+use winsign_report::{RunRecord, gather};
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::{Layout, Show};
@@ -89,8 +89,8 @@ fn every_table_compiles_whatever_its_labels_say() {
             .axes
             .extend(HOSTILE.iter().map(|text| (text.to_string(), HOSTILE[(which + level) % 8].to_string())));
     }
-    let findings: Vec<Finding> = (planned.iter().enumerate())
-        .map(|(number, planned)| Finding {
+    let records: Vec<RunRecord> = (planned.iter().enumerate())
+        .map(|(number, planned)| RunRecord {
             planned,
             state: RunState::Done,
             result: Some(RunResult {
@@ -113,13 +113,13 @@ fn every_table_compiles_whatever_its_labels_say() {
             store: None,
         })
         .collect();
-    let mut report = gather("a study: 100 % ψ\n\\undefined", &findings);
+    let mut report = gather("a study: 100 % ψ\n\\undefined", &records);
     let layout = Layout { show: Some(Show::MeanCi), ..Layout::default() };
     report.transfers[0].best = true;
     report.pivot = Some(pivot(&report, &layout, Estimate::default()).unwrap());
 
     let scratch = tempfile::tempdir().unwrap();
-    let written = winsign_report::write(&report, &findings, &[], &[], scratch.path()).unwrap();
+    let written = winsign_report::write(&report, &records, &[], &[], scratch.path()).unwrap();
     let tables: Vec<String> = (written.iter())
         .filter(|path| path.extension().is_some_and(|extension| extension == "tex"))
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())

@@ -280,21 +280,21 @@ fn every_link_leads_to_the_right_run_and_back() {
         let said = browser.text(
             "return [...document.querySelectorAll('#run dl div')].map((pair) => [...pair.children].map((part) => part.textContent).join(': ')).join('\\n')",
         );
-        let told = |pair: String| assert!(said.lines().any(|line| line == pair), "{pair} of {id}:\n{said}");
+        let assert_shown = |pair: String| assert!(said.lines().any(|line| line == pair), "{pair} of {id}:\n{said}");
         match result.map(|result| result.outcome) {
             Some(Outcome::Transfer(transfer)) => {
-                told(format!("test error %: {:.1}", transfer.test_error));
-                told("test loss: 0.25".to_string());
-                told(format!("seeds.init: {}", planned.label.seeds[0].init));
+                assert_shown(format!("test error %: {:.1}", transfer.test_error));
+                assert_shown("test loss: 0.25".to_string());
+                assert_shown(format!("seeds.init: {}", planned.label.seeds[0].init));
                 // The last epoch's error is that of the result.
                 let last =
                     browser.text("return document.querySelector('#run details tbody tr:last-child').textContent");
                 assert!(last.contains(&format!("{:.2}", transfer.test_error)), "{last}");
                 assert_eq!(browser.js("return document.querySelectorAll('#run svg.chart polyline').length"), 4);
             }
-            Some(Outcome::Ticket(ticket)) => told(format!("test error %: {:.1}", ticket.test_error)),
+            Some(Outcome::Ticket(ticket)) => assert_shown(format!("test error %: {:.1}", ticket.test_error)),
             Some(Outcome::Connect(_)) => {
-                told("barrier: 2.0".to_string());
+                assert_shown("barrier: 2.0".to_string());
                 assert_eq!(browser.js("return document.querySelectorAll('#run svg.chart polyline').length"), 1);
             }
             Some(_) => unreachable!("the sweep has no others"),

@@ -72,7 +72,7 @@ fn a_chosen_table_is_as_before() {
     let chosen = ["report", sweep.to_str().unwrap(), "--rows", "inherit", "--columns", "method", "--show", "mean-ci"];
     let out = workplace.path("chosen");
     let output = winsign(&workplace, &[&chosen[..], &["--out", out.to_str().unwrap()]].concat());
-    assert_snapshot("chosen", "terminal", &told(&workplace, &output));
+    assert_snapshot("chosen", "terminal", &describe(&workplace, &output));
     for file in ["chosen.csv", "table-chosen.tex", "report.md"] {
         assert_snapshot("chosen", file, &fs::read_to_string(out.join(file)).unwrap());
     }
@@ -103,7 +103,7 @@ fn comparison_and_status_are_as_before() {
     MadeUp::new(&other, &workplace.store()).finish(|_| false, |_| false);
     let files = [sweep.to_str().unwrap(), other.to_str().unwrap()];
     for arguments in [&["compare", files[0], files[1]][..], &["status", files[0]], &["plan", files[0], "--all"]] {
-        assert_snapshot("commands", arguments[0], &told(&workplace, &winsign(&workplace, arguments)));
+        assert_snapshot("commands", arguments[0], &describe(&workplace, &winsign(&workplace, arguments)));
     }
 }
 
@@ -153,7 +153,7 @@ fn errors_in_sweep_files_are_as_before() {
     for text in BAD_SWEEPS {
         let sweep = workplace.sweep("bad.yaml", text);
         let output = winsign(&workplace, &["plan", sweep.to_str().unwrap()]);
-        write!(said, "{}\n{}\n", text.trim_start(), told(&workplace, &output)).unwrap();
+        write!(said, "{}\n{}\n", text.trim_start(), describe(&workplace, &output)).unwrap();
     }
     assert_snapshot("errors", "sweep-files", &said);
 }
@@ -165,7 +165,7 @@ fn errors_on_command_lines_are_as_before() {
     let mut said = String::new();
     for line in BAD_COMMAND_LINES {
         let arguments: Vec<&str> = line.split(' ').map(|word| if word == "SWEEP" { sweep } else { word }).collect();
-        writeln!(said, "$ winsign {line}\n{}", told(&workplace, &winsign(&workplace, &arguments))).unwrap();
+        writeln!(said, "$ winsign {line}\n{}", describe(&workplace, &winsign(&workplace, &arguments))).unwrap();
     }
     assert_snapshot("errors", "command-lines", &said);
 }
@@ -254,7 +254,7 @@ fn winsign(workplace: &Workplace, arguments: &[&str]) -> Output {
 }
 
 /// What a command printed, and how it ended, without what differs from one machine to the next.
-fn told(workplace: &Workplace, output: &Output) -> String {
+fn describe(workplace: &Workplace, output: &Output) -> String {
     let text = format!("{}{}exit code {}\n", stdout(output), stderr(output), output.status.code().unwrap());
     text.replace(workplace.path("").to_str().unwrap(), "WORKPLACE/")
 }
@@ -265,7 +265,7 @@ fn assert_report(name: &str, workplace: &Workplace, arguments: &[&str]) {
     let events = workplace.path(&format!("{name}-events"));
     let mut arguments = arguments.to_vec();
     arguments.extend(["--out", folder.to_str().unwrap(), "--tensorboard", events.to_str().unwrap()]);
-    assert_snapshot(name, "terminal", &told(workplace, &winsign(workplace, &arguments)));
+    assert_snapshot(name, "terminal", &describe(workplace, &winsign(workplace, &arguments)));
     let mut names: Vec<String> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

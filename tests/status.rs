@@ -66,7 +66,7 @@ impl Study {
         status
     }
 
-    fn told(&self) -> Value {
+    fn describe(&self) -> Value {
         json(&succeed(&mut self.status(&["--json", "--all"])))
     }
 
@@ -163,7 +163,7 @@ fn a_sweep_on_many_machines_is_told_in_full() {
     fail(&study.network(6), 3, "node4", "out of memory", &log, 100);
     fail(&study.ticket(0), 1, "node5", "no data", "", 900);
 
-    let told = study.told();
+    let told = study.describe();
     let runs = json!({"total": 12, "done": 2, "running": 3, "queued": 0, "failed": 3, "blocked": 1, "pending": 3});
     assert_eq!(told["runs"], runs);
     let stages: Vec<&Value> = told["stages"].as_array().unwrap().iter().collect();
@@ -252,7 +252,7 @@ fn who_fell_silent_is_not_at_work() {
     beat(&study.network(0), 1, 5, 60);
     begin(&study.network(1), 1, "node1", 500);
     beat(&study.network(1), 1, 5, 120);
-    let told = study.told();
+    let told = study.describe();
     assert_eq!((&told["runs"]["running"], &told["runs"]["pending"]), (&json!(1), &json!(11)));
     touch(&study.network(0).attempt_path(1).join("status.json"), ago(120));
     let text = study.text();
@@ -271,13 +271,13 @@ fn what_is_being_written_is_never_shown() {
     fs::write(run.attempt_path(1).join(".half.draft"), b"{\"done\": 9, ").unwrap();
     let before = study.workplace.listing();
     let row = |told: &Value| told["all"].as_array().unwrap().iter().find(|row| row["id"] == run.id.as_str()).cloned();
-    let told = study.told();
+    let told = study.describe();
     assert_eq!((&told["runs"]["running"], &told["running"][0]["progress"]), (&json!(1), &Value::Null));
     // On file systems that show a file before all of it is there.
     for length in [0, 1, whole.len() / 2, whole.len() - 3] {
         fs::write(run.attempt_path(1).join("status.json"), &b"{\"done\": 9, \"total\": 10"[..length.min(23)]).unwrap();
         fs::write(run.result_path(), &whole[..length]).unwrap();
-        let told = study.told();
+        let told = study.describe();
         assert_eq!((&told["runs"]["done"], &told["so_far"]["hours"]), (&json!(0), &json!(0.0)), "{length} bytes");
         let row = row(&told).unwrap();
         assert_eq!(
@@ -302,7 +302,7 @@ fn clocks_that_differ_do_not_matter() {
     }
     begin(&study.network(2), 1, "node1", 60);
     beat(&study.network(2), 1, 0, 5);
-    let told = study.told();
+    let told = study.describe();
     assert!(near(&told["pace"]["over_seconds"], 120.0, 5.0), "{told:#}");
     assert!(near(&told["pace"]["runs_per_hour"], 60.0, 5.0), "{told:#}");
 
@@ -310,7 +310,7 @@ fn clocks_that_differ_do_not_matter() {
     touch(&study.network(2).claim_path(1), SystemTime::now() + year);
     fail(&study.network(3), 1, "node2", "the loss became NaN", "", 0);
     touch(&study.network(3).attempt_path(1).join("end.json"), SystemTime::now() + year);
-    let told = study.told();
+    let told = study.describe();
     let ages = told["all"].as_array().unwrap().iter().filter_map(|row| row["age"].as_f64());
     assert!(ages.clone().all(|age| (0.0..1000.0).contains(&age)) && ages.count() == 4, "{told:#}");
     assert!(near(&told["pace"]["runs_per_hour"], 60.0, 5.0), "{told:#}");
@@ -328,7 +328,7 @@ fn copied_results_are_as_old_as_they_say() {
         let result = RunResult { finished, ..result(&run, 60.0, "node1", None) };
         write(&run.result_path(), &seal(&result), ago(0));
     }
-    let told = study.told();
+    let told = study.describe();
     assert_eq!((&told["runs"]["done"], &told["pace"]), (&json!(8), &Value::Null));
     assert_eq!(told["so_far"]["hours"], 8.0 / 60.0);
 }
@@ -341,7 +341,7 @@ fn results_of_before_are_read_and_said_to_say_less() {
     old.as_object_mut().unwrap().remove("usage");
     write(&run.result_path(), &seal(&old), ago(10));
     commit(&study.network(1), 120.0, "node1", usage(5_000_000, 1.0), 10);
-    let told = study.told();
+    let told = study.describe();
     assert_eq!((&told["runs"]["done"], &told["so_far"]["runs_that_do_not_say"]), (&json!(2), &json!(1)));
     assert_eq!(told["so_far"]["hours"], 0.05);
     assert!(study.text().contains("1 run of an earlier version"), "{}", study.text());

@@ -10,9 +10,9 @@ use indicatif::DecimalBytes;
 use serde_json::json;
 
 use super::{Common, Failure, output};
-use winsign_core::at_once::each;
 use winsign_core::clean::{self, Kind, Waste};
 use winsign_core::error::Result;
+use winsign_core::parallel;
 use winsign_core::results::AttachedFile;
 use winsign_core::{RunDirectory, RunId, Store, exit};
 use winsign_exec::slurm::submission::Submission;
@@ -74,7 +74,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
         }
     };
     let runs: Vec<RunDirectory> = ids.iter().map(|id| store.run(id)).collect();
-    let waste = each(&runs, clean::waste).into_iter().collect::<Result<Vec<_>>>()?;
+    let waste = parallel::map(&runs, clean::waste).into_iter().collect::<Result<Vec<_>>>()?;
     let mut found: Vec<Waste> = waste.iter().flatten().cloned().collect();
     let spare = if arguments.networks { spare_networks(&plans, &store)? } else { vec![] };
     for (run, network) in &spare {
@@ -113,7 +113,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
 /// Deletes what was shown, as far as it is still of no use: a run may have been started meanwhile.
 fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
     let useless: Vec<_> = runs.iter().zip(shown).filter(|(_, shown)| !shown.is_empty()).collect();
-    let freed = each(&useless, |(run, shown)| {
+    let freed = parallel::map(&useless, |(run, shown)| {
         let mut freed = 0;
         for waste in clean::waste(run)?.iter().filter(|waste| shown.iter().any(|known| known.path == waste.path)) {
             freed += waste.delete()?.unwrap_or(0);
@@ -172,14 +172,14 @@ impl Needs {
 /// Takes the networks away, looks again who needs them, and deletes those that still nobody does.
 fn delete_networks(plans: &[Plan], store: &Store, spare: &[(RunDirectory, AttachedFile)]) -> Result<u64> {
     let (mut retired, mut trouble) = (vec![], Ok(()));
-    for ((run, _), outcome) in spare.iter().zip(each(spare, |(run, network)| clean::retire(run, network))) {
+    for ((run, _), outcome) in spare.iter().zip(parallel::map(spare, |(run, network)| clean::retire(run, network))) {
         match outcome {
             Ok(network) => retired.extend(network.map(|network| (&run.id, network))),
             Err(error) => trouble = Err(error),
         }
     }
     let again = trouble.and_then(|()| Needs::of(plans, store));
-    let freed = each(&retired, |(id, network)| match &again {
+    let freed = parallel::map(&retired, |(id, network)| match &again {
         Ok(needs) if needs.alive == 0 && !needs.needed.contains(id) => network.delete().map(|()| network.bytes),
         // A run was started meanwhile, or the store cannot be written to.
         _ => network.restore().map(|()| 0),

@@ -8,10 +8,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::report::confidence;
-use super::subject::{Known, Subject};
+use super::report_source::{Known, ReportSource};
 use super::{Common, Failure, colors, output};
 use winsign_report::compare::{Compared, Comparison, Entry, Side, compare, entries};
-use winsign_report::kept;
+use winsign_report::reference_table::{self, ReferenceTable};
 use winsign_report::statistics::percent;
 use winsign_report::tables::{
     MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
@@ -52,9 +52,9 @@ pub(crate) struct Arguments {
 }
 
 /// One of the two.
-enum Sort {
+enum Comparand {
     Study(Box<Report>),
-    Kept(kept::Kept),
+    Table(ReferenceTable),
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
@@ -62,8 +62,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let b = read(common, &arguments.b, "--store-b", arguments.store_b.as_deref())?;
     // Tickets are the means of a study of transfers, and the end of one without.
     let with_tickets = [&a, &b].iter().any(|side| match side {
-        Sort::Study(report) => report.transfers.is_empty(),
-        Sort::Kept(kept) => kept.entries.iter().any(|entry| entry.inherit.is_none()),
+        Comparand::Study(report) => report.transfers.is_empty(),
+        Comparand::Table(table) => table.entries.iter().any(|entry| entry.inherit.is_none()),
     });
     let comparison = compare(&a.entries(with_tickets), &b.entries(with_tickets), arguments.confidence);
     if common.json {
@@ -80,7 +80,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 }
 
 /// One side, and the store that its runs are kept in if the option of this name says so.
-fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Sort, Failure> {
+fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Comparand, Failure> {
     let without_runs_elsewhere = |what: &str| match store {
         None => Ok(()),
         Some(_) => Err(Failure::Usage(
@@ -93,10 +93,10 @@ fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Res
         return study(common, path);
     }
     let file_name = path.display().to_string();
-    let text = yaml::read_text(path, &kept::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
-    if kept::is_kept(&text) {
+    let text = yaml::read_text(path, &reference_table::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
+    if reference_table::is_reference_table(&text) {
         without_runs_elsewhere("a table, which has no runs")?;
-        return Ok(Sort::Kept(kept::parse(&file_name, &text)?));
+        return Ok(Comparand::Table(reference_table::parse(&file_name, &text)?));
     }
     match store {
         // As the only store of a sweep it takes the place of --store.
@@ -105,44 +105,44 @@ fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Res
     }
 }
 
-fn study(common: &Common, of: &Path) -> Result<Sort, Failure> {
+fn study(common: &Common, of: &Path) -> Result<Comparand, Failure> {
     // The table that a sweep file asks for is no part of a comparison.
-    let subject = Subject::open(common, &[of.to_path_buf()])?.without_table();
-    subject.expect_runs()?;
-    let (found, notices) = subject.look();
+    let source = ReportSource::open(common, &[of.to_path_buf()])?.without_table();
+    source.expect_runs()?;
+    let (found, notices) = source.look();
     let known = Known::results(found);
-    let findings = known.findings(&subject.plan);
-    let report = subject.report(&findings, notices, Layout::default())?;
-    Ok(Sort::Study(Box::new(report)))
+    let records = known.records(&source.plan);
+    let report = source.report(&records, notices, Layout::default())?;
+    Ok(Comparand::Study(Box::new(report)))
 }
 
-impl Sort {
+impl Comparand {
     fn entries(&self, with_tickets: bool) -> Vec<Entry<'_>> {
         match self {
-            Sort::Study(report) => entries(report, with_tickets),
-            Sort::Kept(kept) => kept.entries.clone(),
+            Comparand::Study(report) => entries(report, with_tickets),
+            Comparand::Table(table) => table.entries.clone(),
         }
     }
 
     fn to_json(&self) -> serde_json::Value {
         match self {
-            Sort::Study(report) => {
+            Comparand::Study(report) => {
                 serde_json::json!({ "name": report.name, "runs": report.runs, "notices": report.notices })
             }
-            Sort::Kept(kept) => serde_json::json!({ "name": kept.name, "source": kept.source }),
+            Comparand::Table(table) => serde_json::json!({ "name": table.name, "source": table.source }),
         }
     }
 
     /// What it is, in a line.
     fn described(&self) -> String {
         match self {
-            Sort::Study(report) => format!("{}: {}", report.name, report.runs.progress()),
-            Sort::Kept(kept) => format!("{}: {}", kept.name, kept.source),
+            Comparand::Study(report) => format!("{}: {}", report.name, report.runs.progress()),
+            Comparand::Table(table) => format!("{}: {}", table.name, table.source),
         }
     }
 }
 
-fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors: bool) -> String {
+fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f64, colors: bool) -> String {
     let mut out = String::new();
     for (name, side) in [("A", a), ("B", b)] {
         let _ = writeln!(out, "{name}: {}", terminal::printable(&side.described()));
@@ -166,7 +166,7 @@ fn describe(a: &Sort, b: &Sort, comparison: &Comparison, confidence: f64, colors
         );
     }
     for (name, side) in [("A", a), ("B", b)] {
-        if let Sort::Study(report) = side {
+        if let Comparand::Study(report) = side {
             for notice in &report.notices {
                 let _ = writeln!(out, "note: {name}: {}", terminal::printable(&notice.message));
             }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::subject::Subject;
+use super::report_source::ReportSource;
 use super::{Common, Failure, output};
 use winsign_core::results::RunResult;
 use winsign_core::{RunId, exit, files};
@@ -48,20 +48,20 @@ struct Line<'a> {
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let expected = arguments.check.as_deref().map(read).transpose()?;
-    let subject = Subject::open(common, &arguments.of)?;
-    subject.expect_runs()?;
-    let (found, notices) = subject.look();
+    let source = ReportSource::open(common, &arguments.of)?;
+    source.expect_runs()?;
+    let (found, notices) = source.look();
     for notice in notices {
         output::tell(&format!("winsign: {}", notice.message));
     }
     let results = found.iter().map(|found| found.standing.result.as_ref());
     let lines: Vec<Line> =
-        subject.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
-    if lines.len() < subject.plan.runs.len() {
-        output::tell(&format!("winsign: {} of {} runs are done", lines.len(), subject.plan.runs.len()));
+        source.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
+    if lines.len() < source.plan.runs.len() {
+        output::tell(&format!("winsign: {} of {} runs are done", lines.len(), source.plan.runs.len()));
     }
     match expected {
-        Some(expected) => check(common, &subject.plan, &lines, &expected),
+        Some(expected) => check(common, &source.plan, &lines, &expected),
         None if common.json => output::json(&json!({ "runs": lines })),
         None => output::text(&lines.iter().fold(String::new(), |mut text, Line { digest, id, label }| {
             let _ = writeln!(text, "{digest}  {id}  {label}");

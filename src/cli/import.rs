@@ -92,9 +92,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         retries: 0,
         worker,
     };
-    let standings = survey(&plan, &store)?;
+    let statuses = survey(&plan, &store)?;
     let mut display = Display::new(&plan.name, 1, common.quiet || common.json);
-    let summary = execute(&winsign_exec::entries(&plan), &store, &standings, &options, &mut display)?;
+    let summary = execute(&winsign_exec::entries(&plan), &store, &statuses, &options, &mut display)?;
     let Some(result) = directory.result()? else {
         let message =
             summary.failed.first().map_or("it was stopped before the end".to_string(), |run| run.message.clone());

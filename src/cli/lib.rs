@@ -14,6 +14,7 @@ mod outcomes;
 mod output;
 mod plan;
 mod report;
+mod report_source;
 mod retry;
 mod run;
 mod serve;
@@ -21,7 +22,6 @@ mod server;
 mod show;
 mod stages;
 mod status;
-mod subject;
 mod submit;
 mod task;
 mod units;
@@ -43,7 +43,7 @@ use winsign_report::pivot;
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::graph;
-use winsign_sweep::plan::survey::{Standing, survey_with};
+use winsign_sweep::plan::survey::{RunStatus, survey_with};
 use winsign_sweep::yaml::FileError;
 
 /// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
@@ -264,10 +264,10 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
 }
 
 /// How every run of a plan stands, by the disk and by Slurm where it has runs of this store.
-fn look(plan: &Plan, store: &Store) -> Result<(Vec<Standing>, Queue), Failure> {
+fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Failure> {
     let queue = Queue::look(store)?;
-    let standings = survey_with(plan, store, |standings| queue.overlay(plan, standings))?;
-    Ok((standings, queue))
+    let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;
+    Ok((statuses, queue))
 }
 
 /// Messages go to standard error: warnings, and more with -v or as the environment says.

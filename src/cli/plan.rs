@@ -9,7 +9,7 @@ use super::stages::{stages, table, totals};
 use super::{Common, Failure, look, open, output};
 use winsign_core::RunId;
 use winsign_core::settings::{Kind, Settings};
-use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState, graph};
 
 pub(crate) const HELP: &str = "\
@@ -38,16 +38,16 @@ pub(crate) fn command(
     graph: Option<graph::Language>,
 ) -> Result<u8, Failure> {
     let (plan, store) = open(common, sweep_path)?;
-    let (standings, _) = look(&plan, &store)?;
+    let (statuses, _) = look(&plan, &store)?;
     match graph {
-        Some(language) => output::text(&graph::render(&plan, &standings, language)),
-        None if common.json => print_json(&plan, &standings),
-        None => output::text(&describe(&plan, &standings, sweep_path, common, all)),
+        Some(language) => output::text(&graph::render(&plan, &statuses, language)),
+        None if common.json => print_json(&plan, &statuses),
+        None => output::text(&describe(&plan, &statuses, sweep_path, common, all)),
     }
 }
 
-fn print_json(plan: &Plan, standings: &[Standing]) -> Result<u8, Failure> {
-    let runs: Vec<RunRow> = (plan.runs.iter().zip(standings))
+fn print_json(plan: &Plan, statuses: &[RunStatus]) -> Result<u8, Failure> {
+    let runs: Vec<RunRow> = (plan.runs.iter().zip(statuses))
         .map(|(planned, standing)| RunRow {
             id: &planned.run.id,
             kind: planned.run.kind(),
@@ -61,16 +61,16 @@ fn print_json(plan: &Plan, standings: &[Standing]) -> Result<u8, Failure> {
     output::json(&serde_json::json!({ "name": plan.name, "runs": runs }))
 }
 
-fn describe(plan: &Plan, standings: &[Standing], sweep_path: &Path, common: &Common, all: bool) -> String {
-    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(plan, standings));
-    text += &table(&stages(plan, standings));
-    let in_the_way = standings.iter().zip(&plan.runs).filter(|(standing, _)| standing.damaged.is_some());
+fn describe(plan: &Plan, statuses: &[RunStatus], sweep_path: &Path, common: &Common, all: bool) -> String {
+    let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(plan, statuses));
+    text += &table(&stages(plan, statuses));
+    let in_the_way = statuses.iter().zip(&plan.runs).filter(|(standing, _)| standing.damaged.is_some());
     for (standing, planned) in in_the_way {
         let _ = writeln!(text, "{} is computed again: {}", planned.label, standing.note.as_deref().unwrap_or_default());
     }
     if all {
         text += "\n";
-        for (planned, standing) in plan.runs.iter().zip(standings) {
+        for (planned, standing) in plan.runs.iter().zip(statuses) {
             let _ = write!(text, "{}  {:8} {:8} {}", planned.run.id, planned.run.kind(), standing.state, planned.label);
             match &standing.note {
                 Some(note) => {
@@ -80,7 +80,7 @@ fn describe(plan: &Plan, standings: &[Standing], sweep_path: &Path, common: &Com
             }
         }
     }
-    let next = match standings.iter().all(|standing| standing.state == RunState::Done) {
+    let next = match statuses.iter().all(|standing| standing.state == RunState::Done) {
         true => "report",
         false => "run",
     };

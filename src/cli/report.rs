@@ -6,9 +6,9 @@ use std::str::FromStr;
 use clap::Args;
 use strum::VariantNames;
 
-use super::subject::{Known, Subject, cache_path};
+use super::report_source::{Known, ReportSource, cache_path};
 use super::{Common, Failure, colors, output};
-use winsign_report::{Dress, Finding, json, plots, tensorboard, terminal};
+use winsign_report::{FigureChrome, RunRecord, json, plots, tensorboard, terminal};
 use winsign_sweep::plan::{PlannedRun, RunState};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
@@ -87,27 +87,27 @@ impl Table {
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let subject = Subject::open(common, &arguments.of)?;
-    subject.expect_runs()?;
-    let directory = arguments.out.as_ref().unwrap_or(&subject.directory);
+    let source = ReportSource::open(common, &arguments.of)?;
+    source.expect_runs()?;
+    let directory = arguments.out.as_ref().unwrap_or(&source.directory);
     let writes = arguments.out.is_some() || !common.json;
-    let (found, mut notices) = subject.look();
-    let mut cache = subject.cache_of(directory);
-    let known = Known::of(&subject, found, &mut cache);
-    let standings = known.found.iter().map(|found| &found.standing);
-    if writes && let Err(error) = cache.save(&cache_path(directory), standings) {
+    let (found, mut notices) = source.look();
+    let mut cache = source.cache_of(directory);
+    let known = Known::of(&source, found, &mut cache);
+    let statuses = known.found.iter().map(|found| &found.standing);
+    if writes && let Err(error) = cache.save(&cache_path(directory), statuses) {
         tracing::info!("{error}; the next report reads the runs again");
     }
-    notices.extend(known.notices(&subject.plan));
-    let findings = known.findings(&subject.plan);
-    let report = subject.report(&findings, notices, arguments.table.layout())?;
-    let plots = plots::draw(&report, &findings, Dress::Full);
-    let bare = arguments.bare.then(|| plots::draw(&report, &findings, Dress::Bare));
+    notices.extend(known.notices(&source.plan));
+    let records = known.records(&source.plan);
+    let report = source.report(&records, notices, arguments.table.layout())?;
+    let plots = plots::draw(&report, &records, FigureChrome::Full);
+    let bare = arguments.bare.then(|| plots::draw(&report, &records, FigureChrome::Bare));
     let as_files = bare.as_ref().unwrap_or(&plots);
     let events = arguments.tensorboard.as_ref();
-    let write_curves = || events.map(|events| write_events(&subject, &known, &findings, events)).transpose();
+    let write_curves = || events.map(|events| write_events(&source, &known, &records, events)).transpose();
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
-        let mut written = winsign_report::write(&report, &findings, &plots, as_files, directory)?;
+        let mut written = winsign_report::write(&report, &records, &plots, as_files, directory)?;
         let as_png = if arguments.png { &as_files[..] } else { &[] };
         written.extend(winsign_report::write_pngs(as_png, directory)?);
         Ok(written)
@@ -129,13 +129,18 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 
 /// Writes the metrics of every run that is done and was trained, and says how many these are. They are read run by run, since
 /// those of a large study do not fit into memory.
-fn write_events(subject: &Subject, known: &Known, findings: &[Finding], directory: &Path) -> Result<usize, Failure> {
+fn write_events(
+    source: &ReportSource,
+    known: &Known,
+    records: &[RunRecord],
+    directory: &Path,
+) -> Result<usize, Failure> {
     let mut written = 0;
-    for (finding, found) in findings.iter().zip(&known.found).filter(|(finding, _)| finding.state == RunState::Done) {
-        let PlannedRun { run, label } = finding.planned;
-        let Some(result) = &finding.result else { continue };
+    for (record, found) in records.iter().zip(&known.found).filter(|(record, _)| record.state == RunState::Done) {
+        let PlannedRun { run, label } = record.planned;
+        let Some(result) = &record.result else { continue };
         let Some(metrics) = &result.metrics else { continue };
-        match subject.directory_of(&run.id, found).read_metrics(metrics) {
+        match source.directory_of(&run.id, found).read_metrics(metrics) {
             Ok(metrics) => {
                 tensorboard::write(directory, &label.to_string(), &run.id, result.finished, &metrics)?;
                 written += 1;

@@ -47,10 +47,10 @@ pub(crate) struct Arguments {
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let (plan, _) = open(common, &arguments.sweep)?;
     let store = Store::open(&absolute(&common.store)?)?;
-    let standings = survey(&plan, &store)?;
+    let statuses = survey(&plan, &store)?;
     let named: Vec<RunId> = arguments.runs.iter().map(|run| find(&store, run)).collect::<Result<_, _>>()?;
     let chosen = |id: &RunId| arguments.failed || named.contains(id);
-    let failed: Vec<_> = (plan.runs.iter().zip(&standings))
+    let failed: Vec<_> = (plan.runs.iter().zip(&statuses))
         .filter(|(planned, standing)| standing.state == RunState::Failed && chosen(&planned.run.id))
         .collect();
     if let Some(other) = named.iter().find(|id| !failed.iter().any(|(planned, _)| planned.run.id == **id)) {

@@ -17,7 +17,7 @@ use winsign_exec::slots::Slots;
 use winsign_exec::{Entry, Launcher, Options, Summary, mpirun};
 use winsign_sweep::Resources;
 use winsign_sweep::plan::build::build;
-use winsign_sweep::plan::survey::{Standing, survey};
+use winsign_sweep::plan::survey::{RunStatus, survey};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -67,9 +67,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let options = options(arguments, plan.resources, worker)?;
     options.check()?;
     let store = Store::create(&common.store)?;
-    let standings = survey(&plan, &store)?;
+    let statuses = survey(&plan, &store)?;
     let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
-    let summary = execute(&winsign_exec::entries(&plan), &store, &standings, &options, &mut display)?;
+    let summary = execute(&winsign_exec::entries(&plan), &store, &statuses, &options, &mut display)?;
     if common.json {
         output::json(&json!({ "name": plan.name, "runs": summary }))?;
     } else {
@@ -82,13 +82,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 pub(crate) fn execute(
     entries: &[Entry],
     store: &Store,
-    standings: &[Standing],
+    statuses: &[RunStatus],
     options: &Options,
     display: &mut Display,
 ) -> Result<Summary, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StoreError::io("watch over", store.root()))?;
-    Ok(runtime.block_on(winsign_exec::run(entries, store, standings, options, display))?)
+    Ok(runtime.block_on(winsign_exec::run(entries, store, statuses, options, display))?)
 }
 
 /// The command line goes before the sweep file; no two threads want the same core unless asked for. A run has one thread

@@ -10,13 +10,13 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::subject::{Known, Subject};
+use super::report_source::{Known, ReportSource};
 use super::{Common, Failure, output};
 use crate::server;
 use winsign_core::exit;
 use winsign_exec::slurm::queue::Queue;
 use winsign_report::evidence::Cache;
-use winsign_report::{Dress, Notice, page, plots};
+use winsign_report::{FigureChrome, Notice, page, plots};
 use winsign_sweep::Layout;
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::stores::Found;
@@ -51,9 +51,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let subject = Subject::open(common, &arguments.of)?;
-    let name = subject.plan.name.clone();
-    let mut study = Study::new(subject);
+    let source = ReportSource::open(common, &arguments.of)?;
+    let name = source.plan.name.clone();
+    let mut study = Study::new(source);
     let first = study.look()?.expect("the first look finds something");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(winsign_core::Error::io("serve", Path::new("the report")))?;
@@ -105,7 +105,7 @@ fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failu
 
 /// A study that is looked at again and again.
 struct Study {
-    subject: Subject,
+    source: ReportSource,
     cache: Cache,
     /// What the page said last.
     before: Option<(Vec<Said>, Vec<Notice>)>,
@@ -115,26 +115,26 @@ struct Study {
 type Said = (RunState, u32, Option<String>, Option<Timestamp>, Arc<Path>);
 
 impl Study {
-    fn new(subject: Subject) -> Study {
-        Study { cache: subject.cache_of(&subject.directory), before: None, subject }
+    fn new(source: ReportSource) -> Study {
+        Study { cache: source.cache_of(&source.directory), before: None, source }
     }
 
     /// The page's data; none if all runs stand as they stood before. What is read goes to memory, never to the store.
     fn look(&mut self) -> Result<Option<String>, Failure> {
-        let plan = &self.subject.plan;
-        let (mut found, mut notices) = self.subject.look();
-        for store in &self.subject.stores {
+        let plan = &self.source.plan;
+        let (mut found, mut notices) = self.source.look();
+        for store in &self.source.stores {
             Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.standing));
         }
-        let known = Known::of(&self.subject, found, &mut self.cache);
+        let known = Known::of(&self.source, found, &mut self.cache);
         notices.extend(known.notices(plan));
         let now = (known.found.iter().map(said).collect(), notices.clone());
         if self.before.as_ref() == Some(&now) {
             return Ok(None);
         }
-        let findings = known.findings(plan);
-        let report = self.subject.report(&findings, notices, Layout::default())?;
-        let data = page::data(&report, &findings, &plots::draw(&report, &findings, Dress::Full));
+        let records = known.records(plan);
+        let report = self.source.report(&records, notices, Layout::default())?;
+        let data = page::data(&report, &records, &plots::draw(&report, &records, FigureChrome::Full));
         // What nobody was told of is news still.
         self.before = Some(now);
         Ok(Some(data))
@@ -161,11 +161,11 @@ mod tests {
         let file = scratch.path().join("study.yaml");
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
         let common = Common { store: scratch.path().join("store"), json: false, verbose: 0, quiet: false };
-        let mut study = Study::new(Subject::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
+        let mut study = Study::new(ReportSource::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
         let level = || Some(vec!["level".to_string()]);
-        study.subject.layout = Layout { rows: level(), columns: level(), ..Layout::default() };
+        study.source.layout = Layout { rows: level(), columns: level(), ..Layout::default() };
         assert!(study.look().is_err(), "a table of one name twice");
-        study.subject.layout = Layout::default();
+        study.source.layout = Layout::default();
         let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
         assert!(look().is_some_and(|data| data.contains("lrr")));
         assert_eq!(look(), None);
@@ -199,8 +199,8 @@ mod tests {
         };
         finish(12.25);
         let common = Common { store: scratch.path().join("none"), json: false, verbose: 0, quiet: false };
-        let subject = Subject::open(&common, &[store.root().to_path_buf()]);
-        let mut study = Study::new(subject.unwrap_or_else(|failure| panic!("{failure}")));
+        let source = ReportSource::open(&common, &[store.root().to_path_buf()]);
+        let mut study = Study::new(source.unwrap_or_else(|failure| panic!("{failure}")));
         let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
         assert!(look().is_some_and(|data| data.contains("12.25")));
         assert_eq!(look(), None);
@@ -218,7 +218,7 @@ mod tests {
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
         std::fs::create_dir(&store).unwrap();
         let common = Common { store: store.clone(), json: false, verbose: 0, quiet: false };
-        let mut study = Study::new(Subject::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
+        let mut study = Study::new(ReportSource::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
         let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
         assert!(look().is_some_and(|data| !data.contains(" is gone")));
         std::fs::remove_dir(&store).unwrap();

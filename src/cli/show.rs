@@ -14,7 +14,7 @@ use winsign_core::results::EpochMetrics;
 use winsign_core::{Error, RunDirectory, RunId, Store, files};
 use winsign_report::terminal::{STYLE, printable};
 use winsign_sweep::plan::RunState;
-use winsign_sweep::plan::survey::{self, Standing};
+use winsign_sweep::plan::survey::{self, RunStatus};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -71,7 +71,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     }
     let _ = writeln!(text, "attempts: {}", history.len());
     for attempt in history.iter().filter(|_| history.len() > 1) {
-        let _ = writeln!(text, "  {}", printable(&attempt.told()));
+        let _ = writeln!(text, "  {}", printable(&attempt.describe()));
     }
     if let Some(result) = result {
         let _ = writeln!(text, "wall time: {}", duration(result.seconds));
@@ -128,14 +128,14 @@ struct AttemptRow {
 
 impl AttemptRow {
     /// Such as `2 on node3 for 12 min: interrupted`.
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         let time = self.seconds.map(|seconds| format!(" for {}", duration(seconds))).unwrap_or_default();
         format!("{}{host}{time}: {}", self.number, self.end.as_deref().unwrap_or("running"))
     }
 }
 
-fn history(run: &RunDirectory, standing: &Standing) -> Result<Vec<AttemptRow>, Failure> {
+fn history(run: &RunDirectory, standing: &RunStatus) -> Result<Vec<AttemptRow>, Failure> {
     let row = |number| -> Result<AttemptRow, Failure> {
         let runs = standing.state == RunState::Running && standing.attempts == number;
         let end = match run.end_of(number)? {

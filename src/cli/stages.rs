@@ -9,7 +9,7 @@ use strum::VariantArray;
 use winsign_core::settings::{Between, Inherit, Kind, Method};
 use winsign_report::terminal::STYLE;
 use winsign_sweep::Axes;
-use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
 /// Runs alike in all but level or seed.
@@ -34,10 +34,10 @@ struct Key<'a> {
 const COLUMNS: &[RunState] = RunState::VARIANTS;
 
 /// The stages of a plan, in its order.
-pub(crate) fn stages<'a>(plan: &'a Plan, standings: &[Standing]) -> Vec<Stage<'a>> {
+pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a>> {
     let mut stages: Vec<Stage> = vec![];
     let mut index = HashMap::new();
-    for (planned, standing) in plan.runs.iter().zip(standings) {
+    for (planned, standing) in plan.runs.iter().zip(statuses) {
         let key = Key::of(planned);
         let at = match index.entry(key) {
             Entry::Occupied(known) => *known.get(),
@@ -79,8 +79,8 @@ pub(crate) fn table(stages: &[Stage]) -> String {
 }
 
 /// How many runs are in each state, and in all.
-pub(crate) fn counts(standings: &[Standing]) -> serde_json::Value {
-    let in_state = |state: &RunState| standings.iter().filter(|standing| standing.state == *state).count();
+pub(crate) fn counts(statuses: &[RunStatus]) -> serde_json::Value {
+    let in_state = |state: &RunState| statuses.iter().filter(|standing| standing.state == *state).count();
     let counts: Vec<usize> = COLUMNS.iter().map(in_state).collect();
     counts_by_state(&counts)
 }
@@ -92,15 +92,15 @@ fn counts_by_state(counts: &[usize]) -> serde_json::Value {
 }
 
 /// How many runs there are in all, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
-pub(crate) fn totals(plan: &Plan, standings: &[Standing]) -> String {
+pub(crate) fn totals(plan: &Plan, statuses: &[RunStatus]) -> String {
     let of_kind = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
-    let in_state = |state: RunState| standings.iter().filter(|standing| standing.state == state).count();
+    let in_state = |state: RunState| statuses.iter().filter(|standing| standing.state == state).count();
     let several = |kind: Kind, count| if count == 1 { format!("1 {kind}") } else { format!("{count} {kind}s") };
     let kinds = Kind::VARIANTS.iter().map(|&kind| (kind, of_kind(kind))).filter(|&(_, count)| count > 0);
     let states = COLUMNS.iter().map(|&state| (state, in_state(state))).filter(|&(_, count)| count > 0);
     let kinds: Vec<String> = kinds.map(|(kind, count)| several(kind, count)).collect();
     let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).collect();
-    format!("{} runs ({}): {}", standings.len(), kinds.join(", "), states.join(", "))
+    format!("{} runs ({}): {}", statuses.len(), kinds.join(", "), states.join(", "))
 }
 
 impl<'a> Key<'a> {

@@ -22,7 +22,7 @@ use winsign_core::{RunId, Store, exit};
 use winsign_exec::slurm::queue::Queue;
 use winsign_report::terminal::{STYLE, printable};
 use winsign_sweep::plan::pace::{self, hosts, pace, spent};
-use winsign_sweep::plan::survey::{Standing, survey_again};
+use winsign_sweep::plan::survey::{RunStatus, survey_again};
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
 pub(crate) const HELP: &str = "\
@@ -94,7 +94,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         // What was drawn is gone.
         output::text(&status.show(&last))?;
     }
-    let done = last.standings.iter().all(|standing| standing.state == RunState::Done);
+    let done = last.statuses.iter().all(|standing| standing.state == RunState::Done);
     Ok(if done { exit::SUCCESS } else { exit::RUNS_FAILED })
 }
 
@@ -119,7 +119,7 @@ enum Form {
 
 /// What one look at the store found.
 struct Look {
-    standings: Vec<Standing>,
+    statuses: Vec<RunStatus>,
     /// On the file system.
     now: SystemTime,
     /// The latest failures, with the end of their logs.
@@ -134,24 +134,24 @@ impl Watched for Status {
     type Look = Look;
 
     fn look(&self, before: Option<&Look>) -> Result<Look, Failure> {
-        let known = before.map_or(&[][..], |before| &before.standings);
+        let known = before.map_or(&[][..], |before| &before.statuses);
         let queue = Queue::look(&self.store)?;
-        let amend = |standings: &mut [Standing]| queue.overlay(&self.plan, standings);
-        let standings = survey_again(&self.plan, &self.store, known, &self.clock, amend)?;
+        let amend = |statuses: &mut [RunStatus]| queue.overlay(&self.plan, statuses);
+        let statuses = survey_again(&self.plan, &self.store, known, &self.clock, amend)?;
         let warnings = queue.warnings(&self.plan);
         let mut failures: Vec<usize> =
-            (0..standings.len()).filter(|&at| standings[at].state == RunState::Failed).collect();
-        failures.sort_by_key(|&at| std::cmp::Reverse(standings[at].since));
+            (0..statuses.len()).filter(|&at| statuses[at].state == RunState::Failed).collect();
+        failures.sort_by_key(|&at| std::cmp::Reverse(statuses[at].since));
         failures.truncate(SHOWN_FAILURES);
         let log = |at: usize| {
             let run = self.store.run(&self.plan.runs[at].run.id);
-            (at, run.log_of(standings[at].attempts, LOG_LINES))
+            (at, run.log_of(statuses[at].attempts, LOG_LINES))
         };
         let failures = failures.into_iter().map(log).collect();
-        let began = standings.iter().any(|standing| standing.since.is_some());
+        let began = statuses.iter().any(|standing| standing.since.is_some());
         // Where nothing has begun nothing is written, not even for an instant.
         let now = if began { self.clock.now() } else { SystemTime::now() };
-        Ok(Look { standings, now, failures, warnings, settled_before: before.is_some_and(Look::is_settled) })
+        Ok(Look { statuses, now, failures, warnings, settled_before: before.is_some_and(Look::is_settled) })
     }
 
     fn show(&self, look: &Look) -> String {
@@ -163,7 +163,7 @@ impl Watched for Status {
     }
 
     fn is_over(&self, look: &Look) -> bool {
-        let all_done = look.standings.iter().all(|standing| standing.state == RunState::Done);
+        let all_done = look.statuses.iter().all(|standing| standing.state == RunState::Done);
         all_done || look.is_settled() && look.settled_before
     }
 }
@@ -172,11 +172,11 @@ impl Look {
     /// Whether nothing runs, and nothing waits that could.
     fn is_settled(&self) -> bool {
         let settled = [RunState::Done, RunState::Failed, RunState::Blocked];
-        self.standings.iter().all(|standing| settled.contains(&standing.state))
+        self.statuses.iter().all(|standing| settled.contains(&standing.state))
     }
 
     fn count(&self, state: RunState) -> usize {
-        self.standings.iter().filter(|standing| standing.state == state).count()
+        self.statuses.iter().filter(|standing| standing.state == state).count()
     }
 }
 
@@ -201,7 +201,7 @@ struct RunRow<'a> {
 }
 
 impl<'a> RunRow<'a> {
-    fn new(planned: &'a PlannedRun, standing: &'a Standing, now: SystemTime) -> RunRow<'a> {
+    fn new(planned: &'a PlannedRun, standing: &'a RunStatus, now: SystemTime) -> RunRow<'a> {
         let result = standing.result.as_ref();
         let usage = result.and_then(|result| result.usage);
         RunRow {
@@ -224,7 +224,7 @@ impl<'a> RunRow<'a> {
 
 impl Status {
     fn rows<'a>(&'a self, look: &'a Look) -> impl Iterator<Item = RunRow<'a>> {
-        let runs = self.plan.runs.iter().zip(&look.standings);
+        let runs = self.plan.runs.iter().zip(&look.statuses);
         runs.map(|(planned, standing)| RunRow::new(planned, standing, look.now))
     }
 
@@ -242,12 +242,12 @@ impl Status {
                 value
             })
             .collect();
-        let pace = pace(&self.plan, &look.standings, look.now);
-        let spent = spent(&look.standings);
+        let pace = pace(&self.plan, &look.statuses, look.now);
+        let spent = spent(&look.statuses);
         let mut all = json!({
             "name": self.plan.name,
-            "runs": counts(&look.standings),
-            "stages": stages(&self.plan, &look.standings).iter().map(|stage| stage.json()).collect::<Vec<_>>(),
+            "runs": counts(&look.statuses),
+            "stages": stages(&self.plan, &look.statuses).iter().map(|stage| stage.json()).collect::<Vec<_>>(),
             "pace": pace.map(|pace| json!({
                 "over_seconds": pace.over,
                 "runs_per_hour": pace.runs,
@@ -261,7 +261,7 @@ impl Status {
                 "gpu_peak_memory": spent.gpu_peak_memory,
                 "runs_that_do_not_say": spent.unknown,
             },
-            "hosts": hosts(&look.standings).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
+            "hosts": hosts(&look.statuses).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
             "running": running,
             "failed": failed,
             "warnings": look.warnings,
@@ -277,13 +277,13 @@ impl Status {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_string(),
         };
-        let standings = &look.standings;
+        let statuses = &look.statuses;
         let name = paint(BOLD, &printable(&self.plan.name));
-        let mut text = format!("{name} in {}: {}\n", self.store.root().display(), totals(&self.plan, standings));
+        let mut text = format!("{name} in {}: {}\n", self.store.root().display(), totals(&self.plan, statuses));
         self.write_pace(&mut text, look);
-        text += &table(&stages(&self.plan, standings));
+        text += &table(&stages(&self.plan, statuses));
         for (at, log) in &look.failures {
-            let row = RunRow::new(&self.plan.runs[*at], &standings[*at], look.now);
+            let row = RunRow::new(&self.plan.runs[*at], &statuses[*at], look.now);
             let failed = paint(RED, "failed:");
             let _ = write!(text, "{failed} {} ({})", printable(&row.label), row.id);
             let _ = match (row.age, row.host) {
@@ -313,10 +313,10 @@ impl Status {
 
     /// How fast it goes, what it has taken, and where.
     fn write_pace(&self, text: &mut String, look: &Look) {
-        let standings = &look.standings;
+        let statuses = &look.statuses;
         // Of what is done with nobody waits for more.
         if !look.is_settled()
-            && let Some(pace) = pace(&self.plan, standings, look.now)
+            && let Some(pace) = pace(&self.plan, statuses, look.now)
         {
             let (runs, epochs) = (number(pace.runs), number(pace.epochs));
             let _ = write!(text, "pace: {runs} runs and {epochs} epochs an hour, over {}", duration(pace.over));
@@ -325,11 +325,11 @@ impl Status {
                 None => writeln!(text),
             };
         }
-        let spent = spent(standings);
+        let spent = spent(statuses);
         if look.count(RunState::Done) > 0 {
             let _ = writeln!(text, "so far: {}", describe(&spent));
         }
-        let hosts = hosts(standings);
+        let hosts = hosts(statuses);
         if !hosts.is_empty() {
             let shown = hosts.iter().take(SHOWN).map(|(host, runs)| format!("{} ({runs})", printable(host)));
             let mut shown: Vec<String> = shown.collect();

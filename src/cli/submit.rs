@@ -251,7 +251,7 @@ pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
                 format!("nothing new to submit, {} sent that had been waiting for room", several(arrays, "array"))
             }
         };
-        return format!("{}: {rest}; {}\n", plan.name, totals(plan, &submitted.standings));
+        return format!("{}: {rest}; {}\n", plan.name, totals(plan, &submitted.statuses));
     };
     let mut text = format!(
         "{}: {} submitted as {}, {} (submission {})\n",

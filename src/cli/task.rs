@@ -68,14 +68,14 @@ fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments)
     let store = Store::create(root)?;
     let entries = submission.entries(arguments.array, arguments.task)?;
     let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
-    let standings = survey_runs(&runs, &store)?;
+    let statuses = survey_runs(&runs, &store)?;
     let options = options(submission, &store)?;
     if submission.is_cancelled() {
         // The signal may have come before anybody listened.
         return Ok(Summary::default());
     }
     let mut display = Display::new(&submission.file.study, entries.len(), common.quiet);
-    execute(&entries, &store, &standings, &options, &mut display)
+    execute(&entries, &store, &statuses, &options, &mut display)
 }
 
 /// Ranks are Slurm's own processes, or OpenMPI's; a run of one rank is a child of this process.

@@ -4,7 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-pub mod at_once;
 pub mod attempt;
 pub mod clean;
 pub mod directory;
@@ -16,6 +15,7 @@ pub mod identity;
 pub mod lease;
 pub mod merge;
 pub mod owner;
+pub mod parallel;
 pub mod random;
 pub mod results;
 pub mod settings;

@@ -16,7 +16,7 @@ use super::slots::{Seat, Slots};
 use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
 use winsign_core::attempt::{self, Attempt, End};
 use winsign_core::{RunDirectory, RunId, State, Store, exit};
-use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{RunState, cost};
 
 /// How often active runs are looked at.
@@ -28,19 +28,19 @@ const KILLS_BORNE: u32 = 5;
 const LOG_LINES: usize = 10;
 
 /// Executes runs until every one is done, failed or blocked, or until it is told to stop. Each entry comes after those
-/// it needs, which are all among them; `standings` say what the disk knew of each a moment ago.
+/// it needs, which are all among them; `statuses` say what the disk knew of each a moment ago.
 ///
 /// The first SIGINT, SIGTERM or SIGUSR1 lets the workers save checkpoints and stop; the second kills them.
 pub async fn run(
     entries: &[Entry],
     store: &Store,
-    standings: &[Standing],
+    statuses: &[RunStatus],
     options: &Options,
     display: &mut Display,
 ) -> Result<Summary, Error> {
     options.check()?;
     let mut dispatcher = Dispatcher::new(entries, store, options, display);
-    dispatcher.adopt(standings)?;
+    dispatcher.adopt(statuses)?;
     dispatcher.drive().await;
     dispatcher.display.finish();
     match dispatcher.fatal.take() {
@@ -168,8 +168,8 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Takes over what was found on disk. Damaged files are set aside; failures that are not forgiven stand.
-    fn adopt(&mut self, standings: &[Standing]) -> Result<(), Error> {
-        for (at, standing) in standings.iter().enumerate() {
+    fn adopt(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
+        for (at, standing) in statuses.iter().enumerate() {
             if let Some(damaged) = &standing.damaged {
                 self.set_aside(at, damaged, standing.note.as_deref().unwrap_or_default())?;
             }

@@ -41,7 +41,7 @@ impl Pivot {
         };
         let summaries = || self.cells.iter().flatten().filter_map(|cell| cell.as_ref()?.summary);
         let interval = summaries().find_map(|summary| summary.interval);
-        let ways = Interval::all_told(summaries().filter_map(|summary| summary.interval)).unwrap_or_default();
+        let ways = Interval::describe_all(summaries().filter_map(|summary| summary.interval)).unwrap_or_default();
         let some_have_none = summaries().any(|summary| summary.count > 1 && summary.interval.is_none());
         let shown = match (self.show, interval) {
             (Show::Mean, _) => "mean".to_string(),

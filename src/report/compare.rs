@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::sample::{Paired, Sample, paired};
 use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
-use super::{ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, Way, as_map};
+use super::{BarrierProtocol, ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, as_map};
 use winsign_core::RunId;
 use winsign_core::settings::{Between, Inherit, Method, Numerics, Problem};
 use winsign_sweep::{Axes, Measure};
@@ -24,7 +24,7 @@ pub struct Entry<'r> {
     pub axes: Axes,
     pub numbers: Numbers<'r>,
     /// How the barriers were measured; of a table nobody knows.
-    pub way: Option<Way>,
+    pub way: Option<BarrierProtocol>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ pub enum Numbers<'r> {
         barriers: Option<Sample<'r>>,
         runs: Vec<&'r RunId>,
     },
-    Kept(Side),
+    Published(Side),
 }
 
 /// What one side says of a line. Errors in percent, barriers between seeds in percentage points.
@@ -270,7 +270,7 @@ impl Entry<'_> {
     /// What is shown of it.
     pub fn side(&self) -> Side {
         match &self.numbers {
-            Numbers::Kept(side) => *side,
+            Numbers::Published(side) => *side,
             Numbers::Runs { errors, barriers, .. } => {
                 let summary = errors.summary(Estimate::default());
                 let barrier = barriers.as_ref().and_then(|barriers| barriers.summary(Estimate::default()));
@@ -289,7 +289,7 @@ impl Entry<'_> {
     /// many tickets they are may be of one.
     fn sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
-            Numbers::Kept(side) => {
+            Numbers::Published(side) => {
                 let are_samples = self.inherit.is_none_or(|inherit| inherit == Inherit::Dense);
                 Some((side.mean?, side.std?, if are_samples { side.seeds? } else { side.tickets? }))
             }
@@ -300,7 +300,7 @@ impl Entry<'_> {
     /// The same of barriers; none of a table, which does not say how barriers spread.
     fn barrier_sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
-            Numbers::Kept(_) => None,
+            Numbers::Published(_) => None,
             Numbers::Runs { barriers, .. } => spread(barriers.as_ref()?),
         }
     }
@@ -374,7 +374,7 @@ mod tests {
             remaining,
             inherit: Some(inherit),
             axes: vec![],
-            numbers: Numbers::Kept(Side {
+            numbers: Numbers::Published(Side {
                 mean: Some(mean),
                 std,
                 seeds: std.map(|_| 8),
@@ -454,7 +454,7 @@ mod tests {
         assert_eq!(sign.verdict, Some(Verdict::NoDifference));
         // A table that does not say of how many tickets it is may be of one.
         let mut unknown = table[0].clone();
-        if let Numbers::Kept(side) = &mut unknown.numbers {
+        if let Numbers::Published(side) = &mut unknown.numbers {
             side.tickets = None;
         }
         let row = &compare(&study, &[unknown], 0.95).rows[0];

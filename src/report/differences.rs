@@ -129,7 +129,7 @@ mod tests {
             .collect();
         let samples: Vec<Sample> = with_flips.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect();
         let found = between(&samples, Measure::Error, Estimate::default());
-        let told = |setting: &str| -> Vec<(String, String)> {
+        let describe = |setting: &str| -> Vec<(String, String)> {
             let of_it = found.iter().filter(|one| one.setting == setting);
             let mut told: Vec<_> =
                 of_it.map(|one| (format!("{} − {}", one.a, one.b), format!("{:?}", one.axes))).collect();
@@ -139,9 +139,9 @@ mod tests {
         };
         let flips = |flip: &str| format!("{:?}", [(FLIP, flip)]);
         let pair = |name: &str, axes: String| (name.to_string(), axes);
-        assert_eq!(told("inherit"), [pair("mask − sign", flips("0")), pair("mask − sign", flips("0.5"))]);
+        assert_eq!(describe("inherit"), [pair("mask − sign", flips("0")), pair("mask − sign", flips("0.5"))]);
         let methods = ["0", "0.5"].map(|flip| pair("AWS − LRR", flips(flip)));
-        assert_eq!(told("method"), [methods[0].clone(), methods[1].clone(), pair("AWS − LRR", "[]".to_string())]);
+        assert_eq!(describe("method"), [methods[0].clone(), methods[1].clone(), pair("AWS − LRR", "[]".to_string())]);
     }
 
     /// Errors of four tickets of LRR and AWS; `scipy.stats.ttest_rel` and its `confidence_interval`, of SciPy 1.17.

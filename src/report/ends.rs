@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::spreads::{is_ticket_seed, without_ticket_seeds};
 use super::tables::method_text;
-use super::{End, Finding};
+use super::{End, RunRecord};
 use winsign_core::RunId;
 use winsign_core::grouping::distinct;
 use winsign_core::settings::Seeds;
@@ -14,8 +14,8 @@ use winsign_sweep::plan::{Label, PlannedRun};
 pub(crate) struct Labels<'a>(HashMap<&'a RunId, (&'a Label, &'a [RunId])>);
 
 impl<'a> Labels<'a> {
-    pub(crate) fn of(findings: &'a [Finding]) -> Labels<'a> {
-        Labels(findings.iter().map(|finding| entry(finding.planned)).collect())
+    pub(crate) fn of(records: &'a [RunRecord]) -> Labels<'a> {
+        Labels(records.iter().map(|record| entry(record.planned)).collect())
     }
 
     fn label(&self, run: &RunId) -> Option<&'a Label> {
@@ -144,11 +144,11 @@ mod tests {
     use winsign_testkit::study::Study;
 
     fn names(study: &Study, is: impl Fn(&Label, Kind) -> bool) -> Vec<String> {
-        let findings = study.findings();
-        let labels = Labels::of(&findings);
+        let records = study.records();
+        let labels = Labels::of(&records);
         let runs = || {
-            let of_it = findings.iter().filter(|finding| is(&finding.planned.label, finding.planned.run.kind()));
-            of_it.map(|finding| &finding.planned.run.id)
+            let of_it = records.iter().filter(|record| is(&record.planned.label, record.planned.run.kind()));
+            of_it.map(|record| &record.planned.run.id)
         };
         let names = labels.names(runs());
         runs().map(|run| names.end(run).label).collect()
@@ -163,12 +163,12 @@ mod tests {
         let axes = |name: &str, value: &str| vec![(name.to_string(), value.to_string())];
         let alike = |combinations: &[Axes], is: fn(&Label) -> bool| {
             let study = Study::new(&[12], &[2], combinations);
-            let findings = study.findings();
-            let level_12 = findings.iter().filter(|finding| {
-                let label = &finding.planned.label;
-                label.level == 12 && finding.planned.run.kind() == Kind::Ticket && is(label)
+            let records = study.records();
+            let level_12 = records.iter().filter(|record| {
+                let label = &record.planned.label;
+                label.level == 12 && record.planned.run.kind() == Kind::Ticket && is(label)
             });
-            Labels::of(&findings).are_alike(level_12.map(|finding| &finding.planned.run.id))
+            Labels::of(&records).are_alike(level_12.map(|record| &record.planned.run.id))
         };
         let any = |_: &Label| true;
         let lrr = |label: &Label| label.method == Some(Method::Lrr);
@@ -227,7 +227,7 @@ mod tests {
         let is = |label: &Label, kind| kind == Kind::Ticket && label.level == 3 && label.method == Some(Method::Aws);
         assert_eq!(names(&study, is), ["aws level 3, seed 1"]);
         let unknown: RunId = "0123456789abcdef".parse().unwrap();
-        let findings = study.findings();
-        assert_eq!(Labels::of(&findings).names([&unknown]).end(&unknown).label, "01234567");
+        let records = study.records();
+        assert_eq!(Labels::of(&records).names([&unknown]).end(&unknown).label, "01234567");
     }
 }

@@ -1,4 +1,4 @@
-//! From findings to rows.
+//! From records to rows.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use super::sample::{Sample, best, is_over_tickets};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{Estimate, mean};
 use super::{
-    ConnectionRow, FailedRun, Finding, LayerRatio, LevelRow, Part, Report, RunCounts, SeedError, TicketRow,
+    ConnectionRow, FailedRun, LayerRatio, LevelRow, Part, Report, RunCounts, RunRecord, SeedError, TicketRow,
     TransferRow, differences, notices, paths, spreads, statements,
 };
 use winsign_core::RunId;
@@ -22,36 +22,36 @@ use winsign_sweep::{Axes, Measure};
 /// What is not finished has its row too, so that a partial study shows what it lacks. Rows are ordered by method,
 /// level, and what was transferred; methods and transfers as they first appear in the plan. What belongs to no method,
 /// dense networks, comes first. Tickets that are there to be rewound to are no level of a chain, and have no row.
-pub fn gather(name: &str, findings: &[Finding]) -> Report {
-    gather_with(name, findings, Estimate::default())
+pub fn gather(name: &str, records: &[RunRecord]) -> Report {
+    gather_with(name, records, Estimate::default())
 }
 
 /// The same, with other confidence intervals.
-pub fn gather_with(name: &str, findings: &[Finding], estimate: Estimate) -> Report {
-    let gathering = Gathering { ratios: remaining_ratios(findings), labels: Labels::of(findings), estimate };
-    let rows = |kind| rows(findings, kind);
+pub fn gather_with(name: &str, records: &[RunRecord], estimate: Estimate) -> Report {
+    let gathering = Gathering { ratios: remaining_ratios(records), labels: Labels::of(records), estimate };
+    let rows = |kind| rows(records, kind);
     let (transfers, connects) = (rows(Kind::Transfer), rows(Kind::Connect));
-    let in_state = |state| findings.iter().filter(move |finding| finding.state == state).map(listed).collect();
+    let in_state = |state| records.iter().filter(move |record| record.state == state).map(listed).collect();
     let mut transfer_rows: Vec<TransferRow> = transfers.iter().filter_map(|row| transfer(row, &gathering)).collect();
     let mut connections: Vec<ConnectionRow> =
         connects.iter().filter_map(|row| paths::connection(row, &gathering)).collect();
     let tickets: Vec<TicketRow> =
-        rows(Kind::Ticket).iter().flatten().filter_map(|finding| ticket(finding, &gathering)).collect();
+        rows(Kind::Ticket).iter().flatten().filter_map(|record| ticket(record, &gathering)).collect();
     mark_best(&mut transfer_rows, &mut connections, estimate);
     let levels = levels(&tickets, estimate);
     let differences = differences::all(&levels, &tickets, &transfer_rows, &connections, estimate);
     Report {
         name: name.to_string(),
-        runs: count(findings),
+        runs: count(records),
         connections,
         failed: in_state(RunState::Failed),
         blocked: in_state(RunState::Blocked),
-        planes: connects.iter().flatten().filter_map(|finding| paths::plane(finding, &gathering)).collect(),
+        planes: connects.iter().flatten().filter_map(|record| paths::plane(record, &gathering)).collect(),
         statements: statements::of_differences(&differences),
         differences,
         spreads: spreads::by_source(&transfer_rows),
         transfers: transfer_rows,
-        notices: notices::of(findings, &[transfers, connects].concat(), &gathering.labels),
+        notices: notices::of(records, &[transfers, connects].concat(), &gathering.labels),
         pivot: None,
         levels,
         tickets,
@@ -67,19 +67,19 @@ pub(crate) struct Gathering<'a> {
 
 impl Gathering<'_> {
     /// The mean of the remaining ratios of the runs of a row, as far as they are known.
-    pub(crate) fn ratio_of_runs(&self, row: &[&Finding]) -> Option<f64> {
-        self.mean_ratio(row.iter().map(|finding| &finding.planned.run.id))
+    pub(crate) fn ratio_of_runs(&self, row: &[&RunRecord]) -> Option<f64> {
+        self.mean_ratio(row.iter().map(|record| &record.planned.run.id))
     }
 
     /// The mean of the remaining ratios of the networks that the runs of a row join, as far as they are known. Unlike that
     /// of their masks' union it is the same however paths are cut into runs, and before any of them is measured.
-    pub(crate) fn ratio_of_ends(&self, row: &[&Finding]) -> Option<f64> {
-        self.mean_ratio(row.iter().flat_map(|finding| &finding.planned.run.inputs))
+    pub(crate) fn ratio_of_ends(&self, row: &[&RunRecord]) -> Option<f64> {
+        self.mean_ratio(row.iter().flat_map(|record| &record.planned.run.inputs))
     }
 
     /// The same of the first networks alone: those of the level that the row is of.
-    pub(crate) fn ratio_of_first_ends(&self, row: &[&Finding]) -> Option<f64> {
-        self.mean_ratio(row.iter().filter_map(|finding| finding.planned.run.inputs.first()))
+    pub(crate) fn ratio_of_first_ends(&self, row: &[&RunRecord]) -> Option<f64> {
+        self.mean_ratio(row.iter().filter_map(|record| record.planned.run.inputs.first()))
     }
 
     fn mean_ratio<'r>(&self, networks: impl Iterator<Item = &'r RunId>) -> Option<f64> {
@@ -89,10 +89,10 @@ impl Gathering<'_> {
     }
 }
 
-fn count(findings: &[Finding]) -> RunCounts {
-    let mut counts = RunCounts { total: findings.len(), ..RunCounts::default() };
-    for finding in findings {
-        *match finding.state {
+fn count(records: &[RunRecord]) -> RunCounts {
+    let mut counts = RunCounts { total: records.len(), ..RunCounts::default() };
+    for record in records {
+        *match record.state {
             RunState::Done => &mut counts.done,
             RunState::Running => &mut counts.running,
             RunState::Queued => &mut counts.queued,
@@ -106,11 +106,11 @@ fn count(findings: &[Finding]) -> RunCounts {
 
 /// The remaining ratio of every run for which it is known: transfers and paths have that of the ticket behind them,
 /// known before they are done themselves. One pass, because a plan lists runs after those they need.
-pub(crate) fn remaining_ratios<'a>(findings: &'a [Finding]) -> HashMap<&'a RunId, f64> {
-    let mut ratios = HashMap::with_capacity(findings.len());
-    for finding in findings {
-        let run = &finding.planned.run;
-        let own = finding.result.as_ref().map(|result| result.outcome.remaining_ratio());
+pub(crate) fn remaining_ratios<'a>(records: &'a [RunRecord]) -> HashMap<&'a RunId, f64> {
+    let mut ratios = HashMap::with_capacity(records.len());
+    for record in records {
+        let run = &record.planned.run;
+        let own = record.result.as_ref().map(|result| result.outcome.remaining_ratio());
         // A ticket's input is a ticket of another level, with another ratio.
         let inherited = || match run.kind() {
             Kind::Ticket => None,
@@ -135,11 +135,11 @@ struct RowKey {
     axes: Axes,
 }
 
-/// The findings of one kind, by row; within a row, ticket after ticket.
-fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<'a>>> {
-    let of_kind = findings.iter().filter(|finding| finding.planned.run.kind() == kind);
-    let mut rows = grouped(of_kind, |finding| {
-        let label = &finding.planned.label;
+/// The records of one kind, by row; within a row, ticket after ticket.
+fn rows<'a, 'f>(records: &'f [RunRecord<'a>], kind: Kind) -> Vec<Vec<&'f RunRecord<'a>>> {
+    let of_kind = records.iter().filter(|record| record.planned.run.kind() == kind);
+    let mut rows = grouped(of_kind, |record| {
+        let label = &record.planned.label;
         RowKey {
             problem: label.problem,
             method: label.method,
@@ -152,8 +152,8 @@ fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<
     for row in &mut rows {
         *row = by_ticket(row).concat();
     }
-    let methods = distinct(findings.iter().filter_map(|finding| finding.planned.label.method));
-    let inherits = distinct(findings.iter().filter_map(|finding| finding.planned.label.inherit));
+    let methods = distinct(records.iter().filter_map(|record| record.planned.label.method));
+    let inherits = distinct(records.iter().filter_map(|record| record.planned.label.inherit));
     rows.sort_by_key(|row| {
         let label = &row[0].planned.label;
         let place_of_method = methods.iter().position(|method| Some(*method) == label.method);
@@ -165,8 +165,8 @@ fn rows<'a, 'f>(findings: &'f [Finding<'a>], kind: Kind) -> Vec<Vec<&'f Finding<
 }
 
 /// The runs of a row by their ticket.
-pub(crate) fn by_ticket<'a, 'f>(row: &[&'f Finding<'a>]) -> Vec<Vec<&'f Finding<'a>>> {
-    grouped(row.iter().copied(), |finding| &finding.planned.label.axes)
+pub(crate) fn by_ticket<'a, 'f>(row: &[&'f RunRecord<'a>]) -> Vec<Vec<&'f RunRecord<'a>>> {
+    grouped(row.iter().copied(), |record| &record.planned.label.axes)
 }
 
 /// Marks the rows that are better than every other one that they are compared with.
@@ -226,15 +226,15 @@ fn mean_of_alike(ratios: &[f64]) -> Option<f64> {
     if ratios.iter().all(|ratio| *ratio == first) { Some(first) } else { mean(ratios) }
 }
 
-fn ticket(finding: &Finding, gathering: &Gathering) -> Option<TicketRow> {
-    let PlannedRun { run, label } = finding.planned;
+fn ticket(record: &RunRecord, gathering: &Gathering) -> Option<TicketRow> {
+    let PlannedRun { run, label } = record.planned;
     let method = label.method.filter(|_| label.rewind_point.is_none())?;
-    let outcome = ticket_outcome(finding);
+    let outcome = ticket_outcome(record);
     let layers = outcome.map_or(&[][..], |outcome| &outcome.layers);
     Some(TicketRow {
         method,
         level: label.level,
-        remaining_ratio: gathering.ratio_of_runs(&[finding]),
+        remaining_ratio: gathering.ratio_of_runs(&[record]),
         test_error: outcome.map(|outcome| outcome.test_error).filter(|error| error.is_finite()),
         axes: label.axes.clone(),
         run: run.id.clone(),
@@ -248,18 +248,18 @@ fn ticket(finding: &Finding, gathering: &Gathering) -> Option<TicketRow> {
             })
             .collect(),
         problem: label.problem,
-        seconds: finding.result.as_ref().map(|result| result.seconds),
+        seconds: record.result.as_ref().map(|result| result.seconds),
     })
 }
 
-fn transfer(row: &[&Finding], gathering: &Gathering) -> Option<TransferRow> {
+fn transfer(row: &[&RunRecord], gathering: &Gathering) -> Option<TransferRow> {
     let label = &row.first()?.planned.label;
     let inherit = label.inherit?;
     let mut errors: Vec<SeedError> = Vec::new();
     let mut parts = Vec::new();
     for runs in by_ticket(row) {
         let first = errors.len();
-        errors.extend(runs.iter().filter_map(|finding| seed_error(finding, gathering)));
+        errors.extend(runs.iter().filter_map(|record| seed_error(record, gathering)));
         let axes = runs[0].planned.label.axes.clone();
         parts.push(Part { axes, numbers: first..errors.len(), planned: runs.len() });
     }
@@ -292,32 +292,32 @@ fn transfer(row: &[&Finding], gathering: &Gathering) -> Option<TransferRow> {
     })
 }
 
-fn seed_error(finding: &Finding, gathering: &Gathering) -> Option<SeedError> {
-    let outcome = transfer_outcome(finding).filter(|outcome| outcome.test_error.is_finite())?;
+fn seed_error(record: &RunRecord, gathering: &Gathering) -> Option<SeedError> {
+    let outcome = transfer_outcome(record).filter(|outcome| outcome.test_error.is_finite())?;
     Some(SeedError {
-        seeds: *finding.planned.label.seeds.first()?,
+        seeds: *record.planned.label.seeds.first()?,
         error: outcome.test_error,
         loss: outcome.test_loss,
-        run: finding.planned.run.id.clone(),
-        seconds: finding.result.as_ref()?.seconds,
-        ticket: gathering.labels.ticket_of(&finding.planned.run.id),
+        run: record.planned.run.id.clone(),
+        seconds: record.result.as_ref()?.seconds,
+        ticket: gathering.labels.ticket_of(&record.planned.run.id),
     })
 }
 
-fn listed(finding: &Finding) -> FailedRun {
-    let PlannedRun { run, label } = finding.planned;
-    FailedRun { id: run.id.clone(), kind: run.kind(), label: label.to_string(), message: finding.note.clone() }
+fn listed(record: &RunRecord) -> FailedRun {
+    let PlannedRun { run, label } = record.planned;
+    FailedRun { id: run.id.clone(), kind: run.kind(), label: label.to_string(), message: record.note.clone() }
 }
 
-fn ticket_outcome<'f>(finding: &'f Finding) -> Option<&'f TicketOutcome> {
-    match &finding.result.as_ref()?.outcome {
+fn ticket_outcome<'f>(record: &'f RunRecord) -> Option<&'f TicketOutcome> {
+    match &record.result.as_ref()?.outcome {
         Outcome::Ticket(outcome) => Some(outcome),
         _ => None,
     }
 }
 
-fn transfer_outcome<'f>(finding: &'f Finding) -> Option<&'f TransferOutcome> {
-    match &finding.result.as_ref()?.outcome {
+fn transfer_outcome<'f>(record: &'f RunRecord) -> Option<&'f TransferOutcome> {
+    match &record.result.as_ref()?.outcome {
         Outcome::Transfer(outcome) => Some(outcome),
         _ => None,
     }

@@ -1,7 +1,7 @@
 //! What a study shows: plan, states and results become rows, and the rows become tables and plots.
 //!
 //! [`gather()`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
-//! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`Finding`]s.
+//! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`RunRecord`]s.
 
 mod cells;
 pub mod compare;
@@ -28,9 +28,9 @@ pub mod tensorboard;
 pub mod terminal;
 
 pub mod evidence;
-pub mod kept;
 #[cfg(test)]
 mod made_up;
+pub mod reference_table;
 
 use std::fs;
 use std::iter;
@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use gather::{gather, gather_with};
 pub use pivot::{Pivot, PivotCell};
-pub use plots::{Dress, Plot};
+pub use plots::{FigureChrome, Plot};
 pub use sample::Verdict;
 
 use winsign_core::RunId;
@@ -59,7 +59,7 @@ use winsign_sweep::{Axes, Measure};
 
 /// What is known of one planned run.
 #[derive(Debug, Clone)]
-pub struct Finding<'a> {
+pub struct RunRecord<'a> {
     pub planned: &'a PlannedRun,
     pub state: RunState,
     /// Present exactly if the run is done.
@@ -175,18 +175,18 @@ pub enum Over {
 
 impl Interval {
     /// How it was found, as in `by Student's t`.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         match (self.over, self.method) {
-            (Over::Numbers, method) => method.told().to_string(),
-            (Over::Tickets, method) => format!("{} over {} tickets", method.told(), self.independent),
+            (Over::Numbers, method) => method.describe().to_string(),
+            (Over::Tickets, method) => format!("{} over {} tickets", method.describe(), self.independent),
             (Over::Networks, IntervalMethod::T) => "the jackknife over networks".to_string(),
             (Over::Networks, IntervalMethod::Bootstrap) => "the bootstrap over networks".to_string(),
         }
     }
 
     /// How several were found, each way once; none of none.
-    pub fn all_told(intervals: impl Iterator<Item = Interval>) -> Option<String> {
-        let ways = distinct(intervals.map(|interval| interval.told()));
+    pub fn describe_all(intervals: impl Iterator<Item = Interval>) -> Option<String> {
+        let ways = distinct(intervals.map(|interval| interval.describe()));
         (!ways.is_empty()).then(|| ways.join(" or "))
     }
 }
@@ -392,7 +392,7 @@ pub struct ConnectionRow {
     pub pairs_planned: usize,
     /// How its barriers are measured: only those of one way can be compared.
     #[serde(skip)]
-    pub way: Option<Way>,
+    pub way: Option<BarrierProtocol>,
     pub barrier_mean: Option<f64>,
     pub barrier_max: Option<f64>,
     /// The mean over tickets of the mean over the pairs of each, at every position at which one of them was measured; the
@@ -422,7 +422,7 @@ pub struct ConnectionRow {
 
 /// What the barrier of a path depends on besides its two networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Way {
+pub struct BarrierProtocol {
     points: u32,
     refine: u32,
     batch: u32,
@@ -431,16 +431,16 @@ pub struct Way {
     precision: Precision,
 }
 
-impl Way {
+impl BarrierProtocol {
     /// None of what is no path.
-    fn of(settings: &Settings) -> Option<Way> {
+    fn of(settings: &Settings) -> Option<BarrierProtocol> {
         let path = match settings {
             Settings::Connect(path) => path,
             Settings::Matrix(matrix) => &matrix.path,
             _ => return None,
         };
         let Connect { points, refine, batch, reestimation_batches, align, precision, .. } = *path;
-        Some(Way { points, refine, batch, reestimation_batches, align, precision })
+        Some(BarrierProtocol { points, refine, batch, reestimation_batches, align, precision })
     }
 }
 
@@ -532,7 +532,7 @@ pub struct FailedRun {
 
 impl FailedRun {
     /// Its label and why it failed, on one line.
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         match &self.message {
             Some(message) => format!("{}: {message}", self.label),
             None => self.label.clone(),
@@ -578,7 +578,7 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 /// they are on the page and as files.
 pub fn write(
     report: &Report,
-    findings: &[Finding],
+    records: &[RunRecord],
     on_page: &[Plot],
     as_files: &[Plot],
     directory: &Path,
@@ -591,13 +591,13 @@ pub fn write(
         ];
         files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
         files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
-        files.extend(parquet::render(report, findings));
+        files.extend(parquet::render(report, records));
         files.extend(as_files.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
         files
     };
     // The page takes as long as all others together.
     let (page, others) = thread::scope(|scope| {
-        let page = scope.spawn(|| page::render(report, findings, on_page).into_bytes());
+        let page = scope.spawn(|| page::render(report, records, on_page).into_bytes());
         let others = others();
         (page.join().expect("rendering does not panic"), others)
     });
@@ -656,8 +656,8 @@ mod tests {
         let directory = scratch.path().join("new").join("study");
         let study = Study::digits();
         let report = study.report();
-        let plots = plots::draw(&report, &study.findings(), Dress::Full);
-        let written = write(&report, &study.findings(), &plots, &plots, &directory).unwrap();
+        let plots = plots::draw(&report, &study.records(), FigureChrome::Full);
+        let written = write(&report, &study.records(), &plots, &plots, &directory).unwrap();
         let mut names = vec!["report.html", "report.md", "report.csv", "report.json"];
         names.extend(["table-transfers.tex", "table-connections.tex", "table-tickets.tex", "table-differences.tex"]);
         names.extend(["table-spreads.tex", "runs.parquet", "paths.parquet", "curves.parquet"]);
@@ -672,9 +672,11 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
-        let written =
-            write_pngs(&plots::draw(&study.report(), &study.findings(), Dress::Full), &scratch.path().join("new"))
-                .unwrap();
+        let written = write_pngs(
+            &plots::draw(&study.report(), &study.records(), FigureChrome::Full),
+            &scratch.path().join("new"),
+        )
+        .unwrap();
         assert_eq!(written, [scratch.path().join("new/transfer-error.png")]);
         assert!(fs::read(&written[0]).unwrap().starts_with(b"\x89PNG\r\n"));
     }
@@ -686,10 +688,10 @@ mod tests {
         let mut report = study.report();
         let chosen = || scratch.path().join("chosen.csv").exists() && scratch.path().join("table-chosen.tex").exists();
         report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
-        write(&report, &study.findings(), &[], &[], scratch.path()).unwrap();
+        write(&report, &study.records(), &[], &[], scratch.path()).unwrap();
         assert!(chosen());
         report.pivot = None;
-        write(&report, &study.findings(), &[], &[], scratch.path()).unwrap();
+        write(&report, &study.records(), &[], &[], scratch.path()).unwrap();
         assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
     }
 
@@ -700,8 +702,8 @@ mod tests {
         let mut study = Study::digits();
         let write_all = |study: &Study, with_pngs: bool| {
             let report = study.report();
-            let plots = plots::draw(&report, &study.findings(), Dress::Full);
-            let mut written = write(&report, &study.findings(), &plots, &plots, scratch.path()).unwrap();
+            let plots = plots::draw(&report, &study.records(), FigureChrome::Full);
+            let mut written = write(&report, &study.records(), &plots, &plots, scratch.path()).unwrap();
             written.extend(write_pngs(if with_pngs { &plots } else { &[] }, scratch.path()).unwrap());
             written
         };

@@ -3,19 +3,19 @@
 use winsign_sweep::plan::RunState;
 use winsign_testkit::study::Study;
 
-use crate::{Finding, Report, gather};
+use crate::{Report, RunRecord, gather};
 
 /// What a report needs of a made-up study.
 pub(crate) trait Reported {
-    fn findings(&self) -> Vec<Finding<'_>>;
+    fn records(&self) -> Vec<RunRecord<'_>>;
     fn report(&self) -> Report;
 }
 
 impl Reported for Study {
-    fn findings(&self) -> Vec<Finding<'_>> {
+    fn records(&self) -> Vec<RunRecord<'_>> {
         self.runs
             .iter()
-            .map(|(planned, state, result)| Finding {
+            .map(|(planned, state, result)| RunRecord {
                 planned,
                 state: *state,
                 result: result.clone(),
@@ -28,6 +28,6 @@ impl Reported for Study {
     }
 
     fn report(&self) -> Report {
-        gather("digits", &self.findings())
+        gather("digits", &self.records())
     }
 }

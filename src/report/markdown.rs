@@ -46,7 +46,7 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
             write!(out, "\n{title}:\n\n").expect("writing to memory");
         }
         for run in runs {
-            writeln!(out, "- `{}` {}", run.id, escape(&run.told())).expect("writing to memory");
+            writeln!(out, "- `{}` {}", run.id, escape(&run.describe())).expect("writing to memory");
         }
     }
     if !report.statements.is_empty() {
@@ -80,7 +80,7 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
         || report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
     let of_differences = || report.differences.iter().map(|row| Some(row.summary));
     let intervals = || of_rows().chain(of_differences()).filter_map(|summary| summary?.interval);
-    if let (Some(first), Some(ways)) = (intervals().next(), Interval::all_told(intervals())) {
+    if let (Some(first), Some(ways)) = (intervals().next(), Interval::describe_all(intervals())) {
         let level = percent(first.level);
         let interval =
             format!("- **interval**: {level} % confidence interval of the mean, by {ways}; **p** is not corrected");
@@ -130,7 +130,7 @@ pub fn capitalized(text: &str) -> String {
 mod tests {
     use super::super::pivot::pivot;
     use super::super::statistics::Estimate;
-    use super::super::{Dress, Notice, plots, terminal};
+    use super::super::{FigureChrome, Notice, plots, terminal};
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_core::settings::{Inherit, Method, Seeds};
@@ -142,7 +142,7 @@ mod tests {
     fn a_page() {
         let study = Study::digits();
         let report = study.report();
-        let page = render(&report, &plots::draw(&report, &study.findings(), Dress::Full));
+        let page = render(&report, &plots::draw(&report, &study.records(), FigureChrome::Full));
         assert!(page.starts_with("# digits\n\nAll 76 runs done.\n"), "{page}");
         for line in [
             "| method | level | remaining | transferred | tickets | seeds | test error % mean ± std | barrier between seeds mean (max) |",

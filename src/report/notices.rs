@@ -5,36 +5,36 @@ use std::collections::HashSet;
 use super::ends::Labels;
 use super::gather::by_ticket;
 use super::spreads::without_ticket_seeds;
-use super::{Finding, Notice, paths};
+use super::{Notice, RunRecord, paths};
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::results::{Outcome, Processors, RunResult, TrainScore};
 use winsign_core::settings::{Kind, Seeds};
 
 /// What the results themselves give away. The rows are those whose numbers are made of several runs.
-pub(crate) fn of(findings: &[Finding], rows: &[Vec<&Finding>], labels: &Labels) -> Vec<Notice> {
+pub(crate) fn of(records: &[RunRecord], rows: &[Vec<&RunRecord>], labels: &Labels) -> Vec<Notice> {
     let mut notices = Vec::new();
-    notices.extend(not_finite(findings));
-    notices.extend(different_data(findings, rows));
+    notices.extend(not_finite(records));
+    notices.extend(different_data(records, rows));
     notices.extend(different_processors(rows));
     notices.extend(different_paths(rows));
     notices.extend(crossed_seeds(rows));
-    notices.extend(crossed_tickets(findings, rows, labels));
+    notices.extend(crossed_tickets(records, rows, labels));
     notices
 }
 
-fn result<'f>(finding: &'f Finding) -> Option<&'f RunResult> {
-    finding.result.as_ref()
+fn result<'f>(record: &'f RunRecord) -> Option<&'f RunResult> {
+    record.result.as_ref()
 }
 
-fn id(finding: &Finding) -> RunId {
-    finding.planned.run.id.clone()
+fn id(record: &RunRecord) -> RunId {
+    record.planned.run.id.clone()
 }
 
 /// Numbers that are none.
-fn not_finite(findings: &[Finding]) -> Option<Notice> {
-    let runs: Vec<RunId> = (findings.iter())
-        .filter(|finding| result(finding).is_some_and(|result| !is_finite(&result.outcome)))
+fn not_finite(records: &[RunRecord]) -> Option<Notice> {
+    let runs: Vec<RunId> = (records.iter())
+        .filter(|record| result(record).is_some_and(|result| !is_finite(&result.outcome)))
         .map(id)
         .collect();
     let (results, are) = match runs.len() {
@@ -68,10 +68,10 @@ fn is_finite(outcome: &Outcome) -> bool {
 }
 
 /// Results that were computed from different files of one data set: one notice for each data set.
-fn different_data(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
-    let fingerprint = |finding: &&Finding| result(finding).and_then(|result| result.data.clone());
-    let known = findings.iter().filter(|finding| fingerprint(finding).is_some());
-    let of_sets = grouped(known, |finding| finding.planned.label.problem.dataset);
+fn different_data(records: &[RunRecord], rows: &[Vec<&RunRecord>]) -> Vec<Notice> {
+    let fingerprint = |record: &&RunRecord| result(record).and_then(|result| result.data.clone());
+    let known = records.iter().filter(|record| fingerprint(record).is_some());
+    let of_sets = grouped(known, |record| record.planned.label.problem.dataset);
     of_sets
         .into_iter()
         .filter_map(|of_set| {
@@ -84,7 +84,7 @@ fn different_data(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
             let counts: Vec<String> = (kinds.iter())
                 .map(|kind| format!("{} from {}", kind.len(), fingerprint(&kind[0]).unwrap_or_default()))
                 .collect();
-            let of_this_set = |row: &&Vec<&Finding>| row[0].planned.label.problem.dataset == dataset;
+            let of_this_set = |row: &&Vec<&RunRecord>| row[0].planned.label.problem.dataset == dataset;
             let mixed = mixed(rows.iter().filter(of_this_set), fingerprint);
             let consequence = match mixed.len() {
                 0 => "no row mixes them, but rows that differ in it cannot be compared".to_string(),
@@ -93,16 +93,16 @@ fn different_data(findings: &[Finding], rows: &[Vec<&Finding>]) -> Vec<Notice> {
             let message =
                 format!("the results of {dataset} come from different data: {}; {consequence}", counts.join(", "));
             // Those that are in the minority.
-            let runs = kinds[1..].iter().flatten().map(|finding| id(finding)).collect();
+            let runs = kinds[1..].iter().flatten().map(|record| id(record)).collect();
             Some(Notice { message, runs })
         })
         .collect()
 }
 
 /// Results of one row that were computed with different numbers of threads or ranks.
-fn different_processors(rows: &[Vec<&Finding>]) -> Option<Notice> {
-    let processors = |finding: &&Finding| {
-        let Processors { ranks, threads } = result(finding)?.processors;
+fn different_processors(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
+    let processors = |record: &&RunRecord| {
+        let Processors { ranks, threads } = result(record)?.processors;
         Some((ranks, threads))
     };
     let mixed = mixed(rows.iter(), processors);
@@ -119,12 +119,12 @@ fn different_processors(rows: &[Vec<&Finding>]) -> Option<Notice> {
         kinds.join(", ")
     );
     let runs =
-        mixed.iter().flat_map(|row| row.iter().filter(|finding| result(finding).is_some()).map(|finding| id(finding)));
+        mixed.iter().flat_map(|row| row.iter().filter(|record| result(record).is_some()).map(|record| id(record)));
     Some(Notice { message, runs: runs.collect() })
 }
 
 /// Paths that several runs measured, such as blocks of several sizes, with other barriers.
-fn different_paths(rows: &[Vec<&Finding>]) -> Option<Notice> {
+fn different_paths(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
     // Which network comes first is a matter of rounding.
     const ROUNDING: f64 = 1e-9;
     let mut runs = Vec::new();
@@ -133,7 +133,7 @@ fn different_paths(rows: &[Vec<&Finding>]) -> Option<Notice> {
         let barriers = || again.iter().map(|(_, (_, path))| path.barrier);
         let apart = barriers().fold(f64::NEG_INFINITY, f64::max) - barriers().fold(f64::INFINITY, f64::min);
         if apart > ROUNDING {
-            runs.extend(again.iter().map(|(finding, _)| id(finding)));
+            runs.extend(again.iter().map(|(record, _)| id(record)));
             (paths, most) = (paths + 1, most.max(apart));
         }
     }
@@ -150,17 +150,17 @@ fn different_paths(rows: &[Vec<&Finding>]) -> Option<Notice> {
 
 /// Rows of transfers that share an initialization or an order of images, as where the seeds of both are axes that are combined.
 /// Statistics count each run as independent of the others.
-fn crossed_seeds(rows: &[Vec<&Finding>]) -> Option<Notice> {
+fn crossed_seeds(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
     let is_done =
-        |finding: &&&Finding| matches!(result(finding).map(|result| &result.outcome), Some(Outcome::Transfer(_)));
+        |record: &&&RunRecord| matches!(result(record).map(|result| &result.outcome), Some(Outcome::Transfer(_)));
     // What all have in common is a condition of the row, not a part of its chance. Each ticket counts once, so that runs of
     // several tickets may have seeds in common.
-    let crossed = |row: &&Vec<&Finding>| {
+    let crossed = |row: &&Vec<&RunRecord>| {
         by_ticket(row).iter().any(|runs| {
-            are_crossed(runs.iter().filter(is_done).filter_map(|finding| finding.planned.label.seeds.first().copied()))
+            are_crossed(runs.iter().filter(is_done).filter_map(|record| record.planned.label.seeds.first().copied()))
         })
     };
-    let rows: Vec<&Vec<&Finding>> = rows.iter().filter(crossed).collect();
+    let rows: Vec<&Vec<&RunRecord>> = rows.iter().filter(crossed).collect();
     if rows.is_empty() {
         return None;
     }
@@ -169,22 +169,22 @@ fn crossed_seeds(rows: &[Vec<&Finding>]) -> Option<Notice> {
          narrow, and the p-values of their differences too small; the spread by source tells how much each matters",
         rows_text(&rows)
     );
-    let runs = rows.iter().flat_map(|row| row.iter().filter(is_done).map(|finding| id(finding)));
+    let runs = rows.iter().flat_map(|row| row.iter().filter(is_done).map(|record| id(record)));
     Some(Notice { message, runs: runs.collect() })
 }
 
 /// Rows with tickets that share an initialization or an order of images with some of the others.
-fn crossed_tickets(findings: &[Finding], rows: &[Vec<&Finding>], labels: &Labels) -> Option<Notice> {
-    let tickets = |row: &Vec<&Finding>| {
-        let done = row.iter().filter(|finding| result(finding).is_some());
-        distinct(done.filter_map(|finding| match is_ticket(finding) {
-            true => finding.planned.label.seeds.first().copied(),
-            false => labels.ticket_of(&finding.planned.run.id),
+fn crossed_tickets(records: &[RunRecord], rows: &[Vec<&RunRecord>], labels: &Labels) -> Option<Notice> {
+    let tickets = |row: &Vec<&RunRecord>| {
+        let done = row.iter().filter(|record| result(record).is_some());
+        distinct(done.filter_map(|record| match is_ticket(record) {
+            true => record.planned.label.seeds.first().copied(),
+            false => labels.ticket_of(&record.planned.run.id),
         }))
     };
     // Tickets are compared themselves where nothing is transferred.
-    let levels = if rows.is_empty() { levels(findings) } else { vec![] };
-    let rows: Vec<&Vec<&Finding>> =
+    let levels = if rows.is_empty() { levels(records) } else { vec![] };
+    let rows: Vec<&Vec<&RunRecord>> =
         rows.iter().chain(&levels).filter(|row| are_crossed(tickets(row).into_iter())).collect();
     if rows.is_empty() {
         return None;
@@ -195,20 +195,20 @@ fn crossed_tickets(findings: &[Finding], rows: &[Vec<&Finding>], labels: &Labels
         rows_text(&rows)
     );
     let runs =
-        rows.iter().flat_map(|row| row.iter().filter(|finding| result(finding).is_some()).map(|finding| id(finding)));
+        rows.iter().flat_map(|row| row.iter().filter(|record| result(record).is_some()).map(|record| id(record)));
     Some(Notice { message, runs: runs.collect() })
 }
 
 /// Returns the tickets that differ in nothing but their seeds, level by level.
-fn levels<'f>(findings: &'f [Finding<'f>]) -> Vec<Vec<&'f Finding<'f>>> {
-    grouped(findings.iter().filter(|finding| is_ticket(finding)), |finding| {
-        let label = &finding.planned.label;
+fn levels<'f>(records: &'f [RunRecord<'f>]) -> Vec<Vec<&'f RunRecord<'f>>> {
+    grouped(records.iter().filter(|record| is_ticket(record)), |record| {
+        let label = &record.planned.label;
         (label.problem, label.method, label.level, label.rewind_point, without_ticket_seeds(&label.axes))
     })
 }
 
-fn is_ticket(finding: &Finding) -> bool {
-    finding.planned.run.kind() == Kind::Ticket
+fn is_ticket(record: &RunRecord) -> bool {
+    record.planned.run.kind() == Kind::Ticket
 }
 
 /// Whether some of these, but not all, have an initialization or an order of images in common.
@@ -220,9 +220,9 @@ fn are_crossed(seeds: impl Iterator<Item = Seeds>) -> bool {
 
 /// The rows in which the runs that have a value have several.
 fn mixed<'r, 'f, V: Eq + std::hash::Hash>(
-    rows: impl Iterator<Item = &'r Vec<&'f Finding<'f>>>,
-    value: impl Fn(&&Finding) -> Option<V>,
-) -> Vec<&'r Vec<&'f Finding<'f>>>
+    rows: impl Iterator<Item = &'r Vec<&'f RunRecord<'f>>>,
+    value: impl Fn(&&RunRecord) -> Option<V>,
+) -> Vec<&'r Vec<&'f RunRecord<'f>>>
 where
     'f: 'r,
 {
@@ -230,7 +230,7 @@ where
 }
 
 /// Such as `2 rows, the first aws level 3, sign`.
-fn rows_text(rows: &[&Vec<&Finding>]) -> String {
+fn rows_text(rows: &[&Vec<&RunRecord>]) -> String {
     let mut label = rows[0][0].planned.label.clone();
     label.seeds.clear();
     label.block = None;

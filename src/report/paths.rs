@@ -1,4 +1,4 @@
-//! From findings to paths and planes.
+//! From records to paths and planes.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use super::gather::{Gathering, by_ticket};
 use super::sample::{Sample, is_over_tickets};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{max, mean};
-use super::{ConnectionRow, End, Finding, PairPath, Part, PathError, PathMean, PlaneRow, Summary, Way};
+use super::{BarrierProtocol, ConnectionRow, End, PairPath, Part, PathError, PathMean, PlaneRow, RunRecord, Summary};
 use winsign_core::RunId;
 use winsign_core::grouping::grouped;
 use winsign_core::results::{Outcome, PathOutcome};
@@ -15,20 +15,20 @@ use winsign_core::settings::{Between, Settings};
 use winsign_sweep::Measure;
 
 /// The row of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
-pub(crate) fn connection(row: &[&Finding], gathering: &Gathering) -> Option<ConnectionRow> {
+pub(crate) fn connection(row: &[&RunRecord], gathering: &Gathering) -> Option<ConnectionRow> {
     let label = &row.first()?.planned.label;
     let between = label.between.filter(|between| *between != Between::Plane)?;
     let mut paths: Vec<PairPath> = Vec::new();
     let mut parts = Vec::new();
     for runs in by_ticket(row) {
         let first = paths.len();
-        let names = gathering.labels.names(runs.iter().flat_map(|finding| &finding.planned.run.inputs));
+        let names = gathering.labels.names(runs.iter().flat_map(|record| &record.planned.run.inputs));
         let measured = by_ends(&runs).into_iter().filter_map(|again| again.into_iter().next());
-        paths.extend(measured.filter_map(|(finding, path)| pair(finding, path, &names, &gathering.labels)));
-        let planned = runs.iter().flat_map(|finding| planned(finding)).collect::<HashSet<_>>().len();
+        paths.extend(measured.filter_map(|(record, path)| pair(record, path, &names, &gathering.labels)));
+        let planned = runs.iter().flat_map(|record| planned(record)).collect::<HashSet<_>>().len();
         parts.push(Part { axes: runs[0].planned.label.axes.clone(), numbers: first..paths.len(), planned });
     }
-    let inputs = || row.iter().flat_map(|finding| &finding.planned.run.inputs);
+    let inputs = || row.iter().flat_map(|record| &record.planned.run.inputs);
     // Pairs of one method and pairs of two are no sample of anything.
     let is_sample = between != Between::Tickets || gathering.labels.are_alike(inputs());
     let connection = ConnectionRow {
@@ -43,7 +43,7 @@ pub(crate) fn connection(row: &[&Finding], gathering: &Gathering) -> Option<Conn
         inherit: label.inherit,
         between,
         pairs: paths.len(),
-        way: Way::of(&row[0].planned.run.settings),
+        way: BarrierProtocol::of(&row[0].planned.run.settings),
         pairs_planned: parts.iter().map(|part| part.planned).sum(),
         barrier_mean: None,
         barrier_max: None,
@@ -88,19 +88,19 @@ pub(crate) fn connection(row: &[&Finding], gathering: &Gathering) -> Option<Conn
     })
 }
 
-pub(crate) fn plane(finding: &Finding, gathering: &Gathering) -> Option<PlaneRow> {
-    let label = &finding.planned.label;
+pub(crate) fn plane(record: &RunRecord, gathering: &Gathering) -> Option<PlaneRow> {
+    let label = &record.planned.label;
     label.between.filter(|between| *between == Between::Plane)?;
-    let run = &finding.planned.run;
+    let run = &record.planned.run;
     let names = gathering.labels.names(&run.inputs);
-    let plane = finding.result.as_ref().and_then(|result| match &result.outcome {
+    let plane = record.result.as_ref().and_then(|result| match &result.outcome {
         Outcome::Plane(plane) => Some(plane.clone()),
         _ => None,
     });
     Some(PlaneRow {
         method: label.method,
         level: label.level,
-        remaining_ratio: gathering.ratio_of_runs(&[finding]),
+        remaining_ratio: gathering.ratio_of_runs(&[record]),
         inherit: label.inherit,
         axes: label.axes.clone(),
         run: run.id.clone(),
@@ -113,9 +113,9 @@ pub(crate) fn plane(finding: &Finding, gathering: &Gathering) -> Option<PlaneRow
 /// A path, and the places of its ends among the inputs of its run.
 pub(crate) type Measured<'f> = ((usize, usize), &'f PathOutcome);
 
-fn measured<'f>(finding: &'f Finding) -> Vec<Measured<'f>> {
-    match finding.result.as_ref().map(|result| &result.outcome) {
-        Some(Outcome::Connect(connect)) if finding.planned.run.inputs.len() == 1 => vec![((0, 0), &connect.path)],
+fn measured<'f>(record: &'f RunRecord) -> Vec<Measured<'f>> {
+    match record.result.as_ref().map(|result| &result.outcome) {
+        Some(Outcome::Connect(connect)) if record.planned.run.inputs.len() == 1 => vec![((0, 0), &connect.path)],
         Some(Outcome::Connect(connect)) => vec![((0, 1), &connect.path)],
         Some(Outcome::Matrix(matrix)) => {
             let places = |(a, b): (u32, u32)| (a as usize, b as usize);
@@ -127,28 +127,28 @@ fn measured<'f>(finding: &'f Finding) -> Vec<Measured<'f>> {
 
 /// The paths of a row whose errors are numbers, each with all runs that measured it: a store may hold single paths, and
 /// blocks of several sizes, of the same networks.
-pub(crate) fn by_ends<'r, 'f>(row: &[&'r Finding<'f>]) -> Vec<Vec<(&'r Finding<'f>, Measured<'r>)>> {
-    let all = row.iter().flat_map(|finding| measured(finding).into_iter().map(move |measured| (*finding, measured)));
+pub(crate) fn by_ends<'r, 'f>(row: &[&'r RunRecord<'f>]) -> Vec<Vec<(&'r RunRecord<'f>, Measured<'r>)>> {
+    let all = row.iter().flat_map(|record| measured(record).into_iter().map(move |measured| (*record, measured)));
     let whole = all.filter(|(_, (_, path))| is_whole(path));
-    grouped(whole, |(finding, (places, _))| ends(finding, *places))
+    grouped(whole, |(record, (places, _))| ends(record, *places))
 }
 
 /// The two networks of a path, whichever way it leads.
-fn ends<'r>(finding: &'r Finding, (a, b): (usize, usize)) -> [Option<&'r RunId>; 2] {
-    let mut ends = [a, b].map(|place| finding.planned.run.inputs.get(place));
+fn ends<'r>(record: &'r RunRecord, (a, b): (usize, usize)) -> [Option<&'r RunId>; 2] {
+    let mut ends = [a, b].map(|place| record.planned.run.inputs.get(place));
     ends.sort();
     ends
 }
 
 /// The ends of the paths that a run is to measure.
-fn planned<'r>(finding: &'r Finding) -> Vec<[Option<&'r RunId>; 2]> {
-    let run = &finding.planned.run;
+fn planned<'r>(record: &'r RunRecord) -> Vec<[Option<&'r RunId>; 2]> {
+    let run = &record.planned.run;
     match &run.settings {
         Settings::Matrix(matrix) => {
             let places = matrix.ends(run.inputs.len() as u32);
-            places.map(|(a, b)| ends(finding, (a as usize, b as usize))).collect()
+            places.map(|(a, b)| ends(record, (a as usize, b as usize))).collect()
         }
-        _ => vec![ends(finding, (0, run.inputs.len().saturating_sub(1)))],
+        _ => vec![ends(record, (0, run.inputs.len().saturating_sub(1)))],
     }
 }
 
@@ -157,9 +157,9 @@ pub(crate) fn is_whole(path: &PathOutcome) -> bool {
     path.barrier.is_finite() && path.points.iter().all(|point| point.test_error.is_finite())
 }
 
-fn pair(finding: &Finding, measured: Measured, names: &Names, labels: &Labels) -> Option<PairPath> {
+fn pair(record: &RunRecord, measured: Measured, names: &Names, labels: &Labels) -> Option<PairPath> {
     let ((a, b), outcome) = measured;
-    let run = &finding.planned.run;
+    let run = &record.planned.run;
     let inputs: [&RunId; 2] = [run.inputs.get(a)?, run.inputs.get(b)?];
     let mut ends: Vec<End> = inputs.iter().map(|input| names.end(input)).collect();
     if a == b {
@@ -288,14 +288,14 @@ mod tests {
             let (one, other) =
                 (&single.connections[0], blocks.connections.iter().find(|row| row.inherit.is_some()).unwrap());
             assert_eq!((other.pairs, other.pairs_planned, other.inherit), (10, 10, Some(Inherit::Sign)));
-            let told = |row: &ConnectionRow| {
+            let describe = |row: &ConnectionRow| {
                 let mut told: Vec<_> = (row.paths.iter())
                     .map(|pair| (pair.seeds.clone(), pair.ends.clone(), pair.barrier.to_bits()))
                     .collect();
                 told.sort_by(|one, other| one.0.cmp(&other.0));
                 told
             };
-            assert_eq!(told(one), told(other));
+            assert_eq!(describe(one), describe(other));
             assert_near(other.barrier_mean.unwrap(), one.barrier_mean.unwrap());
 
             study.unfinish(RunState::Running, |planned| planned.label.block.is_some_and(|(block, _)| block == 1));

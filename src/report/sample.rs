@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::statistics::{Estimate, mean, p_of_t};
-use super::{ConnectionRow, Interval, LevelRow, Over, Part, Summary, TicketRow, TransferRow, Way};
+use super::{BarrierProtocol, ConnectionRow, Interval, LevelRow, Over, Part, Summary, TicketRow, TransferRow};
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Between, Inherit, Method, Problem, Seeds};
@@ -36,7 +36,7 @@ pub struct Sample<'r> {
     pub inherit: Option<Inherit>,
     pub between: Option<Between>,
     /// How the barriers were measured.
-    pub way: Option<Way>,
+    pub way: Option<BarrierProtocol>,
     pub axes: &'r Axes,
     pub draws: Vec<Draw<'r>>,
     /// The count of draws once all runs are done.
@@ -423,7 +423,7 @@ mod tests {
         assert_near(interval.low, 0.105_457_903_637_113_05);
         assert_near(interval.high, 17.294_542_096_362_89);
         assert_eq!((interval.over, interval.independent), (Over::Tickets, 3));
-        assert_eq!(interval.told(), "Student's t over 3 tickets");
+        assert_eq!(interval.describe(), "Student's t over 3 tickets");
     }
 
     #[test]

@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    fn told(rows: &[TransferRow]) -> Vec<(String, usize, usize, f64)> {
+    fn describe(rows: &[TransferRow]) -> Vec<(String, usize, usize, f64)> {
         by_source(rows).into_iter().map(|spread| (spread.source, spread.groups, spread.runs, spread.std)).collect()
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let sources: Vec<_> =
             spreads.iter().map(|spread| (spread.inherit, spread.source.as_str(), spread.runs)).collect();
         assert_eq!(sources, [(Inherit::Retrain, "data order", 3); 2]);
-        assert_eq!(told(&[row(&template(), &[], &[(1, 1, 5.0), (2, 2, 6.0)])]), []);
+        assert_eq!(describe(&[row(&template(), &[], &[(1, 1, 5.0), (2, 2, 6.0)])]), []);
     }
 
     #[test]
@@ -130,14 +130,17 @@ mod tests {
         // Initialization 1: 1, 3; 2: 5, 7. Order 1: 1, 5; 2: 3, 7. One more of a pair of its own.
         let errors = [(1, 1, 1.0), (1, 2, 3.0), (2, 1, 5.0), (2, 2, 7.0), (8, 9, 50.0)];
         let expected = [("initialization", 2, 4, 8.0_f64.sqrt()), ("data order", 2, 4, 2.0_f64.sqrt())];
-        assert_eq!(told(&[row(&template(), &[], &errors)]), expected.map(|(s, g, r, std)| (s.to_string(), g, r, std)));
+        assert_eq!(
+            describe(&[row(&template(), &[], &errors)]),
+            expected.map(|(s, g, r, std)| (s.to_string(), g, r, std))
+        );
     }
 
     #[test]
     fn groups_are_pooled_by_their_degrees_of_freedom() {
         // Squares 2 (of two numbers) and 8 (of three): 10 / 3.
         let errors = [(1, 1, 4.0), (2, 1, 6.0), (1, 2, 1.0), (2, 2, 3.0), (3, 2, 5.0)];
-        let told = told(&[row(&template(), &[], &errors)]);
+        let told = describe(&[row(&template(), &[], &errors)]);
         assert_eq!((told[0].1, told[0].2), (2, 5));
         assert!((told[0].3 - (10.0_f64 / 3.0).sqrt()).abs() < 1e-12);
     }
@@ -151,19 +154,19 @@ mod tests {
         };
         let of_row = |errors: Vec<SeedError>| TransferRow { errors, ..template() };
         let rows = [of(1, 1, 1.0), of(1, 2, 2.0), of(2, 1, 11.0), of(2, 2, 12.0)];
-        let told_of = told(&[of_row(rows.to_vec())]);
+        let told_of = describe(&[of_row(rows.to_vec())]);
         assert_eq!(told_of[0], ("α".to_string(), 2, 4, 0.5_f64.sqrt()));
         // All four differ in the ticket alone: mean 6.5, squares 30.25, 20.25, 20.25, 30.25.
         assert_eq!(told_of[1], ("ticket".to_string(), 1, 4, (101.0_f64 / 3.0).sqrt()));
         let alpha_alone = [1, 2].map(|alpha| of(1, alpha, 2.0)).to_vec();
-        assert_eq!(told(&[of_row(alpha_alone)]), [("α".to_string(), 1, 2, 0.0)]);
+        assert_eq!(describe(&[of_row(alpha_alone)]), [("α".to_string(), 1, 2, 0.0)]);
     }
 
     #[test]
     fn a_ticket_that_is_trained_on_has_no_initialization() {
         let template = TransferRow { inherit: Inherit::Retrain, ..template() };
         let rows = [row(&template, &[], &[(1, 1, 2.0), (2, 2, 4.0)])];
-        assert_eq!(told(&rows), [("data order".to_string(), 1, 2, 2.0_f64.sqrt())]);
+        assert_eq!(describe(&rows), [("data order".to_string(), 1, 2, 2.0_f64.sqrt())]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub fn render(report: &Report, colors: bool) -> String {
     if !report.failed.is_empty() {
         write!(out, "\n{}\n", paint(RED, &format!("{} failed:", report.failed.len()))).expect("writing to memory");
         for failed in report.failed.iter().take(FAILED_SHOWN) {
-            writeln!(out, "  {}  {}", failed.id, printable(&failed.told())).expect("writing to memory");
+            writeln!(out, "  {}  {}", failed.id, printable(&failed.describe())).expect("writing to memory");
         }
         if report.failed.len() > FAILED_SHOWN {
             writeln!(out, "  and {} more", report.failed.len() - FAILED_SHOWN).expect("writing to memory");

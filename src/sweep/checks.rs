@@ -10,13 +10,13 @@ use super::exclude::some_of;
 use super::expand::problem;
 use super::file::{File, Section};
 use super::values::{Axis, Value};
-use crate::yaml::{Fault, grouped, listed};
+use crate::yaml::{Diagnostic, grouped, listed};
 use winsign_core::settings::{Align, Architecture, Between, Inherit, Method, Numerics, Precision, Problem};
 
 /// More runs than anybody means.
 const MAX_RUNS: u128 = 1_000_000;
 
-pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Fault> {
+pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Diagnostic> {
     if runs <= MAX_RUNS {
         return Ok(());
     }
@@ -27,11 +27,11 @@ pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Faul
     let lengths = lengths.collect::<Vec<_>>().join(", ");
     let number = if runs == u128::MAX { "more than 10^38".to_string() } else { grouped(runs) };
     let message = format!("this sweep is too large: {what} would be {number} runs, the limit is {}", grouped(MAX_RUNS));
-    Err(Fault::at(place, message, format!("shorten an axis or split the sweep; the longest axes are {lengths}")))
+    Err(Diagnostic::at(place, message, format!("shorten an axis or split the sweep; the longest axes are {lengths}")))
 }
 
 /// An architecture that is not defined for the images of its data set.
-pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Fault> {
+pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Diagnostic> {
     let Problem { dataset, architecture, .. } = problem(point);
     if architecture.fits(dataset) {
         return Ok(());
@@ -45,11 +45,11 @@ pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Fault> {
     if ["dataset", "architecture"].iter().any(|path| file.top.axis(path).is_some_and(|axis| !axis.is_single())) {
         help += &format!("; `exclude: [{{dataset: {dataset}, architecture: {architecture}}}]` leaves it out");
     }
-    Err(Fault::at(place, format!("`architecture: {architecture}` is not defined for `dataset: {dataset}`"), help))
+    Err(Diagnostic::at(place, format!("`architecture: {architecture}` is not defined for `dataset: {dataset}`"), help))
 }
 
 /// A precision that portable numerics do not have: `path` is the setting of it that applies.
-pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Point) -> Result<(), Fault> {
+pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Point) -> Result<(), Diagnostic> {
     let precision = point.word::<Precision>(path);
     if problem(point).numerics == Numerics::Native || precision == Precision::Fp32 {
         return Ok(());
@@ -57,22 +57,22 @@ pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Poin
     let item = section.axis(path).and_then(|axis| axis.item_for(Value::Word(point.text(path)), 0));
     let place = item.map_or(section.place, |item| item.place);
     let message = format!("`numerics: portable` has no `precision: {precision}`");
-    Err(Fault::at(place, message, "use `precision: fp32`, or `numerics: native`"))
+    Err(Diagnostic::at(place, message, "use `precision: fp32`, or `numerics: native`"))
 }
 
 /// GPUs that no run would use.
-pub(crate) fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Fault> {
+pub(crate) fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Diagnostic> {
     match file.gpus {
         Some(place) if chains.iter().all(|chain| chain.problem.numerics == Numerics::Portable) => {
             let message = "`gpus` has no effect: `numerics: portable` is for CPUs alone";
-            Err(Fault::at(place, message, "remove it, or use `numerics: native`"))
+            Err(Diagnostic::at(place, message, "remove it, or use `numerics: native`"))
         }
         _ => Ok(()),
     }
 }
 
 /// Weights can be put back to an epoch that level 0 has.
-pub(crate) fn check_rewind(section: &Section, point: &Point) -> Result<(), Fault> {
+pub(crate) fn check_rewind(section: &Section, point: &Point) -> Result<(), Diagnostic> {
     let (epoch, last) = (point.whole("ticket.rewind_epoch"), point.whole("ticket.warmup_epochs"));
     if point.word::<Method>("ticket.method") != Method::Imp || epoch <= last {
         return Ok(());
@@ -80,10 +80,10 @@ pub(crate) fn check_rewind(section: &Section, point: &Point) -> Result<(), Fault
     let item = section.axis("ticket.rewind_epoch").and_then(|axis| axis.item_for(Value::Whole(epoch), 0));
     let place = item.map_or(section.place, |item| item.place);
     let message = format!("`ticket.rewind_epoch: {epoch}` is beyond the epochs of level 0, {last}");
-    Err(Fault::at(place, message, "lower it, or raise `warmup_epochs`"))
+    Err(Diagnostic::at(place, message, "lower it, or raise `warmup_epochs`"))
 }
 
-pub(crate) fn check_level(section: &Section, path: &'static str, point: &Point) -> Result<(), Fault> {
+pub(crate) fn check_level(section: &Section, path: &'static str, point: &Point) -> Result<(), Diagnostic> {
     let (level, levels) = (point.whole(path), point.levels());
     if level <= levels {
         return Ok(());
@@ -91,7 +91,7 @@ pub(crate) fn check_level(section: &Section, path: &'static str, point: &Point) 
     let item = section.axis(path).and_then(|axis| axis.item_for(Value::Whole(level), levels));
     let place = item.map_or(section.place, |item| item.place);
     let message = format!("`{path}: {level}` is beyond the last level of the chain, {levels}");
-    Err(Fault::at(place, message, "use `last` or `all`, or raise `levels` in `ticket`"))
+    Err(Diagnostic::at(place, message, "use `last` or `all`, or raise `levels` in `ticket`"))
 }
 
 /// Whether some chain has transfers that a connect between seeds asks for by level or by what they inherit.
@@ -100,7 +100,7 @@ pub(crate) fn check_transferred(
     path: &'static str,
     point: &Point,
     transferred: &BTreeSet<Value>,
-) -> Result<(), Fault> {
+) -> Result<(), Diagnostic> {
     let Some((axis, value)) = section.axis(path).zip(point.get(path)) else { return Ok(()) };
     if transferred.contains(&value) {
         return Ok(());
@@ -108,11 +108,11 @@ pub(crate) fn check_transferred(
     let place = axis.item_for(value, point.levels()).map_or(axis.place, |item| item.place);
     let message = format!("no transfer has `{}: {value}`", axis.key.name);
     let help = format!("transferred are {}; without `{}` all of them are joined", some_of(transferred), axis.key.name);
-    Err(Fault::at(place, message, help))
+    Err(Diagnostic::at(place, message, help))
 }
 
 /// What the table of keys cannot say about the points and ends of a connect.
-pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Fault> {
+pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Diagnostic> {
     /// Of a side of a plane: a million networks.
     const MOST: u64 = 1_000;
     let between = point.between();
@@ -124,20 +124,20 @@ pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Fault> 
     if between == Between::Plane && points > Value::Whole(MOST) {
         let message =
             format!("a plane of {points} points on a side is too fine: the limit is {}", grouped(MOST.into()));
-        return Err(Fault::at(place_of("connect.points", points), message, "try 15 to 50"));
+        return Err(Diagnostic::at(place_of("connect.points", points), message, "try 15 to 50"));
     }
     if let (Between::Retrain, Some(inherit)) = (between, point.get("connect.inherit"))
         && is_none_beside(inherit)
     {
         let message = format!("`between: retrain` cannot join `{inherit}`");
         let help = "it joins what is transferred from a ticket with the ticket itself, trained on: name `sign`, say";
-        return Err(Fault::at(place_of("connect.inherit", inherit), message, help));
+        return Err(Diagnostic::at(place_of("connect.inherit", inherit), message, help));
     }
     Ok(())
 }
 
 /// An architecture whose units nobody has told how to match.
-pub(crate) fn check_align(section: &Section, point: &Point) -> Result<(), Fault> {
+pub(crate) fn check_align(section: &Section, point: &Point) -> Result<(), Diagnostic> {
     let Problem { architecture, .. } = problem(point);
     let align = point.word::<Align>("connect.align");
     if align == Align::None || architecture.can_align() || section.axis("connect.align").is_none() {
@@ -150,7 +150,7 @@ pub(crate) fn check_align(section: &Section, point: &Point) -> Result<(), Fault>
     let known = known.collect::<Vec<_>>();
     let message = format!("the units of `{architecture}` cannot be matched");
     let help = format!("remove `align`; it is there for {}", listed(known.iter().map(String::as_str)));
-    Err(Fault::at(place, message, help))
+    Err(Diagnostic::at(place, message, help))
 }
 
 /// What a ticket that is trained on is not joined with: itself, and what has no ticket.

@@ -6,7 +6,7 @@ use super::combine::Point;
 use super::file::File;
 use super::schema::{self, Block, Key};
 use super::values::{Axis, Value};
-use crate::yaml::{Content, Fault, Name, Node, Place};
+use crate::yaml::{Content, Diagnostic, Name, Node, Place};
 
 const EXAMPLE: &str = "for example `exclude: [{method: lrr, inherit: mask}]`";
 
@@ -20,11 +20,11 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    pub(crate) fn read_all(node: &Node, file: &File) -> Result<Vec<Rule>, Fault> {
+    pub(crate) fn read_all(node: &Node, file: &File) -> Result<Vec<Rule>, Diagnostic> {
         let mut rules: Vec<Rule> = Vec::new();
         let nodes = match &node.content {
             Content::List(nodes) if nodes.is_empty() => {
-                return Err(Fault::at(node.place, "`exclude` is a list without rules", EXAMPLE));
+                return Err(Diagnostic::at(node.place, "`exclude` is a list without rules", EXAMPLE));
             }
             Content::List(nodes) => nodes.as_slice(),
             // A key of which every line is commented out.
@@ -35,38 +35,38 @@ impl Rule {
             let rule = Rule::read(node, file)?;
             if let Some(earlier) = rules.iter().find(|earlier| earlier.text() == rule.text()) {
                 let message = format!("this rule repeats the one in line {}", earlier.place.line);
-                return Err(Fault::at(rule.place, message, "remove one of the two"));
+                return Err(Diagnostic::at(rule.place, message, "remove one of the two"));
             }
             rules.push(rule);
         }
         Ok(rules)
     }
 
-    fn read(node: &Node, file: &File) -> Result<Rule, Fault> {
+    fn read(node: &Node, file: &File) -> Result<Rule, Diagnostic> {
         let entries = match &node.content {
             Content::Map(entries) if entries.is_empty() => {
-                return Err(Fault::at(node.place, "this rule is empty: it would leave out everything", EXAMPLE));
+                return Err(Diagnostic::at(node.place, "this rule is empty: it would leave out everything", EXAMPLE));
             }
             Content::Map(entries) => entries,
             other => {
                 let message = format!("a rule of `exclude` must be a block of settings, found {}", other.found());
-                return Err(Fault::at(node.place, message, EXAMPLE));
+                return Err(Diagnostic::at(node.place, message, EXAMPLE));
             }
         };
         let named =
-            entries.iter().map(|(name, node)| Ok((name, axis(name)?, node))).collect::<Result<Vec<_>, Fault>>()?;
+            entries.iter().map(|(name, node)| Ok((name, axis(name)?, node))).collect::<Result<Vec<_>, Diagnostic>>()?;
         let innermost = named.iter().map(|(_, key, _)| key.block).max().unwrap_or(Block::Top);
         let scope = innermost.max(Block::Ticket);
         if !file.has(scope) {
             let message = format!("this rule is about {scope}s, but the sweep has none");
-            return Err(Fault::at(node.place, message, format!("remove it, or add a `{scope}` block")));
+            return Err(Diagnostic::at(node.place, message, format!("remove it, or add a `{scope}` block")));
         }
         let mut conditions: Vec<Axis> = Vec::new();
         for (name, key, node) in named {
             let key = if scope == Block::Connect { within_connect(name, key)? } else { key };
             if conditions.iter().any(|condition| condition.key == key) {
                 let message = format!("this rule names `{}` twice", key.path);
-                return Err(Fault::at(name.place, message, "name it once, with a list of values"));
+                return Err(Diagnostic::at(name.place, message, "name it once, with a list of values"));
             }
             conditions.push(Axis::read(key, node)?);
         }
@@ -87,18 +87,18 @@ impl Rule {
     }
 }
 
-fn axis(name: &Name) -> Result<&'static Key, Fault> {
-    schema::axis(&name.text).map_err(|(message, help)| Fault::at(name.place, message, help))
+fn axis(name: &Name) -> Result<&'static Key, Diagnostic> {
+    schema::axis(&name.text).map_err(|(message, help)| Diagnostic::at(name.place, message, help))
 }
 
 /// A connect joins transfers of one level that inherit alike, so a rule about connects can name these two of the
 /// transfer's settings, and they are the connect's.
-fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Fault> {
+fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Diagnostic> {
     match (key.block, Block::Connect.key(key.name)) {
         (Block::Transfer, Some(own)) if ["level", "inherit"].contains(&key.name) => Ok(own),
         (Block::Transfer, _) => {
             let message = format!("a rule about connects cannot name `{}`: a connect joins many transfers", key.path);
-            Err(Fault::at(name.place, message, "name `level` or `inherit`, or write a rule about transfers alone"))
+            Err(Diagnostic::at(name.place, message, "name `level` or `inherit`, or write a rule about transfers alone"))
         }
         _ => Ok(key),
     }
@@ -156,7 +156,7 @@ impl<'f> Exclusion<'f> {
     }
 
     /// A rule without effect is a mistake: a value that no combination has, or values that never come together.
-    pub(crate) fn check_all_matched(&self) -> Result<(), Fault> {
+    pub(crate) fn check_all_matched(&self) -> Result<(), Diagnostic> {
         for (rule, met) in self.rules.iter().zip(&self.met) {
             for (condition, values) in rule.conditions.iter().zip(&met.values) {
                 check_values_exist(rule.scope, condition, values)?;
@@ -165,20 +165,20 @@ impl<'f> Exclusion<'f> {
                 let message =
                     format!("this rule matches nothing: no {} has all of these values", scope_name(rule.scope));
                 let help = "remove it, or name fewer settings; another rule may have dropped these combinations";
-                return Err(Fault::at(rule.place, message, help));
+                return Err(Diagnostic::at(rule.place, message, help));
             }
         }
         Ok(())
     }
 }
 
-fn check_values_exist(scope: Block, condition: &Axis, values: &BTreeSet<Value>) -> Result<(), Fault> {
+fn check_values_exist(scope: Block, condition: &Axis, values: &BTreeSet<Value>) -> Result<(), Diagnostic> {
     // `last` and `all` are levels that every chain has.
     for item in condition.items.iter().filter(|item| !item.is_level_word()) {
         if let Some(absent) = item.values().find(|value| !values.contains(value)) {
             let path = condition.key.path;
             let message = format!("no {} has `{path}: {absent}`", scope_name(scope));
-            return Err(Fault::at(item.place, message, format!("its values are {}", some_of(values))));
+            return Err(Diagnostic::at(item.place, message, format!("its values are {}", some_of(values))));
         }
     }
     Ok(())
@@ -207,11 +207,11 @@ pub(crate) struct Left<'f> {
 
 impl Left<'_> {
     /// A block of which nothing is left might as well not be there.
-    pub(crate) fn check(&self, block: Block) -> Result<(), Fault> {
+    pub(crate) fn check(&self, block: Block) -> Result<(), Diagnostic> {
         match self.last_rule {
             Some(rule) if !self.any => {
                 let message = format!("with this rule nothing is left of a `{block}` block");
-                Err(Fault::at(rule.place, message, format!("exclude less, or remove the `{block}` block")))
+                Err(Diagnostic::at(rule.place, message, format!("exclude less, or remove the `{block}` block")))
             }
             _ => Ok(()),
         }

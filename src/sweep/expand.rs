@@ -18,10 +18,10 @@ use super::joining::{Joined, Transfers, runs_of_matrix};
 use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
-use crate::yaml::Fault;
+use crate::yaml::Diagnostic;
 use winsign_core::settings::{Between, Inherit, Method, Problem, Schedule, Seeds, Training};
 
-pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Fault> {
+pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Diagnostic> {
     let mut exclusion = Exclusion::new(&file.rules);
     let columns = Columns::of_file(file);
 
@@ -41,7 +41,7 @@ fn chains<'p, 'f>(
     file: &'f File,
     problems: &'p [Point<'p>],
     exclusion: &mut Exclusion<'f>,
-) -> Result<Vec<Point<'p>>, Fault> {
+) -> Result<Vec<Point<'p>>, Diagnostic> {
     let none = Transfers::default();
     let mut runs: u128 = 0;
     for section in &file.tickets {
@@ -81,7 +81,7 @@ fn transfers<'f>(
     chains: &[Point],
     columns: &Columns,
     exclusion: &mut Exclusion<'f>,
-) -> Result<Vec<Transfers>, Fault> {
+) -> Result<Vec<Transfers>, Diagnostic> {
     let none = Transfers::default();
     let mut runs = chains.iter().map(tickets).sum::<u128>();
     for section in &file.transfers {
@@ -117,7 +117,7 @@ fn connects<'f>(
     transfers: &[Transfers],
     columns: &Columns,
     exclusion: &mut Exclusion<'f>,
-) -> Result<Vec<Vec<ConnectBlock>>, Fault> {
+) -> Result<Vec<Vec<ConnectBlock>>, Diagnostic> {
     let before = chains.iter().map(tickets).sum::<u128>() + transfers.iter().map(Transfers::count).sum::<u128>();
     let mut runs = before;
     for section in &file.connects {
@@ -213,10 +213,10 @@ impl<'f> Effects<'f> {
     }
 
     /// A setting without effect is a mistake.
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), Diagnostic> {
         match self.unmet.first() {
             Some((axis, why, help)) => {
-                Err(Fault::at(axis.place, format!("`{}` has no effect: {why}", axis.key.path), *help))
+                Err(Diagnostic::at(axis.place, format!("`{}` has no effect: {why}", axis.key.path), *help))
             }
             None => Ok(()),
         }
@@ -229,7 +229,7 @@ fn dimensions<'f>(
     section: &'f Section,
     outer: &Point,
     transfers: &Transfers,
-) -> Result<Vec<Dimension<'f>>, Fault> {
+) -> Result<Vec<Dimension<'f>>, Diagnostic> {
     let mut dimensions = Vec::new();
     for key in section.block.keys().filter(|key| key.is_axis()) {
         let axis = section.axis(key.path);

@@ -6,7 +6,7 @@ use super::layout::{self, Layout};
 use super::schema::{Block, Key, unknown_key};
 use super::values::{Axis, Value};
 use super::zip::Zip;
-use crate::yaml::{Content, Fault, Name, Node, Place, listed, quoted};
+use crate::yaml::{Content, Diagnostic, Name, Node, Place, listed, quoted};
 use winsign_core::settings::Between;
 
 pub(crate) struct File {
@@ -34,14 +34,14 @@ pub(crate) struct Section {
 type Entries = [(Name, Node)];
 
 impl File {
-    pub(crate) fn read(root: &Node) -> Result<File, Fault> {
+    pub(crate) fn read(root: &Node) -> Result<File, Diagnostic> {
         let start = "begin with `dataset: digits` and `architecture: resnet8`";
         let entries = match &root.content {
             Content::Map(entries) => entries,
-            Content::Nothing => return Err(Fault::at(root.place, "this file is empty", start)),
+            Content::Nothing => return Err(Diagnostic::at(root.place, "this file is empty", start)),
             other => {
                 let message = format!("a sweep file is a block of settings (`key: value`), found {}", other.found());
-                return Err(Fault::at(root.place, message, start));
+                return Err(Diagnostic::at(root.place, message, start));
             }
         };
         let top = Section::read(Block::Top, root.place, entries)?;
@@ -91,18 +91,18 @@ impl File {
         self.zips.iter().position(|zip| zip.joins(axis))
     }
 
-    fn check_required(&self) -> Result<(), Fault> {
+    fn check_required(&self) -> Result<(), Diagnostic> {
         for path in ["dataset", "architecture"] {
             if self.top.axis(path).is_none() {
                 let key = Block::Top.key(path).expect("a key of the table");
                 let help = format!("add `{path}: {}`; it must be {}", key.example, key.kind.expects());
-                return Err(Fault::at(self.top.place, format!("`{path}` is missing"), help));
+                return Err(Diagnostic::at(self.top.place, format!("`{path}` is missing"), help));
             }
         }
         Ok(())
     }
 
-    fn check_connects_have_transfers(&self) -> Result<(), Fault> {
+    fn check_connects_have_transfers(&self) -> Result<(), Diagnostic> {
         let joins_transfers = |connect: &&Section| connect.between().is_some_and(Between::joins_transfers);
         match self.connects.iter().find(joins_transfers).and_then(|connect| Some((connect, connect.between()?))) {
             Some((connect, between)) if self.transfers.is_empty() => {
@@ -112,7 +112,7 @@ impl File {
                     _ => format!("add a `transfer` block with at least {seeds} seeds, or connect `norm-init` instead"),
                 };
                 let message = format!("there are no transfers for `between: {between}` to join");
-                Err(Fault::at(connect.place, message, help))
+                Err(Diagnostic::at(connect.place, message, help))
             }
             _ => Ok(()),
         }
@@ -120,12 +120,12 @@ impl File {
 }
 
 impl Section {
-    fn read(block: Block, place: Place, entries: &Entries) -> Result<Section, Fault> {
+    fn read(block: Block, place: Place, entries: &Entries) -> Result<Section, Diagnostic> {
         let mut axes = Vec::new();
         for (name, node) in entries {
             let Some(key) = block.key(&name.text) else {
                 let (message, help) = unknown_key(block, &name.text);
-                return Err(Fault::at(name.place, message, help));
+                return Err(Diagnostic::at(name.place, message, help));
             };
             if key.is_axis() {
                 axes.push(Axis::read(key, node)?);
@@ -140,14 +140,14 @@ impl Section {
     }
 
     /// An imported ticket is what it is: nothing says how to find it.
-    fn check_import(&self) -> Result<(), Fault> {
+    fn check_import(&self) -> Result<(), Diagnostic> {
         const TO_FIND_ONE: [&str; 6] = ["method", "levels", "prune_ratio", "warmup_epochs", "epochs", "rewind_epoch"];
         let imported = self.axis("ticket.imported").is_some();
         let of_search =
             |axis: &&Axis| self.block == Block::Ticket && (axis.key.is_seed() || TO_FIND_ONE.contains(&axis.key.name));
         if let Some(axis) = self.axes.iter().find(of_search).filter(|_| imported) {
             let message = format!("`{}` has no effect on an imported ticket", axis.key.path);
-            return Err(Fault::at(
+            return Err(Diagnostic::at(
                 axis.place,
                 message,
                 "remove it, or put `imported` into a `ticket` block of its own",
@@ -175,13 +175,13 @@ impl Section {
     }
 
     /// A `seed` that every source of chance overrides would multiply runs without changing them.
-    fn check_seed_counts(&self) -> Result<(), Fault> {
+    fn check_seed_counts(&self) -> Result<(), Diagnostic> {
         let mut sources = self.block.keys().filter(|key| key.is_seed() && key.name != "seed");
         let seed = self.axes.iter().find(|axis| axis.key.name == "seed");
         match seed {
             Some(seed) if sources.all(|source| self.axis(source.path).is_some()) => {
                 let message = format!("`{}` has no effect: every seed is given on its own", seed.key.path);
-                Err(Fault::at(seed.place, message, "remove `seed`, or one of the others"))
+                Err(Diagnostic::at(seed.place, message, "remove `seed`, or one of the others"))
             }
             _ => Ok(()),
         }
@@ -193,18 +193,18 @@ fn find<'a>(entries: &'a Entries, name: &str) -> Option<&'a Node> {
 }
 
 /// One block, or a list of blocks.
-fn sections(block: Block, node: &Node) -> Result<Vec<Section>, Fault> {
+fn sections(block: Block, node: &Node) -> Result<Vec<Section>, Diagnostic> {
     match &node.content {
         Content::List(nodes) if nodes.is_empty() => {
             let message = format!("`{block}` is a list without blocks");
-            Err(Fault::at(node.place, message, format!("give a block of settings, or remove `{block}`")))
+            Err(Diagnostic::at(node.place, message, format!("give a block of settings, or remove `{block}`")))
         }
         Content::List(nodes) => nodes.iter().map(|node| section(block, node)).collect(),
         _ => Ok(vec![section(block, node)?]),
     }
 }
 
-fn section(block: Block, node: &Node) -> Result<Section, Fault> {
+fn section(block: Block, node: &Node) -> Result<Section, Diagnostic> {
     match &node.content {
         Content::Map(entries) => Section::read(block, node.place, entries),
         // A block of which every line is commented out.
@@ -213,23 +213,27 @@ fn section(block: Block, node: &Node) -> Result<Section, Fault> {
             let several = if block.repeats() { " or a list of blocks" } else { "" };
             let message = format!("`{block}` must be a block of settings{several}, found {}", other.found());
             let key = block.keys().next().expect("every block has keys");
-            Err(Fault::at(node.place, message, format!("for example `{block}: {{{}: {}}}`", key.name, key.example)))
+            Err(Diagnostic::at(
+                node.place,
+                message,
+                format!("for example `{block}: {{{}: {}}}`", key.name, key.example),
+            ))
         }
     }
 }
 
 /// The connect blocks, each with one kind of networks to join: what joins seeds has other settings than what joins a
 /// ticket to itself.
-fn connects(node: &Node) -> Result<Vec<Section>, Fault> {
+fn connects(node: &Node) -> Result<Vec<Section>, Diagnostic> {
     let mut connects = Vec::new();
     for section in sections(Block::Connect, node)? {
         let Some(between) = section.axis("connect.between") else {
             let help = format!("add `between: seeds`; it must be {}", between_key().kind.expects());
-            return Err(Fault::at(section.place, "`between` is missing in `connect`", help));
+            return Err(Diagnostic::at(section.place, "`between` is missing in `connect`", help));
         };
         if let Some(block) = section.axis("connect.block").filter(|block| !block.is_single()) {
             let help = "give one number: it changes how paths are measured, not what is found";
-            return Err(Fault::at(block.place, "`connect.block` cannot be an axis", help));
+            return Err(Diagnostic::at(block.place, "`connect.block` cannot be an axis", help));
         }
         let kinds: Vec<Between> = between.values().filter_map(kind_of).collect();
         for (&item, &kind) in between.items.iter().zip(&kinds) {
@@ -244,7 +248,7 @@ fn connects(node: &Node) -> Result<Vec<Section>, Fault> {
                     }
                 };
                 let help = format!("{lack}: remove `{name}`{apart}");
-                return Err(Fault::at(axis.place, format!("`between: {kind}` has no `{name}`"), help));
+                return Err(Diagnostic::at(axis.place, format!("`between: {kind}` has no `{name}`"), help));
             }
             let axes = section.axes.iter().map(|axis| match axis.key.name {
                 "between" => Axis { items: vec![item], ..axis.clone() },
@@ -264,7 +268,7 @@ fn kind_of(value: Value) -> Option<Between> {
     if let Value::Word(word) = value { word.parse().ok() } else { None }
 }
 
-fn resources(node: Option<&Node>) -> Result<Resources, Fault> {
+fn resources(node: Option<&Node>) -> Result<Resources, Diagnostic> {
     let section = node.map(|node| section(Block::Resources, node)).transpose()?;
     let value = |name| {
         let key = Block::Resources.key(name)?;
@@ -288,18 +292,18 @@ fn resources(node: Option<&Node>) -> Result<Resources, Fault> {
     })
 }
 
-fn gpus(node: Option<&Node>) -> Result<Option<Place>, Fault> {
+fn gpus(node: Option<&Node>) -> Result<Option<Place>, Diagnostic> {
     let section = node.map(|node| section(Block::Resources, node)).transpose()?;
     Ok(section.and_then(|section| section.axis("resources.gpus").map(|axis| axis.place)))
 }
 
 /// The name becomes part of file names.
-fn study_name(node: &Node) -> Result<String, Fault> {
+fn study_name(node: &Node) -> Result<String, Diagnostic> {
     match &node.content {
         Content::Text(text) if is_file_name(text) => Ok(text.clone()),
         Content::Text(text) => {
             let message = format!("`name` cannot be {}: it is used in file names", quoted(text));
-            Err(Fault::at(
+            Err(Diagnostic::at(
                 node.place,
                 message,
                 "use letters, digits, blanks, `-`, `_`, `+` and `.`, as in `name: quickstart`",
@@ -307,7 +311,7 @@ fn study_name(node: &Node) -> Result<String, Fault> {
         }
         other => {
             let message = format!("`name` must be a text, found {}", other.found());
-            Err(Fault::at(node.place, message, "put it in quotes, as in `name: \"2024\"`"))
+            Err(Diagnostic::at(node.place, message, "put it in quotes, as in `name: \"2024\"`"))
         }
     }
 }

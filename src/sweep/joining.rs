@@ -7,7 +7,7 @@ use super::combine::Point;
 use super::file::Section;
 use super::schema::PROBLEM;
 use super::values::Value;
-use crate::yaml::Fault;
+use crate::yaml::Diagnostic;
 use winsign_core::settings::{Between, Inherit, Masks};
 
 /// The transfers of one chain, and what of them can be joined.
@@ -173,7 +173,7 @@ impl Joined {
 
     /// A block that joins nothing, or nothing of what it names, is a mistake. What it does not name is left out where
     /// masks differ.
-    pub(crate) fn check(&self, section: &Section) -> Result<(), Fault> {
+    pub(crate) fn check(&self, section: &Section) -> Result<(), Diagnostic> {
         let Some(between) = section.between() else { return Ok(()) };
         let apart = |(inherit, &(joined, masks_differ)): (&Value, &(bool, bool))| {
             let named = section.axis("connect.inherit").and_then(|axis| axis.item_for(*inherit, 0));
@@ -192,7 +192,7 @@ impl Joined {
                 Between::Plane => "add `masks: union`: the plane then lies over the weights of all masks",
                 _ => "add `masks: union`: the path then leads over the weights of both masks",
             };
-            return Err(Fault::at(place, message, help));
+            return Err(Diagnostic::at(place, message, help));
         }
         if self.any {
             return Ok(());
@@ -219,7 +219,7 @@ impl Joined {
             ),
             Between::NormInit => ("there is no ticket", "remove it, or exclude less"),
         };
-        Err(Fault::at(section.place, format!("this block joins nothing: {why}"), help))
+        Err(Diagnostic::at(section.place, format!("this block joins nothing: {why}"), help))
     }
 }
 

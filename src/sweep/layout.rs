@@ -7,7 +7,7 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::schema::{Block, KEYS, Key, unknown_key};
 use super::values::{Axis, Value};
-use crate::yaml::{Content, Fault, Node, listed, nearest, quoted};
+use crate::yaml::{Content, Diagnostic, Node, listed, nearest, quoted};
 
 /// A table whose rows and columns somebody chose. What is none is as in [`Layout::default`].
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -116,7 +116,7 @@ pub enum IntervalMethod {
 
 impl IntervalMethod {
     /// What people call it, as in `by Student's t`.
-    pub fn told(self) -> &'static str {
+    pub fn describe(self) -> &'static str {
         match self {
             IntervalMethod::T => "Student's t",
             IntervalMethod::Bootstrap => "the percentile bootstrap",
@@ -125,18 +125,18 @@ impl IntervalMethod {
 }
 
 /// The names in `rows` or `columns`: one, or a list.
-fn names(key: &Key, node: &Node) -> Result<Vec<String>, Fault> {
+fn names(key: &Key, node: &Node) -> Result<Vec<String>, Diagnostic> {
     let of_one = |node: &Node| match &node.content {
         Content::Text(text) => match is_known(text) {
             true => Ok(text.clone()),
             false => {
                 let message = format!("`{}` cannot have {}", key.path, quoted(text));
-                Err(Fault::at(node.place, message, help(text)))
+                Err(Diagnostic::at(node.place, message, help(text)))
             }
         },
         other => {
             let message = format!("`{}` must be {}, found {}", key.path, key.kind.expects(), other.found());
-            Err(Fault::at(node.place, message, format!("for example `{}: {}`", key.name, key.example)))
+            Err(Diagnostic::at(node.place, message, format!("for example `{}: {}`", key.name, key.example)))
         }
     };
     match &node.content {
@@ -159,21 +159,21 @@ fn help(name: &str) -> String {
 }
 
 /// Reads the block.
-pub(crate) fn read(node: &Node) -> Result<Layout, Fault> {
+pub(crate) fn read(node: &Node) -> Result<Layout, Diagnostic> {
     let entries = match &node.content {
         Content::Map(entries) => entries,
         // A block of which every line is commented out.
         Content::Nothing => return Ok(Layout::default()),
         other => {
             let message = format!("`report` must be a block of settings, found {}", other.found());
-            return Err(Fault::at(node.place, message, "for example `report: {rows: inherit, columns: level}`"));
+            return Err(Diagnostic::at(node.place, message, "for example `report: {rows: inherit, columns: level}`"));
         }
     };
     let mut layout = Layout::default();
     for (name, node) in entries {
         let Some(key) = Block::Report.key(&name.text) else {
             let (message, help) = unknown_key(Block::Report, &name.text);
-            return Err(Fault::at(name.place, message, help));
+            return Err(Diagnostic::at(name.place, message, help));
         };
         match key.path {
             "report.rows" => layout.rows = Some(names(key, node)?),
@@ -188,19 +188,19 @@ pub(crate) fn read(node: &Node) -> Result<Layout, Fault> {
     Ok(layout)
 }
 
-fn value(key: &'static Key, node: &Node) -> Result<Option<Value>, Fault> {
+fn value(key: &'static Key, node: &Node) -> Result<Option<Value>, Diagnostic> {
     Ok(Axis::read_single(key, node)?.values().next())
 }
 
 /// A word as the type that the table of keys took it from.
-fn word<T: FromStr>(key: &'static Key, node: &Node) -> Result<Option<T>, Fault> {
+fn word<T: FromStr>(key: &'static Key, node: &Node) -> Result<Option<T>, Diagnostic> {
     Ok(match value(key, node)? {
         Some(Value::Word(word)) => word.parse().ok(),
         _ => None,
     })
 }
 
-fn real(key: &'static Key, node: &Node) -> Result<Option<f64>, Fault> {
+fn real(key: &'static Key, node: &Node) -> Result<Option<f64>, Diagnostic> {
     Ok(match value(key, node)? {
         Some(Value::Real(bits)) => Some(f64::from_bits(bits)),
         _ => None,

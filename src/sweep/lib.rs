@@ -29,12 +29,12 @@ pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
 pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE, PROBLEM};
 
-use crate::yaml::{Fault, FileError, Sort};
+use crate::yaml::{Diagnostic, DocumentKind, FileError};
 use winsign_core::settings::{
     Align, Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Sets, Training,
 };
 
-const SORT: Sort = Sort {
+const SORT: DocumentKind = DocumentKind {
     name: "sweep file",
     example: "sweeps/quickstart.yaml",
     levels: "three",
@@ -153,7 +153,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Sweep, FileError> {
     understand(file_name, text).map_err(|fault| fault.in_file(file_name, text))
 }
 
-fn understand(file_name: &str, text: &str) -> Result<Sweep, Fault> {
+fn understand(file_name: &str, text: &str) -> Result<Sweep, Diagnostic> {
     let root = yaml::parse(text, &SORT)?;
     let file = file::File::read(&root)?;
     let chains = expand::expand(&file)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::schema::{ALL, Key, Kind, LAST, MAX_LEVEL};
-use crate::yaml::{Content, Fault, Node, Place, nearest};
+use crate::yaml::{Content, Diagnostic, Node, Place, nearest};
 use winsign_core::settings::Digest;
 
 /// One value of a setting.
@@ -63,14 +63,14 @@ pub(crate) struct Item {
 }
 
 impl Axis {
-    pub(crate) fn read(key: &'static Key, node: &Node) -> Result<Axis, Fault> {
+    pub(crate) fn read(key: &'static Key, node: &Node) -> Result<Axis, Diagnostic> {
         let items = match &node.content {
             Content::List(nodes) => nodes.iter().map(|node| Item::read(key, node)).collect::<Result<Vec<_>, _>>()?,
             _ => vec![Item::read(key, node)?],
         };
         if items.is_empty() {
             let help = format!("give at least one value, or remove `{}` for its default", key.name);
-            return Err(Fault::at(node.place, format!("`{}` has no values", key.path), help));
+            return Err(Diagnostic::at(node.place, format!("`{}` has no values", key.path), help));
         }
         let axis = Axis { key, place: node.place, items };
         axis.check_distinct()?;
@@ -78,7 +78,7 @@ impl Axis {
     }
 
     /// A setting that holds one value and is no axis.
-    pub(crate) fn read_single(key: &'static Key, node: &Node) -> Result<Axis, Fault> {
+    pub(crate) fn read_single(key: &'static Key, node: &Node) -> Result<Axis, Diagnostic> {
         let single = Axis { key, place: node.place, items: vec![Item::read_single(key, node)?] };
         Ok(single)
     }
@@ -96,14 +96,14 @@ impl Axis {
     }
 
     /// The levels meant in a chain with this many of them.
-    pub(crate) fn levels(&self, levels: u64) -> Result<Vec<Value>, Fault> {
+    pub(crate) fn levels(&self, levels: u64) -> Result<Vec<Value>, Diagnostic> {
         let mut meant = Vec::new();
         for item in &self.items {
             for level in item.values().flat_map(|value| value.meant(levels)) {
                 // Words and numbers can mean the same level; two equal numbers were found when the file was read.
                 if meant.contains(&level) {
                     let message = format!("`{}` has level {level} twice in a chain of {levels} levels", self.key.path);
-                    return Err(Fault::at(item.place, message, "remove one of the two"));
+                    return Err(Diagnostic::at(item.place, message, "remove one of the two"));
                 }
                 meant.push(level);
             }
@@ -117,14 +117,14 @@ impl Axis {
     }
 
     /// The same value twice would be the same run twice. Ranges make this a question of overlap.
-    fn check_distinct(&self) -> Result<(), Fault> {
+    fn check_distinct(&self) -> Result<(), Diagnostic> {
         let mut items: Vec<_> = self.items.iter().collect();
         items.sort_by_key(|item| (item.bounds(), item.place));
         for pair in items.windows(2) {
             let (earlier, later) = (pair[0].bounds(), pair[1].bounds());
             if later.0 <= earlier.1 {
                 let message = format!("`{}` has the value `{}` twice", self.key.path, later.0);
-                return Err(Fault::at(pair[0].place.max(pair[1].place), message, "remove one of the two"));
+                return Err(Diagnostic::at(pair[0].place.max(pair[1].place), message, "remove one of the two"));
             }
         }
         Ok(())
@@ -132,29 +132,29 @@ impl Axis {
 }
 
 impl Item {
-    fn read(key: &'static Key, node: &Node) -> Result<Item, Fault> {
+    fn read(key: &'static Key, node: &Node) -> Result<Item, Diagnostic> {
         match &node.content {
             Content::Text(text) if text.contains("..") => Item::read_range(key, node, text),
             _ => Item::read_single(key, node),
         }
     }
 
-    fn read_single(key: &'static Key, node: &Node) -> Result<Item, Fault> {
+    fn read_single(key: &'static Key, node: &Node) -> Result<Item, Diagnostic> {
         let value = value(key, node)?;
         Ok(Item { place: node.place, first: value, last: value })
     }
 
-    fn read_range(key: &'static Key, node: &Node, text: &str) -> Result<Item, Fault> {
+    fn read_range(key: &'static Key, node: &Node, text: &str) -> Result<Item, Diagnostic> {
         if !key.kind.has_ranges() {
             let help =
                 format!("ranges are for whole numbers: list the values, as in `{}: [{}]`", key.name, key.example);
-            return Err(Fault::at(node.place, unexpected(key, node), help));
+            return Err(Diagnostic::at(node.place, unexpected(key, node), help));
         }
         let number = |text: &str| text.trim().parse::<i128>().ok();
         let ends = text.split_once("..").map(|(first, last)| (number(first), number(last)));
         let Some((Some(first), Some(last))) = ends else {
             let help = "a range is two whole numbers, both included, as in `2..4`";
-            return Err(Fault::at(node.place, unexpected(key, node), help));
+            return Err(Diagnostic::at(node.place, unexpected(key, node), help));
         };
         let end = |number| value(key, &Node { place: node.place, content: Content::Whole(number) });
         Ok(Item { place: node.place, first: end(first)?, last: end(last)? })
@@ -209,7 +209,7 @@ impl fmt::Display for Item {
 }
 
 /// Reads one value as the key's kind has it.
-fn value(key: &'static Key, node: &Node) -> Result<Value, Fault> {
+fn value(key: &'static Key, node: &Node) -> Result<Value, Diagnostic> {
     let value = match (key.kind, &node.content) {
         (Kind::Word(words), Content::Text(text)) => {
             words.iter().find(|word| *word == text).map(|word| Value::Word(word))
@@ -225,7 +225,7 @@ fn value(key: &'static Key, node: &Node) -> Result<Value, Fault> {
         (Kind::Level, &Content::Whole(number)) => whole(number, 1, MAX_LEVEL),
         _ => None,
     };
-    value.ok_or_else(|| Fault::at(node.place, unexpected(key, node), suggestion(key, node)))
+    value.ok_or_else(|| Diagnostic::at(node.place, unexpected(key, node), suggestion(key, node)))
 }
 
 fn whole(number: i128, min: u64, max: u64) -> Option<Value> {
@@ -237,9 +237,9 @@ fn real(number: f64) -> Value {
     Value::real(number + 0.0)
 }
 
-fn level_zero(key: &Key, node: &Node) -> Fault {
+fn level_zero(key: &Key, node: &Node) -> Diagnostic {
     let message = format!("`{}` cannot be 0: level 0 is the dense network, not a ticket", key.path);
-    Fault::at(node.place, message, "levels that can be named begin with 1, after the first pruning")
+    Diagnostic::at(node.place, message, "levels that can be named begin with 1, after the first pruning")
 }
 
 fn unexpected(key: &Key, node: &Node) -> String {

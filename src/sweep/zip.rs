@@ -3,7 +3,7 @@
 use super::file::File;
 use super::schema::{self, Block, Key};
 use super::values::{Axis, Item};
-use crate::yaml::{Content, Fault, Node, Place, grouped};
+use crate::yaml::{Content, Diagnostic, Node, Place, grouped};
 
 /// Settings whose n-th values belong together. In a block that gives one of them a single value, that one is no axis
 /// and takes no part.
@@ -20,7 +20,7 @@ struct Member {
 
 impl Zip {
     /// Reads a list of zips, or one zip alone.
-    pub(crate) fn read_all(node: &Node, file: &File) -> Result<Vec<Zip>, Fault> {
+    pub(crate) fn read_all(node: &Node, file: &File) -> Result<Vec<Zip>, Diagnostic> {
         let zips = match &node.content {
             Content::List(nodes) if nodes.iter().any(|node| matches!(node.content, Content::List(_))) => {
                 nodes.iter().map(Zip::read).collect::<Result<Vec<_>, _>>()?
@@ -38,15 +38,15 @@ impl Zip {
         Ok(zips)
     }
 
-    fn read(node: &Node) -> Result<Zip, Fault> {
+    fn read(node: &Node) -> Result<Zip, Diagnostic> {
         let help = "for example `zip: [[ticket.method, ticket.lr]]`";
         let Content::List(nodes) = &node.content else {
             let message = format!("`zip` must be lists of settings, found {}", node.content.found());
-            return Err(Fault::at(node.place, message, help));
+            return Err(Diagnostic::at(node.place, message, help));
         };
         let members = nodes.iter().map(Member::read).collect::<Result<Vec<_>, _>>()?;
         if members.len() < 2 {
-            return Err(Fault::at(node.place, "a zip needs at least two axes", help));
+            return Err(Diagnostic::at(node.place, "a zip needs at least two axes", help));
         }
         Ok(Zip { members })
     }
@@ -55,9 +55,9 @@ impl Zip {
         !axis.is_single() && self.members.iter().any(|member| member.key == axis.key)
     }
 
-    fn check_axes(&self, file: &File) -> Result<(), Fault> {
+    fn check_axes(&self, file: &File) -> Result<(), Diagnostic> {
         for Member { place, key } in &self.members {
-            let fault = |message: String, help: &str| Err(Fault::at(*place, message, help));
+            let fault = |message: String, help: &str| Err(Diagnostic::at(*place, message, help));
             let path = key.path;
             if path == "connect.between" {
                 return fault(format!("`{path}` cannot be zipped"), "write one connect block for each kind of path");
@@ -80,19 +80,19 @@ impl Zip {
 
     /// A chain decides where the zip stands for all that is nested in it; transfers and connects are not nested in each
     /// other.
-    fn check_scopes(&self) -> Result<(), Fault> {
+    fn check_scopes(&self) -> Result<(), Diagnostic> {
         let in_block = |block| self.members.iter().find(|member| member.key.block == block);
         match (in_block(Block::Transfer), in_block(Block::Connect)) {
             (Some(transfer), Some(connect)) => {
                 let message = format!("`{}` cannot be zipped with `{}`", connect.key.path, transfer.key.path);
                 let help = "a connect joins many transfers; zip it with settings of the ticket instead";
-                Err(Fault::at(connect.place, message, help))
+                Err(Diagnostic::at(connect.place, message, help))
             }
             _ => Ok(()),
         }
     }
 
-    fn check_lengths(&self, file: &File) -> Result<(), Fault> {
+    fn check_lengths(&self, file: &File) -> Result<(), Diagnostic> {
         let lengths = self.members.iter().flat_map(|member| {
             let axes = file.given(member.key).filter(|axis| !axis.is_single());
             axes.map(move |axis| (member, axis.len()))
@@ -105,7 +105,7 @@ impl Zip {
                 let (length, other) = (grouped(length), grouped(*other));
                 let message = format!("zipped axes differ in length: `{one}` has {length} values, `{two}` has {other}");
                 let help = "give both the same number of values, wherever they are axes";
-                Err(Fault::at(member.place, message, help))
+                Err(Diagnostic::at(member.place, message, help))
             }
             None => Ok(()),
         }
@@ -113,22 +113,22 @@ impl Zip {
 }
 
 impl Member {
-    fn read(node: &Node) -> Result<Member, Fault> {
+    fn read(node: &Node) -> Result<Member, Diagnostic> {
         let Content::Text(name) = &node.content else {
             let message = format!("`zip` must name settings, found {}", node.content.found());
-            return Err(Fault::at(node.place, message, "for example `zip: [[ticket.method, ticket.lr]]`"));
+            return Err(Diagnostic::at(node.place, message, "for example `zip: [[ticket.method, ticket.lr]]`"));
         };
-        let key = schema::axis(name).map_err(|(message, help)| Fault::at(node.place, message, help))?;
+        let key = schema::axis(name).map_err(|(message, help)| Diagnostic::at(node.place, message, help))?;
         Ok(Member { place: node.place, key })
     }
 }
 
-fn check_repeats(zips: &[Zip]) -> Result<(), Fault> {
+fn check_repeats(zips: &[Zip]) -> Result<(), Diagnostic> {
     let members: Vec<_> = zips.iter().flat_map(|zip| &zip.members).collect();
     for (index, member) in members.iter().enumerate() {
         if members[..index].iter().any(|earlier| earlier.key == member.key) {
             let message = format!("`{}` is zipped twice", member.key.path);
-            return Err(Fault::at(member.place, message, "name each axis once; one zip may hold more than two"));
+            return Err(Diagnostic::at(member.place, message, "name each axis once; one zip may hold more than two"));
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use tch::Device;
 use super::comm::{Comm, Place, Ranks, pulse};
 use super::data::{self, Data};
 use super::model::{Layout, Weights};
-use super::train::evaluate::Crew;
+use super::train::evaluate::Workers;
 use super::{Error, Result};
 use winsign_core::attempt::{Attempt, Progress};
 use winsign_core::results::EpochMetrics;
@@ -39,7 +39,7 @@ pub enum Demand {
 
 /// How a run is executed; none of this changes its numbers.
 #[derive(Debug, Clone)]
-pub struct Means {
+pub struct ExecOptions {
     /// Of this rank. Data are loaded to it; weights come from files to the CPU.
     pub device: Device,
     /// The folder with the data sets.
@@ -52,9 +52,9 @@ pub struct Means {
     pub stop: Arc<AtomicBool>,
 }
 
-impl Default for Means {
-    fn default() -> Means {
-        Means {
+impl Default for ExecOptions {
+    fn default() -> ExecOptions {
+        ExecOptions {
             device: Device::Cpu,
             data: PathBuf::new(),
             threads: 0,
@@ -70,7 +70,7 @@ pub struct Session {
     /// Of rank 0.
     attempt: Option<Attempt>,
     inputs: Vec<RunId>,
-    means: Means,
+    means: ExecOptions,
     /// What tells apart the data loaded.
     fingerprint: Option<String>,
     saved: Cell<Instant>,
@@ -78,7 +78,7 @@ pub struct Session {
 
 impl Session {
     /// `attempt` is rank 0's, and none elsewhere.
-    pub fn new(ranks: Ranks, attempt: Option<Attempt>, inputs: Vec<RunId>, means: Means) -> Session {
+    pub fn new(ranks: Ranks, attempt: Option<Attempt>, inputs: Vec<RunId>, means: ExecOptions) -> Session {
         Session { ranks, attempt, inputs, means, fingerprint: None, saved: Cell::new(Instant::now()) }
     }
 
@@ -86,8 +86,8 @@ impl Session {
         &*self.ranks.comm
     }
 
-    pub fn crew(&self) -> Crew<'_> {
-        Crew { comm: self.comm(), stop: &self.means.stop }
+    pub fn crew(&self) -> Workers<'_> {
+        Workers { comm: self.comm(), stop: &self.means.stop }
     }
 
     pub fn place(&self) -> Place {
@@ -96,7 +96,7 @@ impl Session {
 
     /// Reads a data set; from then on the run is bound to it.
     pub fn load_data(&mut self, dataset: Dataset) -> Result<Data> {
-        let Means { device, data: folder, threads, .. } = &self.means;
+        let ExecOptions { device, data: folder, threads, .. } = &self.means;
         let found = pulse::slowly(|| Ok(data::load(dataset, folder, *threads as usize)?.on(*device)));
         let data = self.together(found)?;
         self.fingerprint = data.fingerprint();

@@ -6,7 +6,7 @@ use super::model::{Network, Weights};
 use super::prune::initial::{Sample, Sparsity, snip, synflow};
 use super::prune::{prune, rewind};
 use super::session::Session;
-use super::train::{Course, train};
+use super::train::{TrainJob, train};
 use super::{Finished, Result};
 use winsign_core::results::{Outcome, TicketOutcome};
 use winsign_core::settings::{Method, Ticket};
@@ -15,7 +15,7 @@ pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished
     let network = Network::new(ticket.problem).computing_in(ticket.training.precision);
     let data = session.load_data(ticket.problem.dataset)?;
 
-    let course = Course {
+    let course = TrainJob {
         network: &network,
         data: &data,
         training: &ticket.training,
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::comm::Ranks;
-    use crate::session::Means;
+    use crate::session::ExecOptions;
     use winsign_core::attempt::Attempt;
     use winsign_core::results::Processors;
     use winsign_core::settings::{Architecture, Dataset, Problem, Schedule, Seeds, Settings, Training};
@@ -118,7 +118,7 @@ mod tests {
         let directory = Store::create(store).unwrap().run(&run.id);
         directory.prepare(&run, "a ticket").unwrap();
         let attempt = Attempt::claim(&directory, ticket.training.epochs).unwrap();
-        let means = Means { checkpoint_every: Duration::MAX, ..Means::default() };
+        let means = ExecOptions { checkpoint_every: Duration::MAX, ..ExecOptions::default() };
         Session::new(Ranks::alone(), Some(attempt), inputs, means)
     }
 

@@ -3,7 +3,7 @@
 use super::model::{Network, Weights};
 use super::prune::{self, controls};
 use super::session::Session;
-use super::train::{Course, train};
+use super::train::{TrainJob, train};
 use super::{Finished, Result};
 use winsign_core::results::{Outcome, TransferOutcome};
 use winsign_core::settings::{Inherit, Transfer};
@@ -12,7 +12,7 @@ pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Fini
     let network = Network::new(transfer.problem).computing_in(transfer.training.precision);
     let data = session.load_data(transfer.problem.dataset)?;
 
-    let course = Course {
+    let course = TrainJob {
         network: &network,
         data: &data,
         training: &transfer.training,

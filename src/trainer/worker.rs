@@ -19,7 +19,7 @@ use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 
 use super::comm::{self, Comm, Place, Ranks, pulse, say};
-use super::session::{self, Means, Session};
+use super::session::{self, ExecOptions, Session};
 use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
 use winsign_core::attempt::{Attempt, End, LOG};
 use winsign_core::directory::RunFile;
@@ -146,7 +146,7 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
         Ok(device) => device,
         Err(error) => return finish(ranks, attempt, Err(error)),
     };
-    let means = Means {
+    let means = ExecOptions {
         device,
         data: arguments.data.clone(),
         threads: arguments.threads,

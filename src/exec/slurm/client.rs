@@ -233,7 +233,7 @@ fn with_input(command: &mut Command, input: &[u8], repeatable: fn(&str) -> bool)
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let words = told(&name, &output);
+        let words = describe(&name, &output);
         match delays.next() {
             Some(&delay) if repeatable(&words) => std::thread::sleep(delay),
             _ => return Err(Error::Refused { command: name, words }),
@@ -251,7 +251,7 @@ fn execute(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
 }
 
 /// What a command said, without its name before every line.
-fn told(name: &str, output: &Output) -> String {
+fn describe(name: &str, output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines = text.lines().map(|line| line.strip_prefix(&format!("{name}: ")).unwrap_or(line));
     let lines: Vec<&str> = lines.map(|line| line.strip_prefix("error: ").unwrap_or(line)).collect();

@@ -6,7 +6,7 @@ use super::client::{self, Limits, Living};
 use super::submission::Submission;
 use winsign_core::error::Result as StoreResult;
 use winsign_core::{RunId, Store};
-use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState};
 
 /// All submissions of a store that may still do something, and what lives of them.
@@ -98,7 +98,7 @@ impl Queue {
             Some(living) => {
                 for job in living {
                     if let Some((array, task)) = live.submission.locate(job) {
-                        let place = Place { job: Some(job.id()), note: told(job), leaving: cancelled };
+                        let place = Place { job: Some(job.id()), note: describe(job), leaving: cancelled };
                         self.insert(live.submission.file.arrays[array].tasks[task].iter(), place);
                         live.tasks.push((array, task, job.clone()));
                     }
@@ -132,8 +132,8 @@ impl Queue {
     }
 
     /// Tells apart, among the runs that wait, those that Slurm has: for what looks every run up.
-    pub fn overlay<'s>(&self, plan: &Plan, standings: impl IntoIterator<Item = &'s mut Standing>) {
-        for (planned, standing) in plan.runs.iter().zip(standings) {
+    pub fn overlay<'s>(&self, plan: &Plan, statuses: impl IntoIterator<Item = &'s mut RunStatus>) {
+        for (planned, standing) in plan.runs.iter().zip(statuses) {
             let place = self.of_run.get(&planned.run.id).filter(|place| !place.leaving);
             if let (RunState::Pending, Some(place)) = (standing.state, place) {
                 standing.state = RunState::Queued;
@@ -202,7 +202,7 @@ impl Queue {
     }
 }
 
-fn told(job: &Living) -> String {
+fn describe(job: &Living) -> String {
     let reason = match job.reason.as_str() {
         "" | "None" | "(null)" => String::new(),
         reason => format!(", {reason}"),

@@ -13,7 +13,7 @@ use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Sent, Submiss
 use super::{Error, programs};
 use winsign_core::error::Result as StoreResult;
 use winsign_core::{RunId, Store, files, lease};
-use winsign_sweep::plan::survey::{Standing, survey_with};
+use winsign_sweep::plan::survey::{RunStatus, survey_with};
 use winsign_sweep::plan::{Plan, RunState};
 
 /// What is to be submitted, and how.
@@ -44,7 +44,7 @@ pub struct Submitted {
     pub arrays: Vec<Array>,
     pub sent: Sent,
     /// How many runs of the plan are in each state, those just submitted not yet counted as queued.
-    pub standings: Vec<Standing>,
+    pub statuses: Vec<RunStatus>,
 }
 
 /// Hands to Slurm what is missing or has failed, and is in nobody's hands.
@@ -57,7 +57,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Ok(lease) => lease,
         Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
     };
-    let (queue, standings, wanted) = look(request)?;
+    let (queue, statuses, wanted) = look(request)?;
     let mut sent = Sent::default();
     for live in queue.of_plan(request.plan).into_iter().filter(|live| live.has_more()) {
         // Jobs that end would send the rest; there may be room already.
@@ -70,9 +70,9 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     if runs == 0 {
-        return Ok(Submitted { submission: None, runs, arrays, sent, standings });
+        return Ok(Submitted { submission: None, runs, arrays, sent, statuses });
     }
-    let going = request.plan.runs.iter().zip(&standings).zip(&wanted).filter(|(_, wanted)| **wanted);
+    let going = request.plan.runs.iter().zip(&statuses).zip(&wanted).filter(|(_, wanted)| **wanted);
     for ((planned, standing), _) in going {
         let directory = request.store.run(&planned.run.id);
         // A job sees its own runs and what they need. That a network which was cleaned is needed again, it cannot see.
@@ -95,7 +95,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     match submission.send(&limits) {
         Ok(new) => {
             sent += new;
-            Ok(Submitted { submission: Some(submission), runs, arrays, sent, standings })
+            Ok(Submitted { submission: Some(submission), runs, arrays, sent, statuses })
         }
         Err(error) => {
             // Refused as a whole: nothing of it must look as if it were still to be sent. Where the controller did not answer, it may
@@ -111,16 +111,16 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
 /// What [`submit`] would send: the arrays, and their scripts. Writes nothing.
 pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
     let limits = client::limits()?;
-    let (queue, standings, wanted) = look(request)?;
+    let (queue, statuses, wanted) = look(request)?;
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     let scripts = prepare(request, &queue, &arrays, &wanted, "SUBMISSION", "PROGRAMS");
-    let submitted = Submitted { submission: None, runs, arrays, sent: Sent::default(), standings };
+    let submitted = Submitted { submission: None, runs, arrays, sent: Sent::default(), statuses };
     Ok((submitted, scripts.into_iter().map(|prepared| prepared.script).collect()))
 }
 
 /// What Slurm has, how every run stands, and which ones are wanted.
-fn look(request: &Request) -> Result<(Queue, Vec<Standing>, Vec<bool>), Error> {
+fn look(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error> {
     let mut queue = Queue::look(request.store)?;
     // A job that is about to be gone still counts as alive, and what it has not done would be left out.
     for _ in 0..ENDING_PATIENCE {
@@ -133,8 +133,8 @@ fn look(request: &Request) -> Result<(Queue, Vec<Standing>, Vec<bool>), Error> {
     if let Some(reason) = queue.unasked {
         return Err(Error::Unasked { reason });
     }
-    let standings = survey_with(request.plan, request.store, |standings| queue.overlay(request.plan, standings))?;
-    let wanted = |(planned, standing): (&winsign_sweep::plan::PlannedRun, &Standing)| {
+    let statuses = survey_with(request.plan, request.store, |statuses| queue.overlay(request.plan, statuses))?;
+    let wanted = |(planned, standing): (&winsign_sweep::plan::PlannedRun, &RunStatus)| {
         let id = &planned.run.id;
         let missing = match standing.state {
             RunState::Pending | RunState::Failed | RunState::Blocked => true,
@@ -144,8 +144,8 @@ fn look(request: &Request) -> Result<(Queue, Vec<Standing>, Vec<bool>), Error> {
         // A blocked run may be in a job that has not looked yet.
         missing && !queue.has(id) && request.only.is_none_or(|only| only.contains(id))
     };
-    let wanted = request.plan.runs.iter().zip(&standings).map(wanted).collect();
-    Ok((queue, standings, wanted))
+    let wanted = request.plan.runs.iter().zip(&statuses).map(wanted).collect();
+    Ok((queue, statuses, wanted))
 }
 
 /// An array must fit where nothing else is.

@@ -12,7 +12,7 @@ use winsign_core::error::Result;
 use winsign_core::files;
 use winsign_core::tensors::{RawTensor, TensorFile};
 use winsign_sweep::plan::RunState;
-use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::survey::RunStatus;
 
 /// The evidence of runs that are done, by a key that is of their results: what was read for another result is never found.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Cache {
 const VERSION: &str = "evidence 1";
 
 /// The key of a run's evidence; none unless it is done.
-pub(super) fn key(standing: &Standing) -> Option<u128> {
+pub(super) fn key(standing: &RunStatus) -> Option<u128> {
     let result = standing.result.as_ref().filter(|_| standing.state == RunState::Done)?;
     let metrics = result.metrics.as_ref().map_or("", |metrics| &metrics.digest);
     let text = format!("{} {} {metrics} {}", result.id, result.attempt, result.finished);
@@ -52,7 +52,7 @@ impl Cache {
 
     /// Writes down what is known of these runs, if there is anything new. Where that cannot be done, as in a store that
     /// others own, the next report reads again.
-    pub fn save<'a>(&self, path: &Path, standings: impl Iterator<Item = &'a Standing>) -> Result<()> {
+    pub fn save<'a>(&self, path: &Path, statuses: impl Iterator<Item = &'a RunStatus>) -> Result<()> {
         if !self.grown {
             return Ok(());
         }
@@ -60,7 +60,7 @@ impl Cache {
             files::create_directory(folder)?;
         }
         let mut entries: Vec<(u128, &Evidence)> =
-            standings.filter_map(key).filter_map(|key| Some((key, self.get(key)?))).collect();
+            statuses.filter_map(key).filter_map(|key| Some((key, self.get(key)?))).collect();
         entries.sort_by_key(|(key, _)| *key);
         entries.dedup_by_key(|(key, _)| *key);
         packed(&entries).write(path).map(drop)

@@ -14,12 +14,12 @@ use std::sync::Arc;
 pub use cache::Cache;
 
 use crate::{Curve, Notice};
-use winsign_core::at_once::each;
 use winsign_core::attempt::LOG;
 use winsign_core::files::open_if_exists;
+use winsign_core::parallel;
 use winsign_core::{RunDirectory, RunId};
 use winsign_sweep::plan::RunState;
-use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::survey::RunStatus;
 
 /// Lines of a log's end, at most, and how far before the end they are looked for.
 const LOG_LINES: usize = 10;
@@ -47,9 +47,9 @@ pub enum Trouble {
 
 /// Reads what is not in the cache yet, and puts it there. One for each run, in their order; what cannot be read is missing,
 /// and is no error: a report is of what there is.
-pub fn collect(runs: &[(RunDirectory, &Standing)], cache: &mut Cache) -> Vec<Evidence> {
+pub fn collect(runs: &[(RunDirectory, &RunStatus)], cache: &mut Cache) -> Vec<Evidence> {
     let known = &*cache;
-    let looked: Vec<(Evidence, Option<u128>)> = each(runs, |(run, standing)| match cache::key(standing) {
+    let looked: Vec<(Evidence, Option<u128>)> = parallel::map(runs, |(run, standing)| match cache::key(standing) {
         Some(key) => known.get(key).map_or_else(|| (read(run, standing), Some(key)), |found| (found.clone(), None)),
         None => (read(run, standing), None),
     });
@@ -84,7 +84,7 @@ pub fn notices<'a>(of: impl Iterator<Item = (&'a RunId, &'a Evidence)>) -> Vec<N
     vanished.into_iter().chain(damaged).collect()
 }
 
-fn read(run: &RunDirectory, standing: &Standing) -> Evidence {
+fn read(run: &RunDirectory, standing: &RunStatus) -> Evidence {
     let (curve, trouble) = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
         Some(metrics) if standing.state == RunState::Done => match curve::read(run, metrics) {
             Ok(curve) => (curve.map(Arc::new), None),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::tables::Place;
 use crate::tables::{axis_value, method_text};
-use crate::{Difference, Finding, Spread};
+use crate::{Difference, RunRecord, Spread};
 use winsign_core::RunId;
 use winsign_core::settings::Kind;
 use winsign_sweep::Axes;
@@ -12,20 +12,20 @@ use winsign_sweep::plan::{Label, RunState};
 
 /// The runs of a study, by identity and by their place in it.
 pub(super) struct Index<'a> {
-    pub findings: &'a [Finding<'a>],
+    pub records: &'a [RunRecord<'a>],
     places: HashMap<&'a RunId, usize>,
     of_row: HashMap<(Place, &'a Axes), Vec<usize>>,
 }
 
 impl<'a> Index<'a> {
-    pub(super) fn new(findings: &'a [Finding<'a>]) -> Index<'a> {
+    pub(super) fn new(records: &'a [RunRecord<'a>]) -> Index<'a> {
         let mut of_row: HashMap<_, Vec<usize>> = HashMap::new();
-        for (at, finding) in findings.iter().enumerate() {
-            let label = &finding.planned.label;
-            of_row.entry((place(finding.planned.run.kind(), label), &label.axes)).or_default().push(at);
+        for (at, record) in records.iter().enumerate() {
+            let label = &record.planned.label;
+            of_row.entry((place(record.planned.run.kind(), label), &label.axes)).or_default().push(at);
         }
-        let places = findings.iter().enumerate().map(|(at, finding)| (&finding.planned.run.id, at)).collect();
-        Index { findings, places, of_row }
+        let places = records.iter().enumerate().map(|(at, record)| (&record.planned.run.id, at)).collect();
+        Index { records, places, of_row }
     }
 
     /// The place of a run in the plan; none of one that is not in it.
@@ -37,7 +37,7 @@ impl<'a> Index<'a> {
     pub(super) fn of_row<'r>(&self, done: impl Iterator<Item = &'r RunId>, place: Place, axes: &Axes) -> Vec<usize> {
         let mut runs: Vec<usize> = done.filter_map(|id| self.place(id)).collect();
         let planned = self.of_row.get(&(place, axes)).map_or(&[][..], Vec::as_slice);
-        runs.extend(planned.iter().filter(|&&at| self.findings[at].state != RunState::Done));
+        runs.extend(planned.iter().filter(|&&at| self.records[at].state != RunState::Done));
         runs.sort_unstable();
         runs.dedup();
         runs
@@ -76,10 +76,10 @@ impl<'a> Index<'a> {
     }
 
     fn done(&self, matches: impl Fn(Kind, &Label) -> bool) -> Vec<usize> {
-        let is_one = |finding: &Finding| {
-            finding.state == RunState::Done && matches(finding.planned.run.kind(), &finding.planned.label)
+        let is_one = |record: &RunRecord| {
+            record.state == RunState::Done && matches(record.planned.run.kind(), &record.planned.label)
         };
-        (0..self.findings.len()).filter(|&at| is_one(&self.findings[at])).collect()
+        (0..self.records.len()).filter(|&at| is_one(&self.records[at])).collect()
     }
 }
 

@@ -22,7 +22,7 @@ use serde_json::Value;
 use self::index::Index;
 use self::settings::Flat;
 use super::plots::{Plot, escaped};
-use super::{Finding, Report, RunCounts};
+use super::{Report, RunCounts, RunRecord};
 
 const FRAME: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -36,8 +36,8 @@ const SCRIPTS: [&str; 5] = [
 ];
 
 /// The page as a file.
-pub fn render(report: &Report, findings: &[Finding], plots: &[Plot]) -> String {
-    frame(&data(report, findings, plots), "none", &report.name)
+pub fn render(report: &Report, records: &[RunRecord], plots: &[Plot]) -> String {
+    frame(&data(report, records, plots), "none", &report.name)
 }
 
 /// The page as `winsign serve` sends it: `data` is what it begins with, and where it was served from it asks for more.
@@ -46,9 +46,9 @@ pub fn live(data: &str, name: &str) -> String {
 }
 
 /// What the page shows, as JSON: the same for the same results.
-pub fn data(report: &Report, findings: &[Finding], plots: &[Plot]) -> String {
-    let index = Index::new(findings);
-    let flat = Flat::of(findings);
+pub fn data(report: &Report, records: &[RunRecord], plots: &[Plot]) -> String {
+    let index = Index::new(records);
+    let flat = Flat::of(records);
     let notices = report.notices.iter().map(|notice| Noticed {
         message: &notice.message,
         runs: notice.runs.iter().filter_map(|id| index.place(id)).collect(),
@@ -59,7 +59,7 @@ pub fn data(report: &Report, findings: &[Finding], plots: &[Plot]) -> String {
         name: &report.name,
         states: report.runs,
         progress: report.runs.progress(),
-        settings: flat.summary(findings),
+        settings: flat.summary(records),
         notices: notices.collect(),
         statements: &report.statements,
         figures: plots.iter().map(Figure::of).collect(),
@@ -180,7 +180,7 @@ mod tests {
 
     use super::super::pivot::pivot;
     use super::super::statistics::Estimate;
-    use super::super::{Curve, Dress, Notice, plots};
+    use super::super::{Curve, FigureChrome, Notice, plots};
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_core::results::Outcome;
@@ -191,23 +191,23 @@ mod tests {
 
     /// A study with something of everything.
     fn page(study: &Study) -> String {
-        let mut findings = study.findings();
-        for finding in findings.iter_mut().filter(|finding| finding.result.is_some()) {
+        let mut records = study.records();
+        for record in records.iter_mut().filter(|record| record.result.is_some()) {
             let epochs: Vec<u32> = (1..=10).collect();
             let curve = |from: f32| epochs.iter().map(|&epoch| from / epoch as f32).collect::<Vec<f32>>();
-            finding.curve = Some(Arc::new(Curve {
+            record.curve = Some(Arc::new(Curve {
                 train_loss: curve(2.3),
                 train_error: curve(90.0),
                 test_loss: curve(2.5),
                 test_error: curve(95.0),
                 epoch: epochs.clone(),
             }));
-            finding.log_end = Some("epoch 9\nepoch 10".to_string());
+            record.log_end = Some("epoch 9\nepoch 10".to_string());
         }
         let mut report = study.report();
-        let first = findings.iter().take(1).map(|finding| finding.planned.run.id.clone()).collect();
+        let first = records.iter().take(1).map(|record| record.planned.run.id.clone()).collect();
         report.notices.push(Notice { message: "look <b>here</b>".to_string(), runs: first });
-        render(&report, &findings, &plots::draw(&report, &findings, Dress::Full))
+        render(&report, &records, &plots::draw(&report, &records, FigureChrome::Full))
     }
 
     /// What the browser finds in the page.
@@ -301,7 +301,7 @@ mod tests {
         let pivot = pivot(&report, &layout, Estimate::default()).unwrap();
         let (texts, note) = (pivot.table().rows, pivot.note());
         report.pivot = Some(pivot);
-        let data = unpacked(&render(&report, &study.findings(), &[]));
+        let data = unpacked(&render(&report, &study.records(), &[]));
         let chosen = &data["tables"][0];
         assert_eq!((&chosen["id"], &chosen["title"]), (&json!("chosen"), &json!("As chosen")));
         let said = chosen["note"].as_str().unwrap();

@@ -9,7 +9,7 @@ use super::index::Index;
 use super::settings::{Flat, kind_of};
 use super::tables::{Column, Form, axes_columns};
 use crate::tables::method_text;
-use crate::{Curve, Finding};
+use crate::{Curve, RunRecord};
 use winsign_core::results::{Outcome, PathOutcome};
 use winsign_sweep::plan::RunState;
 
@@ -25,86 +25,86 @@ const MOST_LINES: usize = 10;
 
 /// All that the page knows of runs, in the order of the plan.
 pub(super) fn runs(index: &Index, flat: Flat) -> Value {
-    let findings = index.findings;
-    let ids: String = findings.iter().map(|finding| finding.planned.run.id.as_str()).collect();
-    let inputs = |finding: &Finding| -> Vec<Value> {
-        finding.planned.run.inputs.iter().map(|input| json!(index.place(input))).collect()
+    let records = index.records;
+    let ids: String = records.iter().map(|record| record.planned.run.id.as_str()).collect();
+    let inputs = |record: &RunRecord| -> Vec<Value> {
+        record.planned.run.inputs.iter().map(|input| json!(index.place(input))).collect()
     };
     // The curves are a fifth of the work.
     thread::scope(|scope| {
-        let curves = scope.spawn(|| curves(findings));
+        let curves = scope.spawn(|| curves(records));
         object([
             ("ids", ids.into()),
-            ("columns", json!(listed(findings))),
-            ("details", details(findings)),
+            ("columns", json!(listed(records))),
+            ("details", details(records)),
             ("settings", flat.json()),
-            ("inputs", of(findings, |finding| inputs(finding).into())),
-            ("note", of(findings, |finding| json!(finding.note))),
-            ("log", log_ends(findings)),
+            ("inputs", of(records, |record| inputs(record).into())),
+            ("note", of(records, |record| json!(record.note))),
+            ("log", log_ends(records)),
             ("paths", paths(index)),
-            ("layers", layers(findings)),
+            ("layers", layers(records)),
             ("curves", curves.join().expect("curves do not panic")),
         ])
     })
 }
 
-fn of(findings: &[Finding], value: impl Fn(&Finding) -> Value) -> Value {
-    column(findings.iter().map(value).collect())
+fn of(records: &[RunRecord], value: impl Fn(&RunRecord) -> Value) -> Value {
+    column(records.iter().map(value).collect())
 }
 
 /// The columns of the list.
-fn listed(findings: &[Finding]) -> Vec<Column> {
-    let each = |value: fn(&Finding) -> Value| findings.iter().map(value).collect::<Vec<Value>>();
+fn listed(records: &[RunRecord]) -> Vec<Column> {
+    let each = |value: fn(&RunRecord) -> Value| records.iter().map(value).collect::<Vec<Value>>();
     let mut columns = vec![
-        Column::key("run", Form::Text, each(|finding| json!(finding.planned.label.to_string()))),
-        Column::key("state", Form::Text, each(|finding| json!(finding.state))),
-        Column::key("kind", Form::Text, each(|finding| json!(kind_of(&finding.planned.run.settings)))),
-        Column::key("ticket", Form::Text, each(|finding| json!(method_text(finding.planned.label.method)))),
-        Column::key("level", Form::Integer, each(|finding| json!(finding.planned.label.level))),
-        Column::key("transferred", Form::Text, each(|finding| json!(finding.planned.label.inherit))),
-        Column::key("between", Form::Text, each(|finding| json!(finding.planned.label.between))),
+        Column::key("run", Form::Text, each(|record| json!(record.planned.label.to_string()))),
+        Column::key("state", Form::Text, each(|record| json!(record.state))),
+        Column::key("kind", Form::Text, each(|record| json!(kind_of(&record.planned.run.settings)))),
+        Column::key("ticket", Form::Text, each(|record| json!(method_text(record.planned.label.method)))),
+        Column::key("level", Form::Integer, each(|record| json!(record.planned.label.level))),
+        Column::key("transferred", Form::Text, each(|record| json!(record.planned.label.inherit))),
+        Column::key("between", Form::Text, each(|record| json!(record.planned.label.between))),
     ];
-    columns.extend(axes_columns(findings.iter().map(|finding| &finding.planned.label.axes)));
+    columns.extend(axes_columns(records.iter().map(|record| &record.planned.label.axes)));
     columns.extend([
-        Column::new("test error %", Form::Points, each(|finding| number(test_error(finding)))),
-        Column::new("barrier", Form::Points, each(|finding| number(path(finding).map(|path| path.barrier)))),
-        Column::new("duration", Form::Duration, each(|finding| short(result(finding).map(|result| result.seconds)))),
-        Column::new("host", Form::Text, each(|finding| json!(result(finding).map(|result| &result.host)))),
+        Column::new("test error %", Form::Points, each(|record| number(test_error(record)))),
+        Column::new("barrier", Form::Points, each(|record| number(path(record).map(|path| path.barrier)))),
+        Column::new("duration", Form::Duration, each(|record| short(result(record).map(|result| result.seconds)))),
+        Column::new("host", Form::Text, each(|record| json!(result(record).map(|result| &result.host)))),
         Column::new(
             "store",
             Form::Text,
-            each(|finding| json!(finding.store.as_ref().map(|store| store.display().to_string()))),
+            each(|record| json!(record.store.as_ref().map(|store| store.display().to_string()))),
         ),
     ]);
     columns.retain(Column::says_something);
     columns
 }
 
-fn result<'f>(finding: &'f Finding) -> Option<&'f winsign_core::results::RunResult> {
-    finding.result.as_ref()
+fn result<'f>(record: &'f RunRecord) -> Option<&'f winsign_core::results::RunResult> {
+    record.result.as_ref()
 }
 
-fn test_error(finding: &Finding) -> Option<f64> {
-    match &result(finding)?.outcome {
+fn test_error(record: &RunRecord) -> Option<f64> {
+    match &result(record)?.outcome {
         Outcome::Ticket(ticket) => Some(ticket.test_error),
         Outcome::Transfer(transfer) => Some(transfer.test_error),
         Outcome::Connect(_) | Outcome::Matrix(_) | Outcome::Plane(_) => None,
     }
 }
 
-fn path<'f>(finding: &'f Finding) -> Option<&'f PathOutcome> {
-    match &result(finding)?.outcome {
+fn path<'f>(record: &'f RunRecord) -> Option<&'f PathOutcome> {
+    match &result(record)?.outcome {
         Outcome::Connect(connect) => Some(&connect.path),
         _ => None,
     }
 }
 
 /// What else a result says, by its own names; null where it does not.
-fn details(findings: &[Finding]) -> Value {
+fn details(records: &[RunRecord]) -> Value {
     let mut flat = Flat::default();
-    for (at, finding) in findings.iter().enumerate() {
+    for (at, record) in records.iter().enumerate() {
         let mut add = |name: &str, value: Value| flat.add(at, name, value);
-        if let Some(result) = result(finding) {
+        if let Some(result) = result(record) {
             let outcome = &result.outcome;
             add("remaining_ratio", short(outcome.remaining_ratio()));
             match outcome {
@@ -139,16 +139,16 @@ fn details(findings: &[Finding]) -> Value {
             add("data", json!(result.data));
         }
     }
-    flat.finished(findings.len()).json()
+    flat.finished(records.len()).json()
 }
 
 /// Of runs that failed all that is known; of the others, as much as there is room for.
-fn log_ends(findings: &[Finding]) -> Value {
-    let others = findings.iter().filter(|finding| finding.log_end.is_some() && finding.state != RunState::Failed);
+fn log_ends(records: &[RunRecord]) -> Value {
+    let others = records.iter().filter(|record| record.log_end.is_some() && record.state != RunState::Failed);
     let share = (LOG_LINES / others.count().max(1)).clamp(1, MOST_LINES);
-    of(findings, |finding| {
-        let lines = if finding.state == RunState::Failed { usize::MAX } else { share };
-        json!(finding.log_end.as_ref().map(|log| last_lines(log, lines)))
+    of(records, |record| {
+        let lines = if record.state == RunState::Failed { usize::MAX } else { share };
+        json!(record.log_end.as_ref().map(|log| last_lines(log, lines)))
     })
 }
 
@@ -158,9 +158,9 @@ fn last_lines(text: &str, most: usize) -> String {
 }
 
 /// Errors in steps of 0.01 %, losses in steps of 0.001 nats: finer than any screen.
-fn curves(findings: &[Finding]) -> Value {
+fn curves(records: &[RunRecord]) -> Value {
     let curves: Vec<(usize, &Curve)> =
-        findings.iter().enumerate().filter_map(|(at, finding)| Some((at, finding.curve.as_deref()?))).collect();
+        records.iter().enumerate().filter_map(|(at, record)| Some((at, record.curve.as_deref()?))).collect();
     let share = (CURVE_POINTS / curves.len().max(1)).max(FEWEST_POINTS);
     let mut epochs = Shared::default();
     let [mut train_error, mut test_error] = [Series::new(100.0), Series::new(100.0)];
@@ -189,11 +189,11 @@ fn curves(findings: &[Finding]) -> Value {
 /// Every path of every run that measured some, between which runs, and the errors along it.
 fn paths(index: &Index) -> Value {
     let mut found: Vec<(usize, [Option<usize>; 2], &PathOutcome)> = vec![];
-    for (at, finding) in index.findings.iter().enumerate() {
-        let inputs = &finding.planned.run.inputs;
+    for (at, record) in index.records.iter().enumerate() {
+        let inputs = &record.planned.run.inputs;
         // A path with one input leads from a network to the same network, changed.
         let end = |place: usize| inputs.get(place).or(inputs.first()).and_then(|id| index.place(id));
-        match finding.result.as_ref().map(|result| &result.outcome) {
+        match record.result.as_ref().map(|result| &result.outcome) {
             Some(Outcome::Connect(connect)) => found.push((at, [end(0), end(1)], &connect.path)),
             Some(Outcome::Matrix(matrix)) => {
                 let ends = |(a, b): (u32, u32)| [end(a as usize), end(b as usize)];
@@ -230,12 +230,12 @@ fn paths(index: &Index) -> Value {
 }
 
 /// What is left of every layer of every ticket that says so.
-fn layers(findings: &[Finding]) -> Value {
+fn layers(records: &[RunRecord]) -> Value {
     let mut runs = vec![];
     let (mut names, mut prunable) = (Shared::default(), Shared::default());
     let mut survivors = vec![];
-    for (at, finding) in findings.iter().enumerate() {
-        if let Some(Outcome::Ticket(ticket)) = finding.result.as_ref().map(|result| &result.outcome)
+    for (at, record) in records.iter().enumerate() {
+        if let Some(Outcome::Ticket(ticket)) = record.result.as_ref().map(|result| &result.outcome)
             && !ticket.layers.is_empty()
         {
             runs.push(at);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::columns::column;
-use crate::Finding;
+use crate::RunRecord;
 use winsign_core::settings::Settings;
 
 /// The settings of a study, for its head.
@@ -38,13 +38,13 @@ pub(super) struct Flat {
 
 impl Flat {
     /// The settings.
-    pub(super) fn of(findings: &[Finding]) -> Flat {
+    pub(super) fn of(records: &[RunRecord]) -> Flat {
         let mut flat = Flat::default();
-        for (at, finding) in findings.iter().enumerate() {
-            let settings = finding.planned.run.settings.in_full();
+        for (at, record) in records.iter().enumerate() {
+            let settings = record.planned.run.settings.in_full();
             flat.add(at, "", settings);
         }
-        flat.finished(findings.len())
+        flat.finished(records.len())
     }
 
     /// With a value for each of so many runs.
@@ -73,16 +73,16 @@ impl Flat {
         }
     }
 
-    pub(super) fn summary(&self, findings: &[Finding]) -> Summary {
+    pub(super) fn summary(&self, records: &[RunRecord]) -> Summary {
         let mut kinds: Vec<(String, Vec<usize>)> = vec![];
-        for (at, finding) in findings.iter().enumerate() {
-            let kind = kind_of(&finding.planned.run.settings);
+        for (at, record) in records.iter().enumerate() {
+            let kind = kind_of(&record.planned.run.settings);
             match kinds.iter_mut().find(|(name, _)| name == kind) {
                 Some((_, runs)) => runs.push(at),
                 None => kinds.push((kind.to_string(), vec![at])),
             }
         }
-        let mut summary = Summary { axes: axes(findings), ..Summary::default() };
+        let mut summary = Summary { axes: axes(records), ..Summary::default() };
         let mut differing = vec![];
         // The kind is said by the headings.
         for (key, values) in self.keys.iter().zip(&self.values).filter(|(key, _)| *key != "kind") {
@@ -134,15 +134,15 @@ pub(super) fn kind_of(settings: &Settings) -> &'static str {
 }
 
 /// Method, level, what is transferred and joined, seeds, and the sweep's other axes; those with several values.
-fn axes(findings: &[Finding]) -> Vec<(String, Vec<Value>)> {
-    let labels = || findings.iter().map(|finding| &finding.planned.label);
+fn axes(records: &[RunRecord]) -> Vec<(String, Vec<Value>)> {
+    let labels = || records.iter().map(|record| &record.planned.label);
     let mut axes: Vec<(String, Vec<Value>)> = vec![
         ("method".to_string(), labels().filter_map(|label| label.method).map(|method| json!(method)).collect()),
         ("level".to_string(), labels().map(|label| json!(label.level)).collect()),
         ("transferred".to_string(), labels().filter_map(|label| label.inherit).map(|what| json!(what)).collect()),
         ("between".to_string(), labels().filter_map(|label| label.between).map(|what| json!(what)).collect()),
     ];
-    let seeds = findings.iter().filter_map(|finding| match &finding.planned.run.settings {
+    let seeds = records.iter().filter_map(|record| match &record.planned.run.settings {
         Settings::Transfer(transfer) => Some(exact(json!(transfer.seeds.init))),
         _ => None,
     });
@@ -195,8 +195,8 @@ mod tests {
     fn what_is_common_is_said_once_and_what_differs_by_kind() {
         let axes = |lr: &str| vec![("lr".to_string(), lr.to_string())];
         let study = Study::new(&[12], &[3, 2], &[axes("0.1"), axes("0.05")]);
-        let findings = study.findings();
-        let summary = Flat::of(&findings).summary(&findings);
+        let records = study.records();
+        let summary = Flat::of(&records).summary(&records);
 
         let names: Vec<&str> = summary.axes.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["method", "level", "transferred", "between", "initialization", "lr"]);

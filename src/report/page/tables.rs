@@ -343,13 +343,13 @@ fn planes(report: &Report, index: &Index) -> Table {
 }
 
 fn failures(index: &Index) -> Table {
-    let is_lost = |at: &usize| matches!(index.findings[*at].state, RunState::Failed | RunState::Blocked);
-    let lost: Vec<usize> = (0..index.findings.len()).filter(is_lost).collect();
-    let of = |say: fn(&super::super::Finding) -> Value| lost.iter().map(|&at| say(&index.findings[at])).collect();
+    let is_lost = |at: &usize| matches!(index.records[*at].state, RunState::Failed | RunState::Blocked);
+    let lost: Vec<usize> = (0..index.records.len()).filter(is_lost).collect();
+    let of = |say: fn(&super::super::RunRecord) -> Value| lost.iter().map(|&at| say(&index.records[at])).collect();
     let columns = vec![
-        Column::key("run", Form::Text, of(|finding| json!(finding.planned.label.to_string()))),
-        Column::key("state", Form::Text, of(|finding| json!(finding.state))),
-        Column::new("why", Form::Text, of(|finding| json!(finding.note))),
+        Column::key("run", Form::Text, of(|record| json!(record.planned.label.to_string()))),
+        Column::key("state", Form::Text, of(|record| json!(record.state))),
+        Column::new("why", Form::Text, of(|record| json!(record.note))),
     ];
     let runs = lost.iter().map(|&at| vec![at]).collect();
     let note = "No number of the report has a part in these. winsign retry gives failed runs a new chance.".to_string();
@@ -388,7 +388,7 @@ fn interval_note(report: &Report) -> String {
     let summaries =
         report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
     let intervals = summaries.flatten().filter_map(|summary| summary.interval);
-    Interval::all_told(intervals).map_or(String::new(), |ways| format!(" Intervals of the mean by {ways}."))
+    Interval::describe_all(intervals).map_or(String::new(), |ways| format!(" Intervals of the mean by {ways}."))
 }
 
 /// What the runs of a row have in common, beside axes.

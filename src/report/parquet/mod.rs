@@ -10,59 +10,59 @@ use frame::{Column, Frame};
 use super::ends::Labels;
 use super::gather::remaining_ratios;
 use super::tables::{axis_names, axis_value};
-use super::{ConnectionRow, Finding, PairPath, PathError, Report};
+use super::{ConnectionRow, PairPath, PathError, Report, RunRecord};
 use winsign_core::RunId;
 use winsign_core::results::{Outcome, RunResult};
 use winsign_core::settings::Kind;
 use winsign_sweep::Axes;
 
 /// All three, also where there is nothing to write yet: who reads them need not ask.
-pub fn render(report: &Report, findings: &[Finding]) -> Vec<(&'static str, Vec<u8>)> {
-    let labels = Labels::of(findings);
+pub fn render(report: &Report, records: &[RunRecord]) -> Vec<(&'static str, Vec<u8>)> {
+    let labels = Labels::of(records);
     let points: Vec<Point> = report.connections.iter().flat_map(points).collect();
     vec![
-        ("runs.parquet", runs(findings, &labels)),
+        ("runs.parquet", runs(records, &labels)),
         ("paths.parquet", path_points(&points, &labels)),
-        ("curves.parquet", curves(findings)),
+        ("curves.parquet", curves(records)),
     ]
 }
 
 /// A line for each planned run; what is not finished has no numbers.
-fn runs(findings: &[Finding], labels: &Labels) -> Vec<u8> {
-    let ratios = remaining_ratios(findings);
+fn runs(records: &[RunRecord], labels: &Labels) -> Vec<u8> {
+    let ratios = remaining_ratios(records);
     let mut frame = Frame::default();
     let seeds = |of: fn(&winsign_core::settings::Seeds) -> u64| {
         // Paths have the seeds of both ends, and those are in paths.parquet.
-        let one = move |finding: &Finding| match &finding.planned.label.seeds[..] {
+        let one = move |record: &RunRecord| match &record.planned.label.seeds[..] {
             [seeds] => Some(of(seeds)),
             _ => None,
         };
-        Column::Large(findings.iter().map(one).collect())
+        Column::Large(records.iter().map(one).collect())
     };
-    let texts = |of: &dyn Fn(&Finding) -> Option<String>| Column::Text(findings.iter().map(of).collect());
+    let texts = |of: &dyn Fn(&RunRecord) -> Option<String>| Column::Text(records.iter().map(of).collect());
     let of_results = |of: &dyn Fn(&RunResult) -> Option<f64>| {
-        Column::Real(findings.iter().map(|finding| of(finding.result.as_ref()?)).collect())
+        Column::Real(records.iter().map(|record| of(record.result.as_ref()?)).collect())
     };
     let counts = |of: &dyn Fn(&RunResult) -> u32| {
-        let count = |finding: &Finding| i32::try_from(of(finding.result.as_ref()?)).ok();
-        Column::Whole(findings.iter().map(count).collect())
+        let count = |record: &RunRecord| i32::try_from(of(record.result.as_ref()?)).ok();
+        Column::Whole(records.iter().map(count).collect())
     };
-    frame.add("run", texts(&|finding| Some(finding.planned.run.id.to_string())));
-    frame.add("kind", texts(&|finding| Some(finding.planned.run.kind().to_string())));
-    frame.add("state", texts(&|finding| Some(finding.state.to_string())));
-    frame.add("label", texts(&|finding| Some(finding.planned.label.to_string())));
-    frame.add("dataset", texts(&|finding| Some(finding.planned.label.problem.dataset.to_string())));
-    frame.add("architecture", texts(&|finding| Some(finding.planned.label.problem.architecture.to_string())));
-    frame.add("method", texts(&|finding| finding.planned.label.method.map(|method| method.to_string())));
-    let levels = findings.iter().map(|finding| i32::try_from(finding.planned.label.level).ok());
+    frame.add("run", texts(&|record| Some(record.planned.run.id.to_string())));
+    frame.add("kind", texts(&|record| Some(record.planned.run.kind().to_string())));
+    frame.add("state", texts(&|record| Some(record.state.to_string())));
+    frame.add("label", texts(&|record| Some(record.planned.label.to_string())));
+    frame.add("dataset", texts(&|record| Some(record.planned.label.problem.dataset.to_string())));
+    frame.add("architecture", texts(&|record| Some(record.planned.label.problem.architecture.to_string())));
+    frame.add("method", texts(&|record| record.planned.label.method.map(|method| method.to_string())));
+    let levels = records.iter().map(|record| i32::try_from(record.planned.label.level).ok());
     frame.add("level", Column::Whole(levels.collect()));
-    let ratio = |finding: &Finding| {
-        let own = finding.result.as_ref().map(|result| result.outcome.remaining_ratio());
-        own.or_else(|| ratios.get(&finding.planned.run.id).copied())
+    let ratio = |record: &RunRecord| {
+        let own = record.result.as_ref().map(|result| result.outcome.remaining_ratio());
+        own.or_else(|| ratios.get(&record.planned.run.id).copied())
     };
-    frame.add("remaining_ratio", Column::Real(findings.iter().map(ratio).collect()));
-    frame.add("inherit", texts(&|finding| finding.planned.label.inherit.map(|inherit| inherit.to_string())));
-    frame.add("between", texts(&|finding| finding.planned.label.between.map(|between| between.to_string())));
+    frame.add("remaining_ratio", Column::Real(records.iter().map(ratio).collect()));
+    frame.add("inherit", texts(&|record| record.planned.label.inherit.map(|inherit| inherit.to_string())));
+    frame.add("between", texts(&|record| record.planned.label.between.map(|between| between.to_string())));
     frame.add("seed_init", seeds(|seeds| seeds.init));
     frame.add("seed_order", seeds(|seeds| seeds.order));
     frame.add("seed_alpha", seeds(|seeds| seeds.alpha));
@@ -71,22 +71,22 @@ fn runs(findings: &[Finding], labels: &Labels) -> Vec<u8> {
     frame.add("barrier", of_results(&|result| barrier(&result.outcome)));
     frame.add("seconds", of_results(&|result| Some(result.seconds)));
     frame.add("gpu_hours", of_results(&RunResult::gpu_hours));
-    frame.add("host", texts(&|finding| Some(finding.result.as_ref()?.host.clone())));
+    frame.add("host", texts(&|record| Some(record.result.as_ref()?.host.clone())));
     frame.add("ranks", counts(&|result| result.processors.ranks));
     frame.add("threads", counts(&|result| result.processors.threads));
     frame.add("attempt", counts(&|result| result.attempt));
-    frame.add("data", texts(&|finding| finding.result.as_ref()?.data.clone()));
-    let finished = |finding: &Finding| Some(finding.result.as_ref()?.finished.as_millisecond());
-    frame.add("finished", Column::Time(findings.iter().map(finished).collect()));
-    frame.add("message", texts(&|finding| finding.note.clone()));
-    frame.add("store", texts(&|finding| Some(finding.store.as_ref()?.display().to_string())));
-    let ticket = |finding: &Finding| {
-        let run = &finding.planned.run;
+    frame.add("data", texts(&|record| record.result.as_ref()?.data.clone()));
+    let finished = |record: &RunRecord| Some(record.result.as_ref()?.finished.as_millisecond());
+    frame.add("finished", Column::Time(records.iter().map(finished).collect()));
+    frame.add("message", texts(&|record| record.note.clone()));
+    frame.add("store", texts(&|record| Some(record.store.as_ref()?.display().to_string())));
+    let ticket = |record: &RunRecord| {
+        let run = &record.planned.run;
         let ticket = if run.kind() == Kind::Ticket { Some(&run.id) } else { labels.ticket_run_of(&run.id) };
         ticket.map(RunId::to_string)
     };
     frame.add("ticket", texts(&ticket));
-    add_axes(&mut frame, &findings.iter().map(|finding| &finding.planned.label.axes).collect::<Vec<_>>());
+    add_axes(&mut frame, &records.iter().map(|record| &record.planned.label.axes).collect::<Vec<_>>());
     frame.render()
 }
 
@@ -147,10 +147,9 @@ fn path_points(points: &[Point], labels: &Labels) -> Vec<u8> {
 }
 
 /// A line for each epoch that is known of each run.
-fn curves(findings: &[Finding]) -> Vec<u8> {
-    let known = || findings.iter().filter_map(|finding| Some((finding, finding.curve.as_deref()?)));
-    let runs =
-        known().flat_map(|(finding, curve)| curve.epoch.iter().map(|_| Some(finding.planned.run.id.to_string())));
+fn curves(records: &[RunRecord]) -> Vec<u8> {
+    let known = || records.iter().filter_map(|record| Some((record, record.curve.as_deref()?)));
+    let runs = known().flat_map(|(record, curve)| curve.epoch.iter().map(|_| Some(record.planned.run.id.to_string())));
     let epochs = known().flat_map(|(_, curve)| curve.epoch.iter().map(|epoch| i32::try_from(*epoch).ok()));
     let mut frame = Frame::default();
     frame.add("run", Column::Text(runs.collect()));
@@ -219,10 +218,10 @@ mod tests {
     }
 
     fn files(study: &Study, curves: bool) -> HashMap<&'static str, Vec<Line>> {
-        let mut findings = study.findings();
-        for finding in findings.iter_mut().filter(|finding| curves && finding.planned.run.kind() == Kind::Ticket) {
+        let mut records = study.records();
+        for record in records.iter_mut().filter(|record| curves && record.planned.run.kind() == Kind::Ticket) {
             let values = |scale: f32| vec![3.0 * scale, 2.0 * scale];
-            finding.curve = Some(Arc::new(Curve {
+            record.curve = Some(Arc::new(Curve {
                 epoch: vec![1, 4],
                 train_loss: values(0.1),
                 train_error: values(1.0),
@@ -230,7 +229,7 @@ mod tests {
                 test_error: values(2.0),
             }));
         }
-        render(&study.report(), &findings).into_iter().map(|(name, bytes)| (name, read(&bytes))).collect()
+        render(&study.report(), &records).into_iter().map(|(name, bytes)| (name, read(&bytes))).collect()
     }
 
     fn text(text: &str) -> Field {

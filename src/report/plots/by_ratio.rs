@@ -12,7 +12,7 @@ use super::panels::{Panel, axes_text, limited, samples_text, sentences, series_l
 use super::theme::{self, look};
 use super::transfer_error::comparable;
 use super::values::Values;
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::statistics::percent;
 use crate::{ConnectionRow, Interval, IntervalMethod, Report, Summary, TransferRow};
 use winsign_core::RunId;
@@ -86,7 +86,7 @@ pub(super) struct Group {
 }
 
 /// The test error of transfers; none of a study of a single level.
-pub(super) fn draw_errors(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw_errors(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let (rows, dense): (Vec<&TransferRow>, Vec<&TransferRow>) =
         report.transfers.iter().partition(|row| row.method.is_some());
     let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
@@ -106,7 +106,7 @@ pub(super) fn draw_errors(report: &Report, dress: Dress) -> Option<Plot> {
 }
 
 /// The barriers of paths, with panels by what they are between.
-pub(super) fn draw_barriers(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw_barriers(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let is_dense = |row: &&ConnectionRow| row.inherit == Some(Inherit::Dense);
     let (dense, rows): (Vec<&ConnectionRow>, Vec<&ConnectionRow>) = report.connections.iter().partition(is_dense);
     let belongs = |dense: &ConnectionRow, row: &ConnectionRow| {
@@ -222,7 +222,7 @@ pub(super) fn interval_text(summary: Option<&Summary>) -> String {
 
 /// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
 pub(super) fn plot_lines<'a>(
-    dress: Dress,
+    dress: FigureChrome,
     (file, title): (&'static str, &'static str),
     y: &str,
     lines: &str,
@@ -249,7 +249,7 @@ pub(super) fn plot_lines<'a>(
     }
     let band = match summaries.iter().find_map(|summary| summary.interval.filter(|_| has_intervals)) {
         Some(Interval { level, .. }) => {
-            let ways = Interval::all_told(summaries.iter().filter_map(|summary| summary.interval));
+            let ways = Interval::describe_all(summaries.iter().filter_map(|summary| summary.interval));
             format!("Bands: {} % confidence interval of the mean ({}).", percent(level), ways.unwrap_or_default())
         }
         None => "Bands: one standard deviation between the networks of one ticket, no confidence interval.".to_string(),
@@ -371,20 +371,20 @@ fn draw_group(area: &Area, frame: &Frame, group: &Group, values: &mut Values) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{Told, levels, neighbours, texts, told};
+    use super::super::samples::{Tooltip, levels, neighbours, texts, tooltips};
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_testkit::study::Study;
 
-    fn of<'a>(told: &'a [Told], start: &str) -> Vec<&'a Told> {
+    fn of<'a>(told: &'a [Tooltip], start: &str) -> Vec<&'a Tooltip> {
         told.iter().filter(|told| told.text.starts_with(start)).collect()
     }
 
     #[test]
     fn a_marker_for_every_mean_from_dense_to_sparse() {
         let report = levels();
-        let plot = draw_errors(&report, Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw_errors(&report, FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         // Eight series of thirteen levels, and dense networks.
         assert_eq!(told.len(), 8 * 13 + 1);
         let sign = of(&told, "AWS sign, level ");
@@ -417,7 +417,7 @@ mod tests {
         for row in &mut report.transfers {
             row.summary = None;
         }
-        let plot = draw_errors(&report, Dress::Full).unwrap();
+        let plot = draw_errors(&report, FigureChrome::Full).unwrap();
         assert!(plot.caption.contains("Bands: one standard deviation between"), "{}", plot.caption);
         let bands = plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count();
         assert_eq!(bands, 8);
@@ -431,7 +431,7 @@ mod tests {
     fn what_has_no_interval_beside_others_has_no_band() {
         let mut report = levels();
         let bands = |report: &Report| {
-            let plot = draw_errors(report, Dress::Full).unwrap();
+            let plot = draw_errors(report, FigureChrome::Full).unwrap();
             assert!(plot.caption.contains("Bands: 95 % confidence interval"), "{}", plot.caption);
             plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count()
         };
@@ -454,7 +454,7 @@ mod tests {
             summary.interval = summary.interval.map(|interval| Interval { low: -40.0, high: 155.0, ..interval });
         }
         assert_eq!(bands(&report), vec![(0.0, 100.0); all]);
-        let plot = draw_errors(&report, Dress::Full).unwrap();
+        let plot = draw_errors(&report, FigureChrome::Full).unwrap();
         assert!(!plot.caption.contains("None of fewer"), "{}", plot.caption);
         for axis in ["120", "110"] {
             assert!(!texts(&plot.svg).contains(&axis.to_string()), "{axis}");
@@ -463,7 +463,7 @@ mod tests {
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
         row.summary.as_mut().unwrap().interval.as_mut().unwrap().independent = 2;
         assert_eq!(bands(&report).len(), all - 1);
-        let plot = draw_errors(&report, Dress::Full).unwrap();
+        let plot = draw_errors(&report, FigureChrome::Full).unwrap();
         assert!(plot.caption.contains("None of fewer than 3."), "{}", plot.caption);
         // Percentiles of two are no wider than the two.
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
@@ -474,19 +474,20 @@ mod tests {
     /// Those between networks of a mask are twenty times as high as those to a ticket with other norms.
     #[test]
     fn every_kind_of_path_has_a_scale_of_its_own() {
-        let plot = draw_barriers(&levels(), Dress::Full).unwrap();
+        let plot = draw_barriers(&levels(), FigureChrome::Full).unwrap();
         assert!(plot.caption.contains("Each kind of path has a scale of its own."), "{}", plot.caption);
-        let told = told(&plot.svg);
+        let told = tooltips(&plot.svg);
         let height = |series: &str| of(&told, series).pop().unwrap().at.1;
         // 3.3 points and 0.0; of a scale up to 100, they would lie 12 of 360 units apart.
         assert!(height("AWS ticket") - height("LRR ticket") > 100.0);
-        assert!(!draw_errors(&levels(), Dress::Full).unwrap().caption.contains("scale"));
+        assert!(!draw_errors(&levels(), FigureChrome::Full).unwrap().caption.contains("scale"));
     }
 
     #[test]
     fn dense_networks_measured_otherwise_are_said_to_be_left_out() {
         let mut report = levels();
-        let said = |report: &Report| draw_barriers(report, Dress::Full).unwrap().caption.contains("are left out");
+        let said =
+            |report: &Report| draw_barriers(report, FigureChrome::Full).unwrap().caption.contains("are left out");
         let sign = report.connections.iter().find(|row| row.inherit == Some(Inherit::Sign)).unwrap();
         let dense = ConnectionRow { inherit: Some(Inherit::Dense), method: None, level: 0, ..sign.clone() };
         report.connections.push(dense.clone());
@@ -498,8 +499,8 @@ mod tests {
 
     #[test]
     fn barriers_have_panels_by_what_they_are_between() {
-        let plot = draw_barriers(&levels(), Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw_barriers(&levels(), FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         assert_eq!((of(&told, "AWS mask").len(), of(&told, "AWS ticket").len()), (13, 13));
         let last = of(&told, "AWS mask").pop().unwrap();
         let text = "AWS mask, level 12 (6.9 % remaining): barrier 42.7 points (max 42.7), 3 tickets, 3 pairs";
@@ -507,23 +508,25 @@ mod tests {
         assert!(
             plot.svg.contains("\nbetween seeds\n") && plot.svg.contains("\na ticket to itself with initial norms\n")
         );
-        assert!(draw_barriers(&neighbours(), Dress::Full).unwrap().svg.contains("\nticket to the level before\n"));
+        assert!(
+            draw_barriers(&neighbours(), FigureChrome::Full).unwrap().svg.contains("\nticket to the level before\n")
+        );
     }
 
     #[test]
     fn wide_bands_leave_room_for_lines() {
         let mut report = levels();
-        let before = draw_errors(&report, Dress::Full).unwrap();
+        let before = draw_errors(&report, FigureChrome::Full).unwrap();
         assert!(!before.caption.contains("are cut"));
         for row in &mut report.transfers {
             if let Some(Interval { high, .. }) = row.summary.as_mut().and_then(|summary| summary.interval.as_mut()) {
                 *high *= 20.0;
             }
         }
-        let after = draw_errors(&report, Dress::Full).unwrap();
+        let after = draw_errors(&report, FigureChrome::Full).unwrap();
         assert!(after.caption.contains("Bands that reach far beyond all means are cut."), "{}", after.caption);
-        let highest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(f64::INFINITY, f64::min);
-        let lowest = |plot: &Plot| told(&plot.svg).iter().map(|told| told.at.1).fold(0.0, f64::max);
+        let highest = |plot: &Plot| tooltips(&plot.svg).iter().map(|told| told.at.1).fold(f64::INFINITY, f64::min);
+        let lowest = |plot: &Plot| tooltips(&plot.svg).iter().map(|told| told.at.1).fold(0.0, f64::max);
         let height = |plot: &Plot| lowest(plot) - highest(plot);
         assert!(height(&after) > 0.55 * 500.0, "{} of {}", height(&after), height(&before));
     }
@@ -531,6 +534,8 @@ mod tests {
     #[test]
     fn a_single_level_is_no_line() {
         let report = Study::digits().report();
-        assert!(draw_errors(&report, Dress::Full).is_none() && draw_barriers(&report, Dress::Full).is_none());
+        assert!(
+            draw_errors(&report, FigureChrome::Full).is_none() && draw_barriers(&report, FigureChrome::Full).is_none()
+        );
     }
 }

@@ -11,11 +11,11 @@ use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, counted, last_level, level_text, limited, sentences, series_text};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look, thinned};
 use super::values::Values;
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::{mean, sample_std};
 use crate::tables::method_text;
-use crate::{Curve, Finding};
+use crate::{Curve, RunRecord};
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Inherit, Kind, Method};
@@ -44,15 +44,15 @@ struct Group<'a> {
 }
 
 /// How training went on from tickets, or from nothing; none if no curve is known.
-pub(super) fn draw_transfers(findings: &[Finding], dress: Dress) -> Option<Plot> {
-    let trained = trained(findings, Kind::Transfer);
-    let groups = grouped(trained, |finding| {
-        let label = &finding.planned.label;
+pub(super) fn draw_transfers(records: &[RunRecord], dress: FigureChrome) -> Option<Plot> {
+    let trained = trained(records, Kind::Transfer);
+    let groups = grouped(trained, |record| {
+        let label = &record.planned.label;
         (label.problem, without_ticket_seeds(&label.axes), label.level, label.inherit)
     });
-    let groups = groups.iter().map(|findings| {
-        let label = &findings[0].planned.label;
-        let lines: Vec<Line> = grouped(findings, |finding| finding.planned.label.method).iter().map(line).collect();
+    let groups = groups.iter().map(|records| {
+        let label = &records[0].planned.label;
+        let lines: Vec<Line> = grouped(records, |record| record.planned.label.method).iter().map(line).collect();
         let ratio = lines.iter().find_map(|line| line.ratio);
         let mut heading: Vec<String> = label.inherit.iter().map(Inherit::to_string).collect();
         heading.extend((label.level > 0).then(|| level_text(label.level, ratio)));
@@ -80,14 +80,14 @@ pub(super) fn draw_transfers(findings: &[Finding], dress: Dress) -> Option<Plot>
 }
 
 /// How tickets were trained, level after level; none if no curve is known.
-pub(super) fn draw_tickets(findings: &[Finding], dress: Dress) -> Option<Plot> {
-    let trained = trained(findings, Kind::Ticket).filter(|finding| finding.planned.label.rewind_point.is_none());
+pub(super) fn draw_tickets(records: &[RunRecord], dress: FigureChrome) -> Option<Plot> {
+    let trained = trained(records, Kind::Ticket).filter(|record| record.planned.label.rewind_point.is_none());
     let groups =
-        grouped(trained, |finding| (finding.planned.label.problem, without_ticket_seeds(&finding.planned.label.axes)));
-    let groups = groups.iter().map(|findings| Group {
-        heading: axes_text(&without_ticket_seeds(&findings[0].planned.label.axes)).into_iter().collect(),
+        grouped(trained, |record| (record.planned.label.problem, without_ticket_seeds(&record.planned.label.axes)));
+    let groups = groups.iter().map(|records| Group {
+        heading: axes_text(&without_ticket_seeds(&records[0].planned.label.axes)).into_iter().collect(),
         level: 0,
-        lines: grouped(findings, |finding| (finding.planned.label.method, finding.planned.label.level))
+        lines: grouped(records, |record| (record.planned.label.method, record.planned.label.level))
             .iter()
             .map(line)
             .collect(),
@@ -107,22 +107,22 @@ pub(super) fn draw_tickets(findings: &[Finding], dress: Dress) -> Option<Plot> {
     Some(plot(dress, ("ticket-curves.svg", "Training curves of tickets"), "level", &groups, in_sequence, caption))
 }
 
-fn trained<'f, 'a>(findings: &'f [Finding<'a>], kind: Kind) -> impl Iterator<Item = &'f Finding<'a>> {
-    let known = |finding: &&Finding| finding.curve.as_ref().is_some_and(|curve| !curve.epoch.is_empty());
-    findings.iter().filter(move |finding| finding.planned.run.kind() == kind).filter(known)
+fn trained<'f, 'a>(records: &'f [RunRecord<'a>], kind: Kind) -> impl Iterator<Item = &'f RunRecord<'a>> {
+    let known = |record: &&RunRecord| record.curve.as_ref().is_some_and(|curve| !curve.epoch.is_empty());
+    records.iter().filter(move |record| record.planned.run.kind() == kind).filter(known)
 }
 
-fn line<'f>(findings: &Vec<&&'f Finding>) -> Line<'f> {
-    let label = &findings[0].planned.label;
+fn line<'f>(records: &Vec<&&'f RunRecord>) -> Line<'f> {
+    let label = &records[0].planned.label;
     let curves: Vec<(&RunId, &Curve)> =
-        (findings.iter()).filter_map(|finding| Some((&finding.planned.run.id, finding.curve.as_deref()?))).collect();
+        (records.iter()).filter_map(|record| Some((&record.planned.run.id, record.curve.as_deref()?))).collect();
     // Those that were trained for as many epochs have the same ones.
     let epochs = curves[0].1.epoch.clone();
     Line {
         method: label.method,
         inherit: label.inherit,
         level: label.level,
-        ratio: findings.iter().find_map(|finding| Some(finding.result.as_ref()?.outcome.remaining_ratio())),
+        ratio: records.iter().find_map(|record| Some(record.result.as_ref()?.outcome.remaining_ratio())),
         curves: curves.into_iter().filter(|(_, curve)| curve.epoch == epochs).collect(),
         epochs,
     }
@@ -139,7 +139,7 @@ struct Sequence {
 }
 
 fn plot(
-    dress: Dress,
+    dress: FigureChrome,
     (file, title): (&'static str, &'static str),
     x: &str,
     groups: &[Group],
@@ -232,7 +232,7 @@ fn draw_one(chart: &mut Chart, line: &Line, sequence: &Sequence, values: &mut Va
         draw_marker(chart.plotting_area(), &line_look(line.method), mean.at)?;
     }
     for mean in thinned(&from_the_end, MOST_VALUES) {
-        values.at(place(chart, mean.at), told(line, mean), line.curves.iter().map(|(run, _)| *run));
+        values.at(place(chart, mean.at), describe(line, mean), line.curves.iter().map(|(run, _)| *run));
     }
     Ok(())
 }
@@ -245,7 +245,7 @@ struct Mean {
     seeds: usize,
 }
 
-fn told(line: &Line, Mean { at: (_, mean), std, epoch, seeds }: &Mean) -> String {
+fn describe(line: &Line, Mean { at: (_, mean), std, epoch, seeds }: &Mean) -> String {
     let series = series_text(line.method, line.inherit);
     let level = if line.method.is_some() { format!(", level {}", line.level) } else { String::new() };
     let spread = std.map_or(String::new(), |std| format!(" ± {std:.1}"));
@@ -259,7 +259,7 @@ fn errors_at(line: &Line, at: usize, of: fn(&Curve) -> &Vec<f32>) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{told, with_curves};
+    use super::super::samples::{tooltips, with_curves};
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_testkit::study::Study;
@@ -268,8 +268,8 @@ mod tests {
     fn transfers_have_a_panel_a_kind_and_a_line_a_method() {
         let mut study = Study::new(&[6, 12], &[2, 3, 4], &[vec![]]);
         study.add_dense(&[2, 3]);
-        let plot = draw_transfers(&with_curves(&study, 9), Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw_transfers(&with_curves(&study, 9), FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         // Two methods, four kinds, nine epochs; and dense networks.
         assert_eq!(told.len(), 2 * 4 * 9 + 9);
         // 2 + 80 / 2⁹ + 0.1 · 3, and seeds that differ by 0.1.
@@ -283,8 +283,8 @@ mod tests {
 
     #[test]
     fn levels_of_a_ticket_follow_each_other() {
-        let plot = draw_tickets(&with_curves(&Study::digits(), 4), Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw_tickets(&with_curves(&Study::digits(), 4), FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         assert_eq!(told.len(), 2 * 13 * 4);
         let place = |text: &str| told.iter().find(|told| told.text.starts_with(text)).unwrap().at;
         let first = place("LRR ticket, level 0, epoch 1:");
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn many_epochs_show_some_of_their_values_and_the_last() {
         let study = Study::new(&[12], &[2], &[vec![]]);
-        let told = told(&draw_transfers(&with_curves(&study, 50), Dress::Full).unwrap().svg);
+        let told = tooltips(&draw_transfers(&with_curves(&study, 50), FigureChrome::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 4 * MOST_VALUES);
         assert!(told.iter().any(|told| told.text.starts_with("AWS sign, level 12, epoch 50:")));
     }
@@ -305,17 +305,17 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_left_out() {
         let study = Study::new(&[12], &[2], &[vec![]]);
-        let mut findings = with_curves(&study, 3);
-        for finding in &mut findings {
-            if let Some(curve) = finding.curve.take() {
+        let mut records = with_curves(&study, 3);
+        for record in &mut records {
+            if let Some(curve) = record.curve.take() {
                 let mut curve = Curve::clone(&curve);
                 curve.test_error[1] = f32::NAN;
                 curve.train_error[2] = f32::INFINITY;
-                finding.curve = Some(std::sync::Arc::new(curve));
+                record.curve = Some(std::sync::Arc::new(curve));
             }
         }
-        let told = told(&draw_transfers(&findings, Dress::Full).unwrap().svg);
+        let told = tooltips(&draw_transfers(&records, FigureChrome::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 4 * 2);
-        assert!(draw_tickets(&study.findings(), Dress::Full).is_none());
+        assert!(draw_tickets(&study.records(), FigureChrome::Full).is_none());
     }
 }

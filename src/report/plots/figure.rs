@@ -12,7 +12,7 @@ use super::panels::Panel;
 use super::svg;
 use super::theme;
 use super::values::{self, Values};
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 
 pub(super) type Backend<'a> = SVGBackend<'a>;
 pub(super) type Area<'a> = DrawingArea<Backend<'a>, Shift>;
@@ -30,7 +30,7 @@ const AXIS_NAME: i32 = 44;
 pub(super) const TICKS: (i32, i32) = (64, 40);
 
 pub(super) struct Figure<'a> {
-    pub dress: Dress,
+    pub dress: FigureChrome,
     pub title: &'static str,
     pub legend: Vec<Key>,
     pub x: &'a str,
@@ -60,8 +60,8 @@ impl Figure<'_> {
 
     fn draw(&self, draw: impl Fn(usize, &Area, &mut Values) -> Drawn) -> (String, Values) {
         let caption = match self.dress {
-            Dress::Full => wrapped(&self.caption, self.width() - 2 * MARGIN, theme::NOTE),
-            Dress::Bare => vec![],
+            FigureChrome::Full => wrapped(&self.caption, self.width() - 2 * MARGIN, theme::NOTE),
+            FigureChrome::Bare => vec![],
         };
         let name = if self.x.is_empty() { 0 } else { AXIS_NAME };
         let height = self.grid_bottom() + name + CAPTION_LINE * caption.len() as i32 + MARGIN / 2;
@@ -81,7 +81,7 @@ impl Figure<'_> {
     ) -> Drawn {
         let root = SVGBackend::with_string(svg, (self.width() as u32, height as u32)).into_drawing_area();
         root.fill(&WHITE)?;
-        if self.dress == Dress::Full {
+        if self.dress == FigureChrome::Full {
             let style = theme::bold(theme::TITLE).pos(theme::LEFT);
             root.draw(&Text::new(self.title, (MARGIN, MARGIN + 12), style))?;
         }
@@ -172,8 +172,8 @@ impl Figure<'_> {
 
     fn legend_top(&self) -> i32 {
         match self.dress {
-            Dress::Full => MARGIN + TITLE_HEIGHT,
-            Dress::Bare => MARGIN / 2,
+            FigureChrome::Full => MARGIN + TITLE_HEIGHT,
+            FigureChrome::Bare => MARGIN / 2,
         }
     }
 
@@ -199,8 +199,8 @@ impl Figure<'_> {
         let scale = if self.scale.is_some() { SCALE_WIDTH } else { 0 };
         let grid = self.y_name() + self.columns() * self.cell().0 + scale;
         match self.dress {
-            Dress::Full => grid.max(theme::text_width(self.title, theme::TITLE) * 11 / 10),
-            Dress::Bare => grid,
+            FigureChrome::Full => grid.max(theme::text_width(self.title, theme::TITLE) * 11 / 10),
+            FigureChrome::Bare => grid,
         }
     }
 

@@ -9,7 +9,7 @@ use super::legend::{Key, Sign};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences, tickets_text};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::statistics::percent;
 use crate::tables::{barrier_so_far, method_text};
 use crate::{ConnectionRow, PairPath, Report};
@@ -23,7 +23,7 @@ const MOST_TICKETS: usize = 6;
 const MOST_PAIRS: usize = 50;
 
 /// A panel for each row of the report, those of one ticket side by side; none if no path is finished.
-pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     report.connections.iter().find(|row| row.pairs > 0)?;
     let (tickets, left_out) = tickets(report);
     let rows: Vec<&ConnectionRow> = tickets.iter().flatten().copied().collect();
@@ -152,7 +152,7 @@ fn caption(rows: &[&ConnectionRow], left_out: Option<String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::told;
+    use super::super::samples::tooltips;
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_testkit::study::Study;
@@ -161,8 +161,8 @@ mod tests {
     fn pairs_tell_their_barrier_where_it_is() {
         let mut report = Study::digits().report();
         report.connections.truncate(1);
-        let plot = draw(&report, Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw(&report, FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         // Three pairs, and eleven points of each mean.
         assert_eq!(told.len(), 3 + 2 * 11);
         assert_eq!(told[0].text, "seed 2 – seed 3: barrier 0.4 points");
@@ -175,11 +175,11 @@ mod tests {
     #[test]
     fn training_errors_are_dashed_where_there_are_any() {
         let mut report = Study::digits().report();
-        assert!(draw(&report, Dress::Full).unwrap().svg.contains("\ntraining error\n"));
+        assert!(draw(&report, FigureChrome::Full).unwrap().svg.contains("\ntraining error\n"));
         for row in &mut report.connections {
             row.path.iter_mut().for_each(|point| point.train_error_mean = None);
         }
-        let plot = draw(&report, Dress::Full).unwrap();
+        let plot = draw(&report, FigureChrome::Full).unwrap();
         assert!(!plot.svg.contains("training error") && plot.svg.contains("\ntest error, %\n"));
     }
 
@@ -187,10 +187,10 @@ mod tests {
     fn points_may_be_anywhere() {
         let mut report = Study::digits().report();
         report.connections.truncate(1);
-        let before = told(&draw(&report, Dress::Full).unwrap().svg);
+        let before = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);
         report.connections[0].path[1].t = 0.05;
-        let after = told(&draw(&report, Dress::Full).unwrap().svg);
-        let place = |told: &[super::super::samples::Told], at: usize| told[3 + at].at.0 - told[3].at.0;
+        let after = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);
+        let place = |told: &[super::super::samples::Tooltip], at: usize| told[3 + at].at.0 - told[3].at.0;
         assert!((place(&after, 1) - place(&before, 1) / 2.0).abs() <= 1.0);
         assert_eq!(place(&after, 2), place(&before, 2));
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, counted, limited, sentences};
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::mean;
 use crate::tables::{method_text, remaining_text};
@@ -26,7 +26,7 @@ struct Chains<'a> {
 }
 
 /// None if no ticket says what is left of its layers.
-pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let rows = report.tickets.iter().filter(|row| !row.layers.is_empty());
     // Another level zero of the same network has as many layers; another architecture has other axes.
     let chains =
@@ -135,14 +135,14 @@ fn percent_text(percent: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{layered, texts, told};
+    use super::super::samples::{layered, texts, tooltips};
     use super::*;
 
     #[test]
     fn a_cell_for_every_layer_and_level() {
         let report = layered(9);
-        let plot = draw(&report, Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw(&report, FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         assert_eq!(told.len(), 2 * 9 * 13);
         // The last layer keeps 0.7 a level.
         let last = told.iter().find(|told| told.text.starts_with("AWS, level 12, layer3.0.conv1.weight: ")).unwrap();
@@ -166,7 +166,7 @@ mod tests {
             row.layers[0].remaining_ratio = 0.0;
         }
         report.tickets.extend(others);
-        let told = told(&draw(&report, Dress::Full).unwrap().svg);
+        let told = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 2 * 13);
         assert_eq!(told[0].text, "LRR, level 0, layer1.0.conv1.weight: 50.0 % remaining, 2 seeds");
     }
@@ -175,7 +175,7 @@ mod tests {
     fn tickets_that_do_not_say_are_not_drawn() {
         let mut report = layered(2);
         report.tickets.iter_mut().for_each(|row| row.layers.clear());
-        assert!(draw(&report, Dress::Full).is_none());
+        assert!(draw(&report, FigureChrome::Full).is_none());
         assert_eq!(
             (percent_text(51.2), percent_text(9.96), percent_text(5.12), percent_text(0.123)),
             ("51".into(), "10".into(), "5.1".into(), "0.12".into())

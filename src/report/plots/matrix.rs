@@ -8,7 +8,7 @@ use kodama::{Method as Linkage, linkage};
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::statistics::{max, mean};
 use crate::tables::{barrier_so_far, method_text};
 use crate::{ConnectionRow, End, PairPath, Part, Report};
@@ -53,7 +53,7 @@ const BARRIERS: Measure = Measure {
 };
 
 /// The barriers of every row that joins three networks or more.
-pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     draw_measure(report.connections.iter(), BARRIERS, dress)
 }
 
@@ -86,7 +86,7 @@ fn of_each_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
 pub(super) fn draw_measure<'a>(
     rows: impl Iterator<Item = &'a ConnectionRow>,
     measure: Measure,
-    dress: Dress,
+    dress: FigureChrome,
 ) -> Option<Plot> {
     let rows: Vec<Cow<ConnectionRow>> = rows.flat_map(of_each_ticket).collect();
     let all = rows.iter().map(|row| (row.as_ref(), ends(row, &measure).len())).filter(|(row, ends)| {
@@ -261,13 +261,13 @@ pub(super) fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{told, two_basins};
+    use super::super::samples::{tooltips, two_basins};
     use super::*;
 
     #[test]
     fn networks_of_one_basin_stand_together() {
-        let plot = draw(&two_basins(8), Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw(&two_basins(8), FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         assert_eq!(told.len(), 8 * 7);
         // Row after row: the first row tells of the first network and all others.
         let first: Vec<&str> = told[..7].iter().map(|told| told.text.split(':').next().unwrap()).collect();
@@ -283,9 +283,9 @@ mod tests {
     fn what_is_not_measured_is_struck_out() {
         let mut report = two_basins(4);
         report.connections[0].paths.pop();
-        let plot = draw(&report, Dress::Full).unwrap();
+        let plot = draw(&report, FigureChrome::Full).unwrap();
         assert!(plot.caption.contains("Struck out: not measured."), "{}", plot.caption);
-        assert_eq!(told(&plot.svg).len(), 4 * 3 - 2);
+        assert_eq!(tooltips(&plot.svg).len(), 4 * 3 - 2);
         let matrix = Matrix::new(&report.connections[0], &BARRIERS);
         let missing = matrix.map().cells.iter().filter(|cell| **cell == Cell::Missing).count();
         assert_eq!((missing, matrix.map().cells.len()), (2, 16));
@@ -293,14 +293,14 @@ mod tests {
 
     #[test]
     fn many_networks_are_bounded() {
-        let plot = draw(&two_basins(100), Dress::Full).unwrap();
-        assert_eq!(told(&plot.svg).len(), 4_950);
+        let plot = draw(&two_basins(100), FigureChrome::Full).unwrap();
+        assert_eq!(tooltips(&plot.svg).len(), 4_950);
         assert!(plot.svg.len() < 2_000_000, "{}", plot.svg.len());
         assert!(plot.caption.ends_with("Values show below the diagonal."), "{}", plot.caption);
         let mut report = two_basins(130);
         report.connections.extend_from_within(..);
         report.connections.extend_from_within(..);
-        let plot = draw(&report, Dress::Full).unwrap();
+        let plot = draw(&report, FigureChrome::Full).unwrap();
         let said =
             "Of more than 100 networks, so many are drawn, evenly picked. Only the first 2 of 4 matrices are drawn.";
         assert!(plot.caption.contains(said), "{}", plot.caption);
@@ -310,8 +310,8 @@ mod tests {
     fn two_networks_are_no_matrix_nor_are_pairs_of_two() {
         let mut report = two_basins(4);
         report.connections[0].pairs_planned = 2;
-        assert!(draw(&report, Dress::Full).is_none());
-        assert!(draw(&two_basins(2), Dress::Full).is_none());
+        assert!(draw(&report, FigureChrome::Full).is_none());
+        assert!(draw(&two_basins(2), FigureChrome::Full).is_none());
     }
 
     #[test]

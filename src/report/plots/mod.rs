@@ -21,14 +21,14 @@ mod values;
 #[cfg(test)]
 mod samples;
 
-use super::{Finding, Report};
+use super::{Report, RunRecord};
 
 pub use svg::png;
 pub use values::escaped;
 
 /// What is drawn around the panels and their legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dress {
+pub enum FigureChrome {
     /// A title above, and a caption below.
     Full,
     /// Nothing: a paper has a caption of its own.
@@ -46,9 +46,9 @@ pub struct Plot {
 /// Pixels of a PNG for each of the SVG's: enough for print at the size of a column.
 pub const PNG_SCALE: f32 = 3.0;
 
-/// Every plot for which something is finished. The findings are those the report was made of; they have the training
+/// Every plot for which something is finished. The records are those the report was made of; they have the training
 /// curves.
-pub fn draw(report: &Report, findings: &[Finding], dress: Dress) -> Vec<Plot> {
+pub fn draw(report: &Report, records: &[RunRecord], dress: FigureChrome) -> Vec<Plot> {
     let plots = [
         by_ratio::draw_errors(report, dress),
         transfer_error::draw(report, dress),
@@ -56,8 +56,8 @@ pub fn draw(report: &Report, findings: &[Finding], dress: Dress) -> Vec<Plot> {
         interpolation::draw(report, dress),
         matrix::draw(report, dress),
         plane::draw(report, dress),
-        curves::draw_transfers(findings, dress),
-        curves::draw_tickets(findings, dress),
+        curves::draw_transfers(records, dress),
+        curves::draw_tickets(records, dress),
         layers::draw(report, dress),
         signs::draw_tickets(report, dress),
         signs::draw_levels(report, dress),
@@ -80,7 +80,7 @@ mod tests {
     use winsign_testkit::study::Study;
 
     fn drawn(study: &Study) -> Vec<Plot> {
-        draw(&study.report(), &study.findings(), Dress::Full)
+        draw(&study.report(), &study.records(), FigureChrome::Full)
     }
 
     fn named<'a>(plots: &'a [Plot], file: &str) -> &'a Plot {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     /// Every kind of figure, of studies whose text is `evil`.
-    fn everything(evil: &str, dress: Dress) -> Vec<Plot> {
+    fn everything(evil: &str, dress: FigureChrome) -> Vec<Plot> {
         let axes = || vec![(evil.to_string(), evil.to_string())];
         let mut reports = vec![levels(), two_basins(5), tickets(5), neighbours(), bowl(), layered(3)];
         for report in &mut reports {
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn text_of_users_is_only_text() {
-        let plots = everything("a<b>]]>\"&'\x1b\0\u{fffe}</svg><script>", Dress::Full);
+        let plots = everything("a<b>]]>\"&'\x1b\0\u{fffe}</svg><script>", FigureChrome::Full);
         let files = distinct(plots.iter().map(|plot| plot.file));
         assert_eq!(files.len(), 11, "{files:?}");
         for plot in &plots {
@@ -206,14 +206,14 @@ mod tests {
             }
             assert_eq!(count(plot, "</svg>"), 1);
             assert!(!plot.svg.contains('\x1b'));
-            assert!(!told(&plot.svg).is_empty(), "{}", plot.file);
+            assert!(!tooltips(&plot.svg).is_empty(), "{}", plot.file);
         }
         assert!(plots.iter().any(|plot| texts(&plot.svg).iter().any(|text| text.contains("a<b>"))));
     }
 
     #[test]
     fn names_of_any_length_make_a_picture_of_a_size() {
-        for plot in everything(&"Wide ".repeat(400), Dress::Full) {
+        for plot in everything(&"Wide ".repeat(400), FigureChrome::Full) {
             let (width, height) = size(&plot);
             assert!(width < 2_000.0 && height < 2_000.0, "{}: {width} x {height}", plot.file);
             let drawn = texts(&plot.svg);
@@ -229,13 +229,13 @@ mod tests {
 
     #[test]
     fn the_same_study_makes_the_same_files() {
-        let [first, second] = [0, 1].map(|_| everything("x", Dress::Full));
+        let [first, second] = [0, 1].map(|_| everything("x", FigureChrome::Full));
         assert!(first.iter().zip(&second).all(|(a, b)| a.file == b.file && a.svg == b.svg && a.caption == b.caption));
     }
 
     #[test]
     fn bare_figures_leave_title_and_caption_to_the_paper() {
-        let [full, bare] = [Dress::Full, Dress::Bare].map(|dress| everything("x", dress));
+        let [full, bare] = [FigureChrome::Full, FigureChrome::Bare].map(|dress| everything("x", dress));
         for (full, bare) in full.iter().zip(&bare) {
             let drawn = |plot: &Plot, text: &str| texts(&plot.svg).iter().any(|found| text.starts_with(found.trim()));
             assert!(drawn(full, full.title) && drawn(full, &full.caption), "{}", full.file);
@@ -244,16 +244,16 @@ mod tests {
             // Whoever cannot see it is told all the same; and all values are there.
             assert_eq!((bare.title, &bare.caption), (full.title, &full.caption));
             assert!(bare.svg.contains(&format!("<title>{}</title>", bare.title)));
-            assert_eq!(told(&bare.svg).len(), told(&full.svg).len());
+            assert_eq!(tooltips(&bare.svg).len(), tooltips(&full.svg).len());
         }
     }
 
     /// Everything drawn is inside of the picture.
     #[test]
     fn nothing_is_cut_off() {
-        for plot in [Dress::Full, Dress::Bare].into_iter().flat_map(|dress| everything("x", dress)) {
+        for plot in [FigureChrome::Full, FigureChrome::Bare].into_iter().flat_map(|dress| everything("x", dress)) {
             let (width, height) = size(&plot);
-            for told in told(&plot.svg) {
+            for told in tooltips(&plot.svg) {
                 let (x, y) = told.at;
                 assert!(x > 0.0 && y > 0.0 && x < 2.0 * width && y < 2.0 * height, "{}: {told:?}", plot.file);
             }

@@ -8,7 +8,7 @@ use super::figure::{Area, Drawn, Figure, TICKS};
 use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
 use super::theme::{self, Face, Look, SOLID, ink, look, shade, text_width};
 use super::values::Values;
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::{PlaneRow, Report};
 use winsign_core::results::PlaneOutcome;
 
@@ -21,7 +21,7 @@ const BESIDE: i32 = 14;
 const HALF_LABEL: i32 = 13;
 
 /// None if no plane is measured.
-pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let measured = report.planes.iter().filter_map(|row| Some((row, row.plane.as_ref()?)));
     let drawable = measured.filter(|(_, plane)| is_drawable(plane)).collect();
     let (planes, levels_out) = last_level(drawable, MOST_PANELS, |(row, _)| row.level);
@@ -257,7 +257,7 @@ fn tell(chart: &Chart, row: &PlaneRow, outcome: &PlaneOutcome, values: &mut Valu
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{bowl, texts, told};
+    use super::super::samples::{bowl, texts, tooltips};
     use super::*;
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn a_bowl_with_three_networks() {
         let report = bowl();
-        let plot = draw(&report, Dress::Full).unwrap();
+        let plot = draw(&report, FigureChrome::Full).unwrap();
         for text in ["AWS sign", "level 12, 6.9 % remaining", "seed 2", "seed 4"] {
             assert!(plot.svg.contains(&format!("\n{text}\n")), "{text}");
         }
@@ -281,7 +281,7 @@ mod tests {
         for label in ["3", "5", "7", "10", "15", "20"] {
             assert!(texts(&plot.svg).contains(&label.to_string()), "{label}");
         }
-        let told = told(&plot.svg);
+        let told = tooltips(&plot.svg);
         let points = report.planes[0].plane.as_ref().unwrap().points.len();
         assert_eq!(told.len(), points);
         assert!(told.iter().all(|told| told.runs == [report.planes[0].run.as_str()]));
@@ -296,9 +296,9 @@ mod tests {
     fn what_is_no_plane_is_not_drawn() {
         let mut report = bowl();
         report.planes[0].plane.as_mut().unwrap().points.pop();
-        assert!(draw(&report, Dress::Full).is_none());
+        assert!(draw(&report, FigureChrome::Full).is_none());
         report.planes[0].plane = None;
-        assert!(draw(&report, Dress::Full).is_none());
+        assert!(draw(&report, FigureChrome::Full).is_none());
     }
     #[test]
     fn names_cover_no_marker() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use resvg::usvg::roxmltree::{Document, Node};
 
 use crate::made_up::Reported as _;
-use crate::{ConnectionRow, Curve, End, Finding, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report};
+use crate::{ConnectionRow, Curve, End, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report, RunRecord};
 use winsign_core::RunId;
 use winsign_core::results::{PlaneOutcome, PlanePoint, Similarity};
 use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem, Seeds};
@@ -15,7 +15,7 @@ const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
 /// What a picture tells whoever points at a place.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Tooltip {
     pub text: String,
     /// The middle of the target, in the picture's units.
     pub at: (f64, f64),
@@ -23,7 +23,7 @@ pub(super) struct Told {
 }
 
 /// Everything that a picture tells, as a reader of SVG finds it.
-pub(super) fn told(svg: &str) -> Vec<Told> {
+pub(super) fn tooltips(svg: &str) -> Vec<Tooltip> {
     let document = Document::parse(svg).expect("XML");
     let group = document.descendants().find(|node| node.attribute("class") == Some("values")).expect("values");
     let target = |node: Node| {
@@ -32,7 +32,7 @@ pub(super) fn told(svg: &str) -> Vec<Told> {
             "circle" => number(centre),
             _ => number(corner) + number(length) / 2.0,
         };
-        Told {
+        Tooltip {
             text: node.first_element_child().expect("a title").text().expect("text").to_string(),
             at: (middle("cx", "x", "width"), middle("cy", "y", "height")),
             runs: node.attribute("data-runs").into_iter().flat_map(str::split_whitespace).map(str::to_string).collect(),
@@ -69,10 +69,10 @@ fn empty() -> Report {
 
 /// What is known of a study, with curves that halve the error every epoch, down to 2 % of AWS and 4 % of others; the seed
 /// adds a tenth of it.
-pub(super) fn with_curves<'a>(study: &'a Study, epochs: u32) -> Vec<Finding<'a>> {
-    let mut findings = study.findings();
-    for finding in &mut findings {
-        let label = &finding.planned.label;
+pub(super) fn with_curves<'a>(study: &'a Study, epochs: u32) -> Vec<RunRecord<'a>> {
+    let mut records = study.records();
+    for record in &mut records {
+        let label = &record.planned.label;
         if label.between.is_some() {
             continue;
         }
@@ -80,7 +80,7 @@ pub(super) fn with_curves<'a>(study: &'a Study, epochs: u32) -> Vec<Finding<'a>>
         let seed = label.seeds[0].init as f32;
         let test = |epoch: u32| floor + 80.0 * 0.5_f32.powi(epoch as i32) + 0.1 * seed;
         let epochs: Vec<u32> = (1..=epochs).collect();
-        finding.curve = Some(Arc::new(Curve {
+        record.curve = Some(Arc::new(Curve {
             train_loss: epochs.iter().map(|epoch| test(*epoch) / 60.0).collect(),
             train_error: epochs.iter().map(|epoch| test(*epoch) / 2.0).collect(),
             test_loss: epochs.iter().map(|epoch| test(*epoch) / 30.0).collect(),
@@ -88,7 +88,7 @@ pub(super) fn with_curves<'a>(study: &'a Study, epochs: u32) -> Vec<Finding<'a>>
             epoch: epochs,
         }));
     }
-    findings
+    records
 }
 
 /// Networks in two basins, those of even and those of odd numbers: barriers of about 1 within a basin, of about 50 between.

@@ -4,14 +4,14 @@ use super::by_ratio::{Band, Group, Point, all_series, between_text, plot_lines};
 use super::heatmap::Scale;
 use super::matrix::{Measure, draw_measure};
 use super::panels::{axes_text, counted, series_level_text};
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::statistics::{mean, sample_std};
 use crate::{ConnectionRow, PairPath, Report};
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::Between;
 
 /// Of the tickets of one level; none if there are not three that are joined.
-pub(super) fn draw_tickets(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw_tickets(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| row.between == Between::Tickets);
     draw_measure(
         rows,
@@ -35,7 +35,7 @@ pub(super) fn draw_tickets(report: &Report, dress: Dress) -> Option<Plot> {
 }
 
 /// Of neighbouring levels, and of tickets of one level, against the remaining weights.
-pub(super) fn draw_levels(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw_levels(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| matches!(row.between, Between::Levels | Between::Tickets));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
         kind: None,
@@ -88,15 +88,15 @@ fn point(row: &ConnectionRow) -> Option<Point> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{neighbours, tickets, told};
+    use super::super::samples::{neighbours, tickets, tooltips};
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_testkit::study::Study;
 
     #[test]
     fn tickets_that_agree_stand_together() {
-        let plot = draw_tickets(&tickets(6), Dress::Full).unwrap();
-        let told = told(&plot.svg);
+        let plot = draw_tickets(&tickets(6), FigureChrome::Full).unwrap();
+        let told = tooltips(&plot.svg);
         assert_eq!(told.len(), 6 * 5);
         // The first row: two that agree with the first ticket, then three that do not.
         let agree: Vec<bool> = told[..5].iter().map(|told| told.text.contains("90.0 % of the signs agree")).collect();
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn neighbouring_levels_are_a_line_a_method() {
-        let told = told(&draw_levels(&neighbours(), Dress::Full).unwrap().svg);
+        let told = tooltips(&draw_levels(&neighbours(), FigureChrome::Full).unwrap().svg);
         assert_eq!(told.len(), 2 * 12);
         let last = told.last().unwrap();
         assert_eq!(last.text, "AWS ticket, level 12 (6.9 % remaining): 76.0 % of the signs agree, 1 pair");
@@ -117,7 +117,9 @@ mod tests {
     #[test]
     fn of_other_paths_nothing_is_said() {
         let report = Study::digits().report();
-        assert!(draw_tickets(&report, Dress::Full).is_none() && draw_levels(&report, Dress::Full).is_none());
+        assert!(
+            draw_tickets(&report, FigureChrome::Full).is_none() && draw_levels(&report, FigureChrome::Full).is_none()
+        );
         assert_eq!((floor(&[97.0]), floor(&[55.0, 99.0]), floor(&[])), (90.0, 50.0, 90.0));
     }
 }

@@ -13,7 +13,7 @@ use super::panels::{
 };
 use super::theme::{self, Look, look};
 use super::values::Values;
-use super::{Dress, Plot};
+use super::{FigureChrome, Plot};
 use crate::statistics::percent;
 use crate::tables::method_text;
 use crate::{Interval, Report, TransferRow};
@@ -37,7 +37,7 @@ const MANY_MARKERS: usize = 8;
 const SMALLER: f64 = 0.6;
 
 /// None if no transfer is finished, or if there are many levels.
-pub(super) fn draw(report: &Report, dress: Dress) -> Option<Plot> {
+pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let rows = report.transfers.iter().filter(|row| row.seeds > 0);
     let (mut rows, mut dense): (Vec<&TransferRow>, Vec<&TransferRow>) = rows.partition(|row| row.method.is_some());
     if rows.is_empty() {

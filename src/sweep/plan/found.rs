@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Label, Plan, PlannedRun};
 use crate::{Axes, PROBLEM, Resources};
-use winsign_core::at_once::each;
 use winsign_core::error::Result;
+use winsign_core::parallel;
 use winsign_core::settings::{
     Between, Connect, Inherit, Method, Plane, Problem, Seeds, Settings, Ticket, Training, Transfer,
 };
@@ -23,7 +23,7 @@ pub fn plan(name: &str, stores: &[Store]) -> Result<(Plan, Vec<(RunId, String)>)
     let mut unreadable = Vec::new();
     for store in stores {
         let new: Vec<RunId> = store.runs()?.into_iter().filter(|id| !runs.contains_key(id)).collect();
-        let read = each(&new, |id| store.run(id).settings());
+        let read = parallel::map(&new, |id| store.run(id).settings());
         for (id, settings) in new.into_iter().zip(read) {
             match settings {
                 Ok(Some(file)) => drop(runs.insert(id, Run::new(file.settings, file.inputs))),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use strum::VariantArray;
 
-use super::survey::Standing;
+use super::survey::RunStatus;
 use super::{Plan, RunState};
 
 /// The languages a graph can be written in.
@@ -17,17 +17,17 @@ pub enum Language {
 }
 
 /// Boxes are runs, colored by state; arrows lead from what is needed to what needs it.
-pub fn render(plan: &Plan, standings: &[Standing], language: Language) -> String {
+pub fn render(plan: &Plan, statuses: &[RunStatus], language: Language) -> String {
     match language {
-        Language::Dot => dot(plan, standings),
-        Language::Mermaid => mermaid(plan, standings),
+        Language::Dot => dot(plan, statuses),
+        Language::Mermaid => mermaid(plan, statuses),
     }
 }
 
-fn dot(plan: &Plan, standings: &[Standing]) -> String {
+fn dot(plan: &Plan, statuses: &[RunStatus]) -> String {
     let mut text = String::from("digraph plan {\n  rankdir=LR;\n");
     text.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
-    for (planned, standing) in plan.runs.iter().zip(standings) {
+    for (planned, standing) in plan.runs.iter().zip(statuses) {
         let (id, label) = (&planned.run.id, escape(&planned.label.to_string()));
         let color = color(standing.state);
         let _ = writeln!(text, "  \"{id}\" [label=\"{label}\\n{}\", fillcolor=\"{color}\"];", standing.state);
@@ -41,9 +41,9 @@ fn dot(plan: &Plan, standings: &[Standing]) -> String {
     text
 }
 
-fn mermaid(plan: &Plan, standings: &[Standing]) -> String {
+fn mermaid(plan: &Plan, statuses: &[RunStatus]) -> String {
     let mut text = String::from("flowchart LR\n");
-    for (planned, standing) in plan.runs.iter().zip(standings) {
+    for (planned, standing) in plan.runs.iter().zip(statuses) {
         // A node's name must not begin like a keyword; identities are hexadecimal.
         let (id, label) = (&planned.run.id, planned.label.to_string().replace('"', "#quot;"));
         let _ = writeln!(text, "  r{id}[\"{label}<br/>{0}\"]:::{0}", standing.state);

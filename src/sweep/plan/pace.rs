@@ -1,12 +1,12 @@
 //! How fast a plan gets done, how long the rest may take, and what it has taken so far.
 //!
-//! Everything is counted back from now, by the file system's clock (see [`Standing::since`]), so nothing is ever negative. All
+//! Everything is counted back from now, by the file system's clock (see [`RunStatus::since`]), so nothing is ever negative. All
 //! of it is for people who wait: an estimate, not a promise.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use super::survey::Standing;
+use super::survey::RunStatus;
 use super::{Plan, PlannedRun, RunState, cost};
 use winsign_core::RunId;
 
@@ -54,7 +54,7 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn of(planned: &PlannedRun, standing: &Standing, now: SystemTime) -> Option<Stretch> {
+    fn of(planned: &PlannedRun, standing: &RunStatus, now: SystemTime) -> Option<Stretch> {
         let age = standing.age(now)?.as_secs_f64();
         match standing.state {
             RunState::Done => {
@@ -86,8 +86,8 @@ impl Stretch {
 }
 
 /// The pace of a plan; none if nothing has been done within the last hour.
-pub fn pace(plan: &Plan, standings: &[Standing], now: SystemTime) -> Option<Pace> {
-    let runs = || plan.runs.iter().zip(standings);
+pub fn pace(plan: &Plan, statuses: &[RunStatus], now: SystemTime) -> Option<Pace> {
+    let runs = || plan.runs.iter().zip(statuses);
     let stretches: Vec<Stretch> =
         runs().filter_map(|(planned, standing)| Stretch::of(planned, standing, now)).collect();
     let recent: Vec<&Stretch> = stretches.iter().filter(|stretch| stretch.to < RECENT && stretch.work > 0.0).collect();
@@ -107,9 +107,9 @@ pub fn pace(plan: &Plan, standings: &[Standing], now: SystemTime) -> Option<Pace
     let work: f64 = recent.iter().map(|stretch| stretch.within(over)).sum::<f64>() + resumed;
     let done = recent.iter().filter(|stretch| stretch.whole && stretch.to <= over).count();
     let an_hour = 3600.0 / over;
-    let under_way = standings.iter().any(|standing| standing.state == RunState::Running)
+    let under_way = statuses.iter().any(|standing| standing.state == RunState::Running)
         || recent.iter().any(|stretch| stretch.to <= LULL);
-    let (left, longest) = left(plan, standings);
+    let (left, longest) = left(plan, statuses);
     // However many run side by side, a chain takes its time.
     let seconds = (left / work * over).max(longest * seconds_per_epoch);
     Some(Pace {
@@ -121,11 +121,11 @@ pub fn pace(plan: &Plan, standings: &[Standing], now: SystemTime) -> Option<Pace
 }
 
 /// Epochs that are left of all runs that can still be done, and of the longest chain of them.
-fn left(plan: &Plan, standings: &[Standing]) -> (f64, f64) {
+fn left(plan: &Plan, statuses: &[RunStatus]) -> (f64, f64) {
     let mut chains: HashMap<&RunId, f64> = HashMap::new();
     let (mut all, mut longest) = (0.0, 0.0f64);
     // Runs come after what they need.
-    for (planned, standing) in plan.runs.iter().zip(standings) {
+    for (planned, standing) in plan.runs.iter().zip(statuses) {
         let own = match standing.state {
             RunState::Running | RunState::Queued | RunState::Pending => {
                 cost(&planned.run) * (1.0 - standing.share_done())
@@ -143,8 +143,8 @@ fn left(plan: &Plan, standings: &[Standing]) -> (f64, f64) {
 }
 
 /// What a plan has taken so far.
-pub fn spent(standings: &[Standing]) -> Spent {
-    standings.iter().filter_map(|standing| standing.result.as_ref()).fold(Spent::default(), |spent, result| Spent {
+pub fn spent(statuses: &[RunStatus]) -> Spent {
+    statuses.iter().filter_map(|standing| standing.result.as_ref()).fold(Spent::default(), |spent, result| Spent {
         seconds: spent.seconds + result.seconds,
         gpu_hours: spent.gpu_hours + result.gpu_hours().unwrap_or(0.0),
         peak_memory: spent.peak_memory.max(result.usage.and_then(|usage| usage.peak_memory)),
@@ -154,9 +154,9 @@ pub fn spent(standings: &[Standing]) -> Spent {
 }
 
 /// The machines at work now, with how many runs each has: the busiest first.
-pub fn hosts(standings: &[Standing]) -> Vec<(&str, usize)> {
+pub fn hosts(statuses: &[RunStatus]) -> Vec<(&str, usize)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for standing in standings.iter().filter(|standing| standing.state == RunState::Running) {
+    for standing in statuses.iter().filter(|standing| standing.state == RunState::Running) {
         *counts.entry(standing.host.as_deref().unwrap_or("an unknown host")).or_default() += 1;
     }
     let mut hosts: Vec<(&str, usize)> = counts.into_iter().collect();
@@ -191,8 +191,8 @@ mod tests {
         Some(if seconds < 0.0 { now() + time } else { now() - time })
     }
 
-    fn pending() -> Standing {
-        Standing {
+    fn pending() -> RunStatus {
+        RunStatus {
             state: RunState::Pending,
             result: None,
             progress: None,
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    fn done(seconds: f64, seconds_ago: f64) -> Standing {
+    fn done(seconds: f64, seconds_ago: f64) -> RunStatus {
         let outcome = TransferOutcome { remaining_ratio: 1.0, test_error: 2.0, test_loss: 0.1 };
         let result = RunResult {
             format: 1,
@@ -220,19 +220,19 @@ mod tests {
             usage: None,
             finished: jiff::Timestamp::UNIX_EPOCH,
         };
-        Standing { state: RunState::Done, since: ago(seconds_ago), result: Some(result), attempts: 1, ..pending() }
+        RunStatus { state: RunState::Done, since: ago(seconds_ago), result: Some(result), attempts: 1, ..pending() }
     }
 
-    fn running(attempts: u32, epochs: u32, seconds_ago: f64) -> Standing {
+    fn running(attempts: u32, epochs: u32, seconds_ago: f64) -> RunStatus {
         let progress = Some(Progress { done: epochs, total: 10, test_error: None });
-        Standing { state: RunState::Running, progress, attempts, since: ago(seconds_ago), ..pending() }
+        RunStatus { state: RunState::Running, progress, attempts, since: ago(seconds_ago), ..pending() }
     }
 
-    /// The pace of a plan that begins with these standings and is pending otherwise.
-    fn pace_of(plan: &Plan, first: &[Standing]) -> Option<Pace> {
+    /// The pace of a plan that begins with these statuses and is pending otherwise.
+    fn pace_of(plan: &Plan, first: &[RunStatus]) -> Option<Pace> {
         let rest = plan.runs.len() - first.len();
-        let standings: Vec<Standing> = first.iter().cloned().chain(vec![pending(); rest]).collect();
-        pace(plan, &standings, now())
+        let statuses: Vec<RunStatus> = first.iter().cloned().chain(vec![pending(); rest]).collect();
+        pace(plan, &statuses, now())
     }
 
     fn assert_near(found: f64, expected: f64) {
@@ -285,21 +285,21 @@ mod tests {
     fn a_chain_takes_its_time_however_many_run_beside_it() {
         // A hundred networks at once in the last minute; a chain of 21 tickets is left, one after the other.
         let plan = plan(100, 20);
-        let standings: Vec<Standing> = (plan.runs.iter())
+        let statuses: Vec<RunStatus> = (plan.runs.iter())
             .map(|planned| if planned.run.inputs.is_empty() { done(60.0, 0.0) } else { pending() })
             .collect();
-        let pace = pace(&plan, &standings, now()).unwrap();
+        let pace = pace(&plan, &statuses, now()).unwrap();
         assert_near(pace.left.unwrap().as_secs_f64(), 20.0 * 60.0);
     }
 
     #[test]
     fn what_failed_or_is_blocked_is_not_waited_for() {
         let plan = plan(2, 1);
-        let lost = |state| Standing { state, ..pending() };
-        let mut standings = vec![done(60.0, 0.0), lost(RunState::Failed), lost(RunState::Blocked), pending()];
-        assert_near(pace(&plan, &standings, now()).unwrap().left.unwrap().as_secs_f64(), 60.0);
-        standings[3] = done(60.0, 0.0);
-        assert_eq!(pace(&plan, &standings, now()).unwrap().left, None);
+        let lost = |state| RunStatus { state, ..pending() };
+        let mut statuses = vec![done(60.0, 0.0), lost(RunState::Failed), lost(RunState::Blocked), pending()];
+        assert_near(pace(&plan, &statuses, now()).unwrap().left.unwrap().as_secs_f64(), 60.0);
+        statuses[3] = done(60.0, 0.0);
+        assert_eq!(pace(&plan, &statuses, now()).unwrap().left, None);
     }
 
     #[test]
@@ -354,9 +354,9 @@ mod tests {
 
     #[test]
     fn the_busiest_host_comes_first() {
-        let on = |host: &str| Standing { host: Some(host.to_string()), ..running(1, 0, 0.0) };
-        let idle = Standing { host: Some("node9".to_string()), ..done(1.0, 0.0) };
-        let standings = [on("node2"), on("node3"), on("node1"), on("node3"), idle];
-        assert_eq!(hosts(&standings), [("node3", 2), ("node1", 1), ("node2", 1)]);
+        let on = |host: &str| RunStatus { host: Some(host.to_string()), ..running(1, 0, 0.0) };
+        let idle = RunStatus { host: Some("node9".to_string()), ..done(1.0, 0.0) };
+        let statuses = [on("node2"), on("node3"), on("node1"), on("node3"), idle];
+        assert_eq!(hosts(&statuses), [("node3", 2), ("node1", 1), ("node2", 1)]);
     }
 }

@@ -4,18 +4,18 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::survey::{self, Standing};
+use super::survey::{self, RunStatus};
 use super::{PlannedRun, RunState};
-use winsign_core::at_once::each;
 use winsign_core::error::{Error, Result};
 use winsign_core::merge::agree;
 use winsign_core::owner::Clock;
+use winsign_core::parallel;
 use winsign_core::{RunDirectory, RunId, Store};
 
 /// What several stores have of a run.
 #[derive(Debug, Clone)]
 pub struct Found {
-    pub standing: Standing,
+    pub standing: RunStatus,
     /// The store that this is the standing in.
     pub store: Arc<Path>,
 }
@@ -36,7 +36,7 @@ pub struct Troubles {
 pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) {
     let stores: Vec<(&Store, Arc<Path>, Clock)> =
         stores.iter().map(|store| (store, Arc::from(store.root()), Clock::of(store.root()))).collect();
-    let looked = each(runs, |planned| {
+    let looked = parallel::map(runs, |planned| {
         let mut troubles = Troubles::default();
         let mut found: Vec<Found> = Vec::with_capacity(stores.len());
         for (store, root, clock) in &stores {
@@ -58,13 +58,13 @@ pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) 
 }
 
 /// A run's standing in one store. A directory that goes away while it is read is that of a run that is not there.
-fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> Standing {
+fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunStatus {
     let gone = |error: &Error| match error {
         Error::Io { source, .. } => source.kind() == ErrorKind::NotFound,
         _ => false,
     };
     let mut found = survey::standing(run, clock);
-    let is_gone = |found: &Result<Standing>| match found {
+    let is_gone = |found: &Result<RunStatus>| match found {
         Ok(standing) => standing.damaged.is_some() && !run.path.exists(),
         Err(error) => gone(error),
     };
@@ -73,7 +73,7 @@ fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> Stand
         found = survey::standing(run, clock);
         if is_gone(&found) || !run.path.exists() {
             troubles.vanished.push(run.id.clone());
-            return Standing::pending();
+            return RunStatus::pending();
         }
     }
     match found {
@@ -85,7 +85,7 @@ fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> Stand
         }
         Err(error) => {
             troubles.damaged.push((run.id.clone(), error.to_string()));
-            Standing::pending()
+            RunStatus::pending()
         }
     }
 }

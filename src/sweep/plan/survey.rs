@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::{Plan, RunState};
-use winsign_core::at_once::each;
 use winsign_core::attempt::{END, Progress};
 use winsign_core::error::{Error, Result};
 use winsign_core::owner::{self, Clock};
+use winsign_core::parallel;
 use winsign_core::results::RunResult;
 use winsign_core::{Run, RunDirectory, RunId, State, Store, clean};
 
 /// The standing of one run.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct RunStatus {
     pub state: RunState,
     /// Of a run that is done, or was until a network was needed that `winsign clean` has deleted.
     pub result: Option<RunResult>,
@@ -34,13 +34,13 @@ pub struct Standing {
 }
 
 /// Looks every run of a plan up, in its order.
-pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<Standing>> {
+pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<RunStatus>> {
     survey_with(plan, store, |_| {})
 }
 
 /// The same, where somebody knows more of runs that wait than the disk does: `amend` may change their standing before what
 /// needs them is judged.
-pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [Standing])) -> Result<Vec<Standing>> {
+pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [RunStatus])) -> Result<Vec<RunStatus>> {
     survey_again(plan, store, &[], &Clock::of(store.root()), amend)
 }
 
@@ -48,34 +48,34 @@ pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [Standing
 pub fn survey_again(
     plan: &Plan,
     store: &Store,
-    before: &[Standing],
+    before: &[RunStatus],
     clock: &Clock,
-    amend: impl FnOnce(&mut [Standing]),
-) -> Result<Vec<Standing>> {
+    amend: impl FnOnce(&mut [RunStatus]),
+) -> Result<Vec<RunStatus>> {
     let runs: Vec<&Run> = plan.runs.iter().map(|planned| &planned.run).collect();
-    let mut standings = look_up(&runs, store, before, clock)?;
-    amend(&mut standings);
-    settle(&runs, store, &mut standings)?;
-    Ok(standings)
+    let mut statuses = look_up(&runs, store, before, clock)?;
+    amend(&mut statuses);
+    settle(&runs, store, &mut statuses)?;
+    Ok(statuses)
 }
 
 /// Of any runs, each after those it needs.
-pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<Standing>> {
-    let mut standings = look_up(runs, store, &[], &Clock::of(store.root()))?;
-    settle(runs, store, &mut standings)?;
-    Ok(standings)
+pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<RunStatus>> {
+    let mut statuses = look_up(runs, store, &[], &Clock::of(store.root()))?;
+    settle(runs, store, &mut statuses)?;
+    Ok(statuses)
 }
 
 /// What follows for a run from how others stand.
-fn settle(runs: &[&Run], store: &Store, standings: &mut [Standing]) -> Result<()> {
+fn settle(runs: &[&Run], store: &Store, statuses: &mut [RunStatus]) -> Result<()> {
     let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(index, run)| (&run.id, index)).collect();
-    need_again(runs, store, &index, standings)?;
-    block(runs.iter().copied().zip(standings));
+    need_again(runs, store, &index, statuses)?;
+    block(runs.iter().copied().zip(statuses));
     Ok(())
 }
 
 /// What needs a run that failed cannot be done. Runs come after what they need, so one pass carries a failure all the way down.
-pub fn block<'r>(runs: impl Iterator<Item = (&'r Run, &'r mut Standing)>) {
+pub fn block<'r>(runs: impl Iterator<Item = (&'r Run, &'r mut RunStatus)>) {
     let mut lost: HashSet<&RunId> = HashSet::new();
     for (run, standing) in runs {
         if matches!(standing.state, RunState::Pending | RunState::Queued)
@@ -92,34 +92,34 @@ pub fn block<'r>(runs: impl Iterator<Item = (&'r Run, &'r mut Standing)>) {
 
 /// A run whose network was deleted by `winsign clean` is done for all who want its numbers. If a run is still to be
 /// computed from it, it has to be computed again.
-fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, standings: &mut [Standing]) -> Result<()> {
+fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, statuses: &mut [RunStatus]) -> Result<()> {
     let mut needed_by: Vec<Option<usize>> = vec![None; runs.len()];
     // Runs come after what they need, so one pass from the last carries a need all the way up.
     for (at, run) in runs.iter().enumerate().rev() {
         if let (RunState::Done, Some(dependent), Some(result)) =
-            (standings[at].state, needed_by[at], &standings[at].result)
+            (statuses[at].state, needed_by[at], &statuses[at].result)
             && let Some(network) = &result.network
         {
             let directory = store.run(&run.id);
             if clean::cleaned(&directory, network)?.is_some() {
                 let dependent = &runs[dependent].id;
-                standings[at].note =
+                statuses[at].note =
                     Some(format!("its network was deleted by `winsign clean`, and {dependent} needs it"));
-                standings[at].damaged = Some(directory.result_path());
-                standings[at].state = RunState::Pending;
+                statuses[at].damaged = Some(directory.result_path());
+                statuses[at].state = RunState::Pending;
             }
         }
         // One that runs has what it needs, or will say so itself.
-        if !matches!(standings[at].state, RunState::Done | RunState::Running) {
+        if !matches!(statuses[at].state, RunState::Done | RunState::Running) {
             run.inputs.iter().for_each(|input| needed_by[index[input]] = Some(at));
         }
     }
     Ok(())
 }
 
-fn look_up(runs: &[&Run], store: &Store, before: &[Standing], clock: &Clock) -> Result<Vec<Standing>> {
+fn look_up(runs: &[&Run], store: &Store, before: &[RunStatus], clock: &Clock) -> Result<Vec<RunStatus>> {
     let runs: Vec<(usize, &Run)> = runs.iter().copied().enumerate().collect();
-    let looked = each(&runs, |&(at, run)| match before.get(at) {
+    let looked = parallel::map(&runs, |&(at, run)| match before.get(at) {
         Some(known) if known.state == RunState::Done => Ok(known.clone()),
         _ => standing(&store.run(&run.id), clock),
     });
@@ -127,17 +127,17 @@ fn look_up(runs: &[&Run], store: &Store, before: &[Standing], clock: &Clock) -> 
 }
 
 /// A run's standing on its own, without regard to what it needs.
-pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<Standing> {
-    let plain = |state| Standing { state, ..Standing::pending() };
+pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
+    let plain = |state| RunStatus { state, ..RunStatus::pending() };
     Ok(match run.state_by(clock) {
-        Ok(State::Done(result)) => Standing {
+        Ok(State::Done(result)) => RunStatus {
             host: Some(result.host.clone()),
             since: committed(&result, owner::touched(&run.result_path())),
             attempts: result.attempt,
             result: Some(*result),
             ..plain(RunState::Done)
         },
-        Ok(State::Running { attempt, claim, progress }) => Standing {
+        Ok(State::Running { attempt, claim, progress }) => RunStatus {
             progress,
             note: Some(claim.owner.to_string()),
             since: owner::touched(&run.claim_path(attempt)),
@@ -145,7 +145,7 @@ pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<Standing> {
             attempts: attempt,
             ..plain(RunState::Running)
         },
-        Ok(State::Failed { attempt, message }) => Standing {
+        Ok(State::Failed { attempt, message }) => RunStatus {
             note: Some(message),
             host: run.claim_of(attempt)?.map(|claim| claim.owner.host),
             since: owner::touched(&run.attempt_path(attempt).join(END)),
@@ -155,13 +155,13 @@ pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<Standing> {
         Ok(State::Idle { attempts: 0 }) => plain(RunState::Pending),
         Ok(State::Idle { attempts }) => {
             let note = Some("interrupted; goes on where it was saved".to_string());
-            Standing { note, attempts, ..plain(RunState::Pending) }
+            RunStatus { note, attempts, ..plain(RunState::Pending) }
         }
         Err(error @ Error::Damaged { .. }) => {
             let attempts = run.attempts().unwrap_or_default().last().copied().unwrap_or(0);
             let note = Some(error.to_string());
             let Error::Damaged { path, .. } = error else { unreachable!("matched above") };
-            Standing { note, damaged: Some(path), attempts, ..plain(RunState::Pending) }
+            RunStatus { note, damaged: Some(path), attempts, ..plain(RunState::Pending) }
         }
         Err(error) => return Err(error),
     })
@@ -178,10 +178,10 @@ fn committed(result: &RunResult, written: Option<SystemTime>) -> Option<SystemTi
     }
 }
 
-impl Standing {
+impl RunStatus {
     /// Of a run to which nothing has happened.
-    pub fn pending() -> Standing {
-        Standing {
+    pub fn pending() -> RunStatus {
+        RunStatus {
             state: RunState::Pending,
             result: None,
             progress: None,

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 
-use super::Sort;
-use super::error::{Fault, Place, printable, quoted};
+use super::DocumentKind;
+use super::error::{Diagnostic, Place, printable, quoted};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -33,7 +33,7 @@ pub struct Name {
 }
 
 /// Reads one YAML document.
-pub(super) fn read(text: &str, sort: &Sort) -> Result<Node, Fault> {
+pub(super) fn read(text: &str, sort: &DocumentKind) -> Result<Node, Diagnostic> {
     let options = serde_saphyr::options! {
         // `on`, `no`, `y` and `007` are names as good as any.
         strict_booleans: true,
@@ -62,7 +62,7 @@ impl Content {
 }
 
 /// A YAML error in the words of this room.
-fn fault(error: serde_saphyr::Error, sort: &Sort) -> Fault {
+fn fault(error: serde_saphyr::Error, sort: &DocumentKind) -> Diagnostic {
     use serde_saphyr::Error as Yaml;
 
     let (message, help) = match &error {
@@ -84,8 +84,8 @@ fn fault(error: serde_saphyr::Error, sort: &Sort) -> Fault {
         }
     };
     match error.location() {
-        Some(location) if location.line() > 0 => Fault::at(Place::from(location), message, help),
-        _ => Fault::new(message, help),
+        Some(location) if location.line() > 0 => Diagnostic::at(Place::from(location), message, help),
+        _ => Diagnostic::new(message, help),
     }
 }
 

@@ -35,7 +35,7 @@ struct Excerpt {
 
 /// An error before it is known which file it is in: what the readers of this room return.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fault {
+pub struct Diagnostic {
     place: Option<Place>,
     message: String,
     help: String,
@@ -50,18 +50,18 @@ pub struct Place {
     pub end: usize,
 }
 
-impl Fault {
-    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Fault {
-        Fault { place: None, message: message.into(), help: help.into() }
+impl Diagnostic {
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
+        Diagnostic { place: None, message: message.into(), help: help.into() }
     }
 
-    pub fn at(place: Place, message: impl Into<String>, help: impl Into<String>) -> Fault {
-        Fault { place: Some(place), ..Fault::new(message, help) }
+    pub fn at(place: Place, message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
+        Diagnostic { place: Some(place), ..Diagnostic::new(message, help) }
     }
 
     /// The fault of a text that is in no file.
-    pub fn without_place(self) -> Fault {
-        Fault { place: None, ..self }
+    pub fn without_place(self) -> Diagnostic {
+        Diagnostic { place: None, ..self }
     }
 
     pub fn in_file(self, file: &str, text: &str) -> FileError {

@@ -9,14 +9,14 @@ use std::io::{self, Read};
 use std::path::Path;
 
 pub use document::{Content, Name, Node};
-pub use error::{Fault, FileError, Place, grouped, listed, nearest, printable, quoted};
+pub use error::{Diagnostic, FileError, Place, grouped, listed, nearest, printable, quoted};
 
 /// Larger than any file that people write.
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// A sort of file, as messages speak of it.
 #[derive(Debug)]
-pub struct Sort {
+pub struct DocumentKind {
     /// What it is called, as in `a sweep file`.
     pub name: &'static str,
     /// The path of one.
@@ -30,7 +30,7 @@ pub struct Sort {
 }
 
 /// Reads a YAML document.
-pub fn parse(text: &str, sort: &Sort) -> Result<Node, Fault> {
+pub fn parse(text: &str, sort: &DocumentKind) -> Result<Node, Diagnostic> {
     if text.len() > MAX_BYTES {
         return Err(too_large(sort));
     }
@@ -38,35 +38,35 @@ pub fn parse(text: &str, sort: &Sort) -> Result<Node, Fault> {
 }
 
 /// The text of a file.
-pub fn read_text(path: &Path, sort: &Sort) -> Result<String, Fault> {
+pub fn read_text(path: &Path, sort: &DocumentKind) -> Result<String, Diagnostic> {
     let mut bytes = Vec::new();
     let opened = fs::File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
     match opened {
         Ok(_) if bytes.len() > MAX_BYTES => Err(too_large(sort)),
         Ok(_) => String::from_utf8(bytes).map_err(|error| {
             let message = format!("this is not a text file: byte {} is not UTF-8", error.utf8_error().valid_up_to());
-            Fault::new(message, format!("give a {} in YAML, saved as UTF-8", sort.name))
+            Diagnostic::new(message, format!("give a {} in YAML, saved as UTF-8", sort.name))
         }),
         Err(error) => Err(unreadable(path, sort, &error)),
     }
 }
 
-fn too_large(sort: &Sort) -> Fault {
+fn too_large(sort: &DocumentKind) -> Diagnostic {
     let message = format!("this file has more than {} bytes", grouped(MAX_BYTES as u128));
-    Fault::new(message, sort.too_large)
+    Diagnostic::new(message, sort.too_large)
 }
 
-fn unreadable(path: &Path, sort: &Sort, error: &io::Error) -> Fault {
+fn unreadable(path: &Path, sort: &DocumentKind, error: &io::Error) -> Diagnostic {
     match error.kind() {
         io::ErrorKind::NotFound => {
             let help = match similar_file(path) {
                 Some(similar) => format!("did you mean {similar}?"),
                 None => format!("give the path of a {}, such as {}", sort.name, sort.example),
             };
-            Fault::new("there is no such file", help)
+            Diagnostic::new("there is no such file", help)
         }
-        io::ErrorKind::IsADirectory => Fault::new("this is a directory", format!("give the {} in it", sort.name)),
-        _ => Fault::new(format!("cannot read this file: {error}"), "check its permissions"),
+        io::ErrorKind::IsADirectory => Diagnostic::new("this is a directory", format!("give the {} in it", sort.name)),
+        _ => Diagnostic::new(format!("cannot read this file: {error}"), "check its permissions"),
     }
 }
 

@@ -110,7 +110,7 @@ mod tests {
     use crate::comm::Ranks;
     use crate::model::Network;
     use crate::model::units::tests::{random, shuffled};
-    use crate::session::{Means, Session};
+    use crate::session::{ExecOptions, Session};
     use crate::{lmc, prune::prune, ticket};
     use winsign_core::attempt::Attempt;
     use winsign_core::settings::{
@@ -204,7 +204,7 @@ mod tests {
         let directory = Store::create(store).unwrap().run(&run.id);
         directory.prepare(&run, "a test").unwrap();
         let attempt = Attempt::claim(&directory, 0).unwrap();
-        let means = Means { checkpoint_every: Duration::MAX, ..Means::default() };
+        let means = ExecOptions { checkpoint_every: Duration::MAX, ..ExecOptions::default() };
         Session::new(Ranks::alone(), Some(attempt), vec![], means)
     }
 

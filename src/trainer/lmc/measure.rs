@@ -64,7 +64,7 @@ impl Scores {
 }
 
 /// Measures networks, and remembers across attempts how far it is.
-pub struct Gauge<'a> {
+pub struct Evaluator<'a> {
     session: &'a Session,
     network: &'a Network,
     data: &'a Data,
@@ -114,12 +114,12 @@ struct Gathered {
     step: u32,
     /// Batches that each rank has seen in the estimation.
     seen: Vec<u32>,
-    /// As of the [`Gauge`].
+    /// As of the [`Evaluator`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made: Option<String>,
 }
 
-impl<'a> Gauge<'a> {
+impl<'a> Evaluator<'a> {
     /// Goes on from what an earlier attempt has saved, if that measured the same networks: `made` is a digest of all that each
     /// attempt makes anew. Not more than `expected` networks are going to be measured.
     pub fn new(
@@ -129,12 +129,12 @@ impl<'a> Gauge<'a> {
         rule: Rule,
         expected: usize,
         made: Option<String>,
-    ) -> Result<Gauge<'a>> {
+    ) -> Result<Evaluator<'a>> {
         let file = session.load_checkpoint()?;
         let bytes = 4 * network.layout.statistics().max(1) as usize * session.place().ranks;
         let most = (MOST_BYTES / bytes).clamp(FEWEST, MOST);
         let mut gauge =
-            Gauge { session, network, data, rule, expected, made, known: vec![], told: 0, begun: None, most };
+            Evaluator { session, network, data, rule, expected, made, known: vec![], told: 0, begun: None, most };
         if let Some(file) = file {
             let Ok(gathered) = serde_json::from_str::<Gathered>(&file.metadata) else {
                 tracing::warn!("the checkpoint is of a version that measured otherwise: beginning anew");

@@ -1,6 +1,6 @@
 //! Paths: of two networks, and of all pairs among many, a block of a barrier matrix.
 
-use super::measure::{Gauge, Rule, Scores};
+use super::measure::{Evaluator, Rule, Scores};
 use super::{Union, align, check_masks, interpolate, similarity};
 use crate::Result;
 use crate::data::Data;
@@ -73,7 +73,7 @@ fn paths(
     };
     let inner = connect.points as usize - 2 + 2 * connect.refine as usize;
     let rule = Rule { batch: connect.batch, batches: connect.reestimation_batches, sets: connect.sets };
-    let mut gauge = Gauge::new(session, network, data, rule, networks.len() + pairs.len() * inner, matched)?;
+    let mut gauge = Evaluator::new(session, network, data, rule, networks.len() + pairs.len() * inner, matched)?;
 
     // A network that is an end of many paths is measured once. Matched units make no network another.
     let ends = gauge.measure(networks.len(), |which| networks[which].parameters.shallow_clone())?;
@@ -148,7 +148,7 @@ fn match_units(
 
 /// Measures every pair where `positions` says.
 fn measure_at(
-    gauge: &mut Gauge,
+    gauge: &mut Evaluator,
     networks: &[Weights],
     pairs: &mut [Pair],
     positions: impl Fn(&Pair) -> Vec<f64>,

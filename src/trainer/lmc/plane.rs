@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::measure::{Gauge, Rule};
+use super::measure::{Evaluator, Rule};
 use super::{Union, check_masks};
 use crate::data::Data;
 use crate::model::{Layout, Network, Weights};
@@ -36,7 +36,7 @@ pub fn plane(
     let places: Vec<(f64, f64)> = y.iter().flat_map(|&y| x.iter().map(move |&x| (x, y))).collect();
 
     let rule = Rule { batch: settings.batch, batches: settings.reestimation_batches, sets: settings.sets };
-    let mut gauge = Gauge::new(session, network, data, rule, places.len(), None)?;
+    let mut gauge = Evaluator::new(session, network, data, rule, places.len(), None)?;
     let scores = gauge.measure(places.len(), |which| frame.network_at(places[which]))?;
     let points = (places.iter().zip(scores))
         .map(|(&(x, y), scores)| {

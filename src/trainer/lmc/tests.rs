@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tch::{Kind, Tensor};
 
-use super::measure::{Gauge, Rule, Scores};
+use super::measure::{Evaluator, Rule, Scores};
 use super::*;
 use crate::comm::threads::{Threads, on_ranks};
 use crate::comm::{Comm, Place, Ranks};
 use crate::data::batches::plain_batches;
 use crate::data::{self, Data};
 use crate::model::{Mode, Network};
-use crate::session::{Means, Session};
+use crate::session::{ExecOptions, Session};
 use crate::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
 use winsign_core::attempt::{Attempt, End};
 use winsign_core::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
@@ -54,7 +54,7 @@ fn session(folder: &Path, comm: Option<&Threads>, stop: &Arc<AtomicBool>) -> Ses
         Some(comm) => Ranks { comm: Box::new(comm.clone()), watch: None },
         None => Ranks::alone(),
     };
-    let means = Means { checkpoint_every: Duration::MAX, stop: Arc::clone(stop), ..Means::default() };
+    let means = ExecOptions { checkpoint_every: Duration::MAX, stop: Arc::clone(stop), ..ExecOptions::default() };
     Session::new(ranks, attempt, vec![], means)
 }
 
@@ -106,7 +106,7 @@ fn scores_are_those_of_a_plain_evaluation() {
         let folder = tempfile::tempdir().unwrap();
         let mut session = alone(&folder);
         let rule = Rule { batch: BATCH, batches, sets };
-        let mut gauge = Gauge::new(&mut session, &network, &data, rule, 1, None).unwrap();
+        let mut gauge = Evaluator::new(&mut session, &network, &data, rule, 1, None).unwrap();
         gauge.measure(1, |_| parameters.shallow_clone()).unwrap().remove(0)
     };
     let all = reestimation_batches(&data, BATCH).steps();
@@ -184,7 +184,7 @@ fn interrupted_measurements_go_on_from_where_they_were() {
     let networks = networks(&network, 5);
     let rule = Rule { batch: BATCH, batches: None, sets: Sets::Both };
     let measure = |session: &mut Session, seen: &dyn Fn()| -> Result<Vec<Scores>> {
-        let mut gauge = Gauge::new(session, &network, &data, rule, 5, None)?;
+        let mut gauge = Evaluator::new(session, &network, &data, rule, 5, None)?;
         gauge.limit_rounds(2);
         let network_at = |which: usize| {
             seen();
@@ -238,7 +238,7 @@ fn what_was_matched_otherwise_is_measured_anew() {
         let looks = Cell::new(0);
         let mut session = session(folder.path(), None, &stop);
         let made = Some(made.to_string());
-        let found = Gauge::new(&mut session, &network, &data, rule, 2, made).and_then(|mut gauge| {
+        let found = Evaluator::new(&mut session, &network, &data, rule, 2, made).and_then(|mut gauge| {
             gauge.measure(2, |which| {
                 looks.set(looks.get() + 1);
                 stop.store(looks.get() >= patience, Ordering::Relaxed);
@@ -269,7 +269,7 @@ fn ranks_measure_what_one_measures() {
         let stop = Arc::new(AtomicBool::new(false));
         let mut session = session(folder, comm, &stop);
         let looks = Cell::new(0);
-        let found = Gauge::new(&mut session, &network, &data, rule, 3, None).and_then(|mut gauge| {
+        let found = Evaluator::new(&mut session, &network, &data, rule, 3, None).and_then(|mut gauge| {
             gauge.measure(3, |which| {
                 looks.set(looks.get() + 1);
                 let told = looks.get() >= patience && comm.is_none_or(|comm| comm.place().rank == 1);

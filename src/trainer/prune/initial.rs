@@ -7,7 +7,7 @@ use crate::comm::Place;
 use crate::data::Data;
 use crate::data::batches::Batches;
 use crate::model::{Mode, Network, Weights};
-use crate::train::evaluate::{Crew, cross_entropy};
+use crate::train::evaluate::{Workers, cross_entropy};
 use crate::{Error, Result};
 
 /// How often SynFlow prunes on its way, as in the paper.
@@ -32,7 +32,7 @@ pub struct Sample {
 ///
 /// Every rank does the same, on all of the sample; the `crew` agrees on each batch.
 pub fn snip(
-    crew: Crew,
+    crew: Workers,
     network: &Network,
     data: &Data,
     weights: &mut Weights,
@@ -71,7 +71,7 @@ pub fn snip(
 ///
 /// Every rank does the same; the `crew` agrees on each round.
 pub fn synflow(
-    crew: Crew,
+    crew: Workers,
     network: &Network,
     image: (i64, i64),
     weights: &mut Weights,
@@ -140,9 +140,9 @@ mod tests {
     const SAMPLE: Sample = Sample { images: 100, batch: 64, order_seed: 5 };
 
     /// Nobody else, who is not told to stop.
-    fn alone() -> Crew<'static> {
+    fn alone() -> Workers<'static> {
         static STOP: AtomicBool = AtomicBool::new(false);
-        Crew { comm: &Single, stop: &STOP }
+        Workers { comm: &Single, stop: &STOP }
     }
 
     fn network() -> Network {
@@ -286,7 +286,7 @@ mod tests {
     fn searches_can_be_stopped_and_say_what_they_cannot_do() {
         let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
         let mut weights = Weights::initialize(&network.layout, 1);
-        let stop = Crew { stop: &AtomicBool::new(true), ..alone() };
+        let stop = Workers { stop: &AtomicBool::new(true), ..alone() };
         let stopped = snip(stop, &network, &data, &mut weights, &SAMPLE, SPARSE);
         assert!(matches!(stopped, Err(Error::Interrupted)));
         let stopped = synflow(stop, &network, (1, 8), &mut weights, SPARSE);

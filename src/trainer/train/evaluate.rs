@@ -20,13 +20,13 @@ pub struct Score {
 
 /// Who does such work: the ranks together, round by round, until one of them is told to stop.
 #[derive(Clone, Copy)]
-pub struct Crew<'a> {
+pub struct Workers<'a> {
     pub comm: &'a dyn Comm,
     /// Whether this rank was told to stop.
     pub stop: &'a AtomicBool,
 }
 
-impl Crew<'_> {
+impl Workers<'_> {
     /// What this rank found to go on with, if every rank found something and none was told to stop. All ranks ask
     /// together.
     pub fn agree<T>(&self, found: Result<T>) -> Result<T> {
@@ -48,7 +48,13 @@ impl Crew<'_> {
 
 /// The test score of flat `parameters` with flat `statistics`, the same to the last bit for any number of ranks.
 /// [`Error::Interrupted`] if a rank is told to stop.
-pub fn evaluate(crew: Crew, network: &Network, parameters: &Tensor, statistics: &Tensor, data: &Data) -> Result<Score> {
+pub fn evaluate(
+    crew: Workers,
+    network: &Network,
+    parameters: &Tensor,
+    statistics: &Tensor,
+    data: &Data,
+) -> Result<Score> {
     let steps = plain_steps(data, Split::Test);
     let mut sums = Sums::new(1, steps, data.device());
     let place = crew.comm.place();
@@ -112,7 +118,7 @@ impl Sums {
 ///
 /// Statistics gathered in training belong to other parameters than those evaluated: to the random α of AWS, or to the
 /// ends of a path rather than its inner points.
-pub fn reestimate(crew: Crew, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
+pub fn reestimate(crew: Workers, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
     let mut statistics = network.layout.fresh_statistics(parameters.kind()).to_device(data.device());
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
@@ -180,7 +186,7 @@ mod tests {
             let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
             let parameters = Weights::initialize(&network.layout, 1).parameters;
             let stop = AtomicBool::new(comm.place().rank == 1);
-            let crew = Crew { comm, stop: &stop };
+            let crew = Workers { comm, stop: &stop };
             let fresh = network.layout.fresh_statistics(Kind::Float);
             let evaluated = evaluate(crew, &network, &parameters, &fresh, &data);
             (evaluated, reestimate(crew, &network, &parameters, &data, 64))
@@ -196,8 +202,9 @@ mod tests {
         let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
         let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let parameters = Weights::initialize(&network.layout, 1).parameters;
-        let found = reestimate(Crew { comm: &Single, stop: &AtomicBool::new(false) }, &network, &parameters, &data, 64)
-            .unwrap();
+        let found =
+            reestimate(Workers { comm: &Single, stop: &AtomicBool::new(false) }, &network, &parameters, &data, 64)
+                .unwrap();
 
         let kernel = parameters.narrow(0, 0, 72).view([8, 1, 3, 3]);
         assert_eq!(network.layout.tensors[0].name, "conv1.weight");

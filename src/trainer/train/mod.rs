@@ -14,7 +14,7 @@ use crate::model::{Network, Weights};
 use crate::session::{Demand, Session};
 use crate::{Error, Result};
 use checkpoint::Checkpoint;
-use evaluate::{Crew, Score, evaluate, reestimate};
+use evaluate::{Score, Workers, evaluate, reestimate};
 use schedule::learning_rate;
 use step::Stepper;
 use winsign_core::attempt::Progress;
@@ -23,7 +23,7 @@ use winsign_core::results::EpochMetrics;
 use winsign_core::settings::Training;
 
 /// A training to be done: of what, on what, how.
-pub struct Course<'a> {
+pub struct TrainJob<'a> {
     pub network: &'a Network,
     pub data: &'a Data,
     pub training: &'a Training,
@@ -51,10 +51,10 @@ pub struct Trained {
 /// something is saved: [`Error::Apart`] if not.
 pub fn train(
     session: &mut Session,
-    course: &Course,
+    course: &TrainJob,
     start: impl FnOnce(&Session) -> Result<Weights>,
 ) -> Result<Trained> {
-    let Course { data, training, .. } = *course;
+    let TrainJob { data, training, .. } = *course;
     let batches = Batches::new(data, training.batch, course.order_seed, &course.purpose);
     let mut state = match session.load_checkpoint()? {
         Some(file) => {
@@ -110,8 +110,8 @@ pub fn train(
 }
 
 /// Does the steps that are left of the epoch under way.
-fn train_epoch(session: &mut Session, course: &Course, batches: &Batches, state: &mut Checkpoint) -> Result<()> {
-    let Course { network, training, .. } = *course;
+fn train_epoch(session: &mut Session, course: &TrainJob, batches: &Batches, state: &mut Checkpoint) -> Result<()> {
+    let TrainJob { network, training, .. } = *course;
     let epoch = state.place.epoch;
     let lr = learning_rate(training, epoch);
     let order = batches.epoch(epoch);
@@ -156,8 +156,8 @@ fn heed(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
 }
 
 /// The test score after an epoch, at α = 0. Re-estimated statistics replace those gathered in training.
-fn score(crew: Crew, course: &Course, weights: &mut Weights) -> Result<Score> {
-    let Course { network, data, training, .. } = *course;
+fn score(crew: Workers, course: &TrainJob, weights: &mut Weights) -> Result<Score> {
+    let TrainJob { network, data, training, .. } = *course;
     let parameters = weights.parameters.detach();
     if course.reestimate && network.layout.statistics() > 0 {
         weights.statistics = reestimate(crew, network, &parameters, data, training.batch)?;
@@ -200,7 +200,7 @@ mod tests {
     use crate::comm::threads::{Threads, on_ranks};
     use crate::comm::{Comm, Place, Ranks};
     use crate::data;
-    use crate::session::Means;
+    use crate::session::ExecOptions;
     use winsign_core::attempt::Attempt;
     use winsign_core::settings::{
         Architecture, Dataset, Method, Precision, Problem, Schedule, Seeds, Settings, Ticket,
@@ -269,9 +269,9 @@ mod tests {
         let attempt = comm.place().is_root().then(|| Attempt::claim(run, 1).unwrap());
         let ranks = Ranks { comm: Box::new(Faulty { comm: comm.clone(), sums: Cell::new(0), wrong }), watch: None };
         // A checkpoint before every step.
-        let means = Means { checkpoint_every: Duration::ZERO, ..Means::default() };
+        let means = ExecOptions { checkpoint_every: Duration::ZERO, ..ExecOptions::default() };
         let mut session = Session::new(ranks, attempt, vec![], means);
-        let course = Course {
+        let course = TrainJob {
             network: &network,
             data: &data,
             training: &ticket.training,

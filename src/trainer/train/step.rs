@@ -151,7 +151,7 @@ mod tests {
     use crate::comm::threads::on_ranks;
     use crate::data;
     use crate::data::batches::Batches;
-    use crate::train::evaluate::{Crew, evaluate, reestimate};
+    use crate::train::evaluate::{Workers, evaluate, reestimate};
     use crate::train::optimizer::{fresh_moments, step};
     use tch::Kind;
     use winsign_core::settings::{Architecture, Dataset, Optimizer, Precision, Problem, Schedule};
@@ -298,7 +298,7 @@ mod tests {
                 let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
                 let parameters = Weights::initialize(&network.layout, 1).parameters;
                 let stop = AtomicBool::new(false);
-                let crew = Crew { comm, stop: &stop };
+                let crew = Workers { comm, stop: &stop };
                 let statistics = reestimate(crew, &network, &parameters, &data, BATCH).unwrap();
                 let fresh = network.layout.fresh_statistics(Kind::Float);
                 (statistics, evaluate(crew, &network, &parameters, &fresh, &data).unwrap())

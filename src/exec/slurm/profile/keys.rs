@@ -5,7 +5,7 @@ use strum::VariantNames;
 
 use super::Launcher;
 use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
-use winsign_sweep::yaml::{Content, Fault, Node, Place, grouped, listed, nearest, quoted};
+use winsign_sweep::yaml::{Content, Diagnostic, Node, Place, grouped, listed, nearest, quoted};
 
 /// A key of a profile.
 #[derive(Debug)]
@@ -133,22 +133,22 @@ const TAKEN: &[(&str, &str)] = &[
 
 impl Key {
     /// Reads the value that a file has: as JSON, in the form of the field.
-    pub fn read(&self, node: &Node) -> Result<Json, Fault> {
+    pub fn read(&self, node: &Node) -> Result<Json, Diagnostic> {
         self.read_as(self.name, node)
     }
 
     /// Reads the value that an option of the command line has; the option is what messages name.
-    pub fn read_option(&self, option: &str, text: &str) -> Result<Json, Fault> {
+    pub fn read_option(&self, option: &str, text: &str) -> Result<Json, Diagnostic> {
         let content = match self.kind {
             Kind::Whole { .. } => text.parse().map(Content::Whole).ok(),
             Kind::Truth => text.parse().map(Content::Truth).ok(),
             _ => None,
         };
         let content = content.unwrap_or_else(|| Content::Text(text.to_string()));
-        self.read_as(option, &Node { place: Place::default(), content }).map_err(Fault::without_place)
+        self.read_as(option, &Node { place: Place::default(), content }).map_err(Diagnostic::without_place)
     }
 
-    fn read_as(&self, label: &str, node: &Node) -> Result<Json, Fault> {
+    fn read_as(&self, label: &str, node: &Node) -> Result<Json, Diagnostic> {
         let value = match (self.kind, &node.content) {
             (Kind::Word(words), Content::Text(word)) => words.contains(&word.as_str()).then(|| json!(word)),
             (Kind::Name, Content::Text(text)) => return self.name(label, text, node),
@@ -186,57 +186,61 @@ impl Key {
         if label.starts_with('-') { format!("`{label} {value}`") } else { format!("`{label}: {value}`") }
     }
 
-    fn name(&self, label: &str, text: &str, node: &Node) -> Result<Json, Fault> {
+    fn name(&self, label: &str, text: &str, node: &Node) -> Result<Json, Diagnostic> {
         let is_strange = |character: char| character.is_whitespace() || "'\"`\\#;&|<>$".contains(character);
         if let Some(strange) = text.chars().find(|character| is_strange(*character)) {
             let message = format!("`{label}` cannot be {}: it is a name, without {strange:?}", quoted(text));
-            return Err(Fault::at(node.place, message, format!("for example {}", self.example(label, self.example))));
+            return Err(Diagnostic::at(
+                node.place,
+                message,
+                format!("for example {}", self.example(label, self.example)),
+            ));
         }
         if self.name == "gpu_type" && text.contains([':', ',', '=']) {
             let meant = text.trim_start_matches("gpu:").split([':', ',', '=']).next().unwrap_or_default();
             let example = self.example(label, if meant.is_empty() { self.example } else { meant });
             let message = format!("`{label}` cannot be {}", quoted(text));
-            return Err(Fault::at(node.place, message, format!("give the type alone, as in {example}")));
+            return Err(Diagnostic::at(node.place, message, format!("give the type alone, as in {example}")));
         }
         self.line(label, text, node)
     }
 
     /// A text that is safe in a line of its own.
-    fn line(&self, label: &str, text: &str, node: &Node) -> Result<Json, Fault> {
+    fn line(&self, label: &str, text: &str, node: &Node) -> Result<Json, Diagnostic> {
         let text = text.trim();
         if text.is_empty() {
             let example = self.example(label, self.example);
             let help = format!("remove it, or give {}, as in {example}", self.kind.expects());
-            return Err(Fault::at(node.place, format!("`{label}` is empty"), help));
+            return Err(Diagnostic::at(node.place, format!("`{label}` is empty"), help));
         }
         if let Some(control) = text.chars().find(|character| character.is_control()) {
             let message = format!("`{label}` must be one line, found {control:?} in it");
-            return Err(Fault::at(node.place, message, "write it on one line, without `|` or `>` before it"));
+            return Err(Diagnostic::at(node.place, message, "write it on one line, without `|` or `>` before it"));
         }
         Ok(json!(text))
     }
 
-    fn shell_line(&self, node: &Node) -> Result<String, Fault> {
+    fn shell_line(&self, node: &Node) -> Result<String, Diagnostic> {
         match &node.content {
             Content::Text(text) => shell(text, node).map(str::to_string),
             other => {
                 let message = format!("a line of `{}` must be a text, found {}", self.name, other.found());
-                Err(Fault::at(node.place, message, "put it in quotes, as in `- \"module load openmpi: 4\"`"))
+                Err(Diagnostic::at(node.place, message, "put it in quotes, as in `- \"module load openmpi: 4\"`"))
             }
         }
     }
 
-    fn option_line(&self, node: &Node) -> Result<String, Fault> {
+    fn option_line(&self, node: &Node) -> Result<String, Diagnostic> {
         match &node.content {
             Content::Text(text) => option(text, node),
             other => {
                 let message = format!("a line of `{}` must be an option of sbatch, found {}", self.name, other.found());
-                Err(Fault::at(node.place, message, format!("for example `{}: {}`", self.name, self.example)))
+                Err(Diagnostic::at(node.place, message, format!("for example `{}: {}`", self.name, self.example)))
             }
         }
     }
 
-    fn unexpected(&self, label: &str, node: &Node) -> Fault {
+    fn unexpected(&self, label: &str, node: &Node) -> Diagnostic {
         let message = format!("`{label}` must be {}, found {}", self.kind.expects(), node.content.found());
         let example = format!("for example {}", self.example(label, self.example));
         let help = match (self.kind, &node.content) {
@@ -257,7 +261,7 @@ impl Key {
             }
             _ => example,
         };
-        Fault::at(node.place, message, help)
+        Diagnostic::at(node.place, message, help)
     }
 }
 
@@ -278,16 +282,18 @@ impl Kind {
     }
 }
 
-fn shell<'a>(text: &'a str, node: &Node) -> Result<&'a str, Fault> {
+fn shell<'a>(text: &'a str, node: &Node) -> Result<&'a str, Diagnostic> {
     match text.contains('\0') {
-        true => Err(Fault::at(node.place, "`setup` has a byte of value 0 in it", "remove `\\0`: no shell reads it")),
+        true => {
+            Err(Diagnostic::at(node.place, "`setup` has a byte of value 0 in it", "remove `\\0`: no shell reads it"))
+        }
         false => Ok(text),
     }
 }
 
 /// An option of sbatch that winsign has no say in.
-fn option(text: &str, node: &Node) -> Result<String, Fault> {
-    let fault = |message: String, help: String| Err(Fault::at(node.place, message, help));
+fn option(text: &str, node: &Node) -> Result<String, Diagnostic> {
+    let fault = |message: String, help: String| Err(Diagnostic::at(node.place, message, help));
     let line = text.trim();
     if let Some(control) = line.chars().find(|character| character.is_control()) {
         let message = format!("an option of sbatch must be one line, found {control:?} in it");

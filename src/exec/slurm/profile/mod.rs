@@ -18,9 +18,11 @@ use serde_json::Value as Json;
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 use keys::{KEYS, Key, Kind};
-use winsign_sweep::yaml::{self, Content, Fault, FileError, Name, Node, Place, Sort, listed, nearest, quoted};
+use winsign_sweep::yaml::{
+    self, Content, Diagnostic, DocumentKind, FileError, Name, Node, Place, listed, nearest, quoted,
+};
 
-const SORT: Sort = Sort {
+const SORT: DocumentKind = DocumentKind {
     name: "profile",
     example: "launch/profiles/gpu-srun.yaml",
     levels: "two",
@@ -171,11 +173,11 @@ impl Profile {
     /// The profile with settings of the command line in place of its own, by their names in the file; they are checked as
     /// the file's are. The option is called as the setting is: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
     pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, FileError> {
-        let on_command_line = |fault: Fault| fault.in_file("command line", "");
+        let on_command_line = |fault: Diagnostic| fault.in_file("command line", "");
         for (name, text) in options {
             let label = format!("--{}", name.replace('_', "-"));
             let Some(key) = keys::key(name) else {
-                let fault = Fault::new(format!("there is no setting {}", quoted(name)), help_with_keys(name));
+                let fault = Diagnostic::new(format!("there is no setting {}", quoted(name)), help_with_keys(name));
                 return Err(on_command_line(fault));
             };
             let value = key.read_option(&label, text).map_err(on_command_line)?;
@@ -213,14 +215,14 @@ impl Profile {
     }
 
     /// The fault, pointing at a setting where the file has it.
-    fn fault(&self, setting: &str, message: String, help: impl Into<String>) -> Fault {
+    fn fault(&self, setting: &str, message: String, help: impl Into<String>) -> Diagnostic {
         match self.source.places.get(setting).and_then(|places| places.first()) {
-            Some(place) => Fault::at(*place, message, help),
-            None => Fault::new(message, help),
+            Some(place) => Diagnostic::at(*place, message, help),
+            None => Diagnostic::new(message, help),
         }
     }
 
-    fn place(&self, fault: Fault) -> FileError {
+    fn place(&self, fault: Diagnostic) -> FileError {
         let path = self.path.as_ref().map(|path| path.display().to_string());
         fault.in_file(&path.unwrap_or("without a profile".to_string()), &self.source.text)
     }
@@ -248,7 +250,7 @@ impl Profile {
     }
 
     /// What settings say together.
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), Diagnostic> {
         if self.side_by_side > self.pack {
             let Profile { side_by_side, pack, .. } = self;
             let message = format!("`side_by_side: {side_by_side}` is more than `pack: {pack}`, the runs of one task");
@@ -279,14 +281,14 @@ fn as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok
     path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
-fn understand(path: &Path, text: &str) -> Result<Profile, Fault> {
+fn understand(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
     let root = yaml::parse(text, &SORT)?;
     let mut profile = Profile { path: Some(path.to_path_buf()), ..Profile::default() };
     profile.source.text = text.to_string();
     for (name, node) in entries(&root)? {
         let Some(key) = keys::key(&name.text) else {
             let message = format!("there is no setting {} in a profile", quoted(&name.text));
-            return Err(Fault::at(name.place, message, help_with_keys(&name.text)));
+            return Err(Diagnostic::at(name.place, message, help_with_keys(&name.text)));
         };
         let value = key.read(node)?;
         profile.put(key, value);
@@ -300,14 +302,14 @@ fn understand(path: &Path, text: &str) -> Result<Profile, Fault> {
     Ok(profile)
 }
 
-fn entries(root: &Node) -> Result<&[(Name, Node)], Fault> {
+fn entries(root: &Node) -> Result<&[(Name, Node)], Diagnostic> {
     match &root.content {
         Content::Map(entries) => Ok(entries),
         // All of it is commented out: an ordinary Slurm.
         Content::Nothing => Ok(&[]),
         other => {
             let message = format!("a profile is a block of settings (`key: value`), found {}", other.found());
-            Err(Fault::at(root.place, message, "for example `partition: gpu`"))
+            Err(Diagnostic::at(root.place, message, "for example `partition: gpu`"))
         }
     }
 }
@@ -339,7 +341,7 @@ fn no_such_profile(folders: &[PathBuf], name: &str) -> FileError {
         Some(meant) => format!("did you mean `{meant}`? {there_are}"),
         None => format!("{there_are}; a path has a `/` in it, or ends in .yaml"),
     };
-    Fault::new(format!("there is no profile {}", quoted(name)), help).in_file("--profile", "")
+    Diagnostic::new(format!("there is no profile {}", quoted(name)), help).in_file("--profile", "")
 }
 
 fn profiles_in(folder: &Path) -> Vec<String> {

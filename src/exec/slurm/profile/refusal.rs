@@ -2,7 +2,7 @@
 
 use super::Profile;
 use super::keys::{self, Key};
-use winsign_sweep::yaml::{Fault, FileError, printable, quoted};
+use winsign_sweep::yaml::{Diagnostic, FileError, printable, quoted};
 
 /// Words of Slurm's, in lower case, and what they are about.
 struct Refusal {
@@ -76,8 +76,8 @@ impl Profile {
         };
         let message = format!("Slurm refuses {what}: {words}");
         self.place(match place {
-            Some(place) => Fault::at(*place, message, help),
-            None => Fault::new(message, help),
+            Some(place) => Diagnostic::at(*place, message, help),
+            None => Diagnostic::new(message, help),
         })
     }
 

@@ -51,11 +51,11 @@ fn matrices_between_tickets_stay_whole() {
 connect: {{between: tickets, level: all{connect}}}"
         );
         let (_scratch, planned, found) = stored(&[&text]);
-        let told = |runs: &[PlannedRun]| -> BTreeMap<RunId, Label> {
+        let describe = |runs: &[PlannedRun]| -> BTreeMap<RunId, Label> {
             let joined = runs.iter().filter(|planned| planned.label.between.is_some());
             joined.map(|one| (one.run.id.clone(), Label { block: None, ..one.label.clone() })).collect()
         };
-        let (expected, actual) = (told(&planned), told(&found));
+        let (expected, actual) = (describe(&planned), describe(&found));
         let rows = |labels: &BTreeMap<RunId, Label>| {
             labels.values().map(|label| format!("{label:?}")).collect::<BTreeSet<_>>().len()
         };

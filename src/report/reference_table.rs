@@ -17,9 +17,11 @@ use strum::VariantNames;
 
 use crate::compare::{Entry, Numbers, Side};
 use winsign_core::settings::{Architecture, Dataset, Inherit, Method, Problem};
-use winsign_sweep::yaml::{self, Content, Fault, FileError, Name, Node, Place, Sort, grouped, listed, nearest, quoted};
+use winsign_sweep::yaml::{
+    self, Content, Diagnostic, DocumentKind, FileError, Name, Node, Place, grouped, listed, nearest, quoted,
+};
 
-pub const SORT: Sort = Sort {
+pub const SORT: DocumentKind = DocumentKind {
     name: "table of numbers",
     example: "sweeps/tables/digits-trial.yaml",
     levels: "three",
@@ -29,7 +31,7 @@ pub const SORT: Sort = Sort {
 
 /// A table that was printed elsewhere.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Kept {
+pub struct ReferenceTable {
     pub name: String,
     pub source: String,
     pub entries: Vec<Entry<'static>>,
@@ -51,7 +53,7 @@ const OF_ROW: [&str; 11] = [
 ];
 
 /// Whether a text is meant to be such a table: no sweep file has a source or rows.
-pub fn is_kept(text: &str) -> bool {
+pub fn is_reference_table(text: &str) -> bool {
     let root = yaml::parse(text, &SORT);
     let names = match root.map(|root| root.content) {
         Ok(Content::Map(entries)) => entries,
@@ -61,25 +63,29 @@ pub fn is_kept(text: &str) -> bool {
 }
 
 /// Understands the text of such a file.
-pub fn parse(file_name: &str, text: &str) -> Result<Kept, FileError> {
+pub fn parse(file_name: &str, text: &str) -> Result<ReferenceTable, FileError> {
     let stem = std::path::Path::new(file_name).file_stem().unwrap_or_default().to_string_lossy();
     understand(&stem, text).map_err(|fault| fault.in_file(file_name, text))
 }
 
-fn understand(stem: &str, text: &str) -> Result<Kept, Fault> {
+fn understand(stem: &str, text: &str) -> Result<ReferenceTable, Diagnostic> {
     let root = yaml::parse(text, &SORT)?;
     let table = Block::read(&root, &OF_TABLE, "a table")?;
     let name = table.text("name")?.unwrap_or_else(|| stem.to_string());
     let source = table.text("source")?.ok_or_else(|| {
         let help = "say where the numbers are from, as in `source: Table 2 of …`";
-        Fault::at(root.place, "`source` is missing", help)
+        Diagnostic::at(root.place, "`source` is missing", help)
     })?;
     let rows = table.get("rows").ok_or_else(|| {
-        Fault::at(root.place, "`rows` is missing", "list the numbers, as in `- {method: aws, level: 12, error: 5.1}`")
+        Diagnostic::at(
+            root.place,
+            "`rows` is missing",
+            "list the numbers, as in `- {method: aws, level: 12, error: 5.1}`",
+        )
     })?;
     let Content::List(nodes) = &rows.content else {
         let message = format!("`rows` must be a list, found {}", rows.content.found());
-        return Err(Fault::at(rows.place, message, "begin each row with `- `"));
+        return Err(Diagnostic::at(rows.place, message, "begin each row with `- `"));
     };
     let mut entries: Vec<Entry<'static>> = Vec::new();
     for node in nodes {
@@ -90,14 +96,14 @@ fn understand(stem: &str, text: &str) -> Result<Kept, Fault> {
                 && known.remaining == entry.remaining
         };
         if let Some(known) = entries.iter().find(same) {
-            return Err(Fault::at(node.place, format!("there are two rows of {known}"), "keep one of the two"));
+            return Err(Diagnostic::at(node.place, format!("there are two rows of {known}"), "keep one of the two"));
         }
         entries.push(entry);
     }
-    Ok(Kept { name, source, entries })
+    Ok(ReferenceTable { name, source, entries })
 }
 
-fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Fault> {
+fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Diagnostic> {
     let dataset = word_of::<Dataset>(table, row, "dataset")?;
     let architecture = word_of::<Architecture>(table, row, "architecture")?;
     let inherit: Option<Inherit> = row.word("inherit")?;
@@ -108,18 +114,18 @@ fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Fault> {
             true => ("`dense` inherits from no ticket, and has no `method`", "remove `method`"),
             false => ("`method` is missing", "say how the ticket was found, as in `method: aws`"),
         };
-        return Err(Fault::at(row.place, message, help));
+        return Err(Diagnostic::at(row.place, message, help));
     }
     let level = row.whole("level", 0, 1_000)?.and_then(|level| u32::try_from(level).ok());
     let level = level.or(is_dense.then_some(0));
     let remaining = row.number("remaining", "above 0 and up to 1", |ratio| ratio > 0.0 && ratio <= 1.0)?;
     if let (Some(level), Some(_), Some(node)) = (level, row.get("level"), row.get("remaining")) {
         let message = format!("`remaining` beside level {level}: which of them is compared?");
-        return Err(Fault::at(node.place, message, "keep one of the two"));
+        return Err(Diagnostic::at(node.place, message, "keep one of the two"));
     }
     if level.is_none() && remaining.is_none() {
         let help = "give one of them, as in `level: 12` or `remaining: 0.069`";
-        return Err(Fault::at(row.place, "neither `level` nor `remaining` is given", help));
+        return Err(Diagnostic::at(row.place, "neither `level` nor `remaining` is given", help));
     }
     let mean = row.number("error", "from 0 to 100, in percent", |error| (0.0..=100.0).contains(&error))?;
     let std = row.number("std", "0 or above, in percentage points", |std| std >= 0.0)?;
@@ -128,21 +134,21 @@ fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Fault> {
     let tickets = row.whole("tickets", 1, 1_000_000)?.and_then(|tickets| usize::try_from(tickets).ok());
     if let (None | Some(Inherit::Dense), Some(node)) = (inherit, row.get("tickets")) {
         let help = "give the number of networks as `seeds`";
-        return Err(Fault::at(node.place, "`tickets` is of transfers: how many tickets they are from", help));
+        return Err(Diagnostic::at(node.place, "`tickets` is of transfers: how many tickets they are from", help));
     }
     if let (None, Some(node)) = (inherit, row.get("barrier")) {
         let help = "say what was transferred, as in `inherit: sign`, or remove it";
-        return Err(Fault::at(
+        return Err(Diagnostic::at(
             node.place,
             "`barrier` is between the seeds of transfers, and this row is of a ticket",
             help,
         ));
     }
     if mean.is_none() && barrier.is_none() {
-        return Err(Fault::at(row.place, "this row has no number", "give `error`, in percent, or `barrier`"));
+        return Err(Diagnostic::at(row.place, "this row has no number", "give `error`, in percent, or `barrier`"));
     }
     if let (None, Some(node)) = (mean, row.get("std")) {
-        return Err(Fault::at(node.place, "`std` without `error`", "give the mean too"));
+        return Err(Diagnostic::at(node.place, "`std` without `error`", "give the mean too"));
     }
     Ok(Entry {
         problem: Problem::new(dataset, architecture),
@@ -151,19 +157,19 @@ fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Fault> {
         remaining,
         inherit,
         axes: vec![],
-        numbers: Numbers::Kept(Side { mean, std, seeds, barrier, tickets }),
+        numbers: Numbers::Published(Side { mean, std, seeds, barrier, tickets }),
         way: None,
     })
 }
 
 /// Of the row, or else of the whole table.
-fn word_of<T: FromStr + VariantNames>(table: &Block, row: &Block, name: &str) -> Result<T, Fault> {
+fn word_of<T: FromStr + VariantNames>(table: &Block, row: &Block, name: &str) -> Result<T, Diagnostic> {
     if let Some(word) = row.word(name)? {
         return Ok(word);
     }
     table.word(name)?.ok_or_else(|| {
         let help = format!("give it at the top or in each row; it is one of {}", listed(T::VARIANTS.iter().copied()));
-        Fault::at(row.place, format!("`{name}` is missing"), help)
+        Diagnostic::at(row.place, format!("`{name}` is missing"), help)
     })
 }
 
@@ -174,10 +180,14 @@ struct Block<'n> {
 }
 
 impl<'n> Block<'n> {
-    fn read(node: &'n Node, known: &[&str], what: &str) -> Result<Block<'n>, Fault> {
+    fn read(node: &'n Node, known: &[&str], what: &str) -> Result<Block<'n>, Diagnostic> {
         let Content::Map(entries) = &node.content else {
             let message = format!("{what} is a block of settings (`key: value`), found {}", node.content.found());
-            return Err(Fault::at(node.place, message, format!("its settings are {}", listed(known.iter().copied()))));
+            return Err(Diagnostic::at(
+                node.place,
+                message,
+                format!("its settings are {}", listed(known.iter().copied())),
+            ));
         };
         for (name, _) in entries {
             if !known.contains(&name.text.as_str()) {
@@ -185,7 +195,7 @@ impl<'n> Block<'n> {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("its settings are {}", listed(known.iter().copied())),
                 };
-                return Err(Fault::at(name.place, format!("{what} has no setting {}", quoted(&name.text)), help));
+                return Err(Diagnostic::at(name.place, format!("{what} has no setting {}", quoted(&name.text)), help));
             }
         }
         Ok(Block { place: node.place, entries })
@@ -195,7 +205,7 @@ impl<'n> Block<'n> {
         self.entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
     }
 
-    fn text(&self, name: &str) -> Result<Option<String>, Fault> {
+    fn text(&self, name: &str) -> Result<Option<String>, Diagnostic> {
         let Some(node) = self.get(name) else { return Ok(None) };
         match &node.content {
             Content::Text(text) if !text.trim().is_empty() => Ok(Some(text.clone())),
@@ -203,7 +213,7 @@ impl<'n> Block<'n> {
         }
     }
 
-    fn word<T: FromStr + VariantNames>(&self, name: &str) -> Result<Option<T>, Fault> {
+    fn word<T: FromStr + VariantNames>(&self, name: &str) -> Result<Option<T>, Diagnostic> {
         let Some(node) = self.get(name) else { return Ok(None) };
         let text = match &node.content {
             Content::Text(text) => text.as_str(),
@@ -218,10 +228,10 @@ impl<'n> Block<'n> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("for example `{name}: {}`", T::VARIANTS[0]),
         };
-        Err(Fault::at(node.place, message, help))
+        Err(Diagnostic::at(node.place, message, help))
     }
 
-    fn whole(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, Fault> {
+    fn whole(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, Diagnostic> {
         let Some(node) = self.get(name) else { return Ok(None) };
         match node.content {
             Content::Whole(number) if (i128::from(min)..=i128::from(max)).contains(&number) => Ok(Some(number as u64)),
@@ -232,7 +242,7 @@ impl<'n> Block<'n> {
         }
     }
 
-    fn number(&self, name: &str, range: &str, holds: impl Fn(f64) -> bool) -> Result<Option<f64>, Fault> {
+    fn number(&self, name: &str, range: &str, holds: impl Fn(f64) -> bool) -> Result<Option<f64>, Diagnostic> {
         let Some(node) = self.get(name) else { return Ok(None) };
         let number = match node.content {
             Content::Whole(number) => number as f64,
@@ -248,8 +258,8 @@ impl<'n> Block<'n> {
     }
 }
 
-fn expected(name: &str, node: &Node, what: &str, found: &str) -> Fault {
-    Fault::at(node.place, format!("`{name}` must be {what}, {found}"), "docs/report.md has an example")
+fn expected(name: &str, node: &Node, what: &str, found: &str) -> Diagnostic {
+    Diagnostic::at(node.place, format!("`{name}` must be {what}, {found}"), "docs/report.md has an example")
 }
 
 #[cfg(test)]
@@ -275,12 +285,16 @@ rows:
         let first = &kept.entries[0];
         assert_eq!((first.method, first.level, first.inherit), (Some(Method::Lrr), Some(12), Some(Inherit::Sign)));
         let side = Side { mean: Some(6.3), std: Some(1.3), seeds: Some(9), barrier: Some(0.6), tickets: Some(3) };
-        assert_eq!(first.numbers, Numbers::Kept(side));
+        assert_eq!(first.numbers, Numbers::Published(side));
         let ticket = &kept.entries[1];
         assert_eq!((ticket.level, ticket.remaining, ticket.inherit), (None, Some(0.069), None));
         let dense = &kept.entries[2];
         assert_eq!((dense.method, dense.level, dense.problem.architecture), (None, Some(0), Architecture::ResNet20));
-        assert!(is_kept(GOOD) && !is_kept("dataset: digits\narchitecture: resnet8\n") && !is_kept("["));
+        assert!(
+            is_reference_table(GOOD)
+                && !is_reference_table("dataset: digits\narchitecture: resnet8\n")
+                && !is_reference_table("[")
+        );
     }
 
     #[test]

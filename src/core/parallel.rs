@@ -4,7 +4,7 @@ use std::thread;
 
 /// What `work` makes of each of many, in their order. Reading thousands of small files is mostly waiting, above all on a
 /// network file system: several threads wait at once.
-pub fn each<T: Sync, R: Send>(many: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn map<T: Sync, R: Send>(many: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     const THREADS: usize = 8;
     let share = many.len().div_ceil(THREADS).max(1);
     let work = &work;

@@ -9,16 +9,16 @@ use winsign_core::{RunDirectory, RunId, Store};
 use winsign_report::evidence::{self, Cache, Evidence};
 use winsign_report::pivot::pivot;
 use winsign_report::statistics::Estimate;
-use winsign_report::{Finding, Notice, Report, gather_with};
+use winsign_report::{Notice, Report, RunRecord, gather_with};
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::found;
 use winsign_sweep::plan::stores::{self, Found, Troubles};
-use winsign_sweep::plan::survey::Standing;
+use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 use winsign_sweep::{Layout, name_from};
 
 /// What a report is about: runs, and where to look for them.
-pub(crate) struct Subject {
+pub(crate) struct ReportSource {
     pub plan: Plan,
     pub stores: Vec<Store>,
     pub layout: Layout,
@@ -32,13 +32,13 @@ pub(crate) struct Subject {
     there: Vec<PathBuf>,
 }
 
-impl Subject {
+impl ReportSource {
     /// A sweep file with any number of stores, or stores alone.
-    pub(crate) fn open(common: &Common, of: &[PathBuf]) -> Result<Subject, Failure> {
+    pub(crate) fn open(common: &Common, of: &[PathBuf]) -> Result<ReportSource, Failure> {
         let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = of.iter().partition(|path| path.is_dir());
         let named = distinct_stores(&folders)?;
         match files[..] {
-            [] => Subject::of_stores(named),
+            [] => ReportSource::of_stores(named),
             [sweep] => {
                 let sweep = winsign_sweep::read(sweep)?;
                 let plan = build(&sweep);
@@ -50,7 +50,7 @@ impl Subject {
                 }
                 let there = existing(&stores);
                 let (troubles, notices) = (Troubles::default(), vec![]);
-                Ok(Subject { plan, stores, layout: sweep.layout, directory, troubles, notices, there })
+                Ok(ReportSource { plan, stores, layout: sweep.layout, directory, troubles, notices, there })
             }
             [one, other, ..] => {
                 let absent = files.iter().find(|path| !path.exists());
@@ -63,7 +63,7 @@ impl Subject {
         }
     }
 
-    fn of_stores(stores: Vec<Store>) -> Result<Subject, Failure> {
+    fn of_stores(stores: Vec<Store>) -> Result<ReportSource, Failure> {
         let name_of = |store: &Store| {
             let path = std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
             path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
@@ -74,7 +74,7 @@ impl Subject {
         let troubles = Troubles { damaged, ..Troubles::default() };
         let notices = orphans(&plan).into_iter().collect();
         let there = existing(&stores);
-        Ok(Subject { plan, stores, layout: Layout::default(), directory, troubles, notices, there })
+        Ok(ReportSource { plan, stores, layout: Layout::default(), directory, troubles, notices, there })
     }
 
     /// Refuses to tell of stores that nobody has begun: a mistyped `--store` is not a study that has not got far.
@@ -90,8 +90,8 @@ impl Subject {
     }
 
     /// The same, without the table that its sweep file asks for.
-    pub(crate) fn without_table(self) -> Subject {
-        Subject { layout: Layout::default(), ..self }
+    pub(crate) fn without_table(self) -> ReportSource {
+        ReportSource { layout: Layout::default(), ..self }
     }
 
     /// What was read for earlier reports in a folder; where there was none, for those in the usual one.
@@ -103,7 +103,7 @@ impl Subject {
     /// Where a run was found.
     pub(crate) fn directory_of(&self, id: &RunId, found: &Found) -> RunDirectory {
         let store = self.stores.iter().find(|store| *store.root() == *found.store);
-        store.expect("runs are found in the subject's stores").run(id)
+        store.expect("runs are found in the source's stores").run(id)
     }
 
     /// What the stores have of each run now, and what must be said about it.
@@ -123,14 +123,19 @@ impl Subject {
     }
 
     /// The report of what was found; these options go before those of the sweep file.
-    pub(crate) fn report(&self, findings: &[Finding], notices: Vec<Notice>, layout: Layout) -> Result<Report, Failure> {
+    pub(crate) fn report(
+        &self,
+        records: &[RunRecord],
+        notices: Vec<Notice>,
+        layout: Layout,
+    ) -> Result<Report, Failure> {
         let layout = layout.or(&self.layout);
         let usual = Estimate::default();
         let estimate = Estimate {
             method: layout.interval.unwrap_or(usual.method),
             level: layout.confidence.unwrap_or(usual.level),
         };
-        let mut report = gather_with(&self.plan.name, findings, estimate);
+        let mut report = gather_with(&self.plan.name, records, estimate);
         report.notices.splice(..0, notices);
         if layout.has_table() {
             report.pivot = Some(pivot(&report, &layout, estimate)?);
@@ -161,7 +166,7 @@ fn orphans(plan: &Plan) -> Option<Notice> {
     Some(Notice { message, runs })
 }
 
-/// What was found of a subject's runs at one moment, in the plan's order, with what a report shows beside results.
+/// What was found of a source's runs at one moment, in the plan's order, with what a report shows beside results.
 pub(crate) struct Known {
     pub found: Vec<Found>,
     evidence: Vec<Evidence>,
@@ -169,10 +174,10 @@ pub(crate) struct Known {
 
 impl Known {
     /// Reads what belongs to what was found and is not in the cache.
-    pub(crate) fn of(subject: &Subject, found: Vec<Found>, cache: &mut Cache) -> Known {
-        let planned = subject.plan.runs.iter().zip(&found);
-        let runs: Vec<(RunDirectory, &Standing)> =
-            planned.map(|(planned, found)| (subject.directory_of(&planned.run.id, found), &found.standing)).collect();
+    pub(crate) fn of(source: &ReportSource, found: Vec<Found>, cache: &mut Cache) -> Known {
+        let planned = source.plan.runs.iter().zip(&found);
+        let runs: Vec<(RunDirectory, &RunStatus)> =
+            planned.map(|(planned, found)| (source.directory_of(&planned.run.id, found), &found.standing)).collect();
         let evidence = evidence::collect(&runs, cache);
         Known { found, evidence }
     }
@@ -182,10 +187,10 @@ impl Known {
         Known { evidence: vec![Evidence::default(); found.len()], found }
     }
 
-    pub(crate) fn findings<'a>(&self, plan: &'a Plan) -> Vec<Finding<'a>> {
+    pub(crate) fn records<'a>(&self, plan: &'a Plan) -> Vec<RunRecord<'a>> {
         let known = self.found.iter().zip(&self.evidence);
         (plan.runs.iter().zip(known))
-            .map(|(planned, (Found { standing, store }, evidence))| Finding {
+            .map(|(planned, (Found { standing, store }, evidence))| RunRecord {
                 planned,
                 state: standing.state,
                 // One whose network is needed again has its result still.
@@ -277,12 +282,12 @@ mod tests {
         let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
         let plan = Plan { name: "study".to_string(), runs, resources };
         let found = done.iter().zip(states).map(|((.., result), state)| Found {
-            standing: Standing { state, result: result.clone(), ..Standing::pending() },
+            standing: RunStatus { state, result: result.clone(), ..RunStatus::pending() },
             store: Path::new("store").into(),
         });
-        let findings = Known::results(found.collect()).findings(&plan);
-        assert_eq!(findings.iter().map(|finding| finding.state).collect::<Vec<_>>(), states);
-        assert!(findings.iter().all(|finding| finding.result.is_some() == (finding.state == RunState::Done)));
+        let records = Known::results(found.collect()).records(&plan);
+        assert_eq!(records.iter().map(|record| record.state).collect::<Vec<_>>(), states);
+        assert!(records.iter().all(|record| record.result.is_some() == (record.state == RunState::Done)));
     }
 
     #[test]
