@@ -15,6 +15,7 @@ mod output;
 mod plan;
 mod report;
 mod report_source;
+mod resources;
 mod retry;
 mod run;
 mod serve;
@@ -35,7 +36,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use winsign_core::error::Error as StoreError;
-use winsign_core::settings::MAX_THREADS;
 use winsign_core::{Store, exit};
 use winsign_exec::slurm;
 use winsign_exec::slurm::queue::Queue;
@@ -95,7 +95,7 @@ struct Execution {
     #[arg(long, value_name = "DIR", default_value = "data", env = "WINSIGN_DATA")]
     data: PathBuf,
     /// Threads per rank [default: what the sweep says, else 1]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
+    #[arg(long, value_parser = resources::threads)]
     threads: Option<u32>,
     /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
     #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Common, Execution, Failure, output};
+use super::{Common, Execution, Failure, output, resources};
 use winsign_core::Store;
 use winsign_core::error::Error as StoreError;
 use winsign_core::settings::MAX_JOBS;
@@ -42,14 +42,14 @@ pub(crate) struct Arguments {
     /// The sweep file
     sweep: PathBuf,
     /// Runs side by side [default: what the sweep says, else as many as there are GPUs, or else cores, for]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    #[arg(long, value_parser = resources::jobs)]
     jobs: Option<u32>,
     /// Processes that compute one run together, by MPI [default: what the sweep says, else 1]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    #[arg(long, value_parser = resources::ranks)]
     ranks: Option<u32>,
     /// GPUs of each rank: a part of 1 lets several share one, 0 is the processor [default: what the sweep says, else those
     /// there are, shared out]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = resources::gpus)]
     gpus: Option<f64>,
     /// Run on these hosts, by mpirun: each with how many ranks it takes at once
     #[arg(long, value_name = "NAME:SLOTS,…", conflicts_with = "hostfile")]

@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use super::run::find_worker;
 use super::stages::totals;
 use super::units::several;
-use super::{Common, Execution, Failure, output};
-use winsign_core::settings::MAX_JOBS;
+use super::{Common, Execution, Failure, output, resources};
 use winsign_core::{RunId, Store};
 use winsign_exec::slurm;
 use winsign_exec::slurm::profile::{Launcher, Profile};
@@ -88,18 +87,11 @@ pub(crate) struct Cluster {
 #[derive(Args)]
 pub(crate) struct Ranks {
     /// Processes that share a run [default: what the sweep says, else 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_JOBS)))]
+    #[arg(long, value_name = "N", value_parser = resources::ranks)]
     pub ranks: Option<u32>,
-    /// GPUs of each rank, 0.25 for four ranks on one [default: what the sweep says, else none]
-    #[arg(long, value_name = "X", value_parser = share)]
+    /// GPUs of each rank, 0.25 for four ranks on one, 0 for none [default: what the sweep says, else none]
+    #[arg(long, value_name = "X", value_parser = resources::gpus)]
     pub gpus: Option<f64>,
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if share > 0.0 && share <= 64.0 => Ok(share),
-        _ => Err("not a number of GPUs above 0".to_string()),
-    }
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
@@ -189,7 +181,7 @@ fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submis
         data: submit::absolute(&execution.data)?,
         threads: execution.threads.or(resources.threads).unwrap_or(1),
         ranks: ranks.ranks.or(resources.ranks).unwrap_or(1),
-        gpus: ranks.gpus.or(resources.gpus),
+        gpus: ranks.gpus.or(resources.gpus).filter(|&gpus| gpus > 0.0),
         retries: resources.retries,
     })
 }

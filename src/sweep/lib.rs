@@ -27,7 +27,7 @@ use std::path::Path;
 pub use file::name_from;
 pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
-pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE, PROBLEM};
+pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE, PROBLEM, check_resource};
 
 use crate::yaml::{Diagnostic, DocumentKind, FileError};
 use winsign_core::settings::{

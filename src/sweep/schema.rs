@@ -318,6 +318,21 @@ impl Interval {
     }
 }
 
+/// Checks a number from a command line against the declaration of `resources.NAME`.
+///
+/// # Errors
+///
+/// Says what the setting must be.
+pub fn check_resource(name: &str, number: f64) -> Result<(), String> {
+    let key = KEYS.iter().find(|key| key.block == Block::Resources && key.name == name).expect("a declared resource");
+    let holds = match key.kind {
+        Kind::Whole { min, max } => number.fract() == 0.0 && (min as f64..=max as f64).contains(&number),
+        Kind::Real(interval) => interval.contains(number),
+        _ => false,
+    };
+    if holds { Ok(()) } else { Err(format!("must be {}", key.kind.expects())) }
+}
+
 /// The axis that `zip` or `exclude` mean by a name: qualified, or bare where one block alone has it. A bare `level` or
 /// `inherit` is the transfer's, since connects follow from that.
 pub(crate) fn axis(name: &str) -> Result<&'static Key, (String, String)> {
