@@ -13,7 +13,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Result, Side, median, option, print, ratio, take_turns, write};
 use serde_json::{Value, json};
 use winsign_core::attempt::Attempt;
 use winsign_core::settings::{Architecture, Between, Connect, Dataset, Precision, Problem, Sets, Settings};
@@ -23,6 +22,8 @@ use winsign_data::synth::{self, Request};
 use winsign_trainer::comm::Ranks;
 use winsign_trainer::model::{Network, Weights};
 use winsign_trainer::session::{ExecOptions, Session};
+
+use common::{Result, Side, median, option, print, ratio, take_turns, write};
 
 const THREADS: u32 = 2;
 const POINTS: u32 = 11;

@@ -29,7 +29,6 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
-use record::{Machine, Origin, Result, TEN_THOUSAND, load, text, undisturbed};
 use safetensors::Dtype;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -38,6 +37,8 @@ use winsign_core::attempt::{Attempt, End};
 use winsign_core::results::{Outcome, Processors, TicketOutcome};
 use winsign_core::tensors::{RawTensor, TensorFile};
 use winsign_sweep::plan::build::build;
+
+use record::{Machine, Origin, Result, TEN_THOUSAND, load, text, undisturbed};
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 #[cfg(feature = "worker")]

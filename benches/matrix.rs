@@ -18,8 +18,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use common::{Result, median, option, write};
 use serde_json::json;
+
+use common::{Result, median, option, write};
 
 const SEEDS: u32 = 20;
 const PAIRS: usize = 190;

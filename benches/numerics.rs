@@ -13,8 +13,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use common::{Result, median, option, write};
 use serde_json::json;
+
+use common::{Result, median, option, write};
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 

@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Result, option, write};
 use serde_json::{Value, json};
 use winsign_core::attempt::Attempt;
 use winsign_core::results::PathOutcome;
@@ -27,6 +26,8 @@ use winsign_sweep::plan::build::build;
 use winsign_trainer::comm::Ranks;
 use winsign_trainer::model::{Network, Weights};
 use winsign_trainer::session::{ExecOptions, Session};
+
+use common::{Result, option, write};
 
 const THREADS: u32 = 1;
 /// Points and rounds of refinement; the first is what the others are compared with.

@@ -23,7 +23,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
-use record::{Machine, Origin, Result, TEN_THOUSAND, text, undisturbed};
 use safetensors::Dtype;
 use serde::Serialize;
 use serde_json::json;
@@ -41,6 +40,8 @@ use winsign_core::{RunId, Store, owner};
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{self, Plan, PlannedRun, RunState};
+
+use record::{Machine, Origin, Result, TEN_THOUSAND, text, undisturbed};
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 #[cfg(feature = "worker")]
@@ -558,7 +559,7 @@ fn begin(plan: &Plan, store: &Store, template: &Path) -> Result<String> {
     }
     rustix::fs::syncfs(fs::File::open(store.root())?)?;
     let statuses = survey(plan, store)?;
-    let count = |state| statuses.iter().filter(|standing| standing.state == state).count();
+    let count = |state| statuses.iter().filter(|status| status.state == state).count();
     assert_eq!((count(RunState::Running), count(RunState::Failed)), (RUNNING, FAILED));
     let states = RunState::VARIANTS.iter().map(|&state| (state, count(state))).filter(|(_, count)| *count > 0);
     Ok(states.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", "))

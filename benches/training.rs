@@ -15,7 +15,6 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use common::{Result, Side, median, option, print, ratio, take_turns, write};
 use serde_json::{Value, json};
 use winsign_core::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
 use winsign_data::Set;
@@ -26,6 +25,8 @@ use winsign_trainer::model::{Network, Weights};
 use winsign_trainer::train::evaluate::{Workers, evaluate};
 use winsign_trainer::train::optimizer;
 use winsign_trainer::train::step::Stepper;
+
+use common::{Result, Side, median, option, print, ratio, take_turns, write};
 
 const BATCH: usize = 64;
 const THREADS: usize = 2;

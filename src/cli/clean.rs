@@ -8,8 +8,6 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table};
 use indicatif::DecimalBytes;
 use serde_json::json;
-
-use super::{Common, Failure, output};
 use winsign_core::clean::{self, Kind, Waste};
 use winsign_core::error::Result;
 use winsign_core::parallel;
@@ -20,6 +18,8 @@ use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Plan, RunState};
+
+use super::{Common, Failure, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -149,13 +149,13 @@ impl Needs {
         let mut needs = Needs { alive: 0, needed: HashSet::new(), networks: BTreeMap::new() };
         let mut unfinished = HashSet::new();
         for plan in plans {
-            for (planned, standing) in plan.runs.iter().zip(survey(plan, store)?) {
+            for (planned, status) in plan.runs.iter().zip(survey(plan, store)?) {
                 let id = &planned.run.id;
-                needs.alive += usize::from(standing.state == RunState::Running);
-                if standing.state != RunState::Done {
+                needs.alive += usize::from(status.state == RunState::Running);
+                if status.state != RunState::Done {
                     needs.needed.extend(planned.run.inputs.iter().cloned());
                     unfinished.insert(id.clone());
-                } else if let Some(network) = standing.result.and_then(|result| result.network) {
+                } else if let Some(network) = status.result.and_then(|result| result.network) {
                     needs.networks.insert(id.clone(), network);
                 }
             }

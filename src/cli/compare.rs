@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-
-use super::report::confidence;
-use super::report_source::{Known, ReportSource};
-use super::{Common, Failure, colors, output};
+use winsign_core::text::printable;
 use winsign_report::compare::{Compared, Comparison, Entry, Side, compare, entries};
 use winsign_report::reference_table::{self, ReferenceTable};
 use winsign_report::statistics::percent;
@@ -20,6 +17,10 @@ use winsign_report::tables::{
 use winsign_report::{Report, terminal};
 use winsign_sweep::Layout;
 use winsign_sweep::yaml;
+
+use super::report::confidence;
+use super::report_source::{Known, ReportSource};
+use super::{Common, Failure, colors, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -145,7 +146,7 @@ impl Comparand {
 fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f64, colors: bool) -> String {
     let mut out = String::new();
     for (name, side) in [("A", a), ("B", b)] {
-        let _ = writeln!(out, "{name}: {}", terminal::printable(&side.described()));
+        let _ = writeln!(out, "{name}: {}", printable(&side.described()));
     }
     match comparison.rows.is_empty() {
         true => out.push_str("\nnothing is in both\n"),
@@ -168,7 +169,7 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
     for (name, side) in [("A", a), ("B", b)] {
         if let Comparand::Study(report) = side {
             for notice in &report.notices {
-                let _ = writeln!(out, "note: {name}: {}", terminal::printable(&notice.message));
+                let _ = writeln!(out, "note: {name}: {}", printable(&notice.message));
             }
         }
     }
@@ -176,7 +177,7 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
         const SHOWN: usize = 5;
         if !only.is_empty() {
             let more = if only.len() > SHOWN { format!(" and {} more", only.len() - SHOWN) } else { String::new() };
-            let first: Vec<String> = only.iter().take(SHOWN).map(|label| terminal::printable(label)).collect();
+            let first: Vec<String> = only.iter().take(SHOWN).map(|label| printable(label)).collect();
             let _ = writeln!(out, "only in {name}: {}{more}", first.join("; "));
         }
     }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-
-use super::report_source::ReportSource;
-use super::{Common, Failure, output};
 use winsign_core::results::RunResult;
 use winsign_core::{RunId, exit, files};
 use winsign_sweep::plan::{Plan, PlannedRun};
+
+use super::report_source::ReportSource;
+use super::{Common, Failure, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -54,7 +54,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     for notice in notices {
         output::tell(&format!("winsign: {}", notice.message));
     }
-    let results = found.iter().map(|found| found.standing.result.as_ref());
+    let results = found.iter().map(|found| found.status.result.as_ref());
     let lines: Vec<Line> =
         source.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
     if lines.len() < source.plan.runs.len() {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use winsign_core::{Error, Store, clean};
 
 use super::{Common, Failure, output, show};
-use winsign_core::{Error, Store, clean};
 
 pub(crate) const HELP: &str = "\
 Examples:

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-
-use super::run::{execute, find_worker};
-use super::{Common, Execution, Failure, output};
 use winsign_core::error::Error;
 use winsign_core::results::Outcome;
 use winsign_core::settings::{Architecture, Dataset, Import, Method, Problem, Settings};
@@ -18,6 +15,9 @@ use winsign_exec::{Launcher, Options};
 use winsign_sweep::Resources;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Label, Plan, PlannedRun};
+
+use super::run::{execute, find_worker};
+use super::{Common, Execution, Failure, output};
 
 pub(crate) const HELP: &str = "\
 Example:

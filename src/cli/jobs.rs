@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-
-use super::units::several;
-use super::{Common, Failure, open, output};
 use winsign_core::Store;
+use winsign_core::text::plural;
 use winsign_exec::slurm;
 use winsign_exec::slurm::client::{self, Living};
 use winsign_exec::slurm::queue::{Live, Queue};
 use winsign_sweep::plan::Plan;
+
+use super::{Common, Failure, open, output};
 
 pub(crate) const CANCEL_HELP: &str = "\
 Examples:
@@ -99,11 +99,8 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
         }
     }
     let how = if *now { "killed" } else { "told to save and end" };
-    let text = format!(
-        "{} taken back, {} {how}",
-        several(waiting.len(), "waiting job"),
-        several(running.len(), "running job")
-    );
+    let text =
+        format!("{} taken back, {} {how}", plural(waiting.len(), "waiting job"), plural(running.len(), "running job"));
     let jobs = json!({ "waiting": waiting, "running": running });
     tell(common, &held.plan, *dry_run, &text, jobs)
 }
@@ -118,7 +115,7 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure
         }
         client::control("hold", &jobs)?;
     }
-    let text = format!("{} held", several(jobs.len(), "waiting job"));
+    let text = format!("{} held", plural(jobs.len(), "waiting job"));
     tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 
@@ -131,7 +128,7 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         }
         client::control("release", &jobs)?;
     }
-    let text = format!("{} released", several(jobs.len(), "held job"));
+    let text = format!("{} released", plural(jobs.len(), "held job"));
     tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 

@@ -34,8 +34,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-
 use winsign_core::error::Error as StoreError;
+use winsign_core::text::shell_word;
 use winsign_core::{Store, exit};
 use winsign_exec::slurm;
 use winsign_exec::slurm::queue::Queue;
@@ -76,11 +76,7 @@ struct Common {
 impl Common {
     /// The arguments of another command on the same sweep and store, to be pasted into a shell.
     fn again(&self, sweep: &Path) -> String {
-        let quoted = |path: &Path| {
-            let text = path.display().to_string();
-            let plain = |character: char| character.is_alphanumeric() || "/._-+@:".contains(character);
-            if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-        };
+        let quoted = |path: &Path| shell_word(&path.display().to_string());
         match self.store == Path::new(DEFAULT_STORE) {
             true => quoted(sweep),
             false => format!("{} --store {}", quoted(sweep), quoted(&self.store)),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
-
-use super::{Common, Failure, output, show};
 use winsign_core::attempt::LOG;
 use winsign_core::files::open_if_exists;
 use winsign_core::{Error, RunDirectory, State, Store, exit};
+
+use super::{Common, Failure, output, show};
 
 pub(crate) const HELP: &str = "\
 Examples:

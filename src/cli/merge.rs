@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-
-use super::{Common, Failure, output};
 use winsign_core::error::{Error, Result};
 use winsign_core::merge::{Whole, agree};
 use winsign_core::results::{Outcome, RunResult};
+use winsign_core::text::plural;
 use winsign_core::{RunDirectory, RunId, State, Store, exit};
+
+use super::{Common, Failure, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -361,9 +362,8 @@ impl Merge {
         }
         let count = |wanted: fn(&Fate) -> bool| told.iter().filter(|told| wanted(&told.fate)).count();
         let adopted = count(|fate| matches!(fate, Fate::Adopted { .. }));
-        let runs = if adopted == 1 { "run" } else { "runs" };
         let taken = if self.dry { "would be taken over" } else { "taken over" };
-        let mut parts = vec![format!("{adopted} {runs} {taken}")];
+        let mut parts = vec![format!("{} {taken}", plural(adopted, "run"))];
         let mut add = |count: usize, what: &str| {
             if count > 0 {
                 parts.push(format!("{count} {what}"));

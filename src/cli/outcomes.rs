@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table};
-
 use winsign_core::RunId;
 use winsign_core::results::{
     LayerSurvivors, MatrixOutcome, Outcome, PairOutcome, PathOutcome, PathPoint, PlaneOutcome, Similarity,

@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
-
-use super::stages::{stages, table, totals};
-use super::{Common, Failure, look, open, output};
 use winsign_core::RunId;
 use winsign_core::settings::{Kind, Settings};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState, graph};
+
+use super::stages::{stages, table, totals};
+use super::{Common, Failure, look, open, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -48,13 +48,13 @@ pub(crate) fn command(
 
 fn print_json(plan: &Plan, statuses: &[RunStatus]) -> Result<u8, Failure> {
     let runs: Vec<RunRow> = (plan.runs.iter().zip(statuses))
-        .map(|(planned, standing)| RunRow {
+        .map(|(planned, status)| RunRow {
             id: &planned.run.id,
             kind: planned.run.kind(),
             needs: &planned.run.inputs,
-            state: standing.state,
+            state: status.state,
             label: planned.label.to_string(),
-            note: standing.note.as_deref(),
+            note: status.note.as_deref(),
             settings: &planned.run.settings,
         })
         .collect();
@@ -64,15 +64,15 @@ fn print_json(plan: &Plan, statuses: &[RunStatus]) -> Result<u8, Failure> {
 fn describe(plan: &Plan, statuses: &[RunStatus], sweep_path: &Path, common: &Common, all: bool) -> String {
     let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(plan, statuses));
     text += &table(&stages(plan, statuses));
-    let in_the_way = statuses.iter().zip(&plan.runs).filter(|(standing, _)| standing.damaged.is_some());
-    for (standing, planned) in in_the_way {
-        let _ = writeln!(text, "{} is computed again: {}", planned.label, standing.note.as_deref().unwrap_or_default());
+    let in_the_way = statuses.iter().zip(&plan.runs).filter(|(status, _)| status.damaged.is_some());
+    for (status, planned) in in_the_way {
+        let _ = writeln!(text, "{} is computed again: {}", planned.label, status.note.as_deref().unwrap_or_default());
     }
     if all {
         text += "\n";
-        for (planned, standing) in plan.runs.iter().zip(statuses) {
-            let _ = write!(text, "{}  {:8} {:8} {}", planned.run.id, planned.run.kind(), standing.state, planned.label);
-            match &standing.note {
+        for (planned, status) in plan.runs.iter().zip(statuses) {
+            let _ = write!(text, "{}  {:8} {:8} {}", planned.run.id, planned.run.kind(), status.state, planned.label);
+            match &status.note {
                 Some(note) => {
                     let _ = writeln!(text, " ({note})");
                 }
@@ -80,7 +80,7 @@ fn describe(plan: &Plan, statuses: &[RunStatus], sweep_path: &Path, common: &Com
             }
         }
     }
-    let next = match statuses.iter().all(|standing| standing.state == RunState::Done) {
+    let next = match statuses.iter().all(|status| status.state == RunState::Done) {
         true => "report",
         false => "run",
     };

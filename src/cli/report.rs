@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use clap::Args;
 use strum::VariantNames;
-
-use super::report_source::{Known, ReportSource, cache_path};
-use super::{Common, Failure, colors, output};
 use winsign_report::{FigureChrome, RunRecord, json, plots, tensorboard, terminal};
 use winsign_sweep::plan::{PlannedRun, RunState};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
+
+use super::report_source::{Known, ReportSource, cache_path};
+use super::{Common, Failure, colors, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -94,7 +94,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let (found, mut notices) = source.look();
     let mut cache = source.cache_of(directory);
     let known = Known::of(&source, found, &mut cache);
-    let statuses = known.found.iter().map(|found| &found.standing);
+    let statuses = known.found.iter().map(|found| &found.status);
     if writes && let Err(error) = cache.save(&cache_path(directory), statuses) {
         tracing::info!("{error}; the next report reads the runs again");
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Common, Failure};
+use winsign_core::text::plural;
 use winsign_core::{RunDirectory, RunId, Store};
 use winsign_report::evidence::{self, Cache, Evidence};
 use winsign_report::pivot::pivot;
@@ -16,6 +16,8 @@ use winsign_sweep::plan::stores::{self, Found, Troubles};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 use winsign_sweep::{Layout, name_from};
+
+use super::{Common, Failure};
 
 /// What a report is about: runs, and where to look for them.
 pub(crate) struct ReportSource {
@@ -177,7 +179,7 @@ impl Known {
     pub(crate) fn of(source: &ReportSource, found: Vec<Found>, cache: &mut Cache) -> Known {
         let planned = source.plan.runs.iter().zip(&found);
         let runs: Vec<(RunDirectory, &RunStatus)> =
-            planned.map(|(planned, found)| (source.directory_of(&planned.run.id, found), &found.standing)).collect();
+            planned.map(|(planned, found)| (source.directory_of(&planned.run.id, found), &found.status)).collect();
         let evidence = evidence::collect(&runs, cache);
         Known { found, evidence }
     }
@@ -190,16 +192,16 @@ impl Known {
     pub(crate) fn records<'a>(&self, plan: &'a Plan) -> Vec<RunRecord<'a>> {
         let known = self.found.iter().zip(&self.evidence);
         (plan.runs.iter().zip(known))
-            .map(|(planned, (Found { standing, store }, evidence))| RunRecord {
+            .map(|(planned, (Found { status, store }, evidence))| RunRecord {
                 planned,
-                state: standing.state,
+                state: status.state,
                 // One whose network is needed again has its result still.
-                result: standing.result.clone().filter(|_| standing.state == RunState::Done),
-                note: standing.note.clone(),
+                result: status.result.clone().filter(|_| status.state == RunState::Done),
+                note: status.note.clone(),
                 curve: evidence.curve.clone(),
                 log_end: evidence.log_end.as_deref().map(str::to_string),
                 // Of a run that nobody has begun there is nothing in any store.
-                store: (standing.state != RunState::Pending || standing.attempts > 0).then(|| store.clone()),
+                store: (status.state != RunState::Pending || status.attempts > 0).then(|| store.clone()),
             })
             .collect()
     }
@@ -237,7 +239,7 @@ fn identity(path: &Path) -> Result<(u64, u64), PathBuf> {
 }
 
 fn notices(troubles: &Troubles) -> Vec<Notice> {
-    let runs = |count: usize| if count == 1 { "1 run".to_string() } else { format!("{count} runs") };
+    let runs = |count: usize| plural(count, "run");
     let mut notices = Vec::new();
     if let Some((id, used, other)) = troubles.conflicts.first() {
         let mut ids: Vec<RunId> = troubles.conflicts.iter().map(|(id, ..)| id.clone()).collect();
@@ -282,7 +284,7 @@ mod tests {
         let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
         let plan = Plan { name: "study".to_string(), runs, resources };
         let found = done.iter().zip(states).map(|((.., result), state)| Found {
-            standing: RunStatus { state, result: result.clone(), ..RunStatus::pending() },
+            status: RunStatus { state, result: result.clone(), ..RunStatus::pending() },
             store: Path::new("store").into(),
         });
         let records = Known::results(found.collect()).records(&plan);

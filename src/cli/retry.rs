@@ -5,17 +5,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-
-use super::run::find_worker;
-use super::show::find;
-use super::submit::{self, Asked};
-use super::units::several;
-use super::{Common, Failure, open, output};
+use winsign_core::text::plural;
 use winsign_core::{RunId, Store, exit};
 use winsign_exec::slurm::submission::Submission;
 use winsign_exec::slurm::submit::absolute;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Plan, RunState};
+
+use super::run::find_worker;
+use super::show::find;
+use super::submit::{self, Asked};
+use super::{Common, Failure, open, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -51,7 +51,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let named: Vec<RunId> = arguments.runs.iter().map(|run| find(&store, run)).collect::<Result<_, _>>()?;
     let chosen = |id: &RunId| arguments.failed || named.contains(id);
     let failed: Vec<_> = (plan.runs.iter().zip(&statuses))
-        .filter(|(planned, standing)| standing.state == RunState::Failed && chosen(&planned.run.id))
+        .filter(|(planned, status)| status.state == RunState::Failed && chosen(&planned.run.id))
         .collect();
     if let Some(other) = named.iter().find(|id| !failed.iter().any(|(planned, _)| planned.run.id == **id)) {
         return Err(Failure::Usage(
@@ -61,15 +61,15 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     }
     let ids: HashSet<RunId> = failed.iter().map(|(planned, _)| planned.run.id.clone()).collect();
     if !common.json {
-        let mut text = format!("{}: {} failed", plan.name, several(failed.len(), "run"));
+        let mut text = format!("{}: {} failed", plan.name, plural(failed.len(), "run"));
         text += match (failed.is_empty(), arguments.dry_run) {
             (true, _) => ", nothing to do\n",
             (false, true) => " and would get a new chance\n",
             (false, false) => " and get a new chance\n",
         };
-        for (planned, standing) in &failed {
+        for (planned, status) in &failed {
             text +=
-                &format!("  {}  {}: {}\n", planned.run.id, planned.label, standing.note.as_deref().unwrap_or_default());
+                &format!("  {}  {}: {}\n", planned.run.id, planned.label, status.note.as_deref().unwrap_or_default());
         }
         output::text(&text)?;
     }

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-
-use super::{Common, Execution, Failure, output, resources};
 use winsign_core::Store;
 use winsign_core::error::Error as StoreError;
 use winsign_core::settings::MAX_JOBS;
@@ -18,6 +16,8 @@ use winsign_exec::{Entry, Launcher, Options, Summary, mpirun};
 use winsign_sweep::Resources;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::{RunStatus, survey};
+
+use super::{Common, Execution, Failure, output, resources};
 
 pub(crate) const HELP: &str = "\
 Examples:

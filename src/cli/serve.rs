@@ -9,10 +9,6 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-
-use super::report_source::{Known, ReportSource};
-use super::{Common, Failure, output};
-use crate::server;
 use winsign_core::exit;
 use winsign_exec::slurm::queue::Queue;
 use winsign_report::evidence::Cache;
@@ -20,6 +16,10 @@ use winsign_report::{FigureChrome, Notice, page, plots};
 use winsign_sweep::Layout;
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::stores::Found;
+
+use super::report_source::{Known, ReportSource};
+use super::{Common, Failure, output};
+use crate::server;
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -124,7 +124,7 @@ impl Study {
         let plan = &self.source.plan;
         let (mut found, mut notices) = self.source.look();
         for store in &self.source.stores {
-            Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.standing));
+            Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.status));
         }
         let known = Known::of(&self.source, found, &mut self.cache);
         notices.extend(known.notices(plan));
@@ -141,9 +141,9 @@ impl Study {
     }
 }
 
-fn said(Found { standing, store }: &Found) -> Said {
-    let finished = standing.result.as_ref().map(|result| result.finished);
-    (standing.state, standing.attempts, standing.note.clone(), finished, store.clone())
+fn said(Found { status, store }: &Found) -> Said {
+    let finished = status.result.as_ref().map(|result| result.finished);
+    (status.state, status.attempts, status.note.clone(), finished, store.clone())
 }
 
 #[cfg(test)]

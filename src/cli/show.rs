@@ -5,16 +5,17 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use serde_json::json;
-
-use super::units::{bytes, duration, number};
-use super::{Common, Failure, outcomes, output};
 use winsign_core::attempt::{END, End, METRICS, STATUS};
 use winsign_core::owner::{self, Clock};
 use winsign_core::results::EpochMetrics;
+use winsign_core::text::printable;
 use winsign_core::{Error, RunDirectory, RunId, Store, files};
-use winsign_report::terminal::{STYLE, printable};
+use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::survey::{self, RunStatus};
+
+use super::units::{bytes, duration, number};
+use super::{Common, Failure, outcomes, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -30,43 +31,43 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     let run = store.run(&find(&store, prefix)?);
     let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
     let clock = Clock::of(store.root());
-    let standing = survey::standing(&run, &clock)?;
-    let metrics = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
+    let status = survey::status(&run, &clock)?;
+    let metrics = match status.result.as_ref().and_then(|result| result.metrics.as_ref()) {
         Some(committed) => run.read_metrics(committed)?,
         None => metrics_of_last_attempt(&run)?,
     };
-    let result = standing.result.as_ref();
+    let result = status.result.as_ref();
     let usage = result.and_then(|result| result.usage);
-    let history = history(&run, &standing)?;
+    let history = history(&run, &status)?;
     let log = log_of_last_attempt(&run, if common.json { usize::MAX } else { LOG_LINES })?;
     if common.json {
         return output::json(&json!({
             "id": run.id,
             "label": file.label,
-            "state": standing.state,
-            "note": standing.note,
+            "state": status.state,
+            "note": status.note,
             "directory": run.path.to_string_lossy(),
             "attempts": history.len(),
             "history": history,
-            "host": standing.host,
+            "host": status.host,
             "seconds": result.map(|result| result.seconds),
             "peak_memory": usage.and_then(|usage| usage.peak_memory),
             "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
             "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
             "needs": file.inputs,
-            "result": standing.result,
+            "result": status.result,
             "metrics": metrics,
             "log": log,
         }));
     }
     let mut text = format!("{} ({})\n", file.label, run.id);
-    let _ = write!(text, "state: {}", standing.state);
-    if let Some(note) = &standing.note {
+    let _ = write!(text, "state: {}", status.state);
+    if let Some(note) = &status.note {
         let _ = write!(text, " ({})", printable(note));
     }
     let _ = writeln!(text, "\ndirectory: {}", run.path.display());
-    if let Some(host) = &standing.host {
+    if let Some(host) = &status.host {
         let _ = writeln!(text, "host: {}", printable(host));
     }
     let _ = writeln!(text, "attempts: {}", history.len());
@@ -75,8 +76,8 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     }
     if let Some(result) = result {
         let _ = writeln!(text, "wall time: {}", duration(result.seconds));
-    } else if standing.state == RunState::Running
-        && let Some(age) = standing.age(clock.now())
+    } else if status.state == RunState::Running
+        && let Some(age) = status.age(clock.now())
     {
         let _ = writeln!(text, "running for: {}", duration(age.as_secs_f64()));
     }
@@ -94,7 +95,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
     }
     text += "\nsettings\n";
     describe(&mut text, "", &file.settings.in_full());
-    if let Some(result) = &standing.result {
+    if let Some(result) = &status.result {
         text += "\nresult\n";
         let mut shown = serde_json::to_value(result).expect("a result is plain data");
         if let Some(outcome) = shown["outcome"].as_object_mut() {
@@ -135,9 +136,9 @@ impl AttemptRow {
     }
 }
 
-fn history(run: &RunDirectory, standing: &RunStatus) -> Result<Vec<AttemptRow>, Failure> {
+fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Failure> {
     let row = |number| -> Result<AttemptRow, Failure> {
-        let runs = standing.state == RunState::Running && standing.attempts == number;
+        let runs = status.state == RunState::Running && status.attempts == number;
         let end = match run.end_of(number)? {
             Some(End::Finished) => Some("finished".to_string()),
             Some(End::Interrupted) => Some("interrupted".to_string()),

@@ -5,8 +5,8 @@ use std::collections::hash_map::{Entry, HashMap};
 
 use comfy_table::{CellAlignment, Table};
 use strum::VariantArray;
-
 use winsign_core::settings::{Between, Inherit, Kind, Method};
+use winsign_core::text::plural;
 use winsign_report::terminal::STYLE;
 use winsign_sweep::Axes;
 use winsign_sweep::plan::survey::RunStatus;
@@ -37,7 +37,7 @@ const COLUMNS: &[RunState] = RunState::VARIANTS;
 pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a>> {
     let mut stages: Vec<Stage> = vec![];
     let mut index = HashMap::new();
-    for (planned, standing) in plan.runs.iter().zip(statuses) {
+    for (planned, status) in plan.runs.iter().zip(statuses) {
         let key = Key::of(planned);
         let at = match index.entry(key) {
             Entry::Occupied(known) => *known.get(),
@@ -47,7 +47,7 @@ pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a
             }
         };
         stages[at].levels.insert(planned.label.level);
-        let column = COLUMNS.iter().position(|&state| state == standing.state).expect("every state has a column");
+        let column = COLUMNS.iter().position(|&state| state == status.state).expect("every state has a column");
         stages[at].counts[column] += 1;
     }
     stages
@@ -80,7 +80,7 @@ pub(crate) fn table(stages: &[Stage]) -> String {
 
 /// How many runs are in each state, and in all.
 pub(crate) fn counts(statuses: &[RunStatus]) -> serde_json::Value {
-    let in_state = |state: &RunState| statuses.iter().filter(|standing| standing.state == *state).count();
+    let in_state = |state: &RunState| statuses.iter().filter(|status| status.state == *state).count();
     let counts: Vec<usize> = COLUMNS.iter().map(in_state).collect();
     counts_by_state(&counts)
 }
@@ -94,11 +94,10 @@ fn counts_by_state(counts: &[usize]) -> serde_json::Value {
 /// How many runs there are in all, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
 pub(crate) fn totals(plan: &Plan, statuses: &[RunStatus]) -> String {
     let of_kind = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
-    let in_state = |state: RunState| statuses.iter().filter(|standing| standing.state == state).count();
-    let several = |kind: Kind, count| if count == 1 { format!("1 {kind}") } else { format!("{count} {kind}s") };
+    let in_state = |state: RunState| statuses.iter().filter(|status| status.state == state).count();
     let kinds = Kind::VARIANTS.iter().map(|&kind| (kind, of_kind(kind))).filter(|&(_, count)| count > 0);
     let states = COLUMNS.iter().map(|&state| (state, in_state(state))).filter(|&(_, count)| count > 0);
-    let kinds: Vec<String> = kinds.map(|(kind, count)| several(kind, count)).collect();
+    let kinds: Vec<String> = kinds.map(|(kind, count)| plural(count, &kind.to_string())).collect();
     let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).collect();
     format!("{} runs ({}): {}", statuses.len(), kinds.join(", "), states.join(", "))
 }

@@ -10,20 +10,22 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use serde_json::{Value, json};
-
-use super::stages::{counts, stages, table, totals};
-use super::units::{bytes, duration, number, several};
-use super::watch::{Watched, watch};
-use super::{Common, Failure, colors, open, output};
 use winsign_core::attempt::Progress;
 use winsign_core::owner::Clock;
 use winsign_core::settings::Kind;
+use winsign_core::text::plural;
+use winsign_core::text::printable;
 use winsign_core::{RunId, Store, exit};
 use winsign_exec::slurm::queue::Queue;
-use winsign_report::terminal::{STYLE, printable};
+use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::pace::{self, hosts, pace, spent};
 use winsign_sweep::plan::survey::{RunStatus, survey_again};
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
+
+use super::stages::{counts, stages, table, totals};
+use super::units::{bytes, duration, number};
+use super::watch::{Watched, watch};
+use super::{Common, Failure, colors, open, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -94,7 +96,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         // What was drawn is gone.
         output::text(&status.show(&last))?;
     }
-    let done = last.statuses.iter().all(|standing| standing.state == RunState::Done);
+    let done = last.statuses.iter().all(|status| status.state == RunState::Done);
     Ok(if done { exit::SUCCESS } else { exit::RUNS_FAILED })
 }
 
@@ -148,7 +150,7 @@ impl Watched for Status {
             (at, run.log_of(statuses[at].attempts, LOG_LINES))
         };
         let failures = failures.into_iter().map(log).collect();
-        let began = statuses.iter().any(|standing| standing.since.is_some());
+        let began = statuses.iter().any(|status| status.since.is_some());
         // Where nothing has begun nothing is written, not even for an instant.
         let now = if began { self.clock.now() } else { SystemTime::now() };
         Ok(Look { statuses, now, failures, warnings, settled_before: before.is_some_and(Look::is_settled) })
@@ -163,7 +165,7 @@ impl Watched for Status {
     }
 
     fn is_over(&self, look: &Look) -> bool {
-        let all_done = look.statuses.iter().all(|standing| standing.state == RunState::Done);
+        let all_done = look.statuses.iter().all(|status| status.state == RunState::Done);
         all_done || look.is_settled() && look.settled_before
     }
 }
@@ -172,11 +174,11 @@ impl Look {
     /// Whether nothing runs, and nothing waits that could.
     fn is_settled(&self) -> bool {
         let settled = [RunState::Done, RunState::Failed, RunState::Blocked];
-        self.statuses.iter().all(|standing| settled.contains(&standing.state))
+        self.statuses.iter().all(|status| settled.contains(&status.state))
     }
 
     fn count(&self, state: RunState) -> usize {
-        self.statuses.iter().filter(|standing| standing.state == state).count()
+        self.statuses.iter().filter(|status| status.state == state).count()
     }
 }
 
@@ -201,19 +203,19 @@ struct RunRow<'a> {
 }
 
 impl<'a> RunRow<'a> {
-    fn new(planned: &'a PlannedRun, standing: &'a RunStatus, now: SystemTime) -> RunRow<'a> {
-        let result = standing.result.as_ref();
+    fn new(planned: &'a PlannedRun, status: &'a RunStatus, now: SystemTime) -> RunRow<'a> {
+        let result = status.result.as_ref();
         let usage = result.and_then(|result| result.usage);
         RunRow {
             id: &planned.run.id,
             kind: planned.run.kind(),
             label: planned.label.to_string(),
-            state: standing.state,
-            note: standing.note.as_deref(),
-            host: standing.host.as_deref(),
-            attempts: standing.attempts,
-            progress: standing.progress.as_ref(),
-            age: standing.age(now).map(|age| age.as_secs_f64()),
+            state: status.state,
+            note: status.note.as_deref(),
+            host: status.host.as_deref(),
+            attempts: status.attempts,
+            progress: status.progress.as_ref(),
+            age: status.age(now).map(|age| age.as_secs_f64()),
             seconds: result.map(|result| result.seconds),
             peak_memory: usage.and_then(|usage| usage.peak_memory),
             gpu_peak_memory: usage.and_then(|usage| usage.gpu_peak_memory),
@@ -225,7 +227,7 @@ impl<'a> RunRow<'a> {
 impl Status {
     fn rows<'a>(&'a self, look: &'a Look) -> impl Iterator<Item = RunRow<'a>> {
         let runs = self.plan.runs.iter().zip(&look.statuses);
-        runs.map(|(planned, standing)| RunRow::new(planned, standing, look.now))
+        runs.map(|(planned, status)| RunRow::new(planned, status, look.now))
     }
 
     fn json(&self, look: &Look) -> Value {
@@ -301,7 +303,7 @@ impl Status {
         }
         let failures = look.count(RunState::Failed);
         if failures > look.failures.len() {
-            let more = several(failures - look.failures.len(), "more failed run");
+            let more = plural(failures - look.failures.len(), "more failed run");
             let _ = writeln!(text, "and {more}: winsign status --all {} lists them", self.again);
         }
         self.write_running(&mut text, look);
@@ -403,7 +405,7 @@ fn describe(spent: &pace::Spent) -> String {
         let _ = write!(text, "; at most {}", peaks.join(", "));
     }
     if spent.unknown > 0 {
-        let _ = write!(text, "; {} of an earlier version do not say what they took", several(spent.unknown, "run"));
+        let _ = write!(text, "; {} of an earlier version do not say what they took", plural(spent.unknown, "run"));
     }
     text
 }

@@ -6,11 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-
-use super::run::find_worker;
-use super::stages::totals;
-use super::units::several;
-use super::{Common, Execution, Failure, output, resources};
+use winsign_core::text::plural;
 use winsign_core::{RunId, Store};
 use winsign_exec::slurm;
 use winsign_exec::slurm::profile::{Launcher, Profile};
@@ -18,6 +14,10 @@ use winsign_exec::slurm::submission;
 use winsign_exec::slurm::submit::{self, Request, Submitted};
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
+
+use super::run::find_worker;
+use super::stages::totals;
+use super::{Common, Execution, Failure, output, resources};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -197,12 +197,12 @@ fn show(common: &Common, plan: &Plan, submitted: &Submitted, scripts: &[String])
     }
     let mut text = String::new();
     for (number, (array, script)) in submitted.arrays.iter().zip(scripts).enumerate() {
-        let _ = writeln!(text, "# ---- array {number}: {}{}", several(array.tasks.len(), "task"), after(&array.after));
+        let _ = writeln!(text, "# ---- array {number}: {}{}", plural(array.tasks.len(), "task"), after(&array.after));
         text += script;
         text.push('\n');
     }
-    let arrays = several(submitted.arrays.len(), "array");
-    let _ = writeln!(text, "# {}: {} in {arrays}; nothing was submitted", plan.name, several(submitted.runs, "run"));
+    let arrays = plural(submitted.arrays.len(), "array");
+    let _ = writeln!(text, "# {}: {} in {arrays}; nothing was submitted", plan.name, plural(submitted.runs, "run"));
     output::text(&text)
 }
 
@@ -240,7 +240,7 @@ pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
         let rest = match sent.arrays {
             0 => "nothing to submit".to_string(),
             arrays => {
-                format!("nothing new to submit, {} sent that had been waiting for room", several(arrays, "array"))
+                format!("nothing new to submit, {} sent that had been waiting for room", plural(arrays, "array"))
             }
         };
         return format!("{}: {rest}; {}\n", plan.name, totals(plan, &submitted.statuses));
@@ -248,13 +248,13 @@ pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
     let mut text = format!(
         "{}: {} submitted as {}, {} (submission {})\n",
         plan.name,
-        several(submitted.runs, "run"),
-        several(sent.arrays, "array"),
-        several(sent.tasks, "task"),
+        plural(submitted.runs, "run"),
+        plural(sent.arrays, "array"),
+        plural(sent.tasks, "task"),
         submission.id
     );
     if sent.left > 0 {
-        let left = several(sent.left, "array");
+        let left = plural(sent.left, "array");
         let _ = writeln!(text, "{left} more will be submitted by jobs that end, as the limits allow");
     }
     let _ = writeln!(text, "next: winsign status {again} --watch");

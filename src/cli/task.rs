@@ -3,9 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-
-use super::run::execute;
-use super::{Common, Failure};
 use winsign_core::{Store, exit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
@@ -16,6 +13,9 @@ use winsign_exec::slurm::{programs, submit, task};
 use winsign_exec::srun::Srun;
 use winsign_exec::{Launcher, Options, Summary, hosts};
 use winsign_sweep::plan::survey::survey_runs;
+
+use super::run::execute;
+use super::{Common, Failure};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -29,11 +29,6 @@ pub(crate) fn number(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-/// `1 run`, `2 runs`.
-pub(crate) fn several(count: usize, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +40,5 @@ mod tests {
         assert_eq!([412_000_000, 999_600_000, 80_000_000_000].map(bytes), ["412 MB", "1.0 GB", "80.0 GB"]);
         let numbers = [0.0, 0.254, 9.5, 9.999, 40.53, 100.0, 1240.4].map(number);
         assert_eq!(numbers, ["0", "0.25", "9.5", "10", "40.5", "100", "1240"]);
-        assert_eq!([0, 1, 2].map(|count| several(count, "run")), ["0 runs", "1 run", "2 runs"]);
     }
 }

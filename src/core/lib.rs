@@ -20,6 +20,7 @@ pub mod random;
 pub mod results;
 pub mod settings;
 pub mod tensors;
+pub mod text;
 
 pub use attempt::Attempt;
 pub use directory::{RunDirectory, State, Store};

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use winsign_core::random;
+
 use super::crop::random_region;
 use super::image::{Decoder, ImageError};
 use super::imagenet;
 use super::pack::Pack;
 use super::{Entry, Error, Listing, Result, Split};
-use winsign_core::random;
 
 /// The name that a pack of ImageNet has beside other data sets.
 const PACK: &str = "imagenet.pack";

@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use winsign_core::random::{Source, Stream};
+
 use super::cifar::{self, COARSE_CLASSES, Cifar, Format};
 use super::error::{Error, Result};
 use super::image::{ImageError, Rgb, encode_jpeg};
@@ -14,7 +16,6 @@ use super::mat::{Synset, synsets_file};
 use super::parallel::{processors, try_map};
 use super::pickle::Writer;
 use super::{Set, Split, imagenet, tiny_imagenet};
-use winsign_core::random::{Source, Stream};
 
 /// What is to be made.
 #[derive(Debug, Clone)]

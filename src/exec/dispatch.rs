@@ -9,15 +9,15 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
+use winsign_core::attempt::{self, Attempt, End};
+use winsign_core::{RunDirectory, RunId, State, Store, exit};
+use winsign_sweep::plan::survey::RunStatus;
+use winsign_sweep::plan::{RunState, cost};
 
 use super::child::{self, Ended, Exit};
 use super::display::Display;
 use super::slots::{Seat, Slots};
 use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
-use winsign_core::attempt::{self, Attempt, End};
-use winsign_core::{RunDirectory, RunId, State, Store, exit};
-use winsign_sweep::plan::survey::RunStatus;
-use winsign_sweep::plan::{RunState, cost};
 
 /// How often active runs are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -169,11 +169,11 @@ impl<'a> Dispatcher<'a> {
 
     /// Takes over what was found on disk. Damaged files are set aside; failures that are not forgiven stand.
     fn adopt(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
-        for (at, standing) in statuses.iter().enumerate() {
-            if let Some(damaged) = &standing.damaged {
-                self.set_aside(at, damaged, standing.note.as_deref().unwrap_or_default())?;
+        for (at, status) in statuses.iter().enumerate() {
+            if let Some(damaged) = &status.damaged {
+                self.set_aside(at, damaged, status.note.as_deref().unwrap_or_default())?;
             }
-            self.nodes[at].phase = match standing.state {
+            self.nodes[at].phase = match status.state {
                 RunState::Done => {
                     self.prepare(at)?;
                     Phase::Done
@@ -183,7 +183,7 @@ impl<'a> Dispatcher<'a> {
                     let attempt = self.last_attempt(at)?;
                     self.nodes[at].known_attempt = attempt;
                     if attempt > self.entries[at].forgiven {
-                        self.fail(at, attempt, standing.note.clone().unwrap_or_default());
+                        self.fail(at, attempt, status.note.clone().unwrap_or_default());
                         continue;
                     }
                     Phase::Waiting

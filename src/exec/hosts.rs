@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::Refused;
 use winsign_core::settings::MAX_JOBS;
+
+use super::Refused;
 
 /// A host, and how many ranks it takes at once.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
-
 use winsign_core::{Run, RunId, exit};
 use winsign_sweep::plan::Plan;
 

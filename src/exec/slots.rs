@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use winsign_core::results::GPU_SHARE;
+
 use super::gpus::{Lot, MPS_PERCENTAGE, Share, deal};
 use super::hosts::Named;
-use winsign_core::results::GPU_SHARE;
 
 /// After so many runs in a row that did not start there, a host is left alone …
 const STRIKES: u32 = 3;

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use winsign_sweep::{Measure, Show};
+
 use super::statistics::percent;
 use super::tables::{Column, MISSING, Table, count_text, decimal, number, text};
 use super::{Interval, IntervalMethod, Pivot, PivotCell, Summary};
-use winsign_sweep::{Measure, Show};
 
 impl PivotCell {
     /// Whether the number of runs says more than that of tickets.

@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 
 use serde::Serialize;
+use winsign_core::RunId;
+use winsign_core::settings::{Between, Inherit, Method, Numerics, Problem};
+use winsign_sweep::{Axes, Measure};
 
 use super::sample::{Paired, Sample, paired};
 use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
 use super::{BarrierProtocol, ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, as_map};
-use winsign_core::RunId;
-use winsign_core::settings::{Between, Inherit, Method, Numerics, Problem};
-use winsign_sweep::{Axes, Measure};
 
 /// One line of a study or a table.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,11 +6,11 @@
 
 use ::csv::WriterBuilder;
 use serde::Serialize;
+use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem};
+use winsign_sweep::Axes;
 
 use super::tables::{axis_names, axis_value};
 use super::{ConnectionRow, LevelRow, Pivot, Report, Summary, TransferRow};
-use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem};
-use winsign_sweep::Axes;
 
 /// The names of the fields of [`Line`].
 const COLUMNS: [&str; 21] = [

@@ -1,12 +1,13 @@
 //! Differences over the same tickets and seeds, between methods and between what is inherited.
 
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::{Between, Inherit, Method};
+use winsign_sweep::{Axes, Measure};
+
 use super::sample::{Paired, Sample, paired};
 use super::statistics::Estimate;
 use super::tables::method_text;
 use super::{ConnectionRow, Difference, LevelRow, TicketRow, TransferRow};
-use winsign_core::grouping::{distinct, grouped};
-use winsign_core::settings::{Between, Inherit, Method};
-use winsign_sweep::{Axes, Measure};
 
 /// The differences of test errors, then those of barriers, and then those of what initial norm parameters add. Errors are those of transfers, or of tickets in a study
 /// without transfers.

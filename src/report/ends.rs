@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::spreads::{is_ticket_seed, without_ticket_seeds};
-use super::tables::method_text;
-use super::{End, RunRecord};
 use winsign_core::RunId;
 use winsign_core::grouping::distinct;
 use winsign_core::settings::Seeds;
 use winsign_sweep::plan::{Label, PlannedRun};
+
+use super::spreads::{is_ticket_seed, without_ticket_seeds};
+use super::tables::method_text;
+use super::{End, RunRecord};
 
 /// The labels of all runs of a plan, and what the runs need.
 pub(crate) struct Labels<'a>(HashMap<&'a RunId, (&'a Label, &'a [RunId])>);

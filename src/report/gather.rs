@@ -2,6 +2,13 @@
 
 use std::collections::HashMap;
 
+use winsign_core::RunId;
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::results::{Outcome, TicketOutcome, TransferOutcome};
+use winsign_core::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
+use winsign_sweep::plan::{PlannedRun, RunState};
+use winsign_sweep::{Axes, Measure};
+
 use super::ends::Labels;
 use super::sample::{Sample, best, is_over_tickets};
 use super::spreads::without_ticket_seeds;
@@ -10,12 +17,6 @@ use super::{
     ConnectionRow, FailedRun, LayerRatio, LevelRow, Part, Report, RunCounts, RunRecord, SeedError, TicketRow,
     TransferRow, differences, notices, paths, spreads, statements,
 };
-use winsign_core::RunId;
-use winsign_core::grouping::{distinct, grouped};
-use winsign_core::results::{Outcome, TicketOutcome, TransferOutcome};
-use winsign_core::settings::{Between, Inherit, Kind, Method, Problem, Seeds};
-use winsign_sweep::plan::{PlannedRun, RunState};
-use winsign_sweep::{Axes, Measure};
 
 /// Makes the report of a study from what is known of each run of its plan, in the plan's order.
 ///

@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::ends::Labels;
-use super::gather::by_ticket;
-use super::spreads::without_ticket_seeds;
-use super::{Notice, RunRecord, paths};
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::results::{Outcome, Processors, RunResult, TrainScore};
 use winsign_core::settings::{Kind, Seeds};
+
+use super::ends::Labels;
+use super::gather::by_ticket;
+use super::spreads::without_ticket_seeds;
+use super::{Notice, RunRecord, paths};
 
 /// What the results themselves give away. The rows are those whose numbers are made of several runs.
 pub(crate) fn of(records: &[RunRecord], rows: &[Vec<&RunRecord>], labels: &Labels) -> Vec<Notice> {

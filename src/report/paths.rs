@@ -2,17 +2,18 @@
 
 use std::collections::HashSet;
 
+use winsign_core::RunId;
+use winsign_core::grouping::grouped;
+use winsign_core::results::{Outcome, PathOutcome};
+use winsign_core::settings::{Between, Settings};
+use winsign_sweep::Measure;
+
 use super::ends::{Labels, Names};
 use super::gather::{Gathering, by_ticket};
 use super::sample::{Sample, is_over_tickets};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{max, mean};
 use super::{BarrierProtocol, ConnectionRow, End, PairPath, Part, PathError, PathMean, PlaneRow, RunRecord, Summary};
-use winsign_core::RunId;
-use winsign_core::grouping::grouped;
-use winsign_core::results::{Outcome, PathOutcome};
-use winsign_core::settings::{Between, Settings};
-use winsign_sweep::Measure;
 
 /// The row of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
 pub(crate) fn connection(row: &[&RunRecord], gathering: &Gathering) -> Option<ConnectionRow> {

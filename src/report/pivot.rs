@@ -7,15 +7,15 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use serde::Serialize;
+use winsign_core::grouping::{distinct, grouped};
+use winsign_sweep::yaml::{listed, nearest, quoted};
+use winsign_sweep::{FIELDS, Layout, Measure, Show};
 
 use super::sample::{Sample, best};
 use super::spreads::is_ticket_seed;
 use super::statistics::Estimate;
 use super::tables::{MISSING, method_text, remaining_text};
 use super::{Report, Summary};
-use winsign_core::grouping::{distinct, grouped};
-use winsign_sweep::yaml::{listed, nearest, quoted};
-use winsign_sweep::{FIELDS, Layout, Measure, Show};
 
 /// A chosen table.
 #[derive(Debug, Clone, PartialEq, Serialize)]

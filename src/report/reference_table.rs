@@ -14,12 +14,12 @@
 use std::str::FromStr;
 
 use strum::VariantNames;
-
-use crate::compare::{Entry, Numbers, Side};
 use winsign_core::settings::{Architecture, Dataset, Inherit, Method, Problem};
 use winsign_sweep::yaml::{
     self, Content, Diagnostic, DocumentKind, FileError, Name, Node, Place, grouped, listed, nearest, quoted,
 };
+
+use crate::compare::{Entry, Numbers, Side};
 
 pub const SORT: DocumentKind = DocumentKind {
     name: "table of numbers",

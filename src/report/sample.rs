@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-
-use super::statistics::{Estimate, mean, p_of_t};
-use super::{BarrierProtocol, ConnectionRow, Interval, LevelRow, Over, Part, Summary, TicketRow, TransferRow};
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Between, Inherit, Method, Problem, Seeds};
 use winsign_sweep::{Axes, Measure};
+
+use super::statistics::{Estimate, mean, p_of_t};
+use super::{BarrierProtocol, ConnectionRow, Interval, LevelRow, Over, Part, Summary, TicketRow, TransferRow};
 
 /// A number, and the randomness behind it.
 #[derive(Debug, Clone, PartialEq)]

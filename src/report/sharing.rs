@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 
+use winsign_core::RunId;
+
 use super::statistics::{Chance, Estimate, FEWEST_OF_BOOTSTRAP, RESAMPLES, mean, middle, sample_std, t_quantile};
 use super::{Interval, IntervalMethod, Over, Summary};
-use winsign_core::RunId;
 
 impl Summary {
     /// Of the values of paths, each with the networks it joins. The interval is that of independent numbers where no two

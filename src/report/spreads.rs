@@ -1,10 +1,11 @@
 //! How much each source of chance moves the error.
 
-use super::statistics::mean;
-use super::{SeedError, Spread, TransferRow};
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::Inherit;
 use winsign_sweep::Axes;
+
+use super::statistics::mean;
+use super::{SeedError, Spread, TransferRow};
 
 /// Whether an axis is a seed of the ticket.
 pub(crate) fn is_ticket_seed(name: &str) -> bool {

@@ -1,10 +1,11 @@
 //! What the differences of a study say, in sentences.
 
+use winsign_core::grouping::distinct;
+use winsign_core::settings::Between;
+
 use super::statistics::percent;
 use super::tables::{decimal, method_text};
 use super::{Difference, Verdict};
-use winsign_core::grouping::distinct;
-use winsign_core::settings::Between;
 
 /// One sentence for each difference with an interval, of the last level, those that exclude zero first; one more counts those
 /// without an interval.

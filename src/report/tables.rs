@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::statistics::percent;
-use super::{ConnectionRow, Difference, Interval, Report, Summary, TransferRow};
 use winsign_core::grouping::grouped;
 use winsign_core::settings::{Between, Inherit, Method, Problem};
 use winsign_sweep::Axes;
+
+use super::statistics::percent;
+use super::{ConnectionRow, Difference, Interval, Report, Summary, TransferRow};
 
 /// What stands for a number that does not exist yet.
 pub const MISSING: &str = "–";

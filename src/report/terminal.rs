@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, LineStyle, TableStyle};
+use winsign_core::text::printable;
 
 use super::Report;
 use super::tables::{self, MISSING};
@@ -112,11 +113,6 @@ fn aligned(table: &tables::Table, column: usize) -> Vec<String> {
     let tail = |cell: &str| cell.find(' ').map_or(0, |start| cell[start..].chars().count());
     let longest = cells.clone().map(|cell| tail(cell)).max().unwrap_or(0);
     cells.map(|cell| format!("{cell}{:1$}", "", longest - tail(cell))).collect()
-}
-
-/// Names and values come from a file; they must not command the terminal.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use strum::VariantArray;
+use winsign_core::settings::{Align, Architecture, Between, Inherit, Method, Numerics, Precision, Problem};
 
 use super::Chain;
 use super::combine::Point;
@@ -11,7 +12,6 @@ use super::expand::problem;
 use super::file::{File, Section};
 use super::values::{Axis, Value};
 use crate::yaml::{Diagnostic, grouped, listed};
-use winsign_core::settings::{Align, Architecture, Between, Inherit, Method, Numerics, Precision, Problem};
 
 /// More runs than anybody means.
 const MAX_RUNS: u128 = 1_000_000;

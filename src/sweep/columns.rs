@@ -1,13 +1,13 @@
 //! Which settings tell the runs of a sweep apart, besides those that every table shows anyway.
 
 use strum::VariantArray;
+use winsign_core::settings::Between;
 
 use super::Axes;
 use super::combine::Point;
 use super::file::{File, Section};
 use super::schema::{Block, Fallback, KEYS, Key};
 use super::values::Value;
-use winsign_core::settings::Between;
 
 /// The settings of a file that are axes; of connects, among those that join the same kind of networks.
 pub(crate) struct Columns(Vec<(&'static Key, Option<Between>)>);

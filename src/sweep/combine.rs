@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
+use winsign_core::settings::{Architecture, Between, Digest, Inherit, Method};
+
 use super::schema::{Block, Key};
 use super::values::{Axis, Value};
-use winsign_core::settings::{Architecture, Between, Digest, Inherit, Method};
 
 /// One combination, within the combination of the scope around it: a transfer's within its chain's.
 #[derive(Debug, Clone)]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use winsign_core::settings::{Architecture, Dataset, Problem};
+
 use super::schema::{ALL, Key, LAST};
 use super::values::Value::{self, Whole, Word};
-use winsign_core::settings::{Architecture, Dataset, Problem};
 
 /// Settings for data sets, and for some or all architectures on them.
 pub(crate) struct Recipe {

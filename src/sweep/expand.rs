@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+use winsign_core::settings::{Between, Inherit, Method, Problem, Schedule, Seeds, Training};
+
 use super::checks::{
     check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs, check_transferred,
     is_none_beside,
@@ -19,7 +21,6 @@ use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
 use crate::yaml::Diagnostic;
-use winsign_core::settings::{Between, Inherit, Method, Problem, Schedule, Seeds, Training};
 
 pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Diagnostic> {
     let mut exclusion = Exclusion::new(&file.rules);

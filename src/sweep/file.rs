@@ -1,5 +1,7 @@
 //! The file as it is written: blocks of axes, and what is said about their combinations.
 
+use winsign_core::settings::Between;
+
 use super::Resources;
 use super::exclude::Rule;
 use super::layout::{self, Layout};
@@ -7,7 +9,6 @@ use super::schema::{Block, Key, unknown_key};
 use super::values::{Axis, Value};
 use super::zip::Zip;
 use crate::yaml::{Content, Diagnostic, Name, Node, Place, listed, quoted};
-use winsign_core::settings::Between;
 
 pub(crate) struct File {
     pub name: Option<String>,

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use winsign_core::settings::{Between, Inherit, Masks};
+
 use super::TransferBlock;
 use super::combine::Point;
 use super::file::Section;
 use super::schema::PROBLEM;
 use super::values::Value;
 use crate::yaml::Diagnostic;
-use winsign_core::settings::{Between, Inherit, Masks};
 
 /// The transfers of one chain, and what of them can be joined.
 #[derive(Default)]

@@ -1,14 +1,14 @@
 //! Every key of a sweep file, in one table. Validation, suggestions, defaults and the JSON Schema follow from it.
 
 use strum::VariantNames;
-
-use super::layout::{IntervalMethod, Measure, Show};
-use super::values::Value;
-use crate::yaml::{grouped, listed, nearest, quoted};
 use winsign_core::settings::{
     Align, Architecture, Between, Dataset, Inherit, MAX_GPUS, MAX_JOBS, MAX_RANKS, MAX_THREADS, Masks, Method,
     Numerics, Optimizer, Precision, Schedule, Sets,
 };
+
+use super::layout::{IntervalMethod, Measure, Show};
+use super::values::Value;
+use crate::yaml::{grouped, listed, nearest, quoted};
 
 /// A part of the file. Tickets, transfers and connects are also the scopes of the sweep: a chain of tickets is a
 /// combination of top-level and ticket settings, and has transfers and connects of its own.

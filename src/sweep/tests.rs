@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use winsign_core::settings::{Architecture, Dataset, Masks, Numerics, Schedule};
 
 use super::defaults::{RECIPES, recipe};
 use super::json_schema::default_text;
@@ -11,7 +12,6 @@ use super::schema::{Block, Fallback, KEYS, Kind};
 use super::values::Value;
 use super::*;
 use crate::yaml::MAX_BYTES;
-use winsign_core::settings::{Architecture, Dataset, Masks, Numerics, Schedule};
 
 const QUICKSTART: &str = include_str!("../../sweeps/quickstart.yaml");
 const SCHEMA: &str = include_str!("../../sweeps/schema.json");

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use winsign_core::settings::Digest;
+
 use super::schema::{ALL, Key, Kind, LAST, MAX_LEVEL};
 use crate::yaml::{Content, Diagnostic, Node, Place, nearest};
-use winsign_core::settings::Digest;
 
 /// One value of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

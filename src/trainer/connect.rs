@@ -1,13 +1,14 @@
 //! A connect run: errors along the straight path between two networks, along those of a block of a barrier matrix, or on
 //! the plane through three networks.
 
+use winsign_core::results::Outcome;
+use winsign_core::settings::{Between, Connect, Matrix, Plane, Precision, Problem};
+
 use super::data::Data;
 use super::model::{Network, Weights};
 use super::prune::with_norm_init;
 use super::session::Session;
 use super::{Finished, Result, lmc};
-use winsign_core::results::Outcome;
-use winsign_core::settings::{Between, Connect, Matrix, Plane, Precision, Problem};
 
 pub(crate) fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
     let (network, data) = prepare(session, connect.problem, connect.precision)?;

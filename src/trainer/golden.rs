@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use strum::VariantArray;
 use tch::{Device, Kind, Tensor};
+use winsign_core::settings::{Architecture, Dataset, Inherit, Optimizer, Precision, Problem, Schedule, Training};
 
 use crate::data::batches::Batch;
 use crate::lmc::interpolate;
@@ -21,7 +22,6 @@ use crate::train::evaluate::absorb;
 use crate::train::optimizer;
 use crate::train::step::forward_backward;
 use crate::worker::first_line;
-use winsign_core::settings::{Architecture, Dataset, Inherit, Optimizer, Precision, Problem, Schedule, Training};
 
 /// What to compute in, and where.
 #[derive(Debug, Clone, Copy)]

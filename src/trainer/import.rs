@@ -1,12 +1,13 @@
 //! An import: a network that was found elsewhere is checked and evaluated, and stands as a ticket.
 
+use winsign_core::results::{Outcome, TicketOutcome};
+use winsign_core::settings::{Import, Problem};
+
 use super::model::exchange::adopt;
 use super::model::{Network, Weights};
 use super::session::Session;
 use super::train::evaluate::evaluate;
 use super::{Error, Finished, Result};
-use winsign_core::results::{Outcome, TicketOutcome};
-use winsign_core::settings::{Import, Problem};
 
 pub(crate) fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
     let Problem { dataset, architecture, .. } = import.problem;

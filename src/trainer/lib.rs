@@ -21,10 +21,11 @@ pub use tch;
 
 use std::path::PathBuf;
 
-use model::Weights;
 use winsign_core::results::Outcome;
 use winsign_core::settings::{Architecture, Dataset, Digest};
 use winsign_core::{RunId, exit};
+
+use model::Weights;
 
 /// What a run's story ends with.
 struct Finished {

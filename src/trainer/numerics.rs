@@ -10,10 +10,10 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use tch::Device;
-
-use super::device::Request;
 use winsign_core::RunDirectory;
 use winsign_core::settings::Numerics;
+
+use super::device::Request;
 
 /// The limits, each by the name under which a library reads it.
 const LIMITS: [(&str, &str); 5] = [

@@ -12,17 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tch::Device;
+use winsign_core::attempt::{Attempt, Progress};
+use winsign_core::results::EpochMetrics;
+use winsign_core::settings::{Dataset, Digest};
+use winsign_core::tensors::TensorFile;
+use winsign_core::{RunId, owner};
 
 use super::comm::{Comm, Place, Ranks, pulse};
 use super::data::{self, Data};
 use super::model::{Layout, Weights};
 use super::train::evaluate::Workers;
 use super::{Error, Result};
-use winsign_core::attempt::{Attempt, Progress};
-use winsign_core::results::EpochMetrics;
-use winsign_core::settings::{Dataset, Digest};
-use winsign_core::tensors::TensorFile;
-use winsign_core::{RunId, owner};
 
 /// What a rank asks of all before a step. Of several demands the largest is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,9 @@
 //! A ticket run: one level of a chain. What it leaves behind, the ticket, is the network after the level's training, by
 //! whatever method: also where the mask was found before any training.
 
+use winsign_core::results::{Outcome, TicketOutcome};
+use winsign_core::settings::{Method, Ticket};
+
 use super::data::Data;
 use super::model::{Network, Weights};
 use super::prune::initial::{Sample, Sparsity, snip, synflow};
@@ -8,8 +11,6 @@ use super::prune::{prune, rewind};
 use super::session::Session;
 use super::train::{TrainJob, train};
 use super::{Finished, Result};
-use winsign_core::results::{Outcome, TicketOutcome};
-use winsign_core::settings::{Method, Ticket};
 
 pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
     let network = Network::new(ticket.problem).computing_in(ticket.training.precision);

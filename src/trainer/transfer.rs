@@ -1,12 +1,13 @@
 //! A transfer run: a ticket handed to a new initialization, which is then trained.
 
+use winsign_core::results::{Outcome, TransferOutcome};
+use winsign_core::settings::{Inherit, Transfer};
+
 use super::model::{Network, Weights};
 use super::prune::{self, controls};
 use super::session::Session;
 use super::train::{TrainJob, train};
 use super::{Finished, Result};
-use winsign_core::results::{Outcome, TransferOutcome};
-use winsign_core::settings::{Inherit, Transfer};
 
 pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
     let network = Network::new(transfer.problem).computing_in(transfer.training.precision);

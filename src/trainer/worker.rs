@@ -17,16 +17,16 @@ use tch::Device;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
-
-use super::comm::{self, Comm, Place, Ranks, pulse, say};
-use super::session::{self, ExecOptions, Session};
-use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
 use winsign_core::attempt::{Attempt, End, LOG};
 use winsign_core::directory::RunFile;
 use winsign_core::results::{GPU_SHARE, Processors, Usage};
 use winsign_core::settings::{MAX_THREADS, Settings, Training};
 use winsign_core::{RunDirectory, exit};
 use winsign_data::DEFAULT_ROOT;
+
+use super::comm::{self, Comm, Place, Ranks, pulse, say};
+use super::session::{self, ExecOptions, Session};
+use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
 
 /// Executes one run directory that `winsign run` prepared, and exits.
 #[derive(Parser)]

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-
-use super::super::{Common, Failure, output};
-use super::bar;
 use winsign_core::exit;
 use winsign_data::check::{self, Progress, Report};
 use winsign_data::{Set, processors};
+
+use super::super::{Common, Failure, output};
+use super::bar;
 
 #[derive(Args)]
 pub(crate) struct Arguments {

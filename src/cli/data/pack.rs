@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-
-use super::super::{Common, Failure, output};
-use super::bar;
 use winsign_core::exit;
 use winsign_data::pack::{Options, Progress, pack, partial_path};
 use winsign_data::{Error, Set, imagenet, processors};
+
+use super::super::{Common, Failure, output};
+use super::bar;
 
 pub(super) const HELP: &str = "\
 Examples:

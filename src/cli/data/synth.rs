@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use winsign_data::cifar::Format;
+use winsign_data::{Set, synth};
 
 use super::super::{Common, Failure, output};
 use super::bar;
-use winsign_data::cifar::Format;
-use winsign_data::{Set, synth};
 
 #[derive(Args)]
 pub(crate) struct Arguments {

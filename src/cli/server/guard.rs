@@ -7,7 +7,6 @@ use axum::http::header::{ALLOW, HOST};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-
 use winsign_core::owner;
 
 /// What every answer says: it is for nobody else's page, and is not to be kept.

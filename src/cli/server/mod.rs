@@ -18,7 +18,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
-
 use winsign_report::page;
 
 /// The least time between two looks at the store.

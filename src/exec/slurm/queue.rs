@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::client::{self, Limits, Living};
-use super::submission::Submission;
 use winsign_core::error::Result as StoreResult;
 use winsign_core::{RunId, Store};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState};
+
+use super::client::{self, Limits, Living};
+use super::submission::Submission;
 
 /// All submissions of a store that may still do something, and what lives of them.
 #[derive(Debug, Default)]
@@ -133,11 +134,11 @@ impl Queue {
 
     /// Tells apart, among the runs that wait, those that Slurm has: for what looks every run up.
     pub fn overlay<'s>(&self, plan: &Plan, statuses: impl IntoIterator<Item = &'s mut RunStatus>) {
-        for (planned, standing) in plan.runs.iter().zip(statuses) {
+        for (planned, status) in plan.runs.iter().zip(statuses) {
             let place = self.of_run.get(&planned.run.id).filter(|place| !place.leaving);
-            if let (RunState::Pending, Some(place)) = (standing.state, place) {
-                standing.state = RunState::Queued;
-                standing.note = Some(place.note.clone());
+            if let (RunState::Pending, Some(place)) = (status.state, place) {
+                status.state = RunState::Queued;
+                status.note = Some(place.note.clone());
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use winsign_core::text::shell_word;
+
 use super::profile::Profile;
 use super::programs;
 use super::submission::Execution;
@@ -30,9 +32,9 @@ impl Script<'_> {
             let _ = writeln!(text, "#SBATCH {}", directive(&option));
         }
         let Script { profile, array, .. } = self;
-        let store = quoted(&self.store.to_string_lossy());
-        let submission = quoted(&self.submission.to_string_lossy());
-        let programs = quoted(&programs::folder(self.store, self.programs).to_string_lossy());
+        let store = shell_word(&self.store.to_string_lossy());
+        let submission = shell_word(&self.submission.to_string_lossy());
+        let programs = shell_word(&programs::folder(self.store, self.programs).to_string_lossy());
         let _ = write!(
             text,
             r#"
@@ -138,11 +140,6 @@ fn directive(option: &str) -> String {
     }
 }
 
-/// A text as one word of a shell, whatever is in it.
-pub fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -214,7 +211,7 @@ mod tests {
 
     /// A program that writes down what it is given.
     fn echoing(path: &Path, to: &Path) {
-        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\n", quoted(&to.to_string_lossy()));
+        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\n", shell_word(&to.to_string_lossy()));
         std::fs::write(path, script).unwrap();
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }

@@ -17,15 +17,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use winsign_core::error::Result as StoreResult;
+use winsign_core::settings::Settings;
+use winsign_core::{Run, RunId, files, lease};
 
 use super::Error;
 use super::client::{self, Limits, Living};
 use super::profile::Profile;
 use super::task;
 use crate::Entry;
-use winsign_core::error::Result as StoreResult;
-use winsign_core::settings::Settings;
-use winsign_core::{Run, RunId, files, lease};
 
 /// The version of the layout above.
 const FORMAT: u32 = 1;

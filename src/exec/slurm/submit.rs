@@ -4,6 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use winsign_core::error::Result as StoreResult;
+use winsign_core::{RunId, Store, files, lease};
+use winsign_sweep::plan::survey::{RunStatus, survey_with};
+use winsign_sweep::plan::{Plan, RunState};
+
 use super::arrays::{self, Array, Shape};
 use super::client::{self, Limits};
 use super::profile::Profile;
@@ -11,10 +16,6 @@ use super::queue::Queue;
 use super::script::Script;
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Sent, Submission, SubmissionFile};
 use super::{Error, programs};
-use winsign_core::error::Result as StoreResult;
-use winsign_core::{RunId, Store, files, lease};
-use winsign_sweep::plan::survey::{RunStatus, survey_with};
-use winsign_sweep::plan::{Plan, RunState};
 
 /// What is to be submitted, and how.
 pub struct Request<'a> {
@@ -73,10 +74,10 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         return Ok(Submitted { submission: None, runs, arrays, sent, statuses });
     }
     let going = request.plan.runs.iter().zip(&statuses).zip(&wanted).filter(|(_, wanted)| **wanted);
-    for ((planned, standing), _) in going {
+    for ((planned, status), _) in going {
         let directory = request.store.run(&planned.run.id);
         // A job sees its own runs and what they need. That a network which was cleaned is needed again, it cannot see.
-        if let Some(damaged) = &standing.damaged {
+        if let Some(damaged) = &status.damaged {
             directory.set_aside(damaged)?;
         }
         directory.forgive()?;
@@ -134,9 +135,9 @@ fn look(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error> 
         return Err(Error::Unasked { reason });
     }
     let statuses = survey_with(request.plan, request.store, |statuses| queue.overlay(request.plan, statuses))?;
-    let wanted = |(planned, standing): (&winsign_sweep::plan::PlannedRun, &RunStatus)| {
+    let wanted = |(planned, status): (&winsign_sweep::plan::PlannedRun, &RunStatus)| {
         let id = &planned.run.id;
-        let missing = match standing.state {
+        let missing = match status.state {
             RunState::Pending | RunState::Failed | RunState::Blocked => true,
             RunState::Running => queue.is_leaving(id),
             RunState::Done | RunState::Queued => false,

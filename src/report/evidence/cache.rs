@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::Dtype;
-
-use super::Evidence;
-use crate::Curve;
 use winsign_core::error::Result;
 use winsign_core::files;
 use winsign_core::tensors::{RawTensor, TensorFile};
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::survey::RunStatus;
+
+use super::Evidence;
+use crate::Curve;
 
 /// The evidence of runs that are done, by a key that is of their results: what was read for another result is never found.
 #[derive(Debug, Default)]
@@ -26,8 +26,8 @@ pub struct Cache {
 const VERSION: &str = "evidence 1";
 
 /// The key of a run's evidence; none unless it is done.
-pub(super) fn key(standing: &RunStatus) -> Option<u128> {
-    let result = standing.result.as_ref().filter(|_| standing.state == RunState::Done)?;
+pub(super) fn key(status: &RunStatus) -> Option<u128> {
+    let result = status.result.as_ref().filter(|_| status.state == RunState::Done)?;
     let metrics = result.metrics.as_ref().map_or("", |metrics| &metrics.digest);
     let text = format!("{} {} {metrics} {}", result.id, result.attempt, result.finished);
     let hash = blake3::hash(text.as_bytes());
@@ -143,7 +143,7 @@ mod tests {
     use winsign_core::owner::Clock;
     use winsign_core::results::{EpochMetrics, Outcome, Processors, TransferOutcome};
     use winsign_core::{RunDirectory, Store};
-    use winsign_sweep::plan::survey::standing;
+    use winsign_sweep::plan::survey::status;
     use winsign_testkit::study::Study;
 
     /// A store with one run that is done after so many epochs.
@@ -172,8 +172,8 @@ mod tests {
     }
 
     fn collected(run: &RunDirectory, cache: &mut Cache) -> Evidence {
-        let standing = standing(run, &Clock::of(&run.path)).unwrap();
-        collect(&[(run.clone(), &standing)], cache).remove(0)
+        let status = status(run, &Clock::of(&run.path)).unwrap();
+        collect(&[(run.clone(), &status)], cache).remove(0)
     }
 
     #[test]
@@ -188,17 +188,17 @@ mod tests {
         assert_eq!((curve.test_error[49], curve.train_loss[3]), ((100.0f64 / 130.0) as f32, 2.0));
         assert_eq!(evidence.log_end.as_deref(), Some("the end"));
 
-        let standing = standing(&run, &Clock::of(&run.path)).unwrap();
-        cache.save(&file, [&standing].into_iter()).unwrap();
+        let status = status(&run, &Clock::of(&run.path)).unwrap();
+        cache.save(&file, [&status].into_iter()).unwrap();
         let mut again = Cache::load(&file);
         assert_eq!(again.known, cache.known);
         // Found, not read: the file is gone.
         let metrics = run.path.join("attempts/1/metrics.jsonl");
         fs::remove_file(&metrics).unwrap();
-        assert_eq!(collect(&[(run.clone(), &standing)], &mut again), [evidence]);
+        assert_eq!(collect(&[(run.clone(), &status)], &mut again), [evidence]);
         assert!(!again.grown);
         // The same run with another result is read anew, and this one has lost its metrics.
-        let mut other = standing.clone();
+        let mut other = status.clone();
         other.result.as_mut().unwrap().metrics.as_mut().unwrap().digest = digest(b"other");
         let lost = collect(&[(run, &other)], &mut again).remove(0);
         assert_eq!((lost.curve, lost.trouble), (None, Some(Trouble::Vanished)));
@@ -210,10 +210,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = done(folder.path(), 3);
         let metrics = run.path.join("attempts/1/metrics.jsonl");
-        let standing = standing(&run, &Clock::of(&run.path)).unwrap();
+        let status = status(&run, &Clock::of(&run.path)).unwrap();
         let text = fs::read_to_string(&metrics).unwrap();
         fs::write(&metrics, text.replace("50.0", "51.0")).unwrap();
-        let evidence = collect(&[(run, &standing)], &mut Cache::default()).remove(0);
+        let evidence = collect(&[(run, &status)], &mut Cache::default()).remove(0);
         assert_eq!((evidence.curve, evidence.trouble), (None, Some(Trouble::Damaged)));
         assert_eq!(evidence.log_end.as_deref(), Some("the end"));
     }
@@ -225,8 +225,8 @@ mod tests {
         let file = folder.path().join("evidence.cache");
         let mut cache = Cache::default();
         collected(&run, &mut cache);
-        let standing = standing(&run, &Clock::of(&run.path)).unwrap();
-        cache.save(&file, [&standing].into_iter()).unwrap();
+        let status = status(&run, &Clock::of(&run.path)).unwrap();
+        cache.save(&file, [&status].into_iter()).unwrap();
         let whole = fs::read(&file).unwrap();
         assert_eq!(Cache::load(&file).known.len(), 1);
         for at in (0..whole.len()).step_by(7) {
@@ -250,7 +250,7 @@ mod tests {
         collected(&run, &mut cache);
         let closed = folder.path().join("reports");
         fs::write(&closed, "no folder").unwrap();
-        let standing = standing(&run, &Clock::of(&run.path)).unwrap();
-        assert!(cache.save(&closed.join("x/evidence.cache"), [&standing].into_iter()).is_err());
+        let status = status(&run, &Clock::of(&run.path)).unwrap();
+        assert!(cache.save(&closed.join("x/evidence.cache"), [&status].into_iter()).is_err());
     }
 }

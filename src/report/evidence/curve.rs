@@ -1,12 +1,12 @@
 //! The training curve of a run, from its metrics.
 
 use serde::Deserialize;
-
-use super::Trouble;
-use crate::Curve;
 use winsign_core::RunDirectory;
 use winsign_core::files::{digest, read_if_exists};
 use winsign_core::results::AttachedFile;
+
+use super::Trouble;
+use crate::Curve;
 
 /// What is shown of a line of the metrics. A number that was not finite is null there.
 #[derive(Deserialize)]

@@ -49,9 +49,9 @@ pub enum Trouble {
 /// and is no error: a report is of what there is.
 pub fn collect(runs: &[(RunDirectory, &RunStatus)], cache: &mut Cache) -> Vec<Evidence> {
     let known = &*cache;
-    let looked: Vec<(Evidence, Option<u128>)> = parallel::map(runs, |(run, standing)| match cache::key(standing) {
-        Some(key) => known.get(key).map_or_else(|| (read(run, standing), Some(key)), |found| (found.clone(), None)),
-        None => (read(run, standing), None),
+    let looked: Vec<(Evidence, Option<u128>)> = parallel::map(runs, |(run, status)| match cache::key(status) {
+        Some(key) => known.get(key).map_or_else(|| (read(run, status), Some(key)), |found| (found.clone(), None)),
+        None => (read(run, status), None),
     });
     let keep = |(evidence, new): (Evidence, Option<u128>)| {
         // What is in trouble now may be whole again next time.
@@ -84,16 +84,16 @@ pub fn notices<'a>(of: impl Iterator<Item = (&'a RunId, &'a Evidence)>) -> Vec<N
     vanished.into_iter().chain(damaged).collect()
 }
 
-fn read(run: &RunDirectory, standing: &RunStatus) -> Evidence {
-    let (curve, trouble) = match standing.result.as_ref().and_then(|result| result.metrics.as_ref()) {
-        Some(metrics) if standing.state == RunState::Done => match curve::read(run, metrics) {
+fn read(run: &RunDirectory, status: &RunStatus) -> Evidence {
+    let (curve, trouble) = match status.result.as_ref().and_then(|result| result.metrics.as_ref()) {
+        Some(metrics) if status.state == RunState::Done => match curve::read(run, metrics) {
             Ok(curve) => (curve.map(Arc::new), None),
             Err(trouble) => (None, Some(trouble)),
         },
         _ => (None, None),
     };
-    let has_log = matches!(standing.state, RunState::Done | RunState::Failed);
-    let log_end = has_log.then(|| log_end(&run.attempt_path(standing.attempts).join(LOG))).flatten();
+    let has_log = matches!(status.state, RunState::Done | RunState::Failed);
+    let log_end = has_log.then(|| log_end(&run.attempt_path(status.attempts).join(LOG))).flatten();
     Evidence { curve, log_end, trouble }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::tables::Place;
-use crate::tables::{axis_value, method_text};
-use crate::{Difference, RunRecord, Spread};
 use winsign_core::RunId;
 use winsign_core::settings::Kind;
 use winsign_sweep::Axes;
 use winsign_sweep::plan::{Label, RunState};
+
+use super::tables::Place;
+use crate::tables::{axis_value, method_text};
+use crate::{Difference, RunRecord, Spread};
 
 /// The runs of a study, by identity and by their place in it.
 pub(super) struct Index<'a> {

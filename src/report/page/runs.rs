@@ -3,6 +3,8 @@
 use std::thread;
 
 use serde_json::{Value, json};
+use winsign_core::results::{Outcome, PathOutcome};
+use winsign_sweep::plan::RunState;
 
 use super::columns::{Series, Shared, column, number, object, short};
 use super::index::Index;
@@ -10,8 +12,6 @@ use super::settings::{Flat, kind_of};
 use super::tables::{Column, Form, axes_columns};
 use crate::tables::method_text;
 use crate::{Curve, RunRecord};
-use winsign_core::results::{Outcome, PathOutcome};
-use winsign_sweep::plan::RunState;
 
 /// Points of training curves in a page, at most: with more runs each has fewer, down to [`FEWEST_POINTS`]. This and what
 /// follows keeps the page of ten thousand runs small enough to be sent by mail.

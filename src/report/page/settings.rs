@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use winsign_core::settings::Settings;
 
 use super::columns::column;
 use crate::RunRecord;
-use winsign_core::settings::Settings;
 
 /// The settings of a study, for its head.
 #[derive(Serialize, Default, PartialEq, Debug)]

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use winsign_core::settings::{Between, Inherit, Kind, Method};
+use winsign_sweep::plan::RunState;
+use winsign_sweep::{Axes, Show};
 
 use super::columns::{column, number};
 use super::index::Index;
@@ -13,9 +16,6 @@ use crate::tables::{
     axis_names, axis_value, barriers_between_seeds, compared_text, method_text, note_of_single_tickets, transfer_key,
 };
 use crate::{ConnectionRow, Interval, Part, Report, Summary, TransferRow};
-use winsign_core::settings::{Between, Inherit, Kind, Method};
-use winsign_sweep::plan::RunState;
-use winsign_sweep::{Axes, Show};
 
 /// A table of the page.
 #[derive(Serialize)]

@@ -5,16 +5,16 @@ mod frame;
 
 use std::str::FromStr;
 
-use frame::{Column, Frame};
+use winsign_core::RunId;
+use winsign_core::results::{Outcome, RunResult};
+use winsign_core::settings::Kind;
+use winsign_sweep::Axes;
 
 use super::ends::Labels;
 use super::gather::remaining_ratios;
 use super::tables::{axis_names, axis_value};
 use super::{ConnectionRow, PairPath, PathError, Report, RunRecord};
-use winsign_core::RunId;
-use winsign_core::results::{Outcome, RunResult};
-use winsign_core::settings::Kind;
-use winsign_sweep::Axes;
+use frame::{Column, Frame};
 
 /// All three, also where there is nothing to write yet: who reads them need not ask.
 pub fn render(report: &Report, records: &[RunRecord]) -> Vec<(&'static str, Vec<u8>)> {

@@ -1,9 +1,10 @@
-use super::*;
-use crate::made_up::Reported as _;
 use winsign_core::settings::{Inherit, Kind, Method};
 use winsign_sweep::Axes;
 use winsign_sweep::plan::RunState;
 use winsign_testkit::study::{Study, ticket_of};
+
+use super::*;
+use crate::made_up::Reported as _;
 
 fn layout(rows: &[&str], columns: &[&str], value: Measure) -> Layout {
     let names = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());

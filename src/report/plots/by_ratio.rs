@@ -4,6 +4,9 @@
 use std::ops::Range;
 
 use plotters::prelude::*;
+use winsign_core::RunId;
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::{Between, Inherit, Method};
 
 use super::chart::{Tick, chart, decades_below_one, draw_band, draw_level, draw_line, draw_marker, place, ratio_ticks};
 use super::figure::{Area, Drawn, Figure, TICKS};
@@ -15,9 +18,6 @@ use super::values::Values;
 use super::{FigureChrome, Plot};
 use crate::statistics::percent;
 use crate::{ConnectionRow, Interval, IntervalMethod, Report, Summary, TransferRow};
-use winsign_core::RunId;
-use winsign_core::grouping::{distinct, grouped};
-use winsign_core::settings::{Between, Inherit, Method};
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;

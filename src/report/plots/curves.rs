@@ -4,11 +4,15 @@
 use std::ops::Range;
 
 use plotters::prelude::*;
+use winsign_core::RunId;
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::{Inherit, Kind, Method};
+use winsign_core::text::plural;
 
 use super::chart::{Chart, Tick, chart, draw_band, draw_line, draw_marker, draw_upright, place, round_ticks};
 use super::figure::{Area, Drawn, Figure, TICKS};
 use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, counted, last_level, level_text, limited, sentences, series_text};
+use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look, thinned};
 use super::values::Values;
 use super::{FigureChrome, Plot};
@@ -16,9 +20,6 @@ use crate::spreads::without_ticket_seeds;
 use crate::statistics::{mean, sample_std};
 use crate::tables::method_text;
 use crate::{Curve, RunRecord};
-use winsign_core::RunId;
-use winsign_core::grouping::{distinct, grouped};
-use winsign_core::settings::{Inherit, Kind, Method};
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 8;
@@ -249,7 +250,7 @@ fn describe(line: &Line, Mean { at: (_, mean), std, epoch, seeds }: &Mean) -> St
     let series = series_text(line.method, line.inherit);
     let level = if line.method.is_some() { format!(", level {}", line.level) } else { String::new() };
     let spread = std.map_or(String::new(), |std| format!(" ± {std:.1}"));
-    format!("{series}{level}, epoch {epoch}: test error {mean:.1} %{spread}, {}", counted(*seeds, "seed"))
+    format!("{series}{level}, epoch {epoch}: test error {mean:.1} %{spread}, {}", plural(*seeds, "seed"))
 }
 
 fn errors_at(line: &Line, at: usize, of: fn(&Curve) -> &Vec<f32>) -> Vec<f64> {

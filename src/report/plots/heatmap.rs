@@ -1,12 +1,12 @@
 //! A table of numbers as shades: cells with labels beside and below them, and a bar that says what the shades mean.
 
 use plotters::prelude::*;
+use winsign_core::RunId;
 
 use super::chart::round_ticks;
 use super::figure::{Area, Drawn, shortened};
 use super::theme::{self, ink, shade, text_width};
 use super::values::Values;
-use winsign_core::RunId;
 
 /// Which numbers the lightest and the darkest shade stand for.
 #[derive(Clone, Debug, PartialEq)]

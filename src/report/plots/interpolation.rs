@@ -2,6 +2,8 @@
 //! the training error where it was measured.
 
 use plotters::prelude::*;
+use winsign_core::grouping::grouped;
+use winsign_core::settings::Between;
 
 use super::chart::{chart, draw_line, place};
 use super::figure::{Area, Drawn, Figure, TICKS};
@@ -13,8 +15,6 @@ use super::{FigureChrome, Plot};
 use crate::statistics::percent;
 use crate::tables::{barrier_so_far, method_text};
 use crate::{ConnectionRow, PairPath, Report};
-use winsign_core::grouping::grouped;
-use winsign_core::settings::Between;
 
 /// Tickets of one method, level and setting, with a row of panels each.
 const MOST_TICKETS: usize = 6;

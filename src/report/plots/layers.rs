@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::text::plural;
+
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, counted, limited, sentences};
+use super::panels::{Panel, axes_text, limited, sentences};
 use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::mean;
 use crate::tables::{method_text, remaining_text};
 use crate::{Report, TicketRow};
-use winsign_core::grouping::{distinct, grouped};
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 6;
@@ -74,7 +76,7 @@ pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
             let (layer, level) = (chains.layers[row], chains.levels[column]);
             let runs: Vec<_> = chains.rows.iter().filter(|row| row.level == level).map(|row| &row.run).collect();
             let remaining = remaining_text(Some(percent / 100.0));
-            let seeds = counted(runs.len(), "seed");
+            let seeds = plural(runs.len(), "seed");
             Some((format!("{}, level {level}, {layer}: {remaining} remaining, {seeds}", chains.method()), runs))
         })
     }))

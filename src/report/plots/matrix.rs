@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kodama::{Method as Linkage, linkage};
+use winsign_core::grouping::distinct;
 
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
@@ -12,7 +13,6 @@ use super::{FigureChrome, Plot};
 use crate::statistics::{max, mean};
 use crate::tables::{barrier_so_far, method_text};
 use crate::{ConnectionRow, End, PairPath, Part, Report};
-use winsign_core::grouping::distinct;
 
 /// What is a matrix, rather than a path or two.
 const FEWEST_ENDS: usize = 3;

@@ -1,9 +1,11 @@
 //! How many panels make a picture, and what stands over them.
 
-use crate::tables::{method_text, remaining_text};
 use winsign_core::grouping::distinct;
 use winsign_core::settings::{Between, Inherit, Method};
+use winsign_core::text::plural;
 use winsign_sweep::Axes;
+
+use crate::tables::{method_text, remaining_text};
 
 /// A panel of a figure: its place in the grid, and the lines over it, of which the first is bold.
 pub(super) struct Panel {
@@ -87,25 +89,16 @@ pub(super) fn axes_text(axes: &Axes) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// `3 seeds`, `1 seed`.
-pub(super) fn counted(count: usize, name: &str) -> String {
-    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
-}
-
 /// `5 tickets, 10 seeds`; dense networks have no tickets.
 pub(super) fn samples_text(tickets: usize, count: usize, name: &str) -> String {
-    if tickets == 0 {
-        counted(count, name)
-    } else {
-        format!("{}, {}", counted(tickets, "ticket"), counted(count, name))
-    }
+    if tickets == 0 { plural(count, name) } else { format!("{}, {}", plural(tickets, "ticket"), plural(count, name)) }
 }
 
 /// Such as `5 tickets`, `1 to 5 tickets`; none of dense networks alone.
 pub(super) fn tickets_text(tickets: impl Iterator<Item = usize> + Clone) -> Option<String> {
     let of_tickets = tickets.filter(|tickets| *tickets > 0);
     let (fewest, most) = (of_tickets.clone().min()?, of_tickets.max()?);
-    Some(if fewest == most { counted(most, "ticket") } else { format!("{fewest} to {most} tickets") })
+    Some(if fewest == most { plural(most, "ticket") } else { format!("{fewest} to {most} tickets") })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The test error in the plane through three networks: lines of equal error, and shades between them.
 
 use plotters::prelude::*;
+use winsign_core::results::PlaneOutcome;
 
 use super::chart::{Chart, chart, draw_line, draw_marker, place, round_ticks};
 use super::contours::{Contour, contours};
@@ -10,7 +11,6 @@ use super::theme::{self, Face, Look, SOLID, ink, look, shade, text_width};
 use super::values::Values;
 use super::{FigureChrome, Plot};
 use crate::{PlaneRow, Report};
-use winsign_core::results::PlaneOutcome;
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 6;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use resvg::usvg::roxmltree::{Document, Node};
-
-use crate::made_up::Reported as _;
-use crate::{ConnectionRow, Curve, End, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report, RunRecord};
 use winsign_core::RunId;
 use winsign_core::results::{PlaneOutcome, PlanePoint, Similarity};
 use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem, Seeds};
 use winsign_testkit::study::Study;
+
+use crate::made_up::Reported as _;
+use crate::{ConnectionRow, Curve, End, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report, RunRecord};
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 

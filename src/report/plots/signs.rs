@@ -1,14 +1,16 @@
 //! How far the signs of tickets agree: of many tickets each with each as heat maps, of neighbouring levels as lines.
 
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::Between;
+use winsign_core::text::plural;
+
 use super::by_ratio::{Band, Group, Point, all_series, between_text, plot_lines};
 use super::heatmap::Scale;
 use super::matrix::{Measure, draw_measure};
-use super::panels::{axes_text, counted, series_level_text};
+use super::panels::{axes_text, series_level_text};
 use super::{FigureChrome, Plot};
 use crate::statistics::{mean, sample_std};
 use crate::{ConnectionRow, PairPath, Report};
-use winsign_core::grouping::{distinct, grouped};
-use winsign_core::settings::Between;
 
 /// Of the tickets of one level; none if there are not three that are joined.
 pub(super) fn draw_tickets(report: &Report, dress: FigureChrome) -> Option<Plot> {
@@ -76,7 +78,7 @@ fn point(row: &ConnectionRow) -> Option<Point> {
     let std = sample_std(&agreements);
     let series = series_level_text(row.method, row.inherit, row.level, row.remaining_ratio);
     let spread = std.map_or(String::new(), |std| format!(" ± {std:.1}"));
-    let pairs = counted(agreements.len(), "pair");
+    let pairs = plural(agreements.len(), "pair");
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,

@@ -6,7 +6,6 @@ use std::f64::consts::TAU;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-
 use winsign_core::settings::{Inherit, Method};
 
 pub(super) const UNITS_PER_PIXEL: u32 = 2;

@@ -3,23 +3,22 @@
 //! remaining weights instead.
 
 use plotters::prelude::*;
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::{Inherit, Method, Problem};
+use winsign_core::text::plural;
+use winsign_sweep::Axes;
 
 use super::by_ratio::{interval_text, is_hardly_known};
 use super::chart::{Chart, chart, draw_level, draw_marker, place};
 use super::figure::{Drawn, Figure, TICKS, shortened};
 use super::legend::{Key, Sign};
-use super::panels::{
-    Panel, axes_text, counted, level_text, limited, samples_text, sentences, series_level_text, tickets_text,
-};
+use super::panels::{Panel, axes_text, level_text, limited, samples_text, sentences, series_level_text, tickets_text};
 use super::theme::{self, Look, look};
 use super::values::Values;
 use super::{FigureChrome, Plot};
 use crate::statistics::percent;
 use crate::tables::method_text;
 use crate::{Interval, Report, TransferRow};
-use winsign_core::grouping::{distinct, grouped};
-use winsign_core::settings::{Inherit, Method, Problem};
-use winsign_sweep::Axes;
 
 /// Up to this many levels have a panel each.
 const FEW_LEVELS: usize = 3;
@@ -54,7 +53,7 @@ pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
     let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
     let seeds = distinct(rows.iter().map(|row| row.seeds));
-    let seeds = if let [all] = seeds[..] { counted(all, "seed") } else { "seeds".to_string() };
+    let seeds = if let [all] = seeds[..] { plural(all, "seed") } else { "seeds".to_string() };
     let tickets = tickets_text(rows.iter().map(|row| row.tickets));
     let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
     let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");

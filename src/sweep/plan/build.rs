@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use winsign_core::settings::{Import, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
+use winsign_core::{Run, RunId};
+
 use super::joins::{self, Planned};
 use super::{Label, Plan, PlannedRun};
 use crate::{Axes, Chain, Sweep, TransferBlock};
-use winsign_core::settings::{Import, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
-use winsign_core::{Run, RunId};
 
 /// Lists every run of a sweep once, after the runs it needs. Chains that share their first levels share those runs.
 pub fn build(sweep: &Sweep) -> Plan {

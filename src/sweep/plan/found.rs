@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
-
-use super::{Label, Plan, PlannedRun};
-use crate::{Axes, PROBLEM, Resources};
 use winsign_core::error::Result;
 use winsign_core::parallel;
 use winsign_core::settings::{
     Between, Connect, Inherit, Method, Plane, Problem, Seeds, Settings, Ticket, Training, Transfer,
 };
 use winsign_core::{Run, RunId, Store};
+
+use super::{Label, Plan, PlannedRun};
+use crate::{Axes, PROBLEM, Resources};
 
 /// Every run of these stores, after those it needs; and those whose settings cannot be read, with the reason.
 pub fn plan(name: &str, stores: &[Store]) -> Result<(Plan, Vec<(RunId, String)>)> {

@@ -27,10 +27,10 @@ pub fn render(plan: &Plan, statuses: &[RunStatus], language: Language) -> String
 fn dot(plan: &Plan, statuses: &[RunStatus]) -> String {
     let mut text = String::from("digraph plan {\n  rankdir=LR;\n");
     text.push_str("  node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
-    for (planned, standing) in plan.runs.iter().zip(statuses) {
+    for (planned, status) in plan.runs.iter().zip(statuses) {
         let (id, label) = (&planned.run.id, escape(&planned.label.to_string()));
-        let color = color(standing.state);
-        let _ = writeln!(text, "  \"{id}\" [label=\"{label}\\n{}\", fillcolor=\"{color}\"];", standing.state);
+        let color = color(status.state);
+        let _ = writeln!(text, "  \"{id}\" [label=\"{label}\\n{}\", fillcolor=\"{color}\"];", status.state);
     }
     for planned in &plan.runs {
         for input in &planned.run.inputs {
@@ -43,10 +43,10 @@ fn dot(plan: &Plan, statuses: &[RunStatus]) -> String {
 
 fn mermaid(plan: &Plan, statuses: &[RunStatus]) -> String {
     let mut text = String::from("flowchart LR\n");
-    for (planned, standing) in plan.runs.iter().zip(statuses) {
+    for (planned, status) in plan.runs.iter().zip(statuses) {
         // A node's name must not begin like a keyword; identities are hexadecimal.
         let (id, label) = (&planned.run.id, planned.label.to_string().replace('"', "#quot;"));
-        let _ = writeln!(text, "  r{id}[\"{label}<br/>{0}\"]:::{0}", standing.state);
+        let _ = writeln!(text, "  r{id}[\"{label}<br/>{0}\"]:::{0}", status.state);
     }
     for planned in &plan.runs {
         for input in &planned.run.inputs {

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::Label;
-use super::build::{Runs, label, label_of_transfer};
-use crate::{Chain, ConnectBlock, PROBLEM, TransferBlock};
 use winsign_core::RunId;
 use winsign_core::grouping::distinct;
 use winsign_core::settings::{Between, Connect, Inherit, Masks, Matrix, Plane, Problem, Seeds, Settings};
+
+use super::Label;
+use super::build::{Runs, label, label_of_transfer};
+use crate::{Chain, ConnectBlock, PROBLEM, TransferBlock};
 
 /// A planned transfer: as the sweep has it, and its run.
 pub(super) struct Planned<'s> {

@@ -10,9 +10,10 @@ pub mod survey;
 
 use std::fmt;
 
-use crate::{Axes, Resources};
 use winsign_core::Run;
 use winsign_core::settings::{Between, Connect, Inherit, Method, Problem, Seeds, Settings};
+
+use crate::{Axes, Resources};
 
 /// All runs of a sweep, each once, and each after those it needs.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
+use winsign_core::RunId;
+
 use super::survey::RunStatus;
 use super::{Plan, PlannedRun, RunState, cost};
-use winsign_core::RunId;
 
 /// The past that rates are taken from.
 const RECENT: f64 = 3600.0;
@@ -54,16 +55,16 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn of(planned: &PlannedRun, standing: &RunStatus, now: SystemTime) -> Option<Stretch> {
-        let age = standing.age(now)?.as_secs_f64();
-        match standing.state {
+    fn of(planned: &PlannedRun, status: &RunStatus, now: SystemTime) -> Option<Stretch> {
+        let age = status.age(now)?.as_secs_f64();
+        match status.state {
             RunState::Done => {
-                let seconds = standing.result.as_ref()?.seconds.max(0.0);
+                let seconds = status.result.as_ref()?.seconds.max(0.0);
                 Some(Stretch { from: age + seconds, to: age, work: cost(&planned.run), whole: true })
             }
             // A later attempt begins with work done before it.
-            RunState::Running if standing.attempts == 1 => {
-                Some(Stretch { from: age, to: 0.0, work: cost(&planned.run) * standing.share_done(), whole: false })
+            RunState::Running if status.attempts == 1 => {
+                Some(Stretch { from: age, to: 0.0, work: cost(&planned.run) * status.share_done(), whole: false })
             }
             _ => None,
         }
@@ -88,8 +89,7 @@ impl Stretch {
 /// The pace of a plan; none if nothing has been done within the last hour.
 pub fn pace(plan: &Plan, statuses: &[RunStatus], now: SystemTime) -> Option<Pace> {
     let runs = || plan.runs.iter().zip(statuses);
-    let stretches: Vec<Stretch> =
-        runs().filter_map(|(planned, standing)| Stretch::of(planned, standing, now)).collect();
+    let stretches: Vec<Stretch> = runs().filter_map(|(planned, status)| Stretch::of(planned, status, now)).collect();
     let recent: Vec<&Stretch> = stretches.iter().filter(|stretch| stretch.to < RECENT && stretch.work > 0.0).collect();
     let over = recent.iter().map(|stretch| stretch.from).reduce(f64::max)?.clamp(SHORTEST, RECENT);
     // How long an epoch takes a run on its own.
@@ -97,17 +97,17 @@ pub fn pace(plan: &Plan, statuses: &[RunStatus], now: SystemTime) -> Option<Pace
     let seconds_per_epoch = time / recent.iter().map(|stretch| stretch.work).sum::<f64>();
     // Nobody knows how much of a run that was resumed belongs to now; it is as fast as the others.
     let resumed: f64 = runs()
-        .filter(|(_, standing)| standing.state == RunState::Running && standing.attempts > 1)
-        .filter_map(|(planned, standing)| {
-            let seconds = standing.age(now)?.as_secs_f64().min(over);
-            Some((seconds / seconds_per_epoch).min(cost(&planned.run) * standing.share_done()))
+        .filter(|(_, status)| status.state == RunState::Running && status.attempts > 1)
+        .filter_map(|(planned, status)| {
+            let seconds = status.age(now)?.as_secs_f64().min(over);
+            Some((seconds / seconds_per_epoch).min(cost(&planned.run) * status.share_done()))
         })
         .filter(|work| work.is_finite())
         .sum();
     let work: f64 = recent.iter().map(|stretch| stretch.within(over)).sum::<f64>() + resumed;
     let done = recent.iter().filter(|stretch| stretch.whole && stretch.to <= over).count();
     let an_hour = 3600.0 / over;
-    let under_way = statuses.iter().any(|standing| standing.state == RunState::Running)
+    let under_way = statuses.iter().any(|status| status.state == RunState::Running)
         || recent.iter().any(|stretch| stretch.to <= LULL);
     let (left, longest) = left(plan, statuses);
     // However many run side by side, a chain takes its time.
@@ -125,10 +125,10 @@ fn left(plan: &Plan, statuses: &[RunStatus]) -> (f64, f64) {
     let mut chains: HashMap<&RunId, f64> = HashMap::new();
     let (mut all, mut longest) = (0.0, 0.0f64);
     // Runs come after what they need.
-    for (planned, standing) in plan.runs.iter().zip(statuses) {
-        let own = match standing.state {
+    for (planned, status) in plan.runs.iter().zip(statuses) {
+        let own = match status.state {
             RunState::Running | RunState::Queued | RunState::Pending => {
-                cost(&planned.run) * (1.0 - standing.share_done())
+                cost(&planned.run) * (1.0 - status.share_done())
             }
             RunState::Done | RunState::Failed | RunState::Blocked => 0.0,
         };
@@ -144,7 +144,7 @@ fn left(plan: &Plan, statuses: &[RunStatus]) -> (f64, f64) {
 
 /// What a plan has taken so far.
 pub fn spent(statuses: &[RunStatus]) -> Spent {
-    statuses.iter().filter_map(|standing| standing.result.as_ref()).fold(Spent::default(), |spent, result| Spent {
+    statuses.iter().filter_map(|status| status.result.as_ref()).fold(Spent::default(), |spent, result| Spent {
         seconds: spent.seconds + result.seconds,
         gpu_hours: spent.gpu_hours + result.gpu_hours().unwrap_or(0.0),
         peak_memory: spent.peak_memory.max(result.usage.and_then(|usage| usage.peak_memory)),
@@ -156,8 +156,8 @@ pub fn spent(statuses: &[RunStatus]) -> Spent {
 /// The machines at work now, with how many runs each has: the busiest first.
 pub fn hosts(statuses: &[RunStatus]) -> Vec<(&str, usize)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for standing in statuses.iter().filter(|standing| standing.state == RunState::Running) {
-        *counts.entry(standing.host.as_deref().unwrap_or("an unknown host")).or_default() += 1;
+    for status in statuses.iter().filter(|status| status.state == RunState::Running) {
+        *counts.entry(status.host.as_deref().unwrap_or("an unknown host")).or_default() += 1;
     }
     let mut hosts: Vec<(&str, usize)> = counts.into_iter().collect();
     hosts.sort_by_key(|&(_, runs)| std::cmp::Reverse(runs));
@@ -322,7 +322,7 @@ mod tests {
             vec![done(60.0, -1e9), running(1, 10, -1.0), running(3, 0, 1e9)],
         ];
         for (index, first) in cases.iter().enumerate() {
-            assert!(first.iter().all(|standing| standing.age(now()).unwrap() < Duration::from_secs(2_000_000_000)));
+            assert!(first.iter().all(|status| status.age(now()).unwrap() < Duration::from_secs(2_000_000_000)));
             let Some(pace) = pace_of(&plan, first) else { continue };
             assert!((SHORTEST..=RECENT).contains(&pace.over), "{index}: {pace:?}");
             let most = 3600.0 / SHORTEST * first.len() as f64;
@@ -335,9 +335,9 @@ mod tests {
     fn what_runs_took_is_added_up_and_of_memory_the_most_is_kept() {
         let usage = |peak, gpus, gpu_peak_memory| Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory });
         let with = |seconds, usage| {
-            let mut standing = done(seconds, 0.0);
-            standing.result.as_mut().unwrap().usage = usage;
-            standing
+            let mut status = done(seconds, 0.0);
+            status.result.as_mut().unwrap().usage = usage;
+            status
         };
         let runs = [
             with(1800.0, usage(100, 2.0, Some(7))),

@@ -4,19 +4,20 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::survey::{self, RunStatus};
-use super::{PlannedRun, RunState};
 use winsign_core::error::{Error, Result};
 use winsign_core::merge::agree;
 use winsign_core::owner::Clock;
 use winsign_core::parallel;
 use winsign_core::{RunDirectory, RunId, Store};
 
+use super::survey::{self, RunStatus};
+use super::{PlannedRun, RunState};
+
 /// What several stores have of a run.
 #[derive(Debug, Clone)]
 pub struct Found {
-    pub standing: RunStatus,
-    /// The store that this is the standing in.
+    pub status: RunStatus,
+    /// The store that this is the status in.
     pub store: Arc<Path>,
 }
 
@@ -40,8 +41,8 @@ pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) 
         let mut troubles = Troubles::default();
         let mut found: Vec<Found> = Vec::with_capacity(stores.len());
         for (store, root, clock) in &stores {
-            let standing = standing(&store.run(&planned.run.id), clock, &mut troubles);
-            found.push(Found { standing, store: root.clone() });
+            let status = status(&store.run(&planned.run.id), clock, &mut troubles);
+            found.push(Found { status, store: root.clone() });
         }
         (choose(&planned.run.id, found, &mut troubles), troubles)
     });
@@ -53,24 +54,24 @@ pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) 
         all.damaged.extend(troubles.damaged);
         all.vanished.extend(troubles.vanished);
     }
-    survey::block(runs.iter().map(|planned| &planned.run).zip(found.iter_mut().map(|found| &mut found.standing)));
+    survey::block(runs.iter().map(|planned| &planned.run).zip(found.iter_mut().map(|found| &mut found.status)));
     (found, all)
 }
 
-/// A run's standing in one store. A directory that goes away while it is read is that of a run that is not there.
-fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunStatus {
+/// A run's status in one store. A directory that goes away while it is read is that of a run that is not there.
+fn status(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunStatus {
     let gone = |error: &Error| match error {
         Error::Io { source, .. } => source.kind() == ErrorKind::NotFound,
         _ => false,
     };
-    let mut found = survey::standing(run, clock);
+    let mut found = survey::status(run, clock);
     let is_gone = |found: &Result<RunStatus>| match found {
-        Ok(standing) => standing.damaged.is_some() && !run.path.exists(),
+        Ok(status) => status.damaged.is_some() && !run.path.exists(),
         Err(error) => gone(error),
     };
     if is_gone(&found) {
         // If only a file was replaced, the second look finds it.
-        found = survey::standing(run, clock);
+        found = survey::status(run, clock);
         if is_gone(&found) || !run.path.exists() {
             troubles.vanished.push(run.id.clone());
             return RunStatus::pending();
@@ -91,7 +92,7 @@ fn standing(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunSt
 }
 
 fn choose(id: &RunId, found: Vec<Found>, troubles: &mut Troubles) -> Found {
-    let rank = |found: &Found| match found.standing.state {
+    let rank = |found: &Found| match found.status.state {
         RunState::Done => 0,
         RunState::Running => 1,
         RunState::Queued => 2,
@@ -102,7 +103,7 @@ fn choose(id: &RunId, found: Vec<Found>, troubles: &mut Troubles) -> Found {
     let mut found = found.into_iter();
     let mut best = found.next().expect("at least one store");
     for other in found {
-        if let (Some(one), Some(two)) = (&best.standing.result, &other.standing.result)
+        if let (Some(one), Some(two)) = (&best.status.result, &other.status.result)
             && !agree(one, two)
         {
             troubles.conflicts.push((id.clone(), best.store.clone(), other.store.clone()));
@@ -164,7 +165,7 @@ mod tests {
         fn look(&self) -> (Vec<(RunState, usize)>, Troubles) {
             let (found, troubles) = look_up(&self.runs, &self.stores);
             let place = |found: &Found| self.stores.iter().position(|store| store.root() == &*found.store).unwrap();
-            (found.iter().map(|found| (found.standing.state, place(found))).collect(), troubles)
+            (found.iter().map(|found| (found.status.state, place(found))).collect(), troubles)
         }
     }
 
@@ -244,8 +245,8 @@ mod tests {
             let mut looks = 0;
             while !coming_and_going.is_finished() {
                 let (found, _) = look_up(&world.runs, &world.stores);
-                let standing = &found[0].standing;
-                assert_eq!(standing.result.is_some(), standing.state == RunState::Done);
+                let status = &found[0].status;
+                assert_eq!(status.result.is_some(), status.state == RunState::Done);
                 looks += 1;
             }
             coming_and_going.join().unwrap();

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::{Plan, RunState};
 use winsign_core::attempt::{END, Progress};
 use winsign_core::error::{Error, Result};
 use winsign_core::owner::{self, Clock};
@@ -12,7 +11,9 @@ use winsign_core::parallel;
 use winsign_core::results::RunResult;
 use winsign_core::{Run, RunDirectory, RunId, State, Store, clean};
 
-/// The standing of one run.
+use super::{Plan, RunState};
+
+/// The status of one run.
 #[derive(Debug, Clone)]
 pub struct RunStatus {
     pub state: RunState,
@@ -38,7 +39,7 @@ pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<RunStatus>> {
     survey_with(plan, store, |_| {})
 }
 
-/// The same, where somebody knows more of runs that wait than the disk does: `amend` may change their standing before what
+/// The same, where somebody knows more of runs that wait than the disk does: `amend` may change their status before what
 /// needs them is judged.
 pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [RunStatus])) -> Result<Vec<RunStatus>> {
     survey_again(plan, store, &[], &Clock::of(store.root()), amend)
@@ -77,14 +78,14 @@ fn settle(runs: &[&Run], store: &Store, statuses: &mut [RunStatus]) -> Result<()
 /// What needs a run that failed cannot be done. Runs come after what they need, so one pass carries a failure all the way down.
 pub fn block<'r>(runs: impl Iterator<Item = (&'r Run, &'r mut RunStatus)>) {
     let mut lost: HashSet<&RunId> = HashSet::new();
-    for (run, standing) in runs {
-        if matches!(standing.state, RunState::Pending | RunState::Queued)
+    for (run, status) in runs {
+        if matches!(status.state, RunState::Pending | RunState::Queued)
             && let Some(culprit) = run.inputs.iter().find(|input| lost.contains(input))
         {
-            standing.note = Some(format!("needs {culprit}, which failed"));
-            standing.state = RunState::Blocked;
+            status.note = Some(format!("needs {culprit}, which failed"));
+            status.state = RunState::Blocked;
         }
-        if matches!(standing.state, RunState::Failed | RunState::Blocked) {
+        if matches!(status.state, RunState::Failed | RunState::Blocked) {
             lost.insert(&run.id);
         }
     }
@@ -121,13 +122,13 @@ fn look_up(runs: &[&Run], store: &Store, before: &[RunStatus], clock: &Clock) ->
     let runs: Vec<(usize, &Run)> = runs.iter().copied().enumerate().collect();
     let looked = parallel::map(&runs, |&(at, run)| match before.get(at) {
         Some(known) if known.state == RunState::Done => Ok(known.clone()),
-        _ => standing(&store.run(&run.id), clock),
+        _ => status(&store.run(&run.id), clock),
     });
     looked.into_iter().collect()
 }
 
-/// A run's standing on its own, without regard to what it needs.
-pub fn standing(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
+/// A run's status on its own, without regard to what it needs.
+pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
     let plain = |state| RunStatus { state, ..RunStatus::pending() };
     Ok(match run.state_by(clock) {
         Ok(State::Done(result)) => RunStatus {

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
+use winsign_core::text::printable;
 
 use super::DocumentKind;
-use super::error::{Diagnostic, Place, printable, quoted};
+use super::error::{Diagnostic, Place, quoted};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
+use winsign_core::text::printable;
 
 /// Lines shown before and after the one an error points at.
 const CONTEXT: usize = 2;
@@ -134,19 +135,6 @@ pub fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(LONGEST).collect();
     let more = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
     format!("`{}{more}`", printable(&shown))
-}
-
-/// Text without the characters that would move a terminal's cursor.
-pub fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            printable.extend(character.escape_default());
-        } else {
-            printable.push(character);
-        }
-    }
-    printable
 }
 
 /// Names as they appear in messages.

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 pub use document::{Content, Name, Node};
-pub use error::{Diagnostic, FileError, Place, grouped, listed, nearest, printable, quoted};
+pub use error::{Diagnostic, FileError, Place, grouped, listed, nearest, quoted};
 
 /// Larger than any file that people write.
 pub const MAX_BYTES: usize = 1 << 20;

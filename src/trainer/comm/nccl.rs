@@ -5,12 +5,12 @@ use std::mem::MaybeUninit;
 
 use cudarc::nccl::{result, sys};
 use tch::{Device, Kind, Tensor};
+use winsign_core::owner;
 
 use super::{Comm, Place, pulse};
 use crate::Result;
 use crate::device::{self, Error};
 use crate::session::share;
-use winsign_core::owner;
 
 pub struct Nccl {
     pub mpi: Box<dyn Comm>,

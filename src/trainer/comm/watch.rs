@@ -17,10 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use winsign_core::{exit, owner};
 
 use super::pulse::{self, Doing, Pulse};
 use super::{Comm, Place, say};
-use winsign_core::{exit, owner};
 
 /// How often a rank says that it is alive.
 const BEAT: Duration = Duration::from_secs(1);

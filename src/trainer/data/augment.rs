@@ -1,11 +1,11 @@
 //! Augmentation of resident images, as tensor operations on whole batches.
 
 use tch::{Kind, Tensor};
+use winsign_core::random::{Source, Stream};
+use winsign_data::crop::random_region;
 
 use super::resident::Images;
 use crate::device::upload;
-use winsign_core::random::{Source, Stream};
-use winsign_data::crop::random_region;
 
 /// How training images are varied.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use tch::Tensor;
+use winsign_core::random::Source;
+use winsign_data::Split;
 
 use super::augment::Draws;
 use super::resident::Resident;
@@ -11,8 +13,6 @@ use super::{Data, Images};
 use crate::Result;
 use crate::comm::{Place, pulse};
 use crate::device::upload;
-use winsign_core::random::Source;
-use winsign_data::Split;
 
 /// Images per forward pass when nothing is trained: their activations fit the caches of a CPU, and fill a GPU. They decide in
 /// which groups floats are added: another number changes the last digits of losses.

@@ -11,13 +11,13 @@ mod streamed;
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
+use winsign_core::settings::Dataset;
+use winsign_data::cifar::{self, Cifar};
+use winsign_data::{SmallSet, Split, tiny_imagenet};
 
 use augment::Augmentation;
 use resident::Resident;
 use streamed::Streamed;
-use winsign_core::settings::Dataset;
-use winsign_data::cifar::{self, Cifar};
-use winsign_data::{SmallSet, Split, tiny_imagenet};
 
 /// A data set.
 pub struct Data {

@@ -1,9 +1,9 @@
 //! Data sets that are in memory as a whole.
 
 use tch::{Device, Kind, Tensor};
+use winsign_data::SmallSet;
 
 use super::augment::{Augmentation, Prepared};
-use winsign_data::SmallSet;
 
 /// Images as bytes.
 pub(super) struct Resident {

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
-
-use crate::device::upload;
 use winsign_core::random::Source;
 use winsign_data::stream::{self, ImageBatch, ImageSource, Options, View};
 use winsign_data::{Error, Result, Set, Split};
+
+use crate::device::upload;
 
 /// Pixels on a side, as networks see images.
 const SIDE: usize = 224;

@@ -1,6 +1,7 @@
 //! What `libtorch.cpp` has.
 
 use std::ffi::c_int;
+
 #[cfg(feature = "nccl")]
 use std::ffi::c_void;
 

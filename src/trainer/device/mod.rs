@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device, Tensor};
 
 use super::comm::{Comm, pulse};
+
 #[cfg(feature = "nccl")]
 pub use libtorch::stream;
 use libtorch::{deterministic, tf32};

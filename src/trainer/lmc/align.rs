@@ -6,10 +6,10 @@
 //! one is a linear assignment problem. So groups take turns until none can be improved.
 
 use tch::{Device, Kind, Tensor};
+use winsign_core::random::Source;
 
 use crate::comm::pulse;
 use crate::model::{Layout, Parameter, Weights};
-use winsign_core::random::Source;
 
 /// Of the turns of the groups.
 const SEED: u64 = 0;

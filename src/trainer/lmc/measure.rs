@@ -7,6 +7,11 @@
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+use winsign_core::attempt::Progress;
+use winsign_core::results::TrainScore;
+use winsign_core::settings::Sets;
+use winsign_core::tensors::TensorFile;
+use winsign_data::Split;
 
 use crate::comm::{Place, pulse};
 use crate::data::Data;
@@ -16,11 +21,6 @@ use crate::model::weights::{raw, tensor};
 use crate::session::{Demand, Session};
 use crate::train::evaluate::{Score, Sums, absorb, combine, plain_mean, reestimation_batches};
 use crate::{Error, Result};
-use winsign_core::attempt::Progress;
-use winsign_core::results::TrainScore;
-use winsign_core::settings::Sets;
-use winsign_core::tensors::TensorFile;
-use winsign_data::Split;
 
 /// Networks of a round, at most: between two of them a worker looks whether it is to stop, and no more than a round's
 /// last batch is lost then.

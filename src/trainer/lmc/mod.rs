@@ -10,11 +10,11 @@ pub mod plane;
 mod tests;
 
 use tch::{Kind, Tensor};
+use winsign_core::results::Similarity;
+use winsign_core::settings::Masks;
 
 use crate::model::{Layout, Weights};
 use crate::{Error, Result};
-use winsign_core::results::Similarity;
-use winsign_core::settings::Masks;
 
 pub use path::{matrix, path};
 pub use plane::plane;

@@ -1,5 +1,10 @@
 //! Paths: of two networks, and of all pairs among many, a block of a barrier matrix.
 
+use safetensors::tensor::Dtype;
+use tch::Tensor;
+use winsign_core::results::{ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity};
+use winsign_core::settings::{Align, Connect, Matrix};
+
 use super::measure::{Evaluator, Rule, Scores};
 use super::{Union, align, check_masks, interpolate, similarity};
 use crate::Result;
@@ -8,10 +13,6 @@ use crate::model::weights::raw;
 use crate::model::{Network, Weights};
 use crate::session::Session;
 use crate::train::evaluate::Score;
-use safetensors::tensor::Dtype;
-use tch::Tensor;
-use winsign_core::results::{ConnectOutcome, MatrixOutcome, PairOutcome, PathOutcome, PathPoint, Similarity};
-use winsign_core::settings::{Align, Connect, Matrix};
 
 /// The path t·A + (1 − t)·B at evenly spaced t, ends included, and at more where it was asked for.
 ///

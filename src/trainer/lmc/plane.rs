@@ -1,6 +1,8 @@
 //! The plane through three networks: errors on a grid.
 
 use tch::{Kind, Tensor};
+use winsign_core::results::{PlaneOutcome, PlanePoint};
+use winsign_core::settings::Plane;
 
 use super::measure::{Evaluator, Rule};
 use super::{Union, check_masks};
@@ -9,8 +11,6 @@ use crate::model::{Layout, Network, Weights};
 use crate::session::Session;
 use crate::train::evaluate::Score;
 use crate::{Error, Result};
-use winsign_core::results::{PlaneOutcome, PlanePoint};
-use winsign_core::settings::Plane;
 
 /// Networks whose triangle is flatter than this part of its base are on one line, as far as 32 bits can tell.
 const FLAT: f64 = 1e-4;

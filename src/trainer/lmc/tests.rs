@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tch::{Kind, Tensor};
+use winsign_core::attempt::{Attempt, End};
+use winsign_core::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
+use winsign_core::{Run, Store};
+use winsign_data::Split;
 
 use super::measure::{Evaluator, Rule, Scores};
 use super::*;
@@ -17,10 +21,6 @@ use crate::data::{self, Data};
 use crate::model::{Mode, Network};
 use crate::session::{ExecOptions, Session};
 use crate::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
-use winsign_core::attempt::{Attempt, End};
-use winsign_core::settings::{Architecture, Between, Connect, Dataset, Matrix, Plane, Problem, Sets, Settings};
-use winsign_core::{Run, Store};
-use winsign_data::Split;
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 /// Large enough for a pass to be short.

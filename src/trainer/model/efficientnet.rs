@@ -1,10 +1,10 @@
 //! EfficientNet-B0 (Tan and Le, 2019), the variant in wide use for small images: the first convolution keeps their size.
 
 use tch::Tensor;
+use winsign_core::settings::Dataset;
 
 use super::layers::{BatchNorm, Classifier, Conv, ConvShape, Pass, global_mean};
 use super::{Declare, Forward, Units};
-use winsign_core::settings::Dataset;
 
 /// Of each stage: expansion, channels, blocks, kernel, and the stride of the first block.
 const STAGES: [(i64, i64, i64, i64, i64); 7] = [

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use safetensors::tensor::Dtype;
 use tch::Kind;
+use winsign_core::tensors::{RawTensor, TensorFile};
 
 use super::weights::{mask_name, raw, tensor};
 use super::{Layout, Role};
-use winsign_core::tensors::{RawTensor, TensorFile};
 
 /// The file with our names, single precision, and a mask for every prunable tensor; only [`Weights::from_file`] finds
 /// out whether it fits.

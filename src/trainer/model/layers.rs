@@ -5,10 +5,10 @@
 use std::cell::RefCell;
 
 use tch::{Kind, Tensor};
+use winsign_core::random::Stream;
 
 use super::{ConvInit, Declare, Init, Layout, Mode, Role, Units};
 use crate::device::upload;
-use winsign_core::random::Stream;
 
 /// PyTorch's default, of both normalizations.
 const EPSILON: f64 = 1e-5;

@@ -2,10 +2,10 @@
 //! PyTorch gives to the parts of a sequence: 0 cuts into patches, 1 embeds them, 2 to 13 are the layers.
 
 use tch::Tensor;
+use winsign_core::settings::Dataset;
 
 use super::layers::{Classifier, LayerNorm, Linear, Pass, Pointwise};
 use super::{Declare, Forward, Units};
-use winsign_core::settings::Dataset;
 
 const PATCH: i64 = 16;
 const WIDTH: i64 = 512;

@@ -2,10 +2,10 @@
 //! halves its input less often and has a convolution in shortcuts that change the number of channels.
 
 use tch::Tensor;
+use winsign_core::settings::Dataset;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Init, Units};
-use winsign_core::settings::Dataset;
 
 /// Of each group of blocks: expansion, channels, blocks, and the stride of the first on ImageNet and on small images.
 const GROUPS: [(i64, i64, i64, [i64; 2]); 7] = [

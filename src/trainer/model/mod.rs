@@ -19,7 +19,6 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use tch::{Device, Kind, Tensor};
-
 use winsign_core::random::Stream;
 use winsign_core::settings::{Architecture, Precision, Problem};
 
@@ -31,6 +30,7 @@ use resnet::ResNet;
 use resnet50::ResNet50;
 use shufflenet::ShuffleNet;
 use units::Units;
+
 pub use weights::Weights;
 
 /// A network's structure: what its tensors are called, where they lie, and how they act on images.

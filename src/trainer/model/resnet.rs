@@ -1,10 +1,10 @@
 //! The CIFAR family of ResNets (He et al., 2016, section 4.2), with 1×1 convolutions where a shortcut changes shape.
 
 use tch::Tensor;
+use winsign_core::settings::Dataset;
 
 use super::layers::{BatchNorm, Classifier, Conv, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Units};
-use winsign_core::settings::Dataset;
 
 pub(super) struct ResNet {
     conv1: Conv,

@@ -1,10 +1,10 @@
 //! ResNet-50 (He et al., 2016) as in torchvision: bottleneck blocks with the stride in their 3×3 convolution.
 
 use tch::Tensor;
+use winsign_core::settings::Dataset;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Units};
-use winsign_core::settings::Dataset;
 
 /// Of each stage: the width inside its blocks, how many blocks, and the stride of the first.
 const STAGES: [(i64, i64, i64); 4] = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)];

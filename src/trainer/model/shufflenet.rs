@@ -2,10 +2,10 @@
 //! pooling follows it. Its convolutions have biases, although the BatchNorm after each takes them out again.
 
 use tch::Tensor;
+use winsign_core::settings::Dataset;
 
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{Declare, Forward};
-use winsign_core::settings::Dataset;
 
 const GROUPS: i64 = 3;
 const STEM: i64 = 24;

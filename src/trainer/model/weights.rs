@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use safetensors::tensor::Dtype;
 use tch::{Device, Kind, Tensor};
-
-use super::{Init, Layout, Parameter, Role};
 use winsign_core::random::Source;
 use winsign_core::results::LayerSurvivors;
 use winsign_core::tensors::{RawTensor, TensorFile};
+
+use super::{Init, Layout, Parameter, Role};
 
 /// How many tensors a message names.
 const MOST_NAMED: usize = 8;

@@ -3,9 +3,9 @@
 //! Each choice is a function of the seed, of what is chosen, and of a layer's name.
 
 use tch::{Kind, Tensor};
+use winsign_core::random::Source;
 
 use crate::model::{Layout, Parameter, Role, Weights};
-use winsign_core::random::Source;
 
 /// The survivors of each layer change places with each other at random: mask and counts of signs stay.
 pub fn shuffle_signs(layout: &Layout, ticket: &mut Weights, seed: u64) {

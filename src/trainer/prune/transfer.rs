@@ -1,9 +1,9 @@
 //! What a ticket hands to a fresh initialization.
 
 use tch::Tensor;
+use winsign_core::settings::Inherit;
 
 use crate::model::{Layout, Weights};
-use winsign_core::settings::Inherit;
 
 /// The network that training starts from, given a ticket (φ_T, ψ_T, m_T) and a dense fresh initialization (φ, ψ₀).
 /// BatchNorm statistics start fresh, except for `retrain`, which takes the ticket as it is.

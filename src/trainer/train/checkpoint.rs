@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
+use winsign_core::results::EpochMetrics;
+use winsign_core::settings::Optimizer;
+use winsign_core::tensors::TensorFile;
 
 use super::optimizer::fresh_moments;
 use crate::model::Weights;
 use crate::model::weights::{raw, tensor};
-use winsign_core::results::EpochMetrics;
-use winsign_core::settings::Optimizer;
-use winsign_core::tensors::TensorFile;
 
 /// What the names of moments begin with; their order is that of the names.
 const MOMENT: &str = "moment ";

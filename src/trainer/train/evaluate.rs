@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind, Reduction, Tensor};
+use winsign_data::Split;
 
 use crate::comm::{Comm, pulse};
 use crate::data::Data;
 use crate::data::batches::{Batch, Batches, plain_batches, plain_steps};
 use crate::model::{Mode, Network};
 use crate::{Error, Result};
-use winsign_data::Split;
 
 /// Mean cross-entropy in nats, and errors in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,6 +7,10 @@ mod schedule;
 pub mod step;
 
 use tch::{Kind, Tensor};
+use winsign_core::attempt::Progress;
+use winsign_core::random::Source;
+use winsign_core::results::EpochMetrics;
+use winsign_core::settings::Training;
 
 use crate::data::Data;
 use crate::data::batches::Batches;
@@ -17,10 +21,6 @@ use checkpoint::Checkpoint;
 use evaluate::{Score, Workers, evaluate, reestimate};
 use schedule::learning_rate;
 use step::Stepper;
-use winsign_core::attempt::Progress;
-use winsign_core::random::Source;
-use winsign_core::results::EpochMetrics;
-use winsign_core::settings::Training;
 
 /// A training to be done: of what, on what, how.
 pub struct TrainJob<'a> {

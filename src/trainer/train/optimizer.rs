@@ -1,9 +1,9 @@
 //! Optimizers on flat tensors, equal to PyTorch's.
 
 use tch::Tensor;
+use winsign_core::settings::{Optimizer, Training};
 
 use crate::model::Layout;
-use winsign_core::settings::{Optimizer, Training};
 
 /// Adam's β₂ and ε.
 const BETA2: f64 = 0.999;

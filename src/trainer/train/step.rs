@@ -1,6 +1,8 @@
 //! One training step: a forward and a backward pass.
 
 use tch::{Reduction, Tensor};
+use winsign_core::random::Stream;
+use winsign_core::settings::Training;
 
 use super::evaluate::{cross_entropy, wrong_count};
 use super::optimizer;
@@ -8,8 +10,6 @@ use crate::comm::Comm;
 use crate::data::batches::Batch;
 use crate::model::{Network, Weights};
 use crate::prune::interpolate_norms;
-use winsign_core::random::Stream;
-use winsign_core::settings::Training;
 
 /// What a pass gives; all of it still on its device. With several ranks it is this rank's part of sums over all.
 pub struct Pass {

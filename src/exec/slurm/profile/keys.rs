@@ -2,10 +2,10 @@
 
 use serde_json::{Value as Json, json};
 use strum::VariantNames;
-
-use super::Launcher;
 use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
 use winsign_sweep::yaml::{Content, Diagnostic, Node, Place, grouped, listed, nearest, quoted};
+
+use super::Launcher;
 
 /// A key of a profile.
 #[derive(Debug)]

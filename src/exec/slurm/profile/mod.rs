@@ -16,11 +16,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value as Json;
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
-
-use keys::{KEYS, Key, Kind};
 use winsign_sweep::yaml::{
     self, Content, Diagnostic, DocumentKind, FileError, Name, Node, Place, listed, nearest, quoted,
 };
+
+use keys::{KEYS, Key, Kind};
 
 const SORT: DocumentKind = DocumentKind {
     name: "profile",

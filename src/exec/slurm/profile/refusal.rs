@@ -1,8 +1,10 @@
 //! What Slurm says when it refuses a job, and which setting it means.
 
+use winsign_core::text::printable;
+use winsign_sweep::yaml::{Diagnostic, FileError, quoted};
+
 use super::Profile;
 use super::keys::{self, Key};
-use winsign_sweep::yaml::{Diagnostic, FileError, printable, quoted};
 
 /// Words of Slurm's, in lower case, and what they are about.
 struct Refusal {
