@@ -276,7 +276,6 @@ fn assert_report(name: &str, workplace: &Workplace, arguments: &[&str]) {
             "html" => page_data(&fs::read_to_string(&path).unwrap()),
             "json" => pretty(&serde_json::from_slice(&fs::read(&path).unwrap()).unwrap()),
             "parquet" => parquet_rows(&path),
-            "cache" => continue,
             _ => fs::read_to_string(&path).unwrap(),
         };
         assert_snapshot(name, &file, &text.replace(workplace.path("").to_str().unwrap(), "WORKPLACE/"));

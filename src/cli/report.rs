@@ -10,7 +10,7 @@ use winsign_sweep::plan::{PlannedRun, RunState};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
 
-use super::report_source::{Known, ReportSource, cache_path};
+use super::report_source::{Known, ReportSource};
 use super::{Common, Failure, colors, output};
 
 pub(crate) const HELP: &str = "\
@@ -92,12 +92,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let directory = arguments.out.as_ref().unwrap_or(&source.directory);
     let writes = arguments.out.is_some() || !common.json;
     let (found, mut notices) = source.look();
-    let mut cache = source.cache_of(directory);
-    let known = Known::of(&source, found, &mut cache);
-    let statuses = known.found.iter().map(|found| &found.status);
-    if writes && let Err(error) = cache.save(&cache_path(directory), statuses) {
-        tracing::info!("{error}; the next report reads the runs again");
-    }
+    let known = Known::read(&source, found);
     notices.extend(known.notices(&source.plan));
     let records = known.records(&source.plan);
     let report = source.report(&records, notices, arguments.table.layout())?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use winsign_core::text::plural;
 use winsign_core::{RunDirectory, RunId, Store};
-use winsign_report::evidence::{self, Cache, Evidence};
+use winsign_report::evidence::{self, Evidence};
 use winsign_report::pivot::pivot;
 use winsign_report::statistics::Estimate;
 use winsign_report::{Notice, Report, RunRecord, gather_with};
@@ -96,12 +96,6 @@ impl ReportSource {
         ReportSource { layout: Layout::default(), ..self }
     }
 
-    /// What was read for earlier reports in a folder; where there was none, for those in the usual one.
-    pub(crate) fn cache_of(&self, folder: &Path) -> Cache {
-        let own = cache_path(folder);
-        Cache::load(&if own.exists() { own } else { cache_path(&self.directory) })
-    }
-
     /// Where a run was found.
     pub(crate) fn directory_of(&self, id: &RunId, found: &Found) -> RunDirectory {
         let store = self.stores.iter().find(|store| *store.root() == *found.store);
@@ -175,12 +169,12 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Reads what belongs to what was found and is not in the cache.
-    pub(crate) fn of(source: &ReportSource, found: Vec<Found>, cache: &mut Cache) -> Known {
+    /// Reads curves and logs of the runs that were found.
+    pub(crate) fn read(source: &ReportSource, found: Vec<Found>) -> Known {
         let planned = source.plan.runs.iter().zip(&found);
         let runs: Vec<(RunDirectory, &RunStatus)> =
             planned.map(|(planned, found)| (source.directory_of(&planned.run.id, found), &found.status)).collect();
-        let evidence = evidence::collect(&runs, cache);
+        let evidence = evidence::collect(&runs);
         Known { found, evidence }
     }
 
@@ -210,11 +204,6 @@ impl Known {
     pub(crate) fn notices(&self, plan: &Plan) -> Vec<Notice> {
         evidence::notices(plan.runs.iter().map(|planned| &planned.run.id).zip(&self.evidence))
     }
-}
-
-/// Where a report's folder keeps what was read for it.
-pub(crate) fn cache_path(folder: &Path) -> PathBuf {
-    folder.join("evidence.cache")
 }
 
 /// Stores to read from, each once.

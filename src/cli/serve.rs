@@ -11,7 +11,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use winsign_core::exit;
 use winsign_exec::slurm::queue::Queue;
-use winsign_report::evidence::Cache;
 use winsign_report::{FigureChrome, Notice, page, plots};
 use winsign_sweep::Layout;
 use winsign_sweep::plan::RunState;
@@ -106,7 +105,6 @@ fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failu
 /// A study that is looked at again and again.
 struct Study {
     source: ReportSource,
-    cache: Cache,
     /// What the page said last.
     before: Option<(Vec<Said>, Vec<Notice>)>,
 }
@@ -116,7 +114,7 @@ type Said = (RunState, u32, Option<String>, Option<Timestamp>, Arc<Path>);
 
 impl Study {
     fn new(source: ReportSource) -> Study {
-        Study { cache: source.cache_of(&source.directory), before: None, source }
+        Study { before: None, source }
     }
 
     /// The page's data; none if all runs stand as they stood before. What is read goes to memory, never to the store.
@@ -126,12 +124,12 @@ impl Study {
         for store in &self.source.stores {
             Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.status));
         }
-        let known = Known::of(&self.source, found, &mut self.cache);
-        notices.extend(known.notices(plan));
-        let now = (known.found.iter().map(said).collect(), notices.clone());
+        let now = (found.iter().map(said).collect(), notices.clone());
         if self.before.as_ref() == Some(&now) {
             return Ok(None);
         }
+        let known = Known::read(&self.source, found);
+        notices.extend(known.notices(plan));
         let records = known.records(plan);
         let report = self.source.report(&records, notices, Layout::default())?;
         let data = page::data(&report, &records, &plots::draw(&report, &records, FigureChrome::Full));

@@ -1,9 +1,9 @@
-//! What a person sees while a sweep runs: one bar for the whole, one line per active run. Quiet when standard error is
-//! not a terminal, but for warnings and failures.
+//! Progress of a sweep, on standard error: on a terminal a bar for the whole and a line for each active run, elsewhere a line
+//! when something has changed, at most every half a minute.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use winsign_core::attempt::Progress;
@@ -13,25 +13,54 @@ pub struct Display {
     bars: MultiProgress,
     overall: ProgressBar,
     active: BTreeMap<usize, ProgressBar>,
-    /// Lines that appear above the bars; false where only warnings are wanted.
+    /// Whether there are bars; else `lines` are printed, if they are wanted.
     visible: bool,
+    lines: Option<Lines>,
+}
+
+/// Progress off a terminal.
+struct Lines {
+    name: String,
+    total: usize,
+    /// When the last line was printed, and how many runs were done then.
+    last: Option<(Instant, usize)>,
+}
+
+/// The least time between two lines.
+const BETWEEN_LINES: Duration = Duration::from_secs(30);
+
+impl Lines {
+    /// Returns a line if more runs are done than at the last one, which was a while ago. There is none at the end: the summary
+    /// follows.
+    fn next(&mut self, now: Instant, done: usize, left: Option<Duration>) -> Option<String> {
+        if done == self.total || self.last.is_some_and(|(at, before)| now - at < BETWEEN_LINES || done == before) {
+            return None;
+        }
+        self.last = Some((now, done));
+        let left = left.map_or(String::new(), |left| format!(", about {} left", HumanDuration(left)));
+        Some(format!("{}: {done} of {} runs done{left}", self.name, self.total))
+    }
 }
 
 impl Display {
     /// `quiet` hides the bars also on a terminal.
     pub fn new(name: &str, total: usize, quiet: bool) -> Display {
         let visible = !quiet && std::io::stderr().is_terminal();
+        let lines = (!quiet && !visible).then(|| Lines { name: name.to_string(), total, last: None });
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
         let overall = bars.add(ProgressBar::new(total as u64));
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} runs, {elapsed} so far{msg}");
         overall.set_style(style.expect("the template is well-formed").progress_chars("━╸─"));
         overall.set_prefix(name.to_string());
-        Display { bars, overall, active: BTreeMap::new(), visible }
+        Display { bars, overall, active: BTreeMap::new(), visible, lines }
     }
 
-    /// How many runs are done, and how long the others may take.
-    pub fn overall(&self, done: usize, left: Option<Duration>) {
+    /// Shows how many runs are done, and how long the others may take.
+    pub fn overall(&mut self, done: usize, left: Option<Duration>) {
+        if let Some(line) = self.lines.as_mut().and_then(|lines| lines.next(Instant::now(), done, left)) {
+            self.say(&line);
+        }
         self.overall.set_position(done as u64);
         self.overall.set_message(match left {
             Some(left) => format!(", about {} left", HumanDuration(left)),
@@ -85,5 +114,24 @@ impl Display {
             self.bars.remove(&bar);
         }
         self.overall.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_with_changes_and_not_too_often() {
+        let began = Instant::now();
+        let mut lines = Lines { name: "study".to_string(), total: 9, last: None };
+        let mut at = |seconds: u64, done| lines.next(began + Duration::from_secs(seconds), done, None);
+        assert_eq!(at(0, 0).as_deref(), Some("study: 0 of 9 runs done"));
+        assert_eq!((at(29, 2), at(31, 0)), (None, None), "too early; nothing has changed");
+        assert_eq!(at(32, 2).as_deref(), Some("study: 2 of 9 runs done"));
+        assert_eq!((at(61, 3), at(70, 9)), (None, None), "too early; the summary follows");
+        let left = Some(Duration::from_secs(480));
+        let line = lines.next(began + Duration::from_secs(90), 4, left);
+        assert_eq!(line.as_deref(), Some("study: 4 of 9 runs done, about 8 minutes left"));
     }
 }

@@ -707,7 +707,7 @@ mod tests {
             written.extend(write_pngs(if with_pngs { &plots } else { &[] }, scratch.path()).unwrap());
             written
         };
-        let others = ["notes.md", "matrix.pdf", "table-mine.tex", "figure.png", "figure.svg", "evidence.cache"];
+        let others = ["notes.md", "matrix.pdf", "table-mine.tex", "figure.png", "figure.svg"];
         for name in others {
             fs::write(scratch.path().join(name), "mine").unwrap();
         }

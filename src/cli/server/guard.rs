@@ -1,6 +1,8 @@
 //! Who is answered: readers, and only those who named this machine as people do.
 
+use std::fs;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use axum::extract::Request;
 use axum::http::header::{ALLOW, HOST};
@@ -57,13 +59,43 @@ fn is_ours(host: &str) -> bool {
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     port.is_none_or(|port| port.parse::<u16>().is_ok())
         && (name.eq_ignore_ascii_case("localhost")
-            || name.eq_ignore_ascii_case(&owner::host())
+            || own_names().iter().any(|own| name.eq_ignore_ascii_case(own))
             || address.parse::<IpAddr>().is_ok())
+}
+
+/// The names of this machine: the one it has, the same in the domains that the resolver completes names with, and those that
+/// stand beside it in the table of hosts.
+fn own_names() -> &'static [String] {
+    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    NAMES.get_or_init(|| names(&owner::host(), &read("/etc/resolv.conf"), &read("/etc/hosts")))
+}
+
+fn names(host: &str, resolver: &str, hosts: &str) -> Vec<String> {
+    let words =
+        |line: &str| line.split('#').next().unwrap_or_default().split_whitespace().map(str::to_string).collect();
+    let domains = resolver
+        .lines()
+        .map(words)
+        .filter(|words: &Vec<String>| words.first().is_some_and(|keyword| keyword == "search" || keyword == "domain"));
+    let in_domains = domains.flat_map(|words| words.into_iter().skip(1)).map(|domain| format!("{host}.{domain}"));
+    let beside = hosts.lines().map(words).filter(|words: &Vec<String>| words.iter().skip(1).any(|name| name == host));
+    let beside = beside.flat_map(|words| words.into_iter().skip(1));
+    [host.to_string()].into_iter().chain(in_domains).chain(beside).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_has_its_full_names() {
+        let resolver = "# search nowhere.example\nsearch cluster.example site.example # ours\nnameserver 10.0.0.1\n";
+        let hosts = "127.0.0.1 localhost\n10.0.0.7 node1.inner.example node1\n10.0.0.8 node2.inner.example node2\n";
+        let expected = ["node1", "node1.cluster.example", "node1.site.example", "node1.inner.example", "node1"];
+        assert_eq!(names("node1", resolver, hosts), expected);
+        assert_eq!(names("node1", "", ""), ["node1"]);
+    }
 
     #[test]
     fn names_that_anybody_could_own_are_refused() {

@@ -2,6 +2,7 @@
 //! and the next look begins only if somebody asked.
 
 mod guard;
+mod listener;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -20,10 +21,14 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use winsign_report::page;
 
+use listener::Impatient;
+
 /// The least time between two looks at the store.
 const EVERY: Duration = Duration::from_secs(2);
 /// Looking takes at most one part in so many of the time.
-const PATIENCE: u32 = 5;
+const LOOKING: u32 = 5;
+/// A connection is closed when it is silent for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a look found: the page's data as JSON, or none if nothing has changed since the look before.
 pub(crate) type Look = Result<Option<String>, String>;
@@ -59,7 +64,7 @@ pub(crate) async fn serve(
 ) -> std::io::Result<()> {
     let shared = Arc::new(Shared { name, found: Mutex::new(Found::new(first)), asked: Notify::new() });
     let refreshing = tokio::spawn(refresh(Arc::clone(&shared), look));
-    let served = axum::serve(listener, router(shared)).await;
+    let served = axum::serve(Impatient { listener, patience: PATIENCE }, router(shared)).await;
     refreshing.abort();
     served
 }
@@ -80,7 +85,7 @@ async fn refresh(shared: Arc<Shared>, mut look: impl FnMut() -> Look + Send + 's
         let Ok((found, again)) = looked else { return };
         look = again;
         shared.note(found);
-        tokio::time::sleep(EVERY.max(began.elapsed() * (PATIENCE - 1))).await;
+        tokio::time::sleep(EVERY.max(began.elapsed() * (LOOKING - 1))).await;
     }
 }
 

@@ -1,17 +1,14 @@
 //! What a report shows of runs beside their results: how training went, and what the log says in the end.
 //!
-//! Ten thousand runs of a hundred epochs have more than a hundred megabytes of metrics. So few of their lines are
-//! understood, several threads read at once, and what was read is kept in a [`Cache`].
+//! Ten thousand runs of a hundred epochs have more than a hundred megabytes of metrics. So few of their lines are parsed, and
+//! several threads read at once.
 
-mod cache;
 mod curve;
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
-
-pub use cache::Cache;
 
 use crate::{Curve, Notice};
 use winsign_core::attempt::LOG;
@@ -45,22 +42,10 @@ pub enum Trouble {
     Damaged,
 }
 
-/// Reads what is not in the cache yet, and puts it there. One for each run, in their order; what cannot be read is missing,
-/// and is no error: a report is of what there is.
-pub fn collect(runs: &[(RunDirectory, &RunStatus)], cache: &mut Cache) -> Vec<Evidence> {
-    let known = &*cache;
-    let looked: Vec<(Evidence, Option<u128>)> = parallel::map(runs, |(run, status)| match cache::key(status) {
-        Some(key) => known.get(key).map_or_else(|| (read(run, status), Some(key)), |found| (found.clone(), None)),
-        None => (read(run, status), None),
-    });
-    let keep = |(evidence, new): (Evidence, Option<u128>)| {
-        // What is in trouble now may be whole again next time.
-        if let Some(key) = new.filter(|_| evidence.trouble.is_none()) {
-            cache.insert(key, evidence.clone());
-        }
-        evidence
-    };
-    looked.into_iter().map(keep).collect()
+/// Reads the evidence of each run, in their order. What cannot be read is missing, which is not an error: a report shows what
+/// exists.
+pub fn collect(runs: &[(RunDirectory, &RunStatus)]) -> Vec<Evidence> {
+    parallel::map(runs, |(run, status)| read(run, status))
 }
 
 /// What a reader must know of what could not be read.
