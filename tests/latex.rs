@@ -9,6 +9,7 @@ use winsign_core::results::{
     ConnectOutcome, Outcome, PathOutcome, PathPoint, Processors, RunResult, TicketOutcome, TransferOutcome,
 };
 use winsign_core::settings::Settings;
+use winsign_report::export::{Exported, write};
 use winsign_report::pivot::pivot;
 use winsign_report::statistics::Estimate;
 use winsign_report::{RunRecord, gather};
@@ -119,7 +120,8 @@ fn every_table_compiles_whatever_its_labels_say() {
     report.pivot = Some(pivot(&report, &layout, Estimate::default()).unwrap());
 
     let scratch = tempfile::tempdir().unwrap();
-    let written = winsign_report::write(&report, &records, &[], &[], scratch.path()).unwrap();
+    let written =
+        write(&Exported { report: &report, records: &records, page_plots: &[], plots: &[] }, scratch.path()).unwrap();
     let tables: Vec<String> = (written.iter())
         .filter(|path| path.extension().is_some_and(|extension| extension == "tex"))
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use strum::VariantNames;
+use winsign_report::export::{self, Exported};
 use winsign_report::{FigureChrome, RunRecord, json, plots, tensorboard, terminal};
 use winsign_sweep::plan::{PlannedRun, RunState};
 use winsign_sweep::yaml::{listed, nearest, quoted};
@@ -99,12 +100,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let plots = plots::draw(&report, &records, FigureChrome::Full);
     let bare = arguments.bare.then(|| plots::draw(&report, &records, FigureChrome::Bare));
     let as_files = bare.as_ref().unwrap_or(&plots);
+    let exported = Exported { report: &report, records: &records, page_plots: &plots, plots: as_files };
     let events = arguments.tensorboard.as_ref();
     let write_curves = || events.map(|events| write_events(&source, &known, &records, events)).transpose();
     let write_all = || -> Result<Vec<PathBuf>, Failure> {
-        let mut written = winsign_report::write(&report, &records, &plots, as_files, directory)?;
+        let mut written = export::write(&exported, directory)?;
         let as_png = if arguments.png { &as_files[..] } else { &[] };
-        written.extend(winsign_report::write_pngs(as_png, directory)?);
+        written.extend(export::write_pngs(as_png, directory)?);
         Ok(written)
     };
     if common.json {

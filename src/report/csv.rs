@@ -4,6 +4,7 @@
 //! meaning in that table, and numbers that do not exist yet, are empty. The axes of the study follow as columns of
 //! their own names.
 
+use crate::export::{Exported, ExportedFile, Exporter};
 use ::csv::WriterBuilder;
 use serde::Serialize;
 use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem};
@@ -60,6 +61,32 @@ struct Line {
     interval_high: Option<f64>,
     tickets: usize,
     tickets_planned: usize,
+}
+
+/// `report.csv`: the rows of tickets, transfers and connections.
+pub struct Csv;
+
+impl Exporter for Csv {
+    fn names(&self) -> &'static [&'static str] {
+        &["report.csv"]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        vec![("report.csv", render(study.report).into_bytes())]
+    }
+}
+
+/// `chosen.csv`: the table that was asked for.
+pub struct ChosenCsv;
+
+impl Exporter for ChosenCsv {
+    fn names(&self) -> &'static [&'static str] {
+        &["chosen.csv"]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        study.report.pivot.iter().map(|pivot| ("chosen.csv", chosen(pivot).into_bytes())).collect()
+    }
 }
 
 pub fn render(report: &Report) -> String {

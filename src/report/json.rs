@@ -1,6 +1,20 @@
 //! `report.json`, and what `--json` prints: the [`Report`] itself.
 
 use super::Report;
+use crate::export::{Exported, ExportedFile, Exporter};
+
+/// `report.json`: the whole [`Report`].
+pub struct Json;
+
+impl Exporter for Json {
+    fn names(&self) -> &'static [&'static str] {
+        &["report.json"]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        vec![("report.json", render(study.report).into_bytes())]
+    }
+}
 
 pub fn render(report: &Report) -> String {
     let mut text = serde_json::to_string_pretty(report).expect("a report is plain data");

@@ -5,6 +5,27 @@
 
 use super::Report;
 use super::tables::{self, Table};
+use crate::export::{Exported, ExportedFile, Exporter};
+
+/// `table-*.tex`: each table of the report.
+pub struct Latex;
+
+impl Exporter for Latex {
+    fn names(&self) -> &'static [&'static str] {
+        &[
+            "table-chosen.tex",
+            "table-transfers.tex",
+            "table-connections.tex",
+            "table-tickets.tex",
+            "table-differences.tex",
+            "table-spreads.tex",
+        ]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        render(study.report).into_iter().map(|(file, text)| (file, text.into_bytes())).collect()
+    }
+}
 
 /// Every table of the report, by the name of its file.
 pub fn render(report: &Report) -> Vec<(&'static str, String)> {

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod csv;
 mod differences;
 mod ends;
+pub mod export;
 mod gather;
 pub mod json;
 pub mod latex;
@@ -32,13 +33,10 @@ pub mod evidence;
 mod made_up;
 pub mod reference_table;
 
-use std::fs;
 use std::iter;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -48,8 +46,6 @@ pub use plots::{FigureChrome, Plot};
 pub use sample::Verdict;
 
 use winsign_core::RunId;
-use winsign_core::error::{Error, Result};
-use winsign_core::files::{remove_drafts, remove_if_exists, write_atomic};
 use winsign_core::grouping::distinct;
 use winsign_core::results::{PlaneOutcome, RunResult, Similarity, TrainScore};
 use winsign_core::settings::{Align, Between, Connect, Inherit, Kind, Method, Precision, Problem, Seeds, Settings};
@@ -540,103 +536,6 @@ impl FailedRun {
     }
 }
 
-/// Every file that a report may write, but for the PNGs of its plots. What a folder has of these from an earlier report, and
-/// the one of now has not, would look like a part of it. Nobody's files of other names are touched.
-const FILES: [&str; 25] = [
-    "report.html",
-    "report.md",
-    "report.csv",
-    "report.json",
-    "chosen.csv",
-    "table-chosen.tex",
-    "table-transfers.tex",
-    "table-connections.tex",
-    "table-tickets.tex",
-    "table-differences.tex",
-    "table-spreads.tex",
-    "runs.parquet",
-    "paths.parquet",
-    "curves.parquet",
-    "error-by-ratio.svg",
-    "transfer-error.svg",
-    "barrier-by-ratio.svg",
-    "interpolation.svg",
-    "matrix.svg",
-    "plane.svg",
-    "curves.svg",
-    "ticket-curves.svg",
-    "layers.svg",
-    "signs.svg",
-    "signs-by-ratio.svg",
-];
-
-/// Nobody writes a file of a report for so long: who did was killed.
-const ABANDONED: Duration = Duration::from_secs(3600);
-
-/// Writes every form of the report for files, each file whole or not at all, and says which files these are. What there is
-/// nothing to say in is not written, and removed where an earlier report wrote it. The plots are those of [`plots::draw`], as
-/// they are on the page and as files.
-pub fn write(
-    report: &Report,
-    records: &[RunRecord],
-    on_page: &[Plot],
-    as_files: &[Plot],
-    directory: &Path,
-) -> Result<Vec<PathBuf>> {
-    let others = || {
-        let mut files: Vec<(&str, Vec<u8>)> = vec![
-            ("report.md", markdown::render(report, as_files).into_bytes()),
-            ("report.csv", csv::render(report).into_bytes()),
-            ("report.json", json::render(report).into_bytes()),
-        ];
-        files.extend(report.pivot.iter().map(|pivot| ("chosen.csv", csv::chosen(pivot).into_bytes())));
-        files.extend(latex::render(report).into_iter().map(|(file, text)| (file, text.into_bytes())));
-        files.extend(parquet::render(report, records));
-        files.extend(as_files.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())));
-        files
-    };
-    // The page takes as long as all others together.
-    let (page, others) = thread::scope(|scope| {
-        let page = scope.spawn(|| page::render(report, records, on_page).into_bytes());
-        let others = others();
-        (page.join().expect("rendering does not panic"), others)
-    });
-    let files: Vec<(&str, Vec<u8>)> = iter::once(("report.html", page)).chain(others).collect();
-    let is_written = |name: &&str| files.iter().any(|(file, _)| file == name);
-    debug_assert_eq!(FILES.iter().filter(|name| is_written(name)).count(), files.len(), "files without a known name");
-
-    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-    remove_drafts(directory, ABANDONED)?;
-    for stale in FILES.iter().filter(|name| !is_written(name)) {
-        remove_if_exists(&directory.join(stale))?;
-    }
-    let write_one = |(file, bytes): (&str, Vec<u8>)| {
-        let path = directory.join(file);
-        write_atomic(&path, &bytes)?;
-        Ok(path)
-    };
-    files.into_iter().map(write_one).collect()
-}
-
-/// Writes plots of the report as PNG, too, each file whole or not at all, and says which files these are. PNGs of other plots
-/// that an earlier report wrote are removed: they would stand beside figures of other numbers.
-pub fn write_pngs(plots: &[Plot], directory: &Path) -> Result<Vec<PathBuf>> {
-    let png_path = |file: &str| directory.join(file).with_extension("png");
-    let write_one = |plot: &Plot| {
-        let path = png_path(plot.file);
-        let png = plots::png(&plot.svg, plots::PNG_SCALE).map_err(Error::io("draw", &path))?;
-        write_atomic(&path, &png)?;
-        Ok(path)
-    };
-    fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-    let is_written = |file: &str| plots.iter().any(|plot| plot.file == file);
-    remove_drafts(directory, ABANDONED)?;
-    for stale in FILES.iter().filter(|file| file.ends_with(".svg") && !is_written(file)) {
-        remove_if_exists(&png_path(stale))?;
-    }
-    plots.iter().map(write_one).collect()
-}
-
 /// Axes as a JSON object, in their order in the sweep file.
 fn as_map<S: Serializer>(axes: &Axes, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_map(axes.iter().map(|(name, value)| (name, value)))
@@ -644,98 +543,7 @@ fn as_map<S: Serializer>(axes: &Axes, serializer: S) -> std::result::Result<S::O
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::made_up::Reported as _;
-    use winsign_testkit::study::Study;
-
-    #[test]
-    fn every_form_is_written() {
-        let scratch = tempfile::tempdir().unwrap();
-        let directory = scratch.path().join("new").join("study");
-        let study = Study::digits();
-        let report = study.report();
-        let plots = plots::draw(&report, &study.records(), FigureChrome::Full);
-        let written = write(&report, &study.records(), &plots, &plots, &directory).unwrap();
-        let mut names = vec!["report.html", "report.md", "report.csv", "report.json"];
-        names.extend(["table-transfers.tex", "table-connections.tex", "table-tickets.tex", "table-differences.tex"]);
-        names.extend(["table-spreads.tex", "runs.parquet", "paths.parquet", "curves.parquet"]);
-        names.extend(["transfer-error.svg", "interpolation.svg", "matrix.svg", "layers.svg"]);
-        assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());
-        assert_eq!(fs::read_to_string(&written[3]).unwrap(), json::render(&report));
-    }
-
-    #[test]
-    fn plots_are_written_as_png_on_request() {
-        let scratch = tempfile::tempdir().unwrap();
-        let mut study = Study::digits();
-        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
-        let written = write_pngs(
-            &plots::draw(&study.report(), &study.records(), FigureChrome::Full),
-            &scratch.path().join("new"),
-        )
-        .unwrap();
-        assert_eq!(written, [scratch.path().join("new/transfer-error.png")]);
-        assert!(fs::read(&written[0]).unwrap().starts_with(b"\x89PNG\r\n"));
-    }
-
-    #[test]
-    fn a_chosen_table_does_not_outlive_the_choice() {
-        let scratch = tempfile::tempdir().unwrap();
-        let study = Study::digits();
-        let mut report = study.report();
-        let chosen = || scratch.path().join("chosen.csv").exists() && scratch.path().join("table-chosen.tex").exists();
-        report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
-        write(&report, &study.records(), &[], &[], scratch.path()).unwrap();
-        assert!(chosen());
-        report.pivot = None;
-        write(&report, &study.records(), &[], &[], scratch.path()).unwrap();
-        assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
-    }
-
-    /// What a report no longer has does not stay of an earlier one, and files of other names do.
-    #[test]
-    fn files_of_earlier_reports_do_not_stay() {
-        let scratch = tempfile::tempdir().unwrap();
-        let mut study = Study::digits();
-        let write_all = |study: &Study, with_pngs: bool| {
-            let report = study.report();
-            let plots = plots::draw(&report, &study.records(), FigureChrome::Full);
-            let mut written = write(&report, &study.records(), &plots, &plots, scratch.path()).unwrap();
-            written.extend(write_pngs(if with_pngs { &plots } else { &[] }, scratch.path()).unwrap());
-            written
-        };
-        let others = ["notes.md", "matrix.pdf", "table-mine.tex", "figure.png", "figure.svg"];
-        for name in others {
-            fs::write(scratch.path().join(name), "mine").unwrap();
-        }
-        let expect = |written: &[PathBuf]| {
-            let found = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().path());
-            let expected = written.iter().cloned().chain(others.map(|name| scratch.path().join(name)));
-            assert_eq!(found.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>());
-        };
-        let whole = write_all(&study, true);
-        assert!(whole.contains(&scratch.path().join("matrix.png")));
-        expect(&whole);
-
-        study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Transfer);
-        let fewer = write_all(&study, true);
-        assert!(fewer.len() < whole.len() && fewer.contains(&scratch.path().join("transfer-error.png")));
-        expect(&fewer);
-        let without = write_all(&study, false);
-        assert_eq!(without.len(), fewer.len() - 1);
-        expect(&without);
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_an_error() {
-        let scratch = tempfile::tempdir().unwrap();
-        let file = scratch.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(write(&Study::digits().report(), &[], &[], &[], &file).is_err());
-    }
 
     #[test]
     fn progress_in_words() {

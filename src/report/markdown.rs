@@ -1,5 +1,6 @@
 //! `report.md`: the report for a repository or a page, with the plots beside it.
 
+use crate::export::{Exported, ExportedFile, Exporter};
 use std::fmt::Write;
 
 use super::plots::Plot;
@@ -37,6 +38,19 @@ const NUMBERS: &str = "\
 const OTHER_FILES: &str = "
 `report.csv` has the rows of tickets, transfers and connections (`n` of `planned` runs finished), `report.json` also every seed and path.
 ";
+
+/// `report.md`: tables, captions and notices.
+pub struct Markdown;
+
+impl Exporter for Markdown {
+    fn names(&self) -> &'static [&'static str] {
+        &["report.md"]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        vec![("report.md", render(study.report, study.plots).into_bytes())]
+    }
+}
 
 /// The plots lie beside the page.
 pub fn render(report: &Report, plots: &[Plot]) -> String {

@@ -12,6 +12,7 @@ mod runs;
 mod settings;
 mod tables;
 
+use crate::export::{Exported, ExportedFile, Exporter};
 use std::io::Write;
 
 use flate2::Compression;
@@ -34,6 +35,19 @@ const SCRIPTS: [&str; 5] = [
     include_str!("run.js"),
     include_str!("page.js"),
 ];
+
+/// `report.html`: the page, in one file.
+pub struct Page;
+
+impl Exporter for Page {
+    fn names(&self) -> &'static [&'static str] {
+        &["report.html"]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        vec![("report.html", render(study.report, study.records, study.page_plots).into_bytes())]
+    }
+}
 
 /// The page as a file.
 pub fn render(report: &Report, records: &[RunRecord], plots: &[Plot]) -> String {

@@ -3,6 +3,7 @@
 
 mod frame;
 
+use crate::export::{Exported, ExportedFile, Exporter};
 use std::str::FromStr;
 
 use winsign_core::RunId;
@@ -15,6 +16,19 @@ use super::gather::remaining_ratios;
 use super::tables::{axis_names, axis_value};
 use super::{ConnectionRow, PairPath, PathError, Report, RunRecord};
 use frame::{Column, Frame};
+
+/// Runs, points of paths and training curves, for programs.
+pub struct Parquet;
+
+impl Exporter for Parquet {
+    fn names(&self) -> &'static [&'static str] {
+        &["runs.parquet", "paths.parquet", "curves.parquet"]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        render(study.report, study.records)
+    }
+}
 
 /// All three, also where there is nothing to write yet: who reads them need not ask.
 pub fn render(report: &Report, records: &[RunRecord]) -> Vec<(&'static str, Vec<u8>)> {

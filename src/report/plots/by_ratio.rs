@@ -86,7 +86,7 @@ pub(super) struct Group {
 }
 
 /// The test error of transfers; none of a study of a single level.
-pub(super) fn draw_errors(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw_errors(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let (rows, dense): (Vec<&TransferRow>, Vec<&TransferRow>) =
         report.transfers.iter().partition(|row| row.method.is_some());
     let groups = grouped(rows, |row| (row.problem, &row.axes)).into_iter().map(|rows| Group {
@@ -102,11 +102,11 @@ pub(super) fn draw_errors(report: &Report, dress: FigureChrome) -> Option<Plot> 
     let lines = &format!("Lines: mean over {}.", tickets.unwrap_or("seeds".to_string()));
     let name = ("error-by-ratio.svg", "Test error by remaining weights");
     let fit = |low, high| 0.0..from_zero(low, high).end.min(MOST_ERROR);
-    plot_lines(dress, name, "test error, %", lines, groups.collect(), summaries, fit)
+    plot_lines(chrome, name, "test error, %", lines, groups.collect(), summaries, fit)
 }
 
 /// The barriers of paths, with panels by what they are between.
-pub(super) fn draw_barriers(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw_barriers(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let is_dense = |row: &&ConnectionRow| row.inherit == Some(Inherit::Dense);
     let (dense, rows): (Vec<&ConnectionRow>, Vec<&ConnectionRow>) = report.connections.iter().partition(is_dense);
     let belongs = |dense: &ConnectionRow, row: &ConnectionRow| {
@@ -130,7 +130,7 @@ pub(super) fn draw_barriers(report: &Report, dress: FigureChrome) -> Option<Plot
     let name = ("barrier-by-ratio.svg", "Barrier by remaining weights");
     // Hardly a barrier is not to look like one.
     let fit = |low, high: f64| from_zero(low, high.max(LEAST_BARRIERS));
-    plot_lines(dress, name, "barrier, points", lines, groups.collect(), summaries, fit)
+    plot_lines(chrome, name, "barrier, points", lines, groups.collect(), summaries, fit)
 }
 
 /// The y axis of errors and barriers. A barrier may lie below zero.
@@ -222,7 +222,7 @@ pub(super) fn interval_text(summary: Option<&Summary>) -> String {
 
 /// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
 pub(super) fn plot_lines<'a>(
-    dress: FigureChrome,
+    chrome: FigureChrome,
     (file, title): (&'static str, &'static str),
     y: &str,
     lines: &str,
@@ -273,7 +273,7 @@ pub(super) fn plot_lines<'a>(
     ]);
 
     let figure = Figure {
-        dress,
+        chrome,
         title,
         legend: legend(&groups),
         x: "remaining weights, %",

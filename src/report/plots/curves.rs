@@ -45,7 +45,7 @@ struct Group<'a> {
 }
 
 /// How training went on from tickets, or from nothing; none if no curve is known.
-pub(super) fn draw_transfers(records: &[RunRecord], dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw_transfers(records: &[RunRecord], chrome: FigureChrome) -> Option<Plot> {
     let trained = trained(records, Kind::Transfer);
     let groups = grouped(trained, |record| {
         let label = &record.planned.label;
@@ -77,11 +77,11 @@ pub(super) fn draw_transfers(records: &[RunRecord], dress: FigureChrome) -> Opti
         place: |_, epoch, _| epoch,
     };
     let caption = [levels_out, left_out];
-    Some(plot(dress, ("curves.svg", "Training curves of transfers"), "epoch", &groups, over_epochs, caption))
+    Some(plot(chrome, ("curves.svg", "Training curves of transfers"), "epoch", &groups, over_epochs, caption))
 }
 
 /// How tickets were trained, level after level; none if no curve is known.
-pub(super) fn draw_tickets(records: &[RunRecord], dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw_tickets(records: &[RunRecord], chrome: FigureChrome) -> Option<Plot> {
     let trained = trained(records, Kind::Ticket).filter(|record| record.planned.label.rewind_point.is_none());
     let groups =
         grouped(trained, |record| (record.planned.label.problem, without_ticket_seeds(&record.planned.label.axes)));
@@ -105,7 +105,7 @@ pub(super) fn draw_tickets(records: &[RunRecord], dress: FigureChrome) -> Option
         place: |line, epoch, last| f64::from(line.level) + epoch / last,
     };
     let caption = [Some("Every level has its epochs between two upright lines.".to_string()), left_out];
-    Some(plot(dress, ("ticket-curves.svg", "Training curves of tickets"), "level", &groups, in_sequence, caption))
+    Some(plot(chrome, ("ticket-curves.svg", "Training curves of tickets"), "level", &groups, in_sequence, caption))
 }
 
 fn trained<'f, 'a>(records: &'f [RunRecord<'a>], kind: Kind) -> impl Iterator<Item = &'f RunRecord<'a>> {
@@ -140,7 +140,7 @@ struct Sequence {
 }
 
 fn plot(
-    dress: FigureChrome,
+    chrome: FigureChrome,
     (file, title): (&'static str, &'static str),
     x: &str,
     groups: &[Group],
@@ -154,7 +154,7 @@ fn plot(
     };
     let highest = f64::from(errors(|curve| &curve.test_error).max(errors(|curve| &curve.train_error)));
     let figure = Figure {
-        dress,
+        chrome,
         title,
         legend: legend(groups),
         x,

@@ -30,7 +30,7 @@ const AXIS_NAME: i32 = 44;
 pub(super) const TICKS: (i32, i32) = (64, 40);
 
 pub(super) struct Figure<'a> {
-    pub dress: FigureChrome,
+    pub chrome: FigureChrome,
     pub title: &'static str,
     pub legend: Vec<Key>,
     pub x: &'a str,
@@ -59,7 +59,7 @@ impl Figure<'_> {
     }
 
     fn draw(&self, draw: impl Fn(usize, &Area, &mut Values) -> Drawn) -> (String, Values) {
-        let caption = match self.dress {
+        let caption = match self.chrome {
             FigureChrome::Full => wrapped(&self.caption, self.width() - 2 * MARGIN, theme::NOTE),
             FigureChrome::Bare => vec![],
         };
@@ -81,7 +81,7 @@ impl Figure<'_> {
     ) -> Drawn {
         let root = SVGBackend::with_string(svg, (self.width() as u32, height as u32)).into_drawing_area();
         root.fill(&WHITE)?;
-        if self.dress == FigureChrome::Full {
+        if self.chrome == FigureChrome::Full {
             let style = theme::bold(theme::TITLE).pos(theme::LEFT);
             root.draw(&Text::new(self.title, (MARGIN, MARGIN + 12), style))?;
         }
@@ -171,7 +171,7 @@ impl Figure<'_> {
     }
 
     fn legend_top(&self) -> i32 {
-        match self.dress {
+        match self.chrome {
             FigureChrome::Full => MARGIN + TITLE_HEIGHT,
             FigureChrome::Bare => MARGIN / 2,
         }
@@ -198,7 +198,7 @@ impl Figure<'_> {
     fn inner_width(&self) -> i32 {
         let scale = if self.scale.is_some() { SCALE_WIDTH } else { 0 };
         let grid = self.y_name() + self.columns() * self.cell().0 + scale;
-        match self.dress {
+        match self.chrome {
             FigureChrome::Full => grid.max(theme::text_width(self.title, theme::TITLE) * 11 / 10),
             FigureChrome::Bare => grid,
         }

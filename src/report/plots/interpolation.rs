@@ -23,7 +23,7 @@ const MOST_TICKETS: usize = 6;
 const MOST_PAIRS: usize = 50;
 
 /// A panel for each row of the report, those of one ticket side by side; none if no path is finished.
-pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     report.connections.iter().find(|row| row.pairs > 0)?;
     let (tickets, left_out) = tickets(report);
     let rows: Vec<&ConnectionRow> = tickets.iter().flatten().copied().collect();
@@ -32,7 +32,7 @@ pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let errors = rows.iter().flat_map(|row| &row.paths).flat_map(|pair| &pair.path).map(|point| point.error);
     let highest = errors.chain(trains()).fold(0.1, f64::max);
     let figure = Figure {
-        dress,
+        chrome,
         title: "Error on the path between networks",
         legend: if trained { legend() } else { vec![] },
         x: "position t on the path",

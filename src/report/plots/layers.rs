@@ -28,7 +28,7 @@ struct Chains<'a> {
 }
 
 /// None if no ticket says what is left of its layers.
-pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.tickets.iter().filter(|row| !row.layers.is_empty());
     // Another level zero of the same network has as many layers; another architecture has other axes.
     let chains =
@@ -53,7 +53,7 @@ pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(240, 1_000));
     let labels = Labels::around(maps.iter(), size);
     let figure = Figure {
-        dress,
+        chrome,
         title: "Remaining weights of every layer",
         legend: vec![],
         x: "level",

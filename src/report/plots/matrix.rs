@@ -53,8 +53,8 @@ const BARRIERS: Measure = Measure {
 };
 
 /// The barriers of every row that joins three networks or more.
-pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
-    draw_measure(report.connections.iter(), BARRIERS, dress)
+pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
+    draw_measure(report.connections.iter(), BARRIERS, chrome)
 }
 
 /// The paths of each ticket of a row as a row of its own: those of two tickets join no network of both.
@@ -86,7 +86,7 @@ fn of_each_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
 pub(super) fn draw_measure<'a>(
     rows: impl Iterator<Item = &'a ConnectionRow>,
     measure: Measure,
-    dress: FigureChrome,
+    chrome: FigureChrome,
 ) -> Option<Plot> {
     let rows: Vec<Cow<ConnectionRow>> = rows.flat_map(of_each_ticket).collect();
     let all = rows.iter().map(|row| (row.as_ref(), ends(row, &measure).len())).filter(|(row, ends)| {
@@ -110,7 +110,7 @@ pub(super) fn draw_measure<'a>(
     let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
     let said_thinned = format!("Of more than {MOST_ENDS} networks, so many are drawn, evenly picked.");
     let figure = Figure {
-        dress,
+        chrome,
         title: measure.title,
         legend: vec![],
         x: "",

@@ -22,6 +22,7 @@ mod values;
 mod samples;
 
 use super::{Report, RunRecord};
+use crate::export::{Exported, ExportedFile, Exporter};
 
 pub use svg::png;
 pub use values::escaped;
@@ -43,27 +44,52 @@ pub struct Plot {
     pub svg: String,
 }
 
+/// The figures as SVG.
+pub struct Svg;
+
+impl Exporter for Svg {
+    fn names(&self) -> &'static [&'static str] {
+        &[
+            "error-by-ratio.svg",
+            "transfer-error.svg",
+            "barrier-by-ratio.svg",
+            "interpolation.svg",
+            "matrix.svg",
+            "plane.svg",
+            "curves.svg",
+            "ticket-curves.svg",
+            "layers.svg",
+            "signs.svg",
+            "signs-by-ratio.svg",
+        ]
+    }
+
+    fn files(&self, study: &Exported) -> Vec<ExportedFile> {
+        study.plots.iter().map(|plot| (plot.file, plot.svg.clone().into_bytes())).collect()
+    }
+}
+
 /// Pixels of a PNG for each of the SVG's: enough for print at the size of a column.
 pub const PNG_SCALE: f32 = 3.0;
 
 /// Every plot for which something is finished. The records are those the report was made of; they have the training
 /// curves.
-pub fn draw(report: &Report, records: &[RunRecord], dress: FigureChrome) -> Vec<Plot> {
+pub fn draw(report: &Report, records: &[RunRecord], chrome: FigureChrome) -> Vec<Plot> {
     let plots = [
-        by_ratio::draw_errors(report, dress),
-        transfer_error::draw(report, dress),
-        by_ratio::draw_barriers(report, dress),
-        interpolation::draw(report, dress),
-        matrix::draw(report, dress),
-        plane::draw(report, dress),
-        curves::draw_transfers(records, dress),
-        curves::draw_tickets(records, dress),
-        layers::draw(report, dress),
-        signs::draw_tickets(report, dress),
-        signs::draw_levels(report, dress),
+        by_ratio::draw_errors(report, chrome),
+        transfer_error::draw(report, chrome),
+        by_ratio::draw_barriers(report, chrome),
+        interpolation::draw(report, chrome),
+        matrix::draw(report, chrome),
+        plane::draw(report, chrome),
+        curves::draw_transfers(records, chrome),
+        curves::draw_tickets(records, chrome),
+        layers::draw(report, chrome),
+        signs::draw_tickets(report, chrome),
+        signs::draw_levels(report, chrome),
     ];
     let drawn: Vec<Plot> = plots.into_iter().flatten().collect();
-    debug_assert!(drawn.iter().all(|plot| super::FILES.contains(&plot.file)), "a plot without a known name");
+    debug_assert!(drawn.iter().all(|plot| Svg.names().contains(&plot.file)), "a plot without a known name");
     drawn
 }
 
@@ -171,7 +197,7 @@ mod tests {
     }
 
     /// Every kind of figure, of studies whose text is `evil`.
-    fn everything(evil: &str, dress: FigureChrome) -> Vec<Plot> {
+    fn everything(evil: &str, chrome: FigureChrome) -> Vec<Plot> {
         let axes = || vec![(evil.to_string(), evil.to_string())];
         let mut reports = vec![levels(), two_basins(5), tickets(5), neighbours(), bowl(), layered(3)];
         for report in &mut reports {
@@ -185,9 +211,9 @@ mod tests {
             let ends = paths.chain(report.planes.iter_mut().flat_map(|row| &mut row.ends));
             ends.for_each(|end| end.label = format!("{evil}{}", end.label));
         }
-        let mut plots: Vec<Plot> = reports.iter().flat_map(|report| draw(report, &[], dress)).collect();
+        let mut plots: Vec<Plot> = reports.iter().flat_map(|report| draw(report, &[], chrome)).collect();
         let study = Study::new(&[12], &[2, 3], &[axes()]);
-        plots.extend(draw(&study.report(), &with_curves(&study, 5), dress));
+        plots.extend(draw(&study.report(), &with_curves(&study, 5), chrome));
         plots
     }
 
@@ -235,7 +261,7 @@ mod tests {
 
     #[test]
     fn bare_figures_leave_title_and_caption_to_the_paper() {
-        let [full, bare] = [FigureChrome::Full, FigureChrome::Bare].map(|dress| everything("x", dress));
+        let [full, bare] = [FigureChrome::Full, FigureChrome::Bare].map(|chrome| everything("x", chrome));
         for (full, bare) in full.iter().zip(&bare) {
             let drawn = |plot: &Plot, text: &str| texts(&plot.svg).iter().any(|found| text.starts_with(found.trim()));
             assert!(drawn(full, full.title) && drawn(full, &full.caption), "{}", full.file);
@@ -251,7 +277,7 @@ mod tests {
     /// Everything drawn is inside of the picture.
     #[test]
     fn nothing_is_cut_off() {
-        for plot in [FigureChrome::Full, FigureChrome::Bare].into_iter().flat_map(|dress| everything("x", dress)) {
+        for plot in [FigureChrome::Full, FigureChrome::Bare].into_iter().flat_map(|chrome| everything("x", chrome)) {
             let (width, height) = size(&plot);
             for told in tooltips(&plot.svg) {
                 let (x, y) = told.at;

@@ -21,7 +21,7 @@ const BESIDE: i32 = 14;
 const HALF_LABEL: i32 = 13;
 
 /// None if no plane is measured.
-pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let measured = report.planes.iter().filter_map(|row| Some((row, row.plane.as_ref()?)));
     let drawable = measured.filter(|(_, plane)| is_drawable(plane)).collect();
     let (planes, levels_out) = last_level(drawable, MOST_PANELS, |(row, _)| row.level);
@@ -32,7 +32,7 @@ pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
     let errors = planes.iter().flat_map(|(_, plane)| plane.points.iter().map(|point| point.test_error));
     let thresholds = thresholds(errors);
     let figure = Figure {
-        dress,
+        chrome,
         title: "Test error in the plane through three networks",
         legend: vec![],
         x: "distance in weight space",

@@ -13,7 +13,7 @@ use crate::statistics::{mean, sample_std};
 use crate::{ConnectionRow, PairPath, Report};
 
 /// Of the tickets of one level; none if there are not three that are joined.
-pub(super) fn draw_tickets(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw_tickets(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| row.between == Between::Tickets);
     draw_measure(
         rows,
@@ -32,12 +32,12 @@ pub(super) fn draw_tickets(report: &Report, dress: FigureChrome) -> Option<Plot>
             scale: |agreements| Scale { low: floor(agreements), high: 100.0, logarithmic: false, name: "same sign, %" },
             heading: mean_text,
         },
-        dress,
+        chrome,
     )
 }
 
 /// Of neighbouring levels, and of tickets of one level, against the remaining weights.
-pub(super) fn draw_levels(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw_levels(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| matches!(row.between, Between::Levels | Between::Tickets));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
         kind: None,
@@ -46,7 +46,7 @@ pub(super) fn draw_levels(report: &Report, dress: FigureChrome) -> Option<Plot> 
         dense: vec![],
     });
     plot_lines(
-        dress,
+        chrome,
         ("signs-by-ratio.svg", "Sign agreement by remaining weights"),
         "same sign, %",
         "Of the weights that remain in both tickets: how many have the same sign. Lines: mean over pairs.",

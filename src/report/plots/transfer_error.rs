@@ -36,7 +36,7 @@ const MANY_MARKERS: usize = 8;
 const SMALLER: f64 = 0.6;
 
 /// None if no transfer is finished, or if there are many levels.
-pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
+pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.transfers.iter().filter(|row| row.seeds > 0);
     let (mut rows, mut dense): (Vec<&TransferRow>, Vec<&TransferRow>) = rows.partition(|row| row.method.is_some());
     if rows.is_empty() {
@@ -89,7 +89,7 @@ pub(super) fn draw(report: &Report, dress: FigureChrome) -> Option<Plot> {
         std::iter::once(level_text(rows[0].level, rows[0].remaining_ratio)).chain(axes_text(&rows[0].axes)).collect()
     };
     let figure = Figure {
-        dress,
+        chrome,
         title: "Test error by what was transferred",
         legend: methods.iter().map(|method| key(*method)).collect(),
         x: "transferred",
