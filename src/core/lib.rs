@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod architecture;
 pub mod attempt;
 pub mod clean;
 pub mod directory;

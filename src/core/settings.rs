@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use strum::{Display, EnumString, VariantArray, VariantNames};
 
+pub use crate::architecture::Architecture;
+
 /// Runs side by side on one machine, at most.
 pub const MAX_JOBS: u32 = 4_096;
 /// Threads of one run, at most.
@@ -373,71 +375,6 @@ impl Dataset {
             Dataset::TinyImagenet => 200,
             Dataset::Imagenet => 1_000,
         }
-    }
-}
-
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Architecture {
-    /// Three stages of 8, 16 and 32 channels with one basic block each.
-    ResNet8,
-    /// The CIFAR ResNet of 16, 32 and 64 channels with three basic blocks a stage.
-    ResNet20,
-    /// torchvision's; on small images with a first convolution of 3×3, stride 1, and no pooling after it.
-    ResNet50,
-    /// torchvision's on ImageNet; on small images the CIFAR variant.
-    MobileNetV2,
-    /// EfficientNet-B0 for small images.
-    EfficientNet,
-    /// ShuffleNet v1 with 3 groups, for small images.
-    ShuffleNet,
-    /// MLP-Mixer with patches of 16, 512 channels and 12 layers, for ImageNet.
-    MlpMixer,
-}
-
-impl Architecture {
-    /// Whether the architecture is defined for the images of a data set.
-    pub fn fits(self, dataset: Dataset) -> bool {
-        match self {
-            Architecture::ResNet50 | Architecture::MobileNetV2 => true,
-            Architecture::MlpMixer => dataset == Dataset::Imagenet,
-            Architecture::ResNet8 | Architecture::ResNet20 | Architecture::EfficientNet | Architecture::ShuffleNet => {
-                dataset != Dataset::Imagenet
-            }
-        }
-    }
-
-    /// Whether the units of two networks can be matched, see [`Align::Weights`].
-    pub fn can_align(self) -> bool {
-        match self {
-            Architecture::ResNet8
-            | Architecture::ResNet20
-            | Architecture::ResNet50
-            | Architecture::MobileNetV2
-            | Architecture::MlpMixer => true,
-            Architecture::EfficientNet | Architecture::ShuffleNet => false,
-        }
-    }
-
-    /// Whether there are statistics to be re-estimated.
-    pub fn has_batch_norm(self) -> bool {
-        self != Architecture::MlpMixer
     }
 }
 

@@ -4,7 +4,6 @@
 //! meaning in that table, and numbers that do not exist yet, are empty. The axes of the study follow as columns of
 //! their own names.
 
-use crate::export::{Exported, ExportedFile, Exporter};
 use ::csv::WriterBuilder;
 use serde::Serialize;
 use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem};
@@ -12,6 +11,7 @@ use winsign_sweep::Axes;
 
 use super::tables::{axis_names, axis_value};
 use super::{ConnectionRow, LevelRow, Pivot, Report, Summary, TransferRow};
+use crate::export::{Exported, ExportedFile, Exporter};
 
 /// The names of the fields of [`Line`].
 const COLUMNS: [&str; 21] = [

@@ -1,12 +1,12 @@
 //! `report.md`: the report for a repository or a page, with the plots beside it.
 
-use crate::export::{Exported, ExportedFile, Exporter};
 use std::fmt::Write;
 
 use super::plots::Plot;
 use super::statistics::percent;
 use super::tables::{self, Table};
 use super::{Interval, Report};
+use crate::export::{Exported, ExportedFile, Exporter};
 
 const NUMBERS: &str = "\
 ## How the numbers are defined

@@ -10,13 +10,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{Curve, Notice};
 use winsign_core::attempt::LOG;
 use winsign_core::files::open_if_exists;
 use winsign_core::parallel;
 use winsign_core::{RunDirectory, RunId};
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::survey::RunStatus;
+
+use crate::{Curve, Notice};
 
 /// Lines of a log's end, at most, and how far before the end they are looked for.
 const LOG_LINES: usize = 10;

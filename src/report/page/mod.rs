@@ -12,7 +12,6 @@ mod runs;
 mod settings;
 mod tables;
 
-use crate::export::{Exported, ExportedFile, Exporter};
 use std::io::Write;
 
 use flate2::Compression;
@@ -24,6 +23,7 @@ use self::index::Index;
 use self::settings::Flat;
 use super::plots::{Plot, escaped};
 use super::{Report, RunCounts, RunRecord};
+use crate::export::{Exported, ExportedFile, Exporter};
 
 const FRAME: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");

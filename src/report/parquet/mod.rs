@@ -3,7 +3,6 @@
 
 mod frame;
 
-use crate::export::{Exported, ExportedFile, Exporter};
 use std::str::FromStr;
 
 use winsign_core::RunId;
@@ -15,6 +14,7 @@ use super::ends::Labels;
 use super::gather::remaining_ratios;
 use super::tables::{axis_names, axis_value};
 use super::{ConnectionRow, PairPath, PathError, Report, RunRecord};
+use crate::export::{Exported, ExportedFile, Exporter};
 use frame::{Column, Frame};
 
 /// Runs, points of paths and training curves, for programs.

@@ -106,6 +106,8 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use strum::VariantArray;
+
     use super::*;
     use crate::comm::Ranks;
     use crate::model::Network;
@@ -132,9 +134,11 @@ mod tests {
 
     #[test]
     fn a_reordered_network_becomes_the_original() {
-        // All but ResNet-50, which takes long.
-        use Architecture::{MlpMixer, MobileNetV2, ResNet8, ResNet20};
-        for network in networks(&[ResNet8, ResNet20, MobileNetV2, MlpMixer]) {
+        // These take long, and are built of the same blocks as others.
+        let large = [Architecture::ResNet34, Architecture::ResNet50];
+        let tried = Architecture::VARIANTS.iter().copied();
+        let tried: Vec<_> = tried.filter(|tried| tried.can_align() && !large.contains(tried)).collect();
+        for network in networks(&tried) {
             let original = random(&network.layout, 1);
             let aligned = to(&network.layout, &original, &shuffled(&network.layout, &original, 2));
             assert_eq!(aligned.parameters, original.parameters);

@@ -5,12 +5,13 @@
 //! autograd returns one flat gradient, and the optimizer is a few operations whatever the network.
 
 mod efficientnet;
+#[cfg(test)]
+mod example;
 pub mod exchange;
 mod layers;
 mod mlpmixer;
 mod mobilenetv2;
 mod resnet;
-mod resnet50;
 mod shufflenet;
 pub mod units;
 pub mod weights;
@@ -18,17 +19,12 @@ pub mod weights;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
+use strum::VariantArray;
 use tch::{Device, Kind, Tensor};
 use winsign_core::random::Stream;
-use winsign_core::settings::{Architecture, Precision, Problem};
+use winsign_core::settings::{Architecture, Dataset, Precision, Problem};
 
-use efficientnet::EfficientNet;
 use layers::Pass;
-use mlpmixer::MlpMixer;
-use mobilenetv2::MobileNetV2;
-use resnet::ResNet;
-use resnet50::ResNet50;
-use shufflenet::ShuffleNet;
 use units::Units;
 
 pub use weights::Weights;
@@ -40,30 +36,54 @@ pub struct Network {
     precision: Precision,
 }
 
-/// What an architecture is once its tensors are declared.
+/// The layers of a network, once their tensors are declared.
 trait Forward {
     /// Logits, shape (batch, classes), of images, shape (batch, channels, height, width).
     fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor;
 
-    /// Whether it drops anything out in training.
+    /// Whether training drops anything out.
     fn drops(&self) -> bool {
         false
     }
 }
 
+/// Declares the tensors of an architecture for the images and classes of a data set, in PyTorch's order, and returns the
+/// layers that use them.
+type Build = fn(&mut Declare, Dataset) -> Box<dyn Forward>;
+
+/// The code of every architecture: one line each, in the order of [`Architecture`].
+const REGISTRY: &[(Architecture, Build)] = &[
+    (Architecture::ResNet8, |declare, dataset| Box::new(resnet::ResNet::resnet8(declare, dataset))),
+    (Architecture::ResNet20, |declare, dataset| Box::new(resnet::ResNet::resnet20(declare, dataset))),
+    (Architecture::ResNet18, |declare, dataset| Box::new(resnet::ResNet::resnet18(declare, dataset))),
+    (Architecture::ResNet34, |declare, dataset| Box::new(resnet::ResNet::resnet34(declare, dataset))),
+    (Architecture::ResNet50, |declare, dataset| Box::new(resnet::ResNet::resnet50(declare, dataset))),
+    (Architecture::MobileNetV2, |declare, dataset| Box::new(mobilenetv2::MobileNetV2::new(declare, dataset))),
+    (Architecture::EfficientNet, |declare, dataset| Box::new(efficientnet::EfficientNet::new(declare, dataset))),
+    (Architecture::ShuffleNet, |declare, dataset| Box::new(shufflenet::ShuffleNet::new(declare, dataset))),
+    (Architecture::MlpMixer, |declare, dataset| Box::new(mlpmixer::MlpMixer::new(declare, dataset))),
+];
+
+// An architecture without its line does not compile.
+const _: () = {
+    let architectures = <Architecture as VariantArray>::VARIANTS;
+    assert!(REGISTRY.len() == architectures.len(), "REGISTRY needs one line for each architecture");
+    let mut index = 0;
+    while index < REGISTRY.len() {
+        assert!(REGISTRY[index].0 as usize == index, "REGISTRY needs the order of winsign_core's architectures");
+        index += 1;
+    }
+};
+
 impl Network {
     pub fn new(Problem { dataset, architecture, .. }: Problem) -> Network {
+        let (_, build) = REGISTRY[architecture as usize];
+        Network::built_by(build, dataset)
+    }
+
+    fn built_by(build: Build, dataset: Dataset) -> Network {
         let mut declare = Declare::default();
-        let to = &mut declare;
-        let layers: Box<dyn Forward> = match architecture {
-            Architecture::ResNet8 => Box::new(ResNet::resnet8(to, dataset)),
-            Architecture::ResNet20 => Box::new(ResNet::resnet20(to, dataset)),
-            Architecture::ResNet50 => Box::new(ResNet50::new(to, dataset)),
-            Architecture::MobileNetV2 => Box::new(MobileNetV2::new(to, dataset)),
-            Architecture::EfficientNet => Box::new(EfficientNet::new(to, dataset)),
-            Architecture::ShuffleNet => Box::new(ShuffleNet::new(to, dataset)),
-            Architecture::MlpMixer => Box::new(MlpMixer::new(to, dataset)),
-        };
+        let layers = build(&mut declare, dataset);
         Network { layout: Layout::new(declare), layers, precision: Precision::Fp32 }
     }
 
@@ -357,5 +377,40 @@ impl Declare {
         let start = self.statistics.last().map_or(0, |last| last.start + last.length);
         self.statistics.push(Statistic { name, length: axis.count, axis, fresh, start });
         self.statistics.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/adding-an-architecture.md");
+
+    #[test]
+    fn facts_of_architectures_agree_with_their_networks() {
+        for &(architecture, _) in REGISTRY {
+            for &dataset in Dataset::VARIANTS.iter().filter(|&&dataset| architecture.fits(dataset)) {
+                let layout = Network::new(Problem::new(dataset, architecture)).layout;
+                assert_eq!(!layout.groups.is_empty(), architecture.can_align(), "{architecture} on {dataset}");
+                assert_eq!(!layout.statistics.is_empty(), architecture.has_batch_norm(), "{architecture} on {dataset}");
+            }
+        }
+    }
+
+    #[test]
+    fn documented_architecture_computes_logits_in_any_order_of_units() {
+        assert!(PAGE.contains(include_str!("example.rs")), "docs/adding-an-architecture.md differs from example.rs");
+        let network =
+            Network::built_by(|declare, dataset| Box::new(example::Conv4::new(declare, dataset)), Dataset::Cifar100);
+        let weights = units::tests::random(&network.layout, 1);
+        let shuffled = units::tests::shuffled(&network.layout, &weights, 2);
+        let images = Tensor::rand([2, 3, 32, 32], (Kind::Double, Device::Cpu));
+        let [logits, reordered] = [&weights, &shuffled].map(|weights| {
+            let [parameters, statistics] =
+                [&weights.parameters, &weights.statistics].map(|flat| flat.to_kind(Kind::Double));
+            network.logits(&parameters, &statistics, Mode::Evaluate, &images)
+        });
+        assert_eq!(logits.size(), [2, 100]);
+        assert!(logits.allclose(&reordered, 1e-8, 1e-10, false));
     }
 }

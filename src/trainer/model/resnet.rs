@@ -1,51 +1,76 @@
-//! The CIFAR family of ResNets (He et al., 2016, section 4.2), with 1×1 convolutions where a shortcut changes shape.
+//! ResNets (He et al., 2016): the CIFAR family of section 4.2, with 1×1 convolutions where a shortcut changes shape, and
+//! the ImageNet family of table 1 as in torchvision, where the 3×3 convolution of a bottleneck has the stride.
 
 use tch::Tensor;
 use winsign_core::settings::Dataset;
 
-use super::layers::{BatchNorm, Classifier, Conv, Pass, global_mean};
+use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Units};
 
 pub(super) struct ResNet {
-    conv1: Conv,
-    bn1: BatchNorm,
-    blocks: Vec<BasicBlock>,
+    stem: ConvNorm,
+    /// Images of 64 pixels and fewer are too small to be halved twice before the first block.
+    pooled: bool,
+    blocks: Vec<Block>,
     fc: Classifier,
 }
 
+/// A stage: the width inside its blocks, and how many blocks it has. All stages but the first halve the image.
+type Stage = (i64, usize);
+
 impl ResNet {
     pub(super) fn resnet8(declare: &mut Declare, dataset: Dataset) -> ResNet {
-        ResNet::new(declare, dataset, [8, 16, 32], 1)
+        ResNet::new(declare, dataset, BlockKind::Basic, &[(8, 1), (16, 1), (32, 1)])
     }
 
     pub(super) fn resnet20(declare: &mut Declare, dataset: Dataset) -> ResNet {
-        ResNet::new(declare, dataset, [16, 32, 64], 3)
+        ResNet::new(declare, dataset, BlockKind::Basic, &[(16, 3), (32, 3), (64, 3)])
     }
 
-    fn new(declare: &mut Declare, dataset: Dataset, widths: [i64; 3], blocks_per_stage: i64) -> ResNet {
+    pub(super) fn resnet18(declare: &mut Declare, dataset: Dataset) -> ResNet {
+        ResNet::new(declare, dataset, BlockKind::Basic, &[(64, 2), (128, 2), (256, 2), (512, 2)])
+    }
+
+    pub(super) fn resnet34(declare: &mut Declare, dataset: Dataset) -> ResNet {
+        ResNet::new(declare, dataset, BlockKind::Basic, &[(64, 3), (128, 4), (256, 6), (512, 3)])
+    }
+
+    pub(super) fn resnet50(declare: &mut Declare, dataset: Dataset) -> ResNet {
+        ResNet::new(declare, dataset, BlockKind::Bottleneck, &[(64, 3), (128, 4), (256, 6), (512, 3)])
+    }
+
+    fn new(declare: &mut Declare, dataset: Dataset, kind: BlockKind, stages: &[Stage]) -> ResNet {
         declare.convolutions = ConvInit::KaimingNormal;
+        let large = dataset == Dataset::Imagenet;
+        let (kernel, stride) = if large { (7, 2) } else { (3, 1) };
         let (channels, _) = dataset.image_shape();
-        let mut inputs = declare.units(widths[0]);
-        let conv1 = Conv::new(declare, "conv1", channels, inputs, 3, 1);
-        let bn1 = BatchNorm::new(declare, "bn1", inputs);
+        let mut inputs = declare.units(stages[0].0);
+        let stem = ConvShape { inputs: channels.into(), outputs: inputs, kernel, stride, groups: 1, bias: false };
+        let stem = ConvNorm::new(declare, ["conv1", "bn1"], stem);
+
         let mut blocks = vec![];
-        for (stage, width) in (1..).zip(widths) {
-            for block in 0..blocks_per_stage {
+        for (stage, &(width, count)) in (1..).zip(stages) {
+            for block in 0..count {
                 let stride = if stage > 1 && block == 0 { 2 } else { 1 };
+                let output_width = width * kind.expansion();
                 // Outputs are added to the inputs, channel by channel, unless a shortcut makes others of these.
-                let same = stride == 1 && inputs.count == width;
-                let outputs = if same { inputs } else { declare.units(width) };
-                blocks.push(BasicBlock::new(declare, &format!("layer{stage}.{block}"), inputs, outputs, stride));
+                let same = stride == 1 && inputs.count == output_width;
+                let outputs = if same { inputs } else { declare.units(output_width) };
+                let name = format!("layer{stage}.{block}");
+                blocks.push(Block::new(declare, &name, kind, [inputs, outputs], width, stride));
                 inputs = outputs;
             }
         }
-        ResNet { conv1, bn1, blocks, fc: Classifier::new(declare, "fc", inputs, dataset.classes()) }
+        ResNet { stem, pooled: large, blocks, fc: Classifier::new(declare, "fc", inputs, dataset.classes()) }
     }
 }
 
 impl Forward for ResNet {
     fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
-        let mut x = self.bn1.forward(pass, &self.conv1.forward(pass, images)).relu_();
+        let mut x = self.stem.forward(pass, images).relu_();
+        if self.pooled {
+            x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        }
         for block in &self.blocks {
             x = block.forward(pass, &x);
         }
@@ -53,34 +78,69 @@ impl Forward for ResNet {
     }
 }
 
-struct BasicBlock {
-    conv1: Conv,
-    bn1: BatchNorm,
-    conv2: Conv,
-    bn2: BatchNorm,
-    downsample: Option<(Conv, BatchNorm)>,
+#[derive(Clone, Copy)]
+enum BlockKind {
+    /// Two convolutions of 3×3.
+    Basic,
+    /// Convolutions of 1×1, 3×3 and 1×1, the last to four times as many channels.
+    Bottleneck,
 }
 
-impl BasicBlock {
-    fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units, stride: i64) -> BasicBlock {
-        let inner = declare.units(outputs.count);
-        BasicBlock {
-            conv1: Conv::new(declare, &format!("{name}.conv1"), inputs, inner, 3, stride),
-            bn1: BatchNorm::new(declare, &format!("{name}.bn1"), inner),
-            conv2: Conv::new(declare, &format!("{name}.conv2"), inner, outputs, 3, 1),
-            bn2: BatchNorm::new(declare, &format!("{name}.bn2"), outputs),
-            downsample: (inputs != outputs).then(|| {
-                let conv = Conv::new(declare, &format!("{name}.downsample.0"), inputs, outputs, 1, stride);
-                (conv, BatchNorm::new(declare, &format!("{name}.downsample.1"), outputs))
-            }),
+impl BlockKind {
+    /// The width of a block's output, relative to the width inside it.
+    fn expansion(self) -> i64 {
+        match self {
+            BlockKind::Basic => 1,
+            BlockKind::Bottleneck => 4,
         }
+    }
+}
+
+struct Block {
+    layers: Vec<ConvNorm>,
+    downsample: Option<ConvNorm>,
+}
+
+impl Block {
+    fn new(
+        declare: &mut Declare,
+        name: &str,
+        kind: BlockKind,
+        [inputs, outputs]: [Units; 2],
+        width: i64,
+        stride: i64,
+    ) -> Block {
+        // Kernel, stride and outputs of each convolution.
+        let plan = match kind {
+            BlockKind::Basic => vec![(3, stride, declare.units(width)), (3, 1, outputs)],
+            BlockKind::Bottleneck => {
+                vec![(1, 1, declare.units(width)), (3, stride, declare.units(width)), (1, 1, outputs)]
+            }
+        };
+        let mut layer = |conv: String, norm: String, inputs, (kernel, stride, outputs)| {
+            let shape = ConvShape { inputs, outputs, kernel, stride, groups: 1, bias: false };
+            ConvNorm::new(declare, [&format!("{name}.{conv}"), &format!("{name}.{norm}")], shape)
+        };
+        let mut layers = vec![];
+        let mut layer_inputs = inputs;
+        for (number, shape) in (1..).zip(plan) {
+            layers.push(layer(format!("conv{number}"), format!("bn{number}"), layer_inputs, shape));
+            layer_inputs = shape.2;
+        }
+        let downsample = (inputs != outputs)
+            .then(|| layer("downsample.0".to_string(), "downsample.1".to_string(), inputs, (1, stride, outputs)));
+        Block { layers, downsample }
     }
 
     fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let inner = self.bn1.forward(pass, &self.conv1.forward(pass, x)).relu_();
-        let inner = self.bn2.forward(pass, &self.conv2.forward(pass, &inner));
+        let (last, others) = self.layers.split_last().expect("a block has layers");
+        let mut inner = x.shallow_clone();
+        for layer in others {
+            inner = layer.forward(pass, &inner).relu_();
+        }
+        let inner = last.forward(pass, &inner);
         let shortcut = match &self.downsample {
-            Some((conv, norm)) => norm.forward(pass, &conv.forward(pass, x)),
+            Some(downsample) => downsample.forward(pass, x),
             None => x.shallow_clone(),
         };
         (inner + shortcut).relu_()

@@ -1,0 +1,110 @@
+//! The architectures: their names, and what is known of each without building it.
+//!
+//! The list below is the only place outside the trainer that names them all. Sweep files, error messages, the JSON Schema
+//! and the tests follow from it; `docs/adding-an-architecture.md` says how to add one.
+
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, VariantArray, VariantNames};
+
+use crate::settings::Dataset;
+
+/// What is known of an architecture without building it.
+struct Facts {
+    images: Images,
+    /// Whether the network says which units lie along the axes of its tensors, so that two networks can be aligned.
+    align: bool,
+    /// Whether the network has BatchNorm statistics.
+    batch_norm: bool,
+}
+
+/// The images that an architecture is defined for.
+enum Images {
+    All,
+    /// Those of all data sets except ImageNet.
+    Small,
+    ImageNet,
+}
+
+macro_rules! architectures {
+    ($($(#[doc = $description:literal])+ $name:ident $facts:tt)+) => {
+        /// The architecture of a network. Sweep files and the canonical JSON have its name in lower case.
+        #[derive(
+            Debug,
+            Clone,
+            Copy,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            Serialize,
+            Deserialize,
+            Display,
+            EnumString,
+            VariantNames,
+            VariantArray,
+        )]
+        #[serde(rename_all = "lowercase")]
+        #[strum(serialize_all = "lowercase")]
+        pub enum Architecture {
+            $($(#[doc = $description])+ $name,)+
+        }
+
+        impl Architecture {
+            fn facts(self) -> Facts {
+                match self {
+                    $(Architecture::$name => Facts $facts,)+
+                }
+            }
+
+            /// The line of documentation.
+            pub fn description(self) -> &'static str {
+                match self {
+                    $(Architecture::$name => concat!($($description),+).trim(),)+
+                }
+            }
+        }
+    };
+}
+
+architectures! {
+    /// A ResNet with three stages of 8, 16 and 32 channels and one basic block a stage.
+    ResNet8 { images: Images::Small, align: true, batch_norm: true }
+    /// The CIFAR ResNet with three stages of 16, 32 and 64 channels and three basic blocks a stage.
+    ResNet20 { images: Images::Small, align: true, batch_norm: true }
+    /// torchvision's ResNet-18; on small images with a first convolution of 3×3, stride 1, and no pooling after it.
+    ResNet18 { images: Images::All, align: true, batch_norm: true }
+    /// torchvision's ResNet-34, with the same change on small images.
+    ResNet34 { images: Images::All, align: true, batch_norm: true }
+    /// torchvision's ResNet-50, with the same change on small images.
+    ResNet50 { images: Images::All, align: true, batch_norm: true }
+    /// torchvision's MobileNetV2; on small images the CIFAR variant.
+    MobileNetV2 { images: Images::All, align: true, batch_norm: true }
+    /// EfficientNet-B0 for small images.
+    EfficientNet { images: Images::Small, align: false, batch_norm: true }
+    /// ShuffleNet v1 with 3 groups, for small images.
+    ShuffleNet { images: Images::Small, align: false, batch_norm: true }
+    /// MLP-Mixer with patches of 16 pixels, 512 channels and 12 layers.
+    MlpMixer { images: Images::ImageNet, align: true, batch_norm: false }
+}
+
+impl Architecture {
+    /// Whether the architecture is defined for the images of a data set.
+    pub fn fits(self, dataset: Dataset) -> bool {
+        match self.facts().images {
+            Images::All => true,
+            Images::Small => dataset != Dataset::Imagenet,
+            Images::ImageNet => dataset == Dataset::Imagenet,
+        }
+    }
+
+    /// Whether the units of two networks can be matched, see [`Align::Weights`](crate::settings::Align::Weights).
+    pub fn can_align(self) -> bool {
+        self.facts().align
+    }
+
+    /// Whether there are statistics to be re-estimated.
+    pub fn has_batch_norm(self) -> bool {
+        self.facts().batch_norm
+    }
+}
