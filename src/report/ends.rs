@@ -117,7 +117,7 @@ fn differing(labels: &[&Label]) -> Vec<String> {
     (0..labels.len()).map(|at| said(at).collect::<Vec<_>>().join(", ")).collect()
 }
 
-/// A source of chance: its name and its seed.
+/// A source of randomness: its name and its seed.
 type Source = (&'static str, fn(&Seeds) -> u64);
 
 /// One number where each run's seeds are equal; else the seeds by their names, but those that all have in common.

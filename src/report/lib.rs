@@ -107,7 +107,7 @@ pub struct Report {
     pub planes: Vec<PlaneRow>,
     /// The same seeds, treated in two ways.
     pub differences: Vec<Difference>,
-    /// How much each source of chance moves the error, where their seeds are axes of their own.
+    /// How much each source of randomness moves the error, where their seeds are axes of their own.
     pub spreads: Vec<Spread>,
     /// What a reader must know before trusting a number: see [`Notice`].
     pub notices: Vec<Notice>,
@@ -218,7 +218,7 @@ pub struct Difference {
     pub verdict: Verdict,
 }
 
-/// How much one source of chance moves the test error of a transfer while the others stay.
+/// How much one source of randomness moves the test error of a transfer while the others stay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Spread {
     pub method: Option<Method>,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::paths;
 use super::plots::Plot;
 use super::statistics::percent;
 use super::tables::{self, Table};
@@ -28,7 +29,7 @@ const NUMBERS: &str = "\
 - **difference**: between methods, or between what was transferred, over the same tickets and seeds, in percentage points;
   with the confidence interval of the mean over tickets, and p of the paired t-test over tickets. **verdict**: lower or
   higher if the interval excludes 0, else no difference is shown.
-- **spread**: the standard deviation of the test error within groups of runs that differ in one source of chance alone,
+- **spread**: the standard deviation of the test error within groups of runs that differ in one source of randomness alone,
   pooled over the groups.
 - BatchNorm statistics are re-estimated with training images at every point of a path, and before a ticket is evaluated;
   errors of transfers are with those gathered in training. So the ends of a path may differ from the errors of its
@@ -70,7 +71,7 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
         writeln!(out, "- {}", escape(statement)).expect("writing to memory");
     }
     if !report.notices.is_empty() {
-        out.push_str("\nTo be known before a number is trusted:\n\n");
+        out.push_str("\nWarnings:\n\n");
     }
     for notice in &report.notices {
         writeln!(out, "- {}", escape(&notice.message)).expect("writing to memory");
@@ -82,12 +83,15 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
     }
     section(&mut out, "What was transferred", tables::transfers(report));
     section(&mut out, "Other connections", tables::other_connections(report));
+    if let Some(note) = paths::alignment_note(&report.connections) {
+        writeln!(out, "\n{}", escape(&note)).expect("writing to memory");
+    }
     for plot in plots {
         let Plot { title, file, caption, .. } = plot;
         write!(out, "\n## {title}\n\n![{title}]({file})\n\n{}\n", escape(caption)).expect("writing to memory");
     }
     section(&mut out, "Differences over the same tickets", tables::differences(report));
-    section(&mut out, "Spread by source of chance", tables::spreads(report));
+    section(&mut out, "Spread by source of randomness", tables::spreads(report));
     section(&mut out, "Tickets", tables::tickets(report));
     write!(out, "\n{NUMBERS}").expect("writing to memory");
     let of_rows =

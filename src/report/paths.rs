@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use winsign_core::RunId;
-use winsign_core::grouping::grouped;
+use winsign_core::grouping::{distinct, grouped};
 use winsign_core::results::{Outcome, PathOutcome};
-use winsign_core::settings::{Between, Settings};
+use winsign_core::settings::{Align, Between, Settings};
 use winsign_sweep::Measure;
 
 use super::ends::{Labels, Names};
@@ -231,6 +231,19 @@ fn value_at(path: &[PathError], t: f64, value: &dyn Fn(&PathError) -> Option<f64
     Some((1.0 - part) * value(before)? + part * value(next)?)
 }
 
+/// Says which paths join networks whose units were matched, where no column of the tables does: the setting has one value then.
+pub(crate) fn alignment_note(rows: &[ConnectionRow]) -> Option<String> {
+    let is_aligned = |row: &&ConnectionRow| row.way.is_some_and(|protocol| protocol.align == Align::Weights);
+    let has_column = |row: &ConnectionRow| row.axes.iter().any(|(name, _)| name == "connect.align");
+    if rows.iter().any(has_column) {
+        return None;
+    }
+    let kinds = distinct(rows.iter().filter(is_aligned).map(|row| row.between));
+    let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+    let sentence = "before networks were joined, their units were matched by weights (align: weights).";
+    (!kinds.is_empty()).then(|| format!("Paths between {}: {sentence}", kinds.join(", ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +256,19 @@ mod tests {
     #[track_caller]
     fn assert_near(actual: f64, expected: f64) {
         assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
+    }
+
+    #[test]
+    fn alignment_is_named_where_no_column_shows_it() {
+        let mut rows = Study::digits().report().connections;
+        assert_eq!(alignment_note(&rows), None);
+        let between_seeds = |row: &&mut ConnectionRow| row.between == Between::Seeds;
+        rows.iter_mut().filter(between_seeds).for_each(|row| row.way.as_mut().unwrap().align = Align::Weights);
+        let note =
+            "Paths between seeds: before networks were joined, their units were matched by weights (align: weights).";
+        assert_eq!(alignment_note(&rows).as_deref(), Some(note));
+        rows[0].axes.push(("connect.align".to_string(), "weights".to_string()));
+        assert_eq!(alignment_note(&rows), None, "a column shows it");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How much each source of chance moves the error.
+//! How much each source of randomness moves the error.
 
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::Inherit;

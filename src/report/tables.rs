@@ -172,7 +172,7 @@ pub fn note_of_single_tickets(report: &Report) -> &'static str {
     }
 }
 
-/// How much each source of chance moves the error.
+/// How much each source of randomness moves the error.
 pub fn spreads(report: &Report) -> Option<Table> {
     let axes = axis_names(report.spreads.iter().map(|row| &row.axes));
     let mut columns = vec![text("method"), number("level"), text("transferred")];

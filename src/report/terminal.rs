@@ -6,6 +6,7 @@ use comfy_table::{Cell, CellAlignment, LineStyle, TableStyle};
 use winsign_core::text::printable;
 
 use super::Report;
+use super::paths;
 use super::tables::{self, MISSING};
 
 /// More failures than these fill the screen and say no more.
@@ -39,7 +40,11 @@ pub fn render(report: &Report, colors: bool) -> String {
         let units = match &report.pivot {
             Some(pivot) => format!("In the cells: {}. {}", pivot.caption(), printable(&pivot.note())),
             None => {
-                format!("Errors in percent, barriers in percentage points. {}", tables::note_of_single_tickets(report))
+                let notes = [
+                    tables::note_of_single_tickets(report),
+                    &paths::alignment_note(&report.connections).unwrap_or_default(),
+                ];
+                format!("Errors in percent, barriers in percentage points. {}", notes.join(" ").trim())
             }
         };
         write!(out, "\n{}\n", paint(DIM, units.trim_end())).expect("writing to memory");

@@ -175,7 +175,7 @@ impl Section {
         self.axis("connect.between")?.values().next().and_then(kind_of)
     }
 
-    /// A `seed` that every source of chance overrides would multiply runs without changing them.
+    /// A `seed` that every source of randomness overrides would multiply runs without changing them.
     fn check_seed_counts(&self) -> Result<(), Diagnostic> {
         let mut sources = self.block.keys().filter(|key| key.is_seed() && key.name != "seed");
         let seed = self.axes.iter().find(|axis| axis.key.name == "seed");

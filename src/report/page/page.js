@@ -82,7 +82,7 @@ function showNotices() {
   const { notices } = study;
   parts.notices.hidden = !notices.length;
   parts.notices.replaceChildren(
-    element("h2", { id: "notices-title" }, "Before you trust a number"),
+    element("h2", { id: "notices-title" }, "Warnings"),
     element("ul", {}, notices.map(({ message, runs }) => element("li", {}, message, runs.length > 0 && someLinks(study, runs)))));
 }
 

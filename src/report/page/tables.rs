@@ -11,6 +11,7 @@ use winsign_sweep::{Axes, Show};
 use super::columns::{column, number};
 use super::index::Index;
 use crate::markdown::capitalized;
+use crate::paths::alignment_note;
 use crate::statistics::percent;
 use crate::tables::{
     axis_names, axis_value, barriers_between_seeds, compared_text, method_text, note_of_single_tickets, transfer_key,
@@ -235,9 +236,10 @@ fn connections(report: &Report, index: &Index) -> Table {
     columns.push(Column::new("sign agreement", Form::Ratio, each(rows, |row| number(agreement(row)))));
     let runs = each(rows, |row| runs_of_paths(index, row, 0..row.parts.len()));
     let note = "Paths between networks. Barriers of the test error in percentage points: the largest error on a path \
-                over the mean of its ends."
-        .to_string();
-    Table { id: "connections", title: "Connections", note: note + &interval_note(report), columns, runs }
+                over the mean of its ends.";
+    let aligned = alignment_note(&report.connections).map_or(String::new(), |aligned| format!(" {aligned}"));
+    let note = format!("{note}{aligned}{}", interval_note(report));
+    Table { id: "connections", title: "Connections", note, columns, runs }
 }
 
 fn runs_of_paths(index: &Index, row: &ConnectionRow, parts: Range<usize>) -> Vec<usize> {
@@ -314,10 +316,10 @@ fn spreads(report: &Report, index: &Index) -> Table {
     columns.push(Column::new("std", Form::Points, each(rows, |row| number(row.std))));
     let runs = each(rows, |row| index.of_spread(row));
     let note =
-        "How much each source of chance moves the test error while the others stay: the standard deviation within \
+        "How much each source of randomness moves the test error while the others stay: the standard deviation within \
                 groups of runs that differ in this source alone, pooled, in percentage points."
             .to_string();
-    Table { id: "spreads", title: "Spread by source of chance", note, columns, runs }
+    Table { id: "spreads", title: "Spread by source of randomness", note, columns, runs }
 }
 
 fn planes(report: &Report, index: &Index) -> Table {

@@ -12,6 +12,7 @@ use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited
 use super::theme::{self, Look, SOLID, TRAIN_DASH, look};
 use super::values::Values;
 use super::{FigureChrome, Plot};
+use crate::paths::alignment_note;
 use crate::statistics::percent;
 use crate::tables::{barrier_so_far, method_text};
 use crate::{ConnectionRow, PairPath, Report};
@@ -37,7 +38,7 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
         legend: if trained { legend() } else { vec![] },
         x: "position t on the path",
         y: if trained { "error, %" } else { "test error, %" },
-        caption: caption(&rows, left_out),
+        caption: sentences([Some(caption(&rows, left_out).as_str()), alignment_note(&report.connections).as_deref()]),
         size: (290, 270),
         room: TICKS,
         scale: None,
