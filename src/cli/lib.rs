@@ -39,7 +39,6 @@ use winsign_core::text::shell_word;
 use winsign_core::{Store, exit};
 use winsign_exec::slurm;
 use winsign_exec::slurm::queue::Queue;
-use winsign_report::pivot;
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::graph;
@@ -395,14 +394,8 @@ impl From<slurm::Error> for Failure {
     }
 }
 
-impl From<winsign_exec::Refused> for Failure {
-    fn from(refused: winsign_exec::Refused) -> Failure {
-        Failure::Usage(refused.message, refused.help)
-    }
-}
-
-impl From<pivot::Refused> for Failure {
-    fn from(refused: pivot::Refused) -> Failure {
+impl From<winsign_core::error::Refused> for Failure {
+    fn from(refused: winsign_core::error::Refused) -> Failure {
         Failure::Usage(refused.message, refused.help)
     }
 }

@@ -79,3 +79,20 @@ impl Error {
         }
     }
 }
+
+/// A request that cannot be fulfilled, and what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// What cannot be done, and why.
+    pub message: String,
+    /// What to do instead, as an imperative.
+    pub help: String,
+}
+
+impl Refused {
+    /// Makes a refusal of its two sentences.
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Refused {
+        Refused { message: message.into(), help: help.into() }
+    }
+}

@@ -25,6 +25,7 @@ use winsign_sweep::plan::Plan;
 pub use dispatch::run;
 use slots::{Seat, Slots};
 use srun::Srun;
+pub use winsign_core::error::Refused;
 
 /// A run to be executed.
 #[derive(Debug, Clone)]
@@ -169,18 +170,4 @@ pub enum Error {
     /// Nowhere to run, or nothing to run with.
     #[error(transparent)]
     Refused(#[from] Refused),
-}
-
-/// A request that cannot be fulfilled, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Refused {
-    pub message: String,
-    pub help: String,
-}
-
-impl Refused {
-    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Refused {
-        Refused { message: message.into(), help: help.into() }
-    }
 }

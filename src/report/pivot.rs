@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use serde::Serialize;
+use winsign_core::error::Refused;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{FIELDS, Layout, Measure, Show};
@@ -46,13 +47,6 @@ pub struct PivotCell {
     /// Whether it is lower than every other cell of its column that it is compared with, as the intervals of the differences
     /// show.
     pub best: bool,
-}
-
-/// Why there is no such table: what is wrong, and what to do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Refused {
-    pub message: String,
-    pub help: String,
 }
 
 pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Pivot, Refused> {
