@@ -114,7 +114,7 @@ connect: {{between: seeds, points: 3}}
 #[test]
 fn every_architecture_trains() {
     let workplace = Workplace::new();
-    synthesize(&workplace, Set::Cifar100, [100, 100], 100);
+    synthesize(&workplace, Set::Cifar100, [20, 20], 20);
     let (small, large): (Vec<Architecture>, Vec<Architecture>) =
         Architecture::VARIANTS.iter().partition(|architecture| architecture.fits(Dataset::Cifar100));
     for architecture in small {
@@ -122,7 +122,7 @@ fn every_architecture_trains() {
             "
 dataset: cifar100
 architecture: {architecture}
-ticket: {{method: aws, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}}
+ticket: {{method: aws, levels: 1, warmup_epochs: 1, epochs: 1, batch: 10}}
 "
         );
         let outcomes = outcomes(&workplace, &sweep);
