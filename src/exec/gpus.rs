@@ -26,8 +26,8 @@ impl Share {
             // 1 / 0.1 is not quite 10.
             _ if (0.001..1.0).contains(&gpus) => Ok(Share::OneOf((1.0 / gpus + 1e-9) as u32)),
             _ => {
-                let message = format!("a rank cannot have {gpus} GPUs");
-                Err(Refused::new(message, "give a whole number, or a part of one GPU: --gpus 1, --gpus 0.25"))
+                let message = format!("cannot assign {gpus} GPUs to a rank");
+                Err(Refused::new(message, "use a whole number or a fraction of one GPU: --gpus 1, --gpus 0.25"))
             }
         }
     }

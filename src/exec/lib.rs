@@ -78,8 +78,8 @@ impl Options {
         if places >= ranks as usize {
             return Ok(());
         }
-        let message = format!("a run of {ranks} ranks finds no place: there is room for {places} at once");
-        Err(Refused::new(message, "ask for fewer --ranks or --gpus, or name more --hosts"))
+        let message = format!("cannot place a run of {ranks} ranks: only {places} ranks can run at the same time");
+        Err(Refused::new(message, "lower --ranks or --gpus, or add --hosts"))
     }
 
     fn command(&self, seat: &Seat, run: &Path, launch: &str) -> Command {
@@ -90,7 +90,7 @@ impl Options {
         }
     }
 
-    /// The program a run begins with, as errors name it.
+    /// Returns the program that starts a run, for errors.
     fn program(&self) -> &Path {
         match &self.launcher {
             Launcher::Local => &self.worker,
@@ -99,7 +99,7 @@ impl Options {
         }
     }
 
-    /// Paths have to be absolute where a worker may start in another folder.
+    /// Returns the arguments of a worker. Paths are absolute, since it may start in another directory.
     fn worker_arguments(&self, run: &Path, launch: &str) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![];
         if self.ranks == 1 {
@@ -112,12 +112,12 @@ impl Options {
     }
 }
 
-/// The path as it is, if there is no current folder any more.
+/// Makes a path absolute; returns it unchanged if the current directory no longer exists.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// What became of the runs.
+/// The outcome of executing runs.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Summary {
     pub total: usize,
@@ -156,22 +156,22 @@ impl Summary {
     }
 }
 
-/// Why launching had to stop altogether.
+/// An error that ends all execution.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Store(#[from] winsign_core::Error),
     #[error("cannot start {worker}: {reason}", worker = worker.display())]
     Worker { worker: PathBuf, reason: String },
-    /// In the worker's own words.
+    /// The message of the worker.
     #[error("{0}")]
     WorkerIo(String),
-    /// Nowhere to run, or nothing to run with.
+    /// A request that cannot be met.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
 
-/// A request that cannot be fulfilled, and what to do.
+/// A request that cannot be met, and its help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {

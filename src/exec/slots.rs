@@ -7,10 +7,10 @@ use winsign_core::results::GPU_SHARE;
 use super::gpus::{Lot, MPS_PERCENTAGE, Share, deal};
 use super::hosts::Named;
 
-/// After so many runs in a row that did not start there, a host is left alone …
+/// After this many consecutive launch failures, a host is skipped …
 const STRIKES: u32 = 3;
-/// … for so long.
-const REST: Duration = Duration::from_secs(600);
+/// … for this long.
+pub(crate) const REST: Duration = Duration::from_secs(600);
 
 /// All slots of a launch.
 #[derive(Debug, Clone)]

@@ -60,8 +60,8 @@ impl Living {
 
     /// Whether it waits for somebody to release it.
     pub fn is_held(&self) -> bool {
-        let told = ["held", "Held"].iter().any(|word| self.reason.contains(word));
-        told || self.reason == "JobHoldMaxRequeue" || self.state == "REQUEUE_HOLD" || self.state == "SPECIAL_EXIT"
+        let held = ["held", "Held"].iter().any(|word| self.reason.contains(word));
+        held || self.reason == "JobHoldMaxRequeue" || self.state == "REQUEUE_HOLD" || self.state == "SPECIAL_EXIT"
     }
 
     /// Whether it is the job of this number, as jobs themselves are told theirs.

@@ -91,7 +91,7 @@ impl Queue {
         let mut live = Live { tasks: vec![], unsent, known: living.is_some(), submission };
         match living {
             None => {
-                let note = format!("Slurm on {}, which was not asked", live.submission.file.cluster);
+                let note = format!("Slurm on {}, not queried", live.submission.file.cluster);
                 for index in &live.submission.file.arrays {
                     self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone(), leaving: false });
                 }
@@ -105,15 +105,15 @@ impl Queue {
                     }
                 }
                 if live.tasks.is_empty() && (live.unsent == 0 || cancelled) {
-                    // A reader without the right to write finds it again next time.
+                    // Without write permission, it is found again next time.
                     let _ = live.submission.mark_over();
                     return;
                 }
-                // Ending jobs send the rest; where none lives, nobody will.
+                // Ending jobs submit the rest, if there are any.
                 if !live.tasks.is_empty() && !cancelled {
                     let unsent =
                         live.submission.file.arrays.iter().enumerate().filter(|(array, _)| !jobs.contains_key(array));
-                    let note = "is submitted when there is room".to_string();
+                    let note = "will be submitted within the limits of the cluster".to_string();
                     for (_, index) in unsent {
                         self.insert(
                             index.tasks.iter().flatten(),
@@ -172,11 +172,11 @@ impl Queue {
         self.submissions.iter().filter(holds).collect()
     }
 
-    /// What a person should know about jobs that will not go on by themselves.
+    /// Returns warnings about jobs that need intervention.
     pub fn warnings(&self, plan: &Plan) -> Vec<String> {
         let mut warnings = vec![];
         if let Some(reason) = &self.unasked {
-            warnings.push(format!("Slurm could not be asked what still lives: {reason}"));
+            warnings.push(format!("cannot query the job queue: {reason}"));
         }
         for live in self.of_plan(plan) {
             let held: Vec<&Living> = live.tasks.iter().map(|(.., job)| job).filter(|job| job.is_held()).collect();
@@ -186,7 +186,7 @@ impl Queue {
                     None => first.reason.clone(),
                 };
                 warnings.push(format!(
-                    "{} jobs of submission {} are held ({}: {why}); `winsign release` lets them go",
+                    "{} jobs of submission {} are held ({}: {why}); release them with `winsign release`",
                     held.len(),
                     live.submission.id,
                     first.id()
@@ -194,7 +194,7 @@ impl Queue {
             }
             if live.is_stranded() {
                 warnings.push(format!(
-                    "{} arrays of submission {} were never sent; `winsign submit` sends what is missing",
+                    "{} arrays of submission {} were not submitted; submit them with `winsign submit`",
                     live.unsent, live.submission.id
                 ));
             }

@@ -53,11 +53,11 @@ trap 'code=$?
     exit $code' EXIT
 [ -r "$submission/submission.json" ] && [ -w "$store" ] || exit 74
 mkdir -p "$submission/log" && exec >>"$log" 2>&1 || exit 74
-reason="did not come to start the program; see $log"
+reason="cannot start the program; see $log"
 "#
         );
         if !profile.setup.trim().is_empty() {
-            let _ = writeln!(text, "# The profile's set-up.\n{}", profile.setup.trim_end());
+            let _ = writeln!(text, "# `setup` of the profile.\n{}", profile.setup.trim_end());
         }
         let _ = writeln!(text, r#"[ -x "$programs/{}" ] || exit 127"#, programs::WINSIGN);
         let _ = writeln!(
@@ -258,10 +258,7 @@ mod tests {
                 .unwrap();
             assert!(!ran.status.success());
             let told = std::fs::read_to_string(told).unwrap();
-            assert!(
-                told.contains("node7 did not come to start the program") && told.contains("requeuehold 17"),
-                "{told}"
-            );
+            assert!(told.contains("node7 cannot start the program") && told.contains("requeuehold 17"), "{told}");
         }
     }
 

@@ -173,7 +173,7 @@ impl Submission {
         Ok(Submission { id: id.to_string(), path, file })
     }
 
-    /// Reads a submission; none if there is none of that name, or if it was never written to its end.
+    /// Reads a submission; none if there must be one of that name, or if it was never written to its end.
     pub fn open(path: &Path) -> StoreResult<Option<Submission>> {
         let file_path = path.join("submission.json");
         let Some(file) = files::read_sealed::<SubmissionFile>(&file_path)? else { return Ok(None) };
@@ -199,7 +199,7 @@ impl Submission {
                 Err(error) => {
                     let id = path.file_name().unwrap_or_default().display();
                     tracing::warn!(
-                        "{error}; it is not taken into account. Its jobs have `.{id}.` in their names: scancel them"
+                        "{error}; ignoring this submission. Cancel its jobs with scancel: their names contain `.{id}.`"
                     );
                 }
             }
@@ -221,7 +221,7 @@ impl Submission {
     pub fn entries(&self, array: usize, task: usize) -> StoreResult<Vec<Entry>> {
         let path = self.path.join("arrays").join(format!("{array}.json"));
         let missing = |what: &str| {
-            let way_out = "`winsign cancel`, then `winsign submit` write it anew";
+            let way_out = "run `winsign cancel`, then `winsign submit` to write it again";
             winsign_core::Error::damaged(&path, format!("there is no {what}; {way_out}"))
         };
         let ArrayFile { runs } = files::read_sealed(&path)?.ok_or_else(|| missing("such file"))?;
@@ -322,17 +322,17 @@ impl Submission {
         if jobs.len() == self.file.arrays.len() || self.is_cancelled() {
             return Ok(sent);
         }
-        // Of two that send at once each array would go twice.
+        // Two processes must not submit each array twice.
         let lock = self.path.join("sending");
         let lease = match lease::take(&lock)? {
             Ok(lease) => lease,
-            Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
+            Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
         };
         jobs = self.jobs()?;
         let living = client::living(&[self.file.user].into())?;
         let mut known: HashSet<String> = living.iter().map(|living| living.job.clone()).collect();
         for living in &living {
-            // Sent by somebody who died before writing it down.
+            // Submitted by a process that exited before recording it.
             if let Some((array, _)) = self.locate(living).filter(|(array, _)| !jobs.contains_key(array)) {
                 self.write_job(array, &living.job)?;
                 jobs.insert(array, living.job.clone());
@@ -340,7 +340,7 @@ impl Submission {
         }
         let room = self.file.profile.max_submit.map_or(limits.room(), |most| limits.room().min(most)) as usize;
         let mut used = living.iter().filter(|job| !job.is_ending()).count();
-        // This process may be one of the jobs, which sends nothing any more when it has ended.
+        // This process may be one of the jobs, which submits nothing after it has ended.
         let own = task::job();
         let sends = |job: &Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
         let mut others = living.iter().filter(|job| sends(job)).count();
@@ -350,16 +350,16 @@ impl Submission {
                 continue;
             }
             if !lease.keep() {
-                return Err(Error::Busy { owner: "whoever took this process for dead".to_string() });
+                return Err(Error::Busy { reason: "another process took over the lock".to_string() });
             }
             let answer = match used + index.tasks.len() <= room || others == 0 {
                 true => self.send_array(array, &jobs, &known),
                 false => Err(Error::Full { room, used }),
             };
             let job = match answer {
-                // Where jobs are under way, there will be room when they end.
+                // The rest fits when the active jobs end.
                 Err(error) if error.is_limit() && followed => {
-                    tracing::info!("no more jobs fit for now: {error}");
+                    tracing::info!("submitting no more jobs for now: {error}");
                     break;
                 }
                 other => other?,

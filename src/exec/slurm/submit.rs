@@ -56,7 +56,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     // Two at once would both find the same runs missing.
     let _lease = match lease::take(&folder.join("submitting"))? {
         Ok(lease) => lease,
-        Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
+        Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
     };
     let (queue, statuses, wanted) = look(request)?;
     let mut sent = Sent::default();
@@ -227,7 +227,7 @@ pub fn keep_going(submission: &Submission) -> Result<(), Error> {
                 other => break other?,
             }
         };
-        tracing::info!("submitted {} more arrays, {} are left", sent.arrays, sent.left);
+        tracing::info!("submitted {} more arrays, {} remain", sent.arrays, sent.left);
     }
     let stuck = |job: &client::Living| job.reason == "launch failed requeued held" || job.reason == "JobHoldMaxRequeue";
     let living = client::living(&[submission.file.user].into())?;
