@@ -125,7 +125,7 @@ fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
 
 /// Returns the networks of finished runs that no unfinished run of these plans needs.
 fn spare_networks(plans: &[Plan], store: &Store) -> std::result::Result<Vec<(RunDirectory, AttachedFile)>, Failure> {
-    let needs = Needs::of(plans, store)?;
+    let needs = Needs::collect(plans, store)?;
     if needs.alive > 0 {
         let message = format!("cannot delete networks while runs of these sweeps are active: {} active", needs.alive);
         let help = "wait for the runs that `winsign status` lists, or omit --networks".to_string();
@@ -135,7 +135,7 @@ fn spare_networks(plans: &[Plan], store: &Store) -> std::result::Result<Vec<(Run
     Ok(spare.map(|(id, network)| (store.run(&id), network)).collect())
 }
 
-/// What plans have and need.
+/// The networks that plans have and need.
 struct Needs {
     alive: usize,
     /// The inputs of unfinished runs.
@@ -145,7 +145,7 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(plans: &[Plan], store: &Store) -> Result<Needs> {
+    fn collect(plans: &[Plan], store: &Store) -> Result<Needs> {
         let mut needs = Needs { alive: 0, needed: HashSet::new(), networks: BTreeMap::new() };
         let mut unfinished = HashSet::new();
         for plan in plans {
@@ -178,14 +178,14 @@ fn delete_networks(plans: &[Plan], store: &Store, spare: &[(RunDirectory, Attach
             Err(error) => failure = Err(error),
         }
     }
-    let again = failure.and_then(|()| Needs::of(plans, store));
+    let again = failure.and_then(|()| Needs::collect(plans, store));
     let freed = parallel::map(&retired, |(id, network)| match &again {
         Ok(needs) if needs.alive == 0 && !needs.needed.contains(id) => network.delete().map(|()| network.bytes),
         // A run was started meanwhile, or the store cannot be written to.
         _ => network.restore().map(|()| 0),
     });
     if again?.alive > 0 {
-        output::tell("a run of these sweeps was started meanwhile; the networks were kept");
+        output::message("a run of these sweeps was started meanwhile; the networks were kept");
     }
     freed.into_iter().sum()
 }

@@ -134,7 +134,7 @@ impl Comparand {
         }
     }
 
-    /// What it is, in a line.
+    /// Describes it on one line.
     fn described(&self) -> String {
         match self {
             Comparand::Study(report) => format!("{}: {}", report.name, report.runs.progress()),

@@ -52,13 +52,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     source.expect_runs()?;
     let (found, notices) = source.look();
     for notice in notices {
-        output::tell(&format!("winsign: {}", notice.message));
+        output::message(&format!("winsign: {}", notice.message));
     }
     let results = found.iter().map(|found| found.status.result.as_ref());
     let lines: Vec<Line> =
         source.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
     if lines.len() < source.plan.runs.len() {
-        output::tell(&format!("winsign: {} of {} runs are done", lines.len(), source.plan.runs.len()));
+        output::message(&format!("winsign: {} of {} runs are done", lines.len(), source.plan.runs.len()));
     }
     match expected {
         Some(expected) => check(common, &source.plan, &lines, &expected),

@@ -103,7 +103,7 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
     let text =
         format!("{} cancelled, {} {how}", plural(waiting.len(), "queued job"), plural(running.len(), "running job"));
     let jobs = json!({ "waiting": waiting, "running": running });
-    tell(common, &held.plan, *dry_run, &text, jobs)
+    print(common, &held.plan, *dry_run, &text, jobs)
 }
 
 pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
@@ -117,7 +117,7 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure
         client::control("hold", &jobs)?;
     }
     let text = format!("{} held", plural(jobs.len(), "queued job"));
-    tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 
 pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
@@ -130,10 +130,10 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         client::control("release", &jobs)?;
     }
     let text = format!("{} released", plural(jobs.len(), "held job"));
-    tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-fn tell(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }

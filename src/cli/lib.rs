@@ -1,4 +1,4 @@
-//! The program `winsign`: its commands, and how they speak.
+//! The program `winsign`: its commands and their output.
 
 mod clean;
 mod compare;
@@ -75,7 +75,7 @@ struct Common {
 
 impl Common {
     /// Returns the arguments of another command on the same sweep and store, quoted for a shell.
-    fn again(&self, sweep: &Path) -> String {
+    fn arguments_for(&self, sweep: &Path) -> String {
         let quoted = |path: &Path| shell_word(&path.display().to_string());
         match self.store == Path::new(DEFAULT_STORE) {
             true => quoted(sweep),
@@ -249,7 +249,7 @@ pub fn main() -> ExitCode {
             output::text(&String::from_utf8_lossy(&script))
         }
     };
-    ExitCode::from(code.unwrap_or_else(|failure| failure.tell(common.json)))
+    ExitCode::from(code.unwrap_or_else(|failure| failure.report(common.json)))
 }
 
 /// Reads a sweep file and returns its plan, with the store.
@@ -293,13 +293,13 @@ fn colors(stream: &impl IsTerminal) -> bool {
 
 impl Failure {
     /// Prints the error as text on standard error, and as JSON on standard output; returns the exit code.
-    fn tell(&self, json: bool) -> u8 {
+    fn report(&self, json: bool) -> u8 {
         if let Failure::File(error) = self {
-            output::tell(&error.render(colors(&std::io::stderr())));
+            output::message(&error.render(colors(&std::io::stderr())));
         } else {
-            output::tell(&format!("winsign: {self}"));
+            output::message(&format!("winsign: {self}"));
             if let Some(help) = self.help() {
-                output::tell(&format!("  help: {help}"));
+                output::message(&format!("  help: {help}"));
             }
         }
         if json {
@@ -418,12 +418,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Arguments::command().debug_assert();
     }
-    /// Longer lines are broken where nobody meant them to be.
+    /// Longer lines would be wrapped at arbitrary places.
     #[test]
-    fn what_follows_the_options_fits_a_terminal_of_a_hundred_columns() {
+    fn help_fits_a_hundred_columns() {
         fn check(command: &clap::Command) {
             let text = command.get_after_help().map(|text| text.to_string()).unwrap_or_default();
             for line in text.lines() {

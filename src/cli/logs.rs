@@ -66,7 +66,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         return output::json(&json!({ "id": run.id, "attempts": logs.collect::<Vec<_>>() }));
     }
     if chosen.is_empty() {
-        output::tell(&format!("{} has no attempt yet", run.id));
+        output::message(&format!("{} has no attempt yet", run.id));
     }
     let mut text = String::new();
     for &attempt in &chosen {
@@ -174,7 +174,7 @@ impl Follower {
                 }
                 State::Idle { .. } if !(reported_waiting || self.quiet) => {
                     reported_waiting = true;
-                    output::tell(&format!("{} is not running; waiting for the next attempt", self.run.id));
+                    output::message(&format!("{} is not running; waiting for the next attempt", self.run.id));
                 }
                 State::Running { .. } => reported_waiting = false,
                 _ => {}
@@ -224,7 +224,11 @@ impl Follower {
             return Ok(code);
         }
         let message = message.map(|message| format!(": {message}")).unwrap_or_default();
-        output::tell(&format!("{} {}{message}", self.run.id, if state == "done" { "is done" } else { "has failed" }));
+        output::message(&format!(
+            "{} {}{message}",
+            self.run.id,
+            if state == "done" { "is done" } else { "has failed" }
+        ));
         Ok(code)
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn more(text: &str) -> Result<bool, Failure> {
 }
 
 /// Prints a message on standard error; errors are ignored.
-pub(crate) fn tell(text: &str) {
+pub(crate) fn message(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

@@ -85,6 +85,6 @@ fn describe(plan: &Plan, statuses: &[RunStatus], sweep_path: &Path, common: &Com
         true => "report",
         false => "run",
     };
-    let _ = writeln!(text, "next: winsign {next} {}", common.again(sweep_path));
+    let _ = writeln!(text, "next: winsign {next} {}", common.arguments_for(sweep_path));
     text
 }

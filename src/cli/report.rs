@@ -93,7 +93,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let writes = arguments.out.is_some() || !common.json;
     let (found, mut notices) = source.look();
     let mut cache = source.cache_of(directory);
-    let known = Known::of(&source, found, &mut cache);
+    let known = Known::read(&source, found, &mut cache);
     let statuses = known.found.iter().map(|found| &found.status);
     if writes && let Err(error) = cache.save(&cache_path(directory), statuses) {
         tracing::info!("{error}; the next report will read the runs again");

@@ -181,7 +181,7 @@ pub(crate) struct Known {
 
 impl Known {
     /// Reads the curves and logs of the runs, unless they are in the cache.
-    pub(crate) fn of(source: &ReportSource, found: Vec<Found>, cache: &mut Cache) -> Known {
+    pub(crate) fn read(source: &ReportSource, found: Vec<Found>, cache: &mut Cache) -> Known {
         let planned = source.plan.runs.iter().zip(&found);
         let runs: Vec<(RunDirectory, &RunStatus)> =
             planned.map(|(planned, found)| (source.directory_of(&planned.run.id, found), &found.status)).collect();

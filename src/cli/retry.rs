@@ -74,7 +74,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         output::text(&text)?;
     }
     let mut submission = serde_json::Value::Null;
-    let again = common.again(&arguments.sweep);
+    let again = common.arguments_for(&arguments.sweep);
     if !arguments.dry_run && !failed.is_empty() {
         match Submission::latest(store.root(), &plan.name)? {
             Some(latest) => {

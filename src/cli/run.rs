@@ -137,7 +137,7 @@ fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, F
     let allocated = hosts::of_allocation(threads)?;
     if let Some(hosts) = &allocated {
         let named: Vec<String> = hosts.iter().map(|host| format!("{}:{}", host.name, host.slots)).collect();
-        output::tell(&format!("using the nodes of this Slurm allocation: --hosts {}", named.join(",")));
+        output::message(&format!("using the nodes of this Slurm allocation: --hosts {}", named.join(",")));
     }
     Ok(allocated)
 }
@@ -170,7 +170,7 @@ impl Wanted {
                 let help = "remove --gpus to compute on the CPU".to_string();
                 return Err(Failure::Usage(message.to_string(), help));
             }
-            output::tell(&format!("{message}: runs compute on the CPU, although the sweep requests GPUs"));
+            output::message(&format!("{message}: runs compute on the CPU, although the sweep requests GPUs"));
             share = Share::Even;
         }
         let held = if gpus.is_empty() { None } else { share.held_by(gpus.len()) };
@@ -226,6 +226,6 @@ fn describe(name: &str, summary: &Summary, sweep_path: &Path, common: &Common) -
         (false, false) => "see the failures: winsign status",
         (false, true) => "next: winsign report",
     };
-    let again = common.again(sweep_path);
+    let again = common.arguments_for(sweep_path);
     format!("{name}: {} after {seconds:.1} s\n{next} {again}\n", parts.join(", "))
 }

@@ -61,7 +61,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let runtime = runtime.map_err(winsign_core::Error::io("serve", Path::new("the report")))?;
     let ended = runtime.block_on(async {
         let listener = listen(arguments.bind).await?;
-        tell(common, &listener, &name)?;
+        print(common, &listener, &name)?;
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
         let look = move || study.look().map_err(|failure| failure.to_string());
@@ -92,7 +92,7 @@ async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Failure> {
     })
 }
 
-fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failure> {
+fn print(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(winsign_core::Error::io("listen on", Path::new("the address")))?;
     if !address.ip().is_loopback() {
         tracing::warn!("anyone who can connect to {address} can read this study; there is no password");
@@ -128,7 +128,7 @@ impl Study {
         for store in &self.source.stores {
             Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.status));
         }
-        let known = Known::of(&self.source, found, &mut self.cache);
+        let known = Known::read(&self.source, found, &mut self.cache);
         notices.extend(known.notices(plan));
         let now = (known.found.iter().map(version_of).collect(), notices.clone());
         if self.before.as_ref() == Some(&now) {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_a_port_of_their_own_or_ours() {
+    fn address_without_port_gets_default_port() {
         let known = [
             ("127.0.0.1", "127.0.0.1:8765"),
             ("0.0.0.0:80", "0.0.0.0:80"),

@@ -75,7 +75,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let (plan, store) = open(common, &arguments.sweep)?;
     let status = Status {
         clock: Clock::of(store.root()),
-        again: common.again(&arguments.sweep),
+        again: common.arguments_for(&arguments.sweep),
         plan,
         store,
         all: arguments.all,

@@ -116,7 +116,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     }
     let store = Store::create(&submit::absolute(&common.store)?)?;
     let submitted = asked.submit(&store)?;
-    tell(common, &plan, &submitted, &common.again(&arguments.sweep))
+    print(common, &plan, &submitted, &common.arguments_for(&arguments.sweep))
 }
 
 /// A request to submit, without the store and the path of this program.
@@ -217,7 +217,7 @@ fn after(arrays: &std::collections::BTreeSet<usize>) -> String {
     }
 }
 
-fn tell(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
     match common.json {
         true => output::json(&json(plan, submitted)),
         false => output::text(&text(plan, submitted, again)),

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_cut_where_the_terminal_ends() {
+    fn long_lines_are_truncated() {
         assert_eq!(cut("levels 1..12", 12), "levels 1..12");
         assert_eq!(cut("levels 1..12", 11), "levels 1..…");
         assert_eq!(cut("levels", 1), "…");

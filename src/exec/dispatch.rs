@@ -1,4 +1,4 @@
-//! The dispatcher: owns all state of a launch, in one loop over events and signals.
+//! The dispatcher, which owns all state of a launch, in one loop over events and signals.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,16 +19,16 @@ use super::display::Display;
 use super::slots::{REST, Seat, Slots};
 use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
 
-/// How often active runs are looked at.
+/// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
-/// A killed worker says nothing about its run, so it is given more chances than one that fails: this many in a row
-/// without an epoch done between them.
+/// A killed worker says nothing about its run, so it is restarted more often than one that fails: this many times in a row
+/// without a finished epoch.
 const KILLS_BORNE: u32 = 5;
-/// Lines of a failed run's log that are shown.
+/// The number of log lines shown for a failed run.
 const LOG_LINES: usize = 10;
 
-/// Executes runs until every one is done, failed or blocked, or until it is told to stop. Each entry comes after those
-/// it needs, which are all among them; `statuses` say what the disk knew of each a moment ago.
+/// Executes runs until every one is done, failed or blocked, or until it is stopped. Entries include all inputs, each before
+/// its dependents; `statuses` are their recent states on disk.
 ///
 /// The first SIGINT, SIGTERM or SIGUSR1 lets the workers save checkpoints and stop; the second kills them.
 pub async fn run(
@@ -51,43 +51,43 @@ pub async fn run(
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// For runs it needs.
+    /// Waiting for its inputs.
     Waiting,
-    /// For a free slot.
+    /// Waiting for a free slot.
     Ready,
-    /// One of our workers is at it.
+    /// Executed by a worker of this process.
     Active {
         pid: u32,
     },
-    /// Somebody else's worker is at it.
+    /// Executed by another process.
     Elsewhere,
     Done,
     Failed,
     Blocked,
 }
 
-/// A run and where it stands.
+/// A run and its state.
 struct Node {
     directory: RunDirectory,
     inputs: Vec<usize>,
     dependents: Vec<usize>,
     phase: Phase,
-    /// In epochs, see [`cost`].
+    /// The cost in epochs, see [`cost`].
     cost: f64,
-    /// The cost of the longest chain of runs that begins here: what waits longest goes first.
+    /// The cost of the longest chain of runs that starts here; the highest goes first.
     urgency: f64,
-    /// Failures in a row without an epoch done between them.
+    /// Consecutive failures without a finished epoch.
     failures: u32,
-    /// How far the run was when its worker was last started.
+    /// The number of finished epochs when its worker was last started.
     mark: u32,
-    /// The latest attempt whose failure we have dealt with, or that was there before we came.
+    /// The latest attempt that existed at the start or whose failure was handled.
     known_attempt: u32,
     failure: Option<Failure>,
 }
 
-/// A worker of ours.
+/// A worker started by this process.
 struct Launch {
-    /// Kept in the claim of the attempt it makes.
+    /// The token recorded in the claim of its attempt.
     token: String,
     seat: Seat,
 }
@@ -97,25 +97,25 @@ struct Dispatcher<'a> {
     options: &'a Options,
     display: &'a mut Display,
     nodes: Vec<Node>,
-    /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
+    /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: the phase of the node decides.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
-    /// Whose directory was made last before there was a slot.
+    /// The run whose directory was last prepared before a slot was free.
     prepared_ahead: Option<usize>,
-    /// The run, how its worker was launched, and how that ended.
+    /// The run, its launch, and the outcome of the launch.
     workers: JoinSet<(usize, Launch, std::io::Result<Ended>)>,
     slots: Slots,
-    /// Tells our launches from those of everybody else, and how many there were.
+    /// Distinguishes launches of this process from those of others.
     own: u64,
     launches: u64,
-    /// How often we were told to stop.
+    /// The number of requests to stop.
     stops: u32,
-    /// Whether it was a signal that told us to stop.
+    /// Whether a signal requested to stop.
     stopped: bool,
-    /// What stopped us, if it was not a signal.
+    /// The error that requested to stop.
     fatal: Option<Error>,
     computed: usize,
     began: Instant,
-    /// Cost of the runs that became done since we began.
+    /// The cost of the runs that were finished since the start.
     cost_done: f64,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Dispatcher<'a> {
                 failure: None,
             })
             .collect();
-        // Runs come after what they need: from the last to the first, every dependent is settled before its inputs.
+        // Runs come after their inputs, so in reverse every dependent comes before its inputs.
         for at in (0..nodes.len()).rev() {
             nodes[at].urgency += nodes[at].cost;
             for input in nodes[at].inputs.clone() {
@@ -167,7 +167,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Takes over what was found on disk. Damaged files are set aside; failures that are not forgiven stand.
+    /// Adopts the states on disk. Damaged files are set aside; failures that are not forgiven are final.
     fn adopt(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
         for (at, status) in statuses.iter().enumerate() {
             if let Some(damaged) = &status.damaged {
@@ -234,7 +234,7 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Nothing more can be done: the workers under way are stopped, then the error is returned.
+    /// Stops the active workers after a fatal error, which is then returned.
     fn give_up(&mut self, error: Error) {
         self.fatal.get_or_insert(error);
         if self.stops == 0 {
@@ -263,21 +263,21 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Makes the directory of the run that will be started next, while all slots are taken: to write it for good may take a disk
-    /// longer than all else that lies between two runs.
+    /// Prepares the directory of the next run while all slots are taken, since flushing it to disk can take longer than everything
+    /// else between two runs.
     fn prepare_ahead(&mut self) {
         let next = self.ready.peek().map(|&(_, std::cmp::Reverse(at))| at);
         let next = next.filter(|_| self.stops == 0 && !self.workers.is_empty());
         if let Some(at) = next.filter(|_| next != self.prepared_ahead) {
             self.prepared_ahead = next;
-            // What goes wrong is told when it is really needed.
+            // Errors are reported when the directory is needed.
             if let Err(error) = self.prepare(at) {
                 tracing::info!("cannot prepare {} ahead: {error}", self.entries[at].label);
             }
         }
     }
 
-    /// Settles a run that somebody else has taken, finished or failed in the meantime; true if nobody has.
+    /// Whether the run can be started here; otherwise records that another process claimed, finished or failed it.
     fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Error> {
         match self.state(at)? {
             State::Done(_) => self.done(at),
@@ -311,7 +311,7 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Makes the run's directory ready, with a whole run.json.
+    /// Prepares the run's directory, with a complete run.json.
     fn prepare(&self, at: usize) -> Result<(), Error> {
         let Entry { run, label, .. } = &self.entries[at];
         if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
@@ -523,7 +523,7 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// From the pace so far; none before anything is done.
+    /// Estimates the remaining time from the pace so far; `None` before the first finished run.
     fn time_left(&self) -> Option<Duration> {
         let unfinished = |node: &&Node| !matches!(node.phase, Phase::Done | Phase::Failed | Phase::Blocked);
         let left: f64 = self.nodes.iter().filter(unfinished).map(|node| node.cost).sum();
@@ -531,14 +531,14 @@ impl<'a> Dispatcher<'a> {
         (pace > 0.0).then(|| Duration::from_secs_f64((left / pace).min(1e9)))
     }
 
-    /// The first call lets workers save checkpoints and stop, the second kills them.
+    /// Stops the workers: the first call lets them save checkpoints, the second kills them.
     fn stop(&mut self) {
         if self.stops == 0 && !self.workers.is_empty() {
             self.display.say("stopping: saving checkpoints of active runs; press Ctrl-C again to kill them");
         }
         let signal = match (&self.options.launcher, self.stops) {
             (Launcher::Local, 0) => Signal::TERM,
-            // Launchers pass this one on to their ranks, and at SIGTERM they kill them.
+            // Launchers pass this one on to their ranks; at SIGTERM they kill the ranks.
             (_, 0) => Signal::USR1,
             (Launcher::Mpirun | Launcher::Srun(_), 1) => Signal::TERM,
             _ => Signal::KILL,
@@ -559,7 +559,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Queues a run if it waits for nothing any more; blocks it if what it waits for will not come.
+    /// Queues a run if all its inputs are done; blocks it if one has failed.
     fn make_ready(&mut self, at: usize) {
         if self.nodes[at].phase != Phase::Waiting {
             return;
@@ -570,7 +570,7 @@ impl<'a> Dispatcher<'a> {
             self.block_dependents(at);
         } else if self.inputs_are_done(at) {
             self.nodes[at].phase = Phase::Ready;
-            // The bits of positive numbers are ordered as the numbers are.
+            // The bits of positive numbers have the same order as the numbers.
             self.ready.push((self.nodes[at].urgency.to_bits(), std::cmp::Reverse(at)));
         }
     }
@@ -579,7 +579,7 @@ impl<'a> Dispatcher<'a> {
         self.nodes[at].inputs.iter().all(|&input| self.nodes[input].phase == Phase::Done)
     }
 
-    /// A worker found a damaged input and set its files aside: what is no longer done is computed again.
+    /// Handles a damaged input whose files the worker has set aside: inputs that are no longer done are computed again.
     fn inputs_again(&mut self, at: usize, message: String) -> Result<(), Error> {
         for input in self.nodes[at].inputs.clone() {
             if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
@@ -587,7 +587,7 @@ impl<'a> Dispatcher<'a> {
                 self.make_ready(input);
             }
         }
-        // A disk that damages whatever is written must not keep us busy for ever.
+        // A disk that damages all files must not cause an infinite loop.
         self.nodes[at].failures += 1;
         match self.nodes[at].failures > KILLS_BORNE {
             true => self.fail(at, 0, message),
@@ -596,19 +596,19 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne.
+    /// Handles a failed worker: restarts the run, or gives it up after more than `borne` consecutive failures.
     fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Error> {
         let attempt = self.attempt_by(at, token)?;
         let directory = &self.nodes[at].directory;
         let (message, done) = match attempt {
-            // It ended before it took the run.
+            // It ended before it claimed the run.
             None => (message, 0),
             Some(attempt) => {
-                let told = match directory.end_of(attempt)? {
+                let end_message = match directory.end_of(attempt)? {
                     Some(End::Failed { message }) => message,
                     _ => message,
                 };
-                (told, directory.progress_of(attempt).map_or(0, |progress| progress.done))
+                (end_message, directory.progress_of(attempt).map_or(0, |progress| progress.done))
             }
         };
         let node = &mut self.nodes[at];

@@ -1,5 +1,5 @@
-//! What a person sees while a sweep runs: one bar for the whole, one line per active run. Quiet when standard error is
-//! not a terminal, but for warnings and failures.
+//! The progress display of a sweep: one bar for the sweep, one line per active run. If standard error is not a terminal, only
+//! warnings and failures are shown.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -8,17 +8,17 @@ use std::time::Duration;
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use winsign_core::attempt::Progress;
 
-/// Draws on standard error.
+/// A display on standard error.
 pub struct Display {
     bars: MultiProgress,
     overall: ProgressBar,
     active: BTreeMap<usize, ProgressBar>,
-    /// Lines that appear above the bars; false where only warnings are wanted.
+    /// Whether bars are shown.
     visible: bool,
 }
 
 impl Display {
-    /// `quiet` hides the bars also on a terminal.
+    /// Creates a display; `quiet` hides the bars even on a terminal.
     pub fn new(name: &str, total: usize, quiet: bool) -> Display {
         let visible = !quiet && std::io::stderr().is_terminal();
         let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -30,7 +30,7 @@ impl Display {
         Display { bars, overall, active: BTreeMap::new(), visible }
     }
 
-    /// How many runs are done, and how long the others may take.
+    /// Shows the number of finished runs, and the estimated time for the others.
     pub fn overall(&self, done: usize, left: Option<Duration>) {
         self.overall.set_position(done as u64);
         self.overall.set_message(match left {
@@ -39,7 +39,7 @@ impl Display {
         });
     }
 
-    /// Shows or moves the line of an active run. `place` says where it runs if not here.
+    /// Shows or updates the line of an active run; `place` is its location on another host.
     pub fn active(&mut self, key: usize, label: &str, place: Option<&str>, progress: Option<&Progress>) {
         if !self.visible {
             return;
@@ -64,22 +64,22 @@ impl Display {
         bar.set_message(message);
     }
 
-    /// Takes the line of a run away.
+    /// Removes the line of a run.
     pub fn inactive(&mut self, key: usize) {
         if let Some(bar) = self.active.remove(&key) {
             self.bars.remove(&bar);
         }
     }
 
-    /// Something a person should know, above the bars.
+    /// Prints a message above the bars.
     pub fn say(&self, text: &str) {
         self.bars.suspend(|| {
-            // Whoever listened may be gone.
+            // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{text}");
         });
     }
 
-    /// Leaves the terminal clean.
+    /// Removes all bars.
     pub fn finish(&mut self) {
         for (_, bar) in std::mem::take(&mut self.active) {
             self.bars.remove(&bar);

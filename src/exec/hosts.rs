@@ -1,4 +1,4 @@
-//! The hosts that runs are spread over: as the command line, a file of OpenMPI's form, or a Slurm allocation names them.
+//! The hosts on which runs are executed, from the command line, an OpenMPI hostfile or a Slurm allocation.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use winsign_core::settings::MAX_JOBS;
 
 use super::Refused;
 
-/// A host, and how many ranks it takes at once.
+/// A host, with its number of slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     pub name: String,
@@ -17,7 +17,7 @@ pub struct Named {
 
 const FORM: &str = "write `--hosts a:8,b:8`: each host with the number of its slots";
 
-/// Understands `a:8,b:8`. A host without a number takes one rank, a host named twice what it takes together.
+/// Parses `a:8,b:8`. A host without a number has one slot; the slots of a repeated host are added up.
 pub fn parse(text: &str) -> Result<Vec<Named>, Refused> {
     let mut hosts = vec![];
     for part in text.split(',').map(str::trim) {
@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<Vec<Named>, Refused> {
     Ok(hosts)
 }
 
-/// Reads a hostfile of OpenMPI: a line for each host, `name slots=N`; `#` begins a comment.
+/// Reads an OpenMPI hostfile: one line per host, `name slots=N`; `#` starts a comment.
 pub fn read(path: &Path) -> Result<Vec<Named>, Refused> {
     let text = fs::read_to_string(path).map_err(|error| {
         Refused::new(
@@ -48,7 +48,7 @@ fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
         for word in words {
             match word.split_once('=') {
                 Some(("slots", count)) => slots = count,
-                // How many OpenMPI would take in need.
+                // The limit for oversubscription in OpenMPI.
                 Some(("max_slots" | "max-slots", _)) => {}
                 _ => {
                     let message = format!("{file}:{}: cannot parse `{word}`", number + 1);
@@ -118,7 +118,7 @@ pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     Ok(Some(hosts.collect()))
 }
 
-/// How many ranks each node takes: as many as tasks were asked for, or, if nobody asked for several, as its cores hold.
+/// Returns the slots of each node: the requested tasks, or, if no more than one was requested, as many as its cores allow.
 fn allocated(tasks: Option<Vec<u32>>, cores: Option<Vec<u32>>, threads: u32) -> Option<Vec<u32>> {
     match (tasks, cores) {
         (Some(tasks), _) if tasks.iter().any(|&tasks| tasks > 1) => Some(tasks),

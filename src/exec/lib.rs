@@ -1,8 +1,8 @@
-//! Launching: whatever is ready runs, until nothing is left.
+//! Executes the runs of a plan as their inputs become available.
 //!
-//! `dispatch` owns all state and decides; a launcher (`local`, `mpirun`, `srun`, one file each) says by which command one
-//! run is executed on its seat; `child` starts that and reports how it ended; `slots` knows which seats there are;
-//! [`display`] draws and never drives.
+//! `dispatch` owns all state and makes all decisions; a launcher (`local`, `mpirun`, `srun`) builds the command that executes
+//! one run on its seat; `child` starts the command and reports how it ended; `slots` manages the seats;
+//! [`display`] only draws.
 
 mod child;
 mod dispatch;
@@ -26,35 +26,35 @@ pub use dispatch::run;
 use slots::{Seat, Slots};
 use srun::Srun;
 
-/// A run to be executed.
+/// A run to execute.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub run: Run,
-    /// What people call it.
+    /// The label of the run, for messages.
     pub label: String,
-    /// A failure found at the beginning gets a new chance if it is of an attempt up to this number; a later one stands.
+    /// A failure found at the start is retried if its attempt has at most this number; a later one is final.
     pub forgiven: u32,
 }
 
-/// All runs of a plan; whatever has failed before gets a new chance.
+/// Returns all runs of a plan; failed ones are retried.
 pub fn entries(plan: &Plan) -> Vec<Entry> {
     let entry = |run: &Run, label: String| Entry { run: run.clone(), label, forgiven: u32::MAX };
     plan.runs.iter().map(|planned| entry(&planned.run, planned.label.to_string())).collect()
 }
 
-/// How runs are executed.
+/// The settings for executing runs.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub launcher: Launcher,
-    /// Where ranks find a place.
+    /// The slots for ranks.
     pub slots: Slots,
     /// Processes per run.
     pub ranks: u32,
     /// Threads per rank.
     pub threads: u32,
-    /// The folder with the data sets.
+    /// The directory with the data sets.
     pub data: PathBuf,
-    /// How often a failing run is started again.
+    /// How many times a failing run is restarted.
     pub retries: u32,
     /// The program `winsign-worker`.
     pub worker: PathBuf,
@@ -72,7 +72,7 @@ pub enum Launcher {
 }
 
 impl Options {
-    /// Refuses what could never run.
+    /// Returns an error if no run can be placed.
     pub fn check(&self) -> Result<(), Refused> {
         let (ranks, places) = (self.ranks, self.slots.total(self.ranks));
         if places >= ranks as usize {
@@ -122,14 +122,14 @@ fn absolute(path: &Path) -> PathBuf {
 pub struct Summary {
     pub total: usize,
     pub done: usize,
-    /// Of those done, how many were computed by this call.
+    /// How many of the finished runs were computed by this call.
     pub computed: usize,
     pub failed: Vec<Failure>,
     pub blocked: usize,
-    /// Neither done nor failed: the call was stopped before.
+    /// Runs that are neither done nor failed, since the call was stopped.
     pub pending: usize,
     pub seconds: f64,
-    /// Whether a signal told it to stop, with or without anything left.
+    /// Whether a signal stopped it, even if no run was left.
     #[serde(skip)]
     pub stopped: bool,
 }

@@ -70,15 +70,15 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     } else if !common.quiet {
         for (path, reason) in summary.skipped.iter().take(NAMED) {
             let reason = reason.as_deref().unwrap_or("damaged, as found by an earlier run");
-            output::tell(&format!("skipped: {}: {reason}", path.display()));
+            output::message(&format!("skipped: {}: {reason}", path.display()));
         }
         if summary.skipped.len() > NAMED {
-            output::tell(&format!("skipped: {} more", summary.skipped.len() - NAMED));
+            output::message(&format!("skipped: {} more", summary.skipped.len() - NAMED));
         }
     }
     if !summary.finished {
         let done = summary.images + summary.skipped.len();
-        output::tell(&format!("interrupted after {done} of {total} images; run the same command again to continue"));
+        output::message(&format!("interrupted after {done} of {total} images; run the same command again to continue"));
         return Ok(exit::INTERRUPTED);
     }
     if !common.json {

@@ -266,7 +266,7 @@ impl Key {
 }
 
 impl Kind {
-    /// What the key must hold, as part of a sentence.
+    /// Describes the values of the key, as part of a sentence.
     pub fn expects(self) -> String {
         match self {
             Kind::Word(words) => format!("one of {}", listed(words.iter().copied())),
@@ -357,7 +357,7 @@ pub fn seconds(time: &str) -> Option<u64> {
     (seconds <= LONGEST).then_some(seconds)
 }
 
-/// What `sbatch --mem` takes: `4000`, `64G`, `64GB`.
+/// Whether `sbatch --mem` accepts a text: `4000`, `64G`, `64GB`.
 fn is_memory(text: &str) -> bool {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_uppercase();

@@ -30,7 +30,7 @@ const SORT: DocumentKind = DocumentKind {
     too_large: "move long commands of `setup` into a script, and run the script in `setup`",
 };
 
-/// Where profiles of a project are, under its root.
+/// The directory of profiles in a project.
 const OF_PROJECT: &str = "launch/profiles";
 
 /// The settings of a cluster. Its serde form is that of the file, with the source of each setting.
@@ -99,7 +99,7 @@ pub enum Launcher {
     Direct,
 }
 
-/// Where the settings of a profile come from.
+/// The sources of the settings of a profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Source {
     /// The file as it was read.

@@ -74,7 +74,7 @@ sbatch:
 }
 
 #[test]
-fn nothing_has_to_be_given() {
+fn empty_profile_has_defaults() {
     for text in ["", "# all of it\n# is commented out\n", "{}"] {
         let profile = understood(text);
         assert_eq!(
@@ -101,7 +101,7 @@ fn numbers_are_times_and_memory() {
 }
 
 #[test]
-fn lists_and_single_lines_are_as_good() {
+fn lists_and_single_lines_are_equivalent() {
     assert_eq!(understood("sbatch: --exclusive").sbatch, ["--exclusive"]);
     assert_eq!(understood("constraint: >\n  a100 |\n  h100\n").constraint.as_deref(), Some("a100 | h100"));
     assert_eq!(understood("sbatch: ['-w node[1-4]', ' --nice ']").sbatch, ["-w node[1-4]", "--nice"]);
@@ -200,7 +200,7 @@ error: `time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, foun
 }
 
 #[test]
-fn the_command_line_goes_before_the_file_and_is_checked_alike() {
+fn command_line_overrides_file_and_is_checked() {
     let profile = understood("partition: gpu\npack: 8\nside_by_side: 4\nmpi: pmix\n");
     let with = |options: &[(&str, &str)]| profile.clone().with(options.iter().copied());
     let other = with(&[("partition", "cpu"), ("time", "30"), ("pack", "2"), ("launcher", "direct")]).unwrap();
@@ -234,7 +234,7 @@ fn profiles_can_be_kept() {
 }
 
 #[test]
-fn what_slurm_refuses_is_told_at_its_line() {
+fn rejected_setting_is_reported_at_its_line() {
     let text = "\
 partition: gpuu
 account: lottery
@@ -388,7 +388,7 @@ fn profiles_are_found_by_name() {
 }
 
 #[test]
-fn a_users_own_profiles_are_where_the_standard_says() {
+fn user_profiles_are_in_the_xdg_directory() {
     let folder =
         |config: Option<&str>, home: Option<&str>| folder_of_user(config.map(Into::into), home.map(Into::into));
     let home = Some("/home/me");
