@@ -106,7 +106,7 @@ fn everything_is_joined_and_interruptions_change_no_number() {
         stdout(&succeed(show.args(["show", run["id"].as_str().unwrap(), "--store"]).arg(workplace.store())))
     };
     let matrix = show(&matrices[0].0);
-    assert!(matrix.contains("paths: 3, barrier") && matrix.contains("signs alike %"), "{matrix}");
+    assert!(matrix.contains("paths: 3; barrier") && matrix.contains("sign agreement %"), "{matrix}");
     assert!(show(&connects["plane"][0].0).contains("of 9 networks"));
     assert!(show(&connects["levels"][0].0).contains("train error %"));
 

@@ -57,7 +57,7 @@ fn every_kind_of_set_is_made_checked_and_loaded() {
         assert_eq!(report[0]["parts"][0]["classes"], 3);
         let text = succeed(&mut data("check", root.path()));
         let text = String::from_utf8(text.stdout).unwrap();
-        assert!(text.contains("warning: train has 12 of the") && text.contains("sound"), "{text}");
+        assert!(text.contains("warning: train has 12 of the") && text.contains("readable"), "{text}");
 
         let (train, test) = match *folder {
             "tiny-imagenet-200" => {

@@ -121,7 +121,7 @@ fn the_first_interrupt_saves_and_stops_and_the_next_run_goes_on() {
     signal(run.id(), Signal::INT);
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-    assert!(stdout(&output).contains("go on: winsign run"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("continue: winsign run"), "{}", stdout(&output));
     assert!(workers_of(&workplace.store()).is_empty());
     assert!(workplace.run_directory(&id).join("attempts/1/checkpoint.safetensors").exists());
     workplace.run_all(&sweep);

@@ -13,11 +13,11 @@ const WORKER: &str = env!("CARGO_BIN_EXE_winsign-worker");
 fn the_environment_changes_native_numbers_and_no_portable_ones() {
     let portable = format!("numerics: portable\n{SMALL}");
     let (code, said) = compared_with_capped(&portable);
-    assert_eq!((code, said.as_str()), (Some(0), "7 of 7 runs have the expected numbers, to the last bit\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "7 of 7 runs have the expected digest\n"));
     // Otherwise the lines above say nothing.
     let (code, said) = compared_with_capped(SMALL);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("other numbers: ") && said.contains("aws level 2, sign, seed 3"), "{said}");
+    assert!(said.contains("different digest: ") && said.contains("aws level 2, sign, seed 3"), "{said}");
 }
 
 /// Runs a study as it is, and again with SSE4.1 at most; returns the exit code and output of `winsign digest --check`.

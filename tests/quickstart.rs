@@ -13,7 +13,7 @@ fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {
     assert_eq!(workplace.run_all(&sweep), 112);
     let checked =
         workplace.winsign("digest", &sweep).arg("--check").arg(sweeps.join("quickstart.digests")).output().unwrap();
-    assert_eq!(stdout(&checked), "112 of 112 runs have the expected numbers, to the last bit\n");
+    assert_eq!(stdout(&checked), "112 of 112 runs have the expected digest\n");
 
     let out = workplace.path("report");
     let report = json(&succeed(workplace.winsign("report", &sweep).arg("--json").arg("--out").arg(&out)));

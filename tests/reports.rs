@@ -239,7 +239,7 @@ fn tables_of_ones_own() {
         (&["--rows", "level", "--columns", "level"], 2, "`level` is given twice"),
         (&["--value", "eror"], 2, "did you mean `error`?"),
         (&["--show", "meen"], 2, "did you mean `mean`?"),
-        (&["--confidence", "95"], 2, "`95` is no number from 0.000001 to 0.999999"),
+        (&["--confidence", "95"], 2, "must be a number from 0.000001 to 0.999999"),
     ] {
         let refused = report(options);
         assert_eq!(refused.status.code(), Some(code), "{options:?}");
@@ -323,11 +323,8 @@ fn studies_and_tables_are_compared() {
     }
     // Neither a store nor a table has its runs elsewhere.
     for (arguments, message) in [
-        (
-            [&store as &dyn AsRef<std::ffi::OsStr>, &file, &"--store-a"],
-            "a store of its own: --store-a is for sweep files",
-        ),
-        ([&file, &table, &"--store-b"], "a table, which has no runs: --store-b is for sweep files"),
+        ([&store as &dyn AsRef<std::ffi::OsStr>, &file, &"--store-a"], "it is a store, not a sweep file"),
+        ([&file, &table, &"--store-b"], "it is a reference table, not a sweep file"),
     ] {
         let [a, b, option] = arguments;
         let refused = compare(&[&"compare", a, b, option, &other]).output().unwrap();

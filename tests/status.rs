@@ -206,10 +206,10 @@ fn a_sweep_on_many_machines_is_told_in_full() {
     let text = study.text();
     for part in [
         "2 done, 3 running, 3 failed, 1 blocked, 3 pending",
-        "pace: 3 runs and 40.5 epochs an hour, over 40 min; about ",
+        "pace: 3 runs and 40.5 epochs per hour, over 40 min; about ",
         " min left",
-        "so far: 45 min of runs, 1.06 GPU-hours; at most 1.5 GB of memory, 15.0 GB of a GPU",
-        "at work: node2 (2), node1 (1)",
+        "so far: 45 min of run time, 1.06 GPU-hours; at most 1.5 GB of memory, 15.0 GB of a GPU",
+        "active hosts: node2 (2), node1 (1)",
         "on node4: out of memory\n    line 5\n",
         "5 of 10 done, test error 12.5 %, for 5 min",
     ] {
@@ -235,7 +235,7 @@ fn a_sweep_on_many_machines_is_told_in_full() {
     beat(&tried, 2, 2, 250);
     write(&tried.attempt_path(2).join("end.json"), &seal(&End::Interrupted), ago(210));
     let text = show(&tried, &[]);
-    let history = "attempts: 3\n  1 on node1 for 12 min: ended without a word\n  2 on node2 for 60 s: interrupted\n  \
+    let history = "attempts: 3\n  1 on node1 for 12 min: ended without a record\n  2 on node2 for 60 s: interrupted\n  \
                    3 on node4 for 60 s: failed: out of memory\n";
     assert!(text.contains(history), "{text}");
     let shown: Value = serde_json::from_str(&show(&study.network(1), &["--json"])).unwrap();
@@ -256,7 +256,10 @@ fn who_fell_silent_is_not_at_work() {
     assert_eq!((&told["runs"]["running"], &told["runs"]["pending"]), (&json!(1), &json!(11)));
     touch(&study.network(0).attempt_path(1).join("status.json"), ago(120));
     let text = study.text();
-    assert!(text.contains("12 pending") && text.contains("nobody is at work: winsign run "), "{text}");
+    assert!(
+        text.contains("12 pending") && text.contains("no process is executing runs; start one with: winsign run "),
+        "{text}"
+    );
 }
 
 /// Looking leaves everything as it was, and what is half there is not there.
@@ -538,5 +541,5 @@ fn a_store_that_is_not_there_has_done_nothing() {
     assert!(!workplace.store().exists());
     let lines: BTreeMap<usize, String> =
         stdout(&succeed(&mut workplace.winsign("status", &sweep))).lines().map(str::to_string).enumerate().collect();
-    assert!(lines[&1].starts_with("nobody is at work"), "{lines:?}");
+    assert!(lines[&1].starts_with("no process is executing runs"), "{lines:?}");
 }

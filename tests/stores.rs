@@ -396,11 +396,11 @@ fn stores_that_cannot_be_joined_are_refused_before_anything_is_written() {
     let before = workplace.listing();
     let (none, inside, fresh) = (workplace.path("none"), north.join("runs/joined"), workplace.path("fresh"));
     let cases: [(&[&Path], &Path, &str); 7] = [
-        (&[&none], &fresh, "there is no store"),
-        (&[&north, &none], &fresh, "there is no store"),
+        (&[&none], &fresh, "does not exist"),
+        (&[&north, &none], &fresh, "does not exist"),
         (&[&folder], &fresh, "is not a store"),
         (&[&north], &link, "are the same store"),
-        (&[&north], &inside, "lies inside of"),
+        (&[&north], &inside, "it is inside"),
         (&[&north, &other], &fresh, "has format 2"),
         (&[&north], &other, "has format 2"),
     ];
@@ -507,7 +507,7 @@ fn cleaning_shows_first_and_leaves_alone_what_a_run_goes_on_from() {
     assert_eq!(cleaned(&workplace, &["--dry-run"], Some(&file)), expected);
     assert_eq!(cleaned(&workplace, &["--all"], None), expected);
     let text = stdout(&clean(&workplace, &[], Some(&file)));
-    for part in ["checkpoints", "drafts", "damaged files", "in all", "nothing was deleted: add --yes"] {
+    for part in ["checkpoints", "drafts", "damaged files", "total", "nothing was deleted; add --yes"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(content(&workplace.store()), before, "nothing is deleted without --yes");
@@ -563,7 +563,7 @@ fn a_network_that_a_pending_run_needs_is_never_deleted() {
     let refused =
         winsign(&["clean", "--networks", "--yes", "--store"]).arg(workplace.store()).arg(&file).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("alive"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("active"), "{}", stderr(&refused));
     assert!(network(2).exists());
     commit(&living, &plan.runs[4].run, 4.125, 4);
     living.end(&End::Finished).unwrap();
@@ -591,7 +591,7 @@ fn a_network_that_a_pending_run_needs_is_never_deleted() {
     let of = |kind: &str, wanted: &str| states.iter().filter(|state| state.0 == kind && state.1 == wanted).count();
     assert_eq!((of("transfer", "pending"), of("connect", "pending"), of("connect", "done")), (3, 2, 2));
     let text = stdout(&succeed(&mut workplace.winsign("plan", &later)));
-    let why = "aws level 2, seed 1 is computed again: its network was deleted by `winsign clean`";
+    let why = "aws level 2, seed 1 will be computed again: its network was deleted by `winsign clean`";
     assert!(text.contains(why), "{text}");
 }
 
@@ -698,7 +698,7 @@ fn the_logs_of_all_attempts_can_be_read() {
     assert_eq!(told["attempts"][1], serde_json::json!({ "attempt": 2, "log": ["three", "four"] }));
     let none = logs(&workplace, run, &["--attempt", "7"]).output().unwrap();
     assert_eq!(none.status.code(), Some(2));
-    assert!(stderr(&none).contains("there are 2, from 1 to 2"), "{}", stderr(&none));
+    assert!(stderr(&none).contains("choose one of 2, from 1 to 2"), "{}", stderr(&none));
 }
 
 #[test]

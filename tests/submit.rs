@@ -441,7 +441,7 @@ fn without_slurm_there_is_one_message() {
     let output = submit.args(["--worker", "/bin/true"]).env("PATH", "").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let told = stderr(&output);
-    assert!(told.contains("there is no Slurm here") && told.contains("winsign run"), "{told}");
+    assert!(told.contains("cannot use Slurm on this machine") && told.contains("winsign run"), "{told}");
     assert!(!workplace.store().join("submissions").exists());
 }
 

@@ -326,5 +326,5 @@ transfer: {{inherit: sign, epochs: 1, seed: 2}}
     std::fs::write(&unfit, "not a network").unwrap();
     let refused = import(&unfit).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("unfit.safetensors is not a safetensors file"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("unfit.safetensors as a safetensors file"), "{}", stderr(&refused));
 }

@@ -1,4 +1,4 @@
-//! `winsign clean`: what nobody needs any more, shown and deleted.
+//! `winsign clean`: shows and deletes unneeded data.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
@@ -23,37 +23,37 @@ use super::{Common, Failure, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
-  winsign clean sweeps/quickstart.yaml                what could be deleted, and how much that is
+  winsign clean sweeps/quickstart.yaml                show what can be deleted, and its size
   winsign clean sweeps/quickstart.yaml --yes          delete it
-  winsign clean sweeps/*.yaml --networks --yes        and networks that none of these sweeps needs
-  winsign clean --all --yes                           of every run in the store
+  winsign clean sweeps/*.yaml --networks --yes        and networks that these sweeps do not need
+  winsign clean --all --yes                           in all runs of the store
 
-Nothing is deleted without --yes. Deleted are checkpoints that no run goes on from, networks of
-attempts whose run another attempt has finished, what dead processes were writing, and damaged
-files that were set aside. What belongs to an attempt that is alive is left alone, and so is the
-checkpoint that a run would go on from.
+Nothing is deleted without --yes. Unneeded data are checkpoints from which no run will resume,
+networks of attempts whose run another attempt has finished, partial files of exited processes, and
+damaged files that were set aside. Data of running attempts and the checkpoints from which runs
+will resume are kept.
 
---networks deletes the network of every ticket and transfer that is done, unless a run of the
-sweeps is still to be computed from it. Results, metrics and logs stay, so that status and report
-are as before; `winsign export` has nothing to export any more. A run added later that needs such
-a network has it computed again. Only the sweeps that are named are looked at: name all that share
-runs. While any of their runs is alive, this is refused.";
+--networks also deletes the network of every finished ticket and transfer, unless an unfinished run
+of the sweeps needs it. Results, metrics and logs are kept, so status and report do not change, but
+`winsign export` cannot export these networks. If a run added later needs one, it is computed
+again. Other sweeps are not checked: name all sweeps that share runs. --networks is refused while
+runs of these sweeps are active.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The sweep files whose runs are looked at
+    /// The sweep files whose runs are checked
     #[arg(required_unless_present = "all", value_name = "SWEEP")]
     sweeps: Vec<PathBuf>,
-    /// Look at every run of the store
+    /// Check every run of the store
     #[arg(long, conflicts_with = "sweeps")]
     all: bool,
-    /// Also delete networks that no run of these sweeps needs any more
+    /// Also delete networks that these sweeps do not need
     #[arg(long, conflicts_with = "all")]
     networks: bool,
-    /// Only show what would be deleted: the default
+    /// Only show what would be deleted (the default)
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Delete it
+    /// Delete the data
     #[arg(long)]
     yes: bool,
 }
@@ -62,8 +62,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
     let plans = arguments.sweeps.iter().map(|path| Ok(build(&winsign_sweep::read(path)?)));
     let plans: Vec<Plan> = plans.collect::<std::result::Result<_, Failure>>()?;
     if !common.store.is_dir() {
-        let message = format!("there is no store {}", common.store.display());
-        return Err(Failure::Usage(message, "--store DIR names another one".to_string()));
+        let message = format!("store {} does not exist", common.store.display());
+        return Err(Failure::Usage(message, "give another store with --store DIR".to_string()));
     }
     let store = Store::open(&common.store)?;
     let ids = match arguments.all {
@@ -101,16 +101,16 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
         Some(bytes) => {
             let _ = writeln!(text, "deleted: {}", DecimalBytes(bytes));
         }
-        None => text += "nothing was deleted: add --yes to delete them\n",
+        None => text += "nothing was deleted; add --yes to delete these files\n",
     }
     if arguments.networks && !spare.is_empty() {
-        text += "networks: sweeps that were not named were not asked whether they need them\n";
+        text += "warning: sweeps that were not named may need these networks\n";
     }
     output::text(&text)?;
     Ok(exit::SUCCESS)
 }
 
-/// Deletes what was shown, as far as it is still of no use: a run may have been started meanwhile.
+/// Deletes the files that were shown, if they are still unneeded; a run may have been started meanwhile.
 fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
     let useless: Vec<_> = runs.iter().zip(shown).filter(|(_, shown)| !shown.is_empty()).collect();
     let freed = parallel::map(&useless, |(run, shown)| {
@@ -123,29 +123,29 @@ fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
     freed.into_iter().sum()
 }
 
-/// The networks of runs that are done which no run of these plans is still to be computed from.
+/// Returns the networks of finished runs that no unfinished run of these plans needs.
 fn spare_networks(plans: &[Plan], store: &Store) -> std::result::Result<Vec<(RunDirectory, AttachedFile)>, Failure> {
-    let needs = Needs::of(plans, store)?;
+    let needs = Needs::collect(plans, store)?;
     if needs.alive > 0 {
-        let message = format!("networks are deleted only while no run of these sweeps is alive; {} are", needs.alive);
-        let help = "`winsign status` says which; the rest can be deleted without --networks".to_string();
+        let message = format!("cannot delete networks while runs of these sweeps are active: {} active", needs.alive);
+        let help = "wait for the runs that `winsign status` lists, or omit --networks".to_string();
         return Err(Failure::Usage(message, help));
     }
     let spare = needs.networks.into_iter().filter(|(id, _)| !needs.needed.contains(id));
     Ok(spare.map(|(id, network)| (store.run(&id), network)).collect())
 }
 
-/// What some plans need of what they have.
+/// The networks that plans have and need.
 struct Needs {
     alive: usize,
-    /// The runs that one which is not done is computed from.
+    /// The inputs of unfinished runs.
     needed: HashSet<RunId>,
-    /// Of runs that are done in the eyes of every plan.
+    /// The networks of runs that are done in every plan.
     networks: BTreeMap<RunId, AttachedFile>,
 }
 
 impl Needs {
-    fn of(plans: &[Plan], store: &Store) -> Result<Needs> {
+    fn collect(plans: &[Plan], store: &Store) -> Result<Needs> {
         let mut needs = Needs { alive: 0, needed: HashSet::new(), networks: BTreeMap::new() };
         let mut unfinished = HashSet::new();
         for plan in plans {
@@ -160,7 +160,7 @@ impl Needs {
                 }
             }
         }
-        // Sweeps that are not named have runs too, of which those show that are in the hands of Slurm.
+        // Submissions to Slurm show the needs of some sweeps that are not named.
         for submission in Submission::all(store.root())? {
             needs.needed.extend(submission.needed()?);
         }
@@ -169,23 +169,23 @@ impl Needs {
     }
 }
 
-/// Takes the networks away, looks again who needs them, and deletes those that still nobody does.
+/// Moves the networks away, checks again which are needed, and deletes the others.
 fn delete_networks(plans: &[Plan], store: &Store, spare: &[(RunDirectory, AttachedFile)]) -> Result<u64> {
-    let (mut retired, mut trouble) = (vec![], Ok(()));
+    let (mut retired, mut failure) = (vec![], Ok(()));
     for ((run, _), outcome) in spare.iter().zip(parallel::map(spare, |(run, network)| clean::retire(run, network))) {
         match outcome {
             Ok(network) => retired.extend(network.map(|network| (&run.id, network))),
-            Err(error) => trouble = Err(error),
+            Err(error) => failure = Err(error),
         }
     }
-    let again = trouble.and_then(|()| Needs::of(plans, store));
+    let again = failure.and_then(|()| Needs::collect(plans, store));
     let freed = parallel::map(&retired, |(id, network)| match &again {
         Ok(needs) if needs.alive == 0 && !needs.needed.contains(id) => network.delete().map(|()| network.bytes),
         // A run was started meanwhile, or the store cannot be written to.
         _ => network.restore().map(|()| 0),
     });
     if again?.alive > 0 {
-        output::tell("a run of these sweeps was started meanwhile: the networks were left where they are");
+        output::message("a run of these sweeps was started meanwhile; the networks were kept");
     }
     freed.into_iter().sum()
 }
@@ -204,7 +204,7 @@ fn table(found: &[Waste]) -> Table {
         table.add_row([kind.to_string(), files.to_string(), DecimalBytes(*bytes).to_string()]);
     }
     let bytes = found.iter().map(|waste| waste.bytes).sum();
-    table.add_row(["in all".to_string(), found.len().to_string(), DecimalBytes(bytes).to_string()]);
+    table.add_row(["total".to_string(), found.len().to_string(), DecimalBytes(bytes).to_string()]);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -1,4 +1,4 @@
-//! `winsign compare`: two studies, or a study and a table kept as data.
+//! `winsign compare`: compares two studies, or a study and a reference table.
 
 use std::fmt::Write;
 use std::iter;
@@ -29,30 +29,30 @@ Examples:
   winsign compare sweeps/one.yaml sweeps/one.yaml --store-b /mnt/north/results
   winsign compare results /mnt/north/results --json
 
-A and B are sweep files, stores, or tables kept as data (docs/report.md has one). Lines of the same
-data set, architecture, method, level and inheritance are compared, if the settings that both name
-are equal. Differences are A minus B. Two studies that have tickets in common are paired over these;
-others, and tables that give a standard deviation and a number of tickets, are compared by Welch's
-t. With one ticket there is no interval.";
+A and B are sweep files, stores, or reference tables (docs/report.md has an example). Rows with the
+same data set, architecture, method, level and inheritance are compared if the settings given for
+both are equal. Differences are A minus B. Two studies with tickets in common are compared in pairs
+over these tickets; others, and tables with standard deviations and numbers of tickets, by Welch's
+t-test. There is no interval for a single ticket.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A sweep file, a store, or a table kept as data
+    /// A sweep file, a store, or a reference table
     a: PathBuf,
-    /// Another one
+    /// The other sweep file, store or reference table
     b: PathBuf,
-    /// Where the runs of A are kept, if it is a sweep file [default: --store]
+    /// The store of A, if A is a sweep file [default: --store]
     #[arg(long, value_name = "DIR")]
     store_a: Option<PathBuf>,
-    /// Where the runs of B are kept, likewise [default: --store]
+    /// The store of B, if B is a sweep file [default: --store]
     #[arg(long, value_name = "DIR")]
     store_b: Option<PathBuf>,
-    /// Of the intervals, between 0 and 1
+    /// The confidence level of the intervals, between 0 and 1
     #[arg(long, value_parser = confidence, default_value = "0.95")]
     confidence: f64,
 }
 
-/// One of the two.
+/// One side of a comparison.
 enum Comparand {
     Study(Box<Report>),
     Table(ReferenceTable),
@@ -61,7 +61,7 @@ enum Comparand {
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let a = read(common, &arguments.a, "--store-a", arguments.store_a.as_deref())?;
     let b = read(common, &arguments.b, "--store-b", arguments.store_b.as_deref())?;
-    // Tickets are the means of a study of transfers, and the end of one without.
+    // Tickets are compared only if one side has no transfers.
     let with_tickets = [&a, &b].iter().any(|side| match side {
         Comparand::Study(report) => report.transfers.is_empty(),
         Comparand::Table(table) => table.entries.iter().any(|entry| entry.inherit.is_none()),
@@ -69,45 +69,45 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let comparison = compare(&a.entries(with_tickets), &b.entries(with_tickets), arguments.confidence);
     if common.json {
         #[derive(Serialize)]
-        struct Told<'c> {
+        struct Output<'c> {
             a: serde_json::Value,
             b: serde_json::Value,
             #[serde(flatten)]
             comparison: &'c Comparison,
         }
-        return output::json(&Told { a: a.to_json(), b: b.to_json(), comparison: &comparison });
+        return output::json(&Output { a: a.to_json(), b: b.to_json(), comparison: &comparison });
     }
     output::text(&describe(&a, &b, &comparison, arguments.confidence, colors(&std::io::stdout())))
 }
 
-/// One side, and the store that its runs are kept in if the option of this name says so.
+/// Reads one side; `option` is the name of the option that gives its store.
 fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Comparand, Failure> {
     let without_runs_elsewhere = |what: &str| match store {
         None => Ok(()),
         Some(_) => Err(Failure::Usage(
-            format!("{} is {what}: {option} is for sweep files", path.display()),
-            format!("leave {option} out, or give the sweep file of the runs in that store"),
+            format!("cannot use {option} with {}: it is {what}, not a sweep file", path.display()),
+            format!("remove {option}, or give the sweep file of the runs in that store"),
         )),
     };
     if path.is_dir() {
-        without_runs_elsewhere("a store of its own")?;
+        without_runs_elsewhere("a store")?;
         return study(common, path);
     }
     let file_name = path.display().to_string();
     let text = yaml::read_text(path, &reference_table::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
     if reference_table::is_reference_table(&text) {
-        without_runs_elsewhere("a table, which has no runs")?;
+        without_runs_elsewhere("a reference table")?;
         return Ok(Comparand::Table(reference_table::parse(&file_name, &text)?));
     }
     match store {
-        // As the only store of a sweep it takes the place of --store.
+        // It replaces --store as the only store of the sweep.
         Some(store) => study(&Common { store: store.to_path_buf(), ..*common }, path),
         None => study(common, path),
     }
 }
 
 fn study(common: &Common, of: &Path) -> Result<Comparand, Failure> {
-    // The table that a sweep file asks for is no part of a comparison.
+    // The custom table of a sweep file is not part of a comparison.
     let source = ReportSource::open(common, &[of.to_path_buf()])?.without_table();
     source.expect_runs()?;
     let (found, notices) = source.look();
@@ -134,7 +134,7 @@ impl Comparand {
         }
     }
 
-    /// What it is, in a line.
+    /// Describes it on one line.
     fn described(&self) -> String {
         match self {
             Comparand::Study(report) => format!("{}: {}", report.name, report.runs.progress()),
@@ -149,7 +149,7 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
         let _ = writeln!(out, "{name}: {}", printable(&side.described()));
     }
     match comparison.rows.is_empty() {
-        true => out.push_str("\nnothing is in both\n"),
+        true => out.push_str("\nA and B have no rows in common\n"),
         false => {
             let _ = write!(out, "\n{}\n", terminal::lay_out(&table(&comparison.rows, confidence), colors));
             let _ = write!(
@@ -162,8 +162,8 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
     let unlike = |row: &&Compared| row.a.barrier.is_some() && row.b.barrier.is_some() && !row.barriers_alike;
     if comparison.rows.iter().any(|row| unlike(&row)) {
         out.push_str(
-            "note: barriers that A and B measured in different ways (points, refinement, re-estimation, alignment or precision) \
-             are not subtracted\n",
+            "note: barriers are not subtracted where A and B measured them differently (points, refinement, re-estimation, \
+             alignment or precision)\n",
         );
     }
     for (name, side) in [("A", a), ("B", b)] {
@@ -184,7 +184,7 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
     out
 }
 
-/// A line for the errors of each row, and one for the barriers that both sides have.
+/// Returns a table with a line for the errors of each row, and one for its barriers if both sides have them.
 fn table(rows: &[Compared], confidence: f64) -> Table {
     let axes = axis_names(rows.iter().map(|row| &row.axes));
     let problems: std::collections::HashSet<_> = rows.iter().map(|row| row.problem).collect();
@@ -247,7 +247,7 @@ fn has_barriers(row: &Compared) -> bool {
     row.a.barrier.is_some() && row.b.barrier.is_some()
 }
 
-/// Those that are in both, or those of each side.
+/// Returns the number of common tickets, or of the tickets of each side.
 fn tickets_text(row: &Compared) -> String {
     let of = |side: &Side| side.tickets.map_or(MISSING.to_string(), |tickets| tickets.to_string());
     match row.tickets {

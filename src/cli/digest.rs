@@ -1,4 +1,4 @@
-//! `winsign digest`: the numbers of a study as digests, and whether another study has the same.
+//! `winsign digest`: prints digests of a study's results, or compares them with those of another study.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,29 +16,29 @@ use super::{Common, Failure, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
-  winsign digest sweeps/quickstart.yaml > numbers.txt          a line for each run that is done
-  winsign digest sweeps/quickstart.yaml --check numbers.txt    compares, to the last bit
-  winsign digest /mnt/north/results --check numbers.txt        the same for all runs of a store
+  winsign digest sweeps/quickstart.yaml > numbers.txt          one line per finished run
+  winsign digest sweeps/quickstart.yaml --check numbers.txt    compare, to the last bit
+  winsign digest /mnt/north/results --check numbers.txt        compare all runs of a store
 
-A digest covers a run's outcome and its network. With `numerics: portable` it is the same on
+A digest covers the outcome and the network of a run. With `numerics: portable` it is the same on
 every processor with AVX2.
 
-Exit codes: those of winsign; of --check, 3 if a number differs or is missing.";
+With --check the exit code is 3 if a digest differs or is missing.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// A sweep file, stores, or both
     #[arg(required = true, value_name = "SWEEP|STORE")]
     of: Vec<PathBuf>,
-    /// Compare with the lines of this file
+    /// Compare with the digests in this file
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
 }
 
-/// The number of runs that are listed of each kind of difference; `--json` has all.
+/// The maximum number of runs listed for each kind of difference; `--json` has all.
 const SHOWN: usize = 10;
 
-/// The digest of one run that is done.
+/// The digest of a finished run.
 #[derive(Serialize)]
 struct Line<'a> {
     digest: String,
@@ -52,13 +52,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     source.expect_runs()?;
     let (found, notices) = source.look();
     for notice in notices {
-        output::tell(&format!("winsign: {}", notice.message));
+        output::message(&format!("winsign: {}", notice.message));
     }
     let results = found.iter().map(|found| found.status.result.as_ref());
     let lines: Vec<Line> =
         source.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
     if lines.len() < source.plan.runs.len() {
-        output::tell(&format!("winsign: {} of {} runs are done", lines.len(), source.plan.runs.len()));
+        output::message(&format!("winsign: {} of {} runs are done", lines.len(), source.plan.runs.len()));
     }
     match expected {
         Some(expected) => check(common, &source.plan, &lines, &expected),
@@ -76,12 +76,12 @@ fn line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'a>> {
     Some(Line { digest: files::digest(&numbers), id: &planned.run.id, label: planned.label.to_string() })
 }
 
-/// The digests of a file by run.
+/// Reads the digests of a file, by run.
 fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
     let unusable = |reason: String| {
         Failure::Usage(
-            format!("cannot use {}: {reason}", path.display()),
-            "give a file that `winsign digest SWEEP` printed".to_string(),
+            format!("cannot read digests from {}: {reason}", path.display()),
+            "give a file with the output of `winsign digest SWEEP`".to_string(),
         )
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
@@ -89,14 +89,14 @@ fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
     for (number, line) in (1..).zip(text.lines()) {
         let mut words = line.split_whitespace();
         let (Some(digest), Some(Ok(id))) = (words.next(), words.next().map(str::parse::<RunId>)) else {
-            return Err(unusable(format!("line {number} is not a digest and the identity of a run")));
+            return Err(unusable(format!("line {number} is not a digest followed by the identity of a run")));
         };
         if expected.insert(id.clone(), digest.to_string()).is_some_and(|before| before != digest) {
-            return Err(unusable(format!("line {number} has another digest of {id} than a line before it")));
+            return Err(unusable(format!("line {number} contradicts an earlier digest of {id}")));
         }
     }
     if expected.is_empty() {
-        return Err(unusable("it has no digest".to_string()));
+        return Err(unusable("it contains no digests".to_string()));
     }
     Ok(expected)
 }
@@ -122,9 +122,9 @@ fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId
         }))?;
         return Ok(code);
     }
-    let mut text = format!("{equal} of {} runs have the expected numbers, to the last bit\n", expected.len());
+    let mut text = format!("{equal} of {} runs have the expected digest\n", expected.len());
     let differences = [
-        ("other numbers", &differing),
+        ("different digest", &differing),
         ("not done", &not_done),
         ("not in this study", &unknown),
         ("not in the file", &not_in_file),
@@ -136,7 +136,7 @@ fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId
     Ok(code)
 }
 
-/// Adds the first of these runs to a text, and how many more there are.
+/// Appends the first of these runs to a text, and the number of the others.
 fn list(text: &mut String, what: &str, runs: &[&RunId], labels: &BTreeMap<&RunId, String>) {
     for id in runs.iter().take(SHOWN) {
         let label = labels.get(id).map(|label| format!("  {label}")).unwrap_or_default();

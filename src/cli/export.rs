@@ -1,4 +1,4 @@
-//! `winsign export`: a run's network, for other programs.
+//! `winsign export`: writes a run's network for other programs.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ use super::{Common, Failure, output, show};
 pub(crate) const HELP: &str = "\
 Examples:
   winsign export 3f09c2aa41d07e55 ticket.safetensors
-  winsign export 3f09 ticket.safetensors --force      overwrites the file
+  winsign export 3f09 ticket.safetensors --force      overwrite the file
 
-The file has PyTorch's names; the mask of the prunable weight L.weight is L.mask. In Python:
+Tensors have the names of PyTorch; the mask of the prunable weight L.weight is L.mask. In Python:
   from safetensors.torch import load_file
   tensors = load_file(\"ticket.safetensors\")
   weights = {name: tensor for name, tensor in tensors.items() if not name.endswith(\".mask\")}
@@ -22,11 +22,11 @@ The file has PyTorch's names; the mask of the prunable weight L.weight is L.mask
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The run's identity, or the beginning of it
+    /// The identity of the run, or its first digits
     run: String,
     /// The file to write
     file: PathBuf,
-    /// Overwrite the file if it is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -35,28 +35,29 @@ pub(crate) fn command(common: &Common, Arguments { run, file, force }: &Argument
     let store = Store::open(&common.store)?;
     let directory = store.run(&show::find(&store, run)?);
     let settings = directory.settings()?.ok_or_else(|| Error::NotARun { path: directory.path.clone() })?;
-    let not_there = |why: String, help: &str| Failure::Usage(format!("{} {why}", directory.id), help.to_string());
+    let not_there =
+        |why: String, help: &str| Failure::Usage(format!("cannot export {}: {why}", directory.id), help.to_string());
     let result = directory.result()?.ok_or_else(|| {
-        not_there("is not done: there is no network to export".to_string(), "`winsign show` says how far it is")
+        not_there("the run is not done".to_string(), "finish it with `winsign run`; `winsign show` shows its progress")
     })?;
     let attached = result.network.ok_or_else(|| {
-        not_there("is a path between networks and has none of its own".to_string(), "export one of its ends instead")
+        not_there("a connection has no network".to_string(), "export one of the networks it connects")
     })?;
     if let Some(when) = clean::cleaned(&directory, &attached)? {
         let help = format!(
-            "rename {}, and `winsign run` computes it again; or export it from another store",
+            "rename {} and compute it again with `winsign run`, or export it from another store",
             directory.result_path().display()
         );
-        return Err(not_there(format!("is done, but `winsign clean` deleted its network at {when:.0}"), &help));
+        return Err(not_there(format!("`winsign clean` deleted its network at {when:.0}"), &help));
     }
-    // Of the name itself, not of what a link leads to.
+    // Links are not followed.
     match file.symlink_metadata() {
         Ok(found) if !found.is_file() => {
-            let message = format!("{} is not a regular file", file.display());
+            let message = format!("cannot write {}: it is not a regular file", file.display());
             return Err(Failure::Usage(message, "choose another name".to_string()));
         }
         Ok(_) if !force => {
-            let message = format!("{} exists already", file.display());
+            let message = format!("cannot write {}: it already exists", file.display());
             return Err(Failure::Usage(message, "choose another name, or add --force".to_string()));
         }
         _ => {}

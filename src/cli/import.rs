@@ -1,4 +1,4 @@
-//! `winsign import`: a network that was found elsewhere, as a run of the store.
+//! `winsign import`: adds a ticket found elsewhere to the store.
 
 use std::path::PathBuf;
 
@@ -23,35 +23,35 @@ pub(crate) const HELP: &str = "\
 Example:
   winsign import found.safetensors --as ticket --dataset cifar100 --architecture resnet50
 
-The file is in the format safetensors, with PyTorch's names. In Python:
+The file must be in the safetensors format, with the names of PyTorch. In Python:
   from safetensors.torch import save_file
   tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
   save_file(tensors, \"found.safetensors\")
-Masks are tensors L.mask, or L.weight_mask beside L.weight_orig as torch.nn.utils.prune has them;
-without any, weights that are zero are pruned. The network is checked, evaluated on the test set,
-and kept; what is printed then stands for it in sweep files.";
+Masks are tensors L.mask, or L.weight_mask with L.weight_orig as in torch.nn.utils.prune; without
+masks, weights equal to zero are pruned. The network is checked, evaluated on the test set and
+stored; the command then prints the setting that selects it in sweep files.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The file to read
     file: PathBuf,
-    /// What it is to be here
+    /// What to import the network as
     #[arg(long = "as", value_name = "KIND")]
     kind: Kind,
-    /// The data set it was trained on
+    /// The data set the network was trained on
     #[arg(long)]
     dataset: Dataset,
-    /// Its architecture
+    /// The architecture of the network
     #[arg(long)]
     architecture: Architecture,
     #[command(flatten)]
     execution: Execution,
 }
 
-/// What can be imported.
+/// The kinds of runs that can be imported.
 #[derive(Clone, Copy, ValueEnum)]
 enum Kind {
-    /// Something to transfer from
+    /// A network to transfer from
     Ticket,
 }
 
@@ -59,14 +59,19 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let Kind::Ticket = arguments.kind;
     let problem = Problem::new(arguments.dataset, arguments.architecture);
     if !problem.architecture.fits(problem.dataset) {
-        let message = format!("{} is not defined for {}", problem.architecture, problem.dataset);
-        return Err(Failure::Usage(message, "docs/sweep.md says which architectures a data set has".to_string()));
+        let message = format!(
+            "cannot import {}: {} is not defined for {}",
+            arguments.file.display(),
+            problem.architecture,
+            problem.dataset
+        );
+        return Err(Failure::Usage(message, "see docs/sweep.md for the architectures of each data set".to_string()));
     }
     let file = &arguments.file;
     let network = TensorFile::read_foreign(file).map_err(|error| match error {
         Error::Damaged { path, reason } => {
-            let message = format!("{} is not a safetensors file: {reason}", path.display());
-            Failure::Usage(message, "`winsign import --help` says how PyTorch writes one".to_string())
+            let message = format!("cannot read {} as a safetensors file: {reason}", path.display());
+            Failure::Usage(message, "write it as shown by `winsign import --help`".to_string())
         }
         other => other.into(),
     })?;
@@ -96,15 +101,12 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let mut display = Display::new(&plan.name, 1, common.quiet || common.json);
     let summary = execute(&winsign_exec::entries(&plan), &store, &statuses, &options, &mut display)?;
     let Some(result) = directory.result()? else {
-        let message =
-            summary.failed.first().map_or("it was stopped before the end".to_string(), |run| run.message.clone());
+        let message = summary.failed.first().map_or("it was interrupted".to_string(), |run| run.message.clone());
         if summary.pending > 0 {
             return Ok(exit::INTERRUPTED);
         }
-        let help =
-            "`winsign import --help` says what the file must hold; the store keeps nothing of it but a failed run"
-                .to_string();
-        return Err(Failure::Import(format!("{} was not imported: {message}", file.display()), help));
+        let help = "check the file against `winsign import --help`; the store has only a failed run of it".to_string();
+        return Err(Failure::Import(format!("cannot import {}: {message}", file.display()), help));
     };
     if common.json {
         return output::json(&json!({ "run": run.id, "digest": digest, "result": result }));
@@ -122,7 +124,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     ))
 }
 
-/// The label of an imported ticket.
+/// Returns the label of an imported ticket.
 fn imported_label(problem: Problem) -> Label {
     Label {
         problem,

@@ -1,4 +1,4 @@
-//! `winsign cancel`, `hold` and `release`: what is in the hands of Slurm.
+//! `winsign cancel`, `hold` and `release`: control of a sweep's jobs in Slurm.
 
 use std::path::{Path, PathBuf};
 
@@ -15,33 +15,34 @@ use super::{Common, Failure, open, output};
 
 pub(crate) const CANCEL_HELP: &str = "\
 Examples:
-  winsign cancel study.yaml                 waiting jobs go, running ones save and end
-  winsign cancel study.yaml --now           running ones are killed
-  winsign cancel study.yaml --dry-run       which jobs these are
+  winsign cancel study.yaml                 remove queued jobs, stop running ones
+  winsign cancel study.yaml --now           kill running jobs
+  winsign cancel study.yaml --dry-run       list the jobs
 
-What is done stays done, and `winsign submit` goes on later from the checkpoints.";
+Running jobs save checkpoints before they stop, except with --now. Results are kept. To continue
+later, run `winsign submit` again.";
 
 pub(crate) const HOLD_HELP: &str = "\
 Examples:
-  winsign hold study.yaml                   no further job of this study starts
-  winsign release study.yaml                until they are released
-  winsign hold study.yaml --dry-run         which jobs these are
+  winsign hold study.yaml                   keep further jobs from starting
+  winsign release study.yaml                release them
+  winsign hold study.yaml --dry-run         list the jobs
 
-Jobs that run already go on, and wait when they come back into the queue, at their time limit say.";
+Running jobs continue. A job that is requeued, for example at its time limit, is held.";
 
 pub(crate) const RELEASE_HELP: &str = "\
 Examples:
-  winsign release study.yaml                jobs that were held may start
-  winsign release study.yaml --dry-run      which jobs these are
+  winsign release study.yaml                release held jobs
+  winsign release study.yaml --dry-run      list the jobs
 
-That includes jobs that held themselves because something was in their way (a node that does not
-see the store, a full disk), and those that Slurm held because a node failed to start them.";
+This includes jobs that held themselves because of an error (a node without access to the store, a
+full disk), and jobs that Slurm held because a node failed to start them.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The sweep file
     sweep: PathBuf,
-    /// Show what would be done, and do nothing
+    /// Show the jobs without changing them
     #[arg(long)]
     dry_run: bool,
 }
@@ -50,12 +51,12 @@ pub(crate) struct Arguments {
 pub(crate) struct CancelArguments {
     #[command(flatten)]
     common: Arguments,
-    /// Kill what runs, without a checkpoint
+    /// Kill running jobs, without checkpoints
     #[arg(long)]
     now: bool,
 }
 
-/// A sweep, and what Slurm has of it.
+/// A sweep and its jobs in Slurm.
 struct Held {
     plan: Plan,
     queue: Queue,
@@ -84,11 +85,11 @@ impl Held {
 pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Failure> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
     let held = Held::look(common, sweep)?;
-    // What does not run hears no signal.
+    // Jobs that do not run receive no signal.
     let waiting = held.jobs(|job| !job.is_running() && !job.is_ending());
     let running = held.jobs(Living::is_running);
     if !dry_run {
-        // First, so that no job goes on or is followed by others.
+        // First, so that no job continues or submits others.
         for live in held.submissions() {
             live.submission.mark_cancelled()?;
         }
@@ -98,25 +99,25 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
             false => client::cancel(&running, Some("USR1"))?,
         }
     }
-    let how = if *now { "killed" } else { "told to save and end" };
+    let how = if *now { "killed" } else { "signaled to save and stop" };
     let text =
-        format!("{} taken back, {} {how}", plural(waiting.len(), "waiting job"), plural(running.len(), "running job"));
+        format!("{} cancelled, {} {how}", plural(waiting.len(), "queued job"), plural(running.len(), "running job"));
     let jobs = json!({ "waiting": waiting, "running": running });
-    tell(common, &held.plan, *dry_run, &text, jobs)
+    print(common, &held.plan, *dry_run, &text, jobs)
 }
 
 pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let held = Held::look(common, &arguments.sweep)?;
     let jobs = held.jobs(|job| job.is_pending() && !job.is_held());
     if !arguments.dry_run {
-        // First, so that jobs which go back into the queue, and those that are sent later, wait as well.
+        // First, so that jobs that are requeued or submitted later are held as well.
         for live in held.submissions() {
             live.submission.mark_held()?;
         }
         client::control("hold", &jobs)?;
     }
-    let text = format!("{} held", plural(jobs.len(), "waiting job"));
-    tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    let text = format!("{} held", plural(jobs.len(), "queued job"));
+    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 
 pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
@@ -129,16 +130,16 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         client::control("release", &jobs)?;
     }
     let text = format!("{} released", plural(jobs.len(), "held job"));
-    tell(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-fn tell(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }
     let listed: Vec<&str> = jobs.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
     let mut shown = match dry_run {
-        true => format!("{}: would be: {text}\n", plan.name),
+        true => format!("{} (dry run): {text}\n", plan.name),
         false => format!("{}: {text}\n", plan.name),
     };
     if dry_run && !listed.is_empty() {

@@ -1,4 +1,4 @@
-//! The program `winsign`: its commands, and how they speak.
+//! The program `winsign`: its commands and their output.
 
 mod clean;
 mod compare;
@@ -45,7 +45,7 @@ use winsign_sweep::plan::graph;
 use winsign_sweep::plan::survey::{RunStatus, survey_with};
 use winsign_sweep::yaml::FileError;
 
-/// Find winning signs: sweeps of lottery-ticket experiments, planned, run and reported
+/// Plan, run and report sweeps of lottery-ticket experiments
 #[derive(Parser)]
 #[command(name = "winsign", version, after_help = HELP)]
 struct Arguments {
@@ -55,26 +55,26 @@ struct Arguments {
     common: Common,
 }
 
-/// What every command takes.
+/// Options that every command accepts.
 #[derive(Args)]
 struct Common {
-    /// Where runs are kept
+    /// The store: the directory that holds the runs
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STORE, env = "WINSIGN_STORE")]
     store: PathBuf,
-    /// Print JSON, for machines
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Say more: -v what is done, -vv everything (or set WINSIGN_LOG, as in WINSIGN_LOG=debug)
+    /// Print more messages: -v for progress, -vv for debugging (or set WINSIGN_LOG, as in WINSIGN_LOG=debug)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Say nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
 
 impl Common {
-    /// The arguments of another command on the same sweep and store, to be pasted into a shell.
-    fn again(&self, sweep: &Path) -> String {
+    /// Returns the arguments of another command on the same sweep and store, quoted for a shell.
+    fn arguments_for(&self, sweep: &Path) -> String {
         let quoted = |path: &Path| shell_word(&path.display().to_string());
         match self.store == Path::new(DEFAULT_STORE) {
             true => quoted(sweep),
@@ -83,16 +83,16 @@ impl Common {
     }
 }
 
-/// How runs are executed on this machine, whatever the sweep.
+/// How runs are executed on this machine, independent of the sweep.
 #[derive(Args)]
 struct Execution {
-    /// The folder with the data sets
+    /// The directory with the data sets
     #[arg(long, value_name = "DIR", default_value = "data", env = "WINSIGN_DATA")]
     data: PathBuf,
-    /// Threads per rank [default: what the sweep says, else 1]
+    /// Threads per rank [default: from the sweep file, or 1]
     #[arg(long, value_parser = resources::threads)]
     threads: Option<u32>,
-    /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
+    /// The worker program [default: winsign-worker next to this program, or on the PATH]
     #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
     worker: Option<PathBuf>,
 }
@@ -101,7 +101,7 @@ const DEFAULT_STORE: &str = "results";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show what a sweep would run, what exists already, and what waits for what
+    /// Show the runs of a sweep, their states and their dependencies
     #[command(after_help = plan::HELP)]
     Plan {
         /// The sweep file
@@ -109,109 +109,109 @@ enum Command {
         /// List every run
         #[arg(long)]
         all: bool,
-        /// Print the runs as a graph instead
+        /// Print the runs as a graph in this language
         #[arg(long, value_name = "LANGUAGE", conflicts_with = "all")]
         graph: Option<graph::Language>,
     },
-    /// Run what is not done yet, on this machine or on several hosts
+    /// Execute the remaining runs of a sweep, on this machine or on several hosts
     #[command(after_help = run::HELP)]
     Run(self::run::Arguments),
-    /// Hand what is not done yet to Slurm, and return
+    /// Submit the remaining runs of a sweep to Slurm
     #[command(after_help = submit::HELP)]
     Submit(submit::Arguments),
-    /// Take back what waits in Slurm, and stop what runs there
+    /// Cancel queued jobs and stop running ones
     #[command(after_help = jobs::CANCEL_HELP)]
     Cancel(jobs::CancelArguments),
-    /// Keep waiting jobs of a sweep from starting
+    /// Keep queued jobs of a sweep from starting
     #[command(after_help = jobs::HOLD_HELP)]
     Hold(jobs::Arguments),
-    /// Let held jobs of a sweep start
+    /// Release held jobs of a sweep
     #[command(after_help = jobs::RELEASE_HELP)]
     Release(jobs::Arguments),
-    /// Give failed runs a new chance
+    /// Retry failed runs
     #[command(after_help = retry::HELP)]
     Retry(retry::Arguments),
     /// Execute one task of a submission, inside a job
     #[command(hide = true)]
     Task(task::Arguments),
-    /// Show how far a sweep is, what runs now, and what failed
+    /// Show the progress of a sweep, with running and failed runs
     #[command(after_help = status::HELP)]
     Status(status::Arguments),
     /// Show one run: its settings, metrics, result and log
     #[command(after_help = show::HELP)]
     Show {
-        /// The run's identity, or the beginning of it
+        /// The identity of the run, or its first digits
         run: String,
     },
-    /// Print what a run has to say, and follow it while it runs
+    /// Print a run's log
     #[command(after_help = logs::HELP)]
     Logs(logs::Arguments),
-    /// Make tables and plots of what is done
+    /// Make tables and plots of the results
     #[command(after_help = report::HELP)]
     Report(report::Arguments),
-    /// Show the report as a page that keeps up with the runs
+    /// Serve the report as a live web page
     #[command(after_help = serve::HELP)]
     Serve(serve::Arguments),
-    /// Compare two studies, or a study and a table kept as data
+    /// Compare two studies, or a study and a reference table
     #[command(after_help = compare::HELP)]
     Compare(compare::Arguments),
-    /// Print digests of a study's numbers, or check them against those of another machine
+    /// Print digests of a study's results, or compare them with those of another machine
     #[command(after_help = digest::HELP)]
     Digest(digest::Arguments),
     /// Write a run's network to a file that PyTorch can load
     #[command(after_help = export::HELP)]
     Export(export::Arguments),
-    /// Take a network that was found elsewhere into the store, to be transferred here
+    /// Import a ticket found elsewhere into the store
     #[command(after_help = import::HELP)]
     Import(import::Arguments),
-    /// Join the stores of several clusters
+    /// Merge the stores of several clusters
     #[command(after_help = merge::HELP)]
     Merge(merge::Arguments),
-    /// Delete what nobody needs any more, after a look at what that is
+    /// Delete unneeded data (shows it first; `--yes` deletes)
     #[command(after_help = clean::HELP)]
     Clean(clean::Arguments),
-    /// Look at data sets on disk, or make small ones
+    /// Check, pack and generate data sets
     #[cfg(feature = "data")]
     #[command(subcommand, after_help = data::HELP)]
     Data(data::Command),
     /// Print the JSON Schema of sweep files, for editors
     Schema,
-    /// Print completions for a shell
+    /// Print a completion script for a shell
     #[command(after_help = "Example:\n  winsign completions bash > ~/.local/share/bash-completion/completions/winsign")]
     Completions { shell: clap_complete::Shell },
 }
 
 const HELP: &str = "\
 Examples:
-  winsign plan sweeps/quickstart.yaml        what would run
-  winsign run sweeps/quickstart.yaml         run it; again after any interruption
-  winsign submit sweeps/quickstart.yaml      or hand it to Slurm
-  winsign report sweeps/quickstart.yaml      tables and plots
+  winsign plan sweeps/quickstart.yaml        show the runs
+  winsign run sweeps/quickstart.yaml         execute them; repeat to continue
+  winsign submit sweeps/quickstart.yaml      or submit them to Slurm
+  winsign report sweeps/quickstart.yaml      make tables and plots
 
 Exit codes:
-   0  everything asked for is done
-   1  something unexpected happened
-   2  the command line or the sweep file is wrong; nothing was written
-   3  some runs failed, or are blocked by failed ones; all others are done
-      (of merge: some conflict, or are damaged; of digest --check: some differ)
-  65  a file of the store, or of a data set, is damaged
-  74  the store, or a data set, cannot be read or written
-  75  stopped before the end; the same command goes on";
+   0  success
+   1  unexpected error
+   2  invalid command line or sweep file; nothing was written
+   3  some runs failed or are blocked by failed runs; all others are done
+      (merge: conflicts or damaged files; digest --check: differences)
+  65  a file of the store or of a data set is damaged
+  74  the store or a data set cannot be read or written
+  75  interrupted; run the same command again to continue";
 
-/// Why a command did not do what was asked.
+/// The error of a command.
 #[derive(Debug)]
 enum Failure {
-    /// A sweep file or a profile that says something wrong.
+    /// An invalid sweep file or profile.
     File(Box<FileError>),
     Store(StoreError),
     Launch(winsign_exec::Error),
     Slurm(slurm::Error),
-    /// What to do is the error's own hint if none is given.
+    /// With the help to show, or `None` for the error's own hint.
     #[cfg(feature = "data")]
     Data(winsign_data::Error, Option<String>),
-    /// A message, and what to do.
+    /// A message and its help.
     Usage(String, String),
-    /// A network that was not let in: a message, and what to do.
+    /// A network that was not imported: a message and its help.
     Import(String, String),
 }
 
@@ -248,24 +248,24 @@ pub fn main() -> ExitCode {
             output::text(&String::from_utf8_lossy(&script))
         }
     };
-    ExitCode::from(code.unwrap_or_else(|failure| failure.tell(common.json)))
+    ExitCode::from(code.unwrap_or_else(|failure| failure.report(common.json)))
 }
 
-/// A sweep file's plan, and the store to look it up in.
+/// Reads a sweep file and returns its plan, with the store.
 fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
     let plan = build(&winsign_sweep::read(sweep_path)?);
     let store = Store::open(&common.store)?;
     Ok((plan, store))
 }
 
-/// How every run of a plan stands, by the disk and by Slurm where it has runs of this store.
+/// Returns the status of every run of a plan, from the store and from Slurm.
 fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Failure> {
     let queue = Queue::look(store)?;
     let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;
     Ok((statuses, queue))
 }
 
-/// Messages go to standard error: warnings, and more with -v or as the environment says.
+/// Sends messages to standard error: warnings, or the level set by -v, -q or the environment.
 fn log(common: &Common) {
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
@@ -279,26 +279,26 @@ fn log(common: &Common) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
-        // A closed standard error is no reason to stop.
+        // A closed standard error must not stop the command.
         .log_internal_errors(false)
         .with_ansi(colors(&std::io::stderr()))
         .init();
 }
 
-/// Colors are for terminals whose owner has not said no.
+/// Whether to print colors: on terminals, unless `NO_COLOR` is set.
 fn colors(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 impl Failure {
-    /// Tells a person on standard error, a machine on standard output; gives the exit code.
-    fn tell(&self, json: bool) -> u8 {
+    /// Prints the error as text on standard error, and as JSON on standard output; returns the exit code.
+    fn report(&self, json: bool) -> u8 {
         if let Failure::File(error) = self {
-            output::tell(&error.render(colors(&std::io::stderr())));
+            output::message(&error.render(colors(&std::io::stderr())));
         } else {
-            output::tell(&format!("winsign: {self}"));
+            output::message(&format!("winsign: {self}"));
             if let Some(help) = self.help() {
-                output::tell(&format!("  help: {help}"));
+                output::message(&format!("  help: {help}"));
             }
         }
         if json {
@@ -317,11 +317,11 @@ impl Failure {
                 error.hint().map(str::to_string)
             }
             Failure::Launch(winsign_exec::Error::Worker { .. }) => Some(
-                "does `winsign-worker --version` work? `launch/setup` fetches libtorch, `cargo build --release` builds"
+                "check that `winsign-worker --version` works; `launch/setup` fetches libtorch, `cargo build --release` builds the worker"
                     .to_string(),
             ),
             Failure::Launch(winsign_exec::Error::WorkerIo(_)) => Some(
-                "free some space or mend what is wrong with the store, then run the same command again".to_string(),
+                "free space or repair the store, then run the same command again".to_string(),
             ),
             Failure::Slurm(error) => error.hint(),
             Failure::Launch(winsign_exec::Error::Refused(refused)) => Some(refused.help.clone()),
@@ -411,12 +411,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Arguments::command().debug_assert();
     }
-    /// Longer lines are broken where nobody meant them to be.
+    /// Longer lines would be wrapped at arbitrary places.
     #[test]
-    fn what_follows_the_options_fits_a_terminal_of_a_hundred_columns() {
+    fn help_fits_a_hundred_columns() {
         fn check(command: &clap::Command) {
             let text = command.get_after_help().map(|text| text.to_string()).unwrap_or_default();
             for line in text.lines() {

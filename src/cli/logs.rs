@@ -1,4 +1,4 @@
-//! `winsign logs`: what a run has to say, as it says it.
+//! `winsign logs`: prints a run's log, and follows it.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -16,25 +16,25 @@ use super::{Common, Failure, output, show};
 pub(crate) const HELP: &str = "\
 Examples:
   winsign logs 3f09c2aa41d07e55
-  winsign logs 3f09 -f                  follow it until the run is done or has failed
-  winsign logs 3f09 -n 20 --all         the ends of the logs of all attempts
+  winsign logs 3f09 -f                  follow the log until the run is done or has failed
+  winsign logs 3f09 -n 20 --all         the last 20 lines of every attempt
 
-With -f the exit code is 0 when the run is done, and 3 when it has failed. With --json it prints
-one line of JSON for each line of the log.";
+With -f the exit code is 0 if the run is done, and 3 if it failed; with -f and --json, each line of
+the log is printed as one line of JSON.";
 
-/// How often a log that is followed is looked at.
+/// The interval at which a followed log is read.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-/// A run that failed may be started again at once: this long it must have been over.
+/// How long a run must have been failed before following ends, since it may be restarted immediately.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The run's identity, or the beginning of it
+    /// The identity of the run, or its first digits
     run: String,
-    /// Print what is written from now on as well, until the run is done or has failed
+    /// Follow the log until the run is done or has failed
     #[arg(short, long)]
     follow: bool,
-    /// Print the last lines of a log only
+    /// Print only the last LINES lines of a log
     #[arg(short = 'n', long, value_name = "LINES")]
     lines: Option<usize>,
     /// Print the log of this attempt [default: the latest]
@@ -66,7 +66,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         return output::json(&json!({ "id": run.id, "attempts": logs.collect::<Vec<_>>() }));
     }
     if chosen.is_empty() {
-        output::tell(&format!("no attempt at {} has begun yet", run.id));
+        output::message(&format!("{} has no attempt yet", run.id));
     }
     let mut text = String::new();
     for &attempt in &chosen {
@@ -80,28 +80,28 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 
 fn no_attempt(run: &RunDirectory, attempt: u32, attempts: &[u32]) -> Failure {
     let help = match attempts {
-        [] => "no attempt has begun yet".to_string(),
-        [one] => format!("the only one is {one}"),
-        [first, .., last] => format!("there are {}, from {first} to {last}", attempts.len()),
+        [] => "run it first; it has no attempt yet".to_string(),
+        [one] => format!("use attempt {one}, the only one"),
+        [first, .., last] => format!("choose one of {}, from {first} to {last}", attempts.len()),
     };
-    Failure::Usage(format!("there is no attempt {attempt} at {}", run.id), help)
+    Failure::Usage(format!("{} has no attempt {attempt}", run.id), help)
 }
 
 fn title(attempt: u32) -> String {
     format!("── attempt {attempt} ──\n")
 }
 
-/// A log that is being written, and how far it has been printed.
+/// A log that is being written, and the position up to which it was printed.
 struct Tail {
     attempt: u32,
     path: PathBuf,
     offset: u64,
-    /// The beginning of a line whose end is not written yet.
+    /// The beginning of an unfinished line.
     begun: Vec<u8>,
 }
 
 impl Tail {
-    /// Opened anew each time, which is when network file systems look whether a file has grown.
+    /// Reads what was appended. The file is opened each time, since network file systems check its size only then.
     fn read(&mut self) -> Result<Vec<u8>, Error> {
         let mut bytes = std::mem::take(&mut self.begun);
         let Some((mut file, _)) = open_if_exists(&self.path)? else { return Ok(bytes) };
@@ -110,7 +110,7 @@ impl Tail {
         Ok(bytes)
     }
 
-    /// The lines that were finished since the last call; with `to_the_end` also what is left of one that will not be.
+    /// Returns the lines finished since the last call; with `to_the_end` also an unfinished last line.
     fn lines(&mut self, to_the_end: bool) -> Result<Vec<String>, Error> {
         let mut bytes = self.read()?;
         let finished = match to_the_end {
@@ -122,12 +122,12 @@ impl Tail {
     }
 }
 
-/// Prints the logs of a run, one attempt after the other.
+/// Prints the logs of the attempts of a run, in order.
 struct Follower {
     run: RunDirectory,
     json: bool,
     quiet: bool,
-    /// Whether the first log gets a title too.
+    /// Whether the first log has a title as well.
     titled: bool,
     tail: Option<Tail>,
 }
@@ -140,11 +140,11 @@ impl Follower {
             }
         }
         let mut failed: Option<Instant> = None;
-        let mut told_to_wait = false;
+        let mut reported_waiting = false;
         loop {
-            // The state before the log: what was written before the end is then printed before the end is told.
+            // The state is read before the log, so that the whole log is printed before the end is reported.
             let state = match self.run.state() {
-                // To be set aside and computed again by the next who runs it.
+                // The next process that runs it sets the file aside and computes it again.
                 Err(Error::Damaged { .. }) => State::Idle { attempts: 0 },
                 other => other?,
             };
@@ -156,7 +156,7 @@ impl Follower {
                 continue;
             }
             let over = match &state {
-                // Its last words come after the commit.
+                // The log may continue after the commit.
                 State::Done(_) => current == 0 || self.run.claim_if_alive(current)?.is_none(),
                 State::Failed { .. } => failed.get_or_insert_with(Instant::now).elapsed() >= GRACE,
                 State::Running { .. } | State::Idle { .. } => {
@@ -172,11 +172,11 @@ impl Follower {
                 State::Failed { message, .. } if over => {
                     return self.ended("failed", Some(message), exit::RUNS_FAILED);
                 }
-                State::Idle { .. } if !(told_to_wait || self.quiet) => {
-                    told_to_wait = true;
-                    output::tell(&format!("nobody executes {} now; waiting for the next attempt", self.run.id));
+                State::Idle { .. } if !(reported_waiting || self.quiet) => {
+                    reported_waiting = true;
+                    output::message(&format!("{} is not running; waiting for the next attempt", self.run.id));
                 }
-                State::Running { .. } => told_to_wait = false,
+                State::Running { .. } => reported_waiting = false,
                 _ => {}
             }
             if !reader_waits() {
@@ -185,8 +185,8 @@ impl Follower {
         }
     }
 
-    /// Begins with the log of an attempt, from its end if only its last lines are wanted; false if the reader has seen
-    /// enough.
+    /// Starts with the log of an attempt, with its last lines only if `lines` is given; returns false if the reader is
+    /// gone.
     fn go_over_to(&mut self, attempt: u32, lines: Option<usize>) -> Result<bool, Failure> {
         let path = self.run.attempt_path(attempt).join(LOG);
         let first = self.tail.is_none();
@@ -200,7 +200,7 @@ impl Follower {
         self.print_lines(attempt, wanted)
     }
 
-    /// Prints what is new; false if the reader has seen enough.
+    /// Prints new lines; returns false if the reader is gone.
     fn print(&mut self, to_the_end: bool) -> Result<bool, Failure> {
         let Some(tail) = &mut self.tail else {
             return Ok(true);
@@ -210,27 +210,31 @@ impl Follower {
     }
 
     fn print_lines(&self, attempt: u32, lines: &[String]) -> Result<bool, Failure> {
-        let told = |line: &String| match self.json {
+        let as_output = |line: &String| match self.json {
             true => format!("{}\n", json!({ "attempt": attempt, "line": line })),
             false => format!("{line}\n"),
         };
-        output::more(&lines.iter().map(told).collect::<String>())
+        output::more(&lines.iter().map(as_output).collect::<String>())
     }
 
-    /// Says how the run ended.
+    /// Reports how the run ended.
     fn ended(&self, state: &str, message: Option<String>, code: u8) -> Result<u8, Failure> {
         if self.json {
             output::more(&format!("{}\n", json!({ "state": state, "message": message })))?;
             return Ok(code);
         }
         let message = message.map(|message| format!(": {message}")).unwrap_or_default();
-        output::tell(&format!("{} {}{message}", self.run.id, if state == "done" { "is done" } else { "has failed" }));
+        output::message(&format!(
+            "{} {}{message}",
+            self.run.id,
+            if state == "done" { "is done" } else { "has failed" }
+        ));
         Ok(code)
     }
 }
 
-/// Waits for the next look; false if whoever read our output is gone. Without this, `winsign logs -f … | head` would only
-/// end with the next line of the log.
+/// Waits for the next tick; returns false if the reader of standard output is gone. Without this, `winsign logs -f … | head`
+/// would end only with the next line of the log.
 fn reader_waits() -> bool {
     let stdout = std::io::stdout();
     let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];

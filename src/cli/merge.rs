@@ -1,4 +1,4 @@
-//! `winsign merge`: the stores of several clusters, joined.
+//! `winsign merge`: merges the stores of several clusters.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,45 +22,44 @@ use super::{Common, Failure, output};
 pub(crate) const HELP: &str = "\
 Examples:
   winsign merge /mnt/north/results /mnt/south/results --into results
-  winsign merge north --into results --dry-run          what it would do
+  winsign merge north --into results --dry-run          show what would be copied
 
-Every run that is done in a STORE and not in the store they are joined into is copied, with its
-network, metrics and log, each compared with its checksum on the way (a dry run compares sizes and
-times only). Runs that are not done are left alone. So is a run that is being executed in the store
-they are joined into. Nothing is changed in a STORE, and the same command goes on after any
-interruption.
+Every run that is done in a STORE and not in the target is copied, with its network, metrics and
+log. Checksums are verified (a dry run compares only sizes and times). Runs that are not done, and
+runs that are being executed in the target, are skipped. The STOREs are not changed. After an
+interruption, run the same command again.
 
-Where two stores have different results of one run, both are listed, and the one that was there
-stays. Then, and if files of a STORE are damaged, the exit code is 3.";
+If two stores have different results for a run, both are listed and the result in the target is
+kept. The exit code is 3 if there are such conflicts or damaged files.";
 
 /// Copying is mostly waiting for disks, and each thread holds one network in memory.
 const THREADS: usize = 4;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The stores to read from; where several have a run, the first one's result is taken
+    /// The stores to read from; the first one that has a run takes precedence
     #[arg(required = true, value_name = "STORE")]
     from: Vec<PathBuf>,
-    /// The store to join them into; made if it does not exist [default: --store]
+    /// The target store; created if it does not exist [default: --store]
     #[arg(long, value_name = "STORE")]
     into: Option<PathBuf>,
-    /// Only say what would be done
+    /// Show what would be copied, without copying
     #[arg(long)]
     dry_run: bool,
 }
 
-/// What became of a run of one of the stores.
+/// The outcome of merging a run of one store.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "fate", rename_all = "kebab-case")]
 enum Fate {
-    /// It is done in the target as well now.
+    /// It was copied to the target.
     Adopted {
-        /// A file that was damaged in the target, and was set aside.
+        /// A damaged file of the target that was set aside.
         replaced: Option<PathBuf>,
     },
     /// The target has the same result.
     Same,
-    /// The target has another result, which stays.
+    /// The target has a different result, which is kept.
     Conflict {
         held: Box<Held>,
         found: Box<Held>,
@@ -69,7 +68,7 @@ enum Fate {
     Damaged {
         reason: String,
     },
-    /// An attempt in the target is alive.
+    /// An attempt in the target is running.
     Alive {
         owner: String,
     },
@@ -83,9 +82,9 @@ struct Held {
     result: RunResult,
 }
 
-/// A run of one of the stores, and what became of it.
+/// A run of one store, and the outcome of merging it.
 #[derive(Debug, Clone, Serialize)]
-struct Told {
+struct Merged {
     id: RunId,
     label: String,
     store: PathBuf,
@@ -93,13 +92,13 @@ struct Told {
     fate: Fate,
 }
 
-/// What is known of a run in the target.
+/// The state of a run in the target.
 enum Known {
     Done(Box<Held>),
     Alive {
         owner: String,
     },
-    /// To be taken over; a damaged file may be in the way.
+    /// To be copied; a damaged file may have to be set aside.
     Missing {
         damaged: Option<PathBuf>,
     },
@@ -114,19 +113,19 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
             holders.entry(id).or_default().push(at);
         }
     }
-    // Of another format, or not to be written to: before anything is.
+    // Opened before anything is copied, since it may have another format or be read-only.
     let target = if arguments.dry_run { Store::open(into)? } else { Store::create(into)? };
     let merge = Merge { sources, target, dry: arguments.dry_run };
-    let told = merge.all(&holders.into_iter().collect::<Vec<_>>(), &bar(common))?;
-    let trouble = told.iter().any(|told| matches!(told.fate, Fate::Conflict { .. } | Fate::Damaged { .. }));
+    let merged = merge.all(&holders.into_iter().collect::<Vec<_>>(), &bar(common))?;
+    let trouble = merged.iter().any(|merged| matches!(merged.fate, Fate::Conflict { .. } | Fate::Damaged { .. }));
     match common.json {
-        true => output::json(&merge.to_json(&told))?,
-        false => output::text(&merge.describe(&told))?,
+        true => output::json(&merge.to_json(&merged))?,
+        false => output::text(&merge.describe(&merged))?,
     };
     Ok(if trouble { exit::RUNS_FAILED } else { exit::SUCCESS })
 }
 
-/// The stores to read from, each once, if they and the target can be what they are meant to be.
+/// Opens the stores to read from, each once, and checks them against the target.
 fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Failure> {
     let usage = |message: String, help: &str| Err(Failure::Usage(message, help.to_string()));
     let target = real(into)?;
@@ -134,33 +133,33 @@ fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Fa
     for path in from {
         if !path.is_dir() {
             return usage(
-                format!("there is no store {}", path.display()),
-                "name the folders that `winsign run --store` was given",
+                format!("store {} does not exist", path.display()),
+                "give the directories used as `winsign run --store`",
             );
         }
         if !path.join("runs").is_dir() {
             return usage(
-                format!("{} is not a store: it has no folder `runs`", path.display()),
-                "name the folders that `winsign run --store` was given",
+                format!("{} is not a store: it has no directory `runs`", path.display()),
+                "give the directories used as `winsign run --store`",
             );
         }
         let source = real(path)?;
         if source.identity == target.identity {
             return usage(
-                format!("{} and {} are the same store", path.display(), into.display()),
-                "--into names the store that the others are joined into",
+                format!("cannot merge {} into {}: they are the same store", path.display(), into.display()),
+                "give a different target with --into",
             );
         }
         if target.path.starts_with(&source.path) {
             return usage(
-                format!("{} lies inside of {}, which is only read", into.display(), path.display()),
-                "choose a place outside of it for --into",
+                format!("cannot write to {}: it is inside {}, which is only read", into.display(), path.display()),
+                "give a target outside of it with --into",
             );
         }
         if source.path.starts_with(target.path.join("runs")) {
             return usage(
-                format!("{} lies among the runs of {}", path.display(), into.display()),
-                "move it to another place first",
+                format!("cannot read {}: it is in the directory of runs of {}", path.display(), into.display()),
+                "move it elsewhere first",
             );
         }
         if stores.iter().all(|(known, _)| *known != source.identity) {
@@ -170,16 +169,16 @@ fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Fa
     Ok(stores.into_iter().map(|(_, store)| store).collect())
 }
 
-/// Device and number of a directory; none if it does not exist.
+/// The device and inode number of a directory; `None` if it does not exist.
 type Identity = Option<(u64, u64)>;
 
-/// Where a path leads, and to what.
+/// A resolved path.
 struct Real {
     path: PathBuf,
     identity: Identity,
 }
 
-/// Of a path that need not exist yet.
+/// Resolves a path, which does not have to exist.
 fn real(path: &Path) -> Result<Real> {
     let path = std::path::absolute(path).map_err(Error::io("find", path))?;
     let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
@@ -205,17 +204,17 @@ struct Merge {
 }
 
 impl Merge {
-    /// Goes through all runs, in the order of their identities; the first error stops it.
-    fn all(&self, runs: &[(RunId, Vec<usize>)], bar: &ProgressBar) -> Result<Vec<Told>> {
+    /// Merges all runs, ordered by identity; stops at the first error.
+    fn all(&self, runs: &[(RunId, Vec<usize>)], bar: &ProgressBar) -> Result<Vec<Merged>> {
         bar.set_length(runs.len() as u64);
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let told = Mutex::new(vec![]);
+        let merged = Mutex::new(vec![]);
         let work = || -> Result<()> {
             while !stop.load(Ordering::Relaxed)
                 && let Some((id, holders)) = runs.get(next.fetch_add(1, Ordering::Relaxed))
             {
                 match self.one(id, holders) {
-                    Ok(more) => told.lock().expect("nobody panics").extend(more),
+                    Ok(more) => merged.lock().expect("no worker panics").extend(more),
                     Err(error) => {
                         stop.store(true, Ordering::Relaxed);
                         return Err(error);
@@ -231,16 +230,16 @@ impl Merge {
         });
         bar.finish_and_clear();
         ended.into_iter().collect::<Result<()>>()?;
-        let mut told = told.into_inner().expect("nobody panicked");
-        told.sort_by(|one: &Told, other: &Told| one.id.cmp(&other.id));
-        Ok(told)
+        let mut merged = merged.into_inner().expect("no worker panicked");
+        merged.sort_by(|one: &Merged, other: &Merged| one.id.cmp(&other.id));
+        Ok(merged)
     }
 
-    /// One run, in the stores that have it.
-    fn one(&self, id: &RunId, holders: &[usize]) -> Result<Vec<Told>> {
+    /// Merges one run from the stores that have it.
+    fn one(&self, id: &RunId, holders: &[usize]) -> Result<Vec<Merged>> {
         let target = self.target.run(id);
         let mut known = None;
-        let mut told = vec![];
+        let mut merged = vec![];
         for source in holders.iter().map(|&at| &self.sources[at]) {
             let directory = source.run(id);
             let label = match directory.settings() {
@@ -259,12 +258,12 @@ impl Merge {
                 }
                 Err(error) => unreadable(error)?,
             };
-            told.push(Told { id: id.clone(), label, store: source.root().to_path_buf(), fate });
+            merged.push(Merged { id: id.clone(), label, store: source.root().to_path_buf(), fate });
         }
-        Ok(told)
+        Ok(merged)
     }
 
-    /// What the target has of a run.
+    /// Returns the state of a run in the target.
     fn look(&self, target: &RunDirectory) -> Result<Known> {
         Ok(match target.state() {
             Ok(State::Done(result)) => {
@@ -277,7 +276,7 @@ impl Merge {
         })
     }
 
-    /// Takes a run over if the target lacks it; compares it otherwise.
+    /// Copies a run if the target lacks it; compares the results otherwise.
     fn join(&self, source: &RunDirectory, target: &RunDirectory, found: Held, known: &mut Known) -> Result<Fate> {
         let replaced = match known {
             Known::Alive { owner } => return Ok(Fate::Alive { owner: owner.clone() }),
@@ -306,7 +305,7 @@ impl Merge {
                 Err(error) => return Err(error),
             };
             if let Some(owner) = faster {
-                // It is as if they had been there from the beginning.
+                // Handled as if it had been there from the beginning.
                 *known = self.look(target)?;
                 return match known {
                     Known::Missing { .. } => Ok(Fate::Alive { owner }),
@@ -318,8 +317,8 @@ impl Merge {
         Ok(Fate::Adopted { replaced })
     }
 
-    fn to_json(&self, told: &[Told]) -> serde_json::Value {
-        let of = |wanted: fn(&Fate) -> bool| told.iter().filter(move |told| wanted(&told.fate));
+    fn to_json(&self, merged: &[Merged]) -> serde_json::Value {
+        let of = |wanted: fn(&Fate) -> bool| merged.iter().filter(move |merged| wanted(&merged.fate));
         let count = |wanted: fn(&Fate) -> bool| of(wanted).count();
         let list = |wanted: fn(&Fate) -> bool| of(wanted).collect::<Vec<_>>();
         serde_json::json!({
@@ -340,10 +339,10 @@ impl Merge {
         })
     }
 
-    fn describe(&self, told: &[Told]) -> String {
+    fn describe(&self, merged: &[Merged]) -> String {
         let mut text = String::new();
-        for told in told {
-            let Told { id, label, store, fate } = told;
+        for merged in merged {
+            let Merged { id, label, store, fate } = merged;
             let store = store.display();
             let _ = match fate {
                 Fate::Conflict { held, found } => {
@@ -351,25 +350,25 @@ impl Merge {
                 }
                 Fate::Damaged { reason } => writeln!(text, "damaged: {label} ({id}) in {store}: {reason}"),
                 Fate::Alive { owner } => {
-                    writeln!(text, "left alone: {label} ({id}) is being executed by {owner} in the target")
+                    writeln!(text, "skipped: {label} ({id}) is being executed by {owner} in the target")
                 }
                 Fate::Adopted { replaced: Some(path) } => {
                     let again = if self.dry { "would replace" } else { "replaces" };
-                    writeln!(text, "{label} ({id}) of {store} {again} a damaged one: {}", path.display())
+                    writeln!(text, "{label} ({id}) of {store} {again} a damaged result: {}", path.display())
                 }
                 Fate::Adopted { replaced: None } | Fate::Same | Fate::NotDone => Ok(()),
             };
         }
-        let count = |wanted: fn(&Fate) -> bool| told.iter().filter(|told| wanted(&told.fate)).count();
+        let count = |wanted: fn(&Fate) -> bool| merged.iter().filter(|merged| wanted(&merged.fate)).count();
         let adopted = count(|fate| matches!(fate, Fate::Adopted { .. }));
-        let taken = if self.dry { "would be taken over" } else { "taken over" };
+        let taken = if self.dry { "would be copied" } else { "copied" };
         let mut parts = vec![format!("{} {taken}", plural(adopted, "run"))];
         let mut add = |count: usize, what: &str| {
             if count > 0 {
                 parts.push(format!("{count} {what}"));
             }
         };
-        add(count(|fate| matches!(fate, Fate::Same)), "there already");
+        add(count(|fate| matches!(fate, Fate::Same)), "already there");
         add(count(|fate| matches!(fate, Fate::Conflict { .. })), "in conflict");
         add(count(|fate| matches!(fate, Fate::Damaged { .. })), "damaged");
         add(count(|fate| matches!(fate, Fate::Alive { .. })), "being executed");
@@ -379,7 +378,7 @@ impl Merge {
     }
 }
 
-/// What is wrong with a run is told, and the others go on; what is wrong with the disk ends it.
+/// Reports a damaged run, so that the others continue; other errors are returned.
 fn unreadable(error: Error) -> Result<Fate> {
     match error {
         Error::Damaged { .. } | Error::Format { .. } | Error::NotARun { .. } => {
@@ -389,7 +388,7 @@ fn unreadable(error: Error) -> Result<Fate> {
     }
 }
 
-/// Such as `north: test error 8.25 %, loss 0.31, network 3f09c2aa`, with all digits: two may differ in the last one.
+/// Describes a result with all digits, since two may differ only in the last: `north: test error 8.25 %, loss 0.31, network 3f09c2aa`.
 fn in_short(Held { store, result }: &Held) -> String {
     let numbers = match &result.outcome {
         Outcome::Ticket(ticket) => format!("test error {} %, loss {}", ticket.test_error, ticket.test_loss),

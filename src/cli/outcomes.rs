@@ -1,4 +1,4 @@
-//! What `winsign show` tells of results beyond single numbers: layers of tickets, paths, matrices, planes.
+//! Tables of results in `winsign show`: layers of tickets, paths, matrices, planes.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use winsign_core::results::{
 };
 use winsign_report::terminal::STYLE;
 
-/// The fields of an outcome that this file shows.
+/// The fields of an outcome that this module shows.
 pub(crate) const SHOWN: [&str; 9] =
     ["layers", "path", "barrier", "similarity", "pairs", "networks", "x", "y", "points"];
 
-/// Columns and rows of a plane that are shown, at most.
+/// The maximum number of columns and rows shown of a plane.
 const MOST: usize = 15;
 
 /// Writes the tables of an outcome.
@@ -63,8 +63,8 @@ fn pairs(text: &mut String, matrix: &MatrixOutcome, inputs: &[RunId]) {
     let barriers: Vec<f64> = matrix.pairs.iter().map(|pair| pair.path.barrier).collect();
     let mean = barriers.iter().sum::<f64>() / barriers.len().max(1) as f64;
     let largest = barriers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let _ = writeln!(text, "  paths: {}, barrier {mean:.2} on average, {largest:.2} at most", barriers.len());
-    let header = vec!["A (t = 1)", "B (t = 0)", "barrier", "worst at t", "signs alike %", "masks alike %"];
+    let _ = writeln!(text, "  paths: {}; barrier: mean {mean:.2}, maximum {largest:.2}", barriers.len());
+    let header = vec!["A (t = 1)", "B (t = 0)", "barrier", "max. error at t", "sign agreement %", "mask overlap %"];
     let row = |pair: &PairOutcome| {
         let worst = pair.path.points.iter().max_by(|one, other| one.test_error.total_cmp(&other.test_error));
         let alike = |of: fn(&Similarity) -> f64| {
@@ -82,7 +82,7 @@ fn pairs(text: &mut String, matrix: &MatrixOutcome, inputs: &[RunId]) {
     let _ = writeln!(text, "\n{}", table(header, matrix.pairs.iter().map(row)));
 }
 
-/// Test errors, with y upward as in a figure; of a fine grid some rows and columns.
+/// Writes the test errors of a plane, with y upward as in a figure; a fine grid is thinned out.
 fn grid(text: &mut String, plane: &PlaneOutcome, inputs: &[RunId]) {
     for (index, (name, (x, y))) in (0..).zip(["A", "B", "C"].into_iter().zip(plane.networks)) {
         let _ = writeln!(text, "  {name}: {} at x = {x:.2}, y = {y:.2}", short(inputs, index));
@@ -101,18 +101,18 @@ fn grid(text: &mut String, plane: &PlaneOutcome, inputs: &[RunId]) {
     let _ = writeln!(text, "\n{}", table(header, rows));
 }
 
-/// Evenly chosen places among so many, both ends included.
+/// Returns evenly spaced indices below `count`, including both ends.
 fn some_of(count: usize) -> Vec<usize> {
     let shown = count.min(MOST);
     (0..shown).map(|place| place * (count - 1) / (shown - 1).max(1)).collect()
 }
 
-/// The first digits of an input's identity.
+/// Returns the first digits of an input's identity.
 fn short(inputs: &[RunId], place: u32) -> String {
     inputs.get(place as usize).map_or(String::new(), |id| id.as_str().chars().take(8).collect())
 }
 
-/// As short as it is exact, up to four digits: refined points are halves of halves.
+/// Formats a position on a path with two to four digits; refined points are halves of halves.
 fn position(t: f64) -> String {
     let exact = format!("{t:.4}");
     let trimmed = exact.trim_end_matches('0');

@@ -1,4 +1,4 @@
-//! Standard output.
+//! Output of commands.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// Prints a text. A reader that has seen enough (`winsign plan … | head`) is no error.
+/// Prints a text. A closed pipe (`winsign plan … | head`) is not an error.
 pub(crate) fn text(text: &str) -> Result<u8, Failure> {
     more(text).map(|_| winsign_core::exit::SUCCESS)
 }
 
-/// Prints a text; false if its reader has seen enough.
+/// Prints a text; returns false if the reader has closed the pipe.
 pub(crate) fn more(text: &str) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -23,8 +23,8 @@ pub(crate) fn more(text: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Tells a person something on standard error, if it still listens.
-pub(crate) fn tell(text: &str) {
+/// Prints a message on standard error; errors are ignored.
+pub(crate) fn message(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

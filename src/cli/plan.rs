@@ -1,4 +1,4 @@
-//! `winsign plan`: what would run, what exists already, what waits for what.
+//! `winsign plan`: shows the runs of a sweep, their states and their dependencies.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::{Common, Failure, look, open, output};
 pub(crate) const HELP: &str = "\
 Examples:
   winsign plan sweeps/quickstart.yaml
-  winsign plan sweeps/quickstart.yaml --all            every run
+  winsign plan sweeps/quickstart.yaml --all            list every run
   winsign plan sweeps/quickstart.yaml --json | jq '.runs[] | select(.state == \"failed\")'
   winsign plan sweeps/quickstart.yaml --graph dot | dot -Tsvg > plan.svg";
 
@@ -66,7 +66,8 @@ fn describe(plan: &Plan, statuses: &[RunStatus], sweep_path: &Path, common: &Com
     text += &table(&stages(plan, statuses));
     let in_the_way = statuses.iter().zip(&plan.runs).filter(|(status, _)| status.damaged.is_some());
     for (status, planned) in in_the_way {
-        let _ = writeln!(text, "{} is computed again: {}", planned.label, status.note.as_deref().unwrap_or_default());
+        let _ =
+            writeln!(text, "{} will be computed again: {}", planned.label, status.note.as_deref().unwrap_or_default());
     }
     if all {
         text += "\n";
@@ -84,6 +85,6 @@ fn describe(plan: &Plan, statuses: &[RunStatus], sweep_path: &Path, common: &Com
         true => "report",
         false => "run",
     };
-    let _ = writeln!(text, "next: winsign {next} {}", common.again(sweep_path));
+    let _ = writeln!(text, "next: winsign {next} {}", common.arguments_for(sweep_path));
     text
 }

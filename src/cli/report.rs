@@ -1,4 +1,4 @@
-//! `winsign report`: tables and plots of what is done.
+//! `winsign report`: makes tables and plots of the results.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use strum::VariantNames;
 use winsign_report::export::{self, Exported};
 use winsign_report::{FigureChrome, RunRecord, json, plots, tensorboard, terminal};
 use winsign_sweep::plan::{PlannedRun, RunState};
-use winsign_sweep::yaml::{listed, nearest, quoted};
+use winsign_sweep::yaml::{listed, nearest};
 use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
 
 use super::report_source::{Known, ReportSource};
@@ -20,56 +20,56 @@ Examples:
   winsign report sweeps/quickstart.yaml --out paper/figures --bare
   winsign report sweeps/quickstart.yaml --rows inherit --columns level --value barrier
   winsign report sweeps/quickstart.yaml --rows method,inherit --show mean-ci --interval bootstrap
-  winsign report sweeps/quickstart.yaml /mnt/north/results       of what lies in several stores
-  winsign report results /mnt/north/results                      of all that is in these stores
+  winsign report sweeps/quickstart.yaml /mnt/north/results       runs in several stores
+  winsign report results /mnt/north/results                      all runs in these stores
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
-Prints the tables, and writes a page to look at (report.html), the tables for Markdown, LaTeX,
-CSV, JSON and Parquet, and the plots as SVG, with --png as PNG, too: docs/report.md says what is
-where. With --json the report is printed as JSON, and files are written only with --out. Nothing
-is locked, and nothing is changed in a store but reports/NAME.";
+Prints the tables, and writes an interactive page (report.html), the tables as Markdown, LaTeX, CSV,
+JSON and Parquet, and the plots as SVG (with --png also as PNG); see docs/report.md. With --json the
+report is printed as JSON, and files are written only with --out. Stores are not locked, and only
+reports/NAME in them is changed.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A sweep file, and stores to look for its runs in before --store; or stores alone, for all that is in them
+    /// A sweep file and stores to search for its runs before --store, or only stores, for all their runs
     #[arg(required = true, value_name = "SWEEP_OR_STORE")]
     of: Vec<PathBuf>,
-    /// Where the report's files go [default: reports/NAME in the store]
+    /// The directory to write the report to [default: reports/NAME in the store]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write the plots as PNG, too
+    /// Also write the plots as PNG
     #[arg(long)]
     png: bool,
-    /// Draw the plots in files without title and caption, for papers that have their own; report.md has the captions
+    /// Omit titles and captions in plot files, for papers; report.md has the captions
     #[arg(long)]
     bare: bool,
-    /// Write the training curves as TensorBoard reads them, all epochs, a folder for each run
+    /// Write the training curves for TensorBoard, one directory per run
     #[arg(long, value_name = "DIR")]
     tensorboard: Option<PathBuf>,
     #[command(flatten)]
     table: Table,
 }
 
-/// The table to show; what is not given is as the sweep file says.
+/// The custom table; options that are not given are taken from the sweep file.
 #[derive(Args)]
 struct Table {
-    /// What tells rows apart: method, level, remaining, inherit, between, dataset, architecture, or a setting
+    /// Fields that distinguish rows: method, level, remaining, inherit, between, dataset, architecture, or a setting
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     rows: Option<Vec<String>>,
-    /// What tells columns apart, likewise
+    /// Fields that distinguish columns, as for --rows
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     columns: Option<Vec<String>>,
-    /// The numbers in the cells: error, loss, barrier, train-barrier, loss-barrier, norm-change,
+    /// Quantity shown in the cells: error, loss, barrier, train-barrier, loss-barrier, norm-change,
     /// remaining or seconds
     #[arg(long, value_parser = word::<Measure>)]
     value: Option<Measure>,
-    /// What is said of them: mean, mean±std (or mean-std), mean±ci (or mean-ci), median, median(range) or max
+    /// Statistic shown in each cell: mean, mean±std (or mean-std), mean±ci (or mean-ci), median, median(range) or max
     #[arg(long, value_parser = show)]
     show: Option<Show>,
-    /// How confidence intervals are found: t or bootstrap
+    /// Method for confidence intervals: t or bootstrap
     #[arg(long, value_parser = word::<IntervalMethod>)]
     interval: Option<IntervalMethod>,
-    /// Of the intervals, between 0 and 1
+    /// The confidence level of the intervals, between 0 and 1
     #[arg(long, value_parser = confidence)]
     confidence: Option<f64>,
 }
@@ -116,16 +116,17 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         write_curves()?;
         return output::text(&json::render(&report));
     }
-    // The table first: it is of use even where the files cannot be written.
+    // The tables are printed first, since they are useful even if the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
     let names: String = write_all()?.iter().map(|path| format!("\n  {}", path.display())).collect();
-    let curves =
-        write_curves()?.zip(events).map(|(count, events)| format!("\n  {}: curves of {count} runs", events.display()));
+    let curves = write_curves()?
+        .zip(events)
+        .map(|(count, events)| format!("\n  {}: training curves of {count} runs", events.display()));
     output::text(&format!("\nwritten:{names}{}\n", curves.unwrap_or_default()))
 }
 
-/// Writes the metrics of every run that is done and was trained, and says how many these are. They are read run by run, since
-/// those of a large study do not fit into memory.
+/// Writes the metrics of every finished run with training, and returns the number of these runs. Metrics are read run by run,
+/// since those of a large study do not fit into memory.
 fn write_events(
     source: &ReportSource,
     known: &Known,
@@ -142,19 +143,19 @@ fn write_events(
                 tensorboard::write(directory, &label.to_string(), &run.id, result.finished, &metrics)?;
                 written += 1;
             }
-            // The page names it among its notices.
-            Err(error) => tracing::warn!("{error}; {label} is left out"),
+            // The page lists it in its notices.
+            Err(error) => tracing::warn!("{error}; skipping {label}"),
         }
     }
     Ok(written)
 }
 
-/// A word that an option may have.
+/// Parses a value of an option.
 fn word<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| unknown(text, T::VARIANTS))
 }
 
-/// Keyboards have no ±.
+/// Parses `--show`, also with `-` instead of ±, which keyboards lack.
 fn show(text: &str) -> Result<Show, String> {
     match text {
         "mean-std" => Ok(Show::MeanStd),
@@ -167,14 +168,12 @@ fn show(text: &str) -> Result<Show, String> {
 fn unknown(text: &str, known: &[&str]) -> String {
     let all = listed(known.iter().copied());
     match nearest(text, known.iter().copied()) {
-        Some(near) => format!("{} is none of {all}: did you mean `{near}`?", quoted(text)),
-        None => format!("{} is none of {all}", quoted(text)),
+        Some(near) => format!("must be one of {all}; did you mean `{near}`?"),
+        None => format!("must be one of {all}"),
     }
 }
 
 pub(crate) fn confidence(text: &str) -> Result<f64, String> {
     let given = text.parse().ok().filter(|number| (LEAST_CONFIDENCE..=MOST_CONFIDENCE).contains(number));
-    given.ok_or_else(|| {
-        format!("{} is no number from {LEAST_CONFIDENCE} to {MOST_CONFIDENCE}, such as 0.95", quoted(text))
-    })
+    given.ok_or_else(|| format!("must be a number from {LEAST_CONFIDENCE} to {MOST_CONFIDENCE}, such as 0.95"))
 }

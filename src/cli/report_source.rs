@@ -1,4 +1,4 @@
-//! What a report is about: the runs of a sweep file or of stores, what is known of them, and the report of that.
+//! The source of a report: the runs of a sweep file or of stores, and what is known of them.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -19,23 +19,23 @@ use winsign_sweep::{Layout, name_from};
 
 use super::{Common, Failure};
 
-/// What a report is about: runs, and where to look for them.
+/// The runs of a report, and the stores that may hold them.
 pub(crate) struct ReportSource {
     pub plan: Plan,
     pub stores: Vec<Store>,
     pub layout: Layout,
-    /// Where its files go unless somebody says otherwise.
+    /// The default directory of its files.
     pub directory: PathBuf,
-    /// What was wrong with stores before any run was looked at.
+    /// Problems found when the stores were opened.
     troubles: Troubles,
-    /// What must be said whatever is found.
+    /// Notices that do not depend on the state of the runs.
     notices: Vec<Notice>,
-    /// The folders of stores that were there in the beginning.
+    /// The directories of stores that existed when the source was opened.
     there: Vec<PathBuf>,
 }
 
 impl ReportSource {
-    /// A sweep file with any number of stores, or stores alone.
+    /// Opens a sweep file with any number of stores, or stores alone.
     pub(crate) fn open(common: &Common, of: &[PathBuf]) -> Result<ReportSource, Failure> {
         let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = of.iter().partition(|path| path.is_dir());
         let named = distinct_stores(&folders)?;
@@ -57,10 +57,12 @@ impl ReportSource {
             [one, other, ..] => {
                 let absent = files.iter().find(|path| !path.exists());
                 let message = match absent {
-                    Some(absent) => format!("there is no {}", absent.display()),
-                    None => format!("{} and {} are both no folders", one.display(), other.display()),
+                    Some(absent) => format!("{} does not exist", absent.display()),
+                    None => {
+                        format!("cannot use both {} and {}: neither is a directory", one.display(), other.display())
+                    }
                 };
-                Err(Failure::Usage(message, "give one sweep file, and the folders of stores".to_string()))
+                Err(Failure::Usage(message, "give one sweep file, and the directories of stores".to_string()))
             }
         }
     }
@@ -79,46 +81,49 @@ impl ReportSource {
         Ok(ReportSource { plan, stores, layout: Layout::default(), directory, troubles, notices, there })
     }
 
-    /// Refuses to tell of stores that nobody has begun: a mistyped `--store` is not a study that has not got far.
+    /// Returns an error if no store exists, since a mistyped `--store` must not look like a study without results.
     pub(crate) fn expect_runs(&self) -> Result<(), Failure> {
-        let help = || "run the sweep first, or say with --store where it was run".to_string();
+        let help = || "run the sweep first, or give its store with --store".to_string();
         if let Some(other) = self.stores.iter().find(|store| store.root().exists() && !store.root().is_dir()) {
-            return Err(Failure::Usage(format!("{} is no folder, so no store", other.root().display()), help()));
+            return Err(Failure::Usage(
+                format!("cannot use {} as a store: it is not a directory", other.root().display()),
+                help(),
+            ));
         }
         if self.stores.iter().any(|store| store.root().exists()) {
             return Ok(());
         }
-        Err(Failure::Usage(format!("there is no store at {}", self.stores[0].root().display()), help()))
+        Err(Failure::Usage(format!("store {} does not exist", self.stores[0].root().display()), help()))
     }
 
-    /// The same, without the table that its sweep file asks for.
+    /// Removes the custom table of the sweep file.
     pub(crate) fn without_table(self) -> ReportSource {
         ReportSource { layout: Layout::default(), ..self }
     }
 
-    /// Where a run was found.
+    /// Returns the directory in which a run was found.
     pub(crate) fn directory_of(&self, id: &RunId, found: &Found) -> RunDirectory {
         let store = self.stores.iter().find(|store| *store.root() == *found.store);
         store.expect("runs are found in the source's stores").run(id)
     }
 
-    /// What the stores have of each run now, and what must be said about it.
+    /// Returns the current state of each run in the stores, with notices.
     pub(crate) fn look(&self) -> (Vec<Found>, Vec<Notice>) {
         let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores);
         troubles.damaged.extend(self.troubles.damaged.iter().cloned());
         let mut notices = notices(&troubles);
         notices.extend(self.notices.iter().cloned());
-        // Whoever looks again and again must be told when what was there is not any more.
+        // A live page must report stores that have disappeared.
         let gone = self.there.iter().filter_map(|root| match Store::open(root) {
             Ok(_) if root.is_dir() => None,
-            Ok(_) => Some(format!("the store {} is gone", root.display())),
+            Ok(_) => Some(format!("store {} no longer exists", root.display())),
             Err(error) => Some(error.to_string()),
         });
         notices.extend(gone.map(|message| Notice { message, runs: vec![] }));
         (found, notices)
     }
 
-    /// The report of what was found; these options go before those of the sweep file.
+    /// Makes the report; the given options take precedence over those of the sweep file.
     pub(crate) fn report(
         &self,
         records: &[RunRecord],
@@ -144,32 +149,32 @@ fn existing(stores: &[Store]) -> Vec<PathBuf> {
     stores.iter().map(|store| store.root().to_path_buf()).filter(|root| root.is_dir()).collect()
 }
 
-/// Of runs in stores that do not have all that these were computed from.
+/// Returns a notice about runs whose inputs are in none of the stores.
 fn orphans(plan: &Plan) -> Option<Notice> {
     let known: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
     let lacks = |planned: &&PlannedRun| planned.run.inputs.iter().any(|input| !known.contains(input));
     let runs: Vec<RunId> = plan.runs.iter().filter(lacks).map(|planned| planned.run.id.clone()).collect();
     let message = match runs.len() {
         0 => return None,
-        1 => "a run was computed from one that is in none of these stores: its ticket, such as its method and its level, is \
-              not known, and counts as level 0"
+        1 => "the input of 1 run is in none of these stores: the method and level of its ticket are unknown, and it counts as \
+              level 0"
             .to_string(),
         several => format!(
-            "{several} runs were computed from others that are in none of these stores: their tickets, such as the method and \
-             the level, are not known, and count as level 0"
+            "the inputs of {several} runs are in none of these stores: the methods and levels of their tickets are unknown, and \
+             they count as level 0"
         ),
     };
     Some(Notice { message, runs })
 }
 
-/// What was found of a source's runs at one moment, in the plan's order, with what a report shows beside results.
+/// The state of a source's runs at one time, in the order of the plan, with the curves and logs for a report.
 pub(crate) struct Known {
     pub found: Vec<Found>,
     evidence: Vec<Evidence>,
 }
 
 impl Known {
-    /// Reads curves and logs of the runs that were found.
+    /// Reads the curves and logs of the runs.
     pub(crate) fn read(source: &ReportSource, found: Vec<Found>) -> Known {
         let planned = source.plan.runs.iter().zip(&found);
         let runs: Vec<(RunDirectory, &RunStatus)> =
@@ -178,7 +183,7 @@ impl Known {
         Known { found, evidence }
     }
 
-    /// Only what was found, for those who need no curves and logs.
+    /// Returns the state without curves and logs.
     pub(crate) fn results(found: Vec<Found>) -> Known {
         Known { evidence: vec![Evidence::default(); found.len()], found }
     }
@@ -189,30 +194,30 @@ impl Known {
             .map(|(planned, (Found { status, store }, evidence))| RunRecord {
                 planned,
                 state: status.state,
-                // One whose network is needed again has its result still.
+                // A run whose network was deleted and is needed again still has a result.
                 result: status.result.clone().filter(|_| status.state == RunState::Done),
                 note: status.note.clone(),
                 curve: evidence.curve.clone(),
                 log_end: evidence.log_end.as_deref().map(str::to_string),
-                // Of a run that nobody has begun there is nothing in any store.
+                // A run without attempts is in no store.
                 store: (status.state != RunState::Pending || status.attempts > 0).then(|| store.clone()),
             })
             .collect()
     }
 
-    /// What could not be read beside results.
+    /// Returns notices about curves and logs that could not be read.
     pub(crate) fn notices(&self, plan: &Plan) -> Vec<Notice> {
         evidence::notices(plan.runs.iter().map(|planned| &planned.run.id).zip(&self.evidence))
     }
 }
 
-/// Stores to read from, each once.
+/// Opens the stores to read from, each once.
 fn distinct_stores(folders: &[&PathBuf]) -> Result<Vec<Store>, Failure> {
     let mut stores: Vec<Store> = vec![];
     for path in folders {
         if !path.join("runs").is_dir() {
-            let message = format!("{} is not a store: it has no folder `runs`", path.display());
-            let help = "give a sweep file, or the folders that `winsign run --store` was given";
+            let message = format!("{} is not a store: it has no directory `runs`", path.display());
+            let help = "give a sweep file, or directories used as `winsign run --store`";
             return Err(Failure::Usage(message, help.to_string()));
         }
         if !stores.iter().any(|store| identity(store.root()) == identity(path)) {
@@ -222,7 +227,7 @@ fn distinct_stores(folders: &[&PathBuf]) -> Result<Vec<Store>, Failure> {
     Ok(stores)
 }
 
-/// Device and number of a directory, by whatever path; the path itself where there is none.
+/// Returns the device and inode number of a directory, or the path itself if it does not exist.
 fn identity(path: &Path) -> Result<(u64, u64), PathBuf> {
     path.metadata().map(|found| (found.dev(), found.ino())).map_err(|_| path.to_path_buf())
 }
@@ -234,8 +239,8 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
         let mut ids: Vec<RunId> = troubles.conflicts.iter().map(|(id, ..)| id.clone()).collect();
         ids.dedup();
         let message = format!(
-            "{} with different results in several stores: those of the store that is named first are used, and nothing is \
-             averaged; such as {id} in {} (used) and {}",
+            "{} with different results in several stores: those of the store that is named first are used, without \
+             averaging; for example {id} in {} (used) and {}",
             runs(ids.len()),
             used.display(),
             other.display()
@@ -244,14 +249,14 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
     }
     if let Some((_, reason)) = troubles.damaged.first() {
         let message = format!(
-            "{} with files that are damaged or cannot be read, which no number is taken from: {reason}",
+            "{} with damaged or unreadable files, excluded from all numbers: {reason}",
             runs(troubles.damaged.len())
         );
         notices.push(Notice { message, runs: troubles.damaged.iter().map(|(id, _)| id.clone()).collect() });
     }
     if !troubles.vanished.is_empty() {
         let count = runs(troubles.vanished.len());
-        let message = format!("{count} taken away while being read; left out, call the report again");
+        let message = format!("{count} removed while being read, and excluded; run the report again");
         notices.push(Notice { message, runs: troubles.vanished.clone() });
     }
     notices
@@ -263,9 +268,9 @@ mod tests {
     use winsign_sweep::{Resources, parse};
     use winsign_testkit::study::Study;
 
-    /// Such as one whose network `winsign clean` has deleted, and another run needs: its result is on the disk still.
+    /// For example a run whose network was deleted by `winsign clean` and is needed again; its result is still on the disk.
     #[test]
-    fn what_is_not_done_has_no_result() {
+    fn unfinished_runs_have_no_result() {
         let study = Study::digits();
         let states = [RunState::Done, RunState::Pending, RunState::Blocked];
         let done: Vec<_> = study.runs.iter().filter(|(.., result)| result.is_some()).take(states.len()).collect();
@@ -282,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn runs_whose_tickets_are_elsewhere_are_told() {
+    fn runs_without_their_inputs_are_noticed() {
         let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}\ntransfer: {inherit: sign, seed: 2..3}";
         let mut plan = build(&parse("study.yaml", text).unwrap());
         assert_eq!(orphans(&plan), None);
         plan.runs.retain(|planned| planned.label.level != 2 || planned.label.inherit.is_some());
         let notice = orphans(&plan).unwrap();
         assert_eq!(notice.runs.len(), 2);
-        assert!(notice.message.starts_with("2 runs were computed from others"), "{}", notice.message);
+        assert!(notice.message.starts_with("the inputs of 2 runs"), "{}", notice.message);
     }
 }

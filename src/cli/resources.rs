@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_have_the_bounds_of_the_sweep_file() {
+    fn options_have_bounds_of_sweep_file() {
         assert_eq!((jobs("4096"), ranks("1"), threads("1024")), (Ok(4096), Ok(1), Ok(1024)));
         for wrong in ["0", "4097", "1.5", "-1", "many", ""] {
             assert_eq!(jobs(wrong), Err("must be a whole number from 1 to 4,096".to_string()), "{wrong}");

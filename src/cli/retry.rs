@@ -1,4 +1,4 @@
-//! `winsign retry`: gives failed runs a new chance.
+//! `winsign retry`: retries failed runs.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -19,27 +19,27 @@ use super::{Common, Failure, open, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
-  winsign retry study.yaml --failed             all that failed, and what was blocked by it
-  winsign retry study.yaml 3f09 c2aa            these runs
-  winsign retry study.yaml --failed --dry-run   which ones these are
+  winsign retry study.yaml --failed             all failed runs, and the runs they block
+  winsign retry study.yaml 3f09 c2aa            only these runs
+  winsign retry study.yaml --failed --dry-run   only list them
 
-Where the study was submitted to Slurm they are submitted again in the same way, with the programs
-of today. Else they are pending again, for `winsign run`. What an attempt had to say is kept.";
+If the study was submitted to Slurm, the runs are submitted again with the same settings and the
+current programs. Otherwise they become pending, for `winsign run`. Logs of attempts are kept.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The sweep file
     sweep: PathBuf,
-    /// The runs, by the beginnings of their identities
+    /// The identities of the runs, or their first digits
     #[arg(required_unless_present = "failed", conflicts_with = "failed")]
     runs: Vec<String>,
-    /// All failed runs of the sweep
+    /// Retry all failed runs of the sweep
     #[arg(long)]
     failed: bool,
-    /// Show which runs these are, and do nothing
+    /// Show the runs without retrying them
     #[arg(long)]
     dry_run: bool,
-    /// The program that executes a run [default: winsign-worker beside this program, else on the PATH]
+    /// The worker program [default: winsign-worker next to this program, or on the PATH]
     #[arg(long, value_name = "PATH", env = "WINSIGN_WORKER")]
     worker: Option<PathBuf>,
 }
@@ -55,8 +55,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         .collect();
     if let Some(other) = named.iter().find(|id| !failed.iter().any(|(planned, _)| planned.run.id == **id)) {
         return Err(Failure::Usage(
-            format!("run {other} has not failed, or is not of this sweep"),
-            "`winsign status` shows what has failed".to_string(),
+            format!("cannot retry run {other}: it has not failed, or it is not in this sweep"),
+            "run `winsign status` to see the failed runs".to_string(),
         ));
     }
     let ids: HashSet<RunId> = failed.iter().map(|(planned, _)| planned.run.id.clone()).collect();
@@ -64,8 +64,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         let mut text = format!("{}: {} failed", plan.name, plural(failed.len(), "run"));
         text += match (failed.is_empty(), arguments.dry_run) {
             (true, _) => ", nothing to do\n",
-            (false, true) => " and would get a new chance\n",
-            (false, false) => " and get a new chance\n",
+            (false, true) => ", would be retried\n",
+            (false, false) => ", retrying\n",
         };
         for (planned, status) in &failed {
             text +=
@@ -74,7 +74,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         output::text(&text)?;
     }
     let mut submission = serde_json::Value::Null;
-    let again = common.again(&arguments.sweep);
+    let again = common.arguments_for(&arguments.sweep);
     if !arguments.dry_run && !failed.is_empty() {
         match Submission::latest(store.root(), &plan.name)? {
             Some(latest) => {
@@ -105,10 +105,10 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     Ok(exit::SUCCESS)
 }
 
-/// Failed runs, and all that was blocked by them.
+/// Returns the failed runs and all runs that depend on them.
 fn with_dependents(plan: &Plan, failed: &HashSet<RunId>) -> HashSet<RunId> {
     let mut all = failed.clone();
-    // Runs come after what they need.
+    // Runs come after their inputs.
     for planned in &plan.runs {
         if planned.run.inputs.iter().any(|input| all.contains(input)) {
             all.insert(planned.run.id.clone());

@@ -23,38 +23,37 @@ pub(crate) const HELP: &str = "\
 Examples:
   winsign run sweeps/quickstart.yaml
   winsign run sweeps/quickstart.yaml --jobs 8 --threads 2
-  winsign run sweeps/quickstart.yaml --ranks 4               four processes a run
+  winsign run sweeps/quickstart.yaml --ranks 4               four processes per run
   winsign run sweeps/quickstart.yaml --gpus 0.25             four runs share a GPU
-  winsign run sweeps/quickstart.yaml --hosts node1:8,node2:8 spread over hosts, by mpirun
-  winsign run sweeps/quickstart.yaml --hostfile hosts.txt    the same, of lines `node1 slots=8`
-  winsign plan sweeps/quickstart.yaml                        what it would do
+  winsign run sweeps/quickstart.yaml --hosts node1:8,node2:8 on two hosts, by mpirun
+  winsign run sweeps/quickstart.yaml --hostfile hosts.txt    with lines such as `node1 slots=8`
+  winsign plan sweeps/quickstart.yaml                        show the runs
 
-The hosts have to see the store, the data and these programs under the same paths, and mpirun has
-to reach them (by ssh). In a Slurm allocation of several nodes, those are used unless others are
-named.
+All hosts need the store, the data and these programs under the same paths, and mpirun must be
+able to reach them (by ssh). In a Slurm allocation of several nodes, its nodes are used by default.
 
-Ctrl-C (or SIGTERM, or SIGUSR1) lets the runs under way save a checkpoint and stops; a second
-Ctrl-C kills them. Either way the same command goes on later. Several of these may work on one
-store at once: they share the runs. Runs that had failed before get a new chance each time.";
+Ctrl-C (or SIGTERM, or SIGUSR1) saves checkpoints of the active runs and stops; a second Ctrl-C
+kills them. In both cases the same command continues later. Several of these commands can work on
+one store at the same time and share the runs. Runs that failed before are retried.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The sweep file
     sweep: PathBuf,
-    /// Runs side by side [default: what the sweep says, else as many as there are GPUs, or else cores, for]
+    /// Runs executed at the same time [default: from the sweep file, or as many as the GPUs or cores allow]
     #[arg(long, value_parser = resources::jobs)]
     jobs: Option<u32>,
-    /// Processes that compute one run together, by MPI [default: what the sweep says, else 1]
+    /// MPI processes per run [default: from the sweep file, or 1]
     #[arg(long, value_parser = resources::ranks)]
     ranks: Option<u32>,
-    /// GPUs of each rank: a part of 1 lets several share one, 0 is the processor [default: what the sweep says, else those
-    /// there are, shared out]
+    /// GPUs per rank; with a fraction, ranks share a GPU; 0 uses the CPU [default: from the sweep file, or all GPUs of the
+    /// machine, divided among the ranks]
     #[arg(long, value_name = "NUMBER", value_parser = resources::gpus)]
     gpus: Option<f64>,
-    /// Run on these hosts, by mpirun: each with how many ranks it takes at once
+    /// Run on these hosts, by mpirun; SLOTS is the number of ranks that a host runs at the same time
     #[arg(long, value_name = "NAME:SLOTS,…", conflicts_with = "hostfile")]
     hosts: Option<String>,
-    /// The same from a file of OpenMPI's form, with lines such as `node1 slots=8`
+    /// Read the hosts from an OpenMPI hostfile, with lines such as `node1 slots=8`
     #[arg(long, value_name = "FILE")]
     hostfile: Option<PathBuf>,
     #[command(flatten)]
@@ -78,7 +77,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     Ok(summary.exit_code())
 }
 
-/// Runs what is not done of some runs.
+/// Executes those of the runs that are not done.
 pub(crate) fn execute(
     entries: &[Entry],
     store: &Store,
@@ -91,8 +90,9 @@ pub(crate) fn execute(
     Ok(runtime.block_on(winsign_exec::run(entries, store, statuses, options, display))?)
 }
 
-/// The command line goes before the sweep file; no two threads want the same core unless asked for. A run has one thread
-/// unless somebody says otherwise: more change the last bits of its numbers, so that `--jobs` alone must not.
+/// Combines the command line with the sweep file; the command line takes precedence. By default each thread has a core of
+/// its own. A run has one thread by default, since the number of threads changes the last bits of its results and must not
+/// depend on `--jobs`.
 fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Failure> {
     let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
     let wanted = Wanted {
@@ -111,8 +111,8 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     };
     if launcher == Launcher::Mpirun && !is_on_path(mpirun::PROGRAM) {
         return Err(Failure::Usage(
-            format!("there is no program {} on the PATH, which starts ranks and runs on other hosts", mpirun::PROGRAM),
-            "install OpenMPI, or run on this machine with one rank a run: without --hosts and --ranks".to_string(),
+            format!("cannot find {} on the PATH; it starts ranks and runs on other hosts", mpirun::PROGRAM),
+            "install OpenMPI, or run on this machine with one rank per run: without --hosts and --ranks".to_string(),
         ));
     }
     Ok(Options {
@@ -126,7 +126,7 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     })
 }
 
-/// The hosts to run on, if there are others than this one: as named, or those of a Slurm allocation.
+/// Returns the hosts to run on: those of the command line or of a Slurm allocation, or `None` for this machine.
 fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Failure> {
     if let Some(hosts) = &arguments.hosts {
         return Ok(Some(hosts::parse(hosts)?));
@@ -137,17 +137,17 @@ fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, F
     let allocated = hosts::of_allocation(threads)?;
     if let Some(hosts) = &allocated {
         let named: Vec<String> = hosts.iter().map(|host| format!("{}:{}", host.name, host.slots)).collect();
-        output::tell(&format!("using the nodes of this Slurm allocation: --hosts {}", named.join(",")));
+        output::message(&format!("using the nodes of this Slurm allocation: --hosts {}", named.join(",")));
     }
     Ok(allocated)
 }
 
-/// What was asked for.
+/// The requested resources.
 struct Wanted {
     jobs: Option<u32>,
     ranks: u32,
     gpus: Option<Share>,
-    /// Or they are what a sweep file asks for, which may be tried on a machine without any.
+    /// Whether GPUs are required. Those of a sweep file are not, so that it can be tried on a machine without GPUs.
     gpus_must_be: bool,
     threads: u32,
 }
@@ -161,16 +161,16 @@ impl Wanted {
         }
     }
 
-    /// Unless asked for, as many runs side by side as there are cores for, or, on a machine with GPUs, GPUs.
+    /// Returns the slots of this machine; by default as many runs at the same time as its GPUs or cores allow.
     fn places_here(&self, gpus: &[String]) -> Result<Slots, Failure> {
         let mut share = self.gpus.unwrap_or(Share::Even);
         if gpus.is_empty() && !matches!(share, Share::Even | Share::Whole(0)) {
-            let message = "this machine has no GPU that CUDA_VISIBLE_DEVICES and NVIDIA's driver know";
+            let message = "this machine has no GPU visible to NVIDIA's driver and CUDA_VISIBLE_DEVICES";
             if self.gpus_must_be {
-                let help = "leave --gpus out to compute on the processor".to_string();
+                let help = "remove --gpus to compute on the CPU".to_string();
                 return Err(Failure::Usage(message.to_string(), help));
             }
-            output::tell(&format!("{message}: runs compute on the processor, though the sweep asks for GPUs"));
+            output::message(&format!("{message}: runs compute on the CPU, although the sweep requests GPUs"));
             share = Share::Even;
         }
         let held = if gpus.is_empty() { None } else { share.held_by(gpus.len()) };
@@ -189,7 +189,7 @@ fn is_on_path(program: &str) -> bool {
 pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
     const NAME: &str = "winsign-worker";
     if let Some(path) = named {
-        // Made absolute, since a bare name would be looked for on the PATH.
+        // Absolute, since a bare name would be looked up on the PATH.
         let found = path.canonicalize().ok().filter(|path| is_program(path));
         return found.ok_or_else(|| no_worker(&path.display().to_string()));
     }
@@ -205,8 +205,8 @@ fn is_program(path: &Path) -> bool {
 
 fn no_worker(name: &str) -> Failure {
     Failure::Usage(
-        format!("there is no program {name}"),
-        "build it with `cargo build --release`, or name it with --worker PATH".to_string(),
+        format!("cannot find the program {name}"),
+        "build it with `cargo build --release`, or give its path with --worker PATH".to_string(),
     )
 }
 
@@ -220,12 +220,12 @@ fn describe(name: &str, summary: &Summary, sweep_path: &Path, common: &Common) -
     };
     count(failed.len(), "failed");
     count(*blocked, "blocked");
-    count(*pending, "left");
+    count(*pending, "remaining");
     let next = match (*pending > 0, failed.is_empty()) {
-        (true, _) => "go on: winsign run",
-        (false, false) => "look at the failed ones: winsign status",
+        (true, _) => "continue: winsign run",
+        (false, false) => "see the failures: winsign status",
         (false, true) => "next: winsign report",
     };
-    let again = common.again(sweep_path);
+    let again = common.arguments_for(sweep_path);
     format!("{name}: {} after {seconds:.1} s\n{next} {again}\n", parts.join(", "))
 }

@@ -1,4 +1,4 @@
-//! `winsign serve`: the report's page, live.
+//! `winsign serve`: serves the report as a live web page.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,23 +22,23 @@ use crate::server;
 
 pub(crate) const HELP: &str = "\
 Examples:
-  winsign serve sweeps/quickstart.yaml                       then open the address it says
-  winsign serve sweeps/quickstart.yaml /mnt/north/results    what lies in several stores
-  winsign serve sweeps/quickstart.yaml --bind 0.0.0.0        for all in the network: no password
-  ssh -L 8765:127.0.0.1:8765 login-node                      to look at a cluster's from home
+  winsign serve sweeps/quickstart.yaml                       then open the printed address
+  winsign serve sweeps/quickstart.yaml /mnt/north/results    runs in several stores
+  winsign serve sweeps/quickstart.yaml --bind 0.0.0.0        for the whole network, no password
+  ssh -L 8765:127.0.0.1:8765 login-node                      reach a login node from elsewhere
 
-Shows the page of `winsign report` and keeps it up to date while runs are executed, from any
-machine that sees the store. It reads only, and looks at the store only while somebody looks at
-the page. Ends at Ctrl-C.";
+Serves the page of `winsign report` and keeps it up to date while runs are executed, on any machine
+with access to the store. It only reads, and reads the store only while the page is open in a
+browser. Stop it with Ctrl-C.";
 
 const PORT: u16 = 8765;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A sweep file, and stores to look for its runs in before --store; or stores alone, for all that is in them now
+    /// A sweep file and stores to search for its runs before --store, or only stores, for all their current runs
     #[arg(required = true, value_name = "SWEEP_OR_STORE")]
     of: Vec<PathBuf>,
-    /// Where to listen: an address, with or without a port [default: 127.0.0.1:8765, or another port if that is taken]
+    /// The address to listen on, with or without a port [default: 127.0.0.1:8765, or another port if that is in use]
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     bind: Option<SocketAddr>,
 }
@@ -46,19 +46,21 @@ pub(crate) struct Arguments {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let with_port = text.parse().ok();
     let alone = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, PORT));
-    with_port.or_else(alone).ok_or_else(|| "not an address such as 127.0.0.1, 0.0.0.0:8080 or [::1]:8080".to_string())
+    with_port
+        .or_else(alone)
+        .ok_or_else(|| "must be an address such as 127.0.0.1, 0.0.0.0:8080 or [::1]:8080".to_string())
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let source = ReportSource::open(common, &arguments.of)?;
     let name = source.plan.name.clone();
     let mut study = Study::new(source);
-    let first = study.look()?.expect("the first look finds something");
+    let first = study.look()?.expect("the first look returns data");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(winsign_core::Error::io("serve", Path::new("the report")))?;
     let ended = runtime.block_on(async {
         let listener = listen(arguments.bind).await?;
-        tell(common, &listener, &name)?;
+        print(common, &listener, &name)?;
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
         let look = move || study.look().map_err(|failure| failure.to_string());
@@ -71,7 +73,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         }
         Ok(exit::SUCCESS)
     });
-    // A look under way may hang on a file system that does not answer.
+    // A pending look may hang on a file system that does not respond.
     runtime.shutdown_background();
     ended
 }
@@ -84,47 +86,47 @@ async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Failure> {
         (other, _) => other,
     };
     listener.map_err(|error| {
-        let help = "choose another address with --bind; with port 0 the system chooses a port that is free";
+        let help = "choose another address with --bind; port 0 selects a free port";
         Failure::Usage(format!("cannot listen on {asked}: {error}"), help.to_string())
     })
 }
 
-fn tell(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failure> {
+fn print(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(winsign_core::Error::io("listen on", Path::new("the address")))?;
     if !address.ip().is_loopback() {
-        tracing::warn!("whoever reaches {address} can read this study: there is no password");
+        tracing::warn!("anyone who can connect to {address} can read this study; there is no password");
     }
     let url = format!("http://{address}/");
     match common.json {
         true => output::json(&json!({ "study": name, "address": url })),
-        false => output::text(&format!("{name} is shown at {url} until Ctrl-C\n")),
+        false => output::text(&format!("serving {name} at {url}; press Ctrl-C to stop\n")),
     }
     .map(drop)
 }
 
-/// A study that is looked at again and again.
+/// A study that is polled.
 struct Study {
     source: ReportSource,
-    /// What the page said last.
-    before: Option<(Vec<Said>, Vec<Notice>)>,
+    /// The content of the page before.
+    before: Option<(Vec<RunVersion>, Vec<Notice>)>,
 }
 
-/// What the page says of how a run stands: a result that takes the place of another is news, too.
-type Said = (RunState, u32, Option<String>, Option<Timestamp>, Arc<Path>);
+/// What the page shows of the state of a run; a replaced result is a change, too.
+type RunVersion = (RunState, u32, Option<String>, Option<Timestamp>, Arc<Path>);
 
 impl Study {
     fn new(source: ReportSource) -> Study {
         Study { before: None, source }
     }
 
-    /// The page's data; none if all runs stand as they stood before. What is read goes to memory, never to the store.
+    /// Returns the data of the page, or `None` if nothing has changed. It is cached in memory, never in the store.
     fn look(&mut self) -> Result<Option<String>, Failure> {
         let plan = &self.source.plan;
         let (mut found, mut notices) = self.source.look();
         for store in &self.source.stores {
             Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.status));
         }
-        let now = (found.iter().map(said).collect(), notices.clone());
+        let now = (found.iter().map(version_of).collect(), notices.clone());
         if self.before.as_ref() == Some(&now) {
             return Ok(None);
         }
@@ -133,13 +135,13 @@ impl Study {
         let records = known.records(plan);
         let report = self.source.report(&records, notices, Layout::default())?;
         let data = page::data(&report, &records, &plots::draw(&report, &records, FigureChrome::Full));
-        // What nobody was told of is news still.
+        // Set only now, so that a failed look is repeated.
         self.before = Some(now);
         Ok(Some(data))
     }
 }
 
-fn said(Found { status, store }: &Found) -> Said {
+fn version_of(Found { status, store }: &Found) -> RunVersion {
     let finished = status.result.as_ref().map(|result| result.finished);
     (status.state, status.attempts, status.note.clone(), finished, store.clone())
 }
@@ -154,7 +156,7 @@ mod tests {
     use winsign_sweep::plan::build::build;
 
     #[test]
-    fn what_could_not_be_told_is_told_by_the_next_look() {
+    fn failed_look_is_repeated() {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("study.yaml");
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
@@ -169,9 +171,9 @@ mod tests {
         assert_eq!(look(), None);
     }
 
-    /// Of stores alone: what takes the place of a result, and what damages it.
+    /// With stores alone: a replaced result, and a damaged one.
     #[test]
-    fn what_happens_to_results_is_told() {
+    fn changed_results_are_new_data() {
         let scratch = tempfile::tempdir().unwrap();
         let store = Store::create(&scratch.path().join("store")).unwrap();
         let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}";
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_goes_away_is_told() {
+    fn removed_store_is_noticed() {
         let scratch = tempfile::tempdir().unwrap();
         let (file, store) = (scratch.path().join("study.yaml"), scratch.path().join("store"));
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
@@ -218,16 +220,16 @@ mod tests {
         let common = Common { store: store.clone(), json: false, verbose: 0, quiet: false };
         let mut study = Study::new(ReportSource::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
         let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(look().is_some_and(|data| !data.contains(" is gone")));
+        assert!(look().is_some_and(|data| !data.contains(" no longer exists")));
         std::fs::remove_dir(&store).unwrap();
-        assert!(look().is_some_and(|data| data.contains(" is gone")));
+        assert!(look().is_some_and(|data| data.contains(" no longer exists")));
         assert_eq!(look(), None);
         std::fs::create_dir(&store).unwrap();
-        assert!(look().is_some_and(|data| !data.contains(" is gone")));
+        assert!(look().is_some_and(|data| !data.contains(" no longer exists")));
     }
 
     #[test]
-    fn addresses_have_a_port_of_their_own_or_ours() {
+    fn address_without_port_gets_default_port() {
         let known = [
             ("127.0.0.1", "127.0.0.1:8765"),
             ("0.0.0.0:80", "0.0.0.0:80"),

@@ -20,10 +20,10 @@ use super::{Common, Failure, outcomes, output};
 pub(crate) const HELP: &str = "\
 Examples:
   winsign show 3f09c2aa41d07e55
-  winsign show 3f09                     the beginning will do if it is the only one
+  winsign show 3f09                     the first digits, if they are unique
   winsign show 3f09 --json | jq .metrics";
 
-/// Lines of the log that are shown.
+/// Number of log lines shown.
 const LOG_LINES: usize = 15;
 
 pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
@@ -121,9 +121,9 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
 struct AttemptRow {
     number: u32,
     host: Option<String>,
-    /// From its first sign of life to its last, in seconds. Other than a run's wall time this has what was lost.
+    /// Seconds from its claim to its last update. Unlike the wall time of a run, this includes lost work.
     seconds: Option<f64>,
-    /// How it ended, in its own words if it had any; none if it runs.
+    /// How it ended; `None` while it runs.
     end: Option<String>,
 }
 
@@ -144,7 +144,7 @@ fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Fa
             Some(End::Interrupted) => Some("interrupted".to_string()),
             Some(End::Failed { message }) => Some(format!("failed: {message}")),
             None if runs => None,
-            None => Some("ended without a word".to_string()),
+            None => Some("ended without a record".to_string()),
         };
         let began = owner::touched(&run.claim_path(number));
         let folder = run.attempt_path(number);
@@ -160,32 +160,32 @@ fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Fa
     run.attempts()?.into_iter().map(row).collect()
 }
 
-/// The run whose identity begins so; the path of its directory will do as well.
+/// Finds the run whose identity starts with the prefix, which can also be the path of its directory.
 pub(crate) fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
     let prefix = prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_lowercase();
     match &store.find(&prefix)?[..] {
         [one] => Ok(one.clone()),
         [] => Err(Failure::Usage(
             match store.root().exists() {
-                true => format!("there is no run {prefix} in {}", store.root().display()),
-                false => format!("there is no store {}", store.root().display()),
+                true => format!("cannot find run {prefix} in {}", store.root().display()),
+                false => format!("store {} does not exist", store.root().display()),
             },
-            "`winsign plan SWEEP --all` lists the runs of a sweep, --store DIR names another store".to_string(),
+            "list the runs with `winsign plan SWEEP --all`, or give another store with --store DIR".to_string(),
         )),
         several => Err(Failure::Usage(
-            format!("{} runs begin with {prefix}", several.len()),
-            format!("give more digits: {} and {} among them", several[0], several[1]),
+            format!("identity {prefix} is ambiguous: {} runs start with it", several.len()),
+            format!("give more digits; two of the runs are {} and {}", several[0], several[1]),
         )),
     }
 }
 
-/// The last lines of what the latest attempt had to say.
+/// Returns the last lines of the latest attempt's log.
 pub(crate) fn log_of_last_attempt(run: &RunDirectory, lines: usize) -> Result<Vec<String>, Failure> {
     Ok(run.attempts()?.last().map_or(vec![], |&attempt| run.log_of(attempt, lines)))
 }
 
 fn metrics_of_last_attempt(run: &RunDirectory) -> Result<Vec<EpochMetrics>, Failure> {
-    // An attempt that was interrupted in its first epoch has none; the one before it may.
+    // An attempt that was interrupted in its first epoch has no metrics; an earlier one may.
     for attempt in run.attempts()?.into_iter().rev() {
         let path = run.attempt_path(attempt).join(METRICS);
         if let Some(bytes) = files::read_if_exists(&path)? {
@@ -205,7 +205,7 @@ fn metrics_table(metrics: &[EpochMetrics]) -> Table {
     for epoch in metrics {
         table.add_row([
             epoch.epoch.to_string(),
-            // Ten digits hide what multiplying by 0.1 does to the last.
+            // Ten digits hide rounding errors of multiplying by 0.1.
             format!("{:.10}", epoch.lr).trim_end_matches('0').to_string(),
             format!("{:.4}", epoch.train_loss),
             format!("{:.2}", epoch.train_error),

@@ -1,4 +1,4 @@
-//! A plan told in stages: the runs of one kind that belong together, counted by state.
+//! The stages of a plan: runs of one kind that belong together, counted by state.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::{Entry, HashMap};
@@ -12,7 +12,7 @@ use winsign_sweep::Axes;
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
-/// Runs alike in all but level or seed.
+/// Runs that differ only in level or seed.
 pub(crate) struct Stage<'a> {
     key: Key<'a>,
     levels: BTreeSet<u32>,
@@ -20,7 +20,7 @@ pub(crate) struct Stage<'a> {
     counts: [usize; COLUMNS.len()],
 }
 
-/// What the runs of a stage have in common.
+/// The settings that the runs of a stage share.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key<'a> {
     kind: Kind,
@@ -33,7 +33,7 @@ struct Key<'a> {
 
 const COLUMNS: &[RunState] = RunState::VARIANTS;
 
-/// The stages of a plan, in its order.
+/// Returns the stages of a plan, in its order.
 pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a>> {
     let mut stages: Vec<Stage> = vec![];
     let mut index = HashMap::new();
@@ -53,7 +53,7 @@ pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a
     stages
 }
 
-/// A table of stages; states that no run is in are left out.
+/// Renders a table of stages, without the states that no run is in.
 pub(crate) fn table(stages: &[Stage]) -> String {
     let used: Vec<usize> =
         (0..COLUMNS.len()).filter(|&column| stages.iter().any(|stage| stage.counts[column] > 0)).collect();
@@ -78,7 +78,7 @@ pub(crate) fn table(stages: &[Stage]) -> String {
     format!("{table}\n")
 }
 
-/// How many runs are in each state, and in all.
+/// Returns the number of runs in each state and in total.
 pub(crate) fn counts(statuses: &[RunStatus]) -> serde_json::Value {
     let in_state = |state: &RunState| statuses.iter().filter(|status| status.state == *state).count();
     let counts: Vec<usize> = COLUMNS.iter().map(in_state).collect();
@@ -91,7 +91,7 @@ fn counts_by_state(counts: &[usize]) -> serde_json::Value {
     serde_json::Value::Object(std::iter::once(total).chain(states).collect())
 }
 
-/// How many runs there are in all, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
+/// Describes the number of runs in total, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
 pub(crate) fn totals(plan: &Plan, statuses: &[RunStatus]) -> String {
     let of_kind = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
     let in_state = |state: RunState| statuses.iter().filter(|status| status.state == state).count();
@@ -148,9 +148,9 @@ impl Stage<'_> {
     fn waits_for(&self) -> String {
         let nothing = || "nothing".to_string();
         match (self.key.kind, self.key.method, self.key.between) {
-            (Kind::Connect, _, Some(between)) if between != Between::NormInit => "all its ends".to_string(),
+            (Kind::Connect, _, Some(between)) if between != Between::NormInit => "the networks it connects".to_string(),
             (Kind::Ticket, Some(method), _) if !method.is_iterative() || self.key.rewind_point.is_some() => nothing(),
-            (Kind::Ticket, ..) => "each for the level before".to_string(),
+            (Kind::Ticket, ..) => "the previous level".to_string(),
             (_, Some(method), _) => format!("{method} {}", levels_text(&self.levels)),
             (_, None, _) => nothing(),
         }
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_said_in_short() {
+    fn levels_text_is_short() {
         let cases: [(&[u32], &str); 4] = [
             (&[12], "level 12"),
             (&[3, 1, 2], "levels 1..3"),

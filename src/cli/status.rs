@@ -1,4 +1,4 @@
-//! `winsign status`: how far a sweep is, how fast it gets on, what it has taken, what runs now, what failed.
+//! `winsign status`: the progress of a sweep, its pace and cost, active runs and failures.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -30,21 +30,21 @@ use super::{Common, Failure, colors, open, output};
 pub(crate) const HELP: &str = "\
 Examples:
   winsign status sweeps/quickstart.yaml
-  winsign status sweeps/quickstart.yaml --watch            until nothing is left to do
+  winsign status sweeps/quickstart.yaml --watch            until all runs are done or have failed
   winsign status sweeps/quickstart.yaml --watch=30 >> status.log &
   winsign status sweeps/quickstart.yaml --all              every run: host, time, memory, GPU-hours
   winsign status sweeps/quickstart.yaml --json | jq .runs.done
   winsign status sweeps/quickstart.yaml --json --all | jq '.all[] | select(.gpu_hours > 1)'
 
-Works from any machine that sees the store, and writes nothing that stays. Time and GPU-hours so
-far are those of runs that are done. With --watch the exit code is 3 if runs failed or are blocked
-in the end, and 0 after Ctrl-C.";
+Works on any machine with access to the store, and leaves nothing behind in it. Time and GPU-hours
+are those of finished runs. With --watch the exit code is 3 if runs have failed or are blocked at
+the end, and 0 after Ctrl-C.";
 
-/// Runs under way, and hosts, that are shown; there may be thousands.
+/// The maximum number of active runs and of hosts shown; there may be thousands.
 const SHOWN: usize = 10;
-/// Failures that are shown in full.
+/// The maximum number of failures shown in full.
 const SHOWN_FAILURES: usize = 5;
-/// Lines of a failed run's log.
+/// Number of log lines shown for a failed run.
 const LOG_LINES: usize = 5;
 
 const BOLD: &str = "1";
@@ -58,7 +58,7 @@ pub(crate) struct Arguments {
     /// List every run
     #[arg(long)]
     all: bool,
-    /// Look again every so many seconds, until nothing is left to do or Ctrl-C
+    /// Update every SECONDS (2 if omitted) until no run remains or Ctrl-C is pressed
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
         value_parser = seconds)]
     watch: Option<f64>,
@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("not a number of seconds between 0.1 and 86400".to_string()),
+        _ => Err("must be a number of seconds from 0.1 to 86,400".to_string()),
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let (plan, store) = open(common, &arguments.sweep)?;
     let status = Status {
         clock: Clock::of(store.root()),
-        again: common.again(&arguments.sweep),
+        again: common.arguments_for(&arguments.sweep),
         plan,
         store,
         all: arguments.all,
@@ -93,7 +93,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         return Ok(exit::SUCCESS);
     };
     if std::io::stdout().is_terminal() && !common.json {
-        // What was drawn is gone.
+        // The alternate screen is gone.
         output::text(&status.show(&last))?;
     }
     let done = last.statuses.iter().all(|status| status.state == RunState::Done);
@@ -104,7 +104,7 @@ struct Status {
     plan: Plan,
     store: Store,
     clock: Clock,
-    /// The sweep and the store, as arguments of another command.
+    /// The sweep and the store as arguments of another command.
     again: String,
     all: bool,
     form: Form,
@@ -115,20 +115,20 @@ enum Form {
         colors: bool,
     },
     Json,
-    /// One line for each look.
+    /// One line for each update.
     JsonLines,
 }
 
-/// What one look at the store found.
+/// The state of the store at one time.
 struct Look {
     statuses: Vec<RunStatus>,
-    /// On the file system.
+    /// The time of the file system.
     now: SystemTime,
-    /// The latest failures, with the end of their logs.
+    /// The latest failures, with the last lines of their logs.
     failures: Vec<(usize, Vec<String>)>,
-    /// What will not go on by itself at Slurm.
+    /// Problems in Slurm that need intervention.
     warnings: Vec<String>,
-    /// Whether the look before found nothing left to do either: a run that failed may be started again in a moment.
+    /// Whether nothing was left to do in the previous look either; a failed run may be restarted immediately.
     settled_before: bool,
 }
 
@@ -151,7 +151,7 @@ impl Watched for Status {
         };
         let failures = failures.into_iter().map(log).collect();
         let began = statuses.iter().any(|status| status.since.is_some());
-        // Where nothing has begun nothing is written, not even for an instant.
+        // If no run has started, nothing is written, not even temporarily.
         let now = if began { self.clock.now() } else { SystemTime::now() };
         Ok(Look { statuses, now, failures, warnings, settled_before: before.is_some_and(Look::is_settled) })
     }
@@ -171,7 +171,7 @@ impl Watched for Status {
 }
 
 impl Look {
-    /// Whether nothing runs, and nothing waits that could.
+    /// Whether no run is active or can still start.
     fn is_settled(&self) -> bool {
         let settled = [RunState::Done, RunState::Failed, RunState::Blocked];
         self.statuses.iter().all(|status| settled.contains(&status.state))
@@ -193,9 +193,9 @@ struct RunRow<'a> {
     host: Option<&'a str>,
     attempts: u32,
     progress: Option<&'a Progress>,
-    /// Seconds since it was done, failed, or was begun by the attempt that runs.
+    /// Seconds since the run was done, failed, or was started by the current attempt.
     age: Option<f64>,
-    /// Wall time, of a run that is done.
+    /// The wall time of a finished run.
     seconds: Option<f64>,
     peak_memory: Option<u64>,
     gpu_peak_memory: Option<u64>,
@@ -304,7 +304,7 @@ impl Status {
         let failures = look.count(RunState::Failed);
         if failures > look.failures.len() {
             let more = plural(failures - look.failures.len(), "more failed run");
-            let _ = writeln!(text, "and {more}: winsign status --all {} lists them", self.again);
+            let _ = writeln!(text, "and {more}; list them with: winsign status --all {}", self.again);
         }
         self.write_running(&mut text, look);
         if self.all {
@@ -313,15 +313,15 @@ impl Status {
         text
     }
 
-    /// How fast it goes, what it has taken, and where.
+    /// Writes the pace, the cost so far and the hosts.
     fn write_pace(&self, text: &mut String, look: &Look) {
         let statuses = &look.statuses;
-        // Of what is done with nobody waits for more.
+        // The pace of a settled sweep is of no interest.
         if !look.is_settled()
             && let Some(pace) = pace(&self.plan, statuses, look.now)
         {
             let (runs, epochs) = (number(pace.runs), number(pace.epochs));
-            let _ = write!(text, "pace: {runs} runs and {epochs} epochs an hour, over {}", duration(pace.over));
+            let _ = write!(text, "pace: {runs} runs and {epochs} epochs per hour, over {}", duration(pace.over));
             let _ = match pace.left {
                 Some(left) => writeln!(text, "; about {} left", duration(left.as_secs_f64())),
                 None => writeln!(text),
@@ -338,16 +338,17 @@ impl Status {
             if hosts.len() > SHOWN {
                 shown.push(format!("and {} more", hosts.len() - SHOWN));
             }
-            let _ = writeln!(text, "at work: {}", shown.join(", "));
+            let _ = writeln!(text, "active hosts: {}", shown.join(", "));
         } else if look.count(RunState::Pending) > 0 && look.count(RunState::Queued) == 0 {
-            let _ = writeln!(text, "nobody is at work: winsign run {}", self.again);
+            let _ = writeln!(text, "no process is executing runs; start one with: winsign run {}", self.again);
         }
     }
 
     fn write_running(&self, text: &mut String, look: &Look) {
         let running = || self.rows(look).filter(|row| row.state == RunState::Running);
         for row in running().take(SHOWN) {
-            let _ = write!(text, "running: {} ({})", printable(&row.label), printable(row.note.unwrap_or("somewhere")));
+            let _ =
+                write!(text, "running: {} ({})", printable(&row.label), printable(row.note.unwrap_or("unknown host")));
             if let Some(progress) = row.progress {
                 let _ = write!(text, ", {} of {} done", progress.done, progress.total);
                 if let Some(error) = progress.test_error {
@@ -361,7 +362,7 @@ impl Status {
         }
         let more = running().count().saturating_sub(SHOWN);
         if more > 0 {
-            let _ = writeln!(text, "and {more} more running: winsign status --all {} lists them", self.again);
+            let _ = writeln!(text, "and {more} more running; list them with: winsign status --all {}", self.again);
         }
     }
 
@@ -390,9 +391,9 @@ impl Status {
     }
 }
 
-/// Such as `12.5 h of runs, 50.0 GPU-hours; at most 1.2 GB of memory, 9.8 GB of a GPU`.
+/// Describes the cost, as in `12.5 h of run time, 50.0 GPU-hours; at most 1.2 GB of memory, 9.8 GB of a GPU`.
 fn describe(spent: &pace::Spent) -> String {
-    let mut text = format!("{} of runs", duration(spent.seconds));
+    let mut text = format!("{} of run time", duration(spent.seconds));
     if spent.gpu_hours > 0.0 {
         let _ = write!(text, ", {} GPU-hours", number(spent.gpu_hours));
     }
@@ -405,7 +406,7 @@ fn describe(spent: &pace::Spent) -> String {
         let _ = write!(text, "; at most {}", peaks.join(", "));
     }
     if spent.unknown > 0 {
-        let _ = write!(text, "; {} of an earlier version do not say what they took", plural(spent.unknown, "run"));
+        let _ = write!(text, "; {} of an earlier version without these figures", plural(spent.unknown, "run"));
     }
     text
 }

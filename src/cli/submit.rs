@@ -1,4 +1,4 @@
-//! `winsign submit`: hands what is not done to Slurm, and returns.
+//! `winsign submit`: submits the remaining runs to Slurm.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -21,17 +21,17 @@ use super::{Common, Execution, Failure, output, resources};
 
 pub(crate) const HELP: &str = "\
 Examples:
-  winsign submit study.yaml                          all that is missing; later what failed
-  winsign submit study.yaml --dry-run                the scripts that sbatch would get
+  winsign submit study.yaml                          submit all remaining runs
+  winsign submit study.yaml --dry-run                print the scripts for sbatch
   winsign submit study.yaml --profile gpu-srun --time 4:00:00 --max-running 64
   winsign submit study.yaml --pack 8 --side-by-side 4
-  winsign status study.yaml --watch                  from any node that sees the store
+  winsign status study.yaml --watch                  on any node with access to the store
 
-Runs become job arrays that depend on each other as their levels do, and nothing stays behind on
-this node. Jobs that reach their time limit or are preempted save a checkpoint and go on later. A
-run that is in the queue already is not submitted again. What the limits of the cluster do not
-admit at once is submitted by jobs that end. The programs are kept with the store, so that
-rebuilding them while jobs wait changes nothing.";
+Runs become job arrays with the dependencies of their levels; no process keeps running on this
+node. Jobs that reach their time limit or are preempted save a checkpoint and continue later. Runs
+that are already queued are not submitted again; failed runs are. Jobs beyond the limits of the
+cluster are submitted when others end. The programs are copied to the store, so rebuilding them
+does not affect queued jobs.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -48,48 +48,48 @@ pub(crate) struct Arguments {
     execution: Execution,
 }
 
-/// The profile, and what is said in its place.
+/// The profile, and options that override its settings.
 #[derive(Args)]
 pub(crate) struct Cluster {
-    /// The cluster's habits: a file, or the name of one in launch/profiles/ or ~/.config/winsign/profiles/
+    /// The profile of the cluster: a file, or a name in launch/profiles/ or ~/.config/winsign/profiles/
     #[arg(long, value_name = "NAME", env = "WINSIGN_PROFILE")]
     profile: Option<String>,
-    /// Instead of the profile's
+    /// The partition, instead of the profile's
     #[arg(long)]
     partition: Option<String>,
-    /// Instead of the profile's
+    /// Account charged for the jobs, instead of the profile's
     #[arg(long)]
     account: Option<String>,
-    /// Instead of the profile's
+    /// The quality of service, instead of the profile's
     #[arg(long)]
     qos: Option<String>,
-    /// Instead of the profile's
+    /// The node features, instead of the profile's
     #[arg(long)]
     constraint: Option<String>,
-    /// Time limit of a job, as Slurm takes it; a run that needs longer goes on in the next job
+    /// Time limit of a job, in the format of Slurm; a run that takes longer continues in the next job
     #[arg(long)]
     time: Option<String>,
-    /// Runs of one job
+    /// Runs per job
     #[arg(long, value_name = "K")]
     pack: Option<u32>,
-    /// How many of them at the same time, sharing the job's GPUs
+    /// Runs of a pack executed at the same time; they share the job's GPUs
     #[arg(long, value_name = "K")]
     side_by_side: Option<u32>,
-    /// Jobs that run at the same time, at most
+    /// Maximum number of jobs that run at the same time
     #[arg(long, value_name = "N")]
     max_running: Option<u32>,
-    /// Another option of sbatch, as in --sbatch=--exclusive; may be repeated
+    /// A further option of sbatch, as in --sbatch=--exclusive; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     sbatch: Vec<String>,
 }
 
-/// Processors of a run.
+/// The processes and GPUs of a run.
 #[derive(Args)]
 pub(crate) struct Ranks {
-    /// Processes that share a run [default: what the sweep says, else 1]
+    /// MPI processes per run [default: from the sweep file, or 1]
     #[arg(long, value_name = "N", value_parser = resources::ranks)]
     pub ranks: Option<u32>,
-    /// GPUs of each rank, 0.25 for four ranks on one, 0 for none [default: what the sweep says, else none]
+    /// GPUs per rank; 0.25 lets four ranks share one; 0 uses the CPU [default: from the sweep file, or none]
     #[arg(long, value_name = "X", value_parser = resources::gpus)]
     pub gpus: Option<f64>,
 }
@@ -100,8 +100,11 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
     if execution.ranks > 1 && profile.launcher == Launcher::Direct {
         return Err(Failure::Usage(
-            format!("the profile starts runs directly, as one process, and these have {} ranks", execution.ranks),
-            "say `launcher: srun` or `launcher: mpirun` in the profile, or run them with one rank".to_string(),
+            format!(
+                "cannot start runs of {} ranks: the profile has `launcher: direct`, which starts one process per run",
+                execution.ranks
+            ),
+            "set `launcher: srun` or `launcher: mpirun` in the profile, or use one rank".to_string(),
         ));
     }
     let worker = find_worker(arguments.execution.worker.as_deref())?;
@@ -113,10 +116,10 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     }
     let store = Store::create(&submit::absolute(&common.store)?)?;
     let submitted = asked.submit(&store)?;
-    tell(common, &plan, &submitted, &common.again(&arguments.sweep))
+    print(common, &plan, &submitted, &common.arguments_for(&arguments.sweep))
 }
 
-/// What is to be submitted, but for the store and this program's own path.
+/// A request to submit, without the store and the path of this program.
 pub(crate) struct Asked<'a> {
     pub plan: &'a Plan,
     pub profile: &'a Profile,
@@ -149,14 +152,14 @@ impl Asked<'_> {
 }
 
 impl Cluster {
-    /// The profile with what the command line says in its place.
+    /// Reads the profile and applies the options of the command line.
     fn profile(&self) -> Result<Profile, Failure> {
         let profile = match &self.profile {
             Some(name) => Profile::find(name)?,
             None => Profile::default(),
         };
         let number = |number: Option<u32>| number.map(|number| number.to_string());
-        // Who asks for more side by side than the profile packs means a larger pack.
+        // More runs at the same time than the profile packs imply a larger pack.
         let pack = self.pack.or(self.side_by_side.filter(|&runs| runs > profile.pack));
         let said = [
             ("partition", self.partition.clone()),
@@ -174,7 +177,7 @@ impl Cluster {
     }
 }
 
-/// The command line goes before the sweep file.
+/// Combines the command line with the sweep file; the command line takes precedence.
 fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submission::Execution, Failure> {
     let resources = plan.resources;
     Ok(submission::Execution {
@@ -186,7 +189,7 @@ fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submis
     })
 }
 
-/// What a dry run shows.
+/// Prints what would be submitted.
 fn show(common: &Common, plan: &Plan, submitted: &Submitted, scripts: &[String]) -> Result<u8, Failure> {
     if common.json {
         let arrays = submitted.arrays.iter().zip(scripts);
@@ -214,14 +217,14 @@ fn after(arrays: &std::collections::BTreeSet<usize>) -> String {
     }
 }
 
-fn tell(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
     match common.json {
         true => output::json(&json(plan, submitted)),
         false => output::text(&text(plan, submitted, again)),
     }
 }
 
-/// What was submitted, for machines.
+/// Returns what was submitted, as JSON.
 pub(crate) fn json(plan: &Plan, submitted: &Submitted) -> Value {
     json!({
         "name": plan.name,
@@ -233,14 +236,14 @@ pub(crate) fn json(plan: &Plan, submitted: &Submitted) -> Value {
     })
 }
 
-/// And for people.
+/// Returns what was submitted, as text.
 pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
     let sent = submitted.sent;
     let Some(submission) = &submitted.submission else {
         let rest = match sent.arrays {
             0 => "nothing to submit".to_string(),
             arrays => {
-                format!("nothing new to submit, {} sent that had been waiting for room", plural(arrays, "array"))
+                format!("nothing new to submit; submitted {} that did not fit before", plural(arrays, "array"))
             }
         };
         return format!("{}: {rest}; {}\n", plan.name, totals(plan, &submitted.statuses));
@@ -255,7 +258,7 @@ pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
     );
     if sent.left > 0 {
         let left = plural(sent.left, "array");
-        let _ = writeln!(text, "{left} more will be submitted by jobs that end, as the limits allow");
+        let _ = writeln!(text, "{left} more will be submitted when jobs end, within the limits of the cluster");
     }
     let _ = writeln!(text, "next: winsign status {again} --watch");
     text

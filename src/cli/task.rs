@@ -1,4 +1,4 @@
-//! `winsign task`: what a job of Slurm executes. Not for people: `winsign submit` writes the scripts that call it.
+//! `winsign task`: executes one task of a Slurm job. It is called by the scripts that `winsign submit` writes.
 
 use std::path::PathBuf;
 
@@ -27,10 +27,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let path = submit::absolute(&arguments.submission)?;
-    let submission =
-        Submission::open(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it holds no submission"))?;
+    let submission = Submission::open(&path)?
+        .ok_or_else(|| winsign_core::Error::damaged(&path, "it does not contain a submission"))?;
     if submission.is_cancelled() {
-        tracing::info!("submission {} is cancelled: nothing is done", submission.id);
+        tracing::info!("submission {} is cancelled; exiting", submission.id);
         return Ok(exit::SUCCESS);
     }
     let executed = execute_pack(common, &submission, arguments);
@@ -45,52 +45,52 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         return executed.map(|_| code);
     }
     if let Some(job) = task::job() {
-        let told = match &executed {
-            // Time is up, or others go first.
+        let outcome = match &executed {
+            // The time limit was reached, or the job was preempted.
             Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => {
                 task::requeue(&job, submission.is_held())
             }
             Ok(_) => submit::keep_going(&submission),
-            // What a person has to mend (a full disk, a missing library) ends every job after this one as well.
+            // An error that needs repair (a full disk, a missing library) would end every later job as well.
             Err(failure) => task::hold(&job, &failure.to_string()),
         };
-        if let Err(error) = told {
+        if let Err(error) = outcome {
             tracing::warn!("{error}");
         }
     }
     executed.map(|_| code)
 }
 
-/// Executes the runs of one task, and what they need if nobody else has it.
+/// Executes the runs of one task, and their inputs that no other process computes.
 fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Failure> {
     let root = submission.path.ancestors().nth(2);
-    let root = root.ok_or_else(|| winsign_core::Error::damaged(&submission.path, "it lies in no store"))?;
+    let root = root.ok_or_else(|| winsign_core::Error::damaged(&submission.path, "it is not in a store"))?;
     let store = Store::create(root)?;
     let entries = submission.entries(arguments.array, arguments.task)?;
     let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
     let statuses = survey_runs(&runs, &store)?;
     let options = options(submission, &store)?;
     if submission.is_cancelled() {
-        // The signal may have come before anybody listened.
+        // The signal may have arrived before the handler was installed.
         return Ok(Summary::default());
     }
     let mut display = Display::new(&submission.file.study, entries.len(), common.quiet);
     execute(&entries, &store, &statuses, &options, &mut display)
 }
 
-/// Ranks are Slurm's own processes, or OpenMPI's; a run of one rank is a child of this process.
+/// Returns how to execute the runs. Ranks are started by Slurm or OpenMPI; a run of one rank is a child of this process.
 fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
     let SubmissionFile { profile, execution, programs, .. } = &submission.file;
     let share = execution.gpus.map(Share::of).transpose()?;
     let ranks = execution.ranks;
     let runs = profile.side_by_side;
-    // A node may have GPUs that are none of this job's.
+    // A node may have GPUs that are not allocated to this job.
     let has_gpus = execution.gpus.is_some() || std::env::var_os("CUDA_VISIBLE_DEVICES").is_some();
     let gpus = if has_gpus { gpus::here() } else { vec![] };
     let (launcher, slots) = match profile.launcher {
         _ if ranks == 1 => (Launcher::Local, Slots::with_gpus(runs, &gpus, share.unwrap_or(Share::Even))),
         Starter::Srun => {
-            // Which of the job's GPUs a step has is Slurm's to say.
+            // Slurm assigns the job's GPUs to steps.
             let per_node = execution.ranks_on_node(ranks, profile);
             let gres = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
             let srun = Srun { mpi: profile.mpi.clone(), further: gres.into_iter().collect() };

@@ -1,6 +1,6 @@
-//! Amounts as people read them.
+//! Human-readable amounts.
 
-/// A time: `12 s`, `8 min`, `3.4 h`, `2.5 days`.
+/// Formats a time: `12 s`, `8 min`, `3.4 h`, `2.5 days`.
 pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         ..99.5 => format!("{seconds:.0} s"),
@@ -10,7 +10,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Memory: `412 MB`, `1.3 GB`.
+/// Formats an amount of memory: `412 MB`, `1.3 GB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
@@ -19,7 +19,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A number of which three digits say enough: `0.25`, `12.3`, `1240`.
+/// Formats a number with about three digits: `0.25`, `12.3`, `1240`.
 pub(crate) fn number(number: f64) -> String {
     let text = match number {
         ..9.995 => format!("{number:.2}"),
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_have_a_unit_that_keeps_them_short() {
+    fn amounts_are_short() {
         let times = [0.2, 99.4, 99.6, 5969.0, 5971.0, 100_000.0, 200_000.0].map(duration);
         assert_eq!(times, ["0 s", "99 s", "2 min", "99 min", "1.7 h", "27.8 h", "2.3 days"]);
         assert_eq!([412_000_000, 999_600_000, 80_000_000_000].map(bytes), ["412 MB", "1.0 GB", "80.0 GB"]);

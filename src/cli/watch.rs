@@ -1,4 +1,4 @@
-//! Something that is looked at again and again, and shown anew each time.
+//! Repeated display of something that changes.
 
 use std::future::pending;
 use std::io::{IsTerminal, Write};
@@ -10,23 +10,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, output};
 
-/// How a look at something becomes text, and when there is nothing more to see.
+/// Something that can be watched until it is over.
 pub(crate) trait Watched: Send + Sync + 'static {
-    /// What a look finds.
+    /// The state at one time.
     type Look: Send + Sync + 'static;
 
-    /// Looks; `before` is what was found last time.
+    /// Returns the current state; `before` is the previous one.
     fn look(&self, before: Option<&Self::Look>) -> Result<Self::Look, Failure>;
     fn show(&self, look: &Self::Look) -> String;
-    /// Whether another look could find anything else.
+    /// Whether the state is final.
     fn is_over(&self, look: &Self::Look) -> bool;
 }
 
-/// Shows what is found until nothing more will come: then gives the last look. None if it was stopped before that, by
-/// SIGINT or SIGTERM or because nobody reads on.
+/// Shows the state until it is final, then returns it. Returns `None` if it was stopped before that, by SIGINT or SIGTERM or
+/// because the reader is gone.
 ///
-/// On a terminal each look replaces the one before, on a screen of its own that is gone afterwards, lines cut where the
-/// terminal ends. Elsewhere one follows the other.
+/// On a terminal each state replaces the previous one, on the alternate screen, with long lines truncated. Elsewhere states
+/// are printed one after another.
 pub(crate) fn watch<W: Watched>(
     watched: &Arc<W>,
     every: Duration,
@@ -35,7 +35,7 @@ pub(crate) fn watch<W: Watched>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(winsign_core::Error::io("watch", std::path::Path::new("the store")))?;
     let seen = runtime.block_on(watch_on(watched, every, plain));
-    // A look under way may hang on a file system that does not answer.
+    // A pending look may hang on a file system that does not respond.
     runtime.shutdown_background();
     seen
 }
@@ -66,7 +66,7 @@ async fn watch_on<W: Watched>(watched: &Arc<W>, every: Duration, plain: bool) ->
             drop(screen);
             return Ok(Some(look));
         }
-        // A slow file system must not be kept busy by those who look at it.
+        // Polling must not keep a slow file system busy.
         let wait = tokio::time::sleep(every.max(took));
         tokio::pin!(wait);
         loop {
@@ -81,19 +81,19 @@ async fn watch_on<W: Watched>(watched: &Arc<W>, every: Duration, plain: bool) ->
 }
 
 async fn stopped(interrupt: &mut Signal, terminate: &mut Signal) {
-    let told = tokio::select! {
-        told = interrupt.recv() => told,
-        told = terminate.recv() => told,
+    let received = tokio::select! {
+        received = interrupt.recv() => received,
+        received = terminate.recv() => received,
     };
-    if told.is_none() {
+    if received.is_none() {
         pending::<()>().await;
     }
 }
 
-/// The terminal's other screen, until it is dropped.
+/// The terminal's alternate screen, until it is dropped.
 struct Screen;
 
-/// To the other screen, without a cursor, and without wrapping what is too wide.
+/// Enters the alternate screen, hides the cursor and disables line wrapping.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
@@ -103,11 +103,11 @@ impl Screen {
         Screen
     }
 
-    /// Draws over what is there, without a moment in which nothing is; false if the terminal is gone.
+    /// Draws over the previous content without clearing it first, to avoid flicker; returns false if the terminal is gone.
     fn draw(&self, text: &str) -> bool {
         let size = tcgetwinsize(std::io::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
         let (columns, rows) = size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()));
-        // To erase the rest of a line that is full would take its last character.
+        // Erasing the rest of a full line would delete its last character.
         let lines = fit(text, columns - 1, rows);
         write(&format!("\x1b[H{}\x1b[J", lines.join("\x1b[K\n")))
     }
@@ -124,7 +124,7 @@ fn write(text: &str) -> bool {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_ok()
 }
 
-/// The lines of a text that fit on a screen, each as far as it fits.
+/// Returns the lines of a text that fit on a screen, truncated to its width.
 fn fit(text: &str, columns: usize, rows: usize) -> Vec<String> {
     let all: Vec<&str> = text.lines().collect();
     let shown = if all.len() > rows { rows - 1 } else { all.len() };
@@ -135,7 +135,7 @@ fn fit(text: &str, columns: usize, rows: usize) -> Vec<String> {
     lines
 }
 
-/// The beginning of a line that takes so many columns; colors take none.
+/// Truncates a line to a number of columns; color codes take none.
 fn cut(line: &str, columns: usize) -> String {
     let mut taken = 0;
     let mut in_color = false;
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_cut_where_the_terminal_ends() {
+    fn long_lines_are_truncated() {
         assert_eq!(cut("levels 1..12", 12), "levels 1..12");
         assert_eq!(cut("levels 1..12", 11), "levels 1..…");
         assert_eq!(cut("levels", 1), "…");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_below_is_counted() {
+    fn lines_that_do_not_fit_are_counted() {
         assert_eq!(fit("a\nb\nc\n", 20, 3), ["a", "b", "c"]);
         assert_eq!(fit("a\nb\nc\nd\n", 20, 3), ["a", "b", "… 2 more lines"]);
         assert_eq!(fit("a\nb\n", 20, 1), ["… 2 more lines"]);

@@ -10,21 +10,21 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-/// Lines of standard error that are kept. A launcher in trouble needs many.
+/// The number of lines of standard error that are kept. Errors of launchers are long.
 const KEPT_LINES: usize = 60;
 
 /// A child that has been started.
 pub(crate) struct Child {
     child: tokio::process::Child,
     pub pid: u32,
-    /// How often this machine had killed for lack of memory until then.
+    /// The number of out-of-memory kills on this machine before the start.
     kills_before: Option<u64>,
 }
 
-/// How a child ended.
+/// The outcome of a child.
 pub(crate) struct Ended {
     pub exit: Exit,
-    /// Whether the machine has killed for lack of memory meanwhile: this child, or another.
+    /// Whether the machine has killed a process for lack of memory meanwhile: this child, or another.
     pub memory_ran_out: bool,
     /// The last lines of its standard error.
     pub stderr: Vec<String>,
@@ -33,12 +33,12 @@ pub(crate) struct Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Code(u8),
-    /// By a signal.
+    /// Killed by this signal.
     Killed(i32),
 }
 
-/// Starts a child. Its standard input stays open as long as this process lives. It gets a process group of its own, so
-/// that Ctrl-C at the terminal reaches it only through us.
+/// Starts a child. Its standard input stays open until this process exits. It has a separate process group, so that Ctrl-C in
+/// the terminal does not reach it directly.
 pub(crate) fn start(mut command: Command) -> io::Result<Child> {
     let kills_before = kills_for_memory();
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn()?;
@@ -49,7 +49,7 @@ pub(crate) fn start(mut command: Command) -> io::Result<Child> {
 /// Waits until a child ends.
 pub(crate) async fn wait(child: Child) -> io::Result<Ended> {
     let Child { mut child, kills_before, .. } = child;
-    // `Child::wait` would close its standard input, which tells a worker to stop.
+    // `Child::wait` would close its standard input, which makes a worker stop.
     let stdin = child.stdin.take();
     let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).split(b'\n');
     let mut stderr = VecDeque::new();
@@ -65,7 +65,7 @@ pub(crate) async fn wait(child: Child) -> io::Result<Ended> {
     Ok(Ended { exit, memory_ran_out, stderr: stderr.into() })
 }
 
-/// Sends a signal to a child, which may have ended just now.
+/// Sends a signal to a child, which may already have ended.
 pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid as i32) {
         let _ = kill_process(pid, signal);
@@ -80,7 +80,7 @@ impl Exit {
         }
     }
 
-    /// Launchers end with 128 and the number of the signal that killed what they had launched, as shells do.
+    /// Converts the exit of a launcher: like shells, launchers exit with 128 plus the signal that killed their process.
     pub(crate) fn of_launched(self) -> Exit {
         match self {
             Exit::Code(code @ 129..=192) => Exit::Killed(i32::from(code) - 128),
@@ -89,7 +89,7 @@ impl Exit {
     }
 }
 
-/// How often this machine has killed a process for lack of memory; none if it does not say.
+/// Returns the number of out-of-memory kills on this machine, or `None` if it is unknown.
 fn kills_for_memory() -> Option<u64> {
     counted(&fs::read_to_string("/proc/vmstat").ok()?)
 }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn launchers_say_by_their_exit_code_what_killed_a_rank() {
+    fn launcher_exit_code_gives_the_signal() {
         assert_eq!(Exit::of(ExitStatus::from_raw(9)), Exit::Killed(9));
         assert_eq!(Exit::of(ExitStatus::from_raw(75 << 8)).of_launched(), Exit::Code(75));
         assert_eq!(Exit::of(ExitStatus::from_raw(137 << 8)).of_launched(), Exit::Killed(9));

@@ -1,4 +1,4 @@
-//! The dispatcher: owns all state of a launch, in one loop over events and signals.
+//! The dispatcher, which owns all state of a launch, in one loop over events and signals.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -16,19 +16,19 @@ use winsign_sweep::plan::{RunState, cost};
 
 use super::child::{self, Ended, Exit};
 use super::display::Display;
-use super::slots::{Seat, Slots};
+use super::slots::{REST, Seat, Slots};
 use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
 
-/// How often active runs are looked at.
+/// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
-/// A killed worker says nothing about its run, so it is given more chances than one that fails: this many in a row
-/// without an epoch done between them.
+/// A killed worker says nothing about its run, so it is restarted more often than one that fails: this many times in a row
+/// without a finished epoch.
 const KILLS_BORNE: u32 = 5;
-/// Lines of a failed run's log that are shown.
+/// The number of log lines shown for a failed run.
 const LOG_LINES: usize = 10;
 
-/// Executes runs until every one is done, failed or blocked, or until it is told to stop. Each entry comes after those
-/// it needs, which are all among them; `statuses` say what the disk knew of each a moment ago.
+/// Executes runs until every one is done, failed or blocked, or until it is stopped. Entries include all inputs, each before
+/// its dependents; `statuses` are their recent states on disk.
 ///
 /// The first SIGINT, SIGTERM or SIGUSR1 lets the workers save checkpoints and stop; the second kills them.
 pub async fn run(
@@ -51,43 +51,43 @@ pub async fn run(
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// For runs it needs.
+    /// Waiting for its inputs.
     Waiting,
-    /// For a free slot.
+    /// Waiting for a free slot.
     Ready,
-    /// One of our workers is at it.
+    /// Executed by a worker of this process.
     Active {
         pid: u32,
     },
-    /// Somebody else's worker is at it.
+    /// Executed by another process.
     Elsewhere,
     Done,
     Failed,
     Blocked,
 }
 
-/// A run and where it stands.
+/// A run and its state.
 struct Node {
     directory: RunDirectory,
     inputs: Vec<usize>,
     dependents: Vec<usize>,
     phase: Phase,
-    /// In epochs, see [`cost`].
+    /// The cost in epochs, see [`cost`].
     cost: f64,
-    /// The cost of the longest chain of runs that begins here: what waits longest goes first.
+    /// The cost of the longest chain of runs that starts here; the highest goes first.
     urgency: f64,
-    /// Failures in a row without an epoch done between them.
+    /// Consecutive failures without a finished epoch.
     failures: u32,
-    /// How far the run was when its worker was last started.
+    /// The number of finished epochs when its worker was last started.
     mark: u32,
-    /// The latest attempt whose failure we have dealt with, or that was there before we came.
+    /// The latest attempt that existed at the start or whose failure was handled.
     known_attempt: u32,
     failure: Option<Failure>,
 }
 
-/// A worker of ours.
+/// A worker started by this process.
 struct Launch {
-    /// Kept in the claim of the attempt it makes.
+    /// The token recorded in the claim of its attempt.
     token: String,
     seat: Seat,
 }
@@ -97,25 +97,25 @@ struct Dispatcher<'a> {
     options: &'a Options,
     display: &'a mut Display,
     nodes: Vec<Node>,
-    /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: a node's phase decides.
+    /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: the phase of the node decides.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
-    /// Whose directory was made last before there was a slot.
+    /// The run whose directory was last prepared before a slot was free.
     prepared_ahead: Option<usize>,
-    /// The run, how its worker was launched, and how that ended.
+    /// The run, its launch, and the outcome of the launch.
     workers: JoinSet<(usize, Launch, std::io::Result<Ended>)>,
     slots: Slots,
-    /// Tells our launches from those of everybody else, and how many there were.
+    /// Distinguishes launches of this process from those of others.
     own: u64,
     launches: u64,
-    /// How often we were told to stop.
+    /// The number of requests to stop.
     stops: u32,
-    /// Whether it was a signal that told us to stop.
+    /// Whether a signal requested to stop.
     stopped: bool,
-    /// What stopped us, if it was not a signal.
+    /// The error that requested to stop.
     fatal: Option<Error>,
     computed: usize,
     began: Instant,
-    /// Cost of the runs that became done since we began.
+    /// The cost of the runs that were finished since the start.
     cost_done: f64,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Dispatcher<'a> {
                 failure: None,
             })
             .collect();
-        // Runs come after what they need: from the last to the first, every dependent is settled before its inputs.
+        // Runs come after their inputs, so in reverse every dependent comes before its inputs.
         for at in (0..nodes.len()).rev() {
             nodes[at].urgency += nodes[at].cost;
             for input in nodes[at].inputs.clone() {
@@ -167,7 +167,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Takes over what was found on disk. Damaged files are set aside; failures that are not forgiven stand.
+    /// Adopts the states on disk. Damaged files are set aside; failures that are not forgiven are final.
     fn adopt(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
         for (at, status) in statuses.iter().enumerate() {
             if let Some(damaged) = &status.damaged {
@@ -234,7 +234,7 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Nothing more can be done: the workers under way are stopped, then the error is returned.
+    /// Stops the active workers after a fatal error, which is then returned.
     fn give_up(&mut self, error: Error) {
         self.fatal.get_or_insert(error);
         if self.stops == 0 {
@@ -263,21 +263,21 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Makes the directory of the run that will be started next, while all slots are taken: to write it for good may take a disk
-    /// longer than all else that lies between two runs.
+    /// Prepares the directory of the next run while all slots are taken, since flushing it to disk can take longer than everything
+    /// else between two runs.
     fn prepare_ahead(&mut self) {
         let next = self.ready.peek().map(|&(_, std::cmp::Reverse(at))| at);
         let next = next.filter(|_| self.stops == 0 && !self.workers.is_empty());
         if let Some(at) = next.filter(|_| next != self.prepared_ahead) {
             self.prepared_ahead = next;
-            // What goes wrong is told when it is really needed.
+            // Errors are reported when the directory is needed.
             if let Err(error) = self.prepare(at) {
                 tracing::info!("cannot prepare {} ahead: {error}", self.entries[at].label);
             }
         }
     }
 
-    /// Settles a run that somebody else has taken, finished or failed in the meantime; true if nobody has.
+    /// Whether the run can be started here; otherwise records that another process claimed, finished or failed it.
     fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Error> {
         match self.state(at)? {
             State::Done(_) => self.done(at),
@@ -311,11 +311,11 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Makes the run's directory ready, with a whole run.json.
+    /// Prepares the run's directory, with a complete run.json.
     fn prepare(&self, at: usize) -> Result<(), Error> {
         let Entry { run, label, .. } = &self.entries[at];
         if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
-            self.display.say(&format!("run.json of {label} was damaged; it is set aside as {}", aside.display()));
+            self.display.say(&format!("run.json of {label} was damaged and set aside as {}", aside.display()));
         }
         Ok(())
     }
@@ -365,17 +365,25 @@ impl<'a> Dispatcher<'a> {
         match exit {
             Exit::Code(exit::SUCCESS) => match self.state(at)? {
                 State::Done(result) => {
-                    // It may have found the run done by somebody else.
+                    // Another process may have completed the run.
                     self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
                     self.done(at);
                 }
-                _ => {
-                    self.failed_here(at, token, "the worker ended well, but there is no result".to_string(), retries)?
-                }
+                _ => self.failed_here(
+                    at,
+                    token,
+                    "the worker exited with code 0 but wrote no result".to_string(),
+                    retries,
+                )?,
             },
             Exit::Code(exit::INTERRUPTED) if stopping => {}
             Exit::Code(exit::INTERRUPTED) => {
-                self.failed_here(at, token, "stopped by somebody else".to_string(), retries.max(KILLS_BORNE))?;
+                self.failed_here(
+                    at,
+                    token,
+                    "the worker was stopped by another process".to_string(),
+                    retries.max(KILLS_BORNE),
+                )?;
             }
             Exit::Code(exit::HELD) => self.nodes[at].phase = Phase::Elsewhere,
             Exit::Code(exit::DAMAGED_INPUT) => {
@@ -383,24 +391,24 @@ impl<'a> Dispatcher<'a> {
                 self.inputs_again(at, last_words(words))?;
             }
             Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_words(words))),
-            // It may have been us, if we were told to stop twice.
+            // A second stop signal kills the workers.
             Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
             Exit::Killed(signal) => {
                 self.failed_here(at, token, killed_by(signal, memory_ran_out), retries.max(KILLS_BORNE))?;
             }
-            // What a program ends with when it or a library of it is missing.
+            // The exit codes of a missing program or library.
             Exit::Code(126 | 127) if self.options.launcher == Launcher::Local => {
                 return Err(self.worker_error(words.join("\n")));
             }
             Exit::Code(code) => {
                 let borne = match code {
                     exit::RANK_LOST => retries.max(KILLS_BORNE),
-                    // It asks for what cannot be, and would do so again.
+                    // The request is invalid, and would fail again.
                     exit::USAGE => 0,
                     _ => retries,
                 };
                 let message = match last_words(words) {
-                    words if words.is_empty() => format!("the worker ended with exit code {code}"),
+                    words if words.is_empty() => format!("the worker exited with code {code}"),
                     words => words,
                 };
                 self.failed_here(at, token, message, borne)?;
@@ -409,8 +417,8 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Whether a launch on other hosts came to nothing through no fault of its run: no rank has claimed the run or said
-    /// a word, or one said that it cannot reach the store.
+    /// Whether a launch failed because of its hosts: no rank claimed the run or printed a message, or a rank cannot access
+    /// the store.
     fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
         match exit {
             Exit::Code(exit::IO) => Ok(true),
@@ -418,10 +426,10 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Whether no rank has claimed the run or said a word.
+    /// Whether no rank claimed the run or printed a message.
     fn came_to_nothing(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
         match exit {
-            // With 0 a run was done already, a signal to the launcher itself tells nothing of its hosts.
+            // With exit code 0 the run was already done; a signal to the launcher says nothing about the hosts.
             Exit::Code(code) if code != exit::SUCCESS => {
                 let spoke = words.iter().any(|line| line.starts_with(WORKER_SAYS));
                 Ok(!spoke && self.attempt_by(at, &launch.token)?.is_none())
@@ -430,7 +438,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Slurm did not start a step: the controller is away, say, or a node is. That is no failure of the run.
+    /// Handles a step that Slurm did not start, which is not a failure of the run: the controller or a node may be down.
     fn step_not_started(&mut self, at: usize, reason: String) -> Result<(), Error> {
         tracing::warn!("{} did not start: {reason}", self.entries[at].label);
         self.nodes[at].failures += 1;
@@ -442,24 +450,27 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Tries a run again, elsewhere if a host is to blame too often.
+    /// Tries a run again, on another host if one fails repeatedly.
     fn not_started(&mut self, at: usize, seat: &Seat, reason: String) {
         tracing::info!("{} did not start: {reason}", self.entries[at].label);
         if self.stops > 0 {
             return;
         }
         for host in self.slots.not_started(seat, &reason, Instant::now()) {
-            self.display.say(&format!("nothing starts on {host}, which is left alone for a while: {reason}"));
+            self.display.say(&format!(
+                "{host}: repeated launch failures, skipping it for {} minutes: {reason}",
+                REST.as_secs() / 60
+            ));
         }
         self.make_ready(at);
         if self.workers.is_empty() && self.slots.hopeless(self.options.ranks, Instant::now()) {
-            let help = "does `mpirun --host HOST hostname` work, and do the hosts see the store and the worker?";
-            let message = format!("no run can be started on any host: {reason}");
+            let help = "check that `mpirun --host HOST hostname` works, and that the hosts can access the store and the worker";
+            let message = format!("cannot start a run on any host: {reason}");
             self.give_up(Refused::new(message, help).into());
         }
     }
 
-    /// Whether runs are ready that find no place on the hosts that are left.
+    /// Whether ready runs have no place on the remaining hosts.
     fn waits_for_hosts(&self) -> bool {
         self.nodes.iter().any(|node| node.phase == Phase::Ready)
     }
@@ -469,12 +480,12 @@ impl<'a> Dispatcher<'a> {
             Launcher::Local => self.worker_error(error.to_string()),
             Launcher::Mpirun | Launcher::Srun(_) => {
                 let message = format!("cannot start {}: {error}", self.options.program().display());
-                Refused::new(message, "is it installed, and on the PATH?").into()
+                Refused::new(message, "install it, and add it to the PATH").into()
             }
         }
     }
 
-    /// Looks at active runs, here and elsewhere.
+    /// Checks active runs, of this process and of others.
     fn look_around(&mut self) -> Result<(), Error> {
         for at in 0..self.nodes.len() {
             match self.nodes[at].phase {
@@ -512,7 +523,7 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// From the pace so far; none before anything is done.
+    /// Estimates the remaining time from the pace so far; `None` before the first finished run.
     fn time_left(&self) -> Option<Duration> {
         let unfinished = |node: &&Node| !matches!(node.phase, Phase::Done | Phase::Failed | Phase::Blocked);
         let left: f64 = self.nodes.iter().filter(unfinished).map(|node| node.cost).sum();
@@ -520,14 +531,14 @@ impl<'a> Dispatcher<'a> {
         (pace > 0.0).then(|| Duration::from_secs_f64((left / pace).min(1e9)))
     }
 
-    /// The first call lets workers save checkpoints and stop, the second kills them.
+    /// Stops the workers: the first call lets them save checkpoints, the second kills them.
     fn stop(&mut self) {
         if self.stops == 0 && !self.workers.is_empty() {
-            self.display.say("stopping: the runs under way save a checkpoint; press Ctrl-C again to kill them");
+            self.display.say("stopping: saving checkpoints of active runs; press Ctrl-C again to kill them");
         }
         let signal = match (&self.options.launcher, self.stops) {
             (Launcher::Local, 0) => Signal::TERM,
-            // Launchers pass this one on to their ranks, and at SIGTERM they kill them.
+            // Launchers pass this one on to their ranks; at SIGTERM they kill the ranks.
             (_, 0) => Signal::USR1,
             (Launcher::Mpirun | Launcher::Srun(_), 1) => Signal::TERM,
             _ => Signal::KILL,
@@ -548,7 +559,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Queues a run if it waits for nothing any more; blocks it if what it waits for will not come.
+    /// Queues a run if all its inputs are done; blocks it if one has failed.
     fn make_ready(&mut self, at: usize) {
         if self.nodes[at].phase != Phase::Waiting {
             return;
@@ -559,7 +570,7 @@ impl<'a> Dispatcher<'a> {
             self.block_dependents(at);
         } else if self.inputs_are_done(at) {
             self.nodes[at].phase = Phase::Ready;
-            // The bits of positive numbers are ordered as the numbers are.
+            // The bits of positive numbers have the same order as the numbers.
             self.ready.push((self.nodes[at].urgency.to_bits(), std::cmp::Reverse(at)));
         }
     }
@@ -568,7 +579,7 @@ impl<'a> Dispatcher<'a> {
         self.nodes[at].inputs.iter().all(|&input| self.nodes[input].phase == Phase::Done)
     }
 
-    /// A worker found a damaged input and set its files aside: what is no longer done is computed again.
+    /// Handles a damaged input whose files the worker has set aside: inputs that are no longer done are computed again.
     fn inputs_again(&mut self, at: usize, message: String) -> Result<(), Error> {
         for input in self.nodes[at].inputs.clone() {
             if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
@@ -576,7 +587,7 @@ impl<'a> Dispatcher<'a> {
                 self.make_ready(input);
             }
         }
-        // A disk that damages whatever is written must not keep us busy for ever.
+        // A disk that damages all files must not cause an infinite loop.
         self.nodes[at].failures += 1;
         match self.nodes[at].failures > KILLS_BORNE {
             true => self.fail(at, 0, message),
@@ -585,19 +596,19 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Our worker failed: its run is started again, or given up. `borne` is how many failures in a row are borne.
+    /// Handles a failed worker: restarts the run, or gives it up after more than `borne` consecutive failures.
     fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Error> {
         let attempt = self.attempt_by(at, token)?;
         let directory = &self.nodes[at].directory;
         let (message, done) = match attempt {
-            // It ended before it took the run.
+            // It ended before it claimed the run.
             None => (message, 0),
             Some(attempt) => {
-                let told = match directory.end_of(attempt)? {
+                let end_message = match directory.end_of(attempt)? {
                     Some(End::Failed { message }) => message,
                     _ => message,
                 };
-                (told, directory.progress_of(attempt).map_or(0, |progress| progress.done))
+                (end_message, directory.progress_of(attempt).map_or(0, |progress| progress.done))
             }
         };
         let node = &mut self.nodes[at];
@@ -607,9 +618,9 @@ impl<'a> Dispatcher<'a> {
         node.failures += 1;
         node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
         if node.failures <= borne {
-            self.display.say(&format!("{} failed and is started again: {message}", self.entries[at].label));
+            self.display.say(&format!("{} failed, restarting it: {message}", self.entries[at].label));
             self.end_attempt_of(at, token, &End::Interrupted)?;
-            // Others that wait for this run take a failure on disk for the last word.
+            // Other processes treat a failure on disk as final.
             self.nodes[at].directory.forgive()?;
             self.make_ready(at);
             return Ok(());
@@ -626,8 +637,8 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// A worker that never came to claim its run leaves no trace: the attempt is made for it, so that the failure is known to
-    /// everybody who looks at the run, above all to jobs that wait for it.
+    /// Records the failure of a worker that did not claim its run, as an attempt made for it, so that other processes see the
+    /// failure, in particular jobs that wait for the run.
     fn write_down_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Error> {
         match Attempt::claim_as(&self.nodes[at].directory, 0, Some(token)) {
             Ok(attempt) => {
@@ -635,26 +646,26 @@ impl<'a> Dispatcher<'a> {
                 attempt.end(end)?;
                 Ok(number)
             }
-            // Somebody else is at it, and will have more to say.
+            // Another process has claimed the run.
             Err(winsign_core::Error::Held { .. }) => Ok(0),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Somebody else's worker failed. They may be starting it again already, which we will see; else it gets from us
-    /// what chances it would have had here.
+    /// Handles a run that failed in another process. That process may restart it; otherwise it is retried here as often as
+    /// `retries` allows.
     fn failed_elsewhere(&mut self, at: usize, attempt: u32, message: String) {
         let node = &mut self.nodes[at];
         node.known_attempt = attempt;
         node.failures += 1;
-        // A job of several that wait for one run must not give it the chances that it has had.
+        // Of several jobs that wait for one run, each must not repeat the retries of the others.
         match attempt > self.entries[at].forgiven || node.failures > self.options.retries {
             true => self.fail(at, attempt, message),
             false => self.make_ready(at),
         }
     }
 
-    /// Gives a run up, and blocks what depends on it.
+    /// Marks a run as failed, and blocks its dependents.
     fn fail(&mut self, at: usize, attempt: u32, message: String) {
         let Entry { run, label, .. } = &self.entries[at];
         let log_end = self.nodes[at].directory.log_of(attempt, LOG_LINES);
@@ -675,7 +686,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// What the disk says now; damaged files are set aside.
+    /// Returns the state on disk; damaged files are set aside.
     fn state(&self, at: usize) -> Result<State, Error> {
         loop {
             match self.nodes[at].directory.state() {
@@ -687,7 +698,8 @@ impl<'a> Dispatcher<'a> {
 
     fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
         let label = &self.entries[at].label;
-        self.display.say(&format!("{label}: {reason}; set aside, to be computed again ({})", damaged.display()));
+        self.display
+            .say(&format!("{label}: {reason}; set the file aside, computing the run again ({})", damaged.display()));
         Ok(self.nodes[at].directory.set_aside(damaged)?)
     }
 
@@ -695,8 +707,8 @@ impl<'a> Dispatcher<'a> {
         Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
     }
 
-    /// The attempt that the worker of one of our launches made; none if it did not come to that. The latest attempt may
-    /// be somebody else's, who has taken the run meanwhile.
+    /// Returns the attempt made by the worker of a launch, or `None` if it made none. The latest attempt may belong to another
+    /// process that claimed the run meanwhile.
     fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Error> {
         let directory = &self.nodes[at].directory;
         for attempt in directory.attempts()?.into_iter().rev() {
@@ -708,8 +720,8 @@ impl<'a> Dispatcher<'a> {
         Ok(None)
     }
 
-    /// Writes down on behalf of a worker how its attempt ended, unless it has done so itself. Otherwise one that was
-    /// killed on another machine would count as alive until its silence is noticed.
+    /// Records how an attempt of a worker ended, unless the worker did. Otherwise an attempt killed on another machine would
+    /// count as running until its heartbeat times out.
     fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Error> {
         match self.attempt_by(at, token)? {
             Some(attempt) => Ok(attempt::end_attempt(&self.nodes[at].directory, attempt, end)?),
@@ -738,10 +750,10 @@ impl<'a> Dispatcher<'a> {
     }
 }
 
-/// How a worker's own lines begin.
+/// The prefix of a worker's messages.
 const WORKER_SAYS: &str = "winsign-worker: ";
 
-/// What a worker said last, without its name; or else the last line there is.
+/// Returns the last message of a worker without its prefix, or the last line if there is none.
 fn last_words(stderr: &[String]) -> String {
     let said = stderr.iter().rev().find_map(|line| line.strip_prefix(WORKER_SAYS));
     said.or(stderr.last().map(String::as_str)).unwrap_or_default().to_string()
@@ -749,8 +761,9 @@ fn last_words(stderr: &[String]) -> String {
 
 fn killed_by(signal: i32, memory_ran_out: bool) -> String {
     if memory_ran_out {
-        return "killed for lack of memory: run fewer side by side (--jobs), or on a machine with more".to_string();
+        return "killed: out of memory; run fewer at the same time (--jobs), or use a machine with more memory"
+            .to_string();
     }
-    let somebody = if signal == Signal::KILL.as_raw() { " (by somebody, or for lack of memory)" } else { "" };
-    format!("killed by signal {signal}{somebody}")
+    let cause = if signal == Signal::KILL.as_raw() { " (by a user, or out of memory)" } else { "" };
+    format!("killed by signal {signal}{cause}")
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use winsign_core::attempt::Progress;
 
-/// Draws on standard error.
+/// A display on standard error.
 pub struct Display {
     bars: MultiProgress,
     overall: ProgressBar,
@@ -43,7 +43,7 @@ impl Lines {
 }
 
 impl Display {
-    /// `quiet` hides the bars also on a terminal.
+    /// Creates a display; `quiet` hides the bars even on a terminal.
     pub fn new(name: &str, total: usize, quiet: bool) -> Display {
         let visible = !quiet && std::io::stderr().is_terminal();
         let lines = (!quiet && !visible).then(|| Lines { name: name.to_string(), total, last: None });
@@ -68,7 +68,7 @@ impl Display {
         });
     }
 
-    /// Shows or moves the line of an active run. `place` says where it runs if not here.
+    /// Shows or updates the line of an active run; `place` is its location on another host.
     pub fn active(&mut self, key: usize, label: &str, place: Option<&str>, progress: Option<&Progress>) {
         if !self.visible {
             return;
@@ -93,22 +93,22 @@ impl Display {
         bar.set_message(message);
     }
 
-    /// Takes the line of a run away.
+    /// Removes the line of a run.
     pub fn inactive(&mut self, key: usize) {
         if let Some(bar) = self.active.remove(&key) {
             self.bars.remove(&bar);
         }
     }
 
-    /// Something a person should know, above the bars.
+    /// Prints a message above the bars.
     pub fn say(&self, text: &str) {
         self.bars.suspend(|| {
-            // Whoever listened may be gone.
+            // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{text}");
         });
     }
 
-    /// Leaves the terminal clean.
+    /// Removes all bars.
     pub fn finish(&mut self) {
         for (_, bar) in std::mem::take(&mut self.active) {
             self.bars.remove(&bar);

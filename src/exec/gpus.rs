@@ -1,38 +1,38 @@
-//! GPUs: which there are, and which of them a slot owns.
+//! GPUs of a host, and their assignment to slots.
 
 use std::fs;
 use std::path::Path;
 
 use super::Refused;
 
-/// How much of a GPU a process may use, in percent; read by NVIDIA's multi-process service.
+/// The percentage of a GPU that a process may use; read by NVIDIA's multi-process service.
 pub const MPS_PERCENTAGE: &str = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE";
 
-/// How many GPUs a rank gets.
+/// The GPUs of a rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Share {
-    /// What there is, shared out evenly.
+    /// All GPUs, divided evenly.
     Even,
     Whole(u32),
-    /// One of so many on a GPU.
+    /// One of this many ranks on a GPU.
     OneOf(u32),
 }
 
 impl Share {
-    /// Of a number such as 2, 1 or 0.25. Of a GPU that is cut in unequal parts nobody gets more than was asked for.
+    /// Converts a number such as 2, 1 or 0.25. A fraction that does not divide a GPU evenly is rounded up to one that does.
     pub fn of(gpus: f64) -> Result<Share, Refused> {
         match gpus {
             _ if gpus.fract() == 0.0 && (0.0..=1024.0).contains(&gpus) => Ok(Share::Whole(gpus as u32)),
             // 1 / 0.1 is not quite 10.
             _ if (0.001..1.0).contains(&gpus) => Ok(Share::OneOf((1.0 / gpus + 1e-9) as u32)),
             _ => {
-                let message = format!("a rank cannot have {gpus} GPUs");
-                Err(Refused::new(message, "give a whole number, or a part of one GPU: --gpus 1, --gpus 0.25"))
+                let message = format!("cannot assign {gpus} GPUs to a rank");
+                Err(Refused::new(message, "use a whole number or a fraction of one GPU: --gpus 1, --gpus 0.25"))
             }
         }
     }
 
-    /// How many ranks so many GPUs hold at once; any number if ranks take none.
+    /// Returns how many ranks fit on the GPUs; `None` if there is no limit.
     pub fn held_by(self, gpus: usize) -> Option<usize> {
         match self {
             Share::Even => Some(gpus),
@@ -43,17 +43,17 @@ impl Share {
     }
 }
 
-/// What a slot has of the GPUs of its host.
+/// The GPUs of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lot {
-    /// As `CUDA_VISIBLE_DEVICES` names them.
+    /// Their names as in `CUDA_VISIBLE_DEVICES`.
     pub gpus: Vec<String>,
-    /// How many slots share the GPU, if there are several.
+    /// The number of slots that share the GPU.
     pub sharers: u32,
 }
 
-/// Deals GPUs out to slots: none where nothing is to be said about GPUs. Which GPUs the host has may not be known
-/// (`gpus` is none), then they are numbered. Gives fewer slots than asked for if the GPUs hold no more.
+/// Assigns GPUs to slots, with `None` for slots whose GPUs are not restricted. If the GPUs of the host are not known (`gpus` is
+/// `None`), they are numbered. Returns fewer slots than requested if the GPUs do not suffice.
 pub fn deal(slots: usize, gpus: Option<&[String]>, share: Share) -> Vec<Option<Lot>> {
     let count = gpus.map(<[String]>::len);
     let held = count.and_then(|count| share.held_by(count)).filter(|_| share != Share::Even);
@@ -78,15 +78,15 @@ pub fn deal(slots: usize, gpus: Option<&[String]>, share: Share) -> Vec<Option<L
     (0..slots).map(lot).collect()
 }
 
-/// The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them.
+/// Returns the GPUs that this process may use, named as in `CUDA_VISIBLE_DEVICES`.
 pub fn here() -> Vec<String> {
     let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-    // The driver has a folder for each.
+    // The driver has one directory per GPU.
     let all = fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, |gpus| gpus.flatten().count());
     visible_of(visible.as_deref(), all)
 }
 
-/// CUDA sees the GPUs named before the first that is none.
+/// Returns the GPUs visible to CUDA: those named before the first invalid name.
 fn visible_of(visible: Option<&str>, all: usize) -> Vec<String> {
     match visible {
         None => (0..all).map(|gpu| gpu.to_string()).collect(),
@@ -98,7 +98,7 @@ fn visible_of(visible: Option<&str>, all: usize) -> Vec<String> {
     }
 }
 
-/// Whether NVIDIA's multi-process service runs here, which divides a GPU among processes.
+/// Whether NVIDIA's multi-process service, which divides a GPU among processes, is running.
 pub fn have_mps() -> bool {
     match std::env::var_os("CUDA_MPS_PIPE_DIRECTORY") {
         Some(pipes) => Path::new(&pipes).exists(),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn known_gpus_keep_their_names_and_hold_no_more_than_they_can() {
+    fn known_gpus_keep_names_and_capacity() {
         assert_eq!(dealt(3, Some(&["GPU-a", "7"]), 1.0), of(&[("GPU-a", 1), ("7", 1)]));
         assert_eq!(dealt(9, Some(&["5", "6", "7"]), 2.0), of(&[("5,6", 1)]));
         assert_eq!(dealt(9, Some(&["3"]), 0.25), of(&[("3", 4); 4]));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_is_shared_out_evenly() {
+    fn gpus_are_divided_evenly_by_default() {
         let even = |slots, gpus: Option<&[&str]>| deal(slots, gpus.map(names).as_deref(), Share::Even);
         let lot = |gpu: &str, sharers| Some(Lot { gpus: names(&[gpu]), sharers });
         assert_eq!(even(2, Some(&["4", "5", "6"])), [lot("4", 1), lot("5", 1)]);
@@ -156,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_make_no_sense_are_refused() {
+    fn invalid_shares_are_rejected() {
         for wrong in [-1.0, 1.5, 0.0001, f64::NAN, f64::INFINITY] {
             assert!(Share::of(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn the_gpus_here_are_those_cuda_would_see() {
+    fn visible_gpus_match_cuda() {
         assert_eq!(visible_of(None, 2), names(&["0", "1"]));
         assert_eq!(visible_of(Some("2, GPU-1f"), 8), names(&["2", "GPU-1f"]));
         assert_eq!(visible_of(Some("1,-1,3"), 8), names(&["1"]));

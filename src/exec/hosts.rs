@@ -1,4 +1,4 @@
-//! The hosts that runs are spread over: as the command line, a file of OpenMPI's form, or a Slurm allocation names them.
+//! The hosts on which runs are executed, from the command line, an OpenMPI hostfile or a Slurm allocation.
 
 use std::fs;
 use std::path::Path;
@@ -8,16 +8,16 @@ use winsign_core::settings::MAX_JOBS;
 
 use super::Refused;
 
-/// A host, and how many ranks it takes at once.
+/// A host, with its number of slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     pub name: String,
     pub slots: u32,
 }
 
-const FORM: &str = "name hosts as `--hosts a:8,b:8`: a name, and how many ranks the host takes at once";
+const FORM: &str = "write `--hosts a:8,b:8`: each host with the number of its slots";
 
-/// Understands `a:8,b:8`. A host without a number takes one rank, a host named twice what it takes together.
+/// Parses `a:8,b:8`. A host without a number has one slot; the slots of a repeated host are added up.
 pub fn parse(text: &str) -> Result<Vec<Named>, Refused> {
     let mut hosts = vec![];
     for part in text.split(',').map(str::trim) {
@@ -27,19 +27,19 @@ pub fn parse(text: &str) -> Result<Vec<Named>, Refused> {
     Ok(hosts)
 }
 
-/// Reads a hostfile of OpenMPI: a line for each host, `name slots=N`; `#` begins a comment.
+/// Reads an OpenMPI hostfile: one line per host, `name slots=N`; `#` starts a comment.
 pub fn read(path: &Path) -> Result<Vec<Named>, Refused> {
     let text = fs::read_to_string(path).map_err(|error| {
         Refused::new(
             format!("cannot read the hostfile {}: {error}", path.display()),
-            "give a file with one host a line",
+            "give a file with one host per line",
         )
     })?;
     parse_file(&path.display().to_string(), &text)
 }
 
 fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
-    const HELP: &str = "a line of a hostfile is `name slots=N`";
+    const HELP: &str = "write one host per line, as in `node1 slots=8`";
     let mut hosts = vec![];
     for (number, line) in text.lines().enumerate() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
@@ -48,10 +48,10 @@ fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
         for word in words {
             match word.split_once('=') {
                 Some(("slots", count)) => slots = count,
-                // How many OpenMPI would take in need.
+                // The limit for oversubscription in OpenMPI.
                 Some(("max_slots" | "max-slots", _)) => {}
                 _ => {
-                    let message = format!("{file}:{}: `{word}` is not understood", number + 1);
+                    let message = format!("{file}:{}: cannot parse `{word}`", number + 1);
                     return Err(Refused::new(message, HELP));
                 }
             }
@@ -60,20 +60,25 @@ fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
             .map_err(|reason| Refused::new(format!("{file}:{}: {reason}", number + 1), HELP))?;
     }
     match hosts.is_empty() {
-        true => Err(Refused::new(format!("{file} names no host"), HELP)),
+        true => Err(Refused::new(format!("{file} contains no hosts"), HELP)),
         false => Ok(hosts),
     }
 }
 
 fn add(hosts: &mut Vec<Named>, name: &str, slots: &str) -> Result<(), String> {
-    // What has a meaning of its own for mpirun, or for the shell that ssh starts there, is no name of a host.
+    // Characters with a meaning to mpirun, or to the shell that ssh starts, are not allowed.
     let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if !name.starts_with(|first: char| first.is_ascii_alphanumeric()) || !name.chars().all(plain) {
-        return Err(format!("'{}' is not the name of a host", name.escape_debug()));
+        return Err(format!("'{}' is not a valid host name", name.escape_debug()));
     }
     let slots: u32 = match slots.parse() {
         Ok(slots @ 1..=MAX_JOBS) => slots,
-        _ => return Err(format!("'{}' is no number of ranks for {name}: 1 to {MAX_JOBS}", slots.escape_debug())),
+        _ => {
+            return Err(format!(
+                "'{}' is not a valid number of slots for {name}: must be 1 to {MAX_JOBS}",
+                slots.escape_debug()
+            ));
+        }
     };
     match hosts.iter_mut().find(|host| host.name == name) {
         Some(host) => host.slots = (host.slots + slots).min(MAX_JOBS),
@@ -82,7 +87,7 @@ fn add(hosts: &mut Vec<Named>, name: &str, slots: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The nodes of the Slurm allocation we are in, if there are several and this is the one process that was started there.
+/// Returns the nodes of the current Slurm allocation, if there are several and this is its only process.
 pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u32>().ok());
     if number("SLURM_JOB_NUM_NODES").is_none_or(|nodes| nodes < 2)
@@ -92,11 +97,11 @@ pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     }
     let Ok(list) = std::env::var("SLURM_JOB_NODELIST") else { return Ok(None) };
     let refused = |reason: String| {
-        let message = format!("this is a Slurm allocation of several nodes, {list}, but {reason}");
-        Refused::new(message, "name them yourself: --hosts a:8,b:8; or only this one: --hosts localhost:8")
+        let message = format!("cannot use the nodes of this Slurm allocation, {list}: {reason}");
+        Refused::new(message, "give the hosts with --hosts a:8,b:8, or use only this one with --hosts localhost:8")
     };
     let output = Command::new("scontrol").args(["show", "hostnames", &list]).output();
-    let output = output.map_err(|error| refused(format!("`scontrol` cannot be started to list them: {error}")))?;
+    let output = output.map_err(|error| refused(format!("cannot start `scontrol`: {error}")))?;
     if !output.status.success() {
         return Err(refused(format!("`scontrol show hostnames` failed: {}", output.status)));
     }
@@ -106,13 +111,14 @@ pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     let (tasks, cores) = (counts("SLURM_TASKS_PER_NODE"), counts("SLURM_JOB_CPUS_PER_NODE"));
     let slots = allocated(tasks, cores, threads);
     let slots = slots.filter(|slots| slots.len() == names.len());
-    let slots =
-        slots.ok_or_else(|| refused("how much of each it has cannot be read off its environment".to_string()))?;
+    let slots = slots.ok_or_else(|| {
+        refused("the environment does not show how many cores of each node are allocated".to_string())
+    })?;
     let hosts = names.iter().zip(slots).map(|(name, slots)| Named { name: name.to_string(), slots });
     Ok(Some(hosts.collect()))
 }
 
-/// How many ranks each node takes: as many as tasks were asked for, or, if nobody asked for several, as its cores hold.
+/// Returns the slots of each node: the requested tasks, or, if no more than one was requested, as many as its cores allow.
 fn allocated(tasks: Option<Vec<u32>>, cores: Option<Vec<u32>>, threads: u32) -> Option<Vec<u32>> {
     match (tasks, cores) {
         (Some(tasks), _) if tasks.iter().any(|&tasks| tasks > 1) => Some(tasks),
@@ -156,9 +162,9 @@ mod tests {
         let text = "# the big ones\na slots=8 max_slots=16\n\nb   slots=4 # half of it\nc\nc\n";
         assert_eq!(parse_file("hosts", text).unwrap(), named(&[("a", 8), ("b", 4), ("c", 2)]));
         let message = |text| parse_file("hosts", text).unwrap_err().message;
-        assert_eq!(message("a slots=8\nb port=22\n"), "hosts:2: `port=22` is not understood");
-        assert_eq!(message("a slots=many"), "hosts:1: 'many' is no number of ranks for a: 1 to 4096");
-        assert_eq!(message("# none\n"), "hosts names no host");
+        assert_eq!(message("a slots=8\nb port=22\n"), "hosts:2: cannot parse `port=22`");
+        assert_eq!(message("a slots=many"), "hosts:1: 'many' is not a valid number of slots for a: must be 1 to 4096");
+        assert_eq!(message("# none\n"), "hosts contains no hosts");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Launching: whatever is ready runs, until nothing is left.
+//! Executes the runs of a plan as their inputs become available.
 //!
-//! `dispatch` owns all state and decides; a launcher (`local`, `mpirun`, `srun`, one file each) says by which command one
-//! run is executed on its seat; `child` starts that and reports how it ended; `slots` knows which seats there are;
-//! [`display`] draws and never drives.
+//! `dispatch` owns all state and makes all decisions; a launcher (`local`, `mpirun`, `srun`) builds the command that executes
+//! one run on its seat; `child` starts the command and reports how it ended; `slots` manages the seats;
+//! [`display`] only draws.
 
 mod child;
 mod dispatch;
@@ -27,35 +27,35 @@ use slots::{Seat, Slots};
 use srun::Srun;
 pub use winsign_core::error::Refused;
 
-/// A run to be executed.
+/// A run to execute.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub run: Run,
-    /// What people call it.
+    /// The label of the run, for messages.
     pub label: String,
-    /// A failure found at the beginning gets a new chance if it is of an attempt up to this number; a later one stands.
+    /// A failure found at the start is retried if its attempt has at most this number; a later one is final.
     pub forgiven: u32,
 }
 
-/// All runs of a plan; whatever has failed before gets a new chance.
+/// Returns all runs of a plan; failed ones are retried.
 pub fn entries(plan: &Plan) -> Vec<Entry> {
     let entry = |run: &Run, label: String| Entry { run: run.clone(), label, forgiven: u32::MAX };
     plan.runs.iter().map(|planned| entry(&planned.run, planned.label.to_string())).collect()
 }
 
-/// How runs are executed.
+/// The settings for executing runs.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub launcher: Launcher,
-    /// Where ranks find a place.
+    /// The slots for ranks.
     pub slots: Slots,
     /// Processes per run.
     pub ranks: u32,
     /// Threads per rank.
     pub threads: u32,
-    /// The folder with the data sets.
+    /// The directory with the data sets.
     pub data: PathBuf,
-    /// How often a failing run is started again.
+    /// How many times a failing run is restarted.
     pub retries: u32,
     /// The program `winsign-worker`.
     pub worker: PathBuf,
@@ -73,14 +73,14 @@ pub enum Launcher {
 }
 
 impl Options {
-    /// Refuses what could never run.
+    /// Returns an error if no run can be placed.
     pub fn check(&self) -> Result<(), Refused> {
         let (ranks, places) = (self.ranks, self.slots.total(self.ranks));
         if places >= ranks as usize {
             return Ok(());
         }
-        let message = format!("a run of {ranks} ranks finds no place: there is room for {places} at once");
-        Err(Refused::new(message, "ask for fewer --ranks or --gpus, or name more --hosts"))
+        let message = format!("cannot place a run of {ranks} ranks: only {places} ranks can run at the same time");
+        Err(Refused::new(message, "lower --ranks or --gpus, or add --hosts"))
     }
 
     fn command(&self, seat: &Seat, run: &Path, launch: &str) -> Command {
@@ -91,7 +91,7 @@ impl Options {
         }
     }
 
-    /// The program a run begins with, as errors name it.
+    /// Returns the program that starts a run, for errors.
     fn program(&self) -> &Path {
         match &self.launcher {
             Launcher::Local => &self.worker,
@@ -100,7 +100,7 @@ impl Options {
         }
     }
 
-    /// Paths have to be absolute where a worker may start in another folder.
+    /// Returns the arguments of a worker. Paths are absolute, since it may start in another directory.
     fn worker_arguments(&self, run: &Path, launch: &str) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![];
         if self.ranks == 1 {
@@ -113,24 +113,24 @@ impl Options {
     }
 }
 
-/// The path as it is, if there is no current folder any more.
+/// Makes a path absolute; returns it unchanged if the current directory no longer exists.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// What became of the runs.
+/// The outcome of executing runs.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Summary {
     pub total: usize,
     pub done: usize,
-    /// Of those done, how many were computed by this call.
+    /// How many of the finished runs were computed by this call.
     pub computed: usize,
     pub failed: Vec<Failure>,
     pub blocked: usize,
-    /// Neither done nor failed: the call was stopped before.
+    /// Runs that are neither done nor failed, since the call was stopped.
     pub pending: usize,
     pub seconds: f64,
-    /// Whether a signal told it to stop, with or without anything left.
+    /// Whether a signal stopped it, even if no run was left.
     #[serde(skip)]
     pub stopped: bool,
 }
@@ -157,17 +157,17 @@ impl Summary {
     }
 }
 
-/// Why launching had to stop altogether.
+/// An error that ends all execution.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Store(#[from] winsign_core::Error),
     #[error("cannot start {worker}: {reason}", worker = worker.display())]
     Worker { worker: PathBuf, reason: String },
-    /// In the worker's own words.
+    /// The message of the worker.
     #[error("{0}")]
     WorkerIo(String),
-    /// Nowhere to run, or nothing to run with.
+    /// A request that cannot be met.
     #[error(transparent)]
     Refused(#[from] Refused),
 }

@@ -7,7 +7,8 @@ use tokio::process::Command;
 use super::slots::Seat;
 use super::{Options, gpus};
 
-/// A worker on one run. It stops by itself, with a checkpoint, when this process dies: its standard input is then closed.
+/// Returns the command of a worker for one run. When this process exits, the standard input of the worker is closed, and it
+/// saves a checkpoint and stops.
 pub(crate) fn command(options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
     let mut command = Command::new(&options.worker);
     command

@@ -10,26 +10,26 @@ use super::slots::Seat;
 
 pub const PROGRAM: &str = "mpirun";
 
-/// What ranks need of our environment wherever they are, or how its names begin: where libraries are, and their tuning.
+/// Environment variables, or their prefixes, that ranks on all hosts need: locations and tuning of libraries.
 const FORWARDED: &[&str] =
     &["CUDA_", "DNNL_", "GOMP_", "KMP_", "LD_LIBRARY_PATH", "MKL_", "NCCL_", "OMP_", "ONEDNN_", "PYTORCH_", "TORCH_"];
 
-/// `mpirun` on one run. It passes its standard input on to rank 0, so that the run stops, with a checkpoint, when this
-/// process dies; and SIGUSR1 to all ranks.
+/// Returns the `mpirun` command of one run. It passes its standard input on to rank 0, so that the run saves a checkpoint and
+/// stops when this process exits, and SIGUSR1 to all ranks.
 pub fn command(options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut command = Command::new(PROGRAM);
     command
         .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
         .env("OMP_NUM_THREADS", options.threads.to_string())
-        // In a Slurm allocation mpirun reaches other nodes by a step of the job; one alone would keep all others waiting.
+        // In a Slurm allocation mpirun starts a step on other nodes, which would otherwise block other steps.
         .env("SLURM_OVERLAP", "1");
     command
 }
 
-/// A context for each host, since a list of hosts alone does not say who gets how many ranks: Slurm has its own idea of
-/// that. Variables go by name, with the value that mpirun finds in its own environment, so that no value comes to harm;
-/// but for the GPUs, which differ from host to host.
+/// Returns the arguments of mpirun: one context per host, since Slurm would override the numbers of ranks in a list of hosts.
+/// Variables are passed by name, with the value in the environment of mpirun, to avoid quoting; except for the GPUs, which
+/// differ between hosts.
 fn arguments(
     options: &Options,
     seat: &Seat,
@@ -47,9 +47,9 @@ fn arguments(
     if is_root {
         arguments.push("--allow-run-as-root".into());
     }
-    // Else each rank is put on one core, where its threads take turns.
+    // By default each rank is bound to one core, which its threads would share.
     arguments.extend(["--bind-to", "none", "--map-by", "slot"].map(OsString::from));
-    // How much a host takes is ours to say; Slurm would count the tasks it was asked for.
+    // The number of ranks per host is chosen here; Slurm would count the requested tasks.
     arguments.push("--oversubscribe".into());
     for (at, part) in seat.parts.iter().enumerate() {
         if at > 0 {
@@ -70,30 +70,30 @@ fn arguments(
     arguments
 }
 
-/// Those of our variables that ranks get as we have them.
+/// Returns the variables that are passed to ranks unchanged.
 fn forwarded(ours: impl Iterator<Item = String>) -> Vec<String> {
-    // Ours lists the GPUs of this machine.
+    // These are specific to this machine.
     ours.filter(|name| !["CUDA_VISIBLE_DEVICES", super::gpus::MPS_PERCENTAGE].contains(&name.as_str()))
         .filter(|name| FORWARDED.iter().any(|prefix| name.starts_with(prefix)))
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
         .collect()
 }
 
-/// Why a run did not start, in a line: what ssh said, or else what mpirun's own box of text says.
+/// Returns why a run did not start, on one line: the message of ssh, or the text box of mpirun.
 pub fn reason(stderr: &[String]) -> String {
     let said = |line: &&String| !line.trim().is_empty() && !line.starts_with("Warning: Permanently added");
     let (boxed, bare) = by_origin(stderr);
-    let told = if bare.iter().any(said) { bare } else { boxed };
-    // The beginning of a box says what happened, the rest what it may come from.
-    told.into_iter().filter(said).take(5).map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    let lines = if bare.iter().any(said) { bare } else { boxed };
+    // A box starts with the error; possible causes follow.
+    lines.into_iter().filter(said).take(5).map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
-/// What the ranks themselves wrote.
+/// Returns the lines that the ranks wrote.
 pub fn words_of_ranks(stderr: &[String]) -> Vec<String> {
     by_origin(stderr).1.into_iter().cloned().collect()
 }
 
-/// Lines of mpirun's boxes, which have a ruler above and below, and the others.
+/// Separates the lines of mpirun's boxes, which have a ruler above and below, from the others.
 fn by_origin(stderr: &[String]) -> (Vec<&String>, Vec<&String>) {
     let is_ruler = |line: &str| line.len() > 20 && line.bytes().all(|byte| byte == b'-');
     let (mut boxed, mut bare) = (vec![], vec![]);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_to_its_seat_with_what_it_needs() {
+    fn command_has_hosts_and_variables_of_the_seat() {
         let built = built(options(hosts(&[("a", 2), ("b", 1)], Share::Even), 3), &["PATH", "NCCL_DEBUG", "OMP_X y"]);
         let begin = "--bind-to none --map-by slot --oversubscribe --host a:2 -np 2 -x NCCL_DEBUG -x OMP_NUM_THREADS";
         let begin: Vec<&str> = begin.split(' ').collect();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn each_host_is_told_its_own_gpus() {
+    fn each_host_gets_its_own_gpus() {
         let whole = options(hosts(&[("a", 2), ("b", 1)], Share::Whole(1)), 3);
         let built = built(whole, &["CUDA_VISIBLE_DEVICES", "CUDA_LAUNCH_BLOCKING"]).join(" ");
         let variables = "-x CUDA_LAUNCH_BLOCKING -x OMP_NUM_THREADS -x CUDA_VISIBLE_DEVICES";
@@ -166,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn one_rank_needs_no_mpi() {
+    fn single_rank_runs_without_mpi() {
         assert!(built(options(hosts(&[("a", 1)], Share::Even), 1), &[]).contains(&"--alone".to_string()));
     }
 
     #[test]
-    fn mpirun_is_noisy_and_the_reason_is_found() {
+    fn reason_is_extracted_from_mpirun_output() {
         let lines = |text: &str| text.lines().map(str::to_string).collect::<Vec<_>>();
         let ruler = "-".repeat(74);
         let unreachable = format!(

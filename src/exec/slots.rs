@@ -1,4 +1,4 @@
-//! Slots: the places for ranks on one or several hosts, and who sits there.
+//! Slots: the places for ranks on one or several hosts, and their allocation to runs.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use winsign_core::results::GPU_SHARE;
 use super::gpus::{Lot, MPS_PERCENTAGE, Share, deal};
 use super::hosts::Named;
 
-/// After so many runs in a row that did not start there, a host is left alone …
+/// After this many consecutive launch failures, a host is skipped …
 const STRIKES: u32 = 3;
-/// … for so long.
-const REST: Duration = Duration::from_secs(600);
+/// … for this long.
+pub(crate) const REST: Duration = Duration::from_secs(600);
 
 /// All slots of a launch.
 #[derive(Debug, Clone)]
 pub struct Slots {
     hosts: Vec<Host>,
-    /// Seats that may be taken at once, and that are.
+    /// The maximum number of seats taken at the same time.
     most: usize,
     taken: usize,
-    /// Whether anything has ever started.
+    /// Whether any run has started.
     worked: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct Slots {
 struct Host {
     name: String,
     slots: Vec<Slot>,
-    /// Runs in a row that did not start.
+    /// The number of consecutive launch failures.
     strikes: u32,
     rests_until: Option<Instant>,
 }
@@ -41,7 +41,7 @@ struct Slot {
 /// The slots of one run.
 #[derive(Debug)]
 pub struct Seat {
-    /// One for each host, that of rank 0 first.
+    /// One part per host, starting with the host of rank 0.
     pub parts: Vec<Part>,
 }
 
@@ -52,14 +52,14 @@ pub struct Part {
     pub name: String,
     host: usize,
     slots: Vec<usize>,
-    /// For `CUDA_VISIBLE_DEVICES`; none if nothing is to be said about GPUs.
+    /// The value of `CUDA_VISIBLE_DEVICES`; `None` to leave it unset.
     gpus: Option<String>,
-    /// How many slots share each of these.
+    /// The number of slots that share each GPU.
     sharers: u32,
 }
 
 impl Part {
-    /// How many ranks sit here.
+    /// Returns the number of ranks.
     pub fn ranks(&self) -> usize {
         self.slots.len()
     }
@@ -76,18 +76,18 @@ impl Part {
 }
 
 impl Slots {
-    /// For so many ranks at once on this machine, of whose GPUs nothing is said.
+    /// Creates slots for this many ranks on this machine, without assigning GPUs.
     pub fn local(ranks: u32) -> Slots {
         Slots::with_gpus(ranks, &[], Share::Even)
     }
 
-    /// For so many ranks at once on this machine, or fewer if its GPUs hold no more.
+    /// Creates slots for this many ranks on this machine, or fewer if its GPUs do not suffice.
     pub fn with_gpus(ranks: u32, gpus: &[String], share: Share) -> Slots {
         let here = Named { name: "localhost".to_string(), slots: ranks };
         Slots::new(vec![Host::new(here, Some(gpus), share)])
     }
 
-    /// On several hosts, whose GPUs are known by number alone.
+    /// Creates slots on several hosts, whose GPUs are known only by number.
     pub fn on(hosts: Vec<Named>, share: Share) -> Slots {
         Slots::new(hosts.into_iter().map(|named| Host::new(named, None, share)).collect())
     }
@@ -96,17 +96,17 @@ impl Slots {
         Slots { hosts, most: usize::MAX, taken: 0, worked: false }
     }
 
-    /// The same, for so many runs at once at most.
+    /// Limits the number of runs at the same time.
     pub fn at_most(self, runs: u32) -> Slots {
         Slots { most: runs as usize, ..self }
     }
 
-    /// How many ranks find a place at once if no host is left alone.
+    /// Returns how many ranks can run at the same time if no host is skipped.
     pub fn total(&self, ranks: u32) -> usize {
         self.hosts.iter().map(|host| host.room(ranks, |_| true).len()).sum()
     }
 
-    /// A seat for a run of so many ranks, if there is room: on one host if one has enough, else on several.
+    /// Allocates a seat for a run of this many ranks, if possible: on one host if one has enough slots, otherwise on several.
     pub fn take(&mut self, ranks: u32, now: Instant) -> Option<Seat> {
         let wanted = ranks as usize;
         if self.taken >= self.most {
@@ -117,7 +117,7 @@ impl Slots {
             .map(|(at, host)| (at, host.room(ranks, |slot| slot.free)))
             .filter(|(_, room)| !room.is_empty())
             .collect();
-        // The emptiest first: runs that share a host slow each other down.
+        // The emptiest host first, since runs on the same host slow each other down.
         rooms.sort_by_key(|(_, room)| std::cmp::Reverse(room.len()));
         if rooms.iter().map(|(_, room)| room.len()).sum::<usize>() < wanted {
             return None;
@@ -135,7 +135,7 @@ impl Slots {
         Some(Seat { parts })
     }
 
-    /// Gives a seat back.
+    /// Releases a seat.
     pub fn release(&mut self, seat: &Seat) {
         self.taken -= 1;
         for part in &seat.parts {
@@ -145,7 +145,7 @@ impl Slots {
         }
     }
 
-    /// A run has started there.
+    /// Records that a run has started on a seat.
     pub fn started(&mut self, seat: &Seat) {
         self.worked = true;
         for part in &seat.parts {
@@ -154,7 +154,7 @@ impl Slots {
         }
     }
 
-    /// A run did not start there, for a reason that may name who is to blame. Gives the hosts that are now left alone.
+    /// Records a launch failure, whose reason may name the host that caused it. Returns the hosts that are skipped from now on.
     pub fn not_started(&mut self, seat: &Seat, reason: &str, now: Instant) -> Vec<String> {
         let named = |part: &&Part| names_host(reason, &part.name);
         let to_blame: Vec<&Part> = match seat.parts.iter().any(|part| named(&part)) {
@@ -165,7 +165,7 @@ impl Slots {
         for part in to_blame {
             let host = &mut self.hosts[part.host];
             host.strikes += 1;
-            // Runs that began before the last of the strikes may still come back.
+            // Runs launched before the last failure may still report failures.
             if host.strikes >= STRIKES && host.rests_until.is_none_or(|until| until <= now) {
                 host.rests_until = Some(now + REST);
                 resting.push(host.name.clone());
@@ -174,8 +174,8 @@ impl Slots {
         resting
     }
 
-    /// Whether a run of so many ranks finds no place though nobody sits anywhere, and nothing has ever started: hosts that
-    /// have worked before may do so again.
+    /// Whether a run of this many ranks has no place although all slots are free, and no run has ever started. Hosts that have
+    /// worked before may work again.
     pub fn hopeless(&self, ranks: u32, now: Instant) -> bool {
         !self.worked && self.clone().take(ranks, now).is_none()
     }
@@ -188,7 +188,7 @@ impl Host {
         Host { name: named.name, slots, strikes: 0, rests_until: None }
     }
 
-    /// The slots a run of so many ranks may take, those on the least busy GPUs first. Its ranks need a GPU each.
+    /// Returns the free slots for a run of this many ranks, those on the least busy GPUs first. Each rank needs a GPU of its own.
     fn room(&self, ranks: u32, is_open: impl Fn(&Slot) -> bool) -> Vec<usize> {
         let gpu = |slot: usize| self.slots[slot].lot.as_ref().filter(|lot| lot.sharers > 1).map(|lot| &lot.gpus[0]);
         let busy = |slot: usize| match gpu(slot) {
@@ -226,7 +226,7 @@ impl Host {
     }
 }
 
-/// Whether a text has the name of a host as a word of its own.
+/// Whether a text contains the name of a host as a separate word.
 fn names_host(text: &str, name: &str) -> bool {
     let in_a_name = |character: char| character.is_alphanumeric() || "._-".contains(character);
     text.split(|character| !in_a_name(character)).any(|word| word.trim_end_matches('.') == name)
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_sits_on_one_host_if_one_has_room_and_else_on_several() {
+    fn run_prefers_a_single_host() {
         let now = Instant::now();
         let mut slots = hosts(&[("a", 3), ("b", 4)], Share::Even);
         let seats: Vec<Option<Seat>> = (0..4).map(|_| slots.take(2, now)).collect();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_runs_than_wanted() {
+    fn at_most_limits_runs() {
         let now = Instant::now();
         let mut slots = hosts(&[("a", 4)], Share::Even).at_most(1);
         let seat = slots.take(2, now).unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn gpus_come_with_the_slots_and_the_least_busy_first() {
+    fn least_busy_gpus_are_taken_first() {
         let now = Instant::now();
         let mut slots = Slots::with_gpus(4, &["4".to_string(), "GPU-5".to_string()], Share::of(0.5).unwrap());
         let seats: Vec<Option<Seat>> = (0..5).map(|_| slots.take(1, now)).collect();
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_where_nothing_starts_is_left_alone_for_a_while() {
+    fn host_with_launch_failures_is_skipped_temporarily() {
         let now = Instant::now();
         let mut slots = hosts(&[("a", 2), ("b", 2)], Share::Even);
         assert!(!slots.hopeless(4, now));
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_to_blame_is_named_in_full() {
+    fn host_names_are_matched_as_whole_words() {
         assert!(names_host("ssh: connect to host node1 port 22: No route", "node1"));
         assert!(names_host("ssh: Could not resolve hostname node1: unknown", "node1"));
         assert!(!names_host("ssh: connect to host node10 port 22", "node1"));

@@ -9,16 +9,17 @@ use super::slots::Seat;
 
 pub const PROGRAM: &str = "srun";
 
-/// How steps are started.
+/// The settings for starting steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Srun {
-    /// What joins the ranks: `pmix`.
+    /// The kind of MPI, such as `pmix`.
     pub mpi: String,
-    /// Further arguments, such as `--gpus-per-task=1`: GPUs are Slurm's to give.
+    /// Further arguments, such as `--gpus-per-task=1`, since Slurm assigns GPUs.
     pub further: Vec<String>,
 }
 
-/// A step with one run. Its standard input goes to all ranks, of which rank 0 listens; SIGUSR1 goes to all.
+/// Returns the command of a step with one run. Its standard input is passed to all ranks, and read by rank 0; SIGUSR1 is passed
+/// to all.
 pub fn command(srun: &Srun, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
     let mut command = Command::new(PROGRAM);
     command
@@ -31,10 +32,10 @@ pub fn command(srun: &Srun, options: &Options, seat: &Seat, run: &Path, launch: 
 }
 
 fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
-    // A step with its own cores and no others, so that several run side by side.
+    // The step has its own cores, so that several steps run at the same time.
     let mut arguments = vec!["--exact".to_string(), format!("--ntasks={}", options.ranks)];
     if options.ranks == 1 {
-        // The job's number of nodes holds otherwise.
+        // The default is the job's number of nodes.
         arguments.push("--nodes=1".to_string());
     }
     arguments.push(format!("--cpus-per-task={}", options.threads));
@@ -43,18 +44,18 @@ fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
     arguments
 }
 
-/// Why a step did not start, in a line.
+/// Returns why a step did not start, on one line.
 pub fn reason(stderr: &[String]) -> String {
-    let told: Vec<&str> = stderr.iter().filter(|line| is_of_slurm(line)).map(|line| line.trim()).collect();
-    told.last().or(stderr.last().map(String::as_str).as_ref()).copied().unwrap_or_default().to_string()
+    let messages: Vec<&str> = stderr.iter().filter(|line| is_of_slurm(line)).map(|line| line.trim()).collect();
+    messages.last().or(stderr.last().map(String::as_str).as_ref()).copied().unwrap_or_default().to_string()
 }
 
-/// What the ranks themselves wrote.
+/// Returns the lines that the ranks wrote.
 pub fn words_of_ranks(stderr: &[String]) -> Vec<String> {
     stderr.iter().filter(|line| !is_of_slurm(line)).cloned().collect()
 }
 
-/// Whether Slurm killed ranks for lack of memory.
+/// Whether Slurm killed ranks because of a lack of memory.
 pub fn memory_ran_out(stderr: &[String]) -> bool {
     let killed = |line: &String| is_of_slurm(line) && (line.contains("oom_kill") || line.contains("oom-kill"));
     stderr.iter().any(killed)
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_has_its_own_cores() {
+    fn step_has_its_own_cores() {
         let of = |ranks| {
             let options = options(ranks);
             let Launcher::Srun(srun) = &options.launcher else { unreachable!() };
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_slurm_says_is_told_from_what_ranks_say() {
+    fn messages_of_slurm_and_ranks_are_separated() {
         let stderr = [
             "winsign-worker: the loss is NaN",
             "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed.",

@@ -26,7 +26,7 @@ pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Diag
     let lengths = axes.iter().take(4).map(|axis| format!("`{}` ({} values)", axis.key.path, grouped(axis.len())));
     let lengths = lengths.collect::<Vec<_>>().join(", ");
     let number = if runs == u128::MAX { "more than 10^38".to_string() } else { grouped(runs) };
-    let message = format!("this sweep is too large: {what} would be {number} runs, the limit is {}", grouped(MAX_RUNS));
+    let message = format!("this sweep is too large: {number} runs for {what}; the limit is {}", grouped(MAX_RUNS));
     Err(Diagnostic::at(place, message, format!("shorten an axis or split the sweep; the longest axes are {lengths}")))
 }
 
@@ -41,9 +41,10 @@ pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Diagnostic> {
     let place = axis.item_for(value, 0).map_or(axis.place, |item| item.place);
     let known = Architecture::VARIANTS.iter().filter(|other| other.fits(dataset)).map(ToString::to_string);
     let known = known.collect::<Vec<_>>();
-    let mut help = format!("for `{dataset}` there are {}", listed(known.iter().map(String::as_str)));
+    let mut help = format!("use one of {} with `{dataset}`", listed(known.iter().map(String::as_str)));
     if ["dataset", "architecture"].iter().any(|path| file.top.axis(path).is_some_and(|axis| !axis.is_single())) {
-        help += &format!("; `exclude: [{{dataset: {dataset}, architecture: {architecture}}}]` leaves it out");
+        help +=
+            &format!("; `exclude: [{{dataset: {dataset}, architecture: {architecture}}}]` excludes the combination");
     }
     Err(Diagnostic::at(place, format!("`architecture: {architecture}` is not defined for `dataset: {dataset}`"), help))
 }
@@ -56,7 +57,7 @@ pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Poin
     }
     let item = section.axis(path).and_then(|axis| axis.item_for(Value::Word(point.text(path)), 0));
     let place = item.map_or(section.place, |item| item.place);
-    let message = format!("`numerics: portable` has no `precision: {precision}`");
+    let message = format!("`precision: {precision}` is not available with `numerics: portable`");
     Err(Diagnostic::at(place, message, "use `precision: fp32`, or `numerics: native`"))
 }
 
@@ -64,7 +65,7 @@ pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Poin
 pub(crate) fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Diagnostic> {
     match file.gpus {
         Some(place) if chains.iter().all(|chain| chain.problem.numerics == Numerics::Portable) => {
-            let message = "`gpus` has no effect: `numerics: portable` is for CPUs alone";
+            let message = "`gpus` has no effect: `numerics: portable` runs on CPUs only";
             Err(Diagnostic::at(place, message, "remove it, or use `numerics: native`"))
         }
         _ => Ok(()),
@@ -107,7 +108,8 @@ pub(crate) fn check_transferred(
     }
     let place = axis.item_for(value, point.levels()).map_or(axis.place, |item| item.place);
     let message = format!("no transfer has `{}: {value}`", axis.key.name);
-    let help = format!("transferred are {}; without `{}` all of them are joined", some_of(transferred), axis.key.name);
+    let help =
+        format!("use a transferred value ({}), or remove `{}` to connect all", some_of(transferred), axis.key.name);
     Err(Diagnostic::at(place, message, help))
 }
 
@@ -123,14 +125,14 @@ pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Diagnos
     let points = Value::Whole(point.whole("connect.points"));
     if between == Between::Plane && points > Value::Whole(MOST) {
         let message =
-            format!("a plane of {points} points on a side is too fine: the limit is {}", grouped(MOST.into()));
+            format!("a plane with {points} points on a side is too fine: the limit is {}", grouped(MOST.into()));
         return Err(Diagnostic::at(place_of("connect.points", points), message, "try 15 to 50"));
     }
     if let (Between::Retrain, Some(inherit)) = (between, point.get("connect.inherit"))
         && is_none_beside(inherit)
     {
-        let message = format!("`between: retrain` cannot join `{inherit}`");
-        let help = "it joins what is transferred from a ticket with the ticket itself, trained on: name `sign`, say";
+        let message = format!("`between: retrain` cannot connect `{inherit}`");
+        let help = "use transfers that inherit from a ticket, such as `sign`; they are connected with the `retrain` transfer of the ticket";
         return Err(Diagnostic::at(place_of("connect.inherit", inherit), message, help));
     }
     Ok(())
@@ -148,8 +150,8 @@ pub(crate) fn check_align(section: &Section, point: &Point) -> Result<(), Diagno
     let place = axis.map_or(section.place, |item| item.place);
     let known = Architecture::VARIANTS.iter().filter(|other| other.can_align()).map(ToString::to_string);
     let known = known.collect::<Vec<_>>();
-    let message = format!("the units of `{architecture}` cannot be matched");
-    let help = format!("remove `align`; it is there for {}", listed(known.iter().map(String::as_str)));
+    let message = format!("the units of `{architecture}` cannot be aligned");
+    let help = format!("remove `align`, or use one of {}", listed(known.iter().map(String::as_str)));
     Err(Diagnostic::at(place, message, help))
 }
 

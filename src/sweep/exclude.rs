@@ -24,7 +24,7 @@ impl Rule {
         let mut rules: Vec<Rule> = Vec::new();
         let nodes = match &node.content {
             Content::List(nodes) if nodes.is_empty() => {
-                return Err(Diagnostic::at(node.place, "`exclude` is a list without rules", EXAMPLE));
+                return Err(Diagnostic::at(node.place, "`exclude` is an empty list", EXAMPLE));
             }
             Content::List(nodes) => nodes.as_slice(),
             // A key of which every line is commented out.
@@ -45,7 +45,7 @@ impl Rule {
     fn read(node: &Node, file: &File) -> Result<Rule, Diagnostic> {
         let entries = match &node.content {
             Content::Map(entries) if entries.is_empty() => {
-                return Err(Diagnostic::at(node.place, "this rule is empty: it would leave out everything", EXAMPLE));
+                return Err(Diagnostic::at(node.place, "this rule is empty and would exclude everything", EXAMPLE));
             }
             Content::Map(entries) => entries,
             other => {
@@ -58,7 +58,7 @@ impl Rule {
         let innermost = named.iter().map(|(_, key, _)| key.block).max().unwrap_or(Block::Top);
         let scope = innermost.max(Block::Ticket);
         if !file.has(scope) {
-            let message = format!("this rule is about {scope}s, but the sweep has none");
+            let message = format!("this rule applies to {scope}s, but the sweep has none");
             return Err(Diagnostic::at(node.place, message, format!("remove it, or add a `{scope}` block")));
         }
         let mut conditions: Vec<Axis> = Vec::new();
@@ -97,8 +97,9 @@ fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Diagno
     match (key.block, Block::Connect.key(key.name)) {
         (Block::Transfer, Some(own)) if ["level", "inherit"].contains(&key.name) => Ok(own),
         (Block::Transfer, _) => {
-            let message = format!("a rule about connects cannot name `{}`: a connect joins many transfers", key.path);
-            Err(Diagnostic::at(name.place, message, "name `level` or `inherit`, or write a rule about transfers alone"))
+            let message =
+                format!("a rule for connections cannot use `{}`: a connection has several transfers", key.path);
+            Err(Diagnostic::at(name.place, message, "use `level` or `inherit`, or write a rule for transfers only"))
         }
         _ => Ok(key),
     }
@@ -162,9 +163,8 @@ impl<'f> Exclusion<'f> {
                 check_values_exist(rule.scope, condition, values)?;
             }
             if !met.matched {
-                let message =
-                    format!("this rule matches nothing: no {} has all of these values", scope_name(rule.scope));
-                let help = "remove it, or name fewer settings; another rule may have dropped these combinations";
+                let message = format!("this rule matches nothing: no {} has all these values", scope_name(rule.scope));
+                let help = "remove it, or use fewer settings; another rule may already exclude these combinations";
                 return Err(Diagnostic::at(rule.place, message, help));
             }
         }
@@ -210,7 +210,7 @@ impl Left<'_> {
     pub(crate) fn check(&self, block: Block) -> Result<(), Diagnostic> {
         match self.last_rule {
             Some(rule) if !self.any => {
-                let message = format!("with this rule nothing is left of a `{block}` block");
+                let message = format!("this rule excludes all runs of a `{block}` block");
                 Err(Diagnostic::at(rule.place, message, format!("exclude less, or remove the `{block}` block")))
             }
             _ => Ok(()),

@@ -192,11 +192,11 @@ struct Effects<'f> {
 
 impl<'f> Effects<'f> {
     fn of(section: &'f Section) -> Effects<'f> {
-        let rewind = ("no chain of this block is found by `imp`", "remove it, or add `imp` to `method`");
+        let rewind = ("no chain of this block uses `imp`", "remove it, or add `imp` to `method`");
         let flip = ("this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`");
         let masks = (
-            "any two networks that this block joins have one mask",
-            "remove it, or join transfers of `random-mask` or `random-mask-erk`",
+            "all networks that this block connects have the same mask",
+            "remove it, or connect transfers of `random-mask` or `random-mask-erk`",
         );
         let batches = ("this architecture has no BatchNorm", "remove it");
         let known = [

@@ -109,10 +109,12 @@ impl File {
             Some((connect, between)) if self.transfers.is_empty() => {
                 let seeds = if between == Between::Plane { "three" } else { "two" };
                 let help = match between {
-                    Between::Retrain => "add a `transfer` block that inherits `retrain` and something else".to_string(),
+                    Between::Retrain => {
+                        "add a `transfer` block with `retrain` and another value of `inherit`".to_string()
+                    }
                     _ => format!("add a `transfer` block with at least {seeds} seeds, or connect `norm-init` instead"),
                 };
-                let message = format!("there are no transfers for `between: {between}` to join");
+                let message = format!("there are no transfers for `between: {between}` to connect");
                 Err(Diagnostic::at(connect.place, message, help))
             }
             _ => Ok(()),
@@ -151,7 +153,7 @@ impl Section {
             return Err(Diagnostic::at(
                 axis.place,
                 message,
-                "remove it, or put `imported` into a `ticket` block of its own",
+                "remove it, or put `imported` into a separate `ticket` block",
             ));
         }
         Ok(())
@@ -181,7 +183,7 @@ impl Section {
         let seed = self.axes.iter().find(|axis| axis.key.name == "seed");
         match seed {
             Some(seed) if sources.all(|source| self.axis(source.path).is_some()) => {
-                let message = format!("`{}` has no effect: every seed is given on its own", seed.key.path);
+                let message = format!("`{}` has no effect: every seed is given separately", seed.key.path);
                 Err(Diagnostic::at(seed.place, message, "remove `seed`, or one of the others"))
             }
             _ => Ok(()),
@@ -197,7 +199,7 @@ fn find<'a>(entries: &'a Entries, name: &str) -> Option<&'a Node> {
 fn sections(block: Block, node: &Node) -> Result<Vec<Section>, Diagnostic> {
     match &node.content {
         Content::List(nodes) if nodes.is_empty() => {
-            let message = format!("`{block}` is a list without blocks");
+            let message = format!("`{block}` is an empty list");
             Err(Diagnostic::at(node.place, message, format!("give a block of settings, or remove `{block}`")))
         }
         Content::List(nodes) => nodes.iter().map(|node| section(block, node)).collect(),
@@ -233,7 +235,7 @@ fn connects(node: &Node) -> Result<Vec<Section>, Diagnostic> {
             return Err(Diagnostic::at(section.place, "`between` is missing in `connect`", help));
         };
         if let Some(block) = section.axis("connect.block").filter(|block| !block.is_single()) {
-            let help = "give one number: it changes how paths are measured, not what is found";
+            let help = "give one number; it does not change results";
             return Err(Diagnostic::at(block.place, "`connect.block` cannot be an axis", help));
         }
         let kinds: Vec<Between> = between.values().filter_map(kind_of).collect();
@@ -245,7 +247,7 @@ fn connects(node: &Node) -> Result<Vec<Section>, Diagnostic> {
                 let apart = match &others[..] {
                     [] => String::new(),
                     others => {
-                        format!(", or put {} into a block of its own", listed(others.iter().map(String::as_str)))
+                        format!(", or put {} into a separate block", listed(others.iter().map(String::as_str)))
                     }
                 };
                 let help = format!("{lack}: remove `{name}`{apart}");
@@ -307,7 +309,7 @@ fn study_name(node: &Node) -> Result<String, Diagnostic> {
             Err(Diagnostic::at(
                 node.place,
                 message,
-                "use letters, digits, blanks, `-`, `_`, `+` and `.`, as in `name: quickstart`",
+                "use letters, digits, spaces, `-`, `_`, `+` and `.`, as in `name: quickstart`",
             ))
         }
         other => {

@@ -183,15 +183,21 @@ impl Joined {
         };
         if let Some((place, inherit)) = self.inherits.iter().filter_map(apart).min() {
             let message = match between {
-                Between::Retrain => format!("no transfer of `{inherit}` has the mask of its ticket: it draws another"),
-                Between::Plane => {
-                    format!("no three transfers of `{inherit}` have the same mask: it is drawn for each `seed_init`")
+                Between::Retrain => {
+                    format!("no transfer of `{inherit}` has the mask of its ticket: it draws a new mask")
                 }
-                _ => format!("no two transfers of `{inherit}` have the same mask: it is drawn for each `seed_init`"),
+                Between::Plane => {
+                    format!(
+                        "no three transfers of `{inherit}` have the same mask: a new one is drawn for each `seed_init`"
+                    )
+                }
+                _ => format!(
+                    "no two transfers of `{inherit}` have the same mask: a new one is drawn for each `seed_init`"
+                ),
             };
             let help = match between {
-                Between::Plane => "add `masks: union`: the plane then lies over the weights of all masks",
-                _ => "add `masks: union`: the path then leads over the weights of both masks",
+                Between::Plane => "add `masks: union` to use the union of all masks",
+                _ => "add `masks: union` to use the union of both masks",
             };
             return Err(Diagnostic::at(place, message, help));
         }
@@ -199,28 +205,27 @@ impl Joined {
             return Ok(());
         }
         let (why, help) = match between {
-            Between::Seeds => (
-                "no two transfers differ in nothing but seeds",
-                "give the transfers at least two seeds, as in `seed: 2..4`",
-            ),
+            Between::Seeds => {
+                ("no two transfers differ only in seeds", "give the transfers at least two seeds, as in `seed: 2..4`")
+            }
             Between::Plane => (
-                "no three transfers differ in nothing but seeds",
+                "no three transfers differ only in seeds",
                 "give the transfers at least three seeds, as in `seed: 2..4`",
             ),
             Between::Retrain => (
-                "no transfer has one of `retrain` beside it, of the same level, training and `seed_order`",
+                "no transfer has a `retrain` transfer with the same level, training and `seed_order`",
                 "add `retrain` to `inherit` in `transfer`, with the same levels and seeds",
             ),
             Between::Levels => {
-                ("an imported ticket has no level before it", "remove it, or find tickets by a `method`")
+                ("an imported ticket has no previous level", "remove it, or find tickets with a `method`")
             }
             Between::Tickets => (
-                "no level has two tickets of one problem",
+                "no level has two tickets with the same data set and architecture",
                 "give `ticket` at least two methods or seeds, as in `seed: 1..3`",
             ),
             Between::NormInit => ("there is no ticket", "remove it, or exclude less"),
         };
-        Err(Diagnostic::at(section.place, format!("this block joins nothing: {why}"), help))
+        Err(Diagnostic::at(section.place, format!("this block connects nothing: {why}"), help))
     }
 }
 
@@ -357,7 +362,7 @@ connect:
         );
         assert!(sweep.is_ok());
         let error = digits("ticket: {seed: 1..2000, levels: 1}\nconnect: {between: tickets}").unwrap_err();
-        let expected = "this sweep is too large: tickets, transfers and connects would be 8,006,000 runs";
+        let expected = "this sweep is too large: 8,006,000 runs for tickets, transfers and connects";
         assert!(error.message.starts_with(expected), "{}", error.message);
         assert!(digits("ticket: {seed: 1..2000, levels: 1}\nconnect: {between: tickets, block: 100}").is_ok());
     }
@@ -368,32 +373,32 @@ connect:
         let imported = format!("ticket: {{imported: {digest}}}\nconnect: {{between: levels}}");
         #[rustfmt::skip]
         let cases: &[(&str, usize, usize, &str, &str)] = &[
-            ("connect: {between: plane}", 3, 10, "there are no transfers for `between: plane` to join", "add a `transfer` block with at least three seeds"),
-            ("connect: {between: retrain}", 3, 10, "there are no transfers for `between: retrain` to join", "add a `transfer` block that inherits `retrain` and something else"),
-            ("transfer: {seed: 2..3}\nconnect: {between: plane}", 4, 10, "this block joins nothing: no three transfers differ in nothing but seeds", "give the transfers at least three seeds"),
-            ("transfer: {inherit: random-mask, seed: 2..4}\nconnect: {between: plane}", 4, 10, "no three transfers of `random-mask` have the same mask: it is drawn for each `seed_init`", "add `masks: union`"),
-            ("transfer: {inherit: [sign, mask]}\nconnect: {between: retrain}", 4, 10, "this block joins nothing: no transfer has one of `retrain` beside it, of the same level, training and `seed_order`", "add `retrain` to `inherit` in `transfer`"),
-            ("transfer: [{inherit: sign, seed: 2}, {inherit: retrain, seed: 3}]\nconnect: {between: retrain}", 4, 10, "this block joins nothing: no transfer has one of `retrain` beside it, of the same level, training and `seed_order`", "with the same levels and seeds"),
-            ("transfer: [{inherit: sign, level: 5}, {inherit: retrain, level: 6}]\nconnect: {between: retrain}", 4, 10, "this block joins nothing: no transfer has one of `retrain` beside it, of the same level, training and `seed_order`", "with the same levels"),
-            ("transfer: [{inherit: sign, lr: 0.2}, {inherit: retrain}]\nconnect: {between: retrain}", 4, 10, "this block joins nothing: no transfer has one of `retrain` beside it, of the same level, training and `seed_order`", "add `retrain`"),
-            ("transfer: {inherit: retrain}\nconnect: {between: retrain}", 4, 10, "this block joins nothing: no transfer has one of `retrain` beside it, of the same level, training and `seed_order`", "add `retrain`"),
-            ("transfer: {inherit: [sign, retrain]}\nconnect: {between: retrain, inherit: [sign, retrain]}", 4, 45, "`between: retrain` cannot join `retrain`", "it joins what is transferred from a ticket with the ticket itself, trained on"),
-            ("transfer: {inherit: [random-mask, retrain]}\nconnect: {between: retrain}", 4, 10, "no transfer of `random-mask` has the mask of its ticket: it draws another", "add `masks: union`"),
-            ("ticket: {method: lrr}\nconnect: {between: tickets}", 4, 10, "this block joins nothing: no level has two tickets of one problem", "give `ticket` at least two methods or seeds"),
-            ("ticket: {method: lrr, levels: [3, 4]}\nconnect: {between: tickets, level: 2}", 4, 10, "this block joins nothing: no level has two tickets of one problem", "give `ticket`"),
-            (&imported, 4, 10, "this block joins nothing: an imported ticket has no level before it", "find tickets by a `method`"),
+            ("connect: {between: plane}", 3, 10, "there are no transfers for `between: plane` to connect", "add a `transfer` block with at least three seeds"),
+            ("connect: {between: retrain}", 3, 10, "there are no transfers for `between: retrain` to connect", "add a `transfer` block with `retrain` and another value of `inherit`"),
+            ("transfer: {seed: 2..3}\nconnect: {between: plane}", 4, 10, "this block connects nothing: no three transfers differ only in seeds", "give the transfers at least three seeds"),
+            ("transfer: {inherit: random-mask, seed: 2..4}\nconnect: {between: plane}", 4, 10, "no three transfers of `random-mask` have the same mask: a new one is drawn for each `seed_init`", "add `masks: union`"),
+            ("transfer: {inherit: [sign, mask]}\nconnect: {between: retrain}", 4, 10, "this block connects nothing: no transfer has a `retrain` transfer with the same level, training and `seed_order`", "add `retrain` to `inherit` in `transfer`"),
+            ("transfer: [{inherit: sign, seed: 2}, {inherit: retrain, seed: 3}]\nconnect: {between: retrain}", 4, 10, "this block connects nothing: no transfer has a `retrain` transfer with the same level, training and `seed_order`", "with the same levels and seeds"),
+            ("transfer: [{inherit: sign, level: 5}, {inherit: retrain, level: 6}]\nconnect: {between: retrain}", 4, 10, "this block connects nothing: no transfer has a `retrain` transfer with the same level, training and `seed_order`", "with the same levels"),
+            ("transfer: [{inherit: sign, lr: 0.2}, {inherit: retrain}]\nconnect: {between: retrain}", 4, 10, "this block connects nothing: no transfer has a `retrain` transfer with the same level, training and `seed_order`", "add `retrain`"),
+            ("transfer: {inherit: retrain}\nconnect: {between: retrain}", 4, 10, "this block connects nothing: no transfer has a `retrain` transfer with the same level, training and `seed_order`", "add `retrain`"),
+            ("transfer: {inherit: [sign, retrain]}\nconnect: {between: retrain, inherit: [sign, retrain]}", 4, 45, "`between: retrain` cannot connect `retrain`", "use transfers that inherit from a ticket"),
+            ("transfer: {inherit: [random-mask, retrain]}\nconnect: {between: retrain}", 4, 10, "no transfer of `random-mask` has the mask of its ticket: it draws a new mask", "add `masks: union`"),
+            ("ticket: {method: lrr}\nconnect: {between: tickets}", 4, 10, "this block connects nothing: no level has two tickets with the same data set and architecture", "give `ticket` at least two methods or seeds"),
+            ("ticket: {method: lrr, levels: [3, 4]}\nconnect: {between: tickets, level: 2}", 4, 10, "this block connects nothing: no level has two tickets with the same data set and architecture", "give `ticket`"),
+            (&imported, 4, 10, "this block connects nothing: an imported ticket has no previous level", "find tickets with a `method`"),
             // Settings without a meaning
-            ("connect: {between: tickets, inherit: sign}", 3, 38, "`between: tickets` has no `inherit`", "it joins tickets: remove `inherit`"),
-            ("connect: {between: levels, masks: union}", 3, 35, "`between: levels` has no `masks`", "tickets are joined over both masks in any case: remove `masks`"),
-            ("connect: {between: norm-init, align: weights}", 3, 38, "`between: norm-init` has no `align`", "it joins a ticket to itself: remove `align`"),
-            ("connect: {between: [tickets, levels], block: 4}", 3, 46, "`between: levels` has no `block`", "there is no matrix to be cut into blocks: remove `block`, or put `tickets` into a block of its own"),
-            ("connect: {between: tickets, margin: 0.1}", 3, 37, "`between: tickets` has no `margin`", "only a plane has one: remove `margin`"),
-            ("transfer: {seed: 2..4}\nconnect: {between: [seeds, plane], refine: 2}", 4, 44, "`between: plane` has no `refine`", "a plane is measured on an even grid, as it is: remove `refine`, or put `seeds` into a block of its own"),
+            ("connect: {between: tickets, inherit: sign}", 3, 38, "`between: tickets` has no `inherit`", "it connects tickets: remove `inherit`"),
+            ("connect: {between: levels, masks: union}", 3, 35, "`between: levels` has no `masks`", "tickets are always connected over both masks: remove `masks`"),
+            ("connect: {between: norm-init, align: weights}", 3, 38, "`between: norm-init` has no `align`", "it connects a ticket with itself: remove `align`"),
+            ("connect: {between: [tickets, levels], block: 4}", 3, 46, "`between: levels` has no `block`", "it has no matrix to divide into blocks: remove `block`, or put `tickets` into a separate block"),
+            ("connect: {between: tickets, margin: 0.1}", 3, 37, "`between: tickets` has no `margin`", "only a plane has a margin: remove `margin`"),
+            ("transfer: {seed: 2..4}\nconnect: {between: [seeds, plane], refine: 2}", 4, 44, "`between: plane` has no `refine`", "a plane has a regular grid: remove `refine`, or put `seeds` into a separate block"),
             ("transfer:\nconnect: {between: seeds, block: [2, 4]}", 4, 34, "`connect.block` cannot be an axis", "give one number"),
             ("transfer:\nconnect: {between: seeds, block: 0}", 4, 34, "`connect.block` must be a whole number from 1 to 1,000, found `0`", "for example `block: 10`"),
             ("transfer:\nconnect: {between: seeds, refine: 21}", 4, 35, "`connect.refine` must be a whole number from 0 to 20, found `21`", "for example `refine: 3`"),
             ("transfer:\nconnect: {between: seeds, reestimation_batches: 0}", 4, 49, "`connect.reestimation_batches` must be a whole number from 1 to 1,000,000, found `0`", "for example"),
-            ("transfer: {seed: 2..4}\nconnect: {between: plane, points: 1001}", 4, 35, "a plane of 1001 points on a side is too fine: the limit is 1,000", "try 15 to 50"),
+            ("transfer: {seed: 2..4}\nconnect: {between: plane, points: 1001}", 4, 35, "a plane with 1001 points on a side is too fine: the limit is 1,000", "try 15 to 50"),
             ("transfer: {seed: 2..4}\nconnect: {between: plane, margin: -1}", 4, 35, "`connect.margin` must be a number, 0 or above, found `-1`", "for example"),
         ];
         for (text, line, column, message, help) in cases {
@@ -416,7 +421,7 @@ connect:
         let error = file("[resnet8, shufflenet]", "").unwrap_err();
         assert_eq!(
             (error.message.as_str(), error.line, error.column),
-            ("the units of `shufflenet` cannot be matched", Some(4), Some(34))
+            ("the units of `shufflenet` cannot be aligned", Some(4), Some(34))
         );
         assert!(error.help.contains("`resnet50`"), "{}", error.help);
         assert!(file("[resnet8, shufflenet]", "exclude: [{architecture: shufflenet, align: weights}]").is_ok());

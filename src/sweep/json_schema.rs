@@ -136,9 +136,9 @@ pub(crate) fn default_text(key: &Key) -> String {
     let joined =
         |values: &[super::values::Value]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match key.default {
-        Fallback::Required => "none, it is required".to_string(),
+        Fallback::Required => "required".to_string(),
         Fallback::Values(values) => joined(values),
-        Fallback::Same(path) => format!("that of `{path}`"),
+        Fallback::Same(path) => format!("same as `{path}`"),
         Fallback::Depends(words) => words.to_string(),
         Fallback::Recipe => {
             let mut known: Vec<(String, Vec<String>)> = Vec::new();

@@ -130,7 +130,7 @@ fn names(key: &Key, node: &Node) -> Result<Vec<String>, Diagnostic> {
         Content::Text(text) => match is_known(text) {
             true => Ok(text.clone()),
             false => {
-                let message = format!("`{}` cannot have {}", key.path, quoted(text));
+                let message = format!("`{}` cannot contain {}", key.path, quoted(text));
                 Err(Diagnostic::at(node.place, message, help(text)))
             }
         },
@@ -154,7 +154,7 @@ fn help(name: &str) -> String {
     let paths = KEYS.iter().filter(|key| key.is_axis()).map(|key| key.path);
     match nearest(name, FIELDS.into_iter().chain(paths)) {
         Some(known) => format!("did you mean `{known}`?"),
-        None => format!("it can be {}, or a setting such as `ticket.lr`", listed(FIELDS)),
+        None => format!("use {}, or a setting such as `ticket.lr`", listed(FIELDS)),
     }
 }
 

@@ -39,7 +39,7 @@ const SORT: DocumentKind = DocumentKind {
     example: "sweeps/quickstart.yaml",
     levels: "three",
     twice: "keep one of the two; a list gives several values",
-    too_large: "a sweep file is a page of text: use ranges (`1..100`) for long lists",
+    too_large: "use ranges (`1..100`) for long lists",
 };
 
 /// A sweep file, expanded: one chain of tickets per combination of ticket settings.

@@ -137,77 +137,77 @@ macro_rules! keys {
 /// In the order of the documentation; a key follows those its default refers to.
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = keys! {
-    Top "name" "name": Kind::Name, Fallback::Depends("the file's name"), "quickstart", "What reports call the study.";
+    Top "name" "name": Kind::Name, Fallback::Depends("the file's name"), "quickstart", "The name of the study in reports and file names.";
     Top "dataset" "dataset": Kind::Word(<Dataset as VariantNames>::VARIANTS), Fallback::Required, "digits", "The data set.";
-    Top "architecture" "architecture": Kind::Word(<Architecture as VariantNames>::VARIANTS), Fallback::Required, "resnet8", "The network.";
-    Top "numerics" "numerics": Kind::Word(<Numerics as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("native")]), "portable", "`portable` gives the same bits on every x86-64 processor with AVX2; `native` uses the fastest instructions there are.";
-    Top "ticket" "ticket": Kind::Block(Block::Ticket), Fallback::Depends("one block of defaults"), "{levels: 12}", "How tickets are found: chains of iterative pruning.";
-    Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "What tickets hand to fresh initializations, and the training that follows.";
-    Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Between which networks errors are measured: on paths and planes.";
-    Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed. None of it is part of a run's identity; `threads` and `ranks` can change a result.";
-    Top "report" "report": Kind::Block(Block::Report), Fallback::Depends("the tables of [docs/report.md](report.md)"), "{rows: inherit, columns: level}", "The table that `winsign report` shows. None of it is part of a run's identity.";
-    Top "zip" "zip": Kind::Zip, Fallback::Depends("every axis on its own"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
+    Top "architecture" "architecture": Kind::Word(<Architecture as VariantNames>::VARIANTS), Fallback::Required, "resnet8", "The architecture of the network.";
+    Top "numerics" "numerics": Kind::Word(<Numerics as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("native")]), "portable", "`portable` gives bit-identical results on every x86-64 processor with AVX2; `native` uses the fastest instructions available.";
+    Top "ticket" "ticket": Kind::Block(Block::Ticket), Fallback::Depends("one block of defaults"), "{levels: 12}", "Settings of tickets: how they are found and trained.";
+    Top "transfer" "transfer": Kind::Block(Block::Transfer), Fallback::Depends("no transfers"), "{inherit: sign}", "Settings of transfers: what they inherit from tickets, and how they are trained.";
+    Top "connect" "connect": Kind::Block(Block::Connect), Fallback::Depends("no connects"), "{between: seeds}", "Settings of connections: the networks between which errors are measured, on paths or in planes.";
+    Top "resources" "resources": Kind::Block(Block::Resources), Fallback::Depends("one block of defaults"), "{jobs: 2}", "How runs are executed. These settings are not part of a run's identity; `threads` and `ranks` can change a result.";
+    Top "report" "report": Kind::Block(Block::Report), Fallback::Depends("the tables of [docs/report.md](report.md)"), "{rows: inherit, columns: level}", "The custom table of `winsign report`. These settings are not part of a run's identity.";
+    Top "zip" "zip": Kind::Zip, Fallback::Depends("all axes are combined"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined.";
     Top "exclude" "exclude": Kind::Exclude, Fallback::Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out.";
 
-    Ticket "ticket.method" "method": Kind::Word(SEARCHES), METHODS, "aws", "How tickets are found.";
-    Ticket "ticket.imported" "imported": Kind::Digest, Fallback::Depends("nothing is imported"), "3f09c2aa41d07e553f09c2aa41d07e55", "A ticket found elsewhere, by what `winsign import` printed; it takes the place of a chain.";
-    Ticket "ticket.levels" "levels": LEVELS, Fallback::Recipe, "12", "How many times a chain is pruned: its last level.";
+    Ticket "ticket.method" "method": Kind::Word(SEARCHES), METHODS, "aws", "The method that finds tickets.";
+    Ticket "ticket.imported" "imported": Kind::Digest, Fallback::Depends("none"), "3f09c2aa41d07e553f09c2aa41d07e55", "The digest of an imported ticket, as printed by `winsign import`; the ticket takes the place of a chain.";
+    Ticket "ticket.levels" "levels": LEVELS, Fallback::Recipe, "12", "The number of prunings of a chain; also its last level.";
     Ticket "ticket.prune_ratio" "prune_ratio": Kind::Real(Interval::Ratio), Fallback::Recipe, "0.2", "The fraction of surviving weights removed at each level.";
-    Ticket "ticket.warmup_epochs" "warmup_epochs": COUNT, Fallback::Recipe, "10", "Epochs of level 0, the dense network.";
-    Ticket "ticket.epochs" "epochs": COUNT, Fallback::Recipe, "4", "Epochs of every other level.";
-    Ticket "ticket.rewind_epoch" "rewind_epoch": Kind::Whole { min: 0, max: 1_000_000 }, Fallback::Values(&[Value::Whole(0)]), "0", "The epoch of level 0 that `imp` puts weights back to; 0 is the initialization.";
-    Ticket "ticket.batch" "batch": COUNT, Fallback::Recipe, "64", "Images per step.";
-    Ticket "ticket.optimizer" "optimizer": Kind::Word(<Optimizer as VariantNames>::VARIANTS), Fallback::Recipe, "sgd", "How gradients move weights.";
-    Ticket "ticket.lr" "lr": POSITIVE, Fallback::Recipe, "0.1", "Learning rate, constant over a chain.";
-    Ticket "ticket.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Recipe, "0.9", "Momentum of SGD, β₁ of Adam.";
+    Ticket "ticket.warmup_epochs" "warmup_epochs": COUNT, Fallback::Recipe, "10", "Training epochs of level 0, the dense network.";
+    Ticket "ticket.epochs" "epochs": COUNT, Fallback::Recipe, "4", "Training epochs of every other level.";
+    Ticket "ticket.rewind_epoch" "rewind_epoch": Kind::Whole { min: 0, max: 1_000_000 }, Fallback::Values(&[Value::Whole(0)]), "0", "The epoch of level 0 to which `imp` rewinds the weights; 0 is the initialization.";
+    Ticket "ticket.batch" "batch": COUNT, Fallback::Recipe, "64", "Images per training step.";
+    Ticket "ticket.optimizer" "optimizer": Kind::Word(<Optimizer as VariantNames>::VARIANTS), Fallback::Recipe, "sgd", "The optimizer.";
+    Ticket "ticket.lr" "lr": POSITIVE, Fallback::Recipe, "0.1", "The learning rate, constant over a chain.";
+    Ticket "ticket.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Recipe, "0.9", "Momentum of SGD; β₁ of Adam.";
     Ticket "ticket.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Recipe, "5e-4", "Weight decay.";
-    Ticket "ticket.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("fp32")]), "bf16", "In what numbers networks compute; `tf32` needs a GPU.";
-    Ticket "ticket.seed" "seed": SEED, Fallback::Values(&[Value::Whole(1)]), "1", "Sets all three seeds.";
+    Ticket "ticket.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("fp32")]), "bf16", "Floating-point precision; `tf32` needs a GPU.";
+    Ticket "ticket.seed" "seed": SEED, Fallback::Values(&[Value::Whole(1)]), "1", "Sets `seed_init`, `seed_order` and `seed_alpha`.";
     Ticket "ticket.seed_init" "seed_init": SEED, Fallback::Same("ticket.seed"), "1", "Seed of the initial weights.";
     Ticket "ticket.seed_order" "seed_order": SEED, Fallback::Same("ticket.seed"), "1", "Seed of the order of the images and of their augmentation.";
     Ticket "ticket.seed_alpha" "seed_alpha": SEED, Fallback::Same("ticket.seed"), "1", "Seed of α, the norm interpolation of AWS.";
 
-    Transfer "transfer.level" "level": Kind::Level, Fallback::Recipe, "12", "The levels transferred: numbers, ranges, `last`, or `all` (1 to the last).";
-    Transfer "transfer.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Recipe, "sign", "What is transferred.";
-    Transfer "transfer.flip" "flip": Kind::Real(Interval::Fraction), Fallback::Values(&[Value::real(0.0)]), "0.1", "The fraction of signs flipped in each layer, with `sign` and `sign+norm`.";
-    Transfer "transfer.epochs" "epochs": COUNT, Fallback::Recipe, "12", "Epochs of training after the transfer.";
-    Transfer "transfer.schedule" "schedule": Kind::Word(<Schedule as VariantNames>::VARIANTS), Fallback::Recipe, "multi-step", "The learning rate over these epochs.";
-    Transfer "transfer.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per step.";
-    Transfer "transfer.optimizer" "optimizer": Kind::Word(<Optimizer as VariantNames>::VARIANTS), Fallback::Same("ticket.optimizer"), "sgd", "How gradients move weights.";
-    Transfer "transfer.lr" "lr": POSITIVE, Fallback::Same("ticket.lr"), "0.1", "Learning rate at the start.";
-    Transfer "transfer.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Same("ticket.momentum"), "0.9", "Momentum of SGD, β₁ of Adam.";
+    Transfer "transfer.level" "level": Kind::Level, Fallback::Recipe, "12", "The levels to transfer: numbers, ranges, `last`, or `all` (level 1 to the last).";
+    Transfer "transfer.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Recipe, "sign", "What the transfer inherits from the ticket.";
+    Transfer "transfer.flip" "flip": Kind::Real(Interval::Fraction), Fallback::Values(&[Value::real(0.0)]), "0.1", "The fraction of signs flipped in each layer; only with `sign` and `sign+norm`.";
+    Transfer "transfer.epochs" "epochs": COUNT, Fallback::Recipe, "12", "Training epochs after the transfer.";
+    Transfer "transfer.schedule" "schedule": Kind::Word(<Schedule as VariantNames>::VARIANTS), Fallback::Recipe, "multi-step", "The schedule of the learning rate.";
+    Transfer "transfer.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per training step.";
+    Transfer "transfer.optimizer" "optimizer": Kind::Word(<Optimizer as VariantNames>::VARIANTS), Fallback::Same("ticket.optimizer"), "sgd", "The optimizer.";
+    Transfer "transfer.lr" "lr": POSITIVE, Fallback::Same("ticket.lr"), "0.1", "The initial learning rate.";
+    Transfer "transfer.momentum" "momentum": Kind::Real(Interval::BelowOne), Fallback::Same("ticket.momentum"), "0.9", "Momentum of SGD; β₁ of Adam.";
     Transfer "transfer.weight_decay" "weight_decay": Kind::Real(Interval::NotNegative), Fallback::Same("ticket.weight_decay"), "5e-4", "Weight decay.";
-    Transfer "transfer.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "In what numbers networks compute.";
-    Transfer "transfer.seed" "seed": SEED, Fallback::Values(&[Value::Whole(2), Value::Whole(3)]), "2..4", "Sets both seeds. With one of them given, its default is 2 alone.";
+    Transfer "transfer.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "Floating-point precision.";
+    Transfer "transfer.seed" "seed": SEED, Fallback::Values(&[Value::Whole(2), Value::Whole(3)]), "2..4", "Sets `seed_init` and `seed_order`. The default is 2 alone if one of them is given.";
     Transfer "transfer.seed_init" "seed_init": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the fresh initialization.";
     Transfer "transfer.seed_order" "seed_order": SEED, Fallback::Same("transfer.seed"), "2", "Seed of the order of the images and of their augmentation.";
 
-    Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "Which networks are joined: transfers that differ in nothing but seeds, a ticket and itself with ψ₀, a transfer and its ticket trained on, neighbouring levels, tickets of one level, or the plane through three seeds.";
-    Connect "connect.level" "level": Kind::Level, Fallback::Depends("all that are transferred, and `last` without transfers; all for `levels`"), "12", "The levels whose networks are joined.";
-    Connect "connect.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Depends("all that are transferred"), "sign", "Whose transfers are joined.";
-    Connect "connect.block" "block": Kind::Whole { min: 1, max: MAX_BLOCK }, Fallback::Values(&[Value::Whole(1)]), "10", "Networks on a side of a block of the barrier matrix, which is one run; with 1, every pair is a run of its own.";
-    Connect "connect.masks" "masks": Kind::Word(<Masks as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("same")]), "union", "Which of them: those of the same mask, or any two, over both masks.";
-    Connect "connect.align" "align": Kind::Word(<Align as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("none")]), "weights", "Whether units are matched before two networks are joined.";
-    Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Depends("11; 15 for `plane`"), "11", "Points on a path, both ends included; of a plane, on each side of its grid.";
-    Connect "connect.refine" "refine": Kind::Whole { min: 0, max: 20 }, Fallback::Values(&[Value::Whole(0)]), "3", "How often two more points are put beside the one with the largest test error.";
-    Connect "connect.margin" "margin": Kind::Real(Interval::NotNegative), Fallback::Values(&[Value::real(0.25)]), "0.25", "How far the grid of a plane goes beyond its networks, as a part of their extent.";
-    Connect "connect.sets" "sets": Kind::Word(<Sets as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("both")]), "test", "What errors are measured on: test and training images, or test images alone.";
-    Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch while BatchNorm statistics are re-estimated.";
-    Connect "connect.reestimation_batches" "reestimation_batches": COUNT, Fallback::Depends("a pass over all training images"), "8", "How many such batches.";
-    Connect "connect.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "In what numbers networks compute.";
+    Connect "connect.between" "between": Kind::Word(<Between as VariantNames>::VARIANTS), Fallback::Required, "seeds", "The networks to connect: transfers that differ only in seeds (`seeds`), a ticket and the same ticket with ψ₀ (`norm-init`), a transfer and the `retrain` transfer of its ticket (`retrain`), neighboring levels (`levels`), tickets of one level (`tickets`), or the plane through three seeds (`plane`).";
+    Connect "connect.level" "level": Kind::Level, Fallback::Depends("all transferred; `last` without transfers; all for `levels`"), "12", "The levels of the networks to connect.";
+    Connect "connect.inherit" "inherit": Kind::Word(<Inherit as VariantNames>::VARIANTS), Fallback::Depends("all transferred"), "sign", "The transfers to connect, by what they inherit.";
+    Connect "connect.block" "block": Kind::Whole { min: 1, max: MAX_BLOCK }, Fallback::Values(&[Value::Whole(1)]), "10", "The number of networks on each side of a block of the barrier matrix. Each block is one run; with 1, each pair is one run.";
+    Connect "connect.masks" "masks": Kind::Word(<Masks as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("same")]), "union", "The pairs to connect: those with the same mask (`same`), or all pairs, over the union of both masks (`union`).";
+    Connect "connect.align" "align": Kind::Word(<Align as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("none")]), "weights", "Whether the units of two networks are aligned, by their weights, before they are connected.";
+    Connect "connect.points" "points": Kind::Whole { min: 2, max: 1_000_000 }, Fallback::Depends("11; 15 for `plane`"), "11", "The number of points on a path, including both ends; for a plane, on each side of its grid.";
+    Connect "connect.refine" "refine": Kind::Whole { min: 0, max: 20 }, Fallback::Values(&[Value::Whole(0)]), "3", "How many times two points are added next to the point with the largest test error.";
+    Connect "connect.margin" "margin": Kind::Real(Interval::NotNegative), Fallback::Values(&[Value::real(0.25)]), "0.25", "The margin of a plane's grid around its networks, as a fraction of their extent.";
+    Connect "connect.sets" "sets": Kind::Word(<Sets as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("both")]), "test", "The images on which errors are measured: test and training images (`both`), or test images only (`test`).";
+    Connect "connect.batch" "batch": COUNT, Fallback::Same("ticket.batch"), "64", "Images per batch when BatchNorm statistics are re-estimated.";
+    Connect "connect.reestimation_batches" "reestimation_batches": COUNT, Fallback::Depends("a pass over all training images"), "8", "The number of batches from which BatchNorm statistics are re-estimated.";
+    Connect "connect.precision" "precision": Kind::Word(<Precision as VariantNames>::VARIANTS), Fallback::Same("ticket.precision"), "bf16", "Floating-point precision.";
 
-    Resources "resources.jobs" "jobs": JOBS, Fallback::Depends("one per core"), "2", "Runs side by side.";
-    Resources "resources.threads" "threads": THREADS, Fallback::Depends("1"), "1", "Threads of each rank; another number may change the last bits of a result.";
-    Resources "resources.ranks" "ranks": RANKS, Fallback::Depends("1"), "8", "Processes that share each run; networks with BatchNorm depend on their number, others in the last bits.";
-    Resources "resources.gpus" "gpus": GPUS, Fallback::Depends("none are asked for"), "0.25", "GPUs of each rank; with a fraction, several ranks share one.";
-    Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How often a failing run is started again. One whose worker is killed is, up to 5 times in a row without an epoch done.";
+    Resources "resources.jobs" "jobs": JOBS, Fallback::Depends("one per core"), "2", "The number of runs executed at the same time.";
+    Resources "resources.threads" "threads": THREADS, Fallback::Depends("1"), "1", "Threads per rank; a different number can change the last bits of a result.";
+    Resources "resources.ranks" "ranks": RANKS, Fallback::Depends("1"), "8", "MPI processes per run. With BatchNorm, their number changes the result; otherwise only its last bits.";
+    Resources "resources.gpus" "gpus": GPUS, Fallback::Depends("none requested"), "0.25", "GPUs per rank; with a fraction, several ranks share a GPU.";
+    Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How many times a failed run is restarted. If its worker was killed, at least 5 restarts in a row without a finished epoch are allowed.";
 
-    Report "report.rows" "rows": Kind::Fields, Fallback::Depends("`inherit`; `method` without transfers"), "inherit", "What tells the rows of the table apart.";
-    Report "report.columns" "columns": Kind::Fields, Fallback::Depends("`level`, unless rows have it"), "level", "What tells its columns apart.";
-    Report "report.value" "value": Kind::Word(<Measure as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("error")]), "error", "The numbers in its cells.";
-    Report "report.show" "show": Kind::Word(<Show as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("mean±std")]), "mean±ci", "What is said of the numbers of a cell.";
-    Report "report.interval" "interval": Kind::Word(<IntervalMethod as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("t")]), "bootstrap", "How confidence intervals are found: by Student's t, or by the percentile bootstrap.";
-    Report "report.confidence" "confidence": Kind::Real(Interval::Confidence), Fallback::Values(&[Value::real(0.95)]), "0.95", "Of the intervals.";
+    Report "report.rows" "rows": Kind::Fields, Fallback::Depends("`inherit`; `method` without transfers"), "inherit", "The fields that distinguish the rows of the table.";
+    Report "report.columns" "columns": Kind::Fields, Fallback::Depends("`level`, unless rows have it"), "level", "The fields that distinguish the columns of the table.";
+    Report "report.value" "value": Kind::Word(<Measure as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("error")]), "error", "The quantity shown in the cells.";
+    Report "report.show" "show": Kind::Word(<Show as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("mean±std")]), "mean±ci", "The statistic shown in each cell.";
+    Report "report.interval" "interval": Kind::Word(<IntervalMethod as VariantNames>::VARIANTS), Fallback::Values(&[Value::Word("t")]), "bootstrap", "The method for confidence intervals: Student's t, or the percentile bootstrap.";
+    Report "report.confidence" "confidence": Kind::Real(Interval::Confidence), Fallback::Values(&[Value::real(0.95)]), "0.95", "The confidence level of the intervals.";
 };
 
 impl Block {
@@ -250,13 +250,15 @@ impl Key {
     pub fn lack(&self, between: Between) -> Option<&'static str> {
         use Between::*;
         match (self.path, between) {
-            ("connect.inherit" | "connect.masks" | "connect.align", NormInit) => Some("it joins a ticket to itself"),
-            ("connect.inherit", Levels | Tickets) => Some("it joins tickets"),
-            ("connect.masks", Levels | Tickets) => Some("tickets are joined over both masks in any case"),
-            ("connect.refine" | "connect.align", Plane) => Some("a plane is measured on an even grid, as it is"),
-            ("connect.block", NormInit | Retrain | Levels) => Some("there is no matrix to be cut into blocks"),
+            ("connect.inherit" | "connect.masks" | "connect.align", NormInit) => {
+                Some("it connects a ticket with itself")
+            }
+            ("connect.inherit", Levels | Tickets) => Some("it connects tickets"),
+            ("connect.masks", Levels | Tickets) => Some("tickets are always connected over both masks"),
+            ("connect.refine" | "connect.align", Plane) => Some("a plane has a regular grid"),
+            ("connect.block", NormInit | Retrain | Levels) => Some("it has no matrix to divide into blocks"),
             ("connect.block", Plane) => Some("a plane is one run"),
-            ("connect.margin", NormInit | Seeds | Retrain | Levels | Tickets) => Some("only a plane has one"),
+            ("connect.margin", NormInit | Seeds | Retrain | Levels | Tickets) => Some("only a plane has a margin"),
             _ => None,
         }
     }
@@ -344,7 +346,7 @@ pub(crate) fn axis(name: &str) -> Result<&'static Key, (String, String)> {
             Some(key) => key,
             None => {
                 let paths = listed(several.iter().map(|key| key.path));
-                return Err((format!("{} exists in several blocks", quoted(name)), format!("say which: {paths}")));
+                return Err((format!("{} exists in several blocks", quoted(name)), format!("use one of {paths}")));
             }
         },
     };
@@ -367,7 +369,7 @@ fn unknown_axis(name: &str) -> (String, String) {
 }
 
 fn axes_to_name() -> String {
-    "name a setting as in `dataset`, `ticket.lr` or `transfer.seed`".to_string()
+    "use the name of a setting, as in `dataset`, `ticket.lr` or `transfer.seed`".to_string()
 }
 
 /// The message and the help for a key that a block does not have.
@@ -381,12 +383,12 @@ pub(crate) fn unknown_key(block: Block, name: &str) -> (String, String) {
                 .and_then(|known| KEYS.iter().find(|key| key.name == known));
             match hint {
                 Some(key) => format!("did you mean `{}`, {}?", key.name, key.block.place()),
-                None => format!("the settings there are {}", listed(block.keys().map(|key| key.name))),
+                None => format!("the settings are {}", listed(block.keys().map(|key| key.name))),
             }
         }
         (elsewhere, _) => {
             let places: Vec<_> = elsewhere.iter().map(|key| key.block.place()).collect();
-            format!("it belongs {}", places.join(" or "))
+            format!("move it: it belongs {}", places.join(" or "))
         }
     };
     (message, help)

@@ -292,7 +292,7 @@ connect: {between: seeds}
     let error = failed(
         "transfer: {seed: [2, 3], lr: [0.1, 0.2]}\nzip: [transfer.seed, transfer.lr]\nconnect: {between: seeds}",
     );
-    assert_eq!(error.message, "this block joins nothing: no two transfers differ in nothing but seeds");
+    assert_eq!(error.message, "this block connects nothing: no two transfers differ only in seeds");
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn combinations_that_do_not_fit_can_be_left_out() {
     assert_eq!(error.message, "`architecture: mlpmixer` is not defined for `dataset: cifar100`");
     assert_eq!((error.line, error.column), (Some(2), Some(26)));
     let rule = "exclude: [{dataset: cifar100, architecture: mlpmixer}]";
-    assert!(error.help.ends_with(&format!("`{rule}` leaves it out")), "{}", error.help);
+    assert!(error.help.ends_with(&format!("`{rule}` excludes the combination")), "{}", error.help);
     let problems: Vec<_> =
         parse("study.yaml", &format!("{file}{rule}")).unwrap().chains.into_iter().map(|chain| chain.problem).collect();
     assert_eq!(problems.len(), 2 * 3);
@@ -393,7 +393,7 @@ fn combinations_that_do_not_fit_can_be_left_out() {
 
     let error = parse("study.yaml", "dataset: imagenet\narchitecture: resnet8\n").unwrap_err();
     assert_eq!((error.line, error.column), (Some(2), Some(15)));
-    assert!(error.help.starts_with("for `imagenet` there are `resnet"), "{}", error.help);
+    assert!(error.help.starts_with("use one of `resnet"), "{}", error.help);
     for architecture in Architecture::VARIANTS {
         let listed = error.help.contains(&format!("`{architecture}`"));
         assert_eq!(listed, architecture.fits(Dataset::Imagenet), "{}", error.help);
@@ -445,10 +445,10 @@ fn bad_input_is_explained_at_its_place() {
         // Keys
         ("ticket: {lvels: 3}", 3, 10, "there is no setting `lvels` in `ticket`", "did you mean `levels`?"),
         ("tickets: {levels: 3}", 3, 1, "there is no setting `tickets` at the top level", "did you mean `ticket`?"),
-        ("lr: 0.1", 3, 1, "there is no setting `lr` at the top level", "it belongs in `ticket` or in `transfer`"),
-        ("ticket:\n  inherit: sign", 4, 3, "there is no setting `inherit` in `ticket`", "it belongs in `transfer` or in `connect`"),
+        ("lr: 0.1", 3, 1, "there is no setting `lr` at the top level", "move it: it belongs in `ticket` or in `transfer`"),
+        ("ticket:\n  inherit: sign", 4, 3, "there is no setting `inherit` in `ticket`", "move it: it belongs in `transfer` or in `connect`"),
         ("transfer: {warmup_epoch: 3}", 3, 12, "there is no setting `warmup_epoch` in `transfer`", "did you mean `warmup_epochs`, in `ticket`?"),
-        ("resources: {nodes: 1}", 3, 13, "there is no setting `nodes` in `resources`", "the settings there are `jobs`, `threads`, `ranks`, `gpus`, `retries`"),
+        ("resources: {nodes: 1}", 3, 13, "there is no setting `nodes` in `resources`", "the settings are `jobs`, `threads`, `ranks`, `gpus`, `retries`"),
         ("resources: {gpu: 1}", 3, 13, "there is no setting `gpu` in `resources`", "did you mean `gpus`?"),
         // Types and bounds
         ("ticket: {lr: fast}", 3, 14, "`ticket.lr` must be a number above 0, found the text `fast`", "for example `lr: 0.1`"),
@@ -477,7 +477,7 @@ fn bad_input_is_explained_at_its_place() {
         ("resources: {gpus: 2000}", 3, 19, "`resources.gpus` must be a number above 0 and up to 1, or a whole number up to 1,024, found `2000`", "for example"),
         ("resources: 2", 3, 12, "`resources` must be a block of settings, found `2`", "for example `resources: {jobs: 2}`"),
         ("ticket: [lrr]", 3, 10, "`ticket` must be a block of settings or a list of blocks, found the text `lrr`", "for example `ticket: {method: aws}`"),
-        ("transfer: []", 3, 11, "`transfer` is a list without blocks", "give a block of settings, or remove `transfer`"),
+        ("transfer: []", 3, 11, "`transfer` is an empty list", "give a block of settings, or remove `transfer`"),
         ("name: 2024", 3, 7, "`name` must be a text, found `2024`", "put it in quotes, as in `name: \"2024\"`"),
         ("name: a/b", 3, 7, "`name` cannot be `a/b`: it is used in file names", "use letters, digits"),
         // Words
@@ -488,77 +488,77 @@ fn bad_input_is_explained_at_its_place() {
         ("ticket: {lr: [[0.1]]}", 3, 15, "`ticket.lr` must be a number above 0, found a list", "for example `lr: 0.1`"),
         ("ticket: {lr: [0.1, 0.2, 1e-1]}", 3, 25, "`ticket.lr` has the value `0.1` twice", "remove one of the two"),
         ("ticket: {epochs: [1..5, 3]}", 3, 25, "`ticket.epochs` has the value `3` twice", "remove one of the two"),
-        ("ticket: {epochs: 1..x}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found the text `1..x`", "a range is two whole numbers, both included, as in `2..4`"),
-        ("ticket: {epochs: 1...3}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found the text `1...3`", "a range is two whole numbers"),
+        ("ticket: {epochs: 1..x}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found the text `1..x`", "write two whole numbers, as in `2..4`; both are included"),
+        ("ticket: {epochs: 1...3}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found the text `1...3`", "write two whole numbers"),
         ("ticket: {epochs: 0..3}", 3, 18, "`ticket.epochs` must be a whole number from 1 to 1,000,000, found `0`", "for example"),
-        ("ticket: {lr: 0.1..0.3}", 3, 14, "`ticket.lr` must be a number above 0, found the text `0.1..0.3`", "ranges are for whole numbers: list the values"),
-        ("ticket: {seed: 1, seed_init: 1, seed_order: 1, seed_alpha: 2}", 3, 16, "`ticket.seed` has no effect: every seed is given on its own", "remove `seed`, or one of the others"),
+        ("ticket: {lr: 0.1..0.3}", 3, 14, "`ticket.lr` must be a number above 0, found the text `0.1..0.3`", "list the values, as in `lr: [0.1]`; ranges are only for whole numbers"),
+        ("ticket: {seed: 1, seed_init: 1, seed_order: 1, seed_alpha: 2}", 3, 16, "`ticket.seed` has no effect: every seed is given separately", "remove `seed`, or one of the others"),
         // Levels
         ("transfer: {level: 13}", 3, 19, "`transfer.level: 13` is beyond the last level of the chain, 12", "use `last` or `all`, or raise `levels` in `ticket`"),
         ("transfer: {level: [3, 11..14]}", 3, 23, "`transfer.level: 13` is beyond the last level of the chain, 12", "use `last`"),
-        ("transfer: {level: [3, 0]}", 3, 23, "`transfer.level` cannot be 0: level 0 is the dense network, not a ticket", "levels that can be named begin with 1, after the first pruning"),
+        ("transfer: {level: [3, 0]}", 3, 23, "`transfer.level` cannot be 0: level 0 is the dense network, not a ticket", "use 1, the level after the first pruning, or higher"),
         ("transfer: {level: lst}", 3, 19, "`transfer.level` must be a level from 1 to 1,000, `last` or `all`, found the text `lst`", "did you mean `last`?"),
         ("transfer: {level: [12, last]}", 3, 24, "`transfer.level` has level 12 twice in a chain of 12 levels", "remove one of the two"),
         ("connect: {between: norm-init, level: 13}", 3, 38, "`connect.level: 13` is beyond the last level of the chain, 12", "use `last`"),
         // Connects
-        ("connect: {between: seeds}", 3, 10, "there are no transfers for `between: seeds` to join", "add a `transfer` block with at least two seeds, or connect `norm-init` instead"),
+        ("connect: {between: seeds}", 3, 10, "there are no transfers for `between: seeds` to connect", "add a `transfer` block with at least two seeds, or connect `norm-init` instead"),
         ("connect: {points: 3}", 3, 10, "`between` is missing in `connect`", "add `between: seeds`; it must be one of `seeds`, `norm-init`, `retrain`"),
-        ("transfer:\nconnect: {between: seeds, level: [12, 5]}", 4, 39, "no transfer has `level: 5`", "transferred are 12; without `level` all of them are joined"),
-        ("transfer: {inherit: sign}\nconnect: {between: seeds, inherit: mask}", 4, 36, "no transfer has `inherit: mask`", "transferred are sign; without `inherit` all of them are joined"),
-        ("transfer: {inherit: [sign, mask]}\nconnect: {between: seeds, inherit: mask}\nexclude: [{inherit: mask}]", 4, 36, "no transfer has `inherit: mask`", "transferred are sign"),
-        ("transfer:\nconnect: {between: [seeds, norm-init], inherit: sign}", 4, 49, "`between: norm-init` has no `inherit`", "it joins a ticket to itself: remove `inherit`, or put `seeds` into a block of its own"),
-        ("transfer: {seed: 2}\nconnect: {between: seeds}", 4, 10, "this block joins nothing: no two transfers differ in nothing but seeds", "give the transfers at least two seeds, as in `seed: 2..4`"),
+        ("transfer:\nconnect: {between: seeds, level: [12, 5]}", 4, 39, "no transfer has `level: 5`", "use a transferred value (12), or remove `level` to connect all"),
+        ("transfer: {inherit: sign}\nconnect: {between: seeds, inherit: mask}", 4, 36, "no transfer has `inherit: mask`", "use a transferred value (sign), or remove `inherit` to connect all"),
+        ("transfer: {inherit: [sign, mask]}\nconnect: {between: seeds, inherit: mask}\nexclude: [{inherit: mask}]", 4, 36, "no transfer has `inherit: mask`", "use a transferred value (sign)"),
+        ("transfer:\nconnect: {between: [seeds, norm-init], inherit: sign}", 4, 49, "`between: norm-init` has no `inherit`", "it connects a ticket with itself: remove `inherit`, or put `seeds` into a separate block"),
+        ("transfer: {seed: 2}\nconnect: {between: seeds}", 4, 10, "this block connects nothing: no two transfers differ only in seeds", "give the transfers at least two seeds, as in `seed: 2..4`"),
         // Settings without effect, or beyond what there is
-        ("ticket: {method: [lrr, aws], rewind_epoch: 3}", 3, 44, "`ticket.rewind_epoch` has no effect: no chain of this block is found by `imp`", "remove it, or add `imp` to `method`"),
+        ("ticket: {method: [lrr, aws], rewind_epoch: 3}", 3, 44, "`ticket.rewind_epoch` has no effect: no chain of this block uses `imp`", "remove it, or add `imp` to `method`"),
         ("ticket: {method: [lrr, imp], warmup_epochs: 3, rewind_epoch: [2, 4]}", 3, 66, "`ticket.rewind_epoch: 4` is beyond the epochs of level 0, 3", "lower it, or raise `warmup_epochs`"),
         ("ticket: {method: imp, rewind_epoch: -1}", 3, 37, "`ticket.rewind_epoch` must be a whole number from 0 to 1,000,000, found `-1`", "for example `rewind_epoch: 0`"),
         ("transfer:\n  - {inherit: sign}\n  - {inherit: [mask, random-sign, dense], flip: 0.1}", 5, 49, "`transfer.flip` has no effect: this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`"),
         ("transfer: {inherit: sign, flip: 1.5}", 3, 33, "`transfer.flip` must be a number from 0 to 1, found `1.5`", "for example `flip: 0.1`"),
-        ("transfer: {inherit: sign}\nconnect: {between: seeds, masks: union}", 4, 34, "`connect.masks` has no effect: any two networks that this block joins have one mask", "remove it, or join transfers of `random-mask`"),
-        ("transfer: {inherit: random-mask}\nconnect: {between: seeds}", 4, 10, "no two transfers of `random-mask` have the same mask: it is drawn for each `seed_init`", "add `masks: union`"),
-        ("transfer: {inherit: [sign, random-mask-erk]}\nconnect: {between: seeds, inherit: [sign, random-mask-erk]}", 4, 43, "no two transfers of `random-mask-erk` have the same mask: it is drawn for each `seed_init`", "add `masks: union`"),
-        ("transfer: {inherit: random-mask}\nconnect: {between: norm-init, masks: union}", 4, 38, "`between: norm-init` has no `masks`", "it joins a ticket to itself: remove `masks`"),
+        ("transfer: {inherit: sign}\nconnect: {between: seeds, masks: union}", 4, 34, "`connect.masks` has no effect: all networks that this block connects have the same mask", "remove it, or connect transfers of `random-mask`"),
+        ("transfer: {inherit: random-mask}\nconnect: {between: seeds}", 4, 10, "no two transfers of `random-mask` have the same mask: a new one is drawn for each `seed_init`", "add `masks: union`"),
+        ("transfer: {inherit: [sign, random-mask-erk]}\nconnect: {between: seeds, inherit: [sign, random-mask-erk]}", 4, 43, "no two transfers of `random-mask-erk` have the same mask: a new one is drawn for each `seed_init`", "add `masks: union`"),
+        ("transfer: {inherit: random-mask}\nconnect: {between: norm-init, masks: union}", 4, 38, "`between: norm-init` has no `masks`", "it connects a ticket with itself: remove `masks`"),
         // Zip
         ("zip: method", 3, 6, "`zip` must be lists of settings, found the text `method`", "for example `zip: [[ticket.method, ticket.lr]]`"),
         ("zip: [method]", 3, 6, "a zip needs at least two axes", "for example"),
         ("zip: [method, 3]", 3, 15, "`zip` must name settings, found `3`", "for example"),
         ("zip: [method, ticket.rl]", 3, 15, "there is no setting `ticket.rl`", "did you mean `ticket.lr`?"),
         ("zip: [method, transfer.levels]", 3, 15, "there is no setting `transfer.levels`", "did you mean `ticket.levels`?"),
-        ("zip: [method, lr]", 3, 15, "`lr` exists in several blocks", "say which: `ticket.lr`, `transfer.lr`"),
-        ("zip: [method, jobs]", 3, 15, "`jobs` is not a setting that can be an axis", "name a setting as in `dataset`, `ticket.lr` or `transfer.seed`"),
-        ("ticket: {lr: [1, 2]}\nzip: [ticket.lr, method]", 4, 18, "`ticket.method` is not given in this file", "write its values out to zip it, also where they are the defaults"),
+        ("zip: [method, lr]", 3, 15, "`lr` exists in several blocks", "use one of `ticket.lr`, `transfer.lr`"),
+        ("zip: [method, jobs]", 3, 15, "`jobs` is not a setting that can be an axis", "use the name of a setting, as in `dataset`, `ticket.lr` or `transfer.seed`"),
+        ("ticket: {lr: [1, 2]}\nzip: [ticket.lr, method]", 4, 18, "`ticket.method` is not given in this file", "list its values to zip it, even if they are the defaults"),
         ("ticket: {lr: [1, 2], method: [lrr]}\nzip: [ticket.lr, method]", 4, 18, "`ticket.method` is not an axis: it has one value", "give it a list or a range, or take it out of the zip"),
-        ("ticket: {lr: [1, 2], method: [lrr, aws]}\nzip: [method, ticket.lr, ticket.method]", 4, 26, "`ticket.method` is zipped twice", "name each axis once; one zip may hold more than two"),
-        ("ticket: {lr: [1, 2, 3], method: [lrr, aws]}\nzip: [method, ticket.lr]", 4, 15, "zipped axes differ in length: `ticket.method` has 2 values, `ticket.lr` has 3", "give both the same number of values, wherever they are axes"),
-        ("ticket: {levels: [2, 3]}\ntransfer: {level: all}\nzip: [levels, level]", 5, 15, "`transfer.level: all` cannot be zipped", "write the levels out, as in `1..12`, to zip them"),
-        ("transfer: {lr: [1, 2]}\nconnect: {between: seeds, points: [5, 11]}\nzip: [transfer.lr, points]", 5, 20, "`connect.points` cannot be zipped with `transfer.lr`", "a connect joins many transfers"),
-        ("ticket: {lr: [1, 2]}\nconnect: {between: [seeds, norm-init]}\ntransfer:\nzip: [ticket.lr, between]", 6, 18, "`connect.between` cannot be zipped", "write one connect block for each kind of path"),
+        ("ticket: {lr: [1, 2], method: [lrr, aws]}\nzip: [method, ticket.lr, ticket.method]", 4, 26, "`ticket.method` is zipped twice", "name each axis once; a zip can have more than two axes"),
+        ("ticket: {lr: [1, 2, 3], method: [lrr, aws]}\nzip: [method, ticket.lr]", 4, 15, "zipped axes differ in length: `ticket.method` has 2 values, `ticket.lr` has 3", "give both the same number of values in every block"),
+        ("ticket: {levels: [2, 3]}\ntransfer: {level: all}\nzip: [levels, level]", 5, 15, "`transfer.level: all` cannot be zipped", "list the levels, as in `1..12`, to zip them"),
+        ("transfer: {lr: [1, 2]}\nconnect: {between: seeds, points: [5, 11]}\nzip: [transfer.lr, points]", 5, 20, "`connect.points` cannot be zipped with `transfer.lr`", "a connection has several transfers"),
+        ("ticket: {lr: [1, 2]}\nconnect: {between: [seeds, norm-init]}\ntransfer:\nzip: [ticket.lr, between]", 6, 18, "`connect.between` cannot be zipped", "write one `connect` block for each value"),
         // Exclude
         ("exclude: method", 3, 10, "a rule of `exclude` must be a block of settings, found the text `method`", "for example `exclude: [{method: lrr, inherit: mask}]`"),
-        ("exclude: []", 3, 10, "`exclude` is a list without rules", "for example `exclude: [{method: lrr, inherit: mask}]`"),
-        ("exclude: [{}]", 3, 11, "this rule is empty: it would leave out everything", "for example"),
+        ("exclude: []", 3, 10, "`exclude` is an empty list", "for example `exclude: [{method: lrr, inherit: mask}]`"),
+        ("exclude: [{}]", 3, 11, "this rule is empty and would exclude everything", "for example"),
         ("exclude: [{methd: lrr}]", 3, 12, "there is no setting `methd`", "did you mean `method`?"),
-        ("exclude: [{seed: 1}]", 3, 12, "`seed` exists in several blocks", "say which: `ticket.seed`, `transfer.seed`"),
+        ("exclude: [{seed: 1}]", 3, 12, "`seed` exists in several blocks", "use one of `ticket.seed`, `transfer.seed`"),
         ("exclude: [{method: []}]", 3, 20, "`ticket.method` has no values", "give at least one value"),
         ("exclude: [{method: lrr, ticket.method: aws}]", 3, 25, "this rule names `ticket.method` twice", "name it once, with a list of values"),
         ("exclude:\n  - {method: lrr, ticket.lr: [0.1]}\n  - {ticket.lr: 0.1, method: [lrr]}", 5, 5, "this rule repeats the one in line 4", "remove one of the two"),
-        ("exclude: [{method: lrr}, {method: aws}]", 3, 26, "with this rule nothing is left of a `ticket` block", "exclude less, or remove the `ticket` block"),
-        ("transfer: {inherit: mask}\nexclude: [{inherit: mask}]", 4, 11, "with this rule nothing is left of a `transfer` block", "exclude less, or remove the `transfer` block"),
-        ("transfer:\nconnect: {between: seeds}\nexclude: [{between: seeds}]", 5, 11, "with this rule nothing is left of a `connect` block", "exclude less, or remove the `connect` block"),
+        ("exclude: [{method: lrr}, {method: aws}]", 3, 26, "this rule excludes all runs of a `ticket` block", "exclude less, or remove the `ticket` block"),
+        ("transfer: {inherit: mask}\nexclude: [{inherit: mask}]", 4, 11, "this rule excludes all runs of a `transfer` block", "exclude less, or remove the `transfer` block"),
+        ("transfer:\nconnect: {between: seeds}\nexclude: [{between: seeds}]", 5, 11, "this rule excludes all runs of a `connect` block", "exclude less, or remove the `connect` block"),
         ("ticket: {lr: [0.1, 0.2]}\nexclude: [{ticket.lr: [0.1, 0.3]}]", 4, 29, "no chain has `ticket.lr: 0.3`", "its values are 0.1, 0.2"),
         ("ticket: {seed: 1..50}\nexclude: [{ticket.seed: 40..60}]", 4, 25, "no chain has `ticket.seed: 51`", "its values are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, …, 50"),
-        ("transfer: {inherit: [mask, sign], lr: [1, 2]}\nzip: [inherit, transfer.lr]\nexclude: [{inherit: mask, transfer.lr: 2}]", 5, 11, "this rule matches nothing: no transfer has all of these values", "remove it, or name fewer settings"),
-        ("exclude: [{inherit: mask}]", 3, 11, "this rule is about transfers, but the sweep has none", "remove it, or add a `transfer` block"),
-        ("transfer:\nconnect: {between: seeds}\nexclude: [{between: seeds, transfer.lr: 0.1}]", 5, 28, "a rule about connects cannot name `transfer.lr`: a connect joins many transfers", "name `level` or `inherit`"),
+        ("transfer: {inherit: [mask, sign], lr: [1, 2]}\nzip: [inherit, transfer.lr]\nexclude: [{inherit: mask, transfer.lr: 2}]", 5, 11, "this rule matches nothing: no transfer has all these values", "remove it, or use fewer settings"),
+        ("exclude: [{inherit: mask}]", 3, 11, "this rule applies to transfers, but the sweep has none", "remove it, or add a `transfer` block"),
+        ("transfer:\nconnect: {between: seeds}\nexclude: [{between: seeds, transfer.lr: 0.1}]", 5, 28, "a rule for connections cannot use `transfer.lr`: a connection has several transfers", "use `level` or `inherit`"),
         // Numerics
-        ("numerics: portable\nticket: {precision: bf16}", 4, 21, "`numerics: portable` has no `precision: bf16`", "use `precision: fp32`, or `numerics: native`"),
-        ("numerics: portable\ntransfer: {precision: tf32}", 4, 23, "`numerics: portable` has no `precision: tf32`", "use `precision: fp32`"),
-        ("numerics: portable\nresources: {gpus: 1}", 4, 19, "`gpus` has no effect: `numerics: portable` is for CPUs alone", "remove it, or use `numerics: native`"),
+        ("numerics: portable\nticket: {precision: bf16}", 4, 21, "`precision: bf16` is not available with `numerics: portable`", "use `precision: fp32`, or `numerics: native`"),
+        ("numerics: portable\ntransfer: {precision: tf32}", 4, 23, "`precision: tf32` is not available with `numerics: portable`", "use `precision: fp32`"),
+        ("numerics: portable\nresources: {gpus: 1}", 4, 19, "`gpus` has no effect: `numerics: portable` runs on CPUs only", "remove it, or use `numerics: native`"),
         // Size
-        ("ticket: {seed: 1..100000000000}", 3, 16, "this sweep is too large: tickets alone would be 2,600,000,000,000 runs, the limit is 1,000,000", "shorten an axis or split the sweep; the longest axes are `ticket.seed` (100,000,000,000 values)"),
-        ("transfer: {seed_order: 0..18446744073709551615, seed_init: 0..18446744073709551615}", 3, 24, "this sweep is too large: tickets and transfers would be more than 10^38 runs, the limit is 1,000,000", "`transfer.seed_init` (18,446,744,073,709,551,616 values)"),
-        ("transfer: {seed: 1..2000}\nconnect: {between: seeds}", 3, 18, "this sweep is too large: tickets, transfers and connects would be 12,006,026 runs, the limit is 1,000,000", "`transfer.seed` (2,000 values)"),
-        ("connect: {between: norm-init, points: 2..1000000, batch: 1..1000000}", 3, 58, "this sweep is too large: tickets, transfers and connects would be 1,999,998,000,026 runs, the limit is 1,000,000", "the longest axes are `connect.batch` (1,000,000 values), `connect.points` (999,999 values)"),
+        ("ticket: {seed: 1..100000000000}", 3, 16, "this sweep is too large: 2,600,000,000,000 runs for tickets alone; the limit is 1,000,000", "shorten an axis or split the sweep; the longest axes are `ticket.seed` (100,000,000,000 values)"),
+        ("transfer: {seed_order: 0..18446744073709551615, seed_init: 0..18446744073709551615}", 3, 24, "this sweep is too large: more than 10^38 runs for tickets and transfers; the limit is 1,000,000", "`transfer.seed_init` (18,446,744,073,709,551,616 values)"),
+        ("transfer: {seed: 1..2000}\nconnect: {between: seeds}", 3, 18, "this sweep is too large: 12,006,026 runs for tickets, transfers and connects; the limit is 1,000,000", "`transfer.seed` (2,000 values)"),
+        ("connect: {between: norm-init, points: 2..1000000, batch: 1..1000000}", 3, 58, "this sweep is too large: 1,999,998,000,026 runs for tickets, transfers and connects; the limit is 1,000,000", "the longest axes are `connect.batch` (1,000,000 values), `connect.points` (999,999 values)"),
     ];
     for (text, line, column, message, help) in cases {
         let start = processor_time();
@@ -595,7 +595,7 @@ fn files_that_are_no_sweep_are_explained() {
         ),
         ("architecture: resnt8", &unknown_architecture),
         (&"[".repeat(5_000), "cannot read this as YAML: recursion limit exceeded"),
-        (&bomb, "this file is nested too deeply, or far too large with its aliases"),
+        (&bomb, "this file is nested too deeply, or too large after expanding aliases"),
         (&"#".repeat(MAX_BYTES + 1), "this file has more than 1,048,576 bytes"),
     ];
     for (text, message) in cases {
@@ -649,14 +649,14 @@ fn unreadable_files_are_explained() {
 
     assert_eq!(read(&path("quickstart.yaml")).unwrap().name, "quickstart");
     let missing = error(&path("quikstart.yaml"));
-    assert_eq!(missing.message, "there is no such file");
+    assert_eq!(missing.message, "the file does not exist");
     assert_eq!(missing.help, format!("did you mean {}?", path("quickstart.yaml").display()));
     let file = path("quikstart.yaml");
-    let expected = format!("error: {}: there is no such file\n |\n = help: {}", file.display(), missing.help);
+    let expected = format!("error: {}: the file does not exist\n |\n = help: {}", file.display(), missing.help);
     assert_eq!(missing.render(false), expected);
     assert_eq!(error(&path("else.yaml")).help, "give the path of a sweep file, such as sweeps/quickstart.yaml");
-    assert_eq!(error(directory.path()).message, "this is a directory");
-    assert_eq!(error(&path("binary.yaml")).message, "this is not a text file: byte 1 is not UTF-8");
+    assert_eq!(error(directory.path()).message, "this is a directory, not a file");
+    assert_eq!(error(&path("binary.yaml")).message, "cannot read this file as text: byte 1 is not UTF-8");
     assert_eq!(error(&path("quickstart.yaml/x")).line, None);
 }
 

@@ -148,13 +148,13 @@ impl Item {
     fn read_range(key: &'static Key, node: &Node, text: &str) -> Result<Item, Diagnostic> {
         if !key.kind.has_ranges() {
             let help =
-                format!("ranges are for whole numbers: list the values, as in `{}: [{}]`", key.name, key.example);
+                format!("list the values, as in `{}: [{}]`; ranges are only for whole numbers", key.name, key.example);
             return Err(Diagnostic::at(node.place, unexpected(key, node), help));
         }
         let number = |text: &str| text.trim().parse::<i128>().ok();
         let ends = text.split_once("..").map(|(first, last)| (number(first), number(last)));
         let Some((Some(first), Some(last))) = ends else {
-            let help = "a range is two whole numbers, both included, as in `2..4`";
+            let help = "write two whole numbers, as in `2..4`; both are included";
             return Err(Diagnostic::at(node.place, unexpected(key, node), help));
         };
         let end = |number| value(key, &Node { place: node.place, content: Content::Whole(number) });
@@ -240,7 +240,7 @@ fn real(number: f64) -> Value {
 
 fn level_zero(key: &Key, node: &Node) -> Diagnostic {
     let message = format!("`{}` cannot be 0: level 0 is the dense network, not a ticket", key.path);
-    Diagnostic::at(node.place, message, "levels that can be named begin with 1, after the first pruning")
+    Diagnostic::at(node.place, message, "use 1, the level after the first pruning, or higher")
 }
 
 fn unexpected(key: &Key, node: &Node) -> String {

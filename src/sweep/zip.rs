@@ -60,14 +60,14 @@ impl Zip {
             let fault = |message: String, help: &str| Err(Diagnostic::at(*place, message, help));
             let path = key.path;
             if path == "connect.between" {
-                return fault(format!("`{path}` cannot be zipped"), "write one connect block for each kind of path");
+                return fault(format!("`{path}` cannot be zipped"), "write one `connect` block for each value");
             }
             if file.given(key).next().is_none() {
-                let help = "write its values out to zip it, also where they are the defaults";
+                let help = "list its values to zip it, even if they are the defaults";
                 return fault(format!("`{path}` is not given in this file"), help);
             }
             if file.given(key).flat_map(|axis| &axis.items).any(Item::is_all) {
-                let help = "write the levels out, as in `1..12`, to zip them";
+                let help = "list the levels, as in `1..12`, to zip them";
                 return fault(format!("`{path}: all` cannot be zipped"), help);
             }
             if file.given(key).all(Axis::is_single) {
@@ -85,7 +85,7 @@ impl Zip {
         match (in_block(Block::Transfer), in_block(Block::Connect)) {
             (Some(transfer), Some(connect)) => {
                 let message = format!("`{}` cannot be zipped with `{}`", connect.key.path, transfer.key.path);
-                let help = "a connect joins many transfers; zip it with settings of the ticket instead";
+                let help = "zip it with settings of the ticket; a connection has several transfers";
                 Err(Diagnostic::at(connect.place, message, help))
             }
             _ => Ok(()),
@@ -104,7 +104,7 @@ impl Zip {
                 let (one, two) = (first.key.path, member.key.path);
                 let (length, other) = (grouped(length), grouped(*other));
                 let message = format!("zipped axes differ in length: `{one}` has {length} values, `{two}` has {other}");
-                let help = "give both the same number of values, wherever they are axes";
+                let help = "give both the same number of values in every block";
                 Err(Diagnostic::at(member.place, message, help))
             }
             None => Ok(()),
@@ -128,7 +128,11 @@ fn check_repeats(zips: &[Zip]) -> Result<(), Diagnostic> {
     for (index, member) in members.iter().enumerate() {
         if members[..index].iter().any(|earlier| earlier.key == member.key) {
             let message = format!("`{}` is zipped twice", member.key.path);
-            return Err(Diagnostic::at(member.place, message, "name each axis once; one zip may hold more than two"));
+            return Err(Diagnostic::at(
+                member.place,
+                message,
+                "name each axis once; a zip can have more than two axes",
+            ));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `winsign data check`: is what lies in a folder sound?
+//! `winsign data check`: checks data sets on disk.
 
 use std::fmt::Write;
 use std::num::NonZeroUsize;
@@ -15,20 +15,19 @@ use super::bar;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that holds the data sets, one set's own folder, or a pack
+    /// The directory with the data sets, the directory of one set, or a pack
     folder: PathBuf,
-    /// Look for this set only
+    /// Check only this set
     #[arg(long, value_name = "SET")]
     like: Option<Set>,
-    /// How many threads read images [default: one for each processor]
+    /// Number of threads that read images [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
 
 pub(super) const HELP: &str = "\
-Every image is decoded, every label is looked at, and the numbers are compared with the
-publisher's. A set of another size can be used, so that is a warning; an unreadable image or a
-malformed file is not.
+Every image is decoded, every label is checked, and the numbers of images are compared with those of
+the published set. A different size is a warning; unreadable images and malformed files are errors.
 
 Examples:
   winsign data check data
@@ -37,10 +36,10 @@ Examples:
   winsign data check data --like cifar100 --json | jq '.sets[0].parts'
 
 Exit codes:
-   0  every set that is there can be used
-   2  there is no such set there; the message says what was looked for
-  65  some files cannot be used: all of them are named
-  74  a folder or file cannot be read";
+   0  all sets found are usable
+   2  no set was found; the message lists the expected files
+  65  some files are unusable; all of them are listed
+  74  a directory or file cannot be read";
 
 pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let threads = arguments.threads.map_or_else(processors, NonZeroUsize::get);
@@ -60,8 +59,8 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     } else {
         output::text(&reports.iter().map(describe).collect::<Vec<_>>().join("\n"))?;
     }
-    let sound = reports.iter().all(|report| report.problems.is_empty());
-    Ok(if sound { exit::SUCCESS } else { exit::DAMAGED_INPUT })
+    let readable = reports.iter().all(|report| report.problems.is_empty());
+    Ok(if readable { exit::SUCCESS } else { exit::DAMAGED_INPUT })
 }
 
 fn describe(report: &Report) -> String {
@@ -77,13 +76,13 @@ fn describe(report: &Report) -> String {
         let _ = writeln!(text, "  warning: {warning}");
     }
     for problem in &report.problems {
-        let _ = writeln!(text, "  cannot be used: {}: {}", problem.path.display(), problem.reason);
+        let _ = writeln!(text, "  unusable: {}: {}", problem.path.display(), problem.reason);
     }
     let verdict = match (report.problems.len(), report.warnings.is_empty()) {
-        (0, true) => "sound, and as published".to_string(),
-        (0, false) => "sound, but not as published".to_string(),
-        (1, _) => "1 file cannot be used".to_string(),
-        (count, _) => format!("{count} files cannot be used"),
+        (0, true) => "readable, and identical in size to the published set".to_string(),
+        (0, false) => "readable, but differs from the published set".to_string(),
+        (1, _) => "1 file is unusable".to_string(),
+        (count, _) => format!("{count} files are unusable"),
     };
     let _ = writeln!(text, "  {verdict}");
     text

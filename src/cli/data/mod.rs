@@ -1,4 +1,4 @@
-//! `winsign data`: data sets on disk. One file a subcommand.
+//! `winsign data`: data sets on disk, with one module per subcommand.
 
 mod check;
 mod pack;
@@ -13,22 +13,22 @@ use super::{Common, Failure};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Count and read all of the data sets in a folder, and name what cannot be used
+    /// Check all data sets in a directory, and list unusable files
     #[command(after_help = check::HELP)]
     Check(check::Arguments),
-    /// Pack an ImageNet-like folder into one file that is faster to read
+    /// Pack an ImageNet-like directory into one file that is faster to read
     #[command(after_help = pack::HELP)]
     Pack(pack::Arguments),
-    /// Make a small data set that can be learned, in the true format of a true one
+    /// Generate a small learnable data set in the format of a published one
     #[command(after_help = synth::HELP)]
     Synth(synth::Arguments),
 }
 
 pub(crate) const HELP: &str = "\
 Examples:
-  winsign data synth --like cifar100 --train 5000 --test 1000 data    a small set to try things with
-  winsign data check data                                             is what lies there sound?
-  winsign data pack data data/imagenet.pack                           ImageNet as one file";
+  winsign data synth --like cifar100 --train 5000 --test 1000 data    generate a small set
+  winsign data check data                                             check all sets in data/
+  winsign data pack data data/imagenet.pack                           pack ImageNet into one file";
 
 pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Failure> {
     match command {
@@ -38,7 +38,7 @@ pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Failure>
     }
 }
 
-/// A bar on standard error, where that is a terminal: a prefix, how far and fast it is, and a message.
+/// Returns a progress bar on standard error, hidden unless that is a terminal.
 fn bar(common: &Common, length: usize) -> ProgressBar {
     let visible = !common.quiet && std::io::stderr().is_terminal();
     let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

@@ -1,4 +1,4 @@
-//! `winsign data pack`: a data set of many files as one.
+//! `winsign data pack`: packs a data set of many files into one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,34 +16,33 @@ use super::bar;
 
 pub(super) const HELP: &str = "\
 Examples:
-  winsign data pack /data/imagenet imagenet.pack                      as published: 147 GB
-  winsign data pack /data/imagenet small.pack --short-side 256        a sixth, read twice as fast
+  winsign data pack /data/imagenet imagenet.pack                      original images, 147 GB
+  winsign data pack /data/imagenet small.pack --short-side 256        a sixth of that, twice as fast
 
-A packing that was interrupted goes on when it is started again: what is there is checked and
-kept.";
+If packing was interrupted, run the same command again; the existing part is checked and kept.";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The data set: train/CLASS/*.JPEG and val, or the folder that holds it as `imagenet`
+    /// The data set, with train/CLASS/*.JPEG and val, or the directory that contains it as `imagenet`
     #[arg(value_name = "DIR")]
     root: PathBuf,
-    /// The file to be written
+    /// The file to write
     file: PathBuf,
-    /// Make images smaller whose shorter side is longer than this, in pixels; others stay as they are
+    /// Scale down images whose shorter side exceeds N pixels
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_500))]
     short_side: Option<u32>,
-    /// Quality of the JPEGs that are made smaller
+    /// JPEG quality of scaled images
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=100), requires = "short_side")]
     quality: i32,
-    /// Leave damaged images out, instead of stopping at the first
+    /// Skip damaged images instead of stopping at the first
     #[arg(long)]
     skip_unreadable: bool,
-    /// Threads that read, and make smaller [default: one a core]
+    /// Number of threads that read and scale images [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     threads: Option<u16>,
 }
 
-/// Damaged images that are named; more are only counted.
+/// The maximum number of damaged images listed; others are only counted.
 const NAMED: usize = 20;
 
 pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
@@ -70,16 +69,16 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         }))?;
     } else if !common.quiet {
         for (path, reason) in summary.skipped.iter().take(NAMED) {
-            let reason = reason.as_deref().unwrap_or("damaged, as an earlier run found");
-            output::tell(&format!("left out: {}: {reason}", path.display()));
+            let reason = reason.as_deref().unwrap_or("damaged, as found by an earlier run");
+            output::message(&format!("skipped: {}: {reason}", path.display()));
         }
         if summary.skipped.len() > NAMED {
-            output::tell(&format!("left out: {} more", summary.skipped.len() - NAMED));
+            output::message(&format!("skipped: {} more", summary.skipped.len() - NAMED));
         }
     }
     if !summary.finished {
         let done = summary.images + summary.skipped.len();
-        output::tell(&format!("stopped after {done} of {total} images; the same command goes on"));
+        output::message(&format!("interrupted after {done} of {total} images; run the same command again to continue"));
         return Ok(exit::INTERRUPTED);
     }
     if !common.json {
@@ -91,7 +90,7 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 
 fn show(bar: &ProgressBar, progress: Progress) {
     if bar.length() != Some(progress.total as u64) {
-        // What an earlier run did says nothing about how fast this one is.
+        // The images of an earlier run must not affect the estimated time.
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.reset_eta();
@@ -100,7 +99,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_message(format!(", {} written", HumanBytes(progress.bytes)));
 }
 
-/// Set by the first SIGINT or SIGTERM. The second ends the process, which loses nothing that the next run cannot make.
+/// Returns a flag that the first SIGINT or SIGTERM sets. The second ends the process; the next run repeats what is lost.
 fn stop_at_signal() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
@@ -123,16 +122,18 @@ fn stop_at_signal() -> Arc<AtomicBool> {
     stop
 }
 
-/// What to do after an error in the middle.
+/// Adds help to an error that occurred while packing.
 fn explain(error: Error, file: &Path) -> Failure {
     let help = match &error {
         Error::Io { .. } => {
-            "what is packed is kept: free some space or mend what is wrong, then run the same command again"
+            "free space or repair the file system, then run the same command again; what was packed is kept"
         }
-        Error::Malformed { path, .. } if *path == file || *path == partial_path(file) => "nothing was changed",
+        Error::Malformed { path, .. } if *path == file || *path == partial_path(file) => {
+            "choose another file, or delete it; nothing was changed"
+        }
         _ => {
-            "fetch it again, or leave it and other damaged images out with --skip-unreadable; \
-             `winsign data check DIR` names them all; the same command goes on"
+            "download it again or skip damaged images with --skip-unreadable, then run the same command again; \
+             `winsign data check DIR` lists all damaged images"
         }
     };
     Failure::Data(error, Some(help.to_string()))

@@ -1,4 +1,4 @@
-//! `winsign data synth`: small sets in the true formats.
+//! `winsign data synth`: generates small sets in the published formats.
 
 use std::path::PathBuf;
 
@@ -12,35 +12,35 @@ use super::bar;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that is to hold the set, under its publisher's name for it; made if need be
+    /// The directory in which the set is created, under its published name
     folder: PathBuf,
-    /// Which set it is to be like
+    /// The set to imitate
     #[arg(long, value_name = "SET")]
     like: Set,
-    /// How many training images
+    /// Number of training images
     #[arg(long, value_name = "N")]
     train: usize,
-    /// How many test images
+    /// Number of test images
     #[arg(long, value_name = "M")]
     test: usize,
-    /// How many classes have images [default: so many that each has 20 training images, but not more than the true set]
+    /// Number of classes with images [default: enough for 20 training images per class, at most those of the published set]
     #[arg(long, value_name = "K")]
     classes: Option<usize>,
-    /// Which version of CIFAR [default: binary]
+    /// Format of CIFAR [default: binary]
     #[arg(long)]
     format: Option<Format>,
-    /// How image files lie [default: original for tiny-imagenet, folders for imagenet]
+    /// Layout of image files [default: original for tiny-imagenet, folders for imagenet]
     #[arg(long)]
     layout: Option<synth::Layout>,
-    /// Other seeds make other patterns
+    /// Seed of the patterns
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
 pub(super) const HELP: &str = "\
-Every class is a smooth pattern of colors, so a small network learns it in a few epochs. Files
-have the true names and formats: whatever reads the true set reads this one. Nothing that exists
-is ever overwritten.
+Every class is a smooth pattern of colors, which a small network learns in a few epochs. Files have
+the names and formats of the published set, so any program that reads that set can read this one.
+Existing files are never overwritten.
 
 Examples:
   winsign data synth --like cifar100 --train 5000 --test 1000 data
@@ -49,9 +49,9 @@ Examples:
   winsign data synth --like imagenet --layout devkit --train 1000 --test 100 --classes 10 data
 
 Exit codes:
-   0  the set is there, whole
-   2  there is such a set already, or what is asked for cannot be; nothing was written
-  74  it cannot be written (full disk, say); nothing was left behind";
+   0  the set was written
+   2  the set already exists, or the request is invalid; nothing was written
+  74  the set cannot be written (for example, the disk is full); partial files were removed";
 
 pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let &Arguments { like, train, test, classes, seed, format, layout, .. } = arguments;

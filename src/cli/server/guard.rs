@@ -1,4 +1,4 @@
-//! Who is answered: readers, and only those who named this machine as people do.
+//! Access control: only read requests that name this machine are answered.
 
 use std::fs;
 use std::net::IpAddr;
@@ -11,8 +11,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use winsign_core::owner;
 
-/// What every answer says: it is for nobody else's page, and is not to be kept.
-const SAID: [(&str, &str); 6] = [
+/// Headers of every response: other sites must not embed it, and it must not be stored.
+const HEADERS: [(&str, &str); 6] = [
     ("cache-control", "no-store"),
     ("content-security-policy", "frame-ancestors 'none'"),
     ("cross-origin-resource-policy", "same-origin"),
@@ -21,13 +21,13 @@ const SAID: [(&str, &str); 6] = [
     ("x-frame-options", "DENY"),
 ];
 
-/// Lets through what reads, from where no other site's page can have sent it.
+/// Passes on read requests that cannot come from the page of another site.
 pub(super) async fn check(request: Request, next: Next) -> Response {
     let mut response = match refusal(&request) {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
-    for (name, value) in SAID {
+    for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
@@ -37,19 +37,19 @@ fn refusal(request: &Request) -> Option<Response> {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let named = request.uri().authority().map(|authority| authority.as_str());
     if !host.is_some_and(is_ours) || !named.is_none_or(is_ours) {
-        let told = "winsign serve answers to localhost, to addresses, and to this machine's name\n";
-        return Some((StatusCode::FORBIDDEN, told).into_response());
+        let message = "winsign serve accepts only localhost, IP addresses and the name of this machine\n";
+        return Some((StatusCode::FORBIDDEN, message).into_response());
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Some(
-            (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "winsign serve only shows\n").into_response(),
+            (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], "winsign serve is read-only\n").into_response(),
         );
     }
     None
 }
 
-/// A site whose name is made to lead to this machine (DNS rebinding) is asked for by that name. So names that anybody could
-/// own are refused; addresses, `localhost` and this machine's own name are not.
+/// Whether a host name belongs to this machine: an address, `localhost` or the machine's own name. Other names are refused,
+/// since a site can make its own name resolve to this machine (DNS rebinding).
 fn is_ours(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         // An IPv6 address has colons of its own, within brackets.
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_anybody_could_own_are_refused() {
+    fn foreign_host_names_are_refused() {
         let own = format!("{}:8765", owner::host());
         for host in ["localhost", "localhost:8765", "LOCALHOST:1", "127.0.0.1:8765", "[::1]:8765", "10.1.2.3", &own] {
             assert!(is_ours(host), "{host}");

@@ -1,5 +1,5 @@
-//! The report's page over HTTP, anew while a study runs. It reads and never writes; whoever asks gets what was found last,
-//! and the next look begins only if somebody asked.
+//! Serves the report's page over HTTP while a study runs. It never writes. A request is answered with the latest data, and
+//! triggers the next look at the store.
 
 mod guard;
 mod listener;
@@ -23,14 +23,14 @@ use winsign_report::page;
 
 use listener::Impatient;
 
-/// The least time between two looks at the store.
+/// The minimum time between two looks at the store.
 const EVERY: Duration = Duration::from_secs(2);
-/// Looking takes at most one part in so many of the time.
+/// Looking takes at most this fraction (1 / LOOKING) of the time.
 const LOOKING: u32 = 5;
 /// A connection is closed when it is silent for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a look found: the page's data as JSON, or none if nothing has changed since the look before.
+/// The result of a look: the page's data as JSON, or `None` if nothing has changed.
 pub(crate) type Look = Result<Option<String>, String>;
 
 struct Shared {
@@ -42,9 +42,9 @@ struct Shared {
 #[derive(Clone)]
 struct Found {
     data: Arc<str>,
-    /// Of the data.
+    /// The entity tag of the data.
     etag: Arc<str>,
-    /// Why the last look failed, if it did; the data are those of before.
+    /// The error of the last look, if it failed; the data are older then.
     trouble: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Found {
     }
 }
 
-/// Answers until it is dropped. `first` is what the first look found, `look` finds more.
+/// Serves until it is dropped. `first` is the first data, `look` returns newer data.
 pub(crate) async fn serve(
     listener: TcpListener,
     name: String,
@@ -91,23 +91,23 @@ async fn refresh(shared: Arc<Shared>, mut look: impl FnMut() -> Look + Send + 's
 
 impl Shared {
     fn note(&self, looked: Look) {
-        let mut found = self.found.lock().expect("nobody panics with it");
+        let mut found = self.found.lock().expect("no thread panics with it");
         match looked {
             Ok(Some(data)) => *found = Found::new(data),
             Ok(None) => found.trouble = None,
             Err(trouble) => {
                 if found.trouble.as_ref() != Some(&trouble) {
-                    tracing::warn!("{trouble}; the page shows what was found before");
+                    tracing::warn!("{trouble}; the page shows older data");
                 }
                 found.trouble = Some(trouble);
             }
         }
     }
 
-    /// What was found last; the next look may begin.
+    /// Returns the latest data, and triggers the next look.
     fn ask(&self) -> Found {
         self.asked.notify_one();
-        self.found.lock().expect("nobody panics with it").clone()
+        self.found.lock().expect("no thread panics with it").clone()
     }
 }
 

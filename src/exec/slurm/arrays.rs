@@ -1,4 +1,4 @@
-//! From a plan to job arrays: which runs share an array, what each array waits for, and how many tasks may run at once.
+//! Groups the runs of a plan into job arrays, with their dependencies and the number of tasks that run at the same time.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,39 +6,39 @@ use winsign_core::RunId;
 use winsign_core::settings::{Kind, Problem};
 use winsign_sweep::plan::Plan;
 
-/// How runs become tasks.
+/// The limits on arrays and tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Runs of one task.
+    /// Runs per task.
     pub pack: u32,
-    /// Tasks of one array, at most.
+    /// The maximum number of tasks of an array.
     pub array: u32,
-    /// Tasks that run at the same time, over all arrays.
+    /// The maximum number of tasks that run at the same time, over all arrays.
     pub max_running: Option<u32>,
 }
 
-/// A job array to be.
+/// A job array to submit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Array {
     pub kind: Kind,
-    /// The runs of each task, by their place in the plan.
+    /// The runs of each task, by their index in the plan.
     pub tasks: Vec<Vec<usize>>,
-    /// The arrays, by their place in the list and all before this one, that have to end first.
+    /// The indices of the arrays that must end first, all smaller than that of this one.
     pub after: BTreeSet<usize>,
-    /// Tasks of this array that may run at the same time.
+    /// The maximum number of tasks of this array that run at the same time.
     pub at_once: Option<u32>,
 }
 
-/// Arranges the wanted runs of a plan, each array after those it waits for.
+/// Groups the wanted runs of a plan into arrays, each after its dependencies.
 ///
-/// An array holds runs of one kind and problem at the same distance from the first runs: so what needs level t waits for the
-/// array of level t alone, and there are few arrays however many runs there are.
+/// An array holds runs of one kind and problem with the same depth in the graph, so that dependents of level t wait only for
+/// the array of level t, and the number of arrays does not grow with the number of runs.
 pub fn arrange(plan: &Plan, wanted: &[bool], shape: Shape) -> Vec<Array> {
     let index: HashMap<&RunId, usize> =
         plan.runs.iter().enumerate().map(|(at, planned)| (&planned.run.id, at)).collect();
     let needed = |at: usize| plan.runs[at].run.inputs.iter().map(|input| index[input]).filter(|&input| wanted[input]);
 
-    // Runs come after what they need.
+    // Runs come after their inputs.
     let mut depths = vec![0; plan.runs.len()];
     let mut groups: Vec<((u32, Kind, usize), Vec<usize>)> = vec![];
     let mut known: HashMap<(u32, Kind, Problem), usize> = HashMap::new();
@@ -52,7 +52,7 @@ pub fn arrange(plan: &Plan, wanted: &[bool], shape: Shape) -> Vec<Array> {
         });
         groups[group].1.push(at);
     }
-    // Tickets first among equals: everything else waits for them.
+    // Tickets first, since everything else waits for them.
     groups.sort_by_key(|(key, _)| *key);
 
     let mut arrays: Vec<Array> = vec![];
@@ -72,10 +72,10 @@ pub fn arrange(plan: &Plan, wanted: &[bool], shape: Shape) -> Vec<Array> {
     arrays
 }
 
-/// Keeps the number of tasks that run at once, over all arrays, at `most`.
+/// Limits the number of tasks that run at the same time, over all arrays, to `most`.
 ///
-/// Slurm limits an array, not several. So arrays go in two lanes, tickets and the rest, where each waits for the one before
-/// it, and the lanes share out what may run. When the last tickets are done, the other lane has it all.
+/// Slurm can limit only single arrays. Therefore arrays form two lanes, tickets and the rest, in which each array waits for the
+/// previous one; the lanes share the limit. After the last tickets, the other lane has the whole limit.
 fn limit(arrays: &mut [Array], most: u32) {
     let lane = |array: &Array| most > 1 && array.kind != Kind::Ticket;
     let widest = |wanted: bool| {
@@ -89,7 +89,7 @@ fn limit(arrays: &mut [Array], most: u32) {
     };
     let last_ticket = arrays.iter().rposition(|array| !lane(array));
     let mut before = [None, None];
-    // Whether what is still to come in the other lane runs after all tickets.
+    // Whether the rest of the other lane runs after all tickets.
     let mut alone = false;
     for (at, array) in arrays.iter_mut().enumerate() {
         let lane = usize::from(lane(array));
@@ -145,15 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_level_waits_for_that_level_alone() {
+    fn dependents_wait_only_for_their_level() {
         let plan = plan(3, 2);
         let arrays = arrange(&plan, &all(&plan), SHAPE);
         check(&plan, &arrays);
-        let told: Vec<(Kind, usize, Vec<usize>)> =
+        let arranged: Vec<(Kind, usize, Vec<usize>)> =
             arrays.iter().map(|array| (array.kind, tasks(array), array.after.iter().copied().collect())).collect();
         use Kind::{Connect, Ticket, Transfer};
         assert_eq!(
-            told,
+            arranged,
             [
                 (Ticket, 2, vec![]),
                 (Ticket, 2, vec![0]),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_wanted_is_arranged() {
+    fn only_wanted_runs_are_arranged() {
         let plan = plan(2, 2);
         let wanted: Vec<bool> = plan.runs.iter().map(|planned| planned.run.kind() == Kind::Connect).collect();
         let arrays = arrange(&plan, &wanted, SHAPE);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_run_at_once_than_may() {
+    fn running_tasks_stay_within_the_limit() {
         for (levels, seeds) in [(1, 2), (4, 9)] {
             let plan = plan(levels, seeds);
             for most in [1, 2, 3, 8, 100] {

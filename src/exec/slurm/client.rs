@@ -1,4 +1,4 @@
-//! Slurm as its commands show it: what it may be asked, and its answers. Everything here works without accounting.
+//! Calls the commands of Slurm and parses their output. Nothing here needs accounting.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{ErrorKind, Write};
@@ -8,34 +8,34 @@ use std::time::Duration;
 
 use super::Error;
 
-/// What a cluster allows.
+/// The limits of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     pub cluster: String,
-    /// Tasks of one array, at most: indices stay below it.
+    /// The maximum number of tasks of an array; indices are below it.
     pub array: u32,
-    /// Jobs that the whole cluster remembers at once; every task of an array is one.
+    /// The maximum number of jobs in the whole cluster; every task of an array is one.
     pub jobs: u32,
 }
 
 impl Limits {
-    /// How many jobs one user may have there. Where the cluster says how many it remembers at all, some are left to others.
+    /// Returns how many jobs one user may have, leaving some of the total to other users.
     pub fn room(&self) -> u32 {
         (self.jobs - (self.jobs / 10).min(RESERVE)).max(1)
     }
 }
 
-/// Jobs left to others, at most.
+/// The maximum number of jobs left to other users.
 const RESERVE: u32 = 100;
 
-/// A job, or one task of an array, that Slurm knows of and that has not ended.
+/// A job, or a task of an array, that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Living {
-    /// Of the whole array.
+    /// The number of the whole array.
     pub job: String,
-    /// Of this task alone, which only the job itself is told.
+    /// The number of this task, known only inside the job.
     pub number: String,
-    /// None for a job that is no array.
+    /// The index of the task; `None` for a job that is not an array.
     pub task: Option<u32>,
     pub name: String,
     pub state: String,
@@ -44,7 +44,7 @@ pub struct Living {
 }
 
 impl Living {
-    /// Whether its script runs, and so hears signals.
+    /// Whether its script is running and can receive signals.
     pub fn is_running(&self) -> bool {
         self.state == "RUNNING"
     }
@@ -53,23 +53,23 @@ impl Living {
         self.state == "PENDING"
     }
 
-    /// Whether it executes nothing any more.
+    /// Whether its script has ended.
     pub fn is_ending(&self) -> bool {
         self.state == "COMPLETING"
     }
 
-    /// Whether it waits for somebody to release it.
+    /// Whether it is held.
     pub fn is_held(&self) -> bool {
-        let told = ["held", "Held"].iter().any(|word| self.reason.contains(word));
-        told || self.reason == "JobHoldMaxRequeue" || self.state == "REQUEUE_HOLD" || self.state == "SPECIAL_EXIT"
+        let held = ["held", "Held"].iter().any(|word| self.reason.contains(word));
+        held || self.reason == "JobHoldMaxRequeue" || self.state == "REQUEUE_HOLD" || self.state == "SPECIAL_EXIT"
     }
 
-    /// Whether it is the job of this number, as jobs themselves are told theirs.
+    /// Whether this is its number inside the job.
     pub fn is_numbered(&self, number: &str) -> bool {
         self.number == number
     }
 
-    /// As Slurm's commands take it: `123_4`.
+    /// Returns the number as in commands of Slurm: `123_4`.
     pub fn id(&self) -> String {
         match self.task {
             Some(task) => format!("{}_{task}", self.job),
@@ -78,8 +78,8 @@ impl Living {
     }
 }
 
-/// The states in which a job has ended for good. All others count as alive, those of later versions of Slurm too: to take a
-/// living job for dead would start its runs a second time.
+/// The states of ended jobs. All others, including those of later versions of Slurm, count as not ended, since the runs of a
+/// job that is wrongly considered ended would be started again.
 const ENDED: &[&str] = &[
     "BOOT_FAIL",
     "CANCELLED",
@@ -93,15 +93,15 @@ const ENDED: &[&str] = &[
     "TIMEOUT",
 ];
 
-/// How often a controller that does not answer is asked again. It may be restarting.
+/// The delays between retries when the controller does not respond. It may be restarting.
 const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
-/// What `scontrol show config` says.
+/// Returns the limits from `scontrol show config`.
 pub fn limits() -> Result<Limits, Error> {
     parse_limits(&ask(Command::new("scontrol").args(["show", "config"]))?)
 }
 
-/// Both what the cluster allows and what lives, for somebody who rather does without than wait for a controller that is away.
+/// Returns the limits and the jobs that have not ended, without waiting for a controller that does not respond.
 pub fn look(users: &BTreeSet<u32>) -> Result<(Limits, Vec<Living>), Error> {
     let config = with_input(Command::new("scontrol").args(["show", "config"]), b"", |_| false)?;
     Ok((parse_limits(&config)?, living(users)?))
@@ -117,15 +117,15 @@ fn parse_limits(text: &str) -> Result<Limits, Error> {
     }
 }
 
-/// The number of the calling user.
+/// Returns the number of the calling user.
 pub fn user() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
-/// The jobs of some users that have not ended, array tasks one by one.
+/// Returns the jobs of users that have not ended, with array tasks separately.
 pub fn living(users: &BTreeSet<u32>) -> Result<Vec<Living>, Error> {
     let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    // The comment comes last, since it may hold anything.
+    // The comment comes last, since it can contain any text.
     let format = "%F|%A|%K|%T|%j|%r|%k";
     let text = ask(Command::new("squeue").args([
         "--noheader",
@@ -149,11 +149,11 @@ fn parse_queue(text: &str) -> Vec<Living> {
     text.lines().filter_map(parse).filter(|job| !ENDED.contains(&job.state.as_str())).collect()
 }
 
-/// Submits a script; gives the job's number.
+/// Submits a script and returns the job number.
 pub fn submit(script: &str, dependency: Option<&str>, hold: bool, directory: &Path) -> Result<String, Error> {
     let mut command = Command::new("sbatch");
     command.arg("--parsable").args(hold.then_some("--hold")).current_dir(directory);
-    // A job that submits another one must not hand on what it is itself.
+    // A job must not pass on its own variables when it submits another.
     let of_this_job = |name: &str| name.starts_with("SLURM_") && name != "SLURM_CONF";
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_job)) {
         command.env_remove(name);
@@ -161,7 +161,7 @@ pub fn submit(script: &str, dependency: Option<&str>, hold: bool, directory: &Pa
     if let Some(dependency) = dependency {
         command.arg(format!("--dependency={dependency}"));
     }
-    // Where it is not known whether the controller heard, a second array might be made.
+    // Retried only if the controller has not received the request; otherwise a second array might be created.
     let answer = with_input(&mut command, script.as_bytes(), has_not_heard)?;
     // `123` or `123;cluster`
     let job = answer.trim().split(';').next().unwrap_or_default().to_string();
@@ -171,13 +171,13 @@ pub fn submit(script: &str, dependency: Option<&str>, hold: bool, directory: &Pa
     }
 }
 
-/// Ends jobs. With a signal only their scripts get it, which are then expected to end by themselves.
+/// Cancels jobs. With a signal, only their scripts receive it, and are expected to exit.
 pub fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
     let mut command = Command::new("scancel");
     command.args(signal.map(|signal| format!("--signal={signal}")));
     command.args(signal.map(|_| "--batch"));
     for jobs in jobs.chunks(AT_ONCE) {
-        tell(&mut command, jobs)?;
+        change(&mut command, jobs)?;
     }
     Ok(())
 }
@@ -185,21 +185,21 @@ pub fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
 /// `scontrol hold`, `release`, `requeue` and the like.
 pub fn control(verb: &str, jobs: &[String]) -> Result<(), Error> {
     for jobs in jobs.chunks(AT_ONCE) {
-        tell(Command::new("scontrol").args(verb.split(' ')), &[jobs.join(",")])?;
+        change(Command::new("scontrol").args(verb.split(' ')), &[jobs.join(",")])?;
     }
     Ok(())
 }
 
 /// Writes a job's comment.
 pub fn comment(job: &str, text: &str) -> Result<(), Error> {
-    tell(Command::new("scontrol").arg("update"), &[format!("JobId={job}"), format!("Comment={text}")])
+    change(Command::new("scontrol").arg("update"), &[format!("JobId={job}"), format!("Comment={text}")])
 }
 
-/// Jobs named in one call, which must not become longer than a command line may be.
+/// The maximum number of jobs in one call, to limit the length of the command line.
 const AT_ONCE: usize = 500;
 
-/// For commands that change something. That a job ended just now is no error.
-fn tell(command: &mut Command, jobs: &[String]) -> Result<(), Error> {
+/// Runs a command that changes jobs. A job that has just ended is not an error.
+fn change(command: &mut Command, jobs: &[String]) -> Result<(), Error> {
     let mut once = Command::new(command.get_program());
     once.args(command.get_args()).args(jobs);
     match ask(&mut once) {
@@ -221,7 +221,7 @@ fn ask(command: &mut Command) -> Result<String, Error> {
     with_input(command, b"", is_absence)
 }
 
-/// Runs one of Slurm's commands; again where its words say that it may be repeated.
+/// Runs a command of Slurm, and retries it if `repeatable` accepts its error message.
 fn with_input(command: &mut Command, input: &[u8], repeatable: fn(&str) -> bool) -> Result<String, Error> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut delays = PATIENCE.iter();
@@ -244,13 +244,13 @@ fn with_input(command: &mut Command, input: &[u8], repeatable: fn(&str) -> bool)
 fn execute(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().expect("it is piped");
-    // A command that refuses before it has read everything says why itself.
+    // If the command fails before it has read everything, its own error is reported.
     let _ = stdin.write_all(input);
     drop(stdin);
     child.wait_with_output()
 }
 
-/// What a command said, without its name before every line.
+/// Returns the error message of a command, without its name before every line.
 fn describe(name: &str, output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines = text.lines().map(|line| line.strip_prefix(&format!("{name}: ")).unwrap_or(line));
@@ -261,12 +261,12 @@ fn describe(name: &str, output: &Output) -> String {
     }
 }
 
-/// Whether the controller has certainly not got the message.
+/// Whether the controller has definitely not received the request.
 fn has_not_heard(words: &str) -> bool {
     words.contains("connect failure") || words.contains("Connection refused")
 }
 
-/// Whether the controller was not there to answer.
+/// Whether the controller did not respond.
 pub fn is_absence(words: &str) -> bool {
     ["Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted"]
         .iter()
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_surely_ended_is_dead() {
+    fn unknown_job_states_are_not_ended() {
         let text = "7|7|3|PENDING|a.b.0|Dependency|(null)\n7|5|1|COMPLETED|a.b.0|None|\n8|8|N/A|A_NEW_STATE|x|None|one | two\n\
                     9|6|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\nnonsense\n9|9|1|OUT_OF_MEMORY|a|None|";
         let living = parse_queue(text);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_ended_meanwhile_is_no_error_and_others_are() {
+    fn errors_about_ended_jobs_are_ignored() {
         assert!(ended_meanwhile("Kill job error on job id 5: Invalid job id specified"));
         assert!(!ended_meanwhile("Kill job error on job id 5: Access/permission denied"));
         assert!(!ended_meanwhile("Invalid job id specified\nAccess/permission denied"));

@@ -1,9 +1,9 @@
-//! Slurm: a plan becomes job arrays, and no process stays behind.
+//! Slurm: turns a plan into job arrays, without a process that keeps running.
 //!
-//! `submit` is the story: [`arrays`] arranges what is to be done, [`script`] writes the jobs, [`submission`] keeps them in the
-//! store and sends them through [`client`] as the limits allow. In a job [`task`] executes its runs, then sends what did not
-//! fit before. [`queue`] tells which runs are in the hands of Slurm. The truth about a run is in its directory; Slurm is
-//! asked only whether a job still lives.
+//! [`submit`] controls a submission: [`arrays`] groups the runs, [`script`] writes the jobs, [`submission`] keeps them in the
+//! store and submits them through [`client`] within the limits of the cluster. In a job, [`task`] executes its runs and then
+//! submits what did not fit before. [`queue`] returns the runs that are queued or running in Slurm. The state of a run is in
+//! its directory; Slurm is queried only for the jobs that still exist.
 
 pub mod arrays;
 pub mod client;
@@ -17,32 +17,32 @@ pub mod task;
 
 use std::path::PathBuf;
 
-/// What went wrong with Slurm.
+/// An error of Slurm or of a submission.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("there is no Slurm here: cannot find {command}")]
+    #[error("cannot use Slurm on this machine: {command} not found")]
     NoSlurm { command: String },
-    /// In Slurm's own words.
-    #[error("{command} refused: {words}")]
+    /// `words` is the message of Slurm.
+    #[error("{command} failed: {words}")]
     Refused { command: String, words: String },
-    #[error("cannot understand what {command} answered: {answer}")]
+    #[error("cannot parse the output of {command}: {answer}")]
     Strange { command: &'static str, answer: String },
-    /// Other jobs of the user have all the room there is.
-    #[error("there is room for {room} jobs, and {used} are there already")]
+    /// Other jobs of the user use the whole limit.
+    #[error("cannot submit more jobs: the limit is {room}, and {used} are queued or running")]
     Full { room: usize, used: usize },
-    #[error("Slurm cannot be asked what still lives: {reason}")]
+    #[error("cannot query the job queue of Slurm: {reason}")]
     Unasked { reason: String },
     /// Another process is submitting to the same store.
-    #[error("somebody else submits to this store at the moment: {owner}")]
-    Busy { owner: String },
-    #[error("{} cannot be handed to Slurm: {reason}", path.display())]
+    #[error("cannot submit to this store: {reason}")]
+    Busy { reason: String },
+    #[error("cannot submit {} to Slurm: {reason}", path.display())]
     Unfit { path: PathBuf, reason: String },
     #[error(transparent)]
     Store(#[from] winsign_core::Error),
 }
 
 impl Error {
-    /// Whether Slurm certainly has not taken what was sent.
+    /// Whether Slurm has definitely not accepted the job.
     fn is_certain(&self) -> bool {
         match self {
             Error::Refused { words, .. } => !client::is_absence(words),
@@ -51,7 +51,7 @@ impl Error {
         }
     }
 
-    /// Whether it is for the number of jobs alone, so that there will be room later.
+    /// Whether only a limit on the number of jobs was reached, so that submitting can succeed later.
     fn is_limit(&self) -> bool {
         match self {
             Error::Full { .. } => true,
@@ -64,7 +64,7 @@ impl Error {
         }
     }
 
-    /// What the user can do about it, where there is something.
+    /// Returns what the user can do about the error, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::NoSlurm { .. } => Some(
@@ -72,11 +72,9 @@ impl Error {
                     .to_string(),
             ),
             Error::Refused { words, .. } if client::is_absence(words) => {
-                Some("the controller does not answer: try again later; nothing that was submitted is lost".to_string())
+                Some("try again later, the controller does not respond; nothing that was submitted is lost".to_string())
             }
-            Error::Full { .. } => {
-                Some("submit again when some of them have ended; the same command goes on".to_string())
-            }
+            Error::Full { .. } => Some("run the same command again when some of them have ended".to_string()),
             Error::Unasked { .. } => Some(
                 "try again in a moment, on a node of the cluster where sbatch works; nothing was changed".to_string(),
             ),

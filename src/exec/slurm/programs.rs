@@ -1,4 +1,4 @@
-//! The programs as they were when something was submitted, kept with the store: rebuilding while jobs wait changes nothing.
+//! Copies of the programs in the store, so that rebuilding them does not affect queued jobs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,22 +10,22 @@ use winsign_core::files;
 
 pub const WINSIGN: &str = "winsign";
 pub const WORKER: &str = "winsign-worker";
-/// What a bundle has beside its programs, for them to find.
+/// The directory of libraries next to the programs of a bundle.
 const LIBRARIES: &str = "lib";
 
-/// Where programs of this hash are kept.
+/// Returns the directory of the programs with this hash.
 pub fn folder(store: &Path, hash: &str) -> PathBuf {
     store.join("programs").join(hash)
 }
 
-/// Keeps copies of both programs in the store, if it does not have them yet; gives their hash.
+/// Copies both programs to the store, unless it has them, and returns their hash.
 pub fn keep(store: &Store, winsign: &Path, worker: &Path) -> Result<String> {
     let read = |path: &Path| fs::read(path).map_err(Error::io("read", path));
     let programs = [(WINSIGN, winsign, read(winsign)?), (WORKER, worker, read(worker)?)];
     let mut hasher = blake3::Hasher::new();
     for (name, path, bytes) in &programs {
         hasher.update(name.as_bytes()).update(&bytes.len().to_le_bytes()).update(bytes);
-        // Where libraries are looked for belongs to the program.
+        // The location of libraries is part of the identity of the program.
         hasher.update(libraries_of(path).unwrap_or_default().as_os_str().as_encoded_bytes());
     }
     let hash = hasher.finalize().to_hex()[..16].to_string();
@@ -39,7 +39,7 @@ pub fn keep(store: &Store, winsign: &Path, worker: &Path) -> Result<String> {
     let draft = draft.map_err(Error::io("create a directory in", &parent))?;
     for (name, path, _) in &programs {
         let copy = draft.path().join(name);
-        // Not the bytes read above: `copy` keeps the permissions, and the file may be large.
+        // `copy` instead of the bytes read above keeps the permissions, and the file may be large.
         fs::copy(path, &copy).map_err(Error::io("write", &copy))?;
         fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(Error::io("write", &copy))?;
     }
@@ -50,7 +50,7 @@ pub fn keep(store: &Store, winsign: &Path, worker: &Path) -> Result<String> {
     let draft = draft.keep();
     match fs::rename(&draft, &folder) {
         Ok(()) => Ok(hash),
-        // Somebody else was faster.
+        // Another process was faster.
         Err(_) if folder.exists() => {
             let _ = fs::remove_dir_all(&draft);
             Ok(hash)
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_kept_once_and_as_they_were() {
+    fn programs_are_copied_once_and_unchanged() {
         let folder_ = tempfile::tempdir().unwrap();
         let store = Store::create(&folder_.path().join("store")).unwrap();
         let (winsign, worker) = (folder_.path().join("winsign"), folder_.path().join("worker"));

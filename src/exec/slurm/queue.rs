@@ -1,4 +1,4 @@
-//! Which runs are in the hands of Slurm.
+//! The runs that are queued or running in Slurm.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,63 +10,63 @@ use winsign_sweep::plan::{Plan, RunState};
 use super::client::{self, Limits, Living};
 use super::submission::Submission;
 
-/// All submissions of a store that may still do something, and what lives of them.
+/// The submissions of a store that are not over, with their jobs.
 #[derive(Debug, Default)]
 pub struct Queue {
     pub submissions: Vec<Live>,
-    /// Why Slurm could not be asked, if it had to be and could not.
+    /// Why Slurm could not be queried, if a query was needed and failed.
     pub unasked: Option<String>,
     of_run: HashMap<RunId, Place>,
 }
 
-/// A submission, and its jobs that live.
+/// A submission with its queued and running jobs.
 #[derive(Debug)]
 pub struct Live {
     pub submission: Submission,
-    /// What Slurm says of its jobs that have not ended: array, task, job.
+    /// Its jobs that have not ended: array, task, job.
     pub tasks: Vec<(usize, usize, Living)>,
-    /// Arrays that are still to be sent.
+    /// The number of arrays that are not submitted yet.
     pub unsent: usize,
-    /// Whether Slurm could be asked about it: it is that of this cluster, and answers.
+    /// Whether its jobs are known: it belongs to this cluster, whose Slurm responds.
     known: bool,
 }
 
 impl Live {
-    /// Whether jobs are among them that execute nothing any more.
+    /// Whether some of its jobs are ending.
     pub fn is_ending(&self) -> bool {
         self.tasks.iter().any(|(.., job)| job.is_ending())
     }
 
-    /// Whether arrays are still to be sent, and jobs are there that will.
+    /// Whether it has arrays that its jobs will submit.
     pub fn has_more(&self) -> bool {
         self.known && !self.tasks.is_empty() && self.unsent > 0 && !self.submission.is_cancelled()
     }
 
-    /// Whether arrays are still to be sent and no job is left that could.
+    /// Whether it has arrays that are not submitted and no job that could submit them.
     pub fn is_stranded(&self) -> bool {
         self.known && self.tasks.is_empty() && self.unsent > 0
     }
 }
 
-/// Where a run is in Slurm's hands.
+/// The job of a run.
 #[derive(Debug, Clone)]
 struct Place {
-    /// As Slurm's commands take it; none if its array is still to be sent.
+    /// The job's number as in commands of Slurm; `None` if its array is not submitted yet.
     job: Option<String>,
     note: String,
-    /// Whether the job was cancelled, and does nothing more than to save.
+    /// Whether the job was cancelled and is only saving checkpoints.
     leaving: bool,
 }
 
 impl Queue {
-    /// Asks Slurm, if there is anything to ask about. Submissions of which nothing lives are marked as over.
+    /// Queries Slurm, if there are submissions. Those without jobs are marked as over.
     pub fn look(store: &Store) -> StoreResult<Queue> {
         let submissions = Submission::all(store.root())?;
         let mut queue = Queue::default();
         if submissions.is_empty() {
             return Ok(queue);
         }
-        // Before Slurm is asked: what is sent in between must not look as if it had ended.
+        // Before the query, so that jobs submitted in between do not seem to have ended.
         let jobs: Vec<_> = submissions.iter().map(Submission::jobs).collect::<StoreResult<_>>()?;
         let users = submissions.iter().map(|submission| submission.file.user).collect();
         let asked = client::look(&users);
@@ -78,7 +78,7 @@ impl Queue {
             }
         };
         for (submission, jobs) in submissions.into_iter().zip(jobs) {
-            // Of another cluster, or of one that does not answer, everything may live.
+            // On another cluster, or one that does not respond, all jobs may exist.
             let known = queue.unasked.is_none() && submission.file.cluster == cluster;
             queue.add(submission, jobs, known.then_some(&living));
         }
@@ -91,7 +91,7 @@ impl Queue {
         let mut live = Live { tasks: vec![], unsent, known: living.is_some(), submission };
         match living {
             None => {
-                let note = format!("Slurm on {}, which was not asked", live.submission.file.cluster);
+                let note = format!("Slurm on {}, not queried", live.submission.file.cluster);
                 for index in &live.submission.file.arrays {
                     self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone(), leaving: false });
                 }
@@ -105,15 +105,15 @@ impl Queue {
                     }
                 }
                 if live.tasks.is_empty() && (live.unsent == 0 || cancelled) {
-                    // A reader without the right to write finds it again next time.
+                    // Without write permission, it is found again next time.
                     let _ = live.submission.mark_over();
                     return;
                 }
-                // Ending jobs send the rest; where none lives, nobody will.
+                // Ending jobs submit the rest, if there are any.
                 if !live.tasks.is_empty() && !cancelled {
                     let unsent =
                         live.submission.file.arrays.iter().enumerate().filter(|(array, _)| !jobs.contains_key(array));
-                    let note = "is submitted when there is room".to_string();
+                    let note = "will be submitted within the limits of the cluster".to_string();
                     for (_, index) in unsent {
                         self.insert(
                             index.tasks.iter().flatten(),
@@ -132,7 +132,7 @@ impl Queue {
         }
     }
 
-    /// Tells apart, among the runs that wait, those that Slurm has: for what looks every run up.
+    /// Marks the pending runs that are queued in Slurm.
     pub fn overlay<'s>(&self, plan: &Plan, statuses: impl IntoIterator<Item = &'s mut RunStatus>) {
         for (planned, status) in plan.runs.iter().zip(statuses) {
             let place = self.of_run.get(&planned.run.id).filter(|place| !place.leaving);
@@ -148,17 +148,17 @@ impl Queue {
         self.of_run.get(run).is_some_and(|place| !place.leaving)
     }
 
-    /// Whether a run is in a job that was cancelled and is just saving.
+    /// Whether a run is in a cancelled job that is saving checkpoints.
     pub fn is_leaving(&self, run: &RunId) -> bool {
         self.of_run.get(run).is_some_and(|place| place.leaving)
     }
 
-    /// The job that executes a run, for others to wait for; none if no job has it yet.
+    /// Returns the job that executes a run, for dependencies; `None` if it has no job yet.
     pub fn job_of(&self, run: &RunId) -> Option<&str> {
         self.of_run.get(run)?.job.as_deref()
     }
 
-    /// The submissions that hold runs of a plan.
+    /// Returns the submissions with runs of a plan.
     pub fn of_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
         let runs: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
         let holds = |live: &&Live| {
@@ -172,11 +172,11 @@ impl Queue {
         self.submissions.iter().filter(holds).collect()
     }
 
-    /// What a person should know about jobs that will not go on by themselves.
+    /// Returns warnings about jobs that need intervention.
     pub fn warnings(&self, plan: &Plan) -> Vec<String> {
         let mut warnings = vec![];
         if let Some(reason) = &self.unasked {
-            warnings.push(format!("Slurm could not be asked what still lives: {reason}"));
+            warnings.push(format!("cannot query the job queue: {reason}"));
         }
         for live in self.of_plan(plan) {
             let held: Vec<&Living> = live.tasks.iter().map(|(.., job)| job).filter(|job| job.is_held()).collect();
@@ -186,7 +186,7 @@ impl Queue {
                     None => first.reason.clone(),
                 };
                 warnings.push(format!(
-                    "{} jobs of submission {} are held ({}: {why}); `winsign release` lets them go",
+                    "{} jobs of submission {} are held ({}: {why}); release them with `winsign release`",
                     held.len(),
                     live.submission.id,
                     first.id()
@@ -194,7 +194,7 @@ impl Queue {
             }
             if live.is_stranded() {
                 warnings.push(format!(
-                    "{} arrays of submission {} were never sent; `winsign submit` sends what is missing",
+                    "{} arrays of submission {} were not submitted; submit them with `winsign submit`",
                     live.unsent, live.submission.id
                 ));
             }

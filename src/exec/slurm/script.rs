@@ -9,7 +9,7 @@ use super::profile::Profile;
 use super::programs;
 use super::submission::Execution;
 
-/// What the script of an array is made of.
+/// The content of the script of an array.
 pub struct Script<'a> {
     pub profile: &'a Profile,
     pub execution: &'a Execution,
@@ -19,13 +19,13 @@ pub struct Script<'a> {
     pub job_name: &'a str,
     pub array: usize,
     pub tasks: usize,
-    /// Tasks that may run at the same time.
+    /// The maximum number of tasks that run at the same time.
     pub at_once: Option<u32>,
 }
 
 impl Script<'_> {
-    /// The text that sbatch gets. Values stand in `#SBATCH` lines only where they have been checked to hold nothing that such
-    /// a line could not; paths stand in the shell's part alone, in quotes.
+    /// Returns the text for sbatch. `#SBATCH` lines contain only values that were checked to be safe there; paths are only in
+    /// the shell part, in quotes.
     pub fn text(&self) -> String {
         let mut text = "#!/bin/bash\n".to_string();
         for option in self.options() {
@@ -53,11 +53,11 @@ trap 'code=$?
     exit $code' EXIT
 [ -r "$submission/submission.json" ] && [ -w "$store" ] || exit 74
 mkdir -p "$submission/log" && exec >>"$log" 2>&1 || exit 74
-reason="did not come to start the program; see $log"
+reason="cannot start the program; see $log"
 "#
         );
         if !profile.setup.trim().is_empty() {
-            let _ = writeln!(text, "# The profile's set-up.\n{}", profile.setup.trim_end());
+            let _ = writeln!(text, "# `setup` of the profile.\n{}", profile.setup.trim_end());
         }
         let _ = writeln!(text, r#"[ -x "$programs/{}" ] || exit 127"#, programs::WINSIGN);
         let _ = writeln!(
@@ -73,7 +73,7 @@ reason="did not come to start the program; see $log"
         let mut options = vec![
             format!("--job-name={job_name}"),
             format!("--array=0-{}{}", tasks - 1, self.at_once.map(|most| format!("%{most}")).unwrap_or_default()),
-            // The script opens its own log once it knows that this node sees the store.
+            // The script opens its own log after checking that this node can access the store.
             "--output=/dev/null".to_string(),
             "--open-mode=append".to_string(),
             "--kill-on-invalid-dep=yes".to_string(),
@@ -94,11 +94,11 @@ reason="did not come to start the program; see $log"
         options
     }
 
-    /// Room for the ranks of all runs that a task executes side by side.
+    /// Returns the options for the ranks of all runs that a task executes at the same time.
     fn resources(&self) -> Vec<String> {
         let Script { profile, execution, .. } = self;
         let ranks = execution.ranks * profile.side_by_side;
-        // One process holds all runs of one rank; each rank of others is a process that Slurm starts.
+        // One process executes all runs of one rank; each rank of larger runs is a process that Slurm starts.
         if execution.ranks == 1 {
             let mut options = vec!["--nodes=1".to_string(), "--ntasks=1".to_string()];
             options.push(format!("--cpus-per-task={}", execution.threads * ranks));
@@ -116,7 +116,7 @@ reason="did not come to start the program; see $log"
         options
     }
 
-    /// GPUs of one node, for so many ranks on it.
+    /// Returns the option for the GPUs of one node with this many ranks.
     fn gpus(&self, ranks: u32) -> Option<String> {
         let share = self.execution.gpus?;
         let mut gpus = (share * f64::from(ranks)).ceil().max(1.0) as u32;
@@ -128,7 +128,7 @@ reason="did not come to start the program; see $log"
     }
 }
 
-/// An option as a `#SBATCH` line takes it: what Slurm would take apart stands in quotes.
+/// Formats an option for a `#SBATCH` line; values that Slurm would split are quoted.
 fn directive(option: &str) -> String {
     match option.split_once('=') {
         Some((name, value))
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_are_those_of_all_that_runs_side_by_side() {
+    fn resources_cover_all_concurrent_runs() {
         let one = script(&Profile::default(), &execution(), "/s");
         assert!(has(&one, "--array=0-6%3") && has(&one, "--cpus-per-task=2") && has(&one, "--ntasks=1"), "{one}");
         assert!(!one.contains("gres"), "{one}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_profile_says_is_in_the_script() {
+    fn script_has_the_settings_of_the_profile() {
         let profile = Profile {
             partition: Some("long".into()),
             time: Some("1-0".into()),
@@ -217,10 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn on_a_node_that_does_not_see_the_store_the_job_is_held_and_says_so() {
+    fn job_without_access_to_the_store_is_held() {
         let folder = tempfile::tempdir().unwrap();
-        let told = folder.path().join("told");
-        echoing(&folder.path().join("scontrol"), &told);
+        let log = folder.path().join("told");
+        echoing(&folder.path().join("scontrol"), &log);
         let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
         let ran = Command::new("bash")
             .arg("-c")
@@ -230,8 +230,8 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(ran.status.code(), Some(74));
-        let told = std::fs::read_to_string(told).unwrap();
-        let lines: Vec<&str> = told.lines().collect();
+        let log = std::fs::read_to_string(log).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
         assert_eq!(
             lines,
             ["update JobId=17 Comment=winsign: node7 cannot use the store /no such store", "requeuehold 17"]
@@ -239,11 +239,11 @@ mod tests {
     }
 
     #[test]
-    fn a_job_whose_set_up_ends_it_or_whose_program_is_gone_is_held() {
+    fn job_with_failed_setup_or_missing_program_is_held() {
         for setup in ["exit 3", "true"] {
             let folder = tempfile::tempdir().unwrap();
-            let told = folder.path().join("told");
-            echoing(&folder.path().join("scontrol"), &told);
+            let log = folder.path().join("told");
+            echoing(&folder.path().join("scontrol"), &log);
             let store = folder.path().join("store");
             std::fs::create_dir_all(store.join("submissions/3f")).unwrap();
             std::fs::write(store.join("submissions/3f/submission.json"), "").unwrap();
@@ -257,23 +257,20 @@ mod tests {
                 .output()
                 .unwrap();
             assert!(!ran.status.success());
-            let told = std::fs::read_to_string(told).unwrap();
-            assert!(
-                told.contains("node7 did not come to start the program") && told.contains("requeuehold 17"),
-                "{told}"
-            );
+            let log = std::fs::read_to_string(log).unwrap();
+            assert!(log.contains("node7 cannot start the program") && log.contains("requeuehold 17"), "{log}");
         }
     }
 
     #[test]
-    fn options_with_blanks_are_one_option() {
+    fn options_with_spaces_are_quoted() {
         assert_eq!(directive("--exclusive"), "--exclusive");
         assert_eq!(directive("--comment=hello \"world\""), r#"--comment="hello \"world\"""#);
     }
 
     /// The shell itself says what it makes of the script.
     #[test]
-    fn strange_paths_reach_the_program_unharmed() {
+    fn paths_with_special_characters_are_quoted() {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("a 'b' \"c\" $d `e`\n#SBATCH --nodes=9\n*");
         let submission = store.join("submissions/3f");

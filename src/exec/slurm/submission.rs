@@ -1,15 +1,15 @@
-//! A submission: what was handed to Slurm at one time, as it lies in the store.
+//! A submission: arrays submitted to Slurm together, and their directory in the store.
 //!
 //! ```text
 //! STORE/submissions/3f09c2aa/
-//!     submission.json     of which study, how jobs execute runs, and which runs are in which task of which array
-//!     arrays/0.json       the runs of an array, and all that they need
+//!     submission.json     the study, how jobs execute runs, and the runs of each task of each array
+//!     arrays/0.json       the runs of an array, and their inputs
 //!     arrays/0.sh         the script of its jobs
-//!     arrays/0.job        its number at Slurm, once that is known
-//!     log/0_17            what task 17 of array 0 had to say
-//!     cancelled           its jobs neither go on nor are followed by others
-//!     held                its jobs do not start before they are released
-//!     over                nothing of it lives any more
+//!     arrays/0.job        its job number, once it is submitted
+//!     log/0_17            the log of task 17 of array 0
+//!     cancelled           present if its jobs must neither continue nor submit others
+//!     held                present if its jobs must not start before they are released
+//!     over                present if it has no jobs any more
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
@@ -42,29 +42,29 @@ pub struct SubmissionFile {
     /// The number of the user whose jobs these are.
     pub user: u32,
     pub submitted: jiff::Timestamp,
-    /// Of the programs that are kept with the store.
+    /// The hash of the programs in the store.
     pub programs: String,
     pub execution: Execution,
-    /// For the next submission of the same study.
+    /// Used by `winsign retry` for the next submission of the study.
     pub profile: Profile,
     pub arrays: Vec<ArrayIndex>,
 }
 
-/// How a job executes its runs.
+/// The settings for executing runs in jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Execution {
     pub data: PathBuf,
-    /// Of each rank.
+    /// Threads per rank.
     pub threads: u32,
-    /// Of each run.
+    /// Ranks per run.
     pub ranks: u32,
-    /// Of each rank.
+    /// GPUs per rank.
     pub gpus: Option<f64>,
     pub retries: u32,
 }
 
 impl Execution {
-    /// How many of so many ranks go on one node: as the profile says, or as a node's GPUs hold.
+    /// Returns how many of the ranks are placed on one node, by the profile or the GPUs of a node.
     pub fn ranks_on_node(&self, ranks: u32, profile: &Profile) -> u32 {
         let held = || match (profile.gpus_per_node, self.gpus) {
             (Some(gpus), Some(share)) => (f64::from(gpus) / share) as u32,
@@ -74,17 +74,17 @@ impl Execution {
     }
 }
 
-/// An array in short.
+/// The summary of an array.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArrayIndex {
     pub tasks: Vec<Vec<RunId>>,
-    /// Earlier arrays of this submission that have to end first.
+    /// Earlier arrays of this submission that must end first.
     pub after: Vec<usize>,
-    /// Jobs of earlier submissions that have to end first.
+    /// Jobs of earlier submissions that must end first.
     pub after_jobs: Vec<String>,
 }
 
-/// The content of `arrays/N.json`: runs, each after those it needs.
+/// The content of `arrays/N.json`: runs, each after its inputs.
 #[derive(Debug, Serialize, Deserialize)]
 struct ArrayFile {
     runs: Vec<ArrayRun>,
@@ -97,7 +97,7 @@ pub struct ArrayRun {
     pub inputs: Vec<RunId>,
 }
 
-/// A submission's directory, and what is in its file.
+/// A submission's directory, and the content of its file.
 #[derive(Debug, Clone)]
 pub struct Submission {
     pub id: String,
@@ -105,13 +105,13 @@ pub struct Submission {
     pub file: SubmissionFile,
 }
 
-/// What became of sending.
+/// The outcome of submitting arrays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Arrays, each one call of sbatch, and their tasks.
+    /// The number of submitted arrays, each by one call of sbatch.
     pub arrays: usize,
     pub tasks: usize,
-    /// Arrays that have to wait until jobs end.
+    /// The number of arrays that do not fit until jobs end.
     pub left: usize,
 }
 
@@ -147,7 +147,7 @@ impl SubmissionFile {
 }
 
 impl Submission {
-    /// A name for a new submission that no other one in the store has.
+    /// Returns a unique name for a new submission.
     pub fn new_id() -> String {
         let token =
             format!("{} {:?} {}", winsign_core::owner::host(), std::time::SystemTime::now(), std::process::id());
@@ -158,7 +158,7 @@ impl Submission {
         store.join("submissions").join(id)
     }
 
-    /// Writes a submission to the store. It counts from when `submission.json` is there, the last file.
+    /// Writes a submission to the store. It is valid once `submission.json`, the last file, exists.
     pub fn write(store: &Path, id: &str, mut file: SubmissionFile, arrays: Vec<Prepared>) -> StoreResult<Submission> {
         let path = Submission::path_of(store, id);
         files::create_directory(&path.join("arrays"))?;
@@ -173,7 +173,7 @@ impl Submission {
         Ok(Submission { id: id.to_string(), path, file })
     }
 
-    /// Reads a submission; none if there is none of that name, or if it was never written to its end.
+    /// Reads a submission; returns `None` if it does not exist or was not written completely.
     pub fn open(path: &Path) -> StoreResult<Option<Submission>> {
         let file_path = path.join("submission.json");
         let Some(file) = files::read_sealed::<SubmissionFile>(&file_path)? else { return Ok(None) };
@@ -184,7 +184,7 @@ impl Submission {
         Ok(Some(Submission { id, path: path.to_path_buf(), file }))
     }
 
-    /// The submissions of a store of which something may live, oldest first. Damaged ones are named and left out.
+    /// Returns the submissions of a store that may still have jobs, oldest first. Damaged ones are reported and skipped.
     pub fn all(store: &Path) -> StoreResult<Vec<Submission>> {
         let folder = store.join("submissions");
         let entries = match fs::read_dir(&folder) {
@@ -199,7 +199,7 @@ impl Submission {
                 Err(error) => {
                     let id = path.file_name().unwrap_or_default().display();
                     tracing::warn!(
-                        "{error}; it is not taken into account. Its jobs have `.{id}.` in their names: scancel them"
+                        "{error}; ignoring this submission. Cancel its jobs with scancel: their names contain `.{id}.`"
                     );
                 }
             }
@@ -208,7 +208,7 @@ impl Submission {
         Ok(found)
     }
 
-    /// The latest submission of a study, also if it is over.
+    /// Returns the latest submission of a study, even if it is over.
     pub fn latest(store: &Path, study: &str) -> StoreResult<Option<Submission>> {
         let Ok(entries) = fs::read_dir(store.join("submissions")) else { return Ok(None) };
         let opened = entries.filter_map(|entry| Submission::open(&entry.ok()?.path()).ok()?);
@@ -217,18 +217,18 @@ impl Submission {
             .max_by_key(|submission| submission.file.submitted))
     }
 
-    /// The runs of an array that a task executes or may need, each after those it needs.
+    /// Returns the runs that a task executes and their inputs, each run after its inputs.
     pub fn entries(&self, array: usize, task: usize) -> StoreResult<Vec<Entry>> {
         let path = self.path.join("arrays").join(format!("{array}.json"));
         let missing = |what: &str| {
-            let way_out = "`winsign cancel`, then `winsign submit` write it anew";
+            let way_out = "run `winsign cancel`, then `winsign submit` to write it again";
             winsign_core::Error::damaged(&path, format!("there is no {what}; {way_out}"))
         };
         let ArrayFile { runs } = files::read_sealed(&path)?.ok_or_else(|| missing("such file"))?;
         let pack = self.file.arrays.get(array).and_then(|index| index.tasks.get(task));
         let mut needed: HashSet<RunId> = pack.ok_or_else(|| missing("such task"))?.iter().cloned().collect();
         let mut entries = vec![];
-        // From the last to the first: whoever needs a run comes before it.
+        // In reverse, so that dependents come before their inputs.
         for ArrayRun { label, settings, inputs } in runs.into_iter().rev() {
             let run = Run::new(settings, inputs);
             if needed.contains(&run.id) {
@@ -240,7 +240,7 @@ impl Submission {
         Ok(entries)
     }
 
-    /// The runs that others of this submission are computed from.
+    /// Returns the runs that are inputs of others in this submission.
     pub fn needed(&self) -> StoreResult<HashSet<RunId>> {
         let mut needed = HashSet::new();
         for array in 0..self.file.arrays.len() {
@@ -251,7 +251,7 @@ impl Submission {
         Ok(needed)
     }
 
-    /// What Slurm calls the jobs of an array. Only characters that no tool stumbles over.
+    /// Returns the name of the jobs of an array, with characters that are safe in all tools.
     pub fn job_name(study: &str, id: &str, array: usize) -> String {
         let plain = |character: char| {
             if character.is_ascii_alphanumeric() || "-_".contains(character) { character } else { '-' }
@@ -260,13 +260,13 @@ impl Submission {
         format!("{study}.{id}.{array}")
     }
 
-    /// The number of an array at Slurm; none if it was not sent yet.
+    /// Returns the job number of an array, or `None` if it was not submitted yet.
     pub fn job(&self, array: usize) -> StoreResult<Option<String>> {
         let bytes = files::read_if_exists(&self.job_path(array))?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_string()))
     }
 
-    /// The arrays that have a number at Slurm.
+    /// Returns the job numbers of the submitted arrays.
     pub fn jobs(&self) -> StoreResult<BTreeMap<usize, String>> {
         let arrays = 0..self.file.arrays.len();
         arrays.filter_map(|array| self.job(array).map(|job| Some((array, job?))).transpose()).collect()
@@ -284,7 +284,7 @@ impl Submission {
         files::create_exclusive(&self.path.join(CANCELLED), b"").map(drop)
     }
 
-    /// Removes a submission of which nothing was sent.
+    /// Removes a submission without submitted arrays.
     pub fn remove(&self) -> StoreResult<()> {
         fs::remove_dir_all(&self.path).map_err(winsign_core::Error::io("remove", &self.path))
     }
@@ -305,8 +305,8 @@ impl Submission {
         files::create_exclusive(&self.path.join(OVER), b"").map(drop)
     }
 
-    /// The place in this submission of a job that Slurm knows: (array, task). By its name alone, which nobody else's job has:
-    /// numbers are given anew where Slurm's memory is lost, and may not have been written down.
+    /// Returns the array and task of a job in this submission. Jobs are matched by their unique name: numbers may be reused if
+    /// Slurm loses its state, and may not have been recorded.
     pub fn locate(&self, living: &Living) -> Option<(usize, usize)> {
         let array = living.name.rsplit_once('.')?.1.parse().ok()?;
         let task = living.task.map_or(0, |task| task as usize);
@@ -314,25 +314,25 @@ impl Submission {
         (ours && task < self.file.arrays.get(array)?.tasks.len()).then_some((array, task))
     }
 
-    /// Sends the arrays that were not sent yet, in their order, as far as the limits allow. What does not fit is left to jobs of
-    /// this submission that end; where there are none, that is an error.
+    /// Submits the remaining arrays in order, within the limits. Those that do not fit are submitted by ending jobs of this
+    /// submission; without such jobs this is an error.
     pub fn send(&self, limits: &Limits) -> Result<Sent, Error> {
         let mut sent = Sent::default();
         let mut jobs = self.jobs()?;
         if jobs.len() == self.file.arrays.len() || self.is_cancelled() {
             return Ok(sent);
         }
-        // Of two that send at once each array would go twice.
+        // Two processes must not submit each array twice.
         let lock = self.path.join("sending");
         let lease = match lease::take(&lock)? {
             Ok(lease) => lease,
-            Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
+            Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
         };
         jobs = self.jobs()?;
         let living = client::living(&[self.file.user].into())?;
         let mut known: HashSet<String> = living.iter().map(|living| living.job.clone()).collect();
         for living in &living {
-            // Sent by somebody who died before writing it down.
+            // Submitted by a process that exited before recording it.
             if let Some((array, _)) = self.locate(living).filter(|(array, _)| !jobs.contains_key(array)) {
                 self.write_job(array, &living.job)?;
                 jobs.insert(array, living.job.clone());
@@ -340,7 +340,7 @@ impl Submission {
         }
         let room = self.file.profile.max_submit.map_or(limits.room(), |most| limits.room().min(most)) as usize;
         let mut used = living.iter().filter(|job| !job.is_ending()).count();
-        // This process may be one of the jobs, which sends nothing any more when it has ended.
+        // This process may be one of the jobs, which submits nothing after it has ended.
         let own = task::job();
         let sends = |job: &Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
         let mut others = living.iter().filter(|job| sends(job)).count();
@@ -350,16 +350,16 @@ impl Submission {
                 continue;
             }
             if !lease.keep() {
-                return Err(Error::Busy { owner: "whoever took this process for dead".to_string() });
+                return Err(Error::Busy { reason: "another process took over the lock".to_string() });
             }
             let answer = match used + index.tasks.len() <= room || others == 0 {
                 true => self.send_array(array, &jobs, &known),
                 false => Err(Error::Full { room, used }),
             };
             let job = match answer {
-                // Where jobs are under way, there will be room when they end.
+                // The rest fits when the active jobs end.
                 Err(error) if error.is_limit() && followed => {
-                    tracing::info!("no more jobs fit for now: {error}");
+                    tracing::info!("submitting no more jobs for now: {error}");
                     break;
                 }
                 other => other?,
@@ -377,7 +377,7 @@ impl Submission {
         Ok(sent)
     }
 
-    /// Hands one array to Slurm; gives its number. `known` are the jobs that Slurm knows: it refuses to wait for others.
+    /// Submits one array and returns its job number. `known` are the jobs that Slurm knows; it rejects dependencies on others.
     fn send_array(
         &self,
         array: usize,
@@ -399,7 +399,7 @@ impl Submission {
     }
 }
 
-/// `123` of `123_4`.
+/// Returns `123` for `123_4`.
 fn base(job: &str) -> &str {
     job.split('_').next().unwrap_or(job)
 }

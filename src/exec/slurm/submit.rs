@@ -1,4 +1,4 @@
-//! The story of a submission: what of a plan is to be done and not in hand yet goes to Slurm, and nobody waits for it.
+//! Submits the runs of a plan that are not done, queued or running, and does not wait for them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -17,55 +17,55 @@ use super::script::Script;
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Sent, Submission, SubmissionFile};
 use super::{Error, programs};
 
-/// What is to be submitted, and how.
+/// A request to submit runs.
 pub struct Request<'a> {
     pub plan: &'a Plan,
-    /// An absolute path, since jobs start elsewhere.
+    /// The store, with an absolute path, since jobs start in other directories.
     pub store: &'a Store,
     pub profile: &'a Profile,
     pub execution: &'a Execution,
     pub winsign: &'a Path,
     pub worker: &'a Path,
-    /// Which of the runs that are to be done and not in hand; all unless said.
+    /// Restricts the submission to these runs; `None` for all.
     pub only: Option<&'a HashSet<RunId>>,
 }
 
-/// How often the queue is looked at again while jobs of the study are just ending, every quarter of a second.
+/// How many times the queue is polled, every quarter of a second, while jobs of the study are ending.
 const ENDING_PATIENCE: u32 = 60;
 
-/// How many seconds a job that ends waits for another one that sends what is left.
+/// How many seconds an ending job waits for another that is submitting arrays.
 const SENDING_PATIENCE: u32 = 30;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Submitted {
-    /// None if there was nothing to submit.
+    /// The new submission; `None` if there was nothing to submit.
     pub submission: Option<Submission>,
     pub runs: usize,
     pub arrays: Vec<Array>,
     pub sent: Sent,
-    /// How many runs of the plan are in each state, those just submitted not yet counted as queued.
+    /// The statuses of the runs before the submission.
     pub statuses: Vec<RunStatus>,
 }
 
-/// Hands to Slurm what is missing or has failed, and is in nobody's hands.
+/// Submits runs that are missing or have failed, and that are not queued or running.
 pub fn submit(request: &Request) -> Result<Submitted, Error> {
     let limits = client::limits()?;
     let folder = request.store.root().join("submissions");
     files::create_directory(&folder)?;
-    // Two at once would both find the same runs missing.
+    // Two concurrent submissions would both find the same runs missing.
     let _lease = match lease::take(&folder.join("submitting"))? {
         Ok(lease) => lease,
-        Err(owner) => return Err(Error::Busy { owner: owner.to_string() }),
+        Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
     };
     let (queue, statuses, wanted) = look(request)?;
     let mut sent = Sent::default();
     for live in queue.of_plan(request.plan).into_iter().filter(|live| live.has_more()) {
-        // Jobs that end would send the rest; there may be room already.
+        // Ending jobs would submit the rest, but it may fit already.
         sent += live.submission.send(&limits)?;
     }
     for live in queue.of_plan(request.plan).into_iter().filter(|live| live.is_stranded()) {
-        // What it did not send goes with the new submission.
+        // Its remaining arrays are part of the new submission.
         live.submission.mark_cancelled()?;
     }
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
@@ -76,7 +76,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     let going = request.plan.runs.iter().zip(&statuses).zip(&wanted).filter(|(_, wanted)| **wanted);
     for ((planned, status), _) in going {
         let directory = request.store.run(&planned.run.id);
-        // A job sees its own runs and what they need. That a network which was cleaned is needed again, it cannot see.
+        // A job checks only its own runs and their inputs, so it cannot notice that a deleted network is needed again.
         if let Some(damaged) = &status.damaged {
             directory.set_aside(damaged)?;
         }
@@ -99,8 +99,8 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
             Ok(Submitted { submission: Some(submission), runs, arrays, sent, statuses })
         }
         Err(error) => {
-            // Refused as a whole: nothing of it must look as if it were still to be sent. Where the controller did not answer, it may
-            // have an array all the same, which the next submission finds by its name.
+            // Rejected as a whole, so no array may remain to be submitted. If the controller did not respond, it may have accepted
+            // an array nevertheless, which the next submission finds by its name.
             if error.is_certain() && submission.jobs().is_ok_and(|jobs| jobs.is_empty()) {
                 submission.remove()?;
             }
@@ -109,7 +109,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     }
 }
 
-/// What [`submit`] would send: the arrays, and their scripts. Writes nothing.
+/// Returns the arrays and scripts that [`submit`] would submit. Writes nothing.
 pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
     let limits = client::limits()?;
     let (queue, statuses, wanted) = look(request)?;
@@ -120,10 +120,10 @@ pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
     Ok((submitted, scripts.into_iter().map(|prepared| prepared.script).collect()))
 }
 
-/// What Slurm has, how every run stands, and which ones are wanted.
+/// Returns the queue, the status of every run, and which runs to submit.
 fn look(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error> {
     let mut queue = Queue::look(request.store)?;
-    // A job that is about to be gone still counts as alive, and what it has not done would be left out.
+    // An ending job still counts as existing, and its unfinished runs would be missed.
     for _ in 0..ENDING_PATIENCE {
         if !queue.of_plan(request.plan).iter().any(|live| live.is_ending()) {
             break;
@@ -142,17 +142,17 @@ fn look(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error> 
             RunState::Running => queue.is_leaving(id),
             RunState::Done | RunState::Queued => false,
         };
-        // A blocked run may be in a job that has not looked yet.
+        // A blocked run may belong to a job that has not checked it yet.
         missing && !queue.has(id) && request.only.is_none_or(|only| only.contains(id))
     };
     let wanted = request.plan.runs.iter().zip(&statuses).map(wanted).collect();
     Ok((queue, statuses, wanted))
 }
 
-/// An array must fit where nothing else is.
+/// Returns the limits on arrays; an array must fit into an empty queue.
 fn shape(profile: &Profile, limits: &Limits) -> Shape {
     let room = profile.max_submit.map_or(limits.room(), |most| limits.room().min(most));
-    // Half of it, so that the next array can go before the last one has quite ended.
+    // Half of the limit, so that the next array can be submitted before the last one has ended.
     let array = limits.array.min(room / 2).max(1);
     Shape { pack: profile.pack, array, max_running: profile.max_running }
 }
@@ -171,7 +171,7 @@ fn prepare(
     let path = Submission::path_of(request.store.root(), id);
     let prepared = arrays.iter().enumerate().map(|(number, array)| {
         let mut all: BTreeSet<usize> = array.tasks.iter().flatten().copied().collect();
-        // Those that have what this array needs, and those that were cancelled and still save what it goes on with.
+        // Jobs that compute inputs of this array, and cancelled jobs that are saving its checkpoints.
         let needed = all.iter().flat_map(|&at| inputs(at)).filter(|&input| !wanted[input]);
         let waited_for = needed.chain(all.iter().copied());
         let jobs: BTreeSet<&str> = waited_for.filter_map(|at| queue.job_of(&runs[at].run.id)).collect();
@@ -202,7 +202,7 @@ fn prepare(
                 after: array.after.iter().copied().collect(),
                 after_jobs: jobs.into_iter().map(str::to_string).collect(),
             },
-            // Plans list runs after those they need, and sets keep that order.
+            // Plans list runs after their inputs, and sets keep that order.
             runs: all.iter().map(run).collect(),
             script: script.text(),
         }
@@ -210,8 +210,8 @@ fn prepare(
     prepared.collect()
 }
 
-/// What a job does for its submission before it ends: sends what did not fit before, and lets go what Slurm itself holds
-/// because a node could not start it.
+/// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that Slurm holds
+/// because a node could not start them.
 pub fn keep_going(submission: &Submission) -> Result<(), Error> {
     if submission.is_cancelled() {
         return Ok(());
@@ -222,12 +222,12 @@ pub fn keep_going(submission: &Submission) -> Result<(), Error> {
         let mut turns = 0..SENDING_PATIENCE;
         let sent = loop {
             match submission.send(&limits) {
-                // Another job that ends is at it, and counts this one as alive: what it leaves is ours to send.
+                // Another ending job is submitting, and counts this one as existing; the rest is submitted here.
                 Err(Error::Busy { .. }) if turns.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
                 other => break other?,
             }
         };
-        tracing::info!("submitted {} more arrays, {} are left", sent.arrays, sent.left);
+        tracing::info!("submitted {} more arrays, {} remain", sent.arrays, sent.left);
     }
     let stuck = |job: &client::Living| job.reason == "launch failed requeued held" || job.reason == "JobHoldMaxRequeue";
     let living = client::living(&[submission.file.user].into())?;
@@ -236,7 +236,7 @@ pub fn keep_going(submission: &Submission) -> Result<(), Error> {
     client::control("release", &stuck)
 }
 
-/// The path of a store as jobs on other nodes have to be told it.
+/// Makes the path of a store absolute, for jobs on other nodes.
 pub fn absolute(store: &Path) -> StoreResult<std::path::PathBuf> {
     std::path::absolute(store).map_err(winsign_core::Error::io("find", store))
 }

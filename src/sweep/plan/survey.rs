@@ -155,7 +155,7 @@ pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
         },
         Ok(State::Idle { attempts: 0 }) => plain(RunState::Pending),
         Ok(State::Idle { attempts }) => {
-            let note = Some("interrupted; goes on where it was saved".to_string());
+            let note = Some("interrupted; will resume from its checkpoint".to_string());
             RunStatus { note, attempts, ..plain(RunState::Pending) }
         }
         Err(error @ Error::Damaged { .. }) => {

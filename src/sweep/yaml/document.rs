@@ -75,8 +75,8 @@ fn fault(error: serde_saphyr::Error, sort: &DocumentKind) -> Diagnostic {
             ("a second YAML document begins here".to_string(), help)
         }
         Yaml::Budget { .. } | Yaml::AliasError { .. } => (
-            "this file is nested too deeply, or far too large with its aliases".to_string(),
-            format!("a {} needs {} levels; write out what aliases (`*name`) stand for", sort.name, sort.levels),
+            "this file is nested too deeply, or too large after expanding aliases".to_string(),
+            format!("a {} needs {} levels; replace aliases (`*name`) by their values", sort.name, sort.levels),
         ),
         _ => {
             let message = printable(&UserMessageFormatter.format_message(&error));

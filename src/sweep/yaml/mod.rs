@@ -44,7 +44,8 @@ pub fn read_text(path: &Path, sort: &DocumentKind) -> Result<String, Diagnostic>
     match opened {
         Ok(_) if bytes.len() > MAX_BYTES => Err(too_large(sort)),
         Ok(_) => String::from_utf8(bytes).map_err(|error| {
-            let message = format!("this is not a text file: byte {} is not UTF-8", error.utf8_error().valid_up_to());
+            let message =
+                format!("cannot read this file as text: byte {} is not UTF-8", error.utf8_error().valid_up_to());
             Diagnostic::new(message, format!("give a {} in YAML, saved as UTF-8", sort.name))
         }),
         Err(error) => Err(unreadable(path, sort, &error)),
@@ -63,9 +64,11 @@ fn unreadable(path: &Path, sort: &DocumentKind, error: &io::Error) -> Diagnostic
                 Some(similar) => format!("did you mean {similar}?"),
                 None => format!("give the path of a {}, such as {}", sort.name, sort.example),
             };
-            Diagnostic::new("there is no such file", help)
+            Diagnostic::new("the file does not exist", help)
         }
-        io::ErrorKind::IsADirectory => Diagnostic::new("this is a directory", format!("give the {} in it", sort.name)),
+        io::ErrorKind::IsADirectory => {
+            Diagnostic::new("this is a directory, not a file", format!("give the path of a {}", sort.name))
+        }
         _ => Diagnostic::new(format!("cannot read this file: {error}"), "check its permissions"),
     }
 }

@@ -12,21 +12,21 @@ use super::Launcher;
 pub struct Key {
     pub name: &'static str,
     pub kind: Kind,
-    /// What holds where the profile says nothing, in words.
+    /// The default, as text.
     pub default: &'static str,
-    /// A value, for messages.
+    /// An example value, for messages.
     pub example: &'static str,
-    /// One line on what it means.
+    /// A one-line description.
     pub doc: &'static str,
 }
 
-/// What a key may hold.
+/// The type of a key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     Word(&'static [&'static str]),
-    /// A text without blanks: names of Slurm's are.
+    /// A text without spaces, such as names in Slurm.
     Name,
-    /// One line, whatever is in it.
+    /// One line of any text.
     Line,
     Whole {
         min: u32,
@@ -36,12 +36,12 @@ pub enum Kind {
     Time,
     Memory,
     Shell,
-    /// Options of sbatch, one a line.
+    /// Options of sbatch, one per line.
     Options,
 }
 
 const MAX_TASKS: u32 = 1_000_000;
-/// The longest warning that Slurm gives.
+/// The maximum of `sbatch --signal`.
 const MAX_GRACE: u32 = 65_535;
 
 macro_rules! keys {
@@ -53,32 +53,32 @@ macro_rules! keys {
 /// In the order of the documentation.
 #[rustfmt::skip]
 pub static KEYS: &[Key] = keys! {
-    "launcher": Kind::Word(<Launcher as VariantNames>::VARIANTS), "srun", "srun", "What starts the ranks of a run: a step of the job (`srun`), OpenMPI (`mpirun`), or nothing, if a run is one process (`direct`).";
-    "mpi": Kind::Name, "pmix", "pmix", "What `srun --mpi=` is given; `srun --mpi=list` shows what there is.";
-    "partition": Kind::Name, "Slurm's", "gpu", "Where jobs are queued, or several with commas between; `sinfo -s` lists them.";
-    "account": Kind::Name, "yours", "lottery", "Who pays.";
-    "qos": Kind::Name, "yours", "normal", "The quality of service.";
+    "launcher": Kind::Word(<Launcher as VariantNames>::VARIANTS), "srun", "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), or `direct` (nothing; a run is one process).";
+    "mpi": Kind::Name, "pmix", "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones.";
+    "partition": Kind::Name, "Slurm's default", "gpu", "The partition, or several separated by commas; `sinfo -s` lists them.";
+    "account": Kind::Name, "your default", "lottery", "Account charged for the jobs.";
+    "qos": Kind::Name, "your default", "normal", "The quality of service.";
     "constraint": Kind::Line, "any node", "a100&nvlink", "Features that nodes must have.";
-    "time": Kind::Time, "the partition's", "4:00:00", "How long a job may run. A run that takes longer is continued by the next job.";
-    "memory": Kind::Memory, "the cluster's", "32G", "Memory of a job on each node, in megabytes unless a unit says otherwise; 0 is all of it.";
-    "grace": Kind::Whole { min: 1, max: MAX_GRACE }, "120", "120", "Seconds before its end at which a job is told, and saves checkpoints.";
-    "requeue": Kind::Truth, "true", "true", "Whether jobs that are preempted, run out of time or lose their node are queued again.";
-    "gpu_type": Kind::Name, "any", "a100", "Which GPUs: the middle of Slurm's `gpu:a100:4`.";
-    "gpus_per_node": Kind::Whole { min: 1, max: MAX_GPUS }, "not known", "4", "GPUs of a node: a run of more GPUs takes several nodes.";
-    "ranks_per_node": Kind::Whole { min: 1, max: MAX_RANKS }, "as Slurm places them", "8", "Ranks of a run on one node, at most.";
-    "pack": Kind::Whole { min: 1, max: MAX_TASKS }, "1", "8", "Runs of one task of a job array: many short runs make few jobs.";
-    "side_by_side": Kind::Whole { min: 1, max: MAX_JOBS }, "1", "4", "How many runs of a pack are executed at once, and share what the task has.";
-    "max_running": Kind::Whole { min: 1, max: MAX_TASKS }, "no limit", "32", "Tasks of a submission that run at once, at most.";
-    "max_submit": Kind::Whole { min: 1, max: MAX_TASKS }, "what Slurm allows", "500", "Tasks in the queue at once, at most; others are submitted when these end.";
-    "setup": Kind::Shell, "nothing", "module load openmpi", "Lines of shell that a job runs before anything else.";
-    "sbatch": Kind::Options, "nothing", "[--exclusive]", "Further options of sbatch, one a line: what begins with `#SBATCH` in scripts.";
+    "time": Kind::Time, "the partition's default", "4:00:00", "The time limit of a job. A run that takes longer continues in the next job.";
+    "memory": Kind::Memory, "the cluster's default", "32G", "Memory of a job on each node, in megabytes unless a unit is given; 0 requests all of it.";
+    "grace": Kind::Whole { min: 1, max: MAX_GRACE }, "120", "120", "How many seconds before its time limit a job is signaled to save checkpoints.";
+    "requeue": Kind::Truth, "true", "true", "Whether jobs are requeued if they are preempted, reach their time limit or lose their node.";
+    "gpu_type": Kind::Name, "any", "a100", "The type of GPU: the middle of Slurm's `gpu:a100:4`.";
+    "gpus_per_node": Kind::Whole { min: 1, max: MAX_GPUS }, "unknown", "4", "GPUs per node; a run with more GPUs uses several nodes.";
+    "ranks_per_node": Kind::Whole { min: 1, max: MAX_RANKS }, "chosen by Slurm", "8", "The maximum number of ranks of a run on one node.";
+    "pack": Kind::Whole { min: 1, max: MAX_TASKS }, "1", "8", "Runs per task of a job array; packing short runs makes fewer jobs.";
+    "side_by_side": Kind::Whole { min: 1, max: MAX_JOBS }, "1", "4", "Runs of a pack executed at the same time; they share the resources of the task.";
+    "max_running": Kind::Whole { min: 1, max: MAX_TASKS }, "no limit", "32", "The maximum number of tasks of a submission that run at the same time.";
+    "max_submit": Kind::Whole { min: 1, max: MAX_TASKS }, "the limit of Slurm", "500", "The maximum number of tasks in the queue; the rest are submitted as these end.";
+    "setup": Kind::Shell, "nothing", "module load openmpi", "Shell commands that a job runs first.";
+    "sbatch": Kind::Options, "nothing", "[--exclusive]", "Further options of sbatch, one per line: what follows `#SBATCH` in scripts.";
 };
 
 pub fn key(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// The key for what other files call otherwise.
+/// Returns the key for a name that other files use.
 pub fn other_name(name: &str) -> Option<&'static str> {
     let name = name.trim_start_matches('-').replace('-', "_");
     let key = match name.as_str() {
@@ -95,7 +95,7 @@ pub fn other_name(name: &str) -> Option<&'static str> {
     Some(key)
 }
 
-/// Options of sbatch that a profile has settings for, and the setting.
+/// Options of sbatch with a setting of their own, and the setting.
 const SETTINGS: &[(&str, &str, &str)] = &[
     ("--partition", "-p", "partition"),
     ("--account", "-A", "account"),
@@ -108,7 +108,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("--no-requeue", "", "requeue"),
 ];
 
-/// Options of sbatch that follow from the runs, or that winsign has to know for sure.
+/// Options of sbatch that winsign sets itself.
 const TAKEN: &[(&str, &str)] = &[
     ("--array", "-a"),
     ("--dependency", "-d"),
@@ -189,7 +189,7 @@ impl Key {
     fn name(&self, label: &str, text: &str, node: &Node) -> Result<Json, Diagnostic> {
         let is_strange = |character: char| character.is_whitespace() || "'\"`\\#;&|<>$".contains(character);
         if let Some(strange) = text.chars().find(|character| is_strange(*character)) {
-            let message = format!("`{label}` cannot be {}: it is a name, without {strange:?}", quoted(text));
+            let message = format!("`{label}` cannot be {}: a name cannot contain {strange:?}", quoted(text));
             return Err(Diagnostic::at(
                 node.place,
                 message,
@@ -200,7 +200,7 @@ impl Key {
             let meant = text.trim_start_matches("gpu:").split([':', ',', '=']).next().unwrap_or_default();
             let example = self.example(label, if meant.is_empty() { self.example } else { meant });
             let message = format!("`{label}` cannot be {}", quoted(text));
-            return Err(Diagnostic::at(node.place, message, format!("give the type alone, as in {example}")));
+            return Err(Diagnostic::at(node.place, message, format!("give only the type, as in {example}")));
         }
         self.line(label, text, node)
     }
@@ -214,8 +214,8 @@ impl Key {
             return Err(Diagnostic::at(node.place, format!("`{label}` is empty"), help));
         }
         if let Some(control) = text.chars().find(|character| character.is_control()) {
-            let message = format!("`{label}` must be one line, found {control:?} in it");
-            return Err(Diagnostic::at(node.place, message, "write it on one line, without `|` or `>` before it"));
+            let message = format!("`{label}` must be on one line, found {control:?}");
+            return Err(Diagnostic::at(node.place, message, "write it on one line, without a leading `|` or `>`"));
         }
         Ok(json!(text))
     }
@@ -257,7 +257,7 @@ impl Key {
                 format!("put it in quotes, as in `{}: \"{number}\"`", self.name)
             }
             (Kind::Name | Kind::Line, Content::Real(_) | Content::Truth(_) | Content::List(_) | Content::Map(_)) => {
-                format!("put it in quotes, if that is what it is called; {example}")
+                format!("put it in quotes if this is the name; {example}")
             }
             _ => example,
         };
@@ -266,7 +266,7 @@ impl Key {
 }
 
 impl Kind {
-    /// What the key must hold, as part of a sentence.
+    /// Describes the values of the key, as part of a sentence.
     pub fn expects(self) -> String {
         match self {
             Kind::Word(words) => format!("one of {}", listed(words.iter().copied())),
@@ -275,48 +275,46 @@ impl Kind {
             Kind::Whole { min, max } => format!("a whole number from {min} to {}", grouped(max.into())),
             Kind::Truth => "`true` or `false`".to_string(),
             Kind::Time => "minutes, or a time such as `4:00:00` or `1-12:00:00`".to_string(),
-            Kind::Memory => "a whole number, with `K`, `M`, `G` or `T` or without".to_string(),
-            Kind::Shell => "lines of shell".to_string(),
-            Kind::Options => "a list of options of sbatch".to_string(),
+            Kind::Memory => "a whole number, optionally followed by `K`, `M`, `G` or `T`".to_string(),
+            Kind::Shell => "shell commands".to_string(),
+            Kind::Options => "a list of sbatch options".to_string(),
         }
     }
 }
 
 fn shell<'a>(text: &'a str, node: &Node) -> Result<&'a str, Diagnostic> {
     match text.contains('\0') {
-        true => {
-            Err(Diagnostic::at(node.place, "`setup` has a byte of value 0 in it", "remove `\\0`: no shell reads it"))
-        }
+        true => Err(Diagnostic::at(node.place, "`setup` contains a zero byte", "remove `\\0`")),
         false => Ok(text),
     }
 }
 
-/// An option of sbatch that winsign has no say in.
+/// Checks an option of sbatch that winsign does not set itself.
 fn option(text: &str, node: &Node) -> Result<String, Diagnostic> {
     let fault = |message: String, help: String| Err(Diagnostic::at(node.place, message, help));
     let line = text.trim();
     if let Some(control) = line.chars().find(|character| character.is_control()) {
-        let message = format!("an option of sbatch must be one line, found {control:?} in it");
-        return fault(message, "write a list of options: one line each, with `- ` before it".to_string());
+        let message = format!("an option of sbatch must be on one line, found {control:?}");
+        return fault(message, "write a list: one option per line, each after `- `".to_string());
     }
     if let Some(option) = line.strip_prefix("#SBATCH") {
         let message = format!("{} is a line of a script, not an option", quoted(line));
-        return fault(message, format!("leave out `#SBATCH`: `\"{}\"`", option.trim()));
+        return fault(message, format!("remove `#SBATCH`: `\"{}\"`", option.trim()));
     }
     let is_option = line.strip_prefix('-').is_some_and(|rest| rest.starts_with(|next: char| next != ' '));
     if !is_option || line == "--" {
-        let message = format!("an option of sbatch begins with `-`, found {}", quoted(text));
+        let message = format!("an option of sbatch must begin with `-`, found {}", quoted(text));
         return fault(message, "for example `sbatch: [--exclusive]`".to_string());
     }
     for word in line.split_whitespace() {
         if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is(word, long, short)) {
-            let message = format!("{} is a setting of its own", quoted(word));
+            let message = format!("{} has its own setting", quoted(word));
             let example = key(setting).map_or("", |key| key.example);
             return fault(message, format!("write `{setting}: …` instead, as in `{setting}: {example}`"));
         }
         if TAKEN.iter().any(|(long, short)| is(word, long, short)) {
-            let message = format!("{} follows from the runs: winsign gives it itself", quoted(word));
-            return fault(message, "remove it; `resources` of the sweep says how large a run is".to_string());
+            let message = format!("{} is set by winsign, from the runs", quoted(word));
+            return fault(message, "remove it; set the resources of runs in `resources` of the sweep".to_string());
         }
     }
     Ok(line.to_string())
@@ -359,7 +357,7 @@ pub fn seconds(time: &str) -> Option<u64> {
     (seconds <= LONGEST).then_some(seconds)
 }
 
-/// What `sbatch --mem` takes: `4000`, `64G`, `64GB`.
+/// Whether `sbatch --mem` accepts a text: `4000`, `64G`, `64GB`.
 fn is_memory(text: &str) -> bool {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_uppercase();

@@ -1,7 +1,7 @@
-//! Profiles: the habits of one cluster in one file, so that sweep files are the same everywhere.
+//! Profiles: the settings of one cluster in one file, so that sweep files are the same everywhere.
 //!
-//! A profile is read against one table of keys (`keys`); where each setting stands is kept, so that a refusal of Slurm's
-//! can be told with the line that caused it (`refusal`).
+//! A profile is checked against one table of keys (`keys`). The position of each setting is kept, so that an error of Slurm
+//! can be shown at the line that caused it (`refusal`).
 
 pub mod keys;
 mod refusal;
@@ -27,17 +27,17 @@ const SORT: DocumentKind = DocumentKind {
     example: "launch/profiles/gpu-srun.yaml",
     levels: "two",
     twice: "keep one of the two",
-    too_large: "a profile is a page of settings: put long commands into a script of their own, and name it in `setup`",
+    too_large: "move long commands of `setup` into a script, and run the script in `setup`",
 };
 
-/// Where profiles of a project are, under its root.
+/// The directory of profiles in a project.
 const OF_PROJECT: &str = "launch/profiles";
 
-/// How a cluster wants jobs to be. Its serde form is that of the file, and keeps where each setting came from.
+/// The settings of a cluster. Its serde form is that of the file, with the source of each setting.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Profile {
-    /// The file; none if these are the defaults.
+    /// The path of the file; `None` for the defaults.
     #[serde(serialize_with = "as_text")]
     pub path: Option<PathBuf>,
     pub launcher: Launcher,
@@ -51,7 +51,7 @@ pub struct Profile {
     pub time: Option<String>,
     /// A node's memory for a job, as `sbatch --mem` takes it.
     pub memory: Option<String>,
-    /// How many seconds before its end a job is told, and saves its checkpoint.
+    /// How many seconds before its time limit a job is signaled to save its checkpoint.
     pub grace: u32,
     /// Whether a job that stops early is queued again.
     pub requeue: bool,
@@ -60,11 +60,11 @@ pub struct Profile {
     pub ranks_per_node: Option<u32>,
     /// Runs in one task of an array.
     pub pack: u32,
-    /// How many of these at once.
+    /// How many of these run at the same time.
     pub side_by_side: u32,
-    /// Tasks that run at once, at most.
+    /// The maximum number of tasks that run at the same time.
     pub max_running: Option<u32>,
-    /// Tasks in the queue at once, at most.
+    /// The maximum number of tasks in the queue.
     pub max_submit: Option<u32>,
     /// Lines of shell, run in a job before anything else.
     pub setup: String,
@@ -99,12 +99,12 @@ pub enum Launcher {
     Direct,
 }
 
-/// Where the settings of a profile come from.
+/// The sources of the settings of a profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Source {
     /// The file as it was read.
     text: String,
-    /// Of the settings that the file gives; of `sbatch`, of each line.
+    /// The positions of the settings in the file; for `sbatch`, of each line.
     places: BTreeMap<String, Vec<Place>>,
     /// The settings that the command line gives instead.
     overridden: BTreeSet<String>,
@@ -191,7 +191,7 @@ impl Profile {
             self.source.places.remove(key.name);
             self.source.overridden.insert(key.name.to_string());
         }
-        // Who asks for smaller packs need not say that fewer fit side by side.
+        // A smaller pack implies fewer runs at the same time.
         if !self.source.overridden.contains("side_by_side") {
             self.side_by_side = self.side_by_side.min(self.pack);
         }
@@ -204,7 +204,7 @@ impl Profile {
         Some(self.source.places.get(setting)?.first()?.line)
     }
 
-    /// How long a job may run; none if that is not said, or without limit.
+    /// Returns the time limit of a job, or `None` without one.
     pub fn time_limit(&self) -> Option<Duration> {
         keys::seconds(self.time.as_ref()?).filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
@@ -249,27 +249,31 @@ impl Profile {
         serde_json::to_value(self).expect("a profile is plain data")
     }
 
-    /// What settings say together.
+    /// Checks settings against each other.
     fn check(&self) -> Result<(), Diagnostic> {
         if self.side_by_side > self.pack {
             let Profile { side_by_side, pack, .. } = self;
-            let message = format!("`side_by_side: {side_by_side}` is more than `pack: {pack}`, the runs of one task");
-            return Err(self.fault("side_by_side", message, format!("add `pack: {side_by_side}`, or lower it")));
+            let message = format!("`side_by_side: {side_by_side}` must not exceed `pack: {pack}`, the runs per task");
+            return Err(self.fault(
+                "side_by_side",
+                message,
+                format!("add `pack: {side_by_side}`, or lower `side_by_side`"),
+            ));
         }
         if self.time_limit().is_some_and(|limit| limit.as_secs() <= self.grace.into()) {
             let at = if self.gives("grace") { "grace" } else { "time" };
             let time = self.time.as_deref().unwrap_or_default();
-            let message = format!("`time: {time}` is over before the {} seconds of `grace` are", self.grace);
+            let message = format!("`time: {time}` must be longer than the {} seconds of `grace`", self.grace);
             return Err(self.fault(
                 at,
                 message,
-                "raise `time`, or lower `grace`: jobs are told to stop so long before",
+                "raise `time`, or lower `grace`, the time before the limit at which jobs are signaled to stop",
             ));
         }
-        // Who asks for another launcher on the command line need not edit the file.
+        // Overriding the launcher on the command line must not require editing the file.
         let is_chosen = self.source.overridden.contains("launcher");
         if self.launcher != Launcher::Srun && self.gives("mpi") && !is_chosen {
-            let message = format!("`mpi` has no effect: it is for `srun`, and `launcher` is `{}`", self.launcher);
+            let message = format!("`mpi` has no effect with `launcher: {}`: it is used by `srun`", self.launcher);
             return Err(self.fault("mpi", message, "remove it, or set `launcher: srun`"));
         }
         Ok(())
@@ -305,7 +309,7 @@ fn understand(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
 fn entries(root: &Node) -> Result<&[(Name, Node)], Diagnostic> {
     match &root.content {
         Content::Map(entries) => Ok(entries),
-        // All of it is commented out: an ordinary Slurm.
+        // Everything is commented out: all defaults.
         Content::Nothing => Ok(&[]),
         other => {
             let message = format!("a profile is a block of settings (`key: value`), found {}", other.found());
@@ -321,7 +325,7 @@ fn help_with_keys(name: &str) -> String {
     }
 }
 
-/// Where a user keeps profiles of one's own. (The standard wants relative paths in the variable ignored.)
+/// Returns the directory of user profiles. The XDG standard requires relative paths in the variable to be ignored.
 fn folder_of_user(config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     let config = config.filter(|path| path.is_absolute()).or(home.map(|home| home.join(".config")))?;
     Some(config.join("winsign/profiles"))
@@ -334,14 +338,14 @@ fn no_such_profile(folders: &[PathBuf], name: &str) -> FileError {
     let searched = folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(" and ");
     let names = || known.iter().map(String::as_str);
     let there_are = match known.as_slice() {
-        [] => format!("there are none in {searched}"),
-        _ => format!("in {searched} there are {}", listed(names())),
+        [] => format!("create one in {searched}"),
+        _ => format!("the profiles in {searched} are {}", listed(names())),
     };
     let help = match nearest(name, names()) {
         Some(meant) => format!("did you mean `{meant}`? {there_are}"),
-        None => format!("{there_are}; a path has a `/` in it, or ends in .yaml"),
+        None => format!("{there_are}; a path must contain `/` or end in .yaml"),
     };
-    Diagnostic::new(format!("there is no profile {}", quoted(name)), help).in_file("--profile", "")
+    Diagnostic::new(format!("cannot find the profile {}", quoted(name)), help).in_file("--profile", "")
 }
 
 fn profiles_in(folder: &Path) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What Slurm says when it refuses a job, and which setting it means.
+//! Maps error messages of Slurm to the settings that caused them.
 
 use winsign_core::text::printable;
 use winsign_sweep::yaml::{Diagnostic, FileError, quoted};
@@ -6,10 +6,10 @@ use winsign_sweep::yaml::{Diagnostic, FileError, quoted};
 use super::Profile;
 use super::keys::{self, Key};
 
-/// Words of Slurm's, in lower case, and what they are about.
+/// Parts of a message of Slurm, in lower case, and the settings they refer to.
 struct Refusal {
     words: &'static [&'static str],
-    /// What can be meant: settings, or options in `sbatch`; it is the first of them that is given.
+    /// The possible causes: settings, or options in `sbatch`. The first that is given is taken.
     about: &'static [&'static str],
     help: &'static str,
 }
@@ -19,30 +19,30 @@ const ASSOCIATIONS: &str = "`sacctmgr show associations user=$USER format=accoun
 const TIMES: &str = "`sinfo -o '%P %l'` shows the longest time of each partition";
 const FEATURES: &str = "`sinfo -o '%P %f'` lists the features of nodes";
 const GPUS: &str = "`sinfo -o '%P %G'` lists the GPUs of nodes";
-const MEMORY: &str = "`sinfo -o '%P %m'` shows the megabytes of nodes";
-const NODES: &str = "no nodes have all that is asked for: `sinfo -o '%P %D %c %m %G %f'` shows what they have";
+const MEMORY: &str = "`sinfo -o '%P %m'` shows the memory of nodes in megabytes";
+const NODES: &str = "request less, no node meets all requirements; `sinfo -o '%P %D %c %m %G %f'` shows the nodes";
 const OPTIONS: &str = "`sbatch --help` lists the options of this Slurm";
-const UNKNOWN: &str = "the words are Slurm's; `winsign submit --dry-run` shows what it is given";
+const UNKNOWN: &str = "check the scripts with `winsign submit --dry-run`; the message is from Slurm";
 
 /// The first whose words occur is taken: messages of Slurm 22 and later, then what plugins of a site may say.
 #[rustfmt::skip]
 const REFUSALS: &[Refusal] = &[
     Refusal { words: &["invalid partition", "no partition specified", "default partition"], about: &["partition"], help: PARTITIONS },
-    Refusal { words: &["not permitted to use this partition", "partition not available"], about: &["partition", "account", "qos"], help: "`scontrol show partition` says who may use each" },
+    Refusal { words: &["not permitted to use this partition", "partition not available"], about: &["partition", "account", "qos"], help: "`scontrol show partition` shows who may use each partition" },
     Refusal { words: &["invalid account"], about: &["account", "partition"], help: ASSOCIATIONS },
     Refusal { words: &["invalid qos"], about: &["qos"], help: ASSOCIATIONS },
     Refusal { words: &["time limit is invalid", "invalid time limit", "invalid --time"], about: &["time", "partition"], help: TIMES },
     Refusal { words: &["invalid feature", "invalid constraint"], about: &["constraint"], help: FEATURES },
     Refusal { words: &["invalid generic resource", "invalid gres", "invalid tres", "invalid trackable resource"], about: &["gpu_type", "--gres", "gpus_per_node", "partition"], help: GPUS },
     Refusal { words: &["memory specification", "invalid --mem"], about: &["memory", "--mem-per-cpu", "--mem-per-gpu"], help: MEMORY },
-    // A type of GPU that no node has is no invalid one.
+    // A type of GPU that no node has is not an invalid type.
     Refusal { words: &["configuration not available", "configuration is not available"], about: &["gpu_type", "--gres", "gpus_per_node", "constraint", "ranks_per_node", "memory", "--nodelist", "-w", "partition"], help: NODES },
     Refusal { words: &["more processors requested", "node count specification"], about: &["ranks_per_node", "gpus_per_node", "partition"], help: NODES },
-    Refusal { words: &["job violates accounting/qos policy"], about: &["max_submit", "time", "qos", "account"], help: "a limit of the site: `max_submit` keeps fewer jobs in the queue, `time` makes them shorter" },
-    Refusal { words: &["--signal"], about: &["grace"], help: "it is the seconds that `sbatch --signal` is given" },
-    Refusal { words: &["mpi plugin", "mpi type", "--mpi"], about: &["mpi"], help: "`srun --mpi=list` shows what there is" },
-    Refusal { words: &["reservation"], about: &["--reservation"], help: "`scontrol show reservation` lists those that there are" },
-    Refusal { words: &["license"], about: &["--licenses", "-L"], help: "`scontrol show licenses` lists those that there are" },
+    Refusal { words: &["job violates accounting/qos policy"], about: &["max_submit", "time", "qos", "account"], help: "lower `max_submit` or `time`; a limit of the site is exceeded" },
+    Refusal { words: &["--signal"], about: &["grace"], help: "check `grace`, the seconds passed to `sbatch --signal`" },
+    Refusal { words: &["mpi plugin", "mpi type", "--mpi"], about: &["mpi"], help: "`srun --mpi=list` lists the available types" },
+    Refusal { words: &["reservation"], about: &["--reservation"], help: "`scontrol show reservation` lists the reservations" },
+    Refusal { words: &["license"], about: &["--licenses", "-L"], help: "`scontrol show licenses` lists the licenses" },
     Refusal { words: &["node name"], about: &["--nodelist", "-w", "--exclude", "-x"], help: "`sinfo -N` lists the nodes" },
     Refusal { words: &["partition"], about: &["partition"], help: PARTITIONS },
     Refusal { words: &["account"], about: &["account"], help: ASSOCIATIONS },
@@ -53,17 +53,17 @@ const REFUSALS: &[Refusal] = &[
     Refusal { words: &["feature", "constraint"], about: &["constraint"], help: FEATURES },
 ];
 
-/// What Slurm refuses.
+/// The part of a job that Slurm rejects.
 enum Cause {
     Setting(&'static Key),
     /// A line of `sbatch`.
     Line(usize),
-    /// Nothing that the profile says; perhaps something that it should.
+    /// Nothing in the profile; perhaps a missing setting.
     Unsaid,
 }
 
 impl Profile {
-    /// Slurm's refusal of a job, told in its own words, at the line of the setting that it is about.
+    /// Returns the error for a job that Slurm rejected, with the message of Slurm, at the line of the setting that caused it.
     pub fn refused(&self, slurms_words: &str) -> FileError {
         let words = essence(slurms_words);
         let (cause, help) = self.cause(&words);
@@ -76,16 +76,16 @@ impl Profile {
             Cause::Line(line) => (quoted(&self.sbatch[line]), places.get("sbatch").and_then(|places| places.get(line))),
             Cause::Unsaid => ("the job".to_string(), None),
         };
-        let message = format!("Slurm refuses {what}: {words}");
+        let message = format!("Slurm rejected {what}: {words}");
         self.place(match place {
             Some(place) => Diagnostic::at(*place, message, help),
             None => Diagnostic::new(message, help),
         })
     }
 
-    /// What Slurm means, as far as its words tell, and what to do.
+    /// Returns the probable cause, and the help.
     fn cause(&self, words: &str) -> (Cause, String) {
-        // An option that Slurm calls by its name.
+        // An option that the message names.
         if let Some(line) = self.sbatch.iter().position(|line| names(words, option_of(line))) {
             return (Cause::Line(line), OPTIONS.to_string());
         }
@@ -101,7 +101,7 @@ impl Profile {
         match (given, refusal.about) {
             (Some(cause), _) => (cause, refusal.help.to_string()),
             (None, [needed @ ("partition" | "account" | "qos" | "time"), ..]) => {
-                let help = format!("no `{needed}` is given: it may have to be, in a profile; {}", refusal.help);
+                let help = format!("set `{needed}` in a profile, it may be required; {}", refusal.help);
                 (Cause::Unsaid, help)
             }
             (None, _) => (Cause::Unsaid, refusal.help.to_string()),
@@ -127,7 +127,7 @@ fn option_of(line: &str) -> &str {
     &line[..end.unwrap_or(line.len())]
 }
 
-/// Whether words are about an option. One of a single letter is called `invalid option -- 'Z'`.
+/// Whether a message names an option. Those of a single letter appear as `invalid option -- 'Z'`.
 fn names(words: &str, option: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '-';
     let stands_alone = |(start, _): (usize, &str)| {
@@ -139,7 +139,7 @@ fn names(words: &str, option: &str) -> bool {
     }
 }
 
-/// What Slurm says without what it says every time, in one line.
+/// Returns the message of Slurm on one line, without its common prefixes.
 fn essence(words: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in words.lines() {
@@ -152,5 +152,5 @@ fn essence(words: &str) -> String {
             lines.push(line);
         }
     }
-    if lines.is_empty() { "it does not say why".to_string() } else { lines.join("; ") }
+    if lines.is_empty() { "no reason given".to_string() } else { lines.join("; ") }
 }

@@ -1,4 +1,4 @@
-//! What a profile means, and what is said about one that is wrong or that Slurm refuses.
+//! Tests of profiles: their meaning, and the errors of invalid or rejected ones.
 
 use std::fs;
 use std::time::Duration;
@@ -74,7 +74,7 @@ sbatch:
 }
 
 #[test]
-fn nothing_has_to_be_given() {
+fn empty_profile_has_defaults() {
     for text in ["", "# all of it\n# is commented out\n", "{}"] {
         let profile = understood(text);
         assert_eq!(
@@ -101,7 +101,7 @@ fn numbers_are_times_and_memory() {
 }
 
 #[test]
-fn lists_and_single_lines_are_as_good() {
+fn lists_and_single_lines_are_equivalent() {
     assert_eq!(understood("sbatch: --exclusive").sbatch, ["--exclusive"]);
     assert_eq!(understood("constraint: >\n  a100 |\n  h100\n").constraint.as_deref(), Some("a100 | h100"));
     assert_eq!(understood("sbatch: ['-w node[1-4]', ' --nice ']").sbatch, ["-w node[1-4]", "--nice"]);
@@ -132,43 +132,43 @@ fn bad_input_is_explained_at_its_place() {
         ("launcher: mpi-run", 1, 11, "`launcher` must be one of `srun`, `mpirun`, `direct`, found the text `mpi-run`", "did you mean `mpirun`?"),
         ("partition:", 1, 10, "`partition` must be a name, found nothing", "for example `partition: gpu`"),
         ("partition: 2024", 1, 12, "`partition` must be a name, found `2024`", "put it in quotes, as in `partition: \"2024\"`"),
-        ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: it is a name, without ' '", "for example `partition: gpu`"),
-        ("account: \"a\\nb\"", 1, 10, "`account` cannot be `a\\nb`: it is a name, without '\\n'", "for example `account: lottery`"),
+        ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: a name cannot contain ' '", "for example `partition: gpu`"),
+        ("account: \"a\\nb\"", 1, 10, "`account` cannot be `a\\nb`: a name cannot contain '\\n'", "for example `account: lottery`"),
         ("account: ''", 1, 10, "`account` is empty", "remove it, or give a name, as in `account: lottery`"),
         ("constraint: [a100|h100]", 1, 13, "`constraint` must be a text, found a list", "put it in quotes"),
-        ("constraint: |\n  a100\n  h100", 2, 3, "`constraint` must be one line, found '\\n' in it", "write it on one line"),
-        ("constraint: \"a\\e[31m\"", 1, 13, "`constraint` must be one line, found '\\u{1b}' in it", "write it on one line"),
+        ("constraint: |\n  a100\n  h100", 2, 3, "`constraint` must be on one line, found '\\n'", "write it on one line"),
+        ("constraint: \"a\\e[31m\"", 1, 13, "`constraint` must be on one line, found '\\u{1b}'", "write it on one line"),
         ("time: 4h", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `4h`", "for example `time: 4:00:00`"),
         ("time: 1:2:3:4", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `1:2:3:4`", "for example"),
         ("time: 999999999", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `999999999`", "for example"),
         ("time: -5", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `-5`", "for example"),
         ("time: \"5\\n#SBATCH --wrap=x\"", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `5\\n#SBATCH --wrap=x`", "for example"),
-        ("memory: 1.5G", 1, 9, "`memory` must be a whole number, with `K`, `M`, `G` or `T` or without, found the text `1.5G`", "for example `memory: 32G`"),
-        ("memory: 64 GB", 1, 9, "`memory` must be a whole number, with `K`, `M`, `G` or `T` or without, found the text `64 GB`", "for example"),
+        ("memory: 1.5G", 1, 9, "`memory` must be a whole number, optionally followed by `K`, `M`, `G` or `T`, found the text `1.5G`", "for example `memory: 32G`"),
+        ("memory: 64 GB", 1, 9, "`memory` must be a whole number, optionally followed by `K`, `M`, `G` or `T`, found the text `64 GB`", "for example"),
         ("grace: 0", 1, 8, "`grace` must be a whole number from 1 to 65,535, found `0`", "for example `grace: 120`"),
         ("grace: 2:00", 1, 8, "`grace` must be a whole number from 1 to 65,535, found the text `2:00`", "for example `grace: 120`"),
         ("requeue: no", 1, 10, "`requeue` must be `true` or `false`, found the text `no`", "did you mean `false`?"),
-        ("gpu_type: gpu:a100:4", 1, 11, "`gpu_type` cannot be `gpu:a100:4`", "give the type alone, as in `gpu_type: a100`"),
+        ("gpu_type: gpu:a100:4", 1, 11, "`gpu_type` cannot be `gpu:a100:4`", "give only the type, as in `gpu_type: a100`"),
         ("gpus_per_node: 0.5", 1, 16, "`gpus_per_node` must be a whole number from 1 to 1,024, found `0.5`", "for example `gpus_per_node: 4`"),
         ("pack: -1", 1, 7, "`pack` must be a whole number from 1 to 1,000,000, found `-1`", "for example `pack: 8`"),
-        ("setup: {module: openmpi}", 1, 8, "`setup` must be lines of shell, found a block of settings", "for example `setup: module load openmpi`"),
-        ("setup: \"a\\0b\"", 1, 8, "`setup` has a byte of value 0 in it", "remove"),
+        ("setup: {module: openmpi}", 1, 8, "`setup` must be shell commands, found a block of settings", "for example `setup: module load openmpi`"),
+        ("setup: \"a\\0b\"", 1, 8, "`setup` contains a zero byte", "remove"),
         ("setup: [module purge, {a: b}]", 1, 23, "a line of `setup` must be a text, found a block of settings", "put it in quotes"),
         // Options of sbatch
-        ("sbatch: 3", 1, 9, "`sbatch` must be a list of options of sbatch, found `3`", "for example `sbatch: [--exclusive]`"),
-        ("sbatch:\n  - exclusive", 2, 5, "an option of sbatch begins with `-`, found `exclusive`", "for example `sbatch: [--exclusive]`"),
-        ("sbatch: |\n  --exclusive\n  --nice", 2, 3, "an option of sbatch must be one line, found '\\n' in it", "write a list of options"),
-        ("sbatch: ['#SBATCH --nice']", 1, 10, "`#SBATCH --nice` is a line of a script, not an option", "leave out `#SBATCH`: `\"--nice\"`"),
-        ("sbatch: [--nice, --partition=gpu]", 1, 18, "`--partition=gpu` is a setting of its own", "write `partition: …` instead, as in `partition: gpu`"),
-        ("sbatch: [--nice, -A lottery]", 1, 18, "`-A` is a setting of its own", "write `account: …` instead"),
-        ("sbatch: [-pgpu]", 1, 10, "`-pgpu` is a setting of its own", "write `partition: …` instead"),
-        ("sbatch: [--array=1-9%2]", 1, 10, "`--array=1-9%2` follows from the runs: winsign gives it itself", "remove it"),
-        ("sbatch: [--nice --output=x]", 1, 10, "`--output=x` follows from the runs: winsign gives it itself", "remove it"),
+        ("sbatch: 3", 1, 9, "`sbatch` must be a list of sbatch options, found `3`", "for example `sbatch: [--exclusive]`"),
+        ("sbatch:\n  - exclusive", 2, 5, "an option of sbatch must begin with `-`, found `exclusive`", "for example `sbatch: [--exclusive]`"),
+        ("sbatch: |\n  --exclusive\n  --nice", 2, 3, "an option of sbatch must be on one line, found '\\n'", "write a list: one option per line"),
+        ("sbatch: ['#SBATCH --nice']", 1, 10, "`#SBATCH --nice` is a line of a script, not an option", "remove `#SBATCH`: `\"--nice\"`"),
+        ("sbatch: [--nice, --partition=gpu]", 1, 18, "`--partition=gpu` has its own setting", "write `partition: …` instead, as in `partition: gpu`"),
+        ("sbatch: [--nice, -A lottery]", 1, 18, "`-A` has its own setting", "write `account: …` instead"),
+        ("sbatch: [-pgpu]", 1, 10, "`-pgpu` has its own setting", "write `partition: …` instead"),
+        ("sbatch: [--array=1-9%2]", 1, 10, "`--array=1-9%2` is set by winsign, from the runs", "remove it"),
+        ("sbatch: [--nice --output=x]", 1, 10, "`--output=x` is set by winsign, from the runs", "remove it"),
         // Together
-        ("pack: 2\nside_by_side: 4", 2, 15, "`side_by_side: 4` is more than `pack: 2`, the runs of one task", "add `pack: 4`, or lower it"),
-        ("time: 5\ngrace: 300", 2, 8, "`time: 5` is over before the 300 seconds of `grace` are", "raise `time`, or lower `grace`"),
-        ("time: 2", 1, 7, "`time: 2` is over before the 120 seconds of `grace` are", "raise `time`"),
-        ("mpi: pmix\nlauncher: direct", 1, 6, "`mpi` has no effect: it is for `srun`, and `launcher` is `direct`", "remove it, or set `launcher: srun`"),
+        ("pack: 2\nside_by_side: 4", 2, 15, "`side_by_side: 4` must not exceed `pack: 2`, the runs per task", "add `pack: 4`, or lower `side_by_side`"),
+        ("time: 5\ngrace: 300", 2, 8, "`time: 5` must be longer than the 300 seconds of `grace`", "raise `time`, or lower `grace`"),
+        ("time: 2", 1, 7, "`time: 2` must be longer than the 120 seconds of `grace`", "raise `time`"),
+        ("mpi: pmix\nlauncher: direct", 1, 6, "`mpi` has no effect with `launcher: direct`: it is used by `srun`", "remove it, or set `launcher: srun`"),
     ];
     for (text, line, column, message, help) in cases {
         let error = parse(text).expect_err(text);
@@ -200,7 +200,7 @@ error: `time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, foun
 }
 
 #[test]
-fn the_command_line_goes_before_the_file_and_is_checked_alike() {
+fn command_line_overrides_file_and_is_checked() {
     let profile = understood("partition: gpu\npack: 8\nside_by_side: 4\nmpi: pmix\n");
     let with = |options: &[(&str, &str)]| profile.clone().with(options.iter().copied());
     let other = with(&[("partition", "cpu"), ("time", "30"), ("pack", "2"), ("launcher", "direct")]).unwrap();
@@ -218,9 +218,9 @@ fn the_command_line_goes_before_the_file_and_is_checked_alike() {
     assert_eq!(wrong.message, "`--max-running` must be a whole number from 1 to 1,000,000, found the text `many`");
     assert_eq!((wrong.help.as_str(), wrong.line), ("for example `--max-running 32`", None));
     assert_eq!(error(&[("time", "4h")]).help, "for example `--time 4:00:00`");
-    assert_eq!(error(&[("sbatch", "--array=1")]).message, "`--array=1` follows from the runs: winsign gives it itself");
+    assert_eq!(error(&[("sbatch", "--array=1")]).message, "`--array=1` is set by winsign, from the runs");
     let too_many = error(&[("pack", "2"), ("side_by_side", "3")]);
-    assert_eq!(too_many.message, "`side_by_side: 3` is more than `pack: 2`, the runs of one task");
+    assert_eq!(too_many.message, "`side_by_side: 3` must not exceed `pack: 2`, the runs per task");
 }
 
 /// What jobs submit later, they submit with the profile as it was.
@@ -234,7 +234,7 @@ fn profiles_can_be_kept() {
 }
 
 #[test]
-fn what_slurm_refuses_is_told_at_its_line() {
+fn rejected_setting_is_reported_at_its_line() {
     let text = "\
 partition: gpuu
 account: lottery
@@ -294,7 +294,7 @@ sbatch:
         assert_eq!(error.line, Some(line), "{words}: {error}");
     }
     let expected = "\
-error: Slurm refuses `partition: gpuu`: invalid partition specified: gpuu; Invalid partition name specified
+error: Slurm rejected `partition: gpuu`: invalid partition specified: gpuu; Invalid partition name specified
  --> here.yaml:1:12
   |
 1 | partition: gpuu
@@ -305,14 +305,14 @@ error: Slurm refuses `partition: gpuu`: invalid partition specified: gpuu; Inval
   = help: `sinfo -s` lists the partitions";
     assert_eq!(profile.refused(cases[0].0).render(false), expected);
     let unknown = profile.refused("sbatch: error: Batch job submission failed: The moon is full\u{7}");
-    assert_eq!((unknown.message.as_str(), unknown.line), ("Slurm refuses the job: The moon is full\\u{7}", None));
+    assert_eq!((unknown.message.as_str(), unknown.line), ("Slurm rejected the job: The moon is full\\u{7}", None));
 }
 
 #[test]
-fn refusals_of_what_no_file_gives_are_told_too() {
+fn refusals_of_missing_settings_are_explained() {
     let missing = understood("partition: gpu\n").refused("Invalid qos specification");
-    assert_eq!((missing.message.as_str(), missing.line), ("Slurm refuses the job: Invalid qos specification", None));
-    assert!(missing.help.starts_with("no `qos` is given: "), "{}", missing.help);
+    assert_eq!((missing.message.as_str(), missing.line), ("Slurm rejected the job: Invalid qos specification", None));
+    assert!(missing.help.starts_with("set `qos` in a profile"), "{}", missing.help);
     assert_eq!(missing.file, "here.yaml");
 
     // A site may insist on some settings, never on others.
@@ -325,13 +325,13 @@ fn refusals_of_what_no_file_gives_are_told_too() {
 
     let overridden = understood("partition: gpu\n").with([("partition", "gpuu")]).unwrap();
     let error = overridden.refused("invalid partition specified: gpuu");
-    let message = "Slurm refuses `--partition gpuu`: invalid partition specified: gpuu";
+    let message = "Slurm rejected `--partition gpuu`: invalid partition specified: gpuu";
     assert_eq!((error.message.as_str(), error.line), (message, None));
 
     let error = Profile::default().refused("");
     assert_eq!(
         error.to_string(),
-        format!("without a profile: Slurm refuses the job: it does not say why ({})", error.help)
+        format!("without a profile: Slurm rejected the job: no reason given ({})", error.help)
     );
 }
 
@@ -375,20 +375,20 @@ fn profiles_are_found_by_name() {
 
     let error = |name: &str| Profile::find_in(&folders, name).unwrap_err();
     let wrong = error("mien");
-    assert_eq!(wrong.message, "there is no profile `mien`");
+    assert_eq!(wrong.message, "cannot find the profile `mien`");
     assert!(wrong.help.starts_with("did you mean `mine`? "), "{}", wrong.help);
-    assert!(wrong.help.ends_with(" there are `gpu`, `mine`"), "{}", wrong.help);
-    assert_eq!(wrong.to_string(), format!("--profile: there is no profile `mien` ({})", wrong.help));
+    assert!(wrong.help.ends_with(" are `gpu`, `mine`"), "{}", wrong.help);
+    assert_eq!(wrong.to_string(), format!("--profile: cannot find the profile `mien` ({})", wrong.help));
     // What is a path is no name.
-    assert_eq!(error("./mine").message, "there is no such file");
+    assert_eq!(error("./mine").message, "the file does not exist");
     let beside = error(folders[1].join("mie.yaml").to_str().unwrap());
     assert_eq!(beside.help, format!("did you mean {}?", folders[1].join("mine.yaml").display()));
     let none = Profile::find_in(&folders[2..], "gpu").unwrap_err();
-    assert!(none.help.starts_with("there are none in "), "{}", none.help);
+    assert!(none.help.starts_with("create one in "), "{}", none.help);
 }
 
 #[test]
-fn a_users_own_profiles_are_where_the_standard_says() {
+fn user_profiles_are_in_the_xdg_directory() {
     let folder =
         |config: Option<&str>, home: Option<&str>| folder_of_user(config.map(Into::into), home.map(Into::into));
     let home = Some("/home/me");
