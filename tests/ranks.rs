@@ -408,7 +408,7 @@ fn what_ranks_cannot_do_is_said_once() {
     assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
 
     let cifar = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 2)), vec![]);
-    refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "CIFAR-100 is not there");
+    refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "cannot find CIFAR-100");
 
     let settings = fs::read_to_string(run.path.join("run.json")).unwrap();
     fs::write(run.path.join("run.json"), settings.replace("\"format\": 1", "\"format\": 99")).unwrap();
@@ -442,11 +442,11 @@ fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
         mpirun.output().unwrap()
     };
     let host = owner::host();
-    refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: CIFAR-100 is not there"));
+    refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: cannot find CIFAR-100"));
     refused(&mixed(&other), 1, &format!("rank 1 on {host} finds other data in {}", other.display()));
     assert!(run.result().unwrap().is_none());
     let end = fs::read_to_string(run.path.join("attempts/1/end.json")).unwrap();
-    assert!(end.contains("failed") && end.contains("is not there"), "{end}");
+    assert!(end.contains("failed") && end.contains("cannot find CIFAR-100"), "{end}");
     finish(&mut mpirun(2, &run, &data));
     assert!(run.result().unwrap().is_some());
 }

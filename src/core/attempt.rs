@@ -79,9 +79,7 @@ pub enum End {
     /// The attempt was asked to stop; the run resumes from its checkpoint.
     Interrupted,
     /// The attempt failed; another attempt of the same run would fail as well.
-    Failed {
-        message: String,
-    },
+    Failed { message: String },
 }
 
 /// The metadata of a checkpoint: those of the trainer, the run and the data that it belongs to, and the wall time that

@@ -147,7 +147,7 @@ static WHOLE: LazyLock<Mutex<HashSet<Touched>>> = LazyLock::new(Mutex::default);
 impl Touched {
     fn found_whole(self, read: Result<()>) -> Result<()> {
         read?;
-        WHOLE.lock().expect("no holder of the lock panics").insert(self);
+        WHOLE.lock().expect("no panic under the lock").insert(self);
         Ok(())
     }
 }
@@ -165,20 +165,11 @@ pub enum State {
     /// The run has an intact result.
     Done(Box<RunResult>),
     /// The latest attempt is alive.
-    Running {
-        attempt: u32,
-        claim: Claim,
-        progress: Option<Progress>,
-    },
+    Running { attempt: u32, claim: Claim, progress: Option<Progress> },
     /// The latest attempt failed.
-    Failed {
-        attempt: u32,
-        message: String,
-    },
+    Failed { attempt: u32, message: String },
     /// No attempt was made, or the latest of `attempts` attempts ended without a result and without a failure.
-    Idle {
-        attempts: u32,
-    },
+    Idle { attempts: u32 },
 }
 
 impl RunDirectory {
@@ -307,7 +298,8 @@ impl RunDirectory {
         }
         let written = found.modified().map_err(Error::io("read", &path))?;
         let touched = Touched(path, written, found.len());
-        Ok((written > committed && !WHOLE.lock().expect("no holder of the lock panics").contains(&touched)).then_some(touched))
+        Ok((written > committed && !WHOLE.lock().expect("no panic under the lock").contains(&touched))
+            .then_some(touched))
     }
 
     /// Reads and verifies the metrics of a result.

@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{path} is damaged: {reason}", path = path.display())]
     Damaged { path: PathBuf, reason: String },
     /// A file was written by a version of winsign whose format this version cannot read.
-    #[error("cannot read {path}: it has format {found}, and this version of winsign reads format {expected}", path = path.display())]
+    #[error("cannot read {path}: it has format {found}, but this version reads {expected}", path = path.display())]
     Format { path: PathBuf, found: u32, expected: u32 },
     /// A directory is not a run directory.
     #[error("{path} is not a run directory: it has no run.json, which `winsign run` creates", path = path.display())]
