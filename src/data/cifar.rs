@@ -136,8 +136,8 @@ fn read_binary(path: &Path, mut file: impl Read, length: u64, cifar: Cifar, imag
     let count = (length / record) as usize;
     if !length.is_multiple_of(record) {
         let reason = format!(
-            "it is truncated or has another format: it ends at byte {length} within record {count}, which begins at byte {} \
-             (records have {record} bytes)",
+            "it is truncated or has another format: it ends at byte {length} within record {count}, which begins at \
+             byte {} (records have {record} bytes)",
             count as u64 * record
         );
         return Err(Error::malformed(path, reason));

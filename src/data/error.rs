@@ -56,9 +56,9 @@ impl Error {
                 "name the folder that holds the sets, or the folder of one set; `winsign data synth` makes small ones"
                     .to_string(),
             ),
-            Error::Malformed { .. } => Some(
-                "run `winsign data check DIR` to examine all files, and download the damaged ones again".to_string(),
-            ),
+            Error::Malformed { .. } => {
+                Some("run `winsign data check DIR` to find all damaged files, and download them again".to_string())
+            }
             Error::Exists { .. } => Some("name another folder, or remove the existing one".to_string()),
         }
     }

@@ -36,7 +36,7 @@ fn parse(file: &[u8]) -> std::result::Result<Vec<Synset>, String> {
     match &file[HEADER - 4..HEADER] {
         [0x00, 0x01, b'I', b'M'] => {}
         [0x01, 0x00, b'M', b'I'] => {
-            return Err("it was written on a big-endian machine, which is not supported".to_string());
+            return Err("big-endian files are not supported".to_string());
         }
         other => return Err(format!("it is not a MATLAB file of level 5: bytes 124 to 127 are {other:02x?}")),
     }

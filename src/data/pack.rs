@@ -67,9 +67,7 @@ impl Pack {
         }
         let version = u32_at(&map, 8);
         if version != VERSION {
-            return Err(damaged(format!(
-                "it is a pack of version {version}, but this version of winsign reads version {VERSION}"
-            )));
+            return Err(damaged(format!("it has version {version}, but this winsign reads version {VERSION}")));
         }
         let footer = &map[end - FOOTER..];
         if footer[56..] != MAGIC {

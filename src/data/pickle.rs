@@ -366,9 +366,7 @@ impl<'a> Machine<'a> {
             return Err(format!("the shape of an array is {}", self.values[shape].kind()));
         };
         let size = |&item: &usize| match self.values[item] {
-            Value::Integer(size) => {
-                usize::try_from(size).map_err(|_| format!("the shape of an array has the size {size}"))
-            }
+            Value::Integer(size) => usize::try_from(size).map_err(|_| format!("the shape of an array has {size}")),
             ref other => Err(format!("{} in the shape of an array", other.kind())),
         };
         let shape = sizes.iter().map(size).collect::<Result<_, _>>()?;

@@ -65,7 +65,7 @@ impl Request {
         let wrong = |reason: String| Err(Error::Request(reason));
         match (self.format, self.layout) {
             (Some(format), _) if !is_cifar => {
-                return wrong(format!("{like} has no {format} version; only the CIFAR sets have versions"));
+                return wrong(format!("{like} has no {format} version, only CIFAR has"));
             }
             (_, Some(layout)) if !layouts.contains(&layout) => return wrong(format!("{like} has no layout {layout}")),
             _ => {}
