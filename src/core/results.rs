@@ -169,7 +169,8 @@ pub struct PathOutcome {
     /// The points in ascending order of t: from t = 0 (the second network) to t = 1 (the first).
     #[serde(rename = "path")]
     pub points: Vec<PathPoint>,
-    /// The error barrier: the largest test error on the path minus the mean of the two end errors, in percentage points.
+    /// The error barrier: the largest test error on the path minus the mean of the two end errors, in percentage
+    /// points.
     pub barrier: f64,
     /// The similarity of the two signed masks; `None` in results of versions that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

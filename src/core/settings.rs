@@ -226,8 +226,8 @@ pub struct Connect {
     /// The alignment of the networks. Left out of the canonical JSON if they are not aligned.
     #[serde(default, skip_serializing_if = "Align::is_none")]
     pub align: Align,
-    /// The floating-point precision. Left out of the canonical JSON if it is fp32, which was implied before this setting
-    /// existed.
+    /// The floating-point precision. Left out of the canonical JSON if it is fp32, which was implied before this
+    /// setting existed.
     #[serde(default, skip_serializing_if = "Precision::is_fp32")]
     pub precision: Precision,
 }
@@ -731,8 +731,8 @@ pub struct Training {
     pub momentum: f64,
     pub weight_decay: f64,
     pub schedule: Schedule,
-    /// The floating-point precision. Left out of the canonical JSON if it is fp32, which was implied before this setting
-    /// existed.
+    /// The floating-point precision. Left out of the canonical JSON if it is fp32, which was implied before this
+    /// setting existed.
     #[serde(default, skip_serializing_if = "Precision::is_fp32")]
     pub precision: Precision,
 }

@@ -1,8 +1,9 @@
 //! Packs: all images of a data set in one memory-mapped file.
 //!
 //! A pack holds a header, one record per image (training images, then test images), an index and a footer; all numbers
-//! are little-endian. Each record has its own number and checksum, so that an interrupted packing resumes after the last
-//! intact record. Readers use the index. Packing the same images twice with the same settings gives the same bytes.
+//! are little-endian. Each record has its own number and checksum, so that an interrupted packing resumes after the
+//! last intact record. Readers use the index. Packing the same images twice with the same settings gives the same
+//! bytes.
 //!
 //! ```text
 //! header  64   magic 8, version u32, short side u32 (0: not resized), quality u32, 12 zeros, digest of the listing 32

@@ -72,8 +72,8 @@ pub enum Error {
     #[error("the loss became {loss} at epoch {epoch}, step {step}; help: try a smaller lr")]
     Diverged { epoch: u32, step: u32, loss: f32 },
     #[error(
-        "the test loss became {loss} after epoch {epoch}; help: try a smaller lr, or another batch if an epoch ends with \
-         one image"
+        "the test loss became {loss} after epoch {epoch}; help: try a smaller lr, or another batch if an epoch ends \
+         with one image"
     )]
     DivergedTest { epoch: u32, loss: f64 },
     #[error("the loss is not finite {place}")]

@@ -35,8 +35,7 @@ const CLEARED: [&str; 3] = ["ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "MKL_E
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
     #[error(
-        "numerics portable needs a processor with AVX2 and FMA, and this one has not both; help: use another machine, or \
-         numerics native"
+        "numerics portable needs AVX2 and FMA, which this processor lacks; help: use another machine, or numerics native"
     )]
     NoAvx2,
     #[error("numerics portable does not support GPUs; help: pass --device cpu, or use numerics native")]
@@ -44,7 +43,7 @@ pub enum Error {
     #[error("cannot switch to numerics portable any more: this rank could not read the run directory when it started")]
     TooLate,
     #[error(
-        "OMP_THREAD_LIMIT allows {limit} threads, but {threads} were requested; help: unset it, or pass --threads {limit}"
+        "OMP_THREAD_LIMIT allows {limit} threads, but {threads} were requested; help: unset it or pass --threads {limit}"
     )]
     ThreadLimit { limit: i32, threads: u32 },
 }
@@ -52,8 +51,8 @@ pub enum Error {
 /// The numerics with which this process computes.
 static CHOSEN: OnceLock<Numerics> = OnceLock::new();
 
-/// Chooses the numerics of the run in this directory. Must be called before any thread is started and before any call of
-/// libtorch. A run that cannot be read is reported when it is claimed.
+/// Chooses the numerics of the run in this directory. Must be called before any thread is started and before any call
+/// of libtorch. A run that cannot be read is reported when it is claimed.
 pub fn choose(run: &Path) -> Numerics {
     let file = RunDirectory::open(run).and_then(|directory| directory.settings());
     let numerics = file.ok().flatten().map_or(Numerics::Native, |file| file.settings.problem().numerics);

@@ -85,8 +85,8 @@ Examples:
 Several ranks divide every batch among them; the batch size of the run is the total. The numbers equal those of one rank
 except for rounding, and for BatchNorm, which each rank normalizes by its own images.
 
-SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75; start it again to resume. mpirun forwards SIGUSR1;
-at SIGTERM it kills all ranks after a second.
+SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75; start it again to resume. mpirun forwards
+SIGUSR1; at SIGTERM it kills all ranks after a second.
 
 Exit codes:
    0  the result is committed (also if it already was)
@@ -104,7 +104,8 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             if error.use_stderr() && !comm::seems_root() {
-                // Rank 0 reports the error for all ranks, and then the launcher ends them, unless only this rank is wrong.
+                // Rank 0 reports the error for all ranks, and then the launcher ends them, unless only this rank is
+                // wrong.
                 std::thread::sleep(Duration::from_secs(2));
             }
             error.exit()
@@ -206,7 +207,8 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
         Settings::Matrix(settings) => connect::execute_matrix(session, settings),
         Settings::Plane(settings) => connect::execute_plane(session, settings),
     };
-    // libtorch reports errors (such as a lack of memory) by exceptions, which tch turns into panics; the hook logs them.
+    // libtorch reports errors (such as a lack of memory) by exceptions, which tch turns into panics; the hook logs
+    // them.
     log_panics();
     let panic = match catch_unwind(AssertUnwindSafe(story)) {
         Ok(finished) => return finished,
@@ -238,7 +240,8 @@ fn commit(attempt: &Attempt, finished: Finished, processors: Processors, usage: 
 /// Opens the run directory and claims the run; returns `None` if it already has a result.
 fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     let directory = RunDirectory::open(&arguments.run).map_err(|error| match error {
-        // A launcher has created the directory: if it is missing, then so is the store. A user may have mistyped the path.
+        // A launcher has created the directory: if it is missing, then so is the store. A user may have mistyped the
+        // path.
         winsign_core::Error::Io { path, source, .. }
             if source.kind() == ErrorKind::NotFound && arguments.launch.is_none() =>
         {

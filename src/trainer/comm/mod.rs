@@ -53,8 +53,8 @@ pub trait Comm {
     /// Returns the place of this rank.
     fn place(&self) -> Place;
 
-    /// Replaces a contiguous tensor of 32- or 64-bit floats by its sum over all ranks, which is the same to the last bit
-    /// on every rank.
+    /// Replaces a contiguous tensor of 32- or 64-bit floats by its sum over all ranks, which is the same to the last
+    /// bit on every rank.
     fn sum(&self, tensor: &mut Tensor);
 
     /// Returns the bytes of rank 0 on every rank; those of other ranks are ignored.
@@ -71,14 +71,14 @@ pub trait Comm {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}); help: start the same program \
-         everywhere"
+        "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}); help: start the same \
+         program everywhere"
     )]
     Mixed { rank: usize, host: String, theirs: String, ours: String },
     #[cfg(not(feature = "mpi"))]
     #[error(
-        "this winsign-worker was started by {launcher}, but was built without MPI; help: build it with the feature mpi, \
-         or pass --alone"
+        "this winsign-worker was started by {launcher}, but was built without MPI; help: build it with the feature \
+         mpi, or pass --alone"
     )]
     NotBuilt { launcher: &'static str },
     #[error(

@@ -48,8 +48,8 @@ impl Mpi {
         if sent.len() < needed {
             sent.resize(needed, 0.0);
         }
-        // SAFETY: the tensor is contiguous, is in memory of the CPU, and has `length` values of type T; the buffer is long
-        // enough for them, and aligned for 64-bit floats.
+        // SAFETY: the tensor is contiguous, is in memory of the CPU, and has `length` values of type T; the buffer is
+        // long enough for them, and aligned for 64-bit floats.
         let (sent, received) = unsafe {
             let sent = std::slice::from_raw_parts_mut(sent.as_mut_ptr().cast::<T>(), length);
             (sent, std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), length))

@@ -43,9 +43,9 @@ pub fn meet(mpi: &dyn Comm) -> Result<sys::ncclUniqueId> {
 }
 
 impl Link {
-    /// Connects the GPUs of all ranks that share the identifier of [`meet`]; `gpu` is the one of this rank. It must be the
-    /// current GPU of this thread, see [`device::prepare`], and belong to no other rank. If this fails on one rank only, the
-    /// others wait for it.
+    /// Connects the GPUs of all ranks that share the identifier of [`meet`]; `gpu` is the one of this rank. It must be
+    /// the current GPU of this thread, see [`device::prepare`], and belong to no other rank. If this fails on one rank
+    /// only, the others wait for it.
     pub fn new(meeting: sys::ncclUniqueId, place: Place, gpu: usize) -> std::result::Result<Link, Error> {
         let Place { rank, ranks } = place;
         let mut communicator = MaybeUninit::uninit();
@@ -88,8 +88,8 @@ impl Comm for Nccl {
             kind => panic!("sums of {kind:?} are not supported"),
         };
         let values = tensor.data_ptr();
-        // SAFETY: the tensor is contiguous and on the GPU of this rank. It may be freed before NCCL has read it, because
-        // libtorch reuses its memory only on the same stream, after this sum.
+        // SAFETY: the tensor is contiguous and on the GPU of this rank. It may be freed before NCCL has read it,
+        // because libtorch reuses its memory only on the same stream, after this sum.
         let queued = unsafe {
             result::all_reduce(
                 values,

@@ -126,8 +126,8 @@ fn hanging(ranks: &mut [&mut Steps], patience: Duration, now: Instant) -> Option
     let (least, furthest) = (entered().min()?, entered().max()?);
     let waited_for: Vec<Option<Duration>> =
         ranks.iter_mut().map(|steps| steps.waited_for(furthest, now).filter(|time| *time > patience)).collect();
-    // A rank that is ahead of another may be waiting for it, and so may a rank inside an exchange. So report a rank that is
-    // behind all others, preferably one outside of exchanges.
+    // A rank that is ahead of another may be waiting for it, and so may a rank inside an exchange. So report a rank
+    // that is behind all others, preferably one outside of exchanges.
     let blame = |inside: bool| {
         (0..ranks.len()).find_map(|rank| {
             let Steps { last, .. } = *ranks[rank];
@@ -405,7 +405,8 @@ impl Shared {
                 Message::Hello { .. } | Message::Welcome => {}
             }
         }
-        // Act immediately: a launcher that notices it too soon kills the others, perhaps before they can report the reason.
+        // Act immediately: a launcher that notices it too soon kills the others, perhaps before they can report the
+        // reason.
         let mut peers = lock(&self.peers);
         let peer = &mut peers[index];
         if peer.left || self.ending.load(Ordering::SeqCst) {

@@ -47,7 +47,7 @@ pub enum Error {
     #[error("rank {rank} on {host} has no GPU to compute on: {reason}; help: pass --device cpu to use the CPU")]
     NoGpu { rank: usize, host: String, reason: String },
     #[error(
-        "there are {ranks} ranks on {host}, but only {gpus} GPUs; help: start one rank for each GPU, or pass --device cpu"
+        "there are {ranks} ranks on {host}, but only {gpus} GPUs; help: start one rank per GPU, or pass --device cpu"
     )]
     TooFew { ranks: usize, host: String, gpus: usize },
     #[error(
@@ -310,7 +310,7 @@ mod tests {
         let error = share_out(Request::Cuda, 3, &crowded).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there are 3 ranks on node7, but only 2 GPUs; help: start one rank for each GPU, or pass --device cpu"
+            "there are 3 ranks on node7, but only 2 GPUs; help: start one rank per GPU, or pass --device cpu"
         );
         assert!(share_out(Request::Auto, 3, &crowded).is_err());
         for request in [Request::Auto, Request::Cuda] {

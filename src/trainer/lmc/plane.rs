@@ -61,8 +61,8 @@ impl Frame {
         let dot = |one: &Tensor, other: &Tensor| one.dot(other).double_value(&[]);
         let (to_b, to_c) = (b - &a, c - &a);
         let base = dot(&to_b, &to_b).sqrt();
-        // Split C into its components along and perpendicular to the line to B. The latter is the norm of a difference of
-        // vectors, since a difference of two squares would lose half of the digits.
+        // Split C into its components along and perpendicular to the line to B. The latter is the norm of a difference
+        // of vectors, since a difference of two squares would lose half of the digits.
         let along = dot(&to_c, &to_b) / base;
         let beside = &to_c - &to_b * (along / base);
         let height = dot(&beside, &beside).sqrt();

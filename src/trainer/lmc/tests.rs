@@ -317,7 +317,7 @@ fn ranks_measure_what_one_measures() {
 fn loss_that_is_not_finite_is_reported_with_its_place() {
     let (network, data) = prepared();
     let mut networks = networks(&network, 3);
-    // What the two have is finite; half of it added up is not.
+    // One parameter is infinite, so that the loss is not finite.
     let huge = |weights: &mut Weights| {
         let _ = weights.parameters.narrow(0, 0, 1).fill_(f64::from(f32::INFINITY));
     };

@@ -16,8 +16,8 @@ use crate::model::{Layout, Weights};
 /// | `retrain`   | φ_T              | φ_T                   | ψ_T             |
 /// | `dense`     | φ                | φ                     | ψ₀              |
 ///
-/// The random baselines are transfers of tickets that [`super::controls`] has altered: `random-sign` is computed as `sign`,
-/// and `random-mask` and `random-mask-erk` as `mask`.
+/// The random baselines are transfers of tickets that [`super::controls`] has altered: `random-sign` is computed as
+/// `sign`, and `random-mask` and `random-mask-erk` as `mask`.
 pub fn transfer(layout: &Layout, inherit: Inherit, ticket: &Weights, fresh: &Weights) -> Weights {
     let (weights, norms) = (layout.weights(), layout.parameters() - layout.weights());
     let phi = |of: &Weights| of.parameters.narrow(0, 0, weights);
