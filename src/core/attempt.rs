@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_has_one_living_attempt() {
+    fn run_has_at_most_one_live_attempt() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
         let first = Attempt::claim(&run, 4).unwrap();

@@ -281,12 +281,12 @@ mod tests {
     }
 
     #[test]
-    fn sealed_content_comes_back_to_the_last_bit() {
+    fn sealed_content_is_read_back_to_the_last_bit() {
         assert_eq!(unseal::<Content>(Path::new("x"), &seal(&content())).unwrap(), content());
     }
 
     #[test]
-    fn every_cut_and_every_changed_byte_is_noticed() {
+    fn unseal_detects_every_cut_and_changed_byte() {
         let bytes = seal(&content());
         let path = Path::new("result.json");
         let text_end = bytes.len() - 1; // the last byte is a newline, whose loss is harmless
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_kept_aside() {
+    fn damaged_files_are_renamed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("result.json");
         for round in 1..=2 {

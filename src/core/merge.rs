@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_other_pairs_are_different() {
+    fn blocks_with_other_pairs_disagree() {
         let matrix = |pairs: u32| {
             let pair = |second| PairOutcome { ends: (0, second), path: path(None, 1.0) };
             result(Outcome::Matrix(MatrixOutcome { remaining_ratio: 0.5, pairs: (1..=pairs).map(pair).collect() }))

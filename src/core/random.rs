@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn permutations_hold_every_index_once_and_have_no_preference() {
+    fn permutations_hold_every_index_once_and_are_unbiased() {
         let mut first = [0u32; 5];
         for epoch in 0..5_000 {
             let permutation = Source::new(7, "order", epoch).permutation(5);

@@ -408,7 +408,7 @@ impl Dataset {
 pub enum Architecture {
     /// Three stages of 8, 16 and 32 channels with one basic block each.
     ResNet8,
-    /// The CIFAR ResNet of 16, 32 and 64 channels with three basic blocks a stage.
+    /// The CIFAR ResNet of 16, 32 and 64 channels with three basic blocks per stage.
     ResNet20,
     /// The ResNet-50 of torchvision; for small images with a first convolution of 3×3, stride 1, and no pooling after
     /// it.

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_come_back() {
+    fn written_tensors_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("network.safetensors");
         let (digest, bytes) = sample().write(&path).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_and_every_changed_byte_is_noticed() {
+    fn read_detects_every_cut_and_changed_byte() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("network.safetensors");
         sample().write(&path).unwrap();

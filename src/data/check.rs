@@ -190,7 +190,7 @@ impl Report {
         if classes != self.set.classes() {
             self.warnings.push(format!("{split} has {classes} of the {} published classes", self.set.classes()));
         }
-        // ImageNet's training classes differ in size.
+        // The training classes of ImageNet differ in size.
         let even = published / self.set.classes();
         let uneven = counts.iter().position(|&count| count != even);
         if let Some(class) = uneven.filter(|_| even * self.set.classes() == published && images == published) {

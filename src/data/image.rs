@@ -382,7 +382,7 @@ unsafe impl Send for Jpeg {}
 
 impl Jpeg {
     fn new() -> Jpeg {
-        // SAFETY: the argument is one of those allowed.
+        // SAFETY: the argument is valid.
         let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
         Jpeg { handle: NonNull::new(handle.cast()).expect("memory for a decompressor") }
     }
@@ -392,7 +392,7 @@ impl Jpeg {
         if scans(bytes).is_none() {
             return Err(ImageError::Truncated { end: bytes.len() });
         }
-        // SAFETY: the pointer and length are a slice's.
+        // SAFETY: the pointer and the length are those of a slice.
         let status = unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
         self.accept(status, bytes)?;
         let colors = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
@@ -698,7 +698,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_cut_off_anywhere_says_where_the_file_ends() {
+    fn truncated_image_is_reported_with_the_end_of_the_file() {
         for fixture in &FIXTURES {
             // Fewer than 16 bytes do not identify the format.
             for end in 16..fixture.bytes.len() - 1 {
@@ -737,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_sizes_cost_no_memory() {
+    fn absurd_sizes_are_refused_without_allocation() {
         let frame = COLOR.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
         let mut bytes = COLOR.to_vec();
         for (sides, reason) in [([0xff, 0, 0xff, 0], "that are accepted"), ([0x20, 0, 0x20, 0], "bytes cannot hold")] {
@@ -770,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_bytes_are_errors_or_pixels_but_never_crash() {
+    fn damaged_bytes_never_crash() {
         for fixture in &FIXTURES {
             for at in 0..fixture.bytes.len() {
                 let mut bytes = fixture.bytes.to_vec();

@@ -650,7 +650,7 @@ mod tests {
             pack(&self.listing, &self.file(), options, &AtomicBool::new(false), |_| ())
         }
 
-        /// Packs until `count` images are there.
+        /// Packs until the file has `count` images.
         fn interrupt(&self, options: &Options, count: usize) {
             let stop = AtomicBool::new(false);
             let each = |progress: Progress| stop.store(progress.done >= count, Ordering::Relaxed);
@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_gives_back_the_files() {
+    fn pack_returns_the_original_files() {
         let images = images();
         let summary = images.pack(&OPTIONS).unwrap();
         assert!(summary.finished && summary.images == 17 && summary.found == 0);
@@ -678,13 +678,13 @@ mod tests {
             }
         }
         assert!(check(&pack, 2, || ()).is_empty());
-        assert_eq!(images.pack(&OPTIONS).unwrap().found, 17, "a second run has nothing to do");
+        assert_eq!(images.pack(&OPTIONS).unwrap().found, 17, "a second run finds all images");
         let error = images.pack(&SMALL).unwrap_err().to_string();
         assert!(error.contains("images.pack: it exists, and is a pack of other images"), "{error}");
     }
 
     #[test]
-    fn shorter_sides_are_made_shorter_but_never_longer() {
+    fn shorter_sides_are_reduced_but_never_enlarged() {
         let images = images();
         images.pack(&SMALL).unwrap();
         let pack = Pack::open(&images.file()).unwrap();
@@ -697,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_packing_ends_as_if_it_had_not_been() {
+    fn interrupted_packing_gives_the_same_bytes() {
         for options in [OPTIONS, SMALL] {
             let reference = images();
             reference.pack(&Options { threads: 1, ..options }).unwrap();
@@ -707,12 +707,12 @@ mod tests {
             images.interrupt(&options, 5);
             images.interrupt(&options, 9);
             let ninth = fs::metadata(&partial).unwrap().len();
-            // As if the machine had stopped while a record was written.
+            // Simulate a machine that stopped while a record was written.
             fs::OpenOptions::new().write(true).open(&partial).unwrap().set_len(ninth - 3).unwrap();
             assert_eq!(images.pack(&options).unwrap().found, 8);
             assert!(fs::read(images.file()).unwrap() == expected);
 
-            // As if it had stopped anywhere at all, the index included; or a bit had changed.
+            // Simulate a stop at any position, including in the index, and a changed bit.
             let position = |end: usize| (expected.len() - 1).min(end);
             for end in (0..expected.len() + 200).step_by(201) {
                 fs::remove_file(images.file()).unwrap();
@@ -728,11 +728,11 @@ mod tests {
     }
 
     #[test]
-    fn zeros_at_the_end_of_an_interrupted_packing_are_no_images() {
+    fn zeros_at_the_end_of_an_interrupted_packing_are_dropped() {
         let reference = images();
         reference.pack(&OPTIONS).unwrap();
         let expected = fs::read(reference.file()).unwrap();
-        // After the header, and after a few records.
+        // Zeros after the header, and after a few records.
         for count in [0, 5] {
             let images = images();
             let partial = partial_path(&images.file());
@@ -750,7 +750,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packing_goes_on_only_with_the_same_images_and_settings() {
+    fn packing_resumes_only_with_the_same_images_and_settings() {
         let mut images = images();
         images.interrupt(&OPTIONS, 5);
         let error = images.pack(&SMALL).unwrap_err().to_string();
@@ -762,7 +762,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_pack_says_so_wherever_it_is_damaged() {
+    fn damage_is_detected_anywhere_in_a_pack() {
         let images = images();
         images.pack(&OPTIONS).unwrap();
         let whole = fs::read(images.file()).unwrap();
@@ -786,7 +786,7 @@ mod tests {
         bytes[8] = 2;
         let error = open(&bytes).err().unwrap();
         assert!(error.ends_with("a pack of version 2; this winsign reads version 1"), "{error}");
-        // In the numbers before an image, or in the image.
+        // Damage in the numbers before an image, and in the image.
         for at in [HEADER + 8, HEADER + RECORD + 20] {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
@@ -799,7 +799,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_image_stops_the_packing_or_is_left_out() {
+    fn damaged_image_stops_the_packing_or_is_skipped() {
         let images = images();
         let bad = &images.listing.train[7].path;
         fs::write(bad, &fs::read(bad).unwrap()[..400]).unwrap();
@@ -811,7 +811,7 @@ mod tests {
         assert_eq!(summary.skipped[0].0, *bad);
         fs::rename(images.file(), partial_path(&images.file())).unwrap();
         let again = images.pack(&skipping).unwrap();
-        assert_eq!((again.images, again.found, again.skipped.len()), (16, 17, 1), "what was left out stays out");
+        assert_eq!((again.images, again.found, again.skipped.len()), (16, 17, 1), "skipped images stay skipped");
         let pack = Pack::open(&images.file()).unwrap();
         assert_eq!((pack.count(Split::Train), pack.count(Split::Test)), (11, 5));
         assert_eq!(pack.size(Split::Train, 7), (44, 40), "the next image has taken its place");
@@ -819,7 +819,7 @@ mod tests {
     }
 
     #[test]
-    fn two_cannot_write_one_pack() {
+    fn pack_is_locked_while_it_is_written() {
         let images = images();
         let other = File::create(partial_path(&images.file())).unwrap();
         rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
@@ -828,7 +828,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_that_got_its_name_meanwhile_is_not_written() {
+    fn finished_pack_is_not_opened_for_writing() {
         let images = images();
         let partial = partial_path(&images.file());
         let opened = open_locked(&partial).unwrap();
@@ -841,7 +841,7 @@ mod tests {
     }
 
     #[test]
-    fn packings_at_once_make_one_whole_pack() {
+    fn simultaneous_packings_make_one_intact_pack() {
         for _ in 0..20 {
             let images = images();
             let results: Vec<Result<Summary>> = std::thread::scope(|scope| {

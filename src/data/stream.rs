@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn few_batches_are_in_memory_and_their_memory_is_used_again() {
+    fn few_batches_are_in_memory_and_buffers_are_reused() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 50));
         let mut batches = stream(&source, 1, options(3));

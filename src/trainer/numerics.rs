@@ -35,7 +35,7 @@ const CLEARED: [&str; 3] = ["ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "MKL_E
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
     #[error(
-        "numerics portable needs AVX2 and FMA, which this processor lacks; help: use another machine, or numerics native"
+        "numerics portable needs AVX2 and FMA, which this processor lacks; help: use another machine or numerics native"
     )]
     NoAvx2,
     #[error("numerics portable does not support GPUs; help: pass --device cpu, or use numerics native")]
@@ -99,7 +99,7 @@ fn thread_limit() -> Option<i32> {
 
 /// Returns a function of the OpenMP library that libtorch loaded, by its name.
 fn openmp(name: &CStr) -> Option<NonNull<libc::c_void>> {
-    // SAFETY: this looks for a symbol by its name.
+    // SAFETY: this searches for a symbol by its name.
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
 }
 

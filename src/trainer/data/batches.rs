@@ -329,7 +329,7 @@ mod tests {
 
     /// An image is augmented in the same way for any batch size: augmentation is a function of (seed, epoch, index).
     #[test]
-    fn the_batch_size_shares_out_the_same_sequence_of_images() {
+    fn augmentation_does_not_depend_on_the_batch_size() {
         let data = digits::load();
         let (small, large) = (Batches::new(&data, 32, 1, "test"), Batches::new(&data, 64, 1, "test"));
         let (small, large) = (small.epoch(1), large.epoch(1));

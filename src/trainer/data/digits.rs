@@ -53,7 +53,7 @@ mod tests {
     use tch::Kind;
 
     #[test]
-    fn the_set_is_the_published_one() {
+    fn digits_equal_the_published_set() {
         let super::super::Images::Resident(data) = load().images else { panic!("it is in memory") };
         assert_eq!((data.train.count(), data.test.count()), (1_437, 360));
         let counts = |images: &Images| Vec::<i64>::try_from(images.labels.bincount::<Tensor>(None, 10)).unwrap();

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rank_gets_a_gpu_of_its_own() {
+    fn every_rank_gets_a_separate_gpu() {
         let (a, b) = (machine("a", &[1, 2, 3]), machine("b", &[7, 8]));
         assert_eq!(indices(&[a.clone(), a.clone(), b.clone(), b]), [Some(0), Some(1), Some(0), Some(1)]);
         // The launcher may make only one GPU visible to each rank, or order them differently.

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_barrier_between_a_network_and_its_reordered_copy_is_0_after_alignment() {
+    fn barrier_to_a_reordered_copy_is_0_after_alignment() {
         let folder = tempfile::tempdir().unwrap();
         let training = Training {
             epochs: 4,

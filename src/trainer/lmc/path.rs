@@ -214,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn the_barrier_is_the_rise_above_the_mean_of_the_ends() {
+    fn barrier_is_the_rise_above_the_mean_of_the_ends() {
         assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 60.0), at(1.0, 4.0)]), 57.0);
         assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 2.0), at(1.0, 4.0)]), 1.0, "an end may be the maximum");
     }
 
     #[test]
-    fn more_points_come_beside_the_largest() {
+    fn refinement_adds_points_beside_the_largest() {
         let path = |errors: [f64; 5]| -> Vec<PathPoint> {
             errors.iter().enumerate().map(|(index, &error)| at(index as f64 / 4.0, error)).collect()
         };

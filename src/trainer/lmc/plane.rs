@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_are_where_the_plane_says() {
+    fn networks_are_at_their_coordinates() {
         let (layout, networks) = corners([1, 2, 3]);
         let copies = networks.each_ref().map(Tensor::copy);
         let frame = Frame::new(&layout, networks).unwrap();
@@ -125,7 +125,7 @@ mod tests {
 
     /// The basis is orthonormal: points at distance 1 in the plane are at distance 1 in the weights, in any direction.
     #[test]
-    fn distances_are_those_of_the_weights() {
+    fn distances_in_the_plane_equal_those_of_the_weights() {
         let (layout, networks) = corners([1, 2, 3]);
         let frame = Frame::new(&layout, networks).unwrap();
         let origin = frame.network_at((0.3, -0.7));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn three_networks_on_a_line_have_no_plane() {
+    fn networks_on_a_line_are_refused() {
         let (layout, [a, b, _]) = corners([1, 2, 3]);
         for c in [&a * 0.3 + &b * 0.7, &a * 3.0 - &b * 2.0, a.copy(), b.copy(), a.copy() * f64::NAN] {
             let frame = Frame::new(&layout, [a.copy(), b.copy(), c]);

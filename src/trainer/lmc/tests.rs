@@ -260,7 +260,7 @@ fn differently_aligned_networks_are_measured_again() {
 /// Two ranks estimate statistics on half of the batches each, and combine them; also interrupted and resumed, and with
 /// one rank afterwards.
 #[test]
-fn ranks_measure_what_one_measures() {
+fn scores_of_several_ranks_equal_those_of_one() {
     let (network, _) = prepared();
     let networks: Vec<Weights> = networks(&network, 3);
     let parameters: Vec<Vec<f32>> =

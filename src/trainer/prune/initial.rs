@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_kept_and_of_equal_ones_the_first() {
+    fn largest_keeps_the_first_of_equal_scores() {
         let scores = Tensor::from_slice(&[1.0f32, 3.0, 0.0, 1.0, 2.0, 1.0, 1.0]);
         let kept = |keep| list(&largest(&scores, keep));
         assert_eq!(kept(1), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
@@ -237,7 +237,7 @@ mod tests {
     /// One round of scores on a small network: the flow into a layer equals the flow out of it, so the scores of its
     /// incoming and outgoing weights have the same sum (the synaptic conservation law).
     #[test]
-    fn the_same_flows_through_every_stage_of_synflow() {
+    fn synflow_conserves_flow_through_every_stage() {
         let network = network();
         let weights = Weights::initialize(&network.layout, 1);
         let parameters = weights.parameters.abs().to_kind(Kind::Double).set_requires_grad(true);

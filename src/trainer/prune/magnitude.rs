@@ -43,7 +43,7 @@ mod tests {
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
-    fn the_number_kept_is_that_of_decimal_arithmetic() {
+    fn kept_follows_decimal_arithmetic() {
         let expected = [(0.2, 19_144, 15_315), (0.9, 1_000, 100), (0.8, 10, 2), (0.7, 10, 3), (0.5, 3, 1), (0.5, 1, 0)];
         for (ratio, n, k) in expected {
             assert_eq!(kept(ratio, n), k, "{ratio} of {n}");

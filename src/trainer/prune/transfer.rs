@@ -46,7 +46,7 @@ mod tests {
 
     /// Compares every element of every kind of transfer with the table of the method.
     #[test]
-    fn each_part_comes_from_where_it_should() {
+    fn transfer_follows_the_table() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let mut ticket = Weights::initialize(&layout, 1);
         let _ = ticket.parameters.narrow(0, layout.weights(), layout.parameters() - layout.weights()).fill_(0.7);

@@ -289,7 +289,7 @@ mod tests {
 
     /// The next attempt must not resume from the numbers of a faulty machine, even if that is rank 0.
     #[test]
-    fn ranks_that_differ_end_and_save_nothing() {
+    fn ranks_that_differ_stop_without_saving() {
         // Three sums align the ranks; then there is one sum per step.
         for good_steps in [4, 11] {
             let folder = tempfile::tempdir().unwrap();

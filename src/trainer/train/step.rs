@@ -177,7 +177,7 @@ mod tests {
     /// gradient is the mean over all images, here computed share by share in one process. The shares of 50 images are
     /// 16, 17 and 17; the last batch of the epoch has 37.
     #[test]
-    fn a_step_of_three_ranks_is_the_mean_over_their_images() {
+    fn step_of_three_ranks_is_the_mean_over_their_images() {
         let training = Training {
             epochs: 1,
             batch: BATCH,
@@ -275,7 +275,7 @@ mod tests {
 
     /// A batch of two images leaves none for the third rank, which adds zeros.
     #[test]
-    fn a_rank_without_images_takes_part() {
+    fn rank_without_images_participates() {
         let sums = on_ranks(3, |comm| {
             let network = network();
             let mut weights = trainable(&network.layout);
@@ -294,7 +294,7 @@ mod tests {
 
     /// Evaluation and re-estimation on several ranks equal those on one.
     #[test]
-    fn ranks_evaluate_as_one_does() {
+    fn evaluation_on_several_ranks_equals_one_rank() {
         let of_ranks = |ranks: usize| {
             on_ranks(ranks, |comm| {
                 let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
