@@ -78,7 +78,7 @@ pub enum End {
     Finished,
     /// The attempt was asked to stop; the run resumes from its checkpoint.
     Interrupted,
-    /// The attempt failed; another attempt of the same run would fail as well.
+    /// The attempt failed with the error `message`.
     Failed { message: String },
 }
 

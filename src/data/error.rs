@@ -16,7 +16,11 @@ pub enum Error {
     #[error("cannot find {name}; looked for\n{list}", name = set.name(), list = indented(looked))]
     Missing { set: Set, looked: Vec<String> },
     /// A folder contains no data set of any kind.
-    #[error("cannot find a set in {folder}; looked for\n{list}", folder = folder.display(), list = indented(looked))]
+    #[error(
+        "cannot find a data set in {folder}; looked for\n{list}",
+        folder = folder.display(),
+        list = indented(looked)
+    )]
     NoneFound { folder: PathBuf, looked: Vec<String> },
     /// A file of the set differs from what its publisher ships; `reason` includes the offset if there is one.
     #[error("{path}: {reason}", path = path.display())]

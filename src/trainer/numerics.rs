@@ -43,7 +43,8 @@ pub enum Error {
     #[error("cannot switch to numerics portable any more: this rank could not read the run directory when it started")]
     TooLate,
     #[error(
-        "OMP_THREAD_LIMIT allows {limit} threads, but {threads} were requested; help: unset it or pass --threads {limit}"
+        "OMP_THREAD_LIMIT allows {limit} threads, but {threads} were requested; help: unset it, or pass \
+         --threads {limit}"
     )]
     ThreadLimit { limit: i32, threads: u32 },
 }
