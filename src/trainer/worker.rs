@@ -284,7 +284,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     Ok(Some((file, Some(attempt))))
 }
 
-/// Chooses the device of this rank, and prepares it. Either all ranks have one, or all fail.
+/// Chooses the device of this rank, and prepares it. Fails on all ranks if it fails on one.
 fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
     let precision = settings.precision();
     let chosen = device::choose(arguments.device, precision, &*ranks.comm);
