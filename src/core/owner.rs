@@ -1,7 +1,7 @@
 //! Owners of attempts: the processes that execute them, and whether they are alive.
 //!
 //! On the same machine the process table decides. On another machine the heartbeat does: the owner touches the status
-//! file of its attempt every [`HEARTBEAT`], and after [`SILENCE`] without a touch it counts as dead. Clocks of
+//! file of its attempt every [`HEARTBEAT`], and after [`SILENCE`] without a touch it counts as lost. Clocks of
 //! different nodes are never compared: the current time is that of the shared file system.
 
 use std::fs;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// The interval at which an attempt touches its status file.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The time without a heartbeat after which an attempt on another machine counts as dead.
+/// The time without a heartbeat after which an attempt on another machine counts as lost.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
 /// The prefix of the names of temporary files from which the time of a file system is read.
