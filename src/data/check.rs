@@ -358,7 +358,7 @@ mod tests {
         let segment = [&[0xff, 0xe1, 0, exif.len() as u8 + 2][..], exif].concat();
         fs::write(&first, [&bytes[..2], &segment, &bytes[2..]].concat()).unwrap();
         let notes = only_report(&base).notes;
-        let kinds = ["1 gray", "1 in CMYK", "1 PNG, but called JPEG", "1 with an EXIF orientation"];
+        let kinds = ["1 gray", "1 in CMYK", "1 PNG, but with a name of a JPEG", "1 with an EXIF orientation"];
         assert!(kinds.iter().all(|kind| notes.iter().any(|note| note.starts_with(kind))), "{notes:?}");
     }
 

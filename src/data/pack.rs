@@ -785,7 +785,7 @@ mod tests {
         let mut bytes = whole.clone();
         bytes[8] = 2;
         let error = open(&bytes).err().unwrap();
-        assert!(error.ends_with("a pack of version 2; this winsign reads version 1"), "{error}");
+        assert!(error.ends_with("it has version 2, but this winsign reads version 1"), "{error}");
         // Damage in the numbers before an image, and in the image.
         for at in [HEADER + 8, HEADER + RECORD + 20] {
             let mut bytes = whole.clone();
