@@ -124,12 +124,12 @@ fn everything_is_joined_and_interruptions_change_no_number() {
     assert_eq!(run.wait_with_output().unwrap().status.code(), Some(75));
     assert!(attempts.join("1/checkpoint.safetensors").exists());
     let run = start(&mut disturbed.winsign("run", &sweep));
-    wait_for("the matrix to go on", || log(2).contains("going on at batch").then_some(()));
+    wait_for("the matrix to go on", || log(2).contains("resuming at batch").then_some(()));
     for worker in workers_of(&disturbed.run_directory(id)) {
         signal(worker, Signal::KILL);
     }
     assert!(run.wait_with_output().unwrap().status.success());
     assert_eq!(disturbed.attempts(id), 3);
-    assert!(log(3).contains("going on at batch"), "{}", log(3));
+    assert!(log(3).contains("resuming at batch"), "{}", log(3));
     assert_eq!(disturbed.outcomes(&sweep), undisturbed);
 }

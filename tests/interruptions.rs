@@ -178,7 +178,7 @@ connect: {between: norm-init, points: 151}
             assert_eq!(workplace.run_all(&sweep), 1);
             assert_eq!(workplace.attempts(&id), 2);
             let log = fs::read_to_string(attempts.join("2/log")).unwrap();
-            assert!(log.contains("going on at batch"), "{log}");
+            assert!(log.contains("resuming at batch"), "{log}");
         } else {
             workplace.run_all(&sweep);
         }

@@ -95,7 +95,7 @@ fn fewer_threads_than_asked_for_are_refused() {
     let output =
         worker.args(["--alone", "--threads", "2"]).arg(&run.path).env("OMP_THREAD_LIMIT", "1").output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("OMP_THREAD_LIMIT allows 1 threads, and 2 were asked for"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("OMP_THREAD_LIMIT allows 1 threads, but 2 were requested"), "{}", stderr(&output));
 }
 
 /// Prepares the run of a dense network of one epoch in a store of its own.

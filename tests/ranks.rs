@@ -209,7 +209,7 @@ fn ends_bit_equal(settings: &Value, times: u64, command: impl Fn(&RunDirectory) 
     let logs = fs::read_dir(run.path.join("attempts"))
         .unwrap()
         .filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("log")).ok());
-    let continued = logs.filter(|log| log.contains("going on at")).count();
+    let continued = logs.filter(|log| log.contains("resuming at")).count();
     assert!(continued > times as usize / 4, "only {continued} attempts went on from a checkpoint");
 }
 
@@ -313,7 +313,7 @@ fn when_a_rank_lives_but_hangs_all_end() {
     assert!(took < Duration::from_secs(30), "{took:?} {said}");
     assert_eq!(output.status.code(), Some(71), "{said}");
     let at_work = format!("rank 1 on {} hangs: the others have been waiting for it", owner::host());
-    assert!(said.contains(&at_work) || said.contains("no rank has come out of an exchange"), "{said}");
+    assert!(said.contains(&at_work) || said.contains("no rank has left an exchange"), "{said}");
     assert!(run.result().unwrap().is_none());
     wait_for("all ranks to end", || workers_of(&run.path).is_empty().then_some(()));
 }
@@ -329,7 +329,7 @@ fn a_signal_to_one_rank_stops_all_with_a_checkpoint() {
     let (output, took, _workplace, run) = disturbed(|workers| signal(workers[2], Signal::USR1));
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-    assert_eq!(stderr(&output).matches("winsign-worker: stopped as asked").count(), 1, "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("winsign-worker: stopped on request").count(), 1, "{}", stderr(&output));
     assert!(run.path.join("attempts/1/checkpoint.safetensors").exists());
 }
 
@@ -408,7 +408,7 @@ fn what_ranks_cannot_do_is_said_once() {
     assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
 
     let cifar = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 2)), vec![]);
-    refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "CIFAR-100 is not there");
+    refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "cannot find CIFAR-100");
 
     let settings = fs::read_to_string(run.path.join("run.json")).unwrap();
     fs::write(run.path.join("run.json"), settings.replace("\"format\": 1", "\"format\": 99")).unwrap();
@@ -442,11 +442,11 @@ fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
         mpirun.output().unwrap()
     };
     let host = owner::host();
-    refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: CIFAR-100 is not there"));
+    refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: cannot find CIFAR-100"));
     refused(&mixed(&other), 1, &format!("rank 1 on {host} finds other data in {}", other.display()));
     assert!(run.result().unwrap().is_none());
     let end = fs::read_to_string(run.path.join("attempts/1/end.json")).unwrap();
-    assert!(end.contains("failed") && end.contains("is not there"), "{end}");
+    assert!(end.contains("failed") && end.contains("cannot find CIFAR-100"), "{end}");
     finish(&mut mpirun(2, &run, &data));
     assert!(run.result().unwrap().is_some());
 }

@@ -507,7 +507,7 @@ fn cleaning_shows_first_and_leaves_alone_what_a_run_goes_on_from() {
     assert_eq!(cleaned(&workplace, &["--dry-run"], Some(&file)), expected);
     assert_eq!(cleaned(&workplace, &["--all"], None), expected);
     let text = stdout(&clean(&workplace, &[], Some(&file)));
-    for part in ["checkpoints", "drafts", "damaged files", "total", "nothing was deleted; add --yes"] {
+    for part in ["checkpoints", "unfinished files", "damaged files", "total", "nothing was deleted; add --yes"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(content(&workplace.store()), before, "nothing is deleted without --yes");

@@ -1,11 +1,11 @@
-//! An execution of a run.
+//! Attempts: the executions of a run.
 //!
-//! After a node is lost, a scheduler starts the next attempt while the old process may still live. So attempts are
-//! numbered, each writes under its own number, and two steps are exclusive: the *claim* (creating `attempts/N.json`
-//! makes an attempt, and takes the run over from every earlier one) and the *commit* (creating `result.json`). Whoever
-//! is not the latest attempt finds that out before it saves or commits, and stops. Should two commit at the same instant,
-//! the first stands; both are results of the run, equal to the last bit if they had as many ranks and threads on the same
-//! processors.
+//! After a node is lost, a scheduler starts the next attempt while the old process may still be running. So attempts
+//! are numbered, each writes under its own number, and two steps are exclusive: the *claim* (creating `attempts/N.json`
+//! makes an attempt, and takes the run over from every earlier one) and the *commit* (creating `result.json`). An
+//! attempt that is not the latest finds that out before it saves or commits, and stops. If two attempts commit at the
+//! same instant, the first stands; both are results of the run, equal to the last bit if they used as many ranks and
+//! threads on the same processors.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -24,20 +24,25 @@ use super::owner::{self, Owner};
 use super::results::{AttachedFile, EpochMetrics, Outcome, Processors, RunResult, Usage};
 use super::tensors::TensorFile;
 
+/// The name of the status file, which is also the heartbeat of an attempt.
 pub const STATUS: &str = "status.json";
+/// The name of the file that records how an attempt ended.
 pub const END: &str = "end.json";
+/// The name of the log of an attempt.
 pub const LOG: &str = "log";
+/// The name of the file with the metrics of an attempt, one JSON object per epoch and line.
 pub const METRICS: &str = "metrics.jsonl";
 pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(super) const NETWORK: &str = "network.safetensors";
 
-/// Who began an attempt, and when.
+/// The process that began an attempt, and the time at which it did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     pub owner: Owner,
     pub began: jiff::Timestamp,
+    /// The version of winsign that the process ran.
     pub version: String,
-    /// What whoever launched the attempt knows it by; none if nobody said.
+    /// The token that the launcher gave to the attempt; `None` if the attempt was started without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch: Option<String>,
 }
@@ -48,36 +53,37 @@ impl Claim {
         Claim { owner: Owner::this_process(), began: jiff::Timestamp::now(), version, launch: None }
     }
 
-    /// Stands for a claim whose file is damaged.
+    /// Returns a stand-in for a claim whose file is damaged.
     pub(super) fn unreadable() -> Claim {
         Claim { owner: Owner::unknown(), began: jiff::Timestamp::UNIX_EPOCH, version: String::new(), launch: None }
     }
 }
 
-/// How far an attempt is.
+/// The progress of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Epochs of training, or batches that the statistics along a path have seen.
+    /// The number of epochs trained, or of batches that the statistics along a path have been computed from.
     pub done: u32,
+    /// The total that `done` counts toward, in the same unit; 0 if it is not known yet.
     pub total: u32,
-    /// Of the last epoch, in percent.
+    /// The test error after the last epoch, in percent.
     pub test_error: Option<f64>,
 }
 
-/// How an attempt ended.
+/// The way in which an attempt ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum End {
-    /// It committed the result, or found that another attempt had.
+    /// The attempt committed the result, or found that another attempt had committed it.
     Finished,
-    /// It was told to stop; its checkpoint says where to go on.
+    /// The attempt was asked to stop; the run resumes from its checkpoint.
     Interrupted,
-    Failed {
-        message: String,
-    },
+    /// The attempt failed with the error `message`.
+    Failed { message: String },
 }
 
-/// The metadata of a checkpoint: its own, which run and which data it belongs to, and the wall time put into it.
+/// The metadata of a checkpoint: those of the trainer, the run and the data that it belongs to, and the wall time that
+/// went into it.
 #[derive(Serialize, Deserialize)]
 struct Bound {
     run: RunId,
@@ -87,13 +93,13 @@ struct Bound {
     metadata: String,
 }
 
-/// The attempt that this process makes at a run.
+/// The attempt of this process at a run.
 pub struct Attempt {
     pub run: RunDirectory,
     pub number: u32,
-    /// What tells the data apart that it computes with, once that is known: see [`RunResult::data`].
+    /// The identifier of the data that the attempt computes from, once it is known: see [`RunResult::data`].
     pub data: Option<String>,
-    /// Seconds that earlier attempts put into what this one continues.
+    /// The wall time of the earlier attempts that this one resumes, in seconds.
     seconds_before: f64,
     began: Instant,
     progress: Arc<Mutex<Progress>>,
@@ -101,13 +107,15 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Claims a run for this process, for work of `total` epochs (0: not known yet). [`Error::Held`] if an attempt is
-    /// alive.
+    /// Claims a run for this process, with `total` as the number of epochs to train (0 if it is not known yet).
+    ///
+    /// Fails with [`Error::Held`] if an attempt at the run is alive.
     pub fn claim(run: &RunDirectory, total: u32) -> Result<Attempt> {
         Attempt::claim_as(run, total, None)
     }
 
-    /// The same, with a token by which whoever launched this process finds the attempt.
+    /// Claims a run like [`Attempt::claim`], and records the token by which the launcher of this process finds the
+    /// attempt.
     pub fn claim_as(run: &RunDirectory, total: u32, launch: Option<&str>) -> Result<Attempt> {
         let claim = || Claim { launch: launch.map(str::to_string), ..Claim::of_this_process() };
         let folder = run.path.join("attempts");
@@ -123,11 +131,11 @@ impl Attempt {
             if files::create_exclusive(&run.claim_path(next), &files::seal(&claim()))? {
                 break next;
             }
-            // Somebody else claimed the same number first: look again who lives.
+            // Another process claimed the same number first: check again which attempt is alive.
         };
         let directory = run.attempt_path(number);
         files::create_directory(&directory)?;
-        // What earlier attempts were writing when they died.
+        // Remove what earlier attempts were writing when they ended.
         for earlier in 1..number {
             files::remove_drafts(&run.attempt_path(earlier), Duration::ZERO)?;
         }
@@ -146,23 +154,25 @@ impl Attempt {
         Ok(attempt)
     }
 
+    /// Returns the directory of this attempt.
     pub fn directory(&self) -> PathBuf {
         self.run.attempt_path(self.number)
     }
 
-    /// Wall time put into the run so far, earlier attempts included.
+    /// Returns the wall time that has gone into the run so far, including the attempts that this one resumes, in
+    /// seconds.
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.began.elapsed().as_secs_f64()
     }
 
-    /// Tells the world how far this attempt is.
+    /// Writes the progress of this attempt to its status file.
     pub fn report(&self, progress: Progress) -> Result<()> {
         let mut shared = self.progress.lock().expect("the heartbeat does not panic");
         *shared = progress;
         write_status(&self.directory(), &shared)
     }
 
-    /// An error if a later attempt has taken over.
+    /// Fails with [`Error::Superseded`] if a later attempt has taken the run over.
     pub fn check_current(&self) -> Result<()> {
         match self.run.attempts()?.last() {
             Some(&later) if later > self.number => {
@@ -172,7 +182,7 @@ impl Attempt {
         }
     }
 
-    /// Replaces this attempt's checkpoint; those of earlier attempts have then served their time.
+    /// Replaces the checkpoint of this attempt, then removes those of earlier attempts.
     pub fn save_checkpoint(&self, checkpoint: &TensorFile) -> Result<()> {
         self.check_current()?;
         let bound = Bound {
@@ -187,7 +197,8 @@ impl Attempt {
         self.remove_checkpoints(1..self.number)
     }
 
-    /// The checkpoint to go on from: that of the latest attempt that has a whole one. Damaged ones are set aside.
+    /// Returns the checkpoint to resume from: the one of the latest attempt that has an intact one. Damaged checkpoints
+    /// are set aside.
     pub fn load_checkpoint(&mut self) -> Result<Option<TensorFile>> {
         for attempt in (1..=self.number).rev() {
             let path = self.run.attempt_path(attempt).join(CHECKPOINT);
@@ -198,7 +209,7 @@ impl Attempt {
                 }
                 Ok(None) => {}
                 Err(error @ Error::Damaged { .. }) => {
-                    tracing::warn!("{error}; it is set aside, an earlier one is used if there is one");
+                    tracing::warn!("{error}; setting it aside and looking for an earlier checkpoint");
                     files::set_aside(&path)?;
                 }
                 Err(error) => return Err(error),
@@ -207,7 +218,7 @@ impl Attempt {
         Ok(None)
     }
 
-    /// A checkpoint, and the wall time put into it.
+    /// Reads a checkpoint and the wall time that went into it, in seconds.
     fn read_checkpoint(&self, path: &Path) -> Result<Option<(TensorFile, f64)>> {
         match read_checkpoint(&self.run, path)? {
             Some((_, bound)) if bound.data != self.data => Err(Error::OtherData { path: path.to_path_buf() }),
@@ -216,7 +227,7 @@ impl Attempt {
         }
     }
 
-    /// Writes the metrics of all epochs so far.
+    /// Writes the metrics of all epochs so far, one JSON object per line.
     pub fn write_metrics(&self, metrics: &[EpochMetrics]) -> Result<()> {
         let lines: String = (metrics.iter())
             .map(|epoch| serde_json::to_string(epoch).expect("metrics are plain data") + "\n")
@@ -224,7 +235,7 @@ impl Attempt {
         files::write_atomic(&self.directory().join(METRICS), lines.as_bytes())
     }
 
-    /// The metrics as they lie on disk, to be attached to the result; none if there are none.
+    /// Describes the metrics file of this attempt for the result; returns `None` if there is no such file.
     fn metrics(&self) -> Result<Option<AttachedFile>> {
         let bytes = files::read_if_exists(&self.directory().join(METRICS))?;
         Ok(bytes.map(|bytes| AttachedFile {
@@ -234,7 +245,9 @@ impl Attempt {
         }))
     }
 
-    /// Commits the result: false if another attempt had committed before.
+    /// Commits the result; returns false if another attempt has already committed one.
+    ///
+    /// Fails with [`Error::Superseded`] if a later attempt has taken the run over.
     pub fn commit(
         &self,
         outcome: Outcome,
@@ -266,19 +279,20 @@ impl Attempt {
             usage,
             finished: jiff::Timestamp::now(),
         };
-        // Writing the network may have taken long.
+        // Writing the network may have taken long enough for another attempt to start.
         self.check_current()?;
         let committed = files::create_exclusive(&self.run.result_path(), &files::seal(&result))?;
         self.remove_checkpoints(1..self.number + 1)?;
         Ok(committed)
     }
 
-    /// Writes down how this attempt ended, and stops its heartbeat.
+    /// Records how this attempt ended, and stops its heartbeat.
     pub fn end(mut self, end: &End) -> Result<()> {
         self.stop_heartbeat();
         end_attempt(&self.run, self.number, end)
     }
 
+    /// Removes the checkpoints of the attempts with these numbers.
     pub(super) fn remove_checkpoints(&self, attempts: std::ops::Range<u32>) -> Result<()> {
         for attempt in attempts {
             files::remove_if_exists(&self.run.attempt_path(attempt).join(CHECKPOINT))?;
@@ -293,7 +307,7 @@ impl Attempt {
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(owner::HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
                 let progress = progress.lock().expect("the reporter does not panic");
-                // A missed beat does no harm; if the disk stays away, saving the next checkpoint will say so.
+                // A missed heartbeat does no harm; if the disk remains unavailable, saving the next checkpoint fails.
                 let _ = write_status(&directory, &progress);
             }
         });
@@ -314,7 +328,7 @@ impl Drop for Attempt {
     }
 }
 
-/// A whole checkpoint of a run. A whole file that is no checkpoint of this run is damage too.
+/// Reads a checkpoint of a run. An intact file that is not a checkpoint of this run counts as damaged too.
 fn read_checkpoint(run: &RunDirectory, path: &Path) -> Result<Option<(TensorFile, Bound)>> {
     let Some(tensors) = TensorFile::read(path)? else {
         return Ok(None);
@@ -325,7 +339,7 @@ fn read_checkpoint(run: &RunDirectory, path: &Path) -> Result<Option<(TensorFile
     }
 }
 
-/// Whether a run could go on from this file.
+/// Returns true if a run can resume from this file.
 pub(super) fn is_whole_checkpoint(run: &RunDirectory, path: &Path) -> Result<bool> {
     match read_checkpoint(run, path) {
         Err(Error::Damaged { .. }) => Ok(false),
@@ -333,7 +347,7 @@ pub(super) fn is_whole_checkpoint(run: &RunDirectory, path: &Path) -> Result<boo
     }
 }
 
-/// Writes down how an attempt ended, for it or on behalf of one that died; what was written first stays.
+/// Records how an attempt ended, for this process or for one that has ended. An earlier record stays.
 pub fn end_attempt(run: &RunDirectory, attempt: u32, end: &End) -> Result<()> {
     let directory = run.attempt_path(attempt);
     files::create_directory(&directory)?;
@@ -400,14 +414,14 @@ mod tests {
         TensorFile { tensors: [("w".to_string(), tensor)].into(), metadata: String::new() }
     }
 
-    /// An attempt somebody else began, in a way that no living code path of this process would.
+    /// Begins an attempt of another process.
     fn begin(run: &RunDirectory, number: u32, owner: Owner) {
         let claim = Claim { owner, ..Claim::of_this_process() };
         assert!(files::create_exclusive(&run.claim_path(number), &files::seal(&claim)).unwrap());
     }
 
     #[test]
-    fn a_run_has_one_living_attempt() {
+    fn run_has_at_most_one_live_attempt() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
         let first = Attempt::claim(&run, 4).unwrap();
@@ -427,11 +441,11 @@ mod tests {
         let launch = |attempt| run.claim_of(attempt).unwrap().unwrap().launch;
         assert_eq!((launch(1).as_deref(), launch(2)), (Some("abc.1"), None));
         let text = std::fs::read_to_string(run.claim_path(2)).unwrap();
-        assert!(!text.contains("launch"), "as claims were before there were tokens: {text}");
+        assert!(!text.contains("launch"), "a claim without a token has no such field: {text}");
     }
 
     #[test]
-    fn many_at_once_make_one_attempt() {
+    fn simultaneous_claims_make_one_attempt() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
         let made: Vec<Result<Attempt>> = std::thread::scope(|scope| {
@@ -442,9 +456,9 @@ mod tests {
         assert_eq!(run.attempts().unwrap(), [1]);
     }
 
-    /// A node is lost and its run given to another, but the old process lives on: only one result counts.
+    /// A node is lost and its run is given to another, but the old process is still running: only one result counts.
     #[test]
-    fn who_was_superseded_can_write_but_never_count() {
+    fn superseded_attempt_cannot_save_or_commit() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
         let old = Attempt::claim(&run, 4).unwrap();
@@ -468,9 +482,9 @@ mod tests {
         assert_eq!(run.read_network(&result.network.unwrap()).unwrap(), tensors(1));
     }
 
-    /// As those of a copied store: each time all of them would be hours.
+    /// Networks of a copied store are newer than their results: reading all of them each time would take hours.
     #[test]
-    fn a_network_that_is_newer_than_its_result_is_read_once_and_again_when_it_is_written_to() {
+    fn network_newer_than_its_result_is_read_once_until_it_changes() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
         let attempt = Attempt::claim(&run, 4).unwrap();
@@ -486,7 +500,7 @@ mod tests {
         *damaged.last_mut().unwrap() ^= 1;
         write(&damaged, 100);
         for _ in 0..2 {
-            assert!(matches!(run.result(), Err(Error::Damaged { .. })), "what is damaged is never known to be whole");
+            assert!(matches!(run.result(), Err(Error::Damaged { .. })), "a damaged file is never recorded as intact");
         }
         write(&whole, 200);
         assert!(run.result().is_ok());
@@ -499,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_on_another_machine_lives_while_its_heart_beats() {
+    fn attempt_on_another_machine_is_alive_while_its_heartbeat_is_recent() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
         begin(&run, 1, Owner::elsewhere());
@@ -516,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_attempt_goes_on_from_the_last_whole_checkpoint() {
+    fn next_attempt_resumes_from_the_last_intact_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared(&folder);
         let first = Attempt::claim(&run, 4).unwrap();
@@ -529,7 +543,7 @@ mod tests {
         assert_eq!(second.load_checkpoint().unwrap(), Some(tensors(2)));
         assert!(second.seconds() >= own + 0.06, "the time of the first attempt is counted in");
         second.save_checkpoint(&tensors(3)).unwrap();
-        assert!(!run.attempt_path(1).join(CHECKPOINT).exists(), "an earlier one has served its time");
+        assert!(!run.attempt_path(1).join(CHECKPOINT).exists(), "earlier checkpoints are removed");
         std::fs::write(run.attempt_path(2).join(CHECKPOINT), b"torn").unwrap();
         assert_eq!(second.load_checkpoint().unwrap(), None);
         assert!(run.attempt_path(2).join(format!("{CHECKPOINT}.damaged-1")).exists());

@@ -1,9 +1,9 @@
-//! What lies in a run's directory that nobody needs any more.
+//! Cleaning: finding and deleting files of a run that are no longer needed.
 //!
-//! Two things are told apart. *Waste* is of no use to any run: what is left of attempts that are over. A *network* may be
-//! what another run computes from; only who knows the sweeps can say that none will, and may then have it deleted. The
-//! result that it belongs to stays, with a marker beside it that says that the network is missing on purpose. Should a
-//! run need it after all, it is computed again, as a damaged one would be.
+//! There are two cases. *Waste* is of no use to any run: leftovers of attempts that have ended. A *network* may be the
+//! input of another run; only a caller that knows the sweeps can decide that none needs it, and have it deleted. Its
+//! result stays, with a marker beside it that says that the network is missing on purpose. If a run needs the network
+//! later, it is computed again, like a damaged one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -19,22 +19,22 @@ use super::files;
 use super::owner;
 use super::results::AttachedFile;
 
-/// Beside `result.json`, where the network of the result was deleted.
+/// The file beside `result.json` that says that the network of the result was deleted.
 const MARKER: &str = "cleaned.json";
-/// What a network is renamed to before it is deleted.
+/// The name that a network gets before it is deleted.
 const TRASH: &str = "network.safetensors.cleaned";
-/// A file that was not finished within this time will never be.
+/// The age after which an unfinished file counts as abandoned.
 const DRAFT_AGE: Duration = Duration::from_secs(3600);
 
-/// What a file was.
+/// The kind of a file that can be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, strum::Display, strum::VariantArray)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    #[strum(serialize = "checkpoints that no run goes on from")]
+    #[strum(serialize = "checkpoints that no run resumes from")]
     Checkpoint,
     #[strum(serialize = "networks of attempts that did not commit")]
     Leftover,
-    #[strum(serialize = "drafts of writers that died")]
+    #[strum(serialize = "unfinished files of processes that ended")]
     Draft,
     #[strum(serialize = "damaged files that were set aside")]
     Damaged,
@@ -51,7 +51,7 @@ pub struct Waste {
 }
 
 impl Waste {
-    /// Gives the bytes that this freed: none if somebody else was faster.
+    /// Deletes the file, and returns the number of bytes freed; returns `None` if the file no longer exists.
     pub fn delete(&self) -> Result<Option<u64>> {
         let there = self.path.symlink_metadata().is_ok();
         files::remove_if_exists(&self.path)?;
@@ -59,16 +59,16 @@ impl Waste {
     }
 }
 
-/// What can be deleted of a run whatever anybody may need. Nothing of an attempt that is alive, and never the checkpoint
-/// that a run would go on from.
+/// Returns the files of a run that no other run can need. Files of an attempt that is alive are excluded, and so is the
+/// checkpoint that the run would resume from.
 pub fn waste(run: &RunDirectory) -> Result<Vec<Waste>> {
     let attempts = run.attempts()?;
     let result = match run.result() {
-        // To be computed again: not done.
+        // A damaged result is computed again, so the run is not done.
         Err(Error::Damaged { .. }) => None,
         other => other?,
     };
-    // Each with the attempt it belongs to, if it belongs to one.
+    // Each file with the attempt that it belongs to, if any.
     let mut found: Vec<(Option<u32>, Waste)> = vec![];
     for folder in [run.path.clone(), run.path.join("attempts")] {
         look_into(&folder, None, &mut found)?;
@@ -105,12 +105,12 @@ pub fn waste(run: &RunDirectory) -> Result<Vec<Waste>> {
     Ok(found.into_iter().map(|(_, waste)| waste).collect())
 }
 
-/// The checkpoints of attempts before the latest that has a whole one.
+/// Returns the checkpoints of the attempts before the latest one with an intact checkpoint.
 fn superseded_checkpoints(run: &RunDirectory, attempts: &[u32]) -> Result<Vec<(Option<u32>, Waste)>> {
     let there: Vec<(u32, Waste)> = (attempts.iter())
         .filter_map(|&attempt| Some((attempt, of(Kind::Checkpoint, run.attempt_path(attempt).join(CHECKPOINT))?)))
         .collect();
-    // Reading them takes long: not where there is nothing to be gained.
+    // Reading a checkpoint takes long, so the first one, which has none before it, is not read.
     for (at, (_, latest)) in there.iter().enumerate().skip(1).rev() {
         if is_whole_checkpoint(run, &latest.path)? {
             return Ok(there[..at].iter().map(|(attempt, waste)| (Some(*attempt), waste.clone())).collect());
@@ -119,20 +119,20 @@ fn superseded_checkpoints(run: &RunDirectory, attempts: &[u32]) -> Result<Vec<(O
     Ok(vec![])
 }
 
-/// How long ago a file got the name it has; none if it is gone.
+/// Returns the time since a file got its name; returns `None` if the file does not exist.
 fn since_renamed(path: &Path, now: SystemTime) -> Option<Duration> {
     let changed = u64::try_from(fs::metadata(path).ok()?.ctime()).ok()?;
     now.duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(changed)).ok()
 }
 
-/// What can be told by its name.
+/// Finds the files in a directory that can be recognized as waste by their names.
 fn look_into(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Option<u32>, Waste)>) -> Result<()> {
     for name in files::names(folder)? {
         let path = folder.join(&name);
         let kind = if files::is_set_aside(&name) {
             Kind::Damaged
         } else if name == TRASH || files::is_draft(&name) || owner::is_probe(&name) {
-            // Somebody may be at it. A file that was renamed keeps the time of its content.
+            // Another process may still use the file. A rename does not change the modification time of a file.
             let now = owner::Clock::of(folder).now();
             let age = if name == TRASH { since_renamed(&path, now) } else { owner::silence(&path, now) };
             if age.is_none_or(|age| age < DRAFT_AGE) {
@@ -147,13 +147,13 @@ fn look_into(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Option<u32>, 
     Ok(())
 }
 
-/// None if there is no such file.
+/// Describes a file that can be deleted; returns `None` if it does not exist.
 fn of(kind: Kind, path: PathBuf) -> Option<Waste> {
     let file = path.symlink_metadata().ok().filter(|file| !file.is_dir())?;
     Some(Waste { kind, bytes: file.len(), path })
 }
 
-/// The content of the marker.
+/// The content of [`MARKER`].
 #[derive(Serialize, Deserialize)]
 struct Cleaned {
     network: AttachedFile,
@@ -162,13 +162,14 @@ struct Cleaned {
 
 fn marker(run: &RunDirectory) -> Result<Option<Cleaned>> {
     match files::read_sealed(&run.path.join(MARKER)) {
-        // Then the network is missing like any other, and computed again.
+        // Without a readable marker the network counts as missing by accident, and is computed again.
         Err(Error::Damaged { .. }) => Ok(None),
         other => other,
     }
 }
 
-/// When the network of a result was deleted on purpose; none if it is there, or missing by accident.
+/// Returns the time at which the network of a result was deleted on purpose; returns `None` if it exists, or is missing
+/// by accident.
 pub fn cleaned(run: &RunDirectory, network: &AttachedFile) -> Result<Option<jiff::Timestamp>> {
     if run.path.join(&network.path).exists() {
         return Ok(None);
@@ -176,26 +177,26 @@ pub fn cleaned(run: &RunDirectory, network: &AttachedFile) -> Result<Option<jiff
     Ok(marker(run)?.filter(|marker| marker.network == *network).map(|marker| marker.when))
 }
 
-/// Writes down that a network is missing on purpose, or is about to be.
+/// Records that a network is missing on purpose, or is about to be.
 pub(super) fn mark(run: &RunDirectory, network: &AttachedFile) -> Result<()> {
     let marker = Cleaned { network: network.clone(), when: jiff::Timestamp::now() };
     files::write_atomic(&run.path.join(MARKER), &files::seal(&marker))
 }
 
-/// Warns if a network that was deleted comes out differently when it is computed again: others were computed from the
-/// first one.
+/// Warns if a deleted network differs from the original when it is computed again: other results may have been computed
+/// from the original.
 pub(super) fn compare(run: &RunDirectory, digest: &str) -> Result<()> {
     if let Some(marker) = marker(run)?.filter(|marker| marker.network.digest != digest) {
         tracing::warn!(
-            "the network differs from the one that `winsign clean` deleted at {:.0}, which other results may have been \
-             computed from: another machine, or another number of threads?",
+            "the network differs from the one that `winsign clean` deleted at {:.0}, from which other results may have \
+             been computed; it may have been computed on another machine, or with another number of threads",
             marker.when
         );
     }
     Ok(())
 }
 
-/// A network on its way out: nobody finds it any more, but it can still be put back.
+/// A network that is about to be deleted: it was renamed, so that no run finds it, and can still be restored.
 #[derive(Debug)]
 pub struct Retired {
     run: RunDirectory,
@@ -204,7 +205,8 @@ pub struct Retired {
     pub bytes: u64,
 }
 
-/// Takes the network of a result away, for a second look at who might need it; none if it is gone already.
+/// Renames the network of a result, so that the caller can check again whether a run needs it before deleting it;
+/// returns `None` if the network no longer exists.
 pub fn retire(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Retired>> {
     let path = run.path.join(&network.path);
     let trash = path.with_file_name(TRASH);
@@ -217,21 +219,22 @@ pub fn retire(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Retir
 }
 
 impl Retired {
-    /// Puts the network back.
+    /// Restores the network.
     pub fn restore(&self) -> Result<()> {
         match files::rename_if_exists(&self.trash, &self.network)? {
             true => files::remove_if_exists(&self.run.path.join(MARKER)),
-            // Somebody else has deleted it: then the marker tells the truth.
+            // Another process has deleted the network, so the marker must stay.
             false => Ok(()),
         }
     }
 
+    /// Deletes the network for good.
     pub fn delete(&self) -> Result<()> {
         files::remove_if_exists(&self.trash)
     }
 }
 
-/// What [`retire`] would take away of a result; none if that has been done.
+/// Describes the network that [`retire`] would rename; returns `None` if it no longer exists.
 pub fn network(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Waste>> {
     let path = run.path.join(&network.path);
     match fs::metadata(&path) {

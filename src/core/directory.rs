@@ -1,19 +1,19 @@
 //! A store of runs, and a run's directory in it.
 //!
 //! ```text
-//! STORE/store.json                    the format of all that follows
+//! STORE/store.json                    the format of everything below
 //! STORE/runs/3f/3f09c2…/              one run; the directory's name is its identity
 //!     run.json                        settings and inputs, resolved
-//!     imported.safetensors            of an imported ticket: the network as it was found
+//!     imported.safetensors            the network as it was imported (imported tickets only)
 //!     result.json                     committed, once, by the attempt that computed it
-//!     attempts/1.json                 who began attempt 1: made exclusively, so it is also the claim to the run
-//!     attempts/1/status.json          how far it is; touched as its heartbeat
-//!     attempts/1/log                  what the worker had to say
-//!     attempts/1/metrics.jsonl        a line per epoch
+//!     attempts/1.json                 the process that began attempt 1; created exclusively, so it is the claim
+//!     attempts/1/status.json          its progress; touched as its heartbeat
+//!     attempts/1/log                  the log of the worker
+//!     attempts/1/metrics.jsonl        one line per epoch
 //!     attempts/1/checkpoint.safetensors   until the run is done
 //!     attempts/1/network.safetensors  the tensors of the result
-//!     cleaned.json                    where `winsign clean` has deleted those: which, and when
-//!     attempts/1/end.json             how it ended, if it lived to say so
+//!     cleaned.json                    the network that `winsign clean` has deleted, and when
+//!     attempts/1/end.json             how it ended, unless it was killed
 //! ```
 
 use std::collections::HashSet;
@@ -52,13 +52,13 @@ struct StoreFile {
 }
 
 impl Store {
-    /// A store to read from. It need not exist: then it has no runs.
+    /// Opens a store for reading. A store that does not exist has no runs.
     pub fn open(root: &Path) -> Result<Store> {
         Store::read_marker(root)?;
         Ok(Store { root: root.to_path_buf() })
     }
 
-    /// A store to write to: made if it does not exist.
+    /// Opens a store for writing, and creates it if it does not exist.
     pub fn create(root: &Path) -> Result<Store> {
         let marked = Store::read_marker(root)?;
         files::create_directory(&root.join("runs"))?;
@@ -70,7 +70,7 @@ impl Store {
         Ok(Store { root: root.to_path_buf() })
     }
 
-    /// Refuses a store of another format; false if the store has no marker.
+    /// Returns true if the store has a format marker, and fails with [`Error::Format`] if it names another format.
     fn read_marker(root: &Path) -> Result<bool> {
         let path = root.join(MARKER);
         let Some(bytes) = files::read_if_exists(&path)? else {
@@ -79,10 +79,10 @@ impl Store {
         match serde_json::from_slice::<StoreFile>(&bytes) {
             Ok(file) if file.format != FORMAT => Err(Error::Format { path, found: file.format, expected: FORMAT }),
             Ok(_) => Ok(true),
-            // The runs say so themselves as well.
+            // The format is also recorded in every run.
             Err(error) => {
                 tracing::warn!(
-                    "{} is damaged: {error}; delete it, the next `winsign run` writes it anew",
+                    "{} is damaged: {error}; help: delete it, the next `winsign run` writes it again",
                     path.display()
                 );
                 Ok(true)
@@ -90,17 +90,19 @@ impl Store {
         }
     }
 
+    /// Returns the directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
+    /// Returns the directory of a run, which need not exist.
     pub fn run(&self, id: &RunId) -> RunDirectory {
         // 256 folders keep directories small where a million entries in one would be slow.
         let path = self.root.join("runs").join(&id.as_str()[..2]).join(id.as_str());
         RunDirectory { id: id.clone(), path }
     }
 
-    /// The runs whose identity begins with `prefix` (at least two digits).
+    /// Returns the runs whose identity begins with `prefix` (at least two digits), sorted.
     pub fn find(&self, prefix: &str) -> Result<Vec<RunId>> {
         let Some(folder) = prefix.get(..2).filter(|_| prefix.bytes().all(|byte| byte.is_ascii_hexdigit())) else {
             return Ok(vec![]);
@@ -112,7 +114,7 @@ impl Store {
         Ok(ids)
     }
 
-    /// Every run, whatever sweep it belongs to.
+    /// Returns all runs of the store, sorted.
     pub fn runs(&self) -> Result<Vec<RunId>> {
         let mut ids = vec![];
         for folder in files::names(&self.root.join("runs"))?.iter().filter(|name| name.len() == 2) {
@@ -128,56 +130,51 @@ impl Store {
 pub struct RunFile {
     pub format: u32,
     pub id: RunId,
-    /// What people call it.
+    /// A readable name of the run.
     pub label: String,
     pub settings: Settings,
     pub inputs: Vec<RunId>,
 }
 
-/// A file, when it was written, and how long it is.
+/// A file with its modification time and its length in bytes.
 #[derive(PartialEq, Eq, Hash)]
 struct Touched(PathBuf, SystemTime, u64);
 
-/// Files that were read and found whole. Those of a store that was copied may all be newer than its results: who looks at it
-/// again and again, as `winsign serve` does, is to read them once.
+/// The files that were read and found intact. All files of a copied store may be newer than its results; a long-running
+/// process, such as `winsign serve`, must read them only once.
 static WHOLE: LazyLock<Mutex<HashSet<Touched>>> = LazyLock::new(Mutex::default);
 
 impl Touched {
     fn found_whole(self, read: Result<()>) -> Result<()> {
         read?;
-        WHOLE.lock().expect("nobody panics").insert(self);
+        WHOLE.lock().expect("no panic under the lock").insert(self);
         Ok(())
     }
 }
 
-/// One run's directory. It need not exist yet.
+/// The directory of a run, which need not exist yet.
 #[derive(Debug, Clone)]
 pub struct RunDirectory {
     pub id: RunId,
     pub path: PathBuf,
 }
 
-/// What the disk says about a run.
+/// The state of a run, as derived from the files on disk.
 #[derive(Debug, Clone)]
 pub enum State {
+    /// The run has an intact result.
     Done(Box<RunResult>),
-    Running {
-        attempt: u32,
-        claim: Claim,
-        progress: Option<Progress>,
-    },
-    Failed {
-        attempt: u32,
-        message: String,
-    },
-    /// Nothing has happened yet, or what happened ended before its time: `attempts` were made.
-    Idle {
-        attempts: u32,
-    },
+    /// The latest attempt is alive.
+    Running { attempt: u32, claim: Claim, progress: Option<Progress> },
+    /// The latest attempt failed.
+    Failed { attempt: u32, message: String },
+    /// No attempt was made, or the latest of `attempts` attempts ended without a result and without a failure.
+    Idle { attempts: u32 },
 }
 
 impl RunDirectory {
-    /// The directory that lies at `path`, by its name.
+    /// Opens an existing run directory; the last component of `path` must be the identity of the run. Fails with
+    /// [`Error::NotARun`] if it is not a run directory.
     pub fn open(path: &Path) -> Result<RunDirectory> {
         let path = fs::canonicalize(path).map_err(Error::io("open the run directory", path))?;
         let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
@@ -187,22 +184,24 @@ impl RunDirectory {
         }
     }
 
-    /// Another run of the same store.
+    /// Returns the directory of another run of the same store.
     pub fn sibling(&self, id: &RunId) -> RunDirectory {
         let runs = self.path.ancestors().nth(2).expect("a run lies in runs/xx/");
         RunDirectory { id: id.clone(), path: runs.join(&id.as_str()[..2]).join(id.as_str()) }
     }
 
-    /// Where the network of an imported ticket is put before the run.
+    /// Returns the path at which the network of an imported ticket is placed before the run.
     pub fn imported_path(&self) -> PathBuf {
         self.path.join("imported.safetensors")
     }
 
+    /// Returns the path of the committed result.
     pub fn result_path(&self) -> PathBuf {
         self.path.join("result.json")
     }
 
-    /// Makes the directory ready for a worker; gives the name a damaged `run.json` was set aside under.
+    /// Creates the directory and `run.json` for a worker. Returns the new name of a damaged `run.json`, if one was set
+    /// aside.
     pub fn prepare(&self, run: &Run, label: &str) -> Result<Option<PathBuf>> {
         let path = self.path.join("run.json");
         let mut aside = None;
@@ -225,7 +224,8 @@ impl RunDirectory {
         Ok(aside)
     }
 
-    /// Reads `run.json`; none if there is none. Settings that no longer hash to the identity are damage.
+    /// Reads `run.json`; returns `None` if it does not exist. A file whose settings do not hash to the identity of the
+    /// run counts as damaged.
     pub fn settings(&self) -> Result<Option<RunFile>> {
         let path = self.path.join("run.json");
         let Some(bytes) = files::read_if_exists(&path)? else {
@@ -248,8 +248,9 @@ impl RunDirectory {
         Ok(Some(file))
     }
 
-    /// The committed result; none if the run is not done. A result whose tensors are missing, cut or changed is
-    /// damage: tensors touched after the commit are read and compared. Those that `winsign clean` has deleted are none.
+    /// Returns the committed result; returns `None` if the run is not done. A result whose tensors are missing,
+    /// truncated or changed counts as damaged: tensors that were modified after the commit are read and compared.
+    /// Tensors that `winsign clean` has deleted are allowed to be missing.
     pub fn result(&self) -> Result<Option<RunResult>> {
         let path = self.result_path();
         let Some(result) = files::read_sealed::<RunResult>(&path)? else {
@@ -279,9 +280,9 @@ impl RunDirectory {
         Ok(Some(result))
     }
 
-    /// A file that was written to after the result it belongs to was committed, unless it was found whole since; damage if it is
-    /// gone or has another length. Reading every tensor of a large study each time would take hours, a look at a file's
-    /// times does not.
+    /// Returns a file if it was modified after its result was committed and has not been verified since. Fails with
+    /// [`Error::Damaged`] if it is missing or has another length. Reading every tensor of a large study each time would
+    /// take hours; comparing modification times does not.
     fn touched_since(&self, committed: SystemTime, expected: &AttachedFile) -> Result<Option<Touched>> {
         let path = self.path.join(&expected.path);
         let found = match fs::metadata(&path) {
@@ -297,10 +298,11 @@ impl RunDirectory {
         }
         let written = found.modified().map_err(Error::io("read", &path))?;
         let touched = Touched(path, written, found.len());
-        Ok((written > committed && !WHOLE.lock().expect("nobody panics").contains(&touched)).then_some(touched))
+        Ok((written > committed && !WHOLE.lock().expect("no panic under the lock").contains(&touched))
+            .then_some(touched))
     }
 
-    /// The metrics of a result, verified.
+    /// Reads and verifies the metrics of a result.
     pub fn read_metrics(&self, expected: &AttachedFile) -> Result<Vec<EpochMetrics>> {
         let path = self.path.join(&expected.path);
         let bytes = files::read_if_exists(&path)?.ok_or_else(|| Error::damaged(&path, "the file is missing"))?;
@@ -312,12 +314,12 @@ impl RunDirectory {
         parsed.map_err(|error| Error::damaged(&path, error.to_string()))
     }
 
-    /// The tensors of a result, verified to the last bit.
+    /// Reads the tensors of a result, and verifies them to the last bit.
     pub fn read_network(&self, expected: &AttachedFile) -> Result<TensorFile> {
         self.read_network_file(expected).map(|(file, _)| file)
     }
 
-    /// The tensors of a result, verified to the last bit, and the bytes of the file they lie in.
+    /// Reads the tensors of a result, verifies them to the last bit, and returns them with the bytes of their file.
     pub fn read_network_file(&self, expected: &AttachedFile) -> Result<(TensorFile, Vec<u8>)> {
         let path = self.path.join(&expected.path);
         let Some(bytes) = files::read_if_exists(&path)? else {
@@ -343,8 +345,8 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// Forgets that the latest attempt failed, so that the run gets a new chance; false if it had not failed. What it had to say
-    /// is kept under another name.
+    /// Clears the failure of the latest attempt, so that the run is tried again; returns false if it had not failed.
+    /// The record of the failure is kept under another name.
     pub fn forgive(&self) -> Result<bool> {
         let Some(&attempt) = self.attempts()?.last() else { return Ok(false) };
         if !matches!(self.end_of(attempt)?, Some(End::Failed { .. })) {
@@ -354,18 +356,18 @@ impl RunDirectory {
         match fs::rename(&end, end.with_extension("forgiven.json")) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("rename", &end)(error)),
-            // Without an end it would seem alive from another machine for a while.
+            // Without a recorded end the attempt would seem alive to other machines until its heartbeat times out.
             Ok(()) => attempt::end_attempt(self, attempt, &End::Interrupted).map(|()| true),
         }
     }
 
-    /// What the disk says. Reads only, but for a file that lives for an instant to ask the file system's time where a
-    /// run is alive on another machine.
+    /// Returns the state of the run. This only reads, but for a temporary file that gives the time of the file system
+    /// if the run is alive on another machine.
     pub fn state(&self) -> Result<State> {
         self.state_by(&Clock::of(&self.path))
     }
 
-    /// [`RunDirectory::state`] by a clock that many runs of a store share.
+    /// Returns the state of the run like [`RunDirectory::state`], by a clock that many runs of a store share.
     pub fn state_by(&self, clock: &Clock) -> Result<State> {
         if let Some(result) = self.result()? {
             return Ok(State::Done(Box::new(result)));
@@ -380,7 +382,7 @@ impl RunDirectory {
         match self.claim_if_alive_by(attempt, clock)? {
             Some(claim) => {
                 let progress = self.progress_of(attempt);
-                // It may have committed between our look for a result and our look at its owner.
+                // The attempt may have committed after the first check for a result.
                 match self.result()? {
                     Some(result) => Ok(State::Done(Box::new(result))),
                     None => Ok(State::Running { attempt, claim, progress }),
@@ -393,18 +395,19 @@ impl RunDirectory {
         }
     }
 
-    /// The numbers of all attempts begun, ascending.
+    /// Returns the numbers of all attempts, ascending.
     pub fn attempts(&self) -> Result<Vec<u32>> {
         let folder = self.path.join("attempts");
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                return Err(Error::damaged(&folder, "it is no directory"));
+                return Err(Error::damaged(&folder, "it is not a directory"));
             }
             Err(error) => return Err(Error::io("list", &folder)(error)),
         };
-        // A folder without a claim is one whose claim was deleted; its number must not be used again.
+        // Count directories without a claim too: the claim may have been deleted, and its number must not be used
+        // again.
         let number = |name: &str| name.strip_suffix(".json").unwrap_or(name).parse().ok();
         let mut numbers: Vec<u32> = entries.filter_map(|entry| number(entry.ok()?.file_name().to_str()?)).collect();
         numbers.sort_unstable();
@@ -412,7 +415,7 @@ impl RunDirectory {
         Ok(numbers)
     }
 
-    /// The claim of an attempt that may still be working.
+    /// Returns the claim of an attempt if it may still be running.
     pub fn claim_if_alive(&self, attempt: u32) -> Result<Option<Claim>> {
         self.claim_if_alive_by(attempt, &Clock::of(&self.path))
     }
@@ -422,7 +425,7 @@ impl RunDirectory {
             return Ok(None);
         }
         let path = self.claim_path(attempt);
-        // A claim that cannot be read is judged by its heartbeat alone.
+        // If the claim cannot be read, the heartbeat alone decides.
         let claim = self.claim_of(attempt)?;
         let beats = || {
             let now = clock.now();
@@ -435,7 +438,7 @@ impl RunDirectory {
         Ok(alive.then(|| claim.unwrap_or_else(Claim::unreadable)))
     }
 
-    /// Who began an attempt; none if its file is damaged.
+    /// Returns the claim of an attempt; returns `None` if its file is missing or damaged.
     pub fn claim_of(&self, attempt: u32) -> Result<Option<Claim>> {
         match files::read_sealed(&self.claim_path(attempt)) {
             Err(Error::Damaged { .. }) => Ok(None),
@@ -443,7 +446,7 @@ impl RunDirectory {
         }
     }
 
-    /// The last lines of what an attempt had to say.
+    /// Returns the last lines of the log of an attempt, at most `lines`.
     pub fn log_of(&self, attempt: u32, lines: usize) -> Vec<String> {
         let bytes = fs::read(self.attempt_path(attempt).join(attempt::LOG)).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
@@ -451,7 +454,7 @@ impl RunDirectory {
         all[all.len().saturating_sub(lines)..].iter().map(|line| line.to_string()).collect()
     }
 
-    /// How an attempt ended; none if it lives, or died without a word.
+    /// Returns how an attempt ended; returns `None` if it is running, or was killed.
     pub fn end_of(&self, attempt: u32) -> Result<Option<End>> {
         match files::read_sealed(&self.attempt_path(attempt).join(attempt::END)) {
             Err(Error::Damaged { .. }) => Ok(None),
@@ -459,16 +462,18 @@ impl RunDirectory {
         }
     }
 
-    /// How far an attempt is; none if it has not said so yet.
+    /// Returns the progress of an attempt; returns `None` if it has not written its status yet.
     pub fn progress_of(&self, attempt: u32) -> Option<Progress> {
         let bytes = files::read_if_exists(&self.attempt_path(attempt).join(attempt::STATUS)).ok()??;
         serde_json::from_slice(&bytes).ok()
     }
 
+    /// Returns the path of the claim of an attempt.
     pub fn claim_path(&self, attempt: u32) -> PathBuf {
         self.path.join("attempts").join(format!("{attempt}.json"))
     }
 
+    /// Returns the directory of an attempt.
     pub fn attempt_path(&self, attempt: u32) -> PathBuf {
         self.path.join("attempts").join(attempt.to_string())
     }

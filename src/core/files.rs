@@ -1,7 +1,7 @@
-//! Files that appear whole or not at all, and JSON that notices damage.
+//! Atomic writes of files, and JSON with a checksum.
 //!
 //! Several nodes write to one shared file system, so nothing here needs more than an atomic rename and an exclusive
-//! create (a hard link of a finished file): no locks, no database.
+//! create (a hard link to a complete file): no locks, no database.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,21 +17,23 @@ use serde_json::Value;
 
 use super::error::{Error, Result};
 
-/// Replaces `path` by `bytes` in one step: readers see the old content or the new, also after a power cut.
+/// Replaces the content of `path` by `bytes` in one step: readers see the old content or the new, also after a power
+/// cut.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = write_draft(path, bytes, Durability::Synced)?;
     rename(&draft, path)?;
     sync_directory(path)
 }
 
-/// Like [`write_atomic`] for what may be lost in a power cut, because it is only of use while its writer lives.
+/// Writes a file like [`write_atomic`], but without syncing it to disk. Meant for content that is only of use while its
+/// writer is running.
 pub fn write_ephemeral(path: &Path, bytes: &[u8]) -> Result<()> {
     let draft = write_draft(path, bytes, Durability::Cached)?;
     rename(&draft, path)
 }
 
-/// Creates `path` with `bytes` if nothing of that name exists: true if it was us. Of any number of processes on any
-/// number of nodes exactly one succeeds, and nobody ever sees a part of the content.
+/// Creates `path` with `bytes` if it does not exist, and returns true if this call created it. Of any number of
+/// processes on any number of nodes exactly one succeeds, and no reader ever sees partial content.
 pub fn create_exclusive(path: &Path, bytes: &[u8]) -> Result<bool> {
     let draft = write_draft(path, bytes, Durability::Synced)?;
     let linked = fs::hard_link(&draft, path);
@@ -47,14 +49,15 @@ pub fn create_exclusive(path: &Path, bytes: &[u8]) -> Result<bool> {
     }
 }
 
-/// Creates a directory and its parents; fine if it exists.
+/// Creates a directory and its parents; succeeds if it exists.
 pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::io("create the directory", path))
 }
 
-/// Opens a file, and says how long it is; none if there is no such file. What is there but is no file is damage.
+/// Opens a file, and returns it with its length in bytes; returns `None` if it does not exist. A path that is not a
+/// regular file counts as damaged.
 pub fn open_if_exists(path: &Path) -> Result<Option<(File, u64)>> {
-    // Not waiting for somebody who writes, should it be a pipe.
+    // Without this flag, opening a pipe would wait for a writer.
     let file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
         Ok(file) => file,
         Err(error) if is_absence(&error) => return Ok(None),
@@ -67,14 +70,14 @@ pub fn open_if_exists(path: &Path) -> Result<Option<(File, u64)>> {
     if found.is_dir() {
         return Err(Error::damaged(path, "it is a directory"));
     }
-    // A device may have no end.
+    // Reading a device may never end.
     if !found.is_file() {
-        return Err(Error::damaged(path, "it is no file, but a pipe or a device"));
+        return Err(Error::damaged(path, "it is not a regular file, but a pipe or a device"));
     }
     Ok(Some((file, found.len())))
 }
 
-/// The content of a file; none if there is no such file.
+/// Returns the content of a file; returns `None` if it does not exist.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     let Some((mut file, length)) = open_if_exists(path)? else { return Ok(None) };
     let mut bytes = vec![];
@@ -84,7 +87,8 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// The names in a directory that are text, in any order; none if there is no such directory.
+/// Returns the names in a directory that are valid UTF-8, in no particular order; returns an empty list if the
+/// directory does not exist.
 pub fn names(directory: &Path) -> Result<Vec<String>> {
     match fs::read_dir(directory) {
         Ok(entries) => Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()),
@@ -93,7 +97,7 @@ pub fn names(directory: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// Renames a file; false if it is gone already.
+/// Renames a file; returns false if it no longer exists.
 pub fn rename_if_exists(from: &Path, to: &Path) -> Result<bool> {
     match fs::rename(from, to) {
         Ok(()) => Ok(true),
@@ -102,10 +106,10 @@ pub fn rename_if_exists(from: &Path, to: &Path) -> Result<bool> {
     }
 }
 
-/// Removes a file; fine if it is gone already.
+/// Removes a file; succeeds if it does not exist.
 pub fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        // A file system that is read-only says so before it looks.
+        // A read-only file system reports that first, even if the file does not exist.
         Err(error) if !is_absence(&error) && fs::symlink_metadata(path).is_ok() => {
             Err(Error::io("remove", path)(error))
         }
@@ -113,8 +117,8 @@ pub fn remove_if_exists(path: &Path) -> Result<()> {
     }
 }
 
-/// Renames a damaged file to `NAME.damaged-1` (or the next free number), out of the way but there to be looked at.
-/// Gives the new name; none if somebody else was faster.
+/// Renames a damaged file to `NAME.damaged-1` (or the next free number), so that it can be examined later. Returns the
+/// new name; returns `None` if another process has already renamed the file.
 pub fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
     for number in 1.. {
         let mut name = path.as_os_str().to_owned();
@@ -132,17 +136,18 @@ pub fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
     unreachable!("one of infinitely many names is free")
 }
 
-/// Whether [`set_aside`] gave a file this name.
+/// Returns true if the name has the form that [`set_aside`] gives to damaged files.
 pub fn is_set_aside(name: &str) -> bool {
     name.rsplit_once(ASIDE).is_some_and(|(_, number)| number.parse::<u32>().is_ok())
 }
 
-/// Whether a file of this name is being written, or was when its writer died.
+/// Returns true if the name is that of a draft: a file that is being written, or was being written when its writer
+/// ended.
 pub fn is_draft(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(DRAFT)
 }
 
-/// The JSON text of `content` with a checksum of itself as its last field, so that a flipped bit, a cut or an edit is
+/// Returns the JSON text of `content` with a checksum of itself as its last field, so that any change of the content is
 /// noticed. `content` must serialize to an object.
 pub fn seal<T: Serialize>(content: &T) -> Vec<u8> {
     let mut value = serde_json::to_value(content).expect("what is sealed is plain data");
@@ -154,7 +159,7 @@ pub fn seal<T: Serialize>(content: &T) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`seal`] wrote. `path` is for the error.
+/// Parses and verifies the text that [`seal`] wrote. `path` is used in error messages.
 pub fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|error| Error::damaged(path, error.to_string()))?;
     let object = value.as_object_mut().ok_or_else(|| Error::damaged(path, "not a JSON object"))?;
@@ -167,7 +172,7 @@ pub fn unseal<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_value(value).map_err(|error| Error::damaged(path, error.to_string()))
 }
 
-/// [`unseal`] of a file; none if there is no such file.
+/// Reads a file with [`unseal`]; returns `None` if it does not exist.
 pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match read_if_exists(path)? {
         Some(bytes) => unseal(path, &bytes).map(Some),
@@ -176,16 +181,16 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 const CHECKSUM: &str = "checksum";
-/// What the names of damaged files get, before a number.
+/// The suffix of the names of damaged files, before a number.
 const ASIDE: &str = ".damaged-";
-/// How the names of files end that are being written.
+/// The suffix of the names of files that are being written.
 const DRAFT: &str = ".draft";
 
 fn checksum(value: &Value) -> String {
     digest(&serde_json::to_vec(value).expect("a JSON value serializes"))
 }
 
-/// A hash of a file's bytes: 32 hexadecimal digits.
+/// Returns a hash of the bytes of a file: 32 hexadecimal digits.
 pub fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_string()
 }
@@ -196,13 +201,13 @@ enum Durability {
     Cached,
 }
 
-/// Writes a file beside `path` under a name nobody else uses. Nothing is left behind if that fails.
+/// Writes a file beside `path` under a unique name, and removes it if writing fails.
 fn write_draft(path: &Path, bytes: &[u8], durability: Durability) -> Result<PathBuf> {
     let write = || -> io::Result<PathBuf> {
         let mut draft = tempfile::Builder::new()
             .prefix(".")
             .suffix(DRAFT)
-            // As any new file: the user's mask decides who else may read it.
+            // The permissions of any new file: the user's umask decides who may read it.
             .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(directory_of(path))?;
         draft.write_all(bytes)?;
@@ -215,14 +220,14 @@ fn write_draft(path: &Path, bytes: &[u8], durability: Durability) -> Result<Path
     write().map_err(Error::io("write", path))
 }
 
-/// Removes what a process that died was writing in a directory, at least so long ago; fine if the directory does not exist.
+/// Removes the drafts in a directory that are at least `age` old; succeeds if the directory does not exist.
 pub fn remove_drafts(directory: &Path, age: Duration) -> Result<()> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if is_absence(&error) => return Ok(()),
         Err(error) => return Err(Error::io("list", directory)(error)),
     };
-    // A folder of reports has files of its owner beside ours.
+    // Users may keep files of their own beside reports.
     let drafts = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_draft));
     for path in drafts.map(|entry| entry.path()) {
         let Some(found) = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file) else { continue };
@@ -240,7 +245,7 @@ fn rename(draft: &Path, path: &Path) -> Result<()> {
     })
 }
 
-/// A new name is on disk only once its directory is.
+/// Syncs the directory of `path`: a new name is on disk only once its directory is.
 fn sync_directory(path: &Path) -> Result<()> {
     let directory = directory_of(path);
     let sync = || File::open(directory)?.sync_all();
@@ -255,7 +260,7 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// No such file, or no such directory on the way to it.
+/// Returns true if the error says that the file, or a directory on the way to it, does not exist.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
@@ -276,12 +281,12 @@ mod tests {
     }
 
     #[test]
-    fn sealed_content_comes_back_to_the_last_bit() {
+    fn sealed_content_is_read_back_to_the_last_bit() {
         assert_eq!(unseal::<Content>(Path::new("x"), &seal(&content())).unwrap(), content());
     }
 
     #[test]
-    fn every_cut_and_every_changed_byte_is_noticed() {
+    fn unseal_detects_every_cut_and_changed_byte() {
         let bytes = seal(&content());
         let path = Path::new("result.json");
         let text_end = bytes.len() - 1; // the last byte is a newline, whose loss is harmless
@@ -316,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_no_file_to_wait_for() {
+    fn pipe_is_reported_without_waiting() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("result.json");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -325,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_creates() {
+    fn create_exclusive_succeeds_for_one_process() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("claim");
         let winners: usize = std::thread::scope(|scope| {
@@ -345,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_kept_aside() {
+    fn damaged_files_are_renamed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("result.json");
         for round in 1..=2 {

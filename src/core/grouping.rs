@@ -1,9 +1,9 @@
-//! Groups in the order in which they first appear.
+//! Grouping of items, in the order in which their keys first appear.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The items by their keys.
+/// Groups the items by key. Groups are in the order in which their keys first appear, items in their original order.
 pub fn grouped<T, K: Eq + Hash>(items: impl IntoIterator<Item = T>, key: impl Fn(&T) -> K) -> Vec<Vec<T>> {
     let mut groups: Vec<Vec<T>> = Vec::new();
     let mut group_of = HashMap::new();
@@ -17,7 +17,7 @@ pub fn grouped<T, K: Eq + Hash>(items: impl IntoIterator<Item = T>, key: impl Fn
     groups
 }
 
-/// Each distinct value once.
+/// Returns each distinct value once, in the order of first appearance.
 pub fn distinct<T: Eq + Hash + Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     grouped(values, T::clone).into_iter().filter_map(|group| group.into_iter().next()).collect()
 }

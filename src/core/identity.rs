@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::{Kind, Settings};
 
-/// The version of the numbers: raised when the same settings begin to give other results, so that results of before
-/// and after are never mixed.
+/// The version of the computations. It is raised when the same settings begin to give other results, so that results
+/// from before and after are never mixed.
 const SCIENCE_VERSION: u32 = 1;
 
 /// The identity of a run: 16 hexadecimal digits.
@@ -17,6 +17,7 @@ const SCIENCE_VERSION: u32 = 1;
 pub struct RunId(String);
 
 impl RunId {
+    /// Returns the identity as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -55,20 +56,20 @@ impl From<RunId> for String {
     }
 }
 
-/// A run: what it computes, and from which other runs.
+/// A run: its settings, and the runs that it needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     pub id: RunId,
     pub settings: Settings,
-    /// The runs whose results this one reads, in the order it expects: a ticket of an iterative method the level before
-    /// it (none at level 0), and then the network it rewinds to unless that is the initialization; a transfer its ticket
-    /// (none if it is dense); a connect its ends: two of a path (one ticket for `norm-init`), three of a plane, and many of
-    /// a block of a matrix.
+    /// The runs whose results this one reads, in a fixed order. A ticket of an iterative method reads the level before
+    /// it (nothing at level 0), and then the network that it rewinds to unless that is the initialization. A transfer
+    /// reads its ticket (nothing if it is dense). A connection reads its ends: two for a path (one ticket for
+    /// `norm-init`), three for a plane, and many for a block of a matrix.
     pub inputs: Vec<RunId>,
 }
 
 impl Run {
-    /// Derives the identity from settings and inputs.
+    /// Creates a run and derives its identity from settings and inputs.
     pub fn new(settings: Settings, inputs: Vec<RunId>) -> Run {
         #[derive(Serialize)]
         struct Identified<'a> {
@@ -83,6 +84,7 @@ impl Run {
         Run { id, settings, inputs }
     }
 
+    /// Returns the kind of the run.
     pub fn kind(&self) -> Kind {
         self.settings.kind()
     }
@@ -124,8 +126,7 @@ mod tests {
         assert_ne!(from(&start), from(&other_start));
     }
 
-    /// Results already computed must be found again by later versions: this value changes only together with
-    /// `SCIENCE_VERSION`.
+    /// Later versions must find the results of earlier ones: this value changes only together with `SCIENCE_VERSION`.
     #[test]
     fn identity_is_stable() {
         assert_eq!(Run::new(ticket(0, 0.1), vec![]).id.as_str(), "daf206d2cbd1bbe0");

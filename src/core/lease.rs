@@ -1,7 +1,8 @@
-//! A lock for a short time, on a file system that nodes share: a file that names who holds it.
+//! Leases: short-lived locks on a file system that nodes share. A lease is a file that names its holder.
 //!
-//! It needs an exclusive create and a rename, nothing that NFS lacks. A holder that died is found out as that of an attempt
-//! is: by the process table on the same machine, and by silence from another one.
+//! It needs an exclusive create and a rename, which NFS has. A holder that ended without releasing the lease is
+//! detected like one of an attempt: by the process table on the same machine, and by a missing heartbeat from another
+//! one.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +10,15 @@ use super::error::{Error, Result};
 use super::files;
 use super::owner::{self, Owner};
 
-/// Held until it is dropped, as long as it is kept every now and then.
+/// A lease, which this process holds until it is dropped, as long as [`Lease::keep`] is called regularly.
 #[derive(Debug)]
 pub struct Lease {
     path: PathBuf,
 }
 
 impl Lease {
-    /// Gives a sign of life, due at least every [`owner::HEARTBEAT`]; false if somebody has taken us for dead, and the lease.
+    /// Renews the lease, which is due at least every [`owner::HEARTBEAT`]; returns false if another process has taken
+    /// the lease over.
     pub fn keep(&self) -> bool {
         let touched =
             || std::fs::File::options().append(true).open(&self.path)?.set_modified(std::time::SystemTime::now());
@@ -28,7 +30,7 @@ impl Lease {
     }
 }
 
-/// Takes the lease, or says who has it.
+/// Takes the lease, or returns its holder.
 pub fn take(path: &Path) -> Result<std::result::Result<Lease, Owner>> {
     let us = Owner::this_process();
     loop {
@@ -48,8 +50,8 @@ pub fn take(path: &Path) -> Result<std::result::Result<Lease, Owner>> {
         if !dead {
             return Ok(Err(holder));
         }
-        // Whoever renames it first has buried it. That a second one buries the lease of the first, taken in the same instant, is
-        // found out by looking at what was renamed.
+        // The process that renames the file first may take the lease. A process that is late may rename the new lease
+        // instead of the stale one; it finds that out from the content, and puts the new lease back.
         let grave = path.with_extension(format!("dead-{}-{}", owner::host(), std::process::id()));
         if std::fs::rename(path, &grave).is_ok() {
             let buried: Option<Owner> = files::read_sealed(&grave).ok().flatten();
@@ -63,7 +65,7 @@ pub fn take(path: &Path) -> Result<std::result::Result<Lease, Owner>> {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Left behind it would count as dead once this process has ended.
+        // A file that stays would count as stale only once this process has ended.
         if self.is_ours() {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time_and_the_dead_do_not_hold() {
+    fn lease_has_one_holder_and_stale_leases_are_taken_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sending");
         let lease = take(&path).unwrap().unwrap();
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_elsewhere_is_believed_until_it_is_silent() {
+    fn lease_of_another_machine_is_taken_over_after_the_heartbeat_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sending");
         files::create_exclusive(&path, &files::seal(&Owner::elsewhere())).unwrap();
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_has_taken_is_not_dropped() {
+    fn drop_keeps_a_lease_of_another_process() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sending");
         let lease = take(&path).unwrap().unwrap();

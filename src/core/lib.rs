@@ -1,4 +1,4 @@
-//! What a run is, its identity, and its directory on disk; leases; randomness.
+//! Runs, their identities and their directories on disk; leases; randomness.
 //!
 //! All other crates depend on this one, and it depends on none of them. It knows nothing of YAML, Slurm or torch.
 

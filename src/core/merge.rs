@@ -1,8 +1,8 @@
-//! A run that was computed in one store, taken over into another.
+//! Merging: copying a run that was computed in one store into another.
 //!
-//! It is taken over as if it had been computed there: by an attempt of its own, which claims the run, writes its files,
-//! and commits. So whatever dies in between, and whoever works on the run at the same time, the rules of
-//! [`super::attempt`] hold.
+//! A run is copied as if it had been computed there: by an attempt of its own, which claims the run, writes its files,
+//! and commits. So the rules of [`super::attempt`] hold if the copy is interrupted or another process executes the run
+//! at the same time.
 
 use super::attempt::{Attempt, End, LOG, METRICS, NETWORK, Progress};
 use super::clean;
@@ -14,11 +14,11 @@ use super::results::{AttachedFile, Outcome, PathOutcome, RunResult};
 use super::settings::Settings;
 use super::tensors::TensorFile;
 
-/// A run that is done and all that belongs to it, verified.
+/// A run that is done, with all files that belong to it, verified.
 pub struct Whole {
     file: RunFile,
     result: RunResult,
-    /// None where the result has none, and where `winsign clean` has deleted it.
+    /// The bytes of the network; `None` if the result has no network, or `winsign clean` has deleted it.
     network: Option<Vec<u8>>,
     metrics: Option<Vec<u8>>,
     log: Option<Vec<u8>>,
@@ -27,7 +27,7 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Reads what belongs to a result.
+    /// Reads and verifies the files that belong to a result.
     pub fn read(source: &RunDirectory, file: RunFile, result: RunResult) -> Result<Whole> {
         let network = match &result.network {
             Some(network) if clean::cleaned(source, network)?.is_none() => Some(source.read_network_file(network)?.1),
@@ -46,7 +46,8 @@ impl Whole {
         Ok(Whole { file, result, network, metrics, log, imported, progress })
     }
 
-    /// Takes the run over: false if another attempt has committed it meanwhile. [`Error::Held`] if one is alive.
+    /// Copies the run into `target`; returns false if another attempt has committed it meanwhile. Fails with
+    /// [`Error::Held`] if an attempt is alive there.
     pub fn adopt(&self, target: &RunDirectory) -> Result<bool> {
         let run = Run::new(self.file.settings.clone(), self.file.inputs.clone());
         target.prepare(&run, &self.file.label)?;
@@ -60,7 +61,8 @@ impl Whole {
                 Ok(committed)
             }
             Err(error) => {
-                // Whoever comes next need not wait until our heart has stopped. The disk may be full.
+                // Record the end, so that the next attempt need not wait until the heartbeat times out. This may fail
+                // too, if the disk is full.
                 let _ = attempt.end(&End::Interrupted);
                 Err(error)
             }
@@ -90,7 +92,7 @@ impl Whole {
         if let Some(network) = result.network.as_ref().filter(|_| self.network.is_none()) {
             clean::mark(&attempt.run, network)?;
         }
-        // Writing may have taken long.
+        // Writing may have taken long enough for another attempt to start.
         attempt.check_current()?;
         let committed = files::create_exclusive(&attempt.run.result_path(), &files::seal(&result))?;
         attempt.remove_checkpoints(1..number + 1)?;
@@ -98,7 +100,8 @@ impl Whole {
     }
 }
 
-/// The network that an imported ticket was made from. One that was lost is not missed: its result is there.
+/// Returns the network that a ticket was imported from; returns `None` if it no longer exists, which does no harm
+/// because the result exists.
 fn read_imported(source: &RunDirectory, settings: &Settings) -> Result<Option<Vec<u8>>> {
     let Settings::Import(import) = settings else {
         return Ok(None);
@@ -113,8 +116,8 @@ fn read_imported(source: &RunDirectory, settings: &Settings) -> Result<Option<Ve
     }
 }
 
-/// Whether two executions of a run gave the same: its numbers, and its network to the last bit. What only one of them
-/// says, being of a later version, is not compared.
+/// Returns true if two executions of a run gave the same outcome, and the same network to the last bit. Values that
+/// only one of them has, because it was written by a later version, are not compared.
 pub fn agree(one: &RunResult, other: &RunResult) -> bool {
     let digest = |result: &RunResult| result.network.as_ref().map(|network| network.digest.clone());
     let (mut of_one, mut of_other) = (one.outcome.clone(), other.outcome.clone());
@@ -122,7 +125,7 @@ pub fn agree(one: &RunResult, other: &RunResult) -> bool {
     of_one == of_other && digest(one) == digest(other)
 }
 
-/// Takes out what the results of some versions do not say, unless both do.
+/// Removes the values that results of earlier versions lack, unless both results have them.
 fn keep_common(one: &mut Outcome, other: &mut Outcome) {
     let keep_common_of_paths = |one: &mut PathOutcome, other: &mut PathOutcome| {
         if one.similarity.is_none() || other.similarity.is_none() {
@@ -186,9 +189,9 @@ mod tests {
         PathOutcome { points: vec![point], barrier, similarity }
     }
 
-    /// Versions that did not say agree with those that do; two that say it must say the same.
+    /// Results without a value agree with those that have it; two results that have it must agree in it.
     #[test]
-    fn what_only_one_result_says_is_not_compared() {
+    fn values_of_only_one_result_are_not_compared() {
         let connect = |path| Outcome::Connect(ConnectOutcome { remaining_ratio: 0.5, path });
         let matrix = |path| {
             let pair = PairOutcome { ends: (0, 1), path };
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_other_pairs_are_different() {
+    fn blocks_with_other_pairs_disagree() {
         let matrix = |pairs: u32| {
             let pair = |second| PairOutcome { ends: (0, second), path: path(None, 1.0) };
             result(Outcome::Matrix(MatrixOutcome { remaining_ratio: 0.5, pairs: (1..=pairs).map(pair).collect() }))

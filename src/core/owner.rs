@@ -1,8 +1,8 @@
-//! Who executes an attempt, and whether it is still alive.
+//! Owners of attempts: the processes that execute them, and whether they are alive.
 //!
-//! On the same machine the process table knows. From another machine only the heartbeat tells: the attempt's owner
-//! touches its status file every [`HEARTBEAT`], and after [`SILENCE`] without a touch it counts as dead. Clocks of
-//! different nodes are never compared: "now" is what the shared file system says it is.
+//! On the same machine the process table decides. On another machine the heartbeat does: the owner touches the status
+//! file of its attempt every [`HEARTBEAT`], and after [`SILENCE`] without a touch it counts as lost. Clocks of
+//! different nodes are never compared: the current time is that of the shared file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,63 +13,66 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-/// How often a living attempt touches its status file.
+/// The interval at which an attempt touches its status file.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// After how long without a touch an attempt on another machine counts as dead.
+/// The time without a heartbeat after which an attempt on another machine counts as lost.
 pub const SILENCE: Duration = Duration::from_secs(90);
 
-/// How the names of files begin that live for an instant, to ask the file system's time.
+/// The prefix of the names of temporary files from which the time of a file system is read.
 const PROBE: &str = ".now.";
-/// The name of a variable of the environment that says which machine this is, where the kernel says the same on several: in
-/// virtual machines that are copies of one, or on nodes that are played on one machine.
+/// The environment variable that identifies this machine, for machines that the kernel does not distinguish: virtual
+/// machines that are copies of one, or nodes that are simulated on one machine.
 pub const MACHINE: &str = "WINSIGN_MACHINE";
 
-/// Stands for a machine that does not say who it is.
+/// A stand-in for a machine that cannot be identified.
 const UNKNOWN: &str = "unknown";
 
-/// A process, told apart from every other process on any machine at any time.
+/// A process, distinguished from every other process on any machine at any time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub host: String,
     pub pid: u32,
-    /// Clock ticks between the machine's start and the process's: tells reused process numbers apart.
+    /// The number of clock ticks from the start of the machine to that of the process: distinguishes processes with the
+    /// same number.
     started: u64,
-    /// Which start of the machine, and which process namespace (of a container) on it, `pid` belongs to.
+    /// The boot of the machine, and the process namespace (of a container) on it, that `pid` belongs to.
     machine: String,
 }
 
 impl Owner {
-    /// The calling process.
+    /// Returns the calling process.
     pub fn this_process() -> Owner {
         let pid = std::process::id();
         Owner { host: host(), pid, started: start_of(pid).unwrap_or(0), machine: machine() }
     }
 
-    /// Stands for an owner nothing is known of.
+    /// Returns a stand-in for an unknown owner.
     pub(super) fn unknown() -> Owner {
         Owner { host: UNKNOWN.to_string(), pid: 0, started: 0, machine: String::new() }
     }
 
-    /// A process of another machine.
+    /// Returns a process of another machine.
     #[cfg(test)]
     pub fn elsewhere() -> Owner {
         Owner { host: "node7".to_string(), machine: "another".to_string(), ..Owner::this_process() }
     }
 
-    /// A process of this machine that has ended.
+    /// Returns a process of this machine that has ended.
     #[cfg(test)]
     pub fn dead() -> Owner {
         Owner { started: 0, ..Owner::this_process() }
     }
 
-    /// What the process table of this machine knows; none if the owner lives elsewhere, or if it is hidden from us.
+    /// Returns true if the owner runs on this machine, and false if it has ended; returns `None` if it belongs to
+    /// another machine, or is hidden from this process.
     pub fn is_running_here(&self) -> Option<bool> {
         if self.machine != machine() || self.machine == UNKNOWN {
             return None;
         }
         match start_of(self.pid) {
             Some(started) => Some(started == self.started),
-            // Some machines hide the processes of other users; a signal that is not sent still tells them from none.
+            // Some machines hide the processes of other users; probing with the null signal still shows whether a
+            // process exists.
             None => match Pid::from_raw(self.pid as i32).map(test_kill_process) {
                 Some(Err(Errno::PERM)) => None,
                 _ => Some(false),
@@ -84,32 +87,34 @@ impl std::fmt::Display for Owner {
             // See `Owner::unknown`.
             0 => {
                 let seconds = SILENCE.as_secs();
-                write!(f, "somebody whose claim is damaged; without a sign of life it is free after {seconds} s")
+                write!(f, "an unknown process (its claim is damaged), until {seconds} s pass without a heartbeat")
             }
             pid => write!(f, "process {pid} on {}", self.host),
         }
     }
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// How long ago a file was last touched, by the clock of the file system it lies on; none if it does not exist.
+/// Returns the time since a file was last touched, by the clock of its file system; returns `None` if it does not
+/// exist.
 pub fn silence(file: &Path, now: SystemTime) -> Option<Duration> {
     let touched = touched(file)?;
-    // A touch in the future is from a clock that was set back, and as old as we can know.
+    // A touch in the future comes from a clock that was set back; use the distance as the best estimate of its age.
     Some(now.duration_since(touched).unwrap_or_else(|ahead| ahead.duration()))
 }
 
-/// When a file was last touched, by the clock of the file system it lies on; none if it does not exist.
+/// Returns the time at which a file was last touched, by the clock of its file system; returns `None` if it does not
+/// exist.
 pub fn touched(file: &Path) -> Option<SystemTime> {
     fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// The clock of the file system that holds a directory. It is asked once, when somebody first wants to know; from then on
-/// this machine's steady clock counts on: so a look at thousands of runs makes one file, not thousands.
+/// The clock of the file system that holds a directory. It is read once, on first use; from then on the monotonic clock
+/// of this machine advances it. So checking thousands of runs creates one file, not thousands.
 #[derive(Debug)]
 pub struct Clock {
     directory: PathBuf,
@@ -117,17 +122,20 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Creates a clock for the file system that holds a directory.
     pub fn of(directory: &Path) -> Clock {
         Clock { directory: directory.to_path_buf(), asked: OnceLock::new() }
     }
 
+    /// Returns the current time of the file system.
     pub fn now(&self) -> SystemTime {
         let (then, at) = self.asked.get_or_init(|| (now_on(&self.directory), Instant::now()));
         *then + at.elapsed()
     }
 }
 
-/// The time on the file system that holds `directory`, read off a file made there; this machine's where that fails.
+/// Returns the time of the file system that holds `directory`, from a file created there; returns the time of this
+/// machine if that fails.
 fn now_on(directory: &Path) -> SystemTime {
     let probe = directory.join(format!("{PROBE}{}.{}", host(), std::process::id()));
     let time = fs::write(&probe, b"").and_then(|()| fs::metadata(&probe)?.modified());
@@ -135,12 +143,12 @@ fn now_on(directory: &Path) -> SystemTime {
     time.unwrap_or_else(|_| SystemTime::now())
 }
 
-/// Whether a file of this name was made to ask for the time.
+/// Returns true if the name is that of a temporary file for reading the time.
 pub fn is_probe(name: &str) -> bool {
     name.starts_with(PROBE)
 }
 
-/// When a living process started; none if there is no such process, or if it has ended and only waits to be reaped.
+/// Returns the start time of a running process; returns `None` if it does not exist, or is a zombie.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, which may itself hold blanks and parentheses.
@@ -150,7 +158,7 @@ fn start_of(pid: u32) -> Option<u64> {
     (!matches!(state, "Z" | "X")).then_some(started)
 }
 
-/// [`MACHINE`], or what the kernel says.
+/// Returns the value of [`MACHINE`], or else the boot and the namespace from the kernel.
 fn machine() -> String {
     if let Some(named) = std::env::var_os(MACHINE) {
         return named.to_string_lossy().into_owned();
@@ -178,13 +186,13 @@ mod tests {
         while start_of(child.id()).is_some() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(owner.is_running_here(), Some(false), "a zombie is dead");
+        assert_eq!(owner.is_running_here(), Some(false), "a zombie is not running");
         child.wait().unwrap();
         assert_eq!(owner.is_running_here(), Some(false));
     }
 
     #[test]
-    fn the_clock_of_a_file_system_is_asked_once_and_leaves_nothing_behind() {
+    fn clock_reads_the_file_system_once_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::of(folder.path());
         let first = clock.now();
@@ -192,13 +200,13 @@ mod tests {
         drop(folder);
         let second = clock.now();
         assert!(second >= first && second < first + Duration::from_secs(60));
-        // Where nothing can be written this machine's clock has to do.
+        // Without a writable directory the clock of this machine is used.
         let nowhere = Clock::of(Path::new("/nonexistent")).now();
         assert!(SystemTime::now().duration_since(nowhere).unwrap() < Duration::from_secs(60));
     }
 
     #[test]
-    fn a_reused_process_number_is_somebody_else() {
+    fn process_with_a_reused_number_is_another_owner() {
         let this = Owner::this_process();
         let earlier = Owner { started: this.started - 1, ..this };
         assert_eq!(earlier.is_running_here(), Some(false));

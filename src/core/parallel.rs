@@ -1,9 +1,9 @@
-//! Many small looks at a disk at once.
+//! Parallel access to many small files.
 
 use std::thread;
 
-/// What `work` makes of each of many, in their order. Reading thousands of small files is mostly waiting, above all on a
-/// network file system: several threads wait at once.
+/// Applies `work` to each item on several threads; the results are in the order of the items. Reading thousands of
+/// small files is mostly waiting, above all on a network file system, and several threads wait at once.
 pub fn map<T: Sync, R: Send>(many: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     const THREADS: usize = 8;
     let share = many.len().div_ceil(THREADS).max(1);

@@ -1,33 +1,35 @@
-//! Chance that does not depend on the past: every draw is a function of (seed, purpose, epoch, index).
+//! Counter-based randomness: every draw is a function of (seed, purpose, epoch, index).
 //!
-//! So a run that is resumed at step k draws what it would have drawn, and an image is cropped alike on any rank.
+//! So a run that is resumed at step k draws the same numbers as an undisturbed one, and an image is cropped in the same
+//! way on any rank.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// Where numbers come from: one source per seed, purpose and epoch; each has 2⁶⁴ independent streams.
+/// A source of random numbers, one per seed, purpose and epoch; each has 2⁶⁴ independent streams.
 #[derive(Debug, Clone)]
 pub struct Source {
     key: [u8; 32],
 }
 
 impl Source {
-    /// `purpose` tells sources of the same seed apart ("order", "shift", the name of a tensor, ...).
+    /// Creates a source. `purpose` distinguishes sources with the same seed ("order", "shift", the name of a tensor,
+    /// ...).
     pub fn new(seed: u64, purpose: &str, epoch: u64) -> Source {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes()).update(&epoch.to_le_bytes()).update(purpose.as_bytes());
         Source { key: *hasher.finalize().as_bytes() }
     }
 
-    /// The stream of one index: of an image, a step, or the only one.
+    /// Returns the stream of one index, such as that of an image or a step.
     pub fn stream(&self, index: u64) -> Stream {
         let mut generator = ChaCha8Rng::from_seed(self.key);
         generator.set_stream(index);
         Stream { generator }
     }
 
-    /// The numbers 0..n in random order: sorted by a draw of their own, so that each one's rank is a function of
-    /// (seed, purpose, epoch, index) alone.
+    /// Returns the numbers 0..n in random order. They are sorted by independent draws, so that the position of each is
+    /// a function of (seed, purpose, epoch, index) and `n` alone.
     pub fn permutation(&self, n: usize) -> Vec<i64> {
         let mut keyed: Vec<(u64, i64)> = (0..n as i64).map(|index| (self.stream(index as u64).bits(), index)).collect();
         keyed.sort_unstable();
@@ -41,22 +43,23 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Draws 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.generator.next_u64()
     }
 
-    /// Uniform in [0, 1).
+    /// Draws a number from the uniform distribution on [0, 1).
     pub fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Normal with mean 0 and deviation 1, by the method of Box and Muller.
+    /// Draws a number from the standard normal distribution, by the method of Box and Muller.
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    /// Uniform in 0..n. The bias of at most n / 2⁶⁴ is far below anything measurable.
+    /// Draws an integer uniformly from 0..n. The bias of at most n / 2⁶⁴ is negligible.
     pub fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
     }
@@ -77,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn permutations_hold_every_index_once_and_have_no_preference() {
+    fn permutations_hold_every_index_once_and_are_unbiased() {
         let mut first = [0u32; 5];
         for epoch in 0..5_000 {
             let permutation = Source::new(7, "order", epoch).permutation(5);

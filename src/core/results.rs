@@ -1,82 +1,87 @@
-//! What runs leave behind: metrics per epoch, and one result.
+//! Results of runs: metrics per epoch, and one result.
 
 use serde::{Deserialize, Serialize};
 
 use super::RunId;
 
-/// One epoch of training.
+/// The metrics of one epoch of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// From 1.
+    /// The number of the epoch, counted from 1.
     pub epoch: u32,
+    /// The learning rate in the epoch.
     pub lr: f64,
-    /// Mean cross-entropy over the epoch's batches, in nats, with the weights of each step.
+    /// The mean cross-entropy over the batches of the epoch, in nats; each batch is measured with the weights before
+    /// its step.
     pub train_loss: f64,
-    /// In percent, likewise.
+    /// The training error, measured in the same way, in percent.
     pub train_error: f64,
-    /// Mean cross-entropy on the test set after the epoch, in nats.
+    /// The mean cross-entropy on the test set after the epoch, in nats.
     pub test_loss: f64,
-    /// In percent, after the epoch.
+    /// The test error after the epoch, in percent.
     pub test_error: f64,
 }
 
-/// A committed result: the outcome, and how it came about.
+/// A committed result: the outcome, and how it was computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     pub format: u32,
     pub id: RunId,
-    /// The attempt that computed it; its files lie in `attempts/<attempt>/`.
+    /// The attempt that computed the result; its files are in `attempts/<attempt>/`.
     pub attempt: u32,
     pub outcome: Outcome,
-    /// Tensors that belong to the result, if any.
+    /// The tensors that belong to the result, if any.
     pub network: Option<AttachedFile>,
-    /// The metrics of its epochs, if it has epochs.
+    /// The metrics of the epochs, if the run has epochs.
     pub metrics: Option<AttachedFile>,
-    /// What tells the data apart that it was computed from, where they came from files: 16 hexadecimal digits. A data set's
-    /// name alone would not: there are synthesized sets, subsets, and packs of smaller images.
+    /// The identifier of the data that the result was computed from, if they came from files: 16 hexadecimal digits.
+    /// The name of a data set is not enough: there are synthetic sets, subsets, and packs of smaller images.
     #[serde(default)]
     pub data: Option<String>,
-    /// Wall time of the attempt that committed, and of those it continued, in seconds.
+    /// The wall time of the attempt that committed, and of the attempts that it resumed, in seconds.
     pub seconds: f64,
+    /// The name of the machine that committed the result.
     pub host: String,
     #[serde(flatten)]
     pub processors: Processors,
-    /// None in results of versions that did not say.
+    /// The resources that the attempt used; `None` in results of versions that did not record them.
     #[serde(default)]
     pub usage: Option<Usage>,
     pub finished: jiff::Timestamp,
 }
 
 impl RunResult {
-    /// Hours of GPUs that went into the result; none if it does not say on how many it was computed. Like `seconds` it
-    /// leaves out what was lost: the time between the last checkpoint and the end of an attempt that was killed.
+    /// Returns the GPU hours that went into the result; returns `None` if the number of GPUs was not recorded. Like
+    /// `seconds`, this excludes lost time: the time between the last checkpoint and the end of an attempt that was
+    /// killed.
     pub fn gpu_hours(&self) -> Option<f64> {
         self.usage.map(|usage| self.seconds * usage.gpus / 3600.0)
     }
 }
 
-/// What the attempt took beside time. It may differ from one execution to the next, and is no part of the outcome.
+/// The resources of an attempt other than time. They may differ from one execution to the next, and are not part of the
+/// outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
-    /// The most memory that a process had at once, in bytes: that of the largest rank. None where the system does not say.
+    /// The peak memory of the largest rank, in bytes; `None` if the system does not report it.
     pub peak_memory: Option<u64>,
-    /// GPUs of all ranks together; one that several runs share counts by [`GPU_SHARE`].
+    /// The number of GPUs of all ranks together; a GPU that several runs share counts by [`GPU_SHARE`].
     pub gpus: f64,
-    /// The most memory of a GPU that tensors had at once, in bytes, likewise; none without GPUs.
+    /// The peak memory of tensors on a GPU, of the largest rank, in bytes; `None` without GPUs.
     pub gpu_peak_memory: Option<u64>,
 }
 
-/// The environment variable by which a launcher tells a worker what part of its GPU it has, where runs share one; 1 if it
-/// is not set.
+/// The environment variable with the fraction of a GPU that a launcher gives to a worker, if several runs share one; 1
+/// if it is not set.
 pub const GPU_SHARE: &str = "WINSIGN_GPU_SHARE";
 
-/// What the attempt computed with. Another number of ranks or threads changes the last digits.
+/// The processors of an attempt. Another number of ranks or threads changes the last digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processors {
-    /// Processes that shared the run.
+    /// The number of ranks.
     #[serde(default = "one")]
     pub ranks: u32,
-    /// Of each rank.
+    /// The number of threads of each rank.
     pub threads: u32,
 }
 
@@ -84,17 +89,18 @@ fn one() -> u32 {
     1
 }
 
-/// A file that belongs to a result, and what must be found in it.
+/// A file that belongs to a result, with its expected size and digest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttachedFile {
-    /// Relative to the run directory.
+    /// The path relative to the run directory.
     pub path: String,
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// Of tensors: see [`super::tensors`]; of metrics: of the bytes.
+    /// The digest: of the tensors (see [`super::tensors`]) or of the bytes of the metrics.
     pub digest: String,
 }
 
-/// The numbers of a result. A second execution of the run gives the same to the last bit (same machine, same threads).
+/// The outcome of a run. Executing the run again gives the same numbers to the last bit (same machine, same threads).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Outcome {
@@ -106,7 +112,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Surviving prunable weights over all of them; of several networks, those that survive in any.
+    /// Returns the remaining ratio: the number of surviving prunable weights divided by that of all prunable weights.
+    /// With several networks, a weight counts that survives in any.
     pub fn remaining_ratio(&self) -> f64 {
         match self {
             Outcome::Ticket(ticket) => ticket.remaining_ratio,
@@ -118,7 +125,7 @@ impl Outcome {
     }
 }
 
-/// Ratios are of prunable weights; errors in percent; losses in nats.
+/// The outcome of a ticket. Ratios are fractions of the prunable weights, errors are in percent, and losses in nats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TicketOutcome {
     pub remaining_ratio: f64,
@@ -126,20 +133,21 @@ pub struct TicketOutcome {
     pub prunable: u64,
     pub test_error: f64,
     pub test_loss: f64,
-    /// The prunable tensors, in the order of the network; empty in results of versions that did not say.
+    /// The prunable tensors, in the order of the network; empty in results of versions that did not record them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerSurvivors>,
 }
 
-/// What is left of one prunable tensor.
+/// The number of surviving weights of one prunable tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerSurvivors {
-    /// PyTorch's name of the weight.
+    /// The name of the tensor in PyTorch.
     pub name: String,
     pub survivors: u64,
     pub prunable: u64,
 }
 
+/// The outcome of a transfer, in the units of [`TicketOutcome`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TransferOutcome {
     pub remaining_ratio: f64,
@@ -147,6 +155,7 @@ pub struct TransferOutcome {
     pub test_loss: f64,
 }
 
+/// The outcome of a connection between two networks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectOutcome {
     pub remaining_ratio: f64,
@@ -154,78 +163,82 @@ pub struct ConnectOutcome {
     pub path: PathOutcome,
 }
 
-/// The path from B (t = 0) to A (t = 1).
+/// The errors and losses on the path from B (t = 0) to A (t = 1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathOutcome {
-    /// In ascending order of t: from t = 0 (the second network) to t = 1 (the first).
+    /// The points in ascending order of t: from t = 0 (the second network) to t = 1 (the first).
     #[serde(rename = "path")]
     pub points: Vec<PathPoint>,
-    /// The error barrier: the largest test error on the path minus the mean of the two end errors, in percentage points.
+    /// The error barrier: the largest test error on the path minus the mean of the two end errors, in percentage
+    /// points.
     pub barrier: f64,
-    /// None in results of versions that did not say.
+    /// The similarity of the two signed masks; `None` in results of versions that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<Similarity>,
 }
 
+/// The errors and losses of one network on a path: errors in percent, losses in nats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathPoint {
-    /// Position in [0, 1]: the network is t·A + (1 − t)·B.
+    /// The position in [0, 1]: the network is t·A + (1 − t)·B.
     pub t: f64,
     pub test_error: f64,
     pub test_loss: f64,
-    /// On the training images without augmentation; none where that was not asked for.
+    /// The error and loss on the training images without augmentation; `None` unless they were requested.
     #[serde(flatten)]
     pub train: Option<TrainScore>,
 }
 
-/// An error in percent, and a loss in nats.
+/// The error in percent and the loss in nats on the training images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TrainScore {
     pub train_error: f64,
     pub train_loss: f64,
 }
 
-/// How alike two signed masks are; ratios in [0, 1].
+/// The similarity of two signed masks; ratios in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Similarity {
-    /// Of the weights that survive in both, the part with the same sign in both.
+    /// The fraction of the weights surviving in both networks that have the same sign in both.
     pub sign_agreement: f64,
-    /// The weights that survive in both, over those that survive in either.
+    /// The number of weights that survive in both networks, divided by the number that survive in either.
     pub mask_overlap: f64,
 }
 
-/// A block of a barrier matrix.
+/// The outcome of a block of a barrier matrix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MatrixOutcome {
-    /// Of the union of all masks.
+    /// The remaining ratio of the union of all masks.
     pub remaining_ratio: f64,
     pub pairs: Vec<PairOutcome>,
 }
 
-/// The path between two of the run's inputs.
+/// The outcome of the path between two of the run's inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairOutcome {
-    /// Their places among the inputs; the first is at t = 1.
+    /// The indices of the two networks among the inputs; the first is at t = 1.
     pub ends: (u32, u32),
     #[serde(flatten)]
     pub path: PathOutcome,
 }
 
-/// The plane through three networks A, B and C. Its coordinates are those of an orthonormal basis with the origin in A: the
-/// first axis leads to B, the second from there toward C. So distances are those of the weights.
+/// The outcome of the plane through three networks A, B and C. Coordinates refer to an orthonormal basis with its
+/// origin in A: the first axis points to B, the second from there toward C. So distances in the plane are distances
+/// between the weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlaneOutcome {
     pub remaining_ratio: f64,
-    /// Where A, B and C are.
+    /// The coordinates of A, B and C.
     pub networks: [(f64, f64); 3],
-    /// Of the columns of the grid, ascending.
+    /// The coordinates of the columns of the grid, ascending.
     pub x: Vec<f64>,
-    /// Of its rows, ascending.
+    /// The coordinates of the rows of the grid, ascending.
     pub y: Vec<f64>,
-    /// Row after row.
+    /// The points of the grid, row by row.
     pub points: Vec<PlanePoint>,
 }
 
+/// The errors and losses of one network in a plane: errors in percent, losses in nats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanePoint {
     pub test_error: f64,

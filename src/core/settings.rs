@@ -1,8 +1,7 @@
-//! The kinds of runs and every setting that can change a result.
+//! The kinds of runs, and every setting that can change a result.
 //!
-//! These types are the vocabulary of the field (ticket, level, signed mask, seed, ...). Their canonical JSON is hashed
-//! into a run's identity, so a field belongs here exactly if it can change the numbers; how and where a run is
-//! executed (threads, host, retries) does not.
+//! The canonical JSON of these types is hashed into the identity of a run. So a setting belongs here exactly if it can
+//! change the numbers; how and where a run is executed (threads, host, retries) does not.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,13 +9,13 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 
 pub use crate::architecture::Architecture;
 
-/// Runs side by side on one machine, at most.
+/// The maximum number of runs that are executed at once on one machine.
 pub const MAX_JOBS: u32 = 4_096;
-/// Threads of one run, at most.
+/// The maximum number of threads of one run.
 pub const MAX_THREADS: u32 = 1_024;
-/// Ranks of one run, at most.
+/// The maximum number of ranks of one run.
 pub const MAX_RANKS: u32 = 4_096;
-/// GPUs of one rank, at most.
+/// The maximum number of GPUs of one rank.
 pub const MAX_GPUS: u32 = 1_024;
 
 /// The three kinds of runs.
@@ -44,7 +43,7 @@ pub enum Kind {
     Connect,
 }
 
-/// What one run computes.
+/// The settings of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Settings {
@@ -57,6 +56,7 @@ pub enum Settings {
 }
 
 impl Settings {
+    /// Returns the kind of the run.
     pub fn kind(&self) -> Kind {
         match self {
             Settings::Ticket(_) | Settings::Import(_) => Kind::Ticket,
@@ -65,8 +65,9 @@ impl Settings {
         }
     }
 
-    /// Every setting by its name, those too that the canonical JSON leaves out where they are as they were for all when
-    /// identities began. For people: identities are of the canonical JSON.
+    /// Returns every setting by its name, including those that the canonical JSON leaves out because they have the
+    /// value that was implied before the setting existed. For display only: identities are derived from the canonical
+    /// JSON.
     pub fn in_full(&self) -> Value {
         let mut all = serde_json::to_value(self).expect("settings are plain data");
         let mut fill = |place: &str, defaults: Value| {
@@ -97,7 +98,7 @@ impl Settings {
         all
     }
 
-    /// What the run computes in.
+    /// Returns the floating-point precision of the run.
     pub fn precision(&self) -> Precision {
         match self {
             Settings::Ticket(ticket) => ticket.training.precision,
@@ -109,6 +110,7 @@ impl Settings {
         }
     }
 
+    /// Returns the data set, the architecture and the numerics of the run.
     pub fn problem(&self) -> Problem {
         match self {
             Settings::Ticket(ticket) => ticket.problem,
@@ -121,33 +123,34 @@ impl Settings {
     }
 }
 
-/// One level of one chain. Level 0 is the dense network after warm-up. At level t there are as many survivors as t
-/// prunings leave; how they are chosen, and from where they are trained, is the method's.
+/// One level of one chain. Level 0 is the dense network after warm-up. At level t the number of survivors is what t
+/// prunings leave; the method decides which weights survive, and from which values they are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ticket {
     #[serde(flatten)]
     pub problem: Problem,
     pub method: Method,
     pub level: u32,
-    /// The fraction of surviving weights removed from one level to the next, in (0, 1); none at level 0.
+    /// The fraction of surviving weights that is removed from one level to the next, in (0, 1); `None` at level 0.
     pub prune_ratio: Option<f64>,
-    /// The epoch of level 0 that weights are put back to after the pruning, 0 being the initialization; of IMP above
-    /// level 0 alone. Left out of the canonical JSON elsewhere.
+    /// The epoch of level 0 to which weights are rewound after the pruning, 0 being the initialization. Only for IMP
+    /// above level 0; left out of the canonical JSON elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewind_epoch: Option<u32>,
     pub training: Training,
     pub seeds: Seeds,
 }
 
-/// A ticket that was found elsewhere: nothing is trained, it is checked and evaluated.
+/// A ticket from another program: it is checked and evaluated, not trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Import {
     #[serde(flatten)]
     pub problem: Problem,
+    /// The digest of the imported tensors.
     pub digest: Digest,
 }
 
-/// A digest of tensors, see [`super::tensors`]: 32 hexadecimal digits.
+/// A digest of tensors: 32 hexadecimal digits. See [`super::tensors`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(pub u128);
@@ -182,65 +185,69 @@ impl From<Digest> for String {
     }
 }
 
-/// What a ticket carries over to a fresh initialization, and the training that follows.
+/// The transfer of a ticket to a fresh initialization, and the training that follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
     #[serde(flatten)]
     pub problem: Problem,
     pub inherit: Inherit,
-    /// The fraction of the signed mask's signs that are flipped in each layer, in [0, 1]; 0 unless [`Inherit::has_signs`].
-    /// Left out of the canonical JSON where it is 0, as it was for all when identities began.
+    /// The fraction of the signs that are flipped in each layer, in [0, 1]; 0 unless [`Inherit::has_signs`]. Left out
+    /// of the canonical JSON if it is 0, which was implied before this setting existed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub flip: f64,
     pub training: Training,
     pub seeds: Seeds,
 }
 
-/// The error along the straight path between two networks.
+/// A connection: the errors along the straight path between two networks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connect {
     #[serde(flatten)]
     pub problem: Problem,
     pub between: Between,
-    /// Left out of the canonical JSON where it is the same mask, the only choice there was when identities began.
+    /// The masks of the two networks. Left out of the canonical JSON if they are the same, which was implied before
+    /// this setting existed.
     #[serde(default, skip_serializing_if = "Masks::is_same")]
     pub masks: Masks,
-    /// Evenly spaced points on the path, both ends included; at least 2.
+    /// The number of evenly spaced points on the path, including both ends; at least 2.
     pub points: u32,
-    /// How often two more points are put beside the one with the largest test error, each halfway to its neighbour. Left
-    /// out of the canonical JSON where it is 0, as it was for all when identities began.
+    /// The number of refinements. Each adds two points beside the one with the largest test error, halfway to its
+    /// neighbours. Left out of the canonical JSON if it is 0, which was implied before this setting existed.
     #[serde(default, skip_serializing_if = "is_none_of_it")]
     pub refine: u32,
-    /// Images per batch while BatchNorm statistics are re-estimated.
+    /// The number of images per batch for the re-estimation of BatchNorm statistics.
     pub batch: u32,
-    /// How many such batches; none for a full pass over the training images, the only choice there was when identities
-    /// began.
+    /// The number of batches for the re-estimation; `None` for a full pass over the training images, which was implied
+    /// before this setting existed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reestimation_batches: Option<u32>,
-    /// What errors are measured on. Left out of the canonical JSON where it is test images alone, the only choice there was
-    /// when identities began.
+    /// The images on which errors are measured. Left out of the canonical JSON if they are the test images only, which
+    /// was implied before this setting existed.
     #[serde(default, skip_serializing_if = "Sets::is_test")]
     pub sets: Sets,
-    /// Left out of the canonical JSON where networks are joined as they are.
+    /// The alignment of the networks. Left out of the canonical JSON if they are not aligned.
     #[serde(default, skip_serializing_if = "Align::is_none")]
     pub align: Align,
-    /// Left out of the canonical JSON where it is fp32, the only one there was when identities began.
+    /// The floating-point precision. Left out of the canonical JSON if it is fp32, which was implied before this
+    /// setting existed.
     #[serde(default, skip_serializing_if = "Precision::is_fp32")]
     pub precision: Precision,
 }
 
-/// The errors along the paths between many networks, each loaded once: a block of a barrier matrix. The inputs are `rows`
-/// networks and then those of the columns; without columns, every pair of the rows is joined.
+/// A block of a barrier matrix: the errors along the paths between many networks, each of which is loaded once. The
+/// inputs are the networks of the `rows` rows, followed by those of the columns. Without columns, every pair of rows is
+/// joined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
-    /// What each path is.
+    /// The settings of each path.
     #[serde(flatten)]
     pub path: Connect,
+    /// The number of inputs that are rows.
     pub rows: u32,
 }
 
 impl Matrix {
-    /// The places among so many inputs of the two ends of every path, row after row.
+    /// Returns the indices of the two ends of every path among `inputs` inputs, row by row.
     pub fn ends(&self, inputs: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
         let rows = self.rows;
         (0..rows).flat_map(move |row| {
@@ -249,7 +256,7 @@ impl Matrix {
         })
     }
 
-    /// How many paths these are.
+    /// Returns the number of paths among `inputs` inputs.
     pub fn pairs(&self, inputs: u32) -> usize {
         self.ends(inputs).count()
     }
@@ -262,13 +269,13 @@ pub struct Plane {
     pub problem: Problem,
     #[serde(default, skip_serializing_if = "Masks::is_same")]
     pub masks: Masks,
-    /// Evenly spaced points of each side of the grid; at least 2.
+    /// The number of evenly spaced points along each side of the grid; at least 2.
     pub points: u32,
-    /// How far the grid goes beyond the networks on every side, as a part of their extent.
+    /// The margin of the grid around the networks on every side, as a fraction of their extent.
     pub margin: f64,
-    /// Images per batch while BatchNorm statistics are re-estimated.
+    /// The number of images per batch for the re-estimation of BatchNorm statistics.
     pub batch: u32,
-    /// As of [`Connect`].
+    /// The number of batches for the re-estimation, as in [`Connect`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reestimation_batches: Option<u32>,
     #[serde(default, skip_serializing_if = "Sets::is_test")]
@@ -277,24 +284,24 @@ pub struct Plane {
     pub precision: Precision,
 }
 
-/// What is learned by what, and with which arithmetic.
+/// The data set, the architecture that learns it, and the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Problem {
     pub dataset: Dataset,
     pub architecture: Architecture,
-    /// Left out of the canonical JSON where it is native, the only one there was when identities began.
+    /// The numerics. Left out of the canonical JSON if they are native, which was implied before this setting existed.
     #[serde(default, skip_serializing_if = "Numerics::is_native")]
     pub numerics: Numerics,
 }
 
 impl Problem {
-    /// A problem with native numerics.
+    /// Creates a problem with native numerics.
     pub const fn new(dataset: Dataset, architecture: Architecture) -> Problem {
         Problem { dataset, architecture, numerics: Numerics::Native }
     }
 }
 
-/// Which instructions floating-point operations use, and so in which order sums are added up.
+/// The instructions that floating-point operations use, and so the order in which sums are accumulated.
 #[derive(
     Debug,
     Clone,
@@ -315,10 +322,10 @@ impl Problem {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Numerics {
-    /// The fastest instructions of the processor. Another kind of processor gives other last bits.
+    /// The fastest instructions of the processor. Other kinds of processors give other last bits.
     #[default]
     Native,
-    /// The instructions that every x86-64 processor with AVX2 and FMA has, and no others: the same bits on all of them.
+    /// Only the instructions that every x86-64 processor with AVX2 and FMA has: the same bits on all of them.
     Portable,
 }
 
@@ -328,6 +335,7 @@ impl Numerics {
     }
 }
 
+/// A data set.
 #[derive(
     Debug,
     Clone,
@@ -358,7 +366,8 @@ pub enum Dataset {
 }
 
 impl Dataset {
-    /// Shape of one image as networks see it: (channels, height and width).
+    /// Returns the shape of one image as networks see it: the number of channels, and the height, which equals the
+    /// width, in pixels.
     pub fn image_shape(self) -> (i64, i64) {
         match self {
             Dataset::Digits => (1, 8),
@@ -368,6 +377,7 @@ impl Dataset {
         }
     }
 
+    /// Returns the number of classes.
     pub fn classes(self) -> i64 {
         match self {
             Dataset::Digits | Dataset::Cifar10 => 10,
@@ -378,7 +388,7 @@ impl Dataset {
     }
 }
 
-/// How a ticket is found.
+/// The method that finds a ticket.
 #[derive(
     Debug,
     Clone,
@@ -398,25 +408,25 @@ impl Dataset {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Method {
-    /// Learning rate rewinding: prune, keep the weights, train on.
+    /// Learning rate rewinding: prune, keep the weights, continue training.
     Lrr,
-    /// A winning sign: the same, with norm parameters interpolated toward their initialization in every batch.
+    /// A winning sign: LRR with norm parameters interpolated toward their initialization in every batch.
     Aws,
-    /// Iterative magnitude pruning with rewinding (Frankle and Carbin, 2019; Frankle et al., 2020): prune, put
-    /// everything back to the initialization or to an early epoch, train again.
+    /// Iterative magnitude pruning with rewinding (Frankle and Carbin, 2019; Frankle et al., 2020): prune, rewind all
+    /// parameters to the initialization or to an early epoch, train again.
     Imp,
-    /// A mask found at initialization, by the effect of each weight on the loss (Lee et al., 2019); then trained. Every
+    /// Finds a mask at initialization, by the effect of each weight on the loss (Lee et al., 2019), then trains. Every
     /// level is a network of its own.
     Snip,
-    /// A mask found at initialization without data, by the flow through each weight (Tanaka et al., 2020); then trained.
+    /// Finds a mask at initialization without data, by the flow through each weight (Tanaka et al., 2020), then trains.
     /// Every level is a network of its own.
     SynFlow,
-    /// Found elsewhere. Its only level is 1, however often it was pruned.
+    /// A ticket from another program. Its only level is 1, regardless of how often it was pruned.
     Imported,
 }
 
 impl Method {
-    /// Whether a level starts from the one before it, rather than from the initialization alone.
+    /// Returns true if a level starts from the one before it, rather than from the initialization alone.
     pub fn is_iterative(self) -> bool {
         match self {
             Method::Lrr | Method::Aws | Method::Imp => true,
@@ -425,7 +435,7 @@ impl Method {
     }
 }
 
-/// What is transferred from a ticket to a fresh initialization.
+/// The part of a ticket that is transferred to a fresh initialization.
 #[derive(
     Debug,
     Clone,
@@ -455,46 +465,47 @@ pub enum Inherit {
     #[serde(rename = "sign+norm")]
     #[strum(serialize = "sign+norm")]
     SignNorm,
-    /// Everything: the ticket itself is trained on.
+    /// Everything: the ticket itself is trained further.
     #[serde(rename = "retrain")]
     #[strum(serialize = "retrain")]
     Retrain,
-    /// Nothing: the fresh initialization itself is trained, dense.
+    /// Nothing: the fresh initialization is trained as a dense network.
     #[serde(rename = "dense")]
     #[strum(serialize = "dense")]
     Dense,
-    /// How many weights survive in each layer; which ones is drawn.
+    /// The number of surviving weights in each layer; which weights survive is random.
     #[serde(rename = "random-mask")]
     #[strum(serialize = "random-mask")]
     RandomMask,
-    /// How many weights survive in all; how many in each layer follows from its shape (ERK), which ones is drawn.
+    /// The total number of surviving weights; their number in each layer follows from its shape (ERK), and which
+    /// weights survive is random.
     #[serde(rename = "random-mask-erk")]
     #[strum(serialize = "random-mask-erk")]
     RandomMaskErk,
-    /// The mask, and how many signs of each kind there are in each layer; which weight has which is drawn.
+    /// The mask, and the number of signs of each kind in each layer; which weight has which sign is random.
     #[serde(rename = "random-sign")]
     #[strum(serialize = "random-sign")]
     RandomSign,
 }
 
 impl Inherit {
-    /// Whether there is a ticket to inherit from.
+    /// Returns true if there is a ticket to inherit from.
     pub fn needs_ticket(self) -> bool {
         self != Inherit::Dense
     }
 
-    /// Whether the ticket's signs are inherited, some of which may be flipped.
+    /// Returns true if the signs of the ticket are inherited, some of which may be flipped.
     pub fn has_signs(self) -> bool {
         matches!(self, Inherit::Sign | Inherit::SignNorm)
     }
 
-    /// Whether the mask is drawn, so that transfers of different initialization seeds have different masks.
+    /// Returns true if the mask is random, so that transfers with different initialization seeds have different masks.
     pub fn draws_mask(self) -> bool {
         matches!(self, Inherit::RandomMask | Inherit::RandomMaskErk)
     }
 }
 
-/// Which networks are joined.
+/// The networks that a connection joins.
 #[derive(
     Debug,
     Clone,
@@ -516,20 +527,20 @@ impl Inherit {
 pub enum Between {
     /// Two transfers that differ in nothing but their seeds.
     Seeds,
-    /// A ticket, and the same ticket with its norm parameters set to their initialization ψ₀.
+    /// A ticket and the same ticket with its norm parameters set to their initialization ψ₀.
     NormInit,
-    /// A transfer, and the same ticket trained on (`retrain`), trained alike with the same order of images.
+    /// A transfer and the same ticket trained further (`retrain`), with the same training and the same order of images.
     Retrain,
-    /// A ticket, and the one of the level before it.
+    /// A ticket and the one of the level before it.
     Levels,
-    /// Tickets of one level that differ in anything: method, seeds, settings.
+    /// Tickets of one level that may differ in anything else: method, seeds, settings.
     Tickets,
     /// Three transfers that differ in nothing but their seeds: the plane through them.
     Plane,
 }
 
 impl Between {
-    /// Whether transfers are joined, rather than tickets.
+    /// Returns true if transfers are joined, rather than tickets.
     pub fn joins_transfers(self) -> bool {
         match self {
             Between::Seeds | Between::Retrain | Between::Plane => true,
@@ -538,7 +549,7 @@ impl Between {
     }
 }
 
-/// What may be joined.
+/// The requirement on the masks of the networks that are joined.
 #[derive(
     Debug,
     Clone,
@@ -559,10 +570,10 @@ impl Between {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Masks {
-    /// Networks of one mask.
+    /// All networks must have the same mask.
     #[default]
     Same,
-    /// Any two networks: on the path, weights that survive in either may differ from zero.
+    /// The masks may differ: on the path, weights that survive in either network may differ from zero.
     Union,
 }
 
@@ -572,7 +583,7 @@ impl Masks {
     }
 }
 
-/// What errors along a path are measured on.
+/// The images on which errors along a path are measured.
 #[derive(
     Debug,
     Clone,
@@ -593,7 +604,7 @@ impl Masks {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Sets {
-    /// Test images, and training images as they are, without augmentation.
+    /// Test images and training images, without augmentation.
     Both,
     /// Test images alone.
     #[default]
@@ -606,7 +617,7 @@ impl Sets {
     }
 }
 
-/// How the units of two networks are brought into the same order before they are joined.
+/// The alignment of the units of two networks before they are joined.
 #[derive(
     Debug,
     Clone,
@@ -627,10 +638,10 @@ impl Sets {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Align {
-    /// Not at all.
+    /// No alignment.
     #[default]
     None,
-    /// By matching weights, layer by layer (Ainsworth et al., "Git Re-Basin", ICLR 2023).
+    /// Weights are matched layer by layer (Ainsworth et al., "Git Re-Basin", ICLR 2023).
     Weights,
 }
 
@@ -640,27 +651,29 @@ impl Align {
     }
 }
 
-/// How weights are trained within one run.
+/// The settings of the training within one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Training {
+    /// The number of epochs.
     pub epochs: u32,
-    /// Images per step over all ranks.
+    /// The number of images per step, over all ranks.
     pub batch: u32,
-    /// Left out of the canonical JSON where it is SGD, the only one there was when identities began.
+    /// The optimizer. Left out of the canonical JSON if it is SGD, which was implied before this setting existed.
     #[serde(default, skip_serializing_if = "Optimizer::is_sgd")]
     pub optimizer: Optimizer,
     pub lr: f64,
-    /// Momentum of SGD, β₁ of Adam.
+    /// The momentum of SGD, or β₁ of Adam.
     pub momentum: f64,
     pub weight_decay: f64,
     pub schedule: Schedule,
-    /// Left out of the canonical JSON where it is fp32, the only one there was when identities began.
+    /// The floating-point precision. Left out of the canonical JSON if it is fp32, which was implied before this
+    /// setting existed.
     #[serde(default, skip_serializing_if = "Precision::is_fp32")]
     pub precision: Precision,
 }
 
-/// In what numbers networks compute. Parameters, statistics, sums of the loss and what the optimizer remembers have 32
-/// bits in any case.
+/// The floating-point precision of networks. Parameters, statistics, sums of the loss and the state of the optimizer
+/// are always in 32 bits.
 #[derive(
     Debug,
     Clone,
@@ -684,9 +697,9 @@ pub enum Precision {
     /// 32 bits.
     #[default]
     Fp32,
-    /// 32 bits, of which products take 19 into account; on GPUs of NVIDIA alone.
+    /// 32 bits, of which products use 19; only on NVIDIA GPUs.
     Tf32,
-    /// Weights and activations in bfloat16, 16 bits with the range of 32.
+    /// Weights and activations in bfloat16: 16 bits, with the range of 32-bit numbers.
     Bf16,
 }
 
@@ -696,7 +709,7 @@ impl Precision {
     }
 }
 
-/// How gradients move weights; both as in PyTorch, with weight decay added to the gradient.
+/// The optimizer. Both work as in PyTorch, with weight decay added to the gradient.
 #[derive(
     Debug,
     Clone,
@@ -719,7 +732,7 @@ impl Precision {
 pub enum Optimizer {
     #[default]
     Sgd,
-    /// With β₂ = 0.999 and ε = 1e-8.
+    /// Adam with β₂ = 0.999 and ε = 1e-8.
     Adam,
 }
 
@@ -729,7 +742,7 @@ impl Optimizer {
     }
 }
 
-/// The learning rate over the epochs of a run; it changes between epochs only.
+/// The schedule of the learning rate, which changes between epochs only.
 #[derive(
     Debug,
     Clone,
@@ -750,9 +763,9 @@ impl Optimizer {
 #[strum(serialize_all = "kebab-case")]
 pub enum Schedule {
     Constant,
-    /// A tenth after half of the epochs, a hundredth after three quarters.
+    /// The learning rate is divided by 10 after half of the epochs, and by 100 after three quarters.
     MultiStep,
-    /// Half a cosine from lr down to lr / 1000.
+    /// The learning rate follows half a cosine, from lr down to lr / 1000.
     Cosine,
 }
 
@@ -764,14 +777,14 @@ fn is_none_of_it(number: &u32) -> bool {
     *number == 0
 }
 
-/// Three independent sources of chance.
+/// The seeds of three independent sources of randomness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Seeds {
-    /// Of the initial weights.
+    /// The seed of the initial weights.
     pub init: u64,
-    /// Of the order of the training images and of their augmentation.
+    /// The seed of the order of the training images, and of their augmentation.
     pub order: u64,
-    /// Of α, the norm interpolation of AWS.
+    /// The seed of α, the factor of the norm interpolation of AWS.
     pub alpha: u64,
 }
 
@@ -793,7 +806,7 @@ mod tests {
         names
     }
 
-    /// What is left out of the canonical JSON is there in full, whatever it is.
+    /// Settings that the canonical JSON leaves out are there in full, regardless of their values.
     #[test]
     fn settings_in_full_have_all_names() {
         let plain = Connect {

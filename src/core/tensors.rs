@@ -1,7 +1,7 @@
-//! Networks on disk: safetensors with PyTorch's names, and a digest that notices damage.
+//! Networks on disk: safetensors files with PyTorch's names, and a digest that detects damage.
 //!
-//! The files are plain safetensors, readable by anything that reads those. Their metadata holds what belongs to the
-//! tensors (`winsign`: a JSON text) and a digest of everything else in the file.
+//! Any program that reads safetensors can read these files. Their metadata holds a JSON text (`winsign`) and a digest
+//! of everything else in the file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -11,14 +11,14 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use super::error::{Error, Result};
 use super::files;
 
-/// Named tensors, and what belongs to them as a JSON text.
+/// Named tensors, and their metadata as a JSON text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, RawTensor>,
     pub metadata: String,
 }
 
-/// One tensor's values in row-major order, little-endian.
+/// A tensor: its values as bytes, in row-major order and little-endian.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawTensor {
     pub dtype: Dtype,
@@ -30,10 +30,10 @@ const DIGEST: &str = "blake3";
 const METADATA: &str = "winsign";
 
 impl TensorFile {
-    /// A hash of every name, type, shape and value, and of the metadata: 32 hexadecimal digits.
+    /// Returns a hash of every name, type, shape and value, and of the metadata: 32 hexadecimal digits.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        // Lengths go in before what they measure, so that no two different files feed the hasher alike.
+        // Lengths are hashed before contents, so that different files never feed the same bytes to the hasher.
         let mut part = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes());
             hasher.update(bytes);
@@ -47,7 +47,7 @@ impl TensorFile {
         hasher.finalize().to_hex()[..32].to_string()
     }
 
-    /// Writes the file whole or not at all; gives its digest and its size in bytes.
+    /// Writes the file atomically; returns its digest, and its size in bytes.
     pub fn write(&self, path: &Path) -> Result<(String, u64)> {
         let digest = self.digest();
         let mut header = self.header();
@@ -57,25 +57,26 @@ impl TensorFile {
         Ok((digest, bytes.len() as u64))
     }
 
-    /// Writes the file for other programs, whole or not at all: `metadata` are texts that belong to it.
+    /// Writes the file atomically for other programs, with `metadata` in its header and without a digest. Returns its
+    /// size in bytes.
     pub fn export(&self, path: &Path, metadata: HashMap<String, String>) -> Result<u64> {
         let bytes = self.serialize(metadata);
         files::write_atomic(path, &bytes)?;
         Ok(bytes.len() as u64)
     }
 
-    /// Reads a file that any program wrote; what it says beside its tensors is left out.
+    /// Reads a safetensors file of any program, without its metadata.
     pub fn read_foreign(path: &Path) -> Result<TensorFile> {
         let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
         Ok(TensorFile::parse(path, &bytes)?.0)
     }
 
-    /// Reads and verifies a file that [`TensorFile::write`] wrote; none if there is no such file.
+    /// Reads and verifies a file that [`TensorFile::write`] wrote; returns `None` if it does not exist.
     pub fn read(path: &Path) -> Result<Option<TensorFile>> {
         files::read_if_exists(path)?.map(|bytes| TensorFile::verify(path, &bytes)).transpose()
     }
 
-    /// Verifies the bytes of such a file. `path` is for the error.
+    /// Verifies the bytes of a file that [`TensorFile::write`] wrote. `path` is used in error messages.
     pub fn verify(path: &Path, bytes: &[u8]) -> Result<TensorFile> {
         let (tensors, header) = TensorFile::parse(path, bytes)?;
         let file = TensorFile { metadata: header.get(METADATA).cloned().unwrap_or_default(), ..tensors };
@@ -88,12 +89,16 @@ impl TensorFile {
         }
     }
 
-    /// The file as it goes from one process to another.
+    /// Serializes the file to send it to another process.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.serialize(self.header())
     }
 
-    /// The opposite of [`TensorFile::to_bytes`]. Panics on anything else.
+    /// Deserializes the bytes that [`TensorFile::to_bytes`] returned.
+    ///
+    /// # Panics
+    ///
+    /// Panics on any other bytes.
     pub fn from_bytes(bytes: &[u8]) -> TensorFile {
         let (file, header) = TensorFile::parse(Path::new(""), bytes).expect("a process sends whole files");
         TensorFile { metadata: header.get(METADATA).cloned().unwrap_or_default(), ..file }
@@ -113,7 +118,7 @@ impl TensorFile {
         safetensors::serialize(views, Some(header)).expect("tensor views serialize")
     }
 
-    /// The tensors, and the texts of the header.
+    /// Parses a file into its tensors and the texts of its header.
     fn parse(path: &Path, bytes: &[u8]) -> Result<(TensorFile, HashMap<String, String>)> {
         let damaged = |error: safetensors::SafeTensorError| Error::damaged(path, error.to_string());
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
@@ -147,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_come_back() {
+    fn written_tensors_are_read_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("network.safetensors");
         let (digest, bytes) = sample().write(&path).unwrap();
@@ -158,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_and_every_changed_byte_is_noticed() {
+    fn read_detects_every_cut_and_changed_byte() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("network.safetensors");
         sample().write(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Texts that appear in messages, tables and scripts.
+//! Formatting of texts for messages, tables and scripts.
 
 /// Returns a count with its noun: `1 run`, `2 runs`, `3 matrices`.
 pub fn plural(count: usize, noun: &str) -> String {
@@ -9,7 +9,7 @@ pub fn plural(count: usize, noun: &str) -> String {
     }
 }
 
-/// Returns the text with control characters escaped, which would move a terminal's cursor.
+/// Returns the text with control characters escaped, which could otherwise move the cursor of a terminal.
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {

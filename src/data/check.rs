@@ -1,4 +1,4 @@
-//! Looks at all of a data set: what is there, how much of it, and whether every image can be read.
+//! Checks of data sets: their parts, their sizes, and whether every image can be read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,48 +13,50 @@ use super::pack::{self, Pack};
 use super::parallel::try_map;
 use super::{Entry, Listing, Set, Split, image, imagenet, stream, tiny_imagenet};
 
-/// What was found of one set.
+/// The result of checking one set.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub set: Set,
     pub folder: PathBuf,
-    /// Of CIFAR: which version this is.
+    /// The version of the set, for CIFAR.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<cifar::Format>,
     pub parts: Vec<Part>,
-    /// Files that cannot be used, all of them.
+    /// All files that cannot be used.
     pub problems: Vec<Problem>,
-    /// How this is not the publisher's set, though it can be used.
+    /// Differences from the published set that do not prevent its use.
     pub warnings: Vec<String>,
-    /// What is odd, and handled.
+    /// Oddities of images that are handled.
     pub notes: Vec<String>,
 }
 
+/// The size of a part of a set.
 #[derive(Debug, Serialize)]
 pub struct Part {
     pub part: Split,
     pub images: usize,
-    /// How many the publisher's set has.
+    /// The number of images in the published set.
     pub published: usize,
-    /// How many classes have images.
+    /// The number of classes that have images.
     pub classes: usize,
 }
 
+/// A file that cannot be used.
 #[derive(Debug, Serialize)]
 pub struct Problem {
     pub path: PathBuf,
     pub reason: String,
 }
 
-/// What is told while a check is under way.
+/// The progress of a check.
 pub enum Progress {
-    /// So many images of a set will be read.
+    /// The given number of images of a set is going to be read.
     Begin(Set, usize),
     Image,
 }
 
-/// Checks the sets in `folder`, which holds sets or is one, or is a pack; `only` one of them if that is given. Files
-/// that cannot be used are in the reports; an error is that there is no set.
+/// Checks the sets in `folder`, which holds sets, or is a set or a pack; checks only the set `only` if that is given.
+/// Files that cannot be used are listed in the reports. Fails if there is no set, or the folder cannot be read.
 pub fn check(
     folder: &Path,
     only: Option<Set>,
@@ -94,7 +96,7 @@ pub fn check(
     }
 }
 
-/// Each version that is there.
+/// Checks each version of a CIFAR set that exists.
 fn check_cifar(root: &Path, cifar: Cifar, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<Report>> {
     let mut reports = vec![];
     for (folder, format) in cifar::find_all(root, cifar)? {
@@ -137,13 +139,13 @@ fn check_folders(
         }
         Err(error) => {
             report.problems.push(Problem::of(error));
-            report.warnings.push("no image was looked at, because they cannot be listed".to_string());
+            report.warnings.push("no image was checked, because the images cannot be listed".to_string());
         }
     }
     Ok(vec![report])
 }
 
-/// A pack of ImageNet's images: its index, and then every image in it.
+/// Checks a pack of ImageNet: its index, and then every image in it.
 fn check_pack(path: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
     let mut report = Report::new(Set::Imagenet, path.to_path_buf());
     let pack = match Pack::open(path) {
@@ -158,7 +160,7 @@ fn check_pack(path: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync))
         report.add_part(split, &(0..pack.count(split)).map(|index| pack.label(split, index)).collect::<Vec<_>>());
     }
     if let Some(side) = pack.short_side() {
-        report.notes.push(format!("images were made smaller, to a shorter side of {side} pixels"));
+        report.notes.push(format!("images were resized to a shorter side of at most {side} pixels"));
     }
     progress(Progress::Begin(Set::Imagenet, pack.count(Split::Train) + pack.count(Split::Test)));
     let problems = pack::check(&pack, threads, || progress(Progress::Image));
@@ -171,7 +173,7 @@ impl Report {
         Report { set, folder, format: None, parts: vec![], problems: vec![], warnings: vec![], notes: vec![] }
     }
 
-    /// Counts images and classes and compares them with the publisher's.
+    /// Counts images and classes, and compares the counts with the published set.
     fn add_part(&mut self, split: Split, labels: &[u16]) {
         let mut counts = vec![0usize; self.set.classes().max(1 + labels.iter().copied().max().map_or(0, usize::from))];
         labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
@@ -188,7 +190,7 @@ impl Report {
         if classes != self.set.classes() {
             self.warnings.push(format!("{split} has {classes} of the {} published classes", self.set.classes()));
         }
-        // ImageNet's training classes differ in size.
+        // The training classes of ImageNet differ in size.
         let even = published / self.set.classes();
         let uneven = counts.iter().position(|&count| count != even);
         if let Some(class) = uneven.filter(|_| even * self.set.classes() == published && images == published) {
@@ -232,14 +234,14 @@ impl Problem {
     }
 }
 
-/// What a loader has to cope with, and ours does.
+/// Oddities of image files that the loader handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::VariantArray)]
 enum Oddity {
-    #[strum(serialize = "gray (made RGB)")]
+    #[strum(serialize = "gray (converted to RGB)")]
     Gray,
-    #[strum(serialize = "in CMYK (made RGB)")]
+    #[strum(serialize = "in CMYK (converted to RGB)")]
     Cmyk,
-    #[strum(serialize = "PNG, but called JPEG")]
+    #[strum(serialize = "PNG, but with a name of a JPEG")]
     DisguisedPng,
     #[strum(serialize = "with an EXIF orientation (left as stored, as PIL does)")]
     Turned,
@@ -260,12 +262,13 @@ fn look_at(path: &Path, set: Set) -> std::result::Result<Vec<Oddity>, Problem> {
     Ok(oddities_of_jpeg(&bytes))
 }
 
-/// Walks over the segments of a JPEG up to its frame header. Anything unexpected ends the walk: decoding has the say.
+/// Reads the segments of a JPEG up to its frame header. Anything unexpected ends this without an error: decoding
+/// reports it.
 fn oddities_of_jpeg(bytes: &[u8]) -> Vec<Oddity> {
     let mut oddities = vec![];
     let mut rest = bytes.get(2..).unwrap_or_default();
     while let [0xff, marker, tail @ ..] = rest {
-        // Bytes 0xff may fill the gap before a marker.
+        // A marker may be preceded by fill bytes 0xff.
         if *marker == 0xff {
             rest = &rest[1..];
             continue;
@@ -276,7 +279,7 @@ fn oddities_of_jpeg(bytes: &[u8]) -> Vec<Oddity> {
         };
         match marker {
             0xe1 if is_turned(segment) => oddities.push(Oddity::Turned),
-            // A frame's header: precision, height, width, number of components. 0xc4, 0xc8 and 0xcc are something else.
+            // A frame header: precision, height, width, number of components. 0xc4, 0xc8 and 0xcc are other markers.
             0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(marker) => {
                 match segment.get(5) {
                     Some(1) => oddities.push(Oddity::Gray),
@@ -292,7 +295,7 @@ fn oddities_of_jpeg(bytes: &[u8]) -> Vec<Oddity> {
     oddities
 }
 
-/// Whether an EXIF segment has an orientation other than upright.
+/// Returns true if an EXIF segment has an orientation other than upright.
 fn is_turned(segment: &[u8]) -> bool {
     const ORIENTATION: u16 = 0x0112;
     let orientation = || {
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_set_has_counts_warnings_and_notes_but_no_problems() {
+    fn readable_set_has_counts_warnings_and_notes_but_no_problems() {
         for &set in Set::VARIANTS {
             let root = synthesized(set);
             let report = only_report(root.path());
@@ -339,7 +342,7 @@ mod tests {
             assert_eq!(counts, [(20, set.images(Split::Train), 2), (10, set.images(Split::Test), 2)]);
             let published = set.images(Split::Train);
             assert_eq!(report.warnings[0], format!("train has 20 of the {published} published images"));
-            // Its own folder will do.
+            // The folder of the set is accepted too.
             assert_eq!(only_report(&report.folder).parts.len(), 2);
             assert!(check(root.path(), Some(set), 2, &|_| ()).is_ok());
         }
@@ -355,12 +358,12 @@ mod tests {
         let segment = [&[0xff, 0xe1, 0, exif.len() as u8 + 2][..], exif].concat();
         fs::write(&first, [&bytes[..2], &segment, &bytes[2..]].concat()).unwrap();
         let notes = only_report(&base).notes;
-        let kinds = ["1 gray", "1 in CMYK", "1 PNG, but called JPEG", "1 with an EXIF orientation"];
+        let kinds = ["1 gray", "1 in CMYK", "1 PNG, but with a name of a JPEG", "1 with an EXIF orientation"];
         assert!(kinds.iter().all(|kind| notes.iter().any(|note| note.starts_with(kind))), "{notes:?}");
     }
 
     #[test]
-    fn every_unreadable_image_is_named() {
+    fn every_unreadable_image_is_reported() {
         let root = synthesized(Set::TinyImagenet);
         let images = tiny_imagenet::list(root.path()).unwrap().train;
         let bytes = fs::read(&images[2].path).unwrap();
@@ -374,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_files_are_problems_and_the_other_part_is_still_looked_at() {
+    fn malformed_file_is_a_problem_and_the_other_part_is_still_checked() {
         let root = synthesized(Set::Cifar100);
         let path = root.path().join("cifar-100-binary/train.bin");
         let bytes = fs::read(&path).unwrap();
@@ -385,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_sets_says_what_was_looked_for() {
+    fn folder_without_sets_lists_the_places() {
         let root = tempfile::tempdir().unwrap();
         let error = check(root.path(), None, 1, &|_| ()).unwrap_err().to_string();
         for part in ["cifar-10-batches-bin", "cifar-100-python", "tiny-imagenet-200", "imagenet/train"] {

@@ -1,7 +1,8 @@
 //! CIFAR-10 and CIFAR-100, in both versions that Alex Krizhevsky publishes.
 //!
-//! The binary version is a row of records: one label (CIFAR-100: two, the coarse one first), then 3,072 pixels in the
-//! order (channel, row, column). The Python version has the same pixels as a numpy array in a pickled dictionary.
+//! The binary version is a sequence of records: one label (for CIFAR-100 two, the coarse one first), then 3,072 pixels
+//! in the order (channel, row, column). The Python version has the same pixels as a numpy array in a pickled
+//! dictionary.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -11,14 +12,14 @@ use super::error::{Error, Result};
 use super::pickle::Pickle;
 use super::{Images, Set, SmallSet, Split};
 
-/// Which of the two sets.
+/// One of the two sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cifar {
     Ten,
     Hundred,
 }
 
-/// In which form a set is published.
+/// The version in which a set is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -27,26 +28,28 @@ pub enum Format {
     Python,
 }
 
-/// Height and width of an image.
+/// The height of an image in pixels, which equals its width.
 pub const SIDE: usize = 32;
-/// Bytes of an image.
+/// The size of an image in bytes.
 pub const PIXELS: usize = 3 * SIDE * SIDE;
-/// CIFAR-100's classes come in so many groups.
+/// The number of groups of the classes of CIFAR-100.
 pub const COARSE_CLASSES: usize = 20;
 
-/// Loads the set at `root`: the binary version where both are there. Any number of images will do; labels are in range.
+/// Loads the set at `root`: the binary version if both exist. The number of images is arbitrary; all labels are checked
+/// to be in range.
 pub fn load(root: &Path, cifar: Cifar) -> Result<SmallSet> {
     let (folder, format) = find(root, cifar)?;
     let load = |split| load_part(&folder, cifar, format, split);
     Ok(SmallSet { train: load(Split::Train)?, test: load(Split::Test)? })
 }
 
-/// The folder of a set, and which version is in it.
+/// Returns the folder of a set, and the version in it.
 pub fn find(root: &Path, cifar: Cifar) -> Result<(PathBuf, Format)> {
     Ok(find_all(root, cifar)?.swap_remove(0))
 }
 
-/// The folders of all versions that are there, at least one; the one to load first.
+/// Returns the folders of all versions that exist, the preferred one first. Fails with [`Error::Missing`] if there are
+/// none.
 pub fn find_all(root: &Path, cifar: Cifar) -> Result<Vec<(PathBuf, Format)>> {
     let mut found = vec![];
     let mut looked = vec![];
@@ -62,10 +65,11 @@ pub fn find_all(root: &Path, cifar: Cifar) -> Result<Vec<(PathBuf, Format)>> {
     if found.is_empty() { Err(Error::Missing { set: cifar.set(), looked }) } else { Ok(found) }
 }
 
-/// The binary version is read faster.
+/// The versions in order of preference: the binary one is faster to read.
 const FORMATS: [Format; 2] = [Format::Binary, Format::Python];
 
 impl Cifar {
+    /// Returns the data set.
     pub fn set(self) -> Set {
         match self {
             Cifar::Ten => Set::Cifar10,
@@ -73,7 +77,7 @@ impl Cifar {
         }
     }
 
-    /// The name of the folder in the publisher's archive.
+    /// Returns the name of the folder in the archive of the publisher.
     pub fn folder(self, format: Format) -> &'static str {
         match (self, format) {
             (Cifar::Ten, Format::Binary) => "cifar-10-batches-bin",
@@ -83,7 +87,7 @@ impl Cifar {
         }
     }
 
-    /// The files of a part, in order.
+    /// Returns the names of the files of a part, in order.
     pub fn files(self, format: Format, split: Split) -> &'static [&'static str] {
         match (self, format, split) {
             (Cifar::Ten, Format::Binary, Split::Train) => {
@@ -122,7 +126,7 @@ pub fn load_part(folder: &Path, cifar: Cifar, format: Format, split: Split) -> R
     Ok(images)
 }
 
-/// Appends the images of a file of `length` bytes. `path` is for errors.
+/// Appends the images of a file of `length` bytes. `path` is used in error messages.
 fn read_binary(path: &Path, mut file: impl Read, length: u64, cifar: Cifar, images: &mut Images) -> Result<()> {
     let label_bytes = if cifar == Cifar::Hundred { 2 } else { 1 };
     let record = (label_bytes + PIXELS) as u64;
@@ -132,8 +136,8 @@ fn read_binary(path: &Path, mut file: impl Read, length: u64, cifar: Cifar, imag
     let count = (length / record) as usize;
     if !length.is_multiple_of(record) {
         let reason = format!(
-            "truncated, or of another format: it ends at byte {length} within record {count}, which begins at byte {} \
-             (records have {record} bytes)",
+            "it is truncated or has another format: it ends at byte {length} within record {count}, which begins at \
+             byte {} (records have {record} bytes)",
             count as u64 * record
         );
         return Err(Error::malformed(path, reason));
@@ -157,7 +161,7 @@ fn read_binary(path: &Path, mut file: impl Read, length: u64, cifar: Cifar, imag
     Ok(())
 }
 
-/// Appends the images of a pickle. `path` is for errors.
+/// Appends the images of a pickle. `path` is used in error messages.
 fn read_python(path: &Path, file: &[u8], cifar: Cifar, images: &mut Images) -> Result<()> {
     let malformed = |reason: String| Error::malformed(path, reason);
     let pickle = Pickle::parse(file)
@@ -208,7 +212,7 @@ mod tests {
     use super::super::pickle::Writer;
     use super::*;
 
-    /// `(coarse, fine)` and the pixels of the images in `fixtures/make.py`.
+    /// The labels `(coarse, fine)` and the pixels of the images in `fixtures/make.py`.
     const LABELS: [(u8, u8); 2] = [(1, 3), (19, 99)];
 
     fn pixels(image: usize) -> Vec<u8> {
@@ -268,7 +272,7 @@ mod tests {
         let files = [(Format::Binary, binary(Cifar::Hundred)), (Format::Python, python2())];
         for (format, bytes) in files.into_iter().chain(pickled) {
             let record = 2 + PIXELS;
-            // At the end of a record the binary format cannot know that there were more.
+            // In the binary format, a cut at the end of a record cannot be detected.
             for length in (0..bytes.len()).filter(|length| format == Format::Python || *length != record) {
                 let error = read_bytes(format, &bytes[..length], Cifar::Hundred).unwrap_err().to_string();
                 assert!(error.starts_with("the-file: "), "{error}");
@@ -280,7 +284,7 @@ mod tests {
     #[test]
     fn damaged_pickles_never_panic() {
         for pickle in PICKLES.map(<[u8]>::to_vec).into_iter().chain([python2()]) {
-            // All of the program, little of the pixels.
+            // Change every byte of the program, and a few of the pixels.
             let places = (0..pickle.len()).filter(|&place| place < 450 || place + 200 > pickle.len());
             for place in places {
                 for change in [1, 0x20, 0x80, 0xff] {
@@ -295,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_out_of_range_are_named_with_their_record() {
+    fn label_out_of_range_is_reported_with_its_record() {
         let mut bytes = binary(Cifar::Hundred);
         bytes[2 + PIXELS + 1] = 100;
         let error = read_bytes(Format::Binary, &bytes, Cifar::Hundred).unwrap_err().to_string();
@@ -331,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binary_version_is_preferred_and_a_missing_set_says_where_it_looked() {
+    fn binary_version_is_preferred_and_missing_set_lists_the_places() {
         let root = tempfile::tempdir().unwrap();
         let error = load(root.path(), Cifar::Hundred).unwrap_err();
         for part in ["cifar-100-binary/train.bin", "cifar-100-python/train", "CIFAR-100"] {

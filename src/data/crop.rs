@@ -1,6 +1,6 @@
-//! Which part of an image is looked at: torchvision's RandomResizedCrop, and its Resize with CenterCrop.
+//! The geometry of crops: torchvision's RandomResizedCrop, and its Resize followed by CenterCrop.
 //!
-//! Only geometry; see [`super::image`] for pixels.
+//! See [`super::image`] for pixels.
 
 use winsign_core::random::Stream;
 
@@ -14,27 +14,30 @@ pub struct Region {
 }
 
 impl Region {
+    /// Returns the region of a whole image.
     pub fn whole(width: usize, height: usize) -> Region {
         Region { left: 0, top: 0, width, height }
     }
 
+    /// Returns the first column to the right of the region.
     pub fn right(&self) -> usize {
         self.left + self.width
     }
 
+    /// Returns the first row below the region.
     pub fn bottom(&self) -> usize {
         self.top + self.height
     }
 }
 
-/// Shapes of crops, width over height.
+/// The range of aspect ratios of crops, width divided by height.
 const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
-/// Shapes that are tried before the center is taken.
+/// The number of random regions that are tried before the central one is used.
 const ATTEMPTS: usize = 10;
 
-/// A rectangle with an area of `scale` (from, to) times the image's and a shape between 3:4 and 4:3, anywhere in the
-/// image: `RandomResizedCrop.get_params` of torchvision, with draws of our own. If ten attempts do not fit, it is the
-/// largest central rectangle of an allowed shape.
+/// Returns a random region with an area of `scale` (from, to) times that of the image and an aspect ratio between 3:4
+/// and 4:3, as `RandomResizedCrop.get_params` of torchvision does, but with the random numbers of `draws`. If ten
+/// attempts do not fit, the result is the largest central region with an allowed aspect ratio.
 pub fn random_region(width: usize, height: usize, scale: (f64, f64), draws: &mut Stream) -> Region {
     let area = width as f64 * height as f64;
     for _ in 0..ATTEMPTS {
@@ -64,14 +67,14 @@ fn between((from, to): (f64, f64), draws: &mut Stream) -> f64 {
     from + (to - from) * draws.uniform()
 }
 
-/// Width and height after `Resize(short)` of torchvision: the shorter side becomes `short`, the longer is cut to a whole
-/// number.
+/// Returns width and height after `Resize(short)` of torchvision: the shorter side becomes `short`, and the longer one
+/// is rounded down.
 pub fn resized(width: usize, height: usize, short: usize) -> (usize, usize) {
     let longer = |long: usize, other: usize| (short as u128 * long as u128 / other as u128) as usize;
     if width <= height { (short, longer(height, width)) } else { (longer(width, height), short) }
 }
 
-/// What `CenterCrop(side)` of torchvision takes of an image that is not smaller.
+/// Returns the region that `CenterCrop(side)` of torchvision takes of an image that is not smaller.
 pub fn center(width: usize, height: usize, side: usize) -> Region {
     let margin = |length: usize| ((length - side) as f64 / 2.0).round_ties_even() as usize;
     Region { left: margin(width), top: margin(height), width: side, height: side }
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn areas_and_shapes_spread_over_what_is_allowed() {
+    fn areas_and_shapes_cover_the_allowed_range() {
         let (width, height) = (500, 375);
         let regions = regions(width, height, (0.08, 1.0));
         assert!(regions.iter().all(|region| region.right() <= width && region.bottom() <= height));
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_fits_is_cut_from_the_center() {
+    fn region_that_never_fits_is_central() {
         // 10 × 1000: no shape up to 3:4 with 90 % of the area fits.
         let tall = Region { left: 0, top: 493, width: 10, height: 13 };
         assert!(regions(10, 1_000, (0.9, 1.0)).iter().all(|region| *region == tall));

@@ -1,28 +1,34 @@
-//! What can be wrong with a data set on disk.
+//! Errors of the operations on data sets.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Set;
 
-/// Each message says what is wrong and where; [`Error::hint`] says what to do.
+/// An error of this crate. Each message says what failed and on what; [`Error::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// An operation of the file system failed.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    /// `looked` lists all places, in order, each with what was expected there.
-    #[error("{name} is not there; looked for\n{list}", name = set.name(), list = indented(looked))]
+    /// A data set was not found. `looked` lists the places that were searched, in order, each with what was expected
+    /// there.
+    #[error("cannot find {name}; looked for\n{list}", name = set.name(), list = indented(looked))]
     Missing { set: Set, looked: Vec<String> },
-    /// There is no data set of any kind in a folder, whatever was expected.
-    #[error("there is no data set in {folder}; looked for\n{list}", folder = folder.display(), list = indented(looked))]
+    /// A folder contains no data set of any kind.
+    #[error(
+        "cannot find a data set in {folder}; looked for\n{list}",
+        folder = folder.display(),
+        list = indented(looked)
+    )]
     NoneFound { folder: PathBuf, looked: Vec<String> },
-    /// A file of the set is not what its publisher ships; `reason` has the offset where there is one.
+    /// A file of the set differs from what its publisher ships; `reason` includes the offset if there is one.
     #[error("{path}: {reason}", path = path.display())]
     Malformed { path: PathBuf, reason: String },
-    /// A set is to be written where something lies already.
-    #[error("{path} exists; nothing was written", path = path.display())]
+    /// The path at which a set should be written exists.
+    #[error("cannot write {path}: it already exists", path = path.display())]
     Exists { path: PathBuf },
-    /// What was asked for cannot be made.
+    /// The request is invalid.
     #[error("{0}")]
     Request(String),
 }
@@ -30,31 +36,34 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An I/O error with what was attempted and where; for `map_err`.
+    /// Returns a function that turns an I/O error into [`Error::Io`] with the action and the path; for `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::Io { action, path, source }
     }
 
+    /// Creates an [`Error::Malformed`].
     pub fn malformed(path: &Path, reason: impl Into<String>) -> Error {
         Error::Malformed { path: path.to_path_buf(), reason: reason.into() }
     }
 
-    /// What the user can do about it.
+    /// Returns what the user can do, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Io { .. } | Error::Request(_) => None,
             Error::Missing { set, .. } => Some(format!(
-                "it is published at {}; unpack it there, say where it is with --data DIR, or make a small one to try \
-                 things with: `winsign data synth --like {set} --train 2000 --test 500 DIR`",
+                "download it from {} and unpack it there, name its folder with --data DIR, or make a small synthetic \
+                 one: `winsign data synth --like {set} --train 2000 --test 500 DIR`",
                 set.published_at()
             )),
             Error::NoneFound { .. } => Some(
-                "name the folder that holds the sets, or one set's own folder; `winsign data synth` makes small ones"
+                "name the folder that holds the sets, or the folder of one set; `winsign data synth` makes small ones"
                     .to_string(),
             ),
-            Error::Malformed { .. } => Some("`winsign data check DIR` examines all of it; fetch it again".to_string()),
-            Error::Exists { .. } => Some("name another folder, or remove it yourself".to_string()),
+            Error::Malformed { .. } => {
+                Some("run `winsign data check DIR` to find all damaged files, and download them again".to_string())
+            }
+            Error::Exists { .. } => Some("name another folder, or remove the existing one".to_string()),
         }
     }
 }

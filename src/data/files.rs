@@ -1,24 +1,24 @@
-//! Folders of images.
+//! Reading of folders.
 
 use std::fs;
 use std::path::Path;
 
 use super::error::{Error, Result};
 
-/// The names in a folder, sorted, without hidden ones.
+/// The names in a folder, sorted, without hidden files.
 #[derive(Debug, Default)]
 pub(crate) struct Folder {
     pub folders: Vec<String>,
     pub files: Vec<String>,
 }
 
-/// Reads the names in a folder, without asking the file system about each of them (unless they are links).
+/// Reads the names in a folder, without a system call per entry (except for links).
 pub(crate) fn read_folder(path: &Path) -> Result<Folder> {
     let mut folder = Folder::default();
     for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
         let entry = entry.map_err(Error::io("list", path))?;
         let Ok(name) = entry.file_name().into_string() else {
-            return Err(Error::malformed(&entry.path(), "the name is not UTF-8"));
+            return Err(Error::malformed(&entry.path(), "its name is not UTF-8"));
         };
         if name.starts_with('.') {
             continue;
@@ -35,7 +35,7 @@ pub(crate) fn read_folder(path: &Path) -> Result<Folder> {
     Ok(folder)
 }
 
-/// Whether a file's name ends like that of an image; case does not matter.
+/// Returns true if the name has an extension of an image, in upper or lower case.
 pub(crate) fn is_image(name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     ["jpeg", "jpg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))

@@ -1,8 +1,9 @@
-//! Pixels of JPEG and PNG files: whole, or only the part that a crop needs, resized.
+//! Decoding of JPEG and PNG files: the whole image, or only the part that a crop needs, resized.
 //!
-//! The pixels are those of `PIL.Image.open(file).convert("RGB")`, and resizing is PIL's bilinear with antialiasing, to
-//! within 1 of 255 (`tests` compare). As there, the format is told by the content and not by the name, EXIF data is not
-//! looked at, and what libjpeg only warns of is accepted, but for files that end too early.
+//! The pixels are those of `PIL.Image.open(file).convert("RGB")`, and resizing equals the bilinear filter of PIL with
+//! antialiasing, to within 1 of 255 (`tests` compare). As in PIL, the content decides the format and not the name, EXIF
+//! data is ignored, and problems for which libjpeg only issues warnings are accepted, except for files that end too
+//! early.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
@@ -21,46 +22,46 @@ use super::crop::{self, Region};
 pub struct Rgb {
     pub width: usize,
     pub height: usize,
-    /// Interleaved: height × width × 3.
+    /// The pixels, interleaved: height × width × 3 bytes.
     pub pixels: Vec<u8>,
 }
 
-/// Why bytes are not an image. Whoever knows the file's name adds it.
+/// The reason for which bytes cannot be decoded. The caller adds the name of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     #[error("the file is empty")]
     Empty,
-    #[error("neither a JPEG nor a PNG image: it begins with the bytes {begins}")]
+    #[error("it is neither a JPEG nor a PNG image: it begins with the bytes {begins}")]
     Unknown { begins: String },
     #[error("the image is cut off: the file ends at byte {end}, before the image does")]
     Truncated { end: usize },
     #[error("its header claims {width} × {height} pixels, {limit}")]
     TooLarge { width: usize, height: usize, limit: String },
-    #[error("a damaged or unsupported JPEG: {0}")]
+    #[error("the JPEG is damaged or unsupported: {0}")]
     Jpeg(String),
-    #[error("a damaged or unsupported PNG: {0}")]
+    #[error("the PNG is damaged or unsupported: {0}")]
     Png(String),
-    #[error("cannot be written as a JPEG: {0}")]
+    #[error("cannot encode the image as a JPEG: {0}")]
     Encode(String),
 }
 
-/// Width and height, from the header alone.
+/// Returns width and height in pixels, from the header alone.
 pub fn size(bytes: &[u8]) -> Result<(usize, usize), ImageError> {
     DECODER.with_borrow_mut(|decoder| decoder.size(bytes))
 }
 
-/// The whole image.
+/// Decodes the whole image.
 pub fn decode(bytes: &[u8]) -> Result<Rgb, ImageError> {
     DECODER.with_borrow_mut(|decoder| decoder.decode(bytes))
 }
 
-/// A JPEG of the usual kind: baseline, 4:2:0. `quality` is 1 to 100.
+/// Encodes an image as a baseline JPEG with 4:2:0 subsampling. `quality` is between 1 and 100.
 pub fn encode_jpeg(image: &Rgb, quality: i32) -> Result<Vec<u8>, ImageError> {
     let encode = || {
         let mut compressor = turbojpeg::Compressor::new()?;
         compressor.set_quality(quality)?;
         compressor.set_subsamp(turbojpeg::Subsamp::Sub2x2)?;
-        // A few percent smaller, and faster to read.
+        // Optimized Huffman tables: a few percent smaller, and faster to read.
         compressor.set_optimize(true)?;
         compressor.compress_to_vec(turbojpeg::Image {
             pixels: image.pixels.as_slice(),
@@ -73,7 +74,7 @@ pub fn encode_jpeg(image: &Rgb, quality: i32) -> Result<Vec<u8>, ImageError> {
     encode().map_err(|error| ImageError::Encode(error.to_string()))
 }
 
-/// The image made smaller so that its shorter side is `short`; none if it is not longer than that.
+/// Resizes an image so that its shorter side is `short` pixels; returns `None` if that side is not longer.
 pub fn shrink(image: &Rgb, short: usize) -> Option<Rgb> {
     if image.width.min(image.height) <= short {
         return None;
@@ -89,25 +90,26 @@ thread_local! {
     static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
 }
 
-/// Pixels that an image may have, as PIL's limit.
+/// The maximum number of pixels of an image, which is the limit of PIL.
 const MOST_PIXELS: usize = 178_956_970;
-/// A compressed byte cannot stand for more pixels of a JPEG than about this (blocks of 64 at one bit each, colors at a
-/// quarter of them), nor for more bits of a PNG than this (zlib makes at most 1032 bytes of one). Only looked at where a
-/// wrong header would cost much memory.
+/// The maximum number of pixels per compressed byte of a JPEG: about 4,096 (blocks of 64 pixels at one bit each, colors
+/// at a quarter of the resolution). It is checked only if a wrong header would cost much memory.
 const MOST_PIXELS_A_BYTE: usize = 4_096;
+/// The maximum number of bits per compressed byte of a PNG: zlib makes at most 1,032 bytes of one.
 const MOST_BITS_A_BYTE: usize = 8 * 1_032;
+/// The number of pixels from which on the two limits above are checked.
 const LOOK_AT_PIXELS_A_BYTE: usize = 16_000_000;
-/// Buffers that are larger are not kept for the next image.
+/// The size in bytes above which a buffer is freed after each image.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// What decoding needs over and over: one a thread.
+/// A decoder with buffers that are reused; each thread needs one.
 pub struct Decoder {
     jpeg: Jpeg,
     resizer: Resizer,
-    /// What the latest image was decoded to: height × width × 4 and more. The fourth byte means nothing; with it,
-    /// resizing is a third faster.
+    /// The pixels of the latest image: at least height × width × 4 bytes. The fourth byte is meaningless; it makes
+    /// resizing a third faster.
     pixels: Vec<u8>,
-    /// The latest square, 4 bytes a pixel too.
+    /// The latest resized square, 4 bytes per pixel as well.
     square: Vec<u8>,
 }
 
@@ -118,17 +120,18 @@ impl Default for Decoder {
 }
 
 impl Decoder {
+    /// Creates a decoder.
     pub fn new() -> Decoder {
         Decoder { jpeg: Jpeg::new(), resizer: Resizer::new(), pixels: vec![], square: vec![] }
     }
 
-    /// Width and height, from the header alone.
+    /// Returns width and height in pixels, from the header alone.
     pub fn size(&mut self, bytes: &[u8]) -> Result<(usize, usize), ImageError> {
         let header = self.header(bytes)?;
         Ok((header.width, header.height))
     }
 
-    /// Width and height of a file that is not cut off, without decoding it.
+    /// Returns width and height of a file that is not cut off, without decoding it.
     pub fn probe(&mut self, bytes: &[u8]) -> Result<(usize, usize), ImageError> {
         let header = self.header(bytes)?;
         let whole = match header.coding {
@@ -138,7 +141,7 @@ impl Decoder {
         if whole { Ok((header.width, header.height)) } else { Err(ImageError::Truncated { end: bytes.len() }) }
     }
 
-    /// The whole image.
+    /// Decodes the whole image.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Rgb, ImageError> {
         let header = self.header(bytes)?;
         let (width, height) = (header.width, header.height);
@@ -149,9 +152,9 @@ impl Decoder {
         Ok(Rgb { width, height, pixels })
     }
 
-    /// The region that `choose` takes of an image of a (width, height), resized to side × side and mirrored if asked for:
-    /// crop, Resize and horizontal flip of torchvision. Decodes only the rows and columns that the region needs.
-    /// `into` is side × side × 3, interleaved.
+    /// Decodes the region that `choose` returns for a (width, height), resized to side × side pixels and mirrored if
+    /// `flip` is true: crop, Resize and horizontal flip of torchvision. Decodes only the rows and columns that the
+    /// region needs. `into` has side × side × 3 bytes, interleaved.
     pub fn decode_region(
         &mut self,
         bytes: &[u8],
@@ -165,8 +168,9 @@ impl Decoder {
         Ok(())
     }
 
-    /// The central side × side pixels of the image resized to a shorter side of `short` (not less than `side`): Resize
-    /// and CenterCrop of torchvision. Decodes only what these pixels need. `into` is side × side × 3, interleaved.
+    /// Decodes the central side × side pixels of the image resized to a shorter side of `short` (at least `side`):
+    /// Resize and CenterCrop of torchvision. Decodes only what these pixels need. `into` has side × side × 3 bytes,
+    /// interleaved.
     pub fn decode_center(
         &mut self,
         bytes: &[u8],
@@ -179,7 +183,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The first part of [`Decoder::decode_region`]; [`Decoder::write_square`] is the rest.
+    /// Prepares a square as [`Decoder::decode_region`] does; [`Decoder::write_square`] copies it.
     pub fn prepare_region(
         &mut self,
         bytes: &[u8],
@@ -205,7 +209,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The first part of [`Decoder::decode_center`]; [`Decoder::write_square`] is the rest.
+    /// Prepares a square as [`Decoder::decode_center`] does; [`Decoder::write_square`] copies it.
     pub fn prepare_center(&mut self, bytes: &[u8], short: usize, side: usize) -> Result<(), ImageError> {
         let header = self.header(bytes)?;
         let (width, height) = crop::resized(header.width, header.height, short);
@@ -214,7 +218,7 @@ impl Decoder {
         let (top, bottom, row) = support(kept.top, side, header.height, height);
         let needed = Region { left, top, width: right - left, height: bottom - top };
         let loaded = self.load(bytes, &header, needed)?;
-        // What the central pixels cover, in columns and rows of what is loaded. Their filter reaches beyond that.
+        // The extent of the central pixels in columns and rows of the loaded region. Their filter reaches beyond it.
         let extent = |from: usize, step: f64, origin: usize, length: usize| {
             let begin = from as f64 * step - origin as f64;
             (begin, (side as f64 * step).min(length as f64 - begin))
@@ -228,7 +232,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Writes the square that was prepared last, mirrored or not, into side × side × 3 bytes.
+    /// Writes the square that was prepared last, mirrored if `flip` is true, into side × side × 3 bytes.
     pub fn write_square(&self, flip: bool, into: &mut [u8]) {
         assert_eq!(into.len() / 3, self.square.len() / 4);
         if !flip {
@@ -255,7 +259,7 @@ impl Decoder {
             }
         };
         let (width, height) = (header.width, header.height);
-        // Neither side is more than 32 bits long.
+        // Both sides fit in 32 bits.
         let pixels = width.saturating_mul(height);
         if pixels > MOST_PIXELS {
             let limit = format!("more than the {MOST_PIXELS} that are accepted");
@@ -272,7 +276,7 @@ impl Decoder {
         Ok(header)
     }
 
-    /// Decodes at least the region of the image; says what now lies in `pixels`, four bytes each.
+    /// Decodes at least a region of the image into `pixels`, four bytes each; returns the region that was decoded.
     fn load(&mut self, bytes: &[u8], header: &Header, region: Region) -> Result<Region, ImageError> {
         match header.coding {
             Coding::Png { .. } => {
@@ -308,19 +312,20 @@ struct Header {
 
 enum Coding {
     Png {
-        /// Of a pixel in the file.
+        /// The number of bits per pixel in the file.
         bits: usize,
     },
     Jpeg {
         cmyk: bool,
-        /// Columns are decoded from a multiple of this; none if only the whole image can be decoded.
+        /// The width of a block: columns are decoded from a multiple of it. `None` if only the whole image can be
+        /// decoded.
         block: Option<usize>,
     },
 }
 
 // --- resizing ---------------------------------------------------------------------------------------------------
 
-/// Decoded pixels of a region.
+/// Returns the decoded pixels of a region as an image.
 fn view(pixels: &[u8], region: Region) -> TypedImageRef<'_, U8x4> {
     let bytes = &pixels[..region.width * region.height * 4];
     TypedImageRef::from_buffer(region.width as u32, region.height as u32, bytes).expect("four bytes a pixel")
@@ -335,8 +340,9 @@ fn drop_fourth(pixels: &[u8], into: &mut [u8]) {
     }
 }
 
-/// Bilinear with antialiasing. `covered` (left, top, width, height) is the part of the source that the result stands
-/// for; pixels beside it still count where the filter reaches them, as if all of the source had been resized.
+/// Resizes an image with a bilinear filter and antialiasing. `covered` (left, top, width, height) is the part of the
+/// source that the result shows; pixels outside contribute if the filter reaches them, as if all of the source had been
+/// resized.
 fn resize<P: PixelTrait>(
     resizer: &mut Resizer,
     source: &impl ImageView<Pixel = P>,
@@ -352,11 +358,11 @@ fn resize<P: PixelTrait>(
     resizer.resize_typed(source, &mut result, &options).expect("the covered part lies in the source");
 }
 
-/// Of a side of `length` pixels that becomes `resized`: from where to where the pixels `from..from + count` of the
-/// result depend on it, and the step from one to the next.
+/// Returns the range of source pixels on which the pixels `from..from + count` of the result depend, and the step
+/// between pixels, for a side of `length` pixels that is resized to `resized`.
 fn support(from: usize, count: usize, length: usize, resized: usize) -> (usize, usize, f64) {
     let step = length as f64 / resized as f64;
-    // A triangle reaches one step to both sides of a pixel's center; one more pixel for what rounding may do.
+    // The triangle filter reaches one step to both sides of the center of a pixel; add one pixel for rounding.
     let reach = step.max(1.0) + 1.0;
     let begin = (from as f64 * step - reach).floor().max(0.0) as usize;
     let end = (((from + count) as f64 * step + reach).ceil() as usize).min(length);
@@ -365,28 +371,28 @@ fn support(from: usize, count: usize, length: usize, resized: usize) -> (usize, 
 
 // --- JPEG -------------------------------------------------------------------------------------------------------
 
-/// libjpeg-turbo's decompressor. Ours and not the crate's own wrapper, which cannot decode a part of an image and takes
-/// warnings for errors.
+/// The decompressor of libjpeg-turbo, called directly: the wrapper of the crate cannot decode a part of an image, and
+/// treats warnings as errors.
 struct Jpeg {
     handle: NonNull<std::ffi::c_void>,
 }
 
-// SAFETY: the handle owns all it points to, and is used by one thread at a time.
+// SAFETY: the handle owns everything it points to, and is used by one thread at a time.
 unsafe impl Send for Jpeg {}
 
 impl Jpeg {
     fn new() -> Jpeg {
-        // SAFETY: the argument is one of those allowed.
+        // SAFETY: the argument is valid.
         let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) };
         Jpeg { handle: NonNull::new(handle.cast()).expect("memory for a decompressor") }
     }
 
     fn header(&mut self, bytes: &[u8]) -> Result<Header, ImageError> {
-        // Without this, libjpeg would find tables only and leave the numbers of the image before.
+        // Without this check, libjpeg could read tables only and keep the size of the previous image.
         if scans(bytes).is_none() {
             return Err(ImageError::Truncated { end: bytes.len() });
         }
-        // SAFETY: the pointer and length are a slice's.
+        // SAFETY: the pointer and the length are those of a slice.
         let status = unsafe { raw::tj3DecompressHeader(self.raw(), bytes.as_ptr(), bytes.len() as raw::size_t) };
         self.accept(status, bytes)?;
         let colors = self.get(raw::TJPARAM_TJPARAM_COLORSPACE) as raw::TJCS;
@@ -402,7 +408,7 @@ impl Jpeg {
         })
     }
 
-    /// Decodes the region of the image whose header was just read into `pixels`, as RGB and a byte more.
+    /// Decodes a region of the image whose header was just read into `pixels`, as RGB and a fourth byte.
     fn decode(
         &mut self,
         bytes: &[u8],
@@ -442,7 +448,7 @@ impl Jpeg {
         Ok(())
     }
 
-    /// An error if the latest call has failed for good, rather than with a warning that PIL accepts too.
+    /// Fails if the latest call failed, rather than issued a warning that PIL accepts too.
     fn accept(&mut self, status: c_int, bytes: &[u8]) -> Result<(), ImageError> {
         if status == 0 {
             return Ok(());
@@ -455,12 +461,12 @@ impl Jpeg {
         if message.starts_with(ENDED) {
             return Err(ImageError::Truncated { end: bytes.len() });
         }
-        // The code is that of a warning also where an error came after one; the message is the error's then.
+        // The code is that of a warning even if an error followed; the message is then that of the error.
         let warned = code == raw::TJERR_TJERR_WARNING as c_int;
         if warned && WARNINGS.iter().any(|warning| message.starts_with(warning)) {
             return Ok(());
         }
-        // After an error in the header, the handle would go on in the middle of that file.
+        // After an error in the header, the handle would continue in the middle of that file.
         *self = Jpeg::new();
         Err(ImageError::Jpeg(message))
     }
@@ -477,12 +483,12 @@ impl Jpeg {
 
 impl Drop for Jpeg {
     fn drop(&mut self) {
-        // SAFETY: nobody else has the handle.
+        // SAFETY: there is no other reference to the handle.
         unsafe { raw::tj3Destroy(self.raw()) }
     }
 }
 
-/// How libjpeg's warnings begin.
+/// The prefixes of the warnings of libjpeg that are accepted.
 const WARNINGS: [&str; 6] = [
     "Corrupt JPEG data",
     "Inconsistent progression sequence",
@@ -493,12 +499,12 @@ const WARNINGS: [&str; 6] = [
 ];
 const ENDED: &str = "Premature end of JPEG file";
 
-/// Columns of the smallest unit that is decoded, by subsampling in TurboJPEG's order: 4:4:4, 4:2:2, 4:2:0, gray,
+/// The width of the smallest decodable unit, by subsampling in the order of TurboJPEG: 4:4:4, 4:2:2, 4:2:0, gray,
 /// 4:4:0, 4:1:1, 4:4:1.
 const BLOCK_WIDTHS: [usize; 7] = [8, 16, 16, 8, 8, 32, 8];
 
-/// What has to be decoded for the region's pixels to be those of the whole image: from a multiple of a block's width,
-/// and since colors are interpolated between neighbours, a little more to both sides.
+/// Returns the region to decode so that the pixels of `region` equal those of the whole image: from a multiple of the
+/// block width and, because colors are interpolated between neighbours, with a margin on both sides.
 fn with_margins(region: Region, width: usize, block: usize) -> Region {
     const MARGIN: usize = 4;
     let left = region.left.saturating_sub(MARGIN) / block * block;
@@ -506,23 +512,23 @@ fn with_margins(region: Region, width: usize, block: usize) -> Region {
     Region { left, width: right - left, ..region }
 }
 
-/// Whether a JPEG's end marker comes after its first scan. A file that lost its end has none, wherever a crop lies.
+/// Returns true if the end marker of a JPEG follows its first scan. A truncated file has none, wherever a crop is.
 fn has_end(bytes: &[u8]) -> bool {
     scans(bytes).is_some_and(|start| bytes[start..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
 }
 
-/// Where the data of a JPEG's first scan begin; none if the file, or the image by its end marker, ends before.
+/// Returns the offset of the data of the first scan of a JPEG; returns `None` if the file or the image ends before it.
 fn scans(bytes: &[u8]) -> Option<usize> {
     const SCAN: u8 = 0xda;
     const END: u8 = 0xd9;
     let mut at = 2;
     loop {
-        // To the next marker: any bytes, then 0xff, once or more, then what is neither 0xff nor 0.
+        // Find the next marker: any bytes, then 0xff at least once, then a byte that is neither 0xff nor 0.
         at += bytes.get(at..)?.iter().position(|byte| *byte == 0xff)?;
         at += bytes[at..].iter().position(|byte| *byte != 0xff)?;
         match bytes[at] {
             END => return None,
-            // Markers without content.
+            // These markers have no content.
             0x00 | 0x01 | 0xd0..=0xd8 => at += 1,
             marker => {
                 let length = bytes.get(at + 1..at + 3)?;
@@ -535,14 +541,15 @@ fn scans(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// In place. As PIL takes every such JPEG for one of Adobe's, whose inks are inverted, and mixes the inks.
+/// Converts CMYK to RGB in place. Like PIL, this assumes that inks are inverted, as Adobe programs store them, and
+/// mixes the inks.
 fn cmyk_to_rgb(pixels: &mut [u8]) {
     let (pixels, _) = pixels.as_chunks_mut::<4>();
     for [inks @ .., black] in pixels {
         for ink in inks {
             let product = u32::from(255 - *ink) * u32::from(*black) + 128;
             let share = ((product >> 8) + product) >> 8;
-            // An ink is at most 255, so that its share of black is at most black.
+            // An ink is at most 255, so that its product with black is at most black.
             *ink = *black - share as u8;
         }
     }
@@ -557,9 +564,9 @@ fn png_header(bytes: &[u8]) -> Result<Header, ImageError> {
     Ok(Header { width: info.width as usize, height: info.height as usize, coding })
 }
 
-/// Whether a PNG's chunks go on up to the one that ends the image.
+/// Returns true if the chunks of a PNG are complete up to the one that ends the image.
 fn png_has_end(bytes: &[u8]) -> bool {
-    // After the signature, chunks: length, name, content, checksum.
+    // The signature is followed by chunks: length, name, content, checksum.
     let mut rest = bytes.get(8..);
     while let Some([a, b, c, d, name @ .., _, _, _, _]) = rest.and_then(|rest| rest.first_chunk::<12>()) {
         let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
@@ -572,7 +579,7 @@ fn png_has_end(bytes: &[u8]) -> bool {
     false
 }
 
-/// Decodes to RGB and a byte more. Of 16 bits the upper 8 are kept; transparency is dropped.
+/// Decodes a PNG to RGB and a fourth byte. Of 16-bit values the upper 8 bits are kept; transparency is dropped.
 fn decode_png(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), ImageError> {
     let failed = |error| png_error(error, bytes);
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
@@ -606,7 +613,7 @@ fn png_error(error: png::DecodingError, bytes: &[u8]) -> ImageError {
 mod tests {
     use super::*;
 
-    /// An image in `tests/images`, and there what Pillow and torchvision make of it; see `make.py` beside them.
+    /// An image in `tests/images`, and the results of Pillow and torchvision for it; see `make.py` beside them.
     struct Fixture {
         name: &'static str,
         bytes: &'static [u8],
@@ -642,7 +649,7 @@ mod tests {
     ];
     const COLOR: &[u8] = FIXTURES[0].bytes;
 
-    /// The largest difference between pixels.
+    /// Returns the largest difference between two images.
     fn distance(one: &[u8], other: &[u8]) -> u8 {
         assert_eq!(one.len(), other.len());
         one.iter().zip(other).map(|(one, other)| one.abs_diff(*other)).max().unwrap()
@@ -691,9 +698,9 @@ mod tests {
     }
 
     #[test]
-    fn an_image_cut_off_anywhere_says_where_the_file_ends() {
+    fn truncated_image_is_reported_with_the_end_of_the_file() {
         for fixture in &FIXTURES {
-            // What comes before the first 16 bytes is not enough to be told from other files.
+            // Fewer than 16 bytes do not identify the format.
             for end in 16..fixture.bytes.len() - 1 {
                 let error = decode(&fixture.bytes[..end]).err();
                 assert_eq!(error, Some(ImageError::Truncated { end }), "{}", fixture.name);
@@ -702,7 +709,7 @@ mod tests {
             }
             assert_eq!(Decoder::new().probe(fixture.bytes), size(fixture.bytes));
         }
-        // Not even if the crop lies above the missing part.
+        // The same holds if the crop is above the missing part.
         let cut = &COLOR[..COLOR.len() - 9];
         let top = Region { left: 0, top: 0, width: 8, height: 8 };
         let error = Decoder::new().decode_region(cut, |_, _| top, 8, false, &mut [0; 192]).unwrap_err();
@@ -711,17 +718,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_image_is_told_what_it_is() {
+    fn unknown_format_is_reported_with_its_first_bytes() {
         assert_eq!(decode(b"").unwrap_err().to_string(), "the file is empty");
         let error = decode(b"GIF89a").unwrap_err().to_string();
-        assert_eq!(error, "neither a JPEG nor a PNG image: it begins with the bytes 47 49 46 38");
-        // A segment of quantization tables that is none.
+        assert_eq!(error, "it is neither a JPEG nor a PNG image: it begins with the bytes 47 49 46 38");
+        // An invalid segment of quantization tables.
         let mut bytes = COLOR.to_vec();
         let table = bytes.windows(2).position(|pair| pair == [0xff, 0xdb]).unwrap();
         bytes[table + 4] = 0x0f;
         let error = decode(&bytes).unwrap_err().to_string();
-        assert!(error.starts_with("a damaged or unsupported JPEG: Bogus DQT index 15"), "{error}");
-        // The decoder is not confused by that.
+        assert!(error.starts_with("the JPEG is damaged or unsupported: Bogus DQT index 15"), "{error}");
+        // The decoder can be used again after that.
         assert!(decode(COLOR).is_ok());
         let png = FIXTURES[0].whole;
         let mut bytes = png.to_vec();
@@ -730,7 +737,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_sizes_cost_no_memory() {
+    fn absurd_sizes_are_refused_without_allocation() {
         let frame = COLOR.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
         let mut bytes = COLOR.to_vec();
         for (sides, reason) in [([0xff, 0, 0xff, 0], "that are accepted"), ([0x20, 0, 0x20, 0], "bytes cannot hold")] {
@@ -738,7 +745,7 @@ mod tests {
             let error = decode(&bytes).unwrap_err();
             assert!(matches!(error, ImageError::TooLarge { .. }) && error.to_string().contains(reason), "{error}");
         }
-        // Width and height of a PNG come first in its first chunk, whose checksum ends at byte 33.
+        // The first chunk of a PNG begins with width and height, and its checksum ends at byte 33.
         let png = FIXTURES[0].whole;
         for (sides, reason) in [(0x7fff_ffff, "that are accepted"), (0x2000, "bytes cannot hold")] {
             let mut bytes = png.to_vec();
@@ -753,7 +760,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libjpeg_only_warns_of_is_accepted() {
+    fn warnings_of_libjpeg_are_accepted() {
         let whole = decode(COLOR).unwrap();
         let mut bytes = COLOR.to_vec();
         let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
@@ -763,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_bytes_are_errors_or_pixels_but_never_crash() {
+    fn damaged_bytes_never_crash() {
         for fixture in &FIXTURES {
             for at in 0..fixture.bytes.len() {
                 let mut bytes = fixture.bytes.to_vec();
@@ -776,7 +783,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_comes_back_nearly_alike() {
+    fn encoded_image_decodes_to_nearly_the_same_pixels() {
         let image = decode(FIXTURES[1].bytes).unwrap();
         let bytes = encode_jpeg(&image, 95).unwrap();
         let back = decode(&bytes).unwrap();

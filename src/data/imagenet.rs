@@ -1,8 +1,8 @@
-//! The lists of ImageNet's images (ILSVRC 2012, classification) with their labels, in each layout people have it in.
+//! Lists of the images of ImageNet (ILSVRC 2012, classification) with their labels, in all common layouts.
 //!
-//! Training images lie in one folder a class, named by its WordNet id. The publisher's validation images lie flat in
-//! one folder; which class each belongs to is said by the devkit (`ILSVRC2012_devkit_t12/data/`), or by the file
-//! `LOC_val_solution.csv` of Kaggle's edition; many people have moved them into class folders.
+//! Training images are in one folder per class, named by its WordNet id. As published, all validation images are in one
+//! folder; their classes are in the devkit (`ILSVRC2012_devkit_t12/data/`), or in the file `LOC_val_solution.csv` of
+//! the Kaggle edition. A common variant has them in class folders.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,8 +13,8 @@ use super::files::{is_image, read_folder};
 use super::parallel::try_map;
 use super::{Entry, Listing, Set, mat, tiny_imagenet};
 
-/// Lists the set at `root`: labels are indices among the sorted names of the training folders, files are sorted by
-/// class and name. Directories are read, images are not.
+/// Lists the set at `root`: labels are indices into the sorted names of the training folders, and files are sorted by
+/// class and name. Directories are read, but no images.
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let train = base.join("train");
@@ -26,12 +26,12 @@ pub fn list(root: &Path) -> Result<Listing> {
     Ok(Listing { train: list_class_folders(&train, &classes)?, classes, test })
 }
 
-/// The folder that holds `train` and `val`.
+/// Returns the folder that holds `train` and `val`.
 pub fn find(root: &Path) -> Result<PathBuf> {
     let mut looked = vec![];
     for base in [root.join(FOLDER), root.to_path_buf()] {
         for place in [base.clone(), base.join(KAGGLE)] {
-            // Tiny-ImageNet lies in much the same way.
+            // Tiny-ImageNet has a similar layout.
             let tiny = place.ends_with(tiny_imagenet::FOLDER) || place.join(tiny_imagenet::CLASSES).exists();
             if place.join("train").is_dir() && place.join("val").is_dir() && !tiny {
                 return Ok(place);
@@ -43,20 +43,26 @@ pub fn find(root: &Path) -> Result<PathBuf> {
     Err(Error::Missing { set: Set::Imagenet, looked })
 }
 
-/// The usual name of the set's folder.
+/// The usual name of the folder of the set.
 pub const FOLDER: &str = "imagenet";
-/// Where Kaggle's edition has the images.
+/// The folder of the images in the Kaggle edition.
 pub const KAGGLE: &str = "ILSVRC/Data/CLS-LOC";
+/// The file with the labels of the validation images in the Kaggle edition.
 pub const KAGGLE_LABELS: &str = "LOC_val_solution.csv";
+/// The columns of [`KAGGLE_LABELS`].
 pub const KAGGLE_HEADER: [&str; 2] = ["ImageId", "PredictionString"];
+/// The folder of the devkit.
 pub const DEVKIT: &str = "ILSVRC2012_devkit_t12/data";
+/// The file of the devkit with the WordNet ids of the classes.
 pub const DEVKIT_META: &str = "meta.mat";
+/// The file of the devkit with the class numbers of the validation images.
 pub const DEVKIT_LABELS: &str = "ILSVRC2012_validation_ground_truth.txt";
 
-/// How the validation images lie.
+/// The layout of the validation images.
 enum ValLayout {
+    /// The images are in class folders.
     Folders,
-    /// Their names, sorted.
+    /// The images are in one folder; their names, sorted.
     Flat(Vec<String>),
 }
 
@@ -77,7 +83,8 @@ impl ValLayout {
     }
 }
 
-/// The names of the class folders in a training folder, sorted; no more than the set has.
+/// Returns the names of the class folders in a training folder, sorted. Fails if there are none, or more than the set
+/// has classes.
 pub fn classes_of(train: &Path, set: Set) -> Result<Vec<String>> {
     let classes = read_folder(train)?.folders;
     match classes.len() {
@@ -90,16 +97,17 @@ pub fn classes_of(train: &Path, set: Set) -> Result<Vec<String>> {
     }
 }
 
-/// The images of all class folders in `folder`, sorted by class and name. Images may also lie one folder deeper, in
-/// `CLASS/images/`. Folders are read on several threads: on a network file system most of the time is waiting.
+/// Lists the images of all class folders in `folder`, sorted by class and name. Images may also be one folder deeper,
+/// in `CLASS/images/`. Folders are read on several threads, because on a network file system most of the time is
+/// waiting.
 pub fn list_class_folders(folder: &Path, classes: &[String]) -> Result<Vec<Entry>> {
     let mut present = read_folder(folder)?.folders;
-    // What is left where Tiny-ImageNet's validation images were moved out.
+    // An empty folder `images` remains if the validation images of Tiny-ImageNet were moved into class folders.
     present.retain(|name| name != "images" || read_folder(&folder.join(name)).is_ok_and(|rest| !rest.files.is_empty()));
     let list = |name: &String| match classes.binary_search(name) {
         Ok(label) => list_class(&folder.join(name), label as u16),
         Err(_) => {
-            let reason = "a class folder whose name is not among those of the training images";
+            let reason = "the name of this class folder is not one of the training folders";
             Err(Error::malformed(&folder.join(name), reason))
         }
     };
@@ -118,12 +126,12 @@ fn list_class(folder: &Path, label: u16) -> Result<Vec<Entry>> {
         names.files.retain(|name| is_image(name));
     }
     if names.files.is_empty() {
-        return Err(Error::malformed(&folder, "a class folder without images (.JPEG, .jpg or .png)"));
+        return Err(Error::malformed(&folder, "this class folder has no images (.JPEG, .jpg or .png)"));
     }
     Ok(names.files.iter().map(|name| Entry { path: folder.join(name), label }).collect())
 }
 
-/// The images `names` of the flat folder `val`, with labels by whichever mapping is there.
+/// Lists the images `names` of the folder `val`, with labels from the mapping that exists.
 fn list_flat(base: &Path, names: Vec<String>, classes: &[String]) -> Result<Vec<Entry>> {
     let (wnids, mapping) = find_mapping(base)?;
     let val = base.join("val");
@@ -137,18 +145,18 @@ fn list_flat(base: &Path, names: Vec<String>, classes: &[String]) -> Result<Vec<
             Ok(label) => Ok(Entry { path, label: label as u16 }),
             Err(_) => Err(Error::malformed(
                 &mapping,
-                format!("{name} is of the class {wnid}, which is not among the training folders"),
+                format!("{name} has the class {wnid}, which is not one of the training folders"),
             )),
         }
     };
     names.into_iter().map(entry).collect()
 }
 
-/// WordNet ids of validation images.
+/// The WordNet ids of validation images.
 enum Mapping {
-    /// By number, from 1, as the images' names end.
+    /// The ids in the order of the numbers in the names of the images, which start from 1.
     Devkit(Vec<String>),
-    /// By the name without its extension.
+    /// The ids by the name of the image without its extension.
     Kaggle(HashMap<String, String>),
 }
 
@@ -164,11 +172,12 @@ impl Mapping {
     }
 }
 
-/// Looks for the mapping beside the images, and above them: archives are unpacked in many places. Gives its path too.
+/// Finds the mapping beside the images or above them, because archives are unpacked in various places. Returns its path
+/// too.
 fn find_mapping(base: &Path) -> Result<(Mapping, PathBuf)> {
     let absolute = std::path::absolute(base).map_err(Error::io("find", base))?;
     let mut looked = vec![];
-    // From `ILSVRC/Data/CLS-LOC` it is three steps up to where Kaggle has the file.
+    // The Kaggle edition has the file three levels above `ILSVRC/Data/CLS-LOC`.
     for place in absolute.ancestors().take(4) {
         let devkit = place.join(DEVKIT);
         if devkit.join(DEVKIT_LABELS).is_file() {
@@ -183,15 +192,16 @@ fn find_mapping(base: &Path) -> Result<(Mapping, PathBuf)> {
     Err(Error::malformed(
         &base.join("val"),
         format!(
-            "its images lie in one folder, and nothing says of which class each is; looked for\n  {}\nThe devkit is \
-             published at {}",
+            "its images are in one folder, and no file gives their classes; looked for\n  {}\nThe devkit is published \
+             at {}",
             looked.join("\n  "),
             Set::Imagenet.published_at()
         ),
     ))
 }
 
-/// `ILSVRC2012_validation_ground_truth.txt` has the class number of one image a line, `meta.mat` their WordNet ids.
+/// Reads the devkit: `ILSVRC2012_validation_ground_truth.txt` has the class number of one image per line, and
+/// `meta.mat` has the WordNet ids of the classes.
 fn read_devkit(devkit: &Path) -> Result<Mapping> {
     let meta = devkit.join(DEVKIT_META);
     let wnids: HashMap<u32, String> =
@@ -209,7 +219,7 @@ fn read_devkit(devkit: &Path) -> Result<Mapping> {
     Ok(Mapping::Devkit(text.lines().enumerate().map(wnid).collect::<Result<_>>()?))
 }
 
-/// Columns `ImageId,PredictionString`; the latter begins with the WordNet id, boxes follow.
+/// Reads a table with the columns `ImageId,PredictionString`; the latter starts with the WordNet id, followed by boxes.
 fn read_kaggle(path: &Path) -> Result<Mapping> {
     let malformed = |error: csv::Error| Error::malformed(path, error.to_string());
     let mut reader = csv::Reader::from_path(path).map_err(malformed)?;
@@ -238,7 +248,7 @@ mod tests {
     use super::super::mat::{Synset, synsets_file};
     use super::*;
 
-    /// Empty files, and their folders.
+    /// Creates empty files and their folders.
     fn touch(root: &Path, names: &[&str]) {
         for name in names {
             let path = root.join(name);
@@ -247,7 +257,7 @@ mod tests {
         }
     }
 
-    /// Two classes of training images, in names that are not in the order of creation.
+    /// Creates training images of two classes, not in the order of their names.
     fn train(base: &Path) {
         touch(
             base,
@@ -283,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_devkit_labels_flat_images_by_their_numbers() {
-        // The set's own folder, with the devkit inside it; the folder above, with the devkit beside the set.
+        // The devkit may be inside the folder of the set, or beside it.
         for (base, devkit) in [("imagenet", "imagenet"), ("imagenet", ".")] {
             let root = tempfile::tempdir().unwrap();
             let base = root.path().join(base);
@@ -293,7 +303,7 @@ mod tests {
             let devkit = root.path().join(devkit).join(DEVKIT);
             fs::create_dir_all(&devkit).unwrap();
             let synset = |id, wnid: &str| Synset { id, wnid: wnid.to_string() };
-            // Numbers need not be in the order of the names.
+            // Class numbers need not be in the order of the names.
             let meta = synsets_file(&[synset(1, "n02"), synset(2, "n01"), synset(3, "n09")], &[2, 1, 0]);
             fs::write(devkit.join("meta.mat"), meta).unwrap();
             let labels = |text: &str| fs::write(devkit.join(DEVKIT_LABELS), text).unwrap();
@@ -305,7 +315,7 @@ mod tests {
             labels("2\n2\n");
             assert!(message(root.path()).contains("ILSVRC2012_val_00000003.JPEG: "), "{}", message(root.path()));
             labels("2\n2\n3\n");
-            assert!(message(root.path()).contains("n09, which is not among"), "{}", message(root.path()));
+            assert!(message(root.path()).contains("n09, which is not one of"), "{}", message(root.path()));
             labels("2\n7\n1\n");
             assert!(message(root.path()).contains("line 2: there is no class 7 in"), "{}", message(root.path()));
             labels("2\nx\n1\n");
@@ -314,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn kaggles_edition_is_read_where_it_is_unpacked() {
+    fn kaggle_edition_is_read_where_it_is_unpacked() {
         let root = tempfile::tempdir().unwrap();
         let base = root.path().join(KAGGLE);
         train(&base);
@@ -339,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn invalid_layouts_are_reported() {
         let root = tempfile::tempdir().unwrap();
         let error = list(root.path()).unwrap_err();
         assert!(error.to_string().contains(KAGGLE) && error.hint().unwrap().contains("image-net.org"), "{error}");
@@ -351,7 +361,11 @@ mod tests {
         fs::rename(root.path().join("val/n03"), root.path().join("val/n01")).unwrap();
         assert_eq!(list(root.path()).unwrap().test.len(), 1);
         fs::create_dir(root.path().join("train/n00")).unwrap();
-        assert!(message(root.path()).contains("train/n00: a class folder without images"), "{}", message(root.path()));
+        assert!(
+            message(root.path()).contains("train/n00: this class folder has no images"),
+            "{}",
+            message(root.path())
+        );
         touch(root.path(), &["val/b.JPEG"]);
         assert!(message(root.path()).contains("both class folders (n01) and images"), "{}", message(root.path()));
     }

@@ -1,7 +1,7 @@
-//! Data sets in the formats their publishers ship, without libtorch: what `winsign data` and the trainer share.
+//! Data sets in the formats of their publishers, without libtorch, for `winsign data` and the trainer.
 //!
-//! Everywhere here `root` is what `--data DIR` names: the folder that holds the data sets under their publishers'
-//! folder names (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
+//! In this crate `root` is the argument of `--data DIR`: the folder that holds the data sets under the folder names of
+//! their publishers (`cifar-100-binary`, `imagenet`, ...), or one such folder itself.
 
 pub mod check;
 pub mod cifar;
@@ -23,10 +23,11 @@ pub use error::{Error, Result};
 pub use parallel::processors;
 use winsign_core::settings::Dataset;
 
-/// Where data sets are looked for unless `--data` or the environment say otherwise.
+/// The default folder of data sets, unless `--data` or the environment gives another one.
 pub const DEFAULT_ROOT: &str = "data";
 
-/// One of the two parts of a data set. What publishers call validation is the test part where test labels are secret.
+/// A part of a data set. If the labels of the test images are secret, as for ImageNet, the validation images are the
+/// test part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, strum::Display, strum::VariantArray)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -35,7 +36,7 @@ pub enum Split {
     Test,
 }
 
-/// The data sets that are read from disk.
+/// A data set that is read from disk.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, strum::Display, strum::VariantArray,
 )]
@@ -51,7 +52,7 @@ pub enum Set {
 }
 
 impl Set {
-    /// Its publisher's name.
+    /// Returns the name that the publisher uses.
     pub fn name(self) -> &'static str {
         match self {
             Set::Cifar10 => "CIFAR-10",
@@ -61,6 +62,7 @@ impl Set {
         }
     }
 
+    /// Returns the address at which the set is published.
     pub fn published_at(self) -> &'static str {
         match self {
             Set::Cifar10 | Set::Cifar100 => "https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -69,7 +71,7 @@ impl Set {
         }
     }
 
-    /// How many classes the publisher's set has.
+    /// Returns the number of classes of the published set.
     pub fn classes(self) -> usize {
         let dataset = match self {
             Set::Cifar10 => Dataset::Cifar10,
@@ -80,7 +82,7 @@ impl Set {
         dataset.classes() as usize
     }
 
-    /// How many images the publisher's set has.
+    /// Returns the number of images of a part of the published set.
     pub fn images(self, split: Split) -> usize {
         match (self, split) {
             (Set::Cifar10 | Set::Cifar100, Split::Train) => 50_000,
@@ -92,27 +94,29 @@ impl Set {
     }
 }
 
-/// Images of one size, in memory.
+/// Images of one size, in memory, with their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
-    /// Bytes in the order (image, channel, row, column); the channels are red, green, blue.
+    /// The bytes in the order (image, channel, row, column); the channels are red, green, blue.
     pub pixels: Vec<u8>,
-    /// One for each image, counted from 0.
+    /// The label of each image, counted from 0.
     pub labels: Vec<u16>,
-    /// Height and width in pixels.
+    /// The height of the images in pixels, which equals their width.
     pub side: usize,
 }
 
 impl Images {
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
+    /// Returns true if there are no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// The bytes of one image: (channel, row, column).
+    /// Returns the bytes of one image, in the order (channel, row, column).
     pub fn pixels_of(&self, image: usize) -> &[u8] {
         let length = 3 * self.side * self.side;
         &self.pixels[image * length..(image + 1) * length]
@@ -126,16 +130,16 @@ pub struct SmallSet {
     pub test: Images,
 }
 
-/// Image files with their labels, yet to be read.
+/// Image files with their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// WordNet ids, sorted: a label is an index among them.
+    /// The WordNet ids of the classes, sorted: a label is an index into this list.
     pub classes: Vec<String>,
     pub train: Vec<Entry>,
     pub test: Vec<Entry>,
 }
 
-/// One image file.
+/// An image file and its label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub path: std::path::PathBuf,

@@ -1,4 +1,5 @@
-//! The list of synsets in `meta.mat` of ImageNet's devkit: as much of MATLAB's format as that needs.
+//! The list of synsets in `meta.mat` of the devkit of ImageNet: a reader and a writer for the required subset of the
+//! format of MATLAB.
 //!
 //! The format is described in "MAT-File Format" by The MathWorks, for level 5: a header of 128 bytes, then elements,
 //! each with a tag (type and length), most of them compressed. `synsets` is a matrix of structures.
@@ -9,33 +10,35 @@ use std::path::Path;
 
 use super::error::{Error, Result};
 
-/// One class, or a group of classes.
+/// A class, or a group of classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Synset {
-    /// `ILSVRC2012_ID`: from 1; the classes come first.
+    /// `ILSVRC2012_ID`: the number, counted from 1; classes precede groups.
     pub id: u32,
-    /// `WNID`: the WordNet id, and so the name of the folder.
+    /// `WNID`: the WordNet id, which is also the name of the folder.
     pub wnid: String,
 }
 
-/// Reads `synsets` of a file, in its order.
+/// Reads the `synsets` of a file, in their order.
 pub(crate) fn read_synsets(path: &Path) -> Result<Vec<Synset>> {
     let file = fs::read(path).map_err(Error::io("read", path))?;
     parse(&file).map_err(|reason| Error::malformed(path, reason))
 }
 
-/// What is wrong includes the offset: in the file, or in what a compressed element holds.
+/// Parses a file. Errors include the offset in the file, or in the content of a compressed element.
 fn parse(file: &[u8]) -> std::result::Result<Vec<Synset>, String> {
     if file.len() < HEADER {
         return Err(format!(
-            "truncated: a MATLAB file has a header of {HEADER} bytes, this one ends at {}",
+            "it is truncated: a MATLAB file has a header of {HEADER} bytes, and this one ends at byte {}",
             file.len()
         ));
     }
     match &file[HEADER - 4..HEADER] {
         [0x00, 0x01, b'I', b'M'] => {}
-        [0x01, 0x00, b'M', b'I'] => return Err("written on a big-endian machine, which is not understood".to_string()),
-        other => return Err(format!("not a MATLAB file of level 5: bytes 124 to 127 are {other:02x?}")),
+        [0x01, 0x00, b'M', b'I'] => {
+            return Err("big-endian files are not supported".to_string());
+        }
+        other => return Err(format!("it is not a MATLAB file of level 5: bytes 124 to 127 are {other:02x?}")),
     }
     let mut elements = Reader { bytes: file, at: HEADER, place: String::new() };
     while !elements.is_at_end() {
@@ -68,7 +71,7 @@ fn parse(file: &[u8]) -> std::result::Result<Vec<Synset>, String> {
 }
 
 const HEADER: usize = 128;
-/// The true list has 1.5 MB.
+/// The maximum size of an uncompressed element in bytes; the published list has 1.5 MB.
 const UNPACKED_LIMIT: u64 = 1 << 28;
 
 // Types of elements.
@@ -91,11 +94,11 @@ const STRUCTURE: u8 = 2;
 const CHARACTERS: u8 = 4;
 const NUMBERS: std::ops::RangeInclusive<u8> = 6..=15;
 
-/// Reads elements one after the other.
+/// A reader of consecutive elements.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// What offsets count from, where that is not the file's begin.
+    /// The start of the offsets in messages, if it is not that of the file.
     place: String,
 }
 
@@ -104,33 +107,34 @@ impl<'a> Reader<'a> {
         self.at >= self.bytes.len()
     }
 
-    /// A reader of an element's content, which was read last; offsets count on.
+    /// Returns a reader of the content of the element that was read last; offsets continue.
     fn within(&self, content: &'a [u8]) -> Reader<'a> {
         let start = content.as_ptr() as usize - self.bytes.as_ptr() as usize;
         Reader { bytes: &self.bytes[..start + content.len()], at: start, place: self.place.clone() }
     }
 
-    /// The next element: its type and content.
+    /// Reads the next element; returns its type and content.
     fn element(&mut self) -> std::result::Result<(u32, &'a [u8]), String> {
         let start = self.at;
         let word = self.word()?;
-        // Up to four bytes may lie in the tag itself.
+        // The tag itself may contain up to four bytes.
         if word >> 16 != 0 {
             let (kind, length) = (word & 0xffff, (word >> 16) as usize);
             let content = self.take(4)?;
-            let content = content.get(..length).ok_or_else(|| self.wrong(start, "a small element of over 4 bytes"))?;
+            let content =
+                content.get(..length).ok_or_else(|| self.wrong(start, "a small element has more than 4 bytes"))?;
             return Ok((kind, content));
         }
         let length = self.word()? as usize;
         let content = self.take(length)?;
-        // All but compressed elements are filled up to 8 bytes, the last one of a file perhaps not.
+        // All but compressed elements are padded to 8 bytes, except possibly the last one of a file.
         if word != COMPRESSED {
             self.at = (self.at + length.wrapping_neg() % 8).min(self.bytes.len());
         }
         Ok((word, content))
     }
 
-    /// Inside a matrix: the synsets, if it is the structure array of that name.
+    /// Reads the content of a matrix; returns its synsets, if it is the structure array of that name.
     fn synsets(&mut self) -> std::result::Result<Option<Vec<Synset>>, String> {
         let start = self.at;
         let head = self.matrix_head()?;
@@ -158,7 +162,7 @@ impl<'a> Reader<'a> {
                 let start = self.at;
                 let (kind, content) = self.element()?;
                 if kind != MATRIX {
-                    return Err(self.wrong(start, "a field that is not a matrix"));
+                    return Err(self.wrong(start, "a field is not a matrix"));
                 }
                 if index == id_field {
                     id = Some(self.within(content).whole_number()?);
@@ -171,7 +175,7 @@ impl<'a> Reader<'a> {
         Ok(Some(synsets))
     }
 
-    /// Inside a matrix: its one value.
+    /// Reads the content of a matrix; returns its only value.
     fn whole_number(&mut self) -> std::result::Result<u32, String> {
         let start = self.at;
         let head = self.matrix_head()?;
@@ -181,7 +185,7 @@ impl<'a> Reader<'a> {
         whole.map(|value| value as u32).ok_or_else(|| self.wrong(start, "an ILSVRC2012_ID is not one whole number"))
     }
 
-    /// Inside a matrix: its characters.
+    /// Reads the content of a matrix; returns its characters as a string.
     fn text(&mut self) -> std::result::Result<String, String> {
         let start = self.at;
         let head = self.matrix_head()?;
@@ -202,14 +206,14 @@ impl<'a> Reader<'a> {
         let start = self.at;
         let (kind, flags) = self.element()?;
         let (UINT32, [class, ..]) = (kind, flags) else {
-            return Err(self.wrong(start, "a matrix without its flags"));
+            return Err(self.wrong(start, "a matrix has no flags"));
         };
         let (kind, sizes) = self.element()?;
         let sizes =
             (kind == INT32).then(|| sizes.chunks(4).map(|size| number(INT32, size)).collect::<Option<Vec<_>>>());
         let count = sizes.flatten().map(|sizes| sizes.iter().product::<f64>());
         let count = count.filter(|count| (0.0..1e9).contains(count)).map(|count| count as usize);
-        let count = count.ok_or_else(|| self.wrong(start, "a matrix without its size"))?;
+        let count = count.ok_or_else(|| self.wrong(start, "a matrix has no size"))?;
         let (_, name) = self.element()?;
         Ok(MatrixHead { class: *class, count, name })
     }
@@ -234,12 +238,12 @@ impl<'a> Reader<'a> {
 
 struct MatrixHead<'a> {
     class: u8,
-    /// The product of its sizes.
+    /// The product of the dimensions.
     count: usize,
     name: &'a [u8],
 }
 
-/// The one number in an element of any numeric type.
+/// Returns the only number in an element of any numeric type.
 fn number(kind: u32, content: &[u8]) -> Option<f64> {
     Some(match kind {
         INT8 => f64::from(i8::from_le_bytes(content.try_into().ok()?)),
@@ -260,7 +264,7 @@ fn until_zero(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len())]
 }
 
-/// A file that has `synsets` with the fields of the devkit's: what `winsign data synth` writes.
+/// Returns a file that has `synsets` with the fields of the devkit, as `winsign data synth` writes it.
 pub(crate) fn synsets_file(synsets: &[Synset], train_images: &[usize]) -> Vec<u8> {
     const FIELDS: [&str; 8] =
         ["ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children", "wordnet_height", "num_train_images"];
@@ -287,7 +291,7 @@ pub(crate) fn synsets_file(synsets: &[Synset], train_images: &[usize]) -> Vec<u8
     let packed = packer.finish().expect("memory takes everything");
 
     let mut file = format!("{:<116}", "MATLAB 5.0 MAT-file, made by winsign").into_bytes();
-    // No subsystem; version; the mark of the byte order.
+    // No subsystem, then the version, and the mark of the byte order.
     file.extend([0; 8]);
     file.extend([0x00, 0x01, b'I', b'M']);
     file.extend(COMPRESSED.to_le_bytes());
@@ -324,7 +328,7 @@ fn text_matrix(text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Made by scipy; see `fixtures/make.py`.
+    /// A file that scipy wrote; see `fixtures/make.py`.
     const PACKED: &[u8] = include_bytes!("fixtures/meta.mat");
     const PLAIN: &[u8] = include_bytes!("fixtures/meta-plain.mat");
 
@@ -342,13 +346,13 @@ mod tests {
     }
 
     #[test]
-    fn what_scipy_wrote_is_read() {
+    fn file_of_scipy_is_read() {
         assert_eq!(parse(PACKED).unwrap(), expected());
         assert_eq!(parse(PLAIN).unwrap(), expected());
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_file_is_read() {
         assert_eq!(parse(&synsets_file(&expected(), &[5; 6])).unwrap(), expected());
         assert_eq!(parse(&synsets_file(&[], &[])).unwrap(), []);
     }
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn no_change_of_a_byte_makes_it_panic() {
+    fn changed_bytes_never_panic() {
         for file in [PACKED, PLAIN] {
             for place in 0..file.len() {
                 for change in [1, 0x10, 0x80, 0xff] {
@@ -377,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_named_as_such() {
+    fn other_files_are_refused() {
         assert!(parse(&[b'x'; 500]).unwrap_err().contains("not a MATLAB file of level 5"));
         let mut other = PLAIN.to_vec();
         let place = other.windows(7).position(|bytes| bytes == b"synsets").unwrap();

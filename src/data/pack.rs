@@ -1,13 +1,14 @@
 //! Packs: all images of a data set in one memory-mapped file.
 //!
-//! A pack holds a header, one record an image (training images, then test images), an index and a footer; all numbers
-//! are little-endian. Each record has its own number and checksum, so that an interrupted packing goes on after what is
-//! whole. The index is what readers use. Two packings of the same images with the same settings are the same bytes.
+//! A pack holds a header, one record per image (training images, then test images), an index and a footer; all numbers
+//! are little-endian. Each record has its own number and checksum, so that an interrupted packing resumes after the
+//! last intact record. Readers use the index. Packing the same images twice with the same settings gives the same
+//! bytes.
 //!
 //! ```text
-//! header  64   magic 8, version u32, short side u32 (0: as they were), quality u32, 12 zeros, digest of the listing 32
-//! record  32+n number u32, length u32, width u32, height u32, checksum 16, the image's bytes; length 0: left out.
-//!              The checksum is that of the four numbers and the bytes
+//! header  64   magic 8, version u32, short side u32 (0: not resized), quality u32, 12 zeros, digest of the listing 32
+//! record  32+n number u32, length u32, width u32, height u32, checksum 16, bytes of the image; length 0: skipped.
+//!              The checksum covers the four numbers and the bytes
 //! index        classes: count u32, each length u16 and name; then for each image 40:
 //!              offset u64, length u32, width u32, height u32, label u16, 2 zeros, checksum 16
 //! footer  64   offset of the index u64, its length u64, training images u64, test images u64, digest of header and
@@ -33,33 +34,33 @@ const MAGIC: [u8; 8] = *b"WSPACK\r\n";
 const VERSION: u32 = 1;
 const HEADER: usize = 64;
 const RECORD: usize = 32;
-/// Of a record, what comes before its checksum.
+/// The number of bytes of a record before its checksum.
 const NUMBERS: usize = 16;
 const ENTRY: usize = 40;
 const FOOTER: usize = 64;
 
 // --- reading ----------------------------------------------------------------------------------------------------
 
-/// An open pack. Its index was checked; an image's bytes are checked by [`Pack::verify`].
+/// An open pack, whose index was checked. [`Pack::verify`] checks the bytes of an image.
 pub struct Pack {
     path: PathBuf,
     map: Mmap,
     classes: Vec<String>,
-    /// Where the images' entries begin.
+    /// The offset of the first entry of the index.
     entries: usize,
     train: usize,
     test: usize,
 }
 
 impl Pack {
-    /// Opens a pack and checks its index.
+    /// Opens a pack, and checks its index.
     pub fn open(path: &Path) -> Result<Pack> {
         let file = File::open(path).map_err(Error::io("open", path))?;
-        // SAFETY: a pack is not changed once it has its name, so its bytes stay what they are.
+        // SAFETY: a pack is not modified once it has its final name, so its bytes do not change.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map into memory", path))?;
         let damaged = |reason: String| Error::malformed(path, reason);
         if map.get(..8) != Some(&MAGIC[..]) {
-            return Err(damaged("not a pack of winsign: it begins otherwise".to_string()));
+            return Err(damaged("it is not a pack of winsign: the magic number is missing".to_string()));
         }
         let end = map.len();
         if end < HEADER + FOOTER {
@@ -67,11 +68,11 @@ impl Pack {
         }
         let version = u32_at(&map, 8);
         if version != VERSION {
-            return Err(damaged(format!("a pack of version {version}; this winsign reads version {VERSION}")));
+            return Err(damaged(format!("it has version {version}, but this winsign reads version {VERSION}")));
         }
         let footer = &map[end - FOOTER..];
         if footer[56..] != MAGIC {
-            return Err(damaged(format!("the pack is cut off at byte {end}: there it has no footer")));
+            return Err(damaged(format!("the pack is cut off at byte {end}: it has no footer there")));
         }
         let [index, length, train, test] = [0, 8, 16, 24].map(|at| u64_at(footer, at));
         if index < HEADER as u64 || index.checked_add(length) != Some((end - FOOTER) as u64) {
@@ -100,14 +101,17 @@ impl Pack {
         Ok(pack)
     }
 
+    /// Returns the path of the pack.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Returns the names of the classes.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
+    /// Returns the number of images of a part.
     pub fn count(&self, split: Split) -> usize {
         match split {
             Split::Train => self.train,
@@ -115,27 +119,29 @@ impl Pack {
         }
     }
 
-    /// The shorter side that images were made smaller to; none if they are as their publisher ships them.
+    /// Returns the shorter side in pixels to which larger images were resized; returns `None` if all images are as
+    /// published.
     pub fn short_side(&self) -> Option<usize> {
         Some(u32_at(&self.map, 12) as usize).filter(|side| *side > 0)
     }
 
+    /// Returns the label of an image.
     pub fn label(&self, split: Split, index: usize) -> u16 {
         self.entry(self.number(split, index)).label
     }
 
-    /// Width and height.
+    /// Returns width and height of an image in pixels.
     pub fn size(&self, split: Split, index: usize) -> (usize, usize) {
         let entry = self.entry(self.number(split, index));
         (entry.width, entry.height)
     }
 
-    /// An image's file.
+    /// Returns the bytes of the file of an image.
     pub fn bytes(&self, split: Split, index: usize) -> &[u8] {
         self.bytes_of(&self.entry(self.number(split, index)))
     }
 
-    /// Compares an image's record with its checksum.
+    /// Compares the record of an image with its checksum.
     pub fn verify(&self, split: Split, index: usize) -> Result<()> {
         let entry = self.entry(self.number(split, index));
         let head = &self.map[entry.offset - RECORD..entry.offset];
@@ -145,7 +151,7 @@ impl Pack {
         Err(self.at(split, index, "its bytes do not match their checksum"))
     }
 
-    /// What is wrong with an image, with its place in the pack.
+    /// Adds the position of an image in the pack to an error.
     pub fn image_error(&self, split: Split, index: usize, error: &ImageError) -> Error {
         self.at(split, index, &error.to_string())
     }
@@ -180,7 +186,7 @@ impl Pack {
     }
 }
 
-/// Compares every image with its checksum and decodes it; gives what is wrong, in order. `each` is called after every
+/// Compares every image with its checksum and decodes it; returns all errors, in order. `each` is called after every
 /// image.
 pub fn check(pack: &Pack, threads: usize, mut each: impl FnMut()) -> Vec<Error> {
     let mut wrong = vec![];
@@ -194,7 +200,7 @@ pub fn check(pack: &Pack, threads: usize, mut each: impl FnMut()) -> Vec<Error> 
         let decoded = decoder.decode(pack.bytes(split, index));
         let image = decoded.map_err(|error| pack.image_error(split, index, &error))?;
         if (image.width, image.height) != pack.size(split, index) {
-            return Err(pack.at(split, index, "its size is not what the index says"));
+            return Err(pack.at(split, index, "its size differs from the size in the index"));
         }
         Ok(())
     };
@@ -217,42 +223,44 @@ struct IndexEntry {
 
 // --- writing ----------------------------------------------------------------------------------------------------
 
-/// How images are packed.
+/// The options of a packing.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Images with a longer shorter side are made smaller and encoded anew; none leaves all bytes as they are.
+    /// The shorter side in pixels to which larger images are resized before they are encoded again; `None` leaves all
+    /// files as they are.
     pub short_side: Option<usize>,
-    /// Of JPEGs that are encoded anew, 1 to 100.
+    /// The quality of JPEGs that are encoded again, from 1 to 100.
     pub quality: i32,
     pub threads: usize,
-    /// Leave images out whose content is damaged, instead of stopping.
+    /// Skip images whose content is damaged, instead of stopping.
     pub skip_unreadable: bool,
 }
 
-/// How far a packing is; given after every image.
+/// The progress of a packing, reported after every image.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
-    /// Images in the file, those of an earlier run included.
+    /// The number of images in the file, including those of an earlier run.
     pub done: usize,
     pub total: usize,
-    /// Bytes in the file.
+    /// The size of the file in bytes.
     pub bytes: u64,
 }
 
+/// The result of a packing.
 #[derive(Debug)]
 pub struct Summary {
     pub images: usize,
     pub bytes: u64,
-    /// Images that an earlier run had written.
+    /// The number of images that an earlier run had written.
     pub found: usize,
-    /// Images that were left out, and why if this run found out.
+    /// The skipped images, with the reasons of those that this run skipped.
     pub skipped: Vec<(PathBuf, Option<String>)>,
-    /// Whether all was done, or somebody said to stop.
+    /// True if the pack is complete, false if the packing was stopped.
     pub finished: bool,
 }
 
-/// Packs the images of a listing into `file`. They are written to `FILE.partial` first: an interrupted packing goes on
-/// there, after checking what is there. `stop` ends it after the image at hand.
+/// Packs the images of a listing into `file`. They are written to `FILE.partial` first: an interrupted packing is
+/// checked and resumed. If `stop` becomes true, packing ends after the current image.
 pub fn pack(
     listing: &Listing,
     file: &Path,
@@ -269,7 +277,7 @@ pub fn pack(
     let mut writer = Writer::open(&partial, &header, total)?;
     let found = writer.records.len();
     if file.exists() {
-        // Another process has finished it just now; what was opened here is a new beginning that nobody needs.
+        // Another process has just finished the pack, so an empty partial file is of no use.
         if found == 0 {
             fs::remove_file(&partial).map_err(Error::io("remove", &partial))?;
         }
@@ -306,7 +314,7 @@ pub fn pack(
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     if let Some(error) = failure {
-        // What was packed is there for the next run, as far as it can be written.
+        // Write as much as possible, so that the next run can resume.
         let _ = writer.file.flush();
         return Err(error);
     }
@@ -316,7 +324,7 @@ pub fn pack(
     Ok(Summary { images, bytes, found, skipped, finished })
 }
 
-/// `FILE.partial`, where a packing writes.
+/// Returns the path of the partial file, `FILE.partial`.
 pub fn partial_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".partial");
@@ -326,8 +334,7 @@ pub fn partial_path(file: &Path) -> PathBuf {
 fn already_there(file: &Path, header: &[u8], total: usize) -> Result<Summary> {
     let pack = Pack::open(file)?;
     if pack.map[..HEADER] != *header {
-        let reason =
-            "it exists, and is a pack of other images or made with other settings; remove it or name another file";
+        let reason = "it exists, and is a pack of other images or with other settings; remove it or name another file";
         return Err(Error::malformed(file, reason));
     }
     let images = pack.train + pack.test;
@@ -335,7 +342,7 @@ fn already_there(file: &Path, header: &[u8], total: usize) -> Result<Summary> {
     Ok(Summary { images, bytes, found: total, skipped: vec![], finished: true })
 }
 
-/// An image's record, ready to be written.
+/// The record of an image, ready to be written.
 struct Prepared {
     head: [u8; RECORD],
     bytes: Vec<u8>,
@@ -368,12 +375,12 @@ fn prepare(number: usize, path: &Path, options: &Options, decoder: &mut Decoder)
     };
     let (bytes, width, height) = encode().map_err(|error| Error::malformed(path, error.to_string()))?;
     if u32::try_from(bytes.len()).is_err() {
-        return Err(Error::malformed(path, "the file has more than 4 GB"));
+        return Err(Error::malformed(path, "the file is larger than 4 GB"));
     }
     Ok(Prepared::new(number, bytes, width, height))
 }
 
-/// Where in the file an image lies.
+/// The location of an image in the file.
 struct Record {
     offset: u64,
     length: u32,
@@ -393,12 +400,12 @@ struct Writer {
     path: PathBuf,
     file: BufWriter<File>,
     records: Vec<Record>,
-    /// Where the next record goes.
+    /// The offset of the next record.
     end: u64,
 }
 
 impl Writer {
-    /// Begins a partial file, or finds what is whole in one and drops the rest.
+    /// Begins a partial file, or opens an existing one and drops everything after its last intact record.
     fn open(path: &Path, header: &[u8], total: usize) -> Result<Writer> {
         let mut file = open_locked(path)?;
         let length = file.metadata().map_err(Error::io("examine", path))?.len();
@@ -406,7 +413,7 @@ impl Writer {
         (&file).take(HEADER as u64).read_to_end(&mut begun).map_err(Error::io("read", path))?;
         let (records, end) = if begun.len() == HEADER {
             if begun != header {
-                let reason = "it was begun with other images or settings; go on with those, or remove it";
+                let reason = "it was begun with other images or settings; use those again, or remove it";
                 return Err(Error::malformed(path, reason));
             }
             whole_records(&file, length, total).map_err(Error::io("read", path))?
@@ -414,7 +421,7 @@ impl Writer {
             file.rewind().and_then(|()| file.write_all(header)).map_err(Error::io("write", path))?;
             (vec![], HEADER as u64)
         } else {
-            return Err(Error::malformed(path, "it is something else than the beginning of a pack; remove it"));
+            return Err(Error::malformed(path, "it is not the beginning of a pack; remove it"));
         };
         file.set_len(end).and_then(|()| file.seek(SeekFrom::End(0))).map_err(Error::io("write", path))?;
         Ok(Writer { path: path.to_path_buf(), file: BufWriter::with_capacity(1 << 20, file), records, end })
@@ -429,18 +436,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Leaves the file to a later run.
+    /// Flushes the partial file for a later run; returns its size in bytes.
     fn interrupt(mut self) -> Result<u64> {
         self.file.flush().map_err(Error::io("write", &self.path))?;
         Ok(self.end)
     }
 
-    /// Writes index and footer and gives the file its name.
+    /// Writes index and footer, and renames the file; returns its size in bytes.
     fn finish(mut self, listing: &Listing, file: &Path, header: &[u8]) -> Result<u64> {
         let mut index = (listing.classes.len() as u32).to_le_bytes().to_vec();
         for class in &listing.classes {
             let length =
-                u16::try_from(class.len()).map_err(|_| Error::malformed(file, "a class has a very long name"))?;
+                u16::try_from(class.len()).map_err(|_| Error::malformed(file, "the name of a class is too long"))?;
             index.extend(length.to_le_bytes());
             index.extend(class.as_bytes());
         }
@@ -481,25 +488,25 @@ impl Writer {
     }
 }
 
-/// Opens a file that only this process writes, or makes it.
+/// Opens or creates a file, and locks it against other processes.
 fn open_locked(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    // Each time, another process would have to finish or remove the file just between opening and locking.
+    // Retry only if another process renames or removes the file between opening and locking it.
     for _ in 0..10 {
         let file = options.open(path).map_err(Error::io("create", path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => break,
-            // Where a file system has no locks, nobody is kept out.
+            // Proceed without a lock if the file system has none.
             _ if has_name(&file, path).map_err(Error::io("examine", path))? => return Ok(file),
-            // It was finished, and is a pack with its own name now: not to be written.
+            // The file is a finished pack now, and must not be modified.
             _ => {}
         }
     }
     Err(Error::malformed(path, "another process is writing it"))
 }
 
-/// Whether an open file is still the one at the path.
+/// Returns true if an open file is still the one at the path.
 fn has_name(file: &File, path: &Path) -> std::io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {
@@ -509,7 +516,7 @@ fn has_name(file: &File, path: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// The records of a partial file that are whole, and where they end.
+/// Returns the intact records of a partial file, and the offset at which they end.
 fn whole_records(file: &File, length: u64, total: usize) -> std::io::Result<(Vec<Record>, u64)> {
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let (mut records, mut end, mut bytes) = (vec![], HEADER as u64, vec![]);
@@ -523,7 +530,7 @@ fn whole_records(file: &File, length: u64, total: usize) -> std::io::Result<(Vec
         }
         bytes.resize(record.length as usize, 0);
         reader.read_exact(&mut bytes)?;
-        // Also where an image was left out: zeros, as a file system may leave them, are no record.
+        // Skipped images have checksums too, because a file system may leave zeros, which must not pass as records.
         if checksum(&head[..NUMBERS], &bytes) != record.checksum {
             break;
         }
@@ -547,7 +554,7 @@ fn header(listing: &Listing, options: &Options) -> [u8; HEADER] {
     header
 }
 
-/// Of what is packed in which order: classes, and images by folder, name and label.
+/// Returns a digest of the content of a pack and its order: classes, and images by folder, name and label.
 fn listing_digest(listing: &Listing) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     let mut line = String::new();
@@ -582,7 +589,7 @@ fn checksum(numbers: &[u8], bytes: &[u8]) -> [u8; 16] {
     hasher.finalize().as_bytes()[..16].try_into().expect("16 of 32 bytes")
 }
 
-/// The names at the beginning of an index, and how long that is.
+/// Returns the class names at the beginning of an index, and their length in bytes.
 fn read_classes(index: &[u8]) -> Option<(Vec<String>, usize)> {
     let count = u32::from_le_bytes(*index.first_chunk()?);
     let (mut classes, mut at) = (vec![], 4);
@@ -643,7 +650,7 @@ mod tests {
             pack(&self.listing, &self.file(), options, &AtomicBool::new(false), |_| ())
         }
 
-        /// Packs until `count` images are there.
+        /// Packs until the file has `count` images.
         fn interrupt(&self, options: &Options, count: usize) {
             let stop = AtomicBool::new(false);
             let each = |progress: Progress| stop.store(progress.done >= count, Ordering::Relaxed);
@@ -653,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_gives_back_the_files() {
+    fn pack_returns_the_original_files() {
         let images = images();
         let summary = images.pack(&OPTIONS).unwrap();
         assert!(summary.finished && summary.images == 17 && summary.found == 0);
@@ -671,13 +678,13 @@ mod tests {
             }
         }
         assert!(check(&pack, 2, || ()).is_empty());
-        assert_eq!(images.pack(&OPTIONS).unwrap().found, 17, "a second run has nothing to do");
+        assert_eq!(images.pack(&OPTIONS).unwrap().found, 17, "a second run finds all images");
         let error = images.pack(&SMALL).unwrap_err().to_string();
         assert!(error.contains("images.pack: it exists, and is a pack of other images"), "{error}");
     }
 
     #[test]
-    fn shorter_sides_are_made_shorter_but_never_longer() {
+    fn shorter_sides_are_reduced_but_never_enlarged() {
         let images = images();
         images.pack(&SMALL).unwrap();
         let pack = Pack::open(&images.file()).unwrap();
@@ -690,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_packing_ends_as_if_it_had_not_been() {
+    fn interrupted_packing_gives_the_same_bytes() {
         for options in [OPTIONS, SMALL] {
             let reference = images();
             reference.pack(&Options { threads: 1, ..options }).unwrap();
@@ -700,12 +707,12 @@ mod tests {
             images.interrupt(&options, 5);
             images.interrupt(&options, 9);
             let ninth = fs::metadata(&partial).unwrap().len();
-            // As if the machine had stopped while a record was written.
+            // Simulate a machine that stopped while a record was written.
             fs::OpenOptions::new().write(true).open(&partial).unwrap().set_len(ninth - 3).unwrap();
             assert_eq!(images.pack(&options).unwrap().found, 8);
             assert!(fs::read(images.file()).unwrap() == expected);
 
-            // As if it had stopped anywhere at all, the index included; or a bit had changed.
+            // Simulate a stop at any position, including in the index, and a changed bit.
             let position = |end: usize| (expected.len() - 1).min(end);
             for end in (0..expected.len() + 200).step_by(201) {
                 fs::remove_file(images.file()).unwrap();
@@ -721,11 +728,11 @@ mod tests {
     }
 
     #[test]
-    fn zeros_at_the_end_of_an_interrupted_packing_are_no_images() {
+    fn zeros_at_the_end_of_an_interrupted_packing_are_dropped() {
         let reference = images();
         reference.pack(&OPTIONS).unwrap();
         let expected = fs::read(reference.file()).unwrap();
-        // After the header, and after a few records.
+        // Zeros after the header, and after a few records.
         for count in [0, 5] {
             let images = images();
             let partial = partial_path(&images.file());
@@ -743,7 +750,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packing_goes_on_only_with_the_same_images_and_settings() {
+    fn packing_resumes_only_with_the_same_images_and_settings() {
         let mut images = images();
         images.interrupt(&OPTIONS, 5);
         let error = images.pack(&SMALL).unwrap_err().to_string();
@@ -755,7 +762,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_pack_says_so_wherever_it_is_damaged() {
+    fn damage_is_detected_anywhere_in_a_pack() {
         let images = images();
         images.pack(&OPTIONS).unwrap();
         let whole = fs::read(images.file()).unwrap();
@@ -778,8 +785,8 @@ mod tests {
         let mut bytes = whole.clone();
         bytes[8] = 2;
         let error = open(&bytes).err().unwrap();
-        assert!(error.ends_with("a pack of version 2; this winsign reads version 1"), "{error}");
-        // In the numbers before an image, or in the image.
+        assert!(error.ends_with("it has version 2, but this winsign reads version 1"), "{error}");
+        // Damage in the numbers before an image, and in the image.
         for at in [HEADER + 8, HEADER + RECORD + 20] {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
@@ -792,7 +799,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_image_stops_the_packing_or_is_left_out() {
+    fn damaged_image_stops_the_packing_or_is_skipped() {
         let images = images();
         let bad = &images.listing.train[7].path;
         fs::write(bad, &fs::read(bad).unwrap()[..400]).unwrap();
@@ -804,7 +811,7 @@ mod tests {
         assert_eq!(summary.skipped[0].0, *bad);
         fs::rename(images.file(), partial_path(&images.file())).unwrap();
         let again = images.pack(&skipping).unwrap();
-        assert_eq!((again.images, again.found, again.skipped.len()), (16, 17, 1), "what was left out stays out");
+        assert_eq!((again.images, again.found, again.skipped.len()), (16, 17, 1), "skipped images stay skipped");
         let pack = Pack::open(&images.file()).unwrap();
         assert_eq!((pack.count(Split::Train), pack.count(Split::Test)), (11, 5));
         assert_eq!(pack.size(Split::Train, 7), (44, 40), "the next image has taken its place");
@@ -812,7 +819,7 @@ mod tests {
     }
 
     #[test]
-    fn two_cannot_write_one_pack() {
+    fn pack_is_locked_while_it_is_written() {
         let images = images();
         let other = File::create(partial_path(&images.file())).unwrap();
         rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
@@ -821,7 +828,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_that_got_its_name_meanwhile_is_not_written() {
+    fn finished_pack_is_not_opened_for_writing() {
         let images = images();
         let partial = partial_path(&images.file());
         let opened = open_locked(&partial).unwrap();
@@ -834,7 +841,7 @@ mod tests {
     }
 
     #[test]
-    fn packings_at_once_make_one_whole_pack() {
+    fn simultaneous_packings_make_one_intact_pack() {
         for _ in 0..20 {
             let images = images();
             let results: Vec<Result<Summary>> = std::thread::scope(|scope| {

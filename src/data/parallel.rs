@@ -1,14 +1,15 @@
-//! Work shared out to threads, with results in order.
+//! Parallel work on threads, with results in order.
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Results that may wait for one that takes long, for each thread.
+/// The number of results per thread that may wait for a slow one.
 const AHEAD: usize = 8;
 
-/// Calls `work` for every number of the range on `threads` threads, and `each` with the results in order, on this
-/// thread, until it breaks. At most 8 results a thread exist at once. Each thread hands `work` a state of its own.
+/// Calls `work` for every number of the range on `threads` threads, and `each` with the results in order on the calling
+/// thread, until it breaks. At most 8 results per thread exist at once. Each thread passes a state of its own to
+/// `work`.
 pub(crate) fn in_order<S, T: Send>(
     range: Range<usize>,
     threads: usize,
@@ -53,7 +54,7 @@ pub(crate) fn in_order<S, T: Send>(
         for number in range {
             let waits = |shared: &mut Shared<T>| !shared.stop && !shared.done.contains_key(&number);
             let mut held = news.wait_while(lock(&shared), waits).unwrap_or_else(PoisonError::into_inner);
-            // None if a thread has panicked; the scope passes that on.
+            // The result is missing only if a thread has panicked; the scope propagates the panic.
             let Some(result) = held.done.remove(&number) else { return };
             held.taken = number + 1;
             drop(held);
@@ -72,12 +73,12 @@ struct Shared<T> {
     stop: bool,
 }
 
-/// A panic elsewhere leaves nothing half done here.
+/// Locks a mutex. A poisoned one is fine, because no panic can leave its content inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Calls a function when it goes out of scope, also by a panic.
+/// Calls a function when it goes out of scope, even by a panic.
 struct OnExit<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnExit<F> {
@@ -86,8 +87,9 @@ impl<F: Fn()> Drop for OnExit<F> {
     }
 }
 
-/// `work` done for every task on up to `threads` threads; the results are in the order of the tasks. After a failure no
-/// new task is begun. Tasks are begun in order, so which failure is reported, the first, does not depend on chance.
+/// Calls `work` for every task on up to `threads` threads, and returns the results in the order of the tasks. After a
+/// failure no new task is started. Tasks are started in order, and the first failure in that order is returned, so that
+/// it does not depend on timing.
 pub(crate) fn try_map<T, R: Send, E: Send>(
     threads: usize,
     tasks: impl Iterator<Item = T> + Send,
@@ -126,7 +128,7 @@ pub(crate) fn try_map<T, R: Send, E: Send>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
-/// How many threads this machine runs at once.
+/// Returns the number of threads that this machine runs at once.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn no_threads_are_one() {
+    fn zero_threads_count_as_one() {
         let mut numbers = vec![];
         let each = |_, number| {
             numbers.push(number);
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_a_thread_is_passed_on() {
+    fn panic_of_a_thread_is_propagated() {
         let work = |_: &mut (), number| assert_ne!(number, 20);
         let run = || in_order(0..100, 2, || (), work, |_, ()| ControlFlow::Continue(()));
         assert!(std::panic::catch_unwind(run).is_err());

@@ -1,33 +1,33 @@
-//! Reads the pickles that CIFAR's Python version consists of, and writes such.
+//! Pickles of the Python version of CIFAR: a reader and a writer.
 //!
 //! A pickle is a program for a stack machine, and may call any function of Python. Here it can call three, all of which
-//! make data: `numpy`'s arrays and types, and the encoding of text as bytes; anything else becomes an opaque value.
-//! Protocols 2 to 5 are understood. (A general reader of pickles has no notion of numpy's arrays, loses their type, and
-//! copies their bytes several times.)
+//! create data: the arrays and the types of `numpy`, and the encoding of text as bytes; anything else becomes an opaque
+//! value. Protocols 2 to 5 are supported. (General readers of pickles do not know the arrays of numpy, lose their type,
+//! and copy their bytes several times.)
 //!
-//! Nothing here is recursive, so no file can exhaust the program's stack; large byte strings are not copied.
+//! Nothing here is recursive, so no file can exhaust the stack of the program; large byte strings are not copied.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// What is wrong, and at which byte of the file.
+/// An error in a pickle, with its offset in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Damage {
     pub offset: usize,
     pub reason: String,
 }
 
-/// A parsed pickle: a dictionary, whose values are looked at by the methods below.
+/// A parsed pickle: a dictionary, whose values the methods return.
 #[derive(Debug)]
 pub(crate) struct Pickle<'a> {
     file: &'a [u8],
-    /// All values ever made; they refer to each other by index.
+    /// All values that were created; they refer to each other by index.
     values: Vec<Value>,
     entries: Vec<(usize, usize)>,
 }
 
-/// An array of bytes with two dimensions, row after row.
+/// An array of bytes with two dimensions, in row-major order.
 pub(crate) struct Matrix<'a> {
     pub rows: usize,
     pub columns: usize,
@@ -44,19 +44,19 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The list of whole numbers under a key. Errors say what is there instead.
+    /// Returns the list of integers under a key. Errors describe the value that is there instead.
     pub(crate) fn integers(&self, key: &str) -> Result<Vec<i64>, String> {
         let Value::List(items) = &self.values[self.find(key)?] else {
             return Err(format!("the value of {key:?} is {}, not a list", self.values[self.find(key)?].kind()));
         };
         let integer = |(index, &item): (usize, &usize)| match &self.values[item] {
             Value::Integer(value) => Ok(*value),
-            other => Err(format!("item {index} of {key:?} is {}, not a whole number", other.kind())),
+            other => Err(format!("item {index} of {key:?} is {}, not an integer", other.kind())),
         };
         items.iter().enumerate().map(integer).collect()
     }
 
-    /// The numpy array of bytes with two dimensions under a key.
+    /// Returns the numpy array of bytes with two dimensions under a key.
     pub(crate) fn matrix(&self, key: &str) -> Result<Matrix<'a>, String> {
         let Value::Array(array) = &self.values[self.find(key)?] else {
             return Err(format!("the value of {key:?} is {}, not a numpy array", self.values[self.find(key)?].kind()));
@@ -65,7 +65,7 @@ impl<'a> Pickle<'a> {
             return Err(format!("the array {key:?} has no content"));
         };
         if !matches!(dtype.as_str(), "u1" | "|u1" | "uint8" | "B") {
-            return Err(format!("the array {key:?} is of numpy's type {dtype:?}, not of bytes (\"u1\")"));
+            return Err(format!("the array {key:?} has the numpy type {dtype:?}, not bytes (\"u1\")"));
         }
         let &[rows, columns] = &shape[..] else {
             return Err(format!("the array {key:?} has {} dimensions instead of 2", shape.len()));
@@ -81,7 +81,7 @@ impl<'a> Pickle<'a> {
     }
 
     fn find(&self, key: &str) -> Result<usize, String> {
-        // As in Python, the last of equal keys counts.
+        // As in Python, the last of equal keys is used.
         let found = self.entries.iter().rev().find(|(name, _)| self.bytes(*name).as_deref() == Some(key.as_bytes()));
         found.map(|&(_, value)| value).ok_or_else(|| {
             let names = self.entries.iter().filter_map(|&(name, _)| self.bytes(name));
@@ -95,7 +95,7 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// Text or bytes. Encoded text becomes bytes here and not earlier, so that a large array is in memory twice at most.
+/// Returns text or bytes. Encoded text is converted only here, so that memory holds a large array at most twice.
 fn bytes_of<'a>(file: &'a [u8], values: &[Value], value: usize) -> Option<Cow<'a, [u8]>> {
     match &values[value] {
         Value::Bytes(range) | Value::Text(range) => Some(Cow::Borrowed(&file[range.clone()])),
@@ -112,22 +112,22 @@ enum Value {
     None,
     Bool(bool),
     Integer(i64),
-    /// Bytes, or what Python 2 called a string: a range of the file.
+    /// Bytes, or a string of Python 2: a range of the file.
     Bytes(Range<usize>),
-    /// UTF-8: a range of the file.
+    /// Text in UTF-8: a range of the file.
     Text(Range<usize>),
-    /// Bytes written as the text of the same code points, as Python 3 does in protocol 2.
+    /// Bytes that are stored as text with the same code points, as Python 3 does in protocol 2.
     Latin1(Range<usize>),
     List(Vec<usize>),
     Tuple(Vec<usize>),
     Dict(Vec<(usize, usize)>),
-    /// A function or class: module and name.
+    /// A function or class: its module and its name.
     Global(String, String),
-    /// A type of numpy's.
+    /// A numpy type.
     Dtype(String),
-    /// None until its state is known.
+    /// A numpy array; `None` until its state is known.
     Array(Option<Array>),
-    /// Something that is of no use here.
+    /// A value that is not used here.
     Opaque,
 }
 
@@ -135,7 +135,7 @@ enum Value {
 struct Array {
     shape: Vec<usize>,
     dtype: String,
-    /// Stored column by column.
+    /// True if the array is stored in column-major order.
     fortran: bool,
     data: usize,
 }
@@ -144,15 +144,15 @@ impl Value {
     fn kind(&self) -> &'static str {
         match self {
             Value::None => "None",
-            Value::Bool(_) => "a truth value",
-            Value::Integer(_) => "a whole number",
+            Value::Bool(_) => "a boolean",
+            Value::Integer(_) => "an integer",
             Value::Bytes(_) | Value::Latin1(_) => "a byte string",
-            Value::Text(_) => "a text",
+            Value::Text(_) => "a string",
             Value::List(_) => "a list",
             Value::Tuple(_) => "a tuple",
             Value::Dict(_) => "a dictionary",
             Value::Global(..) => "a function or class",
-            Value::Dtype(_) => "a type of numpy's",
+            Value::Dtype(_) => "a numpy type",
             Value::Array(_) => "a numpy array",
             Value::Opaque => "an object of an unknown class",
         }
@@ -164,14 +164,14 @@ struct Machine<'a> {
     at: usize,
     values: Vec<Value>,
     stack: Vec<usize>,
-    /// Heights of the stack where a mark was set.
+    /// The heights of the stack at which marks were set.
     marks: Vec<usize>,
     memo: HashMap<u64, usize>,
 }
 
-/// Opcodes are named as in Python's `pickletools`.
+/// The names of opcodes are those of `pickletools` in Python.
 impl<'a> Machine<'a> {
-    /// Executes all of the file up to STOP; gives the value on top.
+    /// Executes the file up to STOP; returns the value on top of the stack.
     fn run(&mut self) -> Result<usize, Damage> {
         loop {
             let start = self.at;
@@ -179,7 +179,7 @@ impl<'a> Machine<'a> {
             if let Some(value) = done {
                 return match self.at == self.file.len() {
                     true => Ok(value),
-                    false => Err(Damage { offset: self.at, reason: "the pickle ends before the file".to_string() }),
+                    false => Err(Damage { offset: self.at, reason: "data follow the end of the pickle".to_string() }),
                 };
             }
         }
@@ -235,7 +235,7 @@ impl<'a> Machine<'a> {
             }
             0x8a => {
                 let length = self.length(1)?;
-                let value = signed(self.take(length)?).ok_or("a whole number of more than 8 bytes")?;
+                let value = signed(self.take(length)?).ok_or("an integer has more than 8 bytes")?;
                 self.push(Value::Integer(value));
             }
             b'G' => {
@@ -288,7 +288,7 @@ impl<'a> Machine<'a> {
             0x93 => {
                 let items = self.pop_several(2)?;
                 let text = |item: usize| {
-                    let bytes = self.bytes(item).ok_or("the name of a function is not a text")?;
+                    let bytes = self.bytes(item).ok_or("the name of a function is not a string")?;
                     Ok::<_, String>(String::from_utf8_lossy(&bytes).into_owned())
                 };
                 let (module, name) = (text(items[0])?, text(items[1])?);
@@ -303,38 +303,38 @@ impl<'a> Machine<'a> {
                 let state = self.pop()?;
                 self.build(state)?;
             }
-            other => return Err(format!("the opcode 0x{other:02x} has no place in a data set")),
+            other => return Err(format!("the opcode 0x{other:02x} is not supported")),
         }
         Ok(None)
     }
 
-    /// What a function makes of its arguments.
+    /// Calls a function and returns its result.
     fn call(&self, function: usize, arguments: usize) -> Result<Value, String> {
         let (Value::Global(module, name), Value::Tuple(arguments)) = (&self.values[function], &self.values[arguments])
         else {
-            return Err("a call of something that is not a function".to_string());
+            return Err("the value that is called is not a function".to_string());
         };
         match (module.as_str(), name.as_str(), &arguments[..]) {
             ("_codecs", "encode", &[text, encoding]) => {
                 let Value::Text(range) = &self.values[text] else {
-                    return Err(format!("{} is encoded instead of a text", self.values[text].kind()));
+                    return Err(format!("the value that is encoded is {}, not a string", self.values[text].kind()));
                 };
                 let encoding = self.bytes(encoding).unwrap_or_default();
                 if !matches!(&encoding[..], b"latin1" | b"latin-1") {
-                    return Err(format!("text is encoded as {:?}", String::from_utf8_lossy(&encoding)));
+                    return Err(format!("the encoding {:?} is not supported", String::from_utf8_lossy(&encoding)));
                 }
                 let content = std::str::from_utf8(&self.file[range.clone()]).expect("checked when it was read");
                 match content.chars().all(|character| u32::from(character) < 256) {
                     true => Ok(Value::Latin1(range.clone())),
-                    false => Err("text that is not Latin-1 is encoded as such".to_string()),
+                    false => Err("a string that is encoded as Latin-1 has other characters".to_string()),
                 }
             }
             ("numpy", "dtype", &[name, ..]) => {
-                let name = self.bytes(name).ok_or("the name of a type of numpy's is not a text")?;
+                let name = self.bytes(name).ok_or("the name of a numpy type is not a string")?;
                 Ok(Value::Dtype(String::from_utf8_lossy(&name).into_owned()))
             }
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct", _) => Ok(Value::Array(None)),
-            // Of protocol 5.
+            // Used by protocol 5.
             ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer", &[data, dtype, shape, order]) => {
                 let fortran = self.bytes(order).as_deref() == Some(b"F");
                 self.array(shape, dtype, fortran, data).map(|array| Value::Array(Some(array)))
@@ -343,7 +343,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Gives the object on top of the stack its state.
+    /// Sets the state of the object on top of the stack.
     fn build(&mut self, state: usize) -> Result<(), String> {
         let object = *self.stack.last().ok_or(UNDERFLOW)?;
         if let Value::Array(_) = &self.values[object] {
@@ -357,7 +357,7 @@ impl<'a> Machine<'a> {
             let array = self.array(shape, dtype, fortran, data)?;
             self.values[object] = Value::Array(Some(array));
         }
-        // The state of a type (its byte order) does not matter for bytes; opaque values stay so.
+        // The state of a type is its byte order, which is irrelevant for bytes; opaque values remain opaque.
         Ok(())
     }
 
@@ -366,7 +366,7 @@ impl<'a> Machine<'a> {
             return Err(format!("the shape of an array is {}", self.values[shape].kind()));
         };
         let size = |&item: &usize| match self.values[item] {
-            Value::Integer(size) => usize::try_from(size).map_err(|_| format!("the size {size} in an array's shape")),
+            Value::Integer(size) => usize::try_from(size).map_err(|_| format!("the shape of an array has {size}")),
             ref other => Err(format!("{} in the shape of an array", other.kind())),
         };
         let shape = sizes.iter().map(size).collect::<Result<_, _>>()?;
@@ -383,14 +383,14 @@ impl<'a> Machine<'a> {
         let list = *self.stack.last().ok_or(UNDERFLOW)?;
         match &mut self.values[list] {
             Value::List(list) => list.extend(items),
-            other => return Err(format!("something is appended to {}", other.kind())),
+            other => return Err(format!("a value is appended to {}", other.kind())),
         }
         Ok(())
     }
 
     fn set_items(&mut self, items: &[usize]) -> Result<(), String> {
         if !items.len().is_multiple_of(2) {
-            return Err("a key without a value".to_string());
+            return Err("a key has no value".to_string());
         }
         let dict = *self.stack.last().ok_or(UNDERFLOW)?;
         match &mut self.values[dict] {
@@ -410,7 +410,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop(&mut self) -> Result<usize, String> {
-        // What lies below a mark is out of reach until the mark is used.
+        // Values below a mark cannot be used until the mark is removed.
         let floor = self.marks.last().copied().unwrap_or(0);
         let popped = if self.stack.len() > floor { self.stack.pop() } else { None };
         popped.ok_or_else(|| UNDERFLOW.to_string())
@@ -423,7 +423,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop_marked(&mut self) -> Result<Vec<usize>, String> {
-        let height = self.marks.pop().ok_or("a mark is used that was never set")?;
+        let height = self.marks.pop().ok_or("there is no mark on the stack")?;
         Ok(self.stack.split_off(height))
     }
 
@@ -436,7 +436,7 @@ impl<'a> Machine<'a> {
 
     fn recall(&mut self, width: usize) -> Result<(), String> {
         let key = self.number(width)?;
-        let value = *self.memo.get(&key).ok_or_else(|| format!("value {key} is used before it is made"))?;
+        let value = *self.memo.get(&key).ok_or_else(|| format!("value {key} is used before it is defined"))?;
         self.stack.push(value);
         Ok(())
     }
@@ -447,7 +447,7 @@ impl<'a> Machine<'a> {
         let content = self.take(length)?;
         let value = make(start..start + length);
         if matches!(value, Value::Text(_)) && std::str::from_utf8(content).is_err() {
-            return Err("a text that is not UTF-8".to_string());
+            return Err("a string is not UTF-8".to_string());
         }
         self.push(value);
         Ok(())
@@ -460,7 +460,7 @@ impl<'a> Machine<'a> {
         Ok(String::from_utf8_lossy(&rest[..length]).into_owned())
     }
 
-    /// An unsigned number, the least significant byte first.
+    /// Reads an unsigned number in little-endian order.
     fn number(&mut self, width: usize) -> Result<u64, String> {
         Ok(self.take(width)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
@@ -481,9 +481,9 @@ impl<'a> Machine<'a> {
     }
 }
 
-const UNDERFLOW: &str = "a value is used that was never made";
+const UNDERFLOW: &str = "the stack is empty";
 
-/// A number in two's complement, the least significant byte first.
+/// Decodes a little-endian number in two's complement.
 fn signed(bytes: &[u8]) -> Option<i64> {
     let sign = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
     let mut all = [sign; 8];
@@ -491,7 +491,7 @@ fn signed(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_le_bytes(all))
 }
 
-/// A dictionary in the making, as Python 2 and its numpy pickled: protocol 2, byte strings for texts.
+/// A writer of a dictionary as Python 2 and its numpy pickled it: protocol 2, with byte strings for text.
 pub(crate) struct Writer {
     file: Vec<u8>,
 }
@@ -520,7 +520,7 @@ impl Writer {
         self.file.push(b'e');
     }
 
-    /// A numpy array of bytes; `bytes` has a whole number of rows.
+    /// Adds a numpy array of bytes; `bytes` has a whole number of rows.
     pub(crate) fn matrix(&mut self, key: &str, columns: i32, bytes: &[u8]) {
         let rows = i32::try_from(bytes.len() / columns as usize).expect("it fits in memory many times over");
         self.write_string(key.as_bytes());

@@ -1,8 +1,9 @@
-//! Batches of images that are too many for memory: read, decoded and cropped on threads, several batches ahead.
+//! Batches of sets that do not fit in memory: images are read, decoded and cropped on threads, several batches ahead.
 //!
-//! What a batch holds is a function of the order, the view and the images, whatever the number of threads and wherever
-//! one begins. In memory are at most `ahead` batches of batch × side × side × 3 bytes, those that the caller holds, and
-//! for each thread one file and one decoded image: nothing that grows with the number of images, but the order.
+//! The content of a batch is a function of the order, the view and the images, regardless of the number of threads and
+//! of the first batch. Memory holds at most `ahead` batches of batch × side × side × 3 bytes, the batches of the
+//! caller, and one file and one decoded image per thread: apart from the order, nothing grows with the number of
+//! images.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,16 +20,16 @@ use super::imagenet;
 use super::pack::Pack;
 use super::{Entry, Error, Listing, Result, Split};
 
-/// The name that a pack of ImageNet has beside other data sets.
+/// The name of a pack of ImageNet beside other data sets.
 const PACK: &str = "imagenet.pack";
 
-/// Where images come from.
+/// The source of images.
 pub enum ImageSource {
     Folder(Listing),
     Pack(Pack),
 }
 
-/// ImageNet's images: of a pack, if `root` is one or there is `imagenet.pack` in it, or else in folders.
+/// Opens ImageNet: a pack, if `root` is one or contains `imagenet.pack`, or else folders.
 pub fn open(root: &Path) -> Result<ImageSource> {
     match find_pack(root) {
         Some(pack) => Ok(ImageSource::Pack(Pack::open(&pack)?)),
@@ -36,12 +37,13 @@ pub fn open(root: &Path) -> Result<ImageSource> {
     }
 }
 
-/// The pack that `root` is, or that is in it.
+/// Returns the pack that `root` is or contains, if any.
 pub fn find_pack(root: &Path) -> Option<PathBuf> {
     [root.to_path_buf(), root.join(PACK)].into_iter().find(|path| path.is_file())
 }
 
 impl ImageSource {
+    /// Returns the names of the classes.
     pub fn classes(&self) -> &[String] {
         match self {
             ImageSource::Folder(listing) => &listing.classes,
@@ -49,7 +51,7 @@ impl ImageSource {
         }
     }
 
-    /// The shorter side that images were made smaller to when they were packed, if they were.
+    /// Returns the shorter side in pixels to which larger images were resized by packing, if any.
     pub fn short_side(&self) -> Option<usize> {
         match self {
             ImageSource::Folder(_) => None,
@@ -57,6 +59,7 @@ impl ImageSource {
         }
     }
 
+    /// Returns the number of images of a part.
     pub fn count(&self, split: Split) -> usize {
         match self {
             ImageSource::Folder(listing) => entries(listing, split).len(),
@@ -64,6 +67,7 @@ impl ImageSource {
         }
     }
 
+    /// Returns the label of an image.
     pub fn label(&self, split: Split, index: usize) -> u16 {
         match self {
             ImageSource::Folder(listing) => entries(listing, split)[index].label,
@@ -71,19 +75,19 @@ impl ImageSource {
         }
     }
 
-    /// An image's file; `buffer` is used for it if it has to be read.
+    /// Returns the bytes of the file of an image; `buffer` holds them if they have to be read.
     pub fn bytes<'a>(&'a self, split: Split, index: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         match self {
             ImageSource::Folder(listing) => read(&entries(listing, split)[index].path, buffer),
             ImageSource::Pack(pack) => {
-                // A twentieth of what decoding costs.
+                // This costs a twentieth of the decoding.
                 pack.verify(split, index)?;
                 Ok(pack.bytes(split, index))
             }
         }
     }
 
-    /// What is wrong with an image, with its name.
+    /// Adds the name or position of an image to an error.
     fn error(&self, split: Split, index: usize, error: &ImageError) -> Error {
         match self {
             ImageSource::Folder(listing) => Error::malformed(&entries(listing, split)[index].path, error.to_string()),
@@ -99,7 +103,7 @@ fn entries(listing: &Listing, split: Split) -> &[Entry] {
     }
 }
 
-/// A file's bytes, in a buffer that grows to the largest.
+/// Reads a file into a buffer, which is reused.
 fn read<'a>(path: &Path, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
     buffer.clear();
     let mut file = File::open(path).map_err(Error::io("open", path))?;
@@ -107,13 +111,13 @@ fn read<'a>(path: &Path, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
     Ok(buffer)
 }
 
-/// What is made of each image: side × side pixels.
+/// The view of each image: a square of side × side pixels.
 #[derive(Debug, Clone)]
 pub enum View {
-    /// A random part of `scale` (from, to) of the area, mirrored or not: for training. The draws of an image are those
-    /// of its index's stream.
+    /// A random region with an area of `scale` (from, to) times that of the image, mirrored or not: for training. The
+    /// random numbers of an image are those of the stream of its index.
     Random { side: usize, scale: (f64, f64), draws: random::Source },
-    /// The center of the image resized to a shorter side of `short`: for evaluation.
+    /// The center of the image resized to a shorter side of `short` pixels: for evaluation.
     Center { side: usize, short: usize },
 }
 
@@ -123,7 +127,7 @@ impl View {
         *side
     }
 
-    /// Prepares the square of an image's file in the decoder; says whether it is to be mirrored.
+    /// Prepares the square of an image in the decoder; returns true if it is to be mirrored.
     fn prepare(&self, decoder: &mut Decoder, bytes: &[u8], index: usize) -> std::result::Result<bool, ImageError> {
         match self {
             View::Random { side, scale, draws } => {
@@ -141,23 +145,23 @@ impl View {
     }
 }
 
-/// How batches are made.
+/// The options of batches.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Images in a batch; the last may have fewer.
+    /// The number of images in a batch; the last batch may have fewer.
     pub batch: usize,
-    /// The batch to begin with.
+    /// The index of the first batch.
     pub first: usize,
     pub threads: usize,
-    /// Batches that are worked on or wait.
+    /// The number of batches that are prepared ahead.
     pub ahead: usize,
 }
 
-/// Images of a batch. Its memory is used again when it is dropped.
+/// The images of a batch. The memory is reused when the batch is dropped.
 pub struct ImageBatch {
-    /// N × side × side × 3, interleaved.
+    /// The pixels: N × side × side × 3 bytes, interleaved.
     pub pixels: Vec<u8>,
-    /// N classes.
+    /// The labels of the N images.
     pub labels: Vec<i64>,
     shared: Arc<Shared>,
 }
@@ -176,13 +180,13 @@ impl Drop for ImageBatch {
 pub struct Batches {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// Why there is no thread at all.
+    /// The error if no thread could be started.
     failure: Option<Error>,
 }
 
-/// The images `order` of a split in batches. After the first image that cannot be read or decoded, in the order, there
-/// is its error and nothing more. If fewer threads can be started than asked for, those do the work; if none can, the
-/// reason is the first item and the last.
+/// Returns the images `order` of a part in batches. The error of the first image in the order that cannot be read or
+/// decoded is the last item. If fewer threads can be started than requested, those do the work; if none can be started,
+/// the error is the only item.
 pub fn batches(source: Arc<ImageSource>, split: Split, order: Vec<usize>, view: View, options: Options) -> Batches {
     start(Shared::new(source, split, order, view, options), |number, shared| {
         std::thread::Builder::new().name(format!("decode-{number}")).spawn(move || shared.work())
@@ -202,7 +206,7 @@ fn start(shared: Arc<Shared>, spawn: impl Fn(usize, Arc<Shared>) -> std::io::Res
         }
     }
     let failure = failure.filter(|_| threads.is_empty()).map(|error| {
-        let reason = format!("cannot start a thread to decode images: {error}; raise the limit of processes");
+        let reason = format!("cannot start a thread to decode images: {error}; help: raise the limit on processes");
         Error::Request(reason)
     });
     Batches { shared, threads, failure }
@@ -224,7 +228,7 @@ impl Iterator for Batches {
         let waits = |state: &mut State| !state.panicked && state.open.front().is_none_or(|batch| batch.missing > 0);
         state = shared.news.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
         assert!(!state.panicked, "a thread that decodes images has panicked");
-        let batch = state.open.pop_front().expect("it was waited for");
+        let batch = state.open.pop_front().expect("the wait is over");
         let images = shared.images(state.taken);
         state.taken += 1;
         if let Some((_, error)) = batch.error {
@@ -247,13 +251,13 @@ impl Drop for Batches {
         self.shared.lock().stop = true;
         self.shared.room.notify_all();
         for thread in self.threads.drain(..) {
-            // A panic was seen by `next`, or nobody waits for its batch any more.
+            // A panic was reported by `next`, or its batch is not needed any more.
             let _ = thread.join();
         }
     }
 }
 
-/// What the threads and the iterator share.
+/// The state that the threads and the iterator share.
 struct Shared {
     source: Arc<ImageSource>,
     split: Split,
@@ -261,32 +265,32 @@ struct Shared {
     view: View,
     options: Options,
     state: Mutex<State>,
-    /// Told when a thread may have something to do, or should end.
+    /// Notified when a thread may have work, or should end.
     room: Condvar,
-    /// Told when a batch is whole.
+    /// Notified when a batch is complete.
     news: Condvar,
 }
 
 struct State {
     /// The next position in the order that a thread takes.
     next: usize,
-    /// Batches before this one are the caller's.
+    /// The number of the next batch for the caller.
     taken: usize,
-    /// The batch `taken` and those after it.
+    /// The batch `taken` and those after it, as far as they were begun.
     open: VecDeque<Open>,
-    /// Memory of batches that the caller dropped.
+    /// The memory of batches that the caller dropped.
     free: Vec<Vec<u8>>,
-    /// How many batches' memory was ever allocated.
+    /// The number of batches for which memory was allocated.
     buffers: usize,
     stop: bool,
     panicked: bool,
 }
 
-/// A batch that is worked on, or waits.
+/// A batch that is being prepared, or waits for the caller.
 struct Open {
     pixels: Arc<Mutex<Vec<u8>>>,
     missing: usize,
-    /// The first error by position.
+    /// The first error in the order, with its position.
     error: Option<(usize, Error)>,
 }
 
@@ -315,7 +319,7 @@ impl Shared {
         })
     }
 
-    /// What a thread does.
+    /// Prepares images until the end: the main function of a thread.
     fn work(&self) {
         let _watch = Watch(self);
         let mut decoder = Decoder::new();
@@ -341,7 +345,7 @@ impl Shared {
         }
     }
 
-    /// The next position of the order and its batch's pixels; none at the end.
+    /// Claims the next position in the order; returns it with the pixels of its batch, or `None` at the end.
     fn claim(&self) -> Option<(usize, Arc<Mutex<Vec<u8>>>)> {
         let Options { batch, ahead, .. } = self.options;
         let waits = |state: &mut State| {
@@ -366,11 +370,11 @@ impl Shared {
         Some((position, state.open[at].pixels.clone()))
     }
 
-    /// Notes that an image is in its batch, or why not.
+    /// Records that an image is in its batch, or the error.
     fn finish(&self, position: usize, error: Option<Error>) {
         let mut state = self.lock();
         let at = position / self.options.batch - state.taken;
-        // None if the caller has met an error and left.
+        // The batch is missing if the caller has stopped after an error.
         let Some(batch) = state.open.get_mut(at) else { return };
         batch.missing -= 1;
         if let Some(error) = error
@@ -383,7 +387,7 @@ impl Shared {
         }
     }
 
-    /// Positions of a batch in the order.
+    /// Returns the positions of a batch in the order.
     fn images(&self, number: usize) -> std::ops::Range<usize> {
         let start = self.options.batch.saturating_mul(number).min(self.order.len());
         start..(start + self.options.batch).min(self.order.len())
@@ -394,12 +398,12 @@ impl Shared {
     }
 }
 
-/// A panic elsewhere leaves nothing half done here.
+/// Locks a mutex. A poisoned one is fine, because no panic can leave its content inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells the iterator of a panic, for which it would wait forever.
+/// Notifies the iterator of a panic, for which it would otherwise wait forever.
 struct Watch<'a>(&'a Shared);
 
 impl Drop for Watch<'_> {
@@ -417,7 +421,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// Images of many colors and sizes, as files.
+    /// Creates files of images of many colors and sizes.
     fn source(folder: &Path, count: usize) -> ImageSource {
         let train = (0..count)
             .map(|number| {
@@ -452,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_do_not_depend_on_threads_or_on_where_one_begins() {
+    fn batches_do_not_depend_on_threads_or_on_the_first_batch() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 50));
         let one = all(stream(&source, 1, options(1)));
@@ -467,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_cropped_alike_wherever_it_comes() {
+    fn crop_of_an_image_does_not_depend_on_its_position() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 10));
         let view = random_view(1, 0);
@@ -493,11 +497,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_image_of_the_order_is_named_after_all_before_it() {
+    fn first_bad_image_of_the_order_is_reported_after_all_before_it() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 50));
         let path = |number: usize| -> PathBuf { folder.path().join(format!("{number}.JPEG")) };
-        // Positions 20 and 22 of the order, both in batch 2; and one in the batch after it.
+        // Positions 20 and 22 of the order, both in batch 2, and one in the next batch.
         std::fs::write(path(27), &std::fs::read(path(27)).unwrap()[..300]).unwrap();
         std::fs::write(path(29), b"").unwrap();
         std::fs::remove_file(path(20)).unwrap();
@@ -511,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn few_batches_are_in_memory_and_their_memory_is_used_again() {
+    fn few_batches_are_in_memory_and_buffers_are_reused() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 50));
         let mut batches = stream(&source, 1, options(3));
@@ -521,14 +525,14 @@ mod tests {
             let state = held.shared.lock();
             assert!(state.open.len() <= 3);
             assert!(state.next <= (state.taken + 3) * 8);
-            // Those ahead, the one held, and the one before it, whose memory is not yet back.
+            // The batches ahead, the current one, and the previous one, whose memory is not yet returned.
             assert!(state.buffers <= 5, "{}", state.buffers);
         }
         assert_eq!(held.labels.len(), 2);
     }
 
     #[test]
-    fn threads_that_cannot_be_started_are_done_without_unless_it_is_all() {
+    fn fewer_threads_suffice_unless_none_can_be_started() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 50));
         let expected = all(stream(&source, 1, options(3)));
@@ -548,14 +552,14 @@ mod tests {
     }
 
     #[test]
-    fn the_threads_end_when_nobody_wants_more() {
+    fn threads_end_when_the_batches_are_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let source = Arc::new(source(folder.path(), 50));
         let mut batches = stream(&source, 1, options(3));
         let first = batches.next().unwrap().unwrap();
         drop(batches);
         drop(first);
-        // No thread holds it any more.
+        // No thread has a reference any more.
         assert!(Arc::into_inner(source).is_some());
     }
 }

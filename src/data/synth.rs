@@ -1,8 +1,7 @@
-//! Small sets that can be learned, in the true formats of the true ones: to try things with, and to test all that
-//! reads.
+//! Small synthetic data sets in the formats of the real ones, for trying things out and for tests.
 //!
-//! Every class is a smooth pattern of colors; an image is the pattern of its class, moved a little, in another light,
-//! with noise. An image is a function of (seed, part, index) and the number of classes alone.
+//! Every class is a smooth pattern of colors; an image is the pattern of its class, shifted, with changed brightness
+//! and noise. An image is a function of (seed, part, index) and the number of classes alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,22 +16,23 @@ use super::parallel::{processors, try_map};
 use super::pickle::Writer;
 use super::{Set, Split, imagenet, tiny_imagenet};
 
-/// What is to be made.
+/// The options of a synthetic set.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub like: Set,
     pub train: usize,
     pub test: usize,
-    /// How many classes have images. By default so many that each has 20 training images, if the true set has so many.
+    /// The number of classes that have images. By default such that each class has 20 training images, as far as the
+    /// published set has that many classes.
     pub classes: Option<usize>,
     pub seed: u64,
-    /// Of CIFAR: the binary version if none is given.
+    /// The version of a CIFAR set; the binary version by default.
     pub format: Option<Format>,
-    /// Of image folders: as published if none is given, for ImageNet class folders.
+    /// The layout of image folders: for Tiny-ImageNet as published by default, for ImageNet class folders.
     pub layout: Option<Layout>,
 }
 
-/// How image files lie.
+/// The layout of image files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, strum::Display)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Layout {
@@ -64,23 +64,25 @@ impl Request {
         let (like, classes) = (self.like, self.classes());
         let wrong = |reason: String| Err(Error::Request(reason));
         match (self.format, self.layout) {
-            (Some(format), _) if !is_cifar => return wrong(format!("{like} has no {format} version, CIFAR has")),
+            (Some(format), _) if !is_cifar => {
+                return wrong(format!("{like} has no {format} version, only CIFAR has"));
+            }
             (_, Some(layout)) if !layouts.contains(&layout) => return wrong(format!("{like} has no layout {layout}")),
             _ => {}
         }
         let least = if like == Set::Cifar10 { 5 } else { 1 };
         if self.train < least || self.test == 0 {
-            return wrong(format!("{like} has at least {least} training images and one test image"));
+            return wrong(format!("{like} needs at least {least} training images and one test image"));
         }
         for split in [Split::Train, Split::Test] {
             let (wanted, published) = (self.count(split), like.images(split));
             if wanted > published {
-                return wrong(format!("{wanted} {split} images are more than the {published} of the published {like}"));
+                return wrong(format!("cannot make {wanted} {split} images: the published {like} has {published}"));
             }
         }
         if classes == 0 || classes > self.train || classes > like.classes() {
             let most = like.classes().min(self.train);
-            return wrong(format!("{} training images of {like} have 1 to {most} classes", self.train));
+            return wrong(format!("{} training images of {like} need 1 to {most} classes", self.train));
         }
         Ok(())
     }
@@ -92,7 +94,7 @@ impl Request {
         }
     }
 
-    /// The class of an image: all classes have as many images, as far as the number allows, in random order.
+    /// Returns the class of each image: classes have the same number of images, up to one, in random order.
     fn labels(&self, split: Split) -> Vec<usize> {
         let count = if split == Split::Train { self.train } else { self.test };
         let order = Source::new(self.seed, &format!("synth {split} order"), 0).permutation(count);
@@ -100,8 +102,8 @@ impl Request {
     }
 }
 
-/// Writes a set below `root` under its publisher's name for it; gives its folder. `progress` is called for every image.
-/// The set appears whole or not at all, and never where something lies already.
+/// Writes a set below `root`, in a folder with the name that the publisher uses, and returns that folder. `progress` is
+/// called for every image. The set appears atomically, and an existing folder is never overwritten.
 pub fn write(root: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<PathBuf> {
     request.validate()?;
     let format = request.format.unwrap_or(Format::Binary);
@@ -126,7 +128,7 @@ pub fn write(root: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Re
         Set::Imagenet => write_imagenet(&folder, request, progress)?,
     }
     match fs::rename(&folder, &target) {
-        // Somebody was faster.
+        // Another process has created it meanwhile.
         Err(_) if target.exists() => Err(Error::Exists { path: target }),
         renamed => renamed.map(|()| target.clone()).map_err(Error::io("write", &target)),
     }
@@ -148,7 +150,7 @@ fn write_cifar(
         })?;
         let names = cifar.files(format, split);
         for (batch, name) in names.iter().enumerate() {
-            // CIFAR-10's training images come in five files.
+            // The training images of CIFAR-10 are in five files.
             let range = labels.len() * batch / names.len()..labels.len() * (batch + 1) / names.len();
             let (labels, pixels) = (&labels[range.clone()], &pixels[range.clone()]);
             let bytes = match format {
@@ -181,7 +183,7 @@ fn write_cifar(
     write_cifar_names(folder, cifar, format)
 }
 
-/// The files with the names of the classes, which other loaders want.
+/// Writes the files with the names of the classes, which other loaders need.
 fn write_cifar_names(folder: &Path, cifar: Cifar, format: Format) -> Result<()> {
     let names = |count: usize| (0..count).map(|class| format!("class_{class}")).collect::<Vec<_>>();
     let lists: &[(&str, &str, usize)] = match cifar {
@@ -217,7 +219,7 @@ fn write_tiny_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + 
     let side = tiny_imagenet::SIDE;
     let kind = |_: Split, index: usize| if index % 50 == 9 { Kind::Gray } else { Kind::Color };
     write_images(request, &path, &|_, _| (side, side), &kind, progress)?;
-    // As published, not sorted.
+    // As in the published set, the list is not sorted.
     let listed: Vec<_> = wnids.iter().rev().map(|wnid| format!("{wnid}\n")).collect();
     write_file(&folder.join(tiny_imagenet::CLASSES), listed.concat().as_bytes())?;
     if !per_class {
@@ -232,7 +234,7 @@ fn write_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)
     let wnids = wnids(request.classes());
     let layout = request.layout.unwrap_or(Layout::Folders);
     let base = if layout == Layout::Kaggle { folder.join(imagenet::KAGGLE) } else { folder.to_path_buf() };
-    // Numbered from 1, as the publisher does.
+    // As in the published set, images are numbered from 1.
     let val_name = |index: usize| format!("ILSVRC2012_val_{:08}", index + 1);
     let path = |split: Split, index: usize, label: usize| match (split, layout) {
         (Split::Train, _) => base.join(format!("train/{0}/{0}_{index}.JPEG", wnids[label])),
@@ -247,7 +249,7 @@ fn write_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)
             _ => (200 + stream.below(400) as usize, 200 + stream.below(400) as usize),
         }
     };
-    // The true set has gray images, a few in CMYK, and one PNG that is called a JPEG.
+    // The published set has gray images, a few in CMYK, and one PNG with the name of a JPEG.
     let kind = |split: Split, index: usize| match (split, index) {
         (Split::Train, 3) => Kind::Cmyk,
         (Split::Train, 7) => Kind::Png,
@@ -258,7 +260,7 @@ fn write_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)
     let labels = request.labels(Split::Test);
     match layout {
         Layout::Devkit => {
-            // The publisher numbers classes in another order than they sort in.
+            // The publisher numbers classes in another order than that of their names.
             let number = |label: usize| (wnids.len() - label) as u32;
             let mut images = vec![0; wnids.len()];
             request.labels(Split::Train).into_iter().for_each(|label| images[label] += 1);
@@ -275,7 +277,7 @@ fn write_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)
         Layout::Kaggle => {
             let line = |(index, label): (usize, usize)| format!("{},{} 1 1 99 99 \n", val_name(index), wnids[label]);
             let mut lines: Vec<_> = labels.into_iter().enumerate().map(line).collect();
-            // As Kaggle has it, in no order.
+            // As in the Kaggle edition, lines are not sorted.
             lines.reverse();
             let text = format!("{}\n{}", imagenet::KAGGLE_HEADER.join(","), lines.concat());
             write_file(&folder.join(imagenet::KAGGLE_LABELS), text.as_bytes())
@@ -284,22 +286,22 @@ fn write_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)
     }
 }
 
-/// Names like WordNet ids, sorted.
+/// Returns names like WordNet ids, sorted.
 fn wnids(classes: usize) -> Vec<String> {
     (0..classes).map(|class| format!("n{:08}", 1_440_764 + 7_919 * class)).collect()
 }
 
-/// What a file holds.
+/// The kind of an image file.
 #[derive(Clone, Copy)]
 enum Kind {
     Color,
     Gray,
     Cmyk,
-    /// In a file that is called a JPEG.
+    /// A PNG in a file with the name of a JPEG.
     Png,
 }
 
-/// Writes the images of both parts: where, of which (width, height), and of which kind is each.
+/// Writes the images of both parts. The functions give the path, the (width, height) and the kind of each image.
 fn write_images(
     request: &Request,
     path: &(dyn Fn(Split, usize, usize) -> PathBuf + Sync),
@@ -337,7 +339,7 @@ fn encode(image: &Rgb, kind: Kind) -> std::result::Result<Vec<u8>, ImageError> {
             compress(turbojpeg::PixelFormat::GRAY, turbojpeg::Subsamp::Gray, *width, *height, &gray)
         }
         Kind::Cmyk => {
-            // As Adobe's programs write it: inverted, so that light is stored, not ink.
+            // Inverted, as Adobe programs write it: light is stored, not ink.
             let cmyk: Vec<u8> = pixels.chunks_exact(3).flat_map(|rgb| [rgb[0], rgb[1], rgb[2], 255]).collect();
             compress(turbojpeg::PixelFormat::CMYK, turbojpeg::Subsamp::None, *width, *height, &cmyk)
         }
@@ -366,14 +368,14 @@ fn compress(
     packed.map(|packed| packed.to_vec()).map_err(|error| ImageError::Encode(error.to_string()))
 }
 
-/// What the images of a class have in common: for each channel a mean, and waves across the image.
+/// The pattern of a class: for each channel a mean, and waves across the image.
 struct Pattern {
     means: [f64; 3],
     waves: [[Wave; 3]; 3],
 }
 
 struct Wave {
-    /// Periods across the width, and across the height.
+    /// The number of periods across the width, and across the height.
     periods: (f64, f64),
     phase: f64,
     height: f64,
@@ -400,7 +402,7 @@ impl Pattern {
         }
     }
 
-    /// One image: the pattern moved by up to a tenth of the image, darker or lighter, and with noise.
+    /// Returns an image: the pattern shifted by up to a tenth of the image, darker or lighter, and with noise.
     fn image(&self, request: &Request, split: Split, index: usize, width: usize, height: usize) -> Rgb {
         let mut stream = Source::new(request.seed, &format!("synth {split} image"), 0).stream(index as u64);
         let mut within = |reach: f64| reach * (2.0 * stream.uniform() - 1.0);
@@ -408,7 +410,7 @@ impl Pattern {
         let (light, contrast) = (within(25.0), 1.0 + within(0.25));
         let mut pixels = vec![0; width * height * 3];
         for (channel, waves) in self.waves.iter().enumerate() {
-            // The cosine of a sum needs cosines and sines of the rows and of the columns only.
+            // By the addition theorem, the waves need only cosines and sines of the rows and of the columns.
             let angles = |length: usize, moved: f64, periods: f64, phase: f64| -> Vec<(f32, f32)> {
                 let angle = |at| std::f64::consts::TAU * periods * (at as f64 / length as f64 + moved) + phase;
                 (0..length).map(|at| (angle(at).cos() as f32, angle(at).sin() as f32)).collect()
@@ -437,10 +439,10 @@ impl Pattern {
     }
 }
 
-/// Noise is uniform within ±128 divided by this.
+/// The divisor of the noise, which is uniform within ±128 before the division.
 const NOISE: i8 = 8;
 
-/// Interleaved to (channel, row, column).
+/// Converts interleaved pixels to the order (channel, row, column).
 fn planar(image: &Rgb) -> Vec<u8> {
     (0..3).flat_map(|channel| image.pixels.iter().skip(channel).step_by(3).copied()).collect()
 }
@@ -466,7 +468,7 @@ mod tests {
         write(root, request, &|| ()).unwrap()
     }
 
-    /// Error in percent of a classifier by the nearest mean of the training images of a class.
+    /// Returns the error in percent of a classifier that chooses the class with the nearest mean training image.
     fn error_of_nearest_mean(set: &SmallSet) -> f64 {
         let classes = 1 + usize::from(*set.train.labels.iter().max().unwrap());
         let mut means = vec![(vec![0.0; set.train.pixels_of(0).len()], 0.0); classes];
@@ -502,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_of_cifar_have_the_same_images_and_another_seed_others() {
+    fn versions_of_cifar_have_the_same_images_unless_the_seed_differs() {
         for (like, cifar) in [(Set::Cifar10, Cifar::Ten), (Set::Cifar100, Cifar::Hundred)] {
             let root = tempfile::tempdir().unwrap();
             let request = Request { classes: Some(7), ..request(like, 33, 12) };
@@ -557,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_overwritten_and_nothing_impossible_is_begun() {
+    fn existing_folders_and_invalid_requests_are_refused() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("cifar-10-batches-bin")).unwrap();
         let error = write(root.path(), &request(Set::Cifar10, 10, 5), &|| ()).unwrap_err();

@@ -1,8 +1,9 @@
-//! Tiny-ImageNet-200: 64×64 images of 200 classes, in its publisher's layout or in class folders.
+//! Tiny-ImageNet-200: 64×64 images of 200 classes, in the layout of its publisher or in class folders.
 //!
-//! As published, training images lie in `train/WNID/images/`, validation images flat in `val/images/` with their
-//! classes in `val/val_annotations.txt`. Many people move the latter into class folders, with or without a folder
-//! `images` in each. The publisher's test images have no labels; the validation images are the test part here.
+//! As published, training images are in `train/WNID/images/`, and all validation images are in `val/images/`, with
+//! their classes in `val/val_annotations.txt`. A common variant has the latter in class folders, with or without a
+//! folder `images` in each. The test images of the publisher have no labels; the validation images are the test part
+//! here.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,22 +15,23 @@ use super::imagenet::{classes_of, list_class_folders};
 use super::parallel::try_map;
 use super::{Entry, Images, Listing, Set, SmallSet, image};
 
-/// Height and width of an image.
+/// The height of an image in pixels, which equals its width.
 pub const SIDE: usize = 64;
-/// The name of the folder in the publisher's archive.
+/// The name of the folder in the archive of the publisher.
 pub const FOLDER: &str = "tiny-imagenet-200";
-/// The classes, one a line.
+/// The name of the file with the WordNet ids of the classes, one per line.
 pub const CLASSES: &str = "wnids.txt";
+/// The name of the file with the classes of the validation images.
 pub const ANNOTATIONS: &str = "val_annotations.txt";
 
-/// Loads all of the set at `root`, decoding on `threads` threads. Labels and order are those of [`list`].
+/// Loads the set at `root`, decoding on `threads` threads. Labels and order are those of [`list`].
 pub fn load(root: &Path, threads: usize) -> Result<SmallSet> {
     let listing = list(root)?;
     Ok(SmallSet { train: decode_all(&listing.train, threads)?, test: decode_all(&listing.test, threads)? })
 }
 
-/// The set's files with their labels: indices among the sorted WordNet ids, as torchvision's `ImageFolder` counts.
-/// Sorted by class and name, but flat validation images by name alone.
+/// Lists the files of the set at `root` with their labels: indices into the sorted WordNet ids, as in torchvision's
+/// `ImageFolder`. Files are sorted by class and name, but validation images in one folder by name only.
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let (train, val) = (base.join("train"), base.join("val"));
@@ -42,11 +44,11 @@ pub fn list(root: &Path) -> Result<Listing> {
     Ok(Listing { train: list_class_folders(&train, &classes)?, classes, test })
 }
 
-/// The folder that holds `train` and `val`.
+/// Returns the folder that holds `train` and `val`.
 pub fn find(root: &Path) -> Result<PathBuf> {
     let mut looked = vec![];
     for place in [root.join(FOLDER), root.to_path_buf()] {
-        // In the set's own folder, whatever it is called, only its list of classes tells it from ImageNet.
+        // If the folder of the set has another name, only its list of classes distinguishes it from ImageNet.
         let named = place.file_name().is_some_and(|name| name == FOLDER);
         if place.join("train").is_dir() && (named || place.join(CLASSES).is_file()) {
             return Ok(place);
@@ -56,7 +58,7 @@ pub fn find(root: &Path) -> Result<PathBuf> {
     Err(Error::Missing { set: Set::TinyImagenet, looked })
 }
 
-/// The training folders are those of the publisher's list, where it is there.
+/// Checks that the training folders are those of the list of the publisher, if it exists.
 fn compare_with_wnids(path: &Path, classes: &[String]) -> Result<()> {
     if !path.exists() {
         return Ok(());
@@ -75,7 +77,7 @@ fn compare_with_wnids(path: &Path, classes: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The names of the images in `val/images`, if there are any.
+/// Returns the names of the images in `val/images`, if there are any.
 fn flat_images(val: &Path) -> Result<Option<Vec<String>>> {
     let folder = val.join("images");
     if !folder.is_dir() {
@@ -86,7 +88,8 @@ fn flat_images(val: &Path) -> Result<Option<Vec<String>>> {
     Ok((!names.is_empty()).then_some(names))
 }
 
-/// Columns separated by tabs: file name, WordNet id, and a box.
+/// Lists the validation images `names` with the labels in the annotations, whose columns are separated by tabs: file
+/// name, WordNet id, and a box.
 fn list_annotated(val: &Path, names: Vec<String>, classes: &[String]) -> Result<Vec<Entry>> {
     let path = val.join(ANNOTATIONS);
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -95,11 +98,11 @@ fn list_annotated(val: &Path, names: Vec<String>, classes: &[String]) -> Result<
         let malformed = |reason: String| Error::malformed(&path, format!("line {}: {reason}", index + 1));
         let mut columns = line.split('\t');
         let (Some(name), Some(wnid)) = (columns.next(), columns.next()) else {
-            return Err(malformed("not a file's name and a class, separated by a tab".to_string()));
+            return Err(malformed("it is not a file name and a class, separated by a tab".to_string()));
         };
         let label = classes.binary_search_by(|class| class.as_str().cmp(wnid.trim()));
         let label =
-            label.map_err(|_| malformed(format!("{name} is of the class {wnid}, which train does not have")))?;
+            label.map_err(|_| malformed(format!("{name} has the class {wnid}, which has no folder in train")))?;
         labels.insert(name, label as u16);
     }
     let entry = |name: String| {
@@ -112,7 +115,7 @@ fn list_annotated(val: &Path, names: Vec<String>, classes: &[String]) -> Result<
     names.into_iter().map(entry).collect()
 }
 
-/// Decodes images of 64×64 pixels; the first unreadable one is the error.
+/// Decodes images of 64×64 pixels; the error is that of the first unreadable one.
 fn decode_all(entries: &[Entry], threads: usize) -> Result<Images> {
     const BYTES: usize = 3 * SIDE * SIDE;
     let mut pixels = vec![0; entries.len() * BYTES];
@@ -121,7 +124,7 @@ fn decode_all(entries: &[Entry], threads: usize) -> Result<Images> {
     Ok(Images { pixels, labels: entries.iter().map(|entry| entry.label).collect(), side: SIDE })
 }
 
-/// Decodes one image into (channel, row, column).
+/// Decodes one image into bytes in the order (channel, row, column).
 fn decode(path: &Path, into: &mut [u8]) -> Result<()> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let image = image::decode(&bytes).map_err(|error| Error::malformed(path, error.to_string()))?;
@@ -141,14 +144,14 @@ fn decode(path: &Path, into: &mut [u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A gray value in a set of two classes, to be told apart by it.
+    /// Writes a gray image, which its value identifies.
     fn write(path: PathBuf, value: u8) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let image = image::Rgb { width: SIDE, height: SIDE, pixels: vec![value; 3 * SIDE * SIDE] };
         fs::write(path, image::encode_jpeg(&image, 95).unwrap()).unwrap();
     }
 
-    /// The publisher's layout, with the classes listed in another order than they are sorted in.
+    /// Creates a set in the layout of the publisher, whose list of classes is not sorted.
     fn original() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let base = root.path().join(FOLDER);
@@ -188,7 +191,7 @@ mod tests {
                 fs::create_dir_all(&folder).unwrap();
                 fs::rename(val.join("images").join(name), folder.join(name)).unwrap();
             }
-            // The emptied folder and the annotations often stay.
+            // The empty folder and the annotations often remain.
             let set = load(root.path(), 2).unwrap();
             assert_eq!((set.test.labels.as_slice(), brightness(&set.test)), ([0, 1].as_slice(), vec![60, 50]));
         }
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn invalid_files_are_reported() {
         let message = |damage: &dyn Fn(&Path)| {
             let root = original();
             damage(&root.path().join(FOLDER));
@@ -227,7 +230,7 @@ mod tests {
         let error = message(&|base| fs::write(base.join(CLASSES), "n01").unwrap());
         assert!(error.contains("train has a folder n02"), "{error}");
         let error = message(&|base| fs::write(base.join("val").join(ANNOTATIONS), "val_0.JPEG\tn07\n").unwrap());
-        assert!(error.contains("line 1: val_0.JPEG is of the class n07"), "{error}");
+        assert!(error.contains("line 1: val_0.JPEG has the class n07"), "{error}");
         let error = message(&|base| {
             let image = image::Rgb { width: 63, height: 64, pixels: vec![0; 3 * 63 * 64] };
             fs::write(base.join("val/images/val_0.JPEG"), image::encode_jpeg(&image, 90).unwrap()).unwrap();

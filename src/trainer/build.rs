@@ -1,4 +1,4 @@
-//! Compiles the few lines of C++ that reach what tch does not, and passes on where libtorch lies.
+//! Compiles the C++ functions that tch lacks, and passes on the path of libtorch.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
     let libtorch = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys has found libtorch");
     println!("cargo:libtorch={libtorch}");
-    // For this crate's own tests.
+    // For the tests of this crate.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}");
     let include: PathBuf = std::env::var("LIBTORCH_INCLUDE")
         .map_or_else(|_| Path::new(&libtorch).join("../include"), |folder| Path::new(&folder).join("include"));

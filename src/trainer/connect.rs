@@ -1,5 +1,5 @@
-//! A connect run: errors along the straight path between two networks, along those of a block of a barrier matrix, or on
-//! the plane through three networks.
+//! Connection runs: errors along the straight path between two networks, along the paths of a block of a barrier
+//! matrix, or in the plane through three networks.
 
 use winsign_core::results::Outcome;
 use winsign_core::settings::{Between, Connect, Matrix, Plane, Precision, Problem};
@@ -10,6 +10,7 @@ use super::prune::with_norm_init;
 use super::session::Session;
 use super::{Finished, Result, lmc};
 
+/// Executes a connection between two networks.
 pub(crate) fn execute(session: &mut Session, connect: &Connect) -> Result<Finished> {
     let (network, data) = prepare(session, connect.problem, connect.precision)?;
     let a = session.input(0, &network.layout)?;
@@ -21,6 +22,7 @@ pub(crate) fn execute(session: &mut Session, connect: &Connect) -> Result<Finish
     Ok(Finished { outcome: Outcome::Connect(outcome), network: None })
 }
 
+/// Executes a block of a barrier matrix.
 pub(crate) fn execute_matrix(session: &mut Session, matrix: &Matrix) -> Result<Finished> {
     let (network, data) = prepare(session, matrix.path.problem, matrix.path.precision)?;
     let networks =
@@ -29,6 +31,7 @@ pub(crate) fn execute_matrix(session: &mut Session, matrix: &Matrix) -> Result<F
     Ok(Finished { outcome: Outcome::Matrix(outcome), network: None })
 }
 
+/// Executes a plane through three networks.
 pub(crate) fn execute_plane(session: &mut Session, plane: &Plane) -> Result<Finished> {
     let (network, data) = prepare(session, plane.problem, plane.precision)?;
     let corner = |index| load(session, index, &network, &data);
@@ -42,7 +45,7 @@ fn prepare(session: &mut Session, problem: Problem, precision: Precision) -> Res
     Ok((network, session.load_data(problem.dataset)?))
 }
 
-/// An input, where the data are.
+/// Returns the network of an input, on the device of the data.
 fn load(session: &Session, index: usize, network: &Network, data: &Data) -> Result<Weights> {
     Ok(session.input(index, &network.layout)?.on(data.device()))
 }

@@ -1,7 +1,8 @@
-//! The trainer's own code against numbers of the paper's reference implementation: what `tests/golden.rs` and
-//! `launch/gpu-check` run.
+//! Comparison of the trainer with the reference implementation of the paper, for `tests/golden.rs` and
+//! `launch/gpu-check`.
 //!
-//! The numbers are of float64; what another kind of numbers, or another device, may differ by is said in [`Bounds`].
+//! The golden values were computed in float64. [`Bounds`] are the allowed deviations for other floating-point types and
+//! devices.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +24,7 @@ use crate::train::optimizer;
 use crate::train::step::forward_backward;
 use crate::worker::first_line;
 
-/// What to compute in, and where.
+/// The floating-point type and the device of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
     pub kind: Kind,
@@ -32,25 +33,25 @@ pub struct Numbers {
     pub bounds: Bounds,
 }
 
-/// How far numbers may be off, relative to their scale: that of a row of logits, or the norm of a tensor.
+/// The allowed deviations, relative to the scale of the numbers: that of a row of logits, or the norm of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub logits: f64,
     pub loss: f64,
     pub gradient: f64,
     pub statistics: f64,
-    /// Losses of three steps, and the weights after them.
+    /// The bound for the losses of three steps, and for the weights after them.
     pub steps: f64,
     pub path: f64,
-    /// The least scale: what cancels out to zero is zero to the precision of the numbers.
+    /// The smallest scale: numbers that cancel to zero are zero only up to rounding.
     pub floor: f64,
 }
 
-/// Of 64-bit floats.
+/// The bounds for 64-bit floats.
 pub const EXACT: Bounds =
     Bounds { logits: 1e-9, loss: 1e-7, gradient: 1e-7, statistics: 1e-9, steps: 1e-5, path: 1e-8, floor: 1e-11 };
 
-/// Compares with every file of a folder whose name `wanted` lets through.
+/// Compares with every file of a folder whose name `wanted` accepts; returns the results with the names.
 pub fn compare_all(directory: &Path, numbers: &Numbers, wanted: impl Fn(&str) -> bool) -> Vec<(String, Check)> {
     let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable directory").path()).collect();
@@ -63,14 +64,14 @@ pub fn compare_all(directory: &Path, numbers: &Numbers, wanted: impl Fn(&str) ->
             continue;
         }
         let mut check = Check { floor: numbers.bounds.floor, ..Check::default() };
-        // libtorch's exceptions become panics, and one file's are not the end of all others.
+        // Exceptions of libtorch become panics, and those of one file must not prevent the other comparisons.
         let compared = catch_unwind(AssertUnwindSafe(|| match kind {
             "model" => check_model(&read(path), numbers, &mut check),
             "prune" => check_pruning(&read(path), numbers, &mut check),
             _ => check_path(&read(path), numbers, &mut check),
         }));
         if let Err(panic) = compared {
-            check.differences.push(format!("it cannot be computed: {}", first_line(&*panic)));
+            check.differences.push(format!("cannot compute it: {}", first_line(&*panic)));
         }
         checks.push((name.to_string(), check));
     }
@@ -116,7 +117,7 @@ struct Steps {
     surviving: BTreeMap<String, Summary>,
 }
 
-/// What a file says of a tensor.
+/// The summary of a tensor in a file: its norm, its sum, and its first values.
 #[derive(Deserialize)]
 struct Summary {
     l2: f64,
@@ -224,7 +225,7 @@ struct Level {
 }
 
 fn check_pruning(golden: &Pruning, numbers: &Numbers, check: &mut Check) {
-    // In the precision that networks are kept in, whatever they are trained in.
+    // In the precision of stored networks, regardless of that of the training.
     let numbers = Numbers { kind: Kind::Float, ..*numbers };
     let layout = Network::new(problem(&golden.dataset, &golden.architecture)).layout;
     let mut ticket = numbers.weights(formula_weights(&layout, &golden.salt, None));
@@ -242,7 +243,7 @@ fn check_pruning(golden: &Pruning, numbers: &Numbers, check: &mut Check) {
     let fresh = numbers.weights(formula_weights(&layout, &format!("{}-init", golden.salt), None));
     for (inherit, golden) in [(Inherit::Sign, &golden.sign_transfer), (Inherit::Mask, &golden.mask_transfer)] {
         let start = transfer(&layout, inherit, &ticket, &fresh);
-        // The reference hands over the norm parameters of the initialization, which here are not ψ₀; so do we.
+        // As in the reference, the norm parameters are those of the initialization, which are not ψ₀ here.
         check.summaries(&format!("{inherit} transfer:"), &layout, &start.parameters, golden, 1e-6);
     }
 }
@@ -287,7 +288,7 @@ fn check_path(golden: &GoldenPath, numbers: &Numbers, check: &mut Check) {
 
 // --- the formula ------------------------------------------------------------------------------------------------
 
-/// `n` values in [0, 1).
+/// Returns `n` pseudorandom values in [0, 1) by a formula.
 fn uniform(tag: &str, n: i64) -> Vec<f64> {
     let hash =
         tag.bytes().fold(0xCBF29CE484222325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001B3));
@@ -301,7 +302,7 @@ fn uniform(tag: &str, n: i64) -> Vec<f64> {
     (0..n as u64).map(value).collect()
 }
 
-/// A network in float64, with the mask of `mask_salt` if there is one.
+/// Returns a network in float64, with the mask of `mask_salt` if there is one.
 fn formula_weights(layout: &Layout, salt: &str, mask_salt: Option<&str>) -> Weights {
     let mut parameters = vec![0.0; layout.parameters() as usize];
     let mut mask = vec![1.0; layout.prunable() as usize];
@@ -364,7 +365,7 @@ fn labelled(images: Tensor, classes: i64, numbers: &Numbers) -> Batch {
     Batch { images: numbers.tensor(&images), labels, whole: indices.len() as i64, indices }
 }
 
-/// By the names of a file: those of sweep files, with or without what separates words.
+/// Finds a problem by the names in a file: those of sweep files, with or without separators.
 fn problem(dataset: &str, architecture: &str) -> Problem {
     let plain = |name: &str| name.replace(['-', '_'], "").to_lowercase();
     let dataset = Dataset::VARIANTS.iter().find(|known| plain(&known.to_string()) == plain(dataset));
@@ -374,13 +375,13 @@ fn problem(dataset: &str, architecture: &str) -> Problem {
 
 // --- comparison -------------------------------------------------------------------------------------------------
 
-/// What came of comparing with one file.
+/// The result of comparing with one file.
 #[derive(Default)]
 pub struct Check {
     pub compared: usize,
-    /// In words.
+    /// A description of each difference.
     pub differences: Vec<String>,
-    /// The largest part of its bound that any number took.
+    /// The largest deviation as a fraction of its bound.
     pub worst: f64,
     floor: f64,
 }
@@ -397,7 +398,7 @@ impl Check {
         self.close_at(what, found, golden, tolerance, golden.abs());
     }
 
-    /// Relative to `scale`, the size of the numbers that were added up.
+    /// Compares two numbers, relative to `scale`, the magnitude of the numbers that were summed.
     fn close_at(&mut self, what: &str, found: f64, golden: f64, tolerance: f64, scale: f64) {
         self.within(what, found, golden, tolerance * scale + self.floor);
     }
@@ -412,7 +413,7 @@ impl Check {
         }
     }
 
-    /// The first columns of each row, relative to the largest of a row.
+    /// Compares the first columns of each row, relative to the largest number of the row.
     fn rows(&mut self, what: &str, found: &Tensor, golden: &[Vec<f64>], tolerance: f64) {
         self.equal(&format!("rows of {what}"), &(found.size()[0] as usize), &golden.len());
         let found = found.to_device(Device::Cpu);
@@ -425,7 +426,7 @@ impl Check {
         }
     }
 
-    /// Every tensor that the file has, and no other tensor may be touched.
+    /// Compares every tensor in the file; no other tensor may have changed.
     fn summaries(
         &mut self,
         what: &str,
@@ -451,7 +452,7 @@ impl Check {
         let found = found.to_device(Device::Cpu).to_kind(Kind::Double);
         let norm = found.square().sum(Kind::Double).double_value(&[]).sqrt();
         self.close(&format!("norm of {what}"), norm, golden.l2, tolerance);
-        // A sum may cancel: its error is that of the numbers in it.
+        // A sum may cancel, so its error is relative to the summed numbers.
         let count = (found.numel() as f64).sqrt();
         let sum = found.sum(Kind::Double).double_value(&[]);
         self.within(&format!("sum of {what}"), sum, golden.sum, (tolerance * golden.l2 + self.floor) * count);

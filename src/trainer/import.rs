@@ -1,4 +1,4 @@
-//! An import: a network that was found elsewhere is checked and evaluated, and stands as a ticket.
+//! Import runs: a network from another program is checked and evaluated, and becomes a ticket.
 
 use winsign_core::results::{Outcome, TicketOutcome};
 use winsign_core::settings::{Import, Problem};
@@ -9,6 +9,7 @@ use super::session::Session;
 use super::train::evaluate::evaluate;
 use super::{Error, Finished, Result};
 
+/// Executes an import.
 pub(crate) fn execute(session: &mut Session, import: &Import) -> Result<Finished> {
     let Problem { dataset, architecture, .. } = import.problem;
     let network = Network::new(import.problem);

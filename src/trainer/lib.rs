@@ -1,4 +1,5 @@
-//! The wing of `winsign-worker`: run directory → training → run directory.
+//! The trainer: reads a run directory, trains or measures networks, and writes the results back. It is the library of
+//! `winsign-worker`.
 
 pub mod comm;
 mod connect;
@@ -27,24 +28,25 @@ use winsign_core::{RunId, exit};
 
 use model::Weights;
 
-/// What a run's story ends with.
+/// The result of executing a run.
 struct Finished {
     outcome: Outcome,
-    /// The network it leaves to others, if any, under this layout.
+    /// The network that other runs can use, if any, with its layout.
     network: Option<(model::Layout, Weights)>,
 }
 
-/// Why a run ends without a result.
+/// An error because of which a run ends without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Store(#[from] winsign_core::Error),
-    #[error("{0}{help}", help = .0.hint().map(|hint| format!(": {hint}")).unwrap_or_default())]
+    #[error("{0}{help}", help = .0.hint().map(|hint| format!("; help: {hint}")).unwrap_or_default())]
     Data(#[from] winsign_data::Error),
-    #[error("the input run {id} cannot be used: {error}")]
+    #[error("cannot use the input run {id}: {error}")]
     Input { id: RunId, error: winsign_core::Error },
     #[error(
-        "the input run {id} was computed from other data than those in {folder}: use the same data, or another --store",
+        "the input run {id} was computed from other data than those in {folder}; help: use the same data, or another \
+         --store",
         folder = folder.display()
     )]
     OtherData { id: RunId, folder: PathBuf },
@@ -54,40 +56,43 @@ pub enum Error {
     Device(#[from] device::Error),
     #[error(transparent)]
     Numerics(#[from] numerics::Error),
-    #[error("there are {ranks} ranks for batches of {batch} images: start at most {batch}, or choose a larger batch")]
+    #[error(
+        "there are {ranks} ranks for batches of {batch} images; help: start at most {batch}, or set a larger batch"
+    )]
     TooManyRanks { ranks: usize, batch: u32 },
-    #[error("rank {rank} on {host} finds other data in {folder} than rank 0: give all ranks the same")]
+    #[error("rank {rank} on {host} finds other data in {folder} than rank 0; help: give all ranks the same data")]
     RankData { rank: usize, host: String, folder: String },
-    #[error("rank {rank} computed other numbers than rank 0 in epoch {epoch}: a processor or its memory is faulty")]
+    #[error("rank {rank} and rank 0 computed different numbers in epoch {epoch}: a processor or its memory is faulty")]
     Apart { rank: usize, epoch: u32 },
-    /// Never shown: the rank in question says what it was.
-    #[error("another rank cannot go on")]
+    /// Never shown: the rank that failed reports its own error.
+    #[error("another rank failed")]
     Elsewhere,
-    #[error("stopped as asked; the checkpoint says where to go on")]
+    #[error("stopped on request; the run resumes from its checkpoint")]
     Interrupted,
-    #[error("the loss became {loss} at epoch {epoch}, step {step}: try a smaller lr")]
+    #[error("the loss became {loss} at epoch {epoch}, step {step}; help: try a smaller lr")]
     Diverged { epoch: u32, step: u32, loss: f32 },
     #[error(
-        "the test loss became {loss} after epoch {epoch}: try a smaller lr, or another batch if an epoch ends with one image"
+        "the test loss became {loss} after epoch {epoch}; help: try a smaller lr, or another batch if an epoch ends \
+         with one image"
     )]
     DivergedTest { epoch: u32, loss: f64 },
     #[error("the loss is not finite {place}")]
     NotFinite { place: String },
-    #[error("the three networks lie on one line, or two of them are one: no plane leads through them")]
+    #[error("the three networks are on one line, or two of them are equal: they do not span a plane")]
     OnOneLine,
-    #[error("pruning the last {survivors} weights would leave none: lower levels or prune_ratio")]
+    #[error("pruning the last {survivors} weights would leave none; help: lower levels or prune_ratio")]
     NothingLeft { survivors: u64 },
-    #[error("the effects of weights on the network's output are not finite: no mask can be found by them")]
+    #[error("cannot find a mask: the effects of weights on the output of the network are not finite")]
     ScoresNotFinite,
-    #[error("the two networks have different masks ({differing} weights survive in one only): no common path")]
+    #[error("cannot join two networks with different masks ({differing} weights survive in only one of them)")]
     DifferentMasks { differing: u64 },
-    #[error("no network with the digest {digest} is in this store: `winsign import FILE --as ticket` takes it in")]
+    #[error("there is no network with the digest {digest} in this store; help: run `winsign import FILE --as ticket`")]
     NotImported { digest: Digest },
     #[error("the network does not fit {architecture} on {dataset}: {differences}")]
     Misfit { architecture: Architecture, dataset: Dataset, differences: String },
     #[error("no weight of the network survives its mask")]
     NothingLeftImport,
-    #[error("the network's test loss is not finite: some of its values are not, or are far too large")]
+    #[error("the test loss of the network is not finite: some of its values are not finite, or far too large")]
     NotFiniteImport,
     #[error("the checkpoint does not fit this run: {0}")]
     Unfit(String),
@@ -96,6 +101,7 @@ pub enum Error {
 type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Returns the exit code of the worker for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Store(error) => error.exit_code(),

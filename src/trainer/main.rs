@@ -1,4 +1,4 @@
-//! `winsign-worker` executes one run directory.
+//! The program `winsign-worker`, which executes one run directory.
 
 use std::process::ExitCode;
 

@@ -1,12 +1,14 @@
-//! How the process gets its memory, and how much it had.
+//! Memory of the process: settings of the allocator, and the peak usage.
 
-/// Keeps memory that tensors gave back, for the next ones. To be called before the first tensor is made.
+/// Makes the allocator keep the memory of freed tensors for new ones. Must be called before the first tensor is
+/// created.
 ///
-/// By default large blocks go back to the system when they are freed, and come anew, zeroed page by page, a moment later:
-/// a third of the time of a training step of MobileNetV2 on CPUs. The process's size stays at its peak instead.
+/// By default, large blocks are returned to the system when they are freed, and are requested again a moment later,
+/// which zeroes them page by page: that takes a third of the time of a training step of MobileNetV2 on CPUs. With this
+/// setting the size of the process stays at its peak instead.
 #[cfg(target_env = "gnu")]
 pub fn keep() {
-    // SAFETY: both only set a number of the allocator; see mallopt(3).
+    // SAFETY: both calls only set a parameter of the allocator; see mallopt(3).
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
@@ -16,8 +18,8 @@ pub fn keep() {
 #[cfg(not(target_env = "gnu"))]
 pub fn keep() {}
 
-/// The most memory, in bytes, that this process had at once; none where the system does not say. (What `getrusage` says
-/// includes what the program had that was here before `exec`.)
+/// Returns the peak memory of this process in bytes; returns `None` if the system does not report it. (The value of
+/// `getrusage` includes the memory of the program that ran in this process before `exec`.)
 pub fn peak() -> Option<u64> {
     peak_in(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
@@ -32,14 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_read_off_what_the_system_says() {
+    fn peak_is_parsed_from_the_process_status() {
         let status = "Name:\twinsign-worker\nVmPeak:\t 2097152 kB\nVmHWM:\t  524288 kB\nVmRSS:\t   1024 kB\n";
         assert_eq!(peak_in(status), Some(512 << 20));
         assert_eq!(peak_in("Name:\twinsign-worker\n"), None);
     }
 
     #[test]
-    fn what_was_given_back_still_counts() {
+    fn peak_includes_freed_memory() {
         let before = peak().unwrap();
         drop(std::hint::black_box(vec![1u8; 64 << 20]));
         assert!(peak().unwrap() >= before.max(64 << 20));

@@ -1,8 +1,8 @@
-//! Portable numerics: libtorch is held to the instructions that every x86-64 processor with AVX2 has.
+//! Portable numerics: libtorch is restricted to the instructions that every x86-64 processor with AVX2 has.
 //!
-//! The order in which a sum is added up, and so its last bits, follows from the width of vectors. libtorch, oneDNN and MKL
-//! each choose kernels by what the processor can do, and each reads its limit from the environment once, at its first use.
-//! So the limits are set first thing in `main`, before the run is claimed and before there are threads.
+//! The order in which a sum is accumulated, and so its last bits, depends on the width of vectors. libtorch, oneDNN and
+//! MKL each choose kernels by the features of the processor, and each reads its limit from the environment once, at its
+//! first use. So the limits are set at the beginning of `main`, before the run is claimed and before there are threads.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -15,45 +15,45 @@ use winsign_core::settings::Numerics;
 
 use super::device::Request;
 
-/// The limits, each by the name under which a library reads it.
+/// The limits: the environment variables that the libraries read, with their values.
 const LIMITS: [(&str, &str); 5] = [
     // libtorch's own kernels.
     ("ATEN_CPU_CAPABILITY", "avx2"),
     // oneDNN, which computes convolutions.
     ("ONEDNN_MAX_CPU_ISA", "AVX2"),
     ("ONEDNN_DEFAULT_FPMATH_MODE", "STRICT"),
-    // MKL, which computes products of matrices: the only mode that it promises for processors of all makers.
+    // MKL, which multiplies matrices: the only mode that it guarantees on processors of all vendors.
     ("MKL_CBWR", "COMPATIBLE"),
-    // As many threads as were asked for, also where there are fewer cores.
+    // Use the requested number of threads even if there are fewer cores.
     ("MKL_DYNAMIC", "FALSE"),
 ];
 
-/// Variables that would turn kernels on or off within the limits.
+/// Variables that would turn kernels on or off within the limits, and are removed.
 const CLEARED: [&str; 3] = ["ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "MKL_ENABLE_INSTRUCTIONS"];
 
+/// An error because of which a rank cannot compute with the numerics of its run.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
     #[error(
-        "numerics portable needs a processor with AVX2 and FMA, which this one lacks: use another machine, or numerics native"
+        "numerics portable needs AVX2 and FMA, which this processor lacks; help: use another machine or numerics native"
     )]
     NoAvx2,
-    #[error("numerics portable is for CPUs alone: pass --device cpu, or use numerics native")]
+    #[error("numerics portable does not support GPUs; help: pass --device cpu, or use numerics native")]
     OnGpu,
-    #[error(
-        "numerics portable was found in run.json too late: this rank could not read the run's directory when it started"
-    )]
+    #[error("cannot switch to numerics portable any more: this rank could not read the run directory when it started")]
     TooLate,
     #[error(
-        "OMP_THREAD_LIMIT allows {limit} threads, and {threads} were asked for: unset it, or pass --threads {limit}"
+        "OMP_THREAD_LIMIT allows {limit} threads, but {threads} were requested; help: unset it, or pass \
+         --threads {limit}"
     )]
     ThreadLimit { limit: i32, threads: u32 },
 }
 
-/// The numerics that this process computes with.
+/// The numerics with which this process computes.
 static CHOSEN: OnceLock<Numerics> = OnceLock::new();
 
-/// Chooses the numerics of the run in this directory. Must be called before any thread is started and before any call of
-/// libtorch. A run that cannot be read is reported when it is claimed.
+/// Chooses the numerics of the run in this directory. Must be called before any thread is started and before any call
+/// of libtorch. A run that cannot be read is reported when it is claimed.
 pub fn choose(run: &Path) -> Numerics {
     let file = RunDirectory::open(run).and_then(|directory| directory.settings());
     let numerics = file.ok().flatten().map_or(Numerics::Native, |file| file.settings.problem().numerics);
@@ -66,20 +66,21 @@ pub fn choose(run: &Path) -> Numerics {
 
 /// # Safety
 ///
-/// No other thread may read or write the environment meanwhile.
+/// No other thread may read or write the environment during the call.
 unsafe fn limit() {
     for name in CLEARED {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { std::env::remove_var(name) };
     }
     for (name, value) in LIMITS {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { std::env::set_var(name, value) };
     }
     keep_threads();
 }
 
-/// Keeps OpenMP from using fewer threads than asked for. It has read its part of the environment when it was loaded.
+/// Prevents OpenMP from using fewer threads than requested. OpenMP read its environment variables when it was loaded,
+/// so a call is needed.
 fn keep_threads() {
     if let Some(found) = openmp(c"omp_set_dynamic") {
         // SAFETY: the symbol is OpenMP's `void omp_set_dynamic(int)`.
@@ -88,7 +89,7 @@ fn keep_threads() {
     }
 }
 
-/// Returns the most threads that OpenMP may have; none if libtorch was built without it.
+/// Returns the maximum number of threads of OpenMP; returns `None` if libtorch was built without it.
 fn thread_limit() -> Option<i32> {
     openmp(c"omp_get_thread_limit").map(|found| {
         // SAFETY: the symbol is OpenMP's `int omp_get_thread_limit(void)`.
@@ -97,13 +98,13 @@ fn thread_limit() -> Option<i32> {
     })
 }
 
-/// Returns a function of the OpenMP that libtorch brought along.
+/// Returns a function of the OpenMP library that libtorch loaded, by its name.
 fn openmp(name: &CStr) -> Option<NonNull<libc::c_void>> {
-    // SAFETY: this looks for a symbol by its name.
+    // SAFETY: this searches for a symbol by its name.
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
 }
 
-/// Returns an error unless OpenMP may have so many threads: with fewer, libtorch waits for the others for ever.
+/// Fails if OpenMP does not allow this number of threads: with fewer, libtorch would wait for the others forever.
 pub fn check_threads(threads: u32) -> Result<(), Error> {
     match thread_limit() {
         Some(limit) if i64::from(limit) < i64::from(threads) => Err(Error::ThreadLimit { limit, threads }),
@@ -111,7 +112,8 @@ pub fn check_threads(threads: u32) -> Result<(), Error> {
     }
 }
 
-/// Returns the device to ask for. Portable numerics leave GPUs alone unless they are asked for by name, which [`check`] refuses.
+/// Returns the device to request. Portable numerics use the CPU unless GPUs are requested explicitly, which [`check`]
+/// refuses.
 pub fn device(request: Request, numerics: Numerics) -> Request {
     match (request, numerics) {
         (Request::Auto, Numerics::Portable) => Request::Cpu,
@@ -119,7 +121,7 @@ pub fn device(request: Request, numerics: Numerics) -> Request {
     }
 }
 
-/// Returns an error unless this rank computes with the numerics of its run.
+/// Fails unless this rank computes with the numerics of its run.
 pub fn check(needed: Numerics, device: Device) -> Result<(), Error> {
     check_with(needed, CHOSEN.get().copied().unwrap_or_default(), device, has_avx2())
 }
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn portable_is_refused_where_it_cannot_be_kept() {
+    fn portable_is_refused_if_it_is_not_possible() {
         let check = |chosen, device, has_avx2| check_with(Numerics::Portable, chosen, device, has_avx2);
         assert_eq!(check(Numerics::Portable, Device::Cpu, true), Ok(()));
         assert_eq!(check(Numerics::Portable, Device::Cpu, false), Err(Error::NoAvx2));

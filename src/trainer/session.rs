@@ -1,9 +1,8 @@
-//! What the story of a run needs from the world: its inputs, a place for checkpoints, word of when to stop, and the other
-//! ranks.
+//! Sessions: access of a run to its inputs, its checkpoints, requests to stop, and the other ranks.
 //!
-//! Rank 0 alone reads and writes the run's directory; what it finds there it shares. Whatever is here is to be called on
-//! every rank in the same order, and ends alike on all: with an error of one rank every rank turns back, the others with
-//! [`Error::Elsewhere`].
+//! Only rank 0 reads and writes the run directory, and shares the content with the other ranks. Everything here must be
+//! called on all ranks in the same order, and has the same outcome on all of them: if one rank fails, the others fail
+//! with [`Error::Elsewhere`].
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -24,31 +23,31 @@ use super::model::{Layout, Weights};
 use super::train::evaluate::Workers;
 use super::{Error, Result};
 
-/// What a rank asks of all before a step. Of several demands the largest is met.
+/// The demand of a rank on all ranks before a step. Of several demands the largest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Demand {
-    /// Go on.
+    /// Continue.
     Nothing,
-    /// Save a checkpoint, and go on.
+    /// Save a checkpoint, and continue.
     Save,
     /// Save a checkpoint, and stop.
     Stop,
-    /// The same, because this rank cannot go on.
+    /// Save a checkpoint, and stop, because this rank has failed.
     Fail,
 }
 
-/// How a run is executed; none of this changes its numbers.
+/// The options of executing a run, which do not change its numbers.
 #[derive(Debug, Clone)]
 pub struct ExecOptions {
-    /// Of this rank. Data are loaded to it; weights come from files to the CPU.
+    /// The device of this rank. Data are loaded to it; weights are loaded from files to the CPU.
     pub device: Device,
     /// The folder with the data sets.
     pub data: PathBuf,
-    /// To compute with, and to read images with.
+    /// The number of threads for computing, and for reading images.
     pub threads: u32,
-    /// How often a checkpoint is saved within an epoch.
+    /// The interval at which checkpoints are saved within an epoch.
     pub checkpoint_every: Duration,
-    /// Whether this process was told to stop.
+    /// True once this process was asked to stop.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -67,40 +66,44 @@ impl Default for ExecOptions {
 /// One execution of one run.
 pub struct Session {
     ranks: Ranks,
-    /// Of rank 0.
+    /// The attempt on rank 0; `None` on other ranks.
     attempt: Option<Attempt>,
     inputs: Vec<RunId>,
     means: ExecOptions,
-    /// What tells apart the data loaded.
+    /// The fingerprint of the loaded data.
     fingerprint: Option<String>,
     saved: Cell<Instant>,
 }
 
 impl Session {
-    /// `attempt` is rank 0's, and none elsewhere.
+    /// Creates a session. `attempt` is `Some` on rank 0 and `None` elsewhere.
     pub fn new(ranks: Ranks, attempt: Option<Attempt>, inputs: Vec<RunId>, means: ExecOptions) -> Session {
         Session { ranks, attempt, inputs, means, fingerprint: None, saved: Cell::new(Instant::now()) }
     }
 
+    /// Returns the communicator of the ranks.
     pub fn comm(&self) -> &dyn Comm {
         &*self.ranks.comm
     }
 
+    /// Returns the ranks as workers of evaluations.
     pub fn crew(&self) -> Workers<'_> {
         Workers { comm: self.comm(), stop: &self.means.stop }
     }
 
+    /// Returns the place of this rank.
     pub fn place(&self) -> Place {
         self.comm().place()
     }
 
-    /// Reads a data set; from then on the run is bound to it.
+    /// Loads a data set, to which the run is then bound. Fails with [`Error::RankData`] if the ranks find different
+    /// data.
     pub fn load_data(&mut self, dataset: Dataset) -> Result<Data> {
         let ExecOptions { device, data: folder, threads, .. } = &self.means;
         let found = pulse::slowly(|| Ok(data::load(dataset, folder, *threads as usize)?.on(*device)));
         let data = self.together(found)?;
         self.fingerprint = data.fingerprint();
-        // As it is shown: a path may have letters that JSON has not.
+        // The path as displayed, because it may not be valid UTF-8, which JSON requires.
         let folder = folder.display().to_string();
         let own = serde_json::to_vec(&(&self.fingerprint, owner::host(), folder)).expect("plain data");
         let all = self.comm().gather(&own);
@@ -116,14 +119,14 @@ impl Session {
         Ok(data)
     }
 
-    /// How many networks the run needs.
+    /// Returns the number of networks that the run needs.
     pub fn inputs(&self) -> usize {
         self.inputs.len()
     }
 
-    /// The network that input number `index` left behind. If its files turn out to be damaged they are set aside, so
-    /// that the input counts as not done and will be computed again: [`Error::Input`]. [`Error::OtherData`] if it was
-    /// computed from other data than this run has loaded.
+    /// Returns the network of input number `index`. If its files are damaged, they are set aside, so that the input
+    /// counts as not done and is computed again, and the call fails with [`Error::Input`]. Fails with
+    /// [`Error::OtherData`] if the input was computed from other data than this run has loaded.
     pub fn input(&self, index: usize, layout: &Layout) -> Result<Weights> {
         self.share_network(layout, self.at_root(|attempt| self.read_input(attempt, index, layout)))
     }
@@ -136,8 +139,7 @@ impl Session {
         let read = || -> winsign_core::error::Result<(Weights, Option<String>)> {
             let result =
                 directory.result()?.ok_or_else(|| winsign_core::Error::damaged(&path, "the result is missing"))?;
-            let network =
-                result.network.ok_or_else(|| winsign_core::Error::damaged(&path, "it leaves no network behind"))?;
+            let network = result.network.ok_or_else(|| winsign_core::Error::damaged(&path, "it has no network"))?;
             let file = directory.read_network(&network)?;
             let weights = Weights::from_file(layout, &file)
                 .map_err(|reason| winsign_core::Error::damaged(&directory.path.join(&network.path), reason))?;
@@ -156,7 +158,7 @@ impl Session {
         }
     }
 
-    /// The network that `winsign import` put into this run's directory.
+    /// Returns the network that `winsign import` put into the run directory.
     pub fn imported(&self, digest: Digest) -> Result<TensorFile> {
         let found = self.at_root(|attempt| match TensorFile::read(&attempt.run.imported_path())? {
             Some(file) if file.digest() == digest.to_string() => Ok(file),
@@ -165,7 +167,7 @@ impl Session {
         self.share(found, TensorFile::to_bytes, TensorFile::from_bytes)
     }
 
-    /// What is to be done before the next step; `able` says whether this rank can do the step.
+    /// Returns the demand of all ranks before the next step; `able` is true if this rank can do the step.
     pub fn demand(&self, able: bool) -> Demand {
         let own = if !able {
             Demand::Fail
@@ -180,12 +182,13 @@ impl Session {
         all[self.comm().largest(own as u64) as usize]
     }
 
-    /// A rank's result, if all ranks have one. Who has an error keeps it.
+    /// Returns the result of this rank if all ranks have one. A rank that has an error returns it, and the others
+    /// return [`Error::Elsewhere`].
     pub fn together<T>(&self, found: Result<T>) -> Result<T> {
         together(self.comm(), found)
     }
 
-    /// The checkpoint to go on from, if an earlier attempt left one.
+    /// Returns the checkpoint to resume from, if an earlier attempt saved one.
     pub fn load_checkpoint(&mut self) -> Result<Option<TensorFile>> {
         let load = |attempt: &mut Attempt| pulse::slowly(|| attempt.load_checkpoint().map_err(Error::from));
         let found = self.attempt.as_mut().map(load);
@@ -193,8 +196,8 @@ impl Session {
         self.share(found, to_bytes, |bytes| (!bytes.is_empty()).then(|| TensorFile::from_bytes(bytes)))
     }
 
-    /// The network that `make` gives on rank 0, which takes its time: for what might not be the same to the last bit on all
-    /// machines.
+    /// Returns the network that `make` computes on rank 0, which may take long. Meant for computations that may not be
+    /// equal to the last bit on all machines.
     pub fn made_at_root(&self, layout: &Layout, make: impl FnOnce() -> Weights) -> Result<Weights> {
         self.share_network(layout, self.at_root(|_| Ok(make())))
     }
@@ -206,7 +209,7 @@ impl Session {
         })
     }
 
-    /// Saves what `checkpoint` gives on rank 0.
+    /// Saves the checkpoint that `checkpoint` returns on rank 0.
     pub fn save_checkpoint(&self, checkpoint: impl FnOnce() -> TensorFile) -> Result<()> {
         let saved = self.at_root(|attempt| Ok(attempt.save_checkpoint(&checkpoint())?));
         let saved = self.share(saved, |()| vec![], |_| ());
@@ -214,12 +217,13 @@ impl Session {
         saved
     }
 
+    /// Writes the progress of the run.
     pub fn report(&self, progress: Progress) -> Result<()> {
         let reported = self.at_root(|attempt| Ok(attempt.report(progress)?));
         self.share(reported, |()| vec![], |_| ())
     }
 
-    /// Records the metrics of all epochs so far, and how far the run is.
+    /// Writes the metrics of all epochs so far, and the progress of the run.
     pub fn epoch_done(&self, metrics: &[EpochMetrics], progress: Progress) -> Result<()> {
         let last = metrics.last().expect("an epoch is done");
         tracing::info!(
@@ -236,7 +240,7 @@ impl Session {
         self.report(progress)
     }
 
-    /// Rank 0's tensors, in place of this rank's own.
+    /// Replaces the tensors of this rank by those of rank 0.
     pub fn align(&self, weights: &mut Weights) {
         for tensor in [&mut weights.parameters, &mut weights.statistics, &mut weights.mask] {
             if !self.place().is_root() {
@@ -246,26 +250,27 @@ impl Session {
         }
     }
 
-    /// The ranks, and rank 0's attempt.
+    /// Returns the ranks, and the attempt on rank 0.
     pub fn into_parts(self) -> (Ranks, Option<Attempt>) {
         (self.ranks, self.attempt)
     }
 
-    /// Rank 0's.
+    /// Returns the attempt on rank 0; returns `None` elsewhere.
     pub fn attempt(&self) -> Option<&Attempt> {
         self.attempt.as_ref()
     }
 
+    /// Returns the ranks.
     pub fn ranks(&self) -> &Ranks {
         &self.ranks
     }
 
-    /// Does on rank 0 what may take any time; none elsewhere.
+    /// Calls `work` on rank 0, where it may take any time; returns `None` elsewhere.
     fn at_root<T>(&self, work: impl FnOnce(&Attempt) -> Result<T>) -> Option<Result<T>> {
         self.attempt.as_ref().map(|attempt| pulse::slowly(|| work(attempt)))
     }
 
-    /// What rank 0 found, on every rank.
+    /// Returns the result of rank 0 on every rank; see [`share`].
     fn share<T>(
         &self,
         found: Option<Result<T>>,
@@ -276,13 +281,14 @@ impl Session {
     }
 }
 
-/// See [`Session::together`].
+/// Returns the result of this rank if all ranks have one; see [`Session::together`].
 pub fn together<T>(comm: &dyn Comm, found: Result<T>) -> Result<T> {
     let failed = comm.largest(found.is_err().into()) > 0;
     if failed { found.and(Err(Error::Elsewhere)) } else { found }
 }
 
-/// What rank 0 found, on every rank: `found` there, none elsewhere. An error stays on rank 0.
+/// Returns the result of rank 0 on every rank. `found` is the result on rank 0 and `None` elsewhere. An error is
+/// returned on rank 0 only; the others return [`Error::Elsewhere`].
 pub fn share<T>(
     comm: &dyn Comm,
     found: Option<Result<T>>,
@@ -292,7 +298,7 @@ pub fn share<T>(
     if comm.place().ranks == 1 {
         return found.expect("the only rank is rank 0");
     }
-    /// How the message begins.
+    /// The first byte of a message with a result.
     const FOUND: u8 = 1;
     let message = match &found {
         Some(Ok(found)) => [vec![FOUND], to_bytes(found)].concat(),

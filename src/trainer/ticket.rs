@@ -1,5 +1,5 @@
-//! A ticket run: one level of a chain. What it leaves behind, the ticket, is the network after the level's training, by
-//! whatever method: also where the mask was found before any training.
+//! Ticket runs: one level of a chain. The ticket is the network after the training of the level, for all methods: also
+//! if the mask was found before any training.
 
 use winsign_core::results::{Outcome, TicketOutcome};
 use winsign_core::settings::{Method, Ticket};
@@ -12,6 +12,7 @@ use super::session::Session;
 use super::train::{TrainJob, train};
 use super::{Finished, Result};
 
+/// Executes a level of a chain.
 pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
     let network = Network::new(ticket.problem).computing_in(ticket.training.precision);
     let data = session.load_data(ticket.problem.dataset)?;
@@ -26,8 +27,8 @@ pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished
             Method::Aws => Some(ticket.seeds.alpha),
             Method::Lrr | Method::Imp | Method::Snip | Method::SynFlow | Method::Imported => None,
         },
-        // Statistics gathered under random α do not fit α = 0. Those of other methods lag behind a constant learning
-        // rate; with all estimated alike, tickets of all methods can be compared.
+        // Statistics accumulated with random α do not fit α = 0, and those of other methods lag behind if the learning
+        // rate is constant. Re-estimating all in the same way makes tickets of all methods comparable.
         reestimate: true,
     };
     let trained = train(session, &course, |session| start(session, &network, &data, ticket))?;
@@ -43,7 +44,7 @@ pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished
     Ok(Finished { outcome: Outcome::Ticket(outcome), network: Some((network.layout, trained.weights)) })
 }
 
-/// The network that the level's training starts from.
+/// Returns the network from which the training of the level starts.
 fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> Result<Weights> {
     let layout = &network.layout;
     let initial = || Weights::initialize(layout, ticket.seeds.init);
@@ -75,7 +76,7 @@ fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> 
             synflow(session.crew(), network, ticket.problem.dataset.image_shape(), &mut weights, sparsity)?;
             Ok(weights)
         }
-        Method::Imported => unreachable!("what is imported has no training settings"),
+        Method::Imported => unreachable!("imports have no training settings"),
     }
 }
 
@@ -113,7 +114,7 @@ mod tests {
         }
     }
 
-    /// An attempt at a run in a store of its own folder.
+    /// Begins an attempt at a run in a store of its own.
     fn begin(store: &Path, ticket: &Ticket, inputs: Vec<RunId>) -> Session {
         let run = Run::new(Settings::Ticket(ticket.clone()), inputs.clone());
         let directory = Store::create(store).unwrap().run(&run.id);
@@ -123,7 +124,7 @@ mod tests {
         Session::new(Ranks::alone(), Some(attempt), inputs, means)
     }
 
-    /// Runs a ticket without inputs to its end and commits it.
+    /// Executes a ticket without inputs, and commits it.
     fn done(store: &Path, ticket: &Ticket) -> (RunId, Weights) {
         let mut session = begin(store, ticket, vec![]);
         let Finished { outcome, network } = execute(&mut session, ticket).unwrap();
@@ -134,14 +135,14 @@ mod tests {
         (attempt.run.id.clone(), weights)
     }
 
-    /// What IMP rewinds to is a run of its own: it must be what level 0 was then, to the last bit.
+    /// IMP rewinds to a separate run, which must equal level 0 at that epoch to the last bit.
     #[test]
     fn level_0_trained_for_k_epochs_is_level_0_at_epoch_k() {
         let folder = tempfile::tempdir().unwrap();
         let whole = imp(0, 3, None);
         let mut session = begin(folder.path(), &whole, vec![]);
         let trained = execute(&mut session, &whole).unwrap().network.unwrap().1;
-        // Of the end of the last epoch but one.
+        // The latest checkpoint was saved at the end of epoch 2.
         let at_epoch_2 = session.load_checkpoint().unwrap().unwrap();
 
         let (_, weights) = done(folder.path(), &imp(0, 2, None));
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn imp_prunes_what_was_trained_and_rewinds_to_what_was_before() {
+    fn imp_prunes_trained_weights_and_rewinds_to_early_ones() {
         let folder = tempfile::tempdir().unwrap();
         let (level_0, trained) = done(folder.path(), &imp(0, 2, None));
         let (rewind_point, early) = done(folder.path(), &imp(0, 1, None));

@@ -1,4 +1,4 @@
-//! A transfer run: a ticket handed to a new initialization, which is then trained.
+//! Transfer runs: a ticket is applied to a new initialization, which is then trained.
 
 use winsign_core::results::{Outcome, TransferOutcome};
 use winsign_core::settings::{Inherit, Transfer};
@@ -9,6 +9,7 @@ use super::session::Session;
 use super::train::{TrainJob, train};
 use super::{Finished, Result};
 
+/// Executes a transfer.
 pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
     let network = Network::new(transfer.problem).computing_in(transfer.training.precision);
     let data = session.load_data(transfer.problem.dataset)?;
@@ -20,7 +21,7 @@ pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Fini
         order_seed: transfer.seeds.order,
         purpose: "transfer".to_string(),
         alpha_seed: None,
-        // The learning rate has come down: the statistics of training fit.
+        // The learning rate has decayed, so the statistics of training fit the final weights.
         reestimate: false,
     };
     let trained = train(session, &course, |session| start(session, &network, transfer))?;
@@ -33,7 +34,7 @@ pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Fini
     Ok(Finished { outcome: Outcome::Transfer(outcome), network: Some((network.layout, trained.weights)) })
 }
 
-/// The network that training starts from.
+/// Returns the network from which training starts.
 fn start(session: &Session, network: &Network, transfer: &Transfer) -> Result<Weights> {
     let (layout, seed) = (&network.layout, transfer.seeds.init);
     let fresh = Weights::initialize(layout, seed);

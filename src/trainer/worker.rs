@@ -1,4 +1,4 @@
-//! The program `winsign-worker`: executes exactly one run directory, and exits.
+//! The program `winsign-worker`, which executes exactly one run directory, and exits.
 
 use std::any::Any;
 use std::fs::File;
@@ -32,36 +32,37 @@ use super::{Error, Finished, Result, connect, device, import, memory, numerics, 
 #[derive(Parser)]
 #[command(name = "winsign-worker", version, after_help = HELP)]
 struct Arguments {
-    /// The run's directory: STORE/runs/xx/ID
+    /// The run directory: STORE/runs/xx/ID
     run: PathBuf,
-    /// Threads to compute with
+    /// Number of compute threads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     threads: u32,
     /// The folder with the data sets
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, env = "WINSIGN_DATA")]
     data: PathBuf,
-    /// What to compute on. `auto` is GPUs, one for each rank, if the machine has any
+    /// Device to compute on. `auto` uses GPUs, one for each rank, if the machine has any
     #[arg(long, value_enum, default_value_t = device::Request::Auto)]
     device: device::Request,
-    /// On GPUs: give the same bits every time. Slower
+    /// Make GPUs give the same bits every time, which is slower
     #[arg(long)]
     deterministic: bool,
-    /// How often to save a checkpoint within an epoch, in seconds; one is also saved after every epoch
+    /// Interval of checkpoints within an epoch, in seconds; one is also saved after every epoch
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     checkpoint_every: f64,
-    /// Compute alone, even if a launcher started several processes
+    /// Compute with one rank, even if a launcher started several processes
     #[arg(long)]
     alone: bool,
-    /// Stop, with a checkpoint, when standard input is closed: ties this process to the one that holds the other end
+    /// Save a checkpoint and stop when standard input is closed: ties this process to the one that holds the other end
     #[arg(long)]
     stop_with_stdin: bool,
-    /// Kept with the claim: by it, whoever launched this process finds its attempt
+    /// Token that is stored with the claim, by which the launcher of this process finds its attempt
     #[arg(long, value_name = "TOKEN", hide = true)]
     launch: Option<String>,
 }
 
 impl Arguments {
-    /// What ranks cannot differ in. A run may lie elsewhere on another machine; its name is the same.
+    /// Returns the arguments that must be the same on all ranks. The path of the run may differ between machines, but
+    /// not its name.
     fn common(&self) -> String {
         let Arguments { run, threads, device, deterministic, .. } = self;
         let run = run.file_name().unwrap_or_default().display();
@@ -81,28 +82,30 @@ Examples:
   srun --mpi=pmix -n 4 winsign-worker results/runs/3f/3f09c2aa41d07e55
   winsign-worker --device cpu results/runs/3f/3f09c2aa41d07e55
 
-Several ranks share out every batch. The batch of the run is that of all together: the numbers are those of one rank but
-for rounding, and for BatchNorm, which normalizes by each rank's own images.
+Several ranks divide every batch among them; the batch size of the run is the total. The numbers equal those of one rank
+except for rounding, and for BatchNorm, which each rank normalizes by its own images.
 
-SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75: start it again to go on. mpirun passes SIGUSR1 on;
-at SIGTERM it kills all ranks after a second.
+SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75; start it again to resume. mpirun forwards
+SIGUSR1; at SIGTERM it kills all ranks after a second.
 
 Exit codes:
    0  the result is committed (also if it already was)
-   1  the run failed: the log's last line says why
-   2  not a run directory, or one of another format; or ranks that cannot compute it together, or no device that can
-  65  an input's files are damaged; they were set aside, compute that run again first
+   1  the run failed; the last line of the log gives the reason
+   2  it is not a run directory, or has another format; or the ranks or devices cannot compute the run
+  65  files of an input are damaged and were set aside; compute that run again first
   69  another attempt at this run is alive, or has taken over
-  71  one of several ranks died, hangs or is cut off: start again to go on from the last checkpoint
+  71  a rank exited, hangs or is unreachable; start again to resume from the last checkpoint
   74  the store cannot be read or written
-  75  interrupted, the checkpoint is saved: start again to go on";
+  75  interrupted after saving a checkpoint; start again to resume";
 
+/// Runs the program, and returns its exit code.
 pub fn main() -> ExitCode {
     let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             if error.use_stderr() && !comm::seems_root() {
-                // Rank 0 says it for all, and the launcher ends them, unless this is the only one that is wrong.
+                // Rank 0 reports the error for all ranks, and then the launcher ends them, unless only this rank is
+                // wrong.
                 std::thread::sleep(Duration::from_secs(2));
             }
             error.exit()
@@ -119,7 +122,7 @@ pub fn main() -> ExitCode {
     tch::set_num_interop_threads(1);
     match comm::join(arguments.alone, &arguments.common()) {
         Ok(ranks) => {
-            // Launchers give their standard input to rank 0 alone.
+            // Launchers connect their standard input to rank 0 only.
             if arguments.stop_with_stdin && ranks.comm.place().is_root() {
                 stop_with_stdin(Arc::clone(&stop));
             }
@@ -135,7 +138,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Claims the run, computes it together with the other ranks, and commits its result; gives the exit code.
+/// Claims the run, computes it together with the other ranks, and commits its result; returns the exit code.
 fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8 {
     let (file, attempt) = match claim(arguments, &ranks) {
         Ok(Some(claimed)) => claimed,
@@ -160,7 +163,7 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
     let (ranks, attempt) = session.into_parts();
     let usage = usage(&*ranks.comm, device);
     if let Some(peak) = usage.gpu_peak_memory {
-        tracing::info!("memory of the GPU: {:.2} GB at most", peak as f64 / 1e9);
+        tracing::info!("peak memory of the GPU: {:.2} GB", peak as f64 / 1e9);
     }
     let committed = finished.and_then(|finished| match &attempt {
         Some(attempt) => pulse::slowly(|| commit(attempt, finished, processors, usage)),
@@ -169,10 +172,10 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
     finish(ranks, attempt, committed)
 }
 
-/// A run, and the attempt at it, which is rank 0's.
+/// A run, and the attempt at it on rank 0.
 type Claimed = (RunFile, Option<Attempt>);
 
-/// Claims the run for all ranks; none if its result is there already. Only rank 0 touches the run's directory.
+/// Claims the run for all ranks; returns `None` if it already has a result. Only rank 0 accesses the run directory.
 fn claim(arguments: &Arguments, ranks: &Ranks) -> Result<Option<Claimed>> {
     let place = ranks.comm.place();
     let opened = place.is_root().then(|| pulse::slowly(|| open(arguments, place)));
@@ -194,7 +197,7 @@ fn claim(arguments: &Arguments, ranks: &Ranks) -> Result<Option<Claimed>> {
     Ok(claimed)
 }
 
-/// Tells the run's story. If that panics this is the end of all ranks.
+/// Computes the run. A panic ends all ranks.
 fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
     let story = || match settings {
         Settings::Ticket(settings) => ticket::execute(session, settings),
@@ -204,7 +207,8 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
         Settings::Matrix(settings) => connect::execute_matrix(session, settings),
         Settings::Plane(settings) => connect::execute_plane(session, settings),
     };
-    // libtorch reports trouble (no memory, say) by exceptions that tch turns into panics; the hook logs them.
+    // libtorch reports errors (such as a lack of memory) by exceptions, which tch turns into panics; the hook logs
+    // them.
     log_panics();
     let panic = match catch_unwind(AssertUnwindSafe(story)) {
         Ok(finished) => return finished,
@@ -222,21 +226,22 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
     std::process::exit(exit::FAILURE.into());
 }
 
-/// Commits what the run's story ended with.
+/// Commits the result of the run.
 fn commit(attempt: &Attempt, finished: Finished, processors: Processors, usage: Usage) -> Result<()> {
     let Finished { outcome, network } = finished;
     let network = network.map(|(layout, weights)| weights.to_file(&layout));
     match attempt.commit(outcome, network.as_ref(), processors, Some(usage))? {
         true => tracing::info!("committed after {:.1} s", attempt.seconds()),
-        false => tracing::warn!("another attempt has committed this run before; its result stands"),
+        false => tracing::warn!("another attempt has already committed this run; its result stands"),
     }
     Ok(())
 }
 
-/// Looks at the run and claims it; none if its result is there already.
+/// Opens the run directory and claims the run; returns `None` if it already has a result.
 fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     let directory = RunDirectory::open(&arguments.run).map_err(|error| match error {
-        // A launcher has made the directory: if it is not here, then the store is not. A person may have mistyped it.
+        // A launcher has created the directory: if it is missing, then so is the store. A user may have mistyped the
+        // path.
         winsign_core::Error::Io { path, source, .. }
             if source.kind() == ErrorKind::NotFound && arguments.launch.is_none() =>
         {
@@ -249,7 +254,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
         Ok(Some(_)) => return Ok(None),
         Ok(None) => {}
         Err(winsign_core::Error::Damaged { path, reason }) => {
-            say(&format!("{} is damaged: {reason}; it is set aside and computed again", path.display()));
+            say(&format!("{} is damaged: {reason}; setting it aside and computing it again", path.display()));
             directory.set_aside(&path)?;
         }
         Err(error) => return Err(error.into()),
@@ -258,11 +263,11 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     if let Some(&Training { batch, .. }) = training.filter(|training| place.ranks > training.batch as usize) {
         return Err(Error::TooManyRanks { ranks: place.ranks, batch });
     }
-    // Of a training; a path counts batches, and says so when it knows how many there are.
+    // A training counts epochs. A path counts batches, and reports their number once it is known.
     let epochs = training.map_or(0, |training| training.epochs);
     let attempt = Attempt::claim_as(&directory, epochs, arguments.launch.as_deref())?;
     if directory.result()?.is_some() {
-        // Committed between our look and our claim.
+        // Another attempt has committed after the first check.
         attempt.end(&End::Finished)?;
         return Ok(None);
     }
@@ -279,7 +284,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     Ok(Some((file, Some(attempt))))
 }
 
-/// The device of this rank, ready to compute on; all have one, or none.
+/// Chooses the device of this rank, and prepares it. Fails on all ranks if it fails on one.
 fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
     let precision = settings.precision();
     let chosen = device::choose(arguments.device, precision, &*ranks.comm);
@@ -294,7 +299,7 @@ fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Resu
     Ok(device)
 }
 
-/// What all ranks together have taken so far.
+/// Returns the resources that all ranks together have used so far.
 fn usage(comm: &dyn Comm, device: Device) -> Usage {
     let own = Usage {
         peak_memory: memory::peak(),
@@ -311,12 +316,13 @@ fn usage(comm: &dyn Comm, device: Device) -> Usage {
     .expect("this rank is among all")
 }
 
-/// The part of its GPU that a rank has. What makes no sense is no reason to fail a run that has been computed.
+/// Returns the fraction of its GPU that a rank has. An invalid value counts as 1, since it is no reason to fail a run
+/// that has been computed.
 fn gpu_share(told: Option<&str>) -> f64 {
     told.and_then(|told| told.parse().ok()).filter(|share| *share > 0.0 && *share <= 1.0).unwrap_or(1.0)
 }
 
-/// Ends the attempt as all ranks together ended, says why once, and takes leave.
+/// Records how the attempt ended on all ranks, reports an error once, and leaves the watch; returns the exit code.
 fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
     let own = Verdict {
         code: result.as_ref().map_or_else(Error::exit_code, |()| exit::SUCCESS),
@@ -327,7 +333,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
     let all = ranks.comm.gather(&serde_json::to_vec(&own).expect("plain data"));
     let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
     let all: Vec<Verdict> = all.collect();
-    // Who points to another rank speaks only if nobody else does.
+    // Report an error of another rank only if no rank has an error of its own.
     let failed = |verdict: &Verdict| verdict.code != exit::SUCCESS;
     let failed = all.iter().position(|verdict| failed(verdict) && !verdict.elsewhere).or(all.iter().position(failed));
     let mut end = End::Finished;
@@ -361,26 +367,27 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
     code
 }
 
-/// How an attempt ends that does not reach its end.
+/// Returns the end of an attempt that did not finish.
 fn end_with(code: u8, message: &str) -> End {
     match code {
-        // Ranks or a device that cannot compute it will not be able to the next time either, until a person changes something.
+        // If the ranks or the device cannot compute the run, another attempt would fail as well.
         exit::FAILURE | exit::USAGE => End::Failed { message: message.to_string() },
-        // All others can go on once the world is in order again.
+        // The run can resume once the cause is gone.
         _ => End::Interrupted,
     }
 }
 
-/// How a rank ended.
+/// The end of a rank.
 #[derive(Serialize, Deserialize)]
 struct Verdict {
     code: u8,
     message: String,
-    /// Whether it only follows another rank.
+    /// True if it only ended because another rank failed.
     elsewhere: bool,
     host: String,
 }
 
+/// Returns the settings of the training, if the run has one.
 fn training(settings: &Settings) -> Option<&Training> {
     match settings {
         Settings::Ticket(ticket) => Some(&ticket.training),
@@ -389,14 +396,14 @@ fn training(settings: &Settings) -> Option<&Training> {
     }
 }
 
-/// Of what a panic said.
+/// Returns the first line of the message of a panic.
 pub fn first_line(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("see the log");
     text.lines().next().unwrap_or_default()
 }
 
-/// Everything from `info` up goes to the attempt's log; warnings also to standard error, where `main` reports the error.
+/// Logs events from `info` up to a file, and warnings also to standard error. Errors are reported by `main`.
 fn log_to(path: &Path) -> Result<()> {
     let file = File::create(path).map_err(winsign_core::Error::io("write", path))?;
     let to_file = tracing_subscriber::fmt::layer()
@@ -413,7 +420,7 @@ fn log_to(path: &Path) -> Result<()> {
     let registry = tracing_subscriber::registry()
         .with(to_file.with_filter(LevelFilter::INFO))
         .with(to_terminal.with_filter(filter_fn(|event| *event.level() == Level::WARN)));
-    // A second subscriber cannot be set in one process; there is one run per process.
+    // This fails only if a subscriber is already set, but a process executes one run.
     let _ = registry.try_init();
     Ok(())
 }
@@ -421,7 +428,7 @@ fn log_to(path: &Path) -> Result<()> {
 fn seconds(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
-        _ => Err("not a number of seconds, 0 or more".to_string()),
+        _ => Err("expected a number of seconds, 0 or more".to_string()),
     }
 }
 
@@ -431,7 +438,7 @@ fn log_panics() {
     }));
 }
 
-/// Watches standard input on a thread of its own until it is closed.
+/// Requests a stop when standard input is closed, which a thread of its own watches.
 fn stop_with_stdin(stop: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         let mut ignored = [0; 64];
@@ -446,7 +453,7 @@ mod tests {
     use crate::comm::threads::on_ranks;
 
     #[test]
-    fn the_share_of_a_gpu_is_whole_unless_a_launcher_says_so() {
+    fn gpu_share_is_one_unless_a_launcher_sets_it() {
         let cases = [(None, 1.0), (Some("0.25"), 0.25), (Some("1"), 1.0), (Some("0"), 1.0), (Some("-1"), 1.0)];
         for (told, share) in cases.into_iter().chain([Some("4"), Some("NaN"), Some("half")].map(|told| (told, 1.0))) {
             assert_eq!(gpu_share(told), share, "{told:?}");
@@ -454,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_on_the_cpu_use_no_gpu_and_all_know_the_largest() {
+    fn usage_on_the_cpu_has_no_gpu_and_the_largest_peak() {
         let all = on_ranks(3, |comm| usage(comm, Device::Cpu));
         assert!(all.iter().all(|usage| usage.gpus == 0.0 && usage.gpu_peak_memory.is_none()));
         assert!(all[0].peak_memory.is_some() && all.iter().all(|usage| usage == &all[0]));

@@ -1,8 +1,7 @@
 //! Ranks: the processes that compute one run together, each on its share of every batch.
 //!
-//! Everything here is collective: every rank calls the same functions in the same order. A rank never leaves a story
-//! alone: what goes wrong on one is agreed on before all turn back. Who breaks that rule, by dying or hanging, is found by
-//! the [`watch`].
+//! Everything here is collective: every rank calls the same functions in the same order. Ranks agree on an error of one
+//! of them before all stop. A rank that breaks this rule, because it exits or hangs, is detected by the [`watch`].
 
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -27,82 +26,88 @@ pub use single::Single;
 pub use watch::Watch;
 use winsign_core::{exit, owner};
 
-/// How long ranks may take to meet, from when they were started.
+/// The time within which ranks must connect, from their start.
 const MEETING: Duration = Duration::from_secs(60);
 
-/// Which of the ranks of a run this process is.
+/// The place of this process among the ranks of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub rank: usize,
-    /// How many ranks there are.
+    /// The number of ranks.
     pub ranks: usize,
 }
 
 impl Place {
+    /// The place of the only rank.
     pub const ALONE: Place = Place { rank: 0, ranks: 1 };
 
-    /// Whether this is the rank that reads and writes the run's directory.
+    /// Returns true if this is the rank that reads and writes the run directory.
     pub fn is_root(self) -> bool {
         self.rank == 0
     }
 }
 
-/// What ranks exchange. `single` has nobody to talk to; `mpi` moves everything between CPUs; `nccl` moves tensors
-/// between GPUs, and leaves the rest to `mpi`.
+/// A communicator of ranks. `single` has one rank; `mpi` exchanges everything between CPUs; `nccl` exchanges tensors
+/// between GPUs, and uses `mpi` for the rest.
 pub trait Comm {
+    /// Returns the place of this rank.
     fn place(&self) -> Place;
 
-    /// Replaces a contiguous tensor of 32- or 64-bit floats by its sum over all ranks, which is the same to the last bit
-    /// on every rank.
+    /// Replaces a contiguous tensor of 32- or 64-bit floats by its sum over all ranks, which is the same to the last
+    /// bit on every rank.
     fn sum(&self, tensor: &mut Tensor);
 
-    /// The bytes of rank 0, on every rank; those given by other ranks do not count.
+    /// Returns the bytes of rank 0 on every rank; those of other ranks are ignored.
     fn broadcast(&self, bytes: Vec<u8>) -> Vec<u8>;
 
-    /// The bytes of every rank, in their order, on every rank.
+    /// Returns the bytes of all ranks, in the order of ranks, on every rank.
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>>;
 
-    /// The largest of the numbers that the ranks give.
+    /// Returns the largest number of all ranks, on every rank.
     fn largest(&self, number: u64) -> u64;
 }
 
-/// Why there are no ranks; the same on every one of them.
+/// An error because of which the ranks cannot compute together; it is the same on all of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}): start the same program everywhere"
+        "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}); help: start the same \
+         program everywhere"
     )]
     Mixed { rank: usize, host: String, theirs: String, ours: String },
     #[cfg(not(feature = "mpi"))]
     #[error(
-        "this winsign-worker was built without ranks, and was started by {launcher}: build it with the feature mpi, or pass --alone"
+        "this winsign-worker was started by {launcher}, but was built without MPI; help: build it with the feature \
+         mpi, or pass --alone"
     )]
     NotBuilt { launcher: &'static str },
     #[error(
-        "srun started {tasks} tasks that do not know of each other: use `srun --mpi=pmix`, or pass --alone to one task"
+        "srun started {tasks} tasks that are not connected; help: use `srun --mpi=pmix`, or pass --alone to one task"
     )]
     Strangers { tasks: u32 },
     #[error(
-        "rank {rank} on {host} was started with other arguments ({theirs}) than rank 0 ({ours}): give all the same"
+        "rank {rank} on {host} was started with other arguments ({theirs}) than rank 0 ({ours}); help: give all ranks \
+         the same"
     )]
     Unlike { rank: usize, host: String, theirs: String, ours: String },
-    #[error("the ranks cannot watch each other: {0}")]
+    #[error("cannot set up the watch of the ranks: {0}")]
     Unwatched(String),
 }
 
-/// The ranks of this run, and what is around them.
+/// The ranks of this run, and their watch.
 pub struct Ranks {
     pub comm: Box<dyn Comm>,
-    /// None if there is one rank.
+    /// The watch; `None` if there is one rank.
     pub watch: Option<Watch>,
 }
 
 impl Ranks {
+    /// Returns a single rank.
     pub fn alone() -> Ranks {
         Ranks { comm: Box::new(Single), watch: None }
     }
 
-    /// From now on tensors on `device`, this rank's own, can be added up too.
+    /// Connects the devices of the ranks, so that tensors on `device`, the device of this rank, can be summed too.
     pub fn connect(&mut self, device: Device) -> crate::Result<()> {
         match device {
             Device::Cuda(gpu) if self.comm.place().ranks > 1 => self.connect_gpus(gpu),
@@ -113,9 +118,9 @@ impl Ranks {
     #[cfg(feature = "nccl")]
     fn connect_gpus(&mut self, gpu: usize) -> crate::Result<()> {
         let meeting = nccl::meet(&*self.comm)?;
-        // Takes long where there are many.
+        // This takes long if there are many ranks.
         let link = pulse::slowly(|| nccl::Link::new(meeting, self.comm.place(), gpu)).unwrap_or_else(|error| {
-            // NCCL of the others waits for this rank, so that no exchange can tell them.
+            // The other ranks wait for this one inside NCCL, so an exchange cannot inform them.
             let watch = self.watch.as_ref().expect("several ranks watch each other");
             watch.fail(exit::USAGE, &error.to_string())
         });
@@ -130,12 +135,12 @@ impl Ranks {
     }
 }
 
-/// Meets the other ranks that a launcher started, unless this process is to be `alone`. All must have been started with
-/// these `arguments`, those that ranks cannot differ in.
+/// Connects to the other ranks that a launcher started, unless this process is to be `alone`. All ranks must have been
+/// started with the same `arguments`: those in which ranks must not differ.
 pub fn join(alone: bool, arguments: &str) -> Result<Ranks, Error> {
     let launcher = if alone { None } else { launcher()? };
     let Some(launcher) = launcher else { return Ok(Ranks::alone()) };
-    // Until this is dropped, at the end.
+    // The deadline holds until this is dropped, at the end of the function.
     let _deadline = deadline();
     let mut ranks = start(launcher)?;
     check_alike(&*ranks.comm, arguments)?;
@@ -143,27 +148,26 @@ pub fn join(alone: bool, arguments: &str) -> Result<Ranks, Error> {
     Ok(ranks)
 }
 
-/// Ends this process unless what is returned is dropped in time: nobody watches ranks that have not met yet.
+/// Ends this process unless the returned value is dropped in time: there is no watch before the ranks are connected.
 fn deadline() -> mpsc::Sender<()> {
     let (met, wait) = mpsc::channel();
     thread::spawn(move || {
-        // Rank 0 speaks for all, if it can.
+        // Rank 0 reports the error for all ranks, if it can.
         let time = if seems_root() { MEETING } else { MEETING + Duration::from_secs(2) };
         if wait.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
             let seconds = MEETING.as_secs();
             let reason = "one was not started, hangs, or cannot be reached";
-            say(&format!("the ranks have not met within {seconds} s: {reason}"));
+            say(&format!("the ranks have not connected within {seconds} s: {reason}"));
             watch::die(exit::RANK_LOST);
         }
     });
     met
 }
 
-/// Who started this process as one of several, if anybody did.
+/// Returns the launcher that started this process as one of several, if any.
 fn launcher() -> Result<Option<&'static str>, Error> {
     let set = |name: &str| env::var_os(name).is_some();
-    let known =
-        [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMIX_RANK", "a launcher that speaks PMIx"), ("PMI_RANK", "mpiexec")];
+    let known = [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMIX_RANK", "a launcher with PMIx"), ("PMI_RANK", "mpiexec")];
     if let Some((_, launcher)) = known.into_iter().find(|(name, _)| set(name)) {
         return Ok(Some(launcher));
     }
@@ -171,13 +175,14 @@ fn launcher() -> Result<Option<&'static str>, Error> {
     if tasks > 1 && set("SLURM_PROCID") { Err(Error::Strangers { tasks }) } else { Ok(None) }
 }
 
-/// Tells standard error, which may be closed: whoever started us may have died. In one piece, for the launcher mixes what
-/// ranks say with words of its own.
+/// Writes a message to standard error. An error is ignored, because the process that started this one may have ended.
+/// The message is written in one piece, because launchers mix the output of ranks with their own.
 pub fn say(message: &str) {
     let _ = io::stderr().write_all(format!("winsign-worker: {message}\n").as_bytes());
 }
 
-/// Whether this is rank 0 as far as the launcher's variables tell: who speaks where no ranks have met.
+/// Returns true if this is rank 0 according to the variables of the launcher. Used to choose the rank that reports an
+/// error before the ranks are connected.
 pub fn seems_root() -> bool {
     let known = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"];
     known.into_iter().find_map(|name| env::var(name).ok()).is_none_or(|rank| rank == "0")
@@ -194,8 +199,9 @@ fn start(launcher: &'static str) -> Result<Ranks, Error> {
     Err(Error::NotBuilt { launcher })
 }
 
-/// Ranks of different programs would compute different things, or wait for each other forever. What is compared first has
-/// a fixed length, so that this exchange at least is the same in every version.
+/// Fails unless all ranks run the same program with the same arguments: otherwise they would compute different things,
+/// or wait for each other forever. The first record has a fixed length, so that at least this exchange is the same in
+/// every version.
 fn check_alike(comm: &dyn Comm, arguments: &str) -> Result<(), Error> {
     let program = env::current_exe().and_then(std::fs::read).unwrap_or_default();
     let own = format!("{} {:.12}", env!("CARGO_PKG_VERSION"), blake3::hash(&program).to_hex());

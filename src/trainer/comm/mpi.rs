@@ -1,4 +1,4 @@
-//! Ranks that mpirun or srun started, on CPUs.
+//! The communicator of ranks that mpirun or srun started, on CPUs.
 
 use std::cell::RefCell;
 
@@ -11,25 +11,26 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Comm, Place, pulse};
 
-/// Bytes added up at once: MPI counts with 32 bits.
+/// The maximum number of bytes summed at once: MPI counts with 32 bits.
 const PIECE: usize = 1 << 30;
-/// Bytes broadcast at once: few enough that each piece is a sign of life on any network.
+/// The maximum number of bytes broadcast at once: small enough that the watch sees progress on any network.
 const MESSAGE: usize = 1 << 26;
 
+/// A communicator that uses MPI.
 pub(super) struct Mpi {
     world: SimpleCommunicator,
     place: Place,
-    /// What is sent by [`Comm::sum`], which cannot be what is received.
+    /// The send buffer of [`Comm::sum`], which must differ from the receive buffer.
     sent: RefCell<Vec<f64>>,
-    /// Ends MPI when it is dropped.
+    /// Finalizes MPI when it is dropped.
     _universe: Universe,
 }
 
 impl Mpi {
-    /// Meets the other ranks. None if that was done before in this process. If MPI cannot start it says why and ends the
-    /// process.
+    /// Connects to the other ranks. Returns `None` if that was already done in this process. If MPI cannot start, it
+    /// reports the reason and ends the process.
     pub(super) fn start() -> Option<Mpi> {
-        // Only the main thread calls MPI.
+        // Funneled: only the main thread calls MPI.
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)?;
         let world = universe.world();
         let place = Place { rank: world.rank() as usize, ranks: world.size() as usize };
@@ -39,7 +40,7 @@ impl Mpi {
     fn sum_as<T: Equivalence + Copy>(&self, tensor: &mut Tensor) {
         let length = tensor.numel();
         if length == 0 {
-            // A network without BatchNorm has no statistics; the address of nothing is null, which no slice may have.
+            // A network without BatchNorm has no statistics. Their address is null, which is invalid for a slice.
             return;
         }
         let mut sent = self.sent.borrow_mut();
@@ -47,8 +48,8 @@ impl Mpi {
         if sent.len() < needed {
             sent.resize(needed, 0.0);
         }
-        // SAFETY: the tensor is contiguous, lies in memory of the CPU, and has `length` values of type T; the buffer was
-        // made long enough for them, and is aligned for 64-bit floats.
+        // SAFETY: the tensor is contiguous, is in memory of the CPU, and has `length` values of type T; the buffer is
+        // long enough for them, and aligned for 64-bit floats.
         let (sent, received) = unsafe {
             let sent = std::slice::from_raw_parts_mut(sent.as_mut_ptr().cast::<T>(), length);
             (sent, std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), length))
@@ -71,7 +72,7 @@ impl Comm for Mpi {
         match tensor.kind() {
             Kind::Float => self.sum_as::<f32>(tensor),
             Kind::Double => self.sum_as::<f64>(tensor),
-            kind => panic!("{kind:?} is not added up"),
+            kind => panic!("sums of {kind:?} are not supported"),
         }
     }
 
@@ -90,7 +91,7 @@ impl Comm for Mpi {
 
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let _inside = pulse::enter();
-        // One byte more than is said, since Rust's address of nothing is what MPI takes for "in place".
+        // Add one byte, because the address of an empty slice could be the value that means "in place" to MPI.
         let bytes = [bytes, &[0]].concat();
         let mut counts = vec![0i32; self.place.ranks];
         self.world.all_gather_into(&(bytes.len() as i32), &mut counts[..]);

@@ -1,4 +1,4 @@
-//! Ranks on GPUs of NVIDIA: NCCL adds up tensors that lie there; all else goes by MPI.
+//! The communicator of ranks on NVIDIA GPUs: NCCL sums tensors on GPUs, and MPI does everything else.
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
@@ -12,22 +12,24 @@ use crate::Result;
 use crate::device::{self, Error};
 use crate::session::share;
 
+/// A communicator that uses NCCL for tensors on GPUs.
 pub struct Nccl {
     pub mpi: Box<dyn Comm>,
     pub link: Link,
 }
 
-/// What connects this rank's GPU with those of the others.
+/// The connection of the GPU of this rank with those of the others.
 pub struct Link {
     gpu: usize,
     communicator: sys::ncclComm_t,
 }
 
-/// By what the GPUs of all ranks find each other: rank 0 makes it. The error is one of all ranks.
+/// Returns the identifier by which the GPUs of all ranks find each other; rank 0 creates it. Fails on all ranks if it
+/// fails on one.
 pub fn meet(mpi: &dyn Comm) -> Result<sys::ncclUniqueId> {
-    // SAFETY: this looks for a library by several names.
+    // SAFETY: this searches for a library by several names.
     let missing = unsafe { !sys::is_culib_present() };
-    // Ranks that lack the library say so before any waits for another.
+    // Agree on a missing library before any rank waits for another.
     if mpi.largest(missing.into()) > 0 {
         return Err(Error::NoNccl.into());
     }
@@ -41,12 +43,13 @@ pub fn meet(mpi: &dyn Comm) -> Result<sys::ncclUniqueId> {
 }
 
 impl Link {
-    /// Connects the GPUs of all ranks that [`met`](meet), of which this rank's is `gpu`. It must be this thread's, see
-    /// [`device::prepare`], and no other rank's. The error may be this rank's alone, with the others waiting for it.
+    /// Connects the GPUs of all ranks that share the identifier of [`meet`]; `gpu` is the one of this rank. It must be
+    /// the current GPU of this thread, see [`device::prepare`], and belong to no other rank. If this fails on one rank
+    /// only, the others wait for it.
     pub fn new(meeting: sys::ncclUniqueId, place: Place, gpu: usize) -> std::result::Result<Link, Error> {
         let Place { rank, ranks } = place;
         let mut communicator = MaybeUninit::uninit();
-        // SAFETY: there is room for the communicator, and what they met by is the same on all ranks.
+        // SAFETY: there is room for the communicator, and the identifier is the same on all ranks.
         let communicator = unsafe {
             result::comm_init_rank(communicator.as_mut_ptr(), ranks as i32, meeting, rank as i32)
                 .map(|_| communicator.assume_init())
@@ -59,7 +62,7 @@ impl Link {
 }
 
 fn message(error: &result::NcclError) -> String {
-    // SAFETY: NCCL gives a text that lives as long as the program.
+    // SAFETY: NCCL returns a static string.
     unsafe { CStr::from_ptr(sys::ncclGetErrorString(error.0)) }.to_string_lossy().into_owned()
 }
 
@@ -68,7 +71,8 @@ impl Comm for Nccl {
         self.mpi.place()
     }
 
-    /// Queued behind what the GPU does, like any other operation on the tensor. A tensor on the CPU is added up by MPI.
+    /// Queues the sum behind earlier work of the GPU, like any other operation on the tensor. MPI sums tensors on the
+    /// CPU.
     fn sum(&self, tensor: &mut Tensor) {
         if tensor.device() == Device::Cpu {
             return self.mpi.sum(tensor);
@@ -81,11 +85,11 @@ impl Comm for Nccl {
         let kind = match tensor.kind() {
             Kind::Float => sys::ncclDataType_t::ncclFloat32,
             Kind::Double => sys::ncclDataType_t::ncclFloat64,
-            kind => panic!("{kind:?} is not added up"),
+            kind => panic!("sums of {kind:?} are not supported"),
         };
         let values = tensor.data_ptr();
-        // SAFETY: the tensor is contiguous and lies on this rank's GPU. It may be given back before NCCL has read it:
-        // libtorch hands its memory on to the same stream only, behind this sum.
+        // SAFETY: the tensor is contiguous and on the GPU of this rank. It may be freed before NCCL has read it,
+        // because libtorch reuses its memory only on the same stream, after this sum.
         let queued = unsafe {
             result::all_reduce(
                 values,
@@ -118,8 +122,8 @@ impl Comm for Nccl {
 impl Drop for Link {
     fn drop(&mut self) {
         device::wait(Device::Cuda(self.gpu));
-        // All is summed up, so that there is nothing to abort; to destroy it instead would wait for the other ranks.
-        // SAFETY: nobody uses it after this.
+        // All sums are complete, so there is nothing to abort; destroying it instead would wait for the other ranks.
+        // SAFETY: it is not used after this.
         let _ = unsafe { result::comm_abort(self.communicator) };
     }
 }

@@ -1,33 +1,37 @@
-//! What this process's main thread is doing, for the watch.
+//! The activity of the main thread of this process, for the watch.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-// A process computes one run on one thread, so there is one of each.
+// Globals suffice, because a process computes one run on one thread.
 static ENTERED: AtomicU64 = AtomicU64::new(0);
 static MOVED: AtomicU64 = AtomicU64::new(0);
 static INSIDE: AtomicBool = AtomicBool::new(false);
 static SLOW: AtomicU32 = AtomicU32::new(0);
 
+/// The activity of a main thread at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pulse {
-    /// Exchanges between ranks that it has come to.
+    /// The number of exchanges between ranks that the thread has entered.
     pub entered: u64,
-    /// Other signs of life: batches it has begun, pieces that it has sent or received.
+    /// The number of other signs of progress: batches begun, and pieces sent or received.
     pub moved: u64,
     pub doing: Doing,
 }
 
+/// The kind of activity of a main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Doing {
+    /// It computes.
     Work,
-    /// It is in an exchange, where it waits for others.
+    /// It is in an exchange, where it waits for other ranks.
     Wait,
-    /// Something that may take any time.
+    /// It does something that may take any time, such as reading files.
     Slow,
 }
 
+/// Returns the activity of the main thread.
 pub fn read() -> Pulse {
     let doing = if SLOW.load(Ordering::Relaxed) > 0 {
         Doing::Slow
@@ -39,12 +43,12 @@ pub fn read() -> Pulse {
     Pulse { entered: ENTERED.load(Ordering::Relaxed), moved: MOVED.load(Ordering::Relaxed), doing }
 }
 
-/// An exchange that the main thread is in until this is dropped.
+/// A guard of an exchange, which ends when the guard is dropped.
 #[must_use]
 #[cfg(feature = "mpi")]
 pub struct Inside(());
 
-/// It has come to an exchange.
+/// Records that the main thread enters an exchange.
 #[cfg(feature = "mpi")]
 pub fn enter() -> Inside {
     ENTERED.fetch_add(1, Ordering::Relaxed);
@@ -59,12 +63,12 @@ impl Drop for Inside {
     }
 }
 
-/// It has begun another batch, or done a part of an exchange.
+/// Records that the main thread has begun another batch, or done a part of an exchange.
 pub fn moved() {
     MOVED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Does something that others may have to wait for any time, such as reading files.
+/// Calls `work`, which may take any time, such as reading files, and for which other ranks wait without limit.
 pub fn slowly<T>(work: impl FnOnce() -> T) -> T {
     SLOW.fetch_add(1, Ordering::Relaxed);
     let done = work();

@@ -1,9 +1,10 @@
-//! One rank.
+//! The communicator of a single rank.
 
 use tch::Tensor;
 
 use super::{Comm, Place};
 
+/// A communicator with one rank.
 pub struct Single;
 
 impl Comm for Single {

@@ -1,4 +1,4 @@
-//! Ranks that are threads of one process, for tests of what ranks compute.
+//! A communicator of ranks that are threads of one process, for tests.
 
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -6,15 +6,16 @@ use tch::{Kind, Tensor};
 
 use super::{Comm, Place};
 
+/// A communicator between threads.
 #[derive(Clone)]
 pub struct Threads {
     place: Place,
-    /// What each rank says in the exchange under way.
+    /// The bytes of each rank in the current exchange.
     said: Arc<Mutex<Vec<Vec<u8>>>>,
     barrier: Arc<Barrier>,
 }
 
-/// What `work` gives on each of so many ranks.
+/// Calls `work` on each of `ranks` ranks, and returns the results in the order of ranks.
 pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(&Threads) -> T + Sync) -> Vec<T> {
     let (said, barrier) = (Arc::new(Mutex::new(vec![vec![]; ranks])), Arc::new(Barrier::new(ranks)));
     let rank = |rank| Threads { place: Place { rank, ranks }, said: Arc::clone(&said), barrier: Arc::clone(&barrier) };

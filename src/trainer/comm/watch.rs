@@ -1,13 +1,13 @@
-//! The watch: notices when a rank dies, hangs or is cut off, and ends all of them.
+//! The watch: detects ranks that exit, hang or become unreachable, and ends all ranks.
 //!
-//! MPI waits for a lost rank forever, and launchers notice only some ways of losing one. So every rank keeps a TCP
-//! connection to rank 0 and says every second that it is alive, how many exchanges its main thread has come to, and what
-//! that does. Rank 0 judges; when one is lost, it says which, and tells the others to end. Rank 0 is watched by the
-//! others.
+//! MPI waits for a lost rank forever, and launchers detect only some kinds of losses. So every rank keeps a TCP
+//! connection to rank 0, and sends a heartbeat every second with the number of exchanges that its main thread has
+//! entered and its current activity. Rank 0 decides whether a rank is lost, reports it, and makes the others exit. The
+//! others watch rank 0.
 //!
-//! A rank hangs if it keeps the others waiting: since one of them was seen at an exchange that it has not come to, it has
-//! given no sign of life for too long. How long it computes before that counts for nothing. If all are inside exchanges
-//! and none comes out, one of them hangs in there, or what lies between them does.
+//! A rank hangs if it keeps the others waiting: another rank has entered an exchange that this one has not entered, and
+//! since then this one has shown no progress for too long. The time that it computed before does not count. If all
+//! ranks are inside exchanges and none leaves them, one of them hangs there, or the network between them does.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -22,63 +22,58 @@ use winsign_core::{exit, owner};
 use super::pulse::{self, Doing, Pulse};
 use super::{Comm, Place, say};
 
-/// How often a rank says that it is alive.
+/// The interval of heartbeats.
 const BEAT: Duration = Duration::from_secs(1);
-/// After how long without a word a rank counts as lost: its process is stopped, its machine dead or cut off.
+/// The time without a heartbeat after which a rank counts as lost: its process is stopped, or its machine is down or
+/// unreachable.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long the others wait at an exchange for a rank that lives but does nothing that can be seen, beyond twice the
-/// longest time that any rank ever worked between two signs of life: one may be slower than another.
+/// The time for which the others wait at an exchange for a rank that is alive but shows no progress. Twice the longest
+/// time that any rank ever worked between two signs of progress is added, because one rank may be slower than another.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a rank may take to reach rank 0 at the beginning.
+/// The time within which a rank must reach rank 0 at the beginning.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// What ranks tell each other, each as a line of JSON.
+/// A message between ranks, sent as a line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Message {
-    /// To rank 0, first of all: a connection from somebody else does not know the token.
-    Hello {
-        token: String,
-        rank: usize,
-    },
+    /// To rank 0, the first message: connections of other programs do not know the token.
+    Hello { token: String, rank: usize },
+    /// From rank 0: the connection is accepted.
     Welcome,
+    /// A heartbeat.
     Alive {
         pulse: Pulse,
-        /// See [`PATIENCE`]; as far as this rank knows.
+        /// The longest time of work as far as this rank knows; see [`PATIENCE`].
         longest: Duration,
     },
-    /// To rank 0: this rank cannot go on, and the others may be waiting for it.
-    Failed {
-        code: u8,
-        message: String,
-    },
-    /// From rank 0: it is over.
-    End {
-        code: u8,
-    },
-    /// That the connection ends now is as it should be.
+    /// To rank 0: this rank has failed, and the others may be waiting for it.
+    Failed { code: u8, message: String },
+    /// From rank 0: exit with this code.
+    End { code: u8 },
+    /// The connection is going to be closed regularly.
     Bye,
 }
 
-/// A watch that is kept. It ends with [`Watch::leave`] or with the process.
+/// A running watch. It ends with [`Watch::leave`] or with the process.
 pub struct Watch {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     place: Place,
-    /// For rank 0 all others, by their rank less one; for another only rank 0.
+    /// On rank 0 all other ranks, at the index of their rank minus one; on the others only rank 0.
     peers: Mutex<Vec<Peer>>,
-    /// What rank 0 writes down when it ends all: given the exit code and the reason.
+    /// The function that rank 0 calls with the exit code and the reason when it ends all ranks.
     testament: Mutex<Option<Testament>>,
     ending: AtomicBool,
 }
 
 type Testament = Box<dyn FnOnce(u8, &str) + Send>;
 
-/// One of the other ranks, as it is seen from here.
+/// Another rank, as seen from this one.
 struct Peer {
     host: String,
-    /// None until it has said hello.
+    /// The connection; `None` until it is established.
     stream: Option<TcpStream>,
     heard: Instant,
     steps: Steps,
@@ -86,13 +81,13 @@ struct Peer {
     left: bool,
 }
 
-/// How a main thread moves on.
+/// The progress of a main thread.
 #[derive(Debug, Clone, Copy)]
 struct Steps {
     last: Pulse,
-    /// Since when nothing has changed.
+    /// The time of the last change.
     since: Instant,
-    /// An exchange that another rank was seen at, and since when: it is awaited there.
+    /// An exchange that another rank has entered, and the time since which this rank is awaited there.
     awaited: (u64, Instant),
 }
 
@@ -101,7 +96,7 @@ impl Steps {
         Steps { last: Pulse { entered: 0, moved: 0, doing: Doing::Slow }, since: now, awaited: (0, now) }
     }
 
-    /// Gives how long it had worked without a sign of life, if this is one.
+    /// Updates the progress; returns the time of work before it, if there is any progress.
     fn update(&mut self, pulse: Pulse, now: Instant) -> Option<Duration> {
         let Steps { last, since, .. } = *self;
         self.last = pulse;
@@ -112,7 +107,8 @@ impl Steps {
         (last.doing == Doing::Work).then(|| now - since)
     }
 
-    /// How long it has kept those waiting that are at the exchange `furthest`, if it does. To be asked at every beat.
+    /// Returns the time for which this rank has kept those waiting that have entered the exchange `furthest`, if it
+    /// has. Must be called at every heartbeat.
     fn waited_for(&mut self, furthest: u64, now: Instant) -> Option<Duration> {
         if self.last.entered >= self.awaited.0 {
             self.awaited = (furthest, now);
@@ -123,14 +119,15 @@ impl Steps {
     }
 }
 
-/// Who of all ranks, in their order, hangs, if it takes longer than `patience`: none of them in particular if no rank comes
-/// out of an exchange. And for how long.
+/// Returns the rank that hangs for longer than `patience`, and for how long. The rank is `None` if no rank leaves an
+/// exchange, so that none in particular is known to hang.
 fn hanging(ranks: &mut [&mut Steps], patience: Duration, now: Instant) -> Option<(Option<usize>, Duration)> {
     let entered = || ranks.iter().map(|steps| steps.last.entered);
     let (least, furthest) = (entered().min()?, entered().max()?);
     let waited_for: Vec<Option<Duration>> =
         ranks.iter_mut().map(|steps| steps.waited_for(furthest, now).filter(|time| *time > patience)).collect();
-    // Who is further than another may be waiting for it in an exchange between them; and so may who is in one.
+    // A rank that is ahead of another may be waiting for it, and so may a rank inside an exchange. So report a rank
+    // that is behind all others, preferably one outside of exchanges.
     let blame = |inside: bool| {
         (0..ranks.len()).find_map(|rank| {
             let Steps { last, .. } = *ranks[rank];
@@ -149,22 +146,22 @@ impl Peer {
         Peer { host, stream: None, heard: now, steps: Steps::new(now), longest: Duration::ZERO, left: false }
     }
 
-    /// For how long nothing was heard of it, if that is too long.
+    /// Returns a message if there was no heartbeat for too long.
     fn silent(&self, now: Instant) -> Option<String> {
         let seconds = (now - self.heard).as_secs();
         let silent = !self.left && now - self.heard > SILENCE;
-        silent.then(|| format!("has not been heard of for {seconds} s: it hangs, or its machine is cut off"))
+        silent.then(|| format!("has sent no heartbeat for {seconds} s: it hangs, or its machine is unreachable"))
     }
 
     fn tell(&mut self, message: &Message) {
         if let Some(stream) = &mut self.stream {
-            // If it cannot be told it is not heard of either.
+            // If this fails, heartbeats fail as well, and are missed.
             let _ = stream.write_all(&line(message));
         }
     }
 }
 
-/// Where rank 0 can be met.
+/// The addresses at which rank 0 accepts connections.
 #[derive(Serialize, Deserialize)]
 struct Meeting {
     addresses: Vec<String>,
@@ -173,8 +170,8 @@ struct Meeting {
 }
 
 impl Watch {
-    /// Begins the watch, on every rank; none if there is only one. The error says, the same on every rank, who could not
-    /// reach rank 0.
+    /// Begins the watch on every rank; returns `None` if there is only one. The error is the same on every rank, and
+    /// names a rank that could not reach rank 0.
     pub fn begin(comm: &dyn Comm) -> Result<Option<Watch>, String> {
         let place = comm.place();
         if place.ranks == 1 {
@@ -195,7 +192,7 @@ impl Watch {
         };
         let meeting = comm.broadcast(meeting);
         let met = match (listener, serde_json::from_slice::<Meeting>(&meeting)) {
-            (_, Err(_)) => Err("it cannot listen on any port".to_string()),
+            (_, Err(_)) => Err("it cannot listen on a TCP port".to_string()),
             (Some(listener), Ok(meeting)) => {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || shared.welcome(&listener, &meeting.token));
@@ -213,25 +210,25 @@ impl Watch {
         Ok(Some(Watch { shared }))
     }
 
-    /// What rank 0 shall write down, should it have to end all: given the exit code and the reason.
+    /// Sets the function that rank 0 calls with the exit code and the reason if it ends all ranks.
     pub fn bequeath(&self, testament: impl FnOnce(u8, &str) + Send + 'static) {
         *lock(&self.shared.testament) = Some(Box::new(testament));
     }
 
-    /// This rank cannot go on, and the others may be waiting for it: all end with this exit code.
+    /// Ends all ranks with this exit code, because this rank has failed and the others may be waiting for it.
     pub fn fail(&self, code: u8, message: &str) -> ! {
         let Shared { place, .. } = *self.shared;
         if place.is_root() {
             self.shared.end(code, &format!("rank 0 on {}: {message}", owner::host()));
         }
         lock(&self.shared.peers)[0].tell(&Message::Failed { code, message: message.to_string() });
-        // Rank 0 tells us to end; if it cannot, we end by ourselves.
+        // Rank 0 makes this rank exit; otherwise it exits by itself.
         thread::sleep(SILENCE);
         die(code)
     }
 
-    /// Ends the watch: whoever's connection ends after this is not lost. All that is left to do is to end with `code`; ranks
-    /// do that together too, and one may hang even then.
+    /// Ends the watch: a connection that is closed after this is not a loss. The caller must exit with `code`
+    /// afterwards. Since ranks exit together and one may hang even then, the process is ended after a while.
     pub fn leave(self, code: u8) {
         self.shared.ending.store(true, Ordering::SeqCst);
         for peer in lock(&self.shared.peers).iter_mut() {
@@ -239,14 +236,14 @@ impl Watch {
         }
         thread::spawn(move || {
             thread::sleep(SILENCE);
-            say("another rank does not end, though all is done");
+            say("another rank does not exit, although the run is finished");
             die(code)
         });
     }
 }
 
 impl Shared {
-    /// Says to all every second that this rank is alive, and looks who else is.
+    /// Sends heartbeats, and checks those of the other ranks, every second.
     fn keep(self: Arc<Shared>) {
         let mut before = Instant::now();
         let mut own = Steps::new(before);
@@ -257,7 +254,7 @@ impl Shared {
             let pulse = pulse::read();
             let mut peers = lock(&self.peers);
             if now - before > 4 * BEAT {
-                // It was us who slept: a job that was suspended as a whole, say.
+                // This process was suspended, for example with its whole job, so old heartbeats mean nothing.
                 peers.iter_mut().for_each(|peer| (peer.heard, peer.steps.since) = (now, now));
                 own.since = now;
             }
@@ -276,7 +273,7 @@ impl Shared {
         }
     }
 
-    /// Which rank is lost, if one is, and how. Rank 0 looks at all, the others at rank 0 alone.
+    /// Returns a message about a lost rank, if any. Rank 0 checks all ranks, and the others only rank 0.
     fn lost(&self, peers: &mut [Peer], own: &mut Steps, longest: Duration, now: Instant) -> Option<String> {
         let root = self.place.is_root();
         let first = if root { 1 } else { 0 };
@@ -284,7 +281,7 @@ impl Shared {
         if let Some((rank, peer, silent)) = silent {
             return Some(format!("rank {rank} on {} {silent}", peer.host));
         }
-        // Who takes leave has nobody wait for it any more.
+        // No rank waits for one that has left.
         if !root || peers.iter().any(|peer| peer.left) {
             return None;
         }
@@ -297,7 +294,7 @@ impl Shared {
                 format!("rank {rank} on {} hangs: the others have been waiting for it for {seconds} s", hosts[rank])
             }
             None => {
-                format!("no rank has come out of an exchange for {seconds} s: one hangs in it, or the network does")
+                format!("no rank has left an exchange for {seconds} s: one of them hangs, or the network does")
             }
         })
     }
@@ -305,12 +302,14 @@ impl Shared {
     /// Ends this process, and all others if it is rank 0.
     fn end(&self, code: u8, reason: &str) -> ! {
         if self.ending.swap(true, Ordering::SeqCst) {
-            // Another thread is at it already.
+            // Another thread is already ending the process.
             thread::sleep(SILENCE);
             die(code);
         }
         let reason = match code {
-            exit::RANK_LOST => format!("{reason}; all ranks end: start again to go on from the last checkpoint"),
+            exit::RANK_LOST => {
+                format!("{reason}; all ranks exit; help: start again to resume from the last checkpoint")
+            }
             _ => reason.to_string(),
         };
         say(&reason);
@@ -322,12 +321,12 @@ impl Shared {
         if let Some(testament) = lock(&self.testament).take() {
             testament(code, &reason);
         }
-        // What was said needs a moment to leave the machine.
+        // Messages need a moment to leave the machine.
         thread::sleep(BEAT / 4);
         die(code)
     }
 
-    /// Lets the other ranks in, until all are there.
+    /// Accepts connections until all other ranks are connected.
     fn welcome(self: &Arc<Shared>, listener: &TcpListener, token: &str) {
         for stream in listener.incoming().flatten() {
             let Some((rank, reader)) = hello(&stream, token, self.place.ranks) else { continue };
@@ -343,7 +342,7 @@ impl Shared {
         }
     }
 
-    /// Makes the connection to rank 0.
+    /// Connects to rank 0.
     fn greet(self: &Arc<Shared>, meeting: &Meeting, same_host: bool) -> Result<(), String> {
         let own = same_host.then(|| Ipv4Addr::LOCALHOST.to_string());
         let mut failures = vec![];
@@ -360,7 +359,7 @@ impl Shared {
             }
         }
         let (port, failures) = (meeting.port, failures.join("; "));
-        Err(format!("cannot reach rank 0 by TCP on port {port} ({failures}); ranks watch each other that way"))
+        Err(format!("cannot reach rank 0 by TCP on port {port} ({failures}), which the watch needs"))
     }
 
     fn greet_at(&self, address: (&String, u16), token: &str) -> io::Result<(TcpStream, Reader)> {
@@ -376,11 +375,12 @@ impl Shared {
                 stream.set_read_timeout(None)?;
                 Ok((stream, reader))
             }
-            _ => Err(io::Error::other("somebody else answers")),
+            _ => Err(io::Error::other("another program answers")),
         }
     }
 
-    /// Hears what a peer says, until its connection ends: without a word of farewell it died.
+    /// Handles the messages of a peer until its connection is closed. If that happens without a goodbye, the peer
+    /// exited.
     fn listen(self: Arc<Shared>, index: usize, mut reader: Reader) {
         while let Some(message) = read(&mut reader) {
             let mut peers = lock(&self.peers);
@@ -405,7 +405,8 @@ impl Shared {
                 Message::Hello { .. } | Message::Welcome => {}
             }
         }
-        // At once: a launcher that sees it too kills the others soon, perhaps before they can say why.
+        // Act immediately: a launcher that notices it too soon kills the others, perhaps before they can report the
+        // reason.
         let mut peers = lock(&self.peers);
         let peer = &mut peers[index];
         if peer.left || self.ending.load(Ordering::SeqCst) {
@@ -413,7 +414,7 @@ impl Shared {
         }
         peer.left = true;
         let rank = if self.place.is_root() { index + 1 } else { 0 };
-        let died = format!("rank {rank} on {} died", peer.host);
+        let died = format!("rank {rank} on {} exited unexpectedly", peer.host);
         drop(peers);
         self.end(exit::RANK_LOST, &died)
     }
@@ -421,7 +422,7 @@ impl Shared {
 
 type Reader = BufReader<TcpStream>;
 
-/// Opens the port where rank 0 is met; empty and none if there is no way.
+/// Opens the port on which rank 0 accepts connections; returns an empty message and `None` if that is not possible.
 fn meet() -> (Vec<u8>, Option<TcpListener>) {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0));
     let Some((listener, port)) = listener.ok().and_then(|it| it.local_addr().ok().map(|address| (it, address.port())))
@@ -429,7 +430,7 @@ fn meet() -> (Vec<u8>, Option<TcpListener>) {
         return (vec![], None);
     };
     let mut addresses = vec![owner::host()];
-    // The machine's name may lead nowhere, or not to the network that the others are on.
+    // The host name may not resolve, or not to an address in the network of the other ranks.
     let own = if_addrs::get_if_addrs().unwrap_or_default();
     addresses.extend(own.iter().filter(|it| !it.is_loopback() && it.ip().is_ipv4()).map(|it| it.ip().to_string()));
     let token = blake3::hash(format!("{:?} {:?}", owner::Owner::this_process(), jiff::Timestamp::now()).as_bytes());
@@ -437,7 +438,7 @@ fn meet() -> (Vec<u8>, Option<TcpListener>) {
     (serde_json::to_vec(&meeting).expect("plain data"), Some(listener))
 }
 
-/// Who is at the other end of a new connection, if it is one of us.
+/// Returns the rank at the other end of a new connection, if it is a rank of this run.
 fn hello(stream: &TcpStream, expected: &str, ranks: usize) -> Option<(usize, Reader)> {
     stream.set_read_timeout(Some(GREETING)).ok()?;
     stream.set_write_timeout(Some(SILENCE)).ok()?;
@@ -465,7 +466,7 @@ fn line(message: &Message) -> Vec<u8> {
     line
 }
 
-/// Ends the process at once: its main thread may hang in MPI, which would also hang what is done at a regular end.
+/// Exits immediately: the main thread may hang in MPI, and then so would a regular exit.
 pub(super) fn die(code: u8) -> ! {
     signal_hook::low_level::exit(code.into())
 }
@@ -482,8 +483,8 @@ mod tests {
         Pulse { entered, moved: entered, doing }
     }
 
-    /// Three ranks that do so from second 0 on, and what is found of them in the seconds of an hour as long as nothing changes
-    /// but what `change` does.
+    /// Returns the rank that is found to hang, and the second at which it is found, for three ranks with these
+    /// activities from second 0 on, which `change` may modify, within an hour.
     fn found(
         ranks: [Pulse; 3],
         longest: u64,
@@ -508,22 +509,22 @@ mod tests {
     const NOTHING: fn(u64, &mut [Pulse; 3]) = |_, _| {};
 
     #[test]
-    fn who_keeps_others_waiting_too_long_hangs() {
+    fn rank_that_keeps_others_waiting_too_long_hangs() {
         use Doing::*;
         let waiting = [pulse(6, Wait), pulse(5, Work), pulse(6, Wait)];
         assert_eq!(found(waiting, 0, NOTHING), Some((Some(1), 16)));
-        assert_eq!(found(waiting, 7, NOTHING), Some((Some(1), 30)), "it is given twice the longest that one ever took");
+        assert_eq!(found(waiting, 7, NOTHING), Some((Some(1), 30)), "twice the longest time of work is added");
         let ahead = [pulse(7, Wait), pulse(6, Wait), pulse(5, Work)];
-        assert_eq!(found(ahead, 0, NOTHING), Some((Some(2), 16)), "another waits for it too");
+        assert_eq!(found(ahead, 0, NOTHING), Some((Some(2), 16)), "rank 1 waits for it too");
         let inside = [pulse(6, Wait), pulse(5, Wait), pulse(5, Work)];
-        assert_eq!(found(inside, 0, NOTHING), Some((Some(2), 16)), "who is in an exchange waits");
+        assert_eq!(found(inside, 0, NOTHING), Some((Some(2), 16)), "a rank in an exchange is waiting");
     }
 
     /// The first step of a large network may take minutes on every rank.
     #[test]
     fn time_counts_from_when_another_waits() {
         let computing = [pulse(5, Doing::Work); 3];
-        assert_eq!(found(computing, 0, NOTHING), None, "nobody waits for anybody");
+        assert_eq!(found(computing, 0, NOTHING), None, "no rank waits for another");
         let first_comes = |second: u64, ranks: &mut [Pulse; 3]| {
             if second == 1_000 {
                 ranks[0] = pulse(6, Doing::Wait);
@@ -542,18 +543,18 @@ mod tests {
     }
 
     #[test]
-    fn signs_of_life_and_what_may_take_any_time_are_waited_for() {
+    fn progress_and_slow_work_are_waited_for() {
         let waiting = [pulse(6, Doing::Wait), pulse(5, Doing::Work), pulse(6, Doing::Wait)];
         let begins_batches = |second: u64, ranks: &mut [Pulse; 3]| ranks[1].moved = 100 + second / 10;
         assert_eq!(found(waiting, 0, begins_batches), None);
         let reads_files = |second: u64, ranks: &mut [Pulse; 3]| {
             ranks[1].doing = if second < 600 { Doing::Slow } else { Doing::Work };
         };
-        assert_eq!(found(waiting, 0, reads_files), Some((Some(1), 616)), "from when it was done with that");
+        assert_eq!(found(waiting, 0, reads_files), Some((Some(1), 616)), "time counts from the end of the slow work");
     }
 
-    /// Counters are looked at every second, in which they may rise by hundreds: who is found behind those of another
-    /// moment is not late.
+    /// Counters are compared every second, in which they may rise by hundreds: a rank that is behind the counters of
+    /// another moment is not late.
     #[test]
     fn steady_ranks_never_hang() {
         let steady = |second: u64, ranks: &mut [Pulse; 3]| {
@@ -565,10 +566,10 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_nobody_leaves_is_the_end() {
+    fn exchange_that_no_rank_leaves_is_reported() {
         assert_eq!(found([pulse(6, Doing::Wait); 3], 0, NOTHING), Some((None, 16)));
         let pieces = |second: u64, ranks: &mut [Pulse; 3]| ranks[2].moved = 100 + second / 10;
-        assert_eq!(found([pulse(6, Doing::Wait); 3], 0, pieces), None, "much is being sent");
+        assert_eq!(found([pulse(6, Doing::Wait); 3], 0, pieces), None, "pieces are being sent");
         let one_reads = [pulse(6, Doing::Wait), pulse(6, Doing::Slow), pulse(6, Doing::Wait)];
         assert_eq!(found(one_reads, 0, NOTHING), None);
     }
@@ -578,19 +579,19 @@ mod tests {
         let start = Instant::now();
         let time = |seconds| start + Duration::from_secs(seconds);
         let mut steps = Steps::new(start);
-        assert_eq!(steps.update(pulse(1, Doing::Work), time(50)), None, "it had read files");
-        assert_eq!(steps.update(pulse(1, Doing::Work), time(57)), None, "it still works");
+        assert_eq!(steps.update(pulse(1, Doing::Work), time(50)), None, "slow work does not count");
+        assert_eq!(steps.update(pulse(1, Doing::Work), time(57)), None, "it is still working");
         assert_eq!(steps.update(pulse(2, Doing::Wait), time(60)), Some(Duration::from_secs(10)));
-        assert_eq!(steps.update(pulse(2, Doing::Work), time(90)), None, "it had waited");
+        assert_eq!(steps.update(pulse(2, Doing::Work), time(90)), None, "waiting does not count");
     }
 
     #[test]
-    fn silence_is_trouble_unless_it_took_leave() {
+    fn missing_heartbeat_is_reported_unless_the_rank_left() {
         let mut peer = Peer::new("node7".to_string());
         let later = |seconds| peer.heard + Duration::from_secs(seconds);
         let (soon, late) = (later(14), later(16));
         assert_eq!(peer.silent(soon), None);
-        assert!(peer.silent(late).unwrap().contains("has not been heard of for 16 s"));
+        assert!(peer.silent(late).unwrap().contains("has sent no heartbeat for 16 s"));
         peer.left = true;
         assert_eq!(peer.silent(late), None);
     }

@@ -7,27 +7,28 @@ use winsign_data::crop::random_region;
 use super::resident::Images;
 use crate::device::upload;
 
-/// How training images are varied.
+/// The augmentation of training images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Augmentation {
-    /// Moved by up to so many pixels in each direction, filled up with zeros; mirrored half of the time if it flips.
+    /// Images are shifted by up to `pixels` pixels in each direction and padded with zeros; if `flips` is true, half of
+    /// them are mirrored.
     Shift { pixels: i64, flips: bool },
-    /// A rectangle of an area in this range, as a fraction of the image's, and of an aspect ratio in 3/4..=4/3, resized to
-    /// the image's size; mirrored half of the time.
+    /// Images are cropped to a region with an area in the range `scale`, as a fraction of that of the image, and an
+    /// aspect ratio in 3/4..=4/3, and resized to the original size; half of them are mirrored.
     ResizedCrop { scale: (f64, f64) },
 }
 
-/// What is drawn for the images of an epoch, in their order.
+/// The random numbers for the images of an epoch, in their order.
 pub(super) struct Draws {
-    /// Of each image: the numbers its variation is made of, see [`Prepared`].
+    /// The numbers that determine the augmentation of each image; shape (numbers per image, images). See [`Prepared`].
     numbers: Tensor,
 }
 
-/// The training images of a set, laid out so that batches of their variations are quick to make.
+/// The training images of a set, in a layout from which augmented batches are computed quickly.
 pub(super) struct Prepared {
     pub augmentation: Augmentation,
-    /// For shifts: a view of the padded images of shape (images, shifts, shifts, channels, height, width), that is every
-    /// shift of every image without copying one. For crops the images themselves.
+    /// For shifts a view of the padded images of shape (images, shifts, shifts, channels, height, width): every shift
+    /// of every image, without copies. For crops the images themselves.
     pixels: Tensor,
     side: i64,
 }
@@ -45,7 +46,7 @@ impl Prepared {
         Prepared { augmentation, pixels, side }
     }
 
-    /// Draws for the images of `order`, each from its own stream.
+    /// Draws the random numbers for the images `order`, each from its own stream.
     pub(super) fn draw(&self, source: &Source, order: &[i64]) -> Draws {
         let mut numbers: Vec<i64> = Vec::with_capacity(order.len() * self.numbers_per_image() as usize);
         for &index in order {
@@ -79,8 +80,8 @@ impl Prepared {
         }
     }
 
-    /// The variations of the images `index` that were drawn at `start` and after; bytes or floats, shape (batch,
-    /// channels, height, width).
+    /// Returns the augmented images `index`, with the random numbers from position `start` on; bytes or floats, shape
+    /// (batch, channels, height, width).
     pub(super) fn batch(&self, index: &Tensor, draws: &Draws, start: i64) -> Tensor {
         let length = index.size()[0];
         let number = |which: i64| draws.numbers.get(which).narrow(0, start, length);
@@ -93,7 +94,7 @@ impl Prepared {
                 let images = self.pixels.index_select(0, index).to_kind(Kind::Float);
                 let rows = resizing(&number(0), &number(2), self.side).unsqueeze(1);
                 let columns = resizing(&number(1), &number(3), self.side).unsqueeze(1);
-                // Columns first, and rounded in between, as images of bytes are resized.
+                // Columns are resized first, and rounded in between, as for images of bytes.
                 let narrowed = images.matmul(&columns.transpose(2, 3)).round();
                 flip(&rows.matmul(&narrowed).round(), &number(4))
             }
@@ -101,14 +102,14 @@ impl Prepared {
     }
 }
 
-/// The images, mirrored where `flipped` is 1.
+/// Returns the images, mirrored where `flipped` is 1.
 fn flip(images: &Tensor, flipped: &Tensor) -> Tensor {
     images.flip([3]).where_self(&flipped.view([-1, 1, 1, 1]).gt(0), images)
 }
 
-/// For each of a batch the matrix that resizes the range `start..start + length` of `side` pixels to `side` pixels:
-/// shape (batch, side, side). Bilinear, with the conventions of PIL: a pixel's center is at its middle, and only pixels
-/// of the range count. The range is not longer than the result, so nothing needs to be averaged.
+/// Returns the matrices that resize the ranges `start..start + length` of `side` pixels to `side` pixels: shape (batch,
+/// side, side). The filter is bilinear with the conventions of PIL: pixel coordinates refer to the middle of pixels,
+/// and only pixels of the range contribute. Ranges are not longer than the result, so no averaging is needed.
 fn resizing(start: &Tensor, length: &Tensor, side: i64) -> Tensor {
     let column = |values: &Tensor| values.to_kind(Kind::Float).view([-1, 1, 1]);
     let (start, length) = (column(start), column(length));
@@ -128,9 +129,9 @@ mod tests {
     use tch::Device;
     use winsign_data::image::{Decoder, Rgb, decode, encode_jpeg};
 
-    /// A resized row against PIL's rule, computed pixel by pixel.
+    /// Compares a resized row with the rule of PIL, computed pixel by pixel.
     #[test]
-    fn ranges_are_resized_by_the_rule() {
+    fn resized_row_equals_the_rule_of_pil() {
         let (start, length, side) = (5i64, 9i64, 16i64);
         let row: Vec<f32> = (0..side).map(|x| ((x * x * 7 + 3 * x) % 251) as f32).collect();
         let matrix = resizing(&Tensor::from_slice(&[start]), &Tensor::from_slice(&[length]), side).squeeze_dim(0);
@@ -144,9 +145,9 @@ mod tests {
         }
     }
 
-    /// Whole crops against those of the image library that ImageNet is resized by, which are compared with Pillow's.
+    /// Compares crops with those of the decoder of ImageNet, whose tests compare it with Pillow.
     #[test]
-    fn crops_are_those_of_images_that_are_resized_one_by_one() {
+    fn crops_equal_those_of_the_decoder() {
         let side = 64usize;
         let mut stream = Source::new(3, "pixels", 0).stream(0);
         let smooth = |x: usize, y: usize, channel: usize| (x * (channel + 1) + 2 * y) as u64;
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_of_everything_is_the_image_and_a_flip_mirrors_it() {
+    fn full_crop_is_the_image_and_flip_mirrors_it() {
         let pixels = Tensor::randint(256, [2, 3, 8, 8], (Kind::Uint8, Device::Cpu));
         let images = Images { pixels: pixels.shallow_clone(), labels: Tensor::from_slice(&[0i64, 1]) };
         let prepared = Prepared::new(&images, Augmentation::ResizedCrop { scale: (0.5, 1.0) });

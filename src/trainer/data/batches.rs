@@ -1,4 +1,4 @@
-//! Batches of augmented training images, and of test images as they are.
+//! Batches of augmented training images, and of images without augmentation.
 
 use std::ops::Range;
 
@@ -14,11 +14,11 @@ use crate::Result;
 use crate::comm::{Place, pulse};
 use crate::device::upload;
 
-/// Images per forward pass when nothing is trained: their activations fit the caches of a CPU, and fill a GPU. They decide in
-/// which groups floats are added: another number changes the last digits of losses.
+/// The number of images per forward pass without training: their activations fit the caches of a CPU, and fill a GPU.
+/// It determines the order in which floats are summed: another number changes the last digits of losses.
 const PLAIN_BATCH: i64 = 128;
 
-/// The training images in shuffled, augmented batches; the last one of an epoch may be smaller.
+/// The training images in shuffled, augmented batches; the last batch of an epoch may be smaller.
 pub struct Batches<'a> {
     data: &'a Data,
     batch: i64,
@@ -26,15 +26,15 @@ pub struct Batches<'a> {
     purpose: String,
 }
 
-/// Images as network inputs, shape (batch, channels, height, width), and their labels. With several ranks it is one
-/// rank's share, which may be empty.
+/// Images as network inputs, and their labels. With several ranks it is the share of one rank, which may be empty.
 pub struct Batch {
+    /// The images; shape (batch, channels, height, width).
     pub images: Tensor,
-    /// Shape (batch), 64-bit integers.
+    /// The labels; shape (batch), 64-bit integers.
     pub labels: Tensor,
-    /// Which images of the set these are.
+    /// The indices of the images in the set.
     pub indices: Vec<i64>,
-    /// Images in the shares of all ranks.
+    /// The number of images in the shares of all ranks.
     pub whole: i64,
 }
 
@@ -42,21 +42,22 @@ pub struct Batch {
 pub struct Epoch<'a> {
     batches: &'a Batches<'a>,
     order: Vec<i64>,
-    /// Where each image's variation is drawn.
+    /// The source of the random numbers of the augmentation.
     source: Source,
 }
 
 impl<'a> Batches<'a> {
-    /// `purpose` keeps the order of different trainings with one seed apart.
+    /// Creates batches of `batch` images. `purpose` separates the orders of different trainings with the same seed.
     pub fn new(data: &'a Data, batch: u32, seed: u64, purpose: &str) -> Batches<'a> {
         Batches { data, batch: i64::from(batch), seed, purpose: purpose.to_string() }
     }
 
-    /// Batches of an epoch.
+    /// Returns the number of batches of an epoch.
     pub fn steps(&self) -> u32 {
         u32::try_from((self.data.train_count() + self.batch - 1) / self.batch).expect("steps fit 32 bits")
     }
 
+    /// Returns the batches of an epoch.
     pub fn epoch(&self, epoch: u32) -> Epoch<'_> {
         let source = |of: &str| Source::new(self.seed, &format!("{of} {}", self.purpose), u64::from(epoch));
         let order = source("order").permutation(self.data.train_count() as usize);
@@ -65,8 +66,8 @@ impl<'a> Batches<'a> {
 }
 
 impl<'a> Epoch<'a> {
-    /// A rank's share of each batch, from a step, from 0, to the end of the epoch. The shares of all ranks together are
-    /// the batches that one rank sees.
+    /// Returns the share of a rank of each batch, from `step`, which is counted from 0, to the end of the epoch. The
+    /// shares of all ranks together are the batches of a single rank.
     pub fn shares(&'a self, step: u32, place: Place) -> impl Iterator<Item = Result<Batch>> + 'a {
         let Place { rank, ranks } = place;
         let share = move |batch: Range<usize>| {
@@ -76,16 +77,16 @@ impl<'a> Epoch<'a> {
         self.parts((step..self.batches.steps()).map(move |step| (share(self.range(step)), self.range(step).len())))
     }
 
-    /// Whole batches from a step on, those of the steps `rank`, `rank` + `ranks` and so on, for work in which every batch
-    /// counts by itself.
+    /// Returns whole batches from `step` on: those of the steps `rank`, `rank` + `ranks` and so on. Meant for work that
+    /// treats batches independently.
     pub fn every(&'a self, step: u32, place: Place) -> impl Iterator<Item = (u32, Result<Batch>)> + 'a {
         let steps = (step..self.batches.steps()).filter(move |step| *step as usize % place.ranks == place.rank);
         let parts = self.parts(steps.clone().map(|step| (self.range(step), self.range(step).len())));
         steps.zip(parts)
     }
 
-    /// Batches of these ranges of the order, with the number of images that they are a share of. All ranges but the last
-    /// have the same length.
+    /// Returns the batches of these ranges of the order, with the number of images of the whole batch for each. All
+    /// ranges but the last have the same length.
     fn parts(
         &'a self,
         parts: impl Iterator<Item = (Range<usize>, usize)> + 'a,
@@ -94,7 +95,7 @@ impl<'a> Epoch<'a> {
         let begun = |_: &_| pulse::moved();
         match &data.images {
             Images::Resident(resident) => {
-                // All that the epoch's batches need of the CPU moves to the device at once.
+                // Copy all random numbers of the epoch to the device at once.
                 let draws = resident.prepared.draw(&self.source, &self.order);
                 let order = upload(&self.order, data.device());
                 Box::new(
@@ -111,7 +112,7 @@ impl<'a> Epoch<'a> {
                 let batch = move |(range, whole): (Range<usize>, usize)| {
                     let found = match range.is_empty() {
                         true => Pixels::none(data.device()),
-                        // Files are read; other ranks may have theirs already.
+                        // Reading files may take longer than on other ranks.
                         false => pulse::slowly(|| pixels.next()).expect("there is a batch for every range")?,
                     };
                     let images = data.normalization.apply(&found.pixels);
@@ -141,7 +142,7 @@ impl<'a> Epoch<'a> {
         }
     }
 
-    /// Where in the order the batch of a step lies.
+    /// Returns the range of the batch of a step in the order.
     fn range(&self, step: u32) -> Range<usize> {
         let batch = self.batches.batch as usize;
         let start = step as usize * batch;
@@ -149,14 +150,14 @@ impl<'a> Epoch<'a> {
     }
 }
 
-/// How many batches [`plain_batches`] has in all.
+/// Returns the total number of batches of [`plain_batches`].
 pub fn plain_steps(data: &Data, split: Split) -> u32 {
     let steps = (data.count(split) + PLAIN_BATCH - 1) / PLAIN_BATCH;
     u32::try_from(steps).expect("steps fit 32 bits")
 }
 
-/// The images of a part in order and as they are, without augmentation: of the batches from `step` on those with the
-/// numbers `rank`, `rank` + `ranks` and so on, each with its number.
+/// Returns the images of a part in order, without augmentation: of the batches from `step` on those with the numbers
+/// `rank`, `rank` + `ranks` and so on, each with its number.
 pub fn plain_batches(
     data: &Data,
     split: Split,
@@ -269,8 +270,8 @@ mod tests {
         }
     }
 
-    /// What one rank sees, two and three see together, in the same order; also at the end of an epoch, whose last batch of 29
-    /// images has no share for each of 64 ranks.
+    /// Two and three ranks together see the same images as one rank, in the same order; also at the end of an epoch,
+    /// whose last batch of 29 images leaves some of 64 ranks without a share.
     #[test]
     fn ranks_share_out_the_batches_of_one() {
         let data = digits::load();
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_batches_go_round_the_ranks() {
+    fn whole_batches_are_assigned_round_robin() {
         let data = digits::load();
         let batches = Batches::new(&data, 64, 5, "test");
         let epoch = batches.epoch(2);
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn training_images_are_also_there_as_they_are() {
+    fn plain_batches_cover_the_training_images() {
         let data = digits::load();
         let batches: Vec<Batch> =
             plain_batches(&data, Split::Train, 0, Place::ALONE).map(|(_, batch)| batch.unwrap()).collect();
@@ -326,9 +327,9 @@ mod tests {
         assert_eq!(labels, train(&data).labels);
     }
 
-    /// Whatever the batch size, an image is augmented alike: augmentation belongs to (seed, epoch, index).
+    /// An image is augmented in the same way for any batch size: augmentation is a function of (seed, epoch, index).
     #[test]
-    fn the_batch_size_shares_out_the_same_sequence_of_images() {
+    fn augmentation_does_not_depend_on_the_batch_size() {
         let data = digits::load();
         let (small, large) = (Batches::new(&data, 32, 1, "test"), Batches::new(&data, 64, 1, "test"));
         let (small, large) = (small.epoch(1), large.epoch(1));

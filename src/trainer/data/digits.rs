@@ -1,8 +1,8 @@
-//! The 8×8 handwritten digits, built in.
+//! The built-in data set of handwritten digits, 8×8 pixels.
 //!
 //! "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998,
 //! <https://doi.org/10.24432/C50P49>, licensed CC BY 4.0. These are the 1,797 images of its test part, in the published
-//! order; `digits.bin.gz` holds their pixels (0 to 16, row by row, image after image) and then their labels, a byte
+//! order; `digits.bin.gz` holds their pixels (0 to 16, row by row, image after image) and then their labels, one byte
 //! each. The first 1,437 are for training and the last 360, written by other people, for testing.
 
 use std::io::Read;
@@ -18,10 +18,12 @@ const IMAGES: usize = 1_797;
 const TRAIN: usize = 1_437;
 const SIDE: usize = 8;
 const PIXELS: usize = SIDE * SIDE;
-/// Mean and deviation of the training pixels.
+/// The mean of the training pixels.
 const MEAN: f32 = 4.886;
+/// The standard deviation of the training pixels.
 const DEVIATION: f32 = 6.008;
 
+/// Returns the data set.
 pub(super) fn load() -> Data {
     let mut bytes = Vec::with_capacity(IMAGES * (PIXELS + 1));
     let mut decoder = GzDecoder::new(&include_bytes!("digits.bin.gz")[..]);
@@ -51,7 +53,7 @@ mod tests {
     use tch::Kind;
 
     #[test]
-    fn the_set_is_the_published_one() {
+    fn digits_equal_the_published_set() {
         let super::super::Images::Resident(data) = load().images else { panic!("it is in memory") };
         assert_eq!((data.train.count(), data.test.count()), (1_437, 360));
         let counts = |images: &Images| Vec::<i64>::try_from(images.labels.bincount::<Tensor>(None, 10)).unwrap();

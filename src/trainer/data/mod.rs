@@ -1,6 +1,7 @@
-//! Data sets, ready to train on, and the batches every one of them gives.
+//! Data sets that are ready for training, and their batches.
 //!
-//! A batch is a function of (seed, epoch, step): which images, in which order, and how each is augmented.
+//! A batch is a function of (seed, epoch, step), which determines the images, their order, and the augmentation of
+//! each.
 
 mod augment;
 pub mod batches;
@@ -19,7 +20,7 @@ use augment::Augmentation;
 use resident::Resident;
 use streamed::Streamed;
 
-/// A data set.
+/// A data set with its normalization.
 pub struct Data {
     images: Images,
     fingerprint: Option<String>,
@@ -27,16 +28,17 @@ pub struct Data {
 }
 
 enum Images {
-    /// In memory.
+    /// All images are in memory.
     Resident(Resident),
-    /// Too many for that.
+    /// Images are read while they are used, because they do not fit in memory.
     Streamed(Streamed),
 }
 
-/// What turns pixel values, 0 to 255 or whatever the set has, into network inputs: (value − mean) / deviation.
+/// The normalization of pixel values to network inputs: (value − mean) / deviation, in the units of the pixel values.
 struct Normalization {
-    /// Shape (channels, 1, 1).
+    /// The means; shape (channels, 1, 1).
     mean: Tensor,
+    /// The standard deviations; shape (channels, 1, 1).
     deviation: Tensor,
 }
 
@@ -46,7 +48,7 @@ impl Normalization {
         Normalization { mean: channels(mean), deviation: channels(deviation) }
     }
 
-    /// For mean and deviation of colors in [0, 1] and pixel values in 0..=255.
+    /// Creates a normalization from the means and deviations of colors in [0, 1], for pixel values in 0..=255.
     fn of_colors(mean: [f32; 3], deviation: [f32; 3]) -> Normalization {
         Normalization::new(&mean.map(|color| color * 255.0), &deviation.map(|color| color * 255.0))
     }
@@ -60,12 +62,12 @@ impl Normalization {
     }
 }
 
-/// Mean and deviation of CIFAR's colors, as the paper has them for CIFAR-100.
+/// The means and deviations of the colors of CIFAR, with the values of the paper for CIFAR-100.
 const CIFAR_COLORS: [[f32; 3]; 2] = [[0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]];
-/// The same of ImageNet's, also for Tiny-ImageNet.
+/// The means and deviations of the colors of ImageNet, also used for Tiny-ImageNet.
 const IMAGENET_COLORS: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
-/// Reads a data set from `root`, the folder with the data sets, on so many threads. Its batches are on the CPU.
+/// Loads a data set from `root`, the folder of the data sets, on `threads` threads. Its batches are on the CPU.
 pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign_data::Result<Data> {
     let resident = |set: SmallSet, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
         fingerprint: Some(resident::fingerprint(&set)),
@@ -94,7 +96,7 @@ pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign_data::Resu
 }
 
 impl Data {
-    /// The same data, whose batches are on a device. Small sets move there as a whole.
+    /// Returns the data set with its batches on a device. Data sets in memory move there as a whole.
     pub fn on(self, device: Device) -> Data {
         let images = match self.images {
             Images::Resident(resident) => Images::Resident(resident.on(device)),
@@ -103,21 +105,24 @@ impl Data {
         Data { images, normalization: self.normalization.on(device), fingerprint: self.fingerprint }
     }
 
+    /// Returns the device of the batches.
     pub fn device(&self) -> Device {
         self.normalization.mean.device()
     }
 
-    /// What tells apart data that could give other numbers: a digest of labels and pixels, for ImageNet of classes, labels
-    /// and the files of some images. None for what is built in.
+    /// Returns an identifier of the data, which differs if the data could give other numbers: a digest of labels and
+    /// pixels, or for ImageNet of classes, labels and the files of some images. Returns `None` for the built-in data
+    /// set.
     pub fn fingerprint(&self) -> Option<String> {
         self.fingerprint.clone()
     }
 
+    /// Returns the number of training images.
     pub fn train_count(&self) -> i64 {
         self.count(Split::Train)
     }
 
-    /// How many images a part has.
+    /// Returns the number of images of a part.
     pub fn count(&self, split: Split) -> i64 {
         match (&self.images, split) {
             (Images::Resident(resident), Split::Train) => resident.train.count(),

@@ -5,14 +5,15 @@ use winsign_data::SmallSet;
 
 use super::augment::{Augmentation, Prepared};
 
-/// Images as bytes.
+/// A data set in memory.
 pub(super) struct Resident {
     pub train: Images,
     pub test: Images,
-    /// The training images, ready to be varied.
+    /// The training images, prepared for augmentation.
     pub prepared: Prepared,
 }
 
+/// Images and their labels.
 pub(super) struct Images {
     /// Shape (images, channels, height, width), bytes.
     pub pixels: Tensor,
@@ -30,7 +31,7 @@ impl Images {
     }
 }
 
-/// See [`super::Data::fingerprint`].
+/// Returns the fingerprint of a set; see [`super::Data::fingerprint`].
 pub(super) fn fingerprint(set: &SmallSet) -> String {
     let mut hasher = blake3::Hasher::new();
     for images in [&set.train, &set.test] {

@@ -1,4 +1,4 @@
-//! ImageNet: read and decoded while it is trained on, several batches ahead.
+//! ImageNet, which is read and decoded during the training, several batches ahead.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,19 +10,20 @@ use winsign_data::{Error, Result, Set, Split};
 
 use crate::device::upload;
 
-/// Pixels on a side, as networks see images.
+/// The height and width of network inputs in pixels.
 const SIDE: usize = 224;
-/// Of the shorter side, before the center is cut out for evaluation.
+/// The length in pixels to which the shorter side is resized for evaluation, before the center is cropped.
 const SHORT: usize = 256;
-/// Of the part that is cut out for training, as a fraction of the image's area.
+/// The range of areas of random crops for training, as fractions of the area of the image.
 const SCALE: (f64, f64) = (0.08, 1.0);
-/// Batches that are worked on or wait. With those that are trained on, so many and one times 150,528 bytes an image are
-/// in memory: 193 MB for batches of 256.
+/// The number of batches that are prepared ahead. Memory holds one more than these, with 150,528 bytes per image: 193
+/// MB for batches of 256.
 const AHEAD: usize = 4;
 
-/// Images of each part whose bytes are part of the fingerprint.
+/// The number of images of each part whose bytes enter the fingerprint.
 const SAMPLED: usize = 64;
 
+/// ImageNet on disk.
 pub(super) struct Streamed {
     source: Arc<ImageSource>,
     /// See [`super::Data::fingerprint`].
@@ -32,6 +33,7 @@ pub(super) struct Streamed {
 }
 
 impl Streamed {
+    /// Opens ImageNet below `root`.
     pub(super) fn open(root: &Path, threads: usize) -> Result<Streamed> {
         let source = stream::open(root)?;
         let (classes, known) = (source.classes().len(), Set::Imagenet.classes());
@@ -47,13 +49,13 @@ impl Streamed {
         Ok(Streamed { source: Arc::new(source), fingerprint, threads, device: Device::Cpu })
     }
 
-    /// The same images, whose batches move to a device as they come: bytes, while the device works on what it has.
+    /// Returns the data set with its batches on a device. They are copied as bytes, while the device works.
     pub(super) fn on(self, device: Device) -> Streamed {
         Streamed { device, ..self }
     }
 
-    /// See [`super::Data::fingerprint`]: the same for folders and for a pack of their files as they are. Of the images
-    /// only some are looked at, since all of them would take minutes.
+    /// Returns the fingerprint; see [`super::Data::fingerprint`]. It is the same for folders and for a pack with their
+    /// unchanged files. Only some of the images are read, since all of them would take minutes.
     fn fingerprint(source: &ImageSource) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         for class in source.classes() {
@@ -72,11 +74,13 @@ impl Streamed {
         Ok(hasher.finalize().to_hex()[..16].to_string())
     }
 
+    /// Returns the number of images of a part.
     pub(super) fn count(&self, split: Split) -> i64 {
         self.source.count(split) as i64
     }
 
-    /// The training images of `order`, in batches of `batch`; an image is cut and mirrored by the draws of its stream.
+    /// Returns the training images `order` in batches of `batch`; the random numbers of the stream of an image
+    /// determine its crop and whether it is mirrored.
     pub(super) fn train(
         &self,
         order: &[i64],
@@ -86,7 +90,7 @@ impl Streamed {
         self.batches(Split::Train, order, View::Random { side: SIDE, scale: SCALE, draws }, batch)
     }
 
-    /// The images `order` of a part as they are evaluated, in batches of `batch`: the center of each.
+    /// Returns the images `order` of a part in batches of `batch` for evaluation: the center of each.
     pub(super) fn plain(
         &self,
         split: Split,
@@ -113,13 +117,13 @@ impl Streamed {
 
 /// A batch as bytes.
 pub(super) struct Pixels {
-    /// Shape (batch, channels, height, width), with the channels of a pixel side by side in memory.
+    /// The pixels as bytes; shape (batch, channels, height, width), with the channels of a pixel adjacent in memory.
     pub pixels: Tensor,
     pub labels: Tensor,
 }
 
 impl Pixels {
-    /// No images.
+    /// Returns a batch without images.
     pub(super) fn none(device: Device) -> Pixels {
         let side = SIDE as i64;
         Pixels {

@@ -1,4 +1,4 @@
-//! What `libtorch.cpp` has.
+//! Safe wrappers of the functions in `libtorch.cpp`.
 
 use std::ffi::c_int;
 
@@ -18,43 +18,44 @@ unsafe extern "C" {
     fn winsign_pinned(bytes: i64) -> *mut C_tensor;
 }
 
-/// Whether products of 32-bit floats may take 19 bits of them into account, on GPUs.
+/// Sets whether products of 32-bit floats may use only 19 of the bits, on GPUs.
 pub(super) fn tf32(allowed: bool) {
-    // SAFETY: sets a flag of libtorch's.
+    // SAFETY: this sets flags of libtorch.
     unsafe { winsign_tf32(allowed) }
 }
 
-/// Whether cuDNN chooses among algorithms that give the same bits every time, or by trying which is fastest.
+/// Sets whether cuDNN uses algorithms that give the same bits every time, rather than those that are fastest in a
+/// trial.
 pub(super) fn deterministic(on: bool) {
-    // SAFETY: sets two flags of libtorch's.
+    // SAFETY: this sets flags of libtorch.
     unsafe { winsign_deterministic(on) }
 }
 
-/// The GPU that this thread's calls are about where they do not name one; it must be there.
+/// Sets the current GPU of this thread. The GPU must exist.
 pub(super) fn use_gpu(index: usize) {
-    // SAFETY: the GPU is there.
+    // SAFETY: the GPU exists.
     unsafe { winsign_use_gpu(index as c_int) }
 }
 
-/// The `cudaStream_t` that this thread's work on a GPU is queued in; the GPU must be there.
+/// Returns the `cudaStream_t` in which the work of this thread on a GPU is queued. The GPU must exist.
 #[cfg(feature = "nccl")]
 pub fn stream(index: usize) -> *mut c_void {
-    // SAFETY: the GPU is there.
+    // SAFETY: the GPU exists.
     unsafe { winsign_stream(index as c_int) }
 }
 
-/// The most bytes that tensors on a GPU had at once since the last call, if it had any; the GPU must be there.
+/// Returns the peak memory of tensors on a GPU in bytes since the last call, if there were any. The GPU must exist.
 pub(super) fn peak_memory(index: usize) -> Option<u64> {
-    // SAFETY: the GPU is there.
+    // SAFETY: the GPU exists.
     u64::try_from(unsafe { winsign_peak_memory(index as c_int) }).ok()
 }
 
-/// A tensor of bytes on the CPU that a GPU can copy while both go on; a GPU must be there.
+/// Returns a tensor of bytes in pinned memory of the CPU, which a GPU can copy asynchronously. A GPU must exist.
 pub(super) fn pinned(bytes: &[u8]) -> Tensor {
-    // SAFETY: it gives a new tensor of so many bytes, which nobody else has.
+    // SAFETY: the function returns a new tensor with this number of bytes, and there is no other reference to it.
     unsafe {
         let tensor = winsign_pinned(bytes.len() as i64);
-        assert!(!tensor.is_null(), "no {} bytes of memory can be pinned for the GPU", bytes.len());
+        assert!(!tensor.is_null(), "cannot pin {} bytes of memory for the GPU", bytes.len());
         let tensor = Tensor::from_ptr(tensor);
         assert_eq!((tensor.kind(), tensor.numel()), (Kind::Uint8, bytes.len()));
         if !bytes.is_empty() {

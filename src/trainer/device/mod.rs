@@ -1,4 +1,4 @@
-//! Where tensors live and are computed with: the CPU, or one GPU for each rank.
+//! Devices: the CPU, or one GPU for each rank.
 
 mod libtorch;
 
@@ -19,7 +19,7 @@ use libtorch::{deterministic, tf32};
 use winsign_core::owner;
 use winsign_core::settings::Precision;
 
-/// What was asked for.
+/// The requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Request {
     /// GPUs if there are any, else the CPU
@@ -31,7 +31,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// As it is asked for.
+    /// Returns the name of the device on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Request::Auto => "auto",
@@ -41,45 +41,45 @@ impl Request {
     }
 }
 
-/// Why a run cannot be computed on the devices there are.
+/// An error because of which a run cannot be computed on the available devices.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
-    #[error("rank {rank} on {host} has no GPU to compute on: {reason}; pass --device cpu to do without")]
+    #[error("rank {rank} on {host} has no GPU to compute on: {reason}; help: pass --device cpu to use the CPU")]
     NoGpu { rank: usize, host: String, reason: String },
     #[error(
-        "{ranks} ranks on {host}, which has too few GPUs for them ({gpus}): start one rank for each GPU, or pass --device cpu"
+        "there are {ranks} ranks on {host}, but only {gpus} GPUs; help: start one rank per GPU, or pass --device cpu"
     )]
     TooFew { ranks: usize, host: String, gpus: usize },
     #[error(
-        "precision {precision} needs a GPU of compute capability 8.0 or more, and {gpu} has {}.{}: use fp32",
+        "precision {precision} needs a GPU of compute capability 8.0 or more, but {gpu} has {}.{}; help: use fp32",
         capability.0, capability.1
     )]
     TooOld { precision: Precision, gpu: String, capability: (i32, i32) },
-    #[error("precision tf32 is for NVIDIA's GPUs alone, and this run is computed on the CPU: use fp32 or bf16")]
+    #[error("precision tf32 needs a GPU, but this run is computed on the CPU; help: use fp32 or bf16")]
     Tf32OnCpu,
     #[cfg(not(feature = "nccl"))]
-    #[error("this winsign-worker was built without NCCL: build it with the feature nccl, or start one rank a machine")]
+    #[error("several ranks on GPUs need NCCL, without which this worker was built; help: enable the feature nccl")]
     NotBuilt,
     #[cfg(feature = "nccl")]
     #[error(
-        "there is no libnccl.so, by which ranks on GPUs talk: put the folder of one on LD_LIBRARY_PATH. PyTorch brings \
-        nvidia/nccl/lib/libnccl.so.2; a link to it by the shorter name will do"
+        "cannot find libnccl.so, which several ranks on GPUs need; help: add its folder to LD_LIBRARY_PATH. PyTorch \
+        contains nvidia/nccl/lib/libnccl.so.2: make a link to it with the shorter name"
     )]
     NoNccl,
     #[cfg(feature = "nccl")]
-    #[error("NCCL cannot connect this rank with the others: {reason}; NCCL_DEBUG=WARN tells more")]
+    #[error("NCCL cannot connect this rank with the others: {reason}; help: set NCCL_DEBUG=WARN for details")]
     NotConnected { reason: String },
 }
 
-/// A GPU as its driver describes it.
+/// A GPU as described by its driver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gpu {
     pub name: String,
-    /// Major and minor.
+    /// The compute capability: major and minor.
     pub capability: (i32, i32),
-    /// In bytes.
+    /// The memory in bytes.
     pub memory: u64,
-    /// What no other GPU has, on any machine.
+    /// The unique identifier of the GPU, across all machines.
     id: [u8; 16],
 }
 
@@ -90,8 +90,8 @@ impl fmt::Display for Gpu {
     }
 }
 
-/// Loads libtorch's half for GPUs, if there is a driver for any. To be called before any other call of libtorch, which
-/// looks for that half once: the worker is not linked with it, and so runs where there is none.
+/// Loads the GPU part of libtorch, if there is a driver. Must be called before any other call of libtorch, which checks
+/// for that part once. The worker is not linked with it, so that it also runs on machines without it.
 pub fn load(request: Request) {
     if request != Request::Cpu {
         let _ = LOADED.set(load_cuda());
@@ -101,33 +101,34 @@ pub fn load(request: Request) {
 static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
 
 fn load_cuda() -> Result<(), String> {
-    // SAFETY: this looks for a library by several names.
+    // SAFETY: this searches for a library by several names.
     if !unsafe { sys::is_culib_present() } {
         return Err("there is no NVIDIA driver (libcuda.so.1)".to_string());
     }
-    // SAFETY: what is loaded registers itself with libtorch's other half; nothing of that half runs yet. The message is
-    // copied before the next call could change it.
+    // SAFETY: the library registers itself with the other part of libtorch, of which nothing runs yet. The message is
+    // copied before another call could change it.
     unsafe {
         if libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
             let message = CStr::from_ptr(libc::dlerror()).to_string_lossy();
-            return Err(format!("this libtorch is one for CPUs, or it is not whole ({message})"));
+            return Err(format!("this libtorch is one for CPUs, or incomplete ({message})"));
         }
     }
     Ok(())
 }
 
-/// The GPUs that this process may use, in libtorch's order; none are said to be there without a reason.
+/// Returns the GPUs that this process may use, in the order of libtorch; the error is the reason for which there are
+/// none.
 pub fn gpus() -> Result<Vec<Gpu>, String> {
-    LOADED.get().cloned().unwrap_or_else(|| Err("they were not asked for".to_string()))?;
+    LOADED.get().cloned().unwrap_or_else(|| Err("GPUs were not requested".to_string()))?;
     let found = describe().map_err(|error| match error.error_string() {
-        Ok(text) => format!("the NVIDIA driver says: {}", text.to_string_lossy()),
+        Ok(text) => format!("the NVIDIA driver reports: {}", text.to_string_lossy()),
         Err(_) => format!("the NVIDIA driver fails with code {}", error.0 as u32),
     })?;
     match (found.len(), Cuda::device_count() as usize) {
-        (0, _) => Err("the NVIDIA driver finds none".to_string()),
+        (0, _) => Err("the NVIDIA driver finds no GPU".to_string()),
         (count, known) if count == known => Ok(found),
         (count, known) => Err(format!(
-            "libtorch can use {known} of {count} GPUs; the driver may be too old for the CUDA that libtorch is made for"
+            "libtorch can use {known} of {count} GPUs; the driver may be too old for the CUDA version of libtorch"
         )),
     }
 }
@@ -137,7 +138,7 @@ fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
     driver::init()?;
     let gpu = |index| {
         let device = driver::device::get(index)?;
-        // SAFETY: the device is one that the driver gave.
+        // SAFETY: the driver returned this device.
         let (attribute, memory) =
             unsafe { (|which| driver::device::get_attribute(device, which), driver::device::total_mem(device)?) };
         Ok(Gpu {
@@ -153,13 +154,13 @@ fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
     (0..driver::device::get_count()?).map(gpu).collect()
 }
 
-/// The device of this rank, after [`load`]. All ranks call it; all are on GPUs, or none. A rank gets the first of the GPUs
-/// it may use that no rank before it has: so it does not matter whether the launcher shows it all of a machine's GPUs or
-/// its own alone. The error may be that of some ranks only.
+/// Returns the device of this rank, after [`load`]. All ranks must call it; either all are on GPUs, or none. A rank
+/// gets the first of its visible GPUs that no rank before it has, so it does not matter whether the launcher makes all
+/// GPUs of a machine visible to a rank or only its own. The call may fail on some of the ranks only.
 pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<Device, Error> {
     let own = match request {
         Request::Cpu => Err("--device cpu".to_string()),
-        // Drivers that sleep take seconds to wake up, and not the same on every machine.
+        // Idle drivers take seconds to start, and not the same time on every machine.
         Request::Auto | Request::Cuda => pulse::slowly(gpus),
     };
     let record = serde_json::to_vec(&(owner::host(), &own)).expect("plain data");
@@ -171,7 +172,7 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
         match precision {
             Precision::Tf32 => return Err(Error::Tf32OnCpu),
             Precision::Bf16 if !fast_bf16() => {
-                tracing::warn!("this processor has no instructions for bf16 (avx512_bf16): fp32 would be faster");
+                tracing::warn!("this processor has no instructions for bf16 (avx512_bf16), so fp32 would be faster");
             }
             Precision::Bf16 | Precision::Fp32 => {}
         }
@@ -182,7 +183,7 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
         return Err(Error::TooOld { precision, gpu: gpu.name.clone(), capability: gpu.capability });
     }
     if comm.place().is_root() {
-        // The log is rank 0's.
+        // Rank 0 writes the log.
         for (rank, (host, gpus)) in all.iter().enumerate() {
             if let (Ok(Some(index)), Ok(gpus)) = (share_out(request, rank, &all), gpus) {
                 tracing::info!("rank {rank} computes on GPU {index} of {host}, {}", gpus[index]);
@@ -192,10 +193,10 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
     Ok(Device::Cuda(index))
 }
 
-/// Of a rank: its host, and its GPUs or why it has none.
+/// The host of a rank, and its GPUs or the reason for which it has none.
 type Found = (String, Result<Vec<Gpu>, String>);
 
-/// Which of its GPUs a rank gets; none if all compute on CPUs.
+/// Returns the index of the GPU that a rank gets; returns `None` if all compute on CPUs.
 fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usize>, Error> {
     let nowhere = all.iter().all(|(_, gpus)| gpus.is_err());
     if request == Request::Cpu || request == Request::Auto && nowhere {
@@ -221,7 +222,7 @@ fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usiz
     unreachable!("every rank is among all")
 }
 
-/// Whether this processor computes with bf16 at all.
+/// Returns true if this processor has instructions for bf16.
 fn fast_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     let has = std::arch::is_x86_feature_detected!("avx512bf16");
@@ -230,8 +231,8 @@ fn fast_bf16() -> bool {
     has
 }
 
-/// Sets libtorch up for what [`choose`] gave. `fp32` is true to its name on GPUs too; where `repeatable`, cuDNN gives the
-/// same bits every time, and is slower.
+/// Configures libtorch for the device that [`choose`] returned. Makes `fp32` exact on GPUs too; if `repeatable` is
+/// true, cuDNN gives the same bits every time, and is slower.
 pub fn prepare(device: Device, precision: Precision, repeatable: bool) {
     if let Device::Cuda(index) = device {
         libtorch::use_gpu(index);
@@ -240,18 +241,19 @@ pub fn prepare(device: Device, precision: Precision, repeatable: bool) {
     }
 }
 
-/// Values on a device, on their way if that is a GPU: the CPU does not wait for them, nor for what the GPU does before.
+/// Copies values to a device. If that is a GPU, the copy is asynchronous: the CPU waits neither for it nor for earlier
+/// work of the GPU.
 pub fn upload<T: tch::kind::Element>(values: &[T], device: Device) -> Tensor {
     if !device.is_cuda() {
         return Tensor::from_slice(values).to_device(device);
     }
     // SAFETY: elements are plain numbers.
     let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
-    // libtorch keeps pinned memory until what was queued to read it has done so.
+    // libtorch keeps pinned memory until the queued copy has read it.
     libtorch::pinned(bytes).view_dtype(T::KIND).to_device_(device, T::KIND, true, false)
 }
 
-/// The most memory, in bytes, that tensors on a GPU had at once since this was last asked.
+/// Returns the peak memory of tensors on a GPU in bytes since the last call; returns `None` for the CPU.
 pub fn peak_memory(device: Device) -> Option<u64> {
     match device {
         Device::Cuda(index) => libtorch::peak_memory(index),
@@ -259,8 +261,8 @@ pub fn peak_memory(device: Device) -> Option<u64> {
     }
 }
 
-/// Waits until a device has done what was queued.
-#[cfg_attr(not(feature = "nccl"), allow(dead_code))] // then only benchmarks wait
+/// Waits until a device has finished its queued work.
+#[cfg_attr(not(feature = "nccl"), allow(dead_code))] // without NCCL only benchmarks wait
 pub fn wait(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);
@@ -290,10 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn every_rank_gets_a_gpu_of_its_own() {
+    fn every_rank_gets_a_separate_gpu() {
         let (a, b) = (machine("a", &[1, 2, 3]), machine("b", &[7, 8]));
         assert_eq!(indices(&[a.clone(), a.clone(), b.clone(), b]), [Some(0), Some(1), Some(0), Some(1)]);
-        // A launcher that shows each rank its own, or in another order.
+        // The launcher may make only one GPU visible to each rank, or order them differently.
         assert_eq!(indices(&[machine("a", &[1]), machine("a", &[2])]), [Some(0), Some(0)]);
         assert_eq!(indices(&[machine("a", &[1, 2]), machine("a", &[1, 2])]), [Some(0), Some(1)]);
         assert_eq!(indices(&[machine("a", &[2, 1]), machine("a", &[1, 2])]), [Some(0), Some(0)]);
@@ -302,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn ranks_that_cannot_have_one_say_which_and_where() {
+    fn ranks_without_a_gpu_are_reported_with_their_host() {
         let two = machine("node7", &[1, 2]);
         let crowded = [machine("node6", &[5]), two.clone(), two.clone(), two];
         let error = share_out(Request::Cuda, 3, &crowded).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "3 ranks on node7, which has too few GPUs for them (2): start one rank for each GPU, or pass --device cpu"
+            "there are 3 ranks on node7, but only 2 GPUs; help: start one rank per GPU, or pass --device cpu"
         );
         assert!(share_out(Request::Auto, 3, &crowded).is_err());
         for request in [Request::Auto, Request::Cuda] {
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_computes_in_what_it_can() {
+    fn cpu_accepts_fp32_and_bf16() {
         let on_cpu = |precision| choose(Request::Cpu, precision, &Single);
         assert_eq!(on_cpu(Precision::Fp32), Ok(Device::Cpu));
         assert_eq!(on_cpu(Precision::Bf16), Ok(Device::Cpu));
@@ -332,12 +334,12 @@ mod tests {
     }
 
     #[test]
-    fn values_arrive_as_they_are() {
+    fn upload_preserves_values() {
         assert_eq!(Vec::<i64>::try_from(upload(&[3i64, -1], Device::Cpu)).unwrap(), [3, -1]);
         assert_eq!(upload::<f32>(&[], Device::Cpu).size(), [0]);
     }
 
-    /// The switches are libtorch's for all builds; only what they switch needs a GPU.
+    /// All builds of libtorch have these switches; only their effects need a GPU.
     #[test]
     fn switches_can_be_set_without_a_gpu() {
         tf32(true);

@@ -1,9 +1,10 @@
-//! Alignment: the units of one network in the order of another's.
+//! Alignment: reorders the units of one network to match those of another.
 //!
 //! This is weight matching by Ainsworth, Hayase and Srinivasa ("Git Re-Basin: Merging Models modulo Permutation
-//! Symmetries", ICLR 2023, section 3.2): among all orders of B's units, one in which the inner product of A's and B's
-//! parameters is largest. To find the best is hard; but with all groups of units fixed except one, the best order of that
-//! one is a linear assignment problem. So groups take turns until none can be improved.
+//! Symmetries", ICLR 2023, section 3.2): it searches for the order of the units of B that maximizes the inner product
+//! of the parameters of A and B. Finding the best is hard; but if all groups of units except one are fixed, the best
+//! order of that one is the solution of a linear assignment problem. So groups are improved in turn until none can be
+//! improved.
 
 use tch::{Device, Kind, Tensor};
 use winsign_core::random::Source;
@@ -11,19 +12,21 @@ use winsign_core::random::Source;
 use crate::comm::pulse;
 use crate::model::{Layout, Parameter, Weights};
 
-/// Of the turns of the groups.
+/// The seed of the order in which groups are improved.
 const SEED: u64 = 0;
-/// How much better than now, in units of the largest sum it could have, an order must be to be taken: more than rounding.
+/// The smallest accepted gain of an order, as a fraction of the largest possible sum: more than rounding errors.
 const LEAST_GAIN: f64 = 1e-12;
 
-/// B with its units in an order that fits A: parameters, statistics and mask. It computes what B computes, and the inner
-/// product of its parameters with A's is not smaller than B's. On B's device; computed on the CPU, in 64 bits.
+/// Returns B with its units in an order that matches A: parameters, statistics and mask. The result computes the same
+/// function as B, and the inner product of its parameters with those of A is at least as large. It is on the device of
+/// B, and computed on the CPU in 64 bits.
 ///
-/// Where the paper begins with B as it is, this begins with B matched once from the inputs on, if that fits better: in deep
-/// networks the turns of groups that are all out of order lead nowhere, and not even a reordered copy is recognized.
+/// The paper starts with B unchanged; this starts with B matched once from the inputs on, if that is better: in deep
+/// networks in which all groups are out of order, improving groups in turn has no effect, and not even a reordered copy
+/// is recognized.
 ///
-/// An architecture without groups, or a network with weights that are not finite, stays as it is. Processors that round
-/// otherwise may find another order: ranks are to share that of one.
+/// An architecture without groups, or a network with weights that are not finite, is returned unchanged. Processors
+/// that round differently may find another order, so ranks must share the result of one of them.
 pub fn to(layout: &Layout, a: &Weights, b: &Weights) -> Weights {
     let _no_grad = tch::no_grad_guard();
     let device = b.parameters.device();
@@ -33,13 +36,13 @@ pub fn to(layout: &Layout, a: &Weights, b: &Weights) -> Weights {
     improved(layout, &a, if fits_better { matched } else { as_it_is }).on(device)
 }
 
-/// The inner product of the parameters.
+/// Returns the inner product of the parameters.
 fn inner_product(a: &Weights, b: &Weights) -> f64 {
     let [a, b] = [a, b].map(|weights| weights.parameters.to_kind(Kind::Double));
     a.dot(&b).double_value(&[])
 }
 
-/// Every group once in the order of their declaration, by those tensors alone whose other units have their places already.
+/// Matches every group once, in the order of their declaration, by the tensors whose other units are already matched.
 fn matched_from_inputs(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
     for group in 0..layout.groups.len() {
         let placed = |tensor: &Parameter| tensor.groups().all(|other| other <= group);
@@ -50,9 +53,9 @@ fn matched_from_inputs(layout: &Layout, a: &Weights, mut b: Weights) -> Weights 
     b
 }
 
-/// Groups take turns, in an order by chance, until each is best for what the others are.
+/// Improves groups in turn, in random order, until each is optimal given the others.
 fn improved(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
-    // Groups that nothing has changed for since they were found to be best.
+    // The groups that are known to be optimal, because nothing relevant has changed since.
     let mut settled = vec![false; layout.groups.len()];
     let mut round = 0;
     while settled.contains(&false) {
@@ -72,8 +75,8 @@ fn improved(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
     b
 }
 
-/// What each unit of B would add to the inner product in the place of each of A: entry (i, j) is the inner product of all
-/// that lies at unit i of A's group with what lies at unit j of B's, in the tensors that count. Shape (units, units).
+/// Returns the contribution of each unit of B to the inner product in each position: entry (i, j) is the inner product
+/// of all parameters of unit i of A and unit j of B, in the tensors for which `counts` is true. Shape (units, units).
 fn products(layout: &Layout, a: &Weights, b: &Weights, group: usize, counts: impl Fn(&Parameter) -> bool) -> Tensor {
     let units = layout.groups[group];
     let mut products = Tensor::zeros([units, units], (Kind::Double, Device::Cpu));
@@ -89,11 +92,12 @@ fn products(layout: &Layout, a: &Weights, b: &Weights, group: usize, counts: imp
     products
 }
 
-/// The order, a unit of B for each of A, with the largest sum of products, if that is more than B has now.
+/// Returns the order with the largest sum of products, as the unit of B for each unit of A, if its gain over the
+/// current order exceeds rounding errors.
 fn better_order(products: &Tensor) -> Option<Vec<i64>> {
     let units = products.size()[0] as usize;
     let products = Vec::<f64>::try_from(products.view([-1])).expect("64-bit floats on the CPU");
-    // It refuses what is not finite.
+    // The solver fails if a product is not finite.
     let (_, order) = pulse::slowly(|| lsap::solve(units, units, &products, true)).ok()?;
     let at = |i: usize, j: usize| products[i * units + j];
     let gain: f64 = order.iter().enumerate().map(|(i, &j)| at(i, j) - at(i, i)).sum();
@@ -123,7 +127,7 @@ mod tests {
 
     const RESNET8: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
-    /// On the smallest images that each is defined for.
+    /// Returns the networks for the smallest images that each architecture supports.
     fn networks(architectures: &[Architecture]) -> impl Iterator<Item = Network> {
         architectures.iter().map(|&architecture| {
             let mut datasets = [Dataset::Digits, Dataset::Imagenet].into_iter();
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn alignment_reorders_and_never_takes_networks_apart() {
+    fn alignment_reorders_and_increases_the_inner_product() {
         for network in networks(&[Architecture::ResNet8, Architecture::ResNet20]) {
             let layout = &network.layout;
             let [a, b] = [1, 2].map(|seed| random(layout, seed));
@@ -162,24 +166,24 @@ mod tests {
             assert_ne!(aligned.mask, b.mask);
             let surviving = aligned.parameters.narrow(0, 0, layout.prunable()).ne(0.0);
             assert_eq!(surviving.to_kind(Kind::Float), aligned.mask, "the mask follows the weights");
-            // Nothing is left to be gained from any group by itself, and nothing moves again.
+            // No group can be improved further, so another alignment changes nothing.
             assert_eq!(to(layout, &a, &aligned).parameters, aligned.parameters);
         }
     }
 
-    /// What fits is left alone, even where a first glance says otherwise.
+    /// Networks that match are not changed, even if matching from the inputs suggests otherwise.
     #[test]
-    fn networks_that_fit_stay_as_they_are() {
+    fn matching_networks_are_unchanged() {
         let layout = Network::new(RESNET8).layout;
         let a = random(&layout, 1);
         let b = a.copy();
-        // The first layer, from which matching begins, has its channels in another order.
+        // Matching starts from the first layer, whose channels have another order.
         let mut first = b.parameters.narrow(0, layout.tensors[0].start, layout.tensors[0].length()).view([8, -1]);
         first.copy_(&first.flip([0]));
         assert_eq!(to(&layout, &a, &b).parameters, b.parameters);
 
         let _ = b.parameters.get(5).fill_(f64::NAN);
-        assert!(to(&layout, &a, &b).parameters.allclose(&b.parameters, 0.0, 0.0, true), "there is no order for these");
+        assert!(to(&layout, &a, &b).parameters.allclose(&b.parameters, 0.0, 0.0, true), "NaN has no order");
     }
 
     #[test]
@@ -202,7 +206,7 @@ mod tests {
         }
     }
 
-    /// A session of a run in a store of its own folder.
+    /// Begins a session of a run in a store of its own.
     fn begin(store: &Path, settings: Settings) -> Session {
         let run = Run::new(settings, vec![]);
         let directory = Store::create(store).unwrap().run(&run.id);
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_barrier_between_a_network_and_its_reordered_copy_is_0_after_alignment() {
+    fn barrier_to_a_reordered_copy_is_0_after_alignment() {
         let folder = tempfile::tempdir().unwrap();
         let training = Training {
             epochs: 4,
@@ -241,7 +245,7 @@ mod tests {
         let connect = |align| Connect {
             problem: RESNET8,
             between: Between::Seeds,
-            // Those of a copy in another order differ.
+            // The masks of a reordered copy differ.
             masks: Masks::Union,
             points: 5,
             refine: 0,
@@ -264,6 +268,6 @@ mod tests {
         assert!(apart > 30.0, "{apart}");
         assert_eq!(aligned, 0.0);
         assert_eq!(of_one, original.remaining_ratio());
-        assert!(of_both > of_one, "the masks lie apart: {of_both}");
+        assert!(of_both > of_one, "the masks differ: {of_both}");
     }
 }

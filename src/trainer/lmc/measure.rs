@@ -1,8 +1,8 @@
-//! The engine under paths, matrices and planes: how good many networks are, each with BatchNorm statistics of its own.
+//! Evaluation of many networks for paths, matrices and planes, each with BatchNorm statistics of its own.
 //!
-//! Networks are measured in rounds. In each, the batches that statistics are re-estimated with are made once for all
-//! networks of the round, and so are those of the test and training images. The ranks share out whole batches. What is
-//! found of a network does not depend on those that are measured beside it.
+//! Networks are evaluated in rounds. In each, the batches for the re-estimation are computed once for all networks of
+//! the round, and so are those of the test and training images. The ranks divide the work by whole batches. The result
+//! for a network does not depend on the other networks of its round.
 
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
@@ -22,34 +22,34 @@ use crate::session::{Demand, Session};
 use crate::train::evaluate::{Score, Sums, absorb, combine, plain_mean, reestimation_batches};
 use crate::{Error, Result};
 
-/// Networks of a round, at most: between two of them a worker looks whether it is to stop, and no more than a round's
-/// last batch is lost then.
+/// The maximum number of networks of a round: a worker checks for a request to stop between two networks, and loses at
+/// most one batch of a round.
 const MOST: usize = 256;
-/// Of the statistics of a round, on all ranks together: what a checkpoint holds.
+/// The maximum size in bytes of the statistics of a round on all ranks together, which a checkpoint holds.
 const MOST_BYTES: usize = 256 << 20;
-/// A round has so many networks whatever their statistics take.
+/// The minimum number of networks of a round, regardless of the size of their statistics.
 const FEWEST: usize = 8;
 
-/// How a network is measured.
+/// The rule by which networks are evaluated.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// Images per batch while statistics are re-estimated.
+    /// The number of images per batch for the re-estimation.
     pub batch: u32,
-    /// How many of these batches; none for a pass over all training images.
+    /// The number of batches for the re-estimation; `None` for a pass over all training images.
     pub batches: Option<u32>,
     pub sets: Sets,
 }
 
-/// How good a network is.
+/// The scores of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
     pub test: Score,
-    /// On training images without augmentation, if that was asked for.
+    /// The score on training images without augmentation, if it was requested.
     pub train: Option<Score>,
 }
 
 impl Scores {
-    /// [`Error::NotFinite`], which names the `place` of the network, if a loss is no number.
+    /// Fails with [`Error::NotFinite`], which names the `place` of the network, if a loss is not finite.
     pub fn finite(self, place: impl FnOnce() -> String) -> Result<Scores> {
         match self.test.loss.is_finite() && self.train.is_none_or(|train| train.loss.is_finite()) {
             true => Ok(self),
@@ -57,33 +57,34 @@ impl Scores {
         }
     }
 
-    /// As results say it.
+    /// Returns the training score in the form of results.
     pub fn train(&self) -> Option<TrainScore> {
         self.train.map(|Score { error, loss }| TrainScore { train_error: error, train_loss: loss })
     }
 }
 
-/// Measures networks, and remembers across attempts how far it is.
+/// Evaluates networks, and resumes from checkpoints of earlier attempts.
 pub struct Evaluator<'a> {
     session: &'a Session,
     network: &'a Network,
     data: &'a Data,
     rule: Rule,
-    /// How many networks there may be in all.
+    /// The maximum total number of networks.
     expected: usize,
-    /// A digest of what each attempt makes anew, and might make otherwise than the one before; none of what it only reads.
+    /// A digest of the networks that each attempt computes anew and might compute differently; `None` if it only reads
+    /// networks.
     made: Option<String>,
-    /// Of all networks measured so far, in their order, those of earlier attempts too.
+    /// The scores of all networks evaluated so far, in order, including those of earlier attempts.
     known: Vec<Scores>,
-    /// How many of these have been asked for in this attempt.
+    /// The number of these scores that this attempt has returned.
     told: usize,
-    /// What an earlier attempt was at.
+    /// The unfinished round of an earlier attempt.
     begun: Option<Round>,
-    /// Networks of a round, at most.
+    /// The maximum number of networks of a round.
     most: usize,
 }
 
-/// What a round does one after the other.
+/// A stage of a round; the stages follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Stage {
@@ -92,36 +93,38 @@ enum Stage {
     Train,
 }
 
-/// Networks that are measured side by side, and how far they are.
+/// Networks that are evaluated together, and their progress.
 struct Round {
     stage: Stage,
-    /// The batch of the stage to go on from: all before it were seen by some rank.
+    /// The next batch of the stage: all batches before it are done.
     step: u32,
-    /// Shape (networks, statistics): while they are estimated, means over the batches of this rank so far.
+    /// The statistics; shape (networks, statistics). During estimation they are the means over the batches of this rank
+    /// so far.
     statistics: Tensor,
-    /// How many those were.
+    /// The number of these batches.
     seen: u32,
-    /// Of this rank's batches of the stage.
+    /// The sums over the batches of this rank in this stage.
     sums: Sums,
     /// The test scores, once they are known.
     test: Vec<Score>,
 }
 
-/// What a checkpoint holds beside tensors.
+/// The metadata of a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Gathered {
     stage: Stage,
     step: u32,
-    /// Batches that each rank has seen in the estimation.
+    /// The number of batches that each rank has processed in the estimation.
     seen: Vec<u32>,
-    /// As of the [`Evaluator`].
+    /// The digest as in [`Evaluator`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made: Option<String>,
 }
 
 impl<'a> Evaluator<'a> {
-    /// Goes on from what an earlier attempt has saved, if that measured the same networks: `made` is a digest of all that each
-    /// attempt makes anew. Not more than `expected` networks are going to be measured.
+    /// Creates an evaluator. It resumes from the checkpoint of an earlier attempt, if that evaluated the same networks:
+    /// `made` is a digest of all networks that each attempt computes anew. At most `expected` networks can be
+    /// evaluated.
     pub fn new(
         session: &'a mut Session,
         network: &'a Network,
@@ -137,17 +140,17 @@ impl<'a> Evaluator<'a> {
             Evaluator { session, network, data, rule, expected, made, known: vec![], told: 0, begun: None, most };
         if let Some(file) = file {
             let Ok(gathered) = serde_json::from_str::<Gathered>(&file.metadata) else {
-                tracing::warn!("the checkpoint is of a version that measured otherwise: beginning anew");
+                tracing::warn!("the checkpoint is of a version that measured differently; starting again");
                 return Ok(gauge);
             };
             if gathered.made != gauge.made {
-                tracing::warn!("the checkpoint is of networks that were matched otherwise: beginning anew");
+                tracing::warn!("the checkpoint is of networks that were aligned differently; starting again");
                 return Ok(gauge);
             }
             let (known, round) = gauge.restore(&file, gathered).map_err(Error::Unfit)?;
             let batches = gauge.steps(round.stage);
             tracing::info!(
-                "going on at batch {} of {batches} after {} of {expected} networks",
+                "resuming at batch {} of {batches} after {} of {expected} networks",
                 round.step + 1,
                 known.len()
             );
@@ -157,21 +160,21 @@ impl<'a> Evaluator<'a> {
         Ok(gauge)
     }
 
-    /// For tests: rounds of fewer networks.
+    /// Limits the number of networks of a round, for tests.
     #[cfg(test)]
     pub fn limit_rounds(&mut self, most: usize) {
         self.most = most;
     }
 
-    /// The scores of so many networks, of the flat parameters that `network_at` gives for each. Asked in the same order,
-    /// a later attempt finds them where the earlier one was.
+    /// Returns the scores of `networks` networks, with the flat parameters that `network_at` returns. A later attempt
+    /// must request the same networks in the same order, to resume.
     pub fn measure(&mut self, networks: usize, network_at: impl Fn(usize) -> Tensor) -> Result<Vec<Scores>> {
         let (first, end) = (self.told, self.told + networks);
         while self.known.len() < end {
             let left = end - self.known.len();
             let round = match self.begun.take() {
                 Some(round) if round.networks() <= left => round,
-                Some(_) => return Err(Error::Unfit("it has more networks than there are".to_string())),
+                Some(_) => return Err(Error::Unfit("it has too many networks".to_string())),
                 None => self.fresh(left.min(self.most)),
             };
             let done = self.known.len() - first;
@@ -219,8 +222,8 @@ impl<'a> Evaluator<'a> {
         Ok(round.test.into_iter().zip(train).map(|(test, train)| Scores { test, train: Some(train) }).collect())
     }
 
-    /// Shows all batches of a stage to all networks of a round. The ranks go batch by batch together, so that they can save
-    /// together; in the end not every rank may have one.
+    /// Evaluates all networks of a round on all batches of a stage. The ranks advance together batch by batch, so that
+    /// they can save together; at the end some ranks may have no batch.
     fn pass(
         &self,
         round: &mut Round,
@@ -242,7 +245,7 @@ impl<'a> Evaluator<'a> {
                 Demand::Stop => return Err(Error::Interrupted),
                 Demand::Fail => return Err(batch.err().unwrap_or(Error::Elsewhere)),
             };
-            // Who is told to stop among many networks goes on from the last whole batch.
+            // After a request to stop within a batch, the next attempt repeats that batch.
             let before = (round.stage == Stage::Estimate).then(|| round.statistics.copy());
             for which in 0..round.networks() {
                 if let Err(stopped) = session.crew().agree(Ok(())) {
@@ -270,10 +273,10 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Batches of a stage; none if there is nothing to do in it.
+    /// Returns the number of batches of a stage; 0 if it has nothing to do.
     fn steps(&self, stage: Stage) -> u32 {
         match stage {
-            // A network without BatchNorm has nothing to be estimated.
+            // A network without BatchNorm has no statistics.
             Stage::Estimate if self.network.layout.statistics() == 0 => 0,
             Stage::Estimate => {
                 let all = reestimation_batches(self.data, self.rule.batch).steps();
@@ -306,7 +309,7 @@ impl<'a> Evaluator<'a> {
         one.repeat([networks as i64, 1])
     }
 
-    /// How far all is, in batches shown to networks.
+    /// Reports the progress, in pairs of a batch and a network.
     fn report(&self, round: &Round) -> Result<()> {
         let stages = [Stage::Estimate, Stage::Test, Stage::Train];
         let steps = |stages: &[Stage]| stages.iter().map(|stage| u64::from(self.steps(*stage))).sum::<u64>();
@@ -323,7 +326,7 @@ impl<'a> Evaluator<'a> {
         self.session.save_checkpoint(|| gathered)
     }
 
-    /// The checkpoint, on every rank.
+    /// Returns the checkpoint, on every rank.
     fn gather(&self, round: &Round) -> TensorFile {
         let comm = self.session.comm();
         let Place { rank, ranks } = comm.place();
@@ -332,7 +335,7 @@ impl<'a> Evaluator<'a> {
         let seen = seen.into_iter().map(number).collect();
         let statistics = match round.stage {
             Stage::Estimate => {
-                // Every rank fills its own part; the others add zeros.
+                // Every rank fills its own part, and adds zeros to the others.
                 let mut all = round.statistics.zeros_like().unsqueeze(0).repeat([ranks as i64, 1, 1]);
                 all.get(rank as i64).copy_(&round.statistics);
                 comm.sum(&mut all);
@@ -356,7 +359,7 @@ impl<'a> Evaluator<'a> {
         TensorFile { tensors: tensors.into(), metadata: serde_json::to_string(&gathered).expect("plain data") }
     }
 
-    /// What is known, and this rank's part of the round that was under way.
+    /// Returns the known scores, and the part of this rank in the unfinished round.
     fn restore(
         &self,
         file: &TensorFile,
@@ -375,17 +378,17 @@ impl<'a> Evaluator<'a> {
         let shares = if stage == Stage::Estimate { seen.len() } else { 1 };
         let (networks, length) = match statistics.size()[..] {
             [found, networks, length] if found == shares as i64 => (networks, length),
-            _ => return Err("its statistics are not of the ranks it names".to_string()),
+            _ => return Err("its statistics do not match its number of ranks".to_string()),
         };
         if length != self.network.layout.statistics() {
-            return Err(format!("it has {length} statistics of a network"));
+            return Err(format!("it has {length} statistics per network"));
         }
         let mut round = Round { stage, step, sums: Sums { tensor: sums }, test, ..self.fresh(networks as usize) };
         match stage {
             Stage::Estimate if seen.len() == ranks => {
                 (round.statistics, round.seen) = (statistics.get(rank as i64), seen[rank]);
             }
-            // There were another number of ranks: rank 0 goes on with the mean of all.
+            // The number of ranks has changed: rank 0 resumes with the mean of all.
             Stage::Estimate if rank == 0 => {
                 let total: u32 = seen.iter().sum();
                 let shares: Vec<f32> = seen.iter().map(|&seen| seen as f32 / total.max(1) as f32).collect();
@@ -396,10 +399,10 @@ impl<'a> Evaluator<'a> {
             Stage::Estimate => {}
             Stage::Test | Stage::Train => {
                 if round.sums.tensor.size() != [networks, 2, self.steps(stage).into()] {
-                    return Err("it has other batches".to_string());
+                    return Err("it has another number of batches".to_string());
                 }
                 round.statistics = statistics.get(0);
-                // The sums of all ranks are rank 0's from now on; what comes again is not counted twice.
+                // Rank 0 holds the sums of all ranks from now on; batches that are repeated must not count twice.
                 let again = if rank == 0 { i64::from(step) } else { 0 };
                 let _ = round.sums.tensor.slice(2, again, None, 1).zero_();
             }
@@ -418,7 +421,7 @@ fn row(score: &Score) -> [f64; 2] {
     [score.error, score.loss]
 }
 
-/// Shape (scores, 2).
+/// Converts rows to a tensor of shape (scores, 2).
 fn table(rows: impl Iterator<Item = [f64; 2]>) -> Tensor {
     let numbers: Vec<f64> = rows.flatten().collect();
     Tensor::from_slice(&numbers).view([numbers.len() as i64 / 2, 2])

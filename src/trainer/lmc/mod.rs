@@ -1,6 +1,6 @@
-//! Linear mode connectivity: errors along the straight paths between networks, and on the plane through three.
+//! Linear mode connectivity: errors along the straight paths between networks, and in the plane through three.
 //!
-//! [`measure`] is the engine; [`path`](mod@path) and [`plane`](mod@plane) say which networks it measures.
+//! [`measure`] evaluates networks; [`path`](mod@path) and [`plane`](mod@plane) determine which.
 
 pub mod align;
 pub mod measure;
@@ -19,12 +19,13 @@ use crate::{Error, Result};
 pub use path::{matrix, path};
 pub use plane::plane;
 
-/// t·A + (1 − t)·B; exactly A at 1 and B at 0.
+/// Returns t·A + (1 − t)·B; exactly A at 1 and B at 0.
 pub fn interpolate(a: &Tensor, b: &Tensor, t: f64) -> Tensor {
     a * t + b * (1.0 - t)
 }
 
-/// [`Error::DifferentMasks`] if two of the networks that are joined have different masks, unless the union is asked for.
+/// Fails with [`Error::DifferentMasks`] if two networks that are joined have different masks, unless the union is
+/// requested.
 fn check_masks(masks: Masks, a: &Weights, b: &Weights) -> Result<()> {
     if masks == Masks::Same && a.mask != b.mask {
         let differing = a.mask.ne_tensor(&b.mask).sum(Kind::Int64).int64_value(&[]);
@@ -33,7 +34,7 @@ fn check_masks(masks: Masks, a: &Weights, b: &Weights) -> Result<()> {
     Ok(())
 }
 
-/// The weights that survive in any of some networks.
+/// The union of masks: the weights that survive in any of the networks.
 #[derive(Default)]
 struct Union(Option<Tensor>);
 
@@ -43,13 +44,13 @@ impl Union {
         self.0 = Some(union.map_or(network.mask.shallow_clone(), |union| union.maximum(&network.mask)));
     }
 
-    /// Over all prunable weights; 0 of no networks.
+    /// Returns the remaining ratio of the union; 0 without networks.
     fn ratio(&self) -> f64 {
         self.0.as_ref().map_or(0.0, |union| union.sum(Kind::Double).double_value(&[]) / union.numel() as f64)
     }
 }
 
-/// How alike the signed masks of two networks are. Where no weight survives in both, no sign agrees.
+/// Compares the signed masks of two networks. If no weight survives in both, the sign agreement is 0.
 fn similarity(layout: &Layout, a: &Weights, b: &Weights) -> Similarity {
     let signs = |weights: &Weights| weights.parameters.narrow(0, 0, layout.prunable()).sign();
     let count = |of: &Tensor| of.sum(Kind::Double).double_value(&[]);

@@ -1,4 +1,4 @@
-//! Paths: of two networks, and of all pairs among many, a block of a barrier matrix.
+//! Paths: between two networks, and between all pairs in a block of a barrier matrix.
 
 use safetensors::tensor::Dtype;
 use tch::Tensor;
@@ -14,10 +14,11 @@ use crate::model::{Network, Weights};
 use crate::session::Session;
 use crate::train::evaluate::Score;
 
-/// The path t·A + (1 − t)·B at evenly spaced t, ends included, and at more where it was asked for.
+/// Measures the path t·A + (1 − t)·B at evenly spaced t, including both ends, and at further t if refinement is
+/// requested.
 ///
 /// Every trained tensor is interpolated. BatchNorm statistics are re-estimated for each point with training batches.
-/// [`DifferentMasks`](crate::Error::DifferentMasks) if the masks differ, unless the union is asked for: then
+/// Fails with [`DifferentMasks`](crate::Error::DifferentMasks) if the masks differ, unless the union is requested: then
 /// the weights of both are interpolated, and the remaining ratio is that of the union.
 pub fn path(
     session: &mut Session,
@@ -31,7 +32,7 @@ pub fn path(
     Ok(ConnectOutcome { remaining_ratio, path: paths.remove(0) })
 }
 
-/// The paths of a block of a matrix between the networks of its inputs. Each network is measured once.
+/// Measures the paths of a block of a matrix between the networks of its inputs. Each network is measured once.
 pub fn matrix(
     session: &mut Session,
     network: &Network,
@@ -46,20 +47,20 @@ pub fn matrix(
     Ok(MatrixOutcome { remaining_ratio, pairs })
 }
 
-/// Two networks that are joined.
+/// A pair of networks that are joined.
 struct Pair {
-    /// Their places among all networks.
+    /// The indices of the two networks.
     ends: (usize, usize),
-    /// The parameters of the second with its units matched to those of the first, if they were; its mask and statistics are not
-    /// needed any more, and there may be many pairs.
+    /// The parameters of the second network with its units matched to those of the first, if they were aligned. Its
+    /// mask and statistics are not kept, because there may be many pairs.
     aligned: Option<Tensor>,
     similarity: Similarity,
-    /// What has been measured, in ascending order of t.
+    /// The measured points, in ascending order of t.
     points: Vec<PathPoint>,
 }
 
-/// The paths between pairs of `networks`, which are on the device of the data, and the remaining ratio of the union of
-/// all that is joined.
+/// Measures the paths between pairs of `networks`, which are on the device of the data; returns the remaining ratio of
+/// the union of all joined networks, and the paths.
 fn paths(
     session: &mut Session,
     network: &Network,
@@ -76,7 +77,7 @@ fn paths(
     let rule = Rule { batch: connect.batch, batches: connect.reestimation_batches, sets: connect.sets };
     let mut gauge = Evaluator::new(session, network, data, rule, networks.len() + pairs.len() * inner, matched)?;
 
-    // A network that is an end of many paths is measured once. Matched units make no network another.
+    // A network that is an end of many paths is measured once: alignment does not change its function.
     let ends = gauge.measure(networks.len(), |which| networks[which].parameters.shallow_clone())?;
     for pair in &mut pairs {
         for (t, end) in [(0.0, pair.ends.1), (1.0, pair.ends.0)] {
@@ -97,12 +98,12 @@ fn paths(
     Ok((remaining_ratio, pairs.into_iter().map(outcome).collect()))
 }
 
-/// What is to be measured.
+/// The pairs to be measured.
 struct Joined {
     pairs: Vec<Pair>,
-    /// Of the union of all that is joined.
+    /// The remaining ratio of the union of all joined networks.
     remaining_ratio: f64,
-    /// A digest of the networks that were matched.
+    /// A digest of the aligned networks.
     matched: Option<String>,
 }
 
@@ -118,7 +119,7 @@ fn as_they_are(network: &Network, networks: &[Weights], pairs: &[(usize, usize)]
     Ok(Joined { pairs, remaining_ratio: union.ratio(), matched: None })
 }
 
-/// The second of each pair with its units matched to those of the first.
+/// Aligns the second network of each pair with the first.
 fn match_units(
     session: &Session,
     network: &Network,
@@ -133,7 +134,7 @@ fn match_units(
     for &ends in pairs {
         let (a, b) = (&networks[ends.0], &networks[ends.1]);
         check_masks(connect.masks, a, b)?;
-        // Matching takes its time, and nothing of it is saved: who is told to stop is not to wait for all pairs.
+        // Matching takes long and is not saved, so check for a request to stop before each pair.
         session.crew().agree(Ok(()))?;
         let aligned = session.made_at_root(layout, || align::to(layout, a, b))?;
         hasher.update(&raw(&aligned.parameters, Dtype::F32, &[]).bytes);
@@ -147,7 +148,7 @@ fn match_units(
     Ok(Joined { pairs: joined, remaining_ratio: union.ratio(), matched })
 }
 
-/// Measures every pair where `positions` says.
+/// Measures every pair at the positions that `positions` returns for it.
 fn measure_at(
     gauge: &mut Evaluator,
     networks: &[Weights],
@@ -157,7 +158,7 @@ fn measure_at(
     let places =
         pairs.iter().enumerate().flat_map(|(index, pair)| positions(pair).into_iter().map(move |t| (index, t)));
     let places: Vec<(usize, f64)> = places.collect();
-    // Made when needed: a sum of two flat tensors is cheap, and a copy for every point may not fit the memory.
+    // Networks are computed when needed: a sum of two flat tensors is cheap, and all of them may not fit in memory.
     let network_at = |which: usize| {
         let (index, t) = places[which];
         let Pair { ends: (a, b), aligned, .. } = &pairs[index];
@@ -172,7 +173,7 @@ fn measure_at(
 }
 
 impl Pair {
-    /// Puts a point that was measured in its place; `networks` is of how many the pair is one.
+    /// Inserts a measured point in order; `networks` is the number of networks of the run, for error messages.
     fn add(&mut self, t: f64, scores: Scores, networks: usize) -> Result<()> {
         let scores = scores.finite(|| match networks {
             2 => format!("at t = {t}"),
@@ -185,8 +186,8 @@ impl Pair {
     }
 }
 
-/// Halfway between the point with the largest test error and its neighbours. Of equal errors, which are common among few
-/// images, the one with the largest loss counts.
+/// Returns the positions halfway between the point with the largest test error and its neighbours. Of equal errors,
+/// which are common with few images, the one with the largest loss counts.
 fn beside_the_largest(points: &[PathPoint]) -> Vec<f64> {
     let worse = |one: &PathPoint, other: &PathPoint| {
         one.test_error.total_cmp(&other.test_error).then(one.test_loss.total_cmp(&other.test_loss))
@@ -197,7 +198,7 @@ fn beside_the_largest(points: &[PathPoint]) -> Vec<f64> {
     around.windows(2).map(|pair| (pair[0].t + pair[1].t) / 2.0).collect()
 }
 
-/// The largest error on the path minus the mean of the two end errors, in percentage points.
+/// Returns the error barrier: the largest error on the path minus the mean of the two end errors, in percentage points.
 fn barrier(path: &[PathPoint]) -> f64 {
     let ends = (path[0].test_error + path[path.len() - 1].test_error) / 2.0;
     let largest = path.iter().map(|point| point.test_error).fold(f64::NEG_INFINITY, f64::max);
@@ -213,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn the_barrier_is_the_rise_above_the_mean_of_the_ends() {
+    fn barrier_is_the_rise_above_the_mean_of_the_ends() {
         assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 60.0), at(1.0, 4.0)]), 57.0);
         assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 2.0), at(1.0, 4.0)]), 1.0, "an end may be the maximum");
     }
 
     #[test]
-    fn more_points_come_beside_the_largest() {
+    fn refinement_adds_points_beside_the_largest() {
         let path = |errors: [f64; 5]| -> Vec<PathPoint> {
             errors.iter().enumerate().map(|(index, &error)| at(index as f64 / 4.0, error)).collect()
         };
@@ -231,7 +232,7 @@ mod tests {
         assert_eq!(beside_the_largest(&tied), [0.375, 0.625], "among equal errors the loss decides");
     }
 
-    /// A curve with its maximum of 70 at t = 0.37, on which an even grid as fine would need 65 points.
+    /// A curve with its maximum of 70 at t = 0.37, for which an equally fine even grid would need 65 points.
     #[test]
     fn refinement_finds_the_maximum_in_fewer_evaluations() {
         let error = |t: f64| (70.0 - 1000.0 * (t - 0.37).powi(2)).max(0.0);

@@ -12,13 +12,14 @@ use crate::session::Session;
 use crate::train::evaluate::Score;
 use crate::{Error, Result};
 
-/// Networks whose triangle is flatter than this part of its base are on one line, as far as 32 bits can tell.
+/// Networks count as being on one line if the height of their triangle is less than this fraction of its base, which is
+/// the accuracy of 32-bit floats.
 const FLAT: f64 = 1e-4;
 
-/// The errors on the grid of a plane. Every trained tensor is combined linearly, and statistics are re-estimated, as on
-/// a path; so are masks treated.
+/// Measures the errors on the grid of a plane. As on a path, every trained tensor is combined linearly, statistics are
+/// re-estimated, and masks are compared.
 ///
-/// [`Error::OnOneLine`] if the networks do not span a plane.
+/// Fails with [`Error::OnOneLine`] if the networks do not span a plane.
 pub fn plane(
     session: &mut Session,
     network: &Network,
@@ -48,7 +49,7 @@ pub fn plane(
     Ok(PlaneOutcome { remaining_ratio: union.ratio(), networks: frame.places, x, y, points })
 }
 
-/// Three networks, and where they are in the coordinates of [`PlaneOutcome`].
+/// Three networks, and their coordinates in the plane, as in [`PlaneOutcome`].
 struct Frame {
     parameters: [Tensor; 3],
     places: [(f64, f64); 3],
@@ -60,19 +61,20 @@ impl Frame {
         let dot = |one: &Tensor, other: &Tensor| one.dot(other).double_value(&[]);
         let (to_b, to_c) = (b - &a, c - &a);
         let base = dot(&to_b, &to_b).sqrt();
-        // How far C is along the way to B, and beside it: what is left of it there is taken from the difference itself,
-        // since the difference of two squares would have half of the digits.
+        // Split C into its components along and perpendicular to the line to B. The latter is the norm of a difference
+        // of vectors, since a difference of two squares would lose half of the digits.
         let along = dot(&to_c, &to_b) / base;
         let beside = &to_c - &to_b * (along / base);
         let height = dot(&beside, &beside).sqrt();
-        // Also where a distance is not finite, or none.
+        // This also catches distances that are zero or not finite.
         if !(base.is_finite() && height > FLAT * base.max(along.abs())) {
             return Err(Error::OnOneLine);
         }
         Ok(Frame { parameters, places: [(0.0, 0.0), (base, 0.0), (along, height)] })
     }
 
-    /// Evenly spaced coordinates on an axis, 0 or 1, beyond the networks by `margin` of their extent on either side.
+    /// Returns evenly spaced coordinates on an axis, 0 or 1, with a margin of `margin` times the extent of the networks
+    /// on both sides.
     fn grid(&self, axis: usize, points: u32, margin: f64) -> Vec<f64> {
         let coordinates = self.places.map(|(x, y)| [x, y][axis]);
         let low = coordinates.into_iter().fold(f64::INFINITY, f64::min);
@@ -82,8 +84,8 @@ impl Frame {
         (0..points).map(|point| first + (last - first) * f64::from(point) / f64::from(points - 1)).collect()
     }
 
-    /// The flat parameters at a place: a sum of the three networks, whose parts add up to one. Exactly one of them where
-    /// it is.
+    /// Returns the flat parameters at a place: a linear combination of the three networks with coefficients that sum to
+    /// one. Equals a network exactly at its coordinates.
     fn network_at(&self, (x, y): (f64, f64)) -> Tensor {
         let [_, (base, _), (along, height)] = self.places;
         let c = y / height;
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_networks_are_where_the_plane_says() {
+    fn networks_are_at_their_coordinates() {
         let (layout, networks) = corners([1, 2, 3]);
         let copies = networks.each_ref().map(Tensor::copy);
         let frame = Frame::new(&layout, networks).unwrap();
@@ -121,9 +123,9 @@ mod tests {
         assert!(b.0 > 0.0 && c.1 > 0.0, "the first axis leads to B, the second toward C");
     }
 
-    /// The basis is orthonormal: what is one apart on the plane is one apart in the weights, in any direction.
+    /// The basis is orthonormal: points at distance 1 in the plane are at distance 1 in the weights, in any direction.
     #[test]
-    fn distances_are_those_of_the_weights() {
+    fn distances_in_the_plane_equal_those_of_the_weights() {
         let (layout, networks) = corners([1, 2, 3]);
         let frame = Frame::new(&layout, networks).unwrap();
         let origin = frame.network_at((0.3, -0.7));
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn three_networks_on_a_line_have_no_plane() {
+    fn networks_on_a_line_are_refused() {
         let (layout, [a, b, _]) = corners([1, 2, 3]);
         for c in [&a * 0.3 + &b * 0.7, &a * 3.0 - &b * 2.0, a.copy(), b.copy(), a.copy() * f64::NAN] {
             let frame = Frame::new(&layout, [a.copy(), b.copy(), c]);

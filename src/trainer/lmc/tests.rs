@@ -1,4 +1,4 @@
-//! What is measured of real networks: against the plain way of doing it, and whatever interrupts it.
+//! Tests of the evaluation with real networks: against a plain loop, and with interruptions.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::session::{ExecOptions, Session};
 use crate::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
-/// Large enough for a pass to be short.
+/// A large batch, so that a pass is short.
 const BATCH: u32 = 480;
 
 fn connect(points: u32, refine: u32) -> Connect {
@@ -41,7 +41,7 @@ fn connect(points: u32, refine: u32) -> Connect {
     }
 }
 
-/// The next attempt at a path that nobody will finish, of one rank of several.
+/// Begins the next attempt at a path, on one of several ranks.
 fn session(folder: &Path, comm: Option<&Threads>, stop: &Arc<AtomicBool>) -> Session {
     let is_root = comm.is_none_or(|comm| comm.place().is_root());
     let attempt = is_root.then(|| {
@@ -58,7 +58,7 @@ fn session(folder: &Path, comm: Option<&Threads>, stop: &Arc<AtomicBool>) -> Ses
     Session::new(ranks, attempt, vec![], means)
 }
 
-/// The attempt is over; the next one may begin.
+/// Ends the attempt, so that the next one can begin.
 fn end(session: Session) {
     if let Some(attempt) = session.into_parts().1 {
         attempt.end(&End::Interrupted).unwrap();
@@ -77,7 +77,7 @@ fn networks(network: &Network, count: u64) -> Vec<Weights> {
     (1..=count).map(|seed| Weights::initialize(&network.layout, seed)).collect()
 }
 
-/// What a plain loop over so many batches and all images finds.
+/// Evaluates a network in a plain loop over `batches` batches and all images.
 fn plainly(network: &Network, data: &Data, parameters: &Tensor, batches: usize, split: Split) -> Score {
     let statistics = network.layout.fresh_statistics(Kind::Float);
     let all = reestimation_batches(data, BATCH);
@@ -171,15 +171,15 @@ fn the_ends_of_a_path_and_the_corners_of_a_plane_are_the_networks() {
     let corners = [0, 1, 2].map(|which: usize| networks[which].copy());
     let plane = super::plane(&mut alone(&folder), &network, &data, corners, &settings).unwrap();
     assert_eq!((plane.x.len(), plane.y.len(), plane.points.len()), (2, 2, 4));
-    // The lower corners of the grid are A and B: the third is above, between them.
+    // The lower corners of the grid are A and B; C is above, between them.
     let found: Vec<f64> = plane.points[..2].iter().map(|point| point.train.unwrap().train_error).collect();
     assert_eq!(found, [alone_of(0).error, alone_of(1).error]);
 }
 
-/// Told to stop after so many networks were looked at, again and again, and with small rounds: the numbers are those of an
-/// undisturbed measurement.
+/// With small rounds, and requests to stop after every few networks, the numbers equal those of an undisturbed
+/// measurement.
 #[test]
-fn interrupted_measurements_go_on_from_where_they_were() {
+fn interrupted_measurement_resumes_with_the_same_numbers() {
     let (network, data) = prepared();
     let networks = networks(&network, 5);
     let rule = Rule { batch: BATCH, batches: None, sets: Sets::Both };
@@ -210,7 +210,7 @@ fn interrupted_measurements_go_on_from_where_they_were() {
             let mut session = session(folder.path(), None, &stop);
             let found = measure(&mut session, &|| {
                 looks.set(looks.get() + 1);
-                // A round of two is never done with a batch after one look: be more patient then.
+                // A round of two networks never finishes a batch after one evaluation, so allow at least two.
                 stop.store(looks.get() >= patience.max(2), Ordering::Relaxed);
             });
             end(session);
@@ -218,7 +218,7 @@ fn interrupted_measurements_go_on_from_where_they_were() {
             looked += looks.get();
             match found {
                 Ok(found) => break found,
-                Err(Error::Interrupted) => assert!(attempts < 100, "nothing gets done"),
+                Err(Error::Interrupted) => assert!(attempts < 100, "there is no progress"),
                 Err(other) => panic!("{other}"),
             }
         };
@@ -227,9 +227,10 @@ fn interrupted_measurements_go_on_from_where_they_were() {
     }
 }
 
-/// Processors that round otherwise may match units otherwise: what one measured is nothing for the other to go on from.
+/// Processors that round differently may align differently: then an attempt cannot resume from the checkpoint of
+/// another.
 #[test]
-fn what_was_matched_otherwise_is_measured_anew() {
+fn differently_aligned_networks_are_measured_again() {
     let (network, data) = prepared();
     let networks = networks(&network, 2);
     let rule = Rule { batch: BATCH, batches: None, sets: Sets::Test };
@@ -251,14 +252,15 @@ fn what_was_matched_otherwise_is_measured_anew() {
     for (second, expected) in [("one", 12 - 4), ("another", 12)] {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(looks(&folder, "one", 5), (5, false));
-        // Two batches of both networks were done with; of the third one of them had seen it.
+        // Two batches were done for both networks, and the third for one of them.
         assert_eq!(looks(&folder, second, usize::MAX), (expected, true), "{second}");
     }
 }
 
-/// Two ranks estimate statistics of half of the batches each, and add them up; stopped and gone on with, also by one alone.
+/// Two ranks estimate statistics on half of the batches each, and combine them; also interrupted and resumed, and with
+/// one rank afterwards.
 #[test]
-fn ranks_measure_what_one_measures() {
+fn scores_of_several_ranks_equal_those_of_one() {
     let (network, _) = prepared();
     let networks: Vec<Weights> = networks(&network, 3);
     let parameters: Vec<Vec<f32>> =
@@ -296,7 +298,7 @@ fn ranks_measure_what_one_measures() {
     assert_eq!(two[0], two[1]);
     assert!(close(&two[0], &one), "{two:?} {one:?}");
 
-    // While statistics are estimated, on test images, and on training images.
+    // Interrupt the estimation, the test images, and the training images.
     for patience in [3, 8, 15] {
         let stopped = folder();
         let words = on_ranks(2, |comm| measure(stopped.path(), Some(comm), patience).map(|_| ()));
@@ -312,10 +314,10 @@ fn ranks_measure_what_one_measures() {
 }
 
 #[test]
-fn numbers_that_are_not_finite_are_told_with_their_place() {
+fn loss_that_is_not_finite_is_reported_with_its_place() {
     let (network, data) = prepared();
     let mut networks = networks(&network, 3);
-    // What the two have is finite; half of it added up is not.
+    // One parameter is infinite, so that the loss is not finite.
     let huge = |weights: &mut Weights| {
         let _ = weights.parameters.narrow(0, 0, 1).fill_(f64::from(f32::INFINITY));
     };
@@ -331,7 +333,7 @@ fn numbers_that_are_not_finite_are_told_with_their_place() {
 }
 
 #[test]
-fn signed_masks_are_compared_where_both_are_alive() {
+fn signs_are_compared_where_both_weights_survive() {
     let (network, data) = prepared();
     let [a, mut b] = [1, 2].map(|seed| Weights::initialize(&network.layout, seed));
     let prunable = network.layout.prunable();
@@ -353,7 +355,7 @@ fn signed_masks_are_compared_where_both_are_alive() {
     assert!((pruned.sign_agreement - agreement(&a, &b, 4_000, 10_000)).abs() < 1e-12);
     assert_eq!(similarity(&network.layout, &a, &a).sign_agreement, 1.0);
 
-    // Two masks have no common path unless their union is asked for.
+    // Networks with different masks can be joined only if the union is requested.
     let folder = tempfile::tempdir().unwrap();
     let mut settings = connect(2, 0);
     let refused = super::path(&mut alone(&folder), &network, &data, (&a, &b), &settings);

@@ -1,13 +1,14 @@
-//! Tickets that are altered by chance before they are transferred: what shows which part of a ticket matters.
+//! Random controls: tickets that are altered at random before they are transferred, to show which part of a ticket
+//! matters.
 //!
-//! Each choice is a function of the seed, of what is chosen, and of a layer's name.
+//! Each choice is a function of the seed, of the kind of the control, and of the name of a layer.
 
 use tch::{Kind, Tensor};
 use winsign_core::random::Source;
 
 use crate::model::{Layout, Parameter, Role, Weights};
 
-/// The survivors of each layer change places with each other at random: mask and counts of signs stay.
+/// Permutes the survivors of each layer at random: the mask and the numbers of signs do not change.
 pub fn shuffle_signs(layout: &Layout, ticket: &mut Weights, seed: u64) {
     for layer in layers(layout) {
         let places = survivors(ticket, layer);
@@ -18,8 +19,8 @@ pub fn shuffle_signs(layout: &Layout, ticket: &mut Weights, seed: u64) {
     }
 }
 
-/// The sign of a `fraction` of the survivors of each layer is flipped: of ⌊fraction·n + ½⌋ of n. What a smaller fraction
-/// flips, a larger one flips, too.
+/// Flips the signs of a `fraction` of the survivors of each layer: of ⌊fraction·n + ½⌋ of n. A larger fraction also
+/// flips all signs that a smaller one flips.
 pub fn flip_signs(layout: &Layout, ticket: &mut Weights, fraction: f64, seed: u64) {
     for layer in layers(layout) {
         let places = survivors(ticket, layer);
@@ -31,23 +32,23 @@ pub fn flip_signs(layout: &Layout, ticket: &mut Weights, fraction: f64, seed: u6
     }
 }
 
-/// Which weights survive is drawn; in each layer so many as before.
+/// Draws a random mask with the same number of survivors in each layer.
 pub fn draw_mask(layout: &Layout, ticket: &mut Weights, seed: u64) {
     let counts: Vec<usize> = layers(layout).map(|layer| survivors(ticket, layer).numel()).collect();
     draw(layout, ticket, &counts, seed, "random-mask");
 }
 
-/// Which weights survive is drawn; in all so many as before, in each layer so many as ERK has it, see [`erk`].
+/// Draws a random mask with the same total number of survivors, divided among the layers by ERK; see [`erk`].
 pub fn draw_mask_erk(layout: &Layout, ticket: &mut Weights, seed: u64) {
     let shapes: Vec<&[i64]> = layers(layout).map(|layer| &layer.shape[..]).collect();
     let counts = erk(&shapes, ticket.survivors() as usize);
     draw(layout, ticket, &counts, seed, "random-mask-erk");
 }
 
-/// So many survivors for each layer, `total` in all, as the Erdős–Rényi–Kernel rule of Evci et al. (ICML 2020) shares
-/// them out: the density of a layer is proportional to the sum of the sides of its weight over their product. Layers that
-/// would be more than full are full, one after the other, and the others share the rest. Counts are rounded down, and
-/// what is left goes to the largest fractions.
+/// Returns the number of survivors of each layer, `total` in all, by the Erdős–Rényi–Kernel rule of Evci et al. (ICML
+/// 2020): the density of a layer is proportional to the sum of the dimensions of its weight divided by their product.
+/// Layers whose density would exceed 1 are dense, one after the other, and the others share the rest. Counts are
+/// rounded down, and the remainder goes to the largest fractions.
 fn erk(shapes: &[&[i64]], total: usize) -> Vec<usize> {
     let sizes: Vec<f64> = shapes.iter().map(|shape| shape.iter().product::<i64>() as f64).collect();
     let sides: Vec<f64> = shapes.iter().map(|shape| shape.iter().sum::<i64>() as f64).collect();
@@ -57,7 +58,7 @@ fn erk(shapes: &[&[i64]], total: usize) -> Vec<usize> {
             |of: &[f64], which: bool| (0..full.len()).filter(|&at| full[at] == which).map(|at| of[at]).sum::<f64>();
         let scale = (total as f64 - sum(&sizes, true)) / sum(&sides, false);
         let share = |at: usize| if full[at] { sizes[at] } else { scale * sides[at] };
-        // The densest of those that are not full, if it is too dense.
+        // Find the densest layer that is not full, if its density exceeds 1.
         let densest = (0..full.len()).filter(|&at| !full[at]).max_by(|&a, &b| {
             let density = |at: usize| sides[at] / sizes[at];
             density(a).total_cmp(&density(b))
@@ -88,7 +89,7 @@ fn draw(layout: &Layout, ticket: &mut Weights, counts: &[usize], seed: u64, purp
     ticket.apply_mask(layout);
 }
 
-/// ⌊fraction·n + ½⌋ as in decimal arithmetic: 0.29 of 50 is a little less than 14.5 in binary.
+/// Returns ⌊fraction·n + ½⌋ as in decimal arithmetic: in binary, 0.29 of 50 is slightly less than 14.5.
 fn flipped(fraction: f64, n: usize) -> usize {
     (fraction * n as f64 * (1.0 + 1e-12) + 0.5).floor() as usize
 }
@@ -97,7 +98,7 @@ fn layers(layout: &Layout) -> impl Iterator<Item = &Parameter> {
     layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable)
 }
 
-/// Where the survivors of a layer are in the flat tensor; 64-bit integers.
+/// Returns the positions of the survivors of a layer in the flat tensor; 64-bit integers.
 fn survivors(weights: &Weights, layer: &Parameter) -> Tensor {
     let places = weights.mask.narrow(0, layer.start, layer.length()).nonzero().view([-1]);
     debug_assert_eq!(places.kind(), Kind::Int64);
@@ -125,7 +126,7 @@ mod tests {
         Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap()
     }
 
-    /// The values of each prunable layer, and whether they survive.
+    /// Returns the values of each prunable layer, and whether they survive.
     fn by_layer(layout: &Layout, weights: &Weights) -> Vec<(Vec<f32>, Vec<bool>)> {
         layers(layout)
             .map(|layer| {
@@ -213,15 +214,15 @@ mod tests {
         assert!((common - expected).abs() < 180.0, "{common} {expected}");
     }
 
-    /// Two layers by hand. Sides 3 + 3 and 10 + 20 over sizes 9 and 200: of 30 weights 5 and 25; of 90 the first would get
-    /// 15 of 9, so it is full, and the second gets 81.
+    /// Two layers, computed by hand. The sums of the dimensions are 6 and 30, and the sizes 9 and 200: of 30 weights
+    /// the layers get 5 and 25; of 90 the first would get 15, so it is full with 9, and the second gets 81.
     #[test]
     fn erk_shares_out_by_the_sides_of_layers() {
         let shapes: [&[i64]; 2] = [&[3, 3], &[10, 20]];
         assert_eq!(erk(&shapes, 30), [5, 25]);
         assert_eq!(erk(&shapes, 90), [9, 81]);
         assert_eq!(erk(&shapes, 209), [9, 200]);
-        // Thirds of a weight: 1.0, 2.33 and 6.67 are rounded so that the sum is right.
+        // With thirds, 1.0, 2.33 and 6.67 are rounded so that the sum is right.
         assert_eq!(erk(&[&[2, 1], &[3, 4], &[10, 10]], 10), [1, 2, 7]);
     }
 

@@ -1,4 +1,4 @@
-//! Masks found at initialization, before any training: SNIP and SynFlow.
+//! Pruning at initialization, before any training: SNIP and SynFlow.
 
 use tch::{Kind, Reduction, Tensor};
 
@@ -10,27 +10,27 @@ use crate::model::{Mode, Network, Weights};
 use crate::train::evaluate::{Workers, cross_entropy};
 use crate::{Error, Result};
 
-/// How often SynFlow prunes on its way, as in the paper.
+/// The number of rounds of SynFlow, as in the paper.
 const ROUNDS: i32 = 100;
 
-/// How many weights stay: as many as iterative pruning of the fraction `ratio` leaves at `level`.
+/// The number of survivors: as many as iterative pruning of the fraction `ratio` leaves at `level`.
 #[derive(Debug, Clone, Copy)]
 pub struct Sparsity {
     pub ratio: f64,
     pub level: u32,
 }
 
-/// The training images that SNIP looks at: the first batches of an epoch of their own that hold at least `images`.
+/// The training images of SNIP: the first batches of a separate order that hold at least `images` images.
 pub struct Sample {
     pub images: i64,
     pub batch: u32,
     pub order_seed: u64,
 }
 
-/// Prunes by SNIP (Lee, Ajanthan and Torr, ICLR 2019): of all prunable weights those stay whose removal would change the
-/// loss L most, by |∂L/∂w ⊙ w|. L is the cross-entropy of the sample, with BatchNorm as in training.
+/// Prunes by SNIP (Lee, Ajanthan and Torr, ICLR 2019): the prunable weights survive whose removal would change the loss
+/// L most, measured by |∂L/∂w ⊙ w|. L is the cross-entropy of the sample, with BatchNorm in training mode.
 ///
-/// Every rank does the same, on all of the sample; the `crew` agrees on each batch.
+/// Every rank computes the same, on the whole sample; the ranks of `crew` agree on each batch.
 pub fn snip(
     crew: Workers,
     network: &Network,
@@ -50,7 +50,7 @@ pub fn snip(
         let batch = crew.agree(batch)?;
         let statistics = layout.fresh_statistics(parameters.kind()).to_device(parameters.device());
         let logits = network.logits(&parameters, &statistics, Mode::TRAIN, &batch.images);
-        // Sums, so that every image counts alike in whatever batch it is; gradients of all batches add up.
+        // Sums weight every image equally, regardless of its batch; the gradients of all batches add up.
         cross_entropy(&logits, &batch.labels, Reduction::Sum).backward();
     }
     let scores = effects(&parameters).narrow(0, 0, layout.prunable());
@@ -59,17 +59,17 @@ pub fn snip(
     Ok(())
 }
 
-/// Prunes by SynFlow (Tanaka, Kunin, Yamins and Ganguli, NeurIPS 2020): of all prunable weights those stay through which
-/// most flows when all weights are made positive and the input is all ones, by |∂R/∂w ⊙ w| for R the sum of the logits.
-/// No images are needed: `image` is their shape, (channels, height and width). BatchNorm does nothing: it normalizes by
-/// fresh statistics.
+/// Prunes by SynFlow (Tanaka, Kunin, Yamins and Ganguli, NeurIPS 2020): the prunable weights survive with the largest
+/// flow if all weights are made positive and the input is all ones, measured by |∂R/∂w ⊙ w| with R the sum of the
+/// logits. No images are needed: `image` is their shape, (channels, height and width). BatchNorm has no effect, since
+/// it normalizes by initial statistics.
 ///
-/// The flow is found anew in each of 100 rounds, between which the remaining ratio falls exponentially. So the network
-/// does not fall apart as long as there are weights for a way through it, where all between layers is linear for positive
-/// numbers, as in ResNets; of two ways side by side, such as a shortcut, one may be lost when few weights are left. What
-/// flows grows with every layer: 64 bits hold it.
+/// The flow is computed anew in each of 100 rounds, between which the remaining ratio falls exponentially. So no layer
+/// loses all of its weights as long as there are enough weights for a path, and the operations between layers are
+/// linear for positive numbers, as in ResNets; of two parallel paths, such as a shortcut, one may be lost if few
+/// weights remain. The flow grows with every layer, so it is computed in 64 bits.
 ///
-/// Every rank does the same; the `crew` agrees on each round.
+/// Every rank computes the same; the ranks of `crew` agree on each round.
 pub fn synflow(
     crew: Workers,
     network: &Network,
@@ -89,7 +89,7 @@ pub fn synflow(
         let parameters = weights.parameters.abs().to_kind(Kind::Double).set_requires_grad(true);
         network.logits(&parameters, &statistics, Mode::Evaluate, &ones).sum(Kind::Double).backward();
         let scores = finite(effects(&parameters).narrow(0, 0, prunable))?;
-        // What is pruned stays pruned, below weights that have no flow either.
+        // Pruned weights stay pruned: their score is below that of survivors without flow.
         let scores = scores.masked_fill(&weights.mask.eq(0.0), -1.0);
         let left = match round {
             ROUNDS => keep,
@@ -104,7 +104,7 @@ pub fn synflow(
     Ok(())
 }
 
-/// |∂/∂w ⊙ w| of every parameter, after the backward pass.
+/// Returns |∂/∂w ⊙ w| for every parameter, after the backward pass.
 fn effects(parameters: &Tensor) -> Tensor {
     (parameters.grad() * parameters.detach()).abs()
 }
@@ -116,7 +116,7 @@ fn finite(scores: Tensor) -> Result<Tensor> {
     }
 }
 
-/// The mask of the `keep` largest scores; of equal ones the first.
+/// Returns the mask of the `keep` largest scores; of equal scores the first are kept.
 fn largest(scores: &Tensor, keep: i64) -> Tensor {
     let (threshold, _) = scores.kthvalue(scores.numel() as i64 - keep + 1, 0, false);
     let above = scores.gt_tensor(&threshold);
@@ -139,7 +139,7 @@ mod tests {
     const SPARSE: Sparsity = Sparsity { ratio: 0.2, level: 12 };
     const SAMPLE: Sample = Sample { images: 100, batch: 64, order_seed: 5 };
 
-    /// Nobody else, who is not told to stop.
+    /// Returns a single rank that is not asked to stop.
     fn alone() -> Workers<'static> {
         static STOP: AtomicBool = AtomicBool::new(false);
         Workers { comm: &Single, stop: &STOP }
@@ -153,7 +153,7 @@ mod tests {
         Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).unwrap()
     }
 
-    /// Survivors of each layer, with its name.
+    /// Returns the number of survivors of each layer, with its name.
     fn layers(network: &Network, weights: &Weights) -> Vec<(String, f64)> {
         let prunable = network.layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable);
         prunable
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_are_kept_and_of_equal_ones_the_first() {
+    fn largest_keeps_the_first_of_equal_scores() {
         let scores = Tensor::from_slice(&[1.0f32, 3.0, 0.0, 1.0, 2.0, 1.0, 1.0]);
         let kept = |keep| list(&largest(&scores, keep));
         assert_eq!(kept(1), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
@@ -173,15 +173,15 @@ mod tests {
         assert_eq!(kept(7), [1.0; 7]);
     }
 
-    /// The scores by finite differences of the loss over the two batches, in 64 bits: c ↦ L(c·w) at c = 1 for a few
-    /// weights w. Those the mask keeps are above, those it drops below one threshold.
+    /// Compares with scores by finite differences of the loss over the two batches, in 64 bits: c ↦ L(c·w) at c = 1 for
+    /// a few weights w. Those of survivors must be above, and those of pruned weights below, one threshold.
     #[test]
     fn snip_keeps_the_weights_that_the_loss_depends_on() {
         let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
         let dense = Weights::initialize(&network.layout, 1);
         let mut pruned = dense.copy();
         snip(alone(), &network, &data, &mut pruned, &SAMPLE, SPARSE).unwrap();
-        assert_eq!(pruned.survivors(), 1_314, "as twelve prunings of 19,144 leave");
+        assert_eq!(pruned.survivors(), 1_314, "the number after twelve prunings of 19,144");
 
         let batches = Batches::new(&data, 64, 5, "snip");
         let epoch = batches.epoch(1);
@@ -205,7 +205,7 @@ mod tests {
         };
         let (mut kept, mut dropped) = (vec![], vec![]);
         let mask = list(&pruned.mask);
-        // Every 96th weight, and so many survivors that the threshold is pinned down.
+        // Every 96th weight, and enough survivors to determine the threshold.
         for at in (0..19_144i64).filter(|at| at % 96 == 0 || (at % 16 == 0 && mask[*at as usize] == 1.0)) {
             if mask[at as usize] == 1.0 { &mut kept } else { &mut dropped }.push(score(at));
         }
@@ -213,9 +213,9 @@ mod tests {
         let most = dropped.iter().copied().fold(0.0, f64::max);
         assert!(kept.len() > 50 && dropped.len() > 150, "{} {}", kept.len(), dropped.len());
         assert!(least > 0.99 * most, "kept from {least}, dropped to {most}");
-        // The weights that are left are those of the initialization.
+        // The survivors have their initial values.
         assert_eq!(pruned.parameters.narrow(0, 0, 19_144), dense.parameters.narrow(0, 0, 19_144) * &pruned.mask);
-        assert_eq!(pruned.statistics, dense.statistics, "the search leaves no trace");
+        assert_eq!(pruned.statistics, dense.statistics, "the search does not change the statistics");
     }
 
     #[test]
@@ -234,10 +234,10 @@ mod tests {
         }
     }
 
-    /// One round of scores on a network small enough to be followed by hand: what flows into a layer flows out of it, so
-    /// the scores of its incoming and outgoing weights have the same sum (the synaptic conservation law).
+    /// One round of scores on a small network: the flow into a layer equals the flow out of it, so the scores of its
+    /// incoming and outgoing weights have the same sum (the synaptic conservation law).
     #[test]
-    fn the_same_flows_through_every_stage_of_synflow() {
+    fn synflow_conserves_flow_through_every_stage() {
         let network = network();
         let weights = Weights::initialize(&network.layout, 1);
         let parameters = weights.parameters.abs().to_kind(Kind::Double).set_requires_grad(true);
@@ -252,7 +252,7 @@ mod tests {
                 .map(|tensor| scores.narrow(0, tensor.start, tensor.length()).sum(Kind::Double).double_value(&[]))
                 .sum()
         };
-        // The classifier's bias lets a little flow in beside its weights; norm shifts are 0 at initialization.
+        // The bias of the classifier adds a little flow beside its weights; norm shifts are 0 at initialization.
         let flow = flow.double_value(&[]) - total(&["fc.bias"]);
         for stage in [
             &["conv1.weight"][..],
@@ -264,8 +264,8 @@ mod tests {
         }
     }
 
-    /// Only how much flows through one weight beside another counts, even if it is next to nothing: the classifier, which
-    /// is never pruned, scales every score.
+    /// Only ratios of flows matter, even if the flows are tiny: the classifier, which is never pruned, scales every
+    /// score.
     #[test]
     fn synflow_compares_the_smallest_flows() {
         let network = network();
@@ -278,12 +278,12 @@ mod tests {
             synflow(alone(), &network, (1, 8), &mut weights, SPARSE).unwrap();
             weights.mask
         };
-        // A power of two changes no digit.
+        // A power of two does not change the mantissas.
         assert_eq!(mask_of(2f64.powi(-100)), mask_of(1.0));
     }
 
     #[test]
-    fn searches_can_be_stopped_and_say_what_they_cannot_do() {
+    fn searches_can_be_stopped_and_report_errors() {
         let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
         let mut weights = Weights::initialize(&network.layout, 1);
         let stop = Workers { stop: &AtomicBool::new(true), ..alone() };

@@ -5,8 +5,8 @@ use crate::{Error, Result};
 
 /// Removes the fraction `ratio` of the surviving weights, the smallest by magnitude over all prunable tensors.
 ///
-/// Of n survivors the threshold is the k-th largest magnitude with k = ⌊(1 − ratio)·n⌋; those at the threshold stay.
-/// [`Error::NothingLeft`] if k is 0.
+/// Of n survivors the threshold is the k-th largest magnitude with k = ⌊(1 − ratio)·n⌋; weights at the threshold
+/// survive. Fails with [`Error::NothingLeft`] if k is 0.
 pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) -> Result<()> {
     let magnitudes = weights.parameters.narrow(0, 0, layout.prunable()).abs();
     let surviving = magnitudes.masked_select(&weights.mask.gt(0.0));
@@ -21,7 +21,8 @@ pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) -> Result<()> {
     Ok(())
 }
 
-/// How many of `prunable` weights are left after `times` such prunings. [`Error::NothingLeft`] if none are.
+/// Returns the number of `prunable` weights that survive `times` prunings. Fails with [`Error::NothingLeft`] if none
+/// do.
 pub(super) fn survivors(ratio: f64, times: u32, prunable: i64) -> Result<i64> {
     (0..times).try_fold(prunable, |n, _| match kept(ratio, n) {
         0 => Err(Error::NothingLeft { survivors: n as u64 }),
@@ -29,7 +30,8 @@ pub(super) fn survivors(ratio: f64, times: u32, prunable: i64) -> Result<i64> {
     })
 }
 
-/// ⌊(1 − ratio)·n⌋ as in decimal arithmetic: 1 − 0.9 is a little less than 0.1 in binary, and a tenth of 1,000 is 100.
+/// Returns ⌊(1 − ratio)·n⌋ as in decimal arithmetic: in binary, 1 − 0.9 is slightly less than 0.1, but a tenth of 1,000
+/// is 100.
 fn kept(ratio: f64, n: i64) -> i64 {
     ((1.0 - ratio) * n as f64 * (1.0 + 1e-12)).floor() as i64
 }
@@ -41,7 +43,7 @@ mod tests {
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
-    fn the_number_kept_is_that_of_decimal_arithmetic() {
+    fn kept_follows_decimal_arithmetic() {
         let expected = [(0.2, 19_144, 15_315), (0.9, 1_000, 100), (0.8, 10, 2), (0.7, 10, 3), (0.5, 3, 1), (0.5, 1, 0)];
         for (ratio, n, k) in expected {
             assert_eq!(kept(ratio, n), k, "{ratio} of {n}");

@@ -1,18 +1,19 @@
-//! Norm parameters on their way to their initialization ψ₀.
+//! Interpolation of norm parameters toward their initialization ψ₀.
 
 use tch::Tensor;
 
 use crate::model::{Layout, Weights};
 
-/// The parameters of one AWS step: every norm parameter ψ becomes α·ψ₀ + (1 − α)·ψ, that is γ' = α + (1 − α)·γ and
-/// β' = (1 − α)·β. All normalization layers share α; gradients flow through to ψ.
+/// Returns the flat parameters of one AWS step: every norm parameter ψ becomes α·ψ₀ + (1 − α)·ψ, that is γ' = α + (1 −
+/// α)·γ and β' = (1 − α)·β (Oh, Baik and Lee, ICLR 2025). All normalization layers share α; gradients are propagated to
+/// ψ.
 pub fn interpolate_norms(layout: &Layout, parameters: &Tensor, norm_init: &Tensor, alpha: f64) -> Tensor {
     let weights = parameters.narrow(0, 0, layout.weights());
     let norms = parameters.narrow(0, layout.weights(), layout.parameters() - layout.weights());
     Tensor::cat(&[weights, norms * (1.0 - alpha) + norm_init * alpha], 0)
 }
 
-/// The same network with ψ₀ in place of its norm parameters.
+/// Returns the network with ψ₀ in place of its norm parameters.
 pub fn with_norm_init(layout: &Layout, weights: &Weights) -> Weights {
     let norm_init = layout.norm_init(weights.parameters.kind()).to_device(weights.parameters.device());
     let parameters = interpolate_norms(layout, &weights.parameters, &norm_init, 1.0);

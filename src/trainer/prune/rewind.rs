@@ -1,8 +1,8 @@
-//! Rewinding: the weights of before, under the mask of after.
+//! Rewinding: earlier weights under a new mask.
 
 use crate::model::{Layout, Weights};
 
-/// The network of `origin`, its norm parameters and BatchNorm statistics included, under the mask of `pruned`.
+/// Returns the network of `origin`, including its norm parameters and BatchNorm statistics, under the mask of `pruned`.
 pub fn rewind(layout: &Layout, pruned: &Weights, origin: Weights) -> Weights {
     let mut rewound = Weights { mask: pruned.mask.copy(), ..origin };
     rewound.apply_mask(layout);
@@ -17,11 +17,11 @@ mod tests {
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
-    fn everything_is_put_back_but_what_is_pruned() {
+    fn rewind_restores_all_but_pruned_weights() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let list = |tensor: &tch::Tensor| Vec::<f32>::try_from(tensor).unwrap();
         let mut origin = Weights::initialize(&layout, 1);
-        // As after a few epochs: norm parameters and statistics have moved.
+        // After a few epochs, norm parameters and statistics have changed.
         origin.parameters += 0.01;
         origin.statistics += 0.3;
         let mut pruned = Weights::initialize(&layout, 2);

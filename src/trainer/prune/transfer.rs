@@ -1,12 +1,12 @@
-//! What a ticket hands to a fresh initialization.
+//! Transfer of a ticket to a fresh initialization.
 
 use tch::Tensor;
 use winsign_core::settings::Inherit;
 
 use crate::model::{Layout, Weights};
 
-/// The network that training starts from, given a ticket (φ_T, ψ_T, m_T) and a dense fresh initialization (φ, ψ₀).
-/// BatchNorm statistics start fresh, except for `retrain`, which takes the ticket as it is.
+/// Returns the network from which training starts, given a ticket (φ_T, ψ_T, m_T) and a dense fresh initialization
+/// (φ, ψ₀). BatchNorm statistics are fresh, except for `retrain`, which starts from the unchanged ticket.
 ///
 /// | inherit     | prunable weights | biases and classifier | norm parameters |
 /// |-------------|------------------|-----------------------|-----------------|
@@ -16,8 +16,8 @@ use crate::model::{Layout, Weights};
 /// | `retrain`   | φ_T              | φ_T                   | ψ_T             |
 /// | `dense`     | φ                | φ                     | ψ₀              |
 ///
-/// The random baselines are transfers of altered tickets: `random-sign` is `sign`, `random-mask` and `random-mask-erk` are
-/// `mask`, of what [`super::controls`] makes of the ticket.
+/// The random baselines are transfers of tickets that [`super::controls`] has altered: `random-sign` is computed as
+/// `sign`, and `random-mask` and `random-mask-erk` as `mask`.
 pub fn transfer(layout: &Layout, inherit: Inherit, ticket: &Weights, fresh: &Weights) -> Weights {
     let (weights, norms) = (layout.weights(), layout.parameters() - layout.weights());
     let phi = |of: &Weights| of.parameters.narrow(0, 0, weights);
@@ -44,9 +44,9 @@ mod tests {
     use strum::VariantArray;
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
-    /// Every element of every kind of transfer against the table of the method.
+    /// Compares every element of every kind of transfer with the table of the method.
     #[test]
-    fn each_part_comes_from_where_it_should() {
+    fn transfer_follows_the_table() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let mut ticket = Weights::initialize(&layout, 1);
         let _ = ticket.parameters.narrow(0, layout.weights(), layout.parameters() - layout.weights()).fill_(0.7);

@@ -1,4 +1,4 @@
-//! Everything that training needs to go on as if it had never stopped.
+//! Checkpoints: the state from which a training resumes as if it had never stopped.
 
 use std::collections::BTreeMap;
 
@@ -13,34 +13,35 @@ use super::optimizer::fresh_moments;
 use crate::model::Weights;
 use crate::model::weights::{raw, tensor};
 
-/// What the names of moments begin with; their order is that of the names.
+/// The prefix of the names of moments; their order is that of the names.
 const MOMENT: &str = "moment ";
 
-/// A training between two of its steps: the state that [`super::train`] works on, and what is saved of it.
+/// The state of a training between two steps: [`super::train`] works on it, and it is what a checkpoint holds.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub weights: Weights,
-    /// Of the optimizer: see [`fresh_moments`].
+    /// The moments of the optimizer: see [`fresh_moments`].
     pub moments: Vec<Tensor>,
-    /// Loss and wrongly classified images of each step of the epoch so far.
+    /// The loss of each step of the epoch so far; shape (steps).
     pub losses: Tensor,
+    /// The number of misclassified images of each step of the epoch so far; shape (steps).
     pub wrong: Tensor,
     pub place: Place,
 }
 
-/// Where in a training a checkpoint was taken, and what came before.
+/// The position in a training, and the metrics before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Place {
-    /// The epoch under way, from 1.
+    /// The current epoch, counted from 1.
     pub epoch: u32,
-    /// The step to do next, from 0.
+    /// The next step, counted from 0.
     pub step: u32,
-    /// Of the epochs done.
+    /// The metrics of the finished epochs.
     pub metrics: Vec<EpochMetrics>,
 }
 
 impl Checkpoint {
-    /// Before the first step, from the given weights; `steps` are those of an epoch.
+    /// Returns the state before the first step, from the given weights; `steps` is the number of steps of an epoch.
     pub fn beginning(weights: Weights, optimizer: Optimizer, steps: u32) -> Checkpoint {
         let per_step = || Tensor::zeros([steps.into()], (Kind::Float, weights.parameters.device()));
         Checkpoint {
@@ -52,6 +53,7 @@ impl Checkpoint {
         }
     }
 
+    /// Moves the state to a device.
     pub fn on(self, device: Device) -> Checkpoint {
         let Checkpoint { weights, moments, losses, wrong, place } = self;
         Checkpoint {
@@ -63,6 +65,7 @@ impl Checkpoint {
         }
     }
 
+    /// Converts the state to a file.
     pub fn to_file(&self) -> TensorFile {
         let tensors = self.named().into_iter().map(|(name, values)| {
             assert_eq!(values.kind(), Kind::Float, "{name}");
@@ -72,7 +75,8 @@ impl Checkpoint {
         TensorFile { tensors: tensors.collect::<BTreeMap<_, _>>(), metadata }
     }
 
-    /// The error says what does not fit; only a file that another version wrote can cause one.
+    /// Reads the state from a file. The error describes the part that does not fit; only a file of another version can
+    /// cause one.
     pub fn from_file(file: &TensorFile) -> Result<Checkpoint, String> {
         let find = |name: &str| file.tensors.get(name).map(tensor).ok_or_else(|| format!("it has no tensor {name}"));
         Ok(Checkpoint {
@@ -89,7 +93,7 @@ impl Checkpoint {
         })
     }
 
-    /// A few bytes that differ between almost all states: the sums of the bits of each tensor.
+    /// Returns a checksum that differs between almost all states: the sums of the bits of each tensor.
     pub fn checksum(&self) -> Vec<u8> {
         let sum = |values: &Tensor| values.detach().view_dtype(Kind::Int).sum(Kind::Int64).int64_value(&[]);
         self.named().into_iter().flat_map(|(_, values)| sum(values).to_le_bytes()).collect()

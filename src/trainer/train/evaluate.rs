@@ -1,4 +1,4 @@
-//! How good a network is on the test set, and the BatchNorm statistics to ask that with.
+//! Evaluation on the test set, and the re-estimation of BatchNorm statistics for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,26 +11,26 @@ use crate::data::batches::{Batch, Batches, plain_batches, plain_steps};
 use crate::model::{Mode, Network};
 use crate::{Error, Result};
 
-/// Mean cross-entropy in nats, and errors in percent.
+/// The mean cross-entropy in nats, and the error in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
     pub loss: f64,
     pub error: f64,
 }
 
-/// Who does such work: the ranks together, round by round, until one of them is told to stop.
+/// The ranks that evaluate together, round by round, until one of them is asked to stop.
 #[derive(Clone, Copy)]
 pub struct Workers<'a> {
     pub comm: &'a dyn Comm,
-    /// Whether this rank was told to stop.
+    /// True once this rank was asked to stop.
     pub stop: &'a AtomicBool,
 }
 
 impl Workers<'_> {
-    /// What this rank found to go on with, if every rank found something and none was told to stop. All ranks ask
+    /// Returns the result of this rank if every rank has one and none was asked to stop. All ranks must call it
     /// together.
     pub fn agree<T>(&self, found: Result<T>) -> Result<T> {
-        /// Of several demands the largest is met.
+        /// Of several demands the largest counts.
         const STOP: u64 = 1;
         const FAIL: u64 = 2;
         let own = match &found {
@@ -46,8 +46,8 @@ impl Workers<'_> {
     }
 }
 
-/// The test score of flat `parameters` with flat `statistics`, the same to the last bit for any number of ranks.
-/// [`Error::Interrupted`] if a rank is told to stop.
+/// Returns the test score of flat `parameters` with flat `statistics`, equal to the last bit for any number of ranks.
+/// Fails with [`Error::Interrupted`] if a rank is asked to stop.
 pub fn evaluate(
     crew: Workers,
     network: &Network,
@@ -60,7 +60,7 @@ pub fn evaluate(
     let place = crew.comm.place();
     let mut own = plain_batches(data, Split::Test, 0, place);
     for _ in (0..steps).step_by(place.ranks) {
-        // In the last round not every rank may have a batch.
+        // In the last round some ranks may have no batch.
         let (step, batch) = own.next().map_or((0, Ok(None)), |(step, batch)| (step, batch.map(Some)));
         let Some(batch) = crew.agree(batch)? else { continue };
         sums.add(0, step, network, (parameters, statistics), &batch);
@@ -69,20 +69,21 @@ pub fn evaluate(
     Ok(sums.scores(crew.comm, data.count(Split::Test))[0])
 }
 
-/// Loss and wrongly classified images of networks on each batch of a part, which is one rank's; the others add nothing. So
-/// they are added up in the same order whoever computed them. Read at the end, so that no batch waits for the numbers of
-/// another.
+/// The loss and the number of misclassified images of networks on each batch of a part. Each batch is evaluated by one
+/// rank, and the others add zero, so that sums do not depend on which rank it was. The numbers are read at the end, so
+/// that no batch waits for another.
 pub struct Sums {
-    /// Shape (networks, 2, batches).
+    /// The numbers; shape (networks, 2, batches).
     pub tensor: Tensor,
 }
 
 impl Sums {
+    /// Creates empty sums for `steps` batches.
     pub fn new(networks: usize, steps: u32, device: Device) -> Sums {
         Sums { tensor: Tensor::zeros([networks as i64, 2, i64::from(steps)], (Kind::Double, device)) }
     }
 
-    /// What a network of these parameters and statistics makes of a batch.
+    /// Evaluates network number `which`, with these parameters and statistics, on a batch.
     pub fn add(
         &mut self,
         which: usize,
@@ -99,7 +100,7 @@ impl Sums {
         });
     }
 
-    /// The scores over so many images, from the batches of all ranks.
+    /// Returns the scores over `images` images, from the batches of all ranks.
     pub fn scores(mut self, comm: &dyn Comm, images: i64) -> Vec<Score> {
         comm.sum(&mut self.tensor);
         let steps = self.tensor.size()[2] as usize;
@@ -113,11 +114,11 @@ impl Sums {
     }
 }
 
-/// Fresh BatchNorm statistics for flat `parameters`: one pass over the training batches of an epoch of its own, which the
-/// ranks share out by whole batches.
+/// Re-estimates BatchNorm statistics for flat `parameters`, in one pass over training batches of a separate order,
+/// which the ranks divide by whole batches. Returns the flat statistics.
 ///
-/// Statistics gathered in training belong to other parameters than those evaluated: to the random α of AWS, or to the
-/// ends of a path rather than its inner points.
+/// Statistics accumulated in training belong to other parameters than those evaluated: to the random α of AWS, or to
+/// the ends of a path rather than its inner points.
 pub fn reestimate(crew: Workers, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
     let mut statistics = network.layout.fresh_statistics(parameters.kind()).to_device(data.device());
     let batches = reestimation_batches(data, batch);
@@ -135,7 +136,7 @@ pub fn reestimate(crew: Workers, network: &Network, parameters: &Tensor, data: &
     Ok(statistics)
 }
 
-/// From the means over the `seen` batches of each rank the mean over all batches, `steps`.
+/// Combines the means over the `seen` batches of each rank to the mean over all `steps` batches.
 pub fn combine(comm: &dyn Comm, statistics: &mut Tensor, seen: u32, steps: u32) {
     if comm.place().ranks > 1 {
         let _ = statistics.g_mul_scalar_(f64::from(seen) / f64::from(steps));
@@ -143,28 +144,29 @@ pub fn combine(comm: &dyn Comm, statistics: &mut Tensor, seen: u32, steps: u32) 
     }
 }
 
-/// The batches that statistics are re-estimated with: the same ones for every network of every run.
+/// Returns the batches of re-estimation, which are the same for every network of every run.
 pub fn reestimation_batches(data: &Data, batch: u32) -> Batches<'_> {
     Batches::new(data, batch, 0, "re-estimation")
 }
 
-/// The momentum with which, after so many batches, statistics become the plain mean over all batches of a pass. The constant
-/// 0.1 of training would leave 0.9ⁿ of the fresh values after n batches: 9 % after the 23 of the digits, far too much
-/// where activations are small.
+/// Returns the momentum with which statistics after `seen` batches become the plain mean over all batches. The constant
+/// 0.1 of training would leave 0.9ⁿ of the initial values after n batches: 9 % after the 23 of the digits, which is far
+/// too much if activations are small.
 pub fn plain_mean(seen: u32) -> f64 {
     1.0 / f64::from(seen + 1)
 }
 
-/// Moves `statistics` toward those of one batch. Nothing is dropped out: they are for evaluation.
+/// Moves `statistics` toward those of one batch, without dropout, since they are for evaluation.
 pub fn absorb(network: &Network, parameters: &Tensor, statistics: &Tensor, images: &Tensor, momentum: f64) {
     let _ = tch::no_grad(|| network.logits(parameters, statistics, Mode::Train { momentum }, images));
 }
 
+/// Returns the cross-entropy of logits in nats.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, reduction: Reduction) -> Tensor {
     logits.cross_entropy_loss::<Tensor>(labels, None, reduction, -100, 0.0)
 }
 
-/// How many of a batch are classified wrongly, as a tensor that stays on its device.
+/// Returns the number of misclassified images of a batch, as a tensor that stays on its device.
 pub fn wrong_count(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.argmax(1, false).ne_tensor(labels).sum(Kind::Float)
 }
@@ -178,9 +180,9 @@ mod tests {
     use crate::model::Weights;
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
-    /// Both ranks have batches to do, and neither does all of them.
+    /// Each of the two ranks has some of the batches.
     #[test]
-    fn a_word_to_one_rank_stops_all() {
+    fn stop_request_to_one_rank_stops_all() {
         let stopped = on_ranks(2, |comm| {
             let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
             let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
@@ -196,7 +198,7 @@ mod tests {
         }
     }
 
-    /// The statistics of the first layer against means and variances computed from its outputs.
+    /// Compares the statistics of the first layer with means and variances of its outputs.
     #[test]
     fn reestimated_statistics_are_the_mean_over_all_batches() {
         let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));

@@ -1,4 +1,4 @@
-//! The step loop: data order, optimizer, schedule, evaluation, checkpoint and resume.
+//! Training: data order, optimizer, schedule, evaluation, checkpoint and resume.
 
 pub mod checkpoint;
 pub mod evaluate;
@@ -22,17 +22,17 @@ use evaluate::{Score, Workers, evaluate, reestimate};
 use schedule::learning_rate;
 use step::Stepper;
 
-/// A training to be done: of what, on what, how.
+/// A training: the network, the data and the settings.
 pub struct TrainJob<'a> {
     pub network: &'a Network,
     pub data: &'a Data,
     pub training: &'a Training,
     pub order_seed: u64,
-    /// Keeps the chance of trainings with equal seeds apart, such as that of different levels.
+    /// The purpose, which separates the randomness of trainings with equal seeds, such as those of different levels.
     pub purpose: String,
     /// The seed of α, if norm parameters are interpolated in every step (AWS).
     pub alpha_seed: Option<u64>,
-    /// Whether BatchNorm statistics are re-estimated before each evaluation.
+    /// True if BatchNorm statistics are re-estimated before each evaluation.
     pub reestimate: bool,
 }
 
@@ -42,13 +42,14 @@ pub struct Trained {
     pub score: Score,
 }
 
-/// Trains from what `start` gives, or goes on from the run's checkpoint if there is one.
+/// Trains from the network that `start` returns, or resumes from the checkpoint of the run if there is one.
 ///
-/// A checkpoint is saved after every epoch, within epochs as often as the session says, and before the next step once it
-/// is told to stop; then [`Error::Interrupted`] is returned. A loss that is not finite is [`Error::Diverged`].
+/// A checkpoint is saved after every epoch, within epochs at the interval of the session, and before the next step
+/// after a request to stop, which ends the training with [`Error::Interrupted`]. A loss that is not finite is
+/// [`Error::Diverged`].
 ///
-/// Several ranks share out every batch. They hold the same state, to the last bit, when an epoch ends and whenever
-/// something is saved: [`Error::Apart`] if not.
+/// Several ranks divide every batch among them. Their states are equal to the last bit at the end of an epoch and
+/// whenever a checkpoint is saved, or else the training fails with [`Error::Apart`].
 pub fn train(
     session: &mut Session,
     course: &TrainJob,
@@ -59,12 +60,12 @@ pub fn train(
     let mut state = match session.load_checkpoint()? {
         Some(file) => {
             let state = Checkpoint::from_file(&file).map_err(Error::Unfit)?.on(data.device());
-            tracing::info!("going on at epoch {}, step {}", state.place.epoch, state.place.step + 1);
+            tracing::info!("resuming at epoch {}, step {}", state.place.epoch, state.place.step + 1);
             state
         }
         None => {
             let mut weights = start(session)?.on(data.device());
-            // Processors of different makes may round what begins a training differently.
+            // Different processors may round the initial weights differently.
             session.align(&mut weights);
             Checkpoint::beginning(weights, training.optimizer, batches.steps())
         }
@@ -75,10 +76,10 @@ pub fn train(
 
     for epoch in state.place.epoch..=training.epochs {
         train_epoch(session, course, &batches, &mut state)?;
-        // First of all: what follows is decided alike by ranks that are equal.
+        // This must come first: later decisions agree only on ranks with equal states.
         check_equal(session, &state)?;
         check_finite(&state.losses, epoch)?;
-        // The evaluation may take long.
+        // Handle demands before the evaluation, which may take long.
         state.place.step = batches.steps();
         heed(session, &state, session.demand(true))?;
         let score = score(session.crew(), course, &mut state.weights);
@@ -109,7 +110,7 @@ pub fn train(
     unreachable!("no checkpoint is saved after the last epoch")
 }
 
-/// Does the steps that are left of the epoch under way.
+/// Trains the remaining steps of the current epoch.
 fn train_epoch(session: &mut Session, course: &TrainJob, batches: &Batches, state: &mut Checkpoint) -> Result<()> {
     let TrainJob { network, training, .. } = *course;
     let epoch = state.place.epoch;
@@ -125,7 +126,7 @@ fn train_epoch(session: &mut Session, course: &TrainJob, batches: &Batches, stat
     let first = state.place.step;
     for (step, batch) in (first..).zip(order.shares(first, session.place())) {
         state.place.step = step;
-        // The steps so far are not lost with an image that cannot be read.
+        // If an image cannot be read, the steps so far are saved.
         let batch = match (heed(session, state, session.demand(batch.is_ok())), batch) {
             (Ok(()), Ok(batch)) => batch,
             (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
@@ -136,14 +137,14 @@ fn train_epoch(session: &mut Session, course: &TrainJob, batches: &Batches, stat
         let number = u64::from(epoch - 1) * u64::from(batches.steps()) + u64::from(step) + 1;
         let Checkpoint { weights, moments, .. } = state;
         let pass = stepper.step((weights, moments), &batch, (lr, number), alpha, dropout);
-        // Read at the end of the epoch, so that no step waits for its numbers.
+        // These are read at the end of the epoch, so that no step waits for its numbers.
         state.losses.get(step.into()).copy_(&pass.loss);
         state.wrong.get(step.into()).copy_(&pass.wrong);
     }
     Ok(())
 }
 
-/// Does what a rank demanded before the next step of `state`.
+/// Carries out the demand of the ranks before the next step of `state`.
 fn heed(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
     if demand > Demand::Nothing {
         save(session, state)?;
@@ -155,7 +156,7 @@ fn heed(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
     }
 }
 
-/// The test score after an epoch, at α = 0. Re-estimated statistics replace those gathered in training.
+/// Returns the test score after an epoch, at α = 0. Re-estimated statistics replace those of the training.
 fn score(crew: Workers, course: &TrainJob, weights: &mut Weights) -> Result<Score> {
     let TrainJob { network, data, training, .. } = *course;
     let parameters = weights.parameters.detach();
@@ -165,13 +166,14 @@ fn score(crew: Workers, course: &TrainJob, weights: &mut Weights) -> Result<Scor
     evaluate(crew, network, &parameters, &weights.statistics, data)
 }
 
-/// Saves a checkpoint, unless ranks differ: then the next attempt goes on from one where they did not.
+/// Saves a checkpoint, unless the ranks differ: then the next attempt resumes from one at which they were equal.
 fn save(session: &Session, state: &Checkpoint) -> Result<()> {
     check_equal(session, state)?;
     session.save_checkpoint(|| state.to_file())
 }
 
-/// Every rank did the same steps on the same sums: if they differ now, a machine computes wrongly.
+/// Fails unless the states of all ranks are equal. Every rank did the same steps on the same sums, so a difference
+/// means that a machine computes wrongly.
 fn check_equal(session: &Session, state: &Checkpoint) -> Result<()> {
     if session.place().ranks == 1 {
         return Ok(());
@@ -207,7 +209,7 @@ mod tests {
     };
     use winsign_core::{Run, RunDirectory, Store};
 
-    /// Ranks of which one adds up wrongly, once.
+    /// A communicator with one rank that computes a wrong sum, once.
     struct Faulty {
         comm: Threads,
         sums: Cell<u32>,
@@ -261,14 +263,14 @@ mod tests {
         }
     }
 
-    /// What training ends with on a rank whose sum number `wrong` is, and the checkpoint that is left.
+    /// Trains on a rank whose sum number `wrong` is wrong; returns the result, and the checkpoint that is left.
     fn trained(comm: &Threads, run: &RunDirectory, wrong: u32) -> (Result<Trained>, Checkpoint) {
         let ticket = ticket();
         let network = Network::new(ticket.problem);
         let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let attempt = comm.place().is_root().then(|| Attempt::claim(run, 1).unwrap());
         let ranks = Ranks { comm: Box::new(Faulty { comm: comm.clone(), sums: Cell::new(0), wrong }), watch: None };
-        // A checkpoint before every step.
+        // This saves a checkpoint before every step.
         let means = ExecOptions { checkpoint_every: Duration::ZERO, ..ExecOptions::default() };
         let mut session = Session::new(ranks, attempt, vec![], means);
         let course = TrainJob {
@@ -285,10 +287,10 @@ mod tests {
         (result, Checkpoint::from_file(&left).unwrap())
     }
 
-    /// The next attempt must not go on from what a faulty machine computed, be it rank 0 itself.
+    /// The next attempt must not resume from the numbers of a faulty machine, even if that is rank 0.
     #[test]
-    fn ranks_that_differ_end_and_save_nothing() {
-        // Three sums align the ranks; then there is one a step.
+    fn ranks_that_differ_stop_without_saving() {
+        // Three sums align the ranks; then there is one sum per step.
         for good_steps in [4, 11] {
             let folder = tempfile::tempdir().unwrap();
             let run = Run::new(Settings::Ticket(ticket()), vec![]);

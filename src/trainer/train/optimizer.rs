@@ -1,16 +1,17 @@
-//! Optimizers on flat tensors, equal to PyTorch's.
+//! Optimizers on flat tensors, with the formulas of PyTorch.
 
 use tch::Tensor;
 use winsign_core::settings::{Optimizer, Training};
 
 use crate::model::Layout;
 
-/// Adam's β₂ and ε.
+/// β₂ of Adam.
 const BETA2: f64 = 0.999;
+/// ε of Adam.
 const EPSILON: f64 = 1e-8;
 
-/// What an optimizer remembers between steps, before the first one: flat tensors like the parameters. SGD has the
-/// velocity, Adam the means of gradients and of their squares.
+/// Returns the state of an optimizer before the first step: flat tensors with the shape of the parameters. SGD has the
+/// velocity, Adam the running means of the gradients and of their squares.
 pub fn fresh_moments(optimizer: Optimizer, parameters: &Tensor) -> Vec<Tensor> {
     let count = match optimizer {
         Optimizer::Sgd => 1,
@@ -19,10 +20,10 @@ pub fn fresh_moments(optimizer: Optimizer, parameters: &Tensor) -> Vec<Tensor> {
     (0..count).map(|_| parameters.detach().zeros_like()).collect()
 }
 
-/// One step of the training's optimizer, in place. `number` counts the steps of a training from 1.
+/// Does one step of the optimizer of the training, in place. `number` counts the steps of a training from 1.
 ///
-/// The gradient of masked weights must be zero; they and their moments are zero themselves, and stay so. Idle tensors
-/// are left alone, weight decay included, as PyTorch leaves what has no gradient.
+/// The gradient of masked weights must be zero; they and their moments are zero themselves, and remain so. Idle tensors
+/// do not change, not even by weight decay, as PyTorch leaves parameters without a gradient unchanged.
 pub fn step(
     training: &Training,
     layout: &Layout,
@@ -57,7 +58,7 @@ fn update(training: &Training, (lr, number): (f64, u64), weights: &Tensor, momen
             let _ = first.g_add_(&(&decayed * (1.0 - beta1)));
             let _ = second.g_mul_scalar_(BETA2);
             let _ = second.g_add_(&(&decayed * &decayed * (1.0 - BETA2)));
-            // The means begin at zero; these take out what that biases.
+            // The means start at zero; these factors correct the bias.
             let number = i32::try_from(number).unwrap_or(i32::MAX);
             let (bias1, bias2) = (1.0 - beta1.powi(number), 1.0 - BETA2.powi(number));
             let scale = second.sqrt() / bias2.sqrt() + EPSILON;
@@ -89,7 +90,7 @@ mod tests {
         let weights = Tensor::from_slice(&[1.0f64, -2.0, 0.0]);
         let moments = fresh_moments(optimizer, &weights);
         for number in 1..=3 {
-            // Of f(w) = w².
+            // The gradient of f(w) = w².
             let gradient = &weights * 2.0;
             update(&training(optimizer), (0.1, number), &weights, &moments, &gradient);
         }
@@ -109,7 +110,7 @@ mod tests {
             }
         }
         assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12), "{found:?}");
-        assert_eq!((found[2], moments[0][2]), (0.0, 0.0), "what is zero stays zero");
+        assert_eq!((found[2], moments[0][2]), (0.0, 0.0), "zero weights stay zero");
     }
 
     #[test]
@@ -128,6 +129,6 @@ mod tests {
             }
         }
         assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12), "{found:?}");
-        assert_eq!((found[2], moments[0][2], moments[1][2]), (0.0, 0.0, 0.0), "what is zero stays zero");
+        assert_eq!((found[2], moments[0][2], moments[1][2]), (0.0, 0.0, 0.0), "zero weights stay zero");
     }
 }

@@ -1,8 +1,9 @@
-//! The learning rate over the epochs of a run.
+//! Schedules of the learning rate.
 
 use winsign_core::settings::{Schedule, Training};
 
-/// The learning rate of an epoch, from 1; it changes between epochs only.
+/// Returns the learning rate of an epoch, which is counted from 1. The formulas are those of MultiStepLR and
+/// CosineAnnealingLR in PyTorch.
 pub(super) fn learning_rate(training: &Training, epoch: u32) -> f64 {
     let done = epoch - 1;
     match training.schedule {
@@ -47,7 +48,8 @@ mod tests {
         assert!(rates[9..].iter().all(|&rate| close(rate, 0.001)), "{rates:?}");
     }
 
-    /// Against the closed form of PyTorch's CosineAnnealingLR(T_max = 4, eta_min = 1e-4) from 0.1, by hand.
+    /// The expected values follow from the closed form of CosineAnnealingLR(T_max = 4, eta_min = 1e-4) in PyTorch, from
+    /// 0.1.
     #[test]
     fn cosine_equals_pytorchs() {
         let expected = [0.1, 0.08536998372, 0.05005, 0.01473001628];

@@ -1,4 +1,4 @@
-//! One training step: a forward and a backward pass.
+//! Training steps: a forward and a backward pass, the exchange between ranks, and the optimizer.
 
 use tch::{Reduction, Tensor};
 use winsign_core::random::Stream;
@@ -11,21 +11,22 @@ use crate::data::batches::Batch;
 use crate::model::{Network, Weights};
 use crate::prune::interpolate_norms;
 
-/// What a pass gives; all of it still on its device. With several ranks it is this rank's part of sums over all.
+/// The results of a pass, still on its device. With several ranks these are the contributions of this rank to sums over
+/// all.
 pub struct Pass {
-    /// Shape (images, classes), of this rank's images; the golden test compares them.
+    /// The logits of the images of this rank, shape (images, classes); used by the golden tests.
     #[allow(dead_code)]
     pub logits: Tensor,
-    /// Mean cross-entropy of the batch in nats.
+    /// The mean cross-entropy of the batch in nats.
     pub loss: Tensor,
-    /// Wrongly classified images.
+    /// The number of misclassified images.
     pub wrong: Tensor,
-    /// Flat like the parameters; zero for masked weights, of which only the stored zero is left.
+    /// The gradient, flat like the parameters; zero for masked weights.
     pub gradient: Tensor,
 }
 
-/// Loss and gradient of a batch, or of this rank's share of it; BatchNorm statistics move toward those of the images at
-/// hand.
+/// Computes loss and gradient of a batch, or of the share of this rank; moves BatchNorm statistics toward those of the
+/// images.
 ///
 /// `weights.parameters` must be a leaf that requires a gradient. With `alpha`, norm parameters are interpolated toward
 /// `norm_init`, their initialization ([`interpolate_norms`]). `dropout` is as in [`Network::training_logits`].
@@ -60,23 +61,24 @@ pub fn forward_backward(
     Pass { wrong: wrong_count(&logits, &batch.labels), logits, loss: loss.detach(), gradient }
 }
 
-/// Which part of the whole batch this rank has.
+/// Returns the fraction of the whole batch that this rank has.
 fn share(batch: &Batch) -> f64 {
     batch.indices.len() as f64 / batch.whole as f64
 }
 
-/// The exchange of a step: adds up what all ranks computed.
+/// The exchange of a step: sums the contributions of all ranks.
 ///
-/// Everything lies in one flat tensor, so there is one sum over all ranks a step. The BatchNorm statistics of all ranks are
-/// averaged by it too, each counting as much as it has images: every rank normalizes by its own images, but all ranks
-/// leave with the same statistics.
+/// All values are in one flat tensor, so there is one sum over all ranks per step. It also averages the BatchNorm
+/// statistics of all ranks, weighted by their numbers of images: every rank normalizes by its own images, but all ranks
+/// end the step with the same statistics.
 pub struct Exchange<'a> {
     comm: &'a dyn Comm,
-    /// Gradient, statistics, loss, wrongly classified images. None if there is one rank.
+    /// The gradient, the statistics, the loss and the number of misclassified images; `None` if there is one rank.
     flat: Option<Tensor>,
 }
 
 impl Exchange<'_> {
+    /// Creates an exchange for weights of this size.
     pub fn new<'a>(comm: &'a dyn Comm, weights: &Weights) -> Exchange<'a> {
         let Weights { parameters, statistics, .. } = weights;
         let length = parameters.size()[0] + statistics.size()[0] + 2;
@@ -84,7 +86,7 @@ impl Exchange<'_> {
         Exchange { comm, flat: (comm.place().ranks > 1).then(flat) }
     }
 
-    /// After this `pass` and `weights.statistics` are those of all ranks.
+    /// Replaces `pass` and `weights.statistics` by those of all ranks.
     pub fn sum(&mut self, weights: &mut Weights, batch: &Batch, pass: &mut Pass) {
         let Some(flat) = &mut self.flat else { return };
         let Weights { parameters, statistics, .. } = weights;
@@ -107,7 +109,7 @@ impl Exchange<'_> {
     }
 }
 
-/// What all steps of a training have in common.
+/// The parts that all steps of a training share.
 pub struct Stepper<'a> {
     network: &'a Network,
     training: &'a Training,
@@ -116,15 +118,15 @@ pub struct Stepper<'a> {
 }
 
 impl Stepper<'_> {
-    /// For weights such as these.
+    /// Creates a stepper for weights of this size.
     pub fn new<'a>(comm: &'a dyn Comm, network: &'a Network, training: &'a Training, weights: &Weights) -> Stepper<'a> {
         let Weights { parameters, .. } = weights;
         let norm_init = network.layout.norm_init(parameters.kind()).to_device(parameters.device());
         Stepper { network, training, norm_init, exchange: Exchange::new(comm, weights) }
     }
 
-    /// A step of all ranks, each on its share of the batch: they leave with the same weights and moments. The step is of a
-    /// learning rate, and has a number, from 1, among all of the training; `alpha` and `dropout` are as in
+    /// Does a step on all ranks, each on its share of the batch, after which they have the same weights and moments.
+    /// `lr` is the learning rate, and `number` counts the steps of the training from 1; `alpha` and `dropout` are as in
     /// [`forward_backward`].
     pub fn step(
         &mut self,
@@ -171,11 +173,11 @@ mod tests {
         a.allclose(b, 1e-5, 1e-6, false)
     }
 
-    /// What data-parallel training of networks with BatchNorm means: every rank normalizes by its own images, and the
-    /// gradient is the mean over all images, here computed share by share in one process. The shares of 50 images are 16,
-    /// 17 and 17; the last batch of the epoch has 37.
+    /// The definition of data-parallel training with BatchNorm: every rank normalizes by its own images, and the
+    /// gradient is the mean over all images, here computed share by share in one process. The shares of 50 images are
+    /// 16, 17 and 17; the last batch of the epoch has 37.
     #[test]
-    fn a_step_of_three_ranks_is_the_mean_over_their_images() {
+    fn step_of_three_ranks_is_the_mean_over_their_images() {
         let training = Training {
             epochs: 1,
             batch: BATCH,
@@ -242,10 +244,10 @@ mod tests {
         assert_eq!(numbers.len(), 3);
     }
 
-    /// How far bf16 is from fp32 on the same weights and images: its numbers have 8 significant bits, so each layer adds errors
-    /// of some thousandths. Measured
-    /// on this network: 0.8 % of the logits' norm, 7 % of the gradient's. (Gradients of fresh networks are small differences of
-    /// large sums; on images of noise 29 % were seen.)
+    /// bf16 is close to fp32 on the same weights and images: its numbers have 8 significant bits, so each layer adds
+    /// errors of some thousandths. Measured on this network: 0.8 % of the norm of the logits, 7 % of that of the
+    /// gradient. (Gradients of fresh networks are small differences of large sums; on images of noise 29 % were
+    /// measured.)
     #[test]
     fn bf16_is_close_to_fp32_and_keeps_parameters_in_it() {
         let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
@@ -271,9 +273,9 @@ mod tests {
         }
     }
 
-    /// A batch of two images has nothing for the third rank, which adds zeros.
+    /// A batch of two images leaves none for the third rank, which adds zeros.
     #[test]
-    fn a_rank_without_images_takes_part() {
+    fn rank_without_images_participates() {
         let sums = on_ranks(3, |comm| {
             let network = network();
             let mut weights = trainable(&network.layout);
@@ -290,9 +292,9 @@ mod tests {
         assert_eq!(sums[2], sums[0]);
     }
 
-    /// The parts of ranks in evaluation and in the estimation of statistics.
+    /// Evaluation and re-estimation on several ranks equal those on one.
     #[test]
-    fn ranks_evaluate_as_one_does() {
+    fn evaluation_on_several_ranks_equals_one_rank() {
         let of_ranks = |ranks: usize| {
             on_ranks(ranks, |comm| {
                 let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
