@@ -13,7 +13,7 @@ use super::file::{File, Section};
 use super::values::{Axis, Value};
 use crate::yaml::{Diagnostic, grouped, listed};
 
-/// More runs than anybody means.
+/// The maximum number of runs of a sweep.
 const MAX_RUNS: u128 = 1_000_000;
 
 pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Diagnostic> {
@@ -138,7 +138,7 @@ pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Diagnos
     Ok(())
 }
 
-/// An architecture whose units nobody has told how to match.
+/// Returns an error for an architecture whose units cannot be aligned.
 pub(crate) fn check_align(section: &Section, point: &Point) -> Result<(), Diagnostic> {
     let Problem { architecture, .. } = problem(point);
     let align = point.word::<Align>("connect.align");

@@ -105,7 +105,7 @@ fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Diagno
     }
 }
 
-/// The rules at work, and what they have met, so that a rule without effect can be told.
+/// The active rules and what they have matched, so that a rule without effect can be reported.
 pub(crate) struct Exclusion<'f> {
     rules: &'f [Rule],
     met: Vec<Met>,

@@ -9,7 +9,7 @@ use super::schema::{Block, KEYS, Key, unknown_key};
 use super::values::{Axis, Value};
 use crate::yaml::{Content, Diagnostic, Node, listed, nearest, quoted};
 
-/// A table whose rows and columns somebody chose. What is none is as in [`Layout::default`].
+/// The layout of the custom table. Fields that are `None` are as in [`Layout::default`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Layout {
     /// Names of [`FIELDS`] or of settings.

@@ -15,7 +15,7 @@ use super::{Plan, PlannedRun, RunState, cost};
 const RECENT: f64 = 3600.0;
 /// Rates over less time than this would be absurd.
 const SHORTEST: f64 = 10.0;
-/// Between two runs nobody is at work for a moment; a plan is under way for so long after its last result.
+/// How long a plan counts as active after its last result, since no run is active for a moment between two runs.
 const LULL: f64 = 60.0;
 
 /// The recent past of a plan, and its future if that goes on.
@@ -27,7 +27,7 @@ pub struct Pace {
     pub runs: f64,
     /// Work done, an hour, in epochs of training (see [`super::cost`]): of runs that are done, and of those under way.
     pub epochs: f64,
-    /// How long until all is done that can be; none if nothing is left, or if nobody is at work.
+    /// The time until all possible runs are done; `None` if no run is left or active.
     pub left: Option<Duration>,
 }
 

@@ -335,7 +335,7 @@ fn refusals_of_missing_settings_are_explained() {
     );
 }
 
-/// Whatever a file holds, it is a profile or an error that points into the file; whatever Slurm says can be told.
+/// Any file is a profile or an error that points into the file; any message of Slurm can be reported.
 #[test]
 fn nothing_panics() {
     let example = include_str!("../../../../launch/profiles/cpu-mpirun.yaml");
