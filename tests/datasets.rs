@@ -175,7 +175,7 @@ fn what_is_missing_or_impossible_exits_with_2_and_what_exists_stays() {
     let before = fs::read(&file).unwrap();
     let output = data("synth --like cifar100 --train 50 --test 5 --seed 9", root.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("cifar-100-binary exists"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cifar-100-binary: it already exists"), "{}", stderr(&output));
     let output = data("synth --like tiny-imagenet --layout kaggle --train 50 --test 5", root.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(fs::read(&file).unwrap(), before);

@@ -34,9 +34,7 @@ const CLEARED: [&str; 3] = ["ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "MKL_E
 /// An error because of which a rank cannot compute with the numerics of its run.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum Error {
-    #[error(
-        "numerics portable needs AVX2 and FMA, which this processor lacks; help: use another machine or numerics native"
-    )]
+    #[error("numerics portable needs a processor with AVX2 and FMA; help: use another machine, or numerics native")]
     NoAvx2,
     #[error("numerics portable does not support GPUs; help: pass --device cpu, or use numerics native")]
     OnGpu,
