@@ -1,6 +1,7 @@
 //! `winsign import`: adds a ticket found elsewhere to the store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -9,9 +10,10 @@ use winsign_core::results::Outcome;
 use winsign_core::settings::{Architecture, Dataset, Import, Method, Problem, Settings};
 use winsign_core::tensors::TensorFile;
 use winsign_core::{Run, Store, exit};
+use winsign_exec::Options;
 use winsign_exec::display::Display;
+use winsign_exec::local::Local;
 use winsign_exec::slots::Slots;
-use winsign_exec::{Launcher, Options};
 use winsign_sweep::Resources;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Label, Plan, PlannedRun};
@@ -89,7 +91,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     network.write(&directory.imported_path())?;
 
     let options = Options {
-        launcher: Launcher::Local,
+        launcher: Arc::new(Local),
         slots: Slots::local(1),
         ranks: 1,
         threads: arguments.execution.threads.unwrap_or(1),

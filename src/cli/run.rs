@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -11,8 +12,11 @@ use winsign_core::settings::MAX_JOBS;
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::hosts::{self, Named};
+use winsign_exec::launcher::Launcher;
+use winsign_exec::local::Local;
+use winsign_exec::mpirun::{self, Mpirun};
 use winsign_exec::slots::Slots;
-use winsign_exec::{Entry, Launcher, Options, Summary, mpirun};
+use winsign_exec::{Entry, Options, Summary};
 use winsign_sweep::Resources;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::{RunStatus, survey};
@@ -102,19 +106,19 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
         gpus_must_be: arguments.gpus.is_some(),
         threads,
     };
-    let (launcher, slots) = match hosts_of(arguments, threads)? {
-        Some(hosts) => (Launcher::Mpirun, wanted.places_on(hosts)),
-        None => {
-            let launcher = if wanted.ranks == 1 { Launcher::Local } else { Launcher::Mpirun };
-            (launcher, wanted.places_here(&gpus::here())?)
-        }
-    };
-    if launcher == Launcher::Mpirun && !is_on_path(mpirun::PROGRAM) {
+    let hosts = hosts_of(arguments, threads)?;
+    let by_mpirun = hosts.is_some() || wanted.ranks > 1;
+    if by_mpirun && !is_on_path(mpirun::PROGRAM) {
         return Err(Failure::Usage(
             format!("cannot find {} on the PATH; it starts ranks and runs on other hosts", mpirun::PROGRAM),
             "install OpenMPI, or run on this machine with one rank per run: without --hosts and --ranks".to_string(),
         ));
     }
+    let slots = match hosts {
+        Some(hosts) => wanted.places_on(hosts),
+        None => wanted.places_here(&gpus::here())?,
+    };
+    let launcher: Arc<dyn Launcher> = if by_mpirun { Arc::new(Mpirun) } else { Arc::new(Local) };
     Ok(Options {
         launcher,
         slots,

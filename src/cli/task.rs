@@ -1,17 +1,21 @@
 //! `winsign task`: executes one task of a Slurm job. It is called by the scripts that `winsign submit` writes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Store, exit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
+use winsign_exec::launcher::Launcher;
+use winsign_exec::local::Local;
+use winsign_exec::mpirun::Mpirun;
 use winsign_exec::slots::Slots;
 use winsign_exec::slurm::profile::Launcher as Starter;
 use winsign_exec::slurm::submission::{Submission, SubmissionFile};
 use winsign_exec::slurm::{programs, submit, task};
 use winsign_exec::srun::Srun;
-use winsign_exec::{Launcher, Options, Summary, hosts};
+use winsign_exec::{Options, Summary, hosts};
 use winsign_sweep::plan::survey::survey_runs;
 
 use super::run::execute;
@@ -87,14 +91,14 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
     // A node may have GPUs that are not allocated to this job.
     let has_gpus = execution.gpus.is_some() || std::env::var_os("CUDA_VISIBLE_DEVICES").is_some();
     let gpus = if has_gpus { gpus::here() } else { vec![] };
-    let (launcher, slots) = match profile.launcher {
-        _ if ranks == 1 => (Launcher::Local, Slots::with_gpus(runs, &gpus, share.unwrap_or(Share::Even))),
+    let (launcher, slots): (Arc<dyn Launcher>, Slots) = match profile.launcher {
+        _ if ranks == 1 => (Arc::new(Local), Slots::with_gpus(runs, &gpus, share.unwrap_or(Share::Even))),
         Starter::Srun => {
             // Slurm assigns the job's GPUs to steps.
             let per_node = execution.ranks_on_node(ranks, profile);
             let gres = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
             let srun = Srun { mpi: profile.mpi.clone(), further: gres.into_iter().collect() };
-            (Launcher::Srun(srun), Slots::local(ranks * runs))
+            (Arc::new(srun), Slots::local(ranks * runs))
         }
         Starter::Mpirun | Starter::Direct => {
             let hosts = hosts::of_allocation(execution.threads)?;
@@ -102,7 +106,7 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
                 Some(hosts) => Slots::on(hosts, share.unwrap_or(Share::Even)).at_most(runs),
                 None => Slots::with_gpus(ranks * runs, &gpus, share.unwrap_or(Share::Even)),
             };
-            (Launcher::Mpirun, slots)
+            (Arc::new(Mpirun), slots)
         }
     };
     Ok(Options {

@@ -16,8 +16,9 @@ use winsign_sweep::plan::{RunState, cost};
 
 use super::child::{self, Ended, Exit};
 use super::display::Display;
+use super::launcher::{Fault, Output};
 use super::slots::{REST, Seat, Slots};
-use super::{Entry, Error, Failure, Launcher, Options, Refused, Summary, mpirun, srun};
+use super::{Entry, Error, Failure, Options, Refused, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
@@ -300,7 +301,7 @@ impl<'a> Dispatcher<'a> {
         };
         self.launches += 1;
         let token = format!("{:016x}.{}", self.own, self.launches);
-        let started = child::start(self.options.command(&seat, &directory.path, &token));
+        let started = child::start(self.options.launcher.command(self.options, &seat, &directory.path, &token));
         let worker = started.map_err(|error| self.cannot_start(&error))?;
         tracing::info!("started {label} ({}) as process {}", run.id, worker.pid);
         self.nodes[at].mark = self.nodes[at].mark.max(mark);
@@ -324,32 +325,28 @@ impl<'a> Dispatcher<'a> {
         self.slots.release(&launch.seat);
         self.display.inactive(at);
         self.nodes[at].phase = Phase::Waiting;
-        let Ended { exit, mut memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
+        let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
         tracing::info!("{} ended: {exit:?}", self.entries[at].label);
-        let (exit, words) = match self.options.launcher {
-            Launcher::Local => (exit, stderr),
-            Launcher::Mpirun => {
-                let words = mpirun::words_of_ranks(&stderr);
-                if self.is_fault_of_hosts(at, &launch, exit, &words)? {
-                    self.not_started(at, &launch.seat, mpirun::reason(&stderr));
-                    return Ok(());
-                }
-                (exit.of_launched(), words)
+        let Output { mut ranks, reason, memory_ran_out: by_launcher } = self.options.launcher.read(stderr);
+        let exit = match self.options.launcher.fault() {
+            Fault::Worker => exit,
+            Fault::Hosts if self.is_fault_of_hosts(at, &launch, exit, &ranks)? => {
+                self.not_started(at, &launch.seat, reason);
+                return Ok(());
             }
-            Launcher::Srun(_) => {
-                memory_ran_out |= srun::memory_ran_out(&stderr);
-                let mut words = srun::words_of_ranks(&stderr);
-                if self.came_to_nothing(at, &launch, exit, &words)? {
-                    return self.step_not_started(at, srun::reason(&stderr));
+            Fault::Scheduler if self.came_to_nothing(at, &launch, exit, &ranks)? => {
+                return self.step_not_started(at, reason);
+            }
+            Fault::Hosts => exit.of_launched(),
+            Fault::Scheduler => {
+                if ranks.is_empty() {
+                    ranks.push(reason);
                 }
-                if words.is_empty() {
-                    words.push(srun::reason(&stderr));
-                }
-                (exit.of_launched(), words)
+                exit.of_launched()
             }
         };
         self.slots.started(&launch.seat);
-        self.worker_ended(at, &launch.token, exit, memory_ran_out, &words)
+        self.worker_ended(at, &launch.token, exit, memory_ran_out || by_launcher, &ranks)
     }
 
     fn worker_ended(
@@ -397,7 +394,7 @@ impl<'a> Dispatcher<'a> {
                 self.failed_here(at, token, killed_by(signal, memory_ran_out), retries.max(KILLS_BORNE))?;
             }
             // The exit codes of a missing program or library.
-            Exit::Code(126 | 127) if self.options.launcher == Launcher::Local => {
+            Exit::Code(126 | 127) if self.options.launcher.fault() == Fault::Worker => {
                 return Err(self.worker_error(words.join("\n")));
             }
             Exit::Code(code) => {
@@ -476,10 +473,11 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn cannot_start(&self, error: &std::io::Error) -> Error {
-        match self.options.launcher {
-            Launcher::Local => self.worker_error(error.to_string()),
-            Launcher::Mpirun | Launcher::Srun(_) => {
-                let message = format!("cannot start {}: {error}", self.options.program().display());
+        match self.options.launcher.fault() {
+            Fault::Worker => self.worker_error(error.to_string()),
+            Fault::Hosts | Fault::Scheduler => {
+                let program = self.options.launcher.program(self.options);
+                let message = format!("cannot start {}: {error}", program.display());
                 Refused::new(message, "install it, and add it to the PATH").into()
             }
         }
@@ -536,13 +534,7 @@ impl<'a> Dispatcher<'a> {
         if self.stops == 0 && !self.workers.is_empty() {
             self.display.say("stopping: saving checkpoints of active runs; press Ctrl-C again to kill them");
         }
-        let signal = match (&self.options.launcher, self.stops) {
-            (Launcher::Local, 0) => Signal::TERM,
-            // Launchers pass this one on to their ranks; at SIGTERM they kill the ranks.
-            (_, 0) => Signal::USR1,
-            (Launcher::Mpirun | Launcher::Srun(_), 1) => Signal::TERM,
-            _ => Signal::KILL,
-        };
+        let signal = self.options.launcher.stop_signal(self.stops);
         self.stops += 1;
         for node in &self.nodes {
             if let Phase::Active { pid } = node.phase {

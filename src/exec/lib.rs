@@ -9,7 +9,8 @@ mod dispatch;
 pub mod display;
 pub mod gpus;
 pub mod hosts;
-mod local;
+pub mod launcher;
+pub mod local;
 pub mod mpirun;
 pub mod slots;
 pub mod slurm;
@@ -17,14 +18,14 @@ pub mod srun;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tokio::process::Command;
 use winsign_core::{Run, RunId, exit};
 use winsign_sweep::plan::Plan;
 
 pub use dispatch::run;
-use slots::{Seat, Slots};
-use srun::Srun;
+use launcher::Launcher;
+use slots::Slots;
 pub use winsign_core::error::Refused;
 
 /// A run to execute.
@@ -46,7 +47,7 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
 /// The settings for executing runs.
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub launcher: Launcher,
+    pub launcher: Arc<dyn Launcher>,
     /// The slots for ranks.
     pub slots: Slots,
     /// Processes per run.
@@ -61,17 +62,6 @@ pub struct Options {
     pub worker: PathBuf,
 }
 
-/// What starts the ranks of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Launcher {
-    /// This process, on this machine; one rank per run.
-    Local,
-    /// OpenMPI.
-    Mpirun,
-    /// Slurm, inside a job.
-    Srun(Srun),
-}
-
 impl Options {
     /// Returns an error if no run can be placed.
     pub fn check(&self) -> Result<(), Refused> {
@@ -81,23 +71,6 @@ impl Options {
         }
         let message = format!("cannot place a run of {ranks} ranks: only {places} ranks can run at the same time");
         Err(Refused::new(message, "lower --ranks or --gpus, or add --hosts"))
-    }
-
-    fn command(&self, seat: &Seat, run: &Path, launch: &str) -> Command {
-        match &self.launcher {
-            Launcher::Local => local::command(self, seat, run, launch),
-            Launcher::Mpirun => mpirun::command(self, seat, run, launch),
-            Launcher::Srun(srun) => srun::command(srun, self, seat, run, launch),
-        }
-    }
-
-    /// Returns the program that starts a run, for errors.
-    fn program(&self) -> &Path {
-        match &self.launcher {
-            Launcher::Local => &self.worker,
-            Launcher::Mpirun => Path::new(mpirun::PROGRAM),
-            Launcher::Srun(_) => Path::new(srun::PROGRAM),
-        }
     }
 
     /// Returns the arguments of a worker. Paths are absolute, since it may start in another directory.

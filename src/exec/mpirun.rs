@@ -6,6 +6,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
+use super::launcher::{Fault, Launcher, Output};
 use super::slots::Seat;
 
 pub const PROGRAM: &str = "mpirun";
@@ -14,17 +15,34 @@ pub const PROGRAM: &str = "mpirun";
 const FORWARDED: &[&str] =
     &["CUDA_", "DNNL_", "GOMP_", "KMP_", "LD_LIBRARY_PATH", "MKL_", "NCCL_", "OMP_", "ONEDNN_", "PYTORCH_", "TORCH_"];
 
-/// Returns the `mpirun` command of one run. It passes its standard input on to rank 0, so that the run saves a checkpoint and
+/// Starts one `mpirun` per run. It passes its standard input on to rank 0, so that the run saves a checkpoint and
 /// stops when this process exits, and SIGUSR1 to all ranks.
-pub fn command(options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let mut command = Command::new(PROGRAM);
-    command
-        .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
-        .env("OMP_NUM_THREADS", options.threads.to_string())
-        // In a Slurm allocation mpirun starts a step on other nodes, which would otherwise block other steps.
-        .env("SLURM_OVERLAP", "1");
-    command
+#[derive(Debug)]
+pub struct Mpirun;
+
+impl Launcher for Mpirun {
+    fn program<'o>(&self, _: &'o Options) -> &'o Path {
+        Path::new(PROGRAM)
+    }
+
+    fn command(&self, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
+            .env("OMP_NUM_THREADS", options.threads.to_string())
+            // In a Slurm allocation mpirun starts a step on other nodes, which would otherwise block other steps.
+            .env("SLURM_OVERLAP", "1");
+        command
+    }
+
+    fn read(&self, stderr: Vec<String>) -> Output {
+        Output { reason: reason(&stderr), ranks: words_of_ranks(&stderr), memory_ran_out: false }
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Hosts
+    }
 }
 
 /// Returns the arguments of mpirun: one context per host, since Slurm would override the numbers of ranks in a list of hosts.
@@ -80,7 +98,7 @@ fn forwarded(ours: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// Returns why a run did not start, on one line: the message of ssh, or the text box of mpirun.
-pub fn reason(stderr: &[String]) -> String {
+fn reason(stderr: &[String]) -> String {
     let said = |line: &&String| !line.trim().is_empty() && !line.starts_with("Warning: Permanently added");
     let (boxed, bare) = by_origin(stderr);
     let lines = if bare.iter().any(said) { bare } else { boxed };
@@ -89,7 +107,7 @@ pub fn reason(stderr: &[String]) -> String {
 }
 
 /// Returns the lines that the ranks wrote.
-pub fn words_of_ranks(stderr: &[String]) -> Vec<String> {
+fn words_of_ranks(stderr: &[String]) -> Vec<String> {
     by_origin(stderr).1.into_iter().cloned().collect()
 }
 
@@ -112,15 +130,15 @@ fn by_origin(stderr: &[String]) -> (Vec<&String>, Vec<&String>) {
 mod tests {
     use std::time::Instant;
 
+    use super::super::Options;
     use super::super::gpus::Share;
     use super::super::hosts::Named;
     use super::super::slots::Slots;
-    use super::super::{Launcher, Options};
     use super::*;
 
     fn options(slots: Slots, ranks: u32) -> Options {
         Options {
-            launcher: Launcher::Mpirun,
+            launcher: std::sync::Arc::new(Mpirun),
             slots,
             ranks,
             threads: 2,

@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
+use super::launcher::{Fault, Launcher, Output};
 use super::slots::Seat;
 
 pub const PROGRAM: &str = "srun";
@@ -18,17 +19,30 @@ pub struct Srun {
     pub further: Vec<String>,
 }
 
-/// Returns the command of a step with one run. Its standard input is passed to all ranks, and read by rank 0; SIGUSR1 is passed
-/// to all.
-pub fn command(srun: &Srun, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command
-        .args(arguments(srun, options))
-        .arg(&options.worker)
-        .args(options.worker_arguments(run, launch))
-        .env("OMP_NUM_THREADS", options.threads.to_string())
-        .envs(seat.parts[0].gpu_variables(true));
-    command
+impl Launcher for Srun {
+    fn program<'o>(&self, _: &'o Options) -> &'o Path {
+        Path::new(PROGRAM)
+    }
+
+    fn command(&self, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(arguments(self, options))
+            .arg(&options.worker)
+            .args(options.worker_arguments(run, launch))
+            .env("OMP_NUM_THREADS", options.threads.to_string())
+            .envs(seat.parts[0].gpu_variables(true));
+        command
+    }
+
+    fn read(&self, stderr: Vec<String>) -> Output {
+        let (reason, memory_ran_out) = (reason(&stderr), memory_ran_out(&stderr));
+        Output { ranks: words_of_ranks(&stderr), reason, memory_ran_out }
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Scheduler
+    }
 }
 
 fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
@@ -45,18 +59,18 @@ fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
 }
 
 /// Returns why a step did not start, on one line.
-pub fn reason(stderr: &[String]) -> String {
+fn reason(stderr: &[String]) -> String {
     let messages: Vec<&str> = stderr.iter().filter(|line| is_of_slurm(line)).map(|line| line.trim()).collect();
     messages.last().or(stderr.last().map(String::as_str).as_ref()).copied().unwrap_or_default().to_string()
 }
 
 /// Returns the lines that the ranks wrote.
-pub fn words_of_ranks(stderr: &[String]) -> Vec<String> {
+fn words_of_ranks(stderr: &[String]) -> Vec<String> {
     stderr.iter().filter(|line| !is_of_slurm(line)).cloned().collect()
 }
 
 /// Whether Slurm killed ranks because of a lack of memory.
-pub fn memory_ran_out(stderr: &[String]) -> bool {
+fn memory_ran_out(stderr: &[String]) -> bool {
     let killed = |line: &String| is_of_slurm(line) && (line.contains("oom_kill") || line.contains("oom-kill"));
     stderr.iter().any(killed)
 }
@@ -68,13 +82,15 @@ fn is_of_slurm(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::slots::Slots;
-    use super::super::{Launcher, Options};
     use super::*;
 
+    fn srun() -> Srun {
+        Srun { mpi: "pmix".to_string(), further: vec!["--gpus-per-task=1".to_string()] }
+    }
+
     fn options(ranks: u32) -> Options {
-        let srun = Srun { mpi: "pmix".to_string(), further: vec!["--gpus-per-task=1".to_string()] };
         Options {
-            launcher: Launcher::Srun(srun),
+            launcher: std::sync::Arc::new(srun()),
             slots: Slots::local(ranks),
             ranks,
             threads: 4,
@@ -86,11 +102,7 @@ mod tests {
 
     #[test]
     fn step_has_its_own_cores() {
-        let of = |ranks| {
-            let options = options(ranks);
-            let Launcher::Srun(srun) = &options.launcher else { unreachable!() };
-            arguments(srun, &options).join(" ")
-        };
+        let of = |ranks| arguments(&srun(), &options(ranks)).join(" ");
         assert_eq!(of(1), "--exact --ntasks=1 --nodes=1 --cpus-per-task=4 --mpi=pmix --gpus-per-task=1");
         assert_eq!(of(8), "--exact --ntasks=8 --cpus-per-task=4 --mpi=pmix --gpus-per-task=1");
     }
