@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     /// MPI processes per run [default: from the sweep file, or 1]
     #[arg(long, value_parser = resources::ranks)]
     ranks: Option<u32>,
-    /// GPUs per rank; with a fraction, ranks share a GPU; 0 uses the CPU [default: from the sweep file, or all GPUs of the
+    /// GPUs per rank; with a fraction, ranks of several runs share a GPU; 0 uses the CPU [default: from the sweep file, or all GPUs of the
     /// machine, divided among the ranks]
     #[arg(long, value_name = "NUMBER", value_parser = resources::gpus)]
     gpus: Option<f64>,

@@ -89,7 +89,7 @@ pub(crate) struct Ranks {
     /// MPI processes per run [default: from the sweep file, or 1]
     #[arg(long, value_name = "N", value_parser = resources::ranks)]
     pub ranks: Option<u32>,
-    /// GPUs per rank; 0.25 lets four ranks share one; 0 uses the CPU [default: from the sweep file, or none]
+    /// GPUs per rank; with 0.25, ranks of four runs share one; 0 uses the CPU [default: from the sweep file, or none]
     #[arg(long, value_name = "X", value_parser = resources::gpus)]
     pub gpus: Option<f64>,
 }

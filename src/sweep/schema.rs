@@ -199,7 +199,7 @@ pub(crate) static KEYS: &[Key] = keys! {
     Resources "resources.jobs" "jobs": JOBS, Fallback::Depends("one per core"), "2", "The number of runs executed at the same time.";
     Resources "resources.threads" "threads": THREADS, Fallback::Depends("1"), "1", "Threads per rank; a different number can change the last bits of a result.";
     Resources "resources.ranks" "ranks": RANKS, Fallback::Depends("1"), "8", "MPI processes per run. With BatchNorm, their number changes the result; otherwise only its last bits.";
-    Resources "resources.gpus" "gpus": GPUS, Fallback::Depends("none requested"), "0.25", "GPUs per rank; with a fraction, several ranks share a GPU.";
+    Resources "resources.gpus" "gpus": GPUS, Fallback::Depends("none requested"), "0.25", "GPUs per rank; with a fraction, ranks of several runs share a GPU.";
     Resources "resources.retries" "retries": Kind::Whole { min: 0, max: 1_000 }, Fallback::Values(&[Value::Whole(1)]), "1", "How many times a failed run is restarted. If its worker was killed, at least 5 restarts in a row without a finished epoch are allowed.";
 
     Report "report.rows" "rows": Kind::Fields, Fallback::Depends("`inherit`; `method` without transfers"), "inherit", "The fields that distinguish the rows of the table.";
