@@ -69,6 +69,13 @@ impl Band {
     }
 }
 
+impl Point {
+    /// The mean alone: dense networks are lines across the panel, and have no band.
+    fn without_band(self) -> Point {
+        Point { band: None, ..self }
+    }
+}
+
 pub(super) struct Series {
     method: Option<Method>,
     inherit: Option<Inherit>,
@@ -95,9 +102,10 @@ pub(super) fn draw_errors(report: &Report, chrome: FigureChrome) -> Option<Plot>
         series: all_series(&rows, |row| (row.method, Some(row.inherit)), error_point),
         dense: (dense.iter().filter(|row| comparable((row.problem, &row.axes), (rows[0].problem, &rows[0].axes))))
             .filter_map(|row| error_point(row))
+            .map(Point::without_band)
             .collect(),
     });
-    let summaries = report.transfers.iter().filter_map(|row| row.summary.as_ref());
+    let summaries = report.transfers.iter().filter(|row| row.method.is_some()).filter_map(|row| row.summary.as_ref());
     let tickets = tickets_text(report.transfers.iter().map(|row| row.tickets));
     let lines = &format!("Lines: mean over {}.", tickets.unwrap_or("seeds".to_string()));
     let name = ("error-by-ratio.svg", "Test error by remaining weights");
@@ -117,9 +125,14 @@ pub(super) fn draw_barriers(report: &Report, chrome: FigureChrome) -> Option<Plo
         kind: Some(rows[0].between),
         heading: std::iter::once(between_text(rows[0].between)).chain(axes_text(&rows[0].axes)).collect(),
         series: all_series(&rows, |row| (row.method, row.inherit), barrier_point),
-        dense: dense.iter().filter(|dense| belongs(dense, rows[0])).filter_map(|row| barrier_point(row)).collect(),
+        dense: dense
+            .iter()
+            .filter(|dense| belongs(dense, rows[0]))
+            .filter_map(|row| barrier_point(row))
+            .map(Point::without_band)
+            .collect(),
     });
-    let summaries = report.connections.iter().filter_map(|row| row.summary.as_ref());
+    let summaries = report.connections.iter().filter(|row| !is_dense(row)).filter_map(|row| row.summary.as_ref());
     let tickets = tickets_text(report.connections.iter().map(|row| row.tickets));
     let of_tickets = tickets.map_or(String::new(), |tickets| format!(" of {tickets}"));
     let mut lines = format!("Lines: mean barrier over pairs of networks{of_tickets}.");
@@ -241,9 +254,7 @@ pub(super) fn plot_lines<'a>(
     let none_of_few = format!("None of fewer than {FEWEST_OF_T}.");
     // Bands of two kinds in one figure could not be told apart.
     let has_intervals = points(&groups).filter_map(|point| point.band).any(|band| band.is_interval());
-    let of_all = groups
-        .iter_mut()
-        .flat_map(|group| group.series.iter_mut().flat_map(|series| &mut series.points).chain(&mut group.dense));
+    let of_all = groups.iter_mut().flat_map(|group| group.series.iter_mut().flat_map(|series| &mut series.points));
     if has_intervals {
         of_all.for_each(|point| point.band = point.band.filter(Band::is_interval));
     }
@@ -406,9 +417,20 @@ mod tests {
         assert_eq!(of(&told, "dense: 3.0 % ± 1.0, 3 seeds").len(), 1);
         assert_eq!(
             plot.caption,
-            "Lines: mean over 3 tickets. Bands: 95 % confidence interval of the mean (Student's t or Student's t over 3 \
-             tickets). Across: dense networks."
+            "Lines: mean over 3 tickets. Bands: 95 % confidence interval of the mean (Student's t over 3 tickets). \
+             Across: dense networks."
         );
+    }
+
+    /// Dense networks have an interval of their own, and no band: bands are those of the lines.
+    #[test]
+    fn bands_beside_dense_networks_are_those_of_the_lines() {
+        let mut study = Study::new(&[6, 12], &[2, 3, 4], &[vec![]]);
+        study.add_dense(&[2, 3, 4]);
+        let plot = draw_errors(&study.report(), FigureChrome::Full).unwrap();
+        assert!(plot.caption.contains("Bands: one standard deviation between"), "{}", plot.caption);
+        assert!(plot.caption.contains("Across: dense networks."), "{}", plot.caption);
+        assert_eq!(plot.svg.matches(&format!("opacity=\"{}\"", theme::BAND)).count(), 8);
     }
 
     #[test]
