@@ -1,4 +1,4 @@
-//! The architectures: their names, and what is known of each without building it.
+//! The architectures: their names, and the properties that are known without building a network.
 //!
 //! The list below is the only place outside the trainer that names them all. Sweep files, error messages, the JSON Schema
 //! and the tests follow from it; `docs/adding-an-architecture.md` says how to add one.
@@ -8,25 +8,27 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 
 use crate::settings::Dataset;
 
-/// What is known of an architecture without building it.
-struct Facts {
+/// The properties of an architecture that are known without building a network.
+struct Properties {
     images: Images,
-    /// Whether the network says which units lie along the axes of its tensors, so that two networks can be aligned.
+    /// True if the units along the axes of the tensors are known, so that two networks can be aligned.
     align: bool,
-    /// Whether the network has BatchNorm statistics.
+    /// True if the network has BatchNorm statistics.
     batch_norm: bool,
 }
 
 /// The images that an architecture is defined for.
 enum Images {
+    /// The images of every data set.
     All,
-    /// Those of all data sets except ImageNet.
+    /// The images of every data set except ImageNet.
     Small,
+    /// The images of ImageNet only.
     ImageNet,
 }
 
 macro_rules! architectures {
-    ($($(#[doc = $description:literal])+ $name:ident $facts:tt)+) => {
+    ($($(#[doc = $description:literal])+ $name:ident $properties:tt)+) => {
         /// The architecture of a network. Sweep files and the canonical JSON have its name in lower case.
         #[derive(
             Debug,
@@ -51,13 +53,13 @@ macro_rules! architectures {
         }
 
         impl Architecture {
-            fn facts(self) -> Facts {
+            fn properties(self) -> Properties {
                 match self {
-                    $(Architecture::$name => Facts $facts,)+
+                    $(Architecture::$name => Properties $properties,)+
                 }
             }
 
-            /// The line of documentation.
+            /// Returns the line of documentation.
             pub fn description(self) -> &'static str {
                 match self {
                     $(Architecture::$name => concat!($($description),+).trim(),)+
@@ -89,22 +91,22 @@ architectures! {
 }
 
 impl Architecture {
-    /// Whether the architecture is defined for the images of a data set.
+    /// Returns true if the architecture is defined for the images of a data set.
     pub fn fits(self, dataset: Dataset) -> bool {
-        match self.facts().images {
+        match self.properties().images {
             Images::All => true,
             Images::Small => dataset != Dataset::Imagenet,
             Images::ImageNet => dataset == Dataset::Imagenet,
         }
     }
 
-    /// Whether the units of two networks can be matched, see [`Align::Weights`](crate::settings::Align::Weights).
+    /// Returns true if the units of two networks can be matched, see [`Align::Weights`](crate::settings::Align::Weights).
     pub fn can_align(self) -> bool {
-        self.facts().align
+        self.properties().align
     }
 
-    /// Whether there are statistics to be re-estimated.
+    /// Returns true if the network has BatchNorm statistics, which must be re-estimated for networks on a path.
     pub fn has_batch_norm(self) -> bool {
-        self.facts().batch_norm
+        self.properties().batch_norm
     }
 }

@@ -48,7 +48,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn of_this_process() -> Claim {
+    /// Creates a claim of this process that begins now.
+    fn new() -> Claim {
         let version = env!("CARGO_PKG_VERSION").to_string();
         Claim { owner: Owner::this_process(), began: jiff::Timestamp::now(), version, launch: None }
     }
@@ -82,10 +83,10 @@ pub enum End {
     Failed { message: String },
 }
 
-/// The metadata of a checkpoint: those of the trainer, the run and the data that it belongs to, and the wall time that
-/// went into it.
+/// The metadata of a checkpoint: the metadata of the trainer, the run and the data that the checkpoint belongs to, and
+/// the wall time that went into it.
 #[derive(Serialize, Deserialize)]
-struct Bound {
+struct CheckpointMetadata {
     run: RunId,
     #[serde(default)]
     data: Option<String>,
@@ -117,7 +118,7 @@ impl Attempt {
     /// Claims a run like [`Attempt::claim`], and records the token by which the launcher of this process finds the
     /// attempt.
     pub fn claim_as(run: &RunDirectory, total: u32, launch: Option<&str>) -> Result<Attempt> {
-        let claim = || Claim { launch: launch.map(str::to_string), ..Claim::of_this_process() };
+        let claim = || Claim { launch: launch.map(str::to_string), ..Claim::new() };
         let folder = run.path.join("attempts");
         files::create_directory(&folder)?;
         let number = loop {
@@ -185,13 +186,13 @@ impl Attempt {
     /// Replaces the checkpoint of this attempt, then removes those of earlier attempts.
     pub fn save_checkpoint(&self, checkpoint: &TensorFile) -> Result<()> {
         self.check_current()?;
-        let bound = Bound {
+        let metadata = CheckpointMetadata {
             run: self.run.id.clone(),
             data: self.data.clone(),
             seconds: self.seconds(),
             metadata: checkpoint.metadata.clone(),
         };
-        let metadata = serde_json::to_string(&bound).expect("plain data");
+        let metadata = serde_json::to_string(&metadata).expect("metadata are plain data");
         let tensors = checkpoint.tensors.clone();
         TensorFile { tensors, metadata }.write(&self.directory().join(CHECKPOINT))?;
         self.remove_checkpoints(1..self.number)
@@ -221,8 +222,8 @@ impl Attempt {
     /// Reads a checkpoint and the wall time that went into it, in seconds.
     fn read_checkpoint(&self, path: &Path) -> Result<Option<(TensorFile, f64)>> {
         match read_checkpoint(&self.run, path)? {
-            Some((_, bound)) if bound.data != self.data => Err(Error::OtherData { path: path.to_path_buf() }),
-            Some((tensors, bound)) => Ok(Some((TensorFile { metadata: bound.metadata, ..tensors }, bound.seconds))),
+            Some((_, found)) if found.data != self.data => Err(Error::OtherData { path: path.to_path_buf() }),
+            Some((tensors, found)) => Ok(Some((TensorFile { metadata: found.metadata, ..tensors }, found.seconds))),
             None => Ok(None),
         }
     }
@@ -236,7 +237,7 @@ impl Attempt {
     }
 
     /// Describes the metrics file of this attempt for the result; returns `None` if there is no such file.
-    fn metrics(&self) -> Result<Option<AttachedFile>> {
+    fn describe_metrics(&self) -> Result<Option<AttachedFile>> {
         let bytes = files::read_if_exists(&self.directory().join(METRICS))?;
         Ok(bytes.map(|bytes| AttachedFile {
             path: format!("attempts/{}/{METRICS}", self.number),
@@ -260,7 +261,7 @@ impl Attempt {
             None => None,
             Some(tensors) => {
                 let (digest, bytes) = tensors.write(&self.directory().join(NETWORK))?;
-                clean::compare(&self.run, &digest)?;
+                clean::warn_if_different(&self.run, &digest)?;
                 let path = format!("attempts/{}/{NETWORK}", self.number);
                 Some(AttachedFile { path, bytes, digest })
             }
@@ -271,7 +272,7 @@ impl Attempt {
             attempt: self.number,
             outcome,
             network,
-            metrics: self.metrics()?,
+            metrics: self.describe_metrics()?,
             data: self.data.clone(),
             seconds: self.seconds(),
             host: owner::host(),
@@ -329,18 +330,18 @@ impl Drop for Attempt {
 }
 
 /// Reads a checkpoint of a run. An intact file that is not a checkpoint of this run counts as damaged too.
-fn read_checkpoint(run: &RunDirectory, path: &Path) -> Result<Option<(TensorFile, Bound)>> {
+fn read_checkpoint(run: &RunDirectory, path: &Path) -> Result<Option<(TensorFile, CheckpointMetadata)>> {
     let Some(tensors) = TensorFile::read(path)? else {
         return Ok(None);
     };
-    match serde_json::from_str::<Bound>(&tensors.metadata) {
-        Ok(bound) if bound.run == run.id => Ok(Some((tensors, bound))),
+    match serde_json::from_str::<CheckpointMetadata>(&tensors.metadata) {
+        Ok(metadata) if metadata.run == run.id => Ok(Some((tensors, metadata))),
         _ => Err(Error::damaged(path, "it is not a checkpoint of this run")),
     }
 }
 
 /// Returns true if a run can resume from this file.
-pub(super) fn is_whole_checkpoint(run: &RunDirectory, path: &Path) -> Result<bool> {
+pub(super) fn is_intact_checkpoint(run: &RunDirectory, path: &Path) -> Result<bool> {
     match read_checkpoint(run, path) {
         Err(Error::Damaged { .. }) => Ok(false),
         other => other.map(|found| found.is_some()),
@@ -372,7 +373,7 @@ mod tests {
 
     const ONE: Processors = Processors { ranks: 1, threads: 1 };
 
-    fn prepared(folder: &tempfile::TempDir) -> RunDirectory {
+    fn prepared_run(folder: &tempfile::TempDir) -> RunDirectory {
         let training = Training {
             epochs: 4,
             batch: 64,
@@ -416,14 +417,14 @@ mod tests {
 
     /// Begins an attempt of another process.
     fn begin(run: &RunDirectory, number: u32, owner: Owner) {
-        let claim = Claim { owner, ..Claim::of_this_process() };
+        let claim = Claim { owner, ..Claim::new() };
         assert!(files::create_exclusive(&run.claim_path(number), &files::seal(&claim)).unwrap());
     }
 
     #[test]
     fn run_has_at_most_one_live_attempt() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
+        let run = prepared_run(&folder);
         let first = Attempt::claim(&run, 4).unwrap();
         assert!(matches!(Attempt::claim(&run, 4), Err(Error::Held { .. })));
         assert!(matches!(run.state().unwrap(), State::Running { attempt: 1, .. }));
@@ -433,9 +434,9 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_keeps_the_token_it_was_launched_with_and_older_claims_have_none() {
+    fn claim_with_a_launch_token_records_it() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
+        let run = prepared_run(&folder);
         Attempt::claim_as(&run, 4, Some("abc.1")).unwrap().end(&End::Interrupted).unwrap();
         Attempt::claim(&run, 4).unwrap().end(&End::Interrupted).unwrap();
         let launch = |attempt| run.claim_of(attempt).unwrap().unwrap().launch;
@@ -447,7 +448,7 @@ mod tests {
     #[test]
     fn simultaneous_claims_make_one_attempt() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
+        let run = prepared_run(&folder);
         let made: Vec<Result<Attempt>> = std::thread::scope(|scope| {
             let contenders: Vec<_> = (0..16).map(|_| scope.spawn(|| Attempt::claim(&run, 4))).collect();
             contenders.into_iter().map(|contender| contender.join().unwrap()).collect()
@@ -460,7 +461,7 @@ mod tests {
     #[test]
     fn superseded_attempt_cannot_save_or_commit() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
+        let run = prepared_run(&folder);
         let old = Attempt::claim(&run, 4).unwrap();
         old.save_checkpoint(&tensors(1)).unwrap();
         begin(&run, 2, Owner::elsewhere());
@@ -470,10 +471,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_commit_stands() {
+    fn second_commit_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
-        begin(&run, 1, Owner::dead());
+        let run = prepared_run(&folder);
+        begin(&run, 1, Owner::ended());
         let attempt = Attempt::claim(&run, 4).unwrap();
         assert!(attempt.commit(outcome(1.0), Some(&tensors(1)), ONE, None).unwrap());
         assert!(!attempt.commit(outcome(2.0), None, ONE, None).unwrap());
@@ -486,7 +487,7 @@ mod tests {
     #[test]
     fn network_newer_than_its_result_is_read_once_until_it_changes() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
+        let run = prepared_run(&folder);
         let attempt = Attempt::claim(&run, 4).unwrap();
         attempt.commit(outcome(1.0), Some(&tensors(1)), ONE, None).unwrap();
         let path = run.path.join(run.result().unwrap().unwrap().network.unwrap().path);
@@ -507,7 +508,7 @@ mod tests {
         let written = File::open(&path).unwrap().metadata().unwrap().modified().unwrap();
         std::fs::write(&path, &damaged).unwrap();
         File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
-        assert!(run.result().is_ok(), "it was read again");
+        assert!(run.result().is_ok(), "a file with the same time and length is not read again");
         write(&damaged, 300);
         assert!(matches!(run.result(), Err(Error::Damaged { .. })));
     }
@@ -515,7 +516,7 @@ mod tests {
     #[test]
     fn attempt_on_another_machine_is_alive_while_its_heartbeat_is_recent() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
+        let run = prepared_run(&folder);
         begin(&run, 1, Owner::elsewhere());
         files::create_directory(&run.attempt_path(1)).unwrap();
         let status = run.attempt_path(1).join(STATUS);
@@ -532,7 +533,7 @@ mod tests {
     #[test]
     fn next_attempt_resumes_from_the_last_intact_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
-        let run = prepared(&folder);
+        let run = prepared_run(&folder);
         let first = Attempt::claim(&run, 4).unwrap();
         first.save_checkpoint(&tensors(1)).unwrap();
         std::thread::sleep(Duration::from_millis(60));

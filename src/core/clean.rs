@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::{CHECKPOINT, NETWORK, is_whole_checkpoint};
+use super::attempt::{CHECKPOINT, NETWORK, is_intact_checkpoint};
 use super::directory::RunDirectory;
 use super::error::{Error, Result};
 use super::files;
@@ -53,9 +53,9 @@ pub struct Waste {
 impl Waste {
     /// Deletes the file, and returns the number of bytes freed; returns `None` if the file no longer exists.
     pub fn delete(&self) -> Result<Option<u64>> {
-        let there = self.path.symlink_metadata().is_ok();
+        let exists = self.path.symlink_metadata().is_ok();
         files::remove_if_exists(&self.path)?;
-        Ok(there.then_some(self.bytes))
+        Ok(exists.then_some(self.bytes))
     }
 }
 
@@ -71,19 +71,19 @@ pub fn waste(run: &RunDirectory) -> Result<Vec<Waste>> {
     // Each file with the attempt that it belongs to, if any.
     let mut found: Vec<(Option<u32>, Waste)> = vec![];
     for folder in [run.path.clone(), run.path.join("attempts")] {
-        look_into(&folder, None, &mut found)?;
+        find_waste_by_name(&folder, None, &mut found)?;
     }
     for &attempt in &attempts {
-        look_into(&run.attempt_path(attempt), Some(attempt), &mut found)?;
+        find_waste_by_name(&run.attempt_path(attempt), Some(attempt), &mut found)?;
     }
     if let Some(result) = &result {
         let committed = result.network.as_ref().map(|network| run.path.join(&network.path));
         for &attempt in &attempts {
             let folder = run.attempt_path(attempt);
-            found.extend(of(Kind::Checkpoint, folder.join(CHECKPOINT)).map(|waste| (Some(attempt), waste)));
+            found.extend(waste_at(Kind::Checkpoint, folder.join(CHECKPOINT)).map(|waste| (Some(attempt), waste)));
             let network = folder.join(NETWORK);
             if Some(&network) != committed.as_ref() {
-                found.extend(of(Kind::Leftover, network).map(|waste| (Some(attempt), waste)));
+                found.extend(waste_at(Kind::Leftover, network).map(|waste| (Some(attempt), waste)));
             }
         }
     } else {
@@ -107,13 +107,13 @@ pub fn waste(run: &RunDirectory) -> Result<Vec<Waste>> {
 
 /// Returns the checkpoints of the attempts before the latest one with an intact checkpoint.
 fn superseded_checkpoints(run: &RunDirectory, attempts: &[u32]) -> Result<Vec<(Option<u32>, Waste)>> {
-    let there: Vec<(u32, Waste)> = (attempts.iter())
-        .filter_map(|&attempt| Some((attempt, of(Kind::Checkpoint, run.attempt_path(attempt).join(CHECKPOINT))?)))
+    let found: Vec<(u32, Waste)> = (attempts.iter())
+        .filter_map(|&attempt| Some((attempt, waste_at(Kind::Checkpoint, run.attempt_path(attempt).join(CHECKPOINT))?)))
         .collect();
     // Reading a checkpoint takes long, so the first one, which has none before it, is not read.
-    for (at, (_, latest)) in there.iter().enumerate().skip(1).rev() {
-        if is_whole_checkpoint(run, &latest.path)? {
-            return Ok(there[..at].iter().map(|(attempt, waste)| (Some(*attempt), waste.clone())).collect());
+    for (at, (_, latest)) in found.iter().enumerate().skip(1).rev() {
+        if is_intact_checkpoint(run, &latest.path)? {
+            return Ok(found[..at].iter().map(|(attempt, waste)| (Some(*attempt), waste.clone())).collect());
         }
     }
     Ok(vec![])
@@ -125,8 +125,8 @@ fn since_renamed(path: &Path, now: SystemTime) -> Option<Duration> {
     now.duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(changed)).ok()
 }
 
-/// Finds the files in a directory that can be recognized as waste by their names.
-fn look_into(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Option<u32>, Waste)>) -> Result<()> {
+/// Adds the files of a directory that can be recognized as waste by their names.
+fn find_waste_by_name(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Option<u32>, Waste)>) -> Result<()> {
     for name in files::names(folder)? {
         let path = folder.join(&name);
         let kind = if files::is_set_aside(&name) {
@@ -142,13 +142,13 @@ fn look_into(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Option<u32>, 
         } else {
             continue;
         };
-        found.extend(of(kind, path).map(|waste| (attempt, waste)));
+        found.extend(waste_at(kind, path).map(|waste| (attempt, waste)));
     }
     Ok(())
 }
 
 /// Describes a file that can be deleted; returns `None` if it does not exist.
-fn of(kind: Kind, path: PathBuf) -> Option<Waste> {
+fn waste_at(kind: Kind, path: PathBuf) -> Option<Waste> {
     let file = path.symlink_metadata().ok().filter(|file| !file.is_dir())?;
     Some(Waste { kind, bytes: file.len(), path })
 }
@@ -160,7 +160,7 @@ struct Cleaned {
     when: jiff::Timestamp,
 }
 
-fn marker(run: &RunDirectory) -> Result<Option<Cleaned>> {
+fn read_marker(run: &RunDirectory) -> Result<Option<Cleaned>> {
     match files::read_sealed(&run.path.join(MARKER)) {
         // Without a readable marker the network counts as missing by accident, and is computed again.
         Err(Error::Damaged { .. }) => Ok(None),
@@ -174,7 +174,7 @@ pub fn cleaned(run: &RunDirectory, network: &AttachedFile) -> Result<Option<jiff
     if run.path.join(&network.path).exists() {
         return Ok(None);
     }
-    Ok(marker(run)?.filter(|marker| marker.network == *network).map(|marker| marker.when))
+    Ok(read_marker(run)?.filter(|marker| marker.network == *network).map(|marker| marker.when))
 }
 
 /// Records that a network is missing on purpose, or is about to be.
@@ -185,8 +185,8 @@ pub(super) fn mark(run: &RunDirectory, network: &AttachedFile) -> Result<()> {
 
 /// Warns if a deleted network differs from the original when it is computed again: other results may have been computed
 /// from the original.
-pub(super) fn compare(run: &RunDirectory, digest: &str) -> Result<()> {
-    if let Some(marker) = marker(run)?.filter(|marker| marker.network.digest != digest) {
+pub(super) fn warn_if_different(run: &RunDirectory, digest: &str) -> Result<()> {
+    if let Some(marker) = read_marker(run)?.filter(|marker| marker.network.digest != digest) {
         tracing::warn!(
             "the network differs from the one that `winsign clean` deleted at {:.0}, from which other results may have \
              been computed; it may have been computed on another machine, or with another number of threads",
@@ -214,8 +214,8 @@ pub fn retire(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Retir
         return Ok(None);
     }
     mark(run, network)?;
-    let there = files::rename_if_exists(&path, &trash)?;
-    Ok(there.then(|| Retired { run: run.clone(), network: path, trash, bytes: network.bytes }))
+    let exists = files::rename_if_exists(&path, &trash)?;
+    Ok(exists.then(|| Retired { run: run.clone(), network: path, trash, bytes: network.bytes }))
 }
 
 impl Retired {
@@ -228,18 +228,18 @@ impl Retired {
         }
     }
 
-    /// Deletes the network for good.
+    /// Deletes the network permanently.
     pub fn delete(&self) -> Result<()> {
         files::remove_if_exists(&self.trash)
     }
 }
 
 /// Describes the network that [`retire`] would rename; returns `None` if it no longer exists.
-pub fn network(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Waste>> {
+pub fn describe_network(run: &RunDirectory, network: &AttachedFile) -> Result<Option<Waste>> {
     let path = run.path.join(&network.path);
     match fs::metadata(&path) {
         Ok(file) => Ok(Some(Waste { kind: Kind::Network, bytes: file.len(), path })),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("look at", &path)(error)),
+        Err(error) => Err(Error::io("read", &path)(error)),
     }
 }

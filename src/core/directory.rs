@@ -138,16 +138,17 @@ pub struct RunFile {
 
 /// A file with its modification time and its length in bytes.
 #[derive(PartialEq, Eq, Hash)]
-struct Touched(PathBuf, SystemTime, u64);
+struct FileVersion(PathBuf, SystemTime, u64);
 
-/// The files that were read and found intact. All files of a copied store may be newer than its results; a long-running
+/// The versions of files that were read and found intact. All files of a copied store may be newer than its results; a long-running
 /// process, such as `winsign serve`, must read them only once.
-static WHOLE: LazyLock<Mutex<HashSet<Touched>>> = LazyLock::new(Mutex::default);
+static VERIFIED: LazyLock<Mutex<HashSet<FileVersion>>> = LazyLock::new(Mutex::default);
 
-impl Touched {
-    fn found_whole(self, read: Result<()>) -> Result<()> {
+impl FileVersion {
+    /// Records that this version was read and found intact, unless reading it failed.
+    fn record_if_intact(self, read: Result<()>) -> Result<()> {
         read?;
-        WHOLE.lock().expect("no panic under the lock").insert(self);
+        VERIFIED.lock().expect("no panic under the lock").insert(self);
         Ok(())
     }
 }
@@ -265,17 +266,17 @@ impl RunDirectory {
         let modified = |metadata: fs::Metadata| metadata.modified();
         let committed = fs::metadata(&path).and_then(modified).map_err(Error::io("read", &path))?;
         if let Some(network) = &result.network {
-            match self.touched_since(committed, network) {
-                Ok(Some(touched)) => touched.found_whole(self.read_network(network).map(drop))?,
+            match self.unverified_since(committed, network) {
+                Ok(Some(touched)) => touched.record_if_intact(self.read_network(network).map(drop))?,
                 Ok(None) => {}
                 Err(Error::Damaged { .. }) if clean::cleaned(self, network)?.is_some() => {}
                 Err(error) => return Err(error),
             }
         }
         if let Some(metrics) = &result.metrics
-            && let Some(touched) = self.touched_since(committed, metrics)?
+            && let Some(touched) = self.unverified_since(committed, metrics)?
         {
-            touched.found_whole(self.read_metrics(metrics).map(drop))?;
+            touched.record_if_intact(self.read_metrics(metrics).map(drop))?;
         }
         Ok(Some(result))
     }
@@ -283,7 +284,7 @@ impl RunDirectory {
     /// Returns a file if it was modified after its result was committed and has not been verified since. Fails with
     /// [`Error::Damaged`] if it is missing or has another length. Reading every tensor of a large study each time would
     /// take hours; comparing modification times does not.
-    fn touched_since(&self, committed: SystemTime, expected: &AttachedFile) -> Result<Option<Touched>> {
+    fn unverified_since(&self, committed: SystemTime, expected: &AttachedFile) -> Result<Option<FileVersion>> {
         let path = self.path.join(&expected.path);
         let found = match fs::metadata(&path) {
             Ok(found) => found,
@@ -297,8 +298,8 @@ impl RunDirectory {
             return Err(Error::damaged(&path, reason));
         }
         let written = found.modified().map_err(Error::io("read", &path))?;
-        let touched = Touched(path, written, found.len());
-        Ok((written > committed && !WHOLE.lock().expect("no panic under the lock").contains(&touched))
+        let touched = FileVersion(path, written, found.len());
+        Ok((written > committed && !VERIFIED.lock().expect("no panic under the lock").contains(&touched))
             .then_some(touched))
     }
 
@@ -361,8 +362,8 @@ impl RunDirectory {
         }
     }
 
-    /// Returns the state of the run. This only reads, but for a temporary file that gives the time of the file system
-    /// if the run is alive on another machine.
+    /// Returns the state of the run. Nothing is changed, except that a temporary file is created to read the time of the
+    /// file system if the run may be alive on another machine.
     pub fn state(&self) -> Result<State> {
         self.state_by(&Clock::of(&self.path))
     }
@@ -424,18 +425,18 @@ impl RunDirectory {
         if self.end_of(attempt)?.is_some() {
             return Ok(None);
         }
-        let path = self.claim_path(attempt);
         // If the claim cannot be read, the heartbeat alone decides.
         let claim = self.claim_of(attempt)?;
-        let beats = || {
-            let now = clock.now();
-            let status = owner::silence(&self.attempt_path(attempt).join(attempt::STATUS), now);
-            let silence = status.or_else(|| owner::silence(&path, now));
-            silence.is_some_and(|silence| silence < owner::SILENCE)
-        };
         let here = claim.as_ref().and_then(|claim| claim.owner.is_running_here());
-        let alive = here.unwrap_or_else(beats);
+        let alive = here.unwrap_or_else(|| self.has_recent_heartbeat(attempt, clock));
         Ok(alive.then(|| claim.unwrap_or_else(Claim::unreadable)))
+    }
+
+    fn has_recent_heartbeat(&self, attempt: u32, clock: &Clock) -> bool {
+        let now = clock.now();
+        let status = owner::silence(&self.attempt_path(attempt).join(attempt::STATUS), now);
+        let silence = status.or_else(|| owner::silence(&self.claim_path(attempt), now));
+        silence.is_some_and(|silence| silence < owner::SILENCE)
     }
 
     /// Returns the claim of an attempt; returns `None` if its file is missing or damaged.

@@ -60,7 +60,7 @@ pub fn open_if_exists(path: &Path) -> Result<Option<(File, u64)>> {
     // Without this flag, opening a pipe would wait for a writer.
     let file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
         Ok(file) => file,
-        Err(error) if is_absence(&error) => return Ok(None),
+        Err(error) if is_not_found(&error) => return Ok(None),
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
             return Err(Error::damaged(path, "it is a link that leads to itself"));
         }
@@ -92,7 +92,7 @@ pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
 pub fn names(directory: &Path) -> Result<Vec<String>> {
     match fs::read_dir(directory) {
         Ok(entries) => Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()),
-        Err(error) if is_absence(&error) => Ok(vec![]),
+        Err(error) if is_not_found(&error) => Ok(vec![]),
         Err(error) => Err(Error::io("list", directory)(error)),
     }
 }
@@ -101,7 +101,7 @@ pub fn names(directory: &Path) -> Result<Vec<String>> {
 pub fn rename_if_exists(from: &Path, to: &Path) -> Result<bool> {
     match fs::rename(from, to) {
         Ok(()) => Ok(true),
-        Err(error) if is_absence(&error) => Ok(false),
+        Err(error) if is_not_found(&error) => Ok(false),
         Err(error) => Err(Error::io("rename", from)(error)),
     }
 }
@@ -110,7 +110,7 @@ pub fn rename_if_exists(from: &Path, to: &Path) -> Result<bool> {
 pub fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         // A read-only file system reports that first, even if the file does not exist.
-        Err(error) if !is_absence(&error) && fs::symlink_metadata(path).is_ok() => {
+        Err(error) if !is_not_found(&error) && fs::symlink_metadata(path).is_ok() => {
             Err(Error::io("remove", path)(error))
         }
         _ => Ok(()),
@@ -129,7 +129,7 @@ pub fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
         }
         return match fs::rename(path, &aside) {
             Ok(()) => Ok(Some(aside)),
-            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) if is_not_found(&error) => Ok(None),
             Err(error) => Err(Error::io("set aside", path)(error)),
         };
     }
@@ -150,9 +150,9 @@ pub fn is_draft(name: &str) -> bool {
 /// Returns the JSON text of `content` with a checksum of itself as its last field, so that any change of the content is
 /// noticed. `content` must serialize to an object.
 pub fn seal<T: Serialize>(content: &T) -> Vec<u8> {
-    let mut value = serde_json::to_value(content).expect("what is sealed is plain data");
+    let mut value = serde_json::to_value(content).expect("sealed content is plain data");
     let checksum = checksum(&value);
-    let object = value.as_object_mut().expect("what is sealed is an object");
+    let object = value.as_object_mut().expect("sealed content is an object");
     object.insert(CHECKSUM.to_string(), Value::String(checksum));
     let mut bytes = serde_json::to_vec_pretty(&value).expect("a JSON value serializes");
     bytes.push(b'\n');
@@ -203,28 +203,29 @@ enum Durability {
 
 /// Writes a file beside `path` under a unique name, and removes it if writing fails.
 fn write_draft(path: &Path, bytes: &[u8], durability: Durability) -> Result<PathBuf> {
-    let write = || -> io::Result<PathBuf> {
-        let mut draft = tempfile::Builder::new()
-            .prefix(".")
-            .suffix(DRAFT)
-            // The permissions of any new file: the user's umask decides who may read it.
-            .permissions(fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory_of(path))?;
-        draft.write_all(bytes)?;
-        if durability == Durability::Synced {
-            draft.as_file().sync_all()?;
-        }
-        let (_, draft) = draft.keep()?;
-        Ok(draft)
-    };
-    write().map_err(Error::io("write", path))
+    try_write_draft(path, bytes, durability).map_err(Error::io("write", path))
+}
+
+fn try_write_draft(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<PathBuf> {
+    let mut draft = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(DRAFT)
+        // The permissions of any new file: the user's umask decides who may read it.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(directory_of(path))?;
+    draft.write_all(bytes)?;
+    if durability == Durability::Synced {
+        draft.as_file().sync_all()?;
+    }
+    let (_, draft) = draft.keep()?;
+    Ok(draft)
 }
 
 /// Removes the drafts in a directory that are at least `age` old; succeeds if the directory does not exist.
 pub fn remove_drafts(directory: &Path, age: Duration) -> Result<()> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if is_absence(&error) => return Ok(()),
+        Err(error) if is_not_found(&error) => return Ok(()),
         Err(error) => return Err(Error::io("list", directory)(error)),
     };
     // Users may keep files of their own beside reports.
@@ -261,7 +262,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Returns true if the error says that the file, or a directory on the way to it, does not exist.
-fn is_absence(error: &io::Error) -> bool {
+fn is_not_found(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn only_old_drafts_are_removed() {
+    fn remove_drafts_keeps_young_drafts_and_other_files() {
         let directory = tempfile::tempdir().unwrap();
         let [young, old, other, mine] =
             [".a.draft", ".b.draft", "c.json", "intro.draft"].map(|name| directory.path().join(name));
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn pipe_is_reported_without_waiting() {
+    fn read_of_a_pipe_fails_without_waiting() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("result.json");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_renamed() {
+    fn set_aside_numbers_the_files() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("result.json");
         for round in 1..=2 {
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_file_and_leaves_no_draft() {
+    fn failed_write_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("missing").join("run.json");
         let error = write_atomic(&path, b"x").unwrap_err();

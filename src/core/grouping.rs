@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_keep_the_order_of_appearance() {
+    fn groups_are_in_order_of_appearance() {
         let groups = grouped([31, 12, 11, 32, 21], |item| item / 10);
         assert_eq!(groups, [vec![31, 32], vec![12, 11], vec![21]]);
         assert_eq!(distinct(["b", "a", "b", "c", "a"]), ["b", "a", "c"]);

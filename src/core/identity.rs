@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_follows_settings_and_inputs() {
+    fn identity_depends_on_settings_and_inputs() {
         let start = Run::new(ticket(0, 0.1), vec![]);
         assert_eq!(start.id, Run::new(ticket(0, 0.1), vec![]).id);
         assert_ne!(start.id, Run::new(ticket(0, 0.05), vec![]).id);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn run_ids_are_checked() {
+    fn run_id_of_another_form_is_rejected() {
         assert!("0123456789abcdef".parse::<RunId>().is_ok());
         for bad in ["", "0123456789ABCDEF", "0123456789abcde", "../../etc/passwd"] {
             assert!(bad.parse::<RunId>().is_err(), "{bad}");

@@ -1,8 +1,8 @@
 //! Leases: short-lived locks on a file system that nodes share. A lease is a file that names its holder.
 //!
-//! It needs an exclusive create and a rename, which NFS has. A holder that ended without releasing the lease is
-//! detected like one of an attempt: by the process table on the same machine, and by a missing heartbeat from another
-//! one.
+//! Leases need an exclusive create and a rename, which NFS has. A holder that ended without releasing the lease is
+//! detected like the owner of an attempt: by the process table on the same machine, and by a missing heartbeat on
+//! another one.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Renews the lease, which is due at least every [`owner::HEARTBEAT`]; returns false if another process has taken
+    /// Renews the lease, which must be done at least every [`owner::HEARTBEAT`]; returns false if another process has taken
     /// the lease over.
     pub fn keep(&self) -> bool {
         let touched =
@@ -46,19 +46,19 @@ pub fn take(path: &Path) -> Result<std::result::Result<Lease, Owner>> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let silent =
             || owner::silence(path, owner::Clock::of(folder).now()).is_some_and(|silence| silence >= owner::SILENCE);
-        let dead = holder.is_running_here().map_or_else(silent, |lives| !lives);
-        if !dead {
+        let is_stale = holder.is_running_here().map_or_else(silent, |running| !running);
+        if !is_stale {
             return Ok(Err(holder));
         }
         // The process that renames the file first may take the lease. A process that is late may rename the new lease
         // instead of the stale one; it finds that out from the content, and puts the new lease back.
-        let grave = path.with_extension(format!("dead-{}-{}", owner::host(), std::process::id()));
-        if std::fs::rename(path, &grave).is_ok() {
-            let buried: Option<Owner> = files::read_sealed(&grave).ok().flatten();
-            if buried.as_ref().is_some_and(|buried| *buried != holder) {
-                let _ = std::fs::hard_link(&grave, path);
+        let stale = path.with_extension(format!("stale-{}-{}", owner::host(), std::process::id()));
+        if std::fs::rename(path, &stale).is_ok() {
+            let renamed: Option<Owner> = files::read_sealed(&stale).ok().flatten();
+            if renamed.is_some_and(|renamed| renamed != holder) {
+                let _ = std::fs::hard_link(&stale, path);
             }
-            files::remove_if_exists(&grave)?;
+            files::remove_if_exists(&stale)?;
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(take(&path).unwrap().unwrap_err(), Owner::this_process());
         assert!(lease.keep());
         drop(lease);
-        files::create_exclusive(&path, &files::seal(&Owner::dead())).unwrap();
+        files::create_exclusive(&path, &files::seal(&Owner::ended())).unwrap();
         let lease = take(&path).unwrap().unwrap();
         assert!(take(&path).unwrap().is_err());
         drop(lease);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn drop_keeps_a_lease_of_another_process() {
+    fn dropped_lease_of_another_process_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sending");
         let lease = take(&path).unwrap().unwrap();

@@ -14,8 +14,8 @@ use super::results::{AttachedFile, Outcome, PathOutcome, RunResult};
 use super::settings::Settings;
 use super::tensors::TensorFile;
 
-/// A run that is done, with all files that belong to it, verified.
-pub struct Whole {
+/// A run that is done, with the verified contents of all its files.
+pub struct VerifiedRun {
     file: RunFile,
     result: RunResult,
     /// The bytes of the network; `None` if the result has no network, or `winsign clean` has deleted it.
@@ -26,9 +26,9 @@ pub struct Whole {
     progress: Option<Progress>,
 }
 
-impl Whole {
+impl VerifiedRun {
     /// Reads and verifies the files that belong to a result.
-    pub fn read(source: &RunDirectory, file: RunFile, result: RunResult) -> Result<Whole> {
+    pub fn read(source: &RunDirectory, file: RunFile, result: RunResult) -> Result<VerifiedRun> {
         let network = match &result.network {
             Some(network) if clean::cleaned(source, network)?.is_none() => Some(source.read_network_file(network)?.1),
             _ => None,
@@ -43,12 +43,12 @@ impl Whole {
         let log = files::read_if_exists(&source.attempt_path(result.attempt).join(LOG))?;
         let imported = read_imported(source, &file.settings)?;
         let progress = source.progress_of(result.attempt);
-        Ok(Whole { file, result, network, metrics, log, imported, progress })
+        Ok(VerifiedRun { file, result, network, metrics, log, imported, progress })
     }
 
     /// Copies the run into `target`; returns false if another attempt has committed it meanwhile. Fails with
     /// [`Error::Held`] if an attempt is alive there.
-    pub fn adopt(&self, target: &RunDirectory) -> Result<bool> {
+    pub fn copy_to(&self, target: &RunDirectory) -> Result<bool> {
         let run = Run::new(self.file.settings.clone(), self.file.inputs.clone());
         target.prepare(&run, &self.file.label)?;
         if let Some(imported) = &self.imported {
@@ -71,14 +71,14 @@ impl Whole {
 
     fn commit(&self, attempt: &Attempt) -> Result<bool> {
         let number = attempt.number;
-        let here = |name: &str, file: &AttachedFile| AttachedFile {
-            path: format!("attempts/{number}/{name}"),
-            ..file.clone()
+        let moved = |name: &str, file: &AttachedFile| {
+            let path = format!("attempts/{number}/{name}");
+            AttachedFile { path, ..file.clone() }
         };
         let result = RunResult {
             attempt: number,
-            network: self.result.network.as_ref().map(|network| here(NETWORK, network)),
-            metrics: self.result.metrics.as_ref().map(|metrics| here(METRICS, metrics)),
+            network: self.result.network.as_ref().map(|network| moved(NETWORK, network)),
+            metrics: self.result.metrics.as_ref().map(|metrics| moved(METRICS, metrics)),
             ..self.result.clone()
         };
         if let Some(progress) = &self.progress {
@@ -120,30 +120,31 @@ fn read_imported(source: &RunDirectory, settings: &Settings) -> Result<Option<Ve
 /// only one of them has, because it was written by a later version, are not compared.
 pub fn agree(one: &RunResult, other: &RunResult) -> bool {
     let digest = |result: &RunResult| result.network.as_ref().map(|network| network.digest.clone());
-    let (mut of_one, mut of_other) = (one.outcome.clone(), other.outcome.clone());
-    keep_common(&mut of_one, &mut of_other);
-    of_one == of_other && digest(one) == digest(other)
+    let (mut first, mut second) = (one.outcome.clone(), other.outcome.clone());
+    keep_common(&mut first, &mut second);
+    first == second && digest(one) == digest(other)
 }
 
 /// Removes the values that results of earlier versions lack, unless both results have them.
 fn keep_common(one: &mut Outcome, other: &mut Outcome) {
-    let keep_common_of_paths = |one: &mut PathOutcome, other: &mut PathOutcome| {
-        if one.similarity.is_none() || other.similarity.is_none() {
-            (one.similarity, other.similarity) = (None, None);
-        }
-    };
     match (one, other) {
         (Outcome::Ticket(one), Outcome::Ticket(other)) if one.layers.is_empty() || other.layers.is_empty() => {
             one.layers.clear();
             other.layers.clear();
         }
-        (Outcome::Connect(one), Outcome::Connect(other)) => keep_common_of_paths(&mut one.path, &mut other.path),
+        (Outcome::Connect(one), Outcome::Connect(other)) => keep_common_similarity(&mut one.path, &mut other.path),
         (Outcome::Matrix(one), Outcome::Matrix(other)) => {
             for (one, other) in one.pairs.iter_mut().zip(&mut other.pairs) {
-                keep_common_of_paths(&mut one.path, &mut other.path);
+                keep_common_similarity(&mut one.path, &mut other.path);
             }
         }
         _ => {}
+    }
+}
+
+fn keep_common_similarity(one: &mut PathOutcome, other: &mut PathOutcome) {
+    if one.similarity.is_none() || other.similarity.is_none() {
+        (one.similarity, other.similarity) = (None, None);
     }
 }
 
@@ -189,9 +190,8 @@ mod tests {
         PathOutcome { points: vec![point], barrier, similarity }
     }
 
-    /// Results without a value agree with those that have it; two results that have it must agree in it.
     #[test]
-    fn values_of_only_one_result_are_not_compared() {
+    fn values_that_one_result_lacks_are_not_compared() {
         let connect = |path| Outcome::Connect(ConnectOutcome { remaining_ratio: 0.5, path });
         let matrix = |path| {
             let pair = PairOutcome { ends: (0, 1), path };

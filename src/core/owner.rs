@@ -43,7 +43,7 @@ impl Owner {
     /// Returns the calling process.
     pub fn this_process() -> Owner {
         let pid = std::process::id();
-        Owner { host: host(), pid, started: start_of(pid).unwrap_or(0), machine: machine() }
+        Owner { host: host(), pid, started: start_time(pid).unwrap_or(0), machine: machine() }
     }
 
     /// Returns a stand-in for an unknown owner.
@@ -59,7 +59,7 @@ impl Owner {
 
     /// Returns a process of this machine that has ended.
     #[cfg(test)]
-    pub fn dead() -> Owner {
+    pub fn ended() -> Owner {
         Owner { started: 0, ..Owner::this_process() }
     }
 
@@ -69,7 +69,7 @@ impl Owner {
         if self.machine != machine() || self.machine == UNKNOWN {
             return None;
         }
-        match start_of(self.pid) {
+        match start_time(self.pid) {
             Some(started) => Some(started == self.started),
             // Some machines hide the processes of other users; probing with the null signal still shows whether a
             // process exists.
@@ -118,18 +118,18 @@ pub fn touched(file: &Path) -> Option<SystemTime> {
 #[derive(Debug)]
 pub struct Clock {
     directory: PathBuf,
-    asked: OnceLock<(SystemTime, Instant)>,
+    reading: OnceLock<(SystemTime, Instant)>,
 }
 
 impl Clock {
     /// Creates a clock for the file system that holds a directory.
     pub fn of(directory: &Path) -> Clock {
-        Clock { directory: directory.to_path_buf(), asked: OnceLock::new() }
+        Clock { directory: directory.to_path_buf(), reading: OnceLock::new() }
     }
 
     /// Returns the current time of the file system.
     pub fn now(&self) -> SystemTime {
-        let (then, at) = self.asked.get_or_init(|| (now_on(&self.directory), Instant::now()));
+        let (then, at) = self.reading.get_or_init(|| (now_on(&self.directory), Instant::now()));
         *then + at.elapsed()
     }
 }
@@ -149,7 +149,7 @@ pub fn is_probe(name: &str) -> bool {
 }
 
 /// Returns the start time of a running process; returns `None` if it does not exist, or is a zombie.
-fn start_of(pid: u32) -> Option<u64> {
+fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, which may itself hold blanks and parentheses.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
@@ -177,13 +177,13 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_process_is_alive_until_it_ends_even_before_it_is_reaped() {
+    fn process_that_ended_is_not_running_even_before_it_is_reaped() {
         assert_eq!(Owner::this_process().is_running_here(), Some(true));
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        let owner = Owner { pid: child.id(), started: start_of(child.id()).unwrap(), ..Owner::this_process() };
+        let owner = Owner { pid: child.id(), started: start_time(child.id()).unwrap(), ..Owner::this_process() };
         assert_eq!(owner.is_running_here(), Some(true));
         child.kill().unwrap();
-        while start_of(child.id()).is_some() {
+        while start_time(child.id()).is_some() {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(owner.is_running_here(), Some(false), "a zombie is not running");

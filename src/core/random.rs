@@ -1,6 +1,6 @@
 //! Counter-based randomness: every draw is a function of (seed, purpose, epoch, index).
 //!
-//! So a run that is resumed at step k draws the same numbers as an undisturbed one, and an image is cropped in the same
+//! So a run that is resumed at step k draws the same numbers as an uninterrupted one, and an image is cropped in the same
 //! way on any rank.
 
 use rand_chacha::ChaCha8Rng;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_depend_on_each_of_seed_purpose_epoch_and_index_and_on_nothing_else() {
+    fn draws_depend_on_seed_purpose_epoch_and_index_alone() {
         let draw = |seed, purpose, epoch, index| Source::new(seed, purpose, epoch).stream(index).bits();
         let reference = draw(1, "order", 2, 3);
         assert_eq!(reference, draw(1, "order", 2, 3));

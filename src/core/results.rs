@@ -65,7 +65,8 @@ impl RunResult {
 pub struct Usage {
     /// The peak memory of the largest rank, in bytes; `None` if the system does not report it.
     pub peak_memory: Option<u64>,
-    /// The number of GPUs of all ranks together; a GPU that several runs share counts by [`GPU_SHARE`].
+    /// The number of GPUs of all ranks together; a GPU that several runs share counts as the fraction in
+    /// [`GPU_SHARE`].
     pub gpus: f64,
     /// The peak memory of tensors on a GPU, of the largest rank, in bytes; `None` without GPUs.
     pub gpu_peak_memory: Option<u64>,
@@ -113,7 +114,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Returns the remaining ratio: the number of surviving prunable weights divided by that of all prunable weights.
-    /// With several networks, a weight counts that survives in any.
+    /// With several networks, a weight survives if it survives in any of them.
     pub fn remaining_ratio(&self) -> f64 {
         match self {
             Outcome::Ticket(ticket) => ticket.remaining_ratio,

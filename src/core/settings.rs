@@ -9,7 +9,7 @@ use strum::{Display, EnumString, VariantArray, VariantNames};
 
 pub use crate::architecture::Architecture;
 
-/// The maximum number of runs that are executed at once on one machine.
+/// The maximum number of runs that one machine executes at the same time.
 pub const MAX_JOBS: u32 = 4_096;
 /// The maximum number of threads of one run.
 pub const MAX_THREADS: u32 = 1_024;
@@ -70,30 +70,23 @@ impl Settings {
     /// JSON.
     pub fn in_full(&self) -> Value {
         let mut all = serde_json::to_value(self).expect("settings are plain data");
-        let mut fill = |place: &str, defaults: Value| {
-            let (Some(Value::Object(found)), Value::Object(defaults)) = (all.pointer_mut(place), defaults) else {
-                return;
-            };
-            for (name, value) in defaults {
-                found.entry(name).or_insert(value);
-            }
-        };
-        let of_paths = json!({ "masks": Masks::default(), "reestimation_batches": "all", "sets": Sets::default(),
-                               "precision": Precision::default() });
+        let path_defaults = json!({ "masks": Masks::default(), "reestimation_batches": "all", "sets": Sets::default(),
+                                    "precision": Precision::default() });
         match self {
             Settings::Import(_) => {}
             Settings::Ticket(_) | Settings::Transfer(_) => {
                 let optimizer = Optimizer::default();
-                fill("/training", json!({ "optimizer": optimizer, "precision": Precision::default() }));
+                let defaults = json!({ "optimizer": optimizer, "precision": Precision::default() });
+                fill_in(&mut all["training"], defaults);
                 if let Settings::Transfer(_) = self {
-                    fill("", json!({ "flip": 0.0 }));
+                    fill_in(&mut all, json!({ "flip": 0.0 }));
                 }
             }
             Settings::Connect(_) | Settings::Matrix(_) => {
-                fill("", of_paths);
-                fill("", json!({ "refine": 0, "align": Align::default() }));
+                fill_in(&mut all, path_defaults);
+                fill_in(&mut all, json!({ "refine": 0, "align": Align::default() }));
             }
-            Settings::Plane(_) => fill("", of_paths),
+            Settings::Plane(_) => fill_in(&mut all, path_defaults),
         }
         all
     }
@@ -119,6 +112,15 @@ impl Settings {
             Settings::Connect(connect) => connect.problem,
             Settings::Matrix(matrix) => matrix.path.problem,
             Settings::Plane(plane) => plane.problem,
+        }
+    }
+}
+
+/// Adds the defaults whose names an object lacks.
+fn fill_in(object: &mut Value, defaults: Value) {
+    if let (Value::Object(found), Value::Object(defaults)) = (object, defaults) {
+        for (name, value) in defaults {
+            found.entry(name).or_insert(value);
         }
     }
 }
@@ -213,7 +215,7 @@ pub struct Connect {
     pub points: u32,
     /// The number of refinements. Each adds two points beside the one with the largest test error, halfway to its
     /// neighbours. Left out of the canonical JSON if it is 0, which was implied before this setting existed.
-    #[serde(default, skip_serializing_if = "is_none_of_it")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub refine: u32,
     /// The number of images per batch for the re-estimation of BatchNorm statistics.
     pub batch: u32,
@@ -709,7 +711,7 @@ impl Precision {
     }
 }
 
-/// The optimizer. Both work as in PyTorch, with weight decay added to the gradient.
+/// The optimizer. Both optimizers work as in PyTorch, with weight decay added to the gradient.
 #[derive(
     Debug,
     Clone,
@@ -769,12 +771,8 @@ pub enum Schedule {
     Cosine,
 }
 
-fn is_zero(number: &f64) -> bool {
-    *number == 0.0
-}
-
-fn is_none_of_it(number: &u32) -> bool {
-    *number == 0
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// The seeds of three independent sources of randomness.
@@ -806,9 +804,8 @@ mod tests {
         names
     }
 
-    /// Settings that the canonical JSON leaves out are there in full, regardless of their values.
     #[test]
-    fn settings_in_full_have_all_names() {
+    fn settings_in_full_include_those_that_the_canonical_json_omits() {
         let plain = Connect {
             problem: PROBLEM,
             between: Between::Seeds,
@@ -833,9 +830,12 @@ mod tests {
         let in_full = |path: &Connect| Settings::Connect(path.clone()).in_full();
         assert_eq!(names(&in_full(&plain)), names(&in_full(&other)));
         assert_eq!(in_full(&other), serde_json::to_value(Settings::Connect(other.clone())).unwrap());
-        let said = in_full(&plain);
-        assert_eq!((&said["sets"], &said["align"], &said["masks"]), (&json!("test"), &json!("none"), &json!("same")));
-        assert_eq!((&said["refine"], &said["reestimation_batches"]), (&json!(0), &json!("all")));
+        let shown = in_full(&plain);
+        assert_eq!(
+            (&shown["sets"], &shown["align"], &shown["masks"]),
+            (&json!("test"), &json!("none"), &json!("same"))
+        );
+        assert_eq!((&shown["refine"], &shown["reestimation_batches"]), (&json!(0), &json!("all")));
         let matrix = Settings::Matrix(Matrix { path: plain, rows: 2 }).in_full();
         assert_eq!(matrix["align"], "none");
 
@@ -851,8 +851,8 @@ mod tests {
         };
         let seeds = Seeds::from(1);
         let transfer = Transfer { problem: PROBLEM, inherit: Inherit::Sign, flip: 0.0, training, seeds };
-        let said = Settings::Transfer(transfer).in_full();
-        assert_eq!((&said["flip"], &said["training"]["optimizer"]), (&json!(0.0), &json!("sgd")));
-        assert_eq!(said["training"]["precision"], "fp32");
+        let shown = Settings::Transfer(transfer).in_full();
+        assert_eq!((&shown["flip"], &shown["training"]["optimizer"]), (&json!(0.0), &json!("sgd")));
+        assert_eq!(shown["training"]["precision"], "fp32");
     }
 }

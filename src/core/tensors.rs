@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn written_tensors_are_read_back() {
+    fn written_tensors_are_read_back_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("network.safetensors");
         let (digest, bytes) = sample().write(&path).unwrap();

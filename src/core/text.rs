@@ -1,4 +1,4 @@
-//! Formatting of texts for messages, tables and scripts.
+//! Formatting of text for messages, tables and scripts.
 
 /// Returns a count with its noun: `1 run`, `2 runs`, `3 matrices`.
 pub fn plural(count: usize, noun: &str) -> String {
@@ -33,18 +33,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_agree_with_their_nouns() {
+    fn plural_agrees_with_its_count() {
         assert_eq!([0, 1, 2].map(|count| plural(count, "run")), ["0 runs", "1 run", "2 runs"]);
         assert_eq!([1, 2].map(|count| plural(count, "matrix")), ["1 matrix", "2 matrices"]);
     }
 
     #[test]
-    fn control_characters_are_visible() {
+    fn printable_escapes_control_characters() {
         assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
     }
 
     #[test]
-    fn words_survive_a_shell() {
+    fn shell_word_survives_a_shell() {
         for text in ["plain/path-1.0", "it's a \"name\" with $HOME `x` \\ and *", "", "two\nlines"] {
             let script = format!("printf %s {}", shell_word(text));
             let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
