@@ -1,4 +1,4 @@
-//! The dispatcher, which owns all state of a launch, in one loop over events and signals.
+//! The dispatcher: one loop over events and signals, which owns all state of a launch.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -17,19 +17,19 @@ use winsign_sweep::plan::{RunState, cost};
 use super::child::{self, Ended, Exit};
 use super::display::Display;
 use super::launcher::{Fault, Output};
-use super::slots::{REST, Seat, Slots};
+use super::slots::{SKIP_TIME, Seat, Slots};
 use super::{Entry, Error, Failure, Options, Refused, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
-/// A killed worker says nothing about its run, so it is restarted more often than one that fails: this many times in a row
-/// without a finished epoch.
-const KILLS_BORNE: u32 = 5;
+/// The number of times in a row that a run is restarted after its worker was killed before an epoch finished. A kill has
+/// often nothing to do with the run, so this may be more than the retries of a run that fails.
+const MAX_KILLS: u32 = 5;
 /// The number of log lines shown for a failed run.
 const LOG_LINES: usize = 10;
 
-/// Executes runs until every one is done, failed or blocked, or until it is stopped. Entries include all inputs, each before
-/// its dependents; `statuses` are their recent states on disk.
+/// Executes runs until every one is done, failed or blocked, or until a signal stops the dispatcher. Entries include all
+/// inputs, each before its dependents; `statuses` are their recent states on disk.
 ///
 /// The first SIGINT, SIGTERM or SIGUSR1 lets the workers save checkpoints and stop; the second kills them.
 pub async fn run(
@@ -41,8 +41,8 @@ pub async fn run(
 ) -> Result<Summary, Error> {
     options.check()?;
     let mut dispatcher = Dispatcher::new(entries, store, options, display);
-    dispatcher.adopt(statuses)?;
-    dispatcher.drive().await;
+    dispatcher.take_over(statuses)?;
+    dispatcher.run_until_finished().await;
     dispatcher.display.finish();
     match dispatcher.fatal.take() {
         Some(error) => Err(error),
@@ -50,17 +50,18 @@ pub async fn run(
     }
 }
 
+/// The phase of a run, as this process sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waiting for its inputs.
+    /// The run waits for its inputs.
     Waiting,
-    /// Waiting for a free slot.
+    /// The run waits for free slots.
     Ready,
-    /// Executed by a worker of this process.
+    /// A worker of this process executes the run.
     Active {
         pid: u32,
     },
-    /// Executed by another process.
+    /// Another process executes the run.
     Elsewhere,
     Done,
     Failed,
@@ -73,15 +74,15 @@ struct Node {
     inputs: Vec<usize>,
     dependents: Vec<usize>,
     phase: Phase,
-    /// The cost in epochs, see [`cost`].
+    /// The cost of the run in epochs, see [`cost`].
     cost: f64,
-    /// The cost of the longest chain of runs that starts here; the highest goes first.
+    /// The cost of the most expensive chain of runs that starts here; the run with the highest cost starts first.
     urgency: f64,
-    /// Consecutive failures without a finished epoch.
+    /// The number of consecutive failures without a finished epoch.
     failures: u32,
-    /// The number of finished epochs when its worker was last started.
-    mark: u32,
-    /// The latest attempt that existed at the start or whose failure was handled.
+    /// The number of epochs that were finished when the last worker was started.
+    epochs_before: u32,
+    /// The latest attempt that existed at the start, or whose failure was handled.
     known_attempt: u32,
     failure: Option<Failure>,
 }
@@ -98,22 +99,25 @@ struct Dispatcher<'a> {
     options: &'a Options,
     display: &'a mut Display,
     nodes: Vec<Node>,
-    /// Ready runs, the most urgent on top, earlier ones first among equals. Entries may be stale: the phase of the node decides.
+    /// The runs that may be ready, the most urgent on top; among equals, the first in the plan. An entry may be stale: the
+    /// phase of the run decides.
     ready: BinaryHeap<(u64, std::cmp::Reverse<usize>)>,
     /// The run whose directory was last prepared before a slot was free.
     prepared_ahead: Option<usize>,
-    /// The run, its launch, and the outcome of the launch.
+    /// The workers; each yields the run, its launch, and how it ended.
     workers: JoinSet<(usize, Launch, std::io::Result<Ended>)>,
     slots: Slots,
-    /// Distinguishes launches of this process from those of others.
-    own: u64,
+    /// A random number that distinguishes the launches of this process from those of others.
+    instance: u64,
+    /// The number of launches so far.
     launches: u64,
     /// The number of requests to stop.
     stops: u32,
-    /// Whether a signal requested to stop.
+    /// True if a signal requested to stop.
     stopped: bool,
     /// The error that requested to stop.
     fatal: Option<Error>,
+    /// The number of runs that this process computed.
     computed: usize,
     began: Instant,
     /// The cost of the runs that were finished since the start.
@@ -124,17 +128,17 @@ impl<'a> Dispatcher<'a> {
     fn new(entries: &'a [Entry], store: &'a Store, options: &'a Options, display: &'a mut Display) -> Dispatcher<'a> {
         let index: HashMap<&RunId, usize> =
             entries.iter().enumerate().map(|(index, entry)| (&entry.run.id, index)).collect();
-        let place = |input: &RunId| *index.get(input).expect("what an entry needs is among the entries");
+        let index_of = |input: &RunId| *index.get(input).expect("entries include all inputs");
         let mut nodes: Vec<Node> = (entries.iter())
             .map(|entry| Node {
                 directory: store.run(&entry.run.id),
-                inputs: entry.run.inputs.iter().map(place).collect(),
+                inputs: entry.run.inputs.iter().map(index_of).collect(),
                 dependents: vec![],
                 phase: Phase::Waiting,
                 cost: cost(&entry.run),
                 urgency: 0.0,
                 failures: 0,
-                mark: 0,
+                epochs_before: 0,
                 known_attempt: 0,
                 failure: None,
             })
@@ -156,8 +160,8 @@ impl<'a> Dispatcher<'a> {
             prepared_ahead: None,
             workers: JoinSet::new(),
             slots: options.slots.clone(),
-            // Randomly seeded by the operating system.
-            own: RandomState::new().build_hasher().finish(),
+            // The operating system seeds this randomly.
+            instance: RandomState::new().build_hasher().finish(),
             launches: 0,
             stops: 0,
             stopped: false,
@@ -168,8 +172,8 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Adopts the states on disk. Damaged files are set aside; failures that are not forgiven are final.
-    fn adopt(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
+    /// Takes over the states on disk. Damaged files are set aside; a failure is final unless the entry allows a retry.
+    fn take_over(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
         for (at, status) in statuses.iter().enumerate() {
             if let Some(damaged) = &status.damaged {
                 self.set_aside(at, damaged, status.note.as_deref().unwrap_or_default())?;
@@ -196,7 +200,7 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    async fn drive(&mut self) {
+    async fn run_until_finished(&mut self) {
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
         let mut warning = signal(SignalKind::user_defined1()).expect("SIGUSR1 can be caught");
@@ -216,12 +220,12 @@ impl<'a> Dispatcher<'a> {
             let handled = tokio::select! {
                 Some(ended) = self.workers.join_next() => {
                     let (at, launch, ended) = ended.expect("waiting for a worker does not panic");
-                    self.launch_ended(at, launch, ended)
+                    self.handle_launch_exit(at, launch, ended)
                 }
-                _ = tick.tick() => self.look_around(),
-                _ = interrupt.recv() => self.signalled(),
-                _ = terminate.recv() => self.signalled(),
-                _ = warning.recv() => self.signalled(),
+                _ = tick.tick() => self.check_active_runs(),
+                _ = interrupt.recv() => self.handle_signal(),
+                _ = terminate.recv() => self.handle_signal(),
+                _ = warning.recv() => self.handle_signal(),
             };
             if let Err(error) = handled {
                 self.give_up(error);
@@ -229,7 +233,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn signalled(&mut self) -> Result<(), Error> {
+    fn handle_signal(&mut self) -> Result<(), Error> {
         self.stopped = true;
         self.stop();
         Ok(())
@@ -264,8 +268,8 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Prepares the directory of the next run while all slots are taken, since flushing it to disk can take longer than everything
-    /// else between two runs.
+    /// Prepares the directory of the next run while all slots are taken, since flushing it to disk can take longer than
+    /// everything else between two runs.
     fn prepare_ahead(&mut self) {
         let next = self.ready.peek().map(|&(_, std::cmp::Reverse(at))| at);
         let next = next.filter(|_| self.stops == 0 && !self.workers.is_empty());
@@ -278,13 +282,13 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Whether the run can be started here; otherwise records that another process claimed, finished or failed it.
+    /// Returns true if the run can be started here; otherwise records that it runs, is done or failed in another process.
     fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Error> {
         match self.state(at)? {
-            State::Done(_) => self.done(at),
+            State::Done(_) => self.mark_done(at),
             State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
             State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
-                self.failed_elsewhere(at, attempt, message);
+                self.handle_failure_elsewhere(at, attempt, message);
             }
             State::Failed { .. } | State::Idle { .. } => return Ok(true),
         }
@@ -295,35 +299,36 @@ impl<'a> Dispatcher<'a> {
         let Entry { run, label, .. } = &self.entries[at];
         let directory = &self.nodes[at].directory;
         self.prepare(at)?;
-        let mark = match directory.attempts()?.last() {
+        let epochs = match directory.attempts()?.last() {
             Some(&attempt) => directory.progress_of(attempt).map_or(0, |progress| progress.done),
             None => 0,
         };
         self.launches += 1;
-        let token = format!("{:016x}.{}", self.own, self.launches);
+        let token = format!("{:016x}.{}", self.instance, self.launches);
         let started = child::start(self.options.launcher.command(self.options, &seat, &directory.path, &token));
-        let worker = started.map_err(|error| self.cannot_start(&error))?;
+        let worker = started.map_err(|error| self.start_error(&error))?;
         tracing::info!("started {label} ({}) as process {}", run.id, worker.pid);
-        self.nodes[at].mark = self.nodes[at].mark.max(mark);
+        self.nodes[at].epochs_before = self.nodes[at].epochs_before.max(epochs);
         self.nodes[at].phase = Phase::Active { pid: worker.pid };
-        self.display.active(at, label, None, None);
+        self.display.show_active(at, label, None, None);
         let launch = Launch { token, seat };
         self.workers.spawn(async move { (at, launch, child::wait(worker).await) });
         Ok(())
     }
 
-    /// Prepares the run's directory, with a complete run.json.
+    /// Creates the run's directory with its run.json.
     fn prepare(&self, at: usize) -> Result<(), Error> {
         let Entry { run, label, .. } = &self.entries[at];
         if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
-            self.display.say(&format!("run.json of {label} was damaged and set aside as {}", aside.display()));
+            self.display.print(&format!("run.json of {label} was damaged and set aside as {}", aside.display()));
         }
         Ok(())
     }
 
-    fn launch_ended(&mut self, at: usize, launch: Launch, ended: std::io::Result<Ended>) -> Result<(), Error> {
+    /// Handles the end of a launch: a run that was not started is tried again, otherwise the exit of its worker decides.
+    fn handle_launch_exit(&mut self, at: usize, launch: Launch, ended: std::io::Result<Ended>) -> Result<(), Error> {
         self.slots.release(&launch.seat);
-        self.display.inactive(at);
+        self.display.remove_active(at);
         self.nodes[at].phase = Phase::Waiting;
         let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
         tracing::info!("{} ended: {exit:?}", self.entries[at].label);
@@ -331,31 +336,31 @@ impl<'a> Dispatcher<'a> {
         let exit = match self.options.launcher.fault() {
             Fault::Worker => exit,
             Fault::Hosts if self.is_fault_of_hosts(at, &launch, exit, &ranks)? => {
-                self.not_started(at, &launch.seat, reason);
+                self.handle_unstarted_launch(at, &launch.seat, reason);
                 return Ok(());
             }
-            Fault::Scheduler if self.came_to_nothing(at, &launch, exit, &ranks)? => {
-                return self.step_not_started(at, reason);
+            Fault::Scheduler if self.has_no_trace(at, &launch, exit, &ranks)? => {
+                return self.handle_unstarted_step(at, reason);
             }
-            Fault::Hosts => exit.of_launched(),
+            Fault::Hosts => exit.decode_signal(),
             Fault::Scheduler => {
                 if ranks.is_empty() {
                     ranks.push(reason);
                 }
-                exit.of_launched()
+                exit.decode_signal()
             }
         };
-        self.slots.started(&launch.seat);
-        self.worker_ended(at, &launch.token, exit, memory_ran_out || by_launcher, &ranks)
+        self.slots.record_start(&launch.seat);
+        self.handle_worker_exit(at, &launch.token, exit, memory_ran_out || by_launcher, &ranks)
     }
 
-    fn worker_ended(
+    fn handle_worker_exit(
         &mut self,
         at: usize,
         token: &str,
         exit: Exit,
         memory_ran_out: bool,
-        words: &[String],
+        lines: &[String],
     ) -> Result<(), Error> {
         let stopping = self.stops > 0;
         let retries = self.options.retries;
@@ -364,9 +369,9 @@ impl<'a> Dispatcher<'a> {
                 State::Done(result) => {
                     // Another process may have completed the run.
                     self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
-                    self.done(at);
+                    self.mark_done(at);
                 }
-                _ => self.failed_here(
+                _ => self.handle_failure(
                     at,
                     token,
                     "the worker exited with code 0 but wrote no result".to_string(),
@@ -375,71 +380,71 @@ impl<'a> Dispatcher<'a> {
             },
             Exit::Code(exit::INTERRUPTED) if stopping => {}
             Exit::Code(exit::INTERRUPTED) => {
-                self.failed_here(
+                self.handle_failure(
                     at,
                     token,
                     "the worker was stopped by another process".to_string(),
-                    retries.max(KILLS_BORNE),
+                    retries.max(MAX_KILLS),
                 )?;
             }
             Exit::Code(exit::HELD) => self.nodes[at].phase = Phase::Elsewhere,
             Exit::Code(exit::DAMAGED_INPUT) => {
-                self.display.say(&words.join("\n"));
-                self.inputs_again(at, last_words(words))?;
+                self.display.print(&lines.join("\n"));
+                self.recompute_inputs(at, last_message(lines))?;
             }
-            Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_words(words))),
+            Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_message(lines))),
             // A second stop signal kills the workers.
             Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
             Exit::Killed(signal) => {
-                self.failed_here(at, token, killed_by(signal, memory_ran_out), retries.max(KILLS_BORNE))?;
+                self.handle_failure(at, token, describe_kill(signal, memory_ran_out), retries.max(MAX_KILLS))?;
             }
             // The exit codes of a missing program or library.
             Exit::Code(126 | 127) if self.options.launcher.fault() == Fault::Worker => {
-                return Err(self.worker_error(words.join("\n")));
+                return Err(self.worker_error(lines.join("\n")));
             }
             Exit::Code(code) => {
-                let borne = match code {
-                    exit::RANK_LOST => retries.max(KILLS_BORNE),
+                let allowed = match code {
+                    exit::RANK_LOST => retries.max(MAX_KILLS),
                     // The request is invalid, and would fail again.
                     exit::USAGE => 0,
                     _ => retries,
                 };
-                let message = match last_words(words) {
-                    words if words.is_empty() => format!("the worker exited with code {code}"),
-                    words => words,
+                let message = match last_message(lines) {
+                    message if message.is_empty() => format!("the worker exited with code {code}"),
+                    message => message,
                 };
-                self.failed_here(at, token, message, borne)?;
+                self.handle_failure(at, token, message, allowed)?;
             }
         }
         Ok(())
     }
 
-    /// Whether a launch failed because of its hosts: no rank claimed the run or printed a message, or a rank cannot access
-    /// the store.
-    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+    /// Returns true if a launch failed because of its hosts: no rank claimed the run or printed a message, or a rank cannot
+    /// access the store.
+    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Error> {
         match exit {
             Exit::Code(exit::IO) => Ok(true),
-            _ => self.came_to_nothing(at, launch, exit, words),
+            _ => self.has_no_trace(at, launch, exit, lines),
         }
     }
 
-    /// Whether no rank claimed the run or printed a message.
-    fn came_to_nothing(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+    /// Returns true if a launch failed before a rank claimed the run or printed a message.
+    fn has_no_trace(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Error> {
         match exit {
-            // With exit code 0 the run was already done; a signal to the launcher says nothing about the hosts.
+            // With exit code 0 the run was already done; a launcher that was killed does not show that hosts have failed.
             Exit::Code(code) if code != exit::SUCCESS => {
-                let spoke = words.iter().any(|line| line.starts_with(WORKER_SAYS));
-                Ok(!spoke && self.attempt_by(at, &launch.token)?.is_none())
+                let printed = lines.iter().any(|line| line.starts_with(WORKER_PREFIX));
+                Ok(!printed && self.attempt_by(at, &launch.token)?.is_none())
             }
             _ => Ok(false),
         }
     }
 
     /// Handles a step that Slurm did not start, which is not a failure of the run: the controller or a node may be down.
-    fn step_not_started(&mut self, at: usize, reason: String) -> Result<(), Error> {
+    fn handle_unstarted_step(&mut self, at: usize, reason: String) -> Result<(), Error> {
         tracing::warn!("{} did not start: {reason}", self.entries[at].label);
         self.nodes[at].failures += 1;
-        match self.nodes[at].failures > KILLS_BORNE {
+        match self.nodes[at].failures > MAX_KILLS {
             _ if self.stops > 0 => {}
             true => return Err(self.worker_error(reason)),
             false => self.make_ready(at),
@@ -447,32 +452,32 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Tries a run again, on another host if one fails repeatedly.
-    fn not_started(&mut self, at: usize, seat: &Seat, reason: String) {
+    /// Handles a launch that its hosts did not start: the run is tried again, on another host if one fails repeatedly.
+    fn handle_unstarted_launch(&mut self, at: usize, seat: &Seat, reason: String) {
         tracing::info!("{} did not start: {reason}", self.entries[at].label);
         if self.stops > 0 {
             return;
         }
-        for host in self.slots.not_started(seat, &reason, Instant::now()) {
-            self.display.say(&format!(
+        for host in self.slots.record_failure(seat, &reason, Instant::now()) {
+            self.display.print(&format!(
                 "{host}: repeated launch failures, skipping it for {} minutes: {reason}",
-                REST.as_secs() / 60
+                SKIP_TIME.as_secs() / 60
             ));
         }
         self.make_ready(at);
-        if self.workers.is_empty() && self.slots.hopeless(self.options.ranks, Instant::now()) {
+        if self.workers.is_empty() && self.slots.cannot_place(self.options.ranks, Instant::now()) {
             let help = "check that `mpirun --host HOST hostname` works, and that the hosts can access the store and the worker";
             let message = format!("cannot start a run on any host: {reason}");
             self.give_up(Refused::new(message, help).into());
         }
     }
 
-    /// Whether ready runs have no place on the remaining hosts.
+    /// Returns true if there are ready runs: if no worker is active, they wait for hosts that are skipped.
     fn waits_for_hosts(&self) -> bool {
         self.nodes.iter().any(|node| node.phase == Phase::Ready)
     }
 
-    fn cannot_start(&self, error: &std::io::Error) -> Error {
+    fn start_error(&self, error: &std::io::Error) -> Error {
         match self.options.launcher.fault() {
             Fault::Worker => self.worker_error(error.to_string()),
             Fault::Hosts | Fault::Scheduler => {
@@ -483,32 +488,32 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Checks active runs, of this process and of others.
-    fn look_around(&mut self) -> Result<(), Error> {
+    /// Checks the runs that this process and others execute, and shows their progress.
+    fn check_active_runs(&mut self) -> Result<(), Error> {
         for at in 0..self.nodes.len() {
             match self.nodes[at].phase {
                 Phase::Active { .. } => {
                     let directory = &self.nodes[at].directory;
                     let last = directory.attempts()?.last().copied();
                     let progress = last.and_then(|attempt| directory.progress_of(attempt));
-                    self.display.active(at, &self.entries[at].label.clone(), None, progress.as_ref());
+                    self.display.show_active(at, &self.entries[at].label.clone(), None, progress.as_ref());
                 }
                 Phase::Elsewhere => match self.state(at)? {
                     State::Running { claim, progress, .. } => {
                         let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
-                        self.display.active(at, &label, Some(&place), progress.as_ref());
+                        self.display.show_active(at, &label, Some(&place), progress.as_ref());
                     }
                     State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
-                        self.display.inactive(at);
+                        self.display.remove_active(at);
                         self.nodes[at].phase = Phase::Waiting;
-                        self.failed_elsewhere(at, attempt, message);
+                        self.handle_failure_elsewhere(at, attempt, message);
                     }
                     State::Done(_) => {
-                        self.display.inactive(at);
-                        self.done(at);
+                        self.display.remove_active(at);
+                        self.mark_done(at);
                     }
                     State::Failed { .. } | State::Idle { .. } => {
-                        self.display.inactive(at);
+                        self.display.remove_active(at);
                         self.nodes[at].phase = Phase::Waiting;
                         self.make_ready(at);
                     }
@@ -517,11 +522,11 @@ impl<'a> Dispatcher<'a> {
             }
         }
         let done = self.nodes.iter().filter(|node| node.phase == Phase::Done).count();
-        self.display.overall(done, self.time_left());
+        self.display.show_overall(done, self.time_left());
         Ok(())
     }
 
-    /// Estimates the remaining time from the pace so far; `None` before the first finished run.
+    /// Estimates the remaining time from the pace so far; returns `None` until a run is finished.
     fn time_left(&self) -> Option<Duration> {
         let unfinished = |node: &&Node| !matches!(node.phase, Phase::Done | Phase::Failed | Phase::Blocked);
         let left: f64 = self.nodes.iter().filter(unfinished).map(|node| node.cost).sum();
@@ -532,7 +537,7 @@ impl<'a> Dispatcher<'a> {
     /// Stops the workers: the first call lets them save checkpoints, the second kills them.
     fn stop(&mut self) {
         if self.stops == 0 && !self.workers.is_empty() {
-            self.display.say("stopping: saving checkpoints of active runs; press Ctrl-C again to kill them");
+            self.display.print("stopping: saving checkpoints of active runs; press Ctrl-C again to kill the workers");
         }
         let signal = self.options.launcher.stop_signal(self.stops);
         self.stops += 1;
@@ -543,7 +548,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn done(&mut self, at: usize) {
+    fn mark_done(&mut self, at: usize) {
         self.nodes[at].phase = Phase::Done;
         self.cost_done += self.nodes[at].cost;
         for dependent in self.nodes[at].dependents.clone() {
@@ -572,7 +577,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles a damaged input whose files the worker has set aside: inputs that are no longer done are computed again.
-    fn inputs_again(&mut self, at: usize, message: String) -> Result<(), Error> {
+    fn recompute_inputs(&mut self, at: usize, message: String) -> Result<(), Error> {
         for input in self.nodes[at].inputs.clone() {
             if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
                 self.nodes[input].phase = Phase::Waiting;
@@ -581,19 +586,19 @@ impl<'a> Dispatcher<'a> {
         }
         // A disk that damages all files must not cause an infinite loop.
         self.nodes[at].failures += 1;
-        match self.nodes[at].failures > KILLS_BORNE {
+        match self.nodes[at].failures > MAX_KILLS {
             true => self.fail(at, 0, message),
             false => self.make_ready(at),
         }
         Ok(())
     }
 
-    /// Handles a failed worker: restarts the run, or gives it up after more than `borne` consecutive failures.
-    fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Error> {
+    /// Handles a failed worker: restarts the run, or marks it as failed after more than `allowed` consecutive failures.
+    fn handle_failure(&mut self, at: usize, token: &str, message: String, allowed: u32) -> Result<(), Error> {
         let attempt = self.attempt_by(at, token)?;
         let directory = &self.nodes[at].directory;
         let (message, done) = match attempt {
-            // It ended before it claimed the run.
+            // The worker ended before it claimed the run.
             None => (message, 0),
             Some(attempt) => {
                 let end_message = match directory.end_of(attempt)? {
@@ -604,13 +609,13 @@ impl<'a> Dispatcher<'a> {
             }
         };
         let node = &mut self.nodes[at];
-        if done > node.mark {
+        if done > node.epochs_before {
             node.failures = 0;
         }
         node.failures += 1;
         node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
-        if node.failures <= borne {
-            self.display.say(&format!("{} failed, restarting it: {message}", self.entries[at].label));
+        if node.failures <= allowed {
+            self.display.print(&format!("{} failed, restarting it: {message}", self.entries[at].label));
             self.end_attempt_of(at, token, &End::Interrupted)?;
             // Other processes treat a failure on disk as final.
             self.nodes[at].directory.forgive()?;
@@ -623,15 +628,15 @@ impl<'a> Dispatcher<'a> {
                 attempt::end_attempt(&self.nodes[at].directory, attempt, &end)?;
                 attempt
             }
-            None => self.write_down_failure(at, token, &end)?,
+            None => self.record_failure(at, token, &end)?,
         };
         self.fail(at, attempt, message);
         Ok(())
     }
 
-    /// Records the failure of a worker that did not claim its run, as an attempt made for it, so that other processes see the
-    /// failure, in particular jobs that wait for the run.
-    fn write_down_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Error> {
+    /// Records the failure of a worker that did not claim its run as an attempt of this process, so that other processes
+    /// see the failure, in particular jobs that wait for the run.
+    fn record_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Error> {
         match Attempt::claim_as(&self.nodes[at].directory, 0, Some(token)) {
             Ok(attempt) => {
                 let number = attempt.number;
@@ -646,11 +651,11 @@ impl<'a> Dispatcher<'a> {
 
     /// Handles a run that failed in another process. That process may restart it; otherwise it is retried here as often as
     /// `retries` allows.
-    fn failed_elsewhere(&mut self, at: usize, attempt: u32, message: String) {
+    fn handle_failure_elsewhere(&mut self, at: usize, attempt: u32, message: String) {
         let node = &mut self.nodes[at];
         node.known_attempt = attempt;
         node.failures += 1;
-        // Of several jobs that wait for one run, each must not repeat the retries of the others.
+        // Several jobs may wait for one run; none of them must repeat the retries of the others.
         match attempt > self.entries[at].forgiven || node.failures > self.options.retries {
             true => self.fail(at, attempt, message),
             false => self.make_ready(at),
@@ -662,7 +667,7 @@ impl<'a> Dispatcher<'a> {
         let Entry { run, label, .. } = &self.entries[at];
         let log_end = self.nodes[at].directory.log_of(attempt, LOG_LINES);
         let log: String = log_end.iter().map(|line| format!("\n    {line}")).collect();
-        self.display.say(&format!("{label} ({}) failed: {message}{log}", run.id));
+        self.display.print(&format!("{label} ({}) failed: {message}{log}", run.id));
         self.nodes[at].phase = Phase::Failed;
         self.nodes[at].failure = Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end });
         self.block_dependents(at);
@@ -678,7 +683,7 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Returns the state on disk; damaged files are set aside.
+    /// Returns the state of a run on disk, after setting damaged files aside.
     fn state(&self, at: usize) -> Result<State, Error> {
         loop {
             match self.nodes[at].directory.state() {
@@ -691,7 +696,7 @@ impl<'a> Dispatcher<'a> {
     fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
         let label = &self.entries[at].label;
         self.display
-            .say(&format!("{label}: {reason}; set the file aside, computing the run again ({})", damaged.display()));
+            .print(&format!("{label}: {reason}; set the file aside, computing the run again ({})", damaged.display()));
         Ok(self.nodes[at].directory.set_aside(damaged)?)
     }
 
@@ -699,8 +704,8 @@ impl<'a> Dispatcher<'a> {
         Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
     }
 
-    /// Returns the attempt made by the worker of a launch, or `None` if it made none. The latest attempt may belong to another
-    /// process that claimed the run meanwhile.
+    /// Returns the attempt that the worker of a launch made, if any. The latest attempt may belong to another process that
+    /// has claimed the run meanwhile.
     fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Error> {
         let directory = &self.nodes[at].directory;
         for attempt in directory.attempts()?.into_iter().rev() {
@@ -712,8 +717,8 @@ impl<'a> Dispatcher<'a> {
         Ok(None)
     }
 
-    /// Records how an attempt of a worker ended, unless the worker did. Otherwise an attempt killed on another machine would
-    /// count as running until its heartbeat times out.
+    /// Records how an attempt of a worker ended, unless the worker recorded it. Without a record, an attempt killed on
+    /// another machine would count as running until its heartbeat times out.
     fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Error> {
         match self.attempt_by(at, token)? {
             Some(attempt) => Ok(attempt::end_attempt(&self.nodes[at].directory, attempt, end)?),
@@ -743,18 +748,17 @@ impl<'a> Dispatcher<'a> {
 }
 
 /// The prefix of a worker's messages.
-const WORKER_SAYS: &str = "winsign-worker: ";
+const WORKER_PREFIX: &str = "winsign-worker: ";
 
 /// Returns the last message of a worker without its prefix, or the last line if there is none.
-fn last_words(stderr: &[String]) -> String {
-    let said = stderr.iter().rev().find_map(|line| line.strip_prefix(WORKER_SAYS));
-    said.or(stderr.last().map(String::as_str)).unwrap_or_default().to_string()
+fn last_message(stderr: &[String]) -> String {
+    let message = stderr.iter().rev().find_map(|line| line.strip_prefix(WORKER_PREFIX));
+    message.or(stderr.last().map(String::as_str)).unwrap_or_default().to_string()
 }
 
-fn killed_by(signal: i32, memory_ran_out: bool) -> String {
+fn describe_kill(signal: i32, memory_ran_out: bool) -> String {
     if memory_ran_out {
-        return "killed: out of memory; run fewer at the same time (--jobs), or use a machine with more memory"
-            .to_string();
+        return "killed: out of memory; lower --jobs, or use a machine with more memory".to_string();
     }
     let cause = if signal == Signal::KILL.as_raw() { " (by a user, or out of memory)" } else { "" };
     format!("killed by signal {signal}{cause}")

@@ -1,5 +1,5 @@
-//! Progress of a sweep, on standard error: on a terminal a bar for the whole and a line for each active run, elsewhere a line
-//! when something has changed, at most every half a minute.
+//! The progress of a sweep on standard error: on a terminal, a bar for the sweep and a line for each active run; elsewhere, a
+//! line when something has changed, at most every 30 seconds.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -13,27 +13,27 @@ pub struct Display {
     bars: MultiProgress,
     overall: ProgressBar,
     active: BTreeMap<usize, ProgressBar>,
-    /// Whether there are bars; else `lines` are printed, if they are wanted.
+    /// True if bars are shown; otherwise `lines` are printed, if any.
     visible: bool,
     lines: Option<Lines>,
 }
 
-/// Progress off a terminal.
+/// The progress where standard error is not a terminal.
 struct Lines {
     name: String,
     total: usize,
-    /// When the last line was printed, and how many runs were done then.
+    /// The time at which the last line was printed, and the number of runs that were done then.
     last: Option<(Instant, usize)>,
 }
 
-/// The least time between two lines.
-const BETWEEN_LINES: Duration = Duration::from_secs(30);
+/// The minimum time between two lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Lines {
-    /// Returns a line if more runs are done than at the last one, which was a while ago. There is none at the end: the summary
-    /// follows.
+    /// Returns a line if more runs are done than when the last one was printed, at least [`LINE_INTERVAL`] ago. Returns `None`
+    /// when all runs are done, because the summary follows.
     fn next(&mut self, now: Instant, done: usize, left: Option<Duration>) -> Option<String> {
-        if done == self.total || self.last.is_some_and(|(at, before)| now - at < BETWEEN_LINES || done == before) {
+        if done == self.total || self.last.is_some_and(|(at, before)| now - at < LINE_INTERVAL || done == before) {
             return None;
         }
         self.last = Some((now, done));
@@ -43,7 +43,7 @@ impl Lines {
 }
 
 impl Display {
-    /// Creates a display; `quiet` hides the bars even on a terminal.
+    /// Creates a display; `quiet` hides bars and lines.
     pub fn new(name: &str, total: usize, quiet: bool) -> Display {
         let visible = !quiet && std::io::stderr().is_terminal();
         let lines = (!quiet && !visible).then(|| Lines { name: name.to_string(), total, last: None });
@@ -57,9 +57,9 @@ impl Display {
     }
 
     /// Shows how many runs are done, and how long the others may take.
-    pub fn overall(&mut self, done: usize, left: Option<Duration>) {
+    pub fn show_overall(&mut self, done: usize, left: Option<Duration>) {
         if let Some(line) = self.lines.as_mut().and_then(|lines| lines.next(Instant::now(), done, left)) {
-            self.say(&line);
+            self.print(&line);
         }
         self.overall.set_position(done as u64);
         self.overall.set_message(match left {
@@ -68,8 +68,8 @@ impl Display {
         });
     }
 
-    /// Shows or updates the line of an active run; `place` is its location on another host.
-    pub fn active(&mut self, key: usize, label: &str, place: Option<&str>, progress: Option<&Progress>) {
+    /// Shows or updates the line of an active run; `place` is the process of another dispatcher that executes it.
+    pub fn show_active(&mut self, key: usize, label: &str, place: Option<&str>, progress: Option<&Progress>) {
         if !self.visible {
             return;
         }
@@ -94,14 +94,14 @@ impl Display {
     }
 
     /// Removes the line of a run.
-    pub fn inactive(&mut self, key: usize) {
+    pub fn remove_active(&mut self, key: usize) {
         if let Some(bar) = self.active.remove(&key) {
             self.bars.remove(&bar);
         }
     }
 
     /// Prints a message above the bars.
-    pub fn say(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         self.bars.suspend(|| {
             // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{text}");
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_with_changes_and_not_too_often() {
+    fn line_is_printed_after_a_change_and_a_minimum_time() {
         let began = Instant::now();
         let mut lines = Lines { name: "study".to_string(), total: 9, last: None };
         let mut at = |seconds: u64, done| lines.next(began + Duration::from_secs(seconds), done, None);

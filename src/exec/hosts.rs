@@ -8,21 +8,21 @@ use winsign_core::settings::MAX_JOBS;
 
 use super::Refused;
 
-/// A host, with its number of slots.
+/// A host and its number of slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     pub name: String,
     pub slots: u32,
 }
 
-const FORM: &str = "write `--hosts a:8,b:8`: each host with the number of its slots";
+const HELP: &str = "write `--hosts a:8,b:8`: each host with the number of its slots";
 
 /// Parses `a:8,b:8`. A host without a number has one slot; the slots of a repeated host are added up.
 pub fn parse(text: &str) -> Result<Vec<Named>, Refused> {
     let mut hosts = vec![];
     for part in text.split(',').map(str::trim) {
         let (name, slots) = part.split_once(':').unwrap_or((part, "1"));
-        add(&mut hosts, name, slots).map_err(|reason| Refused::new(format!("--hosts: {reason}"), FORM))?;
+        add(&mut hosts, name, slots).map_err(|reason| Refused::new(format!("--hosts: {reason}"), HELP))?;
     }
     Ok(hosts)
 }
@@ -48,7 +48,7 @@ fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
         for word in words {
             match word.split_once('=') {
                 Some(("slots", count)) => slots = count,
-                // The limit for oversubscription in OpenMPI.
+                // OpenMPI's limit for oversubscription has no meaning here.
                 Some(("max_slots" | "max-slots", _)) => {}
                 _ => {
                     let message = format!("{file}:{}: cannot parse `{word}`", number + 1);
@@ -88,7 +88,7 @@ fn add(hosts: &mut Vec<Named>, name: &str, slots: &str) -> Result<(), String> {
 }
 
 /// Returns the nodes of the current Slurm allocation, if there are several and this is its only process.
-pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
+pub fn from_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u32>().ok());
     if number("SLURM_JOB_NUM_NODES").is_none_or(|nodes| nodes < 2)
         || number("SLURM_STEP_NUM_TASKS").is_some_and(|tasks| tasks > 1)
@@ -107,9 +107,9 @@ pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     }
     let names = String::from_utf8_lossy(&output.stdout).into_owned();
     let names: Vec<&str> = names.split_whitespace().collect();
-    let counts = |name: &str| std::env::var(name).ok().and_then(|text| expand(&text));
+    let counts = |name: &str| std::env::var(name).ok().and_then(|text| expand_counts(&text));
     let (tasks, cores) = (counts("SLURM_TASKS_PER_NODE"), counts("SLURM_JOB_CPUS_PER_NODE"));
-    let slots = allocated(tasks, cores, threads);
+    let slots = slots_per_node(tasks, cores, threads);
     let slots = slots.filter(|slots| slots.len() == names.len());
     let slots = slots.ok_or_else(|| {
         refused("the environment does not show how many cores of each node are allocated".to_string())
@@ -118,8 +118,9 @@ pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     Ok(Some(hosts.collect()))
 }
 
-/// Returns the slots of each node: the requested tasks, or, if no more than one was requested, as many as its cores allow.
-fn allocated(tasks: Option<Vec<u32>>, cores: Option<Vec<u32>>, threads: u32) -> Option<Vec<u32>> {
+/// Returns the number of slots of each node: its requested tasks, or as many as its cores allow if no more than one task per
+/// node was requested.
+fn slots_per_node(tasks: Option<Vec<u32>>, cores: Option<Vec<u32>>, threads: u32) -> Option<Vec<u32>> {
     match (tasks, cores) {
         (Some(tasks), _) if tasks.iter().any(|&tasks| tasks > 1) => Some(tasks),
         (_, Some(cores)) => Some(cores.iter().map(|&cores| (cores / threads).clamp(1, MAX_JOBS)).collect()),
@@ -128,7 +129,7 @@ fn allocated(tasks: Option<Vec<u32>>, cores: Option<Vec<u32>>, threads: u32) -> 
 }
 
 /// Expands Slurm's `4(x2),3` to 4, 4, 3.
-fn expand(text: &str) -> Option<Vec<u32>> {
+fn expand_counts(text: &str) -> Option<Vec<u32>> {
     let mut counts = vec![];
     for part in text.trim().split(',') {
         let (count, times) = match part.split_once("(x") {
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_named_on_the_command_line() {
+    fn hosts_on_the_command_line_are_parsed() {
         assert_eq!(parse("a:8, b-1.site:2").unwrap(), named(&[("a", 8), ("b-1.site", 2)]));
         assert_eq!(parse("b,a:2,b").unwrap(), named(&[("b", 2), ("a", 2)]));
         for wrong in ["", "a:8,", "a:0", "a:x", "a:8:2", "-x:8", "a b:1", "a;rm:1", "a\nb", "'a':1", "a:-1"] {
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn hostfiles_are_those_of_openmpi() {
+    fn hostfile_of_openmpi_is_parsed() {
         let text = "# the big ones\na slots=8 max_slots=16\n\nb   slots=4 # half of it\nc\nc\n";
         assert_eq!(parse_file("hosts", text).unwrap(), named(&[("a", 8), ("b", 4), ("c", 2)]));
         let message = |text| parse_file("hosts", text).unwrap_err().message;
@@ -168,14 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn slots_of_an_allocation_are_its_tasks_or_else_its_cores() {
-        assert_eq!(expand("4(x2),3"), Some(vec![4, 4, 3]));
-        assert_eq!(expand("16"), Some(vec![16]));
-        assert_eq!(expand("4(x2,3"), None);
-        assert_eq!(allocated(Some(vec![4, 2]), Some(vec![16, 16]), 1), Some(vec![4, 2]));
-        assert_eq!(allocated(Some(vec![1, 1]), Some(vec![16, 15]), 2), Some(vec![8, 7]));
-        assert_eq!(allocated(Some(vec![1, 1]), Some(vec![2, 2]), 8), Some(vec![1, 1]));
-        assert_eq!(allocated(Some(vec![1, 1]), None, 8), Some(vec![1, 1]));
-        assert_eq!(allocated(None, None, 1), None);
+    fn slots_of_an_allocation_are_tasks_or_else_cores() {
+        assert_eq!(expand_counts("4(x2),3"), Some(vec![4, 4, 3]));
+        assert_eq!(expand_counts("16"), Some(vec![16]));
+        assert_eq!(expand_counts("4(x2,3"), None);
+        assert_eq!(slots_per_node(Some(vec![4, 2]), Some(vec![16, 16]), 1), Some(vec![4, 2]));
+        assert_eq!(slots_per_node(Some(vec![1, 1]), Some(vec![16, 15]), 2), Some(vec![8, 7]));
+        assert_eq!(slots_per_node(Some(vec![1, 1]), Some(vec![2, 2]), 8), Some(vec![1, 1]));
+        assert_eq!(slots_per_node(Some(vec![1, 1]), None, 8), Some(vec![1, 1]));
+        assert_eq!(slots_per_node(None, None, 1), None);
     }
 }
