@@ -76,12 +76,12 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
     let runs: Vec<RunDirectory> = ids.iter().map(|id| store.run(id)).collect();
     let waste = parallel::map(&runs, clean::waste).into_iter().collect::<Result<Vec<_>>>()?;
     let mut found: Vec<Waste> = waste.iter().flatten().cloned().collect();
-    let spare = if arguments.networks { spare_networks(&plans, &store)? } else { vec![] };
-    for (run, network) in &spare {
-        found.extend(clean::network(run, network)?);
+    let unneeded = if arguments.networks { unneeded_networks(&plans, &store)? } else { vec![] };
+    for (run, network) in &unneeded {
+        found.extend(clean::describe_network(run, network)?);
     }
     let freed = match arguments.yes {
-        true => Some(delete(&runs, &waste)? + delete_networks(&plans, &store, &spare)?),
+        true => Some(delete(&runs, &waste)? + delete_networks(&plans, &store, &unneeded)?),
         false => None,
     };
     if common.json {
@@ -103,7 +103,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
         }
         None => text += "nothing was deleted; add --yes to delete these files\n",
     }
-    if arguments.networks && !spare.is_empty() {
+    if arguments.networks && !unneeded.is_empty() {
         text += "warning: sweeps that were not named may need these networks\n";
     }
     output::text(&text)?;
@@ -112,8 +112,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
 
 /// Deletes the files that were shown, if they are still unneeded; a run may have been started meanwhile.
 fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
-    let useless: Vec<_> = runs.iter().zip(shown).filter(|(_, shown)| !shown.is_empty()).collect();
-    let freed = parallel::map(&useless, |(run, shown)| {
+    let wasteful: Vec<_> = runs.iter().zip(shown).filter(|(_, shown)| !shown.is_empty()).collect();
+    let freed = parallel::map(&wasteful, |(run, shown)| {
         let mut freed = 0;
         for waste in clean::waste(run)?.iter().filter(|waste| shown.iter().any(|known| known.path == waste.path)) {
             freed += waste.delete()?.unwrap_or(0);
@@ -124,19 +124,20 @@ fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
 }
 
 /// Returns the networks of finished runs that no unfinished run of these plans needs.
-fn spare_networks(plans: &[Plan], store: &Store) -> std::result::Result<Vec<(RunDirectory, AttachedFile)>, Failure> {
+fn unneeded_networks(plans: &[Plan], store: &Store) -> std::result::Result<Vec<(RunDirectory, AttachedFile)>, Failure> {
     let needs = Needs::collect(plans, store)?;
     if needs.alive > 0 {
         let message = format!("cannot delete networks while runs of these sweeps are active: {} active", needs.alive);
         let help = "wait for the runs that `winsign status` lists, or omit --networks".to_string();
         return Err(Failure::Usage(message, help));
     }
-    let spare = needs.networks.into_iter().filter(|(id, _)| !needs.needed.contains(id));
-    Ok(spare.map(|(id, network)| (store.run(&id), network)).collect())
+    let unneeded = needs.networks.into_iter().filter(|(id, _)| !needs.needed.contains(id));
+    Ok(unneeded.map(|(id, network)| (store.run(&id), network)).collect())
 }
 
-/// The networks that plans have and need.
+/// The networks that finished runs of plans have, and the runs whose networks unfinished runs need.
 struct Needs {
+    /// The number of running runs.
     alive: usize,
     /// The inputs of unfinished runs.
     needed: HashSet<RunId>,
@@ -169,22 +170,24 @@ impl Needs {
     }
 }
 
-/// Moves the networks away, checks again which are needed, and deletes the others.
-fn delete_networks(plans: &[Plan], store: &Store, spare: &[(RunDirectory, AttachedFile)]) -> Result<u64> {
+/// Renames the networks, checks again which are needed, and deletes the others.
+fn delete_networks(plans: &[Plan], store: &Store, unneeded: &[(RunDirectory, AttachedFile)]) -> Result<u64> {
     let (mut retired, mut failure) = (vec![], Ok(()));
-    for ((run, _), outcome) in spare.iter().zip(parallel::map(spare, |(run, network)| clean::retire(run, network))) {
+    for ((run, _), outcome) in
+        unneeded.iter().zip(parallel::map(unneeded, |(run, network)| clean::retire(run, network)))
+    {
         match outcome {
             Ok(network) => retired.extend(network.map(|network| (&run.id, network))),
             Err(error) => failure = Err(error),
         }
     }
-    let again = failure.and_then(|()| Needs::collect(plans, store));
-    let freed = parallel::map(&retired, |(id, network)| match &again {
+    let recheck = failure.and_then(|()| Needs::collect(plans, store));
+    let freed = parallel::map(&retired, |(id, network)| match &recheck {
         Ok(needs) if needs.alive == 0 && !needs.needed.contains(id) => network.delete().map(|()| network.bytes),
         // A run was started meanwhile, or the store cannot be written to.
         _ => network.restore().map(|()| 0),
     });
-    if again?.alive > 0 {
+    if recheck?.alive > 0 {
         output::message("a run of these sweeps was started meanwhile; the networks were kept");
     }
     freed.into_iter().sum()

@@ -18,8 +18,8 @@ use winsign_report::{Report, terminal};
 use winsign_sweep::Layout;
 use winsign_sweep::yaml;
 
-use super::report::confidence;
-use super::report_source::{Known, ReportSource};
+use super::report::parse_confidence;
+use super::report_source::{ReportSource, Snapshot};
 use super::{Common, Failure, colors, output};
 
 pub(crate) const HELP: &str = "\
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     store_b: Option<PathBuf>,
     /// The confidence level of the intervals, between 0 and 1
-    #[arg(long, value_parser = confidence, default_value = "0.95")]
+    #[arg(long, value_parser = parse_confidence, default_value = "0.95")]
     confidence: f64,
 }
 
@@ -82,37 +82,41 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 
 /// Reads one side; `option` is the name of the option that gives its store.
 fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Comparand, Failure> {
-    let without_runs_elsewhere = |what: &str| match store {
+    let reject_store = |what: &str| match store {
         None => Ok(()),
-        Some(_) => Err(Failure::Usage(
-            format!("cannot use {option} with {}: it is {what}, not a sweep file", path.display()),
-            format!("remove {option}, or give the sweep file of the runs in that store"),
-        )),
+        Some(_) => Err(unexpected_store(path, option, what)),
     };
     if path.is_dir() {
-        without_runs_elsewhere("a store")?;
-        return study(common, path);
+        reject_store("a store")?;
+        return read_study(common, path);
     }
     let file_name = path.display().to_string();
     let text = yaml::read_text(path, &reference_table::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
     if reference_table::is_reference_table(&text) {
-        without_runs_elsewhere("a reference table")?;
+        reject_store("a reference table")?;
         return Ok(Comparand::Table(reference_table::parse(&file_name, &text)?));
     }
     match store {
-        // It replaces --store as the only store of the sweep.
-        Some(store) => study(&Common { store: store.to_path_buf(), ..*common }, path),
-        None => study(common, path),
+        // The store replaces --store as the only one of the sweep.
+        Some(store) => read_study(&Common { store: store.to_path_buf(), ..*common }, path),
+        None => read_study(common, path),
     }
 }
 
-fn study(common: &Common, of: &Path) -> Result<Comparand, Failure> {
+fn unexpected_store(path: &Path, option: &str, what: &str) -> Failure {
+    Failure::Usage(
+        format!("cannot use {option} with {}: it is {what}, not a sweep file", path.display()),
+        format!("remove {option}, or give the sweep file of the runs in that store"),
+    )
+}
+
+fn read_study(common: &Common, path: &Path) -> Result<Comparand, Failure> {
     // The custom table of a sweep file is not part of a comparison.
-    let source = ReportSource::open(common, &[of.to_path_buf()])?.without_table();
-    source.expect_runs()?;
-    let (found, notices) = source.look();
-    let known = Known::results(found);
-    let records = known.records(&source.plan);
+    let source = ReportSource::open(common, &[path.to_path_buf()])?.without_table();
+    source.check_stores()?;
+    let (found, notices) = source.survey();
+    let snapshot = Snapshot::without_evidence(found);
+    let records = snapshot.records(&source.plan);
     let report = source.report(&records, notices, Layout::default())?;
     Ok(Comparand::Study(Box::new(report)))
 }
@@ -134,8 +138,8 @@ impl Comparand {
         }
     }
 
-    /// Describes it on one line.
-    fn described(&self) -> String {
+    /// Describes this side on one line.
+    fn summarize(&self) -> String {
         match self {
             Comparand::Study(report) => format!("{}: {}", report.name, report.runs.progress()),
             Comparand::Table(table) => format!("{}: {}", table.name, table.source),
@@ -146,7 +150,7 @@ impl Comparand {
 fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f64, colors: bool) -> String {
     let mut out = String::new();
     for (name, side) in [("A", a), ("B", b)] {
-        let _ = writeln!(out, "{name}: {}", printable(&side.described()));
+        let _ = writeln!(out, "{name}: {}", printable(&side.summarize()));
     }
     match comparison.rows.is_empty() {
         true => out.push_str("\nA and B have no rows in common\n"),
@@ -159,8 +163,8 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
             );
         }
     }
-    let unlike = |row: &&Compared| row.a.barrier.is_some() && row.b.barrier.is_some() && !row.barriers_alike;
-    if comparison.rows.iter().any(|row| unlike(&row)) {
+    let incomparable = |row: &&Compared| row.a.barrier.is_some() && row.b.barrier.is_some() && !row.barriers_alike;
+    if comparison.rows.iter().any(|row| incomparable(&row)) {
         out.push_str(
             "note: barriers are not subtracted where A and B measured them differently (points, refinement, re-estimation, \
              alignment or precision)\n",
@@ -174,10 +178,11 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
         }
     }
     for (name, only) in [("A", &comparison.only_in_a), ("B", &comparison.only_in_b)] {
-        const SHOWN: usize = 5;
+        const MAX_SHOWN: usize = 5;
         if !only.is_empty() {
-            let more = if only.len() > SHOWN { format!(" and {} more", only.len() - SHOWN) } else { String::new() };
-            let first: Vec<String> = only.iter().take(SHOWN).map(|label| printable(label)).collect();
+            let more =
+                if only.len() > MAX_SHOWN { format!(" and {} more", only.len() - MAX_SHOWN) } else { String::new() };
+            let first: Vec<String> = only.iter().take(MAX_SHOWN).map(|label| printable(label)).collect();
             let _ = writeln!(out, "only in {name}: {}{more}", first.join("; "));
         }
     }
@@ -200,18 +205,8 @@ fn table(rows: &[Compared], confidence: f64) -> Table {
     columns.extend([number("A"), number("B"), number("A − B"), number(&interval), number("tickets"), number("p")]);
     columns.extend([text("test"), text("verdict")]);
     let keys = |row: &Compared| {
-        let mut cells = Vec::new();
-        if problems.len() > 1 {
-            cells.extend([row.problem.dataset.to_string(), row.problem.architecture.to_string()]);
-        }
-        cells.extend([
-            method_text(row.method),
-            row.level.map_or(MISSING.to_string(), |level| level.to_string()),
-            remaining_text(row.remaining_ratio),
-            row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
-        ]);
-        cells.extend(axes.iter().map(|name| axis_value(&row.axes, name).to_string()));
-        cells
+        let axes = axes.iter().map(|name| axis_value(&row.axes, name).to_string());
+        key_cells(row, problems.len() > 1).into_iter().chain(axes).collect::<Vec<_>>()
     };
     let missing = || MISSING.to_string();
     let lines = rows.iter().flat_map(|row| {
@@ -243,17 +238,32 @@ fn table(rows: &[Compared], confidence: f64) -> Table {
     Table { columns, rows: lines.collect(), best: Default::default() }
 }
 
+/// Returns the cells that identify a row, without its axes.
+fn key_cells(row: &Compared, with_problem: bool) -> Vec<String> {
+    let mut cells = Vec::new();
+    if with_problem {
+        cells.extend([row.problem.dataset.to_string(), row.problem.architecture.to_string()]);
+    }
+    cells.extend([
+        method_text(row.method),
+        row.level.map_or(MISSING.to_string(), |level| level.to_string()),
+        remaining_text(row.remaining_ratio),
+        row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
+    ]);
+    cells
+}
+
 fn has_barriers(row: &Compared) -> bool {
     row.a.barrier.is_some() && row.b.barrier.is_some()
 }
 
 /// Returns the number of common tickets, or of the tickets of each side.
 fn tickets_text(row: &Compared) -> String {
-    let of = |side: &Side| side.tickets.map_or(MISSING.to_string(), |tickets| tickets.to_string());
+    let count = |side: &Side| side.tickets.map_or(MISSING.to_string(), |tickets| tickets.to_string());
     match row.tickets {
         Some(tickets) => tickets.to_string(),
         None if row.a.tickets.or(row.b.tickets).is_none() => MISSING.to_string(),
-        None => format!("{}, {}", of(&row.a), of(&row.b)),
+        None => format!("{}, {}", count(&row.a), count(&row.b)),
     }
 }
 

@@ -29,14 +29,14 @@ With --check the exit code is 3 if a digest differs or is missing.";
 pub(crate) struct Arguments {
     /// A sweep file, stores, or both
     #[arg(required = true, value_name = "SWEEP|STORE")]
-    of: Vec<PathBuf>,
+    sources: Vec<PathBuf>,
     /// Compare with the digests in this file
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
 }
 
-/// The maximum number of runs listed for each kind of difference; `--json` has all.
-const SHOWN: usize = 10;
+/// The maximum number of runs listed for each kind of difference; `--json` lists all.
+const MAX_LISTED: usize = 10;
 
 /// The digest of a finished run.
 #[derive(Serialize)]
@@ -48,15 +48,15 @@ struct Line<'a> {
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let expected = arguments.check.as_deref().map(read).transpose()?;
-    let source = ReportSource::open(common, &arguments.of)?;
-    source.expect_runs()?;
-    let (found, notices) = source.look();
+    let source = ReportSource::open(common, &arguments.sources)?;
+    source.check_stores()?;
+    let (found, notices) = source.survey();
     for notice in notices {
         output::message(&format!("winsign: {}", notice.message));
     }
     let results = found.iter().map(|found| found.status.result.as_ref());
     let lines: Vec<Line> =
-        source.plan.runs.iter().zip(results).filter_map(|(run, result)| line(run, result?)).collect();
+        source.plan.runs.iter().zip(results).filter_map(|(run, result)| digest_line(run, result?)).collect();
     if lines.len() < source.plan.runs.len() {
         output::message(&format!("winsign: {} of {} runs are done", lines.len(), source.plan.runs.len()));
     }
@@ -70,20 +70,15 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     }
 }
 
-fn line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'a>> {
+fn digest_line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'a>> {
     let network = result.network.as_ref().map(|network| &network.digest);
     let numbers = serde_json::to_vec(&json!({ "outcome": result.outcome, "network": network })).ok()?;
     Some(Line { digest: files::digest(&numbers), id: &planned.run.id, label: planned.label.to_string() })
 }
 
-/// Reads the digests of a file, by run.
+/// Reads a file of digests, and returns them by run.
 fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
-    let unusable = |reason: String| {
-        Failure::Usage(
-            format!("cannot read digests from {}: {reason}", path.display()),
-            "give a file with the output of `winsign digest SWEEP`".to_string(),
-        )
-    };
+    let unusable = |reason: String| unusable_file(path, &reason);
     let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
     let mut expected = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -101,13 +96,21 @@ fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
     Ok(expected)
 }
 
+fn unusable_file(path: &Path, reason: &str) -> Failure {
+    Failure::Usage(
+        format!("cannot read digests from {}: {reason}", path.display()),
+        "give a file with the output of `winsign digest SWEEP`".to_string(),
+    )
+}
+
+/// Compares the digests with the expected ones, and prints the differences.
 fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Failure> {
     let planned: BTreeMap<&RunId, String> =
         plan.runs.iter().map(|planned| (&planned.run.id, planned.label.to_string())).collect();
     let done: BTreeMap<&RunId, &Line> = lines.iter().map(|line| (line.id, line)).collect();
     let (known, unknown): (Vec<&RunId>, Vec<&RunId>) = expected.keys().partition(|id| planned.contains_key(id));
-    let (done_of_known, not_done): (Vec<&RunId>, Vec<&RunId>) = known.into_iter().partition(|id| done.contains_key(id));
-    let differing: Vec<&RunId> = done_of_known.into_iter().filter(|id| expected[*id] != done[id].digest).collect();
+    let (finished, not_done): (Vec<&RunId>, Vec<&RunId>) = known.into_iter().partition(|id| done.contains_key(id));
+    let differing: Vec<&RunId> = finished.into_iter().filter(|id| expected[*id] != done[id].digest).collect();
     let not_in_file: Vec<&RunId> = lines.iter().map(|line| line.id).filter(|id| !expected.contains_key(*id)).collect();
     let equal = expected.len() - unknown.len() - not_done.len() - differing.len();
     let code = if equal == expected.len() { exit::SUCCESS } else { exit::RUNS_FAILED };
@@ -136,13 +139,13 @@ fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId
     Ok(code)
 }
 
-/// Appends the first of these runs to a text, and the number of the others.
+/// Lists the first of these runs, and counts the others.
 fn list(text: &mut String, what: &str, runs: &[&RunId], labels: &BTreeMap<&RunId, String>) {
-    for id in runs.iter().take(SHOWN) {
+    for id in runs.iter().take(MAX_LISTED) {
         let label = labels.get(id).map(|label| format!("  {label}")).unwrap_or_default();
         let _ = writeln!(text, "  {what}: {id}{label}");
     }
-    if runs.len() > SHOWN {
-        let _ = writeln!(text, "  {what}: {} more", runs.len() - SHOWN);
+    if runs.len() > MAX_LISTED {
+        let _ = writeln!(text, "  {what}: {} more", runs.len() - MAX_LISTED);
     }
 }

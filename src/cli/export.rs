@@ -35,20 +35,20 @@ pub(crate) fn command(common: &Common, Arguments { run, file, force }: &Argument
     let store = Store::open(&common.store)?;
     let directory = store.run(&show::find(&store, run)?);
     let settings = directory.settings()?.ok_or_else(|| Error::NotARun { path: directory.path.clone() })?;
-    let not_there =
+    let refuse =
         |why: String, help: &str| Failure::Usage(format!("cannot export {}: {why}", directory.id), help.to_string());
     let result = directory.result()?.ok_or_else(|| {
-        not_there("the run is not done".to_string(), "finish it with `winsign run`; `winsign show` shows its progress")
+        refuse("the run is not done".to_string(), "finish it with `winsign run`; `winsign show` shows its progress")
     })?;
-    let attached = result.network.ok_or_else(|| {
-        not_there("a connection has no network".to_string(), "export one of the networks it connects")
-    })?;
+    let attached = result
+        .network
+        .ok_or_else(|| refuse("a connection has no network".to_string(), "export one of the networks it connects"))?;
     if let Some(when) = clean::cleaned(&directory, &attached)? {
         let help = format!(
             "rename {} and compute it again with `winsign run`, or export it from another store",
             directory.result_path().display()
         );
-        return Err(not_there(format!("`winsign clean` deleted its network at {when:.0}"), &help));
+        return Err(refuse(format!("`winsign clean` deleted its network at {when:.0}"), &help));
     }
     // Links are not followed.
     match file.symlink_metadata() {
@@ -65,7 +65,7 @@ pub(crate) fn command(common: &Common, Arguments { run, file, force }: &Argument
     let network = directory.read_network(&attached)?;
     let problem = settings.settings.problem();
     let remaining_ratio = result.outcome.remaining_ratio();
-    let about = [
+    let header = [
         ("format", "pt".to_string()),
         ("run", directory.id.to_string()),
         ("label", settings.label.clone()),
@@ -73,7 +73,7 @@ pub(crate) fn command(common: &Common, Arguments { run, file, force }: &Argument
         ("architecture", problem.architecture.to_string()),
         ("remaining_ratio", remaining_ratio.to_string()),
     ];
-    let metadata: HashMap<String, String> = about.into_iter().map(|(name, text)| (name.to_string(), text)).collect();
+    let metadata: HashMap<String, String> = header.into_iter().map(|(name, text)| (name.to_string(), text)).collect();
     let bytes = network.export(file, metadata)?;
     if common.json {
         return output::json(&json!({ "run": directory.id, "file": file, "bytes": bytes, "label": settings.label }));

@@ -57,18 +57,18 @@ pub(crate) struct CancelArguments {
 }
 
 /// A sweep and its jobs in Slurm.
-struct Held {
+struct SweepJobs {
     plan: Plan,
     queue: Queue,
 }
 
-impl Held {
-    fn look(common: &Common, sweep: &Path) -> Result<Held, Failure> {
+impl SweepJobs {
+    fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Failure> {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::look(&Store::open(store.root())?)?;
         match &queue.unasked {
             Some(reason) => Err(slurm::Error::Unasked { reason: reason.clone() }.into()),
-            None => Ok(Held { plan, queue }),
+            None => Ok(SweepJobs { plan, queue }),
         }
     }
 
@@ -76,6 +76,7 @@ impl Held {
         self.queue.of_plan(&self.plan)
     }
 
+    /// Returns the identifiers of the jobs that `wanted` selects.
     fn jobs(&self, wanted: impl Fn(&Living) -> bool) -> Vec<String> {
         let living = self.submissions().into_iter().flat_map(|live| live.tasks.iter().map(|(.., job)| job));
         living.filter(|job| wanted(job)).map(Living::id).collect()
@@ -84,13 +85,13 @@ impl Held {
 
 pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Failure> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
-    let held = Held::look(common, sweep)?;
+    let sweep = SweepJobs::query(common, sweep)?;
     // Jobs that do not run receive no signal.
-    let waiting = held.jobs(|job| !job.is_running() && !job.is_ending());
-    let running = held.jobs(Living::is_running);
+    let waiting = sweep.jobs(|job| !job.is_running() && !job.is_ending());
+    let running = sweep.jobs(Living::is_running);
     if !dry_run {
-        // First, so that no job continues or submits others.
-        for live in held.submissions() {
+        // The mark comes first, so that no job continues or submits others.
+        for live in sweep.submissions() {
             live.submission.mark_cancelled()?;
         }
         client::cancel(&waiting, None)?;
@@ -103,34 +104,34 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
     let text =
         format!("{} cancelled, {} {how}", plural(waiting.len(), "queued job"), plural(running.len(), "running job"));
     let jobs = json!({ "waiting": waiting, "running": running });
-    print(common, &held.plan, *dry_run, &text, jobs)
+    print(common, &sweep.plan, *dry_run, &text, jobs)
 }
 
 pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let held = Held::look(common, &arguments.sweep)?;
-    let jobs = held.jobs(|job| job.is_pending() && !job.is_held());
+    let sweep = SweepJobs::query(common, &arguments.sweep)?;
+    let jobs = sweep.jobs(|job| job.is_pending() && !job.is_held());
     if !arguments.dry_run {
-        // First, so that jobs that are requeued or submitted later are held as well.
-        for live in held.submissions() {
+        // The mark comes first, so that jobs that are requeued or submitted later are held as well.
+        for live in sweep.submissions() {
             live.submission.mark_held()?;
         }
         client::control("hold", &jobs)?;
     }
     let text = format!("{} held", plural(jobs.len(), "queued job"));
-    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
 }
 
 pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let held = Held::look(common, &arguments.sweep)?;
-    let jobs = held.jobs(Living::is_held);
+    let sweep = SweepJobs::query(common, &arguments.sweep)?;
+    let jobs = sweep.jobs(Living::is_held);
     if !arguments.dry_run {
-        for live in held.submissions() {
+        for live in sweep.submissions() {
             live.submission.mark_released()?;
         }
         client::control("release", &jobs)?;
     }
     let text = format!("{} released", plural(jobs.len(), "held job"));
-    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
 }
 
 fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {

@@ -83,7 +83,7 @@ impl Common {
     }
 }
 
-/// How runs are executed on this machine, independent of the sweep.
+/// The options for executing runs on this machine, whatever the sweep.
 #[derive(Args)]
 struct Execution {
     /// The directory with the data sets
@@ -218,7 +218,7 @@ enum Failure {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let Arguments { command, common } = arguments;
-    log(&common);
+    set_up_messages(&common);
     let code = match command {
         Command::Plan { sweep, all, graph } => plan::command(&common, &sweep, all, graph),
         Command::Run(arguments) => self::run::command(&common, &arguments),
@@ -259,14 +259,14 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
 }
 
 /// Returns the status of every run of a plan, from the store and from Slurm.
-fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Failure> {
+fn query_statuses(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Failure> {
     let queue = Queue::look(store)?;
     let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;
     Ok((statuses, queue))
 }
 
-/// Sends messages to standard error: warnings, or the level set by -v, -q or the environment.
-fn log(common: &Common) {
+/// Sets up messages on standard error: warnings, or the level set by -v, -q or the environment.
+fn set_up_messages(common: &Common) {
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
         (_, 0) => "warn",
@@ -285,7 +285,7 @@ fn log(common: &Common) {
         .init();
 }
 
-/// Whether to print colors: on terminals, unless `NO_COLOR` is set.
+/// Returns true if colors are printed: on terminals, unless `NO_COLOR` is set.
 fn colors(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -414,6 +414,7 @@ mod tests {
     fn command_line_is_well_formed() {
         Arguments::command().debug_assert();
     }
+
     /// Longer lines would be wrapped at arbitrary places.
     #[test]
     fn help_fits_a_hundred_columns() {

@@ -24,7 +24,7 @@ the log is printed as one line of JSON.";
 
 /// The interval at which a followed log is read.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-/// How long a run must have been failed before following ends, since it may be restarted immediately.
+/// The time after a failure at which following ends; until then the run may be restarted.
 const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
@@ -97,27 +97,27 @@ struct Tail {
     path: PathBuf,
     offset: u64,
     /// The beginning of an unfinished line.
-    begun: Vec<u8>,
+    partial_line: Vec<u8>,
 }
 
 impl Tail {
     /// Reads what was appended. The file is opened each time, since network file systems check its size only then.
     fn read(&mut self) -> Result<Vec<u8>, Error> {
-        let mut bytes = std::mem::take(&mut self.begun);
+        let mut bytes = std::mem::take(&mut self.partial_line);
         let Some((mut file, _)) = open_if_exists(&self.path)? else { return Ok(bytes) };
         let read = file.seek(SeekFrom::Start(self.offset)).and_then(|_| file.read_to_end(&mut bytes));
         self.offset += read.map_err(Error::io("read", &self.path))? as u64;
         Ok(bytes)
     }
 
-    /// Returns the lines finished since the last call; with `to_the_end` also an unfinished last line.
+    /// Returns the lines that were finished since the last call; with `to_the_end` also an unfinished last line.
     fn lines(&mut self, to_the_end: bool) -> Result<Vec<String>, Error> {
         let mut bytes = self.read()?;
         let finished = match to_the_end {
             true => bytes.len(),
             false => bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1),
         };
-        self.begun = bytes.split_off(finished);
+        self.partial_line = bytes.split_off(finished);
         Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_string).collect())
     }
 }
@@ -127,7 +127,7 @@ struct Follower {
     run: RunDirectory,
     json: bool,
     quiet: bool,
-    /// Whether the first log has a title as well.
+    /// True if the first log has a title as well.
     titled: bool,
     tail: Option<Tail>,
 }
@@ -135,7 +135,7 @@ struct Follower {
 impl Follower {
     fn follow(&mut self, chosen: &[u32], lines: Option<usize>) -> Result<u8, Failure> {
         for &attempt in chosen {
-            if !self.go_over_to(attempt, lines)? {
+            if !self.switch_to(attempt, lines)? {
                 return Ok(exit::SUCCESS);
             }
         }
@@ -144,13 +144,13 @@ impl Follower {
         loop {
             // The state is read before the log, so that the whole log is printed before the end is reported.
             let state = match self.run.state() {
-                // The next process that runs it sets the file aside and computes it again.
+                // The next process that executes the run sets the file aside and computes it again.
                 Err(Error::Damaged { .. }) => State::Idle { attempts: 0 },
                 other => other?,
             };
             let current = self.tail.as_ref().map_or(0, |tail| tail.attempt);
             if let Some(next) = self.run.attempts()?.into_iter().find(|&attempt| attempt > current) {
-                if !(self.print(true)? && self.go_over_to(next, None)?) {
+                if !(self.print(true)? && self.switch_to(next, None)?) {
                     return Ok(exit::SUCCESS);
                 }
                 continue;
@@ -168,9 +168,9 @@ impl Follower {
                 return Ok(exit::SUCCESS);
             }
             match state {
-                State::Done(_) if over => return self.ended("done", None, exit::SUCCESS),
+                State::Done(_) if over => return self.report_end("done", None, exit::SUCCESS),
                 State::Failed { message, .. } if over => {
-                    return self.ended("failed", Some(message), exit::RUNS_FAILED);
+                    return self.report_end("failed", Some(message), exit::RUNS_FAILED);
                 }
                 State::Idle { .. } if !(reported_waiting || self.quiet) => {
                     reported_waiting = true;
@@ -179,18 +179,18 @@ impl Follower {
                 State::Running { .. } => reported_waiting = false,
                 _ => {}
             }
-            if !reader_waits() {
+            if !wait_for_tick() {
                 return Ok(exit::SUCCESS);
             }
         }
     }
 
-    /// Starts with the log of an attempt, with its last lines only if `lines` is given; returns false if the reader is
-    /// gone.
-    fn go_over_to(&mut self, attempt: u32, lines: Option<usize>) -> Result<bool, Failure> {
+    /// Continues with the log of an attempt, with its last lines only if `lines` is given; returns false if the reader has
+    /// closed standard output.
+    fn switch_to(&mut self, attempt: u32, lines: Option<usize>) -> Result<bool, Failure> {
         let path = self.run.attempt_path(attempt).join(LOG);
         let first = self.tail.is_none();
-        let mut tail = Tail { attempt, path, offset: 0, begun: vec![] };
+        let mut tail = Tail { attempt, path, offset: 0, partial_line: vec![] };
         if (!first || self.titled) && !self.json && !output::more(&title(attempt))? {
             return Ok(false);
         }
@@ -200,7 +200,7 @@ impl Follower {
         self.print_lines(attempt, wanted)
     }
 
-    /// Prints new lines; returns false if the reader is gone.
+    /// Prints new lines; returns false if the reader has closed standard output.
     fn print(&mut self, to_the_end: bool) -> Result<bool, Failure> {
         let Some(tail) = &mut self.tail else {
             return Ok(true);
@@ -218,7 +218,7 @@ impl Follower {
     }
 
     /// Reports how the run ended.
-    fn ended(&self, state: &str, message: Option<String>, code: u8) -> Result<u8, Failure> {
+    fn report_end(&self, state: &str, message: Option<String>, code: u8) -> Result<u8, Failure> {
         if self.json {
             output::more(&format!("{}\n", json!({ "state": state, "message": message })))?;
             return Ok(code);
@@ -233,9 +233,9 @@ impl Follower {
     }
 }
 
-/// Waits for the next tick; returns false if the reader of standard output is gone. Without this, `winsign logs -f … | head`
-/// would end only with the next line of the log.
-fn reader_waits() -> bool {
+/// Waits for the next tick; returns false if the reader has closed standard output. Without this check,
+/// `winsign logs -f … | head` would end only with the next line of the log.
+fn wait_for_tick() -> bool {
     let stdout = std::io::stdout();
     let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
     // A signal may end the wait early, which does no harm.

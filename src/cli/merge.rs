@@ -5,14 +5,13 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use winsign_core::error::{Error, Result};
-use winsign_core::merge::{Whole, agree};
+use winsign_core::merge::{VerifiedRun, agree};
 use winsign_core::results::{Outcome, RunResult};
 use winsign_core::text::plural;
 use winsign_core::{RunDirectory, RunId, State, Store, exit};
@@ -32,7 +31,7 @@ interruption, run the same command again.
 If two stores have different results for a run, both are listed and the result in the target is
 kept. The exit code is 3 if there are such conflicts or damaged files.";
 
-/// Copying is mostly waiting for disks, and each thread holds one network in memory.
+/// The number of threads that copy runs. Copying is mostly waiting for disks, and each thread holds one network in memory.
 const THREADS: usize = 4;
 
 #[derive(Args)]
@@ -52,7 +51,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "fate", rename_all = "kebab-case")]
 enum Fate {
-    /// It was copied to the target.
+    /// The run was copied to the target.
     Adopted {
         /// A damaged file of the target that was set aside.
         replaced: Option<PathBuf>,
@@ -61,10 +60,10 @@ enum Fate {
     Same,
     /// The target has a different result, which is kept.
     Conflict {
-        held: Box<Held>,
-        found: Box<Held>,
+        held: Box<StoredResult>,
+        found: Box<StoredResult>,
     },
-    /// It could not be read.
+    /// The run could not be read.
     Damaged {
         reason: String,
     },
@@ -75,9 +74,9 @@ enum Fate {
     NotDone,
 }
 
-/// A result, and the store it was found in.
+/// A result, and the store that has it.
 #[derive(Debug, Clone, Serialize)]
-struct Held {
+struct StoredResult {
     store: PathBuf,
     result: RunResult,
 }
@@ -94,11 +93,11 @@ struct Merged {
 
 /// The state of a run in the target.
 enum Known {
-    Done(Box<Held>),
+    Done(Box<StoredResult>),
     Alive {
         owner: String,
     },
-    /// To be copied; a damaged file may have to be set aside.
+    /// The target has no result; a damaged file may have to be set aside.
     Missing {
         damaged: Option<PathBuf>,
     },
@@ -113,22 +112,22 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
             holders.entry(id).or_default().push(at);
         }
     }
-    // Opened before anything is copied, since it may have another format or be read-only.
+    // The target is opened before anything is copied, since it may have another format or be read-only.
     let target = if arguments.dry_run { Store::open(into)? } else { Store::create(into)? };
     let merge = Merge { sources, target, dry: arguments.dry_run };
-    let merged = merge.all(&holders.into_iter().collect::<Vec<_>>(), &bar(common))?;
-    let trouble = merged.iter().any(|merged| matches!(merged.fate, Fate::Conflict { .. } | Fate::Damaged { .. }));
+    let merged = merge.merge_all(&holders.into_iter().collect::<Vec<_>>(), &bar(common))?;
+    let has_problems = merged.iter().any(|merged| matches!(merged.fate, Fate::Conflict { .. } | Fate::Damaged { .. }));
     match common.json {
         true => output::json(&merge.to_json(&merged))?,
         false => output::text(&merge.describe(&merged))?,
     };
-    Ok(if trouble { exit::RUNS_FAILED } else { exit::SUCCESS })
+    Ok(if has_problems { exit::RUNS_FAILED } else { exit::SUCCESS })
 }
 
 /// Opens the stores to read from, each once, and checks them against the target.
 fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Failure> {
     let usage = |message: String, help: &str| Err(Failure::Usage(message, help.to_string()));
-    let target = real(into)?;
+    let target = resolve(into)?;
     let mut stores: Vec<(Identity, Store)> = vec![];
     for path in from {
         if !path.is_dir() {
@@ -143,7 +142,7 @@ fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Fa
                 "give the directories used as `winsign run --store`",
             );
         }
-        let source = real(path)?;
+        let source = resolve(path)?;
         if source.identity == target.identity {
             return usage(
                 format!("cannot merge {} into {}: they are the same store", path.display(), into.display()),
@@ -172,20 +171,20 @@ fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Fa
 /// The device and inode number of a directory; `None` if it does not exist.
 type Identity = Option<(u64, u64)>;
 
-/// A resolved path.
-struct Real {
+/// A path without symbolic links, and its identity.
+struct ResolvedPath {
     path: PathBuf,
     identity: Identity,
 }
 
 /// Resolves a path, which does not have to exist.
-fn real(path: &Path) -> Result<Real> {
+fn resolve(path: &Path) -> Result<ResolvedPath> {
     let path = std::path::absolute(path).map_err(Error::io("find", path))?;
-    let there = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
-    let rest = path.strip_prefix(there).expect("an ancestor is a prefix");
-    let canonical = there.canonicalize().map_err(Error::io("find", there))?;
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    let rest = path.strip_prefix(existing).expect("an ancestor is a prefix");
+    let canonical = existing.canonicalize().map_err(Error::io("find", existing))?;
     let identity = path.metadata().ok().map(|found| (found.dev(), found.ino()));
-    Ok(Real { path: canonical.join(rest), identity })
+    Ok(ResolvedPath { path: canonical.join(rest), identity })
 }
 
 fn bar(common: &Common) -> ProgressBar {
@@ -205,38 +204,40 @@ struct Merge {
 
 impl Merge {
     /// Merges all runs, ordered by identity; stops at the first error.
-    fn all(&self, runs: &[(RunId, Vec<usize>)], bar: &ProgressBar) -> Result<Vec<Merged>> {
+    fn merge_all(&self, runs: &[(RunId, Vec<usize>)], bar: &ProgressBar) -> Result<Vec<Merged>> {
         bar.set_length(runs.len() as u64);
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let merged = Mutex::new(vec![]);
-        let work = || -> Result<()> {
-            while !stop.load(Ordering::Relaxed)
-                && let Some((id, holders)) = runs.get(next.fetch_add(1, Ordering::Relaxed))
-            {
-                match self.one(id, holders) {
-                    Ok(more) => merged.lock().expect("no worker panics").extend(more),
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        return Err(error);
-                    }
-                }
-                bar.inc(1);
-            }
-            Ok(())
-        };
-        let ended: Vec<Result<()>> = std::thread::scope(|scope| {
+        let merged: Result<Vec<Vec<Merged>>> = std::thread::scope(|scope| {
+            let work = || self.merge_rest(runs, &next, &stop, bar);
             let workers: Vec<_> = (0..THREADS.min(runs.len())).map(|_| scope.spawn(work)).collect();
             workers.into_iter().map(|worker| worker.join().expect("workers do not panic")).collect()
         });
         bar.finish_and_clear();
-        ended.into_iter().collect::<Result<()>>()?;
-        let mut merged = merged.into_inner().expect("no worker panicked");
-        merged.sort_by(|one: &Merged, other: &Merged| one.id.cmp(&other.id));
+        let mut merged = merged?.concat();
+        merged.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(merged)
+    }
+
+    /// Merges runs from `next` on until none is left, or until `stop` is set because of an error in another thread.
+    fn merge_rest(
+        &self,
+        runs: &[(RunId, Vec<usize>)],
+        next: &AtomicUsize,
+        stop: &AtomicBool,
+        bar: &ProgressBar,
+    ) -> Result<Vec<Merged>> {
+        let mut merged = vec![];
+        while !stop.load(Ordering::Relaxed)
+            && let Some((id, holders)) = runs.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            merged.extend(self.merge_one(id, holders).inspect_err(|_| stop.store(true, Ordering::Relaxed))?);
+            bar.inc(1);
+        }
         Ok(merged)
     }
 
     /// Merges one run from the stores that have it.
-    fn one(&self, id: &RunId, holders: &[usize]) -> Result<Vec<Merged>> {
+    fn merge_one(&self, id: &RunId, holders: &[usize]) -> Result<Vec<Merged>> {
         let target = self.target.run(id);
         let mut known = None;
         let mut merged = vec![];
@@ -249,12 +250,12 @@ impl Merge {
             let fate = match directory.result() {
                 Ok(None) => Fate::NotDone,
                 Ok(Some(result)) => {
-                    let found = Held { store: source.root().to_path_buf(), result };
+                    let found = StoredResult { store: source.root().to_path_buf(), result };
                     let known = match &mut known {
                         Some(known) => known,
-                        none => none.insert(self.look(&target)?),
+                        none => none.insert(self.target_state(&target)?),
                     };
-                    self.join(&directory, &target, found, known)?
+                    self.merge_from(&directory, &target, found, known)?
                 }
                 Err(error) => unreadable(error)?,
             };
@@ -264,10 +265,10 @@ impl Merge {
     }
 
     /// Returns the state of a run in the target.
-    fn look(&self, target: &RunDirectory) -> Result<Known> {
+    fn target_state(&self, target: &RunDirectory) -> Result<Known> {
         Ok(match target.state() {
             Ok(State::Done(result)) => {
-                Known::Done(Box::new(Held { store: self.target.root().to_path_buf(), result: *result }))
+                Known::Done(Box::new(StoredResult { store: self.target.root().to_path_buf(), result: *result }))
             }
             Ok(State::Running { claim, .. }) => Known::Alive { owner: claim.owner.to_string() },
             Ok(State::Failed { .. } | State::Idle { .. }) => Known::Missing { damaged: None },
@@ -277,7 +278,13 @@ impl Merge {
     }
 
     /// Copies a run if the target lacks it; compares the results otherwise.
-    fn join(&self, source: &RunDirectory, target: &RunDirectory, found: Held, known: &mut Known) -> Result<Fate> {
+    fn merge_from(
+        &self,
+        source: &RunDirectory,
+        target: &RunDirectory,
+        found: StoredResult,
+        known: &mut Known,
+    ) -> Result<Fate> {
         let replaced = match known {
             Known::Alive { owner } => return Ok(Fate::Alive { owner: owner.clone() }),
             Known::Done(held) if agree(&held.result, &found.result) => return Ok(Fate::Same),
@@ -290,26 +297,26 @@ impl Merge {
             Err(error) => return unreadable(error),
         };
         if !self.dry {
-            let whole = match Whole::read(source, file, found.result.clone()) {
-                Ok(whole) => whole,
+            let verified = match VerifiedRun::read(source, file, found.result.clone()) {
+                Ok(verified) => verified,
                 Err(error) => return unreadable(error),
             };
             if let Some(damaged) = &replaced {
                 target.set_aside(damaged)?;
             }
-            let faster = match whole.adopt(target) {
+            let other = match verified.copy_to(target) {
                 Ok(true) => None,
                 Ok(false) => Some("another attempt".to_string()),
                 Err(Error::Held { owner, .. }) => Some(owner),
                 Err(Error::Superseded { later, .. }) => Some(format!("attempt {later}")),
                 Err(error) => return Err(error),
             };
-            if let Some(owner) = faster {
-                // Handled as if it had been there from the beginning.
-                *known = self.look(target)?;
+            if let Some(owner) = other {
+                // The result or attempt is handled as if it had existed from the beginning.
+                *known = self.target_state(target)?;
                 return match known {
                     Known::Missing { .. } => Ok(Fate::Alive { owner }),
-                    _ => self.join(source, target, found, known),
+                    _ => self.merge_from(source, target, found, known),
                 };
             }
         }
@@ -318,9 +325,9 @@ impl Merge {
     }
 
     fn to_json(&self, merged: &[Merged]) -> serde_json::Value {
-        let of = |wanted: fn(&Fate) -> bool| merged.iter().filter(move |merged| wanted(&merged.fate));
-        let count = |wanted: fn(&Fate) -> bool| of(wanted).count();
-        let list = |wanted: fn(&Fate) -> bool| of(wanted).collect::<Vec<_>>();
+        let select = |wanted: fn(&Fate) -> bool| merged.iter().filter(move |merged| wanted(&merged.fate));
+        let count = |wanted: fn(&Fate) -> bool| select(wanted).count();
+        let list = |wanted: fn(&Fate) -> bool| select(wanted).collect::<Vec<_>>();
         serde_json::json!({
             "into": self.target.root().to_string_lossy(),
             "dry_run": self.dry,
@@ -346,23 +353,23 @@ impl Merge {
             let store = store.display();
             let _ = match fate {
                 Fate::Conflict { held, found } => {
-                    writeln!(text, "conflict: {label} ({id})\n    {}\n    {}", in_short(held), in_short(found))
+                    writeln!(text, "conflict: {label} ({id})\n    {}\n    {}", summarize(held), summarize(found))
                 }
                 Fate::Damaged { reason } => writeln!(text, "damaged: {label} ({id}) in {store}: {reason}"),
                 Fate::Alive { owner } => {
                     writeln!(text, "skipped: {label} ({id}) is being executed by {owner} in the target")
                 }
                 Fate::Adopted { replaced: Some(path) } => {
-                    let again = if self.dry { "would replace" } else { "replaces" };
-                    writeln!(text, "{label} ({id}) of {store} {again} a damaged result: {}", path.display())
+                    let replaces = if self.dry { "would replace" } else { "replaces" };
+                    writeln!(text, "{label} ({id}) of {store} {replaces} a damaged result: {}", path.display())
                 }
                 Fate::Adopted { replaced: None } | Fate::Same | Fate::NotDone => Ok(()),
             };
         }
         let count = |wanted: fn(&Fate) -> bool| merged.iter().filter(|merged| wanted(&merged.fate)).count();
         let adopted = count(|fate| matches!(fate, Fate::Adopted { .. }));
-        let taken = if self.dry { "would be copied" } else { "copied" };
-        let mut parts = vec![format!("{} {taken}", plural(adopted, "run"))];
+        let copied = if self.dry { "would be copied" } else { "copied" };
+        let mut parts = vec![format!("{} {copied}", plural(adopted, "run"))];
         let mut add = |count: usize, what: &str| {
             if count > 0 {
                 parts.push(format!("{count} {what}"));
@@ -388,8 +395,9 @@ fn unreadable(error: Error) -> Result<Fate> {
     }
 }
 
-/// Describes a result with all digits, since two may differ only in the last: `north: test error 8.25 %, loss 0.31, network 3f09c2aa`.
-fn in_short(Held { store, result }: &Held) -> String {
+/// Describes a result with all digits, since two results may differ only in the last one:
+/// `north: test error 8.25 %, loss 0.31, network 3f09c2aa`.
+fn summarize(StoredResult { store, result }: &StoredResult) -> String {
     let numbers = match &result.outcome {
         Outcome::Ticket(ticket) => format!("test error {} %, loss {}", ticket.test_error, ticket.test_loss),
         Outcome::Transfer(transfer) => format!("test error {} %, loss {}", transfer.test_error, transfer.test_loss),

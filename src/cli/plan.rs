@@ -10,7 +10,7 @@ use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState, graph};
 
 use super::stages::{stages, table, totals};
-use super::{Common, Failure, look, open, output};
+use super::{Common, Failure, open, output, query_statuses};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -38,7 +38,7 @@ pub(crate) fn command(
     graph: Option<graph::Language>,
 ) -> Result<u8, Failure> {
     let (plan, store) = open(common, sweep_path)?;
-    let (statuses, _) = look(&plan, &store)?;
+    let (statuses, _) = query_statuses(&plan, &store)?;
     match graph {
         Some(language) => output::text(&graph::render(&plan, &statuses, language)),
         None if common.json => print_json(&plan, &statuses),
@@ -64,8 +64,8 @@ fn print_json(plan: &Plan, statuses: &[RunStatus]) -> Result<u8, Failure> {
 fn describe(plan: &Plan, statuses: &[RunStatus], sweep_path: &Path, common: &Common, all: bool) -> String {
     let mut text = format!("{} in {}: {}\n", plan.name, common.store.display(), totals(plan, statuses));
     text += &table(&stages(plan, statuses));
-    let in_the_way = statuses.iter().zip(&plan.runs).filter(|(status, _)| status.damaged.is_some());
-    for (status, planned) in in_the_way {
+    let damaged = statuses.iter().zip(&plan.runs).filter(|(status, _)| status.damaged.is_some());
+    for (status, planned) in damaged {
         let _ =
             writeln!(text, "{} will be computed again: {}", planned.label, status.note.as_deref().unwrap_or_default());
     }

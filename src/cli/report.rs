@@ -11,7 +11,7 @@ use winsign_sweep::plan::{PlannedRun, RunState};
 use winsign_sweep::yaml::{listed, nearest};
 use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
 
-use super::report_source::{Known, ReportSource};
+use super::report_source::{ReportSource, Snapshot};
 use super::{Common, Failure, colors, output};
 
 pub(crate) const HELP: &str = "\
@@ -33,7 +33,7 @@ reports/NAME in them is changed.";
 pub(crate) struct Arguments {
     /// A sweep file and stores to search for its runs before --store, or only stores, for all their runs
     #[arg(required = true, value_name = "SWEEP_OR_STORE")]
-    of: Vec<PathBuf>,
+    sources: Vec<PathBuf>,
     /// The directory to write the report to [default: reports/NAME in the store]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -61,16 +61,16 @@ struct Table {
     columns: Option<Vec<String>>,
     /// Quantity shown in the cells: error, loss, barrier, train-barrier, loss-barrier, norm-change,
     /// remaining or seconds
-    #[arg(long, value_parser = word::<Measure>)]
+    #[arg(long, value_parser = parse_value::<Measure>)]
     value: Option<Measure>,
     /// Statistic shown in each cell: mean, mean±std (or mean-std), mean±ci (or mean-ci), median, median(range) or max
-    #[arg(long, value_parser = show)]
+    #[arg(long, value_parser = parse_show)]
     show: Option<Show>,
     /// Method for confidence intervals: t or bootstrap
-    #[arg(long, value_parser = word::<IntervalMethod>)]
+    #[arg(long, value_parser = parse_value::<IntervalMethod>)]
     interval: Option<IntervalMethod>,
     /// The confidence level of the intervals, between 0 and 1
-    #[arg(long, value_parser = confidence)]
+    #[arg(long, value_parser = parse_confidence)]
     confidence: Option<f64>,
 }
 
@@ -88,53 +88,57 @@ impl Table {
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let source = ReportSource::open(common, &arguments.of)?;
-    source.expect_runs()?;
+    let source = ReportSource::open(common, &arguments.sources)?;
+    source.check_stores()?;
     let directory = arguments.out.as_ref().unwrap_or(&source.directory);
     let writes = arguments.out.is_some() || !common.json;
-    let (found, mut notices) = source.look();
-    let known = Known::read(&source, found);
-    notices.extend(known.notices(&source.plan));
-    let records = known.records(&source.plan);
+    let (found, mut notices) = source.survey();
+    let snapshot = Snapshot::read(&source, found);
+    notices.extend(snapshot.notices(&source.plan));
+    let records = snapshot.records(&source.plan);
     let report = source.report(&records, notices, arguments.table.layout())?;
     let plots = plots::draw(&report, &records, FigureChrome::Full);
     let bare = arguments.bare.then(|| plots::draw(&report, &records, FigureChrome::Bare));
     let as_files = bare.as_ref().unwrap_or(&plots);
     let exported = Exported { report: &report, records: &records, page_plots: &plots, plots: as_files };
     let events = arguments.tensorboard.as_ref();
-    let write_curves = || events.map(|events| write_events(&source, &known, &records, events)).transpose();
-    let write_all = || -> Result<Vec<PathBuf>, Failure> {
-        let mut written = export::write(&exported, directory)?;
-        let as_png = if arguments.png { &as_files[..] } else { &[] };
-        written.extend(export::write_pngs(as_png, directory)?);
-        Ok(written)
-    };
+    let write_curves = || events.map(|events| write_events(&source, &snapshot, &records, events)).transpose();
     if common.json {
         if writes {
-            write_all()?;
+            write_files(&exported, directory, arguments.png)?;
         }
         write_curves()?;
         return output::text(&json::render(&report));
     }
     // The tables are printed first, since they are useful even if the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
-    let names: String = write_all()?.iter().map(|path| format!("\n  {}", path.display())).collect();
+    let written = write_files(&exported, directory, arguments.png)?;
+    let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
     let curves = write_curves()?
         .zip(events)
         .map(|(count, events)| format!("\n  {}: training curves of {count} runs", events.display()));
     output::text(&format!("\nwritten:{names}{}\n", curves.unwrap_or_default()))
 }
 
-/// Writes the metrics of every finished run with training, and returns the number of these runs. Metrics are read run by run,
-/// since those of a large study do not fit into memory.
+/// Writes the files of a report; returns their paths.
+fn write_files(exported: &Exported, directory: &Path, png: bool) -> Result<Vec<PathBuf>, Failure> {
+    let mut written = export::write(exported, directory)?;
+    if png {
+        written.extend(export::write_pngs(exported.plots, directory)?);
+    }
+    Ok(written)
+}
+
+/// Writes the metrics of every finished run that was trained, and returns the number of these runs. Metrics are read run by
+/// run, since those of a large study do not fit into memory.
 fn write_events(
     source: &ReportSource,
-    known: &Known,
+    snapshot: &Snapshot,
     records: &[RunRecord],
     directory: &Path,
 ) -> Result<usize, Failure> {
     let mut written = 0;
-    for (record, found) in records.iter().zip(&known.found).filter(|(record, _)| record.state == RunState::Done) {
+    for (record, found) in records.iter().zip(&snapshot.found).filter(|(record, _)| record.state == RunState::Done) {
         let PlannedRun { run, label } = record.planned;
         let Some(result) = &record.result else { continue };
         let Some(metrics) = &result.metrics else { continue };
@@ -143,29 +147,29 @@ fn write_events(
                 tensorboard::write(directory, &label.to_string(), &run.id, result.finished, &metrics)?;
                 written += 1;
             }
-            // The page lists it in its notices.
+            // The notices of the page list the error.
             Err(error) => tracing::warn!("{error}; skipping {label}"),
         }
     }
     Ok(written)
 }
 
-/// Parses a value of an option.
-fn word<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| unknown(text, T::VARIANTS))
+/// Parses one of the values of an option.
+fn parse_value<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| unknown_value(text, T::VARIANTS))
 }
 
-/// Parses `--show`, also with `-` instead of ±, which keyboards lack.
-fn show(text: &str) -> Result<Show, String> {
+/// Parses `--show`, also with `-` instead of ±, which most keyboards lack.
+fn parse_show(text: &str) -> Result<Show, String> {
     match text {
         "mean-std" => Ok(Show::MeanStd),
         "mean-ci" => Ok(Show::MeanCi),
         "median-range" => Ok(Show::MedianRange),
-        _ => word(text),
+        _ => parse_value(text),
     }
 }
 
-fn unknown(text: &str, known: &[&str]) -> String {
+fn unknown_value(text: &str, known: &[&str]) -> String {
     let all = listed(known.iter().copied());
     match nearest(text, known.iter().copied()) {
         Some(near) => format!("must be one of {all}; did you mean `{near}`?"),
@@ -173,7 +177,7 @@ fn unknown(text: &str, known: &[&str]) -> String {
     }
 }
 
-pub(crate) fn confidence(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_confidence(text: &str) -> Result<f64, String> {
     let given = text.parse().ok().filter(|number| (LEAST_CONFIDENCE..=MOST_CONFIDENCE).contains(number));
     given.ok_or_else(|| format!("must be a number from {LEAST_CONFIDENCE} to {MOST_CONFIDENCE}, such as 0.95"))
 }

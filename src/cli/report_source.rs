@@ -1,4 +1,4 @@
-//! The source of a report: the runs of a sweep file or of stores, and what is known of them.
+//! The source of a report: the runs of a sweep file or of stores, and their state.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -24,23 +24,23 @@ pub(crate) struct ReportSource {
     pub plan: Plan,
     pub stores: Vec<Store>,
     pub layout: Layout,
-    /// The default directory of its files.
+    /// The default directory of the report's files.
     pub directory: PathBuf,
     /// Problems found when the stores were opened.
     troubles: Troubles,
     /// Notices that do not depend on the state of the runs.
     notices: Vec<Notice>,
-    /// The directories of stores that existed when the source was opened.
-    there: Vec<PathBuf>,
+    /// The directories of the stores that existed when the source was opened.
+    existing: Vec<PathBuf>,
 }
 
 impl ReportSource {
     /// Opens a sweep file with any number of stores, or stores alone.
-    pub(crate) fn open(common: &Common, of: &[PathBuf]) -> Result<ReportSource, Failure> {
-        let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = of.iter().partition(|path| path.is_dir());
+    pub(crate) fn open(common: &Common, paths: &[PathBuf]) -> Result<ReportSource, Failure> {
+        let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(|path| path.is_dir());
         let named = distinct_stores(&folders)?;
         match files[..] {
-            [] => ReportSource::of_stores(named),
+            [] => ReportSource::from_stores(named),
             [sweep] => {
                 let sweep = winsign_sweep::read(sweep)?;
                 let plan = build(&sweep);
@@ -50,9 +50,9 @@ impl ReportSource {
                 if !stores.iter().any(|store| identity(store.root()) == identity(own.root())) {
                     stores.push(own);
                 }
-                let there = existing(&stores);
+                let existing = existing_directories(&stores);
                 let (troubles, notices) = (Troubles::default(), vec![]);
-                Ok(ReportSource { plan, stores, layout: sweep.layout, directory, troubles, notices, there })
+                Ok(ReportSource { plan, stores, layout: sweep.layout, directory, troubles, notices, existing })
             }
             [one, other, ..] => {
                 let absent = files.iter().find(|path| !path.exists());
@@ -67,22 +67,18 @@ impl ReportSource {
         }
     }
 
-    fn of_stores(stores: Vec<Store>) -> Result<ReportSource, Failure> {
-        let name_of = |store: &Store| {
-            let path = std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
-            path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
-        };
-        let name = name_from(&stores.iter().map(name_of).collect::<Vec<_>>().join("+"));
+    fn from_stores(stores: Vec<Store>) -> Result<ReportSource, Failure> {
+        let name = name_from(&stores.iter().map(name_of_store).collect::<Vec<_>>().join("+"));
         let (plan, damaged) = found::plan(&name, &stores)?;
         let directory = stores[0].root().join("reports").join(&name);
         let troubles = Troubles { damaged, ..Troubles::default() };
-        let notices = orphans(&plan).into_iter().collect();
-        let there = existing(&stores);
-        Ok(ReportSource { plan, stores, layout: Layout::default(), directory, troubles, notices, there })
+        let notices = notice_missing_inputs(&plan).into_iter().collect();
+        let existing = existing_directories(&stores);
+        Ok(ReportSource { plan, stores, layout: Layout::default(), directory, troubles, notices, existing })
     }
 
-    /// Returns an error if no store exists, since a mistyped `--store` must not look like a study without results.
-    pub(crate) fn expect_runs(&self) -> Result<(), Failure> {
+    /// Fails if no store exists, since a mistyped `--store` must not look like a study without results.
+    pub(crate) fn check_stores(&self) -> Result<(), Failure> {
         let help = || "run the sweep first, or give its store with --store".to_string();
         if let Some(other) = self.stores.iter().find(|store| store.root().exists() && !store.root().is_dir()) {
             return Err(Failure::Usage(
@@ -108,18 +104,18 @@ impl ReportSource {
     }
 
     /// Returns the current state of each run in the stores, with notices.
-    pub(crate) fn look(&self) -> (Vec<Found>, Vec<Notice>) {
+    pub(crate) fn survey(&self) -> (Vec<Found>, Vec<Notice>) {
         let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores);
         troubles.damaged.extend(self.troubles.damaged.iter().cloned());
         let mut notices = notices(&troubles);
         notices.extend(self.notices.iter().cloned());
         // A live page must report stores that have disappeared.
-        let gone = self.there.iter().filter_map(|root| match Store::open(root) {
+        let missing = self.existing.iter().filter_map(|root| match Store::open(root) {
             Ok(_) if root.is_dir() => None,
             Ok(_) => Some(format!("store {} no longer exists", root.display())),
             Err(error) => Some(error.to_string()),
         });
-        notices.extend(gone.map(|message| Notice { message, runs: vec![] }));
+        notices.extend(missing.map(|message| Notice { message, runs: vec![] }));
         (found, notices)
     }
 
@@ -131,10 +127,10 @@ impl ReportSource {
         layout: Layout,
     ) -> Result<Report, Failure> {
         let layout = layout.or(&self.layout);
-        let usual = Estimate::default();
+        let default = Estimate::default();
         let estimate = Estimate {
-            method: layout.interval.unwrap_or(usual.method),
-            level: layout.confidence.unwrap_or(usual.level),
+            method: layout.interval.unwrap_or(default.method),
+            level: layout.confidence.unwrap_or(default.level),
         };
         let mut report = gather_with(&self.plan.name, records, estimate);
         report.notices.splice(..0, notices);
@@ -145,12 +141,17 @@ impl ReportSource {
     }
 }
 
-fn existing(stores: &[Store]) -> Vec<PathBuf> {
+fn name_of_store(store: &Store) -> String {
+    let path = std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
+    path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+fn existing_directories(stores: &[Store]) -> Vec<PathBuf> {
     stores.iter().map(|store| store.root().to_path_buf()).filter(|root| root.is_dir()).collect()
 }
 
 /// Returns a notice about runs whose inputs are in none of the stores.
-fn orphans(plan: &Plan) -> Option<Notice> {
+fn notice_missing_inputs(plan: &Plan) -> Option<Notice> {
     let known: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
     let lacks = |planned: &&PlannedRun| planned.run.inputs.iter().any(|input| !known.contains(input));
     let runs: Vec<RunId> = plan.runs.iter().filter(lacks).map(|planned| planned.run.id.clone()).collect();
@@ -168,24 +169,24 @@ fn orphans(plan: &Plan) -> Option<Notice> {
 }
 
 /// The state of a source's runs at one time, in the order of the plan, with the curves and logs for a report.
-pub(crate) struct Known {
+pub(crate) struct Snapshot {
     pub found: Vec<Found>,
     evidence: Vec<Evidence>,
 }
 
-impl Known {
+impl Snapshot {
     /// Reads the curves and logs of the runs.
-    pub(crate) fn read(source: &ReportSource, found: Vec<Found>) -> Known {
+    pub(crate) fn read(source: &ReportSource, found: Vec<Found>) -> Snapshot {
         let planned = source.plan.runs.iter().zip(&found);
         let runs: Vec<(RunDirectory, &RunStatus)> =
             planned.map(|(planned, found)| (source.directory_of(&planned.run.id, found), &found.status)).collect();
         let evidence = evidence::collect(&runs);
-        Known { found, evidence }
+        Snapshot { found, evidence }
     }
 
     /// Returns the state without curves and logs.
-    pub(crate) fn results(found: Vec<Found>) -> Known {
-        Known { evidence: vec![Evidence::default(); found.len()], found }
+    pub(crate) fn without_evidence(found: Vec<Found>) -> Snapshot {
+        Snapshot { evidence: vec![Evidence::default(); found.len()], found }
     }
 
     pub(crate) fn records<'a>(&self, plan: &'a Plan) -> Vec<RunRecord<'a>> {
@@ -268,9 +269,9 @@ mod tests {
     use winsign_sweep::{Resources, parse};
     use winsign_testkit::study::Study;
 
-    /// For example a run whose network was deleted by `winsign clean` and is needed again; its result is still on the disk.
+    /// An example is a run whose network was deleted by `winsign clean` and is needed again; its result still exists.
     #[test]
-    fn unfinished_runs_have_no_result() {
+    fn unfinished_run_has_no_result() {
         let study = Study::digits();
         let states = [RunState::Done, RunState::Pending, RunState::Blocked];
         let done: Vec<_> = study.runs.iter().filter(|(.., result)| result.is_some()).take(states.len()).collect();
@@ -281,18 +282,18 @@ mod tests {
             status: RunStatus { state, result: result.clone(), ..RunStatus::pending() },
             store: Path::new("store").into(),
         });
-        let records = Known::results(found.collect()).records(&plan);
+        let records = Snapshot::without_evidence(found.collect()).records(&plan);
         assert_eq!(records.iter().map(|record| record.state).collect::<Vec<_>>(), states);
         assert!(records.iter().all(|record| record.result.is_some() == (record.state == RunState::Done)));
     }
 
     #[test]
-    fn runs_without_their_inputs_are_noticed() {
+    fn runs_without_their_inputs_give_a_notice() {
         let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}\ntransfer: {inherit: sign, seed: 2..3}";
         let mut plan = build(&parse("study.yaml", text).unwrap());
-        assert_eq!(orphans(&plan), None);
+        assert_eq!(notice_missing_inputs(&plan), None);
         plan.runs.retain(|planned| planned.label.level != 2 || planned.label.inherit.is_some());
-        let notice = orphans(&plan).unwrap();
+        let notice = notice_missing_inputs(&plan).unwrap();
         assert_eq!(notice.runs.len(), 2);
         assert!(notice.message.starts_with("the inputs of 2 runs"), "{}", notice.message);
     }

@@ -1,20 +1,20 @@
-//! Options that override `resources` of the sweep file: they hold what the file may hold.
+//! Options that override `resources` of the sweep file, with the same bounds.
 
 use winsign_sweep::check_resource;
 
 /// Parses `--jobs`.
 pub(crate) fn jobs(text: &str) -> Result<u32, String> {
-    whole("jobs", text)
+    whole_number("jobs", text)
 }
 
 /// Parses `--ranks`.
 pub(crate) fn ranks(text: &str) -> Result<u32, String> {
-    whole("ranks", text)
+    whole_number("ranks", text)
 }
 
 /// Parses `--threads`.
 pub(crate) fn threads(text: &str) -> Result<u32, String> {
-    whole("threads", text)
+    whole_number("threads", text)
 }
 
 /// Parses `--gpus`; 0 overrides a sweep file that asks for GPUs.
@@ -26,7 +26,7 @@ pub(crate) fn gpus(text: &str) -> Result<f64, String> {
     }
 }
 
-fn whole(name: &str, text: &str) -> Result<u32, String> {
+fn whole_number(name: &str, text: &str) -> Result<u32, String> {
     let number = text.parse().unwrap_or(f64::NAN);
     check_resource(name, number).map(|()| number as u32)
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_have_bounds_of_sweep_file() {
+    fn options_have_the_bounds_of_the_sweep_file() {
         assert_eq!((jobs("4096"), ranks("1"), threads("1024")), (Ok(4096), Ok(1), Ok(1024)));
         for wrong in ["0", "4097", "1.5", "-1", "many", ""] {
             assert_eq!(jobs(wrong), Err("must be a whole number from 1 to 4,096".to_string()), "{wrong}");

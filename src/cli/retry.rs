@@ -14,7 +14,7 @@ use winsign_sweep::plan::{Plan, RunState};
 
 use super::run::find_worker;
 use super::show::find;
-use super::submit::{self, Asked};
+use super::submit::{self, Submitter};
 use super::{Common, Failure, open, output};
 
 pub(crate) const HELP: &str = "\
@@ -74,18 +74,18 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         output::text(&text)?;
     }
     let mut submission = serde_json::Value::Null;
-    let again = common.arguments_for(&arguments.sweep);
+    let next = common.arguments_for(&arguments.sweep);
     if !arguments.dry_run && !failed.is_empty() {
         match Submission::latest(store.root(), &plan.name)? {
             Some(latest) => {
                 let worker = find_worker(arguments.worker.as_deref())?;
-                let only = with_dependents(&plan, &ids);
+                let only = add_dependents(&plan, &ids);
                 let (profile, execution) = (&latest.file.profile, &latest.file.execution);
-                let asked = Asked { plan: &plan, profile, execution, worker: &worker, only: Some(&only) };
-                let submitted = asked.submit(&store)?;
+                let submitter = Submitter { plan: &plan, profile, execution, worker: &worker, only: Some(&only) };
+                let submitted = submitter.submit(&store)?;
                 submission = submit::json(&plan, &submitted);
                 if !common.json {
-                    output::text(&submit::text(&plan, &submitted, &again))?;
+                    output::text(&submit::text(&plan, &submitted, &next))?;
                 }
             }
             None => {
@@ -93,7 +93,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
                     store.run(&planned.run.id).forgive()?;
                 }
                 if !common.json {
-                    output::text(&format!("next: winsign run {again}\n"))?;
+                    output::text(&format!("next: winsign run {next}\n"))?;
                 }
             }
         }
@@ -106,7 +106,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 }
 
 /// Returns the failed runs and all runs that depend on them.
-fn with_dependents(plan: &Plan, failed: &HashSet<RunId>) -> HashSet<RunId> {
+fn add_dependents(plan: &Plan, failed: &HashSet<RunId>) -> HashSet<RunId> {
     let mut all = failed.clone();
     // Runs come after their inputs.
     for planned in &plan.runs {

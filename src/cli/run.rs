@@ -1,4 +1,4 @@
-//! `winsign run`: runs what is not done yet, on this machine or on hosts that mpirun reaches.
+//! `winsign run`: executes the remaining runs, on this machine or on hosts that mpirun reaches.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     Ok(summary.exit_code())
 }
 
-/// Executes those of the runs that are not done.
+/// Executes the runs that are not done.
 pub(crate) fn execute(
     entries: &[Entry],
     store: &Store,
@@ -90,7 +90,7 @@ pub(crate) fn execute(
     display: &mut Display,
 ) -> Result<Summary, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(StoreError::io("watch over", store.root()))?;
+    let runtime = runtime.map_err(StoreError::io("execute runs in", store.root()))?;
     Ok(runtime.block_on(winsign_exec::run(entries, store, statuses, options, display))?)
 }
 
@@ -99,15 +99,15 @@ pub(crate) fn execute(
 /// depend on `--jobs`.
 fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Failure> {
     let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
-    let wanted = Wanted {
+    let requested = Requested {
         jobs: arguments.jobs.or(resources.jobs),
         ranks: arguments.ranks.or(resources.ranks).unwrap_or(1),
-        gpus: arguments.gpus.or(resources.gpus).map(Share::of).transpose()?,
-        gpus_must_be: arguments.gpus.is_some(),
+        gpus: arguments.gpus.or(resources.gpus).map(Share::from_gpus).transpose()?,
+        gpus_are_required: arguments.gpus.is_some(),
         threads,
     };
-    let hosts = hosts_of(arguments, threads)?;
-    let by_mpirun = hosts.is_some() || wanted.ranks > 1;
+    let hosts = find_hosts(arguments, threads)?;
+    let by_mpirun = hosts.is_some() || requested.ranks > 1;
     if by_mpirun && !is_on_path(mpirun::PROGRAM) {
         return Err(Failure::Usage(
             format!("cannot find {} on the PATH; it starts ranks and runs on other hosts", mpirun::PROGRAM),
@@ -115,14 +115,14 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
         ));
     }
     let slots = match hosts {
-        Some(hosts) => wanted.places_on(hosts),
-        None => wanted.places_here(&gpus::here())?,
+        Some(hosts) => requested.slots_on(hosts),
+        None => requested.slots_here(&gpus::here())?,
     };
     let launcher: Arc<dyn Launcher> = if by_mpirun { Arc::new(Mpirun) } else { Arc::new(Local) };
     Ok(Options {
         launcher,
         slots,
-        ranks: wanted.ranks,
+        ranks: requested.ranks,
         threads,
         data: arguments.execution.data.clone(),
         retries: resources.retries,
@@ -130,15 +130,15 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     })
 }
 
-/// Returns the hosts to run on: those of the command line or of a Slurm allocation, or `None` for this machine.
-fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Failure> {
+/// Returns the hosts of the command line or of a Slurm allocation; returns `None` to run on this machine.
+fn find_hosts(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Failure> {
     if let Some(hosts) = &arguments.hosts {
         return Ok(Some(hosts::parse(hosts)?));
     }
     if let Some(file) = &arguments.hostfile {
         return Ok(Some(hosts::read(file)?));
     }
-    let allocated = hosts::of_allocation(threads)?;
+    let allocated = hosts::from_allocation(threads)?;
     if let Some(hosts) = &allocated {
         let named: Vec<String> = hosts.iter().map(|host| format!("{}:{}", host.name, host.slots)).collect();
         output::message(&format!("using the nodes of this Slurm allocation: --hosts {}", named.join(",")));
@@ -147,17 +147,17 @@ fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, F
 }
 
 /// The requested resources.
-struct Wanted {
+struct Requested {
     jobs: Option<u32>,
     ranks: u32,
     gpus: Option<Share>,
-    /// Whether GPUs are required. Those of a sweep file are not, so that it can be tried on a machine without GPUs.
-    gpus_must_be: bool,
+    /// True if GPUs are required. GPUs in a sweep file are not, so that it can be tried on a machine without GPUs.
+    gpus_are_required: bool,
     threads: u32,
 }
 
-impl Wanted {
-    fn places_on(&self, hosts: Vec<Named>) -> Slots {
+impl Requested {
+    fn slots_on(&self, hosts: Vec<Named>) -> Slots {
         let slots = Slots::on(hosts, self.gpus.unwrap_or(Share::Even));
         match self.jobs {
             Some(jobs) => slots.at_most(jobs),
@@ -165,21 +165,21 @@ impl Wanted {
         }
     }
 
-    /// Returns the slots of this machine; by default as many runs at the same time as its GPUs or cores allow.
-    fn places_here(&self, gpus: &[String]) -> Result<Slots, Failure> {
+    /// Returns the slots of this machine; by default for as many runs at the same time as its GPUs or cores allow.
+    fn slots_here(&self, gpus: &[String]) -> Result<Slots, Failure> {
         let mut share = self.gpus.unwrap_or(Share::Even);
         if gpus.is_empty() && !matches!(share, Share::Even | Share::Whole(0)) {
             let message = "this machine has no GPU visible to NVIDIA's driver and CUDA_VISIBLE_DEVICES";
-            if self.gpus_must_be {
+            if self.gpus_are_required {
                 let help = "remove --gpus to compute on the CPU".to_string();
                 return Err(Failure::Usage(message.to_string(), help));
             }
             output::message(&format!("{message}: runs compute on the CPU, although the sweep requests GPUs"));
             share = Share::Even;
         }
-        let held = if gpus.is_empty() { None } else { share.held_by(gpus.len()) };
+        let limit = if gpus.is_empty() { None } else { share.ranks_on(gpus.len()) };
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        let ranks = held.unwrap_or(cores / self.threads as usize) / self.ranks as usize;
+        let ranks = limit.unwrap_or(cores / self.threads as usize) / self.ranks as usize;
         let jobs = self.jobs.unwrap_or((ranks as u32).clamp(1, MAX_JOBS));
         Ok(Slots::with_gpus(jobs.saturating_mul(self.ranks), gpus, share))
     }
@@ -193,7 +193,7 @@ fn is_on_path(program: &str) -> bool {
 pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
     const NAME: &str = "winsign-worker";
     if let Some(path) = named {
-        // Absolute, since a bare name would be looked up on the PATH.
+        // The path is made absolute, since a bare name would be looked up on the PATH.
         let found = path.canonicalize().ok().filter(|path| is_program(path));
         return found.ok_or_else(|| no_worker(&path.display().to_string()));
     }
@@ -230,6 +230,6 @@ fn describe(name: &str, summary: &Summary, sweep_path: &Path, common: &Common) -
         (false, false) => "see the failures: winsign status",
         (false, true) => "next: winsign report",
     };
-    let again = common.arguments_for(sweep_path);
-    format!("{name}: {} after {seconds:.1} s\n{next} {again}\n", parts.join(", "))
+    let arguments = common.arguments_for(sweep_path);
+    format!("{name}: {} after {seconds:.1} s\n{next} {arguments}\n", parts.join(", "))
 }

@@ -16,7 +16,7 @@ use winsign_sweep::Layout;
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::stores::Found;
 
-use super::report_source::{Known, ReportSource};
+use super::report_source::{ReportSource, Snapshot};
 use super::{Common, Failure, output};
 use crate::server;
 
@@ -37,13 +37,13 @@ const PORT: u16 = 8765;
 pub(crate) struct Arguments {
     /// A sweep file and stores to search for its runs before --store, or only stores, for all their current runs
     #[arg(required = true, value_name = "SWEEP_OR_STORE")]
-    of: Vec<PathBuf>,
+    sources: Vec<PathBuf>,
     /// The address to listen on, with or without a port [default: 127.0.0.1:8765, or another port if that is in use]
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     bind: Option<SocketAddr>,
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let with_port = text.parse().ok();
     let alone = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, PORT));
     with_port
@@ -52,10 +52,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
-    let source = ReportSource::open(common, &arguments.of)?;
+    let source = ReportSource::open(common, &arguments.sources)?;
     let name = source.plan.name.clone();
     let mut study = Study::new(source);
-    let first = study.look()?.expect("the first look returns data");
+    let first = study.poll()?.expect("the first poll returns data");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(winsign_core::Error::io("serve", Path::new("the report")))?;
     let ended = runtime.block_on(async {
@@ -63,9 +63,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         print(common, &listener, &name)?;
         let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
         let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
-        let look = move || study.look().map_err(|failure| failure.to_string());
+        let poll = move || study.poll().map_err(|failure| failure.to_string());
         tokio::select! {
-            served = server::serve(listener, name, first, look) => {
+            served = server::serve(listener, name, first, poll) => {
                 served.map_err(winsign_core::Error::io("serve", Path::new("the report")))?;
             }
             _ = interrupt.recv() => {}
@@ -73,21 +73,21 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         }
         Ok(exit::SUCCESS)
     });
-    // A pending look may hang on a file system that does not respond.
+    // A pending poll may hang on a file system that does not respond.
     runtime.shutdown_background();
     ended
 }
 
 async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Failure> {
     let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-    let asked = bind.unwrap_or(local(PORT));
-    let listener = match (TcpListener::bind(asked).await, bind) {
+    let address = bind.unwrap_or(local(PORT));
+    let listener = match (TcpListener::bind(address).await, bind) {
         (Err(error), None) if error.kind() == std::io::ErrorKind::AddrInUse => TcpListener::bind(local(0)).await,
         (other, _) => other,
     };
     listener.map_err(|error| {
         let help = "choose another address with --bind; port 0 selects a free port";
-        Failure::Usage(format!("cannot listen on {asked}: {error}"), help.to_string())
+        Failure::Usage(format!("cannot listen on {address}: {error}"), help.to_string())
     })
 }
 
@@ -107,11 +107,11 @@ fn print(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Fail
 /// A study that is polled.
 struct Study {
     source: ReportSource,
-    /// The content of the page before.
+    /// The state at the previous poll.
     before: Option<(Vec<RunVersion>, Vec<Notice>)>,
 }
 
-/// What the page shows of the state of a run; a replaced result is a change, too.
+/// The state of a run as the page shows it, and the time of its result: a replaced result is a change, too.
 type RunVersion = (RunState, u32, Option<String>, Option<Timestamp>, Arc<Path>);
 
 impl Study {
@@ -119,10 +119,10 @@ impl Study {
         Study { before: None, source }
     }
 
-    /// Returns the data of the page, or `None` if nothing has changed. It is cached in memory, never in the store.
-    fn look(&mut self) -> Result<Option<String>, Failure> {
+    /// Returns the data of the page; returns `None` if nothing has changed since the previous poll.
+    fn poll(&mut self) -> Result<Option<String>, Failure> {
         let plan = &self.source.plan;
-        let (mut found, mut notices) = self.source.look();
+        let (mut found, mut notices) = self.source.survey();
         for store in &self.source.stores {
             Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.status));
         }
@@ -130,12 +130,12 @@ impl Study {
         if self.before.as_ref() == Some(&now) {
             return Ok(None);
         }
-        let known = Known::read(&self.source, found);
-        notices.extend(known.notices(plan));
-        let records = known.records(plan);
+        let snapshot = Snapshot::read(&self.source, found);
+        notices.extend(snapshot.notices(plan));
+        let records = snapshot.records(plan);
         let report = self.source.report(&records, notices, Layout::default())?;
         let data = page::data(&report, &records, &plots::draw(&report, &records, FigureChrome::Full));
-        // Set only now, so that a failed look is repeated.
+        // This is set last, so that a failed poll is repeated.
         self.before = Some(now);
         Ok(Some(data))
     }
@@ -149,14 +149,14 @@ fn version_of(Found { status, store }: &Found) -> RunVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use winsign_core::Store;
     use winsign_core::attempt::{Attempt, End};
     use winsign_core::results::{Outcome, Processors, TicketOutcome};
+    use winsign_core::{RunDirectory, Store};
     use winsign_sweep::parse;
     use winsign_sweep::plan::build::build;
 
     #[test]
-    fn failed_look_is_repeated() {
+    fn failed_poll_is_repeated() {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("study.yaml");
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
@@ -164,72 +164,64 @@ mod tests {
         let mut study = Study::new(ReportSource::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
         let level = || Some(vec!["level".to_string()]);
         study.source.layout = Layout { rows: level(), columns: level(), ..Layout::default() };
-        assert!(study.look().is_err(), "a table of one name twice");
+        assert!(study.poll().is_err(), "rows and columns must not have the same name");
         study.source.layout = Layout::default();
-        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(look().is_some_and(|data| data.contains("lrr")));
-        assert_eq!(look(), None);
+        let mut poll = || study.poll().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(poll().is_some_and(|data| data.contains("lrr")));
+        assert_eq!(poll(), None);
     }
 
-    /// With stores alone: a replaced result, and a damaged one.
+    fn replace_result(directory: &RunDirectory, test_error: f64) {
+        let (remaining_ratio, survivors, prunable, test_loss) = (1.0, 1, 1, 0.1);
+        let outcome = TicketOutcome { remaining_ratio, survivors, prunable, test_error, test_loss, layers: vec![] };
+        let _ = std::fs::remove_file(directory.result_path());
+        let attempt = Attempt::claim(directory, 1).unwrap();
+        attempt.commit(Outcome::Ticket(outcome), None, Processors { ranks: 1, threads: 1 }, None).unwrap();
+        attempt.end(&End::Finished).unwrap();
+    }
+
+    /// The source is a store alone; its result is replaced, then damaged.
     #[test]
-    fn changed_results_are_new_data() {
+    fn poll_after_a_changed_result_returns_new_data() {
         let scratch = tempfile::tempdir().unwrap();
         let store = Store::create(&scratch.path().join("store")).unwrap();
         let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}";
         let plan = build(&parse("study.yaml", text).unwrap());
         let directory = store.run(&plan.runs[0].run.id);
         directory.prepare(&plan.runs[0].run, "").unwrap();
-        let outcome = |test_error: f64| {
-            let (remaining_ratio, survivors, prunable, test_loss) = (1.0, 1, 1, 0.1);
-            Outcome::Ticket(TicketOutcome {
-                remaining_ratio,
-                survivors,
-                prunable,
-                test_error,
-                test_loss,
-                layers: vec![],
-            })
-        };
-        let finish = |test_error: f64| {
-            let _ = std::fs::remove_file(directory.result_path());
-            let attempt = Attempt::claim(&directory, 1).unwrap();
-            attempt.commit(outcome(test_error), None, Processors { ranks: 1, threads: 1 }, None).unwrap();
-            attempt.end(&End::Finished).unwrap();
-        };
-        finish(12.25);
+        replace_result(&directory, 12.25);
         let common = Common { store: scratch.path().join("none"), json: false, verbose: 0, quiet: false };
         let source = ReportSource::open(&common, &[store.root().to_path_buf()]);
         let mut study = Study::new(source.unwrap_or_else(|failure| panic!("{failure}")));
-        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(look().is_some_and(|data| data.contains("12.25")));
-        assert_eq!(look(), None);
-        finish(13.75);
-        assert!(look().is_some_and(|data| data.contains("13.75") && !data.contains("12.25")));
+        let mut poll = || study.poll().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(poll().is_some_and(|data| data.contains("12.25")));
+        assert_eq!(poll(), None);
+        replace_result(&directory, 13.75);
+        assert!(poll().is_some_and(|data| data.contains("13.75") && !data.contains("12.25")));
         std::fs::write(directory.result_path(), "{}").unwrap();
-        assert!(look().is_some_and(|data| data.contains("is damaged") && !data.contains("13.75")));
-        assert_eq!(look(), None);
+        assert!(poll().is_some_and(|data| data.contains("is damaged") && !data.contains("13.75")));
+        assert_eq!(poll(), None);
     }
 
     #[test]
-    fn removed_store_is_noticed() {
+    fn removed_store_gives_a_notice() {
         let scratch = tempfile::tempdir().unwrap();
         let (file, store) = (scratch.path().join("study.yaml"), scratch.path().join("store"));
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
         std::fs::create_dir(&store).unwrap();
         let common = Common { store: store.clone(), json: false, verbose: 0, quiet: false };
         let mut study = Study::new(ReportSource::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
-        let mut look = || study.look().unwrap_or_else(|failure| panic!("{failure}"));
-        assert!(look().is_some_and(|data| !data.contains(" no longer exists")));
+        let mut poll = || study.poll().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(poll().is_some_and(|data| !data.contains(" no longer exists")));
         std::fs::remove_dir(&store).unwrap();
-        assert!(look().is_some_and(|data| data.contains(" no longer exists")));
-        assert_eq!(look(), None);
+        assert!(poll().is_some_and(|data| data.contains(" no longer exists")));
+        assert_eq!(poll(), None);
         std::fs::create_dir(&store).unwrap();
-        assert!(look().is_some_and(|data| !data.contains(" no longer exists")));
+        assert!(poll().is_some_and(|data| !data.contains(" no longer exists")));
     }
 
     #[test]
-    fn address_without_port_gets_default_port() {
+    fn address_without_a_port_gets_the_default_port() {
         let known = [
             ("127.0.0.1", "127.0.0.1:8765"),
             ("0.0.0.0:80", "0.0.0.0:80"),
@@ -237,8 +229,8 @@ mod tests {
             ("[::1]:0", "[::1]:0"),
         ];
         for (text, expected) in known {
-            assert_eq!(address(text).unwrap().to_string(), expected);
+            assert_eq!(parse_address(text).unwrap().to_string(), expected);
         }
-        assert!(address("localhost:http").is_err());
+        assert!(parse_address("localhost:http").is_err());
     }
 }

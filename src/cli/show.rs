@@ -1,4 +1,4 @@
-//! `winsign show`: everything about one run.
+//! `winsign show`: shows one run.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ Examples:
   winsign show 3f09                     the first digits, if they are unique
   winsign show 3f09 --json | jq .metrics";
 
-/// Number of log lines shown.
+/// The number of log lines shown.
 const LOG_LINES: usize = 15;
 
 pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
@@ -121,14 +121,14 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
 struct AttemptRow {
     number: u32,
     host: Option<String>,
-    /// Seconds from its claim to its last update. Unlike the wall time of a run, this includes lost work.
+    /// The time from the claim to the last update, in seconds. Unlike the wall time of a run, this includes lost work.
     seconds: Option<f64>,
-    /// How it ended; `None` while it runs.
+    /// The end of the attempt; `None` while it runs.
     end: Option<String>,
 }
 
 impl AttemptRow {
-    /// Such as `2 on node3 for 12 min: interrupted`.
+    /// Describes the attempt, as in `2 on node3 for 12 min: interrupted`.
     fn describe(&self) -> String {
         let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         let time = self.seconds.map(|seconds| format!(" for {}", duration(seconds))).unwrap_or_default();
@@ -137,27 +137,28 @@ impl AttemptRow {
 }
 
 fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Failure> {
-    let row = |number| -> Result<AttemptRow, Failure> {
-        let runs = status.state == RunState::Running && status.attempts == number;
-        let end = match run.end_of(number)? {
-            Some(End::Finished) => Some("finished".to_string()),
-            Some(End::Interrupted) => Some("interrupted".to_string()),
-            Some(End::Failed { message }) => Some(format!("failed: {message}")),
-            None if runs => None,
-            None => Some("ended without a record".to_string()),
-        };
-        let began = owner::touched(&run.claim_path(number));
-        let folder = run.attempt_path(number);
-        let last = owner::touched(&folder.join(END)).or_else(|| owner::touched(&folder.join(STATUS)));
-        let seconds = began.zip(last).map(|(began, last)| last.duration_since(began).unwrap_or_default());
-        Ok(AttemptRow {
-            number,
-            host: run.claim_of(number)?.map(|claim| claim.owner.host),
-            seconds: seconds.map(|seconds| seconds.as_secs_f64()),
-            end,
-        })
+    let is_running = |number| status.state == RunState::Running && status.attempts == number;
+    run.attempts()?.into_iter().map(|number| attempt_row(run, number, is_running(number))).collect()
+}
+
+fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<AttemptRow, Failure> {
+    let end = match run.end_of(number)? {
+        Some(End::Finished) => Some("finished".to_string()),
+        Some(End::Interrupted) => Some("interrupted".to_string()),
+        Some(End::Failed { message }) => Some(format!("failed: {message}")),
+        None if is_running => None,
+        None => Some("ended without a record".to_string()),
     };
-    run.attempts()?.into_iter().map(row).collect()
+    let began = owner::touched(&run.claim_path(number));
+    let folder = run.attempt_path(number);
+    let last = owner::touched(&folder.join(END)).or_else(|| owner::touched(&folder.join(STATUS)));
+    let seconds = began.zip(last).map(|(began, last)| last.duration_since(began).unwrap_or_default());
+    Ok(AttemptRow {
+        number,
+        host: run.claim_of(number)?.map(|claim| claim.owner.host),
+        seconds: seconds.map(|seconds| seconds.as_secs_f64()),
+        end,
+    })
 }
 
 /// Finds the run whose identity starts with the prefix, which can also be the path of its directory.

@@ -1,4 +1,4 @@
-//! The stages of a plan: runs of one kind that belong together, counted by state.
+//! The stages of a plan: runs that differ only in level or seed, counted by state.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::{Entry, HashMap};
@@ -16,7 +16,7 @@ use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 pub(crate) struct Stage<'a> {
     key: Key<'a>,
     levels: BTreeSet<u32>,
-    /// Counts by state, in the order of [`COLUMNS`].
+    /// The number of runs in each state, in the order of [`COLUMNS`].
     counts: [usize; COLUMNS.len()],
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a
     let mut stages: Vec<Stage> = vec![];
     let mut index = HashMap::new();
     for (planned, status) in plan.runs.iter().zip(statuses) {
-        let key = Key::of(planned);
+        let key = Key::new(planned);
         let at = match index.entry(key) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
@@ -53,7 +53,7 @@ pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a
     stages
 }
 
-/// Renders a table of stages, without the states that no run is in.
+/// Renders a table of stages, without columns for states that no run is in.
 pub(crate) fn table(stages: &[Stage]) -> String {
     let used: Vec<usize> =
         (0..COLUMNS.len()).filter(|&column| stages.iter().any(|stage| stage.counts[column] > 0)).collect();
@@ -73,7 +73,7 @@ pub(crate) fn table(stages: &[Stage]) -> String {
         table.add_row(row);
     }
     for column in 1..=used.len() + 1 {
-        table.column_mut(column).expect("the header has it").set_cell_alignment(CellAlignment::Right);
+        table.column_mut(column).expect("the header has this column").set_cell_alignment(CellAlignment::Right);
     }
     format!("{table}\n")
 }
@@ -93,9 +93,9 @@ fn counts_by_state(counts: &[usize]) -> serde_json::Value {
 
 /// Describes the number of runs in total, by kind and by state: `76 runs (26 tickets, 24 transfers, 26 connects): 76 pending`.
 pub(crate) fn totals(plan: &Plan, statuses: &[RunStatus]) -> String {
-    let of_kind = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
+    let count = |kind: Kind| plan.runs.iter().filter(|planned| planned.run.kind() == kind).count();
     let in_state = |state: RunState| statuses.iter().filter(|status| status.state == state).count();
-    let kinds = Kind::VARIANTS.iter().map(|&kind| (kind, of_kind(kind))).filter(|&(_, count)| count > 0);
+    let kinds = Kind::VARIANTS.iter().map(|&kind| (kind, count(kind))).filter(|&(_, count)| count > 0);
     let states = COLUMNS.iter().map(|&state| (state, in_state(state))).filter(|&(_, count)| count > 0);
     let kinds: Vec<String> = kinds.map(|(kind, count)| plural(count, &kind.to_string())).collect();
     let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).collect();
@@ -103,7 +103,7 @@ pub(crate) fn totals(plan: &Plan, statuses: &[RunStatus]) -> String {
 }
 
 impl<'a> Key<'a> {
-    fn of(planned: &'a PlannedRun) -> Key<'a> {
+    fn new(planned: &'a PlannedRun) -> Key<'a> {
         let label = &planned.label;
         Key {
             kind: planned.run.kind(),
@@ -126,7 +126,7 @@ impl Stage<'_> {
         })
     }
 
-    /// Such as `aws levels 1..12, sign, between seeds, ticket.lr 0.1`.
+    /// Returns the name of the stage, such as `aws levels 1..12, sign, between seeds, ticket.lr 0.1`.
     fn name(&self) -> String {
         let Key { kind, inherit, between, axes, .. } = self.key;
         let mut parts = vec![];
@@ -157,7 +157,7 @@ impl Stage<'_> {
     }
 }
 
-/// `level 12`, `levels 1..12`, `levels 4/8/12`.
+/// Describes levels, as in `level 12`, `levels 1..12` and `levels 4/8/12`.
 fn levels_text(levels: &BTreeSet<u32>) -> String {
     let listed = || levels.iter().map(u32::to_string).collect::<Vec<_>>();
     match (levels.first(), levels.last()) {

@@ -1,4 +1,4 @@
-//! `winsign status`: the progress of a sweep, its pace and cost, active runs and failures.
+//! `winsign status`: shows the progress of a sweep, its pace and cost, active runs and failures.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -40,11 +40,11 @@ Works on any machine with access to the store, and leaves nothing behind in it. 
 are those of finished runs. With --watch the exit code is 3 if runs have failed or are blocked at
 the end, and 0 after Ctrl-C.";
 
-/// The maximum number of active runs and of hosts shown; there may be thousands.
-const SHOWN: usize = 10;
-/// The maximum number of failures shown in full.
-const SHOWN_FAILURES: usize = 5;
-/// Number of log lines shown for a failed run.
+/// The maximum number of active runs and of hosts that are shown; there may be thousands.
+const MAX_SHOWN: usize = 10;
+/// The maximum number of failures that are shown in full.
+const MAX_FAILURES: usize = 5;
+/// The number of log lines shown for a failed run.
 const LOG_LINES: usize = 5;
 
 const BOLD: &str = "1";
@@ -60,11 +60,11 @@ pub(crate) struct Arguments {
     all: bool,
     /// Update every SECONDS (2 if omitted) until no run remains or Ctrl-C is pressed
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
-        value_parser = seconds)]
+        value_parser = parse_seconds)]
     watch: Option<f64>,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+fn parse_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("must be a number of seconds from 0.1 to 86,400".to_string()),
@@ -75,25 +75,25 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let (plan, store) = open(common, &arguments.sweep)?;
     let status = Status {
         clock: Clock::of(store.root()),
-        again: common.arguments_for(&arguments.sweep),
+        arguments: common.arguments_for(&arguments.sweep),
         plan,
         store,
         all: arguments.all,
-        form: match (common.json, arguments.watch) {
-            (false, _) => Form::Text { colors: colors(&std::io::stdout()) },
-            (true, None) => Form::Json,
-            (true, Some(_)) => Form::JsonLines,
+        format: match (common.json, arguments.watch) {
+            (false, _) => Format::Text { colors: colors(&std::io::stdout()) },
+            (true, None) => Format::Json,
+            (true, Some(_)) => Format::JsonLines,
         },
     };
     let Some(every) = arguments.watch else {
-        return output::text(&status.show(&status.look(None)?));
+        return output::text(&status.show(&status.poll(None)?));
     };
     let status = Arc::new(status);
     let Some(last) = watch(&status, Duration::from_secs_f64(every), common.json)? else {
         return Ok(exit::SUCCESS);
     };
     if std::io::stdout().is_terminal() && !common.json {
-        // The alternate screen is gone.
+        // The alternate screen was closed.
         output::text(&status.show(&last))?;
     }
     let done = last.statuses.iter().all(|status| status.state == RunState::Done);
@@ -104,38 +104,39 @@ struct Status {
     plan: Plan,
     store: Store,
     clock: Clock,
-    /// The sweep and the store as arguments of another command.
-    again: String,
+    /// The sweep and the store, as arguments of another command.
+    arguments: String,
     all: bool,
-    form: Form,
+    format: Format,
 }
 
-enum Form {
+/// The format of the output.
+enum Format {
     Text {
         colors: bool,
     },
     Json,
-    /// One line for each update.
+    /// One line of JSON for each update.
     JsonLines,
 }
 
 /// The state of the store at one time.
-struct Look {
+struct Snapshot {
     statuses: Vec<RunStatus>,
-    /// The time of the file system.
+    /// The time of the file system at that time.
     now: SystemTime,
     /// The latest failures, with the last lines of their logs.
     failures: Vec<(usize, Vec<String>)>,
     /// Problems in Slurm that need intervention.
     warnings: Vec<String>,
-    /// Whether nothing was left to do in the previous look either; a failed run may be restarted immediately.
+    /// True if the previous snapshot was settled, too: a failed run may be restarted immediately.
     settled_before: bool,
 }
 
 impl Watched for Status {
-    type Look = Look;
+    type Snapshot = Snapshot;
 
-    fn look(&self, before: Option<&Look>) -> Result<Look, Failure> {
+    fn poll(&self, before: Option<&Snapshot>) -> Result<Snapshot, Failure> {
         let known = before.map_or(&[][..], |before| &before.statuses);
         let queue = Queue::look(&self.store)?;
         let amend = |statuses: &mut [RunStatus]| queue.overlay(&self.plan, statuses);
@@ -144,7 +145,7 @@ impl Watched for Status {
         let mut failures: Vec<usize> =
             (0..statuses.len()).filter(|&at| statuses[at].state == RunState::Failed).collect();
         failures.sort_by_key(|&at| std::cmp::Reverse(statuses[at].since));
-        failures.truncate(SHOWN_FAILURES);
+        failures.truncate(MAX_FAILURES);
         let log = |at: usize| {
             let run = self.store.run(&self.plan.runs[at].run.id);
             (at, run.log_of(statuses[at].attempts, LOG_LINES))
@@ -153,25 +154,26 @@ impl Watched for Status {
         let began = statuses.iter().any(|status| status.since.is_some());
         // If no run has started, nothing is written, not even temporarily.
         let now = if began { self.clock.now() } else { SystemTime::now() };
-        Ok(Look { statuses, now, failures, warnings, settled_before: before.is_some_and(Look::is_settled) })
+        let settled_before = before.is_some_and(Snapshot::is_settled);
+        Ok(Snapshot { statuses, now, failures, warnings, settled_before })
     }
 
-    fn show(&self, look: &Look) -> String {
-        match self.form {
-            Form::Text { colors } => self.text(look, colors),
-            Form::Json => format!("{:#}\n", self.json(look)),
-            Form::JsonLines => format!("{}\n", self.json(look)),
+    fn show(&self, snapshot: &Snapshot) -> String {
+        match self.format {
+            Format::Text { colors } => self.text(snapshot, colors),
+            Format::Json => format!("{:#}\n", self.json(snapshot)),
+            Format::JsonLines => format!("{}\n", self.json(snapshot)),
         }
     }
 
-    fn is_over(&self, look: &Look) -> bool {
-        let all_done = look.statuses.iter().all(|status| status.state == RunState::Done);
-        all_done || look.is_settled() && look.settled_before
+    fn is_over(&self, snapshot: &Snapshot) -> bool {
+        let all_done = snapshot.statuses.iter().all(|status| status.state == RunState::Done);
+        all_done || snapshot.is_settled() && snapshot.settled_before
     }
 }
 
-impl Look {
-    /// Whether no run is active or can still start.
+impl Snapshot {
+    /// Returns true if no run is active or can still start.
     fn is_settled(&self) -> bool {
         let settled = [RunState::Done, RunState::Failed, RunState::Blocked];
         self.statuses.iter().all(|status| settled.contains(&status.state))
@@ -193,9 +195,9 @@ struct RunRow<'a> {
     host: Option<&'a str>,
     attempts: u32,
     progress: Option<&'a Progress>,
-    /// Seconds since the run was done, failed, or was started by the current attempt.
+    /// The time since the run was done, has failed, or was started by the current attempt, in seconds.
     age: Option<f64>,
-    /// The wall time of a finished run.
+    /// The wall time of a finished run, in seconds.
     seconds: Option<f64>,
     peak_memory: Option<u64>,
     gpu_peak_memory: Option<u64>,
@@ -225,17 +227,17 @@ impl<'a> RunRow<'a> {
 }
 
 impl Status {
-    fn rows<'a>(&'a self, look: &'a Look) -> impl Iterator<Item = RunRow<'a>> {
-        let runs = self.plan.runs.iter().zip(&look.statuses);
-        runs.map(|(planned, status)| RunRow::new(planned, status, look.now))
+    fn rows<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = RunRow<'a>> {
+        let runs = self.plan.runs.iter().zip(&snapshot.statuses);
+        runs.map(|(planned, status)| RunRow::new(planned, status, snapshot.now))
     }
 
-    fn json(&self, look: &Look) -> Value {
-        let running: Vec<RunRow> = self.rows(look).filter(|row| row.state == RunState::Running).collect();
-        let mut failed: Vec<RunRow> = self.rows(look).filter(|row| row.state == RunState::Failed).collect();
+    fn json(&self, snapshot: &Snapshot) -> Value {
+        let running: Vec<RunRow> = self.rows(snapshot).filter(|row| row.state == RunState::Running).collect();
+        let mut failed: Vec<RunRow> = self.rows(snapshot).filter(|row| row.state == RunState::Failed).collect();
         failed.sort_by(|one, other| one.age.unwrap_or(f64::MAX).total_cmp(&other.age.unwrap_or(f64::MAX)));
         let log_of = |row: &RunRow| {
-            look.failures.iter().find(|(at, _)| self.plan.runs[*at].run.id == *row.id).map(|(_, log)| log)
+            snapshot.failures.iter().find(|(at, _)| self.plan.runs[*at].run.id == *row.id).map(|(_, log)| log)
         };
         let failed: Vec<Value> = (failed.iter())
             .map(|row| {
@@ -244,12 +246,12 @@ impl Status {
                 value
             })
             .collect();
-        let pace = pace(&self.plan, &look.statuses, look.now);
-        let spent = spent(&look.statuses);
+        let pace = pace(&self.plan, &snapshot.statuses, snapshot.now);
+        let spent = spent(&snapshot.statuses);
         let mut all = json!({
             "name": self.plan.name,
-            "runs": counts(&look.statuses),
-            "stages": stages(&self.plan, &look.statuses).iter().map(|stage| stage.json()).collect::<Vec<_>>(),
+            "runs": counts(&snapshot.statuses),
+            "stages": stages(&self.plan, &snapshot.statuses).iter().map(|stage| stage.json()).collect::<Vec<_>>(),
             "pace": pace.map(|pace| json!({
                 "over_seconds": pace.over,
                 "runs_per_hour": pace.runs,
@@ -263,29 +265,29 @@ impl Status {
                 "gpu_peak_memory": spent.gpu_peak_memory,
                 "runs_that_do_not_say": spent.unknown,
             },
-            "hosts": hosts(&look.statuses).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
+            "hosts": hosts(&snapshot.statuses).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
             "running": running,
             "failed": failed,
-            "warnings": look.warnings,
+            "warnings": snapshot.warnings,
         });
         if self.all {
-            all["all"] = self.rows(look).map(|row| serde_json::to_value(row).expect("plain data")).collect();
+            all["all"] = self.rows(snapshot).map(|row| serde_json::to_value(row).expect("plain data")).collect();
         }
         all
     }
 
-    fn text(&self, look: &Look, colors: bool) -> String {
+    fn text(&self, snapshot: &Snapshot, colors: bool) -> String {
         let paint = |code: &str, text: &str| match colors {
             true => format!("\x1b[{code}m{text}\x1b[0m"),
             false => text.to_string(),
         };
-        let statuses = &look.statuses;
+        let statuses = &snapshot.statuses;
         let name = paint(BOLD, &printable(&self.plan.name));
         let mut text = format!("{name} in {}: {}\n", self.store.root().display(), totals(&self.plan, statuses));
-        self.write_pace(&mut text, look);
+        self.write_pace(&mut text, snapshot);
         text += &table(&stages(&self.plan, statuses));
-        for (at, log) in &look.failures {
-            let row = RunRow::new(&self.plan.runs[*at], &statuses[*at], look.now);
+        for (at, log) in &snapshot.failures {
+            let row = RunRow::new(&self.plan.runs[*at], &statuses[*at], snapshot.now);
             let failed = paint(RED, "failed:");
             let _ = write!(text, "{failed} {} ({})", printable(&row.label), row.id);
             let _ = match (row.age, row.host) {
@@ -298,27 +300,27 @@ impl Status {
                 let _ = writeln!(text, "    {}", paint(DIM, &printable(line)));
             }
         }
-        for warning in &look.warnings {
+        for warning in &snapshot.warnings {
             let _ = writeln!(text, "{} {}", paint(RED, "Slurm:"), printable(warning));
         }
-        let failures = look.count(RunState::Failed);
-        if failures > look.failures.len() {
-            let more = plural(failures - look.failures.len(), "more failed run");
-            let _ = writeln!(text, "and {more}; list them with: winsign status --all {}", self.again);
+        let failures = snapshot.count(RunState::Failed);
+        if failures > snapshot.failures.len() {
+            let more = plural(failures - snapshot.failures.len(), "more failed run");
+            let _ = writeln!(text, "and {more}; list them with: winsign status --all {}", self.arguments);
         }
-        self.write_running(&mut text, look);
+        self.write_running(&mut text, snapshot);
         if self.all {
-            let _ = write!(text, "\n{}\n", self.list(look));
+            let _ = write!(text, "\n{}\n", self.list(snapshot));
         }
         text
     }
 
     /// Writes the pace, the cost so far and the hosts.
-    fn write_pace(&self, text: &mut String, look: &Look) {
-        let statuses = &look.statuses;
+    fn write_pace(&self, text: &mut String, snapshot: &Snapshot) {
+        let statuses = &snapshot.statuses;
         // The pace of a settled sweep is of no interest.
-        if !look.is_settled()
-            && let Some(pace) = pace(&self.plan, statuses, look.now)
+        if !snapshot.is_settled()
+            && let Some(pace) = pace(&self.plan, statuses, snapshot.now)
         {
             let (runs, epochs) = (number(pace.runs), number(pace.epochs));
             let _ = write!(text, "pace: {runs} runs and {epochs} epochs per hour, over {}", duration(pace.over));
@@ -328,25 +330,25 @@ impl Status {
             };
         }
         let spent = spent(statuses);
-        if look.count(RunState::Done) > 0 {
+        if snapshot.count(RunState::Done) > 0 {
             let _ = writeln!(text, "so far: {}", describe(&spent));
         }
         let hosts = hosts(statuses);
         if !hosts.is_empty() {
-            let shown = hosts.iter().take(SHOWN).map(|(host, runs)| format!("{} ({runs})", printable(host)));
+            let shown = hosts.iter().take(MAX_SHOWN).map(|(host, runs)| format!("{} ({runs})", printable(host)));
             let mut shown: Vec<String> = shown.collect();
-            if hosts.len() > SHOWN {
-                shown.push(format!("and {} more", hosts.len() - SHOWN));
+            if hosts.len() > MAX_SHOWN {
+                shown.push(format!("and {} more", hosts.len() - MAX_SHOWN));
             }
             let _ = writeln!(text, "active hosts: {}", shown.join(", "));
-        } else if look.count(RunState::Pending) > 0 && look.count(RunState::Queued) == 0 {
-            let _ = writeln!(text, "no process is executing runs; start one with: winsign run {}", self.again);
+        } else if snapshot.count(RunState::Pending) > 0 && snapshot.count(RunState::Queued) == 0 {
+            let _ = writeln!(text, "no process is executing runs; start one with: winsign run {}", self.arguments);
         }
     }
 
-    fn write_running(&self, text: &mut String, look: &Look) {
-        let running = || self.rows(look).filter(|row| row.state == RunState::Running);
-        for row in running().take(SHOWN) {
+    fn write_running(&self, text: &mut String, snapshot: &Snapshot) {
+        let running = || self.rows(snapshot).filter(|row| row.state == RunState::Running);
+        for row in running().take(MAX_SHOWN) {
             let _ =
                 write!(text, "running: {} ({})", printable(&row.label), printable(row.note.unwrap_or("unknown host")));
             if let Some(progress) = row.progress {
@@ -360,28 +362,28 @@ impl Status {
             }
             text.push('\n');
         }
-        let more = running().count().saturating_sub(SHOWN);
+        let more = running().count().saturating_sub(MAX_SHOWN);
         if more > 0 {
-            let _ = writeln!(text, "and {more} more running; list them with: winsign status --all {}", self.again);
+            let _ = writeln!(text, "and {more} more running; list them with: winsign status --all {}", self.arguments);
         }
     }
 
-    fn list(&self, look: &Look) -> Table {
+    fn list(&self, snapshot: &Snapshot) -> Table {
         let mut table = Table::new();
         table.load_style(STYLE);
         table.set_header(["run", "state", "host", "attempts", "time", "memory", "GPU-hours", ""]);
-        let or_nothing = |cell: Option<String>| cell.unwrap_or_default();
-        for row in self.rows(look) {
+        let or_empty = |cell: Option<String>| cell.unwrap_or_default();
+        for row in self.rows(snapshot) {
             let note = row.note.filter(|_| row.state != RunState::Running).map(|note| format!(" ({note})"));
             table.add_row([
                 row.id.to_string(),
                 row.state.to_string(),
                 printable(row.host.unwrap_or_default()),
                 if row.attempts > 0 { row.attempts.to_string() } else { String::new() },
-                or_nothing(row.seconds.map(duration)),
-                or_nothing(row.peak_memory.map(bytes)),
-                or_nothing(row.gpu_hours.filter(|hours| *hours > 0.0).map(number)),
-                printable(&format!("{}{}", row.label, or_nothing(note))),
+                or_empty(row.seconds.map(duration)),
+                or_empty(row.peak_memory.map(bytes)),
+                or_empty(row.gpu_hours.filter(|hours| *hours > 0.0).map(number)),
+                printable(&format!("{}{}", row.label, or_empty(note))),
             ]);
         }
         for column in 3..=6 {
@@ -391,7 +393,7 @@ impl Status {
     }
 }
 
-/// Describes the cost, as in `12.5 h of run time, 50.0 GPU-hours; at most 1.2 GB of memory, 9.8 GB of a GPU`.
+/// Describes the cost so far, as in `12.5 h of run time, 50.0 GPU-hours; at most 1.2 GB of memory, 9.8 GB of a GPU`.
 fn describe(spent: &pace::Spent) -> String {
     let mut text = format!("{} of run time", duration(spent.seconds));
     if spent.gpu_hours > 0.0 {

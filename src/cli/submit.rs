@@ -108,19 +108,19 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         ));
     }
     let worker = find_worker(arguments.execution.worker.as_deref())?;
-    let asked = Asked { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
+    let submitter = Submitter { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
     if arguments.dry_run {
         let store = Store::open(&submit::absolute(&common.store)?)?;
-        let (submitted, scripts) = asked.rehearse(&store)?;
+        let (submitted, scripts) = submitter.dry_run(&store)?;
         return show(common, &plan, &submitted, &scripts);
     }
     let store = Store::create(&submit::absolute(&common.store)?)?;
-    let submitted = asked.submit(&store)?;
+    let submitted = submitter.submit(&store)?;
     print(common, &plan, &submitted, &common.arguments_for(&arguments.sweep))
 }
 
-/// A request to submit, without the store and the path of this program.
-pub(crate) struct Asked<'a> {
+/// A request to submit that lacks the store and the path of this program.
+pub(crate) struct Submitter<'a> {
     pub plan: &'a Plan,
     pub profile: &'a Profile,
     pub execution: &'a submission::Execution,
@@ -128,17 +128,17 @@ pub(crate) struct Asked<'a> {
     pub only: Option<&'a HashSet<RunId>>,
 }
 
-impl Asked<'_> {
+impl Submitter<'_> {
     pub(crate) fn submit(&self, store: &Store) -> Result<Submitted, Failure> {
-        self.with(store, submit::submit)
+        self.request(store, submit::submit)
     }
 
-    pub(crate) fn rehearse(&self, store: &Store) -> Result<(Submitted, Vec<String>), Failure> {
-        self.with(store, submit::rehearse)
+    fn dry_run(&self, store: &Store) -> Result<(Submitted, Vec<String>), Failure> {
+        self.request(store, submit::rehearse)
     }
 
-    fn with<T>(&self, store: &Store, act: impl FnOnce(&Request) -> Result<T, slurm::Error>) -> Result<T, Failure> {
-        let Asked { plan, profile, execution, worker, only } = *self;
+    fn request<T>(&self, store: &Store, act: impl FnOnce(&Request) -> Result<T, slurm::Error>) -> Result<T, Failure> {
+        let Submitter { plan, profile, execution, worker, only } = *self;
         let winsign = std::env::current_exe()
             .map_err(winsign_core::Error::io("find the program", std::path::Path::new("winsign")))?;
         let request = Request { plan, store, profile, execution, winsign: &winsign, worker, only };
@@ -159,9 +159,9 @@ impl Cluster {
             None => Profile::default(),
         };
         let number = |number: Option<u32>| number.map(|number| number.to_string());
-        // More runs at the same time than the profile packs imply a larger pack.
+        // To run more runs at the same time than the profile packs, a pack must be larger.
         let pack = self.pack.or(self.side_by_side.filter(|&runs| runs > profile.pack));
-        let said = [
+        let options = [
             ("partition", self.partition.clone()),
             ("account", self.account.clone()),
             ("qos", self.qos.clone()),
@@ -171,9 +171,9 @@ impl Cluster {
             ("side_by_side", number(self.side_by_side)),
             ("max_running", number(self.max_running)),
         ];
-        let said = said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let options = options.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
-        Ok(profile.with(said.chain(further))?)
+        Ok(profile.with(options.chain(further))?)
     }
 }
 
@@ -217,14 +217,14 @@ fn after(arrays: &std::collections::BTreeSet<usize>) -> String {
     }
 }
 
-fn print(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, submitted: &Submitted, arguments: &str) -> Result<u8, Failure> {
     match common.json {
         true => output::json(&json(plan, submitted)),
-        false => output::text(&text(plan, submitted, again)),
+        false => output::text(&text(plan, submitted, arguments)),
     }
 }
 
-/// Returns what was submitted, as JSON.
+/// Describes the submission as JSON.
 pub(crate) fn json(plan: &Plan, submitted: &Submitted) -> Value {
     json!({
         "name": plan.name,
@@ -236,8 +236,8 @@ pub(crate) fn json(plan: &Plan, submitted: &Submitted) -> Value {
     })
 }
 
-/// Returns what was submitted, as text.
-pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
+/// Describes the submission as text.
+pub(crate) fn text(plan: &Plan, submitted: &Submitted, arguments: &str) -> String {
     let sent = submitted.sent;
     let Some(submission) = &submitted.submission else {
         let rest = match sent.arrays {
@@ -260,6 +260,6 @@ pub(crate) fn text(plan: &Plan, submitted: &Submitted, again: &str) -> String {
         let left = plural(sent.left, "array");
         let _ = writeln!(text, "{left} more will be submitted when jobs end, within the limits of the cluster");
     }
-    let _ = writeln!(text, "next: winsign status {again} --watch");
+    let _ = writeln!(text, "next: winsign status {arguments} --watch");
     text
 }

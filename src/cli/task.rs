@@ -11,7 +11,7 @@ use winsign_exec::launcher::Launcher;
 use winsign_exec::local::Local;
 use winsign_exec::mpirun::Mpirun;
 use winsign_exec::slots::Slots;
-use winsign_exec::slurm::profile::Launcher as Starter;
+use winsign_exec::slurm::profile::Launcher as ProfileLauncher;
 use winsign_exec::slurm::submission::{Submission, SubmissionFile};
 use winsign_exec::slurm::{programs, submit, task};
 use winsign_exec::srun::Srun;
@@ -82,10 +82,11 @@ fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments)
     execute(&entries, &store, &statuses, &options, &mut display)
 }
 
-/// Returns how to execute the runs. Ranks are started by Slurm or OpenMPI; a run of one rank is a child of this process.
+/// Returns the settings for executing the runs. Ranks are started by Slurm or OpenMPI; a run of one rank is a child of this
+/// process.
 fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
     let SubmissionFile { profile, execution, programs, .. } = &submission.file;
-    let share = execution.gpus.map(Share::of).transpose()?;
+    let share = execution.gpus.map(Share::from_gpus).transpose()?;
     let ranks = execution.ranks;
     let runs = profile.side_by_side;
     // A node may have GPUs that are not allocated to this job.
@@ -93,15 +94,15 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
     let gpus = if has_gpus { gpus::here() } else { vec![] };
     let (launcher, slots): (Arc<dyn Launcher>, Slots) = match profile.launcher {
         _ if ranks == 1 => (Arc::new(Local), Slots::with_gpus(runs, &gpus, share.unwrap_or(Share::Even))),
-        Starter::Srun => {
+        ProfileLauncher::Srun => {
             // Slurm assigns the job's GPUs to steps.
             let per_node = execution.ranks_on_node(ranks, profile);
             let gres = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
             let srun = Srun { mpi: profile.mpi.clone(), further: gres.into_iter().collect() };
             (Arc::new(srun), Slots::local(ranks * runs))
         }
-        Starter::Mpirun | Starter::Direct => {
-            let hosts = hosts::of_allocation(execution.threads)?;
+        ProfileLauncher::Mpirun | ProfileLauncher::Direct => {
+            let hosts = hosts::from_allocation(execution.threads)?;
             let slots = match hosts {
                 Some(hosts) => Slots::on(hosts, share.unwrap_or(Share::Even)).at_most(runs),
                 None => Slots::with_gpus(ranks * runs, &gpus, share.unwrap_or(Share::Even)),

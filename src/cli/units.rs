@@ -1,4 +1,4 @@
-//! Human-readable amounts.
+//! Formatting of times, memory and numbers.
 
 /// Formats a time: `12 s`, `8 min`, `3.4 h`, `2.5 days`.
 pub(crate) fn duration(seconds: f64) -> String {
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_short() {
+    fn amounts_have_three_digits_and_a_unit() {
         let times = [0.2, 99.4, 99.6, 5969.0, 5971.0, 100_000.0, 200_000.0].map(duration);
         assert_eq!(times, ["0 s", "99 s", "2 min", "99 min", "1.7 h", "27.8 h", "2.3 days"]);
         assert_eq!([412_000_000, 999_600_000, 80_000_000_000].map(bytes), ["412 MB", "1.0 GB", "80.0 GB"]);

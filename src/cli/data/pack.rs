@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
 }
 
 /// The maximum number of damaged images listed; others are only counted.
-const NAMED: usize = 20;
+const MAX_LISTED: usize = 20;
 
 pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
     let listing = imagenet::list(&arguments.root)?;
@@ -68,12 +68,12 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
             "skipped": summary.skipped.iter().map(|(path, _)| path.to_string_lossy()).collect::<Vec<_>>(),
         }))?;
     } else if !common.quiet {
-        for (path, reason) in summary.skipped.iter().take(NAMED) {
+        for (path, reason) in summary.skipped.iter().take(MAX_LISTED) {
             let reason = reason.as_deref().unwrap_or("damaged, as found by an earlier run");
             output::message(&format!("skipped: {}: {reason}", path.display()));
         }
-        if summary.skipped.len() > NAMED {
-            output::message(&format!("skipped: {} more", summary.skipped.len() - NAMED));
+        if summary.skipped.len() > MAX_LISTED {
+            output::message(&format!("skipped: {} more", summary.skipped.len() - MAX_LISTED));
         }
     }
     if !summary.finished {
@@ -90,7 +90,7 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 
 fn show(bar: &ProgressBar, progress: Progress) {
     if bar.length() != Some(progress.total as u64) {
-        // The images of an earlier run must not affect the estimated time.
+        // Images that an earlier call packed must not affect the estimated time.
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.reset_eta();
@@ -99,7 +99,8 @@ fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_message(format!(", {} written", HumanBytes(progress.bytes)));
 }
 
-/// Returns a flag that the first SIGINT or SIGTERM sets. The second ends the process; the next run repeats what is lost.
+/// Returns a flag that the first SIGINT or SIGTERM sets. The second signal ends the process; the next call repeats the work
+/// that is lost.
 fn stop_at_signal() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
@@ -126,7 +127,7 @@ fn stop_at_signal() -> Arc<AtomicBool> {
 fn explain(error: Error, file: &Path) -> Failure {
     let help = match &error {
         Error::Io { .. } => {
-            "free space or repair the file system, then run the same command again; what was packed is kept"
+            "free space or repair the file system, then run the same command again; packed images are kept"
         }
         Error::Malformed { path, .. } if *path == file || *path == partial_path(file) => {
             "choose another file, or delete it; nothing was changed"

@@ -1,4 +1,4 @@
-//! Access control: only read requests that name this machine are answered.
+//! Access control: only requests to read that name this machine are answered.
 
 use std::fs;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use winsign_core::owner;
 
-/// Headers of every response: other sites must not embed it, and it must not be stored.
+/// The headers of every response: other sites must not embed it, and it must not be stored.
 const HEADERS: [(&str, &str); 6] = [
     ("cache-control", "no-store"),
     ("content-security-policy", "frame-ancestors 'none'"),
@@ -48,8 +48,8 @@ fn refusal(request: &Request) -> Option<Response> {
     None
 }
 
-/// Whether a host name belongs to this machine: an address, `localhost` or the machine's own name. Other names are refused,
-/// since a site can make its own name resolve to this machine (DNS rebinding).
+/// Returns true if a host name belongs to this machine: an address, `localhost` or one of the machine's names. Other names
+/// are refused, since a site can make its own name resolve to this machine (DNS rebinding).
 fn is_ours(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         // An IPv6 address has colons of its own, within brackets.
@@ -63,8 +63,8 @@ fn is_ours(host: &str) -> bool {
             || address.parse::<IpAddr>().is_ok())
 }
 
-/// The names of this machine: the one it has, the same in the domains that the resolver completes names with, and those that
-/// stand beside it in the table of hosts.
+/// Returns the names of this machine: its host name, alone and with each search domain of the resolver, and its aliases in
+/// the table of hosts.
 fn own_names() -> &'static [String] {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -79,9 +79,9 @@ fn names(host: &str, resolver: &str, hosts: &str) -> Vec<String> {
         .map(words)
         .filter(|words: &Vec<String>| words.first().is_some_and(|keyword| keyword == "search" || keyword == "domain"));
     let in_domains = domains.flat_map(|words| words.into_iter().skip(1)).map(|domain| format!("{host}.{domain}"));
-    let beside = hosts.lines().map(words).filter(|words: &Vec<String>| words.iter().skip(1).any(|name| name == host));
-    let beside = beside.flat_map(|words| words.into_iter().skip(1));
-    [host.to_string()].into_iter().chain(in_domains).chain(beside).collect()
+    let lines = hosts.lines().map(words).filter(|words: &Vec<String>| words.iter().skip(1).any(|name| name == host));
+    let aliases = lines.flat_map(|words| words.into_iter().skip(1));
+    [host.to_string()].into_iter().chain(in_domains).chain(aliases).collect()
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_its_full_names() {
+    fn names_include_domains_and_aliases() {
         let resolver = "# search nowhere.example\nsearch cluster.example site.example # ours\nnameserver 10.0.0.1\n";
         let hosts = "127.0.0.1 localhost\n10.0.0.7 node1.inner.example node1\n10.0.0.8 node2.inner.example node2\n";
         let expected = ["node1", "node1.cluster.example", "node1.site.example", "node1.inner.example", "node1"];
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_host_names_are_refused() {
+    fn host_name_of_another_machine_is_refused() {
         let own = format!("{}:8765", owner::host());
         for host in ["localhost", "localhost:8765", "LOCALHOST:1", "127.0.0.1:8765", "[::1]:8765", "10.1.2.3", &own] {
             assert!(is_ours(host), "{host}");

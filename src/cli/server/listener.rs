@@ -1,5 +1,5 @@
-//! Connections that are closed when they stay silent. Without a limit, a few hundred of them would use up the files that the
-//! process may open, and no reader could connect.
+//! Closes silent connections. Without a limit, a few hundred of them would use up the files that the process may open, and
+//! no reader could connect.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,21 +9,21 @@ use axum::serve::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 
-/// A TCP listener whose connections fail when nothing is read or written for a while.
-pub(super) struct Impatient {
+/// A TCP listener whose connections fail when nothing is read or written for this time.
+pub(super) struct TimeoutListener {
     pub(super) listener: TcpListener,
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
 }
 
-impl Listener for Impatient {
+impl Listener for TimeoutListener {
     type Io = Pin<Box<TimeoutStream<TcpStream>>>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let mut stream = TimeoutStream::new(stream);
-        stream.set_read_timeout(Some(self.patience));
-        stream.set_write_timeout(Some(self.patience));
+        stream.set_read_timeout(Some(self.timeout));
+        stream.set_write_timeout(Some(self.timeout));
         (Box::pin(stream), address)
     }
 
@@ -47,7 +47,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let router = Router::new().route("/", get(|| async { "here" }));
-            let listener = Impatient { listener, patience: Duration::from_millis(200) };
+            let listener = TimeoutListener { listener, timeout: Duration::from_millis(200) };
             tokio::spawn(async move { axum::serve(listener, router).await });
 
             let mut silent = TcpStream::connect(address).await.unwrap();

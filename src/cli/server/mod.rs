@@ -1,5 +1,5 @@
-//! Serves the report's page over HTTP while a study runs. It never writes. A request is answered with the latest data, and
-//! triggers the next look at the store.
+//! Serves the report's page over HTTP while a study runs, without writing anything. A request is answered with the latest
+//! data, and triggers the next poll of the store.
 
 mod guard;
 mod listener;
@@ -21,122 +21,125 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use winsign_report::page;
 
-use listener::Impatient;
+use listener::TimeoutListener;
 
-/// The minimum time between two looks at the store.
-const EVERY: Duration = Duration::from_secs(2);
-/// Looking takes at most this fraction (1 / LOOKING) of the time.
-const LOOKING: u32 = 5;
-/// A connection is closed when it is silent for so long.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The minimum time between two polls of the store.
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
+/// The inverse of the largest fraction of the time that polling takes.
+const POLL_SHARE: u32 = 5;
+/// The time after which a silent connection is closed.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The result of a look: the page's data as JSON, or `None` if nothing has changed.
-pub(crate) type Look = Result<Option<String>, String>;
+/// The result of a poll: the page's data as JSON, or `None` if nothing has changed.
+pub(crate) type Update = Result<Option<String>, String>;
 
 struct Shared {
     name: String,
-    found: Mutex<Found>,
-    asked: Notify,
+    content: Mutex<Content>,
+    /// Notified by each request.
+    requests: Notify,
 }
 
+/// The latest content of the page.
 #[derive(Clone)]
-struct Found {
+struct Content {
     data: Arc<str>,
     /// The entity tag of the data.
     etag: Arc<str>,
-    /// The error of the last look, if it failed; the data are older then.
-    trouble: Option<String>,
+    /// The error of the last poll, if it failed; the data are older then.
+    error: Option<String>,
 }
 
-impl Found {
-    fn new(data: String) -> Found {
+impl Content {
+    fn new(data: String) -> Content {
         let etag = format!("\"{}\"", &blake3::hash(data.as_bytes()).to_hex()[..32]);
-        Found { data: data.into(), etag: etag.into(), trouble: None }
+        Content { data: data.into(), etag: etag.into(), error: None }
     }
 }
 
-/// Serves until it is dropped. `first` is the first data, `look` returns newer data.
+/// Serves the page until the future is dropped. `first` are the first data, `poll` returns newer data.
 pub(crate) async fn serve(
     listener: TcpListener,
     name: String,
     first: String,
-    look: impl FnMut() -> Look + Send + 'static,
+    poll: impl FnMut() -> Update + Send + 'static,
 ) -> std::io::Result<()> {
-    let shared = Arc::new(Shared { name, found: Mutex::new(Found::new(first)), asked: Notify::new() });
-    let refreshing = tokio::spawn(refresh(Arc::clone(&shared), look));
-    let served = axum::serve(Impatient { listener, patience: PATIENCE }, router(shared)).await;
+    let shared = Arc::new(Shared { name, content: Mutex::new(Content::new(first)), requests: Notify::new() });
+    let refreshing = tokio::spawn(refresh(Arc::clone(&shared), poll));
+    let served = axum::serve(TimeoutListener { listener, timeout: CONNECTION_TIMEOUT }, router(shared)).await;
     refreshing.abort();
     served
 }
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/", get(front))
-        .route("/data", get(data))
+        .route("/", get(get_page))
+        .route("/data", get(get_data))
         .layer(middleware::from_fn(guard::check))
         .with_state(shared)
 }
 
-async fn refresh(shared: Arc<Shared>, mut look: impl FnMut() -> Look + Send + 'static) {
+/// Polls the store after each request.
+async fn refresh(shared: Arc<Shared>, mut poll: impl FnMut() -> Update + Send + 'static) {
     loop {
-        shared.asked.notified().await;
+        shared.requests.notified().await;
         let began = Instant::now();
-        let looked = tokio::task::spawn_blocking(move || (look(), look)).await;
-        let Ok((found, again)) = looked else { return };
-        look = again;
-        shared.note(found);
-        tokio::time::sleep(EVERY.max(began.elapsed() * (LOOKING - 1))).await;
+        let polled = tokio::task::spawn_blocking(move || (poll(), poll)).await;
+        let Ok((update, returned)) = polled else { return };
+        poll = returned;
+        shared.apply(update);
+        tokio::time::sleep(MIN_INTERVAL.max(began.elapsed() * (POLL_SHARE - 1))).await;
     }
 }
 
 impl Shared {
-    fn note(&self, looked: Look) {
-        let mut found = self.found.lock().expect("no thread panics with it");
-        match looked {
-            Ok(Some(data)) => *found = Found::new(data),
-            Ok(None) => found.trouble = None,
-            Err(trouble) => {
-                if found.trouble.as_ref() != Some(&trouble) {
-                    tracing::warn!("{trouble}; the page shows older data");
+    fn apply(&self, update: Update) {
+        let mut content = self.content.lock().expect("no thread panics while it holds the lock");
+        match update {
+            Ok(Some(data)) => *content = Content::new(data),
+            Ok(None) => content.error = None,
+            Err(error) => {
+                if content.error.as_ref() != Some(&error) {
+                    tracing::warn!("{error}; the page shows older data");
                 }
-                found.trouble = Some(trouble);
+                content.error = Some(error);
             }
         }
     }
 
-    /// Returns the latest data, and triggers the next look.
-    fn ask(&self) -> Found {
-        self.asked.notify_one();
-        self.found.lock().expect("no thread panics with it").clone()
+    /// Returns the latest content, and triggers the next poll.
+    fn request(&self) -> Content {
+        self.requests.notify_one();
+        self.content.lock().expect("no thread panics while it holds the lock").clone()
     }
 }
 
-async fn front(State(shared): State<Arc<Shared>>) -> Response {
-    let found = shared.ask();
-    let made = tokio::task::spawn_blocking(move || page::live(&found.data, &shared.name)).await;
+async fn get_page(State(shared): State<Arc<Shared>>) -> Response {
+    let content = shared.request();
+    let made = tokio::task::spawn_blocking(move || page::live(&content.data, &shared.name)).await;
     match made {
         Ok(html) => ([(CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-async fn data(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let found = shared.ask();
-    if let Some(trouble) = found.trouble {
-        return (StatusCode::SERVICE_UNAVAILABLE, trouble).into_response();
+async fn get_data(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let content = shared.request();
+    if let Some(error) = content.error {
+        return (StatusCode::SERVICE_UNAVAILABLE, error).into_response();
     }
-    let etag = found.etag.to_string();
+    let etag = content.etag.to_string();
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response();
     }
     let plain = [(CONTENT_TYPE, "application/json".to_string()), (ETAG, etag)];
     let accepts = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !accepts.split(',').any(|coding| coding.trim() == "gzip") {
-        return (plain, found.data.to_string()).into_response();
+        return (plain, content.data.to_string()).into_response();
     }
     let zipped = tokio::task::spawn_blocking(move || {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(found.data.as_bytes()).and_then(|()| encoder.finish())
+        encoder.write_all(content.data.as_bytes()).and_then(|()| encoder.finish())
     });
     match zipped.await {
         Ok(Ok(bytes)) => (plain, [(CONTENT_ENCODING, "gzip")], Body::from(bytes)).into_response(),
