@@ -1,4 +1,4 @@
-//! Compiles the C++ functions that tch lacks, and passes on the path of libtorch.
+//! Compiles the C++ functions that tch lacks, and passes the path of libtorch to dependent crates.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ fn main() {
     println!("cargo:rerun-if-changed={SOURCE}");
     let libtorch = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys has found libtorch");
     println!("cargo:libtorch={libtorch}");
-    // For the tests of this crate.
+    // The tests of this crate need this path.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}");
     let include: PathBuf = std::env::var("LIBTORCH_INCLUDE")
         .map_or_else(|_| Path::new(&libtorch).join("../include"), |folder| Path::new(&folder).join("include"));

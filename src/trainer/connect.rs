@@ -6,7 +6,7 @@ use winsign_core::settings::{Between, Connect, Matrix, Plane, Precision, Problem
 
 use super::data::Data;
 use super::model::{Network, Weights};
-use super::prune::with_norm_init;
+use super::prune::reset_norms;
 use super::session::Session;
 use super::{Finished, Result, lmc};
 
@@ -15,7 +15,7 @@ pub(crate) fn execute(session: &mut Session, connect: &Connect) -> Result<Finish
     let (network, data) = prepare(session, connect.problem, connect.precision)?;
     let a = session.input(0, &network.layout)?;
     let b = match connect.between {
-        Between::NormInit => with_norm_init(&network.layout, &a),
+        Between::NormInit => reset_norms(&network.layout, &a),
         _ => session.input(1, &network.layout)?,
     };
     let outcome = lmc::path(session, &network, &data, (&a, &b), connect)?;
@@ -41,7 +41,7 @@ pub(crate) fn execute_plane(session: &mut Session, plane: &Plane) -> Result<Fini
 }
 
 fn prepare(session: &mut Session, problem: Problem, precision: Precision) -> Result<(Network, Data)> {
-    let network = Network::new(problem).computing_in(precision);
+    let network = Network::new(problem).with_precision(precision);
     Ok((network, session.load_data(problem.dataset)?))
 }
 

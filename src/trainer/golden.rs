@@ -19,7 +19,7 @@ use crate::data::batches::Batch;
 use crate::lmc::interpolate;
 use crate::model::{Layout, Mode, Network, Role, Weights};
 use crate::prune::{prune, transfer};
-use crate::train::evaluate::absorb;
+use crate::train::evaluate::update_statistics;
 use crate::train::optimizer;
 use crate::train::step::forward_backward;
 use crate::worker::first_line;
@@ -51,7 +51,7 @@ pub struct Bounds {
 pub const EXACT: Bounds =
     Bounds { logits: 1e-9, loss: 1e-7, gradient: 1e-7, statistics: 1e-9, steps: 1e-5, path: 1e-8, floor: 1e-11 };
 
-/// Compares with every file of a folder whose name `wanted` accepts; returns the results with the names.
+/// Compares with every file of a folder whose name `wanted` accepts, and returns the result for each file with its name.
 pub fn compare_all(directory: &Path, numbers: &Numbers, wanted: impl Fn(&str) -> bool) -> Vec<(String, Check)> {
     let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable directory").path()).collect();
@@ -71,7 +71,7 @@ pub fn compare_all(directory: &Path, numbers: &Numbers, wanted: impl Fn(&str) ->
             _ => check_path(&read(path), numbers, &mut check),
         }));
         if let Err(panic) = compared {
-            check.differences.push(format!("cannot compute it: {}", first_line(&*panic)));
+            check.differences.push(format!("cannot compute the values: {}", first_line(&*panic)));
         }
         checks.push((name.to_string(), check));
     }
@@ -127,10 +127,10 @@ struct Summary {
 
 fn check_model(golden: &Model, numbers: &Numbers, check: &mut Check) {
     let bounds = numbers.bounds;
-    let problem = problem(&golden.dataset, &golden.architecture);
+    let problem = find_problem(&golden.dataset, &golden.architecture);
     assert_eq!(problem.dataset.image_shape(), (3, golden.image_size));
     assert_eq!(problem.dataset.classes(), golden.classes);
-    let network = Network::new(problem).computing_in(numbers.precision);
+    let network = Network::new(problem).with_precision(numbers.precision);
     let layout = &network.layout;
 
     let names: Vec<String> = golden.tensors.iter().map(|(name, _)| name.clone()).collect();
@@ -150,26 +150,26 @@ fn check_model(golden: &Model, numbers: &Numbers, check: &mut Check) {
     }
 
     let images = formula_images(&golden.salt, "input", golden.batch, golden.image_size);
-    let batch = labelled(images, golden.classes, numbers);
+    let batch = label_images(images, golden.classes, numbers);
     let dense = numbers.weights(formula_weights(layout, &golden.salt, None));
     let logits =
         |weights: &Weights| network.logits(&weights.parameters, &weights.statistics, Mode::Evaluate, &batch.images);
-    check.rows("dense logits", &logits(&dense), &golden.eval_logits_dense, bounds.logits);
+    check.close_rows("dense logits", &logits(&dense), &golden.eval_logits_dense, bounds.logits);
     let masked = numbers.weights(formula_weights(layout, &golden.salt, Some(&golden.salt)));
-    check.rows("masked logits", &logits(&masked), &golden.eval_logits_masked, bounds.logits);
+    check.close_rows("masked logits", &logits(&masked), &golden.eval_logits_masked, bounds.logits);
 
     let norm_init = layout.norm_init(numbers.kind).to_device(numbers.device);
     let backward =
         |weights: &mut Weights| forward_backward(&network, weights, &batch, Some(golden.alpha), &norm_init, None);
     let mut weights = trainable(masked.copy());
     let pass = backward(&mut weights);
-    check.rows("training logits", &pass.logits, &golden.train_logits, bounds.logits);
+    check.close_rows("training logits", &pass.logits, &golden.train_logits, bounds.logits);
     check.close("training loss", pass.loss.double_value(&[]), golden.train_loss, bounds.loss);
-    check.summaries("gradient", layout, &pass.gradient, &golden.gradients, bounds.gradient);
+    check.close_summaries("gradient", layout, &pass.gradient, &golden.gradients, bounds.gradient);
     for (name, summary) in &golden.running_after {
         let statistic =
             layout.statistics.iter().find(|statistic| statistic.name == *name).expect("names were compared");
-        check.summary(
+        check.close_summary(
             name,
             &weights.statistics.narrow(0, statistic.start, statistic.length),
             summary,
@@ -195,7 +195,13 @@ fn check_model(golden: &Model, numbers: &Numbers, check: &mut Check) {
         check.close(&format!("loss of step {number}"), pass.loss.double_value(&[]), *loss, bounds.steps);
         optimizer::step(&training, layout, (lr, number), &weights.parameters, &mut moments, &pass.gradient);
     }
-    check.summaries("after the steps,", layout, &weights.parameters.detach(), &golden.steps.surviving, bounds.steps);
+    check.close_summaries(
+        "after the steps,",
+        layout,
+        &weights.parameters.detach(),
+        &golden.steps.surviving,
+        bounds.steps,
+    );
 }
 
 fn trainable(weights: Weights) -> Weights {
@@ -225,12 +231,12 @@ struct Level {
 }
 
 fn check_pruning(golden: &Pruning, numbers: &Numbers, check: &mut Check) {
-    // In the precision of stored networks, regardless of that of the training.
+    // Networks are stored in single precision, whatever the precision of the training.
     let numbers = Numbers { kind: Kind::Float, ..*numbers };
-    let layout = Network::new(problem(&golden.dataset, &golden.architecture)).layout;
+    let layout = Network::new(find_problem(&golden.dataset, &golden.architecture)).layout;
     let mut ticket = numbers.weights(formula_weights(&layout, &golden.salt, None));
     for level in &golden.levels {
-        prune(&mut ticket, &layout, golden.rate).expect("something is left");
+        prune(&mut ticket, &layout, golden.rate).expect("some weights survive");
         check.equal(&format!("survivors of level {}", level.level), &(ticket.survivors() as i64), &level.remaining);
         check.close("remaining ratio", ticket.remaining_ratio(), level.remaining_ratio, 1e-12);
         for (name, survivors) in level.per_layer.iter().flatten() {
@@ -244,7 +250,7 @@ fn check_pruning(golden: &Pruning, numbers: &Numbers, check: &mut Check) {
     for (inherit, golden) in [(Inherit::Sign, &golden.sign_transfer), (Inherit::Mask, &golden.mask_transfer)] {
         let start = transfer(&layout, inherit, &ticket, &fresh);
         // As in the reference, the norm parameters are those of the initialization, which are not ψ₀ here.
-        check.summaries(&format!("{inherit} transfer:"), &layout, &start.parameters, golden, 1e-6);
+        check.close_summaries(&format!("{inherit} transfer:"), &layout, &start.parameters, golden, 1e-6);
     }
 }
 
@@ -267,8 +273,8 @@ struct Point {
 }
 
 fn check_path(golden: &GoldenPath, numbers: &Numbers, check: &mut Check) {
-    let problem = problem(&golden.dataset, &golden.architecture);
-    let network = Network::new(problem).computing_in(numbers.precision);
+    let problem = find_problem(&golden.dataset, &golden.architecture);
+    let network = Network::new(problem).with_precision(numbers.precision);
     let (_, size) = problem.dataset.image_shape();
     let end = |end| formula_weights(&network.layout, &format!("{}-{end}", golden.salt), Some(&golden.salt));
     let [a, b] = ["a", "b"].map(|name| numbers.weights(end(name)));
@@ -279,27 +285,29 @@ fn check_path(golden: &GoldenPath, numbers: &Numbers, check: &mut Check) {
         let parameters = interpolate(&a.parameters, &b.parameters, *t);
         let statistics = network.layout.fresh_statistics(numbers.kind).to_device(numbers.device);
         for images in &inputs {
-            absorb(&network, &parameters, &statistics, images, 0.1);
+            update_statistics(&network, &parameters, &statistics, images, 0.1);
         }
         let found = crate::tch::no_grad(|| network.logits(&parameters, &statistics, Mode::Evaluate, &inputs[0]));
-        check.rows(&format!("logits at t = {t},"), &found, logits, numbers.bounds.path);
+        check.close_rows(&format!("logits at t = {t},"), &found, logits, numbers.bounds.path);
     }
 }
 
 // --- the formula ------------------------------------------------------------------------------------------------
 
-/// Returns `n` pseudorandom values in [0, 1) by a formula.
+/// Returns `n` pseudorandom values in [0, 1), which the formula derives from a tag.
 fn uniform(tag: &str, n: i64) -> Vec<f64> {
     let hash =
         tag.bytes().fold(0xCBF29CE484222325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001B3));
-    let value = |index: u64| {
-        let mut z = hash.wrapping_add((index + 1).wrapping_mul(0x9E3779B97F4A7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58476D1CE4E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D049BB133111EB);
-        z ^= z >> 31;
-        (z >> 40) as f64 / (1u64 << 24) as f64
-    };
-    (0..n as u64).map(value).collect()
+    (0..n as u64).map(|index| splitmix(hash, index)).collect()
+}
+
+/// Returns number `index` of SplitMix64 from a seed, as a value in [0, 1) with 24 bits.
+fn splitmix(seed: u64, index: u64) -> f64 {
+    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9E3779B97F4A7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D049BB133111EB);
+    z ^= z >> 31;
+    (z >> 40) as f64 / (1u64 << 24) as f64
 }
 
 /// Returns a network in float64, with the mask of `mask_salt` if there is one.
@@ -358,15 +366,15 @@ impl Numbers {
     }
 }
 
-fn labelled(images: Tensor, classes: i64, numbers: &Numbers) -> Batch {
+fn label_images(images: Tensor, classes: i64, numbers: &Numbers) -> Batch {
     let indices: Vec<i64> = (0..images.size()[0]).collect();
     let labels: Vec<i64> = indices.iter().map(|index| index % classes).collect();
     let labels = Tensor::from_slice(&labels).to_device(numbers.device);
     Batch { images: numbers.tensor(&images), labels, whole: indices.len() as i64, indices }
 }
 
-/// Finds a problem by the names in a file: those of sweep files, with or without separators.
-fn problem(dataset: &str, architecture: &str) -> Problem {
+/// Finds a problem by the names in a file, which are those of sweep files with or without separators.
+fn find_problem(dataset: &str, architecture: &str) -> Problem {
     let plain = |name: &str| name.replace(['-', '_'], "").to_lowercase();
     let dataset = Dataset::VARIANTS.iter().find(|known| plain(&known.to_string()) == plain(dataset));
     let found = Architecture::VARIANTS.iter().find(|known| plain(&known.to_string()) == plain(architecture));
@@ -414,7 +422,7 @@ impl Check {
     }
 
     /// Compares the first columns of each row, relative to the largest number of the row.
-    fn rows(&mut self, what: &str, found: &Tensor, golden: &[Vec<f64>], tolerance: f64) {
+    fn close_rows(&mut self, what: &str, found: &Tensor, golden: &[Vec<f64>], tolerance: f64) {
         self.equal(&format!("rows of {what}"), &(found.size()[0] as usize), &golden.len());
         let found = found.to_device(Device::Cpu);
         for (row, golden) in (0..found.size()[0]).zip(golden) {
@@ -427,7 +435,7 @@ impl Check {
     }
 
     /// Compares every tensor in the file; no other tensor may have changed.
-    fn summaries(
+    fn close_summaries(
         &mut self,
         what: &str,
         layout: &Layout,
@@ -442,13 +450,13 @@ impl Check {
         for tensor in &layout.tensors {
             let values = flat.narrow(0, tensor.start, tensor.length());
             match golden.get(&tensor.name) {
-                Some(golden) => self.summary(&format!("{what} {}", tensor.name), &values, golden, tolerance),
+                Some(golden) => self.close_summary(&format!("{what} {}", tensor.name), &values, golden, tolerance),
                 None => self.equal(&format!("{what} {} is idle", tensor.name), &tensor.idle, &true),
             }
         }
     }
 
-    fn summary(&mut self, what: &str, found: &Tensor, golden: &Summary, tolerance: f64) {
+    fn close_summary(&mut self, what: &str, found: &Tensor, golden: &Summary, tolerance: f64) {
         let found = found.to_device(Device::Cpu).to_kind(Kind::Double);
         let norm = found.square().sum(Kind::Double).double_value(&[]).sqrt();
         self.close(&format!("norm of {what}"), norm, golden.l2, tolerance);

@@ -63,10 +63,10 @@ pub enum Error {
     #[error("rank {rank} on {host} finds other data in {folder} than rank 0; help: give all ranks the same data")]
     RankData { rank: usize, host: String, folder: String },
     #[error("rank {rank} and rank 0 computed different numbers in epoch {epoch}: a processor or its memory is faulty")]
-    Apart { rank: usize, epoch: u32 },
-    /// Never shown: the rank that failed reports its own error.
+    RanksDiffer { rank: usize, epoch: u32 },
+    /// This is never shown: the rank that failed reports its own error.
     #[error("another rank failed")]
-    Elsewhere,
+    OtherRankFailed,
     #[error("stopped on request; the run resumes from its checkpoint")]
     Interrupted,
     #[error("the loss became {loss} at epoch {epoch}, step {step}; help: try a smaller lr")]
@@ -89,13 +89,13 @@ pub enum Error {
     #[error("there is no network with the digest {digest} in this store; help: run `winsign import FILE --as ticket`")]
     NotImported { digest: Digest },
     #[error("the network does not fit {architecture} on {dataset}: {differences}")]
-    Misfit { architecture: Architecture, dataset: Dataset, differences: String },
+    NetworkMismatch { architecture: Architecture, dataset: Dataset, differences: String },
     #[error("no weight of the network survives its mask")]
-    NothingLeftImport,
+    NoSurvivors,
     #[error("the test loss of the network is not finite: some of its values are not finite, or far too large")]
-    NotFiniteImport,
+    ImportNotFinite,
     #[error("the checkpoint does not fit this run: {0}")]
-    Unfit(String),
+    CheckpointMismatch(String),
 }
 
 type Result<T> = std::result::Result<T, Error>;
@@ -120,13 +120,13 @@ impl Error {
             | Error::DifferentMasks { .. }
             | Error::OtherData { .. }
             | Error::NotImported { .. }
-            | Error::NothingLeftImport
-            | Error::NotFiniteImport
-            | Error::Misfit { .. }
+            | Error::NoSurvivors
+            | Error::ImportNotFinite
+            | Error::NetworkMismatch { .. }
             | Error::RankData { .. }
-            | Error::Apart { .. }
-            | Error::Elsewhere
-            | Error::Unfit(_) => exit::FAILURE,
+            | Error::RanksDiffer { .. }
+            | Error::OtherRankFailed
+            | Error::CheckpointMismatch(_) => exit::FAILURE,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Memory of the process: settings of the allocator, and the peak usage.
+//! The memory of the process: settings of the allocator, and the peak usage.
 
 /// Makes the allocator keep the memory of freed tensors for new ones. Must be called before the first tensor is
 /// created.
@@ -7,7 +7,7 @@
 /// which zeroes them page by page: that takes a third of the time of a training step of MobileNetV2 on CPUs. With this
 /// setting the size of the process stays at its peak instead.
 #[cfg(target_env = "gnu")]
-pub fn keep() {
+pub fn keep_freed() {
     // SAFETY: both calls only set a parameter of the allocator; see mallopt(3).
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
@@ -16,15 +16,15 @@ pub fn keep() {
 }
 
 #[cfg(not(target_env = "gnu"))]
-pub fn keep() {}
+pub fn keep_freed() {}
 
 /// Returns the peak memory of this process in bytes; returns `None` if the system does not report it. (The value of
 /// `getrusage` includes the memory of the program that ran in this process before `exec`.)
 pub fn peak() -> Option<u64> {
-    peak_in(&std::fs::read_to_string("/proc/self/status").ok()?)
+    parse_peak(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
-fn peak_in(status: &str) -> Option<u64> {
+fn parse_peak(status: &str) -> Option<u64> {
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"))?;
     Some(kilobytes.trim().parse::<u64>().ok()? * 1024)
 }
@@ -36,8 +36,8 @@ mod tests {
     #[test]
     fn peak_is_parsed_from_the_process_status() {
         let status = "Name:\twinsign-worker\nVmPeak:\t 2097152 kB\nVmHWM:\t  524288 kB\nVmRSS:\t   1024 kB\n";
-        assert_eq!(peak_in(status), Some(512 << 20));
-        assert_eq!(peak_in("Name:\twinsign-worker\n"), None);
+        assert_eq!(parse_peak(status), Some(512 << 20));
+        assert_eq!(parse_peak("Name:\twinsign-worker\n"), None);
     }
 
     #[test]

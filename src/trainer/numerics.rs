@@ -28,7 +28,7 @@ const LIMITS: [(&str, &str); 5] = [
     ("MKL_DYNAMIC", "FALSE"),
 ];
 
-/// Variables that would turn kernels on or off within the limits, and are removed.
+/// The variables that are removed, because they would turn kernels on or off within the limits.
 const CLEARED: [&str; 3] = ["ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "MKL_ENABLE_INSTRUCTIONS"];
 
 /// An error because of which a rank cannot compute with the numerics of its run.
@@ -57,15 +57,17 @@ pub fn choose(run: &Path) -> Numerics {
     let numerics = file.ok().flatten().map_or(Numerics::Native, |file| file.settings.problem().numerics);
     if numerics == Numerics::Portable {
         // SAFETY: this process has one thread.
-        unsafe { limit() };
+        unsafe { limit_instructions() };
     }
     *CHOSEN.get_or_init(|| numerics)
 }
 
+/// Sets the limits in the environment.
+///
 /// # Safety
 ///
 /// No other thread may read or write the environment during the call.
-unsafe fn limit() {
+unsafe fn limit_instructions() {
     for name in CLEARED {
         // SAFETY: guaranteed by the caller.
         unsafe { std::env::remove_var(name) };
@@ -74,13 +76,13 @@ unsafe fn limit() {
         // SAFETY: guaranteed by the caller.
         unsafe { std::env::set_var(name, value) };
     }
-    keep_threads();
+    disable_dynamic_threads();
 }
 
 /// Prevents OpenMP from using fewer threads than requested. OpenMP read its environment variables when it was loaded,
 /// so a call is needed.
-fn keep_threads() {
-    if let Some(found) = openmp(c"omp_set_dynamic") {
+fn disable_dynamic_threads() {
+    if let Some(found) = openmp_function(c"omp_set_dynamic") {
         // SAFETY: the symbol is OpenMP's `void omp_set_dynamic(int)`.
         let set_dynamic: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(found) };
         set_dynamic(0);
@@ -89,7 +91,7 @@ fn keep_threads() {
 
 /// Returns the maximum number of threads of OpenMP; returns `None` if libtorch was built without it.
 fn thread_limit() -> Option<i32> {
-    openmp(c"omp_get_thread_limit").map(|found| {
+    openmp_function(c"omp_get_thread_limit").map(|found| {
         // SAFETY: the symbol is OpenMP's `int omp_get_thread_limit(void)`.
         let limit: extern "C" fn() -> libc::c_int = unsafe { std::mem::transmute(found) };
         limit()
@@ -97,7 +99,7 @@ fn thread_limit() -> Option<i32> {
 }
 
 /// Returns a function of the OpenMP library that libtorch loaded, by its name.
-fn openmp(name: &CStr) -> Option<NonNull<libc::c_void>> {
+fn openmp_function(name: &CStr) -> Option<NonNull<libc::c_void>> {
     // SAFETY: this searches for a symbol by its name.
     NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
 }
@@ -112,7 +114,7 @@ pub fn check_threads(threads: u32) -> Result<(), Error> {
 
 /// Returns the device to request. Portable numerics use the CPU unless GPUs are requested explicitly, which [`check`]
 /// refuses.
-pub fn device(request: Request, numerics: Numerics) -> Request {
+pub fn resolve_device(request: Request, numerics: Numerics) -> Request {
     match (request, numerics) {
         (Request::Auto, Numerics::Portable) => Request::Cpu,
         (request, _) => request,
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn portable_is_refused_if_it_is_not_possible() {
+    fn portable_is_refused_where_it_is_impossible() {
         let check = |chosen, device, has_avx2| check_with(Numerics::Portable, chosen, device, has_avx2);
         assert_eq!(check(Numerics::Portable, Device::Cpu, true), Ok(()));
         assert_eq!(check(Numerics::Portable, Device::Cpu, false), Err(Error::NoAvx2));
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_up_to_the_limit_are_allowed() {
+    fn more_threads_than_the_limit_are_refused() {
         let limit = thread_limit().expect("libtorch has OpenMP");
         assert_eq!(check_threads(1), Ok(()));
         assert_eq!(check_threads(limit as u32), Ok(()));
@@ -166,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn portable_takes_the_cpu_unless_a_gpu_is_asked_for() {
-        assert_eq!(device(Request::Auto, Numerics::Portable), Request::Cpu);
-        assert_eq!(device(Request::Auto, Numerics::Native), Request::Auto);
-        assert_eq!(device(Request::Cuda, Numerics::Portable), Request::Cuda);
+    fn portable_uses_the_cpu_unless_gpus_are_requested() {
+        assert_eq!(resolve_device(Request::Auto, Numerics::Portable), Request::Cpu);
+        assert_eq!(resolve_device(Request::Auto, Numerics::Native), Request::Auto);
+        assert_eq!(resolve_device(Request::Cuda, Numerics::Portable), Request::Cuda);
     }
 }

@@ -1,8 +1,8 @@
-//! Sessions: access of a run to its inputs, its checkpoints, requests to stop, and the other ranks.
+//! Sessions, which give a run access to its inputs, its checkpoints, requests to stop, and the other ranks.
 //!
 //! Only rank 0 reads and writes the run directory, and shares the content with the other ranks. Everything here must be
 //! called on all ranks in the same order, and has the same outcome on all of them: if one rank fails, the others fail
-//! with [`Error::Elsewhere`].
+//! with [`Error::OtherRankFailed`].
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use winsign_core::attempt::{Attempt, Progress};
 use winsign_core::results::EpochMetrics;
 use winsign_core::settings::{Dataset, Digest};
 use winsign_core::tensors::TensorFile;
-use winsign_core::{RunId, owner};
+use winsign_core::{RunDirectory, RunId, owner};
 
 use super::comm::{Comm, Place, Ranks, pulse};
 use super::data::{self, Data};
@@ -23,7 +23,7 @@ use super::model::{Layout, Weights};
 use super::train::evaluate::Workers;
 use super::{Error, Result};
 
-/// The demand of a rank on all ranks before a step. Of several demands the largest counts.
+/// The demand of a rank on all ranks before a step. If the demands differ, the largest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Demand {
     /// Continue.
@@ -69,16 +69,17 @@ pub struct Session {
     /// The attempt on rank 0; `None` on other ranks.
     attempt: Option<Attempt>,
     inputs: Vec<RunId>,
-    means: ExecOptions,
+    options: ExecOptions,
     /// The fingerprint of the loaded data.
     fingerprint: Option<String>,
+    /// The time at which the last checkpoint was saved.
     saved: Cell<Instant>,
 }
 
 impl Session {
     /// Creates a session. `attempt` is `Some` on rank 0 and `None` elsewhere.
-    pub fn new(ranks: Ranks, attempt: Option<Attempt>, inputs: Vec<RunId>, means: ExecOptions) -> Session {
-        Session { ranks, attempt, inputs, means, fingerprint: None, saved: Cell::new(Instant::now()) }
+    pub fn new(ranks: Ranks, attempt: Option<Attempt>, inputs: Vec<RunId>, options: ExecOptions) -> Session {
+        Session { ranks, attempt, inputs, options, fingerprint: None, saved: Cell::new(Instant::now()) }
     }
 
     /// Returns the communicator of the ranks.
@@ -87,8 +88,8 @@ impl Session {
     }
 
     /// Returns the ranks as workers of evaluations.
-    pub fn crew(&self) -> Workers<'_> {
-        Workers { comm: self.comm(), stop: &self.means.stop }
+    pub fn workers(&self) -> Workers<'_> {
+        Workers { comm: self.comm(), stop: &self.options.stop }
     }
 
     /// Returns the place of this rank.
@@ -99,15 +100,15 @@ impl Session {
     /// Loads a data set, to which the run is then bound. Fails with [`Error::RankData`] if the ranks find different
     /// data.
     pub fn load_data(&mut self, dataset: Dataset) -> Result<Data> {
-        let ExecOptions { device, data: folder, threads, .. } = &self.means;
+        let ExecOptions { device, data: folder, threads, .. } = &self.options;
         let found = pulse::slowly(|| Ok(data::load(dataset, folder, *threads as usize)?.on(*device)));
         let data = self.together(found)?;
         self.fingerprint = data.fingerprint();
-        // The path as displayed, because it may not be valid UTF-8, which JSON requires.
+        // JSON requires valid UTF-8, which a path need not be.
         let folder = folder.display().to_string();
         let own = serde_json::to_vec(&(&self.fingerprint, owner::host(), folder)).expect("plain data");
         let all = self.comm().gather(&own);
-        let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
+        let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("ranks send valid JSON"));
         let all: Vec<(Option<String>, String, String)> = all.collect();
         if let Some(rank) = all.iter().position(|(fingerprint, ..)| *fingerprint != all[0].0) {
             let (_, host, folder) = all[rank].clone();
@@ -135,24 +136,14 @@ impl Session {
         let id = &self.inputs[index];
         let directory = attempt.run.sibling(id);
         let error = |error| Error::Input { id: id.clone(), error };
-        let path = directory.result_path();
-        let read = || -> winsign_core::error::Result<(Weights, Option<String>)> {
-            let result =
-                directory.result()?.ok_or_else(|| winsign_core::Error::damaged(&path, "the result is missing"))?;
-            let network = result.network.ok_or_else(|| winsign_core::Error::damaged(&path, "it has no network"))?;
-            let file = directory.read_network(&network)?;
-            let weights = Weights::from_file(layout, &file)
-                .map_err(|reason| winsign_core::Error::damaged(&directory.path.join(&network.path), reason))?;
-            Ok((weights, result.data))
-        };
-        match read() {
+        match read_result(&directory, layout) {
             Err(winsign_core::Error::Damaged { path, reason }) => {
                 directory.set_aside(&path)?;
                 Err(error(winsign_core::Error::Damaged { path, reason }))
             }
             Err(other) => Err(error(other)),
             Ok((_, data)) if data != self.fingerprint => {
-                Err(Error::OtherData { id: id.clone(), folder: self.means.data.clone() })
+                Err(Error::OtherData { id: id.clone(), folder: self.options.data.clone() })
             }
             Ok((weights, _)) => Ok(weights),
         }
@@ -167,13 +158,13 @@ impl Session {
         self.share(found, TensorFile::to_bytes, TensorFile::from_bytes)
     }
 
-    /// Returns the demand of all ranks before the next step; `able` is true if this rank can do the step.
-    pub fn demand(&self, able: bool) -> Demand {
-        let own = if !able {
+    /// Returns the demand of all ranks before the next step; `is_ready` is true if this rank can do the step.
+    pub fn demand(&self, is_ready: bool) -> Demand {
+        let own = if !is_ready {
             Demand::Fail
-        } else if self.means.stop.load(Ordering::Relaxed) {
+        } else if self.options.stop.load(Ordering::Relaxed) {
             Demand::Stop
-        } else if self.saved.get().elapsed() > self.means.checkpoint_every {
+        } else if self.saved.get().elapsed() > self.options.checkpoint_every {
             Demand::Save
         } else {
             Demand::Nothing
@@ -183,7 +174,7 @@ impl Session {
     }
 
     /// Returns the result of this rank if all ranks have one. A rank that has an error returns it, and the others
-    /// return [`Error::Elsewhere`].
+    /// return [`Error::OtherRankFailed`].
     pub fn together<T>(&self, found: Result<T>) -> Result<T> {
         together(self.comm(), found)
     }
@@ -196,16 +187,16 @@ impl Session {
         self.share(found, to_bytes, |bytes| (!bytes.is_empty()).then(|| TensorFile::from_bytes(bytes)))
     }
 
-    /// Returns the network that `make` computes on rank 0, which may take long. Meant for computations that may not be
+    /// Returns the network that `compute` computes on rank 0, which may take long. Meant for computations that may not be
     /// equal to the last bit on all machines.
-    pub fn made_at_root(&self, layout: &Layout, make: impl FnOnce() -> Weights) -> Result<Weights> {
-        self.share_network(layout, self.at_root(|_| Ok(make())))
+    pub fn compute_at_root(&self, layout: &Layout, compute: impl FnOnce() -> Weights) -> Result<Weights> {
+        self.share_network(layout, self.at_root(|_| Ok(compute())))
     }
 
     fn share_network(&self, layout: &Layout, found: Option<Result<Weights>>) -> Result<Weights> {
         let to_bytes = |weights: &Weights| weights.to_file(layout).to_bytes();
         self.share(found, to_bytes, |bytes| {
-            Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("as rank 0 made it")
+            Weights::from_file(layout, &TensorFile::from_bytes(bytes)).expect("rank 0 sends a complete network")
         })
     }
 
@@ -224,7 +215,7 @@ impl Session {
     }
 
     /// Writes the metrics of all epochs so far, and the progress of the run.
-    pub fn epoch_done(&self, metrics: &[EpochMetrics], progress: Progress) -> Result<()> {
+    pub fn finish_epoch(&self, metrics: &[EpochMetrics], progress: Progress) -> Result<()> {
         let last = metrics.last().expect("an epoch is done");
         tracing::info!(
             "epoch {}/{}: train loss {:.4}, train error {:.2} %, test loss {:.4}, test error {:.2} %",
@@ -241,7 +232,7 @@ impl Session {
     }
 
     /// Replaces the tensors of this rank by those of rank 0.
-    pub fn align(&self, weights: &mut Weights) {
+    pub fn synchronize(&self, weights: &mut Weights) {
         for tensor in [&mut weights.parameters, &mut weights.statistics, &mut weights.mask] {
             if !self.place().is_root() {
                 let _ = tensor.zero_();
@@ -281,14 +272,25 @@ impl Session {
     }
 }
 
+/// Reads the network of a result, and the fingerprint of the data that it was computed from.
+fn read_result(directory: &RunDirectory, layout: &Layout) -> winsign_core::error::Result<(Weights, Option<String>)> {
+    let damaged = |reason| winsign_core::Error::damaged(&directory.result_path(), reason);
+    let result = directory.result()?.ok_or_else(|| damaged("the result is missing"))?;
+    let network = result.network.ok_or_else(|| damaged("it has no network"))?;
+    let file = directory.read_network(&network)?;
+    let weights = Weights::from_file(layout, &file)
+        .map_err(|reason| winsign_core::Error::damaged(&directory.path.join(&network.path), reason))?;
+    Ok((weights, result.data))
+}
+
 /// Returns the result of this rank if all ranks have one; see [`Session::together`].
 pub fn together<T>(comm: &dyn Comm, found: Result<T>) -> Result<T> {
     let failed = comm.largest(found.is_err().into()) > 0;
-    if failed { found.and(Err(Error::Elsewhere)) } else { found }
+    if failed { found.and(Err(Error::OtherRankFailed)) } else { found }
 }
 
 /// Returns the result of rank 0 on every rank. `found` is the result on rank 0 and `None` elsewhere. An error is
-/// returned on rank 0 only; the others return [`Error::Elsewhere`].
+/// returned on rank 0 only; the others return [`Error::OtherRankFailed`].
 pub fn share<T>(
     comm: &dyn Comm,
     found: Option<Result<T>>,
@@ -308,6 +310,6 @@ pub fn share<T>(
     match (found, message.split_first()) {
         (Some(found), _) => found,
         (None, Some((&FOUND, bytes))) => Ok(from_bytes(bytes)),
-        (None, _) => Err(Error::Elsewhere),
+        (None, _) => Err(Error::OtherRankFailed),
     }
 }

@@ -1,11 +1,11 @@
-//! Ticket runs: one level of a chain. The ticket is the network after the training of the level, for all methods: also
-//! if the mask was found before any training.
+//! Ticket runs: one level of a chain. For all methods, the ticket is the network after the training of the level, even if
+//! its mask was found before any training.
 
 use winsign_core::results::{Outcome, TicketOutcome};
 use winsign_core::settings::{Method, Ticket};
 
 use super::data::Data;
-use super::model::{Network, Weights};
+use super::model::{Layout, Network, Weights};
 use super::prune::initial::{Sample, Sparsity, snip, synflow};
 use super::prune::{prune, rewind};
 use super::session::Session;
@@ -14,10 +14,10 @@ use super::{Finished, Result};
 
 /// Executes a level of a chain.
 pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished> {
-    let network = Network::new(ticket.problem).computing_in(ticket.training.precision);
+    let network = Network::new(ticket.problem).with_precision(ticket.training.precision);
     let data = session.load_data(ticket.problem.dataset)?;
 
-    let course = TrainJob {
+    let job = TrainJob {
         network: &network,
         data: &data,
         training: &ticket.training,
@@ -31,7 +31,7 @@ pub(crate) fn execute(session: &mut Session, ticket: &Ticket) -> Result<Finished
         // rate is constant. Re-estimating all in the same way makes tickets of all methods comparable.
         reestimate: true,
     };
-    let trained = train(session, &course, |session| start(session, &network, &data, ticket))?;
+    let trained = train(session, &job, |session| start(session, &network, &data, ticket))?;
 
     let outcome = TicketOutcome {
         remaining_ratio: trained.weights.remaining_ratio(),
@@ -49,35 +49,37 @@ fn start(session: &Session, network: &Network, data: &Data, ticket: &Ticket) -> 
     let layout = &network.layout;
     let initial = || Weights::initialize(layout, ticket.seeds.init);
     let Some(ratio) = ticket.prune_ratio else { return Ok(initial()) };
-    let pruned = || -> Result<Weights> {
-        let mut weights = session.input(0, layout)?;
-        prune(&mut weights, layout, ratio)?;
-        Ok(weights)
-    };
     let sparsity = Sparsity { ratio, level: ticket.level };
     match ticket.method {
-        Method::Lrr | Method::Aws => pruned(),
+        Method::Lrr | Method::Aws => prune_input(session, layout, ratio),
         Method::Imp => {
             let origin = match ticket.rewind_epoch {
                 None | Some(0) => initial(),
                 Some(_) => session.input(1, layout)?,
             };
-            Ok(rewind(layout, &pruned()?, origin))
+            Ok(rewind(layout, &prune_input(session, layout, ratio)?, origin))
         }
         Method::Snip => {
             let mut weights = initial().on(data.device());
             let images = 10 * ticket.problem.dataset.classes();
             let sample = Sample { images, batch: ticket.training.batch, order_seed: ticket.seeds.order };
-            snip(session.crew(), network, data, &mut weights, &sample, sparsity)?;
+            snip(session.workers(), network, data, &mut weights, &sample, sparsity)?;
             Ok(weights)
         }
         Method::SynFlow => {
             let mut weights = initial().on(data.device());
-            synflow(session.crew(), network, ticket.problem.dataset.image_shape(), &mut weights, sparsity)?;
+            synflow(session.workers(), network, ticket.problem.dataset.image_shape(), &mut weights, sparsity)?;
             Ok(weights)
         }
         Method::Imported => unreachable!("imports have no training settings"),
     }
+}
+
+/// Prunes the ticket of the level before.
+fn prune_input(session: &Session, layout: &Layout, ratio: f64) -> Result<Weights> {
+    let mut weights = session.input(0, layout)?;
+    prune(&mut weights, layout, ratio)?;
+    Ok(weights)
 }
 
 #[cfg(test)]
@@ -120,12 +122,12 @@ mod tests {
         let directory = Store::create(store).unwrap().run(&run.id);
         directory.prepare(&run, "a ticket").unwrap();
         let attempt = Attempt::claim(&directory, ticket.training.epochs).unwrap();
-        let means = ExecOptions { checkpoint_every: Duration::MAX, ..ExecOptions::default() };
-        Session::new(Ranks::alone(), Some(attempt), inputs, means)
+        let options = ExecOptions { checkpoint_every: Duration::MAX, ..ExecOptions::default() };
+        Session::new(Ranks::alone(), Some(attempt), inputs, options)
     }
 
     /// Executes a ticket without inputs, and commits it.
-    fn done(store: &Path, ticket: &Ticket) -> (RunId, Weights) {
+    fn execute_and_commit(store: &Path, ticket: &Ticket) -> (RunId, Weights) {
         let mut session = begin(store, ticket, vec![]);
         let Finished { outcome, network } = execute(&mut session, ticket).unwrap();
         let (layout, weights) = network.unwrap();
@@ -137,41 +139,41 @@ mod tests {
 
     /// IMP rewinds to a separate run, which must equal level 0 at that epoch to the last bit.
     #[test]
-    fn level_0_trained_for_k_epochs_is_level_0_at_epoch_k() {
+    fn level_0_trained_for_k_epochs_equals_level_0_at_epoch_k() {
         let folder = tempfile::tempdir().unwrap();
-        let whole = imp(0, 3, None);
-        let mut session = begin(folder.path(), &whole, vec![]);
-        let trained = execute(&mut session, &whole).unwrap().network.unwrap().1;
+        let longer = imp(0, 3, None);
+        let mut session = begin(folder.path(), &longer, vec![]);
+        let trained = execute(&mut session, &longer).unwrap().network.unwrap().1;
         // The latest checkpoint was saved at the end of epoch 2.
         let at_epoch_2 = session.load_checkpoint().unwrap().unwrap();
 
-        let (_, weights) = done(folder.path(), &imp(0, 2, None));
-        let same = |name: &str, found: &tch::Tensor| {
+        let (_, weights) = execute_and_commit(folder.path(), &imp(0, 2, None));
+        let assert_same = |name: &str, found: &tch::Tensor| {
             let expected = crate::model::weights::tensor(&at_epoch_2.tensors[name]);
             assert_eq!(&expected, found, "{name}");
         };
-        same("parameters", &weights.parameters);
-        same("statistics", &weights.statistics);
+        assert_same("parameters", &weights.parameters);
+        assert_same("statistics", &weights.statistics);
         assert_ne!(weights.parameters, trained.parameters);
     }
 
     #[test]
     fn imp_prunes_trained_weights_and_rewinds_to_early_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let (level_0, trained) = done(folder.path(), &imp(0, 2, None));
-        let (rewind_point, early) = done(folder.path(), &imp(0, 1, None));
+        let (level_0, trained) = execute_and_commit(folder.path(), &imp(0, 2, None));
+        let (rewind_point, early) = execute_and_commit(folder.path(), &imp(0, 1, None));
         let network = Network::new(imp(0, 1, None).problem);
         let data = crate::data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let mut pruned = trained;
         prune(&mut pruned, &network.layout, 0.2).unwrap();
 
-        let start_of = |rewind_epoch, inputs: Vec<RunId>| {
+        let start_at = |rewind_epoch, inputs: Vec<RunId>| {
             let ticket = imp(1, 1, Some(rewind_epoch));
             start(&begin(folder.path(), &ticket, inputs), &network, &data, &ticket).unwrap()
         };
         let initial = Weights::initialize(&network.layout, 1);
         for (start, origin) in
-            [(start_of(0, vec![level_0.clone()]), initial), (start_of(1, vec![level_0, rewind_point]), early)]
+            [(start_at(0, vec![level_0.clone()]), initial), (start_at(1, vec![level_0, rewind_point]), early)]
         {
             assert_eq!(start.mask, pruned.mask);
             let prunable = |weights: &Weights| weights.parameters.narrow(0, 0, network.layout.prunable());

@@ -11,10 +11,10 @@ use super::{Finished, Result};
 
 /// Executes a transfer.
 pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Finished> {
-    let network = Network::new(transfer.problem).computing_in(transfer.training.precision);
+    let network = Network::new(transfer.problem).with_precision(transfer.training.precision);
     let data = session.load_data(transfer.problem.dataset)?;
 
-    let course = TrainJob {
+    let job = TrainJob {
         network: &network,
         data: &data,
         training: &transfer.training,
@@ -24,7 +24,7 @@ pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Fini
         // The learning rate has decayed, so the statistics of training fit the final weights.
         reestimate: false,
     };
-    let trained = train(session, &course, |session| start(session, &network, transfer))?;
+    let trained = train(session, &job, |session| start(session, &network, transfer))?;
 
     let outcome = TransferOutcome {
         remaining_ratio: trained.weights.remaining_ratio(),

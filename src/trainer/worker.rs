@@ -24,7 +24,7 @@ use winsign_core::settings::{MAX_THREADS, Settings, Training};
 use winsign_core::{RunDirectory, exit};
 use winsign_data::DEFAULT_ROOT;
 
-use super::comm::{self, Comm, Place, Ranks, pulse, say};
+use super::comm::{self, Comm, Place, Ranks, print_message, pulse};
 use super::session::{self, ExecOptions, Session};
 use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
 
@@ -47,7 +47,7 @@ struct Arguments {
     #[arg(long)]
     deterministic: bool,
     /// Interval of checkpoints within an epoch, in seconds; one is also saved after every epoch
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = parse_seconds)]
     checkpoint_every: f64,
     /// Compute with one rank, even if a launcher started several processes
     #[arg(long)]
@@ -63,7 +63,7 @@ struct Arguments {
 impl Arguments {
     /// Returns the arguments that must be the same on all ranks. The path of the run may differ between machines, but
     /// not its name.
-    fn common(&self) -> String {
+    fn shared_arguments(&self) -> String {
         let Arguments { run, threads, device, deterministic, .. } = self;
         let run = run.file_name().unwrap_or_default().display();
         format!(
@@ -104,23 +104,23 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             if error.use_stderr() && !comm::seems_root() {
-                // Rank 0 reports the error for all ranks, and then the launcher ends them, unless only this rank is
-                // wrong.
+                // Rank 0 reports the error for all ranks, and then the launcher ends them, unless only this rank has wrong
+                // arguments.
                 std::thread::sleep(Duration::from_secs(2));
             }
             error.exit()
         }
     };
-    arguments.device = numerics::device(arguments.device, numerics::choose(&arguments.run));
+    arguments.device = numerics::resolve_device(arguments.device, numerics::choose(&arguments.run));
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).expect("these signals can be caught");
     }
-    memory::keep();
+    memory::keep_freed();
     device::load(arguments.device);
     tch::set_num_threads(arguments.threads as i32);
     tch::set_num_interop_threads(1);
-    match comm::join(arguments.alone, &arguments.common()) {
+    match comm::join(arguments.alone, &arguments.shared_arguments()) {
         Ok(ranks) => {
             // Launchers connect their standard input to rank 0 only.
             if arguments.stop_with_stdin && ranks.comm.place().is_root() {
@@ -131,7 +131,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let error = Error::from(error);
             if comm::seems_root() {
-                say(&error.to_string());
+                print_message(&error.to_string());
             }
             ExitCode::from(error.exit_code())
         }
@@ -145,11 +145,11 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
         Ok(None) => return finish(ranks, None, Ok(())),
         Err(error) => return finish(ranks, None, Err(error)),
     };
-    let device = match settle(arguments, &mut ranks, &file.settings) {
+    let device = match prepare_device(arguments, &mut ranks, &file.settings) {
         Ok(device) => device,
         Err(error) => return finish(ranks, attempt, Err(error)),
     };
-    let means = ExecOptions {
+    let options = ExecOptions {
         device,
         data: arguments.data.clone(),
         threads: arguments.threads,
@@ -157,7 +157,7 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
         stop,
     };
     let processors = Processors { ranks: ranks.comm.place().ranks as u32, threads: arguments.threads };
-    let mut session = Session::new(ranks, attempt, file.inputs, means);
+    let mut session = Session::new(ranks, attempt, file.inputs, options);
     let finished = compute(&mut session, &file.settings);
     let finished = session.together(finished);
     let (ranks, attempt) = session.into_parts();
@@ -180,18 +180,18 @@ fn claim(arguments: &Arguments, ranks: &Ranks) -> Result<Option<Claimed>> {
     let place = ranks.comm.place();
     let opened = place.is_root().then(|| pulse::slowly(|| open(arguments, place)));
     let to_bytes = |claimed: &Option<Claimed>| {
-        serde_json::to_vec(&claimed.as_ref().map(|(file, _)| file)).expect("what was read from a file")
+        serde_json::to_vec(&claimed.as_ref().map(|(file, _)| file)).expect("a run file serializes")
     };
     let from_bytes = |bytes: &[u8]| {
-        let file: Option<RunFile> = serde_json::from_slice(bytes).expect("as rank 0 sent it");
+        let file: Option<RunFile> = serde_json::from_slice(bytes).expect("rank 0 sends valid JSON");
         file.map(|file| (file, None))
     };
     let claimed = session::share(&*ranks.comm, opened, to_bytes, from_bytes)?;
     if let (Some(watch), Some((_, Some(attempt)))) = (&ranks.watch, &claimed) {
         let (run, number) = (attempt.run.clone(), attempt.number);
-        watch.bequeath(move |code, reason| {
+        watch.set_on_end(move |code, reason| {
             tracing::error!("{reason}");
-            let _ = winsign_core::attempt::end_attempt(&run, number, &end_with(code, reason));
+            let _ = winsign_core::attempt::end_attempt(&run, number, &unfinished_end(code, reason));
         });
     }
     Ok(claimed)
@@ -199,7 +199,7 @@ fn claim(arguments: &Arguments, ranks: &Ranks) -> Result<Option<Claimed>> {
 
 /// Computes the run. A panic ends all ranks.
 fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
-    let story = || match settings {
+    let execute = || match settings {
         Settings::Ticket(settings) => ticket::execute(session, settings),
         Settings::Import(settings) => import::execute(session, settings),
         Settings::Transfer(settings) => transfer::execute(session, settings),
@@ -210,7 +210,7 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
     // libtorch reports errors (such as a lack of memory) by exceptions, which tch turns into panics; the hook logs
     // them.
     log_panics();
-    let panic = match catch_unwind(AssertUnwindSafe(story)) {
+    let panic = match catch_unwind(AssertUnwindSafe(execute)) {
         Ok(finished) => return finished,
         Err(panic) => panic,
     };
@@ -219,7 +219,7 @@ fn compute(session: &mut Session, settings: &Settings) -> Result<Finished> {
         // The other ranks may be waiting for this one.
         watch.fail(exit::FAILURE, &message);
     }
-    say(&message);
+    print_message(&message);
     if let Some(attempt) = session.attempt() {
         let _ = winsign_core::attempt::end_attempt(&attempt.run, attempt.number, &End::Failed { message });
     }
@@ -254,7 +254,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
         Ok(Some(_)) => return Ok(None),
         Ok(None) => {}
         Err(winsign_core::Error::Damaged { path, reason }) => {
-            say(&format!("{} is damaged: {reason}; setting it aside and computing it again", path.display()));
+            print_message(&format!("{} is damaged: {reason}; setting it aside and computing it again", path.display()));
             directory.set_aside(&path)?;
         }
         Err(error) => return Err(error.into()),
@@ -285,7 +285,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
 }
 
 /// Chooses the device of this rank, and prepares it. Fails on all ranks if it fails on one.
-fn settle(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
+fn prepare_device(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
     let precision = settings.precision();
     let chosen = device::choose(arguments.device, precision, &*ranks.comm);
     let checked = chosen.map_err(Error::from).and_then(|device| {
@@ -307,7 +307,7 @@ fn usage(comm: &dyn Comm, device: Device) -> Usage {
         gpu_peak_memory: device::peak_memory(device),
     };
     let all = comm.gather(&serde_json::to_vec(&own).expect("plain data"));
-    let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
+    let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("ranks send valid JSON"));
     all.reduce(|one: Usage, other: Usage| Usage {
         peak_memory: one.peak_memory.max(other.peak_memory),
         gpus: one.gpus + other.gpus,
@@ -316,30 +316,33 @@ fn usage(comm: &dyn Comm, device: Device) -> Usage {
     .expect("this rank is among all")
 }
 
-/// Returns the fraction of its GPU that a rank has. An invalid value counts as 1, since it is no reason to fail a run
-/// that has been computed.
-fn gpu_share(told: Option<&str>) -> f64 {
-    told.and_then(|told| told.parse().ok()).filter(|share| *share > 0.0 && *share <= 1.0).unwrap_or(1.0)
+/// Returns the fraction of its GPU that a rank may use. An invalid value counts as 1, since a run that has been computed
+/// must not fail because of it.
+fn gpu_share(text: Option<&str>) -> f64 {
+    text.and_then(|text| text.parse().ok()).filter(|share| *share > 0.0 && *share <= 1.0).unwrap_or(1.0)
 }
 
 /// Records how the attempt ended on all ranks, reports an error once, and leaves the watch; returns the exit code.
 fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
-    let own = Verdict {
+    let own = RankEnd {
         code: result.as_ref().map_or_else(Error::exit_code, |()| exit::SUCCESS),
         message: result.as_ref().map_or_else(Error::to_string, |()| String::new()),
-        elsewhere: matches!(result, Err(Error::Elsewhere)),
+        elsewhere: matches!(result, Err(Error::OtherRankFailed)),
         host: winsign_core::owner::host(),
     };
     let all = ranks.comm.gather(&serde_json::to_vec(&own).expect("plain data"));
-    let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it"));
-    let all: Vec<Verdict> = all.collect();
+    let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("ranks send valid JSON"));
+    let all: Vec<RankEnd> = all.collect();
     // Report an error of another rank only if no rank has an error of its own.
-    let failed = |verdict: &Verdict| verdict.code != exit::SUCCESS;
-    let failed = all.iter().position(|verdict| failed(verdict) && !verdict.elsewhere).or(all.iter().position(failed));
+    let failed = |end_of_rank: &RankEnd| end_of_rank.code != exit::SUCCESS;
+    let failed = all
+        .iter()
+        .position(|end_of_rank| failed(end_of_rank) && !end_of_rank.elsewhere)
+        .or(all.iter().position(failed));
     let mut end = End::Finished;
     let mut code = exit::SUCCESS;
     if let Some(rank) = failed {
-        let Verdict { message, host, .. } = &all[rank];
+        let RankEnd { message, host, .. } = &all[rank];
         code = all[rank].code;
         let message = match rank {
             0 => message.clone(),
@@ -347,9 +350,9 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
         };
         if ranks.comm.place().is_root() {
             tracing::error!("{message}");
-            say(&message);
+            print_message(&message);
         }
-        end = end_with(code, &message);
+        end = unfinished_end(code, &message);
     }
     let ended = attempt.map_or(Ok(()), |attempt| attempt.end(&end).map_err(Error::from));
     let ended = session::together(&*ranks.comm, ended);
@@ -358,7 +361,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
     {
         code = exit::IO;
         if ranks.comm.place().is_root() {
-            say(&error.to_string());
+            print_message(&error.to_string());
         }
     }
     if let Some(watch) = ranks.watch {
@@ -368,7 +371,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
 }
 
 /// Returns the end of an attempt that did not finish.
-fn end_with(code: u8, message: &str) -> End {
+fn unfinished_end(code: u8, message: &str) -> End {
     match code {
         // If the ranks or the device cannot compute the run, another attempt would fail as well.
         exit::FAILURE | exit::USAGE => End::Failed { message: message.to_string() },
@@ -379,10 +382,10 @@ fn end_with(code: u8, message: &str) -> End {
 
 /// The end of a rank.
 #[derive(Serialize, Deserialize)]
-struct Verdict {
+struct RankEnd {
     code: u8,
     message: String,
-    /// True if it only ended because another rank failed.
+    /// True if the rank ended only because another rank failed.
     elsewhere: bool,
     host: String,
 }
@@ -425,7 +428,7 @@ fn log_to(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+fn parse_seconds(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
         _ => Err("expected a number of seconds, 0 or more".to_string()),
@@ -438,7 +441,7 @@ fn log_panics() {
     }));
 }
 
-/// Requests a stop when standard input is closed, which a thread of its own watches.
+/// Starts a thread that requests a stop when standard input is closed.
 fn stop_with_stdin(stop: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         let mut ignored = [0; 64];
@@ -453,10 +456,10 @@ mod tests {
     use crate::comm::threads::on_ranks;
 
     #[test]
-    fn gpu_share_is_one_unless_a_launcher_sets_it() {
+    fn gpu_share_without_a_valid_value_is_one() {
         let cases = [(None, 1.0), (Some("0.25"), 0.25), (Some("1"), 1.0), (Some("0"), 1.0), (Some("-1"), 1.0)];
-        for (told, share) in cases.into_iter().chain([Some("4"), Some("NaN"), Some("half")].map(|told| (told, 1.0))) {
-            assert_eq!(gpu_share(told), share, "{told:?}");
+        for (text, share) in cases.into_iter().chain([Some("4"), Some("NaN"), Some("half")].map(|text| (text, 1.0))) {
+            assert_eq!(gpu_share(text), share, "{text:?}");
         }
     }
 

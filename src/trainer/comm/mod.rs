@@ -27,7 +27,7 @@ pub use watch::Watch;
 use winsign_core::{exit, owner};
 
 /// The time within which ranks must connect, from their start.
-const MEETING: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The place of this process among the ranks of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum Error {
         "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}); help: start the same \
          program everywhere"
     )]
-    Mixed { rank: usize, host: String, theirs: String, ours: String },
+    ProgramsDiffer { rank: usize, host: String, theirs: String, ours: String },
     #[cfg(not(feature = "mpi"))]
     #[error(
         "this winsign-worker was started by {launcher}, but was built without MPI; help: build it with the feature \
@@ -84,14 +84,14 @@ pub enum Error {
     #[error(
         "srun started {tasks} tasks that are not connected; help: use `srun --mpi=pmix`, or pass --alone to one task"
     )]
-    Strangers { tasks: u32 },
+    NotConnected { tasks: u32 },
     #[error(
         "rank {rank} on {host} was started with other arguments ({theirs}) than rank 0 ({ours}); help: give all ranks \
          the same"
     )]
-    Unlike { rank: usize, host: String, theirs: String, ours: String },
+    ArgumentsDiffer { rank: usize, host: String, theirs: String, ours: String },
     #[error("cannot set up the watch of the ranks: {0}")]
-    Unwatched(String),
+    NoWatch(String),
 }
 
 /// The ranks of this run, and their watch.
@@ -117,9 +117,9 @@ impl Ranks {
 
     #[cfg(feature = "nccl")]
     fn connect_gpus(&mut self, gpu: usize) -> crate::Result<()> {
-        let meeting = nccl::meet(&*self.comm)?;
+        let id = nccl::share_id(&*self.comm)?;
         // This takes long if there are many ranks.
-        let link = pulse::slowly(|| nccl::Link::new(meeting, self.comm.place(), gpu)).unwrap_or_else(|error| {
+        let link = pulse::slowly(|| nccl::Link::new(id, self.comm.place(), gpu)).unwrap_or_else(|error| {
             // The other ranks wait for this one inside NCCL, so an exchange cannot inform them.
             let watch = self.watch.as_ref().expect("several ranks watch each other");
             watch.fail(exit::USAGE, &error.to_string())
@@ -135,49 +135,50 @@ impl Ranks {
     }
 }
 
-/// Connects to the other ranks that a launcher started, unless this process is to be `alone`. All ranks must have been
-/// started with the same `arguments`: those in which ranks must not differ.
+/// Connects to the other ranks that a launcher started, unless `alone` is true. `arguments` are the arguments that must be
+/// the same on all ranks.
 pub fn join(alone: bool, arguments: &str) -> Result<Ranks, Error> {
     let launcher = if alone { None } else { launcher()? };
     let Some(launcher) = launcher else { return Ok(Ranks::alone()) };
     // The deadline holds until this is dropped, at the end of the function.
-    let _deadline = deadline();
-    let mut ranks = start(launcher)?;
-    check_alike(&*ranks.comm, arguments)?;
-    ranks.watch = Watch::begin(&*ranks.comm).map_err(Error::Unwatched)?;
+    let _deadline = start_deadline();
+    let mut ranks = connect(launcher)?;
+    check_same(&*ranks.comm, arguments)?;
+    ranks.watch = Watch::begin(&*ranks.comm).map_err(Error::NoWatch)?;
     Ok(ranks)
 }
 
 /// Ends this process unless the returned value is dropped in time: there is no watch before the ranks are connected.
-fn deadline() -> mpsc::Sender<()> {
-    let (met, wait) = mpsc::channel();
+fn start_deadline() -> mpsc::Sender<()> {
+    let (connected, wait) = mpsc::channel();
     thread::spawn(move || {
         // Rank 0 reports the error for all ranks, if it can.
-        let time = if seems_root() { MEETING } else { MEETING + Duration::from_secs(2) };
+        let time = if seems_root() { CONNECT_TIMEOUT } else { CONNECT_TIMEOUT + Duration::from_secs(2) };
         if wait.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let seconds = MEETING.as_secs();
+            let seconds = CONNECT_TIMEOUT.as_secs();
             let reason = "one was not started, hangs, or cannot be reached";
-            say(&format!("the ranks have not connected within {seconds} s: {reason}"));
-            watch::die(exit::RANK_LOST);
+            print_message(&format!("the ranks have not connected within {seconds} s: {reason}"));
+            watch::exit_now(exit::RANK_LOST);
         }
     });
-    met
+    connected
 }
 
 /// Returns the launcher that started this process as one of several, if any.
 fn launcher() -> Result<Option<&'static str>, Error> {
     let set = |name: &str| env::var_os(name).is_some();
-    let known = [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMIX_RANK", "a launcher with PMIx"), ("PMI_RANK", "mpiexec")];
-    if let Some((_, launcher)) = known.into_iter().find(|(name, _)| set(name)) {
+    let variables =
+        [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMIX_RANK", "a launcher with PMIx"), ("PMI_RANK", "mpiexec")];
+    if let Some((_, launcher)) = variables.into_iter().find(|(name, _)| set(name)) {
         return Ok(Some(launcher));
     }
     let tasks = env::var("SLURM_STEP_NUM_TASKS").ok().and_then(|tasks| tasks.parse().ok()).unwrap_or(1);
-    if tasks > 1 && set("SLURM_PROCID") { Err(Error::Strangers { tasks }) } else { Ok(None) }
+    if tasks > 1 && set("SLURM_PROCID") { Err(Error::NotConnected { tasks }) } else { Ok(None) }
 }
 
 /// Writes a message to standard error. An error is ignored, because the process that started this one may have ended.
 /// The message is written in one piece, because launchers mix the output of ranks with their own.
-pub fn say(message: &str) {
+pub fn print_message(message: &str) {
     let _ = io::stderr().write_all(format!("winsign-worker: {message}\n").as_bytes());
 }
 
@@ -189,39 +190,39 @@ pub fn seems_root() -> bool {
 }
 
 #[cfg(feature = "mpi")]
-fn start(_launcher: &'static str) -> Result<Ranks, Error> {
-    let mpi = mpi::Mpi::start().expect("ranks meet once in a process");
+fn connect(_launcher: &'static str) -> Result<Ranks, Error> {
+    let mpi = mpi::Mpi::start().expect("a process connects once");
     Ok(Ranks { comm: Box::new(mpi), watch: None })
 }
 
 #[cfg(not(feature = "mpi"))]
-fn start(launcher: &'static str) -> Result<Ranks, Error> {
+fn connect(launcher: &'static str) -> Result<Ranks, Error> {
     Err(Error::NotBuilt { launcher })
 }
 
 /// Fails unless all ranks run the same program with the same arguments: otherwise they would compute different things,
 /// or wait for each other forever. The first record has a fixed length, so that at least this exchange is the same in
 /// every version.
-fn check_alike(comm: &dyn Comm, arguments: &str) -> Result<(), Error> {
+fn check_same(comm: &dyn Comm, arguments: &str) -> Result<(), Error> {
     let program = env::current_exe().and_then(std::fs::read).unwrap_or_default();
     let own = format!("{} {:.12}", env!("CARGO_PKG_VERSION"), blake3::hash(&program).to_hex());
     let own = format!("{own:32.32}{:96.96}", owner::host());
     let all = comm.gather(own.as_bytes());
     let text = |rank: usize| String::from_utf8_lossy(&all[rank]).into_owned();
-    let (ours, _) = split(&text(0));
+    let (ours, _) = split_record(&text(0));
     for rank in 1..all.len() {
-        let (theirs, host) = split(&text(rank));
+        let (theirs, host) = split_record(&text(rank));
         if theirs != ours {
-            return Err(Error::Mixed { rank, host, theirs, ours });
+            return Err(Error::ProgramsDiffer { rank, host, theirs, ours });
         }
     }
     let given = comm.gather(arguments.as_bytes());
     let Some(rank) = given.iter().position(|arguments| *arguments != given[0]) else { return Ok(()) };
     let [ours, theirs] = [0, rank].map(|rank| String::from_utf8_lossy(&given[rank]).into_owned());
-    Err(Error::Unlike { rank, host: split(&text(rank)).1, theirs, ours })
+    Err(Error::ArgumentsDiffer { rank, host: split_record(&text(rank)).1, theirs, ours })
 }
 
-fn split(record: &str) -> (String, String) {
+fn split_record(record: &str) -> (String, String) {
     let (version, host) = record.split_at_checked(32).unwrap_or((record, ""));
     (version.trim().to_string(), host.trim().to_string())
 }

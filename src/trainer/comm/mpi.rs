@@ -11,10 +11,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Comm, Place, pulse};
 
-/// The maximum number of bytes summed at once: MPI counts with 32 bits.
-const PIECE: usize = 1 << 30;
-/// The maximum number of bytes broadcast at once: small enough that the watch sees progress on any network.
-const MESSAGE: usize = 1 << 26;
+/// The maximum number of bytes that one call sums: MPI counts with 32 bits.
+const MAX_SUM: usize = 1 << 30;
+/// The maximum number of bytes that one call broadcasts: few enough that the watch sees progress on any network.
+const MAX_BROADCAST: usize = 1 << 26;
 
 /// A communicator that uses MPI.
 pub(super) struct Mpi {
@@ -55,7 +55,7 @@ impl Mpi {
             (sent, std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<T>(), length))
         };
         sent.copy_from_slice(received);
-        for (sent, received) in sent.chunks(PIECE / 8).zip(received.chunks_mut(PIECE / 8)) {
+        for (sent, received) in sent.chunks(MAX_SUM / 8).zip(received.chunks_mut(MAX_SUM / 8)) {
             self.world.all_reduce_into(sent, received, SystemOperation::sum());
         }
     }
@@ -67,7 +67,7 @@ impl Comm for Mpi {
     }
 
     fn sum(&self, tensor: &mut Tensor) {
-        let _inside = pulse::enter();
+        let _exchange = pulse::enter();
         assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu, "{tensor:?}");
         match tensor.kind() {
             Kind::Float => self.sum_as::<f32>(tensor),
@@ -77,12 +77,12 @@ impl Comm for Mpi {
     }
 
     fn broadcast(&self, mut bytes: Vec<u8>) -> Vec<u8> {
-        let _inside = pulse::enter();
+        let _exchange = pulse::enter();
         let root = self.world.process_at_rank(0);
         let mut length = bytes.len() as u64;
         root.broadcast_into(&mut length);
         bytes.resize(length as usize, 0);
-        for piece in bytes.chunks_mut(MESSAGE) {
+        for piece in bytes.chunks_mut(MAX_BROADCAST) {
             root.broadcast_into(piece);
             pulse::moved();
         }
@@ -90,7 +90,7 @@ impl Comm for Mpi {
     }
 
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        let _inside = pulse::enter();
+        let _exchange = pulse::enter();
         // Add one byte, because the address of an empty slice could be the value that means "in place" to MPI.
         let bytes = [bytes, &[0]].concat();
         let mut counts = vec![0i32; self.place.ranks];
@@ -110,7 +110,7 @@ impl Comm for Mpi {
     }
 
     fn largest(&self, number: u64) -> u64 {
-        let _inside = pulse::enter();
+        let _exchange = pulse::enter();
         let mut largest = 0u64;
         self.world.all_reduce_into(&number, &mut largest, SystemOperation::max());
         largest

@@ -26,32 +26,32 @@ pub struct Link {
 
 /// Returns the identifier by which the GPUs of all ranks find each other; rank 0 creates it. Fails on all ranks if it
 /// fails on one.
-pub fn meet(mpi: &dyn Comm) -> Result<sys::ncclUniqueId> {
+pub fn share_id(mpi: &dyn Comm) -> Result<sys::ncclUniqueId> {
     // SAFETY: this searches for a library by several names.
     let missing = unsafe { !sys::is_culib_present() };
     // Agree on a missing library before any rank waits for another.
     if mpi.largest(missing.into()) > 0 {
         return Err(Error::NoNccl.into());
     }
-    let make = || result::get_uniqueid().map_err(|error| Error::NotConnected { reason: message(&error) }.into());
+    let create = || result::get_uniqueid().map_err(|error| Error::NotConnected { reason: message(&error) }.into());
     let to_bytes = |id: &sys::ncclUniqueId| id.internal.map(|byte| byte as u8).to_vec();
     let from_bytes = |bytes: &[u8]| {
-        let internal = <[u8; 128]>::try_from(bytes).expect("as rank 0 sent it");
+        let internal = <[u8; 128]>::try_from(bytes).expect("rank 0 sends 128 bytes");
         sys::ncclUniqueId { internal: internal.map(|byte| byte as c_char) }
     };
-    share(mpi, mpi.place().is_root().then(make), to_bytes, from_bytes)
+    share(mpi, mpi.place().is_root().then(create), to_bytes, from_bytes)
 }
 
 impl Link {
-    /// Connects the GPUs of all ranks that share the identifier of [`meet`]; `gpu` is the one of this rank. It must be
+    /// Connects the GPUs of all ranks that share the identifier of [`share_id`]; `gpu` is the one of this rank. It must be
     /// the current GPU of this thread, see [`device::prepare`], and belong to no other rank. If this fails on one rank
     /// only, the others wait for it.
-    pub fn new(meeting: sys::ncclUniqueId, place: Place, gpu: usize) -> std::result::Result<Link, Error> {
+    pub fn new(id: sys::ncclUniqueId, place: Place, gpu: usize) -> std::result::Result<Link, Error> {
         let Place { rank, ranks } = place;
         let mut communicator = MaybeUninit::uninit();
-        // SAFETY: there is room for the communicator, and the identifier is the same on all ranks.
+        // SAFETY: the memory fits a communicator, and the identifier is the same on all ranks.
         let communicator = unsafe {
-            result::comm_init_rank(communicator.as_mut_ptr(), ranks as i32, meeting, rank as i32)
+            result::comm_init_rank(communicator.as_mut_ptr(), ranks as i32, id, rank as i32)
                 .map(|_| communicator.assume_init())
         };
         match communicator {
@@ -77,7 +77,7 @@ impl Comm for Nccl {
         if tensor.device() == Device::Cpu {
             return self.mpi.sum(tensor);
         }
-        let _inside = pulse::enter();
+        let _exchange = pulse::enter();
         if tensor.numel() == 0 {
             return;
         }
@@ -122,8 +122,8 @@ impl Comm for Nccl {
 impl Drop for Link {
     fn drop(&mut self) {
         device::wait(Device::Cuda(self.gpu));
-        // All sums are complete, so there is nothing to abort; destroying it instead would wait for the other ranks.
-        // SAFETY: it is not used after this.
+        // All sums are complete, so there is nothing to abort. Destroying the communicator would wait for the other ranks.
+        // SAFETY: the communicator is not used after this.
         let _ = unsafe { result::comm_abort(self.communicator) };
     }
 }

@@ -1,4 +1,4 @@
-//! The activity of the main thread of this process, for the watch.
+//! The activity of the main thread of this process, which the watch observes.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -15,49 +15,49 @@ static SLOW: AtomicU32 = AtomicU32::new(0);
 pub struct Pulse {
     /// The number of exchanges between ranks that the thread has entered.
     pub entered: u64,
-    /// The number of other signs of progress: batches begun, and pieces sent or received.
+    /// The number of other signs of progress: batches begun, and parts of an exchange sent or received.
     pub moved: u64,
-    pub doing: Doing,
+    pub activity: Activity,
 }
 
 /// The kind of activity of a main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum Doing {
-    /// It computes.
+pub enum Activity {
+    /// The thread computes.
     Work,
-    /// It is in an exchange, where it waits for other ranks.
+    /// The thread is in an exchange, where it waits for other ranks.
     Wait,
-    /// It does something that may take any time, such as reading files.
+    /// The thread does something that may take any time, such as reading files.
     Slow,
 }
 
 /// Returns the activity of the main thread.
 pub fn read() -> Pulse {
-    let doing = if SLOW.load(Ordering::Relaxed) > 0 {
-        Doing::Slow
+    let activity = if SLOW.load(Ordering::Relaxed) > 0 {
+        Activity::Slow
     } else if INSIDE.load(Ordering::Relaxed) {
-        Doing::Wait
+        Activity::Wait
     } else {
-        Doing::Work
+        Activity::Work
     };
-    Pulse { entered: ENTERED.load(Ordering::Relaxed), moved: MOVED.load(Ordering::Relaxed), doing }
+    Pulse { entered: ENTERED.load(Ordering::Relaxed), moved: MOVED.load(Ordering::Relaxed), activity }
 }
 
 /// A guard of an exchange, which ends when the guard is dropped.
 #[must_use]
 #[cfg(feature = "mpi")]
-pub struct Inside(());
+pub struct Exchange(());
 
 /// Records that the main thread enters an exchange.
 #[cfg(feature = "mpi")]
-pub fn enter() -> Inside {
+pub fn enter() -> Exchange {
     ENTERED.fetch_add(1, Ordering::Relaxed);
     INSIDE.store(true, Ordering::Relaxed);
-    Inside(())
+    Exchange(())
 }
 
 #[cfg(feature = "mpi")]
-impl Drop for Inside {
+impl Drop for Exchange {
     fn drop(&mut self) {
         INSIDE.store(false, Ordering::Relaxed);
     }

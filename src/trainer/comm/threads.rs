@@ -11,14 +11,14 @@ use super::{Comm, Place};
 pub struct Threads {
     place: Place,
     /// The bytes of each rank in the current exchange.
-    said: Arc<Mutex<Vec<Vec<u8>>>>,
+    sent: Arc<Mutex<Vec<Vec<u8>>>>,
     barrier: Arc<Barrier>,
 }
 
 /// Calls `work` on each of `ranks` ranks, and returns the results in the order of ranks.
 pub fn on_ranks<T: Send>(ranks: usize, work: impl Fn(&Threads) -> T + Sync) -> Vec<T> {
-    let (said, barrier) = (Arc::new(Mutex::new(vec![vec![]; ranks])), Arc::new(Barrier::new(ranks)));
-    let rank = |rank| Threads { place: Place { rank, ranks }, said: Arc::clone(&said), barrier: Arc::clone(&barrier) };
+    let (sent, barrier) = (Arc::new(Mutex::new(vec![vec![]; ranks])), Arc::new(Barrier::new(ranks)));
+    let rank = |rank| Threads { place: Place { rank, ranks }, sent: Arc::clone(&sent), barrier: Arc::clone(&barrier) };
     let work = &work;
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..ranks).map(rank).map(|rank| scope.spawn(move || work(&rank))).collect();
@@ -47,9 +47,9 @@ impl Comm for Threads {
     }
 
     fn gather(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        self.said.lock().unwrap()[self.place.rank] = bytes.to_vec();
+        self.sent.lock().unwrap()[self.place.rank] = bytes.to_vec();
         self.barrier.wait();
-        let all = self.said.lock().unwrap().clone();
+        let all = self.sent.lock().unwrap().clone();
         self.barrier.wait();
         all
     }

@@ -19,38 +19,38 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use winsign_core::{exit, owner};
 
-use super::pulse::{self, Doing, Pulse};
-use super::{Comm, Place, say};
+use super::pulse::{self, Activity, Pulse};
+use super::{Comm, Place, print_message};
 
 /// The interval of heartbeats.
-const BEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The time without a heartbeat after which a rank counts as lost: its process is stopped, or its machine is down or
 /// unreachable.
-const SILENCE: Duration = Duration::from_secs(15);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time for which the others wait at an exchange for a rank that is alive but shows no progress. Twice the longest
 /// time that any rank ever worked between two signs of progress is added, because one rank may be slower than another.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time within which a rank must reach rank 0 at the beginning.
-const GREETING: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A message between ranks, sent as a line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Message {
-    /// To rank 0, the first message: connections of other programs do not know the token.
+    /// The first message to rank 0. Other programs that connect do not know the token.
     Hello { token: String, rank: usize },
-    /// From rank 0: the connection is accepted.
+    /// The message of rank 0 that it has accepted the connection.
     Welcome,
     /// A heartbeat.
     Alive {
         pulse: Pulse,
-        /// The longest time of work as far as this rank knows; see [`PATIENCE`].
+        /// The longest time of work that this rank knows of; see [`PROGRESS_TIMEOUT`].
         longest: Duration,
     },
-    /// To rank 0: this rank has failed, and the others may be waiting for it.
+    /// The message to rank 0 that this rank has failed, and the others may be waiting for it.
     Failed { code: u8, message: String },
-    /// From rank 0: exit with this code.
+    /// The request of rank 0 to exit with this code.
     End { code: u8 },
-    /// The connection is going to be closed regularly.
+    /// The announcement that the connection will be closed, which is not a loss.
     Bye,
 }
 
@@ -61,23 +61,26 @@ pub struct Watch {
 
 struct Shared {
     place: Place,
-    /// On rank 0 all other ranks, at the index of their rank minus one; on the others only rank 0.
+    /// The watched ranks: on rank 0 all others, at the index of their rank minus one; on other ranks only rank 0.
     peers: Mutex<Vec<Peer>>,
     /// The function that rank 0 calls with the exit code and the reason when it ends all ranks.
-    testament: Mutex<Option<Testament>>,
+    on_end: Mutex<Option<OnEnd>>,
     ending: AtomicBool,
 }
 
-type Testament = Box<dyn FnOnce(u8, &str) + Send>;
+type OnEnd = Box<dyn FnOnce(u8, &str) + Send>;
 
 /// Another rank, as seen from this one.
 struct Peer {
     host: String,
     /// The connection; `None` until it is established.
     stream: Option<TcpStream>,
-    heard: Instant,
+    /// The time of the last message.
+    last_message: Instant,
     steps: Steps,
+    /// The longest time of work that the rank knows of.
     longest: Duration,
+    /// True if the rank has announced that it exits.
     left: bool,
 }
 
@@ -93,67 +96,63 @@ struct Steps {
 
 impl Steps {
     fn new(now: Instant) -> Steps {
-        Steps { last: Pulse { entered: 0, moved: 0, doing: Doing::Slow }, since: now, awaited: (0, now) }
+        Steps { last: Pulse { entered: 0, moved: 0, activity: Activity::Slow }, since: now, awaited: (0, now) }
     }
 
     /// Updates the progress; returns the time of work before it, if there is any progress.
     fn update(&mut self, pulse: Pulse, now: Instant) -> Option<Duration> {
         let Steps { last, since, .. } = *self;
         self.last = pulse;
-        if pulse == last && pulse.doing != Doing::Slow {
+        if pulse == last && pulse.activity != Activity::Slow {
             return None;
         }
         self.since = now;
-        (last.doing == Doing::Work).then(|| now - since)
+        (last.activity == Activity::Work).then(|| now - since)
     }
 
-    /// Returns the time for which this rank has kept those waiting that have entered the exchange `furthest`, if it
-    /// has. Must be called at every heartbeat.
+    /// Returns the time for which this rank has kept ranks waiting that have entered the exchange `furthest`, if it has
+    /// not entered it. Must be called at every heartbeat.
     fn waited_for(&mut self, furthest: u64, now: Instant) -> Option<Duration> {
         if self.last.entered >= self.awaited.0 {
             self.awaited = (furthest, now);
         }
         let (exchange, seen) = self.awaited;
-        let waited_for = self.last.entered < exchange && self.last.doing != Doing::Slow;
+        let waited_for = self.last.entered < exchange && self.last.activity != Activity::Slow;
         waited_for.then(|| now - self.since.max(seen))
     }
 }
 
-/// Returns the rank that hangs for longer than `patience`, and for how long. The rank is `None` if no rank leaves an
-/// exchange, so that none in particular is known to hang.
-fn hanging(ranks: &mut [&mut Steps], patience: Duration, now: Instant) -> Option<(Option<usize>, Duration)> {
+/// Returns the rank that has been hanging for longer than `limit`, and the time. The rank is `None` if no rank leaves an
+/// exchange, so that it is unknown which rank hangs.
+fn find_hanging(ranks: &mut [&mut Steps], limit: Duration, now: Instant) -> Option<(Option<usize>, Duration)> {
     let entered = || ranks.iter().map(|steps| steps.last.entered);
     let (least, furthest) = (entered().min()?, entered().max()?);
     let waited_for: Vec<Option<Duration>> =
-        ranks.iter_mut().map(|steps| steps.waited_for(furthest, now).filter(|time| *time > patience)).collect();
+        ranks.iter_mut().map(|steps| steps.waited_for(furthest, now).filter(|time| *time > limit)).collect();
     // A rank that is ahead of another may be waiting for it, and so may a rank inside an exchange. So report a rank
     // that is behind all others, preferably one outside of exchanges.
-    let blame = |inside: bool| {
-        (0..ranks.len()).find_map(|rank| {
-            let Steps { last, .. } = *ranks[rank];
-            let hangs = last.entered == least && (last.doing == Doing::Wait) == inside;
-            waited_for[rank].filter(|_| hangs).map(|time| (Some(rank), time))
-        })
-    };
-    let still = now - ranks.iter().map(|steps| steps.since).max()?;
-    let inside = ranks.iter().all(|steps| steps.last.doing == Doing::Wait) && still > patience;
-    blame(false).or_else(|| blame(true)).or(inside.then_some((None, still)))
+    let last = ranks.iter().zip(&waited_for).enumerate().filter(|(_, (steps, _))| steps.last.entered == least);
+    let late = last.filter_map(|(rank, (steps, time))| Some((steps.last.activity == Activity::Wait, rank, (*time)?)));
+    let late = late.min_by_key(|&(inside, rank, _)| (inside, rank)).map(|(_, rank, time)| (Some(rank), time));
+    let idle = now - ranks.iter().map(|steps| steps.since).max()?;
+    let inside = ranks.iter().all(|steps| steps.last.activity == Activity::Wait) && idle > limit;
+    late.or(inside.then_some((None, idle)))
 }
 
 impl Peer {
     fn new(host: String) -> Peer {
         let now = Instant::now();
-        Peer { host, stream: None, heard: now, steps: Steps::new(now), longest: Duration::ZERO, left: false }
+        Peer { host, stream: None, last_message: now, steps: Steps::new(now), longest: Duration::ZERO, left: false }
     }
 
     /// Returns a message if there was no heartbeat for too long.
-    fn silent(&self, now: Instant) -> Option<String> {
-        let seconds = (now - self.heard).as_secs();
-        let silent = !self.left && now - self.heard > SILENCE;
+    fn check_heartbeat(&self, now: Instant) -> Option<String> {
+        let seconds = (now - self.last_message).as_secs();
+        let silent = !self.left && now - self.last_message > HEARTBEAT_TIMEOUT;
         silent.then(|| format!("has sent no heartbeat for {seconds} s: it hangs, or its machine is unreachable"))
     }
 
-    fn tell(&mut self, message: &Message) {
+    fn send(&mut self, message: &Message) {
         if let Some(stream) = &mut self.stream {
             // If this fails, heartbeats fail as well, and are missed.
             let _ = stream.write_all(&line(message));
@@ -183,36 +182,36 @@ impl Watch {
         let shared = Arc::new(Shared {
             place,
             peers: Mutex::new(watched.iter().cloned().map(Peer::new).collect()),
-            testament: Mutex::default(),
+            on_end: Mutex::default(),
             ending: AtomicBool::new(false),
         });
         let (meeting, listener) = match place.is_root() {
-            true => meet(),
+            true => open_port(),
             false => (vec![], None),
         };
         let meeting = comm.broadcast(meeting);
-        let met = match (listener, serde_json::from_slice::<Meeting>(&meeting)) {
+        let connected = match (listener, serde_json::from_slice::<Meeting>(&meeting)) {
             (_, Err(_)) => Err("it cannot listen on a TCP port".to_string()),
             (Some(listener), Ok(meeting)) => {
                 let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.welcome(&listener, &meeting.token));
+                thread::spawn(move || shared.accept_ranks(&listener, &meeting.token));
                 Ok(())
             }
-            (None, Ok(meeting)) => shared.greet(&meeting, hosts[0] == owner::host()),
+            (None, Ok(meeting)) => shared.connect(&meeting, hosts[0] == owner::host()),
         };
-        let failures = comm.gather(met.err().unwrap_or_default().as_bytes());
+        let failures = comm.gather(connected.err().unwrap_or_default().as_bytes());
         if let Some(rank) = failures.iter().position(|failure| !failure.is_empty()) {
             let reason = String::from_utf8_lossy(&failures[rank]);
             return Err(format!("rank {rank} on {}: {reason}", hosts[rank]));
         }
-        let keeper = Arc::clone(&shared);
-        thread::spawn(move || keeper.keep());
+        let watcher = Arc::clone(&shared);
+        thread::spawn(move || watcher.run());
         Ok(Some(Watch { shared }))
     }
 
     /// Sets the function that rank 0 calls with the exit code and the reason if it ends all ranks.
-    pub fn bequeath(&self, testament: impl FnOnce(u8, &str) + Send + 'static) {
-        *lock(&self.shared.testament) = Some(Box::new(testament));
+    pub fn set_on_end(&self, on_end: impl FnOnce(u8, &str) + Send + 'static) {
+        *lock(&self.shared.on_end) = Some(Box::new(on_end));
     }
 
     /// Ends all ranks with this exit code, because this rank has failed and the others may be waiting for it.
@@ -221,10 +220,10 @@ impl Watch {
         if place.is_root() {
             self.shared.end(code, &format!("rank 0 on {}: {message}", owner::host()));
         }
-        lock(&self.shared.peers)[0].tell(&Message::Failed { code, message: message.to_string() });
+        lock(&self.shared.peers)[0].send(&Message::Failed { code, message: message.to_string() });
         // Rank 0 makes this rank exit; otherwise it exits by itself.
-        thread::sleep(SILENCE);
-        die(code)
+        thread::sleep(HEARTBEAT_TIMEOUT);
+        exit_now(code)
     }
 
     /// Ends the watch: a connection that is closed after this is not a loss. The caller must exit with `code`
@@ -232,30 +231,30 @@ impl Watch {
     pub fn leave(self, code: u8) {
         self.shared.ending.store(true, Ordering::SeqCst);
         for peer in lock(&self.shared.peers).iter_mut() {
-            peer.tell(&Message::Bye);
+            peer.send(&Message::Bye);
         }
         thread::spawn(move || {
-            thread::sleep(SILENCE);
-            say("another rank does not exit, although the run is finished");
-            die(code)
+            thread::sleep(HEARTBEAT_TIMEOUT);
+            print_message("another rank does not exit, although the run is finished");
+            exit_now(code)
         });
     }
 }
 
 impl Shared {
     /// Sends heartbeats, and checks those of the other ranks, every second.
-    fn keep(self: Arc<Shared>) {
+    fn run(self: Arc<Shared>) {
         let mut before = Instant::now();
         let mut own = Steps::new(before);
         let mut longest = Duration::ZERO;
         loop {
-            thread::sleep(BEAT);
+            thread::sleep(HEARTBEAT);
             let now = Instant::now();
             let pulse = pulse::read();
             let mut peers = lock(&self.peers);
-            if now - before > 4 * BEAT {
-                // This process was suspended, for example with its whole job, so old heartbeats mean nothing.
-                peers.iter_mut().for_each(|peer| (peer.heard, peer.steps.since) = (now, now));
+            if now - before > 4 * HEARTBEAT {
+                // This process was suspended, for example with its whole job, so the times of old heartbeats do not count.
+                peers.iter_mut().for_each(|peer| (peer.last_message, peer.steps.since) = (now, now));
                 own.since = now;
             }
             before = now;
@@ -264,8 +263,8 @@ impl Shared {
             }
             let worked = own.update(pulse, now).unwrap_or_default();
             longest = peers.iter().map(|peer| peer.longest).fold(longest.max(worked), Duration::max);
-            peers.iter_mut().for_each(|peer| peer.tell(&Message::Alive { pulse, longest }));
-            let lost = self.lost(&mut peers, &mut own, longest, now);
+            peers.iter_mut().for_each(|peer| peer.send(&Message::Alive { pulse, longest }));
+            let lost = self.find_lost(&mut peers, &mut own, longest, now);
             drop(peers);
             if let Some(lost) = lost {
                 self.end(exit::RANK_LOST, &lost);
@@ -274,10 +273,11 @@ impl Shared {
     }
 
     /// Returns a message about a lost rank, if any. Rank 0 checks all ranks, and the others only rank 0.
-    fn lost(&self, peers: &mut [Peer], own: &mut Steps, longest: Duration, now: Instant) -> Option<String> {
+    fn find_lost(&self, peers: &mut [Peer], own: &mut Steps, longest: Duration, now: Instant) -> Option<String> {
         let root = self.place.is_root();
         let first = if root { 1 } else { 0 };
-        let silent = (first..).zip(peers.iter()).find_map(|(rank, peer)| Some((rank, peer, peer.silent(now)?)));
+        let silent =
+            (first..).zip(peers.iter()).find_map(|(rank, peer)| Some((rank, peer, peer.check_heartbeat(now)?)));
         if let Some((rank, peer, silent)) = silent {
             return Some(format!("rank {rank} on {} {silent}", peer.host));
         }
@@ -287,7 +287,7 @@ impl Shared {
         }
         let hosts: Vec<String> = std::iter::once(owner::host()).chain(peers.iter().map(|it| it.host.clone())).collect();
         let mut ranks: Vec<&mut Steps> = std::iter::once(own).chain(peers.iter_mut().map(|it| &mut it.steps)).collect();
-        let (rank, time) = hanging(&mut ranks, PATIENCE + 2 * longest, now)?;
+        let (rank, time) = find_hanging(&mut ranks, PROGRESS_TIMEOUT + 2 * longest, now)?;
         let seconds = time.as_secs();
         Some(match rank {
             Some(rank) => {
@@ -303,8 +303,8 @@ impl Shared {
     fn end(&self, code: u8, reason: &str) -> ! {
         if self.ending.swap(true, Ordering::SeqCst) {
             // Another thread is already ending the process.
-            thread::sleep(SILENCE);
-            die(code);
+            thread::sleep(HEARTBEAT_TIMEOUT);
+            exit_now(code);
         }
         let reason = match code {
             exit::RANK_LOST => {
@@ -312,30 +312,30 @@ impl Shared {
             }
             _ => reason.to_string(),
         };
-        say(&reason);
+        print_message(&reason);
         if self.place.is_root() {
             for peer in lock(&self.peers).iter_mut() {
-                peer.tell(&Message::End { code });
+                peer.send(&Message::End { code });
             }
         }
-        if let Some(testament) = lock(&self.testament).take() {
-            testament(code, &reason);
+        if let Some(on_end) = lock(&self.on_end).take() {
+            on_end(code, &reason);
         }
         // Messages need a moment to leave the machine.
-        thread::sleep(BEAT / 4);
-        die(code)
+        thread::sleep(HEARTBEAT / 4);
+        exit_now(code)
     }
 
     /// Accepts connections until all other ranks are connected.
-    fn welcome(self: &Arc<Shared>, listener: &TcpListener, token: &str) {
+    fn accept_ranks(self: &Arc<Shared>, listener: &TcpListener, token: &str) {
         for stream in listener.incoming().flatten() {
-            let Some((rank, reader)) = hello(&stream, token, self.place.ranks) else { continue };
+            let Some((rank, reader)) = read_hello(&stream, token, self.place.ranks) else { continue };
             let mut peers = lock(&self.peers);
             let peer = &mut peers[rank - 1];
-            (peer.stream, peer.heard) = (Some(stream), Instant::now());
-            peer.tell(&Message::Welcome);
+            (peer.stream, peer.last_message) = (Some(stream), Instant::now());
+            peer.send(&Message::Welcome);
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.listen(rank - 1, reader));
+            thread::spawn(move || shared.receive(rank - 1, reader));
             if peers.iter().all(|peer| peer.stream.is_some()) {
                 return;
             }
@@ -343,16 +343,16 @@ impl Shared {
     }
 
     /// Connects to rank 0.
-    fn greet(self: &Arc<Shared>, meeting: &Meeting, same_host: bool) -> Result<(), String> {
+    fn connect(self: &Arc<Shared>, meeting: &Meeting, same_host: bool) -> Result<(), String> {
         let own = same_host.then(|| Ipv4Addr::LOCALHOST.to_string());
         let mut failures = vec![];
         for address in own.iter().chain(&meeting.addresses) {
-            match self.greet_at((address, meeting.port), &meeting.token) {
+            match self.connect_to((address, meeting.port), &meeting.token) {
                 Ok((stream, reader)) => {
                     let peer = &mut lock(&self.peers)[0];
-                    (peer.stream, peer.heard) = (Some(stream), Instant::now());
+                    (peer.stream, peer.last_message) = (Some(stream), Instant::now());
                     let shared = Arc::clone(self);
-                    thread::spawn(move || shared.listen(0, reader));
+                    thread::spawn(move || shared.receive(0, reader));
                     return Ok(());
                 }
                 Err(error) => failures.push(format!("{address}: {error}")),
@@ -362,12 +362,12 @@ impl Shared {
         Err(format!("cannot reach rank 0 by TCP on port {port} ({failures}), which the watch needs"))
     }
 
-    fn greet_at(&self, address: (&String, u16), token: &str) -> io::Result<(TcpStream, Reader)> {
+    fn connect_to(&self, address: (&String, u16), token: &str) -> io::Result<(TcpStream, Reader)> {
         let address: SocketAddr =
             (address.0.as_str(), address.1).to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let mut stream = TcpStream::connect_timeout(&address, GREETING)?;
-        stream.set_read_timeout(Some(GREETING))?;
-        stream.set_write_timeout(Some(SILENCE))?;
+        let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+        stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+        stream.set_write_timeout(Some(HEARTBEAT_TIMEOUT))?;
         stream.write_all(&line(&Message::Hello { token: token.to_string(), rank: self.place.rank }))?;
         let mut reader = BufReader::new(stream.try_clone()?);
         match read(&mut reader) {
@@ -379,14 +379,13 @@ impl Shared {
         }
     }
 
-    /// Handles the messages of a peer until its connection is closed. If that happens without a goodbye, the peer
-    /// exited.
-    fn listen(self: Arc<Shared>, index: usize, mut reader: Reader) {
+    /// Handles the messages of a peer until its connection is closed. If that was not announced, the peer has exited.
+    fn receive(self: Arc<Shared>, index: usize, mut reader: Reader) {
         while let Some(message) = read(&mut reader) {
             let mut peers = lock(&self.peers);
             let peer = &mut peers[index];
             let now = Instant::now();
-            peer.heard = now;
+            peer.last_message = now;
             match message {
                 Message::Alive { pulse, longest } => {
                     peer.steps.update(pulse, now);
@@ -400,12 +399,12 @@ impl Shared {
                 }
                 Message::End { code } => {
                     self.ending.store(true, Ordering::SeqCst);
-                    die(code);
+                    exit_now(code);
                 }
                 Message::Hello { .. } | Message::Welcome => {}
             }
         }
-        // Act immediately: a launcher that notices it too soon kills the others, perhaps before they can report the
+        // Act immediately: a launcher that notices the exit first kills the others, perhaps before they can report the
         // reason.
         let mut peers = lock(&self.peers);
         let peer = &mut peers[index];
@@ -423,7 +422,7 @@ impl Shared {
 type Reader = BufReader<TcpStream>;
 
 /// Opens the port on which rank 0 accepts connections; returns an empty message and `None` if that is not possible.
-fn meet() -> (Vec<u8>, Option<TcpListener>) {
+fn open_port() -> (Vec<u8>, Option<TcpListener>) {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0));
     let Some((listener, port)) = listener.ok().and_then(|it| it.local_addr().ok().map(|address| (it, address.port())))
     else {
@@ -439,9 +438,9 @@ fn meet() -> (Vec<u8>, Option<TcpListener>) {
 }
 
 /// Returns the rank at the other end of a new connection, if it is a rank of this run.
-fn hello(stream: &TcpStream, expected: &str, ranks: usize) -> Option<(usize, Reader)> {
-    stream.set_read_timeout(Some(GREETING)).ok()?;
-    stream.set_write_timeout(Some(SILENCE)).ok()?;
+fn read_hello(stream: &TcpStream, expected: &str, ranks: usize) -> Option<(usize, Reader)> {
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(HEARTBEAT_TIMEOUT)).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     match read(&mut reader)? {
         Message::Hello { token, rank } if token == expected && (1..ranks).contains(&rank) => {
@@ -466,8 +465,8 @@ fn line(message: &Message) -> Vec<u8> {
     line
 }
 
-/// Exits immediately: the main thread may hang in MPI, and then so would a regular exit.
-pub(super) fn die(code: u8) -> ! {
+/// Exits immediately. A regular exit could hang, because the main thread may hang in MPI.
+pub(super) fn exit_now(code: u8) -> ! {
     signal_hook::low_level::exit(code.into())
 }
 
@@ -479,13 +478,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn pulse(entered: u64, doing: Doing) -> Pulse {
-        Pulse { entered, moved: entered, doing }
+    fn pulse(entered: u64, activity: Activity) -> Pulse {
+        Pulse { entered, moved: entered, activity }
     }
 
-    /// Returns the rank that is found to hang, and the second at which it is found, for three ranks with these
-    /// activities from second 0 on, which `change` may modify, within an hour.
-    fn found(
+    /// Returns the rank that is found to hang within an hour, and the second at which it is found. The three ranks have
+    /// these activities from second 0 on, which `change` may modify.
+    fn find_within_an_hour(
         ranks: [Pulse; 3],
         longest: u64,
         mut change: impl FnMut(u64, &mut [Pulse; 3]),
@@ -493,106 +492,114 @@ mod tests {
         let start = Instant::now();
         let mut pulses = ranks;
         let mut steps = ranks.map(|pulse| Steps { last: pulse, ..Steps::new(start) });
-        let patience = PATIENCE + 2 * Duration::from_secs(longest);
+        let limit = PROGRESS_TIMEOUT + 2 * Duration::from_secs(longest);
         (0..3_600).find_map(|second| {
             let now = start + Duration::from_secs(second);
             change(second, &mut pulses);
             for (steps, pulse) in steps.iter_mut().zip(pulses) {
                 steps.update(pulse, now);
             }
-            let (rank, time) = hanging(&mut steps.each_mut(), patience, now)?;
-            assert!(time > patience && time <= Duration::from_secs(second));
+            let (rank, time) = find_hanging(&mut steps.each_mut(), limit, now)?;
+            assert!(time > limit && time <= Duration::from_secs(second));
             Some((rank, second))
         })
     }
 
-    const NOTHING: fn(u64, &mut [Pulse; 3]) = |_, _| {};
+    const NO_CHANGE: fn(u64, &mut [Pulse; 3]) = |_, _| {};
 
     #[test]
     fn rank_that_keeps_others_waiting_too_long_hangs() {
-        use Doing::*;
+        use Activity::*;
         let waiting = [pulse(6, Wait), pulse(5, Work), pulse(6, Wait)];
-        assert_eq!(found(waiting, 0, NOTHING), Some((Some(1), 16)));
-        assert_eq!(found(waiting, 7, NOTHING), Some((Some(1), 30)), "twice the longest time of work is added");
+        assert_eq!(find_within_an_hour(waiting, 0, NO_CHANGE), Some((Some(1), 16)));
+        assert_eq!(
+            find_within_an_hour(waiting, 7, NO_CHANGE),
+            Some((Some(1), 30)),
+            "twice the longest time of work is added"
+        );
         let ahead = [pulse(7, Wait), pulse(6, Wait), pulse(5, Work)];
-        assert_eq!(found(ahead, 0, NOTHING), Some((Some(2), 16)), "rank 1 waits for it too");
+        assert_eq!(find_within_an_hour(ahead, 0, NO_CHANGE), Some((Some(2), 16)), "rank 1 waits for rank 2 too");
         let inside = [pulse(6, Wait), pulse(5, Wait), pulse(5, Work)];
-        assert_eq!(found(inside, 0, NOTHING), Some((Some(2), 16)), "a rank in an exchange is waiting");
+        assert_eq!(find_within_an_hour(inside, 0, NO_CHANGE), Some((Some(2), 16)), "a rank in an exchange is waiting");
     }
 
     /// The first step of a large network may take minutes on every rank.
     #[test]
-    fn time_counts_from_when_another_waits() {
-        let computing = [pulse(5, Doing::Work); 3];
-        assert_eq!(found(computing, 0, NOTHING), None, "no rank waits for another");
-        let first_comes = |second: u64, ranks: &mut [Pulse; 3]| {
+    fn waiting_time_starts_when_another_rank_waits() {
+        let computing = [pulse(5, Activity::Work); 3];
+        assert_eq!(find_within_an_hour(computing, 0, NO_CHANGE), None, "no rank waits for another");
+        let one_enters = |second: u64, ranks: &mut [Pulse; 3]| {
             if second == 1_000 {
-                ranks[0] = pulse(6, Doing::Wait);
+                ranks[0] = pulse(6, Activity::Wait);
             }
         };
-        assert_eq!(found(computing, 0, first_comes), Some((Some(1), 1_016)));
-        let all_come = |second: u64, ranks: &mut [Pulse; 3]| {
+        assert_eq!(find_within_an_hour(computing, 0, one_enters), Some((Some(1), 1_016)));
+        let all_enter = |second: u64, ranks: &mut [Pulse; 3]| {
             if let Some(rank) = [1_000, 1_014, 1_015].iter().position(|&moment| moment == second) {
-                ranks[rank] = pulse(6, Doing::Wait);
+                ranks[rank] = pulse(6, Activity::Wait);
             }
             if second > 1_015 {
-                *ranks = [pulse(second, Doing::Work); 3];
+                *ranks = [pulse(second, Activity::Work); 3];
             }
         };
-        assert_eq!(found(computing, 0, all_come), None);
+        assert_eq!(find_within_an_hour(computing, 0, all_enter), None);
     }
 
     #[test]
-    fn progress_and_slow_work_are_waited_for() {
-        let waiting = [pulse(6, Doing::Wait), pulse(5, Doing::Work), pulse(6, Doing::Wait)];
+    fn rank_with_progress_or_slow_work_does_not_hang() {
+        let waiting = [pulse(6, Activity::Wait), pulse(5, Activity::Work), pulse(6, Activity::Wait)];
         let begins_batches = |second: u64, ranks: &mut [Pulse; 3]| ranks[1].moved = 100 + second / 10;
-        assert_eq!(found(waiting, 0, begins_batches), None);
+        assert_eq!(find_within_an_hour(waiting, 0, begins_batches), None);
         let reads_files = |second: u64, ranks: &mut [Pulse; 3]| {
-            ranks[1].doing = if second < 600 { Doing::Slow } else { Doing::Work };
+            ranks[1].activity = if second < 600 { Activity::Slow } else { Activity::Work };
         };
-        assert_eq!(found(waiting, 0, reads_files), Some((Some(1), 616)), "time counts from the end of the slow work");
+        assert_eq!(
+            find_within_an_hour(waiting, 0, reads_files),
+            Some((Some(1), 616)),
+            "time counts from the end of the slow work"
+        );
     }
 
     /// Counters are compared every second, in which they may rise by hundreds: a rank that is behind the counters of
     /// another moment is not late.
     #[test]
-    fn steady_ranks_never_hang() {
+    fn ranks_at_different_counts_do_not_hang() {
         let steady = |second: u64, ranks: &mut [Pulse; 3]| {
             for (rank, pulse) in ranks.iter_mut().enumerate() {
                 pulse.entered = 300 * second - 100 * (rank as u64).min(second);
             }
         };
-        assert_eq!(found([pulse(0, Doing::Work); 3], 0, steady), None);
+        assert_eq!(find_within_an_hour([pulse(0, Activity::Work); 3], 0, steady), None);
     }
 
     #[test]
     fn exchange_that_no_rank_leaves_is_reported() {
-        assert_eq!(found([pulse(6, Doing::Wait); 3], 0, NOTHING), Some((None, 16)));
+        assert_eq!(find_within_an_hour([pulse(6, Activity::Wait); 3], 0, NO_CHANGE), Some((None, 16)));
         let pieces = |second: u64, ranks: &mut [Pulse; 3]| ranks[2].moved = 100 + second / 10;
-        assert_eq!(found([pulse(6, Doing::Wait); 3], 0, pieces), None, "pieces are being sent");
-        let one_reads = [pulse(6, Doing::Wait), pulse(6, Doing::Slow), pulse(6, Doing::Wait)];
-        assert_eq!(found(one_reads, 0, NOTHING), None);
+        assert_eq!(find_within_an_hour([pulse(6, Activity::Wait); 3], 0, pieces), None, "pieces are being sent");
+        let one_reads = [pulse(6, Activity::Wait), pulse(6, Activity::Slow), pulse(6, Activity::Wait)];
+        assert_eq!(find_within_an_hour(one_reads, 0, NO_CHANGE), None);
     }
 
     #[test]
-    fn only_work_is_measured() {
+    fn update_measures_only_work() {
         let start = Instant::now();
         let time = |seconds| start + Duration::from_secs(seconds);
         let mut steps = Steps::new(start);
-        assert_eq!(steps.update(pulse(1, Doing::Work), time(50)), None, "slow work does not count");
-        assert_eq!(steps.update(pulse(1, Doing::Work), time(57)), None, "it is still working");
-        assert_eq!(steps.update(pulse(2, Doing::Wait), time(60)), Some(Duration::from_secs(10)));
-        assert_eq!(steps.update(pulse(2, Doing::Work), time(90)), None, "waiting does not count");
+        assert_eq!(steps.update(pulse(1, Activity::Work), time(50)), None, "slow work does not count");
+        assert_eq!(steps.update(pulse(1, Activity::Work), time(57)), None, "it is still working");
+        assert_eq!(steps.update(pulse(2, Activity::Wait), time(60)), Some(Duration::from_secs(10)));
+        assert_eq!(steps.update(pulse(2, Activity::Work), time(90)), None, "waiting does not count");
     }
 
     #[test]
     fn missing_heartbeat_is_reported_unless_the_rank_left() {
         let mut peer = Peer::new("node7".to_string());
-        let later = |seconds| peer.heard + Duration::from_secs(seconds);
+        let later = |seconds| peer.last_message + Duration::from_secs(seconds);
         let (soon, late) = (later(14), later(16));
-        assert_eq!(peer.silent(soon), None);
-        assert!(peer.silent(late).unwrap().contains("has sent no heartbeat for 16 s"));
+        assert_eq!(peer.check_heartbeat(soon), None);
+        assert!(peer.check_heartbeat(late).unwrap().contains("has sent no heartbeat for 16 s"));
         peer.left = true;
-        assert_eq!(peer.silent(late), None);
+        assert_eq!(peer.check_heartbeat(late), None);
     }
 }

@@ -44,7 +44,8 @@ pub fn stream(index: usize) -> *mut c_void {
     unsafe { winsign_stream(index as c_int) }
 }
 
-/// Returns the peak memory of tensors on a GPU in bytes since the last call, if there were any. The GPU must exist.
+/// Returns the peak memory of tensors on a GPU since the last call, in bytes; returns `None` if there were no tensors. The
+/// GPU must exist.
 pub(super) fn peak_memory(index: usize) -> Option<u64> {
     // SAFETY: the GPU exists.
     u64::try_from(unsafe { winsign_peak_memory(index as c_int) }).ok()

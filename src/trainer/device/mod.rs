@@ -105,12 +105,12 @@ fn load_cuda() -> Result<(), String> {
     if !unsafe { sys::is_culib_present() } {
         return Err("there is no NVIDIA driver (libcuda.so.1)".to_string());
     }
-    // SAFETY: the library registers itself with the other part of libtorch, of which nothing runs yet. The message is
-    // copied before another call could change it.
+    // SAFETY: the library registers itself with the rest of libtorch, which is not running yet. The message is copied
+    // before another call could change it.
     unsafe {
         if libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
             let message = CStr::from_ptr(libc::dlerror()).to_string_lossy();
-            return Err(format!("this libtorch is one for CPUs, or incomplete ({message})"));
+            return Err(format!("this libtorch is built for CPUs, or incomplete ({message})"));
         }
     }
     Ok(())
@@ -120,7 +120,7 @@ fn load_cuda() -> Result<(), String> {
 /// none.
 pub fn gpus() -> Result<Vec<Gpu>, String> {
     LOADED.get().cloned().unwrap_or_else(|| Err("GPUs were not requested".to_string()))?;
-    let found = describe().map_err(|error| match error.error_string() {
+    let found = query_driver().map_err(|error| match error.error_string() {
         Ok(text) => format!("the NVIDIA driver reports: {}", text.to_string_lossy()),
         Err(_) => format!("the NVIDIA driver fails with code {}", error.0 as u32),
     })?;
@@ -133,25 +133,26 @@ pub fn gpus() -> Result<Vec<Gpu>, String> {
     }
 }
 
-fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
-    use sys::CUdevice_attribute_enum as Attribute;
+fn query_driver() -> Result<Vec<Gpu>, driver::DriverError> {
     driver::init()?;
-    let gpu = |index| {
-        let device = driver::device::get(index)?;
-        // SAFETY: the driver returned this device.
-        let (attribute, memory) =
-            unsafe { (|which| driver::device::get_attribute(device, which), driver::device::total_mem(device)?) };
-        Ok(Gpu {
-            name: driver::device::get_name(device)?,
-            capability: (
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
-                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
-            ),
-            memory: memory as u64,
-            id: driver::device::get_uuid(device)?.bytes.map(|byte| byte as u8),
-        })
-    };
-    (0..driver::device::get_count()?).map(gpu).collect()
+    (0..driver::device::get_count()?).map(query_gpu).collect()
+}
+
+fn query_gpu(index: i32) -> Result<Gpu, driver::DriverError> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    let device = driver::device::get(index)?;
+    // SAFETY: the driver returned this device.
+    let (attribute, memory) =
+        unsafe { (|which| driver::device::get_attribute(device, which), driver::device::total_mem(device)?) };
+    Ok(Gpu {
+        name: driver::device::get_name(device)?,
+        capability: (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        memory: memory as u64,
+        id: driver::device::get_uuid(device)?.bytes.map(|byte| byte as u8),
+    })
 }
 
 /// Returns the device of this rank, after [`load`]. All ranks must call it; either all are on GPUs, or none. A rank
@@ -166,13 +167,13 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
     let record = serde_json::to_vec(&(owner::host(), &own)).expect("plain data");
     let all = comm.gather(&record);
     let all: Vec<Found> =
-        all.iter().map(|bytes| serde_json::from_slice(bytes).expect("as another rank wrote it")).collect();
-    let index = share_out(request, comm.place().rank, &all)?;
+        all.iter().map(|bytes| serde_json::from_slice(bytes).expect("ranks send valid JSON")).collect();
+    let index = assign_gpu(request, comm.place().rank, &all)?;
     let (Some(index), Ok(gpus)) = (index, own) else {
         match precision {
             Precision::Tf32 => return Err(Error::Tf32OnCpu),
-            Precision::Bf16 if !fast_bf16() => {
-                tracing::warn!("this processor has no instructions for bf16 (avx512_bf16), so fp32 would be faster");
+            Precision::Bf16 if !has_bf16() => {
+                tracing::warn!("this processor has no instructions for bf16 (avx512_bf16), so fp32 is faster");
             }
             Precision::Bf16 | Precision::Fp32 => {}
         }
@@ -185,7 +186,7 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
     if comm.place().is_root() {
         // Rank 0 writes the log.
         for (rank, (host, gpus)) in all.iter().enumerate() {
-            if let (Ok(Some(index)), Ok(gpus)) = (share_out(request, rank, &all), gpus) {
+            if let (Ok(Some(index)), Ok(gpus)) = (assign_gpu(request, rank, &all), gpus) {
                 tracing::info!("rank {rank} computes on GPU {index} of {host}, {}", gpus[index]);
             }
         }
@@ -197,13 +198,13 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
 type Found = (String, Result<Vec<Gpu>, String>);
 
 /// Returns the index of the GPU that a rank gets; returns `None` if all compute on CPUs.
-fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usize>, Error> {
-    let nowhere = all.iter().all(|(_, gpus)| gpus.is_err());
-    if request == Request::Cpu || request == Request::Auto && nowhere {
+fn assign_gpu(request: Request, rank: usize, all: &[Found]) -> Result<Option<usize>, Error> {
+    let no_gpus = all.iter().all(|(_, gpus)| gpus.is_err());
+    if request == Request::Cpu || request == Request::Auto && no_gpus {
         return Ok(None);
     }
-    let lacking = all.iter().enumerate().find_map(|(rank, (host, gpus))| Some((rank, host, gpus.as_ref().err()?)));
-    if let Some((rank, host, reason)) = lacking {
+    let without = all.iter().enumerate().find_map(|(rank, (host, gpus))| Some((rank, host, gpus.as_ref().err()?)));
+    if let Some((rank, host, reason)) = without {
         return Err(Error::NoGpu { rank, host: host.clone(), reason: reason.clone() });
     }
     let mut taken: Vec<[u8; 16]> = vec![];
@@ -223,7 +224,7 @@ fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usiz
 }
 
 /// Returns true if this processor has instructions for bf16.
-fn fast_bf16() -> bool {
+fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     let has = std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
@@ -283,12 +284,12 @@ mod tests {
         (host.to_string(), Ok(ids.iter().map(|&id| gpu(id)).collect()))
     }
 
-    fn without(host: &str) -> Found {
+    fn machine_without_gpus(host: &str) -> Found {
         (host.to_string(), Err("there is no driver".to_string()))
     }
 
     fn indices(all: &[Found]) -> Vec<Option<usize>> {
-        (0..all.len()).map(|rank| share_out(Request::Auto, rank, all).unwrap()).collect()
+        (0..all.len()).map(|rank| assign_gpu(Request::Auto, rank, all).unwrap()).collect()
     }
 
     #[test]
@@ -299,28 +300,28 @@ mod tests {
         assert_eq!(indices(&[machine("a", &[1]), machine("a", &[2])]), [Some(0), Some(0)]);
         assert_eq!(indices(&[machine("a", &[1, 2]), machine("a", &[1, 2])]), [Some(0), Some(1)]);
         assert_eq!(indices(&[machine("a", &[2, 1]), machine("a", &[1, 2])]), [Some(0), Some(0)]);
-        assert_eq!(indices(&[without("a"), without("b")]), [None, None]);
-        assert_eq!(share_out(Request::Cpu, 0, &[a]), Ok(None));
+        assert_eq!(indices(&[machine_without_gpus("a"), machine_without_gpus("b")]), [None, None]);
+        assert_eq!(assign_gpu(Request::Cpu, 0, &[a]), Ok(None));
     }
 
     #[test]
-    fn ranks_without_a_gpu_are_reported_with_their_host() {
+    fn rank_without_a_gpu_is_reported_with_its_host() {
         let two = machine("node7", &[1, 2]);
         let crowded = [machine("node6", &[5]), two.clone(), two.clone(), two];
-        let error = share_out(Request::Cuda, 3, &crowded).unwrap_err();
+        let error = assign_gpu(Request::Cuda, 3, &crowded).unwrap_err();
         assert_eq!(
             error.to_string(),
             "there are 3 ranks on node7, but only 2 GPUs; help: start one rank per GPU, or pass --device cpu"
         );
-        assert!(share_out(Request::Auto, 3, &crowded).is_err());
+        assert!(assign_gpu(Request::Auto, 3, &crowded).is_err());
         for request in [Request::Auto, Request::Cuda] {
-            let uneven = [machine("node7", &[1]), without("node8")];
+            let uneven = [machine("node7", &[1]), machine_without_gpus("node8")];
             for rank in [0, 1] {
-                let error = share_out(request, rank, &uneven).unwrap_err().to_string();
+                let error = assign_gpu(request, rank, &uneven).unwrap_err().to_string();
                 assert!(error.starts_with("rank 1 on node8 has no GPU to compute on: there is no driver"), "{error}");
             }
         }
-        assert!(share_out(Request::Cuda, 0, &[without("node8")]).is_err());
+        assert!(assign_gpu(Request::Cuda, 0, &[machine_without_gpus("node8")]).is_err());
     }
 
     #[test]
@@ -339,7 +340,7 @@ mod tests {
         assert_eq!(upload::<f32>(&[], Device::Cpu).size(), [0]);
     }
 
-    /// All builds of libtorch have these switches; only their effects need a GPU.
+    /// Every build of libtorch has these switches; only their effects need a GPU.
     #[test]
     fn switches_can_be_set_without_a_gpu() {
         tf32(true);

@@ -2,9 +2,9 @@
 //!
 //! This is weight matching by Ainsworth, Hayase and Srinivasa ("Git Re-Basin: Merging Models modulo Permutation
 //! Symmetries", ICLR 2023, section 3.2): it searches for the order of the units of B that maximizes the inner product
-//! of the parameters of A and B. Finding the best is hard; but if all groups of units except one are fixed, the best
-//! order of that one is the solution of a linear assignment problem. So groups are improved in turn until none can be
-//! improved.
+//! of the parameters of A and B. Finding the best order is hard; but if all groups of units except one are fixed, the
+//! best order of that group is the solution of a linear assignment problem. So groups are improved in turn until no
+//! group can be improved.
 
 use tch::{Device, Kind, Tensor};
 use winsign_core::random::Source;
@@ -15,25 +15,25 @@ use crate::model::{Layout, Parameter, Weights};
 /// The seed of the order in which groups are improved.
 const SEED: u64 = 0;
 /// The smallest accepted gain of an order, as a fraction of the largest possible sum: more than rounding errors.
-const LEAST_GAIN: f64 = 1e-12;
+const MIN_GAIN: f64 = 1e-12;
 
-/// Returns B with its units in an order that matches A: parameters, statistics and mask. The result computes the same
+/// Returns B with its units in an order that matches A, in parameters, statistics and mask. The result computes the same
 /// function as B, and the inner product of its parameters with those of A is at least as large. It is on the device of
 /// B, and computed on the CPU in 64 bits.
 ///
-/// The paper starts with B unchanged; this starts with B matched once from the inputs on, if that is better: in deep
-/// networks in which all groups are out of order, improving groups in turn has no effect, and not even a reordered copy
-/// is recognized.
+/// The paper starts with B unchanged. This function starts with B matched once from the inputs on, if that is better: in
+/// deep networks in which all groups are out of order, improving groups in turn has no effect, and not even a reordered
+/// copy is recognized.
 ///
 /// An architecture without groups, or a network with weights that are not finite, is returned unchanged. Processors
 /// that round differently may find another order, so ranks must share the result of one of them.
-pub fn to(layout: &Layout, a: &Weights, b: &Weights) -> Weights {
+pub fn align(layout: &Layout, a: &Weights, b: &Weights) -> Weights {
     let _no_grad = tch::no_grad_guard();
     let device = b.parameters.device();
     let [a, b] = [a, b].map(|weights| weights.on(Device::Cpu));
-    let (as_it_is, matched) = (b.copy(), matched_from_inputs(layout, &a, b.copy()));
-    let fits_better = inner_product(&a, &matched) > inner_product(&a, &as_it_is);
-    improved(layout, &a, if fits_better { matched } else { as_it_is }).on(device)
+    let matched = match_from_inputs(layout, &a, b.copy());
+    let is_better = inner_product(&a, &matched) > inner_product(&a, &b);
+    improve(layout, &a, if is_better { matched } else { b.copy() }).on(device)
 }
 
 /// Returns the inner product of the parameters.
@@ -43,10 +43,10 @@ fn inner_product(a: &Weights, b: &Weights) -> f64 {
 }
 
 /// Matches every group once, in the order of their declaration, by the tensors whose other units are already matched.
-fn matched_from_inputs(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
+fn match_from_inputs(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
     for group in 0..layout.groups.len() {
-        let placed = |tensor: &Parameter| tensor.groups().all(|other| other <= group);
-        if let Some(order) = better_order(&products(layout, a, &b, group, placed)) {
+        let is_matched = |tensor: &Parameter| tensor.groups().all(|other| other <= group);
+        if let Some(order) = better_order(&products(layout, a, &b, group, is_matched)) {
             b.reorder(layout, group, &order);
         }
     }
@@ -54,8 +54,8 @@ fn matched_from_inputs(layout: &Layout, a: &Weights, mut b: Weights) -> Weights 
 }
 
 /// Improves groups in turn, in random order, until each is optimal given the others.
-fn improved(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
-    // The groups that are known to be optimal, because nothing relevant has changed since.
+fn improve(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
+    // A group is settled while it is known to be optimal given the others.
     let mut settled = vec![false; layout.groups.len()];
     let mut round = 0;
     while settled.contains(&false) {
@@ -76,7 +76,8 @@ fn improved(layout: &Layout, a: &Weights, mut b: Weights) -> Weights {
 }
 
 /// Returns the contribution of each unit of B to the inner product in each position: entry (i, j) is the inner product
-/// of all parameters of unit i of A and unit j of B, in the tensors for which `counts` is true. Shape (units, units).
+/// of all parameters of unit i of A and unit j of B, in the tensors for which `counts` is true. The shape is (units,
+/// units).
 fn products(layout: &Layout, a: &Weights, b: &Weights, group: usize, counts: impl Fn(&Parameter) -> bool) -> Tensor {
     let units = layout.groups[group];
     let mut products = Tensor::zeros([units, units], (Kind::Double, Device::Cpu));
@@ -102,7 +103,7 @@ fn better_order(products: &Tensor) -> Option<Vec<i64>> {
     let at = |i: usize, j: usize| products[i * units + j];
     let gain: f64 = order.iter().enumerate().map(|(i, &j)| at(i, j) - at(i, i)).sum();
     let largest = products.iter().fold(0.0f64, |largest, product| largest.max(product.abs()));
-    (gain > LEAST_GAIN * largest * units as f64).then(|| order.into_iter().map(|unit| unit as i64).collect())
+    (gain > MIN_GAIN * largest * units as f64).then(|| order.into_iter().map(|unit| unit as i64).collect())
 }
 
 #[cfg(test)]
@@ -137,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reordered_network_becomes_the_original() {
-        // These take long, and are built of the same blocks as others.
+    fn reordered_network_becomes_the_original() {
+        // Large architectures take long, and consist of the same blocks as others.
         let large = [Architecture::ResNet34, Architecture::ResNet50];
         let tried = Architecture::VARIANTS.iter().copied();
         let tried: Vec<_> = tried.filter(|tried| tried.can_align() && !large.contains(tried)).collect();
         for network in networks(&tried) {
             let original = random(&network.layout, 1);
-            let aligned = to(&network.layout, &original, &shuffled(&network.layout, &original, 2));
+            let aligned = align(&network.layout, &original, &shuffled(&network.layout, &original, 2));
             assert_eq!(aligned.parameters, original.parameters);
             assert_eq!(aligned.statistics, original.statistics);
             assert_eq!(aligned.mask, original.mask);
@@ -156,7 +157,7 @@ mod tests {
         for network in networks(&[Architecture::ResNet8, Architecture::ResNet20]) {
             let layout = &network.layout;
             let [a, b] = [1, 2].map(|seed| random(layout, seed));
-            let aligned = to(layout, &a, &b);
+            let aligned = align(layout, &a, &b);
             assert!(inner_product(&a, &aligned) > inner_product(&a, &b));
             for tensor in &layout.tensors {
                 let sorted =
@@ -167,42 +168,43 @@ mod tests {
             let surviving = aligned.parameters.narrow(0, 0, layout.prunable()).ne(0.0);
             assert_eq!(surviving.to_kind(Kind::Float), aligned.mask, "the mask follows the weights");
             // No group can be improved further, so another alignment changes nothing.
-            assert_eq!(to(layout, &a, &aligned).parameters, aligned.parameters);
+            assert_eq!(align(layout, &a, &aligned).parameters, aligned.parameters);
         }
     }
 
-    /// Networks that match are not changed, even if matching from the inputs suggests otherwise.
+    /// Matching from the inputs alone would change this network.
     #[test]
-    fn matching_networks_are_unchanged() {
+    fn matching_network_is_unchanged() {
         let layout = Network::new(RESNET8).layout;
         let a = random(&layout, 1);
         let b = a.copy();
         // Matching starts from the first layer, whose channels have another order.
         let mut first = b.parameters.narrow(0, layout.tensors[0].start, layout.tensors[0].length()).view([8, -1]);
         first.copy_(&first.flip([0]));
-        assert_eq!(to(&layout, &a, &b).parameters, b.parameters);
+        assert_eq!(align(&layout, &a, &b).parameters, b.parameters);
 
         let _ = b.parameters.get(5).fill_(f64::NAN);
-        assert!(to(&layout, &a, &b).parameters.allclose(&b.parameters, 0.0, 0.0, true), "NaN has no order");
+        assert!(align(&layout, &a, &b).parameters.allclose(&b.parameters, 0.0, 0.0, true), "NaN has no order");
+    }
+
+    /// Returns the order of three units with the largest sum of products, by trying all orders.
+    fn best_order(products: &Tensor) -> Vec<i64> {
+        let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        let sum = |order: &[i64; 3]| -> f64 { (0..3).map(|i| products.double_value(&[i, order[i as usize]])).sum() };
+        orders.into_iter().max_by(|a, b| sum(a).total_cmp(&sum(b))).unwrap().to_vec()
     }
 
     #[test]
-    fn the_best_order_is_found_and_ties_move_nothing() {
-        let best = |products: &Tensor| {
-            let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-            let sum =
-                |order: &[i64; 3]| -> f64 { (0..3).map(|i| products.double_value(&[i, order[i as usize]])).sum() };
-            orders.into_iter().max_by(|a, b| sum(a).total_cmp(&sum(b))).unwrap().to_vec()
-        };
+    fn better_order_is_the_best_and_ignores_ties() {
         for seed in 0..50 {
             let mut stream = Source::new(seed, "products", 0).stream(0);
             let values: Vec<f64> = (0..9).map(|_| stream.normal() * 1e-20).collect();
             let products = Tensor::from_slice(&values).view([3, 3]);
             let found = better_order(&products).unwrap_or(vec![0, 1, 2]);
-            assert_eq!(found, best(&products), "{values:?}");
+            assert_eq!(found, best_order(&products), "{values:?}");
         }
-        for alike in [0.0, 0.1, -3e30] {
-            assert_eq!(better_order(&Tensor::full([7, 7], alike, (Kind::Double, Device::Cpu))), None);
+        for tie in [0.0, 0.1, -3e30] {
+            assert_eq!(better_order(&Tensor::full([7, 7], tie, (Kind::Double, Device::Cpu))), None);
         }
     }
 
@@ -212,8 +214,8 @@ mod tests {
         let directory = Store::create(store).unwrap().run(&run.id);
         directory.prepare(&run, "a test").unwrap();
         let attempt = Attempt::claim(&directory, 0).unwrap();
-        let means = ExecOptions { checkpoint_every: Duration::MAX, ..ExecOptions::default() };
-        Session::new(Ranks::alone(), Some(attempt), vec![], means)
+        let options = ExecOptions { checkpoint_every: Duration::MAX, ..ExecOptions::default() };
+        Session::new(Ranks::alone(), Some(attempt), vec![], options)
     }
 
     #[test]
@@ -264,10 +266,10 @@ mod tests {
             let found = lmc::path(&mut session, &network, &data, (&original, &copy), &connect).unwrap();
             (found.path.barrier, found.remaining_ratio)
         };
-        let ((apart, of_both), (aligned, of_one)) = (barrier(Align::None), barrier(Align::Weights));
-        assert!(apart > 30.0, "{apart}");
+        let ((unaligned, ratio_of_both), (aligned, ratio_of_one)) = (barrier(Align::None), barrier(Align::Weights));
+        assert!(unaligned > 30.0, "{unaligned}");
         assert_eq!(aligned, 0.0);
-        assert_eq!(of_one, original.remaining_ratio());
-        assert!(of_both > of_one, "the masks differ: {of_both}");
+        assert_eq!(ratio_of_one, original.remaining_ratio());
+        assert!(ratio_of_both > ratio_of_one, "the masks differ: {ratio_of_both}");
     }
 }

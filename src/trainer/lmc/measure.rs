@@ -1,7 +1,7 @@
 //! Evaluation of many networks for paths, matrices and planes, each with BatchNorm statistics of its own.
 //!
-//! Networks are evaluated in rounds. In each, the batches for the re-estimation are computed once for all networks of
-//! the round, and so are those of the test and training images. The ranks divide the work by whole batches. The result
+//! Networks are evaluated in rounds. In each round, the batches for the re-estimation are made once for all of its
+//! networks, and so are those of the test and training images. The ranks divide the work by whole batches. The result
 //! for a network does not depend on the other networks of its round.
 
 use safetensors::tensor::Dtype;
@@ -19,16 +19,16 @@ use crate::data::batches::{Batch, plain_batches, plain_steps};
 use crate::model::Network;
 use crate::model::weights::{raw, tensor};
 use crate::session::{Demand, Session};
-use crate::train::evaluate::{Score, Sums, absorb, combine, plain_mean, reestimation_batches};
+use crate::train::evaluate::{Score, Sums, combine_statistics, mean_momentum, reestimation_batches, update_statistics};
 use crate::{Error, Result};
 
 /// The maximum number of networks of a round: a worker checks for a request to stop between two networks, and loses at
 /// most one batch of a round.
-const MOST: usize = 256;
+const MAX_NETWORKS: usize = 256;
 /// The maximum size in bytes of the statistics of a round on all ranks together, which a checkpoint holds.
-const MOST_BYTES: usize = 256 << 20;
+const MAX_BYTES: usize = 256 << 20;
 /// The minimum number of networks of a round, regardless of the size of their statistics.
-const FEWEST: usize = 8;
+const MIN_NETWORKS: usize = 8;
 
 /// The rule by which networks are evaluated.
 #[derive(Debug, Clone, Copy)]
@@ -71,17 +71,17 @@ pub struct Evaluator<'a> {
     rule: Rule,
     /// The maximum total number of networks.
     expected: usize,
-    /// A digest of the networks that each attempt computes anew and might compute differently; `None` if it only reads
-    /// networks.
-    made: Option<String>,
+    /// A digest of the networks that each attempt computes anew and might compute differently; `None` if attempts only
+    /// read networks.
+    digest: Option<String>,
     /// The scores of all networks evaluated so far, in order, including those of earlier attempts.
     known: Vec<Scores>,
     /// The number of these scores that this attempt has returned.
-    told: usize,
+    returned: usize,
     /// The unfinished round of an earlier attempt.
-    begun: Option<Round>,
+    unfinished: Option<Round>,
     /// The maximum number of networks of a round.
-    most: usize,
+    max_networks: usize,
 }
 
 /// A stage of a round; the stages follow one another.
@@ -111,19 +111,19 @@ struct Round {
 
 /// The metadata of a checkpoint.
 #[derive(Serialize, Deserialize)]
-struct Gathered {
+struct Metadata {
     stage: Stage,
     step: u32,
     /// The number of batches that each rank has processed in the estimation.
     seen: Vec<u32>,
     /// The digest as in [`Evaluator`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    made: Option<String>,
+    #[serde(rename = "made", default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 impl<'a> Evaluator<'a> {
     /// Creates an evaluator. It resumes from the checkpoint of an earlier attempt, if that evaluated the same networks:
-    /// `made` is a digest of all networks that each attempt computes anew. At most `expected` networks can be
+    /// `digest` is a digest of all networks that each attempt computes anew. At most `expected` networks can be
     /// evaluated.
     pub fn new(
         session: &'a mut Session,
@@ -131,51 +131,61 @@ impl<'a> Evaluator<'a> {
         data: &'a Data,
         rule: Rule,
         expected: usize,
-        made: Option<String>,
+        digest: Option<String>,
     ) -> Result<Evaluator<'a>> {
         let file = session.load_checkpoint()?;
         let bytes = 4 * network.layout.statistics().max(1) as usize * session.place().ranks;
-        let most = (MOST_BYTES / bytes).clamp(FEWEST, MOST);
-        let mut gauge =
-            Evaluator { session, network, data, rule, expected, made, known: vec![], told: 0, begun: None, most };
+        let max_networks = (MAX_BYTES / bytes).clamp(MIN_NETWORKS, MAX_NETWORKS);
+        let mut evaluator = Evaluator {
+            session,
+            network,
+            data,
+            rule,
+            expected,
+            digest,
+            known: vec![],
+            returned: 0,
+            unfinished: None,
+            max_networks,
+        };
         if let Some(file) = file {
-            let Ok(gathered) = serde_json::from_str::<Gathered>(&file.metadata) else {
-                tracing::warn!("the checkpoint is of a version that measured differently; starting again");
-                return Ok(gauge);
+            let Ok(metadata) = serde_json::from_str::<Metadata>(&file.metadata) else {
+                tracing::warn!("the checkpoint was saved by a version that measured differently; starting again");
+                return Ok(evaluator);
             };
-            if gathered.made != gauge.made {
-                tracing::warn!("the checkpoint is of networks that were aligned differently; starting again");
-                return Ok(gauge);
+            if metadata.digest != evaluator.digest {
+                tracing::warn!("the networks of the checkpoint were aligned differently; starting again");
+                return Ok(evaluator);
             }
-            let (known, round) = gauge.restore(&file, gathered).map_err(Error::Unfit)?;
-            let batches = gauge.steps(round.stage);
+            let (known, round) = evaluator.restore(&file, metadata).map_err(Error::CheckpointMismatch)?;
+            let batches = evaluator.steps(round.stage);
             tracing::info!(
                 "resuming at batch {} of {batches} after {} of {expected} networks",
                 round.step + 1,
                 known.len()
             );
-            gauge.known = known;
-            gauge.begun = Some(round);
+            evaluator.known = known;
+            evaluator.unfinished = Some(round);
         }
-        Ok(gauge)
+        Ok(evaluator)
     }
 
     /// Limits the number of networks of a round, for tests.
     #[cfg(test)]
-    pub fn limit_rounds(&mut self, most: usize) {
-        self.most = most;
+    pub fn limit_rounds(&mut self, max_networks: usize) {
+        self.max_networks = max_networks;
     }
 
     /// Returns the scores of `networks` networks, with the flat parameters that `network_at` returns. A later attempt
     /// must request the same networks in the same order, to resume.
     pub fn measure(&mut self, networks: usize, network_at: impl Fn(usize) -> Tensor) -> Result<Vec<Scores>> {
-        let (first, end) = (self.told, self.told + networks);
+        let (first, end) = (self.returned, self.returned + networks);
         while self.known.len() < end {
             let left = end - self.known.len();
-            let round = match self.begun.take() {
+            let round = match self.unfinished.take() {
                 Some(round) if round.networks() <= left => round,
-                Some(_) => return Err(Error::Unfit("it has too many networks".to_string())),
-                None => self.fresh(left.min(self.most)),
+                Some(_) => return Err(Error::CheckpointMismatch("it has too many networks".to_string())),
+                None => self.new_round(left.min(self.max_networks)),
             };
             let done = self.known.len() - first;
             tracing::info!(
@@ -184,14 +194,14 @@ impl<'a> Evaluator<'a> {
                 self.known.len() + round.networks(),
                 self.expected
             );
-            let scores = self.round(round, &|which| network_at(done + which))?;
+            let scores = self.measure_round(round, &|which| network_at(done + which))?;
             self.known.extend(scores);
         }
-        self.told = end;
+        self.returned = end;
         Ok(self.known[first..end].to_vec())
     }
 
-    fn round(&self, mut round: Round, network_at: &dyn Fn(usize) -> Tensor) -> Result<Vec<Scores>> {
+    fn measure_round(&self, mut round: Round, network_at: &dyn Fn(usize) -> Tensor) -> Result<Vec<Scores>> {
         let comm = self.session.comm();
         if round.stage == Stage::Estimate {
             let steps = self.steps(Stage::Estimate);
@@ -200,9 +210,9 @@ impl<'a> Evaluator<'a> {
             let own = epoch.every(round.step, self.session.place()).take_while(|(step, _)| *step < steps);
             self.pass(&mut round, own, network_at)?;
             if steps > 0 {
-                combine(comm, &mut round.statistics, round.seen, steps);
+                combine_statistics(comm, &mut round.statistics, round.seen, steps);
             }
-            self.enter(&mut round, Stage::Test);
+            self.enter_stage(&mut round, Stage::Test);
         }
         for (stage, split) in [(Stage::Test, Split::Test), (Stage::Train, Split::Train)] {
             if round.stage == stage && self.steps(stage) > 0 {
@@ -212,7 +222,7 @@ impl<'a> Evaluator<'a> {
             if round.stage == Stage::Test {
                 let sums = std::mem::replace(&mut round.sums, Sums::new(0, 0, Device::Cpu));
                 round.test = sums.scores(comm, self.data.count(Split::Test));
-                self.enter(&mut round, Stage::Train);
+                self.enter_stage(&mut round, Stage::Train);
             }
         }
         if self.rule.sets == Sets::Test {
@@ -243,12 +253,12 @@ impl<'a> Evaluator<'a> {
             let batch = match demand {
                 Demand::Nothing | Demand::Save => batch?,
                 Demand::Stop => return Err(Error::Interrupted),
-                Demand::Fail => return Err(batch.err().unwrap_or(Error::Elsewhere)),
+                Demand::Fail => return Err(batch.err().unwrap_or(Error::OtherRankFailed)),
             };
             // After a request to stop within a batch, the next attempt repeats that batch.
             let before = (round.stage == Stage::Estimate).then(|| round.statistics.copy());
             for which in 0..round.networks() {
-                if let Err(stopped) = session.crew().agree(Ok(())) {
+                if let Err(stopped) = session.workers().agree(Ok(())) {
                     if let Some(before) = before {
                         round.statistics = before;
                     }
@@ -260,7 +270,13 @@ impl<'a> Evaluator<'a> {
                 let (parameters, statistics) = (network_at(which), round.statistics.get(which as i64));
                 match round.stage {
                     Stage::Estimate => {
-                        absorb(self.network, &parameters, &statistics, &batch.images, plain_mean(round.seen));
+                        update_statistics(
+                            self.network,
+                            &parameters,
+                            &statistics,
+                            &batch.images,
+                            mean_momentum(round.seen),
+                        );
                     }
                     Stage::Test | Stage::Train => {
                         round.sums.add(which, number, self.network, (&parameters, &statistics), batch);
@@ -288,12 +304,12 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn enter(&self, round: &mut Round, stage: Stage) {
+    fn enter_stage(&self, round: &mut Round, stage: Stage) {
         let sums = Sums::new(round.networks(), self.steps(stage), self.data.device());
         (round.stage, round.step, round.sums) = (stage, 0, sums);
     }
 
-    fn fresh(&self, networks: usize) -> Round {
+    fn new_round(&self, networks: usize) -> Round {
         Round {
             stage: Stage::Estimate,
             step: 0,
@@ -314,20 +330,20 @@ impl<'a> Evaluator<'a> {
         let stages = [Stage::Estimate, Stage::Test, Stage::Train];
         let steps = |stages: &[Stage]| stages.iter().map(|stage| u64::from(self.steps(*stage))).sum::<u64>();
         let before = stages.iter().position(|stage| *stage == round.stage).unwrap_or(0);
-        let of_round = steps(&stages[..before]) + u64::from(round.step);
-        let done = self.known.len() as u64 * steps(&stages) + round.networks() as u64 * of_round;
+        let done_in_round = steps(&stages[..before]) + u64::from(round.step);
+        let done = self.known.len() as u64 * steps(&stages) + round.networks() as u64 * done_in_round;
         let total = self.expected as u64 * steps(&stages);
-        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        self.session.report(Progress { done: small(done), total: small(total), test_error: None })
+        let clamp = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        self.session.report(Progress { done: clamp(done), total: clamp(total), test_error: None })
     }
 
     fn save(&self, round: &Round) -> Result<()> {
-        let gathered = self.gather(round);
-        self.session.save_checkpoint(|| gathered)
+        let checkpoint = self.make_checkpoint(round);
+        self.session.save_checkpoint(|| checkpoint)
     }
 
     /// Returns the checkpoint, on every rank.
-    fn gather(&self, round: &Round) -> TensorFile {
+    fn make_checkpoint(&self, round: &Round) -> TensorFile {
         let comm = self.session.comm();
         let Place { rank, ranks } = comm.place();
         let seen = comm.gather(&round.seen.to_le_bytes());
@@ -355,15 +371,15 @@ impl<'a> Evaluator<'a> {
             named("known_test", &table(self.known.iter().map(|scores| row(&scores.test))), Dtype::F64),
             named("known_train", &table(self.known.iter().filter_map(|scores| Some(row(&scores.train?)))), Dtype::F64),
         ];
-        let gathered = Gathered { stage: round.stage, step: round.step, seen, made: self.made.clone() };
-        TensorFile { tensors: tensors.into(), metadata: serde_json::to_string(&gathered).expect("plain data") }
+        let metadata = Metadata { stage: round.stage, step: round.step, seen, digest: self.digest.clone() };
+        TensorFile { tensors: tensors.into(), metadata: serde_json::to_string(&metadata).expect("plain data") }
     }
 
     /// Returns the known scores, and the part of this rank in the unfinished round.
     fn restore(
         &self,
         file: &TensorFile,
-        Gathered { stage, step, seen, made: _ }: Gathered,
+        Metadata { stage, step, seen, digest: _ }: Metadata,
     ) -> std::result::Result<(Vec<Scores>, Round), String> {
         let found = |name: &str| file.tensors.get(name).map(tensor).ok_or(format!("it has no {name}"));
         let statistics = found("statistics")?.to_device(self.data.device());
@@ -383,7 +399,7 @@ impl<'a> Evaluator<'a> {
         if length != self.network.layout.statistics() {
             return Err(format!("it has {length} statistics per network"));
         }
-        let mut round = Round { stage, step, sums: Sums { tensor: sums }, test, ..self.fresh(networks as usize) };
+        let mut round = Round { stage, step, sums: Sums { tensor: sums }, test, ..self.new_round(networks as usize) };
         match stage {
             Stage::Estimate if seen.len() == ranks => {
                 (round.statistics, round.seen) = (statistics.get(rank as i64), seen[rank]);
@@ -403,8 +419,8 @@ impl<'a> Evaluator<'a> {
                 }
                 round.statistics = statistics.get(0);
                 // Rank 0 holds the sums of all ranks from now on; batches that are repeated must not count twice.
-                let again = if rank == 0 { i64::from(step) } else { 0 };
-                let _ = round.sums.tensor.slice(2, again, None, 1).zero_();
+                let first = if rank == 0 { i64::from(step) } else { 0 };
+                let _ = round.sums.tensor.slice(2, first, None, 1).zero_();
             }
         }
         Ok((known, round))

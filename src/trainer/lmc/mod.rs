@@ -1,6 +1,6 @@
 //! Linear mode connectivity: errors along the straight paths between networks, and in the plane through three.
 //!
-//! [`measure`] evaluates networks; [`path`](mod@path) and [`plane`](mod@plane) determine which.
+//! [`measure`] evaluates networks; [`path`](mod@path) and [`plane`](mod@plane) determine which networks are evaluated.
 
 pub mod align;
 pub mod measure;
@@ -53,7 +53,7 @@ impl Union {
 /// Compares the signed masks of two networks. If no weight survives in both, the sign agreement is 0.
 fn similarity(layout: &Layout, a: &Weights, b: &Weights) -> Similarity {
     let signs = |weights: &Weights| weights.parameters.narrow(0, 0, layout.prunable()).sign();
-    let count = |of: &Tensor| of.sum(Kind::Double).double_value(&[]);
+    let count = |mask: &Tensor| mask.sum(Kind::Double).double_value(&[]);
     let both = &a.mask * &b.mask;
     let agreeing = count(&(signs(a).eq_tensor(&signs(b)).to_kind(Kind::Float) * &both));
     let (both, either) = (count(&both), count(&a.mask.maximum(&b.mask)));

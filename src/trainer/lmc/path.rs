@@ -69,16 +69,16 @@ fn paths(
     pairs: &[(usize, usize)],
     connect: &Connect,
 ) -> Result<(f64, Vec<PathOutcome>)> {
-    let Joined { mut pairs, remaining_ratio, matched } = match connect.align {
-        Align::None => as_they_are(network, networks, pairs, connect)?,
-        Align::Weights => match_units(session, network, data, networks, pairs, connect)?,
+    let Joined { mut pairs, remaining_ratio, digest } = match connect.align {
+        Align::None => join_unaligned(network, networks, pairs, connect)?,
+        Align::Weights => join_aligned(session, network, data, networks, pairs, connect)?,
     };
     let inner = connect.points as usize - 2 + 2 * connect.refine as usize;
     let rule = Rule { batch: connect.batch, batches: connect.reestimation_batches, sets: connect.sets };
-    let mut gauge = Evaluator::new(session, network, data, rule, networks.len() + pairs.len() * inner, matched)?;
+    let mut evaluator = Evaluator::new(session, network, data, rule, networks.len() + pairs.len() * inner, digest)?;
 
     // A network that is an end of many paths is measured once: alignment does not change its function.
-    let ends = gauge.measure(networks.len(), |which| networks[which].parameters.shallow_clone())?;
+    let ends = evaluator.measure(networks.len(), |which| networks[which].parameters.shallow_clone())?;
     for pair in &mut pairs {
         for (t, end) in [(0.0, pair.ends.1), (1.0, pair.ends.0)] {
             pair.add(t, ends[end], networks.len())?;
@@ -86,9 +86,9 @@ fn paths(
     }
     let last = f64::from(connect.points - 1);
     let even: Vec<f64> = (1..connect.points - 1).map(|point| f64::from(point) / last).collect();
-    measure_at(&mut gauge, networks, &mut pairs, |_| even.clone())?;
+    measure_at(&mut evaluator, networks, &mut pairs, |_| even.clone())?;
     for _ in 0..connect.refine {
-        measure_at(&mut gauge, networks, &mut pairs, |pair| beside_the_largest(&pair.points))?;
+        measure_at(&mut evaluator, networks, &mut pairs, |pair| refined_positions(&pair.points))?;
     }
     let outcome = |pair: Pair| PathOutcome {
         barrier: barrier(&pair.points),
@@ -103,24 +103,29 @@ struct Joined {
     pairs: Vec<Pair>,
     /// The remaining ratio of the union of all joined networks.
     remaining_ratio: f64,
-    /// A digest of the aligned networks.
-    matched: Option<String>,
+    /// A digest of the aligned networks; `None` without alignment.
+    digest: Option<String>,
 }
 
-fn as_they_are(network: &Network, networks: &[Weights], pairs: &[(usize, usize)], connect: &Connect) -> Result<Joined> {
+fn join_unaligned(
+    network: &Network,
+    networks: &[Weights],
+    pairs: &[(usize, usize)],
+    connect: &Connect,
+) -> Result<Joined> {
     let mut union = Union::default();
     networks.iter().for_each(|network| union.add(network));
-    let joined = |&ends: &(usize, usize)| {
+    let join = |&ends: &(usize, usize)| {
         let (a, b) = (&networks[ends.0], &networks[ends.1]);
         check_masks(connect.masks, a, b)?;
         Ok(Pair { ends, aligned: None, similarity: similarity(&network.layout, a, b), points: vec![] })
     };
-    let pairs = pairs.iter().map(joined).collect::<Result<_>>()?;
-    Ok(Joined { pairs, remaining_ratio: union.ratio(), matched: None })
+    let pairs = pairs.iter().map(join).collect::<Result<_>>()?;
+    Ok(Joined { pairs, remaining_ratio: union.ratio(), digest: None })
 }
 
 /// Aligns the second network of each pair with the first.
-fn match_units(
+fn join_aligned(
     session: &Session,
     network: &Network,
     data: &Data,
@@ -135,8 +140,8 @@ fn match_units(
         let (a, b) = (&networks[ends.0], &networks[ends.1]);
         check_masks(connect.masks, a, b)?;
         // Matching takes long and is not saved, so check for a request to stop before each pair.
-        session.crew().agree(Ok(()))?;
-        let aligned = session.made_at_root(layout, || align::to(layout, a, b))?;
+        session.workers().agree(Ok(()))?;
+        let aligned = session.compute_at_root(layout, || align::align(layout, a, b))?;
         hasher.update(&raw(&aligned.parameters, Dtype::F32, &[]).bytes);
         let aligned = aligned.on(data.device());
         union.add(a);
@@ -144,13 +149,13 @@ fn match_units(
         let similarity = similarity(layout, a, b);
         joined.push(Pair { ends, aligned: Some(aligned.parameters), similarity, points: vec![] });
     }
-    let matched = Some(hasher.finalize().to_hex()[..32].to_string());
-    Ok(Joined { pairs: joined, remaining_ratio: union.ratio(), matched })
+    let digest = Some(hasher.finalize().to_hex()[..32].to_string());
+    Ok(Joined { pairs: joined, remaining_ratio: union.ratio(), digest })
 }
 
 /// Measures every pair at the positions that `positions` returns for it.
 fn measure_at(
-    gauge: &mut Evaluator,
+    evaluator: &mut Evaluator,
     networks: &[Weights],
     pairs: &mut [Pair],
     positions: impl Fn(&Pair) -> Vec<f64>,
@@ -159,13 +164,10 @@ fn measure_at(
         pairs.iter().enumerate().flat_map(|(index, pair)| positions(pair).into_iter().map(move |t| (index, t)));
     let places: Vec<(usize, f64)> = places.collect();
     // Networks are computed when needed: a sum of two flat tensors is cheap, and all of them may not fit in memory.
-    let network_at = |which: usize| {
+    let scores = evaluator.measure(places.len(), |which| {
         let (index, t) = places[which];
-        let Pair { ends: (a, b), aligned, .. } = &pairs[index];
-        let b = aligned.as_ref().unwrap_or(&networks[*b].parameters);
-        interpolate(&networks[*a].parameters, b, t)
-    };
-    let scores = gauge.measure(places.len(), network_at)?;
+        pairs[index].interpolate(networks, t)
+    })?;
     for ((index, t), scores) in places.into_iter().zip(scores) {
         pairs[index].add(t, scores, networks.len())?;
     }
@@ -173,6 +175,13 @@ fn measure_at(
 }
 
 impl Pair {
+    /// Returns the parameters at a position on the path.
+    fn interpolate(&self, networks: &[Weights], t: f64) -> Tensor {
+        let (a, b) = self.ends;
+        let b = self.aligned.as_ref().unwrap_or(&networks[b].parameters);
+        interpolate(&networks[a].parameters, b, t)
+    }
+
     /// Inserts a measured point in order; `networks` is the number of networks of the run, for error messages.
     fn add(&mut self, t: f64, scores: Scores, networks: usize) -> Result<()> {
         let scores = scores.finite(|| match networks {
@@ -186,9 +195,9 @@ impl Pair {
     }
 }
 
-/// Returns the positions halfway between the point with the largest test error and its neighbours. Of equal errors,
-/// which are common with few images, the one with the largest loss counts.
-fn beside_the_largest(points: &[PathPoint]) -> Vec<f64> {
+/// Returns the positions halfway between the point with the largest test error and its neighbours. Among points with equal
+/// errors, which are common with few images, the one with the largest loss counts.
+fn refined_positions(points: &[PathPoint]) -> Vec<f64> {
     let worse = |one: &PathPoint, other: &PathPoint| {
         one.test_error.total_cmp(&other.test_error).then(one.test_loss.total_cmp(&other.test_loss))
     };
@@ -214,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn barrier_is_the_rise_above_the_mean_of_the_ends() {
+    fn barrier_is_the_maximum_minus_the_mean_of_the_ends() {
         assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 60.0), at(1.0, 4.0)]), 57.0);
         assert_eq!(barrier(&[at(0.0, 2.0), at(0.5, 2.0), at(1.0, 4.0)]), 1.0, "an end may be the maximum");
     }
@@ -224,22 +233,22 @@ mod tests {
         let path = |errors: [f64; 5]| -> Vec<PathPoint> {
             errors.iter().enumerate().map(|(index, &error)| at(index as f64 / 4.0, error)).collect()
         };
-        assert_eq!(beside_the_largest(&path([1.0, 2.0, 9.0, 3.0, 1.0])), [0.375, 0.625]);
-        assert_eq!(beside_the_largest(&path([9.0, 2.0, 1.0, 3.0, 1.0])), [0.125], "an end has one neighbour");
-        assert_eq!(beside_the_largest(&path([1.0, 2.0, 1.0, 3.0, 4.0])), [0.875]);
+        assert_eq!(refined_positions(&path([1.0, 2.0, 9.0, 3.0, 1.0])), [0.375, 0.625]);
+        assert_eq!(refined_positions(&path([9.0, 2.0, 1.0, 3.0, 1.0])), [0.125], "an end has one neighbour");
+        assert_eq!(refined_positions(&path([1.0, 2.0, 1.0, 3.0, 4.0])), [0.875]);
         let mut tied = path([1.0, 9.0, 9.0, 9.0, 1.0]);
         tied[2].test_loss += 0.1;
-        assert_eq!(beside_the_largest(&tied), [0.375, 0.625], "among equal errors the loss decides");
+        assert_eq!(refined_positions(&tied), [0.375, 0.625], "among equal errors the loss decides");
     }
 
-    /// A curve with its maximum of 70 at t = 0.37, for which an equally fine even grid would need 65 points.
+    /// The curve has its maximum of 70 at t = 0.37; an even grid with the same spacing there would need 65 points.
     #[test]
     fn refinement_finds_the_maximum_in_fewer_evaluations() {
         let error = |t: f64| (70.0 - 1000.0 * (t - 0.37).powi(2)).max(0.0);
         let even = |count: u32| (0..count).map(move |point| f64::from(point) / f64::from(count - 1));
         let mut points: Vec<PathPoint> = even(5).map(|t| at(t, error(t))).collect();
         for _ in 0..4 {
-            for t in beside_the_largest(&points) {
+            for t in refined_positions(&points) {
                 let place = points.partition_point(|point| point.t < t);
                 points.insert(place, at(t, error(t)));
             }
@@ -247,7 +256,7 @@ mod tests {
         let largest = |errors: &mut dyn Iterator<Item = f64>| errors.fold(f64::NEG_INFINITY, f64::max);
         let refined = largest(&mut points.iter().map(|point| point.test_error));
         assert_eq!(points.len(), 13);
-        assert!(points.windows(2).all(|pair| pair[0].t < pair[1].t), "in order, and none twice");
+        assert!(points.windows(2).all(|pair| pair[0].t < pair[1].t), "the points are in order and distinct");
         assert_eq!(refined, largest(&mut even(65).map(error)));
         assert!(refined > 69.97 && largest(&mut even(13).map(error)) < 69.0, "{refined}");
     }

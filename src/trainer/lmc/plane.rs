@@ -12,9 +12,9 @@ use crate::session::Session;
 use crate::train::evaluate::Score;
 use crate::{Error, Result};
 
-/// Networks count as being on one line if the height of their triangle is less than this fraction of its base, which is
-/// the accuracy of 32-bit floats.
-const FLAT: f64 = 1e-4;
+/// The fraction of the base of a triangle below which its height is within the accuracy of 32-bit floats: the networks at
+/// its corners count as being on one line.
+const MIN_HEIGHT: f64 = 1e-4;
 
 /// Measures the errors on the grid of a plane. As on a path, every trained tensor is combined linearly, statistics are
 /// re-estimated, and masks are compared.
@@ -37,8 +37,8 @@ pub fn plane(
     let places: Vec<(f64, f64)> = y.iter().flat_map(|&y| x.iter().map(move |&x| (x, y))).collect();
 
     let rule = Rule { batch: settings.batch, batches: settings.reestimation_batches, sets: settings.sets };
-    let mut gauge = Evaluator::new(session, network, data, rule, places.len(), None)?;
-    let scores = gauge.measure(places.len(), |which| frame.network_at(places[which]))?;
+    let mut evaluator = Evaluator::new(session, network, data, rule, places.len(), None)?;
+    let scores = evaluator.measure(places.len(), |which| frame.network_at(places[which]))?;
     let points = (places.iter().zip(scores))
         .map(|(&(x, y), scores)| {
             let scores = scores.finite(|| format!("at x = {x}, y = {y} of the plane"))?;
@@ -64,10 +64,10 @@ impl Frame {
         // Split C into its components along and perpendicular to the line to B. The latter is the norm of a difference
         // of vectors, since a difference of two squares would lose half of the digits.
         let along = dot(&to_c, &to_b) / base;
-        let beside = &to_c - &to_b * (along / base);
-        let height = dot(&beside, &beside).sqrt();
+        let perpendicular = &to_c - &to_b * (along / base);
+        let height = dot(&perpendicular, &perpendicular).sqrt();
         // This also catches distances that are zero or not finite.
-        if !(base.is_finite() && height > FLAT * base.max(along.abs())) {
+        if !(base.is_finite() && height > MIN_HEIGHT * base.max(along.abs())) {
             return Err(Error::OnOneLine);
         }
         Ok(Frame { parameters, places: [(0.0, 0.0), (base, 0.0), (along, height)] })
@@ -85,7 +85,7 @@ impl Frame {
     }
 
     /// Returns the flat parameters at a place: a linear combination of the three networks with coefficients that sum to
-    /// one. Equals a network exactly at its coordinates.
+    /// one. At the coordinates of a network the result is exactly that network.
     fn network_at(&self, (x, y): (f64, f64)) -> Tensor {
         let [_, (base, _), (along, height)] = self.places;
         let c = y / height;
@@ -125,7 +125,7 @@ mod tests {
 
     /// The basis is orthonormal: points at distance 1 in the plane are at distance 1 in the weights, in any direction.
     #[test]
-    fn distances_in_the_plane_equal_those_of_the_weights() {
+    fn distances_in_the_plane_equal_those_between_weights() {
         let (layout, networks) = corners([1, 2, 3]);
         let frame = Frame::new(&layout, networks).unwrap();
         let origin = frame.network_at((0.3, -0.7));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grid_goes_beyond_the_networks_by_its_margin() {
+    fn grid_extends_beyond_the_networks_by_its_margin() {
         let (layout, networks) = corners([1, 2, 3]);
         let frame = Frame::new(&layout, networks).unwrap();
         let base = frame.places[1].0;

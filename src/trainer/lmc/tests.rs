@@ -20,10 +20,10 @@ use crate::data::batches::plain_batches;
 use crate::data::{self, Data};
 use crate::model::{Mode, Network};
 use crate::session::{ExecOptions, Session};
-use crate::train::evaluate::{Score, absorb, plain_mean, reestimation_batches};
+use crate::train::evaluate::{Score, mean_momentum, reestimation_batches, update_statistics};
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
-/// A large batch, so that a pass is short.
+/// The size of a batch: large, so that a pass is short.
 const BATCH: u32 = 480;
 
 fn connect(points: u32, refine: u32) -> Connect {
@@ -54,8 +54,8 @@ fn session(folder: &Path, comm: Option<&Threads>, stop: &Arc<AtomicBool>) -> Ses
         Some(comm) => Ranks { comm: Box::new(comm.clone()), watch: None },
         None => Ranks::alone(),
     };
-    let means = ExecOptions { checkpoint_every: Duration::MAX, stop: Arc::clone(stop), ..ExecOptions::default() };
-    Session::new(ranks, attempt, vec![], means)
+    let options = ExecOptions { checkpoint_every: Duration::MAX, stop: Arc::clone(stop), ..ExecOptions::default() };
+    Session::new(ranks, attempt, vec![], options)
 }
 
 /// Ends the attempt, so that the next one can begin.
@@ -78,20 +78,20 @@ fn networks(network: &Network, count: u64) -> Vec<Weights> {
 }
 
 /// Evaluates a network in a plain loop over `batches` batches and all images.
-fn plainly(network: &Network, data: &Data, parameters: &Tensor, batches: usize, split: Split) -> Score {
+fn evaluate_plainly(network: &Network, data: &Data, parameters: &Tensor, batches: usize, split: Split) -> Score {
     let statistics = network.layout.fresh_statistics(Kind::Float);
     let all = reestimation_batches(data, BATCH);
     let epoch = all.epoch(0);
     for (seen, batch) in (0..).zip(epoch.shares(0, Place::ALONE).take(batches)) {
-        absorb(network, parameters, &statistics, &batch.unwrap().images, plain_mean(seen));
+        update_statistics(network, parameters, &statistics, &batch.unwrap().images, mean_momentum(seen));
     }
     let (mut loss, mut wrong, mut count) = (0.0, 0.0, 0.0);
     for (_, batch) in plain_batches(data, split, 0, Place::ALONE) {
         let batch = batch.unwrap();
         let logits = tch::no_grad(|| network.logits(parameters, &statistics, Mode::Evaluate, &batch.images));
         let logits = logits.to_kind(Kind::Double).log_softmax(1, None);
-        let of_labels = logits.gather(1, &batch.labels.unsqueeze(1), false);
-        loss -= of_labels.sum(Kind::Double).double_value(&[]);
+        let label_logits = logits.gather(1, &batch.labels.unsqueeze(1), false);
+        loss -= label_logits.sum(Kind::Double).double_value(&[]);
         wrong += logits.argmax(1, false).ne_tensor(&batch.labels).sum(Kind::Double).double_value(&[]);
         count += batch.labels.size()[0] as f64;
     }
@@ -99,32 +99,32 @@ fn plainly(network: &Network, data: &Data, parameters: &Tensor, batches: usize, 
 }
 
 #[test]
-fn scores_are_those_of_a_plain_evaluation() {
+fn scores_equal_those_of_a_plain_evaluation() {
     let (network, data) = prepared();
     let parameters = networks(&network, 1).remove(0).parameters;
     let scores = |batches, sets| {
         let folder = tempfile::tempdir().unwrap();
         let mut session = alone(&folder);
         let rule = Rule { batch: BATCH, batches, sets };
-        let mut gauge = Evaluator::new(&mut session, &network, &data, rule, 1, None).unwrap();
-        gauge.measure(1, |_| parameters.shallow_clone()).unwrap().remove(0)
+        let mut evaluator = Evaluator::new(&mut session, &network, &data, rule, 1, None).unwrap();
+        evaluator.measure(1, |_| parameters.shallow_clone()).unwrap().remove(0)
     };
     let all = reestimation_batches(&data, BATCH).steps();
     assert_eq!(all, 3);
-    let whole = scores(None, Sets::Both);
-    for (found, batches) in [(whole, 3), (scores(Some(2), Sets::Both), 2), (scores(Some(100), Sets::Both), 3)] {
+    let full = scores(None, Sets::Both);
+    for (found, batches) in [(full, 3), (scores(Some(2), Sets::Both), 2), (scores(Some(100), Sets::Both), 3)] {
         for (found, split) in [(found.test, Split::Test), (found.train.unwrap(), Split::Train)] {
-            let expected = plainly(&network, &data, &parameters, batches, split);
+            let expected = evaluate_plainly(&network, &data, &parameters, batches, split);
             assert_eq!(found.error, expected.error, "{split}, {batches} batches");
             assert!((found.loss - expected.loss).abs() < 1e-5, "{split}: {found:?} {expected:?}");
         }
     }
-    assert_ne!(scores(Some(2), Sets::Both), whole);
-    assert_eq!(scores(None, Sets::Test), Scores { train: None, ..whole });
+    assert_ne!(scores(Some(2), Sets::Both), full);
+    assert_eq!(scores(None, Sets::Test), Scores { train: None, ..full });
 }
 
 #[test]
-fn the_paths_of_a_matrix_are_single_paths() {
+fn paths_of_a_matrix_equal_single_paths() {
     let (network, data) = prepared();
     let networks = networks(&network, 3);
     let settings = connect(4, 1);
@@ -145,16 +145,16 @@ fn the_paths_of_a_matrix_are_single_paths() {
 }
 
 #[test]
-fn the_ends_of_a_path_and_the_corners_of_a_plane_are_the_networks() {
+fn ends_of_a_path_and_corners_of_a_plane_are_the_networks() {
     let (network, data) = prepared();
     let networks = networks(&network, 3);
-    let alone_of = |which: usize| plainly(&network, &data, &networks[which].parameters, 3, Split::Train);
+    let score_of = |which: usize| evaluate_plainly(&network, &data, &networks[which].parameters, 3, Split::Train);
     let folder = tempfile::tempdir().unwrap();
     let ends = (&networks[0], &networks[1]);
     let path = super::path(&mut alone(&folder), &network, &data, ends, &connect(2, 0)).unwrap().path;
     assert_eq!(path.points.iter().map(|point| point.t).collect::<Vec<_>>(), [0.0, 1.0]);
     for (point, which) in path.points.iter().zip([1, 0]) {
-        assert_eq!(point.train.unwrap().train_error, alone_of(which).error);
+        assert_eq!(point.train.unwrap().train_error, score_of(which).error);
     }
 
     let settings = Plane {
@@ -173,92 +173,101 @@ fn the_ends_of_a_path_and_the_corners_of_a_plane_are_the_networks() {
     assert_eq!((plane.x.len(), plane.y.len(), plane.points.len()), (2, 2, 4));
     // The lower corners of the grid are A and B; C is above, between them.
     let found: Vec<f64> = plane.points[..2].iter().map(|point| point.train.unwrap().train_error).collect();
-    assert_eq!(found, [alone_of(0).error, alone_of(1).error]);
+    assert_eq!(found, [score_of(0).error, score_of(1).error]);
 }
 
-/// With small rounds, and requests to stop after every few networks, the numbers equal those of an undisturbed
-/// measurement.
+/// Rounds are small, and a stop is requested after every few networks.
 #[test]
 fn interrupted_measurement_resumes_with_the_same_numbers() {
     let (network, data) = prepared();
     let networks = networks(&network, 5);
     let rule = Rule { batch: BATCH, batches: None, sets: Sets::Both };
-    let measure = |session: &mut Session, seen: &dyn Fn()| -> Result<Vec<Scores>> {
-        let mut gauge = Evaluator::new(session, &network, &data, rule, 5, None)?;
-        gauge.limit_rounds(2);
+    let measure = |session: &mut Session, on_network: &dyn Fn()| -> Result<Vec<Scores>> {
+        let mut evaluator = Evaluator::new(session, &network, &data, rule, 5, None)?;
+        evaluator.limit_rounds(2);
         let network_at = |which: usize| {
-            seen();
+            on_network();
             networks[which].parameters.shallow_clone()
         };
-        // In two requests, of which the second depends on the first.
-        let first = gauge.measure(3, network_at)?;
-        let rest = gauge.measure(2, |which| network_at(3 + which))?;
+        // There are two requests, as when the second depends on the first.
+        let first = evaluator.measure(3, network_at)?;
+        let rest = evaluator.measure(2, |which| network_at(3 + which))?;
         Ok([first, rest].concat())
     };
     let folder = tempfile::tempdir().unwrap();
-    let looks = Cell::new(0);
-    let undisturbed = measure(&mut alone(&folder), &|| looks.set(looks.get() + 1)).unwrap();
-    let all = looks.get();
+    let evaluations = Cell::new(0);
+    let uninterrupted = measure(&mut alone(&folder), &|| evaluations.set(evaluations.get() + 1)).unwrap();
+    let all = evaluations.get();
     assert_eq!(all, 5 * (3 + 3 + 12), "batches to estimate, to test, and to test on training images");
 
-    for patience in [1, 5, 13] {
+    for limit in [1, 5, 13] {
         let folder = tempfile::tempdir().unwrap();
-        let (mut attempts, mut looked) = (0, 0);
+        let (mut attempts, mut total) = (0, 0);
         let found = loop {
             let stop = Arc::new(AtomicBool::new(false));
-            let looks = Cell::new(0);
+            let evaluations = Cell::new(0);
             let mut session = session(folder.path(), None, &stop);
             let found = measure(&mut session, &|| {
-                looks.set(looks.get() + 1);
+                evaluations.set(evaluations.get() + 1);
                 // A round of two networks never finishes a batch after one evaluation, so allow at least two.
-                stop.store(looks.get() >= patience.max(2), Ordering::Relaxed);
+                stop.store(evaluations.get() >= limit.max(2), Ordering::Relaxed);
             });
             end(session);
             attempts += 1;
-            looked += looks.get();
+            total += evaluations.get();
             match found {
                 Ok(found) => break found,
                 Err(Error::Interrupted) => assert!(attempts < 100, "there is no progress"),
                 Err(other) => panic!("{other}"),
             }
         };
-        assert_eq!(found, undisturbed, "stopped after {patience}");
-        assert!(attempts > 5 && looked < 2 * all, "{attempts} attempts, {looked} looks");
+        assert_eq!(found, uninterrupted, "stopped after {limit}");
+        assert!(attempts > 5 && total < 2 * all, "{attempts} attempts, {total} evaluations");
     }
 }
 
-/// Processors that round differently may align differently: then an attempt cannot resume from the checkpoint of
-/// another.
+/// Processors that round differently may align networks differently. Then an attempt cannot resume from the checkpoint of
+/// another one.
 #[test]
 fn differently_aligned_networks_are_measured_again() {
     let (network, data) = prepared();
     let networks = networks(&network, 2);
     let rule = Rule { batch: BATCH, batches: None, sets: Sets::Test };
-    let looks = |folder: &tempfile::TempDir, made: &str, patience: usize| {
+    let measure = |folder: &tempfile::TempDir, digest: &str, limit: usize| {
         let stop = Arc::new(AtomicBool::new(false));
-        let looks = Cell::new(0);
+        let evaluations = Cell::new(0);
         let mut session = session(folder.path(), None, &stop);
-        let made = Some(made.to_string());
-        let found = Evaluator::new(&mut session, &network, &data, rule, 2, made).and_then(|mut gauge| {
-            gauge.measure(2, |which| {
-                looks.set(looks.get() + 1);
-                stop.store(looks.get() >= patience, Ordering::Relaxed);
+        let digest = Some(digest.to_string());
+        let found = Evaluator::new(&mut session, &network, &data, rule, 2, digest).and_then(|mut evaluator| {
+            evaluator.measure(2, |which| {
+                evaluations.set(evaluations.get() + 1);
+                stop.store(evaluations.get() >= limit, Ordering::Relaxed);
                 networks[which].parameters.shallow_clone()
             })
         });
         end(session);
-        (looks.get(), found.is_ok())
+        (evaluations.get(), found.is_ok())
     };
     for (second, expected) in [("one", 12 - 4), ("another", 12)] {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(looks(&folder, "one", 5), (5, false));
+        assert_eq!(measure(&folder, "one", 5), (5, false));
         // Two batches were done for both networks, and the third for one of them.
-        assert_eq!(looks(&folder, second, usize::MAX), (expected, true), "{second}");
+        assert_eq!(measure(&folder, second, usize::MAX), (expected, true), "{second}");
     }
 }
 
-/// Two ranks estimate statistics on half of the batches each, and combine them; also interrupted and resumed, and with
-/// one rank afterwards.
+fn are_close(found: &[Scores], expected: &[Scores]) -> bool {
+    let close = |one: Score, other: Score| {
+        (one.loss - other.loss).abs() < 1e-4 * other.loss && (one.error - other.error).abs() < 0.5
+    };
+    found
+        .iter()
+        .zip(expected)
+        .all(|(one, other)| close(one.test, other.test) && close(one.train.unwrap(), other.train.unwrap()))
+}
+
+/// Two ranks estimate statistics on half of the batches each, and combine them. The test also interrupts and resumes
+/// them, with two ranks and with one.
 #[test]
 fn scores_of_several_ranks_equal_those_of_one() {
     let (network, _) = prepared();
@@ -266,62 +275,50 @@ fn scores_of_several_ranks_equal_those_of_one() {
     let parameters: Vec<Vec<f32>> =
         networks.iter().map(|weights| Vec::try_from(&weights.parameters).unwrap()).collect();
     let rule = Rule { batch: BATCH, batches: None, sets: Sets::Both };
-    let measure = |folder: &Path, comm: Option<&Threads>, patience: usize| -> Result<Vec<Scores>> {
+    let measure = |folder: &Path, comm: Option<&Threads>, limit: usize| -> Result<Vec<Scores>> {
         let (network, data) = prepared();
         let stop = Arc::new(AtomicBool::new(false));
         let mut session = session(folder, comm, &stop);
-        let looks = Cell::new(0);
-        let found = Evaluator::new(&mut session, &network, &data, rule, 3, None).and_then(|mut gauge| {
-            gauge.measure(3, |which| {
-                looks.set(looks.get() + 1);
-                let told = looks.get() >= patience && comm.is_none_or(|comm| comm.place().rank == 1);
-                stop.store(told, Ordering::Relaxed);
+        let evaluations = Cell::new(0);
+        let found = Evaluator::new(&mut session, &network, &data, rule, 3, None).and_then(|mut evaluator| {
+            evaluator.measure(3, |which| {
+                evaluations.set(evaluations.get() + 1);
+                let stops = evaluations.get() >= limit && comm.is_none_or(|comm| comm.place().rank == 1);
+                stop.store(stops, Ordering::Relaxed);
                 Tensor::from_slice(&parameters[which])
             })
         });
         end(session);
         found
     };
-    let close = |found: &[Scores], expected: &[Scores]| {
-        let near = |one: Score, other: Score| {
-            (one.loss - other.loss).abs() < 1e-4 * other.loss && (one.error - other.error).abs() < 0.5
-        };
-        found
-            .iter()
-            .zip(expected)
-            .all(|(one, other)| near(one.test, other.test) && near(one.train.unwrap(), other.train.unwrap()))
-    };
     let folder = || tempfile::tempdir().unwrap();
     let one = measure(folder().path(), None, usize::MAX).unwrap();
     let fresh = folder();
     let two = on_ranks(2, |comm| measure(fresh.path(), Some(comm), usize::MAX).unwrap());
     assert_eq!(two[0], two[1]);
-    assert!(close(&two[0], &one), "{two:?} {one:?}");
+    assert!(are_close(&two[0], &one), "{two:?} {one:?}");
 
     // Interrupt the estimation, the test images, and the training images.
-    for patience in [3, 8, 15] {
+    for limit in [3, 8, 15] {
         let stopped = folder();
-        let words = on_ranks(2, |comm| measure(stopped.path(), Some(comm), patience).map(|_| ()));
-        assert!(words.iter().all(|word| matches!(word, Err(Error::Interrupted))), "{patience}");
+        let results = on_ranks(2, |comm| measure(stopped.path(), Some(comm), limit).map(|_| ()));
+        assert!(results.iter().all(|result| matches!(result, Err(Error::Interrupted))), "{limit}");
         let resumed = on_ranks(2, |comm| measure(stopped.path(), Some(comm), usize::MAX).unwrap());
-        assert_eq!(resumed, two, "{patience}");
+        assert_eq!(resumed, two, "{limit}");
 
         let stopped = folder();
-        on_ranks(2, |comm| measure(stopped.path(), Some(comm), patience).map(|_| ()));
+        on_ranks(2, |comm| measure(stopped.path(), Some(comm), limit).map(|_| ()));
         let alone = measure(stopped.path(), None, usize::MAX).unwrap();
-        assert!(close(&alone, &one), "{patience}: {alone:?} {one:?}");
+        assert!(are_close(&alone, &one), "{limit}: {alone:?} {one:?}");
     }
 }
 
 #[test]
 fn loss_that_is_not_finite_is_reported_with_its_place() {
     let (network, data) = prepared();
-    let mut networks = networks(&network, 3);
+    let networks = networks(&network, 3);
     // One parameter is infinite, so that the loss is not finite.
-    let huge = |weights: &mut Weights| {
-        let _ = weights.parameters.narrow(0, 0, 1).fill_(f64::from(f32::INFINITY));
-    };
-    huge(&mut networks[2]);
+    let _ = networks[2].parameters.narrow(0, 0, 1).fill_(f64::from(f32::INFINITY));
     let folder = tempfile::tempdir().unwrap();
     let matrix = Matrix { path: connect(3, 0), rows: 3 };
     let error = super::matrix(&mut alone(&folder), &network, &data, &networks, &matrix).unwrap_err();
@@ -333,7 +330,7 @@ fn loss_that_is_not_finite_is_reported_with_its_place() {
 }
 
 #[test]
-fn signs_are_compared_where_both_weights_survive() {
+fn similarity_compares_signs_where_both_weights_survive() {
     let (network, data) = prepared();
     let [a, mut b] = [1, 2].map(|seed| Weights::initialize(&network.layout, seed));
     let prunable = network.layout.prunable();
@@ -367,7 +364,7 @@ fn signs_are_compared_where_both_weights_survive() {
 }
 
 #[test]
-fn the_ends_of_an_interpolation_are_the_tensors_themselves() {
+fn ends_of_an_interpolation_equal_the_tensors() {
     let (a, b) = (Tensor::from_slice(&[0.1f32, -3.0]), Tensor::from_slice(&[0.7f32, 5.0]));
     assert_eq!(interpolate(&a, &b, 1.0), a);
     assert_eq!(interpolate(&a, &b, 0.0), b);

@@ -1,4 +1,5 @@
-//! EfficientNet-B0 (Tan and Le, 2019), the variant in wide use for small images: the first convolution keeps their size.
+//! EfficientNet-B0 (Tan and Le, 2019), in the widely used variant for small images: the first convolution keeps their
+//! size.
 
 use tch::Tensor;
 use winsign_core::settings::Dataset;
@@ -6,7 +7,7 @@ use winsign_core::settings::Dataset;
 use super::layers::{BatchNorm, Classifier, Conv, ConvShape, Pass, global_mean};
 use super::{Declare, Forward, Units};
 
-/// Of each stage: expansion, channels, blocks, kernel, and the stride of the first block.
+/// The stages: expansion, number of channels, number of blocks, size of the kernel, and stride of the first block.
 const STAGES: [(i64, i64, i64, i64, i64); 7] = [
     (1, 16, 1, 3, 1),
     (6, 24, 2, 3, 2),
@@ -16,10 +17,11 @@ const STAGES: [(i64, i64, i64, i64, i64); 7] = [
     (6, 192, 4, 5, 2),
     (6, 320, 1, 3, 1),
 ];
+/// The number of channels of the first convolution.
 const STEM: i64 = 32;
-/// Of the classifier's inputs.
+/// The rate of dropout for the inputs of the classifier.
 const DROPOUT: f64 = 0.2;
-/// Of whole blocks: it grows in proportion to a block's place, from 0 toward this.
+/// The limit of the rate at which whole blocks are dropped: the rate grows linearly with the depth of the block, from 0.
 const DROP_CONNECT: f64 = 0.2;
 
 pub(super) struct EfficientNet {
@@ -65,6 +67,7 @@ impl Forward for EfficientNet {
     }
 }
 
+/// The shape of a block.
 struct Shape {
     inputs: i64,
     outputs: i64,
@@ -75,14 +78,16 @@ struct Shape {
 
 /// An inverted residual with squeeze and excitation.
 struct Block {
-    /// None where nothing is expanded: the variant has the tensors all the same, and never uses them.
+    /// The expansion; `None` if the factor is 1. The variant has these tensors nevertheless, and does not use them.
     expand: Option<(Conv, BatchNorm)>,
     conv2: Conv,
     bn2: BatchNorm,
-    excite: Excitation,
+    excitation: Excitation,
     conv3: Conv,
     bn3: BatchNorm,
-    skips: bool,
+    /// True if the inputs are added to the outputs.
+    has_skip: bool,
+    /// The rate at which the block is dropped.
     drop: f64,
 }
 
@@ -100,10 +105,10 @@ impl Block {
             expand: (expansion != 1).then_some(expand),
             conv2: Conv::depthwise(declare, &format!("{name}.conv2"), hidden, kernel, stride),
             bn2: BatchNorm::new(declare, &format!("{name}.bn2"), hidden),
-            excite: Excitation::new(declare, &format!("{name}.se"), hidden, inputs / 4),
+            excitation: Excitation::new(declare, &format!("{name}.se"), hidden, inputs / 4),
             conv3: Conv::new(declare, &format!("{name}.conv3"), hidden, outputs, 1, 1),
             bn3: BatchNorm::new(declare, &format!("{name}.bn3"), outputs),
-            skips: stride == 1 && inputs == outputs,
+            has_skip: stride == 1 && inputs == outputs,
             drop,
         }
     }
@@ -114,13 +119,13 @@ impl Block {
             None => x.shallow_clone(),
         };
         let inner = self.bn2.forward(pass, &self.conv2.forward(pass, &inner)).silu();
-        let inner = self.excite.forward(pass, &inner);
+        let inner = self.excitation.forward(pass, &inner);
         let inner = self.bn3.forward(pass, &self.conv3.forward(pass, &inner));
-        if self.skips { pass.drop_images(inner, self.drop) + x } else { inner }
+        if self.has_skip { pass.drop_images(inner, self.drop) + x } else { inner }
     }
 }
 
-/// Weighs the channels of an image by a function of their means (Hu et al., 2018).
+/// Squeeze and excitation (Hu et al., 2018): scales the channels of an image by a function of their means.
 struct Excitation {
     se1: Conv,
     se2: Conv,
@@ -131,7 +136,7 @@ impl Excitation {
         let mut layer = |layer: &str, inputs, outputs| {
             let (inputs, outputs) = (Units::from(inputs), Units::from(outputs));
             let shape = ConvShape { inputs, outputs, kernel: 1, stride: 1, groups: 1, bias: true };
-            Conv::shaped(declare, &format!("{name}.{layer}"), shape)
+            Conv::with_shape(declare, &format!("{name}.{layer}"), shape)
         };
         Excitation { se1: layer("se1", channels, squeezed), se2: layer("se2", squeezed, channels) }
     }

@@ -1,4 +1,4 @@
-//! Networks that other programs wrote, brought into the form that ours have on disk.
+//! Conversion of networks that other programs wrote to the form in which this program stores them.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,17 @@ use winsign_core::tensors::{RawTensor, TensorFile};
 use super::weights::{mask_name, raw, tensor};
 use super::{Layout, Role};
 
-/// The file with our names, single precision, and a mask for every prunable tensor; only [`Weights::from_file`] finds
-/// out whether it fits.
+/// Converts a file to the names of this program, to single precision, and to a mask for every prunable tensor. The result
+/// may still not fit the layout, which [`Weights::from_file`] checks.
 ///
-/// - Names may begin with `module.`, as those of PyTorch's data-parallel models do.
-/// - BatchNorm's `num_batches_tracked` is left out.
+/// - Names may begin with `module.`, as in PyTorch's data-parallel models.
+/// - BatchNorm's `num_batches_tracked` is omitted.
 /// - `L.weight_orig` and `L.weight_mask`, of PyTorch's pruning utilities, become `L.weight` and `L.mask`.
-/// - Masks may be of any type, with 0 where a weight is pruned and else 1. Without any mask, weights that are zero are pruned.
+/// - Masks may have any type, with 0 for pruned weights and 1 for the others. If there is no mask, weights equal to zero count
+///   as pruned.
 ///
 /// [`Weights::from_file`]: super::Weights::from_file
-pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
+pub fn convert(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
     let mut tensors = BTreeMap::new();
     for (name, found) in &file.tensors {
         let name = name.strip_prefix("module.").unwrap_or(name);
@@ -32,8 +33,8 @@ pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
         };
         let is_mask = name.ends_with(".mask");
         let is_float = matches!(found.dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16);
-        let is_whole = matches!(found.dtype, Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::I32 | Dtype::I64);
-        if !(is_float || is_mask && is_whole) {
+        let is_integer = matches!(found.dtype, Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::I32 | Dtype::I64);
+        if !(is_float || is_mask && is_integer) {
             let what = if is_mask { "a mask" } else { "weights" };
             return Err(format!("{name} has the type {:?}, which is not that of {what}", found.dtype));
         }
@@ -45,15 +46,15 @@ pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
             return Err(format!("{name} has values that are not finite"));
         }
         let kind = if is_mask { Dtype::BOOL } else { Dtype::F32 };
-        if tensors.insert(name.clone(), converted(found, kind)).is_some() {
-            return Err(format!("two of its tensors would be {name}"));
+        if tensors.insert(name.clone(), convert_tensor(found, kind)).is_some() {
+            return Err(format!("two tensors would have the name {name}"));
         }
     }
     let prunable = layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable);
     if !tensors.keys().any(|name| name.ends_with(".mask")) {
         for weight in prunable {
             if let Some(found) = tensors.get(&weight.name) {
-                let mask = converted(found, Dtype::BOOL);
+                let mask = convert_tensor(found, Dtype::BOOL);
                 tensors.insert(mask_name(&weight.name), mask);
             }
         }
@@ -61,7 +62,7 @@ pub fn adopt(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
     Ok(TensorFile { tensors, metadata: String::new() })
 }
 
-fn converted(found: &RawTensor, dtype: Dtype) -> RawTensor {
+fn convert_tensor(found: &RawTensor, dtype: Dtype) -> RawTensor {
     let values = tensor(found);
     let values = if dtype == Dtype::BOOL { values.ne(0.0) } else { values.to_kind(Kind::Float) };
     let shape: Vec<i64> = found.shape.iter().map(|&side| side as i64).collect();
@@ -75,14 +76,14 @@ mod tests {
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
-    fn networks_of_other_programs_become_ours() {
+    fn networks_of_other_programs_are_converted() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let mut weights = Weights::initialize(&layout, 3);
         let _ = weights.mask.narrow(0, 100, 5_000).fill_(0.0);
         weights.apply_mask(&layout);
         let own = weights.to_file(&layout);
 
-        // Zeros instead of masks, double precision, a prefix, and a counter.
+        // This file has zeros instead of masks, double precision, a prefix, and a counter.
         let mut plain = TensorFile::default();
         for (name, found) in own.tensors.iter().filter(|(name, _)| !name.ends_with(".mask")) {
             let values = raw(&tensor(found).to_kind(Kind::Double), Dtype::F64, &tensor(found).size());
@@ -90,21 +91,21 @@ mod tests {
         }
         let counter = RawTensor { dtype: Dtype::I64, shape: vec![], bytes: vec![0; 8] };
         plain.tensors.insert("module.bn1.num_batches_tracked".to_string(), counter);
-        assert_eq!(adopt(&layout, &plain).unwrap(), own);
+        assert_eq!(convert(&layout, &plain).unwrap(), own);
 
-        // PyTorch's pruning utilities keep the weights behind the mask.
+        // PyTorch's pruning utilities keep the values of pruned weights.
         let mut pruned = TensorFile::default();
         for (name, found) in &own.tensors {
             match name.strip_suffix(".mask") {
                 Some(layer) => {
                     let mask = raw(&tensor(found).to_kind(Kind::Float), Dtype::F32, &tensor(found).size());
                     pruned.tensors.insert(format!("{layer}.weight_mask"), mask);
-                    let whole = raw(
+                    let dense = raw(
                         &(tensor(&own.tensors[&format!("{layer}.weight")]) + 1.0),
                         Dtype::F32,
                         &tensor(found).size(),
                     );
-                    pruned.tensors.insert(format!("{layer}.weight_orig"), whole);
+                    pruned.tensors.insert(format!("{layer}.weight_orig"), dense);
                 }
                 None if own.tensors.contains_key(&mask_name(name)) => {}
                 None => {
@@ -112,9 +113,9 @@ mod tests {
                 }
             }
         }
-        let adopted = Weights::from_file(&layout, &adopt(&layout, &pruned).unwrap()).unwrap();
-        assert_eq!(adopted.mask, weights.mask);
+        let converted = Weights::from_file(&layout, &convert(&layout, &pruned).unwrap()).unwrap();
+        assert_eq!(converted.mask, weights.mask);
         let prunable = |weights: &Weights| weights.parameters.narrow(0, 0, layout.prunable());
-        assert_eq!(prunable(&adopted), (prunable(&weights) + 1.0) * &weights.mask);
+        assert_eq!(prunable(&converted), (prunable(&weights) + 1.0) * &weights.mask);
     }
 }

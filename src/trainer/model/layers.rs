@@ -1,6 +1,6 @@
 //! The layers that architectures are built of.
 //!
-//! A layer declares its tensors when it is built and finds them again in the [`Pass`]: it holds no values itself.
+//! A layer declares its tensors when it is built, and finds their values in the [`Pass`]; it stores none itself.
 
 use std::cell::RefCell;
 
@@ -10,17 +10,17 @@ use winsign_core::random::Stream;
 use super::{ConvInit, Declare, Init, Layout, Mode, Role, Units};
 use crate::device::upload;
 
-/// PyTorch's default, of both normalizations.
+/// The ε of both normalizations: PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
-/// One forward pass: the tensors, as views into the flat ones, and how to treat them.
+/// One forward pass: views of the flat tensors, and the mode in which layers compute.
 pub(super) struct Pass<'a> {
-    /// Of weights and activations. Norm parameters and statistics keep their own.
+    /// The kind of numbers of weights and activations. Norm parameters and statistics keep their own.
     pub kind: Kind,
     parameters: Vec<Tensor>,
     statistics: Vec<Tensor>,
     mode: Mode,
-    /// Where dropout draws, one stream an image; none: nothing is dropped.
+    /// The streams from which dropout draws, one for each image; `None` to drop nothing.
     dropout: Option<&'a RefCell<Vec<Stream>>>,
 }
 
@@ -47,13 +47,14 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Sets each element to zero with probability `rate` and scales the others up, if something is to be dropped.
+    /// Sets each element to zero with probability `rate` and scales up the others, if the pass has dropout.
     pub(super) fn drop_elements(&self, x: Tensor, rate: f64) -> Tensor {
         let shape = x.size();
         self.drop(x, rate, &shape)
     }
 
-    /// The same for all of an image's elements at once: "drop connect", or stochastic depth.
+    /// Sets all elements of an image to zero with probability `rate` and scales up the other images, if the pass has dropout.
+    /// This is called drop connect, or stochastic depth.
     pub(super) fn drop_images(&self, x: Tensor, rate: f64) -> Tensor {
         let mut shape = vec![1; x.dim()];
         shape[0] = x.size()[0];
@@ -72,34 +73,35 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The tensors in the flat order. If weights are of another kind than they are kept in, all are converted at once.
+/// Splits the flat parameters into tensors, in the flat order. If weights are computed in another kind of numbers than they
+/// are stored in, one operation converts them all.
 fn split(layout: &Layout, kind: Kind, parameters: &Tensor) -> Vec<Tensor> {
     if kind == parameters.kind() {
         return parameters.split_with_sizes(&layout.flat_lengths[..], 0);
     }
-    let norms = layout.flat_order.partition_point(|&index| layout.tensors[index].role.region() < 2);
+    let first_norm = layout.flat_order.partition_point(|&index| layout.tensors[index].role.region() < 2);
     let regions = parameters.split_with_sizes([layout.weights(), layout.parameters() - layout.weights()].as_slice(), 0);
-    let weights = regions[0].to_kind(kind).split_with_sizes(&layout.flat_lengths[..norms], 0);
-    weights.into_iter().chain(regions[1].split_with_sizes(&layout.flat_lengths[norms..], 0)).collect()
+    let weights = regions[0].to_kind(kind).split_with_sizes(&layout.flat_lengths[..first_norm], 0);
+    weights.into_iter().chain(regions[1].split_with_sizes(&layout.flat_lengths[first_norm..], 0)).collect()
 }
 
-/// A convolution over (height, width), padded so that stride 1 keeps the size.
+/// A convolution over height and width, padded so that stride 1 keeps the size.
 pub(super) struct Conv {
     weight: usize,
     bias: Option<usize>,
     stride: i64,
     padding: i64,
     groups: i64,
-    /// Only every `stride`-th pixel is handed to it, see [`Conv::forward`].
-    thinned: bool,
+    /// True if only every `stride`-th pixel is passed to oneDNN, see [`Conv::forward`].
+    subsamples: bool,
 }
 
-/// What kind of convolution.
+/// The shape of a convolution.
 #[derive(Clone, Copy)]
 pub(super) struct ConvShape {
     pub inputs: Units,
     pub outputs: Units,
-    /// Height and width.
+    /// The height and width of the kernel.
     pub kernel: i64,
     pub stride: i64,
     pub groups: i64,
@@ -107,7 +109,7 @@ pub(super) struct ConvShape {
 }
 
 impl Conv {
-    /// One group, no bias.
+    /// Declares a convolution with one group and no bias.
     pub(super) fn new(
         declare: &mut Declare,
         name: &str,
@@ -117,51 +119,52 @@ impl Conv {
         stride: i64,
     ) -> Conv {
         let (inputs, outputs) = (inputs.into(), outputs.into());
-        Conv::shaped(declare, name, ConvShape { inputs, outputs, kernel, stride, groups: 1, bias: false })
+        Conv::with_shape(declare, name, ConvShape { inputs, outputs, kernel, stride, groups: 1, bias: false })
     }
 
-    /// Every channel by itself, no bias.
+    /// Declares a convolution of each channel by itself, without bias.
     pub(super) fn depthwise(declare: &mut Declare, name: &str, channels: i64, kernel: i64, stride: i64) -> Conv {
         let (inputs, outputs) = (channels.into(), channels.into());
         let shape = ConvShape { inputs, outputs, kernel, stride, groups: channels, bias: false };
-        Conv::shaped(declare, name, shape)
+        Conv::with_shape(declare, name, shape)
     }
 
-    /// Weight `name.weight` of shape (outputs, inputs / groups, kernel, kernel) and bias `name.bias` of shape (outputs).
-    pub(super) fn shaped(declare: &mut Declare, name: &str, shape: ConvShape) -> Conv {
+    /// Declares a convolution of this shape: the weight `name.weight` of shape (outputs, inputs / groups, kernel, kernel), and
+    /// the bias `name.bias` of shape (outputs).
+    pub(super) fn with_shape(declare: &mut Declare, name: &str, shape: ConvShape) -> Conv {
         let ConvShape { inputs, outputs, kernel, stride, groups, bias } = shape;
-        // What one output sees. Groups of several channels cannot be taken apart; a channel that is one by itself is its own
-        // input.
-        let seen = if groups == 1 { inputs } else { Units::from(inputs.count / groups) };
-        let torn = groups > 1 && (inputs.group.is_some() || outputs.group.is_some());
-        assert!(!torn || inputs == outputs && seen.count == 1, "{name} has groups of channels that can be reordered");
-        let fan_in = seen.count * kernel * kernel;
+        // The inputs of one output. Channels in groups of several cannot be reordered; with groups of one channel, each output
+        // has one input.
+        let own_inputs = if groups == 1 { inputs } else { Units::from(inputs.count / groups) };
+        let reorders = groups > 1 && (inputs.group.is_some() || outputs.group.is_some());
+        assert!(!reorders || inputs == outputs && own_inputs.count == 1, "the groups of {name} must not be reordered");
+        let fan_in = own_inputs.count * kernel * kernel;
         let init = match declare.convolutions {
             ConvInit::KaimingNormal => {
                 Init::Normal { deviation: (2.0 / (outputs.count * kernel * kernel) as f64).sqrt() }
             }
-            ConvInit::Default => Init::of_linear(fan_in),
+            ConvInit::Default => Init::default_for(fan_in),
         };
-        let weight = [outputs, seen, kernel.into(), kernel.into()];
+        let weight = [outputs, own_inputs, kernel.into(), kernel.into()];
         Conv {
             weight: declare.parameter(format!("{name}.weight"), &weight, Role::Prunable, init),
             bias: bias
-                .then(|| declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, Init::of_linear(fan_in))),
+                .then(|| declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, Init::default_for(fan_in))),
             stride,
             padding: kernel / 2,
             groups,
-            thinned: kernel == 1 && stride > 1 && inputs.count < 16,
+            subsamples: kernel == 1 && stride > 1 && inputs.count < 16,
         }
     }
 
-    /// `x` (batch, inputs, height, width) -> (batch, outputs, height / stride, width / stride).
+    /// Convolves `x` of shape (batch, inputs, height, width) to shape (batch, outputs, height / stride, width / stride).
     ///
-    /// A 1x1 kernel with a stride looks at every `stride`-th pixel alone. oneDNN gathers these itself, but with the
-    /// channels last and fewer of them than a vector register holds, its gradient of the weight writes past the place
-    /// it gathers them in: a crash, or wrong numbers (oneDNN issue 6035). So narrow ones get them gathered already.
+    /// A 1×1 kernel with a stride reads only every `stride`-th pixel. oneDNN collects these in a buffer. With channels last
+    /// and fewer channels than a vector register holds, its gradient of the weight writes past the end of the buffer, which
+    /// crashes or gives wrong numbers (oneDNN issue 6035). So narrow convolutions get the pixels already collected.
     pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let (weight, bias) = (&pass.parameters[self.weight], self.bias.map(|bias| &pass.parameters[bias]));
-        if self.thinned {
+        if self.subsamples {
             let every = |x: &Tensor, dimension| x.slice(dimension, None, None, self.stride);
             return every(&every(x, 2), 3).conv2d(weight, bias, [1; 2], [0; 2], [1; 2], self.groups);
         }
@@ -169,7 +172,7 @@ impl Conv {
     }
 }
 
-/// Batch normalization over (batch, height, width).
+/// Batch normalization over batch, height and width.
 pub(super) struct BatchNorm {
     scale: usize,
     shift: usize,
@@ -213,10 +216,10 @@ pub(super) struct ConvNorm {
 }
 
 impl ConvNorm {
-    /// Two names, because every code base numbers them in its own way.
+    /// Declares both layers; they have separate names, because code bases number layers differently.
     pub(super) fn new(declare: &mut Declare, [conv, norm]: [&str; 2], shape: ConvShape) -> ConvNorm {
         let outputs = shape.outputs;
-        ConvNorm { conv: Conv::shaped(declare, conv, shape), norm: BatchNorm::new(declare, norm, outputs) }
+        ConvNorm { conv: Conv::with_shape(declare, conv, shape), norm: BatchNorm::new(declare, norm, outputs) }
     }
 
     pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
@@ -241,7 +244,8 @@ impl LayerNorm {
         }
     }
 
-    /// Normalizes in the kind of its parameters, and gives back that of `x`: on GPUs libtorch refuses to mix them.
+    /// Normalizes in the kind of numbers of its parameters, and returns the kind of `x`: on GPUs libtorch does not accept a
+    /// mixture.
     pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         let (scale, shift) = (&pass.parameters[self.scale], &pass.parameters[self.shift]);
         x.to_kind(scale.kind()).layer_norm([self.width], Some(scale), Some(shift), EPSILON, true).to_kind(x.kind())
@@ -256,14 +260,14 @@ pub(super) struct Linear {
 
 impl Linear {
     pub(super) fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Linear {
-        let init = Init::of_linear(inputs.count);
+        let init = Init::default_for(inputs.count);
         Linear {
             weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs], Role::Prunable, init),
             bias: declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, init),
         }
     }
 
-    /// Along the last dimension.
+    /// Applies the layer along the last dimension.
     pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.linear(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]))
     }
@@ -277,14 +281,14 @@ pub(super) struct Pointwise {
 
 impl Pointwise {
     pub(super) fn new(declare: &mut Declare, name: &str, inputs: Units, outputs: Units) -> Pointwise {
-        let init = Init::of_linear(inputs.count);
+        let init = Init::default_for(inputs.count);
         Pointwise {
             weight: declare.parameter(format!("{name}.weight"), &[outputs, inputs, 1.into()], Role::Prunable, init),
             bias: declare.parameter(format!("{name}.bias"), &[outputs], Role::Other, init),
         }
     }
 
-    /// From shape (batch, inputs, length) to (batch, outputs, length).
+    /// Converts shape (batch, inputs, length) to (batch, outputs, length).
     pub(super) fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         x.conv1d(&pass.parameters[self.weight], Some(&pass.parameters[self.bias]), 1, 0, 1, 1)
     }
@@ -299,12 +303,12 @@ pub(super) struct Classifier {
 impl Classifier {
     pub(super) fn new(declare: &mut Declare, name: &str, inputs: impl Into<Units>, classes: i64) -> Classifier {
         let inputs = inputs.into();
-        let init = Init::of_linear(inputs.count);
-        Classifier::drawn(declare, name, [inputs, classes.into()], [init, init])
+        let init = Init::default_for(inputs.count);
+        Classifier::with_init(declare, name, [inputs, classes.into()], [init, init])
     }
 
-    /// With weight and bias drawn otherwise.
-    pub(super) fn drawn(
+    /// Declares a classifier with these distributions of weight and bias.
+    pub(super) fn with_init(
         declare: &mut Declare,
         name: &str,
         [inputs, classes]: [Units; 2],
@@ -321,7 +325,7 @@ impl Classifier {
     }
 }
 
-/// The mean over height and width: from (batch, channels, height, width) to (batch, channels).
+/// Returns the mean over height and width: converts shape (batch, channels, height, width) to (batch, channels).
 pub(super) fn global_mean(x: &Tensor) -> Tensor {
     x.mean_dim([2i64, 3].as_slice(), false, None)
 }
@@ -331,10 +335,10 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    /// Activations in bf16 with parameters in fp32 work on CPUs whatever the layer does, and on no GPU unless it converts
-    /// them. CPUs refuse fp32 with float64 in the same way.
+    /// GPUs do not accept activations in bf16 with parameters in fp32, while CPUs do. But CPUs do not accept fp32 with float64,
+    /// which this tests instead.
     #[test]
-    fn layer_norm_mixes_no_kinds() {
+    fn layer_norm_does_not_mix_kinds() {
         let mut declare = Declare::default();
         let norm = LayerNorm::new(&mut declare, "norm", 4);
         let layout = Layout::new(declare);

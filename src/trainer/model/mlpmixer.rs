@@ -1,5 +1,6 @@
-//! MLP-Mixer (Tolstikhin et al., 2021) with patches of 16 pixels, 512 channels and 12 layers. Names are the numbers that
-//! PyTorch gives to the parts of a sequence: 0 cuts into patches, 1 embeds them, 2 to 13 are the layers.
+//! MLP-Mixer (Tolstikhin et al., 2021) with patches of 16 pixels, 512 channels and 12 layers. Tensors are named by the
+//! numbers that PyTorch gives to the parts of a sequence: 0 divides an image into patches, 1 embeds them, and 2 to 13 are
+//! the layers.
 
 use tch::Tensor;
 use winsign_core::settings::Dataset;
@@ -7,8 +8,11 @@ use winsign_core::settings::Dataset;
 use super::layers::{Classifier, LayerNorm, Linear, Pass, Pointwise};
 use super::{Declare, Forward, Units};
 
+/// The side of a patch in pixels.
 const PATCH: i64 = 16;
+/// The number of channels.
 const WIDTH: i64 = 512;
+/// The number of layers.
 const DEPTH: i64 = 12;
 
 pub(super) struct MlpMixer {
@@ -35,7 +39,7 @@ impl MlpMixer {
 
 impl Forward for MlpMixer {
     fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
-        let mut x = self.embed.forward(pass, &patches(images));
+        let mut x = self.embed.forward(pass, &cut_patches(images));
         for layer in &self.layers {
             x = layer.forward(pass, &x);
         }
@@ -44,8 +48,9 @@ impl Forward for MlpMixer {
     }
 }
 
-/// From (batch, channels, height, width) to (batch, patches, pixels and channels of a patch).
-fn patches(images: &Tensor) -> Tensor {
+/// Divides images into patches: converts shape (batch, channels, height, width) to (batch, patches, pixels and channels of a
+/// patch).
+fn cut_patches(images: &Tensor) -> Tensor {
     let (batch, channels, height, width) = images.size4().expect("images have four dimensions");
     let (rows, columns) = (height / PATCH, width / PATCH);
     images.view([batch, channels, rows, PATCH, columns, PATCH]).permute([0, 2, 4, 3, 5, 1]).reshape([
@@ -55,7 +60,7 @@ fn patches(images: &Tensor) -> Tensor {
     ])
 }
 
-/// Mixes patches, then channels; each time normalized before, and added to what came in.
+/// A layer that mixes patches, then channels. Each step normalizes its inputs, and adds the result to them.
 struct Layer {
     patches: (Pointwise, Pointwise),
     patch_norm: LayerNorm,
@@ -65,7 +70,7 @@ struct Layer {
 
 impl Layer {
     fn new(declare: &mut Declare, name: &str, patches: i64, width: Units) -> Layer {
-        // Four times as many hidden patches, half as many hidden channels.
+        // There are four times as many hidden patches, and half as many hidden channels.
         let (hidden_patches, hidden_channels) = (declare.units(patches * 4), declare.units(WIDTH / 2));
         let patches = Units::from(patches);
         Layer {

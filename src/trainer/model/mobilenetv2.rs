@@ -1,5 +1,5 @@
-//! MobileNetV2 (Sandler et al., 2018): torchvision's on ImageNet, and the variant in wide use for small images, which
-//! halves its input less often and has a convolution in shortcuts that change the number of channels.
+//! MobileNetV2 (Sandler et al., 2018): torchvision's network for ImageNet, and the widely used variant for small images,
+//! which halves its input less often and has convolutions in shortcuts that change the number of channels.
 
 use tch::Tensor;
 use winsign_core::settings::Dataset;
@@ -7,7 +7,8 @@ use winsign_core::settings::Dataset;
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{ConvInit, Declare, Forward, Init, Units};
 
-/// Of each group of blocks: expansion, channels, blocks, and the stride of the first on ImageNet and on small images.
+/// The groups of blocks: expansion, number of channels, number of blocks, and the strides of the first block for ImageNet and
+/// for small images.
 const GROUPS: [(i64, i64, i64, [i64; 2]); 7] = [
     (1, 16, 1, [1, 1]),
     (6, 24, 2, [2, 1]),
@@ -17,8 +18,9 @@ const GROUPS: [(i64, i64, i64, [i64; 2]); 7] = [
     (6, 160, 3, [2, 2]),
     (6, 320, 1, [1, 1]),
 ];
-/// Channels before the first block, and before the classifier.
+/// The number of channels before the first block.
 const STEM: i64 = 32;
+/// The number of channels before the classifier.
 const LAST: i64 = 1280;
 
 pub(super) struct MobileNetV2 {
@@ -26,7 +28,7 @@ pub(super) struct MobileNetV2 {
     blocks: Vec<InvertedResidual>,
     last: ConvNorm,
     classifier: Classifier,
-    /// torchvision clips activations at 6.
+    /// True if activations are clipped at 6, as in torchvision.
     clipped: bool,
 }
 
@@ -35,19 +37,19 @@ impl MobileNetV2 {
         if dataset == Dataset::Imagenet { MobileNetV2::large(declare) } else { MobileNetV2::small(declare, dataset) }
     }
 
-    /// torchvision's.
+    /// Builds torchvision's network.
     fn large(declare: &mut Declare) -> MobileNetV2 {
         declare.convolutions = ConvInit::KaimingNormal;
         let mut inputs = declare.units(STEM);
         let stem = ConvNorm::new(declare, ["features.0.0", "features.0.1"], spatial(3.into(), inputs, 2, 1));
         let mut blocks = vec![];
-        for (index, Plan { expansion, channels, stride }) in (1..).zip(plans(0)) {
+        for (index, BlockShape { expansion, channels, stride }) in (1..).zip(block_shapes(0)) {
             let block = format!("features.{index}.conv");
             let hidden = if expansion == 1 { inputs } else { declare.units(inputs.count * expansion) };
-            // Without a shortcut the outputs have nothing to do with the inputs.
+            // With a shortcut the outputs are added to the inputs, so they are the same units.
             let same = stride == 1 && inputs.count == channels;
             let outputs = if same { inputs } else { declare.units(channels) };
-            // Without an expansion the first layer is missing and the others move up.
+            // Without an expansion the first layer is missing, and the numbers of the others are lower by one.
             let first = if expansion == 1 { 0 } else { 1 };
             let expand = (expansion != 1).then(|| {
                 let names = [format!("{block}.0.0"), format!("{block}.0.1")];
@@ -64,19 +66,19 @@ impl MobileNetV2 {
         }
         let outputs = declare.units(LAST);
         let last = ConvNorm::new(declare, ["features.18.0", "features.18.1"], pointwise(inputs, outputs));
-        let drawn = [Init::Normal { deviation: 0.01 }, Init::Constant(0.0)];
+        let init = [Init::Normal { deviation: 0.01 }, Init::Constant(0.0)];
         let classifier =
-            Classifier::drawn(declare, "classifier.1", [outputs, Dataset::Imagenet.classes().into()], drawn);
+            Classifier::with_init(declare, "classifier.1", [outputs, Dataset::Imagenet.classes().into()], init);
         MobileNetV2 { stem, blocks, last, classifier, clipped: true }
     }
 
-    /// The variant for small images.
+    /// Builds the variant for small images.
     fn small(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
         let (channels, _) = dataset.image_shape();
         let mut inputs = declare.units(STEM);
         let stem = ConvNorm::new(declare, ["conv1", "bn1"], spatial(channels.into(), inputs, 1, 1));
         let mut blocks = vec![];
-        for (index, Plan { expansion, channels, stride }) in plans(1).enumerate() {
+        for (index, BlockShape { expansion, channels, stride }) in block_shapes(1).enumerate() {
             let hidden = declare.units(inputs.count * expansion);
             let same = stride == 1 && inputs.count == channels;
             let outputs = if same { inputs } else { declare.units(channels) };
@@ -118,20 +120,20 @@ impl Forward for MobileNetV2 {
     }
 }
 
-/// One block, from its group.
-struct Plan {
+/// The shape of one block.
+struct BlockShape {
     expansion: i64,
-    /// It puts out.
+    /// The number of output channels.
     channels: i64,
     stride: i64,
 }
 
-/// All blocks in order; `variant` is the place of their stride in [`GROUPS`].
-fn plans(variant: usize) -> impl Iterator<Item = Plan> {
+/// Returns the shapes of all blocks in order; `variant` is the index of their strides in [`GROUPS`].
+fn block_shapes(variant: usize) -> impl Iterator<Item = BlockShape> {
     GROUPS.into_iter().flat_map(|group| (0..group.2).map(move |block| (group, block))).map(
         move |((expansion, channels, _, strides), block)| {
             let stride = if block == 0 { strides[variant] } else { 1 };
-            Plan { expansion, channels, stride }
+            BlockShape { expansion, channels, stride }
         },
     )
 }

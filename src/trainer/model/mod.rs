@@ -1,8 +1,8 @@
-//! Networks: one file an architecture, and the layers they share.
+//! Networks: one file for each architecture or family, and the layers they share.
 //!
 //! All parameters of a network lie in one flat tensor, in three regions: prunable weights, then the other weights
-//! (biases and the classifier), then norm parameters. So the mask is a prefix, norm interpolation touches a suffix,
-//! autograd returns one flat gradient, and the optimizer is a few operations whatever the network.
+//! (biases and the classifier), then norm parameters. So the mask applies to a prefix and norm interpolation to a
+//! suffix, autograd returns one flat gradient, and the optimizer takes a few operations for any network.
 
 mod efficientnet;
 #[cfg(test)]
@@ -29,7 +29,7 @@ use units::Units;
 
 pub use weights::Weights;
 
-/// A network's structure: what its tensors are called, where they lie, and how they act on images.
+/// The structure of a network: the names and places of its tensors, and its layers.
 pub struct Network {
     pub layout: Layout,
     layers: Box<dyn Forward>,
@@ -38,10 +38,10 @@ pub struct Network {
 
 /// The layers of a network, once their tensors are declared.
 trait Forward {
-    /// Logits, shape (batch, classes), of images, shape (batch, channels, height, width).
+    /// Returns the logits, of shape (batch, classes), of images of shape (batch, channels, height, width).
     fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor;
 
-    /// Whether training drops anything out.
+    /// Returns true if training uses dropout.
     fn drops(&self) -> bool {
         false
     }
@@ -51,7 +51,7 @@ trait Forward {
 /// layers that use them.
 type Build = fn(&mut Declare, Dataset) -> Box<dyn Forward>;
 
-/// The code of every architecture: one line each, in the order of [`Architecture`].
+/// The functions that build the architectures: one line each, in the order of [`Architecture`].
 const REGISTRY: &[(Architecture, Build)] = &[
     (Architecture::ResNet8, |declare, dataset| Box::new(resnet::ResNet::resnet8(declare, dataset))),
     (Architecture::ResNet20, |declare, dataset| Box::new(resnet::ResNet::resnet20(declare, dataset))),
@@ -64,7 +64,7 @@ const REGISTRY: &[(Architecture, Build)] = &[
     (Architecture::MlpMixer, |declare, dataset| Box::new(mlpmixer::MlpMixer::new(declare, dataset))),
 ];
 
-// An architecture without its line does not compile.
+// The code does not compile if an architecture lacks its line.
 const _: () = {
     let architectures = <Architecture as VariantArray>::VARIANTS;
     assert!(REGISTRY.len() == architectures.len(), "REGISTRY needs one line for each architecture");
@@ -78,29 +78,29 @@ const _: () = {
 impl Network {
     pub fn new(Problem { dataset, architecture, .. }: Problem) -> Network {
         let (_, build) = REGISTRY[architecture as usize];
-        Network::built_by(build, dataset)
+        Network::build(build, dataset)
     }
 
-    fn built_by(build: Build, dataset: Dataset) -> Network {
+    fn build(build: Build, dataset: Dataset) -> Network {
         let mut declare = Declare::default();
         let layers = build(&mut declare, dataset);
         Network { layout: Layout::new(declare), layers, precision: Precision::Fp32 }
     }
 
-    /// The same network, computing in another precision. Whatever that is, parameters, statistics and logits are what they
-    /// are in 32 bits, and who calls with 64 bits computes in those.
-    pub fn computing_in(self, precision: Precision) -> Network {
+    /// Sets the precision of the computation. Parameters, statistics and logits have 32 bits in every precision. With
+    /// parameters of 64 bits, the computation uses 64 bits.
+    pub fn with_precision(self, precision: Precision) -> Network {
         Network { precision, ..self }
     }
 
-    /// Whether training draws what to drop out.
+    /// Returns true if training uses dropout.
     pub fn drops(&self) -> bool {
         self.layers.drops()
     }
 
-    /// Logits, shape (batch, classes), of `images`, shape (batch, channels, height, width), under flat `parameters`
-    /// (length [`Layout::parameters`]) and flat `statistics` (length [`Layout::statistics`]). In training mode BatchNorm
-    /// normalizes by the batch and moves `statistics` in place. Nothing is dropped out.
+    /// Returns the logits, of shape (batch, classes), of `images` of shape (batch, channels, height, width), for flat
+    /// `parameters` of length [`Layout::parameters`] and flat `statistics` of length [`Layout::statistics`]. In training mode
+    /// BatchNorm normalizes by the batch and updates `statistics` in place. Dropout is not applied.
     pub fn logits(&self, parameters: &Tensor, statistics: &Tensor, mode: Mode, images: &Tensor) -> Tensor {
         self.forward(
             &Pass::new(&self.layout, self.compute_kind(parameters), parameters, statistics, mode, None),
@@ -108,8 +108,8 @@ impl Network {
         )
     }
 
-    /// The same in training mode, with the dropout of the architecture if it has any: `dropout` has one stream for each
-    /// image, from which the layers draw in turn.
+    /// Returns the logits in training mode, with the dropout of the architecture if it has any: `dropout` has one stream for
+    /// each image, from which the layers draw in turn.
     pub fn training_logits(
         &self,
         parameters: &Tensor,
@@ -122,7 +122,7 @@ impl Network {
         self.forward(&Pass::new(&self.layout, kind, parameters, statistics, Mode::TRAIN, dropout.as_ref()), images)
     }
 
-    /// The kind of numbers that weights and activations have.
+    /// Returns the kind of numbers of weights and activations.
     fn compute_kind(&self, parameters: &Tensor) -> Kind {
         match (self.precision, parameters.kind()) {
             (Precision::Bf16, Kind::Float) => Kind::BFloat16,
@@ -136,35 +136,36 @@ impl Network {
     }
 }
 
-/// The same images with the channels of a pixel side by side in memory. Convolutions keep that order, and are a quarter
-/// faster in it on CPUs, more on GPUs.
+/// Returns the images with the channels of a pixel adjacent in memory. Convolutions keep that order, and are a quarter faster
+/// with it on CPUs, and more on GPUs.
 fn channels_last(images: &Tensor) -> Tensor {
     images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
+/// The mode of BatchNorm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    /// BatchNorm normalizes by the batch, and moves its statistics toward the batch's by the fraction `momentum`.
+    /// BatchNorm normalizes by the batch, and moves its statistics toward those of the batch by the fraction `momentum`.
     Train { momentum: f64 },
     /// BatchNorm normalizes by its statistics.
     Evaluate,
 }
 
 impl Mode {
-    /// As PyTorch trains by default.
+    /// The mode of training, with PyTorch's default momentum.
     pub const TRAIN: Mode = Mode::Train { momentum: 0.1 };
 }
 
-/// What a parameter is to pruning and transfer; also the order of the regions in the flat tensor.
+/// The role of a parameter in pruning and transfer. The order of the roles is that of the regions in the flat tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Weight of a convolution, or of a linear layer other than the classifier.
+    /// The weight of a convolution, or of a linear layer other than the classifier.
     Prunable,
-    /// Bias, or weight of the classifier.
+    /// A bias, or the weight of the classifier.
     Other,
-    /// γ of a normalization layer.
+    /// The scale γ of a normalization layer.
     NormScale,
-    /// β of a normalization layer.
+    /// The shift β of a normalization layer.
     NormShift,
 }
 
@@ -178,47 +179,47 @@ impl Role {
     }
 }
 
-/// How the values of a fresh tensor are drawn.
+/// The distribution of the initial values of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// ψ₀ of a norm parameter.
+    /// A constant, such as ψ₀ of a norm parameter.
     Constant(f64),
-    /// In ±bound; PyTorch's default for linear layers has the bound 1/√fan_in.
+    /// The uniform distribution on ±bound. PyTorch's default for linear layers has the bound 1/√fan_in.
     Uniform { bound: f64 },
-    /// With mean 0; Kaiming's (He et al., 2015) for ReLU networks has the deviation √(2/fan_out).
+    /// The normal distribution with mean 0. That of Kaiming He et al. (2015) for ReLU networks has the deviation √(2/fan_out).
     Normal { deviation: f64 },
 }
 
 impl Init {
-    /// PyTorch's default for linear layers and convolutions, for weights and biases alike.
-    fn of_linear(fan_in: i64) -> Init {
+    /// Returns PyTorch's default for weights and biases of linear layers and convolutions.
+    fn default_for(fan_in: i64) -> Init {
         Init::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
     }
 }
 
-/// How an architecture's convolutions are drawn.
+/// The initialization of the convolutions of an architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 enum ConvInit {
-    /// As PyTorch does where nothing is said.
+    /// PyTorch's default.
     #[default]
     Default,
-    /// As torchvision's models do.
+    /// The normal distribution of Kaiming He et al., as in the models of torchvision.
     KaimingNormal,
 }
 
 /// One trained tensor.
 #[derive(Debug, Clone)]
 pub struct Parameter {
-    /// As in PyTorch's `state_dict`.
+    /// The name in PyTorch's `state_dict`.
     pub name: String,
     pub shape: Vec<i64>,
-    /// What lies along each axis.
+    /// The units along each axis.
     pub axes: Vec<Units>,
     pub role: Role,
     pub init: Init,
-    /// Declared, but no layer uses it: it is pruned like the others, and never trained.
+    /// True if no layer uses the tensor: it is pruned like the others, and never trained.
     pub idle: bool,
-    /// First element in the flat tensor.
+    /// The index of its first element in the flat tensor.
     pub start: i64,
 }
 
@@ -228,42 +229,43 @@ pub struct Statistic {
     pub name: String,
     pub length: i64,
     pub axis: Units,
-    /// 0 for means, 1 for variances.
+    /// The initial value: 0 for means, 1 for variances.
     pub fresh: f64,
     pub start: i64,
 }
 
 impl Parameter {
-    /// The groups of units that lie along its axes.
+    /// Returns the groups of units along the axes of the tensor.
     pub fn groups(&self) -> impl Iterator<Item = usize> {
         self.axes.iter().filter_map(|units| units.group)
     }
 
-    /// The axis that the units of a group lie along, if any.
+    /// Returns the axis of the units of a group, if there is one.
     pub fn axis_of(&self, group: usize) -> Option<i64> {
         self.axes.iter().position(|units| units.group == Some(group)).map(|axis| axis as i64)
     }
 
+    /// Returns the number of elements.
     pub fn length(&self) -> i64 {
         self.shape.iter().product()
     }
 }
 
-/// Where every tensor of a network lies.
+/// The places of all tensors of a network.
 pub struct Layout {
-    /// The names of all tensors, statistics too, in the order of PyTorch's `state_dict`; the golden test compares them.
+    /// The names of all tensors, including statistics, in the order of PyTorch's `state_dict`. The golden test compares them.
     #[allow(dead_code)]
     pub names: Vec<String>,
-    /// In the order the architecture declares them, which is PyTorch's.
+    /// The trained tensors, in the order in which the architecture declares them, which is that of PyTorch.
     pub tensors: Vec<Parameter>,
     pub statistics: Vec<Statistic>,
-    /// The groups of units that can be reordered, see [`Units`]: how many each has.
+    /// The number of units in each group that can be reordered, see [`Units`].
     pub groups: Vec<i64>,
-    /// Elements of the three regions of the flat tensor.
+    /// The lengths of the three regions of the flat tensor.
     regions: [i64; 3],
-    /// Elements of idle tensors at its two ends.
+    /// The lengths of the idle tensors at its two ends.
     idle: [i64; 2],
-    /// Indices into `tensors` in the order of the flat tensor, with the lengths of those: what splits it.
+    /// The indices into `tensors` in the order of the flat tensor, and the lengths of these tensors.
     flat_order: Vec<usize>,
     flat_lengths: Vec<i64>,
 }
@@ -272,7 +274,7 @@ impl Layout {
     fn new(declared: Declare) -> Layout {
         let Declare { names, mut tensors, statistics, groups, .. } = declared;
         let mut flat_order: Vec<usize> = (0..tensors.len()).collect();
-        // Idle tensors lie at the two ends, so that what is trained is one range.
+        // Idle tensors are at the two ends, so that the trained ones form one range.
         flat_order.sort_by_key(|&index| {
             let Parameter { role, idle, .. } = tensors[index];
             (role.region(), if role == Role::Prunable { !idle } else { idle })
@@ -294,32 +296,32 @@ impl Layout {
         Layout { names, tensors, statistics, groups, regions, idle, flat_order, flat_lengths }
     }
 
-    /// Elements of the flat parameter tensor.
+    /// Returns the length of the flat tensor of parameters.
     pub fn parameters(&self) -> i64 {
         self.regions.iter().sum()
     }
 
-    /// Prunable elements: the first so many of the flat tensor.
+    /// Returns the number of prunable elements, which come first in the flat tensor.
     pub fn prunable(&self) -> i64 {
         self.regions[0]
     }
 
-    /// Elements of φ, all weights outside normalization layers: the first so many of the flat tensor.
+    /// Returns the number of elements of φ, all weights outside of normalization layers, which come first in the flat tensor.
     pub fn weights(&self) -> i64 {
         self.regions[0] + self.regions[1]
     }
 
-    /// The part of a flat tensor that training moves: all but what is idle.
+    /// Returns the part of a flat tensor that is trained: all but the idle tensors.
     pub fn trained(&self, flat: &Tensor) -> Tensor {
         flat.narrow(0, self.idle[0], self.parameters() - self.idle[0] - self.idle[1])
     }
 
-    /// Elements of the flat statistics tensor.
+    /// Returns the length of the flat tensor of statistics.
     pub fn statistics(&self) -> i64 {
         self.statistics.iter().map(|statistic| statistic.length).sum()
     }
 
-    /// ψ₀, flat: γ = 1 and β = 0; of the length of the last region, on the CPU.
+    /// Returns ψ₀ as a flat tensor on the CPU, with the length of the last region: γ = 1 and β = 0.
     pub fn norm_init(&self, kind: Kind) -> Tensor {
         let norms =
             self.flat_order.iter().map(|&index| &self.tensors[index]).filter(|tensor| tensor.role.region() == 2);
@@ -332,7 +334,7 @@ impl Layout {
         Tensor::cat(&parts, 0)
     }
 
-    /// Statistics before any batch: mean 0, variance 1. On the CPU.
+    /// Returns the statistics before the first batch, with means 0 and variances 1, on the CPU.
     pub fn fresh_statistics(&self, kind: Kind) -> Tensor {
         let parts: Vec<Tensor> = (self.statistics.iter())
             .map(|statistic| Tensor::full([statistic.length], statistic.fresh, (kind, Device::Cpu)))
@@ -342,11 +344,11 @@ impl Layout {
     }
 }
 
-/// Collects an architecture's tensors in PyTorch's order while its layers are built.
+/// Collects the tensors of an architecture, in the order of PyTorch, while its layers are built.
 #[derive(Default)]
 struct Declare {
     convolutions: ConvInit,
-    /// Whether what is declared now is of no use to the network.
+    /// True while tensors are declared that no layer uses.
     idle: bool,
     names: Vec<String>,
     tensors: Vec<Parameter>,
@@ -355,19 +357,23 @@ struct Declare {
 }
 
 impl Declare {
-    /// Units of a group of their own.
+    /// Declares a new group of units that can be reordered.
     fn units(&mut self, count: i64) -> Units {
         self.groups.push(count);
         Units { count, group: Some(self.groups.len() - 1) }
     }
 
     fn parameter(&mut self, name: String, axes: &[Units], role: Role, init: Init) -> usize {
-        assert!(!self.idle || role != Role::Other, "what is idle lies at an end of the flat tensor: {name}");
+        assert!(!self.idle || role != Role::Other, "idle tensors must be at an end of the flat tensor: {name}");
         self.names.push(name.clone());
         let (shape, axes) = (axes.iter().map(|units| units.count).collect(), axes.to_vec());
         let parameter = Parameter { name, shape, axes, role, init, idle: self.idle, start: 0 };
         let groups: HashSet<usize> = parameter.groups().collect();
-        assert!(groups.len() == parameter.groups().count(), "a group lies along two axes of {}", parameter.name);
+        assert!(
+            groups.len() == parameter.groups().count(),
+            "two axes of {} have the same group of units",
+            parameter.name
+        );
         self.tensors.push(parameter);
         self.tensors.len() - 1
     }
@@ -387,7 +393,7 @@ mod tests {
     const PAGE: &str = include_str!("../../../docs/adding-an-architecture.md");
 
     #[test]
-    fn facts_of_architectures_agree_with_their_networks() {
+    fn properties_of_architectures_agree_with_their_networks() {
         for &(architecture, _) in REGISTRY {
             for &dataset in Dataset::VARIANTS.iter().filter(|&&dataset| architecture.fits(dataset)) {
                 let layout = Network::new(Problem::new(dataset, architecture)).layout;
@@ -401,7 +407,7 @@ mod tests {
     fn documented_architecture_computes_logits_in_any_order_of_units() {
         assert!(PAGE.contains(include_str!("example.rs")), "docs/adding-an-architecture.md differs from example.rs");
         let network =
-            Network::built_by(|declare, dataset| Box::new(example::Conv4::new(declare, dataset)), Dataset::Cifar100);
+            Network::build(|declare, dataset| Box::new(example::Conv4::new(declare, dataset)), Dataset::Cifar100);
         let weights = units::tests::random(&network.layout, 1);
         let shuffled = units::tests::shuffled(&network.layout, &weights, 2);
         let images = Tensor::rand([2, 3, 32, 32], (Kind::Double, Device::Cpu));

@@ -1,4 +1,4 @@
-//! ResNets (He et al., 2016): the CIFAR family of section 4.2, with 1×1 convolutions where a shortcut changes shape, and
+//! ResNets (He et al., 2016): the CIFAR family of section 4.2, with 1×1 convolutions in shortcuts that change the shape, and
 //! the ImageNet family of table 1 as in torchvision, where the 3×3 convolution of a bottleneck has the stride.
 
 use tch::Tensor;
@@ -9,13 +9,14 @@ use super::{ConvInit, Declare, Forward, Units};
 
 pub(super) struct ResNet {
     stem: ConvNorm,
-    /// Images of 64 pixels and fewer are too small to be halved twice before the first block.
-    pooled: bool,
+    /// True if the first convolution is pooled. Images of 64 pixels or fewer are too small to be halved twice before the first
+    /// block.
+    has_pooling: bool,
     blocks: Vec<Block>,
     fc: Classifier,
 }
 
-/// A stage: the width inside its blocks, and how many blocks it has. All stages but the first halve the image.
+/// A stage: the width inside its blocks, and the number of blocks. All stages but the first halve the image.
 type Stage = (i64, usize);
 
 impl ResNet {
@@ -53,7 +54,7 @@ impl ResNet {
             for block in 0..count {
                 let stride = if stage > 1 && block == 0 { 2 } else { 1 };
                 let output_width = width * kind.expansion();
-                // Outputs are added to the inputs, channel by channel, unless a shortcut makes others of these.
+                // Without a convolution in the shortcut, outputs are added to the inputs, so they are the same units.
                 let same = stride == 1 && inputs.count == output_width;
                 let outputs = if same { inputs } else { declare.units(output_width) };
                 let name = format!("layer{stage}.{block}");
@@ -61,14 +62,14 @@ impl ResNet {
                 inputs = outputs;
             }
         }
-        ResNet { stem, pooled: large, blocks, fc: Classifier::new(declare, "fc", inputs, dataset.classes()) }
+        ResNet { stem, has_pooling: large, blocks, fc: Classifier::new(declare, "fc", inputs, dataset.classes()) }
     }
 }
 
 impl Forward for ResNet {
     fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
         let mut x = self.stem.forward(pass, images).relu_();
-        if self.pooled {
+        if self.has_pooling {
             x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
         }
         for block in &self.blocks {
@@ -78,6 +79,7 @@ impl Forward for ResNet {
     }
 }
 
+/// The kind of a block.
 #[derive(Clone, Copy)]
 enum BlockKind {
     /// Two convolutions of 3×3.
@@ -87,7 +89,7 @@ enum BlockKind {
 }
 
 impl BlockKind {
-    /// The width of a block's output, relative to the width inside it.
+    /// Returns the width of a block's output, relative to the width inside it.
     fn expansion(self) -> i64 {
         match self {
             BlockKind::Basic => 1,
@@ -110,8 +112,8 @@ impl Block {
         width: i64,
         stride: i64,
     ) -> Block {
-        // Kernel, stride and outputs of each convolution.
-        let plan = match kind {
+        // The kernel, stride and outputs of each convolution.
+        let convolutions = match kind {
             BlockKind::Basic => vec![(3, stride, declare.units(width)), (3, 1, outputs)],
             BlockKind::Bottleneck => {
                 vec![(1, 1, declare.units(width)), (3, stride, declare.units(width)), (1, 1, outputs)]
@@ -123,7 +125,7 @@ impl Block {
         };
         let mut layers = vec![];
         let mut layer_inputs = inputs;
-        for (number, shape) in (1..).zip(plan) {
+        for (number, shape) in (1..).zip(convolutions) {
             layers.push(layer(format!("conv{number}"), format!("bn{number}"), layer_inputs, shape));
             layer_inputs = shape.2;
         }

@@ -1,5 +1,5 @@
-//! ShuffleNet v1 with three groups (Zhang et al., 2018), for small images: the first convolution keeps their size and no
-//! pooling follows it. Its convolutions have biases, although the BatchNorm after each takes them out again.
+//! ShuffleNet v1 with three groups (Zhang et al., 2018), for small images: the first convolution keeps their size, and no
+//! pooling follows it. The convolutions have biases, although the BatchNorm after each removes them.
 
 use tch::Tensor;
 use winsign_core::settings::Dataset;
@@ -7,9 +7,11 @@ use winsign_core::settings::Dataset;
 use super::layers::{Classifier, ConvNorm, ConvShape, Pass, global_mean};
 use super::{Declare, Forward};
 
+/// The number of groups of a pointwise convolution.
 const GROUPS: i64 = 3;
+/// The number of channels of the first convolution.
 const STEM: i64 = 24;
-/// Channels and units of stages 2, 3 and 4.
+/// The numbers of channels and of units of stages 2, 3 and 4.
 const STAGES: [(i64, i64); 3] = [(240, 4), (480, 8), (960, 4)];
 
 pub(super) struct ShuffleNet {
@@ -46,12 +48,13 @@ impl Forward for ShuffleNet {
     }
 }
 
-/// A bottleneck of grouped convolutions, with channels shuffled between groups. One that halves the image carries its
-/// input along, pooled, as further channels.
+/// A bottleneck of grouped convolutions, with channels shuffled between groups. A unit that halves the image appends its
+/// pooled input as further channels.
 struct Unit {
     reduce: ConvNorm,
     depthwise: ConvNorm,
     expand: ConvNorm,
+    /// True if the unit halves the image.
     halves: bool,
 }
 
@@ -69,7 +72,7 @@ impl Unit {
         let stride = if halves { 2 } else { 1 };
         let depthwise =
             ConvShape { inputs: width.into(), outputs: width.into(), kernel: 3, stride, groups: width, bias: true };
-        // The published names are spelled so.
+        // The published names have this spelling.
         Unit {
             reduce: layer("bottlneck.0.pointwise", pointwise(inputs, width)),
             depthwise: layer("depthwise.depthwise", depthwise),
@@ -90,8 +93,7 @@ impl Unit {
     }
 }
 
-/// Deals the channels of each group out over all groups. Written for channels that lie side by side in memory, so that they
-/// still do afterwards.
+/// Distributes the channels of each group over all groups. Channels that are adjacent in memory remain so.
 fn shuffle(x: &Tensor) -> Tensor {
     let (batch, channels, height, width) = x.size4().expect("images have four dimensions");
     let groups = x.permute([0, 2, 3, 1]).reshape([batch, height, width, GROUPS, channels / GROUPS]);

@@ -1,4 +1,4 @@
-//! The values of a network: flat in memory, named on disk.
+//! The values of a network: flat tensors in memory, named tensors on disk.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,23 +10,23 @@ use winsign_core::tensors::{RawTensor, TensorFile};
 
 use super::{Init, Layout, Parameter, Role};
 
-/// How many tensors a message names.
-const MOST_NAMED: usize = 8;
+/// The maximum number of tensors that a message names.
+const MAX_NAMED: usize = 8;
 
-/// φ, ψ, BatchNorm statistics and the mask of one network. Masked weights are kept at zero, so `parameters` alone is
-/// what a forward pass needs.
+/// φ, ψ, BatchNorm statistics and the mask of one network. Masked weights are kept at zero, so a forward pass does not need
+/// the mask.
 #[derive(Debug)]
 pub struct Weights {
-    /// Flat, of length [`Layout::parameters`].
+    /// The parameters, a flat tensor of length [`Layout::parameters`].
     pub parameters: Tensor,
-    /// Flat, of length [`Layout::statistics`].
+    /// The BatchNorm statistics, a flat tensor of length [`Layout::statistics`].
     pub statistics: Tensor,
-    /// Flat, of length [`Layout::prunable`]: 1 where a weight survives, else 0.
+    /// The mask, a flat tensor of length [`Layout::prunable`]: 1 for surviving weights, 0 for the others.
     pub mask: Tensor,
 }
 
 impl Weights {
-    /// A fresh dense network. Each value is a function of the seed, its tensor's name and its place there.
+    /// Returns a new dense network. Each value is a function of the seed, the name of its tensor and its index in it.
     pub fn initialize(layout: &Layout, seed: u64) -> Weights {
         let mut parameters = vec![0f32; layout.parameters() as usize];
         for tensor in &layout.tensors {
@@ -45,27 +45,29 @@ impl Weights {
         }
     }
 
-    /// Independent of the original: no storage is shared.
+    /// Returns a copy that shares no storage with the original.
     pub fn copy(&self) -> Weights {
         Weights { parameters: self.parameters.copy(), statistics: self.statistics.copy(), mask: self.mask.copy() }
     }
 
-    /// On a device. If they are there already, the storage is shared.
+    /// Returns the weights on a device. If they are already there, the storage is shared.
     pub fn on(&self, device: Device) -> Weights {
         let [parameters, statistics, mask] =
             [&self.parameters, &self.statistics, &self.mask].map(|flat| flat.to_device(device));
         Weights { parameters, statistics, mask }
     }
 
+    /// Returns the number of surviving weights.
     pub fn survivors(&self) -> u64 {
         self.mask.sum(Kind::Double).double_value(&[]) as u64
     }
 
+    /// Returns the fraction of the prunable weights that survive.
     pub fn remaining_ratio(&self) -> f64 {
         self.survivors() as f64 / self.mask.numel() as f64
     }
 
-    /// What is left of each prunable tensor, in the order of the network.
+    /// Returns the number of surviving weights of each prunable tensor, in the order of the network.
     pub fn layers(&self, layout: &Layout) -> Vec<LayerSurvivors> {
         let prunable = layout.tensors.iter().filter(|tensor| tensor.role == Role::Prunable);
         let layer = |tensor: &Parameter| LayerSurvivors {
@@ -76,7 +78,7 @@ impl Weights {
         prunable.map(layer).collect()
     }
 
-    /// The network with PyTorch's names; the mask of layer L is `L.mask`.
+    /// Converts the network to a file with PyTorch's names; the mask of layer L is `L.mask`.
     pub fn to_file(&self, layout: &Layout) -> TensorFile {
         let mut tensors = BTreeMap::new();
         for tensor in &layout.tensors {
@@ -94,10 +96,11 @@ impl Weights {
         TensorFile { tensors, metadata: String::new() }
     }
 
-    /// The opposite of [`Weights::to_file`]; the error lists every tensor that is missing, too much, or does not fit.
+    /// Reads a network that [`Weights::to_file`] converted. The error lists every tensor that is missing, is unknown or does not
+    /// fit.
     pub fn from_file(layout: &Layout, file: &TensorFile) -> Result<Weights, String> {
-        let expected = expected(layout);
-        let differences = differences(&expected, file);
+        let expected = expected_tensors(layout);
+        let differences = describe_differences(&expected, file);
         if !differences.is_empty() {
             return Err(differences);
         }
@@ -107,9 +110,6 @@ impl Weights {
             parameters: empty(layout.parameters()),
             statistics: empty(layout.statistics()),
             mask: empty(layout.prunable()),
-        };
-        let fill = |into: &Tensor, start: i64, values: Tensor| {
-            into.narrow(0, start, values.numel() as i64).copy_(&values);
         };
         for tensor in &layout.tensors {
             fill(&weights.parameters, tensor.start, flat(&tensor.name));
@@ -130,8 +130,13 @@ impl Weights {
     }
 }
 
-/// Every tensor of a network's file: its name, type and shape.
-fn expected(layout: &Layout) -> Vec<(String, Dtype, Vec<i64>)> {
+/// Writes values to a flat tensor from an index on.
+fn fill(flat: &Tensor, start: i64, values: Tensor) {
+    flat.narrow(0, start, values.numel() as i64).copy_(&values);
+}
+
+/// Returns the name, type and shape of every tensor in the file of a network.
+fn expected_tensors(layout: &Layout) -> Vec<(String, Dtype, Vec<i64>)> {
     let mut expected = vec![];
     for tensor in &layout.tensors {
         expected.push((tensor.name.clone(), Dtype::F32, tensor.shape.clone()));
@@ -144,42 +149,43 @@ fn expected(layout: &Layout) -> Vec<(String, Dtype, Vec<i64>)> {
     expected
 }
 
-/// In words; empty if the file has exactly what is expected.
-fn differences(expected: &[(String, Dtype, Vec<i64>)], file: &TensorFile) -> String {
+/// Describes the differences between a file and the expected tensors; returns an empty text if there are none.
+fn describe_differences(expected: &[(String, Dtype, Vec<i64>)], file: &TensorFile) -> String {
     let known: HashSet<&str> = expected.iter().map(|(name, ..)| name.as_str()).collect();
-    let names = |names: Vec<&str>| {
-        let shown = names.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
-        if names.len() > MOST_NAMED { format!("{shown} and {} more", names.len() - MOST_NAMED) } else { shown }
-    };
     let mut parts = vec![];
     let missing: Vec<&str> =
         expected.iter().map(|(name, ..)| name.as_str()).filter(|name| !file.tensors.contains_key(*name)).collect();
     if !missing.is_empty() {
-        parts.push(format!("missing: {}", names(missing)));
+        parts.push(format!("missing: {}", list(&missing)));
     }
     let unknown: Vec<&str> = file.tensors.keys().map(String::as_str).filter(|name| !known.contains(name)).collect();
     if !unknown.is_empty() {
-        parts.push(format!("not part of this network: {}", names(unknown)));
+        parts.push(format!("not part of this network: {}", list(&unknown)));
     }
-    let unlike: Vec<String> = (expected.iter())
+    let unfit: Vec<String> = (expected.iter())
         .filter_map(|(name, dtype, shape)| {
             let found = file.tensors.get(name)?;
             let fits = found.dtype == *dtype && found.shape.iter().map(|&side| side as i64).eq(shape.iter().copied());
             (!fits).then(|| format!("{name} is {:?} {:?} instead of {dtype:?} {shape:?}", found.dtype, found.shape))
         })
         .collect();
-    if !unlike.is_empty() {
-        parts.push(names(unlike.iter().map(String::as_str).collect()));
+    if !unfit.is_empty() {
+        parts.push(list(&unfit.iter().map(String::as_str).collect::<Vec<_>>()));
     }
     parts.join("; ")
 }
 
-/// `L.mask` for `L.weight`.
+fn list(names: &[&str]) -> String {
+    let shown = names.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_NAMED { format!("{shown} and {} more", names.len() - MAX_NAMED) } else { shown }
+}
+
+/// Returns the name of the mask of a weight: `L.mask` for `L.weight`.
 pub fn mask_name(weight_name: &str) -> String {
     format!("{}.mask", weight_name.strip_suffix(".weight").unwrap_or(weight_name))
 }
 
-/// A tensor's values for a file.
+/// Converts a tensor for a file.
 pub fn raw(tensor: &Tensor, dtype: Dtype, shape: &[i64]) -> RawTensor {
     let tensor = tensor.contiguous();
     let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
@@ -187,7 +193,7 @@ pub fn raw(tensor: &Tensor, dtype: Dtype, shape: &[i64]) -> RawTensor {
     RawTensor { dtype, shape: shape.iter().map(|&side| side as usize).collect(), bytes }
 }
 
-/// A tensor from a file.
+/// Converts a tensor of a file.
 pub fn tensor(raw: &RawTensor) -> Tensor {
     let kind = match raw.dtype {
         Dtype::F32 => Kind::Float,
@@ -199,7 +205,7 @@ pub fn tensor(raw: &RawTensor) -> Tensor {
         Dtype::I32 => Kind::Int,
         Dtype::I64 => Kind::Int64,
         Dtype::BOOL => Kind::Bool,
-        other => unreachable!("tensors of type {other:?} are not let in"),
+        other => unreachable!("tensors of type {other:?} are rejected before"),
     };
     let shape: Vec<i64> = raw.shape.iter().map(|&side| side as i64).collect();
     Tensor::from_data_size(&raw.bytes, &shape, kind)
@@ -226,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_come_back_from_files() {
+    fn network_is_read_back_from_its_file() {
         let layout = layout();
         let mut weights = Weights::initialize(&layout, 3);
         let _ = weights.mask.narrow(0, 100, 5_000).fill_(0.0);
@@ -237,7 +243,7 @@ mod tests {
         assert_eq!(back.mask, weights.mask);
         assert_eq!(back.survivors(), 14_144);
         let layers = back.layers(&layout);
-        // The first 72 weights are conv1's; the next 576 and 576 those of layer1, of which the masked begin at 100.
+        // The first 72 weights are those of conv1, and the next two times 576 those of layer1; masked weights begin at 100.
         let found: Vec<_> =
             layers[..3].iter().map(|layer| (layer.name.as_str(), layer.survivors, layer.prunable)).collect();
         assert_eq!(
@@ -258,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_follow_the_seed_and_their_distributions() {
+    fn initial_weights_depend_on_the_seed_and_have_their_distributions() {
         let layout = layout();
         let first = Weights::initialize(&layout, 1).parameters;
         assert_eq!(first, Weights::initialize(&layout, 1).parameters);
@@ -274,7 +280,7 @@ mod tests {
                 }
                 Init::Normal { deviation } => {
                     let found = values.std(true).double_value(&[]);
-                    // Four standard errors of a deviation estimated from so many values.
+                    // The tolerance is four standard errors of a deviation that is estimated from this number of values.
                     let tolerance = 4.0 * deviation / (2.0 * tensor.length() as f64).sqrt();
                     assert!((found - deviation).abs() < tolerance, "{}: {found} {deviation}", tensor.name);
                 }

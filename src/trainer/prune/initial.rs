@@ -20,19 +20,19 @@ pub struct Sparsity {
     pub level: u32,
 }
 
-/// The training images of SNIP: the first batches of a separate order that hold at least `images` images.
+/// The training images of SNIP: the first batches, in an order of their own, that hold at least `images` images.
 pub struct Sample {
     pub images: i64,
     pub batch: u32,
     pub order_seed: u64,
 }
 
-/// Prunes by SNIP (Lee, Ajanthan and Torr, ICLR 2019): the prunable weights survive whose removal would change the loss
-/// L most, measured by |∂L/∂w ⊙ w|. L is the cross-entropy of the sample, with BatchNorm in training mode.
+/// Prunes by SNIP (Lee, Ajanthan and Torr, ICLR 2019): the prunable weights survive whose removal would
+/// change the loss L most, measured by |∂L/∂w ⊙ w|. L is the cross-entropy of the sample, with BatchNorm in training mode.
 ///
-/// Every rank computes the same, on the whole sample; the ranks of `crew` agree on each batch.
+/// Every rank computes the same, on the whole sample; the ranks of `workers` agree on each batch.
 pub fn snip(
-    crew: Workers,
+    workers: Workers,
     network: &Network,
     data: &Data,
     weights: &mut Weights,
@@ -47,14 +47,14 @@ pub fn snip(
 
     let parameters = weights.parameters.copy().set_requires_grad(true);
     for batch in epoch.shares(0, Place::ALONE).take(wanted as usize) {
-        let batch = crew.agree(batch)?;
+        let batch = workers.agree(batch)?;
         let statistics = layout.fresh_statistics(parameters.kind()).to_device(parameters.device());
         let logits = network.logits(&parameters, &statistics, Mode::TRAIN, &batch.images);
         // Sums weight every image equally, regardless of its batch; the gradients of all batches add up.
         cross_entropy(&logits, &batch.labels, Reduction::Sum).backward();
     }
     let scores = effects(&parameters).narrow(0, 0, layout.prunable());
-    weights.mask = largest(&finite(scores)?, keep);
+    weights.mask = mask_of_largest(&check_finite(scores)?, keep);
     weights.apply_mask(layout);
     Ok(())
 }
@@ -64,14 +64,14 @@ pub fn snip(
 /// logits. No images are needed: `image` is their shape, (channels, height and width). BatchNorm has no effect, since
 /// it normalizes by initial statistics.
 ///
-/// The flow is computed anew in each of 100 rounds, between which the remaining ratio falls exponentially. So no layer
+/// The flow is computed anew in each of 100 rounds, over which the remaining ratio falls exponentially. So no layer
 /// loses all of its weights as long as there are enough weights for a path, and the operations between layers are
 /// linear for positive numbers, as in ResNets; of two parallel paths, such as a shortcut, one may be lost if few
 /// weights remain. The flow grows with every layer, so it is computed in 64 bits.
 ///
-/// Every rank computes the same; the ranks of `crew` agree on each round.
+/// Every rank computes the same; the ranks of `workers` agree on each round.
 pub fn synflow(
-    crew: Workers,
+    workers: Workers,
     network: &Network,
     image: (i64, i64),
     weights: &mut Weights,
@@ -85,10 +85,10 @@ pub fn synflow(
     let ones = Tensor::ones([1, channels, side, side], (Kind::Double, weights.parameters.device()));
 
     for round in 1..=ROUNDS {
-        crew.agree(Ok(()))?;
+        workers.agree(Ok(()))?;
         let parameters = weights.parameters.abs().to_kind(Kind::Double).set_requires_grad(true);
         network.logits(&parameters, &statistics, Mode::Evaluate, &ones).sum(Kind::Double).backward();
-        let scores = finite(effects(&parameters).narrow(0, 0, prunable))?;
+        let scores = check_finite(effects(&parameters).narrow(0, 0, prunable))?;
         // Pruned weights stay pruned: their score is below that of survivors without flow.
         let scores = scores.masked_fill(&weights.mask.eq(0.0), -1.0);
         let left = match round {
@@ -98,7 +98,7 @@ pub fn synflow(
                 ((prunable as f64 * ratio) as i64).max(keep)
             }
         };
-        weights.mask = largest(&scores, left);
+        weights.mask = mask_of_largest(&scores, left);
         weights.apply_mask(layout);
     }
     Ok(())
@@ -109,7 +109,7 @@ fn effects(parameters: &Tensor) -> Tensor {
     (parameters.grad() * parameters.detach()).abs()
 }
 
-fn finite(scores: Tensor) -> Result<Tensor> {
+fn check_finite(scores: Tensor) -> Result<Tensor> {
     match scores.isfinite().all().int64_value(&[]) {
         0 => Err(Error::ScoresNotFinite),
         _ => Ok(scores),
@@ -117,12 +117,12 @@ fn finite(scores: Tensor) -> Result<Tensor> {
 }
 
 /// Returns the mask of the `keep` largest scores; of equal scores the first are kept.
-fn largest(scores: &Tensor, keep: i64) -> Tensor {
+fn mask_of_largest(scores: &Tensor, keep: i64) -> Tensor {
     let (threshold, _) = scores.kthvalue(scores.numel() as i64 - keep + 1, 0, false);
     let above = scores.gt_tensor(&threshold);
     let equal = scores.eq_tensor(&threshold);
-    let room = keep - above.sum(Kind::Int64).int64_value(&[]);
-    let first = equal.cumsum(0, Kind::Int64).le(room);
+    let missing = keep - above.sum(Kind::Int64).int64_value(&[]);
+    let first = equal.cumsum(0, Kind::Int64).le(missing);
     above.logical_or(&equal.logical_and(&first)).to_kind(Kind::Float)
 }
 
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::comm::Single;
     use crate::data;
-    use crate::model::Role;
+    use crate::model::{Layout, Parameter, Role};
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     const SPARSE: Sparsity = Sparsity { ratio: 0.2, level: 12 };
@@ -165,16 +165,32 @@ mod tests {
     }
 
     #[test]
-    fn largest_keeps_the_first_of_equal_scores() {
+    fn mask_of_largest_keeps_the_first_of_equal_scores() {
         let scores = Tensor::from_slice(&[1.0f32, 3.0, 0.0, 1.0, 2.0, 1.0, 1.0]);
-        let kept = |keep| list(&largest(&scores, keep));
+        let kept = |keep| list(&mask_of_largest(&scores, keep));
         assert_eq!(kept(1), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(kept(4), [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
         assert_eq!(kept(7), [1.0; 7]);
     }
 
-    /// Compares with scores by finite differences of the loss over the two batches, in 64 bits: c ↦ L(c·w) at c = 1 for
-    /// a few weights w. Those of survivors must be above, and those of pruned weights below, one threshold.
+    /// Returns the loss over the two batches of SNIP, in 64 bits, after one weight is multiplied by a factor.
+    fn loss_with_scaled_weight(network: &Network, data: &Data, weights: &Weights, at: i64, factor: f64) -> f64 {
+        let parameters = weights.parameters.to_kind(Kind::Double);
+        let _ = parameters.narrow(0, at, 1).g_mul_scalar_(factor);
+        let statistics = network.layout.fresh_statistics(Kind::Double);
+        let batches = Batches::new(data, 64, 5, "snip");
+        let epoch = batches.epoch(1);
+        let losses = epoch.shares(0, Place::ALONE).take(2).map(|batch| {
+            let batch = batch.unwrap();
+            let images = batch.images.to_kind(Kind::Double);
+            let logits = tch::no_grad(|| network.logits(&parameters, &statistics, Mode::TRAIN, &images));
+            cross_entropy(&logits, &batch.labels, Reduction::Sum).double_value(&[])
+        });
+        losses.sum()
+    }
+
+    /// Scores some weights w by finite differences of the loss c ↦ L(c·w) at c = 1 over the two batches, in 64 bits. The
+    /// scores of survivors must be above, and those of pruned weights below, one threshold.
     #[test]
     fn snip_keeps_the_weights_that_the_loss_depends_on() {
         let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
@@ -183,25 +199,9 @@ mod tests {
         snip(alone(), &network, &data, &mut pruned, &SAMPLE, SPARSE).unwrap();
         assert_eq!(pruned.survivors(), 1_314, "the number after twelve prunings of 19,144");
 
-        let batches = Batches::new(&data, 64, 5, "snip");
-        let epoch = batches.epoch(1);
-        let loss = |parameters: &Tensor| -> f64 {
-            let statistics = network.layout.fresh_statistics(Kind::Double);
-            let of_batch = |step: u32| {
-                let batch = epoch.shares(step, Place::ALONE).next().unwrap().unwrap();
-                let images = batch.images.to_kind(Kind::Double);
-                let logits = network.logits(parameters, &statistics, Mode::TRAIN, &images);
-                cross_entropy(&logits, &batch.labels, Reduction::Sum).double_value(&[])
-            };
-            of_batch(0) + of_batch(1)
-        };
         let score = |at: i64| {
-            let loss_at = |factor: f64| {
-                let parameters = dense.parameters.to_kind(Kind::Double);
-                let _ = parameters.narrow(0, at, 1).g_mul_scalar_(factor);
-                tch::no_grad(|| loss(&parameters))
-            };
-            ((loss_at(1.0 + 1e-5) - loss_at(1.0 - 1e-5)) / 2e-5).abs()
+            let loss = |factor: f64| loss_with_scaled_weight(&network, &data, &dense, at, factor);
+            ((loss(1.0 + 1e-5) - loss(1.0 - 1e-5)) / 2e-5).abs()
         };
         let (mut kept, mut dropped) = (vec![], vec![]);
         let mask = list(&pruned.mask);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn synflow_keeps_the_stated_number_and_no_layer_is_lost() {
+    fn synflow_keeps_the_stated_number_and_every_layer() {
         let network = network();
         let (mut previous, dense) = (19_144, Weights::initialize(&network.layout, 1));
         for level in [1, 6, 12, 15] {
@@ -234,6 +234,13 @@ mod tests {
         }
     }
 
+    /// Returns the sum of the scores of the tensors with these names.
+    fn total_score(layout: &Layout, scores: &Tensor, names: &[&str]) -> f64 {
+        let tensors = layout.tensors.iter().filter(|tensor| names.contains(&tensor.name.as_str()));
+        let score = |tensor: &Parameter| scores.narrow(0, tensor.start, tensor.length()).sum(Kind::Double);
+        tensors.map(|tensor| score(tensor).double_value(&[])).sum()
+    }
+
     /// One round of scores on a small network: the flow into a layer equals the flow out of it, so the scores of its
     /// incoming and outgoing weights have the same sum (the synaptic conservation law).
     #[test]
@@ -246,12 +253,7 @@ mod tests {
         let flow = network.logits(&parameters, &statistics, Mode::Evaluate, &ones).sum(Kind::Double);
         flow.backward();
         let scores = effects(&parameters);
-        let total = |names: &[&str]| -> f64 {
-            let named = network.layout.tensors.iter().filter(|tensor| names.contains(&tensor.name.as_str()));
-            named
-                .map(|tensor| scores.narrow(0, tensor.start, tensor.length()).sum(Kind::Double).double_value(&[]))
-                .sum()
-        };
+        let total = |names| total_score(&network.layout, &scores, names);
         // The bias of the classifier adds a little flow beside its weights; norm shifts are 0 at initialization.
         let flow = flow.double_value(&[]) - total(&["fc.bias"]);
         for stage in [
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn searches_can_be_stopped_and_report_errors() {
+    fn stopped_or_failed_search_returns_an_error() {
         let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
         let mut weights = Weights::initialize(&network.layout, 1);
         let stop = Workers { stop: &AtomicBool::new(true), ..alone() };

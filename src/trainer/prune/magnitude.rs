@@ -5,13 +5,13 @@ use crate::{Error, Result};
 
 /// Removes the fraction `ratio` of the surviving weights, the smallest by magnitude over all prunable tensors.
 ///
-/// Of n survivors the threshold is the k-th largest magnitude with k = ⌊(1 − ratio)·n⌋; weights at the threshold
+/// The threshold is the k-th largest magnitude of the n survivors, with k = ⌊(1 − ratio)·n⌋; weights at the threshold
 /// survive. Fails with [`Error::NothingLeft`] if k is 0.
 pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) -> Result<()> {
     let magnitudes = weights.parameters.narrow(0, 0, layout.prunable()).abs();
     let surviving = magnitudes.masked_select(&weights.mask.gt(0.0));
     let n = surviving.numel() as i64;
-    let k = kept(ratio, n);
+    let k = count_kept(ratio, n);
     if k == 0 {
         return Err(Error::NothingLeft { survivors: n as u64 });
     }
@@ -24,7 +24,7 @@ pub fn prune(weights: &mut Weights, layout: &Layout, ratio: f64) -> Result<()> {
 /// Returns the number of `prunable` weights that survive `times` prunings. Fails with [`Error::NothingLeft`] if none
 /// do.
 pub(super) fn survivors(ratio: f64, times: u32, prunable: i64) -> Result<i64> {
-    (0..times).try_fold(prunable, |n, _| match kept(ratio, n) {
+    (0..times).try_fold(prunable, |n, _| match count_kept(ratio, n) {
         0 => Err(Error::NothingLeft { survivors: n as u64 }),
         k => Ok(k),
     })
@@ -32,7 +32,7 @@ pub(super) fn survivors(ratio: f64, times: u32, prunable: i64) -> Result<i64> {
 
 /// Returns ⌊(1 − ratio)·n⌋ as in decimal arithmetic: in binary, 1 − 0.9 is slightly less than 0.1, but a tenth of 1,000
 /// is 100.
-fn kept(ratio: f64, n: i64) -> i64 {
+fn count_kept(ratio: f64, n: i64) -> i64 {
     ((1.0 - ratio) * n as f64 * (1.0 + 1e-12)).floor() as i64
 }
 
@@ -43,10 +43,10 @@ mod tests {
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
-    fn kept_follows_decimal_arithmetic() {
+    fn count_kept_follows_decimal_arithmetic() {
         let expected = [(0.2, 19_144, 15_315), (0.9, 1_000, 100), (0.8, 10, 2), (0.7, 10, 3), (0.5, 3, 1), (0.5, 1, 0)];
         for (ratio, n, k) in expected {
-            assert_eq!(kept(ratio, n), k, "{ratio} of {n}");
+            assert_eq!(count_kept(ratio, n), k, "{ratio} of {n}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Masks: pruning by magnitude or at initialization, rewinding, transfer to a new initialization, norm interpolation.
+//! Operations on masks: pruning by magnitude or at initialization, rewinding, transfer to a new initialization, norm
+//! interpolation.
 
 pub mod controls;
 pub mod initial;
@@ -8,6 +9,6 @@ mod rewind;
 mod transfer;
 
 pub use magnitude::prune;
-pub use norm::{interpolate_norms, with_norm_init};
+pub use norm::{interpolate_norms, reset_norms};
 pub use rewind::rewind;
 pub use transfer::transfer;

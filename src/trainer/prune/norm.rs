@@ -14,7 +14,7 @@ pub fn interpolate_norms(layout: &Layout, parameters: &Tensor, norm_init: &Tenso
 }
 
 /// Returns the network with ψ₀ in place of its norm parameters.
-pub fn with_norm_init(layout: &Layout, weights: &Weights) -> Weights {
+pub fn reset_norms(layout: &Layout, weights: &Weights) -> Weights {
     let norm_init = layout.norm_init(weights.parameters.kind()).to_device(weights.parameters.device());
     let parameters = interpolate_norms(layout, &weights.parameters, &norm_init, 1.0);
     Weights { parameters, ..weights.copy() }
@@ -27,7 +27,7 @@ mod tests {
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
-    fn norms_move_toward_their_initialization_and_gradients_flow_through() {
+    fn interpolated_norms_move_toward_their_initialization_with_gradients() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let parameters = Weights::initialize(&layout, 1).parameters * 0.0 + 3.0;
         let parameters = parameters.set_requires_grad(true);

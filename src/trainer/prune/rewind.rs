@@ -1,4 +1,4 @@
-//! Rewinding: earlier weights under a new mask.
+//! Rewinding: restores earlier weights under a new mask.
 
 use crate::model::{Layout, Weights};
 
@@ -17,7 +17,7 @@ mod tests {
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
     #[test]
-    fn rewind_restores_all_but_pruned_weights() {
+    fn rewind_restores_everything_but_pruned_weights() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
         let list = |tensor: &tch::Tensor| Vec::<f32>::try_from(tensor).unwrap();
         let mut origin = Weights::initialize(&layout, 1);

@@ -16,7 +16,7 @@ use crate::model::weights::{raw, tensor};
 /// The prefix of the names of moments; their order is that of the names.
 const MOMENT: &str = "moment ";
 
-/// The state of a training between two steps: [`super::train`] works on it, and it is what a checkpoint holds.
+/// The state of a training between two steps, which a checkpoint holds. [`super::train`] works on it.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub weights: Weights,
@@ -42,7 +42,7 @@ pub struct Place {
 
 impl Checkpoint {
     /// Returns the state before the first step, from the given weights; `steps` is the number of steps of an epoch.
-    pub fn beginning(weights: Weights, optimizer: Optimizer, steps: u32) -> Checkpoint {
+    pub fn new(weights: Weights, optimizer: Optimizer, steps: u32) -> Checkpoint {
         let per_step = || Tensor::zeros([steps.into()], (Kind::Float, weights.parameters.device()));
         Checkpoint {
             moments: fresh_moments(optimizer, &weights.parameters),
@@ -67,11 +67,11 @@ impl Checkpoint {
 
     /// Converts the state to a file.
     pub fn to_file(&self) -> TensorFile {
-        let tensors = self.named().into_iter().map(|(name, values)| {
+        let tensors = self.named_tensors().into_iter().map(|(name, values)| {
             assert_eq!(values.kind(), Kind::Float, "{name}");
             (name, raw(values, Dtype::F32, &values.size()))
         });
-        let metadata = serde_json::to_string(&self.place).expect("a place is plain data");
+        let metadata = serde_json::to_string(&self.place).expect("a position is plain data");
         TensorFile { tensors: tensors.collect::<BTreeMap<_, _>>(), metadata }
     }
 
@@ -96,10 +96,10 @@ impl Checkpoint {
     /// Returns a checksum that differs between almost all states: the sums of the bits of each tensor.
     pub fn checksum(&self) -> Vec<u8> {
         let sum = |values: &Tensor| values.detach().view_dtype(Kind::Int).sum(Kind::Int64).int64_value(&[]);
-        self.named().into_iter().flat_map(|(_, values)| sum(values).to_le_bytes()).collect()
+        self.named_tensors().into_iter().flat_map(|(_, values)| sum(values).to_le_bytes()).collect()
     }
 
-    fn named(&self) -> Vec<(String, &Tensor)> {
+    fn named_tensors(&self) -> Vec<(String, &Tensor)> {
         let mut named = vec![
             ("parameters".to_string(), &self.weights.parameters),
             ("statistics".to_string(), &self.weights.statistics),

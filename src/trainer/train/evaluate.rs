@@ -30,7 +30,7 @@ impl Workers<'_> {
     /// Returns the result of this rank if every rank has one and none was asked to stop. All ranks must call it
     /// together.
     pub fn agree<T>(&self, found: Result<T>) -> Result<T> {
-        /// Of several demands the largest counts.
+        // If the demands of ranks differ, the largest counts.
         const STOP: u64 = 1;
         const FAIL: u64 = 2;
         let own = match &found {
@@ -41,7 +41,7 @@ impl Workers<'_> {
         match self.comm.largest(own) {
             0 => found,
             STOP => Err(Error::Interrupted),
-            _ => found.and(Err(Error::Elsewhere)),
+            _ => found.and(Err(Error::OtherRankFailed)),
         }
     }
 }
@@ -49,7 +49,7 @@ impl Workers<'_> {
 /// Returns the test score of flat `parameters` with flat `statistics`, equal to the last bit for any number of ranks.
 /// Fails with [`Error::Interrupted`] if a rank is asked to stop.
 pub fn evaluate(
-    crew: Workers,
+    workers: Workers,
     network: &Network,
     parameters: &Tensor,
     statistics: &Tensor,
@@ -57,16 +57,16 @@ pub fn evaluate(
 ) -> Result<Score> {
     let steps = plain_steps(data, Split::Test);
     let mut sums = Sums::new(1, steps, data.device());
-    let place = crew.comm.place();
+    let place = workers.comm.place();
     let mut own = plain_batches(data, Split::Test, 0, place);
     for _ in (0..steps).step_by(place.ranks) {
         // In the last round some ranks may have no batch.
         let (step, batch) = own.next().map_or((0, Ok(None)), |(step, batch)| (step, batch.map(Some)));
-        let Some(batch) = crew.agree(batch)? else { continue };
+        let Some(batch) = workers.agree(batch)? else { continue };
         sums.add(0, step, network, (parameters, statistics), &batch);
         pulse::moved();
     }
-    Ok(sums.scores(crew.comm, data.count(Split::Test))[0])
+    Ok(sums.scores(workers.comm, data.count(Split::Test))[0])
 }
 
 /// The loss and the number of misclassified images of networks on each batch of a part. Each batch is evaluated by one
@@ -94,7 +94,7 @@ impl Sums {
     ) {
         tch::no_grad(|| {
             let logits = network.logits(parameters, statistics, Mode::Evaluate, images);
-            let sum = |of: i64| self.tensor.get(which as i64).get(of).get(step.into());
+            let sum = |kind: i64| self.tensor.get(which as i64).get(kind).get(step.into());
             sum(0).copy_(&cross_entropy(&logits, labels, Reduction::Sum));
             sum(1).copy_(&wrong_count(&logits, labels));
         });
@@ -119,25 +119,25 @@ impl Sums {
 ///
 /// Statistics accumulated in training belong to other parameters than those evaluated: to the random α of AWS, or to
 /// the ends of a path rather than its inner points.
-pub fn reestimate(crew: Workers, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
+pub fn reestimate(workers: Workers, network: &Network, parameters: &Tensor, data: &Data, batch: u32) -> Result<Tensor> {
     let mut statistics = network.layout.fresh_statistics(parameters.kind()).to_device(data.device());
     let batches = reestimation_batches(data, batch);
     let epoch = batches.epoch(0);
-    let place = crew.comm.place();
+    let place = workers.comm.place();
     let mut own = epoch.every(0, place);
     let mut seen = 0;
     for _ in (0..batches.steps()).step_by(place.ranks) {
         let batch = own.next().map(|(_, batch)| batch).transpose();
-        let Some(Batch { images, .. }) = crew.agree(batch)? else { continue };
-        absorb(network, parameters, &statistics, &images, plain_mean(seen));
+        let Some(Batch { images, .. }) = workers.agree(batch)? else { continue };
+        update_statistics(network, parameters, &statistics, &images, mean_momentum(seen));
         seen += 1;
     }
-    combine(crew.comm, &mut statistics, seen, batches.steps());
+    combine_statistics(workers.comm, &mut statistics, seen, batches.steps());
     Ok(statistics)
 }
 
 /// Combines the means over the `seen` batches of each rank to the mean over all `steps` batches.
-pub fn combine(comm: &dyn Comm, statistics: &mut Tensor, seen: u32, steps: u32) {
+pub fn combine_statistics(comm: &dyn Comm, statistics: &mut Tensor, seen: u32, steps: u32) {
     if comm.place().ranks > 1 {
         let _ = statistics.g_mul_scalar_(f64::from(seen) / f64::from(steps));
         comm.sum(statistics);
@@ -149,15 +149,15 @@ pub fn reestimation_batches(data: &Data, batch: u32) -> Batches<'_> {
     Batches::new(data, batch, 0, "re-estimation")
 }
 
-/// Returns the momentum with which statistics after `seen` batches become the plain mean over all batches. The constant
+/// Returns the momentum with which statistics after `seen` batches become the mean over all batches. The constant
 /// 0.1 of training would leave 0.9ⁿ of the initial values after n batches: 9 % after the 23 of the digits, which is far
 /// too much if activations are small.
-pub fn plain_mean(seen: u32) -> f64 {
+pub fn mean_momentum(seen: u32) -> f64 {
     1.0 / f64::from(seen + 1)
 }
 
-/// Moves `statistics` toward those of one batch, without dropout, since they are for evaluation.
-pub fn absorb(network: &Network, parameters: &Tensor, statistics: &Tensor, images: &Tensor, momentum: f64) {
+/// Moves `statistics` toward those of one batch. Dropout is not applied, since the statistics are for evaluation.
+pub fn update_statistics(network: &Network, parameters: &Tensor, statistics: &Tensor, images: &Tensor, momentum: f64) {
     let _ = tch::no_grad(|| network.logits(parameters, statistics, Mode::Train { momentum }, images));
 }
 
@@ -188,10 +188,10 @@ mod tests {
             let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
             let parameters = Weights::initialize(&network.layout, 1).parameters;
             let stop = AtomicBool::new(comm.place().rank == 1);
-            let crew = Workers { comm, stop: &stop };
+            let workers = Workers { comm, stop: &stop };
             let fresh = network.layout.fresh_statistics(Kind::Float);
-            let evaluated = evaluate(crew, &network, &parameters, &fresh, &data);
-            (evaluated, reestimate(crew, &network, &parameters, &data, 64))
+            let evaluated = evaluate(workers, &network, &parameters, &fresh, &data);
+            (evaluated, reestimate(workers, &network, &parameters, &data, 64))
         });
         for (evaluated, reestimated) in stopped {
             assert!(matches!(evaluated, Err(Error::Interrupted)) && matches!(reestimated, Err(Error::Interrupted)));

@@ -1,4 +1,4 @@
-//! Training: data order, optimizer, schedule, evaluation, checkpoint and resume.
+//! Training: the order of data, optimizer, schedule, evaluation, checkpoints and resuming.
 
 pub mod checkpoint;
 pub mod evaluate;
@@ -49,25 +49,25 @@ pub struct Trained {
 /// [`Error::Diverged`].
 ///
 /// Several ranks divide every batch among them. Their states are equal to the last bit at the end of an epoch and
-/// whenever a checkpoint is saved, or else the training fails with [`Error::Apart`].
+/// whenever a checkpoint is saved, or else the training fails with [`Error::RanksDiffer`].
 pub fn train(
     session: &mut Session,
-    course: &TrainJob,
+    job: &TrainJob,
     start: impl FnOnce(&Session) -> Result<Weights>,
 ) -> Result<Trained> {
-    let TrainJob { data, training, .. } = *course;
-    let batches = Batches::new(data, training.batch, course.order_seed, &course.purpose);
+    let TrainJob { data, training, .. } = *job;
+    let batches = Batches::new(data, training.batch, job.order_seed, &job.purpose);
     let mut state = match session.load_checkpoint()? {
         Some(file) => {
-            let state = Checkpoint::from_file(&file).map_err(Error::Unfit)?.on(data.device());
+            let state = Checkpoint::from_file(&file).map_err(Error::CheckpointMismatch)?.on(data.device());
             tracing::info!("resuming at epoch {}, step {}", state.place.epoch, state.place.step + 1);
             state
         }
         None => {
             let mut weights = start(session)?.on(data.device());
             // Different processors may round the initial weights differently.
-            session.align(&mut weights);
-            Checkpoint::beginning(weights, training.optimizer, batches.steps())
+            session.synchronize(&mut weights);
+            Checkpoint::new(weights, training.optimizer, batches.steps())
         }
     };
     state.weights.parameters = state.weights.parameters.set_requires_grad(true);
@@ -75,14 +75,14 @@ pub fn train(
     session.report(Progress { done: state.place.epoch - 1, total: training.epochs, test_error })?;
 
     for epoch in state.place.epoch..=training.epochs {
-        train_epoch(session, course, &batches, &mut state)?;
+        train_epoch(session, job, &batches, &mut state)?;
         // This must come first: later decisions agree only on ranks with equal states.
         check_equal(session, &state)?;
         check_finite(&state.losses, epoch)?;
         // Handle demands before the evaluation, which may take long.
         state.place.step = batches.steps();
-        heed(session, &state, session.demand(true))?;
-        let score = score(session.crew(), course, &mut state.weights);
+        handle_demand(session, &state, session.demand(true))?;
+        let score = score(session.workers(), job, &mut state.weights);
         if score.is_err() {
             save(session, &state)?;
         }
@@ -99,7 +99,7 @@ pub fn train(
             test_error: score.error,
         });
         let progress = Progress { done: epoch, total: training.epochs, test_error: Some(score.error) };
-        session.epoch_done(&state.place.metrics, progress)?;
+        session.finish_epoch(&state.place.metrics, progress)?;
         if epoch == training.epochs {
             let weights = Weights { parameters: state.weights.parameters.detach(), ..state.weights };
             return Ok(Trained { weights, score });
@@ -111,15 +111,15 @@ pub fn train(
 }
 
 /// Trains the remaining steps of the current epoch.
-fn train_epoch(session: &mut Session, course: &TrainJob, batches: &Batches, state: &mut Checkpoint) -> Result<()> {
-    let TrainJob { network, training, .. } = *course;
+fn train_epoch(session: &mut Session, job: &TrainJob, batches: &Batches, state: &mut Checkpoint) -> Result<()> {
+    let TrainJob { network, training, .. } = *job;
     let epoch = state.place.epoch;
     let lr = learning_rate(training, epoch);
     let order = batches.epoch(epoch);
-    let alphas = course.alpha_seed.map(|seed| Source::new(seed, &format!("alpha {}", course.purpose), epoch.into()));
+    let alphas = job.alpha_seed.map(|seed| Source::new(seed, &format!("alpha {}", job.purpose), epoch.into()));
     let dropout = network.drops().then(|| {
-        let purpose = format!("dropout {}", course.purpose);
-        Source::new(course.order_seed, &purpose, epoch.into())
+        let purpose = format!("dropout {}", job.purpose);
+        Source::new(job.order_seed, &purpose, epoch.into())
     });
 
     let mut stepper = Stepper::new(session.comm(), network, training, &state.weights);
@@ -127,7 +127,7 @@ fn train_epoch(session: &mut Session, course: &TrainJob, batches: &Batches, stat
     for (step, batch) in (first..).zip(order.shares(first, session.place())) {
         state.place.step = step;
         // If an image cannot be read, the steps so far are saved.
-        let batch = match (heed(session, state, session.demand(batch.is_ok())), batch) {
+        let batch = match (handle_demand(session, state, session.demand(batch.is_ok())), batch) {
             (Ok(()), Ok(batch)) => batch,
             (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
         };
@@ -144,26 +144,26 @@ fn train_epoch(session: &mut Session, course: &TrainJob, batches: &Batches, stat
     Ok(())
 }
 
-/// Carries out the demand of the ranks before the next step of `state`.
-fn heed(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
+/// Handles the demand of the ranks before the next step of `state`.
+fn handle_demand(session: &Session, state: &Checkpoint, demand: Demand) -> Result<()> {
     if demand > Demand::Nothing {
         save(session, state)?;
     }
     match demand {
         Demand::Nothing | Demand::Save => Ok(()),
         Demand::Stop => Err(Error::Interrupted),
-        Demand::Fail => Err(Error::Elsewhere),
+        Demand::Fail => Err(Error::OtherRankFailed),
     }
 }
 
 /// Returns the test score after an epoch, at α = 0. Re-estimated statistics replace those of the training.
-fn score(crew: Workers, course: &TrainJob, weights: &mut Weights) -> Result<Score> {
-    let TrainJob { network, data, training, .. } = *course;
+fn score(workers: Workers, job: &TrainJob, weights: &mut Weights) -> Result<Score> {
+    let TrainJob { network, data, training, .. } = *job;
     let parameters = weights.parameters.detach();
-    if course.reestimate && network.layout.statistics() > 0 {
-        weights.statistics = reestimate(crew, network, &parameters, data, training.batch)?;
+    if job.reestimate && network.layout.statistics() > 0 {
+        weights.statistics = reestimate(workers, network, &parameters, data, training.batch)?;
     }
-    evaluate(crew, network, &parameters, &weights.statistics, data)
+    evaluate(workers, network, &parameters, &weights.statistics, data)
 }
 
 /// Saves a checkpoint, unless the ranks differ: then the next attempt resumes from one at which they were equal.
@@ -180,7 +180,7 @@ fn check_equal(session: &Session, state: &Checkpoint) -> Result<()> {
     }
     let sums = session.comm().gather(&state.checksum());
     match sums.iter().position(|sum| *sum != sums[0]) {
-        Some(rank) => Err(Error::Apart { rank, epoch: state.place.epoch }),
+        Some(rank) => Err(Error::RanksDiffer { rank, epoch: state.place.epoch }),
         None => Ok(()),
     }
 }
@@ -209,7 +209,7 @@ mod tests {
     };
     use winsign_core::{Run, RunDirectory, Store};
 
-    /// A communicator with one rank that computes a wrong sum, once.
+    /// A communicator in which one rank computes a wrong sum, once.
     struct Faulty {
         comm: Threads,
         sums: Cell<u32>,
@@ -263,17 +263,17 @@ mod tests {
         }
     }
 
-    /// Trains on a rank whose sum number `wrong` is wrong; returns the result, and the checkpoint that is left.
-    fn trained(comm: &Threads, run: &RunDirectory, wrong: u32) -> (Result<Trained>, Checkpoint) {
+    /// Trains on ranks of which one computes sum number `wrong` wrongly; returns the result and the last checkpoint.
+    fn train_with_fault(comm: &Threads, run: &RunDirectory, wrong: u32) -> (Result<Trained>, Checkpoint) {
         let ticket = ticket();
         let network = Network::new(ticket.problem);
         let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
         let attempt = comm.place().is_root().then(|| Attempt::claim(run, 1).unwrap());
         let ranks = Ranks { comm: Box::new(Faulty { comm: comm.clone(), sums: Cell::new(0), wrong }), watch: None };
         // This saves a checkpoint before every step.
-        let means = ExecOptions { checkpoint_every: Duration::ZERO, ..ExecOptions::default() };
-        let mut session = Session::new(ranks, attempt, vec![], means);
-        let course = TrainJob {
+        let options = ExecOptions { checkpoint_every: Duration::ZERO, ..ExecOptions::default() };
+        let mut session = Session::new(ranks, attempt, vec![], options);
+        let job = TrainJob {
             network: &network,
             data: &data,
             training: &ticket.training,
@@ -282,7 +282,7 @@ mod tests {
             alpha_seed: None,
             reestimate: false,
         };
-        let result = train(&mut session, &course, |_| Ok(Weights::initialize(&network.layout, 1)));
+        let result = train(&mut session, &job, |_| Ok(Weights::initialize(&network.layout, 1)));
         let left = session.load_checkpoint().unwrap().expect("a checkpoint");
         (result, Checkpoint::from_file(&left).unwrap())
     }
@@ -290,15 +290,15 @@ mod tests {
     /// The next attempt must not resume from the numbers of a faulty machine, even if that is rank 0.
     #[test]
     fn ranks_that_differ_stop_without_saving() {
-        // Three sums align the ranks; then there is one sum per step.
+        // Three sums synchronize the ranks; then there is one sum per step.
         for good_steps in [4, 11] {
             let folder = tempfile::tempdir().unwrap();
             let run = Run::new(Settings::Ticket(ticket()), vec![]);
             let directory = Store::create(folder.path()).unwrap().run(&run.id);
             directory.prepare(&run, "a ticket").unwrap();
-            for (result, left) in on_ranks(2, |comm| trained(comm, &directory, 3 + good_steps + 1)) {
-                assert!(matches!(result, Err(Error::Apart { rank: 1, epoch: 1 })), "{:?}", result.err());
-                assert_eq!(left.place.step, good_steps, "before the step that went wrong");
+            for (result, left) in on_ranks(2, |comm| train_with_fault(comm, &directory, 3 + good_steps + 1)) {
+                assert!(matches!(result, Err(Error::RanksDiffer { rank: 1, epoch: 1 })), "{:?}", result.err());
+                assert_eq!(left.place.step, good_steps, "the checkpoint is the one before the wrong step");
             }
         }
     }

@@ -64,7 +64,7 @@ fn update(training: &Training, (lr, number): (f64, u64), weights: &Tensor, momen
             let scale = second.sqrt() / bias2.sqrt() + EPSILON;
             let _ = weights.g_sub_(&(first / scale * (lr / bias1)));
         }
-        (optimizer, moments) => unreachable!("{optimizer} has not {} moments", moments.len()),
+        (optimizer, moments) => unreachable!("{optimizer} does not have {} moments", moments.len()),
     }
 }
 

@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn multi_step_falls_after_a_half_and_three_quarters() {
+    fn multi_step_falls_after_half_and_three_quarters() {
         let rates = rates(Schedule::MultiStep, 12);
         let close = |found: f64, expected: f64| (found - expected).abs() < 1e-12;
         assert!(rates[..6].iter().all(|&rate| close(rate, 0.1)), "{rates:?}");
@@ -51,7 +51,7 @@ mod tests {
     /// The expected values follow from the closed form of CosineAnnealingLR(T_max = 4, eta_min = 1e-4) in PyTorch, from
     /// 0.1.
     #[test]
-    fn cosine_equals_pytorchs() {
+    fn cosine_equals_that_of_pytorch() {
         let expected = [0.1, 0.08536998372, 0.05005, 0.01473001628];
         for (found, expected) in rates(Schedule::Cosine, 4).into_iter().zip(expected) {
             assert!((found - expected).abs() < 1e-10, "{found} {expected}");

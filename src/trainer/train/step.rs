@@ -25,8 +25,8 @@ pub struct Pass {
     pub gradient: Tensor,
 }
 
-/// Computes loss and gradient of a batch, or of the share of this rank; moves BatchNorm statistics toward those of the
-/// images.
+/// Computes loss and gradient of a batch, or of this rank's share of it, and moves BatchNorm statistics toward those of
+/// the images.
 ///
 /// `weights.parameters` must be a leaf that requires a gradient. With `alpha`, norm parameters are interpolated toward
 /// `norm_init`, their initialization ([`interpolate_norms`]). `dropout` is as in [`Network::training_logits`].
@@ -94,7 +94,7 @@ impl Exchange<'_> {
         tch::no_grad(|| {
             let parts = |flat: &Tensor| -> [Tensor; 4] {
                 let parts = flat.split_with_sizes([parameters, statistics_length, 1, 1].as_slice(), 0);
-                parts.try_into().expect("so many sizes, so many parts")
+                parts.try_into().expect("there is a part for each size")
             };
             let [gradient, averaged, loss, wrong] = &mut parts(flat);
             gradient.copy_(&pass.gradient);
@@ -153,7 +153,7 @@ mod tests {
     use crate::comm::threads::on_ranks;
     use crate::data;
     use crate::data::batches::Batches;
-    use crate::train::evaluate::{Workers, evaluate, reestimate};
+    use crate::train::evaluate::{Score, Workers, evaluate, reestimate};
     use crate::train::optimizer::{fresh_moments, step};
     use tch::Kind;
     use winsign_core::settings::{Architecture, Dataset, Optimizer, Precision, Problem, Schedule};
@@ -177,7 +177,7 @@ mod tests {
     /// gradient is the mean over all images, here computed share by share in one process. The shares of 50 images are
     /// 16, 17 and 17; the last batch of the epoch has 37.
     #[test]
-    fn step_of_three_ranks_is_the_mean_over_their_images() {
+    fn step_of_three_ranks_equals_the_mean_over_their_images() {
         let training = Training {
             epochs: 1,
             batch: BATCH,
@@ -244,24 +244,26 @@ mod tests {
         assert_eq!(numbers.len(), 3);
     }
 
+    /// Computes the first pass of a training; also returns the weights after it.
+    fn first_pass(precision: Precision) -> (Pass, Weights) {
+        let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
+        let batches = Batches::new(&data, 128, 1, "test");
+        let network = network().with_precision(precision);
+        let mut weights = trainable(&network.layout);
+        let batch = batches.epoch(1).shares(0, Place::ALONE).next().unwrap().unwrap();
+        let norm_init = network.layout.norm_init(Kind::Float);
+        let pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, None);
+        (pass, weights)
+    }
+
     /// bf16 is close to fp32 on the same weights and images: its numbers have 8 significant bits, so each layer adds
     /// errors of some thousandths. Measured on this network: 0.8 % of the norm of the logits, 7 % of that of the
     /// gradient. (Gradients of fresh networks are small differences of large sums; on images of noise 29 % were
     /// measured.)
     #[test]
-    fn bf16_is_close_to_fp32_and_keeps_parameters_in_it() {
-        let data = data::load(Dataset::Digits, "".as_ref(), 1).unwrap();
-        let batches = Batches::new(&data, 128, 1, "test");
-        let pass = |precision| {
-            let network = network().computing_in(precision);
-            let mut weights = trainable(&network.layout);
-            let batch = batches.epoch(1).shares(0, Place::ALONE).next().unwrap().unwrap();
-            let norm_init = network.layout.norm_init(Kind::Float);
-            let pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, None);
-            (pass, weights)
-        };
-        let (fp32, reference) = pass(Precision::Fp32);
-        let (bf16, weights) = pass(Precision::Bf16);
+    fn bf16_is_close_to_fp32_and_keeps_parameters_in_fp32() {
+        let (fp32, reference) = first_pass(Precision::Fp32);
+        let (bf16, weights) = first_pass(Precision::Bf16);
         let distance = |a: &Tensor, b: &Tensor| ((a - b).norm() / b.norm()).double_value(&[]);
         let (logits, gradient) = (distance(&bf16.logits, &fp32.logits), distance(&bf16.gradient, &fp32.gradient));
         assert!((1e-4..0.02).contains(&logits), "{logits}");
@@ -292,22 +294,24 @@ mod tests {
         assert_eq!(sums[2], sums[0]);
     }
 
+    /// Re-estimates statistics and evaluates a network on this number of ranks; returns the results of each rank.
+    fn evaluate_on(ranks: usize) -> Vec<(Tensor, Score)> {
+        on_ranks(ranks, |comm| {
+            let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
+            let parameters = Weights::initialize(&network.layout, 1).parameters;
+            let stop = AtomicBool::new(false);
+            let workers = Workers { comm, stop: &stop };
+            let statistics = reestimate(workers, &network, &parameters, &data, BATCH).unwrap();
+            let fresh = network.layout.fresh_statistics(Kind::Float);
+            (statistics, evaluate(workers, &network, &parameters, &fresh, &data).unwrap())
+        })
+    }
+
     /// Evaluation and re-estimation on several ranks equal those on one.
     #[test]
     fn evaluation_on_several_ranks_equals_one_rank() {
-        let of_ranks = |ranks: usize| {
-            on_ranks(ranks, |comm| {
-                let (network, data) = (network(), data::load(Dataset::Digits, "".as_ref(), 1).unwrap());
-                let parameters = Weights::initialize(&network.layout, 1).parameters;
-                let stop = AtomicBool::new(false);
-                let crew = Workers { comm, stop: &stop };
-                let statistics = reestimate(crew, &network, &parameters, &data, BATCH).unwrap();
-                let fresh = network.layout.fresh_statistics(Kind::Float);
-                (statistics, evaluate(crew, &network, &parameters, &fresh, &data).unwrap())
-            })
-        };
-        let alone = of_ranks(1).remove(0);
-        for (statistics, score) in [2, 3].into_iter().flat_map(of_ranks) {
+        let alone = evaluate_on(1).remove(0);
+        for (statistics, score) in [2, 3].into_iter().flat_map(evaluate_on) {
             assert!(close(&statistics, &alone.0));
             assert_eq!(score, alone.1, "to the last bit");
         }
