@@ -1,4 +1,4 @@
-//! A real browser without a window: Chromium, spoken to through chromedriver (see `launch/packages`).
+//! A real browser without a window: Chromium, controlled through chromedriver (see `launch/packages`).
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The key under which WebDriver gives the identifier of an element.
+/// The key of the identifier of an element in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// One browser with a profile of its own. Dropping it ends it.
+/// A browser with a profile of its own, which ends when it is dropped.
 pub struct Browser {
     /// The address of the session.
     session: String,
@@ -22,24 +22,25 @@ pub struct Browser {
 }
 
 impl Browser {
+    /// Starts a browser.
     pub fn start() -> Browser {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // With all the browser's processes in a group of their own.
+            // All processes of the browser are in one group, so that they can be ended together.
             .process_group(0)
             .spawn()
-            .expect("no chromedriver; help: run launch/packages browser");
+            .expect("cannot start chromedriver; help: run launch/packages browser");
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| {
             let line = line.unwrap();
             Some(line.split_once("on port ")?.1.trim_end_matches('.').to_string())
                 .filter(|_| line.contains("successfully"))
         });
-        // What it says later must not fill the pipe.
+        // Later output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        let port = port.expect("chromedriver says its port");
+        let port = port.expect("chromedriver prints its port");
 
         let profile = tempfile::tempdir().unwrap();
         let arguments = [
@@ -61,47 +62,51 @@ impl Browser {
         });
         let driver_address = format!("http://127.0.0.1:{port}/session");
         let settings = json!({"capabilities": {"alwaysMatch": capabilities}});
-        let answer = request(minreq::post(&driver_address).with_body(settings.to_string())).expect("a browser starts");
-        let session = format!("{driver_address}/{}", answer["sessionId"].as_str().unwrap());
+        let response =
+            request(minreq::post(&driver_address).with_body(settings.to_string())).expect("a browser starts");
+        let session = format!("{driver_address}/{}", response["sessionId"].as_str().unwrap());
         Browser { session, driver, _profile: profile }
     }
 
-    /// Sends a command of the WebDriver protocol; returns the value of the answer.
+    /// Sends a command of the WebDriver protocol, and returns the value of the response.
     fn post(&self, path: &str, body: Value) -> Value {
-        let answer = request(minreq::post(format!("{}/{path}", self.session)).with_body(body.to_string()));
-        answer.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
+        let response = request(minreq::post(format!("{}/{path}", self.session)).with_body(body.to_string()));
+        response.unwrap_or_else(|error| panic!("{path} {body}: {error}"))
     }
 
     /// Opens a page of a study, and waits until it shows the study.
     pub fn open(&self, url: &str) {
-        // An address that differs only behind the # would load nothing.
+        // A browser does not load an address that differs only in the part after #.
         self.post("url", json!({"url": "about:blank"}));
         self.post("url", json!({"url": url}));
         self.wait("the page", "return document.documentElement.dataset.ready === 'true'");
     }
 
+    /// Opens the page of a study in a file.
     pub fn open_file(&self, path: &Path) {
         self.open(&format!("file://{}", path.canonicalize().unwrap().display()));
     }
 
+    /// Goes back to the previous page.
     pub fn back(&self) {
         self.post("back", json!({}));
     }
 
-    /// What a function with this body returns in the page.
+    /// Calls a function with this body in the page, and returns its result.
     pub fn js(&self, body: &str) -> Value {
         self.post("execute/sync", json!({"script": body, "args": []}))
     }
 
+    /// Calls a function with this body in the page, and returns its result as text.
     pub fn text(&self, body: &str) -> String {
-        self.js(body).as_str().unwrap_or_else(|| panic!("{body} gives no text")).to_string()
+        self.js(body).as_str().unwrap_or_else(|| panic!("the result of {body} is not text")).to_string()
     }
 
-    /// Waits until a function with this body returns true.
+    /// Waits until a function with this body returns true; `what` is used in error messages.
     pub fn wait(&self, what: &str, body: &str) {
         let began = Instant::now();
         while self.js(body) != json!(true) {
-            assert!(began.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+            assert!(began.elapsed() < Duration::from_secs(60), "timed out while waiting for {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -111,50 +116,50 @@ impl Browser {
         found[ELEMENT].as_str().unwrap().to_string()
     }
 
-    /// Clicks in the middle of what a selector finds, as a mouse does.
+    /// Clicks in the middle of the element that a selector finds.
     pub fn click(&self, selector: &str) {
         self.post(&format!("element/{}/click", self.element(selector)), json!({}));
     }
 
-    /// Types into what a selector finds.
+    /// Types text into the element that a selector finds.
     pub fn type_into(&self, selector: &str, text: &str) {
         self.post(&format!("element/{}/value", self.element(selector)), json!({"text": text}));
     }
 
-    /// Presses a key wherever the focus is.
+    /// Presses a key in the element that has the focus.
     pub fn press(&self, key: char) {
         let focused = request(minreq::get(format!("{}/element/active", self.session))).unwrap();
         self.post(&format!("element/{}/value", focused[ELEMENT].as_str().unwrap()), json!({"text": key.to_string()}));
     }
 
-    /// Sends a command of the browser's own protocol, which WebDriver does not have.
+    /// Sends a command of the browser's own protocol, which has more commands than WebDriver.
     pub fn command(&self, name: &str, parameters: Value) -> Value {
         self.post("goog/cdp/execute", json!({"cmd": name, "params": parameters}))
     }
 
-    /// As a screen of this size, in pixels of CSS; a phone's if it is narrow.
+    /// Sets the size of the screen in CSS pixels. A narrow screen is that of a phone.
     pub fn resize(&self, width: u32, height: u32) {
         let mobile = width < 600;
         let screen = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile});
         self.command("Emulation.setDeviceMetricsOverride", screen);
     }
 
-    /// What the console says, since it was asked last.
+    /// Returns the messages of the console since the last call.
     pub fn console(&self) -> Vec<String> {
-        let said = self.post("se/log", json!({"type": "browser"}));
-        said.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_string()).collect()
+        let log = self.post("se/log", json!({"type": "browser"}));
+        log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_string()).collect()
     }
 
-    /// The whole page as a PNG.
+    /// Returns an image of the whole page as PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let picture = self.command("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
-        decoded(picture["data"].as_str().unwrap())
+        decode_base64(picture["data"].as_str().unwrap())
     }
 
-    /// The page as it is printed on A4.
+    /// Returns the page as PDF on A4 paper.
     pub fn pdf(&self) -> Vec<u8> {
         let printed = self.command("Page.printToPDF", json!({"paperWidth": 8.27, "paperHeight": 11.69}));
-        decoded(printed["data"].as_str().unwrap())
+        decode_base64(printed["data"].as_str().unwrap())
     }
 }
 
@@ -168,15 +173,15 @@ impl Drop for Browser {
     }
 }
 
-/// Sends a request to chromedriver; returns the value of its answer, or its error.
+/// Sends a request to chromedriver, and returns the value of the response or the error.
 fn request(request: minreq::Request) -> Result<Value, String> {
     let response = request.with_timeout(120).send().map_err(|error| error.to_string())?;
-    let answer: Value = serde_json::from_slice(response.as_bytes()).map_err(|error| error.to_string())?;
-    if response.status_code == 200 { Ok(answer["value"].clone()) } else { Err(answer["value"].to_string()) }
+    let value: Value = serde_json::from_slice(response.as_bytes()).map_err(|error| error.to_string())?;
+    if response.status_code == 200 { Ok(value["value"].clone()) } else { Err(value["value"].to_string()) }
 }
 
-/// Bytes from base64.
-fn decoded(text: &str) -> Vec<u8> {
+/// Decodes base64.
+fn decode_base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => byte - b'A',
         b'a'..=b'z' => byte - b'a' + 26,

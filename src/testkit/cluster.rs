@@ -1,4 +1,4 @@
-//! A real Slurm of a test's own (see `tests/slurm/cluster`), and hosts without one.
+//! A real Slurm for one test (see `tests/slurm/cluster`), and hosts without Slurm.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use super::{stderr, stdout, succeed};
 
-/// What a cluster is to be like.
+/// The settings of a cluster.
 pub struct Settings<'a> {
     pub nodes: u16,
-    /// Of each node; may be more than this machine has.
+    /// The number of CPUs of each node; it may be larger than that of this machine.
     pub cpus: u32,
-    /// Fake ones, of each node.
+    /// The number of simulated GPUs of each node.
     pub gpus: u32,
-    /// Lines of `slurm.conf` that replace the harness's own, such as `MaxArraySize=5`.
+    /// Lines of `slurm.conf` that replace those of the harness, such as `MaxArraySize=5`.
     pub conf: &'a [&'a str],
-    /// A network namespace for each node, so that its link can be cut. Root only.
+    /// True if each node has a network namespace, so that its link can be cut. Only for root.
     pub netns: bool,
 }
 
@@ -28,16 +28,18 @@ impl Default for Settings<'_> {
     }
 }
 
-/// A running Slurm with the partitions `batch` and, preempted by it, `spot`. Dropping it ends it with all its jobs.
+/// A running Slurm with the partition `batch`, and `spot`, whose jobs it preempts. When it is dropped, it ends with all its
+/// jobs.
 pub struct Cluster {
-    place: Place,
+    reservation: Reservation,
 }
 
 impl Cluster {
+    /// Starts a cluster, and waits until its nodes are idle.
     pub fn start(settings: Settings) -> Cluster {
-        let place = Place::claim(settings.nodes);
+        let reservation = Reservation::claim(settings.nodes);
         let mode = if settings.netns { "netns" } else { "ports" };
-        let mut start = place.script("start");
+        let mut start = reservation.script("start");
         start
             .env("CLUSTER_NODES", settings.nodes.to_string())
             .env("CLUSTER_CPUS", settings.cpus.to_string())
@@ -45,36 +47,36 @@ impl Cluster {
             .env("CLUSTER_MODE", mode)
             .env("CLUSTER_CONF", settings.conf.join("\n"));
         succeed(&mut start);
-        Cluster { place }
+        Cluster { reservation }
     }
 
-    /// The folder of the cluster: `slurm.conf`, and the daemons' words in `log/`.
+    /// Returns the folder of the cluster, with `slurm.conf`, and the logs of the daemons in `log/`.
     pub fn root(&self) -> &Path {
-        &self.place.root
+        &self.reservation.root
     }
 
-    /// Slurm's name of node `node`, counted from 1; also its host name where the tests run as root.
+    /// Returns the name of a node, counted from 1, in Slurm; if the tests run as root, it is also the host name.
     pub fn node(&self, node: u16) -> String {
-        self.place.node(node)
+        self.reservation.node(node)
     }
 
-    /// What a program needs in its environment to find this cluster.
+    /// Returns the environment variables that a program needs to find this cluster.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":/usr/sbin:/sbin");
         let mut environment = vec![("SLURM_CONF", self.root().join("slurm.conf").into_os_string()), ("PATH", path)];
-        environment.extend(open_mpi());
+        environment.extend(open_mpi_variables());
         environment
     }
 
-    /// A program that finds this cluster, to be started.
+    /// Creates a command for a program that finds this cluster.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.envs(self.environment());
         command
     }
 
-    /// Submits a script; gives the job's number.
+    /// Submits a script, and returns the number of the job.
     pub fn sbatch(&self, arguments: &[&str], script: &str) -> u32 {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -83,24 +85,23 @@ impl Cluster {
         stdout(&succeed(&mut sbatch)).trim().parse().unwrap()
     }
 
-    /// A line in `squeue`'s FORMAT for each job that Slurm still knows, ended ones as well, tasks of arrays one by one.
+    /// Returns a line in the given format of `squeue` for each job, including jobs that have ended, and each task of an array.
     pub fn squeue(&self, format: &str) -> Vec<String> {
         let mut squeue = self.command("squeue");
         squeue.args(["--noheader", "--array", "--states", "all", "--format", format]);
         stdout(&succeed(&mut squeue)).lines().map(|line| line.trim_end().to_string()).collect()
     }
 
-    /// Waits until no job waits or runs.
+    /// Waits until no job is queued or running.
     pub fn wait_until_idle(&self, limit: Duration) {
         let began = Instant::now();
         loop {
-            // A controller that is just being restarted does not answer.
+            // A controller that is being restarted does not respond.
             let output = self.command("squeue").arg("--noheader").output().unwrap();
             if output.status.success() && output.stdout.is_empty() {
                 return;
             }
-            let state = || format!("{}{}", stdout(&output), stderr(&output));
-            assert!(began.elapsed() < limit, "jobs are left after {limit:?}:\n{}", state());
+            assert!(began.elapsed() < limit, "jobs remain after {limit:?}:\n{}{}", stdout(&output), stderr(&output));
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -120,83 +121,84 @@ impl Cluster {
         }
     }
 
-    /// Kills a node's slurmd. Its jobs go on, and Slurm hears no more of them.
+    /// Kills the slurmd of a node. Its jobs continue, but Slurm no longer receives their states.
     pub fn kill_node(&self, node: u16) {
-        self.place.on_node("kill-node", node);
+        self.reservation.run_on_node("kill-node", node);
     }
 
     /// Starts the slurmd of a killed node.
     pub fn start_node(&self, node: u16) {
-        self.place.on_node("start-node", node);
+        self.reservation.run_on_node("start-node", node);
     }
 
-    /// Cuts a node off the network, if it has one of its own.
+    /// Disconnects a node from the network. The cluster must have network namespaces.
     pub fn cut(&self, node: u16) {
-        self.place.on_node("cut", node);
+        self.reservation.run_on_node("cut", node);
     }
 
-    /// Gives a node its link back.
+    /// Connects a node to the network again.
     pub fn join(&self, node: u16) {
-        self.place.on_node("join", node);
+        self.reservation.run_on_node("join", node);
     }
 
-    /// Ends slurmctld in good order and starts it again.
+    /// Stops slurmctld regularly, and starts it again.
     pub fn restart_controller(&self) {
-        succeed(&mut self.place.script("stop-controller"));
+        succeed(&mut self.reservation.script("stop-controller"));
         self.start_controller();
     }
 
-    /// Ends slurmctld without warning. Started again, it may not know what happened in the last five seconds: a job
-    /// that began to run then is pending to it.
+    /// Kills slurmctld. When it is started again, it may have lost the last five seconds: a job that started in that time
+    /// counts as pending.
     pub fn kill_controller(&self) {
-        succeed(&mut self.place.script("kill-controller"));
+        succeed(&mut self.reservation.script("kill-controller"));
     }
 
-    /// Starts slurmctld, and waits until it answers. Its nodes may need some seconds more.
+    /// Starts slurmctld, and waits until it responds. The nodes may take some more seconds.
     pub fn start_controller(&self) {
-        succeed(&mut self.place.script("start-controller"));
+        succeed(&mut self.reservation.script("start-controller"));
     }
 
-    /// The numbers of all processes of the cluster: its daemons, what looks after jobs, and the jobs.
+    /// Returns the process numbers of the cluster: those of its daemons, of the supervisors of jobs, and of the jobs.
     pub fn processes(&self) -> Vec<u32> {
-        self.place.processes()
+        self.reservation.processes()
     }
 }
 
-/// Hosts in network namespaces, with names of their own: what `mpirun --host` reaches without a scheduler. Root only.
+/// Hosts in network namespaces with their own names, which `mpirun --host` reaches without a scheduler. Only for root.
 pub struct Hosts {
-    place: Place,
+    reservation: Reservation,
     count: u16,
 }
 
 impl Hosts {
+    /// Starts this many hosts.
     pub fn start(count: u16) -> Hosts {
-        let place = Place::claim(count);
-        succeed(place.script("hosts").env("CLUSTER_NODES", count.to_string()));
-        Hosts { place, count }
+        let reservation = Reservation::claim(count);
+        succeed(reservation.script("hosts").env("CLUSTER_NODES", count.to_string()));
+        Hosts { reservation, count }
     }
 
-    /// Their names.
+    /// Returns the names of the hosts.
     pub fn names(&self) -> Vec<String> {
-        (1..=self.count).map(|host| self.place.node(host)).collect()
+        (1..=self.count).map(|host| self.reservation.node(host)).collect()
     }
 
-    /// What mpirun calls to start something on a host, as it would call ssh.
+    /// Returns the program that mpirun calls instead of ssh to start a process on a host.
     pub fn agent(&self) -> PathBuf {
-        self.place.root.join("agent")
+        self.reservation.root.join("agent")
     }
 
-    /// What a program that starts mpirun needs in its environment to reach these hosts.
+    /// Returns the environment variables that a program needs to reach these hosts by mpirun.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let mut environment = vec![("OMPI_MCA_plm_rsh_agent", self.agent().into_os_string())];
-        environment.extend(open_mpi());
+        environment.extend(open_mpi_variables());
         environment
     }
 
-    /// A program on one of the hosts, counted from 1, to be started there.
+    /// Creates a command for a program on one of the hosts, counted from 1.
     pub fn command_on(&self, host: u16, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        let name = self.place.node(host);
+        let name = self.reservation.node(host);
         command
             .arg(format!("--net=/run/netns/{name}"))
             .args(["unshare", "--uts", "sh", "-c", r#"hostname "$0" && exec "$@""#, &name])
@@ -205,24 +207,24 @@ impl Hosts {
         command
     }
 
-    /// Cuts a host off the network.
+    /// Disconnects a host from the network.
     pub fn cut(&self, host: u16) {
-        self.place.on_node("cut", host);
+        self.reservation.run_on_node("cut", host);
     }
 
-    /// Gives a host its link back.
+    /// Connects a host to the network again.
     pub fn join(&self, host: u16) {
-        self.place.on_node("join", host);
+        self.reservation.run_on_node("join", host);
     }
 
-    /// The numbers of all processes on the hosts.
+    /// Returns the numbers of all processes on the hosts.
     pub fn processes(&self) -> Vec<u32> {
-        self.place.processes()
+        self.reservation.processes()
     }
 }
 
-/// What OpenMPI wants to be told on a machine of tests.
-fn open_mpi() -> Vec<(&'static str, OsString)> {
+/// Returns the environment variables that OpenMPI needs in tests.
+fn open_mpi_variables() -> Vec<(&'static str, OsString)> {
     if is_root() {
         ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"].map(|name| (name, "1".into())).into()
     } else {
@@ -235,21 +237,20 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Ports, and a folder named by the first of them. No other test has them as long as this one lives: a lock is held on
-/// them, which goes when the process goes, however that ends. A folder that is found with its lock free was left by a
-/// test that was killed, and whoever gets the lock clears it away.
-struct Place {
+/// Reserved ports, and a folder with the number of the first. A lock reserves them until the process ends, in whatever way.
+/// A folder whose lock is free was left by a test that was killed; the test that gets the lock removes the folder.
+struct Reservation {
     root: PathBuf,
     port: u16,
     _lock: File,
 }
 
-impl Place {
-    /// Below those that the kernel gives to outgoing connections.
+impl Reservation {
+    /// The ports, which are below those that the kernel uses for outgoing connections.
     const PORTS: std::ops::Range<u16> = 21_000..31_000;
     const PORTS_EACH: u16 = 50;
 
-    fn claim(nodes: u16) -> Place {
+    fn claim(nodes: u16) -> Reservation {
         assert!((1..Self::PORTS_EACH).contains(&nodes), "{nodes} nodes");
         let all = std::env::temp_dir().join(format!("winsign-tests-{}", rustix::process::geteuid().as_raw()));
         fs::create_dir_all(&all).unwrap();
@@ -258,13 +259,13 @@ impl Place {
             if lock.try_lock().is_err() {
                 continue;
             }
-            let place = Place { root: all.join(port.to_string()), port, _lock: lock };
-            succeed(&mut place.script("stop"));
+            let reservation = Reservation { root: all.join(port.to_string()), port, _lock: lock };
+            succeed(&mut reservation.script("stop"));
             if (port..=port + nodes).all(|port| TcpListener::bind(("0.0.0.0", port)).is_ok()) {
-                return place;
+                return reservation;
             }
         }
-        panic!("no free ports in {:?}; what uses them all?", Self::PORTS);
+        panic!("there are no free ports in {:?}", Self::PORTS);
     }
 
     fn node(&self, node: u16) -> String {
@@ -277,7 +278,7 @@ impl Place {
         script
     }
 
-    fn on_node(&self, command: &str, node: u16) {
+    fn run_on_node(&self, command: &str, node: u16) {
         succeed(self.script(command).arg(node.to_string()));
     }
 
@@ -286,12 +287,12 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let output = self.script("stop").output().unwrap();
-        // A panic while panicking would hide the first.
+        // A second panic would hide the first one.
         if !output.status.success() {
-            eprintln!("{} could not be stopped: {}", self.root.display(), stderr(&output));
+            eprintln!("cannot stop {}: {}", self.root.display(), stderr(&output));
         }
     }
 }

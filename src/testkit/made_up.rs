@@ -1,5 +1,5 @@
-//! Studies whose results are made up: numbers that depend on nothing but what a run is, so that reports of them are the same on
-//! every machine. No trainer is needed.
+//! Studies with made-up results, which depend only on the settings of a run, so that reports are the same on every machine.
+//! The trainer is not needed.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,19 +15,20 @@ use winsign_core::{RunId, Store};
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::{Label, PlannedRun};
 
-/// A sweep file with a store of results.
+/// The plan of a sweep file, and a store for made-up results.
 pub struct MadeUp {
     pub runs: Vec<PlannedRun>,
     store: Store,
 }
 
 impl MadeUp {
-    /// Plans a sweep file; no run is done.
+    /// Plans a sweep file. No run is done.
     pub fn new(sweep_file: &Path, store: &Path) -> MadeUp {
         MadeUp { runs: build(&winsign_sweep::read(sweep_file).unwrap()).runs, store: Store::create(store).unwrap() }
     }
 
-    /// Commits results of all runs but those that `fails` or `waits` picks, and those that need one of these.
+    /// Commits results of all runs except those that `fails` or `waits` selects, and those that need one of these. Runs that
+    /// `fails` selects fail.
     pub fn finish(&self, fails: impl Fn(&PlannedRun) -> bool, waits: impl Fn(&PlannedRun) -> bool) {
         let mut missing: HashSet<RunId> = HashSet::new();
         for planned in &self.runs {
@@ -52,7 +53,7 @@ impl MadeUp {
         Attempt::claim(&directory, 4).unwrap()
     }
 
-    /// Commits the result of a run, on a host and at a time that are made up, too.
+    /// Commits the result of a run with a made-up host and time.
     fn commit(&self, planned: &PlannedRun) {
         let attempt = self.claim(planned);
         if !matches!(planned.run.kind(), Kind::Connect) {
@@ -63,7 +64,7 @@ impl MadeUp {
         attempt.end(&End::Finished).unwrap();
         let directory = self.store.run(&planned.run.id);
         let result = RunResult {
-            seconds: 60.0 + 10.0 * number(planned),
+            seconds: 60.0 + 10.0 * pseudorandom(planned),
             host: "node-1".to_string(),
             usage: None,
             finished: jiff::Timestamp::UNIX_EPOCH,
@@ -73,22 +74,22 @@ impl MadeUp {
     }
 }
 
-/// A number from 0 to 1 in steps of 1/16, which looks as if drawn by chance from the identity of the run.
-fn number(planned: &PlannedRun) -> f64 {
+/// Returns a number from 0 to 1 in steps of 1/16, which is pseudorandom because it follows from the identity of the run.
+fn pseudorandom(planned: &PlannedRun) -> f64 {
     f64::from(u8::from_str_radix(&planned.run.id.as_str()[..1], 16).unwrap()) / 16.0
 }
 
-/// Errors in percent: 4 of a dense network, rising with the level; masks without signs lose ten points more.
+/// Returns an error in percent: about 4 for a dense network, rising with the level, and ten points more for a mask alone.
 fn test_error(planned: &PlannedRun) -> f64 {
-    let lost = match planned.label.inherit {
+    let increase = match planned.label.inherit {
         Some(Inherit::Mask) => 10.0,
         Some(Inherit::Sign) => 1.5,
         _ => 0.0,
     };
-    4.0 + 0.5 * f64::from(planned.label.level) + lost + number(planned)
+    4.0 + 0.5 * f64::from(planned.label.level) + increase + pseudorandom(planned)
 }
 
-/// Multiplied step by step: `powi` may have another last bit elsewhere.
+/// Returns the remaining ratio. The product is computed step by step, since the last bit of `powi` depends on the machine.
 fn remaining_ratio(label: &Label) -> f64 {
     (0..label.level).fold(1.0, |ratio, _| 0.5 * ratio)
 }
@@ -130,7 +131,7 @@ fn outcome(planned: &PlannedRun) -> Outcome {
     }
 }
 
-/// Masks without signs have a barrier between them, and aligned networks half of it.
+/// Returns a path with a high barrier between transfers of a mask alone; alignment halves barriers.
 fn path(planned: &PlannedRun) -> PathOutcome {
     let height = match (planned.label.between, planned.label.inherit) {
         (Some(Between::NormInit), _) => 3.0,
@@ -138,7 +139,7 @@ fn path(planned: &PlannedRun) -> PathOutcome {
         _ => 1.0,
     };
     let aligned = planned.label.axes.iter().any(|(axis, value)| axis.ends_with("align") && value == "weights");
-    let barrier = if aligned { height / 2.0 } else { height } + number(planned);
+    let barrier = if aligned { height / 2.0 } else { height } + pseudorandom(planned);
     let point = |(t, part): (f64, f64)| PathPoint {
         t,
         test_error: 5.0 + part * barrier,

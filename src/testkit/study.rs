@@ -1,4 +1,4 @@
-//! Studies made up for tests, with numbers like those of a real trial on the digits.
+//! Made-up studies with numbers like those of a real study on the digits.
 
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::results::{
@@ -10,15 +10,15 @@ use winsign_core::{Run, RunId};
 use winsign_sweep::Axes;
 use winsign_sweep::plan::{Label, PlannedRun, RunState};
 
-/// A plan with what is known of each of its runs.
+/// The runs of a plan, with their states and results.
 pub struct Study {
     pub runs: Vec<(PlannedRun, RunState, Option<RunResult>)>,
 }
 
-/// Method, what is transferred, error mean and sample deviation, mean barrier.
-type Shape = (Method, Inherit, f64, f64, f64);
+/// The numbers of a transfer: method, inheritance, mean and standard deviation of the error, and mean barrier.
+type Numbers = (Method, Inherit, f64, f64, f64);
 
-const DIGITS: [Shape; 8] = [
+const DIGITS: [Numbers; 8] = [
     (Method::Lrr, Inherit::Sign, 6.3, 1.3, 0.6),
     (Method::Lrr, Inherit::Mask, 11.7, 2.0, 61.0),
     (Method::Lrr, Inherit::SignNorm, 7.0, 0.8, 1.3),
@@ -30,39 +30,41 @@ const DIGITS: [Shape; 8] = [
 ];
 
 impl Study {
-    /// 12 levels of LRR and AWS; four transfers of the last level to three seeds each; all paths. Every run is done.
+    /// Returns 12 levels of LRR and AWS, with four kinds of transfers of the last level to three seeds each, and all paths. Every
+    /// run is done.
     pub fn digits() -> Study {
         Study::new(&[12], &[2, 3, 4], &[Axes::new()])
     }
 
-    /// Twelve levels a method and combination of axes, and everything done with each of `levels`.
+    /// Returns 12 levels of each method and combination of axes, with transfers of each of `levels` and all paths. Every run is
+    /// done.
     pub fn new(levels: &[u32], seeds: &[u64], combinations: &[Axes]) -> Study {
         let mut study = Study { runs: Vec::new() };
         for method in [Method::Lrr, Method::Aws] {
             for axes in combinations {
                 let mut tickets: Vec<RunId> = Vec::new();
                 for level in 0..=12 {
-                    tickets.push(study.ticket(method, level, tickets.last(), axes));
+                    tickets.push(study.add_ticket(method, level, tickets.last(), axes));
                 }
                 for &level in levels {
                     let ticket = &tickets[level as usize];
-                    for shape in DIGITS.iter().filter(|shape| shape.0 == method) {
-                        study.transfers_and_paths(shape, level, ticket, seeds, axes);
+                    for numbers in DIGITS.iter().filter(|numbers| numbers.0 == method) {
+                        study.add_transfers(numbers, level, ticket, seeds, axes);
                     }
-                    study.norm_init(method, level, ticket, axes);
+                    study.add_norm_init(method, level, ticket, axes);
                 }
             }
         }
         study
     }
 
-    /// The last level of tickets of these seeds.
+    /// Returns transfers of the last level of tickets with these seeds.
     pub fn of_tickets(tickets: &[u64], seeds: &[u64]) -> Study {
         let axes = |seed: &u64| vec![(TICKET_SEED.to_string(), seed.to_string())];
         Study::new(&[12], seeds, &tickets.iter().map(axes).collect::<Vec<_>>())
     }
 
-    /// With other test errors of transfers, as a function of their labels.
+    /// Sets the test errors of transfers, as a function of their labels.
     pub fn with_errors(mut self, error: impl Fn(&Label) -> f64) -> Study {
         for (planned, _, result) in &mut self.runs {
             if let Some(Outcome::Transfer(transfer)) = result.as_mut().map(|result| &mut result.outcome) {
@@ -72,7 +74,7 @@ impl Study {
         self
     }
 
-    /// With other barriers, as a function of the labels of their paths.
+    /// Sets the barriers of paths, as a function of their labels.
     pub fn with_barriers(mut self, barrier: impl Fn(&Label) -> f64) -> Study {
         for (planned, _, result) in &mut self.runs {
             if let Some(Outcome::Connect(connect)) = result.as_mut().map(|result| &mut result.outcome) {
@@ -82,7 +84,7 @@ impl Study {
         self
     }
 
-    /// Adds dense networks of these seeds, with errors of 2.0 and up; every run is done.
+    /// Adds dense networks with these seeds, with errors of 2.0 and up. Every run is done.
     pub fn add_dense(&mut self, seeds: &[u64]) {
         for (index, &seed) in seeds.iter().enumerate() {
             let settings = Settings::Transfer(Transfer {
@@ -99,23 +101,23 @@ impl Study {
         }
     }
 
-    /// The same paths between seeds, but measured by runs for many paths at once: the first `rows` seeds among themselves,
-    /// the others among themselves, and those with these.
+    /// Replaces the paths between seeds by blocks of matrices with the same numbers: one for the first `rows` seeds, one for the
+    /// others, and one for the pairs between them.
     pub fn in_blocks(mut self, rows: usize) -> Study {
         let between_seeds = |planned: &PlannedRun| planned.label.between == Some(Between::Seeds);
         let (paths, others): (Vec<_>, Vec<_>) = self.runs.drain(..).partition(|(planned, ..)| between_seeds(planned));
         self.runs = others;
-        let of_rows = grouped(paths, |(planned, ..)| {
+        let groups = grouped(paths, |(planned, ..)| {
             let label = &planned.label;
             (label.method, label.level, label.inherit, label.axes.clone())
         });
-        for paths in of_rows {
-            self.blocks(&paths, rows);
+        for paths in groups {
+            self.add_blocks(&paths, rows);
         }
         self
     }
 
-    fn blocks(&mut self, paths: &[(PlannedRun, RunState, Option<RunResult>)], rows: usize) {
+    fn add_blocks(&mut self, paths: &[(PlannedRun, RunState, Option<RunResult>)], rows: usize) {
         let ends = distinct(paths.iter().flat_map(|(planned, ..)| planned.run.inputs.clone()));
         let (first, others) = ends.split_at(rows.min(ends.len()));
         let mut blocks = vec![(first, &[][..]), (others, &[][..])];
@@ -127,16 +129,9 @@ impl Study {
             let inputs: Vec<RunId> = rows.iter().chain(*columns).cloned().collect();
             let Settings::Connect(path) = connect(Between::Seeds) else { unreachable!("a path") };
             let matrix = Matrix { path, rows: rows.len() as u32 };
-            let pair = |(a, b): (u32, u32)| {
-                let ends = [&inputs[a as usize], &inputs[b as usize]];
-                let same = |planned: &PlannedRun| ends.iter().all(|end| planned.run.inputs.contains(end));
-                let (.., result) = paths.iter().find(|(planned, ..)| same(planned)).expect("every pair is joined");
-                let Some(Outcome::Connect(connect)) = result.as_ref().map(|result| &result.outcome) else {
-                    unreachable!("a path that was measured")
-                };
-                PairOutcome { ends: (a, b), path: connect.path.clone() }
-            };
-            let pairs = matrix.ends(inputs.len() as u32).map(pair).collect();
+            let path = |(a, b): (u32, u32)| find_path(paths, [&inputs[a as usize], &inputs[b as usize]]);
+            let ends = matrix.ends(inputs.len() as u32);
+            let pairs = ends.map(|ends| PairOutcome { ends, path: path(ends).clone() }).collect();
             let label = Label {
                 block: Some((index as u32 + 1, blocks.len() as u32)),
                 seeds: vec![],
@@ -147,7 +142,7 @@ impl Study {
         }
     }
 
-    /// Adds the plane through the first three transfers of every row that has three.
+    /// Adds the plane through the first three transfers of every row with at least three transfers.
     pub fn add_planes(&mut self) {
         let transfers: Vec<(Run, Label)> = (self.runs.iter())
             .filter(|(planned, ..)| planned.run.kind() == Kind::Transfer)
@@ -176,17 +171,17 @@ impl Study {
         }
     }
 
-    /// Takes the results of some runs away.
-    pub fn unfinish(&mut self, now: RunState, which: impl Fn(&PlannedRun) -> bool) {
+    /// Removes the results of some runs, and sets their state.
+    pub fn unfinish(&mut self, new_state: RunState, which: impl Fn(&PlannedRun) -> bool) {
         for (planned, state, result) in &mut self.runs {
             if which(planned) {
-                *state = now;
+                *state = new_state;
                 *result = None;
             }
         }
     }
 
-    fn ticket(&mut self, method: Method, level: u32, input: Option<&RunId>, axes: &Axes) -> RunId {
+    fn add_ticket(&mut self, method: Method, level: u32, input: Option<&RunId>, axes: &Axes) -> RunId {
         let settings = Settings::Ticket(Ticket {
             problem: PROBLEM,
             method,
@@ -213,14 +208,15 @@ impl Study {
         )
     }
 
-    /// Errors lie evenly around the shape's mean, a deviation apart: three of them have exactly that deviation.
-    fn transfers_and_paths(&mut self, shape: &Shape, level: u32, ticket: &RunId, seeds: &[u64], axes: &Axes) {
-        let &(method, inherit, mean, std, barrier) = shape;
-        // The fewer weights, the more of the error of the last level.
+    /// Adds transfers and the paths between them. Errors are evenly spaced around the mean, one standard deviation apart, so
+    /// that three of them have exactly that standard deviation.
+    fn add_transfers(&mut self, numbers: &Numbers, level: u32, ticket: &RunId, seeds: &[u64], axes: &Axes) {
+        let &(method, inherit, mean, std, barrier) = numbers;
+        // Errors grow in proportion to the level.
         let severity = f64::from(level) / 12.0;
         let centre = (seeds.len() - 1) as f64 / 2.0;
         let spread = |index: usize| (index as f64 - centre) / centre.max(1.0);
-        // Tickets of other seeds are a deviation apart, too.
+        // The means of tickets with successive seeds are one standard deviation apart.
         let mean = mean + std * (ticket_seed(axes) as f64 - 1.0);
         let mut ends = Vec::new();
         for (index, &seed) in seeds.iter().enumerate() {
@@ -254,7 +250,7 @@ impl Study {
         }
     }
 
-    fn norm_init(&mut self, method: Method, level: u32, ticket: &RunId, axes: &Axes) {
+    fn add_norm_init(&mut self, method: Method, level: u32, ticket: &RunId, axes: &Axes) {
         let height = if method == Method::Lrr { 3.3 } else { 0.0 };
         let label = label(method, level, None, Some(Between::NormInit), Vec::new(), axes);
         let outcome = path(4.4, 6.8, height, level);
@@ -289,19 +285,20 @@ fn ticket_seed(axes: &Axes) -> u64 {
     axes.iter().find(|(name, _)| name == TICKET_SEED).map_or(1, |(_, seed)| seed.parse().expect("a seed"))
 }
 
-/// The seed of the ticket behind a run.
+/// Returns the seed of the ticket of a run.
 pub fn ticket_of(label: &Label) -> u64 {
     ticket_seed(&label.axes)
 }
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
+/// Returns the remaining ratio of a level.
 pub fn remaining(level: u32) -> f64 {
-    // Multiplied step by step: `powi` of a constant may be folded to another last bit than at run time.
+    // The product is computed step by step, since the compiler may evaluate `powi` of a constant with another last bit.
     (0..level).fold(1.0, |ratio, _| 0.8 * ratio)
 }
 
-/// Combinations of axes must differ in a setting, as they do in a sweep, to be different runs.
+/// Returns settings that differ between combinations of axes, as in a sweep, so that their runs are different.
 fn training(axes: &Axes) -> Training {
     let settings = axes.iter().find(|(name, _)| name != TICKET_SEED);
     let lr = settings.and_then(|(_, value)| value.parse().ok()).unwrap_or(0.1);
@@ -353,25 +350,35 @@ fn label(
     }
 }
 
-/// An arch over the straight line between two errors.
+/// Returns the measured path between two runs.
+fn find_path<'p>(paths: &'p [(PlannedRun, RunState, Option<RunResult>)], ends: [&RunId; 2]) -> &'p PathOutcome {
+    let connects = |planned: &PlannedRun| ends.iter().all(|end| planned.run.inputs.contains(end));
+    let (.., result) = paths.iter().find(|(planned, ..)| connects(planned)).expect("every pair has a path");
+    match result.as_ref().map(|result| &result.outcome) {
+        Some(Outcome::Connect(connect)) => &connect.path,
+        _ => unreachable!("paths are measured"),
+    }
+}
+
+/// Returns a path whose errors form an arch over the straight line between the two end errors.
 fn path(error_a: f64, error_b: f64, height: f64, level: u32) -> ConnectOutcome {
-    let point = |index: u32| {
+    let points = (0..=10).map(|index| {
         let t = f64::from(index) / 10.0;
         let arch = 1.0 - (2.0 * t - 1.0).powi(4);
         let test_error = t * error_a + (1.0 - t) * error_b + height * arch;
         PathPoint { t, test_error, test_loss: 0.1 + test_error / 100.0, train: Some(train(test_error)) }
-    };
+    });
     let similarity = Some(Similarity { sign_agreement: 1.0 / (1.0 + height / 10.0), mask_overlap: 0.75 });
-    let path = PathOutcome { points: (0..=10).map(point).collect(), barrier: height, similarity };
+    let path = PathOutcome { points: points.collect(), barrier: height, similarity };
     ConnectOutcome { remaining_ratio: remaining(level), path }
 }
 
-/// Half the error of the test set.
+/// Returns the score on training images: half of the test error.
 fn train(test_error: f64) -> TrainScore {
     TrainScore { train_error: test_error / 2.0, train_loss: test_error / 200.0 }
 }
 
-/// Four tensors; the larger ones lose more.
+/// Returns three tensors; larger tensors lose a larger fraction of their weights.
 fn layers(level: u32) -> Vec<LayerSurvivors> {
     let sizes = [("conv1.weight", 72, 0.2), ("layer1.0.conv1.weight", 576, 0.5), ("layer2.0.conv1.weight", 4_608, 1.0)];
     let layer = |(name, prunable, part): (&str, u64, f64)| LayerSurvivors {
@@ -382,7 +389,7 @@ fn layers(level: u32) -> Vec<LayerSurvivors> {
     sizes.into_iter().map(layer).collect()
 }
 
-/// A bowl around the middle of three networks, with a wall beyond them.
+/// Returns a plane whose errors form a bowl around the middle of the three networks.
 fn plane(level: u32) -> PlaneOutcome {
     let networks = [(0.0, 0.0), (4.0, 0.0), (2.0, 3.0)];
     let at = |low: f64, high: f64| (0..9).map(move |index| low + (high - low) * f64::from(index) / 8.0);
