@@ -1,10 +1,10 @@
-//! Bad input gets one clear message, the documented exit code, and leaves nothing behind.
+//! Bad input leads to one clear message and the documented exit code, and nothing is written.
 
 use std::process::Command;
 
 use winsign_testkit::{SMALL, Workplace, json, stderr, succeed};
 
-/// A sweep file, the line and column of what is wrong in it, and a part of what is said about it.
+/// A sweep file, the line and column of its error, and a part of the message.
 type Bad<'a> = (&'a str, Option<(u64, u64)>, &'a str);
 
 const BAD: &[Bad] = &[
@@ -21,7 +21,7 @@ const BAD: &[Bad] = &[
 ];
 
 #[test]
-fn a_wrong_sweep_file_is_explained_with_its_place_and_nothing_is_written() {
+fn wrong_sweep_file_is_reported_with_its_position() {
     let workplace = Workplace::new();
     let deep = format!("dataset: {}1{}\n", "[".repeat(3_000), "]".repeat(3_000));
     let bomb = (0..12).fold("a0: &a0 [x, x, x, x, x, x, x, x]\n".to_string(), |text, n| {
@@ -29,7 +29,7 @@ fn a_wrong_sweep_file_is_explained_with_its_place_and_nothing_is_written() {
         text + &format!("a{next}: &a{next} [*a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}, *a{n}]\n")
     });
     let hostile: [Bad; 2] = [(&deep, None, ""), (&bomb, None, "")];
-    for (text, place, part) in BAD.iter().copied().chain(hostile) {
+    for (text, position, part) in BAD.iter().copied().chain(hostile) {
         let sweep = workplace.sweep("bad.yaml", text);
         let before = workplace.listing();
         for command in ["plan", "run", "status", "report"] {
@@ -39,28 +39,28 @@ fn a_wrong_sweep_file_is_explained_with_its_place_and_nothing_is_written() {
             assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
             assert!(stderr(&output).contains("bad.yaml"), "{}", stderr(&output));
             assert!(error.to_string().contains(part) || stderr(&output).contains(part), "{part}: {error}");
-            if let Some((line, column)) = place {
+            if let Some((line, column)) = position {
                 assert_eq!((error["line"].as_u64(), error["column"].as_u64()), (Some(line), Some(column)), "{text}");
                 assert!(stderr(&output).contains(&format!("bad.yaml:{line}:{column}")), "{}", stderr(&output));
             }
         }
-        assert_eq!(workplace.listing(), before, "nothing is written");
+        assert_eq!(workplace.listing(), before, "nothing must be written");
     }
 }
 
 #[test]
-fn a_missing_sweep_file_and_a_wrong_command_line_exit_with_2() {
+fn missing_file_or_wrong_command_exits_with_2() {
     let workplace = Workplace::new();
     let output = workplace.winsign("plan", &workplace.path("none.yaml")).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("none.yaml"), "{}", stderr(&output));
     let output = Command::new(env!("CARGO_BIN_EXE_winsign")).arg("paln").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("plan"), "the nearest command is named: {}", stderr(&output));
+    assert!(stderr(&output).contains("plan"), "the message must suggest the nearest command: {}", stderr(&output));
 }
 
 #[test]
-fn a_store_of_another_format_is_refused() {
+fn store_of_another_format_is_refused() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     std::fs::create_dir(workplace.store()).unwrap();
@@ -71,18 +71,18 @@ fn a_store_of_another_format_is_refused() {
 }
 
 #[test]
-fn a_store_that_cannot_be_made_is_named() {
+fn store_that_cannot_be_created_is_named() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
-    std::fs::write(workplace.store(), "a file where the store should be").unwrap();
-    let worker = ["--worker", env!("CARGO_BIN_EXE_winsign")]; // is never started
+    std::fs::write(workplace.store(), "a file in place of the store").unwrap();
+    let worker = ["--worker", env!("CARGO_BIN_EXE_winsign")]; // any program, since it is not started
     let output = workplace.winsign("run", &sweep).args(worker).output().unwrap();
     assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
     assert!(stderr(&output).contains(workplace.store().to_str().unwrap()), "{}", stderr(&output));
 }
 
 #[test]
-fn a_missing_worker_is_named_before_anything_is_written() {
+fn missing_worker_is_reported_before_anything_is_written() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     let before = workplace.listing();
@@ -92,9 +92,9 @@ fn a_missing_worker_is_named_before_anything_is_written() {
     assert_eq!(workplace.listing(), before);
 }
 
-/// A worker that does not start, as when libtorch is missing, stops the sweep instead of failing every run of it.
+/// If the worker does not start, for example because libtorch is missing, the sweep stops, and its runs do not fail.
 #[test]
-fn a_worker_that_does_not_start_stops_the_sweep() {
+fn worker_that_does_not_start_stops_the_sweep() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     let worker = workplace.path("worker");
@@ -106,12 +106,12 @@ fn a_worker_that_does_not_start_stops_the_sweep() {
 }
 
 #[cfg(feature = "worker")]
-mod with_the_worker {
+mod with_worker {
     use std::process::Command;
     use winsign_testkit::{self, SMALL, Workplace, ids, json, stderr, stdout, succeed};
 
     #[test]
-    fn a_loss_that_becomes_nan_fails_the_run_and_blocks_what_needs_it_while_the_rest_goes_on() {
+    fn nan_loss_fails_the_run_and_blocks_its_dependents() {
         let workplace = Workplace::new();
         let text = SMALL.replace("{inherit: sign, ", "{inherit: sign, lr: [0.1, 1e30], ").replace("aws", "lrr");
         let text = text + "resources: {retries: 2}\n";
@@ -119,7 +119,7 @@ mod with_the_worker {
         let output = workplace.winsign("run", &sweep).arg("--json").output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         let summary = &json(&output)["runs"];
-        // Two transfers with the mad learning rate fail, and their path is blocked.
+        // The two transfers with the huge learning rate fail, and their path is blocked.
         assert_eq!((summary["total"].as_u64(), summary["done"].as_u64()), (Some(10), Some(7)), "{summary:#}");
         assert_eq!(summary["blocked"], 1);
         let failed = summary["failed"].as_array().unwrap();
@@ -128,7 +128,7 @@ mod with_the_worker {
             let message = failure["message"].as_str().unwrap();
             assert!(message.contains("epoch 1, step 2") && message.contains("the loss became"), "{message}");
             assert!(failure["log_end"].as_array().unwrap().iter().any(|line| line.to_string().contains(message)));
-            assert_eq!(workplace.attempts(failure["id"].as_str().unwrap()), 3, "retried twice");
+            assert_eq!(workplace.attempts(failure["id"].as_str().unwrap()), 3, "a failed run must be retried twice");
         }
         let states: Vec<String> = workplace.plan(&sweep).iter().map(|run| run["state"].to_string()).collect();
         let count = |state: &str| states.iter().filter(|found| **found == format!("\"{state}\"")).count();
@@ -136,16 +136,16 @@ mod with_the_worker {
         let status = stdout(&succeed(&mut workplace.winsign("status", &sweep)));
         assert!(status.contains("failed") && status.contains("the loss became"), "{status}");
         let report = json(&succeed(workplace.winsign("report", &sweep).arg("--json")));
-        assert_eq!(report["failed"].as_array().unwrap().len(), 2, "failed runs are listed, never silently missing");
+        assert_eq!(report["failed"].as_array().unwrap().len(), 2, "the report must list failed runs");
     }
 
-    /// A worker that cannot compute its run on this machine would say so again.
+    /// Another attempt would fail in the same way.
     #[test]
-    fn what_cannot_be_computed_here_is_not_tried_again() {
+    fn run_that_this_machine_cannot_compute_is_not_retried() {
         let workplace = Workplace::new();
         let text = SMALL.replace("epochs: 2}", "epochs: 2, precision: tf32}") + "resources: {retries: 2}\n";
         let sweep = workplace.sweep("tf32.yaml", &text);
-        // Where a machine has GPUs they are hidden.
+        // GPUs of this machine are hidden.
         let output = workplace.winsign("run", &sweep).arg("--json").env("CUDA_VISIBLE_DEVICES", "").output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         let summary = &json(&output)["runs"];
@@ -156,16 +156,16 @@ mod with_the_worker {
             assert_eq!(workplace.attempts(failure["id"].as_str().unwrap()), 1, "{failure}");
         }
         assert!(!stderr(&output).contains("restarting"), "{}", stderr(&output));
-        // What is said at the end is what is found later.
+        // A later report has the same failures.
         let report = json(&succeed(workplace.winsign("report", &sweep).arg("--json")));
         let listed = report["failed"].as_array().unwrap();
         assert_eq!(listed.len(), failed.len(), "{listed:?}");
         assert!(listed.iter().all(|run| run["message"].as_str().unwrap().contains("precision tf32")), "{listed:?}");
     }
 
-    /// Two launchers whose runs fail give up after as many chances as they were told to give, and agree.
+    /// Each of two dispatchers allows the requested number of retries, and both find the same failures.
     #[test]
-    fn two_at_once_agree_on_what_failed() {
+    fn two_dispatchers_agree_on_failed_runs() {
         let workplace = Workplace::new();
         let text = SMALL.replace("{inherit: sign, ", "{inherit: sign, lr: [0.1, 1e30], ");
         let sweep = workplace.sweep("nan.yaml", &(text + "resources: {retries: 1}\n"));
@@ -182,9 +182,9 @@ mod with_the_worker {
         }
     }
 
-    /// Nobody listening to warnings is no reason to stop.
+    /// Warnings that cannot be written must not stop the command.
     #[test]
-    fn a_standard_error_that_takes_nothing_is_no_error() {
+    fn full_standard_error_is_ignored() {
         let workplace = Workplace::new();
         let sweep = workplace.sweep("nan.yaml", &SMALL.replace("{inherit: sign, ", "{inherit: sign, lr: 1e30, "));
         let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -195,18 +195,18 @@ mod with_the_worker {
         assert_eq!(missing.code(), Some(2));
     }
 
-    /// A disk that takes no more, imitated by a limit on the size of files that workers cannot keep within.
+    /// A limit on the size of files simulates a full disk.
     #[test]
-    fn a_full_disk_stops_cleanly_and_the_next_run_goes_on() {
+    fn full_disk_stops_the_sweep_and_the_next_run_continues() {
         let workplace = Workplace::new();
         let sweep = workplace.sweep("small.yaml", SMALL);
         let mut limited = Command::new("sh");
         limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_winsign")]);
         let output = limited.arg("run").arg(&sweep).arg("--store").arg(workplace.store()).output().unwrap();
         assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
-        let told = stderr(&output);
-        assert!(told.contains("checkpoint.safetensors") && told.contains("File too large"), "{told}");
-        assert!(told.contains("free space") && told.contains("run the same command again"), "{told}");
+        let message = stderr(&output);
+        assert!(message.contains("checkpoint.safetensors") && message.contains("File too large"), "{message}");
+        assert!(message.contains("free space") && message.contains("run the same command again"), "{message}");
         let drafts: Vec<_> =
             workplace.listing().into_iter().filter(|(path, _)| path.to_string_lossy().contains("draft")).collect();
         assert!(drafts.is_empty(), "{drafts:?}");
@@ -214,14 +214,15 @@ mod with_the_worker {
     }
 
     #[test]
-    fn the_worker_names_what_is_wrong_with_a_run_directory() {
+    fn invalid_run_directory_is_reported_by_the_worker() {
         let workplace = Workplace::new();
         let worker =
             |path: &std::path::Path| Command::new(env!("CARGO_BIN_EXE_winsign-worker")).arg(path).output().unwrap();
         let output = worker(&workplace.path("nowhere"));
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("nowhere is not a run directory"), "{}", stderr(&output));
-        // Whoever launches a worker has made its directory: that it is not there means that the store is not.
+        // A launcher creates the directory of a run before it starts the worker. So if the directory is missing, the store is
+        // missing.
         let mut launched = Command::new(env!("CARGO_BIN_EXE_winsign-worker"));
         let output = launched.args(["--launch", "token"]).arg(workplace.path("nowhere")).output().unwrap();
         assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
@@ -230,7 +231,7 @@ mod with_the_worker {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("run.json"), "{}", stderr(&output));
 
-        // Where a machine has GPUs they are hidden, and none is left all the same.
+        // GPUs of this machine are hidden.
         let sweep = workplace.sweep("small.yaml", SMALL);
         workplace.run_all(&sweep);
         let directory = workplace.run_directory(&ids(&workplace.plan(&sweep), "ticket")[0]);
@@ -241,7 +242,7 @@ mod with_the_worker {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("rank 0 on") && stderr(&output).contains("has no GPU"), "{}", stderr(&output));
 
-        // Settings that were edited by hand are not those the directory is named for.
+        // Edited settings do not hash to the name of the directory.
         let directory = workplace.run_directory(&ids(&workplace.plan(&sweep), "transfer")[0]);
         let path = directory.join("run.json");
         let text = std::fs::read_to_string(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Everything that can be joined, from the sweep file to the results, also if it is interrupted.
+//! Connections of every kind, from the sweep file to the results, also if they are interrupted.
 #![cfg(feature = "worker")]
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use winsign_testkit::{Workplace, read_json, signal, start, stdout, succeed, wait_for, workers_of};
+use winsign_testkit::{Workplace, find_workers, read_json, signal, start, stdout, succeed, wait_for};
 
 const SWEEP: &str = "
 dataset: digits
@@ -24,7 +24,7 @@ connect:
   - {between: plane, inherit: sign, points: 3, reestimation_batches: 4}
 ";
 
-/// The results of the connects, with their planned runs, by what they join.
+/// Returns the planned connections with their outcomes, by the networks that they join.
 fn connects(workplace: &Workplace, plan: &[Value]) -> BTreeMap<String, Vec<(Value, Value)>> {
     let mut connects: BTreeMap<String, Vec<(Value, Value)>> = BTreeMap::new();
     for run in plan.iter().filter(|run| run["kind"] == "connect") {
@@ -40,18 +40,18 @@ fn numbers(points: &Value, name: &str) -> Vec<f64> {
     points.as_array().unwrap().iter().map(|point| point[name].as_f64().unwrap()).collect()
 }
 
-/// The error barrier by its definition.
+/// Returns the error barrier by its definition.
 fn barrier(path: &Value) -> f64 {
     let errors = numbers(path, "test_error");
     errors.iter().copied().fold(f64::NEG_INFINITY, f64::max) - (errors[0] + errors[errors.len() - 1]) / 2.0
 }
 
 #[test]
-fn everything_is_joined_and_interruptions_change_no_number() {
+fn interrupted_connections_have_the_same_results() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("connect.yaml", SWEEP);
-    // 6 tickets, 12 transfers; 2 + 2·2 blocks, 2 · 1 to ψ₀, 2 · 3 to what was trained on, 2 · 2 levels, 2 pairs of tickets,
-    // 2 planes.
+    // There are 6 tickets, 12 transfers, 2 + 2·2 blocks, 2 paths to ψ₀, 2 · 3 to retrained tickets, 2 · 2 between levels, 2
+    // between tickets, and 2 planes.
     assert_eq!(workplace.run_all(&sweep), 6 + 12 + 6 + 2 + 6 + 4 + 2 + 2);
     let plan = workplace.plan(&sweep);
     let connects = connects(&workplace, &plan);
@@ -67,7 +67,7 @@ fn everything_is_joined_and_interruptions_change_no_number() {
             let positions = numbers(&pair["path"], "t");
             assert!((32..=33).contains(&positions.len()) && positions.is_sorted(), "{positions:?}");
             assert!(numbers(&pair["path"], "train_error").iter().all(|error| (0.0..=100.0).contains(error)));
-            // Networks of one signed mask, trained for an epoch.
+            // The networks have the same signed mask, and were trained for an epoch.
             assert_eq!(pair["similarity"]["mask_overlap"], 1.0);
             assert!(pair["similarity"]["sign_agreement"].as_f64().unwrap() > 0.6);
         }
@@ -86,7 +86,7 @@ fn everything_is_joined_and_interruptions_change_no_number() {
             );
         }
     }
-    // The union of two levels is the larger one.
+    // The union of the masks of two levels is the mask of the lower level.
     let ratios = connects["levels"].iter().map(|(_, outcome)| outcome["remaining_ratio"].as_f64().unwrap());
     assert!(ratios.zip([1.0, 0.8, 1.0, 0.8]).all(|(found, expected)| (found - expected).abs() < 1e-4));
     for (_, outcome) in &connects["plane"] {
@@ -94,7 +94,7 @@ fn everything_is_joined_and_interruptions_change_no_number() {
         assert_eq!(outcome["networks"][0], serde_json::json!([0.0, 0.0]));
     }
 
-    // Every layer of a ticket is counted.
+    // The survivors of all layers add up to those of the ticket.
     let ticket = plan.iter().find(|run| run["label"] == "aws level 2, seed 1").unwrap();
     let outcome = &read_json(&workplace.run_directory(ticket["id"].as_str().unwrap()).join("result.json"))["outcome"];
     let survivors: u64 =
@@ -110,26 +110,26 @@ fn everything_is_joined_and_interruptions_change_no_number() {
     assert!(show(&connects["plane"][0].0).contains("of 9 networks"));
     assert!(show(&connects["levels"][0].0).contains("train error %"));
 
-    let undisturbed = workplace.outcomes(&sweep);
-    let disturbed = Workplace::new();
-    let sweep = disturbed.sweep("connect.yaml", SWEEP);
+    let uninterrupted = workplace.outcomes(&sweep);
+    let interrupted = Workplace::new();
+    let sweep = interrupted.sweep("connect.yaml", SWEEP);
     let id = matrices[0].0["id"].as_str().unwrap();
-    let attempts = disturbed.run_directory(id).join("attempts");
+    let attempts = interrupted.run_directory(id).join("attempts");
     let log = |attempt: u32| fs::read_to_string(attempts.join(format!("{attempt}/log"))).unwrap_or_default();
-    // Told to stop in the middle of the matrix, then killed there.
-    let run = start(&mut disturbed.winsign("run", &sweep));
+    // The matrix is interrupted, and later killed.
+    let run = start(&mut interrupted.winsign("run", &sweep));
     wait_for("the matrix to begin", || log(1).contains("networks 1 to").then_some(()));
     std::thread::sleep(std::time::Duration::from_millis(700));
     signal(run.id(), Signal::TERM);
     assert_eq!(run.wait_with_output().unwrap().status.code(), Some(75));
     assert!(attempts.join("1/checkpoint.safetensors").exists());
-    let run = start(&mut disturbed.winsign("run", &sweep));
-    wait_for("the matrix to go on", || log(2).contains("resuming at batch").then_some(()));
-    for worker in workers_of(&disturbed.run_directory(id)) {
+    let run = start(&mut interrupted.winsign("run", &sweep));
+    wait_for("the matrix to resume", || log(2).contains("resuming at batch").then_some(()));
+    for worker in find_workers(&interrupted.run_directory(id)) {
         signal(worker, Signal::KILL);
     }
     assert!(run.wait_with_output().unwrap().status.success());
-    assert_eq!(disturbed.attempts(id), 3);
+    assert_eq!(interrupted.attempts(id), 3);
     assert!(log(3).contains("resuming at batch"), "{}", log(3));
-    assert_eq!(disturbed.outcomes(&sweep), undisturbed);
+    assert_eq!(interrupted.outcomes(&sweep), uninterrupted);
 }

@@ -1,4 +1,4 @@
-//! Data sets on disk, as users meet them: made, checked, loaded, damaged, and missing.
+//! Data sets on disk: synthesized, checked, loaded, damaged and missing.
 #![cfg(feature = "data")]
 
 use std::fs;
@@ -9,7 +9,7 @@ use winsign_data::cifar::{self, Cifar};
 use winsign_data::{imagenet, tiny_imagenet};
 use winsign_testkit::{json, stderr, succeed};
 
-/// `winsign data ARGUMENTS FOLDER`, to be started.
+/// Creates the command `winsign data ARGUMENTS FOLDER`.
 fn data(arguments: &str, folder: &Path) -> Command {
     let mut winsign = Command::new(env!("CARGO_BIN_EXE_winsign"));
     winsign.arg("data").args(arguments.split_whitespace()).arg(folder).env_remove("WINSIGN_LOG");
@@ -20,13 +20,13 @@ fn check(folder: &Path) -> Output {
     data("check --json", folder).output().unwrap()
 }
 
-/// Cuts a file before its middle, but not between two records of CIFAR.
+/// Truncates a file before its middle, but not between two records of CIFAR.
 fn cut(path: &Path) {
     let bytes = fs::read(path).unwrap();
     fs::write(path, &bytes[..bytes.len() * 9 / 20]).unwrap();
 }
 
-/// What `synth` is asked for, and where the set then lies.
+/// The arguments of `synth`, and the folder of the set.
 const SETS: &[(&str, &str)] = &[
     ("--like cifar10", "cifar-10-batches-bin"),
     ("--like cifar10 --format python", "cifar-10-batches-py"),
@@ -44,12 +44,12 @@ fn synthesize(arguments: &str, root: &Path) {
 }
 
 #[test]
-fn every_kind_of_set_is_made_checked_and_loaded() {
+fn synthetic_set_of_every_kind_is_checked_and_loaded() {
     for (arguments, folder) in SETS {
         let root = tempfile::tempdir().unwrap();
         synthesize(arguments, root.path());
         let names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, [*folder], "nothing else is left there");
+        assert_eq!(names, [*folder], "nothing else must be written");
         let report = &json(&succeed(&mut data("check --json", root.path())))["sets"];
         assert_eq!(report.as_array().unwrap().len(), 1, "{report:#}");
         let counts: Vec<_> = [0, 1].iter().map(|&part| report[0]["parts"][part]["images"].as_u64().unwrap()).collect();
@@ -86,8 +86,8 @@ fn every_kind_of_set_is_made_checked_and_loaded() {
 }
 
 #[test]
-fn damaged_files_are_named_with_the_place_and_exit_with_65() {
-    /// How a set is damaged, the file that is to be named, and a part of what is said of it.
+fn damaged_file_is_reported_with_its_position() {
+    /// The arguments of `synth`, the file to damage, a function that damages it, and a part of the message.
     type Damage<'a> = (&'a str, &'a str, fn(&Path), &'a str);
     let damages: &[Damage] = &[
         (
@@ -143,7 +143,7 @@ fn damaged_files_are_named_with_the_place_and_exit_with_65() {
 }
 
 #[test]
-fn a_pack_is_checked_as_its_folder_is() {
+fn pack_is_checked_like_its_folder() {
     let root = tempfile::tempdir().unwrap();
     synthesize("--like imagenet", root.path());
     let pack = root.path().join("small.pack");
@@ -161,7 +161,7 @@ fn a_pack_is_checked_as_its_folder_is() {
 }
 
 #[test]
-fn what_is_missing_or_impossible_exits_with_2_and_what_exists_stays() {
+fn missing_or_existing_set_exits_with_2_and_is_unchanged() {
     let root = tempfile::tempdir().unwrap();
     let output = check(root.path());
     assert_eq!(output.status.code(), Some(2));
@@ -179,5 +179,5 @@ fn what_is_missing_or_impossible_exits_with_2_and_what_exists_stays() {
     let output = data("synth --like tiny-imagenet --layout kaggle --train 50 --test 5", root.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(fs::read(&file).unwrap(), before);
-    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "no drafts are left");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "drafts must be removed");
 }

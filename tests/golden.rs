@@ -1,8 +1,8 @@
-//! Golden values: the trainer's own code against numbers of the paper's reference implementation, in float64; prunings
-//! and transfers in float32, as theirs.
+//! Golden values: compares the trainer with the paper's reference implementation, in float64; prunings and transfers in
+//! float32, like the reference.
 //!
-//! Every file in `tests/golden/`, or in the directory that WINSIGN_GOLDEN names, is read; `tests/golden/README.md` says
-//! how weights and inputs follow from a formula.
+//! The test reads every file in `tests/golden/`, or in the directory WINSIGN_GOLDEN. `tests/golden/README.md` has the
+//! formula for weights and inputs.
 #![cfg(feature = "worker")]
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use winsign_trainer::golden::{EXACT, Numbers, compare_all};
 use winsign_trainer::tch::{Device, Kind};
 
 #[test]
-fn the_trainer_equals_the_reference() {
+fn trainer_equals_the_reference() {
     let directory = std::env::var_os("WINSIGN_GOLDEN")
         .map_or(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from);
     let numbers = Numbers { kind: Kind::Double, precision: Precision::Fp32, device: Device::Cpu, bounds: EXACT };
@@ -23,7 +23,7 @@ fn the_trainer_equals_the_reference() {
             println!("  {difference}");
         }
     }
-    assert!(!checks.is_empty(), "no golden values in {}", directory.display());
+    assert!(!checks.is_empty(), "there are no golden values in {}", directory.display());
     let equal = checks.iter().all(|(_, check)| check.differences.is_empty() && check.compared > 0);
     assert!(equal, "the trainer differs from the reference, see above");
 }

@@ -1,4 +1,4 @@
-//! Whatever happens to a sweep, the next `winsign run` goes on, and the numbers are those of an undisturbed one.
+//! However a sweep is interrupted, the next `winsign run` continues it, and the results equal those without interruption.
 #![cfg(feature = "worker")]
 
 use std::collections::BTreeMap;
@@ -11,11 +11,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use winsign_core::tensors::TensorFile;
 use winsign_testkit::{
-    SMALL, Workplace, ids, json, read_json, signal, start, stderr, stdout, succeed, wait_for, workers_of,
+    SMALL, Workplace, find_workers, ids, json, read_json, signal, start, stderr, stdout, succeed, wait_for,
 };
 
-/// What the small sweep gives when nothing disturbs it.
-fn undisturbed() -> &'static BTreeMap<String, (Value, Option<String>)> {
+/// Returns the outcomes of the small sweep without interruption.
+fn uninterrupted() -> &'static BTreeMap<String, (Value, Option<String>)> {
     static OUTCOMES: OnceLock<BTreeMap<String, (Value, Option<String>)>> = OnceLock::new();
     OUTCOMES.get_or_init(|| {
         let workplace = Workplace::new();
@@ -26,7 +26,7 @@ fn undisturbed() -> &'static BTreeMap<String, (Value, Option<String>)> {
 }
 
 #[test]
-fn a_finished_sweep_does_nothing_and_an_edited_one_only_what_is_new() {
+fn finished_sweep_computes_only_what_an_edit_adds() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     assert_eq!(workplace.run_all(&sweep), 7);
@@ -34,14 +34,14 @@ fn a_finished_sweep_does_nothing_and_an_edited_one_only_what_is_new() {
     assert_eq!(workplace.run_all(&sweep), 0);
     assert_eq!(workplace.listing(), before);
 
-    // One more seed: one transfer, and its paths to the other two.
+    // One more seed adds one transfer, and its paths to the other two.
     let edited = workplace.sweep("edited.yaml", &SMALL.replace("seed: 2..3", "seed: 2..4"));
     let plan = workplace.plan(&edited);
     let pending: Vec<&Value> = plan.iter().filter(|run| run["state"] == "pending").collect();
     assert_eq!((plan.len(), pending.len()), (10, 3), "{pending:#?}");
     assert_eq!(workplace.run_all(&edited), 3);
 
-    // One more level: the levels before are those of the same chain; what is transferred is new.
+    // With one more level, the levels before it are the same runs, and the transfers are new.
     let deeper = workplace.sweep("deeper.yaml", &SMALL.replace("levels: 2", "levels: 3"));
     let plan = workplace.plan(&deeper);
     let done: Vec<String> =
@@ -50,14 +50,14 @@ fn a_finished_sweep_does_nothing_and_an_edited_one_only_what_is_new() {
 }
 
 #[test]
-fn killed_workers_go_on_from_their_checkpoint_to_the_same_numbers() {
+fn killed_workers_resume_with_the_same_results() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     let mut run = start(&mut workplace.winsign("run", &sweep));
     let mut killed = 0;
     while run.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(600));
-        for worker in workers_of(&workplace.store()) {
+        for worker in find_workers(&workplace.store()) {
             signal(worker, Signal::KILL);
             killed += 1;
         }
@@ -66,27 +66,27 @@ fn killed_workers_go_on_from_their_checkpoint_to_the_same_numbers() {
         }
     }
     let output = run.wait_with_output().unwrap();
-    assert!(killed >= 3, "the sweep was over before it was disturbed");
+    assert!(killed >= 3, "the sweep ended before three workers were killed");
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(&workplace.outcomes(&sweep), undisturbed());
+    assert_eq!(&workplace.outcomes(&sweep), uninterrupted());
 }
 
 #[test]
-fn a_worker_killed_between_two_epochs_loses_only_the_one_under_way() {
+fn worker_killed_between_epochs_repeats_at_most_one() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", &SMALL.replace("warmup_epochs: 3", "warmup_epochs: 8"));
     let id = ids(&workplace.plan(&sweep), "ticket")[0].clone();
     let mut run = start(&mut workplace.winsign("run", &sweep));
     let checkpoint = workplace.run_directory(&id).join("attempts/1/checkpoint.safetensors");
     wait_for("a checkpoint of level 0", || checkpoint.exists().then_some(()));
-    for worker in workers_of(&workplace.store()) {
+    for worker in find_workers(&workplace.store()) {
         signal(worker, Signal::KILL);
     }
     let metrics = fs::read_to_string(workplace.run_directory(&id).join("attempts/1/metrics.jsonl")).unwrap();
     let done = metrics.lines().count();
     assert!((1..8).contains(&done), "{done} epochs");
     assert!(run.wait().unwrap().success());
-    // The second attempt reports the epochs of the first in its metrics, and did at most one of them again.
+    // The metrics of the second attempt include the epochs of the first; at most one of them was computed again.
     let log = fs::read_to_string(workplace.run_directory(&id).join("attempts/2/log")).unwrap();
     let computed = log.lines().filter(|line| line.contains(": train loss")).count();
     assert!(computed <= 8 - done + 1, "{done} epochs were done, {computed} computed after: {log}");
@@ -95,23 +95,23 @@ fn a_worker_killed_between_two_epochs_loses_only_the_one_under_way() {
 }
 
 #[test]
-fn a_killed_run_takes_its_workers_along_and_the_next_goes_on() {
+fn killed_dispatcher_stops_its_workers_and_the_next_continues() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     for round in 0..4 {
         let mut run = start(&mut workplace.winsign("run", &sweep));
-        wait_for("a worker", || workers_of(&workplace.store()).pop());
+        wait_for("a worker", || find_workers(&workplace.store()).pop());
         std::thread::sleep(Duration::from_millis(400 * round));
         run.kill().unwrap();
         run.wait().unwrap();
     }
-    wait_for("the orphans to stop", || workers_of(&workplace.store()).is_empty().then_some(()));
+    wait_for("the orphaned workers to stop", || find_workers(&workplace.store()).is_empty().then_some(()));
     workplace.run_all(&sweep);
-    assert_eq!(&workplace.outcomes(&sweep), undisturbed());
+    assert_eq!(&workplace.outcomes(&sweep), uninterrupted());
 }
 
 #[test]
-fn the_first_interrupt_saves_and_stops_and_the_next_run_goes_on() {
+fn interrupted_sweep_saves_checkpoints_and_the_next_continues() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     let run = start(&mut workplace.winsign("run", &sweep));
@@ -122,14 +122,14 @@ fn the_first_interrupt_saves_and_stops_and_the_next_run_goes_on() {
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
     assert!(stdout(&output).contains("continue: winsign run"), "{}", stdout(&output));
-    assert!(workers_of(&workplace.store()).is_empty());
+    assert!(find_workers(&workplace.store()).is_empty());
     assert!(workplace.run_directory(&id).join("attempts/1/checkpoint.safetensors").exists());
     workplace.run_all(&sweep);
-    assert_eq!(&workplace.outcomes(&sweep), undisturbed());
+    assert_eq!(&workplace.outcomes(&sweep), uninterrupted());
 }
 
 #[test]
-fn two_at_once_share_the_work_and_never_run_one_run_twice_at_a_time() {
+fn two_dispatchers_compute_each_run_once() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     let mut both = [0, 1].map(|_| start(workplace.winsign("run", &sweep).arg("--json")));
@@ -146,30 +146,30 @@ fn two_at_once_share_the_work_and_never_run_one_run_twice_at_a_time() {
         })
         .iter()
         .sum();
-    assert_eq!(computed, 7, "each run is computed by exactly one of the two");
+    assert_eq!(computed, 7, "each run must be computed by exactly one of the two");
     for run in workplace.plan(&sweep) {
         assert_eq!(workplace.attempts(run["id"].as_str().unwrap()), 1, "{}", run["label"]);
     }
-    assert_eq!(&workplace.outcomes(&sweep), undisturbed());
+    assert_eq!(&workplace.outcomes(&sweep), uninterrupted());
 }
 
-/// A path has no epochs: it is saved between batches, and its statistics go on from there.
+/// A path has no epochs. It is saved between batches, and its statistics continue from there.
 #[test]
-fn an_interrupted_path_goes_on_from_its_checkpoint() {
+fn interrupted_path_resumes_from_its_checkpoint() {
     let text = "
 dataset: digits
 architecture: resnet8
 ticket: {method: aws, levels: 1, warmup_epochs: 1, epochs: 1}
 connect: {between: norm-init, points: 151}
 ";
-    let outcomes = [false, true].map(|disturbed| {
+    let outcomes = [false, true].map(|interrupted| {
         let workplace = Workplace::new();
         let sweep = workplace.sweep("path.yaml", text);
-        if disturbed {
+        if interrupted {
             let id = ids(&workplace.plan(&sweep), "connect")[0].clone();
             let attempts = workplace.run_directory(&id).join("attempts");
             let run = start(&mut workplace.winsign("run", &sweep));
-            // The log is opened before the first batch; each takes long with so many points.
+            // The log is opened before the first batch; with 151 points, each batch takes long.
             wait_for("the path to begin", || attempts.join("1/log").exists().then_some(()));
             std::thread::sleep(Duration::from_millis(400));
             signal(run.id(), Signal::TERM);
@@ -187,8 +187,7 @@ connect: {between: norm-init, points: 151}
     assert_eq!(outcomes[0], outcomes[1]);
 }
 
-/// In the files themselves: weights outside the mask are exactly zero, after training as before, and as many remain as
-/// the result says.
+/// In the stored networks, weights outside the mask are exactly zero, and the number of the others is that of the result.
 #[test]
 fn masked_weights_stay_zero() {
     let workplace = Workplace::new();
@@ -215,10 +214,17 @@ fn masked_weights_stay_zero() {
     }
 }
 
-/// Every file a finished store holds, damaged in turn: it is named, set aside and computed again, or is of no
-/// consequence; the numbers stay.
+/// Changes a letter, since the last digit of a number may be beyond the precision of a float.
+fn flip(mut bytes: Vec<u8>) -> Vec<u8> {
+    let middle = (bytes.len() / 2..bytes.len()).find(|&at| bytes[at].is_ascii_alphabetic()).unwrap();
+    bytes[middle] ^= 1;
+    bytes
+}
+
+/// Each kind of file of a finished store is damaged in turn. The file is reported, set aside and computed again, and the
+/// results do not change.
 #[test]
-fn damaged_files_are_named_set_aside_and_computed_again() {
+fn damaged_files_are_reported_and_computed_again() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     workplace.run_all(&sweep);
@@ -227,12 +233,6 @@ fn damaged_files_are_named_set_aside_and_computed_again() {
     let transfer = workplace.run_directory(&ids(&plan, "transfer")[0]);
     let connect = workplace.run_directory(&ids(&plan, "connect")[0]);
     let cut = |bytes: Vec<u8>| bytes[..bytes.len() / 2].to_vec();
-    let flip = |mut bytes: Vec<u8>| {
-        // A letter: the last digit of a number may be beyond what a float can hold.
-        let middle = (bytes.len() / 2..bytes.len()).find(|&at| bytes[at].is_ascii_alphabetic()).unwrap();
-        bytes[middle] ^= 1;
-        bytes
-    };
     let garbage = |_: Vec<u8>| b"garbage".to_vec();
     type Damage<'a> = (&'a Path, &'a str, &'a dyn Fn(Vec<u8>) -> Vec<u8>);
     let damages: [Damage; 8] = [
@@ -248,7 +248,7 @@ fn damaged_files_are_named_set_aside_and_computed_again() {
     for (directory, file, damage) in damages {
         let path = match file {
             "result.json" | "run.json" => directory.join(file),
-            // The others lie with the attempt that committed them.
+            // The other files are in the directory of the attempt that committed them.
             _ => {
                 let part = file.split('.').next().unwrap();
                 directory.join(read_json(&directory.join("result.json"))[part]["path"].as_str().unwrap())
@@ -257,14 +257,14 @@ fn damaged_files_are_named_set_aside_and_computed_again() {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, damage(bytes)).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
-        // Looking does not touch it, and says what is going to happen. (Settings are only looked at to be run.)
+        // `winsign plan` only reads, and reports the damage. (It does not read run.json.)
         let shown = stdout(&succeed(&mut workplace.winsign("plan", &sweep)));
         assert!(name == "run.json" || shown.contains("is damaged") && shown.contains(&name), "{shown}");
         let output = workplace.run(&sweep);
         assert!(stderr(&output).contains(&name), "{}", stderr(&output));
-        assert!(path.with_file_name(format!("{name}.damaged-1")).exists(), "{} is kept aside", path.display());
-        assert_eq!(&workplace.outcomes(&sweep), undisturbed(), "after damage to {}", path.display());
-        // The next round looks for a first damaged copy again.
+        assert!(path.with_file_name(format!("{name}.damaged-1")).exists(), "{} must be set aside", path.display());
+        assert_eq!(&workplace.outcomes(&sweep), uninterrupted(), "after damage to {}", path.display());
+        // The next iteration expects the number 1 again.
         for entry in fs::read_dir(path.parent().unwrap()).unwrap().map(Result::unwrap) {
             if entry.file_name().to_string_lossy().contains(".damaged-") {
                 fs::remove_file(entry.path()).unwrap();
@@ -274,7 +274,7 @@ fn damaged_files_are_named_set_aside_and_computed_again() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_not_trusted() {
+fn damaged_checkpoint_is_not_used() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     let run = start(&mut workplace.winsign("run", &sweep));
@@ -290,5 +290,5 @@ fn a_damaged_checkpoint_is_not_trusted() {
     workplace.run_all(&sweep);
     let log = fs::read_to_string(workplace.run_directory(&id).join("attempts/2/log")).unwrap();
     assert!(log.contains("checkpoint.safetensors is damaged"), "{log}");
-    assert_eq!(&workplace.outcomes(&sweep), undisturbed());
+    assert_eq!(&workplace.outcomes(&sweep), uninterrupted());
 }

@@ -1,4 +1,4 @@
-//! The tables for LaTeX are what LaTeX takes, whatever the labels say: each is set by pdflatex.
+//! The LaTeX tables compile with pdflatex, whatever their labels contain.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ connect:
   - {between: [seeds, norm-init], points: 3}
 ";
 
-/// Everything that means something to TeX, and what its fonts lack.
+/// Texts with characters that have a meaning in TeX, or that its fonts lack.
 const HOSTILE: [&str; 8] = [
     r"\input{/etc/passwd} \end{tabular} \undefined",
     "50% & more $x_1^2$ #1 ~ {}}{",
@@ -77,11 +77,11 @@ fn document(tables: &[String]) -> String {
 }
 
 #[test]
-fn every_table_compiles_whatever_its_labels_say() {
+fn tables_with_hostile_labels_compile() {
     let plan = build(&winsign_sweep::parse("study.yaml", SWEEP).unwrap());
     let mut planned = plan.runs;
     for (number, planned) in planned.iter_mut().enumerate() {
-        // The same for all runs of a ticket's seed, so that rows still have several runs.
+        // Runs of tickets with the same seed have the same label, so that rows still have several runs.
         let place = planned.label.axes.iter().position(|(name, _)| name == "ticket.seed");
         let which = place.map_or(number, |place| planned.label.axes[place].1.len()) % HOSTILE.len();
         let level = planned.label.level as usize;
@@ -137,9 +137,9 @@ fn every_table_compiles_whatever_its_labels_say() {
     assert!(!log.contains("Overfull"), "{log}");
 }
 
-/// The test above would notice.
+/// This shows that the test above detects missing escapes.
 #[test]
-fn what_is_not_escaped_does_not_compile() {
+fn table_without_escapes_does_not_compile() {
     let scratch = tempfile::tempdir().unwrap();
     fs::write(scratch.path().join("bad.tex"), "\\begin{tabular}{l}\n\\toprule\n50 & 中 \\undefined\n\\end{tabular}\n")
         .unwrap();

@@ -1,4 +1,4 @@
-//! Every method that finds tickets and everything that can be transferred, run from the sweep file to the report.
+//! Every method that finds tickets and every inheritance, from the sweep file to the report.
 #![cfg(feature = "worker")]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use winsign_core::tensors::TensorFile;
 use winsign_testkit::{Workplace, json, read_json, succeed};
 
-/// 5 methods × 3 tickets, and one to be rewound to.
+/// A sweep of 5 methods with 3 tickets each, and one rewind point.
 const TICKETS: &str = "
 dataset: digits
 architecture: resnet8
@@ -17,7 +17,7 @@ ticket:
   - {method: imp, levels: 2, warmup_epochs: 2, epochs: 1, batch: 128, rewind_epoch: 1}
 ";
 
-/// One ticket, 2 × 10 transfers, 10 paths of transfers and one of the ticket.
+/// A sweep of one ticket, 2 × 10 transfers, 10 paths of transfers and one of the ticket.
 const TRANSFERS: &str = "
 dataset: digits
 architecture: resnet8
@@ -33,7 +33,7 @@ connect:
 ";
 
 #[test]
-fn every_method_finds_tickets() {
+fn every_method_finds_different_tickets() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("tickets.yaml", TICKETS);
     let plan = workplace.plan(&sweep);
@@ -45,17 +45,17 @@ fn every_method_finds_tickets() {
         let settings = &run["settings"];
         let outcome = &result(&workplace, run)["outcome"];
         let level = settings["level"].as_u64().unwrap();
-        // 19,144, and four fifths of it, rounded down, twice.
+        // The number of survivors is 19,144 at level 0; each level keeps four fifths, rounded down.
         assert_eq!(outcome["survivors"], [19_144, 15_315, 12_252][level as usize], "{}", run["label"]);
         if level == 2 {
             masks.push(layers(&network(&workplace, run)));
         }
     }
     for (index, mask) in masks.iter().enumerate() {
-        assert!(!masks[..index].contains(mask), "each method finds another mask");
+        assert!(!masks[..index].contains(mask), "each method must find a different mask");
     }
 
-    // What IMP rewinds to is level 0 as it was after one epoch.
+    // IMP rewinds to level 0 after one epoch.
     let metrics = |label: &str| -> Vec<Value> {
         let run = plan.iter().find(|run| run["label"] == label).unwrap();
         let shown = succeed(workplace.winsign("show", Path::new(run["id"].as_str().unwrap())).arg("--json"));
@@ -67,12 +67,12 @@ fn every_method_finds_tickets() {
 
     let report = report(&workplace, &sweep);
     let tickets = report["tickets"].as_array().unwrap();
-    assert_eq!(tickets.len(), 5 * 3, "what is rewound to is no ticket of a table");
+    assert_eq!(tickets.len(), 5 * 3, "the rewind point must not be in the table of tickets");
     assert!(tickets.iter().all(|row| row["test_error"].as_f64().unwrap() < 90.0));
 }
 
 #[test]
-fn everything_can_be_transferred() {
+fn every_inheritance_has_the_expected_masks() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("transfers.yaml", TRANSFERS);
     let plan = workplace.plan(&sweep);
@@ -102,26 +102,29 @@ fn everything_can_be_transferred() {
 
     let report = report(&workplace, &sweep);
     let rows = report["transfers"].as_array().unwrap();
-    let of = |inherit: &str| rows.iter().filter(|row| row["inherit"] == inherit).collect::<Vec<_>>();
-    assert_eq!((rows.len(), of("sign").len(), of("mask").len()), (10, 2, 1));
-    assert_eq!(of("sign")[1]["axes"]["transfer.flip"], "0.25");
-    let dense = of("dense")[0];
+    let select = |inherit: &str| rows.iter().filter(|row| row["inherit"] == inherit).collect::<Vec<_>>();
+    assert_eq!((rows.len(), select("sign").len(), select("mask").len()), (10, 2, 1));
+    assert_eq!(select("sign")[1]["axes"]["transfer.flip"], "0.25");
+    let dense = select("dense")[0];
     assert_eq!((&dense["method"], &dense["level"], &dense["remaining_ratio"]), (&Value::Null, &0.into(), &1.0.into()));
     let errors = |row: &Value| row["errors"].to_string();
-    assert_ne!(errors(of("sign")[0]), errors(of("sign")[1]), "flipped signs make a difference");
-    assert_ne!(errors(of("sign")[0]), errors(of("random-sign")[0]));
+    assert_ne!(errors(select("sign")[0]), errors(select("sign")[1]), "flipped signs must change the errors");
+    assert_ne!(errors(select("sign")[0]), errors(select("random-sign")[0]));
 
-    // Two masks, neither full, leave more than either over their union, and less than everything.
-    let ratio = |inherit: &str| {
-        let rows = report["connections"].as_array().unwrap();
-        let path = &rows.iter().find(|row| row["inherit"] == inherit).unwrap()["paths"][0];
-        let result = read_json(&workplace.run_directory(path["run"].as_str().unwrap()).join("result.json"));
-        result["outcome"]["remaining_ratio"].as_f64().unwrap()
-    };
+    // The union of two different random masks is larger than either mask, but not full.
+    let ratio = |inherit| remaining_ratio_of_path(&workplace, &report, inherit);
     assert!(ratio("random-mask") > 1.2 * ratio("mask") && ratio("random-mask") < 1.0, "{}", ratio("random-mask"));
 }
 
-/// The mask of each layer, by name.
+/// Returns the remaining ratio of the first path between transfers that inherit this.
+fn remaining_ratio_of_path(workplace: &Workplace, report: &Value, inherit: &str) -> f64 {
+    let rows = report["connections"].as_array().unwrap();
+    let path = &rows.iter().find(|row| row["inherit"] == inherit).unwrap()["paths"][0];
+    let result = read_json(&workplace.run_directory(path["run"].as_str().unwrap()).join("result.json"));
+    result["outcome"]["remaining_ratio"].as_f64().unwrap()
+}
+
+/// The masks of the layers, by name.
 type Masks = BTreeMap<String, Vec<u8>>;
 
 fn result(workplace: &Workplace, run: &Value) -> Value {

@@ -1,4 +1,4 @@
-//! `numerics: portable` gives the same bits whatever the processor can do.
+//! `numerics: portable` gives the same bits on every processor.
 #![cfg(feature = "worker")]
 
 use std::process::{Command, Output};
@@ -10,32 +10,32 @@ use winsign_testkit::{SMALL, Workplace, instruction_sets, read_json, start, stde
 const WORKER: &str = env!("CARGO_BIN_EXE_winsign-worker");
 
 #[test]
-fn the_environment_changes_native_numbers_and_no_portable_ones() {
+fn instruction_limits_change_native_results_only() {
     let portable = format!("numerics: portable\n{SMALL}");
-    let (code, said) = compared_with_capped(&portable);
-    assert_eq!((code, said.as_str()), (Some(0), "7 of 7 runs have the expected digest\n"));
-    // Otherwise the lines above say nothing.
-    let (code, said) = compared_with_capped(SMALL);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("different digest: ") && said.contains("aws level 2, sign, seed 3"), "{said}");
+    let (code, output) = compare_with_limited(&portable);
+    assert_eq!((code, output.as_str()), (Some(0), "7 of 7 runs have the expected digest\n"));
+    // This shows that the limit has an effect on native numerics.
+    let (code, output) = compare_with_limited(SMALL);
+    assert_eq!(code, Some(3), "{output}");
+    assert!(output.contains("different digest: ") && output.contains("aws level 2, sign, seed 3"), "{output}");
 }
 
-/// Runs a study as it is, and again with SSE4.1 at most; returns the exit code and output of `winsign digest --check`.
-fn compared_with_capped(study: &str) -> (Option<i32>, String) {
+/// Runs a study without limits, and again with SSE4.1 at most; returns the exit code and output of `winsign digest --check`.
+fn compare_with_limited(study: &str) -> (Option<i32>, String) {
     let here = Workplace::new();
     let sweep = here.sweep("study.yaml", study);
     here.run(&sweep);
     let expected = here.sweep("digests.txt", &stdout(&succeed(&mut here.winsign("digest", &sweep))));
 
-    let capped = Workplace::new();
+    let limited = Workplace::new();
     let (_, limits) = instruction_sets().pop().unwrap();
-    succeed(capped.winsign("run", &sweep).envs(limits));
-    let checked = capped.winsign("digest", &sweep).arg("--check").arg(expected).output().unwrap();
+    succeed(limited.winsign("run", &sweep).envs(limits));
+    let checked = limited.winsign("digest", &sweep).arg("--check").arg(expected).output().unwrap();
     (checked.status.code(), stdout(&checked))
 }
 
 #[test]
-fn digests_of_runs_that_are_not_done_are_missing_and_unusable_files_are_named() {
+fn digest_check_reports_missing_runs_and_unusable_files() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     workplace.run(&sweep);
@@ -46,29 +46,28 @@ fn digests_of_runs_that_are_not_done_are_missing_and_unusable_files_are_named() 
         let output = workplace.winsign("digest", &sweep).arg("--check").arg(file).output().unwrap();
         (output.status.code(), stdout(&output) + &stderr(&output))
     };
-    let (code, said) = check(&digests);
+    let (code, output) = check(&digests);
     assert_eq!(code, Some(3));
-    assert!(said.contains("7 of 8 runs") && said.contains("not in this study: 0123456789abcdef"), "{said}");
-    let (code, said) = check(digests.lines().next().unwrap());
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("1 of 1 runs") && said.contains("not in the file: "), "{said}");
+    assert!(output.contains("7 of 8 runs") && output.contains("not in this study: 0123456789abcdef"), "{output}");
+    let (code, output) = check(digests.lines().next().unwrap());
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("1 of 1 runs") && output.contains("not in the file: "), "{output}");
     let contradiction = format!("{digests}fedcba9876543210fedcba9876543210  0123456789abcdef\n");
     for unusable in ["", "no digest\n", &contradiction] {
-        let (code, said) = check(unusable);
-        assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains("digests.txt") && said.contains("help: "), "{said}");
+        let (code, output) = check(unusable);
+        assert_eq!(code, Some(2), "{output}");
+        assert!(output.contains("digests.txt") && output.contains("help: "), "{output}");
     }
 }
 
-/// Two processors with other caches than this one's and without AVX-512, one of Intel's and one of AMD's, as QEMU emulates
-/// them.
+/// QEMU emulates two processors without AVX-512 and with other caches, one by Intel and one by AMD.
 #[test]
 fn emulated_processors_compute_the_same_bits() {
     let workplace = Workplace::new();
-    let here = prepared(&workplace, "here");
+    let here = prepare_run(&workplace, "here");
     succeed(Command::new(WORKER).arg("--alone").arg(&here.path));
     let emulated = ["Haswell", "EPYC"].map(|processor| {
-        let run = prepared(&workplace, processor);
+        let run = prepare_run(&workplace, processor);
         let worker = start(&mut emulate(processor, &run));
         (processor, run, worker)
     });
@@ -80,17 +79,17 @@ fn emulated_processors_compute_the_same_bits() {
 }
 
 #[test]
-fn a_processor_without_avx2_refuses_portable_numerics() {
+fn processor_without_avx2_refuses_portable_numerics() {
     let workplace = Workplace::new();
-    let output: Output = emulate("Nehalem", &prepared(&workplace, "store")).output().unwrap();
+    let output: Output = emulate("Nehalem", &prepare_run(&workplace, "store")).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("needs a processor with AVX2 and FMA"), "{}", stderr(&output));
 }
 
 #[test]
-fn fewer_threads_than_asked_for_are_refused() {
+fn thread_limit_below_the_request_is_refused() {
     let workplace = Workplace::new();
-    let run = prepared(&workplace, "store");
+    let run = prepare_run(&workplace, "store");
     let mut worker = Command::new(WORKER);
     let output =
         worker.args(["--alone", "--threads", "2"]).arg(&run.path).env("OMP_THREAD_LIMIT", "1").output().unwrap();
@@ -99,7 +98,7 @@ fn fewer_threads_than_asked_for_are_refused() {
 }
 
 /// Prepares the run of a dense network of one epoch in a store of its own.
-fn prepared(workplace: &Workplace, store: &str) -> RunDirectory {
+fn prepare_run(workplace: &Workplace, store: &str) -> RunDirectory {
     let study = "dataset: digits\narchitecture: resnet8\nnumerics: portable\nticket: {method: aws, warmup_epochs: 1}";
     let plan = build(&winsign_sweep::parse("study.yaml", study).unwrap());
     let directory = Store::create(&workplace.path(store)).unwrap().run(&plan.runs[0].run.id);
@@ -107,7 +106,7 @@ fn prepared(workplace: &Workplace, store: &str) -> RunDirectory {
     directory
 }
 
-/// The worker on a run, on an emulated processor.
+/// Creates a command that executes a run on an emulated processor.
 fn emulate(processor: &str, run: &RunDirectory) -> Command {
     let mut qemu = Command::new("qemu-x86_64");
     qemu.args(["-cpu", processor, WORKER, "--alone"]).arg(&run.path);

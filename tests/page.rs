@@ -1,4 +1,4 @@
-//! The report's page in a real browser: from a file, and served live. No trainer is needed: results are made up.
+//! The page of the report in a real browser, from a file and served live. Results are made up, so the trainer is not needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ use winsign_sweep::plan::{Plan, PlannedRun};
 use winsign_testkit::browser::Browser;
 use winsign_testkit::{Workplace, json, signal, start, succeed, wait_for};
 
-/// 6 tickets, 24 transfers, 24 paths between their seeds, 4 to ψ₀.
+/// A sweep of 6 tickets, 24 transfers, 24 paths between their seeds, and 4 paths to ψ₀.
 const SWEEP: &str = "
 name: made-up
 dataset: digits
@@ -31,7 +31,7 @@ connect:
   - {between: seeds, points: 5}
   - {between: norm-init, points: 5}
 ";
-/// What somebody writes who wants to take over the page.
+/// A text that would change the page if it were executed.
 const HOSTILE: &str = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">";
 
 struct Study {
@@ -42,7 +42,7 @@ struct Study {
 }
 
 impl Study {
-    /// Nothing is done yet.
+    /// Creates a study in which no run is done.
     fn new() -> Study {
         let workplace = Workplace::new();
         let sweep = workplace.sweep("made-up.yaml", SWEEP);
@@ -51,7 +51,7 @@ impl Study {
         Study { workplace, sweep, plan, store }
     }
 
-    /// All done, but for one transfer that has failed, with what needs it, and one that waits.
+    /// Creates a study in which all runs are done, except one transfer that failed, one that is pending, and their dependents.
     fn partial() -> Study {
         let study = Study::new();
         let last = study.place(|planned| is_transfer(planned, Inherit::Mask, 2, 4));
@@ -105,11 +105,11 @@ impl Study {
     fn fail(&self, id: &str, message: &str) {
         let planned = self.plan.runs.iter().find(|planned| planned.run.id.as_str() == id).unwrap();
         let attempt = self.claim(planned);
-        fs::write(attempt.directory().join(LOG), format!("the last words\n{HOSTILE}\n")).unwrap();
+        fs::write(attempt.directory().join(LOG), format!("the last line\n{HOSTILE}\n")).unwrap();
         attempt.end(&End::Failed { message: message.to_string() }).unwrap();
     }
 
-    /// Writes the report; gives the page, and the report's numbers.
+    /// Writes the report, and returns the path of the page and the report as JSON.
     fn report(&self) -> (PathBuf, Value) {
         succeed(&mut self.workplace.winsign("report", &self.sweep));
         let numbers = json(&succeed(self.workplace.winsign("report", &self.sweep).arg("--json")));
@@ -123,7 +123,7 @@ fn is_transfer(planned: &PlannedRun, inherit: Inherit, level: u32, seed: u64) ->
         && label.seeds[0].init == seed
 }
 
-/// Around 9, 10 and 100, which as texts come in another order.
+/// Returns errors around 9, 10 and 100, which have another order as texts.
 fn error(planned: &PlannedRun) -> f64 {
     let label = &planned.label;
     let seed = label.seeds.first().map_or(0.0, |seeds| seeds.init as f64);
@@ -163,7 +163,7 @@ fn outcome(planned: &PlannedRun) -> Outcome {
     }
 }
 
-/// The texts of a column of a table, from top to bottom.
+/// Returns the texts of a column of a table, from top to bottom.
 fn column(browser: &Browser, table: &str, title: &str) -> Vec<String> {
     let texts = browser.js(&format!(
         "const table = document.querySelector('#{table} table');
@@ -187,7 +187,7 @@ fn follow(browser: &Browser, href: &str) {
 }
 
 #[test]
-fn tables_sort_numbers_as_numbers_and_filter() {
+fn tables_sort_numerically_and_filter() {
     let study = Study::partial();
     let (page, report) = study.report();
     let browser = Browser::start();
@@ -212,26 +212,21 @@ fn tables_sort_numbers_as_numbers_and_filter() {
     let down = numbers(&column(&browser, "transfers", title));
     assert!(down.iter().rev().is_sorted(), "{down:?}");
     assert_eq!(browser.text(&click), "none");
-    assert_eq!(column(&browser, "transfers", title), before, "as it was");
+    assert_eq!(column(&browser, "transfers", title), before, "the third click must restore the order");
 
     let count = "return document.querySelector('#transfers .count').textContent";
     browser.type_into("#transfers input", "AWS mask");
     assert_eq!(browser.text(count), "2 of 8 rows");
     assert_eq!(column(&browser, "transfers", "method"), ["AWS", "AWS"]);
-    let choose = |column: &str, value: &str| {
-        browser.js(&format!(
-            "const select = document.querySelector('#transfers [data-column={column}] select');
-             select.value = {value:?}; select.dispatchEvent(new Event('change')); return null"
-        ));
-    };
-    choose("level", "2");
+    browser.js("const select = document.querySelector('#transfers [data-column=level] select');
+         select.value = '2'; select.dispatchEvent(new Event('change')); return null");
     assert_eq!(browser.text(count), "1 of 8 rows");
     browser.js("document.querySelector('#transfers .filters button').click(); return null");
     assert_eq!(browser.text(count), "8 rows");
-    // An identity is found in the list of all runs.
+    // The list of all runs can be filtered by identity.
     browser.type_into("#runs input", &study.id(5)[..12]);
     assert_eq!(column(&browser, "runs", "run"), [study.plan.runs[5].label.to_string()]);
-    // What is missing comes last in both orders.
+    // Missing values come last in both orders.
     browser.js("document.querySelector('#runs .filters button').click(); return null");
     for _ in 0..2 {
         browser.js("[...document.querySelectorAll('#runs thead button')].find((button) => button.textContent.startsWith('test error')).click(); return null");
@@ -242,7 +237,7 @@ fn tables_sort_numbers_as_numbers_and_filter() {
 }
 
 #[test]
-fn the_chosen_table_stands_before_the_others_and_sorts_by_its_numbers() {
+fn custom_table_comes_first_and_sorts_numerically() {
     let study = Study::partial();
     let (page, _) = study.report();
     succeed(study.workplace.winsign("report", &study.sweep).args(["--rows", "inherit"]));
@@ -260,7 +255,7 @@ fn the_chosen_table_stands_before_the_others_and_sorts_by_its_numbers() {
 }
 
 #[test]
-fn every_link_leads_to_the_right_run_and_back() {
+fn links_lead_to_their_runs_and_back() {
     let study = Study::partial();
     let (page, report) = study.report();
     let browser = Browser::start();
@@ -277,16 +272,16 @@ fn every_link_leads_to_the_right_run_and_back() {
             assert!(links.as_array().unwrap().contains(&json!(format!("#run-{input}"))), "{id} needs {input}: {links}");
         }
         let result = study.store.run(&planned.run.id).result().unwrap();
-        let said = browser.text(
+        let pairs = browser.text(
             "return [...document.querySelectorAll('#run dl div')].map((pair) => [...pair.children].map((part) => part.textContent).join(': ')).join('\\n')",
         );
-        let assert_shown = |pair: String| assert!(said.lines().any(|line| line == pair), "{pair} of {id}:\n{said}");
+        let assert_shown = |pair: String| assert!(pairs.lines().any(|line| line == pair), "{pair} of {id}:\n{pairs}");
         match result.map(|result| result.outcome) {
             Some(Outcome::Transfer(transfer)) => {
                 assert_shown(format!("test error %: {:.1}", transfer.test_error));
                 assert_shown("test loss: 0.25".to_string());
                 assert_shown(format!("seeds.init: {}", planned.label.seeds[0].init));
-                // The last epoch's error is that of the result.
+                // The error of the last epoch is that of the result.
                 let last =
                     browser.text("return document.querySelector('#run details tbody tr:last-child').textContent");
                 assert!(last.contains(&format!("{:.2}", transfer.test_error)), "{last}");
@@ -297,12 +292,12 @@ fn every_link_leads_to_the_right_run_and_back() {
                 assert_shown("barrier: 2.0".to_string());
                 assert_eq!(browser.js("return document.querySelectorAll('#run svg.chart polyline').length"), 1);
             }
-            Some(_) => unreachable!("the sweep has no others"),
-            None => assert!(!said.contains("test error %") && !said.contains("barrier"), "{said}"),
+            Some(_) => unreachable!("the sweep has no other outcomes"),
+            None => assert!(!pairs.contains("test error %") && !pairs.contains("barrier"), "{pairs}"),
         }
     }
 
-    // Every number of every table leads somewhere, and to as many runs as it says.
+    // Every number of every table links to its runs.
     browser.open_file(&page);
     let hrefs =
         browser.js("return [...document.querySelectorAll('#study td a')].map((link) => link.getAttribute('href'))");
@@ -323,12 +318,12 @@ fn every_link_leads_to_the_right_run_and_back() {
         row.unwrap()["errors"].as_array().unwrap().iter().map(|seed| format!("{:.1}", seed["error"].as_f64().unwrap()));
     assert_eq!(errors, expected.collect::<Vec<_>>());
 
-    // A state leads to its runs.
+    // A state links to its runs.
     browser.open_file(&page);
     browser.click("#progress a[href='#runs/failed']");
     assert_eq!(column(&browser, "runs", "state"), ["failed"]);
 
-    // Back leads to where one was.
+    // Going back restores the position.
     browser.open_file(&page);
     let link = "#transfers tbody tr:nth-child(3) a";
     browser.js(&format!("document.querySelector('{link}').scrollIntoView({{block: 'center'}}); return null"));
@@ -351,11 +346,11 @@ fn every_link_leads_to_the_right_run_and_back() {
 }
 
 #[test]
-fn text_of_others_is_only_text() {
+fn hostile_text_is_not_executed() {
     let study = Study::partial();
     let (page, _) = study.report();
     let html = fs::read_to_string(&page).unwrap();
-    assert_eq!(html.matches("</script>").count(), 2, "those of the page's own two");
+    assert_eq!(html.matches("</script>").count(), 2, "the page must have only its own two scripts");
     assert!(!html.contains("http-equiv=\"refresh\"") && !html.contains("src="));
 
     let browser = Browser::start();
@@ -364,20 +359,23 @@ fn text_of_others_is_only_text() {
     assert!(failures.contains(HOSTILE), "{failures}");
     follow(&browser, &format!("#run-{}", study.id(study.place(|planned| is_transfer(planned, Inherit::Sign, 1, 3)))));
     let log = browser.text("return document.querySelector('#run pre').textContent");
-    assert_eq!(log, format!("the last words\n{HOSTILE}"));
+    assert_eq!(log, format!("the last line\n{HOSTILE}"));
     follow(&browser, "#of/transfers/%3Cimg%20src=x%20onerror=alert(1)%3E");
     assert_eq!(browser.js("return document.images.length + document.querySelectorAll('body script').length"), 2);
     assert!(browser.text("return document.title").contains("made-up"));
-    // Neither by its own hand nor by another's does the page reach anything.
+    // The page requests nothing, and the content security policy blocks requests.
     assert_eq!(browser.console(), [""; 0]);
     let blocked =
         "return await fetch('http://127.0.0.1:9/').then(() => 'reached', (error) => error.name + ': ' + error.message)";
     assert!(browser.text(blocked).starts_with("TypeError"));
-    assert!(browser.console().iter().any(|line| line.contains("Content Security Policy")), "it was the policy");
+    assert!(
+        browser.console().iter().any(|line| line.contains("Content Security Policy")),
+        "the policy must have blocked the request"
+    );
 }
 
 #[test]
-fn it_fits_phones_and_paper_and_is_not_blank() {
+fn page_fits_phones_and_paper() {
     let study = Study::partial();
     let (page, _) = study.report();
     let browser = Browser::start();
@@ -393,13 +391,13 @@ fn it_fits_phones_and_paper_and_is_not_blank() {
             assert_eq!(browser.js(overflow), 0, "{view} at {width}");
         }
     }
-    // As wide as paper.
+    // The page is as wide as paper.
     browser.resize(700, 990);
     browser.command("Emulation.setEmulatedMedia", json!({"media": "print"}));
     browser.open_file(&page);
     assert_eq!(browser.js(overflow), 0, "on paper");
     let shown = "return [...document.querySelectorAll('nav, input, select, .more button')].filter((part) => part.checkVisibility()).length";
-    assert_eq!(browser.js(shown), 0, "nothing that only a screen can do");
+    assert_eq!(browser.js(shown), 0, "interactive elements must be hidden on paper");
     assert_eq!(browser.js("return [...document.querySelectorAll('table')].every((table) => table.scrollWidth <= document.body.clientWidth)"), true);
     assert!(browser.pdf().starts_with(b"%PDF-"));
     browser.command(
@@ -410,7 +408,7 @@ fn it_fits_phones_and_paper_and_is_not_blank() {
 }
 
 #[test]
-fn figures_say_their_values() {
+fn figures_show_their_values() {
     let study = Study::partial();
     let (page, _) = study.report();
     let browser = Browser::start();
@@ -422,7 +420,7 @@ fn figures_say_their_values() {
     let marks: Vec<&str> = marks.as_array().unwrap().iter().map(|mark| mark.as_str().unwrap()).collect();
     assert!(marks.iter().any(|mark| mark.contains("seed 2") && mark.contains("8.2 %")), "{marks:?}");
 
-    // Under a pointer, by the keyboard, and as a table.
+    // Values are shown by the pointer, by the keyboard, and as a table.
     let tip = "return document.getElementById('tip').hidden ? '' : document.getElementById('tip').textContent";
     browser.js(&format!(
         "const mark = document.querySelector('{figure} [data-value=\"0\"]'); mark.scrollIntoView({{block: 'center'}});
@@ -438,7 +436,7 @@ fn figures_say_their_values() {
         &format!("return document.querySelectorAll('{figure} tbody tr').length === {}", marks.len()),
     );
 
-    // A value leads to its runs, and only to those.
+    // A value links to its runs, and to no others.
     let one = marks.iter().position(|mark| mark.contains("seed 2")).unwrap();
     let runs = browser
         .text(&format!("return document.querySelector('{figure} [data-value=\"{one}\"]').getAttribute('data-runs')"));
@@ -457,16 +455,31 @@ fn figures_say_their_values() {
     assert_eq!(browser.console(), [""; 0]);
 }
 
-/// A picture of at least so many colors.
+/// Asserts that an image has at least this number of colors.
 fn assert_colors(png: &[u8], least: usize) {
     let picture = resvg::tiny_skia::Pixmap::decode_png(png).unwrap();
     let colors: BTreeSet<[u8; 4]> = picture.data().as_chunks().0.iter().copied().collect();
     assert!(colors.len() >= least, "{} colors", colors.len());
 }
 
+const TAB: char = '\u{e004}';
+
+/// Presses Tab until an element that matches the selector has the focus, which must be visible.
+fn tab_to(browser: &Browser, name: &str, selector: &str) {
+    let focused = format!("return document.activeElement.matches({selector:?})");
+    for _ in 0..300 {
+        browser.press(TAB);
+        if browser.js(&focused) == json!(true) {
+            let outline = browser.text("return getComputedStyle(document.activeElement).outlineStyle");
+            assert_ne!(outline, "none", "the focus on {name} must be visible");
+            return;
+        }
+    }
+    panic!("the keyboard does not reach {name}");
+}
+
 #[test]
-fn a_keyboard_is_enough() {
-    const TAB: char = '\u{e004}';
+fn page_is_usable_by_keyboard() {
     const ENTER: char = '\u{e007}';
     let study = Study::partial();
     let (page, _) = study.report();
@@ -478,31 +491,17 @@ fn a_keyboard_is_enough() {
     browser.press(ENTER);
     assert_eq!(browser.text("return document.activeElement.id"), "content");
 
-    let tab_to = |what: &str, selector: &str| {
-        for _ in 0..300 {
-            browser.press(TAB);
-            if browser.js(&format!("return document.activeElement.matches({selector:?})")) == json!(true) {
-                assert_ne!(
-                    browser.text("return getComputedStyle(document.activeElement).outlineStyle"),
-                    "none",
-                    "{what} is seen"
-                );
-                return;
-            }
-        }
-        panic!("no {what} is reached");
-    };
-    tab_to("heading that sorts", "#transfers thead button");
+    tab_to(&browser, "the heading that sorts", "#transfers thead button");
     browser.press(' ');
     assert_eq!(browser.text("return document.activeElement.closest('th').getAttribute('aria-sort')"), "ascending");
-    tab_to("number", "#transfers tbody a");
+    tab_to(&browser, "a number", "#transfers tbody a");
     browser.press(ENTER);
     browser.wait("the runs", "return document.activeElement.matches('#run h2')");
-    tab_to("run", "#behind tbody a");
+    tab_to(&browser, "a run", "#behind tbody a");
     browser.press(ENTER);
     browser.wait("the run", "return location.hash.startsWith('#run-') && document.activeElement.matches('#run h2')");
 
-    // What a screen reader is told.
+    // Every element has a name for screen readers.
     browser.open_file(&page);
     let unnamed = "return [...document.querySelectorAll('input, select, button, [role=region], section')].filter((part) => \
         !(part.labels?.length || part.textContent.trim() || part.getAttribute('aria-label') || part.getAttribute('aria-labelledby'))).length";
@@ -522,29 +521,29 @@ impl Served {
     fn start(study: &Study) -> Served {
         let mut process =
             start(study.workplace.winsign("serve", &study.sweep).args(["--json", "--bind", "127.0.0.1:0"]));
-        let mut said = String::new();
+        let mut text = String::new();
         let mut lines = BufReader::new(process.stdout.take().unwrap());
-        while !said.ends_with("}\n") {
-            assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+        while !text.ends_with("}\n") {
+            assert!(lines.read_line(&mut text).unwrap() > 0, "{text}");
         }
-        let said: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!(said["study"], "made-up");
-        Served { process, address: said["address"].as_str().unwrap().to_string() }
+        let output: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(output["study"], "made-up");
+        Served { process, address: output["address"].as_str().unwrap().to_string() }
     }
 
-    /// One request, in HTTP's own words; the whole answer.
-    fn ask(&self, head: &str) -> String {
-        let place = self.address.trim_start_matches("http://").trim_end_matches('/');
-        let mut stream = TcpStream::connect(place).unwrap();
-        let head = head.replace("PLACE", place);
+    /// Sends a request with this head, and returns the whole response.
+    fn request(&self, head: &str) -> String {
+        let address = self.address.trim_start_matches("http://").trim_end_matches('/');
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = head.replace("ADDRESS", address);
         stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
-        let mut answer = vec![];
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
+        let mut response = vec![];
+        stream.read_to_end(&mut response).unwrap();
+        String::from_utf8_lossy(&response).into_owned()
     }
 
     fn status(&self, head: &str) -> String {
-        self.ask(head).lines().next().unwrap().split(' ').nth(1).unwrap().to_string()
+        self.request(head).lines().next().unwrap().split(' ').nth(1).unwrap().to_string()
     }
 }
 
@@ -556,7 +555,7 @@ impl Drop for Served {
 }
 
 #[test]
-fn what_is_served_keeps_up_with_the_runs() {
+fn served_page_follows_the_runs() {
     let study = Study::new();
     let served = Served::start(&study);
     let browser = Browser::start();
@@ -565,7 +564,7 @@ fn what_is_served_keeps_up_with_the_runs() {
     let progress = "return document.querySelector('#progress p').textContent";
     assert_eq!(browser.text(progress), "0 of 58 runs done, 58 pending.");
 
-    // What a reader has chosen stays while results come in.
+    // New results do not change the filter, the order and the position.
     browser.type_into("#tickets input", "aws");
     browser.js("[...document.querySelectorAll('#tickets thead button')].find((button) => button.textContent.startsWith('level')).click(); return null");
     browser.js("document.querySelector('#tickets').scrollIntoView(); return null");
@@ -590,7 +589,7 @@ fn what_is_served_keeps_up_with_the_runs() {
     let moved = (browser.js(top).as_f64().unwrap() - before.as_f64().unwrap()).abs();
     assert!(moved <= 1.0, "the table moved by {moved} pixels");
 
-    // A run that is looked at fills up as well.
+    // The view of a run is updated as well.
     let at = study.place(|planned| is_transfer(planned, Inherit::Sign, 1, 2));
     follow(&browser, &format!("#run-{}", study.id(at)));
     assert!(browser.text("return document.getElementById('run').textContent").contains("pending"));
@@ -600,48 +599,48 @@ fn what_is_served_keeps_up_with_the_runs() {
 
     drop(served);
     browser.wait(
-        "the word that it is gone",
+        "the message that the server has stopped",
         "return document.getElementById('told').textContent.includes('does not answer')",
     );
 }
 
 #[test]
-fn what_is_served_is_for_readers_here() {
+fn server_answers_only_local_read_requests() {
     let study = Study::new();
     study.finish(0);
     let before = study.workplace.listing();
     let mut served = Served::start(&study);
-    let page = served.ask("GET / HTTP/1.1\r\nHost: PLACE");
+    let page = served.request("GET / HTTP/1.1\r\nHost: ADDRESS");
     assert!(
         page.starts_with("HTTP/1.1 200")
             && page.contains("x-frame-options: DENY")
             && page.contains("connect-src 'self'"),
         "{page}"
     );
-    let data = served.ask("GET /data HTTP/1.1\r\nHost: localhost:1");
+    let data = served.request("GET /data HTTP/1.1\r\nHost: localhost:1");
     let body: Value = serde_json::from_str(data.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(body["states"]["done"], 1);
     let etag = data.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
-    assert_eq!(served.status(&format!("GET /data HTTP/1.1\r\nHost: PLACE\r\nIf-None-Match: {etag}")), "304");
-    assert_eq!(served.status("HEAD /data HTTP/1.1\r\nHost: PLACE"), "200");
+    assert_eq!(served.status(&format!("GET /data HTTP/1.1\r\nHost: ADDRESS\r\nIf-None-Match: {etag}")), "304");
+    assert_eq!(served.status("HEAD /data HTTP/1.1\r\nHost: ADDRESS"), "200");
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
         assert_eq!(
-            served.status(&format!("{method} /data HTTP/1.1\r\nHost: PLACE\r\nContent-Length: 0")),
+            served.status(&format!("{method} /data HTTP/1.1\r\nHost: ADDRESS\r\nContent-Length: 0")),
             "405",
             "{method}"
         );
     }
-    for host in ["Host: evil.example", "Host: evil.example:8765", "Host: 127.0.0.1.evil.example", "X-Host: PLACE"] {
+    for host in ["Host: evil.example", "Host: evil.example:8765", "Host: 127.0.0.1.evil.example", "X-Host: ADDRESS"] {
         assert_ne!(served.status(&format!("GET /data HTTP/1.1\r\n{host}")), "200", "{host}");
     }
-    assert_eq!(served.status("GET http://evil.example/data HTTP/1.1\r\nHost: PLACE"), "403");
-    assert_eq!(served.status("GET /../store.json HTTP/1.1\r\nHost: PLACE"), "404");
-    // Once more, after a second look at the store.
-    wait_for("a look", || {
+    assert_eq!(served.status("GET http://evil.example/data HTTP/1.1\r\nHost: ADDRESS"), "403");
+    assert_eq!(served.status("GET /../store.json HTTP/1.1\r\nHost: ADDRESS"), "404");
+    // The server still works after a second poll of the store.
+    wait_for("a poll", || {
         std::thread::sleep(std::time::Duration::from_millis(100));
-        (served.status("GET /data HTTP/1.1\r\nHost: PLACE") == "200").then_some(())
+        (served.status("GET /data HTTP/1.1\r\nHost: ADDRESS") == "200").then_some(())
     });
     signal(served.process.id(), Signal::INT);
     assert_eq!(served.process.wait().unwrap().code(), Some(0));
-    assert_eq!(study.workplace.listing(), before, "nothing was written");
+    assert_eq!(study.workplace.listing(), before, "the server must not write");
 }

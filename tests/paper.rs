@@ -1,4 +1,4 @@
-//! The sweeps of the paper are what the paper did.
+//! The sweep files in `sweeps/paper/` have the settings of the paper.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,12 +7,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 use winsign_testkit::{Workplace, json, succeed};
 
-/// A study of the paper, written down independently of the program's defaults.
+/// The settings of a study of the paper, independent of the program's defaults.
 struct Study {
     file: &'static str,
     dataset: &'static str,
     architecture: &'static str,
-    /// Left out of a run's settings where it is SGD.
+    /// The optimizer; `None` for SGD, which the settings of a run omit.
     optimizer: Option<&'static str>,
     lr: f64,
     weight_decay: f64,
@@ -85,7 +85,7 @@ const PAPER: &[Study] = &[
 ];
 
 #[test]
-fn every_file_is_a_study_of_the_paper() {
+fn sweep_files_equal_the_studies_of_the_paper() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/paper");
     let mut files: Vec<String> =
         fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -115,7 +115,7 @@ fn check(study: &Study, runs: &Value) {
     assert_eq!(counts, (study.tickets, study.transfers, study.tickets + study.transfers), "{file}");
 
     let distinct = |settings: &[&Value], key: &str| -> BTreeSet<String> {
-        settings.iter().map(|of| of.pointer(key).map_or("none".to_string(), |value| value.to_string())).collect()
+        settings.iter().map(|run| run.pointer(key).map_or("none".to_string(), |value| value.to_string())).collect()
     };
     let quoted = |words: &[&str]| -> BTreeSet<String> { words.iter().map(|word| format!("\"{word}\"")).collect() };
     assert_eq!(distinct(&tickets, "/method"), quoted(&["aws", "lrr"]), "{file}");
@@ -146,7 +146,7 @@ fn check(study: &Study, runs: &Value) {
         assert_eq!(settings["prune_ratio"].as_f64(), is_pruned.then_some(0.2), "{file}");
     }
 
-    // A transfer says by what it needs which level it is of.
+    // The level of a transfer is that of the ticket that it needs.
     let level_of = |id: &Value| {
         let run = runs.as_array().unwrap().iter().find(|run| run["id"] == *id).unwrap();
         run["settings"]["level"].as_u64().unwrap()

@@ -1,4 +1,4 @@
-//! The two programs as a shell sees them.
+//! The command lines of the two programs.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ fn winsign() -> Command {
 #[test]
 fn winsign_links_neither_libtorch_nor_mpi() {
     let listed = stdout(&succeed(Command::new("ldd").arg(env!("CARGO_BIN_EXE_winsign"))));
-    // Names alone: the addresses beside them contain anything that looks like a number.
+    // Compare only the names, since the addresses beside them may contain any of the texts below.
     let libraries: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert!(libraries.contains(&"libc.so.6"), "{listed}");
     for foreign in ["torch", "c10", "mpi", "cuda", "stdc++"] {
@@ -59,7 +59,7 @@ fn completions_and_schema_are_printed() {
 }
 
 #[test]
-fn a_plan_says_what_waits_for_what() {
+fn plan_lists_dependencies() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     let plan = workplace.plan(&sweep);
@@ -72,7 +72,7 @@ fn a_plan_says_what_waits_for_what() {
     assert_eq!((needs(3), needs(4)), (vec![id(2)], vec![id(2)]));
     assert_eq!((needs(5), needs(6)), (vec![id(3), id(4)], vec![id(2)]));
     assert!(plan.iter().all(|run| run["state"] == "pending"));
-    assert!(!workplace.store().exists(), "planning writes nothing");
+    assert!(!workplace.store().exists(), "`winsign plan` must not write");
 
     let dot = stdout(&succeed(workplace.winsign("plan", &sweep).args(["--graph", "dot"])));
     assert_eq!(dot.matches(" -> ").count(), 7, "{dot}");
@@ -80,9 +80,9 @@ fn a_plan_says_what_waits_for_what() {
     assert_eq!(mermaid.matches(" --> ").count(), 7, "{mermaid}");
 }
 
-/// The settings that two sweep files share are the same run, wherever in the files they stand.
+/// The identity of a run depends on its settings, not on their order in the sweep file.
 #[test]
-fn equal_settings_are_one_run_whatever_the_file_looks_like() {
+fn equal_settings_in_different_files_are_the_same_runs() {
     let workplace = Workplace::new();
     let one = workplace.plan(&workplace.sweep("one.yaml", SMALL));
     let other = SMALL.replace("seed: 2..3", "seed: [3, 2]") + "name: another\n";
@@ -96,7 +96,7 @@ fn equal_settings_are_one_run_whatever_the_file_looks_like() {
 }
 
 #[test]
-fn output_to_a_closed_pipe_is_no_error() {
+fn closed_pipe_is_not_an_error() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("many.yaml", &SMALL.replace("seed: 2..3", "seed: 2..60"));
     let script = "\"$1\" plan \"$2\" --all --store \"$3\" | head -n 1; exit \"${PIPESTATUS[0]}\"";
@@ -107,20 +107,20 @@ fn output_to_a_closed_pipe_is_no_error() {
 }
 
 #[test]
-fn no_colors_and_no_bars_where_there_is_no_terminal() {
+fn output_without_a_terminal_has_no_colors() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("bad.yaml", "dataset: mnist\n");
     let output = workplace.winsign("plan", &sweep).output().unwrap();
     assert!(!output.stderr.contains(&0x1b), "{}", winsign_testkit::stderr(&output));
 }
 
-/// To write a directory for good may take a disk longer than all else that lies between two runs.
+/// Syncing a directory to disk may take longer than everything else between two runs.
 #[test]
-fn the_directory_of_the_next_run_is_made_while_one_is_under_way() {
+fn directory_of_the_next_run_is_prepared_ahead() {
     let workplace = Workplace::new();
     let text = "dataset: digits\narchitecture: resnet8\nticket: {method: snip, levels: 1, seed: 1..4}\n";
     let (sweep, worker, seen) = (workplace.sweep("eight.yaml", text), workplace.path("worker"), workplace.path("seen"));
-    // It ends once there are two, and the sweep with it, as if it could not be started.
+    // The worker exits once there are two directories; its exit code 127 ends the sweep, like a worker that cannot be started.
     let script = format!(
         "#!/bin/sh\nfor i in $(seq 500); do\n    set -- '{0}'/runs/*/*/run.json\n    [ $# = 1 ] || break\n    sleep 0.02\n\
          done\necho $# >'{1}'\nexit 127\n",
@@ -131,12 +131,12 @@ fn the_directory_of_the_next_run_is_made_while_one_is_under_way() {
     succeed(Command::new("chmod").arg("+x").arg(&worker));
     let output = workplace.winsign("run", &sweep).args(["--jobs", "1", "--worker"]).arg(&worker).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_eq!(std::fs::read_to_string(seen).unwrap().trim(), "2", "no more than the next one");
+    assert_eq!(std::fs::read_to_string(seen).unwrap().trim(), "2", "only the next run must be prepared ahead");
 }
 
 #[cfg(feature = "worker")]
 #[test]
-fn show_tells_everything_about_a_run() {
+fn show_prints_settings_metrics_and_log() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("small.yaml", SMALL);
     workplace.run_all(&sweep);
@@ -161,7 +161,7 @@ fn show_tells_everything_about_a_run() {
     assert_eq!(json["metrics"].as_array().unwrap().len(), 3);
     assert_eq!(json["settings"]["inherit"], "sign");
     assert!(json["log"].as_array().unwrap().len() >= 4);
-    // libtorch alone takes more than that.
+    // libtorch alone uses more memory.
     assert!(json["peak_memory"].as_u64().is_some_and(|peak| peak > 50_000_000), "{json:#}");
     assert_eq!(json["result"]["usage"]["gpus"], 0.0);
     assert_eq!(json["result"]["usage"]["gpu_peak_memory"], serde_json::Value::Null);

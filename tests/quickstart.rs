@@ -1,4 +1,4 @@
-//! The quickstart gives the committed numbers on every processor, and its report says what they show.
+//! The quickstart has the committed results on every processor, and its report has the statements of the README.
 #![cfg(feature = "worker")]
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use winsign_testkit::{Workplace, json, stdout, succeed};
 
 #[test]
-fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {
+fn quickstart_has_the_committed_digests_and_statements() {
     let workplace = Workplace::new();
     let sweeps = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
     let sweep = sweeps.join("quickstart.yaml");
@@ -19,7 +19,7 @@ fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {
     let report = json(&succeed(workplace.winsign("report", &sweep).arg("--json").arg("--out").arg(&out)));
     let statements: Vec<&str> =
         report["statements"].as_array().unwrap().iter().map(|statement| statement.as_str().unwrap()).collect();
-    // The README tells these.
+    // The README quotes these statements.
     for stated in [
         "sign is 17.7 points of test error below mask (95 % interval 12.4 to 23.1, 4 tickets, LRR)",
         "sign is 25.0 points of test error below mask (95 % interval 8.1 to 41.8, 4 tickets, AWS)",
@@ -36,7 +36,7 @@ fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {
     }
 }
 
-/// Asserts that two tables have the same cells, and numbers that differ by rounding at most.
+/// Asserts that two tables have the same cells, except for rounding of numbers.
 fn assert_tables_agree(one: &Path, other: &Path) {
     let [one, other] = [one, other].map(|path| std::fs::read_to_string(path).unwrap());
     assert_eq!(one.lines().count(), other.lines().count());

@@ -1,4 +1,4 @@
-//! Runs that several processes compute together, and runs whose processes die, hang, or are there twice.
+//! Runs that several processes compute together, and runs whose processes are killed, hang, or exist twice.
 #![cfg(feature = "mpi")]
 
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ use winsign_core::tensors::TensorFile;
 use winsign_core::{Run, RunDirectory, RunId, Store, files, owner};
 use winsign_data::Set;
 use winsign_data::synth::{self, Request};
-use winsign_testkit::{Workplace, read_json, signal, start, stderr, wait_for, workers_of};
+use winsign_testkit::{Workplace, find_workers, read_json, signal, start, stderr, wait_for};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_winsign-worker");
-/// Where no data are looked for: the digits are built in.
+/// A folder without data; the digits are built into the worker.
 const NOWHERE: &str = "nowhere";
 
-/// A run's directory in the workplace's store, ready for a worker.
-fn prepared(workplace: &Workplace, settings: Value, inputs: Vec<RunId>) -> RunDirectory {
+/// Creates the directory of a run in the store of the workplace.
+fn prepare_run(workplace: &Workplace, settings: Value, inputs: Vec<RunId>) -> RunDirectory {
     let run = Run::new(serde_json::from_value(settings).unwrap(), inputs);
     let directory = Store::create(&workplace.store()).unwrap().run(&run.id);
     directory.prepare(&run, "a run").unwrap();
@@ -56,7 +56,7 @@ fn worker(run: &RunDirectory, data: &Path) -> Command {
     worker
 }
 
-/// `mpirun -np RANKS winsign-worker RUN`, in a process group of its own.
+/// Creates the command `mpirun -np RANKS winsign-worker RUN`, in a process group of its own.
 fn mpirun(ranks: usize, run: &RunDirectory, data: &Path) -> Command {
     let mut mpirun = launcher();
     mpirun.args(["-np", &ranks.to_string(), WORKER]).arg(&run.path).arg("--data").arg(data);
@@ -75,8 +75,8 @@ fn finish(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}\n{}", output.status, stderr(&output));
 }
 
-/// What a run left behind: its outcome, and its network's digest.
-fn left(run: &RunDirectory) -> (Value, Value) {
+/// Returns the outcome of a run, and the digest of its network.
+fn results(run: &RunDirectory) -> (Value, Value) {
     let result: Value = read_json(&run.result_path());
     (result["outcome"].clone(), result["network"]["digest"].clone())
 }
@@ -89,17 +89,17 @@ fn network(run: &RunDirectory) -> BTreeMap<String, Vec<f32>> {
     floats.map(|(name, tensor)| (name, tensor.bytes.chunks(4).map(float).collect())).collect()
 }
 
-/// The largest difference between two networks.
+/// Returns the largest difference between two networks.
 fn distance(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f32 {
     assert!(a.keys().eq(b.keys()));
     let pairs = a.values().flatten().zip(b.values().flatten());
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// MLP-Mixer has no BatchNorm: any number of ranks computes what one does, but for rounding. The images are streamed; the
-/// last batch of the epoch has two of them, fewer than there are ranks.
+/// MLP-Mixer has no BatchNorm, so any number of ranks gives the same results, except for rounding. The images are streamed;
+/// the last batch of the epoch has two images, fewer than there are ranks.
 #[test]
-fn without_batch_norm_ranks_compute_what_one_does() {
+fn ranks_without_batch_norm_equal_one_rank() {
     let workplace = Workplace::new();
     let data = workplace.path("data");
     let request =
@@ -108,7 +108,7 @@ fn without_batch_norm_ranks_compute_what_one_does() {
     let settings = ticket("imagenet", "mlpmixer", training(2, 6));
     let found = [1, 2, 3].map(|ranks| {
         let workplace = Workplace::new();
-        let run = prepared(&workplace, settings.clone(), vec![]);
+        let run = prepare_run(&workplace, settings.clone(), vec![]);
         finish(&mut mpirun(ranks, &run, &data));
         let result: Value = read_json(&run.result_path());
         assert_eq!(result["ranks"], ranks);
@@ -122,34 +122,30 @@ fn without_batch_norm_ranks_compute_what_one_does() {
     }
 }
 
-/// Training with BatchNorm, and the path between two networks whose statistics the ranks estimate together.
+/// The ranks train with BatchNorm, and estimate the statistics along a path together.
 #[test]
-fn ranks_learn_and_find_the_path_that_one_finds() {
+fn ranks_with_batch_norm_learn_and_measure_the_same_path() {
     let nowhere = Path::new(NOWHERE);
     let inputs = Workplace::new();
     let trained: Vec<RunDirectory> = (1..=2)
         .map(|seed| {
             let mut settings = ticket("digits", "resnet8", training(6, 60));
             settings["seeds"] = seeds(seed);
-            let run = prepared(&inputs, settings, vec![]);
+            let run = prepare_run(&inputs, settings, vec![]);
             finish(&mut mpirun(2, &run, nowhere));
-            let error = left(&run).0["test_error"].as_f64().unwrap();
-            assert!(error < 40.0, "chance is wrong in 90 %, this ticket in {error} %");
+            let error = results(&run).0["test_error"].as_f64().unwrap();
+            assert!(error < 40.0, "the error of a random classifier is 90 %, that of this ticket {error} %");
             run
         })
         .collect();
-    let connect = |points| {
-        let settings = json!({
-            "kind": "connect", "dataset": "digits", "architecture": "resnet8", "between": "seeds", "points": points,
-            "batch": 64,
-        });
-        prepared(&inputs, settings, trained.iter().map(|run| run.id.clone()).collect())
-    };
-    let run = connect(5);
+    let settings = json!({
+        "kind": "connect", "dataset": "digits", "architecture": "resnet8", "between": "seeds", "points": 5, "batch": 64,
+    });
+    let run = prepare_run(&inputs, settings, trained.iter().map(|run| run.id.clone()).collect());
     let found = [1, 2, 3].map(|ranks| {
         let _ = fs::remove_file(run.result_path());
         finish(&mut mpirun(ranks, &run, nowhere));
-        left(&run).0["path"].as_array().unwrap().clone()
+        results(&run).0["path"].as_array().unwrap().clone()
     });
     for (one, many) in found[1..].iter().flat_map(|other| found[0].iter().zip(other)) {
         let [one, many] = [one, many].map(|point| point["test_loss"].as_f64().unwrap());
@@ -158,10 +154,9 @@ fn ranks_learn_and_find_the_path_that_one_finds() {
     assert_ne!(found[0][2], found[0][0]);
 }
 
-/// So many kills at random moments of attempts that had saved something, and some before that: how long an attempt is left
-/// alone at most follows the machine's speed. Where a run is over before its kill `over` looks at what it left, and it lives
-/// again from nothing.
-fn killed_and_continued(times: u64, run: &RunDirectory, command: impl Fn() -> Command, over: impl Fn()) {
+/// Kills a run at random moments, until `times` attempts with a checkpoint were killed. The maximum time before a kill is
+/// adapted to the speed of the machine. If the run is finished before the kill, `on_finish` checks it, and it starts anew.
+fn kill_and_continue(times: u64, run: &RunDirectory, command: impl Fn() -> Command, on_finish: impl Fn()) {
     let mut moments = Source::new(4, "kills", 0).stream(0);
     let (mut killed, mut longest) = (0, 1_500);
     while killed < times {
@@ -169,7 +164,7 @@ fn killed_and_continued(times: u64, run: &RunDirectory, command: impl Fn() -> Co
         std::thread::sleep(Duration::from_millis(moments.below(longest)));
         if let Some(status) = child.try_wait().unwrap() {
             assert!(status.success(), "{status} after {killed} kills");
-            over();
+            on_finish();
             fs::remove_file(run.result_path()).unwrap();
             longest = (longest / 2).max(100);
             continue;
@@ -177,10 +172,10 @@ fn killed_and_continued(times: u64, run: &RunDirectory, command: impl Fn() -> Co
         let group = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
         child.wait().unwrap();
-        for worker in workers_of(&run.path) {
+        for worker in find_workers(&run.path) {
             signal(worker, Signal::KILL);
         }
-        wait_for("the killed to be gone", || workers_of(&run.path).is_empty().then_some(()));
+        wait_for("the killed workers to end", || find_workers(&run.path).is_empty().then_some(()));
         let attempt = run.attempts().unwrap().last().copied().unwrap_or(0);
         if run.path.join(format!("attempts/{attempt}/checkpoint.safetensors")).exists() {
             killed += 1;
@@ -190,32 +185,32 @@ fn killed_and_continued(times: u64, run: &RunDirectory, command: impl Fn() -> Co
     }
 }
 
-/// The same run, left alone in one workplace and killed many times in another.
-fn ends_bit_equal(settings: &Value, times: u64, command: impl Fn(&RunDirectory) -> Command) {
-    let (alone, disturbed) = (Workplace::new(), Workplace::new());
-    let undisturbed = prepared(&alone, settings.clone(), vec![]);
-    finish(&mut command(&undisturbed));
-    let run = prepared(&disturbed, settings.clone(), vec![]);
-    // A checkpoint before every step, so that every attempt gets somewhere.
-    let eager = || {
+/// Asserts that a run that is killed many times has the same results as an uninterrupted one.
+fn assert_bit_equal_after_kills(settings: &Value, times: u64, command: impl Fn(&RunDirectory) -> Command) {
+    let (alone, interrupted) = (Workplace::new(), Workplace::new());
+    let uninterrupted = prepare_run(&alone, settings.clone(), vec![]);
+    finish(&mut command(&uninterrupted));
+    let run = prepare_run(&interrupted, settings.clone(), vec![]);
+    // A checkpoint is saved before every step, so that every attempt makes progress.
+    let with_checkpoints = || {
         let mut command = command(&run);
         command.args(["--checkpoint-every", "0"]);
         command
     };
-    let equal = || assert_eq!(left(&run), left(&undisturbed));
-    killed_and_continued(times, &run, eager, equal);
+    let equal = || assert_eq!(results(&run), results(&uninterrupted));
+    kill_and_continue(times, &run, with_checkpoints, equal);
     finish(&mut command(&run));
     equal();
     let logs = fs::read_dir(run.path.join("attempts"))
         .unwrap()
         .filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("log")).ok());
     let continued = logs.filter(|log| log.contains("resuming at")).count();
-    assert!(continued > times as usize / 4, "only {continued} attempts went on from a checkpoint");
+    assert!(continued > times as usize / 4, "only {continued} attempts resumed from a checkpoint");
 }
 
 #[test]
-fn a_run_killed_twenty_times_ends_bit_equal() {
-    ends_bit_equal(&ticket("digits", "resnet8", training(60, 32)), 20, |run| {
+fn run_killed_twenty_times_is_bit_equal() {
+    assert_bit_equal_after_kills(&ticket("digits", "resnet8", training(60, 32)), 20, |run| {
         let mut worker = worker(run, Path::new(NOWHERE));
         worker.process_group(0);
         worker
@@ -223,8 +218,8 @@ fn a_run_killed_twenty_times_ends_bit_equal() {
 }
 
 #[test]
-fn dropout_goes_on_where_it_was() {
-    ends_bit_equal(&ticket("digits", "efficientnet", training(2, 256)), 5, |run| {
+fn dropout_after_kills_is_bit_equal() {
+    assert_bit_equal_after_kills(&ticket("digits", "efficientnet", training(2, 256)), 5, |run| {
         let mut worker = worker(run, Path::new(NOWHERE));
         worker.process_group(0);
         worker
@@ -232,19 +227,21 @@ fn dropout_goes_on_where_it_was() {
 }
 
 #[test]
-fn two_ranks_killed_together_end_bit_equal() {
-    ends_bit_equal(&ticket("digits", "resnet8", training(20, 64)), 5, |run| mpirun(2, run, Path::new(NOWHERE)));
+fn two_ranks_killed_together_are_bit_equal() {
+    assert_bit_equal_after_kills(&ticket("digits", "resnet8", training(20, 64)), 5, |run| {
+        mpirun(2, run, Path::new(NOWHERE))
+    });
 }
 
-/// A long run on three ranks, of which one is disturbed while they compute: what they said, and how long they took to end.
-fn disturbed(disturb: impl Fn(&mut Vec<u32>)) -> (Output, Duration, Workplace, RunDirectory) {
+/// Disturbs the ranks of a long run on three ranks while they compute; returns their output, and the time until they ended.
+fn disturb_ranks(disturb: impl Fn(&mut Vec<u32>)) -> (Output, Duration, Workplace, RunDirectory) {
     let workplace = Workplace::new();
-    let run = prepared(&workplace, ticket("digits", "resnet20", training(2_000, 64)), vec![]);
+    let run = prepare_run(&workplace, ticket("digits", "resnet20", training(2_000, 64)), vec![]);
     let ranks = start(&mut mpirun(3, &run, Path::new(NOWHERE)));
     let metrics = run.path.join("attempts/1/metrics.jsonl");
     wait_for("an epoch", || metrics.exists().then_some(()));
-    let mut workers: Vec<u32> = workers_of(&run.path).into_iter().filter(|&pid| rank_of(pid).is_some()).collect();
-    workers.sort_by_key(|&pid| rank_of(pid));
+    let mut workers: Vec<u32> = find_workers(&run.path).into_iter().filter(|&pid| find_rank(pid).is_some()).collect();
+    workers.sort_by_key(|&pid| find_rank(pid));
     assert_eq!(workers.len(), 3);
     let began = Instant::now();
     disturb(&mut workers);
@@ -252,103 +249,103 @@ fn disturbed(disturb: impl Fn(&mut Vec<u32>)) -> (Output, Duration, Workplace, R
     (output, began.elapsed(), workplace, run)
 }
 
-fn rank_of(pid: u32) -> Option<u32> {
+fn find_rank(pid: u32) -> Option<u32> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let environment = String::from_utf8_lossy(&environment).into_owned();
     environment.split('\0').find_map(|variable| variable.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse().ok())
 }
 
-fn ends_with_a_name(output: &Output, took: Duration, rank: u32, run: &RunDirectory) {
+fn assert_rank_is_named(output: &Output, took: Duration, rank: u32, run: &RunDirectory) {
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert!(!output.status.success());
-    let said = stderr(output);
-    assert!(said.contains(&format!("winsign-worker: rank {rank} on {}", owner::host())), "{said}");
+    let message = stderr(output);
+    assert!(message.contains(&format!("winsign-worker: rank {rank} on {}", owner::host())), "{message}");
     assert!(run.result().unwrap().is_none());
-    // The mpirun of a stopped process leaves it to be found by its machine.
+    // A stopped process cannot end until it is continued.
     wait_for("all ranks to end", || {
-        let left = workers_of(&run.path);
+        let left = find_workers(&run.path);
         left.iter().for_each(|&pid| signal(pid, Signal::CONT));
         left.is_empty().then_some(())
     });
 }
 
 #[test]
-fn when_a_rank_dies_all_end_and_say_which() {
-    let (output, took, _workplace, run) = disturbed(|workers| signal(workers[1], Signal::KILL));
-    ends_with_a_name(&output, took, 1, &run);
+fn killed_rank_ends_all_and_is_named() {
+    let (output, took, _workplace, run) = disturb_ranks(|workers| signal(workers[1], Signal::KILL));
+    assert_rank_is_named(&output, took, 1, &run);
     let end: Value = read_json(&run.path.join("attempts/1/end.json"));
     assert_eq!(end["content"]["end"].as_str().or(end["end"].as_str()), Some("interrupted"), "{end}");
 }
 
 #[test]
-fn when_a_rank_hangs_all_end_and_say_which() {
-    let (output, took, _workplace, run) = disturbed(|workers| signal(workers[2], Signal::STOP));
-    ends_with_a_name(&output, took, 2, &run);
+fn stopped_rank_ends_all_and_is_named() {
+    let (output, took, _workplace, run) = disturb_ranks(|workers| signal(workers[2], Signal::STOP));
+    assert_rank_is_named(&output, took, 2, &run);
     assert_eq!(output.status.code(), Some(71), "{}", stderr(&output));
 }
 
-/// Stops the main thread of a process as a debugger does, and no other of its threads.
+/// Stops the main thread of a process like a debugger, but not its other threads.
 fn stop_main_thread(pid: u32) {
-    let (tell, told) = mpsc::channel();
-    // It has to be this same thread that is told of the process's end, or nobody else is.
+    let (sender, receiver) = mpsc::channel();
+    // The thread that traces the process must also wait for its end.
     std::thread::spawn(move || {
         let pid = pid as i32;
         let mut status = 0;
-        // SAFETY: the requests touch the other process alone, and `status` is written to.
+        // SAFETY: the requests affect only the other process, and `status` may be written to.
         unsafe {
             let request = |request| libc::ptrace(request, pid, 0usize, 0usize);
-            tell.send([libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT].map(request)).unwrap();
+            sender.send([libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT].map(request)).unwrap();
             while libc::waitpid(pid, &mut status, libc::__WALL) == pid && libc::WIFSTOPPED(status) {}
         }
     });
-    assert_eq!(told.recv().unwrap(), [0, 0], "this machine lets nobody trace its own processes");
+    assert_eq!(receiver.recv().unwrap(), [0, 0], "this machine does not allow a user to trace processes");
 }
 
-/// The rank still says every second that it is alive. Chance decides whether it is stopped at work, where the others wait
-/// for it, or among them in an exchange.
+/// The rank still sends heartbeats. It may be stopped while it computes, so that the others wait for it, or inside an
+/// exchange.
 #[test]
-fn when_a_rank_lives_but_hangs_all_end() {
-    let (output, took, _workplace, run) = disturbed(|workers| stop_main_thread(workers[1]));
-    let said = stderr(&output);
-    assert!(took < Duration::from_secs(30), "{took:?} {said}");
-    assert_eq!(output.status.code(), Some(71), "{said}");
+fn hanging_rank_with_heartbeat_ends_all() {
+    let (output, took, _workplace, run) = disturb_ranks(|workers| stop_main_thread(workers[1]));
+    let message = stderr(&output);
+    assert!(took < Duration::from_secs(30), "{took:?} {message}");
+    assert_eq!(output.status.code(), Some(71), "{message}");
     let at_work = format!("rank 1 on {} hangs: the others have been waiting for it", owner::host());
-    assert!(said.contains(&at_work) || said.contains("no rank has left an exchange"), "{said}");
+    assert!(message.contains(&at_work) || message.contains("no rank has left an exchange"), "{message}");
     assert!(run.result().unwrap().is_none());
-    wait_for("all ranks to end", || workers_of(&run.path).is_empty().then_some(()));
+    wait_for("all ranks to end", || find_workers(&run.path).is_empty().then_some(()));
 }
 
 #[test]
-fn when_rank_0_hangs_all_end_and_say_so() {
-    let (output, took, _workplace, run) = disturbed(|workers| signal(workers[0], Signal::STOP));
-    ends_with_a_name(&output, took, 0, &run);
+fn stopped_rank_0_ends_all_and_is_named() {
+    let (output, took, _workplace, run) = disturb_ranks(|workers| signal(workers[0], Signal::STOP));
+    assert_rank_is_named(&output, took, 0, &run);
 }
 
 #[test]
-fn a_signal_to_one_rank_stops_all_with_a_checkpoint() {
-    let (output, took, _workplace, run) = disturbed(|workers| signal(workers[2], Signal::USR1));
+fn signal_to_one_rank_stops_all_with_a_checkpoint() {
+    let (output, took, _workplace, run) = disturb_ranks(|workers| signal(workers[2], Signal::USR1));
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
     assert_eq!(stderr(&output).matches("winsign-worker: stopped on request").count(), 1, "{}", stderr(&output));
     assert!(run.path.join("attempts/1/checkpoint.safetensors").exists());
 }
 
-/// A scheduler lost sight of a node and starts the run again elsewhere, but the old process lives on: it finds that out
-/// before it saves or commits, and only what the new one writes counts.
+/// After a node seems lost, a scheduler starts the run again elsewhere, but the old process is still running. It detects the
+/// new attempt before it saves or commits, so only the new one commits.
 #[test]
-fn of_two_living_copies_of_a_run_only_the_later_commits() {
+fn superseded_copy_of_a_run_does_not_commit() {
     let nowhere = Path::new(NOWHERE);
     let settings = ticket("digits", "resnet8", training(60, 32));
     let (alone, workplace) = (Workplace::new(), Workplace::new());
-    let undisturbed = prepared(&alone, settings.clone(), vec![]);
-    finish(&mut worker(&undisturbed, nowhere));
+    let uninterrupted = prepare_run(&alone, settings.clone(), vec![]);
+    finish(&mut worker(&uninterrupted, nowhere));
 
-    let run = prepared(&workplace, settings, vec![]);
+    let run = prepare_run(&workplace, settings, vec![]);
     let old = start(&mut worker(&run, nowhere));
     let first = run.path.join("attempts/1");
     wait_for("a checkpoint", || first.join("checkpoint.safetensors").exists().then_some(()));
     signal(old.id(), Signal::STOP);
-    // As it looks from another machine, where nothing was heard of the first for long.
+    // This is the view of another machine, on which the heartbeat of the first copy has timed out.
     let claim = run.path.join("attempts/1.json");
     let mut owner: Value = files::read_sealed(&claim).unwrap().unwrap();
     owner["owner"]["machine"] = json!("another machine");
@@ -360,7 +357,7 @@ fn of_two_living_copies_of_a_run_only_the_later_commits() {
     let second = run.path.join("attempts/2");
     wait_for("the second copy to compute", || second.join("checkpoint.safetensors").exists().then_some(()));
     signal(old.id(), Signal::CONT);
-    // Both are alive now.
+    // Both copies are running now.
     let old = old.wait_with_output().unwrap();
     assert_eq!(old.status.code(), Some(69), "{}", stderr(&old));
     assert!(stderr(&old).contains("attempt 2 has taken over from attempt 1"), "{}", stderr(&old));
@@ -368,65 +365,73 @@ fn of_two_living_copies_of_a_run_only_the_later_commits() {
     assert!(new.status.success(), "{}", stderr(&new));
     let result: Value = read_json(&run.result_path());
     assert_eq!(result["attempt"], 2);
-    assert_eq!(left(&run), left(&undisturbed), "it went on from the checkpoint of the first");
+    assert_eq!(results(&run), results(&uninterrupted), "the second copy must resume from the checkpoint of the first");
 }
 
-/// What cannot be is said once, before anything is computed, and every rank ends.
-fn refused(output: &Output, code: i32, message: &str) {
+/// Asserts that the ranks printed one message, and exited with this code.
+fn assert_refused(output: &Output, code: i32, message: &str) {
     assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
     assert_eq!(stderr(output).matches("winsign-worker: ").count(), 1, "{}", stderr(output));
     assert!(stderr(output).contains(message), "{}", stderr(output));
 }
 
 #[test]
-fn what_ranks_cannot_do_is_said_once() {
+fn invalid_ranks_are_refused_with_one_message() {
     let workplace = Workplace::new();
     let nowhere = workplace.path("nowhere");
-    let run = prepared(&workplace, ticket("digits", "resnet8", training(1, 2)), vec![]);
-    refused(&mpirun(3, &run, &nowhere).output().unwrap(), 2, "3 ranks for batches of 2 images");
-    assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
+    let run = prepare_run(&workplace, ticket("digits", "resnet8", training(1, 2)), vec![]);
+    assert_refused(&mpirun(3, &run, &nowhere).output().unwrap(), 2, "3 ranks for batches of 2 images");
+    assert!(!run.path.join("attempts/1.json").exists(), "no attempt must have been made");
 
-    // Another build: a program that differs in one byte.
+    // The program of another build differs in one byte.
     let other: PathBuf = workplace.path("winsign-worker");
     let program = [fs::read(WORKER).unwrap(), vec![0]].concat();
     fs::write(&other, program).unwrap();
     fs::set_permissions(&other, fs::metadata(WORKER).unwrap().permissions()).unwrap();
     let mut mixed = launcher();
     mixed.args(["-np", "1", WORKER]).arg(&run.path).args([":", "-np", "1"]).arg(&other).arg(&run.path);
-    refused(&mixed.output().unwrap(), 2, "rank 1 on ");
-    assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
+    assert_refused(&mixed.output().unwrap(), 2, "rank 1 on ");
+    assert!(!run.path.join("attempts/1.json").exists(), "no attempt must have been made");
 
-    let unlike = |second: &[&str]| {
+    let start_with = |second: &[&str]| {
         let mut mpirun = launcher();
         mpirun.args(["-np", "1", WORKER]).arg(&run.path).args([":", "-np", "1", WORKER]).arg(&run.path).args(second);
         mpirun.output().unwrap()
     };
-    refused(&unlike(&["--threads", "2"]), 2, "was started with other arguments");
-    // Rank 0 waits for MPI then, and cannot speak for it.
-    let wrong = stderr(&unlike(&["--threads", "none"]));
+    assert_refused(&start_with(&["--threads", "2"]), 2, "was started with other arguments");
+    // Rank 0 is waiting for MPI, so that it cannot report this error.
+    let wrong = stderr(&start_with(&["--threads", "none"]));
     assert!(wrong.contains("invalid value 'none' for '--threads <THREADS>'"), "{wrong}");
-    assert!(!run.path.join("attempts/1.json").exists(), "nothing was begun");
+    assert!(!run.path.join("attempts/1.json").exists(), "no attempt must have been made");
 
-    let cifar = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 2)), vec![]);
-    refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "cannot find CIFAR-100");
+    let cifar = prepare_run(&workplace, ticket("cifar100", "resnet8", training(1, 2)), vec![]);
+    assert_refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "cannot find CIFAR-100");
 
     let settings = fs::read_to_string(run.path.join("run.json")).unwrap();
     fs::write(run.path.join("run.json"), settings.replace("\"format\": 1", "\"format\": 99")).unwrap();
-    refused(&mpirun(2, &run, &nowhere).output().unwrap(), 2, "has format 99");
+    assert_refused(&mpirun(2, &run, &nowhere).output().unwrap(), 2, "has format 99");
 }
 
-/// A folder's name is bytes; only its files have to be found.
+/// The name of a folder need not be valid UTF-8.
 #[test]
-fn data_may_lie_in_a_folder_of_any_name() {
+fn data_folder_may_have_any_name() {
     let workplace = Workplace::new();
-    let run = prepared(&workplace, ticket("digits", "resnet8", training(1, 512)), vec![]);
+    let run = prepare_run(&workplace, ticket("digits", "resnet8", training(1, 512)), vec![]);
     finish(&mut worker(&run, Path::new(OsStr::from_bytes(b"caf\xe9"))));
     assert!(run.result().unwrap().is_some());
 }
 
-/// One rank cannot read its data, or reads other data: that rank is named, and the run is not done.
+/// Creates a command with two ranks that read data in different folders.
+fn mpirun_with_data(run: &RunDirectory, [first, second]: [&Path; 2]) -> Command {
+    let mut mpirun = launcher();
+    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(first).arg(":");
+    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(second);
+    mpirun
+}
+
+/// One rank cannot read its data, or reads other data. The message names the rank, and the run is not done.
 #[test]
-fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
+fn rank_with_missing_or_other_data_is_named() {
     let workplace = Workplace::new();
     let [data, other, nowhere] = ["data", "other", "nowhere"].map(|name| workplace.path(name));
     for (folder, seed) in [(&data, 1), (&other, 2)] {
@@ -434,16 +439,11 @@ fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
             Request { like: Set::Cifar100, train: 100, test: 100, classes: None, seed, format: None, layout: None };
         synth::write(folder, &request, &|| {}).unwrap();
     }
-    let run = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 50)), vec![]);
-    let mixed = |second: &Path| {
-        let mut mpirun = launcher();
-        mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&data).arg(":");
-        mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(second);
-        mpirun.output().unwrap()
-    };
+    let run = prepare_run(&workplace, ticket("cifar100", "resnet8", training(1, 50)), vec![]);
+    let mixed = |second: &Path| mpirun_with_data(&run, [&data, second]).output().unwrap();
     let host = owner::host();
-    refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: cannot find CIFAR-100"));
-    refused(&mixed(&other), 1, &format!("rank 1 on {host} finds other data in {}", other.display()));
+    assert_refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: cannot find CIFAR-100"));
+    assert_refused(&mixed(&other), 1, &format!("rank 1 on {host} finds other data in {}", other.display()));
     assert!(run.result().unwrap().is_none());
     let end = fs::read_to_string(run.path.join("attempts/1/end.json")).unwrap();
     assert!(end.contains("failed") && end.contains("cannot find CIFAR-100"), "{end}");
@@ -451,9 +451,16 @@ fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
     assert!(run.result().unwrap().is_some());
 }
 
-/// Every rank looks at SNIP's images, and one of them cannot decode one: all end, with its name.
+/// Returns the paths in a folder in order.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Every rank reads the images of SNIP, and one rank cannot decode one of them. All ranks end, and the message names the rank.
 #[test]
-fn an_image_that_one_rank_cannot_decode_ends_the_search_for_a_mask() {
+fn undecodable_image_on_one_rank_ends_the_search_for_a_mask() {
     let workplace = Workplace::new();
     let [data, broken] = ["data", "broken"].map(|name| workplace.path(name));
     for folder in [&data, &broken] {
@@ -461,22 +468,15 @@ fn an_image_that_one_rank_cannot_decode_ends_the_search_for_a_mask() {
             Request { like: Set::Imagenet, train: 80, test: 2, classes: Some(2), seed: 1, format: None, layout: None };
         synth::write(folder, &request, &|| {}).unwrap();
     }
-    // Of 80 images 64 are part of the fingerprint that ranks compare; the fifth is none of them.
-    let listed = |folder: &Path| -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        paths.sort();
-        paths
-    };
-    let train = &listed(&listed(&broken)[0]).into_iter().find(|path| path.ends_with("train")).unwrap();
-    fs::write(&listed(&listed(train)[0])[4], b"no image").unwrap();
+    // The fingerprint that ranks compare covers 64 of the 80 images; the fifth is not among them.
+    let train = &entries(&entries(&broken)[0]).into_iter().find(|path| path.ends_with("train")).unwrap();
+    fs::write(&entries(&entries(train)[0])[4], b"no image").unwrap();
 
     let mut settings = ticket("imagenet", "mlpmixer", training(1, 80));
     for (key, value) in [("method", json!("snip")), ("level", json!(1)), ("prune_ratio", json!(0.2))] {
         settings[key] = value;
     }
-    let run = prepared(&workplace, settings, vec![]);
-    let mut mpirun = launcher();
-    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&data).arg(":");
-    mpirun.args(["-np", "1", WORKER]).arg(&run.path).arg("--data").arg(&broken);
-    refused(&mpirun.output().unwrap(), 1, &format!("winsign-worker: rank 1 on {}: ", owner::host()));
+    let run = prepare_run(&workplace, settings, vec![]);
+    let output = mpirun_with_data(&run, [&data, &broken]).output().unwrap();
+    assert_refused(&output, 1, &format!("winsign-worker: rank 1 on {}: ", owner::host()));
 }

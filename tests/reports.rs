@@ -1,4 +1,4 @@
-//! Reports of made-up results: of several stores, while runs come and go, as tables of one's own, and compared.
+//! Reports of made-up results: from several stores, of partial studies, with custom tables, and comparisons.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,8 +24,8 @@ transfer: {inherit: [sign, mask], level: all, seed: 2..4}
 connect: {between: seeds, points: 3}
 ";
 
-/// The same with three tickets.
-fn of_three_tickets() -> String {
+/// Returns the same study with three tickets.
+fn three_tickets() -> String {
     STUDY.replace("ticket: {", "ticket: {seed: 1..3, ")
 }
 
@@ -40,11 +40,11 @@ fn winsign(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Command {
     command
 }
 
-fn planned(sweep_file: &Path) -> Vec<PlannedRun> {
+fn plan_runs(sweep_file: &Path) -> Vec<PlannedRun> {
     build(&winsign_sweep::read(sweep_file).unwrap()).runs
 }
 
-/// Errors by method and seed: LRR 10 + seed, AWS 8 + seed / 2.
+/// Returns a made-up error: 10 + seed for LRR, 8 + seed / 2 for AWS.
 fn error(planned: &PlannedRun) -> f64 {
     let seed = planned.label.seeds.first().map_or(0.0, |seeds| seeds.init as f64);
     match planned.label.method.unwrap().to_string().as_str() {
@@ -87,7 +87,7 @@ fn fail(store: &Path, planned: &PlannedRun) {
     Attempt::claim(&directory, 1).unwrap().end(&End::Failed { message: "the loss became NaN".to_string() }).unwrap();
 }
 
-/// Every file below a folder, with its content.
+/// Returns every file below a folder, with its content.
 fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
@@ -105,12 +105,18 @@ fn transfer<'r>(report: &'r Value, method: &str, inherit: &str, level: u64) -> &
     rows.iter().find(is).unwrap()
 }
 
-/// Tickets in one store, transfers shared out over two.
+fn sorted_rows(report: &Value, table: &str) -> Vec<String> {
+    let mut rows: Vec<String> = report[table].as_array().unwrap().iter().map(ToString::to_string).collect();
+    rows.sort();
+    rows
+}
+
+/// Every second run is in the other store.
 #[test]
 fn runs_of_several_stores_make_one_report() {
     let workplace = Workplace::new();
     let file = workplace.sweep("study.yaml", STUDY);
-    let runs = planned(&file);
+    let runs = plan_runs(&file);
     let (north, south) = (workplace.path("north"), workplace.path("south"));
     for (at, run) in runs.iter().enumerate() {
         finish(if at % 2 == 0 { &north } else { &south }, run, error(run));
@@ -119,7 +125,7 @@ fn runs_of_several_stores_make_one_report() {
     let unchanged = || assert_eq!((content(&north), content(&south)), before);
     let report = json(&succeed(workplace.winsign("report", &file).args([&north, &south]).arg("--json")));
     assert_eq!(report["runs"]["done"], runs.len());
-    // For machines nothing is written but where it was asked for.
+    // With --json, files are written only to --out.
     let folder = workplace.path("out");
     succeed(workplace.winsign("report", &file).args([&north, &south]).arg("--json").arg("--out").arg(&folder));
     assert!(folder.join("report.json").exists());
@@ -134,36 +140,33 @@ fn runs_of_several_stores_make_one_report() {
         (&"AWS".into(), &"LRR".into(), &(-3.5).into())
     );
 
-    // Its files go to the store of one's own; nothing is changed in the others.
+    // The files go to the own store; the other stores are only read.
     let out = stdout(&succeed(workplace.winsign("report", &file).args([&north, &south])));
     assert!(out.contains("all 54 runs done"), "{out}");
     assert!(workplace.store().join("reports/study/report.json").exists());
     assert!(workplace.store().join("reports/study/runs.parquet").exists());
     unchanged();
 
-    // Without the sweep file: the same rows, whatever made them.
-    let of_stores = json(&succeed(&mut winsign(&[&"report", &north, &south, &"--json"])));
-    assert_eq!(of_stores["name"], "north+south");
+    // The report has the same rows without the sweep file.
+    let report_without_sweep_file = json(&succeed(&mut winsign(&[&"report", &north, &south, &"--json"])));
+    assert_eq!(report_without_sweep_file["name"], "north+south");
     succeed(&mut winsign(&[&"report", &north, &south, &"--json", &"--out", &folder]));
     unchanged();
-    let numbers = |report: &Value| {
-        let rows = ["tickets", "transfers", "connections"].map(|name| report[name].clone());
-        rows.map(|rows| {
-            let mut rows: Vec<String> = rows.as_array().unwrap().iter().map(ToString::to_string).collect();
-            rows.sort();
-            rows
-        })
-    };
-    assert_eq!(numbers(&of_stores)[..2], numbers(&report)[..2]);
-    assert_eq!(of_stores["connections"].as_array().unwrap().len(), report["connections"].as_array().unwrap().len());
+    for table in ["tickets", "transfers"] {
+        assert_eq!(sorted_rows(&report_without_sweep_file, table), sorted_rows(&report, table));
+    }
+    assert_eq!(
+        report_without_sweep_file["connections"].as_array().unwrap().len(),
+        report["connections"].as_array().unwrap().len()
+    );
 }
 
-/// One run, computed in two stores with different outcomes.
+/// One run has different outcomes in two stores.
 #[test]
-fn different_outcomes_are_named_and_never_averaged() {
+fn conflicting_results_are_reported_and_not_averaged() {
     let workplace = Workplace::new();
     let file = workplace.sweep("study.yaml", STUDY);
-    let runs = planned(&file);
+    let runs = plan_runs(&file);
     let other = workplace.path("other");
     for run in &runs {
         finish(&workplace.store(), run, error(run));
@@ -172,14 +175,14 @@ fn different_outcomes_are_named_and_never_averaged() {
     finish(&other, transferred, 50.0);
     let report = |stores: &[&Path]| json(&succeed(workplace.winsign("report", &file).args(stores).arg("--json")));
     let mean = |report: &Value| transfer(report, "lrr", "sign", 1)["error_mean"].as_f64().unwrap();
-    // What is named comes before --store.
+    // The named stores come before --store.
     let with_other = report(&[&other]);
     assert_eq!(mean(&with_other), (50.0 + 13.0 + 14.0) / 3.0);
     let store = workplace.store();
     let own_first = report(&[&store, &other]);
     assert_eq!(mean(&own_first), 13.0);
-    for told in [with_other, own_first] {
-        let notices = told["notices"].as_array().unwrap();
+    for report in [with_other, own_first] {
+        let notices = report["notices"].as_array().unwrap();
         assert_eq!(notices.len(), 1);
         assert_eq!(notices[0]["runs"][0], transferred.run.id.as_str());
         assert!(notices[0]["message"].as_str().unwrap().contains("different results"), "{notices:?}");
@@ -189,10 +192,10 @@ fn different_outcomes_are_named_and_never_averaged() {
 }
 
 #[test]
-fn a_partial_study_says_what_is_missing() {
+fn report_of_a_partial_study_lists_missing_runs() {
     let workplace = Workplace::new();
     let file = workplace.sweep("study.yaml", STUDY);
-    let runs = planned(&file);
+    let runs = plan_runs(&file);
     for run in &runs {
         let (label, kind) = (&run.label, run.run.kind().to_string());
         match kind.as_str() {
@@ -215,10 +218,10 @@ fn a_partial_study_says_what_is_missing() {
 }
 
 #[test]
-fn tables_of_ones_own() {
+fn custom_tables_follow_options_and_sweep_file() {
     let workplace = Workplace::new();
     let file = workplace.sweep("study.yaml", STUDY);
-    for run in &planned(&file) {
+    for run in &plan_runs(&file) {
         finish(&workplace.store(), run, error(run));
     }
     let report = |options: &[&str]| {
@@ -246,49 +249,49 @@ fn tables_of_ones_own() {
         assert!(stderr(&refused).contains(message), "{}", stderr(&refused));
     }
 
-    // The sweep file says it as well; runs stay what they are.
+    // The sweep file can have the same settings, which do not change the identities of runs.
     let with_block =
         workplace.sweep("table.yaml", &format!("{STUDY}report: {{rows: inherit, columns: method, value: barrier}}\n"));
-    let ids = |file: &Path| planned(file).iter().map(|planned| planned.run.id.clone()).collect::<Vec<_>>();
+    let ids = |file: &Path| plan_runs(file).iter().map(|planned| planned.run.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&with_block), ids(&file));
     let shown = stdout(&succeed(&mut workplace.winsign("report", &with_block)));
     assert!(shown.contains("barrier of the test error") && shown.contains("level  transferred"), "{shown}");
     let wrong = workplace.sweep("wrong.yaml", &format!("{STUDY}report:\n  rows: [method, inhert]\n"));
     let refused = workplace.winsign("report", &wrong).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
-    let said = stderr(&refused);
-    assert!(said.contains("wrong.yaml:8:18") && said.contains("did you mean `inherit`?"), "{said}");
+    let message = stderr(&refused);
+    assert!(message.contains("wrong.yaml:8:18") && message.contains("did you mean `inherit`?"), "{message}");
 }
 
 #[test]
-fn tickets_are_the_samples_and_can_be_rows() {
+fn tickets_are_samples_and_can_be_rows() {
     let workplace = Workplace::new();
-    let file = workplace.sweep("study.yaml", &of_three_tickets());
-    for run in &planned(&file) {
+    let file = workplace.sweep("study.yaml", &three_tickets());
+    for run in &plan_runs(&file) {
         finish(&workplace.store(), run, error(run) + ticket_seed(run));
     }
     let report = |options: &[&str]| stdout(&succeed(workplace.winsign("report", &file).args(options)));
-    // Tickets 14, 15 and 16; t of 2 degrees is 4.3027: 4.3027 · 1 / √3 = 2.5, and 1.7 at 90 %.
-    let usual = report(&[]);
-    assert!(usual.contains("sign               3      9  15.0 ± 1.0 [12.5, 17.5]"), "{usual}");
+    // The tickets have errors 14, 15 and 16. t with 2 degrees of freedom is 4.3027: 4.3027 · 1 / √3 = 2.5, and 1.7 at 90 %.
+    let default = report(&[]);
+    assert!(default.contains("sign               3      9  15.0 ± 1.0 [12.5, 17.5]"), "{default}");
     assert!(
-        usual.contains("no difference of test error is shown between mask and sign (mask − sign: 0.0 points, "),
-        "{usual}"
+        default.contains("no difference of test error is shown between mask and sign (mask − sign: 0.0 points, "),
+        "{default}"
     );
     let intervals = report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci", "--confidence", "0.9"]);
     assert!(intervals.contains("15.0 ± 1.7 (3, 9)") && intervals.contains("over 3 tickets"), "{intervals}");
-    let apart = report(&["--rows", "ticket.seed,inherit", "--columns", "method,level"]);
-    assert!(apart.contains("2            sign         15.0 ± 1.0 (1, 3)"), "{apart}");
+    let by_ticket = report(&["--rows", "ticket.seed,inherit", "--columns", "method,level"]);
+    assert!(by_ticket.contains("2            sign         15.0 ± 1.0 (1, 3)"), "{by_ticket}");
 }
 
 #[test]
-fn studies_and_tables_are_compared() {
+fn compare_accepts_studies_and_tables() {
     let workplace = Workplace::new();
-    let file = workplace.sweep("study.yaml", &of_three_tickets());
+    let file = workplace.sweep("study.yaml", &three_tickets());
     let (store, other) = (workplace.store(), workplace.path("other"));
-    for run in &planned(&file) {
+    for run in &plan_runs(&file) {
         finish(&store, run, error(run));
-        // A point and a ticket's tenth less.
+        // This error is lower by 1 + seed / 10.
         finish(&other, run, error(run) - 1.0 - ticket_seed(run) / 10.0);
     }
     let compare = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| {
@@ -296,9 +299,10 @@ fn studies_and_tables_are_compared() {
         command.arg("--store").arg(&store);
         command
     };
-    let told = json(&succeed(&mut compare(&[&"compare", &file, &file, &"--store-b", &other, &"--json"])));
-    assert_eq!((told["rows"].as_array().unwrap().len(), &told["a"]["runs"]["done"]), (8, &162.into()));
-    let row = &told["rows"][0];
+    let comparison = json(&succeed(&mut compare(&[&"compare", &file, &file, &"--store-b", &other, &"--json"])));
+    let rows = comparison["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &comparison["a"]["runs"]["done"]), (8, &162.into()));
+    let row = &rows[0];
     assert_eq!((&row["test"], &row["pairs"], &row["tickets"]), (&"paired".into(), &9.into(), &3.into()));
     assert!((row["difference"].as_f64().unwrap() - 1.2).abs() < 1e-9);
     // 4.3027 · 0.1 / √3 = 0.2484.
@@ -321,7 +325,7 @@ fn studies_and_tables_are_compared() {
     ] {
         assert!(shown.contains(expected), "{expected}\n{shown}");
     }
-    // Neither a store nor a table has its runs elsewhere.
+    // The options that name a store apply to sweep files only.
     for (arguments, message) in [
         ([&store as &dyn AsRef<std::ffi::OsStr>, &file, &"--store-a"], "it is a store, not a sweep file"),
         ([&file, &table, &"--store-b"], "it is a reference table, not a sweep file"),
@@ -337,9 +341,8 @@ fn studies_and_tables_are_compared() {
     assert!(stderr(&refused).contains("wrong.yaml:3:5"), "{}", stderr(&refused));
 }
 
-/// The table of the repository is what the quickstart can be compared with.
 #[test]
-fn committed_tables_are_tables() {
+fn committed_reference_tables_are_valid() {
     let mut tables = 0;
     for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sweeps/tables")).unwrap() {
         let path = entry.unwrap().path();

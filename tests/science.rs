@@ -1,11 +1,11 @@
-//! What this project claims of tickets, under three instruction sets. docs/science.md has the intervals over ten tickets; the
-//! margins here are several standard errors of the few tickets of this study away from what it measures.
+//! The project's claims about tickets hold under three instruction sets. docs/science.md has the intervals over ten tickets.
+//! This study has fewer tickets; its results are several standard errors away from the limits here.
 #![cfg(feature = "worker")]
 
 use serde_json::Value;
 use winsign_testkit::{Workplace, instruction_sets, read_json, succeed};
 
-/// The recipe of sweeps/claims.yaml with two tickets of each method, of which one is transferred.
+/// The recipe of sweeps/claims.yaml with two tickets of each method, one of which is transferred.
 const STUDY: &str = "
 dataset: digits
 architecture: resnet8
@@ -22,11 +22,11 @@ exclude:
 fn claims_hold_under_three_instruction_sets() {
     for (name, limits) in instruction_sets() {
         eprintln!("{name}");
-        claims_hold(&limits);
+        assert_claims_hold(&limits);
     }
 }
 
-fn claims_hold(environment: &[(&str, &str)]) {
+fn assert_claims_hold(environment: &[(&str, &str)]) {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("study.yaml", STUDY);
     succeed(workplace.winsign("run", &sweep).envs(environment.iter().copied()));
@@ -52,21 +52,21 @@ fn claims_hold(environment: &[(&str, &str)]) {
         };
         let (sign, mask) = (barriers(", sign,"), barriers(", mask,"));
         assert_eq!((sign.len(), mask.len()), (1, 1));
-        let apart = sign.iter().all(|barrier| *barrier < 15.0) && mask.iter().all(|barrier| *barrier > 40.0);
-        assert!(apart, "{method}: barriers between seeds with signs {sign:?}, with the mask alone {mask:?}");
+        let separated = sign.iter().all(|barrier| *barrier < 15.0) && mask.iter().all(|barrier| *barrier > 40.0);
+        assert!(separated, "{method}: barriers between seeds with signs {sign:?}, with the mask alone {mask:?}");
     }
 
     let cost = |method: &str| mean(outcomes(&[method, "norm-init"]).into_iter().map(cost_of_initial_norms));
     let (lrr, aws) = (cost("lrr"), cost("aws"));
-    assert!(lrr > aws, "ψ₀ in the place of ψ adds {lrr} to the error of LRR's tickets, {aws} to that of AWS'");
+    assert!(lrr > aws, "initial norm parameters ψ₀ add {lrr} to the error of LRR's tickets, and {aws} to that of AWS'");
 }
 
-/// The error of a transfer; none of what joins two.
+/// Returns the error of a transfer, or `None` for other runs.
 fn transfer_error(outcome: &Value) -> Option<f64> {
     (outcome["kind"] == "transfer").then(|| outcome["test_error"].as_f64().unwrap())
 }
 
-/// What ψ₀ in the place of a ticket's norm parameters adds to its error, in percentage points.
+/// Returns by how many percentage points a ticket's error grows when its norm parameters are replaced by the initial ones, ψ₀.
 fn cost_of_initial_norms(outcome: &Value) -> f64 {
     let path = outcome["path"].as_array().unwrap();
     let error = |point: &Value| point["test_error"].as_f64().unwrap();

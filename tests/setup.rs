@@ -1,4 +1,4 @@
-//! `launch/setup` installs Rust where it is missing or too old. Every program that it would install with is imitated.
+//! `launch/setup` installs Rust if it is missing or too old. Every program that it uses for this is replaced by a script.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,10 +7,10 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// The programs that are there only if a test puts them there.
+/// The programs that exist only if a test adds them.
 const ABSENT: [&str; 9] = ["cargo", "rustc", "rustup", "apt-get", "apt-cache", "curl", "id", "python3", "sudo"];
 
-/// Writes programs that say they are Rust of version $2 to the folder $1.
+/// A shell function that writes a rustc and a cargo of version $2 to the folder $1.
 const INSTALL_RUST: &str = r#"install_rust() {
     mkdir -p "$1"
     printf '#!/bin/sh\necho rustc %s\n' "$2" >"$1/rustc"
@@ -18,7 +18,7 @@ const INSTALL_RUST: &str = r#"install_rust() {
     chmod +x "$1/rustc" "$1/cargo"
 }"#;
 
-/// A machine with all that building needs but Rust and programs that install it, and a home without anything.
+/// A machine with an empty home folder, and with every program that building needs except Rust and its installers.
 struct Machine {
     folder: TempDir,
 }
@@ -52,7 +52,7 @@ impl Machine {
         self.folder.path().join("home")
     }
 
-    /// Adds a program: a shell script that says on standard error that it ran.
+    /// Adds a program: a shell script that first prints on standard error that it ran.
     fn add(&self, name: &str, script: &str) {
         let path = self.programs().join(name);
         let _ = fs::remove_file(&path);
@@ -60,7 +60,7 @@ impl Machine {
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Adds a Rust of the distribution.
+    /// Adds the distribution's Rust.
     fn add_rust(&self, version: &str) {
         self.add("rustc", &format!("echo rustc {version}"));
         self.add("cargo", "");
@@ -72,7 +72,7 @@ impl Machine {
         self.add("curl", &format!("while [ \"$1\" != -o ]; do shift; done\ncat >\"$2\" <<'END'\n{installer}\nEND"));
     }
 
-    /// Adds apt for a distribution with one package more, whose installation adds a rustup.
+    /// Adds apt for a distribution that has a package with rustup.
     fn add_apt_with_rustup(&self) {
         self.add("apt-cache", "echo 'Package: rustup'");
         let rustup = self.rustup_script(None);
@@ -84,7 +84,7 @@ impl Machine {
         );
     }
 
-    /// A rustup whose default toolchain has this version, and whose stable toolchain is new.
+    /// Returns a rustup whose default toolchain has this version, and whose stable toolchain is new.
     fn rustup_script(&self, default: Option<&str>) -> String {
         let programs = self.programs();
         let default = default.map_or("exit 1".to_string(), |version| format!("echo {version}"));
@@ -109,7 +109,7 @@ impl Machine {
         stderr(&output)
     }
 
-    /// The cargo that the other scripts in launch/ use.
+    /// Returns the path of the cargo that the other scripts in launch/ use.
     fn cargo(&self) -> PathBuf {
         let mut shell = self.command("/bin/bash");
         let output = shell.args(["-euc", ". launch/rust; command -v cargo"]).output().unwrap();
@@ -121,10 +121,10 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The message comes before the program is run.
-fn assert_announced(said: &str, message: &str, program: &str) {
-    let (message, ran) = (said.find(message), said.find(&format!("ran: {program}")));
-    assert!(message.is_some() && ran.is_some() && message < ran, "{said}");
+/// Asserts that a message was printed before a program was run.
+fn assert_announced(output: &str, message: &str, program: &str) {
+    let (message, ran) = (output.find(message), output.find(&format!("ran: {program}")));
+    assert!(message.is_some() && ran.is_some() && message < ran, "{output}");
 }
 
 #[test]
@@ -141,10 +141,10 @@ fn set_up_without_rust_as_root_installs_the_package_of_the_distribution() {
     let machine = Machine::new(0);
     machine.add_installer();
     machine.add_apt_with_rustup();
-    let said = machine.set_up();
-    assert_announced(&said, "installing the distribution's package rustup", "apt-get install");
-    assert_announced(&said, "this user's default", "rustup default stable");
-    assert!(!said.contains("ran: curl"), "{said}");
+    let output = machine.set_up();
+    assert_announced(&output, "installing the distribution's package rustup", "apt-get install");
+    assert_announced(&output, "this user's default", "rustup default stable");
+    assert!(!output.contains("ran: curl"), "{output}");
     assert_eq!(machine.cargo(), machine.programs().join("cargo"));
 }
 
@@ -174,18 +174,21 @@ fn set_up_with_an_old_default_toolchain_uses_the_stable_one_in_this_folder() {
     machine.add_rust("1.80.0");
     fs::write(machine.programs().join("rustup"), machine.rustup_script(Some("1.80.0"))).unwrap();
     fs::set_permissions(machine.programs().join("rustup"), Permissions::from_mode(0o755)).unwrap();
-    let said = machine.set_up();
-    assert_announced(&said, "updating rustup's stable toolchain", "rustup update stable");
-    assert_announced(&said, "the default does not change", "rustup override set stable");
-    assert!(!said.contains("ran: curl") && !said.contains("ran: rustup default stable"), "{said}");
+    let output = machine.set_up();
+    assert_announced(&output, "updating rustup's stable toolchain", "rustup update stable");
+    assert_announced(&output, "the default does not change", "rustup override set stable");
+    assert!(!output.contains("ran: curl") && !output.contains("ran: rustup default stable"), "{output}");
 }
 
 #[test]
 fn set_up_with_rust_installs_nothing() {
     let machine = Machine::new(1000);
     machine.add_rust("1.89.0");
-    let said = machine.set_up();
-    assert!(["curl", "apt-get", "rustup"].iter().all(|program| !said.contains(&format!("ran: {program}"))), "{said}");
+    let output = machine.set_up();
+    assert!(
+        ["curl", "apt-get", "rustup"].iter().all(|program| !output.contains(&format!("ran: {program}"))),
+        "{output}"
+    );
     assert_eq!(machine.cargo(), machine.programs().join("cargo"));
 }
 

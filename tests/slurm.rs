@@ -1,4 +1,4 @@
-//! A real Slurm, started by the tests themselves.
+//! The test clusters and hosts of winsign-testkit.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,9 +9,9 @@ use winsign_testkit::cluster::{Cluster, Hosts, Settings};
 use winsign_testkit::{stderr, stdout, succeed};
 
 #[test]
-fn the_harness_runs_an_array_and_leaves_nothing_behind() {
+fn harness_runs_an_array_and_leaves_nothing_behind() {
     let cluster = Cluster::start(Settings { conf: &["MaxArraySize=5"], ..Settings::default() });
-    // Too large for the cluster's own limit, which replaced that of the harness.
+    // The array is larger than the limit set above, which replaces the default one.
     let refused = cluster.command("sbatch").args(["--array=0-5", "--wrap=true"]).output().unwrap();
     assert!(stderr(&refused).contains("array"), "{}", stderr(&refused));
 
@@ -26,7 +26,7 @@ fn the_harness_runs_an_array_and_leaves_nothing_behind() {
         assert!(["0\n", "1\n"].contains(&gpu.as_str()), "{gpu:?}");
     }
 
-    // A job that would outlive its cluster, were it not ended.
+    // The cluster cannot find this process by its environment.
     cluster.sbatch(&[], "env -i sleep 600");
     let processes = winsign_testkit::wait_for("the job", || {
         let processes = cluster.processes();
@@ -34,40 +34,43 @@ fn the_harness_runs_an_array_and_leaves_nothing_behind() {
     });
     let root = cluster.root().to_path_buf();
     drop(cluster);
-    assert_gone(&processes);
+    assert_ended(&processes);
     assert!(!root.exists());
 }
 
+/// Creates a command that runs a program once on each of two hosts.
+fn mpirun(hosts: &Hosts, program: &[&str]) -> Command {
+    let mut mpirun = Command::new("mpirun");
+    let slots = hosts.names().iter().map(|name| format!("{name}:1")).collect::<Vec<_>>().join(",");
+    mpirun.args(["--host", &slots, "-np", "2"]).args(program).envs(hosts.environment());
+    mpirun
+}
+
 #[test]
-fn mpirun_reaches_hosts_in_namespaces_and_they_leave_nothing_behind() {
+fn mpirun_reaches_hosts_that_leave_nothing_behind() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("not tested: only root can make network namespaces");
         return;
     }
     let hosts = Hosts::start(2);
     let names = hosts.names();
-    let mpirun = |program: &[&str]| {
-        let mut mpirun = Command::new("mpirun");
-        let on = names.iter().map(|name| format!("{name}:1")).collect::<Vec<_>>().join(",");
-        mpirun.args(["--host", &on, "-np", "2"]).args(program).envs(hosts.environment());
-        mpirun
-    };
-    let said: BTreeSet<String> = stdout(&succeed(&mut mpirun(&["hostname"]))).lines().map(str::to_string).collect();
-    assert_eq!(said, names.iter().cloned().collect());
+    let output = stdout(&succeed(&mut mpirun(&hosts, &["hostname"])));
+    let printed: BTreeSet<String> = output.lines().map(str::to_string).collect();
+    assert_eq!(printed, names.iter().cloned().collect());
 
-    let mut running = winsign_testkit::start(&mut mpirun(&["sleep", "600"]));
+    let mut running = winsign_testkit::start(&mut mpirun(&hosts, &["sleep", "600"]));
     let processes = winsign_testkit::wait_for("both processes", || {
         let processes = hosts.processes();
         let sleeping = processes.iter().filter(|&&pid| command_line(pid).starts_with("sleep\x00600"));
         (sleeping.count() == 2).then_some(processes)
     });
     drop(hosts);
-    assert_gone(&processes);
+    assert_ended(&processes);
     assert!(names.iter().all(|name| !Path::new("/run/netns").join(name).exists()));
     assert!(!running.wait().unwrap().success());
 }
 
-fn assert_gone(processes: &[u32]) {
+fn assert_ended(processes: &[u32]) {
     let left: Vec<_> = processes.iter().map(|&pid| command_line(pid)).filter(|line| !line.is_empty()).collect();
     assert!(left.is_empty(), "{left:?}");
 }

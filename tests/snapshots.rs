@@ -1,5 +1,5 @@
-//! What users and other programs read, as it was when somebody last looked: the files of reports, plans, help texts and
-//! errors. After a change that is meant: `INSTA_UPDATE=always cargo test --profile ci --test snapshots`, and read the diff.
+//! Snapshots of what users and other programs read: the files of reports, plans, help texts and errors. After an intended
+//! change, run `INSTA_UPDATE=always cargo test --profile ci --test snapshots`, and read the diff.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -61,14 +61,14 @@ fn is_transfer(planned: &PlannedRun, inherit: Inherit, seed: u64) -> bool {
 }
 
 #[test]
-fn report_of_seeds_is_as_before() {
-    let (workplace, sweep) = made_up(SEEDS, |_| false, |_| false);
+fn report_of_seeds_is_unchanged() {
+    let (workplace, sweep) = make_up_results(SEEDS, |_| false, |_| false);
     assert_report("seeds", &workplace, &["report", sweep.to_str().unwrap()]);
 }
 
 #[test]
-fn a_chosen_table_is_as_before() {
-    let (workplace, sweep) = made_up(SEEDS, |_| false, |_| false);
+fn report_with_a_custom_table_is_unchanged() {
+    let (workplace, sweep) = make_up_results(SEEDS, |_| false, |_| false);
     let chosen = ["report", sweep.to_str().unwrap(), "--rows", "inherit", "--columns", "method", "--show", "mean-ci"];
     let out = workplace.path("chosen");
     let output = winsign(&workplace, &[&chosen[..], &["--out", out.to_str().unwrap()]].concat());
@@ -79,23 +79,23 @@ fn a_chosen_table_is_as_before() {
 }
 
 #[test]
-fn report_of_matrices_and_planes_is_as_before() {
-    let (workplace, sweep) = made_up(PATHS, |_| false, |_| false);
+fn report_of_matrices_and_planes_is_unchanged() {
+    let (workplace, sweep) = make_up_results(PATHS, |_| false, |_| false);
     assert_report("paths", &workplace, &["report", sweep.to_str().unwrap()]);
     assert_report("paths-without-sweep-file", &workplace, &["report", workplace.store().to_str().unwrap()]);
 }
 
 #[test]
-fn report_of_a_partial_study_is_as_before() {
+fn report_of_a_partial_study_is_unchanged() {
     let fails = |planned: &PlannedRun| is_transfer(planned, Inherit::Mask, 2);
     let waits = |planned: &PlannedRun| is_transfer(planned, Inherit::Sign, 3);
-    let (workplace, sweep) = made_up(PARTIAL, fails, waits);
+    let (workplace, sweep) = make_up_results(PARTIAL, fails, waits);
     assert_report("partial", &workplace, &["report", sweep.to_str().unwrap()]);
 }
 
 #[test]
-fn comparison_and_status_are_as_before() {
-    let (workplace, sweep) = made_up(SEEDS, |_| false, |_| false);
+fn comparison_and_status_are_unchanged() {
+    let (workplace, sweep) = make_up_results(SEEDS, |_| false, |_| false);
     let other = workplace.sweep(
         "other.yaml",
         &SEEDS.replace("name: seeds", "name: other").replace("levels: 2", "levels: 1").replace("[1, 2]", "1"),
@@ -108,12 +108,12 @@ fn comparison_and_status_are_as_before() {
 }
 
 #[test]
-fn plans_of_all_sweep_files_are_as_before() {
+fn plans_of_all_sweep_files_are_unchanged() {
     let workplace = Workplace::new();
     for sweep in sweep_files() {
         let plan = workplace.plan(&sweep);
         let name = sweep.file_stem().unwrap().to_str().unwrap();
-        // Whole for small ones; of the others every identity, from which any change of a setting can be seen.
+        // A run's identity depends on all of its settings, so settings are listed for one run of each kind only.
         let lines: String = plan.iter().map(|run| format!("{} {}\n", text(&run["id"]), text(&run["label"]))).collect();
         assert_snapshot("plans", name, &lines);
         let mut first_of_kind: BTreeMap<&str, &Value> = BTreeMap::new();
@@ -125,7 +125,7 @@ fn plans_of_all_sweep_files_are_as_before() {
 }
 
 #[test]
-fn help_is_as_before() {
+fn help_is_unchanged() {
     let help = |arguments: &[&str]| {
         let mut winsign = Command::new(env!("CARGO_BIN_EXE_winsign"));
         stdout(&succeed(winsign.args(arguments).arg("--help").env_clear().env("COLUMNS", "100")))
@@ -140,34 +140,34 @@ fn help_is_as_before() {
     for command in commands(&main) {
         let text = help(&[&command]);
         assert_snapshot("help", &command, &text);
-        for part in commands(&text) {
-            assert_snapshot("help", &format!("{command}-{part}"), &help(&[&command, &part]));
+        for subcommand in commands(&text) {
+            assert_snapshot("help", &format!("{command}-{subcommand}"), &help(&[&command, &subcommand]));
         }
     }
 }
 
 #[test]
-fn errors_in_sweep_files_are_as_before() {
+fn errors_in_sweep_files_are_unchanged() {
     let workplace = Workplace::new();
-    let mut said = String::new();
+    let mut printed = String::new();
     for text in BAD_SWEEPS {
         let sweep = workplace.sweep("bad.yaml", text);
         let output = winsign(&workplace, &["plan", sweep.to_str().unwrap()]);
-        write!(said, "{}\n{}\n", text.trim_start(), describe(&workplace, &output)).unwrap();
+        write!(printed, "{}\n{}\n", text.trim_start(), describe(&workplace, &output)).unwrap();
     }
-    assert_snapshot("errors", "sweep-files", &said);
+    assert_snapshot("errors", "sweep-files", &printed);
 }
 
 #[test]
-fn errors_on_command_lines_are_as_before() {
-    let (workplace, sweep) = made_up(SEEDS, |_| false, |_| false);
+fn errors_on_command_lines_are_unchanged() {
+    let (workplace, sweep) = make_up_results(SEEDS, |_| false, |_| false);
     let sweep = sweep.to_str().unwrap();
-    let mut said = String::new();
+    let mut printed = String::new();
     for line in BAD_COMMAND_LINES {
         let arguments: Vec<&str> = line.split(' ').map(|word| if word == "SWEEP" { sweep } else { word }).collect();
-        writeln!(said, "$ winsign {line}\n{}", describe(&workplace, &winsign(&workplace, &arguments))).unwrap();
+        writeln!(printed, "$ winsign {line}\n{}", describe(&workplace, &winsign(&workplace, &arguments))).unwrap();
     }
-    assert_snapshot("errors", "command-lines", &said);
+    assert_snapshot("errors", "command-lines", &printed);
 }
 
 const BAD_SWEEPS: &[&str] = &[
@@ -235,8 +235,8 @@ fn assert_snapshot(folder: &str, name: &str, text: &str) {
     settings.bind(|| insta::assert_snapshot!(name, text));
 }
 
-/// A study with made-up results in a workplace of its own, and its sweep file.
-fn made_up(
+/// Creates a study with made-up results in a new workplace; also returns its sweep file.
+fn make_up_results(
     text: &str,
     fails: impl Fn(&PlannedRun) -> bool,
     waits: impl Fn(&PlannedRun) -> bool,
@@ -253,13 +253,13 @@ fn winsign(workplace: &Workplace, arguments: &[&str]) -> Output {
     winsign.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("COLUMNS", "120").output().unwrap()
 }
 
-/// What a command printed, and how it ended, without what differs from one machine to the next.
+/// Returns the output of a command, and its exit code, without the path of the workplace.
 fn describe(workplace: &Workplace, output: &Output) -> String {
     let text = format!("{}{}exit code {}\n", stdout(output), stderr(output), output.status.code().unwrap());
     text.replace(workplace.path("").to_str().unwrap(), "WORKPLACE/")
 }
 
-/// Writes a report, and compares each of its files.
+/// Writes a report, and compares each of its files with its snapshot.
 fn assert_report(name: &str, workplace: &Workplace, arguments: &[&str]) {
     let folder = workplace.path(name);
     let events = workplace.path(&format!("{name}-events"));
@@ -282,14 +282,14 @@ fn assert_report(name: &str, workplace: &Workplace, arguments: &[&str]) {
     }
 }
 
-/// What the script of a page shows.
+/// Returns the data of a page, without its figures.
 fn page_data(page: &str) -> String {
     let packed =
         page.split_once("<script id=\"data\" type=\"text/plain\">").unwrap().1.split_once("</script>").unwrap().0;
     let mut data = String::new();
     DeflateDecoder::new(&BASE64_STANDARD.decode(packed).unwrap()[..]).read_to_string(&mut data).unwrap();
     let mut data: Value = serde_json::from_str(&data).unwrap();
-    // They have files of their own.
+    // Figures are also written to separate files.
     for figure in data["figures"].as_array_mut().unwrap() {
         figure["svg"] = Value::Null;
     }

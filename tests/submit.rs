@@ -1,4 +1,4 @@
-//! Studies that go to a real Slurm, which the tests start themselves, and come back whole, whatever dies in between.
+//! Studies that are submitted to a real Slurm, which the tests start, are computed completely even if processes are killed.
 #![cfg(feature = "worker")]
 
 use std::collections::BTreeMap;
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use winsign_core::random::Source;
 use winsign_testkit::cluster::{Cluster, Settings};
-use winsign_testkit::{SMALL, Workplace, ids, read_json, signal, stderr, stdout, succeed, wait_for, workers_of};
+use winsign_testkit::{SMALL, Workplace, find_workers, ids, read_json, signal, stderr, stdout, succeed, wait_for};
 
-/// A sweep in a workplace of its own, and the cluster that it goes to.
+/// A sweep in its own workplace, and the cluster that it is submitted to.
 struct Study {
     cluster: Cluster,
     workplace: Workplace,
@@ -48,7 +49,7 @@ impl Study {
         self.json("status", &[])["runs"].clone()
     }
 
-    /// Until nothing of the study waits or runs; gives the counts. Slurm may take its time.
+    /// Waits until no run of the study is queued or running; returns the counts.
     fn wait(&self) -> Value {
         let began = Instant::now();
         loop {
@@ -69,7 +70,7 @@ impl Study {
         assert_eq!(counts["done"], counts["total"], "{counts:#}\n{}", self.logs());
     }
 
-    /// What the jobs had to say.
+    /// Returns the output of all jobs.
     fn logs(&self) -> String {
         let mut text = String::new();
         for (path, _) in self.workplace.listing() {
@@ -80,7 +81,7 @@ impl Study {
         text
     }
 
-    /// The identity of the run that is called so.
+    /// Returns the identity of the run with this label.
     fn id(&self, label: &str) -> String {
         let plan = self.json("plan", &[]);
         let run = plan["runs"].as_array().unwrap().iter().find(|run| run["label"] == label);
@@ -91,7 +92,7 @@ impl Study {
         read_json(&self.workplace.run_directory(&self.id(label)).join("result.json"))
     }
 
-    /// When the first attempt at a run began.
+    /// Returns when the first attempt at a run began.
     fn began(&self, label: &str) -> jiff::Timestamp {
         let claim = read_json(&self.workplace.run_directory(&self.id(label)).join("attempts/1.json"));
         claim["began"].as_str().unwrap().parse().unwrap()
@@ -101,24 +102,24 @@ impl Study {
         self.result(label)["finished"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Waits until some run is being executed; gives its identity.
+    /// Waits until a run is running; returns its identity.
     fn wait_for_a_run(&self) -> String {
-        wait_for("a run under way", || {
+        wait_for("a running run", || {
             let status = self.json("status", &[]);
             Some(status["running"].as_array()?.first()?["id"].as_str()?.to_string())
         })
     }
 }
 
-/// What a sweep gives on this machine when nothing disturbs it.
-fn undisturbed(text: &str) -> BTreeMap<String, (Value, Option<String>)> {
+/// Executes a sweep on this machine, without Slurm and interruptions; returns its outcomes.
+fn uninterrupted(text: &str) -> BTreeMap<String, (Value, Option<String>)> {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("study.yaml", text);
     workplace.run_all(&sweep);
     workplace.outcomes(&sweep)
 }
 
-/// Two chains of two levels with a transfer from each level, and a path.
+/// Two tickets with two levels, two transfers from each level, and a path.
 const SHORT: &str = "
 dataset: digits
 architecture: resnet8
@@ -127,7 +128,7 @@ transfer: {level: all, inherit: sign, epochs: 2, seed: 2..3}
 connect: {between: seeds, level: last, points: 3}
 ";
 
-/// One run that takes as long as it is told to.
+/// Returns a study whose first run takes this many epochs.
 fn long_run(epochs: u32) -> String {
     format!(
         "
@@ -139,16 +140,16 @@ ticket: {{method: lrr, levels: 1, warmup_epochs: {epochs}, epochs: 1}}
 }
 
 #[test]
-fn a_study_is_submitted_and_comes_back_whole() {
+fn submitted_study_has_the_same_results() {
     let study = Study::new(Settings::default(), SHORT);
-    // A program that will not be what it was when its jobs start.
+    // This program will be replaced before its jobs start.
     let worker = study.workplace.path("worker 'quoted'");
     fs::copy(env!("CARGO_BIN_EXE_winsign-worker"), &worker).unwrap();
     let worker_argument = worker.to_str().unwrap().to_string();
 
     let dry = stdout(&succeed(study.winsign("submit").args(["--dry-run", "--worker", &worker_argument])));
     assert!(dry.contains("#SBATCH --array=0-1") && dry.contains("16 runs in 6 arrays; nothing was submitted"), "{dry}");
-    assert!(!study.workplace.store().exists(), "a rehearsal writes nothing");
+    assert!(!study.workplace.store().exists(), "a dry run must write nothing");
 
     let submitted = study.submit(&["--worker", &worker_argument]);
     assert_eq!((&submitted["runs"], &submitted["arrays"], &submitted["tasks"]), (&16.into(), &6.into(), &16.into()));
@@ -157,13 +158,13 @@ fn a_study_is_submitted_and_comes_back_whole() {
 
     let counts = study.counts();
     assert_eq!(counts["pending"], 0, "{counts:#}");
-    // What is in the queue is not submitted again.
+    // Runs that are in the queue are not submitted again.
     assert_eq!(study.submit(&["--worker", env!("CARGO_BIN_EXE_winsign-worker")])["runs"], 0);
     study.wait_until_done();
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(SHORT));
+    assert_eq!(study.workplace.outcomes(&study.sweep), uninterrupted(SHORT));
     assert!(study.json("plan", &[])["runs"].as_array().unwrap().iter().all(|run| run["state"] == "done"));
 
-    // What needs level 1 does not wait for level 2.
+    // Transfers from level 1 do not wait for level 2.
     for method in ["lrr", "aws"] {
         let early = study.began(&format!("{method} level 1, sign, seed 2"));
         assert!(early < study.finished(&format!("{method} level 2, sign, seed 2")), "{method}");
@@ -173,7 +174,7 @@ fn a_study_is_submitted_and_comes_back_whole() {
 }
 
 #[test]
-fn a_transfer_starts_when_its_level_is_done_and_not_when_all_are() {
+fn transfer_starts_when_its_level_is_done() {
     let text = "
 dataset: digits
 architecture: resnet8
@@ -188,7 +189,7 @@ transfer: {level: 1, inherit: sign, epochs: 1, seed: 2}
 }
 
 #[test]
-fn small_limits_are_kept_and_what_does_not_fit_follows() {
+fn small_limits_are_respected_and_the_rest_follows() {
     let text = "
 dataset: digits
 architecture: resnet8
@@ -198,7 +199,7 @@ transfer: {inherit: sign, epochs: 1, seed: 2..15}
     let study = Study::new(Settings { conf: &["MaxArraySize=5"], ..Settings::default() }, text);
     let profile = study.profile("max_submit: 4\npack: 2\n");
     let submitted = study.submit(&["--profile", &profile, "--max-running", "2"]);
-    // 2 tickets, then 14 transfers in 7 tasks: arrays of two, so that there is always room for one more.
+    // There are 2 tickets, and 14 transfers in 7 tasks. Arrays have two tasks, so that another array fits into the limit of 4.
     assert_eq!((&submitted["runs"], &submitted["arrays"]), (&16.into(), &3.into()), "{submitted:#}");
     assert_eq!(submitted["arrays_left"], 3, "{submitted:#}");
     let mut most = 0;
@@ -212,17 +213,17 @@ transfer: {inherit: sign, epochs: 1, seed: 2..15}
         std::thread::sleep(Duration::from_millis(50));
     }
     study.wait_until_done();
-    assert!((1..=2).contains(&most), "{most} jobs ran at once");
+    assert!((1..=2).contains(&most), "{most} jobs ran at the same time");
     let mut tasks: BTreeMap<String, usize> = BTreeMap::new();
     for job in study.cluster.squeue("%F") {
         *tasks.entry(job).or_default() += 1;
     }
-    assert_eq!(tasks.values().sum::<usize>(), 2 + 7, "a run of one level a task, and 14 transfers in pairs: {tasks:?}");
+    assert_eq!(tasks.values().sum::<usize>(), 2 + 7, "one task per level, and one task per two transfers: {tasks:?}");
     assert!(tasks.values().all(|&tasks| tasks <= 2), "{tasks:?}");
 }
 
 #[test]
-fn a_preempted_run_goes_on_where_it_was() {
+fn preempted_run_resumes() {
     let study = Study::new(Settings { nodes: 1, cpus: 1, ..Settings::default() }, &long_run(60));
     study.submit(&["--partition", "spot"]);
     let id = study.wait_for_a_run();
@@ -230,32 +231,37 @@ fn a_preempted_run_goes_on_where_it_was() {
     wait_for("an epoch", || metrics.exists().then_some(()));
     study.cluster.sbatch(&["--partition=batch"], "sleep 2");
     study.wait_until_done();
-    assert!(study.workplace.attempts(&id) >= 2, "it was preempted: {}", study.logs());
+    assert!(study.workplace.attempts(&id) >= 2, "the run must have been preempted: {}", study.logs());
     let last = read_json(&study.workplace.run_directory(&id).join("result.json"))["metrics"]["path"].clone();
     let metrics = fs::read_to_string(study.workplace.run_directory(&id).join(last.as_str().unwrap())).unwrap();
-    assert_eq!(metrics.lines().count(), 60, "no epoch is missing");
+    assert_eq!(metrics.lines().count(), 60, "no epoch must be missing");
     let log = fs::read_to_string(study.workplace.run_directory(&id).join("attempts/2/log")).unwrap();
-    assert!(log.lines().filter(|line| line.contains(": train loss")).count() < 60, "it went on: {log}");
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&long_run(60)));
+    assert!(
+        log.lines().filter(|line| line.contains(": train loss")).count() < 60,
+        "the second attempt must resume: {log}"
+    );
+    assert_eq!(study.workplace.outcomes(&study.sweep), uninterrupted(&long_run(60)));
 }
 
-/// Slurm looks every 30 seconds whether a job nears its end, and then tells it: some time in the first half of this minute.
+/// Slurm checks every 30 seconds whether to signal jobs that are near their time limit. The job's limit is a minute, so it gets
+/// the signal in the first half of it.
 #[test]
-fn a_time_limit_is_no_end() {
+fn run_longer_than_its_time_limit_resumes() {
     let study = Study::new(Settings { nodes: 1, cpus: 1, ..Settings::default() }, &long_run(500));
     let profile = study.profile("time: \"1\"\ngrace: 30\n");
     study.submit(&["--profile", &profile]);
     let id = study.wait_for_a_run();
     study.wait_until_done();
-    assert!(study.workplace.attempts(&id) >= 2, "one job was too short: {}", study.logs());
+    assert!(study.workplace.attempts(&id) >= 2, "the job must have reached its time limit: {}", study.logs());
     let ended: Value = read_json(&study.workplace.run_directory(&id).join("attempts/1/end.json"));
     assert_eq!(ended["end"], "interrupted");
 }
 
-/// Slurm gives the job to another node while its first copy still lives, which it cannot know. The nodes take each other for
-/// other machines; the first copy sleeps until it counts as dead, wakes while the second one works, and finds out.
+/// Slurm starts the job again on another node while its first copy is still alive on a node that does not answer. Each node
+/// counts as another machine. The first copy is stopped until its heartbeat has timed out, and is continued while the second
+/// copy is running; it must detect the second copy.
 #[test]
-fn of_two_copies_of_a_run_on_two_nodes_one_counts() {
+fn superseded_copy_on_another_node_does_not_commit() {
     let text = long_run(150);
     let study = Study::new(Settings { nodes: 2, cpus: 1, ..Settings::default() }, &text);
     let profile = study.profile("setup: export WINSIGN_MACHINE=$SLURMD_NODENAME\n");
@@ -266,38 +272,38 @@ fn of_two_copies_of_a_run_on_two_nodes_one_counts() {
     let job = study.cluster.squeue("%i %T %N").into_iter().find(|job| job.contains("RUNNING")).unwrap();
     let node: u16 = job.rsplit('-').next().unwrap().parse().unwrap();
     study.cluster.kill_node(node);
-    let first = workers_of(&study.workplace.store());
+    let first = find_workers(&study.workplace.store());
     first.iter().for_each(|&worker| signal(worker, Signal::STOP));
     for file in ["attempts/1/status.json", "attempts/1.json"] {
         let file = fs::File::options().append(true).open(run.join(file)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
     }
-    // Noticed after the controller's time-out; then the same job runs elsewhere.
+    // After its timeout for nodes, the controller starts the same job on the other node.
     wait_for("the second copy to take over", || run.join("attempts/2/metrics.jsonl").exists().then_some(()));
     first.iter().for_each(|&worker| signal(worker, Signal::CONT));
-    wait_for("the first copy to find out", || {
-        let lives = |worker: &u32| workers_of(&study.workplace.store()).contains(worker);
-        (!first.iter().any(lives)).then_some(())
+    wait_for("the first copy to end", || {
+        let is_alive = |worker: &u32| find_workers(&study.workplace.store()).contains(worker);
+        (!first.iter().any(is_alive)).then_some(())
     });
     study.cluster.start_node(node);
     study.wait_until_done();
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&text));
+    assert_eq!(study.workplace.outcomes(&study.sweep), uninterrupted(&text));
     assert_eq!(read_json(&run.join("result.json"))["attempt"], 2);
-    assert!(!run.join("attempts/1/network.safetensors").exists(), "the first copy did not come to its end");
+    assert!(!run.join("attempts/1/network.safetensors").exists(), "the first copy must not finish");
 }
 
 #[test]
-fn the_controller_may_be_restarted() {
+fn restarted_controller_changes_nothing() {
     let study = Study::new(Settings::default(), SHORT);
     study.submit(&[]);
     study.wait_for_a_run();
     study.cluster.restart_controller();
     study.wait_until_done();
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(SHORT));
+    assert_eq!(study.workplace.outcomes(&study.sweep), uninterrupted(SHORT));
 }
 
 #[test]
-fn failures_block_what_needs_them_and_nothing_else_and_are_retried_when_asked() {
+fn failed_runs_block_dependents_and_are_retried_on_request() {
     let text = "
 dataset: digits
 architecture: resnet8
@@ -322,21 +328,21 @@ transfer: {inherit: sign, epochs: 1, lr: 0.1, seed: 2}
         failed.unwrap_or_default()
     };
     let before = attempts(&study);
-    // What is still in the queue would not be submitted a second time.
+    // Runs that are still in the queue would not be submitted again.
     study.cluster.wait_until_idle(Duration::from_secs(60));
     let again = study.json("retry", &["--failed"]);
-    assert_eq!(again["submission"]["runs"], 3, "with what was blocked: {again:#}");
+    assert_eq!(again["submission"]["runs"], 3, "blocked runs must be submitted too: {again:#}");
     let counts = study.wait();
     assert_eq!(counts["failed"], 1, "{counts:#}");
-    assert!(attempts(&study) > before, "it was tried again");
-    // A plain submission gives it a new chance as well.
+    assert!(attempts(&study) > before, "the run must have another attempt");
+    // A plain submission retries it as well.
     study.cluster.wait_until_idle(Duration::from_secs(60));
     assert_eq!(study.submit(&[])["runs"], 3);
     study.wait();
 }
 
 #[test]
-fn a_cancelled_study_saves_stops_and_goes_on_when_submitted_again() {
+fn cancelled_study_resumes_when_submitted_again() {
     let study = Study::new(Settings { nodes: 1, cpus: 1, ..Settings::default() }, &long_run(100));
     study.submit(&[]);
     let id = study.wait_for_a_run();
@@ -344,7 +350,7 @@ fn a_cancelled_study_saves_stops_and_goes_on_when_submitted_again() {
     wait_for("an epoch", || metrics.exists().then_some(()));
 
     let held = study.json("hold", &[]);
-    assert_eq!(held["jobs"].as_array().unwrap().len(), 1, "level 1 waits: {held:#}");
+    assert_eq!(held["jobs"].as_array().unwrap().len(), 1, "only level 1 is waiting: {held:#}");
     let status = stdout(&succeed(&mut study.winsign("status")));
     assert!(status.contains("held") && status.contains("winsign release"), "{status}");
     assert_eq!(study.json("release", &[])["jobs"].as_array().unwrap().len(), 1);
@@ -363,12 +369,12 @@ fn a_cancelled_study_saves_stops_and_goes_on_when_submitted_again() {
     assert_eq!(study.submit(&[])["runs"], 2);
     study.wait_until_done();
     assert_eq!(study.workplace.attempts(&id), 2);
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&long_run(100)));
+    assert_eq!(study.workplace.outcomes(&study.sweep), uninterrupted(&long_run(100)));
 }
 
-/// The jobs that were cancelled are still saving then.
+/// The cancelled jobs may still be saving their checkpoints when the study is submitted again.
 #[test]
-fn a_cancelled_study_may_be_submitted_again_at_once() {
+fn cancelled_study_can_be_submitted_again_immediately() {
     let text = long_run(60);
     let study = Study::new(Settings { nodes: 1, cpus: 2, ..Settings::default() }, &text);
     study.submit(&[]);
@@ -376,11 +382,11 @@ fn a_cancelled_study_may_be_submitted_again_at_once() {
     study.json("cancel", &[]);
     assert_eq!(study.submit(&[])["runs"], 2);
     study.wait_until_done();
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(&text));
+    assert_eq!(study.workplace.outcomes(&study.sweep), uninterrupted(&text));
 }
 
 #[test]
-fn what_slurm_itself_is_told_to_cancel_stays_cancelled() {
+fn jobs_cancelled_by_scancel_stay_cancelled() {
     let study = Study::new(Settings { nodes: 1, cpus: 1, ..Settings::default() }, &long_run(300));
     study.submit(&[]);
     let id = study.wait_for_a_run();
@@ -390,12 +396,12 @@ fn what_slurm_itself_is_told_to_cancel_stays_cancelled() {
     study.cluster.wait_until_idle(Duration::from_secs(60));
     let counts = study.wait();
     assert_eq!((&counts["pending"], &counts["done"]), (&2.into(), &0.into()), "{counts:#}");
-    assert_eq!(study.submit(&[])["runs"], 2, "what is missing");
+    assert_eq!(study.submit(&[])["runs"], 2, "both runs must be submitted again");
 }
 
 #[test]
 #[cfg(feature = "mpi")]
-fn the_ranks_of_a_run_may_be_on_two_nodes() {
+fn ranks_of_a_run_on_two_nodes_compute_together() {
     let text = "
 dataset: digits
 architecture: resnet8
@@ -412,9 +418,9 @@ resources: {ranks: 2}
     }
 }
 
-/// Each level by a job of its own, as if it had never been computed; not all of them by the first that misses them.
+/// Each level of the ticket is computed again by its own job, and not by the first job that needs it.
 #[test]
-fn networks_that_were_cleaned_and_are_needed_again_are_computed_by_jobs() {
+fn cleaned_networks_are_computed_again_by_jobs() {
     let study = Study::new(Settings::default(), SMALL);
     let workplace = &study.workplace;
     workplace.run_all(&study.sweep);
@@ -422,11 +428,14 @@ fn networks_that_were_cleaned_and_are_needed_again_are_computed_by_jobs() {
     succeed(workplace.winsign("clean", &study.sweep).args(["--networks", "--yes"]));
     let first = workplace.sweep("first.yaml", SMALL);
     workplace.sweep("study.yaml", &SMALL.replace("2..3", "2..4"));
-    // The chain, the transfers at the other ends of the new paths, the new transfer, its two paths.
+    // These are the levels of the ticket, the transfers at the other ends of the new paths, the new transfer, and its two paths.
     assert_eq!(study.submit(&[])["runs"], 8);
     let tickets = ids(&workplace.plan(&study.sweep), "ticket");
     for ticket in &tickets {
-        assert!(workplace.run_directory(ticket).join("result.json.damaged-1").exists(), "it is to be computed again");
+        assert!(
+            workplace.run_directory(ticket).join("result.json.damaged-1").exists(),
+            "the old result must be set aside"
+        );
     }
     study.wait_until_done();
     assert_eq!(workplace.outcomes(&first), before);
@@ -434,34 +443,37 @@ fn networks_that_were_cleaned_and_are_needed_again_are_computed_by_jobs() {
 }
 
 #[test]
-fn without_slurm_there_is_one_message() {
+fn submit_without_slurm_prints_one_message() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("study.yaml", winsign_testkit::SMALL);
     let mut submit = workplace.winsign("submit", &sweep);
     let output = submit.args(["--worker", "/bin/true"]).env("PATH", "").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let told = stderr(&output);
-    assert!(told.contains("cannot use Slurm on this machine") && told.contains("winsign run"), "{told}");
+    let message = stderr(&output);
+    assert!(message.contains("cannot use Slurm on this machine") && message.contains("winsign run"), "{message}");
     assert!(!workplace.store().join("submissions").exists());
 }
 
-/// In Slurm's own words, with the line that it is about.
+/// The message quotes Slurm, and names the profile's line that Slurm rejects.
 #[test]
-fn what_slurm_refuses_points_at_the_profile() {
+fn refusal_of_slurm_points_at_the_profile() {
     let study = Study::new(Settings { nodes: 1, ..Settings::default() }, SHORT);
     let profile = study.profile("# ours\ntime: 1:00:00\npartition: nowhere\n");
     let output = study.winsign("submit").args(["--profile", &profile]).output().unwrap();
-    let told = stderr(&output);
-    assert!(!output.status.success() && told.contains("nvalid partition") && told.contains("profile.yaml:3"), "{told}");
-    // Nothing is left that would count as submitted.
+    let message = stderr(&output);
+    assert!(
+        !output.status.success() && message.contains("nvalid partition") && message.contains("profile.yaml:3"),
+        "{message}"
+    );
+    // No run counts as submitted.
     let counts = study.counts();
     assert_eq!(counts["pending"], counts["total"], "{counts:#}");
 }
 
-/// Fifty times something dies: a worker, a node's slurmd, the `winsign run` that helps. Nobody does anything about it, and
-/// every number is that of an undisturbed study.
+/// Workers, slurmd on nodes, and a `winsign run` that executes runs of the same study are killed fifty times in all. Without
+/// any other action, all results equal those of an uninterrupted study.
 #[test]
-fn fifty_kills_change_no_number() {
+fn fifty_kills_change_no_result() {
     let text = "
 dataset: digits
 architecture: resnet8
@@ -472,55 +484,48 @@ resources: {jobs: 1}
 ";
     let study = Study::new(Settings { nodes: 3, cpus: 2, ..Settings::default() }, text);
     study.submit(&["--max-running", "3"]);
-    let helper = || {
+    let start_dispatcher = || {
         let mut run = study.winsign("run");
         run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
-    let mut help = helper();
-    let mut random = 88_172_645_463_325_252u64;
-    let mut draw = |below: usize| {
-        // Xorshift (Marsaglia, 2003): the kills of one test differ, those of two runs of it need not.
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % below as u64) as usize
-    };
+    let mut dispatcher = start_dispatcher();
+    let mut draws = Source::new(1, "kills", 0).stream(0);
     let mut kills = 0;
     let mut dead_node = None;
     while kills < 50 {
-        std::thread::sleep(Duration::from_millis(100 + draw(400) as u64));
+        std::thread::sleep(Duration::from_millis(100 + draws.below(400)));
         if let Some(node) = dead_node.take() {
             study.cluster.start_node(node);
         }
-        match draw(10) {
+        match draws.below(10) {
             0 => {
-                let node = 1 + draw(3) as u16;
+                let node = 1 + draws.below(3) as u16;
                 study.cluster.kill_node(node);
                 dead_node = Some(node);
                 kills += 1;
             }
             1 | 2 => {
-                let _ = help.kill();
-                help.wait().unwrap();
-                help = helper();
+                let _ = dispatcher.kill();
+                dispatcher.wait().unwrap();
+                dispatcher = start_dispatcher();
                 kills += 1;
             }
             _ => {
-                let workers = workers_of(&study.workplace.store());
-                if let Some(&worker) = workers.get(draw(workers.len().max(1))) {
+                let workers = find_workers(&study.workplace.store());
+                if let Some(&worker) = workers.get(draws.below(workers.len().max(1) as u64) as usize) {
                     signal(worker, Signal::KILL);
                     kills += 1;
                 }
             }
         }
         let counts = study.counts();
-        assert!(counts["done"] != counts["total"] || kills >= 50, "it was over after {kills} kills");
+        assert!(counts["done"] != counts["total"] || kills >= 50, "the study was done after only {kills} kills");
     }
     if let Some(node) = dead_node {
         study.cluster.start_node(node);
     }
     study.wait_until_done();
-    let _ = help.kill();
-    help.wait().unwrap();
-    assert_eq!(study.workplace.outcomes(&study.sweep), undisturbed(text));
+    let _ = dispatcher.kill();
+    dispatcher.wait().unwrap();
+    assert_eq!(study.workplace.outcomes(&study.sweep), uninterrupted(text));
 }

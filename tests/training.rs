@@ -1,4 +1,4 @@
-//! Every data set and every architecture, trained from files in the publishers' formats: tickets, a transfer, a path.
+//! Studies on every data set and with every architecture, with files in the publishers' formats.
 #![cfg(feature = "worker")]
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use winsign_data::cifar::Format;
 use winsign_data::synth::{self, Layout, Request};
 use winsign_testkit::{Workplace, json, read_json, stderr, succeed};
 
-/// A synthesized set, in the workplace's folder `data`.
+/// Synthesizes a data set in the workplace's folder `data`.
 fn synthesize(workplace: &Workplace, like: Set, counts: [usize; 2], classes: usize) -> Request {
     let [train, test] = counts;
     let classes = matches!(like, Set::TinyImagenet | Set::Imagenet).then_some(classes);
@@ -22,7 +22,7 @@ fn synthesize(workplace: &Workplace, like: Set, counts: [usize; 2], classes: usi
     request
 }
 
-/// Runs a sweep on the workplace's data; the outcomes of all runs in the order of the plan.
+/// Runs a sweep on the workplace's data; returns the outcomes of all runs in the order of the plan.
 fn outcomes(workplace: &Workplace, sweep: &str) -> Vec<Value> {
     let sweep = workplace.sweep("sweep.yaml", sweep);
     succeed(workplace.winsign("run", &sweep).arg("--data").arg(workplace.path("data")));
@@ -31,8 +31,8 @@ fn outcomes(workplace: &Workplace, sweep: &str) -> Vec<Value> {
     runs.iter().map(|run| outcome(run)["outcome"].clone()).collect()
 }
 
-/// Tickets at two levels, a transfer to two initializations and their path.
-fn story(dataset: &str, architecture: &str, epochs: u32, batch: u32) -> String {
+/// Returns a sweep with a ticket at two levels, transfers to two initializations, and the path between them.
+fn study_text(dataset: &str, architecture: &str, epochs: u32, batch: u32) -> String {
     format!(
         "
 dataset: {dataset}
@@ -48,9 +48,9 @@ connect: {{between: seeds, points: 2}}
 fn cifar_is_learned() {
     let workplace = Workplace::new();
     synthesize(&workplace, Set::Cifar10, [400, 100], 10);
-    let outcomes = outcomes(&workplace, &story("cifar10", "resnet8", 8, 32));
+    let outcomes = outcomes(&workplace, &study_text("cifar10", "resnet8", 8, 32));
     assert_eq!(outcomes.len(), 5);
-    // Chance is wrong in 90 % of all cases.
+    // The error of a random classifier is 90 %.
     let error = outcomes[1]["test_error"].as_f64().unwrap();
     assert!(error < 50.0, "{error} % after nine epochs");
     assert_eq!(outcomes[4]["path"].as_array().unwrap().len(), 2);
@@ -60,13 +60,13 @@ fn cifar_is_learned() {
 fn tiny_imagenet_is_learned() {
     let workplace = Workplace::new();
     synthesize(&workplace, Set::TinyImagenet, [200, 60], 5);
-    let outcomes = outcomes(&workplace, &story("tiny-imagenet", "resnet8", 6, 20));
-    // 200 classes are known, five have images: after the first batches chance is wrong in 80 %.
+    let outcomes = outcomes(&workplace, &study_text("tiny-imagenet", "resnet8", 6, 20));
+    // Five of the 200 classes have images, so the error of guessing among them is 80 %.
     let error = outcomes[1]["test_error"].as_f64().unwrap();
     assert!(error < 50.0, "{error} % after seven epochs");
 }
 
-/// ImageNet in folders, and the same images in a pack, give the same numbers.
+/// The results are the same with ImageNet in folders and with the same images in a pack.
 #[test]
 fn imagenet_is_streamed() {
     let workplace = Workplace::new();
@@ -87,30 +87,26 @@ ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 8}
     assert_eq!(outcomes(&packed, sweep), from_folders);
 }
 
-/// In bf16 the same is learned: tickets, transfers and paths; and it is another run than in fp32.
+/// A study in bf16 learns as well, and its results differ from those in fp32.
 #[test]
 fn digits_are_learned_in_bf16() {
     let workplace = Workplace::new();
-    let sweep = |precision: &str| {
-        format!(
-            "
+    let sweep = "
 dataset: digits
 architecture: resnet8
-ticket: {{method: aws, levels: 1, warmup_epochs: 6, epochs: 2{precision}}}
-transfer: {{inherit: sign, epochs: 2, seed: 2..3}}
-connect: {{between: seeds, points: 3}}
-"
-        )
-    };
-    let bf16 = outcomes(&workplace, &sweep(", precision: bf16"));
+ticket: {method: aws, levels: 1, warmup_epochs: 6, epochs: 2}
+transfer: {inherit: sign, epochs: 2, seed: 2..3}
+connect: {between: seeds, points: 3}
+";
+    let bf16 = outcomes(&workplace, &sweep.replacen("epochs: 2}", "epochs: 2, precision: bf16}", 1));
     let error = bf16[1]["test_error"].as_f64().unwrap();
     assert!(error < 40.0, "{error} % after eight epochs");
     assert_eq!(bf16[4]["path"].as_array().unwrap().len(), 3);
-    let fp32 = outcomes(&workplace, &sweep(""));
+    let fp32 = outcomes(&workplace, sweep);
     assert!(bf16.iter().zip(&fp32).all(|(bf16, fp32)| bf16 != fp32));
 }
 
-/// Every architecture, on images of CIFAR-100 if it is defined for them, else of ImageNet.
+/// Architectures are trained on images of CIFAR-100 if they are defined for it, and of ImageNet otherwise.
 #[test]
 fn every_architecture_trains() {
     let workplace = Workplace::new();
@@ -131,87 +127,79 @@ ticket: {{method: aws, levels: 1, warmup_epochs: 1, epochs: 1, batch: 10}}
     let imagenet = Workplace::new();
     synthesize(&imagenet, Set::Imagenet, [8, 4], 2);
     for architecture in large {
-        // With Adam, which is the default there.
-        let outcomes = outcomes(&imagenet, &story("imagenet", &architecture.to_string(), 1, 4));
+        // The default optimizer of these architectures is Adam.
+        let outcomes = outcomes(&imagenet, &study_text("imagenet", &architecture.to_string(), 1, 4));
         assert_eq!(outcomes.len(), 5, "{architecture}");
     }
 }
 
 #[test]
-fn both_versions_of_cifar_give_the_same_numbers() {
+fn cifar_formats_have_the_same_results() {
     let sweep = "
 dataset: cifar100
 architecture: resnet8
 ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}
 ";
-    let of_format = |format| {
+    let [binary, python] = [Format::Binary, Format::Python].map(|format| {
         let workplace = Workplace::new();
-        let request =
-            Request { like: Set::Cifar100, train: 100, test: 100, classes: None, seed: 1, format, layout: None };
+        let (train, test, format) = (100, 100, Some(format));
+        let request = Request { like: Set::Cifar100, train, test, classes: None, seed: 1, format, layout: None };
         synth::write(&workplace.path("data"), &request, &|| {}).unwrap();
         outcomes(&workplace, sweep)
-    };
-    assert_eq!(of_format(Some(Format::Binary)), of_format(Some(Format::Python)));
+    });
+    assert_eq!(binary, python);
 }
 
 #[test]
-fn every_layout_of_imagenets_validation_images_gives_the_same_numbers() {
+fn imagenet_layouts_have_the_same_results() {
     let sweep = "
 dataset: imagenet
 architecture: mobilenetv2
 ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 4}
 ";
-    let of_layout = |layout| {
+    let [folders, devkit, kaggle] = [Layout::Folders, Layout::Devkit, Layout::Kaggle].map(|layout| {
         let workplace = Workplace::new();
-        let request = Request {
-            like: Set::Imagenet,
-            train: 8,
-            test: 4,
-            classes: Some(2),
-            seed: 1,
-            format: None,
-            layout: Some(layout),
-        };
+        let (classes, layout) = (Some(2), Some(layout));
+        let request = Request { like: Set::Imagenet, train: 8, test: 4, classes, seed: 1, format: None, layout };
         synth::write(&workplace.path("data"), &request, &|| {}).unwrap();
         outcomes(&workplace, sweep)
-    };
-    let folders = of_layout(Layout::Folders);
-    for layout in [Layout::Devkit, Layout::Kaggle] {
-        for (flat, folders) in of_layout(layout).iter().zip(&folders) {
+    });
+    for (layout, outcomes) in [(Layout::Devkit, devkit), (Layout::Kaggle, kaggle)] {
+        for (flat, folders) in outcomes.iter().zip(&folders) {
             assert_eq!(flat["test_error"], folders["test_error"], "{layout:?}");
-            // Images come in another order: what is added up differs in the last bits.
+            // The order of the images differs, so rounding changes the last bits of the sum.
             let [flat, folders] = [flat, folders].map(|outcome| outcome["test_loss"].as_f64().unwrap());
             assert!((flat - folders).abs() < 1e-5, "{layout:?}: {flat} {folders}");
         }
     }
 }
 
-/// A training with dropout and two moments, killed and continued, ends as one that was left alone.
+/// The state of dropout, and both moments of Adam, are part of the checkpoint.
 #[test]
-fn dropout_and_adam_go_on_where_they_were() {
+fn interrupted_dropout_and_adam_resume_bit_equal() {
     let sweep = "
 dataset: digits
 architecture: efficientnet
 ticket: {method: aws, levels: 1, warmup_epochs: 2, epochs: 1, batch: 256, optimizer: adam, lr: 0.001}
 ";
-    let undisturbed = Workplace::new();
-    let expected = outcomes(&undisturbed, sweep);
-    let disturbed = Workplace::new();
-    let file = disturbed.sweep("sweep.yaml", sweep);
-    let mut child = winsign_testkit::start(&mut disturbed.winsign("run", &file));
-    let id = disturbed.plan(&file)[0]["id"].as_str().unwrap().to_string();
-    let checkpoint = disturbed.run_directory(&id).join("attempts/1/checkpoint.safetensors");
+    let uninterrupted = Workplace::new();
+    let expected = outcomes(&uninterrupted, sweep);
+    let interrupted = Workplace::new();
+    let file = interrupted.sweep("sweep.yaml", sweep);
+    let mut child = winsign_testkit::start(&mut interrupted.winsign("run", &file));
+    let id = interrupted.plan(&file)[0]["id"].as_str().unwrap().to_string();
+    let checkpoint = interrupted.run_directory(&id).join("attempts/1/checkpoint.safetensors");
     winsign_testkit::wait_for("a checkpoint", || checkpoint.exists().then_some(()));
     winsign_testkit::signal(child.id(), rustix::process::Signal::INT);
     child.wait().unwrap();
-    assert_eq!(outcomes(&disturbed, sweep), expected);
-    assert!(disturbed.attempts(&id) > 1, "it was interrupted");
+    assert_eq!(outcomes(&interrupted, sweep), expected);
+    assert!(interrupted.attempts(&id) > 1, "the run must have been interrupted");
 }
 
 #[test]
-fn a_missing_or_damaged_set_fails_the_run_with_one_clear_message() {
+fn missing_or_damaged_set_fails_with_one_message() {
     let workplace = Workplace::new();
-    let sweep = workplace.sweep("sweep.yaml", &story("cifar100", "resnet8", 1, 32));
+    let sweep = workplace.sweep("sweep.yaml", &study_text("cifar100", "resnet8", 1, 32));
     let run = |workplace: &Workplace| {
         let mut winsign = workplace.winsign("run", &sweep);
         let output = winsign.arg("--data").arg(workplace.path("data")).output().unwrap();
@@ -225,38 +213,34 @@ fn a_missing_or_damaged_set_fails_the_run_with_one_clear_message() {
 
     synthesize(&workplace, Set::Cifar100, [100, 100], 100);
     let train = workplace.path("data/cifar-100-binary/train.bin");
-    let whole = std::fs::read(&train).unwrap();
-    std::fs::write(&train, &whole[..100_000]).unwrap();
+    let intact = std::fs::read(&train).unwrap();
+    std::fs::write(&train, &intact[..100_000]).unwrap();
     let (code, message) = run(&workplace);
     assert_eq!(code, Some(3), "{message}");
     assert!(message.contains("train.bin") && message.contains("byte 98368"), "{message}");
 
-    // Mended, the same command does the rest.
-    std::fs::write(&train, &whole).unwrap();
+    // With an intact file, the same command succeeds.
+    std::fs::write(&train, &intact).unwrap();
     let (code, message) = run(&workplace);
     assert_eq!(code, Some(0), "{message}");
 }
 
-/// Data of the same name are not the same data: results are not mixed.
+/// Files of the same data set may differ in content; the results of both must not be combined.
 #[test]
-fn a_ticket_is_not_transferred_on_other_data() {
+fn transfer_on_other_data_is_refused() {
     let workplace = Workplace::new();
-    let sweep = |transfer: &str| {
-        format!(
-            "
+    let sweep = "
 dataset: cifar10
 architecture: resnet8
-ticket: {{method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}}
-{transfer}
-"
-        )
-    };
+ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}
+";
     synthesize(&workplace, Set::Cifar10, [100, 50], 10);
-    outcomes(&workplace, &sweep(""));
+    outcomes(&workplace, sweep);
     let other =
         Request { like: Set::Cifar10, train: 100, test: 50, classes: None, seed: 2, format: None, layout: None };
     synth::write(&workplace.path("other"), &other, &|| {}).unwrap();
-    let file = workplace.sweep("sweep.yaml", &sweep("transfer: {inherit: sign, level: 1, epochs: 1, seed: 2}"));
+    let transfer = "transfer: {inherit: sign, level: 1, epochs: 1, seed: 2}";
+    let file = workplace.sweep("sweep.yaml", &format!("{sweep}{transfer}\n"));
     let mut winsign = workplace.winsign("run", &file);
     let refused = winsign.arg("--data").arg(workplace.path("other")).output().unwrap();
     assert_eq!(refused.status.code(), Some(3));
@@ -264,9 +248,9 @@ ticket: {{method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}}
     succeed(workplace.winsign("run", &file).arg("--data").arg(workplace.path("data")));
 }
 
-/// A ticket that leaves as a file and comes back is the same ticket.
+/// An exported ticket has the same results after it is imported into another store.
 #[test]
-fn tickets_travel() {
+fn exported_ticket_is_imported_unchanged() {
     let home = Workplace::new();
     let sweep = home.sweep(
         "sweep.yaml",
@@ -285,7 +269,7 @@ transfer: {inherit: sign, epochs: 1, seed: 2}
     let mut export = Command::new(env!("CARGO_BIN_EXE_winsign"));
     succeed(export.args(["export", ticket]).arg(&file).arg("--store").arg(home.store()));
     let again = export.output().unwrap();
-    assert_eq!(again.status.code(), Some(2), "nothing is overwritten: {}", stderr(&again));
+    assert_eq!(again.status.code(), Some(2), "an existing file must not be overwritten: {}", stderr(&again));
 
     let away = Workplace::new();
     let import = |file: &Path| {
@@ -295,7 +279,7 @@ transfer: {inherit: sign, epochs: 1, seed: 2}
         import
     };
     let imported = json(&succeed(&mut import(&file)));
-    assert_eq!(imported["result"]["outcome"], result(&home, ticket)["outcome"], "evaluated alike");
+    assert_eq!(imported["result"]["outcome"], result(&home, ticket)["outcome"], "the evaluation must be equal");
     let digest = imported["digest"].as_str().unwrap();
     let sweep = away.sweep(
         "sweep.yaml",
@@ -311,20 +295,20 @@ transfer: {{inherit: sign, epochs: 1, seed: 2}}
     away.run(&sweep);
     let [there, here] =
         [plan[3]["id"].as_str().unwrap().to_string(), away.plan(&sweep)[1]["id"].as_str().unwrap().to_string()];
-    assert_eq!(result(&away, &here)["outcome"], result(&home, &there)["outcome"], "and transferred alike");
+    assert_eq!(result(&away, &here)["outcome"], result(&home, &there)["outcome"], "the transfer must be equal");
 
-    // What does not fit is listed.
+    // Tensors that do not match the architecture are listed.
     let mut network = TensorFile::read_foreign(&file).unwrap();
     let bias = network.tensors.remove("fc.bias").unwrap();
     network.tensors.insert("classifier.bias".to_string(), bias);
-    let unfit = home.path("unfit.safetensors");
-    network.export(&unfit, Default::default()).unwrap();
-    let refused = import(&unfit).output().unwrap();
+    let mismatched = home.path("unfit.safetensors");
+    network.export(&mismatched, Default::default()).unwrap();
+    let refused = import(&mismatched).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let message = stderr(&refused);
     assert!(message.contains("missing: fc.bias; not part of this network: classifier.bias"), "{message}");
-    std::fs::write(&unfit, "not a network").unwrap();
-    let refused = import(&unfit).output().unwrap();
+    std::fs::write(&mismatched, "not a network").unwrap();
+    let refused = import(&mismatched).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("unfit.safetensors as a safetensors file"), "{}", stderr(&refused));
 }
