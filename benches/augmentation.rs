@@ -1,13 +1,13 @@
-//! Small images: how fast batches of CIFAR-100 are shuffled, cropped, flipped and normalized, beside torchvision.
+//! Measures how fast batches of CIFAR-100 are shuffled, cropped, flipped and normalized, in comparison with torchvision.
 //!
 //! ```text
-//! cargo bench --bench augmentation                            ours alone
-//! cargo bench --bench augmentation -- --python PYTHON         and a Python that has torch and torchvision, in turns
+//! cargo bench --bench augmentation                            measures winsign only
+//! cargo bench --bench augmentation -- --python PYTHON         also measures torchvision; PYTHON needs torch and torchvision
 //! ```
 //!
-//! Both read the same file of 50,000 random images and make whole epochs of batches of 128 with two threads, or two worker
-//! processes. Ours counts all of an epoch, its shuffling and its draws too, but not reading and padding the set, once. Writes
-//! results/bench/augmentation.json.
+//! Both sides read the same file of 50,000 random images, and take turns. In each turn they make an epoch of batches of 128,
+//! with two threads or two worker processes. The time of winsign includes shuffling and random numbers, but not reading and
+//! padding the set, which is done once. Writes results/bench/augmentation.json.
 
 use std::error::Error;
 use std::fs;
@@ -25,7 +25,7 @@ use winsign_trainer::data::batches::Batches;
 const IMAGES: usize = 50_000;
 const BATCH: u32 = 128;
 const THREADS: i32 = 2;
-/// Epochs of each, in turns; medians are reported.
+/// The number of measured epochs of each side.
 const REPEATS: u32 = 5;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -53,20 +53,20 @@ fn main() -> Result<()> {
     for repeat in 1..=REPEATS {
         ours.push(epoch(repeat)?);
         if let Some(python) = python {
-            theirs.push(torchvision(python, root.path())?);
+            theirs.push(measure_torchvision(python, root.path())?);
         }
     }
     let mut record = json!({
         "date": jiff::Timestamp::now(),
         "what": "CIFAR-100 training images per second: shuffle, crop with padding 4, flip, normalize; batches of 128",
         "threads": THREADS,
-        "winsign": summary(&mut ours),
+        "winsign": summarize(&mut ours),
     });
     println!("winsign      {:>9.0} images/s", median(&mut ours));
     if !theirs.is_empty() {
         let ratio = median(&mut ours) / median(&mut theirs);
         println!("torchvision  {:>9.0} images/s\nratio        {ratio:>9.1}  (goal: 10)", median(&mut theirs));
-        record["torchvision"] = summary(&mut theirs);
+        record["torchvision"] = summarize(&mut theirs);
         record["ratio"] = json!(ratio);
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/bench/augmentation.json");
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// CIFAR-100's binary version with random pixels: what they show does not change how long it takes.
+/// Writes the binary version of CIFAR-100 with random pixels, since their values do not change the speed.
 fn write_random_set(root: &Path) -> Result<()> {
     let folder = root.join("cifar-100-binary");
     fs::create_dir_all(&folder)?;
@@ -92,14 +92,15 @@ fn write_random_set(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn torchvision(python: &str, root: &Path) -> Result<f64> {
+/// Measures one epoch of torchvision, in images per second.
+fn measure_torchvision(python: &str, root: &Path) -> Result<f64> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/opponents/augmentation.py");
     let output = Command::new(python).arg(script).arg(root).arg(THREADS.to_string()).output()?;
     if !output.status.success() {
         return Err(format!("{python}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    let found: Value = serde_json::from_slice(&output.stdout)?;
-    let number = |key: &str| found[key].as_f64().ok_or(format!("the opponent says no {key}"));
+    let times: Value = serde_json::from_slice(&output.stdout)?;
+    let number = |key: &str| times[key].as_f64().ok_or(format!("the opponent did not print {key}"));
     Ok(number("images")? / number("seconds")?)
 }
 
@@ -108,6 +109,6 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn summary(values: &mut [f64]) -> Value {
+fn summarize(values: &mut [f64]) -> Value {
     json!({ "median": median(values), "lowest": values[0], "highest": values[values.len() - 1] })
 }

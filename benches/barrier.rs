@@ -1,11 +1,11 @@
-//! An error barrier of 11 points against PyTorch as it is usually measured: a pass over the training images through a
-//! DataLoader for every point, to estimate BatchNorm's statistics, and then the test images.
+//! Compares the time for an error barrier of 11 points with that of PyTorch. For each point, the usual implementation makes a pass
+//! over the training images through a DataLoader, to estimate the statistics of BatchNorm, and then evaluates the test images.
 //!
 //!     cargo bench --bench barrier -- --python PYTHON [--turns N]
 //!
-//! PYTHON needs torch and torchvision. On the digits with resnet8, and on a synthesized CIFAR-100 with resnet20; both sides have
-//! two threads and compute in fp32, in turns; in the last row ours computes in bf16. Ratios are medians over turns of the ratio within a turn. Writes
-//! `results/bench/barrier.json`.
+//! PYTHON needs torch and torchvision. The networks are resnet8 on the digits, and resnet20 on a synthesized CIFAR-100. The sides
+//! take turns, and have two threads each. Both compute in fp32, except for the last row, where winsign computes in bf16. Ratios
+//! are medians over turns of the ratio within a turn. Writes `results/bench/barrier.json`.
 
 mod common;
 
@@ -23,13 +23,13 @@ use winsign_trainer::comm::Ranks;
 use winsign_trainer::model::{Network, Weights};
 use winsign_trainer::session::{ExecOptions, Session};
 
-use common::{Result, Side, median, option, print, ratio, take_turns, write};
+use common::{Result, Side, find_option, median, print_table, ratio, take_turns, write};
 
 const THREADS: u32 = 2;
 const POINTS: u32 = 11;
 const BATCH: u32 = 64;
 const TURNS: usize = 5;
-/// Images of the synthesized set.
+/// The numbers of images of the synthesized set.
 const TRAIN: usize = 2_000;
 const TEST: usize = 500;
 const GOAL: f64 = 3.0;
@@ -41,8 +41,9 @@ fn main() -> Result<()> {
     {
         return self::serve(rest);
     }
-    let python = option(&arguments, "--python").ok_or("say which Python has torch and torchvision: --python PYTHON")?;
-    let turns = option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
+    let python =
+        find_option(&arguments, "--python").ok_or("--python PYTHON is missing; PYTHON needs torch and torchvision")?;
+    let turns = find_option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
     let data = tempfile::tempdir()?;
     let request =
         Request { like: Set::Cifar100, train: TRAIN, test: TEST, classes: None, seed: 1, format: None, layout: None };
@@ -74,7 +75,7 @@ fn main() -> Result<()> {
             "goal": GOAL,
         }));
     }
-    print(&rows, "barriers/s");
+    print_table(&rows, "barriers/s");
     let what = format!(
         "a barrier of {POINTS} points, statistics estimated anew for each, batches of {BATCH}, {THREADS} threads; barriers/s; \
          CIFAR-100's format with {TRAIN} training and {TEST} test images"
@@ -82,10 +83,10 @@ fn main() -> Result<()> {
     write("barrier", &what, turns, &rows)
 }
 
-/// Our side: the trainer's own path, found again for every line of standard input.
+/// Runs winsign's side: computes the path once for each line of standard input, with the code of the trainer.
 fn serve(arguments: &[String]) -> Result<()> {
-    let [dataset, architecture, precision, data] = arguments else { return Err("four arguments".into()) };
-    winsign_trainer::memory::keep();
+    let [dataset, architecture, precision, data] = arguments else { return Err("four arguments are needed".into()) };
+    winsign_trainer::memory::keep_freed();
     winsign_trainer::tch::set_num_threads(THREADS as i32);
     let problem = Problem::new(dataset.parse()?, architecture.parse()?);
     let connect = Connect {
@@ -106,22 +107,22 @@ fn serve(arguments: &[String]) -> Result<()> {
     let directory = Store::create(folder.path())?.run(&run.id);
     directory.prepare(&run, "a barrier")?;
     let attempt = Attempt::claim(&directory, 0)?;
-    let means =
+    let options =
         ExecOptions { data: data.into(), threads: THREADS, checkpoint_every: Duration::MAX, ..ExecOptions::default() };
-    let mut session = Session::new(Ranks::alone(), Some(attempt), vec![], means);
-    let network = Network::new(problem).computing_in(connect.precision);
+    let mut session = Session::new(Ranks::alone(), Some(attempt), vec![], options);
+    let network = Network::new(problem).with_precision(connect.precision);
     let data = session.load_data(problem.dataset)?;
     let [a, b] = [1, 2].map(|seed| Weights::initialize(&network.layout, seed));
-    say(json!({ "parameters": network.layout.parameters() }));
+    print_line(&json!({ "parameters": network.layout.parameters() }));
     let mut line = String::new();
     while std::io::stdin().read_line(&mut line)? > 0 {
         let start = Instant::now();
-        let found = winsign_trainer::lmc::path(&mut session, &network, &data, (&a, &b), &connect)?;
-        say(json!({ "seconds": start.elapsed().as_secs_f64(), "barrier": found.path.barrier }));
+        let result = winsign_trainer::lmc::path(&mut session, &network, &data, (&a, &b), &connect)?;
+        print_line(&json!({ "seconds": start.elapsed().as_secs_f64(), "barrier": result.path.barrier }));
     }
     Ok(())
 }
 
-fn say(message: Value) {
+fn print_line(message: &Value) {
     println!("{message}");
 }

@@ -1,21 +1,20 @@
-//! What handing out runs costs: whole processes of the real program, for a sweep that goes to Slurm and for sweeps that are
-//! run here.
+//! Measures the overhead of submitting and dispatching runs, with whole processes of winsign.
 //!
 //! ```text
-//! cargo bench --bench fanout                   all; with --no-default-features all but packing, which needs the worker
-//! cargo bench --bench fanout -- submit         only that, also `overhead` or `packing`: printed, not written
+//! cargo bench --bench fanout                   measures everything; with --no-default-features everything but packing
+//! cargo bench --bench fanout -- submit         measures one part (submit, overhead or packing), and writes no file
 //! ```
 //!
-//! - **submit**: `winsign submit` of ten thousand runs, to commands of Slurm that do nothing but answer. Theirs is the time of a
-//!   shell or two for each call, and is not taken off.
-//! - **overhead**: `winsign run --jobs 1`, less what its workers took, for each run. The workers are this program, which claims its
-//!   run as the real one does and commits numbers that it made up. A worker's time counts from its first line of code to its last:
-//!   to start a process and to bury it is overhead.
-//! - **packing**: a small study with the real worker on two cores, two runs at a time with one thread each, and one at a time with
-//!   two threads, in turns.
+//! - **submit**: `winsign submit` of ten thousand runs. Slurm's commands are replaced by scripts; each call takes the time of one or
+//!   two shells, which is included.
+//! - **overhead**: the time per run of `winsign run --jobs 1`, without the time of its workers. The workers are this program, which
+//!   claims its run like the real worker, and commits made-up results. The time of a worker is that from the start to the end of
+//!   its main function, so starting and ending processes is part of the overhead.
+//! - **packing**: a small study with the real worker on two cores, alternately with two runs at a time with one thread each, and
+//!   with one run at a time with two threads.
 //!
-//! Prints a table and writes results/bench/fanout.json (see [`Record`]). A missed goal is shown, and is no failure; what fails is
-//! a command that did not do what it is timed for.
+//! Prints a table and writes results/bench/fanout.json (see [`Record`]). Missed goals are shown, but are not failures. The benchmark
+//! fails if a command does not do its work.
 
 #[path = "common/record.rs"]
 mod record;
@@ -38,7 +37,7 @@ use winsign_core::results::{Outcome, Processors, TicketOutcome};
 use winsign_core::tensors::{RawTensor, TensorFile};
 use winsign_sweep::plan::build::build;
 
-use record::{Machine, Origin, Result, TEN_THOUSAND, load, text, undisturbed};
+use record::{Machine, Origin, Result, TEN_THOUSAND, clean_command, format_seconds, load_average};
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 #[cfg(feature = "worker")]
@@ -46,16 +45,16 @@ const WORKER: Option<&str> = Some(env!("CARGO_BIN_EXE_winsign-worker"));
 #[cfg(not(feature = "worker"))]
 const WORKER: Option<&str> = None;
 
-/// Timed executions, after one that is not timed.
+/// The number of timed executions, after one that is not timed.
 const REPEATS: usize = 5;
-/// Of the two ways to use two cores.
+/// The number of turns of each part of `packing`.
 const TURNS: usize = 3;
 
-/// What the cluster that is not there allows.
+/// The limits of the imitated cluster.
 const MAX_ARRAY_SIZE: usize = 1_001;
 const MAX_JOB_COUNT: usize = 50_000;
-/// Commands of Slurm in so far as submitting needs them. `sbatch` keeps the `--array` of every script, and what is in `queue` is
-/// what `squeue` says.
+/// Slurm's commands, as far as submitting needs them. `sbatch` records the `--array` of every script, and `squeue` prints the
+/// file `queue`.
 const SLURM: &[(&str, &str)] = &[
     ("sbatch", r#"grep -e --array= >>"$FANOUT_SLURM/arrays" && wc -l <"$FANOUT_SLURM/arrays""#),
     ("squeue", r#"cat "$FANOUT_SLURM/queue""#),
@@ -64,9 +63,10 @@ const SLURM: &[(&str, &str)] = &[
 ];
 const FANOUT_SLURM: &str = "FANOUT_SLURM";
 
-/// Names the file to which a worker adds how long it lived. Where it is set, this program is a worker.
-const FANOUT_LIVES: &str = "FANOUT_LIVES";
-/// 200 runs that need nothing.
+/// If this variable is set, this program is a worker, and appends its time to the named file.
+const FANOUT_TIMES: &str = "FANOUT_TIMES";
+
+/// A sweep with 200 runs without inputs.
 const INDEPENDENT: &str = "\
 name: independent
 dataset: digits
@@ -74,7 +74,7 @@ architecture: resnet8
 ticket: {method: snip, levels: 1, seed: 1..100}
 ";
 
-/// 8 runs that need nothing, of some seconds each.
+/// A sweep with 8 runs without inputs, which take some seconds each.
 const SMALL: &str = "\
 name: small
 dataset: digits
@@ -82,7 +82,7 @@ architecture: resnet8
 ticket: {method: snip, levels: 1, warmup_epochs: 5, epochs: 5, seed: 1..4}
 ";
 
-/// results/bench/fanout.json.
+/// The content of results/bench/fanout.json.
 #[derive(Serialize)]
 struct Record {
     /// The version of this schema.
@@ -93,17 +93,17 @@ struct Record {
     measures: Vec<Measure>,
 }
 
-/// Something measured, several times.
+/// A quantity that was measured several times.
 #[derive(Serialize)]
 struct Measure {
     name: &'static str,
     unit: Unit,
     goal: Option<Goal>,
-    /// What counts: the median, or for a ratio that of two medians.
+    /// The median; for a ratio, the ratio of two medians.
     value: f64,
-    /// All of them, in their order.
+    /// All values in the order of measurement.
     values: Vec<f64>,
-    /// Processes that wanted a core in the minute before.
+    /// The load average of the minute before.
     load_before: f64,
     details: Value,
 }
@@ -127,9 +127,9 @@ enum Goal {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let done = match std::env::var_os(FANOUT_LIVES) {
-        Some(lives) => work(Instant::now(), &arguments, Path::new(&lives)),
-        // `cargo bench` says --bench, `cargo test --benches` does not and must be quick.
+    let done = match std::env::var_os(FANOUT_TIMES) {
+        Some(times) => work(Instant::now(), &arguments, Path::new(&times)),
+        // `cargo bench` passes --bench, but `cargo test --benches`, which must be fast, does not.
         None if !arguments.iter().any(|argument| argument == "--bench") => {
             println!("nothing is measured: use cargo bench --bench fanout");
             Ok(())
@@ -149,7 +149,7 @@ fn bench(arguments: &[String]) -> Result<()> {
     const PARTS: [&str; 3] = ["submit", "overhead", "packing"];
     let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| PARTS.contains(word)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
-    let machine = Machine::this()?;
+    let machine = Machine::current()?;
     println!("{}, {} cores, load {}", machine.cpu, machine.cores, machine.load_before);
     let scratch = tempfile::tempdir()?;
     let folder = |name: &str| -> Result<PathBuf> {
@@ -166,7 +166,9 @@ fn bench(arguments: &[String]) -> Result<()> {
     }
     match WORKER {
         Some(worker) if wanted("packing") => measures.extend(packing(&folder("packing")?, worker)?),
-        None if wanted("packing") => eprintln!("packing is left out: it needs the worker, and this was built without"),
+        None if wanted("packing") => {
+            eprintln!("packing is skipped: it needs the worker, and this program was built without it")
+        }
         _ => {}
     }
     println!("{}", table(&measures));
@@ -176,52 +178,52 @@ fn bench(arguments: &[String]) -> Result<()> {
     }
 }
 
-// --- to Slurm ---------------------------------------------------------------------------------------------------
+// --- submission to Slurm ----------------------------------------------------------------------------------------
 
-/// Ten thousand runs to a store that knows nothing of them, and once more when all of them wait in the queue.
+/// Measures the submission of ten thousand runs to a new store, and a second submission while all of them are queued.
 fn submit(folder: &Path) -> Result<[Measure; 2]> {
     let slurm = FakeSlurm::new(folder)?;
     let (sweep, store) = (folder.join("sweep.yaml"), folder.join("store"));
     fs::write(&sweep, TEN_THOUSAND)?;
     let runs = build(&winsign_sweep::read(&sweep)?).runs.len();
     let execute = || {
-        let mut command = undisturbed(WINSIGN);
-        // Any program will do for a worker: it is kept with the store, and nothing starts it.
+        let mut command = clean_command(WINSIGN);
+        // The worker is copied to the store, but never started, so it can be any program.
         command.current_dir(folder).arg("submit").arg(&sweep).arg("--store").arg(&store);
         command.arg("--worker").arg(slurm.folder.join("sbatch"));
-        timed(slurm.before(&mut command))
+        run_timed(slurm.add_to_path(&mut command))
     };
 
     let (mut first, mut again) = (vec![], vec![]);
-    let (load_first, mut load_again) = (load()?, 0.0);
+    let (load_first, mut load_again) = (load_average()?, 0.0);
     let mut arrays = vec![];
     for repeat in 0..=REPEATS {
-        slurm.forget()?;
+        slurm.reset()?;
         let _ = fs::remove_dir_all(&store);
-        let (time, said) = execute()?;
+        let (time, output) = execute()?;
         arrays = slurm.arrays()?;
-        let told = format!("{runs} runs submitted as {} arrays, {runs} tasks", arrays.len());
-        if !said.contains(&told) || arrays.iter().sum::<usize>() != runs {
-            return Err(format!("winsign submit did not do its work: {said}").into());
+        let expected = format!("{runs} runs submitted as {} arrays, {runs} tasks", arrays.len());
+        if !output.contains(&expected) || arrays.iter().sum::<usize>() != runs {
+            return Err(format!("winsign submit failed: {output}").into());
         }
         slurm.enqueue(&arrays, &store)?;
         if repeat == 0 {
-            load_again = load()?;
+            load_again = load_average()?;
         } else {
             first.push(time.as_secs_f64());
         }
-        let (time, said) = execute()?;
-        if !(said.contains("nothing to submit") && said.contains(&format!(": {runs} queued")))
+        let (time, output) = execute()?;
+        if !(output.contains("nothing to submit") && output.contains(&format!(": {runs} queued")))
             || slurm.arrays()?.len() != arrays.len()
         {
-            return Err(format!("winsign submit did not find its jobs in the queue: {said}").into());
+            return Err(format!("winsign submit did not find its jobs in the queue: {output}").into());
         }
         if repeat > 0 {
             again.push(time.as_secs_f64());
         }
     }
     let calls = arrays.len();
-    println!("{runs} runs in {calls} arrays, a call of sbatch for each (MaxArraySize {MAX_ARRAY_SIZE})");
+    println!("{runs} runs in {calls} arrays, with one call of sbatch each (MaxArraySize {MAX_ARRAY_SIZE})");
     let details = json!({ "runs": runs, "sbatch_calls": calls, "tasks_of_arrays": arrays });
     let again_details = json!({ "runs": runs, "sbatch_calls": 0 });
     Ok([
@@ -248,32 +250,32 @@ impl FakeSlurm {
         Ok(slurm)
     }
 
-    /// The command finds these commands before all others.
-    fn before<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    /// Puts Slurm's imitated commands first in the PATH of a command.
+    fn add_to_path<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let others = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{others}", self.folder.display())).env(FANOUT_SLURM, &self.folder)
     }
 
-    fn forget(&self) -> Result<()> {
+    fn reset(&self) -> Result<()> {
         fs::write(self.folder.join("arrays"), "")?;
         fs::write(self.folder.join("queue"), "")?;
         Ok(())
     }
 
-    /// How many tasks each array has that was submitted.
+    /// Returns the number of tasks of each submitted array.
     fn arrays(&self) -> Result<Vec<usize>> {
         let text = fs::read_to_string(self.folder.join("arrays"))?;
         let tasks = |line: &str| -> Result<usize> {
             let last = line.rsplit_once("--array=0-").and_then(|(_, last)| last.parse::<usize>().ok());
-            Ok(last.ok_or_else(|| format!("an array without an end: {line}"))? + 1)
+            Ok(last.ok_or_else(|| format!("an array without a last task: {line}"))? + 1)
         };
         text.lines().map(tasks).collect()
     }
 
-    /// From now on all tasks of the only submission of a store wait in the queue.
+    /// Puts all tasks of the only submission of a store into the queue.
     fn enqueue(&self, arrays: &[usize], store: &Path) -> Result<()> {
         let folder = fs::read_dir(store.join("submissions"))?.next().ok_or("there is no submission")??;
-        let submission = folder.file_name().into_string().map_err(|_| "a submission's name is no text")?;
+        let submission = folder.file_name().into_string().map_err(|_| "the name of a submission is not UTF-8")?;
         let tasks = |(array, &tasks): (usize, &usize)| -> String {
             let (job, name) = (array + 1, format!("ten-thousand.{submission}.{array}"));
             (0..tasks).map(|task| format!("{job}|{job}|{task}|PENDING|{name}|Dependency|(null)\n")).collect()
@@ -283,36 +285,36 @@ impl FakeSlurm {
     }
 }
 
-// --- on this machine --------------------------------------------------------------------------------------------
+// --- runs on this machine ---------------------------------------------------------------------------------------
 
-/// What a run takes beside the time of its worker, where one follows the other.
+/// Measures the overhead per run, with one run after the other.
 fn overhead(folder: &Path) -> Result<Measure> {
-    let load = load()?;
-    let lives = folder.join("lives");
+    let load = load_average()?;
+    let times = folder.join("times");
     let local = Local::new(folder, INDEPENDENT, std::env::current_exe()?)?;
-    let (mut values, mut of_workers) = (vec![], vec![]);
+    let (mut values, mut worker_seconds) = (vec![], vec![]);
     for repeat in 0..=REPEATS {
-        fs::write(&lives, "")?;
-        let wall = local.run(1, 1, |command| command.env(FANOUT_LIVES, &lives))?;
-        let lived = fs::read_to_string(&lives)?;
-        let lived: Vec<u64> = lived.lines().map(str::parse).collect::<std::result::Result<_, _>>()?;
-        if lived.len() != local.runs {
-            return Err(format!("{} runs had {} workers", local.runs, lived.len()).into());
+        fs::write(&times, "")?;
+        let wall = local.run(1, 1, |command| command.env(FANOUT_TIMES, &times))?;
+        let text = fs::read_to_string(&times)?;
+        let nanoseconds: Vec<u64> = text.lines().map(str::parse).collect::<std::result::Result<_, _>>()?;
+        if nanoseconds.len() != local.runs {
+            return Err(format!("{} runs had {} workers", local.runs, nanoseconds.len()).into());
         }
-        let lived = Duration::from_nanos(lived.iter().sum());
+        let workers = Duration::from_nanos(nanoseconds.iter().sum());
         if repeat > 0 {
-            values.push((wall.as_secs_f64() - lived.as_secs_f64()) / local.runs as f64);
-            of_workers.push(lived.as_secs_f64() / local.runs as f64);
+            values.push((wall.as_secs_f64() - workers.as_secs_f64()) / local.runs as f64);
+            worker_seconds.push(workers.as_secs_f64() / local.runs as f64);
         }
     }
-    let details = json!({ "runs": local.runs, "jobs": 1, "seconds_of_a_worker": of_workers });
+    let details = json!({ "runs": local.runs, "jobs": 1, "seconds_of_a_worker": worker_seconds });
     Ok(Measure::new("overhead of a run", Unit::Seconds, Some(Goal::Below(0.01)), values, load, details))
 }
 
-/// The worker of [`overhead`]: makes up the result of a ticket.
-fn work(began: Instant, arguments: &[String], lives: &Path) -> Result<()> {
+/// Runs a worker of [`overhead`]: commits a made-up result of a ticket.
+fn work(began: Instant, arguments: &[String], times: &Path) -> Result<()> {
     let launch = arguments.iter().position(|argument| argument == "--launch").and_then(|at| arguments.get(at + 1));
-    let run = RunDirectory::open(Path::new(arguments.last().ok_or("no run was named")?))?;
+    let run = RunDirectory::open(Path::new(arguments.last().ok_or("no run is given")?))?;
     let attempt = Attempt::claim_as(&run, 1, launch.map(String::as_str))?;
     let tensor = RawTensor { dtype: Dtype::F32, shape: vec![10, 32], bytes: vec![0; 4 * 10 * 32] };
     let network =
@@ -327,14 +329,14 @@ fn work(began: Instant, arguments: &[String], lives: &Path) -> Result<()> {
     });
     attempt.commit(outcome, Some(&network), Processors { ranks: 1, threads: 1 }, None)?;
     attempt.end(&End::Finished)?;
-    let mut lives = File::options().append(true).open(lives)?;
-    // One write, so that no two get mixed up.
-    Ok(lives.write_all(format!("{}\n", began.elapsed().as_nanos()).as_bytes())?)
+    let mut times = File::options().append(true).open(times)?;
+    // A single write keeps the lines of several workers separate.
+    Ok(times.write_all(format!("{}\n", began.elapsed().as_nanos()).as_bytes())?)
 }
 
-/// Two ways to use two cores, in turns.
+/// Compares one run with two threads at a time with two runs with one thread each.
 fn packing(folder: &Path, worker: &str) -> Result<[Measure; 3]> {
-    let load = load()?;
+    let load = load_average()?;
     let local = Local::new(folder, SMALL, PathBuf::from(worker))?;
     let mut rates = [vec![], vec![]];
     for turn in 1..=TURNS {
@@ -354,7 +356,7 @@ fn packing(folder: &Path, worker: &str) -> Result<[Measure; 3]> {
     Ok([two, one, ratio])
 }
 
-/// A study on this machine, over and over.
+/// A study that is repeatedly run on this machine.
 struct Local {
     sweep: PathBuf,
     store: PathBuf,
@@ -370,22 +372,22 @@ impl Local {
         Ok(Local { sweep, store, worker, runs })
     }
 
-    /// From nothing to the end, so many at a time.
-    fn run(&self, jobs: u32, threads: u32, with: impl Fn(&mut Command) -> &mut Command) -> Result<Duration> {
+    /// Runs the study in a new store, with `jobs` runs at a time; returns the time.
+    fn run(&self, jobs: u32, threads: u32, configure: impl Fn(&mut Command) -> &mut Command) -> Result<Duration> {
         let _ = fs::remove_dir_all(&self.store);
-        let mut command = undisturbed(WINSIGN);
+        let mut command = clean_command(WINSIGN);
         command.arg("run").arg(&self.sweep).arg("--store").arg(&self.store).arg("--worker").arg(&self.worker);
         command.args(["--gpus", "0", "--jobs", &jobs.to_string(), "--threads", &threads.to_string()]);
-        let (time, said) = timed(with(&mut command))?;
-        match said.contains(&format!("{0} of {0} runs done ({0} now)", self.runs)) {
+        let (time, output) = run_timed(configure(&mut command))?;
+        match output.contains(&format!("{0} of {0} runs done ({0} now)", self.runs)) {
             true => Ok(time),
-            false => Err(format!("winsign run did not do its work: {said}").into()),
+            false => Err(format!("winsign run failed: {output}").into()),
         }
     }
 }
 
-/// Runs a command, from start to exit with all its output read; gives what it said.
-fn timed(command: &mut Command) -> Result<(Duration, String)> {
+/// Runs a command; returns the time until its exit, and its output.
+fn run_timed(command: &mut Command) -> Result<(Duration, String)> {
     let began = Instant::now();
     let output = command.output()?;
     let time = began.elapsed();
@@ -395,7 +397,7 @@ fn timed(command: &mut Command) -> Result<(Duration, String)> {
     }
 }
 
-// --- what is told -----------------------------------------------------------------------------------------------
+// --- output -----------------------------------------------------------------------------------------------------
 
 impl Measure {
     fn new(
@@ -413,8 +415,8 @@ impl Measure {
 
     fn verdict(&self) -> &'static str {
         match self.goal {
-            Some(Goal::Below(most)) if self.value < most => "met",
-            Some(Goal::AtLeast(least)) if self.value >= least => "met",
+            Some(Goal::Below(limit)) if self.value < limit => "met",
+            Some(Goal::AtLeast(limit)) if self.value >= limit => "met",
             Some(_) => "missed",
             None => "",
         }
@@ -422,9 +424,9 @@ impl Measure {
 }
 
 impl Unit {
-    fn text(self, value: f64) -> String {
+    fn format(self, value: f64) -> String {
         match self {
-            Unit::Seconds => text(value),
+            Unit::Seconds => format_seconds(value),
             Unit::Rate => format!("{value:.1} runs/min"),
             Unit::Ratio => format!("{value:.2}"),
         }
@@ -436,15 +438,15 @@ fn table(measures: &[Measure]) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["", "min", "median", "max", "goal", "", "load"]);
     for measure in measures {
-        let show = |value| measure.unit.text(value);
-        let least = measure.values.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = measure.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let show = |value| measure.unit.format(value);
+        let min = measure.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let max = measure.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let goal = match measure.goal {
-            Some(Goal::Below(most)) => format!("< {}", show(most)),
-            Some(Goal::AtLeast(least)) => format!("≥ {}", show(least)),
+            Some(Goal::Below(limit)) => format!("< {}", show(limit)),
+            Some(Goal::AtLeast(limit)) => format!("≥ {}", show(limit)),
             None => String::new(),
         };
-        let cells = [show(least), show(measure.value), show(most), goal, measure.verdict().to_string()];
+        let cells = [show(min), show(measure.value), show(max), goal, measure.verdict().to_string()];
         let load = format!("{:.1}", measure.load_before);
         table.add_row([measure.name.to_string()].into_iter().chain(cells).chain([load]));
     }

@@ -1,13 +1,13 @@
-//! What a GPU is good for, and whether it computes what it should: `launch/gpu-check` runs this, from the repository or from
+//! Checks that a GPU computes correctly, and measures its speed. `launch/gpu-check` runs this program, from the repository or from
 //! a bundle.
 //!
 //!     gpu --golden DIR --opponents DIR --programs DIR --python PYTHON [--out FILE] [--cpu]
 //!
-//! Correctness first: golden values in float64, fp32 and bf16; the device against the CPU; NCCL with a rank for every GPU.
-//! Then speed, against `opponents/gpu.py`: side after side, each a process of its own that trains when it is told to. At last
-//! whole studies of `winsign run`, for which the folder of the programs is given, with 1, 2, 4 and 8 runs at once on one GPU.
-//! Writes one JSON file. With --cpu everything is tiny and on the CPU: a rehearsal of the same code, whose numbers mean
-//! nothing. Exit codes: 0 all is correct (missed goals are shown, and are no failure), 1 something is not, 3 no GPU.
+//! The correctness checks come first: golden values in float64, fp32 and bf16, the device against the CPU, and NCCL with one rank
+//! per GPU. Then the speed of training is compared with that of `opponents/gpu.py`. Each side is a process that trains for each line
+//! of its input. Finally, whole studies are run with `winsign run`, with 1, 2, 4 and 8 runs at the same time on one GPU; this needs
+//! the folder of the programs. Writes one JSON file. With --cpu, the same code runs on the CPU with tiny sizes; its times mean
+//! nothing. The exit code is 0 if everything is correct, even if goals are missed, 1 if a check fails, and 3 without a GPU.
 
 use std::error::Error;
 use std::fs;
@@ -51,32 +51,31 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const NO_GPU: u8 = 3;
 
-/// Of 32-bit floats. Networks of fifty layers that normalize by batches of two or four images amplify what is rounded, most
-/// of all over the steps: these are three times what was found on a CPU. Whether the device computes the same thing is what
-/// float64 shows; this, whether it does so in fp32 too.
+/// The bounds in fp32: three times the differences that were found on a CPU. Networks of fifty layers with normalization over
+/// batches of two or four images amplify rounding errors, most of all over several steps. Errors in the computation itself show
+/// in float64.
 const SINGLE: Bounds =
     Bounds { logits: 2e-3, loss: 1e-3, gradient: 0.2, statistics: 1e-3, steps: 0.5, path: 2e-3, floor: 1e-3 };
-/// Of weights and activations in bfloat16, which has 8 bits: whether it is the same network, no more. Of gradients, and of
-/// the steps that they make, these batches of two or four images leave nothing but noise, which has to be finite;
-/// [`bf16_against_fp32`] compares them where they mean something.
+/// The bounds in bf16, which has 8 significant bits. They only show that the network is the same. With batches of two or four
+/// images, gradients and steps are mere noise, which must be finite; [`compare_bf16`] compares them with larger batches.
 const HALF: Bounds =
     Bounds { logits: 0.5, loss: 0.2, gradient: ANY, statistics: 0.1, steps: ANY, path: 0.5, floor: 0.3 };
-/// Beyond any number there may be, but infinity.
+/// A bound for every finite number.
 const ANY: f64 = 1e30;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let given = |name: &str| arguments.iter().any(|argument| argument == name);
-    let cpu = given("--cpu");
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    let cpu = has("--cpu");
     device::load(if cpu { Request::Cpu } else { Request::Cuda });
     match arguments.first().map(String::as_str) {
         Some("serve") => return serve(&arguments[1..]).map(|()| ExitCode::SUCCESS),
-        Some("ranks") => return ranks(cpu).map(|()| ExitCode::SUCCESS),
+        Some("ranks") => return run_rank(cpu).map(|()| ExitCode::SUCCESS),
         _ => {}
     }
     let value =
         |name: &str| arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1));
-    let folder = |name: &str| value(name).map(PathBuf::from).ok_or(format!("say where they are: {name} DIR"));
+    let folder = |name: &str| value(name).map(PathBuf::from).ok_or(format!("{name} DIR is missing"));
     let setting = Setting {
         cpu,
         device: if cpu { Device::Cpu } else { Device::Cuda(0) },
@@ -89,7 +88,7 @@ fn main() -> Result<ExitCode> {
         _ if cpu => vec![],
         Ok(gpus) => gpus,
         Err(reason) => {
-            eprintln!("gpu-check: no GPU can be used: {reason}; --cpu rehearses without one");
+            eprintln!("gpu-check: no GPU can be used: {reason}; help: --cpu tests the program without a GPU");
             return Ok(ExitCode::from(NO_GPU));
         }
     };
@@ -113,29 +112,29 @@ fn main() -> Result<ExitCode> {
         "finished": false,
     });
     let mut checks = vec![];
-    // After each part, so that what was found is there if a later part hangs or is killed.
-    let mut write = |checks: &[Value], key: &str, found: Value| -> Result<()> {
+    // The record is written after each part, so that it exists even if a later part hangs or is killed.
+    let mut write = |checks: &[Value], key: &str, value: Value| -> Result<()> {
         record["correctness"] = json!(checks);
-        record[key] = found;
+        record[key] = value;
         record["seconds"] = json!(start.elapsed().as_secs_f64());
         let draft = out.with_extension("partial");
         fs::write(&draft, format!("{record:#}\n"))?;
         Ok(fs::rename(&draft, &out)?)
     };
 
-    begin("golden values, and the device against the CPU");
-    if let Err(error) = attempt(|| correctness(&setting, data.path(), &mut checks)) {
-        checks.push(check("everything can be compared", false, error));
+    announce("golden values, and the device against the CPU");
+    if let Err(error) = attempt(|| check_correctness(&setting, data.path(), &mut checks)) {
+        checks.push(check("all comparisons ran", false, error));
     }
     write(&checks, "finished", json!(false))?;
 
-    begin("ranks add up");
-    let exchange = exchange(&setting, gpus.len().max(1));
-    checks.push(check("ranks add up and stay equal", exchange["equal"] == true, exchange.to_string()));
+    announce("sums over ranks");
+    let exchange = check_ranks(&setting, gpus.len().max(1));
+    checks.push(check("ranks compute correct sums and stay equal", exchange["equal"] == true, exchange.to_string()));
     write(&checks, "sum over ranks", exchange)?;
 
-    begin("large matrices");
-    let peak = attempt(|| Ok(matrix_peak(&setting)));
+    announce("large matrices");
+    let peak = attempt(|| Ok(measure_matrix_peak(&setting)));
     if let Err(error) = &peak {
         checks.push(check("large matrices can be multiplied", false, error.clone()));
     }
@@ -145,13 +144,13 @@ fn main() -> Result<ExitCode> {
     let mut rows = vec![];
     for shape in setting.shapes() {
         match attempt(|| compare_speed(&setting, data.path(), &shape, peak)) {
-            Ok(found) => rows.extend(found),
+            Ok(compared) => rows.extend(compared),
             Err(error) => checks.push(check(&format!("training on {} can be compared", shape.name), false, error)),
         }
         write(&checks, "training", json!(rows))?;
     }
-    begin("runs at once on one GPU");
-    let packing = attempt(|| packing(&setting, data.path())).unwrap_or_else(|error| {
+    announce("several runs on one GPU");
+    let packing = attempt(|| measure_packing(&setting, data.path())).unwrap_or_else(|error| {
         checks.push(check("runs can share a GPU", false, error.clone()));
         json!({ "error": error })
     });
@@ -163,12 +162,12 @@ fn main() -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says what comes now: some parts take minutes, and say nothing until they end.
-fn begin(part: &str) {
+/// Prints which part comes next, since some parts take minutes without output.
+fn announce(part: &str) {
     eprintln!("gpu-check: {part} ...");
 }
 
-/// What `work` gives, or why it gives nothing: the record is written whatever fails, and libtorch's exceptions are panics.
+/// Calls `work`, and turns panics into errors. Exceptions of libtorch are panics, and the record must be written in any case.
 fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
@@ -177,43 +176,44 @@ fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String
 }
 
 struct Setting {
-    /// A rehearsal.
+    /// Whether everything runs on the CPU with tiny sizes.
     cpu: bool,
     device: Device,
     golden: PathBuf,
     opponents: PathBuf,
-    /// Where `winsign` and `winsign-worker` lie.
+    /// The folder of `winsign` and `winsign-worker`.
     programs: Option<PathBuf>,
     python: Option<String>,
 }
 
 // --- correctness ------------------------------------------------------------------------------------------------
 
+/// Prints and returns the result of a check.
 fn check(name: &str, passed: bool, detail: String) -> Value {
     println!("{} {name}: {detail}", if passed { "ok    " } else { "FAILED" });
     json!({ "name": name, "passed": passed, "detail": detail })
 }
 
-fn correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Result<()> {
+fn check_correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Result<()> {
     for (name, kind, precision, bounds) in [
         ("float64", Kind::Double, Precision::Fp32, EXACT),
         ("fp32", Kind::Float, Precision::Fp32, SINGLE),
         ("bf16", Kind::Float, Precision::Bf16, HALF),
     ] {
         let numbers = Numbers { kind, precision, device: setting.device, bounds };
-        // The rehearsal takes a small network, and one pruning.
+        // With --cpu, only one small network and one pruning are checked.
         let wanted =
             |file: &str| !setting.cpu || ["shufflenet", "prune_imagenet"].iter().any(|part| file.contains(part));
-        for (file, found) in compare_all(&setting.golden, &numbers, wanted) {
+        for (file, comparison) in compare_all(&setting.golden, &numbers, wanted) {
             let name = format!("golden values in {name}, {}", file.trim_end_matches(".json"));
-            let first = found.differences.first().map_or(String::new(), |difference| format!("; {difference}"));
+            let first = comparison.differences.first().map_or(String::new(), |difference| format!("; {difference}"));
             let detail = format!(
-                "{} compared, {} differ, the worst took {:.3} of its bound{first}",
-                found.compared,
-                found.differences.len(),
-                found.worst
+                "{} compared, {} differ, the largest difference is {:.3} of its bound{first}",
+                comparison.compared,
+                comparison.differences.len(),
+                comparison.worst
             );
-            checks.push(check(&name, found.differences.is_empty() && found.compared > 0, detail));
+            checks.push(check(&name, comparison.differences.is_empty() && comparison.compared > 0, detail));
         }
     }
     let request = synth::Request {
@@ -230,44 +230,47 @@ fn correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Res
         [(Architecture::ResNet8, Dataset::Digits, 0.02, 0.2), (Architecture::MlpMixer, Dataset::Cifar100, 0.03, 0.03)]
     {
         let problem = Problem::new(dataset, architecture);
-        checks.push(bf16_against_fp32(setting, folder, problem, (logits, gradient))?);
+        checks.push(compare_bf16(setting, folder, problem, (logits, gradient))?);
     }
-    against_cpu(setting, folder, checks)
+    compare_with_cpu(setting, folder, checks)
 }
 
-/// bf16 on the device against fp32 on the CPU, by a batch large enough for gradients to mean something. The bounds are
-/// those of the same comparison on a CPU: for resnet8 it is a unit test of the trainer.
-fn bf16_against_fp32(setting: &Setting, folder: &Path, problem: Problem, bounds: (f64, f64)) -> Result<Value> {
-    let pass = |precision, device| -> Result<[Tensor; 2]> {
-        let network = Network::new(problem).computing_in(precision);
-        let data = data::load(problem.dataset, folder, 2)?.on(device);
-        let mut weights = Weights::initialize(&network.layout, 1).on(device);
-        weights.parameters = weights.parameters.set_requires_grad(true);
-        let batches = Batches::new(&data, 128, 1, "check");
-        let batch = batches.epoch(1).shares(0, Place::ALONE).next().ok_or("there are no images")??;
-        let norm_init = network.layout.norm_init(Kind::Float).to_device(device);
-        let pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, None);
-        Ok([pass.logits, pass.gradient].map(|tensor| tensor.to_device(Device::Cpu)))
-    };
-    let (expected, found) = (pass(Precision::Fp32, Device::Cpu)?, pass(Precision::Bf16, setting.device)?);
-    let away = |which: usize| {
+/// Compares bf16 on the device with fp32 on the CPU, with a batch that is large enough for meaningful gradients. The bounds are
+/// those of the same comparison on a CPU; for resnet8, it is a unit test of the trainer.
+fn compare_bf16(setting: &Setting, folder: &Path, problem: Problem, bounds: (f64, f64)) -> Result<Value> {
+    let expected = first_pass(problem, folder, Precision::Fp32, Device::Cpu)?;
+    let found = first_pass(problem, folder, Precision::Bf16, setting.device)?;
+    let relative_difference = |which: usize| {
         let (found, expected) = (&found[which], &expected[which]);
         ((found - expected).norm() / expected.norm()).double_value(&[])
     };
-    let (logits, gradient) = (away(0), away(1));
+    let (logits, gradient) = (relative_difference(0), relative_difference(1));
     let close = (1e-4..bounds.0).contains(&logits) && (1e-4..bounds.1).contains(&gradient);
-    let detail = format!("logits {:.2} %, gradient {:.1} % away", 100.0 * logits, 100.0 * gradient);
-    Ok(check(&format!("bf16 of {} as fp32 on the CPU", problem.architecture), close, detail))
+    let detail = format!("the logits differ by {:.2} %, the gradient by {:.1} %", 100.0 * logits, 100.0 * gradient);
+    Ok(check(&format!("{} in bf16 equals fp32 on the CPU", problem.architecture), close, detail))
 }
 
-/// The trainer on the device against itself on the CPU, in float64 where numbers are computed.
-fn against_cpu(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Result<()> {
+/// Returns the logits and the gradient of the first pass of a training.
+fn first_pass(problem: Problem, folder: &Path, precision: Precision, device: Device) -> Result<[Tensor; 2]> {
+    let network = Network::new(problem).with_precision(precision);
+    let data = data::load(problem.dataset, folder, 2)?.on(device);
+    let mut weights = Weights::initialize(&network.layout, 1).on(device);
+    weights.parameters = weights.parameters.set_requires_grad(true);
+    let batches = Batches::new(&data, 128, 1, "check");
+    let batch = batches.epoch(1).shares(0, Place::ALONE).next().ok_or("there are no images")??;
+    let norm_init = network.layout.norm_init(Kind::Float).to_device(device);
+    let pass = forward_backward(&network, &mut weights, &batch, Some(0.3), &norm_init, None);
+    Ok([pass.logits, pass.gradient].map(|tensor| tensor.to_device(Device::Cpu)))
+}
+
+/// Compares the trainer on the device with the trainer on the CPU, mostly in float64.
+fn compare_with_cpu(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Result<()> {
     let device = setting.device;
     let load = |dataset| data::load(dataset, folder, 2);
 
     let values: Vec<i64> = (0..100_000).map(|value| value * value - 7).collect();
     let back = Vec::<i64>::try_from(device::upload(&values, device))?;
-    checks.push(check("values arrive as they are", back == values, format!("{} of them", values.len())));
+    checks.push(check("uploaded values are equal", back == values, format!("{} values", values.len())));
 
     for (architecture, dataset) in
         [(Architecture::ResNet8, Dataset::Digits), (Architecture::EfficientNet, Dataset::Cifar100)]
@@ -275,12 +278,16 @@ fn against_cpu(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Res
         let found = [Device::Cpu, device].map(|device| train(&load(dataset)?.on(device), architecture, dataset, 3));
         let [expected, found] = found;
         let (expected, found) = (expected?, found?);
-        let away = (&found.parameters - &expected.parameters).abs().max().double_value(&[]);
+        let weights = (&found.parameters - &expected.parameters).abs().max().double_value(&[]);
         let batches = (&found.images - &expected.images).abs().max().double_value(&[]);
         let loss = (found.loss - expected.loss).abs();
-        let detail = format!("pixels {batches:.1e}, loss {loss:.1e}, weights {away:.1e} away");
-        let equal = batches < 1e-5 && loss < 1e-4 && away < 1e-4;
-        checks.push(check(&format!("three steps of {architecture} and an evaluation as on the CPU"), equal, detail));
+        let detail = format!("pixels differ by {batches:.1e}, the loss by {loss:.1e}, weights by {weights:.1e}");
+        let equal = batches < 1e-5 && loss < 1e-4 && weights < 1e-4;
+        checks.push(check(
+            &format!("three steps of {architecture} and an evaluation equal those on the CPU"),
+            equal,
+            detail,
+        ));
     }
 
     let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
@@ -291,32 +298,37 @@ fn against_cpu(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -> Res
     });
     let [expected, found] = masks;
     let equal = found? == expected?;
-    checks.push(check("the same mask as on the CPU", equal, "30 % of resnet8".to_string()));
+    checks.push(check("the mask equals that on the CPU", equal, "30 % of resnet8".to_string()));
 
-    checks.push(joined(setting)?);
+    checks.push(compare_paths(setting)?);
 
-    let state = Checkpoint::beginning(weights, Default::default(), 7);
+    let state = Checkpoint::new(weights, Default::default(), 7);
     let (before, sum) = (state.to_file(), state.checksum());
     let moved = state.on(device);
     let equal = moved.to_file() == before && moved.checksum() == sum;
-    checks.push(check("checkpoints are the same wherever the state lies", equal, "to the last bit".to_string()));
+    checks.push(check("checkpoints are equal wherever the state is stored", equal, "bit for bit".to_string()));
     Ok(())
 }
 
-/// A matrix of paths, as they are and with units matched, and a plane, on the device as on the CPU. Losses are compared, since
-/// the errors of few images jump.
-fn joined(setting: &Setting) -> Result<Value> {
-    let [expected, found] = [Device::Cpu, setting.device].map(losses_between);
+/// Compares matrices of paths, with and without alignment, and a plane on the device with those on the CPU. It compares losses,
+/// since errors are discrete.
+fn compare_paths(setting: &Setting) -> Result<Value> {
+    let [expected, found] = [Device::Cpu, setting.device].map(compute_losses);
     let (expected, found) = (expected?, found?);
-    let away = expected.iter().zip(&found).map(|(expected, found)| (found - expected).abs() / expected);
-    let away = away.fold(0.0, |worst: f64, away| if away.is_finite() { worst.max(away) } else { f64::INFINITY });
-    let detail = format!("{} losses of resnet8, {away:.1e} away at most", expected.len());
-    let equal = expected.len() == found.len() && away < 1e-3;
-    Ok(check("paths, aligned paths and a plane as on the CPU", equal, detail))
+    let differences = expected.iter().zip(&found).map(|(expected, found)| (found - expected).abs() / expected);
+    let largest = differences.fold(
+        0.0,
+        |largest: f64, difference| {
+            if difference.is_finite() { largest.max(difference) } else { f64::INFINITY }
+        },
+    );
+    let detail = format!("{} losses of resnet8 differ by {largest:.1e} at most", expected.len());
+    let equal = expected.len() == found.len() && largest < 1e-3;
+    Ok(check("paths, aligned paths and a plane equal those on the CPU", equal, detail))
 }
 
-/// Test and training losses on all paths between three networks, and on the plane through them.
-fn losses_between(device: Device) -> Result<Vec<f64>> {
+/// Returns the test and training losses on all paths between three networks, and on the plane through them.
+fn compute_losses(device: Device) -> Result<Vec<f64>> {
     let problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
     let path = |align| Connect {
         problem,
@@ -332,29 +344,21 @@ fn losses_between(device: Device) -> Result<Vec<f64>> {
     };
     let network = Network::new(problem);
     let folder = tempfile::tempdir()?;
-    let begin = |settings: Settings| -> Result<Session> {
-        let run = Run::new(settings, vec![]);
-        let directory = Store::create(folder.path())?.run(&run.id);
-        directory.prepare(&run, "networks are joined")?;
-        let attempt = Attempt::claim(&directory, 0)?;
-        let means = ExecOptions { device, checkpoint_every: Duration::MAX, ..ExecOptions::default() };
-        Ok(Session::new(Ranks::alone(), Some(attempt), vec![], means))
-    };
     let networks = [1, 2, 3].map(|seed| {
         let mut weights = Weights::initialize(&network.layout, seed);
         prune::prune(&mut weights, &network.layout, 0.2).map(|()| weights.on(device))
     });
     let networks = networks.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
     let mut losses = vec![];
-    let mut note = |test: f64, train: Option<TrainScore>| {
+    let mut add = |test: f64, train: Option<TrainScore>| {
         losses.extend([test, train.map_or(f64::NAN, |train| train.train_loss)]);
     };
     for align in [Align::None, Align::Weights] {
         let matrix = Matrix { path: path(align), rows: 3 };
-        let mut session = begin(Settings::Matrix(matrix.clone()))?;
+        let mut session = start_session(folder.path(), device, Settings::Matrix(matrix.clone()))?;
         let data = session.load_data(problem.dataset)?;
-        let found = lmc::matrix(&mut session, &network, &data, &networks, &matrix)?;
-        found.pairs.iter().flat_map(|pair| &pair.path.points).for_each(|point| note(point.test_loss, point.train));
+        let result = lmc::matrix(&mut session, &network, &data, &networks, &matrix)?;
+        result.pairs.iter().flat_map(|pair| &pair.path.points).for_each(|point| add(point.test_loss, point.train));
     }
     let plane = Plane {
         problem,
@@ -366,23 +370,33 @@ fn losses_between(device: Device) -> Result<Vec<f64>> {
         sets: Sets::Both,
         precision: Precision::Fp32,
     };
-    let mut session = begin(Settings::Plane(plane.clone()))?;
+    let mut session = start_session(folder.path(), device, Settings::Plane(plane.clone()))?;
     let data = session.load_data(problem.dataset)?;
     let corners = networks.try_into().map_err(|_| "there are three networks")?;
-    let found = lmc::plane(&mut session, &network, &data, corners, &plane)?;
-    found.points.iter().for_each(|point| note(point.test_loss, point.train));
+    let result = lmc::plane(&mut session, &network, &data, corners, &plane)?;
+    result.points.iter().for_each(|point| add(point.test_loss, point.train));
     Ok(losses)
 }
 
-/// What came of a few steps, on the CPU.
+fn start_session(store: &Path, device: Device, settings: Settings) -> Result<Session> {
+    let run = Run::new(settings, vec![]);
+    let directory = Store::create(store)?.run(&run.id);
+    directory.prepare(&run, "paths")?;
+    let attempt = Attempt::claim(&directory, 0)?;
+    let options = ExecOptions { device, checkpoint_every: Duration::MAX, ..ExecOptions::default() };
+    Ok(Session::new(Ranks::alone(), Some(attempt), vec![], options))
+}
+
+/// The results of a few steps, on the CPU.
 struct Steps {
+    /// The images of the last batch.
     images: Tensor,
     parameters: Tensor,
-    /// Of the test set, with that of each step.
+    /// The sum of the losses of all steps and of the test set.
     loss: f64,
 }
 
-/// Steps in float64 with everything that a step can have: norm interpolation, dropout, masks.
+/// Trains a few steps in float64, with norm interpolation, dropout and masks.
 fn train(data: &Data, architecture: Architecture, dataset: Dataset, steps: usize) -> Result<Steps> {
     let network = Network::new(Problem::new(dataset, architecture));
     let device = data.device();
@@ -412,8 +426,8 @@ fn train(data: &Data, architecture: Architecture, dataset: Dataset, steps: usize
         loss += pass.loss.double_value(&[]);
         images = batch.images.to_device(Device::Cpu);
     }
-    let crew = Workers { comm: &Single, stop: &AtomicBool::new(false) };
-    loss += evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, data)?.loss;
+    let workers = Workers { comm: &Single, stop: &AtomicBool::new(false) };
+    loss += evaluate(workers, &network, &weights.parameters.detach(), &weights.statistics, data)?.loss;
     Ok(Steps { images, parameters: weights.parameters.detach().to_device(Device::Cpu), loss })
 }
 
@@ -432,8 +446,8 @@ fn training(precision: Precision, batch: u32, lr: f64) -> Training {
 
 // --- ranks ------------------------------------------------------------------------------------------------------
 
-/// A process for every GPU (two in the rehearsal) runs [`ranks`]; what rank 0 says.
-fn exchange(setting: &Setting, gpus: usize) -> Value {
+/// Runs [`run_rank`] in one process per GPU, or in two with --cpu; returns the JSON that rank 0 prints.
+fn check_ranks(setting: &Setting, gpus: usize) -> Value {
     let program = std::env::current_exe().expect("this program is a file");
     let ranks = if setting.cpu { 2 } else { gpus };
     let mut command = match ranks {
@@ -451,37 +465,37 @@ fn exchange(setting: &Setting, gpus: usize) -> Value {
         Err(error) => return json!({ "ranks": ranks, "equal": false, "error": error.to_string() }),
     };
     let text = String::from_utf8_lossy(&output.stdout);
-    let said = text.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
-    let error = || String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it said nothing").to_string();
-    said.unwrap_or_else(|| json!({ "ranks": ranks, "equal": false, "error": error() }))
+    let result = text.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let error = || String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("no output").to_string();
+    result.unwrap_or_else(|| json!({ "ranks": ranks, "equal": false, "error": error() }))
 }
 
-/// One rank: sums of known values, steps of a training after which ranks are equal, and how fast 100 MB are added up.
-fn ranks(cpu: bool) -> Result<()> {
+/// Runs one rank: checks sums of known values, checks that ranks are equal after some steps, and measures sums of 100 MB.
+fn run_rank(cpu: bool) -> Result<()> {
     let mut ranks = comm::join(false, "")?;
     let request = if cpu { Request::Cpu } else { Request::Cuda };
     let device = device::choose(request, Precision::Fp32, &*ranks.comm)?;
     device::prepare(device, Precision::Fp32, false);
     ranks.connect(device)?;
-    // One rank has nobody to connect with, but NCCL is to be tried even so.
+    // A single rank does not need NCCL, but tests it.
     #[cfg(feature = "nccl")]
     if let (Device::Cuda(gpu), Place::ALONE) = (device, ranks.comm.place()) {
-        let link = comm::nccl::Link::new(comm::nccl::meet(&Single)?, Place::ALONE, gpu)?;
+        let link = comm::nccl::Link::new(comm::nccl::share_id(&Single)?, Place::ALONE, gpu)?;
         ranks.comm = Box::new(comm::nccl::Nccl { mpi: Box::new(Single), link });
     }
     let comm = &*ranks.comm;
     let Place { rank, ranks: count } = comm.place();
 
-    let mut right = true;
+    let mut correct = true;
     for kind in [Kind::Float, Kind::Double] {
-        // Computed on the device just before, so that a sum that did not wait would be wrong.
+        // The device is still computing these values, so a sum that did not wait for them would be wrong.
         let mut tensor = Tensor::arange(1_000_003, (kind, device)).remainder(1_000.0) * (rank as f64 + 1.0);
         let expected = Tensor::arange(1_000_003, (kind, device)).remainder(1_000.0) * (count * (count + 1) / 2) as f64;
         comm.sum(&mut tensor);
-        right &= tensor == expected;
+        correct &= tensor == expected;
     }
-    let sums = comm.gather(&few_steps(comm, device)?);
-    let equal = right && comm.largest(sums.iter().any(|sum| *sum != sums[0]).into()) == 0;
+    let sums = comm.gather(&train_together(comm, device)?);
+    let equal = correct && comm.largest(sums.iter().any(|sum| *sum != sums[0]).into()) == 0;
 
     let bytes: i64 = if cpu { 1_000_000 } else { 100_000_000 };
     let mut tensor = Tensor::ones([bytes / 4], (Kind::Float, device));
@@ -509,13 +523,13 @@ fn ranks(cpu: bool) -> Result<()> {
     Ok(())
 }
 
-/// The checksum of a training that all ranks share.
-fn few_steps(comm: &dyn Comm, device: Device) -> Result<Vec<u8>> {
+/// Trains ten steps with all ranks; returns the checksum of the state.
+fn train_together(comm: &dyn Comm, device: Device) -> Result<Vec<u8>> {
     let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
     let data = data::load(Dataset::Digits, Path::new(""), 1)?.on(device);
     let training = training(Precision::Fp32, 96, 0.1);
     let weights = Weights::initialize(&network.layout, 1).on(device);
-    let mut state = Checkpoint::beginning(weights, training.optimizer, 10);
+    let mut state = Checkpoint::new(weights, training.optimizer, 10);
     state.weights.parameters = state.weights.parameters.set_requires_grad(true);
     let mut stepper = Stepper::new(comm, &network, &training, &state.weights);
     let batches = Batches::new(&data, training.batch, 1, "check");
@@ -528,8 +542,8 @@ fn few_steps(comm: &dyn Comm, device: Device) -> Result<Vec<u8>> {
 
 // --- speed ------------------------------------------------------------------------------------------------------
 
-/// How many TFLOP/s a product of large matrices in bf16 gets.
-fn matrix_peak(setting: &Setting) -> f64 {
+/// Measures the TFLOP/s of a product of large matrices in bf16.
+fn measure_matrix_peak(setting: &Setting) -> f64 {
     let side: i64 = if setting.cpu { 256 } else { 8_192 };
     let [a, b] = [(); 2].map(|()| Tensor::randn([side, side], (Kind::BFloat16, setting.device)));
     let repeat = |times: u32| {
@@ -542,18 +556,18 @@ fn matrix_peak(setting: &Setting) -> f64 {
     2.0 * (side as f64).powi(3) / repeat(30) / 1e12
 }
 
-/// What is trained, and how much of it.
+/// The network and the size of a training whose speed is compared.
 struct Shape {
-    /// `cifar` reads images and moves and mirrors them; `imagenet` has one batch on the device.
+    /// `cifar` reads, shifts and mirrors images; `imagenet` uses one batch that is already on the device.
     name: &'static str,
     architecture: &'static str,
     batch: i64,
-    /// Of a turn.
+    /// The number of steps in a turn.
     steps: i64,
     turns: usize,
-    /// Floating-point operations of a training step for one image, three forward passes.
+    /// The floating-point operations of a training step for one image, which are those of three forward passes.
     operations: f64,
-    /// Against the reference style.
+    /// The goal for the ratio to the `reference` opponent.
     goal: f64,
 }
 
@@ -596,14 +610,14 @@ impl Setting {
     }
 }
 
-/// Rows of the table: our sides against both opponents.
+/// Compares each precision of winsign with both opponents; returns the rows of the table.
 fn compare_speed(setting: &Setting, data: &Path, shape: &Shape, peak: Option<f64>) -> Result<Vec<Value>> {
     let precisions: &[&str] = if setting.cpu { &["bf16", "fp32"] } else { &["bf16", "tf32", "fp32"] };
-    // One after the other: they would not fit a GPU together.
+    // The memory of the GPU may be too small for both, so they run one after the other.
     let theirs: Vec<(&str, Value)> = ["reference", "best"]
         .into_iter()
         .map(|style| {
-            begin(&format!("training on {}: PyTorch, {style}", shape.name));
+            announce(&format!("training on {}: PyTorch, {style}", shape.name));
             let measured = match setting.theirs(data, shape, style) {
                 Some(mut command) => measure(&mut command, shape),
                 None => Err("no --python was given".into()),
@@ -613,9 +627,9 @@ fn compare_speed(setting: &Setting, data: &Path, shape: &Shape, peak: Option<f64
         .collect();
     let mut rows = vec![];
     for precision in precisions {
-        begin(&format!("training on {}: winsign, {precision}", shape.name));
+        announce(&format!("training on {}: winsign, {precision}", shape.name));
         let ours = measure(&mut setting.ours(data, shape, precision), shape);
-        // A GPU may be too small for it.
+        // The memory of the GPU may be too small.
         let ours = ours.unwrap_or_else(|error| json!({ "error": error.to_string() }));
         for (style, theirs) in &theirs {
             let counts = [&ours["parameters"], &theirs["parameters"]];
@@ -624,7 +638,7 @@ fn compare_speed(setting: &Setting, data: &Path, shape: &Shape, peak: Option<f64
             }
             let rate = |side: &Value| side["images/s"].as_f64();
             let ratio = rate(&ours).zip(rate(theirs)).map(|(ours, theirs)| ours / theirs);
-            // Opponents compute as PyTorch does by default, that is with TF32 in convolutions, or in bf16.
+            // The opponents use PyTorch's defaults, which is TF32 in convolutions, or bf16.
             let goal = (*precision == "bf16").then_some(if *style == "reference" { shape.goal } else { 1.0 });
             let used = rate(&ours).zip(peak).map(|(rate, peak)| 100.0 * rate * shape.operations / (peak * 1e12));
             let row = json!({
@@ -647,11 +661,11 @@ fn compare_speed(setting: &Setting, data: &Path, shape: &Shape, peak: Option<f64
     Ok(rows)
 }
 
-/// Medians over the turns of one side, after one turn that warms it up.
+/// Measures a side: returns medians over turns, after a first turn that warms it up.
 fn measure(command: &mut Command, shape: &Shape) -> Result<Value> {
     let mut side = Side::start(command)?;
     let parameters = side.read()?["parameters"].clone();
-    let turns = (0..=shape.turns).map(|_| side.turn()).collect::<Result<Vec<Value>>>()?;
+    let turns = (0..=shape.turns).map(|_| side.take_turn()).collect::<Result<Vec<Value>>>()?;
     let number = |turn: &Value, key: &str| turn[key].as_f64().ok_or(format!("no {key}"));
     let mut rates = vec![];
     for turn in &turns[1..] {
@@ -668,7 +682,7 @@ fn measure(command: &mut Command, shape: &Shape) -> Result<Value> {
     }))
 }
 
-/// A process that trains a turn when it is told to.
+/// A process that trains for each line of its input.
 struct Side {
     child: Child,
     input: ChildStdin,
@@ -686,10 +700,10 @@ impl Side {
     fn read(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        Ok(serde_json::from_str(&line).map_err(|_| format!("a side fell silent: {line:?}"))?)
+        Ok(serde_json::from_str(&line).map_err(|_| format!("a side printed no JSON: {line:?}"))?)
     }
 
-    fn turn(&mut self) -> Result<Value> {
+    fn take_turn(&mut self) -> Result<Value> {
         writeln!(self.input, "go")?;
         self.read()
     }
@@ -702,10 +716,10 @@ impl Drop for Side {
     }
 }
 
-/// One of our sides: trains with the trainer's own code, a turn for every line of its standard input.
+/// Runs a side of winsign: trains with the code of the trainer for each line of standard input.
 fn serve(arguments: &[String]) -> Result<()> {
     let [shape, architecture, precision, batch, steps, folder, rest @ ..] = arguments else {
-        return Err("six arguments".into());
+        return Err("six arguments are needed".into());
     };
     let device = if rest.iter().any(|word| word == "--cpu") { Device::Cpu } else { Device::Cuda(0) };
     let precision: Precision = precision.parse()?;
@@ -713,7 +727,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     device::prepare(device, precision, false);
     let dataset = if shape == "cifar" { Dataset::Cifar100 } else { Dataset::Imagenet };
     let problem = Problem::new(dataset, architecture.parse()?);
-    let network = Network::new(problem).computing_in(precision);
+    let network = Network::new(problem).with_precision(precision);
     let training = training(precision, batch as u32, 0.01);
     let mut weights = Weights::initialize(&network.layout, 1);
     prune::prune(&mut weights, &network.layout, 0.2)?;
@@ -725,13 +739,7 @@ fn serve(arguments: &[String]) -> Result<()> {
         Dataset::Cifar100 => Some(data::load(dataset, folder.as_ref(), 2)?.on(device)),
         _ => None,
     };
-    let still = || -> Result<Batch> {
-        let (channels, side) = dataset.image_shape();
-        let images = Tensor::randn([batch, side, side, channels], (Kind::Float, device)).permute([0, 3, 1, 2]);
-        let labels = Tensor::randint(dataset.classes(), [batch], (Kind::Int64, device));
-        Ok(Batch { images, labels, indices: (0..batch).collect(), whole: batch })
-    };
-    let still = if data.is_some() { None } else { Some(still()?) };
+    let fixed = if data.is_some() { None } else { Some(random_batch(dataset, batch, device)) };
 
     println!("{}", json!({ "parameters": network.layout.parameters() }));
     let mut line = String::new();
@@ -752,40 +760,47 @@ fn serve(arguments: &[String]) -> Result<()> {
             losses += &pass.loss;
             images += batch.whole;
         };
-        match (&data, &still) {
+        match (&data, &fixed) {
             (Some(data), _) => {
                 let batches = Batches::new(data, training.batch, 1, "bench");
                 for batch in batches.epoch(epoch).shares(0, Place::ALONE).take(steps) {
                     step(&batch?);
                 }
             }
-            (None, Some(still)) => (0..steps).for_each(|_| step(still)),
-            (None, None) => unreachable!("there is one of them"),
+            (None, Some(fixed)) => (0..steps).for_each(|_| step(fixed)),
+            (None, None) => unreachable!("there are data or a fixed batch"),
         }
-        // Steps wait for nothing if this is well before the device is done.
+        // If this is well before the end of the turn, steps do not wait for the device.
         let queued = start.elapsed().as_secs_f64();
         if let Some(data) = &data {
-            let crew = Workers { comm: &Single, stop: &AtomicBool::new(false) };
-            evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, data)?;
+            let workers = Workers { comm: &Single, stop: &AtomicBool::new(false) };
+            evaluate(workers, &network, &weights.parameters.detach(), &weights.statistics, data)?;
         }
         let loss = losses.double_value(&[]);
         device::wait(device);
         let seconds = start.elapsed().as_secs_f64();
         let memory = device::peak_memory(device).unwrap_or(0);
-        let said =
+        let times =
             json!({ "seconds": seconds, "images": images, "memory": memory, "queued": queued / seconds, "loss": loss });
-        println!("{said}");
+        println!("{times}");
     }
     Ok(())
 }
 
+fn random_batch(dataset: Dataset, count: i64, device: Device) -> Batch {
+    let (channels, side) = dataset.image_shape();
+    let images = Tensor::randn([count, side, side, channels], (Kind::Float, device)).permute([0, 3, 1, 2]);
+    let labels = Tensor::randint(dataset.classes(), [count], (Kind::Int64, device));
+    Batch { images, labels, indices: (0..count).collect(), whole: count }
+}
+
 // --- runs that share a GPU --------------------------------------------------------------------------------------
 
-/// Studies of small networks on one GPU, with more and more of their runs at once: for so many runs, how long from the start
-/// of `winsign run` to its end. Beginnings of processes are in it, as they are for users.
-fn packing(setting: &Setting, folder: &Path) -> Result<Value> {
+/// Measures studies of small networks on one GPU, with increasing numbers of runs at the same time. The time is that of the whole
+/// `winsign run`, including the start of all processes.
+fn measure_packing(setting: &Setting, folder: &Path) -> Result<Value> {
     let Some(programs) = &setting.programs else {
-        let reason = "no --programs were given";
+        let reason = "--programs is missing";
         println!("runs at once: skipped, {reason}");
         return Ok(json!({ "skipped": reason }));
     };
@@ -814,7 +829,7 @@ fn packing(setting: &Setting, folder: &Path) -> Result<Value> {
                 row["times one at once"] = json!(rate(&row).zip(alone).map(|(rate, alone)| rate / alone));
                 row
             }
-            None => json!({ "runs at once": at_once, "skipped": "there was no time left" }),
+            None => json!({ "runs at once": at_once, "skipped": "no time was left" }),
         };
         println!("{at_once} at once: {row}");
         rows.push(row);
@@ -822,12 +837,12 @@ fn packing(setting: &Setting, folder: &Path) -> Result<Value> {
     Ok(Value::from(rows))
 }
 
-/// For all studies together. gpu-check is to take less than 8 minutes.
+/// The time for all studies together; all of gpu-check must take less than 8 minutes.
 const PACKING_LIMIT: Duration = Duration::from_secs(120);
-/// What a study that ran out of it has to save its runs.
+/// The time in which a study that exceeds this limit must save its runs.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Runs that need nothing, with so many at once.
+/// A study of independent runs, with `at_once` of them at the same time.
 struct Study {
     at_once: u32,
     epochs: u32,
@@ -835,7 +850,7 @@ struct Study {
 }
 
 impl Study {
-    /// The text of the sweep. There are two runs for each seed, so that one at a time is two runs.
+    /// Returns the sweep. It has two runs per seed, so there are at least two runs.
     fn text(&self) -> String {
         let Study { at_once, epochs, .. } = self;
         let seeds = at_once.div_ceil(2);
@@ -845,7 +860,7 @@ impl Study {
         )
     }
 
-    /// What came of it; none if it did not come to an end in time.
+    /// Runs the study; returns its times, or `None` if it did not end before the deadline.
     fn run(&self, setting: &Setting, programs: &Path, folder: &Path, deadline: Instant) -> Result<Option<Value>> {
         let (sweep, store) = (folder.join("sweep.yaml"), folder.join(format!("store-{}", self.at_once)));
         fs::write(&sweep, self.text())?;
@@ -855,7 +870,7 @@ impl Study {
         command.arg("--worker").arg(programs.join("winsign-worker"));
         command.args(["--jobs", &self.at_once.to_string(), "--threads", "1", "--gpus"]);
         command.arg(if setting.cpu { 0.0 } else { 1.0 / f64::from(self.at_once) }.to_string());
-        // An allocation of several nodes would have it use them.
+        // Without this, it would use all nodes of an allocation.
         command.env_remove("SLURM_JOB_NUM_NODES");
         if !setting.cpu {
             let visible = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
@@ -863,14 +878,14 @@ impl Study {
             command.env("CUDA_VISIBLE_DEVICES", first.unwrap_or("0"));
         }
         let begun = Instant::now();
-        let Some(told) = until(deadline, command.stdout(Stdio::null()).stderr(Stdio::piped()))? else {
+        let Some(messages) = run_until(deadline, command.stdout(Stdio::null()).stderr(Stdio::piped()))? else {
             return Ok(None);
         };
         let seconds = begun.elapsed().as_secs_f64();
         let store = Store::open(&store)?;
         let (mut training, mut memory) = (vec![], None);
         for planned in &plan.runs {
-            let result = store.run(&planned.run.id).result()?.ok_or_else(|| format!("a run failed: {told}"))?;
+            let result = store.run(&planned.run.id).result()?.ok_or_else(|| format!("a run failed: {messages}"))?;
             training.push(result.seconds);
             memory = memory.max(result.usage.and_then(|usage| usage.gpu_peak_memory));
         }
@@ -884,8 +899,8 @@ impl Study {
     }
 }
 
-/// Runs a command to its end and gives what it said on standard error; none if it had to be ended at the deadline.
-fn until(deadline: Instant, command: &mut Command) -> Result<Option<String>> {
+/// Runs a command; returns its standard error, or `None` if it was stopped at the deadline.
+fn run_until(deadline: Instant, command: &mut Command) -> Result<Option<String>> {
     if Instant::now() >= deadline {
         return Ok(None);
     }
@@ -896,11 +911,11 @@ fn until(deadline: Instant, command: &mut Command) -> Result<Option<String>> {
         let _ = errors.read_to_string(&mut text);
         text
     });
-    let mut told_to_stop = false;
+    let mut stopped = false;
     while child.try_wait()?.is_none() {
-        if Instant::now() >= deadline && !told_to_stop {
-            // It lets its workers stop.
-            told_to_stop = true;
+        if Instant::now() >= deadline && !stopped {
+            // On this signal, winsign stops its workers.
+            stopped = true;
             let _ = kill_process(Pid::from_child(&child), Signal::TERM);
         }
         if Instant::now() >= deadline + GRACE {
@@ -908,6 +923,6 @@ fn until(deadline: Instant, command: &mut Command) -> Result<Option<String>> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let told = reader.join().unwrap_or_default();
-    Ok((!told_to_stop).then_some(told))
+    let messages = reader.join().unwrap_or_default();
+    Ok((!stopped).then_some(messages))
 }

@@ -1,15 +1,15 @@
-//! How many images a second are read, decoded, cropped at random, resized to 224 × 224 and mirrored, on two threads:
-//! our own loader beside what a PyTorch user would take.
+//! Measures how many images per second are read, decoded, cropped at random, resized to 224 × 224 and mirrored with two
+//! threads, in comparison with the usual loaders for PyTorch.
 //!
 //! ```text
-//! cargo bench --bench loading                                  ours alone
-//! cargo bench --bench loading -- --python PATH                 beside torchvision's ImageFolder with two workers
-//! cargo bench --bench loading -- --python PATH --ffcv PATH     and beside FFCV 1.0.2
+//! cargo bench --bench loading                                  measures winsign only
+//! cargo bench --bench loading -- --python PATH                 also measures torchvision's ImageFolder with two workers
+//! cargo bench --bench loading -- --python PATH --ffcv PATH     also measures FFCV 1.0.2
 //! ```
 //!
-//! PATH is a Python interpreter that has torch and torchvision, or ffcv. The images are 1,000 JPEGs made here, of
-//! ImageNet's usual size and bytes. All ways take turns, several times over; the medians are compared. Prints tables and
-//! writes results/bench/loading.json (see [`Record`]). Files are in the page cache: this measures programs, not the disk.
+//! PATH is a Python interpreter with torch and torchvision, or with ffcv. The images are 1,000 synthetic JPEGs with the usual size
+//! of ImageNet's. All loaders take turns, and medians are compared. Prints tables and writes results/bench/loading.json (see
+//! [`Record`]). All files are in the page cache, so the speed of the disk does not matter.
 
 use std::error::Error;
 use std::fs;
@@ -36,10 +36,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Turns that each way takes.
+/// The number of turns of each loader.
 const TURNS: usize = 7;
 const IMAGES: usize = 1_000;
-/// Images of a turn: each twice.
+/// The number of images in a turn, in which each is loaded twice.
 const SEEN: usize = 2 * IMAGES;
 const CLASSES: usize = 10;
 const SIZE: (usize, usize) = (500, 375);
@@ -48,7 +48,7 @@ const SCALE: (f64, f64) = (0.08, 1.0);
 const SHORT_SIDE: usize = 256;
 const OPTIONS: Options = Options { batch: 256, first: 0, threads: 2, ahead: 3 };
 
-/// results/bench/loading.json.
+/// The content of results/bench/loading.json.
 #[derive(Serialize)]
 struct Record {
     /// The version of this schema.
@@ -56,42 +56,46 @@ struct Record {
     date: jiff::Timestamp,
     /// The version of winsign.
     winsign: &'static str,
-    /// The commit that was measured; none outside of a git repository.
+    /// The measured commit; `None` outside a git repository.
     commit: Option<String>,
     cpu: String,
     cores: usize,
-    /// Processes that wanted a core in the minute before: above 0, the compiler or others were at work.
+    /// The load average of the minute before; other programs were running if it is above 0.
     load_before: f64,
-    how: String,
-    ways: Vec<Way>,
-    /// Of our loader's process at its height, and by how many images it was fed.
+    #[serde(rename = "how")]
+    description: String,
+    #[serde(rename = "ways")]
+    loaders: Vec<Loader>,
     memory: Vec<Memory>,
-    /// Of one image, on one thread.
     parts: Vec<Part>,
 }
 
-/// One way to load images; numbers are images a second.
+/// The speed of a loader, in images per second.
 #[derive(Serialize)]
-struct Way {
+struct Loader {
     name: &'static str,
     min: f64,
     median: f64,
     max: f64,
-    /// How many times as fast as torchvision in the same turn, the median over turns; and what it should be.
+    /// The ratio to the speed of torchvision in the same turn; the median over turns.
     over_torchvision: Option<f64>,
+    /// The goal for `over_torchvision`.
     goal: Option<f64>,
     over_ffcv: Option<f64>,
 }
 
+/// The peak memory of a process that loads all images of a folder once with winsign.
 #[derive(Serialize)]
 struct Memory {
     images: usize,
     peak_bytes: u64,
 }
 
+/// The times of the parts of loading one image, on one thread.
 #[derive(Serialize)]
 struct Part {
-    of: &'static str,
+    #[serde(rename = "of")]
+    source: &'static str,
     read_microseconds: f64,
     decode_microseconds: f64,
     resize_microseconds: f64,
@@ -104,8 +108,8 @@ fn main() -> ExitCode {
         arguments.get(at + 1).map(String::as_str)
     };
     let done = if let Some(folder) = value("--peak-of") {
-        // This program again, to see the memory of a process that does nothing else.
-        peak_of(Path::new(folder))
+        // A separate process, so that its memory is that of loading alone.
+        print_peak_memory(Path::new(folder))
     } else if arguments.iter().any(|argument| argument == "--bench") {
         bench(value("--python"), value("--ffcv"))
     } else {
@@ -122,7 +126,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(python: Option<&str>, ffcv: Option<&str>) -> Result<()> {
-    let (cpu, load_before) = machine()?;
+    let (cpu, load_before) = describe_machine()?;
     let cores = std::thread::available_parallelism()?.get();
     println!("{cpu}, {cores} cores, load {load_before}");
     let scratch = tempfile::tempdir()?;
@@ -143,26 +147,26 @@ fn bench(python: Option<&str>, ffcv: Option<&str>) -> Result<()> {
     type Measure<'a> = Box<dyn Fn(u64) -> Result<f64> + 'a>;
     let ours = |source: Arc<ImageSource>| -> Measure { Box::new(move |turn| load(&source, turn)) };
     let count = SEEN.to_string();
-    let mut ways: Vec<(&'static str, Option<f64>, Measure)> = vec![
+    let mut loaders: Vec<(&'static str, Option<f64>, Measure)> = vec![
         ("winsign, folder", Some(3.0), ours(original.clone())),
         ("winsign, pack", Some(3.5), ours(whole.clone())),
         ("winsign, pack --short-side 256", Some(7.0), ours(small.clone())),
     ];
     if let Some(python) = python {
         let arguments = [train.as_str(), &count, "2"].map(str::to_string).to_vec();
-        ways.push((TORCHVISION, None, Box::new(move |_| opponent(python, "loading.py", &arguments))));
+        loaders.push((TORCHVISION, None, Box::new(move |_| run_opponent(python, "loading.py", &arguments))));
     }
     if let Some(python) = ffcv {
         for (name, largest) in [(FFCV, SIZE.0), (FFCV_SMALL, SHORT_SIDE * SIZE.0 / SIZE.1)] {
             let file = scratch.path().join(format!("{largest}.beton")).display().to_string();
             let arguments = [train.as_str(), &file, &count, "2", &largest.to_string()].map(str::to_string).to_vec();
-            ways.push((name, None, Box::new(move |_| opponent(python, "loading_ffcv.py", &arguments))));
+            loaders.push((name, None, Box::new(move |_| run_opponent(python, "loading_ffcv.py", &arguments))));
         }
     }
-    let mut speeds: Vec<Vec<f64>> = vec![vec![]; ways.len()];
-    // A turn that is not counted warms up caches.
+    let mut speeds: Vec<Vec<f64>> = vec![vec![]; loaders.len()];
+    // The first turn warms up caches, and does not count.
     for turn in 0..=TURNS {
-        for ((name, _, measure), speeds) in ways.iter().zip(&mut speeds) {
+        for ((name, _, measure), speeds) in loaders.iter().zip(&mut speeds) {
             let speed = measure(turn as u64)?;
             eprintln!("turn {turn}: {name}: {speed:.0} images/s");
             if turn > 0 {
@@ -170,29 +174,29 @@ fn bench(python: Option<&str>, ffcv: Option<&str>) -> Result<()> {
             }
         }
     }
-    let names: Vec<&str> = ways.iter().map(|(name, ..)| *name).collect();
-    let over = |mine: &[f64], other: &str| {
+    let names: Vec<&str> = loaders.iter().map(|(name, ..)| *name).collect();
+    let ratio = |ours: &[f64], other: &str| {
         let at = names.iter().position(|name| *name == other)?;
-        Some(median(mine.iter().zip(&speeds[at]).map(|(mine, other)| mine / other).collect()))
+        Some(median(ours.iter().zip(&speeds[at]).map(|(ours, other)| ours / other).collect()))
     };
-    let ways: Vec<Way> = ways
+    let loaders: Vec<Loader> = loaders
         .iter()
         .zip(&speeds)
         .map(|((name, goal, _), speeds)| {
-            let ours = goal.is_some();
-            let equal = if name.ends_with("256") { FFCV_SMALL } else { FFCV };
-            Way {
+            let is_ours = goal.is_some();
+            let comparable = if name.ends_with("256") { FFCV_SMALL } else { FFCV };
+            Loader {
                 name,
                 min: speeds.iter().copied().fold(f64::INFINITY, f64::min),
                 median: median(speeds.clone()),
                 max: speeds.iter().copied().fold(0.0, f64::max),
-                over_torchvision: ours.then(|| over(speeds, TORCHVISION)).flatten(),
+                over_torchvision: is_ours.then(|| ratio(speeds, TORCHVISION)).flatten(),
                 goal: *goal,
-                over_ffcv: ours.then(|| over(speeds, equal)).flatten(),
+                over_ffcv: is_ours.then(|| ratio(speeds, comparable)).flatten(),
             }
         })
         .collect();
-    println!("{}", table(&ways));
+    println!("{}", table(&loaders));
 
     let mut memory = vec![];
     for copies in [1, 4] {
@@ -204,10 +208,10 @@ fn bench(python: Option<&str>, ffcv: Option<&str>) -> Result<()> {
         println!("peak memory for {} images: {:.0} MB", copies * IMAGES, peak_bytes as f64 / 1e6);
         memory.push(Memory { images: copies * IMAGES, peak_bytes });
     }
-    let parts = vec![parts("folder", &original)?, parts("pack --short-side 256", &small)?];
+    let parts = vec![measure_parts("folder", &original)?, measure_parts("pack --short-side 256", &small)?];
     for part in &parts {
-        let Part { of, read_microseconds: read, decode_microseconds: decode, resize_microseconds: resize } = part;
-        println!("one image of the {of}: read {read:.0} µs, decode {decode:.0} µs, resize {resize:.0} µs");
+        let Part { source, read_microseconds: read, decode_microseconds: decode, resize_microseconds: resize } = part;
+        println!("one image of the {source}: read {read:.0} µs, decode {decode:.0} µs, resize {resize:.0} µs");
     }
     let record = Record {
         schema: 1,
@@ -217,17 +221,17 @@ fn bench(python: Option<&str>, ffcv: Option<&str>) -> Result<()> {
         cpu,
         cores,
         load_before,
-        how: format!(
-            "{IMAGES} JPEGs of {} × {} and {:.1} KB, each seen twice a turn in random order; RandomResizedCrop {SIDE} \
+        description: format!(
+            "{IMAGES} JPEGs of {} × {} and {:.1} KB, each loaded twice a turn in random order; RandomResizedCrop {SIDE} \
              (scale {SCALE:?}) and flip in batches of {}, {} threads or workers; {TURNS} turns each, alternating; \
-             ratios are medians of the turns' ratios; images a second; page cache warm; torchvision's are floats and normalized, ours and FFCV's are bytes",
+             ratios are medians of the turns' ratios; images per second; page cache warm; torchvision returns normalized floats, winsign and FFCV return bytes",
             SIZE.0,
             SIZE.1,
             bytes / 1e3,
             OPTIONS.batch,
             OPTIONS.threads
         ),
-        ways,
+        loaders,
         memory,
         parts,
     };
@@ -239,10 +243,10 @@ fn bench(python: Option<&str>, ffcv: Option<&str>) -> Result<()> {
 }
 
 const TORCHVISION: &str = "torchvision ImageFolder, DataLoader";
-const FFCV: &str = "FFCV, as large";
+const FFCV: &str = "FFCV, original size";
 const FFCV_SMALL: &str = "FFCV, shorter side 256";
 
-/// What training sees of an epoch's images.
+/// Returns how training views the images of an epoch.
 fn view(epoch: u64) -> View {
     View::Random { side: SIDE, scale: SCALE, draws: Source::new(1, "bench", epoch) }
 }
@@ -252,7 +256,7 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// Our loader, over all images twice.
+/// Loads all images twice with winsign; returns the images per second.
 fn load(source: &Arc<ImageSource>, epoch: u64) -> Result<f64> {
     let shuffled = Source::new(1, "order", epoch).permutation(SEEN);
     let order = shuffled.iter().map(|&index| index as usize % IMAGES).collect();
@@ -265,8 +269,8 @@ fn load(source: &Arc<ImageSource>, epoch: u64) -> Result<f64> {
     Ok(seen as f64 / began.elapsed().as_secs_f64())
 }
 
-/// What a Python program of ours prints.
-fn opponent(python: &str, program: &str, arguments: &[String]) -> Result<f64> {
+/// Runs a program in benches/opponents; returns the number that it prints.
+fn run_opponent(python: &str, program: &str, arguments: &[String]) -> Result<f64> {
     let path = Path::new(REPOSITORY).join("benches/opponents").join(program);
     let output = Command::new(python).arg(path).args(arguments).output()?;
     if !output.status.success() {
@@ -276,8 +280,8 @@ fn opponent(python: &str, program: &str, arguments: &[String]) -> Result<f64> {
     Ok(text.trim().lines().last().unwrap_or_default().parse()?)
 }
 
-/// Prints the peak memory of this process after an epoch over a folder, in bytes.
-fn peak_of(folder: &Path) -> Result<()> {
+/// Loads an epoch of a folder, and prints the peak memory of this process in bytes.
+fn print_peak_memory(folder: &Path) -> Result<()> {
     let listing = imagenet::list(folder)?;
     let order: Vec<usize> = (0..listing.train.len()).collect();
     let source = Arc::new(ImageSource::Folder(listing));
@@ -291,8 +295,8 @@ fn peak_of(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where the time of an image goes, on one thread.
-fn parts(of: &'static str, source: &ImageSource) -> Result<Part> {
+/// Measures the times of the parts of loading an image, on one thread.
+fn measure_parts(name: &'static str, source: &ImageSource) -> Result<Part> {
     const COUNT: usize = 300;
     let draws = Source::new(1, "resized-crop", 0);
     let (mut decoder, mut resizer, mut buffer) = (Decoder::new(), Resizer::new(), vec![]);
@@ -319,14 +323,14 @@ fn parts(of: &'static str, source: &ImageSource) -> Result<Part> {
     }
     let each = |seconds: f64| seconds * 1e6 / COUNT as f64;
     Ok(Part {
-        of,
+        source: name,
         read_microseconds: each(read),
         decode_microseconds: each(both - resize),
         resize_microseconds: each(resize),
     })
 }
 
-/// Writes images in class folders; gives their mean length in bytes.
+/// Writes images in class folders; returns their mean size in bytes.
 fn make_images(folder: &Path) -> Result<f64> {
     let mut bytes = 0;
     for number in 0..IMAGES {
@@ -344,7 +348,7 @@ fn make_images(folder: &Path) -> Result<f64> {
     Ok(bytes as f64 / IMAGES as f64)
 }
 
-/// Something with large shapes, edges and fine detail, as photographs have: noise of every scale, coarse noise stronger.
+/// Makes an image with large shapes, edges and fine detail, like a photograph: noise of all scales, with stronger coarse noise.
 fn picture(number: u64) -> Rgb {
     let (width, height) = if number.is_multiple_of(5) { (SIZE.1, SIZE.0) } else { SIZE };
     let mut draws = Source::new(7, "picture", 0).stream(number);
@@ -367,7 +371,7 @@ fn picture(number: u64) -> Rgb {
             }
         }
     }
-    // Some flat rectangles with hard edges.
+    // These rectangles add hard edges.
     for _ in 0..4 {
         let mut below = |n: usize| draws.below(n as u64) as usize;
         let (left, top) = (below(width), below(height));
@@ -382,7 +386,7 @@ fn picture(number: u64) -> Rgb {
     Rgb { width, height, pixels: values.iter().map(|value| value.clamp(0.0, 255.0) as u8).collect() }
 }
 
-/// A folder with every training image several times, by hard links.
+/// Makes a folder with every training image several times, as hard links.
 fn copy_links(from: &Path, to: &Path, copies: usize) -> Result<()> {
     let Listing { train, test, .. } = imagenet::list(from)?;
     for (entries, copies, part) in [(train, copies, "train"), (test, 1, "val")] {
@@ -399,21 +403,21 @@ fn copy_links(from: &Path, to: &Path, copies: usize) -> Result<()> {
     Ok(())
 }
 
-fn table(ways: &[Way]) -> Table {
+fn table(loaders: &[Loader]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["images/s", "min", "median", "max", "× torchvision", "goal", "× FFCV"]);
-    for way in ways {
+    for loader in loaders {
         let whole = |speed: f64| format!("{speed:.0}");
         let ratio = |ratio: Option<f64>| ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
         table.add_row([
-            way.name.to_string(),
-            whole(way.min),
-            whole(way.median),
-            whole(way.max),
-            ratio(way.over_torchvision),
-            way.goal.map(|goal| format!("≥ {goal}")).unwrap_or_default(),
-            ratio(way.over_ffcv),
+            loader.name.to_string(),
+            whole(loader.min),
+            whole(loader.median),
+            whole(loader.max),
+            ratio(loader.over_torchvision),
+            loader.goal.map(|goal| format!("≥ {goal}")).unwrap_or_default(),
+            ratio(loader.over_ffcv),
         ]);
     }
     for column in table.column_iter_mut().skip(1) {
@@ -422,8 +426,8 @@ fn table(ways: &[Way]) -> Table {
     table
 }
 
-/// The processor's name, and how busy it was.
-fn machine() -> Result<(String, f64)> {
+/// Returns the name of the processor, and the load average.
+fn describe_machine() -> Result<(String, f64)> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let name = cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
     let load = fs::read_to_string("/proc/loadavg")?;

@@ -1,9 +1,10 @@
-//! What `numerics: portable` costs: the same training, native and portable, as whole processes in turns.
+//! Compares the time of a training with native and with portable numerics. The processes take turns.
 //!
 //!     cargo bench --bench numerics [-- --turns N]
 //!
-//! One thread; the networks train on the digits and on synthetic images in CIFAR-100's format. The ratio is the time of native
-//! over that of portable numerics: below 1, portable is slower. Writes `results/bench/numerics.json`.
+//! The networks train with one thread, on the digits and on synthetic images in CIFAR-100's format. The ratio is the time with
+//! native numerics divided by that with portable numerics; if it is below 1, portable numerics are slower. Writes
+//! `results/bench/numerics.json`.
 
 #[allow(dead_code)]
 mod common;
@@ -15,7 +16,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use common::{Result, median, option, write};
+use common::{Result, find_option, median, write};
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 
@@ -30,7 +31,7 @@ const IMAGES: [&str; 4] = ["--train", "128", "--test", "32"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let turns: usize = option(&arguments, "--turns").map_or(Ok(3), |turns| turns.parse())?;
+    let turns: usize = find_option(&arguments, "--turns").map_or(Ok(3), |turns| turns.parse())?;
     let folder = tempfile::tempdir()?;
     let mut synth = Command::new(WINSIGN);
     synth.args(["data", "synth", "--like", "cifar100"]).args(IMAGES).arg(folder.path());
@@ -45,7 +46,7 @@ fn main() -> Result<()> {
                     "dataset: {dataset}\narchitecture: {architecture}\nnumerics: {numerics}\n\
                      ticket: {{method: aws, levels: 1, warmup_epochs: {epochs}, epochs: 1}}\n"
                 );
-                seconds.push(run(folder.path(), &study)?);
+                seconds.push(measure(folder.path(), &study)?);
             }
             eprintln!("{architecture}: turn {turn} of {turns}");
         }
@@ -63,8 +64,8 @@ fn main() -> Result<()> {
     write("numerics", "two trainings and their evaluations by one thread, native over portable numerics", turns, &rows)
 }
 
-/// Seconds of a study from nothing.
-fn run(folder: &Path, study: &str) -> Result<f64> {
+/// Runs a study in a new store; returns the seconds that it took.
+fn measure(folder: &Path, study: &str) -> Result<f64> {
     let (sweep, store) = (folder.join("study.yaml"), folder.join("store"));
     fs::write(&sweep, study)?;
     let start = Instant::now();

@@ -1,15 +1,14 @@
-//! How long `winsign` itself takes: whole processes of the real program, on a sweep of ten thousand runs.
+//! Measures the times of winsign's commands on a sweep of ten thousand runs, as whole processes.
 //!
 //! ```text
-//! cargo bench --bench study                    all but training; also without the worker (--no-default-features)
-//! cargo bench --bench study -- --quickstart    and sweeps/quickstart.yaml from nothing, with the real worker
+//! cargo bench --bench study                    measures everything but training; does not need the worker
+//! cargo bench --bench study -- --quickstart    also runs sweeps/quickstart.yaml in a new store
 //! ```
 //!
-//! Reports are of a sweep of their own, in which ten thousand runs have a hundred epochs of metrics.
+//! For reports there is another sweep, in which ten thousand runs have metrics of a hundred epochs.
 //!
-//! Prints a table and writes results/bench/study.json (see [`Record`]). A missed goal is shown, and is no failure; what
-//! fails is a command that did not do what it is timed for. Files are in the page cache while the clock runs: this
-//! measures winsign, not the disk.
+//! Prints a table and writes results/bench/study.json (see [`Record`]). Missed goals are shown, but are not failures. The
+//! benchmark fails if a command does not do its work. All files are in the page cache, so the speed of the disk does not matter.
 
 #[path = "common/record.rs"]
 mod record;
@@ -41,7 +40,7 @@ use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{self, Plan, PlannedRun, RunState};
 
-use record::{Machine, Origin, Result, TEN_THOUSAND, text, undisturbed};
+use record::{Machine, Origin, Result, TEN_THOUSAND, clean_command, format_seconds};
 
 const WINSIGN: &str = env!("CARGO_BIN_EXE_winsign");
 #[cfg(feature = "worker")]
@@ -50,11 +49,11 @@ const WORKER: Option<&str> = Some(env!("CARGO_BIN_EXE_winsign-worker"));
 const WORKER: Option<&str> = None;
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Timed executions of a command, after one that is not timed.
+/// The number of timed executions of a command, after one that is not timed.
 const REPEATS: usize = 5;
 
-/// 48 chains of 13 tickets, and 5 kinds of transfers from each of 3 levels to 13 initializations: 9,984 trainings of 100
-/// epochs; and 3,888 paths.
+/// A sweep with 9,984 trainings of 100 epochs: 48 chains of 13 tickets, and 5 kinds of transfers from each of 3 levels to 13
+/// initializations. It also has 3,888 paths.
 const TRAININGS: &str = "\
 name: trainings
 dataset: digits
@@ -75,7 +74,7 @@ connect:
   - between: norm-init
 ";
 
-/// results/bench/study.json. Times are in seconds.
+/// The content of results/bench/study.json. Times are in seconds.
 #[derive(Serialize)]
 struct Record {
     /// The version of this schema.
@@ -83,28 +82,28 @@ struct Record {
     #[serde(flatten)]
     origin: Origin,
     machine: Machine,
-    /// Runs of the sweep by kind.
+    /// The number of runs of each kind.
     runs: BTreeMap<String, usize>,
     cases: Vec<Timing>,
-    report: Reporting,
+    report: ReportTimings,
 }
 
-/// What a report takes over many trainings.
+/// The times of reports on many trainings.
 #[derive(Serialize)]
-struct Reporting {
-    /// Runs of its sweep by kind.
+struct ReportTimings {
+    /// The number of runs of each kind.
     runs: BTreeMap<String, usize>,
-    /// Of their metrics.
+    /// The size of all metrics.
     metrics_bytes: u64,
     cases: Vec<Timing>,
-    /// The most memory that the process had at once, over all executions.
+    /// The peak memory of the process, over all executions.
     peak_memory_bytes: u64,
     peak_memory_goal: u64,
     page_bytes: u64,
     page_goal: u64,
 }
 
-/// One command and how long it took, over `repeats` executions.
+/// The time of a command, over `repeats` executions.
 #[derive(Serialize)]
 struct Timing {
     name: &'static str,
@@ -120,21 +119,21 @@ struct Case {
     name: &'static str,
     goal: Option<f64>,
     arguments: Vec<OsString>,
-    /// What is done before each execution, while no clock runs.
+    /// Prepares each execution; this is not timed.
     prepare: Option<Box<dyn Fn() -> Result<()>>>,
-    /// Whether what it printed shows that it did its work.
+    /// Checks by the output that the command did its work.
     check: Box<dyn Fn(&str) -> bool>,
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    // `cargo bench` says --bench, `cargo test --benches` does not and must be quick. Other flags are for other benches.
-    if !given("--bench") {
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    // `cargo bench` passes --bench, but `cargo test --benches`, which must be fast, does not.
+    if !has("--bench") {
         println!("nothing is measured: use cargo bench --bench study");
         return ExitCode::SUCCESS;
     }
-    match bench(given("--quickstart")) {
+    match bench(has("--quickstart")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("study: {error}");
@@ -144,17 +143,17 @@ fn main() -> ExitCode {
 }
 
 fn bench(quickstart: bool) -> Result<()> {
-    // Before anything is measured, since it fails at once.
+    // This error must come before the measurements.
     let worker = match (quickstart, WORKER) {
-        (true, None) => return Err("--quickstart needs the worker: leave --no-default-features out".into()),
+        (true, None) => return Err("--quickstart needs the worker; build without --no-default-features".into()),
         (true, worker) => worker,
         (false, _) => None,
     };
-    let machine = Machine::this()?;
+    let machine = Machine::current()?;
     let scratch = tempfile::tempdir()?;
     let path = |name: &str| scratch.path().join(name);
     let (sweep_file, empty) = (path("sweep.yaml"), path("empty"));
-    let (finished, under_way) = (path("finished"), path("under-way"));
+    let (finished, running) = (path("finished"), path("under-way"));
     fs::write(&sweep_file, TEN_THOUSAND)?;
     let plan = build(&winsign_sweep::read(&sweep_file)?);
     let total = plan.runs.len();
@@ -165,30 +164,28 @@ fn bench(quickstart: bool) -> Result<()> {
     println!("{total} runs: {}", kinds.join(", "));
     let began = Instant::now();
     finish(&plan.runs, &Store::create(&finished)?, &path("network.safetensors"))?;
-    let counts = begin(&plan, &Store::create(&under_way)?, &path("network.safetensors"))?;
+    let counts = begin(&plan, &Store::create(&running)?, &path("network.safetensors"))?;
     let seconds = began.elapsed().as_secs_f64();
-    println!(
-        "a store in which they are done, and one in which they are under way ({counts}), written in {seconds:.1} s\n"
-    );
+    println!("wrote a store in which all are done, and one in which some are running ({counts}), in {seconds:.1} s\n");
 
     let mut timings = vec![];
-    // Before the heartbeats in that store are too old.
-    let watching = watching(&sweep_file, &under_way, &counts);
-    for case in watching.into_iter().chain(cases(&sweep_file, &empty, &finished, total)) {
-        timings.push(timed(&case)?.0);
+    // These cases come first, since the heartbeats in their store time out.
+    let status_cases = status_cases(&sweep_file, &running, &counts);
+    for case in status_cases.into_iter().chain(cases(&sweep_file, &empty, &finished, total)) {
+        timings.push(measure(&case)?.0);
     }
-    let report = reporting(scratch.path())?;
+    let report = measure_reports(scratch.path())?;
     if let Some(worker) = worker {
         let (file, store) = (Path::new(REPOSITORY).join("sweeps/quickstart.yaml"), path("quickstart"));
         let case = quickstart_case(&file, &store, Path::new(worker));
-        eprintln!("training the quickstart, a minute or two");
+        eprintln!("running the quickstart, which takes one or two minutes");
         timings.push(Timing::new(&case, vec![execute(&case)?.0]));
     }
 
     println!("{}", table(timings.iter().chain(&report.cases)));
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     println!(
-        "reports of {:.0} MB of metrics: {:.0} MB of memory at most, a page of {:.1} MB",
+        "reports on {:.0} MB of metrics: {:.0} MB of peak memory, a page of {:.1} MB",
         megabytes(report.metrics_bytes),
         megabytes(report.peak_memory_bytes),
         megabytes(report.page_bytes)
@@ -197,28 +194,28 @@ fn bench(quickstart: bool) -> Result<()> {
     record::write("study", &record)
 }
 
-/// The commands whose times are listed in docs/benchmarks.md.
+/// Returns the commands whose times are listed in docs/benchmarks.md.
 fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case> {
     let arguments = |store: &Path, words: &[&str]| {
         let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
         arguments.extend(["--store".into(), store.into(), sweep.into()]);
         arguments
     };
-    let says = |text: String| Box::new(move |stdout: &str| stdout.contains(&text));
+    let prints = |text: String| Box::new(move |stdout: &str| stdout.contains(&text));
     vec![
         Case {
             name: "--version",
             goal: Some(0.05),
             arguments: vec!["--version".into()],
             prepare: None,
-            check: says(env!("CARGO_PKG_VERSION").to_string()),
+            check: prints(env!("CARGO_PKG_VERSION").to_string()),
         },
         Case {
             name: "plan, nothing done",
             goal: Some(1.0),
             arguments: arguments(empty, &["plan"]),
             prepare: None,
-            check: says(format!(": {total} pending\n")),
+            check: prints(format!(": {total} pending\n")),
         },
         Case {
             name: "plan --json, nothing done",
@@ -230,37 +227,37 @@ fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case>
         Case {
             name: "run, all done",
             goal: Some(2.0),
-            // No worker is started; this one would fail if it were, since it knows no such arguments.
+            // No worker must be started; this one would fail.
             arguments: arguments(finished, &["run", "--worker", WINSIGN]),
             prepare: None,
-            check: says(format!("{total} of {total} runs done (0 now)")),
+            check: prints(format!("{total} of {total} runs done (0 now)")),
         },
         Case {
             name: "report, all done",
             goal: Some(3.0),
             arguments: arguments(finished, &["report"]),
             prepare: None,
-            check: says(format!("all {total} runs done")),
+            check: prints(format!("all {total} runs done")),
         },
         Case {
             name: "status, all done",
             goal: Some(1.0),
             arguments: arguments(finished, &["status"]),
             prepare: None,
-            check: says(format!(": {total} done\n")),
+            check: prints(format!(": {total} done\n")),
         },
     ]
 }
 
-/// Of a sweep that other machines are at: some runs are done, some run, some have failed.
-fn watching(sweep: &Path, under_way: &Path, counts: &str) -> Vec<Case> {
-    let case = |name, words: &[&str], told: String| Case {
+/// Returns the cases of `winsign status` for a sweep whose runs are partly done, running and failed.
+fn status_cases(sweep: &Path, running: &Path, counts: &str) -> Vec<Case> {
+    let case = |name, words: &[&str], expected: String| Case {
         name,
         goal: Some(1.0),
-        arguments: [words.iter().map(OsString::from).collect(), vec!["--store".into(), under_way.into(), sweep.into()]]
+        arguments: [words.iter().map(OsString::from).collect(), vec!["--store".into(), running.into(), sweep.into()]]
             .concat(),
         prepare: None,
-        check: Box::new(move |stdout| stdout.contains(&told)),
+        check: Box::new(move |stdout| stdout.contains(&expected)),
     };
     vec![
         case("status, under way", &["status"], format!("{counts}\n")),
@@ -268,7 +265,7 @@ fn watching(sweep: &Path, under_way: &Path, counts: &str) -> Vec<Case> {
     ]
 }
 
-/// Training and all; the goal is for two cores.
+/// Returns the case of the quickstart, which includes training. The goal is for two cores.
 fn quickstart_case(sweep: &Path, store: &Path, worker: &Path) -> Case {
     Case {
         name: "run sweeps/quickstart.yaml",
@@ -279,8 +276,8 @@ fn quickstart_case(sweep: &Path, store: &Path, worker: &Path) -> Case {
     }
 }
 
-/// Reports over ten thousand trainings: all read for the first time, some new, none new.
-fn reporting(scratch: &Path) -> Result<Reporting> {
+/// Measures reports on ten thousand trainings: the first one, and one after which a few results are new.
+fn measure_reports(scratch: &Path) -> Result<ReportTimings> {
     let path = |name: &str| scratch.join(name);
     let (sweep_file, root) = (path("trainings.yaml"), path("trained"));
     fs::write(&sweep_file, TRAININGS)?;
@@ -289,18 +286,18 @@ fn reporting(scratch: &Path) -> Result<Reporting> {
     finish(&plan.runs, &store, &path("network.safetensors"))?;
     let mut metrics_bytes = 0;
     for planned in &plan.runs {
-        metrics_bytes += train(planned, &store)?;
+        metrics_bytes += add_metrics(planned, &store)?;
     }
     rustix::fs::syncfs(fs::File::open(store.root())?)?;
 
     let reports = root.join("reports");
     let arguments = || vec!["report".into(), "--store".into(), root.clone().into(), sweep_file.clone().into()];
-    let told = format!("all {} runs done", plan.runs.len());
+    let expected = format!("all {} runs done", plan.runs.len());
     let check = || {
-        let told = told.clone();
-        Box::new(move |stdout: &str| stdout.contains(&told) && stdout.contains("report.html"))
+        let expected = expected.clone();
+        Box::new(move |stdout: &str| stdout.contains(&expected) && stdout.contains("report.html"))
     };
-    let forget = {
+    let delete_reports = {
         let reports = reports.clone();
         move || match fs::remove_dir_all(&reports) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
@@ -308,9 +305,9 @@ fn reporting(scratch: &Path) -> Result<Reporting> {
         }
     };
     let some: Vec<_> = plan.runs.iter().step_by(500).map(|planned| store.run(&planned.run.id)).collect();
-    let renew = move || {
+    let renew_results = move || {
         for directory in &some {
-            let result = directory.result()?.ok_or("it was done")?;
+            let result = directory.result()?.ok_or("a run has no result")?;
             fs::write(directory.result_path(), seal(&RunResult { finished: jiff::Timestamp::now(), ..result }))?;
         }
         Ok(())
@@ -320,25 +317,25 @@ fn reporting(scratch: &Path) -> Result<Reporting> {
             name: "report of trainings, nothing read before",
             goal: Some(5.0),
             arguments: arguments(),
-            prepare: Some(Box::new(forget)),
+            prepare: Some(Box::new(delete_reports)),
             check: check(),
         },
         Case {
             name: "report of trainings, a few are new",
             goal: Some(1.0),
             arguments: arguments(),
-            prepare: Some(Box::new(renew)),
+            prepare: Some(Box::new(renew_results)),
             check: check(),
         },
     ];
     let mut timings = vec![];
     let mut peak_memory_bytes = 0;
     for case in &cases {
-        let (timing, peak) = timed(case)?;
+        let (timing, peak) = measure(case)?;
         timings.push(timing);
         peak_memory_bytes = peak_memory_bytes.max(peak);
     }
-    Ok(Reporting {
+    Ok(ReportTimings {
         runs: count_by_kind(&plan),
         metrics_bytes,
         cases: timings,
@@ -349,15 +346,15 @@ fn reporting(scratch: &Path) -> Result<Reporting> {
     })
 }
 
-/// Gives a run that was trained the metrics of a hundred epochs and a log, and its result their digest. Numbers are as
-/// training has them: they fall, and no two are alike.
-fn train(planned: &PlannedRun, store: &Store) -> Result<u64> {
+/// Writes the metrics of a hundred epochs and a log of a run that trains, and adds the metrics to its result; returns their size.
+/// Like those of a real training, the numbers decrease and are all different.
+fn add_metrics(planned: &PlannedRun, store: &Store) -> Result<u64> {
     const EPOCHS: u32 = 100;
     if planned.run.kind() == Kind::Connect {
         return Ok(0);
     }
     let directory = store.run(&planned.run.id);
-    let result = directory.result()?.ok_or("it is done")?;
+    let result = directory.result()?.ok_or("a run has no result")?;
     let (Outcome::Ticket(TicketOutcome { test_error, .. }) | Outcome::Transfer(TransferOutcome { test_error, .. })) =
         &result.outcome
     else {
@@ -365,7 +362,7 @@ fn train(planned: &PlannedRun, store: &Store) -> Result<u64> {
     };
     let mut number = u64::from_str_radix(planned.run.id.as_str(), 16)? | 1;
     let mut noise = || {
-        // A linear congruential generator (Knuth's MMIX) will do.
+        // This is the linear congruential generator of Knuth's MMIX.
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (number >> 11) as f64 / (1u64 << 53) as f64
     };
@@ -378,7 +375,7 @@ fn train(planned: &PlannedRun, store: &Store) -> Result<u64> {
             train_loss: 2.3 * rest + 0.05 * noise(),
             train_error: (90.0 * rest + noise()).min(100.0),
             test_loss: 2.3 * rest + 0.3 + 0.05 * noise(),
-            // Of a test set of ten thousand images.
+            // The test set has ten thousand images, so errors are multiples of 0.01 %.
             test_error: ((test_error + 80.0 * rest + noise()) * 100.0).round() / 100.0,
         };
         metrics += &(serde_json::to_string(&metric)? + "\n");
@@ -396,44 +393,43 @@ fn train(planned: &PlannedRun, store: &Store) -> Result<u64> {
     Ok(attached.bytes)
 }
 
-/// Times a command, after one execution that is not timed; gives the most memory it had, too.
-fn timed(case: &Case) -> Result<(Timing, u64)> {
+/// Times a command, after one execution that is not timed; also returns its peak memory.
+fn measure(case: &Case) -> Result<(Timing, u64)> {
     execute(case)?;
     let executed: Vec<(Duration, u64)> = (0..REPEATS).map(|_| execute(case)).collect::<Result<_>>()?;
     let (times, peaks): (Vec<Duration>, Vec<u64>) = executed.into_iter().unzip();
     Ok((Timing::new(case, times), peaks.into_iter().max().unwrap_or(0)))
 }
 
-/// Runs a command once, from start to exit with all its output read; gives its time, and the most memory it had at once
-/// in bytes.
+/// Runs a command once; returns the time until its exit, and its peak memory in bytes.
 fn execute(case: &Case) -> Result<(Duration, u64)> {
     if let Some(prepare) = &case.prepare {
         prepare()?;
     }
-    let mut command = undisturbed(WINSIGN);
+    let mut command = clean_command(WINSIGN);
     command.args(&case.arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     let began = Instant::now();
     let child = command.spawn()?;
-    let watching = peak_memory(child.id());
+    let watcher = watch_peak_memory(child.id());
     let output = child.wait_with_output()?;
     let time = began.elapsed();
-    let peak = watching.join().expect("the watcher does not panic");
+    let peak = watcher.join().expect("the watcher does not panic");
     let stdout = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() || !(case.check)(&stdout) {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let last = stdout.lines().last().unwrap_or_default();
-        return Err(format!("{} did not do its work ({}): {last}\n{stderr}", case.name, output.status).into());
+        return Err(format!("{} failed ({}): {last}\n{stderr}", case.name, output.status).into());
     }
     Ok((time, peak))
 }
 
-/// What the kernel says a process had at most, asked again and again until the process has ended.
-fn peak_memory(pid: u32) -> JoinHandle<u64> {
+/// Starts a thread that reads the peak memory of a process until the process has ended.
+fn watch_peak_memory(pid: u32) -> JoinHandle<u64> {
     std::thread::spawn(move || {
         let mut peak = 0;
         while let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) {
             let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-            // It has none left once it has ended.
+            // A process that has ended has no memory.
             let Some(kilobytes) = kilobytes.and_then(|number| number.trim().parse::<u64>().ok()) else { break };
             peak = kilobytes * 1024;
             std::thread::sleep(Duration::from_millis(5));
@@ -471,8 +467,8 @@ fn table<'a>(timings: impl Iterator<Item = &'a Timing>) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["winsign …", "min", "median", "max", "goal", ""]);
     for timing in timings {
-        let goal = timing.goal.map(|goal| format!("< {}", text(goal))).unwrap_or_default();
-        let [min, median, max] = [timing.min, timing.median, timing.max].map(text);
+        let goal = timing.goal.map(|goal| format!("< {}", format_seconds(goal))).unwrap_or_default();
+        let [min, median, max] = [timing.min, timing.median, timing.max].map(format_seconds);
         table.add_row([timing.name, &min, &median, &max, &goal, timing.verdict()]);
     }
     for column in table.column_iter_mut().skip(1).take(4) {
@@ -489,12 +485,12 @@ fn count_by_kind(plan: &Plan) -> BTreeMap<String, usize> {
     counts
 }
 
-/// Writes what a finished run leaves behind and winsign looks at, for every run of a plan. Not as winsign writes it:
-/// its files survive a power cut, which for ten thousand runs would take minutes.
+/// Writes the files of finished runs that winsign reads. Unlike winsign, it does not wait until each file is on the disk, which
+/// would take minutes for ten thousand runs.
 fn finish(runs: &[PlannedRun], store: &Store, template: &Path) -> Result<()> {
     let tensor = RawTensor { dtype: Dtype::F32, shape: vec![10, 32], bytes: vec![0; 4 * 10 * 32] };
     let tensors = BTreeMap::from([("fc.weight".to_string(), tensor)]);
-    // Written before every result: tensors touched after a commit are read again.
+    // The network is written before the results, since winsign verifies networks that are newer than their result.
     let (digest, bytes) = TensorFile { tensors, metadata: "{}".to_string() }.write(template)?;
     let network = AttachedFile { path: "attempts/1/network.safetensors".to_string(), bytes, digest };
     for planned in runs {
@@ -530,13 +526,13 @@ fn finish(runs: &[PlannedRun], store: &Store, template: &Path) -> Result<()> {
         };
         fs::write(directory.result_path(), seal(&result))?;
     }
-    // Otherwise the disk would be busy with these files while the first commands are timed.
+    // Otherwise, the disk would be busy with these files while the first commands are timed.
     rustix::fs::syncfs(fs::File::open(store.root())?)?;
     Ok(())
 }
 
-/// Half of the runs are done; of the others some run on other machines, as their heartbeats say, some have failed, and
-/// the rest waits. Gives how many are in which state, as `winsign status` says it.
+/// Writes a store in which half of the runs are done, some are running on other machines, some have failed, and the others are
+/// pending or blocked. Returns the number of runs in each state, as `winsign status` prints them.
 fn begin(plan: &Plan, store: &Store, template: &Path) -> Result<String> {
     const RUNNING: usize = 512;
     const FAILED: usize = 100;
@@ -552,7 +548,7 @@ fn begin(plan: &Plan, store: &Store, template: &Path) -> Result<String> {
         fs::write(directory.claim_path(1), seal(&claim))?;
         let progress = Progress { done: 1, total: 4, test_error: Some(10.0) };
         fs::write(attempt.join(STATUS), serde_json::to_vec(&progress)?)?;
-        fs::write(attempt.join(LOG), "a line as workers write them when an epoch is done\n".repeat(200))?;
+        fs::write(attempt.join(LOG), "a line like those that workers write after an epoch\n".repeat(200))?;
         if index >= RUNNING {
             fs::write(attempt.join(END), seal(&End::Failed { message: "the loss became NaN".to_string() }))?;
         }
@@ -565,15 +561,15 @@ fn begin(plan: &Plan, store: &Store, template: &Path) -> Result<String> {
     Ok(states.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", "))
 }
 
-/// Numbers as a study of the digits has them: errors of some percent that grow with the level.
+/// Makes up an outcome like those on the digits, with an error of a few percent that grows with the level.
 fn outcome(planned: &PlannedRun) -> Outcome {
     const PRUNABLE: u64 = 19_152;
     let level = planned.label.level;
     let remaining_ratio = 0.8f64.powi(level as i32);
-    let test_error = 2.0 + 0.3 * f64::from(level) + chance(&planned.run.id);
+    let test_error = 2.0 + 0.3 * f64::from(level) + random(&planned.run.id);
     let test_loss = test_error / 25.0;
     match &planned.run.settings {
-        Settings::Import(_) => unreachable!("the sweep imports nothing"),
+        Settings::Import(_) => unreachable!("the sweep has no imports"),
         Settings::Ticket(_) => Outcome::Ticket(TicketOutcome {
             remaining_ratio,
             survivors: (PRUNABLE as f64 * remaining_ratio) as u64,
@@ -593,12 +589,12 @@ fn outcome(planned: &PlannedRun) -> Outcome {
             let path = PathOutcome { points: path.collect(), barrier: height, similarity: None };
             Outcome::Connect(ConnectOutcome { remaining_ratio, path })
         }
-        Settings::Matrix(_) | Settings::Plane(_) => unreachable!("the sweep has none"),
+        Settings::Matrix(_) | Settings::Plane(_) => unreachable!("the sweep has no matrices and planes"),
     }
 }
 
-/// In [0, 1], as good as random, and always the same for a run.
-fn chance(id: &RunId) -> f64 {
+/// Returns a pseudo-random number in [0, 1] that depends on the identity only.
+fn random(id: &RunId) -> f64 {
     let number = u64::from_str_radix(id.as_str(), 16).expect("an identity is hexadecimal");
     number as f64 / u64::MAX as f64
 }

@@ -1,11 +1,12 @@
-//! Training on CPUs against PyTorch: epochs of a few batches with an evaluation after each, in turns, side by side.
+//! Compares the speed of training on CPUs with that of PyTorch. The sides take turns; a turn is an epoch of a few batches with an
+//! evaluation after it.
 //!
 //!     cargo bench --bench training -- --python PYTHON [--only ARCHITECTURE] [--turns N]
 //!
-//! PYTHON needs torch and torchvision. Opponents are in `opponents/training.py`: `reference` does what implementations of
-//! pruning usually do, `fp32` and `bf16` are the best one writes by hand. Every side is a process of its own that trains when
-//! it is told to. Ratios are medians over turns of the ratio within a turn. The last row compares two ranks of one thread
-//! with one rank of two threads; it needs mpirun. Writes `results/bench/training.json`.
+//! PYTHON needs torch and torchvision. `opponents/training.py` has the opponents: `reference` is like usual implementations of
+//! pruning, and `fp32` and `bf16` are optimized by hand. Each side is a process that trains an epoch for each line of its input.
+//! Ratios are medians over turns of the ratio within a turn. The last row compares two ranks with one thread each with one rank
+//! with two threads; it needs mpirun. Writes `results/bench/training.json`.
 
 mod common;
 
@@ -26,16 +27,16 @@ use winsign_trainer::train::evaluate::{Workers, evaluate};
 use winsign_trainer::train::optimizer;
 use winsign_trainer::train::step::Stepper;
 
-use common::{Result, Side, median, option, print, ratio, take_turns, write};
+use common::{Result, Side, find_option, median, print_table, ratio, take_turns, write};
 
 const BATCH: usize = 64;
 const THREADS: usize = 2;
-/// Images of an epoch, and of the evaluation after it.
+/// The numbers of images of an epoch, and of the evaluation after it.
 const TRAIN: usize = 4 * BATCH;
 const TEST: usize = BATCH;
 const TURNS: usize = 5;
 
-/// What we compute in, against which opponent, and the goal.
+/// The precision of winsign, the opponent, and the goal for the ratio of their speeds.
 type Pair = (&'static str, &'static str, f64);
 
 const ROWS: [(&str, &[Pair]); 3] = [
@@ -57,9 +58,10 @@ fn main() -> Result<()> {
     {
         return self::serve(rest);
     }
-    let python = option(&arguments, "--python").ok_or("say which Python has torch and torchvision: --python PYTHON")?;
-    let only = option(&arguments, "--only");
-    let turns = option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
+    let python =
+        find_option(&arguments, "--python").ok_or("--python PYTHON is missing; PYTHON needs torch and torchvision")?;
+    let only = find_option(&arguments, "--only");
+    let turns = find_option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
     let data = tempfile::tempdir()?;
     let request =
         Request { like: Set::Cifar100, train: TRAIN, test: TEST, classes: None, seed: 1, format: None, layout: None };
@@ -71,9 +73,9 @@ fn main() -> Result<()> {
         rows.extend(compare(data.path(), &python, architecture, pairs, turns)?);
     }
     if chosen("ranks") {
-        rows.push(ranks(data.path(), turns)?);
+        rows.push(compare_ranks(data.path(), turns)?);
     }
-    print(&rows, "images/s");
+    print_table(&rows, "images/s");
     let what = format!(
         "{TRAIN} images of 32×32 in batches of {BATCH}, then an evaluation of {TEST}; {THREADS} threads; images/s"
     );
@@ -111,7 +113,7 @@ fn compare(data: &Path, python: &str, architecture: &str, pairs: &[Pair], turns:
     }
     take_turns(&mut sides, turns, architecture)?;
     let side = |own: bool, name: &str| {
-        let at = names.iter().position(|&(of_us, known)| of_us == own && known == name).expect("it was started");
+        let at = names.iter().position(|started| *started == (own, name)).expect("it was started");
         &sides[at]
     };
     let row = |&(own, opponent, goal): &Pair| {
@@ -122,27 +124,27 @@ fn compare(data: &Path, python: &str, architecture: &str, pairs: &[Pair], turns:
             "theirs": median(opponent_side.rates.clone()),
             "ratio": ratio(own_side, opponent_side),
             "goal": goal,
-            "our memory per image, MB": per_image(own_side),
-            "their memory per image, MB": per_image(opponent_side),
+            "our memory per image, MB": memory_per_image(own_side),
+            "their memory per image, MB": memory_per_image(opponent_side),
         })
     };
     Ok(pairs.iter().map(row).collect())
 }
 
-/// Peak memory, in MB for each image of a batch.
-fn per_image(side: &Side) -> Option<f64> {
+/// Returns the peak memory in MB per image of a batch.
+fn memory_per_image(side: &Side) -> Option<f64> {
     side.memory.map(|bytes| bytes / BATCH as f64 / 1e6)
 }
 
-/// Two ranks of one thread against one rank of two.
-fn ranks(data: &Path, turns: usize) -> Result<Value> {
+/// Compares two ranks with one thread each with one rank with two threads.
+fn compare_ranks(data: &Path, turns: usize) -> Result<Value> {
     let architecture = "resnet20";
     let one = Side::start(&mut ours(data, architecture, "fp32"))?;
     let program = std::env::current_exe()?;
     let mut mpirun = Command::new("mpirun");
     mpirun.args(["--bind-to", "none", "-np", "2"]).arg(program).args(["serve", architecture, "fp32", "1"]).arg(data);
     mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
-    // Ranks that wait for a word from outside must not take the cores of the other side.
+    // Idle ranks must not use the cores of the other side.
     mpirun.env("OMPI_MCA_mpi_yield_when_idle", "1");
     let two = Side::start(&mut mpirun)?;
     let mut sides = [one, two];
@@ -157,10 +159,10 @@ fn ranks(data: &Path, turns: usize) -> Result<Value> {
     }))
 }
 
-/// One of our sides: trains with the trainer's own code, an epoch for every line that rank 0 reads.
+/// Runs a side of winsign: trains an epoch with the code of the trainer for each line that rank 0 reads.
 fn serve(arguments: &[String]) -> Result<()> {
-    let [architecture, precision, threads, data] = arguments else { return Err("four arguments".into()) };
-    winsign_trainer::memory::keep();
+    let [architecture, precision, threads, data] = arguments else { return Err("four arguments are needed".into()) };
+    winsign_trainer::memory::keep_freed();
     winsign_trainer::tch::set_num_threads(threads.parse()?);
     let ranks = comm::join(false, "")?;
     let comm = &*ranks.comm;
@@ -176,7 +178,7 @@ fn serve(arguments: &[String]) -> Result<()> {
         schedule: Schedule::Constant,
         precision,
     };
-    let network = Network::new(problem).computing_in(precision);
+    let network = Network::new(problem).with_precision(precision);
     let data = winsign_trainer::data::load(Dataset::Cifar100, data.as_ref(), threads.parse()?)?;
     let batches = Batches::new(&data, training.batch, 1, "bench");
     let mut weights = Weights::initialize(&network.layout, 1);
@@ -185,18 +187,18 @@ fn serve(arguments: &[String]) -> Result<()> {
     let mut moments = optimizer::fresh_moments(training.optimizer, &weights.parameters);
     let mut stepper = Stepper::new(comm, &network, &training, &weights);
     let root = comm.place().is_root();
-    let say = |message: Value| {
+    let print_line = |message: Value| {
         if root {
             println!("{message}");
         }
     };
-    say(json!({ "parameters": network.layout.parameters() }));
-    let before = status("VmRSS")?;
+    print_line(json!({ "parameters": network.layout.parameters() }));
+    let before = process_status("VmRSS")?;
     let mut number = 0;
     for epoch in 1.. {
         let mut line = String::new();
-        let told = root && std::io::stdin().read_line(&mut line)? > 0;
-        if comm.largest(told.into()) == 0 {
+        let has_turn = root && std::io::stdin().read_line(&mut line)? > 0;
+        if comm.largest(has_turn.into()) == 0 {
             break;
         }
         let start = Instant::now();
@@ -209,17 +211,17 @@ fn serve(arguments: &[String]) -> Result<()> {
             losses += &pass.loss;
             images += batch.whole;
         }
-        let crew = Workers { comm, stop: &AtomicBool::new(false) };
-        evaluate(crew, &network, &weights.parameters.detach(), &weights.statistics, &data)?;
+        let workers = Workers { comm, stop: &AtomicBool::new(false) };
+        evaluate(workers, &network, &weights.parameters.detach(), &weights.statistics, &data)?;
         let seconds = start.elapsed().as_secs_f64();
-        let memory = status("VmHWM")? - before;
-        say(json!({ "seconds": seconds, "images": images, "memory": memory, "loss": losses.double_value(&[]) }));
+        let memory = process_status("VmHWM")? - before;
+        print_line(json!({ "seconds": seconds, "images": images, "memory": memory, "loss": losses.double_value(&[]) }));
     }
     Ok(())
 }
 
-/// A size from what the system says of this process, in bytes.
-fn status(name: &str) -> Result<i64> {
+/// Returns a size in the status of this process, in bytes.
+fn process_status(name: &str) -> Result<i64> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find(|line| line.starts_with(name)).ok_or("no such line")?;
     Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse::<i64>()? * 1024)

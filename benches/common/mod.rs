@@ -1,7 +1,7 @@
-//! What benchmarks against PyTorch share: processes that work in turns, and the table.
+//! Processes that take turns, and the tables and records of their speeds, for benchmarks against PyTorch.
 //!
-//! A side is a process that says how many parameters its network has, and then, for every line of its standard input, does its
-//! work and says how long it took, each as a line of JSON.
+//! A side is a process that prints the number of parameters of its network. Then, for each line of its standard input, it does
+//! its work once and prints the time. Each output is a line of JSON.
 
 use std::error::Error;
 use std::fs;
@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// A process that does its work once whenever it is told to.
+/// A process that does its work once for each line of its input.
 pub struct Side {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    /// Of its network.
+    /// The number of parameters of its network.
     pub parameters: i64,
-    /// Times a second that it did its work, or images a second, in each turn.
+    /// The speed in each turn, in images per second, or in repetitions per second if the side does not count images.
     pub rates: Vec<f64>,
-    /// The peak of memory beyond what it had before the first turn, in bytes, if it says so.
+    /// The peak of memory, without that before the first turn, in bytes; `None` if the side does not print it.
     pub memory: Option<f64>,
 }
 
@@ -40,15 +40,15 @@ impl Side {
     fn read(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        Ok(serde_json::from_str(&line).map_err(|error| format!("a side fell silent: {error}: {line}"))?)
+        Ok(serde_json::from_str(&line).map_err(|error| format!("a side printed no JSON: {error}: {line}"))?)
     }
 
-    pub fn turn(&mut self) -> Result<()> {
+    pub fn take_turn(&mut self) -> Result<()> {
         writeln!(self.input, "go")?;
-        let found = self.read()?;
-        let number = |key: &str| found[key].as_f64().ok_or(format!("no {key}"));
+        let reply = self.read()?;
+        let number = |key: &str| reply[key].as_f64().ok_or(format!("no {key}"));
         self.rates.push(number("images").unwrap_or(1.0) / number("seconds")?);
-        self.memory = found["memory"].as_f64();
+        self.memory = reply["memory"].as_f64();
         Ok(())
     }
 }
@@ -60,12 +60,12 @@ impl Drop for Side {
     }
 }
 
-/// Lets all sides work in turns. The first turn warms up.
+/// Lets all sides take turns. The first turn warms up, and does not count.
 pub fn take_turns(sides: &mut [Side], turns: usize, what: &str) -> Result<()> {
     assert!(sides.iter().all(|side| side.parameters == sides[0].parameters), "the networks differ");
     for turn in 0..=turns {
         for side in &mut *sides {
-            side.turn()?;
+            side.take_turn()?;
             if turn == 0 {
                 side.rates.clear();
             }
@@ -75,7 +75,7 @@ pub fn take_turns(sides: &mut [Side], turns: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// The median over turns of the ratio within a turn.
+/// Returns the median over turns of the ratio within a turn.
 pub fn ratio(ours: &Side, theirs: &Side) -> f64 {
     median(ours.rates.iter().zip(&theirs.rates).map(|(ours, theirs)| ours / theirs).collect())
 }
@@ -85,12 +85,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The value of an option of the command line.
-pub fn option(arguments: &[String], name: &str) -> Option<String> {
+/// Returns the value of an option of the command line.
+pub fn find_option(arguments: &[String], name: &str) -> Option<String> {
     arguments.iter().position(|argument| argument == name).and_then(|at| arguments.get(at + 1).cloned())
 }
 
-/// Writes `results/bench/NAME.json`.
+/// Writes `results/bench/NAME.json`, with `what` as the description of the rows.
 pub fn write(name: &str, what: &str, turns: usize, rows: &[Value]) -> Result<()> {
     let record = json!({
         "date": jiff::Timestamp::now(),
@@ -107,7 +107,7 @@ pub fn write(name: &str, what: &str, turns: usize, rows: &[Value]) -> Result<()>
     Ok(())
 }
 
-/// What was measured, as git calls it; with `-dirty` if files were changed since. None outside a repository.
+/// Returns git's name of the current commit, with `-dirty` if files have changed since; `None` outside a repository.
 fn commit() -> Option<String> {
     let mut git = Command::new("git");
     git.current_dir(env!("CARGO_MANIFEST_DIR")).args(["describe", "--always", "--dirty", "--exclude", "*"]);
@@ -115,15 +115,15 @@ fn commit() -> Option<String> {
     Some(String::from_utf8(output.stdout).ok()?.trim().to_string())
 }
 
-/// The machine's, as Linux calls it.
+/// Returns Linux's name of the processor.
 fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_string())
 }
 
-/// The rows as a table; `unit` is that of our numbers and theirs.
-pub fn print(rows: &[Value], unit: &str) {
+/// Prints the rows as a table; `unit` is the unit of the speeds.
+pub fn print_table(rows: &[Value], unit: &str) {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["", &format!("ours, {unit}"), "theirs", "ratio", "goal", "ours, MB/image", "theirs"]);

@@ -1,4 +1,4 @@
-//! What the records of our own benches say about where and of what they are, and what those benches share.
+//! The machine and the commit in records of benchmarks of winsign alone, and functions that these benchmarks share.
 
 use std::error::Error;
 use std::fs;
@@ -11,8 +11,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
-/// 48 chains of 13 tickets; 9 kinds of transfers from each to 13 initializations; paths between the 78 pairs of those
-/// that inherit the last level's signs, and from 3 tickets of a chain to their ψ₀.
+/// A sweep with 48 chains of 13 tickets, 9 kinds of transfers from each chain to 13 initializations, paths between the 78 pairs of
+/// transfers that inherit the last level's signs, and paths from 3 tickets of each chain to their ψ₀.
 pub const TEN_THOUSAND: &str = "\
 name: ten-thousand
 dataset: digits
@@ -30,30 +30,30 @@ connect:
   - between: norm-init
 ";
 
-/// Where something was measured.
+/// The machine of a measurement.
 #[derive(Serialize)]
 pub struct Machine {
     pub cpu: String,
     pub cores: usize,
     pub memory_bytes: u64,
-    /// Processes that wanted a core in the minute before: above 0, the compiler or others were at work.
+    /// The load average of the minute before; other programs were running if it is above 0.
     pub load_before: f64,
 }
 
-/// When it was measured, and what.
+/// The date of a measurement, and the measured version.
 #[derive(Serialize)]
 pub struct Origin {
     pub date: jiff::Timestamp,
     /// The version of winsign.
     pub winsign: &'static str,
-    /// The commit that was measured; none outside of a git repository.
+    /// The measured commit; `None` outside a git repository.
     pub commit: Option<String>,
     /// Whether the program's sources differ from that commit.
     pub changed: bool,
 }
 
 impl Machine {
-    pub fn this() -> Result<Machine> {
+    pub fn current() -> Result<Machine> {
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;
             Some(line.split_once(':')?.1.trim().to_string())
@@ -65,7 +65,7 @@ impl Machine {
             cpu: cpu.unwrap_or_else(|| "unknown CPU".to_string()),
             cores: std::thread::available_parallelism()?.get(),
             memory_bytes: kilobytes * 1024,
-            load_before: load()?,
+            load_before: load_average()?,
         })
     }
 }
@@ -82,12 +82,12 @@ impl Origin {
     }
 }
 
-/// Processes that wanted a core in the last minute.
-pub fn load() -> Result<f64> {
+/// Returns the load average of the last minute.
+pub fn load_average() -> Result<f64> {
     Ok(fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().parse()?)
 }
 
-/// Writes `results/bench/NAME.json`, and says so.
+/// Writes `results/bench/NAME.json`, and prints its path.
 pub fn write(name: &str, record: &impl Serialize) -> Result<()> {
     let folder = Path::new(REPOSITORY).join("results/bench");
     fs::create_dir_all(&folder)?;
@@ -96,22 +96,22 @@ pub fn write(name: &str, record: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// A program without the caller's own settings, which are not what is measured.
-pub fn undisturbed(program: &str) -> Command {
+/// Creates a command without the environment variables of winsign and Slurm.
+pub fn clean_command(program: &str) -> Command {
     let mut command = Command::new(program);
-    let ours = |name: &str| name.starts_with("WINSIGN_") || name.starts_with("SLURM_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+    let is_setting = |name: &str| name.starts_with("WINSIGN_") || name.starts_with("SLURM_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_setting)) {
         command.env_remove(name);
     }
     command
 }
 
-/// Seconds, for people.
-pub fn text(seconds: f64) -> String {
+/// Formats a number of seconds.
+pub fn format_seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
 }
 
-/// What git prints in the repository; none if there is no git or no repository.
+/// Returns the output of git in the repository; `None` without git or outside a repository.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").arg("-C").arg(REPOSITORY).args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
