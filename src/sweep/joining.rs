@@ -232,11 +232,11 @@ impl Joined {
 #[cfg(test)]
 mod tests {
     use super::runs_of_matrix;
-    use crate::yaml::FileError;
+    use crate::yaml::Diagnostic;
     use crate::{ConnectBlock, Sweep, parse};
     use winsign_core::settings::{Align, Between, Inherit, Masks, Sets};
 
-    fn digits(rest: &str) -> Result<Sweep, FileError> {
+    fn digits(rest: &str) -> Result<Sweep, Diagnostic> {
         parse("study.yaml", &format!("dataset: digits\narchitecture: resnet8\n{rest}"))
     }
 
@@ -365,7 +365,7 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
             let error = digits(text).expect_err(text);
             let found = (error.message.as_str(), error.line, error.column);
             assert_eq!(found, (*message, Some(*line), Some(*column)), "{text}");
-            assert!(error.help.contains(help), "{text}\n{}", error.help);
+            assert!(error.to_string().contains(help), "{text}\n{error}");
         }
     }
 
@@ -383,7 +383,7 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
             (error.message.as_str(), error.line, error.column),
             ("the units of `shufflenet` cannot be aligned", Some(4), Some(34))
         );
-        assert!(error.help.contains("`resnet50`"), "{}", error.help);
+        assert!(error.to_string().contains("`resnet50`"), "{error}");
         assert!(file("[resnet8, shufflenet]", "exclude: [{architecture: shufflenet, align: weights}]").is_ok());
         let mixer = "dataset: imagenet\narchitecture: mlpmixer\nconnect: {between: norm-init, reestimation_batches: 3}";
         let error = parse("study.yaml", mixer).unwrap_err();

@@ -28,7 +28,7 @@ pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
 pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE, PROBLEM, check_resource};
 
-use crate::yaml::{Diagnostic, DocumentKind, FileError};
+use crate::yaml::{Diagnostic, DocumentKind};
 use winsign_core::settings::{
     Align, Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Sets, Training,
 };
@@ -137,14 +137,14 @@ pub struct Resources {
 }
 
 /// Reads a sweep file.
-pub fn read(path: &Path) -> Result<Sweep, FileError> {
+pub fn read(path: &Path) -> Result<Sweep, Diagnostic> {
     let file_name = path.display().to_string();
     let text = yaml::read_text(path, &SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
     parse(&file_name, &text)
 }
 
 /// Understands the text of a sweep file.
-pub fn parse(file_name: &str, text: &str) -> Result<Sweep, FileError> {
+pub fn parse(file_name: &str, text: &str) -> Result<Sweep, Diagnostic> {
     understand(file_name, text).map_err(|fault| fault.in_file(file_name, text))
 }
 

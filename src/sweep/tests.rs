@@ -19,7 +19,7 @@ const SCHEMA: &str = include_str!("../../sweeps/schema.json");
 const DOCUMENTATION: &str = include_str!("../../docs/sweep.md");
 
 /// Parses a file about the digits.
-fn digits(rest: &str) -> Result<Sweep, FileError> {
+fn digits(rest: &str) -> Result<Sweep, Diagnostic> {
     parse("study.yaml", &format!("dataset: digits\narchitecture: resnet8\n{rest}"))
 }
 
@@ -27,7 +27,7 @@ fn expanded(rest: &str) -> Sweep {
     digits(rest).unwrap_or_else(|error| panic!("{}", error.render(false)))
 }
 
-fn failed(rest: &str) -> FileError {
+fn failed(rest: &str) -> Diagnostic {
     match digits(rest) {
         Ok(_) => panic!("this should be an error:\n{rest}"),
         Err(error) => error,
@@ -327,7 +327,7 @@ fn combinations_that_do_not_fit_can_be_left_out() {
     assert_eq!(error.message, "`architecture: mlpmixer` is not defined for `dataset: cifar100`");
     assert_eq!((error.line, error.column), (Some(2), Some(26)));
     let rule = "exclude: [{dataset: cifar100, architecture: mlpmixer}]";
-    assert!(error.help.ends_with(&format!("`{rule}` excludes the combination")), "{}", error.help);
+    assert!(error.to_string().ends_with(&format!("`{rule}` excludes the combination")), "{error}");
     let problems: Vec<_> =
         parse("study.yaml", &format!("{file}{rule}")).unwrap().chains.into_iter().map(|chain| chain.problem).collect();
     assert_eq!(problems.len(), 2 * 3);
@@ -335,10 +335,10 @@ fn combinations_that_do_not_fit_can_be_left_out() {
 
     let error = parse("study.yaml", "dataset: imagenet\narchitecture: resnet8\n").unwrap_err();
     assert_eq!((error.line, error.column), (Some(2), Some(15)));
-    assert!(error.help.starts_with("use one of `resnet"), "{}", error.help);
+    assert!(error.to_string().contains("; help: use one of `resnet"), "{error}");
     for architecture in Architecture::VARIANTS {
-        let listed = error.help.contains(&format!("`{architecture}`"));
-        assert_eq!(listed, architecture.fits(Dataset::Imagenet), "{}", error.help);
+        let listed = error.to_string().contains(&format!("`{architecture}`"));
+        assert_eq!(listed, architecture.fits(Dataset::Imagenet), "{error}");
     }
 }
 
@@ -510,7 +510,7 @@ fn bad_input_is_explained_at_its_place() {
             (*message, Some(*line), Some(*column)),
             "{text}"
         );
-        assert!(error.help.starts_with(help) || error.help.contains(help), "{text}\n{}", error.help);
+        assert!(error.to_string().contains(help), "{text}\n{error}");
         let took = processor_time() - start;
         assert!(took < Duration::from_secs(5), "{text} took {took:?}");
     }
@@ -543,7 +543,7 @@ fn files_that_are_no_sweep_are_explained() {
     for (text, message) in cases {
         let error = parse("study.yaml", text).unwrap_err();
         assert_eq!(error.message, message);
-        assert!(!error.help.is_empty());
+        assert!(error.help.is_some());
     }
 }
 
@@ -564,7 +564,8 @@ error: `ticket.lr` must be a number above 0, found the text `fäst`
   = help: for example `lr: 0.1`";
     assert_eq!(error.render(false), expected);
     assert!(error.render(true).contains("\u{1b}["));
-    let line = "study.yaml:5:7: `ticket.lr` must be a number above 0, found the text `fäst` (for example `lr: 0.1`)";
+    let line =
+        "study.yaml:5:7: `ticket.lr` must be a number above 0, found the text `fäst`; help: for example `lr: 0.1`";
     assert_eq!(error.to_string(), line);
 }
 
@@ -577,6 +578,7 @@ fn errors_have_a_form_for_programs() {
         "line": 3,
         "column": 10,
         "help": "did you mean `levels`?",
+        "exit_code": 2,
     });
     assert_eq!(json, expected);
 }
@@ -592,11 +594,11 @@ fn unreadable_files_are_explained() {
     assert_eq!(read(&path("quickstart.yaml")).unwrap().name, "quickstart");
     let missing = error(&path("quikstart.yaml"));
     assert_eq!(missing.message, "the file does not exist");
-    assert_eq!(missing.help, format!("did you mean {}?", path("quickstart.yaml").display()));
-    let file = path("quikstart.yaml");
-    let expected = format!("error: {}: the file does not exist\n |\n = help: {}", file.display(), missing.help);
+    let [file, similar] = ["quikstart.yaml", "quickstart.yaml"].map(|name| path(name).display().to_string());
+    let expected = format!("error: {file}: the file does not exist\n |\n = help: did you mean {similar}?");
     assert_eq!(missing.render(false), expected);
-    assert_eq!(error(&path("else.yaml")).help, "give the path of a sweep file, such as sweeps/quickstart.yaml");
+    let help = error(&path("else.yaml")).help.unwrap();
+    assert_eq!(help, "give the path of a sweep file, such as sweeps/quickstart.yaml");
     assert_eq!(error(directory.path()).message, "this is a directory, not a file");
     assert_eq!(error(&path("binary.yaml")).message, "cannot read this file as text: byte 1 is not UTF-8");
     assert_eq!(error(&path("quickstart.yaml/x")).line, None);
