@@ -44,7 +44,7 @@ use winsign_sweep::plan::survey::{RunStatus, survey_with};
 
 /// Plan, run and report sweeps of lottery-ticket experiments
 #[derive(Parser)]
-#[command(name = "winsign", version, after_help = HELP)]
+#[command(name = "winsign", version, after_help = format!("{EXAMPLES}\n\n{}", exit::help(|code| code.winsign)))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -178,22 +178,17 @@ enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
-const HELP: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   winsign plan sweeps/quickstart.yaml        show the runs
   winsign run sweeps/quickstart.yaml         execute them; repeat to continue
   winsign submit sweeps/quickstart.yaml      or submit them to Slurm
-  winsign report sweeps/quickstart.yaml      make tables and plots
+  winsign report sweeps/quickstart.yaml      make tables and plots";
 
-Exit codes:
-   0  success
-   1  unexpected error
-   2  invalid command line or sweep file; nothing was written
-   3  some runs failed or are blocked by failed runs; all others are done
-      (merge: conflicts or damaged files; digest --check: differences)
-  65  a file of the store or of a data set is damaged
-  74  the store or a data set cannot be read or written
-  75  interrupted; run the same command again to continue";
+/// Returns the command line of `winsign`, from which its help, its completions and its documentation are made.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
 
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -224,7 +219,7 @@ pub fn main() -> ExitCode {
         Command::Schema => output::json(&winsign_sweep::json_schema()),
         Command::Completions { shell } => {
             let mut script = vec![];
-            clap_complete::generate(shell, &mut Arguments::command(), "winsign", &mut script);
+            clap_complete::generate(shell, &mut command_line(), "winsign", &mut script);
             output::text(&String::from_utf8_lossy(&script))
         }
     };

@@ -5,7 +5,6 @@
 //! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joining`, `checks`).
 
 mod checks;
-mod columns;
 mod combine;
 mod defaults;
 mod exclude;
@@ -70,7 +69,6 @@ pub struct Chain {
     /// The training of every other level.
     pub training: Training,
     pub seeds: Seeds,
-    pub axes: Axes,
     pub transfers: Vec<TransferBlock>,
     pub connects: Vec<ConnectBlock>,
 }
@@ -85,8 +83,6 @@ pub struct TransferBlock {
     pub flip: f64,
     pub training: Training,
     pub seeds: Seeds,
-    /// Beside those of the chain; all of them where nothing is inherited from a ticket.
-    pub axes: Axes,
 }
 
 /// One request to join networks of one level.
@@ -109,7 +105,6 @@ pub struct ConnectBlock {
     /// None for all.
     pub reestimation_batches: Option<u32>,
     pub precision: Precision,
-    pub axes: Axes,
 }
 
 impl ConnectBlock {
@@ -121,8 +116,8 @@ impl ConnectBlock {
     }
 }
 
-/// What tells this combination apart besides method, level, inherit, between and transfer seeds: the other settings
-/// that are axes in the file, by their names in it, with their values as text. Reports show them as further columns.
+/// The settings of a run in which the runs of its study differ, by their paths in sweep files, with their values as text.
+/// Reports show them as further columns.
 pub type Axes = Vec<(String, String)>;
 
 /// How runs are executed; nothing here is part of a run's identity. Of these only `threads` and `ranks` can change a

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use tch::Device;
@@ -30,7 +30,7 @@ use super::{Error, Finished, Result, connect, device, import, memory, numerics, 
 
 /// Executes one run directory that `winsign run` prepared, and exits.
 #[derive(Parser)]
-#[command(name = "winsign-worker", version, after_help = HELP)]
+#[command(name = "winsign-worker", version, after_help = format!("{NOTES}\n\n{}", exit::help(|code| code.worker)))]
 struct Arguments {
     /// The run directory: STORE/runs/xx/ID
     run: PathBuf,
@@ -74,7 +74,7 @@ impl Arguments {
     }
 }
 
-const HELP: &str = "\
+const NOTES: &str = "\
 Examples:
   winsign-worker results/runs/3f/3f09c2aa41d07e55
   winsign-worker --threads 4 results/runs/3f/3f09c2aa41d07e55
@@ -86,17 +86,12 @@ Several ranks divide every batch among them; the batch size of the run is the to
 except for rounding, and for BatchNorm, which each rank normalizes by its own images.
 
 SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75; start it again to resume. mpirun forwards
-SIGUSR1; at SIGTERM it kills all ranks after a second.
+SIGUSR1; at SIGTERM it kills all ranks after a second.";
 
-Exit codes:
-   0  the result is committed (also if it already was)
-   1  the run failed; the last line of the log gives the reason
-   2  it is not a run directory, or has another format; or the ranks or devices cannot compute the run
-  65  files of an input are damaged and were set aside; compute that run again first
-  69  another attempt at this run is alive, or has taken over
-  71  a rank exited, hangs or is unreachable; start again to resume from the last checkpoint
-  74  the store cannot be read or written
-  75  interrupted after saving a checkpoint; start again to resume";
+/// Returns the command line of `winsign-worker`, from which its help and its documentation are made.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
 
 /// Runs the program, and returns its exit code.
 pub fn main() -> ExitCode {
