@@ -194,7 +194,7 @@ fn bench(quickstart: bool) -> Result<()> {
     record::write("study", &record)
 }
 
-/// Returns the commands whose times are listed in docs/benchmarks.md.
+/// Returns the commands whose times are listed in docs/science/benchmarks.md.
 fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case> {
     let arguments = |store: &Path, words: &[&str]| {
         let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();

@@ -221,6 +221,7 @@ mod with_worker {
         let output = worker(&workplace.path("nowhere"));
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("nowhere is not a run directory"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("; help: pass the directory of a run"), "{}", stderr(&output));
         // A launcher creates the directory of a run before it starts the worker. So if the directory is missing, the store is
         // missing.
         let mut launched = Command::new(env!("CARGO_BIN_EXE_winsign-worker"));

@@ -1,5 +1,5 @@
-//! The project's claims about tickets hold under three instruction sets. docs/science.md has the intervals over ten tickets.
-//! This study has fewer tickets; its results are several standard errors away from the limits here.
+//! The project's claims about tickets hold under three instruction sets. docs/science/notes.md has the intervals over ten
+//! tickets. This study has fewer tickets; its results are several standard errors away from the limits here.
 #![cfg(feature = "worker")]
 
 use serde_json::Value;

@@ -380,7 +380,7 @@ fn full_disk_stops_a_merge_and_the_next_continues() {
     let output = limited.arg(&north).arg("--into").arg(&into).output().unwrap();
     assert_eq!(output.status.code(), Some(74), "{}", stderr(&output));
     let message = stderr(&output);
-    assert_eq!(message.matches("winsign: cannot write").count(), 1, "{message}");
+    assert_eq!(message.matches("error: cannot write").count(), 1, "{message}");
     assert!(message.contains("attempts/1/log"), "{message}");
     let target = Store::open(&into).unwrap();
     assert!(plan.runs.iter().all(|planned| target.run(&planned.run.id).result().unwrap().is_none()));

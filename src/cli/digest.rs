@@ -8,11 +8,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use winsign_core::results::RunResult;
-use winsign_core::{RunId, exit, files};
+use winsign_core::{Diagnostic, RunId, exit, files};
 use winsign_sweep::plan::{Plan, PlannedRun};
 
 use super::report_source::ReportSource;
-use super::{Common, Failure, output};
+use super::{Common, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -46,7 +46,7 @@ struct Line<'a> {
     label: String,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let expected = arguments.check.as_deref().map(read).transpose()?;
     let source = ReportSource::open(common, &arguments.sources)?;
     source.check_stores()?;
@@ -77,7 +77,7 @@ fn digest_line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'
 }
 
 /// Reads a file of digests, and returns them by run.
-fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
+fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Diagnostic> {
     let unusable = |reason: String| unusable_file(path, &reason);
     let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
     let mut expected = BTreeMap::new();
@@ -96,15 +96,15 @@ fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
     Ok(expected)
 }
 
-fn unusable_file(path: &Path, reason: &str) -> Failure {
-    Failure::Usage(
+fn unusable_file(path: &Path, reason: &str) -> Diagnostic {
+    Diagnostic::new(
         format!("cannot read digests from {}: {reason}", path.display()),
-        "give a file with the output of `winsign digest SWEEP`".to_string(),
+        "give a file with the output of `winsign digest SWEEP`",
     )
 }
 
 /// Compares the digests with the expected ones, and prints the differences.
-fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Failure> {
+fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Diagnostic> {
     let planned: BTreeMap<&RunId, String> =
         plan.runs.iter().map(|planned| (&planned.run.id, planned.label.to_string())).collect();
     let done: BTreeMap<&RunId, &Line> = lines.iter().map(|line| (line.id, line)).collect();

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use winsign_core::Store;
 use winsign_core::text::plural;
+use winsign_core::{Diagnostic, Store};
 use winsign_exec::slurm;
 use winsign_exec::slurm::client::{self, Living};
 use winsign_exec::slurm::queue::{Live, Queue};
 use winsign_sweep::plan::Plan;
 
-use super::{Common, Failure, open, output};
+use super::{Common, open, output};
 
 pub(crate) const CANCEL_HELP: &str = "\
 Examples:
@@ -63,7 +63,7 @@ struct SweepJobs {
 }
 
 impl SweepJobs {
-    fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Failure> {
+    fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::look(&Store::open(store.root())?)?;
         match &queue.unasked {
@@ -83,7 +83,7 @@ impl SweepJobs {
     }
 }
 
-pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Failure> {
+pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Diagnostic> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
     let sweep = SweepJobs::query(common, sweep)?;
     // Jobs that do not run receive no signal.
@@ -107,7 +107,7 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
     print(common, &sweep.plan, *dry_run, &text, jobs)
 }
 
-pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let sweep = SweepJobs::query(common, &arguments.sweep)?;
     let jobs = sweep.jobs(|job| job.is_pending() && !job.is_held());
     if !arguments.dry_run {
@@ -121,7 +121,7 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure
     print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let sweep = SweepJobs::query(common, &arguments.sweep)?;
     let jobs = sweep.jobs(Living::is_held);
     if !arguments.dry_run {
@@ -134,7 +134,7 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Diagnostic> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }

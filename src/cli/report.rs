@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use strum::VariantNames;
+use winsign_core::Diagnostic;
 use winsign_report::export::{self, Exported};
 use winsign_report::{FigureChrome, RunRecord, json, plots, tensorboard, terminal};
 use winsign_sweep::plan::{PlannedRun, RunState};
@@ -12,7 +13,7 @@ use winsign_sweep::yaml::{listed, nearest};
 use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
 
 use super::report_source::{ReportSource, Snapshot};
-use super::{Common, Failure, colors, output};
+use super::{Common, colors, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -87,7 +88,7 @@ impl Table {
     }
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let source = ReportSource::open(common, &arguments.sources)?;
     source.check_stores()?;
     let directory = arguments.out.as_ref().unwrap_or(&source.directory);
@@ -121,7 +122,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 }
 
 /// Writes the files of a report; returns their paths.
-fn write_files(exported: &Exported, directory: &Path, png: bool) -> Result<Vec<PathBuf>, Failure> {
+fn write_files(exported: &Exported, directory: &Path, png: bool) -> Result<Vec<PathBuf>, Diagnostic> {
     let mut written = export::write(exported, directory)?;
     if png {
         written.extend(export::write_pngs(exported.plots, directory)?);
@@ -136,7 +137,7 @@ fn write_events(
     snapshot: &Snapshot,
     records: &[RunRecord],
     directory: &Path,
-) -> Result<usize, Failure> {
+) -> Result<usize, Diagnostic> {
     let mut written = 0;
     for (record, found) in records.iter().zip(&snapshot.found).filter(|(record, _)| record.state == RunState::Done) {
         let PlannedRun { run, label } = record.planned;

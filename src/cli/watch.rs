@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::termios::tcgetwinsize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, output};
+use super::output;
+use winsign_core::Diagnostic;
 
 /// A source of states that can be watched until a state is final.
 pub(crate) trait Watched: Send + Sync + 'static {
@@ -16,7 +17,7 @@ pub(crate) trait Watched: Send + Sync + 'static {
     type Snapshot: Send + Sync + 'static;
 
     /// Returns the current state; `before` is the previous one.
-    fn poll(&self, before: Option<&Self::Snapshot>) -> Result<Self::Snapshot, Failure>;
+    fn poll(&self, before: Option<&Self::Snapshot>) -> Result<Self::Snapshot, Diagnostic>;
     fn show(&self, snapshot: &Self::Snapshot) -> String;
     /// Returns true if the state is final.
     fn is_over(&self, snapshot: &Self::Snapshot) -> bool;
@@ -31,7 +32,7 @@ pub(crate) fn watch<W: Watched>(
     watched: &Arc<W>,
     every: Duration,
     plain: bool,
-) -> Result<Option<Arc<W::Snapshot>>, Failure> {
+) -> Result<Option<Arc<W::Snapshot>>, Diagnostic> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(winsign_core::Error::io("watch", std::path::Path::new("the store")))?;
     let last = runtime.block_on(poll_until_final(watched, every, plain));
@@ -44,7 +45,7 @@ async fn poll_until_final<W: Watched>(
     watched: &Arc<W>,
     every: Duration,
     plain: bool,
-) -> Result<Option<Arc<W::Snapshot>>, Failure> {
+) -> Result<Option<Arc<W::Snapshot>>, Diagnostic> {
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     let mut resized = signal(SignalKind::window_change()).expect("SIGWINCH can be caught");

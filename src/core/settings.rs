@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use strum::{Display, EnumString, VariantArray, VariantNames};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 pub use crate::architecture::Architecture;
 
@@ -600,6 +600,7 @@ impl Masks {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -634,6 +635,7 @@ impl Sets {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -690,6 +692,7 @@ pub struct Training {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -726,6 +729,7 @@ impl Precision {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -758,6 +762,7 @@ impl Optimizer {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]

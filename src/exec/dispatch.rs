@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use winsign_core::attempt::{self, Attempt, End};
-use winsign_core::{RunDirectory, RunId, State, Store, exit};
+use winsign_core::{Diagnostic, RunDirectory, RunId, State, Store, exit};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{RunState, cost};
 
@@ -18,7 +18,7 @@ use super::child::{self, Ended, Exit};
 use super::display::Display;
 use super::launcher::{Fault, Output};
 use super::slots::{SKIP_TIME, Seat, Slots};
-use super::{Entry, Error, Failure, Options, Refused, Summary};
+use super::{Entry, Failure, Options, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ pub async fn run(
     statuses: &[RunStatus],
     options: &Options,
     display: &mut Display,
-) -> Result<Summary, Error> {
+) -> Result<Summary, Diagnostic> {
     options.check()?;
     let mut dispatcher = Dispatcher::new(entries, store, options, display);
     dispatcher.take_over(statuses)?;
@@ -116,7 +116,7 @@ struct Dispatcher<'a> {
     /// True if a signal requested to stop.
     stopped: bool,
     /// The error that requested to stop.
-    fatal: Option<Error>,
+    fatal: Option<Diagnostic>,
     /// The number of runs that this process computed.
     computed: usize,
     began: Instant,
@@ -173,7 +173,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Takes over the states on disk. Damaged files are set aside; a failure is final unless the entry allows a retry.
-    fn take_over(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
+    fn take_over(&mut self, statuses: &[RunStatus]) -> Result<(), Diagnostic> {
         for (at, status) in statuses.iter().enumerate() {
             if let Some(damaged) = &status.damaged {
                 self.set_aside(at, damaged, status.note.as_deref().unwrap_or_default())?;
@@ -233,14 +233,14 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn handle_signal(&mut self) -> Result<(), Error> {
+    fn handle_signal(&mut self) -> Result<(), Diagnostic> {
         self.stopped = true;
         self.stop();
         Ok(())
     }
 
     /// Stops the active workers after a fatal error, which is then returned.
-    fn give_up(&mut self, error: Error) {
+    fn give_up(&mut self, error: Diagnostic) {
         self.fatal.get_or_insert(error);
         if self.stops == 0 {
             self.stop();
@@ -248,7 +248,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Starts the most urgent ready runs until the slots are full.
-    fn fill_slots(&mut self) -> Result<(), Error> {
+    fn fill_slots(&mut self) -> Result<(), Diagnostic> {
         while let Some(&(_, std::cmp::Reverse(at))) = self.ready.peek() {
             if self.nodes[at].phase != Phase::Ready {
                 self.ready.pop();
@@ -283,7 +283,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Returns true if the run can be started here; otherwise records that it runs, is done or failed in another process.
-    fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Error> {
+    fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Diagnostic> {
         match self.state(at)? {
             State::Done(_) => self.mark_done(at),
             State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
@@ -295,7 +295,7 @@ impl<'a> Dispatcher<'a> {
         Ok(false)
     }
 
-    fn start(&mut self, at: usize, seat: Seat) -> Result<(), Error> {
+    fn start(&mut self, at: usize, seat: Seat) -> Result<(), Diagnostic> {
         let Entry { run, label, .. } = &self.entries[at];
         let directory = &self.nodes[at].directory;
         self.prepare(at)?;
@@ -317,7 +317,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Creates the run's directory with its run.json.
-    fn prepare(&self, at: usize) -> Result<(), Error> {
+    fn prepare(&self, at: usize) -> Result<(), Diagnostic> {
         let Entry { run, label, .. } = &self.entries[at];
         if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
             self.display.print(&format!("run.json of {label} was damaged and set aside as {}", aside.display()));
@@ -326,11 +326,16 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles the end of a launch: a run that was not started is tried again, otherwise the exit of its worker decides.
-    fn handle_launch_exit(&mut self, at: usize, launch: Launch, ended: std::io::Result<Ended>) -> Result<(), Error> {
+    fn handle_launch_exit(
+        &mut self,
+        at: usize,
+        launch: Launch,
+        ended: std::io::Result<Ended>,
+    ) -> Result<(), Diagnostic> {
         self.slots.release(&launch.seat);
         self.display.remove_active(at);
         self.nodes[at].phase = Phase::Waiting;
-        let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
+        let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(&error.to_string()))?;
         tracing::info!("{} ended: {exit:?}", self.entries[at].label);
         let Output { mut ranks, reason, memory_ran_out: by_launcher } = self.options.launcher.read(stderr);
         let exit = match self.options.launcher.fault() {
@@ -361,7 +366,7 @@ impl<'a> Dispatcher<'a> {
         exit: Exit,
         memory_ran_out: bool,
         lines: &[String],
-    ) -> Result<(), Error> {
+    ) -> Result<(), Diagnostic> {
         let stopping = self.stops > 0;
         let retries = self.options.retries;
         match exit {
@@ -392,7 +397,12 @@ impl<'a> Dispatcher<'a> {
                 self.display.print(&lines.join("\n"));
                 self.recompute_inputs(at, last_message(lines))?;
             }
-            Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_message(lines))),
+            Exit::Code(exit::IO) => {
+                let message = last_message(lines);
+                let help = "free space or repair the store, then run the same command again";
+                let (message, help) = message.split_once("; help: ").unwrap_or((&message, help));
+                self.give_up(Diagnostic::with_code(exit::IO, message, Some(help)));
+            }
             // A second stop signal kills the workers.
             Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
             Exit::Killed(signal) => {
@@ -400,7 +410,7 @@ impl<'a> Dispatcher<'a> {
             }
             // The exit codes of a missing program or library.
             Exit::Code(126 | 127) if self.options.launcher.fault() == Fault::Worker => {
-                return Err(self.worker_error(lines.join("\n")));
+                return Err(self.worker_error(&lines.join("\n")));
             }
             Exit::Code(code) => {
                 let allowed = match code {
@@ -421,7 +431,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Returns true if a launch failed because of its hosts: no rank claimed the run or printed a message, or a rank cannot
     /// access the store.
-    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Error> {
+    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Diagnostic> {
         match exit {
             Exit::Code(exit::IO) => Ok(true),
             _ => self.has_no_trace(at, launch, exit, lines),
@@ -429,7 +439,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Returns true if a launch failed before a rank claimed the run or printed a message.
-    fn has_no_trace(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Error> {
+    fn has_no_trace(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Diagnostic> {
         match exit {
             // With exit code 0 the run was already done; a launcher that was killed does not show that hosts have failed.
             Exit::Code(code) if code != exit::SUCCESS => {
@@ -441,12 +451,12 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles a step that Slurm did not start, which is not a failure of the run: the controller or a node may be down.
-    fn handle_unstarted_step(&mut self, at: usize, reason: String) -> Result<(), Error> {
+    fn handle_unstarted_step(&mut self, at: usize, reason: String) -> Result<(), Diagnostic> {
         tracing::warn!("{} did not start: {reason}", self.entries[at].label);
         self.nodes[at].failures += 1;
         match self.nodes[at].failures > MAX_KILLS {
             _ if self.stops > 0 => {}
-            true => return Err(self.worker_error(reason)),
+            true => return Err(self.worker_error(&reason)),
             false => self.make_ready(at),
         }
         Ok(())
@@ -468,7 +478,7 @@ impl<'a> Dispatcher<'a> {
         if self.workers.is_empty() && self.slots.cannot_place(self.options.ranks, Instant::now()) {
             let help = "check that `mpirun --host HOST hostname` works, and that the hosts can access the store and the worker";
             let message = format!("cannot start a run on any host: {reason}");
-            self.give_up(Refused::new(message, help).into());
+            self.give_up(Diagnostic::with_code(exit::FAILURE, message, Some(help)));
         }
     }
 
@@ -477,19 +487,19 @@ impl<'a> Dispatcher<'a> {
         self.nodes.iter().any(|node| node.phase == Phase::Ready)
     }
 
-    fn start_error(&self, error: &std::io::Error) -> Error {
+    fn start_error(&self, error: &std::io::Error) -> Diagnostic {
         match self.options.launcher.fault() {
-            Fault::Worker => self.worker_error(error.to_string()),
+            Fault::Worker => self.worker_error(&error.to_string()),
             Fault::Hosts | Fault::Scheduler => {
                 let program = self.options.launcher.program(self.options);
                 let message = format!("cannot start {}: {error}", program.display());
-                Refused::new(message, "install it, and add it to the PATH").into()
+                Diagnostic::with_code(exit::FAILURE, message, Some("install it, and add it to the PATH"))
             }
         }
     }
 
     /// Checks the runs that this process and others execute, and shows their progress.
-    fn check_active_runs(&mut self) -> Result<(), Error> {
+    fn check_active_runs(&mut self) -> Result<(), Diagnostic> {
         for at in 0..self.nodes.len() {
             match self.nodes[at].phase {
                 Phase::Active { .. } => {
@@ -577,7 +587,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles a damaged input whose files the worker has set aside: inputs that are no longer done are computed again.
-    fn recompute_inputs(&mut self, at: usize, message: String) -> Result<(), Error> {
+    fn recompute_inputs(&mut self, at: usize, message: String) -> Result<(), Diagnostic> {
         for input in self.nodes[at].inputs.clone() {
             if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
                 self.nodes[input].phase = Phase::Waiting;
@@ -594,7 +604,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles a failed worker: restarts the run, or marks it as failed after more than `allowed` consecutive failures.
-    fn handle_failure(&mut self, at: usize, token: &str, message: String, allowed: u32) -> Result<(), Error> {
+    fn handle_failure(&mut self, at: usize, token: &str, message: String, allowed: u32) -> Result<(), Diagnostic> {
         let attempt = self.attempt_by(at, token)?;
         let directory = &self.nodes[at].directory;
         let (message, done) = match attempt {
@@ -636,7 +646,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Records the failure of a worker that did not claim its run as an attempt of this process, so that other processes
     /// see the failure, in particular jobs that wait for the run.
-    fn record_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Error> {
+    fn record_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Diagnostic> {
         match Attempt::claim_as(&self.nodes[at].directory, 0, Some(token)) {
             Ok(attempt) => {
                 let number = attempt.number;
@@ -684,7 +694,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Returns the state of a run on disk, after setting damaged files aside.
-    fn state(&self, at: usize) -> Result<State, Error> {
+    fn state(&self, at: usize) -> Result<State, Diagnostic> {
         loop {
             match self.nodes[at].directory.state() {
                 Err(winsign_core::Error::Damaged { path, reason }) => self.set_aside(at, &path, &reason)?,
@@ -693,20 +703,20 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
+    fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Diagnostic> {
         let label = &self.entries[at].label;
         self.display
             .print(&format!("{label}: {reason}; set the file aside, computing the run again ({})", damaged.display()));
         Ok(self.nodes[at].directory.set_aside(damaged)?)
     }
 
-    fn last_attempt(&self, at: usize) -> Result<u32, Error> {
+    fn last_attempt(&self, at: usize) -> Result<u32, Diagnostic> {
         Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
     }
 
     /// Returns the attempt that the worker of a launch made, if any. The latest attempt may belong to another process that
     /// has claimed the run meanwhile.
-    fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Error> {
+    fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Diagnostic> {
         let directory = &self.nodes[at].directory;
         for attempt in directory.attempts()?.into_iter().rev() {
             let claim = directory.claim_of(attempt)?;
@@ -719,15 +729,18 @@ impl<'a> Dispatcher<'a> {
 
     /// Records how an attempt of a worker ended, unless the worker recorded it. Without a record, an attempt killed on
     /// another machine would count as running until its heartbeat times out.
-    fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Error> {
+    fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Diagnostic> {
         match self.attempt_by(at, token)? {
             Some(attempt) => Ok(attempt::end_attempt(&self.nodes[at].directory, attempt, end)?),
             None => Ok(()),
         }
     }
 
-    fn worker_error(&self, reason: String) -> Error {
-        Error::Worker { worker: self.options.worker.clone(), reason }
+    fn worker_error(&self, reason: &str) -> Diagnostic {
+        let message = format!("cannot start {}: {reason}", self.options.worker.display());
+        let help = "check that `winsign-worker --version` works; `launch/setup` fetches libtorch, `cargo build --release` \
+                    builds the worker";
+        Diagnostic::with_code(exit::FAILURE, message, Some(help))
     }
 
     fn summary(self) -> Summary {
