@@ -292,9 +292,10 @@ fn compare_with_cpu(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) -
 
     let network = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8));
     let weights = Weights::initialize(&network.layout, 1);
-    let masks = [Device::Cpu, device].map(|device| {
+    let masks = [Device::Cpu, device].map(|device| -> Result<Tensor> {
         let mut pruned = weights.copy().on(device);
-        prune::prune(&mut pruned, &network.layout, 0.3).map(|()| pruned.mask.to_device(Device::Cpu))
+        prune::prune(&mut pruned, &network.layout, 0.3)?;
+        Ok(pruned.mask.to_device(Device::Cpu))
     });
     let [expected, found] = masks;
     let equal = found? == expected?;
@@ -344,11 +345,12 @@ fn compute_losses(device: Device) -> Result<Vec<f64>> {
     };
     let network = Network::new(problem);
     let folder = tempfile::tempdir()?;
-    let networks = [1, 2, 3].map(|seed| {
+    let networks = [1, 2, 3].map(|seed| -> Result<Weights> {
         let mut weights = Weights::initialize(&network.layout, seed);
-        prune::prune(&mut weights, &network.layout, 0.2).map(|()| weights.on(device))
+        prune::prune(&mut weights, &network.layout, 0.2)?;
+        Ok(weights.on(device))
     });
-    let networks = networks.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    let networks = networks.into_iter().collect::<Result<Vec<_>>>()?;
     let mut losses = vec![];
     let mut add = |test: f64, train: Option<TrainScore>| {
         losses.extend([test, train.map_or(f64::NAN, |train| train.train_loss)]);
