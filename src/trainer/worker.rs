@@ -21,7 +21,7 @@ use winsign_core::attempt::{Attempt, End, LOG};
 use winsign_core::directory::RunFile;
 use winsign_core::results::{GPU_SHARE, Processors, Usage};
 use winsign_core::settings::{MAX_THREADS, Settings, Training};
-use winsign_core::{RunDirectory, exit};
+use winsign_core::{Diagnostic, RunDirectory, exit};
 use winsign_data::DEFAULT_ROOT;
 
 use super::comm::{self, Comm, Place, Ranks, pulse, say};
@@ -124,11 +124,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(execute(&arguments, ranks, stop))
         }
         Err(error) => {
-            let error = Error::from(error);
             if comm::seems_root() {
                 say(&error.to_string());
             }
-            ExitCode::from(error.exit_code())
+            ExitCode::from(error.exit_code)
         }
     }
 }
@@ -256,7 +255,8 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     }
     let training = training(&file.settings);
     if let Some(&Training { batch, .. }) = training.filter(|training| place.ranks > training.batch as usize) {
-        return Err(Error::TooManyRanks { ranks: place.ranks, batch });
+        let message = format!("there are {} ranks for batches of {batch} images", place.ranks);
+        return Err(Diagnostic::new(message, format!("start at most {batch}, or set a larger batch")).into());
     }
     // A training counts epochs. A path counts batches, and reports their number once it is known.
     let epochs = training.map_or(0, |training| training.epochs);
@@ -319,10 +319,12 @@ fn gpu_share(told: Option<&str>) -> f64 {
 
 /// Records how the attempt ended on all ranks, reports an error once, and leaves the watch; returns the exit code.
 fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
+    let elsewhere = matches!(result, Err(Error::Elsewhere));
+    let error = result.err().map(Diagnostic::from);
     let own = Verdict {
-        code: result.as_ref().map_or_else(Error::exit_code, |()| exit::SUCCESS),
-        message: result.as_ref().map_or_else(Error::to_string, |()| String::new()),
-        elsewhere: matches!(result, Err(Error::Elsewhere)),
+        code: error.as_ref().map_or(exit::SUCCESS, |error| error.exit_code),
+        message: error.map_or(String::new(), |error| error.to_string()),
+        elsewhere,
         host: winsign_core::owner::host(),
     };
     let all = ranks.comm.gather(&serde_json::to_vec(&own).expect("plain data"));
@@ -353,7 +355,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
     {
         code = exit::IO;
         if ranks.comm.place().is_root() {
-            say(&error.to_string());
+            say(&Diagnostic::from(error).to_string());
         }
     }
     if let Some(watch) = ranks.watch {

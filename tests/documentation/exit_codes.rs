@@ -8,6 +8,9 @@ const INTRODUCTION: &str = "\
 `winsign` and `winsign-worker` exit with these codes. Codes from 65 up are those of BSD's `sysexits.h`. `mpirun` and `srun`
 have [rules of their own](../concepts/ranks.md#stopping-and-resuming) for the codes of several ranks.
 
+Errors say what failed, where in a file, and what to do. With `--json`, standard output has the same as
+`{\"error\": {\"message\", \"file\", \"line\", \"column\", \"help\", \"exit_code\"}}`, with `null` for what does not apply.
+
 | code | `winsign` | `winsign-worker` |
 |---:|---|---|
 ";
