@@ -44,7 +44,7 @@ use winsign_sweep::plan::survey::{RunStatus, survey_with};
 
 /// Plan, run and report sweeps of lottery-ticket experiments
 #[derive(Parser)]
-#[command(name = "winsign", version, after_help = format!("{EXAMPLES}\n\n{}", exit::help(|code| code.winsign)))]
+#[command(name = "winsign", version, after_help = format!("{EXAMPLES}\n\n{}", winsign_core::exit::help(|code| code.winsign)))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -173,7 +173,7 @@ impl Cluster {
         ];
         let said = said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
-        Ok(profile.with(said.chain(further))?)
+        profile.with(said.chain(further))
     }
 }
 
