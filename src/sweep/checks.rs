@@ -14,9 +14,10 @@ use super::values::{Axis, Value};
 use crate::yaml::{Diagnostic, grouped, listed};
 
 /// The maximum number of runs of a sweep.
-const MAX_RUNS: u128 = 1_000_000;
+pub(crate) const MAX_RUNS: usize = 1_000_000;
 
-pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Diagnostic> {
+/// Returns an error if a sweep has more runs than it may.
+pub(crate) fn check_runs(file: &File, runs: usize, what: &str) -> Result<(), Diagnostic> {
     if runs <= MAX_RUNS {
         return Ok(());
     }
@@ -25,8 +26,7 @@ pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Diag
     let place = axes.first().map_or(file.top.place, |axis| axis.place);
     let lengths = axes.iter().take(4).map(|axis| format!("`{}` ({} values)", axis.key.path, grouped(axis.len())));
     let lengths = lengths.collect::<Vec<_>>().join(", ");
-    let number = if runs == u128::MAX { "more than 10^38".to_string() } else { grouped(runs) };
-    let message = format!("this sweep is too large: {number} runs for {what}; the limit is {}", grouped(MAX_RUNS));
+    let message = format!("this sweep is too large: more than {} runs for {what}", grouped(MAX_RUNS as u128));
     Err(Diagnostic::at(place, message, format!("shorten an axis or split the sweep; the longest axes are {lengths}")))
 }
 

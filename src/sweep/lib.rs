@@ -2,16 +2,17 @@
 //!
 //! The text becomes a tree that knows its places ([`yaml`]); the tree is read against one table of keys (`schema`)
 //! into blocks of axes (`file`, `values`) with their `zip` and `exclude`; and what the blocks leave open, `defaults`
-//! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joining`, `checks`).
+//! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joins`, `connected`, `checks`).
 
 mod checks;
 mod columns;
 mod combine;
+mod connected;
 mod defaults;
 mod exclude;
 mod expand;
 mod file;
-mod joining;
+mod joins;
 mod json_schema;
 mod layout;
 pub mod plan;
@@ -112,10 +113,18 @@ pub struct ConnectBlock {
     pub axes: Axes,
 }
 
+impl TransferBlock {
+    /// Returns the seeds of its run. A ticket that is trained on needs no initialization: transfers that differ only in
+    /// its seed are one run.
+    pub(crate) fn run_seeds(&self) -> Seeds {
+        if self.inherit == Inherit::Retrain { Seeds::from(self.seeds.order) } else { self.seeds }
+    }
+}
+
 impl ConnectBlock {
-    /// Whether two chains of one problem ask for the same matrix between tickets. What follows from their own settings,
-    /// such as the batch, may differ where the file does not name it.
-    pub fn asks_for_the_matrix_of(&self, other: &ConnectBlock) -> bool {
+    /// Returns whether two chains of one problem request the same matrix between tickets. Settings that follow from
+    /// those of the chain, such as the batch, may differ if the file does not give them.
+    pub(crate) fn requests_matrix_of(&self, other: &ConnectBlock) -> bool {
         let ConnectBlock { batch, precision, .. } = *other;
         self.between == Between::Tickets && ConnectBlock { batch, precision, ..self.clone() } == *other
     }

@@ -199,6 +199,15 @@ zip: [ticket.seed, transfer.seed]",
     assert_eq!(sweep.chains.iter().map(|chain| chain.transfers.len()).sum::<usize>(), 2_000);
 }
 
+/// As single paths these would be more than a million.
+#[test]
+fn blocks_count_for_the_limit() {
+    let transfers =
+        "ticket: {method: lrr}\ntransfer: {inherit: sign, seed: 1..2000}\nconnect: {between: seeds, block: 50}";
+    let tickets = "ticket: {seed: 1..2000, levels: 1}\nconnect: {between: tickets, block: 100}";
+    assert!(digits(transfers).is_ok() && digits(tickets).is_ok());
+}
+
 #[test]
 fn zip_of_levels() {
     let sweep = expanded(
@@ -555,10 +564,12 @@ fn bad_input_is_explained_at_its_place() {
         ("numerics: portable\ntransfer: {precision: tf32}", 4, 23, "`precision: tf32` is not available with `numerics: portable`", "use `precision: fp32`"),
         ("numerics: portable\nresources: {gpus: 1}", 4, 19, "`gpus` has no effect: `numerics: portable` runs on CPUs only", "remove it, or use `numerics: native`"),
         // Size
-        ("ticket: {seed: 1..100000000000}", 3, 16, "this sweep is too large: 2,600,000,000,000 runs for tickets alone; the limit is 1,000,000", "shorten an axis or split the sweep; the longest axes are `ticket.seed` (100,000,000,000 values)"),
-        ("transfer: {seed_order: 0..18446744073709551615, seed_init: 0..18446744073709551615}", 3, 24, "this sweep is too large: more than 10^38 runs for tickets and transfers; the limit is 1,000,000", "`transfer.seed_init` (18,446,744,073,709,551,616 values)"),
-        ("transfer: {seed: 1..2000}\nconnect: {between: seeds}", 3, 18, "this sweep is too large: 12,006,026 runs for tickets, transfers and connects; the limit is 1,000,000", "`transfer.seed` (2,000 values)"),
-        ("connect: {between: norm-init, points: 2..1000000, batch: 1..1000000}", 3, 58, "this sweep is too large: 1,999,998,000,026 runs for tickets, transfers and connects; the limit is 1,000,000", "the longest axes are `connect.batch` (1,000,000 values), `connect.points` (999,999 values)"),
+        ("ticket: {seed: 1..100000000000}", 3, 16, "this sweep is too large: more than 1,000,000 runs for tickets alone", "shorten an axis or split the sweep; the longest axes are `ticket.seed` (100,000,000,000 values)"),
+        ("transfer: {seed_order: 0..18446744073709551615, seed_init: 0..18446744073709551615}", 3, 24, "this sweep is too large: more than 1,000,000 runs for tickets and transfers", "`transfer.seed_init` (18,446,744,073,709,551,616 values)"),
+        ("ticket: {seed: 1..18446744073709551615}", 3, 16, "this sweep is too large: more than 1,000,000 runs for tickets alone", "(18,446,744,073,709,551,615 values)"),
+        ("ticket: {seed: 1..2000, levels: 1}\nconnect: {between: tickets}", 3, 16, "this sweep is too large: more than 1,000,000 runs for tickets, transfers and connects", "`ticket.seed` (2,000 values)"),
+        ("transfer: {seed: 1..2000}\nconnect: {between: seeds}", 3, 18, "this sweep is too large: more than 1,000,000 runs for tickets, transfers and connects", "`transfer.seed` (2,000 values)"),
+        ("connect: {between: norm-init, points: 2..1000000, batch: 1..1000000}", 3, 58, "this sweep is too large: more than 1,000,000 runs for tickets, transfers and connects", "the longest axes are `connect.batch` (1,000,000 values), `connect.points` (999,999 values)"),
     ];
     for (text, line, column, message, help) in cases {
         let start = processor_time();

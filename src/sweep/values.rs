@@ -96,6 +96,17 @@ impl Axis {
         self.items.iter().flat_map(Item::values)
     }
 
+    /// Returns the value at a position below the axis's length.
+    pub(crate) fn value_at(&self, position: u128) -> Value {
+        let mut before = 0;
+        let item = self.items.iter().find(|item| {
+            before += item.len();
+            position < before
+        });
+        let item = item.expect("the position is below the length");
+        item.value_at(position + item.len() - before)
+    }
+
     /// The levels meant in a chain with this many of them.
     pub(crate) fn levels(&self, levels: u64) -> Result<Vec<Value>, Diagnostic> {
         let mut meant = Vec::new();
@@ -168,11 +179,15 @@ impl Item {
         }
     }
 
-    pub(crate) fn values(&self) -> Box<dyn Iterator<Item = Value>> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value> {
+        (0..self.len()).map(|position| self.value_at(position))
+    }
+
+    fn value_at(&self, position: u128) -> Value {
         match (self.first, self.last) {
-            (Value::Whole(first), Value::Whole(last)) if first <= last => Box::new((first..=last).map(Value::Whole)),
-            (Value::Whole(first), Value::Whole(last)) => Box::new((last..=first).rev().map(Value::Whole)),
-            (single, _) => Box::new(std::iter::once(single)),
+            (Value::Whole(first), Value::Whole(last)) if first <= last => Value::Whole(first + position as u64),
+            (Value::Whole(first), Value::Whole(_)) => Value::Whole(first - position as u64),
+            (single, _) => single,
         }
     }
 

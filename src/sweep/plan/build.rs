@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use winsign_core::settings::{Import, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
+use winsign_core::settings::{Import, Method, Seeds, Settings, Ticket, Training, Transfer};
 use winsign_core::{Run, RunId};
 
-use super::joins::{self, Planned};
-use super::{Label, Plan, PlannedRun};
+use super::{Label, Plan, PlannedRun, joins};
 use crate::{Axes, Chain, Sweep, TransferBlock};
 
 /// Lists every run of a sweep once, after the runs it needs. Chains that share their first levels share those runs.
@@ -15,8 +14,8 @@ pub fn build(sweep: &Sweep) -> Plan {
     let mut chains = vec![];
     for chain in &sweep.chains {
         let tickets = add_tickets(&mut runs, chain);
-        let add = |block| add_transfer(&mut runs, chain, block, &tickets);
-        let transfers: Vec<Planned> = chain.transfers.iter().map(add).collect();
+        let transfers: Vec<RunId> =
+            chain.transfers.iter().map(|transfer| add_transfer(&mut runs, chain, transfer, &tickets)).collect();
         joins::add_of_chain(&mut runs, chain, &tickets, &transfers);
         chains.push((chain, tickets));
     }
@@ -113,12 +112,8 @@ fn add_ticket(
     runs.add(Settings::Ticket(settings), inputs, label)
 }
 
-fn add_transfer<'s>(runs: &mut Runs, chain: &Chain, transfer: &'s TransferBlock, tickets: &[RunId]) -> Planned<'s> {
-    // A ticket that is trained on needs no initialization: transfers that differ in its seed alone are one.
-    let seeds = match transfer.inherit {
-        Inherit::Retrain => Seeds::from(transfer.seeds.order),
-        _ => transfer.seeds,
-    };
+fn add_transfer(runs: &mut Runs, chain: &Chain, transfer: &TransferBlock, tickets: &[RunId]) -> RunId {
+    let seeds = transfer.run_seeds();
     let settings = Transfer {
         problem: chain.problem,
         inherit: transfer.inherit,
@@ -128,8 +123,7 @@ fn add_transfer<'s>(runs: &mut Runs, chain: &Chain, transfer: &'s TransferBlock,
     };
     let label = Label { seeds: vec![seeds], ..label_of_transfer(chain, transfer, &[]) };
     let ticket = transfer.inherit.needs_ticket().then(|| tickets[transfer.level as usize].clone());
-    let id = runs.add(Settings::Transfer(settings), ticket.into_iter().collect(), label);
-    Planned { block: transfer, seeds, id }
+    runs.add(Settings::Transfer(settings), ticket.into_iter().collect(), label)
 }
 
 /// Of a transfer, and of a path between such transfers with axes of its own. What inherits from no ticket belongs to no
@@ -161,7 +155,7 @@ pub fn label(chain: &Chain, level: u32, axes: &[(String, String)]) -> Label {
 mod tests {
     use super::*;
     use crate::parse;
-    use winsign_core::settings::Masks;
+    use winsign_core::settings::{Inherit, Masks};
 
     fn planned(text: &str) -> Plan {
         let file = format!("dataset: digits\narchitecture: resnet8\n{text}");
