@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::str::FromStr;
 
-use winsign_core::settings::{Architecture, Between, Digest, Inherit, Method};
+use winsign_core::settings::{Between, Digest};
 
-use super::schema::{Block, Key};
+use super::keys::{Block, Key, When};
 use super::values::{Axis, Value};
 
 /// One combination, within the combination of the scope around it: a transfer's within its chain's.
@@ -114,21 +114,17 @@ impl<'a> Point<'a> {
         self.word("connect.between")
     }
 
-    /// Whether a setting of this scope has an effect in the combination: another value of it would make another run.
+    /// Returns whether a setting of this scope has an effect: another value of it would make another run.
     pub(crate) fn depends_on(&self, key: &Key) -> bool {
-        match key.path {
-            "ticket.rewind_epoch" => self.word::<Method>("ticket.method") == Method::Imp,
-            "ticket.seed_alpha" => self.word::<Method>("ticket.method") == Method::Aws,
-            "transfer.level" => self.word::<Inherit>("transfer.inherit").needs_ticket(),
-            "transfer.flip" => self.word::<Inherit>("transfer.inherit").has_signs(),
-            "connect.masks" => {
-                self.get("connect.inherit").is_some() && self.word::<Inherit>("connect.inherit").draws_mask()
-            }
-            // The division of a matrix into runs changes none of its paths.
-            "connect.block" => false,
-            "connect.align" | "connect.refine" | "connect.margin" => key.lack(self.between()).is_none(),
-            "connect.reestimation_batches" => self.word::<Architecture>("architecture").has_batch_norm(),
-            _ => true,
+        // The division of a matrix into runs changes none of its paths.
+        key.path != "connect.block" && key.when.iter().all(|when| self.reason(when).is_none())
+    }
+
+    /// Returns why a setting with this condition has no effect; `None` if it has.
+    pub(crate) fn reason(&self, when: &When) -> Option<&'static str> {
+        match self.get(when.setting) {
+            Some(Value::Word(word)) => (when.reason)(word),
+            _ => Some("the setting it depends on does not apply"),
         }
     }
 

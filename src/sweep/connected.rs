@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_what_is_joined() {
+    fn defaults_follow_from_between() {
         let all = connects(
             "ticket: {method: [lrr, aws], levels: 4}
 transfer: {inherit: [sign, retrain, dense], level: [2, 4], seed: 2..4}
@@ -154,9 +154,8 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
         assert_eq!((plane.margin, plane.points), (0.0, 7));
     }
 
-    /// A block that says what is the default anyway is no other way of measuring.
     #[test]
-    fn what_is_said_and_is_the_default_is_no_column() {
+    fn given_defaults_are_no_columns() {
         let axes = |first: &str| -> Vec<String> {
             let all = connects(&format!(
                 "transfer: {{inherit: [sign, mask], seed: 2..4}}\nconnect: [{{between: seeds, inherit: sign{first}}}, {{between: seeds, inherit: mask}}]"
@@ -167,10 +166,9 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
         assert_eq!(axes(", sets: test"), ["connect.sets"; 2]);
         let matched = connects("ticket: {method: [lrr, aws], levels: 1}\nconnect: {between: tickets, align: weights}");
         let expected = vec![("connect.align".to_string(), "weights".to_string())];
-        assert!(matched.iter().all(|connect| connect.axes == expected), "that is said even of all");
+        assert!(matched.iter().all(|connect| connect.axes == expected), "alignment is shown even if all connects have it");
     }
 
-    /// Settings that tell no two rows of one kind apart are no columns.
     #[test]
     fn columns_are_of_one_kind_of_connects() {
         let all = connects(
@@ -189,7 +187,7 @@ connect:
     }
 
     #[test]
-    fn what_is_transferred_is_joined_with_what_is_trained_on_where_both_are() {
+    fn transfers_are_connected_with_retrained_tickets_if_both_exist() {
         let joined = |transfer: &str, connect: &str| {
             let file = format!("ticket: {{method: lrr}}\ntransfer: {transfer}\nconnect: {{between: retrain{connect}}}");
             connects(&file).iter().map(|connect| (connect.inherit.unwrap(), connect.masks)).collect::<Vec<_>>()
@@ -204,7 +202,7 @@ connect:
     }
 
     #[test]
-    fn tickets_found_elsewhere_have_no_settings_of_those_found_here() {
+    fn imported_tickets_have_no_settings_of_found_ones() {
         let digest = "3f09c2aa41d07e553f09c2aa41d07e55";
         let sweep = digits(&format!(
             "ticket:\n  - {{imported: {digest}}}\n  - {{method: lrr, levels: 2, lr: [0.1, 0.2]}}\ntransfer: {{inherit: sign, level: all}}"
@@ -216,7 +214,7 @@ connect:
     }
 
     #[test]
-    fn what_joins_nothing_is_explained_at_its_place() {
+    fn blocks_that_connect_nothing_are_explained_at_their_place() {
         let digest = "3f09c2aa41d07e553f09c2aa41d07e55";
         let imported = format!("ticket: {{imported: {digest}}}\nconnect: {{between: levels}}");
         #[rustfmt::skip]
@@ -258,7 +256,7 @@ connect:
     }
 
     #[test]
-    fn units_are_matched_where_somebody_knows_how() {
+    fn align_needs_an_architecture_that_can_be_aligned() {
         let file = |architecture: &str, rest: &str| {
             let text = format!(
                 "dataset: cifar10\narchitecture: {architecture}\ntransfer: {{inherit: dense}}\nconnect: {{between: seeds, align: weights}}\n{rest}"

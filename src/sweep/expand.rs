@@ -9,7 +9,7 @@ use winsign_core::settings::{Between, Inherit, Method, Problem, Schedule, Seeds,
 
 use super::checks::{
     MAX_RUNS, check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs,
-    check_transferred, is_none_beside,
+    check_transferred, has_no_retrained,
 };
 use super::columns::Columns;
 use super::combine::{Dimension, Point, Values};
@@ -238,39 +238,26 @@ pub(crate) fn ticket_identity(chain: &Point) -> Vec<Value> {
     chain.values_of(|key| key.path != "ticket.levels")
 }
 
-/// The settings of a block that have an effect in some combinations only, until such a combination is added.
-struct Effects<'f> {
-    unmet: Vec<(&'f Axis, &'static str, &'static str)>,
-}
+/// The settings of a block that have had no effect so far, with the reason and what to do.
+struct Effects<'f>(Vec<(&'f Axis, Option<(&'static str, &'static str)>)>);
 
 impl<'f> Effects<'f> {
     fn new(section: &'f Section) -> Effects<'f> {
-        let rewind = ("no chain of this block uses `imp`", "remove it, or add `imp` to `method`");
-        let flip = ("this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`");
-        let masks = (
-            "all networks that this block connects have the same mask",
-            "remove it, or connect transfers of `random-mask` or `random-mask-erk`",
-        );
-        let batches = ("this architecture has no BatchNorm", "remove it");
-        let known = [
-            ("ticket.rewind_epoch", rewind),
-            ("transfer.flip", flip),
-            ("connect.masks", masks),
-            ("connect.reestimation_batches", batches),
-        ];
-        let given = known.into_iter().filter_map(|(path, (why, help))| Some((section.axis(path)?, why, help)));
-        Effects { unmet: given.collect() }
+        Effects(section.axes().iter().map(|axis| (axis, None)).collect())
     }
 
     fn add(&mut self, point: &Point) {
-        self.unmet.retain(|(axis, ..)| !point.depends_on(axis.key));
+        self.0.retain_mut(|(axis, without)| {
+            *without = axis.key.when.iter().find_map(|when| Some((point.reason(when)?, when.help?)));
+            without.is_some()
+        });
     }
 
     /// Returns an error for a setting without effect.
     fn check(&self) -> Result<(), Diagnostic> {
-        match self.unmet.first() {
-            Some((axis, why, help)) => {
-                Err(Diagnostic::at(axis.place, format!("`{}` has no effect: {why}", axis.key.path), *help))
+        match self.0.iter().find_map(|(axis, without)| Some((axis, (*without)?))) {
+            Some((axis, (reason, help))) => {
+                Err(Diagnostic::at(axis.place, format!("`{}` has no effect: {reason}", axis.key.path), help))
             }
             None => Ok(()),
         }
@@ -288,7 +275,7 @@ fn dimensions<'f>(
     for key in section.block.keys().filter(|key| key.is_axis()) {
         let axis = section.axis(key.path);
         let values = match axis {
-            Some(axis) if key.kind == Kind::Level => Values::List(axis.levels(outer.levels())?),
+            Some(axis) if matches!(key.kind, Kind::Level) => Values::List(axis.levels(outer.levels())?),
             Some(axis) => Values::Axis(axis),
             None => match default(file, section, key, outer, transfers) {
                 Some(values) => values,
@@ -316,14 +303,14 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
         ("connect.inherit", _) => match section.between()? {
             Between::Seeds | Between::Plane => transfers.inherits.clone(),
             Between::Retrain => {
-                transfers.inherits.iter().copied().filter(|inherit| !is_none_beside(*inherit)).collect()
+                transfers.inherits.iter().copied().filter(|inherit| !has_no_retrained(*inherit)).collect()
             }
             Between::NormInit | Between::Levels | Between::Tickets => return None,
         },
         ("connect.points", _) if section.between() == Some(Between::Plane) => vec![Value::Whole(15)],
         ("connect.points", _) => vec![Value::Whole(11)],
         (_, Fallback::Values(values)) => values.to_vec(),
-        (_, Fallback::Recipe) if key.kind == Kind::Level => {
+        (_, Fallback::Recipe) if matches!(key.kind, Kind::Level) => {
             recipe(problem(outer), key).iter().flat_map(|level| level.meant(outer.levels())).collect()
         }
         (_, Fallback::Recipe) => recipe(problem(outer), key).to_vec(),
