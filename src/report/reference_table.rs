@@ -33,7 +33,7 @@ const INHERIT: Kind = Kind::Word(Inherit::VARIANTS);
 #[rustfmt::skip]
 static KEYS: &[Key] = {
     use Block::{Rows, Top};
-    use Fallback::{Depends, Required, Same};
+    use Fallback::{Depends, Required};
     &[
         Key::new(Top, "name", Kind::Text(ANY_TEXT), Depends("the file's name"), "trial", "The name of the table."),
         Key::new(Top, "source", Kind::Text(ANY_TEXT), Required, "Table 2 of a paper", "Where the numbers are from."),
@@ -41,8 +41,8 @@ static KEYS: &[Key] = {
         Key::new(Top, "architecture", ARCHITECTURE, Depends("given in each row"), "resnet8", "The architecture of the networks."),
         Key::new(Top, "rows", Kind::Block(Rows), Required, "[{method: aws, level: 12, error: 5.1}]", "The numbers."),
 
-        Key::new(Rows, "rows.dataset", DATASET, Same("dataset"), "digits", "The data set."),
-        Key::new(Rows, "rows.architecture", ARCHITECTURE, Same("architecture"), "resnet8", "The architecture of the networks."),
+        Key::new(Rows, "rows.dataset", DATASET, Depends("the value at the top"), "digits", "The data set."),
+        Key::new(Rows, "rows.architecture", ARCHITECTURE, Depends("the value at the top"), "resnet8", "The architecture of the networks."),
         Key::new(Rows, "rows.method", METHOD, Depends("none; required unless networks are `dense`"), "aws", "The method that found the ticket."),
         Key::new(Rows, "rows.level", LEVEL, Depends("0 for `dense`"), "12", "The number of prunings. Each row has either this or `remaining`."),
         Key::new(Rows, "rows.remaining", Kind::Real(Excluded(0.0), Included(1.0)), Depends("none"), "0.069", "The remaining ratio; it selects the level whose ratio is within 2 % of it (relative)."),

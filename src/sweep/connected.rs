@@ -166,7 +166,10 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
         assert_eq!(axes(", sets: test"), ["connect.sets"; 2]);
         let matched = connects("ticket: {method: [lrr, aws], levels: 1}\nconnect: {between: tickets, align: weights}");
         let expected = vec![("connect.align".to_string(), "weights".to_string())];
-        assert!(matched.iter().all(|connect| connect.axes == expected), "alignment is shown even if all connects have it");
+        assert!(
+            matched.iter().all(|connect| connect.axes == expected),
+            "alignment is shown even if all connects have it"
+        );
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Key {
     pub example: &'static str,
     /// A one-line description.
     pub doc: &'static str,
+    /// The title of its column in tables, if it is not the name.
+    pub title: Option<&'static str>,
 }
 
 /// A block of a file.
@@ -125,11 +127,15 @@ impl Key {
         example: &'static str,
         doc: &'static str,
     ) -> Key {
-        Key { block, path, name: last_part(path), kind, default, when: &[], example, doc }
+        Key { block, path, name: last_part(path), kind, default, when: &[], example, doc, title: None }
     }
 
     pub const fn when(self, when: &'static [When]) -> Key {
         Key { when, ..self }
+    }
+
+    pub const fn title(self, title: &'static str) -> Key {
+        Key { title: Some(title), ..self }
     }
 
     /// Returns the value that is the default whatever else is in the file, if there is one.
@@ -197,8 +203,7 @@ impl Named<'_> {
             (Kind::Lines(form), Content::Text(_)) => Some(json!([self.text(form, node)?])),
             (Kind::Text(form), Content::Text(_)) => Some(json!(self.text(form, node)?)),
             (Kind::Text(form), Content::Whole(number)) if form.numbers => {
-                let content = Content::Text(number.to_string());
-                Some(json!(self.text(form, &Node { place: node.place, content })?))
+                (form.read)(self, &number.to_string()).ok().map(Json::from)
             }
             (Kind::Word(words), Content::Text(word)) => words.contains(&word.as_str()).then(|| json!(word)),
             (Kind::Level, Content::Text(word)) => [LAST, ALL].contains(&word.as_str()).then(|| json!(word)),
@@ -252,7 +257,7 @@ impl Named<'_> {
         };
         let help = match (meant, key.kind, content) {
             (Some(word), ..) => format!("did you mean `{word}`?"),
-            (_, Kind::Text(_), Content::Whole(number)) => {
+            (_, Kind::Text(Form { numbers: false, .. }), Content::Whole(number)) => {
                 format!("put it in quotes, as in `{}: \"{number}\"`", key.name)
             }
             (_, Kind::Text(_), Content::Real(_) | Content::Truth(_) | Content::List(_) | Content::Map(_)) => {

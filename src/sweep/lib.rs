@@ -31,7 +31,7 @@ use serde::Deserialize;
 pub use file::name_from;
 pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
-pub use schema::{PROBLEM, SWEEP_FILE, check_number};
+pub use schema::{PROBLEM, SWEEP_FILE, check_number, title};
 
 use crate::yaml::{Diagnostic, FileError};
 use winsign_core::settings::{

@@ -160,7 +160,7 @@ pub(crate) static KEYS: &[Key] = {
         Key::new(Ticket, "ticket.seed_alpha", SEED, Same("ticket.seed"), "1", "Seed of α, the norm interpolation of AWS.").when(AWS),
 
         Key::new(Transfer, "transfer.level", Kind::Level, Recipe, "12", "The levels to transfer: numbers, ranges, `last`, or `all` (level 1 to the last).").when(NEED_TICKET),
-        Key::new(Transfer, "transfer.inherit", Kind::Word(Inherit::VARIANTS), Recipe, "sign", "What the transfer inherits from the ticket."),
+        Key::new(Transfer, "transfer.inherit", Kind::Word(Inherit::VARIANTS), Recipe, "sign", "What the transfer inherits from the ticket.").title("transferred"),
         Key::new(Transfer, "transfer.flip", Kind::Real(Included(0.0), Included(1.0)), Values(&[Value::real(0.0)]), "0.1", "The fraction of signs flipped in each layer; only with `sign` and `sign+norm`.").when(SIGNS),
         Key::new(Transfer, "transfer.epochs", COUNT, Recipe, "12", "Training epochs after the transfer."),
         Key::new(Transfer, "transfer.schedule", Kind::Word(Schedule::VARIANTS), Recipe, "multi-step", "The schedule of the learning rate."),
@@ -244,6 +244,11 @@ pub fn check_number(path: &str, number: f64) -> Result<(), String> {
     let kind = KEYS.iter().find(|key| key.path == path).expect("a declared setting").kind;
     let is_whole = number.fract() == 0.0 && number >= 0.0 && kind.has_whole(number as u64);
     if is_whole || kind.has_real(number) { Ok(()) } else { Err(format!("must be {}", kind.expects())) }
+}
+
+/// Returns the title of a column that has the name or the path of a setting.
+pub fn title(name: &str) -> &str {
+    KEYS.iter().filter(|key| key.path == name || key.name == name).find_map(|key| key.title).unwrap_or(name)
 }
 
 /// Returns the axis that `zip` or `exclude` name: with its block, or without it if only one block has the setting. A bare
