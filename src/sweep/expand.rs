@@ -11,7 +11,6 @@ use super::checks::{
     MAX_RUNS, check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs,
     check_transferred, has_no_retrained,
 };
-use super::columns::Columns;
 use super::combine::{Dimension, Point, Values};
 use super::connected::Connected;
 use super::defaults::recipe;
@@ -25,7 +24,6 @@ use crate::yaml::Diagnostic;
 
 pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Diagnostic> {
     let mut exclusion = Exclusion::new(&file.rules);
-    let columns = Columns::of_file(file);
 
     let root = Point::root();
     let mut problems = vec![];
@@ -34,12 +32,12 @@ pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Diagnostic> {
         Ok(())
     })?;
     let points = chains(file, &problems, &mut exclusion)?;
-    let transfers = transfers(file, &points, &columns, &mut exclusion)?;
-    let connects = connects(file, &points, &transfers, &columns, &mut exclusion)?;
+    let transfers = transfers(file, &points, &mut exclusion)?;
+    let connects = connects(file, &points, &transfers, &mut exclusion)?;
     exclusion.check_all_matched()?;
 
     let nested = points.iter().zip(transfers).zip(connects);
-    Ok(nested.map(|((point, transfers), connects)| chain(point, transfers.blocks, connects, &columns)).collect())
+    Ok(nested.map(|((point, transfers), connects)| chain(point, transfers.blocks, connects)).collect())
 }
 
 /// Returns the chains: combinations of top-level and ticket settings.
@@ -91,11 +89,11 @@ struct Transfers {
 
 impl Transfers {
     /// Adds the transfer of a combination, unless another block has added it.
-    fn add(&mut self, point: &Point, section: &Section, columns: &Columns) {
+    fn add(&mut self, point: &Point) {
         if !self.known.insert(point.identity().0) {
             return;
         }
-        let block = transfer(point, section, columns);
+        let block = transfer(point);
         let (level, inherit) = (Value::Whole(block.level.into()), Value::Word(point.text("transfer.inherit")));
         for (list, value) in [(&mut self.levels, level), (&mut self.inherits, inherit)] {
             if !list.contains(&value) {
@@ -119,7 +117,6 @@ impl Transfers {
 fn transfers<'f>(
     file: &'f File,
     chains: &[Point],
-    columns: &Columns,
     exclusion: &mut Exclusion<'f>,
 ) -> Result<Vec<Transfers>, Diagnostic> {
     let none = Transfers::default();
@@ -139,7 +136,7 @@ fn transfers<'f>(
                 }
                 check_level(section, "transfer.level", point)?;
                 check_numerics(section, "transfer.precision", point)?;
-                transfers.add(point, section, columns);
+                transfers.add(point);
                 Ok(())
             })?;
         }
@@ -154,7 +151,6 @@ fn connects<'f>(
     file: &'f File,
     chains: &[Point],
     transfers: &[Transfers],
-    columns: &Columns,
     exclusion: &mut Exclusion<'f>,
 ) -> Result<Vec<Vec<ConnectBlock>>, Diagnostic> {
     const WHAT: &str = "tickets, transfers and connects";
@@ -180,7 +176,7 @@ fn connects<'f>(
                 }
                 check_path(section, point)?;
                 effects.add(point);
-                let connect = connect(point, columns);
+                let connect = connect(point);
                 if !connected.add(&connect, point, chain, joinable) || exclusion.drops(point, &mut left) {
                     return Ok(());
                 }
@@ -328,7 +324,7 @@ pub(crate) fn problem(point: &Point) -> Problem {
     }
 }
 
-fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBlock>, columns: &Columns) -> Chain {
+fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBlock>) -> Chain {
     let training = Training {
         epochs: point.number("ticket.epochs"),
         batch: point.number("ticket.batch"),
@@ -354,13 +350,12 @@ fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBloc
             order: point.whole("ticket.seed_order"),
             alpha: point.whole("ticket.seed_alpha"),
         },
-        axes: columns.within(point, &[Block::Top, Block::Ticket]),
         transfers,
         connects,
     }
 }
 
-fn transfer(point: &Point, section: &Section, columns: &Columns) -> TransferBlock {
+fn transfer(point: &Point) -> TransferBlock {
     let init = point.whole("transfer.seed_init");
     let inherit: Inherit = point.word("transfer.inherit");
     TransferBlock {
@@ -379,14 +374,10 @@ fn transfer(point: &Point, section: &Section, columns: &Columns) -> TransferBloc
         },
         // Transfers train without α; a seed that follows from another one never makes two runs of one.
         seeds: Seeds { init, order: point.whole("transfer.seed_order"), alpha: init },
-        axes: match inherit.needs_ticket() {
-            true => columns.within(point, &[Block::Transfer]),
-            false => columns.without_ticket(point, section),
-        },
     }
 }
 
-fn connect(point: &Point, columns: &Columns) -> ConnectBlock {
+fn connect(point: &Point) -> ConnectBlock {
     let batches = Block::Connect.key("reestimation_batches").filter(|key| point.depends_on(key));
     ConnectBlock {
         between: point.between(),
@@ -404,6 +395,5 @@ fn connect(point: &Point, columns: &Columns) -> ConnectBlock {
             .and_then(|key| point.get(key.path))
             .map(|_| point.number("connect.reestimation_batches")),
         precision: point.word("connect.precision"),
-        axes: columns.within(point, &[Block::Connect]),
     }
 }

@@ -25,7 +25,7 @@ impl<'t> Joinable<'t> {
         let mut rows: HashMap<_, Vec<Vec<usize>>> = HashMap::new();
         let mut row_of = HashMap::new();
         for (index, transfer) in transfers.iter().enumerate() {
-            let TransferBlock { level, inherit, flip, ref training, seeds, ref axes } = *transfer;
+            let TransferBlock { level, inherit, flip, ref training, seeds } = *transfer;
             let training = key(training);
             if inherit == Inherit::Retrain {
                 retrained.entry((level, training, seeds.order)).or_insert(index);
@@ -33,11 +33,10 @@ impl<'t> Joinable<'t> {
             for &masks in Masks::VARIANTS {
                 let mask = (masks == Masks::Same && inherit.draws_mask()).then_some(seeds.init);
                 let rows = rows.entry((level, inherit, masks)).or_default();
-                let row =
-                    *row_of.entry((level, inherit, masks, mask, flip.to_bits(), training, axes)).or_insert_with(|| {
-                        rows.push(vec![]);
-                        rows.len() - 1
-                    });
+                let row = *row_of.entry((level, inherit, masks, mask, flip.to_bits(), training)).or_insert_with(|| {
+                    rows.push(vec![]);
+                    rows.len() - 1
+                });
                 rows[row].push(index);
             }
         }

@@ -5,7 +5,6 @@
 //! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joins`, `connected`, `checks`).
 
 mod checks;
-mod columns;
 mod combine;
 mod connected;
 mod defaults;
@@ -33,7 +32,7 @@ pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
 pub use schema::{PROBLEM, SWEEP_FILE, check_number, title};
 
-use crate::yaml::{Diagnostic, FileError};
+use crate::yaml::Diagnostic;
 use winsign_core::settings::{
     Align, Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Sets, Training,
 };
@@ -66,7 +65,6 @@ pub struct Chain {
     /// The training of every other level.
     pub training: Training,
     pub seeds: Seeds,
-    pub axes: Axes,
     pub transfers: Vec<TransferBlock>,
     pub connects: Vec<ConnectBlock>,
 }
@@ -81,8 +79,6 @@ pub struct TransferBlock {
     pub flip: f64,
     pub training: Training,
     pub seeds: Seeds,
-    /// The axes besides those of the chain; all axes if nothing is inherited from a ticket.
-    pub axes: Axes,
 }
 
 /// One request to connect networks of one level.
@@ -105,7 +101,6 @@ pub struct ConnectBlock {
     /// `None` for a pass over all training images.
     pub reestimation_batches: Option<u32>,
     pub precision: Precision,
-    pub axes: Axes,
 }
 
 impl TransferBlock {
@@ -125,8 +120,8 @@ impl ConnectBlock {
     }
 }
 
-/// The settings that distinguish a combination besides method, level, inherit, between and transfer seeds: names of axes
-/// of the file, with their values as text. Reports show them as further columns.
+/// The settings of a run in which the runs of its study differ, by their paths in sweep files, with their values as text.
+/// Reports show them as further columns.
 pub type Axes = Vec<(String, String)>;
 
 /// How runs are executed; not part of a run's identity. Only `threads` and `ranks` can change a result: in its last bits,
@@ -146,14 +141,14 @@ pub struct Resources {
 }
 
 /// Reads a sweep file.
-pub fn read(path: &Path) -> Result<Sweep, FileError> {
+pub fn read(path: &Path) -> Result<Sweep, Diagnostic> {
     let file_name = path.display().to_string();
     let text = yaml::read_text(path, &SWEEP_FILE).map_err(|fault| fault.in_file(&file_name, ""))?;
     parse(&file_name, &text)
 }
 
 /// Reads the text of a sweep file.
-pub fn parse(file_name: &str, text: &str) -> Result<Sweep, FileError> {
+pub fn parse(file_name: &str, text: &str) -> Result<Sweep, Diagnostic> {
     understand(file_name, text).map_err(|fault| fault.in_file(file_name, text))
 }
 

@@ -2,12 +2,11 @@
 
 use winsign_core::RunId;
 use winsign_core::grouping::distinct;
-use winsign_core::settings::{Between, Connect, Masks, Matrix, Plane, Problem, Seeds, Settings};
+use winsign_core::settings::{Between, Connect, Masks, Matrix, Plane, Problem, Settings};
 
-use super::Label;
-use super::build::{Runs, label, label_of_transfer};
+use super::build::Runs;
 use crate::joins::{Joinable, TicketMatrix, blocks, ticket_matrices};
-use crate::{Chain, ConnectBlock, PROBLEM, TransferBlock};
+use crate::{Chain, ConnectBlock, TransferBlock};
 
 /// Adds the runs of one chain's connects, except those between tickets, which may be of several chains.
 pub(super) fn add_of_chain(runs: &mut Runs, chain: &Chain, tickets: &[RunId], transfers: &[RunId]) {
@@ -18,14 +17,12 @@ pub(super) fn add_of_chain(runs: &mut Runs, chain: &Chain, tickets: &[RunId], tr
             Between::Plane => add_planes(runs, chain, connect, &joinable, transfers),
             Between::Retrain => add_retrain(runs, chain, connect, &joinable, transfers),
             Between::NormInit => {
-                let label = Label { between: Some(Between::NormInit), ..label(chain, connect.level, &connect.axes) };
                 let ticket = tickets[connect.level as usize].clone();
-                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Same)), vec![ticket], label);
+                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Same)), vec![ticket]);
             }
             Between::Levels => {
-                let label = Label { between: Some(Between::Levels), ..label(chain, connect.level, &connect.axes) };
                 let ends = [connect.level, connect.level - 1].map(|level| tickets[level as usize].clone()).to_vec();
-                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Union)), ends, label);
+                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Union)), ends);
             }
             Between::Tickets => {}
         }
@@ -37,52 +34,29 @@ pub(super) fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>
     for TicketMatrix { connect, chains: joined } in
         ticket_matrices(chains.iter().map(|(chain, _)| (chain.problem, chain.connects.as_slice())))
     {
-        let (first, _) = &chains[joined[0]];
         let mut joined: Vec<_> = joined.into_iter().map(|chain| &chains[chain]).collect();
         // By seeds, so that more of them come at the end.
         joined.sort_by_key(|(chain, _)| chain.seeds);
         let networks = distinct(joined.iter().map(|(_, tickets)| tickets[connect.level as usize].clone()));
-        let label = Label {
-            problem: first.problem,
-            method: None,
-            level: connect.level,
-            rewind_point: None,
-            inherit: None,
-            between: Some(Between::Tickets),
-            block: None,
-            seeds: vec![],
-            axes: problem_axes(first).chain(connect.axes.clone()).collect(),
-        };
-        add_matrix(runs, first.problem, connect, &networks, |_| (Masks::Union, vec![]), &label);
+        add_matrix(runs, joined[0].0.problem, connect, &networks, |_| Masks::Union);
     }
-}
-
-/// Returns the axes that all chains of a problem have in common.
-fn problem_axes(chain: &Chain) -> impl Iterator<Item = (String, String)> {
-    chain.axes.iter().filter(|(name, _)| PROBLEM.contains(&name.as_str())).cloned()
 }
 
 /// Adds the matrices between transfers that differ only in seeds.
 fn add_between_seeds(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: &Joinable, transfers: &[RunId]) {
     for row in joinable.rows(connect) {
-        let blocks: Vec<&TransferBlock> = row.iter().map(|&network| &chain.transfers[network]).collect();
         let networks: Vec<RunId> = row.iter().map(|&network| transfers[network].clone()).collect();
-        let label = Label { between: Some(Between::Seeds), ..label_of_transfer(chain, blocks[0], &connect.axes) };
-        let describe = |places: &[usize]| {
-            let joined: Vec<&TransferBlock> = places.iter().map(|&place| blocks[place]).collect();
-            (masks_of(&joined), joined.iter().map(|transfer| transfer.run_seeds()).collect())
-        };
-        add_matrix(runs, chain.problem, connect, &networks, describe, &label);
+        let masks = |places: &[usize]| masks_of(places.iter().map(|&place| &chain.transfers[row[place]]));
+        add_matrix(runs, chain.problem, connect, &networks, masks);
     }
 }
 
 /// Adds the planes through transfers that differ only in seeds.
 fn add_planes(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: &Joinable, transfers: &[RunId]) {
-    for plane in joinable.planes(connect) {
-        let corners = plane.map(|network| &chain.transfers[network]);
+    for corners in joinable.planes(connect) {
         let settings = Plane {
             problem: chain.problem,
-            masks: masks_of(&corners),
+            masks: masks_of(corners.iter().map(|&network| &chain.transfers[network])),
             points: connect.points,
             margin: connect.margin,
             batch: connect.batch,
@@ -90,46 +64,34 @@ fn add_planes(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: 
             sets: connect.sets,
             precision: connect.precision,
         };
-        let label = Label {
-            between: Some(Between::Plane),
-            seeds: corners.map(TransferBlock::run_seeds).to_vec(),
-            ..label_of_transfer(chain, corners[0], &connect.axes)
-        };
-        runs.add(Settings::Plane(settings), plane.map(|network| transfers[network].clone()).to_vec(), label);
+        runs.add(Settings::Plane(settings), corners.map(|network| transfers[network].clone()).to_vec());
     }
 }
 
 /// Adds one run for every transfer and the ticket it came from, trained on in the same way.
 fn add_retrain(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: &Joinable, transfers: &[RunId]) {
     for ends in joinable.retrained(connect) {
-        let [transfer, retrained] = ends.map(|network| &chain.transfers[network]);
-        let masks = if transfer.inherit.draws_mask() { Masks::Union } else { Masks::Same };
-        let label = Label {
-            between: Some(Between::Retrain),
-            seeds: vec![transfer.run_seeds(), retrained.run_seeds()],
-            ..label_of_transfer(chain, transfer, &connect.axes)
-        };
+        let masks = if chain.transfers[ends[0]].inherit.draws_mask() { Masks::Union } else { Masks::Same };
         let ends = ends.map(|network| transfers[network].clone()).to_vec();
-        runs.add(Settings::Connect(path(chain.problem, connect, masks)), ends, label);
+        runs.add(Settings::Connect(path(chain.problem, connect, masks)), ends);
     }
 }
 
 /// Returns the masks of a run that joins transfers of one row: the union if some have drawn another mask than others.
-fn masks_of(transfers: &[&TransferBlock]) -> Masks {
-    let [first, others @ ..] = transfers else { return Masks::Same };
-    let differs = others.iter().any(|other| other.seeds.init != first.seeds.init);
+fn masks_of<'t>(mut transfers: impl Iterator<Item = &'t TransferBlock>) -> Masks {
+    let Some(first) = transfers.next() else { return Masks::Same };
+    let differs = transfers.any(|other| other.seeds.init != first.seeds.init);
     if first.inherit.draws_mask() && differs { Masks::Union } else { Masks::Same }
 }
 
 /// Adds one run for every block of the matrix between these networks, or for every pair if blocks have one network on a
-/// side. `describe` returns the masks and the seeds of some of the networks.
+/// side. `masks` returns the masks of a run that joins some of the networks.
 fn add_matrix(
     runs: &mut Runs,
     problem: Problem,
     connect: &ConnectBlock,
     networks: &[RunId],
-    describe: impl Fn(&[usize]) -> (Masks, Vec<Seeds>),
-    label: &Label,
+    masks: impl Fn(&[usize]) -> Masks,
 ) {
     let blocks: Vec<_> = blocks(networks.len(), connect.block).collect();
     let count = blocks.len() as u32;
@@ -137,13 +99,11 @@ fn add_matrix(
         let side = rows.len() as u32;
         let places: Vec<usize> = rows.chain(columns).collect();
         let inputs = places.iter().map(|&place| networks[place].clone()).collect();
-        let (masks, seeds) = describe(&places);
-        let path = path(problem, connect, masks);
+        let path = path(problem, connect, masks(&places));
         if connect.block == 1 {
-            runs.add(Settings::Connect(path), inputs, Label { seeds, ..label.clone() });
+            runs.add(Settings::Connect(path), inputs);
         } else {
-            let label = Label { block: Some((number, count)), ..label.clone() };
-            runs.add(Settings::Matrix(Matrix { path, rows: side }), inputs, label);
+            runs.add_block(Settings::Matrix(Matrix { path, rows: side }), inputs, Some((number, count)));
         }
     }
 }
@@ -168,7 +128,7 @@ mod tests {
     use super::*;
     use crate::parse;
     use crate::plan::build::build;
-    use crate::plan::{Plan, PlannedRun};
+    use crate::plan::{Label, Plan, PlannedRun};
     use winsign_core::settings::Inherit;
 
     fn planned(text: &str) -> Plan {

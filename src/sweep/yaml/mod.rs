@@ -1,7 +1,7 @@
 //! YAML files: a text becomes a tree in which every node has its place, and errors have line, column and help.
 
 mod document;
-mod error;
+mod words;
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,7 +10,8 @@ use std::path::Path;
 use super::keys::Key;
 
 pub use document::{Content, Name, Node};
-pub use error::{Diagnostic, FileError, Place, grouped, listed, nearest, quoted};
+pub use winsign_core::diagnostic::{Diagnostic, Place};
+pub use words::{grouped, listed, nearest, quoted};
 
 /// The maximum size of a file.
 pub const MAX_BYTES: usize = 1 << 20;
