@@ -7,6 +7,7 @@ use winsign_core::settings::{Between, Digest};
 
 use super::keys::{Block, Key, When};
 use super::values::{Axis, Value};
+use crate::yaml::Diagnostic;
 
 /// One combination, within the combination of the scope around it: a transfer's within its chain's.
 #[derive(Debug, Clone)]
@@ -134,19 +135,19 @@ impl<'a> Point<'a> {
     }
 
     /// Calls `visit` with each combination of these dimensions within this one; the first dimension varies slowest.
-    pub(crate) fn visit<E>(
+    pub(crate) fn visit(
         &'a self,
         dimensions: &[Dimension],
-        visit: &mut dyn FnMut(&Point<'a>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        visit: &mut dyn FnMut(&Point<'a>) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
         Point { outer: Some(self), ..Point::root() }.vary(dimensions, visit)
     }
 
-    fn vary<E>(
+    fn vary(
         &mut self,
         dimensions: &[Dimension],
-        visit: &mut dyn FnMut(&Point<'a>) -> Result<(), E>,
-    ) -> Result<(), E> {
+        visit: &mut dyn FnMut(&Point<'a>) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
         let Some((dimension, rest)) = dimensions.split_first() else { return visit(self) };
         let reached = self.zipped.len();
         let zip = dimension.zip.filter(|zip| self.position(*zip).is_none());
