@@ -5,6 +5,8 @@ mod compare;
 #[cfg(feature = "data")]
 mod data;
 mod digest;
+#[cfg(test)]
+mod documentation;
 mod export;
 mod import;
 mod jobs;
@@ -216,7 +218,7 @@ pub fn main() -> ExitCode {
         Command::Clean(arguments) => clean::command(&common, &arguments),
         #[cfg(feature = "data")]
         Command::Data(command) => data::command(&common, &command),
-        Command::Schema => output::json(&winsign_sweep::json_schema()),
+        Command::Schema => output::json(&winsign_sweep::json_schema(&winsign_sweep::SWEEP_FILE)),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut command_line(), "winsign", &mut script);

@@ -1,98 +1,141 @@
-//! Every key of a profile, in one table. Checks, suggestions and the documentation follow from it.
+//! The keys of a profile.
 
-use serde_json::{Value as Json, json};
 use strum::VariantNames;
 use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
-use winsign_sweep::yaml::{Content, Diagnostic, Node, Place, grouped, listed, nearest, quoted};
+use winsign_sweep::keys::{ANY_TEXT, Block, Complaint, Fallback, Form, Kind, Named, Value};
+
+pub use winsign_sweep::keys::Key;
+
+use winsign_sweep::yaml::{Content, DocumentKind, quoted};
 
 use super::Launcher;
 
-/// A key of a profile.
-#[derive(Debug)]
-pub struct Key {
-    pub name: &'static str,
-    pub kind: Kind,
-    /// The default, as text.
-    pub default: &'static str,
-    /// An example value, for messages.
-    pub example: &'static str,
-    /// A one-line description.
-    pub doc: &'static str,
-}
-
-/// The type of a key.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    Word(&'static [&'static str]),
-    /// A text without spaces, such as names in Slurm.
-    Name,
-    /// One line of any text.
-    Line,
-    Whole {
-        min: u32,
-        max: u32,
-    },
-    Truth,
-    Time,
-    Memory,
-    Shell,
-    /// Options of sbatch, one per line.
-    Options,
-}
+pub static PROFILE: DocumentKind = DocumentKind {
+    name: "profile",
+    description: "The settings of a cluster.",
+    example: "launch/profiles/gpu-srun.yaml",
+    keys: KEYS,
+    other_names: &[
+        ("mem", "memory"),
+        ("signal", "grace"),
+        ("features", "constraint"),
+        ("time_limit", "time"),
+        ("walltime", "time"),
+        ("queue", "partition"),
+        ("modules", "setup"),
+        ("prolog", "setup"),
+        ("commands", "setup"),
+        ("options", "sbatch"),
+        ("extra", "sbatch"),
+        ("directives", "sbatch"),
+        ("gres", "gpu_type"),
+        ("gpu", "gpu_type"),
+    ],
+    levels: "two",
+    twice: "keep one of the two",
+    too_large: "move long commands of `setup` into a script, and run the script in `setup`",
+};
 
 const MAX_TASKS: u32 = 1_000_000;
 /// The maximum of `sbatch --signal`.
 const MAX_GRACE: u32 = 65_535;
 
-macro_rules! keys {
-    ($($name:literal: $kind:expr, $default:literal, $example:literal, $doc:literal;)*) => {
-        &[$(Key { name: $name, kind: $kind, default: $default, example: $example, doc: $doc }),*]
-    };
+const fn whole(max: u32) -> Kind {
+    Kind::Whole { min: 1, max: max as u64 }
 }
 
 /// In the order of the documentation.
 #[rustfmt::skip]
-pub static KEYS: &[Key] = keys! {
-    "launcher": Kind::Word(<Launcher as VariantNames>::VARIANTS), "srun", "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), or `direct` (nothing; a run is one process).";
-    "mpi": Kind::Name, "pmix", "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones.";
-    "partition": Kind::Name, "Slurm's default", "gpu", "The partition, or several separated by commas; `sinfo -s` lists them.";
-    "account": Kind::Name, "your default", "lottery", "Account charged for the jobs.";
-    "qos": Kind::Name, "your default", "normal", "The quality of service.";
-    "constraint": Kind::Line, "any node", "a100&nvlink", "Features that nodes must have.";
-    "time": Kind::Time, "the partition's default", "4:00:00", "The time limit of a job. A run that takes longer continues in the next job.";
-    "memory": Kind::Memory, "the cluster's default", "32G", "Memory of a job on each node, in megabytes unless a unit is given; 0 requests all of it.";
-    "grace": Kind::Whole { min: 1, max: MAX_GRACE }, "120", "120", "How many seconds before its time limit a job is signaled to save checkpoints.";
-    "requeue": Kind::Truth, "true", "true", "Whether jobs are requeued if they are preempted, reach their time limit or lose their node.";
-    "gpu_type": Kind::Name, "any", "a100", "The type of GPU: the middle of Slurm's `gpu:a100:4`.";
-    "gpus_per_node": Kind::Whole { min: 1, max: MAX_GPUS }, "unknown", "4", "GPUs per node; a run with more GPUs uses several nodes.";
-    "ranks_per_node": Kind::Whole { min: 1, max: MAX_RANKS }, "chosen by Slurm", "8", "The maximum number of ranks of a run on one node.";
-    "pack": Kind::Whole { min: 1, max: MAX_TASKS }, "1", "8", "Runs per task of a job array; packing short runs makes fewer jobs.";
-    "side_by_side": Kind::Whole { min: 1, max: MAX_JOBS }, "1", "4", "Runs of a pack executed at the same time; they share the resources of the task.";
-    "max_running": Kind::Whole { min: 1, max: MAX_TASKS }, "no limit", "32", "The maximum number of tasks of a submission that run at the same time.";
-    "max_submit": Kind::Whole { min: 1, max: MAX_TASKS }, "the limit of Slurm", "500", "The maximum number of tasks in the queue; the rest are submitted as these end.";
-    "setup": Kind::Shell, "nothing", "module load openmpi", "Shell commands that a job runs first.";
-    "sbatch": Kind::Options, "nothing", "[--exclusive]", "Further options of sbatch, one per line: what follows `#SBATCH` in scripts.";
+pub static KEYS: &[Key] = {
+    use Block::Top;
+    use Fallback::{Depends, Values};
+    &[
+        Key::new(Top, "launcher", Kind::Word(Launcher::VARIANTS), Values(&[Value::Word("srun")]), "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), or `direct` (nothing; a run is one process)."),
+        Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word("pmix")]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
+        Key::new(Top, "partition", Kind::Text(NAME), Depends("Slurm's default"), "gpu", "The partition, or several separated by commas; `sinfo -s` lists them."),
+        Key::new(Top, "account", Kind::Text(NAME), Depends("your default"), "lottery", "Account charged for the jobs."),
+        Key::new(Top, "qos", Kind::Text(NAME), Depends("your default"), "normal", "The quality of service."),
+        Key::new(Top, "constraint", Kind::Text(LINE), Depends("any node"), "a100&nvlink", "Features that nodes must have."),
+        Key::new(Top, "time", Kind::Text(TIME), Depends("the partition's default"), "4:00:00", "The time limit of a job. A run that takes longer continues in the next job."),
+        Key::new(Top, "memory", Kind::Text(MEMORY), Depends("the cluster's default"), "32G", "Memory of a job on each node, in megabytes unless a unit is given; 0 requests all of it."),
+        Key::new(Top, "grace", whole(MAX_GRACE), Values(&[Value::Whole(120)]), "120", "How many seconds before its time limit a job is signaled to save checkpoints."),
+        Key::new(Top, "requeue", Kind::Truth, Values(&[Value::Truth(true)]), "true", "Whether jobs are requeued if they are preempted, reach their time limit or lose their node."),
+        Key::new(Top, "gpu_type", Kind::Text(GPU_TYPE), Depends("any"), "a100", "The type of GPU: the middle of Slurm's `gpu:a100:4`."),
+        Key::new(Top, "gpus_per_node", whole(MAX_GPUS), Depends("unknown"), "4", "GPUs per node; a run with more GPUs uses several nodes."),
+        Key::new(Top, "ranks_per_node", whole(MAX_RANKS), Depends("chosen by Slurm"), "8", "The maximum number of ranks of a run on one node."),
+        Key::new(Top, "pack", whole(MAX_TASKS), Values(&[Value::Whole(1)]), "8", "Runs per task of a job array; packing short runs makes fewer jobs."),
+        Key::new(Top, "side_by_side", whole(MAX_JOBS), Values(&[Value::Whole(1)]), "4", "Runs of a pack executed at the same time; they share the resources of the task."),
+        Key::new(Top, "max_running", whole(MAX_TASKS), Depends("no limit"), "32", "The maximum number of tasks of a submission that run at the same time."),
+        Key::new(Top, "max_submit", whole(MAX_TASKS), Depends("the limit of Slurm"), "500", "The maximum number of tasks in the queue; the rest are submitted as these end."),
+        Key::new(Top, "setup", Kind::Lines(SHELL), Depends("nothing"), "module load openmpi", "Shell commands that a job runs first."),
+        Key::new(Top, "sbatch", Kind::Lines(OPTIONS), Depends("nothing"), "[--exclusive]", "Further options of sbatch, one per line: what follows `#SBATCH` in scripts."),
+    ]
 };
 
 pub fn key(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+    PROFILE.key(Block::Top, name)
 }
 
-/// Returns the key for a name that other files use.
-pub fn other_name(name: &str) -> Option<&'static str> {
-    let name = name.trim_start_matches('-').replace('-', "_");
-    let key = match name.as_str() {
-        "mem" => "memory",
-        "signal" => "grace",
-        "features" => "constraint",
-        "time_limit" | "walltime" => "time",
-        "queue" => "partition",
-        "modules" | "prolog" | "commands" => "setup",
-        "options" | "extra" | "directives" => "sbatch",
-        "gres" | "gpu" => "gpu_type",
-        other => key(other)?.name,
-    };
-    Some(key)
+/// A text without spaces, such as names in Slurm.
+const NAME: Form = Form { expects: "a name", numbers: false, read: name };
+const GPU_TYPE: Form = Form { read: gpu_type, ..NAME };
+/// A text that is safe in a line of its own.
+const LINE: Form = Form { read: line, ..ANY_TEXT };
+const TIME: Form = Form {
+    expects: "minutes, or a time such as `4:00:00` or `1-12:00:00`",
+    numbers: true,
+    read: |named, text| with_form(named, text, is_time),
+};
+const MEMORY: Form = Form {
+    expects: "a whole number, optionally followed by `K`, `M`, `G` or `T`",
+    numbers: true,
+    read: |named, text| with_form(named, text, is_memory),
+};
+const SHELL: Form = Form { expects: "shell commands", numbers: false, read: shell };
+const OPTIONS: Form = Form { expects: "a list of sbatch options", numbers: false, read: option };
+
+fn with_form(named: &Named, text: &str, has_form: fn(&str) -> bool) -> Result<String, Complaint> {
+    if has_form(text) { Ok(text.to_string()) } else { Err(named.unexpected(&Content::Text(text.to_string()))) }
+}
+
+fn name(named: &Named, text: &str) -> Result<String, Complaint> {
+    let is_strange = |character: char| character.is_whitespace() || "'\"`\\#;&|<>$".contains(character);
+    match text.chars().find(|character| is_strange(*character)) {
+        Some(strange) => {
+            let message = format!("`{}` cannot be {}: a name cannot contain {strange:?}", named.label, quoted(text));
+            Err((message, format!("for example `{}`", named.example(named.key.example))))
+        }
+        None => line(named, text),
+    }
+}
+
+fn gpu_type(named: &Named, text: &str) -> Result<String, Complaint> {
+    let text = name(named, text)?;
+    if !text.contains([':', ',', '=']) {
+        return Ok(text);
+    }
+    let meant = text.trim_start_matches("gpu:").split([':', ',', '=']).next().filter(|meant| !meant.is_empty());
+    let example = named.example(meant.unwrap_or(named.key.example));
+    let message = format!("`{}` cannot be {}", named.label, quoted(&text));
+    Err((message, format!("give only the type, as in `{example}`")))
+}
+
+fn line(named: &Named, text: &str) -> Result<String, Complaint> {
+    let line = (ANY_TEXT.read)(named, text)?;
+    match line.chars().find(|character| character.is_control()) {
+        Some(control) => {
+            let message = format!("`{}` must be on one line, found {control:?}", named.label);
+            Err((message, "write it on one line, without a leading `|` or `>`".to_string()))
+        }
+        None => Ok(line),
+    }
+}
+
+fn shell(named: &Named, text: &str) -> Result<String, Complaint> {
+    match text.contains('\0') {
+        true => Err((format!("`{}` contains a zero byte", named.label), "remove `\\0`".to_string())),
+        false => Ok(text.to_string()),
+    }
 }
 
 /// Options of sbatch with a setting of their own, and the setting.
@@ -131,190 +174,31 @@ const TAKEN: &[(&str, &str)] = &[
     ("--gpus-per-task", ""),
 ];
 
-impl Key {
-    /// Reads the value that a file has: as JSON, in the form of the field.
-    pub fn read(&self, node: &Node) -> Result<Json, Diagnostic> {
-        self.read_as(self.name, node)
-    }
-
-    /// Reads the value that an option of the command line has; the option is what messages name.
-    pub fn read_option(&self, option: &str, text: &str) -> Result<Json, Diagnostic> {
-        let content = match self.kind {
-            Kind::Whole { .. } => text.parse().map(Content::Whole).ok(),
-            Kind::Truth => text.parse().map(Content::Truth).ok(),
-            _ => None,
-        };
-        let content = content.unwrap_or_else(|| Content::Text(text.to_string()));
-        self.read_as(option, &Node { place: Place::default(), content }).map_err(Diagnostic::without_place)
-    }
-
-    fn read_as(&self, label: &str, node: &Node) -> Result<Json, Diagnostic> {
-        let value = match (self.kind, &node.content) {
-            (Kind::Word(words), Content::Text(word)) => words.contains(&word.as_str()).then(|| json!(word)),
-            (Kind::Name, Content::Text(text)) => return self.name(label, text, node),
-            (Kind::Line, Content::Text(text)) => return self.line(label, text, node),
-            (Kind::Whole { min, max }, &Content::Whole(number)) => {
-                u32::try_from(number).ok().filter(|number| (min..=max).contains(number)).map(|number| json!(number))
-            }
-            (Kind::Truth, &Content::Truth(truth)) => Some(json!(truth)),
-            (Kind::Time, Content::Text(text)) => is_time(text).then(|| json!(text)),
-            (Kind::Memory, Content::Text(text)) => is_memory(text).then(|| json!(text)),
-            // Without a unit they look like numbers.
-            (Kind::Time, Content::Whole(number)) => {
-                Some(number.to_string()).filter(|text| is_time(text)).map(Json::from)
-            }
-            (Kind::Memory, Content::Whole(number)) => {
-                Some(number.to_string()).filter(|text| is_memory(text)).map(Json::from)
-            }
-            (Kind::Shell, Content::Text(text)) => return shell(text, node).map(|text| json!(text)),
-            (Kind::Shell, Content::List(lines)) => {
-                let lines = lines.iter().map(|line| self.shell_line(line)).collect::<Result<Vec<_>, _>>()?;
-                Some(json!(lines.join("\n")))
-            }
-            (Kind::Options, Content::Text(text)) => return Ok(json!([option(text, node)?])),
-            (Kind::Options, Content::List(lines)) => {
-                let lines = lines.iter().map(|line| self.option_line(line)).collect::<Result<Vec<_>, _>>()?;
-                Some(json!(lines))
-            }
-            _ => None,
-        };
-        value.ok_or_else(|| self.unexpected(label, node))
-    }
-
-    /// The setting with a value, as it can be written where the label is from.
-    fn example(&self, label: &str, value: &str) -> String {
-        if label.starts_with('-') { format!("`{label} {value}`") } else { format!("`{label}: {value}`") }
-    }
-
-    fn name(&self, label: &str, text: &str, node: &Node) -> Result<Json, Diagnostic> {
-        let is_strange = |character: char| character.is_whitespace() || "'\"`\\#;&|<>$".contains(character);
-        if let Some(strange) = text.chars().find(|character| is_strange(*character)) {
-            let message = format!("`{label}` cannot be {}: a name cannot contain {strange:?}", quoted(text));
-            return Err(Diagnostic::at(
-                node.place,
-                message,
-                format!("for example {}", self.example(label, self.example)),
-            ));
-        }
-        if self.name == "gpu_type" && text.contains([':', ',', '=']) {
-            let meant = text.trim_start_matches("gpu:").split([':', ',', '=']).next().unwrap_or_default();
-            let example = self.example(label, if meant.is_empty() { self.example } else { meant });
-            let message = format!("`{label}` cannot be {}", quoted(text));
-            return Err(Diagnostic::at(node.place, message, format!("give only the type, as in {example}")));
-        }
-        self.line(label, text, node)
-    }
-
-    /// A text that is safe in a line of its own.
-    fn line(&self, label: &str, text: &str, node: &Node) -> Result<Json, Diagnostic> {
-        let text = text.trim();
-        if text.is_empty() {
-            let example = self.example(label, self.example);
-            let help = format!("remove it, or give {}, as in {example}", self.kind.expects());
-            return Err(Diagnostic::at(node.place, format!("`{label}` is empty"), help));
-        }
-        if let Some(control) = text.chars().find(|character| character.is_control()) {
-            let message = format!("`{label}` must be on one line, found {control:?}");
-            return Err(Diagnostic::at(node.place, message, "write it on one line, without a leading `|` or `>`"));
-        }
-        Ok(json!(text))
-    }
-
-    fn shell_line(&self, node: &Node) -> Result<String, Diagnostic> {
-        match &node.content {
-            Content::Text(text) => shell(text, node).map(str::to_string),
-            other => {
-                let message = format!("a line of `{}` must be a text, found {}", self.name, other.found());
-                Err(Diagnostic::at(node.place, message, "put it in quotes, as in `- \"module load openmpi: 4\"`"))
-            }
-        }
-    }
-
-    fn option_line(&self, node: &Node) -> Result<String, Diagnostic> {
-        match &node.content {
-            Content::Text(text) => option(text, node),
-            other => {
-                let message = format!("a line of `{}` must be an option of sbatch, found {}", self.name, other.found());
-                Err(Diagnostic::at(node.place, message, format!("for example `{}: {}`", self.name, self.example)))
-            }
-        }
-    }
-
-    fn unexpected(&self, label: &str, node: &Node) -> Diagnostic {
-        let message = format!("`{label}` must be {}, found {}", self.kind.expects(), node.content.found());
-        let example = format!("for example {}", self.example(label, self.example));
-        let help = match (self.kind, &node.content) {
-            (Kind::Word(words), Content::Text(text)) => match nearest(text, words.iter().copied()) {
-                Some(word) => format!("did you mean `{word}`?"),
-                None => example,
-            },
-            (Kind::Truth, Content::Text(text)) => match text.to_lowercase().as_str() {
-                "yes" | "y" | "on" => "did you mean `true`?".to_string(),
-                "no" | "n" | "off" => "did you mean `false`?".to_string(),
-                _ => example,
-            },
-            (Kind::Name | Kind::Line, Content::Whole(number)) => {
-                format!("put it in quotes, as in `{}: \"{number}\"`", self.name)
-            }
-            (Kind::Name | Kind::Line, Content::Real(_) | Content::Truth(_) | Content::List(_) | Content::Map(_)) => {
-                format!("put it in quotes if this is the name; {example}")
-            }
-            _ => example,
-        };
-        Diagnostic::at(node.place, message, help)
-    }
-}
-
-impl Kind {
-    /// Describes the values of the key, as part of a sentence.
-    pub fn expects(self) -> String {
-        match self {
-            Kind::Word(words) => format!("one of {}", listed(words.iter().copied())),
-            Kind::Name => "a name".to_string(),
-            Kind::Line => "a text".to_string(),
-            Kind::Whole { min, max } => format!("a whole number from {min} to {}", grouped(max.into())),
-            Kind::Truth => "`true` or `false`".to_string(),
-            Kind::Time => "minutes, or a time such as `4:00:00` or `1-12:00:00`".to_string(),
-            Kind::Memory => "a whole number, optionally followed by `K`, `M`, `G` or `T`".to_string(),
-            Kind::Shell => "shell commands".to_string(),
-            Kind::Options => "a list of sbatch options".to_string(),
-        }
-    }
-}
-
-fn shell<'a>(text: &'a str, node: &Node) -> Result<&'a str, Diagnostic> {
-    match text.contains('\0') {
-        true => Err(Diagnostic::at(node.place, "`setup` contains a zero byte", "remove `\\0`")),
-        false => Ok(text),
-    }
-}
-
-/// Checks an option of sbatch that winsign does not set itself.
-fn option(text: &str, node: &Node) -> Result<String, Diagnostic> {
-    let fault = |message: String, help: String| Err(Diagnostic::at(node.place, message, help));
+/// Returns an option of sbatch that winsign does not set itself.
+fn option(_: &Named, text: &str) -> Result<String, Complaint> {
     let line = text.trim();
     if let Some(control) = line.chars().find(|character| character.is_control()) {
         let message = format!("an option of sbatch must be on one line, found {control:?}");
-        return fault(message, "write a list: one option per line, each after `- `".to_string());
+        return Err((message, "write a list: one option per line, each after `- `".to_string()));
     }
     if let Some(option) = line.strip_prefix("#SBATCH") {
         let message = format!("{} is a line of a script, not an option", quoted(line));
-        return fault(message, format!("remove `#SBATCH`: `\"{}\"`", option.trim()));
+        return Err((message, format!("remove `#SBATCH`: `\"{}\"`", option.trim())));
     }
     let is_option = line.strip_prefix('-').is_some_and(|rest| rest.starts_with(|next: char| next != ' '));
     if !is_option || line == "--" {
         let message = format!("an option of sbatch must begin with `-`, found {}", quoted(text));
-        return fault(message, "for example `sbatch: [--exclusive]`".to_string());
+        return Err((message, "for example `sbatch: [--exclusive]`".to_string()));
     }
     for word in line.split_whitespace() {
         if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is(word, long, short)) {
             let message = format!("{} has its own setting", quoted(word));
             let example = key(setting).map_or("", |key| key.example);
-            return fault(message, format!("write `{setting}: …` instead, as in `{setting}: {example}`"));
+            return Err((message, format!("write `{setting}: …` instead, as in `{setting}: {example}`")));
         }
         if TAKEN.iter().any(|(long, short)| is(word, long, short)) {
             let message = format!("{} is set by winsign, from the runs", quoted(word));
-            return fault(message, "remove it; set the resources of runs in `resources` of the sweep".to_string());
+            return Err((message, "remove it; set the resources of runs in `resources` of the sweep".to_string()));
         }
     }
     Ok(line.to_string())

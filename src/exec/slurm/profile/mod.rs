@@ -1,6 +1,6 @@
 //! Profiles: the settings of one cluster in one file, so that sweep files are the same everywhere.
 //!
-//! A profile is checked against one table of keys (`keys`). The position of each setting is kept, so that an error of Slurm
+//! A profile is read by the declarations of its keys (`keys`). The position of each setting is kept, so that an error of Slurm
 //! can be shown at the line that caused it (`refusal`).
 
 pub mod keys;
@@ -13,20 +13,14 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value as Json;
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
-use winsign_sweep::yaml::{self, Content, Diagnostic, DocumentKind, Name, Node, Place, listed, nearest, quoted};
+use winsign_sweep::keys::{Block, Key};
+use winsign_sweep::yaml::{self, Content, Diagnostic, Place, listed, nearest, quoted};
 
-use keys::{KEYS, Key, Kind};
-
-const SORT: DocumentKind = DocumentKind {
-    name: "profile",
-    example: "launch/profiles/gpu-srun.yaml",
-    levels: "two",
-    twice: "keep one of the two",
-    too_large: "move long commands of `setup` into a script, and run the script in `setup`",
-};
+pub use keys::PROFILE;
 
 /// The directory of profiles in a project.
 const OF_PROJECT: &str = "launch/profiles";
@@ -112,21 +106,21 @@ impl Default for Profile {
     fn default() -> Profile {
         Profile {
             path: None,
-            launcher: Launcher::Srun,
-            mpi: "pmix".to_string(),
+            launcher: default("launcher"),
+            mpi: default("mpi"),
             partition: None,
             account: None,
             qos: None,
             constraint: None,
             time: None,
             memory: None,
-            grace: 120,
-            requeue: true,
+            grace: default("grace"),
+            requeue: default("requeue"),
             gpu_type: None,
             gpus_per_node: None,
             ranks_per_node: None,
-            pack: 1,
-            side_by_side: 1,
+            pack: default("pack"),
+            side_by_side: default("side_by_side"),
             max_running: None,
             max_submit: None,
             setup: String::new(),
@@ -134,6 +128,12 @@ impl Default for Profile {
             source: Source::default(),
         }
     }
+}
+
+/// Returns the declared default of a key.
+fn default<T: DeserializeOwned>(name: &str) -> T {
+    let value = keys::key(name).and_then(Key::constant).expect("the key has a constant default");
+    serde_json::from_value(value.into()).expect("the default has the type of the field")
 }
 
 impl Profile {
@@ -159,7 +159,7 @@ impl Profile {
     /// Reads a profile.
     pub fn read(path: &Path) -> Result<Profile, Diagnostic> {
         let name = path.display().to_string();
-        let text = yaml::read_text(path, &SORT).map_err(|fault| fault.in_file(&name, ""))?;
+        let text = yaml::read_text(path, &PROFILE).map_err(|fault| fault.in_file(&name, ""))?;
         Profile::parse(path, &text)
     }
 
@@ -174,12 +174,9 @@ impl Profile {
         let on_command_line = |fault: Diagnostic| fault.in_file("command line", "");
         for (name, text) in options {
             let label = format!("--{}", name.replace('_', "-"));
-            let Some(key) = keys::key(name) else {
-                let fault = Diagnostic::new(format!("there is no setting {}", quoted(name)), help_with_keys(name));
-                return Err(on_command_line(fault));
-            };
+            let key = keys::key(name).expect("options are named after keys");
             let value = key.read_option(&label, text).map_err(on_command_line)?;
-            if key.kind == Kind::Options {
+            if key.name == "sbatch" {
                 // These add up: Slurm takes the later of two.
                 let further = serde_json::from_value::<Vec<String>>(value).expect("options are lines");
                 self.sbatch.extend(further);
@@ -236,10 +233,15 @@ impl Profile {
     /// Puts a value, which has been checked, in its field.
     fn put(&mut self, key: &Key, value: Json) {
         let mut fields = self.json();
-        fields[key.name] = value;
+        fields[key.name] = match value {
+            Json::Array(lines) if key.name == "setup" => {
+                lines.iter().filter_map(Json::as_str).collect::<Vec<_>>().join("\n").into()
+            }
+            value => value,
+        };
         // Not every path survives as JSON.
         let path = self.path.take();
-        *self = serde_json::from_value(fields).expect("the table of keys knows what the fields hold");
+        *self = serde_json::from_value(fields).expect("the fields agree with the declarations");
         self.path = path;
     }
 
@@ -284,14 +286,10 @@ fn as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok
 }
 
 fn understand(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
-    let root = yaml::parse(text, &SORT)?;
+    let root = yaml::parse(text, &PROFILE)?;
     let mut profile = Profile { path: Some(path.to_path_buf()), ..Profile::default() };
     profile.source.text = text.to_string();
-    for (name, node) in entries(&root)? {
-        let Some(key) = keys::key(&name.text) else {
-            let message = format!("there is no setting {} in a profile", quoted(&name.text));
-            return Err(Diagnostic::at(name.place, message, help_with_keys(&name.text)));
-        };
+    for (key, node) in PROFILE.entries(Block::Top, &root)?.iter() {
         let value = key.read(node)?;
         profile.put(key, value);
         let places = match &node.content {
@@ -302,25 +300,6 @@ fn understand(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
     }
     profile.check()?;
     Ok(profile)
-}
-
-fn entries(root: &Node) -> Result<&[(Name, Node)], Diagnostic> {
-    match &root.content {
-        Content::Map(entries) => Ok(entries),
-        // Everything is commented out: all defaults.
-        Content::Nothing => Ok(&[]),
-        other => {
-            let message = format!("a profile is a block of settings (`key: value`), found {}", other.found());
-            Err(Diagnostic::at(root.place, message, "for example `partition: gpu`"))
-        }
-    }
-}
-
-fn help_with_keys(name: &str) -> String {
-    match nearest(name, KEYS.iter().map(|key| key.name)).or(keys::other_name(name)) {
-        Some(known) => format!("did you mean `{known}`?"),
-        None => format!("the settings are {}", listed(KEYS.iter().map(|key| key.name))),
-    }
 }
 
 /// Returns the directory of user profiles. The XDG standard requires relative paths in the variable to be ignored.
