@@ -37,8 +37,8 @@ use tracing_subscriber::EnvFilter;
 use winsign_core::error::Error as StoreError;
 use winsign_core::text::shell_word;
 use winsign_core::{Store, exit};
-use winsign_exec::slurm;
-use winsign_exec::slurm::queue::Queue;
+use winsign_exec::batch;
+use winsign_exec::batch::queue::Queue;
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::graph;
@@ -205,7 +205,7 @@ enum Failure {
     File(Box<FileError>),
     Store(StoreError),
     Launch(winsign_exec::Error),
-    Slurm(slurm::Error),
+    Batch(batch::Error),
     /// With the help to show, or `None` for the error's own hint.
     #[cfg(feature = "data")]
     Data(winsign_data::Error, Option<String>),
@@ -258,7 +258,7 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
     Ok((plan, store))
 }
 
-/// Returns the status of every run of a plan, from the store and from Slurm.
+/// Returns the status of every run of a plan, from the store and its scheduler.
 fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Failure> {
     let queue = Queue::look(store)?;
     let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;
@@ -323,7 +323,7 @@ impl Failure {
             Failure::Launch(winsign_exec::Error::WorkerIo(_)) => Some(
                 "free space or repair the store, then run the same command again".to_string(),
             ),
-            Failure::Slurm(error) => error.hint(),
+            Failure::Batch(error) => error.hint(),
             Failure::Launch(winsign_exec::Error::Refused(refused)) => Some(refused.help.clone()),
             Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
             #[cfg(feature = "data")]
@@ -339,9 +339,9 @@ impl Failure {
             Failure::Launch(winsign_exec::Error::Worker { .. } | winsign_exec::Error::Refused(_))
             | Failure::Import(..) => exit::FAILURE,
             Failure::Launch(winsign_exec::Error::WorkerIo(_)) => exit::IO,
-            Failure::Slurm(slurm::Error::Store(error)) => error.exit_code(),
-            Failure::Slurm(slurm::Error::NoSlurm { .. }) => exit::USAGE,
-            Failure::Slurm(_) => exit::FAILURE,
+            Failure::Batch(batch::Error::Store(error)) => error.exit_code(),
+            Failure::Batch(batch::Error::Missing { .. } | batch::Error::Rejected { .. }) => exit::USAGE,
+            Failure::Batch(_) => exit::FAILURE,
             #[cfg(feature = "data")]
             Failure::Data(error, _) => match error {
                 winsign_data::Error::Io { .. } => exit::IO,
@@ -361,7 +361,7 @@ impl std::fmt::Display for Failure {
             Failure::File(error) => error.fmt(f),
             Failure::Store(error) => error.fmt(f),
             Failure::Launch(error) => error.fmt(f),
-            Failure::Slurm(error) => error.fmt(f),
+            Failure::Batch(error) => error.fmt(f),
             Failure::Usage(message, _) | Failure::Import(message, _) => f.write_str(message),
             #[cfg(feature = "data")]
             Failure::Data(error, _) => error.fmt(f),
@@ -388,9 +388,9 @@ impl From<winsign_data::Error> for Failure {
     }
 }
 
-impl From<slurm::Error> for Failure {
-    fn from(error: slurm::Error) -> Failure {
-        Failure::Slurm(error)
+impl From<batch::Error> for Failure {
+    fn from(error: batch::Error) -> Failure {
+        Failure::Batch(error)
     }
 }
 

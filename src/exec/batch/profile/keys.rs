@@ -1,11 +1,13 @@
 //! Every key of a profile, in one table. Checks, suggestions and the documentation follow from it.
 
 use serde_json::{Value as Json, json};
-use strum::VariantNames;
+use winsign_core::error::Refused;
 use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
 use winsign_sweep::yaml::{Content, Diagnostic, Node, Place, grouped, listed, nearest, quoted};
 
-use super::Launcher;
+use crate::batch::scheduler;
+use crate::launcher;
+use crate::template::Template;
 
 /// A key of a profile.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Key {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     Word(&'static [&'static str]),
+    /// The name of a launcher, or a command that starts ranks.
+    Launcher,
     /// A text without spaces, such as names in Slurm.
     Name,
     /// One line of any text.
@@ -53,7 +57,8 @@ macro_rules! keys {
 /// In the order of the documentation.
 #[rustfmt::skip]
 pub static KEYS: &[Key] = keys! {
-    "launcher": Kind::Word(<Launcher as VariantNames>::VARIANTS), "srun", "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), or `direct` (nothing; a run is one process).";
+    "scheduler": Kind::Word(scheduler::NAMES), "slurm", "slurm", "The batch system of the cluster.";
+    "launcher": Kind::Launcher, "srun", "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers).";
     "mpi": Kind::Name, "pmix", "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones.";
     "partition": Kind::Name, "Slurm's default", "gpu", "The partition, or several separated by commas; `sinfo -s` lists them.";
     "account": Kind::Name, "your default", "lottery", "Account charged for the jobs.";
@@ -95,42 +100,6 @@ pub fn other_name(name: &str) -> Option<&'static str> {
     Some(key)
 }
 
-/// Options of sbatch with a setting of their own, and the setting.
-const SETTINGS: &[(&str, &str, &str)] = &[
-    ("--partition", "-p", "partition"),
-    ("--account", "-A", "account"),
-    ("--qos", "-q", "qos"),
-    ("--constraint", "-C", "constraint"),
-    ("--time", "-t", "time"),
-    ("--mem", "", "memory"),
-    ("--signal", "", "grace"),
-    ("--requeue", "", "requeue"),
-    ("--no-requeue", "", "requeue"),
-];
-
-/// Options of sbatch that winsign sets itself.
-const TAKEN: &[(&str, &str)] = &[
-    ("--array", "-a"),
-    ("--dependency", "-d"),
-    ("--kill-on-invalid-dep", ""),
-    ("--job-name", "-J"),
-    ("--output", "-o"),
-    ("--error", "-e"),
-    ("--input", "-i"),
-    ("--open-mode", ""),
-    ("--wrap", ""),
-    ("--parsable", ""),
-    ("--test-only", ""),
-    ("--wait", "-W"),
-    ("--nodes", "-N"),
-    ("--ntasks", "-n"),
-    ("--ntasks-per-node", ""),
-    ("--cpus-per-task", "-c"),
-    ("--gpus", "-G"),
-    ("--gpus-per-node", ""),
-    ("--gpus-per-task", ""),
-];
-
 impl Key {
     /// Reads the value that a file has: as JSON, in the form of the field.
     pub fn read(&self, node: &Node) -> Result<Json, Diagnostic> {
@@ -151,6 +120,8 @@ impl Key {
     fn read_as(&self, label: &str, node: &Node) -> Result<Json, Diagnostic> {
         let value = match (self.kind, &node.content) {
             (Kind::Word(words), Content::Text(word)) => words.contains(&word.as_str()).then(|| json!(word)),
+            (Kind::Launcher, Content::Text(text)) if Template::is_command(text) => return command(label, text, node),
+            (Kind::Launcher, Content::Text(text)) => launcher::names().any(|name| name == text).then(|| json!(text)),
             (Kind::Name, Content::Text(text)) => return self.name(label, text, node),
             (Kind::Line, Content::Text(text)) => return self.line(label, text, node),
             (Kind::Whole { min, max }, &Content::Whole(number)) => {
@@ -244,10 +215,10 @@ impl Key {
         let message = format!("`{label}` must be {}, found {}", self.kind.expects(), node.content.found());
         let example = format!("for example {}", self.example(label, self.example));
         let help = match (self.kind, &node.content) {
-            (Kind::Word(words), Content::Text(text)) => match nearest(text, words.iter().copied()) {
-                Some(word) => format!("did you mean `{word}`?"),
-                None => example,
-            },
+            (Kind::Word(words), Content::Text(text)) => {
+                nearest(text, words.iter().copied()).map_or(example, did_you_mean)
+            }
+            (Kind::Launcher, Content::Text(text)) => nearest(text, launcher::names()).map_or(example, did_you_mean),
             (Kind::Truth, Content::Text(text)) => match text.to_lowercase().as_str() {
                 "yes" | "y" | "on" => "did you mean `true`?".to_string(),
                 "no" | "n" | "off" => "did you mean `false`?".to_string(),
@@ -270,6 +241,7 @@ impl Kind {
     pub fn expects(self) -> String {
         match self {
             Kind::Word(words) => format!("one of {}", listed(words.iter().copied())),
+            Kind::Launcher => format!("{}, or a command with `{{ranks}}`", listed(launcher::names())),
             Kind::Name => "a name".to_string(),
             Kind::Line => "a text".to_string(),
             Kind::Whole { min, max } => format!("a whole number from {min} to {}", grouped(max.into())),
@@ -282,6 +254,18 @@ impl Kind {
     }
 }
 
+/// Checks the command of a launcher.
+fn command(label: &str, text: &str, node: &Node) -> Result<Json, Diagnostic> {
+    match Template::parse(text) {
+        Ok(_) => Ok(json!(text)),
+        Err(Refused { message, help }) => Err(Diagnostic::at(node.place, format!("`{label}`: {message}"), help)),
+    }
+}
+
+fn did_you_mean(word: &str) -> String {
+    format!("did you mean `{word}`?")
+}
+
 fn shell<'a>(text: &'a str, node: &Node) -> Result<&'a str, Diagnostic> {
     match text.contains('\0') {
         true => Err(Diagnostic::at(node.place, "`setup` contains a zero byte", "remove `\\0`")),
@@ -289,7 +273,7 @@ fn shell<'a>(text: &'a str, node: &Node) -> Result<&'a str, Diagnostic> {
     }
 }
 
-/// Checks an option of sbatch that winsign does not set itself.
+/// Checks the form of an option of sbatch; the scheduler knows which ones it accepts.
 fn option(text: &str, node: &Node) -> Result<String, Diagnostic> {
     let fault = |message: String, help: String| Err(Diagnostic::at(node.place, message, help));
     let line = text.trim();
@@ -306,24 +290,7 @@ fn option(text: &str, node: &Node) -> Result<String, Diagnostic> {
         let message = format!("an option of sbatch must begin with `-`, found {}", quoted(text));
         return fault(message, "for example `sbatch: [--exclusive]`".to_string());
     }
-    for word in line.split_whitespace() {
-        if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is(word, long, short)) {
-            let message = format!("{} has its own setting", quoted(word));
-            let example = key(setting).map_or("", |key| key.example);
-            return fault(message, format!("write `{setting}: …` instead, as in `{setting}: {example}`"));
-        }
-        if TAKEN.iter().any(|(long, short)| is(word, long, short)) {
-            let message = format!("{} is set by winsign, from the runs", quoted(word));
-            return fault(message, "remove it; set the resources of runs in `resources` of the sweep".to_string());
-        }
-    }
     Ok(line.to_string())
-}
-
-/// Whether a word of a command line is an option, by its long or short name.
-fn is(word: &str, long: &str, short: &str) -> bool {
-    let is_short = !short.is_empty() && !word.starts_with("--") && word.starts_with(short);
-    is_short || word.split('=').next() == Some(long)
 }
 
 /// Whether a text is one of Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
