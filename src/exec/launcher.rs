@@ -17,11 +17,13 @@ use super::template::Template;
 use super::{Options, Refused};
 
 /// The launchers that profiles and `--launcher` can name. Every other text is a command, see [`Template`].
-const LAUNCHERS: &[(&str, fn(&Wanted) -> Arc<dyn Launcher>)] = &[
+const LAUNCHERS: &[(&str, MakeLauncher)] = &[
     ("srun", |wanted| Arc::new(Srun::new(wanted))),
     ("mpirun", |_| Arc::new(Mpirun)),
     ("direct", |_| Arc::new(Local)),
 ];
+
+type MakeLauncher = fn(&Wanted) -> Arc<dyn Launcher>;
 
 /// Starts the ranks of a run.
 pub trait Launcher: fmt::Debug + Send + Sync {
