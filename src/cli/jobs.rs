@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use winsign_core::Store;
 use winsign_core::text::plural;
+use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch;
 use winsign_exec::batch::queue::{Live, Queue};
 use winsign_exec::batch::scheduler::{Change, Job, JobState};
 use winsign_sweep::plan::Plan;
 
-use super::{Common, Failure, open, output};
+use super::{Common, open, output};
 
 pub(crate) const CANCEL_HELP: &str = "\
 Examples:
@@ -63,7 +63,7 @@ struct Jobs {
 }
 
 impl Jobs {
-    fn look(common: &Common, sweep: &Path) -> Result<Jobs, Failure> {
+    fn look(common: &Common, sweep: &Path) -> Result<Jobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::look(&Store::open(store.root())?)?;
         match queue.unasked(&plan) {
@@ -77,7 +77,7 @@ impl Jobs {
     }
 
     /// Changes those of the jobs that are `wanted`, unless it is a dry run, and returns them.
-    fn change(&self, dry_run: bool, change: Change, wanted: impl Fn(&Job) -> bool) -> Result<Vec<String>, Failure> {
+    fn change(&self, dry_run: bool, change: Change, wanted: impl Fn(&Job) -> bool) -> Result<Vec<String>, Diagnostic> {
         let mut all = vec![];
         for live in self.submissions() {
             let jobs = live.tasks.iter().map(|(.., job)| job).filter(|job| wanted(job));
@@ -91,7 +91,7 @@ impl Jobs {
     }
 }
 
-pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Failure> {
+pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Diagnostic> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
     let all = Jobs::look(common, sweep)?;
     if !dry_run {
@@ -112,7 +112,7 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
     print(common, &all.plan, *dry_run, &text, jobs)
 }
 
-pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let all = Jobs::look(common, &arguments.sweep)?;
     if !arguments.dry_run {
         // First, so that jobs that are requeued or submitted later are held as well.
@@ -126,7 +126,7 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure
     print(common, &all.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let all = Jobs::look(common, &arguments.sweep)?;
     if !arguments.dry_run {
         for live in all.submissions() {
@@ -138,7 +138,7 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     print(common, &all.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Diagnostic> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
-use winsign_core::Store;
 use winsign_core::error::Error as StoreError;
 use winsign_core::settings::MAX_JOBS;
 use winsign_core::text::shell_word;
+use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch::scheduler;
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
@@ -21,7 +21,7 @@ use winsign_sweep::Resources;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::{RunStatus, survey};
 
-use super::{Common, Execution, Failure, output, resources};
+use super::{Common, Execution, output, resources};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -69,7 +69,7 @@ pub(crate) struct Arguments {
     execution: Execution,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let plan = build(&winsign_sweep::read(&arguments.sweep)?);
     let worker = find_worker(arguments.execution.worker.as_deref())?;
     let options = options(arguments, plan.resources, worker)?;
@@ -93,16 +93,16 @@ pub(crate) fn execute(
     statuses: &[RunStatus],
     options: &Options,
     display: &mut Display,
-) -> Result<Summary, Failure> {
+) -> Result<Summary, Diagnostic> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StoreError::io("watch over", store.root()))?;
-    Ok(runtime.block_on(winsign_exec::run(entries, store, statuses, options, display))?)
+    runtime.block_on(winsign_exec::run(entries, store, statuses, options, display))
 }
 
 /// Combines the command line with the sweep file; the command line takes precedence. By default each thread has a core of
 /// its own. A run has one thread by default, since the number of threads changes the last bits of its results and must not
 /// depend on `--jobs`.
-fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Failure> {
+fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Diagnostic> {
     let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
     let gpus = arguments.gpus.or(resources.gpus);
     let wanted = Wanted {
@@ -114,10 +114,9 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     };
     let (launcher, hosts) = choose_launcher(arguments, &wanted, gpus)?;
     if let Some(program) = launcher.program().filter(|program| !is_on_path(program)) {
-        return Err(Failure::Usage(
+        return Err(Diagnostic::new(
             format!("cannot find {} on the PATH; it starts ranks and runs on other hosts", program.display()),
-            "install it (mpirun is part of OpenMPI), or run on this machine with one rank per run: without --hosts and --ranks"
-                .to_string(),
+            "install it (mpirun is part of OpenMPI), or run on this machine with one rank per run: without --hosts and --ranks",
         ));
     }
     let slots = match hosts {
@@ -145,7 +144,7 @@ fn choose_launcher(
     arguments: &Arguments,
     wanted: &Wanted,
     gpus: Option<f64>,
-) -> Result<(Arc<dyn Launcher>, Option<Vec<Named>>), Failure> {
+) -> Result<(Arc<dyn Launcher>, Option<Vec<Named>>), Diagnostic> {
     let (ranks, mpi) = (wanted.ranks, srun::DEFAULT_MPI);
     let named = |text: &str| launcher::named(text, &launcher::Wanted { ranks, ranks_per_node: ranks, gpus, mpi });
     let Some(text) = &arguments.launcher else {
@@ -159,7 +158,7 @@ fn choose_launcher(
     }
     if arguments.hosts.is_some() || arguments.hostfile.is_some() {
         let example = "--launcher 'mpiexec -n {ranks} -hosts {hosts}'";
-        return Err(Failure::Usage(
+        return Err(Diagnostic::new(
             format!("cannot use hosts with --launcher {}: it does not take hosts", shell_word(text)),
             format!("remove the hosts, or pass them on, as in {example}"),
         ));
@@ -168,7 +167,7 @@ fn choose_launcher(
 }
 
 /// Returns the hosts to run on: those of the command line or of an allocation, or `None` for this machine.
-fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Failure> {
+fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
     if let Some(hosts) = &arguments.hosts {
         return Ok(Some(hosts::parse(hosts)?));
     }
@@ -203,13 +202,12 @@ impl Wanted {
     }
 
     /// Returns the slots of this machine; by default as many runs at the same time as its GPUs or cores allow.
-    fn places_here(&self, gpus: &[String]) -> Result<Slots, Failure> {
+    fn places_here(&self, gpus: &[String]) -> Result<Slots, Diagnostic> {
         let mut share = self.gpus.unwrap_or(Share::Even);
         if gpus.is_empty() && !matches!(share, Share::Even | Share::Whole(0)) {
             let message = "this machine has no GPU visible to NVIDIA's driver and CUDA_VISIBLE_DEVICES";
             if self.gpus_must_be {
-                let help = "remove --gpus to compute on the CPU".to_string();
-                return Err(Failure::Usage(message.to_string(), help));
+                return Err(Diagnostic::new(message, "remove --gpus to compute on the CPU"));
             }
             output::message(&format!("{message}: runs compute on the CPU, although the sweep requests GPUs"));
             share = Share::Even;
@@ -232,7 +230,7 @@ fn is_on_path(program: &Path) -> bool {
     }
 }
 
-pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Diagnostic> {
     const NAME: &str = "winsign-worker";
     if let Some(path) = named {
         // Absolute, since a bare name would be looked up on the PATH.
@@ -249,10 +247,10 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-fn no_worker(name: &str) -> Failure {
-    Failure::Usage(
+fn no_worker(name: &str) -> Diagnostic {
+    Diagnostic::new(
         format!("cannot find the program {name}"),
-        "build it with `cargo build --release`, or give its path with --worker PATH".to_string(),
+        "build it with `cargo build --release`, or give its path with --worker PATH",
     )
 }
 

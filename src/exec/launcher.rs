@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use rustix::process::Signal;
 use tokio::process::Command;
+use winsign_core::Diagnostic;
 use winsign_sweep::yaml::{listed, nearest, quoted};
 
+use super::Options;
 use super::local::Local;
 use super::mpirun::Mpirun;
 use super::slots::Seat;
 use super::srun::Srun;
 use super::template::Template;
-use super::{Options, Refused};
 
 /// The launchers that profiles and `--launcher` can name. Every other text is a command, see [`Template`].
 const LAUNCHERS: &[(&str, MakeLauncher)] = &[
@@ -87,7 +88,7 @@ pub struct Wanted<'a> {
 }
 
 /// Returns the launcher that a text names or describes.
-pub fn named(text: &str, wanted: &Wanted) -> Result<Arc<dyn Launcher>, Refused> {
+pub fn named(text: &str, wanted: &Wanted) -> Result<Arc<dyn Launcher>, Diagnostic> {
     if Template::is_command(text) {
         return Ok(Arc::new(Template::parse(text)?.with_gpus(wanted.gpus)));
     }
@@ -96,12 +97,12 @@ pub fn named(text: &str, wanted: &Wanted) -> Result<Arc<dyn Launcher>, Refused> 
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("the launchers are {}; or give a command with `{{ranks}}`", listed(names())),
         };
-        return Err(Refused::new(format!("there is no launcher {}", quoted(text)), help));
+        return Err(Diagnostic::new(format!("there is no launcher {}", quoted(text)), help));
     };
     let launcher = make(wanted);
     if launcher.placement() == Placement::Here && wanted.ranks > 1 {
         let message = format!("cannot start runs of {} ranks: `{text}` starts one process per run", wanted.ranks);
-        return Err(Refused::new(message, "choose the launcher `srun` or `mpirun`, or one rank per run"));
+        return Err(Diagnostic::new(message, "choose the launcher `srun` or `mpirun`, or one rank per run"));
     }
     Ok(launcher)
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use tokio::process::Command;
+use winsign_core::Diagnostic;
 use winsign_sweep::yaml::{listed, quoted};
 
+use super::Options;
 use super::launcher::{Launcher, Output, Placement};
 use super::slots::Seat;
-use super::{Options, Refused};
 
 /// What `{…}` can be in a command.
 const PLACEHOLDERS: &[&str] = &["ranks", "threads", "gpus", "hosts"];
@@ -31,10 +32,10 @@ impl Template {
     }
 
     /// Parses a command; words are separated and quoted as in a shell.
-    pub(crate) fn parse(text: &str) -> Result<Template, Refused> {
+    pub(crate) fn parse(text: &str) -> Result<Template, Diagnostic> {
         let words = shlex::split(text).filter(|words| !words.is_empty());
         let words = words.ok_or_else(|| {
-            Refused::new(format!("cannot split {} into words", quoted(text)), "close the quotes, as in a shell")
+            Diagnostic::new(format!("cannot split {} into words", quoted(text)), "close the quotes, as in a shell")
         })?;
         for piece in text.split('{').skip(1) {
             let name = piece.split_once('}').map(|(name, _)| name);
@@ -42,12 +43,12 @@ impl Template {
                 let placeholder = format!("{{{}", name.map_or(piece.to_string(), |name| format!("{name}}}")));
                 let all: Vec<String> = PLACEHOLDERS.iter().map(|name| format!("{{{name}}}")).collect();
                 let help = format!("the placeholders are {}", listed(all.iter().map(String::as_str)));
-                return Err(Refused::new(format!("there is no placeholder {}", quoted(&placeholder)), help));
+                return Err(Diagnostic::new(format!("there is no placeholder {}", quoted(&placeholder)), help));
             }
         }
         if !text.contains(RANKS) {
             let message = format!("the command {} does not contain `{RANKS}`", quoted(text));
-            return Err(Refused::new(message, "add the number of ranks of a run, as in `mpiexec -n {ranks}`"));
+            return Err(Diagnostic::new(message, "add the number of ranks of a run, as in `mpiexec -n {ranks}`"));
         }
         Ok(Template { words, gpus: 0 })
     }

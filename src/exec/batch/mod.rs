@@ -16,6 +16,8 @@ pub mod script;
 pub mod submission;
 pub mod submit;
 
+use winsign_core::{Diagnostic, exit};
+
 /// An error of a scheduler or of a submission.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -64,30 +66,31 @@ impl Error {
     fn is_limit(&self) -> bool {
         matches!(self, Error::Full { .. } | Error::Limit { .. })
     }
+}
 
-    /// Returns what the user can do about the error, if anything.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Diagnostic {
+        let message = error.to_string();
+        let help = match error {
+            Error::Store(error) => return error.into(),
             Error::Missing { command, .. } => {
-                return Some(format!(
-                    "run this on a node of the cluster where {command} works, or use `winsign run` (also with --hosts)"
-                ));
+                let here = format!("run this on a node of the cluster where {command} works");
+                return Diagnostic::new(message, format!("{here}, or use `winsign run` (also with --hosts)"));
             }
-            Error::Rejected { settings, .. } => return Some(settings.clone()),
+            Error::Rejected { settings, .. } => return Diagnostic::new(message, settings),
             Error::Absent { .. } => {
-                "try again later, the controller does not respond; nothing that was submitted is lost"
+                Some("try again later, the controller does not respond; nothing that was submitted is lost")
             }
-            Error::Full { .. } => "run the same command again when some of them have ended",
-            Error::Unasked { .. } => {
-                "try again in a moment, on a node of the cluster where jobs can be submitted; nothing was changed"
-            }
+            Error::Full { .. } => Some("run the same command again when some of them have ended"),
             Error::Limit { .. } => {
-                "run the same command again when jobs have ended, or lower `max_submit` in the profile"
+                Some("run the same command again when jobs have ended, or lower `max_submit` in the profile")
             }
-            Error::Busy { .. } => "wait for it, then run the same command again",
-            Error::Store(error) => return error.hint().map(str::to_string),
-            Error::Refused { .. } | Error::Strange { .. } => return None,
+            Error::Unasked { .. } => {
+                Some("try again in a moment, on a node of the cluster where jobs can be submitted; nothing was changed")
+            }
+            Error::Busy { .. } => Some("wait for it, then run the same command again"),
+            Error::Refused { .. } | Error::Strange { .. } => None,
         };
-        Some(hint.to_string())
+        Diagnostic::with_code(exit::FAILURE, message, help)
     }
 }

@@ -5,8 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use winsign_core::error::Refused;
-use winsign_sweep::yaml::Diagnostic;
+use winsign_core::Diagnostic;
 
 use super::Error;
 use super::profile::Profile;
@@ -56,7 +55,7 @@ pub trait Scheduler: fmt::Debug + Sync {
     fn own_job(&self) -> Option<String>;
 
     /// Returns the nodes of the job that this process is part of, if there are several and it is the job's only process.
-    fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Refused>;
+    fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic>;
 }
 
 /// Whether to wait for a controller that does not respond.
@@ -167,7 +166,7 @@ pub fn find(name: &str) -> Option<&'static dyn Scheduler> {
 }
 
 /// Returns the nodes of the job of any scheduler that this process is part of, see [`Scheduler::nodes`].
-pub fn allocated_nodes(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
+pub fn allocated_nodes(threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
     SCHEDULERS.iter().find_map(|(_, scheduler)| scheduler.nodes(threads).transpose()).transpose()
 }
 

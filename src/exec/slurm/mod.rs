@@ -9,8 +9,7 @@ mod script;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use winsign_core::error::Refused;
-use winsign_sweep::yaml::Diagnostic;
+use winsign_core::Diagnostic;
 
 use crate::batch::Error;
 use crate::batch::profile::Profile;
@@ -71,7 +70,7 @@ impl Scheduler for Slurm {
         client::own_job()
     }
 
-    fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Refused> {
+    fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
         nodes::allocated(threads)
     }
 }

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use winsign_core::error::Refused;
+use winsign_core::Diagnostic;
 use winsign_core::settings::MAX_JOBS;
 
 use crate::hosts::Named;
 
 /// Returns the nodes of the current Slurm allocation, if there are several and this is its only process.
-pub(super) fn allocated(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
+pub(super) fn allocated(threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
     let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u32>().ok());
     if number("SLURM_JOB_NUM_NODES").is_none_or(|nodes| nodes < 2)
         || number("SLURM_STEP_NUM_TASKS").is_some_and(|tasks| tasks > 1)
@@ -18,7 +18,7 @@ pub(super) fn allocated(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     let Ok(list) = std::env::var("SLURM_JOB_NODELIST") else { return Ok(None) };
     let refused = |reason: String| {
         let message = format!("cannot use the nodes of this Slurm allocation, {list}: {reason}");
-        Refused::new(message, "give the hosts with --hosts a:8,b:8, or use only this one with --hosts localhost:8")
+        Diagnostic::new(message, "give the hosts with --hosts a:8,b:8, or use only this one with --hosts localhost:8")
     };
     let output = Command::new("scontrol").args(["show", "hostnames", &list]).output();
     let output = output.map_err(|error| refused(format!("cannot start `scontrol`: {error}")))?;

@@ -1,7 +1,6 @@
 //! Every key of a profile, in one table. Checks, suggestions and the documentation follow from it.
 
 use serde_json::{Value as Json, json};
-use winsign_core::error::Refused;
 use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
 use winsign_sweep::yaml::{Content, Diagnostic, Node, Place, grouped, listed, nearest, quoted};
 
@@ -258,7 +257,9 @@ impl Kind {
 fn command(label: &str, text: &str, node: &Node) -> Result<Json, Diagnostic> {
     match Template::parse(text) {
         Ok(_) => Ok(json!(text)),
-        Err(Refused { message, help }) => Err(Diagnostic::at(node.place, format!("`{label}`: {message}"), help)),
+        Err(error) => {
+            Err(Diagnostic::at(node.place, format!("`{label}`: {}", error.message), error.help.unwrap_or_default()))
+        }
     }
 }
 
