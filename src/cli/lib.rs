@@ -37,8 +37,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use winsign_core::text::shell_word;
-use winsign_core::{Diagnostic, Store};
-use winsign_exec::slurm::queue::Queue;
+use winsign_core::{Diagnostic, Store, exit};
+use winsign_exec::batch::queue::Queue;
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::graph;
@@ -235,7 +235,7 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Diagnostic>
     Ok((plan, store))
 }
 
-/// Returns the status of every run of a plan, from the store and from Slurm.
+/// Returns the status of every run of a plan, from the store and its scheduler.
 fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Diagnostic> {
     let queue = Queue::look(store)?;
     let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;

@@ -1,10 +1,9 @@
 //! Profiles: the settings of one cluster in one file, so that sweep files are the same everywhere.
 //!
-//! A profile is read by the declarations of its keys (`keys`). The position of each setting is kept, so that an error of Slurm
-//! can be shown at the line that caused it (`refusal`).
+//! A profile is read by the declarations of its keys (`keys`), and checked by its scheduler. The position of each setting is
+//! kept, so that errors point at it.
 
 pub mod keys;
-mod refusal;
 #[cfg(test)]
 mod tests;
 
@@ -13,13 +12,13 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
-use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 use winsign_sweep::keys::{Block, Key};
 use winsign_sweep::yaml::{self, Content, Diagnostic, Place, listed, nearest, quoted};
 
+use super::scheduler::{self, Scheduler};
 pub use keys::PROFILE;
 
 /// The directory of profiles in a project.
@@ -32,7 +31,11 @@ pub struct Profile {
     /// The path of the file; `None` for the defaults.
     #[serde(serialize_with = "as_text")]
     pub path: Option<PathBuf>,
-    pub launcher: Launcher,
+    /// A name in [`scheduler::SCHEDULERS`].
+    #[serde(deserialize_with = "known_scheduler")]
+    pub scheduler: String,
+    /// The name of a launcher or a command, see [`crate::launcher::named`].
+    pub launcher: String,
     /// The kind of MPI that `srun` starts, as in `srun --mpi=pmix`.
     pub mpi: String,
     pub partition: Option<String>,
@@ -65,32 +68,6 @@ pub struct Profile {
     pub(super) source: Source,
 }
 
-/// What starts the ranks of a run.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Launcher {
-    /// A step of the job: `srun --mpi=…`.
-    Srun,
-    /// OpenMPI's, on the nodes of the job.
-    Mpirun,
-    /// Nothing: a run is one process, started by the job itself.
-    Direct,
-}
-
 /// The sources of the settings of a profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Source {
@@ -106,6 +83,7 @@ impl Default for Profile {
     fn default() -> Profile {
         Profile {
             path: None,
+            scheduler: default("scheduler"),
             launcher: default("launcher"),
             mpi: default("mpi"),
             partition: None,
@@ -137,8 +115,8 @@ fn default<T: DeserializeOwned>(name: &str) -> T {
 }
 
 impl Profile {
-    /// The profile that `--profile` names: a path, or the name of one in `launch/profiles/` under the current directory
-    /// or among the user's own.
+    /// Returns the profile that `--profile` names: a path, or the name of one in `launch/profiles/` under the current directory
+    /// or in the user's directory.
     pub fn find(name: &str) -> Result<Profile, Diagnostic> {
         let mut folders = vec![PathBuf::from(OF_PROJECT)];
         folders.extend(folder_of_user(env::var_os("XDG_CONFIG_HOME").map(PathBuf::from), env::home_dir()));
@@ -163,13 +141,13 @@ impl Profile {
         Profile::parse(path, &text)
     }
 
-    /// Understands the text of a profile.
+    /// Parses the text of a profile.
     pub fn parse(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
-        understand(path, text).map_err(|fault| fault.in_file(&path.display().to_string(), text))
+        parse_settings(path, text).map_err(|fault| fault.in_file(&path.display().to_string(), text))
     }
 
-    /// The profile with settings of the command line in place of its own, by their names in the file; they are checked as
-    /// the file's are. The option is called as the setting is: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
+    /// Returns the profile with settings of the command line instead of its own, by their names in the file. The option has the
+    /// name of the setting: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
     pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, Diagnostic> {
         let on_command_line = |fault: Diagnostic| fault.in_file("command line", "");
         for (name, text) in options {
@@ -180,6 +158,7 @@ impl Profile {
                 // These add up: Slurm takes the later of two.
                 let further = serde_json::from_value::<Vec<String>>(value).expect("options are lines");
                 self.sbatch.extend(further);
+                self.source.overridden.insert(key.name.to_string());
                 continue;
             }
             self.put(key, value);
@@ -194,7 +173,11 @@ impl Profile {
         Ok(self)
     }
 
-    /// The line of the file that gives a setting.
+    pub fn scheduler(&self) -> &'static dyn Scheduler {
+        scheduler::find(&self.scheduler).expect("it was checked when it was read")
+    }
+
+    /// Returns the line of the file with a setting.
     pub fn line_of(&self, setting: &str) -> Option<usize> {
         Some(self.source.places.get(setting)?.first()?.line)
     }
@@ -204,14 +187,14 @@ impl Profile {
         keys::seconds(self.time.as_ref()?).filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
-    /// Whether a setting is given, by the file or the command line, rather than left at its default.
+    /// Whether the file or the command line has a setting.
     fn gives(&self, setting: &str) -> bool {
         self.source.places.contains_key(setting) || self.source.overridden.contains(setting)
     }
 
-    /// The fault, pointing at a setting where the file has it.
-    fn fault(&self, setting: &str, message: String, help: impl Into<String>) -> Diagnostic {
-        match self.source.places.get(setting).and_then(|places| places.first()) {
+    /// Returns the error of a setting, or of one line of it, at its place in the file.
+    pub fn fault(&self, setting: &str, line: usize, message: String, help: impl Into<String>) -> Diagnostic {
+        match self.source.places.get(setting).and_then(|places| places.get(line)) {
             Some(place) => Diagnostic::at(*place, message, help),
             None => Diagnostic::new(message, help),
         }
@@ -222,7 +205,18 @@ impl Profile {
         fault.in_file(&path.unwrap_or("without a profile".to_string()), &self.source.text)
     }
 
-    /// A setting as a file would have it.
+    /// Returns what to check if the scheduler rejects jobs: the settings that were given.
+    pub fn settings_to_check(&self) -> String {
+        let given = PROFILE.keys.iter().filter(|key| self.gives(key.name) && key.name != "setup");
+        let given: Vec<String> = given.map(|key| format!("`{}: {}`", key.name, self.shown(key))).collect();
+        let file = self.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
+        match given.is_empty() {
+            true => "set what the site requires, such as `account` or `partition`, in a profile".to_string(),
+            false => format!("check the settings{file}: {}", given.join(", ")),
+        }
+    }
+
+    /// Returns the value of a setting as in a file.
     fn shown(&self, key: &Key) -> String {
         match &self.json()[key.name] {
             Json::String(text) => text.clone(),
@@ -230,7 +224,7 @@ impl Profile {
         }
     }
 
-    /// Puts a value, which has been checked, in its field.
+    /// Sets a setting to a value that was checked.
     fn put(&mut self, key: &Key, value: Json) {
         let mut fields = self.json();
         fields[key.name] = match value {
@@ -256,6 +250,7 @@ impl Profile {
             let message = format!("`side_by_side: {side_by_side}` must not exceed `pack: {pack}`, the runs per task");
             return Err(self.fault(
                 "side_by_side",
+                0,
                 message,
                 format!("add `pack: {side_by_side}`, or lower `side_by_side`"),
             ));
@@ -266,17 +261,27 @@ impl Profile {
             let message = format!("`time: {time}` must be longer than the {} seconds of `grace`", self.grace);
             return Err(self.fault(
                 at,
+                0,
                 message,
                 "raise `time`, or lower `grace`, the time before the limit at which jobs are signaled to stop",
             ));
         }
         // Overriding the launcher on the command line must not require editing the file.
         let is_chosen = self.source.overridden.contains("launcher");
-        if self.launcher != Launcher::Srun && self.gives("mpi") && !is_chosen {
+        if self.launcher != "srun" && self.gives("mpi") && !is_chosen {
             let message = format!("`mpi` has no effect with `launcher: {}`: it is used by `srun`", self.launcher);
-            return Err(self.fault("mpi", message, "remove it, or set `launcher: srun`"));
+            return Err(self.fault("mpi", 0, message, "remove it, or set `launcher: srun`"));
         }
-        Ok(())
+        self.scheduler().check(self)
+    }
+}
+
+/// Reads the name of a scheduler that this build has.
+fn known_scheduler<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    match scheduler::find(&name) {
+        Some(_) => Ok(name),
+        None => Err(D::Error::custom(format!("this version of winsign has no scheduler {}", quoted(&name)))),
     }
 }
 
@@ -285,7 +290,7 @@ fn as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok
     path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
-fn understand(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
+fn parse_settings(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
     let root = yaml::parse(text, &PROFILE)?;
     let mut profile = Profile { path: Some(path.to_path_buf()), ..Profile::default() };
     profile.source.text = text.to_string();

@@ -1,14 +1,15 @@
 //! The keys of a profile.
 
-use strum::VariantNames;
 use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
 use winsign_sweep::keys::{ANY_TEXT, Block, Complaint, Fallback, Form, Kind, Named, Value};
 
 pub use winsign_sweep::keys::Key;
 
-use winsign_sweep::yaml::{Content, DocumentKind, quoted};
+use winsign_sweep::yaml::{Content, DocumentKind, nearest, quoted};
 
-use super::Launcher;
+use crate::batch::scheduler;
+use crate::template::Template;
+use crate::{launcher, srun};
 
 pub static PROFILE: DocumentKind = DocumentKind {
     name: "profile",
@@ -50,8 +51,9 @@ pub static KEYS: &[Key] = {
     use Block::Top;
     use Fallback::{Depends, Values};
     &[
-        Key::new(Top, "launcher", Kind::Word(Launcher::VARIANTS), Values(&[Value::Word("srun")]), "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), or `direct` (nothing; a run is one process)."),
-        Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word("pmix")]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
+        Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[Value::Word(scheduler::NAMES[0])]), "slurm", "The batch system of the cluster."),
+        Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
+        Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word(srun::DEFAULT_MPI)]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
         Key::new(Top, "partition", Kind::Text(NAME), Depends("Slurm's default"), "gpu", "The partition, or several separated by commas; `sinfo -s` lists them."),
         Key::new(Top, "account", Kind::Text(NAME), Depends("your default"), "lottery", "Account charged for the jobs."),
         Key::new(Top, "qos", Kind::Text(NAME), Depends("your default"), "normal", "The quality of service."),
@@ -94,6 +96,10 @@ const MEMORY: Form = Form {
 const SHELL: Form = Form { expects: "shell commands", numbers: false, read: shell };
 const OPTIONS: Form = Form { expects: "a list of sbatch options", numbers: false, read: option };
 
+/// The name of a launcher, or a command that starts ranks.
+const LAUNCHER: Form =
+    Form { expects: "the name of a launcher, or a command with `{ranks}`", numbers: false, read: launcher_or_command };
+
 fn with_form(named: &Named, text: &str, has_form: fn(&str) -> bool) -> Result<String, Complaint> {
     if has_form(text) { Ok(text.to_string()) } else { Err(named.unexpected(&Content::Text(text.to_string()))) }
 }
@@ -131,6 +137,20 @@ fn line(named: &Named, text: &str) -> Result<String, Complaint> {
     }
 }
 
+fn launcher_or_command(named: &Named, text: &str) -> Result<String, Complaint> {
+    if Template::is_command(text) {
+        return match Template::parse(text) {
+            Ok(_) => Ok(text.to_string()),
+            Err(error) => Err((format!("`{}`: {}", named.label, error.message), error.help.unwrap_or_default())),
+        };
+    }
+    if launcher::names().any(|name| name == text) {
+        return Ok(text.to_string());
+    }
+    let (message, help) = named.unexpected(&Content::Text(text.to_string()));
+    Err((message, nearest(text, launcher::names()).map_or(help, |name| format!("did you mean `{name}`?"))))
+}
+
 fn shell(named: &Named, text: &str) -> Result<String, Complaint> {
     match text.contains('\0') {
         true => Err((format!("`{}` contains a zero byte", named.label), "remove `\\0`".to_string())),
@@ -138,43 +158,7 @@ fn shell(named: &Named, text: &str) -> Result<String, Complaint> {
     }
 }
 
-/// Options of sbatch with a setting of their own, and the setting.
-const SETTINGS: &[(&str, &str, &str)] = &[
-    ("--partition", "-p", "partition"),
-    ("--account", "-A", "account"),
-    ("--qos", "-q", "qos"),
-    ("--constraint", "-C", "constraint"),
-    ("--time", "-t", "time"),
-    ("--mem", "", "memory"),
-    ("--signal", "", "grace"),
-    ("--requeue", "", "requeue"),
-    ("--no-requeue", "", "requeue"),
-];
-
-/// Options of sbatch that winsign sets itself.
-const TAKEN: &[(&str, &str)] = &[
-    ("--array", "-a"),
-    ("--dependency", "-d"),
-    ("--kill-on-invalid-dep", ""),
-    ("--job-name", "-J"),
-    ("--output", "-o"),
-    ("--error", "-e"),
-    ("--input", "-i"),
-    ("--open-mode", ""),
-    ("--wrap", ""),
-    ("--parsable", ""),
-    ("--test-only", ""),
-    ("--wait", "-W"),
-    ("--nodes", "-N"),
-    ("--ntasks", "-n"),
-    ("--ntasks-per-node", ""),
-    ("--cpus-per-task", "-c"),
-    ("--gpus", "-G"),
-    ("--gpus-per-node", ""),
-    ("--gpus-per-task", ""),
-];
-
-/// Returns an option of sbatch that winsign does not set itself.
+/// Checks the form of an option of sbatch; the scheduler knows which ones it accepts.
 fn option(_: &Named, text: &str) -> Result<String, Complaint> {
     let line = text.trim();
     if let Some(control) = line.chars().find(|character| character.is_control()) {
@@ -190,24 +174,7 @@ fn option(_: &Named, text: &str) -> Result<String, Complaint> {
         let message = format!("an option of sbatch must begin with `-`, found {}", quoted(text));
         return Err((message, "for example `sbatch: [--exclusive]`".to_string()));
     }
-    for word in line.split_whitespace() {
-        if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is(word, long, short)) {
-            let message = format!("{} has its own setting", quoted(word));
-            let example = key(setting).map_or("", |key| key.example);
-            return Err((message, format!("write `{setting}: …` instead, as in `{setting}: {example}`")));
-        }
-        if TAKEN.iter().any(|(long, short)| is(word, long, short)) {
-            let message = format!("{} is set by winsign, from the runs", quoted(word));
-            return Err((message, "remove it; set the resources of runs in `resources` of the sweep".to_string()));
-        }
-    }
     Ok(line.to_string())
-}
-
-/// Whether a word of a command line is an option, by its long or short name.
-fn is(word: &str, long: &str, short: &str) -> bool {
-    let is_short = !short.is_empty() && !word.starts_with("--") && word.starts_with(short);
-    is_short || word.split('=').next() == Some(long)
 }
 
 /// Whether a text is one of Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
