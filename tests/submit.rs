@@ -408,7 +408,7 @@ architecture: resnet8
 ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
 resources: {ranks: 2}
 ";
-    for launcher in ["srun", "mpirun"] {
+    for launcher in ["srun", "mpirun", "srun --exact -n {ranks} -c {threads} --mpi=pmix"] {
         let study = Study::new(Settings { cpus: 1, ..Settings::default() }, text);
         let profile = study.profile(&format!("launcher: {launcher}\nranks_per_node: 1\n"));
         study.submit(&["--profile", &profile]);
@@ -454,17 +454,15 @@ fn submit_without_slurm_prints_one_message() {
     assert!(!workplace.store().join("submissions").exists());
 }
 
-/// The message quotes Slurm, and names the profile's line that Slurm rejects.
 #[test]
-fn refusal_of_slurm_points_at_the_profile() {
+fn rejection_shows_the_message_of_slurm_and_the_settings() {
     let study = Study::new(Settings { nodes: 1, ..Settings::default() }, SHORT);
     let profile = study.profile("# ours\ntime: 1:00:00\npartition: nowhere\n");
     let output = study.winsign("submit").args(["--profile", &profile]).output().unwrap();
     let message = stderr(&output);
-    assert!(
-        !output.status.success() && message.contains("nvalid partition") && message.contains("profile.yaml:3"),
-        "{message}"
-    );
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("Slurm rejected the jobs: ") && message.contains("nvalid partition"), "{message}");
+    assert!(message.contains("profile.yaml: `partition: nowhere`, `time: 1:00:00`"), "{message}");
     // No run counts as submitted.
     let counts = study.counts();
     assert_eq!(counts["pending"], counts["total"], "{counts:#}");

@@ -1,4 +1,4 @@
-//! `winsign cancel`, `hold` and `release`: control of a sweep's jobs in Slurm.
+//! `winsign cancel`, `hold` and `release`: control of a sweep's jobs.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::json;
 use winsign_core::text::plural;
 use winsign_core::{Diagnostic, Store};
-use winsign_exec::slurm;
-use winsign_exec::slurm::client::{self, Living};
-use winsign_exec::slurm::queue::{Live, Queue};
+use winsign_exec::batch;
+use winsign_exec::batch::queue::{Live, Queue};
+use winsign_exec::batch::scheduler::{Change, Job, JobState};
 use winsign_sweep::plan::Plan;
 
 use super::{Common, open, output};
@@ -56,7 +56,7 @@ pub(crate) struct CancelArguments {
     now: bool,
 }
 
-/// A sweep and its jobs in Slurm.
+/// A sweep and its jobs.
 struct SweepJobs {
     plan: Plan,
     queue: Queue,
@@ -66,8 +66,8 @@ impl SweepJobs {
     fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::look(&Store::open(store.root())?)?;
-        match &queue.unasked {
-            Some(reason) => Err(slurm::Error::Unasked { reason: reason.clone() }.into()),
+        match queue.unasked(&plan) {
+            Some(reason) => Err(batch::Error::Unasked { reason }.into()),
             None => Ok(SweepJobs { plan, queue }),
         }
     }
@@ -76,30 +76,35 @@ impl SweepJobs {
         self.queue.of_plan(&self.plan)
     }
 
-    /// Returns the identifiers of the jobs that `wanted` selects.
-    fn jobs(&self, wanted: impl Fn(&Living) -> bool) -> Vec<String> {
-        let living = self.submissions().into_iter().flat_map(|live| live.tasks.iter().map(|(.., job)| job));
-        living.filter(|job| wanted(job)).map(Living::id).collect()
+    /// Changes the jobs that `wanted` selects, unless it is a dry run, and returns their identifiers.
+    fn change(&self, dry_run: bool, change: Change, wanted: impl Fn(&Job) -> bool) -> Result<Vec<String>, Diagnostic> {
+        let mut all = vec![];
+        for live in self.submissions() {
+            let jobs = live.tasks.iter().map(|(.., job)| job).filter(|job| wanted(job));
+            let jobs: Vec<String> = jobs.map(|job| job.id.clone()).collect();
+            if !dry_run {
+                live.submission.scheduler().change(&jobs, change)?;
+            }
+            all.extend(jobs);
+        }
+        Ok(all)
     }
 }
 
 pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Diagnostic> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
     let sweep = SweepJobs::query(common, sweep)?;
-    // Jobs that do not run receive no signal.
-    let waiting = sweep.jobs(|job| !job.is_running() && !job.is_ending());
-    let running = sweep.jobs(Living::is_running);
     if !dry_run {
         // The mark comes first, so that no job continues or submits others.
         for live in sweep.submissions() {
             live.submission.mark_cancelled()?;
         }
-        client::cancel(&waiting, None)?;
-        match now {
-            true => client::cancel(&running, None)?,
-            false => client::cancel(&running, Some("USR1"))?,
-        }
     }
+    // Jobs that do not run receive no signal.
+    let waits = |job: &Job| !matches!(job.state, JobState::Running | JobState::Ending);
+    let waiting = sweep.change(*dry_run, Change::Cancel, waits)?;
+    let stop = if *now { Change::Cancel } else { Change::Stop };
+    let running = sweep.change(*dry_run, stop, |job| job.state == JobState::Running)?;
     let how = if *now { "killed" } else { "signaled to save and stop" };
     let text =
         format!("{} cancelled, {} {how}", plural(waiting.len(), "queued job"), plural(running.len(), "running job"));
@@ -109,27 +114,26 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
 
 pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let sweep = SweepJobs::query(common, &arguments.sweep)?;
-    let jobs = sweep.jobs(|job| job.is_pending() && !job.is_held());
     if !arguments.dry_run {
         // The mark comes first, so that jobs that are requeued or submitted later are held as well.
         for live in sweep.submissions() {
             live.submission.mark_held()?;
         }
-        client::control("hold", &jobs)?;
     }
+    let waits = |job: &Job| job.state == JobState::Pending && job.held.is_none();
+    let jobs = sweep.change(arguments.dry_run, Change::Hold, waits)?;
     let text = format!("{} held", plural(jobs.len(), "queued job"));
     print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
 }
 
 pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let sweep = SweepJobs::query(common, &arguments.sweep)?;
-    let jobs = sweep.jobs(Living::is_held);
     if !arguments.dry_run {
         for live in sweep.submissions() {
             live.submission.mark_released()?;
         }
-        client::control("release", &jobs)?;
     }
+    let jobs = sweep.change(arguments.dry_run, Change::Release, |job| job.held.is_some())?;
     let text = format!("{} released", plural(jobs.len(), "held job"));
     print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
 }

@@ -16,7 +16,7 @@ use winsign_core::settings::Kind;
 use winsign_core::text::plural;
 use winsign_core::text::printable;
 use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::slurm::queue::Queue;
+use winsign_exec::batch::queue::Queue;
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::pace::{self, hosts, pace, spent};
 use winsign_sweep::plan::survey::{RunStatus, survey_again};
@@ -127,7 +127,7 @@ struct Snapshot {
     now: SystemTime,
     /// The latest failures, with the last lines of their logs.
     failures: Vec<(usize, Vec<String>)>,
-    /// Problems in Slurm that need intervention.
+    /// Problems of jobs that need intervention.
     warnings: Vec<String>,
     /// True if the previous snapshot was settled, too: a failed run may be restarted immediately.
     settled_before: bool,
@@ -301,7 +301,7 @@ impl Status {
             }
         }
         for warning in &snapshot.warnings {
-            let _ = writeln!(text, "{} {}", paint(RED, "Slurm:"), printable(warning));
+            let _ = writeln!(text, "{} {}", paint(RED, "jobs:"), printable(warning));
         }
         let failures = snapshot.count(RunState::Failed);
         if failures > snapshot.failures.len() {
