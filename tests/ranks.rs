@@ -415,6 +415,41 @@ fn what_ranks_cannot_do_is_said_once() {
     refused(&mpirun(2, &run, &nowhere).output().unwrap(), 2, "has format 99");
 }
 
+/// The command is that of OpenMPI, but winsign does not know it: with hosts that it gets, or wherever it likes.
+#[test]
+fn command_of_the_user_starts_ranks_and_stops_them() {
+    let text = "
+dataset: digits
+architecture: resnet8
+ticket: {method: lrr, levels: 1, warmup_epochs: 30, epochs: 1}
+resources: {ranks: 2}
+";
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("study.yaml", text);
+    let run = |arguments: &[&str]| {
+        let mut run = workplace.winsign("run", &sweep);
+        run.args(arguments).env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        run
+    };
+    let anywhere = "mpirun --bind-to none --oversubscribe -n {ranks}";
+    let mut stopped = start(&mut run(&["--launcher", anywhere]));
+    let id = winsign_testkit::ids(&workplace.plan(&sweep), "ticket")[0].clone();
+    let first = workplace.run_directory(&id);
+    wait_for("an epoch", || first.join("attempts/1/metrics.jsonl").exists().then_some(()));
+    signal(stopped.id(), Signal::TERM);
+    assert_eq!(stopped.wait().unwrap().code(), Some(75));
+    assert!(first.join("attempts/1/checkpoint.safetensors").exists());
+
+    let on_hosts = format!("{anywhere} --host {{hosts}}");
+    finish(&mut run(&["--launcher", &on_hosts, "--hosts", "localhost:2"]));
+    assert_eq!(read_json(&first.join("result.json"))["ranks"], 2);
+    assert_eq!(workplace.attempts(&id), 2);
+
+    let output = run(&["--launcher", anywhere, "--hosts", "localhost:2"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("it does not take hosts"), "{}", stderr(&output));
+}
+
 /// A folder's name is bytes; only its files have to be found.
 #[test]
 fn data_may_lie_in_a_folder_of_any_name() {

@@ -402,7 +402,7 @@ architecture: resnet8
 ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
 resources: {ranks: 2}
 ";
-    for launcher in ["srun", "mpirun"] {
+    for launcher in ["srun", "mpirun", "srun --exact -n {ranks} -c {threads} --mpi=pmix"] {
         let study = Study::new(Settings { cpus: 1, ..Settings::default() }, text);
         let profile = study.profile(&format!("launcher: {launcher}\nranks_per_node: 1\n"));
         study.submit(&["--profile", &profile]);
@@ -445,14 +445,15 @@ fn without_slurm_there_is_one_message() {
     assert!(!workplace.store().join("submissions").exists());
 }
 
-/// In Slurm's own words, with the line that it is about.
 #[test]
-fn what_slurm_refuses_points_at_the_profile() {
+fn rejection_shows_the_message_of_slurm_and_the_settings() {
     let study = Study::new(Settings { nodes: 1, ..Settings::default() }, SHORT);
     let profile = study.profile("# ours\ntime: 1:00:00\npartition: nowhere\n");
     let output = study.winsign("submit").args(["--profile", &profile]).output().unwrap();
     let told = stderr(&output);
-    assert!(!output.status.success() && told.contains("nvalid partition") && told.contains("profile.yaml:3"), "{told}");
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("Slurm rejected the jobs: ") && told.contains("nvalid partition"), "{told}");
+    assert!(told.contains("profile.yaml: `partition: nowhere`, `time: 1:00:00`"), "{told}");
     // Nothing is left that would count as submitted.
     let counts = study.counts();
     assert_eq!(counts["pending"], counts["total"], "{counts:#}");

@@ -13,7 +13,7 @@ use winsign_core::error::Result;
 use winsign_core::parallel;
 use winsign_core::results::AttachedFile;
 use winsign_core::{Diagnostic, RunDirectory, RunId, Store, exit};
-use winsign_exec::slurm::submission::Submission;
+use winsign_exec::batch::submission::Submission;
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::survey;
@@ -160,7 +160,7 @@ impl Needs {
                 }
             }
         }
-        // Submissions to Slurm show the needs of some sweeps that are not named.
+        // Submissions show the needs of some sweeps that are not named.
         for submission in Submission::all(store.root())? {
             needs.needed.extend(submission.needed()?);
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use winsign_core::Diagnostic;
 use winsign_core::text::printable;
 use winsign_report::compare::{Compared, Comparison, Entry, Side, compare, entries};
-use winsign_report::reference_table::{self, ReferenceTable};
+use winsign_report::reference_table::{self, REFERENCE_TABLE, ReferenceTable};
 use winsign_report::statistics::percent;
 use winsign_report::tables::{
     MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
@@ -95,7 +95,7 @@ fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Res
         return study(common, path);
     }
     let file_name = path.display().to_string();
-    let text = yaml::read_text(path, &reference_table::SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
+    let text = yaml::read_text(path, &REFERENCE_TABLE).map_err(|fault| fault.in_file(&file_name, ""))?;
     if reference_table::is_reference_table(&text) {
         without_runs_elsewhere("a reference table")?;
         return Ok(Comparand::Table(reference_table::parse(&file_name, &text)?));

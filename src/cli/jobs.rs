@@ -1,4 +1,4 @@
-//! `winsign cancel`, `hold` and `release`: control of a sweep's jobs in Slurm.
+//! `winsign cancel`, `hold` and `release`: control of a sweep's jobs.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use clap::Args;
 use serde_json::json;
 use winsign_core::text::plural;
 use winsign_core::{Diagnostic, Store};
-use winsign_exec::slurm;
-use winsign_exec::slurm::client::{self, Living};
-use winsign_exec::slurm::queue::{Live, Queue};
+use winsign_exec::batch;
+use winsign_exec::batch::queue::{Live, Queue};
+use winsign_exec::batch::scheduler::{Change, Job, JobState};
 use winsign_sweep::plan::Plan;
 
 use super::{Common, open, output};
@@ -56,19 +56,19 @@ pub(crate) struct CancelArguments {
     now: bool,
 }
 
-/// A sweep and its jobs in Slurm.
-struct Held {
+/// A sweep and its jobs.
+struct Jobs {
     plan: Plan,
     queue: Queue,
 }
 
-impl Held {
-    fn look(common: &Common, sweep: &Path) -> Result<Held, Diagnostic> {
+impl Jobs {
+    fn look(common: &Common, sweep: &Path) -> Result<Jobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::look(&Store::open(store.root())?)?;
-        match &queue.unasked {
-            Some(reason) => Err(slurm::Error::Unasked { reason: reason.clone() }.into()),
-            None => Ok(Held { plan, queue }),
+        match queue.unasked(&plan) {
+            Some(reason) => Err(batch::Error::Unasked { reason }.into()),
+            None => Ok(Jobs { plan, queue }),
         }
     }
 
@@ -76,61 +76,66 @@ impl Held {
         self.queue.of_plan(&self.plan)
     }
 
-    fn jobs(&self, wanted: impl Fn(&Living) -> bool) -> Vec<String> {
-        let living = self.submissions().into_iter().flat_map(|live| live.tasks.iter().map(|(.., job)| job));
-        living.filter(|job| wanted(job)).map(Living::id).collect()
+    /// Changes those of the jobs that are `wanted`, unless it is a dry run, and returns them.
+    fn change(&self, dry_run: bool, change: Change, wanted: impl Fn(&Job) -> bool) -> Result<Vec<String>, Diagnostic> {
+        let mut all = vec![];
+        for live in self.submissions() {
+            let jobs = live.tasks.iter().map(|(.., job)| job).filter(|job| wanted(job));
+            let jobs: Vec<String> = jobs.map(|job| job.id.clone()).collect();
+            if !dry_run {
+                live.submission.scheduler().change(&jobs, change)?;
+            }
+            all.extend(jobs);
+        }
+        Ok(all)
     }
 }
 
 pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Diagnostic> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
-    let held = Held::look(common, sweep)?;
-    // Jobs that do not run receive no signal.
-    let waiting = held.jobs(|job| !job.is_running() && !job.is_ending());
-    let running = held.jobs(Living::is_running);
+    let all = Jobs::look(common, sweep)?;
     if !dry_run {
         // First, so that no job continues or submits others.
-        for live in held.submissions() {
+        for live in all.submissions() {
             live.submission.mark_cancelled()?;
         }
-        client::cancel(&waiting, None)?;
-        match now {
-            true => client::cancel(&running, None)?,
-            false => client::cancel(&running, Some("USR1"))?,
-        }
     }
+    // Jobs that do not run receive no signal.
+    let waits = |job: &Job| !matches!(job.state, JobState::Running | JobState::Ending);
+    let waiting = all.change(*dry_run, Change::Cancel, waits)?;
+    let stop = if *now { Change::Cancel } else { Change::Stop };
+    let running = all.change(*dry_run, stop, |job| job.state == JobState::Running)?;
     let how = if *now { "killed" } else { "signaled to save and stop" };
     let text =
         format!("{} cancelled, {} {how}", plural(waiting.len(), "queued job"), plural(running.len(), "running job"));
     let jobs = json!({ "waiting": waiting, "running": running });
-    print(common, &held.plan, *dry_run, &text, jobs)
+    print(common, &all.plan, *dry_run, &text, jobs)
 }
 
 pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
-    let held = Held::look(common, &arguments.sweep)?;
-    let jobs = held.jobs(|job| job.is_pending() && !job.is_held());
+    let all = Jobs::look(common, &arguments.sweep)?;
     if !arguments.dry_run {
         // First, so that jobs that are requeued or submitted later are held as well.
-        for live in held.submissions() {
+        for live in all.submissions() {
             live.submission.mark_held()?;
         }
-        client::control("hold", &jobs)?;
     }
+    let waits = |job: &Job| job.state == JobState::Pending && job.held.is_none();
+    let jobs = all.change(arguments.dry_run, Change::Hold, waits)?;
     let text = format!("{} held", plural(jobs.len(), "queued job"));
-    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    print(common, &all.plan, arguments.dry_run, &text, json!(jobs))
 }
 
 pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
-    let held = Held::look(common, &arguments.sweep)?;
-    let jobs = held.jobs(Living::is_held);
+    let all = Jobs::look(common, &arguments.sweep)?;
     if !arguments.dry_run {
-        for live in held.submissions() {
+        for live in all.submissions() {
             live.submission.mark_released()?;
         }
-        client::control("release", &jobs)?;
     }
+    let jobs = all.change(arguments.dry_run, Change::Release, |job| job.held.is_some())?;
     let text = format!("{} released", plural(jobs.len(), "held job"));
-    print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
+    print(common, &all.plan, arguments.dry_run, &text, json!(jobs))
 }
 
 fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Diagnostic> {

@@ -5,6 +5,8 @@ mod compare;
 #[cfg(feature = "data")]
 mod data;
 mod digest;
+#[cfg(test)]
+mod documentation;
 mod export;
 mod import;
 mod jobs;
@@ -35,8 +37,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use winsign_core::text::shell_word;
-use winsign_core::{Diagnostic, Store};
-use winsign_exec::slurm::queue::Queue;
+use winsign_core::{Diagnostic, Store, exit};
+use winsign_exec::batch::queue::Queue;
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::graph;
@@ -44,7 +46,7 @@ use winsign_sweep::plan::survey::{RunStatus, survey_with};
 
 /// Plan, run and report sweeps of lottery-ticket experiments
 #[derive(Parser)]
-#[command(name = "winsign", version, after_help = format!("{EXAMPLES}\n\n{}", exit::help(|code| code.winsign)))]
+#[command(name = "winsign", version, after_help = format!("{EXAMPLES}\n\n{}", winsign_core::exit::help(|code| code.winsign)))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -216,7 +218,7 @@ pub fn main() -> ExitCode {
         Command::Clean(arguments) => clean::command(&common, &arguments),
         #[cfg(feature = "data")]
         Command::Data(command) => data::command(&common, &command),
-        Command::Schema => output::json(&winsign_sweep::json_schema()),
+        Command::Schema => output::json(&winsign_sweep::json_schema(&winsign_sweep::SWEEP_FILE)),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut command_line(), "winsign", &mut script);
@@ -233,7 +235,7 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Diagnostic>
     Ok((plan, store))
 }
 
-/// Returns the status of every run of a plan, from the store and from Slurm.
+/// Returns the status of every run of a plan, from the store and its scheduler.
 fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Diagnostic> {
     let queue = Queue::look(store)?;
     let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;

@@ -10,7 +10,7 @@ use winsign_report::export::{self, Exported};
 use winsign_report::{FigureChrome, RunRecord, json, plots, tensorboard, terminal};
 use winsign_sweep::plan::{PlannedRun, RunState};
 use winsign_sweep::yaml::{listed, nearest};
-use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
+use winsign_sweep::{IntervalMethod, Layout, Measure, Show, check_number};
 
 use super::report_source::{Known, ReportSource};
 use super::{Common, colors, output};
@@ -175,6 +175,6 @@ fn unknown(text: &str, known: &[&str]) -> String {
 }
 
 pub(crate) fn confidence(text: &str) -> Result<f64, String> {
-    let given = text.parse().ok().filter(|number| (LEAST_CONFIDENCE..=MOST_CONFIDENCE).contains(number));
-    given.ok_or_else(|| format!("must be a number from {LEAST_CONFIDENCE} to {MOST_CONFIDENCE}, such as 0.95"))
+    let number = text.parse().unwrap_or(f64::NAN);
+    check_number("report.confidence", number).map(|()| number).map_err(|error| format!("{error}, such as 0.95"))
 }

@@ -1,34 +1,34 @@
 //! Options that override `resources` of the sweep file: they hold what the file may hold.
 
-use winsign_sweep::check_resource;
+use winsign_sweep::check_number;
 
 /// Parses `--jobs`.
 pub(crate) fn jobs(text: &str) -> Result<u32, String> {
-    whole("jobs", text)
+    whole("resources.jobs", text)
 }
 
 /// Parses `--ranks`.
 pub(crate) fn ranks(text: &str) -> Result<u32, String> {
-    whole("ranks", text)
+    whole("resources.ranks", text)
 }
 
 /// Parses `--threads`.
 pub(crate) fn threads(text: &str) -> Result<u32, String> {
-    whole("threads", text)
+    whole("resources.threads", text)
 }
 
 /// Parses `--gpus`; 0 overrides a sweep file that asks for GPUs.
 pub(crate) fn gpus(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(0.0) => Ok(0.0),
-        Ok(number) => check_resource("gpus", number).map(|()| number).map_err(|error| format!("{error}, or 0")),
-        Err(_) => Err(format!("{}, or 0", check_resource("gpus", f64::NAN).unwrap_err())),
+        Ok(number) => check_number("resources.gpus", number).map(|()| number).map_err(|error| format!("{error}, or 0")),
+        Err(_) => Err(format!("{}, or 0", check_number("resources.gpus", f64::NAN).unwrap_err())),
     }
 }
 
-fn whole(name: &str, text: &str) -> Result<u32, String> {
+fn whole(path: &str, text: &str) -> Result<u32, String> {
     let number = text.parse().unwrap_or(f64::NAN);
-    check_resource(name, number).map(|()| number as u32)
+    check_number(path, number).map(|()| number as u32)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 use winsign_core::text::plural;
 use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::slurm::submission::Submission;
-use winsign_exec::slurm::submit::absolute;
+use winsign_exec::batch::submission::Submission;
+use winsign_exec::batch::submit::absolute;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Plan, RunState};
 

@@ -8,15 +8,15 @@ use clap::Args;
 use serde_json::json;
 use winsign_core::error::Error as StoreError;
 use winsign_core::settings::MAX_JOBS;
+use winsign_core::text::shell_word;
 use winsign_core::{Diagnostic, Store};
+use winsign_exec::batch::scheduler;
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::hosts::{self, Named};
-use winsign_exec::launcher::Launcher;
-use winsign_exec::local::Local;
-use winsign_exec::mpirun::{self, Mpirun};
+use winsign_exec::launcher::{self, Launcher, Placement};
 use winsign_exec::slots::Slots;
-use winsign_exec::{Entry, Options, Summary};
+use winsign_exec::{Entry, Options, Summary, srun};
 use winsign_sweep::Resources;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::{RunStatus, survey};
@@ -31,10 +31,11 @@ Examples:
   winsign run sweeps/quickstart.yaml --gpus 0.25             four runs share a GPU
   winsign run sweeps/quickstart.yaml --hosts node1:8,node2:8 on two hosts, by mpirun
   winsign run sweeps/quickstart.yaml --hostfile hosts.txt    with lines such as `node1 slots=8`
+  winsign run study.yaml --ranks 8 --launcher 'jsrun -n {ranks} -c {threads} -g {gpus}'
   winsign plan sweeps/quickstart.yaml                        show the runs
 
 All hosts need the store, the data and these programs under the same paths, and mpirun must be
-able to reach them (by ssh). In a Slurm allocation of several nodes, its nodes are used by default.
+able to reach them (by ssh). In an allocation of several nodes, its nodes are used by default.
 
 Ctrl-C (or SIGTERM, or SIGUSR1) saves checkpoints of the active runs and stops; a second Ctrl-C
 kills them. In both cases the same command continues later. Several of these commands can work on
@@ -60,6 +61,10 @@ pub(crate) struct Arguments {
     /// Read the hosts from an OpenMPI hostfile, with lines such as `node1 slots=8`
     #[arg(long, value_name = "FILE")]
     hostfile: Option<PathBuf>,
+    /// What starts the ranks of a run: srun, mpirun, direct, or a command with {ranks} and, if needed, {threads}, {gpus} (per rank)
+    /// and {hosts} (NAME:RANKS,…) [default: mpirun with several ranks or hosts, else direct]
+    #[arg(long, value_name = "COMMAND")]
+    launcher: Option<String>,
     #[command(flatten)]
     execution: Execution,
 }
@@ -99,26 +104,29 @@ pub(crate) fn execute(
 /// depend on `--jobs`.
 fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Diagnostic> {
     let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
+    let gpus = arguments.gpus.or(resources.gpus);
     let wanted = Wanted {
         jobs: arguments.jobs.or(resources.jobs),
         ranks: arguments.ranks.or(resources.ranks).unwrap_or(1),
-        gpus: arguments.gpus.or(resources.gpus).map(Share::of).transpose()?,
+        gpus: gpus.map(Share::of).transpose()?,
         gpus_must_be: arguments.gpus.is_some(),
         threads,
     };
-    let hosts = hosts_of(arguments, threads)?;
-    let by_mpirun = hosts.is_some() || wanted.ranks > 1;
-    if by_mpirun && !is_on_path(mpirun::PROGRAM) {
+    let (launcher, hosts) = choose_launcher(arguments, &wanted, gpus)?;
+    if let Some(program) = launcher.program().filter(|program| !is_on_path(program)) {
         return Err(Diagnostic::new(
-            format!("cannot find {} on the PATH; it starts ranks and runs on other hosts", mpirun::PROGRAM),
-            "install OpenMPI, or run on this machine with one rank per run: without --hosts and --ranks",
+            format!("cannot find {} on the PATH; it starts ranks and runs on other hosts", program.display()),
+            "install it (mpirun is part of OpenMPI), or run on this machine with one rank per run: without --hosts and --ranks",
         ));
     }
     let slots = match hosts {
         Some(hosts) => wanted.places_on(hosts),
+        // The launcher knows what its allocation can hold.
+        None if launcher.placement() == Placement::Launcher => {
+            Slots::local(wanted.jobs.unwrap_or(1).saturating_mul(wanted.ranks))
+        }
         None => wanted.places_here(&gpus::here())?,
     };
-    let launcher: Arc<dyn Launcher> = if by_mpirun { Arc::new(Mpirun) } else { Arc::new(Local) };
     Ok(Options {
         launcher,
         slots,
@@ -130,7 +138,35 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     })
 }
 
-/// Returns the hosts to run on: those of the command line or of a Slurm allocation, or `None` for this machine.
+/// Returns the launcher, and the hosts that it starts ranks on if it does not choose them itself: those of the command line or
+/// of an allocation, or `None` for this machine.
+fn choose_launcher(
+    arguments: &Arguments,
+    wanted: &Wanted,
+    gpus: Option<f64>,
+) -> Result<(Arc<dyn Launcher>, Option<Vec<Named>>), Diagnostic> {
+    let (ranks, mpi) = (wanted.ranks, srun::DEFAULT_MPI);
+    let named = |text: &str| launcher::named(text, &launcher::Wanted { ranks, ranks_per_node: ranks, gpus, mpi });
+    let Some(text) = &arguments.launcher else {
+        let hosts = hosts_of(arguments, wanted.threads)?;
+        let launcher = named(if hosts.is_some() || ranks > 1 { "mpirun" } else { "direct" })?;
+        return Ok((launcher, hosts));
+    };
+    let launcher = named(text)?;
+    if launcher.placement() == Placement::Hosts {
+        return Ok((launcher, hosts_of(arguments, wanted.threads)?));
+    }
+    if arguments.hosts.is_some() || arguments.hostfile.is_some() {
+        let example = "--launcher 'mpiexec -n {ranks} -hosts {hosts}'";
+        return Err(Diagnostic::new(
+            format!("cannot use hosts with --launcher {}: it does not take hosts", shell_word(text)),
+            format!("remove the hosts, or pass them on, as in {example}"),
+        ));
+    }
+    Ok((launcher, None))
+}
+
+/// Returns the hosts to run on: those of the command line or of an allocation, or `None` for this machine.
 fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
     if let Some(hosts) = &arguments.hosts {
         return Ok(Some(hosts::parse(hosts)?));
@@ -138,10 +174,10 @@ fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, D
     if let Some(file) = &arguments.hostfile {
         return Ok(Some(hosts::read(file)?));
     }
-    let allocated = hosts::of_allocation(threads)?;
+    let allocated = scheduler::allocated_nodes(threads)?;
     if let Some(hosts) = &allocated {
         let named: Vec<String> = hosts.iter().map(|host| format!("{}:{}", host.name, host.slots)).collect();
-        output::message(&format!("using the nodes of this Slurm allocation: --hosts {}", named.join(",")));
+        output::message(&format!("using the nodes of this allocation: --hosts {}", named.join(",")));
     }
     Ok(allocated)
 }
@@ -184,9 +220,14 @@ impl Wanted {
     }
 }
 
-fn is_on_path(program: &str) -> bool {
+fn is_on_path(program: &Path) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
+    let has_directory = program.components().count() > 1;
+    if has_directory {
+        is_program(program)
+    } else {
+        std::env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
+    }
 }
 
 pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Diagnostic> {

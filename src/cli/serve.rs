@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use winsign_core::{Diagnostic, exit};
-use winsign_exec::slurm::queue::Queue;
+use winsign_exec::batch::queue::Queue;
 use winsign_report::{FigureChrome, Notice, page, plots};
 use winsign_sweep::Layout;
 use winsign_sweep::plan::RunState;

@@ -16,7 +16,7 @@ use winsign_core::settings::Kind;
 use winsign_core::text::plural;
 use winsign_core::text::printable;
 use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::slurm::queue::Queue;
+use winsign_exec::batch::queue::Queue;
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::pace::{self, hosts, pace, spent};
 use winsign_sweep::plan::survey::{RunStatus, survey_again};
@@ -126,7 +126,7 @@ struct Look {
     now: SystemTime,
     /// The latest failures, with the last lines of their logs.
     failures: Vec<(usize, Vec<String>)>,
-    /// Problems in Slurm that need intervention.
+    /// Problems of jobs that need intervention.
     warnings: Vec<String>,
     /// Whether nothing was left to do in the previous look either; a failed run may be restarted immediately.
     settled_before: bool,
@@ -299,7 +299,7 @@ impl Status {
             }
         }
         for warning in &look.warnings {
-            let _ = writeln!(text, "{} {}", paint(RED, "Slurm:"), printable(warning));
+            let _ = writeln!(text, "{} {}", paint(RED, "jobs:"), printable(warning));
         }
         let failures = look.count(RunState::Failed);
         if failures > look.failures.len() {

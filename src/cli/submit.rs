@@ -1,4 +1,4 @@
-//! `winsign submit`: submits the remaining runs to Slurm.
+//! `winsign submit`: submits the remaining runs to a scheduler.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -8,10 +8,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use winsign_core::text::plural;
 use winsign_core::{Diagnostic, RunId, Store};
-use winsign_exec::slurm;
-use winsign_exec::slurm::profile::{Launcher, Profile};
-use winsign_exec::slurm::submission;
-use winsign_exec::slurm::submit::{self, Request, Submitted};
+use winsign_exec::batch::profile::Profile;
+use winsign_exec::batch::submission;
+use winsign_exec::batch::submit::{self, Request, Submitted};
+use winsign_exec::{batch, launcher};
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
 
@@ -98,15 +98,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let plan = build(&winsign_sweep::read(&arguments.sweep)?);
     let profile = arguments.cluster.profile()?;
     let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
-    if execution.ranks > 1 && profile.launcher == Launcher::Direct {
-        return Err(Diagnostic::new(
-            format!(
-                "cannot start runs of {} ranks: the profile has `launcher: direct`, which starts one process per run",
-                execution.ranks
-            ),
-            "set `launcher: srun` or `launcher: mpirun` in the profile, or use one rank",
-        ));
-    }
+    launcher::named(&profile.launcher, &execution.wanted(&profile))?;
     let worker = find_worker(arguments.execution.worker.as_deref())?;
     let asked = Asked { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
     if arguments.dry_run {
@@ -137,17 +129,12 @@ impl Asked<'_> {
         self.with(store, submit::rehearse)
     }
 
-    fn with<T>(&self, store: &Store, act: impl FnOnce(&Request) -> Result<T, slurm::Error>) -> Result<T, Diagnostic> {
+    fn with<T>(&self, store: &Store, act: impl FnOnce(&Request) -> Result<T, batch::Error>) -> Result<T, Diagnostic> {
         let Asked { plan, profile, execution, worker, only } = *self;
         let winsign = std::env::current_exe()
             .map_err(winsign_core::Error::io("find the program", std::path::Path::new("winsign")))?;
         let request = Request { plan, store, profile, execution, winsign: &winsign, worker, only };
-        act(&request).map_err(|error| match &error {
-            slurm::Error::Refused { command, words } if command == "sbatch" && !slurm::client::is_absence(words) => {
-                profile.refused(words)
-            }
-            _ => error.into(),
-        })
+        Ok(act(&request)?)
     }
 }
 
@@ -173,7 +160,7 @@ impl Cluster {
         ];
         let said = said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
-        Ok(profile.with(said.chain(further))?)
+        profile.with(said.chain(further))
     }
 }
 

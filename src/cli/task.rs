@@ -1,21 +1,17 @@
-//! `winsign task`: executes one task of a Slurm job. It is called by the scripts that `winsign submit` writes.
+//! `winsign task`: executes one task of a job. It is called by the scripts that `winsign submit` writes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Diagnostic, Store, exit};
+use winsign_exec::batch::scheduler::{Change, change_own};
+use winsign_exec::batch::submission::{Submission, SubmissionFile};
+use winsign_exec::batch::{programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
-use winsign_exec::launcher::Launcher;
-use winsign_exec::local::Local;
-use winsign_exec::mpirun::Mpirun;
+use winsign_exec::launcher::{self, Placement};
 use winsign_exec::slots::Slots;
-use winsign_exec::slurm::profile::Launcher as Starter;
-use winsign_exec::slurm::submission::{Submission, SubmissionFile};
-use winsign_exec::slurm::{programs, submit, task};
-use winsign_exec::srun::Srun;
-use winsign_exec::{Options, Summary, hosts};
+use winsign_exec::{Options, Summary};
 use winsign_sweep::plan::survey::survey_runs;
 
 use super::Common;
@@ -48,15 +44,20 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if submission.is_cancelled() {
         return executed.map(|_| code);
     }
-    if let Some(job) = task::job() {
+    let scheduler = submission.scheduler();
+    if let Some(job) = scheduler.own_job() {
         let outcome = match &executed {
-            // The time limit was reached, or the job was preempted.
+            // The time limit was reached, or the job was preempted. It resumes from its checkpoints.
             Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => {
-                task::requeue(&job, submission.is_held())
+                let change = match submission.is_held() {
+                    true => Change::RequeueHeld("held by `winsign hold`"),
+                    false => Change::Requeue,
+                };
+                change_own(scheduler, &job, change)
             }
             Ok(_) => submit::keep_going(&submission),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
-            Err(error) => task::hold(&job, &error.to_string()),
+            Err(error) => change_own(scheduler, &job, Change::RequeueHeld(&error.to_string())),
         };
         if let Err(error) = outcome {
             tracing::warn!("{}", Diagnostic::from(error));
@@ -82,32 +83,25 @@ fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments)
     execute(&entries, &store, &statuses, &options, &mut display)
 }
 
-/// Returns how to execute the runs. Ranks are started by Slurm or OpenMPI; a run of one rank is a child of this process.
+/// Returns how to execute the runs. A run of one rank is a child of this process.
 fn options(submission: &Submission, store: &Store) -> Result<Options, Diagnostic> {
     let SubmissionFile { profile, execution, programs, .. } = &submission.file;
-    let share = execution.gpus.map(Share::of).transpose()?;
+    let share = execution.gpus.map(Share::of).transpose()?.unwrap_or(Share::Even);
     let ranks = execution.ranks;
     let runs = profile.side_by_side;
+    let launcher = if ranks == 1 { "direct" } else { profile.launcher.as_str() };
+    let launcher = launcher::named(launcher, &execution.wanted(profile))?;
+    let hosts = match launcher.placement() {
+        Placement::Hosts => profile.scheduler().nodes(execution.threads)?,
+        Placement::Here | Placement::Launcher => None,
+    };
     // A node may have GPUs that are not allocated to this job.
     let has_gpus = execution.gpus.is_some() || std::env::var_os("CUDA_VISIBLE_DEVICES").is_some();
-    let gpus = if has_gpus { gpus::here() } else { vec![] };
-    let (launcher, slots): (Arc<dyn Launcher>, Slots) = match profile.launcher {
-        _ if ranks == 1 => (Arc::new(Local), Slots::with_gpus(runs, &gpus, share.unwrap_or(Share::Even))),
-        Starter::Srun => {
-            // Slurm assigns the job's GPUs to steps.
-            let per_node = execution.ranks_on_node(ranks, profile);
-            let gres = execution.gpus.map(|gpus| format!("--gres=gpu:{}", (gpus * f64::from(per_node)).ceil()));
-            let srun = Srun { mpi: profile.mpi.clone(), further: gres.into_iter().collect() };
-            (Arc::new(srun), Slots::local(ranks * runs))
-        }
-        Starter::Mpirun | Starter::Direct => {
-            let hosts = hosts::of_allocation(execution.threads)?;
-            let slots = match hosts {
-                Some(hosts) => Slots::on(hosts, share.unwrap_or(Share::Even)).at_most(runs),
-                None => Slots::with_gpus(ranks * runs, &gpus, share.unwrap_or(Share::Even)),
-            };
-            (Arc::new(Mpirun), slots)
-        }
+    let slots = match hosts {
+        Some(hosts) => Slots::on(hosts, share).at_most(runs),
+        None if launcher.placement() == Placement::Launcher => Slots::local(ranks * runs),
+        None if has_gpus => Slots::with_gpus(ranks * runs, &gpus::here(), share),
+        None => Slots::with_gpus(ranks * runs, &[], share),
     };
     Ok(Options {
         launcher,

@@ -16,7 +16,7 @@ use winsign_sweep::plan::{RunState, cost};
 
 use super::child::{self, Ended, Exit};
 use super::display::Display;
-use super::launcher::{Fault, Output};
+use super::launcher::{Output, Placement};
 use super::slots::{REST, Seat, Slots};
 use super::{Entry, Failure, Options, Summary};
 
@@ -328,17 +328,17 @@ impl<'a> Dispatcher<'a> {
         let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(&error.to_string()))?;
         tracing::info!("{} ended: {exit:?}", self.entries[at].label);
         let Output { mut ranks, reason, memory_ran_out: by_launcher } = self.options.launcher.read(stderr);
-        let exit = match self.options.launcher.fault() {
-            Fault::Worker => exit,
-            Fault::Hosts if self.is_fault_of_hosts(at, &launch, exit, &ranks)? => {
+        let exit = match self.options.launcher.placement() {
+            Placement::Here => exit,
+            Placement::Hosts if self.is_fault_of_hosts(at, &launch, exit, &ranks)? => {
                 self.not_started(at, &launch.seat, reason);
                 return Ok(());
             }
-            Fault::Scheduler if self.came_to_nothing(at, &launch, exit, &ranks)? => {
+            Placement::Launcher if self.came_to_nothing(at, &launch, exit, &ranks)? => {
                 return self.step_not_started(at, reason);
             }
-            Fault::Hosts => exit.of_launched(),
-            Fault::Scheduler => {
+            Placement::Hosts => exit.of_launched(),
+            Placement::Launcher => {
                 if ranks.is_empty() {
                     ranks.push(reason);
                 }
@@ -399,7 +399,7 @@ impl<'a> Dispatcher<'a> {
                 self.failed_here(at, token, killed_by(signal, memory_ran_out), retries.max(KILLS_BORNE))?;
             }
             // The exit codes of a missing program or library.
-            Exit::Code(126 | 127) if self.options.launcher.fault() == Fault::Worker => {
+            Exit::Code(126 | 127) if self.options.launcher.program().is_none() => {
                 return Err(self.worker_error(&words.join("\n")));
             }
             Exit::Code(code) => {
@@ -466,9 +466,12 @@ impl<'a> Dispatcher<'a> {
         }
         self.make_ready(at);
         if self.workers.is_empty() && self.slots.hopeless(self.options.ranks, Instant::now()) {
-            let help = "check that `mpirun --host HOST hostname` works, and that the hosts can access the store and the worker";
+            let program = self.options.launcher.program().unwrap_or(&self.options.worker).display();
+            let help = format!(
+                "check that {program} can start `hostname` on each host, and that the hosts can access the store and the worker"
+            );
             let message = format!("cannot start a run on any host: {reason}");
-            self.give_up(Diagnostic::with_code(exit::FAILURE, message, Some(help)));
+            self.give_up(Diagnostic::with_code(exit::FAILURE, message, Some(&help)));
         }
     }
 
@@ -478,10 +481,9 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn cannot_start(&self, error: &std::io::Error) -> Diagnostic {
-        match self.options.launcher.fault() {
-            Fault::Worker => self.worker_error(&error.to_string()),
-            Fault::Hosts | Fault::Scheduler => {
-                let program = self.options.launcher.program(self.options);
+        match self.options.launcher.program() {
+            None => self.worker_error(&error.to_string()),
+            Some(program) => {
                 let message = format!("cannot start {}: {error}", program.display());
                 Diagnostic::with_code(exit::FAILURE, message, Some("install it, and add it to the PATH"))
             }

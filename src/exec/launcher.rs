@@ -1,18 +1,38 @@
-//! What starts the ranks of a run. Each launcher is one file with a type that implements [`Launcher`].
+//! What starts the ranks of a run. Each launcher is one file with a type that implements [`Launcher`], and one line in
+//! `LAUNCHERS`.
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::process::Signal;
 use tokio::process::Command;
+use winsign_core::Diagnostic;
+use winsign_sweep::yaml::{listed, nearest, quoted};
 
 use super::Options;
+use super::local::Local;
+use super::mpirun::Mpirun;
 use super::slots::Seat;
+use super::srun::Srun;
+use super::template::Template;
+
+/// The launchers that profiles and `--launcher` can name. Every other text is a command, see [`Template`].
+const LAUNCHERS: &[(&str, MakeLauncher)] = &[
+    ("srun", |wanted| Arc::new(Srun::new(wanted))),
+    ("mpirun", |_| Arc::new(Mpirun)),
+    ("direct", |_| Arc::new(Local)),
+];
+
+type MakeLauncher = fn(&Wanted) -> Arc<dyn Launcher>;
 
 /// Starts the ranks of a run.
 pub trait Launcher: fmt::Debug + Send + Sync {
-    /// Returns the program that is started, for errors.
-    fn program<'o>(&self, options: &'o Options) -> &'o Path;
+    /// Returns the program that starts the ranks; `None` if the worker itself is started.
+    fn program(&self) -> Option<&Path>;
+
+    /// Returns who chooses where ranks run.
+    fn placement(&self) -> Placement;
 
     /// Returns the command that executes one run on its slots. Its workers get the token `launch`, and stop with a checkpoint
     /// when the standard input of the command closes.
@@ -20,9 +40,6 @@ pub trait Launcher: fmt::Debug + Send + Sync {
 
     /// Separates the lines that ranks wrote to standard error from those of the launcher.
     fn read(&self, stderr: Vec<String>) -> Output;
-
-    /// Returns what is at fault if a launch fails before a rank has claimed the run.
-    fn fault(&self) -> Fault;
 
     /// Returns the signal that stops the run, after `stops` earlier ones: the first lets workers save checkpoints.
     fn stop_signal(&self, stops: u32) -> Signal {
@@ -33,6 +50,17 @@ pub trait Launcher: fmt::Debug + Send + Sync {
             _ => Signal::KILL,
         }
     }
+}
+
+/// Where ranks run, which decides what is at fault if a launch fails before a rank has claimed the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// On this machine. The worker does not start.
+    Here,
+    /// On the hosts of the slots. Others may do.
+    Hosts,
+    /// Where the launcher puts them, such as on free nodes of its job. It may start the next run.
+    Launcher,
 }
 
 /// The standard error of a launch.
@@ -46,13 +74,40 @@ pub struct Output {
     pub memory_ran_out: bool,
 }
 
-/// What is at fault if a launch fails before a rank has claimed the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The program is the worker itself, and does not start.
-    Worker,
-    /// The hosts of the slots: others may do.
-    Hosts,
-    /// The scheduler, which may start the next step.
-    Scheduler,
+/// What runs want from a launcher.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Ranks per run.
+    pub ranks: u32,
+    /// The maximum number of ranks of a run on one node.
+    pub ranks_per_node: u32,
+    /// GPUs per rank.
+    pub gpus: Option<f64>,
+    /// The kind of MPI that `srun` starts.
+    pub mpi: &'a str,
+}
+
+/// Returns the launcher that a text names or describes.
+pub fn named(text: &str, wanted: &Wanted) -> Result<Arc<dyn Launcher>, Diagnostic> {
+    if Template::is_command(text) {
+        return Ok(Arc::new(Template::parse(text)?.with_gpus(wanted.gpus)));
+    }
+    let Some((_, make)) = LAUNCHERS.iter().find(|(name, _)| *name == text) else {
+        let help = match nearest(text, names()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => format!("the launchers are {}; or give a command with `{{ranks}}`", listed(names())),
+        };
+        return Err(Diagnostic::new(format!("there is no launcher {}", quoted(text)), help));
+    };
+    let launcher = make(wanted);
+    if launcher.placement() == Placement::Here && wanted.ranks > 1 {
+        let message = format!("cannot start runs of {} ranks: `{text}` starts one process per run", wanted.ranks);
+        return Err(Diagnostic::new(message, "choose the launcher `srun` or `mpirun`, or one rank per run"));
+    }
+    Ok(launcher)
+}
+
+/// Returns the names of launchers.
+pub fn names() -> impl Iterator<Item = &'static str> + Clone {
+    LAUNCHERS.iter().map(|(name, _)| *name)
 }

@@ -1,9 +1,10 @@
 //! Executes the runs of a plan as their inputs become available.
 //!
-//! `dispatch` owns all state and makes all decisions; a launcher (`local`, `mpirun`, `srun`) builds the command that executes
-//! one run on its seat; `child` starts the command and reports how it ended; `slots` manages the seats;
-//! [`display`] only draws.
+//! `dispatch` owns all state and makes all decisions; a launcher ([`launcher`]) builds the command that executes one run on its
+//! seat; `child` starts the command and reports how it ended; `slots` manages the seats; [`display`] only draws. [`batch`]
+//! submits runs to a scheduler, whose jobs execute them in the same way.
 
+pub mod batch;
 mod child;
 mod dispatch;
 pub mod display;
@@ -11,10 +12,11 @@ pub mod gpus;
 pub mod hosts;
 pub mod launcher;
 pub mod local;
-pub mod mpirun;
+mod mpirun;
 pub mod slots;
-pub mod slurm;
+mod slurm;
 pub mod srun;
+mod template;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

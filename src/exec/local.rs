@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use tokio::process::Command;
 
-use super::launcher::{Fault, Launcher, Output};
+use super::launcher::{Launcher, Output, Placement};
 use super::slots::Seat;
 use super::{Options, gpus};
 
@@ -15,8 +15,12 @@ use super::{Options, gpus};
 pub struct Local;
 
 impl Launcher for Local {
-    fn program<'o>(&self, options: &'o Options) -> &'o Path {
-        &options.worker
+    fn program(&self) -> Option<&Path> {
+        None
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::Here
     }
 
     fn command(&self, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
@@ -30,10 +34,6 @@ impl Launcher for Local {
 
     fn read(&self, stderr: Vec<String>) -> Output {
         Output { ranks: stderr, ..Output::default() }
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Worker
     }
 
     fn stop_signal(&self, stops: u32) -> Signal {

@@ -6,10 +6,10 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
-use super::launcher::{Fault, Launcher, Output};
+use super::launcher::{Launcher, Output, Placement};
 use super::slots::Seat;
 
-pub const PROGRAM: &str = "mpirun";
+const PROGRAM: &str = "mpirun";
 
 /// Environment variables, or their prefixes, that ranks on all hosts need: locations and tuning of libraries.
 const FORWARDED: &[&str] =
@@ -18,11 +18,15 @@ const FORWARDED: &[&str] =
 /// Starts one `mpirun` per run. It passes its standard input on to rank 0, so that the run saves a checkpoint and
 /// stops when this process exits, and SIGUSR1 to all ranks.
 #[derive(Debug)]
-pub struct Mpirun;
+pub(crate) struct Mpirun;
 
 impl Launcher for Mpirun {
-    fn program<'o>(&self, _: &'o Options) -> &'o Path {
-        Path::new(PROGRAM)
+    fn program(&self) -> Option<&Path> {
+        Some(Path::new(PROGRAM))
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::Hosts
     }
 
     fn command(&self, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
@@ -38,10 +42,6 @@ impl Launcher for Mpirun {
 
     fn read(&self, stderr: Vec<String>) -> Output {
         Output { reason: reason(&stderr), ranks: words_of_ranks(&stderr), memory_ran_out: false }
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Hosts
     }
 }
 

@@ -5,23 +5,37 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
-use super::launcher::{Fault, Launcher, Output};
+use super::launcher::{Launcher, Output, Placement, Wanted};
 use super::slots::Seat;
 
-pub const PROGRAM: &str = "srun";
+const PROGRAM: &str = "srun";
 
-/// The settings for starting steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Srun {
+/// The kind of MPI that most sites have.
+pub const DEFAULT_MPI: &str = "pmix";
+
+/// Starts one step per run. Slurm assigns the nodes, cores and GPUs of the job to steps.
+#[derive(Debug)]
+pub(crate) struct Srun {
     /// The kind of MPI, such as `pmix`.
-    pub mpi: String,
-    /// Further arguments, such as `--gpus-per-task=1`, since Slurm assigns GPUs.
-    pub further: Vec<String>,
+    mpi: String,
+    /// GPUs of a run on each of its nodes.
+    gpus: Option<u32>,
+}
+
+impl Srun {
+    pub(crate) fn new(wanted: &Wanted) -> Srun {
+        let gpus = wanted.gpus.map(|gpus| (gpus * f64::from(wanted.ranks_per_node)).ceil() as u32);
+        Srun { mpi: wanted.mpi.to_string(), gpus }
+    }
 }
 
 impl Launcher for Srun {
-    fn program<'o>(&self, _: &'o Options) -> &'o Path {
-        Path::new(PROGRAM)
+    fn program(&self) -> Option<&Path> {
+        Some(Path::new(PROGRAM))
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::Launcher
     }
 
     fn command(&self, options: &Options, seat: &Seat, run: &Path, launch: &str) -> Command {
@@ -39,10 +53,6 @@ impl Launcher for Srun {
         let (reason, memory_ran_out) = (reason(&stderr), memory_ran_out(&stderr));
         Output { ranks: words_of_ranks(&stderr), reason, memory_ran_out }
     }
-
-    fn fault(&self) -> Fault {
-        Fault::Scheduler
-    }
 }
 
 fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
@@ -54,7 +64,7 @@ fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
     }
     arguments.push(format!("--cpus-per-task={}", options.threads));
     arguments.push(format!("--mpi={}", srun.mpi));
-    arguments.extend(srun.further.iter().cloned());
+    arguments.extend(srun.gpus.map(|gpus| format!("--gres=gpu:{gpus}")));
     arguments
 }
 
@@ -85,7 +95,7 @@ mod tests {
     use super::*;
 
     fn srun() -> Srun {
-        Srun { mpi: "pmix".to_string(), further: vec!["--gpus-per-task=1".to_string()] }
+        Srun::new(&Wanted { ranks: 8, ranks_per_node: 4, gpus: Some(0.5), mpi: "pmix" })
     }
 
     fn options(ranks: u32) -> Options {
@@ -103,8 +113,8 @@ mod tests {
     #[test]
     fn step_has_its_own_cores() {
         let of = |ranks| arguments(&srun(), &options(ranks)).join(" ");
-        assert_eq!(of(1), "--exact --ntasks=1 --nodes=1 --cpus-per-task=4 --mpi=pmix --gpus-per-task=1");
-        assert_eq!(of(8), "--exact --ntasks=8 --cpus-per-task=4 --mpi=pmix --gpus-per-task=1");
+        assert_eq!(of(1), "--exact --ntasks=1 --nodes=1 --cpus-per-task=4 --mpi=pmix --gres=gpu:2");
+        assert_eq!(of(8), "--exact --ntasks=8 --cpus-per-task=4 --mpi=pmix --gres=gpu:2");
     }
 
     #[test]

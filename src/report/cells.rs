@@ -18,7 +18,7 @@ impl PivotCell {
 impl Pivot {
     /// As the other tables are; with the best of each column.
     pub fn table(&self) -> Table {
-        let mut columns: Vec<Column> = self.rows.iter().map(|name| text(title(name))).collect();
+        let mut columns: Vec<Column> = self.rows.iter().map(|name| text(winsign_sweep::title(name))).collect();
         columns.extend(self.column_keys.iter().map(|key| number(&self.column_title(key))));
         let row = |(key, cells): (&Vec<String>, &Vec<Option<PivotCell>>)| {
             let cells = cells.iter().map(|cell| cell.map_or(String::new(), |cell| self.cell_text(&cell)));
@@ -142,14 +142,6 @@ impl Pivot {
             best.map(|(column, _)| (row, self.rows.len() + column)).collect::<Vec<_>>()
         };
         self.cells.iter().enumerate().flat_map(of_row).collect()
-    }
-}
-
-/// The title of a column; axes have their own names.
-pub(crate) fn title(name: &str) -> &str {
-    match name {
-        "inherit" => "transferred",
-        other => other,
     }
 }
 

@@ -1,32 +1,58 @@
-//! Tables kept as data: numbers that were printed elsewhere, with their source, in YAML.
-//!
-//! ```yaml
-//! source: where the numbers are from
-//! dataset: digits
-//! architecture: resnet8
-//! rows:
-//!   - {method: lrr, level: 12, inherit: sign, error: 6.3, std: 1.3, seeds: 3, barrier: 0.6}
-//! ```
-//!
-//! `dataset` and `architecture` may also stand in a row, and `remaining` (in (0, 1]) in the place of `level`. Without
-//! `inherit` a row is about tickets.
+//! Reference tables: published numbers with their source, in YAML.
 
-use std::str::FromStr;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
+use serde::Deserialize;
+use serde_json::Map;
 use strum::VariantNames;
 use winsign_core::settings::{Architecture, Dataset, Inherit, Method, Problem};
-use winsign_sweep::yaml::{
-    self, Content, Diagnostic, DocumentKind, Name, Node, Place, grouped, listed, nearest, quoted,
-};
+use winsign_sweep::keys::{ANY_TEXT, Block, Entries, Fallback, Key, Kind, MAX_LEVEL};
+use winsign_sweep::yaml::{self, Content, Diagnostic, DocumentKind};
 
 use crate::compare::{Entry, Numbers, Side};
 
-pub const SORT: DocumentKind = DocumentKind {
-    name: "table of numbers",
+pub static REFERENCE_TABLE: DocumentKind = DocumentKind {
+    name: "reference table",
+    description: "Published numbers with their source.",
     example: "sweeps/tables/digits-trial.yaml",
+    keys: KEYS,
+    other_names: &[],
     levels: "three",
     twice: "keep one of the two",
     too_large: "keep one table in a file",
+};
+
+const COUNT: Kind = Kind::Whole { min: 1, max: 1_000_000 };
+const LEVEL: Kind = Kind::Whole { min: 0, max: MAX_LEVEL };
+const DATASET: Kind = Kind::Word(Dataset::VARIANTS);
+const ARCHITECTURE: Kind = Kind::Word(Architecture::VARIANTS);
+const METHOD: Kind = Kind::Word(Method::VARIANTS);
+const INHERIT: Kind = Kind::Word(Inherit::VARIANTS);
+
+/// In the order of the documentation.
+#[rustfmt::skip]
+static KEYS: &[Key] = {
+    use Block::{Rows, Top};
+    use Fallback::{Depends, Required};
+    &[
+        Key::new(Top, "name", Kind::Text(ANY_TEXT), Depends("the file's name"), "trial", "The name of the table."),
+        Key::new(Top, "source", Kind::Text(ANY_TEXT), Required, "Table 2 of a paper", "Where the numbers are from."),
+        Key::new(Top, "dataset", DATASET, Depends("given in each row"), "digits", "The data set."),
+        Key::new(Top, "architecture", ARCHITECTURE, Depends("given in each row"), "resnet8", "The architecture of the networks."),
+        Key::new(Top, "rows", Kind::Block(Rows), Required, "[{method: aws, level: 12, error: 5.1}]", "The numbers."),
+
+        Key::new(Rows, "rows.dataset", DATASET, Depends("the value at the top"), "digits", "The data set."),
+        Key::new(Rows, "rows.architecture", ARCHITECTURE, Depends("the value at the top"), "resnet8", "The architecture of the networks."),
+        Key::new(Rows, "rows.method", METHOD, Depends("none; required unless networks are `dense`"), "aws", "The method that found the ticket."),
+        Key::new(Rows, "rows.level", LEVEL, Depends("0 for `dense`"), "12", "The number of prunings. Each row has either this or `remaining`."),
+        Key::new(Rows, "rows.remaining", Kind::Real(Excluded(0.0), Included(1.0)), Depends("none"), "0.069", "The remaining ratio; it selects the level whose ratio is within 2 % of it (relative)."),
+        Key::new(Rows, "rows.inherit", INHERIT, Depends("the row describes the ticket itself"), "sign", "What was transferred."),
+        Key::new(Rows, "rows.error", Kind::Real(Included(0.0), Included(100.0)), Depends("none"), "6.3", "The mean test error in percent. Each row has this or `barrier`."),
+        Key::new(Rows, "rows.std", Kind::Real(Included(0.0), Unbounded), Depends("none"), "1.3", "The sample standard deviation of the error in percentage points, between tickets if there are several."),
+        Key::new(Rows, "rows.seeds", COUNT, Depends("unknown"), "9", "The number of networks."),
+        Key::new(Rows, "rows.tickets", COUNT, Depends("unknown"), "3", "The number of tickets that `std` is over; without it, a row of transfers has no interval."),
+        Key::new(Rows, "rows.barrier", Kind::Real(Unbounded, Unbounded), Depends("none"), "0.6", "The mean barrier between the seeds of transfers, in percentage points."),
+    ]
 };
 
 /// A table that was printed elsewhere.
@@ -37,59 +63,54 @@ pub struct ReferenceTable {
     pub entries: Vec<Entry<'static>>,
 }
 
-const OF_TABLE: [&str; 5] = ["name", "source", "dataset", "architecture", "rows"];
-const OF_ROW: [&str; 11] = [
-    "dataset",
-    "architecture",
-    "method",
-    "level",
-    "remaining",
-    "inherit",
-    "error",
-    "std",
-    "seeds",
-    "tickets",
-    "barrier",
-];
-
-/// Whether a text is meant to be such a table: no sweep file has a source or rows.
-pub fn is_reference_table(text: &str) -> bool {
-    let root = yaml::parse(text, &SORT);
-    let names = match root.map(|root| root.content) {
-        Ok(Content::Map(entries)) => entries,
-        _ => return false,
-    };
-    names.iter().any(|(name, _)| name.text == "source" || name.text == "rows")
+/// The settings of a table, besides its rows.
+#[derive(Deserialize)]
+struct Head {
+    name: Option<String>,
+    source: String,
+    dataset: Option<Dataset>,
+    architecture: Option<Architecture>,
 }
 
-/// Understands the text of such a file.
+#[derive(Deserialize)]
+struct Row {
+    dataset: Option<Dataset>,
+    architecture: Option<Architecture>,
+    method: Option<Method>,
+    level: Option<u32>,
+    remaining: Option<f64>,
+    inherit: Option<Inherit>,
+    error: Option<f64>,
+    std: Option<f64>,
+    seeds: Option<usize>,
+    tickets: Option<usize>,
+    barrier: Option<f64>,
+}
+
+/// Returns whether a text is meant to be such a table: no sweep file has a source or rows.
+pub fn is_reference_table(text: &str) -> bool {
+    yaml::parse(text, &REFERENCE_TABLE).is_ok_and(|root| root.get("source").or(root.get("rows")).is_some())
+}
+
+/// Reads the text of such a file.
 pub fn parse(file_name: &str, text: &str) -> Result<ReferenceTable, Diagnostic> {
     let stem = std::path::Path::new(file_name).file_stem().unwrap_or_default().to_string_lossy();
     understand(&stem, text).map_err(|fault| fault.in_file(file_name, text))
 }
 
 fn understand(stem: &str, text: &str) -> Result<ReferenceTable, Diagnostic> {
-    let root = yaml::parse(text, &SORT)?;
-    let table = Block::read(&root, &OF_TABLE, "a table")?;
-    let name = table.text("name")?.unwrap_or_else(|| stem.to_string());
-    let source = table.text("source")?.ok_or_else(|| {
-        let help = "say where the numbers are from, as in `source: Table 2 of …`";
-        Diagnostic::at(root.place, "`source` is missing", help)
-    })?;
-    let rows = table.get("rows").ok_or_else(|| {
-        Diagnostic::at(
-            root.place,
-            "`rows` is missing",
-            "list the numbers, as in `- {method: aws, level: 12, error: 5.1}`",
-        )
-    })?;
+    let root = yaml::parse(text, &REFERENCE_TABLE)?;
+    let settings = REFERENCE_TABLE.entries(Block::Top, &root)?;
+    REFERENCE_TABLE.check_required(Block::Top, root.place, |key| settings.get(key.name).is_some())?;
+    let table: Head = settings.read(Map::new())?;
+    let rows = settings.get("rows").expect("it is required");
     let Content::List(nodes) = &rows.content else {
         let message = format!("`rows` must be a list, found {}", rows.content.found());
         return Err(Diagnostic::at(rows.place, message, "begin each row with `- `"));
     };
     let mut entries: Vec<Entry<'static>> = Vec::new();
     for node in nodes {
-        let entry = entry(&table, &Block::read(node, &OF_ROW, "a row")?)?;
+        let entry = entry(&table, &REFERENCE_TABLE.entries(Block::Rows, node)?)?;
         let same = |known: &&Entry<'_>| {
             (known.problem, known.method, known.level, known.inherit)
                 == (entry.problem, entry.method, entry.level, entry.inherit)
@@ -100,43 +121,36 @@ fn understand(stem: &str, text: &str) -> Result<ReferenceTable, Diagnostic> {
         }
         entries.push(entry);
     }
-    Ok(ReferenceTable { name, source, entries })
+    Ok(ReferenceTable { name: table.name.unwrap_or_else(|| stem.to_string()), source: table.source, entries })
 }
 
-fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Diagnostic> {
-    let dataset = word_of::<Dataset>(table, row, "dataset")?;
-    let architecture = word_of::<Architecture>(table, row, "architecture")?;
-    let inherit: Option<Inherit> = row.word("inherit")?;
-    let method: Option<Method> = row.word("method")?;
+fn entry(table: &Head, given: &Entries) -> Result<Entry<'static>, Diagnostic> {
+    let row: Row = given.read(Map::new())?;
+    let dataset = row.dataset.or(table.dataset).ok_or_else(|| missing(given, "dataset"))?;
+    let architecture = row.architecture.or(table.architecture).ok_or_else(|| missing(given, "architecture"))?;
+    let Row { method, inherit, remaining, error: mean, std, seeds, tickets, barrier, .. } = row;
     let is_dense = inherit == Some(Inherit::Dense);
     if method.is_none() != is_dense {
         let (message, help) = match is_dense {
             true => ("`dense` inherits from no ticket, and has no `method`", "remove `method`"),
             false => ("`method` is missing", "say how the ticket was found, as in `method: aws`"),
         };
-        return Err(Diagnostic::at(row.place, message, help));
+        return Err(Diagnostic::at(given.place, message, help));
     }
-    let level = row.whole("level", 0, 1_000)?.and_then(|level| u32::try_from(level).ok());
-    let level = level.or(is_dense.then_some(0));
-    let remaining = row.number("remaining", "above 0 and up to 1", |ratio| ratio > 0.0 && ratio <= 1.0)?;
-    if let (Some(level), Some(_), Some(node)) = (level, row.get("level"), row.get("remaining")) {
+    let level = row.level.or(is_dense.then_some(0));
+    if let (Some(level), Some(_), Some(node)) = (level, given.get("level"), given.get("remaining")) {
         let message = format!("`remaining` beside level {level}: which of them is compared?");
         return Err(Diagnostic::at(node.place, message, "keep one of the two"));
     }
     if level.is_none() && remaining.is_none() {
         let help = "give one of them, as in `level: 12` or `remaining: 0.069`";
-        return Err(Diagnostic::at(row.place, "neither `level` nor `remaining` is given", help));
+        return Err(Diagnostic::at(given.place, "neither `level` nor `remaining` is given", help));
     }
-    let mean = row.number("error", "from 0 to 100, in percent", |error| (0.0..=100.0).contains(&error))?;
-    let std = row.number("std", "0 or above, in percentage points", |std| std >= 0.0)?;
-    let barrier = row.number("barrier", "in percentage points", |_| true)?;
-    let seeds = row.whole("seeds", 1, 1_000_000)?.and_then(|seeds| usize::try_from(seeds).ok());
-    let tickets = row.whole("tickets", 1, 1_000_000)?.and_then(|tickets| usize::try_from(tickets).ok());
-    if let (None | Some(Inherit::Dense), Some(node)) = (inherit, row.get("tickets")) {
+    if let (None | Some(Inherit::Dense), Some(node)) = (inherit, given.get("tickets")) {
         let help = "give the number of networks as `seeds`";
         return Err(Diagnostic::at(node.place, "`tickets` is of transfers: how many tickets they are from", help));
     }
-    if let (None, Some(node)) = (inherit, row.get("barrier")) {
+    if let (None, Some(node)) = (inherit, given.get("barrier")) {
         let help = "say what was transferred, as in `inherit: sign`, or remove it";
         return Err(Diagnostic::at(
             node.place,
@@ -145,9 +159,9 @@ fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Diagnostic> {
         ));
     }
     if mean.is_none() && barrier.is_none() {
-        return Err(Diagnostic::at(row.place, "this row has no number", "give `error`, in percent, or `barrier`"));
+        return Err(Diagnostic::at(given.place, "this row has no number", "give `error`, in percent, or `barrier`"));
     }
-    if let (None, Some(node)) = (mean, row.get("std")) {
+    if let (None, Some(node)) = (mean, given.get("std")) {
         return Err(Diagnostic::at(node.place, "`std` without `error`", "give the mean too"));
     }
     Ok(Entry {
@@ -162,104 +176,10 @@ fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Diagnostic> {
     })
 }
 
-/// Of the row, or else of the whole table.
-fn word_of<T: FromStr + VariantNames>(table: &Block, row: &Block, name: &str) -> Result<T, Diagnostic> {
-    if let Some(word) = row.word(name)? {
-        return Ok(word);
-    }
-    table.word(name)?.ok_or_else(|| {
-        let help = format!("give it at the top or in each row; it is one of {}", listed(T::VARIANTS.iter().copied()));
-        Diagnostic::at(row.place, format!("`{name}` is missing"), help)
-    })
-}
-
-/// A block of settings, each of which is known.
-struct Block<'n> {
-    place: Place,
-    entries: &'n [(Name, Node)],
-}
-
-impl<'n> Block<'n> {
-    fn read(node: &'n Node, known: &[&str], what: &str) -> Result<Block<'n>, Diagnostic> {
-        let Content::Map(entries) = &node.content else {
-            let message = format!("{what} is a block of settings (`key: value`), found {}", node.content.found());
-            return Err(Diagnostic::at(
-                node.place,
-                message,
-                format!("its settings are {}", listed(known.iter().copied())),
-            ));
-        };
-        for (name, _) in entries {
-            if !known.contains(&name.text.as_str()) {
-                let help = match nearest(&name.text, known.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("its settings are {}", listed(known.iter().copied())),
-                };
-                return Err(Diagnostic::at(name.place, format!("{what} has no setting {}", quoted(&name.text)), help));
-            }
-        }
-        Ok(Block { place: node.place, entries })
-    }
-
-    fn get(&self, name: &str) -> Option<&'n Node> {
-        self.entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>, Diagnostic> {
-        let Some(node) = self.get(name) else { return Ok(None) };
-        match &node.content {
-            Content::Text(text) if !text.trim().is_empty() => Ok(Some(text.clone())),
-            other => Err(expected(name, node, "a text", &format!("found {}", other.found()))),
-        }
-    }
-
-    fn word<T: FromStr + VariantNames>(&self, name: &str) -> Result<Option<T>, Diagnostic> {
-        let Some(node) = self.get(name) else { return Ok(None) };
-        let text = match &node.content {
-            Content::Text(text) => text.as_str(),
-            _ => "",
-        };
-        if let Ok(word) = text.parse() {
-            return Ok(Some(word));
-        }
-        let message =
-            format!("`{name}` must be one of {}, found {}", listed(T::VARIANTS.iter().copied()), node.content.found());
-        let help = match nearest(text, T::VARIANTS.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("for example `{name}: {}`", T::VARIANTS[0]),
-        };
-        Err(Diagnostic::at(node.place, message, help))
-    }
-
-    fn whole(&self, name: &str, min: u64, max: u64) -> Result<Option<u64>, Diagnostic> {
-        let Some(node) = self.get(name) else { return Ok(None) };
-        match node.content {
-            Content::Whole(number) if (i128::from(min)..=i128::from(max)).contains(&number) => Ok(Some(number as u64)),
-            _ => {
-                let range = format!("a whole number from {min} to {}", grouped(max.into()));
-                Err(expected(name, node, &range, &format!("found {}", node.content.found())))
-            }
-        }
-    }
-
-    fn number(&self, name: &str, range: &str, holds: impl Fn(f64) -> bool) -> Result<Option<f64>, Diagnostic> {
-        let Some(node) = self.get(name) else { return Ok(None) };
-        let number = match node.content {
-            Content::Whole(number) => number as f64,
-            Content::Real(number) => number,
-            _ => f64::NAN,
-        };
-        match number.is_finite() && holds(number) {
-            true => Ok(Some(number)),
-            false => {
-                Err(expected(name, node, &format!("a number {range}"), &format!("found {}", node.content.found())))
-            }
-        }
-    }
-}
-
-fn expected(name: &str, node: &Node, what: &str, found: &str) -> Diagnostic {
-    Diagnostic::at(node.place, format!("`{name}` must be {what}, {found}"), "docs/report.md has an example")
+fn missing(given: &Entries, name: &str) -> Diagnostic {
+    let expected = REFERENCE_TABLE.key(Block::Rows, name).map(|key| key.kind.expects()).unwrap_or_default();
+    let help = format!("give it at the top or in each row; it is {expected}");
+    Diagnostic::at(given.place, format!("`{name}` is missing"), help)
 }
 
 #[cfg(test)]
@@ -304,25 +224,25 @@ rows:
             ("rows: []".to_string(), "`source` is missing", 1),
             ("source: x\n".to_string(), "`rows` is missing", 1),
             ("source: x\nrows: 3\n".to_string(), "`rows` must be a list, found `3`", 2),
-            (with("{method: aws, level: 3, eror: 12}"), "a row has no setting `eror`", 6),
-            (with("{method: asw, level: 3, error: 12}"), "`method` must be one of", 6),
+            (with("{method: aws, level: 3, eror: 12}"), "there is no setting `eror` in `rows`", 6),
+            (with("{method: asw, level: 3, error: 12}"), "`rows.method` must be one of", 6),
             (
                 with("{method: aws, level: 3, error: 120}"),
-                "`error` must be a number from 0 to 100, in percent, found `120`",
+                "`rows.error` must be a number from 0 to 100, found `120`",
                 6,
             ),
-            (with("{method: aws, level: 3, error: .nan}"), "`error` must be a number from 0 to 100", 6),
+            (with("{method: aws, level: 3, error: .nan}"), "`rows.error` must be a number from 0 to 100", 6),
             (with("{inherit: dense, level: 0, error: 1, tickets: 3}"), "`tickets` is of transfers", 6),
-            (with("{method: aws, level: 3, error: 1, std: -1}"), "`std` must be a number 0 or above", 6),
+            (with("{method: aws, level: 3, error: 1, std: -1}"), "`rows.std` must be a number, 0 or above", 6),
             (
                 with("{method: aws, level: -3, error: 1}"),
-                "`level` must be a whole number from 0 to 1,000, found `-3`",
+                "`rows.level` must be a whole number from 0 to 1,000, found `-3`",
                 6,
             ),
             (with("{method: aws, error: 12}"), "neither `level` nor `remaining` is given", 6),
             (
                 with("{method: aws, remaining: 6.9, error: 12}"),
-                "`remaining` must be a number above 0 and up to 1, found `6.9`",
+                "`rows.remaining` must be a number above 0 and up to 1, found `6.9`",
                 6,
             ),
             (

@@ -1,4 +1,4 @@
-//! What is wrong with combinations, beyond what one setting says.
+//! Checks of combinations, which one setting alone cannot fail.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,10 @@ use super::values::{Axis, Value};
 use crate::yaml::{Diagnostic, grouped, listed};
 
 /// The maximum number of runs of a sweep.
-const MAX_RUNS: u128 = 1_000_000;
+pub(crate) const MAX_RUNS: usize = 1_000_000;
 
-pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Diagnostic> {
+/// Returns an error if a sweep has more runs than it may.
+pub(crate) fn check_runs(file: &File, runs: usize, what: &str) -> Result<(), Diagnostic> {
     if runs <= MAX_RUNS {
         return Ok(());
     }
@@ -25,12 +26,11 @@ pub(crate) fn check_runs(file: &File, runs: u128, what: &str) -> Result<(), Diag
     let place = axes.first().map_or(file.top.place, |axis| axis.place);
     let lengths = axes.iter().take(4).map(|axis| format!("`{}` ({} values)", axis.key.path, grouped(axis.len())));
     let lengths = lengths.collect::<Vec<_>>().join(", ");
-    let number = if runs == u128::MAX { "more than 10^38".to_string() } else { grouped(runs) };
-    let message = format!("this sweep is too large: {number} runs for {what}; the limit is {}", grouped(MAX_RUNS));
+    let message = format!("this sweep is too large: more than {} runs for {what}", grouped(MAX_RUNS as u128));
     Err(Diagnostic::at(place, message, format!("shorten an axis or split the sweep; the longest axes are {lengths}")))
 }
 
-/// An architecture that is not defined for the images of its data set.
+/// Returns an error for an architecture that is not defined for the images of its data set.
 pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Diagnostic> {
     let Problem { dataset, architecture, .. } = problem(point);
     if architecture.fits(dataset) {
@@ -39,8 +39,8 @@ pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Diagnostic> {
     let axis = file.top.axis("architecture").expect("it is required");
     let value = Value::Word(point.text("architecture"));
     let place = axis.item_for(value, 0).map_or(axis.place, |item| item.place);
-    let known = Architecture::VARIANTS.iter().filter(|other| other.fits(dataset)).map(ToString::to_string);
-    let known = known.collect::<Vec<_>>();
+    let known: Vec<_> =
+        Architecture::VARIANTS.iter().filter(|other| other.fits(dataset)).map(ToString::to_string).collect();
     let mut help = format!("use one of {} with `{dataset}`", listed(known.iter().map(String::as_str)));
     if ["dataset", "architecture"].iter().any(|path| file.top.axis(path).is_some_and(|axis| !axis.is_single())) {
         help +=
@@ -49,7 +49,7 @@ pub(crate) fn check_fits(file: &File, point: &Point) -> Result<(), Diagnostic> {
     Err(Diagnostic::at(place, format!("`architecture: {architecture}` is not defined for `dataset: {dataset}`"), help))
 }
 
-/// A precision that portable numerics do not have: `path` is the setting of it that applies.
+/// Returns an error for a precision that portable numerics do not have; `path` is the setting that applies.
 pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Point) -> Result<(), Diagnostic> {
     let precision = point.word::<Precision>(path);
     if problem(point).numerics == Numerics::Native || precision == Precision::Fp32 {
@@ -61,7 +61,7 @@ pub(crate) fn check_numerics(section: &Section, path: &'static str, point: &Poin
     Err(Diagnostic::at(place, message, "use `precision: fp32`, or `numerics: native`"))
 }
 
-/// GPUs that no run would use.
+/// Returns an error for GPUs that no run would use.
 pub(crate) fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Diagnostic> {
     match file.gpus {
         Some(place) if chains.iter().all(|chain| chain.problem.numerics == Numerics::Portable) => {
@@ -72,7 +72,7 @@ pub(crate) fn check_gpus(file: &File, chains: &[Chain]) -> Result<(), Diagnostic
     }
 }
 
-/// Weights can be put back to an epoch that level 0 has.
+/// Returns an error for rewinding to an epoch beyond those of level 0.
 pub(crate) fn check_rewind(section: &Section, point: &Point) -> Result<(), Diagnostic> {
     let (epoch, last) = (point.whole("ticket.rewind_epoch"), point.whole("ticket.warmup_epochs"));
     if point.word::<Method>("ticket.method") != Method::Imp || epoch <= last {
@@ -95,7 +95,7 @@ pub(crate) fn check_level(section: &Section, path: &'static str, point: &Point) 
     Err(Diagnostic::at(place, message, "use `last` or `all`, or raise `levels` in `ticket`"))
 }
 
-/// Whether some chain has transfers that a connect between seeds asks for by level or by what they inherit.
+/// Returns an error if no chain has transfers with the level, or the value of `inherit`, of a connect.
 pub(crate) fn check_transferred(
     section: &Section,
     path: &'static str,
@@ -113,9 +113,9 @@ pub(crate) fn check_transferred(
     Err(Diagnostic::at(place, message, help))
 }
 
-/// What the table of keys cannot say about the points and ends of a connect.
+/// Returns an error for points or ends that a kind of connect does not have.
 pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Diagnostic> {
-    /// Of a side of a plane: a million networks.
+    /// The maximum on a side of a plane, for a million networks.
     const MOST: u64 = 1_000;
     let between = point.between();
     let place_of = |path: &str, value| {
@@ -129,7 +129,7 @@ pub(crate) fn check_path(section: &Section, point: &Point) -> Result<(), Diagnos
         return Err(Diagnostic::at(place_of("connect.points", points), message, "try 15 to 50"));
     }
     if let (Between::Retrain, Some(inherit)) = (between, point.get("connect.inherit"))
-        && is_none_beside(inherit)
+        && has_no_retrained(inherit)
     {
         let message = format!("`between: retrain` cannot connect `{inherit}`");
         let help = "use transfers that inherit from a ticket, such as `sign`; they are connected with the `retrain` transfer of the ticket";
@@ -155,8 +155,8 @@ pub(crate) fn check_align(section: &Section, point: &Point) -> Result<(), Diagno
     Err(Diagnostic::at(place, message, help))
 }
 
-/// What a ticket that is trained on is not joined with: itself, and what has no ticket.
-pub(crate) fn is_none_beside(inherit: Value) -> bool {
+/// Returns whether transfers are not connected with the `retrain` transfer: itself, and those without a ticket.
+pub(crate) fn has_no_retrained(inherit: Value) -> bool {
     let Value::Word(word) = inherit else { return false };
     word.parse::<Inherit>().is_ok_and(|inherit| inherit == Inherit::Retrain || !inherit.needs_ticket())
 }

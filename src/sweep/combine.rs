@@ -1,22 +1,24 @@
 //! Combinations: every setting of a scope at one of its values.
 
+use std::ops::Range;
 use std::str::FromStr;
 
-use winsign_core::settings::{Architecture, Between, Digest, Inherit, Method};
+use winsign_core::settings::{Between, Digest};
 
-use super::schema::{Block, Key};
+use super::keys::{Block, Key, When};
 use super::values::{Axis, Value};
+use crate::yaml::Diagnostic;
 
 /// One combination, within the combination of the scope around it: a transfer's within its chain's.
 #[derive(Debug, Clone)]
 pub(crate) struct Point<'a> {
     outer: Option<&'a Point<'a>>,
     values: Vec<(&'static Key, Value)>,
-    /// Where the zips stand that the combination has gone along: (zip, position).
-    zipped: Vec<(usize, usize)>,
+    /// The position that each zip has reached: (zip, position).
+    zipped: Vec<(usize, u128)>,
 }
 
-/// A setting, and the values it goes along in a scope.
+/// A setting, and its values in a scope.
 #[derive(Debug, Clone)]
 pub(crate) struct Dimension<'f> {
     pub key: &'static Key,
@@ -26,36 +28,35 @@ pub(crate) struct Dimension<'f> {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Values<'f> {
-    /// As the file gives them.
+    /// The values that the file gives.
     Axis(&'f Axis),
     List(Vec<Value>),
-    /// Whatever value another setting has in the combination.
+    /// The value of another setting in the combination.
     Same(&'static str),
 }
 
 impl Dimension<'_> {
-    /// All values; none if they follow from another setting.
-    pub(crate) fn values(&self) -> Vec<Value> {
-        match &self.values {
-            Values::Axis(axis) => axis.values().collect(),
-            Values::List(values) => values.clone(),
-            Values::Same(_) => Vec::new(),
+    /// Returns the positions of the values within a combination: all, or the one that the zip has reached.
+    fn positions(&self, point: &Point) -> Range<u128> {
+        match (self.zip.and_then(|zip| point.position(zip)), &self.values) {
+            (Some(position), _) => position..position + 1,
+            (None, Values::Axis(axis)) => 0..axis.len(),
+            (None, Values::List(values)) => 0..values.len() as u128,
+            (None, Values::Same(_)) => 0..1,
         }
     }
-}
 
-impl Values<'_> {
-    fn len(&self) -> u128 {
-        match self {
-            Values::Axis(axis) => axis.len(),
-            Values::List(values) => values.len() as u128,
-            Values::Same(_) => 1,
+    fn value(&self, position: u128, point: &Point) -> Value {
+        match &self.values {
+            Values::Axis(axis) => axis.value_at(position),
+            Values::List(values) => values[position as usize],
+            Values::Same(path) => point.get(path).expect("a key follows those its default refers to"),
         }
     }
 }
 
 impl<'a> Point<'a> {
-    /// The combination of no settings, around all others.
+    /// Returns the combination of no settings, which is around all others.
     pub(crate) fn root() -> Point<'a> {
         Point { outer: None, values: Vec::new(), zipped: Vec::new() }
     }
@@ -72,9 +73,9 @@ impl<'a> Point<'a> {
         }
     }
 
-    /// A whole number that the table of keys keeps below a million or so.
+    /// Returns a whole number whose declared maximum fits.
     pub(crate) fn number(&self, path: &str) -> u32 {
-        u32::try_from(self.whole(path)).expect("the table of keys bounds this")
+        u32::try_from(self.whole(path)).expect("the declaration bounds this")
     }
 
     pub(crate) fn real(&self, path: &str) -> f64 {
@@ -84,7 +85,7 @@ impl<'a> Point<'a> {
         }
     }
 
-    /// None where nothing is imported.
+    /// Returns the digest of an imported ticket; `None` if nothing is imported.
     pub(crate) fn digest(&self, path: &str) -> Option<Digest> {
         match self.get(path) {
             Some(Value::Digest(digest)) => Some(digest),
@@ -99,115 +100,82 @@ impl<'a> Point<'a> {
         }
     }
 
-    /// A word as the type that the table of keys took it from.
+    /// Returns a word as a value of the type whose variants its declaration lists.
     pub(crate) fn word<T: FromStr>(&self, path: &str) -> T {
-        self.text(path).parse().ok().expect("the table of keys has the words of the type")
+        self.text(path).parse().ok().expect("the declaration lists the words of the type")
     }
 
-    /// The last level of the chain.
+    /// Returns the last level of the chain.
     pub(crate) fn levels(&self) -> u64 {
         self.whole("ticket.levels")
     }
 
-    /// Which networks a connect joins.
+    /// Returns the kind of networks that a connect joins.
     pub(crate) fn between(&self) -> Between {
         self.word("connect.between")
     }
 
-    /// Whether a setting of this scope has a say in the combination: another value of it would make no other run.
+    /// Returns whether a setting of this scope has an effect: another value of it would make another run.
     pub(crate) fn depends_on(&self, key: &Key) -> bool {
-        match key.path {
-            "ticket.rewind_epoch" => self.word::<Method>("ticket.method") == Method::Imp,
-            "ticket.seed_alpha" => self.word::<Method>("ticket.method") == Method::Aws,
-            "transfer.level" => self.word::<Inherit>("transfer.inherit").needs_ticket(),
-            "transfer.flip" => self.word::<Inherit>("transfer.inherit").has_signs(),
-            "connect.masks" => {
-                self.get("connect.inherit").is_some() && self.word::<Inherit>("connect.inherit").draws_mask()
-            }
-            // How a matrix is cut into runs changes none of its paths.
-            "connect.block" => false,
-            "connect.align" | "connect.refine" | "connect.margin" => key.lack(self.between()).is_none(),
-            "connect.reestimation_batches" => self.word::<Architecture>("architecture").has_batch_norm(),
-            _ => true,
+        // The division of a matrix into runs changes none of its paths.
+        key.path != "connect.block" && key.when.iter().all(|when| self.reason(when).is_none())
+    }
+
+    /// Returns why a setting with this condition has no effect; `None` if it has.
+    pub(crate) fn reason(&self, when: &When) -> Option<&'static str> {
+        match self.get(when.setting) {
+            Some(Value::Word(word)) => (when.reason)(word),
+            _ => Some("the setting it depends on does not apply"),
         }
     }
 
-    /// The scope the combination belongs to.
+    /// Returns the scope of the combination.
     pub(crate) fn block(&self) -> Block {
         self.values.last().map_or(Block::Top, |(key, _)| key.block)
     }
 
-    /// The combinations of these dimensions within this one, the first dimension outermost.
-    pub(crate) fn combine(&'a self, dimensions: &[Dimension]) -> Vec<Point<'a>> {
-        let mut points = vec![Point { outer: Some(self), ..Point::root() }];
-        for dimension in dimensions {
-            points = match dimension.values {
-                Values::Same(path) => points.into_iter().map(|point| point.with_same(dimension.key, path)).collect(),
-                _ => spread(points, dimension),
-            };
-        }
-        points
+    /// Calls `visit` with each combination of these dimensions within this one; the first dimension varies slowest.
+    pub(crate) fn visit(
+        &'a self,
+        dimensions: &[Dimension],
+        visit: &mut dyn FnMut(&Point<'a>) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        Point { outer: Some(self), ..Point::root() }.vary(dimensions, visit)
     }
 
-    /// How many combinations there would be.
-    pub(crate) fn count(&self, dimensions: &[Dimension]) -> u128 {
-        let mut counted = Vec::new();
-        let mut count: u128 = 1;
-        for dimension in dimensions {
-            match dimension.zip {
-                Some(zip) if self.position(zip).is_some() || counted.contains(&zip) => continue,
-                Some(zip) => counted.push(zip),
-                None => {}
-            }
-            count = count.saturating_mul(dimension.values.len());
+    fn vary(
+        &mut self,
+        dimensions: &[Dimension],
+        visit: &mut dyn FnMut(&Point<'a>) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        let Some((dimension, rest)) = dimensions.split_first() else { return visit(self) };
+        let reached = self.zipped.len();
+        let zip = dimension.zip.filter(|zip| self.position(*zip).is_none());
+        for position in dimension.positions(self) {
+            self.values.push((dimension.key, dimension.value(position, self)));
+            self.zipped.extend(zip.map(|zip| (zip, position)));
+            self.vary(rest, visit)?;
+            self.zipped.truncate(reached);
+            self.values.pop();
         }
-        count
+        Ok(())
     }
 
-    /// What tells combinations of a scope apart: the values of settings that have a say, and where their zips stand.
-    pub(crate) fn identity(&self) -> (Vec<Value>, Vec<(usize, usize)>) {
+    /// Returns what distinguishes the combinations of a scope: the values of settings that have an effect, and the
+    /// positions of their zips.
+    pub(crate) fn identity(&self) -> (Vec<Value>, Vec<(usize, u128)>) {
         (self.values_of(|_| true), self.zipped.clone())
     }
 
-    /// The values of those settings of the scope that have a say and that `counts` picks.
+    /// Returns the values of those settings of the scope that have an effect and that `counts` picks.
     pub(crate) fn values_of(&self, counts: impl Fn(&Key) -> bool) -> Vec<Value> {
         // `seed` only stands for the seeds it sets.
-        let tells = |key: &Key| key.name != "seed" && self.depends_on(key) && counts(key);
-        let values = self.values.iter().filter(|(key, _)| tells(key));
-        values.map(|(_, value)| *value).collect()
+        let counted = self.values.iter().filter(|(key, _)| key.name != "seed" && self.depends_on(key) && counts(key));
+        counted.map(|(_, value)| *value).collect()
     }
 
-    fn position(&self, zip: usize) -> Option<usize> {
+    fn position(&self, zip: usize) -> Option<u128> {
         let own = self.zipped.iter().find(|(other, _)| *other == zip).map(|(_, position)| *position);
         own.or_else(|| self.outer?.position(zip))
     }
-
-    fn with(mut self, key: &'static Key, value: Value) -> Point<'a> {
-        self.values.push((key, value));
-        self
-    }
-
-    fn with_same(self, key: &'static Key, path: &str) -> Point<'a> {
-        let value = self.get(path).expect("a key follows those its default refers to");
-        self.with(key, value)
-    }
-}
-
-/// Every point at every value of a dimension, or where its zip stands already, at the value that belongs there.
-fn spread<'a>(points: Vec<Point<'a>>, dimension: &Dimension) -> Vec<Point<'a>> {
-    let values = dimension.values();
-    let mut spread = Vec::with_capacity(points.len());
-    for point in points {
-        let position = dimension.zip.and_then(|zip| point.position(zip));
-        match (position, values.as_slice()) {
-            (Some(position), _) => spread.push(point.with(dimension.key, values[position])),
-            (None, [single]) => spread.push(point.with(dimension.key, *single)),
-            (None, _) => spread.extend(values.iter().enumerate().map(|(position, value)| {
-                let mut point = point.clone();
-                point.zipped.extend(dimension.zip.map(|zip| (zip, position)));
-                point.with(dimension.key, *value)
-            })),
-        }
-    }
-    spread
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use winsign_core::settings::{Architecture, Dataset, Problem};
 
-use super::schema::{ALL, Key, LAST};
+use super::keys::{ALL, Key, LAST};
 use super::values::Value::{self, Whole, Word};
 
 /// Settings for data sets, and for some or all architectures on them.
@@ -106,6 +106,25 @@ pub(crate) static RECIPES: &[Recipe] = &[
 pub(crate) fn recipe(problem: Problem, key: &Key) -> &'static [Value] {
     let fitting = RECIPES.iter().filter(|recipe| recipe.fits(problem));
     fitting.filter_map(|recipe| recipe.get(key)).next().unwrap_or_default()
+}
+
+/// Describes the defaults of a setting for the data sets and architectures.
+pub(crate) fn describe(key: &Key) -> String {
+    let mut known: Vec<(String, Vec<String>)> = Vec::new();
+    for (values, recipe) in RECIPES.iter().filter_map(|recipe| Some((recipe.get(key)?, recipe))) {
+        let text = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match known.iter_mut().find(|(other, _)| *other == text) {
+            Some((_, recipes)) => recipes.push(recipe.to_string()),
+            None => known.push((text, vec![recipe.to_string()])),
+        }
+    }
+    match known.as_slice() {
+        [(everywhere, _)] => everywhere.clone(),
+        _ => {
+            let texts = known.iter().map(|(text, recipes)| format!("{text} {}", recipes.join(" and ")));
+            texts.collect::<Vec<_>>().join("; ")
+        }
+    }
 }
 
 impl Recipe {

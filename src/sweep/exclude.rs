@@ -10,11 +10,11 @@ use crate::yaml::{Content, Diagnostic, Name, Node, Place};
 
 const EXAMPLE: &str = "for example `exclude: [{method: lrr, inherit: mask}]`";
 
-/// Drops the combinations in which every setting it names has one of the values it gives.
+/// Drops the combinations in which every setting that it names has one of the values that it gives.
 #[derive(Debug)]
 pub(crate) struct Rule {
     place: Place,
-    /// The innermost block it names; it drops combinations of that scope.
+    /// The innermost block that it names; it drops combinations of that scope.
     scope: Block,
     conditions: Vec<Axis>,
 }
@@ -80,7 +80,7 @@ impl Rule {
         })
     }
 
-    /// The rule in one spelling, whatever the order of its settings and values.
+    /// Returns the rule in one spelling, whatever the order of its settings and values.
     fn text(&self) -> BTreeSet<String> {
         let sorted = |axis: &Axis| axis.items.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
         self.conditions.iter().map(|condition| format!("{}: {:?}", condition.key.path, sorted(condition))).collect()
@@ -91,8 +91,7 @@ fn axis(name: &Name) -> Result<&'static Key, Diagnostic> {
     schema::axis(&name.text).map_err(|(message, help)| Diagnostic::at(name.place, message, help))
 }
 
-/// A connect joins transfers of one level that inherit alike, so a rule about connects can name these two of the
-/// transfer's settings, and they are the connect's.
+/// Returns the connect's own key for `level` and `inherit` of transfers: all transfers of a connect agree in these two.
 fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Diagnostic> {
     match (key.block, Block::Connect.key(key.name)) {
         (Block::Transfer, Some(own)) if ["level", "inherit"].contains(&key.name) => Ok(own),
@@ -105,7 +104,7 @@ fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Diagno
     }
 }
 
-/// The active rules and what they have matched, so that a rule without effect can be reported.
+/// The rules and what they have matched, so that a rule without effect can be reported.
 pub(crate) struct Exclusion<'f> {
     rules: &'f [Rule],
     met: Vec<Met>,
@@ -124,18 +123,13 @@ impl<'f> Exclusion<'f> {
         Exclusion { rules, met: met.collect() }
     }
 
-    /// The combinations of one block that no rule drops. That some rules leave none of them for one chain is fine;
-    /// `left` tells whether any is left for any chain.
-    pub(crate) fn keep<'a>(&mut self, points: Vec<Point<'a>>, left: &mut Left<'f>) -> Vec<Point<'a>> {
-        let mut kept = Vec::with_capacity(points.len());
-        for point in points {
-            match self.dropped_by(&point) {
-                Some(rule) => left.last_rule = Some(rule),
-                None => kept.push(point),
-            }
-        }
-        left.any |= !kept.is_empty();
-        kept
+    /// Returns whether a rule drops a combination. A chain may lose all combinations of a block; `left` records whether
+    /// every chain does.
+    pub(crate) fn drops(&mut self, point: &Point, left: &mut Left<'f>) -> bool {
+        let rule = self.dropped_by(point);
+        left.any |= rule.is_none();
+        left.last_rule = rule.or(left.last_rule);
+        rule.is_some()
     }
 
     fn dropped_by(&mut self, point: &Point) -> Option<&'f Rule> {
@@ -156,7 +150,7 @@ impl<'f> Exclusion<'f> {
         dropped_by
     }
 
-    /// A rule without effect is a mistake: a value that no combination has, or values that never come together.
+    /// Returns an error for a rule without effect: no combination has one of its values, or all of them together.
     pub(crate) fn check_all_matched(&self) -> Result<(), Diagnostic> {
         for (rule, met) in self.rules.iter().zip(&self.met) {
             for (condition, values) in rule.conditions.iter().zip(&met.values) {
@@ -173,7 +167,7 @@ impl<'f> Exclusion<'f> {
 }
 
 fn check_values_exist(scope: Block, condition: &Axis, values: &BTreeSet<Value>) -> Result<(), Diagnostic> {
-    // `last` and `all` are levels that every chain has.
+    // Every chain has the levels `last` and `all`.
     for item in condition.items.iter().filter(|item| !item.is_level_word()) {
         if let Some(absent) = item.values().find(|value| !values.contains(value)) {
             let path = condition.key.path;
@@ -184,7 +178,7 @@ fn check_values_exist(scope: Block, condition: &Axis, values: &BTreeSet<Value>) 
     Ok(())
 }
 
-/// Values in order, shortened where there are many.
+/// Lists values in order, shortened if there are many.
 pub(crate) fn some_of(values: &BTreeSet<Value>) -> String {
     const MANY: usize = 12;
     let mut texts: Vec<_> = values.iter().take(MANY).map(ToString::to_string).collect();
@@ -198,7 +192,7 @@ fn scope_name(scope: Block) -> &'static str {
     if scope <= Block::Ticket { "chain" } else { scope.into() }
 }
 
-/// What the rules leave of one block, over all chains.
+/// Whether the rules leave any combination of one block, over all chains.
 #[derive(Default, Clone)]
 pub(crate) struct Left<'f> {
     any: bool,
@@ -206,7 +200,7 @@ pub(crate) struct Left<'f> {
 }
 
 impl Left<'_> {
-    /// A block of which nothing is left might as well not be there.
+    /// Returns an error for a block of which nothing is left.
     pub(crate) fn check(&self, block: Block) -> Result<(), Diagnostic> {
         match self.last_rule {
             Some(rule) if !self.any => {

@@ -1,21 +1,22 @@
 //! From blocks of axes to chains, transfers and connects.
 //!
-//! Scope by scope: all chains first, then the transfers of each, then the connects. How many runs a scope will have is
-//! known before it is expanded, so that a slip such as `seed: 1..100000000000` costs nothing.
+//! Scope by scope: all chains first, then the transfers of each, then the connects. A scope is expanded only after a walk
+//! through its combinations has stayed within the limit, so that a slip such as `seed: 1..100000000000` costs nothing.
 
 use std::collections::HashSet;
 
 use winsign_core::settings::{Between, Inherit, Method, Problem, Schedule, Seeds, Training};
 
 use super::checks::{
-    check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs, check_transferred,
-    is_none_beside,
+    MAX_RUNS, check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs,
+    check_transferred, has_no_retrained,
 };
 use super::combine::{Dimension, Point, Values};
+use super::connected::Connected;
 use super::defaults::recipe;
 use super::exclude::{Exclusion, Left};
 use super::file::{File, Section};
-use super::joining::{Joined, Transfers, runs_of_matrix};
+use super::joins::{Joinable, TicketMatrix, blocks, ticket_matrices};
 use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
@@ -25,7 +26,11 @@ pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Diagnostic> {
     let mut exclusion = Exclusion::new(&file.rules);
 
     let root = Point::root();
-    let problems = root.combine(&dimensions(file, &file.top, &root, &Transfers::default())?);
+    let mut problems = vec![];
+    root.visit(&dimensions(file, &file.top, &root, &Transfers::default())?, &mut |point| {
+        problems.push(point.clone());
+        Ok(())
+    })?;
     let points = chains(file, &problems, &mut exclusion)?;
     let transfers = transfers(file, &points, &mut exclusion)?;
     let connects = connects(file, &points, &transfers, &mut exclusion)?;
@@ -35,38 +40,36 @@ pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Diagnostic> {
     Ok(nested.map(|((point, transfers), connects)| chain(point, transfers.blocks, connects)).collect())
 }
 
-/// The chains: combinations of top-level and ticket settings.
+/// Returns the chains: combinations of top-level and ticket settings.
 fn chains<'p, 'f>(
     file: &'f File,
     problems: &'p [Point<'p>],
     exclusion: &mut Exclusion<'f>,
 ) -> Result<Vec<Point<'p>>, Diagnostic> {
     let none = Transfers::default();
-    let mut runs: u128 = 0;
-    for section in &file.tickets {
-        for problem in problems {
-            runs = runs.saturating_add(count_tickets(problem, &dimensions(file, section, problem, &none)?));
-        }
-    }
-    check_runs(file, runs, "tickets alone")?;
+    let scope = problems.iter().map(|problem| (problem, &none));
+    check_size(file, &file.tickets, scope, 0, ticket_count, "tickets alone")?;
 
     let mut chains = Vec::new();
     let mut known = HashSet::new();
     for section in &file.tickets {
         let mut left = Left::default();
-        let mut effects = Effects::of(section);
+        let mut effects = Effects::new(section);
         for (index, problem) in problems.iter().enumerate() {
-            let points = problem.combine(&dimensions(file, section, problem, &none)?);
-            effects.see(&points);
-            for point in exclusion.keep(points, &mut left) {
-                check_fits(file, &point)?;
-                check_numerics(section, "ticket.precision", &point)?;
-                check_rewind(section, &point)?;
+            problem.visit(&dimensions(file, section, problem, &none)?, &mut |point| {
+                effects.add(point);
+                if exclusion.drops(point, &mut left) {
+                    return Ok(());
+                }
+                check_fits(file, point)?;
+                check_numerics(section, "ticket.precision", point)?;
+                check_rewind(section, point)?;
                 // Two blocks may have a chain in common.
                 if known.insert((index, point.identity())) {
-                    chains.push(point);
+                    chains.push(point.clone());
                 }
-            }
+                Ok(())
+            })?;
         }
         effects.check()?;
         left.check(Block::Ticket)?;
@@ -74,33 +77,68 @@ fn chains<'p, 'f>(
     Ok(chains)
 }
 
-/// The transfers of every chain.
+/// The transfers of one chain.
+#[derive(Default)]
+struct Transfers {
+    blocks: Vec<TransferBlock>,
+    /// Their levels and what they inherit, in the order of the file.
+    levels: Vec<Value>,
+    inherits: Vec<Value>,
+    known: HashSet<Vec<Value>>,
+}
+
+impl Transfers {
+    /// Adds the transfer of a combination, unless another block has added it.
+    fn add(&mut self, point: &Point) {
+        if !self.known.insert(point.identity().0) {
+            return;
+        }
+        let block = transfer(point);
+        let (level, inherit) = (Value::Whole(block.level.into()), Value::Word(point.text("transfer.inherit")));
+        for (list, value) in [(&mut self.levels, level), (&mut self.inherits, inherit)] {
+            if !list.contains(&value) {
+                list.push(value);
+            }
+        }
+        self.blocks.push(block);
+    }
+
+    /// Returns the levels whose tickets are transferred; the last if all transfers are dense networks.
+    fn ticket_levels(&self, last: u64) -> Vec<Value> {
+        const DENSE: Value = Value::Whole(0);
+        match self.levels[..] {
+            [DENSE] => vec![Value::Whole(last)],
+            _ => self.levels.iter().copied().filter(|level| *level != DENSE).collect(),
+        }
+    }
+}
+
+/// Returns the transfers of every chain.
 fn transfers<'f>(
     file: &'f File,
     chains: &[Point],
     exclusion: &mut Exclusion<'f>,
 ) -> Result<Vec<Transfers>, Diagnostic> {
     let none = Transfers::default();
-    let mut runs = chains.iter().map(tickets).sum::<u128>();
-    for section in &file.transfers {
-        for chain in chains {
-            runs = runs.saturating_add(chain.count(&dimensions(file, section, chain, &none)?));
-        }
-    }
-    check_runs(file, runs, "tickets and transfers")?;
+    let tickets = chains.iter().map(ticket_count).sum();
+    let scope = chains.iter().map(|chain| (chain, &none));
+    check_size(file, &file.transfers, scope, tickets, |_| 1, "tickets and transfers")?;
 
     let mut all: Vec<Transfers> = chains.iter().map(|_| Transfers::default()).collect();
     for section in &file.transfers {
         let mut left = Left::default();
-        let mut effects = Effects::of(section);
+        let mut effects = Effects::new(section);
         for (chain, transfers) in chains.iter().zip(&mut all) {
-            let points = chain.combine(&dimensions(file, section, chain, &none)?);
-            effects.see(&points);
-            for point in exclusion.keep(points, &mut left) {
-                check_level(section, "transfer.level", &point)?;
-                check_numerics(section, "transfer.precision", &point)?;
-                transfers.add(&point, || transfer(&point));
-            }
+            chain.visit(&dimensions(file, section, chain, &none)?, &mut |point| {
+                effects.add(point);
+                if exclusion.drops(point, &mut left) {
+                    return Ok(());
+                }
+                check_level(section, "transfer.level", point)?;
+                check_numerics(section, "transfer.precision", point)?;
+                transfers.add(point);
+                Ok(())
+            })?;
         }
         effects.check()?;
         left.check(Block::Transfer)?;
@@ -108,119 +146,121 @@ fn transfers<'f>(
     Ok(all)
 }
 
-/// The connects of every chain.
+/// Returns the connects of every chain.
 fn connects<'f>(
     file: &'f File,
     chains: &[Point],
     transfers: &[Transfers],
     exclusion: &mut Exclusion<'f>,
 ) -> Result<Vec<Vec<ConnectBlock>>, Diagnostic> {
-    let before = chains.iter().map(tickets).sum::<u128>() + transfers.iter().map(Transfers::count).sum::<u128>();
-    let mut runs = before;
-    for section in &file.connects {
-        for (chain, transfers) in chains.iter().zip(transfers) {
-            runs = runs.saturating_add(chain.count(&dimensions(file, section, chain, transfers)?));
-        }
-    }
-    check_runs(file, runs, "tickets, transfers and connects")?;
+    const WHAT: &str = "tickets, transfers and connects";
+    let tickets: usize = chains.iter().map(ticket_count).sum();
+    let mut runs = tickets + transfers.iter().map(|transfers| transfers.blocks.len()).sum::<usize>();
+    check_size(file, &file.connects, chains.iter().zip(transfers), runs, |_| 1, WHAT)?;
 
     let levels = transfers.iter().flat_map(|transfers| transfers.levels.iter().copied()).collect();
     let inherits = transfers.iter().flat_map(|transfers| transfers.inherits.iter().copied()).collect();
-    let mut runs = before;
+    let joinable: Vec<Joinable> = transfers.iter().map(|transfers| Joinable::new(&transfers.blocks)).collect();
     let mut all: Vec<Vec<ConnectBlock>> = vec![Vec::new(); chains.len()];
     let mut known: HashSet<(usize, Vec<Value>)> = HashSet::new();
     for section in &file.connects {
         let mut left = Left::default();
-        let mut effects = Effects::of(section);
-        let mut joined = Joined::default();
-        for (index, (chain, transfers)) in chains.iter().zip(transfers).enumerate() {
-            let mut points = chain.combine(&dimensions(file, section, chain, transfers)?);
-            for point in &points {
+        let mut effects = Effects::new(section);
+        let mut connected = Connected::default();
+        for (index, (chain, joinable)) in chains.iter().zip(&joinable).enumerate() {
+            chain.visit(&dimensions(file, section, chain, &transfers[index])?, &mut |point| {
                 check_level(section, "connect.level", point)?;
                 if section.between().is_some_and(Between::joins_transfers) {
                     check_transferred(section, "connect.level", point, &levels)?;
                     check_transferred(section, "connect.inherit", point, &inherits)?;
                 }
                 check_path(section, point)?;
-            }
-            effects.see(&points);
-            points.retain(|point| joined.see(point, chain, transfers));
-            for point in exclusion.keep(points, &mut left) {
-                check_align(section, &point)?;
-                check_numerics(section, "connect.precision", &point)?;
-                if known.insert((index, point.identity().0)) {
-                    runs = runs.saturating_add(transfers.runs(&point));
-                    all[index].push(connect(&point));
+                effects.add(point);
+                let connect = connect(point);
+                if !connected.add(&connect, point, chain, joinable) || exclusion.drops(point, &mut left) {
+                    return Ok(());
                 }
-            }
+                check_align(section, point)?;
+                check_numerics(section, "connect.precision", point)?;
+                if known.insert((index, point.identity().0)) {
+                    runs += joinable.count(&connect, MAX_RUNS + 1);
+                    check_runs(file, runs, WHAT)?;
+                    all[index].push(connect);
+                }
+                Ok(())
+            })?;
         }
-        joined.check(section)?;
+        connected.check(section)?;
         effects.check()?;
         left.check(Block::Connect)?;
     }
-    runs = runs.saturating_add(count_matrices(chains, &all));
-    check_runs(file, runs, "tickets, transfers and connects")?;
+    for TicketMatrix { connect, chains: joined } in
+        ticket_matrices(chains.iter().map(problem).zip(all.iter().map(Vec::as_slice)))
+    {
+        let tickets: HashSet<_> = joined.into_iter().map(|chain| ticket_identity(&chains[chain])).collect();
+        runs += blocks(tickets.len(), connect.block).take(MAX_RUNS + 1).count();
+        check_runs(file, runs, WHAT)?;
+    }
     Ok(all)
 }
 
-/// The runs between tickets, which may be of several chains.
-fn count_matrices(chains: &[Point], connects: &[Vec<ConnectBlock>]) -> u128 {
-    let mut matrices: Vec<(Problem, &ConnectBlock, u64)> = Vec::new();
-    for (chain, connects) in chains.iter().zip(connects) {
-        let problem = problem(chain);
-        for connect in connects.iter().filter(|connect| connect.between == Between::Tickets) {
-            let same = |(other, first, _): &&mut (Problem, &ConnectBlock, u64)| {
-                *other == problem && connect.asks_for_the_matrix_of(first)
-            };
-            match matrices.iter_mut().find(same) {
-                Some((.., tickets)) => *tickets += 1,
-                None => matrices.push((problem, connect, 1)),
-            }
+/// Walks through all combinations of a scope, beside runs that were made before, until these are too many.
+fn check_size<'p>(
+    file: &File,
+    sections: &[Section],
+    scope: impl Iterator<Item = (&'p Point<'p>, &'p Transfers)> + Clone,
+    mut runs: usize,
+    runs_of: fn(&Point) -> usize,
+    what: &str,
+) -> Result<(), Diagnostic> {
+    for section in sections {
+        for (outer, transfers) in scope.clone() {
+            outer.visit(&dimensions(file, section, outer, transfers)?, &mut |point| {
+                runs += runs_of(point);
+                check_runs(file, runs, what)
+            })?;
         }
     }
-    matrices.iter().map(|(_, first, tickets)| runs_of_matrix(*tickets, first.block.into())).sum()
+    Ok(())
 }
 
-/// The settings of a block that have a say in some combinations only, and whether these have been met.
-struct Effects<'f> {
-    unmet: Vec<(&'f Axis, &'static str, &'static str)>,
+/// Returns the number of tickets of a chain: one for each level, and level 0.
+fn ticket_count(chain: &Point) -> usize {
+    chain.levels() as usize + 1
 }
+
+/// Returns what distinguishes the tickets of chains at one level: the length of its chain does not change a ticket.
+pub(crate) fn ticket_identity(chain: &Point) -> Vec<Value> {
+    chain.values_of(|key| key.path != "ticket.levels")
+}
+
+/// The settings of a block that have had no effect so far, with the reason and what to do.
+struct Effects<'f>(Vec<(&'f Axis, Option<(&'static str, &'static str)>)>);
 
 impl<'f> Effects<'f> {
-    fn of(section: &'f Section) -> Effects<'f> {
-        let rewind = ("no chain of this block uses `imp`", "remove it, or add `imp` to `method`");
-        let flip = ("this block inherits no signs", "remove it, or add `sign` or `sign+norm` to `inherit`");
-        let masks = (
-            "all networks that this block connects have the same mask",
-            "remove it, or connect transfers of `random-mask` or `random-mask-erk`",
-        );
-        let batches = ("this architecture has no BatchNorm", "remove it");
-        let known = [
-            ("ticket.rewind_epoch", rewind),
-            ("transfer.flip", flip),
-            ("connect.masks", masks),
-            ("connect.reestimation_batches", batches),
-        ];
-        let given = known.into_iter().filter_map(|(path, (why, help))| Some((section.axis(path)?, why, help)));
-        Effects { unmet: given.collect() }
+    fn new(section: &'f Section) -> Effects<'f> {
+        Effects(section.axes().iter().map(|axis| (axis, None)).collect())
     }
 
-    fn see(&mut self, points: &[Point]) {
-        self.unmet.retain(|(axis, ..)| !points.iter().any(|point| point.depends_on(axis.key)));
+    fn add(&mut self, point: &Point) {
+        self.0.retain_mut(|(axis, without)| {
+            *without = axis.key.when.iter().find_map(|when| Some((point.reason(when)?, when.help?)));
+            without.is_some()
+        });
     }
 
-    /// A setting without effect is a mistake.
+    /// Returns an error for a setting without effect.
     fn check(&self) -> Result<(), Diagnostic> {
-        match self.unmet.first() {
-            Some((axis, why, help)) => {
-                Err(Diagnostic::at(axis.place, format!("`{}` has no effect: {why}", axis.key.path), *help))
+        match self.0.iter().find_map(|(axis, without)| Some((axis, (*without)?))) {
+            Some((axis, (reason, help))) => {
+                Err(Diagnostic::at(axis.place, format!("`{}` has no effect: {reason}", axis.key.path), help))
             }
             None => Ok(()),
         }
     }
 }
 
-/// The values each setting of a section takes within a combination of the scope around it.
+/// Returns the values that each setting of a section takes within a combination of the scope around it.
 fn dimensions<'f>(
     file: &File,
     section: &'f Section,
@@ -231,7 +271,7 @@ fn dimensions<'f>(
     for key in section.block.keys().filter(|key| key.is_axis()) {
         let axis = section.axis(key.path);
         let values = match axis {
-            Some(axis) if key.kind == Kind::Level => Values::List(axis.levels(outer.levels())?),
+            Some(axis) if matches!(key.kind, Kind::Level) => Values::List(axis.levels(outer.levels())?),
             Some(axis) => Values::Axis(axis),
             None => match default(file, section, key, outer, transfers) {
                 Some(values) => values,
@@ -243,10 +283,10 @@ fn dimensions<'f>(
     Ok(dimensions)
 }
 
-/// What a setting is where the file does not give it; none if it has no meaning there.
+/// Returns the default of a setting; `None` if it does not exist there.
 fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfers: &Transfers) -> Option<Values<'f>> {
     let list = match (key.path, key.default) {
-        // Who gives one of the two seeds alone wants one value of the other, not a product.
+        // If one of the two seeds is given, the other has one value: a product was not requested.
         ("transfer.seed", Fallback::Values(seeds)) if section.has_own_seeds() => seeds[..1].to_vec(),
         ("ticket.method", _) if section.axis("ticket.imported").is_some() => vec![Value::Word(IMPORTED)],
         ("ticket.levels", _) if section.axis("ticket.imported").is_some() => vec![Value::Whole(1)],
@@ -254,19 +294,19 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
             Between::Levels => (1..=outer.levels()).map(Value::Whole).collect(),
             Between::Seeds | Between::Plane => transfers.levels.clone(),
             _ if file.transfers.is_empty() => vec![Value::Whole(outer.levels())],
-            Between::Retrain | Between::NormInit | Between::Tickets => transfers.levels_of_tickets(outer.levels()),
+            Between::Retrain | Between::NormInit | Between::Tickets => transfers.ticket_levels(outer.levels()),
         },
         ("connect.inherit", _) => match section.between()? {
             Between::Seeds | Between::Plane => transfers.inherits.clone(),
             Between::Retrain => {
-                transfers.inherits.iter().copied().filter(|inherit| !is_none_beside(*inherit)).collect()
+                transfers.inherits.iter().copied().filter(|inherit| !has_no_retrained(*inherit)).collect()
             }
             Between::NormInit | Between::Levels | Between::Tickets => return None,
         },
         ("connect.points", _) if section.between() == Some(Between::Plane) => vec![Value::Whole(15)],
         ("connect.points", _) => vec![Value::Whole(11)],
         (_, Fallback::Values(values)) => values.to_vec(),
-        (_, Fallback::Recipe) if key.kind == Kind::Level => {
+        (_, Fallback::Recipe) if matches!(key.kind, Kind::Level) => {
             recipe(problem(outer), key).iter().flat_map(|level| level.meant(outer.levels())).collect()
         }
         (_, Fallback::Recipe) => recipe(problem(outer), key).to_vec(),
@@ -274,21 +314,6 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
         (_, Fallback::Required | Fallback::Depends(_)) => return None,
     };
     Some(Values::List(list))
-}
-
-/// The tickets of a chain: one for each level, and level 0.
-fn tickets(chain: &Point) -> u128 {
-    u128::from(chain.levels()) + 1
-}
-
-/// The tickets of all chains of a section, before they are expanded.
-fn count_tickets(problem: &Point, dimensions: &[Dimension]) -> u128 {
-    let chains = problem.count(dimensions);
-    let levels = dimensions.iter().find(|dimension| dimension.key.path == "ticket.levels");
-    let levels: Vec<_> = levels.map(Dimension::values).unwrap_or_default();
-    let tickets = levels.iter().map(|level| if let Value::Whole(level) = level { u128::from(*level) + 1 } else { 1 });
-    // Every number of levels occurs in equally many chains.
-    (chains / levels.len().max(1) as u128).saturating_mul(tickets.sum())
 }
 
 pub(crate) fn problem(point: &Point) -> Problem {

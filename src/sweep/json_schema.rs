@@ -1,57 +1,62 @@
-//! The table of keys as a JSON Schema, for editors that check and complete sweep files.
+//! JSON Schemas of files, for editors that check and complete them.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::defaults::RECIPES;
+use super::keys::{ALL, Block, Fallback, Form, Key, Kind, LAST, MAX_LEVEL};
 use super::layout::FIELDS;
-use super::schema::{
-    ALL, Block, Fallback, Interval, KEYS, Key, Kind, LAST, LEAST_CONFIDENCE, MAX_LEVEL, MOST_CONFIDENCE, axis,
-};
+use super::schema::{KEYS, axis};
+use crate::yaml::DocumentKind;
 
-/// The schema of sweep files, JSON Schema draft 2020-12. `winsign schema > sweeps/schema.json` renews the committed
-/// copy.
-pub fn json_schema() -> Json {
+/// Returns the schema of a kind of file, in JSON Schema draft 2020-12.
+pub fn json_schema(kind: &DocumentKind) -> Json {
+    let mut definitions = Map::new();
+    if kind.has_axes() {
+        let zip = json!({ "type": "array", "items": { "enum": axis_names() }, "minItems": 2 });
+        let rule =
+            json!({ "type": "object", "properties": conditions(), "additionalProperties": false, "minProperties": 1 });
+        definitions.extend([("zip".to_string(), zip), ("rule".to_string(), rule)]);
+    }
+    let blocks: BTreeSet<Block> = kind.keys.iter().map(|key| key.block).collect();
+    for block in blocks.into_iter().filter(|block| *block != Block::Top) {
+        // A block of which every line is commented out is null.
+        definitions.insert(block.to_string(), block_schema(kind, block, json!(["object", "null"])));
+    }
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "winsign sweep file",
-        "description": "A sweep of lottery-ticket experiments. Any setting with several values is an axis.",
+        "title": format!("winsign {}", kind.name),
+        "description": kind.description,
     });
-    let mut definitions = json!({
-        "zip": { "type": "array", "items": { "enum": axis_names() }, "minItems": 2 },
-        "rule": { "type": "object", "properties": conditions(), "additionalProperties": false, "minProperties": 1 },
-    });
-    for block in [Block::Ticket, Block::Transfer, Block::Connect, Block::Resources, Block::Report] {
-        // A block of which every line is commented out is null.
-        definitions[block.to_string()] = block_schema(block, json!(["object", "null"]));
-    }
-    let root = block_schema(Block::Top, json!("object"));
-    for (name, part) in root.as_object().into_iter().flatten() {
+    let top = block_schema(kind, Block::Top, json!("object"));
+    for (name, part) in top.as_object().into_iter().flatten() {
         schema[name] = part.clone();
     }
-    schema["$defs"] = definitions;
+    schema["$defs"] = definitions.into();
     schema
 }
 
-fn block_schema(block: Block, kind: Json) -> Json {
-    let properties: Map<String, Json> = block.keys().map(|key| (key.name.to_string(), key_schema(key))).collect();
-    let required: Vec<_> = block.keys().filter(|key| key.default == Fallback::Required).map(|key| key.name).collect();
-    json!({ "type": kind, "properties": properties, "required": required, "additionalProperties": false })
+fn block_schema(kind: &DocumentKind, block: Block, json_type: Json) -> Json {
+    let keys = || kind.block(block);
+    let properties: Map<String, Json> = keys().map(|key| (key.name.to_string(), key_schema(kind, key))).collect();
+    let required: Vec<_> = keys().filter(|key| key.default == Fallback::Required).map(|key| key.name).collect();
+    json!({ "type": json_type, "properties": properties, "required": required, "additionalProperties": false })
 }
 
-fn key_schema(key: &Key) -> Json {
+fn key_schema(kind: &DocumentKind, key: &Key) -> Json {
     let mut schema = match key.kind {
-        Kind::Name => json!({ "type": "string", "minLength": 1, "maxLength": 100 }),
         Kind::Block(block) if block.repeats() => one_or_more(block.into()),
         Kind::Block(block) => definition(block.into()),
         Kind::Zip => one_or_more("zip"),
         Kind::Exclude => one_or_more("rule"),
-        Kind::Fields => json!({ "anyOf": [field(), { "type": "array", "items": field() }] }),
-        _ if key.is_axis() => axis_schema(key),
+        Kind::Lines(_) if key.block == Block::Report => {
+            json!({ "anyOf": [field(), { "type": "array", "items": field() }] })
+        }
+        _ if kind.has_axes() && key.is_axis() => axis_schema(key),
         _ => value_schema(key.kind),
     };
-    schema["description"] = json!(format!("{} Default: {}.", key.doc, default_text(key)));
+    schema["description"] = json!(format!("{} Default: {}.", key.doc, key.default_text()));
     schema
 }
 
@@ -64,7 +69,7 @@ fn one_or_more(name: &str) -> Json {
     json!({ "anyOf": [definition(name), list, { "type": "null" }] })
 }
 
-/// One value, or a list of values and ranges.
+/// Returns the schema of one value, or a list of values and ranges.
 fn axis_schema(key: &Key) -> Json {
     let mut forms = vec![value_schema(key.kind)];
     if key.kind.has_ranges() {
@@ -80,33 +85,50 @@ fn value_schema(kind: Kind) -> Json {
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Whole { min, max: u64::MAX } => json!({ "type": "integer", "minimum": min }),
         Kind::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Truth => json!({ "type": "boolean" }),
+        Kind::Text(Form { numbers: true, .. }) => json!({ "type": ["string", "integer"] }),
+        Kind::Text(_) => json!({ "type": "string", "minLength": 1 }),
         Kind::Digest => json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
         Kind::Level => json!({ "anyOf": [
             { "type": "integer", "minimum": 1, "maximum": MAX_LEVEL },
             { "enum": [LAST, ALL] },
         ] }),
-        Kind::Real(Interval::Positive) => json!({ "type": "number", "exclusiveMinimum": 0 }),
-        Kind::Real(Interval::NotNegative) => json!({ "type": "number", "minimum": 0 }),
-        Kind::Real(Interval::Ratio) => json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }),
-        Kind::Real(Interval::Confidence) => {
-            json!({ "type": "number", "minimum": LEAST_CONFIDENCE, "maximum": MOST_CONFIDENCE })
+        Kind::Real(min, max) => {
+            let mut schema = json!({ "type": "number" });
+            for (bound, included, excluded) in
+                [(min, "minimum", "exclusiveMinimum"), (max, "maximum", "exclusiveMaximum")]
+            {
+                match bound {
+                    Bound::Included(bound) => schema[included] = number(bound),
+                    Bound::Excluded(bound) => schema[excluded] = number(bound),
+                    Bound::Unbounded => {}
+                }
+            }
+            schema
         }
-        Kind::Real(Interval::BelowOne) => json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 }),
-        Kind::Real(Interval::Fraction) => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
-        Kind::Real(Interval::Share { max }) => json!({ "anyOf": [
+        Kind::Share { max } => json!({ "anyOf": [
             { "type": "number", "exclusiveMinimum": 0, "maximum": 1 },
             { "type": "integer", "minimum": 1, "maximum": max },
         ] }),
-        Kind::Name | Kind::Block(_) | Kind::Zip | Kind::Exclude | Kind::Fields => json!({}),
+        Kind::Lines(_) => json!({ "anyOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" } },
+        ] }),
+        Kind::Block(_) | Kind::Zip | Kind::Exclude => json!({}),
     }
 }
 
-/// A name in `rows` or `columns`.
+/// Returns a bound, without a fraction if it is whole.
+fn number(bound: f64) -> Json {
+    if bound.fract() == 0.0 { json!(bound as i64) } else { json!(bound) }
+}
+
+/// Returns the schema of a name in `rows` or `columns`.
 fn field() -> Json {
     json!({ "enum": FIELDS.into_iter().chain(axis_names()).collect::<BTreeSet<_>>() })
 }
 
-/// The names that `zip` and `exclude` understand, and what they name.
+/// Returns the names that `zip` and `exclude` understand, with their keys.
 fn named_axes() -> impl Iterator<Item = (&'static str, &'static Key)> {
     let names =
         KEYS.iter().flat_map(|key| if key.name == key.path { vec![key.name] } else { vec![key.name, key.path] });
@@ -122,38 +144,11 @@ fn axis_names() -> Vec<&'static str> {
     named_axes().map(|(name, _)| name).collect()
 }
 
-/// In a rule, a setting holds what it can hold in its block.
+/// Returns the settings of a rule; each has the values that it has in its block.
 fn conditions() -> Map<String, Json> {
     let place = |key: &Key| match key.block {
         Block::Top => format!("#/properties/{}", key.name),
         block => format!("#/$defs/{block}/properties/{}", key.name),
     };
     named_axes().map(|(name, key)| (name.to_string(), json!({ "$ref": place(key) }))).collect()
-}
-
-/// What a key holds where the file says nothing, in words.
-pub(crate) fn default_text(key: &Key) -> String {
-    let joined =
-        |values: &[super::values::Value]| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match key.default {
-        Fallback::Required => "required".to_string(),
-        Fallback::Values(values) => joined(values),
-        Fallback::Same(path) => format!("same as `{path}`"),
-        Fallback::Depends(words) => words.to_string(),
-        Fallback::Recipe => {
-            let mut known: Vec<(String, Vec<String>)> = Vec::new();
-            for (text, recipe) in RECIPES.iter().filter_map(|recipe| Some((joined(recipe.get(key)?), recipe))) {
-                match known.iter_mut().find(|(other, _)| *other == text) {
-                    Some((_, recipes)) => recipes.push(recipe.to_string()),
-                    None => known.push((text, vec![recipe.to_string()])),
-                }
-            }
-            match known.as_slice() {
-                [(everywhere, _)] => everywhere.clone(),
-                _ => {
-                    known.iter().map(|(text, of)| format!("{text} {}", of.join(" and "))).collect::<Vec<_>>().join("; ")
-                }
-            }
-        }
-    }
 }

@@ -2,18 +2,20 @@
 
 use std::fmt;
 
+use serde_json::Value as Json;
 use winsign_core::settings::Digest;
 
-use super::schema::{ALL, Key, Kind, LAST, MAX_LEVEL};
-use crate::yaml::{Content, Diagnostic, Node, Place, nearest};
+use super::keys::{ALL, Key, Kind, LAST};
+use crate::yaml::{Content, Diagnostic, Node, Place};
 
 /// One value of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     Word(&'static str),
+    Truth(bool),
     Whole(u64),
     Digest(Digest),
-    /// By its bits: no setting is negative, so they compare as the numbers do.
+    /// A number as its bits: no setting is negative, so they compare as the numbers do.
     Real(u64),
 }
 
@@ -22,7 +24,7 @@ impl Value {
         Value::Real(number.to_bits())
     }
 
-    /// The levels meant by `last`, `all` or a number, in a chain with this many.
+    /// Returns the levels meant by `last`, `all` or a number, in a chain with this many.
     pub fn meant(self, levels: u64) -> Vec<Value> {
         match self {
             Value::Word(LAST) => vec![Value::Whole(levels)],
@@ -36,6 +38,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match *self {
             Value::Word(word) => f.write_str(word),
+            Value::Truth(truth) => write!(f, "{truth}"),
             Value::Whole(number) => write!(f, "{number}"),
             Value::Digest(digest) => write!(f, "{digest}"),
             Value::Real(bits) => match f64::from_bits(bits) {
@@ -46,8 +49,19 @@ impl fmt::Display for Value {
     }
 }
 
-/// A setting as the file gives it: one value or several. Ranges stay unexpanded until it is known that there are few
-/// enough runs.
+impl From<Value> for Json {
+    fn from(value: Value) -> Json {
+        match value {
+            Value::Word(word) => word.into(),
+            Value::Truth(truth) => truth.into(),
+            Value::Whole(number) => number.into(),
+            Value::Digest(digest) => digest.to_string().into(),
+            Value::Real(bits) => f64::from_bits(bits).into(),
+        }
+    }
+}
+
+/// A setting as the file gives it: one value or several. Ranges stay unexpanded.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub key: &'static Key,
@@ -78,12 +92,6 @@ impl Axis {
         Ok(axis)
     }
 
-    /// A setting that holds one value and is no axis.
-    pub(crate) fn read_single(key: &'static Key, node: &Node) -> Result<Axis, Diagnostic> {
-        let single = Axis { key, place: node.place, items: vec![Item::read_single(key, node)?] };
-        Ok(single)
-    }
-
     pub(crate) fn len(&self) -> u128 {
         self.items.iter().map(Item::len).sum()
     }
@@ -96,7 +104,18 @@ impl Axis {
         self.items.iter().flat_map(Item::values)
     }
 
-    /// The levels meant in a chain with this many of them.
+    /// Returns the value at a position below the axis's length.
+    pub(crate) fn value_at(&self, position: u128) -> Value {
+        let mut before = 0;
+        let item = self.items.iter().find(|item| {
+            before += item.len();
+            position < before
+        });
+        let item = item.expect("the position is below the length");
+        item.value_at(position + item.len() - before)
+    }
+
+    /// Returns the levels meant in a chain with this many.
     pub(crate) fn levels(&self, levels: u64) -> Result<Vec<Value>, Diagnostic> {
         let mut meant = Vec::new();
         for item in &self.items {
@@ -112,12 +131,12 @@ impl Axis {
         Ok(meant)
     }
 
-    /// The item that stands for a value, in a chain with this many levels.
+    /// Returns the item that stands for a value, in a chain with this many levels.
     pub(crate) fn item_for(&self, value: Value, levels: u64) -> Option<&Item> {
         self.items.iter().find(|item| item.contains(value, levels))
     }
 
-    /// The same value twice would be the same run twice. Ranges make this a question of overlap.
+    /// Returns an error if a value is given twice, as it would be the same run twice. Ranges must not overlap.
     fn check_distinct(&self) -> Result<(), Diagnostic> {
         let mut items: Vec<_> = self.items.iter().collect();
         items.sort_by_key(|item| (item.bounds(), item.place));
@@ -146,16 +165,17 @@ impl Item {
     }
 
     fn read_range(key: &'static Key, node: &Node, text: &str) -> Result<Item, Diagnostic> {
+        let (unexpected, _) = key.unexpected(&node.content);
         if !key.kind.has_ranges() {
             let help =
                 format!("list the values, as in `{}: [{}]`; ranges are only for whole numbers", key.name, key.example);
-            return Err(Diagnostic::at(node.place, unexpected(key, node), help));
+            return Err(Diagnostic::at(node.place, unexpected, help));
         }
         let number = |text: &str| text.trim().parse::<i128>().ok();
         let ends = text.split_once("..").map(|(first, last)| (number(first), number(last)));
         let Some((Some(first), Some(last))) = ends else {
             let help = "write two whole numbers, as in `2..4`; both are included";
-            return Err(Diagnostic::at(node.place, unexpected(key, node), help));
+            return Err(Diagnostic::at(node.place, unexpected, help));
         };
         let end = |number| value(key, &Node { place: node.place, content: Content::Whole(number) });
         Ok(Item { place: node.place, first: end(first)?, last: end(last)? })
@@ -168,11 +188,15 @@ impl Item {
         }
     }
 
-    pub(crate) fn values(&self) -> Box<dyn Iterator<Item = Value>> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value> {
+        (0..self.len()).map(|position| self.value_at(position))
+    }
+
+    fn value_at(&self, position: u128) -> Value {
         match (self.first, self.last) {
-            (Value::Whole(first), Value::Whole(last)) if first <= last => Box::new((first..=last).map(Value::Whole)),
-            (Value::Whole(first), Value::Whole(last)) => Box::new((last..=first).rev().map(Value::Whole)),
-            (single, _) => Box::new(std::iter::once(single)),
+            (Value::Whole(first), Value::Whole(last)) if first <= last => Value::Whole(first + position as u64),
+            (Value::Whole(first), Value::Whole(_)) => Value::Whole(first - position as u64),
+            (single, _) => single,
         }
     }
 
@@ -209,52 +233,16 @@ impl fmt::Display for Item {
     }
 }
 
-/// Reads one value as the key's kind has it.
+/// Reads one value of an axis.
 fn value(key: &'static Key, node: &Node) -> Result<Value, Diagnostic> {
-    let value = match (key.kind, &node.content) {
-        (Kind::Word(words), Content::Text(text)) => {
-            words.iter().find(|word| *word == text).map(|word| Value::Word(word))
-        }
-        (Kind::Whole { min, max }, &Content::Whole(number)) => whole(number, min, max),
-        (Kind::Real(interval), &Content::Real(number)) => interval.contains(number).then(|| real(number)),
-        (Kind::Real(interval), &Content::Whole(number)) => {
-            interval.contains(number as f64).then(|| real(number as f64))
-        }
-        (Kind::Digest, Content::Text(text)) => text.parse().ok().map(Value::Digest),
-        (Kind::Level, Content::Text(text)) => [LAST, ALL].into_iter().find(|word| word == text).map(Value::Word),
-        (Kind::Level, Content::Whole(0)) => return Err(level_zero(key, node)),
-        (Kind::Level, &Content::Whole(number)) => whole(number, 1, MAX_LEVEL),
-        _ => None,
+    let json = key.read(node)?;
+    let text = json.as_str().unwrap_or_default();
+    let value = match key.kind {
+        Kind::Word(words) => words.iter().find(|word| **word == text).map(|word| Value::Word(word)),
+        Kind::Level if !text.is_empty() => [LAST, ALL].into_iter().find(|word| *word == text).map(Value::Word),
+        Kind::Digest => text.parse().ok().map(Value::Digest),
+        Kind::Real(..) | Kind::Share { .. } => json.as_f64().map(Value::real),
+        _ => json.as_u64().map(Value::Whole),
     };
-    value.ok_or_else(|| Diagnostic::at(node.place, unexpected(key, node), suggestion(key, node)))
-}
-
-fn whole(number: i128, min: u64, max: u64) -> Option<Value> {
-    u64::try_from(number).ok().filter(|number| (min..=max).contains(number)).map(Value::Whole)
-}
-
-fn real(number: f64) -> Value {
-    // Minus zero is zero.
-    Value::real(number + 0.0)
-}
-
-fn level_zero(key: &Key, node: &Node) -> Diagnostic {
-    let message = format!("`{}` cannot be 0: level 0 is the dense network, not a ticket", key.path);
-    Diagnostic::at(node.place, message, "use 1, the level after the first pruning, or higher")
-}
-
-fn unexpected(key: &Key, node: &Node) -> String {
-    format!("`{}` must be {}, found {}", key.path, key.kind.expects(), node.content.found())
-}
-
-fn suggestion(key: &Key, node: &Node) -> String {
-    let meant = match (&node.content, key.kind) {
-        (Content::Text(text), Kind::Word(words)) => nearest(text, words.iter().copied()),
-        (Content::Text(text), Kind::Level) => nearest(text, [LAST, ALL]),
-        _ => None,
-    };
-    match meant {
-        Some(word) => format!("did you mean `{word}`?"),
-        None => format!("for example `{}: {}`", key.name, key.example),
-    }
+    Ok(value.expect("the value agrees with the declaration"))
 }

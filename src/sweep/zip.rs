@@ -5,8 +5,7 @@ use super::schema::{self, Block, Key};
 use super::values::{Axis, Item};
 use crate::yaml::{Content, Diagnostic, Node, Place, grouped};
 
-/// Settings whose n-th values belong together. In a block that gives one of them a single value, that one is no axis
-/// and takes no part.
+/// Settings whose n-th values belong together. A setting with a single value in a block does not take part there.
 #[derive(Debug, Clone)]
 pub(crate) struct Zip {
     members: Vec<Member>,
@@ -57,29 +56,29 @@ impl Zip {
 
     fn check_axes(&self, file: &File) -> Result<(), Diagnostic> {
         for Member { place, key } in &self.members {
-            let fault = |message: String, help: &str| Err(Diagnostic::at(*place, message, help));
+            let fail = |message: String, help: &str| Err(Diagnostic::at(*place, message, help));
             let path = key.path;
             if path == "connect.between" {
-                return fault(format!("`{path}` cannot be zipped"), "write one `connect` block for each value");
+                return fail(format!("`{path}` cannot be zipped"), "write one `connect` block for each value");
             }
             if file.given(key).next().is_none() {
                 let help = "list its values to zip it, even if they are the defaults";
-                return fault(format!("`{path}` is not given in this file"), help);
+                return fail(format!("`{path}` is not given in this file"), help);
             }
             if file.given(key).flat_map(|axis| &axis.items).any(Item::is_all) {
                 let help = "list the levels, as in `1..12`, to zip them";
-                return fault(format!("`{path}: all` cannot be zipped"), help);
+                return fail(format!("`{path}: all` cannot be zipped"), help);
             }
             if file.given(key).all(Axis::is_single) {
                 let help = "give it a list or a range, or take it out of the zip";
-                return fault(format!("`{path}` is not an axis: it has one value"), help);
+                return fail(format!("`{path}` is not an axis: it has one value"), help);
             }
         }
         Ok(())
     }
 
-    /// A chain decides where the zip stands for all that is nested in it; transfers and connects are not nested in each
-    /// other.
+    /// Returns an error if settings of transfers and of connects are zipped. A chain determines the position of the zip
+    /// for its transfers and connects, but a connect has several transfers.
     fn check_scopes(&self) -> Result<(), Diagnostic> {
         let in_block = |block| self.members.iter().find(|member| member.key.block == block);
         match (in_block(Block::Transfer), in_block(Block::Connect)) {

@@ -1,13 +1,13 @@
 //! The documentation: links resolve, the book has every page, the reference is what the code says, and the tutorial shows
 //! what the programs print.
 //!
-//! `INSTA_UPDATE=always cargo test --profile ci --test documentation` renews the generated pages and the output shown in
-//! the tutorial.
+//! `INSTA_UPDATE=always cargo test --profile ci --test documentation` renews the pages of the command line and of exit codes.
 #![cfg(feature = "worker")]
 
 mod command_line;
 mod environment;
 mod exit_codes;
+mod files;
 mod links;
 mod tutorial;
 

@@ -6,77 +6,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use super::Error;
-
-/// The limits of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    pub cluster: String,
-    /// The maximum number of tasks of an array; indices are below it.
-    pub array: u32,
-    /// The maximum number of jobs in the whole cluster; every task of an array is one.
-    pub jobs: u32,
-}
-
-impl Limits {
-    /// Returns how many jobs one user may have, leaving some of the total to other users.
-    pub fn room(&self) -> u32 {
-        (self.jobs - (self.jobs / 10).min(RESERVE)).max(1)
-    }
-}
-
-/// The maximum number of jobs left to other users.
-const RESERVE: u32 = 100;
-
-/// A job, or a task of an array, that has not ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Living {
-    /// The number of the whole array.
-    pub job: String,
-    /// The number of this task, known only inside the job.
-    pub number: String,
-    /// The index of the task; `None` for a job that is not an array.
-    pub task: Option<u32>,
-    pub name: String,
-    pub state: String,
-    pub reason: String,
-    pub comment: String,
-}
-
-impl Living {
-    /// Whether its script is running and can receive signals.
-    pub fn is_running(&self) -> bool {
-        self.state == "RUNNING"
-    }
-
-    pub fn is_pending(&self) -> bool {
-        self.state == "PENDING"
-    }
-
-    /// Whether its script has ended.
-    pub fn is_ending(&self) -> bool {
-        self.state == "COMPLETING"
-    }
-
-    /// Whether it is held.
-    pub fn is_held(&self) -> bool {
-        let held = ["held", "Held"].iter().any(|word| self.reason.contains(word));
-        held || self.reason == "JobHoldMaxRequeue" || self.state == "REQUEUE_HOLD" || self.state == "SPECIAL_EXIT"
-    }
-
-    /// Whether this is its number inside the job.
-    pub fn is_numbered(&self, number: &str) -> bool {
-        self.number == number
-    }
-
-    /// Returns the number as in commands of Slurm: `123_4`.
-    pub fn id(&self) -> String {
-        match self.task {
-            Some(task) => format!("{}_{task}", self.job),
-            None => self.job.clone(),
-        }
-    }
-}
+use super::TITLE;
+use crate::batch::Error;
+use crate::batch::scheduler::{Hold, Job, JobState, Limits, Patience};
 
 /// The states of ended jobs. All others, including those of later versions of Slurm, count as not ended, since the runs of a
 /// job that is wrongly considered ended would be started again.
@@ -97,14 +29,12 @@ const ENDED: &[&str] = &[
 const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
 /// Returns the limits from `scontrol show config`.
-pub fn limits() -> Result<Limits, Error> {
-    parse_limits(&ask(Command::new("scontrol").args(["show", "config"]))?)
-}
-
-/// Returns the limits and the jobs that have not ended, without waiting for a controller that does not respond.
-pub fn look(users: &BTreeSet<u32>) -> Result<(Limits, Vec<Living>), Error> {
-    let config = with_input(Command::new("scontrol").args(["show", "config"]), b"", |_| false)?;
-    Ok((parse_limits(&config)?, living(users)?))
+pub(super) fn limits(patience: Patience) -> Result<Limits, Error> {
+    let repeatable = match patience {
+        Patience::None => |_: &Error| false,
+        Patience::Some => is_absence,
+    };
+    parse_limits(&with_input(Command::new("scontrol").args(["show", "config"]), b"", repeatable)?)
 }
 
 fn parse_limits(text: &str) -> Result<Limits, Error> {
@@ -117,13 +47,8 @@ fn parse_limits(text: &str) -> Result<Limits, Error> {
     }
 }
 
-/// Returns the number of the calling user.
-pub fn user() -> u32 {
-    rustix::process::getuid().as_raw()
-}
-
 /// Returns the jobs of users that have not ended, with array tasks separately.
-pub fn living(users: &BTreeSet<u32>) -> Result<Vec<Living>, Error> {
+pub(super) fn jobs(users: &BTreeSet<u32>) -> Result<Vec<Job>, Error> {
     let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     // The comment comes last, since it can contain any text.
     let format = "%F|%A|%K|%T|%j|%r|%k";
@@ -136,30 +61,71 @@ pub fn living(users: &BTreeSet<u32>) -> Result<Vec<Living>, Error> {
         "--format",
         format,
     ]))?;
-    Ok(parse_queue(&text))
+    Ok(parse_queue(&text, own_job().as_deref()))
 }
 
-fn parse_queue(text: &str) -> Vec<Living> {
-    let parse = |line: &str| -> Option<Living> {
-        let mut fields = line.splitn(7, '|').map(|field| field.trim().to_string());
-        let (job, number, task, state) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let (name, reason, comment) = (fields.next()?, fields.next()?, fields.next()?);
-        Some(Living { job, number, task: task.parse().ok(), name, state, reason, comment })
-    };
-    text.lines().filter_map(parse).filter(|job| !ENDED.contains(&job.state.as_str())).collect()
+/// Returns the number of the job that this process is part of.
+pub(super) fn own_job() -> Option<String> {
+    std::env::var("SLURM_JOB_ID").ok()
 }
+
+fn parse_queue(text: &str, own: Option<&str>) -> Vec<Job> {
+    text.lines().filter_map(|line| parse_job(line, own)).collect()
+}
+
+/// Parses a line of squeue; returns `None` for ended jobs.
+fn parse_job(line: &str, own: Option<&str>) -> Option<Job> {
+    let fields: Vec<&str> = line.splitn(7, '|').map(str::trim).collect();
+    let &[array, number, task, state, name, reason, comment] = fields.as_slice() else { return None };
+    if ENDED.contains(&state) {
+        return None;
+    }
+    let task: Option<u32> = task.parse().ok();
+    Some(Job {
+        array: array.to_string(),
+        task,
+        id: task.map_or(array.to_string(), |task| format!("{array}_{task}")),
+        name: name.to_string(),
+        state: match state {
+            "PENDING" => JobState::Pending,
+            "RUNNING" => JobState::Running,
+            "COMPLETING" => JobState::Ending,
+            _ => JobState::Unknown,
+        },
+        words: match reason {
+            "" | "None" | "(null)" => state.to_string(),
+            reason => format!("{state}, {reason}"),
+        },
+        held: hold(state, reason, comment),
+        own: own == Some(number),
+    })
+}
+
+/// Returns why a job is held: by itself, as its comment says, or for Slurm's reason.
+fn hold(state: &str, reason: &str, comment: &str) -> Option<Hold> {
+    let why = || comment.strip_prefix(OURS).unwrap_or(reason).to_string();
+    match reason {
+        "launch failed requeued held" | "JobHoldMaxRequeue" => Some(Hold::Nodes(why())),
+        _ if reason.contains("held") || reason.contains("Held") => Some(Hold::Asked(why())),
+        _ if ["REQUEUE_HOLD", "SPECIAL_EXIT"].contains(&state) => Some(Hold::Asked(why())),
+        _ => None,
+    }
+}
+
+/// The beginning of the comments that winsign writes.
+const OURS: &str = "winsign: ";
 
 /// Submits a script and returns the job number.
-pub fn submit(script: &str, dependency: Option<&str>, hold: bool, directory: &Path) -> Result<String, Error> {
+pub(super) fn submit(script: &str, after: &[&str], held: bool, directory: &Path) -> Result<String, Error> {
     let mut command = Command::new("sbatch");
-    command.arg("--parsable").args(hold.then_some("--hold")).current_dir(directory);
+    command.arg("--parsable").args(held.then_some("--hold")).current_dir(directory);
     // A job must not pass on its own variables when it submits another.
     let of_this_job = |name: &str| name.starts_with("SLURM_") && name != "SLURM_CONF";
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_job)) {
         command.env_remove(name);
     }
-    if let Some(dependency) = dependency {
-        command.arg(format!("--dependency={dependency}"));
+    if !after.is_empty() {
+        command.arg(format!("--dependency=afterany:{}", after.join(":")));
     }
     // Retried only if the controller has not received the request; otherwise a second array might be created.
     let answer = with_input(&mut command, script.as_bytes(), has_not_heard)?;
@@ -172,7 +138,7 @@ pub fn submit(script: &str, dependency: Option<&str>, hold: bool, directory: &Pa
 }
 
 /// Cancels jobs. With a signal, only their scripts receive it, and are expected to exit.
-pub fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
+pub(super) fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
     let mut command = Command::new("scancel");
     command.args(signal.map(|signal| format!("--signal={signal}")));
     command.args(signal.map(|_| "--batch"));
@@ -183,16 +149,18 @@ pub fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
 }
 
 /// `scontrol hold`, `release`, `requeue` and the like.
-pub fn control(verb: &str, jobs: &[String]) -> Result<(), Error> {
+pub(super) fn control(verb: &str, jobs: &[String]) -> Result<(), Error> {
     for jobs in jobs.chunks(AT_ONCE) {
         change(Command::new("scontrol").args(verb.split(' ')), &[jobs.join(",")])?;
     }
     Ok(())
 }
 
-/// Writes a job's comment.
-pub fn comment(job: &str, text: &str) -> Result<(), Error> {
-    change(Command::new("scontrol").arg("update"), &[format!("JobId={job}"), format!("Comment={text}")])
+/// Writes the comment of jobs, which [`jobs`] reads as the reason why they are held.
+pub(super) fn comment(jobs: &[String], text: &str) -> Result<(), Error> {
+    let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    let jobs = format!("JobId={}", jobs.join(","));
+    change(Command::new("scontrol").arg("update"), &[jobs, format!("Comment={OURS}{line}")])
 }
 
 /// The maximum number of jobs in one call, to limit the length of the command line.
@@ -221,24 +189,42 @@ fn ask(command: &mut Command) -> Result<String, Error> {
     with_input(command, b"", is_absence)
 }
 
-/// Runs a command of Slurm, and retries it if `repeatable` accepts its error message.
-fn with_input(command: &mut Command, input: &[u8], repeatable: fn(&str) -> bool) -> Result<String, Error> {
+/// Runs a command of Slurm, and retries it after errors that are `repeatable`.
+fn with_input(command: &mut Command, input: &[u8], repeatable: fn(&Error) -> bool) -> Result<String, Error> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut delays = PATIENCE.iter();
     loop {
         let output = execute(command, input).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::NoSlurm { command: name.clone() },
+            ErrorKind::NotFound => Error::Missing { scheduler: TITLE, command: name.clone() },
             _ => Error::Refused { command: name.clone(), words: error.to_string() },
         })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let words = describe(&name, &output);
+        let error = classify(name.clone(), describe(&name, &output));
         match delays.next() {
-            Some(&delay) if repeatable(&words) => std::thread::sleep(delay),
-            _ => return Err(Error::Refused { command: name, words }),
+            Some(&delay) if repeatable(&error) => std::thread::sleep(delay),
+            _ => return Err(error),
         }
     }
+}
+
+/// Returns the error that a message means.
+fn classify(command: String, words: String) -> Error {
+    let has = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    if has(&[
+        "Unable to contact slurm controller",
+        "Socket timed out",
+        "Connection refused",
+        "Zero Bytes were transmitted",
+    ]) {
+        return Error::Absent { command, words };
+    }
+    // `QOSMaxSubmitJobPerUserLimit`, `AssocGrpSubmitJobsLimit` and their like; and the controller's memory for jobs.
+    if has(&["SubmitJob", "unable to accept job", "Resource temporarily unavailable"]) {
+        return Error::Limit { command, words };
+    }
+    Error::Refused { command, words }
 }
 
 fn execute(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
@@ -262,15 +248,12 @@ fn describe(name: &str, output: &Output) -> String {
 }
 
 /// Whether the controller has definitely not received the request.
-fn has_not_heard(words: &str) -> bool {
-    words.contains("connect failure") || words.contains("Connection refused")
+fn has_not_heard(error: &Error) -> bool {
+    matches!(error, Error::Absent { words, .. } if words.contains("connect failure") || words.contains("Connection refused"))
 }
 
-/// Whether the controller did not respond.
-pub fn is_absence(words: &str) -> bool {
-    ["Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted"]
-        .iter()
-        .any(|known| words.contains(known))
+fn is_absence(error: &Error) -> bool {
+    matches!(error, Error::Absent { .. })
 }
 
 #[cfg(test)]
@@ -290,11 +273,33 @@ mod tests {
     fn unknown_job_states_are_not_ended() {
         let text = "7|7|3|PENDING|a.b.0|Dependency|(null)\n7|5|1|COMPLETED|a.b.0|None|\n8|8|N/A|A_NEW_STATE|x|None|one | two\n\
                     9|6|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\nnonsense\n9|9|1|OUT_OF_MEMORY|a|None|";
-        let living = parse_queue(text);
-        let ids: Vec<String> = living.iter().map(Living::id).collect();
+        let jobs = parse_queue(text, Some("6"));
+        let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
         assert_eq!(ids, ["7_3", "8", "9_0"]);
-        assert_eq!(living[1].comment, "one | two");
-        assert_eq!(living.iter().map(Living::is_held).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!([0, 1, 2].map(|at| jobs[at].state), [JobState::Pending, JobState::Unknown, JobState::Unknown]);
+        assert_eq!([0, 1, 2].map(|at| jobs[at].own), [false, false, true]);
+        assert_eq!(jobs[0].words, "PENDING, Dependency");
+    }
+
+    #[test]
+    fn reason_of_a_held_job_is_its_comment_or_that_of_slurm() {
+        let job = |end: &str| parse_job(&format!("7|9|1|{end}"), None).unwrap().held;
+        let asked = |reason: &str| Some(Hold::Asked(reason.to_string()));
+        assert_eq!(job("PENDING|a|JobHeldUser|winsign: node7 | full"), asked("node7 | full"));
+        assert_eq!(job("REQUEUE_HOLD|a|None|another"), asked("None"));
+        let failed = "launch failed requeued held";
+        assert_eq!(job(&format!("PENDING|a|{failed}|")), Some(Hold::Nodes(failed.to_string())));
+        assert_eq!(job("RUNNING|a|None|winsign: earlier"), None);
+    }
+
+    #[test]
+    fn absence_and_limits_are_recognized() {
+        let error = |words: &str| classify("sbatch".to_string(), words.to_string());
+        assert!(has_not_heard(&error("Unable to contact slurm controller (connect failure)")));
+        let timeout = error("Socket timed out on send/recv operation");
+        assert!(is_absence(&timeout) && !has_not_heard(&timeout));
+        assert!(matches!(error("Job violates: QOSMaxSubmitJobPerUserLimit"), Error::Limit { .. }));
+        assert!(matches!(error("Invalid partition name specified"), Error::Refused { .. }));
     }
 
     #[test]

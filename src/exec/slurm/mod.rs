@@ -1,92 +1,76 @@
-//! Slurm: turns a plan into job arrays, without a process that keeps running.
-//!
-//! [`submit`] controls a submission: [`arrays`] groups the runs, [`script`] writes the jobs, [`submission`] keeps them in the
-//! store and submits them through [`client`] within the limits of the cluster. In a job, [`task`] executes its runs and then
-//! submits what did not fit before. [`queue`] returns the runs that are queued or running in Slurm. The state of a run is in
-//! its directory; Slurm is queried only for the jobs that still exist.
+//! Slurm, from version 22.05. `client` calls its commands and parses their output, `script` writes the options of jobs,
+//! `options` checks those of a profile, `nodes` reads the environment of a job.
 
-pub mod arrays;
-pub mod client;
-pub mod profile;
-pub mod programs;
-pub mod queue;
-pub mod script;
-pub mod submission;
-pub mod submit;
-pub mod task;
+mod client;
+mod nodes;
+mod options;
+mod script;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::Path;
 
-use winsign_core::{Diagnostic, exit};
+use winsign_core::Diagnostic;
 
-/// An error of Slurm or of a submission.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("cannot use Slurm on this machine: {command} not found")]
-    NoSlurm { command: String },
-    /// `words` is the message of Slurm.
-    #[error("{command} failed: {words}")]
-    Refused { command: String, words: String },
-    #[error("cannot parse the output of {command}: {answer}")]
-    Strange { command: &'static str, answer: String },
-    /// Other jobs of the user use the whole limit.
-    #[error("cannot submit more jobs: the limit is {room}, and {used} are queued or running")]
-    Full { room: usize, used: usize },
-    #[error("cannot query the job queue of Slurm: {reason}")]
-    Unasked { reason: String },
-    /// Another process is submitting to the same store.
-    #[error("cannot submit to this store: {reason}")]
-    Busy { reason: String },
-    #[error("cannot submit {} to Slurm: {reason}", path.display())]
-    Unfit { path: PathBuf, reason: String },
-    #[error(transparent)]
-    Store(#[from] winsign_core::Error),
-}
+use crate::batch::Error;
+use crate::batch::profile::Profile;
+use crate::batch::scheduler::{Change, Job, Limits, Patience, Scheduler, ScriptParts};
+use crate::batch::script::ArrayJob;
+use crate::hosts::Named;
 
-impl Error {
-    /// Whether Slurm has definitely not accepted the job.
-    fn is_certain(&self) -> bool {
-        match self {
-            Error::Refused { words, .. } => !client::is_absence(words),
-            Error::Full { .. } | Error::NoSlurm { .. } => true,
-            _ => false,
+const TITLE: &str = "Slurm";
+
+#[derive(Debug)]
+pub(crate) struct Slurm;
+
+impl Scheduler for Slurm {
+    fn title(&self) -> &'static str {
+        TITLE
+    }
+
+    fn check(&self, profile: &Profile) -> Result<(), Diagnostic> {
+        options::check(profile)
+    }
+
+    fn limits(&self, patience: Patience) -> Result<Limits, Error> {
+        client::limits(patience)
+    }
+
+    fn jobs(&self, users: &BTreeSet<u32>) -> Result<Vec<Job>, Error> {
+        client::jobs(users)
+    }
+
+    fn script(&self, array: &ArrayJob) -> ScriptParts {
+        script::parts(array)
+    }
+
+    fn submit(&self, script: &str, after: &[&str], held: bool, directory: &Path) -> Result<String, Error> {
+        client::submit(script, after, held, directory)
+    }
+
+    fn change(&self, jobs: &[String], change: Change) -> Result<(), Error> {
+        match change {
+            Change::Cancel => client::cancel(jobs, None),
+            Change::Stop => client::cancel(jobs, Some("USR1")),
+            Change::Hold => client::control("hold", jobs),
+            Change::Release => client::control("release", jobs),
+            Change::Requeue => client::control("requeue Incomplete", jobs),
+            Change::RequeueHeld(reason) => {
+                match client::comment(jobs, reason) {
+                    // The caller tries again.
+                    Err(absent @ Error::Absent { .. }) => return Err(absent),
+                    Err(error) => tracing::warn!("{error}"),
+                    Ok(()) => {}
+                }
+                client::control("requeuehold Incomplete", jobs)
+            }
         }
     }
 
-    /// Whether only a limit on the number of jobs was reached, so that submitting can succeed later.
-    fn is_limit(&self) -> bool {
-        match self {
-            Error::Full { .. } => true,
-            // `QOSMaxSubmitJobPerUserLimit`, `AssocGrpSubmitJobsLimit` and their like; and the controller's memory for jobs.
-            Error::Refused { words, .. } => {
-                let known = ["SubmitJob", "unable to accept job", "Resource temporarily unavailable"];
-                known.iter().any(|known| words.contains(known))
-            }
-            _ => false,
-        }
+    fn own_job(&self) -> Option<String> {
+        client::own_job()
     }
-}
 
-impl From<Error> for Diagnostic {
-    fn from(error: Error) -> Diagnostic {
-        let message = error.to_string();
-        let help = match error {
-            Error::Store(error) => return error.into(),
-            Error::NoSlurm { .. } => {
-                let help =
-                    "run this on a node of the cluster where sbatch works, or use `winsign run` (also with --hosts)";
-                return Diagnostic::new(message, help);
-            }
-            Error::Refused { words, .. } if client::is_absence(&words) => {
-                Some("try again later, the controller does not respond; nothing that was submitted is lost")
-            }
-            Error::Full { .. } => Some("run the same command again when some of them have ended"),
-            Error::Unasked { .. } => {
-                Some("try again in a moment, on a node of the cluster where sbatch works; nothing was changed")
-            }
-            Error::Busy { .. } => Some("wait for it, then run the same command again"),
-            Error::Refused { .. } | Error::Strange { .. } | Error::Unfit { .. } => None,
-        };
-        Diagnostic::with_code(exit::FAILURE, message, help)
+    fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
+        nodes::allocated(threads)
     }
 }

@@ -1,131 +1,53 @@
-//! The script of an array's jobs.
+//! What Slurm needs in the script of an array.
 
-use std::fmt::Write;
-use std::path::Path;
+use crate::batch::scheduler::ScriptParts;
+use crate::batch::script::{ArrayJob, Resources};
 
-use winsign_core::text::shell_word;
-
-use super::profile::Profile;
-use super::programs;
-use super::submission::Execution;
-
-/// The content of the script of an array.
-pub struct Script<'a> {
-    pub profile: &'a Profile,
-    pub execution: &'a Execution,
-    pub store: &'a Path,
-    pub submission: &'a Path,
-    pub programs: &'a str,
-    pub job_name: &'a str,
-    pub array: usize,
-    pub tasks: usize,
-    /// The maximum number of tasks that run at the same time.
-    pub at_once: Option<u32>,
+pub(super) fn parts(array: &ArrayJob) -> ScriptParts {
+    ScriptParts {
+        head: options(array).iter().map(|option| format!("#SBATCH {}", directive(option))).collect(),
+        task: "$SLURM_ARRAY_TASK_ID",
+        hold: r#"scontrol update JobId="$SLURM_JOB_ID" Comment="winsign: ${SLURMD_NODENAME:-$(hostname)} $reason"
+    scontrol requeuehold "$SLURM_JOB_ID""#,
+    }
 }
 
-impl Script<'_> {
-    /// Returns the text for sbatch. `#SBATCH` lines contain only values that were checked to be safe there; paths are only in
-    /// the shell part, in quotes.
-    pub fn text(&self) -> String {
-        let mut text = "#!/bin/bash\n".to_string();
-        for option in self.options() {
-            let _ = writeln!(text, "#SBATCH {}", directive(&option));
-        }
-        let Script { profile, array, .. } = self;
-        let store = shell_word(&self.store.to_string_lossy());
-        let submission = shell_word(&self.submission.to_string_lossy());
-        let programs = shell_word(&programs::folder(self.store, self.programs).to_string_lossy());
-        let _ = write!(
-            text,
-            r#"
-store={store}
-submission={submission}
-programs={programs}
-# Told to stop before the program listens, it would not go on later; what Slurm ends for others to go first, it starts again.
-trap '' USR1 TERM
-log=$submission/log/{array}_$SLURM_ARRAY_TASK_ID
-# What keeps the program from starting would keep every job from it: the job is held, and tells why where `winsign status`
-# finds it.
-reason="cannot use the store $store"
-trap 'code=$?
-    scontrol update JobId="$SLURM_JOB_ID" Comment="winsign: ${{SLURMD_NODENAME:-$(hostname)}} $reason"
-    scontrol requeuehold "$SLURM_JOB_ID"
-    exit $code' EXIT
-[ -r "$submission/submission.json" ] && [ -w "$store" ] || exit 74
-mkdir -p "$submission/log" && exec >>"$log" 2>&1 || exit 74
-reason="cannot start the program; see $log"
-"#
-        );
-        if !profile.setup.trim().is_empty() {
-            let _ = writeln!(text, "# `setup` of the profile.\n{}", profile.setup.trim_end());
-        }
-        let _ = writeln!(text, r#"[ -x "$programs/{}" ] || exit 127"#, programs::WINSIGN);
-        let _ = writeln!(
-            text,
-            r#"exec "$programs/{}" task -v "$submission" {array} "$SLURM_ARRAY_TASK_ID""#,
-            programs::WINSIGN
-        );
-        text
-    }
+fn options(array: &ArrayJob) -> Vec<String> {
+    let ArrayJob { profile, name, tasks, .. } = array;
+    let mut options = vec![
+        format!("--job-name={name}"),
+        format!("--array=0-{}{}", tasks - 1, array.at_once.map(|most| format!("%{most}")).unwrap_or_default()),
+        // The script opens its own log after checking that this node can access the store.
+        "--output=/dev/null".to_string(),
+        "--open-mode=append".to_string(),
+        "--kill-on-invalid-dep=yes".to_string(),
+        format!("--signal=B:USR1@{}", profile.grace),
+    ];
+    options.push(if profile.requeue { "--requeue" } else { "--no-requeue" }.to_string());
+    options.extend(resources(&array.resources(), profile.gpu_type.as_deref()));
+    let named = [
+        ("partition", &profile.partition),
+        ("account", &profile.account),
+        ("qos", &profile.qos),
+        ("constraint", &profile.constraint),
+        ("time", &profile.time),
+        ("mem", &profile.memory),
+    ];
+    options.extend(named.iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?))));
+    options.extend(profile.sbatch.iter().cloned());
+    options
+}
 
-    fn options(&self) -> Vec<String> {
-        let Script { profile, job_name, tasks, .. } = self;
-        let mut options = vec![
-            format!("--job-name={job_name}"),
-            format!("--array=0-{}{}", tasks - 1, self.at_once.map(|most| format!("%{most}")).unwrap_or_default()),
-            // The script opens its own log after checking that this node can access the store.
-            "--output=/dev/null".to_string(),
-            "--open-mode=append".to_string(),
-            "--kill-on-invalid-dep=yes".to_string(),
-            format!("--signal=B:USR1@{}", profile.grace),
-        ];
-        options.push(if profile.requeue { "--requeue" } else { "--no-requeue" }.to_string());
-        options.extend(self.resources());
-        let named = [
-            ("partition", &profile.partition),
-            ("account", &profile.account),
-            ("qos", &profile.qos),
-            ("constraint", &profile.constraint),
-            ("time", &profile.time),
-            ("mem", &profile.memory),
-        ];
-        options.extend(named.iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?))));
-        options.extend(profile.sbatch.iter().cloned());
-        options
+fn resources(resources: &Resources, gpu_type: Option<&str>) -> Vec<String> {
+    let Resources { nodes, processes, per_node, cores, gpus } = resources;
+    let mut options = vec![format!("--nodes={nodes}"), format!("--ntasks={processes}")];
+    if *processes > 1 {
+        options.push(format!("--ntasks-per-node={per_node}"));
     }
-
-    /// Returns the options for the ranks of all runs that a task executes at the same time.
-    fn resources(&self) -> Vec<String> {
-        let Script { profile, execution, .. } = self;
-        let ranks = execution.ranks * profile.side_by_side;
-        // One process executes all runs of one rank; each rank of larger runs is a process that Slurm starts.
-        if execution.ranks == 1 {
-            let mut options = vec!["--nodes=1".to_string(), "--ntasks=1".to_string()];
-            options.push(format!("--cpus-per-task={}", execution.threads * ranks));
-            options.extend(self.gpus(ranks));
-            return options;
-        }
-        let per_node = execution.ranks_on_node(ranks, profile);
-        let mut options = vec![
-            format!("--nodes={}", ranks.div_ceil(per_node)),
-            format!("--ntasks={ranks}"),
-            format!("--ntasks-per-node={per_node}"),
-            format!("--cpus-per-task={}", execution.threads),
-        ];
-        options.extend(self.gpus(per_node));
-        options
-    }
-
-    /// Returns the option for the GPUs of one node with this many ranks.
-    fn gpus(&self, ranks: u32) -> Option<String> {
-        let share = self.execution.gpus?;
-        let mut gpus = (share * f64::from(ranks)).ceil().max(1.0) as u32;
-        if let Some(most) = self.profile.gpus_per_node {
-            gpus = gpus.min(most);
-        }
-        let kind = self.profile.gpu_type.as_ref().map(|kind| format!("{kind}:")).unwrap_or_default();
-        Some(format!("--gres=gpu:{kind}{gpus}"))
-    }
+    options.push(format!("--cpus-per-task={cores}"));
+    let kind = gpu_type.map(|kind| format!("{kind}:")).unwrap_or_default();
+    options.extend(gpus.map(|gpus| format!("--gres=gpu:{kind}{gpus}")));
+    options
 }
 
 /// Formats an option for a `#SBATCH` line; values that Slurm would split are quoted.
@@ -142,157 +64,11 @@ fn directive(option: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-    use std::process::Command;
-
     use super::*;
-
-    fn execution() -> Execution {
-        Execution { data: PathBuf::from("data"), threads: 2, ranks: 1, gpus: None, retries: 1 }
-    }
-
-    fn script(profile: &Profile, execution: &Execution, store: &str) -> String {
-        let submission = format!("{store}/submissions/3f");
-        let script = Script {
-            profile,
-            execution,
-            store: Path::new(store),
-            submission: Path::new(&submission),
-            programs: "beef",
-            job_name: "study.3f.4",
-            array: 4,
-            tasks: 7,
-            at_once: Some(3),
-        };
-        script.text()
-    }
-
-    fn has(text: &str, option: &str) -> bool {
-        text.lines().any(|line| line == format!("#SBATCH {option}"))
-    }
-
-    #[test]
-    fn resources_cover_all_concurrent_runs() {
-        let one = script(&Profile::default(), &execution(), "/s");
-        assert!(has(&one, "--array=0-6%3") && has(&one, "--cpus-per-task=2") && has(&one, "--ntasks=1"), "{one}");
-        assert!(!one.contains("gres"), "{one}");
-
-        let shared = Profile { side_by_side: 4, ..Profile::default() };
-        let shared = script(&shared, &Execution { gpus: Some(0.25), ..execution() }, "/s");
-        assert!(has(&shared, "--cpus-per-task=8") && has(&shared, "--gres=gpu:1"), "{shared}");
-
-        let by_gpus = Profile { gpus_per_node: Some(4), ..Profile::default() };
-        let by_gpus = script(&by_gpus, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");
-        assert!(has(&by_gpus, "--nodes=2") && has(&by_gpus, "--gres=gpu:4"), "{by_gpus}");
-
-        let wide = Profile { ranks_per_node: Some(4), gpu_type: Some("a100".into()), ..Profile::default() };
-        let wide = script(&wide, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");
-        assert!(
-            has(&wide, "--nodes=2") && has(&wide, "--ntasks-per-node=4") && has(&wide, "--gres=gpu:a100:4"),
-            "{wide}"
-        );
-    }
-
-    #[test]
-    fn script_has_the_settings_of_the_profile() {
-        let profile = Profile {
-            partition: Some("long".into()),
-            time: Some("1-0".into()),
-            sbatch: vec!["--exclusive".into()],
-            setup: "module load x\n".into(),
-            ..Profile::default()
-        };
-        let text = script(&profile, &execution(), "/s");
-        for option in ["--partition=long", "--time=1-0", "--exclusive", "--requeue", "--signal=B:USR1@120"] {
-            assert!(has(&text, option), "{option}: {text}");
-        }
-        assert!(text.find("exec >>").unwrap() < text.find("module load x").unwrap(), "its words are in the log");
-    }
-
-    /// A program that writes down what it is given.
-    fn echoing(path: &Path, to: &Path) {
-        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\n", shell_word(&to.to_string_lossy()));
-        std::fs::write(path, script).unwrap();
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    }
-
-    #[test]
-    fn job_without_access_to_the_store_is_held() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("told");
-        echoing(&folder.path().join("scontrol"), &log);
-        let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-        let ran = Command::new("bash")
-            .arg("-c")
-            .arg(script(&Profile::default(), &execution(), "/no such store"))
-            .env("PATH", path)
-            .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
-            .output()
-            .unwrap();
-        assert_eq!(ran.status.code(), Some(74));
-        let log = std::fs::read_to_string(log).unwrap();
-        let lines: Vec<&str> = log.lines().collect();
-        assert_eq!(
-            lines,
-            ["update JobId=17 Comment=winsign: node7 cannot use the store /no such store", "requeuehold 17"]
-        );
-    }
-
-    #[test]
-    fn job_with_failed_setup_or_missing_program_is_held() {
-        for setup in ["exit 3", "true"] {
-            let folder = tempfile::tempdir().unwrap();
-            let log = folder.path().join("told");
-            echoing(&folder.path().join("scontrol"), &log);
-            let store = folder.path().join("store");
-            std::fs::create_dir_all(store.join("submissions/3f")).unwrap();
-            std::fs::write(store.join("submissions/3f/submission.json"), "").unwrap();
-            let profile = Profile { setup: setup.to_string(), ..Profile::default() };
-            let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-            let ran = Command::new("bash")
-                .arg("-c")
-                .arg(script(&profile, &execution(), &store.to_string_lossy()))
-                .env("PATH", path)
-                .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
-                .output()
-                .unwrap();
-            assert!(!ran.status.success());
-            let log = std::fs::read_to_string(log).unwrap();
-            assert!(log.contains("node7 cannot start the program") && log.contains("requeuehold 17"), "{log}");
-        }
-    }
 
     #[test]
     fn options_with_spaces_are_quoted() {
         assert_eq!(directive("--exclusive"), "--exclusive");
         assert_eq!(directive("--comment=hello \"world\""), r#"--comment="hello \"world\"""#);
-    }
-
-    /// The shell itself says what it makes of the script.
-    #[test]
-    fn paths_with_special_characters_are_quoted() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = folder.path().join("a 'b' \"c\" $d `e`\n#SBATCH --nodes=9\n*");
-        let submission = store.join("submissions/3f");
-        std::fs::create_dir_all(submission.join("log")).unwrap();
-        std::fs::write(submission.join("submission.json"), "").unwrap();
-        let programs = store.join("programs/beef");
-        std::fs::create_dir_all(&programs).unwrap();
-        let program = programs.join("winsign");
-        std::fs::write(&program, "#!/bin/sh\nprintf '%s\\0' \"$@\"\n").unwrap();
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&program, executable).unwrap();
-
-        let text = script(&Profile::default(), &execution(), &store.to_string_lossy());
-        let options = text.lines().skip(1).take_while(|line| !line.is_empty());
-        assert!(options.clone().all(|line| line.starts_with("#SBATCH --")) && options.count() > 5, "{text}");
-        let head: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
-        assert!(!head.iter().any(|line| line.contains("nodes=9")), "{text}");
-
-        let ran = Command::new("bash").arg("-c").arg(&text).env("SLURM_ARRAY_TASK_ID", "5").output().unwrap();
-        assert!(ran.status.success(), "{ran:?}");
-        let log = std::fs::read_to_string(submission.join("log/4_5")).unwrap();
-        let words: Vec<&str> = log.split_terminator('\0').collect();
-        assert_eq!(words, ["task", "-v", submission.to_str().unwrap(), "4", "5"]);
     }
 }

@@ -353,7 +353,7 @@ transfer: {inherit: sign, level: all}";
                 false => String::new(),
             };
             let top = |name: &str, usual: &str| if key.path == name { values.clone() } else { usual.to_string() };
-            let method = if key.kind == Kind::Digest { "" } else { "method: [imp, aws], levels: 1" };
+            let method = if matches!(key.kind, Kind::Digest) { "" } else { "method: [imp, aws], levels: 1" };
             let between = if key.path == "connect.margin" { "plane" } else { "seeds" };
             let text = format!(
                 "dataset: {}\narchitecture: {}\nnumerics: {}\nticket: {{{}}}

@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
-use winsign_core::settings::{Import, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
+use winsign_core::settings::{Import, Method, Seeds, Settings, Ticket, Training, Transfer};
 use winsign_core::{Run, RunId};
 
-use super::joins::{self, Planned};
-use super::{Plan, label};
+use super::{Plan, joins, label};
 use crate::{Chain, Sweep, TransferBlock};
 
 /// Lists every run of a sweep once, after the runs it needs. Chains that share their first levels share those runs.
@@ -15,8 +14,8 @@ pub fn build(sweep: &Sweep) -> Plan {
     let mut chains = vec![];
     for chain in &sweep.chains {
         let tickets = add_tickets(&mut runs, chain);
-        let add = |block| add_transfer(&mut runs, chain, block, &tickets);
-        let transfers: Vec<Planned> = chain.transfers.iter().map(add).collect();
+        let transfers: Vec<RunId> =
+            chain.transfers.iter().map(|transfer| add_transfer(&mut runs, chain, transfer, &tickets)).collect();
         joins::add_of_chain(&mut runs, chain, &tickets, &transfers);
         chains.push((chain, tickets));
     }
@@ -98,12 +97,8 @@ fn add_ticket(runs: &mut Runs, chain: &Chain, level: u32, training: &Training, i
     runs.add(Settings::Ticket(settings), inputs)
 }
 
-fn add_transfer<'s>(runs: &mut Runs, chain: &Chain, transfer: &'s TransferBlock, tickets: &[RunId]) -> Planned<'s> {
-    // A ticket that is trained on needs no initialization: transfers that differ in its seed alone are one.
-    let seeds = match transfer.inherit {
-        Inherit::Retrain => Seeds::from(transfer.seeds.order),
-        _ => transfer.seeds,
-    };
+fn add_transfer(runs: &mut Runs, chain: &Chain, transfer: &TransferBlock, tickets: &[RunId]) -> RunId {
+    let seeds = transfer.run_seeds();
     let settings = Transfer {
         problem: chain.problem,
         inherit: transfer.inherit,
@@ -112,8 +107,7 @@ fn add_transfer<'s>(runs: &mut Runs, chain: &Chain, transfer: &'s TransferBlock,
         seeds,
     };
     let ticket = transfer.inherit.needs_ticket().then(|| tickets[transfer.level as usize].clone());
-    let id = runs.add(Settings::Transfer(settings), ticket.into_iter().collect());
-    Planned { block: transfer, seeds, id }
+    runs.add(Settings::Transfer(settings), ticket.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -121,7 +115,7 @@ mod tests {
     use super::*;
     use crate::parse;
     use crate::plan::PlannedRun;
-    use winsign_core::settings::Masks;
+    use winsign_core::settings::{Inherit, Masks};
 
     fn planned(text: &str) -> Plan {
         let file = format!("dataset: digits\narchitecture: resnet8\n{text}");

@@ -1,29 +1,21 @@
 //! The runs of connects: single paths, blocks of barrier matrices, planes.
 
-use std::ops::Range;
-
 use winsign_core::RunId;
 use winsign_core::grouping::distinct;
-use winsign_core::settings::{Between, Connect, Inherit, Masks, Matrix, Plane, Problem, Seeds, Settings};
+use winsign_core::settings::{Between, Connect, Masks, Matrix, Plane, Problem, Settings};
 
 use super::build::Runs;
+use crate::joins::{Joinable, TicketMatrix, blocks, ticket_matrices};
 use crate::{Chain, ConnectBlock, TransferBlock};
 
-/// A planned transfer: as the sweep has it, and its run.
-pub(super) struct Planned<'s> {
-    pub block: &'s TransferBlock,
-    /// Of the run, which may take fewer seeds into account than the sweep names.
-    pub seeds: Seeds,
-    pub id: RunId,
-}
-
-/// The runs of one chain's connects, but for those between tickets, which may be of several chains.
-pub(super) fn add_of_chain(runs: &mut Runs, chain: &Chain, tickets: &[RunId], transfers: &[Planned]) {
+/// Adds the runs of one chain's connects, except those between tickets, which may be of several chains.
+pub(super) fn add_of_chain(runs: &mut Runs, chain: &Chain, tickets: &[RunId], transfers: &[RunId]) {
+    let joinable = Joinable::new(&chain.transfers);
     for connect in &chain.connects {
         match connect.between {
-            Between::Seeds => add_between_seeds(runs, chain, connect, transfers),
-            Between::Plane => add_planes(runs, chain, connect, transfers),
-            Between::Retrain => add_retrain(runs, chain, connect, transfers),
+            Between::Seeds => add_between_seeds(runs, chain, connect, &joinable, transfers),
+            Between::Plane => add_planes(runs, chain, connect, &joinable, transfers),
+            Between::Retrain => add_retrain(runs, chain, connect, &joinable, transfers),
             Between::NormInit => {
                 let ticket = tickets[connect.level as usize].clone();
                 runs.add(Settings::Connect(path(chain.problem, connect, Masks::Same)), vec![ticket]);
@@ -37,72 +29,34 @@ pub(super) fn add_of_chain(runs: &mut Runs, chain: &Chain, tickets: &[RunId], tr
     }
 }
 
-/// A ticket that is joined with others, and the seeds of its chain.
-type Joined = (Seeds, RunId);
-
-/// The matrices between tickets of one level and one problem.
+/// Adds the matrices between tickets of one level and one problem.
 pub(super) fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>)]) {
-    let mut matrices: Vec<(&Chain, &ConnectBlock, Vec<Joined>)> = Vec::new();
-    for (chain, tickets) in chains {
-        for connect in chain.connects.iter().filter(|connect| connect.between == Between::Tickets) {
-            let ticket = (chain.seeds, tickets[connect.level as usize].clone());
-            let same = |(other, first, _): &&mut (&Chain, &ConnectBlock, _)| {
-                other.problem == chain.problem && connect.asks_for_the_matrix_of(first)
-            };
-            match matrices.iter_mut().find(same) {
-                Some((.., tickets)) => tickets.push(ticket),
-                None => matrices.push((*chain, connect, vec![ticket])),
-            }
-        }
-    }
-    for (chain, connect, mut tickets) in matrices {
-        let problem = chain.problem;
+    for TicketMatrix { connect, chains: joined } in
+        ticket_matrices(chains.iter().map(|(chain, _)| (chain.problem, chain.connects.as_slice())))
+    {
+        let mut joined: Vec<_> = joined.into_iter().map(|chain| &chains[chain]).collect();
         // By seeds, so that more of them come at the end.
-        tickets.sort_by_key(|(seeds, _)| *seeds);
-        let networks: Vec<RunId> = distinct(tickets.into_iter().map(|(_, id)| id));
-        if connect.block > 1 {
-            add_blocks(runs, problem, connect, &networks, |_| Masks::Union);
-            continue;
-        }
-        for (index, second) in networks.iter().enumerate() {
-            for first in &networks[..index] {
-                // In the order they have in blocks, so that the numbers are the same to the last bit.
-                let ends = vec![first.clone(), second.clone()];
-                runs.add(Settings::Connect(path(problem, connect, Masks::Union)), ends);
-            }
-        }
+        joined.sort_by_key(|(chain, _)| chain.seeds);
+        let networks = distinct(joined.iter().map(|(_, tickets)| tickets[connect.level as usize].clone()));
+        add_matrix(runs, joined[0].0.problem, connect, &networks, |_| Masks::Union);
     }
 }
 
-/// One run for every pair of transfers that differ in nothing but their seeds, and have the same mask unless the union
-/// is asked for; or one for every block of them.
-fn add_between_seeds(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers: &[Planned]) {
-    for row in rows(connect, transfers) {
-        if connect.block > 1 {
-            let networks: Vec<RunId> = row.iter().map(|transfer| transfer.id.clone()).collect();
-            let masks = |networks: &[usize]| masks_of(networks.iter().map(|&network| row[network]));
-            add_blocks(runs, chain.problem, connect, &networks, masks);
-            continue;
-        }
-        for (index, second) in row.iter().enumerate() {
-            for first in &row[..index] {
-                // Rows are in the order of seeds, so that the order in the file does not change a pair's identity.
-                let inputs = vec![first.id.clone(), second.id.clone()];
-                let masks = masks_of([*first, *second].into_iter());
-                runs.add(Settings::Connect(path(chain.problem, connect, masks)), inputs);
-            }
-        }
+/// Adds the matrices between transfers that differ only in seeds.
+fn add_between_seeds(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: &Joinable, transfers: &[RunId]) {
+    for row in joinable.rows(connect) {
+        let networks: Vec<RunId> = row.iter().map(|&network| transfers[network].clone()).collect();
+        let masks = |places: &[usize]| masks_of(places.iter().map(|&place| &chain.transfers[row[place]]));
+        add_matrix(runs, chain.problem, connect, &networks, masks);
     }
 }
 
-/// The plane through the first three transfers that differ in nothing but their seeds.
-fn add_planes(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers: &[Planned]) {
-    for row in rows(connect, transfers) {
-        let [first, second, third, ..] = row[..] else { continue };
-        let corners = [first, second, third];
+/// Adds the planes through transfers that differ only in seeds.
+fn add_planes(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: &Joinable, transfers: &[RunId]) {
+    for corners in joinable.planes(connect) {
         let settings = Plane {
             problem: chain.problem,
-            masks: masks_of(corners.into_iter()),
+            masks: masks_of(corners.iter().map(|&network| &chain.transfers[network])),
             points: connect.points,
             margin: connect.margin,
             batch: connect.batch,
@@ -110,94 +64,48 @@ fn add_planes(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers:
             sets: connect.sets,
             precision: connect.precision,
         };
-        runs.add(Settings::Plane(settings), corners.map(|corner| corner.id.clone()).to_vec());
+        runs.add(Settings::Plane(settings), corners.map(|network| transfers[network].clone()).to_vec());
     }
 }
 
-/// One run for every transfer and the ticket it came from, trained on alike in the same order of images.
-fn add_retrain(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers: &[Planned]) {
-    for transfer in transfers.iter().filter(|transfer| is_joined(connect, transfer)) {
-        let alike = |other: &&Planned| {
-            let (one, other) = (transfer.block, other.block);
-            other.inherit == Inherit::Retrain
-                && (other.level, &other.training, other.seeds.order) == (one.level, &one.training, one.seeds.order)
-        };
-        let masks = if transfer.block.inherit.draws_mask() { Masks::Union } else { Masks::Same };
-        let Some(retrained) = transfers.iter().find(alike) else { continue };
-        if masks == Masks::Union && connect.masks == Masks::Same {
-            continue;
-        }
-        let ends = vec![transfer.id.clone(), retrained.id.clone()];
+/// Adds one run for every transfer and the ticket it came from, trained on in the same way.
+fn add_retrain(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: &Joinable, transfers: &[RunId]) {
+    for ends in joinable.retrained(connect) {
+        let masks = if chain.transfers[ends[0]].inherit.draws_mask() { Masks::Union } else { Masks::Same };
+        let ends = ends.map(|network| transfers[network].clone()).to_vec();
         runs.add(Settings::Connect(path(chain.problem, connect, masks)), ends);
     }
 }
 
-fn is_joined(connect: &ConnectBlock, transfer: &Planned) -> bool {
-    transfer.block.level == connect.level && Some(transfer.block.inherit) == connect.inherit
-}
-
-/// The transfers that a connect joins, in rows that differ in nothing but their seeds and are in the order of these. Those
-/// with different masks are in one row only if the union is asked for.
-fn rows<'t, 's>(connect: &ConnectBlock, transfers: &'t [Planned<'s>]) -> Vec<Vec<&'t Planned<'s>>> {
-    let mut rows: Vec<Vec<&Planned>> = Vec::new();
-    for transfer in transfers.iter().filter(|transfer| is_joined(connect, transfer)) {
-        let fits = |row: &&mut Vec<&Planned>| {
-            let (one, other) = (row[0].block, transfer.block);
-            let alike = (&one.training, one.flip) == (&other.training, other.flip);
-            alike && (connect.masks == Masks::Union || masks_of([row[0], transfer].into_iter()) == Masks::Same)
-        };
-        match rows.iter_mut().find(fits) {
-            Some(row) => row.push(transfer),
-            None => rows.push(vec![transfer]),
-        }
-    }
-    for row in &mut rows {
-        row.sort_by_key(|transfer| transfer.seeds);
-        row.dedup_by(|one, other| one.id == other.id);
-    }
-    rows
-}
-
-/// What joining transfers that are alike takes: the union if some have drawn another mask than others.
-fn masks_of<'t, 's: 't>(mut transfers: impl Iterator<Item = &'t Planned<'s>>) -> Masks {
+/// Returns the masks of a run that joins transfers of one row: the union if some have drawn another mask than others.
+fn masks_of<'t>(mut transfers: impl Iterator<Item = &'t TransferBlock>) -> Masks {
     let Some(first) = transfers.next() else { return Masks::Same };
-    let other = |transfer: &Planned| transfer.block.seeds.init != first.block.seeds.init;
-    if first.block.inherit.draws_mask() && transfers.any(other) { Masks::Union } else { Masks::Same }
+    let differs = transfers.any(|other| other.seeds.init != first.seeds.init);
+    if first.inherit.draws_mask() && differs { Masks::Union } else { Masks::Same }
 }
 
-/// One run for every block of the matrix between these networks; `masks` says what joining some of them takes.
-fn add_blocks(
+/// Adds one run for every block of the matrix between these networks, or for every pair if blocks have one network on a
+/// side. `masks` returns the masks of a run that joins some of the networks.
+fn add_matrix(
     runs: &mut Runs,
     problem: Problem,
     connect: &ConnectBlock,
     networks: &[RunId],
     masks: impl Fn(&[usize]) -> Masks,
 ) {
-    let blocks = blocks(networks.len(), connect.block as usize);
+    let blocks: Vec<_> = blocks(networks.len(), connect.block).collect();
     let count = blocks.len() as u32;
     for (number, (rows, columns)) in (1..).zip(blocks) {
         let side = rows.len() as u32;
         let places: Vec<usize> = rows.chain(columns).collect();
-        let path = path(problem, connect, masks(&places));
         let inputs = places.iter().map(|&place| networks[place].clone()).collect();
-        runs.add_block(Settings::Matrix(Matrix { path, rows: side }), inputs, Some((number, count)));
-    }
-}
-
-/// The blocks of a symmetric matrix: the networks of their rows, and of their columns where those are others. Networks that
-/// are added at the end leave all whole blocks as they are.
-fn blocks(networks: usize, side: usize) -> Vec<(Range<usize>, Range<usize>)> {
-    let groups: Vec<Range<usize>> =
-        (0..networks).step_by(side).map(|start| start..networks.min(start + side)).collect();
-    let mut blocks = Vec::new();
-    for (index, columns) in groups.iter().enumerate() {
-        blocks.extend(groups[..index].iter().map(|rows| (rows.clone(), columns.clone())));
-        // One network alone has no pair.
-        if columns.len() > 1 {
-            blocks.push((columns.clone(), 0..0));
+        let path = path(problem, connect, masks(&places));
+        if connect.block == 1 {
+            runs.add(Settings::Connect(path), inputs);
+        } else {
+            runs.add_block(Settings::Matrix(Matrix { path, rows: side }), inputs, Some((number, count)));
         }
     }
-    blocks
 }
 
 fn path(problem: Problem, connect: &ConnectBlock, masks: Masks) -> Connect {
@@ -221,6 +129,7 @@ mod tests {
     use crate::parse;
     use crate::plan::build::build;
     use crate::plan::{Label, Plan, PlannedRun};
+    use winsign_core::settings::Inherit;
 
     fn planned(text: &str) -> Plan {
         let file = format!("dataset: digits\narchitecture: resnet8\n{text}");

@@ -1,4 +1,4 @@
-//! YAML as a tree in which everything knows its place.
+//! YAML as a tree in which every node has its place.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub struct Name {
 }
 
 /// Reads one YAML document.
-pub(super) fn read(text: &str, sort: &DocumentKind) -> Result<Node, Diagnostic> {
+pub(super) fn read(text: &str, kind: &DocumentKind) -> Result<Node, Diagnostic> {
     let options = serde_saphyr::options! {
         // `on`, `no`, `y` and `007` are names as good as any.
         strict_booleans: true,
@@ -43,11 +43,19 @@ pub(super) fn read(text: &str, sort: &DocumentKind) -> Result<Node, Diagnostic> 
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| fault(error, sort))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| fault(error, kind))
+}
+
+impl Node {
+    /// Returns the value of a key, if this is a block that has it.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        let Content::Map(entries) = &self.content else { return None };
+        entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
+    }
 }
 
 impl Content {
-    /// How messages call what was found where something else was expected.
+    /// Describes the content in messages about something else that was expected.
     pub fn found(&self) -> String {
         match self {
             Content::Nothing => "nothing".to_string(),
@@ -61,21 +69,21 @@ impl Content {
     }
 }
 
-/// A YAML error in the words of this room.
-fn fault(error: serde_saphyr::Error, sort: &DocumentKind) -> Diagnostic {
+/// Returns the diagnostic for a YAML error.
+fn fault(error: serde_saphyr::Error, kind: &DocumentKind) -> Diagnostic {
     use serde_saphyr::Error as Yaml;
 
     let (message, help) = match &error {
         Yaml::DuplicateMappingKey { key: Some(key), .. } => {
-            (format!("{} is given twice", quoted(key)), sort.twice.to_string())
+            (format!("{} is given twice", quoted(key)), kind.twice.to_string())
         }
         Yaml::MultipleDocuments { .. } => {
-            let help = format!("a {} is one document: remove the `---`", sort.name);
+            let help = format!("a {} is one document: remove the `---`", kind.name);
             ("a second YAML document begins here".to_string(), help)
         }
         Yaml::Budget { .. } | Yaml::AliasError { .. } => (
             "this file is nested too deeply, or too large after expanding aliases".to_string(),
-            format!("a {} needs {} levels; replace aliases (`*name`) by their values", sort.name, sort.levels),
+            format!("a {} needs {} levels; replace aliases (`*name`) by their values", kind.name, kind.levels),
         ),
         _ => {
             let message = printable(&UserMessageFormatter.format_message(&error));

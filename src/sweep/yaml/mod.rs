@@ -1,5 +1,4 @@
-//! Files that people write in YAML: a text becomes a tree in which everything knows its place, and what is wrong with
-//! it is told with line, column and a hint. Sweep files and profiles share this.
+//! YAML files: a text becomes a tree in which every node has its place, and errors have line, column and help.
 
 mod document;
 mod words;
@@ -8,20 +7,27 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::keys::Key;
+
 pub use document::{Content, Name, Node};
 pub use winsign_core::diagnostic::{Diagnostic, Place};
 pub use words::{grouped, listed, nearest, quoted};
 
-/// Larger than any file that people write.
+/// The maximum size of a file.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// A sort of file, as messages speak of it.
+/// A kind of file: its name and keys, and what messages say about it.
 #[derive(Debug)]
 pub struct DocumentKind {
-    /// What it is called, as in `a sweep file`.
+    /// Its name, as in `a sweep file`.
     pub name: &'static str,
+    /// One or two sentences on what it is.
+    pub description: &'static str,
     /// The path of one.
     pub example: &'static str,
+    pub keys: &'static [Key],
+    /// Names of keys in similar files, and the keys that they mean.
+    pub other_names: &'static [(&'static str, &'static str)],
     /// How many levels of nesting it needs, in words.
     pub levels: &'static str,
     /// What to do about a key that is given twice.
@@ -31,50 +37,50 @@ pub struct DocumentKind {
 }
 
 /// Reads a YAML document.
-pub fn parse(text: &str, sort: &DocumentKind) -> Result<Node, Diagnostic> {
+pub fn parse(text: &str, kind: &DocumentKind) -> Result<Node, Diagnostic> {
     if text.len() > MAX_BYTES {
-        return Err(too_large(sort));
+        return Err(too_large(kind));
     }
-    document::read(text, sort)
+    document::read(text, kind)
 }
 
-/// The text of a file.
-pub fn read_text(path: &Path, sort: &DocumentKind) -> Result<String, Diagnostic> {
+/// Returns the text of a file.
+pub fn read_text(path: &Path, kind: &DocumentKind) -> Result<String, Diagnostic> {
     let mut bytes = Vec::new();
     let opened = fs::File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
     match opened {
-        Ok(_) if bytes.len() > MAX_BYTES => Err(too_large(sort)),
+        Ok(_) if bytes.len() > MAX_BYTES => Err(too_large(kind)),
         Ok(_) => String::from_utf8(bytes).map_err(|error| {
             let message =
                 format!("cannot read this file as text: byte {} is not UTF-8", error.utf8_error().valid_up_to());
-            Diagnostic::new(message, format!("give a {} in YAML, saved as UTF-8", sort.name))
+            Diagnostic::new(message, format!("give a {} in YAML, saved as UTF-8", kind.name))
         }),
-        Err(error) => Err(unreadable(path, sort, &error)),
+        Err(error) => Err(unreadable(path, kind, &error)),
     }
 }
 
-fn too_large(sort: &DocumentKind) -> Diagnostic {
+fn too_large(kind: &DocumentKind) -> Diagnostic {
     let message = format!("this file has more than {} bytes", grouped(MAX_BYTES as u128));
-    Diagnostic::new(message, sort.too_large)
+    Diagnostic::new(message, kind.too_large)
 }
 
-fn unreadable(path: &Path, sort: &DocumentKind, error: &io::Error) -> Diagnostic {
+fn unreadable(path: &Path, kind: &DocumentKind, error: &io::Error) -> Diagnostic {
     match error.kind() {
         io::ErrorKind::NotFound => {
             let help = match similar_file(path) {
                 Some(similar) => format!("did you mean {similar}?"),
-                None => format!("give the path of a {}, such as {}", sort.name, sort.example),
+                None => format!("give the path of a {}, such as {}", kind.name, kind.example),
             };
             Diagnostic::new("the file does not exist", help)
         }
         io::ErrorKind::IsADirectory => {
-            Diagnostic::new("this is a directory, not a file", format!("give the path of a {}", sort.name))
+            Diagnostic::new("this is a directory, not a file", format!("give the path of a {}", kind.name))
         }
         _ => Diagnostic::new(format!("cannot read this file: {error}"), "check its permissions"),
     }
 }
 
-/// A file beside a missing one that has nearly its name.
+/// Returns the path of a file in the same directory with a similar name.
 fn similar_file(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let files = fs::read_dir(directory).ok()?.flatten().filter(|entry| entry.path().is_file());

@@ -1,4 +1,4 @@
-//! A submission: arrays submitted to Slurm together, and their directory in the store.
+//! A submission: arrays submitted together, and their directory in the store.
 //!
 //! ```text
 //! STORE/submissions/3f09c2aa/
@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use winsign_core::error::Result as StoreResult;
 use winsign_core::settings::Settings;
+use winsign_core::text::printable;
 use winsign_core::{Run, RunId, files, lease};
 
 use super::Error;
-use super::client::{self, Limits, Living};
 use super::profile::Profile;
-use super::task;
+use super::scheduler::{Job, JobState, Limits, Scheduler};
 use crate::Entry;
+use crate::launcher::Wanted;
 
 /// The version of the layout above.
 const FORMAT: u32 = 1;
@@ -64,6 +65,12 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// Returns what runs want from the launcher of a profile.
+    pub fn wanted<'a>(&self, profile: &'a Profile) -> Wanted<'a> {
+        let ranks_per_node = self.ranks_on_node(self.ranks, profile);
+        Wanted { ranks: self.ranks, ranks_per_node, gpus: self.gpus, mpi: &profile.mpi }
+    }
+
     /// Returns how many of the ranks are placed on one node, by the profile or the GPUs of a node.
     pub fn ranks_on_node(&self, ranks: u32, profile: &Profile) -> u32 {
         let held = || match (profile.gpus_per_node, self.gpus) {
@@ -108,7 +115,7 @@ pub struct Submission {
 /// The outcome of submitting arrays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// The number of submitted arrays, each by one call of sbatch.
+    /// The number of submitted arrays, each by one command.
     pub arrays: usize,
     pub tasks: usize,
     /// The number of arrays that do not fit until jobs end.
@@ -136,7 +143,7 @@ impl SubmissionFile {
             format: FORMAT,
             study: study.to_string(),
             cluster: cluster.to_string(),
-            user: client::user(),
+            user: rustix::process::getuid().as_raw(),
             submitted: jiff::Timestamp::now(),
             programs: programs.to_string(),
             execution,
@@ -198,9 +205,7 @@ impl Submission {
                 Ok(submission) => found.extend(submission),
                 Err(error) => {
                     let id = path.file_name().unwrap_or_default().display();
-                    tracing::warn!(
-                        "{error}; ignoring this submission. Cancel its jobs with scancel: their names contain `.{id}.`"
-                    );
+                    tracing::warn!("{error}; ignoring this submission. Cancel its jobs, whose names contain `.{id}.`");
                 }
             }
         }
@@ -305,12 +310,16 @@ impl Submission {
         files::create_exclusive(&self.path.join(OVER), b"").map(drop)
     }
 
+    pub fn scheduler(&self) -> &'static dyn Scheduler {
+        self.file.profile.scheduler()
+    }
+
     /// Returns the array and task of a job in this submission. Jobs are matched by their unique name: numbers may be reused if
-    /// Slurm loses its state, and may not have been recorded.
-    pub fn locate(&self, living: &Living) -> Option<(usize, usize)> {
-        let array = living.name.rsplit_once('.')?.1.parse().ok()?;
-        let task = living.task.map_or(0, |task| task as usize);
-        let ours = living.name == Submission::job_name(&self.file.study, &self.id, array);
+    /// the scheduler loses its state, and may not have been recorded.
+    pub fn locate(&self, job: &Job) -> Option<(usize, usize)> {
+        let array = job.name.rsplit_once('.')?.1.parse().ok()?;
+        let task = job.task.map_or(0, |task| task as usize);
+        let ours = job.name == Submission::job_name(&self.file.study, &self.id, array);
         (ours && task < self.file.arrays.get(array)?.tasks.len()).then_some((array, task))
     }
 
@@ -329,22 +338,21 @@ impl Submission {
             Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
         };
         jobs = self.jobs()?;
-        let living = client::living(&[self.file.user].into())?;
-        let mut known: HashSet<String> = living.iter().map(|living| living.job.clone()).collect();
-        for living in &living {
+        let alive = self.scheduler().jobs(&[self.file.user].into())?;
+        let mut known: HashSet<String> = alive.iter().flat_map(|job| [job.array.clone(), job.id.clone()]).collect();
+        for job in &alive {
             // Submitted by a process that exited before recording it.
-            if let Some((array, _)) = self.locate(living).filter(|(array, _)| !jobs.contains_key(array)) {
-                self.write_job(array, &living.job)?;
-                jobs.insert(array, living.job.clone());
+            if let Some((array, _)) = self.locate(job).filter(|(array, _)| !jobs.contains_key(array)) {
+                self.write_job(array, &job.array)?;
+                jobs.insert(array, job.array.clone());
             }
         }
         let room = self.file.profile.max_submit.map_or(limits.room(), |most| limits.room().min(most)) as usize;
-        let mut used = living.iter().filter(|job| !job.is_ending()).count();
+        let active: Vec<&Job> = alive.iter().filter(|job| job.state != JobState::Ending).collect();
+        let mut used = active.len();
         // This process may be one of the jobs, which submits nothing after it has ended.
-        let own = task::job();
-        let sends = |job: &Living| !job.is_ending() && !own.as_ref().is_some_and(|own| job.is_numbered(own));
-        let mut others = living.iter().filter(|job| sends(job)).count();
-        let mut followed = living.iter().any(|job| sends(job) && self.locate(job).is_some());
+        let mut others = active.iter().filter(|job| !job.own).count();
+        let mut followed = active.iter().any(|job| !job.own && self.locate(job).is_some());
         for (array, index) in self.file.arrays.iter().enumerate() {
             if jobs.contains_key(&array) {
                 continue;
@@ -377,7 +385,8 @@ impl Submission {
         Ok(sent)
     }
 
-    /// Submits one array and returns its job number. `known` are the jobs that Slurm knows; it rejects dependencies on others.
+    /// Submits one array and returns its job number. `known` are the jobs that the scheduler knows; it may reject dependencies
+    /// on others.
     fn send_array(
         &self,
         array: usize,
@@ -386,12 +395,20 @@ impl Submission {
     ) -> Result<String, Error> {
         let index = &self.file.arrays[array];
         let before = index.after.iter().filter_map(|before| jobs.get(before)).chain(&index.after_jobs);
-        let before: Vec<&str> = before.map(String::as_str).filter(|job| known.contains(base(job))).collect();
-        let dependency = (!before.is_empty()).then(|| format!("afterany:{}", before.join(":")));
+        let before: Vec<&str> = before.map(String::as_str).filter(|&job| known.contains(job)).collect();
         let path = self.path.join("arrays").join(format!("{array}.sh"));
         let script =
             files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
-        client::submit(&String::from_utf8_lossy(&script), dependency.as_deref(), self.is_held(), &self.path)
+        let script = String::from_utf8_lossy(&script);
+        let job = self.scheduler().submit(&script, &before, self.is_held(), &self.path);
+        job.map_err(|error| match error {
+            Error::Refused { words, .. } => Error::Rejected {
+                scheduler: self.scheduler().title(),
+                words: words.lines().map(printable).collect::<Vec<_>>().join("; "),
+                settings: self.file.profile.settings_to_check(),
+            },
+            other => other,
+        })
     }
 
     fn write_job(&self, array: usize, job: &str) -> StoreResult<()> {
@@ -399,7 +416,44 @@ impl Submission {
     }
 }
 
-/// Returns `123` for `123_4`.
-fn base(job: &str) -> &str {
-    job.split('_').next().unwrap_or(job)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Version 0.1 knew one scheduler and no commands as launchers.
+    const WRITTEN_BY_0_1: &str = r#"{
+        "format": 1, "study": "study", "cluster": "alpha", "user": 1000, "submitted": "2026-11-30T12:00:00Z",
+        "programs": "beef",
+        "execution": {"data": "/data", "threads": 1, "ranks": 2, "gpus": 0.5, "retries": 1},
+        "profile": {
+            "path": "mine.yaml", "launcher": "mpirun", "mpi": "pmix", "partition": "gpu", "account": null, "qos": null,
+            "constraint": null, "time": "30", "memory": null, "grace": 120, "requeue": true, "gpu_type": null,
+            "gpus_per_node": null, "ranks_per_node": null, "pack": 1, "side_by_side": 1, "max_running": null,
+            "max_submit": null, "setup": "", "sbatch": ["--nice"],
+            "source": {"text": "time: 30", "places": {"time": [{"line": 1, "column": 7, "start": 6, "end": 8}]},
+                "overridden": []}
+        },
+        "arrays": [{"tasks": [["3f09c2aa3f09c2aa"]], "after": [], "after_jobs": ["7_3"]}]
+    }"#;
+
+    #[test]
+    fn submission_of_the_first_version_is_read() {
+        let file: SubmissionFile = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
+        let submission = Submission { id: "3f09c2aa".to_string(), path: PathBuf::new(), file };
+        assert_eq!((submission.scheduler().title(), submission.file.profile.launcher.as_str()), ("Slurm", "mpirun"));
+        let name = Submission::job_name("study", "3f09c2aa", 0);
+        let job = |name: String, task| Job {
+            array: "12".to_string(),
+            task: Some(task),
+            id: format!("12_{task}"),
+            name,
+            state: JobState::Pending,
+            words: "PENDING".to_string(),
+            held: None,
+            own: false,
+        };
+        assert_eq!(submission.locate(&job(name.clone(), 0)), Some((0, 0)));
+        assert_eq!(submission.locate(&job(name, 1)), None);
+        assert_eq!(submission.locate(&job("study.other.0".to_string(), 0)), None);
+    }
 }

@@ -1,204 +1,76 @@
-//! What a connect joins: how many runs that is, and what is said where it is nothing.
+//! Whether a `connect` block connects anything, and what to do if it does not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use winsign_core::settings::{Between, Inherit, Masks};
+use winsign_core::settings::{Between, Masks, Problem};
 
-use super::TransferBlock;
+use super::ConnectBlock;
 use super::combine::Point;
+use super::expand::{problem, ticket_identity};
 use super::file::Section;
-use super::schema::PROBLEM;
+use super::joins::Joinable;
 use super::values::Value;
 use crate::yaml::Diagnostic;
 
-/// The transfers of one chain, and what of them can be joined.
+/// What one block connects.
 #[derive(Default)]
-pub(crate) struct Transfers {
-    pub blocks: Vec<TransferBlock>,
-    /// In the order of the file.
-    pub levels: Vec<Value>,
-    pub inherits: Vec<Value>,
-    known: HashSet<Vec<Value>>,
-    /// The rows of each level and inherit, by all that their transfers have in common.
-    rows: HashMap<(Value, Value), HashMap<Vec<Value>, Row>>,
-    /// Tickets that are trained on: how, and in which order of images.
-    retrained: HashSet<(Vec<Value>, u64)>,
-}
-
-/// Transfers that differ in nothing but their seeds.
-#[derive(Default)]
-struct Row {
-    /// Of the initialization, and of the order of images.
-    seeds: BTreeSet<(u64, u64)>,
-    /// Level and training, whatever is inherited.
-    training: Vec<Value>,
-    draws_mask: bool,
-}
-
-impl Transfers {
-    /// Adds the transfer that `make` gives for a combination, unless it is there.
-    pub(crate) fn add(&mut self, point: &Point, make: impl FnOnce() -> TransferBlock) {
-        // Two blocks may have a transfer in common.
-        if !self.known.insert(point.identity().0) {
-            return;
-        }
-        let block = make();
-        let (level, inherit) = (Value::Whole(block.level.into()), Value::Word(point.text("transfer.inherit")));
-        for (list, value) in [(&mut self.levels, level), (&mut self.inherits, inherit)] {
-            if !list.contains(&value) {
-                list.push(value);
-            }
-        }
-        let training =
-            point.values_of(|key| !key.is_seed() && !["transfer.inherit", "transfer.flip"].contains(&key.path));
-        let row = (self.rows.entry((level, inherit)).or_default())
-            .entry(point.values_of(|key| !key.is_seed()))
-            .or_insert_with(|| Row { draws_mask: block.inherit.draws_mask(), training, ..Row::default() });
-        let order = block.seeds.order;
-        // A ticket that is trained on needs no initialization.
-        if block.inherit == Inherit::Retrain {
-            row.seeds.insert((order, order));
-            self.retrained.insert((row.training.clone(), order));
-        } else {
-            row.seeds.insert((block.seeds.init, order));
-        }
-        self.blocks.push(block);
-    }
-
-    pub(crate) fn count(&self) -> u128 {
-        self.blocks.len() as u128
-    }
-
-    /// The levels whose tickets are transferred; the last if only dense networks are.
-    pub(crate) fn levels_of_tickets(&self, last: u64) -> Vec<Value> {
-        const DENSE: Value = Value::Whole(0);
-        match self.levels[..] {
-            [DENSE] => vec![Value::Whole(last)],
-            _ => self.levels.iter().copied().filter(|level| *level != DENSE).collect(),
-        }
-    }
-
-    /// How many runs a connect of a chain makes. Tickets of several chains are counted where all chains are known.
-    pub(crate) fn runs(&self, connect: &Point) -> u128 {
-        self.runs_over(connect, connect.word("connect.masks"))
-    }
-
-    /// The same, over these masks.
-    fn runs_over(&self, connect: &Point, masks: Masks) -> u128 {
-        let rows = || {
-            let joined = connect.get("connect.level").zip(connect.get("connect.inherit"));
-            joined.and_then(|joined| self.rows.get(&joined)).into_iter().flat_map(HashMap::values)
-        };
-        match connect.between() {
-            Between::NormInit => 1,
-            // An imported ticket has no level before it.
-            Between::Levels => u128::from(connect.digest("ticket.imported").is_none()),
-            Between::Tickets => 0,
-            Between::Seeds => {
-                let side = connect.whole("connect.block");
-                rows().flat_map(|row| row.of_one_mask(masks)).map(|networks| runs_of_matrix(networks, side)).sum()
-            }
-            Between::Plane => {
-                rows().flat_map(|row| row.of_one_mask(masks)).filter(|networks| *networks >= 3).count() as u128
-            }
-            Between::Retrain => {
-                let retrained = |row: &Row, order| self.retrained.contains(&(row.training.clone(), order));
-                let joined = rows().filter(|row| !row.draws_mask || masks == Masks::Union);
-                joined.flat_map(|row| row.seeds.iter().filter(|(_, order)| retrained(row, *order))).count() as u128
-            }
-        }
-    }
-}
-
-impl Row {
-    /// How many networks there are to be joined with each other: all, or those of each mask.
-    fn of_one_mask(&self, masks: Masks) -> Vec<u64> {
-        if !self.draws_mask || masks == Masks::Union {
-            return vec![self.seeds.len() as u64];
-        }
-        let mut by_init: BTreeMap<u64, u64> = BTreeMap::new();
-        for (init, _) in &self.seeds {
-            *by_init.entry(*init).or_default() += 1;
-        }
-        by_init.into_values().collect()
-    }
-}
-
-/// How many runs measure all pairs of so many networks, in blocks of `side` networks on a side; with 1, each pair is one.
-pub(crate) fn runs_of_matrix(networks: u64, side: u64) -> u128 {
-    let (networks, side) = (u128::from(networks), u128::from(side));
-    if side == 1 {
-        return networks * networks.saturating_sub(1) / 2;
-    }
-    let groups = networks.div_ceil(side);
-    // The last group may be one network alone, which has no pairs of its own.
-    groups * (groups + 1) / 2 - u128::from(networks % side == 1)
-}
-
-/// What a connect block has been found to join.
-#[derive(Default)]
-pub(crate) struct Joined {
+pub(crate) struct Connected {
     any: bool,
-    /// Of each inherit that is met: whether something is joined, or would be but for different masks.
+    /// For each value of `inherit`: whether transfers are connected, and whether only their masks prevent it.
     inherits: HashMap<Value, (bool, bool)>,
-    /// Which tickets there are of each problem and level: what tells their chains apart.
-    tickets: HashMap<(Vec<Value>, Value), HashSet<Vec<Value>>>,
+    /// The tickets of each problem and level, by what distinguishes their chains.
+    tickets: HashMap<(Problem, u32), HashSet<Vec<Value>>>,
 }
 
-impl Joined {
-    /// Whether the connect joins anything of this chain.
-    pub(crate) fn see(&mut self, connect: &Point, chain: &Point, transfers: &Transfers) -> bool {
-        if connect.between() == Between::Tickets {
-            return self.see_ticket(connect, chain);
+impl Connected {
+    /// Adds a connect of the block, and returns whether it connects anything of this chain.
+    pub(crate) fn add(&mut self, connect: &ConnectBlock, point: &Point, chain: &Point, joinable: &Joinable) -> bool {
+        if connect.between == Between::Tickets {
+            return self.add_ticket(connect, chain);
         }
-        let joins = transfers.runs(connect) > 0;
+        // An imported ticket has no previous level.
+        let is_first = connect.between == Between::Levels && chain.digest("ticket.imported").is_some();
+        let joins = !is_first && joinable.count(connect, 1) > 0;
         self.any |= joins;
-        if let Some(inherit) = connect.get("connect.inherit") {
+        if let Some(inherit) = point.get("connect.inherit") {
             let (joined, masks_differ) = self.inherits.entry(inherit).or_default();
             *joined |= joins;
-            *masks_differ |= !joins && transfers.runs_over(connect, Masks::Union) > 0;
+            *masks_differ |= !joins && joinable.count(&ConnectBlock { masks: Masks::Union, ..connect.clone() }, 1) > 0;
         }
         joins
     }
 
-    /// A ticket may be joined with those of other chains.
-    fn see_ticket(&mut self, connect: &Point, chain: &Point) -> bool {
-        let problem = PROBLEM.map(|path| Value::Word(chain.text(path))).to_vec();
-        let level = Value::Whole(connect.whole("connect.level"));
-        let tickets = self.tickets.entry((problem, level)).or_default();
-        // How far its chain goes makes no ticket another.
-        tickets.insert(chain.values_of(|key| key.path != "ticket.levels"));
+    /// Adds the ticket of a chain, which may be connected with those of other chains.
+    fn add_ticket(&mut self, connect: &ConnectBlock, chain: &Point) -> bool {
+        let tickets = self.tickets.entry((problem(chain), connect.level)).or_default();
+        tickets.insert(ticket_identity(chain));
         self.any |= tickets.len() > 1;
         true
     }
 
-    /// A block that joins nothing, or nothing of what it names, is a mistake. What it does not name is left out where
-    /// masks differ.
+    /// Returns an error if the block connects nothing, or nothing of a value of `inherit` that it gives. Transfers that
+    /// it does not name are left out if their masks differ.
     pub(crate) fn check(&self, section: &Section) -> Result<(), Diagnostic> {
         let Some(between) = section.between() else { return Ok(()) };
-        let apart = |(inherit, &(joined, masks_differ)): (&Value, &(bool, bool))| {
-            let named = section.axis("connect.inherit").and_then(|axis| axis.item_for(*inherit, 0));
+        let separated = self.inherits.iter().filter_map(|(&inherit, &(joined, masks_differ))| {
+            let named = section.axis("connect.inherit").and_then(|axis| axis.item_for(inherit, 0));
             let place = named.map(|item| item.place).or((!self.any).then_some(section.place))?;
-            (masks_differ && !joined).then_some((place, *inherit))
-        };
-        if let Some((place, inherit)) = self.inherits.iter().filter_map(apart).min() {
+            (masks_differ && !joined).then_some((place, inherit))
+        });
+        if let Some((place, inherit)) = separated.min() {
+            let (networks, masks) = match between {
+                Between::Plane => ("three transfers", "all"),
+                _ => ("two transfers", "both"),
+            };
             let message = match between {
                 Between::Retrain => {
                     format!("no transfer of `{inherit}` has the mask of its ticket: it draws a new mask")
                 }
-                Between::Plane => {
-                    format!(
-                        "no three transfers of `{inherit}` have the same mask: a new one is drawn for each `seed_init`"
-                    )
+                _ => {
+                    format!("no {networks} of `{inherit}` have the same mask: a new one is drawn for each `seed_init`")
                 }
-                _ => format!(
-                    "no two transfers of `{inherit}` have the same mask: a new one is drawn for each `seed_init`"
-                ),
             };
-            let help = match between {
-                Between::Plane => "add `masks: union` to use the union of all masks",
-                _ => "add `masks: union` to use the union of both masks",
-            };
+            let help = format!("add `masks: union` to use the union of {masks} masks");
             return Err(Diagnostic::at(place, message, help));
         }
         if self.any {
@@ -231,7 +103,6 @@ impl Joined {
 
 #[cfg(test)]
 mod tests {
-    use super::runs_of_matrix;
     use crate::yaml::Diagnostic;
     use crate::{ConnectBlock, Sweep, parse};
     use winsign_core::settings::{Align, Between, Inherit, Masks, Sets};
@@ -247,17 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_counted_as_they_are_cut() {
-        assert_eq!([0, 1, 2, 20].map(|networks| runs_of_matrix(networks, 1)), [0, 0, 1, 190]);
-        // Groups of 5, 5 and 2: three pairs of groups, and three groups by themselves.
-        assert_eq!(runs_of_matrix(12, 5), 6);
-        // The third group is one network.
-        assert_eq!(runs_of_matrix(11, 5), 5);
-        assert_eq!([0, 1, 2, 5].map(|networks| runs_of_matrix(networks, 5)), [0, 0, 1, 1]);
-    }
-
-    #[test]
-    fn defaults_are_those_of_what_is_joined() {
+    fn defaults_follow_from_between() {
         let all = connects(
             "ticket: {method: [lrr, aws], levels: 4}
 transfer: {inherit: [sign, retrain, dense], level: [2, 4], seed: 2..4}
@@ -300,7 +161,7 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
     }
 
     #[test]
-    fn what_is_transferred_is_joined_with_what_is_trained_on_where_both_are() {
+    fn transfers_are_connected_with_retrained_tickets_if_both_exist() {
         let joined = |transfer: &str, connect: &str| {
             let file = format!("ticket: {{method: lrr}}\ntransfer: {transfer}\nconnect: {{between: retrain{connect}}}");
             connects(&file).iter().map(|connect| (connect.inherit.unwrap(), connect.masks)).collect::<Vec<_>>()
@@ -315,20 +176,7 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
     }
 
     #[test]
-    fn blocks_count_for_the_limit() {
-        // As single paths these would be 2 million.
-        let sweep = digits(
-            "ticket: {method: lrr}\ntransfer: {inherit: sign, seed: 1..2000}\nconnect: {between: seeds, block: 50}",
-        );
-        assert!(sweep.is_ok());
-        let error = digits("ticket: {seed: 1..2000, levels: 1}\nconnect: {between: tickets}").unwrap_err();
-        let expected = "this sweep is too large: 8,006,000 runs for tickets, transfers and connects";
-        assert!(error.message.starts_with(expected), "{}", error.message);
-        assert!(digits("ticket: {seed: 1..2000, levels: 1}\nconnect: {between: tickets, block: 100}").is_ok());
-    }
-
-    #[test]
-    fn what_joins_nothing_is_explained_at_its_place() {
+    fn blocks_that_connect_nothing_are_explained_at_their_place() {
         let digest = "3f09c2aa41d07e553f09c2aa41d07e55";
         let imported = format!("ticket: {{imported: {digest}}}\nconnect: {{between: levels}}");
         #[rustfmt::skip]
@@ -370,7 +218,7 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
     }
 
     #[test]
-    fn units_are_matched_where_somebody_knows_how() {
+    fn align_needs_an_architecture_that_can_be_aligned() {
         let file = |architecture: &str, rest: &str| {
             let text = format!(
                 "dataset: cifar10\narchitecture: {architecture}\ntransfer: {{inherit: dense}}\nconnect: {{between: seeds, align: weights}}\n{rest}"

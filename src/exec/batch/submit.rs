@@ -10,10 +10,10 @@ use winsign_sweep::plan::survey::{RunStatus, survey_with};
 use winsign_sweep::plan::{Plan, RunState};
 
 use super::arrays::{self, Array, Shape};
-use super::client::{self, Limits};
 use super::profile::Profile;
 use super::queue::Queue;
-use super::script::Script;
+use super::scheduler::{Change, Hold, Limits, Patience};
+use super::script::ArrayJob;
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Sent, Submission, SubmissionFile};
 use super::{Error, programs};
 
@@ -50,7 +50,7 @@ pub struct Submitted {
 
 /// Submits runs that are missing or have failed, and that are not queued or running.
 pub fn submit(request: &Request) -> Result<Submitted, Error> {
-    let limits = client::limits()?;
+    let limits = request.profile.scheduler().limits(Patience::Some)?;
     let folder = request.store.root().join("submissions");
     files::create_directory(&folder)?;
     // Two concurrent submissions would both find the same runs missing.
@@ -111,7 +111,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
 
 /// Returns the arrays and scripts that [`submit`] would submit. Writes nothing.
 pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
-    let limits = client::limits()?;
+    let limits = request.profile.scheduler().limits(Patience::Some)?;
     let (queue, statuses, wanted) = look(request)?;
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let runs = wanted.iter().filter(|wanted| **wanted).count();
@@ -131,7 +131,7 @@ fn look(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error> 
         std::thread::sleep(Duration::from_millis(250));
         queue = Queue::look(request.store)?;
     }
-    if let Some(reason) = queue.unasked {
+    if let Some(reason) = queue.unasked(request.plan) {
         return Err(Error::Unasked { reason });
     }
     let statuses = survey_with(request.plan, request.store, |statuses| queue.overlay(request.plan, statuses))?;
@@ -179,13 +179,13 @@ fn prepare(
         while let Some(at) = new.pop() {
             new.extend(inputs(at).filter(|&input| all.insert(input)));
         }
-        let script = Script {
+        let script = ArrayJob {
             profile: request.profile,
             execution: request.execution,
             store: request.store.root(),
             submission: &path,
             programs,
-            job_name: &Submission::job_name(&request.plan.name, id, number),
+            name: &Submission::job_name(&request.plan.name, id, number),
             array: number,
             tasks: array.tasks.len(),
             at_once: array.at_once,
@@ -204,21 +204,21 @@ fn prepare(
             },
             // Plans list runs after their inputs, and sets keep that order.
             runs: all.iter().map(run).collect(),
-            script: script.text(),
+            script: script.script(),
         }
     });
     prepared.collect()
 }
 
-/// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that Slurm holds
-/// because a node could not start them.
+/// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that the scheduler
+/// holds because a node could not start them.
 pub fn keep_going(submission: &Submission) -> Result<(), Error> {
     if submission.is_cancelled() {
         return Ok(());
     }
-    let jobs = submission.jobs()?;
-    if jobs.len() < submission.file.arrays.len() {
-        let limits = client::limits()?;
+    let scheduler = submission.scheduler();
+    if submission.jobs()?.len() < submission.file.arrays.len() {
+        let limits = scheduler.limits(Patience::Some)?;
         let mut turns = 0..SENDING_PATIENCE;
         let sent = loop {
             match submission.send(&limits) {
@@ -229,11 +229,10 @@ pub fn keep_going(submission: &Submission) -> Result<(), Error> {
         };
         tracing::info!("submitted {} more arrays, {} remain", sent.arrays, sent.left);
     }
-    let stuck = |job: &client::Living| job.reason == "launch failed requeued held" || job.reason == "JobHoldMaxRequeue";
-    let living = client::living(&[submission.file.user].into())?;
-    let stuck: Vec<String> =
-        living.iter().filter(|job| stuck(job) && submission.locate(job).is_some()).map(|job| job.id()).collect();
-    client::control("release", &stuck)
+    let mut jobs = scheduler.jobs(&[submission.file.user].into())?;
+    jobs.retain(|job| matches!(job.held, Some(Hold::Nodes(_))) && submission.locate(job).is_some());
+    let stuck: Vec<String> = jobs.into_iter().map(|job| job.id).collect();
+    scheduler.change(&stuck, Change::Release)
 }
 
 /// Makes the path of a store absolute, for jobs on other nodes.

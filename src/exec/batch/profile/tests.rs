@@ -3,6 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
+use winsign_sweep::keys::Kind;
+
+use super::keys::KEYS;
 use super::*;
 
 const DOCUMENTATION: &str = include_str!("../../../../docs/cluster.md");
@@ -47,7 +50,8 @@ sbatch:
     let text = |text: &str| Some(text.to_string());
     let expected = Profile {
         path: Some("here.yaml".into()),
-        launcher: Launcher::Mpirun,
+        scheduler: "slurm".to_string(),
+        launcher: "mpirun".to_string(),
         mpi: "pmix".to_string(),
         partition: text("gpu,cpu"),
         account: text("lottery"),
@@ -119,22 +123,25 @@ fn bad_input_is_explained_at_its_place() {
         ("partition: [", 1, 12, "cannot read this as YAML: unclosed bracket '['", "check the indentation"),
         ("pack: 1\ntime: 1\npack: 2", 3, 1, "`pack` is given twice", "keep one of the two"),
         ("pack: 1\n---\npack: 1", 3, 1, "a second YAML document begins here", "a profile is one document: remove the `---`"),
-        ("- gpu", 1, 1, "a profile is a block of settings (`key: value`), found a list", "for example `partition: gpu`"),
+        ("- gpu", 1, 1, "a profile is a block of settings (`key: value`), found a list", "begin with `launcher: srun`"),
         // Keys
         ("pack: 1\npartion: gpu", 2, 1, "there is no setting `partion` in a profile", "did you mean `partition`?"),
         ("mem: 4G", 1, 1, "there is no setting `mem` in a profile", "did you mean `memory`?"),
         ("side-by-side: 2", 1, 1, "there is no setting `side-by-side` in a profile", "did you mean `side_by_side`?"),
         ("--signal: USR1@60", 1, 1, "there is no setting `--signal` in a profile", "did you mean `grace`?"),
-        ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `launcher`, `mpi`, `partition`"),
+        ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `scheduler`, `launcher`, `mpi`, `partition`"),
         // Types and bounds
-        ("launcher: mpiexec", 1, 11, "`launcher` must be one of `srun`, `mpirun`, `direct`, found the text `mpiexec`", "for example `launcher: srun`"),
-        ("launcher: slurm", 1, 11, "`launcher` must be one of `srun`, `mpirun`, `direct`, found the text `slurm`", "for example"),
-        ("launcher: mpi-run", 1, 11, "`launcher` must be one of `srun`, `mpirun`, `direct`, found the text `mpi-run`", "did you mean `mpirun`?"),
+        ("launcher: mpiexec", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `mpiexec`", "for example `launcher: srun`"),
+        ("launcher: slurm", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `slurm`", "for example"),
+        ("launcher: mpi-run", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `mpi-run`", "did you mean `mpirun`?"),
+        ("pack: 1\nlauncher: jsrun -n {rank}", 2, 11, "`launcher`: there is no placeholder `{rank}`", "the placeholders are `{ranks}`, `{threads}`, `{gpus}`, `{hosts}`"),
+        ("launcher: \"ibrun -n 4\"", 1, 11, "`launcher`: the command `ibrun -n 4` does not contain `{ranks}`", "add the number of ranks of a run"),
+        ("scheduler: pbs", 1, 12, "`scheduler` must be one of `slurm`, found the text `pbs`", "for example `scheduler: slurm`"),
         ("partition:", 1, 10, "`partition` must be a name, found nothing", "for example `partition: gpu`"),
         ("partition: 2024", 1, 12, "`partition` must be a name, found `2024`", "put it in quotes, as in `partition: \"2024\"`"),
         ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: a name cannot contain ' '", "for example `partition: gpu`"),
         ("account: \"a\\nb\"", 1, 10, "`account` cannot be `a\\nb`: a name cannot contain '\\n'", "for example `account: lottery`"),
-        ("account: ''", 1, 10, "`account` is empty", "remove it, or give a name, as in `account: lottery`"),
+        ("account: ''", 1, 10, "`account` is empty", "remove it, or give a value, as in `account: lottery`"),
         ("constraint: [a100|h100]", 1, 13, "`constraint` must be a text, found a list", "put it in quotes"),
         ("constraint: |\n  a100\n  h100", 2, 3, "`constraint` must be on one line, found '\\n'", "write it on one line"),
         ("constraint: \"a\\e[31m\"", 1, 13, "`constraint` must be on one line, found '\\u{1b}'", "write it on one line"),
@@ -153,7 +160,7 @@ fn bad_input_is_explained_at_its_place() {
         ("pack: -1", 1, 7, "`pack` must be a whole number from 1 to 1,000,000, found `-1`", "for example `pack: 8`"),
         ("setup: {module: openmpi}", 1, 8, "`setup` must be shell commands, found a block of settings", "for example `setup: module load openmpi`"),
         ("setup: \"a\\0b\"", 1, 8, "`setup` contains a zero byte", "remove"),
-        ("setup: [module purge, {a: b}]", 1, 23, "a line of `setup` must be a text, found a block of settings", "put it in quotes"),
+        ("setup: [module purge, {a: b}]", 1, 23, "`setup` must be shell commands, found a block of settings", "for example `setup: module load openmpi`"),
         // Options of sbatch
         ("sbatch: 3", 1, 9, "`sbatch` must be a list of sbatch options, found `3`", "for example `sbatch: [--exclusive]`"),
         ("sbatch:\n  - exclusive", 2, 5, "an option of sbatch must begin with `-`, found `exclusive`", "for example `sbatch: [--exclusive]`"),
@@ -205,13 +212,11 @@ fn command_line_overrides_file_and_is_checked() {
     let with = |options: &[(&str, &str)]| profile.clone().with(options.iter().copied());
     let other = with(&[("partition", "cpu"), ("time", "30"), ("pack", "2"), ("launcher", "direct")]).unwrap();
     assert_eq!((other.partition.as_deref(), other.time.as_deref(), other.pack), (Some("cpu"), Some("30"), 2));
-    assert_eq!((other.side_by_side, other.launcher), (2, Launcher::Direct));
+    assert_eq!((other.side_by_side, other.launcher.as_str()), (2, "direct"));
     assert_eq!((other.line_of("partition"), other.line_of("side_by_side")), (None, Some(3)));
 
     let nice = understood("sbatch: [--nice]").with([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
     assert_eq!(nice.sbatch, ["--nice", "--exclusive", "--hint=x"]);
-    let refused = |words: &str| nice.refused(words).line;
-    assert_eq!([refused("Invalid --nice specification"), refused("Invalid --hint specification")], [Some(1), None]);
 
     let error = |options: &[(&str, &str)]| with(options).unwrap_err();
     let wrong = error(&[("max_running", "many")]);
@@ -229,111 +234,22 @@ fn profiles_can_be_kept() {
     let profile = understood("partition: gpu\nsbatch: [--nice]\n").with([("qos", "high")]).unwrap();
     let kept: Profile = serde_json::from_str(&serde_json::to_string(&profile).unwrap()).unwrap();
     assert_eq!(kept, profile);
-    let refusal = |profile: &Profile| profile.refused("Invalid qos specification").render(false);
-    assert_eq!(refusal(&kept), refusal(&profile));
+    let old = r#"{"launcher": "srun", "sbatch": ["--nice"]}"#;
+    assert_eq!(serde_json::from_str::<Profile>(old).unwrap().scheduler, "slurm", "the only one of earlier versions");
+    let later = serde_json::from_str::<Profile>(r#"{"scheduler": "moon"}"#).unwrap_err();
+    assert!(later.to_string().starts_with("this version of winsign has no scheduler `moon`"), "{later}");
 }
 
 #[test]
-fn rejected_setting_is_reported_at_its_line() {
-    let text = "\
-partition: gpuu
-account: lottery
-qos: high
-constraint: h100
-time: 90-00:00:00
-memory: 900G
-gpu_type: tpu
-max_submit: 50000
-grace: 60
-mpi: pmax
-sbatch:
-  - --exclusive
-  - --nicer=5
-  - -Z
-  - --reservation=monday
-  - --nodelist=n77
-";
-    let profile = understood(text);
-    let cases = [
-        (
-            "sbatch: error: invalid partition specified: gpuu\n\
-             sbatch: error: Batch job submission failed: Invalid partition name specified\n",
-            1,
-        ),
-        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", 2),
-        ("sbatch: error: Batch job submission failed: Invalid qos specification", 3),
-        ("sbatch: error: Batch job submission failed: Invalid feature specification", 4),
-        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", 7),
-        ("Requested partition configuration not available now", 7),
-        ("Requested time limit is invalid (missing or exceeds some limit)", 5),
-        (
-            "sbatch: error: Memory specification can not be satisfied\n\
-             sbatch: error: Batch job submission failed: Requested node configuration is not available",
-            6,
-        ),
-        ("Invalid generic resource (gres) specification", 7),
-        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", 8),
-        ("sbatch: error: Invalid --signal specification", 9),
-        (
-            "srun: error: Couldn't find the specified plugin name for mpi/pmax looking at all files\n\
-             srun: error: cannot find mpi plugin for mpi/pmax\n\
-             srun: error: Invalid MPI type 'pmax', --mpi=list for acceptable types",
-            10,
-        ),
-        ("sbatch: unrecognized option '--nicer=5'\nTry \"sbatch --help\" for more information", 13),
-        ("sbatch: invalid option -- 'Z'\nTry \"sbatch --help\" for more information", 14),
-        ("sbatch: error: Invalid --exclusive specification", 12),
-        ("Requested reservation is invalid", 15),
-        ("Invalid node name specified", 16),
-        ("User's group not permitted to use this partition", 1),
-        // A site's own words.
-        ("sbatch: error: Please say which project Account pays.", 2),
-    ];
-    for (words, line) in cases {
-        let error = profile.refused(words);
-        assert_eq!(error.line, Some(line), "{words}: {error}");
-    }
-    let expected = "\
-error: Slurm rejected `partition: gpuu`: invalid partition specified: gpuu; Invalid partition name specified
- --> here.yaml:1:12
-  |
-1 | partition: gpuu
-  |            ^^^^
-2 | account: lottery
-3 | qos: high
-  |
-  = help: `sinfo -s` lists the partitions";
-    assert_eq!(profile.refused(cases[0].0).render(false), expected);
-    let unknown = profile.refused("sbatch: error: Batch job submission failed: The moon is full\u{7}");
-    assert_eq!((unknown.message.as_str(), unknown.line), ("Slurm rejected the job: The moon is full\\u{7}", None));
+fn settings_to_check_are_those_given() {
+    let profile =
+        understood("partition: gpu\nsetup: module load x\n").with([("time", "30"), ("sbatch", "--nice")]).unwrap();
+    let expected = "check the settings in here.yaml: `partition: gpu`, `time: 30`, `sbatch: [\"--nice\"]`";
+    assert_eq!(profile.settings_to_check(), expected);
+    assert!(Profile::default().settings_to_check().starts_with("set what the site requires"));
 }
 
-#[test]
-fn refusals_of_missing_settings_are_explained() {
-    let missing = understood("partition: gpu\n").refused("Invalid qos specification");
-    assert_eq!((missing.message.as_str(), missing.line), ("Slurm rejected the job: Invalid qos specification", None));
-    assert!(
-        missing.to_string().starts_with("here.yaml: ") && missing.to_string().contains("help: set `qos` in a profile")
-    );
-
-    // A site may insist on some settings, never on others.
-    let help = understood("").refused("Invalid feature specification").help.unwrap();
-    assert!(help.starts_with("`sinfo"), "{help}");
-
-    // Of account and partition, the one that is there.
-    let pair = "Invalid account or account/partition combination specified";
-    assert_eq!(understood("pack: 1\npartition: gpu\n").refused(pair).line, Some(2));
-
-    let overridden = understood("partition: gpu\n").with([("partition", "gpuu")]).unwrap();
-    let error = overridden.refused("invalid partition specified: gpuu");
-    let message = "Slurm rejected `--partition gpuu`: invalid partition specified: gpuu";
-    assert_eq!((error.message.as_str(), error.line), (message, None));
-
-    let error = Profile::default().refused("").to_string();
-    assert!(error.starts_with("without a profile: Slurm rejected the job: no reason given; help: "), "{error}");
-}
-
-/// Any file is a profile or an error that points into the file; any message of Slurm can be reported.
+/// Any file is a profile or an error that points into the file.
 #[test]
 fn nothing_panics() {
     let example = include_str!("../../../../launch/profiles/cpu-mpirun.yaml");
@@ -345,9 +261,7 @@ fn nothing_panics() {
         let mutated: String =
             text[..start].iter().copied().chain(piece.chars()).chain(text[start..].iter().copied()).collect();
         match parse(&mutated) {
-            Ok(profile) => {
-                profile.refused(&mutated).render(true);
-            }
+            Ok(profile) => assert!(!profile.settings_to_check().is_empty()),
             Err(error) => {
                 error.render(true);
                 assert!(error.line.is_some_and(|line| line <= mutated.lines().count() + 1), "{mutated}\n{error:?}");
@@ -412,15 +326,7 @@ fn examples_are_profiles() {
     }
 }
 
-// The table of keys.
-
-#[test]
-fn documentation_has_every_key() {
-    for key in KEYS {
-        let row = format!("| `{}` | {} | {} | {} |", key.name, key.kind.expects(), key.default, key.doc);
-        assert!(DOCUMENTATION.contains(&row), "docs/cluster.md lacks this row:\n{row}");
-    }
-}
+// The declarations.
 
 #[test]
 fn keys_are_the_fields_and_have_their_defaults() {
@@ -435,7 +341,7 @@ fn keys_are_the_fields_and_have_their_defaults() {
         assert_eq!(profile.line_of(key.name), Some(1), "{}", key.name);
         let default = Profile::default().shown(key);
         let said_in_words = ["null", "", "[]"].contains(&default.as_str());
-        assert!(said_in_words || default == key.default, "{}: {default}", key.name);
+        assert!(said_in_words || default == key.default_text(), "{}: {default}", key.name);
         if let Kind::Word(words) = key.kind {
             assert!(words.iter().all(|word| parse(&format!("{}: {word}", key.name)).is_ok()), "{}", key.name);
         }

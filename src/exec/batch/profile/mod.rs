@@ -1,10 +1,9 @@
 //! Profiles: the settings of one cluster in one file, so that sweep files are the same everywhere.
 //!
-//! A profile is checked against one table of keys (`keys`). The position of each setting is kept, so that an error of Slurm
-//! can be shown at the line that caused it (`refusal`).
+//! A profile is read by the declarations of its keys (`keys`), and checked by its scheduler. The position of each setting is
+//! kept, so that errors point at it.
 
 pub mod keys;
-mod refusal;
 #[cfg(test)]
 mod tests;
 
@@ -13,20 +12,14 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
-use strum::{Display, EnumString, IntoStaticStr, VariantNames};
-use winsign_sweep::yaml::{self, Content, Diagnostic, DocumentKind, Name, Node, Place, listed, nearest, quoted};
+use winsign_sweep::keys::{Block, Key};
+use winsign_sweep::yaml::{self, Content, Diagnostic, Place, listed, nearest, quoted};
 
-use keys::{KEYS, Key, Kind};
-
-const SORT: DocumentKind = DocumentKind {
-    name: "profile",
-    example: "launch/profiles/gpu-srun.yaml",
-    levels: "two",
-    twice: "keep one of the two",
-    too_large: "move long commands of `setup` into a script, and run the script in `setup`",
-};
+use super::scheduler::{self, Scheduler};
+pub use keys::PROFILE;
 
 /// The directory of profiles in a project.
 const OF_PROJECT: &str = "launch/profiles";
@@ -38,7 +31,11 @@ pub struct Profile {
     /// The path of the file; `None` for the defaults.
     #[serde(serialize_with = "as_text")]
     pub path: Option<PathBuf>,
-    pub launcher: Launcher,
+    /// A name in [`scheduler::SCHEDULERS`].
+    #[serde(deserialize_with = "known_scheduler")]
+    pub scheduler: String,
+    /// The name of a launcher or a command, see [`crate::launcher::named`].
+    pub launcher: String,
     /// The kind of MPI that `srun` starts, as in `srun --mpi=pmix`.
     pub mpi: String,
     pub partition: Option<String>,
@@ -71,32 +68,6 @@ pub struct Profile {
     pub(super) source: Source,
 }
 
-/// What starts the ranks of a run.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Launcher {
-    /// A step of the job: `srun --mpi=…`.
-    Srun,
-    /// OpenMPI's, on the nodes of the job.
-    Mpirun,
-    /// Nothing: a run is one process, started by the job itself.
-    Direct,
-}
-
 /// The sources of the settings of a profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Source {
@@ -112,21 +83,22 @@ impl Default for Profile {
     fn default() -> Profile {
         Profile {
             path: None,
-            launcher: Launcher::Srun,
-            mpi: "pmix".to_string(),
+            scheduler: default("scheduler"),
+            launcher: default("launcher"),
+            mpi: default("mpi"),
             partition: None,
             account: None,
             qos: None,
             constraint: None,
             time: None,
             memory: None,
-            grace: 120,
-            requeue: true,
+            grace: default("grace"),
+            requeue: default("requeue"),
             gpu_type: None,
             gpus_per_node: None,
             ranks_per_node: None,
-            pack: 1,
-            side_by_side: 1,
+            pack: default("pack"),
+            side_by_side: default("side_by_side"),
             max_running: None,
             max_submit: None,
             setup: String::new(),
@@ -136,9 +108,15 @@ impl Default for Profile {
     }
 }
 
+/// Returns the declared default of a key.
+fn default<T: DeserializeOwned>(name: &str) -> T {
+    let value = keys::key(name).and_then(Key::constant).expect("the key has a constant default");
+    serde_json::from_value(value.into()).expect("the default has the type of the field")
+}
+
 impl Profile {
-    /// The profile that `--profile` names: a path, or the name of one in `launch/profiles/` under the current directory
-    /// or among the user's own.
+    /// Returns the profile that `--profile` names: a path, or the name of one in `launch/profiles/` under the current directory
+    /// or in the user's directory.
     pub fn find(name: &str) -> Result<Profile, Diagnostic> {
         let mut folders = vec![PathBuf::from(OF_PROJECT)];
         folders.extend(folder_of_user(env::var_os("XDG_CONFIG_HOME").map(PathBuf::from), env::home_dir()));
@@ -159,30 +137,28 @@ impl Profile {
     /// Reads a profile.
     pub fn read(path: &Path) -> Result<Profile, Diagnostic> {
         let name = path.display().to_string();
-        let text = yaml::read_text(path, &SORT).map_err(|fault| fault.in_file(&name, ""))?;
+        let text = yaml::read_text(path, &PROFILE).map_err(|fault| fault.in_file(&name, ""))?;
         Profile::parse(path, &text)
     }
 
-    /// Understands the text of a profile.
+    /// Parses the text of a profile.
     pub fn parse(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
-        understand(path, text).map_err(|fault| fault.in_file(&path.display().to_string(), text))
+        parse_settings(path, text).map_err(|fault| fault.in_file(&path.display().to_string(), text))
     }
 
-    /// The profile with settings of the command line in place of its own, by their names in the file; they are checked as
-    /// the file's are. The option is called as the setting is: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
+    /// Returns the profile with settings of the command line instead of its own, by their names in the file. The option has the
+    /// name of the setting: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
     pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, Diagnostic> {
         let on_command_line = |fault: Diagnostic| fault.in_file("command line", "");
         for (name, text) in options {
             let label = format!("--{}", name.replace('_', "-"));
-            let Some(key) = keys::key(name) else {
-                let fault = Diagnostic::new(format!("there is no setting {}", quoted(name)), help_with_keys(name));
-                return Err(on_command_line(fault));
-            };
+            let key = keys::key(name).expect("options are named after keys");
             let value = key.read_option(&label, text).map_err(on_command_line)?;
-            if key.kind == Kind::Options {
+            if key.name == "sbatch" {
                 // These add up: Slurm takes the later of two.
                 let further = serde_json::from_value::<Vec<String>>(value).expect("options are lines");
                 self.sbatch.extend(further);
+                self.source.overridden.insert(key.name.to_string());
                 continue;
             }
             self.put(key, value);
@@ -197,7 +173,11 @@ impl Profile {
         Ok(self)
     }
 
-    /// The line of the file that gives a setting.
+    pub fn scheduler(&self) -> &'static dyn Scheduler {
+        scheduler::find(&self.scheduler).expect("it was checked when it was read")
+    }
+
+    /// Returns the line of the file with a setting.
     pub fn line_of(&self, setting: &str) -> Option<usize> {
         Some(self.source.places.get(setting)?.first()?.line)
     }
@@ -207,14 +187,14 @@ impl Profile {
         keys::seconds(self.time.as_ref()?).filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
-    /// Whether a setting is given, by the file or the command line, rather than left at its default.
+    /// Whether the file or the command line has a setting.
     fn gives(&self, setting: &str) -> bool {
         self.source.places.contains_key(setting) || self.source.overridden.contains(setting)
     }
 
-    /// The fault, pointing at a setting where the file has it.
-    fn fault(&self, setting: &str, message: String, help: impl Into<String>) -> Diagnostic {
-        match self.source.places.get(setting).and_then(|places| places.first()) {
+    /// Returns the error of a setting, or of one line of it, at its place in the file.
+    pub fn fault(&self, setting: &str, line: usize, message: String, help: impl Into<String>) -> Diagnostic {
+        match self.source.places.get(setting).and_then(|places| places.get(line)) {
             Some(place) => Diagnostic::at(*place, message, help),
             None => Diagnostic::new(message, help),
         }
@@ -225,7 +205,18 @@ impl Profile {
         fault.in_file(&path.unwrap_or("without a profile".to_string()), &self.source.text)
     }
 
-    /// A setting as a file would have it.
+    /// Returns what to check if the scheduler rejects jobs: the settings that were given.
+    pub fn settings_to_check(&self) -> String {
+        let given = PROFILE.keys.iter().filter(|key| self.gives(key.name) && key.name != "setup");
+        let given: Vec<String> = given.map(|key| format!("`{}: {}`", key.name, self.shown(key))).collect();
+        let file = self.path.as_ref().map_or(String::new(), |path| format!(" in {}", path.display()));
+        match given.is_empty() {
+            true => "set what the site requires, such as `account` or `partition`, in a profile".to_string(),
+            false => format!("check the settings{file}: {}", given.join(", ")),
+        }
+    }
+
+    /// Returns the value of a setting as in a file.
     fn shown(&self, key: &Key) -> String {
         match &self.json()[key.name] {
             Json::String(text) => text.clone(),
@@ -233,13 +224,18 @@ impl Profile {
         }
     }
 
-    /// Puts a value, which has been checked, in its field.
+    /// Sets a setting to a value that was checked.
     fn put(&mut self, key: &Key, value: Json) {
         let mut fields = self.json();
-        fields[key.name] = value;
+        fields[key.name] = match value {
+            Json::Array(lines) if key.name == "setup" => {
+                lines.iter().filter_map(Json::as_str).collect::<Vec<_>>().join("\n").into()
+            }
+            value => value,
+        };
         // Not every path survives as JSON.
         let path = self.path.take();
-        *self = serde_json::from_value(fields).expect("the table of keys knows what the fields hold");
+        *self = serde_json::from_value(fields).expect("the fields agree with the declarations");
         self.path = path;
     }
 
@@ -254,6 +250,7 @@ impl Profile {
             let message = format!("`side_by_side: {side_by_side}` must not exceed `pack: {pack}`, the runs per task");
             return Err(self.fault(
                 "side_by_side",
+                0,
                 message,
                 format!("add `pack: {side_by_side}`, or lower `side_by_side`"),
             ));
@@ -264,17 +261,27 @@ impl Profile {
             let message = format!("`time: {time}` must be longer than the {} seconds of `grace`", self.grace);
             return Err(self.fault(
                 at,
+                0,
                 message,
                 "raise `time`, or lower `grace`, the time before the limit at which jobs are signaled to stop",
             ));
         }
         // Overriding the launcher on the command line must not require editing the file.
         let is_chosen = self.source.overridden.contains("launcher");
-        if self.launcher != Launcher::Srun && self.gives("mpi") && !is_chosen {
+        if self.launcher != "srun" && self.gives("mpi") && !is_chosen {
             let message = format!("`mpi` has no effect with `launcher: {}`: it is used by `srun`", self.launcher);
-            return Err(self.fault("mpi", message, "remove it, or set `launcher: srun`"));
+            return Err(self.fault("mpi", 0, message, "remove it, or set `launcher: srun`"));
         }
-        Ok(())
+        self.scheduler().check(self)
+    }
+}
+
+/// Reads the name of a scheduler that this build has.
+fn known_scheduler<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    match scheduler::find(&name) {
+        Some(_) => Ok(name),
+        None => Err(D::Error::custom(format!("this version of winsign has no scheduler {}", quoted(&name)))),
     }
 }
 
@@ -283,15 +290,11 @@ fn as_text<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok
     path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
-fn understand(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
-    let root = yaml::parse(text, &SORT)?;
+fn parse_settings(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
+    let root = yaml::parse(text, &PROFILE)?;
     let mut profile = Profile { path: Some(path.to_path_buf()), ..Profile::default() };
     profile.source.text = text.to_string();
-    for (name, node) in entries(&root)? {
-        let Some(key) = keys::key(&name.text) else {
-            let message = format!("there is no setting {} in a profile", quoted(&name.text));
-            return Err(Diagnostic::at(name.place, message, help_with_keys(&name.text)));
-        };
+    for (key, node) in PROFILE.entries(Block::Top, &root)?.iter() {
         let value = key.read(node)?;
         profile.put(key, value);
         let places = match &node.content {
@@ -302,25 +305,6 @@ fn understand(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
     }
     profile.check()?;
     Ok(profile)
-}
-
-fn entries(root: &Node) -> Result<&[(Name, Node)], Diagnostic> {
-    match &root.content {
-        Content::Map(entries) => Ok(entries),
-        // Everything is commented out: all defaults.
-        Content::Nothing => Ok(&[]),
-        other => {
-            let message = format!("a profile is a block of settings (`key: value`), found {}", other.found());
-            Err(Diagnostic::at(root.place, message, "for example `partition: gpu`"))
-        }
-    }
-}
-
-fn help_with_keys(name: &str) -> String {
-    match nearest(name, KEYS.iter().map(|key| key.name)).or(keys::other_name(name)) {
-        Some(known) => format!("did you mean `{known}`?"),
-        None => format!("the settings are {}", listed(KEYS.iter().map(|key| key.name))),
-    }
 }
 
 /// Returns the directory of user profiles. The XDG standard requires relative paths in the variable to be ignored.

@@ -1,0 +1,67 @@
+//! The options of sbatch in a profile.
+
+use winsign_sweep::yaml::{Diagnostic, quoted};
+
+use crate::batch::profile::{Profile, keys};
+
+/// Options of sbatch with a setting of their own, and the setting.
+const SETTINGS: &[(&str, &str, &str)] = &[
+    ("--partition", "-p", "partition"),
+    ("--account", "-A", "account"),
+    ("--qos", "-q", "qos"),
+    ("--constraint", "-C", "constraint"),
+    ("--time", "-t", "time"),
+    ("--mem", "", "memory"),
+    ("--signal", "", "grace"),
+    ("--requeue", "", "requeue"),
+    ("--no-requeue", "", "requeue"),
+];
+
+/// Options of sbatch that winsign sets itself.
+const TAKEN: &[(&str, &str)] = &[
+    ("--array", "-a"),
+    ("--dependency", "-d"),
+    ("--kill-on-invalid-dep", ""),
+    ("--job-name", "-J"),
+    ("--output", "-o"),
+    ("--error", "-e"),
+    ("--input", "-i"),
+    ("--open-mode", ""),
+    ("--wrap", ""),
+    ("--parsable", ""),
+    ("--test-only", ""),
+    ("--wait", "-W"),
+    ("--nodes", "-N"),
+    ("--ntasks", "-n"),
+    ("--ntasks-per-node", ""),
+    ("--cpus-per-task", "-c"),
+    ("--gpus", "-G"),
+    ("--gpus-per-node", ""),
+    ("--gpus-per-task", ""),
+];
+
+/// Checks that the options of a profile neither have a setting of their own nor are set by winsign.
+pub(super) fn check(profile: &Profile) -> Result<(), Diagnostic> {
+    for (line, option) in profile.sbatch.iter().enumerate() {
+        for word in option.split_whitespace() {
+            if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is(word, long, short)) {
+                let message = format!("{} has its own setting", quoted(word));
+                let example = keys::key(setting).map_or("", |key| key.example);
+                let help = format!("write `{setting}: …` instead, as in `{setting}: {example}`");
+                return Err(profile.fault("sbatch", line, message, help));
+            }
+            if TAKEN.iter().any(|(long, short)| is(word, long, short)) {
+                let message = format!("{} is set by winsign, from the runs", quoted(word));
+                let help = "remove it; set the resources of runs in `resources` of the sweep";
+                return Err(profile.fault("sbatch", line, message, help));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a word of a command line is an option, by its long or short name.
+fn is(word: &str, long: &str, short: &str) -> bool {
+    let is_short = !short.is_empty() && !word.starts_with("--") && word.starts_with(short);
+    is_short || word.split('=').next() == Some(long)
+}
