@@ -7,12 +7,14 @@
 mod architecture;
 pub mod attempt;
 pub mod clean;
+pub mod dataset;
 pub mod directory;
 pub mod error;
 pub mod exit;
 pub mod files;
 pub mod grouping;
 pub mod identity;
+pub mod inherit;
 pub mod lease;
 pub mod merge;
 pub mod owner;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Set;
+use winsign_core::settings::Dataset;
 
 /// An error of this crate. Each message says what failed and on what; [`Error::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +13,8 @@ pub enum Error {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     /// A data set was not found. `looked` lists the places that were searched, in order, each with what was expected
     /// there.
-    #[error("cannot find {name}; looked for\n{list}", name = set.name(), list = indented(looked))]
-    Missing { set: Set, looked: Vec<String> },
+    #[error("cannot find {name}; looked for\n{list}", name = dataset.facts().title, list = indented(looked))]
+    Missing { dataset: Dataset, looked: Vec<String> },
     /// A folder contains no data set of any kind.
     #[error(
         "cannot find a data set in {folder}; looked for\n{list}",
@@ -51,10 +51,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Io { .. } | Error::Request(_) => None,
-            Error::Missing { set, .. } => Some(format!(
+            Error::Missing { dataset, .. } => Some(format!(
                 "download it from {} and unpack it there, name its folder with --data DIR, or make a small synthetic \
-                 one: `winsign data synth --like {set} --train 2000 --test 500 DIR`",
-                set.published_at()
+                 one: `winsign data synth --like {dataset} --train 2000 --test 500 DIR`",
+                dataset.facts().published_at.unwrap_or_default()
             )),
             Error::NoneFound { .. } => Some(
                 "name the folder that holds the sets, or the folder of one set; `winsign data synth` makes small ones"

@@ -590,8 +590,8 @@ fn files_that_are_no_sweep_are_explained() {
         ("{}", "`dataset` is missing"),
         ("dataset: digits", "`architecture` is missing"),
         (
-            "dataset: mnist",
-            "`dataset` must be one of `digits`, `cifar10`, `cifar100`, `tiny-imagenet`, `imagenet`, found the text `mnist`",
+            "dataset: svhn",
+            "`dataset` must be one of `digits`, `cifar10`, `cifar100`, `tiny-imagenet`, `imagenet`, found the text `svhn`",
         ),
         ("architecture: resnt8", &unknown_architecture),
         (&"[".repeat(5_000), "cannot read this as YAML: recursion limit exceeded"),

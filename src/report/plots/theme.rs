@@ -95,6 +95,7 @@ pub(super) fn look(method: Option<Method>, inherit: Option<Inherit>) -> Look {
         Some(Inherit::Sign) => (SOLID, Face::Full),
         Some(Inherit::Dense) => (&[26, 8], Face::Open),
         Some(Inherit::Mask) => (&[18, 9], Face::Open),
+        Some(Inherit::Magnitude) => (&[4, 12], Face::Dotted),
         Some(Inherit::SignNorm) => (&[24, 6, 5, 6], Face::Dotted),
         Some(Inherit::Retrain) => (&[6, 7], Face::Open),
         Some(Inherit::RandomMask) => (&[18, 6, 5, 6, 5, 6], Face::Full),
