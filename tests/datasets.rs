@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use winsign_core::settings::Dataset;
+use winsign_data::synth::Request;
 use winsign_data::{Contents, Split};
 use winsign_testkit::{json, stderr, succeed};
 
@@ -34,32 +35,34 @@ fn cut(path: &Path) {
     fs::write(path, &bytes[..bytes.len() * 9 / 20]).unwrap();
 }
 
-/// What `synth` is asked for, and where the set then lies.
-const SETS: &[(&str, &str)] = &[
-    ("--like mnist", "mnist"),
-    ("--like fashion-mnist", "fashion-mnist"),
-    ("--like cifar10", "cifar-10-batches-bin"),
-    ("--like cifar10 --format python", "cifar-10-batches-py"),
-    ("--like cifar100", "cifar-100-binary"),
-    ("--like cifar100 --format python", "cifar-100-python"),
-    ("--like tiny-imagenet", "tiny-imagenet-200"),
-    ("--like tiny-imagenet --layout per-class", "tiny-imagenet-200"),
-    ("--like imagenet", "imagenet"),
-    ("--like imagenet --layout devkit", "imagenet"),
-    ("--like imagenet --layout kaggle", "imagenet"),
-];
+/// The arguments of `synth` for every version of every data set, and the folder in which the set then lies.
+fn versions() -> Vec<(String, &'static str)> {
+    let mut versions = vec![];
+    for (like, files) in winsign_data::on_disk() {
+        let plain = Request { like, train: 12, test: 6, classes: Some(3), seed: 1, format: None, layout: None };
+        versions.push((format!("--like {like}"), files.folder(&plain)));
+        for &format in files.formats() {
+            let request = Request { format: Some(format), ..plain.clone() };
+            versions.push((format!("--like {like} --format {format}"), files.folder(&request)));
+        }
+        for layout in files.layouts() {
+            versions.push((format!("--like {like} --layout {layout}"), files.folder(&plain)));
+        }
+    }
+    versions
+}
 
 fn synthesize(arguments: &str, root: &Path) {
     succeed(&mut data(&format!("synth {arguments} --train 12 --test 6 --classes 3"), root));
 }
 
 #[test]
-fn every_kind_of_set_is_made_checked_and_loaded() {
-    for (arguments, folder) in SETS {
+fn every_data_set_is_synthesized_checked_and_opened() {
+    for (arguments, folder) in versions() {
         let root = tempfile::tempdir().unwrap();
-        synthesize(arguments, root.path());
+        synthesize(&arguments, root.path());
         let names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, [*folder], "nothing else is left there");
+        assert_eq!(names, [folder], "nothing else is left there");
         let report = &json(&succeed(&mut data("check --json", root.path())))["sets"];
         assert_eq!(report.as_array().unwrap().len(), 1, "{report:#}");
         let counts: Vec<_> = [0, 1].iter().map(|&part| report[0]["parts"][part]["images"].as_u64().unwrap()).collect();

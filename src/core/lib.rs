@@ -29,3 +29,25 @@ pub use attempt::Attempt;
 pub use directory::{RunDirectory, State, Store};
 pub use error::Error;
 pub use identity::{Run, RunId};
+
+/// Fails to compile unless a registry, a list of pairs, has one line for each variant of an enum, in the same order.
+#[macro_export]
+macro_rules! assert_complete {
+    ($registry:ident, $names:ident) => {
+        const _: () = {
+            let names = <$names as strum::VariantArray>::VARIANTS;
+            assert!(
+                $registry.len() == names.len(),
+                concat!(stringify!($registry), " needs one line for each variant of ", stringify!($names))
+            );
+            let mut index = 0;
+            while index < names.len() {
+                assert!(
+                    $registry[index].0 as usize == index,
+                    concat!(stringify!($registry), " needs the order of ", stringify!($names))
+                );
+                index += 1;
+            }
+        };
+    };
+}

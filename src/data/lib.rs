@@ -26,7 +26,6 @@ pub use parallel::processors;
 
 use std::path::Path;
 
-use strum::VariantArray;
 use winsign_core::settings::Dataset;
 
 use cifar::Format;
@@ -100,16 +99,7 @@ const REGISTRY: &[(Dataset, Code)] = &[
     (Dataset::Imagenet, Code::Files(&imagenet::Imagenet)),
 ];
 
-// A data set without its line does not compile.
-const _: () = {
-    let datasets = <Dataset as VariantArray>::VARIANTS;
-    assert!(REGISTRY.len() == datasets.len(), "REGISTRY needs one line for each data set");
-    let mut index = 0;
-    while index < REGISTRY.len() {
-        assert!(REGISTRY[index].0 as usize == index, "REGISTRY needs the order of winsign_core's data sets");
-        index += 1;
-    }
-};
+winsign_core::assert_complete!(REGISTRY, Dataset);
 
 /// Opens a data set below `root`, the folder of the data sets, decoding on `threads` threads.
 pub fn open(dataset: Dataset, root: &Path, threads: usize) -> Result<Contents> {

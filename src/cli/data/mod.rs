@@ -43,7 +43,9 @@ pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Failure>
 
 /// Returns a parser of the names of data sets that are read from disk.
 fn dataset_names() -> impl TypedValueParser<Value = Dataset> {
-    let value = |(dataset, _): (Dataset, _)| PossibleValue::new(dataset.to_string()).help(dataset.description());
+    let value = |(dataset, _): (Dataset, _)| {
+        PossibleValue::new(dataset.to_string()).help(dataset.description().trim_end_matches('.'))
+    };
     PossibleValuesParser::new(winsign_data::on_disk().map(value))
         .map(|name| name.parse().expect("possible values are names of data sets"))
 }

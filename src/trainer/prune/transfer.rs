@@ -30,16 +30,7 @@ const REGISTRY: &[(Inherit, &dyn Transfer)] = &[
     (Inherit::RandomSign, &Altered { alter: controls::shuffle_signs, then: SIGN }),
 ];
 
-// A transfer without its line does not compile.
-const _: () = {
-    let inherits = <Inherit as strum::VariantArray>::VARIANTS;
-    assert!(REGISTRY.len() == inherits.len(), "REGISTRY needs one line for each value of Inherit");
-    let mut index = 0;
-    while index < REGISTRY.len() {
-        assert!(REGISTRY[index].0 as usize == index, "REGISTRY needs the order of winsign_core's Inherit");
-        index += 1;
-    }
-};
+winsign_core::assert_complete!(REGISTRY, Inherit);
 
 /// Returns the network from which training starts. Without a ticket, the fresh initialization, whose mask is full, takes
 /// its place.
