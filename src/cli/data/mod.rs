@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use clap::Subcommand;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use strum::VariantNames;
 use winsign_core::settings::Dataset;
 
 use super::{Common, Failure};
@@ -44,7 +44,8 @@ pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Failure>
 /// Returns a parser of the names of data sets that are read from disk.
 fn dataset_names() -> impl TypedValueParser<Value = Dataset> {
     let value = |(dataset, _): (Dataset, _)| {
-        PossibleValue::new(dataset.to_string()).help(dataset.description().trim_end_matches('.'))
+        let name = <Dataset as VariantNames>::VARIANTS[dataset as usize];
+        PossibleValue::new(name).help(dataset.description().trim_end_matches('.'))
     };
     PossibleValuesParser::new(winsign_data::on_disk().map(value))
         .map(|name| name.parse().expect("possible values are names of data sets"))
