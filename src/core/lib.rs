@@ -8,6 +8,7 @@ mod architecture;
 pub mod attempt;
 pub mod clean;
 pub mod dataset;
+pub mod diagnostic;
 pub mod directory;
 pub mod error;
 pub mod exit;
@@ -26,6 +27,7 @@ pub mod tensors;
 pub mod text;
 
 pub use attempt::Attempt;
+pub use diagnostic::Diagnostic;
 pub use directory::{RunDirectory, State, Store};
 pub use error::Error;
 pub use identity::{Run, RunId};

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use strum::{Display, EnumString, VariantArray, VariantNames};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 pub use crate::architecture::Architecture;
 pub use crate::dataset::Dataset;
@@ -477,6 +477,7 @@ impl Masks {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -511,6 +512,7 @@ impl Sets {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -567,6 +569,7 @@ pub struct Training {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -603,6 +606,7 @@ impl Precision {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -635,6 +639,7 @@ impl Optimizer {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]

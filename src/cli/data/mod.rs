@@ -12,7 +12,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use strum::VariantNames;
 use winsign_core::settings::Dataset;
 
-use super::{Common, Failure};
+use super::Common;
+use winsign_core::Diagnostic;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -33,7 +34,7 @@ Examples:
   winsign data check data                                             check all sets in data/
   winsign data pack data data/imagenet.pack                           pack ImageNet into one file";
 
-pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Diagnostic> {
     match command {
         Command::Check(arguments) => check::command(common, arguments),
         Command::Pack(arguments) => pack::command(common, arguments),
