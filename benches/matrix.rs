@@ -113,7 +113,7 @@ fn reference(python: &str, paths: usize) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let start_one = || -> Result<Child> {
         let mut command = Command::new(python);
-        command.arg(root.join("benches/opponents/barrier.py")).arg(root.join("src/trainer/data/digits.bin.gz"));
+        command.arg(root.join("benches/opponents/barrier.py")).arg(root.join("src/data/digits.bin.gz"));
         command.args(["resnet8", "10", &POINTS.to_string(), "1", "64", "0"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         // One path, and then the end of its input.

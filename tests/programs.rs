@@ -109,7 +109,7 @@ fn output_to_a_closed_pipe_is_no_error() {
 #[test]
 fn no_colors_and_no_bars_where_there_is_no_terminal() {
     let workplace = Workplace::new();
-    let sweep = workplace.sweep("bad.yaml", "dataset: mnist\n");
+    let sweep = workplace.sweep("bad.yaml", "dataset: svhn\n");
     let output = workplace.winsign("plan", &sweep).output().unwrap();
     assert!(!output.stderr.contains(&0x1b), "{}", winsign_testkit::stderr(&output));
 }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use winsign_core::random::Source;
+use winsign_core::settings::Dataset;
 use winsign_core::tensors::TensorFile;
 use winsign_core::{Run, RunDirectory, RunId, Store, files, owner};
-use winsign_data::Set;
 use winsign_data::synth::{self, Request};
 use winsign_testkit::{Workplace, read_json, signal, start, stderr, wait_for, workers_of};
 
@@ -103,7 +103,7 @@ fn without_batch_norm_ranks_compute_what_one_does() {
     let workplace = Workplace::new();
     let data = workplace.path("data");
     let request =
-        Request { like: Set::Imagenet, train: 8, test: 4, classes: Some(2), seed: 1, format: None, layout: None };
+        Request { like: Dataset::Imagenet, train: 8, test: 4, classes: Some(2), seed: 1, format: None, layout: None };
     synth::write(&data, &request, &|| {}).unwrap();
     let settings = ticket("imagenet", "mlpmixer", training(2, 6));
     let found = [1, 2, 3].map(|ranks| {
@@ -466,7 +466,7 @@ fn what_one_rank_alone_cannot_do_is_said_with_its_name() {
     let [data, other, nowhere] = ["data", "other", "nowhere"].map(|name| workplace.path(name));
     for (folder, seed) in [(&data, 1), (&other, 2)] {
         let request =
-            Request { like: Set::Cifar100, train: 100, test: 100, classes: None, seed, format: None, layout: None };
+            Request { like: Dataset::Cifar100, train: 100, test: 100, classes: None, seed, format: None, layout: None };
         synth::write(folder, &request, &|| {}).unwrap();
     }
     let run = prepared(&workplace, ticket("cifar100", "resnet8", training(1, 50)), vec![]);
@@ -492,8 +492,15 @@ fn an_image_that_one_rank_cannot_decode_ends_the_search_for_a_mask() {
     let workplace = Workplace::new();
     let [data, broken] = ["data", "broken"].map(|name| workplace.path(name));
     for folder in [&data, &broken] {
-        let request =
-            Request { like: Set::Imagenet, train: 80, test: 2, classes: Some(2), seed: 1, format: None, layout: None };
+        let request = Request {
+            like: Dataset::Imagenet,
+            train: 80,
+            test: 2,
+            classes: Some(2),
+            seed: 1,
+            format: None,
+            layout: None,
+        };
         synth::write(folder, &request, &|| {}).unwrap();
     }
     // Of 80 images 64 are part of the fingerprint that ranks compare; the fifth is none of them.

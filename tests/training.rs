@@ -8,15 +8,14 @@ use serde_json::Value;
 use strum::VariantArray;
 use winsign_core::settings::{Architecture, Dataset};
 use winsign_core::tensors::TensorFile;
-use winsign_data::Set;
 use winsign_data::cifar::Format;
 use winsign_data::synth::{self, Layout, Request};
 use winsign_testkit::{Workplace, json, read_json, stderr, succeed};
 
 /// A synthesized set, in the workplace's folder `data`.
-fn synthesize(workplace: &Workplace, like: Set, counts: [usize; 2], classes: usize) -> Request {
+fn synthesize(workplace: &Workplace, like: Dataset, counts: [usize; 2], classes: usize) -> Request {
     let [train, test] = counts;
-    let classes = matches!(like, Set::TinyImagenet | Set::Imagenet).then_some(classes);
+    let classes = matches!(like, Dataset::TinyImagenet | Dataset::Imagenet).then_some(classes);
     let request = Request { like, train, test, classes, seed: 1, format: None, layout: None };
     synth::write(&workplace.path("data"), &request, &|| {}).unwrap();
     request
@@ -45,21 +44,23 @@ connect: {{between: seeds, points: 2}}
 }
 
 #[test]
-fn cifar_is_learned() {
-    let workplace = Workplace::new();
-    synthesize(&workplace, Set::Cifar10, [400, 100], 10);
-    let outcomes = outcomes(&workplace, &story("cifar10", "resnet8", 8, 32));
-    assert_eq!(outcomes.len(), 5);
-    // Chance is wrong in 90 % of all cases.
-    let error = outcomes[1]["test_error"].as_f64().unwrap();
-    assert!(error < 50.0, "{error} % after nine epochs");
-    assert_eq!(outcomes[4]["path"].as_array().unwrap().len(), 2);
+fn small_images_of_ten_classes_are_learned() {
+    for dataset in [Dataset::Mnist, Dataset::FashionMnist, Dataset::Cifar10] {
+        let workplace = Workplace::new();
+        synthesize(&workplace, dataset, [400, 100], 10);
+        let outcomes = outcomes(&workplace, &story(&dataset.to_string(), "resnet8", 8, 32));
+        assert_eq!(outcomes.len(), 5);
+        // Chance is wrong in 90 % of all cases.
+        let error = outcomes[1]["test_error"].as_f64().unwrap();
+        assert!(error < 50.0, "{error} % after nine epochs on {dataset}");
+        assert_eq!(outcomes[4]["path"].as_array().unwrap().len(), 2);
+    }
 }
 
 #[test]
 fn tiny_imagenet_is_learned() {
     let workplace = Workplace::new();
-    synthesize(&workplace, Set::TinyImagenet, [200, 60], 5);
+    synthesize(&workplace, Dataset::TinyImagenet, [200, 60], 5);
     let outcomes = outcomes(&workplace, &story("tiny-imagenet", "resnet8", 6, 20));
     // 200 classes are known, five have images: after the first batches chance is wrong in 80 %.
     let error = outcomes[1]["test_error"].as_f64().unwrap();
@@ -70,7 +71,7 @@ fn tiny_imagenet_is_learned() {
 #[test]
 fn imagenet_is_streamed() {
     let workplace = Workplace::new();
-    synthesize(&workplace, Set::Imagenet, [24, 8], 2);
+    synthesize(&workplace, Dataset::Imagenet, [24, 8], 2);
     let sweep = "
 dataset: imagenet
 architecture: mobilenetv2
@@ -114,7 +115,7 @@ connect: {{between: seeds, points: 3}}
 #[test]
 fn every_architecture_trains() {
     let workplace = Workplace::new();
-    synthesize(&workplace, Set::Cifar100, [20, 20], 20);
+    synthesize(&workplace, Dataset::Cifar100, [20, 20], 20);
     let (small, large): (Vec<Architecture>, Vec<Architecture>) =
         Architecture::VARIANTS.iter().partition(|architecture| architecture.fits(Dataset::Cifar100));
     for architecture in small {
@@ -129,7 +130,7 @@ ticket: {{method: aws, levels: 1, warmup_epochs: 1, epochs: 1, batch: 10}}
         assert!((outcomes[1]["remaining_ratio"].as_f64().unwrap() - 0.8).abs() < 1e-4, "{architecture}");
     }
     let imagenet = Workplace::new();
-    synthesize(&imagenet, Set::Imagenet, [8, 4], 2);
+    synthesize(&imagenet, Dataset::Imagenet, [8, 4], 2);
     for architecture in large {
         // With Adam, which is the default there.
         let outcomes = outcomes(&imagenet, &story("imagenet", &architecture.to_string(), 1, 4));
@@ -147,7 +148,7 @@ ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}
     let of_format = |format| {
         let workplace = Workplace::new();
         let request =
-            Request { like: Set::Cifar100, train: 100, test: 100, classes: None, seed: 1, format, layout: None };
+            Request { like: Dataset::Cifar100, train: 100, test: 100, classes: None, seed: 1, format, layout: None };
         synth::write(&workplace.path("data"), &request, &|| {}).unwrap();
         outcomes(&workplace, sweep)
     };
@@ -164,7 +165,7 @@ ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 4}
     let of_layout = |layout| {
         let workplace = Workplace::new();
         let request = Request {
-            like: Set::Imagenet,
+            like: Dataset::Imagenet,
             train: 8,
             test: 4,
             classes: Some(2),
@@ -223,7 +224,7 @@ fn a_missing_or_damaged_set_fails_the_run_with_one_clear_message() {
         assert!(message.contains(part), "{part} in {message}");
     }
 
-    synthesize(&workplace, Set::Cifar100, [100, 100], 100);
+    synthesize(&workplace, Dataset::Cifar100, [100, 100], 100);
     let train = workplace.path("data/cifar-100-binary/train.bin");
     let whole = std::fs::read(&train).unwrap();
     std::fs::write(&train, &whole[..100_000]).unwrap();
@@ -251,10 +252,10 @@ ticket: {{method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}}
 "
         )
     };
-    synthesize(&workplace, Set::Cifar10, [100, 50], 10);
+    synthesize(&workplace, Dataset::Cifar10, [100, 50], 10);
     outcomes(&workplace, &sweep(""));
     let other =
-        Request { like: Set::Cifar10, train: 100, test: 50, classes: None, seed: 2, format: None, layout: None };
+        Request { like: Dataset::Cifar10, train: 100, test: 50, classes: None, seed: 2, format: None, layout: None };
     synth::write(&workplace.path("other"), &other, &|| {}).unwrap();
     let file = workplace.sweep("sweep.yaml", &sweep("transfer: {inherit: sign, level: 1, epochs: 1, seed: 2}"));
     let mut winsign = workplace.winsign("run", &file);

@@ -10,4 +10,4 @@ mod transfer;
 pub use magnitude::prune;
 pub use norm::{interpolate_norms, with_norm_init};
 pub use rewind::rewind;
-pub use transfer::transfer;
+pub use transfer::start_of;
