@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use winsign_core::attempt::Attempt;
 use winsign_core::settings::{Architecture, Between, Connect, Dataset, Precision, Problem, Sets, Settings};
 use winsign_core::{Run, Store};
-use winsign_data::Set;
 use winsign_data::synth::{self, Request};
 use winsign_trainer::comm::Ranks;
 use winsign_trainer::model::{Network, Weights};
@@ -45,11 +44,18 @@ fn main() -> Result<()> {
         find_option(&arguments, "--python").ok_or("--python PYTHON is missing; PYTHON needs torch and torchvision")?;
     let turns = find_option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
     let data = tempfile::tempdir()?;
-    let request =
-        Request { like: Set::Cifar100, train: TRAIN, test: TEST, classes: None, seed: 1, format: None, layout: None };
+    let request = Request {
+        like: Dataset::Cifar100,
+        train: TRAIN,
+        test: TEST,
+        classes: None,
+        seed: 1,
+        format: None,
+        layout: None,
+    };
     synth::write(data.path(), &request, &|| {})?;
 
-    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/trainer/data/digits.bin.gz");
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/data/digits.bin.gz");
     let cifar = data.path().join("cifar-100-binary");
     let mut rows = vec![];
     for (dataset, architecture, precision, classes, file) in [

@@ -28,7 +28,6 @@ use winsign_core::settings::{
     Training,
 };
 use winsign_core::{Run, Store};
-use winsign_data::Set;
 use winsign_data::synth;
 use winsign_sweep::plan::build::build;
 use winsign_trainer::comm::{self, Comm, Place, Ranks, Single};
@@ -217,7 +216,7 @@ fn check_correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) 
         }
     }
     let request = synth::Request {
-        like: Set::Cifar100,
+        like: Dataset::Cifar100,
         train: 6_400,
         test: 512,
         classes: None,
@@ -809,7 +808,7 @@ fn measure_packing(setting: &Setting, folder: &Path) -> Result<Value> {
     let folder = folder.join("packing");
     let images = if setting.cpu { 64 } else { 6_400 };
     let request = synth::Request {
-        like: Set::Cifar100,
+        like: Dataset::Cifar100,
         train: images,
         test: images / 8,
         classes: None,

@@ -111,7 +111,7 @@ fn delete_paths(runs: &Path) -> Result<()> {
 fn start_path(python: &str) -> Result<Child> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(python);
-    command.arg(root.join("benches/opponents/barrier.py")).arg(root.join("src/trainer/data/digits.bin.gz"));
+    command.arg(root.join("benches/opponents/barrier.py")).arg(root.join("src/data/digits.bin.gz"));
     command.args(["resnet8", "10", &POINTS.to_string(), "1", "64", "0"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     // Its input ends after one line, so it computes one path.

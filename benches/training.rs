@@ -18,7 +18,6 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use winsign_core::settings::{Architecture, Dataset, Precision, Problem, Schedule, Training};
-use winsign_data::Set;
 use winsign_data::synth::{self, Request};
 use winsign_trainer::comm;
 use winsign_trainer::data::batches::Batches;
@@ -63,8 +62,15 @@ fn main() -> Result<()> {
     let only = find_option(&arguments, "--only");
     let turns = find_option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
     let data = tempfile::tempdir()?;
-    let request =
-        Request { like: Set::Cifar100, train: TRAIN, test: TEST, classes: None, seed: 1, format: None, layout: None };
+    let request = Request {
+        like: Dataset::Cifar100,
+        train: TRAIN,
+        test: TEST,
+        classes: None,
+        seed: 1,
+        format: None,
+        layout: None,
+    };
     synth::write(data.path(), &request, &|| {})?;
 
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);

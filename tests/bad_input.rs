@@ -16,7 +16,7 @@ const BAD: &[Bad] = &[
     ("dataset: digits\narchitecture: resnet8\nticket: {prune_ratio: 1.5}\n", Some((3, 23)), "prune_ratio"),
     ("dataset: digits\narchitecture: resnet8\nexclude: [{method: [lrr, aws]}]\n", Some((3, 11)), ""),
     ("dataset: digits\narchitecture: resnet8\nticket: {seed: 1..100000000}\n", None, "1,000,000"),
-    ("dataset: mnist\narchitecture: resnet8\n", Some((1, 10)), "digits"),
+    ("dataset: svhn\narchitecture: resnet8\n", Some((1, 10)), "digits"),
     ("dataset: digits\narchitecture: vgg\n", Some((2, 15)), "resnet8"),
 ];
 

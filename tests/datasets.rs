@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use winsign_data::cifar::{self, Cifar};
-use winsign_data::{imagenet, tiny_imagenet};
+use winsign_core::settings::Dataset;
+use winsign_data::synth::Request;
+use winsign_data::{Contents, Split};
 use winsign_testkit::{json, stderr, succeed};
 
 /// Creates the command `winsign data ARGUMENTS FOLDER`.
@@ -14,6 +15,14 @@ fn data(arguments: &str, folder: &Path) -> Command {
     let mut winsign = Command::new(env!("CARGO_BIN_EXE_winsign"));
     winsign.arg("data").args(arguments.split_whitespace()).arg(folder).env_remove("WINSIGN_LOG");
     winsign
+}
+
+fn labels(contents: &Contents, split: Split) -> Vec<u16> {
+    match (contents, split) {
+        (Contents::InMemory(set), Split::Train) => set.train.labels.clone(),
+        (Contents::InMemory(set), Split::Test) => set.test.labels.clone(),
+        (Contents::Streamed(source), split) => (0..source.count(split)).map(|at| source.label(split, at)).collect(),
+    }
 }
 
 fn check(folder: &Path) -> Output {
@@ -26,30 +35,34 @@ fn cut(path: &Path) {
     fs::write(path, &bytes[..bytes.len() * 9 / 20]).unwrap();
 }
 
-/// The arguments of `synth`, and the folder of the set.
-const SETS: &[(&str, &str)] = &[
-    ("--like cifar10", "cifar-10-batches-bin"),
-    ("--like cifar10 --format python", "cifar-10-batches-py"),
-    ("--like cifar100", "cifar-100-binary"),
-    ("--like cifar100 --format python", "cifar-100-python"),
-    ("--like tiny-imagenet", "tiny-imagenet-200"),
-    ("--like tiny-imagenet --layout per-class", "tiny-imagenet-200"),
-    ("--like imagenet", "imagenet"),
-    ("--like imagenet --layout devkit", "imagenet"),
-    ("--like imagenet --layout kaggle", "imagenet"),
-];
+/// Returns the arguments of `synth` for every version of every data set, and the folder that it creates.
+fn versions() -> Vec<(String, &'static str)> {
+    let mut versions = vec![];
+    for (like, files) in winsign_data::on_disk() {
+        let plain = Request { like, train: 12, test: 6, classes: Some(3), seed: 1, format: None, layout: None };
+        versions.push((format!("--like {like}"), files.folder(&plain)));
+        for &format in files.formats() {
+            let request = Request { format: Some(format), ..plain.clone() };
+            versions.push((format!("--like {like} --format {format}"), files.folder(&request)));
+        }
+        for layout in files.layouts() {
+            versions.push((format!("--like {like} --layout {layout}"), files.folder(&plain)));
+        }
+    }
+    versions
+}
 
 fn synthesize(arguments: &str, root: &Path) {
     succeed(&mut data(&format!("synth {arguments} --train 12 --test 6 --classes 3"), root));
 }
 
 #[test]
-fn synthetic_set_of_every_kind_is_checked_and_loaded() {
-    for (arguments, folder) in SETS {
+fn every_data_set_is_synthesized_checked_and_opened() {
+    for (arguments, folder) in versions() {
         let root = tempfile::tempdir().unwrap();
-        synthesize(arguments, root.path());
+        synthesize(&arguments, root.path());
         let names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, [*folder], "nothing else must be written");
+        assert_eq!(names, [folder], "nothing else must be written");
         let report = &json(&succeed(&mut data("check --json", root.path())))["sets"];
         assert_eq!(report.as_array().unwrap().len(), 1, "{report:#}");
         let counts: Vec<_> = [0, 1].iter().map(|&part| report[0]["parts"][part]["images"].as_u64().unwrap()).collect();
@@ -59,24 +72,9 @@ fn synthetic_set_of_every_kind_is_checked_and_loaded() {
         let text = String::from_utf8(text.stdout).unwrap();
         assert!(text.contains("warning: train has 12 of the") && text.contains("readable"), "{text}");
 
-        let (train, test) = match *folder {
-            "tiny-imagenet-200" => {
-                let set = tiny_imagenet::load(root.path(), 2).unwrap();
-                assert_eq!(set.train.pixels.len(), 12 * 3 * 64 * 64);
-                (set.train.labels, set.test.labels)
-            }
-            "imagenet" => {
-                let listing = imagenet::list(root.path()).unwrap();
-                let labels = |entries: Vec<winsign_data::Entry>| entries.iter().map(|entry| entry.label).collect();
-                (labels(listing.train), labels(listing.test))
-            }
-            _ => {
-                let cifar = if folder.contains("100") { Cifar::Hundred } else { Cifar::Ten };
-                let set = cifar::load(root.path(), cifar).unwrap();
-                assert_eq!(set.train.pixels.len(), 12 * 3 * 32 * 32);
-                (set.train.labels, set.test.labels)
-            }
-        };
+        let name = arguments.split_whitespace().nth(1).unwrap();
+        let contents = winsign_data::open(name.parse::<Dataset>().unwrap(), root.path(), 2).unwrap();
+        let [train, test] = [Split::Train, Split::Test].map(|split| labels(&contents, split));
         for (mut labels, each) in [(train, 4), (test, 2)] {
             labels.sort_unstable();
             let expected: Vec<u16> = (0..3).flat_map(|class| vec![class; each]).collect();
@@ -113,13 +111,14 @@ fn damaged_file_is_reported_with_its_position() {
             },
             "record 2 (byte 6146) has the label 10, which is not in 0..9",
         ),
+        ("--like mnist", "mnist/train-images-idx3-ubyte", cut, "it ends at byte 4240 and has the dimensions"),
         ("--like tiny-imagenet", "tiny-imagenet-200/val/images/val_4.JPEG", cut, "cut off: the file ends at byte"),
         ("--like imagenet --layout devkit", "imagenet/val/ILSVRC2012_val_00000002.JPEG", cut, "cut off"),
         (
             "--like imagenet --layout devkit",
-            "imagenet/ILSVRC2012_devkit_t12/data/meta.mat",
-            cut,
-            "an element ends beyond byte",
+            "imagenet/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt",
+            |path| fs::write(path, "449\n1001\n").unwrap(),
+            "line 2: there is no class 1001",
         ),
         (
             "--like imagenet --layout kaggle",

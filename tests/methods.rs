@@ -17,13 +17,13 @@ ticket:
   - {method: imp, levels: 2, warmup_epochs: 2, epochs: 1, batch: 128, rewind_epoch: 1}
 ";
 
-/// A sweep of one ticket, 2 × 10 transfers, 10 paths of transfers and one of the ticket.
+/// A sweep of one ticket, 2 × 11 transfers, 11 paths of transfers and one of the ticket.
 const TRANSFERS: &str = "
 dataset: digits
 architecture: resnet8
 ticket: {method: lrr, levels: 2, warmup_epochs: 2, epochs: 1, batch: 128}
 transfer:
-  inherit: [sign, mask, sign+norm, retrain, dense, random-mask, random-mask-erk, random-sign]
+  inherit: [sign, mask, magnitude, sign+norm, retrain, dense, random-mask, random-mask-erk, random-sign]
   flip: [0, 0.25]
   epochs: 1
   seed: 2..3
@@ -76,7 +76,7 @@ fn every_inheritance_has_the_expected_masks() {
     let workplace = Workplace::new();
     let sweep = workplace.sweep("transfers.yaml", TRANSFERS);
     let plan = workplace.plan(&sweep);
-    assert_eq!(workplace.run_all(&sweep), 3 + 2 * 10 + 10 + 1);
+    assert_eq!(workplace.run_all(&sweep), 3 + 2 * 11 + 11 + 1);
 
     let ticket = plan.iter().find(|run| run["label"] == "lrr level 2, seed 1").unwrap();
     let ticket = layers(&network(&workplace, ticket));
@@ -98,18 +98,19 @@ fn every_inheritance_has_the_expected_masks() {
         *seen.entry(inherit.to_string()).or_insert(0) += 1;
     }
     let has_signs = |inherit: &str| ["sign", "sign+norm"].contains(&inherit);
-    assert!(seen.len() == 8 && seen.iter().all(|(inherit, runs)| *runs == if has_signs(inherit) { 4 } else { 2 }));
+    assert!(seen.len() == 9 && seen.iter().all(|(inherit, runs)| *runs == if has_signs(inherit) { 4 } else { 2 }));
 
     let report = report(&workplace, &sweep);
     let rows = report["transfers"].as_array().unwrap();
     let select = |inherit: &str| rows.iter().filter(|row| row["inherit"] == inherit).collect::<Vec<_>>();
-    assert_eq!((rows.len(), select("sign").len(), select("mask").len()), (10, 2, 1));
+    assert_eq!((rows.len(), select("sign").len(), select("mask").len()), (11, 2, 1));
     assert_eq!(select("sign")[1]["axes"]["transfer.flip"], "0.25");
     let dense = select("dense")[0];
     assert_eq!((&dense["method"], &dense["level"], &dense["remaining_ratio"]), (&Value::Null, &0.into(), &1.0.into()));
     let errors = |row: &Value| row["errors"].to_string();
     assert_ne!(errors(select("sign")[0]), errors(select("sign")[1]), "flipped signs must change the errors");
     assert_ne!(errors(select("sign")[0]), errors(select("random-sign")[0]));
+    assert_ne!(errors(select("mask")[0]), errors(select("magnitude")[0]));
 
     // The union of two different random masks is larger than either mask, but not full.
     let ratio = |inherit| remaining_ratio_of_path(&workplace, &report, inherit);

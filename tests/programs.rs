@@ -109,7 +109,7 @@ fn closed_pipe_is_not_an_error() {
 #[test]
 fn output_without_a_terminal_has_no_colors() {
     let workplace = Workplace::new();
-    let sweep = workplace.sweep("bad.yaml", "dataset: mnist\n");
+    let sweep = workplace.sweep("bad.yaml", "dataset: svhn\n");
     let output = workplace.winsign("plan", &sweep).output().unwrap();
     assert!(!output.stderr.contains(&0x1b), "{}", winsign_testkit::stderr(&output));
 }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use winsign_core::random::Source;
+use winsign_core::settings::Dataset;
 use winsign_core::tensors::TensorFile;
 use winsign_core::{Run, RunDirectory, RunId, Store, files, owner};
-use winsign_data::Set;
 use winsign_data::synth::{self, Request};
 use winsign_testkit::{Workplace, find_workers, read_json, signal, start, stderr, wait_for};
 
@@ -103,7 +103,7 @@ fn ranks_without_batch_norm_equal_one_rank() {
     let workplace = Workplace::new();
     let data = workplace.path("data");
     let request =
-        Request { like: Set::Imagenet, train: 8, test: 4, classes: Some(2), seed: 1, format: None, layout: None };
+        Request { like: Dataset::Imagenet, train: 8, test: 4, classes: Some(2), seed: 1, format: None, layout: None };
     synth::write(&data, &request, &|| {}).unwrap();
     let settings = ticket("imagenet", "mlpmixer", training(2, 6));
     let found = [1, 2, 3].map(|ranks| {
@@ -471,7 +471,7 @@ fn rank_with_missing_or_other_data_is_named() {
     let [data, other, nowhere] = ["data", "other", "nowhere"].map(|name| workplace.path(name));
     for (folder, seed) in [(&data, 1), (&other, 2)] {
         let request =
-            Request { like: Set::Cifar100, train: 100, test: 100, classes: None, seed, format: None, layout: None };
+            Request { like: Dataset::Cifar100, train: 100, test: 100, classes: None, seed, format: None, layout: None };
         synth::write(folder, &request, &|| {}).unwrap();
     }
     let run = prepare_run(&workplace, ticket("cifar100", "resnet8", training(1, 50)), vec![]);
@@ -499,8 +499,15 @@ fn undecodable_image_on_one_rank_ends_the_search_for_a_mask() {
     let workplace = Workplace::new();
     let [data, broken] = ["data", "broken"].map(|name| workplace.path(name));
     for folder in [&data, &broken] {
-        let request =
-            Request { like: Set::Imagenet, train: 80, test: 2, classes: Some(2), seed: 1, format: None, layout: None };
+        let request = Request {
+            like: Dataset::Imagenet,
+            train: 80,
+            test: 2,
+            classes: Some(2),
+            seed: 1,
+            format: None,
+            layout: None,
+        };
         synth::write(folder, &request, &|| {}).unwrap();
     }
     // The fingerprint that ranks compare covers 64 of the 80 images; the fifth is not among them.

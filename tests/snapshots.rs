@@ -174,7 +174,7 @@ const BAD_SWEEPS: &[&str] = &[
     "",
     "dataset: [digits\n",
     "dataset: digits\n",
-    "dataset: mnist\narchitecture: resnet8\n",
+    "dataset: svhn\narchitecture: resnet8\n",
     "dataset: digits\narchitecture: vgg\n",
     "dataset: digits\narchitecture: resnet8\ndataset: digits\n",
     "dataset: digits\narchitecture: resnet8\nticket:\n  metod: lrr\n",

@@ -8,15 +8,14 @@ use serde_json::Value;
 use strum::VariantArray;
 use winsign_core::settings::{Architecture, Dataset};
 use winsign_core::tensors::TensorFile;
-use winsign_data::Set;
 use winsign_data::cifar::Format;
 use winsign_data::synth::{self, Layout, Request};
 use winsign_testkit::{Workplace, json, read_json, stderr, succeed};
 
 /// Synthesizes a data set in the workplace's folder `data`.
-fn synthesize(workplace: &Workplace, like: Set, counts: [usize; 2], classes: usize) -> Request {
+fn synthesize(workplace: &Workplace, like: Dataset, counts: [usize; 2], classes: usize) -> Request {
     let [train, test] = counts;
-    let classes = matches!(like, Set::TinyImagenet | Set::Imagenet).then_some(classes);
+    let classes = matches!(like, Dataset::TinyImagenet | Dataset::Imagenet).then_some(classes);
     let request = Request { like, train, test, classes, seed: 1, format: None, layout: None };
     synth::write(&workplace.path("data"), &request, &|| {}).unwrap();
     request
@@ -45,21 +44,23 @@ connect: {{between: seeds, points: 2}}
 }
 
 #[test]
-fn cifar_is_learned() {
-    let workplace = Workplace::new();
-    synthesize(&workplace, Set::Cifar10, [400, 100], 10);
-    let outcomes = outcomes(&workplace, &study_text("cifar10", "resnet8", 8, 32));
-    assert_eq!(outcomes.len(), 5);
-    // The error of a random classifier is 90 %.
-    let error = outcomes[1]["test_error"].as_f64().unwrap();
-    assert!(error < 50.0, "{error} % after nine epochs");
-    assert_eq!(outcomes[4]["path"].as_array().unwrap().len(), 2);
+fn small_images_of_ten_classes_are_learned() {
+    for dataset in [Dataset::Mnist, Dataset::FashionMnist, Dataset::Cifar10] {
+        let workplace = Workplace::new();
+        synthesize(&workplace, dataset, [400, 100], 10);
+        let outcomes = outcomes(&workplace, &study_text(&dataset.to_string(), "resnet8", 8, 32));
+        assert_eq!(outcomes.len(), 5);
+        // The error of a random classifier is 90 %.
+        let error = outcomes[1]["test_error"].as_f64().unwrap();
+        assert!(error < 50.0, "{error} % after nine epochs on {dataset}");
+        assert_eq!(outcomes[4]["path"].as_array().unwrap().len(), 2);
+    }
 }
 
 #[test]
 fn tiny_imagenet_is_learned() {
     let workplace = Workplace::new();
-    synthesize(&workplace, Set::TinyImagenet, [200, 60], 5);
+    synthesize(&workplace, Dataset::TinyImagenet, [200, 60], 5);
     let outcomes = outcomes(&workplace, &study_text("tiny-imagenet", "resnet8", 6, 20));
     // Five of the 200 classes have images, so the error of guessing among them is 80 %.
     let error = outcomes[1]["test_error"].as_f64().unwrap();
@@ -70,7 +71,7 @@ fn tiny_imagenet_is_learned() {
 #[test]
 fn imagenet_is_streamed() {
     let workplace = Workplace::new();
-    synthesize(&workplace, Set::Imagenet, [24, 8], 2);
+    synthesize(&workplace, Dataset::Imagenet, [24, 8], 2);
     let sweep = "
 dataset: imagenet
 architecture: mobilenetv2
@@ -110,7 +111,7 @@ connect: {between: seeds, points: 3}
 #[test]
 fn every_architecture_trains() {
     let workplace = Workplace::new();
-    synthesize(&workplace, Set::Cifar100, [20, 20], 20);
+    synthesize(&workplace, Dataset::Cifar100, [20, 20], 20);
     let (small, large): (Vec<Architecture>, Vec<Architecture>) =
         Architecture::VARIANTS.iter().partition(|architecture| architecture.fits(Dataset::Cifar100));
     for architecture in small {
@@ -125,7 +126,7 @@ ticket: {{method: aws, levels: 1, warmup_epochs: 1, epochs: 1, batch: 10}}
         assert!((outcomes[1]["remaining_ratio"].as_f64().unwrap() - 0.8).abs() < 1e-4, "{architecture}");
     }
     let imagenet = Workplace::new();
-    synthesize(&imagenet, Set::Imagenet, [8, 4], 2);
+    synthesize(&imagenet, Dataset::Imagenet, [8, 4], 2);
     for architecture in large {
         // The default optimizer of these architectures is Adam.
         let outcomes = outcomes(&imagenet, &study_text("imagenet", &architecture.to_string(), 1, 4));
@@ -143,7 +144,7 @@ ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}
     let [binary, python] = [Format::Binary, Format::Python].map(|format| {
         let workplace = Workplace::new();
         let (train, test, format) = (100, 100, Some(format));
-        let request = Request { like: Set::Cifar100, train, test, classes: None, seed: 1, format, layout: None };
+        let request = Request { like: Dataset::Cifar100, train, test, classes: None, seed: 1, format, layout: None };
         synth::write(&workplace.path("data"), &request, &|| {}).unwrap();
         outcomes(&workplace, sweep)
     });
@@ -160,7 +161,7 @@ ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 4}
     let [folders, devkit, kaggle] = [Layout::Folders, Layout::Devkit, Layout::Kaggle].map(|layout| {
         let workplace = Workplace::new();
         let (classes, layout) = (Some(2), Some(layout));
-        let request = Request { like: Set::Imagenet, train: 8, test: 4, classes, seed: 1, format: None, layout };
+        let request = Request { like: Dataset::Imagenet, train: 8, test: 4, classes, seed: 1, format: None, layout };
         synth::write(&workplace.path("data"), &request, &|| {}).unwrap();
         outcomes(&workplace, sweep)
     });
@@ -211,7 +212,7 @@ fn missing_or_damaged_set_fails_with_one_message() {
         assert!(message.contains(part), "{part} in {message}");
     }
 
-    synthesize(&workplace, Set::Cifar100, [100, 100], 100);
+    synthesize(&workplace, Dataset::Cifar100, [100, 100], 100);
     let train = workplace.path("data/cifar-100-binary/train.bin");
     let intact = std::fs::read(&train).unwrap();
     std::fs::write(&train, &intact[..100_000]).unwrap();
@@ -234,10 +235,10 @@ dataset: cifar10
 architecture: resnet8
 ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1, batch: 50}
 ";
-    synthesize(&workplace, Set::Cifar10, [100, 50], 10);
+    synthesize(&workplace, Dataset::Cifar10, [100, 50], 10);
     outcomes(&workplace, sweep);
     let other =
-        Request { like: Set::Cifar10, train: 100, test: 50, classes: None, seed: 2, format: None, layout: None };
+        Request { like: Dataset::Cifar10, train: 100, test: 50, classes: None, seed: 2, format: None, layout: None };
     synth::write(&workplace.path("other"), &other, &|| {}).unwrap();
     let transfer = "transfer: {inherit: sign, level: 1, epochs: 1, seed: 2}";
     let file = workplace.sweep("sweep.yaml", &format!("{sweep}{transfer}\n"));

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::{env, fs};
 
-use winsign_exec::slurm::profile::PROFILE;
+use winsign_exec::batch::profile::PROFILE;
 use winsign_report::reference_table::REFERENCE_TABLE;
 use winsign_sweep::keys::Block;
 use winsign_sweep::yaml::DocumentKind;

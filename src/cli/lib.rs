@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use winsign_core::text::shell_word;
-use winsign_core::{Diagnostic, Store, exit};
+use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch::queue::Queue;
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;

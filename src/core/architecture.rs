@@ -21,10 +21,10 @@ struct Properties {
 enum Images {
     /// The images of every data set.
     All,
-    /// The images of every data set except ImageNet.
+    /// Images of at most 64×64 pixels.
     Small,
-    /// The images of ImageNet only.
-    ImageNet,
+    /// Larger images, such as those of ImageNet.
+    Large,
 }
 
 macro_rules! architectures {
@@ -87,7 +87,7 @@ architectures! {
     /// ShuffleNet v1 with 3 groups, for small images.
     ShuffleNet { images: Images::Small, align: false, batch_norm: true }
     /// MLP-Mixer with patches of 16 pixels, 512 channels and 12 layers.
-    MlpMixer { images: Images::ImageNet, align: true, batch_norm: false }
+    MlpMixer { images: Images::Large, align: true, batch_norm: false }
 }
 
 impl Architecture {
@@ -95,8 +95,8 @@ impl Architecture {
     pub fn fits(self, dataset: Dataset) -> bool {
         match self.properties().images {
             Images::All => true,
-            Images::Small => dataset != Dataset::Imagenet,
-            Images::ImageNet => dataset == Dataset::Imagenet,
+            Images::Small => !dataset.has_large_images(),
+            Images::Large => dataset.has_large_images(),
         }
     }
 

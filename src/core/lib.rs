@@ -7,6 +7,7 @@
 mod architecture;
 pub mod attempt;
 pub mod clean;
+pub mod dataset;
 pub mod diagnostic;
 pub mod directory;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod exit;
 pub mod files;
 pub mod grouping;
 pub mod identity;
+pub mod inherit;
 pub mod lease;
 pub mod merge;
 pub mod owner;
@@ -29,3 +31,25 @@ pub use diagnostic::Diagnostic;
 pub use directory::{RunDirectory, State, Store};
 pub use error::Error;
 pub use identity::{Run, RunId};
+
+/// Fails to compile unless a registry, a list of pairs, has one line for each variant of an enum, in the same order.
+#[macro_export]
+macro_rules! assert_complete {
+    ($registry:ident, $names:ident) => {
+        const _: () = {
+            let names = <$names as strum::VariantArray>::VARIANTS;
+            assert!(
+                $registry.len() == names.len(),
+                concat!(stringify!($registry), " needs one line for each variant of ", stringify!($names))
+            );
+            let mut index = 0;
+            while index < names.len() {
+                assert!(
+                    $registry[index].0 as usize == index,
+                    concat!(stringify!($registry), " needs the order of ", stringify!($names))
+                );
+                index += 1;
+            }
+        };
+    };
+}

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 pub use crate::architecture::Architecture;
+pub use crate::dataset::Dataset;
+pub use crate::inherit::Inherit;
 
 /// The maximum number of runs that one machine executes at the same time.
 pub const MAX_JOBS: u32 = 4_096;
@@ -337,59 +339,6 @@ impl Numerics {
     }
 }
 
-/// A data set.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Dataset {
-    /// 1,797 handwritten digits of 8×8 pixels, built into the worker.
-    Digits,
-    Cifar10,
-    Cifar100,
-    /// Tiny-ImageNet-200.
-    TinyImagenet,
-    /// The classification task of ILSVRC 2012.
-    Imagenet,
-}
-
-impl Dataset {
-    /// Returns the shape of one image as networks see it: the number of channels, and the height, which equals the
-    /// width, in pixels.
-    pub fn image_shape(self) -> (i64, i64) {
-        match self {
-            Dataset::Digits => (1, 8),
-            Dataset::Cifar10 | Dataset::Cifar100 => (3, 32),
-            Dataset::TinyImagenet => (3, 64),
-            Dataset::Imagenet => (3, 224),
-        }
-    }
-
-    /// Returns the number of classes.
-    pub fn classes(self) -> i64 {
-        match self {
-            Dataset::Digits | Dataset::Cifar10 => 10,
-            Dataset::Cifar100 => 100,
-            Dataset::TinyImagenet => 200,
-            Dataset::Imagenet => 1_000,
-        }
-    }
-}
-
 /// The method that finds a ticket.
 #[derive(
     Debug,
@@ -434,76 +383,6 @@ impl Method {
             Method::Lrr | Method::Aws | Method::Imp => true,
             Method::Snip | Method::SynFlow | Method::Imported => false,
         }
-    }
-}
-
-/// The part of a ticket that is transferred to a fresh initialization.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-pub enum Inherit {
-    /// The signed mask.
-    #[serde(rename = "sign")]
-    #[strum(serialize = "sign")]
-    Sign,
-    /// The mask alone.
-    #[serde(rename = "mask")]
-    #[strum(serialize = "mask")]
-    Mask,
-    /// The signed mask, and the norm parameters.
-    #[serde(rename = "sign+norm")]
-    #[strum(serialize = "sign+norm")]
-    SignNorm,
-    /// Everything: the ticket itself is trained further.
-    #[serde(rename = "retrain")]
-    #[strum(serialize = "retrain")]
-    Retrain,
-    /// Nothing: the fresh initialization is trained as a dense network.
-    #[serde(rename = "dense")]
-    #[strum(serialize = "dense")]
-    Dense,
-    /// The number of surviving weights in each layer; which weights survive is random.
-    #[serde(rename = "random-mask")]
-    #[strum(serialize = "random-mask")]
-    RandomMask,
-    /// The total number of surviving weights; their number in each layer follows from its shape (ERK), and which
-    /// weights survive is random.
-    #[serde(rename = "random-mask-erk")]
-    #[strum(serialize = "random-mask-erk")]
-    RandomMaskErk,
-    /// The mask, and the number of signs of each kind in each layer; which weight has which sign is random.
-    #[serde(rename = "random-sign")]
-    #[strum(serialize = "random-sign")]
-    RandomSign,
-}
-
-impl Inherit {
-    /// Returns true if there is a ticket to inherit from.
-    pub fn needs_ticket(self) -> bool {
-        self != Inherit::Dense
-    }
-
-    /// Returns true if the signs of the ticket are inherited, some of which may be flipped.
-    pub fn has_signs(self) -> bool {
-        matches!(self, Inherit::Sign | Inherit::SignNorm)
-    }
-
-    /// Returns true if the mask is random, so that transfers with different initialization seeds have different masks.
-    pub fn draws_mask(self) -> bool {
-        matches!(self, Inherit::RandomMask | Inherit::RandomMaskErk)
     }
 }
 

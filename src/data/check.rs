@@ -7,20 +7,23 @@ use std::sync::Mutex;
 use serde::Serialize;
 use strum::VariantArray;
 
-use super::cifar::{self, Cifar};
+use winsign_core::settings::Dataset;
+
+use super::cifar::Format;
 use super::error::{Error, Result};
 use super::pack::{self, Pack};
 use super::parallel::try_map;
-use super::{Entry, Listing, Set, Split, image, imagenet, stream, tiny_imagenet};
+use super::{Entry, Images, Listing, Split, image, on_disk};
 
 /// The result of checking one set.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    pub set: Set,
+    #[serde(rename = "set")]
+    pub dataset: Dataset,
     pub folder: PathBuf,
     /// The version of the set, for CIFAR.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<cifar::Format>,
+    pub format: Option<Format>,
     pub parts: Vec<Part>,
     /// All files that cannot be used.
     pub problems: Vec<Problem>,
@@ -51,103 +54,42 @@ pub struct Problem {
 /// The progress of a check.
 pub enum Progress {
     /// The given number of images of a set is going to be read.
-    Begin(Set, usize),
+    Begin(Dataset, usize),
     Image,
+}
+
+/// How data sets are checked.
+pub struct Options<'a> {
+    /// The number of threads that decode images.
+    pub threads: usize,
+    pub progress: &'a (dyn Fn(Progress) + Sync),
 }
 
 /// Checks the sets in `folder`, which holds sets, or is a set or a pack; checks only the set `only` if that is given.
 /// Files that cannot be used are listed in the reports. Fails if there is no set, or the folder cannot be read.
-pub fn check(
-    folder: &Path,
-    only: Option<Set>,
-    threads: usize,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Vec<Report>> {
+pub fn check(folder: &Path, only: Option<Dataset>, options: &Options) -> Result<Vec<Report>> {
     if folder.is_file() {
-        return Ok(vec![check_pack(folder, threads, progress)?]);
+        return Ok(vec![check_pack(folder, options)?]);
     }
     let mut reports = vec![];
-    let mut missing = vec![];
-    if let Some(pack) = stream::find_pack(folder).filter(|_| only.is_none_or(|only| only == Set::Imagenet)) {
-        reports.push(check_pack(&pack, threads, progress)?);
-    }
-    for &set in Set::VARIANTS.iter().filter(|&&set| only.is_none_or(|only| only == set)) {
-        let found = match set {
-            Set::Cifar10 => check_cifar(folder, Cifar::Ten, progress),
-            Set::Cifar100 => check_cifar(folder, Cifar::Hundred, progress),
-            Set::TinyImagenet => check_folders(set, tiny_imagenet::find(folder), threads, progress),
-            Set::Imagenet => check_folders(set, imagenet::find(folder), threads, progress),
-        };
-        match found {
+    let mut all_looked = vec![];
+    for (_, files) in on_disk().filter(|(dataset, _)| only.is_none_or(|only| only == *dataset)) {
+        match files.check(folder, options) {
             Ok(found) => reports.extend(found),
-            Err(Error::Missing { looked, .. }) => missing.push((set, looked)),
+            Err(Error::Missing { looked, .. }) => all_looked.extend(looked),
             Err(error) => return Err(error),
         }
     }
     match (reports.is_empty(), only) {
         (false, _) => Ok(reports),
-        (true, Some(set)) => {
-            Err(Error::Missing { set, looked: missing.into_iter().flat_map(|(_, looked)| looked).collect() })
-        }
-        (true, None) => Err(Error::NoneFound {
-            folder: folder.to_path_buf(),
-            looked: missing.into_iter().flat_map(|(_, looked)| looked).collect(),
-        }),
+        (true, Some(dataset)) => Err(Error::Missing { dataset, looked: all_looked }),
+        (true, None) => Err(Error::NoneFound { folder: folder.to_path_buf(), looked: all_looked }),
     }
-}
-
-/// Checks each version of a CIFAR set that exists.
-fn check_cifar(root: &Path, cifar: Cifar, progress: &(dyn Fn(Progress) + Sync)) -> Result<Vec<Report>> {
-    let mut reports = vec![];
-    for (folder, format) in cifar::find_all(root, cifar)? {
-        let mut report = Report::new(cifar.set(), folder.clone());
-        report.format = Some(format);
-        for &split in Split::VARIANTS {
-            match cifar::load_part(&folder, cifar, format, split) {
-                Ok(images) => {
-                    progress(Progress::Begin(cifar.set(), images.len()));
-                    (0..images.len()).for_each(|_| progress(Progress::Image));
-                    report.add_part(split, &images.labels);
-                }
-                Err(error) => report.problems.push(Problem::of(error)),
-            }
-        }
-        reports.push(report);
-    }
-    Ok(reports)
-}
-
-fn check_folders(
-    set: Set,
-    found: Result<PathBuf>,
-    threads: usize,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Vec<Report>> {
-    let base = found?;
-    let mut report = Report::new(set, base.clone());
-    let listing = match set {
-        Set::TinyImagenet => tiny_imagenet::list(&base),
-        _ => imagenet::list(&base),
-    };
-    match listing {
-        Ok(Listing { train, test, .. }) => {
-            progress(Progress::Begin(set, train.len() + test.len()));
-            for (split, entries) in [(Split::Train, train), (Split::Test, test)] {
-                report.add_part(split, &entries.iter().map(|entry| entry.label).collect::<Vec<_>>());
-                report.add_images(&entries, threads, progress);
-            }
-        }
-        Err(error) => {
-            report.problems.push(Problem::of(error));
-            report.warnings.push("no image was checked, because the images cannot be listed".to_string());
-        }
-    }
-    Ok(vec![report])
 }
 
 /// Checks a pack of ImageNet: its index, and then every image in it.
-fn check_pack(path: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync)) -> Result<Report> {
-    let mut report = Report::new(Set::Imagenet, path.to_path_buf());
+pub(crate) fn check_pack(path: &Path, options: &Options) -> Result<Report> {
+    let mut report = Report::new(Dataset::Imagenet, path.to_path_buf());
     let pack = match Pack::open(path) {
         Ok(pack) => pack,
         Err(error @ Error::Malformed { .. }) => {
@@ -162,55 +104,92 @@ fn check_pack(path: &Path, threads: usize, progress: &(dyn Fn(Progress) + Sync))
     if let Some(side) = pack.short_side() {
         report.notes.push(format!("images were resized to a shorter side of at most {side} pixels"));
     }
-    progress(Progress::Begin(Set::Imagenet, pack.count(Split::Train) + pack.count(Split::Test)));
-    let problems = pack::check(&pack, threads, || progress(Progress::Image));
+    (options.progress)(Progress::Begin(Dataset::Imagenet, pack.count(Split::Train) + pack.count(Split::Test)));
+    let problems = pack::check(&pack, options.threads, || (options.progress)(Progress::Image));
     report.problems.extend(problems.into_iter().map(Problem::of));
     Ok(report)
 }
 
 impl Report {
-    fn new(set: Set, folder: PathBuf) -> Report {
-        Report { set, folder, format: None, parts: vec![], problems: vec![], warnings: vec![], notes: vec![] }
+    /// Creates a report about nothing yet.
+    pub(crate) fn new(dataset: Dataset, folder: PathBuf) -> Report {
+        Report { dataset, folder, format: None, parts: vec![], problems: vec![], warnings: vec![], notes: vec![] }
+    }
+
+    /// Checks the parts of a data set that is read as a whole.
+    pub(crate) fn with_parts(mut self, options: &Options, part: impl Fn(Split) -> Result<Images>) -> Report {
+        for &split in Split::VARIANTS {
+            match part(split) {
+                Ok(images) => {
+                    (options.progress)(Progress::Begin(self.dataset, images.len()));
+                    (0..images.len()).for_each(|_| (options.progress)(Progress::Image));
+                    self.add_part(split, &images.labels);
+                }
+                Err(error) => self.problems.push(Problem::of(error)),
+            }
+        }
+        self
+    }
+
+    /// Checks a data set of image files by decoding all of them. If `side` is given, each must have that height and
+    /// width.
+    pub(crate) fn with_files(mut self, options: &Options, listing: Result<Listing>, side: Option<usize>) -> Report {
+        match listing {
+            Ok(listing) => {
+                (options.progress)(Progress::Begin(self.dataset, listing.train.len() + listing.test.len()));
+                for &split in Split::VARIANTS {
+                    let entries = listing.part(split);
+                    self.add_part(split, &entries.iter().map(|entry| entry.label).collect::<Vec<_>>());
+                    self.add_images(entries, options, side);
+                }
+            }
+            Err(error) => {
+                self.problems.push(Problem::of(error));
+                self.warnings.push("no image was checked, because the images cannot be listed".to_string());
+            }
+        }
+        self
     }
 
     /// Counts images and classes, and compares the counts with the published set.
     fn add_part(&mut self, split: Split, labels: &[u16]) {
-        let mut counts = vec![0usize; self.set.classes().max(1 + labels.iter().copied().max().map_or(0, usize::from))];
+        let known = self.dataset.classes() as usize;
+        let mut counts = vec![0usize; known.max(1 + labels.iter().copied().max().map_or(0, usize::from))];
         labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
         let part = Part {
             part: split,
             images: labels.len(),
-            published: self.set.images(split),
+            published: split.published(self.dataset),
             classes: counts.iter().filter(|&&count| count > 0).count(),
         };
         let Part { images, published, classes, .. } = part;
         if images != published {
             self.warnings.push(format!("{split} has {images} of the {published} published images"));
         }
-        if classes != self.set.classes() {
-            self.warnings.push(format!("{split} has {classes} of the {} published classes", self.set.classes()));
+        if classes != known {
+            self.warnings.push(format!("{split} has {classes} of the {known} published classes"));
         }
-        // The training classes of ImageNet differ in size.
-        let even = published / self.set.classes();
-        let uneven = counts.iter().position(|&count| count != even);
-        if let Some(class) = uneven.filter(|_| even * self.set.classes() == published && images == published) {
+        let even = published / known;
+        // The training classes of ImageNet differ in size, its test classes do not.
+        let is_even = self.dataset.facts().even_classes && even * known == published && images == published;
+        if let Some(class) = counts.iter().position(|&count| count != even).filter(|_| is_even) {
             self.warnings.push(format!("{split} has {} images of class {class} instead of {even}", counts[class]));
         }
         self.parts.push(part);
     }
 
     /// Decodes all images of a part.
-    fn add_images(&mut self, entries: &[Entry], threads: usize, progress: &(dyn Fn(Progress) + Sync)) {
+    fn add_images(&mut self, entries: &[Entry], options: &Options, side: Option<usize>) {
         let problems = Mutex::new(vec![]);
         let look = |(index, entry): (usize, &Entry)| {
-            let oddities = look_at(&entry.path, self.set).unwrap_or_else(|problem| {
+            let oddities = look_at(&entry.path, side).unwrap_or_else(|problem| {
                 problems.lock().expect("no thread panics").push((index, problem));
                 vec![]
             });
-            progress(Progress::Image);
+            (options.progress)(Progress::Image);
             Ok::<_, std::convert::Infallible>(oddities)
         };
-        let Ok(oddities) = try_map(threads, entries.iter().enumerate(), look);
+        let Ok(oddities) = try_map(options.threads, entries.iter().enumerate(), look);
         let mut problems = problems.into_inner().expect("no thread panics");
         problems.sort_unstable_by_key(|(index, _)| *index);
         self.problems.extend(problems.into_iter().map(|(_, problem)| problem));
@@ -247,12 +226,11 @@ enum Oddity {
     Turned,
 }
 
-fn look_at(path: &Path, set: Set) -> std::result::Result<Vec<Oddity>, Problem> {
+fn look_at(path: &Path, side: Option<usize>) -> std::result::Result<Vec<Oddity>, Problem> {
     let problem = |reason: String| Problem { path: path.to_path_buf(), reason };
     let bytes = fs::read(path).map_err(|error| problem(format!("cannot read it: {error}")))?;
     let decoded = image::decode(&bytes).map_err(|error| problem(error.to_string()))?;
-    let side = tiny_imagenet::SIDE;
-    if set == Set::TinyImagenet && (decoded.width, decoded.height) != (side, side) {
+    if let Some(side) = side.filter(|&side| (decoded.width, decoded.height) != (side, side)) {
         return Err(problem(format!("it has {}×{} pixels instead of {side}×{side}", decoded.width, decoded.height)));
     }
     let extension = path.extension().unwrap_or_default();
@@ -316,9 +294,12 @@ fn is_turned(segment: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::synth::{self, Request};
+    use super::super::{imagenet, tiny_imagenet};
     use super::*;
 
-    fn synthesized(like: Set) -> tempfile::TempDir {
+    const OPTIONS: Options = Options { threads: 2, progress: &|_| () };
+
+    fn synthesized(like: Dataset) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let request = Request { like, train: 20, test: 10, classes: Some(2), seed: 1, format: None, layout: None };
         synth::write(root.path(), &request, &|| ()).unwrap();
@@ -326,31 +307,31 @@ mod tests {
     }
 
     fn only_report(folder: &Path) -> Report {
-        let mut reports = check(folder, None, 2, &|_| ()).unwrap();
+        let mut reports = check(folder, None, &OPTIONS).unwrap();
         assert_eq!(reports.len(), 1, "{reports:?}");
         reports.remove(0)
     }
 
     #[test]
     fn readable_set_has_counts_warnings_and_notes_but_no_problems() {
-        for &set in Set::VARIANTS {
-            let root = synthesized(set);
+        for (dataset, _) in on_disk() {
+            let root = synthesized(dataset);
             let report = only_report(root.path());
-            assert_eq!(report.set, set);
+            assert_eq!(report.dataset, dataset);
             assert_eq!(report.problems.len(), 0, "{report:?}");
             let counts: Vec<_> = report.parts.iter().map(|part| (part.images, part.published, part.classes)).collect();
-            assert_eq!(counts, [(20, set.images(Split::Train), 2), (10, set.images(Split::Test), 2)]);
-            let published = set.images(Split::Train);
-            assert_eq!(report.warnings[0], format!("train has 20 of the {published} published images"));
+            let [train, test] = dataset.facts().images;
+            assert_eq!(counts, [(20, train, 2), (10, test, 2)]);
+            assert_eq!(report.warnings[0], format!("train has 20 of the {train} published images"));
             // The folder of the set is accepted too.
             assert_eq!(only_report(&report.folder).parts.len(), 2);
-            assert!(check(root.path(), Some(set), 2, &|_| ()).is_ok());
+            assert!(check(root.path(), Some(dataset), &OPTIONS).is_ok());
         }
     }
 
     #[test]
     fn odd_images_are_counted() {
-        let root = synthesized(Set::Imagenet);
+        let root = synthesized(Dataset::Imagenet);
         let base = root.path().join("imagenet");
         let first = imagenet::list(root.path()).unwrap().train[0].path.clone();
         let bytes = fs::read(&first).unwrap();
@@ -364,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_unreadable_image_is_reported() {
-        let root = synthesized(Set::TinyImagenet);
+        let root = synthesized(Dataset::TinyImagenet);
         let images = tiny_imagenet::list(root.path()).unwrap().train;
         let bytes = fs::read(&images[2].path).unwrap();
         fs::write(&images[2].path, &bytes[..bytes.len() / 2]).unwrap();
@@ -378,7 +359,7 @@ mod tests {
 
     #[test]
     fn malformed_file_is_a_problem_and_the_other_part_is_still_checked() {
-        let root = synthesized(Set::Cifar100);
+        let root = synthesized(Dataset::Cifar100);
         let path = root.path().join("cifar-100-binary/train.bin");
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..5_000]).unwrap();
@@ -390,11 +371,11 @@ mod tests {
     #[test]
     fn folder_without_sets_lists_the_places() {
         let root = tempfile::tempdir().unwrap();
-        let error = check(root.path(), None, 1, &|_| ()).unwrap_err().to_string();
+        let error = check(root.path(), None, &OPTIONS).unwrap_err().to_string();
         for part in ["cifar-10-batches-bin", "cifar-100-python", "tiny-imagenet-200", "imagenet/train"] {
             assert!(error.contains(part), "{error}");
         }
-        let error = check(root.path(), Some(Set::Imagenet), 1, &|_| ()).unwrap_err();
-        assert!(matches!(error, Error::Missing { set: Set::Imagenet, .. }), "{error}");
+        let error = check(root.path(), Some(Dataset::Imagenet), &OPTIONS).unwrap_err();
+        assert!(matches!(error, Error::Missing { dataset: Dataset::Imagenet, .. }), "{error}");
     }
 }

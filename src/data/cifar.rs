@@ -6,11 +6,15 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use winsign_core::settings::Dataset;
+
 use super::error::{Error, Result};
-use super::pickle::Pickle;
-use super::{Images, Set, SmallSet, Split};
+use super::pickle::{Pickle, Writer};
+use super::synth::{self, Request, write_file};
+use super::{Contents, Files, Images, SmallSet, Split, check};
 
 /// One of the two sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,33 +32,30 @@ pub enum Format {
     Python,
 }
 
-/// The height of an image in pixels, which equals its width.
-pub const SIDE: usize = 32;
 /// The size of an image in bytes.
-pub const PIXELS: usize = 3 * SIDE * SIDE;
+const PIXELS: usize = 3 * 32 * 32;
 /// The number of groups of the classes of CIFAR-100.
-pub const COARSE_CLASSES: usize = 20;
+const COARSE_CLASSES: usize = 20;
 
 /// Loads the set at `root`: the binary version if both exist. The number of images is arbitrary; all labels are checked
 /// to be in range.
 pub fn load(root: &Path, cifar: Cifar) -> Result<SmallSet> {
     let (folder, format) = find(root, cifar)?;
-    let load = |split| load_part(&folder, cifar, format, split);
-    Ok(SmallSet { train: load(Split::Train)?, test: load(Split::Test)? })
+    SmallSet::read(|split| load_part(&folder, cifar, format, split))
 }
 
 /// Returns the folder of a set, and the version in it.
-pub fn find(root: &Path, cifar: Cifar) -> Result<(PathBuf, Format)> {
+fn find(root: &Path, cifar: Cifar) -> Result<(PathBuf, Format)> {
     Ok(find_all(root, cifar)?.swap_remove(0))
 }
 
 /// Returns the folders of all versions that exist, the preferred one first. Fails with [`Error::Missing`] if there are
 /// none.
-pub fn find_all(root: &Path, cifar: Cifar) -> Result<Vec<(PathBuf, Format)>> {
+fn find_all(root: &Path, cifar: Cifar) -> Result<Vec<(PathBuf, Format)>> {
     let mut found = vec![];
     let mut looked = vec![];
     for format in FORMATS {
-        for place in [root.join(cifar.folder(format)), root.to_path_buf()] {
+        for place in [root.join(cifar.archive_folder(format)), root.to_path_buf()] {
             let first = place.join(cifar.files(format, Split::Train)[0]);
             looked.push(format!("{} ({format} version)", first.display()));
             if first.is_file() {
@@ -62,23 +63,124 @@ pub fn find_all(root: &Path, cifar: Cifar) -> Result<Vec<(PathBuf, Format)>> {
             }
         }
     }
-    if found.is_empty() { Err(Error::Missing { set: cifar.set(), looked }) } else { Ok(found) }
+    if found.is_empty() { Err(Error::Missing { dataset: cifar.dataset(), looked }) } else { Ok(found) }
 }
 
 /// The versions in order of preference: the binary one is faster to read.
 const FORMATS: [Format; 2] = [Format::Binary, Format::Python];
 
+impl Files for Cifar {
+    fn open(&self, root: &Path, _: usize) -> Result<Contents> {
+        Ok(Contents::InMemory(load(root, *self)?))
+    }
+
+    fn check(&self, root: &Path, options: &check::Options) -> Result<Vec<check::Report>> {
+        let report = |(folder, format): (PathBuf, Format)| {
+            let report = check::Report { format: Some(format), ..check::Report::new(self.dataset(), folder.clone()) };
+            report.with_parts(options, |split| load_part(&folder, *self, format, split))
+        };
+        Ok(find_all(root, *self)?.into_iter().map(report).collect())
+    }
+
+    fn folder(&self, request: &Request) -> &'static str {
+        self.archive_folder(request.format.unwrap_or(Format::Binary))
+    }
+
+    fn synthesize(&self, folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()> {
+        let format = request.format.unwrap_or(Format::Binary);
+        for split in [Split::Train, Split::Test] {
+            let images = synth::images(request, split, progress);
+            let names = self.files(format, split);
+            for (batch, name) in names.iter().enumerate() {
+                // The training images of CIFAR-10 are in five files.
+                let range = images.len() * batch / names.len()..images.len() * (batch + 1) / names.len();
+                let bytes = match format {
+                    Format::Binary => self.encode_binary(&images, range),
+                    Format::Python => {
+                        let title = format!("{split} batch {} of {}", batch + 1, names.len());
+                        self.encode_python(&images, range, split, &title)
+                    }
+                };
+                write_file(&folder.join(name), &bytes)?;
+            }
+        }
+        self.write_names(folder, format)
+    }
+
+    fn formats(&self) -> &'static [Format] {
+        &FORMATS
+    }
+
+    fn least_train(&self) -> usize {
+        self.files(Format::Binary, Split::Train).len()
+    }
+}
+
 impl Cifar {
-    /// Returns the data set.
-    pub fn set(self) -> Set {
+    fn classes(self) -> usize {
+        self.dataset().classes() as usize
+    }
+
+    fn encode_binary(self, images: &Images, range: Range<usize>) -> Vec<u8> {
+        let record = |image: usize| {
+            let label = images.labels[image];
+            let labels = match self {
+                Cifar::Ten => vec![label as u8],
+                Cifar::Hundred => vec![coarse(label), label as u8],
+            };
+            [&labels, images.pixels_of(image)].concat()
+        };
+        range.flat_map(record).collect()
+    }
+
+    fn encode_python(self, images: &Images, range: Range<usize>, split: Split, title: &str) -> Vec<u8> {
+        let labels = &images.labels[range.clone()];
+        let mut writer = Writer::new();
+        writer.string("batch_label", title);
+        let files: Vec<_> = range.clone().map(|index| format!("{split}_{index:05}.png")).collect();
+        writer.strings("filenames", &files);
+        let fine = labels.iter().map(|&label| label.into());
         match self {
-            Cifar::Ten => Set::Cifar10,
-            Cifar::Hundred => Set::Cifar100,
+            Cifar::Ten => writer.integers("labels", fine),
+            Cifar::Hundred => {
+                writer.integers("fine_labels", fine);
+                writer.integers("coarse_labels", labels.iter().map(|&label| coarse(label).into()));
+            }
+        }
+        writer.matrix("data", PIXELS as i32, &images.pixels[range.start * PIXELS..range.end * PIXELS]);
+        writer.finish()
+    }
+
+    /// Writes the files with the names of the classes, which other loaders need.
+    fn write_names(self, folder: &Path, format: Format) -> Result<()> {
+        let names = |count: usize| (0..count).map(|class| format!("class_{class}")).collect::<Vec<_>>();
+        let lists: &[(&str, &str, usize)] = match self {
+            Cifar::Ten => &[("batches.meta.txt", "label_names", 10)],
+            Cifar::Hundred => &[
+                ("fine_label_names.txt", "fine_label_names", 100),
+                ("coarse_label_names.txt", "coarse_label_names", COARSE_CLASSES),
+            ],
+        };
+        if format == Format::Binary {
+            for (file, _, count) in lists {
+                write_file(&folder.join(file), (names(*count).join("\n") + "\n").as_bytes())?;
+            }
+            return Ok(());
+        }
+        let mut writer = Writer::new();
+        lists.iter().for_each(|(_, key, count)| writer.strings(key, &names(*count)));
+        write_file(&folder.join(if self == Cifar::Ten { "batches.meta" } else { "meta" }), &writer.finish())
+    }
+
+    fn dataset(self) -> Dataset {
+        match self {
+            Cifar::Ten => Dataset::Cifar10,
+            Cifar::Hundred => Dataset::Cifar100,
         }
     }
 
     /// Returns the name of the folder in the archive of the publisher.
-    pub fn folder(self, format: Format) -> &'static str {
+    fn archive_folder(self, format: Format) -> &'static str {
         match (self, format) {
             (Cifar::Ten, Format::Binary) => "cifar-10-batches-bin",
             (Cifar::Ten, Format::Python) => "cifar-10-batches-py",
@@ -88,7 +190,7 @@ impl Cifar {
     }
 
     /// Returns the names of the files of a part, in order.
-    pub fn files(self, format: Format, split: Split) -> &'static [&'static str] {
+    fn files(self, format: Format, split: Split) -> &'static [&'static str] {
         match (self, format, split) {
             (Cifar::Ten, Format::Binary, Split::Train) => {
                 &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"]
@@ -106,9 +208,14 @@ impl Cifar {
     }
 }
 
+/// Returns the group of a class in synthetic data sets.
+fn coarse(label: u16) -> u8 {
+    label as u8 % COARSE_CLASSES as u8
+}
+
 /// Loads one part of a set from its folder.
-pub fn load_part(folder: &Path, cifar: Cifar, format: Format, split: Split) -> Result<Images> {
-    let mut images = Images { pixels: vec![], labels: vec![], side: SIDE };
+fn load_part(folder: &Path, cifar: Cifar, format: Format, split: Split) -> Result<Images> {
+    let mut images = Images::empty(cifar.dataset());
     for name in cifar.files(format, split) {
         let path = folder.join(name);
         match format {
@@ -154,7 +261,7 @@ fn read_binary(path: &Path, mut file: impl Read, length: u64, cifar: Cifar, imag
             check_label(path, "coarse label", coarse.into(), COARSE_CLASSES, || place(0))?;
         }
         let label = labels[label_bytes - 1].into();
-        images.labels.push(check_label(path, "label", label, cifar.set().classes(), || place(label_bytes - 1))?);
+        images.labels.push(check_label(path, "label", label, cifar.classes(), || place(label_bytes - 1))?);
         file.read_exact(&mut images.pixels[end..end + PIXELS]).map_err(Error::io("read", path))?;
         end += PIXELS;
     }
@@ -190,7 +297,7 @@ fn read_python(path: &Path, file: &[u8], cifar: Cifar, images: &mut Images) -> R
         }
     };
     for (index, label) in labels.into_iter().enumerate() {
-        let label = check_label(path, "label", label, cifar.set().classes(), || format!("record {index}"))?;
+        let label = check_label(path, "label", label, cifar.classes(), || format!("record {index}"))?;
         images.labels.push(label);
     }
     images.pixels.extend_from_slice(&matrix.bytes);
@@ -209,7 +316,6 @@ fn check_label(path: &Path, what: &str, label: i64, classes: usize, place: impl 
 
 #[cfg(test)]
 mod tests {
-    use super::super::pickle::Writer;
     use super::*;
 
     /// The labels `(coarse, fine)` and the pixels of the images in `fixtures/make.py`.
@@ -228,7 +334,7 @@ mod tests {
     }
 
     fn read_bytes(format: Format, bytes: &[u8], cifar: Cifar) -> Result<Images> {
-        let mut images = Images { pixels: vec![], labels: vec![], side: SIDE };
+        let mut images = Images::empty(cifar.dataset());
         let path = Path::new("the-file");
         match format {
             Format::Binary => read_binary(path, bytes, bytes.len() as u64, cifar, &mut images)?,
@@ -255,7 +361,7 @@ mod tests {
 
     #[test]
     fn all_versions_give_the_same_images() {
-        let expected = Images { pixels: [pixels(0), pixels(1)].concat(), labels: vec![3, 99], side: 32 };
+        let expected = Images { pixels: [pixels(0), pixels(1)].concat(), labels: vec![3, 99], channels: 3, side: 32 };
         assert_eq!(read_bytes(Format::Binary, &binary(Cifar::Hundred), Cifar::Hundred).unwrap(), expected);
         assert_eq!(read_bytes(Format::Python, &python2(), Cifar::Hundred).unwrap(), expected);
         for pickle in PICKLES {

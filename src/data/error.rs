@@ -3,9 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use winsign_core::settings::Dataset;
 use winsign_core::{Diagnostic, exit};
-
-use super::Set;
 
 /// An error of this crate. Each message says what failed and on what; as a [`Diagnostic`] it also says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +14,8 @@ pub enum Error {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     /// A data set was not found. `looked` lists the places that were searched, in order, each with what was expected
     /// there.
-    #[error("cannot find {name}; looked for\n{list}", name = set.name(), list = indented(looked))]
-    Missing { set: Set, looked: Vec<String> },
+    #[error("cannot find {name}; looked for\n{list}", name = dataset.facts().title, list = indented(looked))]
+    Missing { dataset: Dataset, looked: Vec<String> },
     /// A folder contains no data set of any kind.
     #[error(
         "cannot find a data set in {folder}; looked for\n{list}",
@@ -56,12 +55,12 @@ impl From<Error> for Diagnostic {
         match error {
             Error::Io { .. } => Diagnostic::with_code(exit::IO, message, None),
             Error::Request(_) => Diagnostic::with_code(exit::USAGE, message, None),
-            Error::Missing { set, .. } => Diagnostic::new(
+            Error::Missing { dataset, .. } => Diagnostic::new(
                 message,
                 format!(
                     "download it from {} and unpack it there, name its folder with --data DIR, or make a small \
-                     synthetic one: `winsign data synth --like {set} --train 2000 --test 500 DIR`",
-                    set.published_at()
+                     synthetic one: `winsign data synth --like {dataset} --train 2000 --test 500 DIR`",
+                    dataset.facts().published_at.unwrap_or_default()
                 ),
             ),
             Error::NoneFound { .. } => Diagnostic::new(

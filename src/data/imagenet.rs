@@ -8,17 +8,116 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use winsign_core::random::Source;
+use winsign_core::settings::Dataset;
+
 use super::error::{Error, Result};
 use super::files::{is_image, read_folder};
 use super::parallel::try_map;
-use super::{Entry, Listing, Set, mat, tiny_imagenet};
+use super::synth::{self, Kind, Layout, Request, create, write_file};
+use super::{Contents, Entry, Files, Listing, Split, check, stream, tiny_imagenet};
+
+/// The files of ImageNet.
+pub struct Imagenet;
+
+impl Files for Imagenet {
+    /// Opens a pack, if `root` is one or contains one, or else folders.
+    fn open(&self, root: &Path, _: usize) -> Result<Contents> {
+        let source = stream::open(root)?;
+        let (classes, known) = (source.classes().len(), Dataset::Imagenet.classes() as usize);
+        if classes > known {
+            return Err(Error::malformed(root, format!("it has {classes} classes, ImageNet has {known}")));
+        }
+        for split in [Split::Train, Split::Test] {
+            if source.count(split) == 0 {
+                return Err(Error::malformed(root, format!("its {split} part has no images")));
+            }
+        }
+        Ok(Contents::Streamed(source))
+    }
+
+    fn check(&self, root: &Path, options: &check::Options) -> Result<Vec<check::Report>> {
+        let mut reports = vec![];
+        if let Some(pack) = stream::find_pack(root) {
+            reports.push(check::check_pack(&pack, options)?);
+        }
+        match find(root) {
+            Ok(base) => {
+                let report = check::Report::new(Dataset::Imagenet, base.clone());
+                reports.push(report.with_files(options, list(&base), None));
+            }
+            Err(Error::Missing { .. }) if !reports.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(reports)
+    }
+
+    fn folder(&self, _: &Request) -> &'static str {
+        FOLDER
+    }
+
+    fn synthesize(&self, folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()> {
+        let wnids = first_wnids(request.classes());
+        let layout = request.layout.unwrap_or(Layout::Folders);
+        let base = if layout == Layout::Kaggle { folder.join(KAGGLE) } else { folder.to_path_buf() };
+        // As in the published set, images are numbered from 1.
+        let val_name = |index: usize| format!("ILSVRC2012_val_{:08}", index + 1);
+        let path = |split: Split, index: usize, label: usize| match (split, layout) {
+            (Split::Train, _) => base.join(format!("train/{0}/{0}_{index}.JPEG", wnids[label])),
+            (Split::Test, Layout::Folders) => base.join(format!("val/{}/{}.JPEG", wnids[label], val_name(index))),
+            (Split::Test, _) => base.join(format!("val/{}.JPEG", val_name(index))),
+        };
+        let size = |split: Split, index: usize| {
+            const USUAL: [(usize, usize); 4] = [(500, 375), (375, 500), (500, 333), (500, 375)];
+            let mut stream = Source::new(request.seed, &format!("synth {split} size"), 0).stream(index as u64);
+            match stream.below(10) {
+                0..8 => USUAL[stream.below(4) as usize],
+                _ => (200 + stream.below(400) as usize, 200 + stream.below(400) as usize),
+            }
+        };
+        // The published set has gray images, a few in CMYK, and one PNG with the name of a JPEG.
+        let kind = |split: Split, index: usize| match (split, index) {
+            (Split::Train, 3) => Kind::Cmyk,
+            (Split::Train, 7) => Kind::Png,
+            (_, index) if index % 50 == 9 => Kind::Gray,
+            _ => Kind::Color,
+        };
+        synth::write_images(request, &path, &size, &kind, progress)?;
+        let labels = request.labels(Split::Test);
+        match layout {
+            Layout::Devkit => {
+                let published = published_wnids();
+                let number =
+                    |label: usize| 1 + published.iter().position(|&wnid| wnid == wnids[label]).expect("it is one");
+                let devkit = folder.join(DEVKIT);
+                create(&devkit)?;
+                let lines: String = labels.into_iter().map(|label| format!("{}\n", number(label))).collect();
+                write_file(&devkit.join(DEVKIT_LABELS), lines.as_bytes())
+            }
+            Layout::Kaggle => {
+                let line =
+                    |(index, label): (usize, usize)| format!("{},{} 1 1 99 99 \n", val_name(index), wnids[label]);
+                let mut lines: Vec<_> = labels.into_iter().enumerate().map(line).collect();
+                // As in the Kaggle edition, lines are not sorted.
+                lines.reverse();
+                let text = format!("{}\n{}", KAGGLE_HEADER.join(","), lines.concat());
+                write_file(&folder.join(KAGGLE_LABELS), text.as_bytes())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn layouts(&self) -> &'static [Layout] {
+        &[Layout::Folders, Layout::Devkit, Layout::Kaggle]
+    }
+}
 
 /// Lists the set at `root`: labels are indices into the sorted names of the training folders, and files are sorted by
 /// class and name. Directories are read, but no images.
 pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let train = base.join("train");
-    let classes = classes_of(&train, Set::Imagenet)?;
+    let classes = classes_of(&train, Dataset::Imagenet)?;
     let test = match ValLayout::of(&base)? {
         ValLayout::Folders => list_class_folders(&base.join("val"), &classes)?,
         ValLayout::Flat(names) => list_flat(&base, names, &classes)?,
@@ -27,7 +126,7 @@ pub fn list(root: &Path) -> Result<Listing> {
 }
 
 /// Returns the folder that holds `train` and `val`.
-pub fn find(root: &Path) -> Result<PathBuf> {
+fn find(root: &Path) -> Result<PathBuf> {
     let mut looked = vec![];
     for base in [root.join(FOLDER), root.to_path_buf()] {
         for place in [base.clone(), base.join(KAGGLE)] {
@@ -40,23 +139,21 @@ pub fn find(root: &Path) -> Result<PathBuf> {
         }
     }
     looked.push(format!("{} as a pack", root.join("imagenet.pack").display()));
-    Err(Error::Missing { set: Set::Imagenet, looked })
+    Err(Error::Missing { dataset: Dataset::Imagenet, looked })
 }
 
 /// The usual name of the folder of the set.
-pub const FOLDER: &str = "imagenet";
+const FOLDER: &str = "imagenet";
 /// The folder of the images in the Kaggle edition.
-pub const KAGGLE: &str = "ILSVRC/Data/CLS-LOC";
+const KAGGLE: &str = "ILSVRC/Data/CLS-LOC";
 /// The file with the labels of the validation images in the Kaggle edition.
-pub const KAGGLE_LABELS: &str = "LOC_val_solution.csv";
+const KAGGLE_LABELS: &str = "LOC_val_solution.csv";
 /// The columns of [`KAGGLE_LABELS`].
-pub const KAGGLE_HEADER: [&str; 2] = ["ImageId", "PredictionString"];
+const KAGGLE_HEADER: [&str; 2] = ["ImageId", "PredictionString"];
 /// The folder of the devkit.
-pub const DEVKIT: &str = "ILSVRC2012_devkit_t12/data";
-/// The file of the devkit with the WordNet ids of the classes.
-pub const DEVKIT_META: &str = "meta.mat";
+const DEVKIT: &str = "ILSVRC2012_devkit_t12/data";
 /// The file of the devkit with the class numbers of the validation images.
-pub const DEVKIT_LABELS: &str = "ILSVRC2012_validation_ground_truth.txt";
+const DEVKIT_LABELS: &str = "ILSVRC2012_validation_ground_truth.txt";
 
 /// The layout of the validation images.
 enum ValLayout {
@@ -85,12 +182,13 @@ impl ValLayout {
 
 /// Returns the names of the class folders in a training folder, sorted. Fails if there are none, or more than the set
 /// has classes.
-pub fn classes_of(train: &Path, set: Set) -> Result<Vec<String>> {
+pub(crate) fn classes_of(train: &Path, dataset: Dataset) -> Result<Vec<String>> {
     let classes = read_folder(train)?.folders;
+    let known = dataset.classes() as usize;
     match classes.len() {
         0 => Err(Error::malformed(train, "it has no class folders")),
-        count if count > set.classes() => {
-            let reason = format!("it has {count} class folders, {} has {} classes", set.name(), set.classes());
+        count if count > known => {
+            let reason = format!("it has {count} class folders, {} has {known} classes", dataset.facts().title);
             Err(Error::malformed(train, reason))
         }
         _ => Ok(classes),
@@ -100,7 +198,7 @@ pub fn classes_of(train: &Path, set: Set) -> Result<Vec<String>> {
 /// Lists the images of all class folders in `folder`, sorted by class and name. Images may also be one folder deeper,
 /// in `CLASS/images/`. Folders are read on several threads, because on a network file system most of the time is
 /// waiting.
-pub fn list_class_folders(folder: &Path, classes: &[String]) -> Result<Vec<Entry>> {
+pub(crate) fn list_class_folders(folder: &Path, classes: &[String]) -> Result<Vec<Entry>> {
     let mut present = read_folder(folder)?.folders;
     // An empty folder `images` remains if the validation images of Tiny-ImageNet were moved into class folders.
     present.retain(|name| name != "images" || read_folder(&folder.join(name)).is_ok_and(|rest| !rest.files.is_empty()));
@@ -195,25 +293,37 @@ fn find_mapping(base: &Path) -> Result<(Mapping, PathBuf)> {
             "its images are in one folder, and no file gives their classes; looked for\n  {}\nThe devkit is published \
              at {}",
             looked.join("\n  "),
-            Set::Imagenet.published_at()
+            Dataset::Imagenet.facts().published_at.unwrap_or_default()
         ),
     ))
 }
 
-/// Reads the devkit: `ILSVRC2012_validation_ground_truth.txt` has the class number of one image per line, and
-/// `meta.mat` has the WordNet ids of the classes.
+/// Returns the WordNet ids of the 1,000 classes in the order of the publisher, which differs from that of labels. The
+/// devkit has the same list, and numbers the classes from 1.
+fn published_wnids() -> Vec<&'static str> {
+    include_str!("ilsvrc2012.txt").split_whitespace().collect()
+}
+
+/// Returns the WordNet ids of the first `count` classes in the order of labels.
+pub(crate) fn first_wnids(count: usize) -> Vec<&'static str> {
+    let mut wnids = published_wnids();
+    wnids.sort_unstable();
+    wnids.truncate(count);
+    wnids
+}
+
+/// Reads the devkit: `ILSVRC2012_validation_ground_truth.txt` has the class number of one image per line.
 fn read_devkit(devkit: &Path) -> Result<Mapping> {
-    let meta = devkit.join(DEVKIT_META);
-    let wnids: HashMap<u32, String> =
-        mat::read_synsets(&meta)?.into_iter().map(|synset| (synset.id, synset.wnid)).collect();
+    let wnids = published_wnids();
     let path = devkit.join(DEVKIT_LABELS);
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let wnid = |(index, line): (usize, &str)| {
-        let number: u32 = line.trim().parse().map_err(|_| {
+        let number: usize = line.trim().parse().map_err(|_| {
             Error::malformed(&path, format!("line {} is {:?}, not the number of a class", index + 1, shortened(line)))
         })?;
-        wnids.get(&number).cloned().ok_or_else(|| {
-            Error::malformed(&path, format!("line {}: there is no class {number} in {}", index + 1, meta.display()))
+        let wnid = number.checked_sub(1).and_then(|place| wnids.get(place));
+        wnid.map(ToString::to_string).ok_or_else(|| {
+            Error::malformed(&path, format!("line {}: there is no class {number}: they are 1 to 1000", index + 1))
         })
     };
     Ok(Mapping::Devkit(text.lines().enumerate().map(wnid).collect::<Result<_>>()?))
@@ -245,7 +355,6 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mat::{Synset, synsets_file};
     use super::*;
 
     /// Creates empty files and their folders.
@@ -297,16 +406,14 @@ mod tests {
         for (base, devkit) in [("imagenet", "imagenet"), ("imagenet", ".")] {
             let root = tempfile::tempdir().unwrap();
             let base = root.path().join(base);
-            train(&base);
+            let images = ["train/n02100735/a.JPEG", "train/n02119789/b.JPEG"];
+            touch(&base, &images);
             touch(&base, &["val/ILSVRC2012_val_00000001.JPEG", "val/ILSVRC2012_val_00000003.JPEG"]);
             assert!(message(root.path()).contains(DEVKIT_LABELS), "{}", message(root.path()));
             let devkit = root.path().join(devkit).join(DEVKIT);
             fs::create_dir_all(&devkit).unwrap();
-            let synset = |id, wnid: &str| Synset { id, wnid: wnid.to_string() };
-            // Class numbers need not be in the order of the names.
-            let meta = synsets_file(&[synset(1, "n02"), synset(2, "n01"), synset(3, "n09")], &[2, 1, 0]);
-            fs::write(devkit.join("meta.mat"), meta).unwrap();
             let labels = |text: &str| fs::write(devkit.join(DEVKIT_LABELS), text).unwrap();
+            // Class 1 is n02119789, class 2 is n02100735.
             labels("2\n2\n1\n");
             for root in [root.path(), &base] {
                 let names: Vec<_> = list(root).unwrap().test.into_iter().map(|entry| entry.label).collect();
@@ -315,12 +422,30 @@ mod tests {
             labels("2\n2\n");
             assert!(message(root.path()).contains("ILSVRC2012_val_00000003.JPEG: "), "{}", message(root.path()));
             labels("2\n2\n3\n");
-            assert!(message(root.path()).contains("n09, which is not one of"), "{}", message(root.path()));
-            labels("2\n7\n1\n");
-            assert!(message(root.path()).contains("line 2: there is no class 7 in"), "{}", message(root.path()));
+            assert!(message(root.path()).contains("n02110185, which is not one of"), "{}", message(root.path()));
+            labels("2\n1001\n1\n");
+            assert!(message(root.path()).contains("line 2: there is no class 1001"), "{}", message(root.path()));
             labels("2\nx\n1\n");
             assert!(message(root.path()).contains("line 2 is \"x\""), "{}", message(root.path()));
         }
+    }
+
+    /// The classes and the numbers of the first validation images, as two other programs list them.
+    #[test]
+    fn list_of_classes_is_that_of_the_devkit() {
+        let wnids = published_wnids();
+        assert_eq!(wnids.iter().collect::<std::collections::HashSet<_>>().len(), 1_000);
+        let validation = [
+            (490, "n01751748"),
+            (361, "n09193705"),
+            (171, "n02105855"),
+            (822, "n04263257"),
+            (297, "n03125729"),
+            (482, "n01735189"),
+            (13, "n02346627"),
+            (704, "n02776631"),
+        ];
+        assert!(validation.iter().all(|&(number, wnid)| wnids[number - 1] == wnid));
     }
 
     #[test]

@@ -6,11 +6,14 @@
 pub mod check;
 pub mod cifar;
 pub mod crop;
+mod digits;
 mod error;
+#[cfg(test)]
+mod example;
 mod files;
+pub mod idx;
 pub mod image;
 pub mod imagenet;
-mod mat;
 pub mod pack;
 mod parallel;
 mod pickle;
@@ -19,9 +22,15 @@ pub mod synth;
 pub mod tiny_imagenet;
 
 pub use error::{Error, Result};
-
 pub use parallel::processors;
+
+use std::path::Path;
+
 use winsign_core::settings::Dataset;
+
+use cifar::Format;
+use stream::ImageSource;
+use synth::{Layout, Request};
 
 /// The default folder of data sets, unless `--data` or the environment gives another one.
 pub const DEFAULT_ROOT: &str = "data";
@@ -36,76 +45,105 @@ pub enum Split {
     Test,
 }
 
-/// A data set that is read from disk.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, strum::Display, strum::VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Set {
-    Cifar10,
-    Cifar100,
-    /// Tiny-ImageNet-200.
-    TinyImagenet,
-    /// The classification task of ILSVRC 2012.
-    Imagenet,
+impl Split {
+    /// Returns the number of images of the part in the published set.
+    pub fn published(self, dataset: Dataset) -> usize {
+        dataset.facts().images[self as usize]
+    }
 }
 
-impl Set {
-    /// Returns the name that the publisher uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Set::Cifar10 => "CIFAR-10",
-            Set::Cifar100 => "CIFAR-100",
-            Set::TinyImagenet => "Tiny-ImageNet-200",
-            Set::Imagenet => "ImageNet (ILSVRC 2012)",
-        }
+/// The files of a data set in the formats of its publishers and users.
+pub trait Files: Sync {
+    /// Opens the data set at `root`, decoding on `threads` threads.
+    fn open(&self, root: &Path, threads: usize) -> Result<Contents>;
+
+    /// Checks all versions of the data set at `root`, at least one. Fails with [`Error::Missing`] if there are none.
+    fn check(&self, root: &Path, options: &check::Options) -> Result<Vec<check::Report>>;
+
+    /// Returns the path below the root in which a synthetic data set is written: one at which `open` looks.
+    fn folder(&self, request: &Request) -> &'static str;
+
+    /// Writes a synthetic data set into an empty folder, and calls `progress` for every image.
+    fn synthesize(&self, folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()>;
+
+    /// Returns the formats that a synthetic data set can have, if there are several.
+    fn formats(&self) -> &'static [Format] {
+        &[]
     }
 
-    /// Returns the address at which the set is published.
-    pub fn published_at(self) -> &'static str {
-        match self {
-            Set::Cifar10 | Set::Cifar100 => "https://www.cs.toronto.edu/~kriz/cifar.html",
-            Set::TinyImagenet => "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-            Set::Imagenet => "https://image-net.org/download.php",
-        }
+    /// Returns the layouts that a synthetic data set can have, if there are several.
+    fn layouts(&self) -> &'static [Layout] {
+        &[]
     }
 
-    /// Returns the number of classes of the published set.
-    pub fn classes(self) -> usize {
-        let dataset = match self {
-            Set::Cifar10 => Dataset::Cifar10,
-            Set::Cifar100 => Dataset::Cifar100,
-            Set::TinyImagenet => Dataset::TinyImagenet,
-            Set::Imagenet => Dataset::Imagenet,
-        };
-        dataset.classes() as usize
+    /// Returns the minimum number of training images of a synthetic data set.
+    fn least_train(&self) -> usize {
+        1
     }
+}
 
-    /// Returns the number of images of a part of the published set.
-    pub fn images(self, split: Split) -> usize {
-        match (self, split) {
-            (Set::Cifar10 | Set::Cifar100, Split::Train) => 50_000,
-            (Set::TinyImagenet, Split::Train) => 100_000,
-            (Set::Cifar10 | Set::Cifar100 | Set::TinyImagenet, Split::Test) => 10_000,
-            (Set::Imagenet, Split::Train) => 1_281_167,
-            (Set::Imagenet, Split::Test) => 50_000,
-        }
+/// The code of a data set.
+enum Code {
+    BuiltIn(fn() -> SmallSet),
+    Files(&'static dyn Files),
+}
+
+/// The code of every data set: one line each, in the order of [`Dataset`].
+const REGISTRY: &[(Dataset, Code)] = &[
+    (Dataset::Digits, Code::BuiltIn(digits::load)),
+    (Dataset::Mnist, Code::Files(&idx::MNIST)),
+    (Dataset::FashionMnist, Code::Files(&idx::FASHION_MNIST)),
+    (Dataset::Cifar10, Code::Files(&cifar::Cifar::Ten)),
+    (Dataset::Cifar100, Code::Files(&cifar::Cifar::Hundred)),
+    (Dataset::TinyImagenet, Code::Files(&tiny_imagenet::TinyImagenet)),
+    (Dataset::Imagenet, Code::Files(&imagenet::Imagenet)),
+];
+
+winsign_core::assert_complete!(REGISTRY, Dataset);
+
+/// Opens a data set below `root`, the folder of the data sets, decoding on `threads` threads.
+pub fn open(dataset: Dataset, root: &Path, threads: usize) -> Result<Contents> {
+    match REGISTRY[dataset as usize].1 {
+        Code::BuiltIn(load) => Ok(Contents::InMemory(load())),
+        Code::Files(files) => files.open(root, threads),
     }
+}
+
+/// Returns the data sets that are read from disk, with their code.
+pub fn on_disk() -> impl Iterator<Item = (Dataset, &'static dyn Files)> {
+    REGISTRY.iter().filter_map(|(dataset, code)| match code {
+        Code::BuiltIn(_) => None,
+        Code::Files(files) => Some((*dataset, *files)),
+    })
+}
+
+/// An open data set.
+pub enum Contents {
+    /// All images are in memory.
+    InMemory(SmallSet),
+    /// Images are read while they are used, because they do not fit in memory.
+    Streamed(ImageSource),
 }
 
 /// Images of one size, in memory, with their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images {
-    /// The bytes in the order (image, channel, row, column); the channels are red, green, blue.
+    /// The bytes in the order (image, channel, row, column); the channels are red, green, blue, or gray alone.
     pub pixels: Vec<u8>,
     /// The label of each image, counted from 0.
     pub labels: Vec<u16>,
+    pub channels: usize,
     /// The height of the images in pixels, which equals their width.
     pub side: usize,
 }
 
 impl Images {
+    /// Creates an empty list of images of the shape that a data set has.
+    pub fn empty(dataset: Dataset) -> Images {
+        let (channels, side) = dataset.image_shape();
+        Images { pixels: vec![], labels: vec![], channels: channels as usize, side: side as usize }
+    }
+
     /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -118,7 +156,7 @@ impl Images {
 
     /// Returns the bytes of one image, in the order (channel, row, column).
     pub fn pixels_of(&self, image: usize) -> &[u8] {
-        let length = 3 * self.side * self.side;
+        let length = self.channels * self.side * self.side;
         &self.pixels[image * length..(image + 1) * length]
     }
 }
@@ -130,6 +168,13 @@ pub struct SmallSet {
     pub test: Images,
 }
 
+impl SmallSet {
+    /// Reads both parts.
+    pub fn read(part: impl Fn(Split) -> Result<Images>) -> Result<SmallSet> {
+        Ok(SmallSet { train: part(Split::Train)?, test: part(Split::Test)? })
+    }
+}
+
 /// Image files with their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
@@ -139,9 +184,51 @@ pub struct Listing {
     pub test: Vec<Entry>,
 }
 
+impl Listing {
+    /// Returns the images of a part.
+    pub fn part(&self, split: Split) -> &[Entry] {
+        match split {
+            Split::Train => &self.train,
+            Split::Test => &self.test,
+        }
+    }
+}
+
 /// An image file and its label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub path: std::path::PathBuf,
     pub label: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../docs/adding-a-dataset.md");
+
+    /// The page adds a data set that does not exist; the example is one of the same shape that does.
+    #[test]
+    fn documented_data_set_is_synthesized_checked_and_opened() {
+        let example = include_str!("example.rs").replace("Dataset::Cifar10", "Dataset::Shapes");
+        assert!(PAGE.contains(&example), "docs/adding-a-dataset.md differs from example.rs");
+        let root = tempfile::tempdir().unwrap();
+        let like = Dataset::Cifar10;
+        let request = Request { like, train: 30, test: 10, classes: None, seed: 1, format: None, layout: None };
+        let folder = root.path().join(example::Shapes.folder(&request));
+        std::fs::create_dir(&folder).unwrap();
+        example::Shapes.synthesize(&folder, &request, &|| ()).unwrap();
+        let open = |root: &Path| match example::Shapes.open(root, 1).unwrap() {
+            Contents::InMemory(set) => set,
+            Contents::Streamed(_) => panic!("it is in memory"),
+        };
+        let set = open(root.path());
+        assert_eq!((set.train.len(), set.test.len(), set.train.pixels_of(29).len()), (30, 10, 3 * 32 * 32));
+        assert_eq!(open(&folder), set);
+        let options = check::Options { threads: 1, progress: &|_| () };
+        assert!(example::Shapes.check(root.path(), &options).unwrap()[0].problems.is_empty());
+        std::fs::write(folder.join("test.labels"), [0, 10]).unwrap();
+        let reports = example::Shapes.check(root.path(), &options).unwrap();
+        assert!(reports[0].problems[0].reason.contains("label 1 is 10"), "{reports:?}");
+    }
 }

@@ -18,7 +18,7 @@ use super::crop::random_region;
 use super::image::{Decoder, ImageError};
 use super::imagenet;
 use super::pack::Pack;
-use super::{Entry, Error, Listing, Result, Split};
+use super::{Error, Listing, Result, Split};
 
 /// The name of a pack of ImageNet beside other data sets.
 const PACK: &str = "imagenet.pack";
@@ -30,7 +30,7 @@ pub enum ImageSource {
 }
 
 /// Opens ImageNet: a pack, if `root` is one or contains `imagenet.pack`, or else folders.
-pub fn open(root: &Path) -> Result<ImageSource> {
+pub(crate) fn open(root: &Path) -> Result<ImageSource> {
     match find_pack(root) {
         Some(pack) => Ok(ImageSource::Pack(Pack::open(&pack)?)),
         None => Ok(ImageSource::Folder(imagenet::list(root)?)),
@@ -38,7 +38,7 @@ pub fn open(root: &Path) -> Result<ImageSource> {
 }
 
 /// Returns the pack that `root` is or contains, if any.
-pub fn find_pack(root: &Path) -> Option<PathBuf> {
+pub(crate) fn find_pack(root: &Path) -> Option<PathBuf> {
     [root.to_path_buf(), root.join(PACK)].into_iter().find(|path| path.is_file())
 }
 
@@ -62,7 +62,7 @@ impl ImageSource {
     /// Returns the number of images of a part.
     pub fn count(&self, split: Split) -> usize {
         match self {
-            ImageSource::Folder(listing) => entries(listing, split).len(),
+            ImageSource::Folder(listing) => listing.part(split).len(),
             ImageSource::Pack(pack) => pack.count(split),
         }
     }
@@ -70,7 +70,7 @@ impl ImageSource {
     /// Returns the label of an image.
     pub fn label(&self, split: Split, index: usize) -> u16 {
         match self {
-            ImageSource::Folder(listing) => entries(listing, split)[index].label,
+            ImageSource::Folder(listing) => listing.part(split)[index].label,
             ImageSource::Pack(pack) => pack.label(split, index),
         }
     }
@@ -78,7 +78,7 @@ impl ImageSource {
     /// Returns the bytes of the file of an image; `buffer` holds them if they have to be read.
     pub fn bytes<'a>(&'a self, split: Split, index: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
         match self {
-            ImageSource::Folder(listing) => read(&entries(listing, split)[index].path, buffer),
+            ImageSource::Folder(listing) => read(&listing.part(split)[index].path, buffer),
             ImageSource::Pack(pack) => {
                 // This costs a twentieth of the decoding.
                 pack.verify(split, index)?;
@@ -90,16 +90,9 @@ impl ImageSource {
     /// Adds the name or position of an image to an error.
     fn error(&self, split: Split, index: usize, error: &ImageError) -> Error {
         match self {
-            ImageSource::Folder(listing) => Error::malformed(&entries(listing, split)[index].path, error.to_string()),
+            ImageSource::Folder(listing) => Error::malformed(&listing.part(split)[index].path, error.to_string()),
             ImageSource::Pack(pack) => pack.image_error(split, index, error),
         }
-    }
-}
-
-fn entries(listing: &Listing, split: Split) -> &[Entry] {
-    match split {
-        Split::Train => &listing.train,
-        Split::Test => &listing.test,
     }
 }
 
@@ -417,6 +410,7 @@ impl Drop for Watch<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Entry;
     use super::super::image::{Rgb, encode_jpeg};
     use super::*;
     use std::path::PathBuf;

@@ -3,23 +3,23 @@
 //! Every class is a smooth pattern of colors; an image is the pattern of its class, shifted, with changed brightness
 //! and noise. An image is a function of (seed, part, index) and the number of classes alone.
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use winsign_core::random::{Source, Stream};
+use winsign_core::settings::Dataset;
 
-use super::cifar::{self, COARSE_CLASSES, Cifar, Format};
+use super::cifar::Format;
 use super::error::{Error, Result};
 use super::image::{ImageError, Rgb, encode_jpeg};
-use super::mat::{Synset, synsets_file};
 use super::parallel::{processors, try_map};
-use super::pickle::Writer;
-use super::{Set, Split, imagenet, tiny_imagenet};
+use super::{Files, Images, Split, on_disk};
 
 /// The options of a synthetic set.
 #[derive(Debug, Clone)]
 pub struct Request {
-    pub like: Set,
+    pub like: Dataset,
     pub train: usize,
     pub test: usize,
     /// The number of classes that have images. By default such that each class has 20 training images, as far as the
@@ -49,42 +49,38 @@ pub enum Layout {
 }
 
 impl Request {
-    fn classes(&self) -> usize {
-        let most = self.like.classes();
-        self.classes.unwrap_or((self.train / 20).clamp(2, most).min(self.train))
+    pub(crate) fn classes(&self) -> usize {
+        self.classes.unwrap_or((self.train / 20).clamp(2, self.most_classes()).min(self.train))
     }
 
-    fn validate(&self) -> Result<()> {
-        let is_cifar = matches!(self.like, Set::Cifar10 | Set::Cifar100);
-        let layouts: &[Layout] = match self.like {
-            Set::Cifar10 | Set::Cifar100 => &[],
-            Set::TinyImagenet => &[Layout::Original, Layout::PerClass],
-            Set::Imagenet => &[Layout::Folders, Layout::Devkit, Layout::Kaggle],
-        };
+    fn validate(&self, files: &dyn Files) -> Result<()> {
         let (like, classes) = (self.like, self.classes());
         let wrong = |reason: String| Err(Error::Request(reason));
-        match (self.format, self.layout) {
-            (Some(format), _) if !is_cifar => {
-                return wrong(format!("{like} has no {format} version, only CIFAR has"));
-            }
-            (_, Some(layout)) if !layouts.contains(&layout) => return wrong(format!("{like} has no layout {layout}")),
-            _ => {}
+        if let Some(format) = self.format.filter(|format| !files.formats().contains(format)) {
+            return wrong(format!("{like} has no {format} version, only CIFAR has"));
         }
-        let least = if like == Set::Cifar10 { 5 } else { 1 };
+        if let Some(layout) = self.layout.filter(|layout| !files.layouts().contains(layout)) {
+            return wrong(format!("{like} has no layout {layout}"));
+        }
+        let least = files.least_train();
         if self.train < least || self.test == 0 {
             return wrong(format!("{like} needs at least {least} training images and one test image"));
         }
         for split in [Split::Train, Split::Test] {
-            let (wanted, published) = (self.count(split), like.images(split));
+            let (wanted, published) = (self.count(split), split.published(like));
             if wanted > published {
                 return wrong(format!("cannot make {wanted} {split} images: the published {like} has {published}"));
             }
         }
-        if classes == 0 || classes > self.train || classes > like.classes() {
-            let most = like.classes().min(self.train);
+        let most = self.most_classes().min(self.train);
+        if classes == 0 || classes > most {
             return wrong(format!("{} training images of {like} need 1 to {most} classes", self.train));
         }
         Ok(())
+    }
+
+    fn most_classes(&self) -> usize {
+        self.like.classes() as usize
     }
 
     fn count(&self, split: Split) -> usize {
@@ -95,9 +91,8 @@ impl Request {
     }
 
     /// Returns the class of each image: classes have the same number of images, up to one, in random order.
-    fn labels(&self, split: Split) -> Vec<usize> {
-        let count = if split == Split::Train { self.train } else { self.test };
-        let order = Source::new(self.seed, &format!("synth {split} order"), 0).permutation(count);
+    pub(crate) fn labels(&self, split: Split) -> Vec<usize> {
+        let order = Source::new(self.seed, &format!("synth {split} order"), 0).permutation(self.count(split));
         order.into_iter().map(|rank| rank as usize % self.classes()).collect()
     }
 }
@@ -105,14 +100,11 @@ impl Request {
 /// Writes a set below `root`, in a folder with the name that the publisher uses, and returns that folder. `progress` is
 /// called for every image. The set appears atomically, and an existing folder is never overwritten.
 pub fn write(root: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<PathBuf> {
-    request.validate()?;
-    let format = request.format.unwrap_or(Format::Binary);
-    let name = match request.like {
-        Set::Cifar10 => Cifar::Ten.folder(format),
-        Set::Cifar100 => Cifar::Hundred.folder(format),
-        Set::TinyImagenet => tiny_imagenet::FOLDER,
-        Set::Imagenet => imagenet::FOLDER,
+    let Some((_, files)) = on_disk().find(|(dataset, _)| *dataset == request.like) else {
+        return Err(Error::Request(format!("{} has no files: it is built in", request.like)));
     };
+    request.validate(files)?;
+    let name = files.folder(request);
     let target = root.join(name);
     if fs::symlink_metadata(&target).is_ok() {
         return Err(Error::Exists { path: target });
@@ -121,12 +113,7 @@ pub fn write(root: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Re
     let draft = tempfile::Builder::new().prefix(".synth-").tempdir_in(root).map_err(Error::io("write in", root))?;
     let folder = draft.path().join(name);
     create(&folder)?;
-    match request.like {
-        Set::Cifar10 => write_cifar(&folder, request, Cifar::Ten, format, progress)?,
-        Set::Cifar100 => write_cifar(&folder, request, Cifar::Hundred, format, progress)?,
-        Set::TinyImagenet => write_tiny_imagenet(&folder, request, progress)?,
-        Set::Imagenet => write_imagenet(&folder, request, progress)?,
-    }
+    files.synthesize(&folder, request, progress)?;
     match fs::rename(&folder, &target) {
         // Another process has created it meanwhile.
         Err(_) if target.exists() => Err(Error::Exists { path: target }),
@@ -134,166 +121,22 @@ pub fn write(root: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Re
     }
 }
 
-fn write_cifar(
-    folder: &Path,
-    request: &Request,
-    cifar: Cifar,
-    format: Format,
-    progress: &(dyn Fn() + Sync),
-) -> Result<()> {
-    let patterns = patterns(request);
-    for split in [Split::Train, Split::Test] {
-        let labels = request.labels(split);
-        let pixels = try_map(processors(), labels.iter().enumerate(), |(index, &label)| {
-            progress();
-            Ok::<_, Error>(planar(&patterns[label].image(request, split, index, cifar::SIDE, cifar::SIDE)))
-        })?;
-        let names = cifar.files(format, split);
-        for (batch, name) in names.iter().enumerate() {
-            // The training images of CIFAR-10 are in five files.
-            let range = labels.len() * batch / names.len()..labels.len() * (batch + 1) / names.len();
-            let (labels, pixels) = (&labels[range.clone()], &pixels[range.clone()]);
-            let bytes = match format {
-                Format::Binary => {
-                    let record = |(&label, pixels): (&usize, &Vec<u8>)| match cifar {
-                        Cifar::Ten => [&[label as u8][..], pixels].concat(),
-                        Cifar::Hundred => [&[coarse(label), label as u8][..], pixels].concat(),
-                    };
-                    labels.iter().zip(pixels).flat_map(record).collect()
-                }
-                Format::Python => {
-                    let mut writer = Writer::new();
-                    writer.string("batch_label", &format!("{split} batch {} of {}", batch + 1, names.len()));
-                    let files: Vec<_> = range.map(|index| format!("{split}_{index:05}.png")).collect();
-                    writer.strings("filenames", &files);
-                    match cifar {
-                        Cifar::Ten => writer.integers("labels", labels.iter().map(|&label| label as i32)),
-                        Cifar::Hundred => {
-                            writer.integers("fine_labels", labels.iter().map(|&label| label as i32));
-                            writer.integers("coarse_labels", labels.iter().map(|&label| coarse(label).into()));
-                        }
-                    }
-                    writer.matrix("data", cifar::PIXELS as i32, &pixels.concat());
-                    writer.finish()
-                }
-            };
-            write_file(&folder.join(name), &bytes)?;
-        }
-    }
-    write_cifar_names(folder, cifar, format)
-}
-
-/// Writes the files with the names of the classes, which other loaders need.
-fn write_cifar_names(folder: &Path, cifar: Cifar, format: Format) -> Result<()> {
-    let names = |count: usize| (0..count).map(|class| format!("class_{class}")).collect::<Vec<_>>();
-    let lists: &[(&str, &str, usize)] = match cifar {
-        Cifar::Ten => &[("batches.meta.txt", "label_names", 10)],
-        Cifar::Hundred => &[
-            ("fine_label_names.txt", "fine_label_names", 100),
-            ("coarse_label_names.txt", "coarse_label_names", COARSE_CLASSES),
-        ],
+/// Returns the images of a part, of the shape and with the number of channels that the data set has.
+pub(crate) fn images(request: &Request, split: Split, progress: &(dyn Fn() + Sync)) -> Images {
+    let empty = Images::empty(request.like);
+    let (patterns, labels) = (patterns(request), request.labels(split));
+    let draw = |(index, &label): (usize, &usize)| {
+        progress();
+        let image = patterns[label].image(request, split, index, empty.side, empty.side);
+        Ok::<_, Infallible>(if empty.channels == 1 { gray(&image) } else { planar(&image) })
     };
-    if format == Format::Binary {
-        for (file, _, count) in lists {
-            write_file(&folder.join(file), (names(*count).join("\n") + "\n").as_bytes())?;
-        }
-        return Ok(());
-    }
-    let mut writer = Writer::new();
-    lists.iter().for_each(|(_, key, count)| writer.strings(key, &names(*count)));
-    write_file(&folder.join(if cifar == Cifar::Ten { "batches.meta" } else { "meta" }), &writer.finish())
-}
-
-fn coarse(label: usize) -> u8 {
-    (label % COARSE_CLASSES) as u8
-}
-
-fn write_tiny_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()> {
-    let wnids = wnids(request.classes());
-    let per_class = request.layout == Some(Layout::PerClass);
-    let path = |split: Split, index: usize, label: usize| match (split, per_class) {
-        (Split::Train, _) => folder.join(format!("train/{0}/images/{0}_{index}.JPEG", wnids[label])),
-        (Split::Test, true) => folder.join(format!("val/{}/val_{index}.JPEG", wnids[label])),
-        (Split::Test, false) => folder.join(format!("val/images/val_{index}.JPEG")),
-    };
-    let side = tiny_imagenet::SIDE;
-    let kind = |_: Split, index: usize| if index % 50 == 9 { Kind::Gray } else { Kind::Color };
-    write_images(request, &path, &|_, _| (side, side), &kind, progress)?;
-    // As in the published set, the list is not sorted.
-    let listed: Vec<_> = wnids.iter().rev().map(|wnid| format!("{wnid}\n")).collect();
-    write_file(&folder.join(tiny_imagenet::CLASSES), listed.concat().as_bytes())?;
-    if !per_class {
-        let line = |(index, label): (usize, usize)| format!("val_{index}.JPEG\t{}\t0\t0\t63\t63\n", wnids[label]);
-        let lines: String = request.labels(Split::Test).into_iter().enumerate().map(line).collect();
-        write_file(&folder.join("val").join(tiny_imagenet::ANNOTATIONS), lines.as_bytes())?;
-    }
-    Ok(())
-}
-
-fn write_imagenet(folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()> {
-    let wnids = wnids(request.classes());
-    let layout = request.layout.unwrap_or(Layout::Folders);
-    let base = if layout == Layout::Kaggle { folder.join(imagenet::KAGGLE) } else { folder.to_path_buf() };
-    // As in the published set, images are numbered from 1.
-    let val_name = |index: usize| format!("ILSVRC2012_val_{:08}", index + 1);
-    let path = |split: Split, index: usize, label: usize| match (split, layout) {
-        (Split::Train, _) => base.join(format!("train/{0}/{0}_{index}.JPEG", wnids[label])),
-        (Split::Test, Layout::Folders) => base.join(format!("val/{}/{}.JPEG", wnids[label], val_name(index))),
-        (Split::Test, _) => base.join(format!("val/{}.JPEG", val_name(index))),
-    };
-    let size = |split: Split, index: usize| {
-        const USUAL: [(usize, usize); 4] = [(500, 375), (375, 500), (500, 333), (500, 375)];
-        let mut stream = Source::new(request.seed, &format!("synth {split} size"), 0).stream(index as u64);
-        match stream.below(10) {
-            0..8 => USUAL[stream.below(4) as usize],
-            _ => (200 + stream.below(400) as usize, 200 + stream.below(400) as usize),
-        }
-    };
-    // The published set has gray images, a few in CMYK, and one PNG with the name of a JPEG.
-    let kind = |split: Split, index: usize| match (split, index) {
-        (Split::Train, 3) => Kind::Cmyk,
-        (Split::Train, 7) => Kind::Png,
-        (_, index) if index % 50 == 9 => Kind::Gray,
-        _ => Kind::Color,
-    };
-    write_images(request, &path, &size, &kind, progress)?;
-    let labels = request.labels(Split::Test);
-    match layout {
-        Layout::Devkit => {
-            // The publisher numbers classes in another order than that of their names.
-            let number = |label: usize| (wnids.len() - label) as u32;
-            let mut images = vec![0; wnids.len()];
-            request.labels(Split::Train).into_iter().for_each(|label| images[label] += 1);
-            let (synsets, images): (Vec<_>, Vec<_>) = (0..wnids.len())
-                .rev()
-                .map(|label| (Synset { id: number(label), wnid: wnids[label].clone() }, images[label]))
-                .unzip();
-            let devkit = folder.join(imagenet::DEVKIT);
-            create(&devkit)?;
-            write_file(&devkit.join(imagenet::DEVKIT_META), &synsets_file(&synsets, &images))?;
-            let lines: String = labels.into_iter().map(|label| format!("{}\n", number(label))).collect();
-            write_file(&devkit.join(imagenet::DEVKIT_LABELS), lines.as_bytes())
-        }
-        Layout::Kaggle => {
-            let line = |(index, label): (usize, usize)| format!("{},{} 1 1 99 99 \n", val_name(index), wnids[label]);
-            let mut lines: Vec<_> = labels.into_iter().enumerate().map(line).collect();
-            // As in the Kaggle edition, lines are not sorted.
-            lines.reverse();
-            let text = format!("{}\n{}", imagenet::KAGGLE_HEADER.join(","), lines.concat());
-            write_file(&folder.join(imagenet::KAGGLE_LABELS), text.as_bytes())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Returns names like WordNet ids, sorted.
-fn wnids(classes: usize) -> Vec<String> {
-    (0..classes).map(|class| format!("n{:08}", 1_440_764 + 7_919 * class)).collect()
+    let Ok(pixels) = try_map(processors(), labels.iter().enumerate(), draw);
+    Images { pixels: pixels.concat(), labels: labels.into_iter().map(|label| label as u16).collect(), ..empty }
 }
 
 /// The kind of an image file.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Color,
     Gray,
     Cmyk,
@@ -302,7 +145,7 @@ enum Kind {
 }
 
 /// Writes the images of both parts. The functions give the path, the (width, height) and the kind of each image.
-fn write_images(
+pub(crate) fn write_images(
     request: &Request,
     path: &(dyn Fn(Split, usize, usize) -> PathBuf + Sync),
     size: &(dyn Fn(Split, usize) -> (usize, usize) + Sync),
@@ -334,10 +177,7 @@ fn encode(image: &Rgb, kind: Kind) -> std::result::Result<Vec<u8>, ImageError> {
     let Rgb { width, height, pixels } = image;
     match kind {
         Kind::Color => encode_jpeg(image, QUALITY),
-        Kind::Gray => {
-            let gray: Vec<u8> = pixels.chunks_exact(3).map(|rgb| rgb[1]).collect();
-            compress(turbojpeg::PixelFormat::GRAY, turbojpeg::Subsamp::Gray, *width, *height, &gray)
-        }
+        Kind::Gray => compress(turbojpeg::PixelFormat::GRAY, turbojpeg::Subsamp::Gray, *width, *height, &gray(image)),
         Kind::Cmyk => {
             // Inverted, as Adobe programs write it: light is stored, not ink.
             let cmyk: Vec<u8> = pixels.chunks_exact(3).flat_map(|rgb| [rgb[0], rgb[1], rgb[2], 255]).collect();
@@ -447,20 +287,26 @@ fn planar(image: &Rgb) -> Vec<u8> {
     (0..3).flat_map(|channel| image.pixels.iter().skip(channel).step_by(3).copied()).collect()
 }
 
-fn create(folder: &Path) -> Result<()> {
+/// Converts interleaved pixels to gray ones.
+fn gray(image: &Rgb) -> Vec<u8> {
+    image.pixels.iter().skip(1).step_by(3).copied().collect()
+}
+
+pub(crate) fn create(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).map_err(Error::io("write", path))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Images, SmallSet};
+    use super::super::cifar::{self, Cifar};
+    use super::super::{SmallSet, imagenet, tiny_imagenet};
     use super::*;
 
-    fn request(like: Set, train: usize, test: usize) -> Request {
+    fn request(like: Dataset, train: usize, test: usize) -> Request {
         Request { like, train, test, classes: None, seed: 1, format: None, layout: None }
     }
 
@@ -495,7 +341,7 @@ mod tests {
     #[test]
     fn classes_can_be_learned_and_are_not_trivial_copies() {
         let root = tempfile::tempdir().unwrap();
-        written(root.path(), &request(Set::Cifar100, 400, 100));
+        written(root.path(), &request(Dataset::Cifar100, 400, 100));
         let set = cifar::load(root.path(), Cifar::Hundred).unwrap();
         assert_eq!(set.train.labels.iter().max(), Some(&19), "20 images a class");
         let error = error_of_nearest_mean(&set);
@@ -505,7 +351,7 @@ mod tests {
 
     #[test]
     fn versions_of_cifar_have_the_same_images_unless_the_seed_differs() {
-        for (like, cifar) in [(Set::Cifar10, Cifar::Ten), (Set::Cifar100, Cifar::Hundred)] {
+        for (like, cifar) in [(Dataset::Cifar10, Cifar::Ten), (Dataset::Cifar100, Cifar::Hundred)] {
             let root = tempfile::tempdir().unwrap();
             let request = Request { classes: Some(7), ..request(like, 33, 12) };
             let binary = written(root.path(), &request);
@@ -526,7 +372,7 @@ mod tests {
     fn every_layout_gives_the_same_images_and_labels() {
         let load = |layout| {
             let root = tempfile::tempdir().unwrap();
-            written(root.path(), &Request { layout, classes: Some(3), ..request(Set::TinyImagenet, 12, 10) });
+            written(root.path(), &Request { layout, classes: Some(3), ..request(Dataset::TinyImagenet, 12, 10) });
             tiny_imagenet::load(root.path(), 2).unwrap()
         };
         let original = load(Some(Layout::Original));
@@ -543,7 +389,10 @@ mod tests {
 
         let list = |layout| {
             let root = tempfile::tempdir().unwrap();
-            written(root.path(), &Request { layout: Some(layout), classes: Some(3), ..request(Set::Imagenet, 12, 10) });
+            written(
+                root.path(),
+                &Request { layout: Some(layout), classes: Some(3), ..request(Dataset::Imagenet, 12, 10) },
+            );
             let listing = imagenet::list(root.path()).unwrap();
             let content = |entry: &super::super::Entry| {
                 (entry.path.file_name().unwrap().to_owned(), entry.label, fs::read(&entry.path).unwrap())
@@ -562,17 +411,18 @@ mod tests {
     fn existing_folders_and_invalid_requests_are_refused() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("cifar-10-batches-bin")).unwrap();
-        let error = write(root.path(), &request(Set::Cifar10, 10, 5), &|| ()).unwrap_err();
+        let error = write(root.path(), &request(Dataset::Cifar10, 10, 5), &|| ()).unwrap_err();
         assert!(matches!(error, Error::Exists { .. }), "{error}");
         let wrong = [
-            Request { layout: Some(Layout::Kaggle), ..request(Set::TinyImagenet, 10, 5) },
-            Request { layout: Some(Layout::Original), ..request(Set::Cifar100, 10, 5) },
-            Request { format: Some(Format::Python), ..request(Set::Imagenet, 10, 5) },
-            Request { classes: Some(11), ..request(Set::TinyImagenet, 10, 5) },
-            Request { classes: Some(101), ..request(Set::Cifar100, 1_000, 5) },
-            Request { classes: Some(0), ..request(Set::Cifar100, 1_000, 5) },
-            request(Set::Cifar10, 4, 1),
-            request(Set::Imagenet, 10, 0),
+            Request { layout: Some(Layout::Kaggle), ..request(Dataset::TinyImagenet, 10, 5) },
+            Request { layout: Some(Layout::Original), ..request(Dataset::Cifar100, 10, 5) },
+            Request { format: Some(Format::Python), ..request(Dataset::Imagenet, 10, 5) },
+            Request { classes: Some(11), ..request(Dataset::TinyImagenet, 10, 5) },
+            Request { classes: Some(101), ..request(Dataset::Cifar100, 1_000, 5) },
+            Request { classes: Some(0), ..request(Dataset::Cifar100, 1_000, 5) },
+            request(Dataset::Cifar10, 4, 1),
+            request(Dataset::Digits, 10, 5),
+            request(Dataset::Imagenet, 10, 0),
         ];
         for request in wrong {
             let error = write(root.path(), &request, &|| ()).unwrap_err();

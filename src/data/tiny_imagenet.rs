@@ -9,33 +9,79 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use winsign_core::settings::Dataset;
+
 use super::error::{Error, Result};
 use super::files::{is_image, read_folder};
-use super::imagenet::{classes_of, list_class_folders};
+use super::imagenet::{classes_of, first_wnids, list_class_folders};
 use super::parallel::try_map;
-use super::{Entry, Images, Listing, Set, SmallSet, image};
+use super::synth::{self, Kind, Layout, Request, write_file};
+use super::{Contents, Entry, Files, Images, Listing, SmallSet, Split, check, image};
 
 /// The height of an image in pixels, which equals its width.
-pub const SIDE: usize = 64;
+const SIDE: usize = 64;
 /// The name of the folder in the archive of the publisher.
-pub const FOLDER: &str = "tiny-imagenet-200";
+pub(crate) const FOLDER: &str = "tiny-imagenet-200";
 /// The name of the file with the WordNet ids of the classes, one per line.
-pub const CLASSES: &str = "wnids.txt";
+pub(crate) const CLASSES: &str = "wnids.txt";
 /// The name of the file with the classes of the validation images.
-pub const ANNOTATIONS: &str = "val_annotations.txt";
+const ANNOTATIONS: &str = "val_annotations.txt";
+
+/// The files of Tiny-ImageNet.
+pub struct TinyImagenet;
+
+impl Files for TinyImagenet {
+    fn open(&self, root: &Path, threads: usize) -> Result<Contents> {
+        Ok(Contents::InMemory(load(root, threads)?))
+    }
+
+    fn check(&self, root: &Path, options: &check::Options) -> Result<Vec<check::Report>> {
+        let base = find(root)?;
+        Ok(vec![check::Report::new(Dataset::TinyImagenet, base.clone()).with_files(options, list(&base), Some(SIDE))])
+    }
+
+    fn folder(&self, _: &Request) -> &'static str {
+        FOLDER
+    }
+
+    fn synthesize(&self, folder: &Path, request: &Request, progress: &(dyn Fn() + Sync)) -> Result<()> {
+        let wnids = first_wnids(request.classes());
+        let per_class = request.layout == Some(Layout::PerClass);
+        let path = |split: Split, index: usize, label: usize| match (split, per_class) {
+            (Split::Train, _) => folder.join(format!("train/{0}/images/{0}_{index}.JPEG", wnids[label])),
+            (Split::Test, true) => folder.join(format!("val/{}/val_{index}.JPEG", wnids[label])),
+            (Split::Test, false) => folder.join(format!("val/images/val_{index}.JPEG")),
+        };
+        let kind = |_: Split, index: usize| if index % 50 == 9 { Kind::Gray } else { Kind::Color };
+        synth::write_images(request, &path, &|_, _| (SIDE, SIDE), &kind, progress)?;
+        // As in the published set, the list is not sorted.
+        let listed: Vec<_> = wnids.iter().rev().map(|wnid| format!("{wnid}\n")).collect();
+        write_file(&folder.join(CLASSES), listed.concat().as_bytes())?;
+        if !per_class {
+            let line = |(index, label): (usize, usize)| format!("val_{index}.JPEG\t{}\t0\t0\t63\t63\n", wnids[label]);
+            let lines: String = request.labels(Split::Test).into_iter().enumerate().map(line).collect();
+            write_file(&folder.join("val").join(ANNOTATIONS), lines.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn layouts(&self) -> &'static [Layout] {
+        &[Layout::Original, Layout::PerClass]
+    }
+}
 
 /// Loads the set at `root`, decoding on `threads` threads. Labels and order are those of [`list`].
 pub fn load(root: &Path, threads: usize) -> Result<SmallSet> {
     let listing = list(root)?;
-    Ok(SmallSet { train: decode_all(&listing.train, threads)?, test: decode_all(&listing.test, threads)? })
+    SmallSet::read(|split| decode_all(listing.part(split), threads))
 }
 
 /// Lists the files of the set at `root` with their labels: indices into the sorted WordNet ids, as in torchvision's
 /// `ImageFolder`. Files are sorted by class and name, but validation images in one folder by name only.
-pub fn list(root: &Path) -> Result<Listing> {
+pub(crate) fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let (train, val) = (base.join("train"), base.join("val"));
-    let classes = classes_of(&train, Set::TinyImagenet)?;
+    let classes = classes_of(&train, Dataset::TinyImagenet)?;
     compare_with_wnids(&base.join(CLASSES), &classes)?;
     let test = match flat_images(&val)? {
         Some(names) => list_annotated(&val, names, &classes)?,
@@ -45,7 +91,7 @@ pub fn list(root: &Path) -> Result<Listing> {
 }
 
 /// Returns the folder that holds `train` and `val`.
-pub fn find(root: &Path) -> Result<PathBuf> {
+fn find(root: &Path) -> Result<PathBuf> {
     let mut looked = vec![];
     for place in [root.join(FOLDER), root.to_path_buf()] {
         // If the folder of the set has another name, only its list of classes distinguishes it from ImageNet.
@@ -55,7 +101,7 @@ pub fn find(root: &Path) -> Result<PathBuf> {
         }
         looked.push(format!("{0}/train/WNID/images/*.JPEG, {0}/val/ and {0}/{CLASSES}", place.display()));
     }
-    Err(Error::Missing { set: Set::TinyImagenet, looked })
+    Err(Error::Missing { dataset: Dataset::TinyImagenet, looked })
 }
 
 /// Checks that the training folders are those of the list of the publisher, if it exists.
@@ -121,7 +167,8 @@ fn decode_all(entries: &[Entry], threads: usize) -> Result<Images> {
     let mut pixels = vec![0; entries.len() * BYTES];
     let tasks = entries.iter().zip(pixels.chunks_exact_mut(BYTES));
     try_map(threads, tasks, |(entry, into)| decode(&entry.path, into))?;
-    Ok(Images { pixels, labels: entries.iter().map(|entry| entry.label).collect(), side: SIDE })
+    let labels = entries.iter().map(|entry| entry.label).collect();
+    Ok(Images { pixels, labels, ..Images::empty(Dataset::TinyImagenet) })
 }
 
 /// Decodes one image into bytes in the order (channel, row, column).

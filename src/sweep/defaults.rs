@@ -2,21 +2,20 @@
 
 use std::fmt;
 
+use strum::VariantArray;
+use winsign_core::dataset;
 use winsign_core::settings::{Architecture, Dataset, Problem};
 
 use super::keys::{ALL, Key, LAST};
 use super::values::Value::{self, Whole, Word};
 
-/// Settings for data sets, and for some or all architectures on them.
+/// Settings for the data sets that name it, and for some or all architectures on them.
 pub(crate) struct Recipe {
-    datasets: &'static [Dataset],
+    name: dataset::Recipe,
     /// None: all of them.
     architectures: Option<&'static [Architecture]>,
     settings: &'static [(&'static str, &'static [Value])],
 }
-
-/// The small images of the paper, and CIFAR-10, which is treated like CIFAR-100.
-const SMALL_IMAGES: &[Dataset] = &[Dataset::Cifar10, Dataset::Cifar100, Dataset::TinyImagenet];
 
 /// The first recipe that fits and has a setting decides it, so what is particular comes before what is general. Each
 /// data set has a recipe with all of these settings for all architectures: also for those that do not fit it, so that
@@ -24,7 +23,7 @@ const SMALL_IMAGES: &[Dataset] = &[Dataset::Cifar10, Dataset::Cifar100, Dataset:
 pub(crate) static RECIPES: &[Recipe] = &[
     // Small enough for a quickstart on one core; the paper's own studies are larger.
     Recipe {
-        datasets: &[Dataset::Digits],
+        name: dataset::Recipe::Quick,
         architectures: None,
         settings: &[
             ("ticket.levels", &[Whole(12)]),
@@ -43,12 +42,31 @@ pub(crate) static RECIPES: &[Recipe] = &[
         ],
     },
     Recipe {
-        datasets: SMALL_IMAGES,
+        name: dataset::Recipe::GrayImages,
+        architectures: None,
+        settings: &[
+            ("ticket.levels", &[Whole(12)]),
+            ("ticket.prune_ratio", &[Value::real(0.2)]),
+            ("ticket.warmup_epochs", &[Whole(4)]),
+            ("ticket.epochs", &[Whole(2)]),
+            ("ticket.batch", &[Whole(128)]),
+            ("ticket.optimizer", &[Word("sgd")]),
+            ("ticket.lr", &[Value::real(0.1)]),
+            ("ticket.momentum", &[Value::real(0.9)]),
+            ("ticket.weight_decay", &[Value::real(5e-4)]),
+            ("transfer.level", &[Word(LAST)]),
+            ("transfer.inherit", &[Word("sign"), Word("mask"), Word("retrain")]),
+            ("transfer.epochs", &[Whole(20)]),
+            ("transfer.schedule", &[Word("multi-step")]),
+        ],
+    },
+    Recipe {
+        name: dataset::Recipe::SmallImages,
         architectures: Some(&[Architecture::MobileNetV2]),
         settings: &[("ticket.lr", &[Value::real(0.05)])],
     },
     Recipe {
-        datasets: SMALL_IMAGES,
+        name: dataset::Recipe::SmallImages,
         architectures: None,
         settings: &[
             ("ticket.levels", &[Whole(15)]),
@@ -67,7 +85,7 @@ pub(crate) static RECIPES: &[Recipe] = &[
         ],
     },
     Recipe {
-        datasets: &[Dataset::Imagenet],
+        name: dataset::Recipe::LargeImages,
         architectures: Some(&[Architecture::MobileNetV2]),
         settings: &[
             ("ticket.optimizer", &[Word("sgd")]),
@@ -76,12 +94,12 @@ pub(crate) static RECIPES: &[Recipe] = &[
         ],
     },
     Recipe {
-        datasets: &[Dataset::Imagenet],
+        name: dataset::Recipe::LargeImages,
         architectures: Some(&[Architecture::MlpMixer]),
         settings: &[("ticket.batch", &[Whole(512)]), ("ticket.weight_decay", &[Value::real(5e-5)])],
     },
     Recipe {
-        datasets: &[Dataset::Imagenet],
+        name: dataset::Recipe::LargeImages,
         architectures: None,
         settings: &[
             ("ticket.levels", &[Whole(10)]),
@@ -130,7 +148,7 @@ pub(crate) fn describe(key: &Key) -> String {
 impl Recipe {
     fn fits(&self, problem: Problem) -> bool {
         let architecture = self.architectures.is_none_or(|some| some.contains(&problem.architecture));
-        self.datasets.contains(&problem.dataset) && architecture
+        problem.dataset.facts().recipe == self.name && architecture
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<&'static [Value]> {
@@ -145,6 +163,7 @@ impl fmt::Display for Recipe {
         if let Some(architectures) = self.architectures {
             write!(f, "for {} ", joined(architectures.iter().map(ToString::to_string).collect()))?;
         }
-        write!(f, "on {}", joined(self.datasets.iter().map(ToString::to_string).collect()))
+        let datasets = Dataset::VARIANTS.iter().filter(|dataset| dataset.facts().recipe == self.name);
+        write!(f, "on {}", joined(datasets.map(ToString::to_string).collect()))
     }
 }

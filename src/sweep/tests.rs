@@ -432,7 +432,7 @@ fn bad_input_is_explained_at_its_place() {
         ("name: a/b", 3, 7, "`name` cannot be `a/b`: it is used in file names", "use letters, digits"),
         // Words
         ("ticket: {method: lr}", 3, 18, "`ticket.method` must be one of `lrr`, `aws`, `imp`, `snip`, `synflow`, found the text `lr`", "did you mean `lrr`?"),
-        ("transfer: {inherit: [sign, norm]}", 3, 28, "`transfer.inherit` must be one of `sign`, `mask`, `sign+norm`, `retrain`, `dense`, `random-mask`, `random-mask-erk`, `random-sign`, found the text `norm`", "for example `inherit: sign`"),
+        ("transfer: {inherit: [sign, norm]}", 3, 28, "`transfer.inherit` must be one of `sign`, `mask`, `magnitude`, `sign+norm`, `retrain`, `dense`, `random-mask`, `random-mask-erk`, `random-sign`, found the text `norm`", "for example `inherit: sign`"),
         // Axes
         ("ticket: {lr: []}", 3, 14, "`ticket.lr` has no values", "give at least one value, or remove `lr` for its default"),
         ("ticket: {lr: [[0.1]]}", 3, 15, "`ticket.lr` must be a number above 0, found a list", "for example `lr: 0.1`"),
@@ -542,8 +542,8 @@ fn files_other_than_sweeps_are_explained() {
         ("{}", "`dataset` is missing"),
         ("dataset: digits", "`architecture` is missing"),
         (
-            "dataset: mnist",
-            "`dataset` must be one of `digits`, `cifar10`, `cifar100`, `tiny-imagenet`, `imagenet`, found the text `mnist`",
+            "dataset: svhn",
+            "`dataset` must be one of `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `tiny-imagenet`, `imagenet`, found the text `svhn`",
         ),
         ("architecture: resnt8", &unknown_architecture),
         (&"[".repeat(5_000), "cannot read this as YAML: recursion limit exceeded"),

@@ -18,7 +18,7 @@ use winsign_core::settings::{Architecture, Dataset, Inherit, Optimizer, Precisio
 use crate::data::batches::Batch;
 use crate::lmc::interpolate;
 use crate::model::{Layout, Mode, Network, Role, Weights};
-use crate::prune::{prune, transfer};
+use crate::prune::{prune, start_of};
 use crate::train::evaluate::update_statistics;
 use crate::train::optimizer;
 use crate::train::step::forward_backward;
@@ -248,7 +248,7 @@ fn check_pruning(golden: &Pruning, numbers: &Numbers, check: &mut Check) {
     }
     let fresh = numbers.weights(formula_weights(&layout, &format!("{}-init", golden.salt), None));
     for (inherit, golden) in [(Inherit::Sign, &golden.sign_transfer), (Inherit::Mask, &golden.mask_transfer)] {
-        let start = transfer(&layout, inherit, &ticket, &fresh);
+        let start = start_of(inherit, &layout, Some(ticket.copy()), &fresh, 0);
         // As in the reference, the norm parameters are those of the initialization, which are not ψ₀ here.
         check.close_summaries(&format!("{inherit} transfer:"), &layout, &start.parameters, golden, 1e-6);
     }

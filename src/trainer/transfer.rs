@@ -1,10 +1,10 @@
 //! Transfer runs: a ticket is applied to a new initialization, which is then trained.
 
 use winsign_core::results::{Outcome, TransferOutcome};
-use winsign_core::settings::{Inherit, Transfer};
+use winsign_core::settings::Transfer;
 
 use super::model::{Network, Weights};
-use super::prune::{self, controls};
+use super::prune::{controls, start_of};
 use super::session::Session;
 use super::train::{TrainJob, train};
 use super::{Finished, Result};
@@ -37,19 +37,9 @@ pub(crate) fn execute(session: &mut Session, transfer: &Transfer) -> Result<Fini
 /// Returns the network from which training starts.
 fn start(session: &Session, network: &Network, transfer: &Transfer) -> Result<Weights> {
     let (layout, seed) = (&network.layout, transfer.seeds.init);
-    let fresh = Weights::initialize(layout, seed);
-    if !transfer.inherit.needs_ticket() {
-        return Ok(fresh);
+    let mut ticket = transfer.inherit.needs_ticket().then(|| session.input(0, layout)).transpose()?;
+    if let Some(ticket) = ticket.as_mut().filter(|_| transfer.flip > 0.0) {
+        controls::flip_signs(layout, ticket, transfer.flip, seed);
     }
-    let mut ticket = session.input(0, layout)?;
-    match transfer.inherit {
-        Inherit::Sign | Inherit::SignNorm if transfer.flip > 0.0 => {
-            controls::flip_signs(layout, &mut ticket, transfer.flip, seed);
-        }
-        Inherit::RandomSign => controls::shuffle_signs(layout, &mut ticket, seed),
-        Inherit::RandomMask => controls::draw_mask(layout, &mut ticket, seed),
-        Inherit::RandomMaskErk => controls::draw_mask_erk(layout, &mut ticket, seed),
-        Inherit::Sign | Inherit::SignNorm | Inherit::Mask | Inherit::Retrain | Inherit::Dense => {}
-    }
-    Ok(prune::transfer(layout, transfer.inherit, &ticket, &fresh))
+    Ok(start_of(transfer.inherit, layout, ticket, &Weights::initialize(layout, seed), seed))
 }

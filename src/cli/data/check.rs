@@ -6,20 +6,21 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use winsign_core::settings::Dataset;
 use winsign_core::{Diagnostic, exit};
-use winsign_data::check::{self, Progress, Report};
-use winsign_data::{Set, processors};
+use winsign_data::check::{self, Options, Progress, Report};
+use winsign_data::processors;
 
 use super::super::{Common, output};
-use super::bar;
+use super::{bar, dataset_names};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The directory with the data sets, the directory of one set, or a pack
     folder: PathBuf,
     /// Check only this set
-    #[arg(long, value_name = "SET")]
-    like: Option<Set>,
+    #[arg(long, value_name = "SET", value_parser = dataset_names())]
+    like: Option<Dataset>,
     /// Number of threads that read images [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -44,14 +45,15 @@ Exit codes:
 pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let threads = arguments.threads.map_or_else(processors, NonZeroUsize::get);
     let bar = bar(common, 0);
-    let reports = check::check(&arguments.folder, arguments.like, threads, &|progress| match progress {
-        Progress::Begin(set, images) => {
+    let progress = |progress| match progress {
+        Progress::Begin(dataset, images) => {
             bar.reset();
             bar.set_length(images as u64);
-            bar.set_prefix(set.name());
+            bar.set_prefix(dataset.facts().title);
         }
         Progress::Image => bar.inc(1),
-    });
+    };
+    let reports = check::check(&arguments.folder, arguments.like, &Options { threads, progress: &progress });
     bar.finish_and_clear();
     let reports = reports?;
     if common.json {
@@ -65,7 +67,7 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
 
 fn describe(report: &Report) -> String {
     let version = report.format.map_or(String::new(), |format| format!(", {format} version"));
-    let mut text = format!("{}{version}, in {}\n", report.set.name(), report.folder.display());
+    let mut text = format!("{}{version}, in {}\n", report.dataset.facts().title, report.folder.display());
     for part in &report.parts {
         let _ = writeln!(text, "  {:<8} {} images of {} classes", part.part.to_string(), part.images, part.classes);
     }

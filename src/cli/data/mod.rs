@@ -7,7 +7,10 @@ mod synth;
 use std::io::IsTerminal;
 
 use clap::Subcommand;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use strum::VariantNames;
+use winsign_core::settings::Dataset;
 
 use super::Common;
 use winsign_core::Diagnostic;
@@ -37,6 +40,16 @@ pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Diagnost
         Command::Pack(arguments) => pack::command(common, arguments),
         Command::Synth(arguments) => synth::command(common, arguments),
     }
+}
+
+/// Returns a parser of the names of data sets that are read from disk.
+fn dataset_names() -> impl TypedValueParser<Value = Dataset> {
+    let value = |(dataset, _): (Dataset, _)| {
+        let name = <Dataset as VariantNames>::VARIANTS[dataset as usize];
+        PossibleValue::new(name).help(dataset.description().trim_end_matches('.'))
+    };
+    PossibleValuesParser::new(winsign_data::on_disk().map(value))
+        .map(|name| name.parse().expect("possible values are names of data sets"))
 }
 
 /// Returns a progress bar on standard error, hidden unless that is a terminal.

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use winsign_core::settings::Dataset;
 use winsign_core::{Diagnostic, exit};
 use winsign_data::pack::{Options, Progress, pack, partial_path};
-use winsign_data::{Error, Set, imagenet, processors};
+use winsign_data::{Error, imagenet, processors};
 
 use super::super::{Common, output};
 use super::bar;
@@ -54,7 +55,7 @@ pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         skip_unreadable: arguments.skip_unreadable,
     };
     let (bar, stop) = (bar(common, 0), stop_at_signal());
-    bar.set_prefix(Set::Imagenet.name());
+    bar.set_prefix(Dataset::Imagenet.facts().title);
     let packed = pack(&listing, &arguments.file, &options, &stop, |progress| show(&bar, progress));
     bar.finish_and_clear();
     let summary = packed.map_err(|error| explain(error, &arguments.file))?;

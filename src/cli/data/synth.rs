@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use winsign_core::Diagnostic;
+use winsign_core::settings::Dataset;
 use winsign_data::cifar::Format;
-use winsign_data::{Set, synth};
+use winsign_data::synth;
 
 use super::super::{Common, output};
-use super::bar;
+use super::{bar, dataset_names};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The directory in which the set is created, under its published name
     folder: PathBuf,
     /// The set to imitate
-    #[arg(long, value_name = "SET")]
-    like: Set,
+    #[arg(long, value_name = "SET", value_parser = dataset_names())]
+    like: Dataset,
     /// Number of training images
     #[arg(long, value_name = "N")]
     train: usize,
@@ -57,7 +58,7 @@ Exit codes:
 pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let &Arguments { like, train, test, classes, seed, format, layout, .. } = arguments;
     let bar = bar(common, train.saturating_add(test));
-    bar.set_prefix(like.name());
+    bar.set_prefix(like.facts().title);
     let request = synth::Request { like, train, test, classes, seed, format, layout };
     let written = synth::write(&arguments.folder, &request, &|| bar.inc(1));
     bar.finish_and_clear();

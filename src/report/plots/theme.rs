@@ -74,6 +74,7 @@ pub(super) fn look(method: Option<Method>, inherit: Option<Inherit>) -> Look {
         Some(Inherit::Sign) => (SOLID, Face::Full),
         Some(Inherit::Dense) => (&[13.0, 4.0], Face::Open),
         Some(Inherit::Mask) => (&[9.0, 4.5], Face::Open),
+        Some(Inherit::Magnitude) => (&[2.0, 6.0], Face::Dotted),
         Some(Inherit::SignNorm) => (&[12.0, 3.0, 2.5, 3.0], Face::Dotted),
         Some(Inherit::Retrain) => (&[3.0, 3.5], Face::Open),
         Some(Inherit::RandomMask) => (&[9.0, 3.0, 2.5, 3.0, 2.5, 3.0], Face::Full),

@@ -1,22 +1,12 @@
 //! Augmentation of resident images, as tensor operations on whole batches.
 
 use tch::{Kind, Tensor};
+use winsign_core::dataset::Augmentation;
 use winsign_core::random::{Source, Stream};
 use winsign_data::crop::random_region;
 
 use super::resident::Images;
 use crate::device::upload;
-
-/// The augmentation of training images.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Augmentation {
-    /// Images are shifted by up to `pixels` pixels in each direction and padded with zeros; if `flips` is true, half of
-    /// them are mirrored.
-    Shift { pixels: i64, flips: bool },
-    /// Images are cropped to a region with an area in the range `scale`, as a fraction of that of the image, and an
-    /// aspect ratio in 3/4..=4/3, and resized to the original size; half of them are mirrored.
-    ResizedCrop { scale: (f64, f64) },
-}
 
 /// The random numbers for the images of an epoch, in their order.
 pub(super) struct Draws {

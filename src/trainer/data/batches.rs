@@ -111,7 +111,7 @@ impl<'a> Epoch<'a> {
                 let mut pixels = streamed.train(&order, self.source.clone(), length as i64);
                 let batch = move |(range, whole): (Range<usize>, usize)| {
                     let found = match range.is_empty() {
-                        true => Pixels::none(data.device()),
+                        true => streamed.no_pixels(),
                         // Reading files may take longer than on other ranks.
                         false => pulse::slowly(|| pixels.next()).expect("there is a batch for every range")?,
                     };
@@ -207,8 +207,12 @@ pub fn plain_batches(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::digits;
     use tch::Kind;
+    use winsign_core::settings::Dataset;
+
+    fn digits() -> Data {
+        crate::data::load(Dataset::Digits, "".as_ref(), 1).unwrap()
+    }
 
     fn values(tensor: &Tensor) -> Vec<f32> {
         Vec::<f32>::try_from(tensor.contiguous().view([-1])).unwrap()
@@ -227,7 +231,7 @@ mod tests {
 
     #[test]
     fn an_epoch_holds_every_image_once_each_shifted_by_at_most_two_pixels() {
-        let data = digits::load();
+        let data = digits();
         let batches = Batches::new(&data, 64, 5, "test");
         assert_eq!(batches.steps(), 23);
         let epoch = batches.epoch(3);
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn batches_depend_on_seed_purpose_and_epoch_alone() {
-        let data = digits::load();
+        let data = digits();
         let images =
             |seed, purpose, epoch| values(&nth(&Batches::new(&data, 64, seed, purpose).epoch(epoch), 4).images);
         let reference = images(1, "level 2", 3);
@@ -274,7 +278,7 @@ mod tests {
     /// whose last batch of 29 images leaves some of 64 ranks without a share.
     #[test]
     fn ranks_share_out_the_batches_of_one() {
-        let data = digits::load();
+        let data = digits();
         let batches = Batches::new(&data, 64, 5, "test");
         let epoch = batches.epoch(2);
         let alone: Vec<Batch> = epoch.shares(20, Place::ALONE).map(Result::unwrap).collect();
@@ -297,7 +301,7 @@ mod tests {
 
     #[test]
     fn whole_batches_are_assigned_round_robin() {
-        let data = digits::load();
+        let data = digits();
         let batches = Batches::new(&data, 64, 5, "test");
         let epoch = batches.epoch(2);
         let of_rank = |rank| epoch.every(4, Place { rank, ranks: 3 });
@@ -318,7 +322,7 @@ mod tests {
 
     #[test]
     fn plain_batches_cover_the_training_images() {
-        let data = digits::load();
+        let data = digits();
         let batches: Vec<Batch> =
             plain_batches(&data, Split::Train, 0, Place::ALONE).map(|(_, batch)| batch.unwrap()).collect();
         let images = Tensor::cat(&batches.iter().map(|batch| &batch.images).collect::<Vec<_>>(), 0);
@@ -330,7 +334,7 @@ mod tests {
     /// An image is augmented in the same way for any batch size: augmentation is a function of (seed, epoch, index).
     #[test]
     fn augmentation_does_not_depend_on_the_batch_size() {
-        let data = digits::load();
+        let data = digits();
         let (small, large) = (Batches::new(&data, 32, 1, "test"), Batches::new(&data, 64, 1, "test"));
         let (small, large) = (small.epoch(1), large.epoch(1));
         let joined = Tensor::cat(&[nth(&small, 2).images, nth(&small, 3).images], 0);

@@ -5,18 +5,16 @@
 
 mod augment;
 pub mod batches;
-mod digits;
 mod resident;
 mod streamed;
 
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
+use winsign_core::dataset::Facts;
 use winsign_core::settings::Dataset;
-use winsign_data::cifar::{self, Cifar};
-use winsign_data::{SmallSet, Split, tiny_imagenet};
+use winsign_data::{Contents, Split};
 
-use augment::Augmentation;
 use resident::Resident;
 use streamed::Streamed;
 
@@ -43,14 +41,12 @@ struct Normalization {
 }
 
 impl Normalization {
-    fn new(mean: &[f32], deviation: &[f32]) -> Normalization {
-        let channels = |values: &[f32]| Tensor::from_slice(values).view([-1, 1, 1]);
-        Normalization { mean: channels(mean), deviation: channels(deviation) }
-    }
-
-    /// Creates a normalization from the means and deviations of colors in [0, 1], for pixel values in 0..=255.
-    fn of_colors(mean: [f32; 3], deviation: [f32; 3]) -> Normalization {
-        Normalization::new(&mean.map(|color| color * 255.0), &deviation.map(|color| color * 255.0))
+    fn new(facts: &Facts) -> Normalization {
+        let channels = |fractions: &[f32]| {
+            let values: Vec<f32> = fractions.iter().map(|fraction| fraction * facts.white).collect();
+            Tensor::from_slice(&values).view([-1, 1, 1])
+        };
+        Normalization { mean: channels(facts.mean), deviation: channels(facts.deviation) }
     }
 
     fn on(self, device: Device) -> Normalization {
@@ -62,37 +58,21 @@ impl Normalization {
     }
 }
 
-/// The means and deviations of the colors of CIFAR, with the values of the paper for CIFAR-100.
-const CIFAR_COLORS: [[f32; 3]; 2] = [[0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]];
-/// The means and deviations of the colors of ImageNet, also used for Tiny-ImageNet.
-const IMAGENET_COLORS: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
-
 /// Loads a data set from `root`, the folder of the data sets, on `threads` threads. Its batches are on the CPU.
 pub fn load(dataset: Dataset, root: &Path, threads: usize) -> winsign_data::Result<Data> {
-    let resident = |set: SmallSet, augmentation, [mean, deviation]: [[f32; 3]; 2]| Data {
-        fingerprint: Some(resident::fingerprint(&set)),
-        images: Images::Resident(Resident::new(set, augmentation)),
-        normalization: Normalization::of_colors(mean, deviation),
+    let facts = dataset.facts();
+    let (images, fingerprint) = match winsign_data::open(dataset, root, threads)? {
+        Contents::InMemory(set) => {
+            let fingerprint = facts.published_at.map(|_| resident::fingerprint(&set));
+            (Images::Resident(Resident::new(set, facts.augmentation)), fingerprint)
+        }
+        Contents::Streamed(source) => {
+            let streamed = Streamed::new(source, &facts, threads)?;
+            let fingerprint = streamed.fingerprint.clone();
+            (Images::Streamed(streamed), Some(fingerprint))
+        }
     };
-    let cifar = Augmentation::Shift { pixels: 4, flips: true };
-    Ok(match dataset {
-        Dataset::Digits => digits::load(),
-        Dataset::Cifar10 => resident(cifar::load(root, Cifar::Ten)?, cifar, CIFAR_COLORS),
-        Dataset::Cifar100 => resident(cifar::load(root, Cifar::Hundred)?, cifar, CIFAR_COLORS),
-        Dataset::TinyImagenet => {
-            let crop = Augmentation::ResizedCrop { scale: (0.5, 1.0) };
-            resident(tiny_imagenet::load(root, threads)?, crop, IMAGENET_COLORS)
-        }
-        Dataset::Imagenet => {
-            let [mean, deviation] = IMAGENET_COLORS;
-            let streamed = Streamed::open(root, threads)?;
-            Data {
-                fingerprint: Some(streamed.fingerprint.clone()),
-                images: Images::Streamed(streamed),
-                normalization: Normalization::of_colors(mean, deviation),
-            }
-        }
-    })
+    Ok(Data { images, fingerprint, normalization: Normalization::new(&facts) })
 }
 
 impl Data {

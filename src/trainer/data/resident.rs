@@ -1,9 +1,10 @@
 //! Data sets that are in memory as a whole.
 
 use tch::{Device, Kind, Tensor};
+use winsign_core::dataset::Augmentation;
 use winsign_data::SmallSet;
 
-use super::augment::{Augmentation, Prepared};
+use super::augment::Prepared;
 
 /// A data set in memory.
 pub(super) struct Resident {
@@ -47,7 +48,7 @@ pub(super) fn fingerprint(set: &SmallSet) -> String {
 impl Resident {
     pub(super) fn new(set: SmallSet, augmentation: Augmentation) -> Resident {
         let images = |images: winsign_data::Images| {
-            let shape = [images.labels.len() as i64, 3, images.side as i64, images.side as i64];
+            let shape = [images.len(), images.channels, images.side, images.side].map(|length| length as i64);
             let labels: Vec<i64> = images.labels.iter().map(|&label| i64::from(label)).collect();
             Images {
                 pixels: Tensor::from_data_size(&images.pixels, &shape, Kind::Uint8),

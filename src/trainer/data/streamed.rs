@@ -1,21 +1,15 @@
-//! ImageNet, which is read and decoded during the training, several batches ahead.
+//! Data sets that are read and decoded during the training, several batches ahead.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
+use winsign_core::dataset::{Augmentation, Facts};
 use winsign_core::random::Source;
 use winsign_data::stream::{self, ImageBatch, ImageSource, Options, View};
-use winsign_data::{Error, Result, Set, Split};
+use winsign_data::{Result, Split};
 
 use crate::device::upload;
 
-/// The height and width of network inputs in pixels.
-const SIDE: usize = 224;
-/// The length in pixels to which the shorter side is resized for evaluation, before the center is cropped.
-const SHORT: usize = 256;
-/// The range of areas of random crops for training, as fractions of the area of the image.
-const SCALE: (f64, f64) = (0.08, 1.0);
 /// The number of batches that are prepared ahead. Memory holds one more than these, with 150,528 bytes per image: 193
 /// MB for batches of 256.
 const AHEAD: usize = 4;
@@ -23,30 +17,26 @@ const AHEAD: usize = 4;
 /// The number of images of each part whose bytes enter the fingerprint.
 const SAMPLED: usize = 64;
 
-/// ImageNet on disk.
+/// A data set on disk.
 pub(super) struct Streamed {
     source: Arc<ImageSource>,
     /// See [`super::Data::fingerprint`].
     pub fingerprint: String,
+    /// The height and width of network inputs in pixels.
+    side: usize,
+    /// The range of areas of random crops for training, as fractions of the area of the image.
+    scale: (f64, f64),
     threads: usize,
     device: Device,
 }
 
 impl Streamed {
-    /// Opens ImageNet below `root`.
-    pub(super) fn open(root: &Path, threads: usize) -> Result<Streamed> {
-        let source = stream::open(root)?;
-        let (classes, known) = (source.classes().len(), Set::Imagenet.classes());
-        if classes > known {
-            return Err(Error::malformed(root, format!("it has {classes} classes, ImageNet has {known}")));
-        }
-        for split in [Split::Train, Split::Test] {
-            if source.count(split) == 0 {
-                return Err(Error::malformed(root, format!("its {split} part has no images")));
-            }
-        }
-        let fingerprint = Streamed::fingerprint(&source)?;
-        Ok(Streamed { source: Arc::new(source), fingerprint, threads, device: Device::Cpu })
+    pub(super) fn new(source: ImageSource, facts: &Facts, threads: usize) -> Result<Streamed> {
+        let Augmentation::ResizedCrop { scale } = facts.augmentation else {
+            unreachable!("{} is read in crops of any size, but declares {:?}", facts.title, facts.augmentation);
+        };
+        let (fingerprint, side) = (Streamed::fingerprint(&source)?, facts.side as usize);
+        Ok(Streamed { source: Arc::new(source), fingerprint, side, scale, threads, device: Device::Cpu })
     }
 
     /// Returns the data set with its batches on a device. They are copied as bytes, while the device works.
@@ -87,7 +77,7 @@ impl Streamed {
         draws: Source,
         batch: i64,
     ) -> impl Iterator<Item = Result<Pixels>> + use<> {
-        self.batches(Split::Train, order, View::Random { side: SIDE, scale: SCALE, draws }, batch)
+        self.batches(Split::Train, order, View::Random { side: self.side, scale: self.scale, draws }, batch)
     }
 
     /// Returns the images `order` of a part in batches of `batch` for evaluation: the center of each.
@@ -97,7 +87,18 @@ impl Streamed {
         order: Vec<i64>,
         batch: i64,
     ) -> impl Iterator<Item = Result<Pixels>> + use<> {
-        self.batches(split, &order, View::Center { side: SIDE, short: SHORT }, batch)
+        // The shorter side is resized to 256 pixels for inputs of 224, as is usual.
+        let short = self.side * 8 / 7;
+        self.batches(split, &order, View::Center { side: self.side, short }, batch)
+    }
+
+    /// Returns a batch without images.
+    pub(super) fn no_pixels(&self) -> Pixels {
+        let side = self.side as i64;
+        Pixels {
+            pixels: Tensor::zeros([0, 3, side, side], (Kind::Uint8, self.device)),
+            labels: Tensor::zeros([0], (Kind::Int64, self.device)),
+        }
     }
 
     fn batches(
@@ -109,9 +110,9 @@ impl Streamed {
     ) -> impl Iterator<Item = Result<Pixels>> + use<> {
         let order: Vec<usize> = order.iter().map(|&index| index as usize).collect();
         let options = Options { batch: batch as usize, first: 0, threads: self.threads, ahead: AHEAD };
-        let device = self.device;
+        let (device, side) = (self.device, self.side as i64);
         stream::batches(self.source.clone(), split, order, view, options)
-            .map(move |batch| Ok(Pixels::new(&batch?, device)))
+            .map(move |batch| Ok(Pixels::new(&batch?, side, device)))
     }
 }
 
@@ -123,17 +124,8 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// Returns a batch without images.
-    pub(super) fn none(device: Device) -> Pixels {
-        let side = SIDE as i64;
-        Pixels {
-            pixels: Tensor::zeros([0, 3, side, side], (Kind::Uint8, device)),
-            labels: Tensor::zeros([0], (Kind::Int64, device)),
-        }
-    }
-
-    fn new(batch: &ImageBatch, device: Device) -> Pixels {
-        let shape = [batch.labels.len() as i64, SIDE as i64, SIDE as i64, 3];
+    fn new(batch: &ImageBatch, side: i64, device: Device) -> Pixels {
+        let shape = [batch.labels.len() as i64, side, side, 3];
         Pixels {
             pixels: upload(&batch.pixels, device).view(shape).permute([0, 3, 1, 2]),
             labels: upload(&batch.labels, device),

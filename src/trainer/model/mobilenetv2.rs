@@ -34,14 +34,19 @@ pub(super) struct MobileNetV2 {
 
 impl MobileNetV2 {
     pub(super) fn new(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
-        if dataset == Dataset::Imagenet { MobileNetV2::large(declare) } else { MobileNetV2::small(declare, dataset) }
+        if dataset.has_large_images() {
+            MobileNetV2::large(declare, dataset)
+        } else {
+            MobileNetV2::small(declare, dataset)
+        }
     }
 
     /// Builds torchvision's network.
-    fn large(declare: &mut Declare) -> MobileNetV2 {
+    fn large(declare: &mut Declare, dataset: Dataset) -> MobileNetV2 {
         declare.convolutions = ConvInit::KaimingNormal;
+        let (channels, _) = dataset.image_shape();
         let mut inputs = declare.units(STEM);
-        let stem = ConvNorm::new(declare, ["features.0.0", "features.0.1"], spatial(3.into(), inputs, 2, 1));
+        let stem = ConvNorm::new(declare, ["features.0.0", "features.0.1"], spatial(channels.into(), inputs, 2, 1));
         let mut blocks = vec![];
         for (index, BlockShape { expansion, channels, stride }) in (1..).zip(block_shapes(0)) {
             let block = format!("features.{index}.conv");
@@ -67,8 +72,7 @@ impl MobileNetV2 {
         let outputs = declare.units(LAST);
         let last = ConvNorm::new(declare, ["features.18.0", "features.18.1"], pointwise(inputs, outputs));
         let init = [Init::Normal { deviation: 0.01 }, Init::Constant(0.0)];
-        let classifier =
-            Classifier::with_init(declare, "classifier.1", [outputs, Dataset::Imagenet.classes().into()], init);
+        let classifier = Classifier::with_init(declare, "classifier.1", [outputs, dataset.classes().into()], init);
         MobileNetV2 { stem, blocks, last, classifier, clipped: true }
     }
 

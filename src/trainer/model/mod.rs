@@ -19,7 +19,6 @@ pub mod weights;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use strum::VariantArray;
 use tch::{Device, Kind, Tensor};
 use winsign_core::random::Stream;
 use winsign_core::settings::{Architecture, Dataset, Precision, Problem};
@@ -64,16 +63,7 @@ const REGISTRY: &[(Architecture, Build)] = &[
     (Architecture::MlpMixer, |declare, dataset| Box::new(mlpmixer::MlpMixer::new(declare, dataset))),
 ];
 
-// The code does not compile if an architecture lacks its line.
-const _: () = {
-    let architectures = <Architecture as VariantArray>::VARIANTS;
-    assert!(REGISTRY.len() == architectures.len(), "REGISTRY needs one line for each architecture");
-    let mut index = 0;
-    while index < REGISTRY.len() {
-        assert!(REGISTRY[index].0 as usize == index, "REGISTRY needs the order of winsign_core's architectures");
-        index += 1;
-    }
-};
+winsign_core::assert_complete!(REGISTRY, Architecture);
 
 impl Network {
     pub fn new(Problem { dataset, architecture, .. }: Problem) -> Network {
@@ -388,6 +378,8 @@ impl Declare {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     const PAGE: &str = include_str!("../../../docs/adding-an-architecture.md");

@@ -42,7 +42,7 @@ impl ResNet {
 
     fn new(declare: &mut Declare, dataset: Dataset, kind: BlockKind, stages: &[Stage]) -> ResNet {
         declare.convolutions = ConvInit::KaimingNormal;
-        let large = dataset == Dataset::Imagenet;
+        let large = dataset.has_large_images();
         let (kernel, stride) = if large { (7, 2) } else { (3, 1) };
         let (channels, _) = dataset.image_shape();
         let mut inputs = declare.units(stages[0].0);

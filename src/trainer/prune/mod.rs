@@ -11,4 +11,4 @@ mod transfer;
 pub use magnitude::prune;
 pub use norm::{interpolate_norms, reset_norms};
 pub use rewind::rewind;
-pub use transfer::transfer;
+pub use transfer::start_of;

@@ -1,39 +1,95 @@
-//! Transfer of a ticket to a fresh initialization.
+//! Transfer of a ticket to a fresh initialization: one line for each value of `inherit`.
 
 use tch::Tensor;
 use winsign_core::settings::Inherit;
 
+use super::controls;
 use crate::model::{Layout, Weights};
 
-/// Returns the network from which training starts, given a ticket (φ_T, ψ_T, m_T) and a dense fresh initialization
-/// (φ, ψ₀). BatchNorm statistics are fresh, except for `retrain`, which starts from the unchanged ticket.
-///
-/// | inherit     | prunable weights | biases and classifier | norm parameters |
-/// |-------------|------------------|-----------------------|-----------------|
-/// | `sign`      | \|φ\| ⊙ sign(φ_T ⊙ m_T) | \|φ\| ⊙ sign(φ_T) | ψ₀ |
-/// | `mask`      | φ ⊙ m_T          | φ                     | ψ₀              |
-/// | `sign+norm` | as `sign`        | as `sign`             | ψ_T             |
-/// | `retrain`   | φ_T              | φ_T                   | ψ_T             |
-/// | `dense`     | φ                | φ                     | ψ₀              |
-///
-/// The random baselines are transfers of tickets that [`super::controls`] has altered: `random-sign` is computed as
-/// `sign`, and `random-mask` and `random-mask-erk` as `mask`.
-pub fn transfer(layout: &Layout, inherit: Inherit, ticket: &Weights, fresh: &Weights) -> Weights {
-    let (weights, norms) = (layout.weights(), layout.parameters() - layout.weights());
-    let phi = |of: &Weights| of.parameters.narrow(0, 0, weights);
-    let psi = |of: &Weights| of.parameters.narrow(0, weights, norms);
-    // φ_T is zero where m_T is, so its sign is the signed mask on prunable weights.
-    let signed = || phi(fresh).abs() * phi(ticket).sign();
-    let parameters = match inherit {
-        Inherit::Sign | Inherit::RandomSign => Tensor::cat(&[signed(), psi(fresh)], 0),
-        Inherit::SignNorm => Tensor::cat(&[signed(), psi(ticket)], 0),
-        Inherit::Mask | Inherit::RandomMask | Inherit::RandomMaskErk => fresh.parameters.copy(),
-        Inherit::Dense => return fresh.copy(),
-        Inherit::Retrain => return ticket.copy(),
-    };
-    let mut start = Weights { parameters, statistics: fresh.statistics.copy(), mask: ticket.mask.copy() };
-    start.apply_mask(layout);
-    start
+/// The code of a transfer.
+pub(crate) trait Transfer: Sync {
+    /// Returns the network from which training starts, given a ticket (φ_T, ψ_T, m_T) and a dense fresh initialization
+    /// (φ, ψ₀) with its seed, which determines random draws.
+    fn start(&self, layout: &Layout, ticket: Weights, fresh: &Weights, seed: u64) -> Weights;
+}
+
+/// The code of every transfer, in the order of [`Inherit`].
+const REGISTRY: &[(Inherit, &dyn Transfer)] = &[
+    (Inherit::Sign, &SIGN),
+    (Inherit::Mask, &MASK),
+    (Inherit::Magnitude, &Composed { magnitude: Source::Ticket, ..MASK }),
+    (Inherit::SignNorm, &Composed { norm: Source::Ticket, ..SIGN }),
+    (
+        Inherit::Retrain,
+        &Composed { magnitude: Source::Ticket, norm: Source::Ticket, statistics: Source::Ticket, ..SIGN },
+    ),
+    // There is no ticket, see `start_of`.
+    (Inherit::Dense, &MASK),
+    (Inherit::RandomMask, &Altered { alter: controls::draw_mask, then: MASK }),
+    (Inherit::RandomMaskErk, &Altered { alter: controls::draw_mask_erk, then: MASK }),
+    (Inherit::RandomSign, &Altered { alter: controls::shuffle_signs, then: SIGN }),
+];
+
+winsign_core::assert_complete!(REGISTRY, Inherit);
+
+/// Returns the network from which training starts. Without a ticket, the fresh initialization, whose mask is full, takes
+/// its place.
+pub fn start_of(inherit: Inherit, layout: &Layout, ticket: Option<Weights>, fresh: &Weights, seed: u64) -> Weights {
+    let (_, transfer) = REGISTRY[inherit as usize];
+    transfer.start(layout, ticket.unwrap_or_else(|| fresh.copy()), fresh, seed)
+}
+
+/// The network from which a part is taken.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Ticket,
+    Fresh,
+}
+
+/// A transfer that takes each part from the ticket or from the fresh initialization. Weights are magnitude ⊙ sign, and
+/// prunable ones are masked by m_T.
+struct Composed {
+    sign: Source,
+    magnitude: Source,
+    norm: Source,
+    statistics: Source,
+}
+
+const MASK: Composed =
+    Composed { sign: Source::Fresh, magnitude: Source::Fresh, norm: Source::Fresh, statistics: Source::Fresh };
+const SIGN: Composed = Composed { sign: Source::Ticket, ..MASK };
+
+impl Transfer for Composed {
+    fn start(&self, layout: &Layout, ticket: Weights, fresh: &Weights, _: u64) -> Weights {
+        let network = |source| match source {
+            Source::Ticket => &ticket,
+            Source::Fresh => fresh,
+        };
+        let (weights, norms) = (layout.weights(), layout.parameters() - layout.weights());
+        let phi = |source| network(source).parameters.narrow(0, 0, weights);
+        let phi = match self.sign == self.magnitude {
+            true => phi(self.sign),
+            false => phi(self.magnitude).abs() * phi(self.sign).sign(),
+        };
+        let psi = network(self.norm).parameters.narrow(0, weights, norms);
+        let statistics = network(self.statistics).statistics.copy();
+        let mut start = Weights { parameters: Tensor::cat(&[phi, psi], 0), statistics, mask: ticket.mask.copy() };
+        start.apply_mask(layout);
+        start
+    }
+}
+
+/// A random control: a transfer of a ticket that is altered at random before.
+struct Altered {
+    alter: fn(&Layout, &mut Weights, seed: u64),
+    then: Composed,
+}
+
+impl Transfer for Altered {
+    fn start(&self, layout: &Layout, mut ticket: Weights, fresh: &Weights, seed: u64) -> Weights {
+        (self.alter)(layout, &mut ticket, seed);
+        self.then.start(layout, ticket, fresh, seed)
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +100,7 @@ mod tests {
     use strum::VariantArray;
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
-    /// Compares every element of every kind of transfer with the table of the method.
+    /// Compares every element of every kind of transfer with the table in docs/sweep.md.
     #[test]
     fn transfer_follows_the_table() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
@@ -53,10 +109,20 @@ mod tests {
         prune(&mut ticket, &layout, 0.4).unwrap();
         let fresh = Weights::initialize(&layout, 2);
         let list = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap();
-        let (old, new, mask) = (list(&ticket.parameters), list(&fresh.parameters), list(&ticket.mask));
         for &inherit in Inherit::VARIANTS {
-            let start = transfer(&layout, inherit, &ticket, &fresh);
-            assert_eq!(start.mask, if inherit == Inherit::Dense { &fresh } else { &ticket }.mask);
+            let given = inherit.needs_ticket().then(|| ticket.copy());
+            let start = start_of(inherit, &layout, given, &fresh, 3);
+            // The control is known by its name; what it draws is tested where it is written.
+            let mut altered = ticket.copy();
+            match inherit {
+                Inherit::RandomMask => controls::draw_mask(&layout, &mut altered, 3),
+                Inherit::RandomMaskErk => controls::draw_mask_erk(&layout, &mut altered, 3),
+                Inherit::RandomSign => controls::shuffle_signs(&layout, &mut altered, 3),
+                _ => {}
+            }
+            assert_eq!(start.mask, if inherit == Inherit::Dense { &fresh } else { &altered }.mask);
+            assert_eq!(start.mask != ticket.mask, inherit.draws_mask() || inherit == Inherit::Dense, "{inherit}");
+            let (old, new, mask) = (list(&altered.parameters), list(&fresh.parameters), list(&start.mask));
             let start = list(&start.parameters);
             for tensor in &layout.tensors {
                 for at in tensor.start as usize..(tensor.start + tensor.length()) as usize {
@@ -68,6 +134,7 @@ mod tests {
                         _ if is_norm => new[at],
                         Inherit::Dense => new[at],
                         Inherit::Mask | Inherit::RandomMask | Inherit::RandomMaskErk => new[at] * kept,
+                        Inherit::Magnitude => old[at].abs() * new[at].signum() * kept,
                         Inherit::Sign | Inherit::SignNorm | Inherit::RandomSign => {
                             new[at].abs() * old[at].signum() * kept
                         }

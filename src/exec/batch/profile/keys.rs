@@ -41,6 +41,8 @@ const MAX_TASKS: u32 = 1_000_000;
 /// The maximum of `sbatch --signal`.
 const MAX_GRACE: u32 = 65_535;
 
+const FIRST_SCHEDULER: Value = Value::Word(scheduler::NAMES[0]);
+
 const fn whole(max: u32) -> Kind {
     Kind::Whole { min: 1, max: max as u64 }
 }
@@ -51,7 +53,7 @@ pub static KEYS: &[Key] = {
     use Block::Top;
     use Fallback::{Depends, Values};
     &[
-        Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[Value::Word(scheduler::NAMES[0])]), "slurm", "The batch system of the cluster."),
+        Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[FIRST_SCHEDULER]), "slurm", "The batch system of the cluster."),
         Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
         Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word(srun::DEFAULT_MPI)]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
         Key::new(Top, "partition", Kind::Text(NAME), Depends("Slurm's default"), "gpu", "The partition, or several separated by commas; `sinfo -s` lists them."),
