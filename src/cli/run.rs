@@ -138,13 +138,16 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     })
 }
 
+/// A launcher, and the hosts of its ranks if it does not choose them itself and they are not on this machine.
+type LauncherAndHosts = (Arc<dyn Launcher>, Option<Vec<Named>>);
+
 /// Returns the launcher, and the hosts that it starts ranks on if the launcher does not choose them itself: those of the command line or
 /// of an allocation, or `None` for this machine.
 fn choose_launcher(
     arguments: &Arguments,
     requested: &Requested,
     gpus: Option<f64>,
-) -> Result<(Arc<dyn Launcher>, Option<Vec<Named>>), Diagnostic> {
+) -> Result<LauncherAndHosts, Diagnostic> {
     let (ranks, mpi) = (requested.ranks, srun::DEFAULT_MPI);
     let named = |text: &str| launcher::named(text, &launcher::Wanted { ranks, ranks_per_node: ranks, gpus, mpi });
     let Some(text) = &arguments.launcher else {
