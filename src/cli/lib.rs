@@ -25,7 +25,6 @@ mod stages;
 mod status;
 mod submit;
 mod task;
-mod units;
 mod watch;
 
 use std::io::IsTerminal;

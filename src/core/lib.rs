@@ -22,6 +22,7 @@ pub mod results;
 pub mod settings;
 pub mod tensors;
 pub mod text;
+pub mod units;
 
 pub use attempt::Attempt;
 pub use directory::{RunDirectory, State, Store};

@@ -52,7 +52,7 @@ const OF_ROW: [&str; 11] = [
     "barrier",
 ];
 
-/// Whether a text is meant to be such a table: no sweep file has a source or rows.
+/// Returns whether a text is meant to be such a table: no sweep file has a source or rows.
 pub fn is_reference_table(text: &str) -> bool {
     let root = yaml::parse(text, &SORT);
     let names = match root.map(|root| root.content) {
@@ -158,11 +158,11 @@ fn entry(table: &Block, row: &Block) -> Result<Entry<'static>, Diagnostic> {
         inherit,
         axes: vec![],
         numbers: Numbers::Published(Side { mean, std, seeds, barrier, tickets }),
-        way: None,
+        protocol: None,
     })
 }
 
-/// Of the row, or else of the whole table.
+/// Returns the value of the row, or else of the whole table.
 fn word_of<T: FromStr + VariantNames>(table: &Block, row: &Block, name: &str) -> Result<T, Diagnostic> {
     if let Some(word) = row.word(name)? {
         return Ok(word);

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use super::figure::{Area, Backend, Drawn};
 use super::theme::{self, Dash, Face, Look, SOLID};
-use crate::tables::remaining_text;
+use crate::table::remaining_text;
 
 pub(super) type Chart<'a> = ChartContext<'a, Backend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 

@@ -10,8 +10,10 @@ use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
 use super::{FigureChrome, Plot};
+use crate::paths::whole_matrices;
 use crate::statistics::{max, mean};
-use crate::tables::{barrier_so_far, method_text};
+use crate::table::method_text;
+use crate::tables::barrier_so_far;
 use crate::{ConnectionRow, End, PairPath, Part, Report};
 
 /// What is a matrix, rather than a path or two.
@@ -54,7 +56,7 @@ const BARRIERS: Measure = Measure {
 
 /// The barriers of every row that joins three networks or more.
 pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
-    draw_measure(report.connections.iter(), BARRIERS, chrome)
+    draw_measure(whole_matrices(&report.connections).iter(), BARRIERS, chrome)
 }
 
 /// The paths of each ticket of a row as a row of its own: those of two tickets join no network of both.

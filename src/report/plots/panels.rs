@@ -5,7 +5,7 @@ use winsign_core::settings::{Between, Inherit, Method};
 use winsign_core::text::plural;
 use winsign_sweep::Axes;
 
-use crate::tables::{method_text, remaining_text};
+use crate::table::{method_text, remaining_text};
 
 /// A panel of a figure: its place in the grid, and the lines over it, of which the first is bold.
 pub(super) struct Panel {

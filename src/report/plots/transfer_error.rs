@@ -17,7 +17,7 @@ use super::theme::{self, Look, look};
 use super::values::Values;
 use super::{FigureChrome, Plot};
 use crate::statistics::percent;
-use crate::tables::method_text;
+use crate::table::method_text;
 use crate::{Interval, Report, TransferRow};
 
 /// Up to this many levels have a panel each.
