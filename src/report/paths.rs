@@ -1,7 +1,5 @@
 //! From records to paths and planes.
 
-use std::collections::HashSet;
-
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::results::{Outcome, PathOutcome};
@@ -86,7 +84,8 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
     let (label, method) = (&first.label, blocks[0].method);
     let axes = without_ticket_seeds(&blocks[0].axes);
     let is_sample = blocks.iter().all(|block| block.is_sample);
-    let ends: HashSet<&RunId> = blocks.iter().flat_map(|block| &block.planned).flatten().flatten().copied().collect();
+    // In an order that does not change, since the order of a sum decides its last bit.
+    let ends: Vec<&RunId> = distinct(blocks.iter().flat_map(|block| &block.planned).flatten().flatten().copied());
     let mut paths: Vec<PairPath> = Vec::new();
     let mut parts = Vec::new();
     for block in blocks {

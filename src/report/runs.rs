@@ -84,11 +84,9 @@ pub(crate) fn runs(records: &[RunRecord]) -> Table {
         .detail()
         .value("gpus", "GPUs", Form::Amount, |record| Some(result(record)?.usage?.gpus))
         .detail()
-        .value("peak_memory", "peak memory", Form::Bytes, |record| Some(result(record)?.usage?.peak_memory?))
+        .value("peak_memory", "peak memory", Form::Bytes, |record| result(record)?.usage?.peak_memory)
         .detail()
-        .value("gpu_peak_memory", "peak memory of a GPU", Form::Bytes, |record| {
-            Some(result(record)?.usage?.gpu_peak_memory?)
-        })
+        .value("gpu_peak_memory", "peak memory of a GPU", Form::Bytes, |record| result(record)?.usage?.gpu_peak_memory)
         .detail()
         .note("Every run of the study; the filter finds identities too.")
 }
