@@ -197,7 +197,7 @@ fn bench(quickstart: bool) -> Result<()> {
     record::write("study", &record)
 }
 
-/// The commands whose times are listed in docs/benchmarks.md.
+/// The commands whose times are listed in docs/science/benchmarks.md.
 fn cases(sweep: &Path, empty: &Path, finished: &Path, total: usize) -> Vec<Case> {
     let arguments = |store: &Path, words: &[&str]| {
         let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();

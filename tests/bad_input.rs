@@ -221,6 +221,7 @@ mod with_the_worker {
         let output = worker(&workplace.path("nowhere"));
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("nowhere is not a run directory"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("; help: pass the directory of a run"), "{}", stderr(&output));
         // Whoever launches a worker has made its directory: that it is not there means that the store is not.
         let mut launched = Command::new(env!("CARGO_BIN_EXE_winsign-worker"));
         let output = launched.args(["--launch", "token"]).arg(workplace.path("nowhere")).output().unwrap();

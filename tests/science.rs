@@ -1,4 +1,4 @@
-//! What this project claims of tickets, under three instruction sets. docs/science.md has the intervals over ten tickets; the
+//! What this project claims of tickets, under three instruction sets. docs/science/notes.md has the intervals over ten tickets; the
 //! margins here are several standard errors of the few tickets of this study away from what it measures.
 #![cfg(feature = "worker")]
 

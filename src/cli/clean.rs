@@ -12,14 +12,14 @@ use winsign_core::clean::{self, Kind, Waste};
 use winsign_core::error::Result;
 use winsign_core::parallel;
 use winsign_core::results::AttachedFile;
-use winsign_core::{RunDirectory, RunId, Store, exit};
+use winsign_core::{Diagnostic, RunDirectory, RunId, Store, exit};
 use winsign_exec::slurm::submission::Submission;
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Plan, RunState};
 
-use super::{Common, Failure, output};
+use super::{Common, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -58,12 +58,12 @@ pub(crate) struct Arguments {
     yes: bool,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Result<u8, Diagnostic> {
     let plans = arguments.sweeps.iter().map(|path| Ok(build(&winsign_sweep::read(path)?)));
-    let plans: Vec<Plan> = plans.collect::<std::result::Result<_, Failure>>()?;
+    let plans: Vec<Plan> = plans.collect::<std::result::Result<_, Diagnostic>>()?;
     if !common.store.is_dir() {
         let message = format!("store {} does not exist", common.store.display());
-        return Err(Failure::Usage(message, "give another store with --store DIR".to_string()));
+        return Err(Diagnostic::new(message, "give another store with --store DIR"));
     }
     let store = Store::open(&common.store)?;
     let ids = match arguments.all {
@@ -124,12 +124,12 @@ fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
 }
 
 /// Returns the networks of finished runs that no unfinished run of these plans needs.
-fn spare_networks(plans: &[Plan], store: &Store) -> std::result::Result<Vec<(RunDirectory, AttachedFile)>, Failure> {
+fn spare_networks(plans: &[Plan], store: &Store) -> std::result::Result<Vec<(RunDirectory, AttachedFile)>, Diagnostic> {
     let needs = Needs::collect(plans, store)?;
     if needs.alive > 0 {
         let message = format!("cannot delete networks while runs of these sweeps are active: {} active", needs.alive);
-        let help = "wait for the runs that `winsign status` lists, or omit --networks".to_string();
-        return Err(Failure::Usage(message, help));
+        let help = "wait for the runs that `winsign status` lists, or omit --networks";
+        return Err(Diagnostic::new(message, help));
     }
     let spare = needs.networks.into_iter().filter(|(id, _)| !needs.needed.contains(id));
     Ok(spare.map(|(id, network)| (store.run(&id), network)).collect())

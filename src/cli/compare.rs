@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+use winsign_core::Diagnostic;
 use winsign_core::text::printable;
 use winsign_report::compare::{Compared, Comparison, Entry, compare, entries, table};
 use winsign_report::reference_table::{self, ReferenceTable};
@@ -14,7 +15,7 @@ use winsign_sweep::yaml;
 
 use super::report::confidence;
 use super::report_source::{Known, ReportSource};
-use super::{Common, Failure, colors, output};
+use super::{Common, colors, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -52,7 +53,7 @@ enum Comparand {
     Table(ReferenceTable),
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let a = read(common, &arguments.a, "--store-a", arguments.store_a.as_deref())?;
     let b = read(common, &arguments.b, "--store-b", arguments.store_b.as_deref())?;
     // Tickets are compared only if one side has no transfers.
@@ -75,10 +76,10 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
 }
 
 /// Reads one side; `option` is the name of the option that gives its store.
-fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Comparand, Failure> {
+fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Result<Comparand, Diagnostic> {
     let without_runs_elsewhere = |what: &str| match store {
         None => Ok(()),
-        Some(_) => Err(Failure::Usage(
+        Some(_) => Err(Diagnostic::new(
             format!("cannot use {option} with {}: it is {what}, not a sweep file", path.display()),
             format!("remove {option}, or give the sweep file of the runs in that store"),
         )),
@@ -100,7 +101,7 @@ fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Res
     }
 }
 
-fn study(common: &Common, of: &Path) -> Result<Comparand, Failure> {
+fn study(common: &Common, of: &Path) -> Result<Comparand, Diagnostic> {
     // The custom table of a sweep file is not part of a comparison.
     let source = ReportSource::open(common, &[of.to_path_buf()])?.without_table();
     source.expect_runs()?;

@@ -8,11 +8,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use winsign_core::results::RunResult;
-use winsign_core::{RunId, exit, files};
+use winsign_core::{Diagnostic, RunId, exit, files};
 use winsign_sweep::plan::{Plan, PlannedRun};
 
 use super::report_source::ReportSource;
-use super::{Common, Failure, output};
+use super::{Common, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -46,7 +46,7 @@ struct Line<'a> {
     label: String,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let expected = arguments.check.as_deref().map(read).transpose()?;
     let source = ReportSource::open(common, &arguments.of)?;
     source.expect_runs()?;
@@ -77,11 +77,11 @@ fn line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'a>> {
 }
 
 /// Reads the digests of a file, by run.
-fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
+fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Diagnostic> {
     let unusable = |reason: String| {
-        Failure::Usage(
+        Diagnostic::new(
             format!("cannot read digests from {}: {reason}", path.display()),
-            "give a file with the output of `winsign digest SWEEP`".to_string(),
+            "give a file with the output of `winsign digest SWEEP`",
         )
     };
     let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
@@ -101,7 +101,7 @@ fn read(path: &Path) -> Result<BTreeMap<RunId, String>, Failure> {
     Ok(expected)
 }
 
-fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Failure> {
+fn check(common: &Common, plan: &Plan, lines: &[Line], expected: &BTreeMap<RunId, String>) -> Result<u8, Diagnostic> {
     let planned: BTreeMap<&RunId, String> =
         plan.runs.iter().map(|planned| (&planned.run.id, planned.label.to_string())).collect();
     let done: BTreeMap<&RunId, &Line> = lines.iter().map(|line| (line.id, line)).collect();

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use winsign_core::{Error, Store, clean};
+use winsign_core::{Diagnostic, Error, Store, clean};
 
-use super::{Common, Failure, output, show};
+use super::{Common, output, show};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -31,12 +31,11 @@ pub(crate) struct Arguments {
     force: bool,
 }
 
-pub(crate) fn command(common: &Common, Arguments { run, file, force }: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, Arguments { run, file, force }: &Arguments) -> Result<u8, Diagnostic> {
     let store = Store::open(&common.store)?;
     let directory = store.run(&show::find(&store, run)?);
     let settings = directory.settings()?.ok_or_else(|| Error::NotARun { path: directory.path.clone() })?;
-    let not_there =
-        |why: String, help: &str| Failure::Usage(format!("cannot export {}: {why}", directory.id), help.to_string());
+    let not_there = |why: String, help: &str| Diagnostic::new(format!("cannot export {}: {why}", directory.id), help);
     let result = directory.result()?.ok_or_else(|| {
         not_there("the run is not done".to_string(), "finish it with `winsign run`; `winsign show` shows its progress")
     })?;
@@ -54,11 +53,11 @@ pub(crate) fn command(common: &Common, Arguments { run, file, force }: &Argument
     match file.symlink_metadata() {
         Ok(found) if !found.is_file() => {
             let message = format!("cannot write {}: it is not a regular file", file.display());
-            return Err(Failure::Usage(message, "choose another name".to_string()));
+            return Err(Diagnostic::new(message, "choose another name"));
         }
         Ok(_) if !force => {
             let message = format!("cannot write {}: it already exists", file.display());
-            return Err(Failure::Usage(message, "choose another name, or add --force".to_string()));
+            return Err(Diagnostic::new(message, "choose another name, or add --force"));
         }
         _ => {}
     }

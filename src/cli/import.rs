@@ -9,7 +9,7 @@ use winsign_core::error::Error;
 use winsign_core::results::Outcome;
 use winsign_core::settings::{Architecture, Dataset, Import, Method, Problem, Settings};
 use winsign_core::tensors::TensorFile;
-use winsign_core::{Run, Store, exit};
+use winsign_core::{Diagnostic, Run, Store, exit};
 use winsign_exec::Options;
 use winsign_exec::display::Display;
 use winsign_exec::local::Local;
@@ -19,7 +19,7 @@ use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Label, Plan, PlannedRun};
 
 use super::run::{execute, find_worker};
-use super::{Common, Execution, Failure, output};
+use super::{Common, Execution, output};
 
 pub(crate) const HELP: &str = "\
 Example:
@@ -57,7 +57,7 @@ enum Kind {
     Ticket,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let Kind::Ticket = arguments.kind;
     let problem = Problem::new(arguments.dataset, arguments.architecture);
     if !problem.architecture.fits(problem.dataset) {
@@ -67,13 +67,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
             problem.architecture,
             problem.dataset
         );
-        return Err(Failure::Usage(message, "see docs/sweep.md for the architectures of each data set".to_string()));
+        return Err(Diagnostic::new(message, "see docs/sweep.md for the architectures of each data set"));
     }
     let file = &arguments.file;
     let network = TensorFile::read_foreign(file).map_err(|error| match error {
         Error::Damaged { path, reason } => {
             let message = format!("cannot read {} as a safetensors file: {reason}", path.display());
-            Failure::Usage(message, "write it as shown by `winsign import --help`".to_string())
+            Diagnostic::new(message, "write it as shown by `winsign import --help`")
         }
         other => other.into(),
     })?;
@@ -107,8 +107,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         if summary.pending > 0 {
             return Ok(exit::INTERRUPTED);
         }
-        let help = "check the file against `winsign import --help`; the store has only a failed run of it".to_string();
-        return Err(Failure::Import(format!("cannot import {}: {message}", file.display()), help));
+        let message = format!("cannot import {}: {message}", file.display());
+        let help = "check the file against `winsign import --help`; the store has only a failed run of it";
+        return Err(Diagnostic::with_code(exit::FAILURE, message, Some(help)));
     };
     if common.json {
         return output::json(&json!({ "run": run.id, "digest": digest, "result": result }));

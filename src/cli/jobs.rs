@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use winsign_core::Store;
 use winsign_core::text::plural;
+use winsign_core::{Diagnostic, Store};
 use winsign_exec::slurm;
 use winsign_exec::slurm::client::{self, Living};
 use winsign_exec::slurm::queue::{Live, Queue};
 use winsign_sweep::plan::Plan;
 
-use super::{Common, Failure, open, output};
+use super::{Common, open, output};
 
 pub(crate) const CANCEL_HELP: &str = "\
 Examples:
@@ -63,7 +63,7 @@ struct Held {
 }
 
 impl Held {
-    fn look(common: &Common, sweep: &Path) -> Result<Held, Failure> {
+    fn look(common: &Common, sweep: &Path) -> Result<Held, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::look(&Store::open(store.root())?)?;
         match &queue.unasked {
@@ -82,7 +82,7 @@ impl Held {
     }
 }
 
-pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Failure> {
+pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Diagnostic> {
     let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
     let held = Held::look(common, sweep)?;
     // Jobs that do not run receive no signal.
@@ -106,7 +106,7 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
     print(common, &held.plan, *dry_run, &text, jobs)
 }
 
-pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let held = Held::look(common, &arguments.sweep)?;
     let jobs = held.jobs(|job| job.is_pending() && !job.is_held());
     if !arguments.dry_run {
@@ -120,7 +120,7 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Failure
     print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let held = Held::look(common, &arguments.sweep)?;
     let jobs = held.jobs(Living::is_held);
     if !arguments.dry_run {
@@ -133,7 +133,7 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     print(common, &held.plan, arguments.dry_run, &text, json!(jobs))
 }
 
-fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Diagnostic> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }

@@ -33,20 +33,17 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use winsign_core::error::Error as StoreError;
 use winsign_core::text::shell_word;
-use winsign_core::{Store, exit};
-use winsign_exec::slurm;
+use winsign_core::{Diagnostic, Store};
 use winsign_exec::slurm::queue::Queue;
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::graph;
 use winsign_sweep::plan::survey::{RunStatus, survey_with};
-use winsign_sweep::yaml::FileError;
 
 /// Plan, run and report sweeps of lottery-ticket experiments
 #[derive(Parser)]
-#[command(name = "winsign", version, after_help = HELP)]
+#[command(name = "winsign", version, after_help = format!("{EXAMPLES}\n\n{}", winsign_core::exit::help(|code| code.winsign)))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -180,38 +177,16 @@ enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
-const HELP: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   winsign plan sweeps/quickstart.yaml        show the runs
   winsign run sweeps/quickstart.yaml         execute them; repeat to continue
   winsign submit sweeps/quickstart.yaml      or submit them to Slurm
-  winsign report sweeps/quickstart.yaml      make tables and plots
+  winsign report sweeps/quickstart.yaml      make tables and plots";
 
-Exit codes:
-   0  success
-   1  unexpected error
-   2  invalid command line or sweep file; nothing was written
-   3  some runs failed or are blocked by failed runs; all others are done
-      (merge: conflicts or damaged files; digest --check: differences)
-  65  a file of the store or of a data set is damaged
-  74  the store or a data set cannot be read or written
-  75  interrupted; run the same command again to continue";
-
-/// The error of a command.
-#[derive(Debug)]
-enum Failure {
-    /// An invalid sweep file or profile.
-    File(Box<FileError>),
-    Store(StoreError),
-    Launch(winsign_exec::Error),
-    Slurm(slurm::Error),
-    /// With the help to show, or `None` for the error's own hint.
-    #[cfg(feature = "data")]
-    Data(winsign_data::Error, Option<String>),
-    /// A message and its help.
-    Usage(String, String),
-    /// A network that was not imported: a message and its help.
-    Import(String, String),
+/// Returns the command line of `winsign`, from which its help, its completions and its documentation are made.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
 }
 
 pub fn main() -> ExitCode {
@@ -243,22 +218,22 @@ pub fn main() -> ExitCode {
         Command::Schema => output::json(&winsign_sweep::json_schema()),
         Command::Completions { shell } => {
             let mut script = vec![];
-            clap_complete::generate(shell, &mut Arguments::command(), "winsign", &mut script);
+            clap_complete::generate(shell, &mut command_line(), "winsign", &mut script);
             output::text(&String::from_utf8_lossy(&script))
         }
     };
-    ExitCode::from(code.unwrap_or_else(|failure| failure.report(common.json)))
+    ExitCode::from(code.unwrap_or_else(|error| output::error(&error, common.json)))
 }
 
 /// Reads a sweep file and returns its plan, with the store.
-fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Failure> {
+fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Diagnostic> {
     let plan = build(&winsign_sweep::read(sweep_path)?);
     let store = Store::open(&common.store)?;
     Ok((plan, store))
 }
 
 /// Returns the status of every run of a plan, from the store and from Slurm.
-fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Failure> {
+fn look(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Diagnostic> {
     let queue = Queue::look(store)?;
     let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;
     Ok((statuses, queue))
@@ -287,122 +262,6 @@ fn log(common: &Common) {
 /// Whether to print colors: on terminals, unless `NO_COLOR` is set.
 fn colors(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-impl Failure {
-    /// Prints the error as text on standard error, and as JSON on standard output; returns the exit code.
-    fn report(&self, json: bool) -> u8 {
-        if let Failure::File(error) = self {
-            output::message(&error.render(colors(&std::io::stderr())));
-        } else {
-            output::message(&format!("winsign: {self}"));
-            if let Some(help) = self.help() {
-                output::message(&format!("  help: {help}"));
-            }
-        }
-        if json {
-            let error = match self {
-                Failure::File(error) => serde_json::to_value(error).expect("an error is plain data"),
-                _ => serde_json::json!({ "message": self.to_string(), "help": self.help() }),
-            };
-            let _ = output::json(&serde_json::json!({ "error": error }));
-        }
-        self.exit_code()
-    }
-
-    fn help(&self) -> Option<String> {
-        match self {
-            Failure::Store(error) | Failure::Launch(winsign_exec::Error::Store(error)) => {
-                error.hint().map(str::to_string)
-            }
-            Failure::Launch(winsign_exec::Error::Worker { .. }) => Some(
-                "check that `winsign-worker --version` works; `launch/setup` fetches libtorch, `cargo build --release` builds the worker"
-                    .to_string(),
-            ),
-            Failure::Launch(winsign_exec::Error::WorkerIo(_)) => Some(
-                "free space or repair the store, then run the same command again".to_string(),
-            ),
-            Failure::Slurm(error) => error.hint(),
-            Failure::Launch(winsign_exec::Error::Refused(refused)) => Some(refused.help.clone()),
-            Failure::Usage(_, help) | Failure::Import(_, help) => Some(help.clone()),
-            #[cfg(feature = "data")]
-            Failure::Data(error, help) => help.clone().or_else(|| error.hint()),
-            Failure::File(_) => None,
-        }
-    }
-
-    fn exit_code(&self) -> u8 {
-        match self {
-            Failure::File(_) | Failure::Usage(..) => exit::USAGE,
-            Failure::Store(error) | Failure::Launch(winsign_exec::Error::Store(error)) => error.exit_code(),
-            Failure::Launch(winsign_exec::Error::Worker { .. } | winsign_exec::Error::Refused(_))
-            | Failure::Import(..) => exit::FAILURE,
-            Failure::Launch(winsign_exec::Error::WorkerIo(_)) => exit::IO,
-            Failure::Slurm(slurm::Error::Store(error)) => error.exit_code(),
-            Failure::Slurm(slurm::Error::NoSlurm { .. }) => exit::USAGE,
-            Failure::Slurm(_) => exit::FAILURE,
-            #[cfg(feature = "data")]
-            Failure::Data(error, _) => match error {
-                winsign_data::Error::Io { .. } => exit::IO,
-                winsign_data::Error::Missing { .. }
-                | winsign_data::Error::NoneFound { .. }
-                | winsign_data::Error::Exists { .. }
-                | winsign_data::Error::Request(_) => exit::USAGE,
-                winsign_data::Error::Malformed { .. } => exit::DAMAGED_INPUT,
-            },
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            Failure::File(error) => error.fmt(f),
-            Failure::Store(error) => error.fmt(f),
-            Failure::Launch(error) => error.fmt(f),
-            Failure::Slurm(error) => error.fmt(f),
-            Failure::Usage(message, _) | Failure::Import(message, _) => f.write_str(message),
-            #[cfg(feature = "data")]
-            Failure::Data(error, _) => error.fmt(f),
-        }
-    }
-}
-
-impl From<FileError> for Failure {
-    fn from(error: FileError) -> Failure {
-        Failure::File(Box::new(error))
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Failure {
-        Failure::Store(error)
-    }
-}
-
-#[cfg(feature = "data")]
-impl From<winsign_data::Error> for Failure {
-    fn from(error: winsign_data::Error) -> Failure {
-        Failure::Data(error, None)
-    }
-}
-
-impl From<slurm::Error> for Failure {
-    fn from(error: slurm::Error) -> Failure {
-        Failure::Slurm(error)
-    }
-}
-
-impl From<winsign_core::error::Refused> for Failure {
-    fn from(refused: winsign_core::error::Refused) -> Failure {
-        Failure::Usage(refused.message, refused.help)
-    }
-}
-
-impl From<winsign_exec::Error> for Failure {
-    fn from(error: winsign_exec::Error) -> Failure {
-        Failure::Launch(error)
-    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use winsign_core::attempt::LOG;
 use winsign_core::files::open_if_exists;
-use winsign_core::{Error, RunDirectory, State, Store, exit};
+use winsign_core::{Diagnostic, Error, RunDirectory, State, Store, exit};
 
-use super::{Common, Failure, output, show};
+use super::{Common, output, show};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     all: bool,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let store = Store::open(&common.store)?;
     let run = store.run(&show::find(&store, &arguments.run)?);
     let attempts = run.attempts()?;
@@ -78,13 +78,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     output::text(&text)
 }
 
-fn no_attempt(run: &RunDirectory, attempt: u32, attempts: &[u32]) -> Failure {
+fn no_attempt(run: &RunDirectory, attempt: u32, attempts: &[u32]) -> Diagnostic {
     let help = match attempts {
         [] => "run it first; it has no attempt yet".to_string(),
         [one] => format!("use attempt {one}, the only one"),
         [first, .., last] => format!("choose one of {}, from {first} to {last}", attempts.len()),
     };
-    Failure::Usage(format!("{} has no attempt {attempt}", run.id), help)
+    Diagnostic::new(format!("{} has no attempt {attempt}", run.id), help)
 }
 
 fn title(attempt: u32) -> String {
@@ -133,7 +133,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn follow(&mut self, chosen: &[u32], lines: Option<usize>) -> Result<u8, Failure> {
+    fn follow(&mut self, chosen: &[u32], lines: Option<usize>) -> Result<u8, Diagnostic> {
         for &attempt in chosen {
             if !self.go_over_to(attempt, lines)? {
                 return Ok(exit::SUCCESS);
@@ -187,7 +187,7 @@ impl Follower {
 
     /// Starts with the log of an attempt, with its last lines only if `lines` is given; returns false if the reader is
     /// gone.
-    fn go_over_to(&mut self, attempt: u32, lines: Option<usize>) -> Result<bool, Failure> {
+    fn go_over_to(&mut self, attempt: u32, lines: Option<usize>) -> Result<bool, Diagnostic> {
         let path = self.run.attempt_path(attempt).join(LOG);
         let first = self.tail.is_none();
         let mut tail = Tail { attempt, path, offset: 0, begun: vec![] };
@@ -201,7 +201,7 @@ impl Follower {
     }
 
     /// Prints new lines; returns false if the reader is gone.
-    fn print(&mut self, to_the_end: bool) -> Result<bool, Failure> {
+    fn print(&mut self, to_the_end: bool) -> Result<bool, Diagnostic> {
         let Some(tail) = &mut self.tail else {
             return Ok(true);
         };
@@ -209,7 +209,7 @@ impl Follower {
         self.print_lines(attempt, &lines)
     }
 
-    fn print_lines(&self, attempt: u32, lines: &[String]) -> Result<bool, Failure> {
+    fn print_lines(&self, attempt: u32, lines: &[String]) -> Result<bool, Diagnostic> {
         let as_output = |line: &String| match self.json {
             true => format!("{}\n", json!({ "attempt": attempt, "line": line })),
             false => format!("{line}\n"),
@@ -218,7 +218,7 @@ impl Follower {
     }
 
     /// Reports how the run ended.
-    fn ended(&self, state: &str, message: Option<String>, code: u8) -> Result<u8, Failure> {
+    fn ended(&self, state: &str, message: Option<String>, code: u8) -> Result<u8, Diagnostic> {
         if self.json {
             output::more(&format!("{}\n", json!({ "state": state, "message": message })))?;
             return Ok(code);

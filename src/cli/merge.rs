@@ -15,9 +15,9 @@ use winsign_core::error::{Error, Result};
 use winsign_core::merge::{Whole, agree};
 use winsign_core::results::{Outcome, RunResult};
 use winsign_core::text::plural;
-use winsign_core::{RunDirectory, RunId, State, Store, exit};
+use winsign_core::{Diagnostic, RunDirectory, RunId, State, Store, exit};
 
-use super::{Common, Failure, output};
+use super::{Common, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -104,7 +104,7 @@ enum Known {
     },
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Result<u8, Diagnostic> {
     let into = arguments.into.as_ref().unwrap_or(&common.store);
     let sources = open_all(&arguments.from, into)?;
     let mut holders: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
@@ -126,8 +126,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
 }
 
 /// Opens the stores to read from, each once, and checks them against the target.
-fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Failure> {
-    let usage = |message: String, help: &str| Err(Failure::Usage(message, help.to_string()));
+fn open_all(from: &[PathBuf], into: &Path) -> std::result::Result<Vec<Store>, Diagnostic> {
+    let usage = |message: String, help: &str| Err(Diagnostic::new(message, help));
     let target = real(into)?;
     let mut stores: Vec<(Identity, Store)> = vec![];
     for path in from {

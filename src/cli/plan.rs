@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde::Serialize;
-use winsign_core::RunId;
 use winsign_core::settings::{Kind, Settings};
+use winsign_core::{Diagnostic, RunId};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState, graph};
 
 use super::stages::{stages, table, totals};
-use super::{Common, Failure, look, open, output};
+use super::{Common, look, open, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -36,7 +36,7 @@ pub(crate) fn command(
     sweep_path: &Path,
     all: bool,
     graph: Option<graph::Language>,
-) -> Result<u8, Failure> {
+) -> Result<u8, Diagnostic> {
     let (plan, store) = open(common, sweep_path)?;
     let (statuses, _) = look(&plan, &store)?;
     match graph {
@@ -46,7 +46,7 @@ pub(crate) fn command(
     }
 }
 
-fn print_json(plan: &Plan, statuses: &[RunStatus]) -> Result<u8, Failure> {
+fn print_json(plan: &Plan, statuses: &[RunStatus]) -> Result<u8, Diagnostic> {
     let runs: Vec<RunRow> = (plan.runs.iter().zip(statuses))
         .map(|(planned, status)| RunRow {
             id: &planned.run.id,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use strum::VariantNames;
+use winsign_core::Diagnostic;
 use winsign_report::export::{self, Exported};
 use winsign_report::{FigureChrome, RunRecord, json, plots, tensorboard, terminal};
 use winsign_sweep::plan::{PlannedRun, RunState};
@@ -12,7 +13,7 @@ use winsign_sweep::yaml::{listed, nearest};
 use winsign_sweep::{IntervalMethod, LEAST_CONFIDENCE, Layout, MOST_CONFIDENCE, Measure, Show};
 
 use super::report_source::{Known, ReportSource};
-use super::{Common, Failure, colors, output};
+use super::{Common, colors, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -87,7 +88,7 @@ impl Table {
     }
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let source = ReportSource::open(common, &arguments.of)?;
     source.expect_runs()?;
     let directory = arguments.out.as_ref().unwrap_or(&source.directory);
@@ -103,7 +104,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     let exported = Exported { report: &report, records: &records, page_plots: &plots, plots: as_files };
     let events = arguments.tensorboard.as_ref();
     let write_curves = || events.map(|events| write_events(&source, &known, &records, events)).transpose();
-    let write_all = || -> Result<Vec<PathBuf>, Failure> {
+    let write_all = || -> Result<Vec<PathBuf>, Diagnostic> {
         let mut written = export::write(&exported, directory)?;
         let as_png = if arguments.png { &as_files[..] } else { &[] };
         written.extend(export::write_pngs(as_png, directory)?);
@@ -132,7 +133,7 @@ fn write_events(
     known: &Known,
     records: &[RunRecord],
     directory: &Path,
-) -> Result<usize, Failure> {
+) -> Result<usize, Diagnostic> {
     let mut written = 0;
     for (record, found) in records.iter().zip(&known.found).filter(|(record, _)| record.state == RunState::Done) {
         let PlannedRun { run, label } = record.planned;

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use winsign_core::text::plural;
-use winsign_core::{RunDirectory, RunId, Store};
+use winsign_core::{Diagnostic, RunDirectory, RunId, Store};
 use winsign_report::evidence::{self, Evidence};
 use winsign_report::pivot::pivot;
 use winsign_report::statistics::Estimate;
@@ -17,7 +17,7 @@ use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 use winsign_sweep::{Layout, name_from};
 
-use super::{Common, Failure};
+use super::Common;
 
 /// The runs of a report, and the stores that may hold them.
 pub(crate) struct ReportSource {
@@ -36,7 +36,7 @@ pub(crate) struct ReportSource {
 
 impl ReportSource {
     /// Opens a sweep file with any number of stores, or stores alone.
-    pub(crate) fn open(common: &Common, of: &[PathBuf]) -> Result<ReportSource, Failure> {
+    pub(crate) fn open(common: &Common, of: &[PathBuf]) -> Result<ReportSource, Diagnostic> {
         let (folders, files): (Vec<&PathBuf>, Vec<&PathBuf>) = of.iter().partition(|path| path.is_dir());
         let named = distinct_stores(&folders)?;
         match files[..] {
@@ -62,12 +62,12 @@ impl ReportSource {
                         format!("cannot use both {} and {}: neither is a directory", one.display(), other.display())
                     }
                 };
-                Err(Failure::Usage(message, "give one sweep file, and the directories of stores".to_string()))
+                Err(Diagnostic::new(message, "give one sweep file, and the directories of stores"))
             }
         }
     }
 
-    fn of_stores(stores: Vec<Store>) -> Result<ReportSource, Failure> {
+    fn of_stores(stores: Vec<Store>) -> Result<ReportSource, Diagnostic> {
         let name_of = |store: &Store| {
             let path = std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
             path.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned())
@@ -82,18 +82,18 @@ impl ReportSource {
     }
 
     /// Returns an error if no store exists, since a mistyped `--store` must not look like a study without results.
-    pub(crate) fn expect_runs(&self) -> Result<(), Failure> {
-        let help = || "run the sweep first, or give its store with --store".to_string();
+    pub(crate) fn expect_runs(&self) -> Result<(), Diagnostic> {
+        let help = "run the sweep first, or give its store with --store";
         if let Some(other) = self.stores.iter().find(|store| store.root().exists() && !store.root().is_dir()) {
-            return Err(Failure::Usage(
+            return Err(Diagnostic::new(
                 format!("cannot use {} as a store: it is not a directory", other.root().display()),
-                help(),
+                help,
             ));
         }
         if self.stores.iter().any(|store| store.root().exists()) {
             return Ok(());
         }
-        Err(Failure::Usage(format!("store {} does not exist", self.stores[0].root().display()), help()))
+        Err(Diagnostic::new(format!("store {} does not exist", self.stores[0].root().display()), help))
     }
 
     /// Removes the custom table of the sweep file.
@@ -129,7 +129,7 @@ impl ReportSource {
         records: &[RunRecord],
         notices: Vec<Notice>,
         layout: Layout,
-    ) -> Result<Report, Failure> {
+    ) -> Result<Report, Diagnostic> {
         let layout = layout.or(&self.layout);
         let usual = Estimate::default();
         let estimate = Estimate {
@@ -212,13 +212,13 @@ impl Known {
 }
 
 /// Opens the stores to read from, each once.
-fn distinct_stores(folders: &[&PathBuf]) -> Result<Vec<Store>, Failure> {
+fn distinct_stores(folders: &[&PathBuf]) -> Result<Vec<Store>, Diagnostic> {
     let mut stores: Vec<Store> = vec![];
     for path in folders {
         if !path.join("runs").is_dir() {
             let message = format!("{} is not a store: it has no directory `runs`", path.display());
             let help = "give a sweep file, or directories used as `winsign run --store`";
-            return Err(Failure::Usage(message, help.to_string()));
+            return Err(Diagnostic::new(message, help));
         }
         if !stores.iter().any(|store| identity(store.root()) == identity(path)) {
             stores.push(Store::open(path)?);

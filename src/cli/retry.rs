@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use winsign_core::text::plural;
-use winsign_core::{RunId, Store, exit};
+use winsign_core::{Diagnostic, RunId, Store, exit};
 use winsign_exec::slurm::submission::Submission;
 use winsign_exec::slurm::submit::absolute;
 use winsign_sweep::plan::survey::survey;
@@ -15,7 +15,7 @@ use winsign_sweep::plan::{Plan, RunState};
 use super::run::find_worker;
 use super::show::find;
 use super::submit::{self, Asked};
-use super::{Common, Failure, open, output};
+use super::{Common, open, output};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     worker: Option<PathBuf>,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let (plan, _) = open(common, &arguments.sweep)?;
     let store = Store::open(&absolute(&common.store)?)?;
     let statuses = survey(&plan, &store)?;
@@ -54,9 +54,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
         .filter(|(planned, status)| status.state == RunState::Failed && chosen(&planned.run.id))
         .collect();
     if let Some(other) = named.iter().find(|id| !failed.iter().any(|(planned, _)| planned.run.id == **id)) {
-        return Err(Failure::Usage(
+        return Err(Diagnostic::new(
             format!("cannot retry run {other}: it has not failed, or it is not in this sweep"),
-            "run `winsign status` to see the failed runs".to_string(),
+            "run `winsign status` to see the failed runs",
         ));
     }
     let ids: HashSet<RunId> = failed.iter().map(|(planned, _)| planned.run.id.clone()).collect();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
-use winsign_core::Store;
 use winsign_core::error::Error as StoreError;
 use winsign_core::settings::MAX_JOBS;
+use winsign_core::{Diagnostic, Store};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::hosts::{self, Named};
@@ -21,7 +21,7 @@ use winsign_sweep::Resources;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::{RunStatus, survey};
 
-use super::{Common, Execution, Failure, output, resources};
+use super::{Common, Execution, output, resources};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     execution: Execution,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let plan = build(&winsign_sweep::read(&arguments.sweep)?);
     let worker = find_worker(arguments.execution.worker.as_deref())?;
     let options = options(arguments, plan.resources, worker)?;
@@ -88,16 +88,16 @@ pub(crate) fn execute(
     statuses: &[RunStatus],
     options: &Options,
     display: &mut Display,
-) -> Result<Summary, Failure> {
+) -> Result<Summary, Diagnostic> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StoreError::io("watch over", store.root()))?;
-    Ok(runtime.block_on(winsign_exec::run(entries, store, statuses, options, display))?)
+    runtime.block_on(winsign_exec::run(entries, store, statuses, options, display))
 }
 
 /// Combines the command line with the sweep file; the command line takes precedence. By default each thread has a core of
 /// its own. A run has one thread by default, since the number of threads changes the last bits of its results and must not
 /// depend on `--jobs`.
-fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Failure> {
+fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Diagnostic> {
     let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
     let wanted = Wanted {
         jobs: arguments.jobs.or(resources.jobs),
@@ -109,9 +109,9 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
     let hosts = hosts_of(arguments, threads)?;
     let by_mpirun = hosts.is_some() || wanted.ranks > 1;
     if by_mpirun && !is_on_path(mpirun::PROGRAM) {
-        return Err(Failure::Usage(
+        return Err(Diagnostic::new(
             format!("cannot find {} on the PATH; it starts ranks and runs on other hosts", mpirun::PROGRAM),
-            "install OpenMPI, or run on this machine with one rank per run: without --hosts and --ranks".to_string(),
+            "install OpenMPI, or run on this machine with one rank per run: without --hosts and --ranks",
         ));
     }
     let slots = match hosts {
@@ -131,7 +131,7 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
 }
 
 /// Returns the hosts to run on: those of the command line or of a Slurm allocation, or `None` for this machine.
-fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Failure> {
+fn hosts_of(arguments: &Arguments, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
     if let Some(hosts) = &arguments.hosts {
         return Ok(Some(hosts::parse(hosts)?));
     }
@@ -166,13 +166,12 @@ impl Wanted {
     }
 
     /// Returns the slots of this machine; by default as many runs at the same time as its GPUs or cores allow.
-    fn places_here(&self, gpus: &[String]) -> Result<Slots, Failure> {
+    fn places_here(&self, gpus: &[String]) -> Result<Slots, Diagnostic> {
         let mut share = self.gpus.unwrap_or(Share::Even);
         if gpus.is_empty() && !matches!(share, Share::Even | Share::Whole(0)) {
             let message = "this machine has no GPU visible to NVIDIA's driver and CUDA_VISIBLE_DEVICES";
             if self.gpus_must_be {
-                let help = "remove --gpus to compute on the CPU".to_string();
-                return Err(Failure::Usage(message.to_string(), help));
+                return Err(Diagnostic::new(message, "remove --gpus to compute on the CPU"));
             }
             output::message(&format!("{message}: runs compute on the CPU, although the sweep requests GPUs"));
             share = Share::Even;
@@ -190,7 +189,7 @@ fn is_on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| is_program(&folder.join(program)))
 }
 
-pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(crate) fn find_worker(named: Option<&Path>) -> Result<PathBuf, Diagnostic> {
     const NAME: &str = "winsign-worker";
     if let Some(path) = named {
         // Absolute, since a bare name would be looked up on the PATH.
@@ -207,10 +206,10 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-fn no_worker(name: &str) -> Failure {
-    Failure::Usage(
+fn no_worker(name: &str) -> Diagnostic {
+    Diagnostic::new(
         format!("cannot find the program {name}"),
-        "build it with `cargo build --release`, or give its path with --worker PATH".to_string(),
+        "build it with `cargo build --release`, or give its path with --worker PATH",
     )
 }
 

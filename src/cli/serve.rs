@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use winsign_core::exit;
+use winsign_core::{Diagnostic, exit};
 use winsign_exec::slurm::queue::Queue;
 use winsign_report::{FigureChrome, Notice, page, plots};
 use winsign_sweep::Layout;
@@ -17,7 +17,7 @@ use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::stores::Found;
 
 use super::report_source::{Known, ReportSource};
-use super::{Common, Failure, output};
+use super::{Common, output};
 use crate::server;
 
 pub(crate) const HELP: &str = "\
@@ -51,7 +51,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| "must be an address such as 127.0.0.1, 0.0.0.0:8080 or [::1]:8080".to_string())
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let source = ReportSource::open(common, &arguments.of)?;
     let name = source.plan.name.clone();
     let mut study = Study::new(source);
@@ -78,7 +78,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
     ended
 }
 
-async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Failure> {
+async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Diagnostic> {
     let local = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     let asked = bind.unwrap_or(local(PORT));
     let listener = match (TcpListener::bind(asked).await, bind) {
@@ -87,11 +87,11 @@ async fn listen(bind: Option<SocketAddr>) -> Result<TcpListener, Failure> {
     };
     listener.map_err(|error| {
         let help = "choose another address with --bind; port 0 selects a free port";
-        Failure::Usage(format!("cannot listen on {asked}: {error}"), help.to_string())
+        Diagnostic::new(format!("cannot listen on {asked}: {error}"), help)
     })
 }
 
-fn print(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Failure> {
+fn print(common: &Common, listener: &TcpListener, name: &str) -> Result<(), Diagnostic> {
     let address = listener.local_addr().map_err(winsign_core::Error::io("listen on", Path::new("the address")))?;
     if !address.ip().is_loopback() {
         tracing::warn!("anyone who can connect to {address} can read this study; there is no password");
@@ -120,7 +120,7 @@ impl Study {
     }
 
     /// Returns the data of the page, or `None` if nothing has changed. It is cached in memory, never in the store.
-    fn look(&mut self) -> Result<Option<String>, Failure> {
+    fn look(&mut self) -> Result<Option<String>, Diagnostic> {
         let plan = &self.source.plan;
         let (mut found, mut notices) = self.source.look();
         for store in &self.source.stores {

@@ -9,12 +9,12 @@ use winsign_core::attempt::{END, End, METRICS, STATUS};
 use winsign_core::owner::{self, Clock};
 use winsign_core::results::EpochMetrics;
 use winsign_core::text::printable;
-use winsign_core::{Error, RunDirectory, RunId, Store, files};
+use winsign_core::{Diagnostic, Error, RunDirectory, RunId, Store, files};
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::survey::{self, RunStatus};
 
-use super::{Common, Failure, outcomes, output};
+use super::{Common, outcomes, output};
 use winsign_core::units::{bytes, duration, number};
 
 pub(crate) const HELP: &str = "\
@@ -26,7 +26,7 @@ Examples:
 /// Number of log lines shown.
 const LOG_LINES: usize = 15;
 
-pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     let store = Store::open(&common.store)?;
     let run = store.run(&find(&store, prefix)?);
     let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
@@ -136,8 +136,8 @@ impl AttemptRow {
     }
 }
 
-fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Failure> {
-    let row = |number| -> Result<AttemptRow, Failure> {
+fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Diagnostic> {
+    let row = |number| -> Result<AttemptRow, Diagnostic> {
         let runs = status.state == RunState::Running && status.attempts == number;
         let end = match run.end_of(number)? {
             Some(End::Finished) => Some("finished".to_string()),
@@ -161,18 +161,18 @@ fn history(run: &RunDirectory, status: &RunStatus) -> Result<Vec<AttemptRow>, Fa
 }
 
 /// Finds the run whose identity starts with the prefix, which can also be the path of its directory.
-pub(crate) fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
+pub(crate) fn find(store: &Store, prefix: &str) -> Result<RunId, Diagnostic> {
     let prefix = prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_lowercase();
     match &store.find(&prefix)?[..] {
         [one] => Ok(one.clone()),
-        [] => Err(Failure::Usage(
+        [] => Err(Diagnostic::new(
             match store.root().exists() {
                 true => format!("cannot find run {prefix} in {}", store.root().display()),
                 false => format!("store {} does not exist", store.root().display()),
             },
-            "list the runs with `winsign plan SWEEP --all`, or give another store with --store DIR".to_string(),
+            "list the runs with `winsign plan SWEEP --all`, or give another store with --store DIR",
         )),
-        several => Err(Failure::Usage(
+        several => Err(Diagnostic::new(
             format!("identity {prefix} is ambiguous: {} runs start with it", several.len()),
             format!("give more digits; two of the runs are {} and {}", several[0], several[1]),
         )),
@@ -180,11 +180,11 @@ pub(crate) fn find(store: &Store, prefix: &str) -> Result<RunId, Failure> {
 }
 
 /// Returns the last lines of the latest attempt's log.
-pub(crate) fn log_of_last_attempt(run: &RunDirectory, lines: usize) -> Result<Vec<String>, Failure> {
+pub(crate) fn log_of_last_attempt(run: &RunDirectory, lines: usize) -> Result<Vec<String>, Diagnostic> {
     Ok(run.attempts()?.last().map_or(vec![], |&attempt| run.log_of(attempt, lines)))
 }
 
-fn metrics_of_last_attempt(run: &RunDirectory) -> Result<Vec<EpochMetrics>, Failure> {
+fn metrics_of_last_attempt(run: &RunDirectory) -> Result<Vec<EpochMetrics>, Diagnostic> {
     // An attempt that was interrupted in its first epoch has no metrics; an earlier one may.
     for attempt in run.attempts()?.into_iter().rev() {
         let path = run.attempt_path(attempt).join(METRICS);

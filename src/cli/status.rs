@@ -15,7 +15,7 @@ use winsign_core::owner::Clock;
 use winsign_core::settings::Kind;
 use winsign_core::text::plural;
 use winsign_core::text::printable;
-use winsign_core::{RunId, Store, exit};
+use winsign_core::{Diagnostic, RunId, Store, exit};
 use winsign_exec::slurm::queue::Queue;
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::pace::{self, hosts, pace, spent};
@@ -24,7 +24,7 @@ use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
 use super::stages::{counts, stages, table, totals};
 use super::watch::{Watched, watch};
-use super::{Common, Failure, colors, open, output};
+use super::{Common, colors, open, output};
 use winsign_core::units::{bytes, duration, number};
 
 pub(crate) const HELP: &str = "\
@@ -71,7 +71,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let (plan, store) = open(common, &arguments.sweep)?;
     let status = Status {
         clock: Clock::of(store.root()),
@@ -135,7 +135,7 @@ struct Look {
 impl Watched for Status {
     type Look = Look;
 
-    fn look(&self, before: Option<&Look>) -> Result<Look, Failure> {
+    fn look(&self, before: Option<&Look>) -> Result<Look, Diagnostic> {
         let known = before.map_or(&[][..], |before| &before.statuses);
         let queue = Queue::look(&self.store)?;
         let amend = |statuses: &mut [RunStatus]| queue.overlay(&self.plan, statuses);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 use winsign_core::text::plural;
-use winsign_core::{RunId, Store};
+use winsign_core::{Diagnostic, RunId, Store};
 use winsign_exec::slurm;
 use winsign_exec::slurm::profile::{Launcher, Profile};
 use winsign_exec::slurm::submission;
@@ -17,7 +17,7 @@ use winsign_sweep::plan::build::build;
 
 use super::run::find_worker;
 use super::stages::totals;
-use super::{Common, Execution, Failure, output, resources};
+use super::{Common, Execution, output, resources};
 
 pub(crate) const HELP: &str = "\
 Examples:
@@ -94,17 +94,17 @@ pub(crate) struct Ranks {
     pub gpus: Option<f64>,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let plan = build(&winsign_sweep::read(&arguments.sweep)?);
     let profile = arguments.cluster.profile()?;
     let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
     if execution.ranks > 1 && profile.launcher == Launcher::Direct {
-        return Err(Failure::Usage(
+        return Err(Diagnostic::new(
             format!(
                 "cannot start runs of {} ranks: the profile has `launcher: direct`, which starts one process per run",
                 execution.ranks
             ),
-            "set `launcher: srun` or `launcher: mpirun` in the profile, or use one rank".to_string(),
+            "set `launcher: srun` or `launcher: mpirun` in the profile, or use one rank",
         ));
     }
     let worker = find_worker(arguments.execution.worker.as_deref())?;
@@ -129,31 +129,31 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    pub(crate) fn submit(&self, store: &Store) -> Result<Submitted, Failure> {
+    pub(crate) fn submit(&self, store: &Store) -> Result<Submitted, Diagnostic> {
         self.with(store, submit::submit)
     }
 
-    pub(crate) fn rehearse(&self, store: &Store) -> Result<(Submitted, Vec<String>), Failure> {
+    pub(crate) fn rehearse(&self, store: &Store) -> Result<(Submitted, Vec<String>), Diagnostic> {
         self.with(store, submit::rehearse)
     }
 
-    fn with<T>(&self, store: &Store, act: impl FnOnce(&Request) -> Result<T, slurm::Error>) -> Result<T, Failure> {
+    fn with<T>(&self, store: &Store, act: impl FnOnce(&Request) -> Result<T, slurm::Error>) -> Result<T, Diagnostic> {
         let Asked { plan, profile, execution, worker, only } = *self;
         let winsign = std::env::current_exe()
             .map_err(winsign_core::Error::io("find the program", std::path::Path::new("winsign")))?;
         let request = Request { plan, store, profile, execution, winsign: &winsign, worker, only };
         act(&request).map_err(|error| match &error {
             slurm::Error::Refused { command, words } if command == "sbatch" && !slurm::client::is_absence(words) => {
-                profile.refused(words).into()
+                profile.refused(words)
             }
-            _ => Failure::Slurm(error),
+            _ => error.into(),
         })
     }
 }
 
 impl Cluster {
     /// Reads the profile and applies the options of the command line.
-    fn profile(&self) -> Result<Profile, Failure> {
+    fn profile(&self) -> Result<Profile, Diagnostic> {
         let profile = match &self.profile {
             Some(name) => Profile::find(name)?,
             None => Profile::default(),
@@ -173,12 +173,12 @@ impl Cluster {
         ];
         let said = said.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
-        Ok(profile.with(said.chain(further))?)
+        profile.with(said.chain(further))
     }
 }
 
 /// Combines the command line with the sweep file; the command line takes precedence.
-fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submission::Execution, Failure> {
+fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submission::Execution, Diagnostic> {
     let resources = plan.resources;
     Ok(submission::Execution {
         data: submit::absolute(&execution.data)?,
@@ -190,7 +190,7 @@ fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submis
 }
 
 /// Prints what would be submitted.
-fn show(common: &Common, plan: &Plan, submitted: &Submitted, scripts: &[String]) -> Result<u8, Failure> {
+fn show(common: &Common, plan: &Plan, submitted: &Submitted, scripts: &[String]) -> Result<u8, Diagnostic> {
     if common.json {
         let arrays = submitted.arrays.iter().zip(scripts);
         let arrays: Vec<_> = arrays
@@ -217,7 +217,7 @@ fn after(arrays: &std::collections::BTreeSet<usize>) -> String {
     }
 }
 
-fn print(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Failure> {
+fn print(common: &Common, plan: &Plan, submitted: &Submitted, again: &str) -> Result<u8, Diagnostic> {
     match common.json {
         true => output::json(&json(plan, submitted)),
         false => output::text(&text(plan, submitted, again)),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use winsign_core::{Store, exit};
+use winsign_core::{Diagnostic, Store, exit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::launcher::Launcher;
@@ -18,8 +18,8 @@ use winsign_exec::srun::Srun;
 use winsign_exec::{Options, Summary, hosts};
 use winsign_sweep::plan::survey::survey_runs;
 
+use super::Common;
 use super::run::execute;
-use super::{Common, Failure};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     task: usize,
 }
 
-pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let path = submit::absolute(&arguments.submission)?;
     let submission = Submission::open(&path)?
         .ok_or_else(|| winsign_core::Error::damaged(&path, "it does not contain a submission"))?;
@@ -43,7 +43,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
             tracing::info!("{} of {} runs done, {} computed now", summary.done, summary.total, summary.computed);
             summary.exit_code()
         }
-        Err(failure) => failure.exit_code(),
+        Err(error) => error.exit_code,
     };
     if submission.is_cancelled() {
         return executed.map(|_| code);
@@ -56,17 +56,17 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Fail
             }
             Ok(_) => submit::keep_going(&submission),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
-            Err(failure) => task::hold(&job, &failure.to_string()),
+            Err(error) => task::hold(&job, &error.to_string()),
         };
         if let Err(error) = outcome {
-            tracing::warn!("{error}");
+            tracing::warn!("{}", Diagnostic::from(error));
         }
     }
     executed.map(|_| code)
 }
 
 /// Executes the runs of one task, and their inputs that no other process computes.
-fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Failure> {
+fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Diagnostic> {
     let root = submission.path.ancestors().nth(2);
     let root = root.ok_or_else(|| winsign_core::Error::damaged(&submission.path, "it is not in a store"))?;
     let store = Store::create(root)?;
@@ -83,7 +83,7 @@ fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments)
 }
 
 /// Returns how to execute the runs. Ranks are started by Slurm or OpenMPI; a run of one rank is a child of this process.
-fn options(submission: &Submission, store: &Store) -> Result<Options, Failure> {
+fn options(submission: &Submission, store: &Store) -> Result<Options, Diagnostic> {
     let SubmissionFile { profile, execution, programs, .. } = &submission.file;
     let share = execution.gpus.map(Share::of).transpose()?;
     let ranks = execution.ranks;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::termios::tcgetwinsize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, output};
+use super::output;
+use winsign_core::Diagnostic;
 
 /// Something that can be watched until it is over.
 pub(crate) trait Watched: Send + Sync + 'static {
@@ -16,7 +17,7 @@ pub(crate) trait Watched: Send + Sync + 'static {
     type Look: Send + Sync + 'static;
 
     /// Returns the current state; `before` is the previous one.
-    fn look(&self, before: Option<&Self::Look>) -> Result<Self::Look, Failure>;
+    fn look(&self, before: Option<&Self::Look>) -> Result<Self::Look, Diagnostic>;
     fn show(&self, look: &Self::Look) -> String;
     /// Whether the state is final.
     fn is_over(&self, look: &Self::Look) -> bool;
@@ -31,7 +32,7 @@ pub(crate) fn watch<W: Watched>(
     watched: &Arc<W>,
     every: Duration,
     plain: bool,
-) -> Result<Option<Arc<W::Look>>, Failure> {
+) -> Result<Option<Arc<W::Look>>, Diagnostic> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(winsign_core::Error::io("watch", std::path::Path::new("the store")))?;
     let seen = runtime.block_on(watch_on(watched, every, plain));
@@ -40,7 +41,11 @@ pub(crate) fn watch<W: Watched>(
     seen
 }
 
-async fn watch_on<W: Watched>(watched: &Arc<W>, every: Duration, plain: bool) -> Result<Option<Arc<W::Look>>, Failure> {
+async fn watch_on<W: Watched>(
+    watched: &Arc<W>,
+    every: Duration,
+    plain: bool,
+) -> Result<Option<Arc<W::Look>>, Diagnostic> {
     let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be caught");
     let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     let mut resized = signal(SignalKind::window_change()).expect("SIGWINCH can be caught");

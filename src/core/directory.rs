@@ -179,7 +179,9 @@ impl RunDirectory {
         let path = fs::canonicalize(path).map_err(Error::io("open the run directory", path))?;
         let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         match id {
-            Some(id) if path.join("run.json").exists() => Ok(RunDirectory { id, path }),
+            Some(id) if path.ancestors().nth(2).is_some() && path.join("run.json").exists() => {
+                Ok(RunDirectory { id, path })
+            }
             _ => Err(Error::NotARun { path }),
         }
     }

@@ -1,11 +1,11 @@
 //! Errors of the operations on runs on disk.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::{RunId, exit};
+use super::{Diagnostic, RunId, exit};
 
-/// An error of this crate. Each message says what failed and on what; [`Error::hint`] says what to do.
+/// An error of this crate. Each message says what failed and on what; as a [`Diagnostic`] it also says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An operation of the file system failed.
@@ -44,56 +44,37 @@ impl Error {
     pub fn damaged(path: &Path, reason: impl Into<String>) -> Error {
         Error::Damaged { path: path.to_path_buf(), reason: reason.into() }
     }
+}
 
-    /// Returns the exit code of the programs for this error.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Io { .. } => exit::IO,
-            Error::Damaged { .. } => exit::DAMAGED_INPUT,
-            Error::Format { .. } | Error::NotARun { .. } => exit::USAGE,
-            Error::Held { .. } | Error::Superseded { .. } => exit::HELD,
-            Error::OtherData { .. } => exit::FAILURE,
-        }
-    }
-
-    /// Returns what the user can do, if anything.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Error::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("free some space, then run the same command again: it resumes where it stopped")
-                }
-                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                    Some("choose a directory that you can write to: --store DIR, or --out DIR for a report")
-                }
-                _ => None,
-            },
-            Error::Damaged { .. } => Some("run `winsign run`, which sets damaged files aside and computes them again"),
-            Error::Format { .. } => Some("use the version of winsign that wrote it, or choose another --store"),
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Diagnostic {
+        let (exit_code, help) = match &error {
+            Error::Io { source, .. } => {
+                let help = match source.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        Some("free some space, then run the same command again: it resumes where it stopped")
+                    }
+                    ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                        Some("choose a directory that you can write to: --store DIR, or --out DIR for a report")
+                    }
+                    _ => None,
+                };
+                (exit::IO, help)
+            }
+            Error::Damaged { .. } => {
+                (exit::DAMAGED_INPUT, Some("run `winsign run`, which sets damaged files aside and computes them again"))
+            }
+            Error::Format { .. } => {
+                (exit::USAGE, Some("use the version of winsign that wrote it, or choose another --store"))
+            }
             Error::NotARun { .. } => {
-                Some("pass the directory of a run, STORE/runs/xx/ID; `winsign plan --all` lists them")
+                (exit::USAGE, Some("pass the directory of a run, STORE/runs/xx/ID; `winsign plan --all` lists them"))
             }
             Error::OtherData { .. } => {
-                Some("pass the directory of the original data (--data DIR), or use another --store")
+                (exit::FAILURE, Some("pass the directory of the original data (--data DIR), or use another --store"))
             }
-            Error::Held { .. } | Error::Superseded { .. } => None,
-        }
-    }
-}
-
-/// A request that cannot be fulfilled, and what to do instead.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Refused {
-    /// What cannot be done, and why.
-    pub message: String,
-    /// What to do instead, as an imperative.
-    pub help: String,
-}
-
-impl Refused {
-    /// Makes a refusal of its two sentences.
-    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Refused {
-        Refused { message: message.into(), help: help.into() }
+            Error::Held { .. } | Error::Superseded { .. } => (exit::HELD, None),
+        };
+        Diagnostic::with_code(exit_code, error.to_string(), help)
     }
 }

@@ -1,24 +1,59 @@
 //! Exit codes of both programs. The numbers from 65 up are those of BSD's `sysexits.h`.
 
-/// Everything that was requested was done.
-pub const SUCCESS: u8 = 0;
-/// The run failed (a loss became NaN, for example), or an unexpected error occurred.
-pub const FAILURE: u8 = 1;
-/// The command line, the sweep file or the run directory is invalid. Nothing was computed.
-pub const USAGE: u8 = 2;
-/// `winsign run`: some runs failed, or are blocked by failed ones; all others are done. `winsign merge`: some runs were
-/// not merged, because the stores contradict each other or files are damaged; all others were. `winsign digest
-/// --check`: some numbers differ or are missing.
-pub const RUNS_FAILED: u8 = 3;
-/// A file of an input run is damaged, so that the input must be computed again first; or files of a data set cannot be
-/// used.
-pub const DAMAGED_INPUT: u8 = 65;
-/// `winsign-worker`: another attempt at this run is alive, or has taken over from this one.
-pub const HELD: u8 = 69;
-/// `winsign-worker`: a rank exited, hangs or cannot be reached, and all other ranks have stopped. The run can be
-/// resumed from its checkpoint.
-pub const RANK_LOST: u8 = 71;
-/// The store, or a data set, cannot be read or written (full disk, read-only file system, lost mount).
-pub const IO: u8 = 74;
-/// The program was interrupted and has saved everything. The same command resumes.
-pub const INTERRUPTED: u8 = 75;
+/// An exit code, with its meaning for each program; the meaning is empty if the program does not use the code.
+pub struct ExitCode {
+    pub number: u8,
+    pub winsign: &'static str,
+    pub worker: &'static str,
+}
+
+/// Declares the exit codes and their list.
+macro_rules! exit_codes {
+    ($($name:ident = $number:literal, $winsign:literal, $worker:literal;)*) => {
+        $(
+            #[doc = concat!("`winsign`: ", $winsign, "\n\n`winsign-worker`: ", $worker)]
+            pub const $name: u8 = $number;
+        )*
+        /// All exit codes.
+        pub const CODES: &[ExitCode] =
+            &[$(ExitCode { number: $number, winsign: $winsign, worker: $worker }),*];
+    };
+}
+
+exit_codes! {
+    SUCCESS = 0,
+        "success",
+        "the result is committed (also if it already was)";
+    FAILURE = 1,
+        "unexpected error",
+        "the run failed; the last line of the log gives the reason";
+    USAGE = 2,
+        "invalid command line or sweep file; nothing was written",
+        "it is not a run directory, or has another format; or the ranks or devices cannot compute the run";
+    RUNS_FAILED = 3,
+        "some runs failed or are blocked by failed runs; all others are done\n\
+         (merge: conflicts or damaged files; digest --check: differences)",
+        "";
+    DAMAGED_INPUT = 65,
+        "a file of the store or of a data set is damaged",
+        "files of an input are damaged and were set aside; compute that run again first";
+    HELD = 69,
+        "",
+        "another attempt at this run is alive, or has taken over";
+    RANK_LOST = 71,
+        "",
+        "a rank exited, hangs or is unreachable; start again to resume from the last checkpoint";
+    IO = 74,
+        "the store or a data set cannot be read or written",
+        "the store cannot be read or written";
+    INTERRUPTED = 75,
+        "interrupted; run the same command again to continue",
+        "interrupted after saving a checkpoint; start again to resume";
+}
+
+/// Returns the list of exit codes for a help text, with the meanings that `select` picks.
+pub fn help(select: impl Fn(&ExitCode) -> &'static str) -> String {
+    let used = CODES.iter().map(|code| (code.number, select(code))).filter(|(_, meaning)| !meaning.is_empty());
+    let lines = used.map(|(number, meaning)| format!("\n  {number:2}  {}", meaning.replace('\n', "\n      ")));
+    format!("Exit codes:{}", lines.collect::<String>())
+}

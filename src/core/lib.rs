@@ -7,6 +7,7 @@
 mod architecture;
 pub mod attempt;
 pub mod clean;
+pub mod diagnostic;
 pub mod directory;
 pub mod error;
 pub mod exit;
@@ -25,6 +26,7 @@ pub mod text;
 pub mod units;
 
 pub use attempt::Attempt;
+pub use diagnostic::Diagnostic;
 pub use directory::{RunDirectory, State, Store};
 pub use error::Error;
 pub use identity::{Run, RunId};

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use strum::{Display, EnumString, VariantArray, VariantNames};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 pub use crate::architecture::Architecture;
 
@@ -598,6 +598,7 @@ impl Masks {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -632,6 +633,7 @@ impl Sets {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -688,6 +690,7 @@ pub struct Training {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -724,6 +727,7 @@ impl Precision {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]
@@ -756,6 +760,7 @@ impl Optimizer {
     Deserialize,
     Display,
     EnumString,
+    IntoStaticStr,
     VariantNames,
     VariantArray,
 )]

@@ -341,7 +341,7 @@ mod tests {
         for part in ["cifar-100-binary/train.bin", "cifar-100-python/train", "CIFAR-100"] {
             assert!(error.to_string().contains(part), "{error}");
         }
-        assert!(error.hint().unwrap().contains("cs.toronto.edu/~kriz/cifar.html"));
+        assert!(winsign_core::Diagnostic::from(error).help.unwrap().contains("cs.toronto.edu/~kriz/cifar.html"));
         let write = |folder: &str, names: [&str; 2], bytes: &[u8]| {
             let folder = root.path().join(folder);
             fs::create_dir(&folder).unwrap();

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use winsign_core::{Diagnostic, exit};
+
 use super::Set;
 
-/// An error of this crate. Each message says what failed and on what; [`Error::hint`] says what to do.
+/// An error of this crate. Each message says what failed and on what; as a [`Diagnostic`] it also says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An operation of the file system failed.
@@ -46,24 +48,32 @@ impl Error {
     pub fn malformed(path: &Path, reason: impl Into<String>) -> Error {
         Error::Malformed { path: path.to_path_buf(), reason: reason.into() }
     }
+}
 
-    /// Returns what the user can do, if anything.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::Io { .. } | Error::Request(_) => None,
-            Error::Missing { set, .. } => Some(format!(
-                "download it from {} and unpack it there, name its folder with --data DIR, or make a small synthetic \
-                 one: `winsign data synth --like {set} --train 2000 --test 500 DIR`",
-                set.published_at()
-            )),
-            Error::NoneFound { .. } => Some(
-                "name the folder that holds the sets, or the folder of one set; `winsign data synth` makes small ones"
-                    .to_string(),
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Diagnostic {
+        let message = error.to_string();
+        match error {
+            Error::Io { .. } => Diagnostic::with_code(exit::IO, message, None),
+            Error::Request(_) => Diagnostic::with_code(exit::USAGE, message, None),
+            Error::Missing { set, .. } => Diagnostic::new(
+                message,
+                format!(
+                    "download it from {} and unpack it there, name its folder with --data DIR, or make a small \
+                     synthetic one: `winsign data synth --like {set} --train 2000 --test 500 DIR`",
+                    set.published_at()
+                ),
             ),
-            Error::Malformed { .. } => {
-                Some("run `winsign data check DIR` to find all damaged files, and download them again".to_string())
-            }
-            Error::Exists { .. } => Some("name another folder, or remove the existing one".to_string()),
+            Error::NoneFound { .. } => Diagnostic::new(
+                message,
+                "name the folder that holds the sets, or the folder of one set; `winsign data synth` makes small ones",
+            ),
+            Error::Malformed { .. } => Diagnostic::with_code(
+                exit::DAMAGED_INPUT,
+                message,
+                Some("run `winsign data check DIR` to find all damaged files, and download them again"),
+            ),
+            Error::Exists { .. } => Diagnostic::new(message, "name another folder, or remove the existing one"),
         }
     }
 }

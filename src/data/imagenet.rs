@@ -351,8 +351,8 @@ mod tests {
     #[test]
     fn invalid_layouts_are_reported() {
         let root = tempfile::tempdir().unwrap();
-        let error = list(root.path()).unwrap_err();
-        assert!(error.to_string().contains(KAGGLE) && error.hint().unwrap().contains("image-net.org"), "{error}");
+        let error = winsign_core::Diagnostic::from(list(root.path()).unwrap_err()).to_string();
+        assert!(error.contains(KAGGLE) && error.contains("image-net.org"), "{error}");
         train(root.path());
         fs::create_dir(root.path().join("val")).unwrap();
         assert!(message(root.path()).contains("neither images nor class folders"));

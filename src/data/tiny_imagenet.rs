@@ -239,6 +239,8 @@ mod tests {
         let nowhere = tempfile::tempdir().unwrap();
         let error = load(nowhere.path(), 1).unwrap_err();
         assert!(error.to_string().contains("tiny-imagenet-200/train/WNID"), "{error}");
-        assert!(error.hint().unwrap().contains("cs231n.stanford.edu/tiny-imagenet-200.zip"));
+        assert!(
+            winsign_core::Diagnostic::from(error).help.unwrap().contains("cs231n.stanford.edu/tiny-imagenet-200.zip")
+        );
     }
 }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use winsign_core::attempt::{self, Attempt, End};
-use winsign_core::{RunDirectory, RunId, State, Store, exit};
+use winsign_core::{Diagnostic, RunDirectory, RunId, State, Store, exit};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{RunState, cost};
 
@@ -18,7 +18,7 @@ use super::child::{self, Ended, Exit};
 use super::display::Display;
 use super::launcher::{Fault, Output};
 use super::slots::{REST, Seat, Slots};
-use super::{Entry, Error, Failure, Options, Refused, Summary};
+use super::{Entry, Failure, Options, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ pub async fn run(
     statuses: &[RunStatus],
     options: &Options,
     display: &mut Display,
-) -> Result<Summary, Error> {
+) -> Result<Summary, Diagnostic> {
     options.check()?;
     let mut dispatcher = Dispatcher::new(entries, store, options, display);
     dispatcher.adopt(statuses)?;
@@ -113,7 +113,7 @@ struct Dispatcher<'a> {
     /// Whether a signal requested to stop.
     stopped: bool,
     /// The error that requested to stop.
-    fatal: Option<Error>,
+    fatal: Option<Diagnostic>,
     computed: usize,
     began: Instant,
     /// The cost of the runs that were finished since the start.
@@ -169,7 +169,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Adopts the states on disk. Damaged files are set aside; failures that are not forgiven are final.
-    fn adopt(&mut self, statuses: &[RunStatus]) -> Result<(), Error> {
+    fn adopt(&mut self, statuses: &[RunStatus]) -> Result<(), Diagnostic> {
         for (at, status) in statuses.iter().enumerate() {
             if let Some(damaged) = &status.damaged {
                 self.set_aside(at, damaged, status.note.as_deref().unwrap_or_default())?;
@@ -229,14 +229,14 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn signalled(&mut self) -> Result<(), Error> {
+    fn signalled(&mut self) -> Result<(), Diagnostic> {
         self.stopped = true;
         self.stop();
         Ok(())
     }
 
     /// Stops the active workers after a fatal error, which is then returned.
-    fn give_up(&mut self, error: Error) {
+    fn give_up(&mut self, error: Diagnostic) {
         self.fatal.get_or_insert(error);
         if self.stops == 0 {
             self.stop();
@@ -244,7 +244,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Starts the most urgent ready runs until the slots are full.
-    fn fill_slots(&mut self) -> Result<(), Error> {
+    fn fill_slots(&mut self) -> Result<(), Diagnostic> {
         while let Some(&(_, std::cmp::Reverse(at))) = self.ready.peek() {
             if self.nodes[at].phase != Phase::Ready {
                 self.ready.pop();
@@ -279,7 +279,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Whether the run can be started here; otherwise records that another process claimed, finished or failed it.
-    fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Error> {
+    fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Diagnostic> {
         match self.state(at)? {
             State::Done(_) => self.done(at),
             State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
@@ -291,7 +291,7 @@ impl<'a> Dispatcher<'a> {
         Ok(false)
     }
 
-    fn start(&mut self, at: usize, seat: Seat) -> Result<(), Error> {
+    fn start(&mut self, at: usize, seat: Seat) -> Result<(), Diagnostic> {
         let Entry { run, label, .. } = &self.entries[at];
         let directory = &self.nodes[at].directory;
         self.prepare(at)?;
@@ -313,7 +313,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Prepares the run's directory, with a complete run.json.
-    fn prepare(&self, at: usize) -> Result<(), Error> {
+    fn prepare(&self, at: usize) -> Result<(), Diagnostic> {
         let Entry { run, label, .. } = &self.entries[at];
         if let Some(aside) = self.nodes[at].directory.prepare(run, label)? {
             self.display.say(&format!("run.json of {label} was damaged and set aside as {}", aside.display()));
@@ -321,11 +321,11 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    fn launch_ended(&mut self, at: usize, launch: Launch, ended: std::io::Result<Ended>) -> Result<(), Error> {
+    fn launch_ended(&mut self, at: usize, launch: Launch, ended: std::io::Result<Ended>) -> Result<(), Diagnostic> {
         self.slots.release(&launch.seat);
         self.display.inactive(at);
         self.nodes[at].phase = Phase::Waiting;
-        let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(error.to_string()))?;
+        let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(&error.to_string()))?;
         tracing::info!("{} ended: {exit:?}", self.entries[at].label);
         let Output { mut ranks, reason, memory_ran_out: by_launcher } = self.options.launcher.read(stderr);
         let exit = match self.options.launcher.fault() {
@@ -356,7 +356,7 @@ impl<'a> Dispatcher<'a> {
         exit: Exit,
         memory_ran_out: bool,
         words: &[String],
-    ) -> Result<(), Error> {
+    ) -> Result<(), Diagnostic> {
         let stopping = self.stops > 0;
         let retries = self.options.retries;
         match exit {
@@ -387,7 +387,12 @@ impl<'a> Dispatcher<'a> {
                 self.display.say(&words.join("\n"));
                 self.inputs_again(at, last_words(words))?;
             }
-            Exit::Code(exit::IO) => self.give_up(Error::WorkerIo(last_words(words))),
+            Exit::Code(exit::IO) => {
+                let words = last_words(words);
+                let help = "free space or repair the store, then run the same command again";
+                let (message, help) = words.split_once("; help: ").unwrap_or((&words, help));
+                self.give_up(Diagnostic::with_code(exit::IO, message, Some(help)));
+            }
             // A second stop signal kills the workers.
             Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
             Exit::Killed(signal) => {
@@ -395,7 +400,7 @@ impl<'a> Dispatcher<'a> {
             }
             // The exit codes of a missing program or library.
             Exit::Code(126 | 127) if self.options.launcher.fault() == Fault::Worker => {
-                return Err(self.worker_error(words.join("\n")));
+                return Err(self.worker_error(&words.join("\n")));
             }
             Exit::Code(code) => {
                 let borne = match code {
@@ -416,7 +421,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Whether a launch failed because of its hosts: no rank claimed the run or printed a message, or a rank cannot access
     /// the store.
-    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+    fn is_fault_of_hosts(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Diagnostic> {
         match exit {
             Exit::Code(exit::IO) => Ok(true),
             _ => self.came_to_nothing(at, launch, exit, words),
@@ -424,7 +429,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Whether no rank claimed the run or printed a message.
-    fn came_to_nothing(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Error> {
+    fn came_to_nothing(&self, at: usize, launch: &Launch, exit: Exit, words: &[String]) -> Result<bool, Diagnostic> {
         match exit {
             // With exit code 0 the run was already done; a signal to the launcher says nothing about the hosts.
             Exit::Code(code) if code != exit::SUCCESS => {
@@ -436,12 +441,12 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles a step that Slurm did not start, which is not a failure of the run: the controller or a node may be down.
-    fn step_not_started(&mut self, at: usize, reason: String) -> Result<(), Error> {
+    fn step_not_started(&mut self, at: usize, reason: String) -> Result<(), Diagnostic> {
         tracing::warn!("{} did not start: {reason}", self.entries[at].label);
         self.nodes[at].failures += 1;
         match self.nodes[at].failures > KILLS_BORNE {
             _ if self.stops > 0 => {}
-            true => return Err(self.worker_error(reason)),
+            true => return Err(self.worker_error(&reason)),
             false => self.make_ready(at),
         }
         Ok(())
@@ -463,7 +468,7 @@ impl<'a> Dispatcher<'a> {
         if self.workers.is_empty() && self.slots.hopeless(self.options.ranks, Instant::now()) {
             let help = "check that `mpirun --host HOST hostname` works, and that the hosts can access the store and the worker";
             let message = format!("cannot start a run on any host: {reason}");
-            self.give_up(Refused::new(message, help).into());
+            self.give_up(Diagnostic::with_code(exit::FAILURE, message, Some(help)));
         }
     }
 
@@ -472,19 +477,19 @@ impl<'a> Dispatcher<'a> {
         self.nodes.iter().any(|node| node.phase == Phase::Ready)
     }
 
-    fn cannot_start(&self, error: &std::io::Error) -> Error {
+    fn cannot_start(&self, error: &std::io::Error) -> Diagnostic {
         match self.options.launcher.fault() {
-            Fault::Worker => self.worker_error(error.to_string()),
+            Fault::Worker => self.worker_error(&error.to_string()),
             Fault::Hosts | Fault::Scheduler => {
                 let program = self.options.launcher.program(self.options);
                 let message = format!("cannot start {}: {error}", program.display());
-                Refused::new(message, "install it, and add it to the PATH").into()
+                Diagnostic::with_code(exit::FAILURE, message, Some("install it, and add it to the PATH"))
             }
         }
     }
 
     /// Checks active runs, of this process and of others.
-    fn look_around(&mut self) -> Result<(), Error> {
+    fn look_around(&mut self) -> Result<(), Diagnostic> {
         for at in 0..self.nodes.len() {
             match self.nodes[at].phase {
                 Phase::Active { .. } => {
@@ -572,7 +577,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles a damaged input whose files the worker has set aside: inputs that are no longer done are computed again.
-    fn inputs_again(&mut self, at: usize, message: String) -> Result<(), Error> {
+    fn inputs_again(&mut self, at: usize, message: String) -> Result<(), Diagnostic> {
         for input in self.nodes[at].inputs.clone() {
             if self.nodes[input].phase == Phase::Done && !matches!(self.state(input)?, State::Done(_)) {
                 self.nodes[input].phase = Phase::Waiting;
@@ -589,7 +594,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Handles a failed worker: restarts the run, or gives it up after more than `borne` consecutive failures.
-    fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Error> {
+    fn failed_here(&mut self, at: usize, token: &str, message: String, borne: u32) -> Result<(), Diagnostic> {
         let attempt = self.attempt_by(at, token)?;
         let directory = &self.nodes[at].directory;
         let (message, done) = match attempt {
@@ -631,7 +636,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Records the failure of a worker that did not claim its run, as an attempt made for it, so that other processes see the
     /// failure, in particular jobs that wait for the run.
-    fn write_down_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Error> {
+    fn write_down_failure(&self, at: usize, token: &str, end: &End) -> Result<u32, Diagnostic> {
         match Attempt::claim_as(&self.nodes[at].directory, 0, Some(token)) {
             Ok(attempt) => {
                 let number = attempt.number;
@@ -679,7 +684,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Returns the state on disk; damaged files are set aside.
-    fn state(&self, at: usize) -> Result<State, Error> {
+    fn state(&self, at: usize) -> Result<State, Diagnostic> {
         loop {
             match self.nodes[at].directory.state() {
                 Err(winsign_core::Error::Damaged { path, reason }) => self.set_aside(at, &path, &reason)?,
@@ -688,20 +693,20 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Error> {
+    fn set_aside(&self, at: usize, damaged: &Path, reason: &str) -> Result<(), Diagnostic> {
         let label = &self.entries[at].label;
         self.display
             .say(&format!("{label}: {reason}; set the file aside, computing the run again ({})", damaged.display()));
         Ok(self.nodes[at].directory.set_aside(damaged)?)
     }
 
-    fn last_attempt(&self, at: usize) -> Result<u32, Error> {
+    fn last_attempt(&self, at: usize) -> Result<u32, Diagnostic> {
         Ok(self.nodes[at].directory.attempts()?.last().copied().unwrap_or(0))
     }
 
     /// Returns the attempt made by the worker of a launch, or `None` if it made none. The latest attempt may belong to another
     /// process that claimed the run meanwhile.
-    fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Error> {
+    fn attempt_by(&self, at: usize, token: &str) -> Result<Option<u32>, Diagnostic> {
         let directory = &self.nodes[at].directory;
         for attempt in directory.attempts()?.into_iter().rev() {
             let claim = directory.claim_of(attempt)?;
@@ -714,15 +719,18 @@ impl<'a> Dispatcher<'a> {
 
     /// Records how an attempt of a worker ended, unless the worker did. Otherwise an attempt killed on another machine would
     /// count as running until its heartbeat times out.
-    fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Error> {
+    fn end_attempt_of(&self, at: usize, token: &str, end: &End) -> Result<(), Diagnostic> {
         match self.attempt_by(at, token)? {
             Some(attempt) => Ok(attempt::end_attempt(&self.nodes[at].directory, attempt, end)?),
             None => Ok(()),
         }
     }
 
-    fn worker_error(&self, reason: String) -> Error {
-        Error::Worker { worker: self.options.worker.clone(), reason }
+    fn worker_error(&self, reason: &str) -> Diagnostic {
+        let message = format!("cannot start {}: {reason}", self.options.worker.display());
+        let help = "check that `winsign-worker --version` works; `launch/setup` fetches libtorch, `cargo build --release` \
+                    builds the worker";
+        Diagnostic::with_code(exit::FAILURE, message, Some(help))
     }
 
     fn summary(self) -> Summary {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::Refused;
+use winsign_core::Diagnostic;
 
 /// The percentage of a GPU that a process may use; read by NVIDIA's multi-process service.
 pub const MPS_PERCENTAGE: &str = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE";
@@ -20,14 +20,14 @@ pub enum Share {
 
 impl Share {
     /// Converts a number such as 2, 1 or 0.25. A fraction that does not divide a GPU evenly is rounded up to one that does.
-    pub fn of(gpus: f64) -> Result<Share, Refused> {
+    pub fn of(gpus: f64) -> Result<Share, Diagnostic> {
         match gpus {
             _ if gpus.fract() == 0.0 && (0.0..=1024.0).contains(&gpus) => Ok(Share::Whole(gpus as u32)),
             // 1 / 0.1 is not quite 10.
             _ if (0.001..1.0).contains(&gpus) => Ok(Share::OneOf((1.0 / gpus + 1e-9) as u32)),
             _ => {
                 let message = format!("cannot assign {gpus} GPUs to a rank");
-                Err(Refused::new(message, "use a whole number or a fraction of one GPU: --gpus 1, --gpus 0.25"))
+                Err(Diagnostic::new(message, "use a whole number or a fraction of one GPU: --gpus 1, --gpus 0.25"))
             }
         }
     }

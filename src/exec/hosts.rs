@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use winsign_core::Diagnostic;
+use winsign_core::diagnostic::Place;
 use winsign_core::settings::MAX_JOBS;
-
-use super::Refused;
 
 /// A host, with its number of slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,30 +18,35 @@ pub struct Named {
 const FORM: &str = "write `--hosts a:8,b:8`: each host with the number of its slots";
 
 /// Parses `a:8,b:8`. A host without a number has one slot; the slots of a repeated host are added up.
-pub fn parse(text: &str) -> Result<Vec<Named>, Refused> {
+pub fn parse(text: &str) -> Result<Vec<Named>, Diagnostic> {
     let mut hosts = vec![];
     for part in text.split(',').map(str::trim) {
         let (name, slots) = part.split_once(':').unwrap_or((part, "1"));
-        add(&mut hosts, name, slots).map_err(|reason| Refused::new(format!("--hosts: {reason}"), FORM))?;
+        add(&mut hosts, name, slots).map_err(|reason| Diagnostic::new(format!("--hosts: {reason}"), FORM))?;
     }
     Ok(hosts)
 }
 
 /// Reads an OpenMPI hostfile: one line per host, `name slots=N`; `#` starts a comment.
-pub fn read(path: &Path) -> Result<Vec<Named>, Refused> {
+pub fn read(path: &Path) -> Result<Vec<Named>, Diagnostic> {
     let text = fs::read_to_string(path).map_err(|error| {
-        Refused::new(
+        Diagnostic::new(
             format!("cannot read the hostfile {}: {error}", path.display()),
             "give a file with one host per line",
         )
     })?;
-    parse_file(&path.display().to_string(), &text)
+    parse_file(&text).map_err(|error| error.in_file(&path.display().to_string(), &text))
 }
 
-fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
+fn parse_file(text: &str) -> Result<Vec<Named>, Diagnostic> {
     const HELP: &str = "write one host per line, as in `node1 slots=8`";
     let mut hosts = vec![];
-    for (number, line) in text.lines().enumerate() {
+    for (number, line) in (1..).zip(text.lines()) {
+        let wrong = |word: &str, message: String| {
+            let start = line.find(word).unwrap_or_default();
+            let column = line[..start].chars().count() + 1;
+            Diagnostic::at(Place { line: number, column, start, end: start + word.len() }, message, HELP)
+        };
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let Some(name) = words.next() else { continue };
         let mut slots = "1";
@@ -50,17 +55,13 @@ fn parse_file(file: &str, text: &str) -> Result<Vec<Named>, Refused> {
                 Some(("slots", count)) => slots = count,
                 // The limit for oversubscription in OpenMPI.
                 Some(("max_slots" | "max-slots", _)) => {}
-                _ => {
-                    let message = format!("{file}:{}: cannot parse `{word}`", number + 1);
-                    return Err(Refused::new(message, HELP));
-                }
+                _ => return Err(wrong(word, format!("cannot parse `{word}`"))),
             }
         }
-        add(&mut hosts, name, slots)
-            .map_err(|reason| Refused::new(format!("{file}:{}: {reason}", number + 1), HELP))?;
+        add(&mut hosts, name, slots).map_err(|reason| wrong(name, reason))?;
     }
     match hosts.is_empty() {
-        true => Err(Refused::new(format!("{file} contains no hosts"), HELP)),
+        true => Err(Diagnostic::new("this file contains no hosts", HELP)),
         false => Ok(hosts),
     }
 }
@@ -88,7 +89,7 @@ fn add(hosts: &mut Vec<Named>, name: &str, slots: &str) -> Result<(), String> {
 }
 
 /// Returns the nodes of the current Slurm allocation, if there are several and this is its only process.
-pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
+pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
     let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u32>().ok());
     if number("SLURM_JOB_NUM_NODES").is_none_or(|nodes| nodes < 2)
         || number("SLURM_STEP_NUM_TASKS").is_some_and(|tasks| tasks > 1)
@@ -98,7 +99,7 @@ pub fn of_allocation(threads: u32) -> Result<Option<Vec<Named>>, Refused> {
     let Ok(list) = std::env::var("SLURM_JOB_NODELIST") else { return Ok(None) };
     let refused = |reason: String| {
         let message = format!("cannot use the nodes of this Slurm allocation, {list}: {reason}");
-        Refused::new(message, "give the hosts with --hosts a:8,b:8, or use only this one with --hosts localhost:8")
+        Diagnostic::new(message, "give the hosts with --hosts a:8,b:8, or use only this one with --hosts localhost:8")
     };
     let output = Command::new("scontrol").args(["show", "hostnames", &list]).output();
     let output = output.map_err(|error| refused(format!("cannot start `scontrol`: {error}")))?;
@@ -160,11 +161,13 @@ mod tests {
     #[test]
     fn hostfiles_are_those_of_openmpi() {
         let text = "# the big ones\na slots=8 max_slots=16\n\nb   slots=4 # half of it\nc\nc\n";
-        assert_eq!(parse_file("hosts", text).unwrap(), named(&[("a", 8), ("b", 4), ("c", 2)]));
-        let message = |text| parse_file("hosts", text).unwrap_err().message;
-        assert_eq!(message("a slots=8\nb port=22\n"), "hosts:2: cannot parse `port=22`");
-        assert_eq!(message("a slots=many"), "hosts:1: 'many' is not a valid number of slots for a: must be 1 to 4096");
-        assert_eq!(message("# none\n"), "hosts contains no hosts");
+        assert_eq!(parse_file(text).unwrap(), named(&[("a", 8), ("b", 4), ("c", 2)]));
+        let line = |text| parse_file(text).unwrap_err().in_file("hosts", text).to_string();
+        let help = "help: write one host per line, as in `node1 slots=8`";
+        assert_eq!(line("a slots=8\nb port=22\n"), format!("hosts:2:3: cannot parse `port=22`; {help}"));
+        let many = "hosts:1:1: 'many' is not a valid number of slots for a: must be 1 to 4096";
+        assert_eq!(line("a slots=many"), format!("{many}; {help}"));
+        assert_eq!(line("# none\n"), format!("hosts: this file contains no hosts; {help}"));
     }
 
     #[test]

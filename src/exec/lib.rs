@@ -20,13 +20,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use winsign_core::{Run, RunId, exit};
+use winsign_core::{Diagnostic, Run, RunId, exit};
 use winsign_sweep::plan::Plan;
 
 pub use dispatch::run;
 use launcher::Launcher;
 use slots::Slots;
-pub use winsign_core::error::Refused;
 
 /// A run to execute.
 #[derive(Debug, Clone)]
@@ -64,13 +63,13 @@ pub struct Options {
 
 impl Options {
     /// Returns an error if no run can be placed.
-    pub fn check(&self) -> Result<(), Refused> {
+    pub fn check(&self) -> Result<(), Diagnostic> {
         let (ranks, places) = (self.ranks, self.slots.total(self.ranks));
         if places >= ranks as usize {
             return Ok(());
         }
         let message = format!("cannot place a run of {ranks} ranks: only {places} ranks can run at the same time");
-        Err(Refused::new(message, "lower --ranks or --gpus, or add --hosts"))
+        Err(Diagnostic::new(message, "lower --ranks or --gpus, or add --hosts"))
     }
 
     /// Returns the arguments of a worker. Paths are absolute, since it may start in another directory.
@@ -128,19 +127,4 @@ impl Summary {
             exit::SUCCESS
         }
     }
-}
-
-/// An error that ends all execution.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Store(#[from] winsign_core::Error),
-    #[error("cannot start {worker}: {reason}", worker = worker.display())]
-    Worker { worker: PathBuf, reason: String },
-    /// The message of the worker.
-    #[error("{0}")]
-    WorkerIo(String),
-    /// A request that cannot be met.
-    #[error(transparent)]
-    Refused(#[from] Refused),
 }

@@ -9,9 +9,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use serde::Serialize;
-use winsign_core::RunId;
-use winsign_core::error::Refused;
 use winsign_core::grouping::{distinct, grouped};
+use winsign_core::{Diagnostic, RunId};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{FIELDS, Layout, Measure, Show};
 
@@ -55,7 +54,7 @@ pub struct PivotCell {
     pub best: bool,
 }
 
-pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Pivot, Refused> {
+pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Pivot, Diagnostic> {
     let value = layout.value.unwrap_or_default();
     let samples = samples(report, value);
     let axes = distinct(samples.iter().flat_map(|sample| sample.axes.iter().map(|(name, _)| name.clone())));
@@ -119,7 +118,7 @@ fn samples(report: &Report, value: Measure) -> Vec<Sample<'_>> {
 }
 
 /// Returns the whole name of a field or an axis of the study.
-fn resolve(name: &str, axes: &[String]) -> Result<String, Refused> {
+fn resolve(name: &str, axes: &[String]) -> Result<String, Diagnostic> {
     if FIELDS.contains(&name) || axes.iter().any(|axis| axis == name) {
         return Ok(name.to_string());
     }
@@ -130,7 +129,7 @@ fn resolve(name: &str, axes: &[String]) -> Result<String, Refused> {
         _ => {
             let message = format!("{} is an axis of several blocks", quoted(name));
             let help = format!("say which: {}", listed(ends_so.iter().map(|axis| axis.as_str())));
-            return Err(Refused { message, help });
+            return Err(Diagnostic::new(message, help));
         }
     }
     let known = || FIELDS.into_iter().chain(axes.iter().map(String::as_str));
@@ -139,18 +138,18 @@ fn resolve(name: &str, axes: &[String]) -> Result<String, Refused> {
         Some(near) => format!("did you mean `{near}`? {all}"),
         None => all,
     };
-    Err(Refused { message: format!("{} is not an axis of this study", quoted(name)), help })
+    Err(Diagnostic::new(format!("{} is not an axis of this study", quoted(name)), help))
 }
 
-fn check_distinct(rows: &[String], columns: &[String]) -> Result<(), Refused> {
+fn check_distinct(rows: &[String], columns: &[String]) -> Result<(), Diagnostic> {
     let all: Vec<&String> = rows.iter().chain(columns).collect();
     let twice = all.iter().enumerate().find(|(at, name)| all[..*at].contains(name));
     match twice {
         None => Ok(()),
-        Some((_, name)) => Err(Refused {
-            message: format!("{} is given twice", quoted(name)),
-            help: "give each name once, to rows or to columns".to_string(),
-        }),
+        Some((_, name)) => Err(Diagnostic::new(
+            format!("{} is given twice", quoted(name)),
+            "give each name once, to rows or to columns",
+        )),
     }
 }
 

@@ -11,7 +11,6 @@ use super::checks::{
     check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs, check_transferred,
     is_none_beside,
 };
-use super::columns::Columns;
 use super::combine::{Dimension, Point, Values};
 use super::defaults::recipe;
 use super::exclude::{Exclusion, Left};
@@ -24,17 +23,16 @@ use crate::yaml::Diagnostic;
 
 pub(crate) fn expand(file: &File) -> Result<Vec<Chain>, Diagnostic> {
     let mut exclusion = Exclusion::new(&file.rules);
-    let columns = Columns::of_file(file);
 
     let root = Point::root();
     let problems = root.combine(&dimensions(file, &file.top, &root, &Transfers::default())?);
     let points = chains(file, &problems, &mut exclusion)?;
-    let transfers = transfers(file, &points, &columns, &mut exclusion)?;
-    let connects = connects(file, &points, &transfers, &columns, &mut exclusion)?;
+    let transfers = transfers(file, &points, &mut exclusion)?;
+    let connects = connects(file, &points, &transfers, &mut exclusion)?;
     exclusion.check_all_matched()?;
 
     let nested = points.iter().zip(transfers).zip(connects);
-    Ok(nested.map(|((point, transfers), connects)| chain(point, transfers.blocks, connects, &columns)).collect())
+    Ok(nested.map(|((point, transfers), connects)| chain(point, transfers.blocks, connects)).collect())
 }
 
 /// The chains: combinations of top-level and ticket settings.
@@ -80,7 +78,6 @@ fn chains<'p, 'f>(
 fn transfers<'f>(
     file: &'f File,
     chains: &[Point],
-    columns: &Columns,
     exclusion: &mut Exclusion<'f>,
 ) -> Result<Vec<Transfers>, Diagnostic> {
     let none = Transfers::default();
@@ -102,7 +99,7 @@ fn transfers<'f>(
             for point in exclusion.keep(points, &mut left) {
                 check_level(section, "transfer.level", &point)?;
                 check_numerics(section, "transfer.precision", &point)?;
-                transfers.add(&point, || transfer(&point, section, columns));
+                transfers.add(&point, || transfer(&point));
             }
         }
         effects.check()?;
@@ -116,7 +113,6 @@ fn connects<'f>(
     file: &'f File,
     chains: &[Point],
     transfers: &[Transfers],
-    columns: &Columns,
     exclusion: &mut Exclusion<'f>,
 ) -> Result<Vec<Vec<ConnectBlock>>, Diagnostic> {
     let before = chains.iter().map(tickets).sum::<u128>() + transfers.iter().map(Transfers::count).sum::<u128>();
@@ -154,7 +150,7 @@ fn connects<'f>(
                 check_numerics(section, "connect.precision", &point)?;
                 if known.insert((index, point.identity().0)) {
                     runs = runs.saturating_add(transfers.runs(&point));
-                    all[index].push(connect(&point, columns));
+                    all[index].push(connect(&point));
                 }
             }
         }
@@ -303,7 +299,7 @@ pub(crate) fn problem(point: &Point) -> Problem {
     }
 }
 
-fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBlock>, columns: &Columns) -> Chain {
+fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBlock>) -> Chain {
     let training = Training {
         epochs: point.number("ticket.epochs"),
         batch: point.number("ticket.batch"),
@@ -329,13 +325,12 @@ fn chain(point: &Point, transfers: Vec<TransferBlock>, connects: Vec<ConnectBloc
             order: point.whole("ticket.seed_order"),
             alpha: point.whole("ticket.seed_alpha"),
         },
-        axes: columns.within(point, &[Block::Top, Block::Ticket]),
         transfers,
         connects,
     }
 }
 
-fn transfer(point: &Point, section: &Section, columns: &Columns) -> TransferBlock {
+fn transfer(point: &Point) -> TransferBlock {
     let init = point.whole("transfer.seed_init");
     let inherit: Inherit = point.word("transfer.inherit");
     TransferBlock {
@@ -354,14 +349,10 @@ fn transfer(point: &Point, section: &Section, columns: &Columns) -> TransferBloc
         },
         // Transfers train without α; a seed that follows from another one never makes two runs of one.
         seeds: Seeds { init, order: point.whole("transfer.seed_order"), alpha: init },
-        axes: match inherit.needs_ticket() {
-            true => columns.within(point, &[Block::Transfer]),
-            false => columns.without_ticket(point, section),
-        },
     }
 }
 
-fn connect(point: &Point, columns: &Columns) -> ConnectBlock {
+fn connect(point: &Point) -> ConnectBlock {
     let batches = Block::Connect.key("reestimation_batches").filter(|key| point.depends_on(key));
     ConnectBlock {
         between: point.between(),
@@ -379,6 +370,5 @@ fn connect(point: &Point, columns: &Columns) -> ConnectBlock {
             .and_then(|key| point.get(key.path))
             .map(|_| point.number("connect.reestimation_batches")),
         precision: point.word("connect.precision"),
-        axes: columns.within(point, &[Block::Connect]),
     }
 }

@@ -232,11 +232,11 @@ impl Joined {
 #[cfg(test)]
 mod tests {
     use super::runs_of_matrix;
-    use crate::yaml::FileError;
+    use crate::yaml::Diagnostic;
     use crate::{ConnectBlock, Sweep, parse};
     use winsign_core::settings::{Align, Between, Inherit, Masks, Sets};
 
-    fn digits(rest: &str) -> Result<Sweep, FileError> {
+    fn digits(rest: &str) -> Result<Sweep, Diagnostic> {
         parse("study.yaml", &format!("dataset: digits\narchitecture: resnet8\n{rest}"))
     }
 
@@ -276,7 +276,7 @@ connect: {between: [seeds, norm-init, retrain, levels, tickets, plane]}",
         assert!(all.iter().all(|connect| connect.points == if connect.between == Between::Plane { 15 } else { 11 }));
         assert!(all.iter().all(|connect| (connect.refine, connect.block, connect.margin) == (0, 1, 0.25)));
         assert!(all.iter().all(|connect| (connect.sets, connect.align) == (Sets::Both, Align::None)));
-        assert!(all.iter().all(|connect| connect.reestimation_batches.is_none() && connect.axes.is_empty()));
+        assert!(all.iter().all(|connect| connect.reestimation_batches.is_none()));
         assert_eq!(connects("ticket: {levels: 3}\nconnect: {between: tickets}")[0].level, 3);
     }
 
@@ -293,36 +293,8 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
         assert_eq!((plane.margin, plane.points), (0.0, 7));
     }
 
-    /// A block that says what is the default anyway is no other way of measuring.
     #[test]
-    fn what_is_said_and_is_the_default_is_no_column() {
-        let axes = |first: &str| -> Vec<String> {
-            let all = connects(&format!(
-                "transfer: {{inherit: [sign, mask], seed: 2..4}}\nconnect: [{{between: seeds, inherit: sign{first}}}, {{between: seeds, inherit: mask}}]"
-            ));
-            all.iter().flat_map(|connect| connect.axes.iter().map(|(name, _)| name.clone())).collect()
-        };
-        assert_eq!(axes(", sets: both, refine: 0, align: none"), [] as [&str; 0]);
-        assert_eq!(axes(", sets: test"), ["connect.sets"; 2]);
-        let matched = connects("ticket: {method: [lrr, aws], levels: 1}\nconnect: {between: tickets, align: weights}");
-        let expected = vec![("connect.align".to_string(), "weights".to_string())];
-        assert!(matched.iter().all(|connect| connect.axes == expected), "that is said even of all");
-    }
-
-    /// Settings that tell no two rows of one kind apart are no columns.
-    #[test]
-    fn columns_are_of_one_kind_of_connects() {
-        let all = connects(
-            "transfer: {inherit: sign, seed: 2..4}
-connect:
-  - {between: seeds, points: 5, block: 2, refine: [0, 2]}
-  - {between: plane, points: 9, margin: 0.5}
-  - {between: norm-init}",
-        );
-        let axes: Vec<_> = all.iter().map(|connect| connect.axes.clone()).collect();
-        let refine = |rounds: &str| vec![("connect.refine".to_string(), rounds.to_string())];
-        assert_eq!(axes, [refine("0"), refine("2"), vec![], vec![]]);
-        // The same paths, cut otherwise, are the same paths.
+    fn the_same_paths_cut_otherwise_are_the_same_paths() {
         let twice = "transfer: {inherit: sign}\nconnect: [{between: seeds, block: 2}, {between: seeds}]";
         assert_eq!(connects(twice).len(), 1);
     }
@@ -340,18 +312,6 @@ connect:
         // The order of images is what the two have in common; initializations differ in any case.
         let orders = "[{inherit: sign, seed_init: 7, seed_order: 5}, {inherit: retrain, seed: 5}]";
         assert_eq!(joined(orders, ""), [(sign, Masks::Same)]);
-    }
-
-    #[test]
-    fn tickets_found_elsewhere_have_no_settings_of_those_found_here() {
-        let digest = "3f09c2aa41d07e553f09c2aa41d07e55";
-        let sweep = digits(&format!(
-            "ticket:\n  - {{imported: {digest}}}\n  - {{method: lrr, levels: 2, lr: [0.1, 0.2]}}\ntransfer: {{inherit: sign, level: all}}"
-        ));
-        let sweep = sweep.unwrap_or_else(|error| panic!("{}", error.render(false)));
-        let names = |at: usize| sweep.chains[at].axes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
-        assert_eq!(names(0), ["ticket.imported"]);
-        assert!(names(1).contains(&"ticket.lr"), "{:?}", names(1));
     }
 
     #[test]
@@ -405,7 +365,7 @@ connect:
             let error = digits(text).expect_err(text);
             let found = (error.message.as_str(), error.line, error.column);
             assert_eq!(found, (*message, Some(*line), Some(*column)), "{text}");
-            assert!(error.help.contains(help), "{text}\n{}", error.help);
+            assert!(error.to_string().contains(help), "{text}\n{error}");
         }
     }
 
@@ -423,7 +383,7 @@ connect:
             (error.message.as_str(), error.line, error.column),
             ("the units of `shufflenet` cannot be aligned", Some(4), Some(34))
         );
-        assert!(error.help.contains("`resnet50`"), "{}", error.help);
+        assert!(error.to_string().contains("`resnet50`"), "{error}");
         assert!(file("[resnet8, shufflenet]", "exclude: [{architecture: shufflenet, align: weights}]").is_ok());
         let mixer = "dataset: imagenet\narchitecture: mlpmixer\nconnect: {between: norm-init, reestimation_batches: 3}";
         let error = parse("study.yaml", mixer).unwrap_err();

@@ -5,7 +5,6 @@
 //! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joining`, `checks`).
 
 mod checks;
-mod columns;
 mod combine;
 mod defaults;
 mod exclude;
@@ -29,7 +28,7 @@ pub use json_schema::json_schema;
 pub use layout::{FIELDS, IntervalMethod, Layout, Measure, Show};
 pub use schema::{LEAST_CONFIDENCE, MOST_CONFIDENCE, PROBLEM, check_resource};
 
-use crate::yaml::{Diagnostic, DocumentKind, FileError};
+use crate::yaml::{Diagnostic, DocumentKind};
 use winsign_core::settings::{
     Align, Between, Digest, Inherit, Masks, Method, Precision, Problem, Seeds, Sets, Training,
 };
@@ -70,7 +69,6 @@ pub struct Chain {
     /// The training of every other level.
     pub training: Training,
     pub seeds: Seeds,
-    pub axes: Axes,
     pub transfers: Vec<TransferBlock>,
     pub connects: Vec<ConnectBlock>,
 }
@@ -85,8 +83,6 @@ pub struct TransferBlock {
     pub flip: f64,
     pub training: Training,
     pub seeds: Seeds,
-    /// Beside those of the chain; all of them where nothing is inherited from a ticket.
-    pub axes: Axes,
 }
 
 /// One request to join networks of one level.
@@ -109,7 +105,6 @@ pub struct ConnectBlock {
     /// None for all.
     pub reestimation_batches: Option<u32>,
     pub precision: Precision,
-    pub axes: Axes,
 }
 
 impl ConnectBlock {
@@ -121,8 +116,8 @@ impl ConnectBlock {
     }
 }
 
-/// What tells this combination apart besides method, level, inherit, between and transfer seeds: the other settings
-/// that are axes in the file, by their names in it, with their values as text. Reports show them as further columns.
+/// The settings of a run in which the runs of its study differ, by their paths in sweep files, with their values as text.
+/// Reports show them as further columns.
 pub type Axes = Vec<(String, String)>;
 
 /// How runs are executed; nothing here is part of a run's identity. Of these only `threads` and `ranks` can change a
@@ -142,14 +137,14 @@ pub struct Resources {
 }
 
 /// Reads a sweep file.
-pub fn read(path: &Path) -> Result<Sweep, FileError> {
+pub fn read(path: &Path) -> Result<Sweep, Diagnostic> {
     let file_name = path.display().to_string();
     let text = yaml::read_text(path, &SORT).map_err(|fault| fault.in_file(&file_name, ""))?;
     parse(&file_name, &text)
 }
 
 /// Understands the text of a sweep file.
-pub fn parse(file_name: &str, text: &str) -> Result<Sweep, FileError> {
+pub fn parse(file_name: &str, text: &str) -> Result<Sweep, Diagnostic> {
     understand(file_name, text).map_err(|fault| fault.in_file(file_name, text))
 }
 

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 use winsign_core::results::Outcome;
 use winsign_core::settings::{Architecture, Dataset, Digest};
-use winsign_core::{RunId, exit};
+use winsign_core::{Diagnostic, RunId, exit};
 
 use model::Weights;
 
@@ -40,27 +40,16 @@ struct Finished {
 pub enum Error {
     #[error(transparent)]
     Store(#[from] winsign_core::Error),
-    #[error("{0}{help}", help = .0.hint().map(|hint| format!("; help: {hint}")).unwrap_or_default())]
+    #[error(transparent)]
     Data(#[from] winsign_data::Error),
     #[error("cannot use the input run {id}: {error}")]
     Input { id: RunId, error: winsign_core::Error },
-    #[error(
-        "the input run {id} was computed from other data than those in {folder}; help: use the same data, or another \
-         --store",
-        folder = folder.display()
-    )]
+    #[error("the input run {id} was computed from other data than those in {folder}", folder = folder.display())]
     OtherData { id: RunId, folder: PathBuf },
-    #[error(transparent)]
-    Ranks(#[from] comm::Error),
-    #[error(transparent)]
-    Device(#[from] device::Error),
-    #[error(transparent)]
-    Numerics(#[from] numerics::Error),
-    #[error(
-        "there are {ranks} ranks for batches of {batch} images; help: start at most {batch}, or set a larger batch"
-    )]
-    TooManyRanks { ranks: usize, batch: u32 },
-    #[error("rank {rank} on {host} finds other data in {folder} than rank 0; help: give all ranks the same data")]
+    /// The ranks or their devices cannot compute the run.
+    #[error("{}", .0.message)]
+    Setup(#[from] Diagnostic),
+    #[error("rank {rank} on {host} finds other data in {folder} than rank 0")]
     RankData { rank: usize, host: String, folder: String },
     #[error("rank {rank} and rank 0 computed different numbers in epoch {epoch}: a processor or its memory is faulty")]
     Apart { rank: usize, epoch: u32 },
@@ -69,24 +58,21 @@ pub enum Error {
     Elsewhere,
     #[error("stopped on request; the run resumes from its checkpoint")]
     Interrupted,
-    #[error("the loss became {loss} at epoch {epoch}, step {step}; help: try a smaller lr")]
+    #[error("the loss became {loss} at epoch {epoch}, step {step}")]
     Diverged { epoch: u32, step: u32, loss: f32 },
-    #[error(
-        "the test loss became {loss} after epoch {epoch}; help: try a smaller lr, or another batch if an epoch ends \
-         with one image"
-    )]
+    #[error("the test loss became {loss} after epoch {epoch}")]
     DivergedTest { epoch: u32, loss: f64 },
     #[error("the loss is not finite {place}")]
     NotFinite { place: String },
     #[error("the three networks are on one line, or two of them are equal: they do not span a plane")]
     OnOneLine,
-    #[error("pruning the last {survivors} weights would leave none; help: lower levels or prune_ratio")]
+    #[error("pruning the last {survivors} weights would leave none")]
     NothingLeft { survivors: u64 },
     #[error("cannot find a mask: the effects of weights on the output of the network are not finite")]
     ScoresNotFinite,
     #[error("cannot join two networks with different masks ({differing} weights survive in only one of them)")]
     DifferentMasks { differing: u64 },
-    #[error("there is no network with the digest {digest} in this store; help: run `winsign import FILE --as ticket`")]
+    #[error("there is no network with the digest {digest} in this store")]
     NotImported { digest: Digest },
     #[error("the network does not fit {architecture} on {dataset}: {differences}")]
     Misfit { architecture: Architecture, dataset: Dataset, differences: String },
@@ -100,33 +86,31 @@ pub enum Error {
 
 type Result<T> = std::result::Result<T, Error>;
 
-impl Error {
-    /// Returns the exit code of the worker for this error.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Error::Store(error) => error.exit_code(),
-            Error::Input { error: winsign_core::Error::Io { .. }, .. }
-            | Error::Data(winsign_data::Error::Io { .. }) => exit::IO,
-            Error::Input { .. } => exit::DAMAGED_INPUT,
-            Error::Interrupted => exit::INTERRUPTED,
-            Error::Ranks(_) | Error::Device(_) | Error::Numerics(_) | Error::TooManyRanks { .. } => exit::USAGE,
-            Error::Data(_)
-            | Error::Diverged { .. }
-            | Error::DivergedTest { .. }
-            | Error::NotFinite { .. }
-            | Error::OnOneLine
-            | Error::NothingLeft { .. }
-            | Error::ScoresNotFinite
-            | Error::DifferentMasks { .. }
-            | Error::OtherData { .. }
-            | Error::NotImported { .. }
-            | Error::NothingLeftImport
-            | Error::NotFiniteImport
-            | Error::Misfit { .. }
-            | Error::RankData { .. }
-            | Error::Apart { .. }
-            | Error::Elsewhere
-            | Error::Unfit(_) => exit::FAILURE,
-        }
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Diagnostic {
+        let message = error.to_string();
+        let help = match error {
+            Error::Store(error) => return error.into(),
+            Error::Setup(error) => return error,
+            Error::Data(error) => {
+                let Diagnostic { exit_code, help, .. } = error.into();
+                // The other codes of `winsign data` have a different meaning here.
+                let exit_code = if exit_code == exit::IO { exit::IO } else { exit::FAILURE };
+                return Diagnostic::with_code(exit_code, message, help.as_deref());
+            }
+            Error::Input { error: error @ winsign_core::Error::Io { .. }, .. } => {
+                return Diagnostic::with_code(exit::IO, message, Diagnostic::from(error).help.as_deref());
+            }
+            Error::Input { .. } => return Diagnostic::with_code(exit::DAMAGED_INPUT, message, None),
+            Error::Interrupted => return Diagnostic::with_code(exit::INTERRUPTED, message, None),
+            Error::OtherData { .. } => Some("use the same data, or another --store"),
+            Error::RankData { .. } => Some("give all ranks the same data"),
+            Error::Diverged { .. } => Some("try a smaller lr"),
+            Error::DivergedTest { .. } => Some("try a smaller lr, or another batch if an epoch ends with one image"),
+            Error::NothingLeft { .. } => Some("lower levels or prune_ratio"),
+            Error::NotImported { .. } => Some("run `winsign import FILE --as ticket`"),
+            _ => None,
+        };
+        Diagnostic::with_code(exit::FAILURE, message, help)
     }
 }

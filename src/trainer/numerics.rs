@@ -10,8 +10,8 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use tch::Device;
-use winsign_core::RunDirectory;
 use winsign_core::settings::Numerics;
+use winsign_core::{Diagnostic, RunDirectory};
 
 use super::device::Request;
 
@@ -30,22 +30,6 @@ const LIMITS: [(&str, &str); 5] = [
 
 /// Variables that would turn kernels on or off within the limits, and are removed.
 const CLEARED: [&str; 3] = ["ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS", "MKL_ENABLE_INSTRUCTIONS"];
-
-/// An error because of which a rank cannot compute with the numerics of its run.
-#[derive(Debug, thiserror::Error, PartialEq)]
-pub enum Error {
-    #[error("numerics portable needs a processor with AVX2 and FMA; help: use another machine, or numerics native")]
-    NoAvx2,
-    #[error("numerics portable does not support GPUs; help: pass --device cpu, or use numerics native")]
-    OnGpu,
-    #[error("cannot switch to numerics portable any more: this rank could not read the run directory when it started")]
-    TooLate,
-    #[error(
-        "OMP_THREAD_LIMIT allows {limit} threads, but {threads} were requested; help: unset it, or pass \
-         --threads {limit}"
-    )]
-    ThreadLimit { limit: i32, threads: u32 },
-}
 
 /// The numerics with which this process computes.
 static CHOSEN: OnceLock<Numerics> = OnceLock::new();
@@ -103,9 +87,12 @@ fn openmp(name: &CStr) -> Option<NonNull<libc::c_void>> {
 }
 
 /// Fails if OpenMP does not allow this number of threads: with fewer, libtorch would wait for the others forever.
-pub fn check_threads(threads: u32) -> Result<(), Error> {
+pub fn check_threads(threads: u32) -> Result<(), Diagnostic> {
     match thread_limit() {
-        Some(limit) if i64::from(limit) < i64::from(threads) => Err(Error::ThreadLimit { limit, threads }),
+        Some(limit) if i64::from(limit) < i64::from(threads) => Err(Diagnostic::new(
+            format!("OMP_THREAD_LIMIT allows {limit} threads, but {threads} were requested"),
+            format!("unset it, or pass --threads {limit}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -120,16 +107,24 @@ pub fn device(request: Request, numerics: Numerics) -> Request {
 }
 
 /// Fails unless this rank computes with the numerics of its run.
-pub fn check(needed: Numerics, device: Device) -> Result<(), Error> {
+pub fn check(needed: Numerics, device: Device) -> Result<(), Diagnostic> {
     check_with(needed, CHOSEN.get().copied().unwrap_or_default(), device, has_avx2())
 }
 
-fn check_with(needed: Numerics, chosen: Numerics, device: Device, has_avx2: bool) -> Result<(), Error> {
+fn check_with(needed: Numerics, chosen: Numerics, device: Device, has_avx2: bool) -> Result<(), Diagnostic> {
     match needed {
         Numerics::Native => Ok(()),
-        Numerics::Portable if device.is_cuda() => Err(Error::OnGpu),
-        Numerics::Portable if !has_avx2 => Err(Error::NoAvx2),
-        Numerics::Portable if chosen != Numerics::Portable => Err(Error::TooLate),
+        Numerics::Portable if device.is_cuda() => {
+            Err(Diagnostic::new("numerics portable does not support GPUs", "pass --device cpu, or use numerics native"))
+        }
+        Numerics::Portable if !has_avx2 => Err(Diagnostic::new(
+            "numerics portable needs a processor with AVX2 and FMA",
+            "use another machine, or numerics native",
+        )),
+        Numerics::Portable if chosen != Numerics::Portable => Err(Diagnostic::new(
+            "cannot switch to numerics portable any more: this rank could not read the run directory when it started",
+            "start the run again",
+        )),
         Numerics::Portable => Ok(()),
     }
 }
@@ -149,10 +144,11 @@ mod tests {
     #[test]
     fn portable_is_refused_if_it_is_not_possible() {
         let check = |chosen, device, has_avx2| check_with(Numerics::Portable, chosen, device, has_avx2);
+        let message = |chosen, device, has_avx2| check(chosen, device, has_avx2).unwrap_err().message;
         assert_eq!(check(Numerics::Portable, Device::Cpu, true), Ok(()));
-        assert_eq!(check(Numerics::Portable, Device::Cpu, false), Err(Error::NoAvx2));
-        assert_eq!(check(Numerics::Portable, Device::Cuda(0), true), Err(Error::OnGpu));
-        assert_eq!(check(Numerics::Native, Device::Cpu, true), Err(Error::TooLate));
+        assert!(message(Numerics::Portable, Device::Cpu, false).contains("needs a processor with AVX2"));
+        assert!(message(Numerics::Portable, Device::Cuda(0), true).contains("does not support GPUs"));
+        assert!(message(Numerics::Native, Device::Cpu, true).contains("cannot switch"));
         assert_eq!(check_with(Numerics::Native, Numerics::Native, Device::Cuda(0), false), Ok(()));
     }
 
@@ -161,8 +157,8 @@ mod tests {
         let limit = thread_limit().expect("libtorch has OpenMP");
         assert_eq!(check_threads(1), Ok(()));
         assert_eq!(check_threads(limit as u32), Ok(()));
-        let threads = limit as u32 + 1;
-        assert_eq!(check_threads(threads), Err(Error::ThreadLimit { limit, threads }));
+        let error = check_threads(limit as u32 + 1).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("; help: unset it, or pass --threads {limit}")), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use tch::Device;
@@ -21,7 +21,7 @@ use winsign_core::attempt::{Attempt, End, LOG};
 use winsign_core::directory::RunFile;
 use winsign_core::results::{GPU_SHARE, Processors, Usage};
 use winsign_core::settings::{MAX_THREADS, Settings, Training};
-use winsign_core::{RunDirectory, exit};
+use winsign_core::{Diagnostic, RunDirectory, exit};
 use winsign_data::DEFAULT_ROOT;
 
 use super::comm::{self, Comm, Place, Ranks, pulse, say};
@@ -30,7 +30,7 @@ use super::{Error, Finished, Result, connect, device, import, memory, numerics, 
 
 /// Executes one run directory that `winsign run` prepared, and exits.
 #[derive(Parser)]
-#[command(name = "winsign-worker", version, after_help = HELP)]
+#[command(name = "winsign-worker", version, after_help = format!("{NOTES}\n\n{}", exit::help(|code| code.worker)))]
 struct Arguments {
     /// The run directory: STORE/runs/xx/ID
     run: PathBuf,
@@ -74,7 +74,7 @@ impl Arguments {
     }
 }
 
-const HELP: &str = "\
+const NOTES: &str = "\
 Examples:
   winsign-worker results/runs/3f/3f09c2aa41d07e55
   winsign-worker --threads 4 results/runs/3f/3f09c2aa41d07e55
@@ -86,17 +86,12 @@ Several ranks divide every batch among them; the batch size of the run is the to
 except for rounding, and for BatchNorm, which each rank normalizes by its own images.
 
 SIGTERM, SIGINT and SIGUSR1 make it save a checkpoint and exit with 75; start it again to resume. mpirun forwards
-SIGUSR1; at SIGTERM it kills all ranks after a second.
+SIGUSR1; at SIGTERM it kills all ranks after a second.";
 
-Exit codes:
-   0  the result is committed (also if it already was)
-   1  the run failed; the last line of the log gives the reason
-   2  it is not a run directory, or has another format; or the ranks or devices cannot compute the run
-  65  files of an input are damaged and were set aside; compute that run again first
-  69  another attempt at this run is alive, or has taken over
-  71  a rank exited, hangs or is unreachable; start again to resume from the last checkpoint
-  74  the store cannot be read or written
-  75  interrupted after saving a checkpoint; start again to resume";
+/// Returns the command line of `winsign-worker`, from which its help and its documentation are made.
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
 
 /// Runs the program, and returns its exit code.
 pub fn main() -> ExitCode {
@@ -129,11 +124,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(execute(&arguments, ranks, stop))
         }
         Err(error) => {
-            let error = Error::from(error);
             if comm::seems_root() {
                 say(&error.to_string());
             }
-            ExitCode::from(error.exit_code())
+            ExitCode::from(error.exit_code)
         }
     }
 }
@@ -261,7 +255,8 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     }
     let training = training(&file.settings);
     if let Some(&Training { batch, .. }) = training.filter(|training| place.ranks > training.batch as usize) {
-        return Err(Error::TooManyRanks { ranks: place.ranks, batch });
+        let message = format!("there are {} ranks for batches of {batch} images", place.ranks);
+        return Err(Diagnostic::new(message, format!("start at most {batch}, or set a larger batch")).into());
     }
     // A training counts epochs. A path counts batches, and reports their number once it is known.
     let epochs = training.map_or(0, |training| training.epochs);
@@ -324,10 +319,12 @@ fn gpu_share(told: Option<&str>) -> f64 {
 
 /// Records how the attempt ended on all ranks, reports an error once, and leaves the watch; returns the exit code.
 fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
+    let elsewhere = matches!(result, Err(Error::Elsewhere));
+    let error = result.err().map(Diagnostic::from);
     let own = Verdict {
-        code: result.as_ref().map_or_else(Error::exit_code, |()| exit::SUCCESS),
-        message: result.as_ref().map_or_else(Error::to_string, |()| String::new()),
-        elsewhere: matches!(result, Err(Error::Elsewhere)),
+        code: error.as_ref().map_or(exit::SUCCESS, |error| error.exit_code),
+        message: error.map_or(String::new(), |error| error.to_string()),
+        elsewhere,
         host: winsign_core::owner::host(),
     };
     let all = ranks.comm.gather(&serde_json::to_vec(&own).expect("plain data"));
@@ -358,7 +355,7 @@ fn finish(ranks: Ranks, attempt: Option<Attempt>, result: Result<()>) -> u8 {
     {
         code = exit::IO;
         if ranks.comm.place().is_root() {
-            say(&error.to_string());
+            say(&Diagnostic::from(error).to_string());
         }
     }
     if let Some(watch) = ranks.watch {

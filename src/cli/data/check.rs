@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use winsign_core::exit;
+use winsign_core::{Diagnostic, exit};
 use winsign_data::check::{self, Progress, Report};
 use winsign_data::{Set, processors};
 
-use super::super::{Common, Failure, output};
+use super::super::{Common, output};
 use super::bar;
 
 #[derive(Args)]
@@ -41,7 +41,7 @@ Exit codes:
   65  some files are unusable; all of them are listed
   74  a directory or file cannot be read";
 
-pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let threads = arguments.threads.map_or_else(processors, NonZeroUsize::get);
     let bar = bar(common, 0);
     let reports = check::check(&arguments.folder, arguments.like, threads, &|progress| match progress {

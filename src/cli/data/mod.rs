@@ -9,7 +9,8 @@ use std::io::IsTerminal;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Common, Failure};
+use super::Common;
+use winsign_core::Diagnostic;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -30,7 +31,7 @@ Examples:
   winsign data check data                                             check all sets in data/
   winsign data pack data data/imagenet.pack                           pack ImageNet into one file";
 
-pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Failure> {
+pub(crate) fn command(common: &Common, command: &Command) -> Result<u8, Diagnostic> {
     match command {
         Command::Check(arguments) => check::command(common, arguments),
         Command::Pack(arguments) => pack::command(common, arguments),

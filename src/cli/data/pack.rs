@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{HumanBytes, ProgressBar};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use winsign_core::exit;
+use winsign_core::{Diagnostic, exit};
 use winsign_data::pack::{Options, Progress, pack, partial_path};
 use winsign_data::{Error, Set, imagenet, processors};
 
-use super::super::{Common, Failure, output};
+use super::super::{Common, output};
 use super::bar;
 
 pub(super) const HELP: &str = "\
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
 /// The maximum number of damaged images listed; others are only counted.
 const NAMED: usize = 20;
 
-pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let listing = imagenet::list(&arguments.root)?;
     let options = Options {
         short_side: arguments.short_side.map(|side| side as usize),
@@ -123,7 +123,7 @@ fn stop_at_signal() -> Arc<AtomicBool> {
 }
 
 /// Adds help to an error that occurred while packing.
-fn explain(error: Error, file: &Path) -> Failure {
+fn explain(error: Error, file: &Path) -> Diagnostic {
     let help = match &error {
         Error::Io { .. } => {
             "free space or repair the file system, then run the same command again; what was packed is kept"
@@ -136,5 +136,7 @@ fn explain(error: Error, file: &Path) -> Failure {
              `winsign data check DIR` lists all damaged images"
         }
     };
-    Failure::Data(error, Some(help.to_string()))
+    let mut diagnostic = Diagnostic::from(error);
+    diagnostic.help = Some(help.to_string());
+    diagnostic
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use winsign_core::Diagnostic;
 use winsign_data::cifar::Format;
 use winsign_data::{Set, synth};
 
-use super::super::{Common, Failure, output};
+use super::super::{Common, output};
 use super::bar;
 
 #[derive(Args)]
@@ -53,7 +54,7 @@ Exit codes:
    2  the set already exists, or the request is invalid; nothing was written
   74  the set cannot be written (for example, the disk is full); partial files were removed";
 
-pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Failure> {
+pub(super) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let &Arguments { like, train, test, classes, seed, format, layout, .. } = arguments;
     let bar = bar(common, train.saturating_add(test));
     bar.set_prefix(like.name());

@@ -17,6 +17,8 @@ pub mod task;
 
 use std::path::PathBuf;
 
+use winsign_core::{Diagnostic, exit};
+
 /// An error of Slurm or of a submission.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -63,24 +65,28 @@ impl Error {
             _ => false,
         }
     }
+}
 
-    /// Returns what the user can do about the error, if anything.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Error::NoSlurm { .. } => Some(
-                "run this on a node of the cluster where sbatch works, or use `winsign run` (also with --hosts)"
-                    .to_string(),
-            ),
-            Error::Refused { words, .. } if client::is_absence(words) => {
-                Some("try again later, the controller does not respond; nothing that was submitted is lost".to_string())
+impl From<Error> for Diagnostic {
+    fn from(error: Error) -> Diagnostic {
+        let message = error.to_string();
+        let help = match error {
+            Error::Store(error) => return error.into(),
+            Error::NoSlurm { .. } => {
+                let help =
+                    "run this on a node of the cluster where sbatch works, or use `winsign run` (also with --hosts)";
+                return Diagnostic::new(message, help);
             }
-            Error::Full { .. } => Some("run the same command again when some of them have ended".to_string()),
-            Error::Unasked { .. } => Some(
-                "try again in a moment, on a node of the cluster where sbatch works; nothing was changed".to_string(),
-            ),
-            Error::Busy { .. } => Some("wait for it, then run the same command again".to_string()),
-            Error::Store(error) => error.hint().map(str::to_string),
+            Error::Refused { words, .. } if client::is_absence(&words) => {
+                Some("try again later, the controller does not respond; nothing that was submitted is lost")
+            }
+            Error::Full { .. } => Some("run the same command again when some of them have ended"),
+            Error::Unasked { .. } => {
+                Some("try again in a moment, on a node of the cluster where sbatch works; nothing was changed")
+            }
+            Error::Busy { .. } => Some("wait for it, then run the same command again"),
             Error::Refused { .. } | Error::Strange { .. } | Error::Unfit { .. } => None,
-        }
+        };
+        Diagnostic::with_code(exit::FAILURE, message, help)
     }
 }

@@ -4,14 +4,13 @@ use contour::ContourBuilder;
 
 pub(super) struct Contour {
     pub threshold: f64,
-    /// Where values are at least the threshold. A shape with holes is one outline that walks into each hole and back on the
-    /// same way.
-    pub areas: Vec<Vec<(f64, f64)>>,
-    /// Where values are the threshold, without what only follows the border of the grid.
+    /// The borders of all areas where values are at least the threshold, and of the holes in them.
+    pub rings: Vec<Vec<(f64, f64)>>,
+    /// The lines where values are the threshold, without what only follows the border of the grid.
     pub lines: Vec<Vec<(f64, f64)>>,
 }
 
-/// Of `values` on the grid of `x` and `y` (row after row, as many as the grid has), by linear interpolation.
+/// Returns the contours of `values` on the grid of `x` and `y` (row after row), by linear interpolation.
 pub(super) fn contours(x: &[f64], y: &[f64], values: &[f64], thresholds: &[f64]) -> Vec<Contour> {
     let found = ContourBuilder::new(x.len(), y.len(), true).contours(values, thresholds);
     let found = found.expect("as many values as the grid has");
@@ -21,36 +20,17 @@ pub(super) fn contours(x: &[f64], y: &[f64], values: &[f64], thresholds: &[f64])
         let below = (place as usize).min(axis.len() - 2);
         axis[below] + (place - below as f64) * (axis[below + 1] - axis[below])
     };
-    let of_one = |contour: &contour::Contour| {
-        let polygons = contour.geometry().iter().map(|polygon| {
-            let rings = std::iter::once(polygon.exterior()).chain(polygon.interiors());
-            let on_grid = |ring: &[contour::Pt]| -> Vec<(f64, f64)> {
-                ring.iter().map(|point| (on_axis(x, point.x), on_axis(y, point.y))).collect()
-            };
-            rings.map(|ring| on_grid(&ring.0)).collect::<Vec<_>>()
-        });
-        let polygons: Vec<Vec<Vec<(f64, f64)>>> = polygons.collect();
-        Contour {
-            threshold: contour.threshold(),
-            areas: polygons.iter().map(|rings| with_holes(rings)).collect(),
-            lines: polygons.iter().flatten().flat_map(|ring| inside(ring, x, y)).collect(),
-        }
+    let on_grid = |point: &contour::Pt| (on_axis(x, point.x), on_axis(y, point.y));
+    let contour = |contour: &contour::Contour| {
+        let rings = contour.geometry().iter().flat_map(|area| std::iter::once(area.exterior()).chain(area.interiors()));
+        let rings: Vec<Vec<(f64, f64)>> = rings.map(|ring| ring.0.iter().map(on_grid).collect()).collect();
+        let lines = rings.iter().flat_map(|ring| inside(ring, x, y)).collect();
+        Contour { threshold: contour.threshold(), rings, lines }
     };
-    found.iter().map(of_one).collect()
+    found.iter().map(contour).collect()
 }
 
-/// The outer ring, and each of the others from its last point and back.
-fn with_holes(rings: &[Vec<(f64, f64)>]) -> Vec<(f64, f64)> {
-    let [outer, holes @ ..] = rings else { return vec![] };
-    let mut outline = outer.clone();
-    for hole in holes {
-        outline.extend(hole);
-        outline.extend(outer.last());
-    }
-    outline
-}
-
-/// The parts of a ring that are not on the border of the grid.
+/// Returns the parts of a ring that are not on the border of the grid.
 fn inside(ring: &[(f64, f64)], x: &[f64], y: &[f64]) -> Vec<Vec<(f64, f64)>> {
     let sides = |(px, py): (f64, f64)| [px == x[0], px == x[x.len() - 1], py == y[0], py == y[y.len() - 1]];
     let is_border = |a, b| sides(a).iter().zip(sides(b)).any(|(a, b)| *a && b);
@@ -93,11 +73,8 @@ mod tests {
         let [first, last] = [contour.lines[0].first(), contour.lines[0].last()];
         assert_eq!(first, last, "a closed line");
         // All but the disc: the rectangle's 8 minus π · 0.49.
-        let outline = &contour.areas[0];
-        let twice: f64 = (0..outline.len())
-            .map(|at| (outline[at], outline[(at + 1) % outline.len()]))
-            .map(|(a, b)| a.0 * b.1 - a.1 * b.0)
-            .sum();
+        let pairs = contour.rings.iter().flat_map(|ring| ring.windows(2));
+        let twice: f64 = pairs.map(|pair| pair[0].0 * pair[1].1 - pair[0].1 * pair[1].0).sum();
         assert!((twice.abs() / 2.0 - (8.0 - 0.49 * std::f64::consts::PI)).abs() < 0.02, "{twice}");
     }
 

@@ -1,20 +1,17 @@
 //! Training curves: the error after every epoch, the mean over seeds. Of transfers there is a panel for each kind, over
 //! epochs; of tickets there is one for each study of its axes, with the levels of a chain in sequence.
 
-use std::ops::Range;
-
-use plotters::prelude::*;
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Inherit, Kind, Method};
 use winsign_core::text::plural;
 
-use super::chart::{Chart, Tick, chart, draw_band, draw_line, draw_marker, draw_upright, place, round_ticks};
-use super::figure::{Area, Drawn, Figure, TICKS};
-use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
-use super::theme::{self, Look, SOLID, TRAIN_DASH, look, thinned};
-use super::values::Values;
+use super::chart::{Axis, Chart, Tick};
+use super::figure::{Figure, TICKS};
+use super::legend::Key;
+use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text, thinned};
+use super::svg::{Canvas, Paint, Rect, stroke};
+use super::theme::{self, Look, TRAIN_DASH, look};
 use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::{mean, sample_std};
@@ -24,7 +21,7 @@ use crate::{Curve, RunRecord};
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 8;
 const MOST_TICKS: usize = 10;
-/// Of one line, and of them those that show their value.
+/// The largest numbers of markers and of values on one line.
 const MOST_MARKERS: usize = 6;
 const MOST_VALUES: usize = 12;
 
@@ -44,7 +41,7 @@ struct Group<'a> {
     lines: Vec<Line<'a>>,
 }
 
-/// How training went on from tickets, or from nothing; none if no curve is known.
+/// Draws the training curves of transfers and dense networks, if there are any.
 pub(super) fn draw_transfers(records: &[RunRecord], chrome: FigureChrome) -> Option<Plot> {
     let trained = trained(records, Kind::Transfer);
     let groups = grouped(trained, |record| {
@@ -66,21 +63,14 @@ pub(super) fn draw_transfers(records: &[RunRecord], chrome: FigureChrome) -> Opt
     let (others, levels_out) = last_level(others, 0, |group| group.level);
     let (groups, left_out) = limited(dense.into_iter().chain(others).collect(), MOST_PANELS, "panels");
     let last = groups.iter().flat_map(|group| &group.lines).filter_map(|line| line.epochs.last()).max()?.max(&1);
-    let over_epochs = Sequence {
-        x: 0.0..f64::from(*last),
-        ticks: round_ticks(0.0, f64::from(*last))
-            .into_iter()
-            .filter(|tick| tick.fract() == 0.0)
-            .map(|tick| (tick, tick.to_string()))
-            .collect(),
-        borders: vec![],
-        place: |_, epoch, _| epoch,
-    };
+    let x = Axis::linear(0.0, f64::from(*last));
+    let ticks = x.ticks().into_iter().filter(|tick| tick.fract() == 0.0).map(|tick| (tick, tick.to_string()));
+    let over_epochs = Sequence { x, ticks: ticks.collect(), borders: vec![], place: |_, epoch, _| epoch };
     let caption = [levels_out, left_out];
     Some(plot(chrome, ("curves.svg", "Training curves of transfers"), "epoch", &groups, over_epochs, caption))
 }
 
-/// How tickets were trained, level after level; none if no curve is known.
+/// Draws the training curves of tickets, level after level, if there are any.
 pub(super) fn draw_tickets(records: &[RunRecord], chrome: FigureChrome) -> Option<Plot> {
     let trained = trained(records, Kind::Ticket).filter(|record| record.planned.label.rewind_point.is_none());
     let groups =
@@ -99,7 +89,7 @@ pub(super) fn draw_tickets(records: &[RunRecord], chrome: FigureChrome) -> Optio
     let (first, last) = (*levels.first()?, *levels.last()?);
     let step = levels.len().div_ceil(MOST_TICKS);
     let in_sequence = Sequence {
-        x: f64::from(first)..f64::from(last) + 1.0,
+        x: Axis::linear(f64::from(first), f64::from(last) + 1.0),
         ticks: levels.iter().step_by(step).map(|level| (f64::from(*level) + 0.5, level.to_string())).collect(),
         borders: levels.iter().skip(1).map(|level| f64::from(*level)).collect(),
         place: |line, epoch, last| f64::from(line.level) + epoch / last,
@@ -129,13 +119,13 @@ fn line<'f>(records: &Vec<&&'f RunRecord>) -> Line<'f> {
     }
 }
 
-/// How epochs lie on the x axis.
+/// The order of epochs on the x axis.
 struct Sequence {
-    x: Range<f64>,
+    x: Axis,
     ticks: Vec<Tick>,
-    /// Where a level begins.
+    /// The places where a level begins.
     borders: Vec<f64>,
-    /// Of a line, one of its epochs, and its last.
+    /// Returns the place of one epoch of a line, given its last epoch.
     place: fn(&Line, f64, f64) -> f64,
 }
 
@@ -167,19 +157,20 @@ fn plot(
             caption[0].as_deref(),
             caption[1].as_deref(),
         ]),
-        size: if groups.len() == 1 { (900, 440) } else { (620, 320) },
+        size: if groups.len() == 1 { (450.0, 220.0) } else { (310.0, 160.0) },
         room: TICKS,
         scale: None,
         panels: Panel::grid(groups.iter().map(|group| group.heading.clone()), COLUMNS),
     };
-    figure.plot(file, |index, area, values| draw_group(area, &groups[index], &sequence, highest, values))
+    figure.plot(file, |index, canvas, area| draw_group(canvas, area, &groups[index], &sequence, highest))
 }
 
 fn legend(groups: &[Group]) -> Vec<Key> {
     let methods = distinct(groups.iter().flat_map(|group| &group.lines).map(|line| line.method));
     let key = |method: Option<Method>| Key {
         look: line_look(method),
-        sign: Sign::Line,
+        line: Some(theme::LINE),
+        has_marker: true,
         text: method.map_or("dense".to_string(), |method| method_text(Some(method))),
     };
     methods.into_iter().map(key).collect()
@@ -190,25 +181,25 @@ fn line_look(method: Option<Method>) -> Look {
     look(method, Some(Inherit::Sign))
 }
 
-fn draw_group(area: &Area, group: &Group, sequence: &Sequence, highest: f64, values: &mut Values) -> Drawn {
-    let mut chart = chart(area, TICKS, sequence.x.clone(), 0.0..1.05 * highest, &sequence.ticks)?;
+fn draw_group(canvas: &mut Canvas, area: Rect, group: &Group, sequence: &Sequence, highest: f64) {
+    let mut chart = Chart::new(canvas, area, (sequence.x, &sequence.ticks), 0.0..1.05 * highest);
     for border in &sequence.borders {
-        draw_upright(&chart, theme::AXIS, *border)?;
+        chart.line(&[(*border, 0.0), (*border, chart.y.to)], stroke(theme::AXIS, theme::HAIRLINE));
     }
     for line in &group.lines {
-        draw_one(&mut chart, line, sequence, values)?;
+        draw_one(&mut chart, line, sequence);
     }
-    Ok(())
 }
 
-fn draw_one(chart: &mut Chart, line: &Line, sequence: &Sequence, values: &mut Values) -> Drawn {
+fn draw_one(chart: &mut Chart, line: &Line, sequence: &Sequence) {
     let color = theme::color(line.method);
     let last = f64::from(line.epochs.last().copied().unwrap_or(1).max(1));
     let place_of = |epoch: u32| (sequence.place)(line, f64::from(epoch), last);
     let train: Vec<(f64, f64)> = (line.epochs.iter().enumerate())
         .filter_map(|(at, epoch)| Some((place_of(*epoch), mean(&errors_at(line, at, |curve| &curve.train_error))?)))
         .collect();
-    draw_line(chart, theme::dark_color(line.method).mix(0.8), theme::THIN_LINE, TRAIN_DASH, &train)?;
+    let dark = theme::dark_color(line.method).faded(0.8);
+    chart.line(&train, Paint { dash: TRAIN_DASH, ..stroke(dark, theme::THIN_LINE) });
 
     let means: Vec<Mean> = (line.epochs.iter().enumerate())
         .filter_map(|(at, epoch)| {
@@ -218,24 +209,23 @@ fn draw_one(chart: &mut Chart, line: &Line, sequence: &Sequence, values: &mut Va
         })
         .collect();
     // A band ends with the panel.
-    let ceiling = chart.y_range().end;
+    let ceiling = chart.y.to;
     let band = means.iter().filter_map(|Mean { at: (x, mean), std, .. }| {
         let std = (*std)?;
         Some((*x, (mean - std).max(0.0), (mean + std).min(ceiling)))
     });
-    draw_band(chart, color, &band.collect::<Vec<_>>())?;
+    chart.band(&band.collect::<Vec<_>>(), color);
     let points: Vec<(f64, f64)> = means.iter().map(|mean| mean.at).collect();
-    draw_line(chart, color.into(), theme::LINE - 1, SOLID, &points)?;
+    chart.line(&points, stroke(color, theme::LINE - 0.5));
 
     // The last epoch counts most.
     let from_the_end: Vec<&Mean> = means.iter().rev().collect();
     for mean in thinned(&from_the_end, if sequence.borders.is_empty() { MOST_MARKERS } else { 1 }) {
-        draw_marker(chart.plotting_area(), &line_look(line.method), mean.at)?;
+        chart.marker(mean.at, line_look(line.method), 1.0);
     }
     for mean in thinned(&from_the_end, MOST_VALUES) {
-        values.at(place(chart, mean.at), describe(line, mean), line.curves.iter().map(|(run, _)| *run));
+        chart.value(mean.at, describe(line, mean), line.curves.iter().map(|(run, _)| *run));
     }
-    Ok(())
 }
 
 /// The mean test error after an epoch.

@@ -1,33 +1,25 @@
 //! A figure: panels of one size in a grid, with the title, the legend, the axes' names and the caption around them.
 
-use std::io;
-use std::iter;
-
-use plotters::coord::Shift;
-use plotters::prelude::*;
-
 use super::heatmap::{SCALE_WIDTH, Scale};
 use super::legend::{self, Key};
 use super::panels::Panel;
-use super::svg;
-use super::theme;
-use super::values::{self, Values};
-use super::{FigureChrome, Plot};
+use super::svg::{Canvas, Point, Rect};
+use super::text::Font;
+use super::theme::{FAINT_TEXT, LABEL, NOTE, TITLE};
+use super::{FigureChrome, Plot, values};
 
-pub(super) type Backend<'a> = SVGBackend<'a>;
-pub(super) type Area<'a> = DrawingArea<Backend<'a>, Shift>;
-pub(super) type Drawn<T = ()> = Result<T, DrawingAreaErrorKind<io::Error>>;
-
-const MARGIN: i32 = 24;
-const GAP: i32 = 24;
-const TITLE_HEIGHT: i32 = 52;
-const HEADING_LINE: i32 = 32;
-const CAPTION_LINE: i32 = 30;
+const MARGIN: f64 = 12.0;
+const GAP: f64 = 12.0;
+const TITLE_HEIGHT: f64 = 26.0;
+const HEADING_LINE: f64 = 16.0;
+const CAPTION_LINE: f64 = 15.0;
 /// Room for the name of the x axis, and of the y axis.
-const AXIS_NAME: i32 = 44;
+const AXIS_NAME: f64 = 22.0;
+/// The largest number of lines that one part of a heading takes.
+const MOST_HEADING_LINES: usize = 4;
 
 /// Room for numbers at the axes: to the left of a panel, and below it.
-pub(super) const TICKS: (i32, i32) = (64, 40);
+pub(super) const TICKS: (f64, f64) = (32.0, 20.0);
 
 pub(super) struct Figure<'a> {
     pub chrome: FigureChrome,
@@ -35,253 +27,188 @@ pub(super) struct Figure<'a> {
     pub legend: Vec<Key>,
     pub x: &'a str,
     pub y: &'a str,
-    /// What is drawn, and what was left out.
+    /// Says what is drawn, and what was left out.
     pub caption: String,
-    /// Of the plotting area of a panel.
-    pub size: (i32, i32),
-    /// Beside the plotting area, for ticks: see [`TICKS`].
-    pub room: (i32, i32),
-    /// What shades mean; beside the first row of panels.
+    /// Width and height of the plotting area of a panel.
+    pub size: (f64, f64),
+    /// Room to the left of the plotting area and below it: see [`TICKS`].
+    pub room: (f64, f64),
+    /// The meaning of shades, shown beside the first row of panels.
     pub scale: Option<Scale>,
     pub panels: Vec<Panel>,
 }
 
 impl Figure<'_> {
-    /// Draws the figure, with `draw` filling the area of each panel (without its heading, but with its room for ticks).
-    pub(super) fn plot(mut self, file: &'static str, draw: impl Fn(usize, &Area, &mut Values) -> Drawn) -> Plot {
-        self.break_headings();
-        let (mut svg, values) = self.draw(&draw);
-        if values.are_too_many() {
-            self.caption += &format!(" Not more than {} marks, evenly picked, show their value.", values::MOST);
-            svg = self.draw(&draw).0;
+    /// Draws the figure, with `draw` filling the plotting area of each panel and the room beside it.
+    pub(super) fn plot(mut self, file: &'static str, draw: impl Fn(usize, &mut Canvas, Rect)) -> Plot {
+        self.wrap_headings();
+        let mut canvas = Canvas::default();
+        if self.chrome == FigureChrome::Full {
+            canvas.text((MARGIN, MARGIN + 6.0), self.title, TITLE.left());
         }
+        legend::draw(&mut canvas, &self.legend, (MARGIN, self.legend_top()), self.inner_width());
+        for (index, panel) in self.panels.iter().enumerate() {
+            self.draw_heading(&mut canvas, panel);
+            draw(index, &mut canvas, self.area(panel));
+        }
+        if let Some(scale) = &self.scale {
+            let left = MARGIN + self.y_name() + self.grid().0 * self.cell().0;
+            scale.draw(&mut canvas, (left, self.grid_top() + self.heading_height()), self.size.1);
+        }
+        self.draw_axis_names(&mut canvas);
+        if canvas.values.are_too_many() {
+            self.caption += &format!(" Not more than {} marks, evenly picked, show their value.", values::MOST);
+        }
+        let height = self.draw_caption(&mut canvas);
+        let svg = canvas.finish((self.width(), height), self.title, &self.caption);
         Plot { file, title: self.title, caption: self.caption, svg }
     }
 
-    fn draw(&self, draw: impl Fn(usize, &Area, &mut Values) -> Drawn) -> (String, Values) {
-        let caption = match self.chrome {
-            FigureChrome::Full => wrapped(&self.caption, self.width() - 2 * MARGIN, theme::NOTE),
+    /// Breaks lines of headings that are too long.
+    fn wrap_headings(&mut self) {
+        // Into the gaps and margins at both sides.
+        let width = (self.room.0 + self.size.0 + GAP / 2.0).min(self.size.0 + GAP + MARGIN);
+        for panel in &mut self.panels {
+            let lines = std::mem::take(&mut panel.heading).into_iter();
+            let wrapped = |(font, line): (Font, String)| {
+                let mut lines = font.wrapped(&line, width);
+                let rest = lines.split_off(lines.len().min(MOST_HEADING_LINES - 1)).join(" ");
+                lines.extend((!rest.is_empty()).then(|| font.shortened(&rest, width)));
+                lines.into_iter().map(move |line| (font, line))
+            };
+            panel.heading = lines.flat_map(wrapped).collect();
+        }
+    }
+
+    fn draw_heading(&self, canvas: &mut Canvas, panel: &Panel) {
+        let area = self.area(panel);
+        let top = area.top - self.heading_height();
+        for (line, (font, text)) in panel.heading.iter().enumerate() {
+            let style = if font.is_bold { font.centred() } else { font.centred().colored(FAINT_TEXT) };
+            canvas.text((area.centre().0, top + HEADING_LINE * (line as f64 + 0.5)), text, style);
+        }
+    }
+
+    /// Names the axes once for all panels: x below the grid, y to its left.
+    fn draw_axis_names(&self, canvas: &mut Canvas) {
+        let left = MARGIN + self.y_name();
+        let (from, to) = (left + self.room.0, left + self.grid().0 * self.cell().0 - GAP);
+        canvas.text(((from + to) / 2.0, self.grid_bottom()), self.x, LABEL.centred());
+        let (from, to) = (self.grid_top() + self.heading_height(), self.grid_bottom() - self.room.1 - GAP);
+        canvas.text((MARGIN + AXIS_NAME / 3.0, (from + to) / 2.0), self.y, LABEL.centred().upright());
+    }
+
+    /// Returns the height of the figure, which ends with the caption.
+    fn draw_caption(&self, canvas: &mut Canvas) -> f64 {
+        let top = self.grid_bottom() + if self.x.is_empty() { 0.0 } else { AXIS_NAME };
+        let lines = match self.chrome {
+            FigureChrome::Full => NOTE.wrapped(&self.caption, self.width() - 2.0 * MARGIN),
             FigureChrome::Bare => vec![],
         };
-        let name = if self.x.is_empty() { 0 } else { AXIS_NAME };
-        let height = self.grid_bottom() + name + CAPTION_LINE * caption.len() as i32 + MARGIN / 2;
-        let (mut drawn, mut values) = (String::new(), Values::default());
-        self.draw_on(&mut drawn, &mut values, height, &caption, draw).expect("drawing to memory");
-        let size = (self.width(), height);
-        (svg::finished(drawn, size, self.title, &self.caption, &values), values)
+        for (line, text) in lines.iter().enumerate() {
+            canvas.text((MARGIN, top + CAPTION_LINE * line as f64), text, NOTE.left().colored(FAINT_TEXT));
+        }
+        (top + CAPTION_LINE * lines.len() as f64 + MARGIN / 2.0).ceil()
     }
 
-    fn draw_on(
-        &self,
-        svg: &mut String,
-        values: &mut Values,
-        height: i32,
-        caption: &[String],
-        draw: impl Fn(usize, &Area, &mut Values) -> Drawn,
-    ) -> Drawn {
-        let root = SVGBackend::with_string(svg, (self.width() as u32, height as u32)).into_drawing_area();
-        root.fill(&WHITE)?;
-        if self.chrome == FigureChrome::Full {
-            let style = theme::bold(theme::TITLE).pos(theme::LEFT);
-            root.draw(&Text::new(self.title, (MARGIN, MARGIN + 12), style))?;
-        }
-        legend::draw(&root, &self.legend, (MARGIN, self.legend_top()), self.inner_width())?;
-        for (index, panel) in self.panels.iter().enumerate() {
-            let (left, top) = self.corner(panel);
-            self.draw_heading(&root, panel)?;
-            let size = (self.room.0 + self.size.0, self.size.1 + self.room.1);
-            draw(index, &root.clone().shrink((left, top + self.heading_height()), size), values)?;
-        }
-        if let Some(scale) = &self.scale {
-            let left = MARGIN + self.y_name() + self.columns() * self.cell().0;
-            scale.draw(&root, (left, self.grid_top() + self.heading_height()), self.size.1)?;
-        }
-        self.draw_axis_names(&root)?;
-        self.draw_caption(&root, caption, height)?;
-        root.present()
-    }
-
-    /// Lines of headings that are too long go on in a second one; only what is too long for two is cut off.
-    fn break_headings(&mut self) {
-        let width = self.heading_width();
-        for panel in &mut self.panels {
-            let lines = std::mem::take(&mut panel.heading).into_iter().enumerate();
-            panel.heading = lines.flat_map(|(at, line)| broken(&line, width, heading_size(at))).collect();
-        }
-    }
-
-    /// Into the gaps and margins at both sides.
-    fn heading_width(&self) -> i32 {
-        (self.room.0 + self.size.0 + GAP / 2).min(self.size.0 + GAP + MARGIN)
-    }
-
-    fn draw_heading(&self, root: &Area, panel: &Panel) -> Drawn {
-        let (left, top) = self.corner(panel);
-        let centre = left + self.room.0 + self.size.0 / 2;
-        let faint = theme::text(theme::NOTE, theme::FAINT_TEXT);
-        let styles = iter::once(theme::bold(theme::LABEL)).chain(iter::repeat(faint));
-        for ((line, text), style) in (0..).zip(&panel.heading).zip(styles) {
-            let text = shortened(text, self.heading_width(), heading_size(line as usize));
-            let middle = top + HEADING_LINE * line + HEADING_LINE / 2;
-            root.draw(&Text::new(text, (centre, middle), style.pos(theme::CENTER)))?;
-        }
-        Ok(())
-    }
-
-    /// Once for all panels: of x below the grid, of y to its left.
-    fn draw_axis_names(&self, root: &Area) -> Drawn {
-        let style = theme::text(theme::LABEL, theme::TEXT).pos(theme::CENTER);
-        let grid =
-            (MARGIN + self.y_name() + self.room.0, MARGIN + self.y_name() + self.columns() * self.cell().0 - GAP);
-        if !self.x.is_empty() {
-            root.draw(&Text::new(self.x, ((grid.0 + grid.1) / 2, self.grid_bottom()), style.clone()))?;
-        }
-        if self.y.is_empty() {
-            return Ok(());
-        }
-        let middle = (self.grid_top() + self.heading_height() + self.grid_bottom() - self.room.1 - GAP) / 2;
-        root.draw(&Text::new(self.y, (MARGIN + AXIS_NAME / 3, middle), style.transform(FontTransform::Rotate270)))
-    }
-
-    fn draw_caption(&self, root: &Area, caption: &[String], height: i32) -> Drawn {
-        let style = theme::text(theme::NOTE, theme::FAINT_TEXT).pos(theme::LEFT);
-        let top = height - MARGIN / 2 - CAPTION_LINE * caption.len() as i32;
-        for (line, text) in (0..).zip(caption) {
-            root.draw(&Text::new(text.as_str(), (MARGIN, top + CAPTION_LINE * line), style.clone()))?;
-        }
-        Ok(())
-    }
-
-    /// The upper left one, of a panel with its heading.
-    fn corner(&self, panel: &Panel) -> (i32, i32) {
+    /// Returns the plotting area of a panel.
+    fn area(&self, panel: &Panel) -> Rect {
         let (width, height) = self.cell();
-        (MARGIN + self.y_name() + panel.column as i32 * width, self.grid_top() + panel.row as i32 * height)
+        let left = MARGIN + self.y_name() + panel.column as f64 * width + self.room.0;
+        let top = self.grid_top() + panel.row as f64 * height + self.heading_height();
+        Rect::between((left, top), (left + self.size.0, top + self.size.1))
     }
 
-    fn y_name(&self) -> i32 {
-        if self.y.is_empty() { 0 } else { AXIS_NAME }
+    fn y_name(&self) -> f64 {
+        if self.y.is_empty() { 0.0 } else { AXIS_NAME }
     }
 
-    fn rows(&self) -> i32 {
-        self.panels.iter().map(|panel| panel.row as i32 + 1).max().unwrap_or(0)
+    /// Returns the numbers of columns and rows.
+    fn grid(&self) -> Point {
+        let most = |place: fn(&Panel) -> usize| self.panels.iter().map(|panel| place(panel) + 1).max().unwrap_or(0);
+        (most(|panel| panel.column) as f64, most(|panel| panel.row) as f64)
     }
 
-    fn columns(&self) -> i32 {
-        self.panels.iter().map(|panel| panel.column as i32 + 1).max().unwrap_or(0)
-    }
-
-    fn legend_top(&self) -> i32 {
+    fn legend_top(&self) -> f64 {
         match self.chrome {
             FigureChrome::Full => MARGIN + TITLE_HEIGHT,
-            FigureChrome::Bare => MARGIN / 2,
+            FigureChrome::Bare => MARGIN / 2.0,
         }
     }
 
-    fn grid_top(&self) -> i32 {
+    fn grid_top(&self) -> f64 {
         self.legend_top() + legend::height(&self.legend, self.inner_width())
     }
 
-    fn grid_bottom(&self) -> i32 {
-        self.grid_top() + self.rows() * self.cell().1
+    fn grid_bottom(&self) -> f64 {
+        self.grid_top() + self.grid().1 * self.cell().1
     }
 
-    fn heading_height(&self) -> i32 {
-        HEADING_LINE * self.panels.iter().map(|panel| panel.heading.len()).max().unwrap_or(0) as i32 + 8
+    fn heading_height(&self) -> f64 {
+        let lines = self.panels.iter().map(|panel| panel.heading.len()).max().unwrap_or(0);
+        HEADING_LINE * lines as f64 + 4.0
     }
 
-    /// A panel with its heading, its ticks, and the gap to the next.
-    fn cell(&self) -> (i32, i32) {
+    /// Returns the size of a panel with its heading, its ticks, and the gap to the next.
+    fn cell(&self) -> Point {
         (self.room.0 + self.size.0 + GAP, self.heading_height() + self.size.1 + self.room.1 + GAP)
     }
 
-    /// Wide enough for a title, of which bold text is a tenth wider.
-    fn inner_width(&self) -> i32 {
-        let scale = if self.scale.is_some() { SCALE_WIDTH } else { 0 };
-        let grid = self.y_name() + self.columns() * self.cell().0 + scale;
+    /// Returns a width that is enough for the title, too.
+    fn inner_width(&self) -> f64 {
+        let scale = if self.scale.is_some() { SCALE_WIDTH } else { 0.0 };
+        let grid = self.y_name() + self.grid().0 * self.cell().0 + scale;
         match self.chrome {
-            FigureChrome::Full => grid.max(theme::text_width(self.title, theme::TITLE) * 11 / 10),
+            FigureChrome::Full => grid.max(TITLE.width(self.title)),
             FigureChrome::Bare => grid,
         }
     }
 
-    fn width(&self) -> i32 {
-        2 * MARGIN + self.inner_width()
+    fn width(&self) -> f64 {
+        (2.0 * MARGIN + self.inner_width()).ceil()
     }
-}
-
-/// Of the letters of a line over a panel. Bold text is a tenth wider.
-fn heading_size(line: usize) -> i32 {
-    if line == 0 { theme::LABEL * 11 / 10 } else { theme::NOTE }
-}
-
-/// On two lines, if it is too long for one, broken after a word; the second may be too long still.
-fn broken(line: &str, width: i32, font_size: i32) -> Vec<String> {
-    if theme::text_width(line, font_size) <= width {
-        return vec![line.to_string()];
-    }
-    let fits = |at: &usize| theme::text_width(line[..*at].trim_end(), font_size) <= width;
-    let ends = line.match_indices(' ').map(|(at, _)| at + 1);
-    match ends.rev().find(fits) {
-        Some(at) => vec![line[..at].trim_end().to_string(), line[at..].to_string()],
-        None => vec![line.to_string()],
-    }
-}
-
-fn wrapped(text: &str, width: i32, font_size: i32) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let word = shortened(word, width, font_size);
-        let line = lines.last_mut().expect("never empty");
-        let longer = format!("{line}{}{word}", if line.is_empty() { "" } else { " " });
-        if line.is_empty() || theme::text_width(&longer, font_size) <= width {
-            *line = longer;
-        } else {
-            lines.push(word);
-        }
-    }
-    lines
-}
-
-/// Names of axes can be of any length.
-pub(super) fn shortened(text: &str, width: i32, font_size: i32) -> String {
-    if theme::text_width(text, font_size) <= width {
-        return text.to_string();
-    }
-    let mut short = String::from("…");
-    for c in text.chars() {
-        short.insert(short.len() - '…'.len_utf8(), c);
-        if theme::text_width(&short, font_size) > width {
-            short.remove(short.len() - '…'.len_utf8() - c.len_utf8());
-            break;
-        }
-    }
-    short
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples::{faults, texts};
     use super::*;
 
-    #[test]
-    fn text_is_broken_and_shortened_to_fit() {
-        assert_eq!(wrapped("one two three", 130, 20), ["one two", "three"]);
-        assert_eq!(wrapped("", 100, 20), [""]);
-        let long = "x".repeat(500);
-        for line in wrapped(&format!("a {long} b"), 300, 20) {
-            assert!(theme::text_width(&line, 20) <= 300, "{line}");
+    fn figure(headings: [&[&str]; 3]) -> Figure<'static> {
+        let headings = headings.map(|lines| lines.iter().map(|line| line.to_string()).collect());
+        Figure {
+            chrome: FigureChrome::Full,
+            title: "Title",
+            legend: vec![],
+            x: "x",
+            y: "y",
+            caption: "Caption.".to_string(),
+            size: (140.0, 100.0),
+            room: TICKS,
+            scale: None,
+            panels: Panel::grid(headings, 2),
         }
-        assert_eq!(shortened("abc", 100, 20), "abc");
-        let short = shortened("ψψψψψψψψψψψψψψ", 100, 20);
-        assert!(short.ends_with("ψ…") && theme::text_width(&short, 20) <= 100, "{short}");
     }
+
+    /// Headings go on in further lines, in which nothing is cut and nothing overlaps.
     #[test]
-    fn headings_go_on_in_a_second_line() {
-        let two = ["transfer.lr=0.05,", "ticket.seed=2"];
-        let width = theme::text_width("transfer.lr=0.05, ", 20) + 20;
-        assert_eq!(broken(&two.join(" "), width, 20), two);
-        assert_eq!(broken("short", width, 20), ["short"]);
-        // There is nowhere to break it; it is cut off.
-        let long = "x".repeat(200);
-        assert_eq!(broken(&long, width, 20), [long]);
+    fn long_headings_are_wrapped() {
+        let name = "random_mask_erk to retrain with aligned norms";
+        let axes = "transfer.learning_rate=0.05, ticket.seed=2, ticket.width=32";
+        let figure = figure([&[name, axes], &[name, axes, "short"], &["short"]]);
+        let plot = figure.plot("x.svg", |_, canvas, area| canvas.text(area.centre(), "inside", NOTE.centred()));
+        let text = texts(&plot.svg).join(" ");
+        assert!(text.matches(name).count() == 2 && text.matches(axes).count() == 2, "nothing is cut: {text}");
+        assert_eq!(faults(&plot.svg), [""; 0]);
+    }
+
+    #[test]
+    fn headings_of_any_length_take_few_lines() {
+        let long = "x".repeat(1_000);
+        let mut figure = figure([&[&long, &long], &[], &[]]);
+        figure.wrap_headings();
+        let heading = &figure.panels[0].heading;
+        assert_eq!(heading.len(), 2 * MOST_HEADING_LINES);
+        assert!(heading[3].1.ends_with("x…") && heading[3].0.is_bold && !heading[4].0.is_bold);
     }
 }

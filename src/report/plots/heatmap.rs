@@ -1,21 +1,16 @@
 //! A table of numbers as shades: cells with labels beside and below them, and a bar that says what the shades mean.
 
-use plotters::prelude::*;
 use winsign_core::RunId;
 
-use super::chart::round_ticks;
-use super::figure::{Area, Drawn, shortened};
-use super::theme::{self, ink, shade, text_width};
-use super::values::Values;
+use super::chart::Axis;
+use super::svg::{Canvas, Point, Rect, fill, stroke};
+use super::theme::{AXIS, HAIRLINE, LABEL, NOTE, THIN_LINE, WHITE, ink, shade};
 
-/// Which numbers the lightest and the darkest shade stand for.
-#[derive(Clone, Debug, PartialEq)]
+/// The numbers that shades stand for, from the lightest to the darkest.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Scale {
-    pub low: f64,
-    pub high: f64,
-    /// Equal ratios are equal steps; both ends are above zero then.
-    pub logarithmic: bool,
-    /// Of what the numbers are, and their unit.
+    pub axis: Axis,
+    /// The name of the numbers, and their unit.
     pub name: &'static str,
 }
 
@@ -33,92 +28,73 @@ pub(super) struct HeatMap {
     pub columns: Vec<String>,
     /// Row after row.
     pub cells: Vec<Cell>,
-    /// How numbers are written into cells that are large enough.
+    /// Writes a number into a cell that is large enough.
     pub write: fn(f64) -> String,
 }
 
 /// Labels are not longer than this, beside cells and below them.
-const MOST_LABEL: (i32, i32) = (300, 220);
-const LABEL_LINE: i32 = 27;
-const SPACE: i32 = 8;
+const MOST_LABEL: (f64, f64) = (150.0, 110.0);
+const LABEL_LINE: f64 = 13.5;
+const SPACE: f64 = 4.0;
 
-/// Of the colour bar, and of all that stands beside a grid of panels for it.
-const BAR_WIDTH: i32 = 22;
-pub(super) const SCALE_WIDTH: i32 = 150;
+/// Room for the colour bar, beside a grid of panels.
+pub(super) const SCALE_WIDTH: f64 = 75.0;
 
 impl Scale {
-    /// Over all numbers; from zero, unless there are smaller ones.
-    /// Numbers that are all below `least` are no news, and get no dark shades.
+    /// Returns a scale of all numbers, from zero unless there are smaller ones. Numbers that are all below `least`
+    /// differ too little for dark shades.
     pub(super) fn from_zero(values: impl Iterator<Item = f64> + Clone, least: f64, name: &'static str) -> Scale {
-        Scale { low: values.clone().fold(0.0, f64::min), high: values.fold(least, f64::max), logarithmic: false, name }
+        Scale { axis: Axis::linear(values.clone().fold(0.0, f64::min), values.fold(least, f64::max)), name }
     }
 
-    /// How far a value is from low to high; beyond [0, 1] for what lies outside.
-    pub(super) fn part(&self, value: f64) -> f64 {
-        let [value, low, high] = [value, self.low, self.high].map(|x| if self.logarithmic { x.log10() } else { x });
-        (value - low) / (high - low)
-    }
-
-    fn ticks(&self) -> Vec<f64> {
-        if !self.logarithmic {
-            return round_ticks(self.low, self.high);
-        }
-        let decades = (self.low.log10().round() as i32..=self.high.log10().round() as i32).collect::<Vec<_>>();
-        let digits = if decades.len() > 3 { &[1.0][..] } else { &[1.0, 2.0, 5.0] };
-        let all =
-            decades.into_iter().flat_map(|exponent| digits.iter().map(move |digit| digit * 10.0_f64.powi(exponent)));
-        all.map(|tick| (tick * 1e9).round() / 1e9).filter(|tick| (self.low..=self.high).contains(tick)).collect()
-    }
-
-    /// The bar with its ticks, at the right of what it explains.
-    pub(super) fn draw(&self, root: &Area, (left, top): (i32, i32), height: i32) -> Drawn {
-        const STEPS: i32 = 50;
-        let y = |part: f64| top + ((1.0 - part) * f64::from(height)).round() as i32;
+    /// Draws the bar with its ticks, at the right of what it explains.
+    pub(super) fn draw(&self, canvas: &mut Canvas, (left, top): Point, height: f64) {
+        const STEPS: u32 = 50;
+        const WIDTH: f64 = 11.0;
+        let y = |part: f64| top + (1.0 - part) * height;
         for step in (0..STEPS).rev() {
             let [from, to] = [step, step + 1].map(|step| f64::from(step) / f64::from(STEPS));
-            let color = shade((from + to) / 2.0);
             // Down to the floor: what lies side by side shows seams.
-            root.draw(&Rectangle::new([(left, y(to)), (left + BAR_WIDTH, y(0.0))], color.filled()))?;
+            let rect = Rect::between((left, y(to)), (left + WIDTH, y(0.0)));
+            canvas.rect(rect, fill(shade((from + to) / 2.0)));
         }
-        let style = theme::text(theme::NOTE, theme::TEXT).pos(theme::LEFT);
-        for tick in self.ticks() {
-            let at = y(self.part(tick));
-            let mark = vec![(left + BAR_WIDTH, at), (left + BAR_WIDTH + 5, at)];
-            root.draw(&PathElement::new(mark, theme::AXIS.stroke_width(theme::THIN_LINE)))?;
-            root.draw(&Text::new(tick.to_string(), (left + BAR_WIDTH + SPACE + 2, at), style.clone()))?;
+        let right = left + WIDTH;
+        for tick in self.axis.ticks() {
+            let at = y(self.axis.part(tick));
+            canvas.line(&[(right, at), (right + 2.5, at)], stroke(AXIS, THIN_LINE));
+            canvas.text((right + SPACE + 1.0, at), &tick.to_string(), NOTE.left());
         }
-        let style = theme::text(theme::LABEL, theme::TEXT).pos(theme::CENTER).transform(FontTransform::Rotate270);
-        root.draw(&Text::new(self.name, (left + SCALE_WIDTH - 50, top + height / 2), style))
+        canvas.text((left + SCALE_WIDTH - 25.0, top + height / 2.0), self.name, LABEL.centred().upright());
     }
 }
 
-/// How labels lie around cells of a size, such as all panels of a figure can share.
+/// The layout of the labels around cells, the same for all panels of a figure.
 pub(super) struct Labels {
-    /// As of [`super::figure::Figure::room`].
-    pub room: (i32, i32),
-    upright: bool,
+    /// The room of a [`super::figure::Figure`].
+    pub room: (f64, f64),
+    are_upright: bool,
 }
 
 impl Labels {
-    /// For cells of this size, at most, in the plotting area.
-    pub(super) fn around<'a>(maps: impl Iterator<Item = &'a HeatMap> + Clone, size: (i32, i32)) -> Labels {
-        let widest = |labels: &[String]| labels.iter().map(|label| text_width(label, theme::NOTE)).max().unwrap_or(0);
-        let room = |width: Option<i32>, most: i32| width.unwrap_or(0).min(most) + 2 * SPACE;
-        let left = room(maps.clone().map(|map| widest(&map.rows)).max(), MOST_LABEL.0);
-        let below = room(maps.clone().map(|map| widest(&map.columns)).max(), MOST_LABEL.1);
+    /// Returns the labels for plotting areas of this size.
+    pub(super) fn around<'a>(maps: impl Iterator<Item = &'a HeatMap> + Clone, size: (f64, f64)) -> Labels {
+        let widest = |labels: &[String]| labels.iter().map(|label| NOTE.width(label)).fold(0.0, f64::max);
+        let left = maps.clone().map(|map| widest(&map.rows)).fold(0.0, f64::max).min(MOST_LABEL.0);
+        let below = maps.clone().map(|map| widest(&map.columns)).fold(0.0, f64::max).min(MOST_LABEL.1);
         // Side by side, if there is room for that.
         let fits = |map: &HeatMap| {
-            let every = step(map.columns.len(), size.0) as i32;
-            widest(&map.columns) + SPACE <= every * size.0 / map.columns.len().max(1) as i32
+            let columns = map.columns.len();
+            widest(&map.columns) + SPACE <= step(columns, size.0) as f64 * size.0 / columns.max(1) as f64
         };
-        let upright = !maps.clone().all(fits);
-        Labels { room: (left, if upright { below } else { LABEL_LINE + 2 * SPACE }), upright }
+        let are_upright = !maps.clone().all(fits);
+        let below = if are_upright { below } else { LABEL_LINE };
+        Labels { room: (left + 2.0 * SPACE, below + 2.0 * SPACE), are_upright }
     }
 }
 
-/// Every which label is written, so that they do not lie on each other.
-fn step(count: usize, length: i32) -> usize {
-    (LABEL_LINE as usize * count).div_ceil(length.max(1) as usize).max(1)
+/// Returns the distance between labels that are written, so that they do not lie on each other.
+fn step(count: usize, length: f64) -> usize {
+    ((LABEL_LINE * count as f64 / length).ceil() as usize).max(1)
 }
 
 impl HeatMap {
@@ -126,85 +102,62 @@ impl HeatMap {
         self.cells[row * self.columns.len() + column]
     }
 
-    /// `tell` says what a cell shows, and of which runs, to whoever points at it.
+    /// Draws cells and labels. `describe` returns what a cell shows, and of which runs.
     pub(super) fn draw<'r>(
         &self,
-        area: &Area,
+        canvas: &mut Canvas,
+        area: Rect,
         labels: &Labels,
         scale: &Scale,
-        values: &mut Values,
-        tell: impl Fn(usize, usize) -> Option<(String, Vec<&'r RunId>)>,
-    ) -> Drawn {
-        let (width, height) = area.dim_in_pixel();
-        let size = (width as i32 - labels.room.0, height as i32 - labels.room.1);
-        let left = |column: usize| labels.room.0 + (column as i32 * size.0) / self.columns.len() as i32;
-        let top = |row: usize| (row as i32 * size.1) / self.rows.len() as i32;
-        let base = area.get_base_pixel();
-        for row in 0..self.rows.len() {
-            for column in 0..self.columns.len() {
-                let corners = [(left(column), top(row)), (left(column + 1), top(row + 1))];
-                // Under the next ones: what lies side by side shows seams.
-                let [from, (right, bottom)] = corners;
-                let seam = |place: i32, most: i32| (place + 1).min(most);
-                let to = (seam(right, labels.room.0 + size.0), seam(bottom, size.1));
-                self.draw_cell(area, [from, to], self.cell(row, column), scale)?;
-                if let Some((text, runs)) = tell(row, column) {
-                    let [a, b] = corners.map(|(x, y)| (x + base.0, y + base.1));
-                    values.within(a, b, text, runs);
-                }
+        describe: impl Fn(usize, usize) -> Option<(String, Vec<&'r RunId>)>,
+    ) {
+        let x = |column: usize| area.left + column as f64 * area.width() / self.columns.len() as f64;
+        let y = |row: usize| area.top + row as f64 * area.height() / self.rows.len() as f64;
+        let rect = |row: usize, column: usize| Rect::between((x(column), y(row)), (x(column + 1), y(row + 1)));
+        let places = || (0..self.rows.len()).flat_map(|row| (0..self.columns.len()).map(move |column| (row, column)));
+        for (row, column) in places() {
+            let rect = rect(row, column);
+            // Under the next ones: what lies side by side shows seams.
+            let (right, bottom) = ((rect.right + 0.5).min(area.right), (rect.bottom + 0.5).min(area.bottom));
+            self.draw_cell(canvas, Rect { right, bottom, ..rect }, self.cell(row, column), scale);
+            if let Some((text, runs)) = describe(row, column) {
+                canvas.values.within(rect, text, runs);
             }
         }
+        let frame = stroke(AXIS, HAIRLINE);
         // The lightest shade is nearly white, too.
-        let places = (0..self.rows.len()).flat_map(|row| (0..self.columns.len()).map(move |column| (row, column)));
-        for (row, column) in places.filter(|&(row, column)| self.cell(row, column) == Cell::Nothing) {
-            let corners = [(left(column), top(row)), (left(column + 1), top(row + 1))];
-            area.draw(&Rectangle::new(corners, theme::AXIS))?;
+        for (row, column) in places().filter(|&(row, column)| self.cell(row, column) == Cell::Nothing) {
+            canvas.rect(rect(row, column), frame);
         }
-        let frame = Rectangle::new([(labels.room.0, 0), (labels.room.0 + size.0, size.1)], theme::AXIS);
-        area.draw(&frame)?;
+        canvas.rect(area, frame);
 
-        let style = theme::text(theme::NOTE, theme::TEXT);
-        for (row, label) in self.rows.iter().enumerate().step_by(step(self.rows.len(), size.1)) {
-            let label = shortened(label, MOST_LABEL.0, theme::NOTE);
-            let middle = (top(row) + top(row + 1)) / 2;
-            area.draw(&Text::new(label, (labels.room.0 - SPACE, middle), style.pos(theme::RIGHT)))?;
+        for (row, label) in self.rows.iter().enumerate().step_by(step(self.rows.len(), area.height())) {
+            let at = (area.left - SPACE, rect(row, 0).centre().1);
+            canvas.text(at, &NOTE.shortened(label, MOST_LABEL.0), NOTE.right());
         }
-        for (column, label) in self.columns.iter().enumerate().step_by(step(self.columns.len(), size.0)) {
-            let label = shortened(label, MOST_LABEL.1, theme::NOTE);
-            let middle = (left(column) + left(column + 1)) / 2;
-            match labels.upright {
-                true => {
-                    let style = style.transform(FontTransform::Rotate270).pos(theme::RIGHT);
-                    area.draw(&Text::new(label, (middle, size.1 + SPACE), style))?;
-                }
-                false => {
-                    let below = size.1 + SPACE + LABEL_LINE / 2;
-                    area.draw(&Text::new(label, (middle, below), style.pos(theme::CENTER)))?;
-                }
+        for (column, label) in self.columns.iter().enumerate().step_by(step(self.columns.len(), area.width())) {
+            let label = NOTE.shortened(label, MOST_LABEL.1);
+            let (middle, below) = (rect(0, column).centre().0, area.bottom + SPACE);
+            match labels.are_upright {
+                true => canvas.text((middle, below), &label, NOTE.right().upright()),
+                false => canvas.text((middle, below + LABEL_LINE / 2.0), &label, NOTE.centred()),
             }
         }
-        Ok(())
     }
 
-    fn draw_cell(&self, area: &Area, corners: [(i32, i32); 2], cell: Cell, scale: &Scale) -> Drawn {
-        let [(left, top), (right, bottom)] = corners;
-        match cell {
-            Cell::Nothing => area.draw(&Rectangle::new(corners, WHITE.filled())),
-            Cell::Missing => {
-                area.draw(&Rectangle::new(corners, WHITE.filled()))?;
-                let hatch = theme::AXIS.stroke_width(theme::HAIRLINE);
-                area.draw(&PathElement::new(vec![(left, bottom), (right, top)], hatch))
+    fn draw_cell(&self, canvas: &mut Canvas, rect: Rect, cell: Cell, scale: &Scale) {
+        let Cell::Value(value) = cell else {
+            canvas.rect(rect, fill(WHITE));
+            if cell == Cell::Missing {
+                canvas.line(&[(rect.left, rect.bottom), (rect.right, rect.top)], stroke(AXIS, HAIRLINE));
             }
-            Cell::Value(value) => {
-                let part = scale.part(value);
-                area.draw(&Rectangle::new(corners, shade(part).filled()))?;
-                let text = (self.write)(value);
-                if text_width(&text, theme::NOTE) + SPACE > right - left || LABEL_LINE > bottom - top {
-                    return Ok(());
-                }
-                let style = theme::text(theme::NOTE, ink(part)).pos(theme::CENTER);
-                area.draw(&Text::new(text, ((left + right) / 2, (top + bottom) / 2), style))
-            }
+            return;
+        };
+        let part = scale.axis.part(value);
+        canvas.rect(rect, fill(shade(part)));
+        let text = (self.write)(value);
+        if NOTE.width(&text) + SPACE <= rect.width() && LABEL_LINE <= rect.height() {
+            canvas.text(rect.centre(), &text, NOTE.centred().colored(ink(part)));
         }
     }
 }
@@ -216,12 +169,8 @@ mod tests {
     #[test]
     fn scales_begin_at_zero_unless_there_is_less() {
         let scale = Scale::from_zero([3.0, 64.0].into_iter(), 5.0, "");
-        assert_eq!((scale.low, scale.high, scale.part(16.0)), (0.0, 64.0, 0.25));
-        let scale = Scale::from_zero([-1.0, 1.0].into_iter(), 5.0, "");
-        assert_eq!((scale.low, scale.high), (-1.0, 5.0));
-        let decades = Scale { low: 1.0, high: 100.0, logarithmic: true, name: "" };
-        assert_eq!((decades.part(10.0), decades.ticks()), (0.5, vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]));
-        assert!(decades.part(0.0) < 0.0);
+        assert_eq!((scale.axis, scale.axis.part(16.0)), (Axis::linear(0.0, 64.0), 0.25));
+        assert_eq!(Scale::from_zero([-1.0, 1.0].into_iter(), 5.0, "").axis, Axis::linear(-1.0, 5.0));
     }
 
     #[test]
@@ -233,10 +182,10 @@ mod tests {
             write: |value| value.to_string(),
         };
         let few = map(3, "12");
-        assert!(!Labels::around([&few].into_iter(), (300, 300)).upright);
+        assert!(!Labels::around([&few].into_iter(), (150.0, 150.0)).are_upright);
         let long = map(3, "lrr level 12, seed 4");
-        let labels = Labels::around([&few, &long].into_iter(), (300, 300));
-        assert!(labels.upright && labels.room.0 > 200 && labels.room.0 <= MOST_LABEL.0 + 2 * SPACE);
-        assert_eq!((step(10, 300), step(100, 900), step(0, 0)), (1, 3, 1));
+        let labels = Labels::around([&few, &long].into_iter(), (150.0, 150.0));
+        assert!(labels.are_upright && labels.room.0 > 100.0 && labels.room.0 <= MOST_LABEL.0 + 2.0 * SPACE);
+        assert_eq!((step(10, 150.0), step(100, 450.0), step(0, 0.0)), (1, 3, 1));
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::text::plural;
 
+use super::chart::Axis;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, limited, sentences};
+use super::panels::{Panel, axes_text, limited, sentences, thinned};
 use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::mean;
@@ -27,7 +28,7 @@ struct Chains<'a> {
     layers: Vec<&'a str>,
 }
 
-/// None if no ticket says what is left of its layers.
+/// Draws the tickets whose results have the ratios of their layers, if there are any.
 pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.tickets.iter().filter(|row| !row.layers.is_empty());
     // Another level zero of the same network has as many layers; another architecture has other axes.
@@ -47,10 +48,10 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     });
     // Down to a round number, lest the sparsest layer look like nothing.
     let lowest = 10.0_f64.powf(values.fold(50.0, f64::min).log10().floor()).max(0.001);
-    let scale = Scale { low: lowest, high: 100.0, logarithmic: true, name: "remaining weights, %" };
-    let most = |count: fn(&HeatMap) -> usize| maps.iter().map(count).max().unwrap_or(1) as i32;
+    let scale = Scale { axis: Axis::logarithmic(lowest, 100.0), name: "remaining weights, %" };
+    let most = |count: fn(&HeatMap) -> usize| maps.iter().map(count).max().unwrap_or(1) as f64;
     let columns = most(|map| map.columns.len());
-    let size = ((columns * 62).clamp(300, 800), (most(|map| map.rows.len()) * 30).clamp(240, 1_000));
+    let size = ((31.0 * columns).clamp(150.0, 400.0), (15.0 * most(|map| map.rows.len())).clamp(120.0, 500.0));
     let labels = Labels::around(maps.iter(), size);
     let figure = Figure {
         chrome,
@@ -66,12 +67,12 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
         ]),
         size,
         room: labels.room,
-        scale: Some(scale.clone()),
+        scale: Some(scale),
         panels: Panel::grid(chains.iter().map(Chains::heading), COLUMNS),
     };
-    Some(figure.plot("layers.svg", |index, area, values| {
+    Some(figure.plot("layers.svg", |index, canvas, area| {
         let (chains, map) = (&chains[index], &maps[index]);
-        map.draw(area, &labels, &scale, values, |row, column| {
+        map.draw(canvas, area, &labels, &scale, |row, column| {
             let Cell::Value(percent) = map.cell(row, column) else { return None };
             let (layer, level) = (chains.layers[row], chains.levels[column]);
             let runs: Vec<_> = chains.rows.iter().filter(|row| row.level == level).map(|row| &row.run).collect();
@@ -88,7 +89,7 @@ impl<'a> Chains<'a> {
         levels.sort();
         let levels = levels[levels.len().saturating_sub(MOST_LEVELS)..].to_vec();
         let layers = distinct(rows.iter().flat_map(|row| &row.layers).map(|layer| layer.name.as_str()));
-        let layers = super::theme::thinned(&layers, MOST_LAYERS).copied().collect();
+        let layers = thinned(&layers, MOST_LAYERS).copied().collect();
         Chains { rows, levels, layers }
     }
 
@@ -129,7 +130,7 @@ impl<'a> Chains<'a> {
     }
 }
 
-/// Two digits, as far as there is room for them.
+/// Returns two digits, as far as there is room for them.
 fn percent_text(percent: f64) -> String {
     let decimals = if percent >= 9.95 { 0 } else { 1 + usize::from(percent < 0.995) };
     format!("{percent:.decimals$}")

@@ -8,7 +8,7 @@ use winsign_core::grouping::distinct;
 
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences, thinned};
 use super::{FigureChrome, Plot};
 use crate::paths::whole_matrices;
 use crate::statistics::{max, mean};
@@ -16,17 +16,17 @@ use crate::table::method_text;
 use crate::tables::barrier_so_far;
 use crate::{ConnectionRow, End, PairPath, Part, Report};
 
-/// What is a matrix, rather than a path or two.
+/// The smallest number of networks that make a matrix.
 const FEWEST_ENDS: usize = 3;
-/// More of them could not be told apart in a panel.
+/// The largest number of networks that can be told apart in a panel.
 const MOST_ENDS: usize = 100;
 const MOST_PANELS: usize = 8;
-/// Of all panels together: a file that a browser opens at once.
+/// The largest number of cells in all panels together, for a file that a browser opens at once.
 const MOST_CELLS: usize = 24_000;
-/// So many networks show their values once, below the diagonal.
+/// More networks show their values once only, below the diagonal.
 const MANY_ENDS: usize = 45;
-/// Of a figure: it has as many columns of panels as fit, but at least two.
-const WIDTH: i32 = 1_900;
+/// The width that columns of panels fill; there are at least two.
+const WIDTH: f64 = 950.0;
 
 /// Something that is measured between two networks.
 pub(super) struct Measure {
@@ -34,11 +34,12 @@ pub(super) struct Measure {
     pub title: &'static str,
     pub caption: &'static str,
     pub value: fn(&PairPath) -> Option<f64>,
-    /// How unlike the two are.
+    /// Returns the distance between two networks with that value.
     pub distance: fn(f64) -> f64,
     pub scale: fn(&[f64]) -> Scale,
-    /// What is said of all pairs, over the heat map, and of one.
+    /// Describes all pairs, over the heat map.
     pub heading: fn(&ConnectionRow) -> Option<String>,
+    /// Describes one pair.
     pub told: fn(&PairPath) -> Option<String>,
 }
 
@@ -54,12 +55,12 @@ const BARRIERS: Measure = Measure {
     told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
 };
 
-/// The barriers of every row that joins three networks or more.
+/// Draws the barriers of every row that joins three networks or more.
 pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     draw_measure(whole_matrices(&report.connections).iter(), BARRIERS, chrome)
 }
 
-/// The paths of each ticket of a row as a row of its own: those of two tickets join no network of both.
+/// Returns the paths of each ticket as a row of its own: no path joins networks of two tickets.
 fn of_each_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
     if row.parts.len() < 2 {
         return vec![Cow::Borrowed(row)];
@@ -84,7 +85,7 @@ fn of_each_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
     row.parts.iter().map(of_part).collect()
 }
 
-/// None if no row joins three networks or more.
+/// Draws every row that joins three networks or more, if there are any.
 pub(super) fn draw_measure<'a>(
     rows: impl Iterator<Item = &'a ConnectionRow>,
     measure: Measure,
@@ -108,7 +109,7 @@ pub(super) fn draw_measure<'a>(
     let scale = (measure.scale)(&values.collect::<Vec<_>>());
     let side = side(maps.iter().map(|map| map.rows.len()).max().unwrap_or(0));
     let labels = Labels::around(maps.iter(), (side, side));
-    let columns = (WIDTH / (side + labels.room.0)).max(2) as usize;
+    let columns = (WIDTH / (side + labels.room.0)).max(2.0) as usize;
     let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
     let said_thinned = format!("Of more than {MOST_ENDS} networks, so many are drawn, evenly picked.");
     let figure = Figure {
@@ -127,12 +128,12 @@ pub(super) fn draw_measure<'a>(
         ]),
         size: (side, side),
         room: labels.room,
-        scale: Some(scale.clone()),
+        scale: Some(scale),
         panels: Panel::grid(matrices.iter().map(|matrix| heading(matrix.row, &measure)), columns),
     };
-    Some(figure.plot(measure.file, |index, area, values| {
+    Some(figure.plot(measure.file, |index, canvas, area| {
         let matrix = &matrices[index];
-        maps[index].draw(area, &labels, &scale, values, |row, column| {
+        maps[index].draw(canvas, area, &labels, &scale, |row, column| {
             if matrix.is_large() && row < column {
                 return None;
             }
@@ -156,16 +157,17 @@ fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
     lines
 }
 
-/// Of the plotting area: room for numbers in the cells of a few networks, little more than dots of many.
-fn side(ends: usize) -> i32 {
-    match ends as i32 {
-        few @ ..=8 => (few * 64).max(320),
-        some @ 9..=30 => (some * 28).max(520),
-        many => (many * 9).clamp(840, 900),
+/// Returns the side of the plotting area: cells of a few networks have room for numbers, those of many are dots.
+fn side(ends: usize) -> f64 {
+    let length = ends as f64;
+    match ends {
+        ..=8 => (32.0 * length).max(160.0),
+        9..=30 => (14.0 * length).max(260.0),
+        _ => (4.5 * length).clamp(420.0, 450.0),
     }
 }
 
-/// The networks between which it was measured.
+/// Returns the networks between which it was measured.
 fn ends<'a>(row: &'a ConnectionRow, measure: &Measure) -> Vec<&'a End> {
     let measured = row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
     distinct(measured.flat_map(|pair| &pair.ends))
@@ -176,7 +178,7 @@ struct Matrix<'a> {
     value: fn(&PairPath) -> Option<f64>,
     /// In the order in which they are drawn.
     ends: Vec<&'a End>,
-    /// How many ends there are.
+    /// The number of networks, including those that are not drawn.
     all: usize,
     pairs: HashMap<(&'a End, &'a End), &'a PairPath>,
 }
@@ -192,7 +194,7 @@ impl<'a> Matrix<'a> {
             })
             .collect();
         let all = ends.len();
-        let ends = super::theme::thinned(&ends, MOST_ENDS).copied().collect();
+        let ends = thinned(&ends, MOST_ENDS).copied().collect();
         let mut matrix = Matrix { row, value: measure.value, ends, all, pairs };
         let distance = |a, b| matrix.measured(a, b).map(measure.distance);
         let order = by_similarity(matrix.ends.len(), distance);
@@ -227,8 +229,8 @@ impl<'a> Matrix<'a> {
 }
 
 /// An order of things in which like ones stand together: the leaves of their tree of average linkage. Each time two
-/// branches join, they are turned so that those who become neighbours differ least. A distance that is not known counts as
-/// the largest, one below zero as zero.
+/// branches join, they are turned so that those who become neighbours differ least. A distance that is not known counts
+/// as the largest, one below zero as zero.
 pub(super) fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Option<f64>) -> Vec<usize> {
     if count < 3 {
         return (0..count).collect();

@@ -14,6 +14,7 @@ mod panels;
 mod plane;
 mod signs;
 mod svg;
+mod text;
 mod theme;
 mod transfer_error;
 mod values;
@@ -24,10 +25,9 @@ mod samples;
 use super::{Report, RunRecord};
 use crate::export::{Exported, ExportedFile, Exporter};
 
-pub use svg::png;
-pub use values::escaped;
+pub use svg::{escaped, png};
 
-/// What is drawn around the panels and their legend.
+/// The parts of a figure around its panels and their legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FigureChrome {
     /// A title above, and a caption below.
@@ -39,7 +39,7 @@ pub enum FigureChrome {
 pub struct Plot {
     pub file: &'static str,
     pub title: &'static str,
-    /// What is drawn, and what was left out.
+    /// Says what is drawn, and what was left out.
     pub caption: String,
     pub svg: String,
 }
@@ -72,8 +72,7 @@ impl Exporter for Svg {
 /// Pixels of a PNG for each of the SVG's: enough for print at the size of a column.
 pub const PNG_SCALE: f32 = 3.0;
 
-/// Every plot for which something is finished. The records are those the report was made of; they have the training
-/// curves.
+/// Draws every plot for which something is finished. `records` are those of the report; they have the training curves.
 pub fn draw(report: &Report, records: &[RunRecord], chrome: FigureChrome) -> Vec<Plot> {
     let plots = [
         by_ratio::draw_errors(report, chrome),
@@ -117,6 +116,9 @@ mod tests {
         plot.svg.matches(what).count()
     }
 
+    /// Only markers have a rim of paper.
+    const RIM: &str = "stroke=\"#FFFFFF\"";
+
     #[test]
     fn of_a_finished_study() {
         let plots = drawn(&Study::digits());
@@ -124,12 +126,12 @@ mod tests {
         assert_eq!(files, ["transfer-error.svg", "interpolation.svg", "matrix.svg", "layers.svg"]);
         assert!(plots.iter().all(|plot| plot.svg.starts_with("<svg ") && plot.svg.ends_with("</svg>\n")));
         let [error, paths, ..] = &plots[..] else { unreachable!() };
-        for text in ["level 12, 6.9 % remaining", "sign+norm", "\n11.7\n", "\n1.6\n", "test error, %"] {
+        for text in ["level 12, 6.9 % remaining", "sign+norm", ">11.7<", ">1.6<", "test error, %"] {
             assert!(error.svg.contains(text), "{text}");
         }
         // A marker for each of 24 seeds, two in the legend.
-        assert_eq!(count(error, "<polygon"), 26);
-        for text in ["LRR · sign\n", "AWS · norm-init\n", "barrier 61.0 (81.3)\n"] {
+        assert_eq!(count(error, RIM), 26);
+        for text in [">LRR · sign<", ">AWS · norm-init<", ">barrier 61.0 (81.3)<"] {
             assert!(paths.svg.contains(text), "{text}");
         }
         // A thin line for each pair of seeds.
@@ -180,7 +182,7 @@ mod tests {
         let plots = drawn(&Study::new(&[12], &seeds, &[vec![]]));
         assert!(plots[0].caption.contains("mean over 1 ticket (30 seeds)"), "{}", plots[0].caption);
         assert!(plots[0].caption.contains("At most 25 seeds"), "{}", plots[0].caption);
-        assert_eq!(count(&plots[0], "<polygon"), 8 * 25 + 2);
+        assert_eq!(count(&plots[0], RIM), 8 * 25 + 2);
         assert!(plots[1].caption.contains("At most 50 pairs"), "{}", plots[1].caption);
         assert_eq!(count(&plots[1], "opacity=\"0.5\""), 8 * 50);
 
@@ -226,7 +228,7 @@ mod tests {
             let document = Document::parse(&plot.svg).unwrap_or_else(|error| panic!("{}: {error}", plot.file));
             let root = document.root_element();
             assert_eq!((root.tag_name().name(), root.attribute("role")), ("svg", Some("img")));
-            let known = ["svg", "title", "desc", "g", "rect", "circle", "polygon", "polyline", "line", "text"];
+            let known = ["svg", "title", "desc", "g", "rect", "circle", "path", "polyline", "text"];
             for node in document.descendants().filter(|node| node.is_element()) {
                 assert!(known.contains(&node.tag_name().name()), "{}: {}", plot.file, node.tag_name().name());
             }
@@ -240,17 +242,11 @@ mod tests {
     #[test]
     fn names_of_any_length_make_a_picture_of_a_size() {
         for plot in everything(&"Wide ".repeat(400), FigureChrome::Full) {
-            let (width, height) = size(&plot);
+            let (width, height) = size(&plot.svg);
             assert!(width < 2_000.0 && height < 2_000.0, "{}: {width} x {height}", plot.file);
             let drawn = texts(&plot.svg);
             assert!(drawn.iter().all(|text| text.chars().count() < 300), "{}", plot.file);
         }
-    }
-
-    fn size(plot: &Plot) -> (f64, f64) {
-        let document = Document::parse(&plot.svg).unwrap();
-        let [width, height] = ["width", "height"].map(|name| document.root_element().attribute(name).unwrap().parse());
-        (width.unwrap(), height.unwrap())
     }
 
     #[test]
@@ -266,22 +262,29 @@ mod tests {
             let drawn = |plot: &Plot, text: &str| texts(&plot.svg).iter().any(|found| text.starts_with(found.trim()));
             assert!(drawn(full, full.title) && drawn(full, &full.caption), "{}", full.file);
             assert!(!drawn(bare, bare.title) && !drawn(bare, &bare.caption), "{}", bare.file);
-            assert!(size(bare).1 < size(full).1 - 30.0 && size(bare).0 <= size(full).0, "{}", bare.file);
-            // Whoever cannot see it is told all the same; and all values are there.
+            assert!(
+                size(&bare.svg).1 < size(&full.svg).1 - 30.0 && size(&bare.svg).0 <= size(&full.svg).0,
+                "{}",
+                bare.file
+            );
+            // Screen readers still have them, and all values are there.
             assert_eq!((bare.title, &bare.caption), (full.title, &full.caption));
             assert!(bare.svg.contains(&format!("<title>{}</title>", bare.title)));
             assert_eq!(tooltips(&bare.svg).len(), tooltips(&full.svg).len());
         }
     }
 
-    /// Everything drawn is inside of the picture.
     #[test]
-    fn nothing_is_cut_off() {
-        for plot in [FigureChrome::Full, FigureChrome::Bare].into_iter().flat_map(|chrome| everything("x", chrome)) {
-            let (width, height) = size(&plot);
-            for told in tooltips(&plot.svg) {
-                let (x, y) = told.at;
-                assert!(x > 0.0 && y > 0.0 && x < 2.0 * width && y < 2.0 * height, "{}: {told:?}", plot.file);
+    fn nothing_is_cut_off_or_covered() {
+        for name in ["x", "a name of many words ", "aNameWithoutSpaces"] {
+            let chromes = [FigureChrome::Full, FigureChrome::Bare];
+            for plot in chromes.into_iter().flat_map(|chrome| everything(name, chrome)) {
+                assert_eq!(faults(&plot.svg), [""; 0], "{}", plot.file);
+                let (width, height) = size(&plot.svg);
+                for told in tooltips(&plot.svg) {
+                    let (x, y) = told.at;
+                    assert!(x > 0.0 && y > 0.0 && x < width && y < height, "{}: {told:?}", plot.file);
+                }
             }
         }
     }

@@ -5,24 +5,38 @@ use winsign_core::settings::{Between, Inherit, Method};
 use winsign_core::text::plural;
 use winsign_sweep::Axes;
 
+use super::text::Font;
+use super::theme::{HEADING, NOTE};
 use crate::table::{method_text, remaining_text};
 
-/// A panel of a figure: its place in the grid, and the lines over it, of which the first is bold.
+/// A panel of a figure: its place in the grid, and the lines over it.
 pub(super) struct Panel {
     pub row: usize,
     pub column: usize,
-    pub heading: Vec<String>,
+    pub heading: Vec<(Font, String)>,
 }
 
 impl Panel {
-    /// Row after row.
+    /// Returns a panel with a heading of which the first line is bold.
+    pub(super) fn new(row: usize, column: usize, heading: Vec<String>) -> Panel {
+        let fonts = std::iter::once(HEADING).chain(std::iter::repeat(NOTE));
+        Panel { row, column, heading: fonts.zip(heading).collect() }
+    }
+
+    /// Returns panels row after row.
     pub(super) fn grid(headings: impl IntoIterator<Item = Vec<String>>, columns: usize) -> Vec<Panel> {
-        let place = |(index, heading)| Panel { row: index / columns, column: index % columns, heading };
+        let place = |(index, heading)| Panel::new(index / columns, index % columns, heading);
         headings.into_iter().enumerate().map(place).collect()
     }
 }
 
-/// The first groups, and the sentence for the caption that says so, if there are more than make a picture.
+/// Returns at most `most` of the items, evenly picked from all of them.
+pub(super) fn thinned<T>(items: &[T], most: usize) -> impl Iterator<Item = &T> {
+    let drawn = items.len().min(most);
+    (0..drawn).map(move |index| &items[index * items.len() / drawn])
+}
+
+/// Returns the first groups, and the sentence for the caption that says so, if there are more than make a picture.
 pub(super) fn limited<T>(mut groups: Vec<T>, most: usize, name: &str) -> (Vec<T>, Option<String>) {
     let total = groups.len();
     groups.truncate(most);
@@ -30,7 +44,7 @@ pub(super) fn limited<T>(mut groups: Vec<T>, most: usize, name: &str) -> (Vec<T>
     (groups, left_out)
 }
 
-/// Of too many groups of several levels those of the last one, which shows most, and the sentence for the caption.
+/// Returns the groups, of too many only those of the last level, which shows most, and the sentence for the caption.
 pub(super) fn last_level<T>(mut groups: Vec<T>, most: usize, level: impl Fn(&T) -> u32) -> (Vec<T>, Option<String>) {
     let several = distinct(groups.iter().map(&level)).len() > 1;
     let last = groups.iter().map(&level).max().filter(|_| groups.len() > most && several);
@@ -38,7 +52,7 @@ pub(super) fn last_level<T>(mut groups: Vec<T>, most: usize, level: impl Fn(&T) 
     (groups, last.map(|level| format!("Of several levels, only level {level} is drawn.")))
 }
 
-/// Sentences of which some may have nothing to say.
+/// Joins the sentences that have something to say.
 pub(super) fn sentences<'a>(all: impl IntoIterator<Item = Option<&'a str>>) -> String {
     all.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
@@ -50,7 +64,7 @@ pub(super) fn level_text(level: u32, ratio: Option<f64>) -> String {
     }
 }
 
-/// Such as `AWS sign`.
+/// Returns a name such as `AWS sign`.
 pub(super) fn series_text(method: Option<Method>, inherit: Option<Inherit>) -> String {
     match (method, inherit) {
         (None, Some(inherit)) => inherit.to_string(),
@@ -59,7 +73,7 @@ pub(super) fn series_text(method: Option<Method>, inherit: Option<Inherit>) -> S
     }
 }
 
-/// Such as `AWS sign, level 12 (6.9 % remaining)`, for whoever points at it.
+/// Returns a name such as `AWS sign, level 12 (6.9 % remaining)`.
 pub(super) fn series_level_text(
     method: Option<Method>,
     inherit: Option<Inherit>,
@@ -74,7 +88,7 @@ pub(super) fn series_level_text(
     }
 }
 
-/// Between what networks paths are, such as `sign` between seeds, or `sign to retrain`.
+/// Returns the kinds of networks that paths join, such as `sign` between seeds, or `sign to retrain`.
 pub(super) fn ends_text(inherit: Option<Inherit>, between: Between) -> String {
     match (inherit, between) {
         (Some(inherit), Between::Seeds) => inherit.to_string(),
@@ -83,18 +97,18 @@ pub(super) fn ends_text(inherit: Option<Inherit>, between: Between) -> String {
     }
 }
 
-/// None of a study without axes.
+/// Returns `None` for a study without axes.
 pub(super) fn axes_text(axes: &Axes) -> Option<String> {
     let values: Vec<String> = axes.iter().map(|(name, value)| format!("{name}={value}")).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// `5 tickets, 10 seeds`; dense networks have no tickets.
+/// Returns a count such as `5 tickets, 10 seeds`; dense networks have no tickets.
 pub(super) fn samples_text(tickets: usize, count: usize, name: &str) -> String {
     if tickets == 0 { plural(count, name) } else { format!("{}, {}", plural(tickets, "ticket"), plural(count, name)) }
 }
 
-/// Such as `5 tickets`, `1 to 5 tickets`; none of dense networks alone.
+/// Returns a count such as `5 tickets` or `1 to 5 tickets`; `None` for dense networks alone.
 pub(super) fn tickets_text(tickets: impl Iterator<Item = usize> + Clone) -> Option<String> {
     let of_tickets = tickets.filter(|tickets| *tickets > 0);
     let (fewest, most) = (of_tickets.clone().min()?, of_tickets.max()?);
@@ -104,6 +118,13 @@ pub(super) fn tickets_text(tickets: impl Iterator<Item = usize> + Clone) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thinning_keeps_few_and_spreads_many() {
+        assert_eq!(thinned(&[1, 2, 3], 5).collect::<Vec<_>>(), [&1, &2, &3]);
+        assert_eq!(thinned(&(0..10).collect::<Vec<_>>(), 3).collect::<Vec<_>>(), [&0, &3, &6]);
+        assert_eq!(thinned::<i32>(&[], 3).count(), 0);
+    }
 
     #[test]
     fn what_is_left_out_is_said() {

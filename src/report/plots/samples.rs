@@ -3,26 +3,28 @@
 use std::sync::Arc;
 
 use resvg::usvg::roxmltree::{Document, Node};
+use resvg::usvg::{self, Tree};
 use winsign_core::RunId;
 use winsign_core::results::{PlaneOutcome, PlanePoint, Similarity};
 use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem, Seeds};
 use winsign_testkit::study::Study;
 
+use super::svg::{OPTIONS, Rect};
 use crate::made_up::Reported as _;
 use crate::{ConnectionRow, Curve, End, LayerRatio, PairPath, PathError, PathMean, PlaneRow, Report, RunRecord};
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
-/// What a picture tells whoever points at a place.
+/// A value that shows when the picture is pointed at.
 #[derive(Debug)]
 pub(super) struct Tooltip {
     pub text: String,
-    /// The middle of the target, in the picture's units.
+    /// The middle of the target.
     pub at: (f64, f64),
     pub runs: Vec<String>,
 }
 
-/// Everything that a picture tells, as a reader of SVG finds it.
+/// Returns all values of a picture, as a reader of SVG finds them.
 pub(super) fn tooltips(svg: &str) -> Vec<Tooltip> {
     let document = Document::parse(svg).expect("XML");
     let group = document.descendants().find(|node| node.attribute("class") == Some("values")).expect("values");
@@ -41,11 +43,40 @@ pub(super) fn tooltips(svg: &str) -> Vec<Tooltip> {
     group.children().filter(Node::is_element).map(target).collect()
 }
 
-/// The texts that are drawn, in their order.
+/// Returns every line of text, and where it is in the picture.
+pub(super) fn lines(svg: &str) -> Vec<(String, Rect)> {
+    let tree = Tree::from_str(svg, &OPTIONS).expect("a picture");
+    let line = |node: &usvg::Node| {
+        let usvg::Node::Text(text) = node else { return None };
+        let place = node.abs_bounding_box();
+        let [left, top, right, bottom] = [place.left(), place.top(), place.right(), place.bottom()].map(f64::from);
+        let text = text.chunks().iter().map(|chunk| chunk.text()).collect();
+        Some((text, Rect { left, top, right, bottom }))
+    };
+    tree.root().children().iter().filter_map(line).collect()
+}
+
+/// Returns the texts of a picture that are cut at its border or lie on each other.
+pub(super) fn faults(svg: &str) -> Vec<String> {
+    let (picture, lines) = (Rect::between((0.0, 0.0), size(svg)), lines(svg));
+    let cut = lines.iter().filter(|(_, place)| !place.is_within(picture)).map(|line| format!("{line:?} is cut"));
+    let pairs = lines.iter().enumerate().flat_map(|(at, line)| lines[..at].iter().map(move |other| (line, other)));
+    let met = pairs.filter(|(line, other)| line.1.meets(other.1));
+    cut.chain(met.map(|(line, other)| format!("{line:?} is on {other:?}"))).collect()
+}
+
+/// Returns the width and the height of a picture.
+pub(super) fn size(svg: &str) -> (f64, f64) {
+    let document = Document::parse(svg).expect("XML");
+    let length = |name: &str| document.root_element().attribute(name).and_then(|text| text.parse().ok());
+    (length("width").expect("a number"), length("height").expect("a number"))
+}
+
+/// Returns the texts that are drawn, in their order.
 pub(super) fn texts(svg: &str) -> Vec<String> {
     let document = Document::parse(svg).expect("XML");
-    let texts = document.descendants().filter(|node| node.tag_name().name() == "text");
-    texts.filter(Node::is_element).map(|node| node.text().unwrap_or_default().trim().to_string()).collect()
+    let texts = document.descendants().filter(|node| node.has_tag_name("text"));
+    texts.map(|node| node.text().unwrap_or_default().to_string()).collect()
 }
 
 /// A run's identity that says nothing.
@@ -93,15 +124,11 @@ pub(super) fn with_curves<'a>(study: &'a Study, epochs: u32) -> Vec<RunRecord<'a
 
 /// Networks in two basins, those of even and those of odd numbers: barriers of about 1 within a basin, of about 50 between.
 pub(super) fn two_basins(networks: usize) -> Report {
-    Report { connections: vec![basins(networks, Inherit::Sign)], ..empty() }
-}
-
-pub(super) fn basins(networks: usize, inherit: Inherit) -> ConnectionRow {
     let barrier = |a: usize, b: usize| {
         let wave = ((a * 7 + b * 13) % 10) as f64 / 10.0;
         if a % 2 == b % 2 { 1.0 + wave } else { 50.0 + 10.0 * wave }
     };
-    pairs(networks, |a, b| (barrier(a, b), None), inherit)
+    Report { connections: vec![pairs(networks, |a, b| (barrier(a, b), None), Inherit::Sign)], ..empty() }
 }
 
 fn pairs(

@@ -5,6 +5,7 @@ use winsign_core::settings::Between;
 use winsign_core::text::plural;
 
 use super::by_ratio::{Band, Group, Point, all_series, between_text, plot_lines};
+use super::chart::Axis;
 use super::heatmap::Scale;
 use super::matrix::{Measure, draw_measure};
 use super::panels::{axes_text, series_level_text};
@@ -13,7 +14,7 @@ use crate::paths::whole_matrices;
 use crate::statistics::{mean, sample_std};
 use crate::{ConnectionRow, PairPath, Report};
 
-/// Of the tickets of one level; none if there are not three that are joined.
+/// Draws the agreement between tickets of one level, if three or more are joined.
 pub(super) fn draw_tickets(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let matrices = whole_matrices(&report.connections);
     draw_measure(
@@ -30,14 +31,14 @@ pub(super) fn draw_tickets(report: &Report, chrome: FigureChrome) -> Option<Plot
                       Tickets are ordered by similarity: average linkage of the agreement.",
             value: agreement,
             distance: |agreement| 100.0 - agreement,
-            scale: |agreements| Scale { low: floor(agreements), high: 100.0, logarithmic: false, name: "same sign, %" },
+            scale: |agreements| Scale { axis: Axis::linear(floor(agreements), 100.0), name: "same sign, %" },
             heading: mean_text,
         },
         chrome,
     )
 }
 
-/// Of neighbouring levels, and of tickets of one level, against the remaining weights.
+/// Draws the agreement of neighbouring levels, and of tickets of one level, against the remaining weights.
 pub(super) fn draw_levels(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.connections.iter().filter(|row| matches!(row.between, Between::Levels | Between::Tickets));
     let groups = grouped(rows, |row| (row.between, row.problem, &row.axes)).into_iter().map(|rows| Group {
@@ -57,13 +58,13 @@ pub(super) fn draw_levels(report: &Report, chrome: FigureChrome) -> Option<Plot>
     )
 }
 
-/// Where the scale of agreements begins: at a round number, not so near to its end that noise looks like news.
+/// Returns the lower end of the scale of agreements: a round number, low enough that noise does not look large.
 fn floor(agreements: &[f64]) -> f64 {
     let lowest = agreements.iter().copied().fold(90.0, f64::min);
     (10.0 * (lowest / 10.0).floor()).max(0.0)
 }
 
-/// In percent.
+/// Returns a percentage.
 fn agreement(pair: &PairPath) -> Option<f64> {
     pair.similarity.map(|similarity| 100.0 * similarity.sign_agreement).filter(|agreement| agreement.is_finite())
 }
@@ -83,7 +84,7 @@ fn point(row: &ConnectionRow) -> Option<Point> {
     Some(Point {
         ratio: row.remaining_ratio?,
         mean,
-        band: std.map(|std| Band::Deviation(mean - std, mean + std)),
+        band: std.map(|std| Band { low: mean - std, high: mean + std, is_interval: false }),
         text: format!("{series}: {mean:.1} %{spread} of the signs agree, {pairs}"),
         runs: distinct(row.paths.iter().map(|pair| pair.run.clone())),
     })
@@ -105,7 +106,7 @@ mod tests {
         let agree: Vec<bool> = told[..5].iter().map(|told| told.text.contains("90.0 % of the signs agree")).collect();
         assert_eq!(agree, [true, true, false, false, false]);
         assert!(told[4].text.ends_with(": 50.0 % of the signs agree, masks overlap by 25.0 %"), "{}", told[4].text);
-        assert!(plot.svg.contains("\nmean 66.0 %\n"), "six pairs of 90, nine of 50");
+        assert!(plot.svg.contains(">mean 66.0 %<"), "six pairs of 90, nine of 50");
     }
 
     #[test]

@@ -1,76 +1,58 @@
-//! How all plots look: on paper, on a screen, without colours, to the colour-blind.
-//!
-//! Lengths are in units of half a pixel, because the drawing library knows whole units only.
+//! How all plots look: on paper, on a screen, without colours, and to colour-blind readers. Lengths are in pixels.
 
 use std::f64::consts::TAU;
 
-use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 use winsign_core::settings::{Inherit, Method};
 
-pub(super) const UNITS_PER_PIXEL: u32 = 2;
+use super::svg::{Canvas, Color, Dash, Paint, Point, fill, stroke};
+use super::text::Font;
 
-pub(super) const TEXT: RGBColor = RGBColor(34, 34, 34);
-pub(super) const FAINT_TEXT: RGBColor = RGBColor(96, 96, 96);
-pub(super) const AXIS: RGBColor = RGBColor(110, 110, 110);
-pub(super) const GRID: RGBColor = RGBColor(228, 228, 228);
+pub(super) const WHITE: Color = Color::new(255, 255, 255);
+pub(super) const TEXT: Color = Color::new(34, 34, 34);
+pub(super) const FAINT_TEXT: Color = Color::new(96, 96, 96);
+pub(super) const AXIS: Color = Color::new(110, 110, 110);
+pub(super) const GRID: Color = Color::new(228, 228, 228);
 
-pub(super) const LINE: u32 = 5;
-pub(super) const THIN_LINE: u32 = 2;
-pub(super) const HAIRLINE: u32 = 1;
-pub(super) const MARKER: i32 = 8;
-/// How much of a colour is in the band around a line.
+pub(super) const LINE: f64 = 2.5;
+pub(super) const MEDIUM_LINE: f64 = 1.5;
+pub(super) const THIN_LINE: f64 = 1.0;
+pub(super) const HAIRLINE: f64 = 0.5;
+const MARKER: f64 = 4.0;
+/// The room that the largest marker takes, from its centre.
+pub(super) const MARKER_ROOM: f64 = MARKER + 1.0;
+/// The opacity of the band around a line.
 pub(super) const BAND: f64 = 0.13;
-/// How much of a colour is in a bar: enough that bars differ in lightness as their colours do.
+/// The opacity of a bar, enough that bars differ in lightness as their colours do.
 pub(super) const FILL: f64 = 0.6;
 
-/// Font sizes.
-pub(super) const TITLE: i32 = 30;
-pub(super) const LABEL: i32 = 23;
-pub(super) const NOTE: i32 = 21;
+pub(super) const TITLE: Font = Font { size: 15.0, is_bold: true };
+pub(super) const HEADING: Font = Font { size: 11.5, is_bold: true };
+pub(super) const LABEL: Font = Font { size: 11.5, is_bold: false };
+pub(super) const NOTE: Font = Font { size: 10.5, is_bold: false };
 
-/// The library writes sizes smaller by this factor into the SVG.
-const FONT_SCALE: f64 = 1.24;
+/// The first is the one that text is measured and PNG files are drawn in; the second is like it, where the first is not
+/// installed.
+pub(super) const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
-/// The first is the one that pictures are made with; the second is like it, where the first is not installed.
-const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
-
-pub(super) fn text(size: i32, color: RGBColor) -> TextStyle<'static> {
-    (FAMILY, f64::from(size) * FONT_SCALE).into_font().color(&color)
-}
-
-pub(super) fn bold(size: i32) -> TextStyle<'static> {
-    (FAMILY, f64::from(size) * FONT_SCALE, FontStyle::Bold).into_font().color(&TEXT)
-}
-
-pub(super) const LEFT: Pos = Pos { h_pos: HPos::Left, v_pos: VPos::Center };
-pub(super) const CENTER: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Center };
-pub(super) const RIGHT: Pos = Pos { h_pos: HPos::Right, v_pos: VPos::Center };
-
-/// About the width of a text in the first font, rather too much than too little.
-pub(super) fn text_width(text: &str, size: i32) -> i32 {
-    let advance = |c: char| match c {
-        'i' | 'j' | 'l' | 'I' | 'J' | '\'' | '|' => 0.3,
-        'f' | 'r' | 't' | ' ' | '.' | ',' | ':' | ';' | '/' | '-' | '(' | ')' | '[' | ']' | '!' | '·' => 0.4,
-        'm' | 'w' | 'M' | 'W' | '%' | '@' | '±' | '=' | '+' | '<' | '>' | '…' => 0.95,
-        _ if c.is_uppercase() => 0.73,
-        _ if c.is_ascii() || c.is_alphanumeric() && c < '\u{600}' => 0.63,
-        _ => 1.0,
-    };
-    (text.chars().map(advance).sum::<f64>() * f64::from(size)).ceil() as i32
-}
-
-/// How one series looks: everything that tells it from the others, of which colour is only one.
-#[derive(Debug, Clone, PartialEq)]
+/// The looks of one series: everything that tells it from the others, of which colour is only one.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Look {
-    pub color: RGBColor,
-    /// The outline of its marker, around the centre.
-    pub marker: Vec<(i32, i32)>,
+    pub color: Color,
+    pub marker: Marker,
     pub face: Face,
     pub dash: Dash,
 }
 
-/// How a marker is filled.
+/// The outline of a marker. A circle has no corners.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Marker {
+    corners: u32,
+    radius: f64,
+    /// Part of the angle between two corners.
+    turned: f64,
+}
+
+/// The inside of a marker.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Face {
     Full,
@@ -80,120 +62,104 @@ pub(super) enum Face {
     Dotted,
 }
 
-/// Lengths drawn and left out, in turn; none for a line that is drawn throughout.
-pub(super) type Dash = &'static [i32];
-
 pub(super) const SOLID: Dash = &[];
-/// Of the training error, beside the test error of the same series.
-pub(super) const TRAIN_DASH: Dash = &[8, 6];
+/// The dashes of the training error, beside the test error of the same series.
+pub(super) const TRAIN_DASH: Dash = &[4.0, 3.0];
 
-/// The method gives a series its colour and the shape of its marker, what was transferred the dashes of its line and
-/// the face of its marker.
+/// Returns the look of a series. The method gives it its colour and the shape of its marker, what was transferred the
+/// dashes of its line and the face of its marker.
 pub(super) fn look(method: Option<Method>, inherit: Option<Inherit>) -> Look {
     let (dash, face): (Dash, Face) = match inherit {
         None => (SOLID, Face::Dotted),
         Some(Inherit::Sign) => (SOLID, Face::Full),
-        Some(Inherit::Dense) => (&[26, 8], Face::Open),
-        Some(Inherit::Mask) => (&[18, 9], Face::Open),
-        Some(Inherit::SignNorm) => (&[24, 6, 5, 6], Face::Dotted),
-        Some(Inherit::Retrain) => (&[6, 7], Face::Open),
-        Some(Inherit::RandomMask) => (&[18, 6, 5, 6, 5, 6], Face::Full),
-        Some(Inherit::RandomMaskErk) => (&[10, 6, 10, 6, 4, 6], Face::Dotted),
-        Some(Inherit::RandomSign) => (&[30, 14], Face::Full),
+        Some(Inherit::Dense) => (&[13.0, 4.0], Face::Open),
+        Some(Inherit::Mask) => (&[9.0, 4.5], Face::Open),
+        Some(Inherit::SignNorm) => (&[12.0, 3.0, 2.5, 3.0], Face::Dotted),
+        Some(Inherit::Retrain) => (&[3.0, 3.5], Face::Open),
+        Some(Inherit::RandomMask) => (&[9.0, 3.0, 2.5, 3.0, 2.5, 3.0], Face::Full),
+        Some(Inherit::RandomMaskErk) => (&[5.0, 3.0, 5.0, 3.0, 2.0, 3.0], Face::Dotted),
+        Some(Inherit::RandomSign) => (&[15.0, 7.0], Face::Full),
     };
     Look { color: color(method), marker: marker(method), face, dash }
 }
 
-/// Methods differ in lightness first, so that they can be told apart in gray and by anyone, then in hue. What belongs to no
-/// method is nearly black.
-pub(super) fn color(method: Option<Method>) -> RGBColor {
-    match method {
-        None => RGBColor(28, 28, 28),
-        Some(Method::Lrr) => RGBColor(230, 159, 0),
-        Some(Method::Aws) => RGBColor(0, 114, 178),
-        Some(Method::Imp) => RGBColor(0, 158, 115),
-        Some(Method::Snip) => RGBColor(152, 52, 10),
-        Some(Method::SynFlow) => RGBColor(96, 0, 110),
-        Some(Method::Imported) => RGBColor(140, 208, 245),
+impl Look {
+    /// Returns the paint of a line.
+    pub(super) fn line(self, width: f64) -> Paint {
+        Paint { dash: self.dash, ..stroke(self.color, width) }
+    }
+
+    /// Draws a marker, `scale` times as large as usual, with a rim of paper, so that markers on each other can be
+    /// counted.
+    pub(super) fn draw_marker(self, canvas: &mut Canvas, (x, y): Point, scale: f64) {
+        let (face, rim) = match self.face {
+            Face::Open => (WHITE, stroke(self.color, MEDIUM_LINE)),
+            Face::Full | Face::Dotted => (self.color, stroke(WHITE, THIN_LINE)),
+        };
+        let paint = Paint { fill: Some(face), ..rim };
+        let Marker { corners, radius, turned } = self.marker;
+        let radius = scale * radius;
+        let corner = |index: u32| {
+            let angle = (f64::from(index) + turned) / f64::from(corners) * TAU;
+            (x + radius * angle.sin(), y - radius * angle.cos())
+        };
+        match corners {
+            0 => canvas.circle((x, y), radius, paint),
+            _ => canvas.area(&[(0..corners).map(corner).collect()], paint),
+        }
+        if self.face == Face::Dotted {
+            canvas.circle((x, y), scale * MARKER / 3.0, fill(WHITE));
+        }
     }
 }
 
-/// Of a line among many of the method's colour.
-pub(super) fn dark_color(method: Option<Method>) -> RGBColor {
-    let RGBColor(red, green, blue) = color(method);
-    RGBColor(red / 3 * 2, green / 3 * 2, blue / 3 * 2)
+/// Returns the colour of a method. Methods differ in lightness first, so that they can be told apart in gray and by
+/// anyone, then in hue. What belongs to no method is nearly black.
+pub(super) fn color(method: Option<Method>) -> Color {
+    match method {
+        None => Color::new(28, 28, 28),
+        Some(Method::Lrr) => Color::new(230, 159, 0),
+        Some(Method::Aws) => Color::new(0, 114, 178),
+        Some(Method::Imp) => Color::new(0, 158, 115),
+        Some(Method::Snip) => Color::new(152, 52, 10),
+        Some(Method::SynFlow) => Color::new(96, 0, 110),
+        Some(Method::Imported) => Color::new(140, 208, 245),
+    }
 }
 
-/// The outline of a marker, around its centre.
-fn marker(method: Option<Method>) -> Vec<(i32, i32)> {
+/// Returns the colour of a line among many of the method's colour.
+pub(super) fn dark_color(method: Option<Method>) -> Color {
+    let color = color(method);
+    Color { rgb: color.rgb.map(|channel| channel / 3 * 2), ..color }
+}
+
+fn marker(method: Option<Method>) -> Marker {
     let (corners, radius, turned) = match method {
-        None => (4, MARKER + 1, 0.5),
-        Some(Method::Lrr) => (24, MARKER, 0.0),
-        Some(Method::Aws) => (3, MARKER + 3, 0.0),
-        Some(Method::Imp) => (4, MARKER + 2, 0.0),
-        Some(Method::Snip) => (3, MARKER + 3, 0.5),
-        Some(Method::SynFlow) => (5, MARKER + 2, 0.0),
-        Some(Method::Imported) => (6, MARKER + 1, 0.0),
+        None => (4, MARKER + 0.5, 0.5),
+        Some(Method::Lrr) => (0, MARKER, 0.0),
+        Some(Method::Aws) => (3, MARKER + 1.5, 0.0),
+        Some(Method::Imp) => (4, MARKER + 1.0, 0.0),
+        Some(Method::Snip) => (3, MARKER + 1.5, 0.5),
+        Some(Method::SynFlow) => (5, MARKER + 1.0, 0.0),
+        Some(Method::Imported) => (6, MARKER + 0.5, 0.0),
     };
-    let corner = |index: u32| {
-        let angle = (f64::from(index) + turned) / f64::from(corners) * TAU;
-        let radius = f64::from(radius);
-        ((radius * angle.sin()).round() as i32, (-radius * angle.cos()).round() as i32)
-    };
-    (0..corners).map(corner).collect()
+    Marker { corners, radius, turned }
 }
 
-/// Shades of one number, from light to dark: of `part` of the way from its lowest value to its highest, in [0, 1].
-pub(super) fn shade(part: f64) -> RGBColor {
-    const STOPS: [(u8, u8, u8); 6] =
-        [(252, 249, 232), (206, 226, 222), (137, 190, 212), (67, 143, 190), (28, 88, 152), (8, 32, 84)];
+/// Returns the shade of a number that is `part` of the way from the lowest to the highest, from light to dark.
+pub(super) fn shade(part: f64) -> Color {
+    const STOPS: [[u8; 3]; 6] =
+        [[252, 249, 232], [206, 226, 222], [137, 190, 212], [67, 143, 190], [28, 88, 152], [8, 32, 84]];
     let place = part.clamp(0.0, 1.0) * (STOPS.len() - 1) as f64;
     let below = (place as usize).min(STOPS.len() - 2);
-    let (from, to) = (STOPS[below], STOPS[below + 1]);
-    let mixed = |from: u8, to: u8| (f64::from(from) + (place - below as f64) * (f64::from(to) - f64::from(from))) as u8;
-    RGBColor(mixed(from.0, to.0), mixed(from.1, to.1), mixed(from.2, to.2))
+    let channels = [0, 1, 2].map(|channel| [below, below + 1].map(|stop| f64::from(STOPS[stop][channel])));
+    let rgb = channels.map(|[from, to]| (from + (place - below as f64) * (to - from)) as u8);
+    Color { rgb, opacity: 1.0 }
 }
 
-/// Of text on that shade.
-pub(super) fn ink(part: f64) -> RGBColor {
+/// Returns the colour of text on the shade of `part`.
+pub(super) fn ink(part: f64) -> Color {
     if part > 0.52 { WHITE } else { TEXT }
-}
-
-/// The parts of a line that its dashes leave.
-pub(super) fn dashed(points: &[(i32, i32)], dash: Dash) -> Vec<Vec<(i32, i32)>> {
-    if dash.is_empty() || points.len() < 2 {
-        return vec![points.to_vec()];
-    }
-    let rounded = |(x, y): (f64, f64)| (x.round() as i32, y.round() as i32);
-    let mut parts = vec![vec![points[0]]];
-    let (mut turn, mut left) = (0, f64::from(dash[0]));
-    for pair in points.windows(2) {
-        let [from, to] = [pair[0], pair[1]].map(|(x, y)| (f64::from(x), f64::from(y)));
-        let length = (to.0 - from.0).hypot(to.1 - from.1);
-        let mut gone = 0.0;
-        while length - gone > left {
-            gone += left;
-            let at = rounded((from.0 + gone / length * (to.0 - from.0), from.1 + gone / length * (to.1 - from.1)));
-            match turn % 2 {
-                0 => parts.last_mut().expect("begun with one").push(at),
-                _ => parts.push(vec![at]),
-            }
-            turn += 1;
-            left = f64::from(dash[turn % dash.len()]);
-        }
-        left -= length - gone;
-        if turn % 2 == 0 {
-            parts.last_mut().expect("begun with one").push(pair[1]);
-        }
-    }
-    parts.retain(|part| part.len() > 1);
-    parts
-}
-
-/// At most `most` of the items, evenly picked from all of them.
-pub(super) fn thinned<T>(items: &[T], most: usize) -> impl Iterator<Item = &T> {
-    let drawn = items.len().min(most);
-    (0..drawn).map(move |index| &items[index * items.len() / drawn])
 }
 
 #[cfg(test)]
@@ -209,8 +175,8 @@ mod tests {
     }
 
     /// Without gamma, in [0, 1].
-    fn linear(RGBColor(red, green, blue): RGBColor) -> [f64; 3] {
-        [red, green, blue].map(|channel| {
+    fn linear(color: Color) -> [f64; 3] {
+        color.rgb.map(|channel| {
             let value = f64::from(channel) / 255.0;
             if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
         })
@@ -264,10 +230,7 @@ mod tests {
     #[test]
     fn fills_differ_in_gray() {
         let mixed = |channel: u8| (255.0 - FILL * (255.0 - f64::from(channel))).round() as u8;
-        let fill = |method| {
-            let RGBColor(red, green, blue) = color(method);
-            lab(linear(RGBColor(mixed(red), mixed(green), mixed(blue))))[0]
-        };
+        let fill = |method| lab(linear(Color { rgb: color(method).rgb.map(mixed), opacity: 1.0 }))[0];
         // Bars of no method never stand beside others.
         let mut lightness: Vec<f64> = methods().into_iter().filter(Option::is_some).map(fill).collect();
         lightness.sort_by(f64::total_cmp);
@@ -293,27 +256,9 @@ mod tests {
         for method in methods() {
             for inherit in Inherit::VARIANTS {
                 let look = look(method, Some(*inherit));
-                assert!(!seen.contains(&(look.marker.clone(), look.dash)), "{method:?} {inherit}");
+                assert!(!seen.contains(&(look.marker, look.dash)), "{method:?} {inherit}");
                 seen.push((look.marker, look.dash));
             }
         }
-    }
-
-    #[test]
-    fn dashes_go_around_corners() {
-        assert_eq!(dashed(&[(0, 0), (10, 0)], SOLID), [[(0, 0), (10, 0)]]);
-        assert_eq!(dashed(&[(0, 0), (10, 0)], &[4, 2]), [[(0, 0), (4, 0)], [(6, 0), (10, 0)]]);
-        let parts = dashed(&[(0, 0), (6, 0), (6, 10)], &[8, 3]);
-        assert_eq!(parts, [vec![(0, 0), (6, 0), (6, 2)], vec![(6, 5), (6, 10)]]);
-        // A gap that ends exactly where the line does leaves nothing behind.
-        assert_eq!(dashed(&[(0, 0), (6, 0)], &[4, 2]), [[(0, 0), (4, 0)]]);
-        assert_eq!(dashed(&[(3, 3)], &[4, 2]), [[(3, 3)]]);
-    }
-
-    #[test]
-    fn thinning_keeps_few_and_spreads_many() {
-        assert_eq!(thinned(&[1, 2, 3], 5).collect::<Vec<_>>(), [&1, &2, &3]);
-        assert_eq!(thinned(&(0..10).collect::<Vec<_>>(), 3).collect::<Vec<_>>(), [&0, &3, &6]);
-        assert_eq!(thinned::<i32>(&[], 3).count(), 0);
     }
 }

@@ -2,32 +2,33 @@
 //! methods side by side, and the error of dense networks as a line across. Studies of many levels have lines over the
 //! remaining weights instead.
 
-use plotters::prelude::*;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Inherit, Method, Problem};
 use winsign_core::text::plural;
 use winsign_sweep::Axes;
 
 use super::by_ratio::{interval_text, is_hardly_known};
-use super::chart::{Chart, chart, draw_level, draw_marker, place};
-use super::figure::{Drawn, Figure, TICKS, shortened};
-use super::legend::{Key, Sign};
-use super::panels::{Panel, axes_text, level_text, limited, samples_text, sentences, series_level_text, tickets_text};
-use super::theme::{self, Look, look};
-use super::values::Values;
+use super::chart::{Axis, Chart};
+use super::figure::{Figure, TICKS};
+use super::legend::Key;
+use super::panels::{
+    Panel, axes_text, level_text, limited, samples_text, sentences, series_level_text, thinned, tickets_text,
+};
+use super::svg::{Rect, fill, stroke};
+use super::theme::{self, Look, NOTE, WHITE, look};
 use super::{FigureChrome, Plot};
 use crate::statistics::percent;
 use crate::table::method_text;
 use crate::{Interval, Report, TransferRow};
 
-/// Up to this many levels have a panel each.
+/// The largest number of levels that have a panel each.
 const FEW_LEVELS: usize = 3;
 
 const MOST_PANELS: usize = 12;
 
 /// Room over the highest value, as a factor.
 const HEADROOM: f64 = 1.15;
-/// How far intervals may go beyond the highest error, as a factor.
+/// The largest end of an interval, as a multiple of the highest error.
 const MOST_OF_INTERVALS: f64 = 1.5;
 
 /// Markers of one mean that can be told apart, and so many of them that they must be smaller for that.
@@ -35,7 +36,7 @@ const MOST_MARKERS: usize = 25;
 const MANY_MARKERS: usize = 8;
 const SMALLER: f64 = 0.6;
 
-/// None if no transfer is finished, or if there are many levels.
+/// Draws the finished transfers, unless there are none or they are of many levels.
 pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.transfers.iter().filter(|row| row.seeds > 0);
     let (mut rows, mut dense): (Vec<&TransferRow>, Vec<&TransferRow>) = rows.partition(|row| row.method.is_some());
@@ -77,13 +78,13 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
         let bar = methods.iter().position(|method| *method == row.method).unwrap_or(0);
         group as f64 + (bar as f64 - (methods.len() - 1) as f64 / 2.0) * bar_width
     };
-    let x = -0.5..inherits.len() as f64 - 0.5;
+    let x = Axis::linear(-0.5, inherits.len() as f64 - 0.5);
     let y = 0.0..HEADROOM * highest_error(&rows, &dense);
-    let bars = (methods.len() * inherits.len()).max(4) as i32;
-    let size = if groups.len() == 1 { (bars * 130, 480) } else { (bars * 90, 380) };
-    let tick_width = size.0 / inherits.len() as i32 - 8;
+    let bars = (methods.len() * inherits.len()).max(4) as f64;
+    let size = if groups.len() == 1 { (65.0 * bars, 240.0) } else { (45.0 * bars, 190.0) };
+    let tick_width = size.0 / inherits.len() as f64 - 4.0;
     let ticks: Vec<_> = (inherits.iter().enumerate())
-        .map(|(at, inherit)| (at as f64, shortened(&inherit.to_string(), tick_width, theme::NOTE)))
+        .map(|(at, inherit)| (at as f64, NOTE.shortened(&inherit.to_string(), tick_width)))
         .collect();
     let heading = |rows: &Vec<&TransferRow>| {
         std::iter::once(level_text(rows[0].level, rows[0].remaining_ratio)).chain(axes_text(&rows[0].axes)).collect()
@@ -101,58 +102,52 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
         // Three levels stand side by side.
         panels: Panel::grid(groups.iter().map(heading), if groups.len() == 3 { 3 } else { 2 }),
     };
-    Some(figure.plot("transfer-error.svg", |index, area, values| {
-        let mut chart = chart(area, TICKS, x.clone(), y.clone(), &ticks)?;
-        draw_dense(&chart, &groups[index], &dense)?;
+    Some(figure.plot("transfer-error.svg", |index, canvas, area| {
+        let mut chart = Chart::new(canvas, area, (x, &ticks), y.clone());
+        draw_dense(&mut chart, &groups[index], &dense);
         for row in &groups[index] {
-            draw_bar(&mut chart, row, centre_of(row), 0.42 * bar_width, values)?;
+            draw_bar(&mut chart, row, centre_of(row), 0.42 * bar_width);
         }
-        Ok(())
     }))
 }
 
 fn key(method: Option<Method>) -> Key {
     let text = if method.is_some() { method_text(method) } else { Inherit::Dense.to_string() };
-    Key { look: bar_look(method), sign: Sign::Marker, text }
+    Key { look: bar_look(method), line: None, has_marker: true, text }
 }
 
-/// Markers are full: what was transferred is said below the bars.
+/// Returns a look with full markers, since what was transferred is written below the bars.
 fn bar_look(method: Option<Method>) -> Look {
     look(method, Some(Inherit::Sign))
 }
 
-fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64, values: &mut Values) -> Drawn {
-    let Some(mean) = row.error_mean.filter(|mean| mean.is_finite()) else { return Ok(()) };
+fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64) {
+    let Some(mean) = row.error_mean.filter(|mean| mean.is_finite()) else { return };
     let color = theme::color(row.method);
     let (left, right) = (centre - half_width, centre + half_width);
-    chart.draw_series([Rectangle::new([(left, mean), (right, 0.0)], color.mix(theme::FILL).filled())])?;
-    chart.draw_series([PathElement::new(vec![(left, mean), (right, mean)], color.stroke_width(theme::LINE))])?;
-    values.within(
-        place(chart, (left, mean)),
-        place(chart, (right, 0.0)),
-        mean_text(row, mean),
-        row.errors.iter().map(|seed| &seed.run),
-    );
-    draw_seeds(chart, row, centre, half_width, values)?;
+    let bar = Rect::between(chart.place((left, 0.0)), chart.place((right, mean)));
+    chart.canvas.rect(bar, fill(color.faded(theme::FILL)));
+    chart.line(&[(left, mean), (right, mean)], stroke(color, theme::LINE));
+    chart.canvas.values.within(bar, mean_text(row, mean), row.errors.iter().map(|seed| &seed.run));
+    draw_seeds(chart, row, centre, half_width);
     let mut top = row.errors.iter().map(|seed| seed.error).fold(mean, f64::max);
     if let Some(interval) = drawn_interval(row) {
-        let (low, high) = (interval.low.max(0.0), interval.high.min(chart.y_range().end / HEADROOM));
+        let (low, high) = (interval.low.max(0.0), interval.high.min(chart.y.to / HEADROOM));
         top = top.max(high);
-        let line = |from: (f64, f64), to: (f64, f64)| PathElement::new(vec![from, to], theme::TEXT.stroke_width(3));
         let (left, right) = (centre - 0.3 * half_width, centre + 0.3 * half_width);
-        let caps = [low, high].map(|end| line((left, end), (right, end)));
-        chart.draw_series(caps.into_iter().chain([line((centre, low), (centre, high))]))?;
+        for ends in [[(left, low), (right, low)], [(left, high), (right, high)], [(centre, low), (centre, high)]] {
+            chart.line(&ends, stroke(theme::TEXT, theme::MEDIUM_LINE));
+        }
     }
-    let style = theme::text(theme::NOTE, theme::TEXT).pos(theme::CENTER);
     let text = format!("{mean:.1}");
+    let (x, y) = chart.place((centre, top));
+    let place = (x, y - 13.0);
     // A line may pass behind.
-    let half = theme::text_width(&text, theme::NOTE) / 2;
-    let paper = Rectangle::new([(-half, -38), (half, -15)], WHITE.mix(0.8).filled());
-    chart.draw_series([EmptyElement::at((centre, top)) + paper + Text::new(text, (0, -26), style)])?;
-    Ok(())
+    chart.canvas.rect(Rect::around(place, (NOTE.width(&text) / 2.0, 6.0)), fill(WHITE.faded(0.8)));
+    chart.canvas.text(place, &text, NOTE.centred());
 }
 
-/// The interval that is drawn; none where Student's t over two tickets says nothing but that they are few.
+/// Returns the interval that is drawn, but none where Student's t over two tickets says nothing but that they are few.
 fn drawn_interval(row: &TransferRow) -> Option<Interval> {
     row.summary.filter(|summary| row.tickets > 1 && !is_hardly_known(summary))?.interval
 }
@@ -164,37 +159,28 @@ fn mean_text(row: &TransferRow, mean: f64) -> String {
     format!("{series}: {mean:.1} %{std}, {}{interval}", samples_text(row.tickets, row.seeds, "seed"))
 }
 
-/// A line for the dense networks that a panel's transfers can be compared with.
-fn draw_dense(chart: &Chart, panel: &[&TransferRow], dense: &[&TransferRow]) -> Drawn {
+/// Draws a line for the dense networks that a panel's transfers can be compared with.
+fn draw_dense(chart: &mut Chart, panel: &[&TransferRow], dense: &[&TransferRow]) {
     let lines = dense.iter().filter(|row| comparable((row.problem, &row.axes), (panel[0].problem, &panel[0].axes)));
     for mean in lines.filter_map(|row| row.error_mean) {
-        let look = look(None, Some(Inherit::Dense));
-        draw_level(chart, look.color, look.dash, mean)?;
+        chart.level(mean, look(None, Some(Inherit::Dense)).line(theme::MEDIUM_LINE));
     }
-    Ok(())
 }
 
-/// A marker for each seed, side by side within `half_width`, because errors of different seeds are often equal.
-fn draw_seeds(chart: &Chart, row: &TransferRow, centre: f64, half_width: f64, values: &mut Values) -> Drawn {
+/// Draws a marker for each seed, side by side within `half_width`, because errors of different seeds are often equal.
+fn draw_seeds(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64) {
     let drawn = row.errors.len().min(MOST_MARKERS) as f64;
-    let mut look = bar_look(row.method);
-    if row.errors.len() > MANY_MARKERS {
-        let smaller = |length: i32| (SMALLER * f64::from(length)).round() as i32;
-        // A small circle of many corners would be jagged.
-        let corners = look.marker.iter().step_by(if look.marker.len() > 8 { 3 } else { 1 });
-        look.marker = corners.map(|&(x, y)| (smaller(x), smaller(y))).collect();
-    }
-    for (index, seed) in theme::thinned(&row.errors, MOST_MARKERS).enumerate() {
+    let scale = if row.errors.len() > MANY_MARKERS { SMALLER } else { 1.0 };
+    for (index, seed) in thinned(&row.errors, MOST_MARKERS).enumerate() {
         let side = (index as f64 + 0.5) / drawn * 2.0 - 1.0;
         let at = (centre + 0.8 * side * half_width, seed.error);
-        draw_marker(chart.plotting_area(), &look, at)?;
+        chart.marker(at, bar_look(row.method), scale);
         let series = series_level_text(row.method, Some(row.inherit), row.level, row.remaining_ratio);
-        values.at(place(chart, at), format!("{series}, seed {}: {:.1} %", seed.seeds.init, seed.error), [&seed.run]);
+        chart.value(at, format!("{series}, seed {}: {:.1} %", seed.seeds.init, seed.error), [&seed.run]);
     }
-    Ok(())
 }
 
-/// Whether all that is said of dense networks holds for others, too: their problem and axes.
+/// Returns whether dense networks have the problem and all axes of others.
 pub(super) fn comparable(dense: (Problem, &Axes), other: (Problem, &Axes)) -> bool {
     dense.0 == other.0 && dense.1.iter().all(|axis| other.1.contains(axis))
 }

@@ -1,13 +1,13 @@
 //! From a sweep to its runs.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use winsign_core::settings::{Import, Inherit, Method, Seeds, Settings, Ticket, Training, Transfer};
 use winsign_core::{Run, RunId};
 
 use super::joins::{self, Planned};
-use super::{Label, Plan, PlannedRun};
-use crate::{Axes, Chain, Sweep, TransferBlock};
+use super::{Plan, label};
+use crate::{Chain, Sweep, TransferBlock};
 
 /// Lists every run of a sweep once, after the runs it needs. Chains that share their first levels share those runs.
 pub fn build(sweep: &Sweep) -> Plan {
@@ -21,29 +21,26 @@ pub fn build(sweep: &Sweep) -> Plan {
         chains.push((chain, tickets));
     }
     joins::add_between_tickets(&mut runs, &chains);
-    Plan { name: sweep.name.clone(), runs: runs.planned, resources: sweep.resources }
+    Plan { name: sweep.name.clone(), runs: label::label(runs.planned), resources: sweep.resources }
 }
 
+/// The runs so far, each once, with its block if it is one of several runs of a matrix.
 #[derive(Default)]
-pub struct Runs {
-    planned: Vec<PlannedRun>,
-    known: HashMap<RunId, usize>,
+pub(super) struct Runs {
+    planned: Vec<(Run, Option<label::Block>)>,
+    known: HashSet<RunId>,
 }
 
 impl Runs {
-    pub fn add(&mut self, settings: Settings, inputs: Vec<RunId>, label: Label) -> RunId {
+    pub(super) fn add(&mut self, settings: Settings, inputs: Vec<RunId>) -> RunId {
+        self.add_block(settings, inputs, None)
+    }
+
+    pub(super) fn add_block(&mut self, settings: Settings, inputs: Vec<RunId>, block: Option<label::Block>) -> RunId {
         let run = Run::new(settings, inputs);
         let id = run.id.clone();
-        match self.known.get(&id) {
-            None => {
-                self.known.insert(id.clone(), self.planned.len());
-                self.planned.push(PlannedRun { run, label });
-            }
-            // What one chain rewinds to is level 0 of another one.
-            Some(&known) if label.rewind_point.is_none() && self.planned[known].label.rewind_point.is_some() => {
-                self.planned[known].label = label;
-            }
-            Some(_) => {}
+        if self.known.insert(id.clone()) {
+            self.planned.push((run, block));
         }
         id
     }
@@ -53,17 +50,17 @@ impl Runs {
 fn add_tickets(runs: &mut Runs, chain: &Chain) -> Vec<RunId> {
     if let Some(digest) = chain.imported {
         let settings = Settings::Import(Import { problem: chain.problem, digest });
-        let ticket = runs.add(settings, vec![], label(chain, chain.levels, &[]));
+        let ticket = runs.add(settings, vec![]);
         // It is at the only level that is transferred; level 0 was elsewhere, and nothing refers to it.
         return vec![ticket; chain.levels as usize + 1];
     }
-    let dense = add_ticket(runs, chain, 0, &chain.warmup, vec![], None);
+    let dense = add_ticket(runs, chain, 0, &chain.warmup, vec![]);
     let rewind_point = rewind_point(runs, chain, &dense);
     let mut tickets = vec![dense];
     for level in 1..=chain.levels {
         let before = tickets.last().filter(|_| chain.method.is_iterative());
         let inputs = before.into_iter().chain(&rewind_point).cloned().collect();
-        tickets.push(add_ticket(runs, chain, level, &chain.training, inputs, None));
+        tickets.push(add_ticket(runs, chain, level, &chain.training, inputs));
     }
     tickets
 }
@@ -76,19 +73,12 @@ fn rewind_point(runs: &mut Runs, chain: &Chain, dense: &RunId) -> Option<RunId> 
         Some(last) if last == chain.warmup.epochs => Some(dense.clone()),
         Some(epoch) => {
             let training = Training { epochs: epoch, ..chain.warmup.clone() };
-            Some(add_ticket(runs, chain, 0, &training, vec![], Some(epoch)))
+            Some(add_ticket(runs, chain, 0, &training, vec![]))
         }
     }
 }
 
-fn add_ticket(
-    runs: &mut Runs,
-    chain: &Chain,
-    level: u32,
-    training: &Training,
-    inputs: Vec<RunId>,
-    rewind_point: Option<u32>,
-) -> RunId {
+fn add_ticket(runs: &mut Runs, chain: &Chain, level: u32, training: &Training, inputs: Vec<RunId>) -> RunId {
     // AWS alone draws α: other chains that differ in its seed alone are one.
     let seeds = match chain.method {
         Method::Aws => chain.seeds,
@@ -105,12 +95,7 @@ fn add_ticket(
         training: training.clone(),
         seeds,
     };
-    let mut label = Label { seeds: vec![seeds], rewind_point, ..label(chain, level, &[]) };
-    if level == 0 {
-        // Chains that differ in where they rewind to have level 0 in common.
-        label.axes.retain(|(name, _)| name != "ticket.rewind_epoch");
-    }
-    runs.add(Settings::Ticket(settings), inputs, label)
+    runs.add(Settings::Ticket(settings), inputs)
 }
 
 fn add_transfer<'s>(runs: &mut Runs, chain: &Chain, transfer: &'s TransferBlock, tickets: &[RunId]) -> Planned<'s> {
@@ -126,41 +111,16 @@ fn add_transfer<'s>(runs: &mut Runs, chain: &Chain, transfer: &'s TransferBlock,
         training: transfer.training.clone(),
         seeds,
     };
-    let label = Label { seeds: vec![seeds], ..label_of_transfer(chain, transfer, &[]) };
     let ticket = transfer.inherit.needs_ticket().then(|| tickets[transfer.level as usize].clone());
-    let id = runs.add(Settings::Transfer(settings), ticket.into_iter().collect(), label);
+    let id = runs.add(Settings::Transfer(settings), ticket.into_iter().collect());
     Planned { block: transfer, seeds, id }
-}
-
-/// Of a transfer, and of a path between such transfers with axes of its own. What inherits from no ticket belongs to no
-/// chain: all chains share it.
-pub fn label_of_transfer(chain: &Chain, transfer: &TransferBlock, axes: &[(String, String)]) -> Label {
-    let all: Axes = transfer.axes.iter().chain(axes).cloned().collect();
-    let label = Label { inherit: Some(transfer.inherit), ..label(chain, transfer.level, &all) };
-    match transfer.inherit.needs_ticket() {
-        true => label,
-        false => Label { method: None, axes: all, ..label },
-    }
-}
-
-pub fn label(chain: &Chain, level: u32, axes: &[(String, String)]) -> Label {
-    Label {
-        problem: chain.problem,
-        method: Some(chain.method),
-        level,
-        rewind_point: None,
-        inherit: None,
-        between: None,
-        block: None,
-        seeds: Vec::<Seeds>::new(),
-        axes: chain.axes.iter().chain(axes).cloned().collect(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::parse;
+    use crate::plan::PlannedRun;
     use winsign_core::settings::Masks;
 
     fn planned(text: &str) -> Plan {

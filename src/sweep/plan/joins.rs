@@ -6,9 +6,8 @@ use winsign_core::RunId;
 use winsign_core::grouping::distinct;
 use winsign_core::settings::{Between, Connect, Inherit, Masks, Matrix, Plane, Problem, Seeds, Settings};
 
-use super::Label;
-use super::build::{Runs, label, label_of_transfer};
-use crate::{Chain, ConnectBlock, PROBLEM, TransferBlock};
+use super::build::Runs;
+use crate::{Chain, ConnectBlock, TransferBlock};
 
 /// A planned transfer: as the sweep has it, and its run.
 pub(super) struct Planned<'s> {
@@ -26,14 +25,12 @@ pub(super) fn add_of_chain(runs: &mut Runs, chain: &Chain, tickets: &[RunId], tr
             Between::Plane => add_planes(runs, chain, connect, transfers),
             Between::Retrain => add_retrain(runs, chain, connect, transfers),
             Between::NormInit => {
-                let label = Label { between: Some(Between::NormInit), ..label(chain, connect.level, &connect.axes) };
                 let ticket = tickets[connect.level as usize].clone();
-                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Same)), vec![ticket], label);
+                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Same)), vec![ticket]);
             }
             Between::Levels => {
-                let label = Label { between: Some(Between::Levels), ..label(chain, connect.level, &connect.axes) };
                 let ends = [connect.level, connect.level - 1].map(|level| tickets[level as usize].clone()).to_vec();
-                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Union)), ends, label);
+                runs.add(Settings::Connect(path(chain.problem, connect, Masks::Union)), ends);
             }
             Between::Tickets => {}
         }
@@ -63,45 +60,28 @@ pub(super) fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>
         // By seeds, so that more of them come at the end.
         tickets.sort_by_key(|(seeds, _)| *seeds);
         let networks: Vec<RunId> = distinct(tickets.into_iter().map(|(_, id)| id));
-        let label = Label {
-            problem,
-            method: None,
-            level: connect.level,
-            rewind_point: None,
-            inherit: None,
-            between: Some(Between::Tickets),
-            block: None,
-            seeds: vec![],
-            axes: problem_axes(chain).chain(connect.axes.clone()).collect(),
-        };
         if connect.block > 1 {
-            add_blocks(runs, problem, connect, &networks, |_| Masks::Union, &label);
+            add_blocks(runs, problem, connect, &networks, |_| Masks::Union);
             continue;
         }
         for (index, second) in networks.iter().enumerate() {
             for first in &networks[..index] {
                 // In the order they have in blocks, so that the numbers are the same to the last bit.
                 let ends = vec![first.clone(), second.clone()];
-                runs.add(Settings::Connect(path(problem, connect, Masks::Union)), ends, label.clone());
+                runs.add(Settings::Connect(path(problem, connect, Masks::Union)), ends);
             }
         }
     }
-}
-
-/// Returns the axes that all chains of a problem have in common.
-fn problem_axes(chain: &Chain) -> impl Iterator<Item = (String, String)> {
-    chain.axes.iter().filter(|(name, _)| PROBLEM.contains(&name.as_str())).cloned()
 }
 
 /// One run for every pair of transfers that differ in nothing but their seeds, and have the same mask unless the union
 /// is asked for; or one for every block of them.
 fn add_between_seeds(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers: &[Planned]) {
     for row in rows(connect, transfers) {
-        let label = Label { between: Some(Between::Seeds), ..label_of_transfer(chain, row[0].block, &connect.axes) };
         if connect.block > 1 {
             let networks: Vec<RunId> = row.iter().map(|transfer| transfer.id.clone()).collect();
             let masks = |networks: &[usize]| masks_of(networks.iter().map(|&network| row[network]));
-            add_blocks(runs, chain.problem, connect, &networks, masks, &label);
+            add_blocks(runs, chain.problem, connect, &networks, masks);
             continue;
         }
         for (index, second) in row.iter().enumerate() {
@@ -109,8 +89,7 @@ fn add_between_seeds(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, tra
                 // Rows are in the order of seeds, so that the order in the file does not change a pair's identity.
                 let inputs = vec![first.id.clone(), second.id.clone()];
                 let masks = masks_of([*first, *second].into_iter());
-                let label = Label { seeds: vec![first.seeds, second.seeds], ..label.clone() };
-                runs.add(Settings::Connect(path(chain.problem, connect, masks)), inputs, label);
+                runs.add(Settings::Connect(path(chain.problem, connect, masks)), inputs);
             }
         }
     }
@@ -131,12 +110,7 @@ fn add_planes(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers:
             sets: connect.sets,
             precision: connect.precision,
         };
-        let label = Label {
-            between: Some(Between::Plane),
-            seeds: corners.map(|corner| corner.seeds).to_vec(),
-            ..label_of_transfer(chain, first.block, &connect.axes)
-        };
-        runs.add(Settings::Plane(settings), corners.map(|corner| corner.id.clone()).to_vec(), label);
+        runs.add(Settings::Plane(settings), corners.map(|corner| corner.id.clone()).to_vec());
     }
 }
 
@@ -153,13 +127,8 @@ fn add_retrain(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, transfers
         if masks == Masks::Union && connect.masks == Masks::Same {
             continue;
         }
-        let label = Label {
-            between: Some(Between::Retrain),
-            seeds: vec![transfer.seeds, retrained.seeds],
-            ..label_of_transfer(chain, transfer.block, &connect.axes)
-        };
         let ends = vec![transfer.id.clone(), retrained.id.clone()];
-        runs.add(Settings::Connect(path(chain.problem, connect, masks)), ends, label);
+        runs.add(Settings::Connect(path(chain.problem, connect, masks)), ends);
     }
 }
 
@@ -174,7 +143,7 @@ fn rows<'t, 's>(connect: &ConnectBlock, transfers: &'t [Planned<'s>]) -> Vec<Vec
     for transfer in transfers.iter().filter(|transfer| is_joined(connect, transfer)) {
         let fits = |row: &&mut Vec<&Planned>| {
             let (one, other) = (row[0].block, transfer.block);
-            let alike = (&one.training, one.flip, &one.axes) == (&other.training, other.flip, &other.axes);
+            let alike = (&one.training, one.flip) == (&other.training, other.flip);
             alike && (connect.masks == Masks::Union || masks_of([row[0], transfer].into_iter()) == Masks::Same)
         };
         match rows.iter_mut().find(fits) {
@@ -203,7 +172,6 @@ fn add_blocks(
     connect: &ConnectBlock,
     networks: &[RunId],
     masks: impl Fn(&[usize]) -> Masks,
-    label: &Label,
 ) {
     let blocks = blocks(networks.len(), connect.block as usize);
     let count = blocks.len() as u32;
@@ -212,8 +180,7 @@ fn add_blocks(
         let places: Vec<usize> = rows.chain(columns).collect();
         let path = path(problem, connect, masks(&places));
         let inputs = places.iter().map(|&place| networks[place].clone()).collect();
-        let label = Label { block: Some((number, count)), ..label.clone() };
-        runs.add(Settings::Matrix(Matrix { path, rows: side }), inputs, label);
+        runs.add_block(Settings::Matrix(Matrix { path, rows: side }), inputs, Some((number, count)));
     }
 }
 
@@ -253,7 +220,7 @@ mod tests {
     use super::*;
     use crate::parse;
     use crate::plan::build::build;
-    use crate::plan::{Plan, PlannedRun};
+    use crate::plan::{Label, Plan, PlannedRun};
 
     fn planned(text: &str) -> Plan {
         let file = format!("dataset: digits\narchitecture: resnet8\n{text}");

@@ -1,9 +1,11 @@
 //! The plan: which runs a sweep consists of, what needs what, and which exist already.
 
+mod axes;
 pub mod build;
 pub mod found;
 pub mod graph;
 mod joins;
+mod label;
 pub mod pace;
 pub mod stores;
 pub mod survey;

@@ -6,8 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
 use winsign_core::text::printable;
 
-use super::DocumentKind;
-use super::error::{Diagnostic, Place, quoted};
+use super::{Diagnostic, DocumentKind, Place, quoted};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -85,36 +84,29 @@ fn fault(error: serde_saphyr::Error, sort: &DocumentKind) -> Diagnostic {
         }
     };
     match error.location() {
-        Some(location) if location.line() > 0 => Diagnostic::at(Place::from(location), message, help),
+        Some(location) if location.line() > 0 => Diagnostic::at(place(location), message, help),
         _ => Diagnostic::new(message, help),
     }
 }
 
-impl From<Location> for Place {
-    fn from(location: Location) -> Place {
-        let index = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let start = index(location.span().byte_offset().unwrap_or(0));
-        let length = index(location.span().byte_len().unwrap_or(0));
-        Place {
-            line: index(location.line()),
-            column: index(location.column()),
-            start,
-            end: start.saturating_add(length),
-        }
-    }
+fn place(location: Location) -> Place {
+    let index = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let start = index(location.span().byte_offset().unwrap_or(0));
+    let length = index(location.span().byte_len().unwrap_or(0));
+    Place { line: index(location.line()), column: index(location.column()), start, end: start.saturating_add(length) }
 }
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
         let spanned = Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Node { place: spanned.referenced.into(), content: spanned.value })
+        Ok(Node { place: place(spanned.referenced), content: spanned.value })
     }
 }
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name, D::Error> {
         let spanned = Spanned::<String>::deserialize(deserializer)?;
-        Ok(Name { place: spanned.referenced.into(), text: spanned.value })
+        Ok(Name { place: place(spanned.referenced), text: spanned.value })
     }
 }
 

@@ -2,14 +2,15 @@
 //! it is told with line, column and a hint. Sweep files and profiles share this.
 
 mod document;
-mod error;
+mod words;
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
 pub use document::{Content, Name, Node};
-pub use error::{Diagnostic, FileError, Place, grouped, listed, nearest, quoted};
+pub use winsign_core::diagnostic::{Diagnostic, Place};
+pub use words::{grouped, listed, nearest, quoted};
 
 /// Larger than any file that people write.
 pub const MAX_BYTES: usize = 1 << 20;

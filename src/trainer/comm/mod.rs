@@ -20,11 +20,9 @@ use std::{env, thread};
 
 use tch::{Device, Tensor};
 
-#[cfg(not(feature = "nccl"))]
-use super::device;
 pub use single::Single;
 pub use watch::Watch;
-use winsign_core::{exit, owner};
+use winsign_core::{Diagnostic, exit, owner};
 
 /// The time within which ranks must connect, from their start.
 const MEETING: Duration = Duration::from_secs(60);
@@ -67,33 +65,6 @@ pub trait Comm {
     fn largest(&self, number: u64) -> u64;
 }
 
-/// An error because of which the ranks cannot compute together; it is the same on all of them.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(
-        "rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours}); help: start the same \
-         program everywhere"
-    )]
-    Mixed { rank: usize, host: String, theirs: String, ours: String },
-    #[cfg(not(feature = "mpi"))]
-    #[error(
-        "this winsign-worker was started by {launcher}, but was built without MPI; help: build it with the feature \
-         mpi, or pass --alone"
-    )]
-    NotBuilt { launcher: &'static str },
-    #[error(
-        "srun started {tasks} tasks that are not connected; help: use `srun --mpi=pmix`, or pass --alone to one task"
-    )]
-    Strangers { tasks: u32 },
-    #[error(
-        "rank {rank} on {host} was started with other arguments ({theirs}) than rank 0 ({ours}); help: give all ranks \
-         the same"
-    )]
-    Unlike { rank: usize, host: String, theirs: String, ours: String },
-    #[error("cannot set up the watch of the ranks: {0}")]
-    Unwatched(String),
-}
-
 /// The ranks of this run, and their watch.
 pub struct Ranks {
     pub comm: Box<dyn Comm>,
@@ -131,20 +102,23 @@ impl Ranks {
 
     #[cfg(not(feature = "nccl"))]
     fn connect_gpus(&mut self, _gpu: usize) -> crate::Result<()> {
-        Err(device::Error::NotBuilt.into())
+        let message = "several ranks on GPUs need NCCL, without which this worker was built";
+        Err(Diagnostic::new(message, "enable the feature nccl").into())
     }
 }
 
 /// Connects to the other ranks that a launcher started, unless this process is to be `alone`. All ranks must have been
 /// started with the same `arguments`: those in which ranks must not differ.
-pub fn join(alone: bool, arguments: &str) -> Result<Ranks, Error> {
+pub fn join(alone: bool, arguments: &str) -> Result<Ranks, Diagnostic> {
     let launcher = if alone { None } else { launcher()? };
     let Some(launcher) = launcher else { return Ok(Ranks::alone()) };
     // The deadline holds until this is dropped, at the end of the function.
     let _deadline = deadline();
     let mut ranks = start(launcher)?;
     check_alike(&*ranks.comm, arguments)?;
-    ranks.watch = Watch::begin(&*ranks.comm).map_err(Error::Unwatched)?;
+    ranks.watch = Watch::begin(&*ranks.comm).map_err(|reason| {
+        Diagnostic::with_code(exit::USAGE, format!("cannot set up the watch of the ranks: {reason}"), None)
+    })?;
     Ok(ranks)
 }
 
@@ -165,14 +139,20 @@ fn deadline() -> mpsc::Sender<()> {
 }
 
 /// Returns the launcher that started this process as one of several, if any.
-fn launcher() -> Result<Option<&'static str>, Error> {
+fn launcher() -> Result<Option<&'static str>, Diagnostic> {
     let set = |name: &str| env::var_os(name).is_some();
     let known = [("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMIX_RANK", "a launcher with PMIx"), ("PMI_RANK", "mpiexec")];
     if let Some((_, launcher)) = known.into_iter().find(|(name, _)| set(name)) {
         return Ok(Some(launcher));
     }
-    let tasks = env::var("SLURM_STEP_NUM_TASKS").ok().and_then(|tasks| tasks.parse().ok()).unwrap_or(1);
-    if tasks > 1 && set("SLURM_PROCID") { Err(Error::Strangers { tasks }) } else { Ok(None) }
+    let tasks: u32 = env::var("SLURM_STEP_NUM_TASKS").ok().and_then(|tasks| tasks.parse().ok()).unwrap_or(1);
+    match tasks > 1 && set("SLURM_PROCID") {
+        true => Err(Diagnostic::new(
+            format!("srun started {tasks} tasks that are not connected"),
+            "use `srun --mpi=pmix`, or pass --alone to one task",
+        )),
+        false => Ok(None),
+    }
 }
 
 /// Writes a message to standard error. An error is ignored, because the process that started this one may have ended.
@@ -189,20 +169,21 @@ pub fn seems_root() -> bool {
 }
 
 #[cfg(feature = "mpi")]
-fn start(_launcher: &'static str) -> Result<Ranks, Error> {
+fn start(_launcher: &'static str) -> Result<Ranks, Diagnostic> {
     let mpi = mpi::Mpi::start().expect("ranks meet once in a process");
     Ok(Ranks { comm: Box::new(mpi), watch: None })
 }
 
 #[cfg(not(feature = "mpi"))]
-fn start(launcher: &'static str) -> Result<Ranks, Error> {
-    Err(Error::NotBuilt { launcher })
+fn start(launcher: &'static str) -> Result<Ranks, Diagnostic> {
+    let message = format!("this winsign-worker was started by {launcher}, but was built without MPI");
+    Err(Diagnostic::new(message, "build it with the feature mpi, or pass --alone"))
 }
 
 /// Fails unless all ranks run the same program with the same arguments: otherwise they would compute different things,
 /// or wait for each other forever. The first record has a fixed length, so that at least this exchange is the same in
 /// every version.
-fn check_alike(comm: &dyn Comm, arguments: &str) -> Result<(), Error> {
+fn check_alike(comm: &dyn Comm, arguments: &str) -> Result<(), Diagnostic> {
     let program = env::current_exe().and_then(std::fs::read).unwrap_or_default();
     let own = format!("{} {:.12}", env!("CARGO_PKG_VERSION"), blake3::hash(&program).to_hex());
     let own = format!("{own:32.32}{:96.96}", owner::host());
@@ -212,13 +193,16 @@ fn check_alike(comm: &dyn Comm, arguments: &str) -> Result<(), Error> {
     for rank in 1..all.len() {
         let (theirs, host) = split(&text(rank));
         if theirs != ours {
-            return Err(Error::Mixed { rank, host, theirs, ours });
+            let message = format!("rank {rank} on {host} runs another winsign-worker ({theirs}) than rank 0 ({ours})");
+            return Err(Diagnostic::new(message, "start the same program everywhere"));
         }
     }
     let given = comm.gather(arguments.as_bytes());
     let Some(rank) = given.iter().position(|arguments| *arguments != given[0]) else { return Ok(()) };
     let [ours, theirs] = [0, rank].map(|rank| String::from_utf8_lossy(&given[rank]).into_owned());
-    Err(Error::Unlike { rank, host: split(&text(rank)).1, theirs, ours })
+    let (_, host) = split(&text(rank));
+    let message = format!("rank {rank} on {host} was started with other arguments ({theirs}) than rank 0 ({ours})");
+    Err(Diagnostic::new(message, "give all ranks the same"))
 }
 
 fn split(record: &str) -> (String, String) {

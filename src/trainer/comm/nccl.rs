@@ -5,12 +5,11 @@ use std::mem::MaybeUninit;
 
 use cudarc::nccl::{result, sys};
 use tch::{Device, Kind, Tensor};
-use winsign_core::owner;
+use winsign_core::{Diagnostic, owner};
 
 use super::{Comm, Place, pulse};
-use crate::Result;
-use crate::device::{self, Error};
 use crate::session::share;
+use crate::{Result, device};
 
 /// A communicator that uses NCCL for tensors on GPUs.
 pub struct Nccl {
@@ -31,9 +30,11 @@ pub fn meet(mpi: &dyn Comm) -> Result<sys::ncclUniqueId> {
     let missing = unsafe { !sys::is_culib_present() };
     // Agree on a missing library before any rank waits for another.
     if mpi.largest(missing.into()) > 0 {
-        return Err(Error::NoNccl.into());
+        let help = "add its folder to LD_LIBRARY_PATH. PyTorch contains nvidia/nccl/lib/libnccl.so.2: make a link to it with \
+                    the shorter name";
+        return Err(Diagnostic::new("cannot find libnccl.so, which several ranks on GPUs need", help).into());
     }
-    let make = || result::get_uniqueid().map_err(|error| Error::NotConnected { reason: message(&error) }.into());
+    let make = || result::get_uniqueid().map_err(|error| not_connected(&error).into());
     let to_bytes = |id: &sys::ncclUniqueId| id.internal.map(|byte| byte as u8).to_vec();
     let from_bytes = |bytes: &[u8]| {
         let internal = <[u8; 128]>::try_from(bytes).expect("as rank 0 sent it");
@@ -46,7 +47,7 @@ impl Link {
     /// Connects the GPUs of all ranks that share the identifier of [`meet`]; `gpu` is the one of this rank. It must be
     /// the current GPU of this thread, see [`device::prepare`], and belong to no other rank. If this fails on one rank
     /// only, the others wait for it.
-    pub fn new(meeting: sys::ncclUniqueId, place: Place, gpu: usize) -> std::result::Result<Link, Error> {
+    pub fn new(meeting: sys::ncclUniqueId, place: Place, gpu: usize) -> std::result::Result<Link, Diagnostic> {
         let Place { rank, ranks } = place;
         let mut communicator = MaybeUninit::uninit();
         // SAFETY: there is room for the communicator, and the identifier is the same on all ranks.
@@ -56,9 +57,14 @@ impl Link {
         };
         match communicator {
             Ok(communicator) => Ok(Link { gpu, communicator }),
-            Err(error) => Err(Error::NotConnected { reason: message(&error) }),
+            Err(error) => Err(not_connected(&error)),
         }
     }
+}
+
+fn not_connected(error: &result::NcclError) -> Diagnostic {
+    let message = format!("NCCL cannot connect this rank with the others: {}", message(error));
+    Diagnostic::new(message, "set NCCL_DEBUG=WARN for details")
 }
 
 fn message(error: &result::NcclError) -> String {

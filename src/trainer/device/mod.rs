@@ -16,8 +16,8 @@ use super::comm::{Comm, pulse};
 #[cfg(feature = "nccl")]
 pub use libtorch::stream;
 use libtorch::{deterministic, tf32};
-use winsign_core::owner;
 use winsign_core::settings::Precision;
+use winsign_core::{Diagnostic, owner};
 
 /// The requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,36 +39,6 @@ impl Request {
             Request::Cuda => "cuda",
         }
     }
-}
-
-/// An error because of which a run cannot be computed on the available devices.
-#[derive(Debug, thiserror::Error, PartialEq)]
-pub enum Error {
-    #[error("rank {rank} on {host} has no GPU to compute on: {reason}; help: pass --device cpu to use the CPU")]
-    NoGpu { rank: usize, host: String, reason: String },
-    #[error(
-        "there are {ranks} ranks on {host}, but only {gpus} GPUs; help: start one rank per GPU, or pass --device cpu"
-    )]
-    TooFew { ranks: usize, host: String, gpus: usize },
-    #[error(
-        "precision {precision} needs a GPU of compute capability 8.0 or more, but {gpu} has {}.{}; help: use fp32",
-        capability.0, capability.1
-    )]
-    TooOld { precision: Precision, gpu: String, capability: (i32, i32) },
-    #[error("precision tf32 needs a GPU, but this run is computed on the CPU; help: use fp32 or bf16")]
-    Tf32OnCpu,
-    #[cfg(not(feature = "nccl"))]
-    #[error("several ranks on GPUs need NCCL, without which this worker was built; help: enable the feature nccl")]
-    NotBuilt,
-    #[cfg(feature = "nccl")]
-    #[error(
-        "cannot find libnccl.so, which several ranks on GPUs need; help: add its folder to LD_LIBRARY_PATH. PyTorch \
-        contains nvidia/nccl/lib/libnccl.so.2: make a link to it with the shorter name"
-    )]
-    NoNccl,
-    #[cfg(feature = "nccl")]
-    #[error("NCCL cannot connect this rank with the others: {reason}; help: set NCCL_DEBUG=WARN for details")]
-    NotConnected { reason: String },
 }
 
 /// A GPU as described by its driver.
@@ -157,7 +127,7 @@ fn describe() -> Result<Vec<Gpu>, driver::DriverError> {
 /// Returns the device of this rank, after [`load`]. All ranks must call it; either all are on GPUs, or none. A rank
 /// gets the first of its visible GPUs that no rank before it has, so it does not matter whether the launcher makes all
 /// GPUs of a machine visible to a rank or only its own. The call may fail on some of the ranks only.
-pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<Device, Error> {
+pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<Device, Diagnostic> {
     let own = match request {
         Request::Cpu => Err("--device cpu".to_string()),
         // Idle drivers take seconds to start, and not the same time on every machine.
@@ -170,7 +140,10 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
     let index = share_out(request, comm.place().rank, &all)?;
     let (Some(index), Ok(gpus)) = (index, own) else {
         match precision {
-            Precision::Tf32 => return Err(Error::Tf32OnCpu),
+            Precision::Tf32 => {
+                let message = "precision tf32 needs a GPU, but this run is computed on the CPU";
+                return Err(Diagnostic::new(message, "use fp32 or bf16"));
+            }
             Precision::Bf16 if !fast_bf16() => {
                 tracing::warn!("this processor has no instructions for bf16 (avx512_bf16), so fp32 would be faster");
             }
@@ -180,7 +153,13 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
     };
     let gpu = &gpus[index];
     if precision != Precision::Fp32 && gpu.capability < (8, 0) {
-        return Err(Error::TooOld { precision, gpu: gpu.name.clone(), capability: gpu.capability });
+        let (Gpu { name, .. }, (major, minor)) = (gpu, gpu.capability);
+        return Err(Diagnostic::new(
+            format!(
+                "precision {precision} needs a GPU of compute capability 8.0 or more, but {name} has {major}.{minor}"
+            ),
+            "use fp32",
+        ));
     }
     if comm.place().is_root() {
         // Rank 0 writes the log.
@@ -197,14 +176,17 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
 type Found = (String, Result<Vec<Gpu>, String>);
 
 /// Returns the index of the GPU that a rank gets; returns `None` if all compute on CPUs.
-fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usize>, Error> {
+fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usize>, Diagnostic> {
     let nowhere = all.iter().all(|(_, gpus)| gpus.is_err());
     if request == Request::Cpu || request == Request::Auto && nowhere {
         return Ok(None);
     }
     let lacking = all.iter().enumerate().find_map(|(rank, (host, gpus))| Some((rank, host, gpus.as_ref().err()?)));
     if let Some((rank, host, reason)) = lacking {
-        return Err(Error::NoGpu { rank, host: host.clone(), reason: reason.clone() });
+        return Err(Diagnostic::new(
+            format!("rank {rank} on {host} has no GPU to compute on: {reason}"),
+            "pass --device cpu to use the CPU",
+        ));
     }
     let mut taken: Vec<[u8; 16]> = vec![];
     for (other, (host, gpus)) in all.iter().enumerate() {
@@ -215,7 +197,10 @@ fn share_out(request: Request, rank: usize, all: &[Found]) -> Result<Option<usiz
             Some(index) => taken.push(gpus[index].id),
             None => {
                 let ranks = all.iter().filter(|(other, _)| other == host).count();
-                return Err(Error::TooFew { ranks, host: host.clone(), gpus: gpus.len() });
+                return Err(Diagnostic::new(
+                    format!("there are {ranks} ranks on {host}, but only {} GPUs", gpus.len()),
+                    "start one rank per GPU, or pass --device cpu",
+                ));
             }
         }
     }
@@ -328,9 +313,9 @@ mod tests {
         let on_cpu = |precision| choose(Request::Cpu, precision, &Single);
         assert_eq!(on_cpu(Precision::Fp32), Ok(Device::Cpu));
         assert_eq!(on_cpu(Precision::Bf16), Ok(Device::Cpu));
-        assert_eq!(on_cpu(Precision::Tf32), Err(Error::Tf32OnCpu));
+        assert!(on_cpu(Precision::Tf32).unwrap_err().message.contains("precision tf32 needs a GPU"));
         let all = on_ranks(2, |comm| choose(Request::Cpu, Precision::Tf32, comm));
-        assert_eq!(all, [Err(Error::Tf32OnCpu), Err(Error::Tf32OnCpu)], "the same on every rank");
+        assert_eq!(all, [on_cpu(Precision::Tf32), on_cpu(Precision::Tf32)], "the same on every rank");
     }
 
     #[test]

@@ -16,9 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value as Json;
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
-use winsign_sweep::yaml::{
-    self, Content, Diagnostic, DocumentKind, FileError, Name, Node, Place, listed, nearest, quoted,
-};
+use winsign_sweep::yaml::{self, Content, Diagnostic, DocumentKind, Name, Node, Place, listed, nearest, quoted};
 
 use keys::{KEYS, Key, Kind};
 
@@ -141,13 +139,13 @@ impl Default for Profile {
 impl Profile {
     /// The profile that `--profile` names: a path, or the name of one in `launch/profiles/` under the current directory
     /// or among the user's own.
-    pub fn find(name: &str) -> Result<Profile, FileError> {
+    pub fn find(name: &str) -> Result<Profile, Diagnostic> {
         let mut folders = vec![PathBuf::from(OF_PROJECT)];
         folders.extend(folder_of_user(env::var_os("XDG_CONFIG_HOME").map(PathBuf::from), env::home_dir()));
         Profile::find_in(&folders, name)
     }
 
-    fn find_in(folders: &[PathBuf], name: &str) -> Result<Profile, FileError> {
+    fn find_in(folders: &[PathBuf], name: &str) -> Result<Profile, Diagnostic> {
         if name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml") {
             return Profile::read(Path::new(name));
         }
@@ -159,20 +157,20 @@ impl Profile {
     }
 
     /// Reads a profile.
-    pub fn read(path: &Path) -> Result<Profile, FileError> {
+    pub fn read(path: &Path) -> Result<Profile, Diagnostic> {
         let name = path.display().to_string();
         let text = yaml::read_text(path, &SORT).map_err(|fault| fault.in_file(&name, ""))?;
         Profile::parse(path, &text)
     }
 
     /// Understands the text of a profile.
-    pub fn parse(path: &Path, text: &str) -> Result<Profile, FileError> {
+    pub fn parse(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
         understand(path, text).map_err(|fault| fault.in_file(&path.display().to_string(), text))
     }
 
     /// The profile with settings of the command line in place of its own, by their names in the file; they are checked as
     /// the file's are. The option is called as the setting is: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
-    pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, FileError> {
+    pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, Diagnostic> {
         let on_command_line = |fault: Diagnostic| fault.in_file("command line", "");
         for (name, text) in options {
             let label = format!("--{}", name.replace('_', "-"));
@@ -222,7 +220,7 @@ impl Profile {
         }
     }
 
-    fn place(&self, fault: Diagnostic) -> FileError {
+    fn place(&self, fault: Diagnostic) -> Diagnostic {
         let path = self.path.as_ref().map(|path| path.display().to_string());
         fault.in_file(&path.unwrap_or("without a profile".to_string()), &self.source.text)
     }
@@ -331,7 +329,7 @@ fn folder_of_user(config: Option<PathBuf>, home: Option<PathBuf>) -> Option<Path
     Some(config.join("winsign/profiles"))
 }
 
-fn no_such_profile(folders: &[PathBuf], name: &str) -> FileError {
+fn no_such_profile(folders: &[PathBuf], name: &str) -> Diagnostic {
     let mut known: Vec<String> = folders.iter().flat_map(|folder| profiles_in(folder)).collect();
     known.sort();
     known.dedup();

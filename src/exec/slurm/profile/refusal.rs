@@ -1,7 +1,7 @@
 //! Maps error messages of Slurm to the settings that caused them.
 
 use winsign_core::text::printable;
-use winsign_sweep::yaml::{Diagnostic, FileError, quoted};
+use winsign_sweep::yaml::{Diagnostic, quoted};
 
 use super::Profile;
 use super::keys::{self, Key};
@@ -64,7 +64,7 @@ enum Cause {
 
 impl Profile {
     /// Returns the error for a job that Slurm rejected, with the message of Slurm, at the line of the setting that caused it.
-    pub fn refused(&self, slurms_words: &str) -> FileError {
+    pub fn refused(&self, slurms_words: &str) -> Diagnostic {
         let words = essence(slurms_words);
         let (cause, help) = self.cause(&words);
         let places = &self.source.places;

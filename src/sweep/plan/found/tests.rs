@@ -1,6 +1,11 @@
+use std::collections::BTreeSet;
+
+use winsign_core::settings::{Ticket, Training};
+
 use super::*;
-use crate::parse;
 use crate::plan::build::build;
+use crate::plan::{Label, PlannedRun};
+use crate::{Axes, parse};
 
 fn stored(texts: &[&str]) -> (tempfile::TempDir, Vec<PlannedRun>, Vec<PlannedRun>) {
     let scratch = tempfile::tempdir().unwrap();
@@ -81,7 +86,7 @@ connect: {{between: seeds, points: {points}}}"
     assert_eq!(told.len(), found.len());
     assert!(told.contains("lrr level 1, seed 1, ticket.warmup_epochs 5"), "{told:?}");
     assert!(told.contains("lrr level 1, sign, seed 3, ticket.warmup_epochs 5, transfer.batch 32"), "{told:?}");
-    let path = "lrr level 1, sign, between seeds 2 and 3, connect.points 21, ticket.warmup_epochs 5, transfer.batch 32";
+    let path = "lrr level 1, sign, between seeds 2 and 3, ticket.warmup_epochs 5, transfer.batch 32, connect.points 21";
     assert!(told.contains(path), "{told:?}");
 }
 
