@@ -36,12 +36,13 @@ fn quickstart_gives_the_committed_numbers_and_says_what_they_show() {
     }
 }
 
-/// Asserts that two tables have the same cells, and numbers that differ by rounding at most.
+/// Asserts that the first table has the cells of the second, with numbers that differ by rounding at most. It may have columns
+/// of a later version at its end.
 fn assert_tables_agree(one: &Path, other: &Path) {
     let [one, other] = [one, other].map(|path| std::fs::read_to_string(path).unwrap());
     assert_eq!(one.lines().count(), other.lines().count());
     for (one, other) in one.lines().zip(other.lines()) {
-        assert_eq!(one.split(',').count(), other.split(',').count(), "{one}\n{other}");
+        assert!(one.split(',').count() >= other.split(',').count(), "{one}\n{other}");
         for (a, b) in one.split(',').zip(other.split(',')) {
             let close = match (a.parse::<f64>(), b.parse::<f64>()) {
                 (Ok(a), Ok(b)) => (a - b).abs() <= 1e-9 * b.abs().max(1.0),
