@@ -279,7 +279,7 @@ fn links_lead_to_their_runs_and_back() {
         match result.map(|result| result.outcome) {
             Some(Outcome::Transfer(transfer)) => {
                 assert_shown(format!("test error %: {:.1}", transfer.test_error));
-                assert_shown("test loss: 0.25".to_string());
+                assert_shown("test loss: 0.250".to_string());
                 assert_shown(format!("seeds.init: {}", planned.label.seeds[0].init));
                 // The error of the last epoch is that of the result.
                 let last =

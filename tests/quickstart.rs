@@ -36,12 +36,13 @@ fn quickstart_has_the_committed_digests_and_statements() {
     }
 }
 
-/// Asserts that two tables have the same cells, except for rounding of numbers.
+/// Asserts that the first table has the cells of the second, except for rounding of numbers. The first may have more columns
+/// at its end, which a later version added.
 fn assert_tables_agree(one: &Path, other: &Path) {
     let [one, other] = [one, other].map(|path| std::fs::read_to_string(path).unwrap());
     assert_eq!(one.lines().count(), other.lines().count());
     for (one, other) in one.lines().zip(other.lines()) {
-        assert_eq!(one.split(',').count(), other.split(',').count(), "{one}\n{other}");
+        assert!(one.split(',').count() >= other.split(',').count(), "{one}\n{other}");
         for (a, b) in one.split(',').zip(other.split(',')) {
             let close = match (a.parse::<f64>(), b.parse::<f64>()) {
                 (Ok(a), Ok(b)) => (a - b).abs() <= 1e-9 * b.abs().max(1.0),

@@ -1,20 +1,14 @@
 //! `winsign compare`: compares two studies, or a study and a reference table.
 
 use std::fmt::Write;
-use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use winsign_core::Diagnostic;
 use winsign_core::text::printable;
-use winsign_report::compare::{Compared, Comparison, Entry, Side, compare, entries};
+use winsign_report::compare::{Compared, Comparison, Entry, compare, entries, table};
 use winsign_report::reference_table::{self, REFERENCE_TABLE, ReferenceTable};
-use winsign_report::statistics::percent;
-use winsign_report::tables::{
-    MISSING, Table, axis_names, axis_value, interval_text, method_text, number, p_text, points_text, remaining_text,
-    text,
-};
 use winsign_report::{Report, terminal};
 use winsign_sweep::Layout;
 use winsign_sweep::yaml;
@@ -156,12 +150,9 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
     match comparison.rows.is_empty() {
         true => out.push_str("\nA and B have no rows in common\n"),
         false => {
-            let _ = write!(out, "\n{}\n", terminal::lay_out(&table(&comparison.rows, confidence), colors));
-            let _ = write!(
-                out,
-                "\nErrors in percent, mean ± standard deviation between tickets, or between the seeds of one ticket (seeds); \
-                 barriers between seeds, and differences A − B, in percentage points.\n"
-            );
+            let table = table(&comparison.rows, confidence);
+            let shown = table.brief().map_or(String::new(), |table| terminal::lay_out(&table, colors));
+            let _ = write!(out, "\n{shown}\n\n{}\n", table.note);
         }
     }
     let incomparable = |row: &&Compared| row.a.barrier.is_some() && row.b.barrier.is_some() && !row.barriers_alike;
@@ -188,104 +179,4 @@ fn describe(a: &Comparand, b: &Comparand, comparison: &Comparison, confidence: f
         }
     }
     out
-}
-
-/// Returns a table with a line for the errors of each row, and one for its barriers if both sides have them.
-fn table(rows: &[Compared], confidence: f64) -> Table {
-    let axes = axis_names(rows.iter().map(|row| &row.axes));
-    let problems: std::collections::HashSet<_> = rows.iter().map(|row| row.problem).collect();
-    let with_barriers = rows.iter().any(has_barriers);
-    let mut columns = Vec::new();
-    if problems.len() > 1 {
-        columns.extend([text("dataset"), text("architecture")]);
-    }
-    columns.extend([text("method"), number("level"), number("remaining"), text("transferred")]);
-    columns.extend(axes.iter().map(|name| text(name)));
-    columns.extend(with_barriers.then(|| text("measure")));
-    let interval = format!("{} %\ninterval", percent(confidence));
-    columns.extend([number("A"), number("B"), number("A − B"), number(&interval), number("tickets"), number("p")]);
-    columns.extend([text("test"), text("verdict")]);
-    let keys = |row: &Compared| {
-        let axes = axes.iter().map(|name| axis_value(&row.axes, name).to_string());
-        key_cells(row, problems.len() > 1).into_iter().chain(axes).collect::<Vec<_>>()
-    };
-    let missing = || MISSING.to_string();
-    let lines = rows.iter().flat_map(|row| {
-        let mut errors = keys(row);
-        errors.extend(with_barriers.then(|| "error".to_string()));
-        errors.extend([side_text(&row.a), side_text(&row.b), points_text(row.difference)]);
-        errors.extend([
-            row.interval.map_or_else(missing, interval_text),
-            tickets_text(row),
-            row.p.map_or_else(missing, p_text),
-            test_text(row),
-            row.verdict.map_or_else(missing, |verdict| verdict.to_string()),
-        ]);
-        let barriers = has_barriers(row).then(|| {
-            let mut cells = keys(row);
-            let numbers = [row.a.barrier, row.b.barrier, row.barrier_difference];
-            cells.extend(["barrier".to_string()].into_iter().chain(numbers.map(points_text)));
-            cells.extend([
-                row.barrier_interval.map_or_else(missing, interval_text),
-                row.barrier_tickets.map_or_else(missing, |tickets| tickets.to_string()),
-                missing(),
-                row.barrier_test.map_or_else(missing, |test| test.to_string()),
-                row.barrier_verdict.map_or_else(missing, |verdict| verdict.to_string()),
-            ]);
-            cells
-        });
-        iter::once(errors).chain(barriers)
-    });
-    Table { columns, rows: lines.collect(), best: Default::default() }
-}
-
-/// Returns the cells that identify a row, without its axes.
-fn key_cells(row: &Compared, with_problem: bool) -> Vec<String> {
-    let mut cells = Vec::new();
-    if with_problem {
-        cells.extend([row.problem.dataset.to_string(), row.problem.architecture.to_string()]);
-    }
-    cells.extend([
-        method_text(row.method),
-        row.level.map_or(MISSING.to_string(), |level| level.to_string()),
-        remaining_text(row.remaining_ratio),
-        row.inherit.map_or(MISSING.to_string(), |inherit| inherit.to_string()),
-    ]);
-    cells
-}
-
-fn has_barriers(row: &Compared) -> bool {
-    row.a.barrier.is_some() && row.b.barrier.is_some()
-}
-
-/// Returns the number of common tickets, or of the tickets of each side.
-fn tickets_text(row: &Compared) -> String {
-    let count = |side: &Side| side.tickets.map_or(MISSING.to_string(), |tickets| tickets.to_string());
-    match row.tickets {
-        Some(tickets) => tickets.to_string(),
-        None if row.a.tickets.or(row.b.tickets).is_none() => MISSING.to_string(),
-        None => format!("{}, {}", count(&row.a), count(&row.b)),
-    }
-}
-
-fn side_text(side: &Side) -> String {
-    let mut text = points_text(side.mean);
-    if let (Some(_), Some(std)) = (side.mean, side.std) {
-        let _ = write!(text, " ± {std:.1}");
-    }
-    if let Some(seeds) = side.seeds {
-        let _ = write!(text, " ({seeds})");
-    }
-    text
-}
-
-fn test_text(row: &Compared) -> String {
-    match (row.test, row.pairs) {
-        _ if row.same_runs > 0 && Some(row.same_runs) == row.a.seeds && row.a.seeds == row.b.seeds => {
-            "the same runs".to_string()
-        }
-        (Some(test), Some(pairs)) => format!("{test} ({pairs})"),
-        (Some(test), None) => test.to_string(),
-        (None, _) => MISSING.to_string(),
-    }
 }

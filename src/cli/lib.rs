@@ -27,7 +27,6 @@ mod stages;
 mod status;
 mod submit;
 mod task;
-mod units;
 mod watch;
 
 use std::io::IsTerminal;

@@ -141,8 +141,7 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
 /// A launcher, and the hosts of its ranks if it does not choose them itself and they are not on this machine.
 type LauncherAndHosts = (Arc<dyn Launcher>, Option<Vec<Named>>);
 
-/// Returns the launcher, and the hosts that it starts ranks on if the launcher does not choose them itself: those of the command line or
-/// of an allocation, or `None` for this machine.
+/// Returns the launcher, and the hosts of the command line or of an allocation.
 fn choose_launcher(
     arguments: &Arguments,
     requested: &Requested,

@@ -14,8 +14,8 @@ use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::RunState;
 use winsign_sweep::plan::survey::{self, RunStatus};
 
-use super::units::{bytes, duration, number};
 use super::{Common, outcomes, output};
+use winsign_core::units::{bytes, duration, number};
 
 pub(crate) const HELP: &str = "\
 Examples:

@@ -23,9 +23,9 @@ use winsign_sweep::plan::survey::{RunStatus, survey_again};
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
 use super::stages::{counts, stages, table, totals};
-use super::units::{bytes, duration, number};
 use super::watch::{Watched, watch};
 use super::{Common, colors, open, output};
+use winsign_core::units::{bytes, duration, number};
 
 pub(crate) const HELP: &str = "\
 Examples:

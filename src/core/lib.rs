@@ -25,6 +25,7 @@ pub mod results;
 pub mod settings;
 pub mod tensors;
 pub mod text;
+pub mod units;
 
 pub use attempt::Attempt;
 pub use diagnostic::Diagnostic;

@@ -1,44 +1,47 @@
-//! Two studies side by side, or a study and a table that was printed elsewhere.
+//! Comparisons of two studies, or of a study and a published table.
 
 use std::cmp::Ordering;
 
 use serde::Serialize;
 use winsign_core::RunId;
-use winsign_core::settings::{Between, Inherit, Method, Numerics, Problem};
+use winsign_core::grouping::distinct;
+use winsign_core::settings::{Inherit, Method, Numerics, Problem};
 use winsign_sweep::{Axes, Measure};
 
+use super::joins::SeedPaths;
 use super::sample::{Paired, Sample, paired};
-use super::statistics::{Estimate, mean, p_of_t, sample_std, t_quantile_of};
+use super::statistics::{Estimate, mean, p_of_t, percent, sample_std, t_quantile_of};
+use super::table::{Cell, Declaration, Form, MISSING, Measured, Table};
 use super::{BarrierProtocol, ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, as_map};
 
 /// One line of a study or a table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry<'r> {
     pub problem: Problem,
-    /// None of dense networks.
+    /// The method; none for dense networks.
     pub method: Option<Method>,
     pub level: Option<u32>,
     pub remaining: Option<f64>,
-    /// None of tickets.
+    /// The transfer; none for tickets.
     pub inherit: Option<Inherit>,
     pub axes: Axes,
     pub numbers: Numbers<'r>,
-    /// How the barriers were measured; of a table nobody knows.
-    pub way: Option<BarrierProtocol>,
+    /// The protocol by which the barriers were measured; unknown for a table.
+    pub protocol: Option<BarrierProtocol>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Numbers<'r> {
     Runs {
         errors: Sample<'r>,
-        /// Those between seeds; none where they were measured in several ways.
+        /// Those between seeds; none if they were measured by several protocols.
         barriers: Option<Sample<'r>>,
         runs: Vec<&'r RunId>,
     },
     Published(Side),
 }
 
-/// What one side says of a line. Errors in percent, barriers between seeds in percentage points.
+/// The numbers of one side. Errors in percent, barriers between seeds in percentage points.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Side {
     pub mean: Option<f64>,
@@ -49,7 +52,7 @@ pub struct Side {
     pub tickets: Option<usize>,
 }
 
-/// How a difference was judged.
+/// The test by which a difference was judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -69,7 +72,7 @@ pub struct Compared {
     pub level: Option<u32>,
     pub remaining_ratio: Option<f64>,
     pub inherit: Option<Inherit>,
-    /// Of both sides together.
+    /// The axes of both sides together.
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
     pub a: Side,
@@ -77,14 +80,14 @@ pub struct Compared {
     /// A minus B, in percentage points. Of a paired test the mean over pairs, which may be fewer than the runs.
     pub difference: Option<f64>,
     pub barrier_difference: Option<f64>,
-    /// Whether the barriers of both sides were measured in one way, as far as that is known: others are not subtracted.
+    /// Whether the barriers of both sides were measured by one protocol, as far as that is known: others are not subtracted.
     pub barriers_alike: bool,
     pub test: Option<Test>,
-    /// How many pairs of seeds, of a paired test.
+    /// The number of pairs of seeds, of a paired test.
     pub pairs: Option<usize>,
     pub interval: Option<Interval>,
     pub p: Option<f64>,
-    /// How many runs are in both: those differ by nothing.
+    /// The number of runs that are in both, which differ by nothing.
     pub same_runs: usize,
     /// The number of tickets that are in both, of a paired test.
     pub tickets: Option<usize>,
@@ -96,7 +99,7 @@ pub struct Compared {
     pub barrier_test: Option<Test>,
 }
 
-/// What two studies have in common, and what only one of them has.
+/// The lines that two studies have in common, and those that only one of them has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     pub rows: Vec<Compared>,
@@ -104,29 +107,24 @@ pub struct Comparison {
     pub only_in_b: Vec<String>,
 }
 
-/// The lines of a study: transfers, and if asked for, tickets.
+/// Returns the lines of a study: transfers and, if asked for, tickets.
 pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry<'_>> {
+    let paths = SeedPaths::new(&report.connections);
     let tickets = report.levels.iter().filter(|_| with_tickets).map(|row| {
         let done = row.places.iter().map(|&at| &report.tickets[at]).filter(|ticket| ticket.test_error.is_some());
-        (Sample::of_level(row, &report.tickets), done.map(|ticket| &ticket.run).collect())
+        entry(Sample::from_level(row, &report.tickets), done.map(|ticket| &ticket.run).collect(), &[])
     });
     let transfers = report.transfers.iter().map(|row| {
-        (Sample::of_transfers(row, Measure::Error), row.errors.iter().map(|seed| &seed.run).collect::<Vec<_>>())
+        let runs = row.errors.iter().map(|seed| &seed.run).collect();
+        entry(Sample::from_transfers(row, Measure::Error), runs, paths.between_seeds(row))
     });
-    tickets.chain(transfers).map(|(errors, runs)| entry(report, errors, runs)).collect()
+    tickets.chain(transfers).collect()
 }
 
-fn entry<'r>(report: &'r Report, errors: Sample<'r>, runs: Vec<&'r RunId>) -> Entry<'r> {
-    let joins = |row: &&ConnectionRow| {
-        row.between == Between::Seeds
-            && (row.problem, row.method, row.level, row.inherit)
-                == (errors.problem, errors.method, errors.level, errors.inherit)
-            && without_ways(row.axes.clone()) == *errors.axes
-    };
-    let joining: Vec<&ConnectionRow> = report.connections.iter().filter(joins).collect();
-    let way = joining.first().and_then(|row| row.way);
-    let barriers: Vec<Sample> = joining.iter().map(|row| Sample::of_paths(row, Measure::Barrier)).collect();
-    let alike = barriers.iter().all(|sample| sample.way == way);
+fn entry<'r>(errors: Sample<'r>, runs: Vec<&'r RunId>, paths: &[&'r ConnectionRow]) -> Entry<'r> {
+    let protocol = paths.first().and_then(|row| row.protocol);
+    let barriers: Vec<Sample> = paths.iter().map(|row| Sample::from_paths(row, Measure::Barrier)).collect();
+    let alike = barriers.iter().all(|sample| sample.protocol == protocol);
     Entry {
         problem: errors.problem,
         method: errors.method,
@@ -139,17 +137,11 @@ fn entry<'r>(report: &'r Report, errors: Sample<'r>, runs: Vec<&'r RunId>) -> En
             barriers: Sample::merged(&barriers.iter().collect::<Vec<_>>()).filter(|_| alike),
             runs,
         },
-        way,
+        protocol,
     }
 }
 
-/// What tells the ways apart in which barriers are measured is nothing that transfers differ in.
-fn without_ways(mut axes: Axes) -> Axes {
-    axes.retain(|(name, _)| !name.starts_with("connect."));
-    axes
-}
-
-/// Lines of both sides that mean the same. A remaining ratio of a table is that of the level whose ratio it rounds.
+/// Compares the lines that both sides have. A remaining ratio of a table is that of the level whose ratio it rounds.
 pub fn compare(a: &[Entry], b: &[Entry], level: f64) -> Comparison {
     let mut rows = Vec::new();
     let mut met_b = vec![false; b.len()];
@@ -191,7 +183,7 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
     let (a, b) = (one.side(), other.side());
     let mut axes = one.axes.clone();
     axes.extend(other.axes.iter().filter(|(name, _)| !one.axes.iter().any(|(known, _)| known == name)).cloned());
-    let alike = one.way.zip(other.way).is_none_or(|(one, other)| one == other);
+    let alike = one.protocol.zip(other.protocol).is_none_or(|(one, other)| one == other);
     let mut row = Compared {
         problem: one.problem,
         method: one.method,
@@ -233,11 +225,11 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
     }
     let single = [row.a, row.b].iter().any(|side| side.tickets == Some(1));
     if row.barrier_verdict.is_none() && row.barrier_difference.is_some() {
-        // Of two studies with other tickets; of a table, a barrier has no spread.
+        // Two studies with different tickets; a barrier of a table has no spread.
         let found = welch(one.barrier_sample(), other.barrier_sample(), level);
         row.barrier_test = found.map(|_| Test::Welch);
         row.barrier_interval = found.map(|(interval, _)| interval);
-        row.barrier_verdict = Some(Verdict::of(row.barrier_interval, usize::from(single)));
+        row.barrier_verdict = Some(Verdict::judge(row.barrier_interval, usize::from(single)));
     }
     let welch = welch(one.sample(), other.sample(), level);
     match (found, welch) {
@@ -249,10 +241,10 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
         }
         (_, Some((interval, p))) => {
             (row.test, row.interval, row.p) = (Some(Test::Welch), Some(interval), Some(p));
-            row.verdict = Some(Verdict::of(Some(interval), 0));
+            row.verdict = Some(Verdict::judge(Some(interval), 0));
         }
         (_, None) => {
-            row.verdict = row.difference.map(|_| Verdict::of(None, usize::from(single)));
+            row.verdict = row.difference.map(|_| Verdict::judge(None, usize::from(single)));
         }
     }
     row
@@ -267,7 +259,7 @@ impl Compared {
 }
 
 impl Entry<'_> {
-    /// What is shown of it.
+    /// Returns the numbers that are shown.
     pub fn side(&self) -> Side {
         match &self.numbers {
             Numbers::Published(side) => *side,
@@ -285,8 +277,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Mean, standard deviation and number of what is independent of each other. A table of transfers that does not say of how
-    /// many tickets they are may be of one.
+    /// Returns the mean, standard deviation and number of independent errors. A table of transfers that does not say how many
+    /// tickets they are from may be of one.
     fn sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
             Numbers::Published(side) => {
@@ -297,7 +289,7 @@ impl Entry<'_> {
         }
     }
 
-    /// The same of barriers; none of a table, which does not say how barriers spread.
+    /// Returns the same of barriers; none for a table, which does not say how barriers spread.
     fn barrier_sample(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
             Numbers::Published(_) => None,
@@ -312,7 +304,7 @@ fn spread(sample: &Sample) -> Option<(f64, f64, usize)> {
     Some((mean(&values)?, sample_std(&values)?, values.len()))
 }
 
-/// Welch's t-test of two means, and the interval of their difference (Welch, 1947). None of samples without a spread.
+/// Returns Welch's t-test of two means, as the interval of their difference and p (Welch, 1947); none for samples without a spread.
 fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64) -> Option<(Interval, f64)> {
     let ((mean_a, std_a, count_a), (mean_b, std_b, count_b)) = (a?, b?);
     if count_a < 2 || count_b < 2 {
@@ -329,6 +321,94 @@ fn welch(a: Option<(f64, f64, usize)>, b: Option<(f64, f64, usize)>, level: f64)
     let (low, high, method) = (difference - half, difference + half, IntervalMethod::T);
     let interval = Interval { low, high, level, method, over: Over::Numbers, independent: count_a + count_b };
     Some((interval, p_of_t(difference / error, freedom)))
+}
+
+/// A line of the table: the errors of a row, or its barriers.
+struct Line<'r> {
+    row: &'r Compared,
+    measure: &'static str,
+    sides: [Measured; 2],
+    difference: Option<f64>,
+    interval: Option<Interval>,
+    tickets: Cell,
+    p: Option<f64>,
+    test: Option<String>,
+    verdict: Option<Verdict>,
+}
+
+/// Returns the table of a comparison: a line for the errors of each row, and one for its barriers if both sides have them.
+pub fn table(rows: &[Compared], confidence: f64) -> Table {
+    let interval = format!("{} %\ninterval", percent(confidence));
+    let lines: Vec<Line> = rows.iter().flat_map(|row| [Some(errors(row)), barriers(row)]).flatten().collect();
+    let with_problem = distinct(rows.iter().map(|row| row.problem)).len() > 1;
+    Declaration::new("compared", "Comparison", &lines)
+        .key("dataset", "dataset", Form::Text, |line| Cell::display(line.row.problem.dataset))
+        .in_files_unless(with_problem)
+        .key("architecture", "architecture", Form::Text, |line| Cell::display(line.row.problem.architecture))
+        .in_files_unless(with_problem)
+        .key("method", "method", Form::Text, |line| line.row.method)
+        .key("level", "level", Form::Count, |line| line.row.level)
+        .value("remaining_ratio", "remaining", Form::Ratio, |line| line.row.remaining_ratio)
+        .key("inherit", "transferred", Form::Text, |line| line.row.inherit.map(Cell::display))
+        .axes(|line| &line.row.axes)
+        .key("measure", "measure", Form::Text, |line| Cell::display(line.measure))
+        .in_files_unless(lines.len() > rows.len())
+        .value("a", "A", Form::Decimals(1), |line| line.sides[0].clone())
+        .value("b", "B", Form::Decimals(1), |line| line.sides[1].clone())
+        .value("difference", "A − B", Form::Decimals(1), |line| line.difference)
+        .value("interval", &interval, Form::Decimals(1), |line| line.interval)
+        .value("tickets", "tickets", Form::Count, |line| line.tickets.clone())
+        .value("p", "p", Form::P, |line| line.p)
+        .key("test", "test", Form::Text, |line| line.test.clone())
+        .key("verdict", "verdict", Form::Text, |line| line.verdict.map(Cell::display))
+        .note(
+            "Errors in percent, mean ± standard deviation between tickets, or between the seeds of one ticket (seeds); barriers \
+             between seeds, and differences A − B, in percentage points.",
+        )
+}
+
+fn errors(row: &Compared) -> Line<'_> {
+    let side = |side: &Side| Measured {
+        center: side.mean,
+        deviation: side.std.filter(|_| side.mean.is_some()),
+        counts: side.seeds.map(|seeds| (seeds, seeds)).into_iter().collect(),
+        ..Measured::default()
+    };
+    let are_same = row.same_runs > 0 && [row.a.seeds, row.b.seeds] == [Some(row.same_runs); 2];
+    let test = |test: Test| row.pairs.map_or(test.to_string(), |pairs| format!("{test} ({pairs})"));
+    Line {
+        row,
+        measure: "error",
+        sides: [side(&row.a), side(&row.b)],
+        difference: row.difference,
+        interval: row.interval,
+        tickets: match [row.tickets, row.a.tickets, row.b.tickets] {
+            [Some(common), ..] => Cell::from(common),
+            [None, None, None] => Cell::Missing,
+            [None, a, b] => {
+                let text = |tickets: Option<usize>| tickets.map_or(MISSING.to_string(), |tickets| tickets.to_string());
+                Cell::Text(format!("{}, {}", text(a), text(b)))
+            }
+        },
+        p: row.p,
+        test: if are_same { Some("the same runs".to_string()) } else { row.test.map(test) },
+        verdict: row.verdict,
+    }
+}
+
+fn barriers(row: &Compared) -> Option<Line<'_>> {
+    let side = |barrier| Measured { center: Some(barrier), ..Measured::default() };
+    Some(Line {
+        row,
+        measure: "barrier",
+        sides: [side(row.a.barrier?), side(row.b.barrier?)],
+        difference: row.barrier_difference,
+        interval: row.barrier_interval,
+        tickets: row.barrier_tickets.into(),
+        p: None,
+        test: row.barrier_test.map(|test| test.to_string()),
+        verdict: row.barrier_verdict,
+    })
 }
 
 impl std::fmt::Display for Entry<'_> {
@@ -357,7 +437,7 @@ mod tests {
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_core::results::Outcome;
-    use winsign_core::settings::{Architecture, Dataset, Kind};
+    use winsign_core::settings::{Architecture, Between, Dataset, Kind};
     use winsign_testkit::study::{Study, ticket_of};
 
     fn kept(
@@ -381,7 +461,7 @@ mod tests {
                 barrier: Some(0.5),
                 tickets: std.map(|_| 4),
             }),
-            way: None,
+            protocol: None,
         }
     }
 
@@ -396,22 +476,22 @@ mod tests {
 
     /// Fewer points find a lower barrier between the same networks.
     #[test]
-    fn barriers_of_two_ways_are_not_subtracted() {
+    fn barriers_of_two_protocols_are_not_subtracted() {
         let report = Study::digits().report();
         let mut other = report.clone();
         let seeds = |row: &&mut ConnectionRow| row.between == Between::Seeds && row.inherit == Some(Inherit::Mask);
-        other.connections.iter_mut().filter(seeds).for_each(|row| row.way.as_mut().unwrap().points = 3);
+        other.connections.iter_mut().filter(seeds).for_each(|row| row.protocol.as_mut().unwrap().points = 3);
         let found = compare(&entries(&report, false), &entries(&other, false), 0.95);
         for row in &found.rows {
             assert!(row.a.barrier.is_some() && row.b.barrier.is_some());
             assert_eq!(row.barriers_alike, row.inherit != Some(Inherit::Mask));
             assert_eq!(row.barrier_difference.is_some(), row.barriers_alike);
         }
-        // Axes of paths are none of the transfers that they join.
-        let way = ("connect.points".to_string(), "3".to_string());
-        other.connections.iter_mut().for_each(|row| row.axes.push(way.clone()));
+        // Transfers do not have the axes of their paths.
+        let points = ("connect.points".to_string(), "3".to_string());
+        other.connections.iter_mut().for_each(|row| row.axes.push(points.clone()));
         assert!(entries(&other, false).iter().all(|entry| entry.side().barrier.is_some()));
-        // Of the same transfers, measured in two ways, there is no one barrier.
+        // The same paths, measured by two protocols, have no single barrier.
         other.connections.extend(report.connections.clone());
         let masks = entries(&other, false).into_iter().filter(|entry| entry.inherit == Some(Inherit::Mask));
         assert_eq!(masks.map(|entry| entry.side().barrier).collect::<Vec<_>>(), [None, None]);

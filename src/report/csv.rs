@@ -1,20 +1,18 @@
 //! `report.csv`: one tidy table of all rows, for data frames and spreadsheets; and `chosen.csv`.
 //!
-//! The column `table` says which table of the report a row is of. `n` of `planned` runs are finished. Cells without a
-//! meaning in that table, and numbers that do not exist yet, are empty. The axes of the study follow as columns of
-//! their own names.
+//! The column `table` names the table of a row. `n` of `planned` runs are finished. Cells that do not apply to that table, and
+//! numbers that do not exist yet, are empty. The axes of the study have columns of their own names.
 
 use ::csv::WriterBuilder;
 use serde::Serialize;
-use winsign_core::settings::{Architecture, Between, Dataset, Inherit, Method, Problem};
-use winsign_sweep::Axes;
+use winsign_core::grouping::distinct;
 
-use super::tables::{axis_names, axis_value};
-use super::{ConnectionRow, LevelRow, Pivot, Report, Summary, TransferRow};
+use super::table::{Cell, Column, Table};
+use super::{Pivot, Report, tables};
 use crate::export::{Exported, ExportedFile, Exporter};
 
-/// The names of the fields of [`Line`].
-const COLUMNS: [&str; 21] = [
+/// The first columns, which stay where they are. All others follow in the order of the tables.
+const FIRST: [&str; 21] = [
     "table",
     "method",
     "level",
@@ -38,29 +36,14 @@ const COLUMNS: [&str; 21] = [
     "tickets_planned",
 ];
 
-#[derive(Serialize)]
-struct Line {
-    table: &'static str,
-    method: Option<Method>,
-    level: u32,
-    remaining_ratio: Option<f64>,
-    inherit: Option<Inherit>,
-    between: Option<Between>,
-    n: usize,
-    planned: usize,
-    error_mean: Option<f64>,
-    error_std: Option<f64>,
-    barrier_mean: Option<f64>,
-    barrier_max: Option<f64>,
-    dataset: Dataset,
-    architecture: Architecture,
-    median: Option<f64>,
-    min: Option<f64>,
-    max: Option<f64>,
-    interval_low: Option<f64>,
-    interval_high: Option<f64>,
-    tickets: usize,
-    tickets_planned: usize,
+/// The value of a field; an empty one is none.
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum Value {
+    None,
+    Whole(usize),
+    Real(f64),
+    Text(String),
 }
 
 /// `report.csv`: the rows of tickets, transfers and connections.
@@ -90,21 +73,54 @@ impl Exporter for ChosenCsv {
 }
 
 pub fn render(report: &Report) -> String {
-    let lines: Vec<(Line, &Axes)> = (report.levels.iter().map(|row| (level(row), &row.axes)))
-        .chain(report.transfers.iter().map(|row| (transfer(row), &row.axes)))
-        .chain(report.connections.iter().map(|row| (connection(row), &row.axes)))
-        .collect();
-    let axis_names = axis_names(lines.iter().map(|(_, axes)| *axes));
-
-    // Not the serializer's own header: it cannot name the axes.
-    let mut writer = WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let tables = [tables::tickets(report), tables::transfers(report), tables::connections(report)];
+    let lines: Vec<Vec<(String, Value)>> = tables.iter().flat_map(lines).collect();
+    let given = lines.iter().flatten().map(|(name, _)| name.as_str());
+    let names = distinct(FIRST.into_iter().chain(given));
+    let mut writer = WriterBuilder::new().from_writer(Vec::new());
     let in_memory = "writing to memory";
-    writer.serialize((COLUMNS, &axis_names)).expect(in_memory);
-    for (line, axes) in &lines {
-        let values: Vec<&str> = axis_names.iter().map(|name| axis_value(axes, name)).collect();
-        writer.serialize((line, values)).expect(in_memory);
+    writer.write_record(&names).expect(in_memory);
+    for line in &lines {
+        let value = |name: &&str| line.iter().find(|(other, _)| other == name).map_or(&Value::None, |(_, value)| value);
+        writer.serialize(names.iter().map(value).collect::<Vec<_>>()).expect(in_memory);
     }
     String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
+}
+
+/// Returns the rows of a table as named fields.
+fn lines(table: &Table) -> Vec<Vec<(String, Value)>> {
+    let line = |row| {
+        let name = ("table".to_string(), Value::Text(table.id.to_string()));
+        [name].into_iter().chain(table.columns.iter().flat_map(|column| fields(column, row))).collect()
+    };
+    (0..table.rows.len()).map(line).collect()
+}
+
+/// Returns the fields of a cell: counts and means have two.
+fn fields(column: &Column, row: usize) -> Vec<(String, Value)> {
+    let key = &column.key;
+    let real = |number: Option<f64>| number.map_or(Value::None, Value::Real);
+    match &column.cells[row] {
+        Cell::Blank | Cell::Missing => vec![],
+        Cell::Text(text) => vec![(key.clone(), Value::Text(text.clone()))],
+        Cell::Method(method) => vec![(key.clone(), Value::Text(method.to_string()))],
+        Cell::Number(number) => vec![(key.clone(), Value::Real(*number))],
+        Cell::Whole(number) => vec![(key.clone(), Value::Whole(*number))],
+        Cell::Count { done, planned } => {
+            let name = if key == "n" { "planned".to_string() } else { format!("{key}_planned") };
+            vec![(key.clone(), Value::Whole(*done)), (name, Value::Whole(*planned))]
+        }
+        Cell::Range(low, high) => {
+            vec![(format!("{key}_min"), Value::Real(*low)), (format!("{key}_max"), Value::Real(*high))]
+        }
+        Cell::Interval(interval) => {
+            vec![(format!("{key}_low"), Value::Real(interval.low)), (format!("{key}_high"), Value::Real(interval.high))]
+        }
+        Cell::Measured(measured) => {
+            let std = measured.summary.and_then(|summary| summary.std);
+            vec![(format!("{key}_mean"), real(measured.center)), (format!("{key}_std"), real(std))]
+        }
+    }
 }
 
 /// The table that was asked for, a line for each cell: what tells its row and column apart, how many numbers there are and
@@ -141,72 +157,6 @@ pub fn chosen(pivot: &Pivot) -> String {
     String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
 }
 
-fn line(
-    table: &'static str,
-    problem: Problem,
-    (level, remaining_ratio): (u32, Option<f64>),
-    [(n, planned), (tickets, tickets_planned)]: [(usize, usize); 2],
-    summary: Option<Summary>,
-) -> Line {
-    let interval = summary.and_then(|summary| summary.interval);
-    Line {
-        table,
-        method: None,
-        level,
-        remaining_ratio,
-        inherit: None,
-        between: None,
-        n,
-        planned,
-        error_mean: None,
-        error_std: None,
-        barrier_mean: None,
-        barrier_max: None,
-        dataset: problem.dataset,
-        architecture: problem.architecture,
-        median: summary.map(|summary| summary.median),
-        min: summary.map(|summary| summary.min),
-        max: summary.map(|summary| summary.max),
-        interval_low: interval.map(|interval| interval.low),
-        interval_high: interval.map(|interval| interval.high),
-        tickets,
-        tickets_planned,
-    }
-}
-
-fn level(row: &LevelRow) -> Line {
-    let tickets = (row.tickets, row.tickets_planned);
-    Line {
-        method: Some(row.method),
-        error_mean: row.error_mean,
-        error_std: row.error_std,
-        ..line("tickets", row.problem, (row.level, row.remaining_ratio), [tickets, tickets], row.summary)
-    }
-}
-
-fn transfer(row: &TransferRow) -> Line {
-    let counts = [(row.seeds, row.seeds_planned), (row.tickets, row.tickets_planned)];
-    Line {
-        method: row.method,
-        inherit: Some(row.inherit),
-        error_mean: row.error_mean,
-        error_std: row.error_std,
-        ..line("transfers", row.problem, (row.level, row.remaining_ratio), counts, row.summary)
-    }
-}
-
-fn connection(row: &ConnectionRow) -> Line {
-    let counts = [(row.pairs, row.pairs_planned), (row.tickets, row.tickets_planned)];
-    Line {
-        method: row.method,
-        inherit: row.inherit,
-        between: Some(row.between),
-        barrier_mean: row.barrier_mean,
-        barrier_max: row.barrier_max,
-        ..line("connections", row.problem, (row.level, row.remaining_ratio), counts, row.summary)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::pivot::pivot;
@@ -231,10 +181,10 @@ mod tests {
         };
         let report = Study::new(&[12], &[2, 3, 4], &["1", "2"].map(axes)).report();
         let (header, lines) = parsed(&render(&report));
-        assert_eq!(header[..21], COLUMNS);
-        assert_eq!(header[21..], ["note"]);
+        assert_eq!(header[..21], FIRST);
+        let note = header.iter().position(|name| name == "note").unwrap();
         assert_eq!(lines.len(), 26 + 8 + 10);
-        assert!(lines.iter().all(|line| line[21] == "a, \"b\"\nc"));
+        assert!(lines.iter().all(|line| line[note] == "a, \"b\"\nc"));
 
         let sign = &report.transfers[0];
         let line = &lines[26];
@@ -265,13 +215,5 @@ mod tests {
         assert_eq!(lines[1][13], "2");
         let summary = report.transfers[4].summary.unwrap();
         assert_eq!((lines[1][6].parse(), lines[1][12].parse()), (Ok(summary.mean), Ok(summary.interval.unwrap().high)));
-    }
-
-    /// The header is written by hand; the fields must not drift from it.
-    #[test]
-    fn columns_are_the_fields() {
-        let report = Study::digits().report();
-        let line = serde_json::to_value(level(&report.levels[0])).unwrap();
-        assert_eq!(line.as_object().unwrap().keys().collect::<Vec<_>>(), COLUMNS);
     }
 }

@@ -6,11 +6,11 @@ use winsign_sweep::{Axes, Measure};
 
 use super::sample::{Paired, Sample, paired};
 use super::statistics::Estimate;
-use super::tables::method_text;
+use super::table::method_text;
 use super::{ConnectionRow, Difference, LevelRow, TicketRow, TransferRow};
 
-/// The differences of test errors, then those of barriers, and then those of what initial norm parameters add. Errors are those of transfers, or of tickets in a study
-/// without transfers.
+/// Returns the differences of test errors, then those of barriers, then those of the errors that initial norm parameters add.
+/// Errors are those of transfers, or of tickets in a study without transfers.
 pub(crate) fn all(
     levels: &[LevelRow],
     tickets: &[TicketRow],
@@ -19,12 +19,12 @@ pub(crate) fn all(
     estimate: Estimate,
 ) -> Vec<Difference> {
     let errors: Vec<Sample> = match transfers {
-        [] => levels.iter().map(|row| Sample::of_level(row, tickets)).collect(),
-        _ => transfers.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect(),
+        [] => levels.iter().map(|row| Sample::from_level(row, tickets)).collect(),
+        _ => transfers.iter().map(|row| Sample::from_transfers(row, Measure::Error)).collect(),
     };
     let of_paths = |measure: Measure, is_measured: fn(Between) -> bool| -> Vec<Sample> {
         let rows = connections.iter().filter(|row| is_measured(row.between));
-        rows.map(|row| Sample::of_paths(row, measure)).collect()
+        rows.map(|row| Sample::from_paths(row, measure)).collect()
     };
     let barriers = of_paths(Measure::Barrier, |kind| !matches!(kind, Between::Tickets | Between::NormInit));
     let norm_changes = of_paths(Measure::NormChange, |kind| kind == Between::NormInit);
@@ -34,10 +34,12 @@ pub(crate) fn all(
     differences
 }
 
-/// Between any two methods that the same was inherited from, and between each inheritance and the first one of the plan.
+/// Returns the differences between any two methods with the same inheritance, and between each inheritance and the first one
+/// of the plan.
 fn between(samples: &[Sample], value: Measure, estimate: Estimate) -> Vec<Difference> {
     let of_methods = samples.iter().filter(|one| one.method.is_some());
-    let comparable = grouped(of_methods, |one| (one.problem, one.level, one.between, one.way, without_flip(one.axes)));
+    let comparable =
+        grouped(of_methods, |one| (one.problem, one.level, one.between, one.protocol, without_flip(one.axes)));
     let mut differences = Vec::new();
     for samples in comparable {
         let methods = distinct(samples.iter().map(|one| one.method));
@@ -66,6 +68,7 @@ fn between(samples: &[Sample], value: Measure, estimate: Estimate) -> Vec<Differ
                     value,
                     between: one.between,
                     verdict,
+                    runs: [&one.runs[..], &other.runs].concat().into_iter().cloned().collect(),
                 });
             }
         };
@@ -128,7 +131,7 @@ mod tests {
             .flat_map(|flip| of_sign.iter().map(move |row| flipped(row, flip)))
             .chain(rows)
             .collect();
-        let samples: Vec<Sample> = with_flips.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect();
+        let samples: Vec<Sample> = with_flips.iter().map(|row| Sample::from_transfers(row, Measure::Error)).collect();
         let found = between(&samples, Measure::Error, Estimate::default());
         let describe = |setting: &str| -> Vec<(String, String)> {
             let of_it = found.iter().filter(|one| one.setting == setting);

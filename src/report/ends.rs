@@ -1,21 +1,21 @@
-//! What to call the networks that are joined.
+//! Names of the networks that are joined.
 
 use std::collections::{HashMap, HashSet};
 
 use winsign_core::RunId;
-use winsign_core::grouping::distinct;
-use winsign_core::settings::Seeds;
+use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::{Method, Seeds};
 use winsign_sweep::plan::{Label, PlannedRun};
 
 use super::spreads::{is_ticket_seed, without_ticket_seeds};
-use super::tables::method_text;
+use super::table::method_text;
 use super::{End, RunRecord};
 
 /// The labels of all runs of a plan, and what the runs need.
 pub(crate) struct Labels<'a>(HashMap<&'a RunId, (&'a Label, &'a [RunId])>);
 
 impl<'a> Labels<'a> {
-    pub(crate) fn of(records: &'a [RunRecord]) -> Labels<'a> {
+    pub(crate) fn new(records: &'a [RunRecord]) -> Labels<'a> {
         Labels(records.iter().map(|record| entry(record.planned)).collect())
     }
 
@@ -45,10 +45,24 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Whether tickets differ in nothing but their seeds.
-    pub(crate) fn are_alike<'r>(&self, tickets: impl IntoIterator<Item = &'r RunId>) -> bool {
-        let labels = tickets.into_iter().filter_map(|run| self.label(run));
-        distinct(labels.map(|label| (label.method, without_ticket_seeds(&label.axes)))).len() <= 1
+    /// Returns the kinds of tickets: those of a kind differ in nothing but their seeds.
+    pub(crate) fn kinds<'r>(&self, tickets: impl IntoIterator<Item = &'r RunId>) -> Kinds {
+        let known = distinct(tickets).into_iter().filter_map(|run| Some((run, self.label(run)?)));
+        let kinds = grouped(known, |(_, label)| (label.method, without_ticket_seeds(&label.axes)));
+        let bare = |kind: &Vec<(&RunId, &Label)>| Label {
+            axes: without_ticket_seeds(&kind[0].1.axes),
+            seeds: vec![],
+            ..kind[0].1.clone()
+        };
+        let labels: Vec<Label> = kinds.iter().map(bare).collect();
+        let of_kind = |(at, kind): (usize, &Vec<(&RunId, &Label)>)| {
+            kind.iter().map(|(run, _)| ((*run).clone(), at)).collect::<Vec<_>>()
+        };
+        Kinds {
+            names: differing(&labels.iter().collect::<Vec<_>>()),
+            methods: labels.iter().map(|label| label.method).collect(),
+            places: kinds.iter().enumerate().flat_map(of_kind).collect(),
+        }
     }
 
     /// Names that tell these runs apart, as short as they can be: their seeds where those do, else all that differs.
@@ -80,7 +94,7 @@ fn entry(planned: &PlannedRun) -> (&RunId, (&Label, &[RunId])) {
     (&planned.run.id, (&planned.label, &planned.run.inputs))
 }
 
-/// What networks are called within one row.
+/// The names of networks within one row.
 pub(crate) struct Names(HashMap<RunId, String>);
 
 impl Names {
@@ -89,7 +103,23 @@ impl Names {
     }
 }
 
-/// What each label says that not all of them say.
+/// The kinds of tickets that are joined with each other.
+pub(crate) struct Kinds {
+    /// The methods and settings in which they differ.
+    pub names: Vec<String>,
+    pub methods: Vec<Option<Method>>,
+    places: HashMap<RunId, usize>,
+}
+
+impl Kinds {
+    /// Returns the kinds of two tickets, whichever comes first.
+    pub(crate) fn pair(&self, a: Option<&RunId>, b: Option<&RunId>) -> (usize, usize) {
+        let place = |run: Option<&RunId>| run.and_then(|run| self.places.get(run)).copied().unwrap_or(0);
+        (place(a).min(place(b)), place(a).max(place(b)))
+    }
+}
+
+/// Returns the parts of each label in which they differ.
 fn differing(labels: &[&Label]) -> Vec<String> {
     let seeds = seed_texts(&labels.iter().map(|label| label.seeds.first().copied()).collect::<Vec<_>>());
     let alike = distinct(labels.iter().map(|label| (label.method, label.inherit))).len() == 1;
@@ -146,7 +176,7 @@ mod tests {
 
     fn names(study: &Study, is: impl Fn(&Label, Kind) -> bool) -> Vec<String> {
         let records = study.records();
-        let labels = Labels::of(&records);
+        let labels = Labels::new(&records);
         let runs = || {
             let of_it = records.iter().filter(|record| is(&record.planned.label, record.planned.run.kind()));
             of_it.map(|record| &record.planned.run.id)
@@ -160,23 +190,23 @@ mod tests {
     }
 
     #[test]
-    fn tickets_of_one_method_and_setting_are_alike_whatever_their_seeds() {
+    fn tickets_of_one_method_and_setting_are_of_one_kind_whatever_their_seeds() {
         let axes = |name: &str, value: &str| vec![(name.to_string(), value.to_string())];
-        let alike = |combinations: &[Axes], is: fn(&Label) -> bool| {
+        let kinds = |combinations: &[Axes], is: fn(&Label) -> bool| {
             let study = Study::new(&[12], &[2], combinations);
             let records = study.records();
             let level_12 = records.iter().filter(|record| {
                 let label = &record.planned.label;
                 label.level == 12 && record.planned.run.kind() == Kind::Ticket && is(label)
             });
-            Labels::of(&records).are_alike(level_12.map(|record| &record.planned.run.id))
+            Labels::new(&records).kinds(level_12.map(|record| &record.planned.run.id)).names
         };
         let any = |_: &Label| true;
         let lrr = |label: &Label| label.method == Some(Method::Lrr);
         let seeds = [axes("ticket.seed", "1"), axes("ticket.seed", "2")];
         let rates = [axes("ticket.lr", "0.1"), axes("ticket.lr", "0.2")];
-        assert_eq!((alike(&seeds, lrr), alike(&seeds, any)), (true, false));
-        assert!(!alike(&rates, lrr));
+        assert_eq!((kinds(&seeds, lrr).len(), kinds(&seeds, any)), (1, vec!["LRR".to_string(), "AWS".to_string()]));
+        assert_eq!(kinds(&rates, lrr), ["ticket.lr 0.1", "ticket.lr 0.2"]);
     }
 
     #[test]
@@ -229,6 +259,6 @@ mod tests {
         assert_eq!(names(&study, is), ["aws level 3, seed 1"]);
         let unknown: RunId = "0123456789abcdef".parse().unwrap();
         let records = study.records();
-        assert_eq!(Labels::of(&records).names([&unknown]).end(&unknown).label, "01234567");
+        assert_eq!(Labels::new(&records).names([&unknown]).end(&unknown).label, "01234567");
     }
 }

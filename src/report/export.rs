@@ -11,7 +11,7 @@ use winsign_core::files::{remove_drafts, remove_if_exists, write_atomic};
 use crate::plots::{self, Plot};
 use crate::{Report, RunRecord, csv, json, latex, markdown, page, parquet};
 
-/// What exporters write.
+/// A study, as exporters get it.
 #[derive(Clone, Copy)]
 pub struct Exported<'a> {
     pub report: &'a Report,
@@ -125,8 +125,8 @@ mod tests {
         let plots = plots::draw(&report, &study.records(), FigureChrome::Full);
         let written = write_all(&report, &study, &plots, &directory).unwrap();
         let mut names = vec!["report.html", "report.md", "report.csv", "report.json"];
-        names.extend(["table-transfers.tex", "table-connections.tex", "table-tickets.tex", "table-differences.tex"]);
-        names.extend(["table-spreads.tex", "runs.parquet", "paths.parquet", "curves.parquet"]);
+        names.extend(["table-transfers.tex", "table-connections.tex", "table-differences.tex", "table-spreads.tex"]);
+        names.extend(["table-tickets.tex", "runs.parquet", "paths.parquet", "curves.parquet"]);
         names.extend(["transfer-error.svg", "interpolation.svg", "matrix.svg", "layers.svg"]);
         assert_eq!(written, names.iter().map(|name| directory.join(name)).collect::<Vec<_>>());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), names.len());

@@ -20,7 +20,7 @@ use super::{
 
 /// Makes the report of a study from what is known of each run of its plan, in the plan's order.
 ///
-/// What is not finished has its row too, so that a partial study shows what it lacks. Rows are ordered by method,
+/// Unfinished runs have their rows, too, so that a partial study shows what is missing. Rows are ordered by method,
 /// level, and what was transferred; methods and transfers as they first appear in the plan. What belongs to no method,
 /// dense networks, comes first. Tickets that are there to be rewound to are no level of a chain, and have no row.
 pub fn gather(name: &str, records: &[RunRecord]) -> Report {
@@ -29,13 +29,13 @@ pub fn gather(name: &str, records: &[RunRecord]) -> Report {
 
 /// The same, with other confidence intervals.
 pub fn gather_with(name: &str, records: &[RunRecord], estimate: Estimate) -> Report {
-    let gathering = Gathering { ratios: remaining_ratios(records), labels: Labels::of(records), estimate };
+    let gathering = Gathering { ratios: remaining_ratios(records), labels: Labels::new(records), estimate };
     let rows = |kind| rows(records, kind);
     let (transfers, connects) = (rows(Kind::Transfer), rows(Kind::Connect));
     let in_state = |state| records.iter().filter(move |record| record.state == state).map(listed).collect();
     let mut transfer_rows: Vec<TransferRow> = transfers.iter().filter_map(|row| transfer(row, &gathering)).collect();
     let mut connections: Vec<ConnectionRow> =
-        connects.iter().filter_map(|row| paths::connection(row, &gathering)).collect();
+        connects.iter().flat_map(|row| paths::connections(row, &gathering)).collect();
     let tickets: Vec<TicketRow> =
         rows(Kind::Ticket).iter().flatten().filter_map(|record| ticket(record, &gathering)).collect();
     mark_best(&mut transfer_rows, &mut connections, estimate);
@@ -48,18 +48,18 @@ pub fn gather_with(name: &str, records: &[RunRecord], estimate: Estimate) -> Rep
         failed: in_state(RunState::Failed),
         blocked: in_state(RunState::Blocked),
         planes: connects.iter().flatten().filter_map(|record| paths::plane(record, &gathering)).collect(),
-        statements: statements::of_differences(&differences),
+        statements: statements::describe_differences(&differences),
         differences,
         spreads: spreads::by_source(&transfer_rows),
         transfers: transfer_rows,
-        notices: notices::of(records, &[transfers, connects].concat(), &gathering.labels),
+        notices: notices::find(records, &[transfers, connects].concat(), &gathering.labels),
         pivot: None,
         levels,
         tickets,
     }
 }
 
-/// What rows are made with.
+/// The context in which rows are made.
 pub(crate) struct Gathering<'a> {
     ratios: HashMap<&'a RunId, f64>,
     pub labels: Labels<'a>,
@@ -72,18 +72,14 @@ impl Gathering<'_> {
         self.mean_ratio(row.iter().map(|record| &record.planned.run.id))
     }
 
-    /// The mean of the remaining ratios of the networks that the runs of a row join, as far as they are known. Unlike that
-    /// of their masks' union it is the same however paths are cut into runs, and before any of them is measured.
-    pub(crate) fn ratio_of_ends(&self, row: &[&RunRecord]) -> Option<f64> {
-        self.mean_ratio(row.iter().flat_map(|record| &record.planned.run.inputs))
-    }
-
     /// The same of the first networks alone: those of the level that the row is of.
     pub(crate) fn ratio_of_first_ends(&self, row: &[&RunRecord]) -> Option<f64> {
         self.mean_ratio(row.iter().filter_map(|record| record.planned.run.inputs.first()))
     }
 
-    fn mean_ratio<'r>(&self, networks: impl Iterator<Item = &'r RunId>) -> Option<f64> {
+    /// Returns the mean of the remaining ratios of networks, as far as they are known. Unlike that of their masks' union it is
+    /// the same however paths are cut into runs, and before any of them is measured.
+    pub(crate) fn mean_ratio<'r>(&self, networks: impl Iterator<Item = &'r RunId>) -> Option<f64> {
         let ends = distinct(networks);
         let ratios: Vec<f64> = ends.into_iter().filter_map(|end| self.ratios.get(end).copied()).collect();
         mean_of_alike(&ratios)
@@ -125,7 +121,7 @@ pub(crate) fn remaining_ratios<'a>(records: &'a [RunRecord]) -> HashMap<&'a RunI
     ratios
 }
 
-/// What the runs of one row have in common: everything but their seeds and those of their tickets.
+/// The properties that all runs of one row share: everything but their seeds and those of their tickets.
 #[derive(PartialEq, Eq, Hash)]
 struct RowKey {
     problem: Problem,
@@ -165,7 +161,12 @@ fn rows<'a, 'f>(records: &'f [RunRecord<'a>], kind: Kind) -> Vec<Vec<&'f RunReco
     rows
 }
 
-/// The runs of a row by their ticket.
+/// Returns the identities of runs.
+pub(crate) fn ids(runs: &[&RunRecord]) -> Vec<RunId> {
+    runs.iter().map(|record| record.planned.run.id.clone()).collect()
+}
+
+/// Returns the runs of a row by their ticket.
 pub(crate) fn by_ticket<'a, 'f>(row: &[&'f RunRecord<'a>]) -> Vec<Vec<&'f RunRecord<'a>>> {
     grouped(row.iter().copied(), |record| &record.planned.label.axes)
 }
@@ -175,15 +176,15 @@ fn mark_best(transfers: &mut [TransferRow], connections: &mut [ConnectionRow], e
     let places = |samples: &[Sample]| {
         // The barrier of a ticket and itself with ψ₀ says nothing of which of the two is better.
         let judged = samples.iter().enumerate().filter(|(_, one)| one.between != Some(Between::NormInit));
-        let compared = grouped(judged, |(_, one)| (one.problem, one.level, one.between, one.way, one.axes));
+        let compared = grouped(judged, |(_, one)| (one.problem, one.level, one.between, one.protocol, one.axes));
         let places = compared.into_iter().filter_map(|of_one| {
             let samples: Vec<&Sample> = of_one.iter().map(|(_, sample)| *sample).collect();
             Some(of_one[best(&samples, estimate)?].0)
         });
         places.collect::<Vec<usize>>()
     };
-    let errors: Vec<Sample> = transfers.iter().map(|row| Sample::of_transfers(row, Measure::Error)).collect();
-    let barriers: Vec<Sample> = connections.iter().map(|row| Sample::of_paths(row, Measure::Barrier)).collect();
+    let errors: Vec<Sample> = transfers.iter().map(|row| Sample::from_transfers(row, Measure::Error)).collect();
+    let barriers: Vec<Sample> = connections.iter().map(|row| Sample::from_paths(row, Measure::Barrier)).collect();
     let (of_errors, of_barriers) = (places(&errors), places(&barriers));
     of_errors.into_iter().for_each(|at| transfers[at].best = true);
     of_barriers.into_iter().for_each(|at| connections[at].best = true);
@@ -210,7 +211,7 @@ fn levels(tickets: &[TicketRow], estimate: Estimate) -> Vec<LevelRow> {
             problem: first.problem,
             places: rows.iter().map(|(at, _)| *at).collect(),
         };
-        let summary = Sample::of_level(&level, tickets).summary(estimate);
+        let summary = Sample::from_level(&level, tickets).summary(estimate);
         LevelRow {
             error_mean: summary.map(|summary| summary.mean),
             error_std: summary.and_then(|summary| summary.std),
@@ -262,7 +263,7 @@ fn transfer(row: &[&RunRecord], gathering: &Gathering) -> Option<TransferRow> {
         let first = errors.len();
         errors.extend(runs.iter().filter_map(|record| seed_error(record, gathering)));
         let axes = runs[0].planned.label.axes.clone();
-        parts.push(Part { axes, numbers: first..errors.len(), planned: runs.len() });
+        parts.push(Part { axes, numbers: first..errors.len(), planned: runs.len(), runs: ids(&runs) });
     }
     let transfers = TransferRow {
         method: label.method,
@@ -282,7 +283,7 @@ fn transfer(row: &[&RunRecord], gathering: &Gathering) -> Option<TransferRow> {
         best: false,
         parts,
     };
-    let sample = Sample::of_transfers(&transfers, Measure::Error);
+    let sample = Sample::from_transfers(&transfers, Measure::Error);
     let (tickets, summary) = (sample.tickets(), sample.summary(gathering.estimate));
     Some(TransferRow {
         tickets,

@@ -3,23 +3,27 @@
 //!
 //! The text needs nothing but `\usepackage{booktabs}`, with pdflatex as with its successors.
 
-use super::Report;
-use super::tables::{self, Table};
+use super::table::{Column, Table};
+use super::{Report, tables};
 use crate::export::{Exported, ExportedFile, Exporter};
+
+/// The names of the files: `table-ID.tex`.
+const FILES: [&str; 7] = [
+    "table-chosen.tex",
+    "table-transfers.tex",
+    "table-connections.tex",
+    "table-planes.tex",
+    "table-differences.tex",
+    "table-spreads.tex",
+    "table-tickets.tex",
+];
 
 /// `table-*.tex`: each table of the report.
 pub struct Latex;
 
 impl Exporter for Latex {
     fn names(&self) -> &'static [&'static str] {
-        &[
-            "table-chosen.tex",
-            "table-transfers.tex",
-            "table-connections.tex",
-            "table-tickets.tex",
-            "table-differences.tex",
-            "table-spreads.tex",
-        ]
+        &FILES
     }
 
     fn files(&self, study: &Exported) -> Vec<ExportedFile> {
@@ -27,22 +31,17 @@ impl Exporter for Latex {
     }
 }
 
-/// Every table of the report, by the name of its file.
+/// Returns every table of the report, by the name of its file. Failures are no results.
 pub fn render(report: &Report) -> Vec<(&'static str, String)> {
-    let tables = [
-        ("table-chosen.tex", report.pivot.as_ref().map(|pivot| pivot.table())),
-        ("table-transfers.tex", tables::transfers(report)),
-        ("table-connections.tex", tables::other_connections(report)),
-        ("table-tickets.tex", tables::tickets(report)),
-        ("table-differences.tex", tables::differences(report)),
-        ("table-spreads.tex", tables::spreads(report)),
-    ];
-    tables.into_iter().filter_map(|(file, table)| Some((file, tabular(&report.name, &table?)))).collect()
+    let file = |table: &Table| FILES.into_iter().find(|file| *file == format!("table-{}.tex", table.id));
+    let tables = tables::all(report).into_iter();
+    tables.filter_map(|table| Some((file(&table)?, tabular(&report.name, &table.brief()?)))).collect()
 }
 
 fn tabular(name: &str, table: &Table) -> String {
-    let alignment: String = table.columns.iter().map(|column| if column.numeric { 'r' } else { 'l' }).collect();
-    let titles: Vec<Vec<&str>> = table.columns.iter().map(|column| column.title.lines().collect()).collect();
+    let alignment: String = table.columns.iter().map(|column| if column.is_numeric() { 'r' } else { 'l' }).collect();
+    let headings: Vec<String> = table.columns.iter().map(|column| column.heading()).collect();
+    let titles: Vec<Vec<&str>> = headings.iter().map(|heading| heading.lines().collect()).collect();
     let height = titles.iter().map(Vec::len).max().unwrap_or(0);
     // A short title stands at the bottom, next to its column.
     let header = (0..height).map(|line| {
@@ -52,12 +51,12 @@ fn tabular(name: &str, table: &Table) -> String {
         };
         titles.iter().map(cell).collect()
     });
-    let rows = table.rows.iter().enumerate().map(|(row, cells)| {
-        let cell = |(column, text): (usize, &String)| match table.best.contains(&(row, column)) {
-            true => format!("\\textbf{{{}}}", escape(text)),
-            false => escape(text),
+    let rows = (0..table.rows.len()).map(|row| {
+        let cell = |column: &Column| match column.best.contains(&row) {
+            true => format!("\\textbf{{{}}}", escape(&column.text(row))),
+            false => escape(&column.text(row)),
         };
-        cells.iter().enumerate().map(cell).collect()
+        table.columns.iter().map(cell).collect()
     });
     let line = |cells: Vec<String>| format!("  {} \\\\\n", cells.join(" & "));
     let plain: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -69,7 +68,7 @@ fn tabular(name: &str, table: &Table) -> String {
     )
 }
 
-/// Text as LaTeX shows it, whatever is in it. What no font of pdflatex has is told by its number.
+/// Escapes text so that LaTeX shows it as it is. Characters that no font of pdflatex has are written as their numbers.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut before = ' ';
@@ -201,9 +200,9 @@ mod tests {
             [
                 "table-transfers.tex",
                 "table-connections.tex",
-                "table-tickets.tex",
                 "table-differences.tex",
-                "table-spreads.tex"
+                "table-spreads.tex",
+                "table-tickets.tex"
             ]
         );
         let text = &tables[0].1;

@@ -1,15 +1,16 @@
-//! What a study shows: plan, states and results become rows, and the rows become tables and plots.
+//! Reports: plan, states and results become rows, and the rows become tables and plots.
 //!
-//! [`gather()`] makes the [`Report`]; there is one file for each form it takes: [`terminal`], [`markdown`], [`csv`],
-//! [`json`], [`plots`]. This room never reads results from the disk: they are handed in as [`RunRecord`]s.
+//! [`gather()`] makes the [`Report`], [`tables`] its tables with typed cells. There is one file for each output: [`terminal`],
+//! [`markdown`], [`csv`], [`json`], [`latex`], [`parquet`], [`page`], [`plots`]. This crate reads no results from the disk: it gets
+//! [`RunRecord`]s.
 
-mod cells;
 pub mod compare;
 pub mod csv;
 mod differences;
 mod ends;
 pub mod export;
 mod gather;
+mod joins;
 pub mod json;
 pub mod latex;
 pub mod markdown;
@@ -19,11 +20,13 @@ pub mod parquet;
 mod paths;
 pub mod pivot;
 pub mod plots;
+mod runs;
 pub mod sample;
 mod sharing;
 mod spreads;
 mod statements;
 pub mod statistics;
+pub mod table;
 pub mod tables;
 pub mod tensorboard;
 pub mod terminal;
@@ -53,16 +56,16 @@ pub use winsign_sweep::IntervalMethod;
 use winsign_sweep::plan::{PlannedRun, RunState};
 use winsign_sweep::{Axes, Measure};
 
-/// What is known of one planned run.
+/// A planned run with its state and result.
 #[derive(Debug, Clone)]
 pub struct RunRecord<'a> {
     pub planned: &'a PlannedRun,
     pub state: RunState,
     /// Present exactly if the run is done.
     pub result: Option<RunResult>,
-    /// Of a run that failed: why.
+    /// The reason, for a run that failed.
     pub note: Option<String>,
-    /// Of a run that is done and was trained.
+    /// The training curve, for a run that is done and was trained.
     pub curve: Option<Arc<Curve>>,
     /// The last lines of the log of its latest attempt.
     pub log_end: Option<String>,
@@ -70,7 +73,7 @@ pub struct RunRecord<'a> {
     pub store: Option<Arc<Path>>,
 }
 
-/// How training went, in not more than [`Curve::MOST`] epochs: the last one, and others spread evenly before it. Errors in
+/// A training curve of at most [`Curve::MOST`] epochs: the last one, and others spread evenly before it. Errors in
 /// percent, losses in nats; all lists are equally long.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Curve {
@@ -107,9 +110,9 @@ pub struct Report {
     pub planes: Vec<PlaneRow>,
     /// The same seeds, treated in two ways.
     pub differences: Vec<Difference>,
-    /// How much each source of randomness moves the error, where their seeds are axes of their own.
+    /// The effect of each source of randomness on the error, if their seeds are axes of their own.
     pub spreads: Vec<Spread>,
-    /// What a reader must know before trusting a number: see [`Notice`].
+    /// The warnings.
     pub notices: Vec<Notice>,
     /// The table that was asked for.
     pub pivot: Option<Pivot>,
@@ -152,12 +155,12 @@ pub struct Interval {
     /// The confidence, such as 0.95.
     pub level: f64,
     pub method: IntervalMethod,
-    /// What counts as independent, and how many of these there are.
+    /// The things that are independent, and their number.
     pub over: Over,
     pub independent: usize,
 }
 
-/// What an interval takes to be independent of each other.
+/// The things that an interval takes to be independent of each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Over {
@@ -170,7 +173,7 @@ pub enum Over {
 }
 
 impl Interval {
-    /// How it was found, as in `by Student's t`.
+    /// Names the method, as in `by Student's t`.
     pub fn describe(&self) -> String {
         match (self.over, self.method) {
             (Over::Numbers, method) => method.describe().to_string(),
@@ -180,10 +183,10 @@ impl Interval {
         }
     }
 
-    /// How several were found, each way once; none of none.
+    /// Names the methods of several intervals, each once; returns none if there are no intervals.
     pub fn describe_all(intervals: impl Iterator<Item = Interval>) -> Option<String> {
-        let ways = distinct(intervals.map(|interval| interval.describe()));
-        (!ways.is_empty()).then(|| ways.join(" or "))
+        let methods = distinct(intervals.map(|interval| interval.describe()));
+        (!methods.is_empty()).then(|| methods.join(" or "))
     }
 }
 
@@ -195,7 +198,7 @@ pub struct Difference {
     pub setting: String,
     pub a: String,
     pub b: String,
-    /// What they have in common.
+    /// The method that both sides have in common.
     pub method: Option<Method>,
     pub level: u32,
     pub remaining_ratio: Option<f64>,
@@ -213,12 +216,15 @@ pub struct Difference {
     pub tickets: usize,
     /// The number that differs: the test error, the barrier, or what initial norm parameters add to the error.
     pub value: Measure,
-    /// What the paths of a barrier join.
+    /// The networks that the paths of a barrier join.
     pub between: Option<Between>,
     pub verdict: Verdict,
+    /// The runs of both sides.
+    #[serde(skip)]
+    pub runs: Vec<RunId>,
 }
 
-/// How much one source of randomness moves the test error of a transfer while the others stay.
+/// The effect of one source of randomness on the test error of a transfer while the others stay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Spread {
     pub method: Option<Method>,
@@ -235,9 +241,11 @@ pub struct Spread {
     pub std: f64,
     #[serde(flatten)]
     pub problem: Problem,
+    #[serde(skip)]
+    pub run_ids: Vec<RunId>,
 }
 
-/// How many planned runs are in which state.
+/// The numbers of planned runs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct RunCounts {
     pub total: usize,
@@ -250,7 +258,7 @@ pub struct RunCounts {
 }
 
 impl RunCounts {
-    /// How far the study is, in half a sentence.
+    /// Describes the progress of the study, in half a sentence.
     pub fn progress(&self) -> String {
         let done = match self.done == self.total {
             true => format!("all {} runs done", self.total),
@@ -284,7 +292,7 @@ pub struct TicketRow {
     pub layers: Vec<LayerRatio>,
     #[serde(flatten)]
     pub problem: Problem,
-    /// How long it took.
+    /// The duration.
     pub seconds: Option<f64>,
 }
 
@@ -318,9 +326,11 @@ pub struct Part {
     /// The places of its numbers among those of the row.
     pub numbers: Range<usize>,
     pub planned: usize,
+    /// All of its runs, those that are not finished included.
+    pub runs: Vec<RunId>,
 }
 
-/// What is left of a prunable tensor.
+/// The remaining ratio of a prunable tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerRatio {
     pub name: String,
@@ -330,10 +340,10 @@ pub struct LayerRatio {
 /// Transfers that differ in nothing but their seeds and those of their tickets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TransferRow {
-    /// None where nothing was inherited from a ticket; the level is 0 then.
+    /// The method of the ticket; none if nothing was inherited from one, and the level is 0.
     pub method: Option<Method>,
     pub level: u32,
-    /// Of the transfers, or else of the ticket they start from, if that is done.
+    /// The ratio of the transfers or, before they are done, of the ticket they start from.
     pub remaining_ratio: Option<f64>,
     pub inherit: Inherit,
     /// Finished ones; they make the numbers of this row.
@@ -367,7 +377,7 @@ pub struct SeedError {
     pub error: f64,
     pub loss: f64,
     pub run: RunId,
-    /// How long the run took.
+    /// The duration of the run.
     pub seconds: f64,
     /// The seeds of the ticket it starts from; none where it starts from none, or from one that was imported.
     pub ticket: Option<Seeds>,
@@ -376,19 +386,19 @@ pub struct SeedError {
 /// Paths between networks that differ in nothing but their seeds and those of their tickets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ConnectionRow {
-    /// As of the transfers joined.
+    /// The method of the networks joined.
     pub method: Option<Method>,
     pub level: u32,
     pub remaining_ratio: Option<f64>,
-    /// What had been transferred to the networks joined; none where they are tickets.
+    /// The transfer to the networks joined; none if they are tickets.
     pub inherit: Option<Inherit>,
     pub between: Between,
     /// Finished ones; they make the numbers of this row.
     pub pairs: usize,
     pub pairs_planned: usize,
-    /// How its barriers are measured: only those of one way can be compared.
+    /// The protocol of its barriers: only those of one protocol can be compared.
     #[serde(skip)]
-    pub way: Option<BarrierProtocol>,
+    pub protocol: Option<BarrierProtocol>,
     pub barrier_mean: Option<f64>,
     pub barrier_max: Option<f64>,
     /// The mean over tickets of the mean over the pairs of each, at every position at which one of them was measured; the
@@ -416,7 +426,7 @@ pub struct ConnectionRow {
     pub parts: Vec<Part>,
 }
 
-/// What the barrier of a path depends on besides its two networks.
+/// The settings on which the barrier of a path depends, besides its two networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BarrierProtocol {
     points: u32,
@@ -428,8 +438,8 @@ pub struct BarrierProtocol {
 }
 
 impl BarrierProtocol {
-    /// None of what is no path.
-    fn of(settings: &Settings) -> Option<BarrierProtocol> {
+    /// Returns the protocol of a path; none if the settings are not those of paths.
+    fn from_settings(settings: &Settings) -> Option<BarrierProtocol> {
         let path = match settings {
             Settings::Connect(path) => path,
             Settings::Matrix(matrix) => &matrix.path,
@@ -452,7 +462,7 @@ pub struct PathMean {
 /// The path between one pair of networks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairPath {
-    /// Of both ends; empty where the ends are tickets.
+    /// The seeds of both ends; empty if the ends are tickets.
     pub seeds: Vec<Seeds>,
     pub barrier: f64,
     pub path: Vec<PathError>,
@@ -461,9 +471,9 @@ pub struct PairPath {
     /// The networks joined, first the one at t = 1.
     pub ends: Vec<End>,
     pub similarity: Option<Similarity>,
-    /// Of the errors on training images, in percentage points.
+    /// The barrier of the errors on training images, in percentage points.
     pub train_barrier: Option<f64>,
-    /// Of the loss on test images, in nats; none where it is not finite.
+    /// The barrier of the loss on test images, in nats; none if it is not finite.
     pub loss_barrier: Option<f64>,
     /// The seeds of the ticket behind the first network; none where there is none, or one that was imported.
     pub ticket: Option<Seeds>,
@@ -483,7 +493,7 @@ impl PairPath {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct End {
     pub run: RunId,
-    /// What tells it from the other networks of its ticket that the row joins: its seed, or else its method, level and axes.
+    /// Its name among the networks of its ticket that the row joins: its seed, or else its method, level and axes.
     pub label: String,
 }
 
@@ -499,7 +509,7 @@ pub struct PathError {
 /// The plane through three networks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlaneRow {
-    /// As of the transfers joined.
+    /// The method of the networks joined.
     pub method: Option<Method>,
     pub level: u32,
     pub remaining_ratio: Option<f64>,

@@ -2,11 +2,9 @@
 
 use std::fmt::Write;
 
-use super::paths;
 use super::plots::Plot;
-use super::statistics::percent;
-use super::tables::{self, Table};
-use super::{Interval, Report};
+use super::table::{Column, Table};
+use super::{Report, tables};
 use crate::export::{Exported, ExportedFile, Exporter};
 
 const NUMBERS: &str = "\
@@ -22,15 +20,9 @@ const NUMBERS: &str = "\
 - **barrier**: the largest test error on the straight path between two networks, minus the mean of the errors at its two
   ends, in percentage points. Paths of one ticket are averaged first; beside the mean over tickets is the interval or, in
   parentheses where there is none, the largest.
-- **bold**: lower than every other of its level, as the intervals of all these differences show.
 - **between seeds**: between networks that differ in nothing but the seeds of the transfer. **retrain**: between a transfer
   and its ticket trained on. **levels**: between a ticket and the one of the level before it. **tickets**: between tickets
   of one level. **norm-init**: between a ticket and itself with its norm parameters at their initialization.
-- **difference**: between methods, or between what was transferred, over the same tickets and seeds, in percentage points;
-  with the confidence interval of the mean over tickets, and p of the paired t-test over tickets. **verdict**: lower or
-  higher if the interval excludes 0, else no difference is shown.
-- **spread**: the standard deviation of the test error within groups of runs that differ in one source of randomness alone,
-  pooled over the groups.
 - BatchNorm statistics are re-estimated with training images at every point of a path, and before a ticket is evaluated;
   errors of transfers are with those gathered in training. So the ends of a path may differ from the errors of its
   transfers.
@@ -76,54 +68,41 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
     for notice in &report.notices {
         writeln!(out, "- {}", escape(&notice.message)).expect("writing to memory");
     }
-    if let Some(pivot) = &report.pivot {
-        section(&mut out, "As chosen", Some(pivot.table()));
-        let lines = [capitalized(&pivot.caption()) + ".", pivot.note()];
-        writeln!(out, "\n{}", escape(lines.join(" ").trim_end())).expect("writing to memory");
-    }
-    section(&mut out, "What was transferred", tables::transfers(report));
-    section(&mut out, "Other connections", tables::other_connections(report));
-    if let Some(note) = paths::alignment_note(&report.connections) {
-        writeln!(out, "\n{}", escape(&note)).expect("writing to memory");
-    }
+    let tables = tables::all(report);
+    let (behind, before): (Vec<&Table>, Vec<&Table>) = tables
+        .iter()
+        .filter(|table| table.id != "failures")
+        .partition(|table| ["differences", "spreads", "tickets"].contains(&table.id));
+    before.into_iter().for_each(|table| section(&mut out, table));
     for plot in plots {
         let Plot { title, file, caption, .. } = plot;
         write!(out, "\n## {title}\n\n![{title}]({file})\n\n{}\n", escape(caption)).expect("writing to memory");
     }
-    section(&mut out, "Differences over the same tickets", tables::differences(report));
-    section(&mut out, "Spread by source of randomness", tables::spreads(report));
-    section(&mut out, "Tickets", tables::tickets(report));
-    write!(out, "\n{NUMBERS}").expect("writing to memory");
-    let of_rows =
-        || report.transfers.iter().map(|row| row.summary).chain(report.connections.iter().map(|row| row.summary));
-    let of_differences = || report.differences.iter().map(|row| Some(row.summary));
-    let intervals = || of_rows().chain(of_differences()).filter_map(|summary| summary?.interval);
-    if let (Some(first), Some(ways)) = (intervals().next(), Interval::describe_all(intervals())) {
-        let level = percent(first.level);
-        let interval =
-            format!("- **interval**: {level} % confidence interval of the mean, by {ways}; **p** is not corrected");
-        writeln!(out, "{interval} for how many there are.").expect("writing to memory");
-    }
-    out.push_str(OTHER_FILES);
+    behind.into_iter().for_each(|table| section(&mut out, table));
+    write!(out, "\n{NUMBERS}{OTHER_FILES}").expect("writing to memory");
     out
 }
 
-fn section(out: &mut String, title: &str, table: Option<Table>) {
-    let Some(Table { columns, rows, best }) = table else { return };
+fn section(out: &mut String, table: &Table) {
+    let Some(table) = table.brief() else { return };
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    write!(out, "\n## {title}\n\n").expect("writing to memory");
-    out.push_str(&line(columns.iter().map(|column| escape(&column.title)).collect()));
-    out.push_str(&line(columns.iter().map(|column| if column.numeric { "---:" } else { "---" }.to_string()).collect()));
-    for (at, row) in rows.iter().enumerate() {
-        let cell = |(column, cell): (usize, &String)| match best.contains(&(at, column)) {
-            true => format!("**{}**", escape(cell)),
-            false => escape(cell),
+    let columns = table.columns.iter();
+    write!(out, "\n## {}\n\n", table.title).expect("writing to memory");
+    out.push_str(&line(columns.clone().map(|column| escape(&column.heading())).collect()));
+    out.push_str(&line(
+        columns.clone().map(|column| if column.is_numeric() { "---:" } else { "---" }.to_string()).collect(),
+    ));
+    for row in 0..table.rows.len() {
+        let cell = |column: &Column| match column.best.contains(&row) {
+            true => format!("**{}**", escape(&column.text(row))),
+            false => escape(&column.text(row)),
         };
-        out.push_str(&line(row.iter().enumerate().map(cell).collect()));
+        out.push_str(&line(columns.clone().map(cell).collect()));
     }
+    writeln!(out, "\n{}", escape(&table.note)).expect("writing to memory");
 }
 
-/// Text that Markdown shows as it is, on one line: every sign with a meaning gets a backslash.
+/// Escapes text so that Markdown shows it as it is, on one line.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -175,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_best_is_bold_and_differences_are_told() {
+    fn best_values_are_bold_and_differences_are_stated() {
         let study = Study::of_tickets(&[1, 2, 3], &[2, 3]).with_errors(|label| {
             let ticket = ticket_of(label) as f64;
             match (label.method, label.inherit) {
@@ -220,8 +199,8 @@ mod tests {
         let page = render(&report, &[]);
         assert!(page.contains("\n- 1 run \\<i\\>and\\</i\\> more\n"), "{page}");
         assert!(page.contains("| method | transferred | a\\<b\\>\\| \\[2J x\\_y\\* \\# z |\n"), "{page}");
-        assert!(page.contains("Rows are told apart by method too"));
-        assert!(page.contains("\n## Differences over the same tickets\n"));
+        assert!(page.contains("Each value of method has its own rows, so that no cell mixes them."));
+        assert!(page.contains("\n## Differences\n"));
         assert!(!page.contains(|c: char| c.is_control() && c != '\n'));
         let shown = terminal::render(&report, false);
         assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown}");

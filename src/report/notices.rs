@@ -12,8 +12,8 @@ use super::gather::by_ticket;
 use super::spreads::without_ticket_seeds;
 use super::{Notice, RunRecord, paths};
 
-/// What the results themselves give away. The rows are those whose numbers are made of several runs.
-pub(crate) fn of(records: &[RunRecord], rows: &[Vec<&RunRecord>], labels: &Labels) -> Vec<Notice> {
+/// Returns the warnings that follow from the results. The rows are those whose numbers are from several runs.
+pub(crate) fn find(records: &[RunRecord], rows: &[Vec<&RunRecord>], labels: &Labels) -> Vec<Notice> {
     let mut notices = Vec::new();
     notices.extend(not_finite(records));
     notices.extend(different_data(records, rows));
@@ -212,7 +212,7 @@ fn is_ticket(record: &RunRecord) -> bool {
     record.planned.run.kind() == Kind::Ticket
 }
 
-/// Whether some of these, but not all, have an initialization or an order of images in common.
+/// Returns whether some of these, but not all, have an initialization or an order of images in common.
 fn are_crossed(seeds: impl Iterator<Item = Seeds>) -> bool {
     let seeds: Vec<Seeds> = seeds.collect();
     let shared = |of: fn(&Seeds) -> u64| (2..seeds.len()).contains(&distinct(seeds.iter().map(of)).len());
@@ -230,7 +230,7 @@ where
     rows.filter(|row| row.iter().filter_map(&value).collect::<HashSet<_>>().len() > 1).collect()
 }
 
-/// Such as `2 rows, the first aws level 3, sign`.
+/// Describes rows, as in `2 rows, the first aws level 3, sign`.
 fn rows_text(rows: &[&Vec<&RunRecord>]) -> String {
     let mut label = rows[0][0].planned.label.clone();
     label.seeds.clear();

@@ -1,50 +1,111 @@
 //! From records to paths and planes.
 
-use std::collections::HashSet;
-
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::results::{Outcome, PathOutcome};
-use winsign_core::settings::{Align, Between, Settings};
-use winsign_sweep::Measure;
+use winsign_core::settings::{Align, Between, Method, Settings};
+use winsign_sweep::{Axes, Measure};
 
 use super::ends::{Labels, Names};
-use super::gather::{Gathering, by_ticket};
+use super::gather::{Gathering, by_ticket, ids};
 use super::sample::{Sample, is_over_tickets};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{max, mean};
 use super::{BarrierProtocol, ConnectionRow, End, PairPath, Part, PathError, PathMean, PlaneRow, RunRecord, Summary};
 
-/// The row of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
-pub(crate) fn connection(row: &[&RunRecord], gathering: &Gathering) -> Option<ConnectionRow> {
-    let label = &row.first()?.planned.label;
-    let between = label.between.filter(|between| *between != Between::Plane)?;
+/// The axis that tells pairs of tickets within a method and setting from pairs across two of them.
+const PAIRS: &str = "pairs";
+
+/// The paths of one ticket, or of one kind of pairs of tickets.
+struct Block<'r, 'f> {
+    axes: Axes,
+    method: Option<Method>,
+    paths: Vec<PairPath>,
+    /// The ends of the paths that are planned.
+    planned: Vec<[Option<&'r RunId>; 2]>,
+    runs: Vec<&'r RunRecord<'f>>,
+    /// False for pairs across two methods, which are not a sample of one distribution.
+    is_sample: bool,
+}
+
+/// Returns the rows of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
+/// That is one row; of tickets of several methods or settings, one row for each kind of pairs.
+pub(crate) fn connections(row: &[&RunRecord], gathering: &Gathering) -> Vec<ConnectionRow> {
+    let blocks = by_ticket(row).into_iter().map(|runs| block(runs, &gathering.labels));
+    match row[0].planned.label.between {
+        None | Some(Between::Plane) => vec![],
+        Some(Between::Tickets) => {
+            let blocks = blocks.flat_map(|block| by_kind_of_pairs(block, &gathering.labels));
+            blocks.map(|block| connection(row, Between::Tickets, vec![block], gathering)).collect()
+        }
+        Some(between) => vec![connection(row, between, blocks.collect(), gathering)],
+    }
+}
+
+fn block<'r, 'f>(runs: Vec<&'r RunRecord<'f>>, labels: &Labels) -> Block<'r, 'f> {
+    let names = labels.names(runs.iter().flat_map(|record| &record.planned.run.inputs));
+    let measured = by_ends(&runs).into_iter().filter_map(|again| again.into_iter().next());
+    let paths = measured.filter_map(|(record, path)| pair(record, path, &names, labels)).collect();
+    let planned = distinct(runs.iter().flat_map(|record| planned(record)));
+    let label = &runs[0].planned.label;
+    Block { axes: label.axes.clone(), method: label.method, paths, planned, runs, is_sample: true }
+}
+
+/// Parts pairs of tickets within each method and setting, and across each two, if there are several.
+fn by_kind_of_pairs<'r, 'f>(block: Block<'r, 'f>, labels: &Labels) -> Vec<Block<'r, 'f>> {
+    let kinds = labels.kinds(block.planned.iter().flatten().flatten().copied());
+    if kinds.names.len() < 2 {
+        return vec![block];
+    }
+    let kind = |[a, b]: [Option<&RunId>; 2]| kinds.pair(a, b);
+    let of_kind = |pairs: Vec<[Option<&'r RunId>; 2]>| {
+        let (a, b) = kind(pairs[0]);
+        let name = if a == b {
+            format!("within {}", kinds.names[a])
+        } else {
+            format!("{} – {}", kinds.names[a], kinds.names[b])
+        };
+        let ends = |path: &PairPath| kinds.pair(Some(&path.ends[0].run), Some(&path.ends[1].run));
+        let has_pairs = |record: &&&RunRecord| planned(record).into_iter().any(|ends| kind(ends) == (a, b));
+        Block {
+            axes: block.axes.iter().cloned().chain([(PAIRS.to_string(), name)]).collect(),
+            method: kinds.methods[a].filter(|_| kinds.methods[a] == kinds.methods[b]),
+            paths: block.paths.iter().filter(|path| ends(path) == (a, b)).cloned().collect(),
+            runs: block.runs.iter().filter(has_pairs).copied().collect(),
+            is_sample: a == b,
+            planned: pairs,
+        }
+    };
+    grouped(block.planned.iter().copied(), |ends| kind(*ends)).into_iter().map(of_kind).collect()
+}
+
+fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gathering: &Gathering) -> ConnectionRow {
+    let first = &row[0].planned;
+    let (label, method) = (&first.label, blocks[0].method);
+    let axes = without_ticket_seeds(&blocks[0].axes);
+    let is_sample = blocks.iter().all(|block| block.is_sample);
+    // In an order that does not change, since the order of a sum decides its last bit.
+    let ends: Vec<&RunId> = distinct(blocks.iter().flat_map(|block| &block.planned).flatten().flatten().copied());
     let mut paths: Vec<PairPath> = Vec::new();
     let mut parts = Vec::new();
-    for runs in by_ticket(row) {
-        let first = paths.len();
-        let names = gathering.labels.names(runs.iter().flat_map(|record| &record.planned.run.inputs));
-        let measured = by_ends(&runs).into_iter().filter_map(|again| again.into_iter().next());
-        paths.extend(measured.filter_map(|(record, path)| pair(record, path, &names, &gathering.labels)));
-        let planned = runs.iter().flat_map(|record| planned(record)).collect::<HashSet<_>>().len();
-        parts.push(Part { axes: runs[0].planned.label.axes.clone(), numbers: first..paths.len(), planned });
+    for block in blocks {
+        let numbers = paths.len()..paths.len() + block.paths.len();
+        paths.extend(block.paths);
+        parts.push(Part { axes: block.axes, numbers, planned: block.planned.len(), runs: ids(&block.runs) });
     }
-    let inputs = || row.iter().flat_map(|record| &record.planned.run.inputs);
-    // Pairs of one method and pairs of two are no sample of anything.
-    let is_sample = between != Between::Tickets || gathering.labels.are_alike(inputs());
     let connection = ConnectionRow {
-        method: label.method,
+        method,
         level: label.level,
         remaining_ratio: match between {
             // Many networks, each with a mask of its own.
-            Between::Seeds | Between::Tickets => gathering.ratio_of_ends(row),
+            Between::Seeds | Between::Tickets => gathering.mean_ratio(ends.iter().copied()),
             // A transfer or ticket, and another one: the union of both is no ratio of a ticket.
             _ => gathering.ratio_of_first_ends(row),
         },
         inherit: label.inherit,
         between,
         pairs: paths.len(),
-        way: BarrierProtocol::of(&row[0].planned.run.settings),
+        protocol: BarrierProtocol::from_settings(&first.run.settings),
         pairs_planned: parts.iter().map(|part| part.planned).sum(),
         barrier_mean: None,
         barrier_max: None,
@@ -54,11 +115,11 @@ pub(crate) fn connection(row: &[&RunRecord], gathering: &Gathering) -> Option<Co
         loss_summary: None,
         norm_change: None,
         paths,
-        axes: without_ticket_seeds(&label.axes),
+        axes,
         problem: label.problem,
         tickets: 0,
         tickets_planned: match between {
-            Between::Tickets => inputs().collect::<HashSet<_>>().len(),
+            Between::Tickets => ends.len(),
             _ if is_over_tickets(label.inherit, Some(between)) => parts.len(),
             _ => 0,
         },
@@ -66,18 +127,16 @@ pub(crate) fn connection(row: &[&RunRecord], gathering: &Gathering) -> Option<Co
         parts,
     };
     let summary = |measure| {
-        let summary = Sample::of_paths(&connection, measure).summary(gathering.estimate)?;
+        let summary = Sample::from_paths(&connection, measure).summary(gathering.estimate)?;
         Some(Summary { interval: summary.interval.filter(|_| is_sample), ..summary })
     };
     let barriers = summary(Measure::Barrier);
     let (train, loss) = (summary(Measure::TrainBarrier), summary(Measure::LossBarrier));
     let tickets = match between {
-        Between::Tickets => {
-            connection.paths.iter().flat_map(|pair| &pair.ends).map(|end| &end.run).collect::<HashSet<_>>().len()
-        }
-        _ => Sample::of_paths(&connection, Measure::Barrier).tickets(),
+        Between::Tickets => distinct(connection.paths.iter().flat_map(|pair| &pair.ends).map(|end| &end.run)).len(),
+        _ => Sample::from_paths(&connection, Measure::Barrier).tickets(),
     };
-    Some(ConnectionRow {
+    ConnectionRow {
         barrier_mean: barriers.map(|summary| summary.mean),
         barrier_max: barriers.map(|summary| summary.max),
         summary: barriers,
@@ -86,7 +145,39 @@ pub(crate) fn connection(row: &[&RunRecord], gathering: &Gathering) -> Option<Co
         norm_change: summary(Measure::NormChange),
         tickets,
         ..connection
-    })
+    }
+}
+
+/// Returns rows in which pairs of tickets are together again, whatever their methods and settings: as matrices show them.
+pub(crate) fn whole_matrices(rows: &[ConnectionRow]) -> Vec<ConnectionRow> {
+    let without_pairs = |axes: &Axes| axes.iter().filter(|(name, _)| name != PAIRS).cloned().collect::<Axes>();
+    let is_part = |row: &ConnectionRow| row.axes.iter().any(|(name, _)| name == PAIRS);
+    let alike = grouped(rows.iter().enumerate(), |(at, row)| match is_part(row) {
+        true => (None, Some((row.problem, row.level, row.protocol, without_pairs(&row.axes)))),
+        false => (Some(*at), None),
+    });
+    let whole = |rows: Vec<(usize, &ConnectionRow)>| {
+        let (_, first) = rows[0];
+        if rows.len() == 1 {
+            return first.clone();
+        }
+        let paths: Vec<PairPath> = rows.iter().flat_map(|(_, row)| row.paths.iter().cloned()).collect();
+        let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
+        ConnectionRow {
+            method: None,
+            axes: without_pairs(&first.axes),
+            pairs: paths.len(),
+            pairs_planned: rows.iter().map(|(_, row)| row.pairs_planned).sum(),
+            barrier_mean: mean(&barriers),
+            barrier_max: max(&barriers),
+            paths,
+            path: vec![],
+            parts: vec![],
+            summary: None,
+            ..first.clone()
+        }
+    };
+    alike.into_iter().map(whole).collect()
 }
 
 pub(crate) fn plane(record: &RunRecord, gathering: &Gathering) -> Option<PlaneRow> {
@@ -153,7 +244,7 @@ fn planned<'r>(record: &'r RunRecord) -> Vec<[Option<&'r RunId>; 2]> {
     }
 }
 
-/// Whether the errors of a path are numbers. What is not a number belongs into no mean; a notice says so.
+/// Returns whether the errors of a path are numbers. Other values are left out of means; a notice says so.
 pub(crate) fn is_whole(path: &PathOutcome) -> bool {
     path.barrier.is_finite() && path.points.iter().all(|point| point.test_error.is_finite())
 }
@@ -232,9 +323,10 @@ fn value_at(path: &[PathError], t: f64, value: &dyn Fn(&PathError) -> Option<f64
 }
 
 /// Says which paths join networks whose units were matched, where no column of the tables does: the setting has one value then.
-pub(crate) fn alignment_note(rows: &[ConnectionRow]) -> Option<String> {
-    let is_aligned = |row: &&ConnectionRow| row.way.is_some_and(|protocol| protocol.align == Align::Weights);
-    let has_column = |row: &ConnectionRow| row.axes.iter().any(|(name, _)| name == "connect.align");
+pub(crate) fn alignment_note<'r>(rows: impl IntoIterator<Item = &'r ConnectionRow>) -> Option<String> {
+    let rows: Vec<&ConnectionRow> = rows.into_iter().collect();
+    let is_aligned = |row: &&&ConnectionRow| row.protocol.is_some_and(|protocol| protocol.align == Align::Weights);
+    let has_column = |row: &&ConnectionRow| row.axes.iter().any(|(name, _)| name == "connect.align");
     if rows.iter().any(has_column) {
         return None;
     }
@@ -263,7 +355,7 @@ mod tests {
         let mut rows = Study::digits().report().connections;
         assert_eq!(alignment_note(&rows), None);
         let between_seeds = |row: &&mut ConnectionRow| row.between == Between::Seeds;
-        rows.iter_mut().filter(between_seeds).for_each(|row| row.way.as_mut().unwrap().align = Align::Weights);
+        rows.iter_mut().filter(between_seeds).for_each(|row| row.protocol.as_mut().unwrap().align = Align::Weights);
         let note =
             "Paths between seeds: before networks were joined, their units were matched by weights (align: weights).";
         assert_eq!(alignment_note(&rows).as_deref(), Some(note));
@@ -443,6 +535,29 @@ mod tests {
         all.unfinish(RunState::Pending, |planned| planned.label.seeds.len() == 2);
         let row = &all.report().connections[0];
         assert_eq!((row.pairs, row.pairs_planned), (10, 10));
+    }
+
+    #[test]
+    fn pairs_of_tickets_within_and_across_methods_have_rows_of_their_own() {
+        let mut study = Study::of_tickets(&[1, 2, 3], &[2]);
+        study.join_tickets(12);
+        let rows = study.report().connections;
+        let joined = |row: &&ConnectionRow| row.between == Between::Tickets;
+        let describe = |row: &ConnectionRow| {
+            let runs = row.parts.iter().map(|part| part.runs.len()).sum::<usize>();
+            (row.axes[0].1.clone(), row.method, row.pairs, row.tickets, row.barrier_mean, runs)
+        };
+        let mut found: Vec<_> = rows.iter().filter(joined).map(describe).collect();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        let row = |pairs: &str, method, count, tickets, barrier| {
+            (pairs.to_string(), method, count, tickets, Some(barrier), count)
+        };
+        let [within_aws, within_lrr] = [("within AWS", Method::Aws), ("within LRR", Method::Lrr)]
+            .map(|(name, method)| row(name, Some(method), 3, 3, 1.0));
+        assert_eq!(found, [row("LRR – AWS", None, 9, 6, 5.0), within_aws, within_lrr]);
+        let whole = whole_matrices(&rows);
+        assert_eq!(whole.iter().filter(joined).map(|row| (row.pairs, row.axes.len())).collect::<Vec<_>>(), [(15, 0)]);
+        assert_eq!(whole.len(), rows.len() - 2);
     }
 
     #[test]

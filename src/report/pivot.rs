@@ -1,38 +1,43 @@
-//! A table whose rows and columns somebody chose.
+//! A custom table: its rows and columns are chosen by the user.
 //!
-//! A cell pools seeds, and nothing else: where a cell would mix anything that was not named (methods, settings), that
-//! becomes a part of the rows, and the table says so.
+//! A cell pools seeds, and nothing else: if a cell would mix anything that was not named (methods, settings), rows are parted
+//! by that, too, and the table says so.
+
+mod table;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use serde::Serialize;
-use winsign_core::Diagnostic;
 use winsign_core::grouping::{distinct, grouped};
+use winsign_core::{Diagnostic, RunId};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{FIELDS, Layout, Measure, Show};
 
 use super::sample::{Sample, best};
 use super::spreads::is_ticket_seed;
 use super::statistics::Estimate;
-use super::tables::{MISSING, method_text, remaining_text};
+use super::table::{MISSING, method_text, remaining_text};
 use super::{Report, Summary};
 
-/// A chosen table.
+/// A custom table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pivot {
     pub value: Measure,
     pub show: Show,
-    /// What tells rows apart, and columns.
+    /// The names whose values make the rows, and the columns.
     pub rows: Vec<String>,
     pub columns: Vec<String>,
-    /// Those of `rows` that nobody named, but without which cells would mix different things.
+    /// Those of `rows` that the user did not name, but without which cells would mix different things.
     pub added: Vec<String>,
     /// The values of `rows` in each row, and those of `columns` in each column.
     pub row_keys: Vec<Vec<String>>,
     pub column_keys: Vec<Vec<String>>,
     /// Row after row; none where nothing is planned.
     pub cells: Vec<Vec<Option<PivotCell>>>,
+    /// The planned runs of each row.
+    #[serde(skip)]
+    pub runs: Vec<Vec<RunId>>,
 }
 
 /// A cell.
@@ -40,7 +45,7 @@ pub struct Pivot {
 pub struct PivotCell {
     /// None while nothing is finished.
     pub summary: Option<Summary>,
-    /// How many numbers it will be made of.
+    /// The number of runs or paths that are planned.
     pub planned: usize,
     /// The number of tickets that the numbers are from; none of dense networks.
     pub tickets: Option<usize>,
@@ -92,22 +97,27 @@ pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Piv
     for (row, column) in best_cells(&in_cells, &row_keys, &rows, value, estimate) {
         cells[row][column].as_mut().expect("the best cell has numbers").best = true;
     }
+    let mut runs: HashMap<Vec<String>, Vec<RunId>> = HashMap::new();
+    for sample in &samples {
+        runs.entry(texts(sample, &rows)).or_default().extend(sample.runs.iter().copied().cloned());
+    }
+    let runs = row_keys.iter().map(|row| runs.remove(row).unwrap_or_default()).collect();
     let show = layout.show.unwrap_or_default();
-    Ok(Pivot { value, show, rows, columns, added, row_keys, column_keys, cells })
+    Ok(Pivot { value, show, rows, columns, added, row_keys, column_keys, cells, runs })
 }
 
 /// A sample for each ticket. Barriers are of paths; all else is of transfers, and of tickets where there are none.
 fn samples(report: &Report, value: Measure) -> Vec<Sample<'_>> {
     if value.is_of_paths() {
-        return report.connections.iter().flat_map(|row| Sample::of_paths_of_each_ticket(row, value)).collect();
+        return report.connections.iter().flat_map(|row| Sample::each_ticket_of_paths(row, value)).collect();
     }
     match report.transfers.is_empty() {
-        true => report.tickets.iter().map(|row| Sample::of_ticket(row, value)).collect(),
-        false => report.transfers.iter().flat_map(|row| Sample::of_each_ticket(row, value)).collect(),
+        true => report.tickets.iter().map(|row| Sample::from_ticket(row, value)).collect(),
+        false => report.transfers.iter().flat_map(|row| Sample::each_ticket_of_transfers(row, value)).collect(),
     }
 }
 
-/// The whole name of a field or an axis of the study.
+/// Returns the whole name of a field or an axis of the study.
 fn resolve(name: &str, axes: &[String]) -> Result<String, Diagnostic> {
     if FIELDS.contains(&name) || axes.iter().any(|axis| axis == name) {
         return Ok(name.to_string());
@@ -128,7 +138,7 @@ fn resolve(name: &str, axes: &[String]) -> Result<String, Diagnostic> {
         Some(near) => format!("did you mean `{near}`? {all}"),
         None => all,
     };
-    Err(Diagnostic::new(format!("this study has no {} to make rows or columns of", quoted(name)), help))
+    Err(Diagnostic::new(format!("{} is not an axis of this study", quoted(name)), help))
 }
 
 fn check_distinct(rows: &[String], columns: &[String]) -> Result<(), Diagnostic> {
@@ -138,18 +148,19 @@ fn check_distinct(rows: &[String], columns: &[String]) -> Result<(), Diagnostic>
         None => Ok(()),
         Some((_, name)) => Err(Diagnostic::new(
             format!("{} is given twice", quoted(name)),
-            "a name can tell rows apart, or columns, but only once",
+            "give each name once, to rows or to columns",
         )),
     }
 }
 
-/// What differs within a cell, and is no seed; of all that is planned, so that a table keeps its shape while it fills.
+/// Returns the names, other than seeds, whose values differ within a cell, over all that is planned: so a table keeps its shape
+/// while it fills.
 fn unnamed(samples: &[Sample], rows: &[String], columns: &[String], axes: &[String]) -> Vec<String> {
     let fields = ["dataset", "architecture", "method", "inherit", "between"].map(str::to_string);
     let settings = axes.iter().filter(|axis| !is_ticket_seed(axis)).cloned();
     let candidates: Vec<String> = fields.into_iter().chain(settings).chain(["level".to_string()]).collect();
     let mut added: Vec<String> = Vec::new();
-    // Nobody can tell from other names what a path leads between.
+    // No other name says what a path joins.
     let between = "between".to_string();
     let several = distinct(samples.iter().map(|sample| sample.between)).len() > 1;
     if several && !rows.iter().chain(columns).any(|name| *name == between) {
@@ -186,8 +197,8 @@ fn texts(sample: &Sample, names: &[String]) -> Vec<String> {
     names.iter().map(|name| text(sample, name)).collect()
 }
 
-/// All values of these names together. Numbers are in their order (of remaining ratios, the other way round), words in
-/// that of the report.
+/// Returns all combinations of the values of these names. Numbers ascend (remaining ratios descend), words are in the order of
+/// the report.
 fn keys(samples: &[Sample], names: &[String]) -> Vec<Vec<String>> {
     let mut keys = distinct(samples.iter().map(|sample| texts(sample, names)));
     let places: Vec<Vec<String>> =
@@ -214,8 +225,8 @@ fn number(text: &str) -> Option<f64> {
     text.trim_end_matches(" %").parse().ok()
 }
 
-/// Where smaller is better, the cells of each column that are lower than all others which differ from them in nothing but
-/// what is compared.
+/// Returns the cells of each column that are lower than all others which differ from them only in what is compared, for measures
+/// of which less is better.
 fn best_cells(
     cells: &[Vec<Option<Sample>>],
     row_keys: &[Vec<String>],
@@ -243,29 +254,9 @@ fn best_cells(
     (0..columns).flat_map(of_column).collect()
 }
 
-/// What is done to get a good network; all else are the conditions under which it is.
+/// Returns whether a name says how a network was obtained; all others are conditions.
 fn is_compared(name: &str) -> bool {
     matches!(name, "method" | "inherit")
-}
-
-impl Pivot {
-    /// For each row, the places of what its cells are made of: a row of the report and a part of it. They are rows of the
-    /// connections where barriers are shown, else of the transfers, or of the tickets where there are no transfers.
-    pub fn origins(&self, report: &Report) -> Vec<Vec<(usize, usize)>> {
-        let parts: Vec<usize> = match self.value.is_of_paths() {
-            true => report.connections.iter().map(|row| row.parts.len()).collect(),
-            false if report.transfers.is_empty() => vec![1; report.tickets.len()],
-            false => report.transfers.iter().map(|row| row.parts.len()).collect(),
-        };
-        let places: Vec<(usize, usize)> =
-            parts.iter().enumerate().flat_map(|(row, parts)| (0..*parts).map(move |part| (row, part))).collect();
-        let keys: Vec<_> = samples(report, self.value).iter().map(|sample| texts(sample, &self.rows)).collect();
-        let of_row = |row: &Vec<String>| {
-            let alike = keys.iter().zip(&places).filter(|(key, _)| *key == row);
-            alike.map(|(_, place)| *place).collect()
-        };
-        self.row_keys.iter().map(of_row).collect()
-    }
 }
 
 #[cfg(test)]

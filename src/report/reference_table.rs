@@ -172,7 +172,7 @@ fn entry(table: &Head, given: &Entries) -> Result<Entry<'static>, Diagnostic> {
         inherit,
         axes: vec![],
         numbers: Numbers::Published(Side { mean, std, seeds, barrier, tickets }),
-        way: None,
+        protocol: None,
     })
 }
 

@@ -4,6 +4,7 @@
 //! once, with the mean of its numbers. Dense networks inherit from no ticket; there each network is a sample.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde::Serialize;
 use winsign_core::RunId;
@@ -35,16 +36,18 @@ pub struct Sample<'r> {
     pub remaining: Option<f64>,
     pub inherit: Option<Inherit>,
     pub between: Option<Between>,
-    /// How the barriers were measured.
-    pub way: Option<BarrierProtocol>,
+    /// The protocol by which barriers were measured.
+    pub protocol: Option<BarrierProtocol>,
     pub axes: &'r Axes,
     pub draws: Vec<Draw<'r>>,
+    /// The planned runs.
+    pub runs: Vec<&'r RunId>,
     /// The count of draws once all runs are done.
     pub planned: usize,
 }
 
 impl<'r> Sample<'r> {
-    pub fn of_ticket(row: &'r TicketRow, measure: Measure) -> Sample<'r> {
+    pub fn from_ticket(row: &'r TicketRow, measure: Measure) -> Sample<'r> {
         let value = match measure {
             Measure::Loss => row.test_loss,
             Measure::Remaining => row.remaining_ratio.map(|ratio| 100.0 * ratio),
@@ -60,16 +63,17 @@ impl<'r> Sample<'r> {
             remaining: row.remaining_ratio,
             inherit: None,
             between: None,
-            way: None,
+            protocol: None,
             axes: &row.axes,
             draws: value.map(draw).into_iter().collect(),
+            runs: vec![&row.run],
             planned: 1,
         }
     }
 
     /// The tickets of a level; `tickets` are those of the report.
-    pub fn of_level(row: &'r LevelRow, tickets: &'r [TicketRow]) -> Sample<'r> {
-        let draws = row.places.iter().flat_map(|&at| Sample::of_ticket(&tickets[at], Measure::Error).draws);
+    pub fn from_level(row: &'r LevelRow, tickets: &'r [TicketRow]) -> Sample<'r> {
+        let draws = row.places.iter().flat_map(|&at| Sample::from_ticket(&tickets[at], Measure::Error).draws);
         Sample {
             problem: row.problem,
             method: Some(row.method),
@@ -77,30 +81,33 @@ impl<'r> Sample<'r> {
             remaining: row.remaining_ratio,
             inherit: None,
             between: None,
-            way: None,
+            protocol: None,
             axes: &row.axes,
             draws: draws.collect(),
+            runs: row.places.iter().map(|&at| &tickets[at].run).collect(),
             planned: row.places.len(),
         }
     }
 
-    pub fn of_transfers(row: &'r TransferRow, measure: Measure) -> Sample<'r> {
-        Sample::of_some_transfers(row, measure, &row.axes, 0..row.errors.len(), row.seeds_planned)
+    pub fn from_transfers(row: &'r TransferRow, measure: Measure) -> Sample<'r> {
+        let sample = (&row.axes, 0..row.errors.len(), row.seeds_planned);
+        Sample::from_some_transfers(row, measure, sample, &row.parts)
     }
 
     /// One sample for each ticket of a row.
-    pub fn of_each_ticket(row: &'r TransferRow, measure: Measure) -> Vec<Sample<'r>> {
-        let of =
-            |part: &'r Part| Sample::of_some_transfers(row, measure, &part.axes, part.numbers.clone(), part.planned);
+    pub fn each_ticket_of_transfers(row: &'r TransferRow, measure: Measure) -> Vec<Sample<'r>> {
+        let of = |part: &'r Part| {
+            let sample = (&part.axes, part.numbers.clone(), part.planned);
+            Sample::from_some_transfers(row, measure, sample, std::slice::from_ref(part))
+        };
         row.parts.iter().map(of).collect()
     }
 
-    fn of_some_transfers(
+    fn from_some_transfers(
         row: &'r TransferRow,
         measure: Measure,
-        axes: &'r Axes,
-        numbers: std::ops::Range<usize>,
-        planned: usize,
+        (axes, numbers, planned): (&'r Axes, Range<usize>, usize),
+        parts: &'r [Part],
     ) -> Sample<'r> {
         let draws = row.errors[numbers].iter().filter_map(|seed| {
             let value = match measure {
@@ -118,29 +125,33 @@ impl<'r> Sample<'r> {
             remaining: row.remaining_ratio,
             inherit: Some(row.inherit),
             between: None,
-            way: None,
+            protocol: None,
             axes,
             draws: draws.collect(),
+            runs: parts.iter().flat_map(|part| &part.runs).collect(),
             planned,
         }
     }
 
-    pub fn of_paths(row: &'r ConnectionRow, measure: Measure) -> Sample<'r> {
-        Sample::of_some_paths(row, measure, &row.axes, 0..row.paths.len(), row.pairs_planned)
+    pub fn from_paths(row: &'r ConnectionRow, measure: Measure) -> Sample<'r> {
+        let sample = (&row.axes, 0..row.paths.len(), row.pairs_planned);
+        Sample::from_some_paths(row, measure, sample, &row.parts)
     }
 
     /// One sample for each ticket of a row.
-    pub fn of_paths_of_each_ticket(row: &'r ConnectionRow, measure: Measure) -> Vec<Sample<'r>> {
-        let of = |part: &'r Part| Sample::of_some_paths(row, measure, &part.axes, part.numbers.clone(), part.planned);
+    pub fn each_ticket_of_paths(row: &'r ConnectionRow, measure: Measure) -> Vec<Sample<'r>> {
+        let of = |part: &'r Part| {
+            let sample = (&part.axes, part.numbers.clone(), part.planned);
+            Sample::from_some_paths(row, measure, sample, std::slice::from_ref(part))
+        };
         row.parts.iter().map(of).collect()
     }
 
-    fn of_some_paths(
+    fn from_some_paths(
         row: &'r ConnectionRow,
         measure: Measure,
-        axes: &'r Axes,
-        numbers: std::ops::Range<usize>,
-        planned: usize,
+        (axes, numbers, planned): (&'r Axes, Range<usize>, usize),
+        parts: &'r [Part],
     ) -> Sample<'r> {
         let draws = row.paths[numbers].iter().filter_map(|pair| {
             let value = match measure {
@@ -159,9 +170,10 @@ impl<'r> Sample<'r> {
             remaining: row.remaining_ratio,
             inherit: row.inherit,
             between: Some(row.between),
-            way: row.way,
+            protocol: row.protocol,
             axes,
             draws: draws.collect(),
+            runs: parts.iter().flat_map(|part| &part.runs).collect(),
             planned,
         }
     }
@@ -171,6 +183,7 @@ impl<'r> Sample<'r> {
         let first = *samples.first()?;
         Some(Sample {
             draws: samples.iter().flat_map(|sample| sample.draws.iter().cloned()).collect(),
+            runs: samples.iter().flat_map(|sample| &sample.runs).copied().collect(),
             planned: samples.iter().map(|sample| sample.planned).sum(),
             ..first.clone()
         })
@@ -180,7 +193,7 @@ impl<'r> Sample<'r> {
         self.draws.len() == self.planned
     }
 
-    /// Whether each ticket is a sample; otherwise each network is.
+    /// Returns whether each ticket is a sample; otherwise each network is.
     pub fn is_over_tickets(&self) -> bool {
         is_over_tickets(self.inherit, self.between)
     }
@@ -221,7 +234,7 @@ impl<'r> Sample<'r> {
     }
 }
 
-/// Whether numbers of such a row are samples of tickets: those of dense networks are of networks, and tickets that are joined
+/// Returns whether numbers of such a row are samples of tickets: those of dense networks are of networks, and tickets that are joined
 /// with each other are the networks of their paths.
 pub fn is_over_tickets(inherit: Option<Inherit>, between: Option<Between>) -> bool {
     inherit != Some(Inherit::Dense) && between != Some(Between::Tickets)
@@ -241,7 +254,7 @@ fn over_tickets(tickets: &[Vec<f64>], estimate: Estimate) -> Option<Summary> {
     Some(Summary { mean, std, interval, ..of_numbers })
 }
 
-/// What the data say about a difference.
+/// The conclusion from a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
 pub enum Verdict {
     /// The interval lies below zero.
@@ -267,7 +280,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Judges a difference by its interval and the number of tickets it is from.
-    pub fn of(interval: Option<Interval>, tickets: usize) -> Verdict {
+    pub fn judge(interval: Option<Interval>, tickets: usize) -> Verdict {
         match interval {
             Some(interval) if interval.high < 0.0 => Verdict::Lower,
             Some(interval) if interval.low > 0.0 => Verdict::Higher,
@@ -341,7 +354,7 @@ pub fn paired(a: &Sample, b: &Sample, estimate: Estimate) -> Option<Paired> {
     let interval = summary.interval.filter(|_| says_something);
     let independent = if by_tickets { tickets } else { summary.count };
     let p = p_of_mean(&summary, independent).filter(|_| interval.is_some());
-    Some(Paired { summary: Summary { interval, ..summary }, p, tickets, verdict: Verdict::of(interval, tickets) })
+    Some(Paired { summary: Summary { interval, ..summary }, p, tickets, verdict: Verdict::judge(interval, tickets) })
 }
 
 /// The p-value of Student's t-test that a mean is zero.
@@ -392,9 +405,10 @@ mod tests {
             remaining: None,
             inherit: Some(inherit),
             between: None,
-            way: None,
+            protocol: None,
             axes,
             draws: values.iter().map(draw).collect(),
+            runs: vec![],
             planned: values.len(),
         }
     }

@@ -12,7 +12,7 @@ use super::statistics::{Chance, Estimate, FEWEST_OF_BOOTSTRAP, RESAMPLES, mean, 
 use super::{Interval, IntervalMethod, Over, Summary};
 
 impl Summary {
-    /// Of the values of paths, each with the networks it joins. The interval is that of independent numbers where no two
+    /// Summarizes the values of paths, each with the networks it joins. The interval is that of independent numbers where no two
     /// paths share a network; there is none where networks are too few to tell.
     pub fn of_paths(paths: &[(f64, [&RunId; 2])], estimate: Estimate) -> Option<Summary> {
         let values: Vec<f64> = paths.iter().map(|(value, _)| *value).collect();
@@ -35,9 +35,9 @@ impl Summary {
 
 /// Which networks paths join, by number. A network at the end of all of them is not drawn, but given.
 struct Graph {
-    /// Of each path: one or two networks that are drawn, or none.
+    /// The networks that are drawn of each path: one, two or none.
     ends: Vec<Vec<usize>>,
-    /// Of each network: how many paths it is at the end of.
+    /// The number of paths of each network.
     degrees: Vec<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! How much each source of randomness moves the error.
+//! The effect of each source of randomness on the error.
 
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::Inherit;
@@ -7,7 +7,7 @@ use winsign_sweep::Axes;
 use super::statistics::mean;
 use super::{SeedError, Spread, TransferRow};
 
-/// Whether an axis is a seed of the ticket.
+/// Returns whether an axis is a seed of the ticket.
 pub(crate) fn is_ticket_seed(name: &str) -> bool {
     name.starts_with("ticket.seed")
 }
@@ -30,10 +30,10 @@ struct Drawn {
 /// For transfers alike in all but their seeds and those of their tickets. A source of which no two runs differ in it alone
 /// has no spread to tell.
 pub(crate) fn by_source(rows: &[TransferRow]) -> Vec<Spread> {
-    rows.iter().flat_map(of_one).collect()
+    rows.iter().flat_map(spreads_of_row).collect()
 }
 
-fn of_one(row: &TransferRow) -> Vec<Spread> {
+fn spreads_of_row(row: &TransferRow) -> Vec<Spread> {
     let drawn: Vec<Drawn> = row.errors.iter().map(|seed| drawn(row, seed)).collect();
     let spread = |source: &str, groups: Vec<Vec<&Drawn>>| {
         let groups: Vec<Vec<f64>> = (groups.iter())
@@ -50,6 +50,7 @@ fn of_one(row: &TransferRow) -> Vec<Spread> {
             runs: groups.iter().map(Vec::len).sum(),
             std: pooled_std(&groups)?,
             problem: row.problem,
+            run_ids: row.errors.iter().map(|seed| seed.run.clone()).collect(),
         })
     };
     // With α alone to tell tickets apart, it would be said twice.

@@ -1,15 +1,15 @@
-//! What the differences of a study say, in sentences.
+//! The differences of a study in sentences.
 
 use winsign_core::grouping::distinct;
 use winsign_core::settings::Between;
 
 use super::statistics::percent;
-use super::tables::{decimal, method_text};
+use super::table::{decimal, method_text};
 use super::{Difference, Verdict};
 
-/// One sentence for each difference with an interval, of the last level, those that exclude zero first; one more counts those
-/// without an interval.
-pub(crate) fn of_differences(differences: &[Difference]) -> Vec<String> {
+/// Returns a sentence for each difference of the last level with an interval, those that exclude zero first. Two more count the
+/// differences without an interval.
+pub(crate) fn describe_differences(differences: &[Difference]) -> Vec<String> {
     let several_levels = distinct(differences.iter().map(|one| one.level)).len() > 1;
     let last = |one: &&Difference| {
         let alike = differences
@@ -18,12 +18,12 @@ pub(crate) fn of_differences(differences: &[Difference]) -> Vec<String> {
         alike.map(|other| other.level).max() == Some(one.level)
     };
     let several_problems = distinct(differences.iter().map(|one| one.problem)).len() > 1;
-    let (mut told, without): (Vec<&Difference>, Vec<&Difference>) =
+    let (mut stated, without): (Vec<&Difference>, Vec<&Difference>) =
         differences.iter().filter(last).partition(|one| one.summary.interval.is_some());
-    // What is shown comes before what is not.
-    told.sort_by_key(|one| one.verdict == Verdict::NoDifference);
+    // Verdicts come before missing ones.
+    stated.sort_by_key(|one| one.verdict == Verdict::NoDifference);
     let mut statements: Vec<String> =
-        told.iter().filter_map(|one| sentence(one, several_levels, several_problems)).collect();
+        stated.iter().filter_map(|one| sentence(one, several_levels, several_problems)).collect();
     let of_one = without.iter().filter(|one| one.verdict == Verdict::OneTicket).count();
     if of_one > 0 {
         let differences = if of_one == 1 { "1 difference is".to_string() } else { format!("{of_one} differences are") };

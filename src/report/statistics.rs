@@ -1,10 +1,10 @@
-//! What is said of a handful of numbers.
+//! Statistics of a handful of numbers.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::{Interval, IntervalMethod, Over, Summary};
 
-/// Which confidence interval of a mean is given.
+/// The method and level of confidence intervals.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     pub method: IntervalMethod,
@@ -19,7 +19,7 @@ impl Default for Estimate {
 }
 
 impl Summary {
-    /// Of numbers that are independent of each other, all of them finite; none of no numbers.
+    /// Summarizes numbers that are independent of each other and finite; returns none if there are none.
     pub fn of(values: &[f64], estimate: Estimate) -> Option<Summary> {
         let mean = mean(values)?;
         let std = sample_std(values);
@@ -47,7 +47,7 @@ impl Summary {
     }
 }
 
-/// None of no numbers.
+/// Returns the mean; none if there are no numbers.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
@@ -71,17 +71,17 @@ pub fn sample_std(values: &[f64]) -> Option<f64> {
     Some((squares / (values.len() - 1) as f64).sqrt())
 }
 
-/// None of no numbers.
+/// Returns the largest number; none if there are none.
 pub fn max(values: &[f64]) -> Option<f64> {
     values.iter().copied().reduce(f64::max)
 }
 
-/// What a variable of Student's t distribution stays within, up and down, with this probability.
+/// Returns the bound within which a variable of Student's t distribution lies, up and down, with this probability.
 pub fn t_quantile(level: f64, degrees: usize) -> f64 {
     t_quantile_of(level, degrees as f64)
 }
 
-/// The same, for degrees of freedom that are no whole number.
+/// Returns the same for degrees of freedom that are not a whole number.
 pub fn t_quantile_of(level: f64, degrees: f64) -> f64 {
     students_t(degrees).inverse_cdf((1.0 + level) / 2.0)
 }
@@ -103,7 +103,7 @@ pub fn percent(level: f64) -> f64 {
 /// The fewest numbers whose bootstrap is an interval: resampled from fewer, it is no more than their range.
 pub const FEWEST_OF_BOOTSTRAP: usize = 5;
 
-/// How often the bootstrap draws a sample anew.
+/// The number of resamples of the bootstrap.
 pub const RESAMPLES: usize = 10_000;
 
 /// The interval that holds the means of this part of the samples drawn from a sample with replacement (Efron, 1979).

@@ -5,17 +5,16 @@ use std::fmt::Write;
 use comfy_table::{Cell, CellAlignment, LineStyle, TableStyle};
 use winsign_core::text::printable;
 
-use super::Report;
-use super::paths;
-use super::tables::{self, MISSING};
+use super::table::{Column, MISSING, Table};
+use super::{Report, paths, tables};
 
-/// More failures than these fill the screen and say no more.
+/// The number of failures shown: more would fill the screen.
 const FAILED_SHOWN: usize = 10;
 
 /// One line under the header is all that a table needs.
 pub const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// The others are in the files.
+/// The number of statements shown; the others are in the files.
 const STATEMENTS_SHOWN: usize = 12;
 
 const BOLD: &str = "1";
@@ -27,12 +26,13 @@ pub fn render(report: &Report, colors: bool) -> String {
     let paint = |code: &str, text: &str| painted(colors, code, text);
     let mut out = format!("{}: {}\n", paint(BOLD, &printable(&report.name)), report.runs.progress());
 
-    // Of a study with transfers the tickets are the means, and the long list of them would hide the end.
-    let tickets = if report.transfers.is_empty() { tables::tickets(report) } else { None };
-    let usual =
-        || [tickets, tables::transfers(report), tables::other_connections(report)].into_iter().flatten().collect();
-    // Who chose a table wants to see that one; the files have all.
-    let tables: Vec<tables::Table> = report.pivot.as_ref().map_or_else(usual, |pivot| vec![pivot.table()]);
+    let tables = match &report.pivot {
+        // The files have all tables.
+        Some(pivot) => vec![pivot.table()],
+        None if report.transfers.is_empty() => vec![tables::tickets(report), tables::connections(report)],
+        None => vec![tables::transfers(report), tables::connections(report)],
+    };
+    let tables: Vec<Table> = tables.iter().filter_map(Table::brief).collect();
     for table in &tables {
         write!(out, "\n{}\n", lay_out(table, colors)).expect("writing to memory");
     }
@@ -79,22 +79,22 @@ fn painted(colors: bool, code: &str, text: &str) -> String {
     if colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
 }
 
-/// A table as text.
-pub fn lay_out(table: &tables::Table, colors: bool) -> String {
+/// Lays a table out as text.
+pub fn lay_out(table: &Table, colors: bool) -> String {
     let paint = |code: &str, text: &str| painted(colors, code, text);
     let mut layout = comfy_table::Table::new();
     layout.load_style(STYLE);
     layout.set_header(table.columns.iter().map(|column| {
-        let title: Vec<String> = column.title.lines().map(|line| paint(BOLD, &printable(line))).collect();
+        let title: Vec<String> = column.heading().lines().map(|line| paint(BOLD, &printable(line))).collect();
         Cell::new(title.join("\n"))
     }));
-    let columns: Vec<Vec<String>> = (0..table.columns.len()).map(|column| aligned(table, column)).collect();
+    let texts: Vec<Vec<String>> = table.columns.iter().map(aligned).collect();
     for row in 0..table.rows.len() {
-        layout.add_row(columns.iter().enumerate().map(|(column, cells)| {
-            let cell = printable(&cells[row]);
+        layout.add_row(table.columns.iter().zip(&texts).map(|(column, texts)| {
+            let cell = printable(&texts[row]);
             Cell::new(match cell.trim() == MISSING {
                 true => paint(DIM, &cell),
-                false if table.best.contains(&(row, column)) => paint(BOLD, &cell),
+                false if column.best.contains(&row) => paint(BOLD, &cell),
                 false => cell,
             })
         }));
@@ -103,21 +103,22 @@ pub fn lay_out(table: &tables::Table, colors: bool) -> String {
     for (index, (column, laid_out)) in table.columns.iter().zip(layout.column_iter_mut()).enumerate() {
         // Beside the space that the layout puts between columns.
         laid_out.set_padding((0, u16::from(index != last)));
-        laid_out.set_cell_alignment(if column.numeric { CellAlignment::Right } else { CellAlignment::Left });
+        laid_out.set_cell_alignment(if column.is_numeric() { CellAlignment::Right } else { CellAlignment::Left });
     }
     layout.trim_fmt()
 }
 
-/// The cells of a column, so padded that numbers followed by something (a deviation, a unit) line up when the column
+/// Returns the cells of a column, padded so that numbers followed by something (a deviation, a unit) line up when the column
 /// is aligned to the right.
-fn aligned(table: &tables::Table, column: usize) -> Vec<String> {
-    let cells = table.rows.iter().map(|row| &row[column]);
-    if !table.columns[column].numeric {
-        return cells.cloned().collect();
+fn aligned(column: &Column) -> Vec<String> {
+    let cells = (0..column.cells.len()).map(|row| column.text(row));
+    if !column.is_numeric() {
+        return cells.collect();
     }
+    let cells: Vec<String> = cells.collect();
     let tail = |cell: &str| cell.find(' ').map_or(0, |start| cell[start..].chars().count());
-    let longest = cells.clone().map(|cell| tail(cell)).max().unwrap_or(0);
-    cells.map(|cell| format!("{cell}{:1$}", "", longest - tail(cell))).collect()
+    let longest = cells.iter().map(|cell| tail(cell)).max().unwrap_or(0);
+    cells.iter().map(|cell| format!("{cell}{:1$}", "", longest - tail(cell))).collect()
 }
 
 #[cfg(test)]
@@ -153,11 +154,10 @@ AWS        12      6.9 %  mask               1      3    10.8 ± 3.5    64.0 (85
 AWS        12      6.9 %  sign+norm          1      3     3.0 ± 0.7     1.3 (1.7)
 AWS        12      6.9 %  retrain            1      3     1.6 ± 0.1     0.4 (0.5)
 
-method  level  remaining  between    tickets  paths     barrier  error added by ψ₀
-                                                     mean (max)               mean
-──────────────────────────────────────────────────────────────────────────────────
-LRR        12      6.9 %  norm-init        1      1         3.3                2.4
-AWS        12      6.9 %  norm-init        1      1         0.0                2.4
+method  level  remaining  between    tickets  paths  barrier  error added by ψ₀
+───────────────────────────────────────────────────────────────────────────────
+LRR        12      6.9 %  norm-init        1      1      3.3                2.4
+AWS        12      6.9 %  norm-init        1      1      0.0                2.4
 
 Errors in percent, barriers in percentage points. With one ticket, ± is the deviation between its networks, and there is no interval: it says nothing of other tickets of the method.
 
@@ -195,11 +195,10 @@ AWS        12      6.9 %  mask               1      3    10.8 ± 3.5  64.0 (85.3
 AWS        12      6.9 %  sign+norm          1      3     3.0 ± 0.7   1.3 (1.7)
 AWS        12      6.9 %  retrain          0/1    0/3       –           –
 
-method  level  remaining  between    tickets  paths     barrier  error added by ψ₀
-                                                     mean (max)               mean
-──────────────────────────────────────────────────────────────────────────────────
-LRR        12      6.9 %  norm-init        1      1         3.3                2.4
-AWS        12      6.9 %  norm-init        1      1         0.0                2.4
+method  level  remaining  between    tickets  paths  barrier  error added by ψ₀
+───────────────────────────────────────────────────────────────────────────────
+LRR        12      6.9 %  norm-init        1      1      3.3                2.4
+AWS        12      6.9 %  norm-init        1      1      0.0                2.4
 
 Errors in percent, barriers in percentage points. With one ticket, ± is the deviation between its networks, and there is no interval: it says nothing of other tickets of the method.
 

@@ -171,6 +171,23 @@ impl Study {
         }
     }
 
+    /// Adds paths between all tickets of a level, with barriers of 1 within a method and of 5 across two.
+    pub fn join_tickets(&mut self, level: u32) {
+        let is_ticket = |planned: &PlannedRun| planned.run.kind() == Kind::Ticket && planned.label.level == level;
+        let tickets = self.runs.iter().filter(|(planned, ..)| is_ticket(planned));
+        let tickets: Vec<(Option<Method>, RunId)> =
+            tickets.map(|(planned, ..)| (planned.label.method, planned.run.id.clone())).collect();
+        for (b, (method_b, run_b)) in tickets.iter().enumerate() {
+            for (method_a, run_a) in &tickets[..b] {
+                let one_method = label(Method::Lrr, level, None, Some(Between::Tickets), Vec::new(), &Vec::new());
+                let outcome = path(5.0, 5.0, if method_a == method_b { 1.0 } else { 5.0 }, level);
+                let ends = vec![run_a.clone(), run_b.clone()];
+                let label = Label { method: None, ..one_method };
+                self.push(connect(Between::Tickets), ends, label, Outcome::Connect(outcome));
+            }
+        }
+    }
+
     /// Removes the results of some runs, and sets their state.
     pub fn unfinish(&mut self, new_state: RunState, which: impl Fn(&PlannedRun) -> bool) {
         for (planned, state, result) in &mut self.runs {

@@ -1,4 +1,4 @@
-// --- The study as it comes, and how its values are written -------------------------------------------------------
+// --- The study as it comes: the texts of its tables are made by winsign, not here ----------------------------------
 
 /** The study that the page was written with. */
 async function unpack(base64) {
@@ -15,8 +15,8 @@ function read(raw) {
   const ids = Array.from({ length: count }, (_, at) => runs.ids.slice(at * digits, (at + 1) * digits));
   const columns = (list, rows) => list.map((column) => ({
     ...column,
-    values: laidOut(column.values, rows),
-    beside: column.beside && laidOut(column.beside, rows),
+    texts: laidOut(column.texts, rows),
+    numbers: column.numbers && laidOut(column.numbers, rows),
   }));
   const named = (list) => list.map(([key, column]) => [key, laidOut(column, count)]);
   return {
@@ -28,10 +28,9 @@ function read(raw) {
       count,
       place: new Map(ids.map((id, at) => [id, at])),
       columns: columns(runs.columns, count),
-      details: named(runs.details),
       settings: named(runs.settings),
       inputs: laidOut(runs.inputs, count),
-      note: laidOut(runs.note, count),
+      reason: laidOut(runs.reason, count),
       log: laidOut(runs.log, count),
       curves: { ...runs.curves, ...starts(runs.curves.x), places: grouped(runs.curves.run) },
       paths: pathsOf(runs.paths),
@@ -78,61 +77,20 @@ function points(curves, name, at) {
   });
 }
 
-// --- numbers ---
-
+/** Stands for a value that does not exist. */
 const MISSING = "–";
-const minus = (text) => text.replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
+const isMissing = (text) => text === MISSING || text === "";
 
-/** As the other forms of the report round: what lies exactly between goes to the even digit. */
-function fixed(value, decimals) {
-  const steps = Math.abs(value) * 10 ** decimals;
-  const isBetween = steps % 1 === 0.5 && Number.isInteger(value * 2 ** (decimals + 1));
-  const even = Math.sign(value) * 2 * Math.round(steps / 2) / 10 ** decimals;
-  return minus((isBetween ? even : value).toFixed(decimals));
-}
+// --- numbers of charts, which are drawn here ---
+
+const minus = (text) => text.replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
+const fixed = (value, decimals) => minus(value.toFixed(decimals));
 
 function precise(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size < 1e-4 || size >= 1e6) return minus(value.toExponential(1)).replace("e-", "e−").replace("e+", "e");
   return minus(String(Number(value.toPrecision(3))));
-}
-
-function ratio(value) {
-  const percent = value * 100;
-  const decimals = percent >= 1 || percent <= 0 ? 1 : Math.min(20, 1 - Math.floor(Math.log10(percent)));
-  return `${fixed(percent, decimals)} %`;
-}
-
-function duration(seconds) {
-  if (seconds < 120) return `${fixed(seconds, seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
-  return `${fixed(seconds / 3600, 1)} h`;
-}
-
-function bytes(count) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const unit = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(count, 1)) / 3));
-  return `${precise(count / 1000 ** unit)} ${units[unit]}`;
-}
-
-/** The text of a value in a column of some form. */
-function written(form, value, beside) {
-  if (form === "written") return beside || MISSING;
-  if (value === null || value === undefined || value === "") return MISSING;
-  if (typeof value !== "number") return String(value);
-  const other = typeof beside === "number";
-  switch (form) {
-    case "points": return fixed(value, 1);
-    case "spread": return other ? `${fixed(value, 1)} ± ${fixed(beside, 1)}` : fixed(value, 1);
-    case "range": return other ? `${fixed(value, 1)} to ${fixed(beside, 1)}` : fixed(value, 1);
-    case "count": return value === beside ? String(value) : `${value}/${beside}`;
-    case "ratio": return ratio(value);
-    case "number": return precise(value);
-    case "p": return value < 0.001 ? "<0.001" : fixed(value, 3);
-    case "duration": return duration(value);
-    default: return String(value);
-  }
 }
 
 /** Values of a setting, in short: `1 to 24` where they are all the whole numbers between. */

@@ -31,8 +31,8 @@ function showProgress() {
     return share;
   });
   const link = (count, state) => count ? element("a", { href: `#runs/${state}` }, String(count)) : "0";
-  const kinds = study.runs.columns.find((column) => column.title === "kind").values;
-  const stateOf = study.runs.columns.find((column) => column.title === "state").values;
+  const texts = (key) => study.runs.columns.find((column) => column.key === key).texts;
+  const [kinds, stateOf] = [texts("settings_kind"), texts("state")];
   const counts = new Map();
   kinds.forEach((kind, run) => {
     const key = `${kind} ${stateOf[run]}`;
@@ -57,16 +57,8 @@ function showProgress() {
 
 /** Which rows of the tables are not whole yet. */
 function missing() {
-  const rows = ["transfers", "connections"].flatMap((id) => {
-    const table = study.tables.find((table) => table.id === id);
-    const count = table?.columns.findLast((column) => column.form === "count");
-    if (!count) return [];
-    return count.values.flatMap((done, row) => {
-      const lacking = count.beside[row] - done;
-      const link = element("a", { href: rowLink(table, row) }, rowName(table, row));
-      return lacking > 0 ? [element("li", {}, link, `: ${lacking} of ${plural(count.beside[row], count.title.replace(/s$/, ""))} missing`)] : [];
-    });
-  });
+  const rows = study.tables.filter((table) => ["transfers", "connections"].includes(table.id)).flatMap((table) =>
+    table.unfinished.map(([row, text]) => element("li", {}, element("a", { href: rowLink(table, row) }, rowName(table, row)), `: ${text}`)));
   if (!rows.length) return "";
   return element("details", { open: rows.length <= 12 }, element("summary", {}, `What is missing: ${plural(rows.length, "row")} of tables`), element("ul", {}, rows));
 }
@@ -120,10 +112,10 @@ function arrange(parent, wanted) {
 function showTables() {
   const specs = study.tables.map((table) => [table.id, {
     title: table.title, note: table.note, columns: table.columns, rows: table.runs.map((_, row) => row),
-    link: (row, column, at) => (table.id === "failures" ? at === 0 : !column.key) && table.runs[row].length > 0 && rowLink(table, row),
+    link: (row, column, at) => (table.id === "failures" ? at === 0 : !column.is_key) && table.runs[row].length > 0 && rowLink(table, row),
   }]);
   const every = Array.from({ length: study.runs.count }, (_, run) => run);
-  specs.push(["runs", runList(study, every, "All runs", "Every run of the study; the filter finds identities too.")]);
+  specs.push(["runs", runList(study, every, "All runs", study.runs.note)]);
   const ids = specs.map(([id]) => id);
   for (const id of tables.keys()) if (!ids.includes(id)) tables.delete(id);
   for (const [id, spec] of specs) {
@@ -144,12 +136,10 @@ function showContents() {
 
 // --- where links lead ---
 
-const keyCells = (table, row) => table.columns.filter((column) => column.key).map((column) => written(column.form, column.values[row]));
-const rowKey = (table, row) => keyCells(table, row).join("·");
-const rowName = (table, row) => table.columns.filter((column) => column.key).map((column) => {
-  const text = written(column.form, column.values[row]);
-  return text === MISSING ? null : column.title === "level" ? `level ${text}` : text;
-}).filter(Boolean).join(", ");
+const keyColumns = (table) => table.columns.filter((column) => column.is_key);
+const rowKey = (table, row) => keyColumns(table).map((column) => column.texts[row]).join("·");
+const rowName = (table, row) => keyColumns(table).filter((column) => !isMissing(column.texts[row]))
+  .map((column) => column.key === "level" ? `level ${column.texts[row]}` : column.texts[row]).join(", ");
 
 function rowLink(table, row) {
   const runs = table.runs[row];
@@ -184,8 +174,7 @@ function decoded(text) {
 }
 
 function rowCells(table, row) {
-  return table.columns.filter((column) => !column.key).map((column) => [column.title, written(column.form, column.values[row], column.beside?.[row])])
-    .filter(([, text]) => text !== MISSING);
+  return table.columns.filter((column) => !column.is_key && !isMissing(column.texts[row])).map((column) => [column.title, column.texts[row]]);
 }
 
 /** `moved`: somebody followed a link or went back, as against new results. */
@@ -220,8 +209,8 @@ function show(moved) {
     if (!behind || moved) behind = new Table("behind", { small: true });
     const list = runList(study, found.runs, plural(found.runs.length, "run"), "What stands behind this number, and what is planned for it.");
     // What they have in common is said above.
-    const differs = (column) => new Set(found.runs.map((run) => column.values[run])).size > 1;
-    list.columns = list.columns.filter((column) => ["run", "state"].includes(column.title) || !column.key || differs(column));
+    const differs = (column) => new Set(found.runs.map((run) => column.texts[run])).size > 1;
+    list.columns = list.columns.filter((column) => ["label", "state"].includes(column.key) || !column.is_key || differs(column));
     behind.update(list);
     view.dataset.signature = "";
     view.replaceChildren(back, element("h2", { tabindex: "-1" }, found.title), pairs(found.cells), behind.element);

@@ -1,22 +1,5 @@
 // --- The view of one run, and of the runs behind a number --------------------------------------------------------
 
-const NAMES = {
-  remaining_ratio: ["remaining", (value) => ratio(value)],
-  sign_agreement: ["sign agreement", (value) => ratio(value)],
-  mask_overlap: ["mask overlap", (value) => ratio(value)],
-  test_loss: ["test loss", (value) => precise(value)],
-  gpu_hours: ["GPU-hours", (value) => precise(value)],
-  peak_memory: ["peak memory", (value) => bytes(value)],
-  gpu_peak_memory: ["peak memory of a GPU", (value) => bytes(value)],
-  gpus: ["GPUs", String],
-  data: ["digest of the data", String],
-};
-
-function said(key, value) {
-  const [name, say] = NAMES[key] ?? [key.replaceAll("_", " "), String];
-  return [name, typeof value === "number" ? say(value) : String(value)];
-}
-
 /** Names and values, side by side. */
 function pairs(list) {
   return element("dl", {}, list.map(([name, ...value]) => element("div", {}, element("dt", {}, breakable(name)), element("dd", {}, ...value))));
@@ -27,19 +10,17 @@ function breakable(name) {
   return name.split(/(?<=[._])/).flatMap((part, at) => at ? [element("wbr"), part] : [part]);
 }
 
-const valueOf = (study, title, run) => study.runs.columns.find((column) => column.title === title)?.values[run] ?? null;
-const labelOf = (study, run) => valueOf(study, "run", run);
+const textOf = (study, key, run) => study.runs.columns.find((column) => column.key === key)?.texts[run] ?? null;
+const labelOf = (study, run) => textOf(study, "label", run);
 const linkTo = (study, run) => element("a", { href: `#run-${study.runs.ids[run]}` }, labelOf(study, run));
 
 /** Everything about one run. */
 function runView(study, run) {
   const { runs } = study;
   const id = runs.ids[run];
-  const state = valueOf(study, "state", run);
-  const listed = runs.columns.filter((column) => column.title !== "run")
-    .map((column) => [column.title, written(column.form, column.values[run], column.beside?.[run])])
-    .filter(([, text]) => text !== MISSING);
-  const result = runs.details.map(([key, values]) => [key, values[run]]).filter(([, value]) => value !== null).map(([key, value]) => said(key, value));
+  const state = textOf(study, "state", run);
+  const result = runs.columns.filter((column) => column.key !== "label" && !isMissing(column.texts[run]))
+    .map((column) => [column.title, column.texts[run]]);
   const settings = runs.settings.map(([key, values]) => [key, values[run]]).filter(([key, value]) => value !== null && key !== "kind");
   const needs = (runs.inputs[run] ?? []).filter((input) => input !== null);
   const used = runs.inputs.flatMap((inputs, other) => inputs.includes(run) ? [other] : []);
@@ -47,8 +28,8 @@ function runView(study, run) {
   return [
     element("h2", { tabindex: "-1" }, labelOf(study, run)),
     element("p", { class: "identity" }, "run ", element("code", {}, id)),
-    runs.note[run] && element("p", { class: "reason", "data-state": state }, `${state}: ${runs.note[run]}`),
-    part("Result", pairs([...listed.map(([name, text]) => [name, text]), ...result])),
+    runs.reason[run] && element("p", { class: "reason", "data-state": state }, `${state}: ${runs.reason[run]}`),
+    part("Result", pairs(result)),
     curvesOf(study, run, part),
     pathsView(study, run, part),
     layersView(study, run, part),
@@ -113,7 +94,7 @@ function pathsView(study, run, part) {
       element("table", {}, element("caption", { class: "unseen" }, "Paths of this run"),
         element("thead", {}, element("tr", {}, ["from (t = 1)", "to (t = 0)", "barrier", "sign agreement"].map((title) => element("th", { scope: "col" }, title)))),
         element("tbody", {}, places.map((at) => element("tr", {}, element("th", { scope: "row" }, end(paths.a[at])), element("td", {}, end(paths.b[at])),
-          element("td", { class: "number" }, written("points", paths.barrier[at])), element("td", { class: "number" }, written("ratio", paths.sign_agreement[at])))))));
+          element("td", { class: "number" }, paths.barrier[at]), element("td", { class: "number" }, paths.sign_agreement[at]))))));
   return part(places.length === 1 ? "Path" : plural(places.length, "path"), drawing || "", table || "");
 }
 
@@ -124,7 +105,7 @@ function layersView(study, run, part) {
   const [names, prunable] = ["names", "prunable"].map((name) => layers[name].of[layers[name].at[at]]);
   const rows = names.map((name, layer) => element("tr", {}, element("th", { scope: "row" }, name),
     element("td", { class: "number" }, String(layers.survivors[at][layer])), element("td", { class: "number" }, String(prunable[layer])),
-    element("td", { class: "number" }, ratio(layers.survivors[at][layer] / prunable[layer]))));
+    element("td", { class: "number" }, layers.remaining[at][layer])));
   return part("Layers", element("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "What is left of each layer" },
     element("table", {}, element("caption", { class: "unseen" }, "What is left of each layer"),
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "weight"), ["survivors", "of", "remaining"].map((title) => element("th", { scope: "col", class: "number" }, title)))),
@@ -135,8 +116,8 @@ function layersView(study, run, part) {
 function runList(study, rows, title, note) {
   return {
     title, note, rows,
-    columns: study.runs.columns,
+    columns: study.runs.columns.filter((column) => !column.is_detail),
     keys: (run) => study.runs.ids[run],
-    link: (run, column) => (!column.key || column.title === "run") && `#run-${study.runs.ids[run]}`,
+    link: (run, column) => (!column.is_key || column.key === "label") && `#run-${study.runs.ids[run]}`,
   };
 }

@@ -1,4 +1,4 @@
-//! The runs of a study: what the list of them shows, and what the view of one adds.
+//! The runs of a study: their list, and what the view of a single run adds.
 
 use std::thread;
 
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use winsign_core::results::{Outcome, PathOutcome};
 use winsign_sweep::plan::RunState;
 
-use super::columns::{Series, Shared, column, number, object, short};
+use super::columns::{Series, Shared, column, object, short};
 use super::index::Index;
-use super::settings::{Flat, kind_of};
-use super::tables::{Column, Form, axes_columns};
-use crate::tables::method_text;
+use super::settings::Flat;
+use super::tables::columns;
+use crate::table::{decimal, remaining_text};
 use crate::{Curve, RunRecord};
 
 /// Points of training curves in a page, at most: with more runs each has fewer, down to [`FEWEST_POINTS`]. This and what
@@ -30,16 +30,17 @@ pub(super) fn runs(index: &Index, flat: Flat) -> Value {
     let inputs = |record: &RunRecord| -> Vec<Value> {
         record.planned.run.inputs.iter().map(|input| json!(index.place(input))).collect()
     };
+    let table = crate::runs::runs(records);
     // The curves are a fifth of the work.
     thread::scope(|scope| {
         let curves = scope.spawn(|| curves(records));
         object([
             ("ids", ids.into()),
-            ("columns", json!(listed(records))),
-            ("details", details(records)),
+            ("columns", json!(columns(&table.full()))),
+            ("note", table.note.clone().into()),
             ("settings", flat.json()),
             ("inputs", of(records, |record| inputs(record).into())),
-            ("note", of(records, |record| json!(record.note))),
+            ("reason", of(records, |record| json!(record.note))),
             ("log", log_ends(records)),
             ("paths", paths(index)),
             ("layers", layers(records)),
@@ -52,97 +53,7 @@ fn of(records: &[RunRecord], value: impl Fn(&RunRecord) -> Value) -> Value {
     column(records.iter().map(value).collect())
 }
 
-/// The columns of the list.
-fn listed(records: &[RunRecord]) -> Vec<Column> {
-    let each = |value: fn(&RunRecord) -> Value| records.iter().map(value).collect::<Vec<Value>>();
-    let mut columns = vec![
-        Column::key("run", Form::Text, each(|record| json!(record.planned.label.to_string()))),
-        Column::key("state", Form::Text, each(|record| json!(record.state))),
-        Column::key("kind", Form::Text, each(|record| json!(kind_of(&record.planned.run.settings)))),
-        Column::key("ticket", Form::Text, each(|record| json!(method_text(record.planned.label.method)))),
-        Column::key("level", Form::Integer, each(|record| json!(record.planned.label.level))),
-        Column::key("transferred", Form::Text, each(|record| json!(record.planned.label.inherit))),
-        Column::key("between", Form::Text, each(|record| json!(record.planned.label.between))),
-    ];
-    columns.extend(axes_columns(records.iter().map(|record| &record.planned.label.axes)));
-    columns.extend([
-        Column::new("test error %", Form::Points, each(|record| number(test_error(record)))),
-        Column::new("barrier", Form::Points, each(|record| number(path(record).map(|path| path.barrier)))),
-        Column::new("duration", Form::Duration, each(|record| short(result(record).map(|result| result.seconds)))),
-        Column::new("host", Form::Text, each(|record| json!(result(record).map(|result| &result.host)))),
-        Column::new(
-            "store",
-            Form::Text,
-            each(|record| json!(record.store.as_ref().map(|store| store.display().to_string()))),
-        ),
-    ]);
-    columns.retain(Column::says_something);
-    columns
-}
-
-fn result<'f>(record: &'f RunRecord) -> Option<&'f winsign_core::results::RunResult> {
-    record.result.as_ref()
-}
-
-fn test_error(record: &RunRecord) -> Option<f64> {
-    match &result(record)?.outcome {
-        Outcome::Ticket(ticket) => Some(ticket.test_error),
-        Outcome::Transfer(transfer) => Some(transfer.test_error),
-        Outcome::Connect(_) | Outcome::Matrix(_) | Outcome::Plane(_) => None,
-    }
-}
-
-fn path<'f>(record: &'f RunRecord) -> Option<&'f PathOutcome> {
-    match &result(record)?.outcome {
-        Outcome::Connect(connect) => Some(&connect.path),
-        _ => None,
-    }
-}
-
-/// What else a result says, by its own names; null where it does not.
-fn details(records: &[RunRecord]) -> Value {
-    let mut flat = Flat::default();
-    for (at, record) in records.iter().enumerate() {
-        let mut add = |name: &str, value: Value| flat.add(at, name, value);
-        if let Some(result) = result(record) {
-            let outcome = &result.outcome;
-            add("remaining_ratio", short(outcome.remaining_ratio()));
-            match outcome {
-                Outcome::Ticket(ticket) => {
-                    add("survivors", json!(ticket.survivors));
-                    add("prunable", json!(ticket.prunable));
-                    add("test_loss", short(ticket.test_loss));
-                }
-                Outcome::Transfer(transfer) => {
-                    add("test_loss", short(transfer.test_loss));
-                }
-                Outcome::Connect(connect) => {
-                    let similarity = connect.path.similarity;
-                    add("sign_agreement", short(similarity.map(|alike| alike.sign_agreement)));
-                    add("mask_overlap", short(similarity.map(|alike| alike.mask_overlap)));
-                }
-                Outcome::Matrix(matrix) => {
-                    add("paths", json!(matrix.pairs.len()));
-                }
-                Outcome::Plane(plane) => {
-                    add("points", json!(plane.points.len()));
-                }
-            }
-            add("attempt", json!(result.attempt));
-            add("ranks", json!(result.processors.ranks));
-            add("threads", json!(result.processors.threads));
-            add("gpus", short(result.usage.map(|usage| usage.gpus)));
-            add("gpu_hours", short(result.gpu_hours()));
-            add("peak_memory", json!(result.usage.and_then(|usage| usage.peak_memory)));
-            add("gpu_peak_memory", json!(result.usage.and_then(|usage| usage.gpu_peak_memory)));
-            add("finished", json!(result.finished.strftime("%Y-%m-%d %H:%M UTC").to_string()));
-            add("data", json!(result.data));
-        }
-    }
-    flat.finished(records.len()).json()
-}
-
-/// Of runs that failed all that is known; of the others, as much as there is room for.
+/// Returns the ends of logs: whole for runs that failed, and as much as there is room for of the others.
 fn log_ends(records: &[RunRecord]) -> Value {
     let others = records.iter().filter(|record| record.log_end.is_some() && record.state != RunState::Failed);
     let share = (LOG_LINES / others.count().max(1)).clamp(1, MOST_LINES);
@@ -214,26 +125,25 @@ fn paths(index: &Index) -> Value {
             |train: &Option<winsign_core::results::TrainScore>| train.map_or(f64::NAN, |score| score.train_error);
         train_error.push_curve(points.iter().map(|point| train(&point.train)));
     }
-    let similarity = |of: fn(winsign_core::results::Similarity) -> f64| {
-        column(found.iter().map(|(.., path)| short(path.similarity.map(of))).collect())
-    };
+    let barrier = |path: &PathOutcome| json!(decimal(path.barrier, 1));
+    let agreement = |path: &PathOutcome| json!(remaining_text(path.similarity.map(|alike| alike.sign_agreement)));
     object([
         ("run", column(found.iter().map(|(at, ..)| json!(at)).collect())),
         ("a", column(found.iter().map(|(_, [a, _], _)| json!(a)).collect())),
         ("b", column(found.iter().map(|(_, [_, b], _)| json!(b)).collect())),
-        ("barrier", column(found.iter().map(|(.., path)| number(path.barrier)).collect())),
-        ("sign_agreement", similarity(|alike| alike.sign_agreement)),
+        ("barrier", column(found.iter().map(|(.., path)| barrier(path)).collect())),
+        ("sign_agreement", column(found.iter().map(|(.., path)| agreement(path)).collect())),
         ("x", positions.json()),
         ("test_error", test_error.json()),
         ("train_error", train_error.json()),
     ])
 }
 
-/// What is left of every layer of every ticket that says so.
+/// Returns the remaining weights of every layer, for tickets that recorded them.
 fn layers(records: &[RunRecord]) -> Value {
     let mut runs = vec![];
     let (mut names, mut prunable) = (Shared::default(), Shared::default());
-    let mut survivors = vec![];
+    let (mut survivors, mut remaining) = (vec![], vec![]);
     for (at, record) in records.iter().enumerate() {
         if let Some(Outcome::Ticket(ticket)) = record.result.as_ref().map(|result| &result.outcome)
             && !ticket.layers.is_empty()
@@ -242,9 +152,11 @@ fn layers(records: &[RunRecord]) -> Value {
             names.push(ticket.layers.iter().map(|layer| json!(layer.name)).collect());
             prunable.push(ticket.layers.iter().map(|layer| json!(layer.prunable)).collect());
             survivors.push(ticket.layers.iter().map(|layer| layer.survivors).collect::<Vec<u64>>());
+            let ratios = ticket.layers.iter().map(|layer| layer.survivors as f64 / layer.prunable as f64);
+            remaining.push(ratios.map(|ratio| remaining_text(Some(ratio))).collect::<Vec<String>>());
         }
     }
-    json!({ "run": runs, "names": names.json(), "prunable": prunable.json(), "survivors": survivors })
+    json!({ "run": runs, "names": names.json(), "prunable": prunable.json(), "survivors": survivors, "remaining": remaining })
 }
 
 #[cfg(test)]

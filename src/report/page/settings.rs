@@ -8,6 +8,7 @@ use winsign_core::settings::Settings;
 
 use super::columns::column;
 use crate::RunRecord;
+use crate::runs::settings_kind;
 
 /// The settings of a study, for its head.
 #[derive(Serialize, Default, PartialEq, Debug)]
@@ -38,7 +39,7 @@ pub(super) struct Flat {
 
 impl Flat {
     /// The settings.
-    pub(super) fn of(records: &[RunRecord]) -> Flat {
+    pub(super) fn from_settings(records: &[RunRecord]) -> Flat {
         let mut flat = Flat::default();
         for (at, record) in records.iter().enumerate() {
             let settings = record.planned.run.settings.in_full();
@@ -76,7 +77,7 @@ impl Flat {
     pub(super) fn summary(&self, records: &[RunRecord]) -> Summary {
         let mut kinds: Vec<(String, Vec<usize>)> = vec![];
         for (at, record) in records.iter().enumerate() {
-            let kind = kind_of(&record.planned.run.settings);
+            let kind = settings_kind(&record.planned.run.settings);
             match kinds.iter_mut().find(|(name, _)| name == kind) {
                 Some((_, runs)) => runs.push(at),
                 None => kinds.push((kind.to_string(), vec![at])),
@@ -118,18 +119,6 @@ fn exact(value: Value) -> Value {
     match value.as_u64() {
         Some(number) if number > MOST => Value::String(number.to_string()),
         _ => value,
-    }
-}
-
-/// As settings name it: finer than the three kinds of runs.
-pub(super) fn kind_of(settings: &Settings) -> &'static str {
-    match settings {
-        Settings::Ticket(_) => "ticket",
-        Settings::Import(_) => "import",
-        Settings::Transfer(_) => "transfer",
-        Settings::Connect(_) => "connect",
-        Settings::Matrix(_) => "matrix",
-        Settings::Plane(_) => "plane",
     }
 }
 
@@ -196,7 +185,7 @@ mod tests {
         let axes = |lr: &str| vec![("lr".to_string(), lr.to_string())];
         let study = Study::new(&[12], &[3, 2], &[axes("0.1"), axes("0.05")]);
         let records = study.records();
-        let summary = Flat::of(&records).summary(&records);
+        let summary = Flat::from_settings(&records).summary(&records);
 
         let names: Vec<&str> = summary.axes.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["method", "level", "transferred", "between", "initialization", "lr"]);

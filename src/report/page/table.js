@@ -49,7 +49,7 @@ class Table {
   /** Shows what there is now. */
   update({ title, note, columns, rows, link, keys }) {
     Object.assign(this, { columns, rows, link, keys });
-    if (this.order && !columns.some((column) => column.title === this.order.column)) this.order = null;
+    if (this.order && !columns.some((column) => column.key === this.order.column)) this.order = null;
     this.title.textContent = title;
     this.caption.textContent = `${title}. ${note ?? ""} Column headings sort.`;
     this.note.textContent = note ?? "";
@@ -62,33 +62,29 @@ class Table {
     this.show();
   }
 
-  text(column, row) {
-    return written(column.form, column.values[row], column.beside?.[row]);
-  }
-
   makeHead() {
     const titles = JSON.stringify(this.columns.map((column) => column.title));
     if (titles === this.made) return;
     this.made = titles;
     this.head.replaceChildren(...this.columns.map((column) => {
-      const button = element("button", { type: "button", onclick: () => this.sort(column.title) }, column.title,
+      const button = element("button", { type: "button", onclick: () => this.sort(column.key) }, column.title,
         element("span", { class: "arrow", "aria-hidden": "true" }));
-      return element("th", { scope: "col", class: column.form === "text" ? null : "number" }, button);
+      return element("th", { scope: "col", class: column.is_numeric ? "number" : null }, button);
     }));
   }
 
   /** A list of choices for each column that tells what a row is about, and has few values. */
   makeChoices() {
     const lists = this.columns.map((column) => {
-      if (!column.key) return null;
-      const found = [...new Set(this.rows.map((row) => this.text(column, row)))].sort(compare);
-      const chosen = this.chosen.get(column.title);
+      if (!column.is_key) return null;
+      const found = [...new Set(this.rows.map((row) => column.texts[row]))].sort(compare);
+      const chosen = this.chosen.get(column.key);
       if (chosen !== undefined && !found.includes(chosen)) found.push(chosen);
       if (found.length < 2 || found.length > CHOICES || found.length === this.rows.length) return null;
-      const option = (text) => element("option", { value: text, selected: text === chosen }, text);
-      const select = element("select", { onchange: () => this.choose(column.title, select) },
+      const option = (text) => element("option", { value: text, selected: text === chosen }, text || MISSING);
+      const select = element("select", { onchange: () => this.choose(column.key, select) },
         element("option", { value: "", "data-all": true }, "all"), found.map(option));
-      return element("label", { "data-column": column.title }, `${column.title} `, select);
+      return element("label", { "data-column": column.key }, `${column.title} `, select);
     }).filter(Boolean);
     const same = lists.length === this.choices.children.length
       && lists.every((list, at) => list.isEqualNode(this.choices.children[at]));
@@ -96,20 +92,20 @@ class Table {
     if (!same) this.choices.replaceChildren(...lists);
   }
 
-  choose(title, select) {
-    if (select.selectedOptions[0].hasAttribute("data-all")) this.chosen.delete(title);
-    else this.chosen.set(title, select.value);
+  choose(key, select) {
+    if (select.selectedOptions[0].hasAttribute("data-all")) this.chosen.delete(key);
+    else this.chosen.set(key, select.value);
     this.refilter();
   }
 
   /** Filters by one value of one column alone. */
-  only(title, text) {
+  only(key, text) {
     this.search.value = "";
-    this.chosen = new Map([[title, text]]);
+    this.chosen = new Map([[key, text]]);
     this.makeChoices();
     for (const label of this.choices.children) {
       const select = label.querySelector("select");
-      select.selectedIndex = label.dataset.column === title
+      select.selectedIndex = label.dataset.column === key
         ? [...select.options].findIndex((option) => option.value === text && !option.hasAttribute("data-all")) : 0;
     }
     this.refilter();
@@ -128,11 +124,11 @@ class Table {
     this.show();
   }
 
-  sort(title) {
-    const again = this.order?.column === title;
+  sort(key) {
+    const again = this.order?.column === key;
     // Up, down, and as it was.
     if (again && this.order.down) this.order = null;
-    else this.order = { column: title, down: again };
+    else this.order = { column: key, down: again };
     this.show();
   }
 
@@ -140,20 +136,21 @@ class Table {
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     if (words.length) {
       this.texts ??= new Map(this.rows.map((row) => {
-        const cells = this.columns.map((column) => this.text(column, row));
+        const cells = this.columns.map((column) => column.texts[row]);
         return [row, `${cells.join("\n")}\n${this.keys?.(row) ?? ""}`.toLowerCase()];
       }));
     }
-    const chosen = this.columns.filter((column) => this.chosen.has(column.title));
+    const chosen = this.columns.filter((column) => this.chosen.has(column.key));
     return this.rows.filter((row) =>
-      chosen.every((column) => this.text(column, row) === this.chosen.get(column.title))
+      chosen.every((column) => column.texts[row] === this.chosen.get(column.key))
       && words.every((word) => this.texts.get(row).includes(word)));
   }
 
   sorted(rows) {
     if (!this.order) return rows;
-    const { values } = this.columns.find((column) => column.title === this.order.column);
-    const missing = (row) => values[row] === null || values[row] === "";
+    const { texts, numbers } = this.columns.find((column) => column.key === this.order.column);
+    const values = numbers ?? texts;
+    const missing = (row) => values[row] === null || isMissing(texts[row]);
     const sign = this.order.down ? -1 : 1;
     // What is missing comes last in either order.
     return [...rows].sort((a, b) => (missing(a) - missing(b))
@@ -166,7 +163,7 @@ class Table {
     const focus = this.focused();
     this.body.replaceChildren(...shown.map((row) => this.row(row)));
     this.columns.forEach((column, at) => {
-      const sorted = this.order?.column === column.title ? (this.order.down ? "descending" : "ascending") : "none";
+      const sorted = this.order?.column === column.key ? (this.order.down ? "descending" : "ascending") : "none";
       this.head.children[at].setAttribute("aria-sort", sorted);
     });
     const filtered = rows.length < this.rows.length;
@@ -199,16 +196,16 @@ class Table {
   row(row) {
     let linked = false;
     return element("tr", {}, this.columns.map((column, at) => {
-      const text = this.text(column, row);
-      const href = text !== MISSING && this.link?.(row, column, at);
+      const text = column.texts[row];
+      const href = !isMissing(text) && this.link?.(row, column, at);
       // Many numbers of a row lead to the same runs; the keyboard stops at one of them.
       const shown = column.best?.includes(row) ? element("strong", {}, text) : text;
       const content = href ? element("a", { href, tabindex: linked ? "-1" : null }, shown) : shown;
       linked ||= Boolean(href);
-      const state = column.title === "state" ? text : null;
+      const state = column.key === "state" ? text : null;
       return element(at === 0 ? "th" : "td", {
         scope: at === 0 ? "row" : null,
-        class: column.form === "text" ? null : "number",
+        class: column.is_numeric ? "number" : null,
         "data-state": state,
       }, content);
     }));

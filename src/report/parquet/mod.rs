@@ -6,14 +6,11 @@ mod frame;
 use std::str::FromStr;
 
 use winsign_core::RunId;
-use winsign_core::results::{Outcome, RunResult};
-use winsign_core::settings::Kind;
 use winsign_sweep::Axes;
 
 use super::ends::Labels;
-use super::gather::remaining_ratios;
-use super::tables::{axis_names, axis_value};
-use super::{ConnectionRow, PairPath, PathError, Report, RunRecord};
+use super::table::{self, Cell, Form, Role, axis_names, axis_value};
+use super::{ConnectionRow, PairPath, PathError, Report, RunRecord, runs};
 use crate::export::{Exported, ExportedFile, Exporter};
 use frame::{Column, Frame};
 
@@ -30,93 +27,44 @@ impl Exporter for Parquet {
     }
 }
 
-/// All three, also where there is nothing to write yet: who reads them need not ask.
+/// Returns all three files, also if there is nothing to write yet.
 pub fn render(report: &Report, records: &[RunRecord]) -> Vec<(&'static str, Vec<u8>)> {
-    let labels = Labels::of(records);
+    let labels = Labels::new(records);
     let points: Vec<Point> = report.connections.iter().flat_map(points).collect();
     vec![
-        ("runs.parquet", runs(records, &labels)),
+        ("runs.parquet", write_runs(records)),
         ("paths.parquet", path_points(&points, &labels)),
         ("curves.parquet", curves(records)),
     ]
 }
 
-/// A line for each planned run; what is not finished has no numbers.
-fn runs(records: &[RunRecord], labels: &Labels) -> Vec<u8> {
-    let ratios = remaining_ratios(records);
+/// Writes a line for each planned run; runs that are not finished have no results.
+fn write_runs(records: &[RunRecord]) -> Vec<u8> {
     let mut frame = Frame::default();
-    let seeds = |of: fn(&winsign_core::settings::Seeds) -> u64| {
-        // Paths have the seeds of both ends, and those are in paths.parquet.
-        let one = move |record: &RunRecord| match &record.planned.label.seeds[..] {
-            [seeds] => Some(of(seeds)),
-            _ => None,
-        };
-        Column::Large(records.iter().map(one).collect())
-    };
-    let texts = |of: &dyn Fn(&RunRecord) -> Option<String>| Column::Text(records.iter().map(of).collect());
-    let of_results = |of: &dyn Fn(&RunResult) -> Option<f64>| {
-        Column::Real(records.iter().map(|record| of(record.result.as_ref()?)).collect())
-    };
-    let counts = |of: &dyn Fn(&RunResult) -> u32| {
-        let count = |record: &RunRecord| i32::try_from(of(record.result.as_ref()?)).ok();
-        Column::Whole(records.iter().map(count).collect())
-    };
-    frame.add("run", texts(&|record| Some(record.planned.run.id.to_string())));
-    frame.add("kind", texts(&|record| Some(record.planned.run.kind().to_string())));
-    frame.add("state", texts(&|record| Some(record.state.to_string())));
-    frame.add("label", texts(&|record| Some(record.planned.label.to_string())));
-    frame.add("dataset", texts(&|record| Some(record.planned.label.problem.dataset.to_string())));
-    frame.add("architecture", texts(&|record| Some(record.planned.label.problem.architecture.to_string())));
-    frame.add("method", texts(&|record| record.planned.label.method.map(|method| method.to_string())));
-    let levels = records.iter().map(|record| i32::try_from(record.planned.label.level).ok());
-    frame.add("level", Column::Whole(levels.collect()));
-    let ratio = |record: &RunRecord| {
-        let own = record.result.as_ref().map(|result| result.outcome.remaining_ratio());
-        own.or_else(|| ratios.get(&record.planned.run.id).copied())
-    };
-    frame.add("remaining_ratio", Column::Real(records.iter().map(ratio).collect()));
-    frame.add("inherit", texts(&|record| record.planned.label.inherit.map(|inherit| inherit.to_string())));
-    frame.add("between", texts(&|record| record.planned.label.between.map(|between| between.to_string())));
-    frame.add("seed_init", seeds(|seeds| seeds.init));
-    frame.add("seed_order", seeds(|seeds| seeds.order));
-    frame.add("seed_alpha", seeds(|seeds| seeds.alpha));
-    frame.add("test_error", of_results(&|result| test(&result.outcome).map(|(error, _)| error)));
-    frame.add("test_loss", of_results(&|result| test(&result.outcome).map(|(_, loss)| loss)));
-    frame.add("barrier", of_results(&|result| barrier(&result.outcome)));
-    frame.add("seconds", of_results(&|result| Some(result.seconds)));
-    frame.add("gpu_hours", of_results(&RunResult::gpu_hours));
-    frame.add("host", texts(&|record| Some(record.result.as_ref()?.host.clone())));
-    frame.add("ranks", counts(&|result| result.processors.ranks));
-    frame.add("threads", counts(&|result| result.processors.threads));
-    frame.add("attempt", counts(&|result| result.attempt));
-    frame.add("data", texts(&|record| record.result.as_ref()?.data.clone()));
-    let finished = |record: &RunRecord| Some(record.result.as_ref()?.finished.as_millisecond());
-    frame.add("finished", Column::Time(records.iter().map(finished).collect()));
-    frame.add("message", texts(&|record| record.note.clone()));
-    frame.add("store", texts(&|record| Some(record.store.as_ref()?.display().to_string())));
-    let ticket = |record: &RunRecord| {
-        let run = &record.planned.run;
-        let ticket = if run.kind() == Kind::Ticket { Some(&run.id) } else { labels.ticket_run_of(&run.id) };
-        ticket.map(RunId::to_string)
-    };
-    frame.add("ticket", texts(&ticket));
+    let table = runs::runs(records);
+    for column in table.columns.iter().filter(|column| column.role != Role::Axis) {
+        frame.add(&column.key, frame_column(column));
+    }
     add_axes(&mut frame, &records.iter().map(|record| &record.planned.label.axes).collect::<Vec<_>>());
     frame.render()
 }
 
-fn test(outcome: &Outcome) -> Option<(f64, f64)> {
-    match outcome {
-        Outcome::Ticket(ticket) => Some((ticket.test_error, ticket.test_loss)),
-        Outcome::Transfer(transfer) => Some((transfer.test_error, transfer.test_loss)),
-        Outcome::Connect(_) | Outcome::Matrix(_) | Outcome::Plane(_) => None,
-    }
-}
-
-/// Of a run that measured one path.
-fn barrier(outcome: &Outcome) -> Option<f64> {
-    match outcome {
-        Outcome::Connect(connect) => Some(connect.path.barrier),
+/// Returns the cells of a column in the type that its form has in Parquet.
+fn frame_column(column: &table::Column) -> Column {
+    let whole = |cell: &Cell| if let Cell::Whole(number) = cell { Some(*number) } else { None };
+    let real = |cell: &Cell| if let Cell::Number(number) = cell { Some(*number) } else { None };
+    let text = |cell: &Cell| match cell {
+        Cell::Text(text) => Some(text.clone()),
+        Cell::Method(method) => Some(method.to_string()),
         _ => None,
+    };
+    let cells = column.cells.iter();
+    match column.form {
+        Form::Text => Column::Text(cells.map(text).collect()),
+        Form::Count => Column::Whole(cells.map(|cell| i32::try_from(whole(cell)?).ok()).collect()),
+        Form::Large | Form::Bytes => Column::Large(cells.map(|cell| Some(whole(cell)? as u64)).collect()),
+        Form::Time => Column::Time(cells.map(|cell| Some(real(cell)? as i64)).collect()),
+        _ => Column::Real(cells.map(real).collect()),
     }
 }
 
@@ -183,7 +131,7 @@ fn curves(records: &[RunRecord]) -> Vec<u8> {
 
 /// A column for each axis of the study: of numbers if all its values are numbers.
 fn add_axes(frame: &mut Frame, axes: &[&Axes]) {
-    // Those two have columns of their own.
+    // The columns before the axes have these two.
     let names = axis_names(axes.iter().copied()).into_iter().filter(|name| !["dataset", "architecture"].contains(name));
     for name in names {
         let values =
@@ -200,7 +148,7 @@ fn add_axes(frame: &mut Frame, axes: &[&Axes]) {
     }
 }
 
-/// None if some value is no such number.
+/// Returns the values as numbers; none if a value is not such a number.
 fn all_parsed<'a, T: FromStr>(values: impl Iterator<Item = Option<&'a str>>) -> Option<Vec<Option<T>>> {
     values.map(|value| value.map(|value| value.parse().ok()).map_or(Some(None), |number| number.map(Some))).collect()
 }
@@ -217,7 +165,7 @@ mod tests {
     use super::super::Curve;
     use super::*;
     use crate::made_up::Reported as _;
-    use winsign_core::settings::Seeds;
+    use winsign_core::settings::{Kind, Seeds};
     use winsign_sweep::plan::RunState;
     use winsign_testkit::study::Study;
 

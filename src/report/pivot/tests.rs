@@ -1,6 +1,8 @@
+use std::collections::BTreeSet;
+
 use winsign_core::settings::{Inherit, Kind, Method};
 use winsign_sweep::Axes;
-use winsign_sweep::plan::RunState;
+use winsign_sweep::plan::{Label, RunState};
 use winsign_testkit::study::{Study, ticket_of};
 
 use super::*;
@@ -125,15 +127,19 @@ fn tickets_are_what_intervals_are_over_and_can_be_rows() {
     // 4.3027 · 15.275 / √3.
     let interval = summary.interval.unwrap();
     assert!((interval.high - summary.mean - 37.946).abs() < 1e-3, "{interval:?}");
-    assert_eq!(table.table().rows[0][1], "23.4 ± 15.3 (3, 9)");
+    assert_eq!(table.table().columns[1].text(0), "23.4 ± 15.3 (3, 9)");
 
     let apart = made(&study, &layout(&["ticket.seed", "inherit"], &["method"], Measure::Error));
     assert_eq!(apart.row_keys[0], ["1", "sign"]);
     let cell = apart.cells[0][0].unwrap();
     assert_eq!((cell.summary.unwrap().count, cell.summary.unwrap().interval, cell.tickets), (3, None, Some(1)));
     assert!(apart.cells.iter().flatten().flatten().all(|cell| !cell.best), "one ticket shows no difference");
-    let origins = apart.origins(&study.report());
-    assert_eq!(origins[0], [(0, 0), (4, 0)], "LRR and AWS, of the first ticket");
+    let of_first =
+        |label: &Label| ticket_of(label) == 1 && label.inherit == Some(Inherit::Sign) && label.between.is_none();
+    let expected =
+        study.runs.iter().filter(|(planned, ..)| of_first(&planned.label)).map(|(planned, ..)| &planned.run.id);
+    let [found, expected] = [apart.runs[0].iter().collect::<BTreeSet<_>>(), expected.collect()];
+    assert_eq!(found, expected, "LRR and AWS, of the first ticket");
 }
 
 #[test]
@@ -145,7 +151,9 @@ fn only_what_the_intervals_tell_apart_is_best() {
             planned.label.inherit.is_none_or(|inherit| [Inherit::Sign, Inherit::Mask].contains(&inherit))
         });
         let table = made(&study, &layout(&["inherit"], &["method"], Measure::Error)).table();
-        let mut best: Vec<(usize, usize)> = table.best.into_iter().collect();
+        let columns = table.columns.iter().enumerate();
+        let mut best: Vec<(usize, usize)> =
+            columns.flat_map(|(column, one)| one.best.iter().map(move |&row| (row, column))).collect();
         best.sort_unstable();
         best
     };
@@ -168,7 +176,7 @@ fn unknown_names_are_told_with_the_nearest() {
         pivot(&study.report(), &layout(rows, columns, Measure::Error), Estimate::default()).unwrap_err()
     };
     let typo = refused(&["inhert"], &["level"]);
-    assert_eq!(typo.message, "this study has no `inhert` to make rows or columns of");
+    assert_eq!(typo.message, "`inhert` is not an axis of this study");
     let help = typo.help.unwrap();
     assert!(help.starts_with("did you mean `inherit`? rows and columns can be `method`, "), "{help}");
     assert!(help.ends_with("`ticket.lr`, `transfer.lr`"), "{help}");

@@ -6,7 +6,7 @@ use winsign_core::RunId;
 
 use super::svg::{Canvas, Color, Paint, Point, Rect, fill, stroke};
 use super::theme::{AXIS, BAND, GRID, HAIRLINE, Look, NOTE, THIN_LINE};
-use crate::tables::remaining_text;
+use crate::table::remaining_text;
 
 /// Maps numbers to parts of a length: 0 at `from`, 1 at `to`, which may be the smaller one.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -15,7 +15,7 @@ use super::theme::{self, Look, TRAIN_DASH, look};
 use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::{mean, sample_std};
-use crate::tables::method_text;
+use crate::table::method_text;
 use crate::{Curve, RunRecord};
 
 const COLUMNS: usize = 2;

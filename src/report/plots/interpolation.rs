@@ -13,7 +13,8 @@ use super::theme::{self, Look, TRAIN_DASH, look};
 use super::{FigureChrome, Plot};
 use crate::paths::alignment_note;
 use crate::statistics::percent;
-use crate::tables::{barrier_so_far, method_text};
+use crate::table::method_text;
+use crate::tables::barrier_so_far;
 use crate::{ConnectionRow, PairPath, Report};
 
 /// Tickets of one method, level and setting, with a row of panels each.

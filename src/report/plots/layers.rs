@@ -12,7 +12,7 @@ use super::panels::{Panel, axes_text, limited, sentences, thinned};
 use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::mean;
-use crate::tables::{method_text, remaining_text};
+use crate::table::{method_text, remaining_text};
 use crate::{Report, TicketRow};
 
 const COLUMNS: usize = 2;

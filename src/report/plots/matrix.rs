@@ -10,8 +10,10 @@ use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
 use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences, thinned};
 use super::{FigureChrome, Plot};
+use crate::paths::whole_matrices;
 use crate::statistics::{max, mean};
-use crate::tables::{barrier_so_far, method_text};
+use crate::table::method_text;
+use crate::tables::barrier_so_far;
 use crate::{ConnectionRow, End, PairPath, Part, Report};
 
 /// The smallest number of networks that make a matrix.
@@ -55,7 +57,7 @@ const BARRIERS: Measure = Measure {
 
 /// Draws the barriers of every row that joins three networks or more.
 pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
-    draw_measure(report.connections.iter(), BARRIERS, chrome)
+    draw_measure(whole_matrices(&report.connections).iter(), BARRIERS, chrome)
 }
 
 /// Returns the paths of each ticket as a row of its own: no path joins networks of two tickets.

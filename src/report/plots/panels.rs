@@ -7,7 +7,7 @@ use winsign_sweep::Axes;
 
 use super::text::Font;
 use super::theme::{HEADING, NOTE};
-use crate::tables::{method_text, remaining_text};
+use crate::table::{method_text, remaining_text};
 
 /// A panel of a figure: its place in the grid, and the lines over it.
 pub(super) struct Panel {

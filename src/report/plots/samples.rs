@@ -162,7 +162,7 @@ fn pairs(
         })
         .collect();
     ConnectionRow {
-        way: None,
+        protocol: None,
         method: Some(Method::Lrr),
         level: 12,
         remaining_ratio: Some(0.0687),

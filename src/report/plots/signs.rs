@@ -10,14 +10,15 @@ use super::heatmap::Scale;
 use super::matrix::{Measure, draw_measure};
 use super::panels::{axes_text, series_level_text};
 use super::{FigureChrome, Plot};
+use crate::paths::whole_matrices;
 use crate::statistics::{mean, sample_std};
 use crate::{ConnectionRow, PairPath, Report};
 
 /// Draws the agreement between tickets of one level, if three or more are joined.
 pub(super) fn draw_tickets(report: &Report, chrome: FigureChrome) -> Option<Plot> {
-    let rows = report.connections.iter().filter(|row| row.between == Between::Tickets);
+    let matrices = whole_matrices(&report.connections);
     draw_measure(
-        rows,
+        matrices.iter().filter(|row| row.between == Between::Tickets),
         Measure {
             file: "signs.svg",
             title: "Sign agreement between tickets",

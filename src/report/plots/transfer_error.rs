@@ -18,7 +18,7 @@ use super::svg::{Rect, fill, stroke};
 use super::theme::{self, Look, NOTE, WHITE, look};
 use super::{FigureChrome, Plot};
 use crate::statistics::percent;
-use crate::tables::method_text;
+use crate::table::method_text;
 use crate::{Interval, Report, TransferRow};
 
 /// The largest number of levels that have a panel each.

@@ -1,7 +1,7 @@
 //! Formatting of times, memory and numbers.
 
 /// Formats a time: `12 s`, `8 min`, `3.4 h`, `2.5 days`.
-pub(crate) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         ..99.5 => format!("{seconds:.0} s"),
         ..5970.0 => format!("{:.0} min", seconds / 60.0),
@@ -11,7 +11,7 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 /// Formats an amount of memory: `412 MB`, `1.3 GB`.
-pub(crate) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
         ..999.5e6 => format!("{:.0} MB", bytes / 1e6),
@@ -20,7 +20,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// Formats a number with about three digits: `0.25`, `12.3`, `1240`.
-pub(crate) fn number(number: f64) -> String {
+pub fn number(number: f64) -> String {
     let text = match number {
         ..9.995 => format!("{number:.2}"),
         ..99.95 => format!("{number:.1}"),

@@ -1,34 +1,41 @@
-//! A chosen table, as text in cells.
-
-use std::collections::HashSet;
+//! A custom table with typed cells.
 
 use winsign_sweep::{Measure, Show};
 
-use super::statistics::percent;
-use super::tables::{Column, MISSING, Table, count_text, decimal, number, text};
-use super::{Interval, IntervalMethod, Pivot, PivotCell, Summary};
+use super::{Pivot, PivotCell};
+use crate::markdown::capitalized;
+use crate::statistics::percent;
+use crate::table::{Cell, Declaration, Form, Measured, Table};
+use crate::{Interval, IntervalMethod, Summary};
 
 impl PivotCell {
-    /// Whether the number of runs says more than that of tickets.
+    /// Returns whether the number of runs differs from that of tickets.
     fn counts_runs(&self) -> bool {
         self.tickets.is_some_and(|tickets| tickets != self.planned)
     }
 }
 
 impl Pivot {
-    /// As the other tables are; with the best of each column.
+    /// Returns the table, with the best of each column.
     pub fn table(&self) -> Table {
-        let mut columns: Vec<Column> = self.rows.iter().map(|name| text(winsign_sweep::title(name))).collect();
-        columns.extend(self.column_keys.iter().map(|key| number(&self.column_title(key))));
-        let row = |(key, cells): (&Vec<String>, &Vec<Option<PivotCell>>)| {
-            let cells = cells.iter().map(|cell| cell.map_or(String::new(), |cell| self.cell_text(&cell)));
-            key.iter().cloned().chain(cells).collect()
-        };
-        let rows = self.row_keys.iter().zip(&self.cells).map(row).collect();
-        Table { columns, rows, best: self.best() }
+        let rows: Vec<usize> = (0..self.row_keys.len()).collect();
+        let mut table = Declaration::new("chosen", "Custom table", &rows).runs(|&row| self.runs[row].clone());
+        for (at, name) in self.rows.iter().enumerate() {
+            table = table.key(name, winsign_sweep::title(name), Form::Text, |&row| self.row_keys[row][at].clone());
+        }
+        for (at, key) in self.column_keys.iter().enumerate() {
+            let cell = |row: usize| self.cells[row][at].as_ref();
+            let title = self.column_title(key);
+            table = table
+                .value(&title.replace('\n', " "), &title, Form::Decimals(self.digits()), |&row| {
+                    cell(row).map_or(Cell::Blank, |cell| self.cell(cell).into())
+                })
+                .best(|&row| cell(row).is_some_and(|cell| cell.best));
+        }
+        table.note(format!("{}. {}", capitalized(&self.caption()), self.note()).trim_end())
     }
 
-    /// What the numbers are, in half a sentence.
+    /// Describes the numbers, in half a sentence.
     pub fn caption(&self) -> String {
         let value = match self.value {
             Measure::Error => "test error in percent",
@@ -76,12 +83,12 @@ impl Pivot {
         format!("{value}: {shown}, and in parentheses {counts}{single}")
     }
 
-    /// What nobody named, in a sentence; empty if there is nothing.
+    /// Says in a sentence which rows were added; empty if none were.
     pub fn note(&self) -> String {
         match &self.added[..] {
             [] => String::new(),
             names => {
-                format!("Rows are told apart by {} too: what differs in it is not to be mixed up.", names.join(", "))
+                format!("Each value of {} has its own rows, so that no cell mixes them.", names.join(", "))
             }
         }
     }
@@ -90,67 +97,63 @@ impl Pivot {
         if key.is_empty() {
             return self.value.to_string();
         }
-        let told = |(name, value): (&String, &String)| match name.as_str() {
+        let text = |(name, value): (&String, &String)| match name.as_str() {
             "method" | "inherit" | "between" | "dataset" | "architecture" | "remaining" => value.clone(),
             _ => format!("{name} {value}"),
         };
-        self.columns.iter().zip(key).map(told).collect::<Vec<_>>().join("\n")
+        self.columns.iter().zip(key).map(text).collect::<Vec<_>>().join("\n")
     }
 
-    fn cell_text(&self, cell: &PivotCell) -> String {
-        let runs = count_text(cell.summary.map_or(0, |summary| summary.count), cell.planned);
-        let counts = match cell.tickets {
-            Some(tickets) if cell.counts_runs() => format!("{tickets}, {runs}"),
-            _ => runs,
-        };
-        let shown = cell.summary.map_or(MISSING.to_string(), |summary| self.shown(&summary));
-        format!("{shown} ({counts})")
-    }
-
-    /// What is asked for, without the number of runs.
-    fn shown(&self, summary: &Summary) -> String {
-        let digits = |value: f64| decimal(value, self.digits());
-        let mean = digits(summary.mean);
-        match (self.show, summary.std, summary.interval) {
-            (Show::MeanStd, Some(std), _) => format!("{mean} ± {}", digits(std)),
-            (Show::MeanCi, _, Some(interval)) => match interval.method {
-                IntervalMethod::T => format!("{mean} ± {}", digits((interval.high - interval.low) / 2.0)),
-                IntervalMethod::Bootstrap => format!("{mean} [{}, {}]", digits(interval.low), digits(interval.high)),
-            },
-            (Show::Median, ..) => digits(summary.median),
-            (Show::MedianRange, ..) => {
-                format!("{} [{}, {}]", digits(summary.median), digits(summary.min), digits(summary.max))
-            }
-            (Show::Max, ..) => digits(summary.max),
-            (Show::Mean | Show::MeanStd | Show::MeanCi, ..) => mean,
+    /// Returns the statistic that is asked for, with the numbers of tickets and of runs.
+    fn cell(&self, cell: &PivotCell) -> Measured {
+        let runs = (cell.summary.map_or(0, |summary| summary.count), cell.planned);
+        let tickets = cell.tickets.filter(|_| cell.counts_runs()).map(|tickets| (tickets, tickets));
+        let counts = tickets.into_iter().chain([runs]).collect();
+        Measured {
+            counts,
+            summary: cell.summary,
+            ..cell.summary.map_or(Measured::default(), |summary| self.shown(summary))
         }
     }
 
-    /// How many digits after the point are shown.
+    fn shown(&self, summary: Summary) -> Measured {
+        let center = Some(match self.show {
+            Show::Mean | Show::MeanStd | Show::MeanCi => summary.mean,
+            Show::Median | Show::MedianRange => summary.median,
+            Show::Max => summary.max,
+        });
+        let interval = |method| summary.interval.filter(|one| self.show == Show::MeanCi && one.method == method);
+        Measured {
+            center,
+            deviation: match self.show {
+                Show::MeanStd => summary.std,
+                _ => interval(IntervalMethod::T).map(|interval| (interval.high - interval.low) / 2.0),
+            },
+            interval: match self.show {
+                Show::MedianRange => Some((summary.min, summary.max)),
+                _ => interval(IntervalMethod::Bootstrap).map(|interval| (interval.low, interval.high)),
+            },
+            ..Measured::default()
+        }
+    }
+
+    /// Returns how many digits after the point are shown.
     fn digits(&self) -> usize {
         match self.value {
             Measure::Loss | Measure::LossBarrier => 3,
             _ => 1,
         }
     }
-
-    /// The places of the best cells in the table.
-    fn best(&self) -> HashSet<(usize, usize)> {
-        let of_row = |(row, cells): (usize, &Vec<Option<PivotCell>>)| {
-            let is_best = |(_, cell): &(usize, &Option<PivotCell>)| cell.is_some_and(|cell| cell.best);
-            let best = cells.iter().enumerate().filter(is_best);
-            best.map(|(column, _)| (row, self.rows.len() + column)).collect::<Vec<_>>()
-        };
-        self.cells.iter().enumerate().flat_map(of_row).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::pivot::pivot;
-    use super::super::statistics::Estimate;
+    use std::collections::HashSet;
+
+    use super::super::pivot;
     use super::*;
     use crate::made_up::Reported as _;
+    use crate::statistics::Estimate;
     use winsign_core::settings::{Inherit, Seeds};
     use winsign_sweep::Layout;
     use winsign_sweep::plan::RunState;
@@ -179,7 +182,7 @@ mod tests {
 
     #[test]
     fn cells_say_what_was_asked_for_and_their_number() {
-        let first = |show, interval| table(by(show, Measure::Error), interval).1.rows[0][1].clone();
+        let first = |show, interval| table(by(show, Measure::Error), interval).1.columns[1].text(0);
         assert_eq!(first(Show::Mean, IntervalMethod::T), "6.3 (1, 3)");
         assert_eq!(first(Show::MeanStd, IntervalMethod::T), "6.3 ± 1.3 (1, 3)");
         assert_eq!(first(Show::MeanCi, IntervalMethod::T), "6.3 (1, 3)", "one ticket has no interval");
@@ -189,15 +192,15 @@ mod tests {
         let of_tickets = |interval, seeds: &[u64]| {
             let estimate = Estimate { method: interval, ..Estimate::default() };
             let report = Study::of_tickets(seeds, &[2, 3]).report();
-            pivot(&report, &by(Show::MeanCi, Measure::Error), estimate).unwrap().table().rows[0][1].clone()
+            pivot(&report, &by(Show::MeanCi, Measure::Error), estimate).unwrap().table().columns[1].text(0)
         };
         // Means of tickets 6.3, 7.6 and 8.9: 4.3027 · 1.3 / √3.
         assert_eq!(of_tickets(IntervalMethod::T, &[1, 2, 3]), "7.6 ± 3.2 (3, 6)");
         assert_eq!(of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3]), "7.6 (3, 6)");
         assert_eq!(of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3, 4, 5]), "8.9 [7.3, 10.5] (5, 10)");
         let (_, barriers) = table(by(Show::Mean, Measure::LossBarrier), IntervalMethod::T);
-        // There are paths of two kinds, which nobody named.
-        assert_eq!(barriers.rows[3][..3], ["seeds", "retrain", "0.003 (1, 3)"]);
+        // There are paths of two kinds, which the layout does not name.
+        assert_eq!(barriers.texts(3)[..3], ["seeds", "retrain", "0.003 (1, 3)"]);
     }
 
     #[test]
@@ -205,7 +208,7 @@ mod tests {
         let (pivot, table) = table(by(Show::MeanCi, Measure::Error), IntervalMethod::T);
         assert_eq!(table.columns[0].title, "transferred");
         assert_eq!(table.columns[1].title, "LRR\nlevel 12");
-        assert_eq!(table.rows[1][1], "11.7 (1, 2/3)");
+        assert_eq!(table.columns[1].text(1), "11.7 (1, 2/3)");
         assert_eq!(
             pivot.caption(),
             "test error in percent: mean; too few tickets for an interval, and in parentheses the numbers of tickets and of runs"
@@ -213,12 +216,18 @@ mod tests {
         assert_eq!(pivot.note(), "");
     }
 
+    /// Returns the rows and columns of the best values.
+    fn best_places(table: &Table) -> HashSet<(usize, usize)> {
+        let columns = table.columns.iter().enumerate();
+        columns.flat_map(|(column, one)| one.best.iter().map(move |&row| (row, column))).collect()
+    }
+
     #[test]
     fn the_best_of_a_column() {
         let (_, unfinished) = table(by(Show::Mean, Measure::Error), IntervalMethod::T);
-        assert!(unfinished.best.is_empty(), "a seed of mask is missing");
+        assert!(best_places(&unfinished).is_empty(), "a seed of mask is missing");
         let best = |study: &Study, value: Measure| {
-            pivot(&study.report(), &by(Show::Mean, value), Estimate::default()).unwrap().table().best
+            best_places(&pivot(&study.report(), &by(Show::Mean, value), Estimate::default()).unwrap().table())
         };
         assert_eq!(best(&Study::digits(), Measure::Error), HashSet::new(), "one ticket");
         assert_eq!(best(&differing_tickets(&[12]), Measure::Error), HashSet::from([(3, 1), (3, 2)]), "retrain");
@@ -252,9 +261,9 @@ mod tests {
             ..Layout::default()
         };
         let table = pivot(&report, &layout, Estimate::default()).unwrap().table();
-        let mut best: Vec<_> = table.best.iter().filter(|(_, column)| *column == 4).collect();
-        best.sort();
-        let best: Vec<String> = best.into_iter().map(|&(row, _)| table.rows[row][..3].join(" ")).collect();
+        let mut best: Vec<usize> = table.columns[4].best.iter().copied().collect();
+        best.sort_unstable();
+        let best: Vec<String> = best.into_iter().map(|row| table.texts(row)[..3].join(" ")).collect();
         assert_eq!(best, ["retrain 6 0.05", "retrain 6 0.1", "retrain 12 0.05", "retrain 12 0.1"]);
     }
 }
