@@ -53,9 +53,9 @@ pub static KEYS: &[Key] = {
     use Block::Top;
     use Fallback::{Depends, Values};
     &[
-        Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[FIRST_SCHEDULER]), "slurm", "The batch system of the cluster."),
         Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
         Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word(srun::DEFAULT_MPI)]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
+        Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[FIRST_SCHEDULER]), "slurm", "The batch system of the cluster."),
         Key::new(Top, "partition", Kind::Text(NAME), Depends("Slurm's default"), "gpu", "The partition, or several separated by commas; `sinfo -s` lists them."),
         Key::new(Top, "account", Kind::Text(NAME), Depends("your default"), "lottery", "Account charged for the jobs."),
         Key::new(Top, "qos", Kind::Text(NAME), Depends("your default"), "normal", "The quality of service."),

@@ -31,13 +31,13 @@ pub struct Profile {
     /// The path of the file; `None` for the defaults.
     #[serde(serialize_with = "as_text")]
     pub path: Option<PathBuf>,
-    /// A name in [`scheduler::SCHEDULERS`].
-    #[serde(deserialize_with = "known_scheduler")]
-    pub scheduler: String,
     /// The name of a launcher or a command, see [`crate::launcher::named`].
     pub launcher: String,
     /// The kind of MPI that `srun` starts, as in `srun --mpi=pmix`.
     pub mpi: String,
+    /// A name in [`scheduler::SCHEDULERS`].
+    #[serde(deserialize_with = "known_scheduler")]
+    pub scheduler: String,
     pub partition: Option<String>,
     pub account: Option<String>,
     pub qos: Option<String>,
