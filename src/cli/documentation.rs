@@ -1,6 +1,6 @@
 //! The tables of settings in the documentation and the schemas for editors follow from the declarations of the settings.
 //!
-//! `WINSIGN_WRITE_DOCS=1 cargo test --profile ci -p winsign-cli documentation` rewrites them.
+//! `INSTA_UPDATE=always cargo test --profile ci -p winsign-cli documentation` rewrites them.
 
 use std::path::Path;
 use std::{env, fs};
@@ -16,10 +16,10 @@ fn check(path: &str, current: impl Fn(&str) -> String) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     let committed = fs::read_to_string(&file).unwrap_or_default();
     let current = current(&committed);
-    if env::var_os("WINSIGN_WRITE_DOCS").is_some() {
+    if env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
         fs::write(&file, current).unwrap();
     } else {
-        let help = "WINSIGN_WRITE_DOCS=1 cargo test --profile ci -p winsign-cli documentation";
+        let help = "INSTA_UPDATE=always cargo test --profile ci -p winsign-cli documentation";
         assert!(committed == current, "{path} is out of date; run `{help}`");
     }
 }
@@ -41,9 +41,9 @@ fn tables_of_settings_are_current() {
     use Block::{Connect, Report, Resources, Rows, Ticket, Top, Transfer};
 
     let blocks = [Top, Ticket, Transfer, Connect, Resources, Report];
-    check("docs/sweep.md", |page| with_tables(page, &SWEEP_FILE, &blocks));
-    check("docs/cluster.md", |page| with_tables(page, &PROFILE, &[Top]));
-    check("docs/report.md", |page| with_tables(page, &REFERENCE_TABLE, &[Top, Rows]));
+    check("docs/reference/sweep-file.md", |page| with_tables(page, &SWEEP_FILE, &blocks));
+    check("docs/reference/profiles.md", |page| with_tables(page, &PROFILE, &[Top]));
+    check("docs/reference/reports.md", |page| with_tables(page, &REFERENCE_TABLE, &[Top, Rows]));
 }
 
 #[test]

@@ -67,7 +67,10 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
             problem.architecture,
             problem.dataset
         );
-        return Err(Diagnostic::new(message, "see docs/sweep.md for the architectures of each data set"));
+        return Err(Diagnostic::new(
+            message,
+            "see docs/reference/sweep-file.md for the architectures of each data set",
+        ));
     }
     let file = &arguments.file;
     let network = TensorFile::read_foreign(file).map_err(|error| match error {

@@ -1,7 +1,7 @@
 //! The architectures: their names, and the properties that are known without building a network.
 //!
 //! The list below is the only place outside the trainer that names them all. Sweep files, error messages, the JSON Schema
-//! and the tests follow from it; `docs/adding-an-architecture.md` says how to add one.
+//! and the tests follow from it; `docs/guides/adding-an-architecture.md` says how to add one.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};

@@ -1,7 +1,7 @@
 //! The data sets: their names, and what is known of each without reading it.
 //!
 //! The list below is the only place that names them all, beside the registry of their files in the crate `data`. Sweep
-//! files, error messages, the JSON Schema, the command line and the tests follow from it; `docs/adding-a-dataset.md` says
+//! files, error messages, the JSON Schema, the command line and the tests follow from it; `docs/guides/adding-a-dataset.md` says
 //! how to add one.
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! What a transfer inherits from its ticket: the names, and what is known of each without its code.
 //!
 //! The list below is the only place that names them all, beside the registry of their code in the trainer. Sweep files,
-//! error messages, the JSON Schema and the tests follow from it; `docs/adding-a-transfer.md` says how to add one.
+//! error messages, the JSON Schema and the tests follow from it; `docs/guides/adding-a-transfer.md` says how to add one.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, VariantArray, VariantNames};

@@ -205,13 +205,13 @@ pub struct Entry {
 mod tests {
     use super::*;
 
-    const PAGE: &str = include_str!("../../docs/adding-a-dataset.md");
+    const PAGE: &str = include_str!("../../docs/guides/adding-a-dataset.md");
 
     /// The page adds a data set that does not exist; the example is one of the same shape that does.
     #[test]
     fn documented_data_set_is_synthesized_checked_and_opened() {
         let example = include_str!("example.rs").replace("Dataset::Cifar10", "Dataset::Shapes");
-        assert!(PAGE.contains(&example), "docs/adding-a-dataset.md differs from example.rs");
+        assert!(PAGE.contains(&example), "docs/guides/adding-a-dataset.md differs from example.rs");
         let root = tempfile::tempdir().unwrap();
         let like = Dataset::Cifar10;
         let request = Request { like, train: 30, test: 10, classes: None, seed: 1, format: None, layout: None };

@@ -9,7 +9,7 @@ use super::ends::Labels;
 use super::gather::remaining_ratios;
 use super::table::{Cell, Declaration, Form, Table};
 
-/// Returns the table of all runs. Its columns are documented in docs/report.md: columns may be added, but not renamed.
+/// Returns the table of all runs. Its columns are documented in docs/reference/reports.md: columns may be added, but not renamed.
 pub(crate) fn runs(records: &[RunRecord]) -> Table {
     let (ratios, labels) = (remaining_ratios(records), Labels::new(records));
     Declaration::new("runs", "All runs", records)

@@ -137,7 +137,7 @@ pub(crate) static KEYS: &[Key] = {
         Key::new(Top, "transfer", Kind::Block(Transfer), Depends("no transfers"), "{inherit: sign}", "Settings of transfers: what they inherit from tickets, and how they are trained."),
         Key::new(Top, "connect", Kind::Block(Connect), Depends("no connects"), "{between: seeds}", "Settings of connections: the networks between which errors are measured, on paths or in planes."),
         Key::new(Top, "resources", Kind::Block(Resources), Depends("one block of defaults"), "{jobs: 2}", "How runs are executed. These settings are not part of a run's identity; `threads` and `ranks` can change a result."),
-        Key::new(Top, "report", Kind::Block(Report), Depends("the tables of [docs/report.md](report.md)"), "{rows: inherit, columns: level}", "The custom table of `winsign report`. These settings are not part of a run's identity."),
+        Key::new(Top, "report", Kind::Block(Report), Depends("the tables of [Reports](reports.md)"), "{rows: inherit, columns: level}", "The custom table of `winsign report`. These settings are not part of a run's identity."),
         Key::new(Top, "zip", Kind::Zip, Depends("all axes are combined"), "[[ticket.method, ticket.lr]]", "Axes that advance together instead of being combined."),
         Key::new(Top, "exclude", Kind::Exclude, Depends("nothing"), "[{method: lrr, inherit: mask}]", "Combinations to leave out."),
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::yaml::{MAX_BYTES, listed};
 
 const QUICKSTART: &str = include_str!("../../sweeps/quickstart.yaml");
-const DOCUMENTATION: &str = include_str!("../../docs/sweep.md");
+const DOCUMENTATION: &str = include_str!("../../docs/reference/sweep-file.md");
 
 /// Parses a file about the digits.
 fn digits(rest: &str) -> Result<Sweep, Diagnostic> {
@@ -684,7 +684,7 @@ fn documentation_has_every_architecture() {
         let datasets: Vec<String> = datasets.map(|dataset| format!("`{dataset}`")).collect();
         let align = if architecture.can_align() { "yes" } else { "no" };
         let row = format!("| `{architecture}` | {} | {align} | {} |", datasets.join(", "), architecture.description());
-        assert!(DOCUMENTATION.contains(&row), "docs/sweep.md lacks this row:\n{row}");
+        assert!(DOCUMENTATION.contains(&row), "docs/reference/sweep-file.md lacks this row:\n{row}");
     }
 }
 
@@ -694,7 +694,7 @@ fn documented_sweeps_are_sweeps() {
         DOCUMENTATION.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(!blocks.is_empty());
     for block in blocks {
-        parse("docs/sweep.md", block).unwrap_or_else(|error| panic!("{}", error.render(false)));
+        parse("docs/reference/sweep-file.md", block).unwrap_or_else(|error| panic!("{}", error.render(false)));
     }
 }
 

@@ -27,7 +27,7 @@ pub const NAMES: &[&str] = &{
     names
 };
 
-/// A batch system. `docs/adding-a-scheduler.md` says what each method must do.
+/// A batch system. `docs/guides/adding-a-scheduler.md` says what each method must do.
 pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the name for messages.
     fn title(&self) -> &'static str;

@@ -1,5 +1,5 @@
 //! `runs.parquet`, `paths.parquet` and `curves.parquet`: everything in numbers, for data frames. The layout is documented in
-//! docs/report.md; columns may be added, but not renamed.
+//! docs/reference/reports.md; columns may be added, but not renamed.
 
 mod frame;
 
@@ -266,11 +266,11 @@ mod tests {
     /// Others read these names.
     #[test]
     fn documented_columns() {
-        let documentation = include_str!("../../../docs/report.md");
+        let documentation = include_str!("../../../docs/reference/reports.md");
         for (file, lines) in files(&Study::digits(), true) {
             let section = documentation.split("### `").find(|section| section.starts_with(file)).expect(file);
             for name in lines[0].keys() {
-                assert!(section.contains(&format!("| `{name}` |")), "docs/report.md lacks {name} of {file}");
+                assert!(section.contains(&format!("| `{name}` |")), "docs/reference/reports.md lacks {name} of {file}");
             }
         }
     }

@@ -382,7 +382,7 @@ mod tests {
 
     use super::*;
 
-    const PAGE: &str = include_str!("../../../docs/adding-an-architecture.md");
+    const PAGE: &str = include_str!("../../../docs/guides/adding-an-architecture.md");
 
     #[test]
     fn properties_of_architectures_agree_with_their_networks() {
@@ -397,7 +397,10 @@ mod tests {
 
     #[test]
     fn documented_architecture_computes_logits_in_any_order_of_units() {
-        assert!(PAGE.contains(include_str!("example.rs")), "docs/adding-an-architecture.md differs from example.rs");
+        assert!(
+            PAGE.contains(include_str!("example.rs")),
+            "docs/guides/adding-an-architecture.md differs from example.rs"
+        );
         let network =
             Network::build(|declare, dataset| Box::new(example::Conv4::new(declare, dataset)), Dataset::Cifar100);
         let weights = units::tests::random(&network.layout, 1);

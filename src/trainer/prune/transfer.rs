@@ -100,7 +100,7 @@ mod tests {
     use strum::VariantArray;
     use winsign_core::settings::{Architecture, Dataset, Problem};
 
-    /// Compares every element of every kind of transfer with the table in docs/sweep.md.
+    /// Compares every element of every kind of transfer with the table in docs/reference/sweep-file.md.
     #[test]
     fn transfer_follows_the_table() {
         let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;

@@ -8,7 +8,7 @@ use winsign_sweep::keys::Kind;
 use super::keys::KEYS;
 use super::*;
 
-const DOCUMENTATION: &str = include_str!("../../../../docs/cluster.md");
+const DOCUMENTATION: &str = include_str!("../../../../docs/reference/profiles.md");
 
 fn parse(text: &str) -> Result<Profile, Diagnostic> {
     Profile::parse(Path::new("here.yaml"), text)
@@ -129,7 +129,7 @@ fn bad_input_is_explained_at_its_place() {
         ("mem: 4G", 1, 1, "there is no setting `mem` in a profile", "did you mean `memory`?"),
         ("side-by-side: 2", 1, 1, "there is no setting `side-by-side` in a profile", "did you mean `side_by_side`?"),
         ("--signal: USR1@60", 1, 1, "there is no setting `--signal` in a profile", "did you mean `grace`?"),
-        ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `scheduler`, `launcher`, `mpi`, `partition`"),
+        ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `launcher`, `mpi`, `scheduler`, `partition`"),
         // Types and bounds
         ("launcher: mpiexec", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `mpiexec`", "for example `launcher: srun`"),
         ("launcher: slurm", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `slurm`", "for example"),
@@ -319,7 +319,7 @@ fn examples_are_profiles() {
         let profile = Profile::find_in(std::slice::from_ref(&folder), name)
             .unwrap_or_else(|error| panic!("{}", error.render(false)));
         assert!(profile.line_of("partition").is_some(), "{name}");
-        assert!(DOCUMENTATION.contains(&format!("`{name}`")), "docs/cluster.md does not mention {name}");
+        assert!(DOCUMENTATION.contains(&format!("`{name}`")), "docs/reference/profiles.md does not mention {name}");
     }
     for block in DOCUMENTATION.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         understood(block);
