@@ -24,11 +24,11 @@ Examples:
   winsign compare sweeps/one.yaml sweeps/one.yaml --store-b /mnt/north/results
   winsign compare results /mnt/north/results --json
 
-A and B are sweep files, stores, or reference tables (docs/reference/reports.md has an example). Rows with the
-same data set, architecture, method, level and inheritance are compared if the settings given for
-both are equal. Differences are A minus B. Two studies with tickets in common are compared in pairs
-over these tickets; others, and tables with standard deviations and numbers of tickets, by Welch's
-t-test. There is no interval for a single ticket.";
+A and B are sweep files, stores, or reference tables (docs/reference/reports.md has an example).
+Rows with the same data set, architecture, method, level and inheritance are compared if the
+settings given for both are equal. Differences are A minus B. Two studies with tickets in common are
+compared in pairs over these tickets; others, and tables with standard deviations and numbers of
+tickets, by Welch's t-test. There is no interval for a single ticket.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {

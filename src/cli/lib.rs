@@ -5,8 +5,6 @@ mod compare;
 #[cfg(feature = "data")]
 mod data;
 mod digest;
-#[cfg(test)]
-mod documentation;
 mod export;
 mod import;
 mod jobs;

@@ -26,9 +26,9 @@ Examples:
   winsign report sweeps/quickstart.yaml --json | jq '.transfers[] | {method, inherit, error_mean}'
 
 Prints the tables, and writes an interactive page (report.html), the tables as Markdown, LaTeX, CSV,
-JSON and Parquet, and the plots as SVG (with --png also as PNG); see docs/reference/reports.md. With --json the
-report is printed as JSON, and files are written only with --out. Stores are not locked, and only
-reports/NAME in them is changed.";
+JSON and Parquet, and the plots as SVG (with --png also as PNG); see docs/reference/reports.md. With
+--json the report is printed as JSON, and files are written only with --out. Stores are not locked,
+and only reports/NAME in them is changed.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {

@@ -1,7 +1,8 @@
 //! The documentation: links resolve, the book has every page, the reference is what the code says, and the tutorial shows
 //! what the programs print.
 //!
-//! `INSTA_UPDATE=always cargo test --profile ci --test documentation` renews the pages of the command line and of exit codes.
+//! `INSTA_UPDATE=always cargo test --profile ci --test documentation` renews the pages of the command line and of exit codes, the
+//! tables of settings and the schemas.
 #![cfg(feature = "worker")]
 
 mod command_line;
@@ -9,6 +10,7 @@ mod environment;
 mod exit_codes;
 mod files;
 mod links;
+mod settings;
 mod tutorial;
 
 use std::fs;
