@@ -9,7 +9,9 @@ use winsign_core::text::plural;
 use super::chart::{Axis, Chart, Tick};
 use super::figure::{Figure, TICKS};
 use super::legend::Key;
-use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text, thinned};
+use super::panels::{
+    InChain, Panel, axes_text, last_level, level_text, limited, sentences, series_text, share_level_0, thinned,
+};
 use super::svg::{Canvas, Paint, Rect, stroke};
 use super::theme::{self, Look, TRAIN_DASH, look};
 use super::{FigureChrome, Plot};
@@ -75,8 +77,9 @@ pub(super) fn draw_tickets(records: &[RunRecord], chrome: FigureChrome) -> Optio
     let trained = trained(records, Kind::Ticket).filter(|record| record.planned.label.rewind_point.is_none());
     let groups =
         grouped(trained, |record| (record.planned.label.problem, without_ticket_seeds(&record.planned.label.axes)));
+    let groups = share_level_0(groups, place);
     let groups = groups.iter().map(|records| Group {
-        heading: axes_text(&without_ticket_seeds(&records[0].planned.label.axes)).into_iter().collect(),
+        heading: heading(records),
         level: 0,
         lines: grouped(records, |record| (record.planned.label.method, record.planned.label.level))
             .iter()
@@ -96,6 +99,18 @@ pub(super) fn draw_tickets(records: &[RunRecord], chrome: FigureChrome) -> Optio
     };
     let caption = [Some("Every level has its epochs between two upright lines.".to_string()), left_out];
     Some(plot(chrome, ("ticket-curves.svg", "Training curves of tickets"), "level", &groups, in_sequence, caption))
+}
+
+fn place(record: &RunRecord) -> InChain {
+    let label = &record.planned.label;
+    let axes = without_ticket_seeds(&label.axes);
+    InChain { problem: label.problem, method: label.method, level: label.level, axes }
+}
+
+/// Returns the axes of a panel. A level 0 that several panels share has the fewest.
+fn heading(records: &[&RunRecord]) -> Vec<String> {
+    let axes = records.iter().map(|record| without_ticket_seeds(&record.planned.label.axes)).max_by_key(Vec::len);
+    axes.and_then(|axes| axes_text(&axes)).into_iter().collect()
 }
 
 fn trained<'f, 'a>(records: &'f [RunRecord<'a>], kind: Kind) -> impl Iterator<Item = &'f RunRecord<'a>> {

@@ -8,7 +8,7 @@ use winsign_core::text::plural;
 use super::chart::Axis;
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, limited, sentences, thinned};
+use super::panels::{InChain, Panel, axes_text, limited, sentences, share_level_0, thinned};
 use super::{FigureChrome, Plot};
 use crate::spreads::without_ticket_seeds;
 use crate::statistics::mean;
@@ -32,8 +32,8 @@ struct Chains<'a> {
 pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let rows = report.tickets.iter().filter(|row| !row.layers.is_empty());
     // Another level zero of the same network has as many layers; another architecture has other axes.
-    let chains =
-        grouped(rows, |row| (row.problem, without_ticket_seeds(&row.axes), row.method)).into_iter().map(Chains::new);
+    let chains = grouped(rows, |row| (row.problem, without_ticket_seeds(&row.axes), row.method));
+    let chains = share_level_0(chains, place).into_iter().map(Chains::new);
     let (chains, left_out) = limited(chains.collect::<Vec<_>>(), MOST_PANELS, "panels");
     if chains.is_empty() {
         return None;
@@ -83,6 +83,11 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     }))
 }
 
+fn place(row: &TicketRow) -> InChain {
+    let axes = without_ticket_seeds(&row.axes);
+    InChain { problem: row.problem, method: Some(row.method), level: row.level, axes }
+}
+
 impl<'a> Chains<'a> {
     fn new(rows: Vec<&'a TicketRow>) -> Chains<'a> {
         let mut levels = distinct(rows.iter().map(|row| row.level));
@@ -106,7 +111,9 @@ impl<'a> Chains<'a> {
     }
 
     fn heading(&self) -> Vec<String> {
-        std::iter::once(self.method()).chain(axes_text(&without_ticket_seeds(&self.rows[0].axes))).collect()
+        // A shared level 0 has the fewest axes.
+        let axes = self.rows.iter().map(|row| without_ticket_seeds(&row.axes)).max_by_key(Vec::len);
+        std::iter::once(self.method()).chain(axes.and_then(|axes| axes_text(&axes))).collect()
     }
 
     fn map(&self) -> HeatMap {

@@ -1,7 +1,7 @@
 //! How many panels make a picture, and what stands over them.
 
 use winsign_core::grouping::distinct;
-use winsign_core::settings::{Between, Inherit, Method};
+use winsign_core::settings::{Between, Inherit, Method, Problem};
 use winsign_core::text::plural;
 use winsign_sweep::Axes;
 
@@ -103,6 +103,43 @@ pub(super) fn axes_text(axes: &Axes) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
+/// The chain that a ticket is a part of, and its level.
+#[derive(Clone, PartialEq)]
+pub(super) struct InChain {
+    pub problem: Problem,
+    pub method: Option<Method>,
+    pub level: u32,
+    pub axes: Axes,
+}
+
+impl InChain {
+    /// Whether this is level 0 of the other's chain. Chains that differ only in the training of later levels share it, and it
+    /// lacks the axes in which they differ.
+    fn is_level_0_of(&self, other: &InChain) -> bool {
+        let is_same = (self.problem, self.method) == (other.problem, other.method);
+        is_same && self.level == 0 && other.level > 0 && self.axes.iter().all(|axis| other.axes.contains(axis))
+    }
+}
+
+/// Moves each level 0 that is alone in its group to the groups of all chains that share it.
+pub(super) fn share_level_0<R: Copy>(groups: Vec<Vec<R>>, place: impl Fn(R) -> InChain) -> Vec<Vec<R>> {
+    let places: Vec<Vec<InChain>> = groups.iter().map(|rows| rows.iter().map(|row| place(*row)).collect()).collect();
+    let has_chain = |group: usize, first: &InChain| places[group].iter().any(|other| first.is_level_0_of(other));
+    let mut shared: Vec<Vec<R>> = vec![vec![]; groups.len()];
+    for (group, (rows, places)) in groups.iter().zip(&places).enumerate() {
+        for (row, place) in rows.iter().zip(places) {
+            let chains: Vec<usize> = match has_chain(group, place) {
+                true => vec![group],
+                false => (0..groups.len()).filter(|other| has_chain(*other, place)).collect(),
+            };
+            let targets = if chains.is_empty() { vec![group] } else { chains };
+            targets.into_iter().for_each(|target| shared[target].push(*row));
+        }
+    }
+    shared.retain(|rows| !rows.is_empty());
+    shared
+}
+
 /// Returns a count such as `5 tickets, 10 seeds`; dense networks have no tickets.
 pub(super) fn samples_text(tickets: usize, count: usize, name: &str) -> String {
     if tickets == 0 { plural(count, name) } else { format!("{}, {}", plural(tickets, "ticket"), plural(count, name)) }
@@ -117,7 +154,25 @@ pub(super) fn tickets_text(tickets: impl Iterator<Item = usize> + Clone) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use winsign_core::settings::{Architecture, Dataset};
+
     use super::*;
+
+    #[test]
+    fn level_0_without_a_chain_is_drawn_with_the_chains_that_share_it() {
+        let row = |level: u32, axes: &[&str]| InChain {
+            problem: Problem::new(Dataset::Digits, Architecture::ResNet8),
+            method: Some(Method::Lrr),
+            level,
+            axes: axes.iter().map(|value| ("ticket.epochs".to_string(), value.to_string())).collect(),
+        };
+        let (first, four, eight) = (row(0, &[]), row(1, &["4"]), row(1, &["8"]));
+        let shared = share_level_0(vec![vec![&first], vec![&four], vec![&eight]], InChain::clone);
+        assert!(shared == [[&first, &four], [&first, &eight]]);
+        let (own, alone) = (row(0, &["4"]), InChain { method: Some(Method::Aws), ..row(0, &[]) });
+        let groups = vec![vec![&own, &four], vec![&alone]];
+        assert!(share_level_0(groups.clone(), InChain::clone) == groups);
+    }
 
     #[test]
     fn thinning_keeps_few_and_spreads_many() {

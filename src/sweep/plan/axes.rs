@@ -322,6 +322,16 @@ connect:
     }
 
     #[test]
+    fn connections_have_the_settings_that_only_some_of_their_networks_have() {
+        let levels = "ticket: {method: lrr, levels: 2, epochs: [4, 8]}\nconnect: {between: levels}";
+        assert_eq!(axes(levels, is_connection), ["ticket.epochs 4", "ticket.epochs 8"]);
+        let flipped = "ticket: {method: lrr, levels: 1}
+transfer: {inherit: [sign, retrain], flip: [0, 0.1], seed: 2}
+connect: {between: retrain}";
+        assert_eq!(axes(flipped, is_connection), ["transfer.flip 0", "transfer.flip 0.1"]);
+    }
+
+    #[test]
     fn alignment_is_an_axis_even_where_all_networks_are_aligned() {
         let text = "ticket: {method: [lrr, aws], levels: 1}\nconnect: {between: tickets, align: weights}";
         assert_eq!(axes(text, is_connection), ["connect.align weights"]);

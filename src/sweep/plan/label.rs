@@ -158,10 +158,18 @@ fn common<T: PartialEq>(ends: &[&Described], property: impl Fn(&Label) -> T) -> 
     ends.iter().all(|end| property(&end.label) == first).then_some(first)
 }
 
-fn common_settings<'d>(ends: &[&'d Described]) -> impl Iterator<Item = (&'static str, Value)> + 'd {
-    let (first, others) =
-        ends.split_first().map_or((&[][..], vec![]), |(first, others)| (&first.settings[..], others.to_vec()));
-    first.iter().copied().filter(move |setting| others.iter().all(|other| other.settings.contains(setting)))
+/// Returns the settings on which all of these agree that have them: level 0 has no epochs of later levels, and a ticket trained
+/// on has no flipped signs.
+fn common_settings(ends: &[&Described]) -> Named {
+    let mut common = Named::new();
+    for &(path, value) in ends.iter().flat_map(|end| &end.settings) {
+        let is_new = common.iter().all(|(other, _)| *other != path);
+        let agrees = |end: &&Described| end.settings.iter().all(|(other, theirs)| *other != path || *theirs == value);
+        if is_new && ends.iter().all(agrees) {
+            common.push((path, value));
+        }
+    }
+    common
 }
 
 /// The paths of the settings that tickets and transfers have in common.
