@@ -1,6 +1,6 @@
-//! The test error by what was transferred: every seed a marker, their mean a bar. There is a panel for each level, with the
-//! methods side by side, and the error of dense networks as a line across. Studies of many levels have lines over the
-//! remaining weights instead.
+//! The test error by inheritance: a marker for every seed, and a bar for their mean. There is a panel for each level,
+//! with the methods side by side, and the error of dense networks as a line across. Studies of many levels have lines
+//! over the remaining weights instead.
 
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Inherit, Method, Problem};
@@ -147,7 +147,7 @@ fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64) 
     chart.canvas.text(place, &text, NOTE.centred());
 }
 
-/// Returns the interval that is drawn, but none where Student's t over two tickets says nothing but that they are few.
+/// Returns the interval that is drawn; `None` for an interval of Student's t over only two tickets.
 fn drawn_interval(row: &TransferRow) -> Option<Interval> {
     row.summary.filter(|summary| row.tickets > 1 && !is_hardly_known(summary))?.interval
 }
