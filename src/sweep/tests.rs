@@ -180,7 +180,7 @@ fn zip_spans_blocks() {
     assert_eq!(sweep.chains.iter().map(seeds).collect::<Vec<_>>(), [(1, 2, vec![11]), (4, 2, vec![12])]);
 }
 
-/// As a product these would be four million transfers, beyond the limit.
+/// The product would be four million transfers, beyond the limit.
 #[test]
 fn zip_counts_for_the_limit_as_it_is_expanded() {
     let sweep = expanded(
@@ -191,7 +191,7 @@ zip: [ticket.seed, transfer.seed]",
     assert_eq!(sweep.chains.iter().map(|chain| chain.transfers.len()).sum::<usize>(), 2_000);
 }
 
-/// As single paths these would be more than a million.
+/// Single paths would be more than a million.
 #[test]
 fn blocks_count_for_the_limit() {
     let transfers =

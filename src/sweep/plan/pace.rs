@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_host_comes_first() {
+    fn busiest_host_comes_first() {
         let on = |host: &str| RunStatus { host: Some(host.to_string()), ..running(1, 0, 0.0) };
         let idle = RunStatus { host: Some("node9".to_string()), ..done(1.0, 0.0) };
         let statuses = [on("node2"), on("node3"), on("node1"), on("node3"), idle];
