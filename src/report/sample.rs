@@ -492,7 +492,7 @@ mod tests {
 
     /// Tickets differ widely, but on each of them the one is better by about two: the interval of the difference is narrow.
     #[test]
-    fn a_difference_that_all_tickets_share_is_shown_in_spite_of_their_spread() {
+    fn difference_that_all_tickets_share_is_shown_in_spite_of_their_spread() {
         let axes = Axes::new();
         let tickets = [(1, 2.0, 0.1), (2, 30.0, -0.1), (3, 11.0, 0.0), (4, 55.0, 0.05)];
         let a: Vec<_> = tickets.iter().map(|&(ticket, error, _)| (ticket, 2, error)).collect();
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_better_than_every_other_one() {
+    fn best_sample_is_better_than_every_other_one() {
         let axes = Axes::new();
         let of = |inherit, errors: [f64; 3]| {
             let values: Vec<_> = (1..=3).map(|ticket| (ticket, 2, errors[ticket as usize - 1])).collect();
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_needs_five_tickets() {
+    fn bootstrap_needs_five_tickets() {
         let axes = Axes::new();
         let estimate = Estimate { method: IntervalMethod::Bootstrap, level: 0.95 };
         let of = |inherit, tickets: u64, error: f64| {
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_without_results_is_planned_and_not_counted() {
+    fn ticket_without_results_is_planned_and_not_counted() {
         let mut study = tickets();
         study.unfinish(RunState::Failed, |planned| ticket_of(&planned.label) == 3);
         let report = errors(study);

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_log_is_bounded_in_lines_and_bytes() {
+    fn log_end_is_bounded_in_lines_and_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let end = |text: &[u8]| {

@@ -234,7 +234,7 @@ pub(super) fn plot_lines<'a>(
     let summaries: Vec<&Summary> = summaries.collect();
     let few = summaries.iter().any(|summary| is_hardly_known(summary));
     let none_of_few = format!("None of fewer than {FEWEST_OF_T}.");
-    // Bands of two kinds in one figure could not be told apart.
+    // Bands of two kinds in one figure could not be distinguished.
     let has_intervals =
         groups.iter().flat_map(Group::points).filter_map(|point| point.band).any(|band| band.is_interval);
     let of_all = groups.iter_mut().flat_map(|group| group.series.iter_mut().flat_map(|series| &mut series.points));
@@ -320,7 +320,7 @@ fn frames(groups: &[Group], fit: impl Fn(f64, f64) -> Range<f64>) -> Vec<Frame> 
         let means = || alike().map(|point| point.mean);
         let lowest = means().fold(f64::INFINITY, f64::min);
         let highest = means().fold(f64::NEG_INFINITY, f64::max);
-        // An interval over few seeds may be so wide that no line could be told from another.
+        // An interval over few seeds may be so wide that lines could not be distinguished.
         let most = highest + BEYOND * highest.abs();
         let bands = alike().filter_map(|point| point.band).map(|band| band.high.min(most));
         Frame { x, y: fit(lowest, bands.fold(highest, f64::max)), ticks: ratio_ticks(&ratios) }
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_for_every_mean_from_dense_to_sparse() {
+    fn every_mean_has_a_marker_from_dense_to_sparse() {
         let report = levels();
         let plot = draw_errors(&report, FigureChrome::Full).unwrap();
         let told = tooltips(&plot.svg);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_band_is_the_interval_or_else_the_deviation() {
+    fn band_is_the_interval_or_else_the_deviation() {
         let mut report = levels();
         for row in &mut report.transfers {
             row.summary = None;

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_spans_its_area() {
+    fn chart_spans_its_area() {
         let area = Rect::between((100.0, 50.0), (300.0, 150.0));
         let mut canvas = Canvas::default();
         let chart = Chart::new(&mut canvas, area, (Axis::logarithmic(100.0, 1.0), &[]), 0.0..4.0);

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bowl_has_circles() {
+    fn bowl_has_circles() {
         let (x, y, values) = bowl();
         let contour = &contours(&x, &y, &values, &[0.49])[0];
         assert_eq!(contour.lines.len(), 1);

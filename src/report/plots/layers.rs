@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_for_every_layer_and_level() {
+    fn every_layer_and_level_has_a_cell() {
         let report = layered(9);
         let plot = draw(&report, FigureChrome::Full).unwrap();
         let told = tooltips(&plot.svg);

@@ -18,7 +18,7 @@ use crate::{ConnectionRow, End, PairPath, Part, Report};
 
 /// The smallest number of networks that make a matrix.
 const FEWEST_ENDS: usize = 3;
-/// The largest number of networks that can be told apart in a panel.
+/// The largest number of networks that can be distinguished in a panel.
 const MOST_ENDS: usize = 100;
 const MOST_PANELS: usize = 8;
 /// The largest number of cells in all panels together, for a file that a browser opens at once.
@@ -247,7 +247,7 @@ pub(super) fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Opt
             [step.cluster1, step.cluster2].map(|branch| std::mem::take(&mut branches[branch]));
         let ends = |branch: &[usize]| (branch[0], branch[branch.len() - 1]);
         let ((a, b), (c, d)) = (ends(&first), ends(&second));
-        // As they are, or either turned, or both.
+        // The branches stay as they are, or one of them or both are turned.
         let ways = [(between(b, c), false, false), (between(b, d), false, true), (between(a, c), true, false)];
         let ways = ways.into_iter().chain([(between(a, d), true, true)]);
         let best = ways.min_by(|x, y| x.0.total_cmp(&y.0)).expect("four of them");
@@ -273,7 +273,7 @@ mod tests {
         let plot = draw(&two_basins(8), FigureChrome::Full).unwrap();
         let told = tooltips(&plot.svg);
         assert_eq!(told.len(), 8 * 7);
-        // Row after row: the first row tells of the first network and all others.
+        // Row after row: the first row is that of the first network and all others.
         let first: Vec<&str> = told[..7].iter().map(|told| told.text.split(':').next().unwrap()).collect();
         let seeds: Vec<usize> = first.iter().map(|pair| pair.rsplit(' ').next().unwrap().parse().unwrap()).collect();
         let alike = |seed: &usize| seed % 2;

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_study_makes_the_same_files() {
+    fn same_study_makes_the_same_files() {
         let [first, second] = [0, 1].map(|_| everything("x", FigureChrome::Full));
         assert!(first.iter().zip(&second).all(|(a, b)| a.file == b.file && a.svg == b.svg && a.caption == b.caption));
     }

@@ -31,7 +31,7 @@ const HEADROOM: f64 = 1.15;
 /// The largest end of an interval, as a multiple of the highest error.
 const MOST_OF_INTERVALS: f64 = 1.5;
 
-/// Markers of one mean that can be told apart, and so many of them that they must be smaller for that.
+/// The largest number of markers of one mean, and the number above which they are smaller.
 const MOST_MARKERS: usize = 25;
 const MANY_MARKERS: usize = 8;
 const SMALLER: f64 = 0.6;
@@ -190,6 +190,6 @@ fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {
     // Not zero, lest there be no axis.
     let highest = errors.fold(0.1, f64::max);
     let intervals = rows.iter().filter_map(|row| drawn_interval(row)).map(|interval| interval.high);
-    // A wide interval is cut, so that bars can be told apart.
+    // A wide interval is cut, so that bars can be distinguished.
     intervals.fold(highest, f64::max).min(MOST_OF_INTERVALS * highest)
 }
