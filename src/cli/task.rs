@@ -1,6 +1,7 @@
 //! `winsign task`: executes one task of a job. It is called by the scripts that `winsign submit` writes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Diagnostic, Store, exit};
@@ -10,6 +11,7 @@ use winsign_exec::batch::{programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::launcher::{self, Placement};
+use winsign_exec::local::Local;
 use winsign_exec::slots::Slots;
 use winsign_exec::{Options, Summary};
 use winsign_sweep::plan::survey::survey_runs;
@@ -89,8 +91,10 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Diagnostic
     let share = execution.gpus.map(Share::from_gpus).transpose()?.unwrap_or(Share::Even);
     let ranks = execution.ranks;
     let runs = profile.side_by_side;
-    let launcher = if ranks == 1 { "direct" } else { profile.launcher.as_str() };
-    let launcher = launcher::named(launcher, &execution.wanted(profile))?;
+    let launcher = match ranks {
+        1 => Arc::new(Local),
+        _ => launcher::named(&profile.launcher, &execution.wanted(profile))?,
+    };
     let hosts = match launcher.placement() {
         Placement::Hosts => profile.scheduler().nodes(execution.threads)?,
         Placement::Here | Placement::Launcher => None,

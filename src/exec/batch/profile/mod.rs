@@ -19,6 +19,7 @@ use winsign_sweep::keys::{Block, Key};
 use winsign_sweep::yaml::{self, Content, Diagnostic, Place, listed, nearest, quoted};
 
 use super::scheduler::{self, Scheduler};
+use crate::launcher;
 pub use keys::PROFILE;
 
 /// The directory of profiles in a project.
@@ -268,7 +269,7 @@ impl Profile {
         }
         // Overriding the launcher on the command line must not require editing the file.
         let is_chosen = self.source.overridden.contains("launcher");
-        if self.launcher != "srun" && self.gives("mpi") && !is_chosen {
+        if self.gives("mpi") && !is_chosen && !launcher::check(&self.launcher)?.uses_mpi_kind() {
             let message = format!("`mpi` has no effect with `launcher: {}`: it is used by `srun`", self.launcher);
             return Err(self.fault("mpi", 0, message, "remove it, or set `launcher: srun`"));
         }
