@@ -57,7 +57,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
                 };
                 change_own(scheduler, &job, change)
             }
-            Ok(_) => submit::keep_going(&submission),
+            Ok(_) => submit::continue_submission(&submission),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
             Err(error) => change_own(scheduler, &job, Change::RequeueHeld(&error.to_string())),
         };

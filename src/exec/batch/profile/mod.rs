@@ -149,7 +149,10 @@ impl Profile {
 
     /// Returns the profile with settings of the command line instead of its own, by their names in the file. The option has the
     /// name of the setting: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
-    pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, Diagnostic> {
+    pub fn with_options<'a>(
+        mut self,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Profile, Diagnostic> {
         let on_command_line = |fault: Diagnostic| fault.in_file("command line", "");
         for (name, text) in options {
             let label = format!("--{}", name.replace('_', "-"));

@@ -208,13 +208,14 @@ error: `time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, foun
 #[test]
 fn command_line_overrides_file_and_is_checked() {
     let profile = understood("partition: gpu\npack: 8\nside_by_side: 4\nmpi: pmix\n");
-    let with = |options: &[(&str, &str)]| profile.clone().with(options.iter().copied());
+    let with = |options: &[(&str, &str)]| profile.clone().with_options(options.iter().copied());
     let other = with(&[("partition", "cpu"), ("time", "30"), ("pack", "2"), ("launcher", "direct")]).unwrap();
     assert_eq!((other.partition.as_deref(), other.time.as_deref(), other.pack), (Some("cpu"), Some("30"), 2));
     assert_eq!((other.side_by_side, other.launcher.as_str()), (2, "direct"));
     assert_eq!((other.line_of("partition"), other.line_of("side_by_side")), (None, Some(3)));
 
-    let nice = understood("sbatch: [--nice]").with([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
+    let nice =
+        understood("sbatch: [--nice]").with_options([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
     assert_eq!(nice.sbatch, ["--nice", "--exclusive", "--hint=x"]);
 
     let error = |options: &[(&str, &str)]| with(options).unwrap_err();
@@ -230,7 +231,7 @@ fn command_line_overrides_file_and_is_checked() {
 /// What jobs submit later, they submit with the profile as it was.
 #[test]
 fn profiles_can_be_kept() {
-    let profile = understood("partition: gpu\nsbatch: [--nice]\n").with([("qos", "high")]).unwrap();
+    let profile = understood("partition: gpu\nsbatch: [--nice]\n").with_options([("qos", "high")]).unwrap();
     let kept: Profile = serde_json::from_str(&serde_json::to_string(&profile).unwrap()).unwrap();
     assert_eq!(kept, profile);
     let old = r#"{"launcher": "srun", "sbatch": ["--nice"]}"#;
@@ -241,8 +242,9 @@ fn profiles_can_be_kept() {
 
 #[test]
 fn settings_to_check_are_those_given() {
-    let profile =
-        understood("partition: gpu\nsetup: module load x\n").with([("time", "30"), ("sbatch", "--nice")]).unwrap();
+    let profile = understood("partition: gpu\nsetup: module load x\n")
+        .with_options([("time", "30"), ("sbatch", "--nice")])
+        .unwrap();
     let expected = "check the settings in here.yaml: `partition: gpu`, `time: 30`, `sbatch: [\"--nice\"]`";
     assert_eq!(profile.settings_to_check(), expected);
     assert!(Profile::default().settings_to_check().starts_with("set what the site requires"));
