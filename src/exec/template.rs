@@ -93,7 +93,7 @@ fn value(placeholder: &str) -> Option<Value> {
     PLACEHOLDERS.iter().find(|(name, _)| *name == placeholder).map(|(_, value)| *value)
 }
 
-/// Splits a word at its first placeholder. A shell that the command starts may read `${…}`, which is none.
+/// Splits a word at its first placeholder. `${…}` is not a placeholder: a shell that the command starts may read it.
 fn split_placeholder(word: &str) -> Option<(&str, &str, &str)> {
     let (start, _) = word.match_indices('{').find(|&(start, _)| !word[..start].ends_with('$'))?;
     let end = word[start..].find('}').map_or(word.len(), |last| start + last + 1);

@@ -181,11 +181,6 @@ impl Profile {
         scheduler::find(&self.scheduler).expect("it was checked when it was read")
     }
 
-    /// Returns the line of the file with a setting.
-    pub fn line_of(&self, setting: &str) -> Option<usize> {
-        Some(self.source.places.get(setting)?.first()?.line)
-    }
-
     /// Returns the time limit of a job, or `None` without one.
     pub fn time_limit(&self) -> Option<Duration> {
         keys::seconds(self.time.as_ref()?).filter(|seconds| *seconds > 0).map(Duration::from_secs)

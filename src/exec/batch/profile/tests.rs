@@ -18,6 +18,11 @@ fn understood(text: &str) -> Profile {
     parse(text).unwrap_or_else(|error| panic!("{}", error.render(false)))
 }
 
+/// Returns the line of the file with a setting.
+fn line_of(profile: &Profile, setting: &str) -> Option<usize> {
+    Some(profile.source.places.get(setting)?.first()?.line)
+}
+
 #[test]
 fn settings_are_read_and_know_their_lines() {
     let profile = understood(
@@ -73,7 +78,7 @@ sbatch:
         source: profile.source.clone(),
     };
     assert_eq!(profile, expected);
-    let lines = ["launcher", "partition", "max_submit", "sbatch", "mpi"].map(|setting| profile.line_of(setting));
+    let lines = ["launcher", "partition", "max_submit", "sbatch", "mpi"].map(|setting| line_of(&profile, setting));
     assert_eq!(lines, [Some(2), Some(3), Some(17), Some(22), None]);
 }
 
@@ -86,7 +91,7 @@ fn empty_profile_has_defaults() {
             Profile { path: profile.path.clone(), source: profile.source.clone(), ..Profile::default() }
         );
     }
-    assert_eq!(Profile::default().line_of("partition"), None);
+    assert_eq!(line_of(&Profile::default(), "partition"), None);
 }
 
 #[test]
@@ -212,7 +217,7 @@ fn command_line_overrides_file_and_is_checked() {
     let other = with(&[("partition", "cpu"), ("time", "30"), ("pack", "2"), ("launcher", "direct")]).unwrap();
     assert_eq!((other.partition.as_deref(), other.time.as_deref(), other.pack), (Some("cpu"), Some("30"), 2));
     assert_eq!((other.side_by_side, other.launcher.as_str()), (2, "direct"));
-    assert_eq!((other.line_of("partition"), other.line_of("side_by_side")), (None, Some(3)));
+    assert_eq!((line_of(&other, "partition"), line_of(&other, "side_by_side")), (None, Some(3)));
 
     let nice =
         understood("sbatch: [--nice]").with_options([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
@@ -319,7 +324,7 @@ fn examples_are_profiles() {
     for name in &names {
         let profile = Profile::find_in(std::slice::from_ref(&folder), name)
             .unwrap_or_else(|error| panic!("{}", error.render(false)));
-        assert!(profile.line_of("partition").is_some(), "{name}");
+        assert!(line_of(&profile, "partition").is_some(), "{name}");
         assert!(DOCUMENTATION.contains(&format!("`{name}`")), "docs/reference/profiles.md does not mention {name}");
     }
     for block in DOCUMENTATION.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
@@ -339,7 +344,7 @@ fn keys_are_the_fields_and_have_their_defaults() {
         // A value for each kind can be put in the field.
         let pack = if key.name == "pack" { "" } else { "pack: 100" };
         let profile = understood(&format!("{}: {}\n{pack}", key.name, key.example));
-        assert_eq!(profile.line_of(key.name), Some(1), "{}", key.name);
+        assert_eq!(line_of(&profile, key.name), Some(1), "{}", key.name);
         let default = Profile::default().shown(key);
         let said_in_words = ["null", "", "[]"].contains(&default.as_str());
         assert!(said_in_words || default == key.default_text(), "{}: {default}", key.name);
