@@ -140,7 +140,7 @@ fn bad_input_is_explained_at_its_place() {
         ("launcher: mpi-run", 1, 11, "`launcher`: there is no launcher `mpi-run`", "did you mean `mpirun`?"),
         ("pack: 1\nlauncher: jsrun -n {rank}", 2, 11, "`launcher`: there is no placeholder `{rank}`", "the placeholders are `{ranks}`, `{threads}`, `{gpus}`, `{hosts}`"),
         ("launcher: \"ibrun -n 4\"", 1, 11, "`launcher`: the command `ibrun -n 4` does not contain `{ranks}`", "add the number of ranks of a run"),
-        ("scheduler: pbs", 1, 12, "`scheduler` must be one of `slurm`, found the text `pbs`", "for example `scheduler: slurm`"),
+        ("scheduler: pbs", 1, 12, "`scheduler` must be `slurm`, found the text `pbs`", "for example `scheduler: slurm`"),
         ("partition:", 1, 10, "`partition` must be a name, found nothing", "for example `partition: gpu`"),
         ("partition: 2024", 1, 12, "`partition` must be a name, found `2024`", "put it in quotes, as in `partition: \"2024\"`"),
         ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: a name cannot contain ' '", "for example `partition: gpu`"),
