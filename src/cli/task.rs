@@ -10,7 +10,7 @@ use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::{programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
-use winsign_exec::launcher::{self, Placement};
+use winsign_exec::launcher::{self, Launcher, Placement};
 use winsign_exec::local::Local;
 use winsign_exec::slots::Slots;
 use winsign_exec::{Options, Summary};
@@ -91,7 +91,7 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Diagnostic
     let share = execution.gpus.map(Share::from_gpus).transpose()?.unwrap_or(Share::Even);
     let ranks = execution.ranks;
     let runs = profile.side_by_side;
-    let launcher = match ranks {
+    let launcher: Arc<dyn Launcher> = match ranks {
         1 => Arc::new(Local),
         _ => launcher::named(&profile.launcher, &execution.wanted(profile))?,
     };
