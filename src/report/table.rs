@@ -60,6 +60,8 @@ pub enum Role {
     Axis,
     /// It is a result.
     Value,
+    /// It is the number of runs or paths behind the results, done and planned.
+    Sample,
 }
 
 /// The outputs that have a column.
@@ -412,6 +414,16 @@ impl<'r, R> Declaration<'r, R> {
             best: HashSet::new(),
         });
         self
+    }
+
+    /// Adds the column of the runs or paths behind the results of a row: those that are done, and those that are planned.
+    pub fn sample(self, title: &str, counts: impl Fn(&'r R) -> (usize, usize)) -> Declaration<'r, R> {
+        let mut declaration = self.value("n", title, Form::Count, |row| {
+            let (done, planned) = counts(row);
+            Cell::Count { done, planned }
+        });
+        declaration.last().role = Role::Sample;
+        declaration
     }
 
     /// Adds a column for each axis that is one in these rows.

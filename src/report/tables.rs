@@ -1,4 +1,5 @@
-//! The tables of a report. An entry here is a column in every output: terminal, Markdown, LaTeX, CSV and the page.
+//! The tables of a report: [`TABLES`] lists them, with the files that have each. An entry of a table is a column in every
+//! output: terminal, Markdown, LaTeX, CSV and the page.
 
 use winsign_core::RunId;
 use winsign_core::settings::{Between, Method, Problem};
@@ -8,25 +9,81 @@ use super::joins::SeedPaths;
 use super::paths::alignment_note;
 use super::statistics::{mean, percent};
 use super::table::{Cell, Declaration, Form, MISSING, Measured, Table, method_text};
-use super::{ConnectionRow, Difference, Interval, Part, PlaneRow, Report, Summary};
+use super::{ConnectionRow, Difference, Interval, Part, Pivot, PlaneRow, Report, Summary};
 
 const PERCENT: Form = Form::Decimals(1);
 const POINTS: Form = Form::Decimals(1);
 const NATS: Form = Form::Decimals(3);
 
-/// Returns every table that has rows, in the order of the page.
-pub fn all(report: &Report) -> Vec<Table> {
-    let tables = [
-        transfers(report),
-        connections(report),
-        planes(report),
-        differences(report),
-        spreads(report),
-        tickets(report),
-        failures(report),
-    ];
-    let chosen = report.pivot.as_ref().map(|pivot| pivot.table());
-    chosen.into_iter().chain(tables).filter(|table| !table.rows.is_empty()).collect()
+/// A table of the report, and the files that have it. The page has every table.
+pub struct Listed {
+    build: fn(&Report) -> Option<Table>,
+    /// The place in `report.md`; none for a table of runs that are lists there.
+    pub in_markdown: Option<Section>,
+    /// The name of the file for LaTeX; none for a table without results.
+    pub latex_file: Option<&'static str>,
+    /// Whether `report.csv` has the rows. It has those that summarize measurements; differences and spreads follow from the
+    /// same measurements, and the custom table has a file of its own.
+    pub in_csv: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    BeforeFigures,
+    BehindFigures,
+}
+
+/// Every table, in the order of all outputs.
+pub static TABLES: [Listed; 8] = [
+    Listed {
+        build: |report| report.pivot.as_ref().map(Pivot::table),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-chosen.tex"),
+        in_csv: false,
+    },
+    Listed {
+        build: |report| Some(transfers(report)),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-transfers.tex"),
+        in_csv: true,
+    },
+    Listed {
+        build: |report| Some(connections(report)),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-connections.tex"),
+        in_csv: true,
+    },
+    Listed {
+        build: |report| Some(planes(report)),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-planes.tex"),
+        in_csv: true,
+    },
+    Listed {
+        build: |report| Some(differences(report)),
+        in_markdown: Some(Section::BehindFigures),
+        latex_file: Some("table-differences.tex"),
+        in_csv: false,
+    },
+    Listed {
+        build: |report| Some(spreads(report)),
+        in_markdown: Some(Section::BehindFigures),
+        latex_file: Some("table-spreads.tex"),
+        in_csv: false,
+    },
+    Listed {
+        build: |report| Some(tickets(report)),
+        in_markdown: Some(Section::BehindFigures),
+        latex_file: Some("table-tickets.tex"),
+        in_csv: true,
+    },
+    Listed { build: |report| Some(failures(report)), in_markdown: None, latex_file: None, in_csv: false },
+];
+
+/// Returns every table that has rows.
+pub fn all(report: &Report) -> impl Iterator<Item = (&'static Listed, Table)> {
+    let tables = TABLES.iter().filter_map(|listed| Some((listed, (listed.build)(report)?)));
+    tables.filter(|(_, table)| !table.rows.is_empty())
 }
 
 /// Returns the transfers, each with the barrier between its seeds.
@@ -49,7 +106,7 @@ pub fn transfers(report: &Report) -> Table {
         .key("inherit", "transferred", Form::Text, |row| Cell::display(row.inherit))
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
-        .value("n", "seeds", Form::Count, |row| Cell::Count { done: row.seeds, planned: row.seeds_planned })
+        .sample("seeds", |row| (row.seeds, row.seeds_planned))
         .value("error", "test error %", PERCENT, |row| row.summary.map(Measured::mean_std))
         .best(|row| row.best)
         .statistics(|row| row.summary)
@@ -82,7 +139,7 @@ pub fn connections(report: &Report) -> Table {
         .optional()
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
-        .value("n", "paths", Form::Count, |row| Cell::Count { done: row.pairs, planned: row.pairs_planned })
+        .sample("paths", |row| (row.pairs, row.pairs_planned))
         .value("barrier", "barrier", POINTS, barrier)
         .best(|row| row.best)
         .value("barrier_max", "largest", POINTS, |row| row.barrier_max)
@@ -182,7 +239,7 @@ pub fn tickets(report: &Report) -> Table {
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
         .in_files_unless(report.levels.iter().any(|row| row.tickets_planned > 1))
-        .value("n", "runs", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
+        .sample("runs", |row| (row.tickets, row.tickets_planned))
         .in_files()
         .value("error", "test error %", PERCENT, |row| row.summary.map(Measured::mean_std))
         .statistics(|row| row.summary)
@@ -290,13 +347,24 @@ fn sentences<const N: usize>(parts: [String; N]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{csv, latex};
+    use super::super::{csv, latex, pivot};
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_core::results::Outcome;
     use winsign_core::settings::{Inherit, Kind, Seeds};
     use winsign_sweep::plan::{Label, RunState};
     use winsign_testkit::study::{Study, ticket_of};
+
+    #[test]
+    fn files_for_latex_have_the_names_of_their_tables() {
+        let mut report = Study::of_tickets(&[1, 2, 3], &[2, 3]).report();
+        report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
+        for listed in &TABLES {
+            let table = (listed.build)(&report).unwrap();
+            let name = format!("table-{}.tex", table.id);
+            assert!(listed.latex_file.is_none_or(|file| file == name), "{name}");
+        }
+    }
 
     #[test]
     fn numbers_have_the_sign_of_mathematics() {
