@@ -8,12 +8,12 @@ use winsign_sweep::plan::RunState;
 use super::joins::SeedPaths;
 use super::paths::alignment_note;
 use super::statistics::{mean, percent};
-use super::table::{Cell, Declaration, Form, MISSING, Measured, Table, method_text};
+use super::table::{Cell, Declaration, Form, MISSING, Measured, Shown, Table, method_text};
 use super::{ConnectionRow, Difference, Interval, Part, Pivot, PlaneRow, Report, Summary};
 
-const PERCENT: Form = Form::Decimals(1);
-const POINTS: Form = Form::Decimals(1);
-const NATS: Form = Form::Decimals(3);
+/// Percent, and differences of percents in percentage points.
+pub(super) const PERCENT: Form = Form::Decimals(1);
+pub(super) const NATS: Form = Form::Decimals(3);
 
 /// A table of the report, and the files that have it. The page has every table.
 pub struct Listed {
@@ -102,20 +102,21 @@ pub fn transfers(report: &Report) -> Table {
     ];
     Declaration::new("transfers", "Transfers", &report.transfers)
         .runs(|row| runs_of(&row.parts))
-        .place(|row| (row.problem, row.method, row.level, row.remaining_ratio))
-        .key("inherit", "transferred", Form::Text, |row| Cell::display(row.inherit))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (row.method, row.level, row.remaining_ratio))
+        .inherit(|row| Cell::display(row.inherit))
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
         .sample("seeds", |row| (row.seeds, row.seeds_planned))
         .value("error", "test error %", PERCENT, |row| row.summary.map(Measured::mean_std))
         .best(|row| row.best)
         .statistics(|row| row.summary)
-        .value("barrier_between_seeds", "barrier\nbetween seeds", POINTS, |row| {
+        .value("barrier_between_seeds", "barrier\nbetween seeds", PERCENT, |row| {
             paths.beside(row).map(unfinished_barrier)
         })
         .best(|row| paths.beside(row).is_some_and(|row| row.best))
         .in_files_unless(!beside.is_empty())
-        .note(sentences(note))
+        .finish(sentences(note))
 }
 
 /// Returns the paths between networks. Those between the seeds of a transfer are shown elsewhere if they stand beside it.
@@ -133,27 +134,28 @@ pub fn connections(report: &Report) -> Table {
     Declaration::new("connections", "Connections", &report.connections)
         .runs(|row| runs_of(&row.parts))
         .shown_elsewhere(|row| beside.iter().any(|shown| std::ptr::eq(*shown, row)))
-        .place(|row| (row.problem, row.method, row.level, row.remaining_ratio))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (row.method, row.level, row.remaining_ratio))
         .key("between", "between", Form::Text, |row| Cell::display(row.between))
-        .key("inherit", "transferred", Form::Text, |row| row.inherit.map(Cell::display))
+        .inherit(|row| row.inherit.map(Cell::display))
         .optional()
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
         .sample("paths", |row| (row.pairs, row.pairs_planned))
-        .value("barrier", "barrier", POINTS, barrier)
+        .value("barrier", "barrier", PERCENT, barrier)
         .best(|row| row.best)
-        .value("barrier_max", "largest", POINTS, |row| row.barrier_max)
+        .value("barrier_max", "largest", PERCENT, |row| row.barrier_max)
         .detail()
         .statistics(|row| row.summary)
-        .value("norm_change", "error added by ψ₀", POINTS, |row| row.norm_change.map(Measured::mean_interval))
+        .value("norm_change", "error added by ψ₀", PERCENT, |row| row.norm_change.map(Measured::mean_interval))
         .optional()
-        .value("train_barrier", "barrier in training", POINTS, |row| mean_of(row.train_summary))
+        .value("train_barrier", "barrier in training", PERCENT, |row| mean_of(row.train_summary))
         .detail()
         .value("loss_barrier", "barrier of the loss", NATS, |row| mean_of(row.loss_summary))
         .detail()
         .value("sign_agreement", "sign agreement", Form::Ratio, sign_agreement)
         .detail()
-        .note(sentences(note))
+        .finish(sentences(note))
 }
 
 /// Returns the planes through three networks.
@@ -165,12 +167,13 @@ pub fn planes(report: &Report) -> Table {
     };
     Declaration::new("planes", "Planes", &report.planes)
         .runs(|row| vec![row.run.clone()])
-        .place(|row| (row.problem, row.method, row.level, row.remaining_ratio))
-        .key("inherit", "transferred", Form::Text, |row| row.inherit.map(Cell::display))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (row.method, row.level, row.remaining_ratio))
+        .inherit(|row| row.inherit.map(Cell::display))
         .axes(|row| &row.axes)
         .key("networks", "networks", Form::Text, networks)
         .value("error", "test error %\non the grid", PERCENT, errors)
-        .note("Planes through three networks.")
+        .finish("Planes through three networks.")
 }
 
 /// Returns the differences between methods, and between what was transferred.
@@ -186,15 +189,15 @@ pub fn differences(report: &Report) -> Table {
         .key("measure", "measure", Form::Text, measure_text)
         .key("method", "method", Form::Text, method)
         .key("level", "level", Form::Count, |row| row.level)
-        .key("inherit", "transferred", Form::Text, inherit)
+        .inherit(inherit)
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| row.tickets)
         .value("pairs", "pairs", Form::Count, |row| row.summary.count)
-        .value("difference", "difference", POINTS, |row| row.summary.mean)
-        .value("interval", "interval", POINTS, |row| row.summary.interval)
+        .value("difference", "difference", PERCENT, |row| row.summary.mean)
+        .value("interval", "interval", PERCENT, |row| row.summary.interval)
         .value("p", "p", Form::P, |row| row.p)
         .key("verdict", "verdict", Form::Text, |row| Cell::display(row.verdict))
-        .note(sentences([
+        .finish(sentences([
             "Differences between methods, and between what was transferred, over the same tickets and seeds, in percentage \
              points. Each ticket counts once. p is two-sided, of the paired t-test over tickets, and not corrected for \
              multiple comparisons. The verdict is lower or higher if the interval excludes 0."
@@ -218,13 +221,13 @@ pub fn spreads(report: &Report) -> Table {
         .runs(|row| row.run_ids.clone())
         .key("method", "method", Form::Text, |row| row.method)
         .key("level", "level", Form::Count, |row| row.level)
-        .key("inherit", "transferred", Form::Text, |row| Cell::display(row.inherit))
+        .inherit(|row| Cell::display(row.inherit))
         .axes(|row| &row.axes)
         .key("source", "source", Form::Text, |row| row.source.clone())
         .value("groups", "groups", Form::Count, |row| row.groups)
         .value("runs", "runs", Form::Count, |row| row.runs)
-        .value("std", "std", POINTS, |row| row.std)
-        .note(
+        .value("std", "std", PERCENT, |row| row.std)
+        .finish(
             "How much each source of randomness moves the test error: the standard deviation within groups of runs that differ \
              in this source only, pooled over the groups, in percentage points.",
         )
@@ -235,7 +238,8 @@ pub fn tickets(report: &Report) -> Table {
     let run = |&at: &usize| report.tickets[at].run.clone();
     Declaration::new("tickets", "Tickets", &report.levels)
         .runs(|row| row.places.iter().map(run).collect())
-        .place(|row| (row.problem, Some(row.method), row.level, row.remaining_ratio))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (Some(row.method), row.level, row.remaining_ratio))
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
         .in_files_unless(report.levels.iter().any(|row| row.tickets_planned > 1))
@@ -243,7 +247,7 @@ pub fn tickets(report: &Report) -> Table {
         .in_files()
         .value("error", "test error %", PERCENT, |row| row.summary.map(Measured::mean_std))
         .statistics(|row| row.summary)
-        .note("A row has the tickets of a level that differ in their seeds only.")
+        .finish("A row has the tickets of a level that differ in their seeds only.")
 }
 
 /// Returns the runs that failed, and those that wait for them.
@@ -255,33 +259,45 @@ pub fn failures(report: &Report) -> Table {
         .key("run", "run", Form::Text, |(run, _)| run.label.clone())
         .key("state", "state", Form::Text, |(_, state)| Cell::display(state))
         .value("message", "reason", Form::Text, |(run, _)| run.message.clone())
-        .note("These runs contribute to no number of the report. `winsign retry` lets failed runs start again.")
+        .finish("These runs contribute to no number of the report. `winsign retry` lets failed runs start again.")
 }
 
 impl<'r, R> Declaration<'r, R> {
-    /// Adds the columns with which most tables begin.
-    fn place(self, place: impl Fn(&'r R) -> (Problem, Option<Method>, u32, Option<f64>)) -> Declaration<'r, R> {
-        self.key("dataset", "dataset", Form::Text, |row| Cell::display(place(row).0.dataset))
-            .in_files()
-            .key("architecture", "architecture", Form::Text, |row| Cell::display(place(row).0.architecture))
-            .in_files()
-            .key("method", "method", Form::Text, |row| place(row).1)
-            .key("level", "level", Form::Count, |row| place(row).2)
-            .value("remaining_ratio", "remaining", Form::Ratio, |row| place(row).3)
+    /// Adds the columns of the data set and the architecture, to the outputs that are given.
+    pub(super) fn problem(self, shown: Shown, problem: impl Fn(&'r R) -> Problem) -> Declaration<'r, R> {
+        self.key("dataset", "dataset", Form::Text, |row| Cell::display(problem(row).dataset))
+            .shown(shown)
+            .key("architecture", "architecture", Form::Text, |row| Cell::display(problem(row).architecture))
+            .shown(shown)
+    }
+
+    /// Adds the columns of the method, the level and the remaining ratio.
+    pub(super) fn place<L: Into<Cell>>(
+        self,
+        place: impl Fn(&'r R) -> (Option<Method>, L, Option<f64>),
+    ) -> Declaration<'r, R> {
+        self.key("method", "method", Form::Text, |row| place(row).0)
+            .key("level", "level", Form::Count, |row| place(row).1)
+            .value("remaining_ratio", "remaining", Form::Ratio, |row| place(row).2)
+    }
+
+    /// Adds the column of what was transferred.
+    pub(super) fn inherit<C: Into<Cell>>(self, inherit: impl Fn(&'r R) -> C) -> Declaration<'r, R> {
+        self.key("inherit", winsign_sweep::title("inherit"), Form::Text, inherit)
     }
 
     /// Adds the statistics that only the page and files have.
     fn statistics(self, summary: impl Fn(&'r R) -> Option<Summary>) -> Declaration<'r, R> {
         let interval = |row| summary(row).and_then(|summary| summary.interval);
-        self.value("median", "median", POINTS, |row| summary(row).map(|summary| summary.median))
+        self.value("median", "median", PERCENT, |row| summary(row).map(|summary| summary.median))
             .detail()
-            .value("min", "smallest", POINTS, |row| summary(row).map(|summary| summary.min))
+            .value("min", "smallest", PERCENT, |row| summary(row).map(|summary| summary.min))
             .in_files()
-            .value("max", "largest", POINTS, |row| summary(row).map(|summary| summary.max))
+            .value("max", "largest", PERCENT, |row| summary(row).map(|summary| summary.max))
             .in_files()
-            .value("interval_low", "low end", POINTS, |row| interval(row).map(|interval| interval.low))
+            .value("interval_low", "low end", PERCENT, |row| interval(row).map(|interval| interval.low))
             .in_files()
-            .value("interval_high", "high end", POINTS, |row| interval(row).map(|interval| interval.high))
+            .value("interval_high", "high end", PERCENT, |row| interval(row).map(|interval| interval.high))
             .in_files()
     }
 }
@@ -522,7 +538,7 @@ mod tests {
 
     /// Paths of another block of the file, or planes, may have given a setting of connects a second value.
     #[test]
-    fn how_paths_are_measured_does_not_part_them_from_their_transfers() {
+    fn paths_with_another_protocol_stand_beside_their_transfers() {
         let mut study = Study::digits();
         for (planned, ..) in &mut study.runs {
             if planned.run.kind() == Kind::Connect {
@@ -543,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_shows() {
+    fn transfers_with_missing_runs_show_the_missing_counts() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.label.seeds.contains(&Seeds::from(4)));
         study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
