@@ -11,7 +11,8 @@ use winsign_sweep::{Axes, Measure};
 use super::joins::SeedPaths;
 use super::sample::{Paired, Sample, paired};
 use super::statistics::{Estimate, mean, p_of_t, percent, sample_std, t_quantile_of};
-use super::table::{Cell, Declaration, Form, MISSING, Measured, Table};
+use super::table::{Cell, Declaration, Form, MISSING, Measured, Shown, Table};
+use super::tables::PERCENT;
 use super::{BarrierProtocol, ConnectionRow, Interval, IntervalMethod, Over, Report, Verdict, as_map};
 
 /// One line of a study or a table.
@@ -340,28 +341,23 @@ struct Line<'r> {
 pub fn table(rows: &[Compared], confidence: f64) -> Table {
     let interval = format!("{} %\ninterval", percent(confidence));
     let lines: Vec<Line> = rows.iter().flat_map(|row| [Some(errors(row)), barriers(row)]).flatten().collect();
-    let with_problem = distinct(rows.iter().map(|row| row.problem)).len() > 1;
+    let has_problems = distinct(rows.iter().map(|row| row.problem)).len() > 1;
     Declaration::new("compared", "Comparison", &lines)
-        .key("dataset", "dataset", Form::Text, |line| Cell::display(line.row.problem.dataset))
-        .in_files_unless(with_problem)
-        .key("architecture", "architecture", Form::Text, |line| Cell::display(line.row.problem.architecture))
-        .in_files_unless(with_problem)
-        .key("method", "method", Form::Text, |line| line.row.method)
-        .key("level", "level", Form::Count, |line| line.row.level)
-        .value("remaining_ratio", "remaining", Form::Ratio, |line| line.row.remaining_ratio)
-        .key("inherit", "transferred", Form::Text, |line| line.row.inherit.map(Cell::display))
+        .problem(if has_problems { Shown::Always } else { Shown::InFiles }, |line| line.row.problem)
+        .place(|line| (line.row.method, line.row.level, line.row.remaining_ratio))
+        .inherit(|line| line.row.inherit.map(Cell::display))
         .axes(|line| &line.row.axes)
         .key("measure", "measure", Form::Text, |line| Cell::display(line.measure))
         .in_files_unless(lines.len() > rows.len())
-        .value("a", "A", Form::Decimals(1), |line| line.sides[0].clone())
-        .value("b", "B", Form::Decimals(1), |line| line.sides[1].clone())
-        .value("difference", "A − B", Form::Decimals(1), |line| line.difference)
-        .value("interval", &interval, Form::Decimals(1), |line| line.interval)
+        .value("a", "A", PERCENT, |line| line.sides[0].clone())
+        .value("b", "B", PERCENT, |line| line.sides[1].clone())
+        .value("difference", "A − B", PERCENT, |line| line.difference)
+        .value("interval", &interval, PERCENT, |line| line.interval)
         .value("tickets", "tickets", Form::Count, |line| line.tickets.clone())
         .value("p", "p", Form::P, |line| line.p)
         .key("test", "test", Form::Text, |line| line.test.clone())
         .key("verdict", "verdict", Form::Text, |line| line.verdict.map(Cell::display))
-        .note(
+        .finish(
             "Errors in percent, mean ± standard deviation between tickets, or between the seeds of one ticket (seeds); barriers \
              between seeds, and differences A − B, in percentage points.",
         )

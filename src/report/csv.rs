@@ -7,7 +7,7 @@ use ::csv::WriterBuilder;
 use serde::Serialize;
 use winsign_core::grouping::distinct;
 
-use super::table::{Cell, Column, Table};
+use super::table::{Cell, Column, Role, Table};
 use super::{Pivot, Report, tables};
 use crate::export::{Exported, ExportedFile, Exporter};
 
@@ -46,7 +46,7 @@ enum Value {
     Text(String),
 }
 
-/// `report.csv`: the rows of tickets, transfers and connections.
+/// `report.csv`: the rows of the tables of measurements.
 pub struct Csv;
 
 impl Exporter for Csv {
@@ -73,8 +73,8 @@ impl Exporter for ChosenCsv {
 }
 
 pub fn render(report: &Report) -> String {
-    let tables = [tables::tickets(report), tables::transfers(report), tables::connections(report)];
-    let lines: Vec<Vec<(String, Value)>> = tables.iter().flat_map(lines).collect();
+    let tables = tables::all(report).filter(|(listed, _)| listed.in_csv);
+    let lines: Vec<Vec<(String, Value)>> = tables.flat_map(|(_, table)| lines(&table)).collect();
     let given = lines.iter().flatten().map(|(name, _)| name.as_str());
     let names = distinct(FIRST.into_iter().chain(given));
     let mut writer = WriterBuilder::new().from_writer(Vec::new());
@@ -107,7 +107,7 @@ fn fields(column: &Column, row: usize) -> Vec<(String, Value)> {
         Cell::Number(number) => vec![(key.clone(), Value::Real(*number))],
         Cell::Whole(number) => vec![(key.clone(), Value::Whole(*number))],
         Cell::Count { done, planned } => {
-            let name = if key == "n" { "planned".to_string() } else { format!("{key}_planned") };
+            let name = if column.role == Role::Sample { "planned".to_string() } else { format!("{key}_planned") };
             vec![(key.clone(), Value::Whole(*done)), (name, Value::Whole(*planned))]
         }
         Cell::Range(low, high) => {
@@ -183,11 +183,11 @@ mod tests {
         let (header, lines) = parsed(&render(&report));
         assert_eq!(header[..21], FIRST);
         let note = header.iter().position(|name| name == "note").unwrap();
-        assert_eq!(lines.len(), 26 + 8 + 10);
+        assert_eq!(lines.len(), 8 + 10 + 26);
         assert!(lines.iter().all(|line| line[note] == "a, \"b\"\nc"));
 
         let sign = &report.transfers[0];
-        let line = &lines[26];
+        let line = &lines[0];
         assert_eq!(line[..3], ["transfers", "lrr", "12"]);
         assert_eq!(line[4..8], ["sign", "", "6", "6"]);
         assert_eq!(line[8].parse(), Ok(sign.error_mean.unwrap()));
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(line[17].parse(), Ok(sign.summary.unwrap().interval.unwrap().low));
 
         assert_eq!(line[19..21], ["2", "2"]);
-        let norm_init = &lines[26 + 8 + 4];
+        let norm_init = &lines[8 + 4];
         assert_eq!(norm_init[4..8], ["", "norm-init", "2", "2"]);
         assert_eq!((norm_init[8].as_str(), norm_init[10].as_str()), ("", "3.3"));
     }

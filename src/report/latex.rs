@@ -3,20 +3,14 @@
 //!
 //! The text needs nothing but `\usepackage{booktabs}`, with pdflatex as with its successors.
 
+use std::sync::LazyLock;
+
+use super::Report;
 use super::table::{Column, Table};
-use super::{Report, tables};
+use super::tables::{self, Listed, TABLES};
 use crate::export::{Exported, ExportedFile, Exporter};
 
-/// The names of the files: `table-ID.tex`.
-const FILES: [&str; 7] = [
-    "table-chosen.tex",
-    "table-transfers.tex",
-    "table-connections.tex",
-    "table-planes.tex",
-    "table-differences.tex",
-    "table-spreads.tex",
-    "table-tickets.tex",
-];
+static FILES: LazyLock<Vec<&str>> = LazyLock::new(|| TABLES.iter().filter_map(|listed| listed.latex_file).collect());
 
 /// `table-*.tex`: each table of the report.
 pub struct Latex;
@@ -31,11 +25,11 @@ impl Exporter for Latex {
     }
 }
 
-/// Returns every table of the report, by the name of its file. Failures are no results.
+/// Returns the tables of results, by the names of their files.
 pub fn render(report: &Report) -> Vec<(&'static str, String)> {
-    let file = |table: &Table| FILES.into_iter().find(|file| *file == format!("table-{}.tex", table.id));
-    let tables = tables::all(report).into_iter();
-    tables.filter_map(|table| Some((file(&table)?, tabular(&report.name, &table.brief()?)))).collect()
+    let file =
+        |(listed, table): (&'static Listed, Table)| Some((listed.latex_file?, tabular(&report.name, &table.brief()?)));
+    tables::all(report).filter_map(file).collect()
 }
 
 fn tabular(name: &str, table: &Table) -> String {

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use super::Report;
 use super::plots::Plot;
 use super::table::{Column, Table};
-use super::{Report, tables};
+use super::tables::{self, Listed, Section};
 use crate::export::{Exported, ExportedFile, Exporter};
 
 const NUMBERS: &str = "\
@@ -26,10 +27,6 @@ const NUMBERS: &str = "\
 - BatchNorm statistics are re-estimated with training images at every point of a path, and before a ticket is evaluated;
   errors of transfers are with those gathered in training. So the ends of a path may differ from the errors of its
   transfers.
-";
-
-const OTHER_FILES: &str = "
-`report.csv` has the rows of tickets, transfers and connections (`n` of `planned` runs finished), `report.json` also every seed and path.
 ";
 
 /// `report.md`: tables, captions and notices.
@@ -68,19 +65,27 @@ pub fn render(report: &Report, plots: &[Plot]) -> String {
     for notice in &report.notices {
         writeln!(out, "- {}", escape(&notice.message)).expect("writing to memory");
     }
-    let tables = tables::all(report);
-    let (behind, before): (Vec<&Table>, Vec<&Table>) = tables
-        .iter()
-        .filter(|table| table.id != "failures")
-        .partition(|table| ["differences", "spreads", "tickets"].contains(&table.id));
-    before.into_iter().for_each(|table| section(&mut out, table));
+    let tables: Vec<_> = tables::all(report).collect();
+    sections(&mut out, &tables, Section::BeforeFigures);
     for plot in plots {
         let Plot { title, file, caption, .. } = plot;
         write!(out, "\n## {title}\n\n![{title}]({file})\n\n{}\n", escape(caption)).expect("writing to memory");
     }
-    behind.into_iter().for_each(|table| section(&mut out, table));
-    write!(out, "\n{NUMBERS}{OTHER_FILES}").expect("writing to memory");
+    sections(&mut out, &tables, Section::BehindFigures);
+    let in_csv: Vec<&str> = tables.iter().filter(|(listed, _)| listed.in_csv).map(|(_, table)| table.title).collect();
+    write!(
+        out,
+        "\n{NUMBERS}\n`report.csv` has the rows of these tables: {} (`n` of `planned` runs finished). `report.json` also has \
+         every seed and path.\n",
+        in_csv.join(", ")
+    )
+    .expect("writing to memory");
     out
+}
+
+fn sections(out: &mut String, tables: &[(&Listed, Table)], place: Section) {
+    let here = tables.iter().filter(|(listed, _)| listed.in_markdown == Some(place));
+    here.for_each(|(_, table)| section(out, table));
 }
 
 fn section(out: &mut String, table: &Table) {

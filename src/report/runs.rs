@@ -7,7 +7,8 @@ use winsign_core::settings::{Kind, Seeds, Settings};
 use super::RunRecord;
 use super::ends::Labels;
 use super::gather::remaining_ratios;
-use super::table::{Cell, Declaration, Form, Table};
+use super::table::{Cell, Declaration, Form, Shown, Table};
+use super::tables::{NATS, PERCENT};
 
 /// Returns the table of all runs. Its columns are documented in docs/reference/reports.md: columns may be added, but not renamed.
 pub(crate) fn runs(records: &[RunRecord]) -> Table {
@@ -21,15 +22,10 @@ pub(crate) fn runs(records: &[RunRecord]) -> Table {
         .key("label", "run", Form::Text, |record| Cell::display(&record.planned.label))
         .key("state", "state", Form::Text, |record| Cell::display(record.state))
         .key("settings_kind", "kind", Form::Text, |record| Cell::display(settings_kind(&record.planned.run.settings)))
-        .key("dataset", "dataset", Form::Text, |record| Cell::display(record.planned.label.problem.dataset))
-        .in_files()
-        .key("architecture", "architecture", Form::Text, |record| {
-            Cell::display(record.planned.label.problem.architecture)
-        })
-        .in_files()
+        .problem(Shown::InFiles, |record| record.planned.label.problem)
         .key("method", "ticket", Form::Text, |record| record.planned.label.method)
         .key("level", "level", Form::Count, |record| record.planned.label.level)
-        .key("inherit", "transferred", Form::Text, |record| record.planned.label.inherit.map(Cell::display))
+        .inherit(|record| record.planned.label.inherit.map(Cell::display))
         .optional()
         .key("between", "between", Form::Text, |record| record.planned.label.between.map(Cell::display))
         .optional()
@@ -42,11 +38,11 @@ pub(crate) fn runs(records: &[RunRecord]) -> Table {
         .in_files()
         .value("seed_alpha", "seed of α", Form::Large, |record| Some(seeds(record)?.alpha))
         .in_files()
-        .value("test_error", "test error %", Form::Decimals(1), |record| Some(test(record)?.0))
+        .value("test_error", "test error %", PERCENT, |record| Some(test(record)?.0))
         .optional()
-        .value("test_loss", "test loss", Form::Decimals(3), |record| Some(test(record)?.1))
+        .value("test_loss", "test loss", NATS, |record| Some(test(record)?.1))
         .detail()
-        .value("barrier", "barrier", Form::Decimals(1), barrier)
+        .value("barrier", "barrier", PERCENT, barrier)
         .optional()
         .value("seconds", "duration", Form::Seconds, |record| Some(result(record)?.seconds))
         .optional()
@@ -88,7 +84,7 @@ pub(crate) fn runs(records: &[RunRecord]) -> Table {
         .detail()
         .value("gpu_peak_memory", "peak memory of a GPU", Form::Bytes, |record| result(record)?.usage?.gpu_peak_memory)
         .detail()
-        .note("Every run of the study; the filter finds identities too.")
+        .finish("Every run of the study; the filter finds identities too.")
 }
 
 /// Returns the kind of a run as settings name it: finer than the three kinds of runs.

@@ -60,6 +60,8 @@ pub enum Role {
     Axis,
     /// It is a result.
     Value,
+    /// It is the number of runs or paths behind the results, done and planned.
+    Sample,
 }
 
 /// The outputs that have a column.
@@ -414,6 +416,16 @@ impl<'r, R> Declaration<'r, R> {
         self
     }
 
+    /// Adds the column of the runs or paths behind the results of a row: those that are done, and those that are planned.
+    pub fn sample(self, title: &str, counts: impl Fn(&'r R) -> (usize, usize)) -> Declaration<'r, R> {
+        let mut declaration = self.value("n", title, Form::Count, |row| {
+            let (done, planned) = counts(row);
+            Cell::Count { done, planned }
+        });
+        declaration.last().role = Role::Sample;
+        declaration
+    }
+
     /// Adds a column for each axis that is one in these rows.
     pub fn axes(mut self, axes: impl Fn(&'r R) -> &'r Axes) -> Declaration<'r, R> {
         for name in axis_names(self.rows.iter().map(|row| axes(row))) {
@@ -446,18 +458,23 @@ impl<'r, R> Declaration<'r, R> {
     }
 
     /// Shows the last column on the page and in files only, if it has a value.
-    pub fn detail(mut self) -> Declaration<'r, R> {
-        self.last().shown = Shown::WithDetails;
-        self.optional()
+    pub fn detail(self) -> Declaration<'r, R> {
+        self.shown(Shown::WithDetails).optional()
     }
 
     /// Writes the last column to files for programs only.
-    pub fn in_files(mut self) -> Declaration<'r, R> {
-        self.last().shown = Shown::InFiles;
+    pub fn in_files(self) -> Declaration<'r, R> {
+        self.shown(Shown::InFiles)
+    }
+
+    /// Shows the last column in these outputs only.
+    pub fn shown(mut self, shown: Shown) -> Declaration<'r, R> {
+        self.last().shown = shown;
         self
     }
 
-    pub fn note(self, note: impl Into<String>) -> Table {
+    /// Returns the table, with a note that explains how to read it.
+    pub fn finish(self, note: impl Into<String>) -> Table {
         Table { note: note.into(), ..self.table }
     }
 
@@ -553,7 +570,7 @@ mod tests {
     fn cells_are_written_in_the_form_of_their_column() {
         let rows = [0];
         let text = |form, cell: Cell| {
-            let table = Declaration::new("t", "T", &rows).value("c", "c", form, |_| cell.clone()).note("");
+            let table = Declaration::new("t", "T", &rows).value("c", "c", form, |_| cell.clone()).finish("");
             table.columns[0].text(0)
         };
         assert_eq!(text(Form::Seconds, Cell::Number(110.0)), "2 min");

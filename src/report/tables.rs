@@ -1,4 +1,5 @@
-//! The tables of a report. An entry here is a column in every output: terminal, Markdown, LaTeX, CSV and the page.
+//! The tables of a report: [`TABLES`] lists them, with the files that have each. An entry of a table is a column in every
+//! output: terminal, Markdown, LaTeX, CSV and the page.
 
 use winsign_core::RunId;
 use winsign_core::settings::{Between, Method, Problem};
@@ -7,26 +8,82 @@ use winsign_sweep::plan::RunState;
 use super::joins::SeedPaths;
 use super::paths::alignment_note;
 use super::statistics::{mean, percent};
-use super::table::{Cell, Declaration, Form, MISSING, Measured, Table, method_text};
-use super::{ConnectionRow, Difference, Interval, Part, PlaneRow, Report, Summary};
+use super::table::{Cell, Declaration, Form, MISSING, Measured, Shown, Table, method_text};
+use super::{ConnectionRow, Difference, Interval, Part, Pivot, PlaneRow, Report, Summary};
 
-const PERCENT: Form = Form::Decimals(1);
-const POINTS: Form = Form::Decimals(1);
-const NATS: Form = Form::Decimals(3);
+/// Percent, and differences of percents in percentage points.
+pub(super) const PERCENT: Form = Form::Decimals(1);
+pub(super) const NATS: Form = Form::Decimals(3);
 
-/// Returns every table that has rows, in the order of the page.
-pub fn all(report: &Report) -> Vec<Table> {
-    let tables = [
-        transfers(report),
-        connections(report),
-        planes(report),
-        differences(report),
-        spreads(report),
-        tickets(report),
-        failures(report),
-    ];
-    let chosen = report.pivot.as_ref().map(|pivot| pivot.table());
-    chosen.into_iter().chain(tables).filter(|table| !table.rows.is_empty()).collect()
+/// A table of the report, and the files that have it. The page has every table.
+pub struct Listed {
+    build: fn(&Report) -> Option<Table>,
+    /// The place in `report.md`; none for a table of runs that are lists there.
+    pub in_markdown: Option<Section>,
+    /// The name of the file for LaTeX; none for a table without results.
+    pub latex_file: Option<&'static str>,
+    /// Whether `report.csv` has the rows. It has those that summarize measurements; differences and spreads follow from the
+    /// same measurements, and the custom table has a file of its own.
+    pub in_csv: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    BeforeFigures,
+    BehindFigures,
+}
+
+/// Every table, in the order of all outputs.
+pub static TABLES: [Listed; 8] = [
+    Listed {
+        build: |report| report.pivot.as_ref().map(Pivot::table),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-chosen.tex"),
+        in_csv: false,
+    },
+    Listed {
+        build: |report| Some(transfers(report)),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-transfers.tex"),
+        in_csv: true,
+    },
+    Listed {
+        build: |report| Some(connections(report)),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-connections.tex"),
+        in_csv: true,
+    },
+    Listed {
+        build: |report| Some(planes(report)),
+        in_markdown: Some(Section::BeforeFigures),
+        latex_file: Some("table-planes.tex"),
+        in_csv: true,
+    },
+    Listed {
+        build: |report| Some(differences(report)),
+        in_markdown: Some(Section::BehindFigures),
+        latex_file: Some("table-differences.tex"),
+        in_csv: false,
+    },
+    Listed {
+        build: |report| Some(spreads(report)),
+        in_markdown: Some(Section::BehindFigures),
+        latex_file: Some("table-spreads.tex"),
+        in_csv: false,
+    },
+    Listed {
+        build: |report| Some(tickets(report)),
+        in_markdown: Some(Section::BehindFigures),
+        latex_file: Some("table-tickets.tex"),
+        in_csv: true,
+    },
+    Listed { build: |report| Some(failures(report)), in_markdown: None, latex_file: None, in_csv: false },
+];
+
+/// Returns every table that has rows.
+pub fn all(report: &Report) -> impl Iterator<Item = (&'static Listed, Table)> {
+    let tables = TABLES.iter().filter_map(|listed| Some((listed, (listed.build)(report)?)));
+    tables.filter(|(_, table)| !table.rows.is_empty())
 }
 
 /// Returns the transfers, each with the barrier between its seeds.
@@ -45,20 +102,21 @@ pub fn transfers(report: &Report) -> Table {
     ];
     Declaration::new("transfers", "Transfers", &report.transfers)
         .runs(|row| runs_of(&row.parts))
-        .place(|row| (row.problem, row.method, row.level, row.remaining_ratio))
-        .key("inherit", "transferred", Form::Text, |row| Cell::display(row.inherit))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (row.method, row.level, row.remaining_ratio))
+        .inherit(|row| Cell::display(row.inherit))
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
-        .value("n", "seeds", Form::Count, |row| Cell::Count { done: row.seeds, planned: row.seeds_planned })
+        .sample("seeds", |row| (row.seeds, row.seeds_planned))
         .value("error", "test error %", PERCENT, |row| row.summary.map(Measured::mean_std))
         .best(|row| row.best)
         .statistics(|row| row.summary)
-        .value("barrier_between_seeds", "barrier\nbetween seeds", POINTS, |row| {
+        .value("barrier_between_seeds", "barrier\nbetween seeds", PERCENT, |row| {
             paths.beside(row).map(unfinished_barrier)
         })
         .best(|row| paths.beside(row).is_some_and(|row| row.best))
         .in_files_unless(!beside.is_empty())
-        .note(sentences(note))
+        .finish(sentences(note))
 }
 
 /// Returns the paths between networks. Those between the seeds of a transfer are shown elsewhere if they stand beside it.
@@ -76,27 +134,28 @@ pub fn connections(report: &Report) -> Table {
     Declaration::new("connections", "Connections", &report.connections)
         .runs(|row| runs_of(&row.parts))
         .shown_elsewhere(|row| beside.iter().any(|shown| std::ptr::eq(*shown, row)))
-        .place(|row| (row.problem, row.method, row.level, row.remaining_ratio))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (row.method, row.level, row.remaining_ratio))
         .key("between", "between", Form::Text, |row| Cell::display(row.between))
-        .key("inherit", "transferred", Form::Text, |row| row.inherit.map(Cell::display))
+        .inherit(|row| row.inherit.map(Cell::display))
         .optional()
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
-        .value("n", "paths", Form::Count, |row| Cell::Count { done: row.pairs, planned: row.pairs_planned })
-        .value("barrier", "barrier", POINTS, barrier)
+        .sample("paths", |row| (row.pairs, row.pairs_planned))
+        .value("barrier", "barrier", PERCENT, barrier)
         .best(|row| row.best)
-        .value("barrier_max", "largest", POINTS, |row| row.barrier_max)
+        .value("barrier_max", "largest", PERCENT, |row| row.barrier_max)
         .detail()
         .statistics(|row| row.summary)
-        .value("norm_change", "error added by ψ₀", POINTS, |row| row.norm_change.map(Measured::mean_interval))
+        .value("norm_change", "error added by ψ₀", PERCENT, |row| row.norm_change.map(Measured::mean_interval))
         .optional()
-        .value("train_barrier", "barrier in training", POINTS, |row| mean_of(row.train_summary))
+        .value("train_barrier", "barrier in training", PERCENT, |row| mean_of(row.train_summary))
         .detail()
         .value("loss_barrier", "barrier of the loss", NATS, |row| mean_of(row.loss_summary))
         .detail()
         .value("sign_agreement", "sign agreement", Form::Ratio, sign_agreement)
         .detail()
-        .note(sentences(note))
+        .finish(sentences(note))
 }
 
 /// Returns the planes through three networks.
@@ -108,12 +167,13 @@ pub fn planes(report: &Report) -> Table {
     };
     Declaration::new("planes", "Planes", &report.planes)
         .runs(|row| vec![row.run.clone()])
-        .place(|row| (row.problem, row.method, row.level, row.remaining_ratio))
-        .key("inherit", "transferred", Form::Text, |row| row.inherit.map(Cell::display))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (row.method, row.level, row.remaining_ratio))
+        .inherit(|row| row.inherit.map(Cell::display))
         .axes(|row| &row.axes)
         .key("networks", "networks", Form::Text, networks)
         .value("error", "test error %\non the grid", PERCENT, errors)
-        .note("Planes through three networks.")
+        .finish("Planes through three networks.")
 }
 
 /// Returns the differences between methods, and between what was transferred.
@@ -129,15 +189,15 @@ pub fn differences(report: &Report) -> Table {
         .key("measure", "measure", Form::Text, measure_text)
         .key("method", "method", Form::Text, method)
         .key("level", "level", Form::Count, |row| row.level)
-        .key("inherit", "transferred", Form::Text, inherit)
+        .inherit(inherit)
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| row.tickets)
         .value("pairs", "pairs", Form::Count, |row| row.summary.count)
-        .value("difference", "difference", POINTS, |row| row.summary.mean)
-        .value("interval", "interval", POINTS, |row| row.summary.interval)
+        .value("difference", "difference", PERCENT, |row| row.summary.mean)
+        .value("interval", "interval", PERCENT, |row| row.summary.interval)
         .value("p", "p", Form::P, |row| row.p)
         .key("verdict", "verdict", Form::Text, |row| Cell::display(row.verdict))
-        .note(sentences([
+        .finish(sentences([
             "Differences between methods, and between what was transferred, over the same tickets and seeds, in percentage \
              points. Each ticket counts once. p is two-sided, of the paired t-test over tickets, and not corrected for \
              multiple comparisons. The verdict is lower or higher if the interval excludes 0."
@@ -161,13 +221,13 @@ pub fn spreads(report: &Report) -> Table {
         .runs(|row| row.run_ids.clone())
         .key("method", "method", Form::Text, |row| row.method)
         .key("level", "level", Form::Count, |row| row.level)
-        .key("inherit", "transferred", Form::Text, |row| Cell::display(row.inherit))
+        .inherit(|row| Cell::display(row.inherit))
         .axes(|row| &row.axes)
         .key("source", "source", Form::Text, |row| row.source.clone())
         .value("groups", "groups", Form::Count, |row| row.groups)
         .value("runs", "runs", Form::Count, |row| row.runs)
-        .value("std", "std", POINTS, |row| row.std)
-        .note(
+        .value("std", "std", PERCENT, |row| row.std)
+        .finish(
             "How much each source of randomness moves the test error: the standard deviation within groups of runs that differ \
              in this source only, pooled over the groups, in percentage points.",
         )
@@ -178,15 +238,16 @@ pub fn tickets(report: &Report) -> Table {
     let run = |&at: &usize| report.tickets[at].run.clone();
     Declaration::new("tickets", "Tickets", &report.levels)
         .runs(|row| row.places.iter().map(run).collect())
-        .place(|row| (row.problem, Some(row.method), row.level, row.remaining_ratio))
+        .problem(Shown::InFiles, |row| row.problem)
+        .place(|row| (Some(row.method), row.level, row.remaining_ratio))
         .axes(|row| &row.axes)
         .value("tickets", "tickets", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
         .in_files_unless(report.levels.iter().any(|row| row.tickets_planned > 1))
-        .value("n", "runs", Form::Count, |row| Cell::Count { done: row.tickets, planned: row.tickets_planned })
+        .sample("runs", |row| (row.tickets, row.tickets_planned))
         .in_files()
         .value("error", "test error %", PERCENT, |row| row.summary.map(Measured::mean_std))
         .statistics(|row| row.summary)
-        .note("A row has the tickets of a level that differ in their seeds only.")
+        .finish("A row has the tickets of a level that differ in their seeds only.")
 }
 
 /// Returns the runs that failed, and those that wait for them.
@@ -198,33 +259,45 @@ pub fn failures(report: &Report) -> Table {
         .key("run", "run", Form::Text, |(run, _)| run.label.clone())
         .key("state", "state", Form::Text, |(_, state)| Cell::display(state))
         .value("message", "reason", Form::Text, |(run, _)| run.message.clone())
-        .note("These runs contribute to no number of the report. `winsign retry` lets failed runs start again.")
+        .finish("These runs contribute to no number of the report. `winsign retry` lets failed runs start again.")
 }
 
 impl<'r, R> Declaration<'r, R> {
-    /// Adds the columns with which most tables begin.
-    fn place(self, place: impl Fn(&'r R) -> (Problem, Option<Method>, u32, Option<f64>)) -> Declaration<'r, R> {
-        self.key("dataset", "dataset", Form::Text, |row| Cell::display(place(row).0.dataset))
-            .in_files()
-            .key("architecture", "architecture", Form::Text, |row| Cell::display(place(row).0.architecture))
-            .in_files()
-            .key("method", "method", Form::Text, |row| place(row).1)
-            .key("level", "level", Form::Count, |row| place(row).2)
-            .value("remaining_ratio", "remaining", Form::Ratio, |row| place(row).3)
+    /// Adds the columns of the data set and the architecture, to the outputs that are given.
+    pub(super) fn problem(self, shown: Shown, problem: impl Fn(&'r R) -> Problem) -> Declaration<'r, R> {
+        self.key("dataset", "dataset", Form::Text, |row| Cell::display(problem(row).dataset))
+            .shown(shown)
+            .key("architecture", "architecture", Form::Text, |row| Cell::display(problem(row).architecture))
+            .shown(shown)
+    }
+
+    /// Adds the columns of the method, the level and the remaining ratio.
+    pub(super) fn place<L: Into<Cell>>(
+        self,
+        place: impl Fn(&'r R) -> (Option<Method>, L, Option<f64>),
+    ) -> Declaration<'r, R> {
+        self.key("method", "method", Form::Text, |row| place(row).0)
+            .key("level", "level", Form::Count, |row| place(row).1)
+            .value("remaining_ratio", "remaining", Form::Ratio, |row| place(row).2)
+    }
+
+    /// Adds the column of what was transferred.
+    pub(super) fn inherit<C: Into<Cell>>(self, inherit: impl Fn(&'r R) -> C) -> Declaration<'r, R> {
+        self.key("inherit", winsign_sweep::title("inherit"), Form::Text, inherit)
     }
 
     /// Adds the statistics that only the page and files have.
     fn statistics(self, summary: impl Fn(&'r R) -> Option<Summary>) -> Declaration<'r, R> {
         let interval = |row| summary(row).and_then(|summary| summary.interval);
-        self.value("median", "median", POINTS, |row| summary(row).map(|summary| summary.median))
+        self.value("median", "median", PERCENT, |row| summary(row).map(|summary| summary.median))
             .detail()
-            .value("min", "smallest", POINTS, |row| summary(row).map(|summary| summary.min))
+            .value("min", "smallest", PERCENT, |row| summary(row).map(|summary| summary.min))
             .in_files()
-            .value("max", "largest", POINTS, |row| summary(row).map(|summary| summary.max))
+            .value("max", "largest", PERCENT, |row| summary(row).map(|summary| summary.max))
             .in_files()
-            .value("interval_low", "low end", POINTS, |row| interval(row).map(|interval| interval.low))
+            .value("interval_low", "low end", PERCENT, |row| interval(row).map(|interval| interval.low))
             .in_files()
-            .value("interval_high", "high end", POINTS, |row| interval(row).map(|interval| interval.high))
+            .value("interval_high", "high end", PERCENT, |row| interval(row).map(|interval| interval.high))
             .in_files()
     }
 }
@@ -290,13 +363,24 @@ fn sentences<const N: usize>(parts: [String; N]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{csv, latex};
+    use super::super::{csv, latex, pivot};
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_core::results::Outcome;
     use winsign_core::settings::{Inherit, Kind, Seeds};
     use winsign_sweep::plan::{Label, RunState};
     use winsign_testkit::study::{Study, ticket_of};
+
+    #[test]
+    fn files_for_latex_have_the_names_of_their_tables() {
+        let mut report = Study::of_tickets(&[1, 2, 3], &[2, 3]).report();
+        report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
+        for listed in &TABLES {
+            let table = (listed.build)(&report).unwrap();
+            let name = format!("table-{}.tex", table.id);
+            assert!(listed.latex_file.is_none_or(|file| file == name), "{name}");
+        }
+    }
 
     #[test]
     fn numbers_have_the_sign_of_mathematics() {
@@ -454,7 +538,7 @@ mod tests {
 
     /// Paths of another block of the file, or planes, may have given a setting of connects a second value.
     #[test]
-    fn how_paths_are_measured_does_not_part_them_from_their_transfers() {
+    fn paths_with_another_protocol_stand_beside_their_transfers() {
         let mut study = Study::digits();
         for (planned, ..) in &mut study.runs {
             if planned.run.kind() == Kind::Connect {
@@ -475,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_shows() {
+    fn transfers_with_missing_runs_show_the_missing_counts() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.label.seeds.contains(&Seeds::from(4)));
         study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));

@@ -57,7 +57,7 @@ function showProgress() {
 
 /** Which rows of the tables are not whole yet. */
 function missing() {
-  const rows = study.tables.filter((table) => ["transfers", "connections"].includes(table.id)).flatMap((table) =>
+  const rows = study.tables.flatMap((table) =>
     table.unfinished.map(([row, text]) => element("li", {}, element("a", { href: rowLink(table, row) }, rowName(table, row)), `: ${text}`)));
   if (!rows.length) return "";
   return element("details", { open: rows.length <= 12 }, element("summary", {}, `What is missing: ${plural(rows.length, "row")} of tables`), element("ul", {}, rows));
@@ -124,7 +124,7 @@ function showTables() {
   }
   const shown = (names) => names.flatMap((id) => tables.has(id) ? [tables.get(id).element] : []);
   arrange(overview, [parts.progress, parts.statements, parts.notices, ...shown(["failures"]), parts.settings, parts.figures,
-    ...shown(["chosen", "transfers", "connections", "differences", "spreads", "tickets", "planes", "runs"])]);
+    ...shown(ids.filter((id) => id !== "failures"))]);
 }
 
 function showContents() {

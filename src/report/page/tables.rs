@@ -6,8 +6,9 @@ use winsign_core::text::plural;
 
 use super::columns::{column, short};
 use super::index::Index;
+use crate::Report;
 use crate::table::{Cell, Column, Role, Shown, Table};
-use crate::{Report, tables};
+use crate::tables::{self, Listed};
 
 #[derive(Serialize)]
 pub(super) struct PageTable {
@@ -42,7 +43,7 @@ pub(super) struct PageColumn {
 
 /// Returns every table of the report.
 pub(super) fn tables(report: &Report, index: &Index) -> Vec<PageTable> {
-    let page_table = |table: &Table| {
+    let page_table = |(_, table): (&Listed, Table)| {
         let table = table.full();
         PageTable {
             id: table.id,
@@ -50,10 +51,15 @@ pub(super) fn tables(report: &Report, index: &Index) -> Vec<PageTable> {
             note: table.note.clone(),
             columns: columns(&table),
             runs: table.rows.iter().map(|row| index.places(&row.runs)).collect(),
-            unfinished: table.columns.iter().filter(|column| column.key == "n").flat_map(unfinished).collect(),
+            unfinished: table
+                .columns
+                .iter()
+                .filter(|column| column.role == Role::Sample)
+                .flat_map(unfinished)
+                .collect(),
         }
     };
-    tables::all(report).iter().map(page_table).collect()
+    tables::all(report).map(page_table).collect()
 }
 
 pub(super) fn columns(table: &Table) -> Vec<PageColumn> {
@@ -67,7 +73,7 @@ fn page_column(from: &Column) -> PageColumn {
     PageColumn {
         key: from.key.clone(),
         title: from.heading().replace('\n', " "),
-        is_key: from.role != Role::Value,
+        is_key: matches!(from.role, Role::Key | Role::Axis),
         is_numeric: from.is_numeric(),
         is_detail: from.shown == Shown::WithDetails,
         texts: column(rows.clone().map(|row| json!(from.text(row))).collect()),

@@ -32,7 +32,7 @@ impl Pivot {
                 })
                 .best(|&row| cell(row).is_some_and(|cell| cell.best));
         }
-        table.note(format!("{}. {}", capitalized(&self.caption()), self.note()).trim_end())
+        table.finish(format!("{}. {}", capitalized(&self.caption()), self.note()).trim_end())
     }
 
     /// Describes the numbers, in half a sentence.
