@@ -3,7 +3,7 @@
 //! An IDX file has two zero bytes, the type of its values (8 for bytes), the number of dimensions, each dimension as a
 //! 32-bit number (big-endian), and then the values.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -106,15 +106,19 @@ fn file_of(folder: &Path, name: &str) -> PathBuf {
 
 /// Reads a file of bytes with `N` dimensions; returns its dimensions and its values.
 fn decode<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>)> {
-    let mut bytes = vec![];
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let file = File::open(path).map_err(Error::io("read", path))?;
-        let unpacked = GzDecoder::new(file).read_to_end(&mut bytes);
-        unpacked.map_err(|error| Error::malformed(path, format!("it cannot be unpacked: {error}")))?;
-    } else {
-        bytes = fs::read(path).map_err(Error::io("read", path))?;
-    }
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+    let mut reader: Box<dyn Read> = if is_packed { Box::new(GzDecoder::new(file)) } else { Box::new(file) };
+    let mut read = |bytes: &mut Vec<u8>, length: usize| {
+        let result = reader.by_ref().take(length as u64).read_to_end(bytes);
+        result.map_err(|error| match is_packed {
+            true => Error::malformed(path, format!("it cannot be unpacked: {error}")),
+            false => Error::io("read", path)(error),
+        })
+    };
     let header = 4 + 4 * N;
+    let mut bytes = vec![];
+    read(&mut bytes, header)?;
     if bytes.len() < header || bytes[..4] != [0, 0, 8, N as u8] {
         return Err(Error::malformed(path, format!("it is not an IDX file of bytes with {N} dimensions")));
     }
@@ -124,14 +128,21 @@ fn decode<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>)> {
     };
     let dimensions: [usize; N] = std::array::from_fn(dimension);
     let expected = dimensions.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
-    if expected != Some(bytes.len() - header) {
+    // Not more than the dimensions say: a packed file can unpack to any length.
+    let limit = expected.map_or(0, |expected| expected.saturating_add(1));
+    bytes.clear();
+    read(&mut bytes, limit)?;
+    if expected != Some(bytes.len()) {
         let reason = format!(
-            "it is truncated or damaged: it ends at byte {} and has the dimensions {dimensions:?}",
-            bytes.len()
+            "it is truncated or damaged: it has the dimensions {dimensions:?}, and {} bytes after its header",
+            if expected.is_some_and(|expected| bytes.len() > expected) {
+                "more".to_string()
+            } else {
+                bytes.len().to_string()
+            }
         );
         return Err(Error::malformed(path, reason));
     }
-    bytes.drain(..header);
     Ok((dimensions, bytes))
 }
 
@@ -145,6 +156,7 @@ fn encode(dimensions: &[usize], values: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write;
 
     use super::*;

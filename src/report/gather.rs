@@ -263,7 +263,13 @@ fn transfer(row: &[&RunRecord], gathering: &Gathering) -> Option<TransferRow> {
         let first = errors.len();
         errors.extend(runs.iter().filter_map(|record| seed_error(record, gathering)));
         let axes = runs[0].planned.label.axes.clone();
-        parts.push(Part { axes, numbers: first..errors.len(), planned: runs.len(), runs: ids(&runs) });
+        parts.push(Part {
+            axes,
+            numbers: first..errors.len(),
+            planned: runs.len(),
+            runs: ids(&runs),
+            is_homogeneous: true,
+        });
     }
     let transfers = TransferRow {
         method: label.method,

@@ -328,6 +328,8 @@ pub struct Part {
     pub planned: usize,
     /// All of its runs, including unfinished ones.
     pub runs: Vec<RunId>,
+    /// False for pairs across two methods or settings, which are not a sample of one distribution.
+    pub is_homogeneous: bool,
 }
 
 /// The remaining ratio of a prunable tensor.

@@ -11,7 +11,7 @@ use super::gather::{Gathering, by_ticket, ids};
 use super::sample::{Sample, is_over_tickets};
 use super::spreads::without_ticket_seeds;
 use super::statistics::{max, mean};
-use super::{BarrierProtocol, ConnectionRow, End, PairPath, Part, PathError, PathMean, PlaneRow, RunRecord, Summary};
+use super::{BarrierProtocol, ConnectionRow, End, PairPath, Part, PathError, PathMean, PlaneRow, RunRecord};
 
 /// The axis that distinguishes pairs of tickets within a method and setting from pairs across two of them.
 const PAIRS: &str = "pairs";
@@ -25,7 +25,7 @@ struct Block<'r, 'f> {
     planned: Vec<[Option<&'r RunId>; 2]>,
     runs: Vec<&'r RunRecord<'f>>,
     /// False for pairs across two methods, which are not a sample of one distribution.
-    is_sample: bool,
+    is_homogeneous: bool,
 }
 
 /// Returns the rows of connects that differ only in the seeds of the networks they join, whether single paths or blocks
@@ -48,7 +48,7 @@ fn block<'r, 'f>(runs: Vec<&'r RunRecord<'f>>, labels: &Labels) -> Block<'r, 'f>
     let paths = measured.filter_map(|(record, path)| pair(record, path, &names, labels)).collect();
     let planned = distinct(runs.iter().flat_map(|record| planned(record)));
     let label = &runs[0].planned.label;
-    Block { axes: label.axes.clone(), method: label.method, paths, planned, runs, is_sample: true }
+    Block { axes: label.axes.clone(), method: label.method, paths, planned, runs, is_homogeneous: true }
 }
 
 /// Divides pairs of tickets into those within each method and setting, and those across each two, if there are several.
@@ -72,7 +72,7 @@ fn by_kind_of_pairs<'r, 'f>(block: Block<'r, 'f>, labels: &Labels) -> Vec<Block<
             method: kinds.methods[a].filter(|_| kinds.methods[a] == kinds.methods[b]),
             paths: block.paths.iter().filter(|path| ends(path) == (a, b)).cloned().collect(),
             runs: block.runs.iter().filter(has_pairs).copied().collect(),
-            is_sample: a == b,
+            is_homogeneous: a == b,
             planned: pairs,
         }
     };
@@ -83,7 +83,6 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
     let first = &row[0].planned;
     let (label, method) = (&first.label, blocks[0].method);
     let axes = without_ticket_seeds(&blocks[0].axes);
-    let is_sample = blocks.iter().all(|block| block.is_sample);
     // The order is fixed, since the order of a sum determines its last bit.
     let ends: Vec<&RunId> = distinct(blocks.iter().flat_map(|block| &block.planned).flatten().flatten().copied());
     let mut paths: Vec<PairPath> = Vec::new();
@@ -91,7 +90,13 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
     for block in blocks {
         let numbers = paths.len()..paths.len() + block.paths.len();
         paths.extend(block.paths);
-        parts.push(Part { axes: block.axes, numbers, planned: block.planned.len(), runs: ids(&block.runs) });
+        parts.push(Part {
+            axes: block.axes,
+            numbers,
+            planned: block.planned.len(),
+            runs: ids(&block.runs),
+            is_homogeneous: block.is_homogeneous,
+        });
     }
     let connection = ConnectionRow {
         method,
@@ -126,10 +131,7 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
         best: false,
         parts,
     };
-    let summary = |measure| {
-        let summary = Sample::from_paths(&connection, measure).summary(gathering.estimate)?;
-        Some(Summary { interval: summary.interval.filter(|_| is_sample), ..summary })
-    };
+    let summary = |measure| Sample::from_paths(&connection, measure).summary(gathering.estimate);
     let barriers = summary(Measure::Barrier);
     let (train, loss) = (summary(Measure::TrainBarrier), summary(Measure::LossBarrier));
     let tickets = match between {

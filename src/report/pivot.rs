@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use winsign_core::grouping::{distinct, grouped};
+use winsign_core::settings::Between;
 use winsign_core::{Diagnostic, RunId};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{FIELDS, Layout, Measure, Show};
@@ -18,7 +19,7 @@ use super::sample::{Sample, best};
 use super::spreads::is_ticket_seed;
 use super::statistics::Estimate;
 use super::table::{MISSING, method_text, remaining_text};
-use super::{Report, Summary};
+use super::{ConnectionRow, Report, Summary};
 
 /// A custom table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -109,7 +110,13 @@ pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Piv
 /// A sample for each ticket. Barriers are of paths; all else is of transfers, and of tickets where there are none.
 fn samples(report: &Report, value: Measure) -> Vec<Sample<'_>> {
     if value.is_of_paths() {
-        return report.connections.iter().flat_map(|row| Sample::each_ticket_of_paths(row, value)).collect();
+        let has_value = |row: &&ConnectionRow| value != Measure::NormChange || row.between == Between::NormInit;
+        return report
+            .connections
+            .iter()
+            .filter(has_value)
+            .flat_map(|row| Sample::each_ticket_of_paths(row, value))
+            .collect();
     }
     match report.transfers.is_empty() {
         true => report.tickets.iter().map(|row| Sample::from_ticket(row, value)).collect(),

@@ -38,6 +38,8 @@ pub struct Sample<'r> {
     pub between: Option<Between>,
     /// The protocol by which barriers were measured.
     pub protocol: Option<BarrierProtocol>,
+    /// Whether the numbers are from one distribution; otherwise there is no interval.
+    pub is_homogeneous: bool,
     pub axes: &'r Axes,
     pub draws: Vec<Draw<'r>>,
     /// The planned runs.
@@ -64,6 +66,7 @@ impl<'r> Sample<'r> {
             inherit: None,
             between: None,
             protocol: None,
+            is_homogeneous: true,
             axes: &row.axes,
             draws: value.map(draw).into_iter().collect(),
             runs: vec![&row.run],
@@ -82,6 +85,7 @@ impl<'r> Sample<'r> {
             inherit: None,
             between: None,
             protocol: None,
+            is_homogeneous: true,
             axes: &row.axes,
             draws: draws.collect(),
             runs: row.places.iter().map(|&at| &tickets[at].run).collect(),
@@ -126,6 +130,7 @@ impl<'r> Sample<'r> {
             inherit: Some(row.inherit),
             between: None,
             protocol: None,
+            is_homogeneous: true,
             axes,
             draws: draws.collect(),
             runs: parts.iter().flat_map(|part| &part.runs).collect(),
@@ -171,6 +176,7 @@ impl<'r> Sample<'r> {
             inherit: row.inherit,
             between: Some(row.between),
             protocol: row.protocol,
+            is_homogeneous: parts.iter().all(|part| part.is_homogeneous),
             axes,
             draws: draws.collect(),
             runs: parts.iter().flat_map(|part| &part.runs).collect(),
@@ -185,6 +191,7 @@ impl<'r> Sample<'r> {
             draws: samples.iter().flat_map(|sample| sample.draws.iter().cloned()).collect(),
             runs: samples.iter().flat_map(|sample| &sample.runs).copied().collect(),
             planned: samples.iter().map(|sample| sample.planned).sum(),
+            is_homogeneous: samples.iter().all(|sample| sample.is_homogeneous),
             ..first.clone()
         })
     }
@@ -205,6 +212,11 @@ impl<'r> Sample<'r> {
 
     /// Summarizes the numbers, with an interval over the independent units.
     pub fn summary(&self, estimate: Estimate) -> Option<Summary> {
+        let summary = self.summary_of_draws(estimate)?;
+        Some(Summary { interval: summary.interval.filter(|_| self.is_homogeneous), ..summary })
+    }
+
+    fn summary_of_draws(&self, estimate: Estimate) -> Option<Summary> {
         if self.is_over_tickets() {
             return over_tickets(&self.by_ticket(), estimate);
         }
@@ -406,6 +418,7 @@ mod tests {
             inherit: Some(inherit),
             between: None,
             protocol: None,
+            is_homogeneous: true,
             axes,
             draws: values.iter().map(draw).collect(),
             runs: vec![],

@@ -176,7 +176,7 @@ fn connects<'f>(
                 }
                 check_path(section, point)?;
                 effects.add(point);
-                let connect = connect(point);
+                let connect = connect(section, point);
                 if !connected.add(&connect, point, chain, joinable) || exclusion.drops(point, &mut left) {
                     return Ok(());
                 }
@@ -377,7 +377,7 @@ fn transfer(point: &Point) -> TransferBlock {
     }
 }
 
-fn connect(point: &Point) -> ConnectBlock {
+fn connect(section: &Section, point: &Point) -> ConnectBlock {
     let batches = Block::Connect.key("reestimation_batches").filter(|key| point.depends_on(key));
     ConnectBlock {
         between: point.between(),
@@ -395,5 +395,7 @@ fn connect(point: &Point) -> ConnectBlock {
             .and_then(|key| point.get(key.path))
             .map(|_| point.number("connect.reestimation_batches")),
         precision: point.word("connect.precision"),
+        batch_is_given: section.axis("connect.batch").is_some(),
+        precision_is_given: section.axis("connect.precision").is_some(),
     }
 }

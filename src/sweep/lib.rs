@@ -102,6 +102,10 @@ pub struct ConnectBlock {
     /// `None` for a pass over all training images.
     pub reestimation_batches: Option<u32>,
     pub precision: Precision,
+    /// Whether the file gives the batch; otherwise it is that of the chain.
+    pub batch_is_given: bool,
+    /// Whether the file gives the precision; otherwise it is that of the chain.
+    pub precision_is_given: bool,
 }
 
 impl TransferBlock {
@@ -116,7 +120,8 @@ impl ConnectBlock {
     /// Returns whether two chains of one problem request the same matrix between tickets. Settings that follow from
     /// those of the chain, such as the batch, may differ if the file does not give them.
     pub(crate) fn requests_matrix_of(&self, other: &ConnectBlock) -> bool {
-        let ConnectBlock { batch, precision, .. } = *other;
+        let batch = if self.batch_is_given { self.batch } else { other.batch };
+        let precision = if self.precision_is_given { self.precision } else { other.precision };
         self.between == Between::Tickets && ConnectBlock { batch, precision, ..self.clone() } == *other
     }
 }

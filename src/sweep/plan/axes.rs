@@ -112,7 +112,7 @@ fn drop_settings_that_follow_from_tickets(described: &mut [Described]) {
 }
 
 /// Drops the settings of transfers and paths that are those of their tickets in every run. A run without a ticket then has
-/// the setting by the ticket's path, as sweep files do.
+/// the setting by the ticket's path, as sweep files do, if some ticket has the same value.
 fn drop_inherited(described: &mut [Described]) {
     let connections = [("connect.batch", "ticket.batch"), ("connect.precision", "ticket.precision")];
     for (own, inherited) in TRANSFER.into_iter().zip(TICKET).chain(connections) {
@@ -123,12 +123,13 @@ fn drop_inherited(described: &mut [Described]) {
         if !described.iter().all(is_inherited) {
             continue;
         }
+        let of_tickets: HashSet<Value> = described.iter().filter_map(|one| value_of(one, inherited)).collect();
         for one in &mut *described {
             let has_ticket = value_of(one, inherited).is_some();
             match one.settings.iter().position(|(path, _)| *path == own) {
                 Some(at) if has_ticket => drop(one.settings.remove(at)),
-                Some(at) => one.settings[at].0 = inherited,
-                None => {}
+                Some(at) if of_tickets.contains(&one.settings[at].1) => one.settings[at].0 = inherited,
+                _ => {}
             }
         }
     }
@@ -160,9 +161,14 @@ fn alike(runs: &[(Run, Option<Block>)], described: &[Described]) -> Vec<usize> {
     let mut first: HashMap<_, usize> = HashMap::new();
     let mut alike = Vec::with_capacity(runs.len());
     for (at, ((run, _), one)) in runs.iter().zip(described).enumerate() {
-        let mut inputs: Vec<Option<usize>> = match one.label.between {
+        // A run that is not known is like no other.
+        let nature = |input| match places.get(input) {
+            Some(&place) => (Some(alike[place]), None),
+            None => (None, Some(input)),
+        };
+        let mut inputs: Vec<(Option<usize>, Option<&RunId>)> = match one.label.between {
             Some(Between::Tickets) => vec![],
-            _ => run.inputs.iter().map(|input| places.get(input).map(|&input: &usize| alike[input])).collect(),
+            _ => run.inputs.iter().map(nature).collect(),
         };
         if one.label.between.is_some() {
             inputs.sort_unstable();
@@ -336,6 +342,22 @@ connect: {between: retrain}";
     fn alignment_is_an_axis_even_where_all_networks_are_aligned() {
         let text = "ticket: {method: [lrr, aws], levels: 1}\nconnect: {between: tickets, align: weights}";
         assert_eq!(axes(text, is_connection), ["connect.align weights"]);
+    }
+
+    #[test]
+    fn settings_of_dense_networks_keep_their_name_where_no_ticket_has_the_value() {
+        let text = "ticket: {method: lrr, levels: 1}
+transfer: {inherit: dense, batch: 32, seed: 2..3}
+connect: {between: seeds, batch: 16}";
+        assert_eq!(axes(text, |_| true), [""]);
+    }
+
+    #[test]
+    fn given_settings_of_paths_between_tickets_are_axes() {
+        let text = "ticket: {method: [lrr, aws], levels: 1}\nconnect: {between: tickets, batch: [32, 128]}";
+        assert_eq!(axes(text, is_connection), ["connect.batch 32", "connect.batch 128"]);
+        let inherited = "ticket: {method: lrr, levels: 1, batch: [32, 64]}\nconnect: {between: tickets}";
+        assert_eq!(axes(inherited, is_connection), [""]);
     }
 
     #[test]

@@ -311,7 +311,8 @@ impl Layout {
         self.statistics.iter().map(|statistic| statistic.length).sum()
     }
 
-    /// Returns ψ₀ as a flat tensor on the CPU, with the length of the last region: γ = 1 and β = 0.
+    /// Returns ψ₀ as a flat tensor on the CPU, with the length of the last region: γ = 1 and β = 0. It is empty for a network
+    /// without norm layers.
     pub fn norm_init(&self, kind: Kind) -> Tensor {
         let norms =
             self.flat_order.iter().map(|&index| &self.tensors[index]).filter(|tensor| tensor.role.region() == 2);
@@ -321,7 +322,7 @@ impl Layout {
                 drawn => unreachable!("norm parameter {} is drawn: {drawn:?}", tensor.name),
             })
             .collect();
-        Tensor::cat(&parts, 0)
+        if parts.is_empty() { Tensor::zeros([0], (kind, Device::Cpu)) } else { Tensor::cat(&parts, 0) }
     }
 
     /// Returns the statistics before the first batch, with means 0 and variances 1, on the CPU.

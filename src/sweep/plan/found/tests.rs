@@ -162,3 +162,16 @@ fn unreadable_settings_are_named() {
     std::fs::remove_dir_all(&run.path).unwrap();
     assert_eq!(plan("all", &[store]).unwrap().1, []);
 }
+
+#[test]
+fn transfers_of_different_missing_tickets_never_share_a_label() {
+    let text = "ticket: {method: [lrr, aws], levels: 1}\ntransfer: {inherit: sign, seed: 2..3}";
+    let (scratch, planned, _) = stored(&[text]);
+    let store = Store::open(scratch.path()).unwrap();
+    for ticket in planned.iter().filter(|planned| planned.label.inherit.is_none()) {
+        std::fs::remove_dir_all(store.run(&ticket.run.id).path).unwrap();
+    }
+    let (found, _) = plan("all", &[store]).unwrap();
+    let labels: BTreeSet<String> = found.runs.iter().map(|planned| planned.label.to_string()).collect();
+    assert_eq!((found.runs.len(), labels.len()), (4, 4), "{labels:?}");
+}
