@@ -65,9 +65,9 @@ struct SweepJobs {
 impl SweepJobs {
     fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
-        let queue = Queue::look(&Store::open(store.root())?)?;
-        match queue.unasked(&plan) {
-            Some(reason) => Err(batch::Error::Unasked { reason }.into()),
+        let queue = Queue::query(&Store::open(store.root())?)?;
+        match queue.query_error(&plan) {
+            Some(reason) => Err(batch::Error::QueueUnavailable { reason }.into()),
             None => Ok(SweepJobs { plan, queue }),
         }
     }

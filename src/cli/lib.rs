@@ -234,7 +234,7 @@ fn open(common: &Common, sweep_path: &Path) -> Result<(Plan, Store), Diagnostic>
 
 /// Returns the status of every run of a plan, from the store and its scheduler.
 fn query_statuses(plan: &Plan, store: &Store) -> Result<(Vec<RunStatus>, Queue), Diagnostic> {
-    let queue = Queue::look(store)?;
+    let queue = Queue::query(store)?;
     let statuses = survey_with(plan, store, |statuses| queue.overlay(plan, statuses))?;
     Ok((statuses, queue))
 }

@@ -15,6 +15,8 @@ use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::hosts::{self, Named};
 use winsign_exec::launcher::{self, Launcher, Placement};
+use winsign_exec::local::Local;
+use winsign_exec::mpirun::Mpirun;
 use winsign_exec::slots::Slots;
 use winsign_exec::{Entry, Options, Summary, srun};
 use winsign_sweep::Resources;
@@ -61,12 +63,18 @@ pub(crate) struct Arguments {
     /// Read the hosts from an OpenMPI hostfile, with lines such as `node1 slots=8`
     #[arg(long, value_name = "FILE")]
     hostfile: Option<PathBuf>,
-    /// What starts the ranks of a run: srun, mpirun, direct, or a command with {ranks} and, if needed, {threads}, {gpus} (per rank)
-    /// and {hosts} (NAME:RANKS,…) [default: mpirun with several ranks or hosts, else direct]
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", help = launcher_help())]
     launcher: Option<String>,
     #[command(flatten)]
     execution: Execution,
+}
+
+fn launcher_help() -> String {
+    format!(
+        "What starts the ranks of a run: {}, or a command with {{ranks}} and, if needed, {{threads}}, {{gpus}} (per rank) and \
+         {{hosts}} (NAME:RANKS,…) [default: mpirun with several ranks or hosts, else direct]",
+        launcher::describe().replace('`', "")
+    )
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
@@ -151,7 +159,10 @@ fn choose_launcher(
     let named = |text: &str| launcher::named(text, &launcher::Wanted { ranks, ranks_per_node: ranks, gpus, mpi });
     let Some(text) = &arguments.launcher else {
         let hosts = find_hosts(arguments, requested.threads)?;
-        let launcher = named(if hosts.is_some() || ranks > 1 { "mpirun" } else { "direct" })?;
+        let launcher: Arc<dyn Launcher> = match hosts.is_some() || ranks > 1 {
+            true => Arc::new(Mpirun),
+            false => Arc::new(Local),
+        };
         return Ok((launcher, hosts));
     };
     let launcher = named(text)?;

@@ -124,7 +124,7 @@ impl Study {
         let plan = &self.source.plan;
         let (mut found, mut notices) = self.source.survey();
         for store in &self.source.stores {
-            Queue::look(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.status));
+            Queue::query(store)?.overlay(plan, found.iter_mut().map(|found| &mut found.status));
         }
         let now = (found.iter().map(version_of).collect(), notices.clone());
         if self.before.as_ref() == Some(&now) {

@@ -138,7 +138,7 @@ impl Watched for Status {
 
     fn poll(&self, before: Option<&Snapshot>) -> Result<Snapshot, Diagnostic> {
         let known = before.map_or(&[][..], |before| &before.statuses);
-        let queue = Queue::look(&self.store)?;
+        let queue = Queue::query(&self.store)?;
         let amend = |statuses: &mut [RunStatus]| queue.overlay(&self.plan, statuses);
         let statuses = survey_again(&self.plan, &self.store, known, &self.clock, amend)?;
         let warnings = queue.warnings(&self.plan);

@@ -126,7 +126,7 @@ impl Submitter<'_> {
     }
 
     fn dry_run(&self, store: &Store) -> Result<(Submitted, Vec<String>), Diagnostic> {
-        self.request(store, submit::rehearse)
+        self.request(store, submit::dry_run)
     }
 
     fn request<T>(
@@ -164,7 +164,7 @@ impl Cluster {
         ];
         let options = options.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
-        profile.with(options.chain(further))
+        profile.with_options(options.chain(further))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `winsign task`: executes one task of a job. It is called by the scripts that `winsign submit` writes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Diagnostic, Store, exit};
@@ -9,7 +10,8 @@ use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::{programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
-use winsign_exec::launcher::{self, Placement};
+use winsign_exec::launcher::{self, Launcher, Placement};
+use winsign_exec::local::Local;
 use winsign_exec::slots::Slots;
 use winsign_exec::{Options, Summary};
 use winsign_sweep::plan::survey::survey_runs;
@@ -55,7 +57,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
                 };
                 change_own(scheduler, &job, change)
             }
-            Ok(_) => submit::keep_going(&submission),
+            Ok(_) => submit::continue_submission(&submission),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
             Err(error) => change_own(scheduler, &job, Change::RequeueHeld(&error.to_string())),
         };
@@ -89,8 +91,10 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Diagnostic
     let share = execution.gpus.map(Share::from_gpus).transpose()?.unwrap_or(Share::Even);
     let ranks = execution.ranks;
     let runs = profile.side_by_side;
-    let launcher = if ranks == 1 { "direct" } else { profile.launcher.as_str() };
-    let launcher = launcher::named(launcher, &execution.wanted(profile))?;
+    let launcher: Arc<dyn Launcher> = match ranks {
+        1 => Arc::new(Local),
+        _ => launcher::named(&profile.launcher, &execution.wanted(profile))?,
+    };
     let hosts = match launcher.placement() {
         Placement::Hosts => profile.scheduler().nodes(execution.threads)?,
         Placement::Here | Placement::Launcher => None,

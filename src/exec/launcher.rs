@@ -14,17 +14,23 @@ use super::Options;
 use super::local::Local;
 use super::mpirun::Mpirun;
 use super::slots::Seat;
-use super::srun::Srun;
+use super::srun::{self, Srun};
 use super::template::Template;
 
 /// The launchers that profiles and `--launcher` can name. Every other text is a command, see [`Template`].
-const LAUNCHERS: &[(&str, MakeLauncher)] = &[
-    ("srun", |wanted| Arc::new(Srun::new(wanted))),
-    ("mpirun", |_| Arc::new(Mpirun)),
-    ("direct", |_| Arc::new(Local)),
+#[rustfmt::skip]
+const LAUNCHERS: &[Known] = &[
+    Known { name: "srun", starts: "a step of the job", make: |wanted| Arc::new(Srun::new(wanted)) },
+    Known { name: "mpirun", starts: "OpenMPI", make: |_| Arc::new(Mpirun) },
+    Known { name: "direct", starts: "nothing; a run is one process", make: |_| Arc::new(Local) },
 ];
 
-type MakeLauncher = fn(&Wanted) -> Arc<dyn Launcher>;
+struct Known {
+    name: &'static str,
+    /// What it starts, in a few words.
+    starts: &'static str,
+    make: fn(&Wanted) -> Arc<dyn Launcher>,
+}
 
 /// Starts the ranks of a run.
 pub trait Launcher: fmt::Debug + Send + Sync {
@@ -40,6 +46,11 @@ pub trait Launcher: fmt::Debug + Send + Sync {
 
     /// Separates the lines that ranks wrote to standard error from those of the launcher.
     fn read(&self, stderr: Vec<String>) -> Output;
+
+    /// Returns true if the launcher uses [`Wanted::mpi`].
+    fn uses_mpi_kind(&self) -> bool {
+        false
+    }
 
     /// Returns the signal that stops the run, after `stops` earlier ones: the first lets workers save checkpoints.
     fn stop_signal(&self, stops: u32) -> Signal {
@@ -87,19 +98,25 @@ pub struct Wanted<'a> {
     pub mpi: &'a str,
 }
 
+/// Checks that a text names or describes a launcher, and returns it for runs of one rank.
+pub fn check(text: &str) -> Result<Arc<dyn Launcher>, Diagnostic> {
+    named(text, &Wanted { ranks: 1, ranks_per_node: 1, gpus: None, mpi: srun::DEFAULT_MPI })
+}
+
 /// Returns the launcher that a text names or describes.
 pub fn named(text: &str, wanted: &Wanted) -> Result<Arc<dyn Launcher>, Diagnostic> {
     if Template::is_command(text) {
         return Ok(Arc::new(Template::parse(text)?.with_gpus(wanted.gpus)));
     }
-    let Some((_, make)) = LAUNCHERS.iter().find(|(name, _)| *name == text) else {
-        let help = match nearest(text, names()) {
+    let Some(known) = LAUNCHERS.iter().find(|known| known.name == text) else {
+        let names = LAUNCHERS.iter().map(|known| known.name);
+        let help = match nearest(text, names.clone()) {
             Some(name) => format!("did you mean `{name}`?"),
-            None => format!("the launchers are {}; or give a command with `{{ranks}}`", listed(names())),
+            None => format!("the launchers are {}; or give a command with `{{ranks}}`", listed(names)),
         };
         return Err(Diagnostic::new(format!("there is no launcher {}", quoted(text)), help));
     };
-    let launcher = make(wanted);
+    let launcher = (known.make)(wanted);
     if launcher.placement() == Placement::Here && wanted.ranks > 1 {
         let message = format!("cannot start runs of {} ranks: `{text}` starts one process per run", wanted.ranks);
         return Err(Diagnostic::new(message, "choose the launcher `srun` or `mpirun`, or one rank per run"));
@@ -107,7 +124,7 @@ pub fn named(text: &str, wanted: &Wanted) -> Result<Arc<dyn Launcher>, Diagnosti
     Ok(launcher)
 }
 
-/// Returns the names of launchers.
-pub fn names() -> impl Iterator<Item = &'static str> + Clone {
-    LAUNCHERS.iter().map(|(name, _)| *name)
+/// Returns the launchers and what they start, for texts of help.
+pub fn describe() -> String {
+    LAUNCHERS.iter().map(|known| format!("`{}` ({})", known.name, known.starts)).collect::<Vec<_>>().join(", ")
 }

@@ -12,7 +12,7 @@ pub mod gpus;
 pub mod hosts;
 pub mod launcher;
 pub mod local;
-mod mpirun;
+pub mod mpirun;
 pub mod slots;
 mod slurm;
 pub mod srun;

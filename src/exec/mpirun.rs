@@ -18,7 +18,7 @@ const FORWARDED: &[&str] =
 /// Starts one `mpirun` per run. It passes its standard input on to rank 0, so that the run saves a checkpoint and
 /// stops when this process exits, and SIGUSR1 to all ranks.
 #[derive(Debug)]
-pub(crate) struct Mpirun;
+pub struct Mpirun;
 
 impl Launcher for Mpirun {
     fn program(&self) -> Option<&Path> {

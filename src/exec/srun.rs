@@ -49,6 +49,10 @@ impl Launcher for Srun {
         command
     }
 
+    fn uses_mpi_kind(&self) -> bool {
+        true
+    }
+
     fn read(&self, stderr: Vec<String>) -> Output {
         let (reason, memory_ran_out) = (reason(&stderr), memory_ran_out(&stderr));
         Output { ranks: words_of_ranks(&stderr), reason, memory_ran_out }

@@ -1,5 +1,6 @@
 //! Other launchers: a command of the user, such as `jsrun -n {ranks} -c {threads}`.
 
+use std::iter;
 use std::path::Path;
 
 use tokio::process::Command;
@@ -10,11 +11,18 @@ use super::Options;
 use super::launcher::{Launcher, Output, Placement};
 use super::slots::Seat;
 
-/// What `{…}` can be in a command.
-const PLACEHOLDERS: &[&str] = &["ranks", "threads", "gpus", "hosts"];
+/// The placeholders of a command, and their values for one run.
+const PLACEHOLDERS: &[(&str, Value)] = &[
+    (RANKS, |_, options, _| options.ranks.to_string()),
+    ("{threads}", |_, options, _| options.threads.to_string()),
+    ("{gpus}", |template, _, _| template.gpus.to_string()),
+    (HOSTS, |_, _, seat| hosts_with_ranks(seat)),
+];
 
 const RANKS: &str = "{ranks}";
 const HOSTS: &str = "{hosts}";
+
+type Value = fn(&Template, &Options, &Seat) -> String;
 
 /// Starts runs by a command whose placeholders are filled in for each run. The command must pass its standard input on to
 /// rank 0, and SIGUSR1 to all ranks.
@@ -37,20 +45,27 @@ impl Template {
         let words = words.ok_or_else(|| {
             Diagnostic::new(format!("cannot split {} into words", quoted(text)), "close the quotes, as in a shell")
         })?;
-        for piece in text.split('{').skip(1) {
-            let name = piece.split_once('}').map(|(name, _)| name);
-            if !name.is_some_and(|name| PLACEHOLDERS.contains(&name)) {
-                let placeholder = format!("{{{}", name.map_or(piece.to_string(), |name| format!("{name}}}")));
-                let all: Vec<String> = PLACEHOLDERS.iter().map(|name| format!("{{{name}}}")).collect();
-                let help = format!("the placeholders are {}", listed(all.iter().map(String::as_str)));
-                return Err(Diagnostic::new(format!("there is no placeholder {}", quoted(&placeholder)), help));
-            }
+        let template = Template { words, gpus: 0 };
+        if let Some(unknown) = template.placeholders().find(|name| value(name).is_none()) {
+            let help = format!("the placeholders are {}", listed(PLACEHOLDERS.iter().map(|(name, _)| *name)));
+            return Err(Diagnostic::new(format!("there is no placeholder {}", quoted(unknown)), help));
         }
-        if !text.contains(RANKS) {
+        if !template.has(RANKS) {
             let message = format!("the command {} does not contain `{RANKS}`", quoted(text));
             return Err(Diagnostic::new(message, "add the number of ranks of a run, as in `mpiexec -n {ranks}`"));
         }
-        Ok(Template { words, gpus: 0 })
+        Ok(template)
+    }
+
+    fn placeholders(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().flat_map(|word| {
+            let first = split_placeholder(word);
+            iter::successors(first, |(_, _, rest)| split_placeholder(rest)).map(|(_, name, _)| name)
+        })
+    }
+
+    fn has(&self, placeholder: &str) -> bool {
+        self.placeholders().any(|name| name == placeholder)
     }
 
     /// Sets the GPUs per rank; a launcher cannot give a rank a part of a GPU.
@@ -60,15 +75,33 @@ impl Template {
 
     /// Returns the words of the command for one run.
     fn fill(&self, options: &Options, seat: &Seat) -> Vec<String> {
-        let hosts: Vec<String> = seat.parts.iter().map(|part| format!("{}:{}", part.name, part.ranks())).collect();
-        let fill = |word: &String| {
-            word.replace(RANKS, &options.ranks.to_string())
-                .replace("{threads}", &options.threads.to_string())
-                .replace("{gpus}", &self.gpus.to_string())
-                .replace(HOSTS, &hosts.join(","))
-        };
-        self.words.iter().map(fill).collect()
+        self.words.iter().map(|word| self.fill_word(word, options, seat)).collect()
     }
+
+    fn fill_word(&self, word: &str, options: &Options, seat: &Seat) -> String {
+        match split_placeholder(word) {
+            Some((before, name, rest)) => {
+                let value = value(name).expect("placeholders were checked by `parse`");
+                format!("{before}{}{}", value(self, options, seat), self.fill_word(rest, options, seat))
+            }
+            None => word.to_string(),
+        }
+    }
+}
+
+fn value(placeholder: &str) -> Option<Value> {
+    PLACEHOLDERS.iter().find(|(name, _)| *name == placeholder).map(|(_, value)| *value)
+}
+
+/// Splits a word at its first placeholder. `${…}` is not a placeholder: a shell that the command starts may read it.
+fn split_placeholder(word: &str) -> Option<(&str, &str, &str)> {
+    let (start, _) = word.match_indices('{').find(|&(start, _)| !word[..start].ends_with('$'))?;
+    let end = word[start..].find('}').map_or(word.len(), |last| start + last + 1);
+    Some((&word[..start], &word[start..end], &word[end..]))
+}
+
+fn hosts_with_ranks(seat: &Seat) -> String {
+    seat.parts.iter().map(|part| format!("{}:{}", part.name, part.ranks())).collect::<Vec<_>>().join(",")
 }
 
 impl Launcher for Template {
@@ -77,7 +110,7 @@ impl Launcher for Template {
     }
 
     fn placement(&self) -> Placement {
-        match self.words.iter().any(|word| word.contains(HOSTS)) {
+        match self.has(HOSTS) {
             true => Placement::Hosts,
             false => Placement::Launcher,
         }
@@ -116,17 +149,18 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_in_for_each_run() {
-        let template =
-            Template::parse("ibrun -n {ranks} -c{threads} --gpus={gpus} 'a {hosts}'").unwrap().with_gpus(Some(0.5));
+        let text = "ibrun -n {ranks} -c{threads} --gpus={gpus} 'a {hosts}' '${HOME}/${ranks}-{ranks}'";
+        let template = Template::parse(text).unwrap().with_gpus(Some(0.5));
         assert_eq!(template.program(), Some(Path::new("ibrun")));
         let slots = Slots::on(hosts::parse("a:2,b:1").unwrap(), Share::Even);
         let seat = slots.clone().take(3, Instant::now()).unwrap();
         let launcher = Arc::new(template.clone());
         let (data, worker) = ("data".into(), "/bin/worker".into());
         let options = Options { launcher, slots, ranks: 3, threads: 4, data, retries: 0, worker };
-        assert_eq!(template.fill(&options, &seat), ["ibrun", "-n", "3", "-c4", "--gpus=1", "a a:2,b:1"]);
+        let words = ["ibrun", "-n", "3", "-c4", "--gpus=1", "a a:2,b:1", "${HOME}/${ranks}-3"];
+        assert_eq!(template.fill(&options, &seat), words);
         let command = template.command(&options, &seat, Path::new("/store/run"), "t.1");
-        let arguments: Vec<_> = command.as_std().get_args().skip(5).collect();
+        let arguments: Vec<_> = command.as_std().get_args().skip(6).collect();
         assert_eq!(arguments[..3], ["/bin/worker", "--threads", "4"]);
         assert_eq!(arguments.last().unwrap(), &"/store/run");
     }
@@ -142,6 +176,7 @@ mod tests {
         let message = |text: &str| Template::parse(text).unwrap_err().message;
         assert_eq!(message("jsrun -n {rank}"), "there is no placeholder `{rank}`");
         assert_eq!(message("jsrun -n {ranks"), "there is no placeholder `{ranks`");
+        assert_eq!(message("jsrun -n ${ranks}"), "the command `jsrun -n ${ranks}` does not contain `{ranks}`");
         assert_eq!(message("jsrun -n 4"), "the command `jsrun -n 4` does not contain `{ranks}`");
         assert_eq!(message("jsrun 'a {ranks}"), "cannot split `jsrun 'a {ranks}` into words");
     }

@@ -1,4 +1,4 @@
-//! Differences over the same tickets and seeds, between methods and between what is inherited.
+//! Differences over the same tickets and seeds, between methods and between inheritances.
 
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Between, Inherit, Method};
@@ -59,7 +59,7 @@ fn between(samples: &[Sample], value: Measure, estimate: Estimate) -> Vec<Differ
                     level: one.level,
                     remaining_ratio: one.remaining,
                     inherit: one.inherit.filter(|_| setting != "inherit"),
-                    // Those of both sides together.
+                    // These are the axes of both sides together.
                     axes: if flip(one).is_some() { one.axes } else { other.axes }.clone(),
                     summary,
                     p,
@@ -91,7 +91,7 @@ fn between(samples: &[Sample], value: Measure, estimate: Estimate) -> Vec<Differ
     differences
 }
 
-/// Only what has signs has some of them flipped: what has none is compared with each fraction.
+/// The fraction of flipped signs. Transfers without signs do not have it; they are compared with each fraction.
 const FLIP: &str = "transfer.flip";
 
 fn flip<'r>(sample: &Sample<'r>) -> Option<&'r str> {
@@ -116,9 +116,9 @@ mod tests {
         of_it.collect()
     }
 
-    /// What has no signs has none flipped, and differs from each fraction by something.
+    /// Transfers without signs have no fraction of flipped signs, and a difference to each of them.
     #[test]
-    fn what_has_no_signs_is_compared_with_every_fraction_of_them_flipped() {
+    fn transfers_without_signs_are_compared_with_every_flipped_fraction() {
         let mut rows = Study::digits().report().transfers;
         rows.retain(|row| [Inherit::Sign, Inherit::Mask].contains(&row.inherit));
         let flipped = |row: &TransferRow, flip: &str| TransferRow {
@@ -135,11 +135,11 @@ mod tests {
         let found = between(&samples, Measure::Error, Estimate::default());
         let describe = |setting: &str| -> Vec<(String, String)> {
             let of_it = found.iter().filter(|one| one.setting == setting);
-            let mut told: Vec<_> =
+            let mut described: Vec<_> =
                 of_it.map(|one| (format!("{} − {}", one.a, one.b), format!("{:?}", one.axes))).collect();
-            told.sort();
-            told.dedup();
-            told
+            described.sort();
+            described.dedup();
+            described
         };
         let flips = |flip: &str| format!("{:?}", [(FLIP, flip)]);
         let pair = |name: &str, axes: String| (name.to_string(), axes);
@@ -150,7 +150,7 @@ mod tests {
 
     /// Errors of four tickets of LRR and AWS; `scipy.stats.ttest_rel` and its `confidence_interval`, of SciPy 1.17.
     #[test]
-    fn paired_over_tickets_as_scipy_has_it() {
+    fn differences_over_tickets_match_scipy() {
         let lrr = [6.1, 7.4, 5.2, 6.6];
         let aws = [4.9, 6.8, 4.4, 5.1];
         let report = Study::of_tickets(&[1, 2, 3, 4], &[7])
@@ -172,14 +172,14 @@ mod tests {
             "{interval:?}"
         );
         assert_eq!(*verdict, Verdict::Lower);
-        // What is the same for all inherits differs by nothing, and nothing is no sample to test.
+        // Equal errors differ by zero, which is no sample to test.
         let same = find(&report, "inherit", "mask", |one| one.method == Some(Method::Aws) && one.between.is_none());
         assert_eq!((same[0].summary.mean, same[0].p, same[0].b.as_str()), (0.0, None, "sign"));
         assert_eq!(same[0].verdict, Verdict::NoDifference);
         assert_eq!(find(&report, "inherit", "sign", |_| true).len(), 0);
     }
 
-    /// Of the barriers too, the ticket is the sample.
+    /// The ticket is the sample for barriers, too.
     #[test]
     fn barriers_are_compared_over_tickets() {
         let report = Study::of_tickets(&[1, 2, 3], &[2, 3, 4])
@@ -204,7 +204,7 @@ mod tests {
 
     /// A ticket and itself with ψ₀ are compared by the errors at both ends, whatever is between: 6.8 and 4.4.
     #[test]
-    fn initial_norms_are_compared_by_what_they_add() {
+    fn initial_norms_are_compared_by_the_error_they_add() {
         let report = Study::of_tickets(&[1, 2, 3], &[2, 3]).with_barriers(|label| ticket_of(label) as f64).report();
         let norm_init = report.connections.iter().find(|row| row.between == Between::NormInit).unwrap();
         let change = norm_init.norm_change.unwrap();
@@ -232,7 +232,7 @@ mod tests {
 
     /// Nine pairs, but three tickets: the mean of each ticket counts.
     #[test]
-    fn of_several_tickets_each_counts_once() {
+    fn tickets_with_several_pairs_count_once() {
         let study = Study::of_tickets(&[1, 2, 3], &[2, 3, 4]).with_errors(|label| match label.method {
             Some(Method::Aws) => 10.0 - ticket_of(label) as f64 - label.seeds[0].init as f64 / 10.0,
             _ => 10.0,
@@ -246,7 +246,7 @@ mod tests {
         assert!((summary.mean + 2.3).abs() < 1e-12 && (summary.std.unwrap() - 1.0).abs() < 1e-12);
     }
 
-    /// What is trained on has no initialization: it is paired by the order of images.
+    /// A retrained ticket has no initialization: it is paired by the order of images.
     #[test]
     fn retrained_tickets_are_paired_by_order() {
         let mut study = Study::digits();

@@ -11,7 +11,7 @@ use super::spreads::{is_ticket_seed, without_ticket_seeds};
 use super::table::method_text;
 use super::{End, RunRecord};
 
-/// The labels of all runs of a plan, and what the runs need.
+/// The labels of all runs of a plan, and the inputs of the runs.
 pub(crate) struct Labels<'a>(HashMap<&'a RunId, (&'a Label, &'a [RunId])>);
 
 impl<'a> Labels<'a> {
@@ -23,19 +23,19 @@ impl<'a> Labels<'a> {
         self.0.get(run).map(|(label, _)| *label)
     }
 
-    /// The seeds of a run; none of a ticket.
+    /// Returns the seeds of a transfer; `None` for a ticket.
     pub(crate) fn transfer_seeds(&self, run: &RunId) -> Option<Seeds> {
         let label = self.label(run).filter(|label| label.inherit.is_some())?;
         label.seeds.first().copied()
     }
 
-    /// The seeds of the ticket that a transfer or path starts from; none where it starts from none, or from one that was
+    /// Returns the seeds of the ticket that a transfer or path starts from; `None` if there is none, or if it was
     /// imported.
     pub(crate) fn ticket_of(&self, run: &RunId) -> Option<Seeds> {
         self.label(self.ticket_run_of(run)?)?.seeds.first().copied()
     }
 
-    /// The ticket that a transfer or path starts from.
+    /// Returns the ticket that a transfer or path starts from.
     pub(crate) fn ticket_run_of(&self, run: &RunId) -> Option<&'a RunId> {
         let (_, inputs) = self.0.get(run)?;
         let first = inputs.first()?;
@@ -65,7 +65,8 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Names that tell these runs apart, as short as they can be: their seeds where those do, else all that differs.
+    /// Returns short names that distinguish these runs: their seeds if these suffice, otherwise all parts of their
+    /// labels that differ.
     pub(crate) fn names<'r>(&self, runs: impl IntoIterator<Item = &'r RunId>) -> Names {
         let runs: Vec<&RunId> = distinct(runs);
         let known: Vec<(&RunId, &Label)> = runs.iter().filter_map(|run| Some((*run, self.label(run)?))).collect();
@@ -74,7 +75,7 @@ impl<'a> Labels<'a> {
             _ => differing(&known.iter().map(|(_, label)| *label).collect::<Vec<_>>()),
         };
         let mut names: HashMap<RunId, String> = known.iter().map(|(run, _)| (*run).clone()).zip(names).collect();
-        // What no label tells apart, or has no label, its identity does.
+        // Runs with equal labels, or without a label, are named by their identities.
         let mut seen = HashSet::new();
         let twice: HashSet<String> = names.values().filter(|name| !seen.insert(*name)).cloned().collect();
         for run in runs {
@@ -132,7 +133,7 @@ fn differing(labels: &[&Label]) -> Vec<String> {
         labels.iter().map(|label| label.inherit.map_or(String::new(), |inherit| inherit.to_string())).collect(),
         seeds,
     ];
-    // A ticket's own seeds have been said.
+    // The seeds of tickets are among the features already.
     let counts = |label: &Label, name: &str| label.inherit.is_some() || !is_ticket_seed(name);
     let names = labels.iter().flat_map(|label| label.axes.iter().filter(|(name, _)| counts(label, name)));
     for name in distinct(names.map(|(name, _)| name)) {
@@ -143,20 +144,21 @@ fn differing(labels: &[&Label]) -> Vec<String> {
         features.push(labels.iter().map(value).collect());
     }
     features.retain(|texts| distinct(texts).len() > 1);
-    let said = |at: usize| features.iter().map(move |texts| texts[at].as_str()).filter(|text| !text.is_empty());
-    (0..labels.len()).map(|at| said(at).collect::<Vec<_>>().join(", ")).collect()
+    let parts = |at: usize| features.iter().map(move |texts| texts[at].as_str()).filter(|text| !text.is_empty());
+    (0..labels.len()).map(|at| parts(at).collect::<Vec<_>>().join(", ")).collect()
 }
 
 /// A source of randomness: its name and its seed.
 type Source = (&'static str, fn(&Seeds) -> u64);
 
-/// One number where each run's seeds are equal; else the seeds by their names, but those that all have in common.
+/// Returns one number for each run if its three seeds are equal; otherwise the seeds by name, without those that all
+/// runs share.
 fn seed_texts(seeds: &[Option<Seeds>]) -> Vec<String> {
     let given = || seeds.iter().flatten();
     if given().all(|seeds| *seeds == Seeds::from(seeds.init)) {
         return seeds.iter().map(|seeds| seeds.map_or(String::new(), |seeds| format!("seed {}", seeds.init))).collect();
     }
-    // A transfer's α has no say and repeats the initialization.
+    // The α of a transfer has no effect and repeats the initialization.
     let alpha_repeats = given().all(|seeds| seeds.alpha == seeds.init);
     let sources: [Source; 3] =
         [("init", |seeds| seeds.init), ("order", |seeds| seeds.order), ("alpha", |seeds| seeds.alpha)];
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_where_they_tell_networks_apart() {
+    fn networks_are_named_by_seeds_that_distinguish_them() {
         let mut study = Study::digits();
         assert_eq!(names(&study, is_lrr_sign), ["seed 2", "seed 3", "seed 4"]);
         for (planned, ..) in &mut study.runs {
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_differs_where_they_do_not() {
+    fn networks_with_equal_seeds_are_named_by_all_differences() {
         let study = Study::digits();
         let level_12 = |label: &Label, kind| kind == Kind::Ticket && label.level == 12;
         assert_eq!(names(&study, level_12), ["LRR", "AWS"]);
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_and_at_last_identities_tell() {
+    fn networks_with_equal_labels_are_named_by_axes_or_identities() {
         let axes = |lr: &str| vec![("ticket.lr".to_string(), lr.to_string())];
         let mut study = Study::new(&[12], &[2, 3], &[axes("0.1"), axes("0.05")]);
         let is = |label: &Label, kind| kind == Kind::Ticket && label.level == 12 && label.method == Some(Method::Aws);

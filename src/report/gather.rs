@@ -1,4 +1,4 @@
-//! From records to rows.
+//! Builds the rows of a report from records.
 
 use std::collections::HashMap;
 
@@ -18,16 +18,16 @@ use super::{
     TransferRow, differences, notices, paths, spreads, statements,
 };
 
-/// Makes the report of a study from what is known of each run of its plan, in the plan's order.
+/// Returns the report of a study from the records of its runs, in the order of the plan.
 ///
-/// Unfinished runs have their rows, too, so that a partial study shows what is missing. Rows are ordered by method,
-/// level, and what was transferred; methods and transfers as they first appear in the plan. What belongs to no method,
-/// dense networks, comes first. Tickets that are there to be rewound to are no level of a chain, and have no row.
+/// Unfinished runs have rows, too, so that a partial study shows missing results. Rows are ordered by method, level,
+/// and inheritance; methods and inheritances as they first appear in the plan. Dense networks, which belong to no
+/// method, come first. Rewind points are not levels of a chain and have no row.
 pub fn gather(name: &str, records: &[RunRecord]) -> Report {
     gather_with(name, records, Estimate::default())
 }
 
-/// The same, with other confidence intervals.
+/// Like [`gather`], with the given confidence intervals.
 pub fn gather_with(name: &str, records: &[RunRecord], estimate: Estimate) -> Report {
     let gathering = Gathering { ratios: remaining_ratios(records), labels: Labels::new(records), estimate };
     let rows = |kind| rows(records, kind);
@@ -67,12 +67,12 @@ pub(crate) struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    /// The mean of the remaining ratios of the runs of a row, as far as they are known.
+    /// Returns the mean of the remaining ratios of the runs of a row, as far as they are known.
     pub(crate) fn ratio_of_runs(&self, row: &[&RunRecord]) -> Option<f64> {
         self.mean_ratio(row.iter().map(|record| &record.planned.run.id))
     }
 
-    /// The same of the first networks alone: those of the level that the row is of.
+    /// Returns the mean of the remaining ratios of the first ends of paths, whose level is that of the row.
     pub(crate) fn ratio_of_first_ends(&self, row: &[&RunRecord]) -> Option<f64> {
         self.mean_ratio(row.iter().filter_map(|record| record.planned.run.inputs.first()))
     }
@@ -101,8 +101,8 @@ fn count(records: &[RunRecord]) -> RunCounts {
     counts
 }
 
-/// The remaining ratio of every run for which it is known: transfers and paths have that of the ticket behind them,
-/// known before they are done themselves. One pass, because a plan lists runs after those they need.
+/// Returns the remaining ratio of every run for which it is known: transfers and paths have that of their ticket before
+/// they are done themselves. One pass suffices, because a plan lists runs after those they need.
 pub(crate) fn remaining_ratios<'a>(records: &'a [RunRecord]) -> HashMap<&'a RunId, f64> {
     let mut ratios = HashMap::with_capacity(records.len());
     for record in records {
@@ -132,7 +132,7 @@ struct RowKey {
     axes: Axes,
 }
 
-/// The records of one kind, by row; within a row, ticket after ticket.
+/// Returns the records of one kind by row; within a row, ticket after ticket.
 fn rows<'a, 'f>(records: &'f [RunRecord<'a>], kind: Kind) -> Vec<Vec<&'f RunRecord<'a>>> {
     let of_kind = records.iter().filter(|record| record.planned.run.kind() == kind);
     let mut rows = grouped(of_kind, |record| {
@@ -155,7 +155,7 @@ fn rows<'a, 'f>(records: &'f [RunRecord<'a>], kind: Kind) -> Vec<Vec<&'f RunReco
         let label = &row[0].planned.label;
         let place_of_method = methods.iter().position(|method| Some(*method) == label.method);
         let place_of_inherit = inherits.iter().position(|inherit| Some(*inherit) == label.inherit);
-        // Where nothing was transferred comes last.
+        // Rows without a transfer come last.
         (place_of_method, label.level, place_of_inherit.unwrap_or(inherits.len()))
     });
     rows
@@ -174,7 +174,7 @@ pub(crate) fn by_ticket<'a, 'f>(row: &[&'f RunRecord<'a>]) -> Vec<Vec<&'f RunRec
 /// Marks the rows that are better than every other one that they are compared with.
 fn mark_best(transfers: &mut [TransferRow], connections: &mut [ConnectionRow], estimate: Estimate) {
     let places = |samples: &[Sample]| {
-        // The barrier of a ticket and itself with ψ₀ says nothing of which of the two is better.
+        // The barrier between a ticket and itself with ψ₀ does not rank the two.
         let judged = samples.iter().enumerate().filter(|(_, one)| one.between != Some(Between::NormInit));
         let compared = grouped(judged, |(_, one)| (one.problem, one.level, one.between, one.protocol, one.axes));
         let places = compared.into_iter().filter_map(|of_one| {
@@ -190,7 +190,7 @@ fn mark_best(transfers: &mut [TransferRow], connections: &mut [ConnectionRow], e
     of_barriers.into_iter().for_each(|at| connections[at].best = true);
 }
 
-/// The tickets of each level and setting as one row.
+/// Returns one row for the tickets of each level and setting.
 fn levels(tickets: &[TicketRow], estimate: Estimate) -> Vec<LevelRow> {
     let alike = grouped(tickets.iter().enumerate(), |(_, row)| {
         (row.problem, row.method, row.level, without_ticket_seeds(&row.axes))
@@ -222,7 +222,7 @@ fn levels(tickets: &[TicketRow], estimate: Estimate) -> Vec<LevelRow> {
     alike.into_iter().map(level).collect()
 }
 
-/// The mean of equal numbers may differ from them in its last bit.
+/// Returns the mean of ratios. Equal ratios are returned as they are, since their sum may change the last bit.
 fn mean_of_alike(ratios: &[f64]) -> Option<f64> {
     let first = *ratios.first()?;
     if ratios.iter().all(|ratio| *ratio == first) { Some(first) } else { mean(ratios) }
@@ -333,7 +333,7 @@ mod tests {
     use winsign_testkit::study::Study;
 
     #[test]
-    fn numbers_of_the_digits_study() {
+    fn digits_study_has_expected_numbers() {
         let report = Study::digits().report();
         let sign = &report.transfers[0];
         assert_eq!((sign.method, sign.level, sign.inherit), (Some(Method::Lrr), 12, Inherit::Sign));
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rewound_to_is_no_level() {
+    fn rewind_points_are_not_levels() {
         let mut study = Study::digits();
         let plain = study.report();
         study.runs[0].0.label.rewind_point = Some(2);
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_study_says_what_it_lacks() {
+    fn partial_study_counts_missing_runs() {
         let mut study = Study::digits();
         let lrr_sign = |planned: &PlannedRun| {
             planned.label.method == Some(Method::Lrr) && planned.label.inherit == Some(Inherit::Sign)
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_of_an_unfinished_transfer_is_its_tickets() {
+    fn unfinished_transfer_has_the_ratio_of_its_ticket() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Ticket);
         let report = study.report();

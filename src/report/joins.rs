@@ -44,7 +44,8 @@ impl<'r> SeedPaths<'r> {
     }
 }
 
-/// Returns nothing for paths that do not join the seeds of a transfer. Transfers do not differ in the protocol of their paths.
+/// Returns the key of the transfer whose seeds a path joins; `None` for other paths. Transfers do not differ in the
+/// protocol of their paths.
 fn path_key(row: &ConnectionRow) -> Option<Key<'_>> {
     let inherit = row.inherit.filter(|_| row.between == Between::Seeds)?;
     let axes = row.axes.iter().filter(|(name, _)| !name.starts_with("connect.")).collect();

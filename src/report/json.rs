@@ -1,4 +1,4 @@
-//! `report.json`, and what `--json` prints: the [`Report`] itself.
+//! `report.json` and the output of `--json`: the [`Report`] itself.
 
 use super::Report;
 use crate::export::{Exported, ExportedFile, Exporter};
@@ -42,7 +42,7 @@ mod tests {
 
     /// Other programs read these names.
     #[test]
-    fn names_of_fields() {
+    fn field_names_are_stable() {
         let axes =
             |seed: &str| [("lr", "0.05"), ("ticket.seed", seed)].map(|(name, value)| (name.into(), value.into()));
         let mut study = Study::new(&[12], &[2, 3], &["1", "2"].map(|seed| axes(seed).to_vec()));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_do_not_exist_are_null() {
+    fn missing_numbers_are_null() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| {
             planned.label.method == Some(Method::Lrr) && planned.label.seeds == [Seeds::from(3)]

@@ -87,7 +87,7 @@ pub struct Curve {
 impl Curve {
     pub const MOST: usize = 50;
 
-    /// Which of so many epochs are kept where there is room for `most`: the last one, and others spread evenly before it.
+    /// Returns the positions of at most `most` of these epochs: the last one, and others spread evenly before it.
     pub fn places(epochs: usize, most: usize) -> impl Iterator<Item = usize> {
         let kept = epochs.min(most);
         (1..=kept).map(move |index| index * epochs / kept - 1)
@@ -96,7 +96,7 @@ impl Curve {
 
 /// A study in numbers. Errors are in percent of the test set, barriers in percentage points; nothing is rounded.
 ///
-/// Serialized it is `report.json`, which others read: fields may be added, but not renamed.
+/// Serialized it is `report.json`, which other programs read: fields may be added, but not renamed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub name: String,
@@ -108,13 +108,13 @@ pub struct Report {
     /// Runs that need one that failed.
     pub blocked: Vec<FailedRun>,
     pub planes: Vec<PlaneRow>,
-    /// The same seeds, treated in two ways.
+    /// The differences between methods and between inheritances over the same seeds.
     pub differences: Vec<Difference>,
     /// The effect of each source of randomness on the error, if their seeds are axes of their own.
     pub spreads: Vec<Spread>,
     /// The warnings.
     pub notices: Vec<Notice>,
-    /// The table that was asked for.
+    /// The custom table, if one was requested.
     pub pivot: Option<Pivot>,
     /// The tickets of each level as samples of their method.
     pub levels: Vec<LevelRow>,
@@ -122,18 +122,18 @@ pub struct Report {
     pub statements: Vec<String>,
 }
 
-/// Something about the runs that a reader must know: results that differ between stores or were computed from different
-/// data, numbers that are not finite, runs that vanished while they were read.
+/// A warning about runs: results that differ between stores or were computed from different data, numbers that are not
+/// finite, runs that vanished while they were read.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Notice {
-    /// One sentence: what, and what was done about it.
+    /// One sentence with the problem and its consequence.
     pub message: String,
-    /// The runs it is about.
+    /// The affected runs.
     pub runs: Vec<RunId>,
 }
 
-/// Statistics of a sample of numbers. Where they are from several tickets, mean, deviation and interval are those of the means
-/// of the tickets; count, median, smallest and largest are those of all numbers.
+/// Statistics of a sample of numbers. For numbers of several tickets, mean, deviation and interval are those of the
+/// means of the tickets; count, median, smallest and largest are those of all numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
     pub count: usize,
@@ -190,8 +190,8 @@ impl Interval {
     }
 }
 
-/// The difference between two methods, or between two things that were inherited, over the same tickets: `a` minus `b`, in
-/// percentage points.
+/// The difference between two methods, or between two inheritances, over the same tickets: `a` minus `b`, in percentage
+/// points.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     /// The setting in which they differ, such as `method` or `inherit`, and its two values.
@@ -214,7 +214,7 @@ pub struct Difference {
     pub problem: Problem,
     /// The number of tickets that are in both.
     pub tickets: usize,
-    /// The number that differs: the test error, the barrier, or what initial norm parameters add to the error.
+    /// The quantity that differs: the test error, the barrier, or the error that initial norm parameters add.
     pub value: Measure,
     /// The networks that the paths of a barrier join.
     pub between: Option<Between>,
@@ -234,7 +234,7 @@ pub struct Spread {
     pub axes: Axes,
     /// `initialization`, `data order`, `α`, or `ticket` for all seeds of the ticket together.
     pub source: String,
-    /// Groups of runs that differ in this source alone, and the runs in them.
+    /// The number of groups of runs that differ in this source alone, and of the runs in them.
     pub groups: usize,
     pub runs: usize,
     /// The standard deviation within groups, pooled, in percentage points.
@@ -288,7 +288,7 @@ pub struct TicketRow {
     pub run: RunId,
     pub seeds: Seeds,
     pub test_loss: Option<f64>,
-    /// In the order of the network; empty where the result does not say.
+    /// The layers in the order of the network; empty if the result does not record them.
     pub layers: Vec<LayerRatio>,
     #[serde(flatten)]
     pub problem: Problem,
@@ -303,7 +303,7 @@ pub struct LevelRow {
     pub level: u32,
     /// The mean over the tickets.
     pub remaining_ratio: Option<f64>,
-    /// Finished tickets; they make the numbers of this row.
+    /// The number of finished tickets, from which the numbers of this row are computed.
     pub tickets: usize,
     pub tickets_planned: usize,
     pub error_mean: Option<f64>,
@@ -318,7 +318,7 @@ pub struct LevelRow {
     pub places: Vec<usize>,
 }
 
-/// The part of a row that is of one ticket.
+/// The part of a row that belongs to one ticket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     /// The axes of its runs, seeds of the ticket included.
@@ -326,7 +326,7 @@ pub struct Part {
     /// The places of its numbers among those of the row.
     pub numbers: Range<usize>,
     pub planned: usize,
-    /// All of its runs, those that are not finished included.
+    /// All of its runs, including unfinished ones.
     pub runs: Vec<RunId>,
 }
 
@@ -340,20 +340,20 @@ pub struct LayerRatio {
 /// Transfers that differ in nothing but their seeds and those of their tickets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TransferRow {
-    /// The method of the ticket; none if nothing was inherited from one, and the level is 0.
+    /// The method of the ticket; `None` if the transfers inherit from none, and the level is 0.
     pub method: Option<Method>,
     pub level: u32,
     /// The ratio of the transfers or, before they are done, of the ticket they start from.
     pub remaining_ratio: Option<f64>,
     pub inherit: Inherit,
-    /// Finished ones; they make the numbers of this row.
+    /// The number of finished ones, from which the numbers of this row are computed.
     pub seeds: usize,
     pub seeds_planned: usize,
     /// The mean over tickets of the mean of each.
     pub error_mean: Option<f64>,
     /// The sample standard deviation: between tickets; of one ticket, between its transfers.
     pub error_std: Option<f64>,
-    /// Ticket after ticket.
+    /// The errors, ticket after ticket.
     pub errors: Vec<SeedError>,
     #[serde(serialize_with = "as_map")]
     pub axes: Axes,
@@ -361,10 +361,10 @@ pub struct TransferRow {
     pub summary: Option<Summary>,
     #[serde(flatten)]
     pub problem: Problem,
-    /// Tickets of which a transfer is finished; 0 of dense networks, which inherit from none.
+    /// The number of tickets with a finished transfer; 0 for dense networks, which inherit from none.
     pub tickets: usize,
     pub tickets_planned: usize,
-    /// Whether the error is lower than that of every other row of the level, as the intervals of the differences show.
+    /// True if the error is lower than that of every other row of the level, as the intervals of the differences show.
     pub best: bool,
     #[serde(skip)]
     pub parts: Vec<Part>,
@@ -379,7 +379,7 @@ pub struct SeedError {
     pub run: RunId,
     /// The duration of the run.
     pub seconds: f64,
-    /// The seeds of the ticket it starts from; none where it starts from none, or from one that was imported.
+    /// The seeds of the ticket it starts from; `None` if there is none, or if it was imported.
     pub ticket: Option<Seeds>,
 }
 
@@ -393,7 +393,7 @@ pub struct ConnectionRow {
     /// The transfer to the networks joined; none if they are tickets.
     pub inherit: Option<Inherit>,
     pub between: Between,
-    /// Finished ones; they make the numbers of this row.
+    /// The number of finished ones, from which the numbers of this row are computed.
     pub pairs: usize,
     pub pairs_planned: usize,
     /// The protocol of its barriers: only those of one protocol can be compared.
@@ -412,15 +412,15 @@ pub struct ConnectionRow {
     pub summary: Option<Summary>,
     pub train_summary: Option<Summary>,
     pub loss_summary: Option<Summary>,
-    /// Statistics of what initial norm parameters add to the test error, on paths of `norm-init`.
+    /// Statistics of the test error that initial norm parameters add, on paths of `norm-init`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_change: Option<Summary>,
     #[serde(flatten)]
     pub problem: Problem,
-    /// Tickets of which a path is finished; 0 of dense networks.
+    /// The number of tickets with a finished path; 0 for dense networks.
     pub tickets: usize,
     pub tickets_planned: usize,
-    /// Whether the barrier is lower than that of every other row of its kind, as the intervals of the differences show.
+    /// True if the barrier is lower than that of every other row of its kind, as the intervals of the differences show.
     pub best: bool,
     #[serde(skip)]
     pub parts: Vec<Part>,
@@ -454,7 +454,7 @@ impl BarrierProtocol {
 pub struct PathMean {
     pub t: f64,
     pub error_mean: f64,
-    /// None where some path has no errors on training images.
+    /// `None` if a path has no errors on training images.
     pub train_error_mean: Option<f64>,
     pub loss_mean: Option<f64>,
 }
@@ -466,7 +466,7 @@ pub struct PairPath {
     pub seeds: Vec<Seeds>,
     pub barrier: f64,
     pub path: Vec<PathError>,
-    /// The run that measured it; of a block of a matrix there are many paths.
+    /// The run that measured it; a block of a matrix measures many paths.
     pub run: RunId,
     /// The networks joined, first the one at t = 1.
     pub ends: Vec<End>,
@@ -475,7 +475,7 @@ pub struct PairPath {
     pub train_barrier: Option<f64>,
     /// The barrier of the loss on test images, in nats; none if it is not finite.
     pub loss_barrier: Option<f64>,
-    /// The seeds of the ticket behind the first network; none where there is none, or one that was imported.
+    /// The seeds of the ticket of the first network; `None` if there is none, or if it was imported.
     pub ticket: Option<Seeds>,
 }
 
@@ -519,25 +519,25 @@ pub struct PlaneRow {
     pub run: RunId,
     /// The three networks, in the order of [`PlaneOutcome::networks`].
     pub ends: Vec<End>,
-    /// None until it is measured.
+    /// The errors in the plane; `None` until they are measured.
     pub plane: Option<PlaneOutcome>,
     #[serde(flatten)]
     pub problem: Problem,
 }
 
-/// A run that failed for good, or waits for one that did.
+/// A run that failed permanently, or that is blocked by one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FailedRun {
     pub id: RunId,
     pub kind: Kind,
-    /// Its place in the study, for people.
+    /// Its label in the study.
     pub label: String,
-    /// Why it failed.
+    /// The reason of the failure.
     pub message: Option<String>,
 }
 
 impl FailedRun {
-    /// Its label and why it failed, on one line.
+    /// Returns the label and the reason of the failure, on one line.
     fn describe(&self) -> String {
         match &self.message {
             Some(message) => format!("{}: {message}", self.label),
@@ -546,7 +546,7 @@ impl FailedRun {
     }
 }
 
-/// Axes as a JSON object, in their order in the sweep file.
+/// Serializes axes as a JSON object, in their order in the sweep file.
 fn as_map<S: Serializer>(axes: &Axes, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_map(axes.iter().map(|(name, value)| (name, value)))
 }
@@ -556,7 +556,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_in_words() {
+    fn progress_lists_states_that_have_runs() {
         let mut runs = RunCounts { total: 5, done: 5, ..RunCounts::default() };
         assert_eq!(runs.progress(), "all 5 runs done");
         runs = RunCounts { total: 9, done: 1, running: 2, queued: 1, failed: 1, blocked: 1, pending: 3 };

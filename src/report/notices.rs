@@ -1,4 +1,4 @@
-//! What a reader must know before trusting a number.
+//! The warnings of a report.
 
 use std::collections::HashSet;
 
@@ -32,7 +32,7 @@ fn id(record: &RunRecord) -> RunId {
     record.planned.run.id.clone()
 }
 
-/// Numbers that are none.
+/// Returns the warning about numbers that are not finite.
 fn not_finite(records: &[RunRecord]) -> Option<Notice> {
     let runs: Vec<RunId> = (records.iter())
         .filter(|record| result(record).is_some_and(|result| !is_finite(&result.outcome)))
@@ -68,7 +68,7 @@ fn is_finite(outcome: &Outcome) -> bool {
     }
 }
 
-/// Results that were computed from different files of one data set: one notice for each data set.
+/// Returns the warnings about results that were computed from different files of one data set, one for each data set.
 fn different_data(records: &[RunRecord], rows: &[Vec<&RunRecord>]) -> Vec<Notice> {
     let fingerprint = |record: &&RunRecord| result(record).and_then(|result| result.data.clone());
     let known = records.iter().filter(|record| fingerprint(record).is_some());
@@ -93,14 +93,14 @@ fn different_data(records: &[RunRecord], rows: &[Vec<&RunRecord>]) -> Vec<Notice
             };
             let message =
                 format!("the results of {dataset} come from different data: {}; {consequence}", counts.join(", "));
-            // Those that are in the minority.
+            // Only the results in the minority are listed.
             let runs = kinds[1..].iter().flatten().map(|record| id(record)).collect();
             Some(Notice { message, runs })
         })
         .collect()
 }
 
-/// Results of one row that were computed with different numbers of threads or ranks.
+/// Returns the warning about results of one row that were computed with different numbers of threads or ranks.
 fn different_processors(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
     let processors = |record: &&RunRecord| {
         let Processors { ranks, threads } = result(record)?.processors;
@@ -124,9 +124,10 @@ fn different_processors(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
     Some(Notice { message, runs: runs.collect() })
 }
 
-/// Paths that several runs measured, such as blocks of several sizes, with other barriers.
+/// Returns the warning about paths that several runs, such as blocks of several sizes, measured with different
+/// barriers.
 fn different_paths(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
-    // Which network comes first is a matter of rounding.
+    // The order of the networks changes a barrier only by rounding.
     const ROUNDING: f64 = 1e-9;
     let mut runs = Vec::new();
     let (mut paths, mut most) = (0, 0.0_f64);
@@ -149,13 +150,13 @@ fn different_paths(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
     Some(Notice { message, runs: distinct(runs) })
 }
 
-/// Rows of transfers that share an initialization or an order of images, as where the seeds of both are axes that are combined.
-/// Statistics count each run as independent of the others.
+/// Returns the warning about rows of transfers that share an initialization or an order of images, as when the seeds of
+/// both are axes that are combined. Statistics count each run as independent of the others.
 fn crossed_seeds(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
     let is_done =
         |record: &&&RunRecord| matches!(result(record).map(|result| &result.outcome), Some(Outcome::Transfer(_)));
-    // What all have in common is a condition of the row, not a part of its chance. Each ticket counts once, so that runs of
-    // several tickets may have seeds in common.
+    // A seed that all runs share is a condition of the row, not a part of its randomness. Each ticket counts once, so
+    // that runs of several tickets may have seeds in common.
     let crossed = |row: &&Vec<&RunRecord>| {
         by_ticket(row).iter().any(|runs| {
             are_crossed(runs.iter().filter(is_done).filter_map(|record| record.planned.label.seeds.first().copied()))
@@ -174,7 +175,8 @@ fn crossed_seeds(rows: &[Vec<&RunRecord>]) -> Option<Notice> {
     Some(Notice { message, runs: runs.collect() })
 }
 
-/// Rows with tickets that share an initialization or an order of images with some of the others.
+/// Returns the warning about rows with tickets that share an initialization or an order of images with some of the
+/// others.
 fn crossed_tickets(records: &[RunRecord], rows: &[Vec<&RunRecord>], labels: &Labels) -> Option<Notice> {
     let tickets = |row: &Vec<&RunRecord>| {
         let done = row.iter().filter(|record| result(record).is_some());
@@ -219,7 +221,7 @@ fn are_crossed(seeds: impl Iterator<Item = Seeds>) -> bool {
     shared(|seeds| seeds.init) || shared(|seeds| seeds.order)
 }
 
-/// The rows in which the runs that have a value have several.
+/// Returns the rows whose runs have different values.
 fn mixed<'r, 'f, V: Eq + std::hash::Hash>(
     rows: impl Iterator<Item = &'r Vec<&'f RunRecord<'f>>>,
     value: impl Fn(&&RunRecord) -> Option<V>,
@@ -248,7 +250,7 @@ mod tests {
     use winsign_core::settings::{Inherit, Kind, Method, Seeds};
     use winsign_testkit::study::Study;
 
-    /// Changes the results of the LRR sign transfers: the second, or all three.
+    /// Returns a study in which `change` was applied to the results of the LRR sign transfers.
     fn changed(change: impl Fn(&mut RunResult, u64)) -> Study {
         let mut study = Study::digits();
         for (planned, _, result) in &mut study.runs {
@@ -262,12 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_study_has_none() {
+    fn sound_study_has_no_warnings() {
         assert_eq!(Study::digits().report().notices, []);
     }
 
     #[test]
-    fn numbers_that_are_none_are_left_out_and_said() {
+    fn numbers_that_are_not_finite_are_left_out_with_a_warning() {
         let study = changed(|result, seed| {
             let Outcome::Transfer(outcome) = &mut result.outcome else { unreachable!() };
             match seed {
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_different_data_are_said_to_be() {
+    fn results_of_different_data_have_a_warning() {
         let study = changed(|result, seed| result.data = Some(if seed == 3 { "bb" } else { "aa" }.to_string()));
         let notices = study.report().notices;
         assert_eq!(notices.len(), 1);
@@ -296,13 +298,13 @@ mod tests {
              them"
         );
         assert_eq!(notices[0].runs.len(), 1);
-        // A result that does not say is no other data.
+        // A result without a fingerprint does not count as different data.
         let study = changed(|result, seed| result.data = (seed == 3).then(|| "bb".to_string()));
         assert_eq!(study.report().notices, []);
     }
 
     #[test]
-    fn data_may_differ_from_row_to_row_only() {
+    fn data_that_differs_only_between_rows_has_a_warning() {
         let mut study = changed(|result, _| result.data = Some("aa".to_string()));
         study.runs[0].2.as_mut().unwrap().data = Some("bb".to_string());
         let message = &study.report().notices[0].message;
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_different_processors_are_said_to_be() {
+    fn results_of_different_processors_have_a_warning() {
         let study = changed(|result, seed| result.processors.ranks = if seed == 4 { 2 } else { 1 });
         let notices = study.report().notices;
         assert_eq!(notices.len(), 1);
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn crossed_seeds_are_said_to_be() {
+    fn crossed_seeds_have_a_warning() {
         let with_seeds = |of: fn(u64) -> Seeds| {
             let mut study = Study::digits();
             for (planned, ..) in &mut study.runs {
@@ -345,7 +347,7 @@ mod tests {
 
     /// Transfers of other tickets may have the same seeds: each ticket counts once.
     #[test]
-    fn crossed_seeds_of_tickets_are_told() {
+    fn crossed_seeds_of_tickets_have_a_warning() {
         let with_seeds = |of: fn(u64) -> Seeds| {
             let mut study = Study::of_tickets(&[1, 2, 3, 4], &[2, 3]);
             for (planned, ..) in study.runs.iter_mut().filter(|(planned, ..)| planned.run.kind() == Kind::Ticket) {
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn crossed_seeds_of_tickets_without_transfers_are_told() {
+    fn crossed_seeds_of_tickets_without_transfers_have_a_warning() {
         let mut study = Study::of_tickets(&[1, 2, 3, 4], &[2, 3]);
         study.runs.retain(|(planned, ..)| planned.run.kind() == Kind::Ticket);
         assert_eq!(study.report().notices, []);

@@ -1,4 +1,4 @@
-//! From records to paths and planes.
+//! Builds the rows of paths and planes from records.
 
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
@@ -13,7 +13,7 @@ use super::spreads::without_ticket_seeds;
 use super::statistics::{max, mean};
 use super::{BarrierProtocol, ConnectionRow, End, PairPath, Part, PathError, PathMean, PlaneRow, RunRecord, Summary};
 
-/// The axis that tells pairs of tickets within a method and setting from pairs across two of them.
+/// The axis that distinguishes pairs of tickets within a method and setting from pairs across two of them.
 const PAIRS: &str = "pairs";
 
 /// The paths of one ticket, or of one kind of pairs of tickets.
@@ -28,8 +28,8 @@ struct Block<'r, 'f> {
     is_sample: bool,
 }
 
-/// Returns the rows of connects that differ in nothing but the seeds of what they join: single paths, and blocks of a matrix.
-/// That is one row; of tickets of several methods or settings, one row for each kind of pairs.
+/// Returns the rows of connects that differ only in the seeds of the networks they join, whether single paths or blocks
+/// of a matrix. There is one row; for tickets of several methods or settings, one row for each kind of pairs.
 pub(crate) fn connections(row: &[&RunRecord], gathering: &Gathering) -> Vec<ConnectionRow> {
     let blocks = by_ticket(row).into_iter().map(|runs| block(runs, &gathering.labels));
     match row[0].planned.label.between {
@@ -51,7 +51,7 @@ fn block<'r, 'f>(runs: Vec<&'r RunRecord<'f>>, labels: &Labels) -> Block<'r, 'f>
     Block { axes: label.axes.clone(), method: label.method, paths, planned, runs, is_sample: true }
 }
 
-/// Parts pairs of tickets within each method and setting, and across each two, if there are several.
+/// Divides pairs of tickets into those within each method and setting, and those across each two, if there are several.
 fn by_kind_of_pairs<'r, 'f>(block: Block<'r, 'f>, labels: &Labels) -> Vec<Block<'r, 'f>> {
     let kinds = labels.kinds(block.planned.iter().flatten().flatten().copied());
     if kinds.names.len() < 2 {
@@ -84,7 +84,7 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
     let (label, method) = (&first.label, blocks[0].method);
     let axes = without_ticket_seeds(&blocks[0].axes);
     let is_sample = blocks.iter().all(|block| block.is_sample);
-    // In an order that does not change, since the order of a sum decides its last bit.
+    // The order is fixed, since the order of a sum determines its last bit.
     let ends: Vec<&RunId> = distinct(blocks.iter().flat_map(|block| &block.planned).flatten().flatten().copied());
     let mut paths: Vec<PairPath> = Vec::new();
     let mut parts = Vec::new();
@@ -99,7 +99,7 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
         remaining_ratio: match between {
             // Many networks, each with a mask of its own.
             Between::Seeds | Between::Tickets => gathering.mean_ratio(ends.iter().copied()),
-            // A transfer or ticket, and another one: the union of both is no ratio of a ticket.
+            // The union of two networks has another ratio than the ticket.
             _ => gathering.ratio_of_first_ends(row),
         },
         inherit: label.inherit,
@@ -217,22 +217,22 @@ fn measured<'f>(record: &'f RunRecord) -> Vec<Measured<'f>> {
     }
 }
 
-/// The paths of a row whose errors are numbers, each with all runs that measured it: a store may hold single paths, and
-/// blocks of several sizes, of the same networks.
+/// Returns the paths of a row whose errors are finite, each with all runs that measured it: a store may hold single
+/// paths, and blocks of several sizes, of the same networks.
 pub(crate) fn by_ends<'r, 'f>(row: &[&'r RunRecord<'f>]) -> Vec<Vec<(&'r RunRecord<'f>, Measured<'r>)>> {
     let all = row.iter().flat_map(|record| measured(record).into_iter().map(move |measured| (*record, measured)));
     let whole = all.filter(|(_, (_, path))| is_whole(path));
     grouped(whole, |(record, (places, _))| ends(record, *places))
 }
 
-/// The two networks of a path, whichever way it leads.
+/// Returns the two networks of a path in a fixed order.
 fn ends<'r>(record: &'r RunRecord, (a, b): (usize, usize)) -> [Option<&'r RunId>; 2] {
     let mut ends = [a, b].map(|place| record.planned.run.inputs.get(place));
     ends.sort();
     ends
 }
 
-/// The ends of the paths that a run is to measure.
+/// Returns the ends of the paths that a run is to measure.
 fn planned<'r>(record: &'r RunRecord) -> Vec<[Option<&'r RunId>; 2]> {
     let run = &record.planned.run;
     match &run.settings {
@@ -244,7 +244,7 @@ fn planned<'r>(record: &'r RunRecord) -> Vec<[Option<&'r RunId>; 2]> {
     }
 }
 
-/// Returns whether the errors of a path are numbers. Other values are left out of means; a notice says so.
+/// Returns whether the errors of a path are finite. Other paths are left out of means, with a warning.
 pub(crate) fn is_whole(path: &PathOutcome) -> bool {
     path.barrier.is_finite() && path.points.iter().all(|point| point.test_error.is_finite())
 }
@@ -277,12 +277,12 @@ fn pair(record: &RunRecord, measured: Measured, names: &Names, labels: &Labels) 
     })
 }
 
-/// Thousands of paths that were refined often have hundreds of thousands of positions.
+/// The largest number of positions of a mean path; thousands of refined paths have hundreds of thousands.
 const MOST_POSITIONS: usize = 1_001;
 
-/// The mean over tickets of the mean of each one's paths, at every position that any of them was measured at. Where one was not, it is taken to be straight
-/// between its neighbouring points: refinement measures each path at positions of its own. Of so many positions that nobody
-/// could see them, at even ones.
+/// Returns the mean over tickets of the mean path of each, at every position at which a path was measured. Refinement
+/// measures each path at positions of its own; between these, paths are interpolated linearly. Too many positions are
+/// replaced by evenly spaced ones.
 fn mean_path(tickets: &[&[PairPath]]) -> Vec<PathMean> {
     let paths = tickets.iter().flat_map(|paths| paths.iter());
     let mut positions: Vec<f64> = paths.flat_map(|pair| pair.path.iter().map(|point| point.t)).collect();
@@ -310,7 +310,7 @@ fn mean_path(tickets: &[&[PairPath]]) -> Vec<PathMean> {
     positions.into_iter().filter_map(at).collect()
 }
 
-/// A value of a path at a position, on the straight line between the points beside it.
+/// Returns a value of a path at a position, interpolated linearly between the neighbouring points.
 fn value_at(path: &[PathError], t: f64, value: &dyn Fn(&PathError) -> Option<f64>) -> Option<f64> {
     let above = path.partition_point(|point| point.t < t);
     let next = path.get(above)?;
@@ -322,7 +322,8 @@ fn value_at(path: &[PathError], t: f64, value: &dyn Fn(&PathError) -> Option<f64
     Some((1.0 - part) * value(before)? + part * value(next)?)
 }
 
-/// Says which paths join networks whose units were matched, where no column of the tables does: the setting has one value then.
+/// Returns the note about paths between networks whose units were matched, unless a column of the tables shows the
+/// setting.
 pub(crate) fn alignment_note<'r>(rows: impl IntoIterator<Item = &'r ConnectionRow>) -> Option<String> {
     let rows: Vec<&ConnectionRow> = rows.into_iter().collect();
     let is_aligned = |row: &&&ConnectionRow| row.protocol.is_some_and(|protocol| protocol.align == Align::Weights);
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn barriers_of_every_kind() {
+    fn barriers_are_those_of_errors_and_losses() {
         let report = Study::digits().report();
         let sign = &report.connections[0];
         // Test errors 5.0 (t = 1) and 6.3; the largest is at t = 0.1: 0.1 · 5.0 + 0.9 · 6.3 + 0.4 · (1 − 0.8⁴) = 6.40616, and
@@ -396,7 +397,7 @@ mod tests {
         assert_eq!(norm_init.paths[0].seeds, []);
     }
 
-    /// However paths are cut into runs, a row says the same of them.
+    /// The numbers of a row do not depend on the division of paths into runs.
     #[test]
     fn blocks_are_rows_like_single_paths() {
         let seeds = [2, 3, 4, 5, 6];
@@ -408,11 +409,11 @@ mod tests {
                 (&single.connections[0], blocks.connections.iter().find(|row| row.inherit.is_some()).unwrap());
             assert_eq!((other.pairs, other.pairs_planned, other.inherit), (10, 10, Some(Inherit::Sign)));
             let describe = |row: &ConnectionRow| {
-                let mut told: Vec<_> = (row.paths.iter())
+                let mut described: Vec<_> = (row.paths.iter())
                     .map(|pair| (pair.seeds.clone(), pair.ends.clone(), pair.barrier.to_bits()))
                     .collect();
-                told.sort_by(|one, other| one.0.cmp(&other.0));
-                told
+                described.sort_by(|one, other| one.0.cmp(&other.0));
+                described
             };
             assert_eq!(describe(one), describe(other));
             assert_near(other.barrier_mean.unwrap(), one.barrier_mean.unwrap());
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_path_has_a_bounded_number_of_points() {
+    fn mean_path_has_a_bounded_number_of_points() {
         let run: RunId = "0123456789abcdef".parse().unwrap();
         let path = |peak: f64| {
             let point = |(t, error)| PathError { t, error, loss: 0.0, train: None };
@@ -449,7 +450,7 @@ mod tests {
 
     /// A ticket has fewer weights than the one of the level before it, and than the union of both.
     #[test]
-    fn the_ratio_of_a_path_to_another_network_is_that_of_the_first() {
+    fn path_to_another_network_has_the_ratio_of_the_first() {
         let mut study = Study::digits();
         for (_, _, result) in &mut study.runs {
             if let Some(Outcome::Connect(connect)) = result.as_mut().map(|result| &mut result.outcome) {
@@ -466,9 +467,9 @@ mod tests {
         assert_eq!(ratios(&study), of_tickets);
     }
 
-    /// Networks whose masks differ: what is left of the union of some of them is no ratio of the row.
+    /// The masks of the networks differ: the ratio of the union of some of them is not that of the row.
     #[test]
-    fn the_ratio_of_a_row_is_that_of_the_networks_joined() {
+    fn row_has_the_mean_ratio_of_its_networks() {
         let with_masks = |rows: Option<usize>| {
             let mut study = Study::new(&[12], &[2, 3, 4, 5], &[vec![]]);
             if let Some(rows) = rows {
@@ -498,9 +499,9 @@ mod tests {
         }
     }
 
-    /// As in a store in which a study has grown: single paths first, then blocks, and blocks of another size.
+    /// The store of a study that has grown may hold single paths, blocks, and blocks of another size.
     #[test]
-    fn what_several_runs_measured_counts_once() {
+    fn path_measured_by_several_runs_counts_once() {
         let seeds = [2, 3, 4, 5, 6];
         let study = || Study::new(&[12], &seeds, &[vec![]]);
         let single = study().report();
@@ -515,7 +516,7 @@ mod tests {
         assert_eq!((row.barrier_mean, &row.summary), (expected.barrier_mean, &expected.summary));
         assert_eq!(report.notices, []);
 
-        // The first is kept, and it is said that another one says something else.
+        // The first is kept, with a warning about the other one.
         let changed =
             all.runs.iter_mut().find_map(|(_, _, result)| match result.as_mut().map(|one| &mut one.outcome) {
                 Some(Outcome::Matrix(matrix)) => Some(&mut matrix.pairs[0].path.barrier),
@@ -531,7 +532,7 @@ mod tests {
         );
         assert_eq!(report.notices[0].runs.len(), 3);
 
-        // What only the later ones have measured is there, too.
+        // Paths that only later runs have measured count, too.
         all.unfinish(RunState::Pending, |planned| planned.label.seeds.len() == 2);
         let row = &all.report().connections[0];
         assert_eq!((row.pairs, row.pairs_planned), (10, 10));
@@ -589,9 +590,9 @@ mod tests {
         study
     }
 
-    /// Paths that were refined at different places.
+    /// The paths were refined at different positions.
     #[test]
-    fn a_mean_path_takes_paths_to_be_straight_between_their_points() {
+    fn mean_path_interpolates_linearly_between_points() {
         let report = study_of(&[
             &[(0.0, 1.0), (0.5, 3.0), (1.0, 1.0)],
             &[(0.0, 2.0), (0.5, 4.0), (0.75, 6.0), (1.0, 2.0)],
@@ -611,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_in_no_mean() {
+    fn paths_that_are_not_finite_are_left_out_of_means() {
         let report = study_of(&[
             &[(0.0, 1.0), (0.5, f64::NAN), (1.0, 1.0)],
             &[(0.0, 2.0), (0.5, 4.0), (1.0, 2.0)],

@@ -1,4 +1,4 @@
-//! Samples of numbers, and what is independent in them.
+//! Samples of numbers, and their independent units.
 //!
 //! The unit of sampling is the ticket: three transfers of one ticket are one sample of the method. So each ticket counts
 //! once, with the mean of its numbers. Dense networks inherit from no ticket; there each network is a sample.
@@ -19,7 +19,7 @@ use super::{BarrierProtocol, ConnectionRow, Interval, LevelRow, Over, Part, Summ
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draw<'r> {
     pub value: f64,
-    /// The seeds of its ticket; none of a dense network, and of a ticket that was imported.
+    /// The seeds of its ticket; `None` for a dense network and for an imported ticket.
     pub ticket: Option<Seeds>,
     /// The seeds of the network that was trained from the ticket, or of both ends of a path between such networks.
     pub networks: Vec<Seeds>,
@@ -71,7 +71,7 @@ impl<'r> Sample<'r> {
         }
     }
 
-    /// The tickets of a level; `tickets` are those of the report.
+    /// Returns the sample of the tickets of a level; `tickets` are those of the report.
     pub fn from_level(row: &'r LevelRow, tickets: &'r [TicketRow]) -> Sample<'r> {
         let draws = row.places.iter().flat_map(|&at| Sample::from_ticket(&tickets[at], Measure::Error).draws);
         Sample {
@@ -94,7 +94,7 @@ impl<'r> Sample<'r> {
         Sample::from_some_transfers(row, measure, sample, &row.parts)
     }
 
-    /// One sample for each ticket of a row.
+    /// Returns one sample for each ticket of a row.
     pub fn each_ticket_of_transfers(row: &'r TransferRow, measure: Measure) -> Vec<Sample<'r>> {
         let of = |part: &'r Part| {
             let sample = (&part.axes, part.numbers.clone(), part.planned);
@@ -138,7 +138,7 @@ impl<'r> Sample<'r> {
         Sample::from_some_paths(row, measure, sample, &row.parts)
     }
 
-    /// One sample for each ticket of a row.
+    /// Returns one sample for each ticket of a row.
     pub fn each_ticket_of_paths(row: &'r ConnectionRow, measure: Measure) -> Vec<Sample<'r>> {
         let of = |part: &'r Part| {
             let sample = (&part.axes, part.numbers.clone(), part.planned);
@@ -178,7 +178,7 @@ impl<'r> Sample<'r> {
         }
     }
 
-    /// Several samples as one; the first says what they have in common.
+    /// Joins samples into one, with the common properties of the first.
     pub fn merged(samples: &[&Sample<'r>]) -> Option<Sample<'r>> {
         let first = *samples.first()?;
         Some(Sample {
@@ -198,12 +198,12 @@ impl<'r> Sample<'r> {
         is_over_tickets(self.inherit, self.between)
     }
 
-    /// The number of tickets that the numbers are from.
+    /// Returns the number of tickets that the numbers are from.
     pub fn tickets(&self) -> usize {
         if self.is_over_tickets() { distinct(self.draws.iter().map(|draw| draw.ticket)).len() } else { 0 }
     }
 
-    /// Summarizes the numbers, with an interval over what is independent.
+    /// Summarizes the numbers, with an interval over the independent units.
     pub fn summary(&self, estimate: Estimate) -> Option<Summary> {
         if self.is_over_tickets() {
             return over_tickets(&self.by_ticket(), estimate);
@@ -214,8 +214,8 @@ impl<'r> Sample<'r> {
         }
     }
 
-    /// The numbers that are independent of each other: a mean for each ticket, or a number for each dense network. None of
-    /// paths that share networks.
+    /// Returns the numbers that are independent of each other: a mean for each ticket, or a number for each dense
+    /// network. Paths that share networks have none.
     pub fn independent(&self) -> Vec<f64> {
         match self.is_over_tickets() {
             true => self.by_ticket().iter().filter_map(|values| mean(values)).collect(),
@@ -272,7 +272,7 @@ pub enum Verdict {
     #[serde(rename = "one ticket: no interval")]
     #[strum(serialize = "one ticket: no interval")]
     OneTicket,
-    /// Too few samples, or samples without any spread.
+    /// There are too few samples, or samples without any spread.
     #[serde(rename = "no interval")]
     #[strum(serialize = "no interval")]
     NoInterval,
@@ -294,7 +294,7 @@ impl Verdict {
 /// The difference between two samples over the same seeds, first minus second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paired {
-    /// Its count is that of pairs.
+    /// The summary of the differences, whose count is that of pairs.
     pub summary: Summary,
     /// The two-sided p-value of the paired t-test over tickets.
     pub p: Option<f64>,
@@ -305,8 +305,8 @@ pub struct Paired {
 /// The seeds of a ticket and of the networks behind a number.
 type Key = (Option<[u64; 3]>, Vec<[u64; 2]>);
 
-/// Pairs two samples: tickets of the same seeds, and within them networks of the same seeds. Returns nothing where they have
-/// none in common.
+/// Pairs two samples: tickets of the same seeds, and within them networks of the same seeds. Returns `None` if they
+/// have no seeds in common.
 pub fn paired(a: &Sample, b: &Sample, estimate: Estimate) -> Option<Paired> {
     let (by_tickets, joins_tickets) =
         (a.is_over_tickets(), [a, b].iter().any(|one| one.between == Some(Between::Tickets)));
@@ -316,7 +316,7 @@ pub fn paired(a: &Sample, b: &Sample, estimate: Estimate) -> Option<Paired> {
     }
     // α is drawn by AWS alone, so other methods have nothing to pair it with.
     let with_alpha = a.method == b.method && a.method == Some(Method::Aws);
-    // A ticket that is trained on has no initialization of its own: it is paired by the order of the images.
+    // A retrained ticket has no initialization of its own: it is paired by the order of the images.
     let with_init = [a, b].iter().all(|one| one.inherit != Some(Inherit::Retrain));
     let key = |draw: &Draw| -> Key {
         let alpha = |seeds: Seeds| if with_alpha { seeds.alpha } else { 0 };
@@ -349,9 +349,9 @@ pub fn paired(a: &Sample, b: &Sample, estimate: Estimate) -> Option<Paired> {
         }
     };
     let (summary, tickets) = summary;
-    // Samples that all differ by the same, as of few test images, say nothing about how uncertain that is.
-    let says_something = !shares_networks && (summary.std != Some(0.0) || summary.mean == 0.0);
-    let interval = summary.interval.filter(|_| says_something);
+    // Samples that all differ by the same number, as with few test images, do not determine its uncertainty.
+    let is_informative = !shares_networks && (summary.std != Some(0.0) || summary.mean == 0.0);
+    let interval = summary.interval.filter(|_| is_informative);
     let independent = if by_tickets { tickets } else { summary.count };
     let p = p_of_mean(&summary, independent).filter(|_| interval.is_some());
     Some(Paired { summary: Summary { interval, ..summary }, p, tickets, verdict: Verdict::judge(interval, tickets) })
@@ -364,8 +364,8 @@ fn p_of_mean(summary: &Summary, independent: usize) -> Option<f64> {
     Some(p_of_t(t, (independent - 1) as f64))
 }
 
-/// Returns the place of the sample that is lower than every other one, as the interval of each difference shows; nothing
-/// before all of them are finished.
+/// Returns the place of the sample that is lower than every other one, as the interval of each difference shows; `None`
+/// until all of them are finished.
 pub fn best(samples: &[&Sample], estimate: Estimate) -> Option<usize> {
     if samples.len() < 2 || !samples.iter().all(|sample| sample.is_finished()) {
         return None;
@@ -390,7 +390,7 @@ mod tests {
     const PROBLEM: Problem =
         Problem::new(winsign_core::settings::Dataset::Digits, winsign_core::settings::Architecture::ResNet8);
 
-    /// Errors by the seeds of the ticket and of the transfer.
+    /// Returns a sample of errors by the seeds of the ticket and of the transfer.
     fn sample<'r>(axes: &'r Axes, inherit: Inherit, values: &[(u64, u64, f64)]) -> Sample<'r> {
         let draw = |&(ticket, seed, value): &(u64, u64, f64)| Draw {
             value,
@@ -492,7 +492,7 @@ mod tests {
 
     /// Tickets differ widely, but on each of them the one is better by about two: the interval of the difference is narrow.
     #[test]
-    fn a_difference_that_all_tickets_share_is_shown_in_spite_of_their_spread() {
+    fn difference_that_all_tickets_share_is_shown_in_spite_of_their_spread() {
         let axes = Axes::new();
         let tickets = [(1, 2.0, 0.1), (2, 30.0, -0.1), (3, 11.0, 0.0), (4, 55.0, 0.05)];
         let a: Vec<_> = tickets.iter().map(|&(ticket, error, _)| (ticket, 2, error)).collect();
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_better_than_every_other_one() {
+    fn best_sample_is_better_than_every_other_one() {
         let axes = Axes::new();
         let of = |inherit, errors: [f64; 3]| {
             let values: Vec<_> = (1..=3).map(|ticket| (ticket, 2, errors[ticket as usize - 1])).collect();
@@ -536,7 +536,7 @@ mod tests {
         assert_eq!((found.summary.count, best(&[&a, &b], t())), (20, None));
     }
 
-    /// As of few test images: each ticket differs by three of them.
+    /// With few test images, each ticket may differ by the same number of them.
     #[test]
     fn differences_without_any_spread_show_nothing() {
         let axes = Axes::new();
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_needs_five_tickets() {
+    fn bootstrap_needs_five_tickets() {
         let axes = Axes::new();
         let estimate = Estimate { method: IntervalMethod::Bootstrap, level: 0.95 };
         let of = |inherit, tickets: u64, error: f64| {
@@ -564,7 +564,7 @@ mod tests {
 
     /// AWS draws α, LRR does not: over methods, tickets of several α are one.
     #[test]
-    fn alpha_tells_tickets_of_one_method_apart_and_not_those_of_two() {
+    fn alpha_distinguishes_only_tickets_of_one_method() {
         let axes = Axes::new();
         let values = [(1, 2, 1.0), (2, 2, 2.0), (3, 2, 3.5), (4, 2, 4.0)];
         let mut aws = sample(&axes, Inherit::Sign, &values);
@@ -586,7 +586,7 @@ mod tests {
         Study::of_tickets(&[1, 2, 3, 4], &[2, 3])
     }
 
-    /// Sign errors differ by tickets, and mask is worse by about 5 on each.
+    /// Returns a report in which sign errors differ by ticket, and mask is worse by about 5 on each.
     fn errors(report_of: Study) -> Report {
         let study = report_of.with_errors(|label| {
             let ticket = ticket_of(label) as f64;
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_without_results_is_planned_and_not_counted() {
+    fn ticket_without_results_is_planned_and_not_counted() {
         let mut study = tickets();
         study.unfinish(RunState::Failed, |planned| ticket_of(&planned.label) == 3);
         let report = errors(study);

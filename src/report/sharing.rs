@@ -1,19 +1,19 @@
 //! The mean of paths that share networks.
 //!
 //! A hundred seeds give 4,950 paths, but still no more than a hundred independent networks: an interval over the paths
-//! would be far too narrow. So the networks are what is drawn. Student's t is that of the jackknife over networks
-//! (Arvesen, "Jackknifing U-statistics", 1969), the bootstrap draws networks with replacement.
+//! would be far too narrow. Therefore networks are the units that are drawn. Student's t is that of the jackknife over
+//! networks (Arvesen, "Jackknifing U-statistics", 1969), the bootstrap draws networks with replacement.
 
 use std::collections::HashMap;
 
 use winsign_core::RunId;
 
-use super::statistics::{Chance, Estimate, FEWEST_OF_BOOTSTRAP, RESAMPLES, mean, middle, sample_std, t_quantile};
+use super::statistics::{Estimate, FEWEST_OF_BOOTSTRAP, RESAMPLES, Randomness, mean, middle, sample_std, t_quantile};
 use super::{Interval, IntervalMethod, Over, Summary};
 
 impl Summary {
-    /// Summarizes the values of paths, each with the networks it joins. The interval is that of independent numbers where no two
-    /// paths share a network; there is none where networks are too few to tell.
+    /// Summarizes the values of paths, each with the networks it joins. The interval is that of independent numbers
+    /// where no two paths share a network; there is none if networks are too few.
     pub fn of_paths(paths: &[(f64, [&RunId; 2])], estimate: Estimate) -> Option<Summary> {
         let values: Vec<f64> = paths.iter().map(|(value, _)| *value).collect();
         let graph = Graph::of(paths);
@@ -27,15 +27,15 @@ impl Summary {
         let Estimate { method, level } = estimate;
         let (over, networks) = (Over::Networks, graph.degrees.len());
         let interval = ends.map(|(low, high)| Interval { low, high, level, method, over, independent: networks });
-        // Student's t is the cheaper one to throw away.
+        // This interval is discarded; Student's t is cheaper than the bootstrap.
         let independent = Summary::of(&values, Estimate { method: IntervalMethod::T, ..estimate })?;
         Some(Summary { interval, ..independent })
     }
 }
 
-/// Which networks paths join, by number. A network at the end of all of them is not drawn, but given.
+/// The networks that paths join, by number. A network at the end of all paths is fixed, not drawn.
 struct Graph {
-    /// The networks that are drawn of each path: one, two or none.
+    /// The drawn networks of each path: one, two or none.
     ends: Vec<Vec<usize>>,
     /// The number of paths of each network.
     degrees: Vec<usize>,
@@ -66,8 +66,8 @@ impl Graph {
         graph
     }
 
-    /// From the means without each of the networks; none of which is at the end of all paths, so some are always left. None of
-    /// fewer than two networks.
+    /// Returns the interval from the means without each of the networks; `None` for fewer than two networks. No drawn
+    /// network is at the end of all paths, so each mean has paths left.
     fn jackknife(&self, values: &[f64], level: f64) -> Option<(f64, f64)> {
         let networks = self.degrees.len();
         if networks < 2 {
@@ -87,19 +87,19 @@ impl Graph {
         Some((whole - half, whole + half))
     }
 
-    /// From the means over networks drawn with replacement: a path counts as often as both its ends were drawn together. A
-    /// draw that leaves no path, such as that of one network again and again, is drawn anew.
+    /// Returns the interval from the means over networks drawn with replacement: the weight of a path is the product of
+    /// the counts of its ends. A draw without any path, such as that of a single network, is repeated.
     fn bootstrap(&self, values: &[f64], level: f64) -> Option<(f64, f64)> {
         let networks = self.degrees.len();
         if networks < FEWEST_OF_BOOTSTRAP {
             return None;
         }
-        let mut chance = Chance::default();
+        let mut random = Randomness::default();
         let mut means = Vec::with_capacity(RESAMPLES);
         let mut counts = vec![0u32; networks];
         for _ in 0..10 * RESAMPLES {
             counts.fill(0);
-            (0..networks).for_each(|_| counts[chance.below(networks)] += 1);
+            (0..networks).for_each(|_| counts[random.below(networks)] += 1);
             let (mut sum, mut weights) = (0.0, 0.0);
             for (value, ends) in values.iter().zip(&self.ends) {
                 let weight: f64 = ends.iter().map(|&end| f64::from(counts[end])).product();
@@ -125,7 +125,7 @@ mod tests {
         (0..count).map(|index| format!("{index:016x}").parse().unwrap()).collect()
     }
 
-    /// All paths between networks, whose barriers are the products of a number of each.
+    /// Returns the paths between all networks, with barriers from `height`.
     fn matrix(ids: &[RunId], height: impl Fn(usize, usize) -> f64) -> Vec<(f64, [&RunId; 2])> {
         let pairs = (0..ids.len()).flat_map(|b| (0..b).map(move |a| (a, b)));
         pairs.map(|(a, b)| (height(a, b), [&ids[a], &ids[b]])).collect()
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn three_networks_worked_out_by_hand() {
+    fn jackknife_matches_values_worked_out_by_hand() {
         let ids = ids(3);
         let paths = matrix(&ids, |a, b| [[0.0, 1.0, 2.0], [0.0, 0.0, 6.0]][a][b]);
         let summary = Summary::of_paths(&paths, t()).unwrap();
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_share_nothing_are_independent() {
+    fn paths_without_common_networks_are_independent() {
         let ids = ids(6);
         let paths: Vec<_> =
             [1.0, 2.0, 6.0].iter().enumerate().map(|(at, v)| (*v, [&ids[2 * at], &ids[2 * at + 1]])).collect();
         assert_eq!(Summary::of_paths(&paths, t()), Summary::of(&[1.0, 2.0, 6.0], t()));
         let with_themselves: Vec<_> = [1.0, 2.0, 6.0].iter().zip(&ids).map(|(value, id)| (*value, [id, id])).collect();
         assert_eq!(Summary::of_paths(&with_themselves, t()), Summary::of(&[1.0, 2.0, 6.0], t()));
-        // What all have in common is given.
+        // A network that all paths share is fixed.
         let star: Vec<_> = [1.0, 2.0, 6.0].iter().zip(&ids).map(|(value, id)| (*value, [id, &ids[5]])).collect();
         assert_eq!(Summary::of_paths(&star, t()), Summary::of(&[1.0, 2.0, 6.0], t()));
     }
@@ -170,14 +170,15 @@ mod tests {
         assert_eq!((one.mean, one.interval), (2.0, None));
     }
 
-    /// With an effect of each network, the mean of a study of twelve of them is as uncertain as twelve numbers are: over a
-    /// thousand studies, 95 % of the intervals hold the truth, and those over independent paths would hold it far less often.
+    /// With an effect of each network, the mean of a study of twelve of them is as uncertain as twelve numbers are:
+    /// over a thousand studies, 95 % of the intervals contain the truth, and those over independent paths would contain
+    /// it far less often.
     #[test]
-    fn intervals_hold_the_truth_as_often_as_they_say() {
+    fn intervals_contain_the_truth_at_their_confidence_level() {
         let ids = ids(12);
-        let mut chance = Chance::default();
+        let mut random = Randomness::default();
         // Nearly normal: the sum of twelve even numbers.
-        let mut normal = || (0..12).map(|_| chance.below(1 << 20) as f64 / f64::from(1 << 20)).sum::<f64>() - 6.0;
+        let mut normal = || (0..12).map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20)).sum::<f64>() - 6.0;
         let holds = |summary: Option<Summary>| {
             let interval = summary.unwrap().interval.unwrap();
             usize::from(interval.low <= 10.0 && 10.0 <= interval.high)
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_draws_networks_too() {
+    fn bootstrap_draws_networks() {
         let ids = ids(20);
         let paths = matrix(&ids, |a, b| (a + b) as f64);
         let interval = |method| Summary::of_paths(&paths, Estimate { method, level: 0.95 }).unwrap().interval.unwrap();

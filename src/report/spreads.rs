@@ -16,19 +16,19 @@ pub(crate) fn without_ticket_seeds(axes: &Axes) -> Axes {
     axes.iter().filter(|(name, _)| !is_ticket_seed(name)).cloned().collect()
 }
 
-/// One transfer: its randomness, and what came of it.
+/// The seeds and the error of one transfer.
 struct Drawn {
     /// The initialization and order of the ticket, and its α.
     ticket: Option<[u64; 2]>,
     alpha: Option<u64>,
-    /// None for a ticket that is trained on.
+    /// The seed of the initialization; `None` for a retrained ticket.
     init: Option<u64>,
     order: u64,
     error: f64,
 }
 
-/// For transfers alike in all but their seeds and those of their tickets. A source of which no two runs differ in it alone
-/// has no spread to tell.
+/// Returns the spread by source of randomness within each row. A source has no spread if no two runs differ in it
+/// alone.
 pub(crate) fn by_source(rows: &[TransferRow]) -> Vec<Spread> {
     rows.iter().flat_map(spreads_of_row).collect()
 }
@@ -53,7 +53,7 @@ fn spreads_of_row(row: &TransferRow) -> Vec<Spread> {
             run_ids: row.errors.iter().map(|seed| seed.run.clone()).collect(),
         })
     };
-    // With α alone to tell tickets apart, it would be said twice.
+    // If tickets differ in α alone, their spread would repeat that of α.
     let has_tickets = distinct(drawn.iter().map(|drawn| drawn.ticket)).len() > 1;
     let ticket = grouped(&drawn, |drawn| (drawn.init, drawn.order));
     [
@@ -77,7 +77,7 @@ fn drawn(row: &TransferRow, seed: &SeedError) -> Drawn {
     }
 }
 
-/// The root of all squared deviations from the mean of their group, over all numbers less one for each group.
+/// Returns the standard deviation within groups, pooled by their degrees of freedom.
 fn pooled_std(groups: &[Vec<f64>]) -> Option<f64> {
     let freedom: usize = groups.iter().map(|group| group.len() - 1).sum();
     let squares = |group: &Vec<f64>| {
@@ -117,9 +117,9 @@ mod tests {
         Study::digits().report().transfers[0].clone()
     }
 
-    /// But a ticket that is trained on has no initialization: its seeds are the order of images alone.
+    /// Only retrained tickets have a spread: their seeds are the order of images alone.
     #[test]
-    fn seeds_that_go_together_tell_nothing() {
+    fn seeds_that_vary_together_have_no_spread() {
         let spreads = Study::digits().report().spreads;
         let sources: Vec<_> =
             spreads.iter().map(|spread| (spread.inherit, spread.source.as_str(), spread.runs)).collect();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grid_of_initializations_and_orders() {
+    fn grid_of_seeds_has_a_spread_for_each_source() {
         // Initialization 1: 1, 3; 2: 5, 7. Order 1: 1, 5; 2: 3, 7. One more of a pair of its own.
         let errors = [(1, 1, 1.0), (1, 2, 3.0), (2, 1, 5.0), (2, 2, 7.0), (8, 9, 50.0)];
         let expected = [("initialization", 2, 4, 8.0_f64.sqrt()), ("data order", 2, 4, 2.0_f64.sqrt())];
@@ -142,13 +142,13 @@ mod tests {
     fn groups_are_pooled_by_their_degrees_of_freedom() {
         // Squares 2 (of two numbers) and 8 (of three): 10 / 3.
         let errors = [(1, 1, 4.0), (2, 1, 6.0), (1, 2, 1.0), (2, 2, 3.0), (3, 2, 5.0)];
-        let told = describe(&[row(&template(), &[], &errors)]);
-        assert_eq!((told[0].1, told[0].2), (2, 5));
-        assert!((told[0].3 - (10.0_f64 / 3.0).sqrt()).abs() < 1e-12);
+        let spreads = describe(&[row(&template(), &[], &errors)]);
+        assert_eq!((spreads[0].1, spreads[0].2), (2, 5));
+        assert!((spreads[0].3 - (10.0_f64 / 3.0).sqrt()).abs() < 1e-12);
     }
 
     #[test]
-    fn tickets_and_alpha() {
+    fn tickets_and_alpha_have_spreads_of_their_own() {
         let of = |ticket: u64, alpha: u64, error: f64| {
             let mut row = row(&template(), &[], &[(1, 1, error)]);
             row.errors[0].ticket = Some(Seeds { init: ticket, order: 1, alpha });
@@ -156,23 +156,23 @@ mod tests {
         };
         let of_row = |errors: Vec<SeedError>| TransferRow { errors, ..template() };
         let rows = [of(1, 1, 1.0), of(1, 2, 2.0), of(2, 1, 11.0), of(2, 2, 12.0)];
-        let told_of = describe(&[of_row(rows.to_vec())]);
-        assert_eq!(told_of[0], ("α".to_string(), 2, 4, 0.5_f64.sqrt()));
+        let spreads = describe(&[of_row(rows.to_vec())]);
+        assert_eq!(spreads[0], ("α".to_string(), 2, 4, 0.5_f64.sqrt()));
         // All four differ in the ticket alone: mean 6.5, squares 30.25, 20.25, 20.25, 30.25.
-        assert_eq!(told_of[1], ("ticket".to_string(), 1, 4, (101.0_f64 / 3.0).sqrt()));
+        assert_eq!(spreads[1], ("ticket".to_string(), 1, 4, (101.0_f64 / 3.0).sqrt()));
         let alpha_alone = [1, 2].map(|alpha| of(1, alpha, 2.0)).to_vec();
         assert_eq!(describe(&[of_row(alpha_alone)]), [("α".to_string(), 1, 2, 0.0)]);
     }
 
     #[test]
-    fn a_ticket_that_is_trained_on_has_no_initialization() {
+    fn retrained_ticket_has_no_spread_of_initializations() {
         let template = TransferRow { inherit: Inherit::Retrain, ..template() };
         let rows = [row(&template, &[], &[(1, 1, 2.0), (2, 2, 4.0)])];
         assert_eq!(describe(&rows), [("data order".to_string(), 1, 2, 2.0_f64.sqrt())]);
     }
 
     #[test]
-    fn other_settings_do_not_mix() {
+    fn rows_of_other_settings_do_not_mix() {
         let rows = ["0.1", "0.2"].map(|lr| row(&template(), &[("transfer.lr", lr)], &[(1, 1, 2.0), (1, 2, 4.0)]));
         let spreads = by_source(&rows);
         assert_eq!(spreads.len(), 2);

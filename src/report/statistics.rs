@@ -52,8 +52,9 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The sample standard deviation (divided by n − 1): seeds are a sample of all seeds. None of fewer than two numbers. Exactly
-/// zero of numbers that differ by rounding alone, so that nothing is concluded from it.
+/// Returns the sample standard deviation (divided by n − 1), since seeds are a sample of all seeds; `None` for fewer
+/// than two numbers. It is exactly zero if the numbers differ by rounding alone, so that no conclusion is drawn from
+/// rounding.
 pub fn sample_std(values: &[f64]) -> Option<f64> {
     const ROUNDING: f64 = 1e-12;
     if values.len() < 2 {
@@ -62,7 +63,7 @@ pub fn sample_std(values: &[f64]) -> Option<f64> {
     let (low, high) = values
         .iter()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)));
-    // Differences of errors in percent are small, and have the rounding of what was subtracted.
+    // Differences of errors in percent are small, and have the rounding errors of the numbers that were subtracted.
     if high - low <= ROUNDING * high.abs().max(low.abs()).max(1.0) {
         return Some(0.0);
     }
@@ -86,7 +87,7 @@ pub fn t_quantile_of(level: f64, degrees: f64) -> f64 {
     students_t(degrees).inverse_cdf((1.0 + level) / 2.0)
 }
 
-/// The two-sided p-value of Student's t.
+/// Returns the two-sided p-value of Student's t.
 pub fn p_of_t(t: f64, degrees: f64) -> f64 {
     2.0 * students_t(degrees).sf(t.abs())
 }
@@ -95,27 +96,27 @@ fn students_t(degrees: f64) -> StudentsT {
     StudentsT::new(0.0, 1.0, degrees).expect("degrees of freedom are positive")
 }
 
-/// A confidence in percent, without what floats add to it: 57, not 56.99999999999999.
+/// Returns a confidence in percent without rounding errors: 57, not 56.99999999999999.
 pub fn percent(level: f64) -> f64 {
     (level * 1e6).round() / 1e4
 }
 
-/// The fewest numbers whose bootstrap is an interval: resampled from fewer, it is no more than their range.
+/// The smallest number of values for a bootstrap interval; with fewer, it is no more than their range.
 pub const FEWEST_OF_BOOTSTRAP: usize = 5;
 
 /// The number of resamples of the bootstrap.
 pub const RESAMPLES: usize = 10_000;
 
-/// The interval that holds the means of this part of the samples drawn from a sample with replacement (Efron, 1979).
+/// Returns the interval that contains this fraction of the means of samples drawn with replacement (Efron, 1979).
 fn percentile_bootstrap(values: &[f64], level: f64) -> (f64, f64) {
-    let mut chance = Chance::default();
+    let mut random = Randomness::default();
     let count = values.len();
-    let mean_of_one = |_| (0..count).map(|_| values[chance.below(count)]).sum::<f64>() / count as f64;
+    let mean_of_one = |_| (0..count).map(|_| values[random.below(count)]).sum::<f64>() / count as f64;
     let means: Vec<f64> = (0..RESAMPLES).map(mean_of_one).collect();
     middle(&means, level)
 }
 
-/// The interval that holds this part of the values, as many of the others lying below as above.
+/// Returns the interval that contains this fraction of the values, with as many of the others below as above.
 pub fn middle(values: &[f64], level: f64) -> (f64, f64) {
     let sorted = sorted(values);
     (quantile(&sorted, (1.0 - level) / 2.0), quantile(&sorted, (1.0 + level) / 2.0))
@@ -127,7 +128,7 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// The quantile of sorted values, linear between two of them.
+/// Returns the quantile of sorted values, interpolated linearly.
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     let place = part * (sorted.len() - 1) as f64;
     let below = place.floor() as usize;
@@ -135,17 +136,17 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
     sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
 }
 
-/// Numbers as if by chance, the same every time: a report of the same results has the same intervals.
-pub struct Chance(blake3::OutputReader);
+/// A pseudorandom generator with a fixed seed: reports of the same results have the same intervals.
+pub struct Randomness(blake3::OutputReader);
 
-impl Default for Chance {
-    fn default() -> Chance {
-        Chance(blake3::Hasher::new_derive_key("winsign: resampling of the bootstrap").finalize_xof())
+impl Default for Randomness {
+    fn default() -> Randomness {
+        Randomness(blake3::Hasher::new_derive_key("winsign: resampling of the bootstrap").finalize_xof())
     }
 }
 
-impl Chance {
-    /// A whole number from 0 to below `bound`.
+impl Randomness {
+    /// Returns a whole number from 0 to below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         let mut bytes = [0; 8];
         self.0.fill(&mut bytes);
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn of_numbers_worked_out_by_hand() {
+    fn statistics_match_values_worked_out_by_hand() {
         // Mean 40/8 = 5; squared deviations 9 + 1 + 1 + 1 + 0 + 0 + 4 + 16 = 32; 32 / 7.
         let values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
         assert_eq!(mean(&values), Some(5.0));
@@ -181,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn confidence_is_told_as_it_was_given() {
+    fn confidence_in_percent_has_no_rounding_errors() {
         assert_eq!([0.95, 0.57, 0.999, 0.999_999].map(percent), [95.0, 57.0, 99.9, 99.9999]);
     }
 
     #[test]
-    fn rounding_is_no_spread() {
-        // As of differences of three images in 360, at three errors.
+    fn rounding_errors_have_zero_deviation() {
+        // These are differences of three images in 360, at three errors.
         let differences: Vec<f64> =
             [14.0, 17.0, 19.0].map(|wrong: f64| 100.0 * (wrong + 3.0) / 360.0 - 100.0 * wrong / 360.0).to_vec();
         assert!(differences.windows(2).any(|pair| pair[0] != pair[1]));
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_few_numbers_is_nothing() {
+    fn statistics_of_too_few_numbers_are_none() {
         assert_eq!((mean(&[]), sample_std(&[]), max(&[])), (None, None, None));
         assert_eq!((mean(&[6.3]), sample_std(&[6.3]), max(&[6.3])), (Some(6.3), None, Some(6.3)));
         assert_eq!(Summary::of(&[], Estimate::default()), None);
@@ -206,7 +207,7 @@ mod tests {
 
     /// `scipy.stats.t.interval(level, n - 1, mean, sem)` and `scipy.stats.t.ppf`, of SciPy 1.17.
     #[test]
-    fn intervals_of_students_t_as_scipy_has_them() {
+    fn students_t_intervals_match_scipy() {
         let values = [5.0, 6.3, 7.6];
         let interval =
             |level| Summary::of(&values, Estimate { level, ..Estimate::default() }).unwrap().interval.unwrap();
@@ -222,10 +223,10 @@ mod tests {
         assert_near(p_of_t(12.0, 30.0) / 5.580_185_415_199_261e-13, 1.0, 1e-8);
     }
 
-    /// `scipy.stats.bootstrap(method="percentile", n_resamples=1_000_000)` draws other samples, so the ends agree only as
-    /// far as 10,000 samples go.
+    /// `scipy.stats.bootstrap(method="percentile", n_resamples=1_000_000)` draws other samples, so the ends agree only
+    /// to the accuracy of 10,000 samples.
     #[test]
-    fn intervals_of_the_bootstrap_as_scipy_has_them() {
+    fn bootstrap_intervals_match_scipy() {
         let values = [4.4, 8.8, 6.8, 5.1, 9.7, 3.2, 7.7, 6.1, 5.9, 4.8];
         let interval = Summary::of(&values, bootstrap(0.95)).unwrap().interval.unwrap();
         assert_eq!(interval.method, IntervalMethod::Bootstrap);
@@ -237,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_even() {
-        let mut chance = Chance::default();
+    fn random_numbers_are_uniform() {
+        let mut random = Randomness::default();
         let mut counts = [0; 5];
-        (0..50_000).for_each(|_| counts[chance.below(5)] += 1);
+        (0..50_000).for_each(|_| counts[random.below(5)] += 1);
         // Five standard deviations of a count of mean 10,000.
         assert!(counts.iter().all(|count| (9_550..10_450).contains(count)), "{counts:?}");
     }

@@ -1,4 +1,4 @@
-//! Training curves as TensorBoard reads them: a folder for each run, with one file of events.
+//! Training curves for TensorBoard: a folder for each run, with one file of events.
 //!
 //! A file is a row of records (TensorFlow's `TFRecord`): the length as 8 bytes, a checksum of these, the content, a checksum
 //! of that; all little-endian, checksums masked CRC-32C. The content is a protocol buffer, `Event`, of which few fields are
@@ -26,8 +26,9 @@ const FIXED_64: u8 = 1;
 const BYTES: u8 = 2;
 const FIXED_32: u8 = 5;
 
-/// Writes all epochs of a run to a folder of its own in `directory`; gives the file. The `wall_time` of every event is
-/// when the run was `finished`, since epochs do not say when they ended: so the file is the same whenever it is written.
+/// Writes all epochs of a run to a folder of its own in `directory`, and returns the path of the file. The `wall_time`
+/// of every event is the time at which the run was `finished`, since times of epochs are not recorded; so the file does
+/// not depend on when it is written.
 pub fn write(
     directory: &Path,
     label: &str,
@@ -42,18 +43,18 @@ pub fn write(
     Ok(path)
 }
 
-/// What people call the run, as far as file systems take it, and its identity.
+/// Returns the label of the run, restricted to characters that file systems accept, and its identity.
 fn folder_name(label: &str, id: &RunId) -> String {
     const MOST: usize = 120;
-    let tame = |character: char| {
+    let safe = |character: char| {
         if character.is_alphanumeric() || " -_.,+()".contains(character) { character } else { '-' }
     };
-    let label: String = label.chars().map(tame).take(MOST).collect();
+    let label: String = label.chars().map(safe).take(MOST).collect();
     let label = label.trim_matches(['.', ' ', '-']);
     format!("{label} {id}")
 }
 
-/// The content of the file.
+/// Returns the content of the file.
 fn events(finished: jiff::Timestamp, metrics: &[EpochMetrics]) -> Vec<u8> {
     let wall_time = finished.as_millisecond() as f64 / 1e3;
     let version = [field(1, FIXED_64, &wall_time.to_le_bytes()), bytes(3, b"brain.Event:2")].concat();
@@ -85,12 +86,12 @@ fn field(number: u8, of_type: u8, value: &[u8]) -> Vec<u8> {
     [&[number << 3 | of_type], value].concat()
 }
 
-/// A field of a text, or of a message within a message: its length comes first.
+/// Returns a field with a text or a nested message, whose length comes first.
 fn bytes(number: u8, content: &[u8]) -> Vec<u8> {
     field(number, BYTES, &[&varint(content.len() as u64)[..], content].concat())
 }
 
-/// Seven bits a byte, the lowest first; all but the last have the highest bit set.
+/// Encodes a number with seven bits per byte, the lowest first; all but the last have the highest bit set.
 fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = vec![];
     while number >= 0x80 {
@@ -106,7 +107,7 @@ fn record(content: &[u8]) -> Vec<u8> {
     [&length[..], &masked_checksum(&length), content, &masked_checksum(content)].concat()
 }
 
-/// The checksum of bytes that may have checksums in them is masked: rotated by 15 bits, and a constant added.
+/// Returns the masked checksum, for bytes that may contain checksums: rotated by 15 bits, with a constant added.
 fn masked_checksum(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -127,7 +128,7 @@ mod tests {
         (1..=epochs).map(epoch).collect()
     }
 
-    /// The contents of records, if every length and checksum is right.
+    /// Returns the contents of records, and checks every length and checksum.
     fn records(mut file: &[u8]) -> Vec<Vec<u8>> {
         let mut found = vec![];
         while let Some((length, rest)) = file.split_first_chunk::<8>() {
@@ -143,7 +144,7 @@ mod tests {
         found
     }
 
-    /// The fields of a message: number, and the bytes of the value.
+    /// Returns the fields of a message, each with its number and the bytes of its value.
     fn fields(mut message: &[u8]) -> Vec<(u8, Vec<u8>)> {
         fn number(message: &mut &[u8]) -> u64 {
             let length = message.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_are_those_of_other_programs() {
+    fn checksums_match_known_values() {
         // CRC-32C of nine digits is a known number; the mask is undone by hand.
         let masked = u32::from_le_bytes(masked_checksum(b"123456789"));
         assert_eq!(masked.wrapping_sub(0xa282_ead8).rotate_left(15), 0xe306_9283);
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_have_tame_names() {
+    fn folder_names_have_only_safe_characters() {
         let id: RunId = "3f09c2aa41d07e55".parse().unwrap();
         assert_eq!(folder_name("lrr level 12, sign, seed 3", &id), "lrr level 12, sign, seed 3 3f09c2aa41d07e55");
         assert_eq!(folder_name("../../etc/<x>\n", &id), "etc--x 3f09c2aa41d07e55");

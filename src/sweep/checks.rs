@@ -1,4 +1,4 @@
-//! Checks of combinations, which one setting alone cannot fail.
+//! Checks that involve several settings of a combination.
 
 use std::collections::BTreeSet;
 

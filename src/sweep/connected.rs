@@ -1,4 +1,4 @@
-//! Whether a `connect` block connects anything, and what to do if it does not.
+//! Checks that `connect` blocks connect networks, with help for those that do not.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::joins::Joinable;
 use super::values::Value;
 use crate::yaml::Diagnostic;
 
-/// What one block connects.
+/// The networks that one block connects.
 #[derive(Default)]
 pub(crate) struct Connected {
     any: bool,
@@ -111,7 +111,7 @@ mod tests {
         parse("study.yaml", &format!("dataset: digits\narchitecture: resnet8\n{rest}"))
     }
 
-    /// The connects of the first chain.
+    /// Returns the connects of the first chain.
     fn connects(rest: &str) -> Vec<ConnectBlock> {
         let sweep = digits(rest).unwrap_or_else(|error| panic!("{}", error.render(false)));
         sweep.chains.into_iter().next().unwrap().connects
@@ -155,7 +155,7 @@ connect: {between: seeds, refine: 3, reestimation_batches: 5, sets: test, align:
     }
 
     #[test]
-    fn the_same_paths_cut_otherwise_are_the_same_paths() {
+    fn paths_divided_into_other_blocks_are_the_same() {
         let twice = "transfer: {inherit: sign}\nconnect: [{between: seeds, block: 2}, {between: seeds}]";
         assert_eq!(connects(twice).len(), 1);
     }

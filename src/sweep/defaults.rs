@@ -1,4 +1,4 @@
-//! The recipes: what the paper does with a data set and an architecture, used where a sweep file says nothing.
+//! The recipes: the paper's settings for data sets and architectures, used as defaults of sweep files.
 
 use std::fmt;
 
@@ -12,14 +12,14 @@ use super::values::Value::{self, Whole, Word};
 /// Settings for the data sets that name it, and for some or all architectures on them.
 pub(crate) struct Recipe {
     name: dataset::Recipe,
-    /// None: all of them.
+    /// The architectures of the recipe; `None` for all.
     architectures: Option<&'static [Architecture]>,
     settings: &'static [(&'static str, &'static [Value])],
 }
 
-/// The first recipe that fits and has a setting decides it, so what is particular comes before what is general. Each
-/// data set has a recipe with all of these settings for all architectures: also for those that do not fit it, so that
-/// such combinations of axes can be named, and left out, like any other.
+/// The recipes in order of precedence: the first one that fits and has a setting applies, so specific recipes come
+/// before general ones. Each data set has a recipe with all settings for all architectures, including those that do not
+/// fit it, so that `exclude` can name such combinations.
 pub(crate) static RECIPES: &[Recipe] = &[
     // Small enough for a quickstart on one core; the paper's own studies are larger.
     Recipe {
@@ -120,7 +120,8 @@ pub(crate) static RECIPES: &[Recipe] = &[
     },
 ];
 
-/// What the recipes say about a setting. Every problem has all settings whose default is a recipe; a test sees to it.
+/// Returns the values of a setting from the recipes. Every problem has all settings whose default is a recipe, which a
+/// test checks.
 pub(crate) fn recipe(problem: Problem, key: &Key) -> &'static [Value] {
     let fitting = RECIPES.iter().filter(|recipe| recipe.fits(problem));
     fitting.filter_map(|recipe| recipe.get(key)).next().unwrap_or_default()
@@ -157,7 +158,7 @@ impl Recipe {
 }
 
 impl fmt::Display for Recipe {
-    /// What the recipe is for, such as `for mobilenetv2 on cifar10, cifar100`.
+    /// Writes the scope of the recipe, for example `for mobilenetv2 on cifar10, cifar100`.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let joined = |names: Vec<String>| names.join(", ");
         if let Some(architectures) = self.architectures {

@@ -192,7 +192,7 @@ fn scope_name(scope: Block) -> &'static str {
     if scope <= Block::Ticket { "chain" } else { scope.into() }
 }
 
-/// Whether the rules leave any combination of one block, over all chains.
+/// Records whether the rules leave any combination of one block, over all chains.
 #[derive(Default, Clone)]
 pub(crate) struct Left<'f> {
     any: bool,

@@ -1,4 +1,4 @@
-//! From blocks of axes to chains, transfers and connects.
+//! Expands blocks of axes into chains, transfers and connects.
 //!
 //! Scope by scope: all chains first, then the transfers of each, then the connects. A scope is expanded only after a walk
 //! through its combinations has stayed within the limit, so that a slip such as `seed: 1..100000000000` costs nothing.
@@ -204,7 +204,7 @@ fn connects<'f>(
     Ok(all)
 }
 
-/// Walks through all combinations of a scope, beside runs that were made before, until these are too many.
+/// Counts the combinations of a scope in addition to earlier `runs`; returns an error once there are too many.
 fn check_size<'p>(
     file: &File,
     sections: &[Section],

@@ -1,4 +1,4 @@
-//! Which networks connects join. The expansion of a sweep counts these runs, and the plan makes them.
+//! The networks that connects join. The expansion of a sweep counts these runs, and the plan contains them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ pub(crate) struct Joinable<'t> {
     retrained: HashMap<(u32, TrainingKey, u64), usize>,
 }
 
-/// A training by its bits.
+/// The settings of a training, with real numbers as bits.
 type TrainingKey = (u32, u32, Optimizer, [u64; 3], Schedule, Precision);
 
 impl<'t> Joinable<'t> {

@@ -80,13 +80,13 @@ pub enum Kind {
 pub struct Form {
     /// Describes such texts, as part of a sentence.
     pub expects: &'static str,
-    /// Whether some of them look like whole numbers.
+    /// True if some of these texts look like whole numbers.
     pub numbers: bool,
     /// Returns a text in its normal form, or why it does not have the form.
     pub read: fn(&Named, &str) -> Result<String, Complaint>,
 }
 
-/// A message, and what to do.
+/// A message and its help.
 pub type Complaint = (String, String);
 
 /// The default of a key.
@@ -108,7 +108,7 @@ pub struct When {
     pub setting: &'static str,
     /// Returns why the key has no effect if the setting has this value; `None` if it has an effect.
     pub reason: fn(&str) -> Option<&'static str>,
-    /// What to do about a key without effect; if there is nothing to do, it is no error.
+    /// The help for a key without effect; `None` if this is not an error.
     pub help: Option<&'static str>,
 }
 
@@ -187,7 +187,7 @@ const fn last_part(path: &'static str) -> &'static str {
     path.split_at(start).1
 }
 
-/// A key, called as messages call it: by its path, or as an option of a command line.
+/// A key with its name in messages: its path, or an option of a command line.
 pub struct Named<'k> {
     pub key: &'k Key,
     pub label: &'k str,

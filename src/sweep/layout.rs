@@ -10,13 +10,13 @@ use crate::yaml::{listed, nearest, quoted};
 /// The layout of the custom table. Fields that are `None` are as in [`Layout::default`].
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub struct Layout {
-    /// Names of [`FIELDS`] or of settings.
+    /// The names of [`FIELDS`] or of settings.
     pub rows: Option<Vec<String>>,
     pub columns: Option<Vec<String>>,
     pub value: Option<Measure>,
     pub show: Option<Show>,
     pub interval: Option<IntervalMethod>,
-    /// In (0, 1).
+    /// The confidence level of the intervals, in (0, 1).
     pub confidence: Option<f64>,
 }
 
@@ -47,22 +47,22 @@ pub const FIELDS: [&str; 7] = ["method", "level", "remaining", "inherit", "betwe
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Measure {
-    /// On the test set, in percent.
+    /// The error on the test set, in percent.
     #[default]
     Error,
-    /// On the test set, in nats.
+    /// The loss on the test set, in nats.
     Loss,
-    /// Of the test error, in percentage points.
+    /// The barrier of the test error, in percentage points.
     Barrier,
-    /// Of the error on training images, in percentage points.
+    /// The barrier of the error on training images, in percentage points.
     TrainBarrier,
-    /// Of the test loss, in nats.
+    /// The barrier of the test loss, in nats.
     LossBarrier,
-    /// What a ticket's initial norm parameters add to its test error, in percentage points. Of paths of `norm-init`.
+    /// The test error that a ticket's initial norm parameters add, in percentage points, on paths of `norm-init`.
     NormChange,
     /// The remaining ratio, in percent.
     Remaining,
-    /// How long a run took.
+    /// The duration of a run, in seconds.
     Seconds,
 }
 
@@ -79,19 +79,19 @@ pub enum Show {
     #[serde(rename = "mean")]
     #[strum(serialize = "mean")]
     Mean,
-    /// With the sample standard deviation.
+    /// The mean with the sample standard deviation.
     #[default]
     #[serde(rename = "mean±std")]
     #[strum(serialize = "mean±std")]
     MeanStd,
-    /// With the confidence interval of the mean.
+    /// The mean with its confidence interval.
     #[serde(rename = "mean±ci")]
     #[strum(serialize = "mean±ci")]
     MeanCi,
     #[serde(rename = "median")]
     #[strum(serialize = "median")]
     Median,
-    /// With the smallest and the largest.
+    /// The median with the smallest and the largest value.
     #[serde(rename = "median(range)")]
     #[strum(serialize = "median(range)")]
     MedianRange,

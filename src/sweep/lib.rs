@@ -1,8 +1,9 @@
 //! The sweep file: a YAML text becomes a [`Sweep`], in which every setting has one value and nothing is left to choose.
 //!
-//! The text becomes a tree that knows its places ([`yaml`]); the tree is read by the declarations of its keys ([`keys`],
-//! `schema`) into blocks of axes (`file`, `values`) with their `zip` and `exclude`; and what the blocks leave open, `defaults`
-//! fill while they are combined into chains, transfers and connects (`expand`, `combine`, `joins`, `connected`, `checks`).
+//! The text becomes a tree that knows its places ([`yaml`]); the tree is read by the declarations of its keys
+//! ([`keys`], `schema`) into blocks of axes (`file`, `values`) with their `zip` and `exclude`; and `defaults` supplies
+//! the settings that they lack while they are combined into chains, transfers and connects (`expand`, `combine`,
+//! `joins`, `connected`, `checks`).
 
 mod checks;
 mod combine;
@@ -48,7 +49,7 @@ pub struct Sweep {
     pub layout: Layout,
 }
 
-/// One chain of iterative pruning, and all that is done with its tickets.
+/// A chain of iterative pruning, with the transfers and connects of its tickets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
     pub problem: Problem,
@@ -124,19 +125,20 @@ impl ConnectBlock {
 /// Reports show them as further columns.
 pub type Axes = Vec<(String, String)>;
 
-/// How runs are executed; not part of a run's identity. Only `threads` and `ranks` can change a result: in its last bits,
-/// and the number of ranks changes the groups in which BatchNorm normalizes.
+/// The execution settings, which are not part of a run's identity. Only `threads` and `ranks` can change a result: in
+/// its last bits, and the number of ranks changes the groups in which BatchNorm normalizes.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Resources {
-    /// Runs side by side; one per core unless given.
+    /// The number of runs side by side; one per core unless given.
     pub jobs: Option<u32>,
-    /// Threads of each rank; 1 unless given.
+    /// The threads of each rank; 1 unless given.
     pub threads: Option<u32>,
-    /// Processes that share a run; 1 unless given.
+    /// The processes that share a run; 1 unless given.
     pub ranks: Option<u32>,
-    /// GPUs of each rank: a whole number, or a fraction of one that several ranks share; none are requested unless given.
+    /// The GPUs of each rank: a whole number, or a fraction of one that several ranks share; none are requested unless
+    /// given.
     pub gpus: Option<f64>,
-    /// How often a failing run is started again before it counts as failed.
+    /// The number of times that a failing run is started again before it counts as failed.
     pub retries: u32,
 }
 

@@ -82,7 +82,7 @@ const NEW_MASKS: When = When {
     help: Some("remove it, or connect transfers of `random-mask` or `random-mask-erk`"),
 };
 
-/// Settings of connects that some values of `between` do not have.
+/// Returns the condition of a setting that some values of `between` do not have.
 const fn between(reason: fn(&str) -> Option<&'static str>) -> When {
     When { setting: "connect.between", reason, help: None }
 }
@@ -123,7 +123,7 @@ fn unless<T: FromStr>(word: &str, has_effect: fn(T) -> bool, reason: &'static st
     (!has_effect).then_some(reason)
 }
 
-/// In the order of the documentation; a key follows those its default refers to.
+/// The keys in the order of the documentation; a key follows those its default refers to.
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = {
     use Block::{Connect, Report, Resources, Ticket, Top, Transfer};
@@ -239,7 +239,7 @@ impl Key {
 ///
 /// # Errors
 ///
-/// Says what the setting must be.
+/// Describes the values that the setting accepts.
 pub fn check_number(path: &str, number: f64) -> Result<(), String> {
     let kind = KEYS.iter().find(|key| key.path == path).expect("a declared setting").kind;
     let is_whole = number.fract() == 0.0 && number >= 0.0 && kind.has_whole(number as u64);

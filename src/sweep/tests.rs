@@ -53,7 +53,7 @@ fn quickstart_is_the_study_of_the_method() {
 }
 
 #[test]
-fn defaults_of_digits() {
+fn digits_have_complete_defaults() {
     let sweep = expanded("transfer:\nconnect: {between: [seeds, norm-init]}");
     assert_eq!(sweep.name, "study");
     assert_eq!(sweep.resources, Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 1 });
@@ -131,12 +131,12 @@ fn last_and_all_refer_to_levels_of_the_chain() {
 }
 
 #[test]
-fn seeds_by_source() {
+fn seeds_can_be_given_by_source() {
     let sweep =
         expanded("ticket: {method: aws, seed: 5, seed_alpha: 7..8}\ntransfer: {inherit: sign, seed_init: 4..5}");
     let seeds: Vec<_> = sweep.chains.iter().map(|chain| chain.seeds).collect();
     assert_eq!(seeds, [7, 8].map(|alpha| Seeds { init: 5, order: 5, alpha }));
-    // One value of what is not given, and no α of its own.
+    // The seed that is not given has one value, and transfers have no α of their own.
     let seeds: Vec<_> = sweep.chains[0].transfers.iter().map(|transfer| transfer.seeds).collect();
     assert_eq!(seeds, [4, 5].map(|init| Seeds { init, order: 2, alpha: init }));
 }
@@ -155,7 +155,7 @@ connect:
   - {between: seeds}
 ",
     );
-    // What two blocks have in common is there once.
+    // A combination of two blocks occurs once.
     assert_eq!(sweep.chains.iter().map(|chain| chain.method).collect::<Vec<_>>(), [Method::Lrr, Method::Aws]);
     let chain = &sweep.chains[0];
     assert_eq!(chain.transfers.len(), 2 * 2 + 2);
@@ -180,7 +180,7 @@ fn zip_spans_blocks() {
     assert_eq!(sweep.chains.iter().map(seeds).collect::<Vec<_>>(), [(1, 2, vec![11]), (4, 2, vec![12])]);
 }
 
-/// As a product these would be four million transfers, beyond the limit.
+/// The product would be four million transfers, beyond the limit.
 #[test]
 fn zip_counts_for_the_limit_as_it_is_expanded() {
     let sweep = expanded(
@@ -191,7 +191,7 @@ zip: [ticket.seed, transfer.seed]",
     assert_eq!(sweep.chains.iter().map(|chain| chain.transfers.len()).sum::<usize>(), 2_000);
 }
 
-/// As single paths these would be more than a million.
+/// Single paths would be more than a million.
 #[test]
 fn blocks_count_for_the_limit() {
     let transfers =
@@ -201,7 +201,7 @@ fn blocks_count_for_the_limit() {
 }
 
 #[test]
-fn zip_of_levels() {
+fn levels_can_be_zipped() {
     let sweep = expanded(
         "ticket: {method: aws, levels: [4, 6]}\ntransfer: {inherit: sign, seed: 2, level: [2, 6]}\nzip: [levels, level]",
     );
@@ -230,7 +230,7 @@ fn exclude_drops_by_scope() {
     };
     assert_eq!(counts(""), [(4, 3); 4]);
     assert_eq!(counts("{method: lrr, ticket.seed: 2}"), [(4, 3); 3]);
-    // A connect joins only what is there.
+    // A connect joins only existing transfers.
     assert_eq!(counts("{method: lrr, inherit: mask}"), [(2, 2), (2, 2), (4, 3), (4, 3)]);
     assert_eq!(counts("{inherit: mask, between: seeds}"), [(4, 2); 4]);
     assert_eq!(counts("{method: aws, between: norm-init}"), [(4, 3), (4, 3), (4, 2), (4, 2)]);
@@ -304,7 +304,7 @@ connect: {between: [seeds, norm-init]}",
     let expected = [(1, sign), (0, Some(Inherit::Dense)), (2, sign), (3, sign), (1, None), (2, None), (3, None)];
     assert_eq!(connects, expected);
 
-    // Nothing but dense networks: the tickets to be joined to themselves are the last.
+    // With only dense networks, `norm-init` uses the last ticket.
     let sweep = expanded("ticket: {method: lrr, levels: 3}\ntransfer: {inherit: dense}\nconnect: {between: norm-init}");
     assert_eq!(sweep.chains[0].connects.iter().map(|connect| connect.level).collect::<Vec<_>>(), [3]);
 }
@@ -360,7 +360,7 @@ fn anchors_and_merge_keys_work() {
 }
 
 #[test]
-fn names_that_other_yaml_takes_for_something_else() {
+fn names_with_a_special_meaning_in_yaml_are_texts() {
     for name in ["no", "on", "y", "007"] {
         assert_eq!(expanded(&format!("name: {name}")).name, name);
     }
@@ -614,9 +614,9 @@ fn unreadable_files_are_explained() {
     assert_eq!(error(&path("quickstart.yaml/x")).line, None);
 }
 
-/// Whatever a file holds, it is a sweep or an error, and an error points into the file.
+/// Mutated files give a sweep, or an error at a line of the file.
 #[test]
-fn nothing_panics() {
+fn mutated_files_never_panic() {
     let pieces = [
         "[",
         "]",

@@ -200,7 +200,7 @@ impl Item {
         }
     }
 
-    /// Whether the item stands for a value, in a chain with this many levels.
+    /// Returns whether the item stands for a value, in a chain with this many levels.
     pub(crate) fn contains(&self, value: Value, levels: u64) -> bool {
         match self.first {
             Value::Word(LAST) => value == Value::Whole(levels),
@@ -212,12 +212,12 @@ impl Item {
         }
     }
 
-    /// Whether the item is the word `all`, which stands for as many levels as the chain has.
+    /// Returns whether the item is the word `all`, which stands for as many levels as the chain has.
     pub(crate) fn is_all(&self) -> bool {
         self.first == Value::Word(ALL)
     }
 
-    /// Whether the item is a word that stands for levels.
+    /// Returns whether the item is a word that stands for levels.
     pub(crate) fn is_level_word(&self) -> bool {
         self.is_all() || self.first == Value::Word(LAST)
     }

@@ -28,12 +28,12 @@ pub enum Error {
     Refused { command: String, words: String },
     /// The scheduler did not respond, and may have executed the command nevertheless.
     #[error("{command} failed: {words}")]
-    Absent { command: String, words: String },
+    Unavailable { command: String, words: String },
     /// The scheduler's own limit on the number of jobs is reached.
     #[error("{command} failed: {words}")]
     Limit { command: String, words: String },
     #[error("cannot parse the output of {command}: {answer}")]
-    Strange { command: &'static str, answer: String },
+    Unparsable { command: &'static str, answer: String },
     /// The scheduler rejected an array. `settings` are those of the profile that it was submitted with.
     #[error("{scheduler} rejected the jobs: {words}")]
     Rejected { scheduler: &'static str, words: String, settings: String },
@@ -41,7 +41,7 @@ pub enum Error {
     #[error("cannot submit more jobs: the limit is {room}, and {used} are queued or running")]
     Full { room: usize, used: usize },
     #[error("cannot query the job queue: {reason}")]
-    Unasked { reason: String },
+    QueueUnavailable { reason: String },
     /// Another process is submitting to the same store.
     #[error("cannot submit to this store: {reason}")]
     Busy { reason: String },
@@ -78,18 +78,18 @@ impl From<Error> for Diagnostic {
                 return Diagnostic::new(message, format!("{here}, or use `winsign run` (also with --hosts)"));
             }
             Error::Rejected { settings, .. } => return Diagnostic::new(message, settings),
-            Error::Absent { .. } => {
+            Error::Unavailable { .. } => {
                 Some("try again later, the controller does not respond; nothing that was submitted is lost")
             }
             Error::Full { .. } => Some("run the same command again when some of them have ended"),
             Error::Limit { .. } => {
                 Some("run the same command again when jobs have ended, or lower `max_submit` in the profile")
             }
-            Error::Unasked { .. } => {
+            Error::QueueUnavailable { .. } => {
                 Some("try again in a moment, on a node of the cluster where jobs can be submitted; nothing was changed")
             }
             Error::Busy { .. } => Some("wait for it, then run the same command again"),
-            Error::Refused { .. } | Error::Strange { .. } => None,
+            Error::Refused { .. } | Error::Unparsable { .. } => None,
         };
         Diagnostic::with_code(exit::FAILURE, message, help)
     }

@@ -29,7 +29,7 @@ pub struct Live {
     /// Whether its jobs are known: it belongs to this cluster, whose scheduler responds.
     known: bool,
     /// Why its scheduler could not be queried.
-    unasked: Option<String>,
+    query_error: Option<String>,
 }
 
 impl Live {
@@ -61,7 +61,7 @@ struct Place {
 
 impl Queue {
     /// Queries the schedulers of submissions, if there are any. Submissions without jobs are marked as over.
-    pub fn look(store: &Store) -> StoreResult<Queue> {
+    pub fn query(store: &Store) -> StoreResult<Queue> {
         let submissions = Submission::all(store.root())?;
         // Before the queries, so that jobs submitted in between do not seem to have ended.
         let jobs: Vec<_> = submissions.iter().map(Submission::jobs).collect::<StoreResult<_>>()?;
@@ -90,7 +90,7 @@ impl Queue {
             tasks: vec![],
             unsent: submission.file.arrays.len() - sent.len(),
             known: known.is_some(),
-            unasked: answer.err().cloned(),
+            query_error: answer.err().cloned(),
             submission,
         };
         let Some(Answer { jobs, .. }) = known else {
@@ -172,14 +172,14 @@ impl Queue {
     }
 
     /// Returns why the jobs of a plan are unknown, if a scheduler could not be queried.
-    pub fn unasked(&self, plan: &Plan) -> Option<String> {
-        self.of_plan(plan).into_iter().find_map(|live| live.unasked.clone())
+    pub fn query_error(&self, plan: &Plan) -> Option<String> {
+        self.of_plan(plan).into_iter().find_map(|live| live.query_error.clone())
     }
 
     /// Returns warnings about jobs that need intervention.
     pub fn warnings(&self, plan: &Plan) -> Vec<String> {
         let mut warnings: Vec<String> =
-            self.unasked(plan).map(|reason| format!("cannot query the job queue: {reason}")).into_iter().collect();
+            self.query_error(plan).map(|reason| format!("cannot query the job queue: {reason}")).into_iter().collect();
         for live in self.of_plan(plan) {
             let held: Vec<(&Job, &Hold)> =
                 live.tasks.iter().filter_map(|(.., job)| Some((job, job.held.as_ref()?))).collect();

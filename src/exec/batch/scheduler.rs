@@ -178,7 +178,7 @@ pub fn change_own(scheduler: &dyn Scheduler, job: &str, change: Change) -> Resul
     let mut tries = 0..TRIES;
     loop {
         match scheduler.change(&[job.to_string()], change) {
-            Err(Error::Absent { .. }) if tries.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
+            Err(Error::Unavailable { .. }) if tries.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
             other => return other,
         }
     }

@@ -58,7 +58,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Ok(lease) => lease,
         Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
     };
-    let (queue, statuses, wanted) = look(request)?;
+    let (queue, statuses, wanted) = query(request)?;
     let mut sent = Sent::default();
     for live in queue.of_plan(request.plan).into_iter().filter(|live| live.has_more()) {
         // Ending jobs would submit the rest, but it may fit already.
@@ -110,9 +110,9 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
 }
 
 /// Returns the arrays and scripts that [`submit`] would submit. Writes nothing.
-pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
+pub fn dry_run(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
     let limits = request.profile.scheduler().limits(Patience::Some)?;
-    let (queue, statuses, wanted) = look(request)?;
+    let (queue, statuses, wanted) = query(request)?;
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     let scripts = prepare(request, &queue, &arrays, &wanted, "SUBMISSION", "PROGRAMS");
@@ -121,18 +121,18 @@ pub fn rehearse(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
 }
 
 /// Returns the queue, the status of every run, and which runs to submit.
-fn look(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error> {
-    let mut queue = Queue::look(request.store)?;
+fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error> {
+    let mut queue = Queue::query(request.store)?;
     // An ending job still counts as existing, and its unfinished runs would be missed.
     for _ in 0..ENDING_PATIENCE {
         if !queue.of_plan(request.plan).iter().any(|live| live.is_ending()) {
             break;
         }
         std::thread::sleep(Duration::from_millis(250));
-        queue = Queue::look(request.store)?;
+        queue = Queue::query(request.store)?;
     }
-    if let Some(reason) = queue.unasked(request.plan) {
-        return Err(Error::Unasked { reason });
+    if let Some(reason) = queue.query_error(request.plan) {
+        return Err(Error::QueueUnavailable { reason });
     }
     let statuses = survey_with(request.plan, request.store, |statuses| queue.overlay(request.plan, statuses))?;
     let wanted = |(planned, status): (&winsign_sweep::plan::PlannedRun, &RunStatus)| {
@@ -212,7 +212,7 @@ fn prepare(
 
 /// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that the scheduler
 /// holds because a node could not start them.
-pub fn keep_going(submission: &Submission) -> Result<(), Error> {
+pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
     if submission.is_cancelled() {
         return Ok(());
     }

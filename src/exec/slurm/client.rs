@@ -32,7 +32,7 @@ const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(
 pub(super) fn limits(patience: Patience) -> Result<Limits, Error> {
     let repeatable = match patience {
         Patience::None => |_: &Error| false,
-        Patience::Some => is_absence,
+        Patience::Some => is_unavailable,
     };
     parse_limits(&with_input(Command::new("scontrol").args(["show", "config"]), b"", repeatable)?)
 }
@@ -43,7 +43,7 @@ fn parse_limits(text: &str) -> Result<Limits, Error> {
     let number = |name: &str| settings.get(name).and_then(|value| value.parse().ok());
     match (settings.get("ClusterName"), number("MaxArraySize"), number("MaxJobCount")) {
         (Some(cluster), Some(array), Some(jobs)) => Ok(Limits { cluster: cluster.to_string(), array, jobs }),
-        _ => Err(Error::Strange { command: "scontrol show config", answer: text.lines().take(3).collect() }),
+        _ => Err(Error::Unparsable { command: "scontrol show config", answer: text.lines().take(3).collect() }),
     }
 }
 
@@ -128,12 +128,12 @@ pub(super) fn submit(script: &str, after: &[&str], held: bool, directory: &Path)
         command.arg(format!("--dependency=afterany:{}", after.join(":")));
     }
     // Retried only if the controller has not received the request; otherwise a second array might be created.
-    let answer = with_input(&mut command, script.as_bytes(), has_not_heard)?;
+    let answer = with_input(&mut command, script.as_bytes(), was_not_received)?;
     // `123` or `123;cluster`
     let job = answer.trim().split(';').next().unwrap_or_default().to_string();
     match !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Ok(job),
-        false => Err(Error::Strange { command: "sbatch", answer }),
+        false => Err(Error::Unparsable { command: "sbatch", answer }),
     }
 }
 
@@ -186,7 +186,7 @@ fn ended_meanwhile(words: &str) -> bool {
 }
 
 fn ask(command: &mut Command) -> Result<String, Error> {
-    with_input(command, b"", is_absence)
+    with_input(command, b"", is_unavailable)
 }
 
 /// Runs a command of Slurm, and retries it after errors that are `repeatable`.
@@ -218,7 +218,7 @@ fn classify(command: String, words: String) -> Error {
         "Connection refused",
         "Zero Bytes were transmitted",
     ]) {
-        return Error::Absent { command, words };
+        return Error::Unavailable { command, words };
     }
     // `QOSMaxSubmitJobPerUserLimit`, `AssocGrpSubmitJobsLimit` and their like; and the controller's memory for jobs.
     if has(&["SubmitJob", "unable to accept job", "Resource temporarily unavailable"]) {
@@ -248,12 +248,12 @@ fn describe(name: &str, output: &Output) -> String {
 }
 
 /// Whether the controller has definitely not received the request.
-fn has_not_heard(error: &Error) -> bool {
-    matches!(error, Error::Absent { words, .. } if words.contains("connect failure") || words.contains("Connection refused"))
+fn was_not_received(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { words, .. } if words.contains("connect failure") || words.contains("Connection refused"))
 }
 
-fn is_absence(error: &Error) -> bool {
-    matches!(error, Error::Absent { .. })
+fn is_unavailable(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. })
 }
 
 #[cfg(test)]
@@ -266,7 +266,7 @@ mod tests {
                     MaxJobCount             = 10000\nMailProg                = /bin/mail";
         let limits = parse_limits(text).unwrap();
         assert_eq!(limits, Limits { cluster: "alpha".into(), array: 1001, jobs: 10_000 });
-        assert!(matches!(parse_limits("nothing"), Err(Error::Strange { .. })));
+        assert!(matches!(parse_limits("nothing"), Err(Error::Unparsable { .. })));
     }
 
     #[test]
@@ -293,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn absence_and_limits_are_recognized() {
+    fn unavailability_and_limits_are_recognized() {
         let error = |words: &str| classify("sbatch".to_string(), words.to_string());
-        assert!(has_not_heard(&error("Unable to contact slurm controller (connect failure)")));
+        assert!(was_not_received(&error("Unable to contact slurm controller (connect failure)")));
         let timeout = error("Socket timed out on send/recv operation");
-        assert!(is_absence(&timeout) && !has_not_heard(&timeout));
+        assert!(is_unavailable(&timeout) && !was_not_received(&timeout));
         assert!(matches!(error("Job violates: QOSMaxSubmitJobPerUserLimit"), Error::Limit { .. }));
         assert!(matches!(error("Invalid partition name specified"), Error::Refused { .. }));
     }

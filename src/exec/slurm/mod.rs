@@ -57,7 +57,7 @@ impl Scheduler for Slurm {
             Change::RequeueHeld(reason) => {
                 match client::comment(jobs, reason) {
                     // The caller tries again.
-                    Err(absent @ Error::Absent { .. }) => return Err(absent),
+                    Err(unavailable @ Error::Unavailable { .. }) => return Err(unavailable),
                     Err(error) => tracing::warn!("{error}"),
                     Ok(()) => {}
                 }

@@ -44,13 +44,13 @@ const TAKEN: &[(&str, &str)] = &[
 pub(super) fn check(profile: &Profile) -> Result<(), Diagnostic> {
     for (line, option) in profile.sbatch.iter().enumerate() {
         for word in option.split_whitespace() {
-            if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is(word, long, short)) {
+            if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is_option(word, long, short)) {
                 let message = format!("{} has its own setting", quoted(word));
                 let example = keys::key(setting).map_or("", |key| key.example);
                 let help = format!("write `{setting}: …` instead, as in `{setting}: {example}`");
                 return Err(profile.fault("sbatch", line, message, help));
             }
-            if TAKEN.iter().any(|(long, short)| is(word, long, short)) {
+            if TAKEN.iter().any(|(long, short)| is_option(word, long, short)) {
                 let message = format!("{} is set by winsign, from the runs", quoted(word));
                 let help = "remove it; set the resources of runs in `resources` of the sweep";
                 return Err(profile.fault("sbatch", line, message, help));
@@ -61,7 +61,7 @@ pub(super) fn check(profile: &Profile) -> Result<(), Diagnostic> {
 }
 
 /// Whether a word of a command line is an option, by its long or short name.
-fn is(word: &str, long: &str, short: &str) -> bool {
+fn is_option(word: &str, long: &str, short: &str) -> bool {
     let is_short = !short.is_empty() && !word.starts_with("--") && word.starts_with(short);
     is_short || word.split('=').next() == Some(long)
 }

@@ -64,11 +64,159 @@ fn directive(option: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use winsign_core::text::shell_word;
+
     use super::*;
+    use crate::batch::profile::Profile;
+    use crate::batch::submission::Execution;
 
     #[test]
     fn options_with_spaces_are_quoted() {
         assert_eq!(directive("--exclusive"), "--exclusive");
         assert_eq!(directive("--comment=hello \"world\""), r#"--comment="hello \"world\"""#);
+    }
+
+    fn profile(text: &str) -> Profile {
+        Profile::parse(Path::new("profile.yaml"), text).unwrap()
+    }
+
+    fn execution() -> Execution {
+        Execution { data: PathBuf::from("data"), threads: 2, ranks: 1, gpus: None, retries: 1 }
+    }
+
+    fn script(profile: &Profile, execution: &Execution, store: &str) -> String {
+        let submission = format!("{store}/submissions/3f");
+        let array = ArrayJob {
+            profile,
+            execution,
+            store: Path::new(store),
+            submission: Path::new(&submission),
+            programs: "beef",
+            name: "study.3f.4",
+            array: 4,
+            tasks: 7,
+            at_once: Some(3),
+        };
+        array.script()
+    }
+
+    fn has(text: &str, option: &str) -> bool {
+        text.lines().any(|line| line == format!("#SBATCH {option}"))
+    }
+
+    #[test]
+    fn resources_cover_all_concurrent_runs() {
+        let one = script(&Profile::default(), &execution(), "/s");
+        assert!(has(&one, "--array=0-6%3") && has(&one, "--cpus-per-task=2") && has(&one, "--ntasks=1"), "{one}");
+        assert!(!one.contains("gres"), "{one}");
+
+        let shared = profile("pack: 4\nside_by_side: 4");
+        let shared = script(&shared, &Execution { gpus: Some(0.25), ..execution() }, "/s");
+        assert!(has(&shared, "--cpus-per-task=8") && has(&shared, "--gres=gpu:1"), "{shared}");
+
+        let by_gpus = profile("gpus_per_node: 4");
+        let by_gpus = script(&by_gpus, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");
+        assert!(has(&by_gpus, "--nodes=2") && has(&by_gpus, "--gres=gpu:4"), "{by_gpus}");
+
+        let wide = profile("ranks_per_node: 4\ngpu_type: a100");
+        let wide = script(&wide, &Execution { ranks: 8, gpus: Some(1.0), ..execution() }, "/s");
+        assert!(
+            has(&wide, "--nodes=2") && has(&wide, "--ntasks-per-node=4") && has(&wide, "--gres=gpu:a100:4"),
+            "{wide}"
+        );
+    }
+
+    #[test]
+    fn script_has_the_settings_of_the_profile() {
+        let profile = profile("partition: long\ntime: 1-0\nsbatch: --exclusive\nsetup: module load x");
+        let text = script(&profile, &execution(), "/s");
+        for option in ["--partition=long", "--time=1-0", "--exclusive", "--requeue", "--signal=B:USR1@120"] {
+            assert!(has(&text, option), "{option}: {text}");
+        }
+        assert!(text.find("exec >>").unwrap() < text.find("module load x").unwrap(), "its words are in the log");
+    }
+
+    /// A program that writes down what it is given.
+    fn echoing(path: &Path, to: &Path) {
+        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\n", shell_word(&to.to_string_lossy()));
+        std::fs::write(path, script).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn job_without_access_to_the_store_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("told");
+        echoing(&folder.path().join("scontrol"), &log);
+        let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+        let ran = Command::new("bash")
+            .arg("-c")
+            .arg(script(&Profile::default(), &execution(), "/no such store"))
+            .env("PATH", path)
+            .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
+            .output()
+            .unwrap();
+        assert_eq!(ran.status.code(), Some(74));
+        let log = std::fs::read_to_string(log).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(
+            lines,
+            ["update JobId=17 Comment=winsign: node7 cannot use the store /no such store", "requeuehold 17"]
+        );
+    }
+
+    #[test]
+    fn job_with_failed_setup_or_missing_program_is_held() {
+        for setup in ["exit 3", "true"] {
+            let folder = tempfile::tempdir().unwrap();
+            let log = folder.path().join("told");
+            echoing(&folder.path().join("scontrol"), &log);
+            let store = folder.path().join("store");
+            std::fs::create_dir_all(store.join("submissions/3f")).unwrap();
+            std::fs::write(store.join("submissions/3f/submission.json"), "").unwrap();
+            let profile = profile(&format!("setup: '{setup}'"));
+            let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+            let ran = Command::new("bash")
+                .arg("-c")
+                .arg(script(&profile, &execution(), &store.to_string_lossy()))
+                .env("PATH", path)
+                .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
+                .output()
+                .unwrap();
+            assert!(!ran.status.success());
+            let log = std::fs::read_to_string(log).unwrap();
+            assert!(log.contains("node7 cannot start the program") && log.contains("requeuehold 17"), "{log}");
+        }
+    }
+
+    /// The shell itself says what it makes of the script.
+    #[test]
+    fn paths_with_special_characters_are_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("a 'b' \"c\" $d `e`\n#SBATCH --nodes=9\n*");
+        let submission = store.join("submissions/3f");
+        std::fs::create_dir_all(submission.join("log")).unwrap();
+        std::fs::write(submission.join("submission.json"), "").unwrap();
+        let programs = store.join("programs/beef");
+        std::fs::create_dir_all(&programs).unwrap();
+        let program = programs.join("winsign");
+        std::fs::write(&program, "#!/bin/sh\nprintf '%s\\0' \"$@\"\n").unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, executable).unwrap();
+
+        let text = script(&Profile::default(), &execution(), &store.to_string_lossy());
+        let options = text.lines().skip(1).take_while(|line| !line.is_empty());
+        assert!(options.clone().all(|line| line.starts_with("#SBATCH --")) && options.count() > 5, "{text}");
+        let head: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(!head.iter().any(|line| line.contains("nodes=9")), "{text}");
+
+        let ran = Command::new("bash").arg("-c").arg(&text).env("SLURM_ARRAY_TASK_ID", "5").output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        let log = std::fs::read_to_string(submission.join("log/4_5")).unwrap();
+        let words: Vec<&str> = log.split_terminator('\0').collect();
+        assert_eq!(words, ["task", "-v", submission.to_str().unwrap(), "4", "5"]);
     }
 }

@@ -8,7 +8,7 @@ use winsign_core::results::AttachedFile;
 use super::Trouble;
 use crate::Curve;
 
-/// What is shown of a line of the metrics. A number that was not finite is null there.
+/// The part of a line of the metrics that reports show. Numbers that are not finite are null.
 #[derive(Deserialize)]
 struct Line {
     epoch: u32,
@@ -18,7 +18,8 @@ struct Line {
     test_error: Option<f64>,
 }
 
-/// Verified like [`RunDirectory::read_metrics`], but only the lines that are shown are understood. None of no epochs.
+/// Returns the training curve; `None` without epochs. The file is verified as in [`RunDirectory::read_metrics`], but
+/// only the lines that are shown are parsed.
 pub(super) fn read(run: &RunDirectory, expected: &AttachedFile) -> Result<Option<Curve>, Trouble> {
     let bytes = match read_if_exists(&run.path.join(&expected.path)) {
         Ok(Some(bytes)) => bytes,

@@ -1,4 +1,4 @@
-//! What a report shows of runs beside their results: how training went, and what the log says in the end.
+//! The evidence that a report shows beside results: training curves, and the last lines of logs.
 //!
 //! Ten thousand runs of a hundred epochs have more than a hundred megabytes of metrics. So few of their lines are parsed, and
 //! several threads read at once.
@@ -19,37 +19,37 @@ use winsign_sweep::plan::survey::RunStatus;
 
 use crate::{Curve, Notice};
 
-/// Lines of a log's end, at most, and how far before the end they are looked for.
+/// The largest number of lines of a log's end, and of the bytes that are read for them.
 const LOG_LINES: usize = 10;
 const LOG_BYTES: u64 = 4_096;
 
-/// Of one run; empty unless it is done or has failed.
+/// The evidence of one run; empty unless it is done or has failed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
-    /// Of a run that is done and was trained.
+    /// The training curve of a run that is done and was trained.
     pub curve: Option<Arc<Curve>>,
-    /// Of the attempt that committed, or failed.
+    /// The end of the log of the attempt that committed or failed.
     pub log_end: Option<Arc<str>>,
-    /// Why there is no curve where there should be one.
+    /// The reason of a missing curve.
     pub trouble: Option<Trouble>,
 }
 
-/// What was wrong with a run's metrics.
+/// The problem with a run's metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Trouble {
-    /// They are gone, though they were there when the run was looked up.
+    /// They were removed after the status of the run was read.
     Vanished,
-    /// They are not what the result was committed with.
+    /// They differ from those that the result was committed with.
     Damaged,
 }
 
-/// Reads the evidence of each run, in their order. What cannot be read is missing, which is not an error: a report shows what
-/// exists.
+/// Returns the evidence of each run, in their order. Files that cannot be read are left out, which is not an error: a
+/// report shows the evidence that exists.
 pub fn collect(runs: &[(RunDirectory, &RunStatus)]) -> Vec<Evidence> {
     parallel::map(runs, |(run, status)| read(run, status))
 }
 
-/// What a reader must know of what could not be read.
+/// Returns the warnings about metrics that could not be read.
 pub fn notices<'a>(of: impl Iterator<Item = (&'a RunId, &'a Evidence)>) -> Vec<Notice> {
     let mut runs: HashMap<Trouble, Vec<RunId>> = HashMap::new();
     for (id, evidence) in of {
@@ -83,7 +83,7 @@ fn read(run: &RunDirectory, status: &RunStatus) -> Evidence {
     Evidence { curve, log_end, trouble }
 }
 
-/// The last lines of a file, without reading what comes before them.
+/// Returns the last lines of a file, without reading the lines before them.
 fn log_end(path: &Path) -> Option<Arc<str>> {
     let (mut file, length) = open_if_exists(path).ok()??;
     let start = length.saturating_sub(LOG_BYTES);
@@ -92,7 +92,7 @@ fn log_end(path: &Path) -> Option<Arc<str>> {
     file.take(LOG_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let mut lines: Vec<&str> = text.lines().collect();
-    // The first of them begins before where was looked.
+    // The first line may begin before the bytes that were read.
     if start > 0 && lines.len() > 1 {
         lines.remove(0);
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_log_is_bounded_in_lines_and_bytes() {
+    fn log_end_is_bounded_in_lines_and_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let end = |text: &[u8]| {
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(end(wide.as_bytes()).as_deref(), Some("last"));
         assert!(end("x".repeat(10_000).as_bytes()).unwrap().len() <= LOG_BYTES as usize);
         assert_eq!(log_end(&folder.path().join("none")).as_deref(), None);
-        // Nobody will ever write to it.
+        // No process ever writes to this pipe.
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert_eq!(log_end(&pipe).as_deref(), None);

@@ -72,14 +72,6 @@ function points(curves, name, at) {
 const MISSING = "–";
 const isMissing = (text) => text === MISSING || text === "";
 
-/** Values of a setting, in short: `1 to 24` where they are all the whole numbers between. */
-function values(list) {
-  const whole = list.length > 3 && list.every((value, at) => Number.isInteger(value) && value === list[0] + at);
-  if (whole) return `${list[0]} to ${list[list.length - 1]}`;
-  const texts = list.map((value) => value === null ? "none" : String(value));
-  return texts.length > 24 ? `${texts.slice(0, 20).join(", ")}, … ${texts.length} in all` : texts.join(", ");
-}
-
 // --- elements ---
 
 /** An element with attributes and children. Texts become text, whatever is in them. */

@@ -84,11 +84,11 @@ function showSettings() {
   parts.settings.replaceChildren(
     element("h2", { id: "settings-title" }, "Settings"),
     axes.length > 0 && element("h3", {}, "Axes") || "",
-    pairs(axes.map(([name, list]) => [name, values(list)])),
+    pairs(axes),
     element("details", { open }, element("summary", {}, "All settings"),
-      element("h3", {}, "The same in all runs that have them"), pairs(common.map(([name, value]) => [name, String(value)])),
+      element("h3", {}, "The same in all runs that have them"), pairs(common),
       kinds.filter((kind) => kind.settings.length).map((kind) => [
-        element("h3", {}, `Of ${plural(kind.runs, kind.kind)}`), pairs(kind.settings.map(([name, list]) => [name, values(list)]))])));
+        element("h3", {}, `Of ${plural(kind.runs, kind.kind)}`), pairs(kind.settings)])));
 }
 
 function showFigures() {

@@ -1,9 +1,8 @@
 //! What all runs of a study have in common, and in what they differ.
 
-use std::collections::HashSet;
-
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use winsign_core::grouping::distinct;
 use winsign_core::settings::Settings;
 
 use super::columns::column;
@@ -13,11 +12,11 @@ use crate::runs::settings_kind;
 /// The settings of a study, for its head.
 #[derive(Serialize, Default, PartialEq, Debug)]
 pub(super) struct Summary {
-    /// What tells the runs of the study apart, by the names of tables, and the values there are.
-    pub axes: Vec<(String, Vec<Value>)>,
+    /// The axes of the study by the names of tables, each with its values.
+    pub axes: Vec<(String, String)>,
     /// The settings that are the same in all runs that have them.
-    pub common: Vec<(String, Value)>,
-    /// Of each kind of run, those that are not.
+    pub common: Vec<(String, String)>,
+    /// The other settings, for each kind of run.
     pub kinds: Vec<OfKind>,
 }
 
@@ -25,8 +24,8 @@ pub(super) struct Summary {
 pub(super) struct OfKind {
     pub kind: String,
     pub runs: usize,
-    /// A setting and its values; of one that some runs of the kind have not, with null among them.
-    pub settings: Vec<(String, Vec<Value>)>,
+    /// Each setting with its values; `none` is one of them if some runs of the kind lack the setting.
+    pub settings: Vec<(String, String)>,
 }
 
 /// Named values of every run, flat: `training.lr`, in the order in which they first appear.
@@ -85,19 +84,18 @@ impl Flat {
         }
         let mut summary = Summary { axes: axes(records), ..Summary::default() };
         let mut differing = vec![];
-        // The kind is said by the headings.
+        // The headings show the kind.
         for (key, values) in self.keys.iter().zip(&self.values).filter(|(key, _)| *key != "kind") {
-            let mut found = distinct(values.iter().filter(|value| !value.is_null()));
-            match found.len() {
-                1 => summary.common.push((key.clone(), found.remove(0))),
+            let found = sorted(values.iter().filter(|value| !value.is_null()).map(text));
+            match &found[..] {
+                [common] => summary.common.push((key.clone(), common.clone())),
                 _ => differing.push((key, values)),
             }
         }
         for (kind, runs) in kinds {
             let of_kind = |(key, values): &(&String, &Vec<Value>)| {
-                let found = distinct(runs.iter().map(|&at| &values[at]));
-                let said = found.iter().any(|value| !value.is_null());
-                said.then(|| (key.to_string(), found))
+                let has_some = runs.iter().any(|&at| !values[at].is_null());
+                has_some.then(|| (key.to_string(), listed(&sorted(runs.iter().map(|&at| text(&values[at]))))))
             };
             let settings = differing.iter().filter_map(of_kind).collect();
             summary.kinds.push(OfKind { kind, runs: runs.len(), settings });
@@ -122,47 +120,71 @@ fn exact(value: Value) -> Value {
     }
 }
 
-/// Method, level, what is transferred and joined, seeds, and the sweep's other axes; those with several values.
-fn axes(records: &[RunRecord]) -> Vec<(String, Vec<Value>)> {
+/// Returns the axes with several values: those that every label shows, the seeds of transfers, and those of the study.
+fn axes(records: &[RunRecord]) -> Vec<(String, String)> {
     let labels = || records.iter().map(|record| &record.planned.label);
-    let mut axes: Vec<(String, Vec<Value>)> = vec![
-        ("method".to_string(), labels().filter_map(|label| label.method).map(|method| json!(method)).collect()),
-        ("level".to_string(), labels().map(|label| json!(label.level)).collect()),
-        ("transferred".to_string(), labels().filter_map(|label| label.inherit).map(|what| json!(what)).collect()),
-        ("between".to_string(), labels().filter_map(|label| label.between).map(|what| json!(what)).collect()),
+    let mut axes: Vec<(String, Vec<String>)> = vec![
+        ("method".to_string(), labels().filter_map(|label| label.method).map(|method| method.to_string()).collect()),
+        ("level".to_string(), labels().map(|label| label.level.to_string()).collect()),
+        (
+            winsign_sweep::title("inherit").to_string(),
+            labels().filter_map(|label| label.inherit).map(|inherit| inherit.to_string()).collect(),
+        ),
+        (
+            "between".to_string(),
+            labels().filter_map(|label| label.between).map(|between| between.to_string()).collect(),
+        ),
     ];
     let seeds = records.iter().filter_map(|record| match &record.planned.run.settings {
-        Settings::Transfer(transfer) => Some(exact(json!(transfer.seeds.init))),
+        Settings::Transfer(transfer) => Some(transfer.seeds.init.to_string()),
         _ => None,
     });
     axes.push(("initialization".to_string(), seeds.collect()));
     for (name, value) in labels().flat_map(|label| &label.axes) {
-        let value = value.parse::<f64>().map_or(json!(value), |number| json!(number));
         match axes.iter_mut().find(|(other, _)| other == name) {
-            Some((_, values)) => values.push(value),
-            None => axes.push((name.clone(), vec![value])),
+            Some((_, values)) => values.push(value.clone()),
+            None => axes.push((name.clone(), vec![value.clone()])),
         }
     }
-    let several = |(name, values): (String, Vec<Value>)| {
-        let values = distinct(values.iter());
-        (values.len() > 1).then_some((name, values))
-    };
-    axes.into_iter().filter_map(several).collect()
+    let axes = axes.into_iter().map(|(name, values)| (name, sorted(values.into_iter())));
+    axes.filter(|(_, values)| values.len() > 1).map(|(name, values)| (name, listed(&values))).collect()
 }
 
-/// Each value once: numbers ascending, before all others in the order in which they appear.
-fn distinct<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Value> {
-    let mut seen = HashSet::new();
-    let mut distinct: Vec<Value> = values.filter(|value| seen.insert(*value)).cloned().collect();
-    distinct.sort_by(|a, b| match (a.as_f64(), b.as_f64()) {
-        (Some(a), Some(b)) => a.total_cmp(&b),
-        (a, b) => b.is_some().cmp(&a.is_some()),
-    });
-    distinct
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_string(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Returns each text once: numbers in ascending order, then all others in the order in which they appear.
+fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut texts = distinct(texts);
+    let number = |text: &String| text.parse::<f64>().unwrap_or(f64::INFINITY);
+    texts.sort_by(|a, b| number(a).total_cmp(&number(b)));
+    texts
+}
+
+/// Returns values as a short list: `1 to 24` instead of all whole numbers between, and not more than the first of many.
+fn listed(texts: &[String]) -> String {
+    const MOST: usize = 24;
+    const FIRST_OF_MANY: usize = 20;
+    let numbers: Option<Vec<u64>> = texts.iter().map(|text| text.parse().ok()).collect();
+    let is_range = |numbers: &Vec<u64>| numbers.len() > 3 && numbers.windows(2).all(|pair| pair[1] - pair[0] == 1);
+    match (numbers.filter(is_range), texts) {
+        (Some(_), [first, .., last]) => format!("{first} to {last}"),
+        (_, texts) if texts.len() > MOST => {
+            format!("{}, … {} in all", texts[..FIRST_OF_MANY].join(", "), texts.len())
+        }
+        _ => texts.join(", "),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::made_up::Reported as _;
     use winsign_testkit::study::Study;
@@ -181,7 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_common_is_said_once_and_what_differs_by_kind() {
+    fn values_are_listed_in_short() {
+        let list = |texts: &[&str]| listed(&sorted(texts.iter().map(|text| text.to_string())));
+        assert_eq!(list(&["2", "4", "3", "1"]), "1 to 4");
+        assert_eq!(list(&["0.1", "1e-5", "none"]), "1e-5, 0.1, none");
+        assert_eq!(list(&["9007199254740993", "9007199254740992"]).matches("90071992547409").count(), 2);
+        let many: Vec<String> = (0..30).map(|number| (2 * number).to_string()).collect();
+        assert!(listed(&many).ends_with("38, … 30 in all"), "{}", listed(&many));
+    }
+
+    #[test]
+    fn settings_are_listed_once_if_equal_and_by_kind_if_not() {
         let axes = |lr: &str| vec![("lr".to_string(), lr.to_string())];
         let study = Study::new(&[12], &[3, 2], &[axes("0.1"), axes("0.05")]);
         let records = study.records();
@@ -189,14 +221,14 @@ mod tests {
 
         let names: Vec<&str> = summary.axes.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["method", "level", "transferred", "between", "initialization", "lr"]);
-        assert_eq!(summary.axes[0].1, ["lrr", "aws"]);
-        assert_eq!(summary.axes[4].1, [2, 3]);
-        assert_eq!(summary.axes[5].1, [0.05, 0.1]);
+        assert_eq!(summary.axes[0].1, "lrr, aws");
+        assert_eq!(summary.axes[4].1, "2, 3");
+        assert_eq!(summary.axes[5].1, "0.05, 0.1");
 
         let common = |key: &str| summary.common.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
-        assert_eq!(common("dataset"), Some(json!("digits")));
-        assert_eq!(common("training.epochs"), Some(json!(4)));
-        assert_eq!(common("prune_ratio"), Some(json!(0.2)));
+        assert_eq!(common("dataset"), Some("digits".to_string()));
+        assert_eq!(common("training.epochs"), Some("4".to_string()));
+        assert_eq!(common("prune_ratio"), Some("0.2".to_string()));
         assert_eq!(common("training.lr"), None);
 
         let kinds: Vec<(&str, usize)> = summary.kinds.iter().map(|kind| (kind.kind.as_str(), kind.runs)).collect();
@@ -204,8 +236,8 @@ mod tests {
         let of = |kind: usize, key: &str| {
             summary.kinds[kind].settings.iter().find(|(name, _)| name == key).map(|(_, values)| values.clone())
         };
-        assert_eq!(of(0, "seeds.init"), Some(vec![json!(1)]));
-        assert_eq!(of(1, "training.lr"), Some(vec![json!(0.05), json!(0.1)]));
+        assert_eq!(of(0, "seeds.init"), Some("1".to_string()));
+        assert_eq!(of(1, "training.lr"), Some("0.05, 0.1".to_string()));
         assert_eq!(of(2, "training.lr"), None);
         assert_eq!(of(2, "dataset"), None);
     }

@@ -10,7 +10,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 
-/// Rows in a group: what a reader takes at once.
+/// The number of rows in a group, which readers load at once.
 const GROUP: usize = 1 << 20;
 
 /// A table, column by column. Any value may be missing.
@@ -22,7 +22,7 @@ pub(super) struct Frame {
 pub(super) enum Column {
     Text(Vec<Option<String>>),
     Whole(Vec<Option<i32>>),
-    /// Seeds.
+    /// Whole numbers of up to 64 bits, such as seeds.
     Large(Vec<Option<u64>>),
     Real(Vec<Option<f64>>),
     Single(Vec<Option<f32>>),
@@ -35,7 +35,7 @@ impl Frame {
         self.columns.push((name.to_string(), column));
     }
 
-    /// The bytes of the file. The writer fails for no reason of its own: it writes to memory.
+    /// Returns the bytes of the file. Writing to memory cannot fail.
     pub(super) fn render(&self) -> Vec<u8> {
         self.write().expect("columns of equal length, written to memory")
     }
@@ -94,7 +94,7 @@ impl Column {
     }
 
     fn write(&self, writer: &mut ColumnWriter, rows: std::ops::Range<usize>) -> Result<()> {
-        /// The values that are there, and for every row whether one is.
+        /// Returns the values that exist, and for each row 1 if it has a value, otherwise 0.
         fn split<T, U>(values: &[Option<T>], convert: impl Fn(&T) -> U) -> (Vec<U>, Vec<i16>) {
             let levels = values.iter().map(|value| i16::from(value.is_some())).collect();
             (values.iter().flatten().map(convert).collect(), levels)
@@ -109,7 +109,7 @@ impl Column {
                 writer.write_batch(&values, Some(&levels), None)?;
             }
             (Column::Large(values), ColumnWriter::Int64ColumnWriter(writer)) => {
-                // By its bits, as the type says.
+                // The logical type interprets the bits as an unsigned number.
                 let (values, levels) = split(&values[rows], |value| *value as i64);
                 writer.write_batch(&values, Some(&levels), None)?;
             }

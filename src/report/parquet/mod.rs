@@ -1,5 +1,5 @@
-//! `runs.parquet`, `paths.parquet` and `curves.parquet`: everything in numbers, for data frames. The layout is documented in
-//! docs/reference/reports.md; columns may be added, but not renamed.
+//! `runs.parquet`, `paths.parquet` and `curves.parquet`: the numbers of a study, for data frames. The layout is
+//! documented in docs/reference/reports.md; columns may be added, but not renamed.
 
 mod frame;
 
@@ -38,7 +38,7 @@ pub fn render(report: &Report, records: &[RunRecord]) -> Vec<(&'static str, Vec<
     ]
 }
 
-/// Writes a line for each planned run; runs that are not finished have no results.
+/// Writes a row for each planned run; runs that are not finished have no results.
 fn write_runs(records: &[RunRecord]) -> Vec<u8> {
     let mut frame = Frame::default();
     let table = runs::runs(records);
@@ -68,7 +68,7 @@ fn frame_column(column: &table::Column) -> Column {
     }
 }
 
-/// A point, the path it is on, and the row that is of, with the axes of its ticket's part.
+/// A point, its path, and the row of the path, with the axes of its ticket.
 type Point<'r> = ((&'r ConnectionRow, &'r Axes), &'r PairPath, &'r PathError);
 
 fn points(row: &ConnectionRow) -> Vec<Point<'_>> {
@@ -76,7 +76,7 @@ fn points(row: &ConnectionRow) -> Vec<Point<'_>> {
     pairs.flat_map(|(part, pair)| pair.path.iter().map(move |point| ((row, &part.axes), pair, point))).collect()
 }
 
-/// A line for each point of each path.
+/// Writes a row for each point of each path.
 fn path_points(points: &[Point], labels: &Labels) -> Vec<u8> {
     let mut frame = Frame::default();
     let texts = |of: &dyn Fn(&Point) -> Option<String>| Column::Text(points.iter().map(of).collect());
@@ -108,7 +108,7 @@ fn path_points(points: &[Point], labels: &Labels) -> Vec<u8> {
     frame.render()
 }
 
-/// A line for each epoch that is known of each run.
+/// Writes a row for each known epoch of each run.
 fn curves(records: &[RunRecord]) -> Vec<u8> {
     let known = || records.iter().filter_map(|record| Some((record, record.curve.as_deref()?)));
     let runs = known().flat_map(|(record, curve)| curve.epoch.iter().map(|_| Some(record.planned.run.id.to_string())));
@@ -129,7 +129,7 @@ fn curves(records: &[RunRecord]) -> Vec<u8> {
     frame.render()
 }
 
-/// A column for each axis of the study: of numbers if all its values are numbers.
+/// Adds a column for each axis of the study, of numbers if all its values are numbers.
 fn add_axes(frame: &mut Frame, axes: &[&Axes]) {
     // The columns before the axes have these two.
     let names = axis_names(axes.iter().copied()).into_iter().filter(|name| !["dataset", "architecture"].contains(name));
@@ -263,9 +263,9 @@ mod tests {
         assert!(self::files(&Study::digits(), false)["curves.parquet"].is_empty(), "but it can be read");
     }
 
-    /// Others read these names.
+    /// Other programs read these names.
     #[test]
-    fn documented_columns() {
+    fn columns_are_the_documented_ones() {
         let documentation = include_str!("../../../docs/reference/reports.md");
         for (file, lines) in files(&Study::digits(), true) {
             let section = documentation.split("### `").find(|section| section.starts_with(file)).expect(file);

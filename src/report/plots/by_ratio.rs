@@ -1,5 +1,5 @@
-//! Something measured at every level, against the weights that remain: one line a method and what was transferred, from
-//! dense on the left to sparse on the right, with a band around it. Of errors it is the main figure of a study.
+//! Values measured at every level, against the remaining weights: one line for each method and inheritance, from dense
+//! on the left to sparse on the right, with a band around it. The figure of errors is the main one of a study.
 
 use std::ops::Range;
 
@@ -22,7 +22,8 @@ const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 12;
 /// The largest part of the highest mean by which bands may exceed it.
 const BEYOND: f64 = 0.6;
-/// Numbers with an interval of Student's t that is drawn: over two, it is thirteen times as wide as they are apart.
+/// The smallest number of values whose interval of Student's t is drawn; over two, it is thirteen times as wide as
+/// their distance.
 const FEWEST_OF_T: usize = 3;
 
 /// The lowest end of an axis of barriers, in percentage points.
@@ -119,7 +120,7 @@ pub(super) fn draw_barriers(report: &Report, chrome: FigureChrome) -> Option<Plo
     }
     let lines = &lines;
     let name = ("barrier-by-ratio.svg", "Barrier by remaining weights");
-    // Hardly a barrier is not to look like one.
+    // A tiny barrier must not look large.
     let fit = |low, high: f64| from_zero(low, high.max(LEAST_BARRIERS));
     plot_lines(chrome, name, "barrier, points", lines, groups.collect(), summaries, fit)
 }
@@ -195,7 +196,7 @@ fn band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<Band> 
     band.filter(|band| (band.high - band.low).is_finite())
 }
 
-/// Returns no band where Student's t over too few numbers says nothing but that they are few.
+/// Returns the band of a mean; `None` for an interval of Student's t over too few numbers.
 fn drawn_band(summary: Option<&Summary>, mean: f64, std: Option<f64>) -> Option<Band> {
     if summary.is_some_and(is_hardly_known) { None } else { band(summary, mean, std) }
 }
@@ -211,7 +212,8 @@ pub(super) fn interval_text(summary: Option<&Summary>) -> String {
     })
 }
 
-/// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` say what bands are.
+/// A panel for each group. `fit` makes the y axis of the lowest and the highest number; `summaries` determine the
+/// meaning of bands.
 pub(super) fn plot_lines<'a>(
     chrome: FigureChrome,
     (file, title): (&'static str, &'static str),
@@ -232,7 +234,7 @@ pub(super) fn plot_lines<'a>(
     let summaries: Vec<&Summary> = summaries.collect();
     let few = summaries.iter().any(|summary| is_hardly_known(summary));
     let none_of_few = format!("None of fewer than {FEWEST_OF_T}.");
-    // Bands of two kinds in one figure could not be told apart.
+    // Bands of two kinds in one figure could not be distinguished.
     let has_intervals =
         groups.iter().flat_map(Group::points).filter_map(|point| point.band).any(|band| band.is_interval);
     let of_all = groups.iter_mut().flat_map(|group| group.series.iter_mut().flat_map(|series| &mut series.points));
@@ -318,7 +320,7 @@ fn frames(groups: &[Group], fit: impl Fn(f64, f64) -> Range<f64>) -> Vec<Frame> 
         let means = || alike().map(|point| point.mean);
         let lowest = means().fold(f64::INFINITY, f64::min);
         let highest = means().fold(f64::NEG_INFINITY, f64::max);
-        // An interval over few seeds may be so wide that no line could be told from another.
+        // An interval over few seeds may be so wide that lines could not be distinguished.
         let most = highest + BEYOND * highest.abs();
         let bands = alike().filter_map(|point| point.band).map(|band| band.high.min(most));
         Frame { x, y: fit(lowest, bands.fold(highest, f64::max)), ticks: ratio_ticks(&ratios) }
@@ -331,7 +333,7 @@ fn draw_group(canvas: &mut Canvas, area: Rect, frame: &Frame, group: &Group) {
     for series in &group.series {
         let band: Vec<(f64, f64, f64)> = (series.points.iter())
             .filter_map(|point| {
-                // What lies outside of the panel would be drawn over its neighbours.
+                // Shapes outside of the panel would be drawn over its neighbours.
                 let Band { low, high, .. } = point.band?.within(frame.y.start, frame.y.end);
                 Some((100.0 * point.ratio, low, high))
             })
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_for_every_mean_from_dense_to_sparse() {
+    fn every_mean_has_a_marker_from_dense_to_sparse() {
         let report = levels();
         let plot = draw_errors(&report, FigureChrome::Full).unwrap();
         let told = tooltips(&plot.svg);
@@ -409,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_band_is_the_interval_or_else_the_deviation() {
+    fn band_is_the_interval_or_else_the_deviation() {
         let mut report = levels();
         for row in &mut report.transfers {
             row.summary = None;
@@ -423,9 +425,9 @@ mod tests {
         assert_eq!(band(None, 3.0, Some(f64::NAN)), None);
     }
 
-    /// A caption that speaks of intervals is true of all bands.
+    /// If the caption mentions intervals, all bands are intervals.
     #[test]
-    fn what_has_no_interval_beside_others_has_no_band() {
+    fn row_without_an_interval_beside_others_has_no_band() {
         let mut report = levels();
         let bands = |report: &Report| {
             let plot = draw_errors(report, FigureChrome::Full).unwrap();
@@ -481,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn dense_networks_measured_otherwise_are_said_to_be_left_out() {
+    fn dense_networks_measured_otherwise_are_left_out_with_a_note() {
         let mut report = levels();
         let said =
             |report: &Report| draw_barriers(report, FigureChrome::Full).unwrap().caption.contains("are left out");
@@ -526,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_level_is_no_line() {
+    fn single_level_has_no_figure() {
         let report = Study::digits().report();
         assert!(
             draw_errors(&report, FigureChrome::Full).is_none() && draw_barriers(&report, FigureChrome::Full).is_none()

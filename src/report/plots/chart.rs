@@ -1,4 +1,4 @@
-//! The axes of one panel, and what is drawn between them.
+//! The axes of one panel, and the shapes between them.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ impl Axis {
         Axis { from, to, is_logarithmic: true }
     }
 
-    /// Returns a part beyond [0, 1] for what lies outside.
+    /// Returns a part beyond [0, 1] for numbers outside of the axis.
     pub(super) fn part(self, value: f64) -> f64 {
         let [value, from, to] = [value, self.from, self.to].map(|x| if self.is_logarithmic { x.log10() } else { x });
         (value - from) / (to - from)
@@ -65,12 +65,12 @@ fn round_ratios(low: f64, high: f64) -> Vec<f64> {
     fitting.iter().copied().step_by(fitting.len().div_ceil(MOST_RATIOS).max(1)).collect()
 }
 
-/// Not 0.30000000000000004.
+/// Returns a number without rounding errors: 0.3, not 0.30000000000000004.
 fn rounded(number: f64) -> f64 {
     (number * 1e9).round() / 1e9
 }
 
-/// A mark on an axis, and what is written there.
+/// A mark on an axis, and its label.
 pub(super) type Tick = (f64, String);
 
 /// Ticks nearer to each other than this part of an axis are one.
@@ -124,7 +124,7 @@ impl<'c> Chart<'c> {
         chart
     }
 
-    /// Returns where a point of the chart is in the picture.
+    /// Returns the position in the picture of a point of the chart.
     pub(super) fn place(&self, (x, y): Point) -> Point {
         let Rect { left, bottom, .. } = self.area;
         (left + self.x.part(x) * self.area.width(), bottom - self.y.part(y) * self.area.height())
@@ -139,13 +139,13 @@ impl<'c> Chart<'c> {
         self.canvas.line(&places, paint);
     }
 
-    /// Fills what lies within an odd number of the rings.
+    /// Fills the area within an odd number of the rings.
     pub(super) fn area(&mut self, rings: &[Vec<Point>], color: Color) {
         let rings: Vec<Vec<Point>> = rings.iter().map(|ring| self.places(ring)).collect();
         self.canvas.area(&rings, fill(color));
     }
 
-    /// Fills what lies between two lines with the same x: points of x, low and high.
+    /// Fills the area between two lines with the same x: points of x, low and high.
     pub(super) fn band(&mut self, band: &[(f64, f64, f64)], color: Color) {
         let low = band.iter().map(|&(x, low, _)| (x, low));
         let high = band.iter().rev().map(|&(x, _, high)| (x, high));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_spans_its_area() {
+    fn chart_spans_its_area() {
         let area = Rect::between((100.0, 50.0), (300.0, 150.0));
         let mut canvas = Canvas::default();
         let chart = Chart::new(&mut canvas, area, (Axis::logarithmic(100.0, 1.0), &[]), 0.0..4.0);

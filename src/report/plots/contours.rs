@@ -6,7 +6,7 @@ pub(super) struct Contour {
     pub threshold: f64,
     /// The borders of all areas where values are at least the threshold, and of the holes in them.
     pub rings: Vec<Vec<(f64, f64)>>,
-    /// The lines where values are the threshold, without what only follows the border of the grid.
+    /// The lines where values are the threshold, without parts that only follow the border of the grid.
     pub lines: Vec<Vec<(f64, f64)>>,
 }
 
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bowl_has_circles() {
+    fn bowl_has_circles() {
         let (x, y, values) = bowl();
         let contour = &contours(&x, &y, &values, &[0.49])[0];
         assert_eq!(contour.lines.len(), 1);

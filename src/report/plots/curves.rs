@@ -1,5 +1,5 @@
-//! Training curves: the error after every epoch, the mean over seeds. Of transfers there is a panel for each kind, over
-//! epochs; of tickets there is one for each study of its axes, with the levels of a chain in sequence.
+//! Training curves: the error after every epoch, the mean over seeds. Transfers have a panel for each kind, over
+//! epochs; tickets have one for each combination of axes, with the levels of a chain in sequence.
 
 use winsign_core::RunId;
 use winsign_core::grouping::{distinct, grouped};
@@ -61,7 +61,7 @@ pub(super) fn draw_transfers(records: &[RunRecord], chrome: FigureChrome) -> Opt
     });
     let dense = |group: &Group| group.lines.iter().all(|line| line.method.is_none());
     let (dense, others): (Vec<Group>, Vec<Group>) = groups.partition(dense);
-    // Of several levels, the last: the curves of all would be a study of their own.
+    // Only the last of several levels is drawn, since the curves of all would be too many.
     let (others, levels_out) = last_level(others, 0, |group| group.level);
     let (groups, left_out) = limited(dense.into_iter().chain(others).collect(), MOST_PANELS, "panels");
     let last = groups.iter().flat_map(|group| &group.lines).filter_map(|line| line.epochs.last()).max()?.max(&1);
@@ -122,7 +122,7 @@ fn line<'f>(records: &Vec<&&'f RunRecord>) -> Line<'f> {
     let label = &records[0].planned.label;
     let curves: Vec<(&RunId, &Curve)> =
         (records.iter()).filter_map(|record| Some((&record.planned.run.id, record.curve.as_deref()?))).collect();
-    // Those that were trained for as many epochs have the same ones.
+    // Runs with equally many epochs have curves at the same epochs.
     let epochs = curves[0].1.epoch.clone();
     Line {
         method: label.method,
@@ -191,7 +191,7 @@ fn legend(groups: &[Group]) -> Vec<Key> {
     methods.into_iter().map(key).collect()
 }
 
-/// Dashes are for the training error.
+/// The dashes of the training error.
 fn line_look(method: Option<Method>) -> Look {
     look(method, Some(Inherit::Sign))
 }
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_left_out() {
+    fn values_that_are_not_finite_are_left_out() {
         let study = Study::new(&[12], &[2], &[vec![]]);
         let mut records = with_curves(&study, 3);
         for record in &mut records {

@@ -27,7 +27,7 @@ pub(super) struct Figure<'a> {
     pub legend: Vec<Key>,
     pub x: &'a str,
     pub y: &'a str,
-    /// Says what is drawn, and what was left out.
+    /// The description of the figure, and of parts that were left out.
     pub caption: String,
     /// Width and height of the plotting area of a panel.
     pub size: (f64, f64),

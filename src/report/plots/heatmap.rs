@@ -1,4 +1,4 @@
-//! A table of numbers as shades: cells with labels beside and below them, and a bar that says what the shades mean.
+//! A table of numbers as shades: cells with labels beside and below them, and a bar that explains the shades.
 
 use winsign_core::RunId;
 
@@ -17,9 +17,9 @@ pub(super) struct Scale {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Cell {
     Value(f64),
-    /// There should be a number.
+    /// The number is missing.
     Missing,
-    /// There can be none.
+    /// No number exists.
     Nothing,
 }
 
@@ -47,14 +47,14 @@ impl Scale {
         Scale { axis: Axis::linear(values.clone().fold(0.0, f64::min), values.fold(least, f64::max)), name }
     }
 
-    /// Draws the bar with its ticks, at the right of what it explains.
+    /// Draws the bar with its ticks, at the right of the cells.
     pub(super) fn draw(&self, canvas: &mut Canvas, (left, top): Point, height: f64) {
         const STEPS: u32 = 50;
         const WIDTH: f64 = 11.0;
         let y = |part: f64| top + (1.0 - part) * height;
         for step in (0..STEPS).rev() {
             let [from, to] = [step, step + 1].map(|step| f64::from(step) / f64::from(STEPS));
-            // Down to the floor: what lies side by side shows seams.
+            // Each shade extends to the bottom, since adjacent shapes show seams.
             let rect = Rect::between((left, y(to)), (left + WIDTH, y(0.0)));
             canvas.rect(rect, fill(shade((from + to) / 2.0)));
         }
@@ -102,7 +102,7 @@ impl HeatMap {
         self.cells[row * self.columns.len() + column]
     }
 
-    /// Draws cells and labels. `describe` returns what a cell shows, and of which runs.
+    /// Draws cells and labels. `describe` returns the text and the runs of a cell.
     pub(super) fn draw<'r>(
         &self,
         canvas: &mut Canvas,
@@ -117,7 +117,7 @@ impl HeatMap {
         let places = || (0..self.rows.len()).flat_map(|row| (0..self.columns.len()).map(move |column| (row, column)));
         for (row, column) in places() {
             let rect = rect(row, column);
-            // Under the next ones: what lies side by side shows seams.
+            // Each cell extends under the next ones, since adjacent shapes show seams.
             let (right, bottom) = ((rect.right + 0.5).min(area.right), (rect.bottom + 0.5).min(area.bottom));
             self.draw_cell(canvas, Rect { right, bottom, ..rect }, self.cell(row, column), scale);
             if let Some((text, runs)) = describe(row, column) {

@@ -17,13 +17,13 @@ use crate::table::method_text;
 use crate::tables::barrier_so_far;
 use crate::{ConnectionRow, PairPath, Report};
 
-/// Tickets of one method, level and setting, with a row of panels each.
+/// The largest number of tickets of one method, level and setting that have a row of panels each.
 const MOST_TICKETS: usize = 6;
 
-/// Thin lines in one panel.
+/// The largest number of thin lines in one panel.
 const MOST_PAIRS: usize = 50;
 
-/// A panel for each row of the report, those of one ticket side by side; none if no path is finished.
+/// Draws a panel for each row of the report, those of one ticket side by side; returns `None` if no path is finished.
 pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     report.connections.iter().find(|row| row.pairs > 0)?;
     let (tickets, left_out) = tickets(report);
@@ -56,8 +56,8 @@ fn legend() -> Vec<Key> {
     ]
 }
 
-/// The rows by ticket, and what the caption must say of those left out. Of too many tickets the last levels show most.
-/// Tickets of the same axes stay together, so that methods can be compared.
+/// Returns the rows by ticket, and the caption's sentence about omitted ones. If there are too many tickets, only those
+/// of the last levels are drawn. Tickets of the same axes stay together, so that methods can be compared.
 fn tickets(report: &Report) -> (Vec<Vec<&ConnectionRow>>, Option<String>) {
     let by_axes = grouped(&report.connections, |row| &row.axes);
     let mut tickets: Vec<Vec<&ConnectionRow>> =
@@ -93,7 +93,7 @@ fn draw_paths(canvas: &mut Canvas, area: Rect, row: &ConnectionRow, highest: f64
     for pair in thinned(&row.paths, thin) {
         let points: Vec<(f64, f64)> = pair.path.iter().map(|point| (point.t, point.error)).collect();
         chart.line(&points, stroke(theme::color(row.method).faded(0.5), theme::THIN_LINE));
-        // A pair shows its barrier where it is.
+        // A pair shows its barrier at its position.
         if let Some(top) = points.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) {
             let ticket = pair.ticket.filter(|_| row.tickets > 1);
             let ticket = ticket.map_or(String::new(), |seeds| format!("ticket of seed {}, ", seeds.init));
@@ -158,7 +158,7 @@ mod tests {
     use winsign_testkit::study::Study;
 
     #[test]
-    fn pairs_tell_their_barrier_where_it_is() {
+    fn pairs_show_their_barrier_at_its_position() {
         let mut report = Study::digits().report();
         report.connections.truncate(1);
         let plot = draw(&report, FigureChrome::Full).unwrap();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn points_may_be_anywhere() {
+    fn points_can_have_any_positions() {
         let mut report = Study::digits().report();
         report.connections.truncate(1);
         let before = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);

@@ -1,4 +1,4 @@
-//! What remains of every layer of a ticket, from level to level: a heat map a method.
+//! The remaining ratio of every layer of a ticket, level by level: a heat map for each method.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{Report, TicketRow};
 
 const COLUMNS: usize = 2;
 const MOST_PANELS: usize = 6;
-/// The last ones, of more.
+/// The largest number of levels; if there are more, the last ones are drawn.
 const MOST_LEVELS: usize = 24;
 const MOST_LAYERS: usize = 120;
 
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_for_every_layer_and_level() {
+    fn every_layer_and_level_has_a_cell() {
         let report = layered(9);
         let plot = draw(&report, FigureChrome::Full).unwrap();
         let told = tooltips(&plot.svg);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_that_do_not_say_are_not_drawn() {
+    fn tickets_without_ratios_of_layers_are_not_drawn() {
         let mut report = layered(2);
         report.tickets.iter_mut().for_each(|row| row.layers.clear());
         assert!(draw(&report, FigureChrome::Full).is_none());

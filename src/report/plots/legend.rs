@@ -1,9 +1,9 @@
-//! The keys under a figure's title, which say what each line and marker stands for.
+//! The keys under a figure's title, which explain its lines and markers.
 
 use super::svg::{Canvas, Point};
 use super::theme::{LABEL, Look};
 
-/// The name of a series, and how it shows.
+/// The name of a series, and its look.
 pub(super) struct Key {
     pub look: Look,
     /// The width of its line.
@@ -27,7 +27,7 @@ impl Key {
     }
 }
 
-/// Returns where each key is, in a box of this width.
+/// Returns the position of each key, in a box of this width.
 fn places(keys: &[Key], width: f64) -> Vec<Point> {
     let (mut x, mut y) = (0.0, 0.0);
     let place = |key: &Key| {

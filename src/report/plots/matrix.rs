@@ -18,7 +18,7 @@ use crate::{ConnectionRow, End, PairPath, Part, Report};
 
 /// The smallest number of networks that make a matrix.
 const FEWEST_ENDS: usize = 3;
-/// The largest number of networks that can be told apart in a panel.
+/// The largest number of networks that can be distinguished in a panel.
 const MOST_ENDS: usize = 100;
 const MOST_PANELS: usize = 8;
 /// The largest number of cells in all panels together, for a file that a browser opens at once.
@@ -28,7 +28,7 @@ const MANY_ENDS: usize = 45;
 /// The width that columns of panels fill; there are at least two.
 const WIDTH: f64 = 950.0;
 
-/// Something that is measured between two networks.
+/// A quantity that is measured between two networks.
 pub(super) struct Measure {
     pub file: &'static str,
     pub title: &'static str,
@@ -49,7 +49,7 @@ const BARRIERS: Measure = Measure {
     caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
     value: |pair| Some(pair.barrier),
     distance: |barrier| barrier,
-    // Barriers of a few points are no news.
+    // Barriers of a few points have light shades.
     scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
     heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
     told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
@@ -61,7 +61,7 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
 }
 
 /// Returns the paths of each ticket as a row of its own: no path joins networks of two tickets.
-fn of_each_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
+fn rows_by_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
     if row.parts.len() < 2 {
         return vec![Cow::Borrowed(row)];
     }
@@ -91,7 +91,7 @@ pub(super) fn draw_measure<'a>(
     measure: Measure,
     chrome: FigureChrome,
 ) -> Option<Plot> {
-    let rows: Vec<Cow<ConnectionRow>> = rows.flat_map(of_each_ticket).collect();
+    let rows: Vec<Cow<ConnectionRow>> = rows.flat_map(rows_by_ticket).collect();
     let all = rows.iter().map(|row| (row.as_ref(), ends(row, &measure).len())).filter(|(row, ends)| {
         // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
         *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2
@@ -167,7 +167,7 @@ fn side(ends: usize) -> f64 {
     }
 }
 
-/// Returns the networks between which it was measured.
+/// Returns the networks between which the quantity was measured.
 fn ends<'a>(row: &'a ConnectionRow, measure: &Measure) -> Vec<&'a End> {
     let measured = row.paths.iter().filter(|pair| (measure.value)(pair).is_some());
     distinct(measured.flat_map(|pair| &pair.ends))
@@ -176,7 +176,7 @@ fn ends<'a>(row: &'a ConnectionRow, measure: &Measure) -> Vec<&'a End> {
 struct Matrix<'a> {
     row: &'a ConnectionRow,
     value: fn(&PairPath) -> Option<f64>,
-    /// In the order in which they are drawn.
+    /// The networks in the order in which they are drawn.
     ends: Vec<&'a End>,
     /// The number of networks, including those that are not drawn.
     all: usize,
@@ -228,9 +228,9 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// An order of things in which like ones stand together: the leaves of their tree of average linkage. Each time two
-/// branches join, they are turned so that those who become neighbours differ least. A distance that is not known counts
-/// as the largest, one below zero as zero.
+/// Returns an order in which similar items are adjacent: the leaves of their tree of average linkage. When two branches
+/// join, they are turned so that the new neighbours differ least. A distance that is not known counts as the largest,
+/// one below zero as zero.
 pub(super) fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Option<f64>) -> Vec<usize> {
     if count < 3 {
         return (0..count).collect();
@@ -247,7 +247,7 @@ pub(super) fn by_similarity(count: usize, distance: impl Fn(usize, usize) -> Opt
             [step.cluster1, step.cluster2].map(|branch| std::mem::take(&mut branches[branch]));
         let ends = |branch: &[usize]| (branch[0], branch[branch.len() - 1]);
         let ((a, b), (c, d)) = (ends(&first), ends(&second));
-        // As they are, or either turned, or both.
+        // The branches stay as they are, or one of them or both are turned.
         let ways = [(between(b, c), false, false), (between(b, d), false, true), (between(a, c), true, false)];
         let ways = ways.into_iter().chain([(between(a, d), true, true)]);
         let best = ways.min_by(|x, y| x.0.total_cmp(&y.0)).expect("four of them");
@@ -273,7 +273,7 @@ mod tests {
         let plot = draw(&two_basins(8), FigureChrome::Full).unwrap();
         let told = tooltips(&plot.svg);
         assert_eq!(told.len(), 8 * 7);
-        // Row after row: the first row tells of the first network and all others.
+        // Row after row: the first row is that of the first network and all others.
         let first: Vec<&str> = told[..7].iter().map(|told| told.text.split(':').next().unwrap()).collect();
         let seeds: Vec<usize> = first.iter().map(|pair| pair.rsplit(' ').next().unwrap().parse().unwrap()).collect();
         let alike = |seed: &usize| seed % 2;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_measured_is_struck_out() {
+    fn pairs_without_a_measurement_are_struck_out() {
         let mut report = two_basins(4);
         report.connections[0].paths.pop();
         let plot = draw(&report, FigureChrome::Full).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_does_not_join() {
+    fn unknown_distances_do_not_join_clusters() {
         let distance = |a: usize, b: usize| if a + b == 3 { None } else { Some(-0.5) };
         let order = by_similarity(4, distance);
         let places: Vec<usize> = (0..4).map(|thing| order.iter().position(|place| *place == thing).unwrap()).collect();

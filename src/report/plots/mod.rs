@@ -1,4 +1,4 @@
-//! Plots, as SVG, and as PNG on request: one file a plot, all of one theme.
+//! Plots as SVG, and as PNG on request: one file for each plot, all with one theme.
 
 mod by_ratio;
 mod chart;
@@ -32,14 +32,14 @@ pub use svg::{escaped, png};
 pub enum FigureChrome {
     /// A title above, and a caption below.
     Full,
-    /// Nothing: a paper has a caption of its own.
+    /// No title and no caption, since a paper has its own.
     Bare,
 }
 
 pub struct Plot {
     pub file: &'static str,
     pub title: &'static str,
-    /// Says what is drawn, and what was left out.
+    /// The description of the figure, and of parts that were left out.
     pub caption: String,
     pub svg: String,
 }
@@ -120,7 +120,7 @@ mod tests {
     const RIM: &str = "stroke=\"#FFFFFF\"";
 
     #[test]
-    fn of_a_finished_study() {
+    fn finished_study_has_its_figures() {
         let plots = drawn(&Study::digits());
         let files: Vec<&str> = plots.iter().map(|plot| plot.file).collect();
         assert_eq!(files, ["transfer-error.svg", "interpolation.svg", "matrix.svg", "layers.svg"]);
@@ -145,7 +145,7 @@ mod tests {
         let lines = |study: &Study| {
             let plots = drawn(study);
             let bars = plots.iter().find(|plot| plot.file == "transfer-error.svg").unwrap();
-            // Nothing else is drawn in the colour of what belongs to no method.
+            // Only dense networks are drawn in the colour for no method.
             let dashes = bars.svg.split("<polyline").filter(|line| line.contains("stroke=\"#1C1C1C\"")).count();
             (dashes > 0, bars.caption.contains("Dashed line: dense networks."))
         };
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_study_with_nothing_to_draw() {
+    fn study_without_results_has_no_figures() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.run.kind() != Kind::Ticket);
         let files: Vec<&str> = drawn(&study).iter().map(|plot| plot.file).collect();
@@ -170,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_panels_say_so() {
+    fn unfinished_panels_are_marked() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
         assert_eq!(count(named(&drawn(&study), "interpolation.svg"), "not finished"), 5);
     }
 
     #[test]
-    fn what_is_too_much_is_left_out_and_said() {
+    fn panels_beyond_the_limit_are_left_out_with_a_note() {
         let seeds: Vec<u64> = (0..30).collect();
         let plots = drawn(&Study::new(&[12], &seeds, &[vec![]]));
         assert!(plots[0].caption.contains("mean over 1 ticket (30 seeds)"), "{}", plots[0].caption);
@@ -198,7 +198,7 @@ mod tests {
         assert!(plots[2].svg.contains("AWS · sign"));
     }
 
-    /// Every kind of figure, of studies whose text is `evil`.
+    /// Returns every kind of figure, for studies whose texts are `evil`.
     fn everything(evil: &str, chrome: FigureChrome) -> Vec<Plot> {
         let axes = || vec![(evil.to_string(), evil.to_string())];
         let mut reports = vec![levels(), two_basins(5), tickets(5), neighbours(), bowl(), layered(3)];
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_study_makes_the_same_files() {
+    fn same_study_makes_the_same_files() {
         let [first, second] = [0, 1].map(|_| everything("x", FigureChrome::Full));
         assert!(first.iter().zip(&second).all(|(a, b)| a.file == b.file && a.svg == b.svg && a.caption == b.caption));
     }

@@ -1,4 +1,4 @@
-//! How many panels make a picture, and what stands over them.
+//! The panels of a figure, and their headings.
 
 use winsign_core::grouping::distinct;
 use winsign_core::settings::{Between, Inherit, Method, Problem};
@@ -36,7 +36,7 @@ pub(super) fn thinned<T>(items: &[T], most: usize) -> impl Iterator<Item = &T> {
     (0..drawn).map(move |index| &items[index * items.len() / drawn])
 }
 
-/// Returns the first groups, and the sentence for the caption that says so, if there are more than make a picture.
+/// Returns at most `most` groups, and the sentence for the caption if there are more.
 pub(super) fn limited<T>(mut groups: Vec<T>, most: usize, name: &str) -> (Vec<T>, Option<String>) {
     let total = groups.len();
     groups.truncate(most);
@@ -44,7 +44,7 @@ pub(super) fn limited<T>(mut groups: Vec<T>, most: usize, name: &str) -> (Vec<T>
     (groups, left_out)
 }
 
-/// Returns the groups, of too many only those of the last level, which shows most, and the sentence for the caption.
+/// Returns the groups, or only those of the last level if there are too many, and the sentence for the caption.
 pub(super) fn last_level<T>(mut groups: Vec<T>, most: usize, level: impl Fn(&T) -> u32) -> (Vec<T>, Option<String>) {
     let several = distinct(groups.iter().map(&level)).len() > 1;
     let last = groups.iter().map(&level).max().filter(|_| groups.len() > most && several);
@@ -52,7 +52,7 @@ pub(super) fn last_level<T>(mut groups: Vec<T>, most: usize, level: impl Fn(&T) 
     (groups, last.map(|level| format!("Of several levels, only level {level} is drawn.")))
 }
 
-/// Joins the sentences that have something to say.
+/// Joins the sentences that exist.
 pub(super) fn sentences<'a>(all: impl IntoIterator<Item = Option<&'a str>>) -> String {
     all.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
@@ -113,8 +113,8 @@ pub(super) struct InChain {
 }
 
 impl InChain {
-    /// Whether this is level 0 of the other's chain. Chains that differ only in the training of later levels share it, and it
-    /// lacks the axes in which they differ.
+    /// Returns whether this is level 0 of the other's chain. Chains that differ only in the training of later levels
+    /// share it, and it lacks the axes in which they differ.
     fn is_level_0_of(&self, other: &InChain) -> bool {
         let is_same = (self.problem, self.method) == (other.problem, other.method);
         is_same && self.level == 0 && other.level > 0 && self.axes.iter().all(|axis| other.axes.contains(axis))
@@ -182,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_said() {
+    fn caption_mentions_groups_that_are_left_out() {
         assert_eq!(limited(vec![1, 2], 2, "levels"), (vec![1, 2], None));
         let said = Some("Only the first 2 of 3 levels are drawn.".to_string());
         assert_eq!(limited(vec![1, 2, 3], 2, "levels"), (vec![1, 2], said));
     }
 
     #[test]
-    fn of_too_many_levels_the_last_is_drawn() {
+    fn last_of_too_many_levels_is_drawn() {
         let groups = vec![(1, "a"), (2, "a"), (1, "b"), (2, "b")];
         assert_eq!(last_level(groups.clone(), 4, |group| group.0), (groups.clone(), None));
         let said = Some("Of several levels, only level 2 is drawn.".to_string());
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn series_in_words() {
+    fn series_have_readable_names() {
         let aws = Some(Method::Aws);
         assert_eq!(series_level_text(aws, Some(Inherit::Sign), 3, Some(0.512)), "AWS sign, level 3 (51.2 % remaining)");
         assert_eq!(series_level_text(aws, None, 3, None), "AWS ticket, level 3");

@@ -83,7 +83,7 @@ fn thresholds(errors: impl Iterator<Item = f64>) -> Vec<f64> {
 fn size(plane: &PlaneOutcome) -> Point {
     let [width, height] = [&plane.x, &plane.y].map(|axis| axis[axis.len() - 1] - axis[0]);
     let scale = SIDE / width.max(height);
-    // Of three networks that lie almost on a line there is still a plane to see.
+    // The plane stays visible if three networks lie almost on a line.
     ((scale * width).max(SIDE / 8.0), (scale * height).max(SIDE / 8.0))
 }
 
@@ -98,7 +98,7 @@ fn draw_plane(canvas: &mut Canvas, panel: Rect, plane: (&PlaneRow, &PlaneOutcome
     let ticks: Vec<_> = x.ticks().into_iter().map(|tick| (tick, tick.to_string())).collect();
     let mut chart = Chart::new(canvas, area, (x, &ticks), y);
 
-    // The shade of what lies below the first threshold, between the first and the second, and so on.
+    // The shade of the area below the first threshold, between the first and the second, and so on.
     let part = |band: usize| band as f64 / thresholds.len().max(1) as f64;
     chart.canvas.rect(area, fill(shade(part(0))));
     let errors: Vec<f64> = outcome.points.iter().map(|point| point.test_error).collect();
@@ -137,8 +137,8 @@ fn around_marker(at: Point) -> Rect {
     Rect::around(at, (MARKER_ROOM, MARKER_ROOM))
 }
 
-/// Returns where the name of each network stands: beside its marker or over or under it, where it covers no marker and
-/// no other name.
+/// Returns the position of each network's name: beside its marker or over or under it, if it covers no marker and no
+/// other name.
 fn name_spots(room: Rect, markers: &[Point], names: &[String]) -> Vec<Rect> {
     let mut spots: Vec<Rect> = vec![];
     for (&(x, y), name) in markers.iter().zip(names) {
@@ -158,8 +158,8 @@ fn name_spots(room: Rect, markers: &[Point], names: &[String]) -> Vec<Rect> {
     spots
 }
 
-/// Returns where the label of a line stands: on the line, as far as possible from everything that is taken; nowhere if
-/// it would cover something everywhere.
+/// Returns the position of a line's label: on the line, as far as possible from everything that is taken; `None` if it
+/// would cover something everywhere.
 fn label_spot(chart: &Chart, contour: &Contour, taken: &[Rect]) -> Option<Rect> {
     let room = chart.area;
     let half = (NOTE.width(&contour.threshold.to_string()) / 2.0 + 1.5, HALF_LABEL);
@@ -206,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bowl_with_three_networks() {
+    fn bowl_has_circles_of_equal_error() {
         let report = bowl();
         let plot = draw(&report, FigureChrome::Full).unwrap();
         for text in ["AWS sign", "level 12, 6.9 % remaining", "seed 2", "seed 4"] {
             assert!(plot.svg.contains(&format!(">{text}<")), "{text}");
         }
-        // Lines of equal error say which.
+        // Lines of equal error have labels.
         for label in ["3", "5", "7", "10", "15", "20"] {
             assert!(texts(&plot.svg).contains(&label.to_string()), "{label}");
         }
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plane_is_not_drawn() {
+    fn plane_without_all_points_is_not_drawn() {
         let mut report = bowl();
         report.planes[0].plane.as_mut().unwrap().points.pop();
         assert!(draw(&report, FigureChrome::Full).is_none());

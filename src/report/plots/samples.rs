@@ -15,7 +15,7 @@ use crate::{ConnectionRow, Curve, End, LayerRatio, PairPath, PathError, PathMean
 
 const PROBLEM: Problem = Problem::new(Dataset::Digits, Architecture::ResNet8);
 
-/// A value that shows when the picture is pointed at.
+/// A value that is shown on hover.
 #[derive(Debug)]
 pub(super) struct Tooltip {
     pub text: String,
@@ -79,12 +79,12 @@ pub(super) fn texts(svg: &str) -> Vec<String> {
     texts.map(|node| node.text().unwrap_or_default().to_string()).collect()
 }
 
-/// A run's identity that says nothing.
+/// Returns the identity of a run with this number.
 pub(super) fn run(number: usize) -> RunId {
     format!("{number:016x}").parse().expect("16 digits")
 }
 
-/// Every level from dense to sparse, of three tickets.
+/// Returns a report with every level from dense to sparse, for three tickets.
 pub(super) fn levels() -> Report {
     let axes = |seed: &str| vec![("ticket.seed".to_string(), seed.to_string())];
     let mut study = Study::new(&(0..=12).collect::<Vec<_>>(), &[2, 3], &["1", "2", "3"].map(axes));
@@ -98,8 +98,8 @@ fn empty() -> Report {
     study.report()
 }
 
-/// What is known of a study, with curves that halve the error every epoch, down to 2 % of AWS and 4 % of others; the seed
-/// adds a tenth of it.
+/// Returns the records of a study, with curves that halve the error every epoch, down to 2 % of AWS and 4 % of others;
+/// the seed adds a tenth of it.
 pub(super) fn with_curves<'a>(study: &'a Study, epochs: u32) -> Vec<RunRecord<'a>> {
     let mut records = study.records();
     for record in &mut records {
@@ -122,7 +122,8 @@ pub(super) fn with_curves<'a>(study: &'a Study, epochs: u32) -> Vec<RunRecord<'a
     records
 }
 
-/// Networks in two basins, those of even and those of odd numbers: barriers of about 1 within a basin, of about 50 between.
+/// Returns a report with networks in two basins, those of even and those of odd numbers: barriers of about 1 within a
+/// basin, of about 50 between.
 pub(super) fn two_basins(networks: usize) -> Report {
     let barrier = |a: usize, b: usize| {
         let wave = ((a * 7 + b * 13) % 10) as f64 / 10.0;
@@ -187,7 +188,8 @@ fn pairs(
     }
 }
 
-/// Tickets of one level whose signs agree in two groups, as in [`two_basins`]: by 0.9 within, 0.5 between.
+/// Returns a report with tickets of one level whose signs agree in two groups, as in [`two_basins`]: by 0.9 within, 0.5
+/// between.
 pub(super) fn tickets(count: usize) -> Report {
     let measure = |a: usize, b: usize| {
         let sign_agreement = if a % 2 == b % 2 { 0.9 } else { 0.5 };
@@ -200,7 +202,8 @@ pub(super) fn tickets(count: usize) -> Report {
     }
 }
 
-/// Tickets beside those of the level before: signs agree the less, the sparser they are.
+/// Returns a report with tickets joined to those of the previous level: the sparser they are, the less their signs
+/// agree.
 pub(super) fn neighbours() -> Report {
     let row = |method: Method, level: u32| {
         let mut row = pairs(
@@ -226,7 +229,7 @@ pub(super) fn neighbours() -> Report {
     Report { connections: connections.collect(), ..empty() }
 }
 
-/// Errors that grow with the squared distance from (1, 1), from 2 % there.
+/// Returns a report with a plane whose errors grow with the squared distance from (1, 1), from 2 % there.
 pub(super) fn bowl() -> Report {
     let x: Vec<f64> = (0..25).map(|step| -1.0 + f64::from(step) / 6.0).collect();
     let y = x.clone();
@@ -251,7 +254,7 @@ pub(super) fn bowl() -> Report {
     Report { planes: vec![row], ..empty() }
 }
 
-/// Tickets with layers that are pruned the more, the later they come.
+/// Returns a report of tickets whose later layers are pruned more.
 pub(super) fn layered(layers: usize) -> Report {
     let mut report = Study::digits().report();
     for row in &mut report.tickets {

@@ -1,4 +1,4 @@
-//! How far the signs of tickets agree: of many tickets each with each as heat maps, of neighbouring levels as lines.
+//! The agreement of signs between tickets: heat maps for all pairs of many tickets, lines for neighbouring levels.
 
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::Between;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn of_other_paths_nothing_is_said() {
+    fn other_paths_have_no_figure() {
         let report = Study::digits().report();
         assert!(
             draw_tickets(&report, FigureChrome::Full).is_none() && draw_levels(&report, FigureChrome::Full).is_none()

@@ -20,7 +20,7 @@ pub(super) type Point = (f64, f64);
 #[derive(Default)]
 pub(super) struct Canvas {
     elements: String,
-    /// The values that show when the picture is pointed at.
+    /// The values that are shown on hover.
     pub values: Values,
 }
 
@@ -32,7 +32,7 @@ impl Canvas {
         }
     }
 
-    /// Paints what lies within an odd number of the rings.
+    /// Paints the area within an odd number of the rings.
     pub(super) fn area(&mut self, rings: &[Vec<Point>], paint: Paint) {
         let rings: Vec<String> = rings.iter().map(|ring| format!("M{}Z", joined(ring))).collect();
         self.element("path", format!("d=\"{}\"", rings.concat()), paint);
@@ -195,7 +195,7 @@ impl Display for Paint {
     }
 }
 
-/// Returns the text as XML says it. XML has no room for most control characters, however they are written.
+/// Returns the text escaped for XML, which cannot represent most control characters.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_says_what_it_is() {
+    fn picture_has_a_title_and_a_description() {
         let svg = picture("a");
         let document = Document::parse(&svg).unwrap();
         let root = document.root_element();
@@ -287,7 +287,7 @@ mod tests {
         let bytes = png(&picture("a"), 2.0).unwrap();
         assert_eq!((size(&bytes), size(&png(&picture("a"), 3.0).unwrap())), ((80, 40), (120, 60)));
         assert_eq!(bytes, png(&picture("a"), 2.0).unwrap());
-        // There is a font to draw the text in.
+        // The text is drawn, so its font exists.
         assert_ne!(bytes, png(&picture(""), 2.0).unwrap());
         assert!(png("no picture", 1.0).is_err());
         assert!(png(&picture("a"), 1e9).is_err());

@@ -1,4 +1,4 @@
-//! Lines of text: how wide they are, how they are broken to fit, and how they are written.
+//! Lines of text: their widths, line breaks and styles.
 
 use std::fmt::{self, Display};
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use skrifa::{FontRef, MetadataProvider};
 use super::svg::Color;
 use super::theme::TEXT;
 
-/// DejaVu Sans of a size.
+/// A size of DejaVu Sans.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Font {
     pub size: f64,

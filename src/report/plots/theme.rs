@@ -66,20 +66,28 @@ pub(super) const SOLID: Dash = &[];
 /// The dashes of the training error, beside the test error of the same series.
 pub(super) const TRAIN_DASH: Dash = &[4.0, 3.0];
 
+/// The dashes and faces of transfers, in the order of [`Inherit`]; the last are for transfers to come.
+const TRANSFERS: &[(Dash, Face)] = &[
+    (SOLID, Face::Full),
+    (&[9.0, 4.5], Face::Open),
+    (&[2.0, 6.0], Face::Dotted),
+    (&[12.0, 3.0, 2.5, 3.0], Face::Dotted),
+    (&[3.0, 3.5], Face::Open),
+    (&[13.0, 4.0], Face::Open),
+    (&[9.0, 3.0, 2.5, 3.0, 2.5, 3.0], Face::Full),
+    (&[5.0, 3.0, 5.0, 3.0, 2.0, 3.0], Face::Dotted),
+    (&[15.0, 7.0], Face::Full),
+    (&[6.0, 2.0], Face::Open),
+    (&[15.0, 3.0, 6.0, 3.0], Face::Dotted),
+    (&[5.0, 8.0], Face::Full),
+];
+
 /// Returns the look of a series. The method gives it its colour and the shape of its marker, what was transferred the
 /// dashes of its line and the face of its marker.
 pub(super) fn look(method: Option<Method>, inherit: Option<Inherit>) -> Look {
-    let (dash, face): (Dash, Face) = match inherit {
+    let (dash, face) = match inherit {
         None => (SOLID, Face::Dotted),
-        Some(Inherit::Sign) => (SOLID, Face::Full),
-        Some(Inherit::Dense) => (&[13.0, 4.0], Face::Open),
-        Some(Inherit::Mask) => (&[9.0, 4.5], Face::Open),
-        Some(Inherit::Magnitude) => (&[2.0, 6.0], Face::Dotted),
-        Some(Inherit::SignNorm) => (&[12.0, 3.0, 2.5, 3.0], Face::Dotted),
-        Some(Inherit::Retrain) => (&[3.0, 3.5], Face::Open),
-        Some(Inherit::RandomMask) => (&[9.0, 3.0, 2.5, 3.0, 2.5, 3.0], Face::Full),
-        Some(Inherit::RandomMaskErk) => (&[5.0, 3.0, 5.0, 3.0, 2.0, 3.0], Face::Dotted),
-        Some(Inherit::RandomSign) => (&[15.0, 7.0], Face::Full),
+        Some(inherit) => TRANSFERS[inherit as usize % TRANSFERS.len()],
     };
     Look { color: color(method), marker: marker(method), face, dash }
 }
@@ -257,7 +265,7 @@ mod tests {
         for method in methods() {
             for inherit in Inherit::VARIANTS {
                 let look = look(method, Some(*inherit));
-                assert!(!seen.contains(&(look.marker, look.dash)), "{method:?} {inherit}");
+                assert!(!seen.contains(&(look.marker, look.dash)), "{method:?} {inherit}: add dashes to `TRANSFERS`");
                 seen.push((look.marker, look.dash));
             }
         }

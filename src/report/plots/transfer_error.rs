@@ -1,6 +1,6 @@
-//! The test error by what was transferred: every seed a marker, their mean a bar. There is a panel for each level, with the
-//! methods side by side, and the error of dense networks as a line across. Studies of many levels have lines over the
-//! remaining weights instead.
+//! The test error by inheritance: a marker for every seed, and a bar for their mean. There is a panel for each level,
+//! with the methods side by side, and the error of dense networks as a line across. Studies of many levels have lines
+//! over the remaining weights instead.
 
 use winsign_core::grouping::{distinct, grouped};
 use winsign_core::settings::{Inherit, Method, Problem};
@@ -31,7 +31,7 @@ const HEADROOM: f64 = 1.15;
 /// The largest end of an interval, as a multiple of the highest error.
 const MOST_OF_INTERVALS: f64 = 1.5;
 
-/// Markers of one mean that can be told apart, and so many of them that they must be smaller for that.
+/// The largest number of markers of one mean, and the number above which they are smaller.
 const MOST_MARKERS: usize = 25;
 const MANY_MARKERS: usize = 8;
 const SMALLER: f64 = 0.6;
@@ -147,7 +147,7 @@ fn draw_bar(chart: &mut Chart, row: &TransferRow, centre: f64, half_width: f64) 
     chart.canvas.text(place, &text, NOTE.centred());
 }
 
-/// Returns the interval that is drawn, but none where Student's t over two tickets says nothing but that they are few.
+/// Returns the interval that is drawn; `None` for an interval of Student's t over only two tickets.
 fn drawn_interval(row: &TransferRow) -> Option<Interval> {
     row.summary.filter(|summary| row.tickets > 1 && !is_hardly_known(summary))?.interval
 }
@@ -190,6 +190,6 @@ fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {
     // Not zero, lest there be no axis.
     let highest = errors.fold(0.1, f64::max);
     let intervals = rows.iter().filter_map(|row| drawn_interval(row)).map(|interval| interval.high);
-    // A wide interval is cut, so that bars can be told apart.
+    // A wide interval is cut, so that bars can be distinguished.
     intervals.fold(highest, f64::max).min(MOST_OF_INTERVALS * highest)
 }

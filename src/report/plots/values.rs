@@ -1,4 +1,4 @@
-//! The values that a picture shows when it is pointed at: for each mark, its value as text and the runs behind it.
+//! The values that a picture shows on hover: for each mark, its value as text and the runs behind it.
 //!
 //! Targets are transparent shapes over the finished picture. A browser shows their `<title>`; a page can follow the runs
 //! in `data-runs`.
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_say_what_and_whose() {
+    fn targets_have_a_value_and_runs() {
         let runs: Vec<RunId> = (0..9).map(|digit| format!("{digit:016x}").parse().unwrap()).collect();
         let mut values = Values::default();
         values.at((3.0, 4.0), "a < b".to_string(), &runs[..2]);

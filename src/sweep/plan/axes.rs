@@ -1,8 +1,9 @@
 //! The axes of a study: the settings in which its runs differ.
 //!
-//! A setting is an axis if it has several values among the runs, connections of each kind being compared among themselves.
-//! What every label shows is none: methods, levels, what is inherited and connected, and the seeds of transfers. Runs that
-//! differ in something without a name get the axis `settings`: two runs that are not alike never share a label.
+//! A setting is an axis if it has several values among the runs, connections of each kind being compared among
+//! themselves. Settings that every label shows are not axes: methods, levels, inheritances, kinds of connections, and
+//! seeds of transfers. Runs that differ in something without a name get the axis `settings`: two runs that are not
+//! alike never share a label.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -54,7 +55,7 @@ fn differing_parts<T: PartialEq, const N: usize>(all: impl Iterator<Item = [T; N
     parts.into_iter().collect()
 }
 
-/// The runs among which a setting is compared: for a setting of connections, those between the same networks.
+/// Returns the runs among which a setting is compared: for a setting of connections, those between the same networks.
 fn scope(path: &str, label: &Label) -> Option<Between> {
     label.between.filter(|_| path.starts_with("connect."))
 }
@@ -252,7 +253,7 @@ connect: {between: seeds, points: [5, 11]}";
     }
 
     #[test]
-    fn axes_tell_blocks_of_the_file_apart() {
+    fn axes_distinguish_blocks_of_the_file() {
         let blocks = "ticket:\n  - {method: lrr, lr: 0.05}\n  - {method: aws}";
         assert_eq!(axes(blocks, is_ticket), ["ticket.lr 0.05", "ticket.lr 0.1"]);
         let same = "ticket:\n  - {method: lrr, lr: 0.1}\n  - {method: aws}";
@@ -344,11 +345,11 @@ connect: {between: retrain}";
   - {method: lrr, levels: 2, lr: [0.1, 0.2]}
 transfer: {inherit: sign, level: all}";
         let is_imported = |label: &Label| is_transfer(label) && label.method == Some(Method::Imported);
-        // The rate at which its transfers are trained, comparable with those of the tickets found here.
+        // This is the learning rate of its transfers, comparable with those of the tickets found here.
         assert_eq!(axes(text, is_imported), ["ticket.lr 0.1"]);
     }
 
-    /// A setting that is forgotten when labels are made would never tell runs apart.
+    /// A setting that labels omit would never distinguish runs.
     #[test]
     fn every_setting_that_labels_do_not_show_can_become_an_axis() {
         for key in KEYS.iter().filter(|key| key.is_axis() && !is_shown(key)) {
@@ -382,7 +383,7 @@ transfer: {{inherit: sign, seed: 2..4{}}}\nconnect: {{between: {between}{}}}",
         }
     }
 
-    /// Whether labels show the setting, or it says how paths are divided into runs rather than what is measured on them.
+    /// Returns whether labels show the setting, or it divides paths into runs without changing their values.
     fn is_shown(key: &Key) -> bool {
         let in_labels = ["method", "levels", "level", "inherit", "between"].contains(&key.name);
         in_labels || key.path.starts_with("transfer.seed") || ["connect.block", "connect.masks"].contains(&key.path)

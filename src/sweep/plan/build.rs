@@ -1,4 +1,4 @@
-//! From a sweep to its runs.
+//! Builds the runs of a sweep.
 
 use std::collections::HashSet;
 
@@ -45,12 +45,12 @@ impl Runs {
     }
 }
 
-/// One run per level, each from what its method starts it from; gives their identities by level.
+/// Adds one run per level, with the inputs of its method, and returns the identities by level.
 fn add_tickets(runs: &mut Runs, chain: &Chain) -> Vec<RunId> {
     if let Some(digest) = chain.imported {
         let settings = Settings::Import(Import { problem: chain.problem, digest });
         let ticket = runs.add(settings, vec![]);
-        // It is at the only level that is transferred; level 0 was elsewhere, and nothing refers to it.
+        // The ticket is at level 1, the only one that is transferred; nothing refers to level 0.
         return vec![ticket; chain.levels as usize + 1];
     }
     let dense = add_ticket(runs, chain, 0, &chain.warmup, vec![]);
@@ -64,8 +64,8 @@ fn add_tickets(runs: &mut Runs, chain: &Chain) -> Vec<RunId> {
     tickets
 }
 
-/// The network that IMP puts weights back to: none for the initialization, which follows from the seed, level 0 itself
-/// for its last epoch, and else level 0 trained for so many epochs, which is what it was after them.
+/// Returns the network to which IMP rewinds weights: `None` for the initialization, which follows from the seed; level
+/// 0 itself for its last epoch; otherwise level 0 trained for that number of epochs.
 fn rewind_point(runs: &mut Runs, chain: &Chain, dense: &RunId) -> Option<RunId> {
     match chain.rewind_epoch {
         None | Some(0) => None,
@@ -78,7 +78,7 @@ fn rewind_point(runs: &mut Runs, chain: &Chain, dense: &RunId) -> Option<RunId> 
 }
 
 fn add_ticket(runs: &mut Runs, chain: &Chain, level: u32, training: &Training, inputs: Vec<RunId>) -> RunId {
-    // AWS alone draws α: other chains that differ in its seed alone are one.
+    // Only AWS draws α: chains of other methods that differ only in its seed are the same.
     let seeds = match chain.method {
         Method::Aws => chain.seeds,
         Method::Lrr | Method::Imp | Method::Snip | Method::SynFlow | Method::Imported => {
@@ -126,7 +126,7 @@ mod tests {
         plan.runs.iter().map(|planned| planned.label.to_string()).collect()
     }
 
-    /// The labels of the runs that a run reads.
+    /// Returns the labels of the runs that a run reads.
     fn inputs<'p>(plan: &'p Plan, label: &str) -> Vec<String> {
         let find =
             |is: &dyn Fn(&PlannedRun) -> bool| -> &'p PlannedRun { plan.runs.iter().find(|run| is(run)).unwrap() };
@@ -134,7 +134,7 @@ mod tests {
         run.run.inputs.iter().map(|id| find(&|planned| planned.run.id == *id).label.to_string()).collect()
     }
 
-    /// Of runs that version 0.1 could do, as it named them: its stores must be found again. It measured test images alone.
+    /// Stores of version 0.1 stay usable: its runs keep their identities. It measured only test images.
     #[test]
     fn runs_of_the_first_version_keep_their_identities() {
         let study = |sets: &str| {
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// What version 0.1 wrote says nothing of the images that were measured.
+    /// Settings written by version 0.1 do not name the images that were measured.
     #[test]
     fn paths_of_the_first_version_are_of_test_images_alone() {
         let plan = planned("ticket: {method: aws, levels: 1}\nconnect: {between: norm-init, sets: [test, both]}");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn imp_needs_what_it_rewinds_to() {
+    fn imp_tickets_need_their_rewind_point() {
         let chain = |rewind: &str| planned(&format!("ticket: {{method: imp, levels: 2, warmup_epochs: 3, {rewind}}}"));
         let from_start = chain("rewind_epoch: 0");
         assert_eq!(labels(&from_start), ["imp level 0, seed 1", "imp level 1, seed 1", "imp level 2, seed 1"]);
@@ -194,7 +194,7 @@ mod tests {
         let end_of_level_0 = chain("rewind_epoch: 3");
         assert_eq!(inputs(&end_of_level_0, "imp level 1, seed 1"), ["imp level 0, seed 1", "imp level 0, seed 1"]);
 
-        // What one chain rewinds to is level 0 of the other: one run, and a level.
+        // The rewind point of one chain is level 0 of the other: one run, labeled as a level.
         let shared = planned("ticket: {method: imp, levels: 1, warmup_epochs: [3, 2], rewind_epoch: 2}");
         let level_0 = shared.runs.iter().filter(|planned| planned.label.level == 0);
         assert!(level_0.clone().all(|planned| planned.label.rewind_point.is_none()));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_found_at_initialization_need_nothing() {
+    fn tickets_found_at_initialization_have_no_inputs() {
         let plan = planned("ticket: {method: [snip, synflow], levels: 2, seed_alpha: [1, 2]}");
         assert_eq!(plan.runs.len(), 2 * 3);
         assert!(plan.runs.iter().all(|planned| planned.run.inputs.is_empty()));
@@ -242,10 +242,10 @@ transfer: {{inherit: [sign, sign+norm, mask, retrain, dense, random-sign], seed:
         assert_eq!((count("0"), count("[0, 0.1, 0.2]")), (2 + 6, 2 + 6 + 2 * 2));
     }
 
-    /// Masks of different initializations are joined over their union if that is asked for; what has one mask is the same
-    /// path either way.
+    /// Masks of different initializations are joined over their union on request; paths between networks with one mask
+    /// do not change.
     #[test]
-    fn paths_say_whether_they_need_the_union_of_masks() {
+    fn paths_between_different_masks_use_the_union_on_request() {
         let plan = planned(
             "ticket: {method: lrr, levels: 1}
 transfer: {inherit: [sign, random-mask], seed_init: 2..3, seed_order: [4, 5]}

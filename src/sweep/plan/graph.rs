@@ -16,7 +16,7 @@ pub enum Language {
     Mermaid,
 }
 
-/// Boxes are runs, colored by state; arrows lead from what is needed to what needs it.
+/// Renders the plan as a graph: boxes are runs, colored by state; arrows lead from a run to those that need it.
 pub fn render(plan: &Plan, statuses: &[RunStatus], language: Language) -> String {
     match language {
         Language::Dot => dot(plan, statuses),

@@ -35,7 +35,7 @@ pub(super) fn add_between_tickets(runs: &mut Runs, chains: &[(&Chain, Vec<RunId>
         ticket_matrices(chains.iter().map(|(chain, _)| (chain.problem, chain.connects.as_slice())))
     {
         let mut joined: Vec<_> = joined.into_iter().map(|chain| &chains[chain]).collect();
-        // By seeds, so that more of them come at the end.
+        // Tickets are sorted by seeds, so that additional seeds come last.
         joined.sort_by_key(|(chain, _)| chain.seeds);
         let networks = distinct(joined.iter().map(|(_, tickets)| tickets[connect.level as usize].clone()));
         add_matrix(runs, joined[0].0.problem, connect, &networks, |_| Masks::Union);
@@ -68,7 +68,7 @@ fn add_planes(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: 
     }
 }
 
-/// Adds one run for every transfer and the ticket it came from, trained on in the same way.
+/// Adds one run for every transfer and the `retrain` transfer of its ticket.
 fn add_retrain(runs: &mut Runs, chain: &Chain, connect: &ConnectBlock, joinable: &Joinable, transfers: &[RunId]) {
     for ends in joinable.retrained(connect) {
         let masks = if chain.transfers[ends[0]].inherit.draws_mask() { Masks::Union } else { Masks::Same };
@@ -148,7 +148,7 @@ mod tests {
         connects(plan).iter().map(|planned| planned.label.to_string()).collect()
     }
 
-    /// The pairs of seeds that the matrices of a plan join, each once.
+    /// Returns the pairs of seeds that the matrices of a plan join.
     fn pairs(plan: &Plan) -> Vec<(u64, u64)> {
         let mut pairs = vec![];
         for planned in connects(plan) {
@@ -211,7 +211,7 @@ connect: {{between: seeds, block: 4, masks: {masks}}}"
     }
 
     #[test]
-    fn what_is_transferred_is_joined_with_the_ticket_trained_on() {
+    fn transfers_are_joined_with_the_retrained_ticket() {
         let plan = planned(
             "ticket: {method: aws, levels: 2}
 transfer: {inherit: [sign, mask, retrain], level: [1, 2], seed_init: 7, seed_order: 5..6}
@@ -269,7 +269,7 @@ connect: {{between: tickets, level: all, block: {block}}}"
         assert_eq!(methods, ["lrr", "aws"], "by seeds, then as in the file");
     }
 
-    /// Which end is at t = 1 changes the last bits of a path.
+    /// The order of the ends changes the last bits of a path.
     #[test]
     fn single_pairs_of_tickets_have_the_ends_that_they_have_in_blocks() {
         let ends = |block: u32| {
@@ -301,7 +301,7 @@ connect: {{between: tickets, level: all, block: {block}}}"
     }
 
     #[test]
-    fn a_plane_leads_through_the_first_three_seeds() {
+    fn plane_leads_through_the_first_three_seeds() {
         let plan = planned(
             "ticket: {method: aws, levels: 1}
 transfer: {inherit: [sign, mask], seed: [5, 4..2], lr: [0.1, 0.2]}
@@ -335,7 +335,7 @@ connect: {between: plane, points: 9, margin: 0.1}",
         );
     }
 
-    /// What changes no number changes no identity.
+    /// Settings that change no number change no identity.
     #[test]
     fn settings_at_their_defaults_leave_identities_alone() {
         let of = |connect: &str| -> Vec<RunId> {

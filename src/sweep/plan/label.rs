@@ -133,7 +133,7 @@ fn describe_connection(run: &Run, between: Between, ends: &[&Described], mut set
     let method = common(ends, |label| label.method).flatten().filter(|_| !of_tickets);
     let level = ends.iter().map(|end| end.label.level).max().unwrap_or(0);
     let inherit = match between {
-        // The other end is the ticket trained on, with which the transfer is compared.
+        // The other end is the retrained ticket.
         Between::Retrain => {
             let mut inherits = ends.iter().filter_map(|end| end.label.inherit);
             inherits.find(|inherit| *inherit != Inherit::Retrain)
@@ -158,8 +158,8 @@ fn common<T: PartialEq>(ends: &[&Described], property: impl Fn(&Label) -> T) -> 
     ends.iter().all(|end| property(&end.label) == first).then_some(first)
 }
 
-/// Returns the settings on which all of these agree that have them: level 0 has no epochs of later levels, and a ticket trained
-/// on has no flipped signs.
+/// Returns the settings on which all of these agree that have them: level 0 has no epochs of later levels, and a
+/// retrained ticket has no flipped signs.
 fn common_settings(ends: &[&Described]) -> Named {
     let mut common = Named::new();
     for &(path, value) in ends.iter().flat_map(|end| &end.settings) {
@@ -196,8 +196,8 @@ fn training_settings(training: &Training, paths: &[&'static str; 6]) -> impl Ite
     (*paths).into_iter().zip(values)
 }
 
-/// Returns the settings of a path that can tell it from others between the same networks. The masks are none: the union of
-/// masks that are equal is the mask itself.
+/// Returns the settings of a path that can distinguish it from others between the same networks. Masks are not among
+/// them: the union of equal masks is the mask itself.
 fn path_settings(path: &Connect) -> Named {
     let mut settings = vec![
         ("connect.align", Value::Word(path.align.into())),

@@ -1,4 +1,4 @@
-//! The plan: which runs a sweep consists of, what needs what, and which exist already.
+//! The plan: the runs of a sweep, their dependencies, and their states.
 
 mod axes;
 pub mod build;
@@ -25,30 +25,31 @@ pub struct Plan {
     pub resources: Resources,
 }
 
-/// A run and what people call it.
+/// A run and its label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedRun {
     pub run: Run,
     pub label: Label,
 }
 
-/// A run's place in the study, for people and for tables.
+/// The position of a run in its study, as shown in messages and tables.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
     pub problem: Problem,
-    /// None for transfers that inherit from no ticket, and for paths between them; their level is 0.
+    /// `None` for transfers that inherit from no ticket, and for paths between them; their level is 0.
     pub method: Option<Method>,
     pub level: u32,
-    /// Of a ticket that is there to be rewound to: the epoch of level 0 it stands for. It is no level of a chain.
+    /// The epoch of level 0 that a rewind point stands for. A rewind point is not a level of a chain.
     pub rewind_point: Option<u32>,
-    /// What was transferred; none for tickets, and for connects whose ends are tickets.
+    /// The inheritance of a transfer, or of the transfers that are connected; `None` for tickets, and for connects
+    /// between tickets.
     pub inherit: Option<Inherit>,
-    /// Connects only.
+    /// The kind of a connect; `None` for other runs.
     pub between: Option<Between>,
-    /// Of a run that measures many paths: which block of the matrix it is, from 1, and of how many.
+    /// The number of its block, from 1, and the number of blocks, for a run that measures a block of a matrix.
     pub block: Option<(u32, u32)>,
-    /// Of the run itself; of all its ends for one path or plane between transfers; empty where the ends are tickets, and
-    /// for blocks.
+    /// The seeds of the run itself, or of all ends of a path or plane between transfers; empty if the ends are tickets,
+    /// and for blocks.
     pub seeds: Vec<Seeds>,
     pub axes: Axes,
 }
@@ -62,18 +63,18 @@ pub enum RunState {
     Done,
     /// An attempt is alive.
     Running,
-    /// Handed to a scheduler that has not started it yet.
+    /// It was submitted to a scheduler that has not started it yet.
     Queued,
-    /// Its last attempt failed for good.
+    /// Its last attempt failed permanently.
     Failed,
-    /// Something it needs has failed.
+    /// A run that it needs has failed.
     Blocked,
-    /// To be run: nothing has happened yet, or it was interrupted and goes on from its checkpoint.
+    /// It has not begun, or was interrupted and resumes from its checkpoint.
     Pending,
 }
 
 impl fmt::Display for Label {
-    /// Such as `aws level 12, sign, seed 3`.
+    /// Writes the label, for example `aws level 12, sign, seed 3`.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match (self.method, self.inherit) {
             (Some(method), Some(inherit)) => write!(f, "{method} level {}, {inherit}", self.level)?,
@@ -100,7 +101,7 @@ impl fmt::Display for Label {
                 write!(f, " {} and {}", first.join(", "), seed_text(last))?;
             }
         }
-        // A ticket's own seed has been said.
+        // The seed of a ticket is written above.
         for (name, value) in self.axes.iter().filter(|(name, _)| self.inherit.is_some() || name != "ticket.seed") {
             write!(f, ", {name} {value}")?;
         }
@@ -108,7 +109,7 @@ impl fmt::Display for Label {
     }
 }
 
-/// One number if the three seeds are equal, else all of them.
+/// Returns one number if the three seeds are equal, otherwise all of them.
 fn seed_text(seeds: &Seeds) -> String {
     if *seeds == Seeds::from(seeds.init) {
         seeds.init.to_string()
@@ -121,7 +122,7 @@ fn path_cost(path: &Connect) -> f64 {
     f64::from(path.points + 2 * path.refine) / 3.0
 }
 
-/// How long a run takes, in epochs of training; for shares and estimates, not for promises.
+/// Estimates the duration of a run, in epochs of training.
 pub fn cost(run: &Run) -> f64 {
     match &run.settings {
         Settings::Ticket(ticket) => f64::from(ticket.training.epochs),

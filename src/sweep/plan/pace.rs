@@ -1,7 +1,7 @@
-//! How fast a plan gets done, how long the rest may take, and what it has taken so far.
+//! The pace of a plan, the estimated time left, and the resources used so far.
 //!
-//! Everything is counted back from now, by the file system's clock (see [`RunStatus::since`]), so nothing is ever negative. All
-//! of it is for people who wait: an estimate, not a promise.
+//! Times are counted back from now, by the file system's clock (see [`RunStatus::since`]), so they are never negative.
+//! All values are estimates.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -11,46 +11,47 @@ use winsign_core::RunId;
 use super::survey::RunStatus;
 use super::{Plan, PlannedRun, RunState, cost};
 
-/// The past that rates are taken from.
+/// The length of the past that rates are computed from, in seconds.
 const RECENT: f64 = 3600.0;
-/// Rates over less time than this would be absurd.
+/// The shortest time that rates are computed over, in seconds.
 const SHORTEST: f64 = 10.0;
-/// How long a plan counts as active after its last result, since no run is active for a moment between two runs.
+/// The time that a plan counts as active after its last result, in seconds, since no run is active for a moment between
+/// two runs.
 const LULL: f64 = 60.0;
 
-/// The recent past of a plan, and its future if that goes on.
+/// The recent pace of a plan, and the time left at this pace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
-    /// The time that the rates are over, in seconds: an hour, or since the work began.
+    /// The time over which the rates are computed, in seconds: an hour, or the time since the work began.
     pub over: f64,
-    /// Runs that became done, an hour.
+    /// The number of runs finished per hour.
     pub runs: f64,
-    /// Work done, an hour, in epochs of training (see [`super::cost`]): of runs that are done, and of those under way.
+    /// The work done per hour, in epochs of training (see [`super::cost`]), including runs in progress.
     pub epochs: f64,
     /// The time until all possible runs are done; `None` if no run is left or active.
     pub left: Option<Duration>,
 }
 
-/// What the runs that are done have taken.
+/// The resources used by the runs that are done.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Spent {
-    /// Wall time of all runs together, in seconds.
+    /// The wall time of all runs together, in seconds.
     pub seconds: f64,
     pub gpu_hours: f64,
-    /// The most that a process had, in bytes.
+    /// The peak memory of any process, in bytes.
     pub peak_memory: Option<u64>,
     pub gpu_peak_memory: Option<u64>,
-    /// Runs whose results do not say what they took beside time.
+    /// The number of runs whose results record no resources except time.
     pub unknown: usize,
 }
 
-/// A stretch of work, in seconds before now.
+/// A period of work, in seconds before now.
 struct Stretch {
     from: f64,
     to: f64,
-    /// In epochs.
+    /// The work in epochs.
     work: f64,
-    /// Whether a run was done at its end.
+    /// True if a run was finished at its end.
     whole: bool,
 }
 
@@ -70,7 +71,7 @@ impl Stretch {
         }
     }
 
-    /// The work within the last so many seconds.
+    /// Returns the work within the last `past` seconds.
     fn within(&self, past: f64) -> f64 {
         let (length, inside) = (self.from - self.to, self.from.min(past) - self.to);
         match length > 0.0 {
@@ -86,16 +87,16 @@ impl Stretch {
     }
 }
 
-/// The pace of a plan; none if nothing has been done within the last hour.
+/// Returns the pace of a plan; `None` if no work was done within the last hour.
 pub fn pace(plan: &Plan, statuses: &[RunStatus], now: SystemTime) -> Option<Pace> {
     let runs = || plan.runs.iter().zip(statuses);
     let stretches: Vec<Stretch> = runs().filter_map(|(planned, status)| Stretch::of(planned, status, now)).collect();
     let recent: Vec<&Stretch> = stretches.iter().filter(|stretch| stretch.to < RECENT && stretch.work > 0.0).collect();
     let over = recent.iter().map(|stretch| stretch.from).reduce(f64::max)?.clamp(SHORTEST, RECENT);
-    // How long an epoch takes a run on its own.
+    // The duration of an epoch of a single run.
     let time: f64 = recent.iter().map(|stretch| stretch.from - stretch.to).sum();
     let seconds_per_epoch = time / recent.iter().map(|stretch| stretch.work).sum::<f64>();
-    // Nobody knows how much of a run that was resumed belongs to now; it is as fast as the others.
+    // The progress of a resumed run within its current attempt is unknown; it is assumed to be as fast as the others.
     let resumed: f64 = runs()
         .filter(|(_, status)| status.state == RunState::Running && status.attempts > 1)
         .filter_map(|(planned, status)| {
@@ -110,7 +111,7 @@ pub fn pace(plan: &Plan, statuses: &[RunStatus], now: SystemTime) -> Option<Pace
     let under_way = statuses.iter().any(|status| status.state == RunState::Running)
         || recent.iter().any(|stretch| stretch.to <= LULL);
     let (left, longest) = left(plan, statuses);
-    // However many run side by side, a chain takes its time.
+    // A chain is sequential, however many runs are active.
     let seconds = (left / work * over).max(longest * seconds_per_epoch);
     Some(Pace {
         over,
@@ -120,11 +121,11 @@ pub fn pace(plan: &Plan, statuses: &[RunStatus], now: SystemTime) -> Option<Pace
     })
 }
 
-/// Epochs that are left of all runs that can still be done, and of the longest chain of them.
+/// Returns the remaining epochs of all runs that can still be done, and of the longest chain of these.
 fn left(plan: &Plan, statuses: &[RunStatus]) -> (f64, f64) {
     let mut chains: HashMap<&RunId, f64> = HashMap::new();
     let (mut all, mut longest) = (0.0, 0.0f64);
-    // Runs come after what they need.
+    // Runs come after those they need.
     for (planned, status) in plan.runs.iter().zip(statuses) {
         let own = match status.state {
             RunState::Running | RunState::Queued | RunState::Pending => {
@@ -142,7 +143,7 @@ fn left(plan: &Plan, statuses: &[RunStatus]) -> (f64, f64) {
     (all, longest)
 }
 
-/// What a plan has taken so far.
+/// Returns the resources that a plan has used so far.
 pub fn spent(statuses: &[RunStatus]) -> Spent {
     statuses.iter().filter_map(|status| status.result.as_ref()).fold(Spent::default(), |spent, result| Spent {
         seconds: spent.seconds + result.seconds,
@@ -153,7 +154,7 @@ pub fn spent(statuses: &[RunStatus]) -> Spent {
     })
 }
 
-/// The machines at work now, with how many runs each has: the busiest first.
+/// Returns the machines that execute runs, with the number of their runs; the busiest comes first.
 pub fn hosts(statuses: &[RunStatus]) -> Vec<(&str, usize)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for status in statuses.iter().filter(|status| status.state == RunState::Running) {
@@ -172,7 +173,7 @@ mod tests {
     use winsign_core::attempt::Progress;
     use winsign_core::results::{Outcome, Processors, RunResult, TransferOutcome, Usage};
 
-    /// Dense networks of ten epochs each, which need nothing, and tickets of ten epochs, each of which needs the one before.
+    /// Returns a plan of dense networks without inputs and of a chain of tickets; each run has ten epochs.
     fn plan(transfers: u32, levels: u32) -> Plan {
         let text = format!(
             "dataset: digits\narchitecture: resnet8\n\
@@ -228,7 +229,7 @@ mod tests {
         RunStatus { state: RunState::Running, progress, attempts, since: ago(seconds_ago), ..pending() }
     }
 
-    /// The pace of a plan that begins with these statuses and is pending otherwise.
+    /// Returns the pace of a plan that begins with these statuses and is pending otherwise.
     fn pace_of(plan: &Plan, first: &[RunStatus]) -> Option<Pace> {
         let rest = plan.runs.len() - first.len();
         let statuses: Vec<RunStatus> = first.iter().cloned().chain(vec![pending(); rest]).collect();
@@ -240,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_done_has_no_pace() {
+    fn plan_without_recent_results_has_no_pace() {
         assert_eq!(pace_of(&plan(3, 1), &[]), None);
         let long_ago = pace_of(&plan(3, 1), &[done(60.0, 2.0 * RECENT)]);
-        assert_eq!(long_ago, None, "what was done last week says nothing about now");
+        assert_eq!(long_ago, None, "old results do not count");
     }
 
     #[test]
-    fn rates_begin_with_the_work() {
+    fn rates_are_computed_since_the_work_began() {
         // Two at a time, a minute each, for two minutes: four runs, and six of ten are left.
         let plan = plan(8, 1);
         let first = [done(60.0, 60.0), done(60.0, 60.0), done(60.0, 0.0), done(60.0, 0.0)];
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_run_that_began_before_the_hour_only_its_share_counts() {
+    fn run_that_began_before_the_hour_counts_by_its_share() {
         let pace = pace_of(&plan(8, 1), &[done(7200.0, 0.0)]).unwrap();
         assert_near(pace.over, 3600.0);
         assert_near(pace.epochs, 5.0);
@@ -267,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn runs_under_way_count_as_far_as_they_are() {
-        // None is done yet: four epochs in ten minutes by one, and nothing is known of the other.
+    fn runs_in_progress_count_by_their_progress() {
+        // No run is done yet: one has finished four epochs in ten minutes, the other none.
         let plan = plan(2, 1);
         let pace = pace_of(&plan, &[running(1, 4, 600.0), running(1, 0, 600.0)]).unwrap();
         assert_near(pace.runs, 0.0);
         assert_near(pace.epochs, 24.0);
         assert_near(pace.left.unwrap().as_secs_f64(), (6.0 + 10.0 + 20.0) / 24.0 * 3600.0);
-        // A run that was resumed had eight epochs before: it is taken to be as fast as the others.
+        // The resumed run had eight epochs before; it is assumed to be as fast as the others.
         let with_resumed = pace_of(&plan, &[running(1, 4, 600.0), running(2, 9, 600.0)]).unwrap();
         assert_near(with_resumed.epochs, 48.0);
         let just_resumed = pace_of(&plan, &[running(1, 4, 600.0), running(2, 9, 0.0)]).unwrap();
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_takes_its_time_however_many_run_beside_it() {
+    fn time_left_is_at_least_that_of_the_longest_chain() {
         // A hundred networks at once in the last minute; a chain of 21 tickets is left, one after the other.
         let plan = plan(100, 20);
         let statuses: Vec<RunStatus> = (plan.runs.iter())
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_or_is_blocked_is_not_waited_for() {
+    fn failed_and_blocked_runs_do_not_add_to_the_time_left() {
         let plan = plan(2, 1);
         let lost = |state| RunStatus { state, ..pending() };
         let mut statuses = vec![done(60.0, 0.0), lost(RunState::Failed), lost(RunState::Blocked), pending()];
@@ -303,15 +304,15 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_is_at_work_nothing_is_promised() {
+    fn plan_without_active_runs_has_no_time_left() {
         let plan = plan(4, 1);
         assert!(pace_of(&plan, &[done(60.0, 30.0)]).unwrap().left.is_some(), "between two runs");
         assert_eq!(pace_of(&plan, &[done(60.0, 300.0)]).unwrap().left, None);
     }
 
-    /// A node whose clock is ahead, a file system that was set back, results that were copied a moment ago.
+    /// Covers a node whose clock is ahead, a file system whose clock was set back, and results that were just copied.
     #[test]
-    fn clocks_that_differ_give_no_absurd_numbers() {
+    fn clocks_that_differ_give_plausible_numbers() {
         let plan = plan(8, 1);
         let cases = [
             vec![done(60.0, -1e5)],
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_took_is_added_up_and_of_memory_the_most_is_kept() {
+    fn resources_are_added_up_and_memory_is_the_peak() {
         let usage = |peak, gpus, gpu_peak_memory| Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory });
         let with = |seconds, usage| {
             let mut status = done(seconds, 0.0);
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_host_comes_first() {
+    fn busiest_host_comes_first() {
         let on = |host: &str| RunStatus { host: Some(host.to_string()), ..running(1, 0, 0.0) };
         let idle = RunStatus { host: Some("node9".to_string()), ..done(1.0, 0.0) };
         let statuses = [on("node2"), on("node3"), on("node1"), on("node3"), idle];

@@ -1,4 +1,5 @@
-//! Runs of several stores: what is done anywhere counts. Nothing is changed in any of them, and nothing is waited for.
+//! The runs of several stores: a run that is done in one of them counts as done. Stores are only read, without waiting
+//! for other processes.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -13,27 +14,28 @@ use winsign_core::{RunDirectory, RunId, Store};
 use super::survey::{self, RunStatus};
 use super::{PlannedRun, RunState};
 
-/// What several stores have of a run.
+/// The status of a run over several stores.
 #[derive(Debug, Clone)]
 pub struct Found {
     pub status: RunStatus,
-    /// The store that this is the status in.
+    /// The store with this status.
     pub store: Arc<Path>,
 }
 
-/// What is wrong with what was found.
+/// The problems met while stores were read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Troubles {
-    /// Runs that two stores have different results of: the one that counts, and another.
+    /// The runs with different results in two stores: the store that counts, and the other one.
     pub conflicts: Vec<(RunId, Arc<Path>, Arc<Path>)>,
-    /// Runs with a file that is damaged or cannot be read, and what is wrong with it.
+    /// The runs with a file that is damaged or cannot be read, with the reason.
     pub damaged: Vec<(RunId, String)>,
-    /// Runs whose directory was taken away while it was read.
+    /// The runs whose directory was removed while it was read.
     pub vanished: Vec<RunId>,
 }
 
-/// Looks every run up in all stores, in the order of the plan. Where several have a run done, the first one counts; where none
-/// has, what is being done comes before what failed. A run that cannot be read is among the troubles, and ends nothing.
+/// Returns the status of each run over all stores, in the order of the plan. If several stores have a result, the first
+/// one counts; if none has, a running attempt takes precedence over a failed one. A run that cannot be read is reported
+/// and does not stop the survey.
 pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) {
     let stores: Vec<(&Store, Arc<Path>, Clock)> =
         stores.iter().map(|store| (store, Arc::from(store.root()), Clock::of(store.root()))).collect();
@@ -58,7 +60,7 @@ pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) 
     (found, all)
 }
 
-/// A run's status in one store. A directory that goes away while it is read is that of a run that is not there.
+/// Returns the status of a run in one store. A run whose directory is removed while it is read counts as missing.
 fn status(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunStatus {
     let gone = |error: &Error| match error {
         Error::Io { source, .. } => source.kind() == ErrorKind::NotFound,
@@ -70,7 +72,7 @@ fn status(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunStat
         Err(error) => gone(error),
     };
     if is_gone(&found) {
-        // If only a file was replaced, the second look finds it.
+        // If only a file was replaced, reading again succeeds.
         found = survey::status(run, clock);
         if is_gone(&found) || !run.path.exists() {
             troubles.vanished.push(run.id.clone());
@@ -162,7 +164,7 @@ mod tests {
             self.begin(store, run).end(&End::Failed { message: "no".to_string() }).unwrap();
         }
 
-        fn look(&self) -> (Vec<(RunState, usize)>, Troubles) {
+        fn look_up(&self) -> (Vec<(RunState, usize)>, Troubles) {
             let (found, troubles) = look_up(&self.runs, &self.stores);
             let place = |found: &Found| self.stores.iter().position(|store| store.root() == &*found.store).unwrap();
             (found.iter().map(|found| (found.status.state, place(found))).collect(), troubles)
@@ -170,23 +172,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_anywhere_counts() {
+    fn run_done_in_one_store_counts_as_done() {
         let world = stores(3);
         world.fail(0, 0);
         world.finish(1, 0, 5.0);
         world.finish(2, 0, 5.0);
         world.fail(2, 1);
-        let (found, troubles) = world.look();
+        let (found, troubles) = world.look_up();
         assert_eq!(found, [(RunState::Done, 1), (RunState::Failed, 2), (RunState::Blocked, 0)]);
         assert_eq!(troubles, Troubles::default());
     }
 
     #[test]
-    fn different_results_are_told_and_the_first_counts() {
+    fn different_results_are_reported_and_the_first_counts() {
         let world = stores(2);
         world.finish(0, 0, 5.0);
         world.finish(1, 0, 6.0);
-        let (found, troubles) = world.look();
+        let (found, troubles) = world.look_up();
         assert_eq!(found[0], (RunState::Done, 0));
         let roots: Vec<&Path> = world.stores.iter().map(Store::root).collect();
         assert_eq!(troubles.conflicts.len(), 1);
@@ -195,21 +197,22 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_told_and_others_looked_for() {
+    fn damaged_files_are_reported_and_other_stores_searched() {
         let world = stores(2);
         world.finish(0, 0, 5.0);
         world.finish(1, 0, 5.0);
         let path = world.stores[0].run(&world.runs[0].run.id).result_path();
         std::fs::write(&path, "{}").unwrap();
-        let (found, troubles) = world.look();
+        let (found, troubles) = world.look_up();
         assert_eq!(found[0], (RunState::Done, 1));
         assert_eq!(troubles.damaged.len(), 1);
         assert!(troubles.damaged[0].1.contains("is damaged"), "{}", troubles.damaged[0].1);
     }
 
-    /// Such as a file of somebody else, or of a server that is away: here links to themselves, which nobody can follow.
+    /// Links to themselves stand for all files that cannot be read, such as those of other users or of a server that is
+    /// down.
     #[test]
-    fn what_cannot_be_read_is_told_and_ends_nothing() {
+    fn unreadable_files_are_reported_and_do_not_stop_the_survey() {
         let world = stores(2);
         world.finish(0, 0, 5.0);
         world.finish(0, 1, 5.0);
@@ -221,7 +224,7 @@ mod tests {
         for path in [result, attempts] {
             std::os::unix::fs::symlink(&path, &path).unwrap();
         }
-        let (found, troubles) = world.look();
+        let (found, troubles) = world.look_up();
         assert_eq!(found, [(RunState::Done, 0), (RunState::Done, 1), (RunState::Pending, 0)]);
         let ids: Vec<&RunId> = troubles.damaged.iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [&world.runs[1].run.id, &world.runs[2].run.id]);
@@ -230,27 +233,27 @@ mod tests {
         assert_eq!((troubles.conflicts, troubles.vanished), (vec![], vec![]));
     }
 
-    /// Runs come and go while a report reads them: it always ends, and with whole numbers.
+    /// Runs are created and deleted while a report reads them: it always completes, and states agree with results.
     #[test]
-    fn directories_that_go_away_are_no_error() {
+    fn directories_removed_while_reading_are_not_an_error() {
         let world = stores(1);
         let directory = world.stores[0].run(&world.runs[0].run.id);
         std::thread::scope(|scope| {
-            let coming_and_going = scope.spawn(|| {
+            let changes = scope.spawn(|| {
                 for _ in 0..30 {
                     world.finish(0, 0, 5.0);
                     std::fs::remove_dir_all(&directory.path).unwrap();
                 }
             });
-            let mut looks = 0;
-            while !coming_and_going.is_finished() {
+            let mut surveys = 0;
+            while !changes.is_finished() {
                 let (found, _) = look_up(&world.runs, &world.stores);
                 let status = &found[0].status;
                 assert_eq!(status.result.is_some(), status.state == RunState::Done);
-                looks += 1;
+                surveys += 1;
             }
-            coming_and_going.join().unwrap();
-            assert!(looks > 0);
+            changes.join().unwrap();
+            assert!(surveys > 0);
         });
     }
 }

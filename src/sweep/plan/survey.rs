@@ -1,4 +1,4 @@
-//! What the disk says about every run of a plan.
+//! The status of each run of a plan, as recorded on disk.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -17,35 +17,36 @@ use super::{Plan, RunState};
 #[derive(Debug, Clone)]
 pub struct RunStatus {
     pub state: RunState,
-    /// Of a run that is done, or was until a network was needed that `winsign clean` has deleted.
+    /// The result of a run that is done, or was done until another run needed its network, which `winsign clean` has
+    /// deleted.
     pub result: Option<RunResult>,
-    /// Of a run that is running.
+    /// The progress of a run that is running.
     pub progress: Option<Progress>,
-    /// Why a run failed, who executes it, or what is wrong with its files.
+    /// The reason of a failure, the owner of a run that is executed, or the defect of a damaged file.
     pub note: Option<String>,
-    /// A file of the run that is not what was written; `winsign run` sets it aside.
+    /// A file of the run that differs from what was written; `winsign run` sets it aside.
     pub damaged: Option<PathBuf>,
-    /// Attempts begun so far; of a run that is done, up to the one that committed.
+    /// The number of attempts that have begun; for a run that is done, up to the one that committed the result.
     pub attempts: u32,
-    /// The machine it was computed on, runs on now, or failed on.
+    /// The machine that computed the run, executes it now, or on which it failed.
     pub host: Option<String>,
-    /// When it was committed, was begun by the attempt that runs now, or failed: by the clock of the file system, so that
-    /// runs of nodes whose clocks differ can be compared.
+    /// The time at which the run was committed, its active attempt began, or it failed, by the clock of the file
+    /// system, so that runs of nodes whose clocks differ can be compared.
     pub since: Option<SystemTime>,
 }
 
-/// Looks every run of a plan up, in its order.
+/// Returns the status of each run of a plan, in its order.
 pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<RunStatus>> {
     survey_with(plan, store, |_| {})
 }
 
-/// The same, where somebody knows more of runs that wait than the disk does: `amend` may change their status before what
-/// needs them is judged.
+/// Like [`survey`], for callers that know more about waiting runs than the disk does: `amend` may change statuses
+/// before those of their dependents are determined.
 pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [RunStatus])) -> Result<Vec<RunStatus>> {
     survey_again(plan, store, &[], &Clock::of(store.root()), amend)
 }
 
-/// Looks up every run that was not done `before`, which may be empty. What is done stays so: it is not read again.
+/// Like [`survey_with`], but does not read runs again that were done in `before`, which may be empty.
 pub fn survey_again(
     plan: &Plan,
     store: &Store,
@@ -60,14 +61,14 @@ pub fn survey_again(
     Ok(statuses)
 }
 
-/// Of any runs, each after those it needs.
+/// Returns the statuses of any runs; each must come after those it needs.
 pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<RunStatus>> {
     let mut statuses = look_up(runs, store, &[], &Clock::of(store.root()))?;
     settle(runs, store, &mut statuses)?;
     Ok(statuses)
 }
 
-/// What follows for a run from how others stand.
+/// Adjusts the statuses of runs to those of their inputs and dependents.
 fn settle(runs: &[&Run], store: &Store, statuses: &mut [RunStatus]) -> Result<()> {
     let index: HashMap<&RunId, usize> = runs.iter().enumerate().map(|(index, run)| (&run.id, index)).collect();
     need_again(runs, store, &index, statuses)?;
@@ -75,7 +76,8 @@ fn settle(runs: &[&Run], store: &Store, statuses: &mut [RunStatus]) -> Result<()
     Ok(())
 }
 
-/// What needs a run that failed cannot be done. Runs come after what they need, so one pass carries a failure all the way down.
+/// Marks the runs as blocked that need a run that failed. Runs come after those they need, so one pass propagates each
+/// failure to all dependents.
 pub fn block<'r>(runs: impl Iterator<Item = (&'r Run, &'r mut RunStatus)>) {
     let mut lost: HashSet<&RunId> = HashSet::new();
     for (run, status) in runs {
@@ -91,11 +93,11 @@ pub fn block<'r>(runs: impl Iterator<Item = (&'r Run, &'r mut RunStatus)>) {
     }
 }
 
-/// A run whose network was deleted by `winsign clean` is done for all who want its numbers. If a run is still to be
-/// computed from it, it has to be computed again.
+/// Marks a run as pending if `winsign clean` has deleted its network and another run still has to be computed from it.
+/// If only its numbers are needed, the run stays done.
 fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, statuses: &mut [RunStatus]) -> Result<()> {
     let mut needed_by: Vec<Option<usize>> = vec![None; runs.len()];
-    // Runs come after what they need, so one pass from the last carries a need all the way up.
+    // Runs come after those they need, so one pass from the last propagates each need to all inputs.
     for (at, run) in runs.iter().enumerate().rev() {
         if let (RunState::Done, Some(dependent), Some(result)) =
             (statuses[at].state, needed_by[at], &statuses[at].result)
@@ -110,7 +112,7 @@ fn need_again(runs: &[&Run], store: &Store, index: &HashMap<&RunId, usize>, stat
                 statuses[at].state = RunState::Pending;
             }
         }
-        // One that runs has what it needs, or will say so itself.
+        // A running run has its inputs, or will report that they are missing.
         if !matches!(statuses[at].state, RunState::Done | RunState::Running) {
             run.inputs.iter().for_each(|input| needed_by[index[input]] = Some(at));
         }
@@ -127,7 +129,7 @@ fn look_up(runs: &[&Run], store: &Store, before: &[RunStatus], clock: &Clock) ->
     looked.into_iter().collect()
 }
 
-/// A run's status on its own, without regard to what it needs.
+/// Returns the status of a run on its own, without regard to the runs it needs.
 pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
     let plain = |state| RunStatus { state, ..RunStatus::pending() };
     Ok(match run.state_by(clock) {
@@ -168,19 +170,22 @@ pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
     })
 }
 
-/// When a result was committed: when its file was `written`, since all files of a store have one clock. Only a file that is
-/// much younger than the result says is a copy, and then the node's clock is the better one.
+/// Returns the time at which a result was committed: usually when its file was `written`, since all files of a store
+/// share one clock. A file that is much younger than the time recorded in the result is a copy; then the recorded time
+/// counts.
 fn committed(result: &RunResult, written: Option<SystemTime>) -> Option<SystemTime> {
     const COPIED: Duration = Duration::from_secs(3600);
-    let said = SystemTime::try_from(result.finished).ok();
-    match (written, said) {
-        (Some(written), Some(said)) if written.duration_since(said).is_ok_and(|age| age > COPIED) => Some(said),
-        (written, said) => written.or(said),
+    let recorded = SystemTime::try_from(result.finished).ok();
+    match (written, recorded) {
+        (Some(written), Some(recorded)) if written.duration_since(recorded).is_ok_and(|age| age > COPIED) => {
+            Some(recorded)
+        }
+        (written, recorded) => written.or(recorded),
     }
 }
 
 impl RunStatus {
-    /// Of a run to which nothing has happened.
+    /// Returns the status of a run that has not begun.
     pub fn pending() -> RunStatus {
         RunStatus {
             state: RunState::Pending,
@@ -194,12 +199,12 @@ impl RunStatus {
         }
     }
 
-    /// How long a run has been as it is; never negative, whatever the clocks say. None where the disk does not tell.
+    /// Returns the time that a run has been in its state, never negative; `None` if the disk does not record it.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         Some(now.duration_since(self.since?).unwrap_or_default())
     }
 
-    /// Which part of a run's work is behind it.
+    /// Returns the fraction of a run's work that is done.
     pub fn share_done(&self) -> f64 {
         match (self.state, &self.progress) {
             (RunState::Done, _) => 1.0,

@@ -35,11 +35,11 @@ pub struct Name {
 /// Reads one YAML document.
 pub(super) fn read(text: &str, kind: &DocumentKind) -> Result<Node, Diagnostic> {
     let options = serde_saphyr::options! {
-        // `on`, `no`, `y` and `007` are names as good as any.
+        // `on`, `no`, `y` and `007` are ordinary names.
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         reject_unsupported_tags: true,
-        // As texts they are told like all that is not a number.
+        // As texts they are reported like all other values that are not numbers.
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
         with_snippet: false,
     };

@@ -16,23 +16,23 @@ pub use words::{grouped, listed, nearest, quoted};
 /// The maximum size of a file.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// A kind of file: its name and keys, and what messages say about it.
+/// A kind of file: its name, its keys, and its texts in messages.
 #[derive(Debug)]
 pub struct DocumentKind {
     /// Its name, as in `a sweep file`.
     pub name: &'static str,
-    /// One or two sentences on what it is.
+    /// A description in one or two sentences.
     pub description: &'static str,
-    /// The path of one.
+    /// The path of an example.
     pub example: &'static str,
     pub keys: &'static [Key],
     /// Names of keys in similar files, and the keys that they mean.
     pub other_names: &'static [(&'static str, &'static str)],
-    /// How many levels of nesting it needs, in words.
+    /// The number of levels of nesting that it needs, in words.
     pub levels: &'static str,
-    /// What to do about a key that is given twice.
+    /// The help for a key that is given twice.
     pub twice: &'static str,
-    /// What to do about a file that is too large.
+    /// The help for a file that is too large.
     pub too_large: &'static str,
 }
 

@@ -2,7 +2,7 @@
 
 use winsign_core::text::printable;
 
-/// Text from the file as it appears in messages, shortened.
+/// Returns a text of the file as it appears in messages, shortened.
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 40;
     let shown: String = text.chars().take(LONGEST).collect();
@@ -10,12 +10,12 @@ pub fn quoted(text: &str) -> String {
     format!("`{}{more}`", printable(&shown))
 }
 
-/// Names as they appear in messages.
+/// Returns names as they appear in messages.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(quoted).collect::<Vec<_>>().join(", ")
 }
 
-/// The name that was probably meant.
+/// Returns the known name that was probably meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A name is no longer than this; the distance of a text of a megabyte would take minutes.
     if name.len() > 64 {
@@ -31,7 +31,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// A number with its thousands set apart: 1,234,567.
+/// Returns a number with separated thousands: 1,234,567.
 pub fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -5,10 +5,9 @@ use winsign_sweep::keys::{ANY_TEXT, Block, Complaint, Fallback, Form, Kind, Name
 
 pub use winsign_sweep::keys::Key;
 
-use winsign_sweep::yaml::{Content, DocumentKind, nearest, quoted};
+use winsign_sweep::yaml::{Content, DocumentKind, quoted};
 
 use crate::batch::scheduler;
-use crate::template::Template;
 use crate::{launcher, srun};
 
 pub static PROFILE: DocumentKind = DocumentKind {
@@ -140,17 +139,10 @@ fn line(named: &Named, text: &str) -> Result<String, Complaint> {
 }
 
 fn launcher_or_command(named: &Named, text: &str) -> Result<String, Complaint> {
-    if Template::is_command(text) {
-        return match Template::parse(text) {
-            Ok(_) => Ok(text.to_string()),
-            Err(error) => Err((format!("`{}`: {}", named.label, error.message), error.help.unwrap_or_default())),
-        };
+    match launcher::check(text) {
+        Ok(_) => Ok(text.to_string()),
+        Err(error) => Err((format!("`{}`: {}", named.label, error.message), error.help.unwrap_or_default())),
     }
-    if launcher::names().any(|name| name == text) {
-        return Ok(text.to_string());
-    }
-    let (message, help) = named.unexpected(&Content::Text(text.to_string()));
-    Err((message, nearest(text, launcher::names()).map_or(help, |name| format!("did you mean `{name}`?"))))
 }
 
 fn shell(named: &Named, text: &str) -> Result<String, Complaint> {

@@ -19,6 +19,7 @@ use winsign_sweep::keys::{Block, Key};
 use winsign_sweep::yaml::{self, Content, Diagnostic, Place, listed, nearest, quoted};
 
 use super::scheduler::{self, Scheduler};
+use crate::launcher;
 pub use keys::PROFILE;
 
 /// The directory of profiles in a project.
@@ -148,7 +149,10 @@ impl Profile {
 
     /// Returns the profile with settings of the command line instead of its own, by their names in the file. The option has the
     /// name of the setting: `--side-by-side` for `side_by_side`. `sbatch` adds a line.
-    pub fn with<'a>(mut self, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Profile, Diagnostic> {
+    pub fn with_options<'a>(
+        mut self,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Profile, Diagnostic> {
         let on_command_line = |fault: Diagnostic| fault.in_file("command line", "");
         for (name, text) in options {
             let label = format!("--{}", name.replace('_', "-"));
@@ -175,11 +179,6 @@ impl Profile {
 
     pub fn scheduler(&self) -> &'static dyn Scheduler {
         scheduler::find(&self.scheduler).expect("it was checked when it was read")
-    }
-
-    /// Returns the line of the file with a setting.
-    pub fn line_of(&self, setting: &str) -> Option<usize> {
-        Some(self.source.places.get(setting)?.first()?.line)
     }
 
     /// Returns the time limit of a job, or `None` without one.
@@ -268,7 +267,7 @@ impl Profile {
         }
         // Overriding the launcher on the command line must not require editing the file.
         let is_chosen = self.source.overridden.contains("launcher");
-        if self.launcher != "srun" && self.gives("mpi") && !is_chosen {
+        if self.gives("mpi") && !is_chosen && !launcher::check(&self.launcher)?.uses_mpi_kind() {
             let message = format!("`mpi` has no effect with `launcher: {}`: it is used by `srun`", self.launcher);
             return Err(self.fault("mpi", 0, message, "remove it, or set `launcher: srun`"));
         }

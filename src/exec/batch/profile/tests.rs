@@ -18,6 +18,11 @@ fn understood(text: &str) -> Profile {
     parse(text).unwrap_or_else(|error| panic!("{}", error.render(false)))
 }
 
+/// Returns the line of the file with a setting.
+fn line_of(profile: &Profile, setting: &str) -> Option<usize> {
+    Some(profile.source.places.get(setting)?.first()?.line)
+}
+
 #[test]
 fn settings_are_read_and_know_their_lines() {
     let profile = understood(
@@ -73,7 +78,7 @@ sbatch:
         source: profile.source.clone(),
     };
     assert_eq!(profile, expected);
-    let lines = ["launcher", "partition", "max_submit", "sbatch", "mpi"].map(|setting| profile.line_of(setting));
+    let lines = ["launcher", "partition", "max_submit", "sbatch", "mpi"].map(|setting| line_of(&profile, setting));
     assert_eq!(lines, [Some(2), Some(3), Some(17), Some(22), None]);
 }
 
@@ -86,7 +91,7 @@ fn empty_profile_has_defaults() {
             Profile { path: profile.path.clone(), source: profile.source.clone(), ..Profile::default() }
         );
     }
-    assert_eq!(Profile::default().line_of("partition"), None);
+    assert_eq!(line_of(&Profile::default(), "partition"), None);
 }
 
 #[test]
@@ -131,12 +136,11 @@ fn bad_input_is_explained_at_its_place() {
         ("--signal: USR1@60", 1, 1, "there is no setting `--signal` in a profile", "did you mean `grace`?"),
         ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `launcher`, `mpi`, `scheduler`, `partition`"),
         // Types and bounds
-        ("launcher: mpiexec", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `mpiexec`", "for example `launcher: srun`"),
-        ("launcher: slurm", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `slurm`", "for example"),
-        ("launcher: mpi-run", 1, 11, "`launcher` must be `srun`, `mpirun`, `direct`, or a command with `{ranks}`, found the text `mpi-run`", "did you mean `mpirun`?"),
+        ("launcher: mpiexec", 1, 11, "`launcher`: there is no launcher `mpiexec`", "the launchers are `srun`, `mpirun`, `direct`; or give a command with `{ranks}`"),
+        ("launcher: mpi-run", 1, 11, "`launcher`: there is no launcher `mpi-run`", "did you mean `mpirun`?"),
         ("pack: 1\nlauncher: jsrun -n {rank}", 2, 11, "`launcher`: there is no placeholder `{rank}`", "the placeholders are `{ranks}`, `{threads}`, `{gpus}`, `{hosts}`"),
         ("launcher: \"ibrun -n 4\"", 1, 11, "`launcher`: the command `ibrun -n 4` does not contain `{ranks}`", "add the number of ranks of a run"),
-        ("scheduler: pbs", 1, 12, "`scheduler` must be one of `slurm`, found the text `pbs`", "for example `scheduler: slurm`"),
+        ("scheduler: pbs", 1, 12, "`scheduler` must be `slurm`, found the text `pbs`", "for example `scheduler: slurm`"),
         ("partition:", 1, 10, "`partition` must be a name, found nothing", "for example `partition: gpu`"),
         ("partition: 2024", 1, 12, "`partition` must be a name, found `2024`", "put it in quotes, as in `partition: \"2024\"`"),
         ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: a name cannot contain ' '", "for example `partition: gpu`"),
@@ -209,13 +213,14 @@ error: `time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, foun
 #[test]
 fn command_line_overrides_file_and_is_checked() {
     let profile = understood("partition: gpu\npack: 8\nside_by_side: 4\nmpi: pmix\n");
-    let with = |options: &[(&str, &str)]| profile.clone().with(options.iter().copied());
+    let with = |options: &[(&str, &str)]| profile.clone().with_options(options.iter().copied());
     let other = with(&[("partition", "cpu"), ("time", "30"), ("pack", "2"), ("launcher", "direct")]).unwrap();
     assert_eq!((other.partition.as_deref(), other.time.as_deref(), other.pack), (Some("cpu"), Some("30"), 2));
     assert_eq!((other.side_by_side, other.launcher.as_str()), (2, "direct"));
-    assert_eq!((other.line_of("partition"), other.line_of("side_by_side")), (None, Some(3)));
+    assert_eq!((line_of(&other, "partition"), line_of(&other, "side_by_side")), (None, Some(3)));
 
-    let nice = understood("sbatch: [--nice]").with([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
+    let nice =
+        understood("sbatch: [--nice]").with_options([("sbatch", "--exclusive"), ("sbatch", "--hint=x")]).unwrap();
     assert_eq!(nice.sbatch, ["--nice", "--exclusive", "--hint=x"]);
 
     let error = |options: &[(&str, &str)]| with(options).unwrap_err();
@@ -231,7 +236,7 @@ fn command_line_overrides_file_and_is_checked() {
 /// What jobs submit later, they submit with the profile as it was.
 #[test]
 fn profiles_can_be_kept() {
-    let profile = understood("partition: gpu\nsbatch: [--nice]\n").with([("qos", "high")]).unwrap();
+    let profile = understood("partition: gpu\nsbatch: [--nice]\n").with_options([("qos", "high")]).unwrap();
     let kept: Profile = serde_json::from_str(&serde_json::to_string(&profile).unwrap()).unwrap();
     assert_eq!(kept, profile);
     let old = r#"{"launcher": "srun", "sbatch": ["--nice"]}"#;
@@ -242,8 +247,9 @@ fn profiles_can_be_kept() {
 
 #[test]
 fn settings_to_check_are_those_given() {
-    let profile =
-        understood("partition: gpu\nsetup: module load x\n").with([("time", "30"), ("sbatch", "--nice")]).unwrap();
+    let profile = understood("partition: gpu\nsetup: module load x\n")
+        .with_options([("time", "30"), ("sbatch", "--nice")])
+        .unwrap();
     let expected = "check the settings in here.yaml: `partition: gpu`, `time: 30`, `sbatch: [\"--nice\"]`";
     assert_eq!(profile.settings_to_check(), expected);
     assert!(Profile::default().settings_to_check().starts_with("set what the site requires"));
@@ -318,7 +324,7 @@ fn examples_are_profiles() {
     for name in &names {
         let profile = Profile::find_in(std::slice::from_ref(&folder), name)
             .unwrap_or_else(|error| panic!("{}", error.render(false)));
-        assert!(profile.line_of("partition").is_some(), "{name}");
+        assert!(line_of(&profile, "partition").is_some(), "{name}");
         assert!(DOCUMENTATION.contains(&format!("`{name}`")), "docs/reference/profiles.md does not mention {name}");
     }
     for block in DOCUMENTATION.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
@@ -338,10 +344,13 @@ fn keys_are_the_fields_and_have_their_defaults() {
         // A value for each kind can be put in the field.
         let pack = if key.name == "pack" { "" } else { "pack: 100" };
         let profile = understood(&format!("{}: {}\n{pack}", key.name, key.example));
-        assert_eq!(profile.line_of(key.name), Some(1), "{}", key.name);
+        assert_eq!(line_of(&profile, key.name), Some(1), "{}", key.name);
         let default = Profile::default().shown(key);
         let said_in_words = ["null", "", "[]"].contains(&default.as_str());
         assert!(said_in_words || default == key.default_text(), "{}: {default}", key.name);
+        if key.name == "launcher" {
+            assert!(key.doc.contains(&launcher::describe()), "{}", launcher::describe());
+        }
         if let Kind::Word(words) = key.kind {
             assert!(words.iter().all(|word| parse(&format!("{}: {word}", key.name)).is_ok()), "{}", key.name);
         }

@@ -45,7 +45,7 @@ connect: [{between: seeds}, {between: norm-init}]";
     }
 }
 
-/// However they are cut into runs, and however tickets differ.
+/// Matrices stay whole for any division into runs, and for tickets with different settings.
 #[test]
 fn matrices_between_tickets_stay_whole() {
     for connect in ["", ", block: 2", ", refine: [0, 2]", ", block: 3, batch: [64, 32]"] {
@@ -71,9 +71,9 @@ connect: {{between: tickets, level: all{connect}}}"
     }
 }
 
-/// Two sweeps that differ in one setting each.
+/// Each sweep differs from the one before it in one setting.
 #[test]
-fn what_differs_between_studies_becomes_an_axis() {
+fn setting_that_differs_between_studies_becomes_an_axis() {
     let sweep = |epochs: u32, batch: u32, points: u32| {
         format!(
             "ticket: {{method: lrr, levels: 1, warmup_epochs: {epochs}}}
@@ -82,15 +82,15 @@ connect: {{between: seeds, points: {points}}}"
         )
     };
     let (_scratch, _, found) = stored(&[&sweep(3, 64, 11), &sweep(5, 64, 11), &sweep(5, 32, 11), &sweep(5, 32, 21)]);
-    let told: BTreeSet<String> = found.iter().map(|planned| planned.label.to_string()).collect();
-    assert_eq!(told.len(), found.len());
-    assert!(told.contains("lrr level 1, seed 1, ticket.warmup_epochs 5"), "{told:?}");
-    assert!(told.contains("lrr level 1, sign, seed 3, ticket.warmup_epochs 5, transfer.batch 32"), "{told:?}");
+    let labels: BTreeSet<String> = found.iter().map(|planned| planned.label.to_string()).collect();
+    assert_eq!(labels.len(), found.len());
+    assert!(labels.contains("lrr level 1, seed 1, ticket.warmup_epochs 5"), "{labels:?}");
+    assert!(labels.contains("lrr level 1, sign, seed 3, ticket.warmup_epochs 5, transfer.batch 32"), "{labels:?}");
     let path = "lrr level 1, sign, between seeds 2 and 3, ticket.warmup_epochs 5, transfer.batch 32, connect.points 21";
-    assert!(told.contains(path), "{told:?}");
+    assert!(labels.contains(path), "{labels:?}");
 }
 
-/// Of blocks of matrices and planes, too: none of them is told apart by `settings` alone.
+/// Settings of blocks and planes become axes under their own names, never as `settings`.
 #[test]
 fn settings_of_matrices_and_planes_have_their_names() {
     let sweep = |connect: &str| {
@@ -116,9 +116,9 @@ fn settings_of_matrices_and_planes_have_their_names() {
     }
 }
 
-/// What no setting of a sweep file says, such as levels of one chain that were trained differently.
+/// No setting of a sweep file describes levels of one chain that were trained differently.
 #[test]
-fn what_has_no_name_never_shares_a_label() {
+fn runs_that_differ_without_a_setting_never_share_a_label() {
     let scratch = tempfile::tempdir().unwrap();
     let store = Store::create(scratch.path()).unwrap();
     let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2, lr: 0.1}";
@@ -143,7 +143,7 @@ fn what_has_no_name_never_shares_a_label() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn unreadable_settings_are_named() {
     let (scratch, planned, _) = stored(&["ticket: {method: lrr, levels: 1}"]);
     let store = Store::open(scratch.path()).unwrap();
     let run = store.run(&planned[1].run.id);
@@ -155,7 +155,7 @@ fn what_cannot_be_read_is_named() {
     };
     std::fs::write(&file, "{").unwrap();
     is_named();
-    // One that the system does not let us read: a link to itself.
+    // A link to itself cannot be read.
     std::fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink(&file, &file).unwrap();
     is_named();
