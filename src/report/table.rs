@@ -301,7 +301,8 @@ impl Form {
         if let Form::Decimals(digits) = self { digits } else { 1 }
     }
 
-    fn number_text(self, number: f64) -> String {
+    /// Returns the text of a number in this form.
+    pub(super) fn number_text(self, number: f64) -> String {
         match self {
             Form::Text | Form::Count | Form::Large => number.to_string(),
             Form::Decimals(digits) => decimal(number, digits),

@@ -39,39 +39,6 @@ pub(super) fn short(value: impl Into<Option<f64>>) -> Value {
     }
 }
 
-/// Numbers of many curves one after the other, each the difference to the one before it in its curve, in steps of
-/// `1 / scale`. What is not finite is null, and skipped by the differences.
-pub(super) struct Series {
-    scale: f64,
-    steps: Vec<Value>,
-}
-
-impl Series {
-    pub(super) fn new(scale: f64) -> Series {
-        Series { scale, steps: vec![] }
-    }
-
-    pub(super) fn push_curve(&mut self, values: impl Iterator<Item = f64>) {
-        // Beyond this, numbers in the browser are no longer exact.
-        const MOST: f64 = 1e15;
-        let mut last = 0i64;
-        for value in values {
-            let step = value * self.scale;
-            if step.is_finite() && step.abs() < MOST {
-                let now = step.round() as i64;
-                self.steps.push((now - last).into());
-                last = now;
-            } else {
-                self.steps.push(Value::Null);
-            }
-        }
-    }
-
-    pub(super) fn json(self) -> Value {
-        object([("scale", self.scale.into()), ("steps", self.steps.into())])
-    }
-}
-
 /// A list of lists, most of which are the same: the different ones, and which each is.
 #[derive(Default)]
 pub(super) struct Shared {
@@ -114,13 +81,5 @@ mod tests {
         assert_eq!(short(0.0000123456789), json!(0.0000123457));
         assert_eq!(short(100.0), json!(100));
         assert_eq!([None, Some(f64::NAN), Some(f64::INFINITY)].map(short), [Value::Null, Value::Null, Value::Null]);
-    }
-
-    #[test]
-    fn curves_are_differences() {
-        let mut series = Series::new(100.0);
-        series.push_curve([12.5, 12.25, f64::NAN, 12.0].into_iter());
-        series.push_curve([1.0, f64::INFINITY, 1e300].into_iter());
-        assert_eq!(series.json(), json!({"scale": 100.0, "steps": [1250, -25, null, -25, 100, null, null]}));
     }
 }

@@ -32,7 +32,7 @@ function read(raw) {
       inputs: laidOut(runs.inputs, count),
       reason: laidOut(runs.reason, count),
       log: laidOut(runs.log, count),
-      curves: { ...runs.curves, ...starts(runs.curves.x), places: grouped(runs.curves.run) },
+      curves: { ...runs.curves, places: grouped(runs.curves.run) },
       paths: pathsOf(runs.paths),
       layers: { ...runs.layers, places: grouped(runs.layers.run) },
     },
@@ -42,12 +42,6 @@ function read(raw) {
 function laidOut(column, count) {
   if (Array.isArray(column)) return column;
   return "all" in column ? Array(count).fill(column.all) : column.at.map((place) => column.of[place]);
-}
-
-/** Where each of many curves begins in their series. */
-function starts(x) {
-  let next = 0;
-  return { starts: x.at.map((list) => (next += x.of[list].length) - x.of[list].length) };
 }
 
 /** The places of each value of a list. */
@@ -61,37 +55,22 @@ function pathsOf(paths) {
   const count = paths.x.at.length;
   const columns = ["run", "a", "b", "barrier", "sign_agreement"].map((name) => [name, laidOut(paths[name], count)]);
   const laid = { ...paths, ...Object.fromEntries(columns) };
-  return { ...laid, ...starts(paths.x), places: grouped(laid.run) };
+  return { ...laid, places: grouped(laid.run) };
 }
 
-/** The points of one curve of a series: null where there is no number. */
+/** The points of one curve, with the texts of their numbers: y is null where there is no number. */
 function points(curves, name, at) {
-  const { scale, steps } = curves[name];
-  const x = curves.x.of[curves.x.at[at]];
-  let last = 0;
-  return x.map((x, index) => {
-    const step = steps[curves.starts[at] + index];
-    if (step === null) return { x, y: null };
-    last += step;
-    return { x, y: last / scale };
+  const texts = curves[name][at].split(" ");
+  return curves.x.of[curves.x.at[at]].map((x, index) => {
+    const text = texts[index];
+    const y = Number(text.replace("−", "-"));
+    return { x, y: Number.isFinite(y) ? y : null, text };
   });
 }
 
 /** Stands for a value that does not exist. */
 const MISSING = "–";
 const isMissing = (text) => text === MISSING || text === "";
-
-// --- numbers of charts, which are drawn here ---
-
-const minus = (text) => text.replace(/^-(?=.*[1-9])/, "−").replace(/^-/, "");
-const fixed = (value, decimals) => minus(value.toFixed(decimals));
-
-function precise(value) {
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  if (size < 1e-4 || size >= 1e6) return minus(value.toExponential(1)).replace("e-", "e−").replace("e+", "e");
-  return minus(String(Number(value.toPrecision(3))));
-}
 
 // --- elements ---
 

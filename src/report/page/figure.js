@@ -154,6 +154,8 @@ const WIDTH = 360;
 const HEIGHT = 200;
 const SIDES = { left: 44, right: 10, top: 10, bottom: 34 };
 
+const minus = (text) => text.replace(/^-/, "−");
+
 /** A few round numbers that cover a range. */
 function ticks(low, high, most) {
   const rough = (high - low) / most || 1;
@@ -204,7 +206,7 @@ function chart({ title, x, y, series }) {
     }
     if (!best) return hideTip();
     const box2 = { left: box.left + px(best.point.x) / WIDTH * box.width, width: 0, top: box.top + py(best.point.y) / HEIGHT * box.height };
-    showTip([element("div", {}, `${best.line.name}: ${precise(best.point.y)}`), element("div", {}, `${x} ${precise(best.point.x)}`)], { ...box2, bottom: box2.top });
+    showTip([element("div", {}, `${best.line.name}: ${best.point.text}`), element("div", {}, `${x} ${best.point.x}`)], { ...box2, bottom: box2.top });
   };
   svg.addEventListener("pointermove", nearest);
   svg.addEventListener("pointerdown", nearest);

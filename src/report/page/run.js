@@ -60,16 +60,13 @@ function valuesTable(caption, columns, rows) {
         element("tbody", {}, rows.map((row) => element("tr", {}, row.map(cell)))))));
 }
 
-const orMissing = (value, write) => value === null ? MISSING : write(value);
-
 function curvesOf(study, run, part) {
   const { curves } = study.runs;
   const at = curves.places.get(run)?.[0];
   if (at === undefined) return null;
   const of = (name) => points(curves, name, at);
   const [testError, trainError, testLoss, trainLoss] = ["test_error", "train_error", "test_loss", "train_loss"].map(of);
-  const rows = testError.map(({ x, y }, point) => [String(x), orMissing(trainError[point].y, (y) => fixed(y, 2)), orMissing(y, (y) => fixed(y, 2)),
-    orMissing(trainLoss[point].y, (y) => fixed(y, 3)), orMissing(testLoss[point].y, (y) => fixed(y, 3))]);
+  const rows = testError.map(({ x }, point) => [String(x), ...[trainError, testError, trainLoss, testLoss].map((curve) => curve[point].text)]);
   return part("Training", element("div", { class: "charts" },
     chart({ title: "Error", x: "epoch", y: "%", series: [{ name: "test", points: testError }, { name: "train", points: trainError }] }),
     chart({ title: "Loss", x: "epoch", y: "nats", series: [{ name: "test", points: testLoss }, { name: "train", points: trainLoss }] })),
@@ -89,7 +86,7 @@ function pathsView(study, run, part) {
   const drawing = series.length > 0 && chart({ title: "Error along the path", x: "t, from the second network to the first", y: "%", series });
   if (drawing && places.length > 1) drawing.classList.add("many");
   const table = places.length === 1
-    ? drawable.length > 0 && valuesTable("Error along the path", ["t", "test error %"], points(paths, "test_error", places[0]).map(({ x, y }) => [precise(x), orMissing(y, (y) => fixed(y, 2))]))
+    ? drawable.length > 0 && valuesTable("Error along the path", ["t", "test error %"], points(paths, "test_error", places[0]).map(({ x, text }) => [String(x), text]))
     : element("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Paths of this run" },
       element("table", {}, element("caption", { class: "unseen" }, "Paths of this run"),
         element("thead", {}, element("tr", {}, ["from (t = 1)", "to (t = 0)", "barrier", "sign agreement"].map((title) => element("th", { scope: "col" }, title)))),

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use winsign_core::results::{Outcome, PathOutcome};
 use winsign_sweep::plan::RunState;
 
-use super::columns::{Series, Shared, column, object, short};
+use super::columns::{Shared, column, object, short};
 use super::index::Index;
 use super::settings::Flat;
 use super::tables::columns;
-use crate::table::{decimal, remaining_text};
+use crate::table::{Form, MISSING, remaining_text};
+use crate::tables::{NATS, PERCENT};
 use crate::{Curve, RunRecord};
 
 /// Points of training curves in a page, at most: with more runs each has fewer, down to [`FEWEST_POINTS`]. This and what
@@ -68,32 +69,39 @@ fn last_lines(text: &str, most: usize) -> String {
     lines[lines.len().saturating_sub(most)..].join("\n")
 }
 
-/// Errors in steps of 0.01 %, losses in steps of 0.001 nats: finer than any screen.
+/// The form of errors along curves and paths: finer than in tables, as charts are drawn from them.
+const CURVE_PERCENT: Form = Form::Decimals(2);
+
+/// Returns the texts of a curve, in one string: a list of them would be half as long again.
+fn texts(form: Form, values: impl Iterator<Item = Option<f64>>) -> Value {
+    let text = |value: Option<f64>| value.map_or(MISSING.to_string(), |value| form.number_text(value));
+    values.map(text).collect::<Vec<String>>().join(" ").into()
+}
+
 fn curves(records: &[RunRecord]) -> Value {
     let curves: Vec<(usize, &Curve)> =
         records.iter().enumerate().filter_map(|(at, record)| Some((at, record.curve.as_deref()?))).collect();
     let share = (CURVE_POINTS / curves.len().max(1)).max(FEWEST_POINTS);
     let mut epochs = Shared::default();
-    let [mut train_error, mut test_error] = [Series::new(100.0), Series::new(100.0)];
-    let [mut train_loss, mut test_loss] = [Series::new(1000.0), Series::new(1000.0)];
+    let [mut train_error, mut test_error, mut train_loss, mut test_loss] = [const { Vec::<Value>::new() }; 4];
     for (_, curve) in &curves {
         let kept: Vec<usize> = Curve::places(curve.epoch.len(), share).collect();
         epochs.push(kept.iter().map(|&at| json!(curve.epoch[at])).collect());
-        let push = |series: &mut Series, values: &[f32]| {
-            series.push_curve(kept.iter().map(|&at| values.get(at).map_or(f64::NAN, |&value| f64::from(value))));
+        let kept_texts = |form: Form, values: &[f32]| {
+            texts(form, kept.iter().map(|&at| values.get(at).map(|&value| f64::from(value))))
         };
-        push(&mut train_error, &curve.train_error);
-        push(&mut test_error, &curve.test_error);
-        push(&mut train_loss, &curve.train_loss);
-        push(&mut test_loss, &curve.test_loss);
+        train_error.push(kept_texts(CURVE_PERCENT, &curve.train_error));
+        test_error.push(kept_texts(CURVE_PERCENT, &curve.test_error));
+        train_loss.push(kept_texts(NATS, &curve.train_loss));
+        test_loss.push(kept_texts(NATS, &curve.test_loss));
     }
     object([
         ("run", curves.iter().map(|(at, _)| *at).collect::<Vec<usize>>().into()),
         ("x", epochs.json()),
-        ("train_error", train_error.json()),
-        ("test_error", test_error.json()),
-        ("train_loss", train_loss.json()),
-        ("test_loss", test_loss.json()),
+        ("train_error", train_error.into()),
+        ("test_error", test_error.into()),
+        ("train_loss", train_loss.into()),
+        ("test_loss", test_loss.into()),
     ])
 }
 
@@ -114,18 +122,16 @@ fn paths(index: &Index) -> Value {
         }
     }
     let mut positions = Shared::default();
-    let [mut test_error, mut train_error] = [Series::new(100.0), Series::new(100.0)];
+    let [mut test_error, mut train_error] = [const { Vec::<Value>::new() }; 2];
     let mut room = PATH_POINTS;
     for (.., path) in &found {
         let points = if path.points.len() <= room { &path.points[..] } else { &[] };
         room -= points.len();
         positions.push(points.iter().map(|point| short(point.t)).collect());
-        test_error.push_curve(points.iter().map(|point| point.test_error));
-        let train =
-            |train: &Option<winsign_core::results::TrainScore>| train.map_or(f64::NAN, |score| score.train_error);
-        train_error.push_curve(points.iter().map(|point| train(&point.train)));
+        test_error.push(texts(CURVE_PERCENT, points.iter().map(|point| Some(point.test_error))));
+        train_error.push(texts(CURVE_PERCENT, points.iter().map(|point| Some(point.train?.train_error))));
     }
-    let barrier = |path: &PathOutcome| json!(decimal(path.barrier, 1));
+    let barrier = |path: &PathOutcome| json!(PERCENT.number_text(path.barrier));
     let agreement = |path: &PathOutcome| json!(remaining_text(path.similarity.map(|alike| alike.sign_agreement)));
     object([
         ("run", column(found.iter().map(|(at, ..)| json!(at)).collect())),
@@ -134,8 +140,8 @@ fn paths(index: &Index) -> Value {
         ("barrier", column(found.iter().map(|(.., path)| barrier(path)).collect())),
         ("sign_agreement", column(found.iter().map(|(.., path)| agreement(path)).collect())),
         ("x", positions.json()),
-        ("test_error", test_error.json()),
-        ("train_error", train_error.json()),
+        ("test_error", test_error.into()),
+        ("train_error", train_error.into()),
     ])
 }
 
