@@ -133,14 +133,13 @@ fn decode<const N: usize>(path: &Path) -> Result<([usize; N], Vec<u8>)> {
     bytes.clear();
     read(&mut bytes, limit)?;
     if expected != Some(bytes.len()) {
-        let reason = format!(
-            "it is truncated or damaged: it has the dimensions {dimensions:?}, and {} bytes after its header",
-            if expected.is_some_and(|expected| bytes.len() > expected) {
-                "more".to_string()
-            } else {
-                bytes.len().to_string()
-            }
-        );
+        let reason = match expected.is_some_and(|expected| bytes.len() > expected) {
+            true => format!("it is longer than its dimensions {dimensions:?}"),
+            false => format!(
+                "it is truncated or damaged: it ends at byte {} and has the dimensions {dimensions:?}",
+                header + bytes.len()
+            ),
+        };
         return Err(Error::malformed(path, reason));
     }
     Ok((dimensions, bytes))
@@ -235,6 +234,7 @@ mod tests {
             (pixels, vec![0, 0, 8, 1, 0, 0, 0, 0], "is not an IDX file of bytes with 3 dimensions"),
             (pixels, vec![0, 0, 8, 3, 0, 0], "is not an IDX file of bytes with 3 dimensions"),
             (pixels, encode(&[3, 28, 28], &[0; 9]), "it ends at byte 25 and has the dimensions [3, 28, 28]"),
+            (labels, encode(&[3], &[0; 5]), "it is longer than its dimensions [3]"),
             (pixels, encode(&[3, 2, 3], &[0; 18]), "its images have 3×2 pixels instead of 28×28"),
             (labels, encode(&[2], &[0; 2]), "it has 2 labels of the 3 images"),
             (labels, encode(&[3], &[0, 10, 1]), "label 1 is 10, which is not in 0..9"),
