@@ -432,7 +432,6 @@ fn bad_input_is_explained_at_its_place() {
         ("name: a/b", 3, 7, "`name` cannot be `a/b`: it is used in file names", "use letters, digits"),
         // Words
         ("ticket: {method: lr}", 3, 18, "`ticket.method` must be one of `lrr`, `aws`, `imp`, `snip`, `synflow`, found the text `lr`", "did you mean `lrr`?"),
-        ("transfer: {inherit: [sign, norm]}", 3, 28, "`transfer.inherit` must be one of `sign`, `mask`, `magnitude`, `sign+norm`, `retrain`, `dense`, `random-mask`, `random-mask-erk`, `random-sign`, found the text `norm`", "for example `inherit: sign`"),
         // Axes
         ("ticket: {lr: []}", 3, 14, "`ticket.lr` has no values", "give at least one value, or remove `lr` for its default"),
         ("ticket: {lr: [[0.1]]}", 3, 15, "`ticket.lr` must be a number above 0, found a list", "for example `lr: 0.1`"),
@@ -676,17 +675,6 @@ fn processor_time() -> Duration {
 }
 
 // The declarations.
-
-#[test]
-fn documentation_has_every_architecture() {
-    for architecture in Architecture::VARIANTS {
-        let datasets = Dataset::VARIANTS.iter().filter(|&&dataset| architecture.fits(dataset));
-        let datasets: Vec<String> = datasets.map(|dataset| format!("`{dataset}`")).collect();
-        let align = if architecture.can_align() { "yes" } else { "no" };
-        let row = format!("| `{architecture}` | {} | {align} | {} |", datasets.join(", "), architecture.description());
-        assert!(DOCUMENTATION.contains(&row), "docs/reference/sweep-file.md lacks this row:\n{row}");
-    }
-}
 
 #[test]
 fn documented_sweeps_are_sweeps() {
