@@ -164,14 +164,14 @@ pub(crate) fn whole_matrices(rows: &[ConnectionRow]) -> Vec<ConnectionRow> {
             return first.clone();
         }
         let paths: Vec<PairPath> = rows.iter().flat_map(|(_, row)| row.paths.iter().cloned()).collect();
-        let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
         ConnectionRow {
             method: None,
             axes: without_pairs(&first.axes),
             pairs: paths.len(),
             pairs_planned: rows.iter().map(|(_, row)| row.pairs_planned).sum(),
-            barrier_mean: mean(&barriers),
-            barrier_max: max(&barriers),
+            // Pairs within and across methods are not a sample of one distribution.
+            barrier_mean: None,
+            barrier_max: None,
             paths,
             path: vec![],
             parts: vec![],

@@ -46,12 +46,12 @@ pub(super) struct Measure {
 const BARRIERS: Measure = Measure {
     file: "matrix.svg",
     title: "Barriers between all pairs of networks",
-    caption: "Barriers in percentage points. Networks are ordered by similarity: average linkage of the barriers.",
+    caption: "Barriers in percentage points; over each matrix their mean with its interval, or mean (max). Networks are ordered by similarity: average linkage of the barriers.",
     value: |pair| Some(pair.barrier),
     distance: |barrier| barrier,
     // Barriers of a few points have light shades.
     scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
-    heading: |row| Some(format!("barrier {}", barrier_so_far(row))),
+    heading: |row| row.barrier_mean.map(|_| format!("barrier {}", barrier_so_far(row))),
     told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
 };
 

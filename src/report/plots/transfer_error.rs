@@ -53,8 +53,11 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let groups = by_axes.into_iter().flat_map(|rows| grouped(rows, |row| row.level)).collect();
     let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
     let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
-    let seeds = distinct(rows.iter().map(|row| row.seeds));
-    let seeds = if let [all] = seeds[..] { plural(all, "seed") } else { "seeds".to_string() };
+    let seeds = rows.iter().map(|row| row.seeds);
+    let seeds = match (seeds.clone().min().unwrap_or(0), seeds.max().unwrap_or(0)) {
+        (fewest, most) if fewest == most => plural(most, "seed"),
+        (fewest, most) => format!("{fewest} to {most} seeds"),
+    };
     let tickets = tickets_text(rows.iter().map(|row| row.tickets));
     let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
     let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
