@@ -38,6 +38,16 @@ pub(crate) enum Exit {
     Killed(i32),
 }
 
+impl Exit {
+    /// Describes the exit as a part of a sentence.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Exit::Code(code) => format!("exited with code {code}"),
+            Exit::Killed(signal) => format!("was killed by signal {signal}"),
+        }
+    }
+}
+
 /// Starts a child. Its standard input stays open until this process exits. It is in a process group of its own, so that
 /// Ctrl-C in the terminal does not reach it directly.
 pub(crate) fn start(mut command: Command) -> io::Result<Child> {

@@ -337,7 +337,10 @@ impl<'a> Dispatcher<'a> {
         self.nodes[at].phase = Phase::Waiting;
         let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(&error.to_string()))?;
         tracing::info!("{} ended: {exit:?}", self.entries[at].label);
-        let Output { mut ranks, reason, memory_ran_out: by_launcher } = self.options.launcher.read(stderr);
+        let Output { mut ranks, mut reason, memory_ran_out: by_launcher } = self.options.launcher.read(stderr);
+        if reason.is_empty() {
+            reason = format!("it {} and printed nothing", exit.describe());
+        }
         let exit = match self.options.launcher.placement() {
             Placement::Here => exit,
             Placement::Hosts if self.is_fault_of_hosts(at, &launch, exit, &ranks)? => {
@@ -456,7 +459,7 @@ impl<'a> Dispatcher<'a> {
         self.nodes[at].failures += 1;
         match self.nodes[at].failures > MAX_KILLS {
             _ if self.stops > 0 => {}
-            true => return Err(self.worker_error(&reason)),
+            true => return Err(self.launcher_error(&reason)),
             false => self.make_ready(at),
         }
         Ok(())
@@ -736,6 +739,13 @@ impl<'a> Dispatcher<'a> {
             Some(attempt) => Ok(attempt::end_attempt(&self.nodes[at].directory, attempt, end)?),
             None => Ok(()),
         }
+    }
+
+    fn launcher_error(&self, reason: &str) -> Diagnostic {
+        let Some(program) = self.options.launcher.program() else { return self.worker_error(reason) };
+        let message = format!("cannot start ranks with {}: {reason}", program.display());
+        let help = format!("check that it starts `{} --version`", self.options.worker.display());
+        Diagnostic::with_code(exit::FAILURE, message, Some(&help))
     }
 
     fn worker_error(&self, reason: &str) -> Diagnostic {

@@ -50,6 +50,10 @@ impl Template {
             let help = format!("the placeholders are {}", listed(PLACEHOLDERS.iter().map(|(name, _)| *name)));
             return Err(Diagnostic::new(format!("there is no placeholder {}", quoted(unknown)), help));
         }
+        if split_placeholder(&template.words[0]).is_some() {
+            let message = format!("the command {} begins with a placeholder", quoted(text));
+            return Err(Diagnostic::new(message, "begin with a program, as in `mpiexec -n {ranks}`"));
+        }
         if !template.has(RANKS) {
             let message = format!("the command {} does not contain `{RANKS}`", quoted(text));
             return Err(Diagnostic::new(message, "add the number of ranks of a run, as in `mpiexec -n {ranks}`"));
@@ -178,6 +182,7 @@ mod tests {
         assert_eq!(message("jsrun -n {ranks"), "there is no placeholder `{ranks`");
         assert_eq!(message("jsrun -n ${ranks}"), "the command `jsrun -n ${ranks}` does not contain `{ranks}`");
         assert_eq!(message("jsrun -n 4"), "the command `jsrun -n 4` does not contain `{ranks}`");
+        assert_eq!(message("{ranks} jsrun"), "the command `{ranks} jsrun` begins with a placeholder");
         assert_eq!(message("jsrun 'a {ranks}"), "cannot split `jsrun 'a {ranks}` into words");
     }
 }

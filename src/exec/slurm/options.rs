@@ -60,8 +60,9 @@ pub(super) fn check(profile: &Profile) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Whether a word of a command line is an option, by its long or short name.
+/// Whether a word of a command line is an option, by its short name or its long name, which sbatch accepts abbreviated.
 fn is_option(word: &str, long: &str, short: &str) -> bool {
     let is_short = !short.is_empty() && !word.starts_with("--") && word.starts_with(short);
-    is_short || word.split('=').next() == Some(long)
+    let name = word.split('=').next().unwrap_or_default();
+    is_short || (name.len() > "--".len() && long.starts_with(name))
 }

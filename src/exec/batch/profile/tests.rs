@@ -174,6 +174,7 @@ fn bad_input_is_explained_at_its_place() {
         ("sbatch: [--nice, -A lottery]", 1, 18, "`-A` has its own setting", "write `account: …` instead"),
         ("sbatch: [-pgpu]", 1, 10, "`-pgpu` has its own setting", "write `partition: …` instead"),
         ("sbatch: [--array=1-9%2]", 1, 10, "`--array=1-9%2` is set by winsign, from the runs", "remove it"),
+        ("sbatch: [\"--arr=3\"]", 1, 10, "`--arr=3` is set by winsign, from the runs", "remove it"),
         ("sbatch: [--nice --output=x]", 1, 10, "`--output=x` is set by winsign, from the runs", "remove it"),
         // Together
         ("pack: 2\nside_by_side: 4", 2, 15, "`side_by_side: 4` must not exceed `pack: 2`, the runs per task", "add `pack: 4`, or lower `side_by_side`"),
