@@ -4,9 +4,6 @@
 //! files, error messages, the JSON Schema, the command line and the tests follow from it; `docs/guides/adding-a-dataset.md` says
 //! how to add one.
 
-use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, VariantArray, VariantNames};
-
 /// What is known of a data set without reading it.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
@@ -58,141 +55,96 @@ pub enum Recipe {
     LargeImages,
 }
 
-macro_rules! datasets {
-    ($($(#[doc = $description:literal])+ $name:ident $facts:tt)+) => {
-        /// A data set. Sweep files and the canonical JSON have its name in lower case.
-        #[derive(
-            Debug,
-            Clone,
-            Copy,
-            PartialEq,
-            Eq,
-            Hash,
-            PartialOrd,
-            Ord,
-            Serialize,
-            Deserialize,
-            Display,
-            EnumString,
-            VariantNames,
-            VariantArray,
-        )]
-        #[serde(rename_all = "kebab-case")]
-        #[strum(serialize_all = "kebab-case")]
-        pub enum Dataset {
-            $($(#[doc = $description])+ $name,)+
+declared! {
+    /// A data set. Sweep files and the canonical JSON have its name in lower case.
+    pub enum Dataset: pub Facts {
+        /// 1,797 handwritten digits of 8×8 pixels, built into the worker.
+        Digits "digits" {
+            title: "Optical Recognition of Handwritten Digits",
+            published_at: None,
+            images: [1_437, 360],
+            classes: 10,
+            even_classes: false,
+            channels: 1,
+            side: 8,
+            white: 16.0,
+            mean: &[0.305375],
+            deviation: &[0.3755],
+            augmentation: Augmentation::Shift { pixels: 2, flips: false },
+            recipe: Recipe::Quick,
         }
-
-        impl Dataset {
-            /// Returns what is known of the data set.
-            pub const fn facts(self) -> Facts {
-                match self {
-                    $(Dataset::$name => Facts $facts,)+
-                }
-            }
-
-            /// Returns the line of documentation.
-            pub fn description(self) -> &'static str {
-                match self {
-                    $(Dataset::$name => concat!($($description),+).trim(),)+
-                }
-            }
+        /// 70,000 handwritten digits of 28×28 pixels.
+        Mnist "mnist" {
+            title: "MNIST",
+            published_at: Some("http://yann.lecun.com/exdb/mnist/"),
+            images: [60_000, 10_000],
+            classes: 10,
+            even_classes: false,
+            channels: 1,
+            side: 28,
+            white: 255.0,
+            mean: &[0.1307],
+            deviation: &[0.3081],
+            augmentation: Augmentation::Shift { pixels: 2, flips: false },
+            recipe: Recipe::GrayImages,
         }
-    };
-}
-
-datasets! {
-    /// 1,797 handwritten digits of 8×8 pixels, built into the worker.
-    Digits {
-        title: "Optical Recognition of Handwritten Digits",
-        published_at: None,
-        images: [1_437, 360],
-        classes: 10,
-        even_classes: false,
-        channels: 1,
-        side: 8,
-        white: 16.0,
-        mean: &[0.305375],
-        deviation: &[0.3755],
-        augmentation: Augmentation::Shift { pixels: 2, flips: false },
-        recipe: Recipe::Quick,
-    }
-    /// 70,000 handwritten digits of 28×28 pixels.
-    Mnist {
-        title: "MNIST",
-        published_at: Some("http://yann.lecun.com/exdb/mnist/"),
-        images: [60_000, 10_000],
-        classes: 10,
-        even_classes: false,
-        channels: 1,
-        side: 28,
-        white: 255.0,
-        mean: &[0.1307],
-        deviation: &[0.3081],
-        augmentation: Augmentation::Shift { pixels: 2, flips: false },
-        recipe: Recipe::GrayImages,
-    }
-    /// 70,000 articles of clothing of 28×28 pixels, in the format of MNIST.
-    FashionMnist {
-        title: "Fashion-MNIST",
-        published_at: Some("https://github.com/zalandoresearch/fashion-mnist"),
-        images: [60_000, 10_000],
-        classes: 10,
-        even_classes: true,
-        channels: 1,
-        side: 28,
-        white: 255.0,
-        mean: &[0.2860],
-        deviation: &[0.3530],
-        augmentation: Augmentation::Shift { pixels: 2, flips: true },
-        recipe: Recipe::GrayImages,
-    }
-    /// 60,000 photographs of 10 classes, of 32×32 pixels.
-    Cifar10 {
-        title: "CIFAR-10",
-        published_at: Some("https://www.cs.toronto.edu/~kriz/cifar.html"),
-        images: [50_000, 10_000],
-        classes: 10,
-        even_classes: true,
-        channels: 3,
-        side: 32,
-        white: 255.0,
-        mean: &[0.4914, 0.4822, 0.4465],
-        deviation: &[0.2023, 0.1994, 0.2010],
-        augmentation: Augmentation::Shift { pixels: 4, flips: true },
-        recipe: Recipe::SmallImages,
-    }
-    /// 60,000 photographs of 100 classes, of 32×32 pixels.
-    Cifar100 {
-        title: "CIFAR-100",
-        classes: 100,
-        ..Dataset::Cifar10.facts()
-    }
-    /// Tiny-ImageNet-200.
-    TinyImagenet {
-        title: "Tiny-ImageNet-200",
-        published_at: Some("http://cs231n.stanford.edu/tiny-imagenet-200.zip"),
-        images: [100_000, 10_000],
-        classes: 200,
-        side: 64,
-        augmentation: Augmentation::ResizedCrop { scale: (0.5, 1.0) },
-        recipe: Recipe::SmallImages,
-        ..Dataset::Imagenet.facts()
-    }
-    /// The classification task of ILSVRC 2012.
-    Imagenet {
-        title: "ImageNet (ILSVRC 2012)",
-        published_at: Some("https://image-net.org/download.php"),
-        images: [1_281_167, 50_000],
-        classes: 1_000,
-        even_classes: true,
-        channels: 3,
-        side: 224,
-        white: 255.0,
-        mean: &[0.485, 0.456, 0.406],
-        deviation: &[0.229, 0.224, 0.225],
-        augmentation: Augmentation::ResizedCrop { scale: (0.08, 1.0) },
-        recipe: Recipe::LargeImages,
+        /// 70,000 articles of clothing of 28×28 pixels, in the format of MNIST.
+        FashionMnist "fashion-mnist" {
+            title: "Fashion-MNIST",
+            published_at: Some("https://github.com/zalandoresearch/fashion-mnist"),
+            even_classes: true,
+            mean: &[0.2860],
+            deviation: &[0.3530],
+            augmentation: Augmentation::Shift { pixels: 2, flips: true },
+            ..Dataset::Mnist.facts()
+        }
+        /// 60,000 photographs of 10 classes, of 32×32 pixels.
+        Cifar10 "cifar10" {
+            title: "CIFAR-10",
+            published_at: Some("https://www.cs.toronto.edu/~kriz/cifar.html"),
+            images: [50_000, 10_000],
+            classes: 10,
+            even_classes: true,
+            channels: 3,
+            side: 32,
+            white: 255.0,
+            mean: &[0.4914, 0.4822, 0.4465],
+            deviation: &[0.2023, 0.1994, 0.2010],
+            augmentation: Augmentation::Shift { pixels: 4, flips: true },
+            recipe: Recipe::SmallImages,
+        }
+        /// 60,000 photographs of 100 classes, of 32×32 pixels.
+        Cifar100 "cifar100" {
+            title: "CIFAR-100",
+            classes: 100,
+            ..Dataset::Cifar10.facts()
+        }
+        /// Tiny-ImageNet-200.
+        TinyImagenet "tiny-imagenet" {
+            title: "Tiny-ImageNet-200",
+            published_at: Some("http://cs231n.stanford.edu/tiny-imagenet-200.zip"),
+            images: [100_000, 10_000],
+            classes: 200,
+            side: 64,
+            augmentation: Augmentation::ResizedCrop { scale: (0.5, 1.0) },
+            recipe: Recipe::SmallImages,
+            ..Dataset::Imagenet.facts()
+        }
+        /// The classification task of ILSVRC 2012.
+        Imagenet "imagenet" {
+            title: "ImageNet (ILSVRC 2012)",
+            published_at: Some("https://image-net.org/download.php"),
+            images: [1_281_167, 50_000],
+            classes: 1_000,
+            even_classes: true,
+            channels: 3,
+            side: 224,
+            white: 255.0,
+            mean: &[0.485, 0.456, 0.406],
+            deviation: &[0.229, 0.224, 0.225],
+            augmentation: Augmentation::ResizedCrop { scale: (0.08, 1.0) },
+            recipe: Recipe::LargeImages,
+        }
     }
 }
 

@@ -3,9 +3,6 @@
 //! The list below is the only place that names them all, beside the registry of their code in the trainer. Sweep files,
 //! error messages, the JSON Schema and the tests follow from it; `docs/guides/adding-a-transfer.md` says how to add one.
 
-use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, VariantArray, VariantNames};
-
 /// What is known of a transfer without its code.
 struct Facts {
     /// Whether there is a ticket to inherit from.
@@ -16,59 +13,29 @@ struct Facts {
     draws_mask: bool,
 }
 
-macro_rules! inherits {
-    ($($(#[doc = $description:literal])+ $name:ident $text:literal $facts:tt)+) => {
-        /// The part of a ticket that is transferred to a fresh initialization.
-        #[derive(
-            Debug,
-            Clone,
-            Copy,
-            PartialEq,
-            Eq,
-            Hash,
-            PartialOrd,
-            Ord,
-            Serialize,
-            Deserialize,
-            Display,
-            EnumString,
-            VariantNames,
-            VariantArray,
-        )]
-        pub enum Inherit {
-            $($(#[doc = $description])+ #[serde(rename = $text)] #[strum(serialize = $text)] $name,)+
-        }
-
-        impl Inherit {
-            fn facts(self) -> Facts {
-                match self {
-                    $(Inherit::$name => Facts $facts,)+
-                }
-            }
-        }
-    };
-}
-
-inherits! {
-    /// The signed mask.
-    Sign "sign" { ticket: true, signs: true, draws_mask: false }
-    /// The mask alone.
-    Mask "mask" { ticket: true, signs: false, draws_mask: false }
-    /// The mask and the magnitudes of weights, with the signs of the fresh initialization.
-    Magnitude "magnitude" { ticket: true, signs: false, draws_mask: false }
-    /// The signed mask, and the norm parameters.
-    SignNorm "sign+norm" { ticket: true, signs: true, draws_mask: false }
-    /// Everything: the ticket itself is trained further.
-    Retrain "retrain" { ticket: true, signs: false, draws_mask: false }
-    /// Nothing: the fresh initialization is trained as a dense network.
-    Dense "dense" { ticket: false, signs: false, draws_mask: false }
-    /// The number of surviving weights in each layer; which weights survive is random.
-    RandomMask "random-mask" { ticket: true, signs: false, draws_mask: true }
-    /// The total number of surviving weights; their number in each layer follows from its shape (ERK), and which weights
-    /// survive is random.
-    RandomMaskErk "random-mask-erk" { ticket: true, signs: false, draws_mask: true }
-    /// The mask, and the number of signs of each kind in each layer; which weight has which sign is random.
-    RandomSign "random-sign" { ticket: true, signs: false, draws_mask: false }
+declared! {
+    /// The part of a ticket that is transferred to a fresh initialization.
+    pub enum Inherit: Facts {
+        /// The signed mask.
+        Sign "sign" { ticket: true, signs: true, draws_mask: false }
+        /// The mask alone.
+        Mask "mask" { ticket: true, signs: false, draws_mask: false }
+        /// The mask and the magnitudes of weights, with the signs of the fresh initialization.
+        Magnitude "magnitude" { ticket: true, signs: false, draws_mask: false }
+        /// The signed mask, and the norm parameters.
+        SignNorm "sign+norm" { ticket: true, signs: true, draws_mask: false }
+        /// Everything: the ticket itself is trained further.
+        Retrain "retrain" { ticket: true, signs: false, draws_mask: false }
+        /// Nothing: the fresh initialization is trained as a dense network.
+        Dense "dense" { ticket: false, signs: false, draws_mask: false }
+        /// The number of surviving weights in each layer; which weights survive is random.
+        RandomMask "random-mask" { ticket: true, signs: false, draws_mask: true }
+        /// The total number of surviving weights; their number in each layer follows from its shape (ERK), and which weights
+        /// survive is random.
+        RandomMaskErk "random-mask-erk" { ticket: true, signs: false, draws_mask: true }
+        /// The mask, and the number of signs of each kind in each layer; which weight has which sign is random.
+        RandomSign "random-sign" { ticket: true, signs: false, draws_mask: false }
+    }
 }
 
 impl Inherit {

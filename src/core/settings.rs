@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 pub use crate::architecture::Architecture;
 pub use crate::dataset::Dataset;
@@ -20,29 +19,15 @@ pub const MAX_RANKS: u32 = 4_096;
 /// The maximum number of GPUs of one rank.
 pub const MAX_GPUS: u32 = 1_024;
 
-/// The three kinds of runs.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Kind {
-    Ticket,
-    Transfer,
-    Connect,
+words! {
+    /// The three kinds of runs.
+    #[serde(rename_all = "kebab-case")]
+    #[strum(serialize_all = "kebab-case")]
+    pub enum Kind {
+        Ticket,
+        Transfer,
+        Connect,
+    }
 }
 
 /// The settings of one run.
@@ -305,32 +290,18 @@ impl Problem {
     }
 }
 
-/// The instructions that floating-point operations use, and so the order in which sums are accumulated.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Numerics {
-    /// The fastest instructions of the processor. Other kinds of processors give other last bits.
-    #[default]
-    Native,
-    /// Only the instructions that every x86-64 processor with AVX2 and FMA has: the same bits on all of them.
-    Portable,
+words! {
+    /// The instructions that floating-point operations use, and so the order in which sums are accumulated.
+    #[derive(Default)]
+    #[serde(rename_all = "lowercase")]
+    #[strum(serialize_all = "lowercase")]
+    pub enum Numerics {
+        /// The fastest instructions of the processor. Other kinds of processors give other last bits.
+        #[default]
+        Native,
+        /// Only the instructions that every x86-64 processor with AVX2 and FMA has: the same bits on all of them.
+        Portable,
+    }
 }
 
 impl Numerics {
@@ -339,41 +310,27 @@ impl Numerics {
     }
 }
 
-/// The method that finds a ticket.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Method {
-    /// Learning rate rewinding: prune, keep the weights, continue training.
-    Lrr,
-    /// A winning sign: LRR with norm parameters interpolated toward their initialization in every batch.
-    Aws,
-    /// Iterative magnitude pruning with rewinding (Frankle and Carbin, 2019; Frankle et al., 2020): prune, rewind all
-    /// parameters to the initialization or to an early epoch, train again.
-    Imp,
-    /// Finds a mask at initialization, by the effect of each weight on the loss (Lee et al., 2019), then trains. Every
-    /// level is a network of its own.
-    Snip,
-    /// Finds a mask at initialization without data, by the flow through each weight (Tanaka et al., 2020), then trains.
-    /// Every level is a network of its own.
-    SynFlow,
-    /// A ticket from another program. Its only level is 1, regardless of how often it was pruned.
-    Imported,
+words! {
+    /// The method that finds a ticket.
+    #[serde(rename_all = "lowercase")]
+    #[strum(serialize_all = "lowercase")]
+    pub enum Method {
+        /// Learning rate rewinding: prune, keep the weights, continue training.
+        Lrr,
+        /// A winning sign: LRR with norm parameters interpolated toward their initialization in every batch.
+        Aws,
+        /// Iterative magnitude pruning with rewinding (Frankle and Carbin, 2019; Frankle et al., 2020): prune, rewind all
+        /// parameters to the initialization or to an early epoch, train again.
+        Imp,
+        /// Finds a mask at initialization, by the effect of each weight on the loss (Lee et al., 2019), then trains. Every
+        /// level is a network of its own.
+        Snip,
+        /// Finds a mask at initialization without data, by the flow through each weight (Tanaka et al., 2020), then trains.
+        /// Every level is a network of its own.
+        SynFlow,
+        /// A ticket from another program. Its only level is 1, regardless of how often it was pruned.
+        Imported,
+    }
 }
 
 impl Method {
@@ -386,38 +343,24 @@ impl Method {
     }
 }
 
-/// The networks that a connection joins.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Between {
-    /// Two transfers that differ in nothing but their seeds.
-    Seeds,
-    /// A ticket and the same ticket with its norm parameters set to their initialization ψ₀.
-    NormInit,
-    /// A transfer and the same ticket trained further (`retrain`), with the same training and the same order of images.
-    Retrain,
-    /// A ticket and the one of the level before it.
-    Levels,
-    /// Tickets of one level that may differ in anything else: method, seeds, settings.
-    Tickets,
-    /// Three transfers that differ in nothing but their seeds: the plane through them.
-    Plane,
+words! {
+    /// The networks that a connection joins.
+    #[serde(rename_all = "kebab-case")]
+    #[strum(serialize_all = "kebab-case")]
+    pub enum Between {
+        /// Two transfers that differ in nothing but their seeds.
+        Seeds,
+        /// A ticket and the same ticket with its norm parameters set to their initialization ψ₀.
+        NormInit,
+        /// A transfer and the same ticket trained further (`retrain`), with the same training and the same order of images.
+        Retrain,
+        /// A ticket and the one of the level before it.
+        Levels,
+        /// Tickets of one level that may differ in anything else: method, seeds, settings.
+        Tickets,
+        /// Three transfers that differ in nothing but their seeds: the plane through them.
+        Plane,
+    }
 }
 
 impl Between {
@@ -430,32 +373,18 @@ impl Between {
     }
 }
 
-/// The requirement on the masks of the networks that are joined.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Masks {
-    /// All networks must have the same mask.
-    #[default]
-    Same,
-    /// The masks may differ: on the path, weights that survive in either network may differ from zero.
-    Union,
+words! {
+    /// The requirement on the masks of the networks that are joined.
+    #[derive(Default)]
+    #[serde(rename_all = "lowercase")]
+    #[strum(serialize_all = "lowercase")]
+    pub enum Masks {
+        /// All networks must have the same mask.
+        #[default]
+        Same,
+        /// The masks may differ: on the path, weights that survive in either network may differ from zero.
+        Union,
+    }
 }
 
 impl Masks {
@@ -464,33 +393,18 @@ impl Masks {
     }
 }
 
-/// The images on which errors along a path are measured.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Sets {
-    /// Test images and training images, without augmentation.
-    Both,
-    /// Test images alone.
-    #[default]
-    Test,
+words! {
+    /// The images on which errors along a path are measured.
+    #[derive(Default)]
+    #[serde(rename_all = "lowercase")]
+    #[strum(serialize_all = "lowercase")]
+    pub enum Sets {
+        /// Test images and training images, without augmentation.
+        Both,
+        /// Test images alone.
+        #[default]
+        Test,
+    }
 }
 
 impl Sets {
@@ -499,33 +413,18 @@ impl Sets {
     }
 }
 
-/// The alignment of the units of two networks before they are joined.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Align {
-    /// No alignment.
-    #[default]
-    None,
-    /// Weights are matched layer by layer (Ainsworth et al., "Git Re-Basin", ICLR 2023).
-    Weights,
+words! {
+    /// The alignment of the units of two networks before they are joined.
+    #[derive(Default)]
+    #[serde(rename_all = "lowercase")]
+    #[strum(serialize_all = "lowercase")]
+    pub enum Align {
+        /// No alignment.
+        #[default]
+        None,
+        /// Weights are matched layer by layer (Ainsworth et al., "Git Re-Basin", ICLR 2023).
+        Weights,
+    }
 }
 
 impl Align {
@@ -555,36 +454,21 @@ pub struct Training {
     pub precision: Precision,
 }
 
-/// The floating-point precision of networks. Parameters, statistics, sums of the loss and the state of the optimizer
-/// are always in 32 bits.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Precision {
-    /// 32 bits.
-    #[default]
-    Fp32,
-    /// 32 bits, of which products use 19; only on NVIDIA GPUs.
-    Tf32,
-    /// Weights and activations in bfloat16: 16 bits, with the range of 32-bit numbers.
-    Bf16,
+words! {
+    /// The floating-point precision of networks. Parameters, statistics, sums of the loss and the state of the optimizer
+    /// are always in 32 bits.
+    #[derive(Default)]
+    #[serde(rename_all = "lowercase")]
+    #[strum(serialize_all = "lowercase")]
+    pub enum Precision {
+        /// 32 bits.
+        #[default]
+        Fp32,
+        /// 32 bits, of which products use 19; only on NVIDIA GPUs.
+        Tf32,
+        /// Weights and activations in bfloat16: 16 bits, with the range of 32-bit numbers.
+        Bf16,
+    }
 }
 
 impl Precision {
@@ -593,32 +477,17 @@ impl Precision {
     }
 }
 
-/// The optimizer. Both optimizers work as in PyTorch, with weight decay added to the gradient.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Default,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum Optimizer {
-    #[default]
-    Sgd,
-    /// Adam with β₂ = 0.999 and ε = 1e-8.
-    Adam,
+words! {
+    /// The optimizer. Both optimizers work as in PyTorch, with weight decay added to the gradient.
+    #[derive(Default)]
+    #[serde(rename_all = "lowercase")]
+    #[strum(serialize_all = "lowercase")]
+    pub enum Optimizer {
+        #[default]
+        Sgd,
+        /// Adam with β₂ = 0.999 and ε = 1e-8.
+        Adam,
+    }
 }
 
 impl Optimizer {
@@ -627,32 +496,17 @@ impl Optimizer {
     }
 }
 
-/// The schedule of the learning rate, which changes between epochs only.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    Display,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-    VariantArray,
-)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum Schedule {
-    Constant,
-    /// The learning rate is divided by 10 after half of the epochs, and by 100 after three quarters.
-    MultiStep,
-    /// The learning rate follows half a cosine, from lr down to lr / 1000.
-    Cosine,
+words! {
+    /// The schedule of the learning rate, which changes between epochs only.
+    #[serde(rename_all = "kebab-case")]
+    #[strum(serialize_all = "kebab-case")]
+    pub enum Schedule {
+        Constant,
+        /// The learning rate is divided by 10 after half of the epochs, and by 100 after three quarters.
+        MultiStep,
+        /// The learning rate follows half a cosine, from lr down to lr / 1000.
+        Cosine,
+    }
 }
 
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {

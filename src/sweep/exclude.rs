@@ -1,6 +1,6 @@
 //! Combinations to leave out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::combine::Point;
 use super::file::File;
@@ -107,20 +107,17 @@ fn within_connect(name: &Name, key: &'static Key) -> Result<&'static Key, Diagno
 /// The rules and what they have matched, so that a rule without effect can be reported.
 pub(crate) struct Exclusion<'f> {
     rules: &'f [Rule],
-    met: Vec<Met>,
-}
-
-#[derive(Clone)]
-struct Met {
-    matched: bool,
-    /// The values of each of the rule's settings over the combinations of its scope.
-    values: Vec<BTreeSet<Value>>,
+    /// Whether each rule has matched a combination.
+    matched: Vec<bool>,
+    /// The values over the combinations of a scope of each setting that rules of this scope name.
+    values: BTreeMap<(Block, &'static str), BTreeSet<Value>>,
 }
 
 impl<'f> Exclusion<'f> {
     pub(crate) fn new(rules: &'f [Rule]) -> Exclusion<'f> {
-        let met = rules.iter().map(|rule| Met { matched: false, values: vec![BTreeSet::new(); rule.conditions.len()] });
-        Exclusion { rules, met: met.collect() }
+        let named = rules.iter().flat_map(|rule| rule.conditions.iter().map(|axis| (rule.scope, axis.key.path)));
+        let values = named.map(|setting| (setting, BTreeSet::new())).collect();
+        Exclusion { rules, matched: vec![false; rules.len()], values }
     }
 
     /// Returns whether a rule drops a combination. A chain may lose all combinations of a block; `left` records whether
@@ -134,16 +131,15 @@ impl<'f> Exclusion<'f> {
 
     fn dropped_by(&mut self, point: &Point) -> Option<&'f Rule> {
         let levels = point.levels();
+        for ((scope, path), values) in &mut self.values {
+            if *scope == point.block() {
+                values.extend(point.get(path));
+            }
+        }
         let mut dropped_by = None;
-        for (rule, met) in self.rules.iter().zip(&mut self.met) {
-            if rule.scope != point.block() {
-                continue;
-            }
-            for (condition, values) in rule.conditions.iter().zip(&mut met.values) {
-                values.extend(point.get(condition.key.path));
-            }
-            if rule.matches(point, levels) {
-                met.matched = true;
+        for (rule, matched) in self.rules.iter().zip(&mut self.matched) {
+            if rule.scope == point.block() && rule.matches(point, levels) {
+                *matched = true;
                 dropped_by = Some(rule);
             }
         }
@@ -152,11 +148,11 @@ impl<'f> Exclusion<'f> {
 
     /// Returns an error for a rule without effect: no combination has one of its values, or all of them together.
     pub(crate) fn check_all_matched(&self) -> Result<(), Diagnostic> {
-        for (rule, met) in self.rules.iter().zip(&self.met) {
-            for (condition, values) in rule.conditions.iter().zip(&met.values) {
-                check_values_exist(rule.scope, condition, values)?;
+        for (rule, matched) in self.rules.iter().zip(&self.matched) {
+            for condition in &rule.conditions {
+                check_values_exist(rule.scope, condition, &self.values[&(rule.scope, condition.key.path)])?;
             }
-            if !met.matched {
+            if !matched {
                 let message = format!("this rule matches nothing: no {} has all these values", scope_name(rule.scope));
                 let help = "remove it, or use fewer settings; another rule may already exclude these combinations";
                 return Err(Diagnostic::at(rule.place, message, help));
