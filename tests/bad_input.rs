@@ -57,6 +57,9 @@ fn missing_file_or_wrong_command_exits_with_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_winsign")).arg("paln").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("plan"), "the message must suggest the nearest command: {}", stderr(&output));
+    let output = Command::new(env!("CARGO_BIN_EXE_winsign")).args(["status", "--jsn", "--json"]).output().unwrap();
+    assert_eq!((output.status.code(), json(&output)["error"]["exit_code"].as_u64()), (Some(2), Some(2)));
+    assert!(json(&output)["error"]["message"].as_str().unwrap().contains("--jsn"), "{}", json(&output));
 }
 
 #[test]

@@ -190,8 +190,10 @@ pub fn command_line() -> clap::Command {
 }
 
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let Arguments { command, common } = arguments;
+    let Arguments { command, common } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return command_line_error(&error),
+    };
     set_up_messages(&common);
     let code = match command {
         Command::Plan { sweep, all, graph } => plan::command(&common, &sweep, all, graph),
@@ -223,6 +225,18 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(code.unwrap_or_else(|error| output::error(&error, common.json)))
+}
+
+/// Prints an error of the command line, or the help that it requests, and returns the exit code.
+fn command_line_error(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    // The options are not known, since they could not be parsed.
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let _ = output::json(&serde_json::json!({ "error": Diagnostic::new(message, "see `winsign --help`") }));
+    }
+    ExitCode::from(error.exit_code() as u8)
 }
 
 /// Reads a sweep file and returns its plan, with the store.

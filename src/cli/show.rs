@@ -171,7 +171,8 @@ pub(crate) fn find(store: &Store, prefix: &str) -> Result<RunId, Diagnostic> {
                 true => format!("cannot find run {prefix} in {}", store.root().display()),
                 false => format!("store {} does not exist", store.root().display()),
             },
-            "list the runs with `winsign plan SWEEP --all`, or give another store with --store DIR",
+            "a run has no files before it starts: `winsign plan SWEEP --all` lists runs and their states; or give another \
+             store with --store DIR",
         )),
         several => Err(Diagnostic::new(
             format!("identity {prefix} is ambiguous: {} runs start with it", several.len()),

@@ -102,26 +102,29 @@ impl Store {
         RunDirectory { id: id.clone(), path }
     }
 
-    /// Returns the runs whose identity begins with `prefix` (at least two digits), sorted.
+    /// Returns the runs whose identity begins with `prefix`, sorted.
     pub fn find(&self, prefix: &str) -> Result<Vec<RunId>> {
-        let Some(folder) = prefix.get(..2).filter(|_| prefix.bytes().all(|byte| byte.is_ascii_hexdigit())) else {
-            return Ok(vec![]);
+        let runs = self.root.join("runs");
+        let folders = match prefix.get(..2) {
+            Some(folder) if folder.bytes().all(|byte| byte.is_ascii_hexdigit()) => vec![folder.to_string()],
+            Some(_) => vec![],
+            None => {
+                files::names(&runs)?.into_iter().filter(|name| name.len() == 2 && name.starts_with(prefix)).collect()
+            }
         };
-        let names = files::names(&self.root.join("runs").join(folder))?;
-        let mut ids: Vec<RunId> =
-            names.iter().filter(|name| name.starts_with(prefix)).filter_map(|name| name.parse().ok()).collect();
+        let mut ids = vec![];
+        for folder in folders {
+            let names = files::names(&runs.join(folder))?;
+            let found = names.iter().filter(|name| name.starts_with(prefix));
+            ids.extend(found.filter_map(|name| name.parse::<RunId>().ok()));
+        }
         ids.sort();
         Ok(ids)
     }
 
     /// Returns all runs of the store, sorted.
     pub fn runs(&self) -> Result<Vec<RunId>> {
-        let mut ids = vec![];
-        for folder in files::names(&self.root.join("runs"))?.iter().filter(|name| name.len() == 2) {
-            ids.extend(self.find(folder)?);
-        }
-        ids.sort();
-        Ok(ids)
+        self.find("")
     }
 }
 

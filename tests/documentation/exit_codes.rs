@@ -9,7 +9,7 @@ const INTRODUCTION: &str = "\
 have [rules of their own](../concepts/ranks.md#stopping-and-resuming) for the codes of several ranks.
 
 Errors say what failed, where in a file, and what to do. With `--json`, standard output has the same as
-`{\"error\": {\"message\", \"file\", \"line\", \"column\", \"help\", \"exit_code\"}}`, with `null` for what does not apply. Errors of the command line itself, such as unknown options, are text only.
+`{\"error\": {\"message\", \"file\", \"line\", \"column\", \"help\", \"exit_code\"}}`, with `null` for what does not apply.
 
 | code | `winsign` | `winsign-worker` |
 |---:|---|---|
