@@ -65,6 +65,8 @@ fn tickets(report: &Report) -> (Vec<Vec<&ConnectionRow>>, Option<String>) {
     if tickets.len() > MOST_TICKETS {
         tickets.retain(|rows| rows.iter().any(|row| row.pairs > 0));
     }
+    // Paths between tickets are many, and would take the places of all others.
+    tickets.sort_by_key(|rows| rows[0].between == Between::Tickets);
     let (tickets, said) = last_level(tickets, MOST_TICKETS, |rows| rows[0].level);
     let (tickets, left_out) = limited(tickets, MOST_TICKETS, "rows of panels");
     (tickets, said.into_iter().chain(left_out).reduce(|levels, tickets| format!("{levels} {tickets}")))
@@ -77,9 +79,12 @@ fn panels(line: usize, rows: &[&ConnectionRow]) -> impl Iterator<Item = Panel> {
 fn heading(row: &ConnectionRow) -> Vec<String> {
     let path = ends_text(row.inherit, row.between);
     let mut lines = match row.method {
-        Some(_) => vec![format!("{} · {path}", method_text(row.method)), level_text(row.level, row.remaining_ratio)],
+        Some(_) => vec![format!("{} · {path}", method_text(row.method))],
         None => vec![path],
     };
+    if row.level > 0 {
+        lines.push(level_text(row.level, row.remaining_ratio));
+    }
     lines.extend(axes_text(&row.axes));
     lines.push(if row.pairs > 0 { format!("barrier {}", barrier_so_far(row)) } else { "not finished".to_string() });
     lines

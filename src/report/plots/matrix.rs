@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use kodama::{Method as Linkage, linkage};
 use winsign_core::grouping::distinct;
+use winsign_core::settings::Between;
 
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences, thinned};
+use super::panels::{Panel, axes_text, ends_text, last_level, level_text, sentences, thinned};
 use super::{FigureChrome, Plot};
 use crate::paths::whole_matrices;
 use crate::statistics::{max, mean};
@@ -85,22 +86,40 @@ fn rows_by_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
     row.parts.iter().map(of_part).collect()
 }
 
+/// Returns at most `most` matrices in their order, and the sentence for the caption if there are more. The first tickets of all
+/// rows come before the second of any, and matrices between tickets come last.
+fn first_tickets(
+    all: Vec<(usize, &ConnectionRow, usize)>,
+    most: usize,
+) -> (Vec<(usize, &ConnectionRow, usize)>, Option<String>) {
+    let total = all.len();
+    if total <= most {
+        return (all, None);
+    }
+    let mut places: Vec<usize> = (0..total).collect();
+    places.sort_by_key(|&place| (all[place].1.between == Between::Tickets, all[place].0));
+    places.truncate(most);
+    places.sort_unstable();
+    let drawn = places.into_iter().map(|place| all[place]).collect();
+    (drawn, Some(format!("Only {most} of {total} matrices are drawn, those of the first tickets.")))
+}
+
 /// Draws every row that joins three networks or more, if there are any.
 pub(super) fn draw_measure<'a>(
     rows: impl Iterator<Item = &'a ConnectionRow>,
     measure: Measure,
     chrome: FigureChrome,
 ) -> Option<Plot> {
-    let rows: Vec<Cow<ConnectionRow>> = rows.flat_map(rows_by_ticket).collect();
-    let all = rows.iter().map(|row| (row.as_ref(), ends(row, &measure).len())).filter(|(row, ends)| {
-        // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
-        *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2
-    });
-    let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(row, _)| row.level);
-    let largest = all.iter().map(|(_, ends)| (*ends).min(MOST_ENDS)).max()?;
+    let rows: Vec<(usize, Cow<ConnectionRow>)> =
+        rows.flat_map(|row| rows_by_ticket(row).into_iter().enumerate()).collect();
+    let all = rows.iter().map(|(ticket, row)| (*ticket, row.as_ref(), ends(row, &measure).len()));
+    // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
+    let all = all.filter(|(_, row, ends)| *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2);
+    let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(_, row, _)| row.level);
+    let largest = all.iter().map(|(.., ends)| (*ends).min(MOST_ENDS)).max()?;
     let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
-    let (all, left_out) = limited(all, most, "matrices");
-    let matrices: Vec<Matrix> = all.into_iter().map(|(row, _)| Matrix::new(row, &measure)).collect();
+    let (all, left_out) = first_tickets(all, most);
+    let matrices: Vec<Matrix> = all.into_iter().map(|(_, row, _)| Matrix::new(row, &measure)).collect();
     let maps: Vec<HeatMap> = matrices.iter().map(Matrix::map).collect();
     let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
         Cell::Value(value) => Some(*value),
@@ -269,6 +288,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn matrices_beyond_the_limit_are_those_of_later_tickets_and_between_tickets() {
+        let report = two_basins(8);
+        let row = report.connections.iter().find(|row| row.between == Between::Seeds).unwrap();
+        let tickets = ConnectionRow { between: Between::Tickets, ..row.clone() };
+        let all = vec![(0, &tickets, 8), (0, row, 8), (1, row, 8), (0, row, 8), (1, row, 8)];
+        let (drawn, left_out) = first_tickets(all.clone(), 3);
+        assert_eq!(drawn.iter().map(|(ticket, ..)| *ticket).collect::<Vec<_>>(), [0, 1, 0]);
+        assert!(drawn.iter().all(|(_, row, _)| row.between == Between::Seeds));
+        assert_eq!(left_out.unwrap(), "Only 3 of 5 matrices are drawn, those of the first tickets.");
+        assert_eq!(first_tickets(all, 5).1, None);
+    }
+
+    #[test]
     fn networks_of_one_basin_stand_together() {
         let plot = draw(&two_basins(8), FigureChrome::Full).unwrap();
         let told = tooltips(&plot.svg);
@@ -305,8 +337,7 @@ mod tests {
         report.connections.extend_from_within(..);
         report.connections.extend_from_within(..);
         let plot = draw(&report, FigureChrome::Full).unwrap();
-        let said =
-            "Of more than 100 networks, so many are drawn, evenly picked. Only the first 2 of 4 matrices are drawn.";
+        let said = "Of more than 100 networks, so many are drawn, evenly picked. Only 2 of 4 matrices are drawn, those of the first tickets.";
         assert!(plot.caption.contains(said), "{}", plot.caption);
     }
 
