@@ -171,8 +171,9 @@ mod tests {
         assert!(page.contains("| AWS | 12 | 6.9 % | sign | 3 | 6 | **2.0 ± 1.0 \\[−0.5, 4.5\\]** |"), "{page}");
         assert_eq!(page.matches("**2.").count() + page.matches("**1").count(), 1, "{page}");
         // 11 + 0.1 · (1, 2, 3): 11.2 ± 4.3027 · 0.1 / √3.
-        let said = "- sign is 11.2 points of test error below mask (95 % interval 11.0 to 11.4, 3 tickets, AWS)\n";
-        assert!(page.contains(said), "{page}");
+        let expected =
+            "- test error: sign is 11.2 points lower than mask (95 % interval 11.0 to 11.4, 3 tickets, AWS)\n";
+        assert!(page.contains(expected), "{page}");
     }
 
     #[test]

@@ -300,8 +300,11 @@ mod tests {
         let data = unpacked(&render(&report, &study.records(), &[]));
         let chosen = &data["tables"][0];
         assert_eq!((&chosen["id"], &chosen["title"]), (&json!("chosen"), &json!("Custom table")));
-        let said = chosen["note"].as_str().unwrap();
-        assert!(said.starts_with("Test error in percent: mean") && said.ends_with(&note) && !note.is_empty(), "{said}");
+        let shown_note = chosen["note"].as_str().unwrap();
+        assert!(
+            shown_note.starts_with("Test error in percent: mean") && shown_note.ends_with(&note) && !note.is_empty(),
+            "{shown_note}"
+        );
         // Sorted by the number, and written as in the other forms of the report.
         for (at, column) in chosen["columns"].as_array().unwrap().iter().enumerate() {
             let texts: Vec<String> = (0..expected.rows.len()).map(|row| expected.columns[at].text(row)).collect();

@@ -52,29 +52,6 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     let by_axes = grouped(rows.iter().copied(), |row| (row.problem, &row.axes));
     let groups = by_axes.into_iter().flat_map(|rows| grouped(rows, |row| row.level)).collect();
     let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
-    let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
-    let seeds = rows.iter().map(|row| row.seeds);
-    let seeds = match (seeds.clone().min().unwrap_or(0), seeds.max().unwrap_or(0)) {
-        (fewest, most) if fewest == most => plural(most, "seed"),
-        (fewest, most) => format!("{fewest} to {most} seeds"),
-    };
-    let tickets = tickets_text(rows.iter().map(|row| row.tickets));
-    let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
-    let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
-    let intervals = rows
-        .iter()
-        .filter_map(|row| drawn_interval(row))
-        .next()
-        .map(|interval| format!("Error bars: {} % confidence interval over tickets.", percent(interval.level)));
-    let caption = sentences([
-        Some(bars.as_str()),
-        intervals.as_deref(),
-        rows.iter().all(|row| row.tickets == 1).then_some("One ticket has no confidence interval."),
-        (!dense.is_empty()).then_some("Dashed line: dense networks."),
-        rows.iter().any(|row| row.seeds > MOST_MARKERS).then_some(&most),
-        left_out.as_deref(),
-    ]);
-
     let bar_width = 0.8 / methods.len() as f64;
     let centre_of = |row: &TransferRow| {
         let group = inherits.iter().position(|inherit| *inherit == row.inherit).unwrap_or(0);
@@ -98,7 +75,7 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
         legend: methods.iter().map(|method| key(*method)).collect(),
         x: "transferred",
         y: "test error, %",
-        caption,
+        caption: caption(&rows, &dense, left_out),
         size,
         room: TICKS,
         scale: None,
@@ -112,6 +89,29 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
             draw_bar(&mut chart, row, centre_of(row), 0.42 * bar_width);
         }
     }))
+}
+
+fn caption(rows: &[&TransferRow], dense: &[&TransferRow], left_out: Option<String>) -> String {
+    let seeds = rows.iter().map(|row| row.seeds);
+    let seeds = match (seeds.clone().min().unwrap_or(0), seeds.max().unwrap_or(0)) {
+        (fewest, most) if fewest == most => plural(most, "seed"),
+        (fewest, most) => format!("{fewest} to {most} seeds"),
+    };
+    let tickets = tickets_text(rows.iter().map(|row| row.tickets));
+    let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
+    let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
+    let intervals = rows.iter().find_map(|row| drawn_interval(row));
+    let intervals = intervals
+        .map(|interval| format!("Error bars: {} % confidence interval over tickets.", percent(interval.level)));
+    let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
+    sentences([
+        Some(bars.as_str()),
+        intervals.as_deref(),
+        rows.iter().all(|row| row.tickets == 1).then_some("One ticket has no confidence interval."),
+        (!dense.is_empty()).then_some("Dashed line: dense networks."),
+        rows.iter().any(|row| row.seeds > MOST_MARKERS).then_some(&most),
+        left_out.as_deref(),
+    ])
 }
 
 fn key(method: Option<Method>) -> Key {
