@@ -81,7 +81,7 @@ pub struct Compared {
     /// A minus B, in percentage points. Of a paired test the mean over pairs, which may be fewer than the runs.
     pub difference: Option<f64>,
     pub barrier_difference: Option<f64>,
-    /// Whether the barriers of both sides were measured by one protocol, as far as that is known: others are not subtracted.
+    /// False if the barriers of both sides were measured by different protocols, and so are not subtracted.
     pub barriers_alike: bool,
     pub test: Option<Test>,
     /// The number of pairs of seeds, of a paired test.

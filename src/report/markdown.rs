@@ -141,7 +141,7 @@ mod tests {
     use winsign_testkit::study::{Study, ticket_of};
 
     #[test]
-    fn a_page() {
+    fn page_has_tables_and_figures() {
         let study = Study::digits();
         let report = study.report();
         let page = render(&report, &plots::draw(&report, &study.records(), FigureChrome::Full));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_page_names_what_failed() {
+    fn page_of_a_partial_study_lists_failures() {
         let mut study = Study::digits();
         study.unfinish(RunState::Failed, |planned| planned.label.seeds == [Seeds::from(3)]);
         let report = study.report();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_table_its_notes_and_what_must_be_known() {
+    fn page_has_custom_table_notes_and_warnings() {
         let axes = vec![("a<b>|\x1b[2J".to_string(), "x_y*\n# z".to_string())];
         let mut report = Study::new(&[12], &[2, 3], &[axes]).report();
         let layout = Layout { columns: Some(vec!["a<b>|\x1b[2J".to_string()]), ..Layout::default() };

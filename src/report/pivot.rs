@@ -53,8 +53,8 @@ pub struct PivotCell {
     pub tickets: Option<usize>,
     /// The number of tickets once all runs are done.
     pub tickets_planned: Option<usize>,
-    /// Whether it is lower than every other cell of its column that it is compared with, as the intervals of the differences
-    /// show.
+    /// True if the value is lower than every other one of its column that it is compared with, as the intervals of the
+    /// differences show.
     pub best: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct Sample<'r> {
     pub between: Option<Between>,
     /// The protocol by which barriers were measured.
     pub protocol: Option<BarrierProtocol>,
-    /// Whether the numbers are from one distribution; otherwise there is no interval.
+    /// True if the numbers are from one distribution; otherwise there is no interval.
     pub is_homogeneous: bool,
     pub axes: &'r Axes,
     pub draws: Vec<Draw<'r>>,

@@ -31,7 +31,7 @@ pub struct Table {
 pub struct Row {
     /// The runs behind the numbers of the row, including those that are not finished.
     pub runs: Vec<RunId>,
-    /// Whether another table shows the number of this row, too.
+    /// True if another table shows the number of this row, too.
     pub is_shown_elsewhere: bool,
 }
 
@@ -44,7 +44,7 @@ pub struct Column {
     pub form: Form,
     pub role: Role,
     pub shown: Shown,
-    /// Whether the column is left out if no row has a value in it.
+    /// True if the column is left out if no row has a value in it.
     pub is_optional: bool,
     /// One cell for each row of the table.
     pub cells: Vec<Cell>,

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_study() {
+    fn finished_study_is_shown() {
         assert_text(&render(&Study::digits().report(), false), FINISHED);
     }
 
@@ -164,7 +164,7 @@ Errors in percent, barriers in percentage points. With one ticket, ± is the dev
 ";
 
     #[test]
-    fn a_partial_study_with_failures() {
+    fn partial_study_lists_failures() {
         let mut study = Study::digits();
         let mut unfinish = |now, method, inherit, which: fn(&[Seeds]) -> bool| {
             study.unfinish(now, |PlannedRun { label, .. }| {
@@ -208,7 +208,7 @@ Errors in percent, barriers in percentage points. With one ticket, ± is the dev
 ";
 
     #[test]
-    fn a_study_of_tickets_shows_tickets() {
+    fn study_of_tickets_shows_tickets() {
         let mut study = Study::digits();
         study.runs.retain(|(planned, ..)| planned.run.kind() == Kind::Ticket && planned.label.level <= 1);
         assert_text(&render(&study.report(), false), TICKETS);

@@ -1,4 +1,4 @@
-//! What all runs of a study have in common, and in what they differ.
+//! The settings that all runs of a study share, and those in which they differ.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -48,7 +48,7 @@ impl Flat {
         flat.finished(records.len())
     }
 
-    /// With a value for each of so many runs.
+    /// Adds missing values at the end, so that each setting has a value for every run.
     pub(super) fn finished(mut self, runs: usize) -> Flat {
         self.values.iter_mut().for_each(|values| values.resize(runs, Value::Null));
         self

@@ -27,10 +27,10 @@ pub(super) struct PageTable {
 pub(super) struct PageColumn {
     key: String,
     title: String,
-    /// Whether the column says what a row is about.
+    /// True if the column identifies the row.
     is_key: bool,
     is_numeric: bool,
-    /// Whether only the view of a single run shows the column.
+    /// True if only the view of a single run shows the column.
     is_detail: bool,
     texts: Value,
     /// The numbers by which rows are sorted; without them, rows are sorted by the texts.

@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn barriers_have_panels_by_what_they_are_between() {
+    fn barriers_have_a_panel_for_each_kind_of_path() {
         let plot = draw_barriers(&levels(), FigureChrome::Full).unwrap();
         let marks = tooltips(&plot.svg);
         assert_eq!((starting_with(&marks, "AWS mask").len(), starting_with(&marks, "AWS ticket").len()), (13, 13));

@@ -60,7 +60,7 @@ fn heading(row: &PlaneRow) -> Vec<String> {
 }
 
 /// Returns round errors between the smallest and the largest: evenly spaced, or by their logarithm where they span more
-/// than a decade, lest all of them lie at the walls.
+/// than a decade, since all of them would lie at the border otherwise.
 fn thresholds(errors: impl Iterator<Item = f64>) -> Vec<f64> {
     let (low, high) = errors
         .filter(|error| error.is_finite())
@@ -95,17 +95,9 @@ fn draw_plane(canvas: &mut Canvas, panel: Rect, plane: (&PlaneRow, &PlaneOutcome
 
     // The shade of the area below the first threshold, between the first and the second, and so on.
     let part = |band: usize| band as f64 / thresholds.len().max(1) as f64;
-    chart.canvas.rect(area, fill(shade(part(0))));
     let errors: Vec<f64> = outcome.points.iter().map(|point| point.test_error).collect();
     let contours = contours(&outcome.x, &outcome.y, &errors, thresholds);
-    for (band, contour) in contours.iter().enumerate() {
-        chart.area(&contour.rings, shade(part(band + 1)));
-    }
-    for (band, contour) in contours.iter().enumerate() {
-        for line in &contour.lines {
-            chart.line(line, stroke(ink(part(band + 1)).faded(0.6), THIN_LINE));
-        }
-    }
+    draw_contours(&mut chart, &contours, part);
     let markers: Vec<Point> = outcome.networks.iter().map(|network| chart.place(*network)).collect();
     let names: Vec<String> = row.ends.iter().map(|end| NOTE.shortened(&end.label, SIDE / 2.0)).collect();
     let spots = name_spots(area, &markers, &names);
@@ -126,6 +118,18 @@ fn draw_plane(canvas: &mut Canvas, panel: Rect, plane: (&PlaneRow, &PlaneOutcome
         Look { face: Face::Open, ..look(None, None) }.draw_marker(chart.canvas, marker, 1.0);
     }
     add_values(&mut chart, row, outcome);
+}
+
+fn draw_contours(chart: &mut Chart, contours: &[Contour], part: impl Fn(usize) -> f64) {
+    chart.canvas.rect(chart.area, fill(shade(part(0))));
+    for (band, contour) in contours.iter().enumerate() {
+        chart.area(&contour.rings, shade(part(band + 1)));
+    }
+    for (band, contour) in contours.iter().enumerate() {
+        for line in &contour.lines {
+            chart.line(line, stroke(ink(part(band + 1)).faded(0.6), THIN_LINE));
+        }
+    }
 }
 
 fn around_marker(at: Point) -> Rect {
