@@ -112,6 +112,18 @@ ticket: {{method: lrr, levels: 1, warmup_epochs: {epochs}, epochs: 1, seed: 1..{
 }
 
 #[test]
+fn box_leaves_no_process_behind() {
+    let Some(study) = Study::new(Settings { nodes: 1, ..Settings::default() }, SMALL) else { return };
+    study.slurm.shell("ann", "sbatch --output=/dev/null --wrap='env -i sleep 600'");
+    wait_for("the job", || study.tasks("%T").contains(&"RUNNING".to_string()).then_some(()));
+    let processes = study.slurm.processes();
+    assert!(processes.len() > 5, "{processes:?}");
+    drop(study);
+    let left: Vec<u32> = processes.into_iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
+    assert_eq!(left, [0; 0]);
+}
+
+#[test]
 fn submitted_study_is_done() {
     let Some(study) = Study::new(Settings::default(), SMALL) else { return };
     study.json("submit", &[]);
@@ -133,7 +145,7 @@ fn jobs_in_hidden_partition_are_found() {
 #[test]
 fn jobs_are_found_whatever_the_environment_selects() {
     let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
-    study.slurm.shell("root", "sacctmgr --immediate add cluster west");
+    let second = study.slurm.start_second(Settings::default());
     study.json("submit", &["--partition", "down"]);
     let variables = [
         "SQUEUE_ACCOUNT=none",
@@ -144,13 +156,26 @@ fn jobs_are_found_whatever_the_environment_selects() {
         "SQUEUE_QOS=high",
         "SQUEUE_STATES=RUNNING",
         "SQUEUE_USERS=ben",
-        "SLURM_CLUSTERS=west",
+        &format!("SLURM_CLUSTERS={second}"),
     ];
     for variable in variables {
         study.assert_queued(&[variable]);
     }
     study.json_of("ann", &variables, "cancel", &[]);
     assert_eq!(study.tasks("%i"), [""; 0]);
+}
+
+#[test]
+fn jobs_on_another_cluster_are_found() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
+    let second = study.slurm.start_second(Settings { conf: &[DOWN], ..Settings::default() });
+    let queue = format!("squeue --all --noheader --clusters={second} | grep --invert-match CLUSTER || true");
+    let submitted = study.json_of("ann", &[&format!("SBATCH_CLUSTERS={second}")], "submit", &["--partition", "down"]);
+    let queued = study.slurm.shell("root", &queue);
+    assert_eq!(queued.lines().count() as u64, submitted["arrays"].as_u64().unwrap(), "{queued}");
+    study.assert_queued(&[]);
+    study.json("cancel", &[]);
+    assert_eq!(study.slurm.shell("root", &queue), "");
 }
 
 #[test]
