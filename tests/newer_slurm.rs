@@ -241,7 +241,7 @@ fn preemption_of_one_task_leaves_the_others_alone() {
 #[test]
 fn task_on_a_node_without_the_store_does_not_stop_others() {
     let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
-    let Some(study) = Study::new(settings, &tickets(3, 60)) else { return };
+    let Some(study) = Study::new(settings, &tickets(3, 20)) else { return };
     study.slurm.hide_from_node(FOLDER, 3);
     study.json("submit", &[]);
     let array = study.first_array();
