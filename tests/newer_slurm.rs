@@ -250,7 +250,7 @@ fn task_on_a_node_without_the_store_does_not_stop_others() {
     assert!(restarts.values().filter(|&&restarts| restarts == 0).count() >= 2, "{restarts:?}");
 }
 
-/// The study has 10,000 runs, of which each is a task.
+/// The study has about 10,000 runs, and each is a task.
 #[test]
 fn commands_on_a_large_study_need_few_rpcs() {
     let conf = ["MaxArraySize=1001", DOWN];
@@ -262,16 +262,17 @@ transfer: {level: [1, 2, 3, 4], inherit: [sign, mask], seed: 2..3}
 connect: {between: seeds}
 ";
     let Some(study) = Study::new(Settings { conf: &conf, ..Settings::default() }, text) else { return };
+    let mut needed = vec![];
     for (command, arguments) in
         [("submit", &["--partition", "down"][..]), ("hold", &[]), ("release", &[]), ("cancel", &[])]
     {
         study.slurm.shell("root", "sdiag --reset");
         study.json(command, arguments);
-        let rpcs = rpcs_of_ann(&study);
-        assert!(rpcs <= 30, "{command} needs {rpcs} RPCs");
+        needed.push((command, rpcs_of_ann(&study)));
         let tasks = study.tasks("%i").len();
         assert_eq!(tasks > 9_000, command != "cancel", "{tasks} tasks after {command}");
     }
+    assert!(needed.iter().all(|&(_, rpcs)| rpcs <= 30), "{needed:?}");
 }
 
 /// Returns the number of RPCs by `ann` since the last reset.
