@@ -28,12 +28,21 @@ impl SlurmBox {
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut number).unwrap();
         let slurm = SlurmBox { holder, number: number.trim().to_string() };
         assert!(!slurm.number.is_empty(), "the box did not start; help: run tests/slurm/box make target/slurm-box");
-        let mut cluster = slurm.command("root", "env");
-        cluster.args(settings.variables().map(|(name, value)| format!("{name}={value}")));
-        succeed(
-            cluster.arg("CLUSTER_USERS=ann,ben").arg(repository().join("tests/slurm/cluster")).args(["start", CLUSTER]),
-        );
+        slurm.start_cluster(CLUSTER, &settings, &[]);
         slurm
+    }
+
+    /// Starts a second cluster that has the same users and accounting database, and returns its name.
+    pub fn start_second(&self, settings: Settings) -> &'static str {
+        self.start_cluster(SECOND, &settings, &["CLUSTER_PORT=22000", &format!("CLUSTER_JOINS={CLUSTER}")]);
+        "winsign22000"
+    }
+
+    fn start_cluster(&self, folder: &str, settings: &Settings, variables: &[&str]) {
+        let mut start = self.command("root", "env");
+        start.args(settings.variables().map(|(name, value)| format!("{name}={value}")));
+        start.args(variables).arg("CLUSTER_USERS=ann,ben");
+        succeed(start.arg(repository().join("tests/slurm/cluster")).args(["start", folder]));
     }
 
     /// Creates a command that a user runs in the box, which can take two minutes at most.
@@ -51,6 +60,15 @@ impl SlurmBox {
     /// Returns where this machine finds a path of the box.
     pub fn path(&self, path: &str) -> PathBuf {
         Path::new("/proc").join(&self.number).join("root").join(path.trim_start_matches('/'))
+    }
+
+    /// Returns the numbers of all processes in the box, as this machine counts them.
+    pub fn processes(&self) -> Vec<u32> {
+        let namespace = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+        let own = namespace(&Path::new("/proc").join(&self.number));
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        let in_box = processes.filter(|process| own.is_some() && namespace(process) == own);
+        in_box.filter_map(|process| process.file_name()?.to_str()?.parse().ok()).collect()
     }
 
     /// Returns the name of a node, counted from 1.
@@ -79,6 +97,9 @@ impl Drop for SlurmBox {
 
 /// The folder of the cluster in the box.
 const CLUSTER: &str = "/run/cluster";
+
+/// The folder of the second cluster.
+const SECOND: &str = "/run/second";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
