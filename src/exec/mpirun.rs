@@ -6,6 +6,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
+use super::hosts::split_user;
 use super::launcher::{Launcher, Output, Placement};
 use super::slots::Seat;
 
@@ -35,6 +36,7 @@ impl Launcher for Mpirun {
         command
             .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
             .env("OMP_NUM_THREADS", options.threads.to_string())
+            .envs(agent_options(seat))
             // In a Slurm allocation mpirun starts a step on other nodes, which would otherwise block other steps.
             .env("SLURM_OVERLAP", "1");
         command
@@ -74,7 +76,7 @@ fn arguments(
             arguments.push(":".into());
         }
         let ranks = part.ranks();
-        arguments.extend(["--host".into(), format!("{}:{ranks}", part.name).into()]);
+        arguments.extend(["--host".into(), format!("{}:{ranks}", split_user(&part.name).1).into()]);
         arguments.extend(["-np".into(), ranks.to_string().into()]);
         for name in &names {
             arguments.extend(["-x".into(), name.into()]);
@@ -86,6 +88,14 @@ fn arguments(
         arguments.extend(options.worker_arguments(run, launch));
     }
     arguments
+}
+
+/// Returns the variable with the options of ssh, if the hosts have a user: `--host` does not take one.
+fn agent_options(seat: &Seat) -> Option<(&'static str, String)> {
+    const OPTIONS: &str = "OMPI_MCA_plm_rsh_args";
+    let (user, _) = split_user(&seat.parts[0].name);
+    let others = std::env::var(OPTIONS).unwrap_or_default();
+    user.map(|user| (OPTIONS, format!("{others} -l {user}").trim().to_string()))
 }
 
 /// Returns the variables that are passed to ranks unchanged.
@@ -181,6 +191,14 @@ mod tests {
         let shared = self::built(options(hosts(&[("a", 1)], Share::OneOf(4)), 1), &[]).join(" ");
         let variables = "-x CUDA_VISIBLE_DEVICES=0 -x WINSIGN_GPU_SHARE=0.2500 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25";
         assert!(shared.contains(&format!("{variables} /bin")), "{shared}");
+    }
+
+    #[test]
+    fn user_of_the_hosts_is_an_option_of_ssh() {
+        let options = options(hosts(&[("me@a", 1), ("me@b", 1)], Share::Even), 2);
+        let seat = options.slots.clone().take(2, Instant::now()).unwrap();
+        assert_eq!(agent_options(&seat), Some(("OMPI_MCA_plm_rsh_args", "-l me".to_string())));
+        assert!(built(options, &[]).join(" ").contains("--host a:1 -np 1"));
     }
 
     #[test]
