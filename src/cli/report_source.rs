@@ -128,6 +128,11 @@ impl ReportSource {
         store.expect("runs are found in the source's stores").run(id)
     }
 
+    /// Returns true if the plan lacks runs because files in the stores are damaged.
+    pub(crate) fn has_damaged_runs(&self) -> bool {
+        !self.problems.damaged.is_empty()
+    }
+
     /// Returns the current state of each run in the stores, with notices.
     pub(crate) fn survey(&self) -> (Vec<Found>, Vec<Notice>) {
         let (found, mut problems) = stores::look_up(&self.plan.runs, &self.stores);

@@ -352,7 +352,8 @@ impl Status {
             let _ =
                 write!(text, "running: {} ({})", printable(&row.label), printable(row.note.unwrap_or("unknown host")));
             if let Some(progress) = row.progress {
-                let _ = write!(text, ", {} of {} done", progress.done, progress.total);
+                let unit = if row.kind == Kind::Connect { "batches" } else { "epochs" };
+                let _ = write!(text, ", {} of {} {unit} done", progress.done, progress.total);
                 if let Some(error) = progress.test_error {
                     let _ = write!(text, ", test error {error:.1} %");
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,8 +12,8 @@ use winsign_exec::batch::profile::Profile;
 use winsign_exec::batch::submission;
 use winsign_exec::batch::submit::{self, DryRun, Request, Submitted};
 use winsign_exec::{batch, launcher};
-use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::{Plan, PlannedRun};
 
 use super::run::find_worker;
 use super::stages::totals;
@@ -103,6 +103,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
     launcher::named(&profile.launcher, &execution.wanted(&profile))?;
     let worker = find_worker(arguments.execution.worker.as_deref())?;
+    warn_without_data(&plan, &execution.data);
     let submitter = Submitter { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
     if arguments.dry_run {
         let store = Store::open(&submit::absolute(&common.store)?)?;
@@ -113,12 +114,24 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     print(common, &plan, &submitted, &common.arguments_for(&arguments.sweep))
 }
 
+/// Warns if the runs need data sets, but their directory is not on this machine.
+fn warn_without_data(plan: &Plan, data: &Path) {
+    let reads_files = |planned: &PlannedRun| planned.run.settings.problem().dataset.facts().published_at.is_some();
+    if !data.exists() && plan.runs.iter().any(reads_files) {
+        output::message(&format!(
+            "warning: the directory of the data sets, {}, does not exist on this machine; name it with --data DIR if it \
+             is elsewhere on the nodes",
+            data.display()
+        ));
+    }
+}
+
 /// A request to submit that lacks the store and the path of this program.
 pub(crate) struct Submitter<'a> {
     pub plan: &'a Plan,
     pub profile: &'a Profile,
     pub execution: &'a submission::Execution,
-    pub worker: &'a std::path::Path,
+    pub worker: &'a Path,
     pub only: Option<&'a HashSet<RunId>>,
 }
 
@@ -137,8 +150,8 @@ impl Submitter<'_> {
         act: impl FnOnce(&Request) -> Result<T, batch::Error>,
     ) -> Result<T, Diagnostic> {
         let Submitter { plan, profile, execution, worker, only } = *self;
-        let winsign = std::env::current_exe()
-            .map_err(winsign_core::Error::io("find the program", std::path::Path::new("winsign")))?;
+        let winsign =
+            std::env::current_exe().map_err(winsign_core::Error::io("find the program", Path::new("winsign")))?;
         let request = Request { plan, store, profile, execution, winsign: &winsign, worker, only };
         Ok(act(&request)?)
     }

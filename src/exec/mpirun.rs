@@ -6,6 +6,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
+use super::hosts::split_user;
 use super::launcher::{Launcher, Output, Placement};
 use super::slots::{Part, Seat};
 
@@ -35,6 +36,7 @@ impl Launcher for Mpirun {
         command
             .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
             .env("OMP_NUM_THREADS", options.threads.to_string())
+            .envs(agent_options(seat))
             // In a Slurm allocation mpirun starts a step on other nodes, which would otherwise block other steps.
             .env("SLURM_OVERLAP", "1")
             // The daemons that it starts by srun need the variables of this process.
@@ -102,9 +104,21 @@ fn contexts(parts: &[Part]) -> Vec<&[Part]> {
 
 /// Returns the hosts of a context, and their ranks.
 fn ranks_on(hosts: &[Part]) -> [OsString; 4] {
-    let names: Vec<String> = hosts.iter().map(|host| format!("{}:{}", host.name, host.ranks())).collect();
+    let names: Vec<String> =
+        hosts.iter().map(|host| format!("{}:{}", split_user(&host.name).1, host.ranks())).collect();
     let ranks: usize = hosts.iter().map(Part::ranks).sum();
     ["--host".to_string(), names.join(","), "-np".to_string(), ranks.to_string()].map(OsString::from)
+}
+
+/// Returns the variables with the options of ssh, if the hosts have a user: `--host` does not take one. OpenMPI 5 reads another
+/// name than earlier versions.
+fn agent_options(seat: &Seat) -> Vec<(&'static str, String)> {
+    let (Some(user), _) = split_user(&seat.parts[0].name) else { return vec![] };
+    let with_user = |name| {
+        let others = std::env::var(name).unwrap_or_default();
+        (name, format!("{others} -l {user}").trim().to_string())
+    };
+    ["OMPI_MCA_plm_rsh_args", "PRTE_MCA_plm_ssh_args"].map(with_user).into()
 }
 
 /// Returns the variables that are passed to ranks unchanged.
@@ -208,6 +222,14 @@ mod tests {
         let shared = self::built(options(hosts(&[("a", 1)], Share::OneOf(4)), 1), &[]).join(" ");
         let variables = "-x CUDA_VISIBLE_DEVICES=0 -x WINSIGN_GPU_SHARE=0.2500 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25";
         assert!(shared.contains(&format!("{variables} /bin")), "{shared}");
+    }
+
+    #[test]
+    fn user_of_the_hosts_is_an_option_of_ssh() {
+        let options = options(hosts(&[("me@a", 1), ("me@b", 1)], Share::Even), 2);
+        let seat = options.slots.clone().take(2, Instant::now()).unwrap();
+        assert_eq!(agent_options(&seat), Some(("OMPI_MCA_plm_rsh_args", "-l me".to_string())));
+        assert!(built(options, &[]).join(" ").contains("--host a:1 -np 1"));
     }
 
     #[test]
