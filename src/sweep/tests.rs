@@ -669,6 +669,68 @@ fn large_sweeps_are_read_quickly() {
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
+/// Eight times as much takes about 8 times as long, and 64 times if the effort is quadratic.
+#[test]
+fn effort_grows_in_proportion_to_the_file_and_its_runs() {
+    const LONG_LIST: fn(usize) -> String = |size| format!("ticket: {{method: lrr, levels: 1, seed: [{}]}}", odd(size));
+    const ZIPPED_LISTS: fn(usize) -> String = |size| {
+        format!(
+            "{}\ntransfer: {{inherit: sign, seed: [{}]}}\nzip: [ticket.seed, transfer.seed]",
+            LONG_LIST(size),
+            odd(size)
+        )
+    };
+    const BLOCKS_BETWEEN_TICKETS: fn(usize) -> String = |size| {
+        let block = |index| format!("\n- {{between: tickets, points: {}}}", index + 2);
+        format!("ticket: {{method: lrr, levels: 1, seed: 1..2}}\nconnect:{}", (0..size).map(block).collect::<String>())
+    };
+    const AXIS_BETWEEN_TICKETS: fn(usize) -> String = |size| {
+        format!("ticket: {{method: lrr, levels: 1, seed: 1..2}}\nconnect: {{between: tickets, points: 2..{size}}}")
+    };
+    const NONE_RETRAINED: fn(usize) -> String = |size| {
+        format!(
+            "ticket: {{method: lrr, levels: 1}}\ntransfer: [{{inherit: sign, seed: 1..{size}}}, {{inherit: retrain, seed: 0}}]
+connect: {{between: retrain, points: 2..{size}}}"
+        )
+    };
+    const RULES: fn(usize) -> String = |size| {
+        let rule = |index| format!("\n- {{ticket.seed: {}}}", 4 * index + 1);
+        let rules: String = (0..size).map(rule).collect();
+        format!("ticket: {{method: lrr, levels: 1, seed: 1..{}}}\nexclude:{rules}", 4 * size)
+    };
+    const RULES_THAT_OVERLAP: fn(usize) -> String = |size| {
+        let rule = |index| format!("\n- {{ticket.seed: {}..{}}}", index + 1, index + size);
+        let rules: String = (0..size).map(rule).collect();
+        format!("ticket: {{method: lrr, levels: 1, seed: 1..{}}}\nexclude:{rules}", 4 * size)
+    };
+    let cases = [
+        (LONG_LIST, 64_000),
+        (ZIPPED_LISTS, 12_000),
+        (BLOCKS_BETWEEN_TICKETS, 8_000),
+        (AXIS_BETWEEN_TICKETS, 16_000),
+        (NONE_RETRAINED, 12_000),
+        (RULES, 4_000),
+        (RULES_THAT_OVERLAP, 4_000),
+    ];
+    for (file, size) in cases {
+        let small = processor_time_to_read(&file(size / 8)).min(processor_time_to_read(&file(size / 8)));
+        let large = processor_time_to_read(&file(size));
+        assert!(large < 24 * small, "{large:?} after {small:?}: {:.200}", file(3));
+    }
+}
+
+/// Returns a list of odd numbers, which no range stands for.
+fn odd(count: usize) -> String {
+    (0..count).map(|index| (2 * index + 1).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn processor_time_to_read(text: &str) -> Duration {
+    let start = processor_time();
+    // An error at the end takes as long.
+    let _ = digits(text);
+    processor_time() - start
+}
+
 /// The processor time of this thread. Other load on the machine does not count.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().expect("time goes forward")

@@ -65,7 +65,7 @@ impl Zip {
                 let help = "list its values to zip it, even if they are the defaults";
                 return fail(format!("`{path}` is not given in this file"), help);
             }
-            if file.given(key).flat_map(|axis| &axis.items).any(Item::is_all) {
+            if file.given(key).flat_map(Axis::items).any(Item::is_all) {
                 let help = "list the levels, as in `1..12`, to zip them";
                 return fail(format!("`{path}: all` cannot be zipped"), help);
             }
