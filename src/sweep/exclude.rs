@@ -53,8 +53,8 @@ impl Rule {
                 return Err(Diagnostic::at(node.place, "this rule is empty and would exclude everything", EXAMPLE));
             }
             Content::Map(entries) => entries,
-            other => {
-                let message = format!("a rule of `exclude` must be a block of settings, found {}", other.found());
+            _ => {
+                let message = format!("a rule of `exclude` must be a block of settings, found {}", node.found());
                 return Err(Diagnostic::at(node.place, message, EXAMPLE));
             }
         };

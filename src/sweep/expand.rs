@@ -320,13 +320,16 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
             }
             Between::NormInit | Between::Levels | Between::Tickets => return None,
         },
-        ("connect.points", _) if section.between() == Some(Between::Plane) => vec![Value::Whole(15)],
-        ("connect.points", _) => vec![Value::Whole(11)],
         (_, Fallback::Values(values)) => values.to_vec(),
         (_, Fallback::Recipe) if matches!(key.kind, Kind::Level) => {
             recipe(problem(outer), key).iter().flat_map(|level| level.meant(outer.levels())).collect()
         }
         (_, Fallback::Recipe) => recipe(problem(outer), key).to_vec(),
+        (_, Fallback::ByWord(path, words, other)) => {
+            let given = section.axis(path)?.values().next();
+            let own = words.iter().find(|(word, _)| given == Some(Value::Word(word)));
+            vec![own.map_or(other, |(_, value)| *value)]
+        }
         (_, Fallback::Same(path)) => return Some(Values::Same(path)),
         (_, Fallback::Required | Fallback::Depends(_)) => return None,
     };

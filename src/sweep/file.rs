@@ -174,7 +174,7 @@ fn read_block<T: DeserializeOwned>(
     node: Option<&Node>,
     defaults: Map<String, Json>,
 ) -> Result<T, Diagnostic> {
-    let nothing = Node { place: Place::default(), content: Content::Nothing };
+    let nothing = Node::new(Place::default(), Content::Nothing, String::new());
     SWEEP_FILE.entries(block, node.unwrap_or(&nothing))?.read(defaults)
 }
 
@@ -231,7 +231,7 @@ fn kind_of(value: Value) -> Option<Between> {
 }
 
 /// The form of a study's name, which becomes part of file names.
-pub(crate) const FILE_NAME: Form = Form { expects: "a text", numbers: false, read: study_name };
+pub(crate) const FILE_NAME: Form = Form { expects: "a text", read: study_name };
 
 fn study_name(named: &Named, text: &str) -> Result<String, Complaint> {
     if is_file_name(text) {

@@ -138,15 +138,22 @@ pub type Axes = Vec<(String, String)>;
 pub struct Resources {
     /// The number of runs side by side; one per core unless given.
     pub jobs: Option<u32>,
-    /// The threads of each rank; 1 unless given.
-    pub threads: Option<u32>,
-    /// The processes that share a run; 1 unless given.
-    pub ranks: Option<u32>,
+    /// The threads of each rank.
+    pub threads: u32,
+    /// The processes that share a run.
+    pub ranks: u32,
     /// The GPUs of each rank: a whole number, or a fraction of one that several ranks share; none are requested unless
     /// given.
     pub gpus: Option<f64>,
     /// The number of times that a failing run is started again before it counts as failed.
     pub retries: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Resources {
+        let defaults = SWEEP_FILE.defaults(keys::Block::Resources);
+        serde_json::from_value(defaults.into()).expect("the fields agree with the declarations")
+    }
 }
 
 /// Reads a sweep file.

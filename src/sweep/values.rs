@@ -183,7 +183,7 @@ impl Item {
     }
 
     fn read_range(key: &'static Key, node: &Node, text: &str) -> Result<Item, Diagnostic> {
-        let (unexpected, _) = key.unexpected(&node.content);
+        let (unexpected, _) = key.unexpected(node);
         if !key.kind.has_ranges() {
             let help =
                 format!("list the values, as in `{}: [{}]`; ranges are only for whole numbers", key.name, key.example);
@@ -195,7 +195,7 @@ impl Item {
             let help = "write two whole numbers, as in `2..4`; both are included";
             return Err(Diagnostic::at(node.place, unexpected, help));
         };
-        let end = |number| value(key, &Node { place: node.place, content: Content::Whole(number) });
+        let end = |number| value(key, &Node::new(node.place, Content::Whole(number), number.to_string()));
         Ok(Item { place: node.place, first: end(first)?, last: end(last)? })
     }
 

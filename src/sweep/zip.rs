@@ -40,7 +40,7 @@ impl Zip {
     fn read(node: &Node) -> Result<Zip, Diagnostic> {
         let help = "for example `zip: [[ticket.method, ticket.lr]]`";
         let Content::List(nodes) = &node.content else {
-            let message = format!("`zip` must be lists of settings, found {}", node.content.found());
+            let message = format!("`zip` must be lists of settings, found {}", node.found());
             return Err(Diagnostic::at(node.place, message, help));
         };
         let members = nodes.iter().map(Member::read).collect::<Result<Vec<_>, _>>()?;
@@ -114,7 +114,7 @@ impl Zip {
 impl Member {
     fn read(node: &Node) -> Result<Member, Diagnostic> {
         let Content::Text(name) = &node.content else {
-            let message = format!("`zip` must name settings, found {}", node.content.found());
+            let message = format!("`zip` must name settings, found {}", node.found());
             return Err(Diagnostic::at(node.place, message, "for example `zip: [[ticket.method, ticket.lr]]`"));
         };
         let key = schema::axis(name).map_err(|(message, help)| Diagnostic::at(node.place, message, help))?;

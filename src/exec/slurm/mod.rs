@@ -2,6 +2,7 @@
 //! `options` checks those of a profile, `nodes` reads the environment of a job.
 
 mod client;
+mod forms;
 mod nodes;
 mod options;
 mod script;
@@ -13,7 +14,7 @@ use winsign_core::Diagnostic;
 
 use crate::batch::Error;
 use crate::batch::profile::Profile;
-use crate::batch::scheduler::{Change, Job, Limits, Patience, Scheduler, ScriptParts};
+use crate::batch::scheduler::{Change, Job, Limits, MemoryForm, Patience, Scheduler, ScriptParts, TimeForm};
 use crate::batch::script::ArrayJob;
 use crate::hosts::Named;
 
@@ -25,6 +26,14 @@ pub(crate) struct Slurm;
 impl Scheduler for Slurm {
     fn title(&self) -> &'static str {
         TITLE
+    }
+
+    fn time_form(&self) -> TimeForm {
+        forms::TIME
+    }
+
+    fn memory_form(&self) -> MemoryForm {
+        forms::MEMORY
     }
 
     fn check(&self, profile: &Profile) -> Result<(), Diagnostic> {

@@ -50,12 +50,19 @@ pub fn read_text(path: &Path, kind: &DocumentKind) -> Result<String, Diagnostic>
     let opened = fs::File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
     match opened {
         Ok(_) if bytes.len() > MAX_BYTES => Err(too_large(kind)),
-        Ok(_) => String::from_utf8(bytes).map_err(|error| {
+        Ok(_) => String::from_utf8(bytes).map(without_byte_order_mark).map_err(|error| {
             let message =
                 format!("cannot read this file as text: byte {} is not UTF-8", error.utf8_error().valid_up_to());
             Diagnostic::new(message, format!("give a {} in YAML, saved as UTF-8", kind.name))
         }),
         Err(error) => Err(unreadable(path, kind, &error)),
+    }
+}
+
+fn without_byte_order_mark(text: String) -> String {
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_string(),
+        None => text,
     }
 }
 
