@@ -141,7 +141,7 @@ impl Watched for Status {
         let queue = Queue::query(&self.store)?;
         let amend = |statuses: &mut [RunStatus]| queue.overlay(&self.plan, statuses);
         let statuses = survey_again(&self.plan, &self.store, known, &self.clock, amend)?;
-        let warnings = queue.warnings(&self.plan);
+        let warnings = queue.warnings(&self.plan, &statuses);
         let mut failures: Vec<usize> =
             (0..statuses.len()).filter(|&at| statuses[at].state == RunState::Failed).collect();
         failures.sort_by_key(|&at| std::cmp::Reverse(statuses[at].since));

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use winsign_core::text::plural;
+use winsign_core::text::{plural, printable};
 use winsign_core::{Diagnostic, RunId, Store};
 use winsign_exec::batch::profile::Profile;
 use winsign_exec::batch::submission;
-use winsign_exec::batch::submit::{self, Request, Submitted};
+use winsign_exec::batch::submit::{self, DryRun, Request, Submitted};
 use winsign_exec::{batch, launcher};
 use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
@@ -78,6 +78,9 @@ pub(crate) struct Cluster {
     /// Maximum number of jobs that run at the same time
     #[arg(long, value_name = "N")]
     max_running: Option<u32>,
+    /// Maximum number of jobs in the queue; the rest are submitted as these end
+    #[arg(long, value_name = "N")]
+    max_submit: Option<u32>,
     /// A further option of sbatch, as in --sbatch=--exclusive; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     sbatch: Vec<String>,
@@ -103,8 +106,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let submitter = Submitter { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
     if arguments.dry_run {
         let store = Store::open(&submit::absolute(&common.store)?)?;
-        let (submitted, scripts) = submitter.dry_run(&store)?;
-        return show(common, &plan, &submitted, &scripts);
+        return show(common, &plan, &submitter.dry_run(&store)?);
     }
     let store = Store::create(&submit::absolute(&common.store)?)?;
     let submitted = submitter.submit(&store)?;
@@ -125,7 +127,7 @@ impl Submitter<'_> {
         self.request(store, submit::submit)
     }
 
-    fn dry_run(&self, store: &Store) -> Result<(Submitted, Vec<String>), Diagnostic> {
+    fn dry_run(&self, store: &Store) -> Result<DryRun, Diagnostic> {
         self.request(store, submit::dry_run)
     }
 
@@ -161,6 +163,7 @@ impl Cluster {
             ("pack", number(pack)),
             ("side_by_side", number(self.side_by_side)),
             ("max_running", number(self.max_running)),
+            ("max_submit", number(self.max_submit)),
         ];
         let options = options.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
@@ -181,19 +184,28 @@ fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submis
 }
 
 /// Prints what would be submitted.
-fn show(common: &Common, plan: &Plan, submitted: &Submitted, scripts: &[String]) -> Result<u8, Diagnostic> {
+fn show(common: &Common, plan: &Plan, dry_run: &DryRun) -> Result<u8, Diagnostic> {
+    let DryRun { submitted, scripts, variables } = dry_run;
     if common.json {
         let arrays = submitted.arrays.iter().zip(scripts);
         let arrays: Vec<_> = arrays
             .map(|(array, script)| json!({ "tasks": array.tasks.len(), "after": array.after, "script": script }))
             .collect();
-        return output::json(&json!({ "name": plan.name, "runs": submitted.runs, "arrays": arrays }));
+        let variables = json!({ "used": variables.used, "ignored": variables.ignored });
+        let (name, runs) = (&plan.name, submitted.runs);
+        return output::json(&json!({ "name": name, "runs": runs, "arrays": arrays, "variables": variables }));
     }
     let mut text = String::new();
     for (number, (array, script)) in submitted.arrays.iter().zip(scripts).enumerate() {
         let _ = writeln!(text, "# ---- array {number}: {}{}", plural(array.tasks.len(), "task"), after(&array.after));
         text += script;
         text.push('\n');
+    }
+    for variable in &variables.used {
+        let _ = writeln!(text, "# {} of this shell also applies, since the profile does not say", printable(variable));
+    }
+    for variable in &variables.ignored {
+        let _ = writeln!(text, "# {} of this shell is ignored", printable(variable));
     }
     let arrays = plural(submitted.arrays.len(), "array");
     let _ = writeln!(text, "# {}: {} in {arrays}; nothing was submitted", plan.name, plural(submitted.runs, "run"));

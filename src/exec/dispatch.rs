@@ -415,6 +415,10 @@ impl<'a> Dispatcher<'a> {
             Exit::Code(126 | 127) if self.options.launcher.program().is_none() => {
                 return Err(self.worker_error(&lines.join("\n")));
             }
+            // The launcher did not connect the ranks, as for every other run.
+            Exit::Code(exit::USAGE) if self.options.ranks > 1 && self.attempt_by(at, token)?.is_none() => {
+                return Err(self.launcher_error(&last_message(lines)));
+            }
             Exit::Code(code) => {
                 let allowed = match code {
                     exit::RANK_LOST => retries.max(MAX_KILLS),

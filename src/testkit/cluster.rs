@@ -28,6 +28,19 @@ impl Default for Settings<'_> {
     }
 }
 
+impl Settings<'_> {
+    /// Returns the variables that pass the settings to `tests/slurm/cluster`.
+    pub(super) fn variables(&self) -> [(&'static str, String); 5] {
+        [
+            ("CLUSTER_NODES", self.nodes.to_string()),
+            ("CLUSTER_CPUS", self.cpus.to_string()),
+            ("CLUSTER_GPUS", self.gpus.to_string()),
+            ("CLUSTER_MODE", if self.netns { "netns" } else { "ports" }.to_string()),
+            ("CLUSTER_CONF", self.conf.join("\n")),
+        ]
+    }
+}
+
 /// A running Slurm with the partition `batch`, and `spot`, whose jobs it preempts. When it is dropped, it ends with all its
 /// jobs.
 pub struct Cluster {
@@ -38,14 +51,8 @@ impl Cluster {
     /// Starts a cluster, and waits until its nodes are idle.
     pub fn start(settings: Settings) -> Cluster {
         let reservation = Reservation::claim(settings.nodes);
-        let mode = if settings.netns { "netns" } else { "ports" };
         let mut start = reservation.script("start");
-        start
-            .env("CLUSTER_NODES", settings.nodes.to_string())
-            .env("CLUSTER_CPUS", settings.cpus.to_string())
-            .env("CLUSTER_GPUS", settings.gpus.to_string())
-            .env("CLUSTER_MODE", mode)
-            .env("CLUSTER_CONF", settings.conf.join("\n"));
+        start.envs(settings.variables());
         succeed(&mut start);
         Cluster { reservation }
     }

@@ -1,0 +1,284 @@
+//! Studies on Slurm 24.11 with accounting, hidden partitions and users who do not see each other's jobs.
+#![cfg(feature = "worker")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use winsign_testkit::cluster::Settings;
+use winsign_testkit::slurm_box::SlurmBox;
+use winsign_testkit::{SMALL, program, succeed, wait_for};
+
+/// A partition that starts no job.
+const DOWN: &str = "PartitionName=down Nodes=ALL DefaultTime=10 State=DOWN";
+
+/// The folder of the study, in which all users may write.
+const FOLDER: &str = "/srv/study";
+
+/// A study of the user `ann`.
+struct Study {
+    slurm: SlurmBox,
+}
+
+impl Study {
+    /// Starts a cluster for a sweep; returns `None`, and says so, if this user cannot start one.
+    fn new(settings: Settings, text: &str) -> Option<Study> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not tested: only root can start a newer Slurm");
+            return None;
+        }
+        let study = Study { slurm: SlurmBox::start(settings) };
+        study.slurm.shell("root", &format!("install -d -o ann -m 777 {FOLDER}"));
+        fs::write(study.slurm.path(FOLDER).join("study.yaml"), text).unwrap();
+        Some(study)
+    }
+
+    /// Creates the command `winsign COMMAND SWEEP --store …` of a user who has set these variables.
+    fn winsign_of(&self, user: &str, variables: &[&str], command: &str) -> Command {
+        let mut winsign = self.slurm.command(user, "env");
+        winsign.args(variables).arg(program("winsign")).arg(command);
+        winsign.args([&format!("{FOLDER}/study.yaml"), "--store", &format!("{FOLDER}/store")]);
+        winsign
+    }
+
+    fn json_of(&self, user: &str, variables: &[&str], command: &str, arguments: &[&str]) -> Value {
+        winsign_testkit::json(&succeed(self.winsign_of(user, variables, command).args(arguments).arg("--json")))
+    }
+
+    fn json(&self, command: &str, arguments: &[&str]) -> Value {
+        self.json_of("ann", &[], command, arguments)
+    }
+
+    fn counts(&self) -> Value {
+        self.json("status", &[])["runs"].clone()
+    }
+
+    /// Asserts that the study is queued for a user with these variables, and cannot be submitted twice.
+    fn assert_queued(&self, variables: &[&str]) {
+        let counts = self.json_of("ann", variables, "status", &[])["runs"].clone();
+        assert_eq!(counts["queued"], counts["total"], "{variables:?}: {counts:#}");
+        let again = self.json_of("ann", variables, "submit", &["--partition", "down"]);
+        assert_eq!(again["runs"], 0, "{variables:?}: {again:#}");
+    }
+
+    /// Returns a line in the given format of `squeue` for each task that has not ended.
+    fn tasks(&self, format: &str) -> Vec<String> {
+        let queue = self.slurm.shell("root", &format!("squeue --all --noheader --array --format='{format}'"));
+        queue.lines().map(|line| line.trim_end().to_string()).collect()
+    }
+
+    /// Returns how often Slurm has started each task of the array again, by its number in the array.
+    fn restarts(&self, array: u32) -> BTreeMap<u32, u32> {
+        let format = "--Format=ArrayTaskID:20,RestartCnt:20";
+        let queue =
+            self.slurm.shell("root", &format!("squeue --all --noheader --array --states=all --jobs={array} {format}"));
+        let numbers = queue.lines().map(|line| line.split_whitespace().map(|number| number.parse().unwrap()));
+        numbers.map(|mut numbers| (numbers.next().unwrap(), numbers.next().unwrap())).collect()
+    }
+
+    /// Returns the number of the array that was submitted first.
+    fn first_array(&self) -> u32 {
+        self.tasks("%F").iter().map(|array| array.parse().unwrap()).min().expect("a task is in the queue")
+    }
+
+    /// Returns the content of every file in the store.
+    fn content(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut content = BTreeMap::new();
+        add_files(&self.slurm.path(FOLDER), &mut content);
+        content
+    }
+}
+
+fn add_files(folder: &Path, content: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => add_files(&entry.path(), content),
+            false => drop(content.insert(entry.path(), fs::read(entry.path()).unwrap())),
+        }
+    }
+}
+
+/// Returns a sweep of tickets whose first levels take this many epochs.
+fn tickets(count: u32, epochs: u32) -> String {
+    format!(
+        "
+dataset: digits
+architecture: resnet8
+ticket: {{method: lrr, levels: 1, warmup_epochs: {epochs}, epochs: 1, seed: 1..{count}}}
+"
+    )
+}
+
+#[test]
+fn box_leaves_no_process_behind() {
+    let Some(study) = Study::new(Settings { nodes: 1, ..Settings::default() }, SMALL) else { return };
+    study.slurm.shell("ann", "sbatch --output=/dev/null --wrap='env -i sleep 600'");
+    wait_for("the job", || study.tasks("%T").contains(&"RUNNING".to_string()).then_some(()));
+    let processes = study.slurm.processes();
+    assert!(processes.len() > 5, "{processes:?}");
+    drop(study);
+    let left: Vec<u32> = processes.into_iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
+    assert_eq!(left, [0; 0]);
+}
+
+#[test]
+fn submitted_study_is_done() {
+    let Some(study) = Study::new(Settings::default(), SMALL) else { return };
+    study.json("submit", &[]);
+    wait_for("the end of the study", || study.tasks("%i").is_empty().then_some(()));
+    let counts = study.counts();
+    assert_eq!(counts["done"], counts["total"], "{counts:#}");
+}
+
+#[test]
+fn jobs_in_hidden_partition_are_found() {
+    let conf = ["PartitionName=hidden Nodes=ALL Hidden=YES DefaultTime=10 State=DOWN", DOWN];
+    let Some(study) = Study::new(Settings { conf: &conf, ..Settings::default() }, SMALL) else { return };
+    study.json("submit", &["--partition", "hidden"]);
+    study.assert_queued(&[]);
+    study.json("cancel", &[]);
+    assert_eq!(study.tasks("%i"), [""; 0]);
+}
+
+#[test]
+fn jobs_are_found_whatever_the_environment_selects() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
+    let second = study.slurm.start_second(Settings::default());
+    study.json("submit", &["--partition", "down"]);
+    let variables = [
+        "SQUEUE_ACCOUNT=none",
+        "SQUEUE_FORMAT2=jobid",
+        "SQUEUE_LICENSES=none",
+        "SQUEUE_NAMES=none",
+        "SQUEUE_PARTITION=batch",
+        "SQUEUE_QOS=high",
+        "SQUEUE_STATES=RUNNING",
+        "SQUEUE_USERS=ben",
+        &format!("SLURM_CLUSTERS={second}"),
+    ];
+    for variable in variables {
+        study.assert_queued(&[variable]);
+    }
+    study.json_of("ann", &variables, "cancel", &[]);
+    assert_eq!(study.tasks("%i"), [""; 0]);
+}
+
+#[test]
+fn jobs_on_another_cluster_are_found() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
+    let second = study.slurm.start_second(Settings { conf: &[DOWN], ..Settings::default() });
+    let queue = format!("squeue --all --noheader --clusters={second} | grep --invert-match CLUSTER || true");
+    let submitted = study.json_of("ann", &[&format!("SBATCH_CLUSTERS={second}")], "submit", &["--partition", "down"]);
+    let queued = study.slurm.shell("root", &queue);
+    assert_eq!(queued.lines().count() as u64, submitted["arrays"].as_u64().unwrap(), "{queued}");
+    study.assert_queued(&[]);
+    study.json("cancel", &[]);
+    assert_eq!(study.slurm.shell("root", &queue), "");
+}
+
+#[test]
+fn options_of_winsign_win_over_the_environment() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
+    let variables = [
+        "SBATCH_ARRAY_INX=0-3",
+        "SBATCH_JOB_NAME=other",
+        "SBATCH_PARTITION=batch",
+        "SBATCH_TIMELIMIT=3",
+        "SBATCH_WAIT=1",
+        // Nothing else says it, so it holds.
+        "SBATCH_QOS=scavenger",
+    ];
+    let mut submit = study.winsign_of("ann", &variables, "submit");
+    // With SBATCH_WAIT it would never end.
+    submit.args(["--partition", "down", "--time", "30", "--json"]).env("BOX_LIMIT", "20");
+    let submitted = winsign_testkit::json(&succeed(&mut submit));
+    let tasks = study.tasks("%P %l %q");
+    assert_eq!(tasks.len() as u64, submitted["tasks"].as_u64().unwrap(), "{tasks:?}");
+    assert!(tasks.iter().all(|task| task == "down 30:00 scavenger"), "{tasks:?}");
+    study.assert_queued(&[]);
+}
+
+#[test]
+fn status_of_a_colleague_who_cannot_see_the_jobs_changes_nothing() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
+    study.json("submit", &["--partition", "down"]);
+    study.slurm.shell("ann", &format!("chmod -R a+rwX {FOLDER}/store"));
+    assert_eq!(study.slurm.shell("ben", "squeue --all --noheader"), "", "the jobs must be hidden");
+    let before = study.content();
+    let counts = study.json_of("ben", &[], "status", &[])["runs"].clone();
+    assert_eq!((&counts["pending"], &counts["failed"]), (&json!(0), &json!(0)), "{counts:#}");
+    assert!(study.content() == before, "the store has changed");
+    study.assert_queued(&[]);
+}
+
+/// The preempted task is the one that has the job number of its array.
+#[test]
+fn preemption_of_one_task_leaves_the_others_alone() {
+    let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(3, 1000)) else { return };
+    study.json("submit", &["--qos", "scavenger"]);
+    let array = study.first_array();
+    let running = wait_for("a task on every node", || {
+        let tasks = study.tasks("%F %T %A %K %N");
+        let running: Vec<String> = tasks.into_iter().filter(|task| task.contains(" RUNNING ")).collect();
+        (running.len() == 3).then_some(running)
+    });
+    let last = running.iter().find_map(|task| task.strip_prefix(&format!("{array} RUNNING {array} ")));
+    let (preempted, node) = last.expect("a task has the number of the array").split_once(' ').unwrap();
+    let high = format!("sbatch --parsable --qos=high --nodelist={node} --output=/dev/null --wrap='sleep 1'");
+    study.slurm.shell("ben", &high);
+    let running_again = format!("{array}_{preempted} RUNNING");
+    let restarts = wait_for("the preempted task to start again", || {
+        let restarts = study.restarts(array);
+        let started_again = restarts[&preempted.parse().unwrap()] > 0;
+        (started_again && study.tasks("%i %T").contains(&running_again)).then_some(restarts)
+    });
+    assert_eq!(restarts.values().filter(|&&restarts| restarts > 0).count(), 1, "{restarts:?}");
+}
+
+#[test]
+fn task_on_a_node_without_the_store_does_not_stop_others() {
+    let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(3, 20)) else { return };
+    study.slurm.hide_from_node(FOLDER, 3);
+    study.json("submit", &[]);
+    let array = study.first_array();
+    wait_for("the first levels on two nodes", || (study.counts()["done"].as_u64().unwrap() >= 2).then_some(()));
+    let restarts = study.restarts(array);
+    assert!(restarts.values().filter(|&&restarts| restarts == 0).count() >= 2, "{restarts:?}");
+}
+
+/// The study has about 10,000 runs, and each is a task.
+#[test]
+fn commands_on_a_large_study_need_few_rpcs() {
+    let conf = ["MaxArraySize=1001", DOWN];
+    let text = "
+dataset: digits
+architecture: resnet8
+ticket: {method: [lrr, aws], levels: 4, epochs: 4, seed: 1..181}
+transfer: {level: [1, 2, 3, 4], inherit: [sign, mask], seed: 2..3}
+connect: {between: seeds}
+";
+    let Some(study) = Study::new(Settings { conf: &conf, ..Settings::default() }, text) else { return };
+    let mut needed = vec![];
+    for (command, arguments) in
+        [("submit", &["--partition", "down"][..]), ("hold", &[]), ("release", &[]), ("cancel", &[])]
+    {
+        study.slurm.shell("root", "sdiag --reset");
+        study.json(command, arguments);
+        needed.push((command, rpcs_of_ann(&study)));
+        let tasks = study.tasks("%i").len();
+        assert_eq!(tasks > 9_000, command != "cancel", "{tasks} tasks after {command}");
+    }
+    assert!(needed.iter().all(|&(_, rpcs)| rpcs <= 30), "{needed:?}");
+}
+
+/// Returns the number of RPCs by `ann` since the last reset.
+fn rpcs_of_ann(study: &Study) -> u32 {
+    let statistics = study.slurm.shell("root", "sdiag");
+    let by_user = statistics.split("by user").nth(1).unwrap();
+    let line = by_user.lines().find(|line| line.trim_start().starts_with("ann ")).unwrap_or("count:0 ");
+    line.split("count:").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+}
