@@ -102,6 +102,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         threads: arguments.execution.threads.unwrap_or(plan.resources.threads),
         data: arguments.execution.data.clone(),
         retries: 0,
+        retry_out_of_memory: true,
         worker,
     };
     let statuses = survey(&plan, &store)?;

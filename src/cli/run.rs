@@ -167,6 +167,7 @@ fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Resu
         threads,
         data: arguments.execution.data.clone(),
         retries: resources.retries,
+        retry_out_of_memory: true,
         worker,
     })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use winsign_core::{Diagnostic, Store, exit};
+use winsign_core::{Diagnostic, RunId, Store, exit};
 use winsign_exec::batch::scheduler::{Change, change_own};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::{programs, submit};
@@ -47,6 +47,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         return executed.map(|_| code);
     }
     let (scheduler, cluster) = (submission.scheduler(), &submission.file.cluster);
+    if let Ok(summary) = &executed {
+        submit_with_more_memory(&submission, arguments, summary)?;
+    }
     if let Some(job) = scheduler.own_job() {
         let outcome = match &executed {
             // The time limit was reached, or the job was preempted. It resumes from its checkpoints.
@@ -68,11 +71,40 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     executed.map(|_| code)
 }
 
-/// Executes the runs of one task, and their inputs that no other process computes.
-fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Diagnostic> {
+/// Submits this task again if runs of it need more memory than its job has.
+fn submit_with_more_memory(
+    submission: &Submission,
+    arguments: &Arguments,
+    summary: &Summary,
+) -> Result<(), Diagnostic> {
+    let failed: Vec<&RunId> =
+        summary.failed.iter().filter(|failure| failure.memory_ran_out).map(|failure| &failure.id).collect();
+    let Some(megabytes) = more_memory(submission).filter(|_| !failed.is_empty()) else { return Ok(()) };
+    // The new job must not take these failures for final ones.
+    let store = Store::open(&root_of(submission)?)?;
+    for run in failed {
+        store.run(run).forgive()?;
+    }
+    tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
+    let task = u32::try_from(arguments.task).unwrap_or(u32::MAX);
+    Ok(submit::submit_with_memory(submission, arguments.array, task, megabytes)?)
+}
+
+/// Returns the megabytes to request if runs need more than this job has; `None` if the profile does not allow more.
+fn more_memory(submission: &Submission) -> Option<u64> {
+    submission.file.profile.more_memory(submission.scheduler().own_memory())
+}
+
+/// Returns the directory of the store that a submission is in.
+fn root_of(submission: &Submission) -> Result<PathBuf, Diagnostic> {
     let root = submission.path.ancestors().nth(2);
     let root = root.ok_or_else(|| winsign_core::Error::damaged(&submission.path, "it is not in a store"))?;
-    let store = Store::create(root)?;
+    Ok(root.to_path_buf())
+}
+
+/// Executes the runs of one task, and their inputs that no other process computes.
+fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Diagnostic> {
+    let store = Store::create(&root_of(submission)?)?;
     let entries = submission.entries(arguments.array, arguments.task)?;
     let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
     let statuses = survey_runs(&runs, &store)?;
@@ -114,6 +146,7 @@ fn options(submission: &Submission, store: &Store) -> Result<Options, Diagnostic
         threads: execution.threads,
         data: execution.data.clone(),
         retries: execution.retries,
+        retry_out_of_memory: more_memory(submission).is_none(),
         worker: programs::folder(store.root(), programs).join(programs::WORKER),
     })
 }

@@ -433,7 +433,12 @@ impl<'a> Dispatcher<'a> {
                 self.end_attempt_of(at, token, &End::Interrupted)?;
             }
             Exit::Killed(signal) => {
-                self.handle_failure(at, token, describe_kill(signal, memory_ran_out), retries.max(MAX_KILLS))?;
+                let allowed =
+                    if memory_ran_out && !self.options.retry_out_of_memory { 0 } else { retries.max(MAX_KILLS) };
+                self.handle_failure(at, token, describe_kill(signal, memory_ran_out), allowed)?;
+                if let Some(failure) = &mut self.nodes[at].failure {
+                    failure.memory_ran_out = memory_ran_out;
+                }
             }
             // The exit codes of a missing program or library.
             Exit::Code(126 | 127) if self.options.launcher.program().is_none() => {
@@ -737,7 +742,8 @@ impl<'a> Dispatcher<'a> {
         let log: String = log_end.iter().map(|line| format!("\n    {line}")).collect();
         self.display.print(&format!("{label} ({}) failed: {message}{log}", run.id));
         self.nodes[at].phase = Phase::Failed;
-        self.nodes[at].failure = Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end });
+        self.nodes[at].failure =
+            Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end, memory_ran_out: false });
         self.block_dependents(at);
     }
 

@@ -59,6 +59,8 @@ pub struct Options {
     pub data: PathBuf,
     /// How many times a failing run is restarted.
     pub retries: u32,
+    /// Whether a run that was killed for lack of memory is restarted here, rather than left to a job with more.
+    pub retry_out_of_memory: bool,
     /// The program `winsign-worker`.
     pub worker: PathBuf,
 }
@@ -118,6 +120,8 @@ pub struct Failure {
     pub message: String,
     /// The last lines of its log.
     pub log_end: Vec<String>,
+    #[serde(skip)]
+    pub memory_ran_out: bool,
 }
 
 impl Summary {

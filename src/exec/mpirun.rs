@@ -177,6 +177,7 @@ mod tests {
             threads: 2,
             data: "/my data".into(),
             retries: 0,
+            retry_out_of_memory: true,
             worker: "/bin/the \"worker\"".into(),
         }
     }

@@ -117,6 +117,7 @@ mod tests {
             threads: 4,
             data: "data".into(),
             retries: 0,
+            retry_out_of_memory: true,
             worker: "worker".into(),
         }
     }

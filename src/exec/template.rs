@@ -160,7 +160,8 @@ mod tests {
         let seat = slots.clone().take(3, Instant::now()).unwrap();
         let launcher = Arc::new(template.clone());
         let (data, worker) = ("data".into(), "/bin/worker".into());
-        let options = Options { launcher, slots, ranks: 3, threads: 4, data, retries: 0, worker };
+        let options =
+            Options { launcher, slots, ranks: 3, threads: 4, data, retries: 0, retry_out_of_memory: true, worker };
         let words = ["ibrun", "-n", "3", "-c4", "--gpus=1", "a a:2,b:1", "${HOME}/${ranks}-3"];
         assert_eq!(template.fill(&options, &seat), words);
         let command = template.command(&options, &seat, Path::new("/store/run"), "t.1");

@@ -69,6 +69,9 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the job that this process is part of: in an array, this task only.
     fn own_job(&self) -> Option<JobTasks>;
 
+    /// Returns the megabytes of memory on each node that this process's job has requested, if that is known.
+    fn own_memory(&self) -> Option<u64>;
+
     /// Returns the nodes of the job that this process is part of, if there are several and it is the job's only process.
     fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic>;
 }
@@ -87,7 +90,8 @@ pub struct TimeForm {
 pub struct MemoryForm {
     /// Describes the texts, as part of a sentence.
     pub expects: &'static str,
-    pub accepts: fn(&str) -> bool,
+    /// Returns the megabytes of an amount, 0 for all of a node; `None` if the text is no amount.
+    pub megabytes: fn(&str) -> Option<u64>,
 }
 
 /// Whether to wait for a controller that does not respond.
@@ -243,6 +247,8 @@ pub struct ToSubmit<'a> {
     pub held: bool,
     /// The nodes that it must not use.
     pub excluded: &'a [String],
+    /// The megabytes of memory on each node, instead of those of the script.
+    pub memory: Option<u64>,
     /// Where it is submitted from.
     pub directory: &'a Path,
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
+use winsign_core::files;
+use winsign_core::lease::{self, Lease};
 use winsign_core::text::printable;
-use winsign_core::{files, lease};
 
 use super::Error;
 use super::profile::Profile;
@@ -45,11 +46,7 @@ pub(super) fn send(
     if submission.is_cancelled() || submission.unsent(&submission.parts()?) == 0 {
         return Ok(Sent::default());
     }
-    // Two processes must not send each array twice.
-    let lease = match lease::take(&submission.path.join("sending"))? {
-        Ok(lease) => lease,
-        Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
-    };
+    let lease = take_lease(submission)?;
     let alive = jobs()?.alive;
     let parts = submission.adopt(&alive)?;
     let mut sender = Sender::new(submission, room(&submission.file.profile, limits) as usize, parts, &alive);
@@ -65,6 +62,22 @@ pub(super) fn send(
         }
     }
     Ok(sender.sent)
+}
+
+/// Sends a task again, with this much memory on each node.
+pub(super) fn send_again(submission: &Submission, array: usize, task: u32, megabytes: u64) -> Result<(), Error> {
+    let _lease = take_lease(submission)?;
+    let tasks = Tasks::from(task..=task);
+    let job = submit(submission, array, &tasks, &[], Some(megabytes))?;
+    let mut parts = submission.parts()?.remove(&array).unwrap_or_default();
+    parts.push(Part { job, tasks });
+    Ok(submission.write_parts(array, &parts)?)
+}
+
+/// Keeps other processes from sending the same tasks.
+fn take_lease(submission: &Submission) -> Result<Lease, Error> {
+    lease::take(&submission.path.join("sending"))?
+        .map_err(|owner| Error::Busy { reason: format!("{owner} is submitting to it") })
 }
 
 struct Sender<'a> {
@@ -156,35 +169,13 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// Submits tasks of one array and returns their job number.
+    /// Submits tasks of one array, after those that they depend on, and returns their job number.
     fn submit(&self, array: usize, tasks: &Tasks) -> Result<String, Error> {
-        let Submission { file, path: directory, .. } = self.submission;
-        let index = &file.arrays[array];
+        let index = &self.submission.file.arrays[array];
         let before = index.after.iter().filter_map(|before| self.parts.get(before)).flatten();
         let before = before.map(|part| part.job.as_str()).chain(index.after_jobs.iter().map(String::as_str));
         let before: Vec<&str> = before.filter(|job| self.knows(job)).collect();
-        let path = directory.join("arrays").join(format!("{array}.sh"));
-        let script =
-            files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
-        let script = String::from_utf8_lossy(&script);
-        let excluded = self.submission.excluded()?;
-        let submitted = ToSubmit {
-            script: &script,
-            tasks,
-            after: &before,
-            held: self.submission.is_held(),
-            excluded: &excluded,
-            directory,
-        };
-        let scheduler = self.submission.scheduler();
-        scheduler.submit(&file.cluster, &submitted).map_err(|error| match error {
-            Error::Refused { words, .. } => Error::Rejected {
-                scheduler: scheduler.title(),
-                words: words.lines().map(printable).collect::<Vec<_>>().join("; "),
-                settings: file.profile.settings_to_check(),
-            },
-            other => other,
-        })
+        submit(self.submission, array, tasks, &before, None)
     }
 
     /// Whether the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
@@ -198,4 +189,30 @@ impl Sender<'_> {
             }
         }
     }
+}
+
+/// Submits tasks of one array to the scheduler and returns their job number.
+fn submit(
+    submission: &Submission,
+    array: usize,
+    tasks: &Tasks,
+    after: &[&str],
+    memory: Option<u64>,
+) -> Result<String, Error> {
+    let Submission { file, path: directory, .. } = submission;
+    let path = directory.join("arrays").join(format!("{array}.sh"));
+    let script = files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
+    let script = String::from_utf8_lossy(&script);
+    let excluded = submission.excluded()?;
+    let held = submission.is_held();
+    let submitted = ToSubmit { script: &script, tasks, after, held, excluded: &excluded, memory, directory };
+    let scheduler = submission.scheduler();
+    scheduler.submit(&file.cluster, &submitted).map_err(|error| match error {
+        Error::Refused { words, .. } => Error::Rejected {
+            scheduler: scheduler.title(),
+            words: words.lines().map(printable).collect::<Vec<_>>().join("; "),
+            settings: file.profile.settings_to_check(),
+        },
+        other => other,
+    })
 }

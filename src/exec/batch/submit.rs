@@ -14,7 +14,7 @@ use super::profile::Profile;
 use super::queue::Queue;
 use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables};
 use super::script::ArrayJob;
-use super::send::{Sent, room, send};
+use super::send::{Sent, room, send, send_again};
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Submission, SubmissionFile};
 use super::{Error, programs};
 
@@ -262,10 +262,19 @@ pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
 /// Submits the arrays of a submission that did not fit before.
 fn send_rest(submission: &Submission) -> Result<Sent, Error> {
     let limits = submission.scheduler().limits(Some(&submission.file.cluster), Patience::Some)?;
+    in_turn(|| send(submission, &limits, || jobs_of(submission)))
+}
+
+/// Submits a task of a job that ran out of memory again, with this much on each node.
+pub fn submit_with_memory(submission: &Submission, array: usize, task: u32, megabytes: u64) -> Result<(), Error> {
+    in_turn(|| send_again(submission, array, task, megabytes))
+}
+
+/// Waits while another process is submitting. It counts this job as existing, so what it leaves must be done here.
+fn in_turn<T>(act: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     let mut turns = 0..SENDING_PATIENCE;
     loop {
-        match send(submission, &limits, || jobs_of(submission)) {
-            // Another process is submitting, and counts this job as existing; the rest is submitted here.
+        match act() {
             Err(Error::Busy { .. }) if turns.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
             other => return other,
         }

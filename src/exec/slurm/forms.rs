@@ -5,7 +5,7 @@ use crate::batch::scheduler::{MemoryForm, TimeForm};
 pub(super) const TIME: TimeForm = TimeForm { expects: "minutes, or a time such as `4:00:00` or `1-12:00:00`", seconds };
 
 pub(super) const MEMORY: MemoryForm =
-    MemoryForm { expects: "a whole number, optionally followed by `K`, `M`, `G` or `T`", accepts: is_memory };
+    MemoryForm { expects: "a whole number, optionally followed by `K`, `M`, `G` or `T`", megabytes };
 
 /// Returns a time limit in seconds, 0 for none: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
 /// days-hours:minutes, days-hours:minutes:seconds, or a word for no limit.
@@ -36,10 +36,18 @@ fn seconds(time: &str) -> Option<u64> {
     (seconds <= LONGEST).then_some(seconds)
 }
 
-/// Returns whether `sbatch --mem` accepts a text: `4000`, `64G`, `64GB`.
-fn is_memory(text: &str) -> bool {
+/// Returns the megabytes of an amount as `sbatch --mem` takes it: `4000`, `64G`, `64GB`.
+fn megabytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_uppercase();
     let is_number = (1..=12).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number && ["", "K", "M", "G", "T", "KB", "MB", "GB", "TB"].contains(&unit.as_str())
+    let amount: u64 = digits.parse().ok().filter(|_| is_number)?;
+    match unit.trim_end_matches('B') {
+        "K" => Some(amount.div_ceil(1024)),
+        "" if unit.is_empty() => Some(amount),
+        "M" => Some(amount),
+        "G" => amount.checked_mul(1024),
+        "T" => amount.checked_mul(1024 * 1024),
+        _ => None,
+    }
 }

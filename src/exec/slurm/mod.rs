@@ -9,6 +9,7 @@ mod sbatch;
 mod script;
 
 use std::collections::BTreeSet;
+use std::env;
 
 use winsign_core::Diagnostic;
 
@@ -84,6 +85,10 @@ impl Scheduler for Slurm {
                 client::control(cluster, "requeuehold Incomplete", jobs)
             }
         }
+    }
+
+    fn own_memory(&self) -> Option<u64> {
+        env::var("SLURM_MEM_PER_NODE").ok()?.parse().ok().filter(|megabytes| *megabytes > 0)
     }
 
     fn own_job(&self) -> Option<JobTasks> {

@@ -76,8 +76,12 @@ pub(super) fn command(submitted: &ToSubmit) -> Command {
 }
 
 fn arguments(submitted: &ToSubmit) -> Vec<String> {
-    let ToSubmit { script, tasks, after, held, excluded, .. } = submitted;
+    let ToSubmit { script, tasks, after, held, excluded, memory, .. } = submitted;
     let mut arguments = options_of(script);
+    if let Some(megabytes) = memory {
+        arguments.retain(|argument| !argument.starts_with("--mem="));
+        arguments.push(format!("--mem={megabytes}M"));
+    }
     for argument in &mut arguments {
         if let Some(array) = argument.strip_prefix("--array=") {
             let at_once = array.split_once('%').map(|(_, at_once)| format!("%{at_once}"));
@@ -157,16 +161,17 @@ mod tests {
             after: &["7", "8_1"],
             held: true,
             excluded: &["n2".to_string()],
+            memory: Some(6144),
             directory: Path::new("/"),
         };
         let expected = [
             "--array=4-6%3",
-            "--mem=4G",
             "--comment=a \"b\" # c",
             "--exclude=n1",
             "--exclusive",
             "-p",
             "gpu",
+            "--mem=6144M",
             "--dependency=afterany:7:8_1",
             "--hold",
             "--exclude=n1,n2",

@@ -1,5 +1,7 @@
 //! The keys of a profile.
 
+use std::ops::Bound;
+
 use winsign_core::settings::{MAX_GPUS, MAX_JOBS, MAX_RANKS};
 use winsign_core::text::{code_point, is_invisible};
 use winsign_sweep::keys::{ANY_TEXT, Block, Complaint, Fallback, Form, Kind, Named, Value};
@@ -67,6 +69,8 @@ pub static KEYS: &[Key] = {
         Key::new(Top, "constraint", Kind::Text(LINE), Depends("any node"), "a100&nvlink", "Features that nodes must have."),
         Key::new(Top, "time", Kind::Text(LIMIT), Depends("the partition's default"), "4:00:00", "The time limit of a job, for Slurm minutes or as in `1-12:00:00`. A run that takes longer continues in the next job."),
         Key::new(Top, "memory", Kind::Text(LIMIT), Depends("the cluster's default"), "32G", "Memory of a job on each node, in megabytes unless a unit is given, as in `32G`; 0 requests all of it."),
+        Key::new(Top, "memory_growth", Kind::Real(Bound::Excluded(1.0), Bound::Included(16.0)), Depends("no second job"), "1.5", "The factor by which the memory grows if a run needs more than its job has: its task is submitted again."),
+        Key::new(Top, "max_memory", Kind::Text(LIMIT), Depends("no limit"), "128G", "The memory beyond which it does not grow."),
         Key::new(Top, "grace", whole(MAX_GRACE), Values(&[Value::Whole(120)]), "120", "How many seconds before its time limit a job is signaled to save checkpoints."),
         Key::new(Top, "requeue", Kind::Truth, Values(&[Value::Truth(true)]), "true", "Whether jobs are requeued if they are preempted, reach their time limit or lose their node."),
         Key::new(Top, "gpu_type", Kind::Text(GPU_TYPE), Depends("any"), "a100", "The type of GPU: the middle of Slurm's `gpu:a100:4`."),

@@ -48,6 +48,9 @@ pub struct Profile {
     pub time: Option<String>,
     /// A node's memory for a job, as the scheduler writes it.
     pub memory: Option<String>,
+    /// By how much the memory of a task that ran out of it is multiplied.
+    pub memory_growth: Option<f64>,
+    pub max_memory: Option<String>,
     /// How many seconds before its time limit a job is signaled to save its checkpoint.
     pub grace: u32,
     /// Whether a job that stops early is queued again.
@@ -97,6 +100,8 @@ impl Default for Profile {
             constraint: None,
             time: None,
             memory: None,
+            memory_growth: None,
+            max_memory: None,
             grace: default("grace"),
             requeue: default("requeue"),
             gpu_type: None,
@@ -254,10 +259,24 @@ impl Profile {
         if let Some(text) = self.time.as_ref().filter(|text| (time.seconds)(text).is_none()) {
             return Err(self.malformed("time", text, time.expects));
         }
-        match self.memory.as_ref().filter(|text| !(memory.accepts)(text)) {
-            Some(text) => Err(self.malformed("memory", text, memory.expects)),
+        match self.memory.as_ref().filter(|text| (memory.megabytes)(text).is_none()) {
+            Some(text) => return Err(self.malformed("memory", text, memory.expects)),
+            None => {}
+        }
+        match self.max_memory.as_ref().filter(|text| !(memory.megabytes)(text).is_some_and(|most| most > 0)) {
+            Some(text) => Err(self.malformed("max_memory", text, memory.expects)),
             None => Ok(()),
         }
+    }
+
+    /// Returns the megabytes to request for a task that ran out of memory in a job with this many; `None` if more is not allowed, or
+    /// nobody knows how much it had.
+    pub fn more_memory(&self, megabytes: Option<u64>) -> Option<u64> {
+        let amount = |text: &String| (self.scheduler().memory_form().megabytes)(text).filter(|amount| *amount > 0);
+        let had = megabytes.or(self.memory.as_ref().and_then(amount))?;
+        let wanted = (had as f64 * self.memory_growth?).ceil() as u64;
+        let most = self.max_memory.as_ref().and_then(amount).unwrap_or(u64::MAX);
+        Some(wanted.min(most)).filter(|more| *more > had)
     }
 
     /// Returns the error of a setting whose text does not have the form that the scheduler expects.
