@@ -44,15 +44,7 @@ fn main() -> Result<()> {
         find_option(&arguments, "--python").ok_or("--python PYTHON is missing; PYTHON needs torch and torchvision")?;
     let turns = find_option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
     let data = tempfile::tempdir()?;
-    let request = Request {
-        like: Dataset::Cifar100,
-        train: TRAIN,
-        test: TEST,
-        classes: None,
-        seed: 1,
-        format: None,
-        layout: None,
-    };
+    let request = Request::new(Dataset::Cifar100, TRAIN, TEST);
     synth::write(data.path(), &request, &|| {})?;
 
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/data/digits.bin.gz");

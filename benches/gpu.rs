@@ -215,15 +215,7 @@ fn check_correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) 
             checks.push(check(&name, comparison.differences.is_empty() && comparison.compared > 0, detail));
         }
     }
-    let request = synth::Request {
-        like: Dataset::Cifar100,
-        train: 6_400,
-        test: 512,
-        classes: None,
-        seed: 1,
-        format: None,
-        layout: None,
-    };
+    let request = synth::Request::new(Dataset::Cifar100, 6_400, 512);
     synth::write(folder, &request, &|| {})?;
     for (architecture, dataset, logits, gradient) in
         [(Architecture::ResNet8, Dataset::Digits, 0.02, 0.2), (Architecture::MlpMixer, Dataset::Cifar100, 0.03, 0.03)]
@@ -807,15 +799,7 @@ fn measure_packing(setting: &Setting, folder: &Path) -> Result<Value> {
     };
     let folder = folder.join("packing");
     let images = if setting.cpu { 64 } else { 6_400 };
-    let request = synth::Request {
-        like: Dataset::Cifar100,
-        train: images,
-        test: images / 8,
-        classes: None,
-        seed: 1,
-        format: None,
-        layout: None,
-    };
+    let request = synth::Request::new(Dataset::Cifar100, images, images / 8);
     fs::create_dir(&folder)?;
     synth::write(&folder, &request, &|| {})?;
     let deadline = Instant::now() + PACKING_LIMIT;

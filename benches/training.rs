@@ -62,15 +62,7 @@ fn main() -> Result<()> {
     let only = find_option(&arguments, "--only");
     let turns = find_option(&arguments, "--turns").map_or(Ok(TURNS), |turns| turns.parse())?;
     let data = tempfile::tempdir()?;
-    let request = Request {
-        like: Dataset::Cifar100,
-        train: TRAIN,
-        test: TEST,
-        classes: None,
-        seed: 1,
-        format: None,
-        layout: None,
-    };
+    let request = Request::new(Dataset::Cifar100, TRAIN, TEST);
     synth::write(data.path(), &request, &|| {})?;
 
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);

@@ -49,6 +49,19 @@ fn wrong_sweep_file_is_reported_with_its_position() {
 }
 
 #[test]
+fn lines_may_end_with_carriage_returns() {
+    let workplace = Workplace::new();
+    let text = "dataset: digits\narchitecture: resnet8\nticket:\n  levels: 1\n";
+    for end in ["\r", "\r\n"] {
+        let sweep = workplace.sweep("sweep.yaml", &text.replace('\n', end));
+        assert_eq!(workplace.plan(&sweep).len(), 4);
+        let sweep = workplace.sweep("bad.yaml", &text.replace("levels", "level").replace('\n', end));
+        let output = workplace.winsign("plan", &sweep).output().unwrap();
+        assert!(stderr(&output).contains("bad.yaml:4:3"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn missing_file_or_wrong_command_exits_with_2() {
     let workplace = Workplace::new();
     let output = workplace.winsign("plan", &workplace.path("none.yaml")).output().unwrap();

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use winsign_core::settings::Dataset;
 use winsign_data::synth::Request;
 use winsign_data::{Contents, Split};
-use winsign_testkit::{json, stderr, succeed};
+use winsign_testkit::{Workplace, json, stderr, succeed};
 
 /// Creates the command `winsign data ARGUMENTS FOLDER`.
 fn data(arguments: &str, folder: &Path) -> Command {
@@ -126,6 +126,17 @@ fn damaged_file_is_reported_with_its_position() {
             |path| fs::write(path, "ImageId\n").unwrap(),
             "ImageId,PredictionString",
         ),
+        (
+            "--like tiny-imagenet",
+            "tiny-imagenet-200/val/val_annotations.txt",
+            |path| {
+                let text = fs::read_to_string(path).unwrap();
+                let other = text.lines().find(|line| line.split('\t').nth(1) != text.split('\t').nth(1)).unwrap();
+                let class = other.split('\t').nth(1).unwrap();
+                fs::write(path, format!("{text}val_0.JPEG\t{class}\t0\t0\t1\t1\n")).unwrap();
+            },
+            "line 7: val_0.JPEG is of the class",
+        ),
     ];
     for (arguments, file, damage, part) in damages {
         let root = tempfile::tempdir().unwrap();
@@ -139,6 +150,34 @@ fn damaged_file_is_reported_with_its_position() {
         assert_eq!(problems[0]["path"].as_str().unwrap(), path.to_str().unwrap());
         assert!(problems[0]["reason"].as_str().unwrap().contains(part), "{part}: {problems:?}");
     }
+}
+
+#[test]
+fn missing_or_malformed_set_is_reported_once_before_a_sweep() {
+    let workplace = Workplace::new();
+    let text = "dataset: cifar10\narchitecture: resnet8\nticket: {levels: 1, seed: 1..20}\n";
+    let sweep = workplace.sweep("study.yaml", text);
+    let root = workplace.path("data");
+    let run = |command: &str| {
+        let mut command = workplace.winsign(command, &sweep);
+        command.arg("--data").arg(&root).args(["--worker", "/bin/true"]);
+        command
+    };
+    let expect = |code: i32, part: &str| {
+        let output = run("run").output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert_eq!(stderr(&output).matches(part).count(), 1, "{}", stderr(&output));
+        assert!(!workplace.store().exists(), "nothing must be written");
+    };
+    expect(2, "cannot find CIFAR-10");
+    // The cluster is not reached here, but the warning comes before.
+    let submitted = run("submit").args(["--dry-run"]).output().unwrap();
+    assert!(stderr(&submitted).contains("does not exist on this machine"), "{}", stderr(&submitted));
+    synthesize("--like cifar10", &root);
+    cut(&root.join("cifar-10-batches-bin/data_batch_2.bin"));
+    expect(65, "data_batch_2.bin: ");
+    let submitted = run("submit").args(["--dry-run"]).output().unwrap();
+    assert!(!stderr(&submitted).contains("does not exist on this machine"), "{}", stderr(&submitted));
 }
 
 #[test]

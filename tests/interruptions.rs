@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -126,6 +128,41 @@ fn interrupted_sweep_saves_checkpoints_and_the_next_continues() {
     assert!(workplace.run_directory(&id).join("attempts/1/checkpoint.safetensors").exists());
     workplace.run_all(&sweep);
     assert_eq!(&workplace.outcomes(&sweep), uninterrupted());
+}
+
+/// A launcher that starts nothing, ignores requests to stop, and leaves a process behind, like mpirun on a host that accepts
+/// connections but does not respond.
+#[test]
+fn second_interrupt_ends_launches_that_do_not_respond() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    let programs = workplace.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let mpirun = programs.join("mpirun");
+    let left_behind = workplace.path("left-behind");
+    let script = format!("#!/bin/sh\ntrap '' USR1 TERM\nsleep 600 &\necho $! > {}\nwait\n", left_behind.display());
+    fs::write(&mpirun, script).unwrap();
+    fs::set_permissions(&mpirun, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut run = workplace.winsign("run", &sweep);
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let messages = workplace.path("messages");
+    run.args(["--hosts", "silent:1"]).env("PATH", path).stderr(fs::File::create(&messages).unwrap());
+    let mut run = run.stdout(Stdio::null()).spawn().unwrap();
+    let messages = || fs::read_to_string(&messages).unwrap();
+    wait_for("a message about the start", || messages().contains("60 s after the start on silent").then_some(()));
+    signal(run.id(), Signal::INT);
+    wait_for("the answer to the first interrupt", || messages().contains("stopping:").then_some(()));
+    let began = Instant::now();
+    signal(run.id(), Signal::INT);
+    assert_eq!(run.wait().unwrap().code(), Some(75), "{}", messages());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(!messages().contains("failed"), "{}", messages());
+    let left_behind = fs::read_to_string(&left_behind).unwrap();
+    let stat = Path::new("/proc").join(left_behind.trim()).join("stat");
+    wait_for("the end of the process left behind", || {
+        // It may remain as a zombie where nothing collects orphans.
+        fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    });
 }
 
 #[test]

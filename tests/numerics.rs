@@ -58,6 +58,13 @@ fn digest_check_reports_missing_runs_and_unusable_files() {
         assert_eq!(code, Some(2), "{output}");
         assert!(output.contains("digests.txt") && output.contains("help: "), "{output}");
     }
+    let ids: Vec<String> = workplace.plan(&sweep).iter().map(|run| run["id"].as_str().unwrap().to_string()).collect();
+    std::fs::write(workplace.run_directory(ids.last().unwrap()).join("result.json"), "damaged").unwrap();
+    for option in ["--json", "--quiet"] {
+        let output = workplace.winsign("digest", &sweep).arg(option).output().unwrap();
+        assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
+        assert!(stdout(&output).contains(&ids[0]) && !stdout(&output).contains(ids.last().unwrap()));
+    }
 }
 
 /// QEMU emulates two processors without AVX-512 and with other caches, one by Intel and one by AMD.

@@ -182,7 +182,7 @@ fn follow(browser: &Browser, href: &str) {
     browser.js(&format!("location.hash = {href:?}; return null"));
     browser.wait(
         "the view",
-        "return !document.getElementById('run').hidden || !document.getElementById('trouble').hidden",
+        "return !document.getElementById('run').hidden || !document.getElementById('problem').hidden",
     );
 }
 
@@ -305,7 +305,7 @@ fn links_lead_to_their_runs_and_back() {
     assert!(hrefs.iter().filter(|href| href.starts_with("#of/transfers/")).count() >= 8, "{hrefs:?}");
     for href in hrefs.iter().filter(|href| !href.starts_with("#runs/")) {
         follow(&browser, href);
-        assert_eq!(browser.js("return document.getElementById('trouble').hidden"), true, "{href}");
+        assert_eq!(browser.js("return document.getElementById('problem').hidden"), true, "{href}");
     }
     follow(&browser, "#of/transfers/LRR·2·sign");
     let errors = column(&browser, "behind", "test error %");
@@ -341,7 +341,7 @@ fn links_lead_to_their_runs_and_back() {
     assert_eq!(browser.js("return scrollY"), scrolled);
 
     follow(&browser, "#run-0123456789abcdef");
-    assert!(browser.text("return document.getElementById('trouble').textContent").contains("no such run"));
+    assert!(browser.text("return document.getElementById('problem').textContent").contains("no such run"));
     assert_eq!(browser.console(), [""; 0]);
 }
 
@@ -600,7 +600,7 @@ fn served_page_follows_the_runs() {
     drop(served);
     browser.wait(
         "the message that the server has stopped",
-        "return document.getElementById('told').textContent.includes('does not answer')",
+        "return document.getElementById('live-status').textContent.includes('does not answer')",
     );
 }
 

@@ -21,12 +21,12 @@ fn quickstart_has_the_committed_digests_and_statements() {
         report["statements"].as_array().unwrap().iter().map(|statement| statement.as_str().unwrap()).collect();
     // The README quotes these statements.
     for stated in [
-        "sign is 17.7 points of test error below mask (95 % interval 12.4 to 23.1, 4 tickets, LRR)",
-        "sign is 25.0 points of test error below mask (95 % interval 8.1 to 41.8, 4 tickets, AWS)",
-        "sign is 52.9 points of barrier between seeds below mask (95 % interval 49.1 to 56.7, 4 tickets, LRR)",
-        "sign is 51.0 points of barrier between seeds below mask (95 % interval 37.9 to 64.2, 4 tickets, AWS)",
-        "AWS is 9.4 points of test error added by ψ₀ below LRR (95 % interval 4.0 to 14.9, 4 tickets)",
-        "no difference of test error is shown between AWS and LRR (AWS − LRR: −0.9 points, 95 % interval −4.6 to 2.8, 4 tickets, sign)",
+        "test error: sign is 17.7 points lower than mask (95 % interval 12.4 to 23.1, 4 tickets, LRR)",
+        "test error: sign is 25.0 points lower than mask (95 % interval 8.1 to 41.8, 4 tickets, AWS)",
+        "barrier between seeds: sign is 52.9 points lower than mask (95 % interval 49.1 to 56.7, 4 tickets, LRR)",
+        "barrier between seeds: sign is 51.0 points lower than mask (95 % interval 37.9 to 64.2, 4 tickets, AWS)",
+        "test error added by ψ₀: AWS is 9.4 points lower than LRR (95 % interval 4.0 to 14.9, 4 tickets)",
+        "test error: no difference shown between AWS and LRR (AWS − LRR: −0.9 points, 95 % interval −4.6 to 2.8, 4 tickets, sign)",
     ] {
         assert!(statements.contains(&stated), "{statements:#?}");
     }

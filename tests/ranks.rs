@@ -405,7 +405,7 @@ fn invalid_ranks_are_refused_with_one_message() {
     assert!(!run.path.join("attempts/1.json").exists(), "no attempt must have been made");
 
     let cifar = prepare_run(&workplace, ticket("cifar100", "resnet8", training(1, 2)), vec![]);
-    assert_refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 1, "cannot find CIFAR-100");
+    assert_refused(&mpirun(2, &cifar, &nowhere).output().unwrap(), 2, "cannot find CIFAR-100");
 
     let settings = fs::read_to_string(run.path.join("run.json")).unwrap();
     fs::write(run.path.join("run.json"), settings.replace("\"format\": 1", "\"format\": 99")).unwrap();
@@ -477,7 +477,7 @@ fn rank_with_missing_or_other_data_is_named() {
     let run = prepare_run(&workplace, ticket("cifar100", "resnet8", training(1, 50)), vec![]);
     let mixed = |second: &Path| mpirun_with_data(&run, [&data, second]).output().unwrap();
     let host = owner::host();
-    assert_refused(&mixed(&nowhere), 1, &format!("winsign-worker: rank 1 on {host}: cannot find CIFAR-100"));
+    assert_refused(&mixed(&nowhere), 2, &format!("winsign-worker: rank 1 on {host}: cannot find CIFAR-100"));
     assert_refused(&mixed(&other), 1, &format!("rank 1 on {host} finds other data in {}", other.display()));
     assert!(run.result().unwrap().is_none());
     let end = fs::read_to_string(run.path.join("attempts/1/end.json")).unwrap();
@@ -520,5 +520,5 @@ fn undecodable_image_on_one_rank_ends_the_search_for_a_mask() {
     }
     let run = prepare_run(&workplace, settings, vec![]);
     let output = mpirun_with_data(&run, [&data, &broken]).output().unwrap();
-    assert_refused(&output, 1, &format!("winsign-worker: rank 1 on {}: ", owner::host()));
+    assert_refused(&output, 2, &format!("winsign-worker: rank 1 on {}: ", owner::host()));
 }

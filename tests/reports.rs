@@ -34,6 +34,37 @@ fn ticket_seed(planned: &PlannedRun) -> f64 {
     seed.map_or(0.0, |(_, seed)| seed.parse().unwrap())
 }
 
+#[test]
+fn report_of_another_sweep_of_the_same_name_is_not_replaced() {
+    let workplace = Workplace::new();
+    let write = |directory: &str, text: &str| {
+        fs::create_dir_all(workplace.path(directory)).unwrap();
+        workplace.sweep(&format!("{directory}/study.yaml"), text)
+    };
+    let (first, second) = (write("first", STUDY), write("second", &three_tickets()));
+    for planned in plan_runs(&first) {
+        finish(&workplace.store(), &planned, error(&planned));
+    }
+    let page = workplace.store().join("reports/study/report.md");
+    succeed(&mut workplace.winsign("report", &first));
+    let written = fs::read(&page).unwrap();
+
+    let refused = workplace.winsign("report", &second).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stdout(&refused).contains("runs done"), "the tables are printed");
+    let message = stderr(&refused);
+    assert!(message.contains("it is the report of ") && message.contains("first/study.yaml"), "{message}");
+    assert!(message.contains("give another directory with --out"), "{message}");
+    assert_eq!(fs::read(&page).unwrap(), written);
+    succeed(workplace.winsign("report", &second).arg("--out").arg(workplace.path("out")));
+
+    // The first sweep grows, and then moves.
+    fs::write(&first, three_tickets()).unwrap();
+    succeed(&mut workplace.winsign("report", &first));
+    assert_ne!(fs::read(&page).unwrap(), written);
+    succeed(&mut workplace.winsign("report", &second));
+}
+
 fn winsign(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_winsign"));
     command.args(arguments.iter().map(|argument| argument.as_ref())).env_remove("WINSIGN_LOG");
@@ -275,7 +306,7 @@ fn tickets_are_samples_and_can_be_rows() {
     let default = report(&[]);
     assert!(default.contains("sign               3      9  15.0 ± 1.0 [12.5, 17.5]"), "{default}");
     assert!(
-        default.contains("no difference of test error is shown between mask and sign (mask − sign: 0.0 points, "),
+        default.contains("test error: no difference shown between mask and sign (mask − sign: 0.0 points, "),
         "{default}"
     );
     let intervals = report(&["--rows", "inherit", "--columns", "level", "--show", "mean-ci", "--confidence", "0.9"]);

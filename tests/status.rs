@@ -211,7 +211,7 @@ fn status_of_a_sweep_on_many_machines_is_complete() {
         "so far: 45 min of run time, 1.06 GPU-hours; at most 1.5 GB of memory, 15.0 GB of a GPU",
         "active hosts: node2 (2), node1 (1)",
         "on node4: out of memory\n    line 5\n",
-        "5 of 10 done, test error 12.5 %, for 5 min",
+        "5 of 10 epochs done, test error 12.5 %, for 5 min",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -402,9 +402,9 @@ fn watch_follows_a_sweep_to_its_end() {
     begin(&last, 1, "node1", 10);
     write_heartbeat(&last, 1, 3, 0);
     let mut running = RunningCommand::piped(&mut study.status(&["--watch=0.1"]));
-    running.wait_for("3 of 10 done");
+    running.wait_for("3 of 10 epochs done");
     write_heartbeat(&last, 1, 4, 0);
-    running.wait_for("4 of 10 done");
+    running.wait_for("4 of 10 epochs done");
     commit(&last, 10.0, "node1", None, 0);
     let (code, seen) = running.finish();
     assert_eq!(code, Some(0), "{seen}");

@@ -207,7 +207,7 @@ fn missing_or_damaged_set_fails_with_one_message() {
         (output.status.code(), stderr(&output))
     };
     let (code, message) = run(&workplace);
-    assert_eq!(code, Some(3), "{message}");
+    assert_eq!(code, Some(2), "{message}");
     for part in ["cannot find CIFAR-100", "cifar-100-binary", "cifar-100-python", "cs.toronto.edu", "--data"] {
         assert!(message.contains(part), "{part} in {message}");
     }
@@ -217,7 +217,7 @@ fn missing_or_damaged_set_fails_with_one_message() {
     let intact = std::fs::read(&train).unwrap();
     std::fs::write(&train, &intact[..100_000]).unwrap();
     let (code, message) = run(&workplace);
-    assert_eq!(code, Some(3), "{message}");
+    assert_eq!(code, Some(65), "{message}");
     assert!(message.contains("train.bin") && message.contains("byte 98368"), "{message}");
 
     // With an intact file, the same command succeeds.
@@ -273,12 +273,13 @@ transfer: {inherit: sign, epochs: 1, seed: 2}
     assert_eq!(again.status.code(), Some(2), "an existing file must not be overwritten: {}", stderr(&again));
 
     let away = Workplace::new();
-    let import = |file: &Path| {
+    let import_into = |store: &Path, file: &Path| {
         let mut import = Command::new(env!("CARGO_BIN_EXE_winsign"));
         import.arg("import").arg(file).args(["--as", "ticket", "--dataset", "digits", "--architecture", "resnet8"]);
-        import.arg("--store").arg(away.store()).arg("--json");
+        import.arg("--store").arg(store).arg("--json");
         import
     };
+    let import = |file: &Path| import_into(&away.store(), file);
     let imported = json(&succeed(&mut import(&file)));
     assert_eq!(imported["result"]["outcome"], result(&home, ticket)["outcome"], "the evaluation must be equal");
     let digest = imported["digest"].as_str().unwrap();
@@ -298,18 +299,45 @@ transfer: {{inherit: sign, epochs: 1, seed: 2}}
         [plan[3]["id"].as_str().unwrap().to_string(), away.plan(&sweep)[1]["id"].as_str().unwrap().to_string()];
     assert_eq!(result(&away, &here)["outcome"], result(&home, &there)["outcome"], "the transfer must be equal");
 
-    // Tensors that do not match the architecture are listed.
+    // Wrappers of PyTorch put a prefix before every name.
     let mut network = TensorFile::read_foreign(&file).unwrap();
+    let tensors = network.tensors.iter().map(|(name, tensor)| (format!("module._orig_mod.{name}"), tensor.clone()));
+    let wrapped = TensorFile { tensors: tensors.collect(), metadata: String::new() };
+    wrapped.export(&home.path("wrapped.safetensors"), Default::default()).unwrap();
+    let output = succeed(&mut import(&home.path("wrapped.safetensors")));
+    assert_eq!(json(&output)["result"]["outcome"], result(&home, ticket)["outcome"]);
+    assert!(stderr(&output).contains("removed the prefix `module._orig_mod.`"), "{}", stderr(&output));
+
+    // Tensors that do not match the architecture are listed.
     let bias = network.tensors.remove("fc.bias").unwrap();
     network.tensors.insert("classifier.bias".to_string(), bias);
     let mismatched = home.path("unfit.safetensors");
     network.export(&mismatched, Default::default()).unwrap();
+    let before = away.listing();
     let refused = import(&mismatched).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     let message = stderr(&refused);
-    assert!(message.contains("missing: fc.bias; not part of this network: classifier.bias"), "{message}");
+    let reason = "missing: fc.bias; not part of this network: classifier.bias";
+    assert_eq!(message.matches(reason).count(), 1, "{message}");
+    assert_eq!(away.listing(), before, "a rejected network must leave nothing");
+    let nowhere = away.path("other-store");
+    let refused = import_into(&nowhere, &mismatched).output().unwrap();
+    assert_eq!((refused.status.code(), nowhere.exists()), (Some(1), false), "{}", stderr(&refused));
     std::fs::write(&mismatched, "not a network").unwrap();
     let refused = import(&mismatched).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("unfit.safetensors as a safetensors file"), "{}", stderr(&refused));
+}
+
+/// The launcher may start runs on other machines, so the data set is not looked for before the start.
+#[test]
+fn run_without_its_data_set_is_not_retried() {
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("sweep.yaml", "dataset: cifar10\narchitecture: resnet8\nticket: {levels: 1}\n");
+    let mut run = workplace.winsign("run", &sweep);
+    let output =
+        run.args(["--launcher", "env RANKS={ranks}"]).arg("--data").arg(workplace.path("none")).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot find CIFAR-10"), "{}", stderr(&output));
+    assert_eq!(workplace.attempts(workplace.plan(&sweep)[0]["id"].as_str().unwrap()), 1);
 }

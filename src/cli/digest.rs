@@ -23,7 +23,8 @@ Examples:
 A digest covers the outcome and the network of a run. With `numerics: portable` it is the same on
 every processor with AVX2.
 
-With --check the exit code is 3 if a digest differs or is missing.";
+With --check the exit code is 3 if a digest differs or is missing. Otherwise it is 65 if the result
+of a run is damaged; the digests of the other runs are printed.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -60,14 +61,16 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if lines.len() < source.plan.runs.len() {
         output::message(&format!("winsign: {} of {} runs are done", lines.len(), source.plan.runs.len()));
     }
-    match expected {
-        Some(expected) => check(common, &source.plan, &lines, &expected),
-        None if common.json => output::json(&json!({ "runs": lines })),
+    let code = match expected {
+        Some(expected) => check(common, &source.plan, &lines, &expected)?,
+        None if common.json => output::json(&json!({ "runs": lines }))?,
         None => output::text(&lines.iter().fold(String::new(), |mut text, Line { digest, id, label }| {
             let _ = writeln!(text, "{digest}  {id}  {label}");
             text
-        })),
-    }
+        }))?,
+    };
+    let is_damaged = source.has_damaged_runs() || found.iter().any(|found| found.status.damaged.is_some());
+    Ok(if code == exit::SUCCESS && is_damaged { exit::DAMAGED_INPUT } else { code })
 }
 
 fn digest_line<'a>(planned: &'a PlannedRun, result: &RunResult) -> Option<Line<'a>> {

@@ -9,7 +9,7 @@ use winsign_core::error::Error;
 use winsign_core::results::Outcome;
 use winsign_core::settings::{Architecture, Dataset, Import, Method, Problem, Settings};
 use winsign_core::tensors::TensorFile;
-use winsign_core::{Diagnostic, Run, Store, exit};
+use winsign_core::{Diagnostic, Run, RunDirectory, Store, exit};
 use winsign_exec::Options;
 use winsign_exec::display::Display;
 use winsign_exec::local::Local;
@@ -18,7 +18,7 @@ use winsign_sweep::Resources;
 use winsign_sweep::plan::survey::survey;
 use winsign_sweep::plan::{Label, Plan, PlannedRun};
 
-use super::run::{execute, find_worker};
+use super::run::{execute, find_worker, probe_data};
 use super::{Common, Execution, output};
 
 pub(crate) const HELP: &str = "\
@@ -29,9 +29,10 @@ The file must be in the safetensors format, with the names of PyTorch. In Python
   from safetensors.torch import save_file
   tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
   save_file(tensors, \"found.safetensors\")
-Masks are tensors L.mask, or L.weight_mask with L.weight_orig as in torch.nn.utils.prune; without
-masks, weights equal to zero are pruned. The network is checked, evaluated on the test set and
-stored; the command then prints the setting that selects it in sweep files.";
+A prefix that all names share, such as module. or _orig_mod., is removed. Masks are tensors
+L.mask, or L.weight_mask with L.weight_orig as in torch.nn.utils.prune; without masks, weights equal
+to zero are pruned. The network is checked, evaluated on the test set and stored; the command then
+prints the setting that selects it in sweep files. A network that is rejected leaves nothing.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -81,6 +82,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         other => other.into(),
     })?;
     let worker = find_worker(arguments.execution.worker.as_deref())?;
+    probe_data(problem.dataset, &arguments.execution.data)?;
     let store = Store::create(&common.store)?;
     let digest = network.digest().parse().expect("a digest is 32 hexadecimal digits");
 
@@ -103,17 +105,23 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         worker,
     };
     let statuses = survey(&plan, &store)?;
-    let mut display = Display::new(&plan.name, 1, common.quiet || common.json);
-    let summary = execute(&winsign_exec::entries(&plan), &store, &statuses, &options, &mut display)?;
+    let executed = execute(&winsign_exec::entries(&plan), &store, &statuses, &options, &mut Display::silent());
+    let summary = executed.inspect_err(|_| discard(&directory, &store))?;
     let Some(result) = directory.result()? else {
-        let message = summary.failed.first().map_or("it was interrupted".to_string(), |run| run.message.clone());
-        if summary.pending > 0 {
+        let Some(failure) = summary.failed.first() else {
             return Ok(exit::INTERRUPTED);
-        }
-        let message = format!("cannot import {}: {message}", file.display());
-        let help = "check the file against `winsign import --help`; the store has only a failed run of it";
-        return Err(Diagnostic::with_code(exit::FAILURE, message, Some(help)));
+        };
+        discard(&directory, &store);
+        let message = format!("cannot import {}: {}", file.display(), failure.message);
+        return Err(Diagnostic::with_code(
+            exit::FAILURE,
+            message,
+            Some("check the file against `winsign import --help`"),
+        ));
     };
+    for warning in directory.log_of(result.attempt, usize::MAX).iter().filter_map(|line| line.split_once(" WARN ")) {
+        output::message(&format!("{}: {}", file.display(), warning.1));
+    }
     if common.json {
         return output::json(&json!({ "run": run.id, "digest": digest, "result": result }));
     }
@@ -128,6 +136,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         100.0 * ticket.remaining_ratio,
         ticket.test_error
     ))
+}
+
+/// Removes the run of a network that was rejected. A failure to do so must not hide the reason of the rejection.
+fn discard(directory: &RunDirectory, store: &Store) {
+    if let Err(error) = directory.remove().and_then(|()| store.remove_if_empty()) {
+        tracing::warn!("{error}");
+    }
 }
 
 /// Returns the label of an imported ticket.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use winsign_core::text::plural;
 use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch;
 use winsign_exec::batch::queue::{Live, Queue};
-use winsign_exec::batch::scheduler::{Change, Job, JobState};
+use winsign_exec::batch::scheduler::{Change, Job, JobState, JobTasks};
 use winsign_sweep::plan::Plan;
 
 use super::{Common, open, output};
@@ -76,18 +76,32 @@ impl SweepJobs {
         self.queue.of_plan(&self.plan)
     }
 
-    /// Changes the jobs that `wanted` selects, unless it is a dry run, and returns their identifiers.
-    fn change(&self, dry_run: bool, change: Change, wanted: impl Fn(&Job) -> bool) -> Result<Vec<String>, Diagnostic> {
+    /// Changes the jobs that `wanted` selects, unless it is a dry run, and returns them.
+    fn change(&self, dry_run: bool, change: Change, wanted: impl Fn(&Job) -> bool) -> Result<Changed, Diagnostic> {
         let mut all = vec![];
         for live in self.submissions() {
-            let jobs = live.tasks.iter().map(|(.., job)| job).filter(|job| wanted(job));
-            let jobs: Vec<String> = jobs.map(|job| job.id.clone()).collect();
+            let jobs = live.jobs.iter().map(|(_, job)| job).filter(|job| wanted(job));
+            let jobs: Vec<JobTasks> = jobs.map(|job| job.id.clone()).collect();
             if !dry_run {
-                live.submission.scheduler().change(&jobs, change)?;
+                live.submission.scheduler().change(&live.submission.file.cluster, &jobs, change)?;
             }
             all.extend(jobs);
         }
-        Ok(all)
+        Ok(Changed(all))
+    }
+}
+
+/// The jobs that a command has changed.
+struct Changed(Vec<JobTasks>);
+
+impl Changed {
+    fn count(&self) -> usize {
+        self.0.iter().map(JobTasks::len).sum()
+    }
+
+    /// Returns `["7_3", "8_[0-99]"]`.
+    fn json(&self) -> Value {
+        self.0.iter().map(JobTasks::to_string).collect()
     }
 }
 
@@ -106,9 +120,12 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
     let stop = if *now { Change::Cancel } else { Change::Stop };
     let running = sweep.change(*dry_run, stop, |job| job.state == JobState::Running)?;
     let how = if *now { "killed" } else { "signaled to save and stop" };
-    let text =
-        format!("{} cancelled, {} {how}", plural(waiting.len(), "queued job"), plural(running.len(), "running job"));
-    let jobs = json!({ "waiting": waiting, "running": running });
+    let text = format!(
+        "{} cancelled, {} {how}",
+        plural(waiting.count(), "queued job"),
+        plural(running.count(), "running job")
+    );
+    let jobs = json!({ "waiting": waiting.json(), "running": running.json() });
     print(common, &sweep.plan, *dry_run, &text, jobs)
 }
 
@@ -122,8 +139,8 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnos
     }
     let waits = |job: &Job| job.state == JobState::Pending && job.held.is_none();
     let jobs = sweep.change(arguments.dry_run, Change::Hold, waits)?;
-    let text = format!("{} held", plural(jobs.len(), "queued job"));
-    print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
+    let text = format!("{} held", plural(jobs.count(), "queued job"));
+    print(common, &sweep.plan, arguments.dry_run, &text, jobs.json())
 }
 
 pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
@@ -134,15 +151,15 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         }
     }
     let jobs = sweep.change(arguments.dry_run, Change::Release, |job| job.held.is_some())?;
-    let text = format!("{} released", plural(jobs.len(), "held job"));
-    print(common, &sweep.plan, arguments.dry_run, &text, json!(jobs))
+    let text = format!("{} released", plural(jobs.count(), "held job"));
+    print(common, &sweep.plan, arguments.dry_run, &text, jobs.json())
 }
 
-fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: serde_json::Value) -> Result<u8, Diagnostic> {
+fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: Value) -> Result<u8, Diagnostic> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }
-    let listed: Vec<&str> = jobs.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+    let listed: Vec<&str> = jobs.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut shown = match dry_run {
         true => format!("{} (dry run): {text}\n", plan.name),
         false => format!("{}: {text}\n", plan.name),

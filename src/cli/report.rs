@@ -113,6 +113,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     }
     // The tables are printed first, since they are useful even if the files cannot be written.
     output::text(&terminal::render(&report, colors(&std::io::stdout())))?;
+    if arguments.out.is_none() {
+        source.claim_directory()?;
+    }
     let written = write_files(&exported, directory, arguments.png)?;
     let names: String = written.iter().map(|path| format!("\n  {}", path.display())).collect();
     let curves = write_curves()?

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+use winsign_core::files::{create_directory, digest, read_if_exists, write_atomic};
 use winsign_core::text::plural;
 use winsign_core::{Diagnostic, RunDirectory, RunId, Store};
 use winsign_report::evidence::{self, Evidence};
@@ -12,7 +14,7 @@ use winsign_report::statistics::Estimate;
 use winsign_report::{Notice, Report, RunRecord, gather_with};
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::found;
-use winsign_sweep::plan::stores::{self, Found, Troubles};
+use winsign_sweep::plan::stores::{self, Found, StoreProblems};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 use winsign_sweep::{Layout, name_from};
@@ -26,8 +28,10 @@ pub(crate) struct ReportSource {
     pub layout: Layout,
     /// The default directory of the report's files.
     pub directory: PathBuf,
+    /// The sweep file, or the stores if there is none.
+    origin: Vec<PathBuf>,
     /// Problems found when the stores were opened.
-    troubles: Troubles,
+    problems: StoreProblems,
     /// Notices that do not depend on the state of the runs.
     notices: Vec<Notice>,
     /// The directories of the stores that existed when the source was opened.
@@ -41,8 +45,8 @@ impl ReportSource {
         let named = distinct_stores(&folders)?;
         match files[..] {
             [] => ReportSource::from_stores(named),
-            [sweep] => {
-                let sweep = winsign_sweep::read(sweep)?;
+            [file] => {
+                let sweep = winsign_sweep::read(file)?;
                 let plan = build(&sweep);
                 let own = Store::open(&common.store)?;
                 let directory = own.root().join("reports").join(&plan.name);
@@ -51,8 +55,9 @@ impl ReportSource {
                     stores.push(own);
                 }
                 let existing = existing_directories(&stores);
-                let (troubles, notices) = (Troubles::default(), vec![]);
-                Ok(ReportSource { plan, stores, layout: sweep.layout, directory, troubles, notices, existing })
+                let (origin, layout) = (vec![file.clone()], sweep.layout);
+                let (problems, notices) = (StoreProblems::default(), vec![]);
+                Ok(ReportSource { plan, stores, layout, directory, origin, problems, notices, existing })
             }
             [one, other, ..] => {
                 let absent = files.iter().find(|path| !path.exists());
@@ -71,10 +76,11 @@ impl ReportSource {
         let name = name_from(&stores.iter().map(name_of_store).collect::<Vec<_>>().join("+"));
         let (plan, damaged) = found::plan(&name, &stores)?;
         let directory = stores[0].root().join("reports").join(&name);
-        let troubles = Troubles { damaged, ..Troubles::default() };
+        let problems = StoreProblems { damaged, ..StoreProblems::default() };
         let notices = notice_missing_inputs(&plan).into_iter().collect();
         let existing = existing_directories(&stores);
-        Ok(ReportSource { plan, stores, layout: Layout::default(), directory, troubles, notices, existing })
+        let (origin, layout) = (stores.iter().map(|store| store.root().to_path_buf()).collect(), Layout::default());
+        Ok(ReportSource { plan, stores, layout, directory, origin, problems, notices, existing })
     }
 
     /// Fails if no store exists, since a mistyped `--store` must not look like a study without results.
@@ -92,6 +98,25 @@ impl ReportSource {
         Err(Diagnostic::new(format!("store {} does not exist", self.stores[0].root().display()), help))
     }
 
+    /// Creates the default directory of the report, or fails if it has the report of another sweep file or other stores. The
+    /// report of a sweep file that was edited or moved, but not both, is replaced.
+    pub(crate) fn claim_directory(&self) -> Result<(), Diagnostic> {
+        let path = self.directory.join(OWNER);
+        let owner = Owner::new(self);
+        // A file that cannot be read as an owner is replaced like one that does not exist.
+        let known = read_if_exists(&path)?.and_then(|text| serde_json::from_slice::<Owner>(&text).ok());
+        if let Some(known) = known.filter(|known| known.origin != owner.origin && known.plan != owner.plan) {
+            let message = format!(
+                "cannot replace {}: it is the report of {}",
+                self.directory.display(),
+                known.origin.join(" and ")
+            );
+            return Err(Diagnostic::new(message, "give another directory with --out, or set `name` in a sweep file"));
+        }
+        create_directory(&self.directory)?;
+        Ok(write_atomic(&path, &serde_json::to_vec_pretty(&owner).expect("plain data"))?)
+    }
+
     /// Removes the custom table of the sweep file.
     pub(crate) fn without_table(self) -> ReportSource {
         ReportSource { layout: Layout::default(), ..self }
@@ -103,11 +128,16 @@ impl ReportSource {
         store.expect("runs are found in the source's stores").run(id)
     }
 
+    /// Returns true if the plan lacks runs because files in the stores are damaged.
+    pub(crate) fn has_damaged_runs(&self) -> bool {
+        !self.problems.damaged.is_empty()
+    }
+
     /// Returns the current state of each run in the stores, with notices.
     pub(crate) fn survey(&self) -> (Vec<Found>, Vec<Notice>) {
-        let (found, mut troubles) = stores::look_up(&self.plan.runs, &self.stores);
-        troubles.damaged.extend(self.troubles.damaged.iter().cloned());
-        let mut notices = notices(&troubles);
+        let (found, mut problems) = stores::look_up(&self.plan.runs, &self.stores);
+        problems.damaged.extend(self.problems.damaged.iter().cloned());
+        let mut notices = notices(&problems);
         notices.extend(self.notices.iter().cloned());
         // A live page must report stores that have disappeared.
         let missing = self.existing.iter().filter_map(|root| match Store::open(root) {
@@ -138,6 +168,29 @@ impl ReportSource {
             report.pivot = Some(pivot(&report, &layout, estimate)?);
         }
         Ok(report)
+    }
+}
+
+/// The name of the file in the default directory of a report that names its [`Owner`].
+const OWNER: &str = ".owner.json";
+
+/// The sweep file or the stores that a report is written for.
+#[derive(Serialize, Deserialize)]
+struct Owner {
+    /// Absolute paths.
+    origin: Vec<String>,
+    /// A digest of the identities of all planned runs.
+    plan: String,
+}
+
+impl Owner {
+    fn new(source: &ReportSource) -> Owner {
+        let absolute = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        let runs: Vec<&str> = source.plan.runs.iter().map(|planned| planned.run.id.as_str()).collect();
+        Owner {
+            origin: source.origin.iter().map(|path| absolute(path).display().to_string()).collect(),
+            plan: digest(runs.concat().as_bytes()),
+        }
     }
 }
 
@@ -233,11 +286,11 @@ fn identity(path: &Path) -> Result<(u64, u64), PathBuf> {
     path.metadata().map(|found| (found.dev(), found.ino())).map_err(|_| path.to_path_buf())
 }
 
-fn notices(troubles: &Troubles) -> Vec<Notice> {
+fn notices(problems: &StoreProblems) -> Vec<Notice> {
     let runs = |count: usize| plural(count, "run");
     let mut notices = Vec::new();
-    if let Some((id, used, other)) = troubles.conflicts.first() {
-        let mut ids: Vec<RunId> = troubles.conflicts.iter().map(|(id, ..)| id.clone()).collect();
+    if let Some((id, used, other)) = problems.conflicts.first() {
+        let mut ids: Vec<RunId> = problems.conflicts.iter().map(|(id, ..)| id.clone()).collect();
         ids.dedup();
         let message = format!(
             "{} with different results in several stores: those of the store that is named first are used, without \
@@ -248,17 +301,17 @@ fn notices(troubles: &Troubles) -> Vec<Notice> {
         );
         notices.push(Notice { message, runs: ids });
     }
-    if let Some((_, reason)) = troubles.damaged.first() {
+    if let Some((_, reason)) = problems.damaged.first() {
         let message = format!(
             "{} with damaged or unreadable files, excluded from all numbers: {reason}",
-            runs(troubles.damaged.len())
+            runs(problems.damaged.len())
         );
-        notices.push(Notice { message, runs: troubles.damaged.iter().map(|(id, _)| id.clone()).collect() });
+        notices.push(Notice { message, runs: problems.damaged.iter().map(|(id, _)| id.clone()).collect() });
     }
-    if !troubles.vanished.is_empty() {
-        let count = runs(troubles.vanished.len());
+    if !problems.vanished.is_empty() {
+        let count = runs(problems.vanished.len());
         let message = format!("{count} removed while being read, and excluded; run the report again");
-        notices.push(Notice { message, runs: troubles.vanished.clone() });
+        notices.push(Notice { message, runs: problems.vanished.clone() });
     }
     notices
 }

@@ -76,7 +76,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let mut submission = serde_json::Value::Null;
     let next = common.arguments_for(&arguments.sweep);
     if !arguments.dry_run && !failed.is_empty() {
-        match Submission::latest(store.root(), &plan.name)? {
+        match Submission::latest(store.root(), &ids) {
             Some(latest) => {
                 let worker = find_worker(arguments.worker.as_deref())?;
                 let only = add_dependents(&plan, &ids);

@@ -1,5 +1,6 @@
 //! `winsign run`: executes the remaining runs, on this machine or on hosts that mpirun reaches.
 
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 use winsign_core::error::Error as StoreError;
-use winsign_core::settings::MAX_JOBS;
+use winsign_core::settings::{Dataset, MAX_JOBS};
 use winsign_core::text::shell_word;
 use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch::scheduler;
@@ -22,6 +23,7 @@ use winsign_exec::{Entry, Options, Summary, srun};
 use winsign_sweep::Resources;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::{RunStatus, survey};
+use winsign_sweep::plan::{Plan, RunState};
 
 use super::{Common, Execution, output, resources};
 
@@ -32,6 +34,7 @@ Examples:
   winsign run sweeps/quickstart.yaml --ranks 4               four processes per run
   winsign run sweeps/quickstart.yaml --gpus 0.25             four runs share a GPU
   winsign run sweeps/quickstart.yaml --hosts node1:8,node2:8 on two hosts, by mpirun
+  winsign run sweeps/quickstart.yaml --hosts 'node[01-16]:8' ranges as in the lists of Slurm
   winsign run sweeps/quickstart.yaml --hostfile hosts.txt    with lines such as `node1 slots=8`
   winsign run study.yaml --ranks 8 --launcher 'jsrun -n {ranks} -c {threads} -g {gpus}'
   winsign plan sweeps/quickstart.yaml                        show the runs
@@ -60,7 +63,7 @@ pub(crate) struct Arguments {
     /// Run on these hosts, by mpirun; SLOTS is the number of ranks that a host runs at the same time
     #[arg(long, value_name = "NAME:SLOTS,…", conflicts_with = "hostfile")]
     hosts: Option<String>,
-    /// Read the hosts from an OpenMPI hostfile, with lines such as `node1 slots=8`
+    /// Read the hosts from a hostfile, with lines such as `node1 slots=8` (OpenMPI) or `node1:8` (MPICH)
     #[arg(long, value_name = "FILE")]
     hostfile: Option<PathBuf>,
     #[arg(long, value_name = "COMMAND", help = launcher_help())]
@@ -82,8 +85,12 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let worker = find_worker(arguments.execution.worker.as_deref())?;
     let options = options(arguments, plan.resources, worker)?;
     options.check()?;
-    let store = Store::create(&common.store)?;
+    let store = Store::open(&common.store)?;
     let statuses = survey(&plan, &store)?;
+    if options.launcher.placement() != Placement::Launcher && options.slots.are_local() {
+        probe_remaining_data(&plan, &statuses, &options.data)?;
+    }
+    let store = Store::create(&common.store)?;
     let mut display = Display::new(&plan.name, plan.runs.len(), common.quiet || common.json);
     let summary = execute(&winsign_exec::entries(&plan), &store, &statuses, &options, &mut display)?;
     if common.json {
@@ -92,6 +99,24 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         output::text(&describe(&plan.name, &summary, &arguments.sweep, common))?;
     }
     Ok(summary.exit_code())
+}
+
+/// Fails if a data set of the remaining runs is missing or malformed, because then all these runs would fail.
+fn probe_remaining_data(plan: &Plan, statuses: &[RunStatus], folder: &Path) -> Result<(), Diagnostic> {
+    let remaining = plan.runs.iter().zip(statuses).filter(|(_, status)| status.state != RunState::Done);
+    let datasets: HashSet<Dataset> = remaining.map(|(planned, _)| planned.run.settings.problem().dataset).collect();
+    datasets.into_iter().try_for_each(|dataset| probe_data(dataset, folder))
+}
+
+#[cfg(feature = "data")]
+pub(crate) fn probe_data(dataset: Dataset, folder: &Path) -> Result<(), Diagnostic> {
+    Ok(winsign_data::probe(dataset, folder)?)
+}
+
+/// Does nothing: the worker reports the error.
+#[cfg(not(feature = "data"))]
+pub(crate) fn probe_data(_: Dataset, _: &Path) -> Result<(), Diagnostic> {
+    Ok(())
 }
 
 /// Executes the runs that are not done.

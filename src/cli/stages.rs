@@ -1,14 +1,13 @@
 //! The stages of a plan: runs that differ only in level or seed, counted by state.
 
-use std::collections::BTreeSet;
 use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BTreeSet, HashSet};
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, Table, Width};
 use strum::VariantArray;
 use winsign_core::settings::{Between, Inherit, Kind, Method};
 use winsign_core::text::plural;
 use winsign_report::terminal::STYLE;
-use winsign_sweep::Axes;
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
@@ -21,25 +20,29 @@ pub(crate) struct Stage<'a> {
 }
 
 /// The settings that the runs of a stage share.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Key<'a> {
     kind: Kind,
     method: Option<Method>,
     rewind_point: Option<u32>,
     inherit: Option<Inherit>,
     between: Option<Between>,
-    axes: &'a Axes,
+    /// The axes with their values, without those whose values follow from the data set.
+    axes: Vec<(&'a str, &'a str)>,
 }
 
 const COLUMNS: &[RunState] = RunState::VARIANTS;
+/// The width at which the names of stages are wrapped.
+const MAX_NAME_WIDTH: u16 = 72;
 
 /// Returns the stages of a plan, in its order.
 pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a>> {
     let mut stages: Vec<Stage> = vec![];
     let mut index = HashMap::new();
+    let implied = implied_axes(plan);
     for (planned, status) in plan.runs.iter().zip(statuses) {
-        let key = Key::new(planned);
-        let at = match index.entry(key) {
+        let key = Key::new(planned, &implied);
+        let at = match index.entry(key.clone()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
                 stages.push(Stage { key, levels: BTreeSet::new(), counts: [0; COLUMNS.len()] });
@@ -51,6 +54,22 @@ pub(crate) fn stages<'a>(plan: &'a Plan, statuses: &[RunStatus]) -> Vec<Stage<'a
         stages[at].counts[column] += 1;
     }
     stages
+}
+
+/// Returns the names of the axes whose values follow from the data set, since a data set has defaults of its own.
+fn implied_axes(plan: &Plan) -> HashSet<&str> {
+    let mut values = HashMap::new();
+    let mut chosen = HashSet::from(["dataset", "architecture"]);
+    for planned in &plan.runs {
+        let axes = &planned.label.axes;
+        let Some((_, dataset)) = axes.iter().find(|(name, _)| name == "dataset") else { continue };
+        for (name, value) in axes {
+            if *values.entry((dataset, name)).or_insert(value) != value {
+                chosen.insert(name);
+            }
+        }
+    }
+    values.into_keys().map(|(_, name)| name.as_str()).filter(|name| !chosen.contains(name)).collect()
 }
 
 /// Renders a table of stages, without columns for states that no run is in.
@@ -72,6 +91,8 @@ pub(crate) fn table(stages: &[Stage]) -> String {
         row.push(stage.waits_for());
         table.add_row(row);
     }
+    let names = table.column_mut(0).expect("the header has this column");
+    names.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(MAX_NAME_WIDTH)));
     for column in 1..=used.len() + 1 {
         table.column_mut(column).expect("the header has this column").set_cell_alignment(CellAlignment::Right);
     }
@@ -103,15 +124,16 @@ pub(crate) fn totals(plan: &Plan, statuses: &[RunStatus]) -> String {
 }
 
 impl<'a> Key<'a> {
-    fn new(planned: &'a PlannedRun) -> Key<'a> {
+    fn new(planned: &'a PlannedRun, implied: &HashSet<&str>) -> Key<'a> {
         let label = &planned.label;
+        let axes = label.axes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         Key {
             kind: planned.run.kind(),
             method: label.method,
             rewind_point: label.rewind_point,
             inherit: label.inherit,
             between: label.between,
-            axes: &label.axes,
+            axes: axes.filter(|(name, _)| !implied.contains(name)).collect(),
         }
     }
 }
@@ -128,7 +150,7 @@ impl Stage<'_> {
 
     /// Returns the name of the stage, such as `aws levels 1..12, sign, between seeds, ticket.lr 0.1`.
     fn name(&self) -> String {
-        let Key { kind, inherit, between, axes, .. } = self.key;
+        let Key { kind, inherit, between, ref axes, .. } = self.key;
         let mut parts = vec![];
         parts.extend(match (kind, self.key.method, self.key.rewind_point) {
             (Kind::Ticket, Some(method), Some(epoch)) => Some(format!("{method} level 0 at epoch {epoch}")),
@@ -141,7 +163,10 @@ impl Stage<'_> {
             Between::NormInit => between.to_string(),
             between => format!("between {between}"),
         }));
-        parts.extend(axes.iter().map(|(name, value)| format!("{name} {value}")));
+        parts.extend(axes.iter().map(|&(name, value)| match name {
+            "dataset" | "architecture" => value.to_string(),
+            _ => format!("{name} {value}"),
+        }));
         parts.join(", ")
     }
 
@@ -171,6 +196,19 @@ fn levels_text(levels: &BTreeSet<u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stages_lack_settings_that_follow_from_the_data_set() {
+        let text =
+            "dataset: [digits, cifar10]\narchitecture: resnet20\nticket: {method: lrr, levels: 2, lr: [0.1, 0.2]}";
+        let plan = winsign_sweep::plan::build::build(&winsign_sweep::parse("study.yaml", text).unwrap());
+        let statuses = vec![RunStatus::pending(); plan.runs.len()];
+        let stages = stages(&plan, &statuses);
+        let names: Vec<String> = stages.iter().map(Stage::name).collect();
+        let with_lr = |dataset: &str| [0.1, 0.2].map(|lr| format!("lrr tickets, {dataset}, ticket.lr {lr}"));
+        assert_eq!(names, [with_lr("digits"), with_lr("cifar10")].concat());
+        assert!(table(&stages).lines().all(|line| line.chars().count() <= 110));
+    }
 
     #[test]
     fn levels_text_is_short() {

@@ -141,7 +141,7 @@ impl Watched for Status {
         let queue = Queue::query(&self.store)?;
         let amend = |statuses: &mut [RunStatus]| queue.overlay(&self.plan, statuses);
         let statuses = survey_again(&self.plan, &self.store, known, &self.clock, amend)?;
-        let warnings = queue.warnings(&self.plan);
+        let warnings = queue.warnings(&self.plan, &statuses);
         let mut failures: Vec<usize> =
             (0..statuses.len()).filter(|&at| statuses[at].state == RunState::Failed).collect();
         failures.sort_by_key(|&at| std::cmp::Reverse(statuses[at].since));
@@ -352,7 +352,8 @@ impl Status {
             let _ =
                 write!(text, "running: {} ({})", printable(&row.label), printable(row.note.unwrap_or("unknown host")));
             if let Some(progress) = row.progress {
-                let _ = write!(text, ", {} of {} done", progress.done, progress.total);
+                let unit = if row.kind == Kind::Connect { "batches" } else { "epochs" };
+                let _ = write!(text, ", {} of {} {unit} done", progress.done, progress.total);
                 if let Some(error) = progress.test_error {
                     let _ = write!(text, ", test error {error:.1} %");
                 }

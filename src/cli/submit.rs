@@ -2,18 +2,18 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
-use winsign_core::text::plural;
+use winsign_core::text::{plural, printable};
 use winsign_core::{Diagnostic, RunId, Store};
 use winsign_exec::batch::profile::Profile;
 use winsign_exec::batch::submission;
-use winsign_exec::batch::submit::{self, Request, Submitted};
+use winsign_exec::batch::submit::{self, DryRun, Request, Submitted};
 use winsign_exec::{batch, launcher};
-use winsign_sweep::plan::Plan;
 use winsign_sweep::plan::build::build;
+use winsign_sweep::plan::{Plan, PlannedRun};
 
 use super::run::find_worker;
 use super::stages::totals;
@@ -78,6 +78,9 @@ pub(crate) struct Cluster {
     /// Maximum number of jobs that run at the same time
     #[arg(long, value_name = "N")]
     max_running: Option<u32>,
+    /// Maximum number of jobs in the queue; the rest are submitted as these end
+    #[arg(long, value_name = "N")]
+    max_submit: Option<u32>,
     /// A further option of sbatch, as in --sbatch=--exclusive; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     sbatch: Vec<String>,
@@ -100,15 +103,27 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let execution = execution(&plan, &arguments.execution, &arguments.resources)?;
     launcher::named(&profile.launcher, &execution.wanted(&profile))?;
     let worker = find_worker(arguments.execution.worker.as_deref())?;
+    warn_without_data(&plan, &execution.data);
     let submitter = Submitter { plan: &plan, profile: &profile, execution: &execution, worker: &worker, only: None };
     if arguments.dry_run {
         let store = Store::open(&submit::absolute(&common.store)?)?;
-        let (submitted, scripts) = submitter.dry_run(&store)?;
-        return show(common, &plan, &submitted, &scripts);
+        return show(common, &plan, &submitter.dry_run(&store)?);
     }
     let store = Store::create(&submit::absolute(&common.store)?)?;
     let submitted = submitter.submit(&store)?;
     print(common, &plan, &submitted, &common.arguments_for(&arguments.sweep))
+}
+
+/// Warns if the runs need data sets, but their directory is not on this machine.
+fn warn_without_data(plan: &Plan, data: &Path) {
+    let reads_files = |planned: &PlannedRun| planned.run.settings.problem().dataset.facts().published_at.is_some();
+    if !data.exists() && plan.runs.iter().any(reads_files) {
+        output::message(&format!(
+            "warning: the directory of the data sets, {}, does not exist on this machine; name it with --data DIR if it \
+             is elsewhere on the nodes",
+            data.display()
+        ));
+    }
 }
 
 /// A request to submit that lacks the store and the path of this program.
@@ -116,7 +131,7 @@ pub(crate) struct Submitter<'a> {
     pub plan: &'a Plan,
     pub profile: &'a Profile,
     pub execution: &'a submission::Execution,
-    pub worker: &'a std::path::Path,
+    pub worker: &'a Path,
     pub only: Option<&'a HashSet<RunId>>,
 }
 
@@ -125,7 +140,7 @@ impl Submitter<'_> {
         self.request(store, submit::submit)
     }
 
-    fn dry_run(&self, store: &Store) -> Result<(Submitted, Vec<String>), Diagnostic> {
+    fn dry_run(&self, store: &Store) -> Result<DryRun, Diagnostic> {
         self.request(store, submit::dry_run)
     }
 
@@ -135,8 +150,8 @@ impl Submitter<'_> {
         act: impl FnOnce(&Request) -> Result<T, batch::Error>,
     ) -> Result<T, Diagnostic> {
         let Submitter { plan, profile, execution, worker, only } = *self;
-        let winsign = std::env::current_exe()
-            .map_err(winsign_core::Error::io("find the program", std::path::Path::new("winsign")))?;
+        let winsign =
+            std::env::current_exe().map_err(winsign_core::Error::io("find the program", Path::new("winsign")))?;
         let request = Request { plan, store, profile, execution, winsign: &winsign, worker, only };
         Ok(act(&request)?)
     }
@@ -161,6 +176,7 @@ impl Cluster {
             ("pack", number(pack)),
             ("side_by_side", number(self.side_by_side)),
             ("max_running", number(self.max_running)),
+            ("max_submit", number(self.max_submit)),
         ];
         let options = options.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let further = self.sbatch.iter().map(|option| ("sbatch", option.as_str()));
@@ -181,19 +197,28 @@ fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submis
 }
 
 /// Prints what would be submitted.
-fn show(common: &Common, plan: &Plan, submitted: &Submitted, scripts: &[String]) -> Result<u8, Diagnostic> {
+fn show(common: &Common, plan: &Plan, dry_run: &DryRun) -> Result<u8, Diagnostic> {
+    let DryRun { submitted, scripts, variables } = dry_run;
     if common.json {
         let arrays = submitted.arrays.iter().zip(scripts);
         let arrays: Vec<_> = arrays
             .map(|(array, script)| json!({ "tasks": array.tasks.len(), "after": array.after, "script": script }))
             .collect();
-        return output::json(&json!({ "name": plan.name, "runs": submitted.runs, "arrays": arrays }));
+        let variables = json!({ "used": variables.used, "ignored": variables.ignored });
+        let (name, runs) = (&plan.name, submitted.runs);
+        return output::json(&json!({ "name": name, "runs": runs, "arrays": arrays, "variables": variables }));
     }
     let mut text = String::new();
     for (number, (array, script)) in submitted.arrays.iter().zip(scripts).enumerate() {
         let _ = writeln!(text, "# ---- array {number}: {}{}", plural(array.tasks.len(), "task"), after(&array.after));
         text += script;
         text.push('\n');
+    }
+    for variable in &variables.used {
+        let _ = writeln!(text, "# {} of this shell also applies, since the profile does not say", printable(variable));
+    }
+    for variable in &variables.ignored {
+        let _ = writeln!(text, "# {} of this shell is ignored", printable(variable));
     }
     let arrays = plural(submitted.arrays.len(), "array");
     let _ = writeln!(text, "# {}: {} in {arrays}; nothing was submitted", plan.name, plural(submitted.runs, "run"));

@@ -46,7 +46,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if submission.is_cancelled() {
         return executed.map(|_| code);
     }
-    let scheduler = submission.scheduler();
+    let (scheduler, cluster) = (submission.scheduler(), &submission.file.cluster);
     if let Some(job) = scheduler.own_job() {
         let outcome = match &executed {
             // The time limit was reached, or the job was preempted. It resumes from its checkpoints.
@@ -55,11 +55,11 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
                     true => Change::RequeueHeld("held by `winsign hold`"),
                     false => Change::Requeue,
                 };
-                change_own(scheduler, &job, change)
+                change_own(scheduler, cluster, &job, change)
             }
             Ok(_) => submit::continue_submission(&submission),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
-            Err(error) => change_own(scheduler, &job, Change::RequeueHeld(&error.to_string())),
+            Err(error) => change_own(scheduler, cluster, &job, Change::RequeueHeld(&error.to_string())),
         };
         if let Err(error) = outcome {
             tracing::warn!("{}", Diagnostic::from(error));

@@ -90,6 +90,15 @@ impl Store {
         }
     }
 
+    /// Removes the directory of the store if the store has no runs and no other files.
+    pub fn remove_if_empty(&self) -> Result<()> {
+        if fs::remove_dir(self.root.join("runs")).is_ok() {
+            files::remove_if_exists(&self.root.join(MARKER))?;
+            let _ = fs::remove_dir(&self.root);
+        }
+        Ok(())
+    }
+
     /// Returns the directory of the store.
     pub fn root(&self) -> &Path {
         &self.root
@@ -199,6 +208,14 @@ impl RunDirectory {
     /// Returns the path at which the network of an imported ticket is placed before the run.
     pub fn imported_path(&self) -> PathBuf {
         self.path.join("imported.safetensors")
+    }
+
+    /// Removes the directory with everything in it.
+    pub fn remove(&self) -> Result<()> {
+        fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))?;
+        // This fails if there are other runs in the folder.
+        let _ = self.path.parent().map(fs::remove_dir);
+        Ok(())
     }
 
     /// Returns the path of the committed result.

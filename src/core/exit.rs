@@ -29,7 +29,7 @@ exit_codes! {
         "the run failed; the last line of the log gives the reason";
     USAGE = 2,
         "invalid command line or sweep file; nothing was written",
-        "it is not a run directory, or has another format; or the ranks or devices cannot compute the run";
+        "it is not a run directory, or has another format; or its data, ranks or devices cannot be used";
     RUNS_FAILED = 3,
         "some runs failed or are blocked by failed runs; all others are done\n\
          (merge: conflicts or damaged files; digest --check: differences)",

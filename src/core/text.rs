@@ -28,6 +28,11 @@ pub fn shell_word(text: &str) -> String {
     shlex::try_quote(text).map_or_else(|_| printable(text), |word| word.into_owned())
 }
 
+/// Returns a text whose lines end with a line feed, wherever they ended with a carriage return, or with both.
+pub fn with_newlines(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

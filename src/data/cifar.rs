@@ -272,7 +272,7 @@ fn read_binary(path: &Path, mut file: impl Read, length: u64, cifar: Cifar, imag
 fn read_python(path: &Path, file: &[u8], cifar: Cifar, images: &mut Images) -> Result<()> {
     let malformed = |reason: String| Error::malformed(path, reason);
     let pickle = Pickle::parse(file)
-        .map_err(|damage| malformed(format!("not a pickle of CIFAR: at byte {}: {}", damage.offset, damage.reason)))?;
+        .map_err(|damage| malformed(format!("cannot read the pickle: at byte {}: {}", damage.offset, damage.reason)))?;
     let matrix = pickle.matrix("data").map_err(malformed)?;
     if matrix.columns != PIXELS {
         return Err(malformed(format!("its images have {} bytes instead of {PIXELS}", matrix.columns)));
@@ -353,11 +353,26 @@ mod tests {
         writer.finish()
     }
 
-    const PICKLES: [&[u8]; 3] = [
+    const PICKLES: [&[u8]; 5] = [
         include_bytes!("fixtures/cifar100-protocol2.pickle"),
         include_bytes!("fixtures/cifar100-protocol4.pickle"),
         include_bytes!("fixtures/cifar100-protocol5.pickle"),
+        include_bytes!("fixtures/cifar100-rewritten-protocol2.pickle"),
+        include_bytes!("fixtures/cifar100-rewritten-protocol5.pickle"),
     ];
+
+    #[test]
+    fn old_pickle_is_refused_with_its_protocol() {
+        let old: [&[u8]; 2] = [
+            include_bytes!("fixtures/cifar100-protocol0.pickle"),
+            include_bytes!("fixtures/cifar100-protocol1.pickle"),
+        ];
+        for (protocol, pickle) in old.into_iter().enumerate() {
+            let error = read_bytes(Format::Python, pickle, Cifar::Hundred).unwrap_err().to_string();
+            let expected = format!("it has pickle protocol {protocol}; write it again with protocol 2 to 5");
+            assert!(error.ends_with(&expected), "{error}");
+        }
+    }
 
     #[test]
     fn all_versions_give_the_same_images() {

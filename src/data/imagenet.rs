@@ -4,7 +4,6 @@
 //! folder; their classes are in the devkit (`ILSVRC2012_devkit_t12/data/`), or in the file `LOC_val_solution.csv` of
 //! the Kaggle edition. A common variant has them in class folders.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use winsign_core::random::Source;
 use winsign_core::settings::Dataset;
 
 use super::error::{Error, Result};
-use super::files::{is_image, read_folder};
+use super::files::{ClassList, is_image, read_folder};
 use super::parallel::try_map;
 use super::synth::{self, Kind, Layout, Request, create, write_file};
 use super::{Contents, Entry, Files, Listing, Split, check, stream, tiny_imagenet};
@@ -255,7 +254,7 @@ enum Mapping {
     /// The ids in the order of the numbers in the names of the images, which start from 1.
     Devkit(Vec<String>),
     /// The ids by the name of the image without its extension.
-    Kaggle(HashMap<String, String>),
+    Kaggle(ClassList),
 }
 
 impl Mapping {
@@ -265,7 +264,7 @@ impl Mapping {
                 let number: usize = stem.rsplit('_').next()?.parse().ok()?;
                 wnids.get(number.checked_sub(1)?).map(String::as_str)
             }
-            Mapping::Kaggle(wnids) => wnids.get(stem).map(String::as_str),
+            Mapping::Kaggle(list) => list.class_of(stem),
         }
     }
 }
@@ -337,16 +336,16 @@ fn read_kaggle(path: &Path) -> Result<Mapping> {
         let reason = format!("its first line is not \"{}\"", KAGGLE_HEADER.join(","));
         return Err(Error::malformed(path, reason));
     }
-    let mut wnids = HashMap::new();
+    let mut list = ClassList::new(path);
     for record in reader.records() {
         let record = record.map_err(malformed)?;
         let line = record.position().map_or(0, |position| position.line());
         let Some(wnid) = record[1].split_whitespace().next() else {
             return Err(Error::malformed(path, format!("line {line} names no class")));
         };
-        wnids.insert(record[0].to_string(), wnid.to_string());
+        list.add(line, &record[0], wnid)?;
     }
-    Ok(Mapping::Kaggle(wnids))
+    Ok(Mapping::Kaggle(list))
 }
 
 fn shortened(text: &str) -> String {
@@ -469,6 +468,9 @@ mod tests {
         assert!(message(root.path()).contains("the class n03"), "{}", message(root.path()));
         labels(&format!("{header}ILSVRC2012_val_00000001, \n"));
         assert!(message(root.path()).contains("line 2 names no class"), "{}", message(root.path()));
+        labels(&format!("{header}ILSVRC2012_val_00000001,n01\nILSVRC2012_val_00000001,n02 1 2 3 4\n"));
+        let twice = "line 3: ILSVRC2012_val_00000001 is of the class n01 in line 2, and of n02 here";
+        assert!(message(root.path()).ends_with(twice), "{}", message(root.path()));
         labels("a,b\n");
         assert!(message(root.path()).contains("ImageId"), "{}", message(root.path()));
     }

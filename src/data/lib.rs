@@ -57,6 +57,11 @@ pub trait Files: Sync {
     /// Opens the data set at `root`, decoding on `threads` threads.
     fn open(&self, root: &Path, threads: usize) -> Result<Contents>;
 
+    /// Checks that the data set at `root` can be opened, without decoding its images.
+    fn probe(&self, root: &Path) -> Result<()> {
+        self.open(root, 1).map(drop)
+    }
+
     /// Checks all versions of the data set at `root`, at least one. Fails with [`Error::Missing`] if there are none.
     fn check(&self, root: &Path, options: &check::Options) -> Result<Vec<check::Report>>;
 
@@ -106,6 +111,14 @@ pub fn open(dataset: Dataset, root: &Path, threads: usize) -> Result<Contents> {
     match REGISTRY[dataset as usize].1 {
         Code::BuiltIn(load) => Ok(Contents::InMemory(load())),
         Code::Files(files) => files.open(root, threads),
+    }
+}
+
+/// Checks that a data set below `root` can be opened, without decoding its images.
+pub fn probe(dataset: Dataset, root: &Path) -> Result<()> {
+    match REGISTRY[dataset as usize].1 {
+        Code::BuiltIn(_) => Ok(()),
+        Code::Files(files) => files.probe(root),
     }
 }
 

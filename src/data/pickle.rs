@@ -1,8 +1,8 @@
 //! Pickles of the Python version of CIFAR: a reader and a writer.
 //!
-//! A pickle is a program for a stack machine, and may call any function of Python. Here it can call three, all of which
-//! create data: the arrays and the types of `numpy`, and the encoding of text as bytes; anything else becomes an opaque
-//! value. Protocols 2 to 5 are supported. (General readers of pickles do not know the arrays of numpy, lose their type,
+//! A pickle is a program for a stack machine, and may call any function of Python. Here it can call a few, all of which
+//! create data: the arrays, types and integers of `numpy`, and the encoding of text as bytes; anything else becomes an
+//! opaque value. Protocols 2 to 5 are supported. (General readers of pickles do not know the arrays of numpy, lose their type,
 //! and copy their bytes several times.)
 //!
 //! Nothing here is recursive, so no file can exhaust the stack of the program; large byte strings are not copied.
@@ -37,23 +37,55 @@ pub(crate) struct Matrix<'a> {
 impl<'a> Pickle<'a> {
     pub(crate) fn parse(file: &'a [u8]) -> Result<Pickle<'a>, Damage> {
         let mut machine = Machine { file, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
-        let top = machine.run()?;
+        let top = machine.run().map_err(|damage| match old_protocol(file) {
+            Some(protocol) => Damage {
+                offset: 0,
+                reason: format!("it has pickle protocol {protocol}; write it again with protocol 2 to 5"),
+            },
+            None => damage,
+        })?;
         match &machine.values[top] {
             Value::Dict(entries) => Ok(Pickle { file, entries: entries.clone(), values: machine.values }),
             other => Err(Damage { offset: 0, reason: format!("the pickle holds {}, not a dictionary", other.kind()) }),
         }
     }
 
-    /// Returns the list of integers under a key. Errors describe the value that is there instead.
+    /// Returns the integers under a key: a list, a tuple or a numpy array. Errors describe the value that is there instead.
     pub(crate) fn integers(&self, key: &str) -> Result<Vec<i64>, String> {
-        let Value::List(items) = &self.values[self.find(key)?] else {
-            return Err(format!("the value of {key:?} is {}, not a list", self.values[self.find(key)?].kind()));
+        match &self.values[self.find(key)?] {
+            Value::List(items) | Value::Tuple(items) => {
+                let integer = |(index, &item): (usize, &usize)| match &self.values[item] {
+                    Value::Integer(value) => Ok(*value),
+                    other => Err(format!("item {index} of {key:?} is {}, not an integer", other.kind())),
+                };
+                items.iter().enumerate().map(integer).collect()
+            }
+            Value::Array(Some(array)) => self.integers_of(key, array),
+            other => Err(format!("the value of {key:?} is {}, not a list", other.kind())),
+        }
+    }
+
+    /// Returns the integers in a numpy array of one dimension.
+    fn integers_of(&self, key: &str, array: &Array) -> Result<Vec<i64>, String> {
+        let Some(integer) = IntegerType::parse(&array.dtype) else {
+            return Err(format!("the array {key:?} has the numpy type {:?}, not integers", array.dtype));
         };
-        let integer = |(index, &item): (usize, &usize)| match &self.values[item] {
-            Value::Integer(value) => Ok(*value),
-            other => Err(format!("item {index} of {key:?} is {}, not an integer", other.kind())),
+        // A column is as good as a row.
+        let &[length, ref others @ ..] = &array.shape[..] else {
+            return Err(format!("the array {key:?} has no dimension instead of 1"));
         };
-        items.iter().enumerate().map(integer).collect()
+        if others.iter().any(|&size| size != 1) {
+            return Err(format!("the array {key:?} has {} dimensions instead of 1", array.shape.len()));
+        }
+        let bytes = self.bytes(array.data).expect("the machine took only bytes");
+        if length.checked_mul(integer.size) != Some(bytes.len()) {
+            return Err(format!(
+                "the array {key:?} should have {length} items of {} bytes and has {} bytes",
+                integer.size,
+                bytes.len()
+            ));
+        }
+        Ok(bytes.chunks_exact(integer.size).map(|bytes| integer.decode(bytes)).collect())
     }
 
     /// Returns the numpy array of bytes with two dimensions under a key.
@@ -70,13 +102,11 @@ impl<'a> Pickle<'a> {
         let &[rows, columns] = &shape[..] else {
             return Err(format!("the array {key:?} has {} dimensions instead of 2", shape.len()));
         };
-        if *fortran {
-            return Err(format!("the array {key:?} is stored column by column"));
-        }
         let bytes = self.bytes(*data).expect("the machine took only bytes");
         if rows.checked_mul(columns) != Some(bytes.len()) {
             return Err(format!("the array {key:?} should have {rows} × {columns} bytes and has {}", bytes.len()));
         }
+        let bytes = if *fortran { Cow::Owned(transposed(&bytes, rows, columns)) } else { bytes };
         Ok(Matrix { rows, columns, bytes })
     }
 
@@ -334,8 +364,11 @@ impl<'a> Machine<'a> {
                 Ok(Value::Dtype(String::from_utf8_lossy(&name).into_owned()))
             }
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct", _) => Ok(Value::Array(None)),
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar", &[dtype, data]) => {
+                Ok(self.scalar(dtype, data))
+            }
             // Used by protocol 5.
-            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer", &[data, dtype, shape, order]) => {
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer", &[data, dtype, shape, order, ..]) => {
                 let fortran = self.bytes(order).as_deref() == Some(b"F");
                 self.array(shape, dtype, fortran, data).map(|array| Value::Array(Some(array)))
             }
@@ -343,9 +376,23 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Returns a number of numpy: an integer, or an opaque value.
+    fn scalar(&self, dtype: usize, data: usize) -> Value {
+        let Value::Dtype(dtype) = &self.values[dtype] else { return Value::Opaque };
+        match (IntegerType::parse(dtype), self.bytes(data)) {
+            (Some(integer), Some(bytes)) if bytes.len() == integer.size => Value::Integer(integer.decode(&bytes)),
+            _ => Value::Opaque,
+        }
+    }
+
     /// Sets the state of the object on top of the stack.
     fn build(&mut self, state: usize) -> Result<(), String> {
         let object = *self.stack.last().ok_or(UNDERFLOW)?;
+        if let (Value::Dtype(name), Value::Tuple(items)) = (&self.values[object], &self.values[state])
+            && items.get(1).and_then(|&order| self.bytes(order)).as_deref() == Some(b">")
+        {
+            self.values[object] = Value::Dtype(format!(">{}", name.trim_start_matches('>')));
+        }
         if let Value::Array(_) = &self.values[object] {
             let Value::Tuple(items) = &self.values[state] else {
                 return Err(format!("the state of an array is {}", self.values[state].kind()));
@@ -357,7 +404,7 @@ impl<'a> Machine<'a> {
             let array = self.array(shape, dtype, fortran, data)?;
             self.values[object] = Value::Array(Some(array));
         }
-        // The state of a type is its byte order, which is irrelevant for bytes; opaque values remain opaque.
+        // Opaque values remain opaque.
         Ok(())
     }
 
@@ -489,6 +536,53 @@ fn signed(bytes: &[u8]) -> Option<i64> {
     let mut all = [sign; 8];
     all.get_mut(..bytes.len())?.copy_from_slice(bytes);
     Some(i64::from_le_bytes(all))
+}
+
+/// A type of integers of numpy.
+struct IntegerType {
+    /// The size in bytes.
+    size: usize,
+    is_signed: bool,
+    is_big_endian: bool,
+}
+
+impl IntegerType {
+    /// Parses the name of a type, such as `i8` or `>u2`; returns `None` if it is not a type of integers.
+    fn parse(name: &str) -> Option<IntegerType> {
+        let plain = name.trim_start_matches(['<', '>', '=', '|']);
+        let (is_signed, size) = match plain.split_at_checked(1)? {
+            ("i", size) => (true, size),
+            ("u", size) => (false, size),
+            _ => return None,
+        };
+        let size = size.parse().ok().filter(|size| [1, 2, 4, 8].contains(size))?;
+        Some(IntegerType { size, is_signed, is_big_endian: name.starts_with('>') })
+    }
+
+    fn decode(&self, bytes: &[u8]) -> i64 {
+        let mut bytes = bytes.to_vec();
+        if self.is_big_endian {
+            bytes.reverse();
+        }
+        if !self.is_signed {
+            bytes.resize(8, 0);
+        }
+        signed(&bytes).expect("integers have at most 8 bytes")
+    }
+}
+
+/// Returns the bytes of a matrix in row-major order, from column-major order.
+fn transposed(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    (0..rows).flat_map(|row| (0..columns).map(move |column| bytes[column * rows + row])).collect()
+}
+
+/// Returns the protocol of a pickle of a dictionary that is older than the supported ones.
+fn old_protocol(file: &[u8]) -> Option<u8> {
+    match file {
+        [b'(', b'd', ..] => Some(0),
+        [b'}', ..] => Some(1),
+        _ => None,
+    }
 }
 
 /// A writer of a dictionary as Python 2 and its numpy pickled it: protocol 2, with byte strings for text.

@@ -49,6 +49,11 @@ pub enum Layout {
 }
 
 impl Request {
+    /// Returns a request for a set with these numbers of training images and test images, and the default options.
+    pub fn new(like: Dataset, train: usize, test: usize) -> Request {
+        Request { like, train, test, classes: None, seed: 1, format: None, layout: None }
+    }
+
     pub(crate) fn classes(&self) -> usize {
         self.classes.unwrap_or((self.train / 20).clamp(2, self.most_classes()).min(self.train))
     }

@@ -5,14 +5,13 @@
 //! folder `images` in each. The test images of the publisher have no labels; the validation images are the test part
 //! here.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use winsign_core::settings::Dataset;
 
 use super::error::{Error, Result};
-use super::files::{is_image, read_folder};
+use super::files::{ClassList, is_image, read_folder};
 use super::imagenet::{classes_of, first_wnids, list_class_folders};
 use super::parallel::try_map;
 use super::synth::{self, Kind, Layout, Request, write_file};
@@ -33,6 +32,10 @@ pub struct TinyImagenet;
 impl Files for TinyImagenet {
     fn open(&self, root: &Path, threads: usize) -> Result<Contents> {
         Ok(Contents::InMemory(load(root, threads)?))
+    }
+
+    fn probe(&self, root: &Path) -> Result<()> {
+        list(root).map(drop)
     }
 
     fn check(&self, root: &Path, options: &check::Options) -> Result<Vec<check::Report>> {
@@ -139,23 +142,24 @@ fn flat_images(val: &Path) -> Result<Option<Vec<String>>> {
 fn list_annotated(val: &Path, names: Vec<String>, classes: &[String]) -> Result<Vec<Entry>> {
     let path = val.join(ANNOTATIONS);
     let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let mut labels = HashMap::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let malformed = |reason: String| Error::malformed(&path, format!("line {}: {reason}", index + 1));
-        let mut columns = line.split('\t');
+    let label_of = |class: &str| classes.binary_search_by(|known| known.as_str().cmp(class));
+    let mut list = ClassList::new(&path);
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let malformed = |reason: String| Error::malformed(&path, format!("line {number}: {reason}"));
+        let mut columns = line.split('\t').map(str::trim);
         let (Some(name), Some(wnid)) = (columns.next(), columns.next()) else {
             return Err(malformed("it is not a file name and a class, separated by a tab".to_string()));
         };
-        let label = classes.binary_search_by(|class| class.as_str().cmp(wnid.trim()));
-        let label =
-            label.map_err(|_| malformed(format!("{name} has the class {wnid}, which has no folder in train")))?;
-        labels.insert(name, label as u16);
+        if label_of(wnid).is_err() {
+            return Err(malformed(format!("{name} has the class {wnid}, which has no folder in train")));
+        }
+        list.add(number, name, wnid)?;
     }
     let entry = |name: String| {
         let image = val.join("images").join(&name);
-        match labels.get(name.as_str()) {
-            Some(&label) => Ok(Entry { path: image, label }),
-            None => Err(Error::malformed(&image, format!("{ANNOTATIONS} has no label for this image"))),
+        match list.class_of(&name).map(label_of) {
+            Some(Ok(label)) => Ok(Entry { path: image, label: label as u16 }),
+            _ => Err(Error::malformed(&image, format!("{ANNOTATIONS} has no label for this image"))),
         }
     };
     names.into_iter().map(entry).collect()
@@ -278,6 +282,11 @@ mod tests {
         assert!(error.contains("train has a folder n02"), "{error}");
         let error = message(&|base| fs::write(base.join("val").join(ANNOTATIONS), "val_0.JPEG\tn07\n").unwrap());
         assert!(error.contains("line 1: val_0.JPEG has the class n07"), "{error}");
+        let error = message(&|base| {
+            let lines = "val_0.JPEG\tn02\nval_1.JPEG\tn01\nval_1.JPEG\tn01\n\nval_0.JPEG\tn01\n";
+            fs::write(base.join("val").join(ANNOTATIONS), lines).unwrap();
+        });
+        assert!(error.ends_with("line 5: val_0.JPEG is of the class n02 in line 1, and of n01 here"), "{error}");
         let error = message(&|base| {
             let image = image::Rgb { width: 63, height: 64, pixels: vec![0; 3 * 63 * 64] };
             fs::write(base.join("val/images/val_0.JPEG"), image::encode_jpeg(&image, 90).unwrap()).unwrap();

@@ -3,15 +3,21 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, getsid, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Split};
+use tokio::process::{ChildStderr, Command};
+use tokio::time::timeout;
 
 /// The number of lines of standard error that are kept. Error messages of launchers are long.
 const MAX_LINES: usize = 60;
+/// The time for which standard error is read after the end of the child, which other processes may keep open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A child process that has been started.
 pub(crate) struct Child {
@@ -57,23 +63,38 @@ pub(crate) fn start(mut command: Command) -> io::Result<Child> {
     Ok(Child { child, pid, kills_before })
 }
 
-/// Waits until a child ends.
+/// Waits until a child ends. Processes that it left behind, and that keep its standard error open, are killed.
 pub(crate) async fn wait(child: Child) -> io::Result<Ended> {
     let Child { mut child, kills_before, .. } = child;
     // `Child::wait` would close its standard input, which makes a worker stop.
     let stdin = child.stdin.take();
-    let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).split(b'\n');
+    let stderr = child.stderr.take().expect("standard error is piped");
+    let pipe = fs::read_link(format!("/proc/self/fd/{}", stderr.as_raw_fd())).unwrap_or_default();
+    let mut lines = BufReader::new(stderr).split(b'\n');
     let mut stderr = VecDeque::new();
-    while let Ok(Some(line)) = lines.next_segment().await {
-        if stderr.len() == MAX_LINES {
-            stderr.pop_front();
+    let status = tokio::select! {
+        () = read_last_lines(&mut lines, &mut stderr) => child.wait().await?,
+        status = child.wait() => {
+            if timeout(LAST_WORDS, read_last_lines(&mut lines, &mut stderr)).await.is_err() {
+                kill_holders(&pipe);
+            }
+            status?
         }
-        stderr.push_back(String::from_utf8_lossy(&line).into_owned());
-    }
-    let exit = Exit::new(child.wait().await?);
+    };
+    let exit = Exit::new(status);
     drop(stdin);
     let memory_ran_out = exit == Exit::Killed(Signal::KILL.as_raw()) && count_oom_kills() > kills_before;
     Ok(Ended { exit, memory_ran_out, stderr: stderr.into() })
+}
+
+/// Reads lines until the end, and keeps the last ones.
+async fn read_last_lines(lines: &mut Split<BufReader<ChildStderr>>, last: &mut VecDeque<String>) {
+    while let Ok(Some(line)) = lines.next_segment().await {
+        if last.len() == MAX_LINES {
+            last.pop_front();
+        }
+        last.push_back(String::from_utf8_lossy(&line).into_owned());
+    }
 }
 
 /// Sends a signal to a child, which may already have ended.
@@ -81,6 +102,22 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid as i32) {
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Kills the processes that write their standard error to a pipe. Those of other sessions stay, such as the master connections
+/// of ssh, which other launches use.
+fn kill_holders(pipe: &Path) {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    for pid in pids.filter(|&pid| writes_to(pid, pipe) && getsid(Some(pid)) == getsid(None)) {
+        tracing::info!("killing process {}, which a launcher left behind", pid.as_raw_nonzero());
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Returns true if the standard error of a process is a pipe.
+fn writes_to(pid: Pid, pipe: &Path) -> bool {
+    fs::read_link(format!("/proc/{}/fd/2", pid.as_raw_nonzero())).is_ok_and(|target| target == pipe)
 }
 
 impl Exit {
@@ -120,6 +157,25 @@ mod tests {
         assert_eq!(parse_oom_kills("nr_free_pages 17\n"), None);
         // A count that appears is a kill; a machine without a count has none.
         assert!(Some(1) > None && Some(4) > Some(3) && None <= None::<u64>);
+    }
+
+    #[test]
+    fn process_left_behind_with_standard_error_does_not_delay_the_end() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let began = std::time::Instant::now();
+        let ended = runtime.block_on(async {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "sleep 600 & echo $! >&2; exit 3"]);
+            wait(start(shell).unwrap()).await.unwrap()
+        });
+        assert_eq!(ended.exit, Exit::Code(3));
+        assert!(began.elapsed() < Duration::from_secs(60));
+        let left = Path::new("/proc").join(&ended.stderr[0]).join("stat");
+        // The process may remain as a zombie where nothing collects orphans.
+        while fs::read_to_string(&left).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(began.elapsed() < Duration::from_secs(60), "the process was not killed");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -25,6 +25,10 @@ const TICK: Duration = Duration::from_millis(250);
 /// The number of times in a row that a run is restarted after its worker was killed before an epoch finished. A kill has
 /// often nothing to do with the run, so this may be more than the retries of a run that fails.
 const MAX_KILLS: u32 = 5;
+/// The time after the second request to stop at which launchers that have not ended are killed.
+const KILL_DELAY: Duration = Duration::from_secs(2);
+/// The time after which a launch is reported whose worker has not claimed its run.
+const START_TIME: Duration = Duration::from_secs(60);
 /// The number of log lines shown for a failed run.
 const LOG_LINES: usize = 10;
 
@@ -94,6 +98,13 @@ struct Launch {
     seat: Seat,
 }
 
+/// A launch whose worker may not have claimed its run yet.
+struct Unclaimed {
+    token: String,
+    hosts: String,
+    since: Instant,
+}
+
 struct Dispatcher<'a> {
     entries: &'a [Entry],
     options: &'a Options,
@@ -111,8 +122,12 @@ struct Dispatcher<'a> {
     instance: u64,
     /// The number of launches so far.
     launches: u64,
+    /// The launches whose workers may not have claimed their runs yet, by run.
+    unclaimed: HashMap<usize, Unclaimed>,
     /// The number of requests to stop.
     stops: u32,
+    /// The time of the last request to stop.
+    last_stop: Instant,
     /// True if a signal requested to stop.
     stopped: bool,
     /// The error that requested to stop.
@@ -163,7 +178,9 @@ impl<'a> Dispatcher<'a> {
             // The operating system seeds this randomly.
             instance: RandomState::new().build_hasher().finish(),
             launches: 0,
+            unclaimed: HashMap::new(),
             stops: 0,
+            last_stop: Instant::now(),
             stopped: false,
             fatal: None,
             computed: 0,
@@ -311,6 +328,10 @@ impl<'a> Dispatcher<'a> {
         self.nodes[at].epochs_before = self.nodes[at].epochs_before.max(epochs);
         self.nodes[at].phase = Phase::Active { pid: worker.pid };
         self.display.show_active(at, label, None, None);
+        if self.options.launcher.placement() == Placement::Hosts {
+            let unclaimed = Unclaimed { token: token.clone(), hosts: seat.hosts(), since: Instant::now() };
+            self.unclaimed.insert(at, unclaimed);
+        }
         let launch = Launch { token, seat };
         self.workers.spawn(async move { (at, launch, child::wait(worker).await) });
         Ok(())
@@ -334,6 +355,7 @@ impl<'a> Dispatcher<'a> {
     ) -> Result<(), Diagnostic> {
         self.slots.release(&launch.seat);
         self.display.remove_active(at);
+        self.unclaimed.remove(&at);
         self.nodes[at].phase = Phase::Waiting;
         let Ended { exit, memory_ran_out, stderr } = ended.map_err(|error| self.worker_error(&error.to_string()))?;
         tracing::info!("{} ended: {exit:?}", self.entries[at].label);
@@ -379,6 +401,7 @@ impl<'a> Dispatcher<'a> {
                     self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
                     self.mark_done(at);
                 }
+                _ if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
                 _ => self.handle_failure(
                     at,
                     token,
@@ -386,8 +409,7 @@ impl<'a> Dispatcher<'a> {
                     retries,
                 )?,
             },
-            Exit::Code(exit::INTERRUPTED) if stopping => {}
-            Exit::Code(exit::INTERRUPTED) => {
+            Exit::Code(exit::INTERRUPTED) if !stopping => {
                 self.handle_failure(
                     at,
                     token,
@@ -406,14 +428,20 @@ impl<'a> Dispatcher<'a> {
                 let (message, help) = message.split_once("; help: ").unwrap_or((&message, help));
                 self.give_up(Diagnostic::with_code(exit::IO, message, Some(help)));
             }
-            // A second stop signal kills the workers.
-            Exit::Killed(_) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
+            // Launchers end in many ways when they are stopped.
+            _ if stopping && !self.has_recorded_failure(at, token)? => {
+                self.end_attempt_of(at, token, &End::Interrupted)?;
+            }
             Exit::Killed(signal) => {
                 self.handle_failure(at, token, describe_kill(signal, memory_ran_out), retries.max(MAX_KILLS))?;
             }
             // The exit codes of a missing program or library.
             Exit::Code(126 | 127) if self.options.launcher.program().is_none() => {
                 return Err(self.worker_error(&lines.join("\n")));
+            }
+            // The launcher did not connect the ranks, as for every other run.
+            Exit::Code(exit::USAGE) if self.options.ranks > 1 && self.attempt_by(at, token)?.is_none() => {
+                return Err(self.launcher_error(&last_message(lines)));
             }
             Exit::Code(code) => {
                 let allowed = match code {
@@ -536,8 +564,27 @@ impl<'a> Dispatcher<'a> {
                 _ => {}
             }
         }
+        self.report_unclaimed()?;
+        if self.stops > 1 && self.last_stop.elapsed() > KILL_DELAY {
+            self.signal_active(Signal::KILL);
+        }
         let done = self.nodes.iter().filter(|node| node.phase == Phase::Done).count();
         self.display.show_overall(done, self.time_left());
+        Ok(())
+    }
+
+    /// Reports, once, each launch whose worker has not claimed its run in time.
+    fn report_unclaimed(&mut self) -> Result<(), Diagnostic> {
+        let late = self.unclaimed.extract_if(|_, launch| launch.since.elapsed() > START_TIME);
+        for (at, Unclaimed { token, hosts, .. }) in late.collect::<Vec<_>>() {
+            if self.attempt_by(at, &token)?.is_none() {
+                self.display.print(&format!(
+                    "{}: its worker has not begun {} s after the start on {hosts}; check that {hosts} responds",
+                    self.entries[at].label,
+                    START_TIME.as_secs()
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -556,6 +603,11 @@ impl<'a> Dispatcher<'a> {
         }
         let signal = self.options.launcher.stop_signal(self.stops);
         self.stops += 1;
+        self.last_stop = Instant::now();
+        self.signal_active(signal);
+    }
+
+    fn signal_active(&self, signal: Signal) {
         for node in &self.nodes {
             if let Phase::Active { pid } = node.phase {
                 child::signal(pid, signal);
@@ -630,7 +682,8 @@ impl<'a> Dispatcher<'a> {
         node.failures += 1;
         node.known_attempt = node.known_attempt.max(attempt.unwrap_or(0));
         if node.failures <= allowed {
-            self.display.print(&format!("{} failed, restarting it: {message}", self.entries[at].label));
+            let next = if self.stops > 0 { "the next command tries it again" } else { "restarting it" };
+            self.display.print(&format!("{} failed, {next}: {message}", self.entries[at].label));
             self.end_attempt_of(at, token, &End::Interrupted)?;
             // Other processes treat a failure on disk as final.
             self.nodes[at].directory.forgive()?;
@@ -713,6 +766,12 @@ impl<'a> Dispatcher<'a> {
         self.display
             .print(&format!("{label}: {reason}; set the file aside, computing the run again ({})", damaged.display()));
         Ok(self.nodes[at].directory.set_aside(damaged)?)
+    }
+
+    /// Returns true if the worker of a launch has recorded that it failed.
+    fn has_recorded_failure(&self, at: usize, token: &str) -> Result<bool, Diagnostic> {
+        let end = self.attempt_by(at, token)?.map(|attempt| self.nodes[at].directory.end_of(attempt)).transpose()?;
+        Ok(matches!(end.flatten(), Some(End::Failed { .. })))
     }
 
     fn last_attempt(&self, at: usize) -> Result<u32, Diagnostic> {

@@ -16,6 +16,8 @@ pub struct Display {
     /// True if bars are shown; otherwise `lines` are printed, if any.
     visible: bool,
     lines: Option<Lines>,
+    /// True if nothing is printed, not even messages.
+    silent: bool,
 }
 
 /// The progress where standard error is not a terminal.
@@ -53,7 +55,12 @@ impl Display {
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} runs, {elapsed} so far{msg}");
         overall.set_style(style.expect("the template is well-formed").progress_chars("━╸─"));
         overall.set_prefix(name.to_string());
-        Display { bars, overall, active: BTreeMap::new(), visible, lines }
+        Display { bars, overall, active: BTreeMap::new(), visible, lines, silent: false }
+    }
+
+    /// Creates a display that prints nothing, for callers that print the outcome themselves.
+    pub fn silent() -> Display {
+        Display { silent: true, ..Display::new("", 0, true) }
     }
 
     /// Shows how many runs are done, and how long the others may take.
@@ -102,6 +109,9 @@ impl Display {
 
     /// Prints a message above the bars.
     pub fn print(&self, text: &str) {
+        if self.silent {
+            return;
+        }
         self.bars.suspend(|| {
             // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{text}");

@@ -77,8 +77,9 @@ impl Options {
     /// Returns the arguments of a worker. Paths are absolute, since it may start in another directory.
     fn worker_arguments(&self, run: &Path, launch: &str) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec![];
-        if self.ranks == 1 {
-            arguments.push("--alone".into());
+        match self.ranks {
+            1 => arguments.push("--alone".into()),
+            ranks => arguments.extend(["--ranks".into(), ranks.to_string().into()]),
         }
         arguments.extend(["--threads".into(), self.threads.to_string().into(), "--stop-with-stdin".into()]);
         arguments.extend(["--launch".into(), launch.into(), "--data".into(), absolute(&self.data).into()]);

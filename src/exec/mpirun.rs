@@ -6,8 +6,9 @@ use std::path::Path;
 use tokio::process::Command;
 
 use super::Options;
+use super::hosts::split_user;
 use super::launcher::{Launcher, Output, Placement};
-use super::slots::Seat;
+use super::slots::{Part, Seat};
 
 const PROGRAM: &str = "mpirun";
 
@@ -35,8 +36,11 @@ impl Launcher for Mpirun {
         command
             .args(arguments(options, seat, run, launch, names, rustix::process::geteuid().is_root()))
             .env("OMP_NUM_THREADS", options.threads.to_string())
+            .envs(agent_options(seat))
             // In a Slurm allocation mpirun starts a step on other nodes, which would otherwise block other steps.
-            .env("SLURM_OVERLAP", "1");
+            .env("SLURM_OVERLAP", "1")
+            // The daemons that it starts by srun need the variables of this process.
+            .env("SLURM_EXPORT_ENV", "ALL");
         command
     }
 
@@ -45,9 +49,8 @@ impl Launcher for Mpirun {
     }
 }
 
-/// Returns the arguments of mpirun: one context per host, since Slurm would override the numbers of ranks in a list of hosts.
-/// Variables are passed by name, with the value in the environment of mpirun, to avoid quoting; except for the GPUs, which
-/// differ between hosts.
+/// Returns the arguments of mpirun. Variables are passed by name, with the value in the environment of mpirun, to avoid quoting;
+/// except for the GPUs, which differ between hosts.
 fn arguments(
     options: &Options,
     seat: &Seat,
@@ -65,27 +68,57 @@ fn arguments(
     if is_root {
         arguments.push("--allow-run-as-root".into());
     }
-    // By default each rank is bound to one core, which its threads would share.
-    arguments.extend(["--bind-to", "none", "--map-by", "slot"].map(OsString::from));
-    // The number of ranks per host is chosen here; Slurm would count the requested tasks.
-    arguments.push("--oversubscribe".into());
-    for (at, part) in seat.parts.iter().enumerate() {
+    // By default each rank is bound to one core, which its threads would share. The number of ranks per host is chosen here;
+    // Slurm would count the requested tasks.
+    arguments.extend(["--bind-to", "none", "--oversubscribe"].map(OsString::from));
+    let contexts = contexts(&seat.parts);
+    // In a Slurm job, mpirun overrides the numbers in a list of several hosts, but not those of `ppr`.
+    let mapping = if contexts.len() > 1 { "slot".to_string() } else { format!("ppr:{}:node", seat.parts[0].ranks()) };
+    arguments.extend(["--map-by".into(), mapping.into()]);
+    for (at, hosts) in contexts.into_iter().enumerate() {
         if at > 0 {
             arguments.push(":".into());
         }
-        let ranks = part.ranks();
-        arguments.extend(["--host".into(), format!("{}:{ranks}", part.name).into()]);
-        arguments.extend(["-np".into(), ranks.to_string().into()]);
+        arguments.extend(ranks_on(hosts));
         for name in &names {
             arguments.extend(["-x".into(), name.into()]);
         }
-        for (name, value) in part.gpu_variables(true) {
+        for (name, value) in hosts[0].gpu_variables(true) {
             arguments.extend(["-x".into(), format!("{name}={value}").into()]);
         }
         arguments.push(options.worker.clone().into());
         arguments.extend(options.worker_arguments(run, launch));
     }
     arguments
+}
+
+/// Returns the contexts of a command line, by their hosts: one for all if they have equal numbers of ranks and the same
+/// variables, otherwise one for each. Some versions of OpenMPI 5 crash with several contexts.
+fn contexts(parts: &[Part]) -> Vec<&[Part]> {
+    let describe = |part: &Part| (part.ranks(), part.gpu_variables(true));
+    match parts.iter().all(|part| describe(part) == describe(&parts[0])) {
+        true => vec![parts],
+        false => parts.chunks(1).collect(),
+    }
+}
+
+/// Returns the hosts of a context, and their ranks.
+fn ranks_on(hosts: &[Part]) -> [OsString; 4] {
+    let names: Vec<String> =
+        hosts.iter().map(|host| format!("{}:{}", split_user(&host.name).1, host.ranks())).collect();
+    let ranks: usize = hosts.iter().map(Part::ranks).sum();
+    ["--host".to_string(), names.join(","), "-np".to_string(), ranks.to_string()].map(OsString::from)
+}
+
+/// Returns the variables with the options of ssh, if the hosts have a user: `--host` does not take one. OpenMPI 5 reads another
+/// name than earlier versions.
+fn agent_options(seat: &Seat) -> Vec<(&'static str, String)> {
+    let (Some(user), _) = split_user(&seat.parts[0].name) else { return vec![] };
+    let with_user = |name| {
+        let others = std::env::var(name).unwrap_or_default();
+        (name, format!("{others} -l {user}").trim().to_string())
+    };
+    ["OMPI_MCA_plm_rsh_args", "PRTE_MCA_plm_ssh_args"].map(with_user).into()
 }
 
 /// Returns the variables that are passed to ranks unchanged.
@@ -162,12 +195,20 @@ mod tests {
     #[test]
     fn command_has_hosts_and_variables_of_the_seat() {
         let built = built(options(hosts(&[("a", 2), ("b", 1)], Share::Even), 3), &["PATH", "NCCL_DEBUG", "OMP_X y"]);
-        let begin = "--bind-to none --map-by slot --oversubscribe --host a:2 -np 2 -x NCCL_DEBUG -x OMP_NUM_THREADS";
+        let begin = "--bind-to none --oversubscribe --map-by slot --host a:2 -np 2 -x NCCL_DEBUG -x OMP_NUM_THREADS";
         let begin: Vec<&str> = begin.split(' ').collect();
-        let worker = ["/bin/the \"worker\"", "--threads", "2", "--stop-with-stdin", "--launch", "t.1"];
+        let worker = ["/bin/the \"worker\"", "--ranks", "3", "--threads", "2", "--stop-with-stdin", "--launch", "t.1"];
         let end = ["--data", "/my data", "--", "/store/runs/3f/3f"];
         let other: Vec<&str> = ": --host b:1 -np 1 -x NCCL_DEBUG -x OMP_NUM_THREADS".split(' ').collect();
         assert_eq!(built, [&begin[..], &worker, &end, &other, &worker, &end].concat());
+    }
+
+    #[test]
+    fn hosts_that_are_alike_share_one_context() {
+        let built = built(options(hosts(&[("a", 2), ("b", 2)], Share::Even), 4), &[]).join(" ");
+        assert!(built.contains("--map-by ppr:2:node --host a:2,b:2 -np 4 -x OMP") && !built.contains(" : "), "{built}");
+        let gpus = self::built(options(hosts(&[("a", 2), ("b", 2)], Share::Whole(1)), 4), &[]).join(" ");
+        assert!(gpus.contains("--host a:2,b:2 -np 4") && gpus.contains("CUDA_VISIBLE_DEVICES=0,1"), "{gpus}");
     }
 
     #[test]
@@ -181,6 +222,14 @@ mod tests {
         let shared = self::built(options(hosts(&[("a", 1)], Share::OneOf(4)), 1), &[]).join(" ");
         let variables = "-x CUDA_VISIBLE_DEVICES=0 -x WINSIGN_GPU_SHARE=0.2500 -x CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25";
         assert!(shared.contains(&format!("{variables} /bin")), "{shared}");
+    }
+
+    #[test]
+    fn user_of_the_hosts_is_an_option_of_ssh() {
+        let options = options(hosts(&[("me@a", 1), ("me@b", 1)], Share::Even), 2);
+        let seat = options.slots.clone().take(2, Instant::now()).unwrap();
+        assert_eq!(agent_options(&seat), Some(("OMPI_MCA_plm_rsh_args", "-l me".to_string())));
+        assert!(built(options, &[]).join(" ").contains("--host a:1 -np 1"));
     }
 
     #[test]

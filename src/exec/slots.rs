@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use winsign_core::results::GPU_SHARE;
 
 use super::gpus::{MPS_PERCENTAGE, Share, SlotGpus, assign_gpus};
-use super::hosts::Named;
+use super::hosts::{Named, split_user};
 
 /// The number of consecutive launch failures after which a host is skipped.
 const MAX_FAILURES: u32 = 3;
 /// The time for which a host is skipped.
 pub(crate) const SKIP_TIME: Duration = Duration::from_secs(600);
+
+/// The name of this machine among the hosts.
+const LOCALHOST: &str = "localhost";
 
 /// All slots of a launch.
 #[derive(Debug, Clone)]
@@ -60,6 +63,13 @@ pub struct Part {
     sharers: u32,
 }
 
+impl Seat {
+    /// Returns the names of the hosts, separated by commas.
+    pub(crate) fn hosts(&self) -> String {
+        self.parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Part {
     /// Returns the number of ranks.
     pub fn ranks(&self) -> usize {
@@ -85,7 +95,7 @@ impl Slots {
 
     /// Creates slots for this many ranks on this machine, or fewer if there are not enough GPUs.
     pub fn with_gpus(ranks: u32, gpus: &[String], share: Share) -> Slots {
-        let localhost = Named { name: "localhost".to_string(), slots: ranks };
+        let localhost = Named { name: LOCALHOST.to_string(), slots: ranks };
         Slots::new(vec![Host::new(localhost, Some(gpus), share)])
     }
 
@@ -101,6 +111,11 @@ impl Slots {
     /// Limits the number of runs at the same time.
     pub fn at_most(self, runs: u32) -> Slots {
         Slots { max_seats: runs as usize, ..self }
+    }
+
+    /// Returns true if all slots are on this machine.
+    pub fn are_local(&self) -> bool {
+        self.hosts.iter().all(|host| host.name == LOCALHOST)
     }
 
     /// Returns how many ranks can run at the same time if no host is skipped.
@@ -237,8 +252,9 @@ impl Slot {
     }
 }
 
-/// Returns true if a text contains the name of a host as a separate word.
+/// Returns true if a text contains the name of a host as a separate word. The name may have a user, as in `user@host`.
 fn names_host(text: &str, name: &str) -> bool {
+    let (_, name) = split_user(name);
     let in_a_name = |character: char| character.is_alphanumeric() || "._-".contains(character);
     text.split(|character| !in_a_name(character)).any(|word| word.trim_end_matches('.') == name)
 }
@@ -352,5 +368,6 @@ mod tests {
         assert!(names_host("ssh: Could not resolve hostname node1: unknown", "node1"));
         assert!(!names_host("ssh: connect to host node10 port 22", "node1"));
         assert!(!names_host("node1.site is away", "node1"));
+        assert!(names_host("me@node1: Permission denied", "me@node1"));
     }
 }

@@ -62,6 +62,8 @@ impl Launcher for Srun {
 fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
     // The step has its own cores, so that several steps run at the same time.
     let mut arguments = vec!["--exact".to_string(), format!("--ntasks={}", options.ranks)];
+    // Jobs of some sites have SLURM_EXPORT_ENV=NONE; ranks need the variables that `setup` of the profile has set.
+    arguments.push("--export=ALL".to_string());
     if options.ranks == 1 {
         // The default is the job's number of nodes.
         arguments.push("--nodes=1".to_string());
@@ -72,11 +74,16 @@ fn arguments(srun: &Srun, options: &Options) -> Vec<String> {
     arguments
 }
 
-/// Returns why a step did not start, on one line.
+/// Returns why a step did not start, on one line: the last lines of the ranks, such as the error of an MPI that cannot start,
+/// and the last message of Slurm.
 fn reason(stderr: &[String]) -> String {
-    let messages: Vec<&str> = stderr.iter().filter(|line| is_of_slurm(line)).map(|line| line.trim()).collect();
-    messages.last().or(stderr.last().map(String::as_str).as_ref()).copied().unwrap_or_default().to_string()
+    let lines = stderr.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+    let (of_slurm, of_ranks): (Vec<&str>, Vec<&str>) = lines.partition(|line| is_of_slurm(line));
+    let ranks = &of_ranks[of_ranks.len().saturating_sub(LINES_OF_RANKS)..];
+    ranks.iter().chain(of_slurm.last()).copied().collect::<Vec<_>>().join("; ")
 }
+
+const LINES_OF_RANKS: usize = 5;
 
 /// Returns the lines that the ranks wrote.
 fn words_of_ranks(stderr: &[String]) -> Vec<String> {
@@ -117,8 +124,8 @@ mod tests {
     #[test]
     fn step_has_its_own_cores() {
         let of = |ranks| arguments(&srun(), &options(ranks)).join(" ");
-        assert_eq!(of(1), "--exact --ntasks=1 --nodes=1 --cpus-per-task=4 --mpi=pmix --gres=gpu:2");
-        assert_eq!(of(8), "--exact --ntasks=8 --cpus-per-task=4 --mpi=pmix --gres=gpu:2");
+        assert_eq!(of(1), "--exact --ntasks=1 --export=ALL --nodes=1 --cpus-per-task=4 --mpi=pmix --gres=gpu:2");
+        assert_eq!(of(8), "--exact --ntasks=8 --export=ALL --cpus-per-task=4 --mpi=pmix --gres=gpu:2");
     }
 
     #[test]
@@ -131,7 +138,7 @@ mod tests {
         let stderr = stderr.map(str::to_string);
         assert_eq!(words_of_ranks(&stderr), ["winsign-worker: the loss is NaN"]);
         assert!(memory_ran_out(&stderr) && !memory_ran_out(&stderr[..1]));
-        assert_eq!(reason(&stderr), "srun: error: node1: task 0: Out Of Memory");
+        assert_eq!(reason(&stderr), "winsign-worker: the loss is NaN; srun: error: node1: task 0: Out Of Memory");
         assert_eq!(reason(&["execve(): no such file".to_string()]), "execve(): no such file");
         assert_eq!(reason(&[]), "");
     }

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(template.fill(&options, &seat), words);
         let command = template.command(&options, &seat, Path::new("/store/run"), "t.1");
         let arguments: Vec<_> = command.as_std().get_args().skip(6).collect();
-        assert_eq!(arguments[..3], ["/bin/worker", "--threads", "4"]);
+        assert_eq!(arguments[..3], ["/bin/worker", "--ranks", "3"]);
         assert_eq!(arguments.last().unwrap(), &"/store/run");
     }
 

@@ -81,7 +81,7 @@ pub struct Compared {
     /// A minus B, in percentage points. Of a paired test the mean over pairs, which may be fewer than the runs.
     pub difference: Option<f64>,
     pub barrier_difference: Option<f64>,
-    /// Whether the barriers of both sides were measured by one protocol, as far as that is known: others are not subtracted.
+    /// False if the barriers of both sides were measured by different protocols, and so are not subtracted.
     pub barriers_alike: bool,
     pub test: Option<Test>,
     /// The number of pairs of seeds, of a paired test.
@@ -185,77 +185,92 @@ fn compared(one: &Entry, other: &Entry, level: f64) -> Compared {
     let mut axes = one.axes.clone();
     axes.extend(other.axes.iter().filter(|(name, _)| !one.axes.iter().any(|(known, _)| known == name)).cloned());
     let alike = one.protocol.zip(other.protocol).is_none_or(|(one, other)| one == other);
-    let mut row = Compared {
+    let has_one_ticket = a.tickets == Some(1) || b.tickets == Some(1);
+    let difference = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a - b);
+    let samples = one.errors().zip(other.errors());
+    let welch_test = welch(one.spread(), other.spread(), level);
+    let errors = Judgement::new(difference(a.mean, b.mean), samples, welch_test, has_one_ticket, level);
+    let barriers = alike.then(|| {
+        let samples = one.barriers().zip(other.barriers());
+        let welch_test = welch(one.barrier_spread(), other.barrier_spread(), level);
+        Judgement::new(difference(a.barrier, b.barrier), samples, welch_test, has_one_ticket, level)
+    });
+    let barriers = barriers.unwrap_or_default();
+    Compared {
         problem: one.problem,
         method: one.method,
         level: one.level.or(other.level),
         remaining_ratio: [one, other].iter().find_map(|entry| entry.level.and(entry.remaining)).or(one.remaining),
         inherit: one.inherit,
         axes,
-        difference: a.mean.zip(b.mean).map(|(a, b)| a - b),
-        barrier_difference: a.barrier.zip(b.barrier).filter(|_| alike).map(|(a, b)| a - b),
-        barriers_alike: alike,
         a,
         b,
-        test: None,
-        pairs: None,
-        interval: None,
-        p: None,
-        same_runs: 0,
-        tickets: None,
-        verdict: None,
-        barrier_interval: None,
-        barrier_tickets: None,
-        barrier_verdict: None,
-        barrier_test: None,
-    };
-    let estimate = Estimate { level, ..Estimate::default() };
-    let mut found = None;
-    if let (Numbers::Runs { errors, barriers, runs }, Numbers::Runs { errors: others, barriers: other, runs: ids }) =
-        (&one.numbers, &other.numbers)
-    {
-        row.same_runs = ids.iter().filter(|id| runs.contains(id)).count();
-        found = paired(errors, others, estimate);
-        if let Some((barriers, other)) = barriers.as_ref().zip(other.as_ref()).filter(|_| alike)
-            && let Some(Paired { summary, tickets, verdict, .. }) = paired(barriers, other, estimate)
-        {
-            row.barrier_difference = Some(summary.mean);
-            (row.barrier_interval, row.barrier_tickets) = (summary.interval, (tickets > 0).then_some(tickets));
-            (row.barrier_verdict, row.barrier_test) = (Some(verdict), Some(Test::Paired));
-        }
+        difference: errors.difference,
+        barrier_difference: barriers.difference,
+        barriers_alike: alike,
+        test: errors.test,
+        pairs: errors.pairs,
+        interval: errors.interval,
+        p: errors.p,
+        same_runs: other.runs().iter().filter(|id| one.runs().contains(id)).count(),
+        tickets: errors.tickets,
+        verdict: errors.verdict,
+        barrier_interval: barriers.interval,
+        barrier_tickets: barriers.tickets,
+        barrier_verdict: barriers.verdict,
+        barrier_test: barriers.test,
     }
-    let single = [row.a, row.b].iter().any(|side| side.tickets == Some(1));
-    if row.barrier_verdict.is_none() && row.barrier_difference.is_some() {
-        // Two studies with different tickets; a barrier of a table has no spread.
-        let found = welch(one.barrier_sample(), other.barrier_sample(), level);
-        row.barrier_test = found.map(|_| Test::Welch);
-        row.barrier_interval = found.map(|(interval, _)| interval);
-        row.barrier_verdict = Some(Verdict::judge(row.barrier_interval, usize::from(single)));
-    }
-    let welch = welch(one.sample(), other.sample(), level);
-    match (found, welch) {
-        // Tickets that both sides have are no independent samples, also where their differences have no spread.
-        (Some(Paired { summary, p, tickets, verdict }), welch)
-            if summary.interval.is_some() || tickets >= 2 || welch.is_none() =>
-        {
-            row.pair(summary, p, tickets, verdict);
-        }
-        (_, Some((interval, p))) => {
-            (row.test, row.interval, row.p) = (Some(Test::Welch), Some(interval), Some(p));
-            row.verdict = Some(Verdict::judge(Some(interval), 0));
-        }
-        (_, None) => {
-            row.verdict = row.difference.map(|_| Verdict::judge(None, usize::from(single)));
-        }
-    }
-    row
 }
 
-impl Compared {
-    fn pair(&mut self, summary: super::Summary, p: Option<f64>, tickets: usize, verdict: Verdict) {
-        (self.test, self.pairs, self.difference) = (Some(Test::Paired), Some(summary.count), Some(summary.mean));
-        (self.interval, self.p, self.verdict) = (summary.interval, p, Some(verdict));
-        self.tickets = (tickets > 0).then_some(tickets);
+/// A difference, A minus B, and the conclusion from it.
+#[derive(Default)]
+struct Judgement {
+    difference: Option<f64>,
+    test: Option<Test>,
+    pairs: Option<usize>,
+    interval: Option<Interval>,
+    p: Option<f64>,
+    tickets: Option<usize>,
+    verdict: Option<Verdict>,
+}
+
+impl Judgement {
+    /// Judges by pairs of the same tickets and seeds if there are any, otherwise by Welch's test.
+    fn new(
+        difference: Option<f64>,
+        samples: Option<(&Sample, &Sample)>,
+        welch: Option<(Interval, f64)>,
+        has_one_ticket: bool,
+        level: f64,
+    ) -> Judgement {
+        let estimate = Estimate { level, ..Estimate::default() };
+        match samples.and_then(|(a, b)| paired(a, b, estimate)) {
+            // Tickets that both sides have are no independent samples, also where their differences have no spread.
+            Some(found) if found.summary.interval.is_some() || found.tickets >= 2 || welch.is_none() => {
+                Judgement::from_pairs(found)
+            }
+            _ => Judgement {
+                difference,
+                test: welch.map(|_| Test::Welch),
+                interval: welch.map(|(interval, _)| interval),
+                p: welch.map(|(_, p)| p),
+                verdict: difference
+                    .map(|_| Verdict::judge(welch.map(|(interval, _)| interval), usize::from(has_one_ticket))),
+                ..Judgement::default()
+            },
+        }
+    }
+
+    fn from_pairs(Paired { summary, p, tickets, verdict }: Paired) -> Judgement {
+        Judgement {
+            difference: Some(summary.mean),
+            test: Some(Test::Paired),
+            pairs: Some(summary.count),
+            interval: summary.interval,
+            p,
+            tickets: (tickets > 0).then_some(tickets),
+            verdict: Some(verdict),
+        }
     }
 }
 
@@ -278,9 +293,32 @@ impl Entry<'_> {
         }
     }
 
+    /// Returns the errors; `None` for a table.
+    fn errors(&self) -> Option<&Sample<'_>> {
+        match &self.numbers {
+            Numbers::Published(_) => None,
+            Numbers::Runs { errors, .. } => Some(errors),
+        }
+    }
+
+    /// Returns the barriers; `None` for a table, and if there are none of one protocol.
+    fn barriers(&self) -> Option<&Sample<'_>> {
+        match &self.numbers {
+            Numbers::Published(_) => None,
+            Numbers::Runs { barriers, .. } => barriers.as_ref(),
+        }
+    }
+
+    fn runs(&self) -> &[&RunId] {
+        match &self.numbers {
+            Numbers::Published(_) => &[],
+            Numbers::Runs { runs, .. } => runs,
+        }
+    }
+
     /// Returns the mean, standard deviation and number of independent errors. A table of transfers that does not say how many
     /// tickets they are from may be of one.
-    fn sample(&self) -> Option<(f64, f64, usize)> {
+    fn spread(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
             Numbers::Published(side) => {
                 let are_samples = self.inherit.is_none_or(|inherit| inherit == Inherit::Dense);
@@ -290,12 +328,9 @@ impl Entry<'_> {
         }
     }
 
-    /// Returns the same of barriers; none for a table, which does not say how barriers spread.
-    fn barrier_sample(&self) -> Option<(f64, f64, usize)> {
-        match &self.numbers {
-            Numbers::Published(_) => None,
-            Numbers::Runs { barriers, .. } => spread(barriers.as_ref()?),
-        }
+    /// Returns the same of barriers; `None` for a table, which does not say how barriers spread.
+    fn barrier_spread(&self) -> Option<(f64, f64, usize)> {
+        spread(self.barriers()?)
     }
 }
 
@@ -340,7 +375,7 @@ struct Line<'r> {
 /// Returns the table of a comparison: a line for the errors of each row, and one for its barriers if both sides have them.
 pub fn table(rows: &[Compared], confidence: f64) -> Table {
     let interval = format!("{} %\ninterval", percent(confidence));
-    let lines: Vec<Line> = rows.iter().flat_map(|row| [Some(errors(row)), barriers(row)]).flatten().collect();
+    let lines: Vec<Line> = rows.iter().flat_map(|row| [Some(error_line(row)), barrier_line(row)]).flatten().collect();
     let has_problems = distinct(rows.iter().map(|row| row.problem)).len() > 1;
     Declaration::new("compared", "Comparison", &lines)
         .problem(if has_problems { Shown::Always } else { Shown::InFiles }, |line| line.row.problem)
@@ -363,7 +398,7 @@ pub fn table(rows: &[Compared], confidence: f64) -> Table {
         )
 }
 
-fn errors(row: &Compared) -> Line<'_> {
+fn error_line(row: &Compared) -> Line<'_> {
     let side = |side: &Side| Measured {
         center: side.mean,
         deviation: side.std.filter(|_| side.mean.is_some()),
@@ -392,7 +427,7 @@ fn errors(row: &Compared) -> Line<'_> {
     }
 }
 
-fn barriers(row: &Compared) -> Option<Line<'_>> {
+fn barrier_line(row: &Compared) -> Option<Line<'_>> {
     let side = |barrier| Measured { center: Some(barrier), ..Measured::default() };
     Some(Line {
         row,
@@ -560,7 +595,7 @@ mod tests {
         assert_eq!(row.barrier_verdict, Some(Verdict::NoDifference));
     }
 
-    fn of_tickets(seeds: &[u64]) -> Report {
+    fn report_of_tickets(seeds: &[u64]) -> Report {
         let mut study = Study::of_tickets(seeds, &[2, 3, 4]);
         for (planned, ..) in &mut study.runs {
             // As in a sweep that names one seed only.
@@ -571,7 +606,8 @@ mod tests {
 
     #[test]
     fn one_ticket_has_no_interval_and_other_tickets_are_two_samples() {
-        let (one, other, several) = (of_tickets(&[1]), of_tickets(&[2]), of_tickets(&[1, 3, 4, 5, 6]));
+        let (one, other, several) =
+            (report_of_tickets(&[1]), report_of_tickets(&[2]), report_of_tickets(&[1, 3, 4, 5, 6]));
         assert_eq!(one.transfers[0].errors[0].ticket, Some(1.into()));
         let first = |a: &Report, b: &Report| compare(&entries(a, false), &entries(b, false), 0.95).rows[0].clone();
         let row = first(&one, &other);
@@ -579,7 +615,7 @@ mod tests {
         let row = first(&several, &one);
         assert_eq!((row.test, row.pairs, row.tickets), (Some(Test::Paired), Some(3), Some(1)), "that both have");
         assert_eq!((row.interval, row.verdict), (None, Some(Verdict::OneTicket)));
-        let row = first(&several, &of_tickets(&[2, 7]));
+        let row = first(&several, &report_of_tickets(&[2, 7]));
         assert_eq!((row.test, row.verdict), (Some(Test::Welch), Some(Verdict::NoDifference)));
     }
 

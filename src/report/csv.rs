@@ -3,12 +3,12 @@
 //! The column `table` names the table of a row. `n` of `planned` runs are finished. Cells that do not apply to that table, and
 //! numbers that do not exist yet, are empty. The axes of the study have columns of their own names.
 
-use ::csv::WriterBuilder;
+use ::csv::{Writer, WriterBuilder};
 use serde::Serialize;
 use winsign_core::grouping::distinct;
 
-use super::table::{Cell, Column, Role, Table};
-use super::{Pivot, Report, tables};
+use super::table::{Cell, Column, MISSING, Role, Table};
+use super::{Pivot, PivotCell, Report, tables};
 use crate::export::{Exported, ExportedFile, Exporter};
 
 /// The first columns, which stay where they are. All others follow in the order of the tables.
@@ -78,13 +78,12 @@ pub fn render(report: &Report) -> String {
     let given = lines.iter().flatten().map(|(name, _)| name.as_str());
     let names = distinct(FIRST.into_iter().chain(given));
     let mut writer = WriterBuilder::new().from_writer(Vec::new());
-    let in_memory = "writing to memory";
-    writer.write_record(&names).expect(in_memory);
+    writer.write_record(&names).expect(IN_MEMORY);
     for line in &lines {
         let value = |name: &&str| line.iter().find(|(other, _)| other == name).map_or(&Value::None, |(_, value)| value);
-        writer.serialize(names.iter().map(value).collect::<Vec<_>>()).expect(in_memory);
+        writer.serialize(names.iter().map(value).collect::<Vec<_>>()).expect(IN_MEMORY);
     }
-    String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
+    text(writer)
 }
 
 /// Returns the rows of a table as named fields.
@@ -123,38 +122,61 @@ fn fields(column: &Column, row: usize) -> Vec<(String, Value)> {
     }
 }
 
-/// The table that was asked for, a line for each cell: what tells its row and column apart, how many numbers there are and
-/// are planned, and what is said of them.
+/// Returns the custom table, a line for each cell: the values of its row and column, and its numbers. Fields of values that
+/// do not apply to a cell are empty.
 pub fn chosen(pivot: &Pivot) -> String {
-    const NUMBERS: [&str; 10] =
-        ["n", "planned", "mean", "std", "median", "min", "max", "interval_low", "interval_high", "tickets"];
+    const NUMBERS: [&str; 11] = [
+        "n",
+        "planned",
+        "mean",
+        "std",
+        "median",
+        "min",
+        "max",
+        "interval_low",
+        "interval_high",
+        "tickets",
+        "tickets_planned",
+    ];
     let mut writer = WriterBuilder::new().from_writer(Vec::new());
-    let in_memory = "writing to memory";
+    let measure = pivot.value.to_string();
     let names = pivot.rows.iter().chain(&pivot.columns).map(String::as_str);
-    writer.write_record(names.chain(["value"]).chain(NUMBERS)).expect(in_memory);
+    writer.write_record(names.chain(["value"]).chain(NUMBERS)).expect(IN_MEMORY);
     for (row, cells) in pivot.row_keys.iter().zip(&pivot.cells) {
         for (column, cell) in pivot.column_keys.iter().zip(cells) {
             let Some(cell) = cell else { continue };
-            let summary = cell.summary;
-            let interval = summary.and_then(|summary| summary.interval);
-            let numbers = [
-                summary.map(|summary| summary.mean),
-                summary.and_then(|summary| summary.std),
-                summary.map(|summary| summary.median),
-                summary.map(|summary| summary.min),
-                summary.map(|summary| summary.max),
-                interval.map(|interval| interval.low),
-                interval.map(|interval| interval.high),
-            ];
-            let keys = row.iter().chain(column).cloned();
-            let counts = [summary.map_or(0, |summary| summary.count).to_string(), cell.planned.to_string()];
-            let numbers = numbers.map(|number| number.map_or(String::new(), |number| number.to_string()));
-            let tickets = [cell.tickets.map_or(String::new(), |tickets| tickets.to_string())];
-            let numbers = counts.into_iter().chain(numbers).chain(tickets);
-            writer.write_record(keys.chain([pivot.value.to_string()]).chain(numbers)).expect(in_memory);
+            let keys = row.iter().chain(column).map(|key| if key == MISSING { "" } else { key });
+            let keys = keys.chain([measure.as_str()]).map(|key| Value::Text(key.to_string()));
+            writer.serialize(keys.chain(cell_numbers(cell)).collect::<Vec<_>>()).expect(IN_MEMORY);
         }
     }
-    String::from_utf8(writer.into_inner().expect(in_memory)).expect("made of text")
+    text(writer)
+}
+
+fn cell_numbers(cell: &PivotCell) -> [Value; 11] {
+    let real = |value: Option<f64>| value.map_or(Value::None, Value::Real);
+    let whole = |value: Option<usize>| value.map_or(Value::None, Value::Whole);
+    let summary = cell.summary;
+    let interval = summary.and_then(|summary| summary.interval);
+    [
+        Value::Whole(summary.map_or(0, |summary| summary.count)),
+        Value::Whole(cell.planned),
+        real(summary.map(|summary| summary.mean)),
+        real(summary.and_then(|summary| summary.std)),
+        real(summary.map(|summary| summary.median)),
+        real(summary.map(|summary| summary.min)),
+        real(summary.map(|summary| summary.max)),
+        real(interval.map(|interval| interval.low)),
+        real(interval.map(|interval| interval.high)),
+        whole(cell.tickets),
+        whole(cell.tickets_planned),
+    ]
+}
+
+const IN_MEMORY: &str = "writing to memory";
+
+fn text(writer: Writer<Vec<u8>>) -> String {
+    String::from_utf8(writer.into_inner().expect(IN_MEMORY)).expect("made of text")
 }
 
 #[cfg(test)]
@@ -163,7 +185,7 @@ mod tests {
     use super::super::statistics::Estimate;
     use super::*;
     use crate::made_up::Reported as _;
-    use winsign_sweep::Layout;
+    use winsign_sweep::{Layout, Measure};
     use winsign_testkit::study::Study;
 
     fn parsed(text: &str) -> (Vec<String>, Vec<Vec<String>>) {
@@ -203,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_table_reads_back() {
+    fn custom_table_reads_back() {
         let axes = |seed: &str| vec![("ticket.seed".to_string(), seed.to_string())];
         let study = Study::new(&[6, 12], &[2, 3, 4], &["1", "2"].map(axes));
         let report = study.report();
@@ -213,6 +235,10 @@ mod tests {
         assert_eq!(lines.len(), 2 * 4 * 2);
         assert_eq!(lines[1][..6], ["LRR", "sign", "12", "error", "6", "6"]);
         assert_eq!(lines[1][13], "2");
+        let layout =
+            Layout { value: Some(Measure::Barrier), rows: Some(vec!["method".to_string()]), ..Layout::default() };
+        let barriers = chosen(&super::super::pivot::pivot(&report, &layout, Estimate::default()).unwrap());
+        assert!(barriers.contains("norm-init,,") && !barriers.contains(MISSING), "{barriers}");
         let summary = report.transfers[4].summary.unwrap();
         assert_eq!((lines[1][6].parse(), lines[1][12].parse()), (Ok(summary.mean), Ok(summary.interval.unwrap().high)));
     }

@@ -44,38 +44,14 @@ fn between(samples: &[Sample], value: Measure, estimate: Estimate) -> Vec<Differ
     for samples in comparable {
         let methods = distinct(samples.iter().map(|one| one.method));
         let inherits = distinct(samples.iter().map(|one| one.inherit));
-        let of = |method: Option<Method>, inherit: Option<Inherit>| {
-            samples.iter().copied().filter(move |one| one.method == method && one.inherit == inherit)
-        };
-        let mut add = |setting: &str, [a, b]: [String; 2], sides: [Vec<&Sample>; 2]| {
-            let pairs = sides[0].iter().flat_map(|a| sides[1].iter().map(move |b| (*a, *b)));
-            for (one, other) in pairs.filter(|(one, other)| flip(one).zip(flip(other)).is_none_or(|(a, b)| a == b)) {
-                let Some(Paired { summary, p, tickets, verdict }) = paired(one, other, estimate) else { continue };
-                differences.push(Difference {
-                    setting: setting.to_string(),
-                    a: a.clone(),
-                    b: b.clone(),
-                    method: one.method.filter(|_| setting != "method"),
-                    level: one.level,
-                    remaining_ratio: one.remaining,
-                    inherit: one.inherit.filter(|_| setting != "inherit"),
-                    // These are the axes of both sides together.
-                    axes: if flip(one).is_some() { one.axes } else { other.axes }.clone(),
-                    summary,
-                    p,
-                    problem: one.problem,
-                    tickets,
-                    value,
-                    between: one.between,
-                    verdict,
-                    runs: [&one.runs[..], &other.runs].concat().into_iter().cloned().collect(),
-                });
-            }
+        let find = |method: Option<Method>, inherit: Option<Inherit>| -> Vec<&Sample> {
+            samples.iter().copied().filter(|one| one.method == method && one.inherit == inherit).collect()
         };
         for &inherit in &inherits {
             for (at, &b) in methods.iter().enumerate() {
                 for &a in &methods[at + 1..] {
-                    add("method", [a, b].map(method_text), [a, b].map(|method| of(method, inherit).collect()));
+                    let sides = [find(a, inherit), find(b, inherit)];
+                    differences.extend(compare_all("method", sides, value, estimate));
                 }
             }
         }
@@ -83,12 +59,48 @@ fn between(samples: &[Sample], value: Measure, estimate: Estimate) -> Vec<Differ
         let Some((&b, others)) = known.split_first() else { continue };
         for &method in &methods {
             for &a in others {
-                let names = [a, b].map(|inherit| inherit.to_string());
-                add("inherit", names, [a, b].map(|inherit| of(method, Some(inherit)).collect()));
+                let sides = [find(method, Some(a)), find(method, Some(b))];
+                differences.extend(compare_all("inherit", sides, value, estimate));
             }
         }
     }
     differences
+}
+
+/// Returns the difference of each sample of one side and each of the other that can be paired.
+fn compare_all(setting: &str, [a, b]: [Vec<&Sample>; 2], value: Measure, estimate: Estimate) -> Vec<Difference> {
+    let pairs = a.iter().flat_map(|one| b.iter().map(move |other| (*one, *other)));
+    pairs.filter_map(|(one, other)| difference(setting, one, other, value, estimate)).collect()
+}
+
+fn difference(setting: &str, a: &Sample, b: &Sample, value: Measure, estimate: Estimate) -> Option<Difference> {
+    if flip(a).zip(flip(b)).is_some_and(|(a, b)| a != b) {
+        return None;
+    }
+    let Paired { summary, p, tickets, verdict } = paired(a, b, estimate)?;
+    let name = |sample: &Sample| match sample.inherit {
+        Some(inherit) if setting == "inherit" => inherit.to_string(),
+        _ => method_text(sample.method),
+    };
+    Some(Difference {
+        setting: setting.to_string(),
+        a: name(a),
+        b: name(b),
+        method: a.method.filter(|_| setting != "method"),
+        level: a.level,
+        remaining_ratio: a.remaining,
+        inherit: a.inherit.filter(|_| setting != "inherit"),
+        // These are the axes of both sides together.
+        axes: if flip(a).is_some() { a.axes } else { b.axes }.clone(),
+        summary,
+        p,
+        problem: a.problem,
+        tickets,
+        value,
+        between: a.between,
+        verdict,
+        runs: a.runs.iter().chain(&b.runs).copied().cloned().collect(),
+    })
 }
 
 /// The fraction of flipped signs. Transfers without signs do not have it; they are compared with each fraction.

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_table_does_not_outlive_the_choice() {
+    fn custom_table_is_removed_with_the_next_report_without_one() {
         let scratch = tempfile::tempdir().unwrap();
         let study = Study::digits();
         let mut report = study.report();
@@ -161,9 +161,8 @@ mod tests {
         assert!(!scratch.path().join("chosen.csv").exists() && !scratch.path().join("table-chosen.tex").exists());
     }
 
-    /// What a report no longer has does not stay of an earlier one, and files of other names do.
     #[test]
-    fn files_of_earlier_reports_do_not_stay() {
+    fn files_of_earlier_reports_are_removed_and_others_kept() {
         let scratch = tempfile::tempdir().unwrap();
         let mut study = Study::digits();
         let write_both = |study: &Study, with_pngs: bool| {

@@ -186,7 +186,7 @@ mod tests {
     use winsign_testkit::study::Study;
 
     #[test]
-    fn a_table_of_booktabs() {
+    fn table_uses_booktabs() {
         let tables = render(&best_of_three_tickets());
         let names: Vec<&str> = tables.iter().map(|(file, _)| *file).collect();
         assert_eq!(

@@ -5,7 +5,7 @@ use winsign_testkit::study::Study;
 
 use crate::{Report, RunRecord, gather};
 
-/// What a report needs of a made-up study.
+/// Conversions of a made-up study to records and a report.
 pub(crate) trait Reported {
     fn records(&self) -> Vec<RunRecord<'_>>;
     fn report(&self) -> Report;

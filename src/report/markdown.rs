@@ -141,7 +141,7 @@ mod tests {
     use winsign_testkit::study::{Study, ticket_of};
 
     #[test]
-    fn a_page() {
+    fn page_has_tables_and_figures() {
         let study = Study::digits();
         let report = study.report();
         let page = render(&report, &plots::draw(&report, &study.records(), FigureChrome::Full));
@@ -171,12 +171,13 @@ mod tests {
         assert!(page.contains("| AWS | 12 | 6.9 % | sign | 3 | 6 | **2.0 ± 1.0 \\[−0.5, 4.5\\]** |"), "{page}");
         assert_eq!(page.matches("**2.").count() + page.matches("**1").count(), 1, "{page}");
         // 11 + 0.1 · (1, 2, 3): 11.2 ± 4.3027 · 0.1 / √3.
-        let said = "- sign is 11.2 points of test error below mask (95 % interval 11.0 to 11.4, 3 tickets, AWS)\n";
-        assert!(page.contains(said), "{page}");
+        let expected =
+            "- test error: sign is 11.2 points lower than mask (95 % interval 11.0 to 11.4, 3 tickets, AWS)\n";
+        assert!(page.contains(expected), "{page}");
     }
 
     #[test]
-    fn a_partial_page_names_what_failed() {
+    fn page_of_a_partial_study_lists_failures() {
         let mut study = Study::digits();
         study.unfinish(RunState::Failed, |planned| planned.label.seeds == [Seeds::from(3)]);
         let report = study.report();
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_table_its_notes_and_what_must_be_known() {
+    fn page_has_custom_table_notes_and_warnings() {
         let axes = vec![("a<b>|\x1b[2J".to_string(), "x_y*\n# z".to_string())];
         let mut report = Study::new(&[12], &[2, 3], &[axes]).report();
         let layout = Layout { columns: Some(vec!["a<b>|\x1b[2J".to_string()]), ..Layout::default() };

@@ -10,11 +10,11 @@ use super::ends::{Labels, Names};
 use super::gather::{Gathering, by_ticket, ids};
 use super::sample::{Sample, is_over_tickets};
 use super::spreads::without_ticket_seeds;
-use super::statistics::{max, mean};
+use super::statistics::{Estimate, max, mean};
 use super::{BarrierProtocol, ConnectionRow, End, PairPath, Part, PathError, PathMean, PlaneRow, RunRecord};
 
 /// The axis that distinguishes pairs of tickets within a method and setting from pairs across two of them.
-const PAIRS: &str = "pairs";
+pub(crate) const PAIRS: &str = "pairs";
 
 /// The paths of one ticket, or of one kind of pairs of tickets.
 struct Block<'r, 'f> {
@@ -85,19 +85,7 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
     let axes = without_ticket_seeds(&blocks[0].axes);
     // The order is fixed, since the order of a sum determines its last bit.
     let ends: Vec<&RunId> = distinct(blocks.iter().flat_map(|block| &block.planned).flatten().flatten().copied());
-    let mut paths: Vec<PairPath> = Vec::new();
-    let mut parts = Vec::new();
-    for block in blocks {
-        let numbers = paths.len()..paths.len() + block.paths.len();
-        paths.extend(block.paths);
-        parts.push(Part {
-            axes: block.axes,
-            numbers,
-            planned: block.planned.len(),
-            runs: ids(&block.runs),
-            is_homogeneous: block.is_homogeneous,
-        });
-    }
+    let (paths, parts) = join(blocks);
     let connection = ConnectionRow {
         method,
         level: label.level,
@@ -131,22 +119,44 @@ fn connection(row: &[&RunRecord], between: Between, blocks: Vec<Block>, gatherin
         best: false,
         parts,
     };
-    let summary = |measure| Sample::from_paths(&connection, measure).summary(gathering.estimate);
+    with_summaries(connection, gathering.estimate)
+}
+
+/// Joins the paths of blocks, of which each is a part.
+fn join(blocks: Vec<Block>) -> (Vec<PairPath>, Vec<Part>) {
+    let mut paths: Vec<PairPath> = Vec::new();
+    let mut parts = Vec::new();
+    for block in blocks {
+        parts.push(Part {
+            numbers: paths.len()..paths.len() + block.paths.len(),
+            axes: block.axes,
+            planned: block.planned.len(),
+            runs: ids(&block.runs),
+            is_homogeneous: block.is_homogeneous,
+        });
+        paths.extend(block.paths);
+    }
+    (paths, parts)
+}
+
+fn with_summaries(row: ConnectionRow, estimate: Estimate) -> ConnectionRow {
+    let summary = |measure| Sample::from_paths(&row, measure).summary(estimate);
     let barriers = summary(Measure::Barrier);
-    let (train, loss) = (summary(Measure::TrainBarrier), summary(Measure::LossBarrier));
-    let tickets = match between {
-        Between::Tickets => distinct(connection.paths.iter().flat_map(|pair| &pair.ends).map(|end| &end.run)).len(),
-        _ => Sample::from_paths(&connection, Measure::Barrier).tickets(),
+    let [train_summary, loss_summary, norm_change] =
+        [Measure::TrainBarrier, Measure::LossBarrier, Measure::NormChange].map(summary);
+    let tickets = match row.between {
+        Between::Tickets => distinct(row.paths.iter().flat_map(|pair| &pair.ends).map(|end| &end.run)).len(),
+        _ => Sample::from_paths(&row, Measure::Barrier).tickets(),
     };
     ConnectionRow {
         barrier_mean: barriers.map(|summary| summary.mean),
         barrier_max: barriers.map(|summary| summary.max),
         summary: barriers,
-        train_summary: train,
-        loss_summary: loss,
-        norm_change: summary(Measure::NormChange),
+        train_summary,
+        loss_summary,
+        norm_change,
         tickets,
-        ..connection
+        ..row
     }
 }
 

@@ -15,10 +15,11 @@ use winsign_core::{Diagnostic, RunId};
 use winsign_sweep::yaml::{listed, nearest, quoted};
 use winsign_sweep::{FIELDS, Layout, Measure, Show};
 
+use super::paths::PAIRS;
 use super::sample::{Sample, best};
 use super::spreads::is_ticket_seed;
 use super::statistics::Estimate;
-use super::table::{MISSING, method_text, remaining_text};
+use super::table::{MISSING, axis_value, compare_numbers, method_text, remaining_text};
 use super::{ConnectionRow, Report, Summary};
 
 /// A custom table.
@@ -48,63 +49,86 @@ pub struct PivotCell {
     pub summary: Option<Summary>,
     /// The number of runs or paths that are planned.
     pub planned: usize,
-    /// The number of tickets that the numbers are from; none of dense networks.
+    /// The number of tickets that the numbers are from; none where each network is a sample, as of dense networks.
     pub tickets: Option<usize>,
-    /// Whether it is lower than every other cell of its column that it is compared with, as the intervals of the differences
-    /// show.
+    /// The number of tickets once all runs are done.
+    pub tickets_planned: Option<usize>,
+    /// True if the value is lower than every other one of its column that it is compared with, as the intervals of the
+    /// differences show.
     pub best: bool,
+}
+
+impl PivotCell {
+    /// Returns the cell of samples that have one ticket each; `None` if nothing is planned.
+    fn from_samples(samples: &[&Sample], estimate: Estimate) -> Option<PivotCell> {
+        let merged = Sample::merged(samples)?;
+        let over_tickets = merged.is_over_tickets();
+        Some(PivotCell {
+            summary: merged.summary(estimate),
+            planned: merged.planned,
+            tickets: over_tickets.then(|| merged.tickets()),
+            tickets_planned: over_tickets.then_some(samples.len()),
+            best: false,
+        })
+    }
 }
 
 pub fn pivot(report: &Report, layout: &Layout, estimate: Estimate) -> Result<Pivot, Diagnostic> {
     let value = layout.value.unwrap_or_default();
     let samples = samples(report, value);
-    let axes = distinct(samples.iter().flat_map(|sample| sample.axes.iter().map(|(name, _)| name.clone())));
-    let resolve = |names: &[String]| names.iter().map(|name| resolve(name, &axes)).collect::<Result<Vec<_>, _>>();
-
-    let by_inherit = samples.iter().any(|sample| sample.inherit.is_some());
-    let default_row = if by_inherit { "inherit" } else { "method" };
-    let columns = layout.columns.as_deref().map(resolve).transpose()?;
-    let mut rows = match layout.rows.as_deref() {
-        Some(names) => resolve(names)?,
-        None => vec![default_row.to_string()],
-    };
-    if layout.rows.is_none() {
-        rows.retain(|name| !columns.iter().flatten().any(|column| column == name));
-    }
-    let has_level = rows.iter().any(|name| name == "level" || name == "remaining");
-    let columns = columns.unwrap_or(if has_level { vec![] } else { vec!["level".to_string()] });
-    check_distinct(&rows, &columns)?;
-
-    let added = unnamed(&samples, &rows, &columns, &axes);
-    let rows: Vec<String> = added.iter().cloned().chain(rows).collect();
+    let Names { rows, columns, added } = Names::choose(&samples, layout)?;
     let (row_keys, column_keys) = (keys(&samples, &rows), keys(&samples, &columns));
-    let of_cells = grouped(&samples, |sample| (texts(sample, &rows), texts(sample, &columns)));
-    let mut by_keys: HashMap<_, Sample> = (of_cells.into_iter())
-        .filter_map(|samples| {
-            Some(((texts(samples[0], &rows), texts(samples[0], &columns)), Sample::merged(&samples)?))
-        })
-        .collect();
-    let mut sample = |row: &Vec<String>, column: &Vec<String>| by_keys.remove(&(row.clone(), column.clone()));
-    let in_cells: Vec<Vec<Option<Sample>>> =
-        row_keys.iter().map(|row| column_keys.iter().map(|column| sample(row, column)).collect()).collect();
-    let cell = |sample: &Sample| PivotCell {
-        summary: sample.summary(estimate),
-        planned: sample.planned,
-        tickets: sample.is_over_tickets().then(|| sample.tickets()),
-        best: false,
-    };
-    let cells_of = |row: &Vec<Option<Sample>>| row.iter().map(|sample| sample.as_ref().map(cell)).collect();
-    let mut cells: Vec<Vec<Option<PivotCell>>> = in_cells.iter().map(cells_of).collect();
-    for (row, column) in best_cells(&in_cells, &row_keys, &rows, value, estimate) {
+    let (row_places, column_places) = (places(&row_keys), places(&column_keys));
+    let mut grid: Vec<Vec<Vec<&Sample>>> = vec![vec![vec![]; column_keys.len()]; row_keys.len()];
+    let mut runs: Vec<Vec<RunId>> = vec![vec![]; row_keys.len()];
+    for sample in &samples {
+        let (row, column) = (row_places[&texts(sample, &rows)], column_places[&texts(sample, &columns)]);
+        grid[row][column].push(sample);
+        runs[row].extend(sample.runs.iter().copied().cloned());
+    }
+    let row_cells =
+        |row: &Vec<Vec<&Sample>>| row.iter().map(|samples| PivotCell::from_samples(samples, estimate)).collect();
+    let mut cells: Vec<Vec<Option<PivotCell>>> = grid.iter().map(row_cells).collect();
+    for (row, column) in best_cells(&grid, &row_keys, &rows, value, estimate) {
         cells[row][column].as_mut().expect("the best cell has numbers").best = true;
     }
-    let mut runs: HashMap<Vec<String>, Vec<RunId>> = HashMap::new();
-    for sample in &samples {
-        runs.entry(texts(sample, &rows)).or_default().extend(sample.runs.iter().copied().cloned());
-    }
-    let runs = row_keys.iter().map(|row| runs.remove(row).unwrap_or_default()).collect();
     let show = layout.show.unwrap_or_default();
     Ok(Pivot { value, show, rows, columns, added, row_keys, column_keys, cells, runs })
+}
+
+/// The names whose values make rows and columns; `rows` include `added`.
+struct Names {
+    rows: Vec<String>,
+    columns: Vec<String>,
+    added: Vec<String>,
+}
+
+impl Names {
+    fn choose(samples: &[Sample], layout: &Layout) -> Result<Names, Diagnostic> {
+        let axes = distinct(samples.iter().flat_map(|sample| sample.axes.iter().map(|(name, _)| name.clone())));
+        let resolve = |names: &[String]| names.iter().map(|name| resolve(name, &axes)).collect::<Result<Vec<_>, _>>();
+        let columns = layout.columns.as_deref().map(resolve).transpose()?;
+        let rows = match layout.rows.as_deref() {
+            Some(names) => resolve(names)?,
+            None => {
+                let by_inherit = samples.iter().any(|sample| sample.inherit.is_some());
+                let default = if by_inherit { "inherit" } else { "method" };
+                let is_column = columns.iter().flatten().any(|column| column == default);
+                if is_column { vec![] } else { vec![default.to_string()] }
+            }
+        };
+        let has_level = rows.iter().any(|name| name == "level" || name == "remaining");
+        let columns = columns.unwrap_or(if has_level { vec![] } else { vec!["level".to_string()] });
+        check_distinct(&rows, &columns)?;
+        let added = unnamed(samples, &rows, &columns, &axes);
+        let rows = added.iter().cloned().chain(rows).collect();
+        Ok(Names { rows, columns, added })
+    }
+}
+
+/// Returns the place of each key.
+fn places(keys: &[Vec<String>]) -> HashMap<&Vec<String>, usize> {
+    keys.iter().enumerate().map(|(place, key)| (key, place)).collect()
 }
 
 /// A sample for each ticket. Barriers are of paths; all else is of transfers, and of tickets where there are none.
@@ -186,6 +210,10 @@ fn unnamed(samples: &[Sample], rows: &[String], columns: &[String], axes: &[Stri
 
 fn text(sample: &Sample, name: &str) -> String {
     match name {
+        // Pairs of tickets of two methods are named by both.
+        "method" if sample.method.is_none() && !axis_value(sample.axes, PAIRS).is_empty() => {
+            axis_value(sample.axes, PAIRS).to_string()
+        }
         "method" => method_text(sample.method),
         "level" => sample.level.to_string(),
         "remaining" => remaining_text(sample.remaining),
@@ -193,10 +221,10 @@ fn text(sample: &Sample, name: &str) -> String {
         "between" => sample.between.map_or(MISSING.to_string(), |between| between.to_string()),
         "dataset" => sample.problem.dataset.to_string(),
         "architecture" => sample.problem.architecture.to_string(),
-        axis => {
-            let found = sample.axes.iter().find(|(name, _)| name == axis);
-            found.map_or(MISSING.to_string(), |(_, value)| value.clone())
-        }
+        axis => match axis_value(sample.axes, axis) {
+            "" => MISSING.to_string(),
+            value => value.to_string(),
+        },
     }
 }
 
@@ -210,15 +238,14 @@ fn keys(samples: &[Sample], names: &[String]) -> Vec<Vec<String>> {
     let mut keys = distinct(samples.iter().map(|sample| texts(sample, names)));
     let places: Vec<Vec<String>> =
         names.iter().map(|name| distinct(samples.iter().map(|sample| text(sample, name)))).collect();
-    let by_number = |texts: &[String]| texts.iter().all(|text| number(text).is_some() || text == MISSING);
+    let by_number: Vec<bool> =
+        places.iter().map(|texts| texts.iter().all(|text| is_number(text) || text == MISSING)).collect();
     let compare = |(at, name): (usize, &String), one: &Vec<String>, other: &Vec<String>| {
         let place = |text: &String| places[at].iter().position(|known| known == text);
-        match by_number(&places[at]) {
-            false => place(&one[at]).cmp(&place(&other[at])),
-            true => {
-                let ordering = number(&one[at]).partial_cmp(&number(&other[at])).unwrap_or(Ordering::Equal);
-                if name == "remaining" { ordering.reverse() } else { ordering }
-            }
+        match (by_number[at], name.as_str()) {
+            (false, _) => place(&one[at]).cmp(&place(&other[at])),
+            (true, "remaining") => compare_keys(&other[at], &one[at]),
+            (true, _) => compare_keys(&one[at], &other[at]),
         }
     };
     keys.sort_by(|one, other| {
@@ -228,14 +255,20 @@ fn keys(samples: &[Sample], names: &[String]) -> Vec<Vec<String>> {
     keys
 }
 
-fn number(text: &str) -> Option<f64> {
-    text.trim_end_matches(" %").parse().ok()
+fn is_number(text: &str) -> bool {
+    text.trim_end_matches(" %").parse::<f64>().is_ok()
+}
+
+/// Compares numbers, with or without a sign for percent; a missing one is smaller.
+fn compare_keys(one: &str, other: &str) -> Ordering {
+    let [a, b] = [one, other].map(|text| text.trim_end_matches(" %"));
+    compare_numbers(a, b).unwrap_or_else(|| is_number(a).cmp(&is_number(b)))
 }
 
 /// Returns the cells of each column that are lower than all others which differ from them only in what is compared, for measures
 /// of which less is better.
 fn best_cells(
-    cells: &[Vec<Option<Sample>>],
+    grid: &[Vec<Vec<&Sample>>],
     row_keys: &[Vec<String>],
     rows: &[String],
     value: Measure,
@@ -248,17 +281,17 @@ fn best_cells(
         let named = rows.iter().zip(&row_keys[*row]);
         named.filter(|(name, _)| !is_compared(name)).map(|(_, value)| value).collect()
     };
-    let comparisons = grouped(0..row_keys.len(), conditions);
-    let columns = cells.first().map_or(0, Vec::len);
-    let of_column = |column: usize| {
-        let best = |rows: &Vec<usize>| {
-            let given: Vec<usize> = rows.iter().copied().filter(|&row| cells[row][column].is_some()).collect();
-            let samples: Vec<&Sample> = given.iter().filter_map(|&row| cells[row][column].as_ref()).collect();
-            Some((given[best(&samples, estimate)?], column))
-        };
-        comparisons.iter().filter_map(best).collect::<Vec<_>>()
-    };
-    (0..columns).flat_map(of_column).collect()
+    let columns = grid.first().map_or(0, Vec::len);
+    let mut found = vec![];
+    for compared in grouped(0..row_keys.len(), conditions) {
+        for column in 0..columns {
+            let merged = compared.iter().filter_map(|&row| Some((row, Sample::merged(grid[row].get(column)?)?)));
+            let (rows, samples): (Vec<usize>, Vec<Sample>) = merged.unzip();
+            let place = best(&samples.iter().collect::<Vec<_>>(), estimate);
+            found.extend(place.map(|place| (rows[place], column)));
+        }
+    }
+    found
 }
 
 /// Returns whether a name says how a network was obtained; all others are conditions.

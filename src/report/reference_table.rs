@@ -128,42 +128,12 @@ fn entry(table: &Head, given: &Entries) -> Result<Entry<'static>, Diagnostic> {
     let row: Row = given.read(Map::new())?;
     let dataset = row.dataset.or(table.dataset).ok_or_else(|| missing(given, "dataset"))?;
     let architecture = row.architecture.or(table.architecture).ok_or_else(|| missing(given, "architecture"))?;
-    let Row { method, inherit, remaining, error: mean, std, seeds, tickets, barrier, .. } = row;
-    let is_dense = inherit == Some(Inherit::Dense);
-    if method.is_none() != is_dense {
-        let (message, help) = match is_dense {
-            true => ("`dense` inherits from no ticket, and has no `method`", "remove `method`"),
-            false => ("`method` is missing", "say how the ticket was found, as in `method: aws`"),
-        };
-        return Err(Diagnostic::at(given.place, message, help));
-    }
+    let is_dense = row.inherit == Some(Inherit::Dense);
     let level = row.level.or(is_dense.then_some(0));
-    if let (Some(level), Some(_), Some(node)) = (level, given.get("level"), given.get("remaining")) {
-        let message = format!("`remaining` beside level {level}: which of them is compared?");
-        return Err(Diagnostic::at(node.place, message, "keep one of the two"));
-    }
-    if level.is_none() && remaining.is_none() {
-        let help = "give one of them, as in `level: 12` or `remaining: 0.069`";
-        return Err(Diagnostic::at(given.place, "neither `level` nor `remaining` is given", help));
-    }
-    if let (None | Some(Inherit::Dense), Some(node)) = (inherit, given.get("tickets")) {
-        let help = "give the number of networks as `seeds`";
-        return Err(Diagnostic::at(node.place, "`tickets` is of transfers: how many tickets they are from", help));
-    }
-    if let (None, Some(node)) = (inherit, given.get("barrier")) {
-        let help = "say what was transferred, as in `inherit: sign`, or remove it";
-        return Err(Diagnostic::at(
-            node.place,
-            "`barrier` is between the seeds of transfers, and this row is of a ticket",
-            help,
-        ));
-    }
-    if mean.is_none() && barrier.is_none() {
-        return Err(Diagnostic::at(given.place, "this row has no number", "give `error`, in percent, or `barrier`"));
-    }
-    if let (None, Some(node)) = (mean, given.get("std")) {
-        return Err(Diagnostic::at(node.place, "`std` without `error`", "give the mean too"));
-    }
+    check_method(&row, given)?;
+    check_level(level, &row, given)?;
+    check_numbers(&row, given)?;
+    let Row { method, inherit, remaining, error: mean, std, seeds, tickets, barrier, .. } = row;
     Ok(Entry {
         problem: Problem::new(dataset, architecture),
         method,
@@ -174,6 +144,47 @@ fn entry(table: &Head, given: &Entries) -> Result<Entry<'static>, Diagnostic> {
         numbers: Numbers::Published(Side { mean, std, seeds, barrier, tickets }),
         protocol: None,
     })
+}
+
+fn check_method(row: &Row, given: &Entries) -> Result<(), Diagnostic> {
+    let is_dense = row.inherit == Some(Inherit::Dense);
+    let (message, help) = match (row.method.is_some(), is_dense) {
+        (true, true) => ("`dense` inherits from no ticket, and has no `method`", "remove `method`"),
+        (false, false) => ("`method` is missing", "say how the ticket was found, as in `method: aws`"),
+        _ => return Ok(()),
+    };
+    Err(Diagnostic::at(given.place, message, help))
+}
+
+fn check_level(level: Option<u32>, row: &Row, given: &Entries) -> Result<(), Diagnostic> {
+    if let (Some(level), Some(_), Some(node)) = (level, given.get("level"), given.get("remaining")) {
+        let message = format!("`remaining` beside level {level}: which of them is compared?");
+        return Err(Diagnostic::at(node.place, message, "keep one of the two"));
+    }
+    if level.is_none() && row.remaining.is_none() {
+        let help = "give one of them, as in `level: 12` or `remaining: 0.069`";
+        return Err(Diagnostic::at(given.place, "neither `level` nor `remaining` is given", help));
+    }
+    Ok(())
+}
+
+fn check_numbers(row: &Row, given: &Entries) -> Result<(), Diagnostic> {
+    if let (None | Some(Inherit::Dense), Some(node)) = (row.inherit, given.get("tickets")) {
+        let help = "give the number of networks as `seeds`";
+        return Err(Diagnostic::at(node.place, "`tickets` applies only to transfers from tickets", help));
+    }
+    if let (None, Some(node)) = (row.inherit, given.get("barrier")) {
+        let message = "`barrier` is between the seeds of transfers, and this row is of a ticket";
+        let help = "say what was transferred, as in `inherit: sign`, or remove it";
+        return Err(Diagnostic::at(node.place, message, help));
+    }
+    if row.error.is_none() && row.barrier.is_none() {
+        return Err(Diagnostic::at(given.place, "this row has no number", "give `error`, in percent, or `barrier`"));
+    }
+    match (row.error, given.get("std")) {
+        (None, Some(node)) => Err(Diagnostic::at(node.place, "`std` without `error`", "give the mean too")),
+        _ => Ok(()),
+    }
 }
 
 fn missing(given: &Entries, name: &str) -> Diagnostic {
@@ -196,7 +207,7 @@ rows:
 ";
 
     #[test]
-    fn rows_are_lines_to_compare_with() {
+    fn rows_are_entries_of_a_comparison() {
         let dense =
             GOOD.replace("{method: aws, remaining: 0.069, error: 12}", "{inherit: dense, remaining: 1, error: 5}");
         assert!(parse("tables/trial.yaml", &dense).is_ok());
@@ -218,7 +229,7 @@ rows:
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn errors_name_the_problem_and_its_line() {
         let with = |row: &str| GOOD.replace("{method: aws, remaining: 0.069, error: 12}", row);
         let cases = [
             ("rows: []".to_string(), "`source` is missing", 1),
@@ -232,7 +243,7 @@ rows:
                 6,
             ),
             (with("{method: aws, level: 3, error: .nan}"), "`rows.error` must be a number from 0 to 100", 6),
-            (with("{inherit: dense, level: 0, error: 1, tickets: 3}"), "`tickets` is of transfers", 6),
+            (with("{inherit: dense, level: 0, error: 1, tickets: 3}"), "`tickets` applies only to transfers", 6),
             (with("{method: aws, level: 3, error: 1, std: -1}"), "`rows.std` must be a number, 0 or above", 6),
             (
                 with("{method: aws, level: -3, error: 1}"),

@@ -38,7 +38,7 @@ pub struct Sample<'r> {
     pub between: Option<Between>,
     /// The protocol by which barriers were measured.
     pub protocol: Option<BarrierProtocol>,
-    /// Whether the numbers are from one distribution; otherwise there is no interval.
+    /// True if the numbers are from one distribution; otherwise there is no interval.
     pub is_homogeneous: bool,
     pub axes: &'r Axes,
     pub draws: Vec<Draw<'r>>,
@@ -76,21 +76,10 @@ impl<'r> Sample<'r> {
 
     /// Returns the sample of the tickets of a level; `tickets` are those of the report.
     pub fn from_level(row: &'r LevelRow, tickets: &'r [TicketRow]) -> Sample<'r> {
-        let draws = row.places.iter().flat_map(|&at| Sample::from_ticket(&tickets[at], Measure::Error).draws);
-        Sample {
-            problem: row.problem,
-            method: Some(row.method),
-            level: row.level,
-            remaining: row.remaining_ratio,
-            inherit: None,
-            between: None,
-            protocol: None,
-            is_homogeneous: true,
-            axes: &row.axes,
-            draws: draws.collect(),
-            runs: row.places.iter().map(|&at| &tickets[at].run).collect(),
-            planned: row.places.len(),
-        }
+        let tickets = row.places.iter().map(|&at| Sample::from_ticket(&tickets[at], Measure::Error));
+        let tickets: Vec<Sample> = tickets.collect();
+        let merged = Sample::merged(&tickets.iter().collect::<Vec<_>>()).expect("a level has tickets");
+        Sample { remaining: row.remaining_ratio, axes: &row.axes, ..merged }
     }
 
     pub fn from_transfers(row: &'r TransferRow, measure: Measure) -> Sample<'r> {
@@ -221,8 +210,8 @@ impl<'r> Sample<'r> {
             return over_tickets(&self.by_ticket(), estimate);
         }
         match self.draws.iter().map(|draw| Some((draw.value, draw.ends?))).collect::<Option<Vec<_>>>() {
-            Some(paths) => Summary::of_paths(&paths, estimate),
-            None => Summary::of(&self.values(), estimate),
+            Some(paths) => Summary::from_paths(&paths, estimate),
+            None => Summary::from_values(&self.values(), estimate),
         }
     }
 
@@ -257,11 +246,11 @@ pub fn is_over_tickets(inherit: Option<Inherit>, between: Option<Between>) -> bo
 fn over_tickets(tickets: &[Vec<f64>], estimate: Estimate) -> Option<Summary> {
     let numbers: Vec<f64> = tickets.iter().flatten().copied().collect();
     let means: Vec<f64> = tickets.iter().filter_map(|values| mean(values)).collect();
-    let of_numbers = Summary::of(&numbers, Estimate::default())?;
+    let of_numbers = Summary::from_values(&numbers, Estimate::default())?;
     if means.len() < 2 {
         return Some(Summary { interval: None, ..of_numbers });
     }
-    let Summary { mean, std, interval, .. } = Summary::of(&means, estimate)?;
+    let Summary { mean, std, interval, .. } = Summary::from_values(&means, estimate)?;
     let interval = interval.map(|interval| Interval { over: Over::Tickets, ..interval });
     Some(Summary { mean, std, interval, ..of_numbers })
 }
@@ -326,47 +315,60 @@ pub fn paired(a: &Sample, b: &Sample, estimate: Estimate) -> Option<Paired> {
     if by_tickets != b.is_over_tickets() || joins_tickets {
         return None;
     }
-    // α is drawn by AWS alone, so other methods have nothing to pair it with.
-    let with_alpha = a.method == b.method && a.method == Some(Method::Aws);
-    // A retrained ticket has no initialization of its own: it is paired by the order of the images.
-    let with_init = [a, b].iter().all(|one| one.inherit != Some(Inherit::Retrain));
-    let key = |draw: &Draw| -> Key {
-        let alpha = |seeds: Seeds| if with_alpha { seeds.alpha } else { 0 };
-        let ticket = draw.ticket.map(|seeds| [seeds.init, seeds.order, alpha(seeds)]);
-        let network = |seeds: &Seeds| [if with_init { seeds.init } else { 0 }, seeds.order];
-        let mut networks: Vec<[u64; 2]> = draw.networks.iter().map(network).collect();
-        networks.sort_unstable();
-        (ticket, networks)
-    };
-    let means = |sample: &Sample| {
-        let of_key = |draws: Vec<&Draw>| {
-            let values: Vec<f64> = draws.iter().map(|draw| draw.value).collect();
-            Some((key(draws[0]), mean(&values)?))
-        };
-        grouped(sample.draws.iter(), |draw| key(draw)).into_iter().filter_map(of_key).collect::<Vec<_>>()
-    };
-    let of_b: HashMap<Key, f64> = means(b).into_iter().collect();
+    let seeds = PairedSeeds::new(a, b);
+    let of_b: HashMap<Key, f64> = seeds.means(b).into_iter().collect();
     let differences: Vec<(Key, f64)> =
-        means(a).into_iter().filter_map(|(key, value)| Some((key.clone(), value - of_b.get(&key)?))).collect();
-    let summary = match by_tickets {
-        true => {
-            let tickets = grouped(&differences, |(key, _)| key.0);
-            let values = |of_one: Vec<&(Key, f64)>| of_one.into_iter().map(|(_, value)| *value).collect();
-            let tickets: Vec<Vec<f64>> = tickets.into_iter().map(values).collect();
-            (over_tickets(&tickets, estimate)?, tickets.len())
-        }
-        false => {
-            let values: Vec<f64> = differences.into_iter().map(|(_, value)| value).collect();
-            (Summary::of(&values, estimate)?, 0)
-        }
+        seeds.means(a).into_iter().filter_map(|(key, value)| Some((key.clone(), value - of_b.get(&key)?))).collect();
+    let (summary, tickets) = if by_tickets {
+        let tickets = grouped(&differences, |(key, _)| key.0);
+        let values = |of_one: Vec<&(Key, f64)>| of_one.into_iter().map(|(_, value)| *value).collect();
+        let tickets: Vec<Vec<f64>> = tickets.into_iter().map(values).collect();
+        (over_tickets(&tickets, estimate)?, tickets.len())
+    } else {
+        let values: Vec<f64> = differences.into_iter().map(|(_, value)| value).collect();
+        (Summary::from_values(&values, estimate)?, 0)
     };
-    let (summary, tickets) = summary;
     // Samples that all differ by the same number, as with few test images, do not determine its uncertainty.
     let is_informative = !shares_networks && (summary.std != Some(0.0) || summary.mean == 0.0);
     let interval = summary.interval.filter(|_| is_informative);
     let independent = if by_tickets { tickets } else { summary.count };
     let p = p_of_mean(&summary, independent).filter(|_| interval.is_some());
     Some(Paired { summary: Summary { interval, ..summary }, p, tickets, verdict: Verdict::judge(interval, tickets) })
+}
+
+/// The seeds by which two samples are paired.
+struct PairedSeeds {
+    with_alpha: bool,
+    with_init: bool,
+}
+
+impl PairedSeeds {
+    fn new(a: &Sample, b: &Sample) -> PairedSeeds {
+        PairedSeeds {
+            // α is drawn by AWS alone, so other methods have nothing to pair it with.
+            with_alpha: a.method == b.method && a.method == Some(Method::Aws),
+            // A retrained ticket has no initialization of its own: it is paired by the order of the images.
+            with_init: [a, b].iter().all(|one| one.inherit != Some(Inherit::Retrain)),
+        }
+    }
+
+    fn key(&self, draw: &Draw) -> Key {
+        let alpha = |seeds: Seeds| if self.with_alpha { seeds.alpha } else { 0 };
+        let ticket = draw.ticket.map(|seeds| [seeds.init, seeds.order, alpha(seeds)]);
+        let network = |seeds: &Seeds| [if self.with_init { seeds.init } else { 0 }, seeds.order];
+        let mut networks: Vec<[u64; 2]> = draw.networks.iter().map(network).collect();
+        networks.sort_unstable();
+        (ticket, networks)
+    }
+
+    /// Returns the mean of the numbers with the same seeds.
+    fn means(&self, sample: &Sample) -> Vec<(Key, f64)> {
+        let mean_of_key = |draws: Vec<&Draw>| {
+            let values: Vec<f64> = draws.iter().map(|draw| draw.value).collect();
+            Some((self.key(draws[0]), mean(&values)?))
+        };
+        grouped(sample.draws.iter(), |draw| self.key(draw)).into_iter().filter_map(mean_of_key).collect()
+    }
 }
 
 /// The p-value of Student's t-test that a mean is zero.
@@ -463,7 +465,7 @@ mod tests {
         assert_near(of_one.std.unwrap(), 1.3);
         // Dense networks inherit from no ticket: three of them are three samples.
         let dense = sample(&axes, Inherit::Dense, &values);
-        assert_eq!(dense.summary(t()), Summary::of(&[5.0, 6.3, 7.6], t()));
+        assert_eq!(dense.summary(t()), Summary::from_values(&[5.0, 6.3, 7.6], t()));
         assert_eq!(dense.tickets(), 0);
     }
 

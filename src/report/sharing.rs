@@ -14,11 +14,11 @@ use super::{Interval, IntervalMethod, Over, Summary};
 impl Summary {
     /// Summarizes the values of paths, each with the networks it joins. The interval is that of independent numbers
     /// where no two paths share a network; there is none if networks are too few.
-    pub fn of_paths(paths: &[(f64, [&RunId; 2])], estimate: Estimate) -> Option<Summary> {
+    pub fn from_paths(paths: &[(f64, [&RunId; 2])], estimate: Estimate) -> Option<Summary> {
         let values: Vec<f64> = paths.iter().map(|(value, _)| *value).collect();
-        let graph = Graph::of(paths);
+        let graph = Graph::from_paths(paths);
         if graph.ends.iter().all(|ends| ends.iter().all(|&end| graph.degrees[end] == 1)) {
-            return Summary::of(&values, estimate);
+            return Summary::from_values(&values, estimate);
         }
         let ends = match estimate.method {
             IntervalMethod::T => graph.jackknife(&values, estimate.level),
@@ -28,7 +28,7 @@ impl Summary {
         let (over, networks) = (Over::Networks, graph.degrees.len());
         let interval = ends.map(|(low, high)| Interval { low, high, level, method, over, independent: networks });
         // This interval is discarded; Student's t is cheaper than the bootstrap.
-        let independent = Summary::of(&values, Estimate { method: IntervalMethod::T, ..estimate })?;
+        let independent = Summary::from_values(&values, Estimate { method: IntervalMethod::T, ..estimate })?;
         Some(Summary { interval, ..independent })
     }
 }
@@ -42,7 +42,7 @@ struct Graph {
 }
 
 impl Graph {
-    fn of(paths: &[(f64, [&RunId; 2])]) -> Graph {
+    fn from_paths(paths: &[(f64, [&RunId; 2])]) -> Graph {
         let distinct_ends = |ends: [&RunId; 2]| match ends[0] == ends[1] {
             true => vec![ends[0].clone()],
             false => ends.map(RunId::clone).to_vec(),
@@ -139,7 +139,7 @@ mod tests {
     fn jackknife_matches_values_worked_out_by_hand() {
         let ids = ids(3);
         let paths = matrix(&ids, |a, b| [[0.0, 1.0, 2.0], [0.0, 0.0, 6.0]][a][b]);
-        let summary = Summary::of_paths(&paths, t()).unwrap();
+        let summary = Summary::from_paths(&paths, t()).unwrap();
         // Without a network one path is left: 6, 2 and 1. Pseudo-values 3 · 3 − 2 · (6, 2, 1) = −3, 5, 7: deviation √28,
         // error √(28 / 3); t of 2 degrees is 4.302652729911275.
         let half = 4.302_652_729_911_275 * (28.0_f64 / 3.0).sqrt();
@@ -154,19 +154,19 @@ mod tests {
         let ids = ids(6);
         let paths: Vec<_> =
             [1.0, 2.0, 6.0].iter().enumerate().map(|(at, v)| (*v, [&ids[2 * at], &ids[2 * at + 1]])).collect();
-        assert_eq!(Summary::of_paths(&paths, t()), Summary::of(&[1.0, 2.0, 6.0], t()));
+        assert_eq!(Summary::from_paths(&paths, t()), Summary::from_values(&[1.0, 2.0, 6.0], t()));
         let with_themselves: Vec<_> = [1.0, 2.0, 6.0].iter().zip(&ids).map(|(value, id)| (*value, [id, id])).collect();
-        assert_eq!(Summary::of_paths(&with_themselves, t()), Summary::of(&[1.0, 2.0, 6.0], t()));
+        assert_eq!(Summary::from_paths(&with_themselves, t()), Summary::from_values(&[1.0, 2.0, 6.0], t()));
         // A network that all paths share is fixed.
         let star: Vec<_> = [1.0, 2.0, 6.0].iter().zip(&ids).map(|(value, id)| (*value, [id, &ids[5]])).collect();
-        assert_eq!(Summary::of_paths(&star, t()), Summary::of(&[1.0, 2.0, 6.0], t()));
+        assert_eq!(Summary::from_paths(&star, t()), Summary::from_values(&[1.0, 2.0, 6.0], t()));
     }
 
     #[test]
     fn too_few_networks_have_no_interval() {
         let ids = ids(3);
-        assert_eq!(Summary::of_paths(&[], t()), None);
-        let one = Summary::of_paths(&[(2.0, [&ids[0], &ids[1]])], t()).unwrap();
+        assert_eq!(Summary::from_paths(&[], t()), None);
+        let one = Summary::from_paths(&[(2.0, [&ids[0], &ids[1]])], t()).unwrap();
         assert_eq!((one.mean, one.interval), (2.0, None));
     }
 
@@ -188,8 +188,8 @@ mod tests {
             let effects: Vec<f64> = (0..12).map(|_| normal()).collect();
             let paths = matrix(&ids, |a, b| 10.0 + effects[a] + effects[b]);
             let values: Vec<f64> = paths.iter().map(|(value, _)| *value).collect();
-            by_network += holds(Summary::of_paths(&paths, t()));
-            by_path += holds(Summary::of(&values, t()));
+            by_network += holds(Summary::from_paths(&paths, t()));
+            by_path += holds(Summary::from_values(&values, t()));
         }
         assert!((930..970).contains(&by_network), "{by_network}");
         assert!(by_path < 700, "{by_path}");
@@ -199,7 +199,8 @@ mod tests {
     fn bootstrap_draws_networks() {
         let ids = ids(20);
         let paths = matrix(&ids, |a, b| (a + b) as f64);
-        let interval = |method| Summary::of_paths(&paths, Estimate { method, level: 0.95 }).unwrap().interval.unwrap();
+        let interval =
+            |method| Summary::from_paths(&paths, Estimate { method, level: 0.95 }).unwrap().interval.unwrap();
         let (t, bootstrap) = (interval(IntervalMethod::T), interval(IntervalMethod::Bootstrap));
         let width = |interval: Interval| interval.high - interval.low;
         // The percentile bootstrap of twenty is a tenth narrower than t.

@@ -45,7 +45,7 @@ pub(crate) fn describe_differences(differences: &[Difference]) -> Vec<String> {
 
 fn sentence(one: &Difference, with_level: bool, with_problem: bool) -> Option<String> {
     let interval = one.summary.interval?;
-    let what = match one.between {
+    let measure = match one.between {
         None => "test error".to_string(),
         Some(Between::NormInit) => "test error added by ψ₀".to_string(),
         Some(Between::Seeds) => "barrier between seeds".to_string(),
@@ -70,9 +70,9 @@ fn sentence(one: &Difference, with_level: bool, with_problem: bool) -> Option<St
     };
     let (a, b, mean) = (&one.a, &one.b, one.summary.mean);
     Some(match one.verdict {
-        Verdict::Lower => format!("{a} is {} of {what} below {b} ({context})", points(-mean)),
+        Verdict::Lower => format!("{measure}: {a} is {} lower than {b} ({context})", points(-mean)),
         // The better one is named first.
-        Verdict::Higher => format!("{b} is {} of {what} below {a} ({context})", points(mean)),
-        _ => format!("no difference of {what} is shown between {a} and {b} ({a} − {b}: {}, {context})", points(mean)),
+        Verdict::Higher => format!("{measure}: {b} is {} lower than {a} ({context})", points(mean)),
+        _ => format!("{measure}: no difference shown between {a} and {b} ({a} − {b}: {}, {context})", points(mean)),
     })
 }

@@ -20,7 +20,7 @@ impl Default for Estimate {
 
 impl Summary {
     /// Summarizes numbers that are independent of each other and finite; returns none if there are none.
-    pub fn of(values: &[f64], estimate: Estimate) -> Option<Summary> {
+    pub fn from_values(values: &[f64], estimate: Estimate) -> Option<Summary> {
         let mean = mean(values)?;
         let std = sample_std(values);
         let ends = std.and_then(|std| match estimate.method {
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(sample_std(&values), Some((32.0_f64 / 7.0).sqrt()));
         assert_eq!(max(&values), Some(9.0));
         assert_eq!(sample_std(&[1.0, 2.0, 3.0]), Some(1.0));
-        let summary = Summary::of(&[9.0, 4.0, 2.0, 4.0, 7.0, 4.0, 5.0, 5.0], Estimate::default()).unwrap();
+        let summary = Summary::from_values(&[9.0, 4.0, 2.0, 4.0, 7.0, 4.0, 5.0, 5.0], Estimate::default()).unwrap();
         assert_eq!((summary.count, summary.mean, summary.median), (8, 5.0, 4.5));
         assert_eq!((summary.min, summary.max), (2.0, 9.0));
     }
@@ -200,8 +200,8 @@ mod tests {
     fn statistics_of_too_few_numbers_are_none() {
         assert_eq!((mean(&[]), sample_std(&[]), max(&[])), (None, None, None));
         assert_eq!((mean(&[6.3]), sample_std(&[6.3]), max(&[6.3])), (Some(6.3), None, Some(6.3)));
-        assert_eq!(Summary::of(&[], Estimate::default()), None);
-        let one = Summary::of(&[6.3], bootstrap(0.95)).unwrap();
+        assert_eq!(Summary::from_values(&[], Estimate::default()), None);
+        let one = Summary::from_values(&[6.3], bootstrap(0.95)).unwrap();
         assert_eq!((one.count, one.median, one.std, one.interval), (1, 6.3, None, None));
     }
 
@@ -210,7 +210,7 @@ mod tests {
     fn students_t_intervals_match_scipy() {
         let values = [5.0, 6.3, 7.6];
         let interval =
-            |level| Summary::of(&values, Estimate { level, ..Estimate::default() }).unwrap().interval.unwrap();
+            |level| Summary::from_values(&values, Estimate { level, ..Estimate::default() }).unwrap().interval.unwrap();
         let wide = interval(0.95);
         assert_eq!((wide.level, wide.method), (0.95, IntervalMethod::T));
         assert_near(wide.low, 3.070_620_974_724_571, 1e-9);
@@ -228,13 +228,17 @@ mod tests {
     #[test]
     fn bootstrap_intervals_match_scipy() {
         let values = [4.4, 8.8, 6.8, 5.1, 9.7, 3.2, 7.7, 6.1, 5.9, 4.8];
-        let interval = Summary::of(&values, bootstrap(0.95)).unwrap().interval.unwrap();
+        let interval = Summary::from_values(&values, bootstrap(0.95)).unwrap().interval.unwrap();
         assert_eq!(interval.method, IntervalMethod::Bootstrap);
         assert_near(interval.low, 5.09, 0.05);
         assert_near(interval.high, 7.47, 0.05);
-        let narrow = Summary::of(&values, bootstrap(0.5)).unwrap().interval.unwrap();
+        let narrow = Summary::from_values(&values, bootstrap(0.5)).unwrap().interval.unwrap();
         assert_near(narrow.low, 5.83, 0.03);
-        assert_eq!(Summary::of(&values, bootstrap(0.95)).unwrap().interval, Some(interval), "the same every time");
+        assert_eq!(
+            Summary::from_values(&values, bootstrap(0.95)).unwrap().interval,
+            Some(interval),
+            "the same every time"
+        );
     }
 
     #[test]

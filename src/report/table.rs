@@ -1,5 +1,6 @@
 //! Tables with typed cells. Every output writes these, and [`Column::text`] alone makes the text of a cell.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use jiff::Timestamp;
@@ -30,7 +31,7 @@ pub struct Table {
 pub struct Row {
     /// The runs behind the numbers of the row, including those that are not finished.
     pub runs: Vec<RunId>,
-    /// Whether another table shows the number of this row, too.
+    /// True if another table shows the number of this row, too.
     pub is_shown_elsewhere: bool,
 }
 
@@ -43,7 +44,7 @@ pub struct Column {
     pub form: Form,
     pub role: Role,
     pub shown: Shown,
-    /// Whether the column is left out if no row has a value in it.
+    /// True if the column is left out if no row has a value in it.
     pub is_optional: bool,
     /// One cell for each row of the table.
     pub cells: Vec<Cell>,
@@ -492,6 +493,13 @@ pub fn axis_names<'a>(axes: impl Iterator<Item = &'a Axes>) -> Vec<&'a str> {
 /// Returns the value of an axis; empty if the axis does not apply.
 pub fn axis_value<'a>(axes: &'a Axes, name: &str) -> &'a str {
     axes.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
+}
+
+/// Compares two texts of numbers, whole numbers of any size exactly; returns `None` if one of them is not a number.
+pub(crate) fn compare_numbers(one: &str, other: &str) -> Option<Ordering> {
+    let whole = |text: &str| text.parse::<i128>().ok();
+    let as_reals = one.parse::<f64>().ok()?.total_cmp(&other.parse().ok()?);
+    Some(as_reals.then(whole(one).cmp(&whole(other))))
 }
 
 /// Returns the name of a method as papers write it: LRR, AWS, SynFlow.

@@ -22,7 +22,7 @@ pub struct Listed {
     pub in_markdown: Option<Section>,
     /// The name of the file for LaTeX; none for a table without results.
     pub latex_file: Option<&'static str>,
-    /// Whether `report.csv` has the rows. It has those that summarize measurements; differences and spreads follow from the
+    /// True if `report.csv` has the rows. It has those that summarize measurements; differences and spreads follow from the
     /// same measurements, and the custom table has a file of its own.
     pub in_csv: bool,
 }
@@ -484,7 +484,7 @@ mod tests {
 
     /// The best is that of a level, over methods and all that was transferred.
     #[test]
-    fn the_best_of_each_comparison() {
+    fn best_of_each_comparison_is_marked() {
         let mut study = with_a_best(&[6, 12]);
         study.add_dense(&[2, 3]);
         let table = transfers(&study.report());

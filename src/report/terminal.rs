@@ -1,12 +1,10 @@
 //! The report on the terminal.
 
-use std::fmt::Write;
-
 use comfy_table::{Cell, CellAlignment, LineStyle, TableStyle};
 use winsign_core::text::printable;
 
 use super::table::{Column, MISSING, Table};
-use super::{Report, paths, tables};
+use super::{FailedRun, Report, paths, tables};
 
 /// The number of failures shown: more would fill the screen.
 const FAILED_SHOWN: usize = 10;
@@ -34,45 +32,46 @@ pub fn render(report: &Report, colors: bool) -> String {
     };
     let tables: Vec<Table> = tables.iter().filter_map(Table::brief).collect();
     for table in &tables {
-        write!(out, "\n{}\n", lay_out(table, colors)).expect("writing to memory");
+        out += &format!("\n{}\n", lay_out(table, colors));
     }
     if !tables.is_empty() {
-        let units = match &report.pivot {
-            Some(pivot) => format!("In the cells: {}. {}", pivot.caption(), printable(&pivot.note())),
-            None => {
-                let notes = [
-                    tables::note_of_single_tickets(report),
-                    &paths::alignment_note(&report.connections).unwrap_or_default(),
-                ];
-                format!("Errors in percent, barriers in percentage points. {}", notes.join(" ").trim())
-            }
-        };
-        write!(out, "\n{}\n", paint(DIM, units.trim_end())).expect("writing to memory");
+        out += &format!("\n{}\n", paint(DIM, units(report).trim_end()));
     }
     if !report.statements.is_empty() {
-        out.push('\n');
-    }
-    for statement in report.statements.iter().take(STATEMENTS_SHOWN) {
-        writeln!(out, "{}", printable(statement)).expect("writing to memory");
-    }
-    if report.statements.len() > STATEMENTS_SHOWN {
-        writeln!(out, "and {} more, in report.md", report.statements.len() - STATEMENTS_SHOWN)
-            .expect("writing to memory");
+        out += &format!("\n{}", list(&report.statements, STATEMENTS_SHOWN, |text| printable(text)));
+        if report.statements.len() > STATEMENTS_SHOWN {
+            out += &format!("and {} more, in report.md\n", report.statements.len() - STATEMENTS_SHOWN);
+        }
     }
     for notice in &report.notices {
-        write!(out, "\n{} {}\n", paint(BOLD, "note:"), printable(&notice.message)).expect("writing to memory");
+        out += &format!("\n{} {}\n", paint(BOLD, "note:"), printable(&notice.message));
     }
-
     if !report.failed.is_empty() {
-        write!(out, "\n{}\n", paint(RED, &format!("{} failed:", report.failed.len()))).expect("writing to memory");
-        for failed in report.failed.iter().take(FAILED_SHOWN) {
-            writeln!(out, "  {}  {}", failed.id, printable(&failed.describe())).expect("writing to memory");
-        }
+        let failure = |failed: &FailedRun| format!("  {}  {}", failed.id, printable(&failed.describe()));
+        out += &format!("\n{}\n", paint(RED, &format!("{} failed:", report.failed.len())));
+        out += &list(&report.failed, FAILED_SHOWN, failure);
         if report.failed.len() > FAILED_SHOWN {
-            writeln!(out, "  and {} more", report.failed.len() - FAILED_SHOWN).expect("writing to memory");
+            out += &format!("  and {} more\n", report.failed.len() - FAILED_SHOWN);
         }
     }
     out
+}
+
+/// Returns the units of the numbers, and notes on their meaning.
+fn units(report: &Report) -> String {
+    match &report.pivot {
+        Some(pivot) => format!("In the cells: {}. {}", pivot.caption(), printable(&pivot.note())),
+        None => {
+            let alignment = paths::alignment_note(&report.connections).unwrap_or_default();
+            let notes = [tables::note_of_single_tickets(report), &alignment];
+            format!("Errors in percent, barriers in percentage points. {}", notes.join(" ").trim())
+        }
+    }
+}
+
+/// Returns at most `most` items, one a line.
+fn list<T>(items: &[T], most: usize, line: impl Fn(&T) -> String) -> String {
+    items.iter().take(most).map(|item| line(item) + "\n").collect()
 }
 
 fn painted(colors: bool, code: &str, text: &str) -> String {
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_study() {
+    fn finished_study_is_shown() {
         assert_text(&render(&Study::digits().report(), false), FINISHED);
     }
 
@@ -165,7 +164,7 @@ Errors in percent, barriers in percentage points. With one ticket, ± is the dev
 ";
 
     #[test]
-    fn a_partial_study_with_failures() {
+    fn partial_study_lists_failures() {
         let mut study = Study::digits();
         let mut unfinish = |now, method, inherit, which: fn(&[Seeds]) -> bool| {
             study.unfinish(now, |PlannedRun { label, .. }| {
@@ -209,7 +208,7 @@ Errors in percent, barriers in percentage points. With one ticket, ± is the dev
 ";
 
     #[test]
-    fn a_study_of_tickets_shows_tickets() {
+    fn study_of_tickets_shows_tickets() {
         let mut study = Study::digits();
         study.runs.retain(|(planned, ..)| planned.run.kind() == Kind::Ticket && planned.label.level <= 1);
         assert_text(&render(&study.report(), false), TICKETS);

@@ -257,6 +257,9 @@ impl Named<'_> {
         };
         let help = match (meant, key.kind, content) {
             (Some(word), ..) => format!("did you mean `{word}`?"),
+            (_, kind, Content::Text(text)) if kind.has_ranges() && is_hyphenated_range(text) => {
+                format!("write the range as `{}`", self.example(&text.replace(['-', '–'], "..")))
+            }
             (_, Kind::Text(Form { numbers: false, .. }), Content::Whole(number)) => {
                 format!("put it in quotes, as in `{}: \"{number}\"`", key.name)
             }
@@ -267,6 +270,12 @@ impl Named<'_> {
         };
         (format!("`{label}` must be {}, found {}", key.kind.expects(), content.found()), help)
     }
+}
+
+/// Returns true for a text such as `1-3`.
+fn is_hyphenated_range(text: &str) -> bool {
+    let is_number = |text: &str| text.parse::<u64>().is_ok();
+    text.split_once(['-', '–']).is_some_and(|(first, last)| is_number(first) && is_number(last))
 }
 
 fn at(node: &Node, (message, help): Complaint) -> Diagnostic {
@@ -418,13 +427,27 @@ impl DocumentKind {
     fn not_a_block(&self, block: Block, found: &Content) -> Complaint {
         let required: Vec<&Key> = self.block(block).filter(|key| key.default == Fallback::Required).collect();
         let first = if required.is_empty() { self.block(block).take(1).collect() } else { required };
-        let found = found.found();
         if block == Block::Top {
-            let message = format!("a {} is a block of settings (`key: value`), found {found}", self.name);
+            let message = format!("a {} is a block of settings (`key: value`), found {}", self.name, found.found());
             return (message, begin_with(&first));
         }
-        let message = format!("`{block}` must be {}, found {found}", Kind::Block(block).expects());
-        (message, format!("for example `{block}: {{{}: {}}}`", first[0].name, first[0].example))
+        let message = format!("`{block}` must be {}, found {}", Kind::Block(block).expects(), found.found());
+        let help = match self.setting_of(block, found) {
+            Some((name, word)) => format!(
+                "name the setting, as in `{block}: {{{name}: {word}}}`; several values are a list: `{{{name}: [{word}, …]}}`"
+            ),
+            None => format!("for example `{block}: {{{}: {}}}`", first[0].name, first[0].example),
+        };
+        (message, help)
+    }
+
+    /// Returns the name of the setting of a block that can have this word as its value, and the word.
+    fn setting_of(&self, block: Block, found: &Content) -> Option<(&'static str, &'static str)> {
+        let Content::Text(text) = found else { return None };
+        self.block(block).find_map(|key| match key.kind {
+            Kind::Word(words) => Some((key.name, *words.iter().find(|word| *word == text)?)),
+            _ => None,
+        })
     }
 
     /// Returns how a file of this kind begins.

@@ -94,8 +94,8 @@ impl From<Error> for Diagnostic {
             Error::Setup(error) => return error,
             Error::Data(error) => {
                 let Diagnostic { exit_code, help, .. } = error.into();
-                // The other codes of `winsign data` have a different meaning here.
-                let exit_code = if exit_code == exit::IO { exit::IO } else { exit::FAILURE };
+                // A set that is missing or malformed stays so if the run is repeated.
+                let exit_code = if exit_code == exit::IO { exit::IO } else { exit::USAGE };
                 return Diagnostic::with_code(exit_code, message, help.as_deref());
             }
             Error::Input { error: error @ winsign_core::Error::Io { .. }, .. } => {

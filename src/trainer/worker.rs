@@ -52,6 +52,9 @@ struct Arguments {
     /// Compute with one rank, even if a launcher started several processes
     #[arg(long)]
     alone: bool,
+    /// Fail unless the launcher connects this number of ranks
+    #[arg(long, value_name = "N", conflicts_with = "alone")]
+    ranks: Option<usize>,
     /// Save a checkpoint and stop when standard input is closed: ties this process to the one that holds the other end
     #[arg(long)]
     stop_with_stdin: bool,
@@ -115,7 +118,7 @@ pub fn main() -> ExitCode {
     device::load(arguments.device);
     tch::set_num_threads(arguments.threads as i32);
     tch::set_num_interop_threads(1);
-    match comm::join(arguments.alone, &arguments.shared_arguments()) {
+    match comm::join(arguments.alone, arguments.ranks, &arguments.shared_arguments()) {
         Ok(ranks) => {
             // Launchers connect their standard input to rank 0 only.
             if arguments.stop_with_stdin && ranks.comm.place().is_root() {

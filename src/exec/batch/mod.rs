@@ -13,8 +13,10 @@ pub mod programs;
 pub mod queue;
 pub mod scheduler;
 pub mod script;
+pub mod send;
 pub mod submission;
 pub mod submit;
+pub mod tasks;
 
 use winsign_core::{Diagnostic, exit};
 
@@ -42,6 +44,9 @@ pub enum Error {
     Full { room: usize, used: usize },
     #[error("cannot query the job queue: {reason}")]
     QueueUnavailable { reason: String },
+    /// The jobs are on another cluster, which does not answer here.
+    #[error("cannot reach the cluster {cluster} from here: {words}")]
+    Elsewhere { cluster: String, words: String },
     /// Another process is submitting to the same store.
     #[error("cannot submit to this store: {reason}")]
     Busy { reason: String },
@@ -88,6 +93,7 @@ impl From<Error> for Diagnostic {
             Error::QueueUnavailable { .. } => {
                 Some("try again in a moment, on a node of the cluster where jobs can be submitted; nothing was changed")
             }
+            Error::Elsewhere { .. } => Some("run this on a node of that cluster"),
             Error::Busy { .. } => Some("wait for it, then run the same command again"),
             Error::Refused { .. } | Error::Unparsable { .. } => None,
         };

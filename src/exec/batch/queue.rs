@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use winsign_core::error::Result as StoreResult;
+use winsign_core::text::plural;
 use winsign_core::{RunId, Store};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState};
 
 use super::Error;
-use super::scheduler::{Hold, Job, JobState, Limits, Patience, SCHEDULERS, Scheduler};
-use super::submission::Submission;
+use super::scheduler::{self, Hold, Job, JobState, Jobs, Limits, Patience};
+use super::submission::{Part, Submission};
 
 /// The submissions of a store that are not over, with their jobs.
 #[derive(Debug, Default)]
 pub struct Queue {
     pub submissions: Vec<Live>,
+    /// Submissions of this user that have no jobs any more.
+    over: Vec<Live>,
     of_run: HashMap<RunId, Place>,
 }
 
@@ -22,134 +25,203 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Live {
     pub submission: Submission,
-    /// Its jobs that have not ended: array, task, job.
-    pub tasks: Vec<(usize, usize, Job)>,
-    /// The number of arrays that are not submitted yet.
+    /// Its jobs that have not ended, with the number of their array in the submission.
+    pub jobs: Vec<(usize, Job)>,
+    /// Its tasks that the scheduler killed, by array and task, with the scheduler's words.
+    killed: BTreeMap<(usize, u32), String>,
+    /// The number of arrays that are not submitted yet, or not completely.
     pub unsent: usize,
-    /// Whether its jobs are known: it belongs to this cluster, whose scheduler responds.
-    known: bool,
-    /// Why its scheduler could not be queried.
-    query_error: Option<String>,
+    /// What can be known of its jobs.
+    view: View,
+}
+
+/// What can be known of the jobs of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum View {
+    Full,
+    /// Its jobs may exist unseen, for this reason: they are on another cluster, or hidden from this user.
+    Partial(String),
+    /// The scheduler of this cluster does not respond.
+    None(String),
 }
 
 impl Live {
     /// Whether some of its jobs are ending.
     pub fn is_ending(&self) -> bool {
-        self.tasks.iter().any(|(.., job)| job.state == JobState::Ending)
+        self.jobs.iter().any(|(_, job)| job.state == JobState::Ending)
     }
 
     /// Whether it has arrays that its jobs will submit.
     pub fn has_more(&self) -> bool {
-        self.known && !self.tasks.is_empty() && self.unsent > 0 && !self.submission.is_cancelled()
+        self.view == View::Full && !self.jobs.is_empty() && self.unsent > 0 && !self.submission.is_cancelled()
     }
 
     /// Whether it has arrays that are not submitted and no job that could submit them.
     pub fn is_stranded(&self) -> bool {
-        self.known && self.tasks.is_empty() && self.unsent > 0
+        self.view == View::Full && self.jobs.is_empty() && self.unsent > 0
     }
 }
 
 /// The job of a run.
 #[derive(Debug, Clone)]
 struct Place {
-    /// The job's number as in commands of the scheduler; `None` if its array is not submitted yet.
+    /// The job's number as in dependencies; `None` if its array is not submitted yet.
     job: Option<String>,
     note: String,
-    /// Whether the job was cancelled and is only saving checkpoints.
-    leaving: bool,
+    state: PlaceState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlaceState {
+    /// The job will execute the run.
+    Waiting,
+    /// The job was cancelled and is only saving checkpoints.
+    Leaving,
+    /// The scheduler killed the job.
+    Killed,
 }
 
 impl Queue {
-    /// Queries the schedulers of submissions, if there are any. Submissions without jobs are marked as over.
+    /// Queries the schedulers of submissions, if there are any. Writes nothing.
     pub fn query(store: &Store) -> StoreResult<Queue> {
         let submissions = Submission::all(store.root())?;
         // Before the queries, so that jobs submitted in between do not seem to have ended.
-        let jobs: Vec<_> = submissions.iter().map(Submission::jobs).collect::<StoreResult<_>>()?;
-        let mut answers: HashMap<&str, Result<Answer, String>> = HashMap::new();
-        for (name, scheduler) in SCHEDULERS {
-            let ours = submissions.iter().filter(|submission| submission.file.profile.scheduler == *name);
-            let users: BTreeSet<u32> = ours.map(|submission| submission.file.user).collect();
-            if !users.is_empty() {
-                answers.insert(name, ask(*scheduler, &users).map_err(|error| error.to_string()));
-            }
+        let parts: Vec<_> = submissions.iter().map(Submission::parts).collect::<StoreResult<_>>()?;
+        let mut users: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
+        for submission in &submissions {
+            users.entry(place_of(submission)).or_default().insert(submission.file.user);
         }
+        let answers: HashMap<(String, String), Result<Answer, Error>> = users
+            .into_iter()
+            .map(|((scheduler, cluster), users)| {
+                ((scheduler.to_string(), cluster.to_string()), ask(scheduler, cluster, &users))
+            })
+            .collect();
         let mut queue = Queue::default();
-        for (submission, jobs) in submissions.into_iter().zip(jobs) {
-            let answer = answers[submission.file.profile.scheduler.as_str()].as_ref();
-            queue.add(submission, &jobs, answer);
+        for (submission, parts) in submissions.into_iter().zip(parts) {
+            let (scheduler, cluster) = place_of(&submission);
+            let answer = answers[&(scheduler.to_string(), cluster.to_string())].as_ref();
+            queue.add(submission, &parts, answer);
         }
         Ok(queue)
     }
 
-    fn add(&mut self, submission: Submission, sent: &BTreeMap<usize, String>, answer: Result<&Answer, &String>) {
-        let cancelled = submission.is_cancelled();
-        let title = submission.scheduler().title();
-        // On another cluster, or one that does not respond, all jobs may exist.
-        let known = answer.ok().filter(|answer| submission.file.cluster == answer.cluster);
+    fn add(&mut self, submission: Submission, parts: &BTreeMap<usize, Vec<Part>>, answer: Result<&Answer, &Error>) {
         let mut live = Live {
-            tasks: vec![],
-            unsent: submission.file.arrays.len() - sent.len(),
-            known: known.is_some(),
-            query_error: answer.err().cloned(),
+            jobs: vec![],
+            killed: BTreeMap::new(),
+            unsent: submission.unsent(parts),
+            view: View::Full,
             submission,
         };
-        let Some(Answer { jobs, .. }) = known else {
-            let note = format!("{title} on {}, not queried", live.submission.file.cluster);
-            for index in &live.submission.file.arrays {
-                self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone(), leaving: false });
-            }
-            self.submissions.push(live);
-            return;
-        };
-        for job in jobs {
-            if let Some((array, task)) = live.submission.locate(job) {
-                let note = format!("{title} job {}: {}", job.id, job.words);
-                let place = Place { job: Some(job.id.clone()), note, leaving: cancelled };
-                self.insert(live.submission.file.arrays[array].tasks[task].iter(), place);
-                live.tasks.push((array, task, job.clone()));
+        match answer {
+            Ok(answer) => live.find_jobs(answer, parts),
+            Err(error) => {
+                let title = live.submission.scheduler().title();
+                live.view = match error {
+                    Error::Elsewhere { cluster, .. } => View::Partial(format!("{title} on {cluster}, not queried")),
+                    error => View::None(error.to_string()),
+                };
             }
         }
-        if live.tasks.is_empty() && (live.unsent == 0 || cancelled) {
-            // Without write permission, it is found again next time.
-            let _ = live.submission.mark_over();
+        let cancelled = live.submission.is_cancelled();
+        if live.view == View::Full && live.jobs.is_empty() && (live.unsent == 0 || cancelled) {
+            self.place_killed(&live);
+            if live.submission.is_own() {
+                self.over.push(live);
+            }
             return;
         }
-        // Ending jobs submit the rest, if there are any.
-        if !live.tasks.is_empty() && !cancelled {
-            let note = "will be submitted within the limits of the cluster".to_string();
-            let arrays = live.submission.file.arrays.iter().enumerate();
-            for (_, index) in arrays.filter(|(array, _)| !sent.contains_key(array)) {
-                self.insert(index.tasks.iter().flatten(), Place { job: None, note: note.clone(), leaving: false });
-            }
-        }
+        self.place_runs(&live, parts, cancelled);
         self.submissions.push(live);
     }
 
-    fn insert<'a>(&mut self, runs: impl Iterator<Item = &'a RunId>, place: Place) {
-        for run in runs {
-            self.of_run.insert(run.clone(), place.clone());
+    fn place_killed(&mut self, live: &Live) {
+        let title = live.submission.scheduler().title();
+        for ((array, task), words) in &live.killed {
+            for run in live.submission.runs_of(*array, *task) {
+                let note = format!("{title} ended its last job: {words}");
+                self.of_run.insert(run.clone(), Place { job: None, note, state: PlaceState::Killed });
+            }
         }
     }
 
-    /// Marks the pending runs that are queued.
-    pub fn overlay<'s>(&self, plan: &Plan, statuses: impl IntoIterator<Item = &'s mut RunStatus>) {
-        for (planned, status) in plan.runs.iter().zip(statuses) {
-            let place = self.of_run.get(&planned.run.id).filter(|place| !place.leaving);
-            if let (RunState::Pending, Some(place)) = (status.state, place) {
-                status.state = RunState::Queued;
-                status.note = Some(place.note.clone());
+    fn place_runs(&mut self, live: &Live, parts: &BTreeMap<usize, Vec<Part>>, cancelled: bool) {
+        self.place_killed(live);
+        let arrays = &live.submission.file.arrays;
+        let unseen = match &live.view {
+            View::Partial(reason) => Some(reason.clone()),
+            View::None(_) => Some(format!("{} does not respond", live.submission.scheduler().title())),
+            View::Full => None,
+        };
+        if let Some(note) = unseen {
+            for run in arrays.iter().flat_map(|index| index.tasks.iter().flatten()) {
+                self.of_run.insert(run.clone(), Place { job: None, note: note.clone(), state: PlaceState::Waiting });
             }
         }
+        for (array, job) in &live.jobs {
+            let state = if cancelled { PlaceState::Leaving } else { PlaceState::Waiting };
+            for task in job.id.each() {
+                let note = format!("{} job {task}: {}", live.submission.scheduler().title(), job.words);
+                let place = Place { job: Some(task.to_string()), note, state };
+                let index = task.tasks.and_then(|tasks| tasks.last()).unwrap_or(0);
+                for run in live.submission.runs_of(*array, index) {
+                    self.of_run.insert(run.clone(), place.clone());
+                }
+            }
+        }
+        // Ending jobs submit the rest, if there are any.
+        if live.has_more() {
+            let note = "will be submitted within the limits of the cluster";
+            for (array, index) in arrays.iter().enumerate() {
+                let Some(rest) = live.submission.rest(array, parts) else { continue };
+                for run in index.tasks[*rest.start() as usize..].iter().flatten() {
+                    self.of_run
+                        .insert(run.clone(), Place { job: None, note: note.to_string(), state: PlaceState::Waiting });
+                }
+            }
+        }
+    }
+
+    /// Marks submissions of this user that have no jobs any more, so that they are not queried again.
+    pub fn mark_over(&self) {
+        for live in &self.over {
+            let submission = &live.submission;
+            submission.write_killed(&live.killed);
+            // Without write permission, it is found again next time.
+            let _ = submission.mark_over();
+        }
+    }
+
+    /// Marks the pending runs that are queued, and adds to others how their last job ended.
+    pub fn overlay<'s>(&self, plan: &Plan, statuses: impl IntoIterator<Item = &'s mut RunStatus>) {
+        for (planned, status) in plan.runs.iter().zip(statuses) {
+            let Some(place) = self.of_run.get(&planned.run.id).filter(|_| status.state == RunState::Pending) else {
+                continue;
+            };
+            match place.state {
+                PlaceState::Waiting => {
+                    status.state = RunState::Queued;
+                    status.note = Some(place.note.clone());
+                }
+                PlaceState::Killed => status.note = Some(place.note.clone()),
+                PlaceState::Leaving => {}
+            }
+        }
+    }
+
+    fn is(&self, run: &RunId, state: PlaceState) -> bool {
+        self.of_run.get(run).is_some_and(|place| place.state == state)
     }
 
     /// Whether a job will execute the run.
     pub fn has(&self, run: &RunId) -> bool {
-        self.of_run.get(run).is_some_and(|place| !place.leaving)
+        self.is(run, PlaceState::Waiting)
     }
 
     /// Whether a run is in a cancelled job that is saving checkpoints.
     pub fn is_leaving(&self, run: &RunId) -> bool {
-        self.of_run.get(run).is_some_and(|place| place.leaving)
+        self.is(run, PlaceState::Leaving)
     }
 
     /// Returns the job that executes a run, for dependencies; `None` if it has no job yet.
@@ -160,56 +232,120 @@ impl Queue {
     /// Returns the submissions with runs of a plan.
     pub fn of_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
         let runs: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
-        let holds = |live: &&Live| {
-            live.submission
-                .file
-                .arrays
-                .iter()
-                .flat_map(|index| index.tasks.iter().flatten())
-                .any(|run| runs.contains(run))
-        };
-        self.submissions.iter().filter(holds).collect()
+        self.submissions.iter().filter(|live| live.submission.runs().any(|run| runs.contains(run))).collect()
     }
 
     /// Returns why the jobs of a plan are unknown, if a scheduler could not be queried.
     pub fn query_error(&self, plan: &Plan) -> Option<String> {
-        self.of_plan(plan).into_iter().find_map(|live| live.query_error.clone())
+        self.of_plan(plan).into_iter().find_map(|live| match &live.view {
+            View::None(reason) => Some(reason.clone()),
+            View::Full | View::Partial(_) => None,
+        })
     }
 
     /// Returns warnings about jobs that need intervention.
-    pub fn warnings(&self, plan: &Plan) -> Vec<String> {
+    pub fn warnings(&self, plan: &Plan, statuses: &[RunStatus]) -> Vec<String> {
         let mut warnings: Vec<String> =
             self.query_error(plan).map(|reason| format!("cannot query the job queue: {reason}")).into_iter().collect();
         for live in self.of_plan(plan) {
-            let held: Vec<(&Job, &Hold)> =
-                live.tasks.iter().filter_map(|(.., job)| Some((job, job.held.as_ref()?))).collect();
-            if let Some((first, hold)) = held.first() {
-                warnings.push(format!(
-                    "{} jobs of submission {} are held ({}: {}); release them with `winsign release`",
-                    held.len(),
-                    live.submission.id,
-                    first.id,
-                    hold.reason()
-                ));
+            warnings.extend(live.warnings());
+        }
+        warnings.extend(self.killed(plan, statuses));
+        warnings
+    }
+
+    /// Returns a warning for each way in which the scheduler killed the last jobs of pending runs.
+    fn killed(&self, plan: &Plan, statuses: &[RunStatus]) -> Vec<String> {
+        let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
+        for (planned, status) in plan.runs.iter().zip(statuses) {
+            let place = self.of_run.get(&planned.run.id).filter(|place| place.state == PlaceState::Killed);
+            if let Some(place) = place.filter(|_| status.state == RunState::Pending) {
+                *runs.entry(&place.note).or_default() += 1;
             }
-            if live.is_stranded() {
-                warnings.push(format!(
-                    "{} arrays of submission {} were not submitted; submit them with `winsign submit`",
-                    live.unsent, live.submission.id
-                ));
-            }
+        }
+        let warning = |(note, runs): (&str, usize)| {
+            let runs = plural(runs, "run");
+            format!("{runs}: {note}; change `memory` or `time` of the profile if they are too small, and submit again")
+        };
+        runs.into_iter().map(warning).collect()
+    }
+}
+
+impl Live {
+    /// Finds its jobs in the answer of the scheduler.
+    fn find_jobs(&mut self, answer: &Answer, parts: &BTreeMap<usize, Vec<Part>>) {
+        let submission = &self.submission;
+        let ours = |job: &Job| Some((submission.array_of(job)?, job.clone()));
+        self.jobs = answer.jobs.alive.iter().filter_map(ours).collect();
+        self.killed = submission.killed(&answer.jobs.killed);
+        if !self.jobs.is_empty() {
+            return;
+        }
+        // That a list does not show jobs is no proof that they have ended.
+        let user = submission.file.user;
+        if answer.limits.hides_jobs && !submission.is_own() && !rustix::process::getuid().is_root() {
+            self.view = View::Partial(format!("the jobs of user {user} are hidden here"));
+            return;
+        }
+        match submission.has_jobs(parts) {
+            Ok(false) => {}
+            Ok(true) => self.view = View::Partial(format!("the jobs of user {user} are not listed here")),
+            Err(error) => self.view = View::None(error.to_string()),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let id = &self.submission.id;
+        let mut warnings = vec![];
+        let held: Vec<(&Job, &Hold)> =
+            self.jobs.iter().filter_map(|(_, job)| Some((job, job.held.as_ref()?))).collect();
+        if let Some((first, hold)) = held.first() {
+            let count: usize = held.iter().map(|(job, _)| job.id.len()).sum();
+            let way_out = match hold {
+                // What root holds is held by an administrator even if it is the user.
+                Hold::Administrator(_) if !rustix::process::getuid().is_root() => {
+                    "only an administrator of the cluster can release them"
+                }
+                _ => "release them with `winsign release`",
+            };
+            let job = &first.id;
+            warnings.push(format!("{count} jobs of submission {id} are held ({job}: {}); {way_out}", hold.reason()));
+        }
+        if let Some((_, job)) = self.jobs.iter().find(|(_, job)| job.state == JobState::Ending) {
+            let job = &job.id;
+            warnings.push(format!(
+                "job {job} of submission {id} is ending; if this lasts for minutes, its node needs an administrator"
+            ));
+        }
+        for (node, reason) in self.submission.excluded_nodes().unwrap_or_default() {
+            warnings.push(format!("submission {id} no longer uses the node {node}: {reason}"));
+        }
+        if let View::Partial(reason) = &self.view {
+            warnings.push(format!("the state of submission {id} is unknown ({reason}); its runs count as queued"));
+        }
+        if self.is_stranded() {
+            let unsent = self.unsent;
+            warnings.push(format!(
+                "{unsent} arrays of submission {id} were not submitted; submit them with `winsign submit`"
+            ));
         }
         warnings
     }
 }
 
-/// The answer of a scheduler.
-struct Answer {
-    cluster: String,
-    jobs: Vec<Job>,
+/// The name of the scheduler and the cluster of a submission.
+fn place_of(submission: &Submission) -> (&str, &str) {
+    (&submission.file.profile.scheduler, &submission.file.cluster)
 }
 
-fn ask(scheduler: &dyn Scheduler, users: &BTreeSet<u32>) -> Result<Answer, Error> {
-    let Limits { cluster, .. } = scheduler.limits(Patience::None)?;
-    Ok(Answer { cluster, jobs: scheduler.jobs(users)? })
+/// The answer of a scheduler.
+struct Answer {
+    limits: Limits,
+    jobs: Jobs,
+}
+
+fn ask(scheduler: &str, cluster: &str, users: &BTreeSet<u32>) -> Result<Answer, Error> {
+    let scheduler = scheduler::find(scheduler).expect("it was checked when it was read");
+    let limits = scheduler.limits(Some(cluster), Patience::None)?;
+    Ok(Answer { limits, jobs: scheduler.jobs(cluster, users)? })
 }

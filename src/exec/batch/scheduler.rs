@@ -1,6 +1,6 @@
 //! The seam for batch systems. Each is one folder with a type that implements [`Scheduler`], and one line in [`SCHEDULERS`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use winsign_core::Diagnostic;
 use super::Error;
 use super::profile::Profile;
 use super::script::ArrayJob;
+use super::tasks::Tasks;
 use crate::hosts::Named;
 use crate::slurm::Slurm;
 
@@ -35,24 +36,32 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// Checks the settings of a profile that only this scheduler can judge, such as further options.
     fn check(&self, profile: &Profile) -> Result<(), Diagnostic>;
 
-    /// Returns the limits of the cluster.
-    fn limits(&self, patience: Patience) -> Result<Limits, Error>;
+    /// Returns the name and the limits of a cluster; `None` is the one that jobs go to unless a profile names another.
+    /// [`Error::Elsewhere`] if this machine cannot reach it.
+    fn limits(&self, cluster: Option<&str>, patience: Patience) -> Result<Limits, Error>;
 
-    /// Returns the jobs of these users that have not ended, with the tasks of arrays separately.
-    fn jobs(&self, users: &BTreeSet<u32>) -> Result<Vec<Job>, Error>;
+    /// Returns the jobs of these users on a cluster that have not ended, and those that the scheduler killed a moment ago.
+    fn jobs(&self, cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error>;
+
+    /// Whether any of these arrays has not ended, queried by their numbers. [`Scheduler::jobs`] may not list them.
+    fn exist(&self, cluster: &str, arrays: &[&str]) -> Result<bool, Error>;
 
     /// Returns the parts of a script that only this scheduler understands.
     fn script(&self, array: &ArrayJob) -> ScriptParts;
 
-    /// Submits the script of an array from a directory, and returns the number of its job. It starts after these jobs have
-    /// ended, successful or not, and if `held` not before it is released.
-    fn submit(&self, script: &str, after: &[&str], held: bool, directory: &Path) -> Result<String, Error>;
+    /// Submits tasks of an array and returns the number of the job. The options in the script take precedence over all
+    /// variables of the environment.
+    fn submit(&self, cluster: &str, submitted: &ToSubmit) -> Result<String, Error>;
+
+    /// Returns the variables of the environment that change what [`Scheduler::submit`] submits, and those that it ignores
+    /// since the script sets their option.
+    fn variables(&self, script: &str) -> Variables;
 
     /// Changes jobs. A job that has ended meanwhile is not an error.
-    fn change(&self, jobs: &[String], change: Change) -> Result<(), Error>;
+    fn change(&self, cluster: &str, jobs: &[JobTasks], change: Change) -> Result<(), Error>;
 
-    /// Returns the job that this process is part of, as [`Scheduler::change`] takes it.
-    fn own_job(&self) -> Option<String>;
+    /// Returns the job that this process is part of: in an array, this task only.
+    fn own_job(&self) -> Option<JobTasks>;
 
     /// Returns the nodes of the job that this process is part of, if there are several and it is the job's only process.
     fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic>;
@@ -74,6 +83,8 @@ pub struct Limits {
     pub array: u32,
     /// The maximum number of jobs in the whole cluster; every task of an array is one.
     pub jobs: u32,
+    /// Whether users cannot see the jobs of others.
+    pub hides_jobs: bool,
 }
 
 impl Limits {
@@ -86,15 +97,71 @@ impl Limits {
 /// The maximum number of jobs left to other users.
 const RESERVE: u32 = 100;
 
-/// A job, or a task of an array, that has not ended.
+/// A job, or some tasks of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct JobTasks {
     /// The number of the whole array, as [`Scheduler::submit`] returned it.
     pub array: String,
-    /// The index of the task; `None` for a job that is not an array.
-    pub task: Option<u32>,
-    /// The number of this task, as [`Scheduler::change`] takes it.
-    pub id: String,
+    /// `None` for a job that is not an array.
+    pub tasks: Option<Tasks>,
+}
+
+impl JobTasks {
+    /// Returns one job for all tasks of the same array.
+    pub fn grouped<'a>(jobs: impl IntoIterator<Item = &'a JobTasks>) -> Vec<JobTasks> {
+        let mut arrays: BTreeMap<&str, Vec<&JobTasks>> = BTreeMap::new();
+        for job in jobs {
+            arrays.entry(&job.array).or_default().push(job);
+        }
+        let group = |(array, jobs): (&str, Vec<&JobTasks>)| {
+            let tasks: Option<Vec<&Tasks>> = jobs.iter().map(|job| job.tasks.as_ref()).collect();
+            JobTasks { array: array.to_string(), tasks: tasks.map(Tasks::union) }
+        };
+        arrays.into_iter().map(group).collect()
+    }
+
+    /// Returns each task as a job of its own.
+    pub fn each(&self) -> Vec<JobTasks> {
+        let one = |tasks| JobTasks { array: self.array.clone(), tasks };
+        match &self.tasks {
+            None => vec![one(None)],
+            Some(tasks) => tasks.iter().map(|task| one(Some(Tasks::from(task..=task)))).collect(),
+        }
+    }
+
+    /// Returns the number of tasks; a job that is not an array is one.
+    pub fn len(&self) -> usize {
+        self.tasks.as_ref().map_or(1, Tasks::len)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Formats jobs as `7`, `7_3` or `7_[0-3,5]`.
+impl fmt::Display for JobTasks {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match &self.tasks {
+            None => write!(formatter, "{}", self.array),
+            Some(tasks) if tasks.len() == 1 => write!(formatter, "{}_{tasks}", self.array),
+            Some(tasks) => write!(formatter, "{}_[{tasks}]", self.array),
+        }
+    }
+}
+
+/// The jobs that a scheduler knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Jobs {
+    pub alive: Vec<Job>,
+    /// Jobs that the scheduler ended for lack of memory or time, or with their node. It forgets them soon.
+    pub killed: Vec<Job>,
+}
+
+/// A job, or tasks of an array that are in the same state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: JobTasks,
     pub name: String,
     pub state: JobState,
     /// The state and the reason for it in the scheduler's words, for people.
@@ -115,6 +182,8 @@ pub enum JobState {
     /// Any other state. The job counts as alive, since the runs of a job that is wrongly considered ended would be started
     /// again.
     Unknown,
+    /// Ended by the scheduler, for lack of memory or time, or with its node.
+    Killed,
 }
 
 /// Why a job is held.
@@ -124,13 +193,42 @@ pub enum Hold {
     Asked(String),
     /// By the scheduler, since nodes could not start it. Another node may do.
     Nodes(String),
+    /// By its script, since it could not start the program on this node. Another node may do.
+    Node { name: String, reason: String },
+    /// By an administrator of the cluster, who alone can release it.
+    Administrator(String),
 }
 
 impl Hold {
     pub fn reason(&self) -> &str {
-        let (Hold::Asked(reason) | Hold::Nodes(reason)) = self;
-        reason
+        match self {
+            Hold::Asked(reason) | Hold::Nodes(reason) | Hold::Node { reason, .. } | Hold::Administrator(reason) => {
+                reason
+            }
+        }
     }
+}
+
+/// Tasks of an array to submit.
+#[derive(Debug)]
+pub struct ToSubmit<'a> {
+    pub script: &'a str,
+    pub tasks: &'a Tasks,
+    /// The jobs that must end first, successful or not.
+    pub after: &'a [&'a str],
+    /// Whether it must not start before it is released.
+    pub held: bool,
+    /// The nodes that it must not use.
+    pub excluded: &'a [String],
+    /// Where it is submitted from.
+    pub directory: &'a Path,
+}
+
+/// The variables of the environment that a scheduler reads when jobs are submitted, as `NAME=value`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Variables {
+    pub used: Vec<String>,
+    pub ignored: Vec<String>,
 }
 
 /// A change of jobs.
@@ -147,6 +245,8 @@ pub enum Change<'a> {
     Requeue,
     /// The same, and holds them with this reason.
     RequeueHeld(&'a str),
+    /// Keeps pending jobs off these nodes, in addition to those that they avoid already.
+    Exclude(&'a [String]),
 }
 
 /// The parts of a script that depend on the scheduler.
@@ -174,10 +274,10 @@ pub fn allocated_nodes(threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
 const TRIES: u32 = 30;
 
 /// Changes the job that this process is part of. No other process would, so it waits for a controller that is restarting.
-pub fn change_own(scheduler: &dyn Scheduler, job: &str, change: Change) -> Result<(), Error> {
+pub fn change_own(scheduler: &dyn Scheduler, cluster: &str, job: &JobTasks, change: Change) -> Result<(), Error> {
     let mut tries = 0..TRIES;
     loop {
-        match scheduler.change(&[job.to_string()], change) {
+        match scheduler.change(cluster, std::slice::from_ref(job), change) {
             Err(Error::Unavailable { .. }) if tries.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
             other => return other,
         }

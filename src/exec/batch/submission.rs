@@ -5,26 +5,33 @@
 //!     submission.json     the study, how jobs execute runs, and the runs of each task of each array
 //!     arrays/0.json       the runs of an array, and their inputs
 //!     arrays/0.sh         the script of its jobs
-//!     arrays/0.job        its job number, once it is submitted
+//!     arrays/0.job        its job number, once it is submitted; if it was submitted in parts, a line for each: 17 0-5
 //!     log/0_17            the log of task 17 of array 0
 //!     cancelled           present if its jobs must neither continue nor submit others
+//!     excluded            nodes that failed to start jobs, with the reason
+//!     killed              tasks that the scheduler killed: array, task, its words
 //!     held                present if its jobs must not start before they are released
+//!     asked               when an ending job last queried the scheduler
 //!     over                present if it has no jobs any more
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use winsign_core::error::Result as StoreResult;
 use winsign_core::settings::Settings;
 use winsign_core::text::printable;
-use winsign_core::{Run, RunId, files, lease};
+use winsign_core::{Run, RunId, files};
 
 use super::Error;
 use super::profile::Profile;
-use super::scheduler::{Job, JobState, Limits, Scheduler};
+use super::scheduler::{Job, Scheduler};
+use super::tasks::Tasks;
 use crate::Entry;
 use crate::launcher::Wanted;
 
@@ -33,6 +40,12 @@ const FORMAT: u32 = 1;
 const CANCELLED: &str = "cancelled";
 const HELD: &str = "held";
 const OVER: &str = "over";
+const EXCLUDED: &str = "excluded";
+const KILLED: &str = "killed";
+const ASKED: &str = "asked";
+
+/// How often ending jobs of one submission query the scheduler.
+const ASK_EVERY: Duration = Duration::from_secs(10);
 
 /// The content of `submission.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,22 +125,12 @@ pub struct Submission {
     pub file: SubmissionFile,
 }
 
-/// The outcome of submitting arrays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// The number of submitted arrays, each by one command.
-    pub arrays: usize,
-    pub tasks: usize,
-    /// The number of arrays that do not fit until jobs end.
-    pub left: usize,
-}
-
-impl std::ops::AddAssign for Sent {
-    fn add_assign(&mut self, other: Sent) {
-        self.arrays += other.arrays;
-        self.tasks += other.tasks;
-        self.left += other.left;
-    }
+/// Tasks of an array that were submitted as one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The number of the job.
+    pub job: String,
+    pub tasks: Tasks,
 }
 
 /// An array with its runs and its script, ready to be written.
@@ -213,13 +216,13 @@ impl Submission {
         Ok(found)
     }
 
-    /// Returns the latest submission of a study, even if it is over.
-    pub fn latest(store: &Path, study: &str) -> StoreResult<Option<Submission>> {
-        let Ok(entries) = fs::read_dir(store.join("submissions")) else { return Ok(None) };
+    /// Returns the latest submission of this user with any of these runs, even if it is over. Different studies may have the
+    /// same name.
+    pub fn latest(store: &Path, runs: &HashSet<RunId>) -> Option<Submission> {
+        let entries = fs::read_dir(store.join("submissions")).ok()?;
         let opened = entries.filter_map(|entry| Submission::open(&entry.ok()?.path()).ok()?);
-        Ok(opened
-            .filter(|submission| submission.file.study == study)
-            .max_by_key(|submission| submission.file.submitted))
+        let ours = opened.filter(|submission| submission.is_own() && submission.runs().any(|run| runs.contains(run)));
+        ours.max_by_key(|submission| submission.file.submitted)
     }
 
     /// Returns the runs that a task executes and their inputs, each run after its inputs.
@@ -245,6 +248,17 @@ impl Submission {
         Ok(entries)
     }
 
+    /// Returns the runs of all its tasks.
+    pub fn runs(&self) -> impl Iterator<Item = &RunId> {
+        self.file.arrays.iter().flat_map(|index| index.tasks.iter().flatten())
+    }
+
+    /// Returns the runs of a task.
+    pub fn runs_of(&self, array: usize, task: u32) -> &[RunId] {
+        let index = self.file.arrays.get(array);
+        index.and_then(|index| index.tasks.get(task as usize)).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns the runs that are inputs of others in this submission.
     pub fn needed(&self) -> StoreResult<HashSet<RunId>> {
         let mut needed = HashSet::new();
@@ -265,16 +279,72 @@ impl Submission {
         format!("{study}.{id}.{array}")
     }
 
-    /// Returns the job number of an array, or `None` if it was not submitted yet.
-    pub fn job(&self, array: usize) -> StoreResult<Option<String>> {
-        let bytes = files::read_if_exists(&self.job_path(array))?;
-        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_string()))
+    /// Returns what was submitted of an array, in the order of its tasks.
+    fn parts_of(&self, array: usize) -> StoreResult<Vec<Part>> {
+        let path = self.job_path(array);
+        let Some(bytes) = files::read_if_exists(&path)? else { return Ok(vec![]) };
+        let text = String::from_utf8_lossy(&bytes);
+        let part = |line: &str| {
+            let (job, tasks) = match line.split_once(' ') {
+                Some((job, tasks)) => (job, Tasks::parse(tasks)?),
+                None => (line, self.all_tasks(array)),
+            };
+            Some(Part { job: job.to_string(), tasks })
+        };
+        let parts: Option<Vec<Part>> = text.lines().map(part).collect();
+        parts.ok_or_else(|| winsign_core::Error::damaged(&path, "it does not list jobs"))
     }
 
-    /// Returns the job numbers of the submitted arrays.
-    pub fn jobs(&self) -> StoreResult<BTreeMap<usize, String>> {
+    /// Returns what was submitted of each array.
+    pub fn parts(&self) -> StoreResult<BTreeMap<usize, Vec<Part>>> {
         let arrays = 0..self.file.arrays.len();
-        arrays.filter_map(|array| self.job(array).map(|job| Some((array, job?))).transpose()).collect()
+        let parts = arrays.map(|array| Ok((array, self.parts_of(array)?)));
+        Ok(parts.collect::<StoreResult<BTreeMap<_, _>>>()?.into_iter().filter(|(_, parts)| !parts.is_empty()).collect())
+    }
+
+    /// Records what was submitted of an array.
+    pub(super) fn write_parts(&self, array: usize, parts: &[Part]) -> StoreResult<()> {
+        let all = self.all_tasks(array);
+        let line = |part: &Part| match part.tasks == all {
+            true => part.job.clone(),
+            false => format!("{} {}", part.job, part.tasks),
+        };
+        let text = parts.iter().map(line).collect::<Vec<_>>().join("\n");
+        files::write_atomic(&self.job_path(array), text.as_bytes())
+    }
+
+    fn all_tasks(&self, array: usize) -> Tasks {
+        Tasks::from(0..=self.file.arrays[array].tasks.len() as u32 - 1)
+    }
+
+    /// Returns the tasks of an array that were not submitted.
+    pub fn rest(&self, array: usize, parts: &BTreeMap<usize, Vec<Part>>) -> Option<RangeInclusive<u32>> {
+        let next = parts.get(&array).into_iter().flatten().filter_map(|part| part.tasks.last()).max();
+        let rest = next.map_or(0, |last| last + 1)..=self.file.arrays[array].tasks.len() as u32 - 1;
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    /// Returns the number of arrays that were not submitted completely.
+    pub fn unsent(&self, parts: &BTreeMap<usize, Vec<Part>>) -> usize {
+        (0..self.file.arrays.len()).filter(|&array| self.rest(array, parts).is_some()).count()
+    }
+
+    /// Returns what was submitted of each array, and records jobs that a process submitted before it was killed.
+    pub(super) fn adopt(&self, alive: &[Job]) -> StoreResult<BTreeMap<usize, Vec<Part>>> {
+        let mut all = self.parts()?;
+        for job in alive {
+            let Some(array) = self.array_of(job) else { continue };
+            let (Some(rest), Some(last)) = (self.rest(array, &all), job.id.tasks.as_ref().and_then(Tasks::last)) else {
+                continue;
+            };
+            let parts = all.entry(array).or_default();
+            if !parts.iter().any(|part| part.job == job.id.array) {
+                let tasks = Tasks::from(*rest.start()..=last.max(*rest.start()));
+                parts.push(Part { job: job.id.array.clone(), tasks });
+                self.write_parts(array, parts)?;
+            }
+        }
+        Ok(all)
     }
 
     fn job_path(&self, array: usize) -> PathBuf {
@@ -306,6 +376,24 @@ impl Submission {
         files::remove_if_exists(&self.path.join(HELD))
     }
 
+    /// Whether an ending job can leave it to later ones to query the scheduler: one has just done so, and knew of jobs that
+    /// have not ended since. The file has a line with their number, and a dot for each job that has left it to others.
+    pub(super) fn leaves_to_others(&self) -> bool {
+        let path = self.path.join(ASKED);
+        let asked = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let is_recent = asked.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < ASK_EVERY));
+        let Ok(text) = fs::read_to_string(&path) else { return false };
+        let (waiting, dots) = text.split_once('\n').unwrap_or((&text, ""));
+        let leaves = is_recent && waiting.parse::<usize>().is_ok_and(|waiting| dots.len() + 1 < waiting);
+        leaves && fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(b".")).is_ok()
+    }
+
+    /// Records that the scheduler was queried, and how many jobs of this submission were waiting then.
+    pub(super) fn mark_asked(&self, waiting: usize) {
+        // If it fails, more jobs query the scheduler.
+        let _ = files::write_ephemeral(&self.path.join(ASKED), format!("{waiting}\n").as_bytes());
+    }
+
     pub fn mark_over(&self) -> StoreResult<()> {
         files::create_exclusive(&self.path.join(OVER), b"").map(drop)
     }
@@ -314,111 +402,78 @@ impl Submission {
         self.file.profile.scheduler()
     }
 
-    /// Returns the array and task of a job in this submission. Jobs are matched by their unique name: numbers may be reused if
-    /// the scheduler loses its state, and may not have been recorded.
-    pub fn locate(&self, job: &Job) -> Option<(usize, usize)> {
+    /// Returns the array of a job in this submission. Jobs are matched by their unique name: numbers may be reused if the
+    /// scheduler loses its state, and may not have been recorded.
+    pub fn array_of(&self, job: &Job) -> Option<usize> {
         let array = job.name.rsplit_once('.')?.1.parse().ok()?;
-        let task = job.task.map_or(0, |task| task as usize);
         let ours = job.name == Submission::job_name(&self.file.study, &self.id, array);
-        (ours && task < self.file.arrays.get(array)?.tasks.len()).then_some((array, task))
+        (ours && array < self.file.arrays.len()).then_some(array)
     }
 
-    /// Submits the remaining arrays in order, within the limits. Those that do not fit are submitted by ending jobs of this
-    /// submission; without such jobs this is an error.
-    pub fn send(&self, limits: &Limits) -> Result<Sent, Error> {
-        let mut sent = Sent::default();
-        let mut jobs = self.jobs()?;
-        if jobs.len() == self.file.arrays.len() || self.is_cancelled() {
-            return Ok(sent);
-        }
-        // Two processes must not submit each array twice.
-        let lock = self.path.join("sending");
-        let lease = match lease::take(&lock)? {
-            Ok(lease) => lease,
-            Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
+    /// Whether this process may conclude from the scheduler's answers that the submission has no jobs any more.
+    pub fn is_own(&self) -> bool {
+        self.file.user == rustix::process::getuid().as_raw()
+    }
+
+    /// Whether any of the submitted jobs has not ended, queried by their numbers.
+    pub fn has_jobs(&self, parts: &BTreeMap<usize, Vec<Part>>) -> Result<bool, Error> {
+        let jobs: Vec<&str> = parts.values().flatten().map(|part| part.job.as_str()).collect();
+        Ok(!jobs.is_empty() && self.scheduler().exist(&self.file.cluster, &jobs)?)
+    }
+
+    /// Returns the tasks that the scheduler killed, by array and task, with its words: those recorded before, and these.
+    pub(super) fn killed(&self, jobs: &[Job]) -> BTreeMap<(usize, u32), String> {
+        let recorded = files::read_if_exists(&self.path.join(KILLED)).ok().flatten().unwrap_or_default();
+        let parse = |line: &str| {
+            let mut words = line.splitn(3, ' ');
+            Some(((words.next()?.parse().ok()?, words.next()?.parse().ok()?), words.next()?.to_string()))
         };
-        jobs = self.jobs()?;
-        let alive = self.scheduler().jobs(&[self.file.user].into())?;
-        let mut known: HashSet<String> = alive.iter().flat_map(|job| [job.array.clone(), job.id.clone()]).collect();
-        for job in &alive {
-            // Submitted by a process that exited before recording it.
-            if let Some((array, _)) = self.locate(job).filter(|(array, _)| !jobs.contains_key(array)) {
-                self.write_job(array, &job.array)?;
-                jobs.insert(array, job.array.clone());
+        let mut killed: BTreeMap<_, _> = String::from_utf8_lossy(&recorded).lines().filter_map(parse).collect();
+        for job in jobs {
+            let Some(array) = self.array_of(job) else { continue };
+            for task in job.id.tasks.iter().flat_map(Tasks::iter) {
+                killed.insert((array, task), job.words.clone());
             }
         }
-        let room = self.file.profile.max_submit.map_or(limits.room(), |most| limits.room().min(most)) as usize;
-        let active: Vec<&Job> = alive.iter().filter(|job| job.state != JobState::Ending).collect();
-        let mut used = active.len();
-        // This process may be one of the jobs, which submits nothing after it has ended.
-        let mut others = active.iter().filter(|job| !job.own).count();
-        let mut followed = active.iter().any(|job| !job.own && self.locate(job).is_some());
-        for (array, index) in self.file.arrays.iter().enumerate() {
-            if jobs.contains_key(&array) {
-                continue;
-            }
-            if !lease.keep() {
-                return Err(Error::Busy { reason: "another process took over the lock".to_string() });
-            }
-            let answer = match used + index.tasks.len() <= room || others == 0 {
-                true => self.send_array(array, &jobs, &known),
-                false => Err(Error::Full { room, used }),
-            };
-            let job = match answer {
-                // The rest fits when the active jobs end.
-                Err(error) if error.is_limit() && followed => {
-                    tracing::info!("submitting no more jobs for now: {error}");
-                    break;
-                }
-                other => other?,
-            };
-            followed = true;
-            self.write_job(array, &job)?;
-            known.insert(job.clone());
-            jobs.insert(array, job);
-            sent.arrays += 1;
-            sent.tasks += index.tasks.len();
-            used += index.tasks.len();
-            others += index.tasks.len();
+        killed
+    }
+
+    /// Records tasks that the scheduler killed, which it soon forgets.
+    pub(super) fn write_killed(&self, killed: &BTreeMap<(usize, u32), String>) {
+        let lines: String = killed.iter().map(|((array, task), words)| format!("{array} {task} {words}\n")).collect();
+        if !killed.is_empty() {
+            // If it fails, only an explanation is lost.
+            let _ = files::write_ephemeral(&self.path.join(KILLED), lines.as_bytes());
         }
-        sent.left = self.file.arrays.len() - jobs.len();
-        Ok(sent)
     }
 
-    /// Submits one array and returns its job number. `known` are the jobs that the scheduler knows; it may reject dependencies
-    /// on others.
-    fn send_array(
-        &self,
-        array: usize,
-        jobs: &BTreeMap<usize, String>,
-        known: &HashSet<String>,
-    ) -> Result<String, Error> {
-        let index = &self.file.arrays[array];
-        let before = index.after.iter().filter_map(|before| jobs.get(before)).chain(&index.after_jobs);
-        let before: Vec<&str> = before.map(String::as_str).filter(|&job| known.contains(job)).collect();
-        let path = self.path.join("arrays").join(format!("{array}.sh"));
-        let script =
-            files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
-        let script = String::from_utf8_lossy(&script);
-        let job = self.scheduler().submit(&script, &before, self.is_held(), &self.path);
-        job.map_err(|error| match error {
-            Error::Refused { words, .. } => Error::Rejected {
-                scheduler: self.scheduler().title(),
-                words: words.lines().map(printable).collect::<Vec<_>>().join("; "),
-                settings: self.file.profile.settings_to_check(),
-            },
-            other => other,
-        })
+    /// Returns the nodes that jobs of this submission must not use.
+    pub fn excluded(&self) -> StoreResult<Vec<String>> {
+        Ok(self.excluded_nodes()?.into_keys().collect())
     }
 
-    fn write_job(&self, array: usize, job: &str) -> StoreResult<()> {
-        files::create_exclusive(&self.job_path(array), job.as_bytes()).map(drop)
+    /// Returns the nodes that failed to start jobs, with the reason.
+    pub fn excluded_nodes(&self) -> StoreResult<BTreeMap<String, String>> {
+        let Some(bytes) = files::read_if_exists(&self.path.join(EXCLUDED))? else { return Ok(BTreeMap::new()) };
+        let text = String::from_utf8_lossy(&bytes);
+        let node = |line: &str| {
+            let (node, reason) = line.split_once(' ').unwrap_or((line, ""));
+            (node.to_string(), reason.to_string())
+        };
+        Ok(text.lines().map(node).collect())
+    }
+
+    /// Records nodes that failed to start jobs.
+    pub fn exclude(&self, nodes: &BTreeMap<String, String>) -> StoreResult<()> {
+        let lines: String = nodes.iter().map(|(node, reason)| format!("{node} {}\n", printable(reason))).collect();
+        files::write_atomic(&self.path.join(EXCLUDED), lines.as_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::scheduler::{JobState, JobTasks};
 
     /// Version 0.1 knew one scheduler and no commands as launchers.
     const WRITTEN_BY_0_1: &str = r#"{
@@ -442,18 +497,46 @@ mod tests {
         let submission = Submission { id: "3f09c2aa".to_string(), path: PathBuf::new(), file };
         assert_eq!((submission.scheduler().title(), submission.file.profile.launcher.as_str()), ("Slurm", "mpirun"));
         let name = Submission::job_name("study", "3f09c2aa", 0);
-        let job = |name: String, task| Job {
-            array: "12".to_string(),
-            task: Some(task),
-            id: format!("12_{task}"),
+        let job = |name: String| Job {
+            id: JobTasks { array: "12".to_string(), tasks: Tasks::parse("0") },
             name,
             state: JobState::Pending,
             words: "PENDING".to_string(),
             held: None,
             own: false,
         };
-        assert_eq!(submission.locate(&job(name.clone(), 0)), Some((0, 0)));
-        assert_eq!(submission.locate(&job(name, 1)), None);
-        assert_eq!(submission.locate(&job("study.other.0".to_string(), 0)), None);
+        assert_eq!(submission.array_of(&job(name)), Some(0));
+        assert_eq!(submission.array_of(&job("study.3f09c2aa.1".to_string())), None);
+        assert_eq!(submission.array_of(&job("study.other.0".to_string())), None);
+    }
+
+    #[test]
+    fn arrays_are_submitted_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file: SubmissionFile = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
+        file.arrays[0].tasks = vec![vec![]; 13];
+        let submission = Submission { id: "3f".to_string(), path: folder.path().to_path_buf(), file };
+        fs::create_dir(folder.path().join("arrays")).unwrap();
+        assert_eq!(submission.rest(0, &submission.parts().unwrap()), Some(0..=12));
+
+        let part = |job: &str, tasks: &str| Part { job: job.to_string(), tasks: Tasks::parse(tasks).unwrap() };
+        submission.write_parts(0, &[part("7", "0-5")]).unwrap();
+        assert_eq!(submission.rest(0, &submission.parts().unwrap()), Some(6..=12));
+        // Submitted, but not recorded.
+        let job = Job {
+            id: JobTasks { array: "8".to_string(), tasks: Tasks::parse("7-12") },
+            name: Submission::job_name("study", "3f", 0),
+            state: JobState::Pending,
+            words: String::new(),
+            held: None,
+            own: false,
+        };
+        let parts = submission.adopt(&[job.clone(), job]).unwrap();
+        assert_eq!(parts[&0], [part("7", "0-5"), part("8", "6-12")]);
+        assert_eq!((submission.parts().unwrap(), submission.unsent(&parts)), (parts, 0));
+
+        submission.write_parts(0, &[part("9", "0-12")]).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("arrays/0.job")).unwrap(), "9", "as before parts existed");
+        assert_eq!(submission.rest(0, &submission.parts().unwrap()), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Submits the runs of a plan that are not done, queued or running, and does not wait for them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use winsign_sweep::plan::{Plan, RunState};
 use super::arrays::{self, Array, Shape};
 use super::profile::Profile;
 use super::queue::Queue;
-use super::scheduler::{Change, Hold, Limits, Patience};
+use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables};
 use super::script::ArrayJob;
-use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Sent, Submission, SubmissionFile};
+use super::send::{Sent, room, send};
+use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Submission, SubmissionFile};
 use super::{Error, programs};
 
 /// A request to submit runs.
@@ -50,7 +51,11 @@ pub struct Submitted {
 
 /// Submits runs that are missing or have failed, and that are not queued or running.
 pub fn submit(request: &Request) -> Result<Submitted, Error> {
-    let limits = request.profile.scheduler().limits(Patience::Some)?;
+    let limits = match limits(request.profile) {
+        // All runs may be queued on another cluster than that of this environment.
+        Err(error) if !matches!(error, Error::Elsewhere { .. }) => return Err(error),
+        limits => limits,
+    };
     let folder = request.store.root().join("submissions");
     files::create_directory(&folder)?;
     // Two concurrent submissions would both find the same runs missing.
@@ -59,20 +64,23 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
     };
     let (queue, statuses, wanted) = query(request)?;
+    queue.mark_over();
     let mut sent = Sent::default();
-    for live in queue.of_plan(request.plan).into_iter().filter(|live| live.has_more()) {
+    let own = queue.of_plan(request.plan).into_iter().filter(|live| live.submission.is_own());
+    for live in own.clone().filter(|live| live.has_more()) {
         // Ending jobs would submit the rest, but it may fit already.
-        sent += live.submission.send(&limits)?;
+        sent += send_rest(&live.submission)?;
     }
-    for live in queue.of_plan(request.plan).into_iter().filter(|live| live.is_stranded()) {
+    for live in own.filter(|live| live.is_stranded()) {
         // Its remaining arrays are part of the new submission.
         live.submission.mark_cancelled()?;
     }
-    let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     if runs == 0 {
-        return Ok(Submitted { submission: None, runs, arrays, sent, statuses });
+        return Ok(Submitted { submission: None, runs, arrays: vec![], sent, statuses });
     }
+    let limits = limits?;
+    let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let going = request.plan.runs.iter().zip(&statuses).zip(&wanted).filter(|(_, wanted)| **wanted);
     for ((planned, status), _) in going {
         let directory = request.store.run(&planned.run.id);
@@ -93,7 +101,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         request.profile.clone(),
     );
     let submission = Submission::write(request.store.root(), &id, file, prepared)?;
-    match submission.send(&limits) {
+    match send(&submission, &limits, || jobs_of(&submission)) {
         Ok(new) => {
             sent += new;
             Ok(Submitted { submission: Some(submission), runs, arrays, sent, statuses })
@@ -101,7 +109,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Err(error) => {
             // Rejected as a whole, so no array may remain to be submitted. If the controller did not respond, it may have accepted
             // an array nevertheless, which the next submission finds by its name.
-            if error.is_certain() && submission.jobs().is_ok_and(|jobs| jobs.is_empty()) {
+            if error.is_certain() && submission.parts().is_ok_and(|parts| parts.is_empty()) {
                 submission.remove()?;
             }
             Err(error)
@@ -109,15 +117,38 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     }
 }
 
+/// What [`submit`] would do.
+pub struct DryRun {
+    pub submitted: Submitted,
+    /// The script of each array.
+    pub scripts: Vec<String>,
+    /// The variables of the environment that affect what is submitted, and those that are ignored.
+    pub variables: Variables,
+}
+
 /// Returns the arrays and scripts that [`submit`] would submit. Writes nothing.
-pub fn dry_run(request: &Request) -> Result<(Submitted, Vec<String>), Error> {
-    let limits = request.profile.scheduler().limits(Patience::Some)?;
+pub fn dry_run(request: &Request) -> Result<DryRun, Error> {
+    let limits = limits(request.profile)?;
     let (queue, statuses, wanted) = query(request)?;
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
     let runs = wanted.iter().filter(|wanted| **wanted).count();
-    let scripts = prepare(request, &queue, &arrays, &wanted, "SUBMISSION", "PROGRAMS");
+    let prepared = prepare(request, &queue, &arrays, &wanted, "SUBMISSION", "PROGRAMS");
+    let scripts: Vec<String> = prepared.into_iter().map(|prepared| prepared.script).collect();
+    // The options that replace variables are the same in all scripts.
+    let scheduler = request.profile.scheduler();
+    let variables = scripts.first().map(|script| scheduler.variables(script)).unwrap_or_default();
     let submitted = Submitted { submission: None, runs, arrays, sent: Sent::default(), statuses };
-    Ok((submitted, scripts.into_iter().map(|prepared| prepared.script).collect()))
+    Ok(DryRun { submitted, scripts, variables })
+}
+
+/// Returns the limits of the cluster that jobs of a profile go to.
+fn limits(profile: &Profile) -> Result<Limits, Error> {
+    profile.scheduler().limits(profile.cluster.as_deref(), Patience::Some)
+}
+
+/// Returns the jobs of the user of a submission.
+fn jobs_of(submission: &Submission) -> Result<Jobs, Error> {
+    submission.scheduler().jobs(&submission.file.cluster, &[submission.file.user].into())
 }
 
 /// Returns the queue, the status of every run, and which runs to submit.
@@ -151,9 +182,8 @@ fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error>
 
 /// Returns the limits on arrays; an array must fit into an empty queue.
 fn shape(profile: &Profile, limits: &Limits) -> Shape {
-    let room = profile.max_submit.map_or(limits.room(), |most| limits.room().min(most));
     // Half of the limit, so that the next array can be submitted before the last one has ended.
-    let array = limits.array.min(room / 2).max(1);
+    let array = limits.array.min(room(profile, limits) / 2).max(1);
     Shape { pack: profile.pack, array, max_running: profile.max_running }
 }
 
@@ -210,29 +240,70 @@ fn prepare(
     prepared.collect()
 }
 
-/// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that the scheduler
-/// holds because a node could not start them.
+/// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that are held because a
+/// node could not start them.
 pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
-    if submission.is_cancelled() {
+    if submission.is_cancelled() || submission.leaves_to_others() {
         return Ok(());
     }
-    let scheduler = submission.scheduler();
-    if submission.jobs()?.len() < submission.file.arrays.len() {
-        let limits = scheduler.limits(Patience::Some)?;
-        let mut turns = 0..SENDING_PATIENCE;
-        let sent = loop {
-            match submission.send(&limits) {
-                // Another ending job is submitting, and counts this one as existing; the rest is submitted here.
-                Err(Error::Busy { .. }) if turns.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
-                other => break other?,
-            }
-        };
+    let mut jobs = jobs_of(submission)?;
+    submission.write_killed(&submission.killed(&jobs.killed));
+    jobs.alive.retain(|job| submission.array_of(job).is_some());
+    let is_waiting = |job: &&Job| job.state == JobState::Pending && job.held.is_none();
+    submission.mark_asked(jobs.alive.iter().filter(is_waiting).map(|job| job.id.len()).sum());
+    release_from_nodes(submission, &jobs.alive)?;
+    if submission.unsent(&submission.parts()?) > 0 {
+        let sent = send_rest(submission)?;
         tracing::info!("submitted {} more arrays, {} remain", sent.arrays, sent.left);
     }
-    let mut jobs = scheduler.jobs(&[submission.file.user].into())?;
-    jobs.retain(|job| matches!(job.held, Some(Hold::Nodes(_))) && submission.locate(job).is_some());
-    let stuck: Vec<String> = jobs.into_iter().map(|job| job.id).collect();
-    scheduler.change(&stuck, Change::Release)
+    Ok(())
+}
+
+/// Submits the arrays of a submission that did not fit before.
+fn send_rest(submission: &Submission) -> Result<Sent, Error> {
+    let limits = submission.scheduler().limits(Some(&submission.file.cluster), Patience::Some)?;
+    let mut turns = 0..SENDING_PATIENCE;
+    loop {
+        match send(submission, &limits, || jobs_of(submission)) {
+            // Another process is submitting, and counts this job as existing; the rest is submitted here.
+            Err(Error::Busy { .. }) if turns.next().is_some() => std::thread::sleep(Duration::from_secs(1)),
+            other => return other,
+        }
+    }
+}
+
+/// If more nodes than this cannot start jobs, the fault is not that of a node.
+const MAX_EXCLUDED: usize = 3;
+
+/// Releases jobs that are held because a node could not start them, and keeps them off that node.
+fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error> {
+    let scheduler = submission.scheduler();
+    let change = |jobs: &[JobTasks], change: Change| scheduler.change(&submission.file.cluster, jobs, change);
+    let held = |wanted: fn(&Hold) -> bool| -> Vec<JobTasks> {
+        jobs.iter().filter(|job| job.held.as_ref().is_some_and(wanted)).map(|job| job.id.clone()).collect()
+    };
+    change(&held(|hold| matches!(hold, Hold::Nodes(_))), Change::Release)?;
+    let failed: BTreeMap<String, String> = jobs
+        .iter()
+        .filter_map(|job| match job.held.as_ref()? {
+            Hold::Node { name, reason } => Some((name.clone(), reason.clone())),
+            Hold::Asked(_) | Hold::Nodes(_) | Hold::Administrator(_) => None,
+        })
+        .collect();
+    let mut excluded = submission.excluded_nodes()?;
+    let known = excluded.len();
+    excluded.extend(failed.clone());
+    if failed.is_empty() || excluded.len() > MAX_EXCLUDED {
+        return Ok(());
+    }
+    if excluded.len() > known {
+        submission.exclude(&excluded)?;
+        let nodes: Vec<String> = failed.into_keys().collect();
+        tracing::warn!("no longer using the nodes {}", nodes.join(", "));
+        let waiting = jobs.iter().filter(|job| job.state == JobState::Pending).map(|job| job.id.clone());
+        change(&waiting.collect::<Vec<_>>(), Change::Exclude(&nodes))?;
+    }
+    change(&held(|hold| matches!(hold, Hold::Node { .. })), Change::Release)
 }
 
 /// Makes the path of a store absolute, for jobs on other nodes.

@@ -1,14 +1,16 @@
 //! Calls the commands of Slurm and parses their output. Nothing here needs accounting.
 
 use std::collections::{BTreeSet, HashMap};
+use std::env;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::TITLE;
+use super::{TITLE, sbatch};
 use crate::batch::Error;
-use crate::batch::scheduler::{Hold, Job, JobState, Limits, Patience};
+use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, ToSubmit};
+use crate::batch::tasks::Tasks;
 
 /// The states of ended jobs. All others, including those of later versions of Slurm, count as not ended, since the runs of a
 /// job that is wrongly considered ended would be started again.
@@ -25,71 +27,163 @@ const ENDED: &[&str] = &[
     "TIMEOUT",
 ];
 
+/// Those of [`ENDED`] that the job itself or a user did not choose.
+const KILLED: &[&str] = &["BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"];
+
 /// The delays between retries when the controller does not respond. It may be restarting.
 const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
-/// Returns the limits from `scontrol show config`.
-pub(super) fn limits(patience: Patience) -> Result<Limits, Error> {
+/// Variables that Slurm's commands need to find and to trust the controller. All others that begin like this change what
+/// they print or do.
+pub(super) const NEEDED_VARIABLES: &[&str] = &["SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"];
+const VARIABLES: &[&str] = &["SLURM_", "SQUEUE_", "SCANCEL_", "SCONTROL_"];
+
+/// Returns a command that the variables of the caller do not change.
+fn plain(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let changes = |name: &str| VARIABLES.iter().any(|start| name.starts_with(start));
+    for name in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+        if changes(&name) && !NEEDED_VARIABLES.contains(&name.as_str()) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Returns a command for the jobs of a cluster. The option for other clusters needs accounting.
+fn on(program: &str, cluster: &str) -> Command {
+    let mut command = plain(program);
+    if is_elsewhere(cluster) {
+        command.arg(format!("--clusters={cluster}"));
+    }
+    command
+}
+
+/// Whether a cluster is not the local one. If the local one does not respond, commands ask it nevertheless, and fail.
+fn is_elsewhere(cluster: &str) -> bool {
+    let local = known_cluster().or_else(|| {
+        let limits = limits_of(plain("scontrol"), Patience::None).ok()?;
+        Some(LOCAL.get_or_init(|| limits.cluster).as_str())
+    });
+    local.is_some_and(|local| local != cluster)
+}
+
+/// The name of the cluster that the commands use by themselves, once it is known.
+static LOCAL: OnceLock<String> = OnceLock::new();
+
+fn known_cluster() -> Option<&'static str> {
+    if LOCAL.get().is_none() && env::var_os("SLURM_JOB_ID").is_some() {
+        let of_job = env::var("SLURM_CLUSTER_NAME").ok()?;
+        let _ = LOCAL.set(of_job);
+    }
+    LOCAL.get().map(String::as_str)
+}
+
+/// Returns the limits from `scontrol show config`. Without a name, the cluster is that of `SLURM_CLUSTERS`, which sbatch
+/// would use as well, or the local one.
+pub(super) fn limits(cluster: Option<&str>, patience: Patience) -> Result<Limits, Error> {
+    let chosen = env::var("SLURM_CLUSTERS").ok().filter(|_| env::var_os("SLURM_JOB_ID").is_none());
+    let wanted = cluster.or(chosen.as_deref());
+    if let Some(wanted) = wanted.filter(|wanted| known_cluster().is_some_and(|local| local != *wanted)) {
+        return limits_elsewhere(wanted, patience);
+    }
+    let limits = limits_of(plain("scontrol"), patience)?;
+    let local = LOCAL.get_or_init(|| limits.cluster.clone());
+    match wanted.filter(|wanted| wanted != local) {
+        Some(wanted) => limits_elsewhere(wanted, patience),
+        None => Ok(limits),
+    }
+}
+
+fn limits_elsewhere(cluster: &str, patience: Patience) -> Result<Limits, Error> {
+    let elsewhere = |words: String| Error::Elsewhere { cluster: cluster.to_string(), words };
+    match limits_of(on("scontrol", cluster), patience) {
+        Ok(limits) if limits.cluster == cluster => Ok(limits),
+        Ok(limits) => Err(elsewhere(format!("{} responded", limits.cluster))),
+        Err(error) => Err(elsewhere(error.to_string())),
+    }
+}
+
+fn limits_of(mut scontrol: Command, patience: Patience) -> Result<Limits, Error> {
     let repeatable = match patience {
         Patience::None => |_: &Error| false,
         Patience::Some => is_unavailable,
     };
-    parse_limits(&with_input(Command::new("scontrol").args(["show", "config"]), b"", repeatable)?)
+    parse_limits(&with_input(scontrol.args(["show", "config"]), b"", repeatable)?)
 }
 
 fn parse_limits(text: &str) -> Result<Limits, Error> {
     let settings = text.lines().filter_map(|line| line.split_once('='));
     let settings: HashMap<&str, &str> = settings.map(|(name, value)| (name.trim(), value.trim())).collect();
     let number = |name: &str| settings.get(name).and_then(|value| value.parse().ok());
-    match (settings.get("ClusterName"), number("MaxArraySize"), number("MaxJobCount")) {
-        (Some(cluster), Some(array), Some(jobs)) => Ok(Limits { cluster: cluster.to_string(), array, jobs }),
-        _ => Err(Error::Unparsable { command: "scontrol show config", answer: text.lines().take(3).collect() }),
+    let (Some(cluster), Some(array), Some(jobs)) =
+        (settings.get("ClusterName"), number("MaxArraySize"), number("MaxJobCount"))
+    else {
+        return Err(Error::Unparsable { command: "scontrol show config", answer: text.lines().take(3).collect() });
+    };
+    let words = |name: &str| settings.get(name).into_iter().flat_map(|value| value.split(','));
+    let tasks = words("SchedulerParameters").find_map(|word| word.strip_prefix("max_array_tasks=")?.parse().ok());
+    let hides_jobs = words("PrivateData").any(|word| ["jobs", "all"].contains(&word));
+    Ok(Limits { cluster: cluster.to_string(), array: tasks.map_or(array, |tasks| array.min(tasks)), jobs, hides_jobs })
+}
+
+/// What is known of a job: its array, its number, its tasks, its state, its name, Slurm's reason, and its comment. The comment
+/// comes last, since it can contain any text.
+const FORMAT: &str = "%F|%A|%K|%T|%j|%r|%k";
+
+/// Returns the jobs of users, with hidden partitions. Tasks that wait in the same state are one job.
+pub(super) fn jobs(cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> {
+    let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let mut squeue = on("squeue", cluster);
+    // By default, long lists of tasks are cut.
+    squeue.env("SLURM_BITSTR_LEN", "0").args(["--all", "--noheader", "--states=all", "--user", &users]);
+    let text = ask(squeue.args(["--format", FORMAT]))?;
+    Ok(parse_queue(&text, own_job().as_ref()))
+}
+
+/// Whether any of these arrays has not ended.
+pub(super) fn exist(cluster: &str, arrays: &[&str]) -> Result<bool, Error> {
+    let mut squeue = on("squeue", cluster);
+    squeue.args(["--all", "--noheader", "--states=all", "--format=%T", "--jobs", &arrays.join(",")]);
+    match ask(&mut squeue) {
+        Ok(states) => Ok(states.lines().any(|state| !ENDED.contains(&state.trim()))),
+        Err(Error::Refused { words, .. }) if ended_meanwhile(&words) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Returns the jobs of users that have not ended, with array tasks separately.
-pub(super) fn jobs(users: &BTreeSet<u32>) -> Result<Vec<Job>, Error> {
-    let users = users.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    // The comment comes last, since it can contain any text.
-    let format = "%F|%A|%K|%T|%j|%r|%k";
-    let text = ask(Command::new("squeue").args([
-        "--noheader",
-        "--array",
-        "--states=all",
-        "--user",
-        &users,
-        "--format",
-        format,
-    ]))?;
-    Ok(parse_queue(&text, own_job().as_deref()))
+/// Returns the job that this process is part of. The number of a task alone may be that of its array.
+pub(super) fn own_job() -> Option<JobTasks> {
+    let number = |name| env::var(name).ok().filter(|value: &String| value.parse::<u32>().is_ok());
+    match (number("SLURM_ARRAY_JOB_ID"), number("SLURM_ARRAY_TASK_ID")) {
+        (Some(array), Some(task)) => Some(JobTasks { array, tasks: Tasks::parse(&task) }),
+        _ => Some(JobTasks { array: number("SLURM_JOB_ID")?, tasks: None }),
+    }
 }
 
-/// Returns the number of the job that this process is part of.
-pub(super) fn own_job() -> Option<String> {
-    std::env::var("SLURM_JOB_ID").ok()
+fn parse_queue(text: &str, own: Option<&JobTasks>) -> Jobs {
+    let jobs = text.lines().filter_map(|line| parse_job(line, own));
+    let (killed, alive) = jobs.partition(|job| job.state == JobState::Killed);
+    Jobs { alive, killed }
 }
 
-fn parse_queue(text: &str, own: Option<&str>) -> Vec<Job> {
-    text.lines().filter_map(|line| parse_job(line, own)).collect()
-}
-
-/// Parses a line of squeue; returns `None` for ended jobs.
-fn parse_job(line: &str, own: Option<&str>) -> Option<Job> {
+/// Parses a line of squeue; returns `None` for jobs that ended by themselves.
+fn parse_job(line: &str, own: Option<&JobTasks>) -> Option<Job> {
     let fields: Vec<&str> = line.splitn(7, '|').map(str::trim).collect();
-    let &[array, number, task, state, name, reason, comment] = fields.as_slice() else { return None };
-    if ENDED.contains(&state) {
+    let &[array, _, tasks, state, name, reason, comment] = fields.as_slice() else { return None };
+    if ENDED.contains(&state) && !KILLED.contains(&state) {
         return None;
     }
-    let task: Option<u32> = task.parse().ok();
+    let id = JobTasks { array: array.to_string(), tasks: Tasks::parse(tasks) };
     Some(Job {
-        array: array.to_string(),
-        task,
-        id: task.map_or(array.to_string(), |task| format!("{array}_{task}")),
+        own: own == Some(&id),
+        id,
         name: name.to_string(),
         state: match state {
             "PENDING" => JobState::Pending,
             "RUNNING" => JobState::Running,
             "COMPLETING" => JobState::Ending,
+            _ if KILLED.contains(&state) => JobState::Killed,
             _ => JobState::Unknown,
         },
         words: match reason {
@@ -97,92 +191,147 @@ fn parse_job(line: &str, own: Option<&str>) -> Option<Job> {
             reason => format!("{state}, {reason}"),
         },
         held: hold(state, reason, comment),
-        own: own == Some(number),
     })
 }
 
 /// Returns why a job is held: by itself, as its comment says, or for Slurm's reason.
 fn hold(state: &str, reason: &str, comment: &str) -> Option<Hold> {
-    let why = || comment.strip_prefix(OURS).unwrap_or(reason).to_string();
-    match reason {
-        "launch failed requeued held" | "JobHoldMaxRequeue" => Some(Hold::Nodes(why())),
-        _ if reason.contains("held") || reason.contains("Held") => Some(Hold::Asked(why())),
-        _ if ["REQUEUE_HOLD", "SPECIAL_EXIT"].contains(&state) => Some(Hold::Asked(why())),
-        _ => None,
+    let ours = comment.strip_prefix(OURS);
+    let why = ours.unwrap_or(reason).to_string();
+    let is_held =
+        reason.contains("held") || reason.contains("Held") || ["REQUEUE_HOLD", "SPECIAL_EXIT"].contains(&state);
+    if ["launch failed requeued held", "JobHoldMaxRequeue"].contains(&reason) {
+        return Some(Hold::Nodes(why));
     }
+    if !is_held {
+        return None;
+    }
+    let node = ours.and_then(|words| words.strip_prefix(ON_NODE)?.split_once(": "));
+    Some(match node {
+        Some((node, reason)) => Hold::Node { name: node.to_string(), reason: format!("{node} {reason}") },
+        None if reason.contains("JobHeldAdmin") && ours.is_none() => Hold::Administrator(why),
+        None => Hold::Asked(why),
+    })
 }
 
 /// The beginning of the comments that winsign writes.
 const OURS: &str = "winsign: ";
+/// The beginning of comments about a node that cannot start the program: `node n7: cannot use the store`.
+pub(super) const ON_NODE: &str = "node ";
 
-/// Submits a script and returns the job number.
-pub(super) fn submit(script: &str, after: &[&str], held: bool, directory: &Path) -> Result<String, Error> {
-    let mut command = Command::new("sbatch");
-    command.arg("--parsable").args(held.then_some("--hold")).current_dir(directory);
-    // A job must not pass on its own variables when it submits another.
-    let of_this_job = |name: &str| name.starts_with("SLURM_") && name != "SLURM_CONF";
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_job)) {
-        command.env_remove(name);
-    }
-    if !after.is_empty() {
-        command.arg(format!("--dependency=afterany:{}", after.join(":")));
-    }
-    // Retried only if the controller has not received the request; otherwise a second array might be created.
-    let answer = with_input(&mut command, script.as_bytes(), was_not_received)?;
-    // `123` or `123;cluster`
-    let job = answer.trim().split(';').next().unwrap_or_default().to_string();
-    match !job.is_empty() && job.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => Ok(job),
-        false => Err(Error::Unparsable { command: "sbatch", answer }),
-    }
-}
-
-/// Cancels jobs. With a signal, only their scripts receive it, and are expected to exit.
-pub(super) fn cancel(jobs: &[String], signal: Option<&str>) -> Result<(), Error> {
-    let mut command = Command::new("scancel");
-    command.args(signal.map(|signal| format!("--signal={signal}")));
-    command.args(signal.map(|_| "--batch"));
-    for jobs in jobs.chunks(AT_ONCE) {
-        change(&mut command, jobs)?;
+/// Keeps pending jobs off nodes.
+pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Result<(), Error> {
+    for job in JobTasks::grouped(jobs) {
+        let mut squeue = on("squeue", cluster);
+        squeue.args(["--all", "--noheader", "--states=PENDING", "--format=%x", "--jobs", &job.array]);
+        let answer = ask(&mut squeue)?;
+        let avoided = answer.lines().map(str::trim).find(|line| !["", "N/A", "(null)"].contains(line));
+        let all: Vec<&str> = avoided.into_iter().chain(nodes.iter().map(String::as_str)).collect();
+        update(cluster, &[job], "ExcNodeList", &all.join(","))?;
     }
     Ok(())
+}
+
+/// Submits a script and returns the job number.
+pub(super) fn submit(cluster: &str, submitted: &ToSubmit) -> Result<String, Error> {
+    let mut command = sbatch::command(submitted);
+    if is_elsewhere(cluster) {
+        command.arg(format!("--clusters={cluster}"));
+    }
+    // Retried only if the controller has not received the request; otherwise a second array might be created.
+    let answer = with_input(&mut command, submitted.script.as_bytes(), was_not_received)?;
+    job_number(&answer).ok_or(Error::Unparsable { command: "sbatch", answer })
+}
+
+/// Returns the number in an answer: the last line that is `123` or `123;cluster`. Plugins of a site may print others.
+fn job_number(answer: &str) -> Option<String> {
+    let number = |line: &str| {
+        let number = line.trim().split(';').next().unwrap_or_default();
+        (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then(|| number.to_string())
+    };
+    answer.lines().rev().find_map(number)
+}
+
+/// Cancels jobs.
+pub(super) fn cancel(cluster: &str, jobs: &[JobTasks]) -> Result<(), Error> {
+    change(on("scancel", cluster), JobTasks::grouped(jobs).iter().map(JobTasks::to_string))
+}
+
+/// Sends a signal to the scripts of running jobs. Slurm repeats signals to lists of tasks, so each task is named.
+pub(super) fn signal(cluster: &str, jobs: &[JobTasks], signal: &str) -> Result<(), Error> {
+    let mut scancel = on("scancel", cluster);
+    scancel.args([&format!("--signal={signal}"), "--batch"]);
+    change(scancel, jobs.iter().flat_map(JobTasks::each).map(|task| task.to_string()))
 }
 
 /// `scontrol hold`, `release`, `requeue` and the like.
-pub(super) fn control(verb: &str, jobs: &[String]) -> Result<(), Error> {
-    for jobs in jobs.chunks(AT_ONCE) {
-        change(Command::new("scontrol").args(verb.split(' ')), &[jobs.join(",")])?;
+pub(super) fn control(cluster: &str, verb: &str, jobs: &[JobTasks]) -> Result<(), Error> {
+    for job in JobTasks::grouped(jobs) {
+        let mut scontrol = on("scontrol", cluster);
+        scontrol.args(verb.split(' '));
+        change(scontrol, [job.to_string()])?;
     }
     Ok(())
 }
 
-/// Writes the comment of jobs, which [`jobs`] reads as the reason why they are held.
-pub(super) fn comment(jobs: &[String], text: &str) -> Result<(), Error> {
+/// Sets attributes of jobs, such as the comment, which [`jobs`] reads as the reason why they are held.
+pub(super) fn update(cluster: &str, jobs: &[JobTasks], attribute: &str, text: &str) -> Result<(), Error> {
     let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    let jobs = format!("JobId={}", jobs.join(","));
-    change(Command::new("scontrol").arg("update"), &[jobs, format!("Comment={OURS}{line}")])
+    for job in JobTasks::grouped(jobs) {
+        let mut scontrol = on("scontrol", cluster);
+        scontrol.arg("update");
+        change(scontrol, [format!("JobId={job}"), format!("{attribute}={line}")])?;
+    }
+    Ok(())
 }
 
-/// The maximum number of jobs in one call, to limit the length of the command line.
+/// Writes the comment of jobs.
+pub(super) fn comment(cluster: &str, jobs: &[JobTasks], text: &str) -> Result<(), Error> {
+    update(cluster, jobs, "Comment", &format!("{OURS}{text}"))
+}
+
+/// The maximum number of words in one call, to limit the length of the command line.
 const AT_ONCE: usize = 500;
 
 /// Runs a command that changes jobs. A job that has just ended is not an error.
-fn change(command: &mut Command, jobs: &[String]) -> Result<(), Error> {
-    let mut once = Command::new(command.get_program());
-    once.args(command.get_args()).args(jobs);
-    match ask(&mut once) {
-        Err(Error::Refused { words, .. }) if ended_meanwhile(&words) => Ok(()),
-        other => other.map(drop),
+fn change(command: Command, words: impl IntoIterator<Item = String>) -> Result<(), Error> {
+    let words: Vec<String> = words.into_iter().collect();
+    for words in words.chunks(AT_ONCE) {
+        let mut once = repeated(&command);
+        match ask(once.args(words)) {
+            Err(Error::Refused { words, .. }) if ended_meanwhile(&words) => {}
+            other => drop(other?),
+        }
     }
+    Ok(())
 }
 
+/// Returns a copy of a command.
+fn repeated(command: &Command) -> Command {
+    let mut copy = Command::new(command.get_program());
+    copy.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => copy.env(name, value),
+            None => copy.env_remove(name),
+        };
+    }
+    copy
+}
+
+/// Whether all lines of an error are about jobs that have ended. Those about lists of tasks also have a line for the others:
+/// `7_0-3: Job has already finished` and `7_4-9: No error`.
 fn ended_meanwhile(words: &str) -> bool {
-    let is_of_an_ended_job = |line: &str| {
-        ["Invalid job id", "already completing or completed", "already finished", "Job has already"]
-            .iter()
-            .any(|known| line.contains(known))
-    };
-    words.lines().filter(|line| !line.trim().is_empty()).all(is_of_an_ended_job)
+    const KNOWN: &[&str] = &[
+        "Invalid job id",
+        "already completing or completed",
+        "already finished",
+        "Job has already",
+        "Job is no longer pending",
+        ": No error",
+    ];
+    let lines = words.lines().filter(|line| !line.trim().is_empty());
+    lines.clone().count() > 0 && lines.into_iter().all(|line| KNOWN.iter().any(|known| line.contains(known)))
 }
 
 fn ask(command: &mut Command) -> Result<String, Error> {
@@ -265,28 +414,47 @@ mod tests {
         let text = "Configuration data as of 2026-01-01\nClusterName             = alpha\nMaxArraySize            = 1001\n\
                     MaxJobCount             = 10000\nMailProg                = /bin/mail";
         let limits = parse_limits(text).unwrap();
-        assert_eq!(limits, Limits { cluster: "alpha".into(), array: 1001, jobs: 10_000 });
+        assert_eq!(limits, Limits { cluster: "alpha".into(), array: 1001, jobs: 10_000, hides_jobs: false });
+        let text = format!("{text}\nPrivateData = accounts,jobs\nSchedulerParameters = bf_max=1,max_array_tasks=100");
+        let limits = parse_limits(&text).unwrap();
+        assert_eq!((limits.array, limits.hides_jobs), (100, true));
         assert!(matches!(parse_limits("nothing"), Err(Error::Unparsable { .. })));
     }
 
     #[test]
     fn unknown_job_states_are_not_ended() {
-        let text = "7|7|3|PENDING|a.b.0|Dependency|(null)\n7|5|1|COMPLETED|a.b.0|None|\n8|8|N/A|A_NEW_STATE|x|None|one | two\n\
-                    9|6|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\nnonsense\n9|9|1|OUT_OF_MEMORY|a|None|";
-        let jobs = parse_queue(text, Some("6"));
-        let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
-        assert_eq!(ids, ["7_3", "8", "9_0"]);
-        assert_eq!([0, 1, 2].map(|at| jobs[at].state), [JobState::Pending, JobState::Unknown, JobState::Unknown]);
-        assert_eq!([0, 1, 2].map(|at| jobs[at].own), [false, false, true]);
-        assert_eq!(jobs[0].words, "PENDING, Dependency");
+        let text = "7|7|3-5,9%2|PENDING|a.b.0|Dependency|(null)\n7|5|1|COMPLETED|a.b.0|None|\n\
+                    8|8|N/A|A_NEW_STATE|x|None|one | two\n9|6|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\n\
+                    nonsense\n9|9|1|OUT_OF_MEMORY|a|None|";
+        let own = JobTasks { array: "9".to_string(), tasks: Tasks::parse("0") };
+        let Jobs { alive, killed } = parse_queue(text, Some(&own));
+        let ids: Vec<String> = alive.iter().map(|job| job.id.to_string()).collect();
+        assert_eq!(ids, ["7_[3-5,9]", "8", "9_0"]);
+        assert_eq!([0, 1, 2].map(|at| alive[at].state), [JobState::Pending, JobState::Unknown, JobState::Unknown]);
+        assert_eq!([0, 1, 2].map(|at| alive[at].own), [false, false, true]);
+        assert_eq!(alive[0].words, "PENDING, Dependency");
+        assert_eq!(killed.len(), 1);
+        assert_eq!((killed[0].id.to_string().as_str(), killed[0].words.as_str()), ("9_1", "OUT_OF_MEMORY"));
+    }
+
+    /// Plugins of a site print lines to standard output.
+    #[test]
+    fn job_number_is_the_last_number() {
+        assert_eq!(job_number("12\n").as_deref(), Some("12"));
+        assert_eq!(job_number("12;west\n").as_deref(), Some("12"));
+        assert_eq!(job_number("project 7 has 100\nhours: \n45\nthank you\n").as_deref(), Some("45"));
+        assert_eq!(job_number("Submitted batch job\n"), None);
     }
 
     #[test]
     fn reason_of_a_held_job_is_its_comment_or_that_of_slurm() {
         let job = |end: &str| parse_job(&format!("7|9|1|{end}"), None).unwrap().held;
         let asked = |reason: &str| Some(Hold::Asked(reason.to_string()));
-        assert_eq!(job("PENDING|a|JobHeldUser|winsign: node7 | full"), asked("node7 | full"));
+        assert_eq!(job("PENDING|a|JobHeldUser|winsign: the disk | is full"), asked("the disk | is full"));
         assert_eq!(job("REQUEUE_HOLD|a|None|another"), asked("None"));
+        assert_eq!(job("PENDING|a|JobHeldAdmin|"), Some(Hold::Administrator("JobHeldAdmin".to_string())));
+        let node = Hold::Node { name: "n7".to_string(), reason: "n7 cannot use the store /s: it".to_string() };
+        assert_eq!(job("PENDING|a|JobHeldUser|winsign: node n7: cannot use the store /s: it"), Some(node));
         let failed = "launch failed requeued held";
         assert_eq!(job(&format!("PENDING|a|{failed}|")), Some(Hold::Nodes(failed.to_string())));
         assert_eq!(job("RUNNING|a|None|winsign: earlier"), None);
@@ -305,6 +473,8 @@ mod tests {
     #[test]
     fn errors_about_ended_jobs_are_ignored() {
         assert!(ended_meanwhile("Kill job error on job id 5: Invalid job id specified"));
+        assert!(ended_meanwhile("7_0,2-3: Job has already finished\n7_1,4-9: No error"));
+        assert!(!ended_meanwhile(""));
         assert!(!ended_meanwhile("Kill job error on job id 5: Access/permission denied"));
         assert!(!ended_meanwhile("Invalid job id specified\nAccess/permission denied"));
     }

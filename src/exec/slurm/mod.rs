@@ -1,19 +1,19 @@
 //! Slurm, from version 22.05. `client` calls its commands and parses their output, `script` writes the options of jobs,
-//! `options` checks those of a profile, `nodes` reads the environment of a job.
+//! `sbatch` passes them on, `options` checks those of a profile, `nodes` reads the environment of a job.
 
 mod client;
 mod nodes;
 mod options;
+mod sbatch;
 mod script;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use winsign_core::Diagnostic;
 
 use crate::batch::Error;
 use crate::batch::profile::Profile;
-use crate::batch::scheduler::{Change, Job, Limits, Patience, Scheduler, ScriptParts};
+use crate::batch::scheduler::{Change, JobTasks, Jobs, Limits, Patience, Scheduler, ScriptParts, ToSubmit, Variables};
 use crate::batch::script::ArrayJob;
 use crate::hosts::Named;
 
@@ -31,42 +31,51 @@ impl Scheduler for Slurm {
         options::check(profile)
     }
 
-    fn limits(&self, patience: Patience) -> Result<Limits, Error> {
-        client::limits(patience)
+    fn limits(&self, cluster: Option<&str>, patience: Patience) -> Result<Limits, Error> {
+        client::limits(cluster, patience)
     }
 
-    fn jobs(&self, users: &BTreeSet<u32>) -> Result<Vec<Job>, Error> {
-        client::jobs(users)
+    fn jobs(&self, cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> {
+        client::jobs(cluster, users)
+    }
+
+    fn exist(&self, cluster: &str, arrays: &[&str]) -> Result<bool, Error> {
+        client::exist(cluster, arrays)
     }
 
     fn script(&self, array: &ArrayJob) -> ScriptParts {
         script::parts(array)
     }
 
-    fn submit(&self, script: &str, after: &[&str], held: bool, directory: &Path) -> Result<String, Error> {
-        client::submit(script, after, held, directory)
+    fn submit(&self, cluster: &str, submitted: &ToSubmit) -> Result<String, Error> {
+        client::submit(cluster, submitted)
     }
 
-    fn change(&self, jobs: &[String], change: Change) -> Result<(), Error> {
+    fn variables(&self, script: &str) -> Variables {
+        sbatch::variables(script)
+    }
+
+    fn change(&self, cluster: &str, jobs: &[JobTasks], change: Change) -> Result<(), Error> {
         match change {
-            Change::Cancel => client::cancel(jobs, None),
-            Change::Stop => client::cancel(jobs, Some("USR1")),
-            Change::Hold => client::control("hold", jobs),
-            Change::Release => client::control("release", jobs),
-            Change::Requeue => client::control("requeue Incomplete", jobs),
+            Change::Cancel => client::cancel(cluster, jobs),
+            Change::Stop => client::signal(cluster, jobs, "USR1"),
+            Change::Hold => client::control(cluster, "hold", jobs),
+            Change::Release => client::control(cluster, "release", jobs),
+            Change::Exclude(nodes) => client::exclude(cluster, jobs, nodes),
+            Change::Requeue => client::control(cluster, "requeue Incomplete", jobs),
             Change::RequeueHeld(reason) => {
-                match client::comment(jobs, reason) {
+                match client::comment(cluster, jobs, reason) {
                     // The caller tries again.
                     Err(unavailable @ Error::Unavailable { .. }) => return Err(unavailable),
                     Err(error) => tracing::warn!("{error}"),
                     Ok(()) => {}
                 }
-                client::control("requeuehold Incomplete", jobs)
+                client::control(cluster, "requeuehold Incomplete", jobs)
             }
         }
     }
 
-    fn own_job(&self) -> Option<String> {
+    fn own_job(&self) -> Option<JobTasks> {
         client::own_job()
     }
 

@@ -6,12 +6,15 @@ use crate::batch::profile::{Profile, keys};
 
 /// Options of sbatch with a setting of their own, and the setting.
 const SETTINGS: &[(&str, &str, &str)] = &[
+    ("--clusters", "-M", "cluster"),
     ("--partition", "-p", "partition"),
     ("--account", "-A", "account"),
     ("--qos", "-q", "qos"),
     ("--constraint", "-C", "constraint"),
     ("--time", "-t", "time"),
     ("--mem", "", "memory"),
+    ("--gpus", "-G", "gpu_option"),
+    ("--gpus-per-node", "", "gpu_option"),
     ("--signal", "", "grace"),
     ("--requeue", "", "requeue"),
     ("--no-requeue", "", "requeue"),
@@ -35,8 +38,6 @@ const TAKEN: &[(&str, &str)] = &[
     ("--ntasks", "-n"),
     ("--ntasks-per-node", ""),
     ("--cpus-per-task", "-c"),
-    ("--gpus", "-G"),
-    ("--gpus-per-node", ""),
     ("--gpus-per-task", ""),
 ];
 

@@ -1,14 +1,26 @@
 //! What Slurm needs in the script of an array.
 
+use crate::batch::profile::Profile;
 use crate::batch::scheduler::ScriptParts;
 use crate::batch::script::{ArrayJob, Resources};
+
+/// Keeps the tasks that wait off this node, unless several nodes fail alike, and holds this one. The number of one of the
+/// tasks is that of the whole array, so both parts of the name are needed.
+const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
+    job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    others=$(squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
+    case $others in
+    *,*,*) ;;
+    *) scontrol update JobId="$SLURM_ARRAY_JOB_ID" ExcNodeList="${others:+$others,}$node" >/dev/null 2>&1 ;;
+    esac
+    scontrol update JobId="$job" Comment="winsign: node $node: $reason"
+    scontrol requeuehold "$job""#;
 
 pub(super) fn parts(array: &ArrayJob) -> ScriptParts {
     ScriptParts {
         head: options(array).iter().map(|option| format!("#SBATCH {}", directive(option))).collect(),
         task: "$SLURM_ARRAY_TASK_ID",
-        hold: r#"scontrol update JobId="$SLURM_JOB_ID" Comment="winsign: ${SLURMD_NODENAME:-$(hostname)} $reason"
-    scontrol requeuehold "$SLURM_JOB_ID""#,
+        hold: HOLD,
     }
 }
 
@@ -24,7 +36,7 @@ fn options(array: &ArrayJob) -> Vec<String> {
         format!("--signal=B:USR1@{}", profile.grace),
     ];
     options.push(if profile.requeue { "--requeue" } else { "--no-requeue" }.to_string());
-    options.extend(resources(&array.resources(), profile.gpu_type.as_deref()));
+    options.extend(resources(&array.resources(), profile));
     let named = [
         ("partition", &profile.partition),
         ("account", &profile.account),
@@ -38,15 +50,19 @@ fn options(array: &ArrayJob) -> Vec<String> {
     options
 }
 
-fn resources(resources: &Resources, gpu_type: Option<&str>) -> Vec<String> {
+fn resources(resources: &Resources, profile: &Profile) -> Vec<String> {
     let Resources { nodes, processes, per_node, cores, gpus } = resources;
     let mut options = vec![format!("--nodes={nodes}"), format!("--ntasks={processes}")];
     if *processes > 1 {
         options.push(format!("--ntasks-per-node={per_node}"));
     }
     options.push(format!("--cpus-per-task={cores}"));
-    let kind = gpu_type.map(|kind| format!("{kind}:")).unwrap_or_default();
-    options.extend(gpus.map(|gpus| format!("--gres=gpu:{kind}{gpus}")));
+    let kind = profile.gpu_type.as_ref().map(|kind| format!("{kind}:")).unwrap_or_default();
+    options.extend(gpus.map(|gpus| match profile.gpu_option.as_str() {
+        "gpus" => format!("--gpus={kind}{}", gpus * nodes),
+        "gpus-per-node" => format!("--gpus-per-node={kind}{gpus}"),
+        _ => format!("--gres=gpu:{kind}{gpus}"),
+    }));
     options
 }
 
@@ -70,7 +86,6 @@ mod tests {
     use winsign_core::text::shell_word;
 
     use super::*;
-    use crate::batch::profile::Profile;
     use crate::batch::submission::Execution;
 
     #[test]
@@ -156,7 +171,7 @@ mod tests {
             .arg("-c")
             .arg(script(&Profile::default(), &execution(), "/no such store"))
             .env("PATH", path)
-            .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
+            .envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")])
             .output()
             .unwrap();
         assert_eq!(ran.status.code(), Some(74));
@@ -164,7 +179,11 @@ mod tests {
         let lines: Vec<&str> = log.lines().collect();
         assert_eq!(
             lines,
-            ["update JobId=17 Comment=winsign: node7 cannot use the store /no such store", "requeuehold 17"]
+            [
+                "update JobId=17 ExcNodeList=node7",
+                "update JobId=17_3 Comment=winsign: node node7: cannot use the store /no such store",
+                "requeuehold 17_3"
+            ]
         );
     }
 
@@ -183,12 +202,12 @@ mod tests {
                 .arg("-c")
                 .arg(script(&profile, &execution(), &store.to_string_lossy()))
                 .env("PATH", path)
-                .envs([("SLURM_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "0"), ("SLURMD_NODENAME", "node7")])
+                .envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")])
                 .output()
                 .unwrap();
             assert!(!ran.status.success());
             let log = std::fs::read_to_string(log).unwrap();
-            assert!(log.contains("node7 cannot start the program") && log.contains("requeuehold 17"), "{log}");
+            assert!(log.contains("node node7: cannot start the program") && log.contains("requeuehold 17_3"), "{log}");
         }
     }
 

@@ -5,7 +5,7 @@ use winsign_core::RunDirectory;
 use winsign_core::files::{digest, read_if_exists};
 use winsign_core::results::AttachedFile;
 
-use super::Trouble;
+use super::MetricsError;
 use crate::Curve;
 
 /// The part of a line of the metrics that reports show. Numbers that are not finite are null.
@@ -20,16 +20,16 @@ struct Line {
 
 /// Returns the training curve; `None` without epochs. The file is verified as in [`RunDirectory::read_metrics`], but
 /// only the lines that are shown are parsed.
-pub(super) fn read(run: &RunDirectory, expected: &AttachedFile) -> Result<Option<Curve>, Trouble> {
+pub(super) fn read(run: &RunDirectory, expected: &AttachedFile) -> Result<Option<Curve>, MetricsError> {
     let bytes = match read_if_exists(&run.path.join(&expected.path)) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Err(Trouble::Vanished),
-        Err(_) => return Err(Trouble::Damaged),
+        Ok(None) => return Err(MetricsError::Vanished),
+        Err(_) => return Err(MetricsError::Damaged),
     };
     if digest(&bytes) != expected.digest {
-        return Err(Trouble::Damaged);
+        return Err(MetricsError::Damaged);
     }
-    thinned(&bytes).map_err(|_| Trouble::Damaged)
+    thinned(&bytes).map_err(|_| MetricsError::Damaged)
 }
 
 fn thinned(bytes: &[u8]) -> serde_json::Result<Option<Curve>> {

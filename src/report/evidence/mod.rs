@@ -31,12 +31,12 @@ pub struct Evidence {
     /// The end of the log of the attempt that committed or failed.
     pub log_end: Option<Arc<str>>,
     /// The reason of a missing curve.
-    pub trouble: Option<Trouble>,
+    pub metrics_error: Option<MetricsError>,
 }
 
 /// The problem with a run's metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Trouble {
+pub enum MetricsError {
     /// They were removed after the status of the run was read.
     Vanished,
     /// They differ from those that the result was committed with.
@@ -50,37 +50,37 @@ pub fn collect(runs: &[(RunDirectory, &RunStatus)]) -> Vec<Evidence> {
 }
 
 /// Returns the warnings about metrics that could not be read.
-pub fn notices<'a>(of: impl Iterator<Item = (&'a RunId, &'a Evidence)>) -> Vec<Notice> {
-    let mut runs: HashMap<Trouble, Vec<RunId>> = HashMap::new();
-    for (id, evidence) in of {
-        if let Some(trouble) = evidence.trouble {
-            runs.entry(trouble).or_default().push(id.clone());
+pub fn notices<'a>(runs: impl Iterator<Item = (&'a RunId, &'a Evidence)>) -> Vec<Notice> {
+    let mut by_error: HashMap<MetricsError, Vec<RunId>> = HashMap::new();
+    for (id, evidence) in runs {
+        if let Some(error) = evidence.metrics_error {
+            by_error.entry(error).or_default().push(id.clone());
         }
     }
-    let notice = |trouble, what: &str| {
-        let runs: Vec<RunId> = runs.get(&trouble)?.clone();
+    let notice = |error, what: &str| {
+        let runs: Vec<RunId> = by_error.get(&error)?.clone();
         let message = match runs.len() {
             1 => format!("the metrics of a run {what}: its training curve is left out"),
             several => format!("the metrics of {several} runs {what}: their training curves are left out"),
         };
         Some(Notice { message, runs })
     };
-    let vanished = notice(Trouble::Vanished, "vanished while they were read");
-    let damaged = notice(Trouble::Damaged, "are not those that the result was committed with");
+    let vanished = notice(MetricsError::Vanished, "vanished while they were read");
+    let damaged = notice(MetricsError::Damaged, "are not those that the result was committed with");
     vanished.into_iter().chain(damaged).collect()
 }
 
 fn read(run: &RunDirectory, status: &RunStatus) -> Evidence {
-    let (curve, trouble) = match status.result.as_ref().and_then(|result| result.metrics.as_ref()) {
+    let (curve, metrics_error) = match status.result.as_ref().and_then(|result| result.metrics.as_ref()) {
         Some(metrics) if status.state == RunState::Done => match curve::read(run, metrics) {
             Ok(curve) => (curve.map(Arc::new), None),
-            Err(trouble) => (None, Some(trouble)),
+            Err(metrics_error) => (None, Some(metrics_error)),
         },
         _ => (None, None),
     };
     let has_log = matches!(status.state, RunState::Done | RunState::Failed);
     let log_end = has_log.then(|| log_end(&run.attempt_path(status.attempts).join(LOG))).flatten();
-    Evidence { curve, log_end, trouble }
+    Evidence { curve, log_end, metrics_error }
 }
 
 /// Returns the last lines of a file, without reading the lines before them.

@@ -37,8 +37,8 @@ class Figure {
   }
 
   update({ title, caption, svg }) {
-    if (svg === this.svg && caption === this.said) return;
-    Object.assign(this, { svg, said: caption, title });
+    if (svg === this.svg && caption === this.captionText) return;
+    Object.assign(this, { svg, captionText: caption, title });
     const parsed = new DOMParser().parseFromString(svg, "image/svg+xml").documentElement;
     const picture = document.importNode(parsed, true);
     this.rename(picture);

@@ -218,7 +218,7 @@ mod tests {
         render(&report, &records, &plots::draw(&report, &records, FigureChrome::Full))
     }
 
-    /// What the browser finds in the page.
+    /// Returns the data that the script of the page reads.
     fn unpacked(page: &str) -> Value {
         let text =
             page.split_once("<script id=\"data\" type=\"text/plain\">").unwrap().1.split_once("</script>").unwrap().0;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_knows_its_runs() {
+    fn every_row_lists_its_runs() {
         let mut study = Study::digits();
         let is_lost = |planned: &PlannedRun| {
             planned.label.method == Some(Method::Lrr)
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_table_is_the_first() {
+    fn custom_table_comes_first() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |planned| planned.label.seeds == [Seeds::from(3)]);
         let mut report = study.report();
@@ -300,8 +300,11 @@ mod tests {
         let data = unpacked(&render(&report, &study.records(), &[]));
         let chosen = &data["tables"][0];
         assert_eq!((&chosen["id"], &chosen["title"]), (&json!("chosen"), &json!("Custom table")));
-        let said = chosen["note"].as_str().unwrap();
-        assert!(said.starts_with("Test error in percent: mean") && said.ends_with(&note) && !note.is_empty(), "{said}");
+        let shown_note = chosen["note"].as_str().unwrap();
+        assert!(
+            shown_note.starts_with("Test error in percent: mean") && shown_note.ends_with(&note) && !note.is_empty(),
+            "{shown_note}"
+        );
         // Sorted by the number, and written as in the other forms of the report.
         for (at, column) in chosen["columns"].as_array().unwrap().iter().enumerate() {
             let texts: Vec<String> = (0..expected.rows.len()).map(|row| expected.columns[at].text(row)).collect();
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_written_as_in_the_other_forms() {
+    fn differences_have_the_texts_of_other_outputs() {
         let data = unpacked(&page(&Study::digits()));
         let differences = table(&data, "differences");
         let settings: HashSet<String> =
@@ -325,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn curves_and_paths_come_back() {
+    fn curves_and_paths_are_in_the_data() {
         let data = unpacked(&page(&Study::digits()));
         let curves = &data["runs"]["curves"];
         assert_eq!(curves["run"].as_array().unwrap().len(), Study::digits().runs.len());
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_the_page_is_markup_or_comes_from_elsewhere() {
+    fn page_escapes_texts_and_loads_nothing() {
         let hostile = "</script><img src=x onerror=alert(1)>";
         let axes = vec![("{{data}}".to_string(), hostile.to_string())];
         let study = Study::new(&[12], &[2, 3], &[axes]);
@@ -381,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_results_make_the_same_page() {
+    fn same_results_make_the_same_page() {
         assert_eq!(page(&Study::digits()), page(&Study::digits()));
     }
 
     #[test]
-    fn the_page_of_a_study_in_which_nothing_is_done() {
+    fn study_without_results_has_a_page() {
         let mut study = Study::digits();
         study.unfinish(RunState::Pending, |_| true);
         let data = unpacked(&page(&study));

@@ -177,13 +177,13 @@ function rowCells(table, row) {
   return table.columns.filter((column) => !column.is_key && !isMissing(column.texts[row])).map((column) => [column.title, column.texts[row]]);
 }
 
-/** `moved`: somebody followed a link or went back, as against new results. */
+/** Shows what the address names. `moved`: a link was followed, or the back button was used; otherwise there are new results. */
 function show(moved) {
   const found = target(location.hash);
   hideTip();
-  const trouble = byId("trouble");
-  trouble.hidden = !found.unknown;
-  trouble.textContent = found.unknown ? "This report knows no such run; here is all it has." : "";
+  const problem = byId("problem");
+  problem.hidden = !found.unknown;
+  problem.textContent = found.unknown ? "This report knows no such run; here is all it has." : "";
   const isOverview = found.kind === "overview";
   const wasHidden = overview.hidden;
   overview.hidden = !isOverview;
@@ -208,7 +208,7 @@ function show(moved) {
     document.title = `${found.title} – ${title}`;
     if (!behind || moved) behind = new Table("behind", { small: true });
     const list = runList(study, found.runs, plural(found.runs.length, "run"), "What stands behind this number, and what is planned for it.");
-    // What they have in common is said above.
+    // The heading shows what they have in common.
     const differs = (column) => new Set(found.runs.map((run) => column.texts[run])).size > 1;
     list.columns = list.columns.filter((column) => ["label", "state"].includes(column.key) || !column.is_key || differs(column));
     behind.update(list);
@@ -250,7 +250,7 @@ const EVERY = 3000;
 let etag = null;
 
 async function poll() {
-  const told = byId("told");
+  const status = byId("live-status");
   try {
     const response = await fetch("data", { headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store" });
     if (response.status === 200) {
@@ -262,11 +262,11 @@ async function poll() {
       });
     }
     const isFresh = response.status === 200 || response.status === 304;
-    told.dataset.state = isFresh ? "live" : "gone";
-    say(told, isFresh ? `Live: ${study.progress}` : `Not up to date: ${await response.text()}`);
+    status.dataset.state = isFresh ? "live" : "gone";
+    setText(status, isFresh ? `Live: ${study.progress}` : `Not up to date: ${await response.text()}`);
   } catch {
-    told.dataset.state = "gone";
-    say(told, "winsign serve does not answer; this is what it said last.");
+    status.dataset.state = "gone";
+    setText(status, "winsign serve does not answer; these are the last results it sent.");
   }
   setTimeout(poll, document.hidden ? 4 * EVERY : EVERY);
 }
@@ -282,17 +282,17 @@ function stayingPut(change) {
   else if (scrollY !== before) scrollTo(0, before);
 }
 
-function say(told, text) {
-  if (told.textContent !== text) told.textContent = text;
+function setText(status, text) {
+  if (status.textContent !== text) status.textContent = text;
 }
 
 async function start() {
-  const trouble = byId("trouble");
+  const problem = byId("problem");
   try {
     update(await unpack(byId("data").textContent));
   } catch (error) {
-    trouble.hidden = false;
-    trouble.textContent = `The study in this page cannot be read: ${error.message}. It needs a browser of 2023 or later, and the whole file.`;
+    problem.hidden = false;
+    problem.textContent = `The study in this page cannot be read: ${error.message}. It needs a browser of 2023 or later, and the whole file.`;
     return;
   }
   history.scrollRestoration = "manual";

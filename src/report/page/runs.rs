@@ -40,8 +40,8 @@ pub(super) fn runs(index: &Index, flat: Flat) -> Value {
             ("columns", json!(columns(&table.full()))),
             ("note", table.note.clone().into()),
             ("settings", flat.json()),
-            ("inputs", of(records, |record| inputs(record).into())),
-            ("reason", of(records, |record| json!(record.note))),
+            ("inputs", column_of(records, |record| inputs(record).into())),
+            ("reason", column_of(records, |record| json!(record.note))),
             ("log", log_ends(records)),
             ("paths", paths(index)),
             ("layers", layers(records)),
@@ -50,7 +50,7 @@ pub(super) fn runs(index: &Index, flat: Flat) -> Value {
     })
 }
 
-fn of(records: &[RunRecord], value: impl Fn(&RunRecord) -> Value) -> Value {
+fn column_of(records: &[RunRecord], value: impl Fn(&RunRecord) -> Value) -> Value {
     column(records.iter().map(value).collect())
 }
 
@@ -58,7 +58,7 @@ fn of(records: &[RunRecord], value: impl Fn(&RunRecord) -> Value) -> Value {
 fn log_ends(records: &[RunRecord]) -> Value {
     let others = records.iter().filter(|record| record.log_end.is_some() && record.state != RunState::Failed);
     let share = (LOG_LINES / others.count().max(1)).clamp(1, MOST_LINES);
-    of(records, |record| {
+    column_of(records, |record| {
         let lines = if record.state == RunState::Failed { usize::MAX } else { share };
         json!(record.log_end.as_ref().map(|log| last_lines(log, lines)))
     })

@@ -1,4 +1,4 @@
-//! What all runs of a study have in common, and in what they differ.
+//! The settings that all runs of a study share, and those in which they differ.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,6 +8,7 @@ use winsign_core::settings::Settings;
 use super::columns::column;
 use crate::RunRecord;
 use crate::runs::settings_kind;
+use crate::table::compare_numbers;
 
 /// The settings of a study, for its head.
 #[derive(Serialize, Default, PartialEq, Debug)]
@@ -47,7 +48,7 @@ impl Flat {
         flat.finished(records.len())
     }
 
-    /// With a value for each of so many runs.
+    /// Adds missing values at the end, so that each setting has a value for every run.
     pub(super) fn finished(mut self, runs: usize) -> Flat {
         self.values.iter_mut().for_each(|values| values.resize(runs, Value::Null));
         self
@@ -161,8 +162,8 @@ fn text(value: &Value) -> String {
 /// Returns each text once: numbers in ascending order, then all others in the order in which they appear.
 fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
     let mut texts = distinct(texts);
-    let number = |text: &String| text.parse::<f64>().unwrap_or(f64::INFINITY);
-    texts.sort_by(|a, b| number(a).total_cmp(&number(b)));
+    let is_text = |text: &String| text.parse::<f64>().is_err();
+    texts.sort_by(|a, b| compare_numbers(a, b).unwrap_or_else(|| is_text(a).cmp(&is_text(b))));
     texts
 }
 
@@ -207,7 +208,8 @@ mod tests {
         let list = |texts: &[&str]| listed(&sorted(texts.iter().map(|text| text.to_string())));
         assert_eq!(list(&["2", "4", "3", "1"]), "1 to 4");
         assert_eq!(list(&["0.1", "1e-5", "none"]), "1e-5, 0.1, none");
-        assert_eq!(list(&["9007199254740993", "9007199254740992"]).matches("90071992547409").count(), 2);
+        let seeds = ["18446744073709551615", "9007199254740993", "9007199254740992", "9"];
+        assert_eq!(list(&seeds), "9, 9007199254740992, 9007199254740993, 18446744073709551615");
         let many: Vec<String> = (0..30).map(|number| (2 * number).to_string()).collect();
         assert!(listed(&many).ends_with("38, … 30 in all"), "{}", listed(&many));
     }

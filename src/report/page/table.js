@@ -11,7 +11,8 @@ const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 function compare(a, b) {
   const [x, y] = [Number(a), Number(b)];
   if (typeof a === "number" && typeof b === "number") return a - b;
-  if (a !== "" && b !== "" && !Number.isNaN(x) && !Number.isNaN(y)) return x - y;
+  // Large numbers that differ in their last digits alone are compared as texts.
+  if (a !== "" && b !== "" && !Number.isNaN(x) && !Number.isNaN(y) && x !== y) return x - y;
   // What is no number, such as NaN, comes after numbers.
   if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
   return inOrder(a, b);

@@ -7,7 +7,7 @@ use winsign_core::text::plural;
 use super::columns::{column, short};
 use super::index::Index;
 use crate::Report;
-use crate::table::{Cell, Column, Role, Shown, Table};
+use crate::table::{Cell, Column, Form, Role, Shown, Table};
 use crate::tables::{self, Listed};
 
 #[derive(Serialize)]
@@ -27,10 +27,10 @@ pub(super) struct PageTable {
 pub(super) struct PageColumn {
     key: String,
     title: String,
-    /// Whether the column says what a row is about.
+    /// True if the column identifies the row.
     is_key: bool,
     is_numeric: bool,
-    /// Whether only the view of a single run shows the column.
+    /// True if only the view of a single run shows the column.
     is_detail: bool,
     texts: Value,
     /// The numbers by which rows are sorted; without them, rows are sorted by the texts.
@@ -77,7 +77,9 @@ fn page_column(from: &Column) -> PageColumn {
         is_numeric: from.is_numeric(),
         is_detail: from.shown == Shown::WithDetails,
         texts: column(rows.clone().map(|row| json!(from.text(row))).collect()),
-        numbers: from.is_numeric().then(|| column(rows.map(|row| short(from.number(row))).collect())),
+        // Scripts would round large numbers; their texts are ordered exactly.
+        numbers: (from.is_numeric() && from.form != Form::Large)
+            .then(|| column(rows.map(|row| short(from.number(row))).collect())),
         best,
     }
 }

@@ -8,13 +8,6 @@ use crate::statistics::percent;
 use crate::table::{Cell, Declaration, Form, Measured, Table};
 use crate::{Interval, IntervalMethod, Summary};
 
-impl PivotCell {
-    /// Returns whether the number of runs differs from that of tickets.
-    fn counts_runs(&self) -> bool {
-        self.tickets.is_some_and(|tickets| tickets != self.planned)
-    }
-}
-
 impl Pivot {
     /// Returns the table, with the best of each column.
     pub fn table(&self) -> Table {
@@ -35,52 +28,77 @@ impl Pivot {
         table.finish(format!("{}. {}", capitalized(&self.caption()), self.note()).trim_end())
     }
 
-    /// Describes the numbers, in half a sentence.
+    /// Describes the cells, in half a sentence.
     pub fn caption(&self) -> String {
-        let value = match self.value {
+        let quantity = match self.value {
             Measure::Error => "test error in percent",
             Measure::Loss => "test loss in nats",
             Measure::Barrier => "barrier of the test error in percentage points",
             Measure::TrainBarrier => "barrier of the training error in percentage points",
             Measure::LossBarrier => "barrier of the test loss in nats",
-            Measure::NormChange => "what initial norm parameters add to the test error in percentage points",
+            Measure::NormChange => "test error added by initial norm parameters in percentage points",
             Measure::Remaining => "remaining weights in percent",
-            Measure::Seconds => "seconds a run took",
+            Measure::Seconds => "duration of a run in seconds",
         };
-        let summaries = || self.cells.iter().flatten().filter_map(|cell| cell.as_ref()?.summary);
-        let interval = summaries().find_map(|summary| summary.interval);
-        let ways = Interval::describe_all(summaries().filter_map(|summary| summary.interval)).unwrap_or_default();
-        let some_have_none = summaries().any(|summary| summary.count > 1 && summary.interval.is_none());
-        let shown = match (self.show, interval) {
-            (Show::Mean, _) => "mean".to_string(),
-            (Show::MeanCi, None) => "mean; too few tickets for an interval".to_string(),
-            (Show::MeanStd, _) => "mean ± sample standard deviation".to_string(),
-            (Show::MeanCi, Some(interval)) => {
-                let shown = if interval.method == IntervalMethod::T { "mean ± half the" } else { "mean and" };
-                let none = if some_have_none { ", where there is one" } else { "" };
-                format!("{shown} {} % interval by {ways}{none}", percent(interval.level))
+        format!("{quantity}: {}, and in parentheses {}", self.statistic_text(), self.counts_text())
+    }
+
+    /// Describes the statistic in the cells, and what stands beside it in some or all of them.
+    fn statistic_text(&self) -> String {
+        let summaries = || self.given_cells().filter_map(|cell| cell.summary);
+        let where_given = |is_given: fn(&Summary) -> bool| match summaries().all(|summary| is_given(&summary)) {
+            true => "",
+            false => ", where there is one",
+        };
+        match self.show {
+            Show::Mean => "mean".to_string(),
+            Show::Median => "median".to_string(),
+            Show::MedianRange => "median, from the smallest to the largest".to_string(),
+            Show::Max => "largest".to_string(),
+            Show::MeanStd if summaries().all(|summary| summary.std.is_none()) => {
+                "mean; too few numbers for a standard deviation".to_string()
             }
-            (Show::Median, _) => "median".to_string(),
-            (Show::MedianRange, _) => "median, from the smallest to the largest".to_string(),
-            (Show::Max, _) => "largest".to_string(),
-        };
-        let of_what = if self.value.is_of_paths() { "paths" } else { "runs" };
-        let single =
-            |cell: &PivotCell| cell.tickets == Some(1) && cell.summary.is_some_and(|summary| summary.count > 1);
-        let single = match self.show {
-            Show::MeanStd if self.cells.iter().flatten().flatten().any(single) => {
-                "; with one ticket the deviation is that between its networks"
+            Show::MeanStd => {
+                let single = self
+                    .given_cells()
+                    .any(|cell| cell.tickets == Some(1) && cell.summary.is_some_and(|summary| summary.count > 1));
+                let single = if single { " between tickets, or between the networks of one ticket" } else { "" };
+                format!("mean ± sample standard deviation{single}{}", where_given(|summary| summary.std.is_some()))
             }
-            _ => "",
+            Show::MeanCi => match summaries().find_map(|summary| summary.interval) {
+                None => "mean; too few tickets for an interval".to_string(),
+                Some(interval) => {
+                    let methods = Interval::describe_all(summaries().filter_map(|summary| summary.interval));
+                    let mean = if interval.method == IntervalMethod::T { "mean ± half the" } else { "mean and" };
+                    let (level, methods) = (percent(interval.level), methods.unwrap_or_default());
+                    let given = where_given(|summary| summary.interval.is_some());
+                    format!("{mean} {level} % interval by {methods}{given}")
+                }
+            },
+        }
+    }
+
+    /// Describes the counts in parentheses, which are the same in all cells.
+    fn counts_text(&self) -> String {
+        let counted = if self.value.is_of_paths() { "paths" } else { "runs" };
+        if !self.shows_tickets() {
+            return format!("the number of {counted}");
+        }
+        let none = if self.given_cells().any(|cell| cell.tickets.is_none()) {
+            " (– where each network is a sample)"
+        } else {
+            ""
         };
-        let counts = match self.cells.iter().flatten().flatten().any(|cell| cell.counts_runs()) {
-            true => format!("the numbers of tickets and of {of_what}"),
-            false if self.cells.iter().flatten().flatten().any(|cell| cell.tickets.is_some()) => {
-                "the number of tickets".to_string()
-            }
-            false => format!("the number of {of_what}"),
-        };
-        format!("{value}: {shown}, and in parentheses {counts}{single}")
+        format!("the numbers of tickets{none} and of {counted}")
+    }
+
+    /// Returns whether cells show the number of tickets: in some cell it differs from that of runs.
+    fn shows_tickets(&self) -> bool {
+        self.given_cells().any(|cell| cell.tickets_planned.is_some_and(|tickets| tickets != cell.planned))
+    }
+
+    fn given_cells(&self) -> impl Iterator<Item = &PivotCell> {
+        self.cells.iter().flatten().flatten()
     }
 
     /// Says in a sentence which rows were added; empty if none were.
@@ -107,13 +125,10 @@ impl Pivot {
     /// Returns the statistic that is asked for, with the numbers of tickets and of runs.
     fn cell(&self, cell: &PivotCell) -> Measured {
         let runs = (cell.summary.map_or(0, |summary| summary.count), cell.planned);
-        let tickets = cell.tickets.filter(|_| cell.counts_runs()).map(|tickets| (tickets, tickets));
-        let counts = tickets.into_iter().chain([runs]).collect();
-        Measured {
-            counts,
-            summary: cell.summary,
-            ..cell.summary.map_or(Measured::default(), |summary| self.shown(summary))
-        }
+        let tickets = (cell.tickets.unwrap_or(0), cell.tickets_planned.unwrap_or(0));
+        let shown = cell.summary.map_or(Measured::default(), |summary| self.shown(summary));
+        let counts = if self.shows_tickets() { vec![tickets, runs] } else { vec![runs] };
+        Measured { counts, summary: cell.summary, ..shown }
     }
 
     fn shown(&self, summary: Summary) -> Measured {
@@ -181,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_say_what_was_asked_for_and_their_number() {
+    fn cells_show_the_chosen_statistic_and_counts() {
         let first = |show, interval| table(by(show, Measure::Error), interval).1.columns[1].text(0);
         assert_eq!(first(Show::Mean, IntervalMethod::T), "6.3 (1, 3)");
         assert_eq!(first(Show::MeanStd, IntervalMethod::T), "6.3 ± 1.3 (1, 3)");
@@ -216,6 +231,26 @@ mod tests {
         assert_eq!(pivot.note(), "");
     }
 
+    #[test]
+    fn all_cells_have_the_same_counts() {
+        let mut study = Study::of_tickets(&[1, 2], &[2, 3]);
+        study.add_dense(&[2, 3, 4]);
+        study.unfinish(RunState::Pending, |planned| {
+            planned.label.inherit == Some(Inherit::Mask) && ticket_of(&planned.label) == 2
+        });
+        let layout = Layout { rows: Some(vec!["inherit".to_string()]), show: Some(Show::MeanCi), ..Layout::default() };
+        let pivot = pivot(&study.report(), &layout, Estimate::default()).unwrap();
+        let table = pivot.table();
+        let texts: Vec<String> =
+            (0..table.rows.len()).map(|row| table.texts(row).join(" ").trim_end().to_string()).collect();
+        let counts =
+            |start: &str| texts.iter().find(|text| text.starts_with(start)).unwrap().rsplit_once(" (").unwrap().1;
+        assert_eq!((counts("AWS sign"), counts("AWS mask"), counts("– dense")), ("2, 4)", "1/2, 2/4)", "–, 3)"));
+        assert!(pivot.caption().ends_with(
+            ", where there is one, and in parentheses the numbers of tickets (– where each network is a sample) and of runs"
+        ));
+    }
+
     /// Returns the rows and columns of the best values.
     fn best_places(table: &Table) -> HashSet<(usize, usize)> {
         let columns = table.columns.iter().enumerate();
@@ -223,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_a_column() {
+    fn best_of_a_column_is_marked() {
         let (_, unfinished) = table(by(Show::Mean, Measure::Error), IntervalMethod::T);
         assert!(best_places(&unfinished).is_empty(), "a seed of mask is missing");
         let best = |study: &Study, value: Measure| {
@@ -251,9 +286,9 @@ mod tests {
         })
     }
 
-    /// Fewer weights, another level or another setting is not what is worse.
+    /// Cells of other levels or settings are not compared with each other.
     #[test]
-    fn only_what_is_compared_has_a_best() {
+    fn each_level_and_setting_has_its_own_best() {
         let report = differing_tickets(&[6, 12]).report();
         let layout = Layout {
             rows: Some(["inherit", "level", "transfer.lr"].map(str::to_string).to_vec()),

@@ -24,7 +24,7 @@ fn means(pivot: &Pivot) -> Vec<Vec<Option<f64>>> {
 }
 
 #[test]
-fn rows_and_columns_as_they_were_chosen() {
+fn rows_and_columns_are_the_chosen_ones() {
     let study = Study::new(&[12, 3, 6], &[2, 3, 4], &[Axes::new()]);
     let table = made(&study, &layout(&["method", "inherit"], &["level"], Measure::Error));
     assert_eq!(table.column_keys, [["3"], ["6"], ["12"]]);
@@ -42,7 +42,7 @@ fn rows_and_columns_as_they_were_chosen() {
 
 /// Methods would share a cell.
 #[test]
-fn what_would_be_mixed_tells_rows_apart() {
+fn settings_that_cells_would_mix_are_added_to_rows() {
     let table = made(&Study::digits(), &layout(&["inherit"], &["level"], Measure::Error));
     assert_eq!(
         (&table.rows[..], &table.added[..]),
@@ -59,7 +59,7 @@ fn what_would_be_mixed_tells_rows_apart() {
 }
 
 #[test]
-fn barriers_of_paths_by_what_they_join() {
+fn barriers_have_a_column_for_each_kind_of_path() {
     let table = made(&Study::digits(), &layout(&["method", "inherit"], &["between"], Measure::Barrier));
     assert_eq!(table.column_keys, [["seeds"], ["norm-init"]]);
     let means = means(&table);
@@ -72,7 +72,30 @@ fn barriers_of_paths_by_what_they_join() {
 }
 
 #[test]
-fn other_values() {
+fn pairs_across_methods_are_named_by_both() {
+    let mut study = Study::of_tickets(&[1, 2, 3], &[2, 3]);
+    study.join_tickets(12);
+    let mut report = study.report();
+    report.connections.retain(|row| row.between == Between::Tickets);
+    let table =
+        pivot(&report, &layout(&["method"], &["level"], Measure::Barrier), Estimate::default()).unwrap().table();
+    let rows: Vec<String> = (0..table.rows.len()).map(|row| table.texts(row).join(" ")).collect();
+    assert_eq!(rows, ["LRR 1.0 ± 0.0 (3)", "LRR – AWS 5.0 ± 0.0 (9)", "AWS 1.0 ± 0.0 (3)"]);
+}
+
+#[test]
+fn rows_of_large_seeds_are_in_order() {
+    let seeds = [u64::MAX, 9_007_199_254_740_993, 9_007_199_254_740_992, 9];
+    let table = made(&Study::of_tickets(&seeds, &[2]), &layout(&["ticket.seed"], &["inherit"], Measure::Error));
+    let keys: Vec<String> = table.row_keys.iter().map(|keys| keys[0].clone()).collect();
+    let ascending = seeds.iter().rev().map(u64::to_string).collect::<Vec<_>>();
+    assert_eq!(table.rows[1], "ticket.seed");
+    assert_eq!(keys, ["LRR", "LRR", "LRR", "LRR", "AWS", "AWS", "AWS", "AWS"]);
+    assert_eq!(table.row_keys.iter().take(4).map(|keys| keys[1].clone()).collect::<Vec<_>>(), ascending);
+}
+
+#[test]
+fn every_measure_fills_the_cells() {
     let study = Study::digits();
     let mean = |value| means(&made(&study, &layout(&["method"], &["inherit"], value)))[0][0];
     assert_eq!((mean(Measure::Seconds), mean(Measure::Loss)), (Some(4.0), Some(0.1)));
@@ -90,7 +113,7 @@ fn other_values() {
 }
 
 #[test]
-fn cells_say_what_they_lack() {
+fn unfinished_cells_count_their_planned_runs() {
     let mut study = Study::digits();
     study.unfinish(RunState::Running, |planned| {
         let label = &planned.label;
@@ -103,7 +126,7 @@ fn cells_say_what_they_lack() {
 }
 
 #[test]
-fn what_is_planned_tells_rows_apart_as_what_is_done() {
+fn rows_of_a_partial_study_are_those_of_the_whole_one() {
     let whole = made(&Study::digits(), &layout(&["inherit"], &["level"], Measure::Error));
     let mut study = Study::digits();
     study.unfinish(RunState::Pending, |planned| planned.label.method == Some(Method::Aws));
@@ -114,7 +137,7 @@ fn what_is_planned_tells_rows_apart_as_what_is_done() {
 
 /// Means of LRR sign are 10.1, 20.1 and 40.1 of tickets 1, 2 and 4.
 #[test]
-fn tickets_are_what_intervals_are_over_and_can_be_rows() {
+fn intervals_are_over_tickets_which_can_be_rows() {
     let study = Study::of_tickets(&[1, 2, 4], &[2, 3, 4]).with_errors(|label| {
         let mask = if label.inherit == Some(Inherit::Mask) { 9.0 + ticket_of(label) as f64 / 10.0 } else { 0.0 };
         10.0 * ticket_of(label) as f64 + mask + label.seeds[0].init as f64 / 30.0
@@ -143,7 +166,7 @@ fn tickets_are_what_intervals_are_over_and_can_be_rows() {
 }
 
 #[test]
-fn only_what_the_intervals_tell_apart_is_best() {
+fn best_cell_differs_from_all_others_by_its_interval() {
     let by_inherit = |errors: fn(u64, Option<Inherit>) -> f64| {
         let study = Study::of_tickets(&[1, 2, 3], &[2, 3]);
         let mut study = study.with_errors(|label| errors(ticket_of(label), label.inherit));
@@ -169,7 +192,7 @@ fn only_what_the_intervals_tell_apart_is_best() {
 }
 
 #[test]
-fn unknown_names_are_told_with_the_nearest() {
+fn unknown_names_are_errors_with_the_nearest_name() {
     let refused = |rows: &[&str], columns: &[&str]| {
         let axes = vec![("ticket.lr".to_string(), "1".to_string()), ("transfer.lr".to_string(), "1".to_string())];
         let study = Study::new(&[12], &[2, 3], &[axes]);

@@ -231,42 +231,18 @@ pub(super) fn plot_lines<'a>(
     }
     // Dense networks are lines across the panel.
     groups.iter_mut().flat_map(|group| &mut group.dense).for_each(|point| point.band = None);
-    let summaries: Vec<&Summary> = summaries.collect();
-    let few = summaries.iter().any(|summary| is_hardly_known(summary));
-    let none_of_few = format!("None of fewer than {FEWEST_OF_T}.");
-    // Bands of two kinds in one figure could not be distinguished.
-    let has_intervals =
-        groups.iter().flat_map(Group::points).filter_map(|point| point.band).any(|band| band.is_interval);
-    let of_all = groups.iter_mut().flat_map(|group| group.series.iter_mut().flat_map(|series| &mut series.points));
-    if has_intervals {
-        of_all.for_each(|point| point.band = point.band.filter(|band| band.is_interval));
-    }
-    let band = match summaries.iter().find_map(|summary| summary.interval.filter(|_| has_intervals)) {
-        Some(Interval { level, .. }) => {
-            let ways = Interval::describe_all(summaries.iter().filter_map(|summary| summary.interval));
-            format!("Bands: {} % confidence interval of the mean ({}).", percent(level), ways.unwrap_or_default())
-        }
-        None => "Bands: one standard deviation between the networks of one ticket, no confidence interval.".to_string(),
-    };
-    let has_band = groups.iter().flat_map(Group::points).any(|point| point.band.is_some());
+    drop_deviations_beside_intervals(&mut groups);
     let frames = frames(&groups, fit);
-    let mut bands = groups
-        .iter()
-        .zip(&frames)
-        .flat_map(|(group, frame)| group.points().filter_map(|point| point.band).map(|band| band.high > frame.y.end));
-    let cut = bands.any(|is_beyond| is_beyond);
+    let bands = describe_bands(&groups, &frames, &summaries.collect::<Vec<_>>());
     let several_scales = frames.iter().any(|frame| frame.y != frames[0].y);
     let is_dense = groups.iter().any(|group| !group.dense.is_empty());
     let caption = sentences([
         Some(lines),
-        has_band.then_some(band.as_str()),
-        (has_band && few).then_some(none_of_few.as_str()),
-        cut.then_some("Bands that reach far beyond all means are cut."),
+        bands.as_deref(),
         is_dense.then_some("Across: dense networks."),
         several_scales.then_some("Each kind of path has a scale of its own."),
         left_out.as_deref(),
     ]);
-
     let figure = Figure {
         chrome,
         title,
@@ -280,6 +256,40 @@ pub(super) fn plot_lines<'a>(
         panels: Panel::grid(groups.iter().map(|group| group.heading.clone()), COLUMNS),
     };
     Some(figure.plot(file, |index, canvas, area| draw_group(canvas, area, &frames[index], &groups[index])))
+}
+
+/// Removes the bands of deviations if there are intervals: bands of two kinds in one figure could not be distinguished.
+fn drop_deviations_beside_intervals(groups: &mut [Group]) {
+    if bands(groups).any(|band| band.is_interval) {
+        let points = groups.iter_mut().flat_map(|group| &mut group.series).flat_map(|series| &mut series.points);
+        points.for_each(|point| point.band = point.band.filter(|band| band.is_interval));
+    }
+}
+
+fn bands(groups: &[Group]) -> impl Iterator<Item = Band> {
+    groups.iter().flat_map(Group::points).filter_map(|point| point.band)
+}
+
+/// Returns the sentences about bands; `None` if there are none.
+fn describe_bands(groups: &[Group], frames: &[Frame], summaries: &[&Summary]) -> Option<String> {
+    let has_intervals = bands(groups).next()?.is_interval;
+    let kind = match summaries.iter().find_map(|summary| summary.interval.filter(|_| has_intervals)) {
+        Some(Interval { level, .. }) => {
+            let methods = Interval::describe_all(summaries.iter().filter_map(|summary| summary.interval));
+            format!("Bands: {} % confidence interval of the mean ({}).", percent(level), methods.unwrap_or_default())
+        }
+        None => "Bands: one standard deviation between the networks of one ticket, no confidence interval.".to_string(),
+    };
+    let few = summaries.iter().any(|summary| is_hardly_known(summary));
+    let none_of_few = format!("No band for fewer than {FEWEST_OF_T}.");
+    let is_cut = |(group, frame): (&Group, &Frame)| {
+        group.points().filter_map(|point| point.band).any(|band| band.high > frame.y.end)
+    };
+    Some(sentences([
+        Some(kind.as_str()),
+        few.then_some(none_of_few.as_str()),
+        groups.iter().zip(frames).any(is_cut).then_some("Bands that reach far beyond all means are cut."),
+    ]))
 }
 
 fn legend(groups: &[Group]) -> Vec<Key> {
@@ -364,19 +374,19 @@ mod tests {
     use crate::made_up::Reported as _;
     use winsign_testkit::study::Study;
 
-    fn of<'a>(told: &'a [Tooltip], start: &str) -> Vec<&'a Tooltip> {
-        told.iter().filter(|told| told.text.starts_with(start)).collect()
+    fn starting_with<'a>(marks: &'a [Tooltip], start: &str) -> Vec<&'a Tooltip> {
+        marks.iter().filter(|tooltip| tooltip.text.starts_with(start)).collect()
     }
 
     #[test]
     fn every_mean_has_a_marker_from_dense_to_sparse() {
         let report = levels();
         let plot = draw_errors(&report, FigureChrome::Full).unwrap();
-        let told = tooltips(&plot.svg);
+        let marks = tooltips(&plot.svg);
         // Eight series of thirteen levels, and dense networks.
-        assert_eq!(told.len(), 8 * 13 + 1);
-        let sign = of(&told, "AWS sign, level ");
-        let columns: Vec<f64> = sign.iter().map(|told| told.at.0).collect();
+        assert_eq!(marks.len(), 8 * 13 + 1);
+        let sign = starting_with(&marks, "AWS sign, level ");
+        let columns: Vec<f64> = sign.iter().map(|tooltip| tooltip.at.0).collect();
         assert!(columns.windows(2).all(|pair| pair[0] < pair[1]), "{columns:?}");
         // Equal ratios are equal steps; coordinates have two decimals.
         let steps: Vec<f64> = columns.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -389,9 +399,9 @@ mod tests {
         let runs: Vec<&str> = row.errors.iter().map(|seed| seed.run.as_str()).collect();
         assert_eq!(last.runs, runs[..5]);
         // The largest mean is the highest mark.
-        let highest = told.iter().min_by(|a, b| a.at.1.total_cmp(&b.at.1)).unwrap();
+        let highest = marks.iter().min_by(|a, b| a.at.1.total_cmp(&b.at.1)).unwrap();
         assert!(highest.text.starts_with("AWS mask, level 12 (6.9 % remaining): 14.3 % ± 3.5"), "{}", highest.text);
-        assert_eq!(of(&told, "dense: 3.0 % ± 1.0, 3 seeds").len(), 1);
+        assert_eq!(starting_with(&marks, "dense: 3.0 % ± 1.0, 3 seeds").len(), 1);
         assert_eq!(
             plot.caption,
             "Lines: mean over 3 tickets. Bands: 95 % confidence interval of the mean (Student's t over 3 tickets). \
@@ -454,7 +464,7 @@ mod tests {
         }
         assert_eq!(bands(&report), vec![(0.0, 100.0); all]);
         let plot = draw_errors(&report, FigureChrome::Full).unwrap();
-        assert!(!plot.caption.contains("None of fewer"), "{}", plot.caption);
+        assert!(!plot.caption.contains("No band for fewer"), "{}", plot.caption);
         for axis in ["120", "110"] {
             assert!(!texts(&plot.svg).contains(&axis.to_string()), "{axis}");
         }
@@ -463,7 +473,7 @@ mod tests {
         row.summary.as_mut().unwrap().interval.as_mut().unwrap().independent = 2;
         assert_eq!(bands(&report).len(), all - 1);
         let plot = draw_errors(&report, FigureChrome::Full).unwrap();
-        assert!(plot.caption.contains("None of fewer than 3."), "{}", plot.caption);
+        assert!(plot.caption.contains("No band for fewer than 3."), "{}", plot.caption);
         // Percentiles of two are no wider than the two.
         let row = report.transfers.iter_mut().find(|row| row.level == 12).unwrap();
         row.summary.as_mut().unwrap().interval.as_mut().unwrap().method = IntervalMethod::Bootstrap;
@@ -475,8 +485,8 @@ mod tests {
     fn every_kind_of_path_has_a_scale_of_its_own() {
         let plot = draw_barriers(&levels(), FigureChrome::Full).unwrap();
         assert!(plot.caption.contains("Each kind of path has a scale of its own."), "{}", plot.caption);
-        let told = tooltips(&plot.svg);
-        let height = |series: &str| of(&told, series).pop().unwrap().at.1;
+        let marks = tooltips(&plot.svg);
+        let height = |series: &str| starting_with(&marks, series).pop().unwrap().at.1;
         // 3.3 points and 0.0; of a scale up to 100, they would lie 6 of 180 pixels apart.
         assert!(height("AWS ticket") - height("LRR ticket") > 50.0);
         assert!(!draw_errors(&levels(), FigureChrome::Full).unwrap().caption.contains("scale"));
@@ -485,23 +495,23 @@ mod tests {
     #[test]
     fn dense_networks_measured_otherwise_are_left_out_with_a_note() {
         let mut report = levels();
-        let said =
+        let notes_dense_left_out =
             |report: &Report| draw_barriers(report, FigureChrome::Full).unwrap().caption.contains("are left out");
         let sign = report.connections.iter().find(|row| row.inherit == Some(Inherit::Sign)).unwrap();
         let dense = ConnectionRow { inherit: Some(Inherit::Dense), method: None, level: 0, ..sign.clone() };
         report.connections.push(dense.clone());
-        assert!(!said(&report));
+        assert!(!notes_dense_left_out(&report));
         let axes = vec![("connect.align".to_string(), "weights".to_string())];
         report.connections.push(ConnectionRow { axes, ..dense });
-        assert!(said(&report));
+        assert!(notes_dense_left_out(&report));
     }
 
     #[test]
-    fn barriers_have_panels_by_what_they_are_between() {
+    fn barriers_have_a_panel_for_each_kind_of_path() {
         let plot = draw_barriers(&levels(), FigureChrome::Full).unwrap();
-        let told = tooltips(&plot.svg);
-        assert_eq!((of(&told, "AWS mask").len(), of(&told, "AWS ticket").len()), (13, 13));
-        let last = of(&told, "AWS mask").pop().unwrap();
+        let marks = tooltips(&plot.svg);
+        assert_eq!((starting_with(&marks, "AWS mask").len(), starting_with(&marks, "AWS ticket").len()), (13, 13));
+        let last = starting_with(&marks, "AWS mask").pop().unwrap();
         let text = "AWS mask, level 12 (6.9 % remaining): barrier 42.7 points (max 42.7), 3 tickets, 3 pairs";
         assert!(last.text.starts_with(text), "{}", last.text);
         assert!(plot.svg.contains(">between seeds<") && plot.svg.contains(">a ticket to itself with initial norms<"));
@@ -521,8 +531,9 @@ mod tests {
         }
         let after = draw_errors(&report, FigureChrome::Full).unwrap();
         assert!(after.caption.contains("Bands that reach far beyond all means are cut."), "{}", after.caption);
-        let highest = |plot: &Plot| tooltips(&plot.svg).iter().map(|told| told.at.1).fold(f64::INFINITY, f64::min);
-        let lowest = |plot: &Plot| tooltips(&plot.svg).iter().map(|told| told.at.1).fold(0.0, f64::max);
+        let highest =
+            |plot: &Plot| tooltips(&plot.svg).iter().map(|tooltip| tooltip.at.1).fold(f64::INFINITY, f64::min);
+        let lowest = |plot: &Plot| tooltips(&plot.svg).iter().map(|tooltip| tooltip.at.1).fold(0.0, f64::max);
         let height = |plot: &Plot| lowest(plot) - highest(plot);
         assert!(height(&after) > 0.55 * 250.0, "{} of {}", height(&after), height(&before));
     }

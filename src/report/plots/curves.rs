@@ -275,24 +275,24 @@ mod tests {
         let mut study = Study::new(&[6, 12], &[2, 3, 4], &[vec![]]);
         study.add_dense(&[2, 3]);
         let plot = draw_transfers(&with_curves(&study, 9), FigureChrome::Full).unwrap();
-        let told = tooltips(&plot.svg);
+        let marks = tooltips(&plot.svg);
         // Two methods, four kinds, nine epochs; and dense networks.
-        assert_eq!(told.len(), 2 * 4 * 9 + 9);
+        assert_eq!(marks.len(), 2 * 4 * 9 + 9);
         // 2 + 80 / 2⁹ + 0.1 · 3, and seeds that differ by 0.1.
-        let last = told.iter().find(|told| told.text.starts_with("AWS sign, level 12, epoch 9:")).unwrap();
+        let last = marks.iter().find(|tooltip| tooltip.text.starts_with("AWS sign, level 12, epoch 9:")).unwrap();
         assert_eq!(last.text, "AWS sign, level 12, epoch 9: test error 2.5 % ± 0.1, 3 seeds");
         assert_eq!(last.runs.len(), 3);
-        assert!(told.iter().any(|told| told.text == "dense, epoch 1: test error 44.2 % ± 0.1, 2 seeds"));
+        assert!(marks.iter().any(|tooltip| tooltip.text == "dense, epoch 1: test error 44.2 % ± 0.1, 2 seeds"));
         assert!(plot.caption.contains("Of several levels, only level 12 is drawn."), "{}", plot.caption);
-        assert!(!told.iter().any(|told| told.text.contains("level 6")));
+        assert!(!marks.iter().any(|tooltip| tooltip.text.contains("level 6")));
     }
 
     #[test]
     fn levels_of_a_ticket_follow_each_other() {
         let plot = draw_tickets(&with_curves(&Study::digits(), 4), FigureChrome::Full).unwrap();
-        let told = tooltips(&plot.svg);
-        assert_eq!(told.len(), 2 * 13 * 4);
-        let place = |text: &str| told.iter().find(|told| told.text.starts_with(text)).unwrap().at;
+        let marks = tooltips(&plot.svg);
+        assert_eq!(marks.len(), 2 * 13 * 4);
+        let place = |text: &str| marks.iter().find(|tooltip| tooltip.text.starts_with(text)).unwrap().at;
         let first = place("LRR ticket, level 0, epoch 1:");
         let end = place("LRR ticket, level 0, epoch 4:");
         let next = place("LRR ticket, level 1, epoch 1:");
@@ -303,9 +303,9 @@ mod tests {
     #[test]
     fn many_epochs_show_some_of_their_values_and_the_last() {
         let study = Study::new(&[12], &[2], &[vec![]]);
-        let told = tooltips(&draw_transfers(&with_curves(&study, 50), FigureChrome::Full).unwrap().svg);
-        assert_eq!(told.len(), 2 * 4 * MOST_VALUES);
-        assert!(told.iter().any(|told| told.text.starts_with("AWS sign, level 12, epoch 50:")));
+        let marks = tooltips(&draw_transfers(&with_curves(&study, 50), FigureChrome::Full).unwrap().svg);
+        assert_eq!(marks.len(), 2 * 4 * MOST_VALUES);
+        assert!(marks.iter().any(|tooltip| tooltip.text.starts_with("AWS sign, level 12, epoch 50:")));
     }
 
     #[test]
@@ -320,8 +320,8 @@ mod tests {
                 record.curve = Some(std::sync::Arc::new(curve));
             }
         }
-        let told = tooltips(&draw_transfers(&records, FigureChrome::Full).unwrap().svg);
-        assert_eq!(told.len(), 2 * 4 * 2);
+        let marks = tooltips(&draw_transfers(&records, FigureChrome::Full).unwrap().svg);
+        assert_eq!(marks.len(), 2 * 4 * 2);
         assert!(draw_tickets(&study.records(), FigureChrome::Full).is_none());
     }
 }

@@ -71,10 +71,7 @@ impl Figure<'_> {
         for panel in &mut self.panels {
             let lines = std::mem::take(&mut panel.heading).into_iter();
             let wrapped = |(font, line): (Font, String)| {
-                let mut lines = font.wrapped(&line, width);
-                let rest = lines.split_off(lines.len().min(MOST_HEADING_LINES - 1)).join(" ");
-                lines.extend((!rest.is_empty()).then(|| font.shortened(&rest, width)));
-                lines.into_iter().map(move |line| (font, line))
+                font.wrapped_to(&line, width, MOST_HEADING_LINES).into_iter().map(move |line| (font, line))
             };
             panel.heading = lines.flat_map(wrapped).collect();
         }

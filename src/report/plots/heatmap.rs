@@ -32,8 +32,9 @@ pub(super) struct HeatMap {
     pub write: fn(f64) -> String,
 }
 
-/// Labels are not longer than this, beside cells and below them.
-const MOST_LABEL: (f64, f64) = (150.0, 110.0);
+/// Longer labels are broken into lines of this width, of which there are at most two.
+const MOST_LABEL: f64 = 380.0;
+const MOST_LABEL_LINES: usize = 2;
 const LABEL_LINE: f64 = 13.5;
 const SPACE: f64 = 4.0;
 
@@ -79,22 +80,34 @@ impl Labels {
     /// Returns the labels for plotting areas of this size.
     pub(super) fn around<'a>(maps: impl Iterator<Item = &'a HeatMap> + Clone, size: (f64, f64)) -> Labels {
         let widest = |labels: &[String]| labels.iter().map(|label| NOTE.width(label)).fold(0.0, f64::max);
-        let left = maps.clone().map(|map| widest(&map.rows)).fold(0.0, f64::max).min(MOST_LABEL.0);
-        let below = maps.clone().map(|map| widest(&map.columns)).fold(0.0, f64::max).min(MOST_LABEL.1);
+        let left = maps.clone().map(|map| widest(&map.rows)).fold(0.0, f64::max).min(MOST_LABEL);
+        let below = maps.clone().map(|map| widest(&map.columns)).fold(0.0, f64::max);
         // Side by side, if there is room for that.
         let fits = |map: &HeatMap| {
             let columns = map.columns.len();
-            widest(&map.columns) + SPACE <= step(columns, size.0) as f64 * size.0 / columns.max(1) as f64
+            widest(&map.columns) + SPACE <= step(columns, size.0, 1) as f64 * size.0 / columns.max(1) as f64
         };
         let are_upright = !maps.clone().all(fits);
-        let below = if are_upright { below } else { LABEL_LINE };
+        let below = if are_upright { below.min(MOST_LABEL) } else { LABEL_LINE };
         Labels { room: (left + 2.0 * SPACE, below + 2.0 * SPACE), are_upright }
     }
 }
 
-/// Returns the distance between labels that are written, so that they do not lie on each other.
-fn step(count: usize, length: f64) -> usize {
-    ((LABEL_LINE * count as f64 / length).ceil() as usize).max(1)
+/// Returns the distance between labels of so many lines that are written, so that they do not lie on each other.
+fn step(count: usize, length: f64, lines: usize) -> usize {
+    ((LABEL_LINE * (lines * count) as f64 / length).ceil() as usize).max(1)
+}
+
+/// Returns every label in its lines, and the distance between labels that are written.
+fn label_lines(labels: &[String], length: f64) -> (Vec<Vec<String>>, usize) {
+    let lines: Vec<_> = labels.iter().map(|label| NOTE.wrapped_to(label, MOST_LABEL, MOST_LABEL_LINES)).collect();
+    let most = lines.iter().map(Vec::len).max().unwrap_or(1);
+    (lines, step(labels.len(), length, most))
+}
+
+/// Returns the places of lines around their middle.
+fn offsets(lines: usize) -> impl Iterator<Item = f64> {
+    (0..lines).map(move |line| (line as f64 - (lines - 1) as f64 / 2.0) * LABEL_LINE)
 }
 
 impl HeatMap {
@@ -131,16 +144,26 @@ impl HeatMap {
         }
         canvas.rect(area, frame);
 
-        for (row, label) in self.rows.iter().enumerate().step_by(step(self.rows.len(), area.height())) {
-            let at = (area.left - SPACE, rect(row, 0).centre().1);
-            canvas.text(at, &NOTE.shortened(label, MOST_LABEL.0), NOTE.right());
+        self.draw_labels(canvas, area, labels.are_upright);
+    }
+
+    fn draw_labels(&self, canvas: &mut Canvas, area: Rect, are_upright: bool) {
+        let (rows, columns) = (self.rows.len() as f64, self.columns.len() as f64);
+        let (labels, step) = label_lines(&self.rows, area.height());
+        for (row, lines) in labels.iter().enumerate().step_by(step) {
+            let middle = area.top + (row as f64 + 0.5) * area.height() / rows;
+            for (line, offset) in lines.iter().zip(offsets(lines.len())) {
+                canvas.text((area.left - SPACE, middle + offset), line, NOTE.right());
+            }
         }
-        for (column, label) in self.columns.iter().enumerate().step_by(step(self.columns.len(), area.width())) {
-            let label = NOTE.shortened(label, MOST_LABEL.1);
-            let (middle, below) = (rect(0, column).centre().0, area.bottom + SPACE);
-            match labels.are_upright {
-                true => canvas.text((middle, below), &label, NOTE.right().upright()),
-                false => canvas.text((middle, below + LABEL_LINE / 2.0), &label, NOTE.centred()),
+        let (labels, step) = label_lines(&self.columns, area.width());
+        for (column, lines) in labels.iter().enumerate().step_by(step) {
+            let (middle, below) = (area.left + (column as f64 + 0.5) * area.width() / columns, area.bottom + SPACE);
+            for (line, offset) in lines.iter().zip(offsets(lines.len())) {
+                match are_upright {
+                    true => canvas.text((middle + offset, below), line, NOTE.right().upright()),
+                    false => canvas.text((middle, below + LABEL_LINE / 2.0), line, NOTE.centred()),
+                }
             }
         }
     }
@@ -185,7 +208,16 @@ mod tests {
         assert!(!Labels::around([&few].into_iter(), (150.0, 150.0)).are_upright);
         let long = map(3, "lrr level 12, seed 4");
         let labels = Labels::around([&few, &long].into_iter(), (150.0, 150.0));
-        assert!(labels.are_upright && labels.room.0 > 100.0 && labels.room.0 <= MOST_LABEL.0 + 2.0 * SPACE);
-        assert_eq!((step(10, 150.0), step(100, 450.0), step(0, 0.0)), (1, 3, 1));
+        assert!(labels.are_upright && labels.room.0 > 100.0 && labels.room.0 <= MOST_LABEL + 2.0 * SPACE);
+        assert_eq!((step(10, 150.0, 1), step(100, 450.0, 1), step(0, 0.0, 1)), (1, 3, 1));
+    }
+
+    #[test]
+    fn long_labels_are_whole_in_two_lines() {
+        let label = "LRR, level 12, init 18446744073709551615, order 18446744073709551615, ticket.weight_decay 0.0005";
+        let (lines, step) = label_lines(&[label.to_string(), "AWS".to_string()], 160.0);
+        assert_eq!((lines[0].len(), lines[0].join(" ").as_str(), step), (2, label, 1));
+        let (lines, _) = label_lines(&["long ".repeat(100)], 160.0);
+        assert!(lines[0].len() == 2 && lines[0][1].ends_with('…'), "{lines:?}");
     }
 }

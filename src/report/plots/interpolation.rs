@@ -7,13 +7,12 @@ use winsign_core::settings::Between;
 use super::chart::{Axis, Chart};
 use super::figure::{Figure, TICKS};
 use super::legend::Key;
-use super::panels::{Panel, axes_text, ends_text, last_level, level_text, limited, sentences, thinned, tickets_text};
+use super::panels::{Panel, last_level, limited, paths_heading, sentences, thinned, tickets_text};
 use super::svg::{Canvas, Paint, Rect, stroke};
 use super::theme::{self, Look, TRAIN_DASH, look};
 use super::{FigureChrome, Plot};
 use crate::paths::alignment_note;
 use crate::statistics::percent;
-use crate::table::method_text;
 use crate::tables::barrier_so_far;
 use crate::{ConnectionRow, PairPath, Report};
 
@@ -67,9 +66,9 @@ fn tickets(report: &Report) -> (Vec<Vec<&ConnectionRow>>, Option<String>) {
     }
     // Paths between tickets are many, and would take the places of all others.
     tickets.sort_by_key(|rows| rows[0].between == Between::Tickets);
-    let (tickets, said) = last_level(tickets, MOST_TICKETS, |rows| rows[0].level);
+    let (tickets, levels_out) = last_level(tickets, MOST_TICKETS, |rows| rows[0].level);
     let (tickets, left_out) = limited(tickets, MOST_TICKETS, "rows of panels");
-    (tickets, said.into_iter().chain(left_out).reduce(|levels, tickets| format!("{levels} {tickets}")))
+    (tickets, levels_out.into_iter().chain(left_out).reduce(|levels, tickets| format!("{levels} {tickets}")))
 }
 
 fn panels(line: usize, rows: &[&ConnectionRow]) -> impl Iterator<Item = Panel> {
@@ -77,15 +76,7 @@ fn panels(line: usize, rows: &[&ConnectionRow]) -> impl Iterator<Item = Panel> {
 }
 
 fn heading(row: &ConnectionRow) -> Vec<String> {
-    let path = ends_text(row.inherit, row.between);
-    let mut lines = match row.method {
-        Some(_) => vec![format!("{} · {path}", method_text(row.method))],
-        None => vec![path],
-    };
-    if row.level > 0 {
-        lines.push(level_text(row.level, row.remaining_ratio));
-    }
-    lines.extend(axes_text(&row.axes));
+    let mut lines = paths_heading(row);
     lines.push(if row.pairs > 0 { format!("barrier {}", barrier_so_far(row)) } else { "not finished".to_string() });
     lines
 }
@@ -167,12 +158,12 @@ mod tests {
         let mut report = Study::digits().report();
         report.connections.truncate(1);
         let plot = draw(&report, FigureChrome::Full).unwrap();
-        let told = tooltips(&plot.svg);
+        let marks = tooltips(&plot.svg);
         // Three pairs, and eleven points of each mean.
-        assert_eq!(told.len(), 3 + 2 * 11);
-        assert_eq!(told[0].text, "seed 2 – seed 3: barrier 0.4 points");
-        assert_eq!(told[0].runs, [report.connections[0].paths[0].run.as_str()]);
-        let start = &told[3];
+        assert_eq!(marks.len(), 3 + 2 * 11);
+        assert_eq!(marks[0].text, "seed 2 – seed 3: barrier 0.4 points");
+        assert_eq!(marks[0].runs, [report.connections[0].paths[0].run.as_str()]);
+        let start = &marks[3];
         assert!(start.text.starts_with("t = 0.000: mean test error "), "{}", start.text);
         assert_eq!(start.runs.len(), 3);
     }
@@ -195,7 +186,7 @@ mod tests {
         let before = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);
         report.connections[0].path[1].t = 0.05;
         let after = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);
-        let place = |told: &[super::super::samples::Tooltip], at: usize| told[3 + at].at.0 - told[3].at.0;
+        let place = |marks: &[super::super::samples::Tooltip], at: usize| marks[3 + at].at.0 - marks[3].at.0;
         // Coordinates have two decimals.
         assert!((place(&after, 1) - place(&before, 1) / 2.0).abs() < 0.02);
         assert_eq!(place(&after, 2), place(&before, 2));

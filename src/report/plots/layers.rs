@@ -38,17 +38,8 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     if chains.is_empty() {
         return None;
     }
-    let many = |most: usize, name: &str, is: bool| is.then(|| format!("Not more than {most} {name} are drawn."));
-    let levels_out = many(MOST_LEVELS, "levels, the last ones,", chains.iter().any(Chains::has_more_levels));
-    let layers_out = many(MOST_LAYERS, "layers, evenly picked,", chains.iter().any(Chains::has_more_layers));
     let maps: Vec<HeatMap> = chains.iter().map(Chains::map).collect();
-    let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
-        Cell::Value(percent) if *percent > 0.0 => Some(*percent),
-        _ => None,
-    });
-    // Down to a round number, lest the sparsest layer look like nothing.
-    let lowest = 10.0_f64.powf(values.fold(50.0, f64::min).log10().floor()).max(0.001);
-    let scale = Scale { axis: Axis::logarithmic(lowest, 100.0), name: "remaining weights, %" };
+    let scale = scale(&maps);
     let most = |count: fn(&HeatMap) -> usize| maps.iter().map(count).max().unwrap_or(1) as f64;
     let columns = most(|map| map.columns.len());
     let size = ((31.0 * columns).clamp(150.0, 400.0), (15.0 * most(|map| map.rows.len())).clamp(120.0, 500.0));
@@ -59,12 +50,7 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
         legend: vec![],
         x: "level",
         y: "",
-        caption: sentences([
-            Some("Layers from the input, above, to the output. Shades are logarithmic. Mean over seeds of tickets."),
-            levels_out.as_deref(),
-            layers_out.as_deref(),
-            left_out.as_deref(),
-        ]),
+        caption: caption(&chains, left_out),
         size,
         room: labels.room,
         scale: Some(scale),
@@ -86,6 +72,27 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
 fn place(row: &TicketRow) -> InChain {
     let axes = without_ticket_seeds(&row.axes);
     InChain { problem: row.problem, method: Some(row.method), level: row.level, axes }
+}
+
+/// Returns a scale down to a round number, so that the sparsest layer does not look like nothing.
+fn scale(maps: &[HeatMap]) -> Scale {
+    let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
+        Cell::Value(percent) if *percent > 0.0 => Some(*percent),
+        _ => None,
+    });
+    let lowest = 10.0_f64.powf(values.fold(50.0, f64::min).log10().floor()).max(0.001);
+    Scale { axis: Axis::logarithmic(lowest, 100.0), name: "remaining weights, %" }
+}
+
+fn caption(chains: &[Chains], left_out: Option<String>) -> String {
+    let levels = format!("Not more than {MOST_LEVELS} levels, the last ones, are drawn.");
+    let layers = format!("Not more than {MOST_LAYERS} layers, evenly picked, are drawn.");
+    sentences([
+        Some("Layers from the input, above, to the output. Shades are logarithmic. Mean over seeds of tickets."),
+        chains.iter().any(Chains::has_more_levels).then_some(&levels),
+        chains.iter().any(Chains::has_more_layers).then_some(&layers),
+        left_out.as_deref(),
+    ])
 }
 
 impl<'a> Chains<'a> {
@@ -152,15 +159,16 @@ mod tests {
     fn every_layer_and_level_has_a_cell() {
         let report = layered(9);
         let plot = draw(&report, FigureChrome::Full).unwrap();
-        let told = tooltips(&plot.svg);
-        assert_eq!(told.len(), 2 * 9 * 13);
+        let marks = tooltips(&plot.svg);
+        assert_eq!(marks.len(), 2 * 9 * 13);
         // The last layer keeps 0.7 a level.
-        let last = told.iter().find(|told| told.text.starts_with("AWS, level 12, layer3.0.conv1.weight: ")).unwrap();
+        let last =
+            marks.iter().find(|tooltip| tooltip.text.starts_with("AWS, level 12, layer3.0.conv1.weight: ")).unwrap();
         assert_eq!(last.text, "AWS, level 12, layer3.0.conv1.weight: 1.4 % remaining, 1 seed");
         let ticket = report.tickets.iter().find(|row| row.method.to_string() == "aws" && row.level == 12).unwrap();
         assert_eq!(last.runs, [ticket.run.as_str()]);
         // Layers go down the page, levels to the right.
-        assert!(told[0].at.0 < told[1].at.0 && told[0].at.1 == told[1].at.1 && told[13].at.1 > told[0].at.1);
+        assert!(marks[0].at.0 < marks[1].at.0 && marks[0].at.1 == marks[1].at.1 && marks[13].at.1 > marks[0].at.1);
         let texts = texts(&plot.svg);
         for text in ["layer1.0.conv1", "1.4", "100", "LRR", "AWS"] {
             assert!(texts.contains(&text.to_string()), "{text}");
@@ -176,9 +184,9 @@ mod tests {
             row.layers[0].remaining_ratio = 0.0;
         }
         report.tickets.extend(others);
-        let told = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);
-        assert_eq!(told.len(), 2 * 2 * 13);
-        assert_eq!(told[0].text, "LRR, level 0, layer1.0.conv1.weight: 50.0 % remaining, 2 seeds");
+        let marks = tooltips(&draw(&report, FigureChrome::Full).unwrap().svg);
+        assert_eq!(marks.len(), 2 * 2 * 13);
+        assert_eq!(marks[0].text, "LRR, level 0, layer1.0.conv1.weight: 50.0 % remaining, 2 seeds");
     }
 
     #[test]

@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kodama::{Method as Linkage, linkage};
+use winsign_core::RunId;
 use winsign_core::grouping::distinct;
 use winsign_core::settings::Between;
 
 use super::figure::Figure;
 use super::heatmap::{Cell, HeatMap, Labels, Scale};
-use super::panels::{Panel, axes_text, ends_text, last_level, level_text, sentences, thinned};
+use super::panels::{Panel, last_level, paths_heading, sentences, thinned};
 use super::{FigureChrome, Plot};
 use crate::paths::whole_matrices;
 use crate::statistics::{max, mean};
-use crate::table::method_text;
 use crate::tables::barrier_so_far;
 use crate::{ConnectionRow, End, PairPath, Part, Report};
 
@@ -41,7 +41,7 @@ pub(super) struct Measure {
     /// Describes all pairs, over the heat map.
     pub heading: fn(&ConnectionRow) -> Option<String>,
     /// Describes one pair.
-    pub told: fn(&PairPath) -> Option<String>,
+    pub describe: fn(&PairPath) -> Option<String>,
 }
 
 const BARRIERS: Measure = Measure {
@@ -53,7 +53,7 @@ const BARRIERS: Measure = Measure {
     // Barriers of a few points have light shades.
     scale: |barriers| Scale::from_zero(barriers.iter().copied(), 5.0, "barrier, points"),
     heading: |row| row.barrier_mean.map(|_| format!("barrier {}", barrier_so_far(row))),
-    told: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
+    describe: |pair| Some(format!("barrier {:.1} points", pair.barrier)),
 };
 
 /// Draws the barriers of every row that joins three networks or more.
@@ -66,24 +66,24 @@ fn rows_by_ticket(row: &ConnectionRow) -> Vec<Cow<'_, ConnectionRow>> {
     if row.parts.len() < 2 {
         return vec![Cow::Borrowed(row)];
     }
-    let of_part = |part: &Part| {
-        let paths = row.paths[part.numbers.clone()].to_vec();
-        let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
-        let of_one = ConnectionRow {
-            pairs: paths.len(),
-            pairs_planned: part.planned,
-            barrier_mean: mean(&barriers),
-            barrier_max: max(&barriers),
-            axes: part.axes.clone(),
-            paths,
-            path: vec![],
-            parts: vec![],
-            summary: None,
-            ..*row
-        };
-        Cow::Owned(of_one)
-    };
-    row.parts.iter().map(of_part).collect()
+    row.parts.iter().map(|part| Cow::Owned(row_of_part(row, part))).collect()
+}
+
+fn row_of_part(row: &ConnectionRow, part: &Part) -> ConnectionRow {
+    let paths = row.paths[part.numbers.clone()].to_vec();
+    let barriers: Vec<f64> = paths.iter().map(|pair| pair.barrier).collect();
+    ConnectionRow {
+        pairs: paths.len(),
+        pairs_planned: part.planned,
+        barrier_mean: mean(&barriers),
+        barrier_max: max(&barriers),
+        axes: part.axes.clone(),
+        paths,
+        path: vec![],
+        parts: vec![],
+        summary: None,
+        ..*row
+    }
 }
 
 /// Returns at most `most` matrices in their order, and the sentence for the caption if there are more. The first tickets of all
@@ -112,14 +112,7 @@ pub(super) fn draw_measure<'a>(
 ) -> Option<Plot> {
     let rows: Vec<(usize, Cow<ConnectionRow>)> =
         rows.flat_map(|row| rows_by_ticket(row).into_iter().enumerate()).collect();
-    let all = rows.iter().map(|(ticket, row)| (*ticket, row.as_ref(), ends(row, &measure).len()));
-    // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
-    let all = all.filter(|(_, row, ends)| *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2);
-    let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(_, row, _)| row.level);
-    let largest = all.iter().map(|(.., ends)| (*ends).min(MOST_ENDS)).max()?;
-    let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
-    let (all, left_out) = first_tickets(all, most);
-    let matrices: Vec<Matrix> = all.into_iter().map(|(_, row, _)| Matrix::new(row, &measure)).collect();
+    let (matrices, left_out) = matrices(&rows, &measure)?;
     let maps: Vec<HeatMap> = matrices.iter().map(Matrix::map).collect();
     let values = maps.iter().flat_map(|map| &map.cells).filter_map(|cell| match cell {
         Cell::Value(value) => Some(*value),
@@ -129,22 +122,13 @@ pub(super) fn draw_measure<'a>(
     let side = side(maps.iter().map(|map| map.rows.len()).max().unwrap_or(0));
     let labels = Labels::around(maps.iter(), (side, side));
     let columns = (WIDTH / (side + labels.room.0)).max(2.0) as usize;
-    let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
-    let said_thinned = format!("Of more than {MOST_ENDS} networks, so many are drawn, evenly picked.");
     let figure = Figure {
         chrome,
         title: measure.title,
         legend: vec![],
         x: "",
         y: "",
-        caption: sentences([
-            Some(measure.caption),
-            missing.then_some("Struck out: not measured."),
-            matrices.iter().any(Matrix::is_large).then_some("Values show below the diagonal."),
-            matrices.iter().any(|matrix| matrix.ends.len() < matrix.all).then_some(said_thinned.as_str()),
-            levels_out.as_deref(),
-            left_out.as_deref(),
-        ]),
+        caption: caption(&measure, &matrices, &maps, &left_out),
         size: (side, side),
         room: labels.room,
         scale: Some(scale),
@@ -152,26 +136,39 @@ pub(super) fn draw_measure<'a>(
     };
     Some(figure.plot(measure.file, |index, canvas, area| {
         let matrix = &matrices[index];
-        maps[index].draw(canvas, area, &labels, &scale, |row, column| {
-            if matrix.is_large() && row < column {
-                return None;
-            }
-            let pair = matrix.pair(row, column)?;
-            let [a, b] = [row, column].map(|place| &matrix.ends[place].label);
-            Some((format!("{a} – {b}: {}", (measure.told)(pair)?), vec![&pair.run]))
-        })
+        let describe = |row, column| matrix.describe(row, column, measure.describe);
+        maps[index].draw(canvas, area, &labels, &scale, describe);
     }))
 }
 
+/// Returns the matrices to draw, and the sentences for the caption about others; `None` if there are no matrices. Each row
+/// comes with the place of its ticket.
+fn matrices<'a>(rows: &'a [(usize, Cow<ConnectionRow>)], measure: &Measure) -> Option<(Vec<Matrix<'a>>, Vec<String>)> {
+    let all = rows.iter().map(|(ticket, row)| (*ticket, row.as_ref(), ends(row, measure).len()));
+    // Neighbours alone, such as each transfer and its retrained ticket, are no matrix.
+    let all = all.filter(|(_, row, ends)| *ends >= FEWEST_ENDS && row.pairs_planned >= ends * (ends - 1) / 2);
+    let (all, levels_out) = last_level(all.collect(), MOST_PANELS, |(_, row, _)| row.level);
+    let largest = all.iter().map(|(.., ends)| (*ends).min(MOST_ENDS)).max()?;
+    let most = (MOST_CELLS / (largest * largest)).clamp(1, MOST_PANELS);
+    let (all, left_out) = first_tickets(all, most);
+    let matrices = all.into_iter().map(|(_, row, _)| Matrix::new(row, measure)).collect();
+    Some((matrices, levels_out.into_iter().chain(left_out).collect()))
+}
+
+fn caption(measure: &Measure, matrices: &[Matrix], maps: &[HeatMap], left_out: &[String]) -> String {
+    let missing = maps.iter().any(|map| map.cells.contains(&Cell::Missing));
+    let thinned = format!("Only {MOST_ENDS} networks, evenly picked, are drawn in each matrix.");
+    let known = [
+        Some(measure.caption),
+        missing.then_some("Struck out: not measured."),
+        matrices.iter().any(Matrix::is_large).then_some("Values show below the diagonal."),
+        matrices.iter().any(|matrix| matrix.ends.len() < matrix.all).then_some(thinned.as_str()),
+    ];
+    sentences(known.into_iter().chain(left_out.iter().map(|sentence| Some(sentence.as_str()))))
+}
+
 fn heading(row: &ConnectionRow, measure: &Measure) -> Vec<String> {
-    let mut lines = match row.method {
-        Some(_) => vec![format!("{} {}", method_text(row.method), ends_text(row.inherit, row.between))],
-        None => vec![ends_text(row.inherit, row.between)],
-    };
-    if row.level > 0 {
-        lines.push(level_text(row.level, row.remaining_ratio));
-    }
-    lines.extend(axes_text(&row.axes));
+    let mut lines = paths_heading(row);
     lines.extend((measure.heading)(row));
     lines
 }
@@ -228,6 +225,21 @@ impl<'a> Matrix<'a> {
 
     fn measured(&self, a: usize, b: usize) -> Option<f64> {
         self.pair(a, b).and_then(self.value).filter(|value| value.is_finite())
+    }
+
+    /// Returns the text and the run of a cell; `None` for the cells that show no value.
+    fn describe(
+        &self,
+        row: usize,
+        column: usize,
+        describe: fn(&PairPath) -> Option<String>,
+    ) -> Option<(String, Vec<&'a RunId>)> {
+        if self.is_large() && row < column {
+            return None;
+        }
+        let pair = self.pair(row, column)?;
+        let [a, b] = [row, column].map(|place| &self.ends[place].label);
+        Some((format!("{a} – {b}: {}", describe(pair)?), vec![&pair.run]))
     }
 
     fn is_large(&self) -> bool {
@@ -303,15 +315,15 @@ mod tests {
     #[test]
     fn networks_of_one_basin_stand_together() {
         let plot = draw(&two_basins(8), FigureChrome::Full).unwrap();
-        let told = tooltips(&plot.svg);
-        assert_eq!(told.len(), 8 * 7);
+        let marks = tooltips(&plot.svg);
+        assert_eq!(marks.len(), 8 * 7);
         // Row after row: the first row is that of the first network and all others.
-        let first: Vec<&str> = told[..7].iter().map(|told| told.text.split(':').next().unwrap()).collect();
+        let first: Vec<&str> = marks[..7].iter().map(|tooltip| tooltip.text.split(':').next().unwrap()).collect();
         let seeds: Vec<usize> = first.iter().map(|pair| pair.rsplit(' ').next().unwrap().parse().unwrap()).collect();
         let alike = |seed: &usize| seed % 2;
         let changes = seeds.windows(2).filter(|pair| alike(&pair[0]) != alike(&pair[1])).count();
         assert_eq!(changes, 1, "{seeds:?}");
-        assert!(told[0].text.ends_with(" points") && told[0].runs.len() == 1, "{:?}", told[0]);
+        assert!(marks[0].text.ends_with(" points") && marks[0].runs.len() == 1, "{:?}", marks[0]);
         assert!(!plot.caption.contains("Struck out"));
     }
 
@@ -337,8 +349,8 @@ mod tests {
         report.connections.extend_from_within(..);
         report.connections.extend_from_within(..);
         let plot = draw(&report, FigureChrome::Full).unwrap();
-        let said = "Of more than 100 networks, so many are drawn, evenly picked. Only 2 of 4 matrices are drawn, those of the first tickets.";
-        assert!(plot.caption.contains(said), "{}", plot.caption);
+        let expected = "Only 100 networks, evenly picked, are drawn in each matrix. Only 2 of 4 matrices are drawn, those of the first tickets.";
+        assert!(plot.caption.contains(expected), "{}", plot.caption);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use winsign_sweep::Axes;
 
 use super::text::Font;
 use super::theme::{HEADING, NOTE};
+use crate::ConnectionRow;
 use crate::table::{method_text, remaining_text};
 
 /// A panel of a figure: its place in the grid, and the lines over it.
@@ -89,12 +90,25 @@ pub(super) fn series_level_text(
 }
 
 /// Returns the kinds of networks that paths join, such as `sign` between seeds, or `sign to retrain`.
-pub(super) fn ends_text(inherit: Option<Inherit>, between: Between) -> String {
+fn ends_text(inherit: Option<Inherit>, between: Between) -> String {
     match (inherit, between) {
         (Some(inherit), Between::Seeds) => inherit.to_string(),
         (Some(inherit), other) => format!("{inherit} to {other}"),
         (None, between) => between.to_string(),
     }
+}
+
+/// Returns the lines over a panel of one row: its name, its level and its axes.
+pub(super) fn row_heading(name: String, level: u32, ratio: Option<f64>, axes: &Axes) -> Vec<String> {
+    let level = (level > 0).then(|| level_text(level, ratio));
+    [name].into_iter().chain(level).chain(axes_text(axes)).collect()
+}
+
+/// Returns the lines over a panel of paths.
+pub(super) fn paths_heading(row: &ConnectionRow) -> Vec<String> {
+    let ends = ends_text(row.inherit, row.between);
+    let name = if row.method.is_some() { format!("{} · {ends}", method_text(row.method)) } else { ends };
+    row_heading(name, row.level, row.remaining_ratio, &row.axes)
 }
 
 /// Returns `None` for a study without axes.
@@ -184,16 +198,16 @@ mod tests {
     #[test]
     fn caption_mentions_groups_that_are_left_out() {
         assert_eq!(limited(vec![1, 2], 2, "levels"), (vec![1, 2], None));
-        let said = Some("Only the first 2 of 3 levels are drawn.".to_string());
-        assert_eq!(limited(vec![1, 2, 3], 2, "levels"), (vec![1, 2], said));
+        let expected = Some("Only the first 2 of 3 levels are drawn.".to_string());
+        assert_eq!(limited(vec![1, 2, 3], 2, "levels"), (vec![1, 2], expected));
     }
 
     #[test]
     fn last_of_too_many_levels_is_drawn() {
         let groups = vec![(1, "a"), (2, "a"), (1, "b"), (2, "b")];
         assert_eq!(last_level(groups.clone(), 4, |group| group.0), (groups.clone(), None));
-        let said = Some("Of several levels, only level 2 is drawn.".to_string());
-        assert_eq!(last_level(groups.clone(), 3, |group| group.0), (vec![(2, "a"), (2, "b")], said));
+        let expected = Some("Of several levels, only level 2 is drawn.".to_string());
+        assert_eq!(last_level(groups.clone(), 3, |group| group.0), (vec![(2, "a"), (2, "b")], expected));
         assert_eq!(last_level(groups.clone(), 3, |_| 7), (groups, None));
     }
 

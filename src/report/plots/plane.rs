@@ -5,7 +5,7 @@ use winsign_core::results::PlaneOutcome;
 use super::chart::{Axis, Chart};
 use super::contours::{Contour, contours};
 use super::figure::{Figure, TICKS};
-use super::panels::{Panel, axes_text, last_level, level_text, limited, sentences, series_text};
+use super::panels::{Panel, last_level, limited, row_heading, sentences, series_text};
 use super::svg::{Canvas, Point, Rect, fill, stroke};
 use super::theme::{Face, Look, MARKER_ROOM, NOTE, THIN_LINE, WHITE, ink, look, shade};
 use super::{FigureChrome, Plot};
@@ -56,16 +56,11 @@ fn is_drawable(plane: &PlaneOutcome) -> bool {
 }
 
 fn heading(row: &PlaneRow) -> Vec<String> {
-    let mut lines = vec![series_text(row.method, row.inherit)];
-    if row.level > 0 {
-        lines.push(level_text(row.level, row.remaining_ratio));
-    }
-    lines.extend(axes_text(&row.axes));
-    lines
+    row_heading(series_text(row.method, row.inherit), row.level, row.remaining_ratio, &row.axes)
 }
 
 /// Returns round errors between the smallest and the largest: evenly spaced, or by their logarithm where they span more
-/// than a decade, lest all of them lie at the walls.
+/// than a decade, since all of them would lie at the border otherwise.
 fn thresholds(errors: impl Iterator<Item = f64>) -> Vec<f64> {
     let (low, high) = errors
         .filter(|error| error.is_finite())
@@ -100,17 +95,9 @@ fn draw_plane(canvas: &mut Canvas, panel: Rect, plane: (&PlaneRow, &PlaneOutcome
 
     // The shade of the area below the first threshold, between the first and the second, and so on.
     let part = |band: usize| band as f64 / thresholds.len().max(1) as f64;
-    chart.canvas.rect(area, fill(shade(part(0))));
     let errors: Vec<f64> = outcome.points.iter().map(|point| point.test_error).collect();
     let contours = contours(&outcome.x, &outcome.y, &errors, thresholds);
-    for (band, contour) in contours.iter().enumerate() {
-        chart.area(&contour.rings, shade(part(band + 1)));
-    }
-    for (band, contour) in contours.iter().enumerate() {
-        for line in &contour.lines {
-            chart.line(line, stroke(ink(part(band + 1)).faded(0.6), THIN_LINE));
-        }
-    }
+    draw_contours(&mut chart, &contours, part);
     let markers: Vec<Point> = outcome.networks.iter().map(|network| chart.place(*network)).collect();
     let names: Vec<String> = row.ends.iter().map(|end| NOTE.shortened(&end.label, SIDE / 2.0)).collect();
     let spots = name_spots(area, &markers, &names);
@@ -131,6 +118,18 @@ fn draw_plane(canvas: &mut Canvas, panel: Rect, plane: (&PlaneRow, &PlaneOutcome
         Look { face: Face::Open, ..look(None, None) }.draw_marker(chart.canvas, marker, 1.0);
     }
     add_values(&mut chart, row, outcome);
+}
+
+fn draw_contours(chart: &mut Chart, contours: &[Contour], part: impl Fn(usize) -> f64) {
+    chart.canvas.rect(chart.area, fill(shade(part(0))));
+    for (band, contour) in contours.iter().enumerate() {
+        chart.area(&contour.rings, shade(part(band + 1)));
+    }
+    for (band, contour) in contours.iter().enumerate() {
+        for line in &contour.lines {
+            chart.line(line, stroke(ink(part(band + 1)).faded(0.6), THIN_LINE));
+        }
+    }
 }
 
 fn around_marker(at: Point) -> Rect {
@@ -216,13 +215,15 @@ mod tests {
         for label in ["3", "5", "7", "10", "15", "20"] {
             assert!(texts(&plot.svg).contains(&label.to_string()), "{label}");
         }
-        let told = tooltips(&plot.svg);
+        let marks = tooltips(&plot.svg);
         let points = report.planes[0].plane.as_ref().unwrap().points.len();
-        assert_eq!(told.len(), points);
-        assert!(told.iter().all(|told| told.runs == [report.planes[0].run.as_str()]));
+        assert_eq!(marks.len(), points);
+        assert!(marks.iter().all(|tooltip| tooltip.runs == [report.planes[0].run.as_str()]));
         // The middle of the bowl, at (1, 1), is the middle of the plane.
-        let lowest: Vec<_> = told.iter().filter(|told| told.text == "test error 2.0 %").collect();
-        let middle = |of: fn(&(f64, f64)) -> f64| told.iter().map(|told| of(&told.at)).sum::<f64>() / points as f64;
+        let lowest: Vec<_> = marks.iter().filter(|tooltip| tooltip.text == "test error 2.0 %").collect();
+        let middle = |coordinate: fn(&(f64, f64)) -> f64| {
+            marks.iter().map(|mark| coordinate(&mark.at)).sum::<f64>() / points as f64
+        };
         assert_eq!(lowest.len(), 1);
         assert!((lowest[0].at.0 - middle(|at| at.0)).abs() < 0.02 && (lowest[0].at.1 - middle(|at| at.1)).abs() < 0.02);
     }

@@ -52,6 +52,14 @@ impl Font {
         lines
     }
 
+    /// Returns at most `most` lines of at most this width; the last one is cut if the text is longer.
+    pub(super) fn wrapped_to(self, text: &str, width: f64, most: usize) -> Vec<String> {
+        let mut lines = self.wrapped(text, width);
+        let rest = lines.split_off(lines.len().min(most - 1)).join(" ");
+        lines.extend((!rest.is_empty()).then(|| self.shortened(&rest, width)));
+        lines
+    }
+
     /// Returns the text, cut at the end if it is wider than that.
     pub(super) fn shortened(self, text: &str, width: f64) -> String {
         if self.width(text) <= width {

@@ -1,4 +1,4 @@
-//! How all plots look: on paper, on a screen, without colours, and to colour-blind readers. Lengths are in pixels.
+//! Fonts, colours and lines of all plots: on paper, on a screen, without colours, and to colour-blind readers. Lengths are in pixels.
 
 use std::f64::consts::TAU;
 

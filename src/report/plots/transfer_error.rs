@@ -8,7 +8,7 @@ use winsign_core::text::plural;
 use winsign_sweep::Axes;
 
 use super::by_ratio::{interval_text, is_hardly_known};
-use super::chart::{Axis, Chart};
+use super::chart::{Axis, Chart, Tick};
 use super::figure::{Figure, TICKS};
 use super::legend::Key;
 use super::panels::{
@@ -46,59 +46,25 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
     if rows.is_empty() || distinct(rows.iter().map(|row| row.level)).len() > FEW_LEVELS {
         return None;
     }
-    let methods = distinct(rows.iter().map(|row| row.method));
-    let inherits = distinct(rows.iter().map(|row| row.inherit));
     // Panels of the same axes stay together, so that what is left out is left out of all.
     let by_axes = grouped(rows.iter().copied(), |row| (row.problem, &row.axes));
     let groups = by_axes.into_iter().flat_map(|rows| grouped(rows, |row| row.level)).collect();
     let (groups, left_out) = limited(groups, MOST_PANELS, "panels");
-    let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
-    let seeds = rows.iter().map(|row| row.seeds);
-    let seeds = match (seeds.clone().min().unwrap_or(0), seeds.max().unwrap_or(0)) {
-        (fewest, most) if fewest == most => plural(most, "seed"),
-        (fewest, most) => format!("{fewest} to {most} seeds"),
-    };
-    let tickets = tickets_text(rows.iter().map(|row| row.tickets));
-    let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
-    let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
-    let intervals = rows
-        .iter()
-        .filter_map(|row| drawn_interval(row))
-        .next()
-        .map(|interval| format!("Error bars: {} % confidence interval over tickets.", percent(interval.level)));
-    let caption = sentences([
-        Some(bars.as_str()),
-        intervals.as_deref(),
-        rows.iter().all(|row| row.tickets == 1).then_some("One ticket has no confidence interval."),
-        (!dense.is_empty()).then_some("Dashed line: dense networks."),
-        rows.iter().any(|row| row.seeds > MOST_MARKERS).then_some(&most),
-        left_out.as_deref(),
-    ]);
-
-    let bar_width = 0.8 / methods.len() as f64;
-    let centre_of = |row: &TransferRow| {
-        let group = inherits.iter().position(|inherit| *inherit == row.inherit).unwrap_or(0);
-        let bar = methods.iter().position(|method| *method == row.method).unwrap_or(0);
-        group as f64 + (bar as f64 - (methods.len() - 1) as f64 / 2.0) * bar_width
-    };
-    let x = Axis::linear(-0.5, inherits.len() as f64 - 0.5);
+    let bars = Bars::new(&rows);
+    let size = bars.panel_size(groups.len());
+    let x = Axis::linear(-0.5, bars.inherits.len() as f64 - 0.5);
     let y = 0.0..HEADROOM * highest_error(&rows, &dense);
-    let bars = (methods.len() * inherits.len()).max(4) as f64;
-    let size = if groups.len() == 1 { (65.0 * bars, 240.0) } else { (45.0 * bars, 190.0) };
-    let tick_width = size.0 / inherits.len() as f64 - 4.0;
-    let ticks: Vec<_> = (inherits.iter().enumerate())
-        .map(|(at, inherit)| (at as f64, NOTE.shortened(&inherit.to_string(), tick_width)))
-        .collect();
+    let ticks = bars.ticks(size.0);
     let heading = |rows: &Vec<&TransferRow>| {
         std::iter::once(level_text(rows[0].level, rows[0].remaining_ratio)).chain(axes_text(&rows[0].axes)).collect()
     };
     let figure = Figure {
         chrome,
         title: "Test error by what was transferred",
-        legend: methods.iter().map(|method| key(*method)).collect(),
+        legend: bars.methods.iter().map(|method| key(*method)).collect(),
         x: "transferred",
         y: "test error, %",
-        caption,
+        caption: caption(&rows, &dense, left_out),
         size,
         room: TICKS,
         scale: None,
@@ -109,9 +75,68 @@ pub(super) fn draw(report: &Report, chrome: FigureChrome) -> Option<Plot> {
         let mut chart = Chart::new(canvas, area, (x, &ticks), y.clone());
         draw_dense(&mut chart, &groups[index], &dense);
         for row in &groups[index] {
-            draw_bar(&mut chart, row, centre_of(row), 0.42 * bar_width);
+            draw_bar(&mut chart, row, bars.centre(row), 0.42 * bars.width());
         }
     }))
+}
+
+/// The places of bars along the x axis: a group for each inheritance, with a bar for each method.
+struct Bars {
+    methods: Vec<Option<Method>>,
+    inherits: Vec<Inherit>,
+}
+
+impl Bars {
+    fn new(rows: &[&TransferRow]) -> Bars {
+        Bars {
+            methods: distinct(rows.iter().map(|row| row.method)),
+            inherits: distinct(rows.iter().map(|row| row.inherit)),
+        }
+    }
+
+    fn width(&self) -> f64 {
+        0.8 / self.methods.len() as f64
+    }
+
+    fn centre(&self, row: &TransferRow) -> f64 {
+        let group = self.inherits.iter().position(|inherit| *inherit == row.inherit).unwrap_or(0);
+        let bar = self.methods.iter().position(|method| *method == row.method).unwrap_or(0);
+        group as f64 + (bar as f64 - (self.methods.len() - 1) as f64 / 2.0) * self.width()
+    }
+
+    fn panel_size(&self, panels: usize) -> (f64, f64) {
+        let bars = (self.methods.len() * self.inherits.len()).max(4) as f64;
+        if panels == 1 { (65.0 * bars, 240.0) } else { (45.0 * bars, 190.0) }
+    }
+
+    fn ticks(&self, panel_width: f64) -> Vec<Tick> {
+        let width = panel_width / self.inherits.len() as f64 - 4.0;
+        let names = self.inherits.iter().map(|inherit| NOTE.shortened(&inherit.to_string(), width));
+        names.enumerate().map(|(at, name)| (at as f64, name)).collect()
+    }
+}
+
+fn caption(rows: &[&TransferRow], dense: &[&TransferRow], left_out: Option<String>) -> String {
+    let seeds = rows.iter().map(|row| row.seeds);
+    let seeds = match (seeds.clone().min().unwrap_or(0), seeds.max().unwrap_or(0)) {
+        (fewest, most) if fewest == most => plural(most, "seed"),
+        (fewest, most) => format!("{fewest} to {most} seeds"),
+    };
+    let tickets = tickets_text(rows.iter().map(|row| row.tickets));
+    let over = tickets.map_or(seeds.clone(), |tickets| format!("{tickets} ({seeds})"));
+    let bars = format!("Bars and numbers: mean over {over}. Markers: single seeds.");
+    let intervals = rows.iter().find_map(|row| drawn_interval(row));
+    let intervals = intervals
+        .map(|interval| format!("Error bars: {} % confidence interval over tickets.", percent(interval.level)));
+    let most = format!("At most {MOST_MARKERS} seeds are drawn for each mean.");
+    sentences([
+        Some(bars.as_str()),
+        intervals.as_deref(),
+        rows.iter().all(|row| row.tickets == 1).then_some("One ticket has no confidence interval."),
+        (!dense.is_empty()).then_some("Dashed line: dense networks."),
+        rows.iter().any(|row| row.seeds > MOST_MARKERS).then_some(&most),
+        left_out.as_deref(),
+    ])
 }
 
 fn key(method: Option<Method>) -> Key {
@@ -190,7 +215,7 @@ pub(super) fn comparable(dense: (Problem, &Axes), other: (Problem, &Axes)) -> bo
 
 fn highest_error(rows: &[&TransferRow], dense: &[&TransferRow]) -> f64 {
     let errors = rows.iter().chain(dense).flat_map(|row| &row.errors).map(|seed| seed.error);
-    // Not zero, lest there be no axis.
+    // Zero would leave no axis.
     let highest = errors.fold(0.1, f64::max);
     let intervals = rows.iter().filter_map(|row| drawn_interval(row)).map(|interval| interval.high);
     // A wide interval is cut, so that bars can be distinguished.

@@ -61,7 +61,7 @@ mod tests {
         let mut values = Values::default();
         values.at((3.0, 4.0), "a < b".to_string(), &runs[..2]);
         values.within(Rect::between((10.0, 20.0), (4.0, 8.0)), "bar".to_string(), &runs);
-        values.at((5.0, 5.0), "nobody's".to_string(), []);
+        values.at((5.0, 5.0), "no run's".to_string(), []);
         let lines: Vec<String> = values.markup().lines().map(str::to_string).collect();
         assert_eq!(
             lines[1],
@@ -70,7 +70,7 @@ mod tests {
         );
         assert!(lines[2].starts_with("<rect x=\"4\" y=\"8\" width=\"6\" height=\"12\" data-runs=\"0"), "{}", lines[2]);
         assert!(lines[2].contains("0000000000000004\">"), "the first five: {}", lines[2]);
-        assert_eq!(lines[3], "<circle cx=\"5\" cy=\"5\" r=\"6\"><title>nobody's</title></circle>");
+        assert_eq!(lines[3], "<circle cx=\"5\" cy=\"5\" r=\"6\"><title>no run's</title></circle>");
         assert!(!values.are_too_many());
     }
 

@@ -24,7 +24,7 @@ pub struct Found {
 
 /// The problems met while stores were read.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Troubles {
+pub struct StoreProblems {
     /// The runs with different results in two stores: the store that counts, and the other one.
     pub conflicts: Vec<(RunId, Arc<Path>, Arc<Path>)>,
     /// The runs with a file that is damaged or cannot be read, with the reason.
@@ -36,32 +36,32 @@ pub struct Troubles {
 /// Returns the status of each run over all stores, in the order of the plan. If several stores have a result, the first
 /// one counts; if none has, a running attempt takes precedence over a failed one. A run that cannot be read is reported
 /// and does not stop the survey.
-pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, Troubles) {
+pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, StoreProblems) {
     let stores: Vec<(&Store, Arc<Path>, Clock)> =
         stores.iter().map(|store| (store, Arc::from(store.root()), Clock::of(store.root()))).collect();
     let looked = parallel::map(runs, |planned| {
-        let mut troubles = Troubles::default();
+        let mut problems = StoreProblems::default();
         let mut found: Vec<Found> = Vec::with_capacity(stores.len());
         for (store, root, clock) in &stores {
-            let status = status(&store.run(&planned.run.id), clock, &mut troubles);
+            let status = status(&store.run(&planned.run.id), clock, &mut problems);
             found.push(Found { status, store: root.clone() });
         }
-        (choose(&planned.run.id, found, &mut troubles), troubles)
+        (choose(&planned.run.id, found, &mut problems), problems)
     });
-    let mut all = Troubles::default();
+    let mut all = StoreProblems::default();
     let mut found = Vec::with_capacity(runs.len());
-    for (one, troubles) in looked {
+    for (one, problems) in looked {
         found.push(one);
-        all.conflicts.extend(troubles.conflicts);
-        all.damaged.extend(troubles.damaged);
-        all.vanished.extend(troubles.vanished);
+        all.conflicts.extend(problems.conflicts);
+        all.damaged.extend(problems.damaged);
+        all.vanished.extend(problems.vanished);
     }
     survey::block(runs.iter().map(|planned| &planned.run).zip(found.iter_mut().map(|found| &mut found.status)));
     (found, all)
 }
 
 /// Returns the status of a run in one store. A run whose directory is removed while it is read counts as missing.
-fn status(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunStatus {
+fn status(run: &RunDirectory, clock: &Clock, problems: &mut StoreProblems) -> RunStatus {
     let gone = |error: &Error| match error {
         Error::Io { source, .. } => source.kind() == ErrorKind::NotFound,
         _ => false,
@@ -75,25 +75,25 @@ fn status(run: &RunDirectory, clock: &Clock, troubles: &mut Troubles) -> RunStat
         // If only a file was replaced, reading again succeeds.
         found = survey::status(run, clock);
         if is_gone(&found) || !run.path.exists() {
-            troubles.vanished.push(run.id.clone());
+            problems.vanished.push(run.id.clone());
             return RunStatus::pending();
         }
     }
     match found {
         Ok(found) => {
             if found.damaged.is_some() {
-                troubles.damaged.push((run.id.clone(), found.note.clone().unwrap_or_default()));
+                problems.damaged.push((run.id.clone(), found.note.clone().unwrap_or_default()));
             }
             found
         }
         Err(error) => {
-            troubles.damaged.push((run.id.clone(), error.to_string()));
+            problems.damaged.push((run.id.clone(), error.to_string()));
             RunStatus::pending()
         }
     }
 }
 
-fn choose(id: &RunId, found: Vec<Found>, troubles: &mut Troubles) -> Found {
+fn choose(id: &RunId, found: Vec<Found>, problems: &mut StoreProblems) -> Found {
     let rank = |found: &Found| match found.status.state {
         RunState::Done => 0,
         RunState::Running => 1,
@@ -108,7 +108,7 @@ fn choose(id: &RunId, found: Vec<Found>, troubles: &mut Troubles) -> Found {
         if let (Some(one), Some(two)) = (&best.status.result, &other.status.result)
             && !agree(one, two)
         {
-            troubles.conflicts.push((id.clone(), best.store.clone(), other.store.clone()));
+            problems.conflicts.push((id.clone(), best.store.clone(), other.store.clone()));
         }
         if rank(&other) < rank(&best) {
             best = other;
@@ -164,10 +164,10 @@ mod tests {
             self.begin(store, run).end(&End::Failed { message: "no".to_string() }).unwrap();
         }
 
-        fn look_up(&self) -> (Vec<(RunState, usize)>, Troubles) {
-            let (found, troubles) = look_up(&self.runs, &self.stores);
+        fn look_up(&self) -> (Vec<(RunState, usize)>, StoreProblems) {
+            let (found, problems) = look_up(&self.runs, &self.stores);
             let place = |found: &Found| self.stores.iter().position(|store| store.root() == &*found.store).unwrap();
-            (found.iter().map(|found| (found.status.state, place(found))).collect(), troubles)
+            (found.iter().map(|found| (found.status.state, place(found))).collect(), problems)
         }
     }
 
@@ -178,9 +178,9 @@ mod tests {
         world.finish(1, 0, 5.0);
         world.finish(2, 0, 5.0);
         world.fail(2, 1);
-        let (found, troubles) = world.look_up();
+        let (found, problems) = world.look_up();
         assert_eq!(found, [(RunState::Done, 1), (RunState::Failed, 2), (RunState::Blocked, 0)]);
-        assert_eq!(troubles, Troubles::default());
+        assert_eq!(problems, StoreProblems::default());
     }
 
     #[test]
@@ -188,11 +188,11 @@ mod tests {
         let world = stores(2);
         world.finish(0, 0, 5.0);
         world.finish(1, 0, 6.0);
-        let (found, troubles) = world.look_up();
+        let (found, problems) = world.look_up();
         assert_eq!(found[0], (RunState::Done, 0));
         let roots: Vec<&Path> = world.stores.iter().map(Store::root).collect();
-        assert_eq!(troubles.conflicts.len(), 1);
-        let (id, one, two) = &troubles.conflicts[0];
+        assert_eq!(problems.conflicts.len(), 1);
+        let (id, one, two) = &problems.conflicts[0];
         assert_eq!((id, &**one, &**two), (&world.runs[0].run.id, roots[0], roots[1]));
     }
 
@@ -203,10 +203,10 @@ mod tests {
         world.finish(1, 0, 5.0);
         let path = world.stores[0].run(&world.runs[0].run.id).result_path();
         std::fs::write(&path, "{}").unwrap();
-        let (found, troubles) = world.look_up();
+        let (found, problems) = world.look_up();
         assert_eq!(found[0], (RunState::Done, 1));
-        assert_eq!(troubles.damaged.len(), 1);
-        assert!(troubles.damaged[0].1.contains("is damaged"), "{}", troubles.damaged[0].1);
+        assert_eq!(problems.damaged.len(), 1);
+        assert!(problems.damaged[0].1.contains("is damaged"), "{}", problems.damaged[0].1);
     }
 
     /// Links to themselves stand for all files that cannot be read, such as those of other users or of a server that is
@@ -224,13 +224,13 @@ mod tests {
         for path in [result, attempts] {
             std::os::unix::fs::symlink(&path, &path).unwrap();
         }
-        let (found, troubles) = world.look_up();
+        let (found, problems) = world.look_up();
         assert_eq!(found, [(RunState::Done, 0), (RunState::Done, 1), (RunState::Pending, 0)]);
-        let ids: Vec<&RunId> = troubles.damaged.iter().map(|(id, _)| id).collect();
+        let ids: Vec<&RunId> = problems.damaged.iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [&world.runs[1].run.id, &world.runs[2].run.id]);
-        assert!(troubles.damaged[0].1.contains("it is a link that leads to itself"), "{}", troubles.damaged[0].1);
-        assert!(troubles.damaged[1].1.starts_with("cannot list "), "{}", troubles.damaged[1].1);
-        assert_eq!((troubles.conflicts, troubles.vanished), (vec![], vec![]));
+        assert!(problems.damaged[0].1.contains("it is a link that leads to itself"), "{}", problems.damaged[0].1);
+        assert!(problems.damaged[1].1.starts_with("cannot list "), "{}", problems.damaged[1].1);
+        assert_eq!((problems.conflicts, problems.vanished), (vec![], vec![]));
     }
 
     /// Runs are created and deleted while a report reads them: it always completes, and states agree with results.

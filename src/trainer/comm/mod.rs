@@ -107,19 +107,38 @@ impl Ranks {
     }
 }
 
-/// Connects to the other ranks that a launcher started, unless `alone` is true. `arguments` are the arguments that must be
-/// the same on all ranks.
-pub fn join(alone: bool, arguments: &str) -> Result<Ranks, Diagnostic> {
+/// Connects to the other ranks that a launcher started, unless `alone` is true. `wanted` is the number of ranks that there
+/// must be, if it is known. `arguments` are the arguments that must be the same on all ranks.
+pub fn join(alone: bool, wanted: Option<usize>, arguments: &str) -> Result<Ranks, Diagnostic> {
     let launcher = if alone { None } else { launcher()? };
-    let Some(launcher) = launcher else { return Ok(Ranks::alone()) };
+    let Some(launcher) = launcher else {
+        check_number(1, wanted)?;
+        return Ok(Ranks::alone());
+    };
     // The deadline holds until this is dropped, at the end of the function.
     let _deadline = start_deadline();
     let mut ranks = connect(launcher)?;
+    check_number(ranks.comm.place().ranks, wanted)?;
     check_same(&*ranks.comm, arguments)?;
     ranks.watch = Watch::begin(&*ranks.comm).map_err(|reason| {
         Diagnostic::with_code(exit::USAGE, format!("cannot set up the watch of the ranks: {reason}"), None)
     })?;
     Ok(ranks)
+}
+
+/// Fails if there are other than the wanted ranks: ranks whose launcher does not connect them would each compute the whole
+/// run, with other numbers.
+fn check_number(found: usize, wanted: Option<usize>) -> Result<(), Diagnostic> {
+    if wanted.is_none_or(|wanted| wanted == found) {
+        return Ok(());
+    }
+    let wanted = wanted.unwrap_or_default();
+    let message = format!("{wanted} ranks were to compute this run together, but this process is connected to {found}");
+    Err(Diagnostic::new(
+        message,
+        "the launcher does not fit the MPI of winsign-worker: try another `mpi` in the profile, of those that \
+         `srun --mpi=list` shows, or `launcher: mpirun`",
+    ))
 }
 
 /// Ends this process unless the returned value is dropped in time: there is no watch before the ranks are connected.

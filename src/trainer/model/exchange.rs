@@ -7,12 +7,12 @@ use tch::Kind;
 use winsign_core::tensors::{RawTensor, TensorFile};
 
 use super::weights::{mask_name, raw, tensor};
-use super::{Layout, Role};
+use super::{Layout, Parameter, Role};
 
 /// Converts a file to the names of this program, to single precision, and to a mask for every prunable tensor. The result
 /// may still not fit the layout, which [`Weights::from_file`] checks.
 ///
-/// - Names may begin with `module.`, as in PyTorch's data-parallel models.
+/// - A prefix that all names share is removed if the names fit then: see [`shared_prefix`].
 /// - BatchNorm's `num_batches_tracked` is omitted.
 /// - `L.weight_orig` and `L.weight_mask`, of PyTorch's pruning utilities, become `L.weight` and `L.mask`.
 /// - Masks may have any type, with 0 for pruned weights and 1 for the others. If there is no mask, weights equal to zero count
@@ -21,8 +21,12 @@ use super::{Layout, Role};
 /// [`Weights::from_file`]: super::Weights::from_file
 pub fn convert(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String> {
     let mut tensors = BTreeMap::new();
+    let prefix = shared_prefix(layout, file);
+    if !prefix.is_empty() {
+        tracing::warn!("removed the prefix `{prefix}` from all names");
+    }
     for (name, found) in &file.tensors {
-        let name = name.strip_prefix("module.").unwrap_or(name);
+        let name = &name[prefix.len()..];
         if name.ends_with(".num_batches_tracked") {
             continue;
         }
@@ -62,6 +66,21 @@ pub fn convert(layout: &Layout, file: &TensorFile) -> Result<TensorFile, String>
     Ok(TensorFile { tensors, metadata: String::new() })
 }
 
+/// Returns the prefix that all names in a file share and without which most of them are names of the layout, such as
+/// `module.` of PyTorch's data-parallel models, `_orig_mod.` of compiled models, or several such prefixes.
+fn shared_prefix<'f>(layout: &Layout, file: &'f TensorFile) -> &'f str {
+    let Some(first) = file.tensors.keys().next() else { return "" };
+    let fitting = |prefix: &str| {
+        let name_of = |tensor: &Parameter| format!("{prefix}{}", tensor.name);
+        let is_there = |name: String| file.tensors.contains_key(&name) || file.tensors.contains_key(&(name + "_orig"));
+        layout.tensors.iter().map(name_of).filter(|name| is_there(name.clone())).count()
+    };
+    let prefixes = first.match_indices('.').map(|(at, _)| &first[..=at]);
+    let shared = prefixes.filter(|prefix| file.tensors.keys().all(|name| name.starts_with(prefix)));
+    // The shortest of the best.
+    shared.fold("", |best, prefix| if fitting(prefix) > fitting(best) { prefix } else { best })
+}
+
 fn convert_tensor(found: &RawTensor, dtype: Dtype) -> RawTensor {
     let values = tensor(found);
     let values = if dtype == Dtype::BOOL { values.ne(0.0) } else { values.to_kind(Kind::Float) };
@@ -74,6 +93,27 @@ mod tests {
     use super::*;
     use crate::model::{Network, Weights};
     use winsign_core::settings::{Architecture, Dataset, Problem};
+
+    #[test]
+    fn prefix_shared_by_all_names_is_removed() {
+        let layout = Network::new(Problem::new(Dataset::Digits, Architecture::ResNet8)).layout;
+        let own = Weights::initialize(&layout, 3).to_file(&layout);
+        let prefixed = |prefix: &str| {
+            let tensors = own.tensors.iter().map(|(name, found)| (format!("{prefix}{name}"), found.clone())).collect();
+            TensorFile { tensors, metadata: String::new() }
+        };
+        for prefix in ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "net.0."] {
+            assert_eq!(shared_prefix(&layout, &prefixed(prefix)), prefix);
+            assert_eq!(convert(&layout, &prefixed(prefix)).unwrap(), own);
+        }
+        // A tensor without the prefix, and a missing tensor.
+        let mut file = prefixed("model.");
+        file.tensors.insert("temperature".to_string(), own.tensors["conv1.weight"].clone());
+        assert_eq!(shared_prefix(&layout, &file), "");
+        file.tensors.remove("temperature");
+        file.tensors.remove("model.conv1.weight");
+        assert_eq!(shared_prefix(&layout, &file), "model.");
+    }
 
     #[test]
     fn networks_of_other_programs_are_converted() {

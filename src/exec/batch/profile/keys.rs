@@ -36,11 +36,15 @@ pub static PROFILE: DocumentKind = DocumentKind {
     too_large: "move long commands of `setup` into a script, and run the script in `setup`",
 };
 
+/// The options of sbatch that request GPUs: `--gres=gpu:4`, `--gpus-per-node=4`, or `--gpus=8` for all nodes.
+pub const GPU_OPTIONS: &[&str] = &["gres", "gpus-per-node", "gpus"];
+
 const MAX_TASKS: u32 = 1_000_000;
 /// The maximum of `sbatch --signal`.
 const MAX_GRACE: u32 = 65_535;
 
 const FIRST_SCHEDULER: Value = Value::Word(scheduler::NAMES[0]);
+const FIRST_GPU_OPTION: Value = Value::Word(GPU_OPTIONS[0]);
 
 const fn whole(max: u32) -> Kind {
     Kind::Whole { min: 1, max: max as u64 }
@@ -55,6 +59,7 @@ pub static KEYS: &[Key] = {
         Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "What starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
         Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word(srun::DEFAULT_MPI)]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
         Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[FIRST_SCHEDULER]), "slurm", "The batch system of the cluster."),
+        Key::new(Top, "cluster", Kind::Text(NAME), Depends("the one of the node where `winsign submit` runs"), "west", "The cluster, if a site has several; `sacctmgr list clusters` lists them."),
         Key::new(Top, "partition", Kind::Text(NAME), Depends("Slurm's default"), "gpu", "The partition, or several separated by commas; `sinfo -s` lists them."),
         Key::new(Top, "account", Kind::Text(NAME), Depends("your default"), "lottery", "Account charged for the jobs."),
         Key::new(Top, "qos", Kind::Text(NAME), Depends("your default"), "normal", "The quality of service."),
@@ -64,6 +69,7 @@ pub static KEYS: &[Key] = {
         Key::new(Top, "grace", whole(MAX_GRACE), Values(&[Value::Whole(120)]), "120", "How many seconds before its time limit a job is signaled to save checkpoints."),
         Key::new(Top, "requeue", Kind::Truth, Values(&[Value::Truth(true)]), "true", "Whether jobs are requeued if they are preempted, reach their time limit or lose their node."),
         Key::new(Top, "gpu_type", Kind::Text(GPU_TYPE), Depends("any"), "a100", "The type of GPU: the middle of Slurm's `gpu:a100:4`."),
+        Key::new(Top, "gpu_option", Kind::Word(GPU_OPTIONS), Values(&[FIRST_GPU_OPTION]), "gpus-per-node", "The option of sbatch that requests GPUs; some sites reject `--gres`, others the rest."),
         Key::new(Top, "gpus_per_node", whole(MAX_GPUS), Depends("unknown"), "4", "GPUs per node; a run with more GPUs uses several nodes."),
         Key::new(Top, "ranks_per_node", whole(MAX_RANKS), Depends("chosen by Slurm"), "8", "The maximum number of ranks of a run on one node."),
         Key::new(Top, "pack", whole(MAX_TASKS), Values(&[Value::Whole(1)]), "8", "Runs per task of a job array; packing short runs makes fewer jobs."),

@@ -39,6 +39,7 @@ pub struct Profile {
     /// A name in [`scheduler::SCHEDULERS`].
     #[serde(deserialize_with = "known_scheduler")]
     pub scheduler: String,
+    pub cluster: Option<String>,
     pub partition: Option<String>,
     pub account: Option<String>,
     pub qos: Option<String>,
@@ -52,6 +53,8 @@ pub struct Profile {
     /// Whether a job that stops early is queued again.
     pub requeue: bool,
     pub gpu_type: Option<String>,
+    /// A word of [`keys::GPU_OPTIONS`].
+    pub gpu_option: String,
     pub gpus_per_node: Option<u32>,
     pub ranks_per_node: Option<u32>,
     /// Runs in one task of an array.
@@ -87,6 +90,7 @@ impl Default for Profile {
             scheduler: default("scheduler"),
             launcher: default("launcher"),
             mpi: default("mpi"),
+            cluster: None,
             partition: None,
             account: None,
             qos: None,
@@ -96,6 +100,7 @@ impl Default for Profile {
             grace: default("grace"),
             requeue: default("requeue"),
             gpu_type: None,
+            gpu_option: default("gpu_option"),
             gpus_per_node: None,
             ranks_per_node: None,
             pack: default("pack"),

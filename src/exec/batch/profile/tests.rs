@@ -44,6 +44,8 @@ pack: 8
 side_by_side: 4
 max_running: 32
 max_submit: 500
+cluster: west
+gpu_option: gpus-per-node
 setup: |
   module load openmpi
   export NAME='a b'
@@ -58,6 +60,7 @@ sbatch:
         scheduler: "slurm".to_string(),
         launcher: "mpirun".to_string(),
         mpi: "pmix".to_string(),
+        cluster: text("west"),
         partition: text("gpu,cpu"),
         account: text("lottery"),
         qos: text("high"),
@@ -67,6 +70,7 @@ sbatch:
         grace: 60,
         requeue: false,
         gpu_type: text("a100"),
+        gpu_option: "gpus-per-node".to_string(),
         gpus_per_node: Some(4),
         ranks_per_node: Some(8),
         pack: 8,
@@ -79,7 +83,7 @@ sbatch:
     };
     assert_eq!(profile, expected);
     let lines = ["launcher", "partition", "max_submit", "sbatch", "mpi"].map(|setting| line_of(&profile, setting));
-    assert_eq!(lines, [Some(2), Some(3), Some(17), Some(22), None]);
+    assert_eq!(lines, [Some(2), Some(3), Some(17), Some(24), None]);
 }
 
 #[test]
@@ -134,7 +138,7 @@ fn bad_input_is_explained_at_its_place() {
         ("mem: 4G", 1, 1, "there is no setting `mem` in a profile", "did you mean `memory`?"),
         ("side-by-side: 2", 1, 1, "there is no setting `side-by-side` in a profile", "did you mean `side_by_side`?"),
         ("--signal: USR1@60", 1, 1, "there is no setting `--signal` in a profile", "did you mean `grace`?"),
-        ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `launcher`, `mpi`, `scheduler`, `partition`"),
+        ("threads: 2", 1, 1, "there is no setting `threads` in a profile", "the settings are `launcher`, `mpi`, `scheduler`, `cluster`, `partition`"),
         // Types and bounds
         ("launcher: mpiexec", 1, 11, "`launcher`: there is no launcher `mpiexec`", "the launchers are `srun`, `mpirun`, `direct`; or give a command with `{ranks}`"),
         ("launcher: mpi-run", 1, 11, "`launcher`: there is no launcher `mpi-run`", "did you mean `mpirun`?"),

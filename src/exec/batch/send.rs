@@ -1,0 +1,201 @@
+//! Sends the arrays of a submission to the scheduler, in order and within its limits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+
+use winsign_core::text::printable;
+use winsign_core::{files, lease};
+
+use super::Error;
+use super::profile::Profile;
+use super::scheduler::{Job, JobState, Jobs, Limits, ToSubmit};
+use super::submission::{Part, Submission};
+use super::tasks::Tasks;
+
+/// The outcome of sending arrays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// The number of submitted arrays, each by one command.
+    pub arrays: usize,
+    pub tasks: usize,
+    /// The number of arrays that do not fit until jobs end, or not all of them.
+    pub left: usize,
+}
+
+impl std::ops::AddAssign for Sent {
+    fn add_assign(&mut self, other: Sent) {
+        self.arrays += other.arrays;
+        self.tasks += other.tasks;
+        self.left += other.left;
+    }
+}
+
+/// Returns how many jobs a user may have in the queue.
+pub(super) fn room(profile: &Profile, limits: &Limits) -> u32 {
+    profile.max_submit.map_or(limits.room(), |most| limits.room().min(most))
+}
+
+/// Sends the remaining arrays in order, within the limits. Those that do not fit are sent by ending jobs of this submission;
+/// without such jobs this is an error. `jobs` are those of the user.
+pub(super) fn send(
+    submission: &Submission,
+    limits: &Limits,
+    jobs: impl FnOnce() -> Result<Jobs, Error>,
+) -> Result<Sent, Error> {
+    if submission.is_cancelled() || submission.unsent(&submission.parts()?) == 0 {
+        return Ok(Sent::default());
+    }
+    // Two processes must not send each array twice.
+    let lease = match lease::take(&submission.path.join("sending"))? {
+        Ok(lease) => lease,
+        Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
+    };
+    let alive = jobs()?.alive;
+    let parts = submission.adopt(&alive)?;
+    let mut sender = Sender::new(submission, room(&submission.file.profile, limits) as usize, parts, &alive);
+    for array in 0..submission.file.arrays.len() {
+        while let Some(rest) = submission.rest(array, &sender.parts) {
+            if !lease.keep() {
+                return Err(Error::Busy { reason: "another process took over the lock".to_string() });
+            }
+            if !sender.send_some(array, rest)? {
+                sender.sent.left = submission.unsent(&sender.parts);
+                return Ok(sender.sent);
+            }
+        }
+    }
+    Ok(sender.sent)
+}
+
+struct Sender<'a> {
+    submission: &'a Submission,
+    /// The maximum number of jobs in the queue.
+    room: usize,
+    used: usize,
+    /// Jobs in the queue other than this process.
+    others: usize,
+    /// Whether another job of the submission will end later, and can send what does not fit now.
+    followed: bool,
+    /// The maximum number of tasks of one command, as far as is known.
+    most: u32,
+    parts: BTreeMap<usize, Vec<Part>>,
+    /// The arrays that the scheduler knows, with their tasks. It may reject dependencies on others.
+    known: HashMap<String, Vec<Tasks>>,
+    sent: Sent,
+}
+
+impl Sender<'_> {
+    fn new<'a>(
+        submission: &'a Submission,
+        room: usize,
+        parts: BTreeMap<usize, Vec<Part>>,
+        alive: &[Job],
+    ) -> Sender<'a> {
+        let mut known: HashMap<String, Vec<Tasks>> = HashMap::new();
+        for job in alive {
+            known.entry(job.id.array.clone()).or_default().extend(job.id.tasks.clone());
+        }
+        let active = alive.iter().filter(|job| job.state != JobState::Ending);
+        // This process may be one of the jobs, which sends nothing after it has ended.
+        let others = active.clone().filter(|job| !job.own);
+        Sender {
+            submission,
+            room,
+            used: active.map(|job| job.id.len()).sum(),
+            others: others.clone().map(|job| job.id.len()).sum(),
+            followed: others.clone().any(|job| submission.array_of(job).is_some()),
+            most: u32::MAX,
+            parts,
+            known,
+            sent: Sent::default(),
+        }
+    }
+
+    /// Sends the first of these tasks, as many as are accepted; returns false if they must wait for the end of jobs.
+    fn send_some(&mut self, array: usize, rest: RangeInclusive<u32>) -> Result<bool, Error> {
+        let (first, left) = (*rest.start(), rest.end() - rest.start() + 1);
+        let mut count = left.min(self.most);
+        loop {
+            let tasks = Tasks::from(first..=first + count - 1);
+            let answer = match self.used + count as usize <= self.room || self.others == 0 {
+                true => self.submit(array, &tasks),
+                false => Err(Error::Full { room: self.room, used: self.used }),
+            };
+            match answer {
+                Ok(job) => {
+                    self.record(array, job, tasks)?;
+                    return Ok(true);
+                }
+                // The rest fits when the active jobs end.
+                Err(error) if error.is_limit() && self.followed => {
+                    tracing::info!("submitting no more jobs for now: {error}");
+                    return Ok(false);
+                }
+                // A limit of the account that the array exceeds by itself would reject it forever.
+                Err(Error::Limit { words, .. }) if count > 1 => {
+                    count /= 2;
+                    self.most = count;
+                    tracing::info!("submitting at most {count} tasks at once: {words}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn record(&mut self, array: usize, job: String, tasks: Tasks) -> Result<(), Error> {
+        let count = tasks.len();
+        let parts = self.parts.entry(array).or_default();
+        parts.push(Part { job: job.clone(), tasks: tasks.clone() });
+        self.submission.write_parts(array, parts)?;
+        self.known.insert(job, vec![tasks]);
+        self.followed = true;
+        self.used += count;
+        self.others += count;
+        self.sent.arrays += 1;
+        self.sent.tasks += count;
+        Ok(())
+    }
+
+    /// Submits tasks of one array and returns their job number.
+    fn submit(&self, array: usize, tasks: &Tasks) -> Result<String, Error> {
+        let Submission { file, path: directory, .. } = self.submission;
+        let index = &file.arrays[array];
+        let before = index.after.iter().filter_map(|before| self.parts.get(before)).flatten();
+        let before = before.map(|part| part.job.as_str()).chain(index.after_jobs.iter().map(String::as_str));
+        let before: Vec<&str> = before.filter(|job| self.knows(job)).collect();
+        let path = directory.join("arrays").join(format!("{array}.sh"));
+        let script =
+            files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
+        let script = String::from_utf8_lossy(&script);
+        let excluded = self.submission.excluded()?;
+        let submitted = ToSubmit {
+            script: &script,
+            tasks,
+            after: &before,
+            held: self.submission.is_held(),
+            excluded: &excluded,
+            directory,
+        };
+        let scheduler = self.submission.scheduler();
+        scheduler.submit(&file.cluster, &submitted).map_err(|error| match error {
+            Error::Refused { words, .. } => Error::Rejected {
+                scheduler: scheduler.title(),
+                words: words.lines().map(printable).collect::<Vec<_>>().join("; "),
+                settings: file.profile.settings_to_check(),
+            },
+            other => other,
+        })
+    }
+
+    /// Whether the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
+    fn knows(&self, job: &str) -> bool {
+        match job.split_once('_') {
+            None => self.known.contains_key(job),
+            Some((array, task)) => {
+                let task: Option<u32> = task.parse().ok();
+                let tasks = self.known.get(array).into_iter().flatten();
+                task.is_some_and(|task| tasks.flat_map(Tasks::iter).any(|known| known == task))
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The command sbatch: the options in a script, and the variables that sbatch reads.
+//!
+//! sbatch takes an option from its command line first, then from a variable, and from a line of the script last. The lines
+//! of a script are therefore also given on the command line, and variables that contradict them are removed.
+
+use std::env;
+use std::process::Command;
+
+use crate::batch::scheduler::{ToSubmit, Variables};
+
+/// Variables that sbatch reads, and the options of a script that replace them. What depends on the runs is set by every
+/// script, and needs no option here: [`OF_RUNS`].
+const REPLACED: &[(&str, &[&str])] = &[
+    ("SBATCH_ACCOUNT", &["--account", "-A"]),
+    ("SBATCH_CONSTRAINT", &["--constraint", "-C"]),
+    ("SBATCH_EXCLUSIVE", &["--exclusive", "--oversubscribe", "-s"]),
+    ("SBATCH_EXPORT", &["--export", "--export-file"]),
+    ("SBATCH_GET_USER_ENV", &["--get-user-env"]),
+    ("SBATCH_GRES", &["--gres"]),
+    ("SBATCH_HINT", &["--hint"]),
+    ("SBATCH_MEM_PER_CPU", &["--mem"]),
+    ("SBATCH_MEM_PER_GPU", &["--mem"]),
+    ("SBATCH_MEM_PER_NODE", &["--mem", "--mem-per-cpu", "--mem-per-gpu"]),
+    ("SBATCH_NO_KILL", &["--no-kill", "-k"]),
+    ("SBATCH_PARTITION", &["--partition", "-p"]),
+    ("SBATCH_QOS", &["--qos", "-q"]),
+    ("SBATCH_RESERVATION", &["--reservation"]),
+    ("SBATCH_TIMELIMIT", &["--time", "-t"]),
+    ("SBATCH_WCKEY", &["--wckey"]),
+];
+
+/// Variables for what winsign itself decides from the runs, or needs.
+const OF_RUNS: &[&str] = &[
+    "SBATCH_ARRAY_INX",
+    "SBATCH_BATCH",
+    "SBATCH_CLUSTERS",
+    "SBATCH_CPUS_PER_GPU",
+    "SBATCH_ERROR",
+    "SBATCH_GPUS",
+    "SBATCH_GPUS_PER_NODE",
+    "SBATCH_GPUS_PER_SOCKET",
+    "SBATCH_GPUS_PER_TASK",
+    "SBATCH_IGNORE_PBS",
+    "SBATCH_INPUT",
+    "SBATCH_JOB_NAME",
+    "SBATCH_NO_REQUEUE",
+    "SBATCH_OPEN_MODE",
+    "SBATCH_OUTPUT",
+    "SBATCH_OVERCOMMIT",
+    "SBATCH_REQUEUE",
+    "SBATCH_SIGNAL",
+    "SBATCH_TEST_ONLY",
+    "SBATCH_WAIT",
+    "SLURM_CLUSTERS",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_HOSTFILE",
+    "SLURM_NPROCS",
+    "SLURM_NTASKS",
+    "SLURM_NTASKS_PER_CORE",
+    "SLURM_NTASKS_PER_GPU",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_NTASKS_PER_SOCKET",
+    "SLURM_OPEN_MODE",
+];
+
+/// Returns the command that submits tasks of an array; it reads the script from its standard input.
+pub(super) fn command(submitted: &ToSubmit) -> Command {
+    let mut command = Command::new("sbatch");
+    command.arg("--parsable").args(arguments(submitted)).current_dir(submitted.directory);
+    for variable in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
+        if is_removed(&variable, &options_of(submitted.script)) {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
+fn arguments(submitted: &ToSubmit) -> Vec<String> {
+    let ToSubmit { script, tasks, after, held, excluded, .. } = submitted;
+    let mut arguments = options_of(script);
+    for argument in &mut arguments {
+        if let Some(array) = argument.strip_prefix("--array=") {
+            let at_once = array.split_once('%').map(|(_, at_once)| format!("%{at_once}"));
+            *argument = format!("--array={tasks}{}", at_once.unwrap_or_default());
+        }
+    }
+    if !after.is_empty() {
+        arguments.push(format!("--dependency=afterany:{}", after.join(":")));
+    }
+    if *held {
+        arguments.push("--hold".to_string());
+    }
+    if !excluded.is_empty() {
+        let given = arguments.iter().filter_map(|argument| argument.strip_prefix("--exclude="));
+        let nodes: Vec<&str> = given.chain(excluded.iter().map(String::as_str)).collect();
+        arguments.push(format!("--exclude={}", nodes.join(",")));
+    }
+    arguments
+}
+
+/// Returns the options of a script, without the quotes of its lines.
+fn options_of(script: &str) -> Vec<String> {
+    let lines = script.lines().filter_map(|line| line.strip_prefix("#SBATCH "));
+    lines.flat_map(|line| shlex::split(line).unwrap_or_else(|| vec![line.to_string()])).collect()
+}
+
+/// Sorts the variables of this process that begin with `SBATCH_`.
+pub(super) fn variables(script: &str) -> Variables {
+    let options = options_of(script);
+    let of_sbatch = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let mut sorted = Variables::default();
+    for (name, value) in of_sbatch.filter(|(name, _)| name.starts_with("SBATCH_")) {
+        let variable = format!("{name}={}", value.to_string_lossy());
+        match is_removed(&name, &options) {
+            true => sorted.ignored.push(variable),
+            false => sorted.used.push(variable),
+        }
+    }
+    sorted.used.sort();
+    sorted.ignored.sort();
+    sorted
+}
+
+/// Whether sbatch must not read a variable.
+fn is_removed(variable: &str, options: &[String]) -> bool {
+    // A job must not pass on its own variables when it submits another.
+    let of_this_job = variable.starts_with("SLURM_") && env::var_os("SLURM_JOB_ID").is_some();
+    let needed = super::client::NEEDED_VARIABLES.contains(&variable);
+    let has = |name: &&str| options.iter().any(|option| is_named(option, name));
+    let is_replaced = REPLACED.iter().any(|(known, by)| *known == variable && by.iter().any(has));
+    (of_this_job && !needed) || OF_RUNS.contains(&variable) || is_replaced
+}
+
+/// Whether a word of a command line is an option with this name, such as `-p` in `-pgpu`, and `--mem` in `--mem=4G`.
+fn is_named(option: &str, name: &str) -> bool {
+    match name.starts_with("--") {
+        true => option.split('=').next() == Some(name),
+        false => option.starts_with(name) && !option.starts_with("--"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::batch::tasks::Tasks;
+
+    const SCRIPT: &str = "#!/bin/bash\n#SBATCH --array=0-12%3\n#SBATCH --mem=4G\n#SBATCH --comment=\"a \\\"b\\\" # c\"\n\
+                          #SBATCH --exclude=n1 --exclusive -p gpu\n\necho \"#SBATCH\"\n";
+
+    #[test]
+    fn options_of_the_script_are_arguments() {
+        let submitted = ToSubmit {
+            script: SCRIPT,
+            tasks: &Tasks::from(4..=6),
+            after: &["7", "8_1"],
+            held: true,
+            excluded: &["n2".to_string()],
+            directory: Path::new("/"),
+        };
+        let expected = [
+            "--array=4-6%3",
+            "--mem=4G",
+            "--comment=a \"b\" # c",
+            "--exclude=n1",
+            "--exclusive",
+            "-p",
+            "gpu",
+            "--dependency=afterany:7:8_1",
+            "--hold",
+            "--exclude=n1,n2",
+        ];
+        assert_eq!(arguments(&submitted), expected);
+    }
+
+    #[test]
+    fn only_variables_without_an_option_are_read() {
+        let options = options_of(SCRIPT);
+        for removed in ["SBATCH_PARTITION", "SBATCH_MEM_PER_CPU", "SBATCH_EXCLUSIVE", "SBATCH_WAIT", "SLURM_CLUSTERS"] {
+            assert!(is_removed(removed, &options), "{removed}");
+        }
+        for kept in ["SBATCH_ACCOUNT", "SBATCH_TIMELIMIT", "SBATCH_EXPORT", "SLURM_CONF", "PATH"] {
+            assert!(!is_removed(kept, &options), "{kept}");
+        }
+    }
+}
