@@ -196,7 +196,7 @@ fn jobs_on_another_cluster_are_found() {
     let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
     let second = study.slurm.start_second(Settings { conf: &[DOWN], ..Settings::default() });
     let queue = format!("squeue --all --noheader --clusters={second} | grep --invert-match CLUSTER || true");
-    let submitted = study.json_of("ann", &[&format!("SBATCH_CLUSTERS={second}")], "submit", &["--partition", "down"]);
+    let submitted = study.json_of("ann", &[&format!("SLURM_CLUSTERS={second}")], "submit", &["--partition", "down"]);
     let queued = study.slurm.shell("root", &queue);
     assert_eq!(queued.lines().count() as u64, submitted["arrays"].as_u64().unwrap(), "{queued}");
     study.assert_queued(&[]);
