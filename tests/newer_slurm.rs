@@ -274,6 +274,8 @@ fn task_on_a_node_without_the_store_does_not_stop_others() {
     wait_for("the first levels on two nodes", || (study.counts()["done"].as_u64().unwrap() >= 2).then_some(()));
     let restarts = study.restarts(array);
     assert!(restarts.values().filter(|&&restarts| restarts == 0).count() >= 2, "{restarts:?}");
+    // The third task continues on another node.
+    study.wait_until_done();
 }
 
 /// The study has about 10,000 runs, and each is a task.
