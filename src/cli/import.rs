@@ -89,7 +89,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     let run = Run::new(Settings::Import(Import { problem, digest }), vec![]);
     let directory = store.run(&run.id);
     let label = imported_label(problem);
-    let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
+    let resources = Resources { retries: 0, ..Resources::default() };
     let plan = Plan { name: label.to_string(), runs: vec![PlannedRun { run, label }], resources };
     let PlannedRun { run, label } = &plan.runs[0];
     directory.prepare(run, &label.to_string())?;
@@ -99,7 +99,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         launcher: Arc::new(Local),
         slots: Slots::local(1),
         ranks: 1,
-        threads: arguments.execution.threads.unwrap_or(1),
+        threads: arguments.execution.threads.unwrap_or(plan.resources.threads),
         data: arguments.execution.data.clone(),
         retries: 0,
         worker,

@@ -329,7 +329,7 @@ mod tests {
         let states = [RunState::Done, RunState::Pending, RunState::Blocked];
         let done: Vec<_> = study.runs.iter().filter(|(.., result)| result.is_some()).take(states.len()).collect();
         let runs = done.iter().map(|(planned, ..)| planned.clone()).collect();
-        let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
+        let resources = Resources { retries: 0, ..Resources::default() };
         let plan = Plan { name: "study".to_string(), runs, resources };
         let found = done.iter().zip(states).map(|((.., result), state)| Found {
             status: RunStatus { state, result: result.clone(), ..RunStatus::pending() },

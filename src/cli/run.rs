@@ -136,11 +136,11 @@ pub(crate) fn execute(
 /// its own. A run has one thread by default, since the number of threads changes the last bits of its results and must not
 /// depend on `--jobs`.
 fn options(arguments: &Arguments, resources: Resources, worker: PathBuf) -> Result<Options, Diagnostic> {
-    let threads = arguments.execution.threads.or(resources.threads).unwrap_or(1);
+    let threads = arguments.execution.threads.unwrap_or(resources.threads);
     let gpus = arguments.gpus.or(resources.gpus);
     let requested = Requested {
         jobs: arguments.jobs.or(resources.jobs),
-        ranks: arguments.ranks.or(resources.ranks).unwrap_or(1),
+        ranks: arguments.ranks.unwrap_or(resources.ranks),
         gpus: gpus.map(Share::from_gpus).transpose()?,
         gpus_are_required: arguments.gpus.is_some(),
         threads,

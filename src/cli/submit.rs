@@ -66,7 +66,7 @@ pub(crate) struct Cluster {
     /// The node features, instead of the profile's
     #[arg(long)]
     constraint: Option<String>,
-    /// Time limit of a job, in the format of Slurm; a run that takes longer continues in the next job
+    /// Time limit of a job, as the scheduler writes it, such as 4:00:00; a run that takes longer continues in the next job
     #[arg(long)]
     time: Option<String>,
     /// Runs per job
@@ -189,8 +189,8 @@ fn execution(plan: &Plan, execution: &Execution, ranks: &Ranks) -> Result<submis
     let resources = plan.resources;
     Ok(submission::Execution {
         data: submit::absolute(&execution.data)?,
-        threads: execution.threads.or(resources.threads).unwrap_or(1),
-        ranks: ranks.ranks.or(resources.ranks).unwrap_or(1),
+        threads: execution.threads.unwrap_or(resources.threads),
+        ranks: ranks.ranks.unwrap_or(resources.ranks),
         gpus: ranks.gpus.or(resources.gpus).filter(|&gpus| gpus > 0.0),
         retries: resources.retries,
     })

@@ -7,6 +7,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 
 use super::exit;
+use super::text::{code_point, deceptive, is_invisible};
 
 /// Lines shown before and after the one an error points at.
 const CONTEXT: usize = 2;
@@ -71,7 +72,8 @@ impl Diagnostic {
     #[must_use]
     pub fn in_file(self, name: &str, text: &str) -> Diagnostic {
         let excerpt = self.excerpt.map(|excerpt| Box::new(Excerpt::around(excerpt.place, text)));
-        Diagnostic { file: Some(name.to_string()), excerpt, ..self }
+        let help = excerpt.as_ref().and_then(|excerpt| excerpt.explain_deceptive()).or(self.help);
+        Diagnostic { file: Some(name.to_string()), excerpt, help, ..self }
     }
 
     /// Removes the place, if the text is in no file.
@@ -116,6 +118,19 @@ impl Excerpt {
         }
         let span = before.len() + start..before.len() + end;
         Excerpt { place, text: before + line + &after, first_line, span }
+    }
+}
+
+impl Excerpt {
+    /// Returns the help for a character that is easily taken for another, where the error is.
+    fn explain_deceptive(&self) -> Option<String> {
+        let character = deceptive(&self.text[self.span.clone()]).into_iter().next()?;
+        let code = code_point(character);
+        Some(match character {
+            space if space.is_whitespace() => format!("replace {code} by a plain space"),
+            invisible if is_invisible(invisible) => format!("remove {code}, which cannot be seen"),
+            _ => format!("replace {code} by the plain character that it looks like"),
+        })
     }
 }
 

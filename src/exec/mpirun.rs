@@ -228,8 +228,9 @@ mod tests {
     fn user_of_the_hosts_is_an_option_of_ssh() {
         let options = options(hosts(&[("me@a", 1), ("me@b", 1)], Share::Even), 2);
         let seat = options.slots.clone().take(2, Instant::now()).unwrap();
-        assert_eq!(agent_options(&seat), Some(("OMPI_MCA_plm_rsh_args", "-l me".to_string())));
-        assert!(built(options, &[]).join(" ").contains("--host a:1 -np 1"));
+        let variables = ["OMPI_MCA_plm_rsh_args", "PRTE_MCA_plm_ssh_args"].map(|name| (name, "-l me".to_string()));
+        assert_eq!(agent_options(&seat), variables);
+        assert!(built(options, &[]).join(" ").contains("--host a:1,b:1 -np 2"));
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn understand(stem: &str, text: &str) -> Result<ReferenceTable, Diagnostic> {
     let table: Head = settings.read(Map::new())?;
     let rows = settings.get("rows").expect("it is required");
     let Content::List(nodes) = &rows.content else {
-        let message = format!("`rows` must be a list, found {}", rows.content.found());
+        let message = format!("`rows` must be a list, found {}", rows.found());
         return Err(Diagnostic::at(rows.place, message, "begin each row with `- `"));
     };
     let mut entries: Vec<Entry<'static>> = Vec::new();

@@ -108,8 +108,8 @@ pub(crate) fn check_transferred(
     }
     let place = axis.item_for(value, point.levels()).map_or(axis.place, |item| item.place);
     let message = format!("no transfer has `{}: {value}`", axis.key.name);
-    let help =
-        format!("use a transferred value ({}), or remove `{}` to connect all", some_of(transferred), axis.key.name);
+    let known: Vec<Value> = transferred.iter().copied().collect();
+    let help = format!("use a transferred value ({}), or remove `{}` to connect all", some_of(&known), axis.key.name);
     Err(Diagnostic::at(place, message, help))
 }
 

@@ -1,5 +1,6 @@
 //! Combinations: every setting of a scope at one of its values.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -36,6 +37,11 @@ pub(crate) enum Values<'f> {
 }
 
 impl Dimension<'_> {
+    /// Returns the values within a combination.
+    pub(crate) fn values_within(&self, point: &Point) -> impl Iterator<Item = Value> {
+        self.positions(point).map(|position| self.value(position, point))
+    }
+
     /// Returns the positions of the values within a combination: all, or the one that the zip has reached.
     fn positions(&self, point: &Point) -> Range<u128> {
         match (self.zip.and_then(|zip| point.position(zip)), &self.values) {
@@ -132,6 +138,14 @@ impl<'a> Point<'a> {
     /// Returns the scope of the combination.
     pub(crate) fn block(&self) -> Block {
         self.values.last().map_or(Block::Top, |(key, _)| key.block)
+    }
+
+    /// Returns the number of combinations of these dimensions within this one, or `u128::MAX` if there are more.
+    pub(crate) fn count(&self, dimensions: &[Dimension]) -> u128 {
+        let mut zips = HashSet::new();
+        let independent = dimensions.iter().filter(|dimension| dimension.zip.is_none_or(|zip| zips.insert(zip)));
+        let lengths = independent.map(|dimension| dimension.positions(self)).map(|range| range.end - range.start);
+        lengths.fold(1, u128::saturating_mul)
     }
 
     /// Calls `visit` with each combination of these dimensions within this one; the first dimension varies slowest.

@@ -30,12 +30,12 @@ impl Connected {
         }
         // An imported ticket has no previous level.
         let is_first = connect.between == Between::Levels && chain.digest("ticket.imported").is_some();
-        let joins = !is_first && joinable.count(connect, 1) > 0;
+        let joins = !is_first && joinable.count(connect) > 0;
         self.any |= joins;
         if let Some(inherit) = point.get("connect.inherit") {
             let (joined, masks_differ) = self.inherits.entry(inherit).or_default();
             *joined |= joins;
-            *masks_differ |= !joins && joinable.count(&ConnectBlock { masks: Masks::Union, ..connect.clone() }, 1) > 0;
+            *masks_differ |= !joins && joinable.count(&ConnectBlock { masks: Masks::Union, ..connect.clone() }) > 0;
         }
         joins
     }

@@ -1,22 +1,22 @@
 //! Expands blocks of axes into chains, transfers and connects.
 //!
-//! Scope by scope: all chains first, then the transfers of each, then the connects. A scope is expanded only after a walk
-//! through its combinations has stayed within the limit, so that a slip such as `seed: 1..100000000000` costs nothing.
+//! Scope by scope: all chains first, then the transfers of each, then the connects. The combinations of a scope are counted
+//! before it is expanded, so that a slip such as `seed: 1..100000000000` costs nothing.
 
 use std::collections::HashSet;
 
 use winsign_core::settings::{Between, Inherit, Method, Problem, Schedule, Seeds, Training};
 
 use super::checks::{
-    MAX_RUNS, check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs,
-    check_transferred, has_no_retrained,
+    check_align, check_fits, check_level, check_numerics, check_path, check_rewind, check_runs, check_transferred,
+    has_no_retrained,
 };
 use super::combine::{Dimension, Point, Values};
 use super::connected::Connected;
 use super::defaults::recipe;
 use super::exclude::{Exclusion, Left};
 use super::file::{File, Section};
-use super::joins::{Joinable, TicketMatrix, blocks, ticket_matrices};
+use super::joins::{Joinable, TicketMatrix, count_blocks, ticket_matrices};
 use super::schema::{Block, Fallback, IMPORTED, Key, Kind};
 use super::values::{Axis, Value};
 use super::{Chain, ConnectBlock, TransferBlock};
@@ -48,7 +48,7 @@ fn chains<'p, 'f>(
 ) -> Result<Vec<Point<'p>>, Diagnostic> {
     let none = Transfers::default();
     let scope = problems.iter().map(|problem| (problem, &none));
-    check_size(file, &file.tickets, scope, 0, ticket_count, "tickets alone")?;
+    check_size(file, &file.tickets, scope, 0, count_tickets, "tickets alone")?;
 
     let mut chains = Vec::new();
     let mut known = HashSet::new();
@@ -84,6 +84,8 @@ struct Transfers {
     /// Their levels and what they inherit, in the order of the file.
     levels: Vec<Value>,
     inherits: Vec<Value>,
+    /// The level and what is inherited of some transfer.
+    pairs: HashSet<(u32, Inherit)>,
     known: HashSet<Vec<Value>>,
 }
 
@@ -94,10 +96,12 @@ impl Transfers {
             return;
         }
         let block = transfer(point);
-        let (level, inherit) = (Value::Whole(block.level.into()), Value::Word(point.text("transfer.inherit")));
-        for (list, value) in [(&mut self.levels, level), (&mut self.inherits, inherit)] {
-            if !list.contains(&value) {
-                list.push(value);
+        if self.pairs.insert((block.level, block.inherit)) {
+            let (level, inherit) = (Value::Whole(block.level.into()), Value::Word(point.text("transfer.inherit")));
+            for (list, value) in [(&mut self.levels, level), (&mut self.inherits, inherit)] {
+                if !list.contains(&value) {
+                    list.push(value);
+                }
             }
         }
         self.blocks.push(block);
@@ -122,7 +126,7 @@ fn transfers<'f>(
     let none = Transfers::default();
     let tickets = chains.iter().map(ticket_count).sum();
     let scope = chains.iter().map(|chain| (chain, &none));
-    check_size(file, &file.transfers, scope, tickets, |_| 1, "tickets and transfers")?;
+    check_size(file, &file.transfers, scope, tickets, |chain, axes| chain.count(axes), "tickets and transfers")?;
 
     let mut all: Vec<Transfers> = chains.iter().map(|_| Transfers::default()).collect();
     for section in &file.transfers {
@@ -156,7 +160,7 @@ fn connects<'f>(
     const WHAT: &str = "tickets, transfers and connects";
     let tickets: usize = chains.iter().map(ticket_count).sum();
     let mut runs = tickets + transfers.iter().map(|transfers| transfers.blocks.len()).sum::<usize>();
-    check_size(file, &file.connects, chains.iter().zip(transfers), runs, |_| 1, WHAT)?;
+    check_size(file, &file.connects, chains.iter().zip(transfers), runs, |chain, axes| chain.count(axes), WHAT)?;
 
     let levels = transfers.iter().flat_map(|transfers| transfers.levels.iter().copied()).collect();
     let inherits = transfers.iter().flat_map(|transfers| transfers.inherits.iter().copied()).collect();
@@ -183,7 +187,7 @@ fn connects<'f>(
                 check_align(section, point)?;
                 check_numerics(section, "connect.precision", point)?;
                 if known.insert((index, point.identity().0)) {
-                    runs += joinable.count(&connect, MAX_RUNS + 1);
+                    runs += joinable.count(&connect);
                     check_runs(file, runs, WHAT)?;
                     all[index].push(connect);
                 }
@@ -198,30 +202,43 @@ fn connects<'f>(
         ticket_matrices(chains.iter().map(problem).zip(all.iter().map(Vec::as_slice)))
     {
         let tickets: HashSet<_> = joined.into_iter().map(|chain| ticket_identity(&chains[chain])).collect();
-        runs += blocks(tickets.len(), connect.block).take(MAX_RUNS + 1).count();
+        runs += count_blocks(tickets.len(), connect.block);
         check_runs(file, runs, WHAT)?;
     }
     Ok(all)
 }
 
-/// Counts the combinations of a scope in addition to earlier `runs`; returns an error once there are too many.
+/// Adds the runs of the combinations of a scope to earlier `runs`; returns an error once there are too many.
 fn check_size<'p>(
     file: &File,
     sections: &[Section],
     scope: impl Iterator<Item = (&'p Point<'p>, &'p Transfers)> + Clone,
     mut runs: usize,
-    runs_of: fn(&Point) -> usize,
+    count: fn(&Point, &[Dimension]) -> u128,
     what: &str,
 ) -> Result<(), Diagnostic> {
     for section in sections {
         for (outer, transfers) in scope.clone() {
-            outer.visit(&dimensions(file, section, outer, transfers)?, &mut |point| {
-                runs += runs_of(point);
-                check_runs(file, runs, what)
-            })?;
+            let further = count(outer, &dimensions(file, section, outer, transfers)?);
+            runs = runs.saturating_add(usize::try_from(further).unwrap_or(usize::MAX));
+            check_runs(file, runs, what)?;
         }
     }
     Ok(())
+}
+
+/// Returns the number of tickets of all chains of these dimensions, or a number above all limits.
+fn count_tickets(outer: &Point, dimensions: &[Dimension]) -> u128 {
+    let levels = dimensions.iter().find(|dimension| dimension.key.path == "ticket.levels").expect("all chains have it");
+    let mut tickets = 0;
+    let mut lengths = 0;
+    for value in levels.values_within(outer) {
+        let Value::Whole(last) = value else { unreachable!("{value:?} is no number of levels") };
+        tickets += u128::from(last) + 1;
+        lengths += 1;
+    }
+    // Each length of a chain has as many combinations as every other.
+    (outer.count(dimensions) / lengths).saturating_mul(tickets)
 }
 
 /// Returns the number of tickets of a chain: one for each level, and level 0.
@@ -303,13 +320,16 @@ fn default<'f>(file: &File, section: &Section, key: &Key, outer: &Point, transfe
             }
             Between::NormInit | Between::Levels | Between::Tickets => return None,
         },
-        ("connect.points", _) if section.between() == Some(Between::Plane) => vec![Value::Whole(15)],
-        ("connect.points", _) => vec![Value::Whole(11)],
         (_, Fallback::Values(values)) => values.to_vec(),
         (_, Fallback::Recipe) if matches!(key.kind, Kind::Level) => {
             recipe(problem(outer), key).iter().flat_map(|level| level.meant(outer.levels())).collect()
         }
         (_, Fallback::Recipe) => recipe(problem(outer), key).to_vec(),
+        (_, Fallback::ByWord(path, words, other)) => {
+            let given = section.axis(path)?.values().next();
+            let own = words.iter().find(|(word, _)| given == Some(Value::Word(word)));
+            vec![own.map_or(other, |(_, value)| *value)]
+        }
         (_, Fallback::Same(path)) => return Some(Values::Same(path)),
         (_, Fallback::Required | Fallback::Depends(_)) => return None,
     };

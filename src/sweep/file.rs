@@ -174,7 +174,7 @@ fn read_block<T: DeserializeOwned>(
     node: Option<&Node>,
     defaults: Map<String, Json>,
 ) -> Result<T, Diagnostic> {
-    let nothing = Node { place: Place::default(), content: Content::Nothing };
+    let nothing = Node::new(Place::default(), Content::Nothing, String::new());
     SWEEP_FILE.entries(block, node.unwrap_or(&nothing))?.read(defaults)
 }
 
@@ -201,7 +201,7 @@ fn connects(node: &Node) -> Result<Vec<Section>, Diagnostic> {
             return Err(Diagnostic::at(block.place, "`connect.block` cannot be an axis", help));
         }
         let kinds: Vec<Between> = between.values().filter_map(kind_of).collect();
-        for (&item, &kind) in between.items.iter().zip(&kinds) {
+        for (&item, &kind) in between.items().iter().zip(&kinds) {
             let missing = |axis: &Axis| axis.key.missing_between(kind);
             if let Some((axis, reason)) = section.axes.iter().find_map(|axis| Some((axis, missing(axis)?))) {
                 let name = axis.key.name;
@@ -217,7 +217,7 @@ fn connects(node: &Node) -> Result<Vec<Section>, Diagnostic> {
                 return Err(Diagnostic::at(axis.place, format!("`between: {kind}` has no `{name}`"), help));
             }
             let axes = section.axes.iter().map(|axis| match axis.key.name {
-                "between" => Axis { items: vec![item], ..axis.clone() },
+                "between" => axis.with_item(item),
                 _ => axis.clone(),
             });
             connects.push(Section { axes: axes.collect(), ..section.clone() });
@@ -231,7 +231,7 @@ fn kind_of(value: Value) -> Option<Between> {
 }
 
 /// The form of a study's name, which becomes part of file names.
-pub(crate) const FILE_NAME: Form = Form { expects: "a text", numbers: false, read: study_name };
+pub(crate) const FILE_NAME: Form = Form { expects: "a text", read: study_name };
 
 fn study_name(named: &Named, text: &str) -> Result<String, Complaint> {
     if is_file_name(text) {

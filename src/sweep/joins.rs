@@ -1,9 +1,11 @@
 //! The networks that connects join. The expansion of a sweep counts these runs, and the plan contains them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use strum::VariantArray;
+use winsign_core::grouping::grouped;
 use winsign_core::settings::{Between, Inherit, Masks, Optimizer, Precision, Problem, Schedule, Training};
 
 use super::{ConnectBlock, TransferBlock};
@@ -14,10 +16,14 @@ pub(crate) struct Joinable<'t> {
     rows: HashMap<(u32, Inherit, Masks), Vec<Vec<usize>>>,
     /// The first ticket that is trained on, by its level, training and order of images.
     retrained: HashMap<(u32, TrainingKey, u64), usize>,
+    /// The numbers of runs that were counted, by the settings of connects that can change them.
+    counts: RefCell<HashMap<CountKey, usize>>,
 }
 
 /// The settings of a training, with real numbers as bits.
 type TrainingKey = (u32, u32, Optimizer, [u64; 3], Schedule, Precision);
+
+type CountKey = (Between, u32, Option<Inherit>, Masks, u32);
 
 impl<'t> Joinable<'t> {
     pub(crate) fn new(transfers: &'t [TransferBlock]) -> Joinable<'t> {
@@ -45,7 +51,7 @@ impl<'t> Joinable<'t> {
             row.sort_by_key(|&network| transfers[network].run_seeds());
             row.dedup_by_key(|network| transfers[*network].run_seeds());
         }
-        Joinable { transfers, rows, retrained }
+        Joinable { transfers, rows, retrained, counts: RefCell::default() }
     }
 
     /// Returns the transfers that a connect may join with each other: rows that differ only in seeds, in the order of
@@ -71,17 +77,17 @@ impl<'t> Joinable<'t> {
         })
     }
 
-    /// Returns the number of runs of a connect within its chain, or `limit` if there are more.
-    pub(crate) fn count(&self, connect: &ConnectBlock, limit: usize) -> usize {
-        match connect.between {
+    /// Returns the number of runs of a connect within its chain.
+    pub(crate) fn count(&self, connect: &ConnectBlock) -> usize {
+        let ConnectBlock { between, level, inherit, masks, block, .. } = *connect;
+        let mut counts = self.counts.borrow_mut();
+        *counts.entry((between, level, inherit, masks, block)).or_insert_with(|| match between {
             Between::NormInit | Between::Levels => 1,
             Between::Tickets => 0,
             Between::Plane => self.planes(connect).count(),
             Between::Retrain => self.retrained(connect).count(),
-            Between::Seeds => {
-                self.rows(connect).iter().flat_map(|row| blocks(row.len(), connect.block)).take(limit).count()
-            }
-        }
+            Between::Seeds => self.rows(connect).iter().map(|row| count_blocks(row.len(), block)).sum(),
+        })
     }
 }
 
@@ -102,6 +108,15 @@ pub(crate) fn blocks(networks: usize, side: u32) -> impl Iterator<Item = (Range<
     })
 }
 
+/// Returns the number of [`blocks`].
+pub(crate) fn count_blocks(networks: usize, side: u32) -> usize {
+    let side = side as usize;
+    let groups = networks.div_ceil(side);
+    let lone = usize::from(networks % side == 1);
+    let groups_with_pairs = if side == 1 { 0 } else { groups - lone };
+    groups * groups.saturating_sub(1) / 2 + groups_with_pairs
+}
+
 /// The matrix between the tickets of one level and one problem: the connect of its first chain, and the positions of
 /// its chains.
 pub(crate) struct TicketMatrix<'c> {
@@ -113,19 +128,16 @@ pub(crate) struct TicketMatrix<'c> {
 pub(crate) fn ticket_matrices<'c>(
     chains: impl IntoIterator<Item = (Problem, &'c [ConnectBlock])>,
 ) -> Vec<TicketMatrix<'c>> {
-    let mut matrices: Vec<(Problem, TicketMatrix)> = Vec::new();
-    for (chain, (problem, connects)) in chains.into_iter().enumerate() {
-        for connect in connects.iter().filter(|connect| connect.between == Between::Tickets) {
-            let same = |(other, matrix): &&mut (Problem, TicketMatrix)| {
-                *other == problem && connect.requests_matrix_of(matrix.connect)
-            };
-            match matrices.iter_mut().find(same) {
-                Some((_, matrix)) => matrix.chains.push(chain),
-                None => matrices.push((problem, TicketMatrix { connect, chains: vec![chain] })),
-            }
-        }
-    }
-    matrices.into_iter().map(|(_, matrix)| matrix).collect()
+    let requests = chains.into_iter().enumerate().flat_map(|(chain, (problem, connects))| {
+        let between_tickets = connects.iter().filter(|connect| connect.between == Between::Tickets);
+        between_tickets.map(move |connect| (chain, problem, connect))
+    });
+    let matrices = grouped(requests, |(_, problem, connect)| (*problem, connect.matrix_settings()));
+    let matrix = |requests: Vec<(usize, Problem, &'c ConnectBlock)>| TicketMatrix {
+        connect: requests[0].2,
+        chains: requests.into_iter().map(|(chain, ..)| chain).collect(),
+    };
+    matrices.into_iter().map(matrix).collect()
 }
 
 #[cfg(test)]
@@ -138,6 +150,9 @@ mod tests {
         assert_eq!(counts([0, 1, 2, 20], 1), [0, 0, 1, 190]);
         // Groups of 5, 5 and 2: three pairs of groups, and three groups by themselves; the third of 11 is one network.
         assert_eq!(counts([5, 6, 11, 12], 5), [1, 2, 5, 6]);
+        for (networks, side) in (0..20).flat_map(|networks| (1..7).map(move |side| (networks, side))) {
+            assert_eq!(count_blocks(networks, side), blocks(networks, side).count(), "{networks} in blocks of {side}");
+        }
         let pairs = |(rows, columns): (Range<usize>, Range<usize>)| (rows.start, columns.start);
         assert_eq!(blocks(3, 1).map(pairs).collect::<Vec<_>>(), [(0, 1), (0, 2), (1, 2)]);
     }

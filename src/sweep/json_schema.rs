@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::keys::{ALL, Block, Fallback, Form, Key, Kind, LAST, MAX_LEVEL};
+use super::keys::{ALL, Block, Fallback, Key, Kind, LAST, MAX_LEVEL};
 use super::layout::FIELDS;
 use super::schema::{KEYS, axis};
 use crate::yaml::DocumentKind;
@@ -86,8 +86,7 @@ fn value_schema(kind: Kind) -> Json {
         Kind::Whole { min, max: u64::MAX } => json!({ "type": "integer", "minimum": min }),
         Kind::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Truth => json!({ "type": "boolean" }),
-        Kind::Text(Form { numbers: true, .. }) => json!({ "type": ["string", "integer"] }),
-        Kind::Text(_) => json!({ "type": "string", "minLength": 1 }),
+        Kind::Text(_) => json!({ "type": ["string", "number"], "minLength": 1 }),
         Kind::Digest => json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
         Kind::Level => json!({ "anyOf": [
             { "type": "integer", "minimum": 1, "maximum": MAX_LEVEL },

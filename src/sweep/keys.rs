@@ -33,7 +33,7 @@ pub struct Key {
 }
 
 /// A block of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::Display, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::Display, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Block {
     Top,
@@ -80,8 +80,6 @@ pub enum Kind {
 pub struct Form {
     /// Describes such texts, as part of a sentence.
     pub expects: &'static str,
-    /// True if some of these texts look like whole numbers.
-    pub numbers: bool,
     /// Returns a text in its normal form, or why it does not have the form.
     pub read: fn(&Named, &str) -> Result<String, Complaint>,
 }
@@ -98,6 +96,8 @@ pub enum Fallback {
     Recipe,
     /// The value of another key.
     Same(&'static str),
+    /// The default depends on a word of another key: some words have their own, and all others the last value.
+    ByWord(&'static str, &'static [(&'static str, Value)], Value),
     /// The default depends on other things, described in words.
     Depends(&'static str),
 }
@@ -151,6 +151,10 @@ impl Key {
         match self.default {
             Fallback::Required => "required".to_string(),
             Fallback::Values(values) => values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            Fallback::ByWord(_, words, other) => {
+                let own = words.iter().map(|(word, value)| format!("; {value} for `{word}`"));
+                other.to_string() + &own.collect::<String>()
+            }
             Fallback::Same(path) => format!("same as `{path}`"),
             Fallback::Depends(words) => words.to_string(),
             Fallback::Recipe => defaults::describe(self),
@@ -170,12 +174,12 @@ impl Key {
             _ => None,
         };
         let content = content.unwrap_or_else(|| Content::Text(text.to_string()));
-        let node = Node { place: Place::default(), content };
+        let node = Node::new(Place::default(), content, text.to_string());
         Named { key: self, label: option }.read(&node).map_err(Diagnostic::without_place)
     }
 
-    pub(crate) fn unexpected(&self, content: &Content) -> Complaint {
-        Named { key: self, label: self.path }.unexpected(content)
+    pub(crate) fn unexpected(&self, node: &Node) -> Complaint {
+        Named { key: self, label: self.path }.unexpected(node)
     }
 }
 
@@ -200,14 +204,11 @@ impl Named<'_> {
                 let lines = nodes.iter().map(|node| self.text(form, node)).collect::<Result<Vec<_>, _>>()?;
                 Some(json!(lines))
             }
-            (Kind::Lines(form), Content::Text(_)) => Some(json!([self.text(form, node)?])),
-            (Kind::Text(form), Content::Text(_)) => Some(json!(self.text(form, node)?)),
-            (Kind::Text(form), Content::Whole(number)) if form.numbers => {
-                (form.read)(self, &number.to_string()).ok().map(Json::from)
-            }
+            (Kind::Lines(form), _) => Some(json!([self.text(form, node)?])),
+            (Kind::Text(form), _) => Some(json!(self.text(form, node)?)),
             (Kind::Word(words), Content::Text(word)) => words.contains(&word.as_str()).then(|| json!(word)),
             (Kind::Level, Content::Text(word)) => [LAST, ALL].contains(&word.as_str()).then(|| json!(word)),
-            (Kind::Digest, Content::Text(text)) => text.parse::<Digest>().is_ok().then(|| json!(text)),
+            (Kind::Digest, _) => node.text().filter(|text| text.parse::<Digest>().is_ok()).map(Json::from),
             (Kind::Truth, Content::Truth(truth)) => Some(json!(truth)),
             (Kind::Whole { .. } | Kind::Level, &Content::Whole(number)) => {
                 u64::try_from(number).ok().filter(|number| self.key.kind.has_whole(*number)).map(Json::from)
@@ -217,14 +218,11 @@ impl Named<'_> {
             (kind, &Content::Real(number)) => kind.has_real(number).then(|| json!(number + 0.0)),
             _ => None,
         };
-        value.ok_or_else(|| at(node, self.unexpected(&node.content)))
+        value.ok_or_else(|| at(node, self.unexpected(node)))
     }
 
     fn text(&self, form: Form, node: &Node) -> Result<String, Diagnostic> {
-        let text = match &node.content {
-            Content::Text(text) => (form.read)(self, text),
-            other => Err(self.unexpected(other)),
-        };
+        let text = node.text().ok_or_else(|| self.unexpected(node)).and_then(|text| (form.read)(self, text));
         text.map_err(|complaint| at(node, complaint))
     }
 
@@ -238,8 +236,9 @@ impl Named<'_> {
     }
 
     /// Returns the complaint about a value that the key cannot have.
-    pub fn unexpected(&self, content: &Content) -> Complaint {
+    pub fn unexpected(&self, node: &Node) -> Complaint {
         let Named { key, label } = self;
+        let content = &node.content;
         if matches!((key.kind, content), (Kind::Level, Content::Whole(0))) {
             let message = format!("`{label}` cannot be 0: level 0 is the dense network, not a ticket");
             return (message, "use 1, the level after the first pruning, or higher".to_string());
@@ -260,15 +259,12 @@ impl Named<'_> {
             (_, kind, Content::Text(text)) if kind.has_ranges() && is_hyphenated_range(text) => {
                 format!("write the range as `{}`", self.example(&text.replace(['-', '–'], "..")))
             }
-            (_, Kind::Text(Form { numbers: false, .. }), Content::Whole(number)) => {
-                format!("put it in quotes, as in `{}: \"{number}\"`", key.name)
-            }
-            (_, Kind::Text(_), Content::Real(_) | Content::Truth(_) | Content::List(_) | Content::Map(_)) => {
+            (_, Kind::Text(_), Content::List(_) | Content::Map(_)) => {
                 format!("put it in quotes if this is the text; {example}")
             }
             _ => example,
         };
-        (format!("`{label}` must be {}, found {}", key.kind.expects(), content.found()), help)
+        (format!("`{label}` must be {}, found {}", key.kind.expects(), node.found()), help)
     }
 }
 
@@ -283,7 +279,7 @@ fn at(node: &Node, (message, help): Complaint) -> Diagnostic {
 }
 
 /// Any text that is not empty.
-pub const ANY_TEXT: Form = Form { expects: "a text", numbers: false, read: any_text };
+pub const ANY_TEXT: Form = Form { expects: "a text", read: any_text };
 
 fn any_text(named: &Named, text: &str) -> Result<String, Complaint> {
     match text.trim() {
@@ -412,7 +408,7 @@ impl DocumentKind {
             Content::Map(entries) => entries.as_slice(),
             // Every line of the block is commented out.
             Content::Nothing => &[],
-            other => return Err(at(node, self.not_a_block(block, other))),
+            _ => return Err(at(node, self.not_a_block(block, node))),
         };
         let declared = entries.iter().map(|(name, node)| match self.key(block, &name.text) {
             Some(key) => Ok((key, node)),
@@ -424,7 +420,7 @@ impl DocumentKind {
         Ok(Entries { place: node.place, list: declared.collect::<Result<_, _>>()? })
     }
 
-    fn not_a_block(&self, block: Block, found: &Content) -> Complaint {
+    fn not_a_block(&self, block: Block, found: &Node) -> Complaint {
         let required: Vec<&Key> = self.block(block).filter(|key| key.default == Fallback::Required).collect();
         let first = if required.is_empty() { self.block(block).take(1).collect() } else { required };
         if block == Block::Top {
@@ -432,7 +428,7 @@ impl DocumentKind {
             return (message, begin_with(&first));
         }
         let message = format!("`{block}` must be {}, found {}", Kind::Block(block).expects(), found.found());
-        let help = match self.setting_of(block, found) {
+        let help = match self.setting_of(block, &found.content) {
             Some((name, word)) => format!(
                 "name the setting, as in `{block}: {{{name}: {word}}}`; several values are a list: `{{{name}: [{word}, …]}}`"
             ),

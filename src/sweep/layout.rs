@@ -123,7 +123,7 @@ impl IntervalMethod {
 }
 
 /// The form of names in `rows` and `columns`.
-pub(crate) const FIELD_NAMES: Form = Form { expects: "one or several names", numbers: false, read: field_name };
+pub(crate) const FIELD_NAMES: Form = Form { expects: "one or several names", read: field_name };
 
 fn field_name(named: &Named, name: &str) -> Result<String, Complaint> {
     let axes = KEYS.iter().filter(|key| key.is_axis());

@@ -24,6 +24,7 @@ mod values;
 pub mod yaml;
 mod zip;
 
+use std::hash::Hash;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -117,12 +118,13 @@ impl TransferBlock {
 }
 
 impl ConnectBlock {
-    /// Returns whether two chains of one problem request the same matrix between tickets. Settings that follow from
-    /// those of the chain, such as the batch, may differ if the file does not give them.
-    pub(crate) fn requests_matrix_of(&self, other: &ConnectBlock) -> bool {
-        let batch = if self.batch_is_given { self.batch } else { other.batch };
-        let precision = if self.precision_is_given { self.precision } else { other.precision };
-        self.between == Between::Tickets && ConnectBlock { batch, precision, ..self.clone() } == *other
+    /// Returns the settings that the chains of one matrix between tickets share. Those that follow from the chain, such as
+    /// the batch, may differ if the file does not give them.
+    pub(crate) fn matrix_settings(&self) -> impl Eq + Hash + use<> {
+        let ConnectBlock { level, block, masks, align, points, refine, sets, reestimation_batches, .. } = *self;
+        let batch = self.batch_is_given.then_some(self.batch);
+        let precision = self.precision_is_given.then_some(self.precision);
+        (level, block, masks, align, points, refine, sets, reestimation_batches, batch, precision)
     }
 }
 
@@ -136,15 +138,22 @@ pub type Axes = Vec<(String, String)>;
 pub struct Resources {
     /// The number of runs side by side; one per core unless given.
     pub jobs: Option<u32>,
-    /// The threads of each rank; 1 unless given.
-    pub threads: Option<u32>,
-    /// The processes that share a run; 1 unless given.
-    pub ranks: Option<u32>,
+    /// The threads of each rank.
+    pub threads: u32,
+    /// The processes that share a run.
+    pub ranks: u32,
     /// The GPUs of each rank: a whole number, or a fraction of one that several ranks share; none are requested unless
     /// given.
     pub gpus: Option<f64>,
     /// The number of times that a failing run is started again before it counts as failed.
     pub retries: u32,
+}
+
+impl Default for Resources {
+    fn default() -> Resources {
+        let defaults = SWEEP_FILE.defaults(keys::Block::Resources);
+        serde_json::from_value(defaults.into()).expect("the fields agree with the declarations")
+    }
 }
 
 /// Reads a sweep file.

@@ -127,7 +127,7 @@ fn unless<T: FromStr>(word: &str, has_effect: fn(T) -> bool, reason: &'static st
 #[rustfmt::skip]
 pub(crate) static KEYS: &[Key] = {
     use Block::{Connect, Report, Resources, Ticket, Top, Transfer};
-    use Fallback::{Depends, Recipe, Required, Same, Values};
+    use Fallback::{ByWord, Depends, Recipe, Required, Same, Values};
     &[
         Key::new(Top, "name", Kind::Text(FILE_NAME), Depends("the file's name"), "quickstart", "The name of the study in reports and file names."),
         Key::new(Top, "dataset", Kind::Word(Dataset::VARIANTS), Required, "digits", "The data set."),
@@ -180,7 +180,7 @@ pub(crate) static KEYS: &[Key] = {
         Key::new(Connect, "connect.block", Kind::Whole { min: 1, max: MAX_BLOCK }, Values(&[Value::Whole(1)]), "10", "The number of networks on each side of a block of the barrier matrix. Each block is one run; with 1, each pair is one run.").when(&[BLOCKS]),
         Key::new(Connect, "connect.masks", Kind::Word(Masks::VARIANTS), Values(&[Value::Word("same")]), "union", "The pairs to connect: those with the same mask (`same`), or all pairs, over the union of both masks (`union`).").when(&[MASKS, NEW_MASKS]),
         Key::new(Connect, "connect.align", Kind::Word(Align::VARIANTS), Values(&[Value::Word("none")]), "weights", "Whether the units of two networks are aligned, by their weights, before they are connected.").when(&[ALIGN]),
-        Key::new(Connect, "connect.points", Kind::Whole { min: 2, max: 1_000_000 }, Depends("11; 15 for `plane`"), "11", "The number of points on a path, including both ends; for a plane, on each side of its grid."),
+        Key::new(Connect, "connect.points", Kind::Whole { min: 2, max: 1_000_000 }, ByWord("connect.between", &[("plane", Value::Whole(15))], Value::Whole(11)), "11", "The number of points on a path, including both ends; for a plane, on each side of its grid."),
         Key::new(Connect, "connect.refine", Kind::Whole { min: 0, max: 20 }, Values(&[Value::Whole(0)]), "3", "How many times two points are added next to the point with the largest test error.").when(&[REFINE]),
         Key::new(Connect, "connect.margin", NOT_NEGATIVE, Values(&[Value::real(0.25)]), "0.25", "The margin of a plane's grid around its networks, as a fraction of their extent.").when(&[MARGIN]),
         Key::new(Connect, "connect.sets", Kind::Word(Sets::VARIANTS), Values(&[Value::Word("both")]), "test", "The images on which errors are measured: test and training images (`both`), or test images only (`test`)."),
@@ -189,8 +189,8 @@ pub(crate) static KEYS: &[Key] = {
         Key::new(Connect, "connect.precision", Kind::Word(Precision::VARIANTS), Same("ticket.precision"), "bf16", "Floating-point precision."),
 
         Key::new(Resources, "resources.jobs", JOBS, Depends("one per core"), "2", "The number of runs executed at the same time."),
-        Key::new(Resources, "resources.threads", THREADS, Depends("1"), "1", "Threads per rank; a different number can change the last bits of a result."),
-        Key::new(Resources, "resources.ranks", RANKS, Depends("1"), "8", "MPI processes per run. With BatchNorm, their number changes the result; otherwise only its last bits."),
+        Key::new(Resources, "resources.threads", THREADS, Values(&[Value::Whole(1)]), "1", "Threads per rank; a different number can change the last bits of a result."),
+        Key::new(Resources, "resources.ranks", RANKS, Values(&[Value::Whole(1)]), "8", "MPI processes per run. With BatchNorm, their number changes the result; otherwise only its last bits."),
         Key::new(Resources, "resources.gpus", GPUS, Depends("none requested"), "0.25", "GPUs per rank; with a fraction, ranks of several runs share a GPU."),
         Key::new(Resources, "resources.retries", Kind::Whole { min: 0, max: 1_000 }, Values(&[Value::Whole(1)]), "1", "How many times a failed run is restarted. If its worker was killed, at least 5 restarts in a row without a finished epoch are allowed."),
 

@@ -1,5 +1,6 @@
 //! Values, and axes of them: `0.1`, `[0.1, 0.05]`, `2..4`, `[1..3, 12]`.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value as Json;
@@ -66,7 +67,9 @@ impl From<Value> for Json {
 pub(crate) struct Axis {
     pub key: &'static Key,
     pub place: Place,
-    pub items: Vec<Item>,
+    items: Vec<Item>,
+    /// For each item, the number of values up to its end.
+    ends: Vec<u128>,
 }
 
 /// One value, or an inclusive range of whole numbers in either direction.
@@ -87,13 +90,31 @@ impl Axis {
             let help = format!("give at least one value, or remove `{}` for its default", key.name);
             return Err(Diagnostic::at(node.place, format!("`{}` has no values", key.path), help));
         }
-        let axis = Axis { key, place: node.place, items };
+        let axis = Axis::new(key, node.place, items);
         axis.check_distinct()?;
         Ok(axis)
     }
 
+    fn new(key: &'static Key, place: Place, items: Vec<Item>) -> Axis {
+        let mut len = 0;
+        let ends = items.iter().map(|item| {
+            len += item.len();
+            len
+        });
+        Axis { key, place, ends: ends.collect(), items }
+    }
+
+    /// Returns the axis with one of its items alone.
+    pub(crate) fn with_item(&self, item: Item) -> Axis {
+        Axis::new(self.key, self.place, vec![item])
+    }
+
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
     pub(crate) fn len(&self) -> u128 {
-        self.items.iter().map(Item::len).sum()
+        self.ends.last().copied().unwrap_or(0)
     }
 
     pub(crate) fn is_single(&self) -> bool {
@@ -106,22 +127,19 @@ impl Axis {
 
     /// Returns the value at a position below the axis's length.
     pub(crate) fn value_at(&self, position: u128) -> Value {
-        let mut before = 0;
-        let item = self.items.iter().find(|item| {
-            before += item.len();
-            position < before
-        });
-        let item = item.expect("the position is below the length");
-        item.value_at(position + item.len() - before)
+        let index = self.ends.partition_point(|end| *end <= position);
+        let before = index.checked_sub(1).map_or(0, |earlier| self.ends[earlier]);
+        self.items[index].value_at(position - before)
     }
 
     /// Returns the levels meant in a chain with this many.
     pub(crate) fn levels(&self, levels: u64) -> Result<Vec<Value>, Diagnostic> {
         let mut meant = Vec::new();
+        let mut known = HashSet::new();
         for item in &self.items {
             for level in item.values().flat_map(|value| value.meant(levels)) {
                 // Words and numbers can mean the same level; two equal numbers were found when the file was read.
-                if meant.contains(&level) {
+                if !known.insert(level) {
                     let message = format!("`{}` has level {level} twice in a chain of {levels} levels", self.key.path);
                     return Err(Diagnostic::at(item.place, message, "remove one of the two"));
                 }
@@ -165,7 +183,7 @@ impl Item {
     }
 
     fn read_range(key: &'static Key, node: &Node, text: &str) -> Result<Item, Diagnostic> {
-        let (unexpected, _) = key.unexpected(&node.content);
+        let (unexpected, _) = key.unexpected(node);
         if !key.kind.has_ranges() {
             let help =
                 format!("list the values, as in `{}: [{}]`; ranges are only for whole numbers", key.name, key.example);
@@ -177,7 +195,7 @@ impl Item {
             let help = "write two whole numbers, as in `2..4`; both are included";
             return Err(Diagnostic::at(node.place, unexpected, help));
         };
-        let end = |number| value(key, &Node { place: node.place, content: Content::Whole(number) });
+        let end = |number| value(key, &Node::new(node.place, Content::Whole(number), number.to_string()));
         Ok(Item { place: node.place, first: end(first)?, last: end(last)? })
     }
 
@@ -222,7 +240,8 @@ impl Item {
         self.is_all() || self.first == Value::Word(LAST)
     }
 
-    fn bounds(&self) -> (Value, Value) {
+    /// Returns the smallest and the largest value.
+    pub(crate) fn bounds(&self) -> (Value, Value) {
         (self.first.min(self.last), self.first.max(self.last))
     }
 }

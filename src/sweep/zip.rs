@@ -40,7 +40,7 @@ impl Zip {
     fn read(node: &Node) -> Result<Zip, Diagnostic> {
         let help = "for example `zip: [[ticket.method, ticket.lr]]`";
         let Content::List(nodes) = &node.content else {
-            let message = format!("`zip` must be lists of settings, found {}", node.content.found());
+            let message = format!("`zip` must be lists of settings, found {}", node.found());
             return Err(Diagnostic::at(node.place, message, help));
         };
         let members = nodes.iter().map(Member::read).collect::<Result<Vec<_>, _>>()?;
@@ -65,7 +65,7 @@ impl Zip {
                 let help = "list its values to zip it, even if they are the defaults";
                 return fail(format!("`{path}` is not given in this file"), help);
             }
-            if file.given(key).flat_map(|axis| &axis.items).any(Item::is_all) {
+            if file.given(key).flat_map(Axis::items).any(Item::is_all) {
                 let help = "list the levels, as in `1..12`, to zip them";
                 return fail(format!("`{path}: all` cannot be zipped"), help);
             }
@@ -114,7 +114,7 @@ impl Zip {
 impl Member {
     fn read(node: &Node) -> Result<Member, Diagnostic> {
         let Content::Text(name) = &node.content else {
-            let message = format!("`zip` must name settings, found {}", node.content.found());
+            let message = format!("`zip` must name settings, found {}", node.found());
             return Err(Diagnostic::at(node.place, message, "for example `zip: [[ticket.method, ticket.lr]]`"));
         };
         let key = schema::axis(name).map_err(|(message, help)| Diagnostic::at(node.place, message, help))?;

@@ -33,6 +33,12 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the name for messages.
     fn title(&self) -> &'static str;
 
+    /// Returns the form of the setting `time`.
+    fn time_form(&self) -> TimeForm;
+
+    /// Returns the form of the setting `memory`.
+    fn memory_form(&self) -> MemoryForm;
+
     /// Checks the settings of a profile that only this scheduler can judge, such as further options.
     fn check(&self, profile: &Profile) -> Result<(), Diagnostic>;
 
@@ -65,6 +71,23 @@ pub trait Scheduler: fmt::Debug + Sync {
 
     /// Returns the nodes of the job that this process is part of, if there are several and it is the job's only process.
     fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic>;
+}
+
+/// How a scheduler writes time limits.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeForm {
+    /// Describes the texts, as part of a sentence.
+    pub expects: &'static str,
+    /// Returns the seconds of a time limit, 0 for none; `None` if the text is no time limit.
+    pub seconds: fn(&str) -> Option<u64>,
+}
+
+/// How a scheduler writes amounts of memory.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryForm {
+    /// Describes the texts, as part of a sentence.
+    pub expects: &'static str,
+    pub accepts: fn(&str) -> bool,
 }
 
 /// Whether to wait for a controller that does not respond.

@@ -2,6 +2,7 @@
 //! `sbatch` passes them on, `options` checks those of a profile, `nodes` reads the environment of a job.
 
 mod client;
+mod forms;
 mod nodes;
 mod options;
 mod sbatch;
@@ -13,7 +14,9 @@ use winsign_core::Diagnostic;
 
 use crate::batch::Error;
 use crate::batch::profile::Profile;
-use crate::batch::scheduler::{Change, JobTasks, Jobs, Limits, Patience, Scheduler, ScriptParts, ToSubmit, Variables};
+use crate::batch::scheduler::{
+    Change, JobTasks, Jobs, Limits, MemoryForm, Patience, Scheduler, ScriptParts, TimeForm, ToSubmit, Variables,
+};
 use crate::batch::script::ArrayJob;
 use crate::hosts::Named;
 
@@ -25,6 +28,14 @@ pub(crate) struct Slurm;
 impl Scheduler for Slurm {
     fn title(&self) -> &'static str {
         TITLE
+    }
+
+    fn time_form(&self) -> TimeForm {
+        forms::TIME
+    }
+
+    fn memory_form(&self) -> MemoryForm {
+        forms::MEMORY
     }
 
     fn check(&self, profile: &Profile) -> Result<(), Diagnostic> {

@@ -12,9 +12,9 @@ use winsign_core::settings::{Between, Inherit, Kind, Method, Problem};
 use winsign_core::{Run, RunId};
 
 use super::Label;
-use super::label::{Block, Described, TICKET, TRANSFER};
+use super::label::{Block, Described};
 use crate::PROBLEM;
-use crate::schema::KEYS;
+use crate::schema::{Fallback, KEYS};
 use crate::values::Value;
 
 const TICKET_SEEDS: [&str; 3] = ["ticket.seed_init", "ticket.seed_order", "ticket.seed_alpha"];
@@ -114,8 +114,7 @@ fn drop_settings_that_follow_from_tickets(described: &mut [Described]) {
 /// Drops the settings of transfers and paths that are those of their tickets in every run. A run without a ticket then has
 /// the setting by the ticket's path, as sweep files do, if some ticket has the same value.
 fn drop_inherited(described: &mut [Described]) {
-    let connections = [("connect.batch", "ticket.batch"), ("connect.precision", "ticket.precision")];
-    for (own, inherited) in TRANSFER.into_iter().zip(TICKET).chain(connections) {
+    for (own, inherited) in inherited_settings() {
         let is_inherited = |one: &Described| match (value_of(one, own), value_of(one, inherited)) {
             (Some(own), Some(inherited)) => own == inherited,
             _ => true,
@@ -133,6 +132,14 @@ fn drop_inherited(described: &mut [Described]) {
             }
         }
     }
+}
+
+/// Returns the settings that are those of tickets by default, with the settings of tickets.
+fn inherited_settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KEYS.iter().filter(|key| !key.is_seed()).filter_map(|key| match key.default {
+        Fallback::Same(inherited) => Some((key.path, inherited)),
+        _ => None,
+    })
 }
 
 fn value_of(one: &Described, path: &str) -> Option<Value> {

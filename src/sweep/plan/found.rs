@@ -31,7 +31,7 @@ pub fn plan(name: &str, stores: &[Store]) -> Result<(Plan, Vec<(RunId, String)>)
         }
     }
     unreadable.retain(|(id, _)| !runs.contains_key(id));
-    let resources = Resources { jobs: None, threads: None, ranks: None, gpus: None, retries: 0 };
+    let resources = Resources { retries: 0, ..Resources::default() };
     let runs = in_order(runs).into_iter().map(|run| (run, None)).collect();
     Ok((Plan { name: name.to_string(), runs: label::label(runs), resources }, unreadable))
 }

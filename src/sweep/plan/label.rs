@@ -173,9 +173,9 @@ fn common_settings(ends: &[&Described]) -> Named {
 }
 
 /// The paths of the settings that tickets and transfers have in common.
-pub(super) const TICKET: [&str; 6] =
+const TICKET: [&str; 6] =
     ["ticket.batch", "ticket.optimizer", "ticket.lr", "ticket.momentum", "ticket.weight_decay", "ticket.precision"];
-pub(super) const TRANSFER: [&str; 6] = [
+const TRANSFER: [&str; 6] = [
     "transfer.batch",
     "transfer.optimizer",
     "transfer.lr",

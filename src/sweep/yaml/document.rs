@@ -12,6 +12,10 @@ use super::{Diagnostic, DocumentKind, Place, quoted};
 pub struct Node {
     pub place: Place,
     pub content: Content,
+    /// A truth value or a number as it is written; empty for everything else.
+    written: String,
+    /// The place of the value if this is an alias, and otherwise of the node.
+    defined: Place,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -39,33 +43,63 @@ pub(super) fn read(text: &str, kind: &DocumentKind) -> Result<Node, Diagnostic> 
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         reject_unsupported_tags: true,
-        // As texts they are reported like all other values that are not numbers.
-        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
+        // No setting has such a number, but a text may look like one.
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| fault(error, kind))
+    let root: Result<Node, _> = serde_saphyr::from_str_with_options(text, options);
+    let mut root = root.map_err(|error| fault(error, kind))?;
+    root.add_written(text);
+    Ok(root)
 }
 
 impl Node {
-    /// Returns the value of a key, if this is a block that has it.
-    pub fn get(&self, name: &str) -> Option<&Node> {
-        let Content::Map(entries) = &self.content else { return None };
-        entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
+    /// Returns a node that is not in a file, with a value as it is written if it is a truth value or a number.
+    pub(crate) fn new(place: Place, content: Content, written: String) -> Node {
+        Node { place, content, written, defined: place }
     }
-}
 
-impl Content {
+    /// Returns a node with a text that is not in a file.
+    pub fn from_text(text: &str) -> Node {
+        Node::new(Place::default(), Content::Text(text.to_string()), String::new())
+    }
+
+    /// Keeps truth values and numbers as they are written, here and below.
+    fn add_written(&mut self, text: &str) {
+        match &mut self.content {
+            Content::Truth(_) | Content::Whole(_) | Content::Real(_) => {
+                self.written = text.get(self.defined.start..self.defined.end).unwrap_or_default().trim().to_string();
+            }
+            Content::List(nodes) => nodes.iter_mut().for_each(|node| node.add_written(text)),
+            Content::Map(entries) => entries.iter_mut().for_each(|(_, node)| node.add_written(text)),
+            Content::Nothing | Content::Text(_) => {}
+        }
+    }
+
+    /// Returns the text of a value, whatever it looks like; `None` for nothing, lists and blocks.
+    pub fn text(&self) -> Option<&str> {
+        match &self.content {
+            Content::Text(text) => Some(text),
+            Content::Truth(_) | Content::Whole(_) | Content::Real(_) => Some(&self.written),
+            Content::Nothing | Content::List(_) | Content::Map(_) => None,
+        }
+    }
+
     /// Describes the content in messages about something else that was expected.
     pub fn found(&self) -> String {
-        match self {
+        match &self.content {
             Content::Nothing => "nothing".to_string(),
-            Content::Truth(value) => format!("`{value}`"),
-            Content::Whole(value) => format!("`{value}`"),
-            Content::Real(value) => format!("`{value:?}`"),
+            Content::Truth(_) | Content::Whole(_) | Content::Real(_) => quoted(&self.written),
             Content::Text(text) => format!("the text {}", quoted(text)),
             Content::List(_) => "a list".to_string(),
             Content::Map(_) => "a block of settings".to_string(),
         }
+    }
+
+    /// Returns the value of a key, if this is a block that has it.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        let Content::Map(entries) = &self.content else { return None };
+        entries.iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
     }
 }
 
@@ -107,7 +141,8 @@ fn place(location: Location) -> Place {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
         let spanned = Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Node { place: place(spanned.referenced), content: spanned.value })
+        let (place, defined) = (place(spanned.referenced), place(spanned.defined));
+        Ok(Node { place, content: spanned.value, written: String::new(), defined })
     }
 }
 

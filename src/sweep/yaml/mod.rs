@@ -51,15 +51,18 @@ pub fn read_text(path: &Path, kind: &DocumentKind) -> Result<String, Diagnostic>
     let opened = fs::File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
     match opened {
         Ok(_) if bytes.len() > MAX_BYTES => Err(too_large(kind)),
-        Ok(_) => match std::str::from_utf8(&bytes) {
-            Ok(text) => Ok(with_newlines(text)),
-            Err(error) => {
-                let message = format!("cannot read this file as text: byte {} is not UTF-8", error.valid_up_to());
-                Err(Diagnostic::new(message, format!("give a {} in YAML, saved as UTF-8", kind.name)))
-            }
-        },
+        Ok(_) => String::from_utf8(bytes).map(plain_text).map_err(|error| {
+            let message =
+                format!("cannot read this file as text: byte {} is not UTF-8", error.utf8_error().valid_up_to());
+            Diagnostic::new(message, format!("give a {} in YAML, saved as UTF-8", kind.name))
+        }),
         Err(error) => Err(unreadable(path, kind, &error)),
     }
+}
+
+/// Returns a text with plain ends of lines, and without the mark with which some editors begin files.
+fn plain_text(text: String) -> String {
+    with_newlines(text.strip_prefix('\u{feff}').unwrap_or(&text))
 }
 
 fn too_large(kind: &DocumentKind) -> Diagnostic {

@@ -1,13 +1,17 @@
 //! Names and numbers in messages.
 
-use winsign_core::text::printable;
+use winsign_core::text::{code_point, deceptive, printable};
 
 /// Returns a text of the file as it appears in messages, shortened.
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 40;
     let shown: String = text.chars().take(LONGEST).collect();
     let more = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
-    format!("`{}{more}`", printable(&shown))
+    let mut shown = printable(&shown);
+    for character in deceptive(&shown.clone()) {
+        shown = shown.replace(character, &format!("<{}>", code_point(character)));
+    }
+    format!("`{shown}{more}`")
 }
 
 /// Returns names as they appear in messages.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
-use winsign_sweep::keys::{Block, Key};
+use winsign_sweep::keys::{Block, Key, Named};
 use winsign_sweep::yaml::{self, Content, Diagnostic, Place, listed, nearest, quoted};
 
 use super::scheduler::{self, Scheduler};
@@ -44,9 +44,9 @@ pub struct Profile {
     pub account: Option<String>,
     pub qos: Option<String>,
     pub constraint: Option<String>,
-    /// A job's time limit in one of Slurm's forms.
+    /// A job's time limit, as the scheduler writes it.
     pub time: Option<String>,
-    /// A node's memory for a job, as `sbatch --mem` takes it.
+    /// A node's memory for a job, as the scheduler writes it.
     pub memory: Option<String>,
     /// How many seconds before its time limit a job is signaled to save its checkpoint.
     pub grace: u32,
@@ -188,7 +188,8 @@ impl Profile {
 
     /// Returns the time limit of a job, or `None` without one.
     pub fn time_limit(&self) -> Option<Duration> {
-        keys::seconds(self.time.as_ref()?).filter(|seconds| *seconds > 0).map(Duration::from_secs)
+        let seconds = (self.scheduler().time_form().seconds)(self.time.as_ref()?)?;
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// Whether the file or the command line has a setting.
@@ -247,8 +248,31 @@ impl Profile {
         serde_json::to_value(self).expect("a profile is plain data")
     }
 
+    /// Checks that the limits of a job have the forms of the scheduler.
+    fn check_limits(&self) -> Result<(), Diagnostic> {
+        let (time, memory) = (self.scheduler().time_form(), self.scheduler().memory_form());
+        if let Some(text) = self.time.as_ref().filter(|text| (time.seconds)(text).is_none()) {
+            return Err(self.malformed("time", text, time.expects));
+        }
+        match self.memory.as_ref().filter(|text| !(memory.accepts)(text)) {
+            Some(text) => Err(self.malformed("memory", text, memory.expects)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the error of a setting whose text does not have the form that the scheduler expects.
+    fn malformed(&self, setting: &str, text: &str, expects: &str) -> Diagnostic {
+        let key = keys::key(setting).expect("a declared setting");
+        let option = format!("--{setting}");
+        let label = if self.source.overridden.contains(setting) { &option } else { setting };
+        let example = Named { key, label }.example(key.example);
+        let message = format!("`{label}` must be {expects}, found the text {}", quoted(text));
+        self.fault(setting, 0, message, format!("for example `{example}`"))
+    }
+
     /// Checks settings against each other.
     fn check(&self) -> Result<(), Diagnostic> {
+        self.check_limits()?;
         if self.side_by_side > self.pack {
             let Profile { side_by_side, pack, .. } = self;
             let message = format!("`side_by_side: {side_by_side}` must not exceed `pack: {pack}`, the runs per task");

@@ -99,6 +99,13 @@ fn empty_profile_has_defaults() {
 }
 
 #[test]
+fn texts_are_as_they_are_written() {
+    for text in ["695e0514", "2024", "0x1F", "1.50", "1e5", "true", ".inf", "007", "+3"] {
+        assert_eq!(understood(&format!("account: {text}")).account.as_deref(), Some(text));
+    }
+}
+
+#[test]
 fn numbers_are_times_and_memory() {
     let time = |text: &str| understood(&format!("time: {text}")).time.unwrap();
     for text in ["30", "90:30", "4:00:00", "08:00:00", "1-12", "1-12:30", "1-12:00:00", "UNLIMITED", "'30'", "0"] {
@@ -146,18 +153,19 @@ fn bad_input_is_explained_at_its_place() {
         ("launcher: \"ibrun -n 4\"", 1, 11, "`launcher`: the command `ibrun -n 4` does not contain `{ranks}`", "add the number of ranks of a run"),
         ("scheduler: pbs", 1, 12, "`scheduler` must be `slurm`, found the text `pbs`", "for example `scheduler: slurm`"),
         ("partition:", 1, 10, "`partition` must be a name, found nothing", "for example `partition: gpu`"),
-        ("partition: 2024", 1, 12, "`partition` must be a name, found `2024`", "put it in quotes, as in `partition: \"2024\"`"),
         ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: a name cannot contain ' '", "for example `partition: gpu`"),
         ("account: \"a\\nb\"", 1, 10, "`account` cannot be `a\\nb`: a name cannot contain '\\n'", "for example `account: lottery`"),
         ("account: ''", 1, 10, "`account` is empty", "remove it, or give a value, as in `account: lottery`"),
+        ("account: lottery\u{200b}", 1, 10, "`account` cannot be `lottery<U+200B>`: a name cannot contain U+200B", "remove U+200B"),
+        ("constraint: a100\u{200b}&nvlink", 1, 13, "`constraint` cannot contain U+200B", "remove U+200B"),
         ("constraint: [a100|h100]", 1, 13, "`constraint` must be a text, found a list", "put it in quotes"),
         ("constraint: |\n  a100\n  h100", 2, 3, "`constraint` must be on one line, found '\\n'", "write it on one line"),
         ("constraint: \"a\\e[31m\"", 1, 13, "`constraint` must be on one line, found '\\u{1b}'", "write it on one line"),
         ("time: 4h", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `4h`", "for example `time: 4:00:00`"),
         ("time: 1:2:3:4", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `1:2:3:4`", "for example"),
-        ("time: 999999999", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `999999999`", "for example"),
-        ("time: -5", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found `-5`", "for example"),
-        ("time: \"5\\n#SBATCH --wrap=x\"", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `5\\n#SBATCH --wrap=x`", "for example"),
+        ("time: 999999999", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `999999999`", "for example"),
+        ("time: -5", 1, 7, "`time` must be minutes, or a time such as `4:00:00` or `1-12:00:00`, found the text `-5`", "for example"),
+        ("time: \"5\\n#SBATCH --wrap=x\"", 1, 7, "`time` must be on one line, found '\\n'", "write it on one line"),
         ("memory: 1.5G", 1, 9, "`memory` must be a whole number, optionally followed by `K`, `M`, `G` or `T`, found the text `1.5G`", "for example `memory: 32G`"),
         ("memory: 64 GB", 1, 9, "`memory` must be a whole number, optionally followed by `K`, `M`, `G` or `T`, found the text `64 GB`", "for example"),
         ("grace: 0", 1, 8, "`grace` must be a whole number from 1 to 65,535, found `0`", "for example `grace: 120`"),
@@ -170,7 +178,7 @@ fn bad_input_is_explained_at_its_place() {
         ("setup: \"a\\0b\"", 1, 8, "`setup` contains a zero byte", "remove"),
         ("setup: [module purge, {a: b}]", 1, 23, "`setup` must be shell commands, found a block of settings", "for example `setup: module load openmpi`"),
         // Options of sbatch
-        ("sbatch: 3", 1, 9, "`sbatch` must be a list of sbatch options, found `3`", "for example `sbatch: [--exclusive]`"),
+        ("sbatch: 3", 1, 9, "an option of sbatch must begin with `-`, found `3`", "for example `sbatch: [--exclusive]`"),
         ("sbatch:\n  - exclusive", 2, 5, "an option of sbatch must begin with `-`, found `exclusive`", "for example `sbatch: [--exclusive]`"),
         ("sbatch: |\n  --exclusive\n  --nice", 2, 3, "an option of sbatch must be on one line, found '\\n'", "write a list: one option per line"),
         ("sbatch: ['#SBATCH --nice']", 1, 10, "`#SBATCH --nice` is a line of a script, not an option", "remove `#SBATCH`: `\"--nice\"`"),
