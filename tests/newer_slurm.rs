@@ -31,8 +31,14 @@ impl Study {
         }
         let study = Study { slurm: SlurmBox::start(settings) };
         study.slurm.shell("root", &format!("install -d -o ann -m 777 {FOLDER}"));
-        fs::write(study.slurm.path(FOLDER).join("study.yaml"), text).unwrap();
+        study.write("study.yaml", text);
         Some(study)
+    }
+
+    /// Writes a file to the folder of the study, and returns its path in the box.
+    fn write(&self, name: &str, text: &str) -> String {
+        fs::write(self.slurm.path(FOLDER).join(name), text).unwrap();
+        format!("{FOLDER}/{name}")
     }
 
     /// Creates the command `winsign COMMAND SWEEP --store …` of a user who has set these variables.
@@ -53,6 +59,12 @@ impl Study {
 
     fn counts(&self) -> Value {
         self.json("status", &[])["runs"].clone()
+    }
+
+    fn wait_until_done(&self) {
+        wait_for("the end of the study", || self.tasks("%i").is_empty().then_some(()));
+        let counts = self.counts();
+        assert_eq!(counts["done"], counts["total"], "{counts:#}");
     }
 
     /// Asserts that the study is queued for a user with these variables, and cannot be submitted twice.
@@ -127,9 +139,23 @@ fn box_leaves_no_process_behind() {
 fn submitted_study_is_done() {
     let Some(study) = Study::new(Settings::default(), SMALL) else { return };
     study.json("submit", &[]);
-    wait_for("the end of the study", || study.tasks("%i").is_empty().then_some(()));
-    let counts = study.counts();
-    assert_eq!(counts["done"], counts["total"], "{counts:#}");
+    study.wait_until_done();
+}
+
+#[test]
+#[cfg(feature = "mpi")]
+fn ranks_have_the_variables_of_setup_if_sbatch_exports_none() {
+    let settings = Settings { cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(1, 1)) else { return };
+    let setup = "export WINSIGN_MACHINE=from-setup";
+    let profile = study.write("profile.yaml", &format!("launcher: srun\nranks_per_node: 1\nsetup: {setup}\n"));
+    study.json_of("ann", &["SBATCH_EXPORT=NONE"], "submit", &["--profile", &profile, "--ranks", "2"]);
+    study.wait_until_done();
+    let content = study.content();
+    let named = |name: &'static str| content.iter().filter(move |(path, _)| path.ends_with(name));
+    let read = |content: &Vec<u8>| serde_json::from_slice::<Value>(content).unwrap();
+    assert!(named("result.json").all(|(_, content)| read(content)["ranks"] == 2));
+    assert!(named("attempts/1.json").all(|(_, content)| read(content)["owner"]["machine"] == "from-setup"));
 }
 
 #[test]
@@ -170,7 +196,7 @@ fn jobs_on_another_cluster_are_found() {
     let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
     let second = study.slurm.start_second(Settings { conf: &[DOWN], ..Settings::default() });
     let queue = format!("squeue --all --noheader --clusters={second} | grep --invert-match CLUSTER || true");
-    let submitted = study.json_of("ann", &[&format!("SBATCH_CLUSTERS={second}")], "submit", &["--partition", "down"]);
+    let submitted = study.json_of("ann", &[&format!("SLURM_CLUSTERS={second}")], "submit", &["--partition", "down"]);
     let queued = study.slurm.shell("root", &queue);
     assert_eq!(queued.lines().count() as u64, submitted["arrays"].as_u64().unwrap(), "{queued}");
     study.assert_queued(&[]);
@@ -248,6 +274,8 @@ fn task_on_a_node_without_the_store_does_not_stop_others() {
     wait_for("the first levels on two nodes", || (study.counts()["done"].as_u64().unwrap() >= 2).then_some(()));
     let restarts = study.restarts(array);
     assert!(restarts.values().filter(|&&restarts| restarts == 0).count() >= 2, "{restarts:?}");
+    // The third task continues on another node.
+    study.wait_until_done();
 }
 
 /// The study has about 10,000 runs, and each is a task.
