@@ -418,6 +418,39 @@ resources: {ranks: 2}
     }
 }
 
+/// Replaces srun by a program that is killed for lack of memory in jobs with less than 150 MB.
+const HUNGRY_SRUN: &str = r#"#!/bin/sh
+if [ "$SLURM_MEM_PER_NODE" -lt 150 ]; then
+    echo 'slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.' >&2
+    kill -KILL $$
+fi
+exec /usr/bin/srun "$@"
+"#;
+
+#[test]
+#[cfg(feature = "mpi")]
+fn run_that_needs_more_memory_gets_it() {
+    let text = "
+dataset: digits
+architecture: resnet8
+ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
+resources: {ranks: 2}
+";
+    let study = Study::new(Settings { nodes: 1, ..Settings::default() }, text);
+    let programs = study.workplace.path("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("srun"), HUNGRY_SRUN).unwrap();
+    fs::set_permissions(programs.join("srun"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let setup = format!("setup: 'export PATH={}:$PATH'\n", programs.display());
+    let profile = study.profile(&format!("{setup}memory: 110M\nmemory_growth: 1.2\nmax_memory: 200M\n"));
+    study.submit(&["--profile", &profile]);
+    study.wait_until_done();
+    let logs = study.logs();
+    // 110 MB, 132 MB, 159 MB.
+    assert!(logs.contains("again with 132 MB") && logs.contains("again with 159 MB"), "{logs}");
+    assert!(!logs.contains("with 191 MB"), "{logs}");
+}
+
 /// Each level of the ticket is computed again by its own job, and not by the first job that needs it.
 #[test]
 fn cleaned_networks_are_computed_again_by_jobs() {

@@ -46,6 +46,8 @@ max_running: 32
 max_submit: 500
 cluster: west
 gpu_option: gpus-per-node
+memory_growth: 1.5
+max_memory: 128G
 setup: |
   module load openmpi
   export NAME='a b'
@@ -67,6 +69,8 @@ sbatch:
         constraint: text("[a100|h100]"),
         time: text("1-12:00:00"),
         memory: text("64G"),
+        memory_growth: Some(1.5),
+        max_memory: text("128G"),
         grace: 60,
         requeue: false,
         gpu_type: text("a100"),
@@ -83,7 +87,7 @@ sbatch:
     };
     assert_eq!(profile, expected);
     let lines = ["launcher", "partition", "max_submit", "sbatch", "mpi"].map(|setting| line_of(&profile, setting));
-    assert_eq!(lines, [Some(2), Some(3), Some(17), Some(24), None]);
+    assert_eq!(lines, [Some(2), Some(3), Some(17), Some(26), None]);
 }
 
 #[test]
@@ -96,6 +100,21 @@ fn empty_profile_has_defaults() {
         );
     }
     assert_eq!(line_of(&Profile::default(), "partition"), None);
+}
+
+#[test]
+fn memory_grows_up_to_its_limit() {
+    let profile = understood("memory: 2G\nmemory_growth: 1.5\nmax_memory: 4G");
+    assert_eq!([None, Some(2_048), Some(3_072), Some(4_000)].map(|had| profile.more_memory(had)), [
+        Some(3_072),
+        Some(3_072),
+        Some(4_096),
+        Some(4_096)
+    ]);
+    assert_eq!(profile.more_memory(Some(4_096)), None);
+    assert_eq!(understood("memory: 2G").more_memory(Some(2_048)), None);
+    assert_eq!(understood("memory_growth: 2").more_memory(None), None, "nobody knows how much it had");
+    assert_eq!(understood("memory: 0\nmemory_growth: 2").more_memory(None), None, "it had all of the node");
 }
 
 #[test]
