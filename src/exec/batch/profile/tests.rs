@@ -105,12 +105,10 @@ fn empty_profile_has_defaults() {
 #[test]
 fn memory_grows_up_to_its_limit() {
     let profile = understood("memory: 2G\nmemory_growth: 1.5\nmax_memory: 4G");
-    assert_eq!([None, Some(2_048), Some(3_072), Some(4_000)].map(|had| profile.more_memory(had)), [
-        Some(3_072),
-        Some(3_072),
-        Some(4_096),
-        Some(4_096)
-    ]);
+    assert_eq!(
+        [None, Some(2_048), Some(3_072), Some(4_000)].map(|had| profile.more_memory(had)),
+        [Some(3_072), Some(3_072), Some(4_096), Some(4_096)]
+    );
     assert_eq!(profile.more_memory(Some(4_096)), None);
     assert_eq!(understood("memory: 2G").more_memory(Some(2_048)), None);
     assert_eq!(understood("memory_growth: 2").more_memory(None), None, "nobody knows how much it had");
