@@ -333,16 +333,20 @@ impl Submission {
     pub(super) fn adopt(&self, alive: &[Job]) -> StoreResult<BTreeMap<usize, Vec<Part>>> {
         let mut all = self.parts()?;
         for job in alive {
-            let Some(array) = self.array_of(job) else { continue };
-            let (Some(rest), Some(last)) = (self.rest(array, &all), job.id.tasks.as_ref().and_then(Tasks::last)) else {
+            let Some((array, rest)) = self.array_of(job).and_then(|array| Some((array, self.rest(array, &all)?)))
+            else {
                 continue;
             };
-            let parts = all.entry(array).or_default();
-            if !parts.iter().any(|part| part.job == job.id.array) {
-                let tasks = Tasks::from(*rest.start()..=last.max(*rest.start()));
-                parts.push(Part { job: job.id.array.clone(), tasks });
-                self.write_parts(array, parts)?;
+            if all.get(&array).into_iter().flatten().any(|part| part.job == job.id.array) {
+                continue;
             }
+            // The scheduler lists tasks in different states separately.
+            let same = alive.iter().filter(|other| other.id.array == job.id.array);
+            let Some(last) = same.filter_map(|job| job.id.tasks.as_ref()?.last()).max() else { continue };
+            let tasks = Tasks::from(*rest.start()..=last.max(*rest.start()));
+            let parts = all.entry(array).or_default();
+            parts.push(Part { job: job.id.array.clone(), tasks });
+            self.write_parts(array, parts)?;
         }
         Ok(all)
     }
@@ -523,15 +527,16 @@ mod tests {
         submission.write_parts(0, &[part("7", "0-5")]).unwrap();
         assert_eq!(submission.rest(0, &submission.parts().unwrap()), Some(6..=12));
         // Submitted, but not recorded.
-        let job = Job {
-            id: JobTasks { array: "8".to_string(), tasks: Tasks::parse("7-12") },
+        let job = |tasks: &str, state: JobState| Job {
+            id: JobTasks { array: "8".to_string(), tasks: Tasks::parse(tasks) },
             name: Submission::job_name("study", "3f", 0),
-            state: JobState::Pending,
+            state,
             words: String::new(),
             held: None,
             own: false,
         };
-        let parts = submission.adopt(&[job.clone(), job]).unwrap();
+        let running = job("7", JobState::Running);
+        let parts = submission.adopt(&[running, job("8-12", JobState::Pending)]).unwrap();
         assert_eq!(parts[&0], [part("7", "0-5"), part("8", "6-12")]);
         assert_eq!((submission.parts().unwrap(), submission.unsent(&parts)), (parts, 0));
 
