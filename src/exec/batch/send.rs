@@ -55,6 +55,10 @@ pub(super) fn send(
     let mut sender = Sender::new(submission, room(&submission.file.profile, limits) as usize, parts, &alive);
     for array in 0..submission.file.arrays.len() {
         while let Some(rest) = submission.rest(array, &sender.parts) {
+            // `winsign cancel` may run at the same time, and cancels only the jobs that it finds.
+            if submission.is_cancelled() {
+                return Ok(sender.sent);
+            }
             if !lease.keep() {
                 return Err(Error::Busy { reason: "another process took over the lock".to_string() });
             }
