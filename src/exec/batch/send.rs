@@ -78,7 +78,7 @@ struct Sender<'a> {
     used: usize,
     /// Jobs in the queue other than this process.
     others: usize,
-    /// Whether another job of the submission will end later, and can send what does not fit now.
+    /// True if another job of the submission will end later, and can send what does not fit now.
     followed: bool,
     /// The maximum number of tasks of one command, as far as is known.
     most: u32,
@@ -191,7 +191,7 @@ impl Sender<'_> {
         })
     }
 
-    /// Whether the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
+    /// Returns true if the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
     fn knows(&self, job: &str) -> bool {
         match job.split_once('_') {
             None => self.known.contains_key(job),

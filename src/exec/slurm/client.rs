@@ -59,7 +59,7 @@ fn on(program: &str, cluster: &str) -> Command {
     command
 }
 
-/// Whether a cluster is not the local one. If the local one does not respond, commands ask it nevertheless, and fail.
+/// Returns true if a cluster is not the local one. If the local one does not respond, commands query it nevertheless, and fail.
 fn is_elsewhere(cluster: &str) -> bool {
     let local = known_cluster().or_else(|| {
         let limits = limits_of(plain("scontrol"), Patience::None).ok()?;
@@ -141,7 +141,7 @@ pub(super) fn jobs(cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> 
     Ok(parse_queue(&text, own_job().as_ref()))
 }
 
-/// Whether any of these arrays has not ended.
+/// Returns true if any of these arrays has not ended.
 pub(super) fn exist(cluster: &str, arrays: &[&str]) -> Result<bool, Error> {
     let mut squeue = on("squeue", cluster);
     squeue.args(["--all", "--noheader", "--states=all", "--format=%T", "--jobs", &arrays.join(",")]);
@@ -210,7 +210,7 @@ fn hold(state: &str, reason: &str, comment: &str) -> Option<Hold> {
     Some(match node {
         Some((node, reason)) => Hold::Node { name: node.to_string(), reason: format!("{node} {reason}") },
         None if reason.contains("JobHeldAdmin") && ours.is_none() => Hold::Administrator(why),
-        None => Hold::Asked(why),
+        None => Hold::Requested(why),
     })
 }
 
@@ -319,8 +319,8 @@ fn repeated(command: &Command) -> Command {
     copy
 }
 
-/// Whether all lines of an error are about jobs that have ended. Those about lists of tasks also have a line for the others:
-/// `7_0-3: Job has already finished` and `7_4-9: No error`.
+/// Returns true if all lines of an error are about jobs that have ended. Those about lists of tasks also have a line for the
+/// others: `7_0-3: Job has already finished` and `7_4-9: No error`.
 fn ended_meanwhile(words: &str) -> bool {
     const KNOWN: &[&str] = &[
         "Invalid job id",
@@ -396,7 +396,7 @@ fn describe(name: &str, output: &Output) -> String {
     }
 }
 
-/// Whether the controller has definitely not received the request.
+/// Returns true if the controller has definitely not received the request.
 fn was_not_received(error: &Error) -> bool {
     matches!(error, Error::Unavailable { words, .. } if words.contains("connect failure") || words.contains("Connection refused"))
 }
@@ -449,9 +449,9 @@ mod tests {
     #[test]
     fn reason_of_a_held_job_is_its_comment_or_that_of_slurm() {
         let job = |end: &str| parse_job(&format!("7|1|{end}"), None).unwrap().held;
-        let asked = |reason: &str| Some(Hold::Asked(reason.to_string()));
-        assert_eq!(job("PENDING|a|JobHeldUser|winsign: the disk | is full"), asked("the disk | is full"));
-        assert_eq!(job("REQUEUE_HOLD|a|None|another"), asked("None"));
+        let requested = |reason: &str| Some(Hold::Requested(reason.to_string()));
+        assert_eq!(job("PENDING|a|JobHeldUser|winsign: the disk | is full"), requested("the disk | is full"));
+        assert_eq!(job("REQUEUE_HOLD|a|None|another"), requested("None"));
         assert_eq!(job("PENDING|a|JobHeldAdmin|"), Some(Hold::Administrator("JobHeldAdmin".to_string())));
         let node = Hold::Node { name: "n7".to_string(), reason: "n7 cannot use the store /s: it".to_string() };
         assert_eq!(job("PENDING|a|JobHeldUser|winsign: node n7: cannot use the store /s: it"), Some(node));

@@ -130,7 +130,7 @@ pub(super) fn variables(script: &str) -> Variables {
     sorted
 }
 
-/// Whether sbatch must not read a variable.
+/// Returns true if sbatch must not read a variable.
 fn is_removed(variable: &str, options: &[String]) -> bool {
     // A job must not pass on its own variables when it submits another.
     let of_this_job = variable.starts_with("SLURM_") && env::var_os("SLURM_JOB_ID").is_some();
@@ -140,7 +140,7 @@ fn is_removed(variable: &str, options: &[String]) -> bool {
     (of_this_job && !needed) || OF_RUNS.contains(&variable) || is_replaced
 }
 
-/// Whether a word of a command line is an option with this name, such as `-p` in `-pgpu`, and `--mem` in `--mem=4G`.
+/// Returns true if a word of a command line is an option with this name, such as `-p` in `-pgpu`, and `--mem` in `--mem=4G`.
 fn is_named(option: &str, name: &str) -> bool {
     match name.starts_with("--") {
         true => option.split('=').next() == Some(name),

@@ -1,4 +1,4 @@
-//! What Slurm needs in the script of an array.
+//! The parts of an array's script that only Slurm understands.
 
 use crate::batch::profile::Profile;
 use crate::batch::scheduler::ScriptParts;
