@@ -320,6 +320,6 @@ connect: {between: seeds}
 fn rpcs_of_ann(study: &Study) -> u32 {
     let statistics = study.slurm.shell("root", "sdiag");
     let by_user = statistics.split("by user").nth(1).unwrap();
-    let line = by_user.lines().find(|line| line.trim_start().starts_with("ann ")).unwrap_or("count:0 ");
+    let line = by_user.lines().find(|line| line.trim_start().starts_with("ann ")).expect("every command sends RPCs");
     line.split("count:").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }

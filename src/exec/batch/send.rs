@@ -52,6 +52,10 @@ pub(super) fn send(
     let mut sender = Sender::new(submission, room(&submission.file.profile, limits) as usize, parts, &alive);
     for array in 0..submission.file.arrays.len() {
         while let Some(rest) = submission.rest(array, &sender.parts) {
+            // `winsign cancel` may run at the same time, and cancels only the jobs that it finds.
+            if submission.is_cancelled() {
+                return Ok(sender.sent);
+            }
             if !lease.keep() {
                 return Err(Error::Busy { reason: "another process took over the lock".to_string() });
             }
@@ -87,7 +91,7 @@ struct Sender<'a> {
     used: usize,
     /// Jobs in the queue other than this process.
     others: usize,
-    /// Whether another job of the submission will end later, and can send what does not fit now.
+    /// True if another job of the submission will end later, and can send what does not fit now.
     followed: bool,
     /// The maximum number of tasks of one command, as far as is known.
     most: u32,
@@ -178,7 +182,7 @@ impl Sender<'_> {
         submit(self.submission, array, tasks, &before, None)
     }
 
-    /// Whether the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
+    /// Returns true if the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
     fn knows(&self, job: &str) -> bool {
         match job.split_once('_') {
             None => self.known.contains_key(job),
