@@ -259,11 +259,10 @@ impl Profile {
         if let Some(text) = self.time.as_ref().filter(|text| (time.seconds)(text).is_none()) {
             return Err(self.malformed("time", text, time.expects));
         }
-        match self.memory.as_ref().filter(|text| (memory.megabytes)(text).is_none()) {
-            Some(text) => return Err(self.malformed("memory", text, memory.expects)),
-            None => {}
+        if let Some(text) = self.memory.as_ref().filter(|text| (memory.megabytes)(text).is_none()) {
+            return Err(self.malformed("memory", text, memory.expects));
         }
-        match self.max_memory.as_ref().filter(|text| !(memory.megabytes)(text).is_some_and(|most| most > 0)) {
+        match self.max_memory.as_ref().filter(|text| (memory.megabytes)(text).is_none_or(|most| most == 0)) {
             Some(text) => Err(self.malformed("max_memory", text, memory.expects)),
             None => Ok(()),
         }
