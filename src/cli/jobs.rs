@@ -90,7 +90,7 @@ impl SweepJobs {
     }
 
     fn submissions(&self) -> Vec<&Live> {
-        self.queue.of_plan(&self.plan)
+        self.queue.for_plan(&self.plan)
     }
 
     /// Changes the jobs that `wanted` selects, unless it is a dry run, and returns them.

@@ -229,14 +229,14 @@ impl Queue {
     }
 
     /// Returns the submissions with runs of a plan.
-    pub fn of_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
+    pub fn for_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
         let runs: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
         self.submissions.iter().filter(|live| live.submission.runs().any(|run| runs.contains(run))).collect()
     }
 
     /// Returns why the jobs of a plan are unknown, if a scheduler could not be queried.
     pub fn query_error(&self, plan: &Plan) -> Option<String> {
-        self.of_plan(plan).into_iter().find_map(|live| match &live.view {
+        self.for_plan(plan).into_iter().find_map(|live| match &live.view {
             View::None(reason) => Some(reason.clone()),
             View::Full | View::Partial(_) => None,
         })
@@ -246,7 +246,7 @@ impl Queue {
     pub fn warnings(&self, plan: &Plan, statuses: &[RunStatus]) -> Vec<String> {
         let mut warnings: Vec<String> =
             self.query_error(plan).map(|reason| format!("cannot query the job queue: {reason}")).into_iter().collect();
-        for live in self.of_plan(plan) {
+        for live in self.for_plan(plan) {
             warnings.extend(live.warnings());
         }
         warnings.extend(self.killed(plan, statuses));

@@ -66,7 +66,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     let (queue, statuses, wanted) = query(request)?;
     queue.mark_over();
     let mut sent = Sent::default();
-    let own = queue.of_plan(request.plan).into_iter().filter(|live| live.submission.is_own());
+    let own = queue.for_plan(request.plan).into_iter().filter(|live| live.submission.is_own());
     for live in own.clone().filter(|live| live.has_more()) {
         // Ending jobs would submit the rest, but it may fit already.
         sent += send_rest(&live.submission)?;
@@ -156,7 +156,7 @@ fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error>
     let mut queue = Queue::query(request.store)?;
     // An ending job still counts as existing, and its unfinished runs would be missed.
     for _ in 0..ENDING_PATIENCE {
-        if !queue.of_plan(request.plan).iter().any(|live| live.is_ending()) {
+        if !queue.for_plan(request.plan).iter().any(|live| live.is_ending()) {
             break;
         }
         std::thread::sleep(Duration::from_millis(250));
