@@ -296,14 +296,18 @@ fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error
     if failed.is_empty() || excluded.len() > MAX_EXCLUDED {
         return Ok(());
     }
+    let nodes: Vec<String> = failed.into_keys().collect();
+    let held = held(|hold| matches!(hold, Hold::Node { .. }));
     if excluded.len() > known {
         submission.exclude(&excluded)?;
-        let nodes: Vec<String> = failed.into_keys().collect();
         tracing::warn!("no longer using the nodes {}", nodes.join(", "));
         let waiting = jobs.iter().filter(|job| job.state == JobState::Pending).map(|job| job.id.clone());
         change(&waiting.collect::<Vec<_>>(), Change::Exclude(&nodes))?;
+    } else {
+        // They ran on the node while it was excluded for the tasks that waited.
+        change(&held, Change::Exclude(&nodes))?;
     }
-    change(&held(|hold| matches!(hold, Hold::Node { .. })), Change::Release)
+    change(&held, Change::Release)
 }
 
 /// Makes the path of a store absolute, for jobs on other nodes.
