@@ -185,10 +185,8 @@ impl Queue {
     /// Marks submissions of this user that have no jobs any more, so that they are not queried again.
     pub fn mark_over(&self) {
         for live in &self.over {
-            let submission = &live.submission;
-            submission.write_killed(&live.killed);
             // Without write permission, it is found again next time.
-            let _ = submission.mark_over();
+            let _ = live.submission.mark_over();
         }
     }
 

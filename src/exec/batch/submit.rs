@@ -65,31 +65,14 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     };
     let (queue, statuses, wanted) = query(request)?;
     queue.mark_over();
-    let mut sent = Sent::default();
-    let own = queue.for_plan(request.plan).into_iter().filter(|live| live.submission.is_own());
-    for live in own.clone().filter(|live| live.has_more()) {
-        // Ending jobs would submit the rest, but it may fit already.
-        sent += send_rest(&live.submission)?;
-    }
-    for live in own.filter(|live| live.is_stranded()) {
-        // Its remaining arrays are part of the new submission.
-        live.submission.mark_cancelled()?;
-    }
+    let mut sent = continue_earlier(request.plan, &queue)?;
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     if runs == 0 {
         return Ok(Submitted { submission: None, runs, arrays: vec![], sent, statuses });
     }
     let limits = limits?;
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
-    let going = request.plan.runs.iter().zip(&statuses).zip(&wanted).filter(|(_, wanted)| **wanted);
-    for ((planned, status), _) in going {
-        let directory = request.store.run(&planned.run.id);
-        // A job checks only its own runs and their inputs, so it cannot notice that a deleted network is needed again.
-        if let Some(damaged) = &status.damaged {
-            directory.set_aside(damaged)?;
-        }
-        directory.forgive()?;
-    }
+    reset(request, &statuses, &wanted)?;
     let programs = programs::keep(request.store, request.winsign, request.worker)?;
     let id = Submission::new_id();
     let prepared = prepare(request, &queue, &arrays, &wanted, &id, &programs);
@@ -115,6 +98,35 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
             Err(error)
         }
     }
+}
+
+/// Submits what fits of earlier submissions with runs of a plan. Those without jobs end; their remaining runs are part of the
+/// next submission.
+fn continue_earlier(plan: &Plan, queue: &Queue) -> Result<Sent, Error> {
+    let mut sent = Sent::default();
+    let own = queue.for_plan(plan).into_iter().filter(|live| live.submission.is_own());
+    for live in own.clone().filter(|live| live.has_more()) {
+        // Ending jobs would submit the rest, but it may fit already.
+        sent += send_rest(&live.submission)?;
+    }
+    for live in own.filter(|live| live.is_stranded()) {
+        live.submission.mark_cancelled()?;
+    }
+    Ok(sent)
+}
+
+/// Removes the damaged files and the failures of the wanted runs.
+fn reset(request: &Request, statuses: &[RunStatus], wanted: &[bool]) -> StoreResult<()> {
+    let runs = request.plan.runs.iter().zip(statuses).zip(wanted).filter(|(_, wanted)| **wanted);
+    for ((planned, status), _) in runs {
+        let directory = request.store.run(&planned.run.id);
+        // A job checks only its own runs and their inputs, so it cannot notice that a deleted network is needed again.
+        if let Some(damaged) = &status.damaged {
+            directory.set_aside(damaged)?;
+        }
+        directory.forgive()?;
+    }
+    Ok(())
 }
 
 /// The outcome that [`submit`] would have.
@@ -305,14 +317,18 @@ fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error
     if failed.is_empty() || excluded.len() > MAX_EXCLUDED {
         return Ok(());
     }
+    let nodes: Vec<String> = failed.into_keys().collect();
+    let held = held(|hold| matches!(hold, Hold::Node { .. }));
     if excluded.len() > known {
         submission.exclude(&excluded)?;
-        let nodes: Vec<String> = failed.into_keys().collect();
         tracing::warn!("no longer using the nodes {}", nodes.join(", "));
         let waiting = jobs.iter().filter(|job| job.state == JobState::Pending).map(|job| job.id.clone());
         change(&waiting.collect::<Vec<_>>(), Change::Exclude(&nodes))?;
+    } else {
+        // They ran on the node while it was excluded for the tasks that waited.
+        change(&held, Change::Exclude(&nodes))?;
     }
-    change(&held(|hold| matches!(hold, Hold::Node { .. })), Change::Release)
+    change(&held, Change::Release)
 }
 
 /// Makes the path of a store absolute, for jobs on other nodes.

@@ -11,6 +11,7 @@ use super::{TITLE, sbatch};
 use crate::batch::Error;
 use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, ToSubmit};
 use crate::batch::tasks::Tasks;
+use crate::hosts;
 
 /// The states of ended jobs. All others, including those of later versions of Slurm, count as not ended, since the runs of a
 /// job that is wrongly considered ended would be started again.
@@ -226,7 +227,10 @@ pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Res
         squeue.args(["--all", "--noheader", "--states=PENDING", "--format=%x", "--jobs", &job.array]);
         let answer = ask(&mut squeue)?;
         let avoided = answer.lines().map(str::trim).find(|line| !["", "N/A", "(null)"].contains(line));
-        let all: Vec<&str> = avoided.into_iter().chain(nodes.iter().map(String::as_str)).collect();
+        // squeue shortens the list, as in `node[1-3]`.
+        let known = avoided.and_then(|list| hosts::parse(list).ok()).unwrap_or_default();
+        let new = nodes.iter().filter(|node| !known.iter().any(|host| host.name == **node)).map(String::as_str);
+        let all: Vec<&str> = avoided.into_iter().chain(new).collect();
         update(cluster, &[job], "ExcNodeList", &all.join(","))?;
     }
     Ok(())

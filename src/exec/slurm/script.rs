@@ -5,10 +5,11 @@ use crate::batch::scheduler::ScriptParts;
 use crate::batch::script::{ArrayJob, Resources};
 
 /// Keeps the tasks that wait off this node, unless three others failed alike, and holds this one. squeue shortens lists of
-/// nodes, as in `node[1-3]`. The number of one of the tasks is that of the whole array, so both parts of the name are needed.
+/// nodes, as in `node[1-3]`, and variables of the user would restrict it to some jobs. The number of one of the tasks is that
+/// of the whole array, so both parts of the name are needed.
 const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
     job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-    others=$(squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
+    others=$(unset "${!SQUEUE_@}"; squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
     count=0
     [ -z "$others" ] || count=$(scontrol show hostnames "$others" | wc -l)
     [ "$count" -ge 3 ] ||
@@ -168,7 +169,7 @@ mod tests {
     fn run_task_3(script: &str, programs: &Path) -> Output {
         let path = std::env::join_paths([programs, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
         let mut bash = Command::new("bash");
-        bash.args(["-c", script]).env("PATH", path);
+        bash.args(["-c", script]).env("PATH", path).env("SQUEUE_PARTITION", "other");
         bash.envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")]);
         bash.output().unwrap()
     }
@@ -197,7 +198,7 @@ mod tests {
         for (nodes, is_excluded) in [("node[1-2]", true), ("node[1-3]", false)] {
             let folder = tempfile::tempdir().unwrap();
             let calls = folder.path().join("calls");
-            write_program(&folder.path().join("squeue"), &format!("echo '{nodes}'"));
+            write_program(&folder.path().join("squeue"), &format!("[ -n \"$SQUEUE_PARTITION\" ] || echo '{nodes}'"));
             let names = "case $3 in *3?) echo node1; echo node2; echo node3 ;; *) echo node1; echo node2 ;; esac";
             let record = format!("printf '%s\\n' \"$*\" >>{}", shell_word(&calls.to_string_lossy()));
             write_program(&folder.path().join("scontrol"), &format!("{record}\n[ \"$1\" != show ] || {names}"));
