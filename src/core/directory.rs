@@ -387,6 +387,16 @@ impl RunDirectory {
         }
     }
 
+    /// Undoes [`RunDirectory::forgive`], if no other attempt has begun since.
+    pub fn restore_failure(&self) -> Result<()> {
+        let Some(&attempt) = self.attempts()?.last() else { return Ok(()) };
+        let end = self.attempt_path(attempt).join(attempt::END);
+        match fs::rename(end.with_extension("forgiven.json"), &end) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            renamed => renamed.map_err(Error::io("rename", &end)),
+        }
+    }
+
     /// Returns the state of the run. Nothing is changed, except that a temporary file is created to read the time of the
     /// file system if the run may be alive on another machine.
     pub fn state(&self) -> Result<State> {

@@ -14,7 +14,7 @@ use super::profile::Profile;
 use super::queue::Queue;
 use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables};
 use super::script::ArrayJob;
-use super::send::{Sent, room, send, send_again};
+use super::send::{Sent, room, send, send_again, take_lease};
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Submission, SubmissionFile};
 use super::{Error, programs};
 
@@ -31,8 +31,8 @@ pub struct Request<'a> {
     pub only: Option<&'a HashSet<RunId>>,
 }
 
-/// The number of times that the queue is polled, every quarter of a second, while jobs of the study are ending.
-const ENDING_PATIENCE: u32 = 60;
+/// The number of times that the queue is polled, every second, while jobs of the study are ending.
+const ENDING_PATIENCE: u32 = 15;
 
 /// The seconds for which an ending job waits for another that is submitting arrays.
 const SENDING_PATIENCE: u32 = 30;
@@ -72,7 +72,8 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     }
     let limits = limits?;
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
-    reset(request, &statuses, &wanted)?;
+    // Jobs may start at once, and must not take these failures for final ones.
+    let failed = reset(request, &statuses, &wanted)?;
     let programs = programs::keep(request.store, request.winsign, request.worker)?;
     let id = Submission::new_id();
     let prepared = prepare(request, &queue, &arrays, &wanted, &id, &programs);
@@ -94,6 +95,9 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
             // an array nevertheless, which the next submission finds by its name.
             if error.is_certain() && submission.parts().is_ok_and(|parts| parts.is_empty()) {
                 submission.remove()?;
+                for run in failed {
+                    request.store.run(&run).restore_failure()?;
+                }
             }
             Err(error)
         }
@@ -115,8 +119,9 @@ fn continue_earlier(plan: &Plan, queue: &Queue) -> Result<Sent, Error> {
     Ok(sent)
 }
 
-/// Removes the damaged files and the failures of the wanted runs.
-fn reset(request: &Request, statuses: &[RunStatus], wanted: &[bool]) -> StoreResult<()> {
+/// Removes the damaged files and the failures of the wanted runs, and returns the runs that had failed.
+fn reset(request: &Request, statuses: &[RunStatus], wanted: &[bool]) -> StoreResult<Vec<RunId>> {
+    let mut failed = vec![];
     let runs = request.plan.runs.iter().zip(statuses).zip(wanted).filter(|(_, wanted)| **wanted);
     for ((planned, status), _) in runs {
         let directory = request.store.run(&planned.run.id);
@@ -124,9 +129,11 @@ fn reset(request: &Request, statuses: &[RunStatus], wanted: &[bool]) -> StoreRes
         if let Some(damaged) = &status.damaged {
             directory.set_aside(damaged)?;
         }
-        directory.forgive()?;
+        if directory.forgive()? {
+            failed.push(planned.run.id.clone());
+        }
     }
-    Ok(())
+    Ok(failed)
 }
 
 /// The outcome that [`submit`] would have.
@@ -171,7 +178,7 @@ fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error>
         if !queue.for_plan(request.plan).iter().any(|live| live.is_ending()) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_secs(1));
         queue = Queue::query(request.store)?;
     }
     if let Some(reason) = queue.query_error(request.plan) {
@@ -293,8 +300,8 @@ fn in_turn<T>(act: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     }
 }
 
-/// If more nodes than this cannot start jobs, the cause is not a node. The scripts of jobs have the same limit.
-const MAX_EXCLUDED: usize = 3;
+/// If more nodes than this cannot start jobs, the cause is not a node.
+pub const MAX_EXCLUDED: usize = 3;
 
 /// Releases jobs that are held because a node could not start them, and keeps them off that node.
 fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error> {
@@ -311,10 +318,15 @@ fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error
             Hold::Requested(_) | Hold::Nodes(_) | Hold::Administrator(_) => None,
         })
         .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    // Two jobs that end at the same time may know of different nodes.
+    let _lease = in_turn(|| take_lease(submission))?;
     let mut excluded = submission.excluded_nodes()?;
     let known = excluded.len();
     excluded.extend(failed.clone());
-    if failed.is_empty() || excluded.len() > MAX_EXCLUDED {
+    if excluded.len() > MAX_EXCLUDED {
         return Ok(());
     }
     let nodes: Vec<String> = failed.into_keys().collect();

@@ -3,8 +3,9 @@
 use crate::batch::profile::Profile;
 use crate::batch::scheduler::ScriptParts;
 use crate::batch::script::{ArrayJob, Resources};
+use crate::batch::submit::MAX_EXCLUDED;
 
-/// Keeps the tasks that wait off this node, unless three others failed alike, and holds this one. squeue shortens lists of
+/// Keeps the tasks that wait off this node, unless `MOST` others failed alike, and holds this one. squeue shortens lists of
 /// nodes, as in `node[1-3]`, and variables of the user would restrict it to some jobs. The number of one of the tasks is that
 /// of the whole array, so both parts of the name are needed.
 const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
@@ -12,7 +13,7 @@ const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
     others=$(unset "${!SQUEUE_@}"; squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
     count=0
     [ -z "$others" ] || count=$(scontrol show hostnames "$others" | wc -l)
-    [ "$count" -ge 3 ] ||
+    [ "$count" -ge MOST ] ||
         scontrol update JobId="$SLURM_ARRAY_JOB_ID" ExcNodeList="${others:+$others,}$node" >/dev/null 2>&1
     scontrol update JobId="$job" Comment="winsign: node $node: $reason"
     scontrol requeuehold "$job""#;
@@ -21,7 +22,7 @@ pub(super) fn parts(array: &ArrayJob) -> ScriptParts {
     ScriptParts {
         head: options(array).iter().map(|option| format!("#SBATCH {}", directive(option))).collect(),
         task: "$SLURM_ARRAY_TASK_ID",
-        hold: HOLD,
+        hold: HOLD.replace("MOST", &MAX_EXCLUDED.to_string()),
     }
 }
 
