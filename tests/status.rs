@@ -257,7 +257,7 @@ fn run_without_heartbeat_is_not_running() {
     touch(&study.network(0).attempt_path(1).join("status.json"), ago(120));
     let text = study.text();
     assert!(
-        text.contains("12 pending") && text.contains("no process is executing runs; start one with: winsign run "),
+        text.contains("12 pending") && text.contains("no process is executing runs; start one with `winsign run "),
         "{text}"
     );
 }

@@ -1,5 +1,6 @@
 //! `winsign cancel`, `hold` and `release`: control of a sweep's jobs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,7 +10,7 @@ use winsign_core::text::plural;
 use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch;
 use winsign_exec::batch::queue::{Live, Queue};
-use winsign_exec::batch::scheduler::{Change, Hold, Job, JobState, JobTasks};
+use winsign_exec::batch::scheduler::{Change, Job, JobState, JobTasks};
 use winsign_exec::batch::submission::Submission;
 use winsign_sweep::plan::Plan;
 
@@ -68,9 +69,13 @@ impl SweepJobs {
     fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
         let queue = Queue::query(&Store::open(store.root())?)?;
-        match queue.query_error(&plan) {
-            Some(reason) => Err(batch::Error::QueueUnavailable { reason }.into()),
-            None => Ok(SweepJobs { plan, queue }),
+        if let Some(reason) = queue.query_error(&plan) {
+            return Err(batch::Error::QueueUnavailable { reason }.into());
+        }
+        let sweep = SweepJobs { plan, queue };
+        match sweep.queue.for_plan(&sweep.plan).first().filter(|_| sweep.submissions().is_empty()) {
+            Some(other) => Err(belongs_to_another(&other.submission)),
+            None => Ok(sweep),
         }
     }
 
@@ -89,8 +94,10 @@ impl SweepJobs {
         if had_more { SweepJobs::query(common, sweep) } else { Ok(self) }
     }
 
+    /// Returns the submissions of this sweep by this user. Others may have some of its runs, too.
     fn submissions(&self) -> Vec<&Live> {
-        self.queue.for_plan(&self.plan)
+        let ours = |submission: &Submission| submission.may_be_changed() && submission.file.study == self.plan.name;
+        self.queue.for_plan(&self.plan).into_iter().filter(|live| ours(&live.submission)).collect()
     }
 
     /// Changes the jobs that `wanted` selects, unless it is a dry run, and returns them.
@@ -105,6 +112,17 @@ impl SweepJobs {
             all.extend(jobs);
         }
         Ok(Changed(all))
+    }
+}
+
+fn belongs_to_another(submission: &Submission) -> Diagnostic {
+    let (id, study, user) = (&submission.id, &submission.file.study, submission.file.user);
+    let message = format!("the runs of this sweep are in jobs of the study `{study}` of user {user} (submission {id})");
+    match submission.may_be_changed() {
+        true => {
+            Diagnostic::new(message, format!("give the sweep file of `{study}`, whose other runs are affected, too"))
+        }
+        false => Diagnostic::new(message, "only that user can change them"),
     }
 }
 
@@ -161,20 +179,23 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if !arguments.dry_run {
         for live in sweep.submissions() {
             live.submission.mark_released()?;
+            use_all_nodes(live)?;
         }
     }
-    let jobs = sweep.change(arguments.dry_run, Change::Release, can_be_released)?;
+    let jobs = sweep.change(arguments.dry_run, Change::Release, Job::can_be_released)?;
     let text = format!("{} released", plural(jobs.count(), "held job"));
     print(common, &sweep.plan, arguments.dry_run, &text, jobs.json())
 }
 
-/// Returns true if a job is held, and not by an administrator, whose jobs make Slurm reject the whole command.
-fn can_be_released(job: &Job) -> bool {
-    match job.held {
-        Some(Hold::Administrator(_)) => rustix::process::getuid().is_root(),
-        Some(_) => true,
-        None => false,
-    }
+/// Lets jobs use the nodes again that could not start them.
+fn use_all_nodes(live: &Live) -> Result<(), Diagnostic> {
+    let submission = &live.submission;
+    let all = !submission.excluded_nodes()?.is_empty();
+    let pending = live.jobs.iter().map(|(_, job)| job).filter(|job| job.state == JobState::Pending);
+    let jobs: Vec<JobTasks> = pending.filter(|job| all || job.failed_on.is_some()).map(|job| job.id.clone()).collect();
+    submission.exclude(&BTreeMap::new())?;
+    let options = &submission.file.profile.sbatch;
+    Ok(submission.scheduler().change(&submission.file.cluster, &jobs, Change::UseAllNodes(options))?)
 }
 
 fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: Value) -> Result<u8, Diagnostic> {

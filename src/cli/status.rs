@@ -342,7 +342,11 @@ impl Status {
             }
             let _ = writeln!(text, "active hosts: {}", shown.join(", "));
         } else if snapshot.count(RunState::Pending) > 0 && snapshot.count(RunState::Queued) == 0 {
-            let _ = writeln!(text, "no process is executing runs; start one with: winsign run {}", self.arguments);
+            let _ = writeln!(
+                text,
+                "no process is executing runs; start one with `winsign run {0}`, or jobs with `winsign submit {0}`",
+                self.arguments
+            );
         }
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::batch::scheduler::{Change, change_own};
+use winsign_exec::batch::scheduler::{Change, FAILED_NODES, MAX_FAILED_NODES, NODE_FAILURE, change_own};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
-use winsign_exec::batch::{programs, submit};
+use winsign_exec::batch::submit::Again;
+use winsign_exec::batch::{self, programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::launcher::{self, Launcher, Placement};
@@ -35,6 +36,9 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         tracing::info!("submission {} is cancelled; exiting", submission.id);
         return Ok(exit::SUCCESS);
     }
+    if let Err(error) = exclude_failed_nodes(&submission) {
+        tracing::warn!("{}", Diagnostic::from(error));
+    }
     let executed = execute_pack(common, &submission, arguments);
     let code = match &executed {
         Ok(summary) => {
@@ -61,6 +65,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
                 change_own(scheduler, cluster, &job, change)
             }
             Ok(_) => submit::continue_submission(&submission),
+            Err(error) if error.exit_code == exit::FAILURE && submit_elsewhere(&submission, arguments, error) => Ok(()),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
             Err(error) => change_own(scheduler, cluster, &job, Change::RequeueHeld(&error.to_string())),
         };
@@ -69,6 +74,44 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         }
     }
     executed.map(|_| code)
+}
+
+/// Keeps other tasks off the nodes that could not start this one.
+fn exclude_failed_nodes(submission: &Submission) -> Result<(), batch::Error> {
+    let reason = std::env::var(NODE_FAILURE).unwrap_or_default();
+    match failed_nodes() {
+        nodes if nodes.is_empty() => Ok(()),
+        nodes => submit::exclude_nodes(submission, &nodes, &reason),
+    }
+}
+
+/// Returns the nodes that could not start this task.
+fn failed_nodes() -> Vec<String> {
+    let nodes = std::env::var(FAILED_NODES).unwrap_or_default();
+    nodes.split(',').filter(|node| !node.is_empty()).map(str::to_string).collect()
+}
+
+/// Submits this task again after an error of a run of one rank, which is one of this node, and returns true. It does not if
+/// several nodes have failed.
+fn submit_elsewhere(submission: &Submission, arguments: &Arguments, error: &Diagnostic) -> bool {
+    let mut nodes = failed_nodes();
+    nodes.extend(submission.scheduler().own_node());
+    if submission.file.execution.ranks > 1 || nodes.is_empty() || nodes.len() > MAX_FAILED_NODES {
+        return false;
+    }
+    let again = Again { failed: Some((nodes, error.message.clone())), ..Again::default() };
+    match submit_again(submission, arguments, &again) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!("{}", Diagnostic::from(error));
+            false
+        }
+    }
+}
+
+fn submit_again(submission: &Submission, arguments: &Arguments, again: &Again) -> Result<(), batch::Error> {
+    let task = u32::try_from(arguments.task).unwrap_or(u32::MAX);
+    submit::submit_again(submission, arguments.array, task, again)
 }
 
 /// Submits this task again if runs of it need more memory than its job has.
@@ -86,8 +129,7 @@ fn submit_with_more_memory(
         store.run(run).forgive()?;
     }
     tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
-    let task = u32::try_from(arguments.task).unwrap_or(u32::MAX);
-    Ok(submit::submit_with_memory(submission, arguments.array, task, megabytes)?)
+    Ok(submit_again(submission, arguments, &Again { memory: Some(megabytes), ..Again::default() })?)
 }
 
 /// Returns the megabytes to request if runs need more than this job has; `None` if the profile does not allow more.

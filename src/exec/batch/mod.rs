@@ -95,6 +95,9 @@ impl From<Error> for Diagnostic {
             }
             Error::Elsewhere { .. } => Some("run this on a node of that cluster"),
             Error::Busy { .. } => Some("wait for it, then run the same command again"),
+            Error::Unparsable { command: "sbatch", .. } => {
+                Some("if it accepted the jobs, the next `winsign submit` finds them")
+            }
             Error::Refused { .. } | Error::Unparsable { .. } => None,
         };
         Diagnostic::with_code(exit::FAILURE, message, help)

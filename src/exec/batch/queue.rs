@@ -9,7 +9,7 @@ use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{Plan, RunState};
 
 use super::Error;
-use super::scheduler::{self, Hold, Job, JobState, Jobs, Limits, Patience};
+use super::scheduler::{self, Job, JobState, Jobs, Limits, Patience};
 use super::submission::{Part, Submission};
 
 /// The submissions of a store that are not over, with their jobs.
@@ -294,19 +294,23 @@ impl Live {
     fn warnings(&self) -> Vec<String> {
         let id = &self.submission.id;
         let mut warnings = vec![];
-        let held: Vec<(&Job, &Hold)> =
-            self.jobs.iter().filter_map(|(_, job)| Some((job, job.held.as_ref()?))).collect();
-        if let Some((first, hold)) = held.first() {
-            let count: usize = held.iter().map(|(job, _)| job.id.len()).sum();
-            let way_out = match hold {
-                // What root holds is held by an administrator even if it is the user.
-                Hold::Administrator(_) if !rustix::process::getuid().is_root() => {
-                    "only an administrator of the cluster can release them"
-                }
-                _ => "release them with `winsign release`",
-            };
-            let job = &first.id;
-            warnings.push(format!("{count} jobs of submission {id} are held ({job}: {}); {way_out}", hold.reason()));
+        let jobs = |which: fn(&Job) -> bool| -> Vec<&Job> {
+            self.jobs.iter().map(|(_, job)| job).filter(|job| which(job)).collect()
+        };
+        let groups: [(fn(&Job) -> bool, &str); 3] = [
+            (Job::can_be_released, "are held; release them with `winsign release`"),
+            (Job::is_held_by_administrator, "are held; only an administrator of the cluster can release them"),
+            (
+                |job| job.state == JobState::Pending && job.held.is_none() && job.failed_on.is_some(),
+                "wait for another node; if there is none, repair this one, and run `winsign release`",
+            ),
+        ];
+        for (which, state) in groups {
+            let jobs = jobs(which);
+            let Some(first) = jobs.first() else { continue };
+            let count = plural(jobs.iter().map(|job| job.id.len()).sum(), "job");
+            let (job, reason) = (&first.id, first.reason());
+            warnings.push(format!("{count} of submission {id} {state} ({job}: {reason})"));
         }
         if let Some((_, job)) = self.jobs.iter().find(|(_, job)| job.state == JobState::Ending) {
             let job = &job.id;
@@ -315,7 +319,7 @@ impl Live {
             ));
         }
         for (node, reason) in self.submission.excluded_nodes().unwrap_or_default() {
-            warnings.push(format!("submission {id} no longer uses the node {node}: {reason}"));
+            warnings.push(format!("submission {id} no longer uses the node {node}: it {reason}"));
         }
         if let View::Partial(reason) = &self.view {
             warnings.push(format!("the state of submission {id} is unknown ({reason}); its runs count as queued"));

@@ -72,6 +72,9 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the megabytes of memory on each node that this process's job has requested, if that is known.
     fn own_memory(&self) -> Option<u64>;
 
+    /// Returns the name of this node in commands of the scheduler, if this process is part of a job.
+    fn own_node(&self) -> Option<String>;
+
     /// Returns the nodes of the job that this process is part of, if there are several and it is the job's only process.
     fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic>;
 }
@@ -195,8 +198,31 @@ pub struct Job {
     pub words: String,
     /// Why it is held; `None` if it is not.
     pub held: Option<Hold>,
+    /// The last node that could not start the program for it; `None` if there is none.
+    pub failed_on: Option<NodeFailure>,
     /// True if this process is part of it.
     pub own: bool,
+}
+
+impl Job {
+    /// Returns true if it is held, and this user can release it.
+    pub fn can_be_released(&self) -> bool {
+        self.held.is_some() && !self.is_held_by_administrator()
+    }
+
+    /// Returns true if only an administrator can release it. What root holds counts as held by one.
+    pub fn is_held_by_administrator(&self) -> bool {
+        matches!(self.held, Some(Hold::Administrator(_))) && !rustix::process::getuid().is_root()
+    }
+
+    /// Returns why it is held or has failed on a node, for people.
+    pub fn reason(&self) -> String {
+        match (&self.failed_on, &self.held) {
+            (Some(NodeFailure { node, reason }), _) => format!("{node} {reason}"),
+            (None, Some(hold)) => hold.reason().to_string(),
+            (None, None) => self.words.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,8 +246,6 @@ pub enum Hold {
     Requested(String),
     /// By the scheduler, since nodes could not start it. Another node may do.
     Nodes(String),
-    /// By its script, since it could not start the program on this node. Another node may do.
-    Node { name: String, reason: String },
     /// By an administrator of the cluster, who alone can release it.
     Administrator(String),
 }
@@ -229,9 +253,7 @@ pub enum Hold {
 impl Hold {
     pub fn reason(&self) -> &str {
         match self {
-            Hold::Requested(reason) | Hold::Nodes(reason) | Hold::Node { reason, .. } | Hold::Administrator(reason) => {
-                reason
-            }
+            Hold::Requested(reason) | Hold::Nodes(reason) | Hold::Administrator(reason) => reason,
         }
     }
 }
@@ -249,6 +271,8 @@ pub struct ToSubmit<'a> {
     pub excluded: &'a [String],
     /// The megabytes of memory on each node, instead of those of the script.
     pub memory: Option<u64>,
+    /// Variables of the environment of the job.
+    pub variables: &'a [(&'static str, String)],
     /// Where it is submitted from.
     pub directory: &'a Path,
 }
@@ -259,6 +283,21 @@ pub struct Variables {
     pub used: Vec<String>,
     pub ignored: Vec<String>,
 }
+
+/// A node that could not start the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFailure {
+    pub node: String,
+    pub reason: String,
+}
+
+/// The variables with which a job that starts in place of another one knows on which nodes that has failed, separated by
+/// commas, and why.
+pub const FAILED_NODES: &str = "WINSIGN_FAILED_NODES";
+pub const NODE_FAILURE: &str = "WINSIGN_NODE_FAILURE";
+
+/// If more nodes than this cannot start a task, the cause is not a node.
+pub const MAX_FAILED_NODES: usize = 3;
 
 /// A change of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +315,8 @@ pub enum Change<'a> {
     RequeueHeld(&'a str),
     /// Keeps pending jobs off these nodes, in addition to those that they avoid already.
     Exclude(&'a [String]),
+    /// Lets pending jobs use all nodes, except those that these options of the profile exclude.
+    UseAllNodes(&'a [String]),
 }
 
 /// The parts of a script that depend on the scheduler.

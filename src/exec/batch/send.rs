@@ -9,7 +9,7 @@ use winsign_core::text::printable;
 
 use super::Error;
 use super::profile::Profile;
-use super::scheduler::{Job, JobState, Jobs, Limits, ToSubmit};
+use super::scheduler::{FAILED_NODES, Job, JobState, Jobs, Limits, NODE_FAILURE, ToSubmit};
 use super::submission::{Part, Submission};
 use super::tasks::Tasks;
 
@@ -68,11 +68,20 @@ pub(super) fn send(
     Ok(sender.sent)
 }
 
-/// Sends a task again, with this much memory on each node.
-pub(super) fn send_again(submission: &Submission, array: usize, task: u32, megabytes: u64) -> Result<(), Error> {
+/// What is different when a task is sent again.
+#[derive(Debug, Default)]
+pub struct Again {
+    /// The megabytes of memory on each node, if the task had too little.
+    pub memory: Option<u64>,
+    /// The nodes that could not start it, and why the last one could not.
+    pub failed: Option<(Vec<String>, String)>,
+}
+
+/// Sends a task again.
+pub(super) fn send_again(submission: &Submission, array: usize, task: u32, again: &Again) -> Result<(), Error> {
     let _lease = take_lease(submission)?;
     let tasks = Tasks::from(task..=task);
-    let job = submit(submission, array, &tasks, &[], Some(megabytes))?;
+    let job = submit(submission, array, &tasks, &[], again)?;
     let mut parts = submission.parts()?.remove(&array).unwrap_or_default();
     parts.push(Part { job, tasks });
     Ok(submission.write_parts(array, &parts)?)
@@ -184,7 +193,7 @@ impl Sender<'_> {
         let before = index.after.iter().filter_map(|before| self.parts.get(before)).flatten();
         let before = before.map(|part| part.job.as_str()).chain(index.after_jobs.iter().map(String::as_str));
         let before: Vec<&str> = before.filter(|job| self.knows(job)).collect();
-        submit(self.submission, array, tasks, &before, None)
+        submit(self.submission, array, tasks, &before, &Again::default())
     }
 
     /// Returns true if the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
@@ -206,15 +215,29 @@ fn submit(
     array: usize,
     tasks: &Tasks,
     after: &[&str],
-    memory: Option<u64>,
+    again: &Again,
 ) -> Result<String, Error> {
     let Submission { file, path: directory, .. } = submission;
     let path = directory.join("arrays").join(format!("{array}.sh"));
     let script = files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
     let script = String::from_utf8_lossy(&script);
-    let excluded = submission.excluded()?;
+    let mut excluded = submission.excluded()?;
+    let mut variables = vec![];
+    if let Some((nodes, reason)) = &again.failed {
+        excluded.extend(nodes.iter().filter(|node| !excluded.contains(node)).cloned().collect::<Vec<_>>());
+        variables.extend([(FAILED_NODES, nodes.join(",")), (NODE_FAILURE, reason.clone())]);
+    }
     let held = submission.is_held();
-    let submitted = ToSubmit { script: &script, tasks, after, held, excluded: &excluded, memory, directory };
+    let submitted = ToSubmit {
+        script: &script,
+        tasks,
+        after,
+        held,
+        excluded: &excluded,
+        memory: again.memory,
+        variables: &variables,
+        directory,
+    };
     let scheduler = submission.scheduler();
     scheduler.submit(&file.cluster, &submitted).map_err(|error| match error {
         Error::Refused { words, .. } => Error::Rejected {

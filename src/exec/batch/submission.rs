@@ -11,7 +11,8 @@
 //!     excluded            nodes that failed to start jobs, with the reason
 //!     killed              tasks that the scheduler killed: array, task, its words
 //!     held                present if its jobs must not start before they are released
-//!     queried             when an ending job last queried the scheduler
+//!     queried             how many jobs were running when an ending job last queried the scheduler
+//!     skipped             a byte for each job that has ended since without a query
 //!     over                present if it has no jobs any more
 //! ```
 
@@ -43,6 +44,7 @@ const OVER: &str = "over";
 const EXCLUDED: &str = "excluded";
 const KILLED: &str = "killed";
 const QUERIED: &str = "queried";
+const SKIPPED: &str = "skipped";
 
 /// The interval between queries of the scheduler by ending jobs of one submission.
 const QUERY_INTERVAL: Duration = Duration::from_secs(10);
@@ -380,22 +382,24 @@ impl Submission {
         files::remove_if_exists(&self.path.join(HELD))
     }
 
-    /// Returns true if an ending job can leave it to later ones to query the scheduler: one has just done so, and knew of jobs
-    /// that have not ended since. The file has a line with their number, and a dot for each job that has left it to others.
+    /// Returns true if an ending job can leave it to others to query the scheduler: one has just done so, and saw jobs running of
+    /// which less than half have ended since. Each that leaves it to others adds a byte to a file.
     pub(super) fn skips_query(&self) -> bool {
-        let path = self.path.join(QUERIED);
-        let queried = fs::metadata(&path).and_then(|metadata| metadata.modified());
-        let is_recent = queried.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < QUERY_INTERVAL));
-        let Ok(text) = fs::read_to_string(&path) else { return false };
-        let (waiting, dots) = text.split_once('\n').unwrap_or((&text, ""));
-        let leaves = is_recent && waiting.parse::<usize>().is_ok_and(|waiting| dots.len() + 1 < waiting);
-        leaves && fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(b".")).is_ok()
+        let queried = self.path.join(QUERIED);
+        let age = fs::metadata(&queried).and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+        let is_recent = age.is_ok_and(|age| age.is_ok_and(|age| age < QUERY_INTERVAL));
+        let running: u64 = fs::read_to_string(&queried).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let skipped = self.path.join(SKIPPED);
+        let count = fs::metadata(&skipped).map_or(0, |metadata| metadata.len());
+        let append = || fs::OpenOptions::new().create(true).append(true).open(&skipped)?.write_all(b".");
+        is_recent && count + 1 < running / 2 && append().is_ok()
     }
 
-    /// Records that the scheduler was queried, and how many jobs of this submission were waiting then.
-    pub(super) fn record_query(&self, waiting: usize) {
+    /// Records that the scheduler was queried, and how many other jobs of this submission were running then.
+    pub(super) fn record_query(&self, running: usize) {
         // If it fails, more jobs query the scheduler.
-        let _ = files::write_ephemeral(&self.path.join(QUERIED), format!("{waiting}\n").as_bytes());
+        let _ = files::remove_if_exists(&self.path.join(SKIPPED));
+        let _ = files::write_ephemeral(&self.path.join(QUERIED), running.to_string().as_bytes());
     }
 
     pub fn mark_over(&self) -> StoreResult<()> {
@@ -417,6 +421,11 @@ impl Submission {
     /// Returns true if this process may conclude from the scheduler's answers that the submission has no jobs any more.
     pub fn is_own(&self) -> bool {
         self.file.user == rustix::process::getuid().as_raw()
+    }
+
+    /// Returns true if this user may change its jobs.
+    pub fn may_be_changed(&self) -> bool {
+        self.is_own() || rustix::process::getuid().is_root()
     }
 
     /// Returns true if any of the submitted jobs has not ended, queried by their numbers.
@@ -469,6 +478,9 @@ impl Submission {
 
     /// Records nodes that failed to start jobs.
     pub fn exclude(&self, nodes: &BTreeMap<String, String>) -> StoreResult<()> {
+        if nodes.is_empty() {
+            return files::remove_if_exists(&self.path.join(EXCLUDED));
+        }
         let lines: String = nodes.iter().map(|(node, reason)| format!("{node} {}\n", printable(reason))).collect();
         files::write_atomic(&self.path.join(EXCLUDED), lines.as_bytes())
     }
@@ -507,6 +519,7 @@ mod tests {
             state: JobState::Pending,
             words: "PENDING".to_string(),
             held: None,
+            failed_on: None,
             own: false,
         };
         assert_eq!(submission.array_of(&job(name)), Some(0));
@@ -533,6 +546,7 @@ mod tests {
             state,
             words: String::new(),
             held: None,
+            failed_on: None,
             own: false,
         };
         let running = job("7", JobState::Running);

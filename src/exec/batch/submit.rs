@@ -1,6 +1,6 @@
 //! Submits the runs of a plan that are not done, queued or running, and does not wait for them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::profile::Profile;
 use super::queue::Queue;
 use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables};
 use super::script::ArrayJob;
+pub use super::send::Again;
 use super::send::{Sent, room, send, send_again, take_lease};
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Submission, SubmissionFile};
 use super::{Error, programs};
@@ -259,23 +260,57 @@ fn prepare(
     prepared.collect()
 }
 
-/// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that are held because a
-/// node could not start them.
+/// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that the scheduler
+/// holds because a node could not start them. If the controller does not respond, it waits: no later job may do this.
 pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
     if submission.is_cancelled() || submission.skips_query() {
         return Ok(());
     }
+    let mut tries = 0..CONTINUE_TRIES;
+    loop {
+        match try_to_continue(submission) {
+            Err(Error::Unavailable { .. }) if tries.next().is_some() => std::thread::sleep(CONTINUE_DELAY),
+            other => return other,
+        }
+    }
+}
+
+/// How often and after which delay an ending job tries to continue its submission.
+const CONTINUE_TRIES: u32 = 30;
+const CONTINUE_DELAY: Duration = Duration::from_secs(10);
+
+fn try_to_continue(submission: &Submission) -> Result<(), Error> {
     let mut jobs = jobs_of(submission)?;
     submission.write_killed(&submission.killed(&jobs.killed));
     jobs.alive.retain(|job| submission.array_of(job).is_some());
-    let is_waiting = |job: &&Job| job.state == JobState::Pending && job.held.is_none();
-    submission.record_query(jobs.alive.iter().filter(is_waiting).map(|job| job.id.len()).sum());
-    release_from_nodes(submission, &jobs.alive)?;
+    let is_running = |job: &&Job| job.state == JobState::Running && !job.own;
+    submission.record_query(jobs.alive.iter().filter(is_running).map(|job| job.id.len()).sum());
+    let stuck = jobs.alive.iter().filter(|job| matches!(job.held, Some(Hold::Nodes(_))));
+    let stuck: Vec<JobTasks> = stuck.map(|job| job.id.clone()).collect();
+    submission.scheduler().change(&submission.file.cluster, &stuck, Change::Release)?;
     if submission.unsent(&submission.parts()?) > 0 {
         let sent = send_rest(submission)?;
         tracing::info!("submitted {} more arrays, {} remain", sent.arrays, sent.left);
     }
     Ok(())
+}
+
+/// Keeps all waiting jobs of a submission off nodes that could not start a task, in a job that runs in place of that task: it
+/// has proved that other nodes can.
+pub fn exclude_nodes(submission: &Submission, nodes: &[String], reason: &str) -> Result<(), Error> {
+    // Two jobs that start at the same time may know of different nodes.
+    let _lease = in_turn(|| take_lease(submission))?;
+    let mut excluded = submission.excluded_nodes()?;
+    let new: Vec<String> = nodes.iter().filter(|node| !excluded.contains_key(*node)).cloned().collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    excluded.extend(new.iter().map(|node| (node.clone(), reason.to_string())));
+    submission.exclude(&excluded)?;
+    let jobs = jobs_of(submission)?.alive.into_iter();
+    let waiting = jobs.filter(|job| submission.array_of(job).is_some() && job.state == JobState::Pending);
+    let waiting: Vec<JobTasks> = waiting.map(|job| job.id).collect();
+    submission.scheduler().change(&submission.file.cluster, &waiting, Change::Exclude(&new))
 }
 
 /// Submits the arrays of a submission that did not fit before.
@@ -284,9 +319,9 @@ fn send_rest(submission: &Submission) -> Result<Sent, Error> {
     in_turn(|| send(submission, &limits, || jobs_of(submission)))
 }
 
-/// Submits a task of a job that ran out of memory again, with this much on each node.
-pub fn submit_with_memory(submission: &Submission, array: usize, task: u32, megabytes: u64) -> Result<(), Error> {
-    in_turn(|| send_again(submission, array, task, megabytes))
+/// Submits a task again from its job.
+pub fn submit_again(submission: &Submission, array: usize, task: u32, again: &Again) -> Result<(), Error> {
+    in_turn(|| send_again(submission, array, task, again))
 }
 
 /// Waits while another process is submitting. It counts this job as existing, so what it leaves must be done here.
@@ -298,49 +333,6 @@ fn in_turn<T>(act: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
             other => return other,
         }
     }
-}
-
-/// If more nodes than this cannot start jobs, the cause is not a node.
-pub const MAX_EXCLUDED: usize = 3;
-
-/// Releases jobs that are held because a node could not start them, and keeps them off that node.
-fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error> {
-    let scheduler = submission.scheduler();
-    let change = |jobs: &[JobTasks], change: Change| scheduler.change(&submission.file.cluster, jobs, change);
-    let held = |wanted: fn(&Hold) -> bool| -> Vec<JobTasks> {
-        jobs.iter().filter(|job| job.held.as_ref().is_some_and(wanted)).map(|job| job.id.clone()).collect()
-    };
-    change(&held(|hold| matches!(hold, Hold::Nodes(_))), Change::Release)?;
-    let failed: BTreeMap<String, String> = jobs
-        .iter()
-        .filter_map(|job| match job.held.as_ref()? {
-            Hold::Node { name, reason } => Some((name.clone(), reason.clone())),
-            Hold::Requested(_) | Hold::Nodes(_) | Hold::Administrator(_) => None,
-        })
-        .collect();
-    if failed.is_empty() {
-        return Ok(());
-    }
-    // Two jobs that end at the same time may know of different nodes.
-    let _lease = in_turn(|| take_lease(submission))?;
-    let mut excluded = submission.excluded_nodes()?;
-    let known = excluded.len();
-    excluded.extend(failed.clone());
-    if excluded.len() > MAX_EXCLUDED {
-        return Ok(());
-    }
-    let nodes: Vec<String> = failed.into_keys().collect();
-    let held = held(|hold| matches!(hold, Hold::Node { .. }));
-    if excluded.len() > known {
-        submission.exclude(&excluded)?;
-        tracing::warn!("no longer using the nodes {}", nodes.join(", "));
-        let waiting = jobs.iter().filter(|job| job.state == JobState::Pending).map(|job| job.id.clone());
-        change(&waiting.collect::<Vec<_>>(), Change::Exclude(&nodes))?;
-    } else {
-        // They ran on the node while it was excluded for the tasks that waited.
-        change(&held, Change::Exclude(&nodes))?;
-    }
-    change(&held, Change::Release)
 }
 
 /// Makes the path of a store absolute, for jobs on other nodes.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{TITLE, sbatch};
 use crate::batch::Error;
-use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, ToSubmit};
+use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, NodeFailure, Patience, ToSubmit};
 use crate::batch::tasks::Tasks;
 use crate::hosts;
 
@@ -29,7 +29,7 @@ const ENDED: &[&str] = &[
 ];
 
 /// Those of [`ENDED`] that the job itself or a user did not choose.
-const KILLED: &[&str] = &["BOOT_FAIL", "DEADLINE", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"];
+const KILLED: &[&str] = &["BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"];
 
 /// The delays between retries when the controller does not respond. It may be restarting.
 const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
@@ -80,10 +80,11 @@ fn known_cluster() -> Option<&'static str> {
     LOCAL.get().map(String::as_str)
 }
 
-/// Returns the limits from `scontrol show config`. Without a name, the cluster is that of `SLURM_CLUSTERS`, which sbatch
+/// Returns the limits from `scontrol show config`. Without a name, the cluster is that of the variables which sbatch
 /// would use as well, or the local one.
 pub(super) fn limits(cluster: Option<&str>, patience: Patience) -> Result<Limits, Error> {
-    let chosen = env::var("SLURM_CLUSTERS").ok().filter(|_| env::var_os("SLURM_JOB_ID").is_none());
+    let chosen = ["SBATCH_CLUSTERS", "SLURM_CLUSTERS"].into_iter().find_map(|name| env::var(name).ok());
+    let chosen = chosen.filter(|_| env::var_os("SLURM_JOB_ID").is_none());
     let wanted = cluster.or(chosen.as_deref());
     if let Some(wanted) = wanted.filter(|wanted| known_cluster().is_some_and(|local| local != *wanted)) {
         return limits_elsewhere(wanted, patience);
@@ -98,6 +99,9 @@ pub(super) fn limits(cluster: Option<&str>, patience: Patience) -> Result<Limits
 
 fn limits_elsewhere(cluster: &str, patience: Patience) -> Result<Limits, Error> {
     let elsewhere = |words: String| Error::Elsewhere { cluster: cluster.to_string(), words };
+    if cluster.contains(',') || cluster == "all" {
+        return Err(elsewhere("a study needs one cluster; set `cluster` in the profile".to_string()));
+    }
     match limits_of(on("scontrol", cluster), patience) {
         Ok(limits) if limits.cluster == cluster => Ok(limits),
         Ok(limits) => Err(elsewhere(format!("{} responded", limits.cluster))),
@@ -147,10 +151,15 @@ pub(super) fn exist(cluster: &str, arrays: &[&str]) -> Result<bool, Error> {
     let mut squeue = on("squeue", cluster);
     squeue.args(["--all", "--noheader", "--states=all", "--format=%T", "--jobs", &arrays.join(",")]);
     match ask(&mut squeue) {
-        Ok(states) => Ok(states.lines().any(|state| !ENDED.contains(&state.trim()))),
+        // Wrappers of a site may print other lines.
+        Ok(lines) => Ok(lines.lines().map(str::trim).any(|line| is_state(line) && !ENDED.contains(&line))),
         Err(Error::Refused { words, .. }) if ended_meanwhile(&words) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn is_state(line: &str) -> bool {
+    !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
 /// Returns the job that this process is part of. The number of a task alone may be that of its array.
@@ -203,6 +212,7 @@ fn parse_job(line: &str, own: Option<&JobTasks>) -> Result<Option<Job>, Error> {
             reason => format!("{state}, {reason}"),
         },
         held: hold(state, reason, comment),
+        failed_on: failed_on(comment),
     }))
 }
 
@@ -212,24 +222,24 @@ fn hold(state: &str, reason: &str, comment: &str) -> Option<Hold> {
     let why = ours.unwrap_or(reason).to_string();
     let is_held =
         reason.contains("held") || reason.contains("Held") || ["REQUEUE_HOLD", "SPECIAL_EXIT"].contains(&state);
-    if ["launch failed requeued held", "JobHoldMaxRequeue"].contains(&reason) {
-        return Some(Hold::Nodes(why));
+    match reason {
+        "launch failed requeued held" | "JobHoldMaxRequeue" => Some(Hold::Nodes(why)),
+        _ if !is_held => None,
+        _ if reason.contains("JobHeldAdmin") && ours.is_none() => Some(Hold::Administrator(why)),
+        _ => Some(Hold::Requested(why)),
     }
-    if !is_held {
-        return None;
-    }
-    let node = ours.and_then(|words| words.strip_prefix(ON_NODE)?.split_once(": "));
-    Some(match node {
-        Some((node, reason)) => Hold::Node { name: node.to_string(), reason: format!("{node} {reason}") },
-        None if reason.contains("JobHeldAdmin") && ours.is_none() => Hold::Administrator(why),
-        None => Hold::Requested(why),
-    })
+}
+
+/// Returns the node that could not start a job, as its comment says.
+fn failed_on(comment: &str) -> Option<NodeFailure> {
+    let (node, reason) = comment.strip_prefix(OURS)?.strip_prefix(ON_NODE)?.split_once(": ")?;
+    Some(NodeFailure { node: node.to_string(), reason: reason.to_string() })
 }
 
 /// The beginning of the comments that winsign writes.
 const OURS: &str = "winsign: ";
 /// The beginning of comments about a node that cannot start the program: `node n7: cannot use the store`.
-pub(super) const ON_NODE: &str = "node ";
+const ON_NODE: &str = "node ";
 
 /// Keeps pending jobs off nodes.
 pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Result<(), Error> {
@@ -247,6 +257,13 @@ pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Res
     Ok(())
 }
 
+/// Lets pending jobs use all nodes, except those that options of sbatch exclude.
+pub(super) fn use_all_nodes(cluster: &str, jobs: &[JobTasks], options: &[String]) -> Result<(), Error> {
+    let words: Vec<String> = options.iter().filter_map(|line| shlex::split(line)).flatten().collect();
+    let excluded: Vec<&str> = sbatch::excluded_nodes(&words).collect();
+    update(cluster, jobs, "ExcNodeList", &excluded.join(","))
+}
+
 /// Submits a script and returns the job number.
 pub(super) fn submit(cluster: &str, submitted: &ToSubmit) -> Result<String, Error> {
     let mut command = sbatch::command(submitted);
@@ -254,7 +271,8 @@ pub(super) fn submit(cluster: &str, submitted: &ToSubmit) -> Result<String, Erro
         command.arg(format!("--clusters={cluster}"));
     }
     // Retried only if the controller has not received the request; otherwise a second array might be created.
-    let answer = with_input(&mut command, submitted.script.as_bytes(), was_not_received)?;
+    let script = sbatch::script(submitted);
+    let answer = with_input(&mut command, script.as_bytes(), was_not_received)?;
     job_number(&answer).ok_or(Error::Unparsable { command: "sbatch", answer })
 }
 
@@ -281,12 +299,14 @@ pub(super) fn signal(cluster: &str, jobs: &[JobTasks], signal: &str) -> Result<(
 
 /// `scontrol hold`, `release`, `requeue` and the like.
 pub(super) fn control(cluster: &str, verb: &str, jobs: &[JobTasks]) -> Result<(), Error> {
+    let mut outcome = Ok(());
     for job in JobTasks::grouped(jobs) {
         let mut scontrol = on("scontrol", cluster);
         scontrol.args(verb.split(' '));
-        change(scontrol, [job.to_string()])?;
+        // An array that may not be changed does not keep the others from it.
+        outcome = outcome.and(change(scontrol, [job.to_string()]));
     }
-    Ok(())
+    outcome
 }
 
 /// Sets attributes of jobs, such as the comment, which [`jobs`] reads as the reason why they are held.
@@ -469,8 +489,9 @@ mod tests {
         assert_eq!(job("PENDING|a|JobHeldUser|winsign: the disk | is full"), requested("the disk | is full"));
         assert_eq!(job("REQUEUE_HOLD|a|None|another"), requested("None"));
         assert_eq!(job("PENDING|a|JobHeldAdmin|"), Some(Hold::Administrator("JobHeldAdmin".to_string())));
-        let node = Hold::Node { name: "n7".to_string(), reason: "n7 cannot use the store /s: it".to_string() };
-        assert_eq!(job("PENDING|a|JobHeldUser|winsign: node n7: cannot use the store /s: it"), Some(node));
+        let failure = NodeFailure { node: "n7".to_string(), reason: "cannot use the store /s: it".to_string() };
+        assert_eq!(failed_on("winsign: node n7: cannot use the store /s: it"), Some(failure));
+        assert_eq!(failed_on("winsign: the disk is full"), None);
         let failed = "launch failed requeued held";
         assert_eq!(job(&format!("PENDING|a|{failed}|")), Some(Hold::Nodes(failed.to_string())));
         assert_eq!(job("RUNNING|a|None|winsign: earlier"), None);

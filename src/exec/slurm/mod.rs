@@ -74,6 +74,7 @@ impl Scheduler for Slurm {
             Change::Hold => client::control(cluster, "hold", jobs),
             Change::Release => client::control(cluster, "release", jobs),
             Change::Exclude(nodes) => client::exclude(cluster, jobs, nodes),
+            Change::UseAllNodes(options) => client::use_all_nodes(cluster, jobs, options),
             Change::Requeue => client::control(cluster, "requeue Incomplete", jobs),
             Change::RequeueHeld(reason) => {
                 match client::comment(cluster, jobs, reason) {
@@ -89,6 +90,10 @@ impl Scheduler for Slurm {
 
     fn own_memory(&self) -> Option<u64> {
         env::var("SLURM_MEM_PER_NODE").ok()?.parse().ok().filter(|megabytes| *megabytes > 0)
+    }
+
+    fn own_node(&self) -> Option<String> {
+        env::var("SLURMD_NODENAME").ok()
     }
 
     fn own_job(&self) -> Option<JobTasks> {

@@ -49,7 +49,6 @@ const OF_RUNS: &[&str] = &[
     "SBATCH_OVERCOMMIT",
     "SBATCH_REQUEUE",
     "SBATCH_SIGNAL",
-    "SBATCH_TEST_ONLY",
     "SBATCH_WAIT",
     "SLURM_CLUSTERS",
     "SLURM_CPUS_PER_TASK",
@@ -67,6 +66,7 @@ const OF_RUNS: &[&str] = &[
 pub(super) fn command(submitted: &ToSubmit) -> Command {
     let mut command = Command::new("sbatch");
     command.arg("--parsable").args(arguments(submitted)).current_dir(submitted.directory);
+    command.envs(submitted.variables.iter().cloned());
     let options = options_of(submitted.script);
     for variable in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
         if is_removed(&variable, &options) {
@@ -76,18 +76,29 @@ pub(super) fn command(submitted: &ToSubmit) -> Command {
     command
 }
 
+/// Returns the script with the tasks that are submitted.
+pub(super) fn script(submitted: &ToSubmit) -> String {
+    const ARRAY: &str = "#SBATCH --array=";
+    let mut text = String::new();
+    for line in submitted.script.lines() {
+        match line.strip_prefix(ARRAY) {
+            Some(array) => {
+                let at_once = array.split_once('%').map(|(_, at_once)| format!("%{at_once}")).unwrap_or_default();
+                text += &format!("{ARRAY}{}{at_once}", submitted.tasks);
+            }
+            None => text += line,
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn arguments(submitted: &ToSubmit) -> Vec<String> {
-    let ToSubmit { script, tasks, after, held, excluded, memory, .. } = submitted;
-    let mut arguments = options_of(script);
+    let ToSubmit { script: _, tasks: _, after, held, excluded, memory, variables: _, directory: _ } = submitted;
+    let mut arguments = options_of(&script(submitted));
     if let Some(megabytes) = memory {
         arguments.retain(|argument| !argument.starts_with("--mem="));
         arguments.push(format!("--mem={megabytes}M"));
-    }
-    for argument in &mut arguments {
-        if let Some(array) = argument.strip_prefix("--array=") {
-            let at_once = array.split_once('%').map(|(_, at_once)| format!("%{at_once}"));
-            *argument = format!("--array={tasks}{}", at_once.unwrap_or_default());
-        }
     }
     if !after.is_empty() {
         arguments.push(format!("--dependency=afterany:{}", after.join(":")));
@@ -104,7 +115,7 @@ fn arguments(submitted: &ToSubmit) -> Vec<String> {
 }
 
 /// Returns the lists of nodes in `--exclude=n1,n2`, `--exclude n1`, `-x n1` and `-xn1`.
-fn excluded_nodes(arguments: &[String]) -> impl Iterator<Item = &str> {
+pub(super) fn excluded_nodes(arguments: &[String]) -> impl Iterator<Item = &str> {
     arguments.iter().enumerate().filter_map(|(at, argument)| match argument.as_str() {
         "--exclude" | "-x" => arguments.get(at + 1).map(String::as_str),
         _ => argument.strip_prefix("--exclude=").or(argument.strip_prefix("-x")),
@@ -171,6 +182,7 @@ mod tests {
             held: true,
             excluded: &["n2".to_string()],
             memory: Some(6144),
+            variables: &[],
             directory: Path::new("/"),
         };
         let expected = [

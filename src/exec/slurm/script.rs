@@ -1,28 +1,45 @@
 //! The parts of an array's script that only Slurm understands.
 
 use crate::batch::profile::Profile;
-use crate::batch::scheduler::ScriptParts;
+use crate::batch::scheduler::{FAILED_NODES, MAX_FAILED_NODES, NODE_FAILURE, ScriptParts};
 use crate::batch::script::{ArrayJob, Resources};
-use crate::batch::submit::MAX_EXCLUDED;
 
-/// Keeps the tasks that wait off this node, unless `MOST` others failed alike, and holds this one. squeue shortens lists of
-/// nodes, as in `node[1-3]`, and variables of the user would restrict it to some jobs. The number of one of the tasks is that
-/// of the whole array, so both parts of the name are needed.
+/// Submits this task again, to run on another node, unless several nodes have failed; otherwise queues it again and holds it. A running
+/// job cannot be kept off a node. The number of one of the tasks is that of the whole array, so both parts of the name are
+/// needed. Variables of this job and of its user would change what is submitted.
 const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
     job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-    others=$(unset "${!SQUEUE_@}"; squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
-    count=0
-    [ -z "$others" ] || count=$(scontrol show hostnames "$others" | wc -l)
-    [ "$count" -ge MOST ] ||
-        scontrol update JobId="$SLURM_ARRAY_JOB_ID" ExcNodeList="${others:+$others,}$node" >/dev/null 2>&1
-    scontrol update JobId="$job" Comment="winsign: node $node: $reason"
-    scontrol requeuehold "$job""#;
+    comment="winsign: node $node: $reason"
+    submit_elsewhere() (
+        excluded=$(unset "${!SQUEUE_@}"; squeue --all --noheader --format=%x --jobs="$job" | head -n 1)
+        case $excluded in "" | N/A | "(null)") excluded= ;; *) excluded=$excluded, ;; esac
+        task=$SLURM_ARRAY_TASK_ID
+        export FAILED_NODES=$nodes NODE_FAILURE=$reason
+        for name in "${!SLURM_@}" "${!SBATCH_@}"; do
+            case $name in SLURM_CONF | SLURM_CONF_SERVER | SLURM_JWT) ;; *) unset "$name" ;; esac
+        done
+        exec sbatch --array="$task" --exclude="$excluded$node" --comment="$comment" "$0"
+    )
+    nodes=${FAILED_NODES:+$FAILED_NODES,}$node
+    case $nodes in
+    TOO_MANY) false ;;
+    *) submit_elsewhere >/dev/null 2>&1 ;;
+    esac || {
+        scontrol update JobId="$job" Comment="$comment"
+        scontrol requeuehold "$job"
+    }"#;
+
+fn hold() -> String {
+    let too_many = format!("{}*", "*,".repeat(MAX_FAILED_NODES));
+    let names = [("FAILED_NODES", FAILED_NODES), ("NODE_FAILURE", NODE_FAILURE), ("TOO_MANY", &too_many)];
+    names.iter().fold(HOLD.to_string(), |text, (name, value)| text.replace(name, value))
+}
 
 pub(super) fn parts(array: &ArrayJob) -> ScriptParts {
     ScriptParts {
         head: options(array).iter().map(|option| format!("#SBATCH {}", directive(option))).collect(),
         task: "$SLURM_ARRAY_TASK_ID",
-        hold: HOLD.replace("MOST", &MAX_EXCLUDED.to_string()),
+        hold: hold(),
     }
 }
 
@@ -175,40 +192,40 @@ mod tests {
         bash.output().unwrap()
     }
 
-    #[test]
-    fn job_without_access_to_the_store_is_held() {
+    /// Runs the script of a task that cannot use its store, after it has failed on these nodes; returns the calls of sbatch and
+    /// scontrol. sbatch fails if `rejects`.
+    fn calls_without_store(failed_nodes: &str, rejects: bool) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("calls");
         write_recorder(&folder.path().join("scontrol"), &log);
-        let ran = run_task_3(&script(&Profile::default(), &execution(), "/no such store"), folder.path());
-        assert_eq!(ran.status.code(), Some(74));
-        let log = std::fs::read_to_string(log).unwrap();
-        let lines: Vec<&str> = log.lines().collect();
-        assert_eq!(
-            lines,
-            [
-                "update JobId=17 ExcNodeList=node7",
-                "update JobId=17_3 Comment=winsign: node node7: cannot use the store /no such store",
-                "requeuehold 17_3"
-            ]
+        let record = format!(
+            "echo \"sbatch $* with $WINSIGN_FAILED_NODES; $WINSIGN_NODE_FAILURE; $SLURM_CONF $SLURM_NTASKS$SBATCH_QOS\" >>{}",
+            shell_word(&log.to_string_lossy())
         );
+        write_program(&folder.path().join("sbatch"), &format!("{record}\n{}", if rejects { "exit 1" } else { "" }));
+        write_program(&folder.path().join("squeue"), "[ -n \"$SQUEUE_PARTITION\" ] || echo 'node[1-2]'");
+        let variables =
+            format!("export WINSIGN_FAILED_NODES={failed_nodes} SLURM_CONF=/conf SLURM_NTASKS=1 SBATCH_QOS=other\n",);
+        let text = variables + &script(&Profile::default(), &execution(), "/no such store");
+        assert_eq!(run_task_3(&text, folder.path()).status.code(), Some(74));
+        std::fs::read_to_string(log).unwrap().lines().map(str::to_string).collect()
     }
 
     #[test]
-    fn fourth_bad_node_is_not_excluded() {
-        for (nodes, is_excluded) in [("node[1-2]", true), ("node[1-3]", false)] {
-            let folder = tempfile::tempdir().unwrap();
-            let calls = folder.path().join("calls");
-            write_program(&folder.path().join("squeue"), &format!("[ -n \"$SQUEUE_PARTITION\" ] || echo '{nodes}'"));
-            let names = "case $3 in *3?) echo node1; echo node2; echo node3 ;; *) echo node1; echo node2 ;; esac";
-            let record = format!("printf '%s\\n' \"$*\" >>{}", shell_word(&calls.to_string_lossy()));
-            write_program(&folder.path().join("scontrol"), &format!("{record}\n[ \"$1\" != show ] || {names}"));
-            run_task_3(&script(&Profile::default(), &execution(), "/no such store"), folder.path());
-            let calls = std::fs::read_to_string(calls).unwrap();
-            let update = format!("update JobId=17 ExcNodeList={nodes},node7");
-            assert_eq!(calls.lines().any(|line| line == update), is_excluded, "{calls}");
-            assert!(calls.contains("requeuehold 17_3"), "{calls}");
-        }
+    fn task_without_access_to_the_store_is_submitted_elsewhere() {
+        let calls = calls_without_store("node8", false);
+        let comment = "winsign: node node7: cannot use the store /no such store";
+        let exclude = "--exclude=node[1-2],node7";
+        let variables = "node8,node7; cannot use the store /no such store; /conf ";
+        assert_eq!(calls, [format!("sbatch --array=3 {exclude} --comment={comment} bash with {variables}")]);
+    }
+
+    #[test]
+    fn task_that_cannot_run_elsewhere_is_held() {
+        let held =
+            ["update JobId=17_3 Comment=winsign: node node7: cannot use the store /no such store", "requeuehold 17_3"];
+        assert_eq!(calls_without_store("node8", true)[1..], held);
+        assert_eq!(calls_without_store("node8,node9,node10", false), held, "four nodes have failed");
     }
 
     #[test]
