@@ -264,18 +264,50 @@ fn preemption_of_one_task_leaves_the_others_alone() {
     assert_eq!(restarts.values().filter(|&&restarts| restarts > 0).count(), 1, "{restarts:?}");
 }
 
+/// Many of the short tasks start on that node, since it is always free.
 #[test]
-fn task_on_a_node_without_the_store_does_not_stop_others() {
+fn tasks_of_a_node_without_the_store_run_elsewhere() {
     let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
-    let Some(study) = Study::new(settings, &tickets(3, 20)) else { return };
+    let Some(study) = Study::new(settings, &tickets(8, 1)) else { return };
     study.slurm.hide_from_node(FOLDER, 3);
     study.json("submit", &[]);
-    let array = study.first_array();
-    wait_for("the first levels on two nodes", || (study.counts()["done"].as_u64().unwrap() >= 2).then_some(()));
-    let restarts = study.restarts(array);
-    assert!(restarts.values().filter(|&&restarts| restarts == 0).count() >= 2, "{restarts:?}");
-    // The third task continues on another node.
     study.wait_until_done();
+    let store = study.slurm.path(FOLDER).join("store/submissions");
+    let excluded = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("excluded")).ok();
+    let excluded: Vec<String> = fs::read_dir(store).unwrap().map(Result::unwrap).filter_map(excluded).collect();
+    assert_eq!(excluded.len(), 1);
+    assert!(excluded[0].contains("cannot use the store") && excluded[0].lines().count() == 1, "{excluded:?}");
+}
+
+/// No other job of the study could release it.
+#[test]
+fn only_task_of_a_node_without_the_store_runs_elsewhere() {
+    let settings = Settings { nodes: 2, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(1, 1)) else { return };
+    study.slurm.hide_from_node(FOLDER, 1);
+    study.json("submit", &[]);
+    study.wait_until_done();
+}
+
+#[test]
+fn jobs_of_others_are_not_changed() {
+    let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
+    study.json("submit", &["--partition", "down"]);
+    study.slurm.shell("ann", &format!("chmod -R a+rwX {FOLDER}/store"));
+    let before = study.content();
+    for command in ["cancel", "hold", "release"] {
+        let refused = study.winsign_of("ben", &[], command).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{command}");
+        let message = winsign_testkit::stderr(&refused);
+        assert!(message.contains("only that user can change them"), "{message}");
+    }
+    assert!(study.content() == before, "the store has changed");
+    // Another study of the same user, which shares a run.
+    fs::write(study.slurm.path(FOLDER).join("one.yaml"), format!("name: one\n{SMALL}")).unwrap();
+    let line = format!("{} cancel {FOLDER}/one.yaml --store {FOLDER}/store 2>&1 || true", program("winsign").display());
+    let refused = study.slurm.shell("ann", &line);
+    assert!(refused.contains("are in jobs of the study `study`"), "{refused}");
+    study.assert_queued(&[]);
 }
 
 /// The limit is below the size of an array, and only Slurm knows of it.
