@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::batch::scheduler::{Change, change_own};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::{programs, submit};
 use winsign_exec::display::Display;
@@ -24,7 +23,7 @@ pub(crate) struct Arguments {
     /// The submission's directory
     submission: PathBuf,
     array: usize,
-    task: usize,
+    task: u32,
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
@@ -46,23 +45,19 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if submission.is_cancelled() {
         return executed.map(|_| code);
     }
-    let (scheduler, cluster) = (submission.scheduler(), &submission.file.cluster);
     if let Ok(summary) = &executed {
         submit_with_more_memory(&submission, arguments, summary)?;
     }
-    if let Some(job) = scheduler.own_job() {
+    if let Some(job) = submission.scheduler().own_job() {
+        let Arguments { array, task, .. } = *arguments;
         let outcome = match &executed {
             // The time limit was reached, or the job was preempted. It resumes from its checkpoints.
             Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => {
-                let change = match submission.is_held() {
-                    true => Change::RequeueHeld("held by `winsign hold`"),
-                    false => Change::Requeue,
-                };
-                change_own(scheduler, cluster, &job, change)
+                submit::requeue(&submission, &job, array, task, None)
             }
             Ok(_) => submit::continue_submission(&submission),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
-            Err(error) => change_own(scheduler, cluster, &job, Change::RequeueHeld(&error.to_string())),
+            Err(error) => submit::requeue(&submission, &job, array, task, Some(&error.to_string())),
         };
         if let Err(error) = outcome {
             tracing::warn!("{}", Diagnostic::from(error));
@@ -86,8 +81,7 @@ fn submit_with_more_memory(
         store.run(run).forgive()?;
     }
     tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
-    let task = u32::try_from(arguments.task).unwrap_or(u32::MAX);
-    Ok(submit::submit_with_memory(submission, arguments.array, task, megabytes)?)
+    Ok(submit::submit_with_memory(submission, arguments.array, arguments.task, megabytes)?)
 }
 
 /// Returns the megabytes to request if runs need more than this job has; `None` if the profile does not allow more.
@@ -105,7 +99,7 @@ fn root_of(submission: &Submission) -> Result<PathBuf, Diagnostic> {
 /// Executes the runs of one task, and their inputs that no other process computes.
 fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Diagnostic> {
     let store = Store::create(&root_of(submission)?)?;
-    let entries = submission.entries(arguments.array, arguments.task)?;
+    let entries = submission.entries(arguments.array, arguments.task as usize)?;
     let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
     let statuses = survey_runs(&runs, &store)?;
     let options = options(submission, &store)?;

@@ -9,9 +9,12 @@ use winsign_core::text::printable;
 
 use super::Error;
 use super::profile::Profile;
-use super::scheduler::{Job, JobState, Jobs, Limits, ToSubmit};
+use super::scheduler::{Job, JobState, JobTasks, Jobs, Limits, ToSubmit};
 use super::submission::{Part, Submission};
 use super::tasks::Tasks;
+
+/// The reason for the jobs of a submission that is held.
+pub(super) const HELD_BY_USER: &str = "held by `winsign hold`";
 
 /// The outcome of sending arrays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,11 +67,20 @@ pub(super) fn send(
     Ok(sender.sent)
 }
 
-/// Sends a task again, with this much memory on each node.
-pub(super) fn send_again(submission: &Submission, array: usize, task: u32, megabytes: u64) -> Result<(), Error> {
+/// What is different when a task is submitted again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Again<'a> {
+    /// The megabytes of memory on each node, instead of those of the script.
+    pub memory: Option<u64>,
+    /// Why it must not start before it is released.
+    pub held: Option<&'a str>,
+}
+
+/// Sends a task again.
+pub(super) fn send_again(submission: &Submission, array: usize, task: u32, again: Again) -> Result<(), Error> {
     let _lease = take_lease(submission)?;
     let tasks = Tasks::from(task..=task);
-    let job = submit(submission, array, &tasks, &[], Some(megabytes))?;
+    let job = submit(submission, array, &tasks, &[], again)?;
     let mut parts = submission.parts()?.remove(&array).unwrap_or_default();
     parts.push(Part { job, tasks });
     Ok(submission.write_parts(array, &parts)?)
@@ -173,21 +185,17 @@ impl Sender<'_> {
     fn submit(&self, array: usize, tasks: &Tasks) -> Result<String, Error> {
         let index = &self.submission.file.arrays[array];
         let before = index.after.iter().filter_map(|before| self.parts.get(before)).flatten();
-        let before = before.map(|part| part.job.as_str()).chain(index.after_jobs.iter().map(String::as_str));
-        let before: Vec<&str> = before.filter(|job| self.knows(job)).collect();
-        submit(self.submission, array, tasks, &before, None)
+        let before = before.map(|part| JobTasks { array: part.job.clone(), tasks: None });
+        let others = index.after_jobs.iter().map(|job| JobTasks::parse(job));
+        let before: Vec<JobTasks> = before.chain(others).filter(|job| self.knows(job)).collect();
+        submit(self.submission, array, tasks, &before, Again::default())
     }
 
-    /// Whether the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
-    fn knows(&self, job: &str) -> bool {
-        match job.split_once('_') {
-            None => self.known.contains_key(job),
-            Some((array, task)) => {
-                let task: Option<u32> = task.parse().ok();
-                let tasks = self.known.get(array).into_iter().flatten();
-                task.is_some_and(|task| tasks.flat_map(Tasks::iter).any(|known| known == task))
-            }
-        }
+    /// Whether the scheduler knows an array, or these tasks of it.
+    fn knows(&self, job: &JobTasks) -> bool {
+        let Some(known) = self.known.get(&job.array) else { return false };
+        let wanted = job.tasks.iter().flat_map(Tasks::iter);
+        wanted.into_iter().all(|task| known.iter().flat_map(Tasks::iter).any(|known| known == task))
     }
 }
 
@@ -196,16 +204,17 @@ fn submit(
     submission: &Submission,
     array: usize,
     tasks: &Tasks,
-    after: &[&str],
-    memory: Option<u64>,
+    after: &[JobTasks],
+    again: Again,
 ) -> Result<String, Error> {
     let Submission { file, path: directory, .. } = submission;
     let path = directory.join("arrays").join(format!("{array}.sh"));
     let script = files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
     let script = String::from_utf8_lossy(&script);
     let excluded = submission.excluded()?;
-    let held = submission.is_held();
-    let submitted = ToSubmit { script: &script, tasks, after, held, excluded: &excluded, memory, directory };
+    let held = again.held.or(submission.is_held().then_some(HELD_BY_USER));
+    let excluded = &excluded;
+    let submitted = ToSubmit { script: &script, tasks, after, held, excluded, memory: again.memory, directory };
     let scheduler = submission.scheduler();
     scheduler.submit(&file.cluster, &submitted).map_err(|error| match error {
         Error::Refused { words, .. } => Error::Rejected {

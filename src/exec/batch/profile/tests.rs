@@ -105,12 +105,10 @@ fn empty_profile_has_defaults() {
 #[test]
 fn memory_grows_up_to_its_limit() {
     let profile = understood("memory: 2G\nmemory_growth: 1.5\nmax_memory: 4G");
-    assert_eq!([None, Some(2_048), Some(3_072), Some(4_000)].map(|had| profile.more_memory(had)), [
-        Some(3_072),
-        Some(3_072),
-        Some(4_096),
-        Some(4_096)
-    ]);
+    assert_eq!(
+        [None, Some(2_048), Some(3_072), Some(4_000)].map(|had| profile.more_memory(had)),
+        [Some(3_072), Some(3_072), Some(4_096), Some(4_096)]
+    );
     assert_eq!(profile.more_memory(Some(4_096)), None);
     assert_eq!(understood("memory: 2G").more_memory(Some(2_048)), None);
     assert_eq!(understood("memory_growth: 2").more_memory(None), None, "nobody knows how much it had");
@@ -170,7 +168,7 @@ fn bad_input_is_explained_at_its_place() {
         ("launcher: mpi-run", 1, 11, "`launcher`: there is no launcher `mpi-run`", "did you mean `mpirun`?"),
         ("pack: 1\nlauncher: jsrun -n {rank}", 2, 11, "`launcher`: there is no placeholder `{rank}`", "the placeholders are `{ranks}`, `{threads}`, `{gpus}`, `{hosts}`"),
         ("launcher: \"ibrun -n 4\"", 1, 11, "`launcher`: the command `ibrun -n 4` does not contain `{ranks}`", "add the number of ranks of a run"),
-        ("scheduler: pbs", 1, 12, "`scheduler` must be `slurm`, found the text `pbs`", "for example `scheduler: slurm`"),
+        ("scheduler: lsf", 1, 12, "`scheduler` must be one of `slurm`, `pbs`, found the text `lsf`", "for example `scheduler: slurm`"),
         ("partition:", 1, 10, "`partition` must be a name, found nothing", "for example `partition: gpu`"),
         ("partition: gpu cpu", 1, 12, "`partition` cannot be `gpu cpu`: a name cannot contain ' '", "for example `partition: gpu`"),
         ("account: \"a\\nb\"", 1, 10, "`account` cannot be `a\\nb`: a name cannot contain '\\n'", "for example `account: lottery`"),
@@ -197,9 +195,9 @@ fn bad_input_is_explained_at_its_place() {
         ("setup: \"a\\0b\"", 1, 8, "`setup` contains a zero byte", "remove"),
         ("setup: [module purge, {a: b}]", 1, 23, "`setup` must be shell commands, found a block of settings", "for example `setup: module load openmpi`"),
         // Options of sbatch
-        ("sbatch: 3", 1, 9, "an option of sbatch must begin with `-`, found `3`", "for example `sbatch: [--exclusive]`"),
-        ("sbatch:\n  - exclusive", 2, 5, "an option of sbatch must begin with `-`, found `exclusive`", "for example `sbatch: [--exclusive]`"),
-        ("sbatch: |\n  --exclusive\n  --nice", 2, 3, "an option of sbatch must be on one line, found '\\n'", "write a list: one option per line"),
+        ("sbatch: 3", 1, 9, "an option in `sbatch` must begin with `-`, found `3`", "for example `sbatch: [--exclusive]`"),
+        ("sbatch:\n  - exclusive", 2, 5, "an option in `sbatch` must begin with `-`, found `exclusive`", "for example `sbatch: [--exclusive]`"),
+        ("sbatch: |\n  --exclusive\n  --nice", 2, 3, "an option in `sbatch` must be on one line, found '\\n'", "write a list: one option per line"),
         ("sbatch: ['#SBATCH --nice']", 1, 10, "`#SBATCH --nice` is a line of a script, not an option", "remove `#SBATCH`: `\"--nice\"`"),
         ("sbatch: [--nice, --partition=gpu]", 1, 18, "`--partition=gpu` has its own setting", "write `partition: …` instead, as in `partition: gpu`"),
         ("sbatch: [--nice, -A lottery]", 1, 18, "`-A` has its own setting", "write `account: …` instead"),
