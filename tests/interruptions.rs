@@ -155,7 +155,8 @@ fn second_interrupt_ends_launches_that_do_not_respond() {
     let began = Instant::now();
     signal(run.id(), Signal::INT);
     assert_eq!(run.wait().unwrap().code(), Some(75), "{}", messages());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // Otherwise the launcher would wait for ten minutes.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert!(!messages().contains("failed"), "{}", messages());
     let left_behind = fs::read_to_string(&left_behind).unwrap();
     let stat = Path::new("/proc").join(left_behind.trim()).join("stat");

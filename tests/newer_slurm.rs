@@ -278,6 +278,19 @@ fn task_on_a_node_without_the_store_does_not_stop_others() {
     study.wait_until_done();
 }
 
+/// The limit is below the size of an array, and only Slurm knows of it.
+#[test]
+fn arrays_beyond_a_limit_of_the_account_are_submitted_in_parts() {
+    let Some(study) = Study::new(Settings::default(), &tickets(7, 1)) else { return };
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=4");
+    let submitted = study.json("submit", &[]);
+    assert_eq!((&submitted["tasks"], &submitted["arrays_left"]), (&json!(3), &json!(2)), "{submitted:#}");
+    wait_for("the end of the study", || {
+        let counts = study.counts();
+        (counts["done"] == counts["total"]).then_some(())
+    });
+}
+
 /// The study has about 10,000 runs, and each is a task.
 #[test]
 fn commands_on_a_large_study_need_few_rpcs() {
@@ -307,6 +320,6 @@ connect: {between: seeds}
 fn rpcs_of_ann(study: &Study) -> u32 {
     let statistics = study.slurm.shell("root", "sdiag");
     let by_user = statistics.split("by user").nth(1).unwrap();
-    let line = by_user.lines().find(|line| line.trim_start().starts_with("ann ")).unwrap_or("count:0 ");
+    let line = by_user.lines().find(|line| line.trim_start().starts_with("ann ")).expect("every command sends RPCs");
     line.split("count:").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -418,6 +418,65 @@ resources: {ranks: 2}
     }
 }
 
+/// Each rank would compute the whole run alone, with the numbers of one rank.
+#[test]
+#[cfg(feature = "mpi")]
+fn ranks_that_are_not_connected_fail() {
+    let text = "
+dataset: digits
+architecture: resnet8
+ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
+resources: {ranks: 2}
+";
+    let unconnected = "launcher: sh -c 'for i in $(seq {ranks}); do \"$@\" <&0 & done; wait $!' sh";
+    for (setting, reason) in [("mpi: none", "connected"), ("mpi: pmi2", "MPI"), (unconnected, "connected to 1")] {
+        let study = Study::new(Settings { nodes: 1, ..Settings::default() }, text);
+        let profile = study.profile(&format!("{setting}\n"));
+        study.submit(&["--profile", &profile]);
+        let status = wait_for("a held job", || {
+            let status = stdout(&succeed(&mut study.winsign("status")));
+            status.contains("are held").then_some(status)
+        });
+        assert!(status.contains("cannot start ranks") && status.contains(reason), "{setting}: {status}");
+        assert_eq!(study.counts()["done"], 0, "{setting}");
+    }
+}
+
+/// Some sites have plugins of sbatch that print lines, and variables that have it ask questions.
+#[test]
+fn number_of_a_job_is_found_in_other_output() {
+    let study = Study::new(Settings { nodes: 1, ..Settings::default() }, SHORT);
+    let sbatch = study.workplace.path("sbatch");
+    fs::write(&sbatch, "#!/bin/sh\necho project 7 has\necho 100 hours\n/usr/bin/sbatch \"$@\"\necho good luck\n")
+        .unwrap();
+    fs::set_permissions(&sbatch, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path =
+        std::env::join_paths([study.workplace.path("")].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let mut submit = study.winsign("submit");
+    let submitted = winsign_testkit::json(&succeed(submit.env("PATH", path).arg("--json")));
+    assert_eq!(submitted["arrays_left"], 0, "{submitted:#}");
+    assert_eq!(study.submit(&[])["runs"], 0, "everything is queued");
+    study.json("cancel", &["--now"]);
+    study.cluster.wait_until_idle(Duration::from_secs(60));
+}
+
+/// The other study has the same name, in the same store.
+#[test]
+fn retry_takes_the_settings_of_the_same_runs() {
+    let study = Study::new(Settings { nodes: 1, ..Settings::default() }, SHORT);
+    study.submit(&["--time", "5"]);
+    let folder = study.workplace.path("second");
+    fs::create_dir(&folder).unwrap();
+    let failing = SHORT.replace("transfer: {", "transfer: {lr: 1e30, ").replace("lrr, aws", "lrr");
+    let sweep = study.workplace.sweep("second/study.yaml", &failing);
+    let mut run = study.workplace.winsign("run", &sweep);
+    assert!(!run.output().unwrap().status.success());
+    let retried = succeed(study.workplace.winsign("retry", &sweep).args(["--failed", "--json"]));
+    assert_eq!(winsign_testkit::json(&retried)["submission"], Value::Null, "it was not submitted");
+    study.json("cancel", &["--now"]);
+}
+
 /// Replaces srun by a program that is killed for lack of memory in jobs with less than 150 MB.
 const HUNGRY_SRUN: &str = r#"#!/bin/sh
 if [ "$SLURM_MEM_PER_NODE" -lt 150 ]; then

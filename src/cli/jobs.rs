@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
+use winsign_core::error::Result as StoreResult;
 use winsign_core::text::plural;
 use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch;
 use winsign_exec::batch::queue::{Live, Queue};
 use winsign_exec::batch::scheduler::{Change, Job, JobState, JobTasks, Scheduler};
+use winsign_exec::batch::submission::Submission;
 use winsign_sweep::plan::Plan;
 
 use super::{Common, open, output};
@@ -72,6 +74,21 @@ impl SweepJobs {
         }
     }
 
+    /// Marks the submissions, before their jobs are changed. If their jobs may have submitted others in the meantime, these are
+    /// found by another query.
+    fn mark(
+        self,
+        common: &Common,
+        sweep: &Path,
+        mark: fn(&Submission) -> StoreResult<()>,
+    ) -> Result<SweepJobs, Diagnostic> {
+        let had_more = self.submissions().iter().any(|live| live.has_more());
+        for live in self.submissions() {
+            mark(&live.submission)?;
+        }
+        if had_more { SweepJobs::query(common, sweep) } else { Ok(self) }
+    }
+
     fn submissions(&self) -> Vec<&Live> {
         self.queue.of_plan(&self.plan)
     }
@@ -106,13 +123,11 @@ impl Changed {
 }
 
 pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Diagnostic> {
-    let CancelArguments { common: Arguments { sweep, dry_run }, now } = arguments;
-    let sweep = SweepJobs::query(common, sweep)?;
+    let CancelArguments { common: Arguments { sweep: path, dry_run }, now } = arguments;
+    let mut sweep = SweepJobs::query(common, path)?;
     if !dry_run {
         // The mark comes first, so that no job continues or submits others.
-        for live in sweep.submissions() {
-            live.submission.mark_cancelled()?;
-        }
+        sweep = sweep.mark(common, path, Submission::mark_cancelled)?;
     }
     // Jobs that do not run receive no signal.
     let waits = |job: &Job| !matches!(job.state, JobState::Running | JobState::Ending);
@@ -130,12 +145,10 @@ pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8,
 }
 
 pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
-    let sweep = SweepJobs::query(common, &arguments.sweep)?;
+    let mut sweep = SweepJobs::query(common, &arguments.sweep)?;
     if !arguments.dry_run {
         // The mark comes first, so that jobs that are requeued or submitted later are held as well.
-        for live in sweep.submissions() {
-            live.submission.mark_held()?;
-        }
+        sweep = sweep.mark(common, &arguments.sweep, Submission::mark_held)?;
     }
     let waits = |job: &Job| job.state == JobState::Pending && job.held.is_none();
     let jobs = sweep.change(arguments.dry_run, Change::Hold, waits)?;

@@ -1,6 +1,5 @@
 //! `winsign run`: executes the remaining runs, on this machine or on hosts that mpirun reaches.
 
-use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 use winsign_core::error::Error as StoreError;
+use winsign_core::grouping::distinct;
 use winsign_core::settings::{Dataset, MAX_JOBS};
 use winsign_core::text::shell_word;
 use winsign_core::{Diagnostic, Store};
@@ -104,7 +104,7 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
 /// Fails if a data set of the remaining runs is missing or malformed, because then all these runs would fail.
 fn probe_remaining_data(plan: &Plan, statuses: &[RunStatus], folder: &Path) -> Result<(), Diagnostic> {
     let remaining = plan.runs.iter().zip(statuses).filter(|(_, status)| status.state != RunState::Done);
-    let datasets: HashSet<Dataset> = remaining.map(|(planned, _)| planned.run.settings.problem().dataset).collect();
+    let datasets = distinct(remaining.map(|(planned, _)| planned.run.settings.problem().dataset));
     datasets.into_iter().try_for_each(|dataset| probe_data(dataset, folder))
 }
 

@@ -215,7 +215,7 @@ fn show(common: &Common, plan: &Plan, dry_run: &DryRun) -> Result<u8, Diagnostic
         text.push('\n');
     }
     for variable in &variables.used {
-        let _ = writeln!(text, "# {} of this shell also applies, since the profile does not say", printable(variable));
+        let _ = writeln!(text, "# {} of this shell applies too: the profile has no such setting", printable(variable));
     }
     for variable in &variables.ignored {
         let _ = writeln!(text, "# {} of this shell is ignored", printable(variable));

@@ -92,7 +92,10 @@ impl Store {
 
     /// Removes the directory of the store if the store has no runs and no other files.
     pub fn remove_if_empty(&self) -> Result<()> {
-        if fs::remove_dir(self.root.join("runs")).is_ok() {
+        let has_others = fs::read_dir(&self.root)
+            .map_err(Error::io("list", &self.root))?
+            .any(|entry| entry.is_ok_and(|entry| entry.file_name() != "runs" && entry.file_name() != MARKER));
+        if !has_others && fs::remove_dir(self.root.join("runs")).is_ok() {
             files::remove_if_exists(&self.root.join(MARKER))?;
             let _ = fs::remove_dir(&self.root);
         }

@@ -1,4 +1,4 @@
-//! What starts the ranks of a run. Each launcher is one file with a type that implements [`Launcher`], and one line in
+//! The seam for programs that start the ranks of a run. Each launcher is one file with a type that implements [`Launcher`], and one line in
 //! `LAUNCHERS`.
 
 use std::fmt;
@@ -27,7 +27,7 @@ const LAUNCHERS: &[Known] = &[
 
 struct Known {
     name: &'static str,
-    /// What it starts, in a few words.
+    /// Describes what it starts, in a few words.
     starts: &'static str,
     make: fn(&Wanted) -> Arc<dyn Launcher>,
 }
@@ -81,11 +81,11 @@ pub struct Output {
     pub ranks: Vec<String>,
     /// Why the launch failed, in the words of the launcher; empty if it printed nothing.
     pub reason: String,
-    /// Whether the launcher killed ranks for lack of memory.
+    /// True if the launcher killed ranks for lack of memory.
     pub memory_ran_out: bool,
 }
 
-/// What runs want from a launcher.
+/// The requirements of runs for a launcher.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// Ranks per run.

@@ -58,7 +58,7 @@ pub struct Options {
     pub threads: u32,
     /// The directory with the data sets.
     pub data: PathBuf,
-    /// How many times a failing run is restarted.
+    /// The number of times a failing run is restarted.
     pub retries: u32,
     /// Whether a run that was killed for lack of memory is restarted here, rather than left to a job with more.
     pub retry_out_of_memory: bool,
@@ -101,14 +101,14 @@ fn absolute(path: &Path) -> PathBuf {
 pub struct Summary {
     pub total: usize,
     pub done: usize,
-    /// How many of the finished runs were computed by this call.
+    /// The number of finished runs that this call computed.
     pub computed: usize,
     pub failed: Vec<Failure>,
     pub blocked: usize,
     /// Runs that are neither done nor failed, since the call was stopped.
     pub pending: usize,
     pub seconds: f64,
-    /// Whether a signal stopped it, even if no run was left.
+    /// True if a signal stopped it, even if no run was left.
     #[serde(skip)]
     pub stopped: bool,
 }

@@ -90,7 +90,7 @@ fn words_of_ranks(stderr: &[String]) -> Vec<String> {
     stderr.iter().filter(|line| !is_of_slurm(line)).cloned().collect()
 }
 
-/// Whether Slurm killed ranks because of a lack of memory.
+/// Returns true if Slurm killed ranks because of a lack of memory.
 fn memory_ran_out(stderr: &[String]) -> bool {
     let killed = |line: &String| is_of_slurm(line) && (line.contains("oom_kill") || line.contains("oom-kill"));
     stderr.iter().any(killed)

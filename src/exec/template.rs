@@ -34,7 +34,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Whether a text is a command rather than a name.
+    /// Returns true if a text is a command rather than a name.
     pub(crate) fn is_command(text: &str) -> bool {
         text.contains(|character: char| character.is_whitespace() || "{}".contains(character))
     }

@@ -49,7 +49,7 @@ pub struct Side {
     pub std: Option<f64>,
     pub seeds: Option<usize>,
     pub barrier: Option<f64>,
-    /// The number of tickets; none of dense networks, and of a table that does not say.
+    /// The number of tickets; `None` for dense networks, and for a table without this number.
     pub tickets: Option<usize>,
 }
 
@@ -108,7 +108,7 @@ pub struct Comparison {
     pub only_in_b: Vec<String>,
 }
 
-/// Returns the lines of a study: transfers and, if asked for, tickets.
+/// Returns the lines of a study: transfers and, if `with_tickets` is true, tickets.
 pub fn entries(report: &Report, with_tickets: bool) -> Vec<Entry<'_>> {
     let paths = SeedPaths::new(&report.connections);
     let tickets = report.levels.iter().filter(|_| with_tickets).map(|row| {
@@ -316,8 +316,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Returns the mean, standard deviation and number of independent errors. A table of transfers that does not say how many
-    /// tickets they are from may be of one.
+    /// Returns the mean, standard deviation and number of independent errors. A table of transfers without a number
+    /// of tickets may be of one ticket.
     fn spread(&self) -> Option<(f64, f64, usize)> {
         match &self.numbers {
             Numbers::Published(side) => {
@@ -328,7 +328,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Returns the same of barriers; `None` for a table, which does not say how barriers spread.
+    /// Returns the same of barriers; `None` for a table, which has no standard deviation of barriers.
     fn barrier_spread(&self) -> Option<(f64, f64, usize)> {
         spread(self.barriers()?)
     }
@@ -563,7 +563,7 @@ mod tests {
         assert_eq!((mask.test, mask.interval, mask.b.std), (None, None, None));
         assert!((mask.difference.unwrap() + 0.3).abs() < 1e-9);
         assert_eq!(sign.verdict, Some(Verdict::NoDifference));
-        // A table that does not say of how many tickets it is may be of one.
+        // A table without a number of tickets may be of one ticket.
         let mut unknown = table[0].clone();
         if let Numbers::Published(side) = &mut unknown.numbers {
             side.tickets = None;

@@ -59,7 +59,7 @@ impl Exporter for Csv {
     }
 }
 
-/// `chosen.csv`: the table that was asked for.
+/// `chosen.csv`: the custom table.
 pub struct ChosenCsv;
 
 impl Exporter for ChosenCsv {

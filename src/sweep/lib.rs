@@ -103,9 +103,9 @@ pub struct ConnectBlock {
     /// `None` for a pass over all training images.
     pub reestimation_batches: Option<u32>,
     pub precision: Precision,
-    /// Whether the file gives the batch; otherwise it is that of the chain.
+    /// True if the file gives the batch; otherwise it is that of the chain.
     pub batch_is_given: bool,
-    /// Whether the file gives the precision; otherwise it is that of the chain.
+    /// True if the file gives the precision; otherwise it is that of the chain.
     pub precision_is_given: bool,
 }
 

@@ -12,7 +12,7 @@ const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(
 /// The maximum number of words in one call, to limit the length of the command line.
 pub(crate) const AT_ONCE: usize = 500;
 
-/// How the commands of a scheduler fail.
+/// The commands of a scheduler.
 pub(crate) struct Commands {
     /// The name of the scheduler.
     pub(crate) title: &'static str,

@@ -1,7 +1,7 @@
 //! Batch systems: turns a plan into job arrays, without a process that keeps running.
 //!
 //! [`submit`] controls a submission: [`arrays`] groups the runs, [`script`] writes the jobs, [`submission`] keeps them in the
-//! store and submits them within the limits of the cluster. In a job, `winsign task` executes its runs and then submits what
+//! store, and [`send`] submits them within the limits of the cluster. In a job, `winsign task` executes its runs and then submits what
 //! did not fit before. [`queue`] returns the runs that are queued or running. The state of a run is in its directory; the
 //! scheduler is queried only for the jobs that still exist.
 //!
@@ -56,7 +56,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the scheduler has definitely not accepted the job.
+    /// Returns true if the scheduler has definitely not accepted the job.
     fn is_certain(&self) -> bool {
         matches!(
             self,
@@ -68,12 +68,12 @@ impl Error {
         )
     }
 
-    /// Whether the scheduler did not respond, and may respond later.
+    /// Returns true if the scheduler did not respond, and may respond later.
     pub(crate) fn is_unavailable(&self) -> bool {
         matches!(self, Error::Unavailable { .. })
     }
 
-    /// Whether only a limit on the number of jobs was reached, so that submitting can succeed later.
+    /// Returns true if only a limit on the number of jobs was reached, so that submitting can succeed later.
     fn is_limit(&self) -> bool {
         matches!(self, Error::Full { .. } | Error::Limit { .. })
     }

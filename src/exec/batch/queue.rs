@@ -31,11 +31,10 @@ pub struct Live {
     killed: BTreeMap<(usize, u32), String>,
     /// The number of arrays that are not submitted yet, or not completely.
     pub unsent: usize,
-    /// What can be known of its jobs.
     view: View,
 }
 
-/// What can be known of the jobs of a submission.
+/// The visibility of the jobs of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum View {
     Full,
@@ -46,17 +45,17 @@ enum View {
 }
 
 impl Live {
-    /// Whether some of its jobs are ending.
+    /// Returns true if some of its jobs are ending.
     pub fn is_ending(&self) -> bool {
         self.jobs.iter().any(|(_, job)| job.state == JobState::Ending)
     }
 
-    /// Whether it has arrays that its jobs will submit.
+    /// Returns true if it has arrays that its jobs will submit.
     pub fn has_more(&self) -> bool {
         self.view == View::Full && !self.jobs.is_empty() && self.unsent > 0 && !self.submission.is_cancelled()
     }
 
-    /// Whether it has arrays that are not submitted and no job that could submit them.
+    /// Returns true if it has arrays that are not submitted and no job that could submit them.
     pub fn is_stranded(&self) -> bool {
         self.view == View::Full && self.jobs.is_empty() && self.unsent > 0
     }
@@ -215,12 +214,12 @@ impl Queue {
         self.of_run.get(run).is_some_and(|place| place.state == state)
     }
 
-    /// Whether a job will execute the run.
+    /// Returns true if a job will execute the run.
     pub fn has(&self, run: &RunId) -> bool {
         self.is(run, PlaceState::Waiting)
     }
 
-    /// Whether a run is in a cancelled job that is saving checkpoints.
+    /// Returns true if a run is in a cancelled job that is saving checkpoints.
     pub fn is_leaving(&self, run: &RunId) -> bool {
         self.is(run, PlaceState::Leaving)
     }

@@ -29,7 +29,7 @@ pub const NAMES: &[&str] = &{
     names
 };
 
-/// A batch system. `docs/guides/adding-a-scheduler.md` says what each method must do.
+/// A batch system. `docs/guides/adding-a-scheduler.md` lists the duties of each method.
 pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the name for messages.
     fn title(&self) -> &'static str;
@@ -56,7 +56,7 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the jobs of these users on a cluster that have not ended, and those that the scheduler killed a moment ago.
     fn jobs(&self, cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error>;
 
-    /// Whether any of these arrays has not ended, queried by their numbers. [`Scheduler::jobs`] may not list them.
+    /// Returns true if any of these arrays has not ended, queried by their numbers. [`Scheduler::jobs`] may not list them.
     fn exist(&self, cluster: &str, arrays: &[&str]) -> Result<bool, Error>;
 
     /// Returns the parts of a script that only this scheduler understands.
@@ -83,7 +83,7 @@ pub trait Scheduler: fmt::Debug + Sync {
     fn nodes(&self, threads: u32) -> Result<Option<Vec<Named>>, Diagnostic>;
 }
 
-/// How a scheduler writes time limits.
+/// The form of time limits of a scheduler.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeForm {
     /// Describes the texts, as part of a sentence.
@@ -93,7 +93,7 @@ pub struct TimeForm {
     pub seconds: fn(&str) -> Option<u64>,
 }
 
-/// How a scheduler writes amounts of memory.
+/// The form of amounts of memory of a scheduler.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryForm {
     /// Describes the texts, as part of a sentence.
@@ -103,7 +103,7 @@ pub struct MemoryForm {
     pub megabytes: fn(&str) -> Option<u64>,
 }
 
-/// Whether to wait for a controller that does not respond.
+/// The choice to wait for a controller that does not respond, or to fail at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     None,
@@ -119,7 +119,7 @@ pub struct Limits {
     pub array: u32,
     /// The maximum number of jobs in the whole cluster; every task of an array is one.
     pub jobs: u32,
-    /// Whether users cannot see the jobs of others.
+    /// True if users cannot see the jobs of others.
     pub hides_jobs: bool,
 }
 
@@ -215,7 +215,7 @@ pub struct Job {
     pub words: String,
     /// Why it is held; `None` if it is not.
     pub held: Option<Hold>,
-    /// Whether this process is part of it.
+    /// True if this process is part of it.
     pub own: bool,
 }
 
@@ -237,7 +237,7 @@ pub enum JobState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
     /// By a user, or by the job itself. The text is for people.
-    Asked(String),
+    Requested(String),
     /// By the scheduler, since nodes could not start it. Another node may do.
     Nodes(String),
     /// By its script, since it could not start the program on this node. Another node may do.
@@ -249,7 +249,7 @@ pub enum Hold {
 impl Hold {
     pub fn reason(&self) -> &str {
         match self {
-            Hold::Asked(reason) | Hold::Nodes(reason) | Hold::Node { reason, .. } | Hold::Administrator(reason) => {
+            Hold::Requested(reason) | Hold::Nodes(reason) | Hold::Node { reason, .. } | Hold::Administrator(reason) => {
                 reason
             }
         }
@@ -319,7 +319,7 @@ pub fn allocated_nodes(threads: u32) -> Result<Option<Vec<Named>>, Diagnostic> {
     SCHEDULERS.iter().find_map(|(_, scheduler)| scheduler.nodes(threads).transpose()).transpose()
 }
 
-/// How many times a job tries to change itself, once per second.
+/// The number of times a job tries to change itself, once per second.
 const TRIES: u32 = 30;
 
 /// Changes the job that this process is part of. No other process would, so it waits for a controller that is restarting.

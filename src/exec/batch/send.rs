@@ -55,6 +55,10 @@ pub(super) fn send(
     let mut sender = Sender::new(submission, room(&submission.file.profile, limits) as usize, parts, &alive);
     for array in 0..submission.file.arrays.len() {
         while let Some(rest) = submission.rest(array, &sender.parts) {
+            // `winsign cancel` may run at the same time, and cancels only the jobs that it finds.
+            if submission.is_cancelled() {
+                return Ok(sender.sent);
+            }
             if !lease.keep() {
                 return Err(Error::Busy { reason: "another process took over the lock".to_string() });
             }
@@ -67,7 +71,7 @@ pub(super) fn send(
     Ok(sender.sent)
 }
 
-/// What is different when a task is submitted again.
+/// The differences of a task that is submitted again.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Again<'a> {
     /// The megabytes of memory on each node, instead of those of the script.
@@ -99,7 +103,7 @@ struct Sender<'a> {
     used: usize,
     /// Jobs in the queue other than this process.
     others: usize,
-    /// Whether another job of the submission will end later, and can send what does not fit now.
+    /// True if another job of the submission will end later, and can send what does not fit now.
     followed: bool,
     /// The maximum number of tasks of one command, as far as is known.
     most: u32,
@@ -191,7 +195,7 @@ impl Sender<'_> {
         submit(self.submission, array, tasks, &before, Again::default())
     }
 
-    /// Whether the scheduler knows an array, or these tasks of it.
+    /// Returns true if the scheduler knows an array, or these tasks of it.
     fn knows(&self, job: &JobTasks) -> bool {
         let Some(known) = self.known.get(&job.array) else { return false };
         let wanted = job.tasks.iter().flat_map(Tasks::iter);

@@ -11,7 +11,7 @@
 //!     excluded            nodes that failed to start jobs, with the reason
 //!     killed              tasks that the scheduler killed: array, task, its words
 //!     held                present if its jobs must not start before they are released
-//!     asked               when an ending job last queried the scheduler
+//!     queried             when an ending job last queried the scheduler
 //!     over                present if it has no jobs any more
 //! ```
 
@@ -42,10 +42,10 @@ const HELD: &str = "held";
 const OVER: &str = "over";
 const EXCLUDED: &str = "excluded";
 const KILLED: &str = "killed";
-const ASKED: &str = "asked";
+const QUERIED: &str = "queried";
 
-/// How often ending jobs of one submission query the scheduler.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+/// The interval between queries of the scheduler by ending jobs of one submission.
+const QUERY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The content of `submission.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -333,16 +333,20 @@ impl Submission {
     pub(super) fn adopt(&self, alive: &[Job]) -> StoreResult<BTreeMap<usize, Vec<Part>>> {
         let mut all = self.parts()?;
         for job in alive {
-            let Some(array) = self.array_of(job) else { continue };
-            let (Some(rest), Some(last)) = (self.rest(array, &all), job.id.tasks.as_ref().and_then(Tasks::last)) else {
+            let Some((array, rest)) = self.array_of(job).and_then(|array| Some((array, self.rest(array, &all)?)))
+            else {
                 continue;
             };
-            let parts = all.entry(array).or_default();
-            if !parts.iter().any(|part| part.job == job.id.array) {
-                let tasks = Tasks::from(*rest.start()..=last.max(*rest.start()));
-                parts.push(Part { job: job.id.array.clone(), tasks });
-                self.write_parts(array, parts)?;
+            if all.get(&array).into_iter().flatten().any(|part| part.job == job.id.array) {
+                continue;
             }
+            // The scheduler lists tasks in different states separately.
+            let same = alive.iter().filter(|other| other.id.array == job.id.array);
+            let Some(last) = same.filter_map(|job| job.id.tasks.as_ref()?.last()).max() else { continue };
+            let tasks = Tasks::from(*rest.start()..=last.max(*rest.start()));
+            let parts = all.entry(array).or_default();
+            parts.push(Part { job: job.id.array.clone(), tasks });
+            self.write_parts(array, parts)?;
         }
         Ok(all)
     }
@@ -376,12 +380,12 @@ impl Submission {
         files::remove_if_exists(&self.path.join(HELD))
     }
 
-    /// Whether an ending job can leave it to later ones to query the scheduler: one has just done so, and knew of jobs that
-    /// have not ended since. The file has a line with their number, and a dot for each job that has left it to others.
-    pub(super) fn leaves_to_others(&self) -> bool {
-        let path = self.path.join(ASKED);
-        let asked = fs::metadata(&path).and_then(|metadata| metadata.modified());
-        let is_recent = asked.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < ASK_EVERY));
+    /// Returns true if an ending job can leave it to later ones to query the scheduler: one has just done so, and knew of jobs
+    /// that have not ended since. The file has a line with their number, and a dot for each job that has left it to others.
+    pub(super) fn skips_query(&self) -> bool {
+        let path = self.path.join(QUERIED);
+        let queried = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let is_recent = queried.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < QUERY_INTERVAL));
         let Ok(text) = fs::read_to_string(&path) else { return false };
         let (waiting, dots) = text.split_once('\n').unwrap_or((&text, ""));
         let leaves = is_recent && waiting.parse::<usize>().is_ok_and(|waiting| dots.len() + 1 < waiting);
@@ -389,9 +393,9 @@ impl Submission {
     }
 
     /// Records that the scheduler was queried, and how many jobs of this submission were waiting then.
-    pub(super) fn mark_asked(&self, waiting: usize) {
+    pub(super) fn record_query(&self, waiting: usize) {
         // If it fails, more jobs query the scheduler.
-        let _ = files::write_ephemeral(&self.path.join(ASKED), format!("{waiting}\n").as_bytes());
+        let _ = files::write_ephemeral(&self.path.join(QUERIED), format!("{waiting}\n").as_bytes());
     }
 
     pub fn mark_over(&self) -> StoreResult<()> {
@@ -410,12 +414,12 @@ impl Submission {
         (ours && array < self.file.arrays.len()).then_some(array)
     }
 
-    /// Whether this process may conclude from the scheduler's answers that the submission has no jobs any more.
+    /// Returns true if this process may conclude from the scheduler's answers that the submission has no jobs any more.
     pub fn is_own(&self) -> bool {
         self.file.user == rustix::process::getuid().as_raw()
     }
 
-    /// Whether any of the submitted jobs has not ended, queried by their numbers.
+    /// Returns true if any of the submitted jobs has not ended, queried by their numbers.
     pub fn has_jobs(&self, parts: &BTreeMap<usize, Vec<Part>>) -> Result<bool, Error> {
         let jobs: Vec<&str> = parts.values().flatten().map(|part| part.job.as_str()).collect();
         Ok(!jobs.is_empty() && self.scheduler().exist(&self.file.cluster, &jobs)?)
@@ -523,15 +527,16 @@ mod tests {
         submission.write_parts(0, &[part("7", "0-5")]).unwrap();
         assert_eq!(submission.rest(0, &submission.parts().unwrap()), Some(6..=12));
         // Submitted, but not recorded.
-        let job = Job {
-            id: JobTasks { array: "8".to_string(), tasks: Tasks::parse("7-12") },
+        let job = |tasks: &str, state: JobState| Job {
+            id: JobTasks { array: "8".to_string(), tasks: Tasks::parse(tasks) },
             name: Submission::job_name("study", "3f", 0),
-            state: JobState::Pending,
+            state,
             words: String::new(),
             held: None,
             own: false,
         };
-        let parts = submission.adopt(&[job.clone(), job]).unwrap();
+        let running = job("7", JobState::Running);
+        let parts = submission.adopt(&[running, job("8-12", JobState::Pending)]).unwrap();
         assert_eq!(parts[&0], [part("7", "0-5"), part("8", "6-12")]);
         assert_eq!((submission.parts().unwrap(), submission.unsent(&parts)), (parts, 0));
 

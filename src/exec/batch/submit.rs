@@ -1,13 +1,13 @@
 //! Submits the runs of a plan that are not done, queued or running, and does not wait for them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use winsign_core::error::Result as StoreResult;
 use winsign_core::{RunId, Store, files, lease};
 use winsign_sweep::plan::survey::{RunStatus, survey_with};
-use winsign_sweep::plan::{Plan, RunState};
+use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
 use super::arrays::{self, Array, Shape};
 use super::profile::Profile;
@@ -31,10 +31,10 @@ pub struct Request<'a> {
     pub only: Option<&'a HashSet<RunId>>,
 }
 
-/// How many times the queue is polled, every quarter of a second, while jobs of the study are ending.
+/// The number of times that the queue is polled, every quarter of a second, while jobs of the study are ending.
 const ENDING_PATIENCE: u32 = 60;
 
-/// How many seconds an ending job waits for another that is submitting arrays.
+/// The seconds for which an ending job waits for another that is submitting arrays.
 const SENDING_PATIENCE: u32 = 30;
 
 /// The outcome of a request.
@@ -117,7 +117,7 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     }
 }
 
-/// What [`submit`] would do.
+/// The outcome that [`submit`] would have.
 pub struct DryRun {
     pub submitted: Submitted,
     /// The script of each array.
@@ -166,7 +166,7 @@ fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error>
         return Err(Error::QueueUnavailable { reason });
     }
     let statuses = survey_with(request.plan, request.store, |statuses| queue.overlay(request.plan, statuses))?;
-    let wanted = |(planned, status): (&winsign_sweep::plan::PlannedRun, &RunStatus)| {
+    let wanted = |(planned, status): (&PlannedRun, &RunStatus)| {
         let id = &planned.run.id;
         let missing = match status.state {
             RunState::Pending | RunState::Failed | RunState::Blocked => true,
@@ -243,14 +243,14 @@ fn prepare(
 /// Continues a submission from a job that ends: submits arrays that did not fit before, and releases jobs that are held because a
 /// node could not start them.
 pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
-    if submission.is_cancelled() || submission.leaves_to_others() {
+    if submission.is_cancelled() || submission.skips_query() {
         return Ok(());
     }
     let mut jobs = jobs_of(submission)?;
     submission.write_killed(&submission.killed(&jobs.killed));
     jobs.alive.retain(|job| submission.array_of(job).is_some());
     let is_waiting = |job: &&Job| job.state == JobState::Pending && job.held.is_none();
-    submission.mark_asked(jobs.alive.iter().filter(is_waiting).map(|job| job.id.len()).sum());
+    submission.record_query(jobs.alive.iter().filter(is_waiting).map(|job| job.id.len()).sum());
     release_from_nodes(submission, &jobs.alive)?;
     if submission.unsent(&submission.parts()?) > 0 {
         let sent = send_rest(submission)?;
@@ -301,7 +301,7 @@ fn in_turn<T>(act: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     }
 }
 
-/// If more nodes than this cannot start jobs, the fault is not that of a node.
+/// If more nodes than this cannot start jobs, the cause is not a node. The scripts of jobs have the same limit.
 const MAX_EXCLUDED: usize = 3;
 
 /// Releases jobs that are held because a node could not start them, and keeps them off that node.
@@ -316,7 +316,7 @@ fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error
         .iter()
         .filter_map(|job| match job.held.as_ref()? {
             Hold::Node { name, reason } => Some((name.clone(), reason.clone())),
-            Hold::Asked(_) | Hold::Nodes(_) | Hold::Administrator(_) => None,
+            Hold::Requested(_) | Hold::Nodes(_) | Hold::Administrator(_) => None,
         })
         .collect();
     let mut excluded = submission.excluded_nodes()?;
@@ -336,6 +336,6 @@ fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error
 }
 
 /// Makes the path of a store absolute, for jobs on other nodes.
-pub fn absolute(store: &Path) -> StoreResult<std::path::PathBuf> {
+pub fn absolute(store: &Path) -> StoreResult<PathBuf> {
     std::path::absolute(store).map_err(winsign_core::Error::io("find", store))
 }

@@ -17,7 +17,7 @@ const COMMANDS: Commands = Commands { title: TITLE, classify };
 /// The size of arrays that a server allows unless it says something else.
 const DEFAULT_ARRAY_SIZE: u32 = 10_000;
 
-/// How many times jobs are listed if some of them end meanwhile.
+/// The number of times jobs are listed if some of them end meanwhile.
 const TRIES: u32 = 5;
 
 /// The output of `qstat -f -F json`.
@@ -105,7 +105,7 @@ fn name_of_user(user: u32) -> Result<String, Error> {
     Ok(name.trim().to_string())
 }
 
-/// Whether any of these arrays has not ended.
+/// Returns true if any of these arrays has not ended.
 pub(super) fn exist(arrays: &[&str]) -> Result<bool, Error> {
     for arrays in arrays.chunks(AT_ONCE) {
         match COMMANDS.ask(qstat(&[]).args(arrays)) {
@@ -190,7 +190,7 @@ fn hold(attributes: &Map<String, Value>) -> Option<Hold> {
     let variables = attributes.get("Variable_List").and_then(Value::as_object);
     let reason = variables.map(|variables| text(variables, qsub::HELD)).filter(|reason| !reason.is_empty());
     let unknown = "by a user, or by a job that could not start, see the logs of the submission";
-    Some(Hold::Asked(reason.unwrap_or(unknown.to_string())))
+    Some(Hold::Requested(reason.unwrap_or(unknown.to_string())))
 }
 
 /// Submits a script and returns the name of the job.
@@ -247,7 +247,7 @@ fn classify(command: String, words: String) -> Error {
     Error::Refused { command, words }
 }
 
-/// Whether the server has definitely not received the request.
+/// Returns true if the server has definitely not received the request.
 fn was_not_received(error: &Error) -> bool {
     matches!(error, Error::Unavailable { words, .. } if words.contains("annot connect to server"))
 }

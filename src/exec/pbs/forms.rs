@@ -1,4 +1,4 @@
-//! How PBS writes limits of time and memory.
+//! The forms of limits of time and memory in PBS.
 
 use crate::batch::scheduler::{MemoryForm, TimeForm};
 

@@ -1,4 +1,4 @@
-//! What PBS needs in the script of an array.
+//! The parts of an array's script that only PBS understands.
 
 use super::qsub;
 use crate::batch::profile::Profile;

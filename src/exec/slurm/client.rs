@@ -55,7 +55,7 @@ fn on(program: &str, cluster: &str) -> Command {
     command
 }
 
-/// Whether a cluster is not the local one. If the local one does not respond, commands ask it nevertheless, and fail.
+/// Returns true if a cluster is not the local one. If the local one does not respond, commands query it nevertheless, and fail.
 fn is_elsewhere(cluster: &str) -> bool {
     let local = known_cluster().or_else(|| {
         let limits = limits_of(plain("scontrol"), Patience::None).ok()?;
@@ -123,9 +123,9 @@ fn parse_limits(text: &str) -> Result<Limits, Error> {
     Ok(Limits { cluster: cluster.to_string(), array: tasks.map_or(array, |tasks| array.min(tasks)), jobs, hides_jobs })
 }
 
-/// What is known of a job: its array, its number, its tasks, its state, its name, Slurm's reason, and its comment. The comment
-/// comes last, since it can contain any text.
-const FORMAT: &str = "%F|%A|%K|%T|%j|%r|%k";
+/// The fields of a job: its array, its tasks, its state, its name, Slurm's reason, and its comment. The comment comes last,
+/// since it can contain any text.
+const FORMAT: &str = "%F|%K|%T|%j|%r|%k";
 
 /// Returns the jobs of users, with hidden partitions. Tasks that wait in the same state are one job.
 pub(super) fn jobs(cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> {
@@ -137,7 +137,7 @@ pub(super) fn jobs(cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> 
     Ok(parse_queue(&text, own_job().as_ref()))
 }
 
-/// Whether any of these arrays has not ended.
+/// Returns true if any of these arrays has not ended.
 pub(super) fn exist(cluster: &str, arrays: &[&str]) -> Result<bool, Error> {
     let mut squeue = on("squeue", cluster);
     squeue.args(["--all", "--noheader", "--states=all", "--format=%T", "--jobs", &arrays.join(",")]);
@@ -165,8 +165,8 @@ fn parse_queue(text: &str, own: Option<&JobTasks>) -> Jobs {
 
 /// Parses a line of squeue; returns `None` for jobs that ended by themselves.
 fn parse_job(line: &str, own: Option<&JobTasks>) -> Option<Job> {
-    let fields: Vec<&str> = line.splitn(7, '|').map(str::trim).collect();
-    let &[array, _, tasks, state, name, reason, comment] = fields.as_slice() else { return None };
+    let fields: Vec<&str> = line.splitn(6, '|').map(str::trim).collect();
+    let &[array, tasks, state, name, reason, comment] = fields.as_slice() else { return None };
     if ENDED.contains(&state) && !KILLED.contains(&state) {
         return None;
     }
@@ -206,7 +206,7 @@ fn hold(state: &str, reason: &str, comment: &str) -> Option<Hold> {
     Some(match node {
         Some((node, reason)) => Hold::Node { name: node.to_string(), reason: format!("{node} {reason}") },
         None if reason.contains("JobHeldAdmin") && ours.is_none() => Hold::Administrator(why),
-        None => Hold::Asked(why),
+        None => Hold::Requested(why),
     })
 }
 
@@ -312,8 +312,8 @@ fn repeated(command: &Command) -> Command {
     copy
 }
 
-/// Whether all lines of an error are about jobs that have ended. Those about lists of tasks also have a line for the others:
-/// `7_0-3: Job has already finished` and `7_4-9: No error`.
+/// Returns true if all lines of an error are about jobs that have ended. Those about lists of tasks also have a line for the
+/// others: `7_0-3: Job has already finished` and `7_4-9: No error`.
 fn ended_meanwhile(words: &str) -> bool {
     const KNOWN: &[&str] = &[
         "Invalid job id",
@@ -352,7 +352,7 @@ fn classify(command: String, words: String) -> Error {
     Error::Refused { command, words }
 }
 
-/// Whether the controller has definitely not received the request.
+/// Returns true if the controller has definitely not received the request.
 fn was_not_received(error: &Error) -> bool {
     matches!(error, Error::Unavailable { words, .. } if words.contains("connect failure") || words.contains("Connection refused"))
 }
@@ -375,9 +375,9 @@ mod tests {
 
     #[test]
     fn unknown_job_states_are_not_ended() {
-        let text = "7|7|3-5,9%2|PENDING|a.b.0|Dependency|(null)\n7|5|1|COMPLETED|a.b.0|None|\n\
-                    8|8|N/A|A_NEW_STATE|x|None|one | two\n9|6|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\n\
-                    nonsense\n9|9|1|OUT_OF_MEMORY|a|None|";
+        let text = "7|3-5,9%2|PENDING|a.b.0|Dependency|(null)\n7|1|COMPLETED|a.b.0|None|\n\
+                    8|N/A|A_NEW_STATE|x|None|one | two\n9|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\n\
+                    nonsense\n9|1|OUT_OF_MEMORY|a|None|";
         let own = JobTasks { array: "9".to_string(), tasks: Tasks::parse("0") };
         let Jobs { alive, killed } = parse_queue(text, Some(&own));
         let ids: Vec<String> = alive.iter().map(|job| job.id.to_string()).collect();
@@ -400,10 +400,10 @@ mod tests {
 
     #[test]
     fn reason_of_a_held_job_is_its_comment_or_that_of_slurm() {
-        let job = |end: &str| parse_job(&format!("7|9|1|{end}"), None).unwrap().held;
-        let asked = |reason: &str| Some(Hold::Asked(reason.to_string()));
-        assert_eq!(job("PENDING|a|JobHeldUser|winsign: the disk | is full"), asked("the disk | is full"));
-        assert_eq!(job("REQUEUE_HOLD|a|None|another"), asked("None"));
+        let job = |end: &str| parse_job(&format!("7|1|{end}"), None).unwrap().held;
+        let requested = |reason: &str| Some(Hold::Requested(reason.to_string()));
+        assert_eq!(job("PENDING|a|JobHeldUser|winsign: the disk | is full"), requested("the disk | is full"));
+        assert_eq!(job("REQUEUE_HOLD|a|None|another"), requested("None"));
         assert_eq!(job("PENDING|a|JobHeldAdmin|"), Some(Hold::Administrator("JobHeldAdmin".to_string())));
         let node = Hold::Node { name: "n7".to_string(), reason: "n7 cannot use the store /s: it".to_string() };
         assert_eq!(job("PENDING|a|JobHeldUser|winsign: node n7: cannot use the store /s: it"), Some(node));

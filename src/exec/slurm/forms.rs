@@ -1,4 +1,4 @@
-//! How Slurm writes limits of time and memory.
+//! The forms of limits of time and memory in Slurm.
 
 use crate::batch::scheduler::{MemoryForm, TimeForm};
 

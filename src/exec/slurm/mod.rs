@@ -1,5 +1,5 @@
 //! Slurm, from version 22.05. `client` calls its commands and parses their output, `script` writes the options of jobs,
-//! `sbatch` passes them on, `options` checks those of a profile, `nodes` reads the environment of a job.
+//! `sbatch` passes them on, `options` checks those of a profile, `forms` parses limits, `nodes` reads the environment of a job.
 
 mod client;
 mod forms;

@@ -56,7 +56,8 @@ pub(super) fn check(profile: &Profile) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Whether a word of a command line is an option, by its short name or its long name, which sbatch accepts abbreviated.
+/// Returns true if a word of a command line is an option, by its short name or its long name, which sbatch accepts
+/// abbreviated.
 fn is_option(word: &str, long: &str, short: &str) -> bool {
     let is_short = !short.is_empty() && !word.starts_with("--") && word.starts_with(short);
     let name = word.split('=').next().unwrap_or_default();

@@ -67,8 +67,9 @@ const OF_RUNS: &[&str] = &[
 pub(super) fn command(submitted: &ToSubmit) -> Command {
     let mut command = Command::new("sbatch");
     command.arg("--parsable").args(arguments(submitted)).current_dir(submitted.directory);
+    let options = options_of(submitted.script);
     for variable in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
-        if is_removed(&variable, &options_of(submitted.script)) {
+        if is_removed(&variable, &options) {
             command.env_remove(variable);
         }
     }
@@ -96,11 +97,19 @@ fn arguments(submitted: &ToSubmit) -> Vec<String> {
         arguments.push("--hold".to_string());
     }
     if !excluded.is_empty() {
-        let given = arguments.iter().filter_map(|argument| argument.strip_prefix("--exclude="));
-        let nodes: Vec<&str> = given.chain(excluded.iter().map(String::as_str)).collect();
+        // The last such option replaces the others.
+        let nodes: Vec<&str> = excluded_nodes(&arguments).chain(excluded.iter().map(String::as_str)).collect();
         arguments.push(format!("--exclude={}", nodes.join(",")));
     }
     arguments
+}
+
+/// Returns the lists of nodes in `--exclude=n1,n2`, `--exclude n1`, `-x n1` and `-xn1`.
+fn excluded_nodes(arguments: &[String]) -> impl Iterator<Item = &str> {
+    arguments.iter().enumerate().filter_map(|(at, argument)| match argument.as_str() {
+        "--exclude" | "-x" => arguments.get(at + 1).map(String::as_str),
+        _ => argument.strip_prefix("--exclude=").or(argument.strip_prefix("-x")),
+    })
 }
 
 /// Returns the options of a script, without the quotes of its lines.
@@ -126,7 +135,7 @@ pub(super) fn variables(script: &str) -> Variables {
     sorted
 }
 
-/// Whether sbatch must not read a variable.
+/// Returns true if sbatch must not read a variable.
 fn is_removed(variable: &str, options: &[String]) -> bool {
     // A job must not pass on its own variables when it submits another.
     let of_this_job = variable.starts_with("SLURM_") && env::var_os("SLURM_JOB_ID").is_some();
@@ -136,7 +145,7 @@ fn is_removed(variable: &str, options: &[String]) -> bool {
     (of_this_job && !needed) || OF_RUNS.contains(&variable) || is_replaced
 }
 
-/// Whether a word of a command line is an option with this name, such as `-p` in `-pgpu`, and `--mem` in `--mem=4G`.
+/// Returns true if a word of a command line is an option with this name, such as `-p` in `-pgpu`, and `--mem` in `--mem=4G`.
 fn is_named(option: &str, name: &str) -> bool {
     match name.starts_with("--") {
         true => option.split('=').next() == Some(name),
@@ -178,6 +187,12 @@ mod tests {
             "--exclude=n1,n2",
         ];
         assert_eq!(arguments(&submitted), expected);
+    }
+
+    #[test]
+    fn excluded_nodes_of_every_spelling_are_kept() {
+        let arguments = ["--exclude=n1,n2", "--exclude", "n3", "--exclusive", "-x", "n4", "-xn5"].map(str::to_string);
+        assert_eq!(excluded_nodes(&arguments).collect::<Vec<_>>(), ["n1,n2", "n3", "n4", "n5"]);
     }
 
     #[test]

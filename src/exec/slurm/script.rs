@@ -1,18 +1,18 @@
-//! What Slurm needs in the script of an array.
+//! The parts of an array's script that only Slurm understands.
 
 use crate::batch::profile::Profile;
 use crate::batch::scheduler::ScriptParts;
 use crate::batch::script::{ArrayJob, Resources};
 
-/// Keeps the tasks that wait off this node, unless several nodes fail alike, and holds this one. The number of one of the
-/// tasks is that of the whole array, so both parts of the name are needed.
+/// Keeps the tasks that wait off this node, unless three others failed alike, and holds this one. squeue shortens lists of
+/// nodes, as in `node[1-3]`. The number of one of the tasks is that of the whole array, so both parts of the name are needed.
 const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
     job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
     others=$(squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
-    case $others in
-    *,*,*) ;;
-    *) scontrol update JobId="$SLURM_ARRAY_JOB_ID" ExcNodeList="${others:+$others,}$node" >/dev/null 2>&1 ;;
-    esac
+    count=0
+    [ -z "$others" ] || count=$(scontrol show hostnames "$others" | wc -l)
+    [ "$count" -ge 3 ] ||
+        scontrol update JobId="$SLURM_ARRAY_JOB_ID" ExcNodeList="${others:+$others,}$node" >/dev/null 2>&1
     scontrol update JobId="$job" Comment="winsign: node $node: $reason"
     scontrol requeuehold "$job""#;
 
@@ -81,7 +81,7 @@ fn directive(option: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
-    use std::process::Command;
+    use std::process::{Command, Output};
 
     use winsign_core::text::shell_word;
 
@@ -151,29 +151,34 @@ mod tests {
         for option in ["--partition=long", "--time=1-0", "--exclusive", "--requeue", "--signal=B:USR1@120"] {
             assert!(has(&text, option), "{option}: {text}");
         }
-        assert!(text.find("exec >>").unwrap() < text.find("module load x").unwrap(), "its words are in the log");
+        assert!(text.find("exec >>").unwrap() < text.find("module load x").unwrap(), "its output is in the log");
     }
 
-    /// A program that writes down what it is given.
-    fn echoing(path: &Path, to: &Path) {
-        let script = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\n", shell_word(&to.to_string_lossy()));
-        std::fs::write(path, script).unwrap();
+    fn write_program(path: &Path, lines: &str) {
+        std::fs::write(path, format!("#!/bin/sh\n{lines}\n")).unwrap();
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// Writes a program that appends its arguments to a file.
+    fn write_recorder(path: &Path, file: &Path) {
+        write_program(path, &format!("printf '%s\\n' \"$*\" >>{}", shell_word(&file.to_string_lossy())));
+    }
+
+    /// Runs a script as task 3 of the array 17 on node7, with the programs of a folder.
+    fn run_task_3(script: &str, programs: &Path) -> Output {
+        let path = std::env::join_paths([programs, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script]).env("PATH", path);
+        bash.envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")]);
+        bash.output().unwrap()
     }
 
     #[test]
     fn job_without_access_to_the_store_is_held() {
         let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("told");
-        echoing(&folder.path().join("scontrol"), &log);
-        let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-        let ran = Command::new("bash")
-            .arg("-c")
-            .arg(script(&Profile::default(), &execution(), "/no such store"))
-            .env("PATH", path)
-            .envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")])
-            .output()
-            .unwrap();
+        let log = folder.path().join("calls");
+        write_recorder(&folder.path().join("scontrol"), &log);
+        let ran = run_task_3(&script(&Profile::default(), &execution(), "/no such store"), folder.path());
         assert_eq!(ran.status.code(), Some(74));
         let log = std::fs::read_to_string(log).unwrap();
         let lines: Vec<&str> = log.lines().collect();
@@ -188,30 +193,39 @@ mod tests {
     }
 
     #[test]
+    fn fourth_bad_node_is_not_excluded() {
+        for (nodes, is_excluded) in [("node[1-2]", true), ("node[1-3]", false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let calls = folder.path().join("calls");
+            write_program(&folder.path().join("squeue"), &format!("echo '{nodes}'"));
+            let names = "case $3 in *3?) echo node1; echo node2; echo node3 ;; *) echo node1; echo node2 ;; esac";
+            let record = format!("printf '%s\\n' \"$*\" >>{}", shell_word(&calls.to_string_lossy()));
+            write_program(&folder.path().join("scontrol"), &format!("{record}\n[ \"$1\" != show ] || {names}"));
+            run_task_3(&script(&Profile::default(), &execution(), "/no such store"), folder.path());
+            let calls = std::fs::read_to_string(calls).unwrap();
+            let update = format!("update JobId=17 ExcNodeList={nodes},node7");
+            assert_eq!(calls.lines().any(|line| line == update), is_excluded, "{calls}");
+            assert!(calls.contains("requeuehold 17_3"), "{calls}");
+        }
+    }
+
+    #[test]
     fn job_with_failed_setup_or_missing_program_is_held() {
         for setup in ["exit 3", "true"] {
             let folder = tempfile::tempdir().unwrap();
-            let log = folder.path().join("told");
-            echoing(&folder.path().join("scontrol"), &log);
+            let log = folder.path().join("calls");
+            write_recorder(&folder.path().join("scontrol"), &log);
             let store = folder.path().join("store");
             std::fs::create_dir_all(store.join("submissions/3f")).unwrap();
             std::fs::write(store.join("submissions/3f/submission.json"), "").unwrap();
             let profile = profile(&format!("setup: '{setup}'"));
-            let path = std::env::join_paths([folder.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-            let ran = Command::new("bash")
-                .arg("-c")
-                .arg(script(&profile, &execution(), &store.to_string_lossy()))
-                .env("PATH", path)
-                .envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")])
-                .output()
-                .unwrap();
+            let ran = run_task_3(&script(&profile, &execution(), &store.to_string_lossy()), folder.path());
             assert!(!ran.status.success());
             let log = std::fs::read_to_string(log).unwrap();
             assert!(log.contains("node node7: cannot start the program") && log.contains("requeuehold 17_3"), "{log}");
         }
     }
 
-    /// The shell itself says what it makes of the script.
     #[test]
     fn paths_with_special_characters_are_quoted() {
         let folder = tempfile::tempdir().unwrap();
@@ -221,10 +235,7 @@ mod tests {
         std::fs::write(submission.join("submission.json"), "").unwrap();
         let programs = store.join("programs/beef");
         std::fs::create_dir_all(&programs).unwrap();
-        let program = programs.join("winsign");
-        std::fs::write(&program, "#!/bin/sh\nprintf '%s\\0' \"$@\"\n").unwrap();
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&program, executable).unwrap();
+        write_program(&programs.join("winsign"), "printf '%s\\0' \"$@\"");
 
         let text = script(&Profile::default(), &execution(), &store.to_string_lossy());
         let options = text.lines().skip(1).take_while(|line| !line.is_empty());

@@ -122,7 +122,7 @@ impl Pivot {
         self.columns.iter().zip(key).map(text).collect::<Vec<_>>().join("\n")
     }
 
-    /// Returns the statistic that is asked for, with the numbers of tickets and of runs.
+    /// Returns the chosen statistic, with the numbers of tickets and of runs.
     fn cell(&self, cell: &PivotCell) -> Measured {
         let runs = (cell.summary.map_or(0, |summary| summary.count), cell.planned);
         let tickets = (cell.tickets.unwrap_or(0), cell.tickets_planned.unwrap_or(0));

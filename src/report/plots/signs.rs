@@ -73,6 +73,8 @@ fn similarities(report: &Report) -> Vec<ConnectionRow> {
         ConnectionRow {
             axes: own_axes(rows[0]),
             protocol: None,
+            // Rows can have fewer pairs than others, for example those with equal masks.
+            pairs_planned: rows.iter().map(|row| row.pairs_planned).max().unwrap_or(0),
             paths: paths.into_iter().map(|measured| measured[0].clone()).collect(),
             parts: vec![],
             ..rows[0].clone()

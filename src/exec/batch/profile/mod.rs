@@ -51,9 +51,9 @@ pub struct Profile {
     /// By how much the memory of a task that ran out of it is multiplied.
     pub memory_growth: Option<f64>,
     pub max_memory: Option<String>,
-    /// How many seconds before its time limit a job is signaled to save its checkpoint.
+    /// The seconds before its time limit at which a job is signaled to save its checkpoint.
     pub grace: u32,
-    /// Whether a job that stops early is queued again.
+    /// True if a job that stops early is queued again.
     pub requeue: bool,
     pub gpu_type: Option<String>,
     /// A word of [`keys::GPU_OPTIONS`].
@@ -62,7 +62,7 @@ pub struct Profile {
     pub ranks_per_node: Option<u32>,
     /// Runs in one task of an array.
     pub pack: u32,
-    /// How many of these run at the same time.
+    /// The number of these that run at the same time.
     pub side_by_side: u32,
     /// The maximum number of tasks that run at the same time.
     pub max_running: Option<u32>,
@@ -197,7 +197,7 @@ impl Profile {
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
-    /// Whether the file or the command line has a setting.
+    /// Returns true if the file or the command line has a setting.
     pub(crate) fn gives(&self, setting: &str) -> bool {
         self.source.places.contains_key(setting) || self.source.overridden.contains(setting)
     }

@@ -263,7 +263,7 @@ fn command_line_overrides_file_and_is_checked() {
     assert_eq!(too_many.message, "`side_by_side: 3` must not exceed `pack: 2`, the runs per task");
 }
 
-/// What jobs submit later, they submit with the profile as it was.
+/// Jobs submit later arrays with the profile of the submission, even if its file has changed.
 #[test]
 fn profiles_can_be_kept() {
     let profile = understood("partition: gpu\nsbatch: [--nice]\n").with_options([("qos", "high")]).unwrap();
