@@ -44,6 +44,10 @@ pub(super) fn check(profile: &Profile) -> Result<(), Diagnostic> {
     if let Some((setting, help)) = MISSING.iter().find(|(setting, _)| profile.gives(setting)) {
         return Err(profile.fault(setting, 0, format!("PBS has no `{setting}`"), *help));
     }
+    if profile.partition.as_ref().is_some_and(|queue| queue.contains('@')) {
+        let message = "`partition` cannot name a server of PBS".to_string();
+        return Err(profile.fault("partition", 0, message, "name the queue only; PBS_DEFAULT chooses the server"));
+    }
     if profile.launcher == "srun" {
         let help = "write `launcher: mpirun`, or `launcher: direct` if every run is one process";
         return Err(profile.fault("launcher", 0, "the launcher `srun` needs Slurm".to_string(), help));
@@ -90,6 +94,7 @@ mod tests {
         assert_eq!(fault("qos: high"), "PBS has no `qos`");
         assert_eq!(fault("time: 1-0"), "`time` must be seconds, or a time such as `4:00:00`, found the text `1-0`");
         assert!(fault("memory: 32G").starts_with("`memory` must be a whole number of bytes"));
+        assert_eq!(fault("partition: long@head"), "`partition` cannot name a server of PBS");
         assert_eq!(fault("launcher: srun"), "the launcher `srun` needs Slurm");
     }
 
