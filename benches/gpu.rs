@@ -465,7 +465,7 @@ fn check_ranks(setting: &Setting, gpus: usize) -> Value {
 
 /// Runs one rank: checks sums of known values, checks that ranks are equal after some steps, and measures sums of 100 MB.
 fn run_rank(cpu: bool) -> Result<()> {
-    let mut ranks = comm::join(false, "")?;
+    let mut ranks = comm::join(false, None, "")?;
     let request = if cpu { Request::Cpu } else { Request::Cuda };
     let device = device::choose(request, Precision::Fp32, &*ranks.comm)?;
     device::prepare(device, Precision::Fp32, false);

@@ -162,7 +162,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     let [architecture, precision, threads, data] = arguments else { return Err("four arguments are needed".into()) };
     winsign_trainer::memory::keep_freed();
     winsign_trainer::tch::set_num_threads(threads.parse()?);
-    let ranks = comm::join(false, "")?;
+    let ranks = comm::join(false, None, "")?;
     let comm = &*ranks.comm;
     let problem = Problem::new(Dataset::Cifar100, architecture.parse::<Architecture>()?);
     let precision: Precision = precision.parse()?;

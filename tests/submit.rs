@@ -418,6 +418,60 @@ resources: {ranks: 2}
     }
 }
 
+/// Runs a command as on another machine, with a home directory of its own.
+const SSH: &str = r#"#!/bin/sh
+user=
+while :; do
+    case $1 in
+    -l) user=$2@ && shift 2 ;;
+    -*) shift ;;
+    *) break ;;
+    esac
+done
+[ "$user$1" = me@login ] || { echo "ssh: cannot resolve $user$1" >&2; exit 255; }
+shift
+cd "$REMOTE_HOME" && HOME=$REMOTE_HOME exec sh -c "$*"
+"#;
+
+#[test]
+fn study_is_submitted_from_a_laptop() {
+    let study = Study::new(Settings { nodes: 1, ..Settings::default() }, SHORT);
+    let workplace = &study.workplace;
+    let (programs, home) = (workplace.path("programs"), workplace.path("home of me"));
+    fs::create_dir_all(home.join("winsign/bin")).unwrap();
+    fs::create_dir(&programs).unwrap();
+    for name in ["winsign", "winsign-worker"] {
+        std::os::unix::fs::symlink(winsign_testkit::program(name), home.join("winsign/bin").join(name)).unwrap();
+    }
+    fs::write(programs.join("ssh"), SSH).unwrap();
+    fs::set_permissions(programs.join("ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    let remote = |login: &str, command: &str| {
+        let mut winsign = Command::new(winsign_testkit::program("winsign"));
+        winsign.args(["--ssh", login, command]).arg(&study.sweep).current_dir(workplace.path(""));
+        winsign.envs(study.cluster.environment()).env("PATH", &path).env("REMOTE_HOME", &home);
+        winsign
+    };
+    let profile = study.profile("time: \"5\"\n");
+    let text = stdout(&succeed(remote("me@login", "submit").args(["--profile", &profile])));
+    assert!(text.contains("runs submitted as"), "{text}");
+    wait_for("the end of the study", || {
+        let status = winsign_testkit::json(&succeed(remote("me@login", "status").arg("--json")));
+        (status["runs"]["done"] == status["runs"]["total"]).then_some(())
+    });
+    succeed(&mut remote("me@login", "report"));
+    assert!(workplace.path("results/reports/study/report.html").exists(), "the report is here");
+    assert!(!workplace.path("results/runs").exists() && !workplace.store().exists(), "the store is there");
+    assert!(home.join("winsign/results/runs").exists());
+
+    let unknown = remote("me@other", "status").output().unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("to me@other failed"), "{}", stderr(&unknown));
+    let refused = remote("me@login", "run").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+}
+
 /// Each rank would compute the whole run alone, with the numbers of one rank.
 #[test]
 #[cfg(feature = "mpi")]

@@ -93,7 +93,7 @@ fn read(common: &Common, path: &Path, option: &str, store: Option<&Path>) -> Res
     }
     match store {
         // The store replaces --store as the only one of the sweep.
-        Some(store) => read_study(&Common { store: store.to_path_buf(), ..*common }, path),
+        Some(store) => read_study(&Common { store: store.to_path_buf(), ..common.clone() }, path),
         None => read_study(common, path),
     }
 }

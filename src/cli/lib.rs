@@ -13,6 +13,7 @@ mod merge;
 mod outcomes;
 mod output;
 mod plan;
+mod remote;
 mod report;
 mod report_source;
 mod resources;
@@ -52,11 +53,14 @@ struct Arguments {
 }
 
 /// Options that every command accepts.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Common {
     /// The store: the directory that holds the runs
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STORE, env = "WINSIGN_STORE")]
     store: PathBuf,
+    /// Execute the command on another machine: submit, watch and report from a laptop
+    #[arg(long, global = true, value_name = "LOGIN[:DIR]", env = "WINSIGN_SSH")]
+    ssh: Option<remote::Remote>,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -195,36 +199,44 @@ pub fn main() -> ExitCode {
         Err(error) => return command_line_error(&error),
     };
     set_up_messages(&common);
-    let code = match command {
-        Command::Plan { sweep, all, graph } => plan::command(&common, &sweep, all, graph),
-        Command::Run(arguments) => self::run::command(&common, &arguments),
-        Command::Submit(arguments) => submit::command(&common, &arguments),
-        Command::Cancel(arguments) => jobs::cancel(&common, &arguments),
-        Command::Hold(arguments) => jobs::hold(&common, &arguments),
-        Command::Release(arguments) => jobs::release(&common, &arguments),
-        Command::Retry(arguments) => retry::command(&common, &arguments),
-        Command::Task(arguments) => task::command(&common, &arguments),
-        Command::Status(arguments) => status::command(&common, &arguments),
-        Command::Show { run } => show::command(&common, &run),
-        Command::Logs(arguments) => logs::command(&common, &arguments),
-        Command::Report(arguments) => report::command(&common, &arguments),
-        Command::Compare(arguments) => compare::command(&common, &arguments),
-        Command::Digest(arguments) => digest::command(&common, &arguments),
-        Command::Serve(arguments) => serve::command(&common, &arguments),
-        Command::Export(arguments) => export::command(&common, &arguments),
-        Command::Import(arguments) => import::command(&common, &arguments),
-        Command::Merge(arguments) => merge::command(&common, &arguments),
-        Command::Clean(arguments) => clean::command(&common, &arguments),
+    let code = match &common.ssh {
+        Some(remote) => remote::execute(remote, &command, &common),
+        None => execute(command, &common),
+    };
+    ExitCode::from(code.unwrap_or_else(|error| output::error(&error, common.json)))
+}
+
+/// Executes a command on this machine, and returns its exit code.
+fn execute(command: Command, common: &Common) -> Result<u8, Diagnostic> {
+    match command {
+        Command::Plan { sweep, all, graph } => plan::command(common, &sweep, all, graph),
+        Command::Run(arguments) => self::run::command(common, &arguments),
+        Command::Submit(arguments) => submit::command(common, &arguments),
+        Command::Cancel(arguments) => jobs::cancel(common, &arguments),
+        Command::Hold(arguments) => jobs::hold(common, &arguments),
+        Command::Release(arguments) => jobs::release(common, &arguments),
+        Command::Retry(arguments) => retry::command(common, &arguments),
+        Command::Task(arguments) => task::command(common, &arguments),
+        Command::Status(arguments) => status::command(common, &arguments),
+        Command::Show { run } => show::command(common, &run),
+        Command::Logs(arguments) => logs::command(common, &arguments),
+        Command::Report(arguments) => report::command(common, &arguments),
+        Command::Compare(arguments) => compare::command(common, &arguments),
+        Command::Digest(arguments) => digest::command(common, &arguments),
+        Command::Serve(arguments) => serve::command(common, &arguments),
+        Command::Export(arguments) => export::command(common, &arguments),
+        Command::Import(arguments) => import::command(common, &arguments),
+        Command::Merge(arguments) => merge::command(common, &arguments),
+        Command::Clean(arguments) => clean::command(common, &arguments),
         #[cfg(feature = "data")]
-        Command::Data(command) => data::command(&common, &command),
+        Command::Data(command) => data::command(common, &command),
         Command::Schema => output::json(&winsign_sweep::json_schema(&winsign_sweep::SWEEP_FILE)),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut command_line(), "winsign", &mut script);
             output::text(&String::from_utf8_lossy(&script))
         }
-    };
-    ExitCode::from(code.unwrap_or_else(|error| output::error(&error, common.json)))
+    }
 }
 
 /// Prints an error of the command line, or the help that it requests, and returns the exit code.

@@ -51,6 +51,17 @@ pub(crate) struct Arguments {
     table: Table,
 }
 
+impl Arguments {
+    pub(crate) fn sources(&self) -> &[PathBuf] {
+        &self.sources
+    }
+
+    /// Returns the directory of the report, if it is given.
+    pub(crate) fn out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+}
+
 /// The custom table; options that are not given are taken from the sweep file.
 #[derive(Args)]
 struct Table {

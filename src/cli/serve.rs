@@ -160,7 +160,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let file = scratch.path().join("study.yaml");
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
-        let common = Common { store: scratch.path().join("store"), json: false, verbose: 0, quiet: false };
+        let common = Common { store: scratch.path().join("store"), ssh: None, json: false, verbose: 0, quiet: false };
         let mut study = Study::new(ReportSource::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
         let level = || Some(vec!["level".to_string()]);
         study.source.layout = Layout { rows: level(), columns: level(), ..Layout::default() };
@@ -190,7 +190,7 @@ mod tests {
         let directory = store.run(&plan.runs[0].run.id);
         directory.prepare(&plan.runs[0].run, "").unwrap();
         replace_result(&directory, 12.25);
-        let common = Common { store: scratch.path().join("none"), json: false, verbose: 0, quiet: false };
+        let common = Common { store: scratch.path().join("none"), ssh: None, json: false, verbose: 0, quiet: false };
         let source = ReportSource::open(&common, &[store.root().to_path_buf()]);
         let mut study = Study::new(source.unwrap_or_else(|failure| panic!("{failure}")));
         let mut poll = || study.poll().unwrap_or_else(|failure| panic!("{failure}"));
@@ -209,7 +209,7 @@ mod tests {
         let (file, store) = (scratch.path().join("study.yaml"), scratch.path().join("store"));
         std::fs::write(&file, "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 1}").unwrap();
         std::fs::create_dir(&store).unwrap();
-        let common = Common { store: store.clone(), json: false, verbose: 0, quiet: false };
+        let common = Common { store: store.clone(), ssh: None, json: false, verbose: 0, quiet: false };
         let mut study = Study::new(ReportSource::open(&common, &[file]).unwrap_or_else(|failure| panic!("{failure}")));
         let mut poll = || study.poll().unwrap_or_else(|failure| panic!("{failure}"));
         assert!(poll().is_some_and(|data| !data.contains(" no longer exists")));
