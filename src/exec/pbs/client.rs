@@ -188,7 +188,9 @@ fn hold(attributes: &Map<String, Value>) -> Option<Hold> {
         return None;
     }
     let variables = attributes.get("Variable_List").and_then(Value::as_object);
-    let reason = variables.map(|variables| text(variables, qsub::HELD)).filter(|reason| !reason.is_empty());
+    // Some versions keep the quotes of a value.
+    let reason = variables.map(|variables| text(variables, qsub::HELD).trim_matches('"').to_string());
+    let reason = reason.filter(|reason| !reason.is_empty());
     let unknown = "by a user, or by a job that could not start, see the logs of the submission";
     Some(Hold::Requested(reason.unwrap_or(unknown.to_string())))
 }
