@@ -222,6 +222,20 @@ fn task_that_cannot_go_on_is_held_with_the_reason() {
 }
 
 #[test]
+fn ranks_of_a_run_are_connected() {
+    let setup = "setup: export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1";
+    let sweep = CHAIN.split("transfer").next().unwrap();
+    let study = Study::new(json!({}), setup, &format!("{sweep}resources: {{ranks: 2}}\n"));
+    study.submit();
+    study.wait_until_done();
+    assert!(study.submissions()[0].contains(&"select=1:ncpus=2:mpiprocs=2".to_string()));
+    for id in ids(&study.workplace.plan(&study.sweep), "ticket") {
+        let result = read_json(&study.workplace.run_directory(&id).join("result.json"));
+        assert_eq!(result["ranks"], 2, "{result:#}");
+    }
+}
+
+#[test]
 fn rejection_shows_the_message_of_pbs_and_the_settings() {
     let study = Study::new(json!({}), "partition: nowhere", CHAIN);
     let output = study.winsign("submit").arg("--profile").arg(&study.profile).output().unwrap();
