@@ -23,7 +23,7 @@ struct Study {
 }
 
 impl Study {
-    /// Starts a cluster for a sweep; returns `None`, and says so, if this user cannot start one.
+    /// Starts a cluster for a sweep; returns `None`, with a message, if this user cannot start one.
     fn new(settings: Settings, text: &str) -> Option<Study> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("not tested: only root can start a newer Slurm");
@@ -205,7 +205,7 @@ fn jobs_on_another_cluster_are_found() {
 }
 
 #[test]
-fn options_of_winsign_win_over_the_environment() {
+fn options_of_winsign_take_precedence_over_variables() {
     let Some(study) = Study::new(Settings { conf: &[DOWN], ..Settings::default() }, SMALL) else { return };
     let variables = [
         "SBATCH_ARRAY_INX=0-3",
@@ -213,7 +213,7 @@ fn options_of_winsign_win_over_the_environment() {
         "SBATCH_PARTITION=batch",
         "SBATCH_TIMELIMIT=3",
         "SBATCH_WAIT=1",
-        // Nothing else says it, so it holds.
+        // Nothing else sets it, so it applies.
         "SBATCH_QOS=scavenger",
     ];
     let mut submit = study.winsign_of("ann", &variables, "submit");

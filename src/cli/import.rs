@@ -16,7 +16,7 @@ use winsign_exec::local::Local;
 use winsign_exec::slots::Slots;
 use winsign_sweep::Resources;
 use winsign_sweep::plan::survey::survey;
-use winsign_sweep::plan::{Label, Plan, PlannedRun};
+use winsign_sweep::plan::{Label, Plan, PlannedRun, RunState};
 
 use super::run::{execute, find_worker, probe_data};
 use super::{Common, Execution, output};
@@ -106,13 +106,14 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         worker,
     };
     let statuses = survey(&plan, &store)?;
+    let before = statuses[0].state;
     let executed = execute(&winsign_exec::entries(&plan), &store, &statuses, &options, &mut Display::silent());
-    let summary = executed.inspect_err(|_| discard(&directory, &store))?;
+    let summary = executed.inspect_err(|_| discard(&directory, &store, before))?;
     let Some(result) = directory.result()? else {
         let Some(failure) = summary.failed.first() else {
             return Ok(exit::INTERRUPTED);
         };
-        discard(&directory, &store);
+        discard(&directory, &store, before);
         let message = format!("cannot import {}: {}", file.display(), failure.message);
         return Err(Diagnostic::with_code(
             exit::FAILURE,
@@ -139,8 +140,12 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     ))
 }
 
-/// Removes the run of a network that was rejected. A failure to do so must not hide the reason of the rejection.
-fn discard(directory: &RunDirectory, store: &Store) {
+/// Removes the run of a network that was rejected, unless it was done or running in another process before. A failure to do so
+/// must not hide the reason of the rejection.
+fn discard(directory: &RunDirectory, store: &Store, before: RunState) {
+    if matches!(before, RunState::Done | RunState::Running) {
+        return;
+    }
     if let Err(error) = directory.remove().and_then(|()| store.remove_if_empty()) {
         tracing::warn!("{error}");
     }

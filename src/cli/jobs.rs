@@ -9,7 +9,7 @@ use winsign_core::text::plural;
 use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch;
 use winsign_exec::batch::queue::{Live, Queue};
-use winsign_exec::batch::scheduler::{Change, Job, JobState, JobTasks, Scheduler};
+use winsign_exec::batch::scheduler::{Change, Hold, Job, JobState, JobTasks, Scheduler};
 use winsign_exec::batch::submission::Submission;
 use winsign_sweep::plan::Plan;
 
@@ -90,7 +90,7 @@ impl SweepJobs {
     }
 
     fn submissions(&self) -> Vec<&Live> {
-        self.queue.of_plan(&self.plan)
+        self.queue.for_plan(&self.plan)
     }
 
     /// Changes the jobs that `wanted` selects, unless it is a dry run, and returns them.
@@ -163,9 +163,18 @@ pub(crate) fn release(common: &Common, arguments: &Arguments) -> Result<u8, Diag
             live.submission.mark_released()?;
         }
     }
-    let jobs = sweep.change(arguments.dry_run, Change::Release, |job| job.held.is_some())?;
+    let jobs = sweep.change(arguments.dry_run, Change::Release, can_be_released)?;
     let text = format!("{} released", plural(jobs.count(), "held job"));
     print(common, &sweep.plan, arguments.dry_run, &text, jobs.json())
+}
+
+/// Returns true if a job is held, and not by an administrator, whose jobs make Slurm reject the whole command.
+fn can_be_released(job: &Job) -> bool {
+    match job.held {
+        Some(Hold::Administrator(_)) => rustix::process::getuid().is_root(),
+        Some(_) => true,
+        None => false,
+    }
 }
 
 fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: Value) -> Result<u8, Diagnostic> {

@@ -30,7 +30,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     let store = Store::open(&common.store)?;
     let run = store.run(&find(&store, prefix)?);
     let file = run.settings()?.ok_or_else(|| Error::NotARun { path: run.path.clone() })?;
-    let clock = Clock::of(store.root());
+    let clock = Clock::new(store.root());
     let status = survey::status(&run, &clock)?;
     let metrics = match status.result.as_ref().and_then(|result| result.metrics.as_ref()) {
         Some(committed) => run.read_metrics(committed)?,

@@ -74,7 +74,7 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
     let (plan, store) = open(common, &arguments.sweep)?;
     let status = Status {
-        clock: Clock::of(store.root()),
+        clock: Clock::new(store.root()),
         arguments: common.arguments_for(&arguments.sweep),
         plan,
         store,

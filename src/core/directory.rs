@@ -387,10 +387,20 @@ impl RunDirectory {
         }
     }
 
+    /// Undoes [`RunDirectory::forgive`], if no other attempt has begun since.
+    pub fn restore_failure(&self) -> Result<()> {
+        let Some(&attempt) = self.attempts()?.last() else { return Ok(()) };
+        let end = self.attempt_path(attempt).join(attempt::END);
+        match fs::rename(end.with_extension("forgiven.json"), &end) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            renamed => renamed.map_err(Error::io("rename", &end)),
+        }
+    }
+
     /// Returns the state of the run. Nothing is changed, except that a temporary file is created to read the time of the
     /// file system if the run may be alive on another machine.
     pub fn state(&self) -> Result<State> {
-        self.state_by(&Clock::of(&self.path))
+        self.state_by(&Clock::new(&self.path))
     }
 
     /// Returns the state of the run like [`RunDirectory::state`], by a clock that many runs of a store share.
@@ -443,7 +453,7 @@ impl RunDirectory {
 
     /// Returns the claim of an attempt if it may still be running.
     pub fn claim_if_alive(&self, attempt: u32) -> Result<Option<Claim>> {
-        self.claim_if_alive_by(attempt, &Clock::of(&self.path))
+        self.claim_if_alive_by(attempt, &Clock::new(&self.path))
     }
 
     fn claim_if_alive_by(&self, attempt: u32, clock: &Clock) -> Result<Option<Claim>> {

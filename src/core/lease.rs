@@ -45,7 +45,7 @@ pub fn take(path: &Path) -> Result<std::result::Result<Lease, Owner>> {
         };
         let folder = path.parent().unwrap_or(Path::new("."));
         let silent =
-            || owner::silence(path, owner::Clock::of(folder).now()).is_some_and(|silence| silence >= owner::SILENCE);
+            || owner::silence(path, owner::Clock::new(folder).now()).is_some_and(|silence| silence >= owner::SILENCE);
         let is_stale = holder.is_running_here().map_or_else(silent, |running| !running);
         if !is_stale {
             return Ok(Err(holder));

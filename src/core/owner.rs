@@ -123,7 +123,7 @@ pub struct Clock {
 
 impl Clock {
     /// Creates a clock for the file system that holds a directory.
-    pub fn of(directory: &Path) -> Clock {
+    pub fn new(directory: &Path) -> Clock {
         Clock { directory: directory.to_path_buf(), reading: OnceLock::new() }
     }
 
@@ -194,14 +194,14 @@ mod tests {
     #[test]
     fn clock_reads_the_file_system_once_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::of(folder.path());
+        let clock = Clock::new(folder.path());
         let first = clock.now();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         drop(folder);
         let second = clock.now();
         assert!(second >= first && second < first + Duration::from_secs(60));
         // Without a writable directory the clock of this machine is used.
-        let nowhere = Clock::of(Path::new("/nonexistent")).now();
+        let nowhere = Clock::new(Path::new("/nonexistent")).now();
         assert!(SystemTime::now().duration_since(nowhere).unwrap() < Duration::from_secs(60));
     }
 

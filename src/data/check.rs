@@ -93,7 +93,7 @@ pub(crate) fn check_pack(path: &Path, options: &Options) -> Result<Report> {
     let pack = match Pack::open(path) {
         Ok(pack) => pack,
         Err(error @ Error::Malformed { .. }) => {
-            report.problems.push(Problem::of(error));
+            report.problems.push(Problem::from_error(error));
             return Ok(report);
         }
         Err(error) => return Err(error),
@@ -106,7 +106,7 @@ pub(crate) fn check_pack(path: &Path, options: &Options) -> Result<Report> {
     }
     (options.progress)(Progress::Begin(Dataset::Imagenet, pack.count(Split::Train) + pack.count(Split::Test)));
     let problems = pack::check(&pack, options.threads, || (options.progress)(Progress::Image));
-    report.problems.extend(problems.into_iter().map(Problem::of));
+    report.problems.extend(problems.into_iter().map(Problem::from_error));
     Ok(report)
 }
 
@@ -125,7 +125,7 @@ impl Report {
                     (0..images.len()).for_each(|_| (options.progress)(Progress::Image));
                     self.add_part(split, &images.labels);
                 }
-                Err(error) => self.problems.push(Problem::of(error)),
+                Err(error) => self.problems.push(Problem::from_error(error)),
             }
         }
         self
@@ -144,7 +144,7 @@ impl Report {
                 }
             }
             Err(error) => {
-                self.problems.push(Problem::of(error));
+                self.problems.push(Problem::from_error(error));
                 self.warnings.push("no image was checked, because the images cannot be listed".to_string());
             }
         }
@@ -204,7 +204,7 @@ impl Report {
 }
 
 impl Problem {
-    fn of(error: Error) -> Problem {
+    fn from_error(error: Error) -> Problem {
         match error {
             Error::Malformed { path, reason } => Problem { path, reason },
             Error::Io { action, path, source } => Problem { path, reason: format!("cannot {action} it: {source}") },

@@ -117,7 +117,7 @@ pub fn list(root: &Path) -> Result<Listing> {
     let base = find(root)?;
     let train = base.join("train");
     let classes = classes_of(&train, Dataset::Imagenet)?;
-    let test = match ValLayout::of(&base)? {
+    let test = match ValLayout::find(&base)? {
         ValLayout::Folders => list_class_folders(&base.join("val"), &classes)?,
         ValLayout::Flat(names) => list_flat(&base, names, &classes)?,
     };
@@ -163,7 +163,7 @@ enum ValLayout {
 }
 
 impl ValLayout {
-    fn of(base: &Path) -> Result<ValLayout> {
+    fn find(base: &Path) -> Result<ValLayout> {
         let val = base.join("val");
         let mut names = read_folder(&val)?;
         names.files.retain(|name| is_image(name));

@@ -177,7 +177,10 @@ fn expand(names: &str) -> Result<Vec<String>, String> {
 /// Parses `7` or `001-004`: the number of digits, and the numbers.
 fn parse_range(text: &str) -> Option<(usize, std::ops::Range<usize>)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u32>().ok())?;
+    let number = |digits: &str| {
+        let is_number = digits.len() <= 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse::<u32>().ok())?
+    };
     let (from, to) = (number(first)? as usize, number(last)? as usize);
     (from <= to).then_some((first.len(), from..to + 1))
 }

@@ -532,7 +532,7 @@ mod tests {
     /// `scipy.stats.ttest_ind_from_stats(6.3, 1.3, 3, 4.5, 0.9, 4, equal_var=False)`, of SciPy 1.17.
     #[test]
     fn welch_against_a_table_as_scipy_has_it() {
-        let report = Study::of_tickets(&[1, 2, 3], &[2, 3])
+        let report = Study::with_tickets(&[1, 2, 3], &[2, 3])
             .with_errors(|label| match label.inherit {
                 Some(Inherit::Mask) => 11.7,
                 _ => 5.0 + 1.3 * (ticket_of(label) - 1) as f64,
@@ -575,7 +575,7 @@ mod tests {
     /// The second study is worse by 1, 2 and 3 of tickets 1, 2 and 3: mean 2, deviation 1.
     #[test]
     fn studies_with_common_tickets_are_paired() {
-        let study = || Study::of_tickets(&[1, 2, 3], &[2, 3]);
+        let study = || Study::with_tickets(&[1, 2, 3], &[2, 3]);
         let mut second = study();
         for (planned, _, result) in &mut second.runs {
             if let Outcome::Transfer(transfer) = &mut result.as_mut().unwrap().outcome {
@@ -596,7 +596,7 @@ mod tests {
     }
 
     fn report_of_tickets(seeds: &[u64]) -> Report {
-        let mut study = Study::of_tickets(seeds, &[2, 3, 4]);
+        let mut study = Study::with_tickets(seeds, &[2, 3, 4]);
         for (planned, ..) in &mut study.runs {
             // As in a sweep that names one seed only.
             planned.label.axes.retain(|_| seeds.len() > 1);

@@ -165,7 +165,7 @@ mod tests {
     fn differences_over_tickets_match_scipy() {
         let lrr = [6.1, 7.4, 5.2, 6.6];
         let aws = [4.9, 6.8, 4.4, 5.1];
-        let report = Study::of_tickets(&[1, 2, 3, 4], &[7])
+        let report = Study::with_tickets(&[1, 2, 3, 4], &[7])
             .with_errors(|label| {
                 let of_method = if label.method == Some(Method::Lrr) { lrr } else { aws };
                 of_method[ticket_of(label) as usize - 1]
@@ -194,7 +194,7 @@ mod tests {
     /// The ticket is the sample for barriers, too.
     #[test]
     fn barriers_are_compared_over_tickets() {
-        let report = Study::of_tickets(&[1, 2, 3], &[2, 3, 4])
+        let report = Study::with_tickets(&[1, 2, 3], &[2, 3, 4])
             .with_barriers(|label| {
                 let inherit = if label.inherit == Some(Inherit::Mask) { 40.0 } else { 0.0 };
                 // Pairs of mask differ by up to 2, tickets by up to 3.
@@ -217,7 +217,7 @@ mod tests {
     /// A ticket and itself with ψ₀ are compared by the errors at both ends, whatever is between: 6.8 and 4.4.
     #[test]
     fn initial_norms_are_compared_by_the_error_they_add() {
-        let report = Study::of_tickets(&[1, 2, 3], &[2, 3]).with_barriers(|label| ticket_of(label) as f64).report();
+        let report = Study::with_tickets(&[1, 2, 3], &[2, 3]).with_barriers(|label| ticket_of(label) as f64).report();
         let norm_init = report.connections.iter().find(|row| row.between == Between::NormInit).unwrap();
         let change = norm_init.norm_change.unwrap();
         assert!((change.mean - 2.4).abs() < 1e-9 && change.count == 3 && !norm_init.best, "{change:?}");
@@ -245,7 +245,7 @@ mod tests {
     /// Nine pairs, but three tickets: the mean of each ticket counts.
     #[test]
     fn tickets_with_several_pairs_count_once() {
-        let study = Study::of_tickets(&[1, 2, 3], &[2, 3, 4]).with_errors(|label| match label.method {
+        let study = Study::with_tickets(&[1, 2, 3], &[2, 3, 4]).with_errors(|label| match label.method {
             Some(Method::Aws) => 10.0 - ticket_of(label) as f64 - label.seeds[0].init as f64 / 10.0,
             _ => 10.0,
         });

@@ -222,7 +222,7 @@ mod tests {
 
     /// Retraining AWS is the best, by nearly the same on each ticket.
     fn best_of_three_tickets() -> Report {
-        let mut report = Study::of_tickets(&[1, 2, 3], &[2, 3]).report();
+        let mut report = Study::with_tickets(&[1, 2, 3], &[2, 3]).report();
         report.transfers[7].best = true;
         report
     }

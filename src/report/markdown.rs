@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn best_values_are_bold_and_differences_are_stated() {
-        let study = Study::of_tickets(&[1, 2, 3], &[2, 3]).with_errors(|label| {
+        let study = Study::with_tickets(&[1, 2, 3], &[2, 3]).with_errors(|label| {
             let ticket = ticket_of(label) as f64;
             match (label.method, label.inherit) {
                 (Some(Method::Aws), Some(Inherit::Sign)) => ticket,

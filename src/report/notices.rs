@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn crossed_seeds_of_tickets_have_a_warning() {
         let with_seeds = |of: fn(u64) -> Seeds| {
-            let mut study = Study::of_tickets(&[1, 2, 3, 4], &[2, 3]);
+            let mut study = Study::with_tickets(&[1, 2, 3, 4], &[2, 3]);
             for (planned, ..) in study.runs.iter_mut().filter(|(planned, ..)| planned.run.kind() == Kind::Ticket) {
                 planned.label.seeds = vec![of(planned.label.seeds[0].init)];
             }
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn crossed_seeds_of_tickets_without_transfers_have_a_warning() {
-        let mut study = Study::of_tickets(&[1, 2, 3, 4], &[2, 3]);
+        let mut study = Study::with_tickets(&[1, 2, 3, 4], &[2, 3]);
         study.runs.retain(|(planned, ..)| planned.run.kind() == Kind::Ticket);
         assert_eq!(study.report().notices, []);
         for (planned, ..) in &mut study.runs {

@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn pairs_of_tickets_within_and_across_methods_have_rows_of_their_own() {
-        let mut study = Study::of_tickets(&[1, 2, 3], &[2]);
+        let mut study = Study::with_tickets(&[1, 2, 3], &[2]);
         study.join_tickets(12);
         let rows = study.report().connections;
         let joined = |row: &&ConnectionRow| row.between == Between::Tickets;

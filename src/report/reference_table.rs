@@ -46,7 +46,7 @@ static KEYS: &[Key] = {
         Key::new(Rows, "rows.method", METHOD, Depends("none; required unless networks are `dense`"), "aws", "The method that found the ticket."),
         Key::new(Rows, "rows.level", LEVEL, Depends("0 for `dense`"), "12", "The number of prunings. Each row has either this or `remaining`."),
         Key::new(Rows, "rows.remaining", Kind::Real(Excluded(0.0), Included(1.0)), Depends("none"), "0.069", "The remaining ratio; it selects the level whose ratio is within 2 % of it (relative)."),
-        Key::new(Rows, "rows.inherit", INHERIT, Depends("the row describes the ticket itself"), "sign", "What was transferred."),
+        Key::new(Rows, "rows.inherit", INHERIT, Depends("the row describes the ticket itself"), "sign", "The properties of the ticket that were transferred."),
         Key::new(Rows, "rows.error", Kind::Real(Included(0.0), Included(100.0)), Depends("none"), "6.3", "The mean test error in percent. Each row has this or `barrier`."),
         Key::new(Rows, "rows.std", Kind::Real(Included(0.0), Unbounded), Depends("none"), "1.3", "The sample standard deviation of the error in percentage points, between tickets if there are several."),
         Key::new(Rows, "rows.seeds", COUNT, Depends("unknown"), "9", "The number of networks."),

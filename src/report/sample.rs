@@ -598,7 +598,7 @@ mod tests {
     }
 
     fn tickets() -> Study {
-        Study::of_tickets(&[1, 2, 3, 4], &[2, 3])
+        Study::with_tickets(&[1, 2, 3, 4], &[2, 3])
     }
 
     /// Returns a report in which sign errors differ by ticket, and mask is worse by about 5 on each.

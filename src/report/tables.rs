@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn files_for_latex_have_the_names_of_their_tables() {
-        let mut report = Study::of_tickets(&[1, 2, 3], &[2, 3]).report();
+        let mut report = Study::with_tickets(&[1, 2, 3], &[2, 3]).report();
         report.pivot = Some(pivot::pivot(&report, &Default::default(), Default::default()).unwrap());
         for listed in &TABLES {
             let table = (listed.build)(&report).unwrap();

@@ -233,7 +233,7 @@ Errors in percent, barriers in percentage points.
     fn fits_100_columns_with_a_short_axis_or_with_intervals() {
         let axes = vec![("lr".to_string(), "0.05".to_string())];
         let with_axis = Study::new(&[12], &[2, 3], &[axes]).report();
-        let with_intervals = Study::of_tickets(&[1, 2, 3], &[2, 3]).report();
+        let with_intervals = Study::with_tickets(&[1, 2, 3], &[2, 3]).report();
         for report in [with_axis, with_intervals] {
             let text = render(&report, false);
             let mut table = text.lines().take_while(|line| !line.starts_with("Errors"));

@@ -59,7 +59,7 @@ impl Study {
     }
 
     /// Returns transfers of the last level of tickets with these seeds.
-    pub fn of_tickets(tickets: &[u64], seeds: &[u64]) -> Study {
+    pub fn with_tickets(tickets: &[u64], seeds: &[u64]) -> Study {
         let axes = |seed: &u64| vec![(TICKET_SEED.to_string(), seed.to_string())];
         Study::new(&[12], seeds, &tickets.iter().map(axes).collect::<Vec<_>>())
     }

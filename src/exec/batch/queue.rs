@@ -186,10 +186,8 @@ impl Queue {
     /// Marks submissions of this user that have no jobs any more, so that they are not queried again.
     pub fn mark_over(&self) {
         for live in &self.over {
-            let submission = &live.submission;
-            submission.write_killed(&live.killed);
             // Without write permission, it is found again next time.
-            let _ = submission.mark_over();
+            let _ = live.submission.mark_over();
         }
     }
 
@@ -230,14 +228,14 @@ impl Queue {
     }
 
     /// Returns the submissions with runs of a plan.
-    pub fn of_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
+    pub fn for_plan<'a>(&'a self, plan: &Plan) -> Vec<&'a Live> {
         let runs: HashSet<&RunId> = plan.runs.iter().map(|planned| &planned.run.id).collect();
         self.submissions.iter().filter(|live| live.submission.runs().any(|run| runs.contains(run))).collect()
     }
 
     /// Returns why the jobs of a plan are unknown, if a scheduler could not be queried.
     pub fn query_error(&self, plan: &Plan) -> Option<String> {
-        self.of_plan(plan).into_iter().find_map(|live| match &live.view {
+        self.for_plan(plan).into_iter().find_map(|live| match &live.view {
             View::None(reason) => Some(reason.clone()),
             View::Full | View::Partial(_) => None,
         })
@@ -247,7 +245,7 @@ impl Queue {
     pub fn warnings(&self, plan: &Plan, statuses: &[RunStatus]) -> Vec<String> {
         let mut warnings: Vec<String> =
             self.query_error(plan).map(|reason| format!("cannot query the job queue: {reason}")).into_iter().collect();
-        for live in self.of_plan(plan) {
+        for live in self.for_plan(plan) {
             warnings.extend(live.warnings());
         }
         warnings.extend(self.killed(plan, statuses));

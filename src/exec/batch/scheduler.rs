@@ -306,7 +306,7 @@ pub struct ScriptParts {
     /// The index of the task, as a word of the shell.
     pub task: &'static str,
     /// Shell commands, without single quotes, that queue this job again and hold it. The variable `reason` has the reason.
-    pub hold: &'static str,
+    pub hold: String,
 }
 
 /// Returns the scheduler with a name.

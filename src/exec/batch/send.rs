@@ -91,7 +91,7 @@ pub(super) fn send_again(submission: &Submission, array: usize, task: u32, again
 }
 
 /// Keeps other processes from sending the same tasks.
-fn take_lease(submission: &Submission) -> Result<Lease, Error> {
+pub(super) fn take_lease(submission: &Submission) -> Result<Lease, Error> {
     lease::take(&submission.path.join("sending"))?
         .map_err(|owner| Error::Busy { reason: format!("{owner} is submitting to it") })
 }
@@ -144,6 +144,11 @@ impl Sender<'_> {
     fn send_some(&mut self, array: usize, rest: RangeInclusive<u32>) -> Result<bool, Error> {
         let (first, left) = (*rest.start(), rest.end() - rest.start() + 1);
         let mut count = left.min(self.most);
+        let free = self.room.saturating_sub(self.used) as u32;
+        if !self.followed && free > 0 {
+            // No job of the submission would send the rest, so as many tasks as fit must be sent now.
+            count = count.min(free);
+        }
         loop {
             let tasks = Tasks::from(first..=first + count - 1);
             let answer = match self.used + count as usize <= self.room || self.others == 0 {

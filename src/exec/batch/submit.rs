@@ -14,7 +14,7 @@ use super::profile::Profile;
 use super::queue::Queue;
 use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables, change_own};
 use super::script::ArrayJob;
-use super::send::{Again, HELD_BY_USER, Sent, room, send, send_again};
+use super::send::{Again, HELD_BY_USER, Sent, room, send, send_again, take_lease};
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Submission, SubmissionFile};
 use super::{Error, programs};
 
@@ -31,8 +31,8 @@ pub struct Request<'a> {
     pub only: Option<&'a HashSet<RunId>>,
 }
 
-/// The number of times that the queue is polled, every quarter of a second, while jobs of the study are ending.
-const ENDING_PATIENCE: u32 = 60;
+/// The number of times that the queue is polled, every second, while jobs of the study are ending.
+const ENDING_PATIENCE: u32 = 15;
 
 /// The seconds for which an ending job waits for another that is submitting arrays.
 const SENDING_PATIENCE: u32 = 30;
@@ -65,31 +65,15 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
     };
     let (queue, statuses, wanted) = query(request)?;
     queue.mark_over();
-    let mut sent = Sent::default();
-    let own = queue.of_plan(request.plan).into_iter().filter(|live| live.submission.is_own());
-    for live in own.clone().filter(|live| live.has_more()) {
-        // Ending jobs would submit the rest, but it may fit already.
-        sent += send_rest(&live.submission)?;
-    }
-    for live in own.filter(|live| live.is_stranded()) {
-        // Its remaining arrays are part of the new submission.
-        live.submission.mark_cancelled()?;
-    }
+    let mut sent = continue_earlier(request.plan, &queue)?;
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     if runs == 0 {
         return Ok(Submitted { submission: None, runs, arrays: vec![], sent, statuses });
     }
     let limits = limits?;
     let arrays = arrays::arrange(request.plan, &wanted, shape(request.profile, &limits));
-    let going = request.plan.runs.iter().zip(&statuses).zip(&wanted).filter(|(_, wanted)| **wanted);
-    for ((planned, status), _) in going {
-        let directory = request.store.run(&planned.run.id);
-        // A job checks only its own runs and their inputs, so it cannot notice that a deleted network is needed again.
-        if let Some(damaged) = &status.damaged {
-            directory.set_aside(damaged)?;
-        }
-        directory.forgive()?;
-    }
+    // Jobs may start at once, and must not take these failures for final ones.
+    let failed = reset(request, &statuses, &wanted)?;
     let programs = programs::keep(request.store, request.winsign, request.worker)?;
     let id = Submission::new_id();
     let prepared = prepare(request, &queue, &arrays, &wanted, &id, &programs);
@@ -111,10 +95,45 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
             // an array nevertheless, which the next submission finds by its name.
             if error.is_certain() && submission.parts().is_ok_and(|parts| parts.is_empty()) {
                 submission.remove()?;
+                for run in failed {
+                    request.store.run(&run).restore_failure()?;
+                }
             }
             Err(error)
         }
     }
+}
+
+/// Submits what fits of earlier submissions with runs of a plan. Those without jobs end; their remaining runs are part of the
+/// next submission.
+fn continue_earlier(plan: &Plan, queue: &Queue) -> Result<Sent, Error> {
+    let mut sent = Sent::default();
+    let own = queue.for_plan(plan).into_iter().filter(|live| live.submission.is_own());
+    for live in own.clone().filter(|live| live.has_more()) {
+        // Ending jobs would submit the rest, but it may fit already.
+        sent += send_rest(&live.submission)?;
+    }
+    for live in own.filter(|live| live.is_stranded()) {
+        live.submission.mark_cancelled()?;
+    }
+    Ok(sent)
+}
+
+/// Removes the damaged files and the failures of the wanted runs, and returns the runs that had failed.
+fn reset(request: &Request, statuses: &[RunStatus], wanted: &[bool]) -> StoreResult<Vec<RunId>> {
+    let mut failed = vec![];
+    let runs = request.plan.runs.iter().zip(statuses).zip(wanted).filter(|(_, wanted)| **wanted);
+    for ((planned, status), _) in runs {
+        let directory = request.store.run(&planned.run.id);
+        // A job checks only its own runs and their inputs, so it cannot notice that a deleted network is needed again.
+        if let Some(damaged) = &status.damaged {
+            directory.set_aside(damaged)?;
+        }
+        if directory.forgive()? {
+            failed.push(planned.run.id.clone());
+        }
+    }
+    Ok(failed)
 }
 
 /// The outcome that [`submit`] would have.
@@ -156,10 +175,10 @@ fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error>
     let mut queue = Queue::query(request.store)?;
     // An ending job still counts as existing, and its unfinished runs would be missed.
     for _ in 0..ENDING_PATIENCE {
-        if !queue.of_plan(request.plan).iter().any(|live| live.is_ending()) {
+        if !queue.for_plan(request.plan).iter().any(|live| live.is_ending()) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(250));
+        std::thread::sleep(Duration::from_secs(1));
         queue = Queue::query(request.store)?;
     }
     if let Some(reason) = queue.query_error(request.plan) {
@@ -301,8 +320,8 @@ fn in_turn<T>(act: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     }
 }
 
-/// If more nodes than this cannot start jobs, the cause is not a node. The scripts of jobs have the same limit.
-const MAX_EXCLUDED: usize = 3;
+/// If more nodes than this cannot start jobs, the cause is not a node.
+pub const MAX_EXCLUDED: usize = 3;
 
 /// Releases jobs that are held because a node could not start them, and keeps them off that node.
 fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error> {
@@ -319,20 +338,29 @@ fn release_from_nodes(submission: &Submission, jobs: &[Job]) -> Result<(), Error
             Hold::Requested(_) | Hold::Nodes(_) | Hold::Administrator(_) => None,
         })
         .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    // Two jobs that end at the same time may know of different nodes.
+    let _lease = in_turn(|| take_lease(submission))?;
     let mut excluded = submission.excluded_nodes()?;
     let known = excluded.len();
     excluded.extend(failed.clone());
-    if failed.is_empty() || excluded.len() > MAX_EXCLUDED {
+    if excluded.len() > MAX_EXCLUDED {
         return Ok(());
     }
+    let nodes: Vec<String> = failed.into_keys().collect();
+    let held = held(|hold| matches!(hold, Hold::Node { .. }));
     if excluded.len() > known {
         submission.exclude(&excluded)?;
-        let nodes: Vec<String> = failed.into_keys().collect();
         tracing::warn!("no longer using the nodes {}", nodes.join(", "));
         let waiting = jobs.iter().filter(|job| job.state == JobState::Pending).map(|job| job.id.clone());
         change(&waiting.collect::<Vec<_>>(), Change::Exclude(&nodes))?;
+    } else {
+        // They ran on the node while it was excluded for the tasks that waited.
+        change(&held, Change::Exclude(&nodes))?;
     }
-    change(&held(|hold| matches!(hold, Hold::Node { .. })), Change::Release)
+    change(&held, Change::Release)
 }
 
 /// Makes the path of a store absolute, for jobs on other nodes.

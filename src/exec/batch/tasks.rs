@@ -8,10 +8,11 @@ use std::ops::RangeInclusive;
 pub struct Tasks(Vec<RangeInclusive<u32>>);
 
 impl Tasks {
-    /// Parses `0-3,7`, optionally followed by a limit as in `0-3%2`; returns `None` for any other text.
+    /// Parses `0-3,7` and `0-8:2`, optionally followed by a limit as in `0-3%2`; returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Tasks> {
         let list = text.split('%').next()?;
-        list.split(',').map(parse_range).collect::<Option<Vec<_>>>().map(Tasks::from_ranges)
+        let ranges: Vec<Vec<RangeInclusive<u32>>> = list.split(',').map(parse_ranges).collect::<Option<_>>()?;
+        Some(Tasks::from_ranges(ranges.into_iter().flatten().collect()))
     }
 
     fn from_ranges(mut ranges: Vec<RangeInclusive<u32>>) -> Tasks {
@@ -61,10 +62,18 @@ impl From<RangeInclusive<u32>> for Tasks {
     }
 }
 
-fn parse_range(text: &str) -> Option<RangeInclusive<u32>> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (first <= last).then_some(first..=last)
+fn parse_ranges(text: &str) -> Option<Vec<RangeInclusive<u32>>> {
+    let (range, step) = match text.split_once(':') {
+        Some((range, step)) => (range, step.parse().ok().filter(|step| *step > 0)?),
+        None => (text, 1),
+    };
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let range: RangeInclusive<u32> = first.parse().ok()?..=last.parse().ok()?;
+    match step {
+        _ if range.is_empty() => None,
+        1 => Some(vec![range]),
+        step => Some(range.step_by(step).map(|task| task..=task).collect()),
+    }
 }
 
 impl fmt::Display for Tasks {
@@ -91,7 +100,8 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 7]);
         assert_eq!(Tasks::union([&set, &Tasks::from(5..=6)]).to_string(), "0-7");
         assert_eq!(Tasks::union([&set, &Tasks::from(9..=9)]).to_string(), "0-4,7,9");
-        for wrong in ["N/A", "", "3-1", "1,", "0-9,..."] {
+        assert_eq!(Tasks::parse("0-8:4,10").unwrap().to_string(), "0,4,8,10");
+        for wrong in ["N/A", "0-4:0", "", "3-1", "1,", "0-9,..."] {
             assert_eq!(Tasks::parse(wrong), None, "{wrong}");
         }
     }

@@ -18,7 +18,7 @@ pub(super) const STOP: &str = "URG";
 pub(super) fn parts(array: &ArrayJob) -> ScriptParts {
     let mut head: Vec<String> = options(array).iter().map(|option| format!("{}{option}", qsub::PREFIX)).collect();
     head.extend(signals(array.profile));
-    ScriptParts { head, task: qsub::INDEX, hold: HOLD }
+    ScriptParts { head, task: qsub::INDEX, hold: HOLD.to_string() }
 }
 
 /// Returns the lines of shell that send SIGUSR1 to the script before the time limit, since PBS does not, and when they get

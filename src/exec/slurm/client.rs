@@ -10,6 +10,7 @@ use crate::batch::Error;
 use crate::batch::command::{AT_ONCE, Commands};
 use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, ToSubmit};
 use crate::batch::tasks::Tasks;
+use crate::hosts;
 
 /// The states of ended jobs. All others, including those of later versions of Slurm, count as not ended, since the runs of a
 /// job that is wrongly considered ended would be started again.
@@ -134,7 +135,7 @@ pub(super) fn jobs(cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> 
     // By default, long lists of tasks are cut.
     squeue.env("SLURM_BITSTR_LEN", "0").args(["--all", "--noheader", "--states=all", "--user", &users]);
     let text = ask(squeue.args(["--format", FORMAT]))?;
-    Ok(parse_queue(&text, own_job().as_ref()))
+    parse_queue(&text, own_job().as_ref())
 }
 
 /// Returns true if any of these arrays has not ended.
@@ -157,21 +158,32 @@ pub(super) fn own_job() -> Option<JobTasks> {
     }
 }
 
-fn parse_queue(text: &str, own: Option<&JobTasks>) -> Jobs {
-    let jobs = text.lines().filter_map(|line| parse_job(line, own));
-    let (killed, alive) = jobs.partition(|job| job.state == JobState::Killed);
-    Jobs { alive, killed }
+fn parse_queue(text: &str, own: Option<&JobTasks>) -> Result<Jobs, Error> {
+    let mut jobs = Jobs::default();
+    for line in text.lines() {
+        match parse_job(line, own)? {
+            Some(job) if job.state == JobState::Killed => jobs.killed.push(job),
+            Some(job) => jobs.alive.push(job),
+            None => {}
+        }
+    }
+    Ok(jobs)
 }
 
-/// Parses a line of squeue; returns `None` for jobs that ended by themselves.
-fn parse_job(line: &str, own: Option<&JobTasks>) -> Option<Job> {
+/// Parses a line of squeue; returns `None` for jobs that ended by themselves, and for lines that are not about jobs.
+fn parse_job(line: &str, own: Option<&JobTasks>) -> Result<Option<Job>, Error> {
     let fields: Vec<&str> = line.splitn(6, '|').map(str::trim).collect();
-    let &[array, tasks, state, name, reason, comment] = fields.as_slice() else { return None };
+    let &[array, tasks, state, name, reason, comment] = fields.as_slice() else { return Ok(None) };
     if ENDED.contains(&state) && !KILLED.contains(&state) {
-        return None;
+        return Ok(None);
     }
-    let id = JobTasks { array: array.to_string(), tasks: Tasks::parse(tasks) };
-    Some(Job {
+    let known = Tasks::parse(tasks);
+    if known.is_none() && tasks != "N/A" {
+        // As a job without tasks, it would seem to be the whole array.
+        return Err(Error::Unparsable { command: "squeue", answer: line.to_string() });
+    }
+    let id = JobTasks { array: array.to_string(), tasks: known };
+    Ok(Some(Job {
         own: own == Some(&id),
         id,
         name: name.to_string(),
@@ -187,7 +199,7 @@ fn parse_job(line: &str, own: Option<&JobTasks>) -> Option<Job> {
             reason => format!("{state}, {reason}"),
         },
         held: hold(state, reason, comment),
-    })
+    }))
 }
 
 /// Returns why a job is held: by itself, as its comment says, or for Slurm's reason.
@@ -222,7 +234,10 @@ pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Res
         squeue.args(["--all", "--noheader", "--states=PENDING", "--format=%x", "--jobs", &job.array]);
         let answer = ask(&mut squeue)?;
         let avoided = answer.lines().map(str::trim).find(|line| !["", "N/A", "(null)"].contains(line));
-        let all: Vec<&str> = avoided.into_iter().chain(nodes.iter().map(String::as_str)).collect();
+        // squeue shortens the list, as in `node[1-3]`.
+        let known = avoided.and_then(|list| hosts::parse(list).ok()).unwrap_or_default();
+        let new = nodes.iter().filter(|node| !known.iter().any(|host| host.name == **node)).map(String::as_str);
+        let all: Vec<&str> = avoided.into_iter().chain(new).collect();
         update(cluster, &[job], "ExcNodeList", &all.join(","))?;
     }
     Ok(())
@@ -379,12 +394,13 @@ mod tests {
                     8|N/A|A_NEW_STATE|x|None|one | two\n9|0|REQUEUE_HOLD|a.b.1|job requeued in held state|\n\
                     nonsense\n9|1|OUT_OF_MEMORY|a|None|";
         let own = JobTasks { array: "9".to_string(), tasks: Tasks::parse("0") };
-        let Jobs { alive, killed } = parse_queue(text, Some(&own));
+        let Jobs { alive, killed } = parse_queue(text, Some(&own)).unwrap();
         let ids: Vec<String> = alive.iter().map(|job| job.id.to_string()).collect();
         assert_eq!(ids, ["7_[3-5,9]", "8", "9_0"]);
         assert_eq!([0, 1, 2].map(|at| alive[at].state), [JobState::Pending, JobState::Unknown, JobState::Unknown]);
         assert_eq!([0, 1, 2].map(|at| alive[at].own), [false, false, true]);
         assert_eq!(alive[0].words, "PENDING, Dependency");
+        assert!(parse_queue("7|0-9,...|PENDING|a.b.0|None|", None).is_err(), "the list of tasks was cut");
         assert_eq!(killed.len(), 1);
         assert_eq!((killed[0].id.to_string().as_str(), killed[0].words.as_str()), ("9_1", "OUT_OF_MEMORY"));
     }
@@ -400,7 +416,7 @@ mod tests {
 
     #[test]
     fn reason_of_a_held_job_is_its_comment_or_that_of_slurm() {
-        let job = |end: &str| parse_job(&format!("7|1|{end}"), None).unwrap().held;
+        let job = |end: &str| parse_job(&format!("7|1|{end}"), None).unwrap().unwrap().held;
         let requested = |reason: &str| Some(Hold::Requested(reason.to_string()));
         assert_eq!(job("PENDING|a|JobHeldUser|winsign: the disk | is full"), requested("the disk | is full"));
         assert_eq!(job("REQUEUE_HOLD|a|None|another"), requested("None"));

@@ -3,15 +3,17 @@
 use crate::batch::profile::Profile;
 use crate::batch::scheduler::ScriptParts;
 use crate::batch::script::{ArrayJob, Resources};
+use crate::batch::submit::MAX_EXCLUDED;
 
-/// Keeps the tasks that wait off this node, unless three others failed alike, and holds this one. squeue shortens lists of
-/// nodes, as in `node[1-3]`. The number of one of the tasks is that of the whole array, so both parts of the name are needed.
+/// Keeps the tasks that wait off this node, unless `MOST` others failed alike, and holds this one. squeue shortens lists of
+/// nodes, as in `node[1-3]`, and variables of the user would restrict it to some jobs. The number of one of the tasks is that
+/// of the whole array, so both parts of the name are needed.
 const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
     job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-    others=$(squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
+    others=$(unset "${!SQUEUE_@}"; squeue --all --noheader --states=PENDING --format=%x --jobs="$SLURM_ARRAY_JOB_ID" | head -n 1)
     count=0
     [ -z "$others" ] || count=$(scontrol show hostnames "$others" | wc -l)
-    [ "$count" -ge 3 ] ||
+    [ "$count" -ge MOST ] ||
         scontrol update JobId="$SLURM_ARRAY_JOB_ID" ExcNodeList="${others:+$others,}$node" >/dev/null 2>&1
     scontrol update JobId="$job" Comment="winsign: node $node: $reason"
     scontrol requeuehold "$job""#;
@@ -20,7 +22,7 @@ pub(super) fn parts(array: &ArrayJob) -> ScriptParts {
     ScriptParts {
         head: options(array).iter().map(|option| format!("#SBATCH {}", directive(option))).collect(),
         task: "$SLURM_ARRAY_TASK_ID",
-        hold: HOLD,
+        hold: HOLD.replace("MOST", &MAX_EXCLUDED.to_string()),
     }
 }
 
@@ -168,7 +170,7 @@ mod tests {
     fn run_task_3(script: &str, programs: &Path) -> Output {
         let path = std::env::join_paths([programs, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
         let mut bash = Command::new("bash");
-        bash.args(["-c", script]).env("PATH", path);
+        bash.args(["-c", script]).env("PATH", path).env("SQUEUE_PARTITION", "other");
         bash.envs([("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", "3"), ("SLURMD_NODENAME", "node7")]);
         bash.output().unwrap()
     }
@@ -197,7 +199,7 @@ mod tests {
         for (nodes, is_excluded) in [("node[1-2]", true), ("node[1-3]", false)] {
             let folder = tempfile::tempdir().unwrap();
             let calls = folder.path().join("calls");
-            write_program(&folder.path().join("squeue"), &format!("echo '{nodes}'"));
+            write_program(&folder.path().join("squeue"), &format!("[ -n \"$SQUEUE_PARTITION\" ] || echo '{nodes}'"));
             let names = "case $3 in *3?) echo node1; echo node2; echo node3 ;; *) echo node1; echo node2 ;; esac";
             let record = format!("printf '%s\\n' \"$*\" >>{}", shell_word(&calls.to_string_lossy()));
             write_program(&folder.path().join("scontrol"), &format!("{record}\n[ \"$1\" != show ] || {names}"));

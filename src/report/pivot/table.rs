@@ -204,15 +204,15 @@ mod tests {
         assert_eq!(first(Show::Median, IntervalMethod::T), "6.3 (1, 3)");
         assert_eq!(first(Show::MedianRange, IntervalMethod::T), "6.3 [5.0, 7.6] (1, 3)");
         assert_eq!(first(Show::Max, IntervalMethod::T), "7.6 (1, 3)");
-        let of_tickets = |interval, seeds: &[u64]| {
+        let cell_of_tickets = |interval, seeds: &[u64]| {
             let estimate = Estimate { method: interval, ..Estimate::default() };
-            let report = Study::of_tickets(seeds, &[2, 3]).report();
+            let report = Study::with_tickets(seeds, &[2, 3]).report();
             pivot(&report, &by(Show::MeanCi, Measure::Error), estimate).unwrap().table().columns[1].text(0)
         };
         // Means of tickets 6.3, 7.6 and 8.9: 4.3027 · 1.3 / √3.
-        assert_eq!(of_tickets(IntervalMethod::T, &[1, 2, 3]), "7.6 ± 3.2 (3, 6)");
-        assert_eq!(of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3]), "7.6 (3, 6)");
-        assert_eq!(of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3, 4, 5]), "8.9 [7.3, 10.5] (5, 10)");
+        assert_eq!(cell_of_tickets(IntervalMethod::T, &[1, 2, 3]), "7.6 ± 3.2 (3, 6)");
+        assert_eq!(cell_of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3]), "7.6 (3, 6)");
+        assert_eq!(cell_of_tickets(IntervalMethod::Bootstrap, &[1, 2, 3, 4, 5]), "8.9 [7.3, 10.5] (5, 10)");
         let (_, barriers) = table(by(Show::Mean, Measure::LossBarrier), IntervalMethod::T);
         // There are paths of two kinds, which the layout does not name.
         assert_eq!(barriers.texts(3)[..3], ["seeds", "retrain", "0.003 (1, 3)"]);
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn all_cells_have_the_same_counts() {
-        let mut study = Study::of_tickets(&[1, 2], &[2, 3]);
+        let mut study = Study::with_tickets(&[1, 2], &[2, 3]);
         study.add_dense(&[2, 3, 4]);
         study.unfinish(RunState::Pending, |planned| {
             planned.label.inherit == Some(Inherit::Mask) && ticket_of(&planned.label) == 2

@@ -73,7 +73,7 @@ fn barriers_have_a_column_for_each_kind_of_path() {
 
 #[test]
 fn pairs_across_methods_are_named_by_both() {
-    let mut study = Study::of_tickets(&[1, 2, 3], &[2, 3]);
+    let mut study = Study::with_tickets(&[1, 2, 3], &[2, 3]);
     study.join_tickets(12);
     let mut report = study.report();
     report.connections.retain(|row| row.between == Between::Tickets);
@@ -86,7 +86,7 @@ fn pairs_across_methods_are_named_by_both() {
 #[test]
 fn rows_of_large_seeds_are_in_order() {
     let seeds = [u64::MAX, 9_007_199_254_740_993, 9_007_199_254_740_992, 9];
-    let table = made(&Study::of_tickets(&seeds, &[2]), &layout(&["ticket.seed"], &["inherit"], Measure::Error));
+    let table = made(&Study::with_tickets(&seeds, &[2]), &layout(&["ticket.seed"], &["inherit"], Measure::Error));
     let keys: Vec<String> = table.row_keys.iter().map(|keys| keys[0].clone()).collect();
     let ascending = seeds.iter().rev().map(u64::to_string).collect::<Vec<_>>();
     assert_eq!(table.rows[1], "ticket.seed");
@@ -138,7 +138,7 @@ fn rows_of_a_partial_study_are_those_of_the_whole_one() {
 /// Means of LRR sign are 10.1, 20.1 and 40.1 of tickets 1, 2 and 4.
 #[test]
 fn intervals_are_over_tickets_which_can_be_rows() {
-    let study = Study::of_tickets(&[1, 2, 4], &[2, 3, 4]).with_errors(|label| {
+    let study = Study::with_tickets(&[1, 2, 4], &[2, 3, 4]).with_errors(|label| {
         let mask = if label.inherit == Some(Inherit::Mask) { 9.0 + ticket_of(label) as f64 / 10.0 } else { 0.0 };
         10.0 * ticket_of(label) as f64 + mask + label.seeds[0].init as f64 / 30.0
     });
@@ -168,7 +168,7 @@ fn intervals_are_over_tickets_which_can_be_rows() {
 #[test]
 fn best_cell_differs_from_all_others_by_its_interval() {
     let by_inherit = |errors: fn(u64, Option<Inherit>) -> f64| {
-        let study = Study::of_tickets(&[1, 2, 3], &[2, 3]);
+        let study = Study::with_tickets(&[1, 2, 3], &[2, 3]);
         let mut study = study.with_errors(|label| errors(ticket_of(label), label.inherit));
         study.runs.retain(|(planned, ..)| {
             planned.label.inherit.is_none_or(|inherit| [Inherit::Sign, Inherit::Mask].contains(&inherit))

@@ -56,7 +56,7 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn of(planned: &PlannedRun, status: &RunStatus, now: SystemTime) -> Option<Stretch> {
+    fn measure(planned: &PlannedRun, status: &RunStatus, now: SystemTime) -> Option<Stretch> {
         let age = status.age(now)?.as_secs_f64();
         match status.state {
             RunState::Done => {
@@ -90,7 +90,8 @@ impl Stretch {
 /// Returns the pace of a plan; `None` if no work was done within the last hour.
 pub fn pace(plan: &Plan, statuses: &[RunStatus], now: SystemTime) -> Option<Pace> {
     let runs = || plan.runs.iter().zip(statuses);
-    let stretches: Vec<Stretch> = runs().filter_map(|(planned, status)| Stretch::of(planned, status, now)).collect();
+    let stretches: Vec<Stretch> =
+        runs().filter_map(|(planned, status)| Stretch::measure(planned, status, now)).collect();
     let recent: Vec<&Stretch> = stretches.iter().filter(|stretch| stretch.to < RECENT && stretch.work > 0.0).collect();
     let over = recent.iter().map(|stretch| stretch.from).reduce(f64::max)?.clamp(SHORTEST, RECENT);
     // The duration of an epoch of a single run.

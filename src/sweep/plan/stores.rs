@@ -38,7 +38,7 @@ pub struct StoreProblems {
 /// and does not stop the survey.
 pub fn look_up(runs: &[PlannedRun], stores: &[Store]) -> (Vec<Found>, StoreProblems) {
     let stores: Vec<(&Store, Arc<Path>, Clock)> =
-        stores.iter().map(|store| (store, Arc::from(store.root()), Clock::of(store.root()))).collect();
+        stores.iter().map(|store| (store, Arc::from(store.root()), Clock::new(store.root()))).collect();
     let looked = parallel::map(runs, |planned| {
         let mut problems = StoreProblems::default();
         let mut found: Vec<Found> = Vec::with_capacity(stores.len());

@@ -43,7 +43,7 @@ pub fn survey(plan: &Plan, store: &Store) -> Result<Vec<RunStatus>> {
 /// Like [`survey`], for callers that know more about waiting runs than the disk does: `amend` may change statuses
 /// before those of their dependents are determined.
 pub fn survey_with(plan: &Plan, store: &Store, amend: impl FnOnce(&mut [RunStatus])) -> Result<Vec<RunStatus>> {
-    survey_again(plan, store, &[], &Clock::of(store.root()), amend)
+    survey_again(plan, store, &[], &Clock::new(store.root()), amend)
 }
 
 /// Like [`survey_with`], but does not read runs again that were done in `before`, which may be empty.
@@ -63,7 +63,7 @@ pub fn survey_again(
 
 /// Returns the statuses of any runs; each must come after those it needs.
 pub fn survey_runs(runs: &[&Run], store: &Store) -> Result<Vec<RunStatus>> {
-    let mut statuses = look_up(runs, store, &[], &Clock::of(store.root()))?;
+    let mut statuses = look_up(runs, store, &[], &Clock::new(store.root()))?;
     settle(runs, store, &mut statuses)?;
     Ok(statuses)
 }

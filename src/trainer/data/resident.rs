@@ -55,14 +55,14 @@ impl Resident {
                 labels: Tensor::from_slice(&labels),
             }
         };
-        Resident::of(images(set.train), images(set.test), augmentation)
+        Resident::with_images(images(set.train), images(set.test), augmentation)
     }
 
     pub(super) fn on(self, device: Device) -> Resident {
-        Resident::of(self.train.on(device), self.test.on(device), self.prepared.augmentation)
+        Resident::with_images(self.train.on(device), self.test.on(device), self.prepared.augmentation)
     }
 
-    pub(super) fn of(train: Images, test: Images, augmentation: Augmentation) -> Resident {
+    pub(super) fn with_images(train: Images, test: Images, augmentation: Augmentation) -> Resident {
         let prepared = Prepared::new(&train, augmentation);
         Resident { train, test, prepared }
     }

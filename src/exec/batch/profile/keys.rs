@@ -59,7 +59,7 @@ pub static KEYS: &[Key] = {
     use Block::Top;
     use Fallback::{Depends, Values};
     &[
-        Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "What starts the ranks of a run (with PBS, `mpirun` by default): `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
+        Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "The program that starts the ranks of a run (with PBS, `mpirun` by default): `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
         Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word(srun::DEFAULT_MPI)]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
         Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[FIRST_SCHEDULER]), "slurm", "The batch system of the cluster."),
         Key::new(Top, "cluster", Kind::Text(NAME), Depends("the one of the node where `winsign submit` runs"), "west", "The cluster, if a site has several; `sacctmgr list clusters` lists them."),
@@ -71,8 +71,8 @@ pub static KEYS: &[Key] = {
         Key::new(Top, "memory", Kind::Text(LIMIT), Depends("the cluster's default"), "32G", "Memory of a job on each node. For Slurm: in megabytes unless a unit is given, as in `32G`; 0 requests all of it. For PBS: as in `32gb`."),
         Key::new(Top, "memory_growth", Kind::Real(Bound::Excluded(1.0), Bound::Included(16.0)), Depends("no second job"), "1.5", "The factor by which the memory grows if a run needs more than its job has: its task is submitted again."),
         Key::new(Top, "max_memory", Kind::Text(LIMIT), Depends("no limit"), "128G", "The memory beyond which it does not grow."),
-        Key::new(Top, "grace", whole(MAX_GRACE), Values(&[Value::Whole(120)]), "120", "How many seconds before its time limit a job is signaled to save checkpoints."),
-        Key::new(Top, "requeue", Kind::Truth, Values(&[Value::Truth(true)]), "true", "Whether jobs are requeued if they are preempted, reach their time limit or lose their node."),
+        Key::new(Top, "grace", whole(MAX_GRACE), Values(&[Value::Whole(120)]), "120", "The seconds before its time limit at which a job is signaled to save checkpoints."),
+        Key::new(Top, "requeue", Kind::Truth, Values(&[Value::Truth(true)]), "true", "With `true`, jobs are requeued if they are preempted, reach their time limit or lose their node."),
         Key::new(Top, "gpu_type", Kind::Text(GPU_TYPE), Depends("any"), "a100", "The type of GPU: the middle of Slurm's `gpu:a100:4`."),
         Key::new(Top, "gpu_option", Kind::Word(GPU_OPTIONS), Values(&[FIRST_GPU_OPTION]), "gpus-per-node", "The option of sbatch that requests GPUs; some sites reject `--gres`, others the rest."),
         Key::new(Top, "gpus_per_node", whole(MAX_GPUS), Depends("unknown"), "4", "GPUs per node; a run with more GPUs uses several nodes."),

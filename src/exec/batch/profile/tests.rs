@@ -118,7 +118,7 @@ fn memory_grows_up_to_its_limit() {
 #[test]
 fn texts_are_as_they_are_written() {
     for text in ["695e0514", "2024", "0x1F", "1.50", "1e5", "true", ".inf", "007", "+3"] {
-        assert_eq!(understood(&format!("account: {text}")).account.as_deref(), Some(text));
+        assert_eq!(understood(&format!("# ψ₀\naccount: {text} # ψ₀")).account.as_deref(), Some(text));
     }
 }
 
