@@ -10,7 +10,7 @@ use winsign_core::text::plural;
 use winsign_core::{Diagnostic, Store};
 use winsign_exec::batch;
 use winsign_exec::batch::queue::{Live, Queue};
-use winsign_exec::batch::scheduler::{Change, Job, JobState, JobTasks};
+use winsign_exec::batch::scheduler::{Change, Job, JobState, JobTasks, Scheduler};
 use winsign_exec::batch::submission::Submission;
 use winsign_sweep::plan::Plan;
 
@@ -39,7 +39,7 @@ Examples:
   winsign release study.yaml --dry-run      list the jobs
 
 This includes jobs that held themselves because of an error (a node without access to the store, a
-full disk), and jobs that Slurm held because a node failed to start them.";
+full disk), and jobs that the scheduler held because a node failed to start them.";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -109,7 +109,7 @@ impl SweepJobs {
             if !dry_run {
                 live.submission.scheduler().change(&live.submission.file.cluster, &jobs, change)?;
             }
-            all.extend(jobs);
+            all.extend(jobs.into_iter().map(|job| (live.submission.scheduler(), job)));
         }
         Ok(Changed(all))
     }
@@ -127,16 +127,16 @@ fn belongs_to_another(submission: &Submission) -> Diagnostic {
 }
 
 /// The jobs that a command has changed.
-struct Changed(Vec<JobTasks>);
+struct Changed(Vec<(&'static dyn Scheduler, JobTasks)>);
 
 impl Changed {
     fn count(&self) -> usize {
-        self.0.iter().map(JobTasks::len).sum()
+        self.0.iter().map(|(_, job)| job.len()).sum()
     }
 
     /// Returns `["7_3", "8_[0-99]"]`.
     fn json(&self) -> Value {
-        self.0.iter().map(JobTasks::to_string).collect()
+        self.0.iter().map(|(scheduler, job)| scheduler.name(job)).collect()
     }
 }
 

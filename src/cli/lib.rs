@@ -116,7 +116,7 @@ enum Command {
     /// Execute the remaining runs of a sweep, on this machine or on several hosts
     #[command(after_help = run::HELP)]
     Run(self::run::Arguments),
-    /// Submit the remaining runs of a sweep to Slurm
+    /// Submit the remaining runs of a sweep to Slurm or PBS
     #[command(after_help = submit::HELP)]
     Submit(submit::Arguments),
     /// Cancel queued jobs and stop running ones
@@ -185,7 +185,7 @@ const EXAMPLES: &str = "\
 Examples:
   winsign plan sweeps/quickstart.yaml        show the runs
   winsign run sweeps/quickstart.yaml         execute them; repeat to continue
-  winsign submit sweeps/quickstart.yaml      or submit them to Slurm
+  winsign submit sweeps/quickstart.yaml      or submit them to Slurm or PBS
   winsign report sweeps/quickstart.yaml      make tables and plots";
 
 /// Returns the command line of `winsign`, from which its help, its completions and its documentation are made.

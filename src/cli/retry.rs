@@ -23,7 +23,7 @@ Examples:
   winsign retry study.yaml 3f09 c2aa            only these runs
   winsign retry study.yaml --failed --dry-run   only list them
 
-If the study was submitted to Slurm, the runs are submitted again with the same settings and the
+If the study was submitted, the runs are submitted again with the same settings and the
 current programs. Otherwise they become pending, for `winsign run`. Logs of attempts are kept.";
 
 #[derive(Args)]

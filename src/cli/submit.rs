@@ -22,7 +22,7 @@ use super::{Common, Execution, output, resources};
 pub(crate) const HELP: &str = "\
 Examples:
   winsign submit study.yaml                          submit all remaining runs
-  winsign submit study.yaml --dry-run                print the scripts for sbatch
+  winsign submit study.yaml --dry-run                print the scripts of the jobs
   winsign submit study.yaml --profile gpu-srun --time 4:00:00 --max-running 64
   winsign submit study.yaml --pack 8 --side-by-side 4
   winsign status study.yaml --watch                  on any node with access to the store
@@ -54,7 +54,7 @@ pub(crate) struct Cluster {
     /// The profile of the cluster: a file, or a name in launch/profiles/ or ~/.config/winsign/profiles/
     #[arg(long, value_name = "NAME", env = "WINSIGN_PROFILE")]
     profile: Option<String>,
-    /// The partition, instead of the profile's
+    /// The partition (or queue, with PBS), instead of the profile's
     #[arg(long)]
     partition: Option<String>,
     /// Account charged for the jobs, instead of the profile's
@@ -81,7 +81,7 @@ pub(crate) struct Cluster {
     /// Maximum number of jobs in the queue; the rest are submitted as these end
     #[arg(long, value_name = "N")]
     max_submit: Option<u32>,
-    /// A further option of sbatch, as in --sbatch=--exclusive; can be repeated
+    /// A further option of sbatch (or qsub, with PBS), as in --sbatch=--exclusive; can be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     sbatch: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::batch::scheduler::{Change, FAILED_NODES, MAX_FAILED_NODES, NODE_FAILURE, change_own};
+use winsign_exec::batch::scheduler::{FAILED_NODES, MAX_FAILED_NODES, NODE_FAILURE};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::submit::Again;
 use winsign_exec::batch::{self, programs, submit};
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     /// The submission's directory
     submission: PathBuf,
     array: usize,
-    task: usize,
+    task: u32,
 }
 
 pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diagnostic> {
@@ -50,24 +50,20 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if submission.is_cancelled() {
         return executed.map(|_| code);
     }
-    let (scheduler, cluster) = (submission.scheduler(), &submission.file.cluster);
     if let Ok(summary) = &executed {
         submit_with_more_memory(&submission, arguments, summary)?;
     }
-    if let Some(job) = scheduler.own_job() {
+    if let Some(job) = submission.scheduler().own_job() {
+        let Arguments { array, task, .. } = *arguments;
         let outcome = match &executed {
             // The time limit was reached, or the job was preempted. It resumes from its checkpoints.
             Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => {
-                let change = match submission.is_held() {
-                    true => Change::RequeueHeld("held by `winsign hold`"),
-                    false => Change::Requeue,
-                };
-                change_own(scheduler, cluster, &job, change)
+                submit::requeue(&submission, &job, array, task, None)
             }
             Ok(_) => submit::continue_submission(&submission),
             Err(error) if error.exit_code == exit::FAILURE && submit_elsewhere(&submission, arguments, error) => Ok(()),
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
-            Err(error) => change_own(scheduler, cluster, &job, Change::RequeueHeld(&error.to_string())),
+            Err(error) => submit::requeue(&submission, &job, array, task, Some(&error.to_string())),
         };
         if let Err(error) = outcome {
             tracing::warn!("{}", Diagnostic::from(error));
@@ -99,19 +95,14 @@ fn submit_elsewhere(submission: &Submission, arguments: &Arguments, error: &Diag
     if submission.file.execution.ranks > 1 || nodes.is_empty() || nodes.len() > MAX_FAILED_NODES {
         return false;
     }
-    let again = Again { failed: Some((nodes, error.message.clone())), ..Again::default() };
-    match submit_again(submission, arguments, &again) {
+    let again = Again { failed: Some((&nodes, &error.message)), ..Again::default() };
+    match submit::submit_again(submission, arguments.array, arguments.task, again) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!("{}", Diagnostic::from(error));
             false
         }
     }
-}
-
-fn submit_again(submission: &Submission, arguments: &Arguments, again: &Again) -> Result<(), batch::Error> {
-    let task = u32::try_from(arguments.task).unwrap_or(u32::MAX);
-    submit::submit_again(submission, arguments.array, task, again)
 }
 
 /// Submits this task again if runs of it need more memory than its job has.
@@ -129,7 +120,8 @@ fn submit_with_more_memory(
         store.run(run).forgive()?;
     }
     tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
-    Ok(submit_again(submission, arguments, &Again { memory: Some(megabytes), ..Again::default() })?)
+    let again = Again { memory: Some(megabytes), ..Again::default() };
+    Ok(submit::submit_again(submission, arguments.array, arguments.task, again)?)
 }
 
 /// Returns the megabytes to request if runs need more than this job has; `None` if the profile does not allow more.
@@ -147,7 +139,7 @@ fn root_of(submission: &Submission) -> Result<PathBuf, Diagnostic> {
 /// Executes the runs of one task, and their inputs that no other process computes.
 fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Diagnostic> {
     let store = Store::create(&root_of(submission)?)?;
-    let entries = submission.entries(arguments.array, arguments.task)?;
+    let entries = submission.entries(arguments.array, arguments.task as usize)?;
     let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
     let statuses = survey_runs(&runs, &store)?;
     let options = options(submission, &store)?;

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod launcher;
 pub mod local;
 pub mod mpirun;
+mod pbs;
 pub mod slots;
 mod slurm;
 pub mod srun;

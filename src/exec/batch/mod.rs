@@ -8,6 +8,7 @@
 //! Everything that depends on the batch system is behind the trait [`scheduler::Scheduler`].
 
 pub mod arrays;
+pub(crate) mod command;
 pub mod profile;
 pub mod programs;
 pub mod queue;
@@ -65,6 +66,11 @@ impl Error {
                 | Error::Limit { .. }
                 | Error::Full { .. }
         )
+    }
+
+    /// Returns true if the scheduler did not respond, and may respond later.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self, Error::Unavailable { .. })
     }
 
     /// Returns true if only a limit on the number of jobs was reached, so that submitting can succeed later.

@@ -161,7 +161,8 @@ impl Queue {
         for (array, job) in &live.jobs {
             let state = if cancelled { PlaceState::Leaving } else { PlaceState::Waiting };
             for task in job.id.each() {
-                let note = format!("{} job {task}: {}", live.submission.scheduler().title(), job.words);
+                let scheduler = live.submission.scheduler();
+                let note = format!("{} job {}: {}", scheduler.title(), scheduler.name(&task), job.words);
                 let place = Place { job: Some(task.to_string()), note, state };
                 let index = task.tasks.and_then(|tasks| tasks.last()).unwrap_or(0);
                 for run in live.submission.runs_of(*array, index) {
@@ -309,11 +310,11 @@ impl Live {
             let jobs = jobs(which);
             let Some(first) = jobs.first() else { continue };
             let count = plural(jobs.iter().map(|job| job.id.len()).sum(), "job");
-            let (job, reason) = (&first.id, first.reason());
+            let (job, reason) = (self.submission.scheduler().name(&first.id), first.reason());
             warnings.push(format!("{count} of submission {id} {state} ({job}: {reason})"));
         }
         if let Some((_, job)) = self.jobs.iter().find(|(_, job)| job.state == JobState::Ending) {
-            let job = &job.id;
+            let job = self.submission.scheduler().name(&job.id);
             warnings.push(format!(
                 "job {job} of submission {id} is ending; if this lasts for minutes, its node needs an administrator"
             ));

@@ -12,10 +12,11 @@ use super::profile::Profile;
 use super::script::ArrayJob;
 use super::tasks::Tasks;
 use crate::hosts::Named;
+use crate::pbs::Pbs;
 use crate::slurm::Slurm;
 
 /// All schedulers, by their names in profiles. The first is the default.
-pub const SCHEDULERS: &[(&str, &dyn Scheduler)] = &[("slurm", &Slurm)];
+pub const SCHEDULERS: &[(&str, &dyn Scheduler)] = &[("slurm", &Slurm), ("pbs", &Pbs)];
 
 /// The names of [`SCHEDULERS`].
 pub const NAMES: &[&str] = &{
@@ -33,11 +34,17 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the name for messages.
     fn title(&self) -> &'static str;
 
+    /// Returns the launcher for profiles that do not name one.
+    fn default_launcher(&self) -> &'static str;
+
     /// Returns the form of the setting `time`.
     fn time_form(&self) -> TimeForm;
 
     /// Returns the form of the setting `memory`.
     fn memory_form(&self) -> MemoryForm;
+
+    /// Returns the name of a job in messages, as the commands of the scheduler show it.
+    fn name(&self, job: &JobTasks) -> String;
 
     /// Checks the settings of a profile that only this scheduler can judge, such as further options.
     fn check(&self, profile: &Profile) -> Result<(), Diagnostic>;
@@ -84,6 +91,7 @@ pub trait Scheduler: fmt::Debug + Sync {
 pub struct TimeForm {
     /// Describes the texts, as part of a sentence.
     pub expects: &'static str,
+    pub example: &'static str,
     /// Returns the seconds of a time limit, 0 for none; `None` if the text is no time limit.
     pub seconds: fn(&str) -> Option<u64>,
 }
@@ -93,6 +101,7 @@ pub struct TimeForm {
 pub struct MemoryForm {
     /// Describes the texts, as part of a sentence.
     pub expects: &'static str,
+    pub example: &'static str,
     /// Returns the megabytes of an amount, 0 for all of a node; `None` if the text is no amount.
     pub megabytes: fn(&str) -> Option<u64>,
 }
@@ -169,7 +178,18 @@ impl JobTasks {
     }
 }
 
-/// Formats jobs as `7`, `7_3` or `7_[0-3,5]`.
+impl JobTasks {
+    /// Parses the text of a job that is not an array, or of one task.
+    pub fn parse(text: &str) -> JobTasks {
+        let task = text.rsplit_once('_').and_then(|(array, task)| Some((array, task.parse::<u32>().ok()?)));
+        match task {
+            Some((array, task)) => JobTasks { array: array.to_string(), tasks: Some(Tasks::from(task..=task)) },
+            None => JobTasks { array: text.to_string(), tasks: None },
+        }
+    }
+}
+
+/// Formats jobs as `7`, `7_3` or `7_[0-3,5]`. Schedulers may name them in another way.
 impl fmt::Display for JobTasks {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         match &self.tasks {
@@ -264,9 +284,9 @@ pub struct ToSubmit<'a> {
     pub script: &'a str,
     pub tasks: &'a Tasks,
     /// The jobs that must end first, successful or not.
-    pub after: &'a [&'a str],
-    /// True if it must not start before it is released.
-    pub held: bool,
+    pub after: &'a [JobTasks],
+    /// Why it must not start before it is released; `None` if it may start.
+    pub held: Option<&'a str>,
     /// The nodes that it must not use.
     pub excluded: &'a [String],
     /// The megabytes of memory on each node, instead of those of the script.

@@ -9,9 +9,12 @@ use winsign_core::text::printable;
 
 use super::Error;
 use super::profile::Profile;
-use super::scheduler::{FAILED_NODES, Job, JobState, Jobs, Limits, NODE_FAILURE, ToSubmit};
+use super::scheduler::{FAILED_NODES, Job, JobState, JobTasks, Jobs, Limits, NODE_FAILURE, ToSubmit};
 use super::submission::{Part, Submission};
 use super::tasks::Tasks;
+
+/// The reason for the jobs of a submission that is held.
+pub(super) const HELD_BY_USER: &str = "held by `winsign hold`";
 
 /// The outcome of sending arrays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,17 +71,19 @@ pub(super) fn send(
     Ok(sender.sent)
 }
 
-/// What is different when a task is sent again.
-#[derive(Debug, Default)]
-pub struct Again {
-    /// The megabytes of memory on each node, if the task had too little.
+/// The differences of a task that is submitted again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Again<'a> {
+    /// The megabytes of memory on each node, instead of those of the script.
     pub memory: Option<u64>,
+    /// Why it must not start before it is released.
+    pub held: Option<&'a str>,
     /// The nodes that could not start it, and why the last one could not.
-    pub failed: Option<(Vec<String>, String)>,
+    pub failed: Option<(&'a [String], &'a str)>,
 }
 
 /// Sends a task again.
-pub(super) fn send_again(submission: &Submission, array: usize, task: u32, again: &Again) -> Result<(), Error> {
+pub(super) fn send_again(submission: &Submission, array: usize, task: u32, again: Again) -> Result<(), Error> {
     let _lease = take_lease(submission)?;
     let tasks = Tasks::from(task..=task);
     let job = submit(submission, array, &tasks, &[], again)?;
@@ -191,21 +196,17 @@ impl Sender<'_> {
     fn submit(&self, array: usize, tasks: &Tasks) -> Result<String, Error> {
         let index = &self.submission.file.arrays[array];
         let before = index.after.iter().filter_map(|before| self.parts.get(before)).flatten();
-        let before = before.map(|part| part.job.as_str()).chain(index.after_jobs.iter().map(String::as_str));
-        let before: Vec<&str> = before.filter(|job| self.knows(job)).collect();
-        submit(self.submission, array, tasks, &before, &Again::default())
+        let before = before.map(|part| JobTasks { array: part.job.clone(), tasks: None });
+        let others = index.after_jobs.iter().map(|job| JobTasks::parse(job));
+        let before: Vec<JobTasks> = before.chain(others).filter(|job| self.knows(job)).collect();
+        submit(self.submission, array, tasks, &before, Again::default())
     }
 
-    /// Returns true if the scheduler knows a job, which is an array (`7`) or one of its tasks (`7_3`).
-    fn knows(&self, job: &str) -> bool {
-        match job.split_once('_') {
-            None => self.known.contains_key(job),
-            Some((array, task)) => {
-                let task: Option<u32> = task.parse().ok();
-                let tasks = self.known.get(array).into_iter().flatten();
-                task.is_some_and(|task| tasks.flat_map(Tasks::iter).any(|known| known == task))
-            }
-        }
+    /// Returns true if the scheduler knows an array, or these tasks of it.
+    fn knows(&self, job: &JobTasks) -> bool {
+        let Some(known) = self.known.get(&job.array) else { return false };
+        let wanted = job.tasks.iter().flat_map(Tasks::iter);
+        wanted.into_iter().all(|task| known.iter().flat_map(Tasks::iter).any(|known| known == task))
     }
 }
 
@@ -214,8 +215,8 @@ fn submit(
     submission: &Submission,
     array: usize,
     tasks: &Tasks,
-    after: &[&str],
-    again: &Again,
+    after: &[JobTasks],
+    again: Again,
 ) -> Result<String, Error> {
     let Submission { file, path: directory, .. } = submission;
     let path = directory.join("arrays").join(format!("{array}.sh"));
@@ -223,16 +224,15 @@ fn submit(
     let script = String::from_utf8_lossy(&script);
     let mut excluded = submission.excluded()?;
     let mut variables = vec![];
-    if let Some((nodes, reason)) = &again.failed {
+    if let Some((nodes, reason)) = again.failed {
         excluded.extend(nodes.iter().filter(|node| !excluded.contains(node)).cloned().collect::<Vec<_>>());
-        variables.extend([(FAILED_NODES, nodes.join(",")), (NODE_FAILURE, reason.clone())]);
+        variables.extend([(FAILED_NODES, nodes.join(",")), (NODE_FAILURE, reason.to_string())]);
     }
-    let held = submission.is_held();
     let submitted = ToSubmit {
         script: &script,
         tasks,
         after,
-        held,
+        held: again.held.or(submission.is_held().then_some(HELD_BY_USER)),
         excluded: &excluded,
         memory: again.memory,
         variables: &variables,

@@ -12,10 +12,10 @@ use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 use super::arrays::{self, Array, Shape};
 use super::profile::Profile;
 use super::queue::Queue;
-use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables};
+use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables, change_own};
 use super::script::ArrayJob;
 pub use super::send::Again;
-use super::send::{Sent, room, send, send_again, take_lease};
+use super::send::{HELD_BY_USER, Sent, room, send, send_again, take_lease};
 use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Submission, SubmissionFile};
 use super::{Error, programs};
 
@@ -320,8 +320,28 @@ fn send_rest(submission: &Submission) -> Result<Sent, Error> {
 }
 
 /// Submits a task again from its job.
-pub fn submit_again(submission: &Submission, array: usize, task: u32, again: &Again) -> Result<(), Error> {
+pub fn submit_again(submission: &Submission, array: usize, task: u32, again: Again) -> Result<(), Error> {
     in_turn(|| send_again(submission, array, task, again))
+}
+
+/// Queues a task again after the job of this process ends. `error` is the reason to hold it.
+pub fn requeue(
+    submission: &Submission,
+    job: &JobTasks,
+    array: usize,
+    task: u32,
+    error: Option<&str>,
+) -> Result<(), Error> {
+    let held = error.or(submission.is_held().then_some(HELD_BY_USER));
+    let change = held.map_or(Change::Requeue, Change::RequeueHeld);
+    match change_own(submission.scheduler(), &submission.file.cluster, job, change) {
+        // Some schedulers do not allow a job to requeue itself.
+        Err(Error::Refused { words, .. }) => {
+            tracing::info!("submitting the task again, since it cannot be requeued: {words}");
+            in_turn(|| send_again(submission, array, task, Again { held, ..Again::default() }))
+        }
+        other => other,
+    }
 }
 
 /// Waits while another process is submitting. It counts this job as existing, so what it leaves must be done here.

@@ -34,6 +34,10 @@ impl Tasks {
         Tasks::from_ranges(sets.into_iter().flat_map(|set| set.0.iter().cloned()).collect())
     }
 
+    pub fn ranges(&self) -> &[RangeInclusive<u32>] {
+        &self.0
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().cloned().flatten()
     }

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::env;
-use std::io::{ErrorKind, Write};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use super::{TITLE, sbatch};
 use crate::batch::Error;
+use crate::batch::command::{AT_ONCE, Commands};
 use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, NodeFailure, Patience, ToSubmit};
 use crate::batch::tasks::Tasks;
 use crate::hosts;
@@ -30,9 +29,6 @@ const ENDED: &[&str] = &[
 
 /// Those of [`ENDED`] that the job itself or a user did not choose.
 const KILLED: &[&str] = &["BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"];
-
-/// The delays between retries when the controller does not respond. It may be restarting.
-const PATIENCE: &[Duration] = &[Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
 /// Variables that Slurm's commands need to find and to trust the controller. All others that begin like this change what
 /// they print or do.
@@ -112,9 +108,9 @@ fn limits_elsewhere(cluster: &str, patience: Patience) -> Result<Limits, Error> 
 fn limits_of(mut scontrol: Command, patience: Patience) -> Result<Limits, Error> {
     let repeatable = match patience {
         Patience::None => |_: &Error| false,
-        Patience::Some => is_unavailable,
+        Patience::Some => Error::is_unavailable,
     };
-    parse_limits(&with_input(scontrol.args(["show", "config"]), b"", repeatable)?)
+    parse_limits(&COMMANDS.with_input(scontrol.args(["show", "config"]), b"", repeatable)?)
 }
 
 fn parse_limits(text: &str) -> Result<Limits, Error> {
@@ -272,7 +268,7 @@ pub(super) fn submit(cluster: &str, submitted: &ToSubmit) -> Result<String, Erro
     }
     // Retried only if the controller has not received the request; otherwise a second array might be created.
     let script = sbatch::script(submitted);
-    let answer = with_input(&mut command, script.as_bytes(), was_not_received)?;
+    let answer = COMMANDS.with_input(&mut command, script.as_bytes(), was_not_received)?;
     job_number(&answer).ok_or(Error::Unparsable { command: "sbatch", answer })
 }
 
@@ -325,9 +321,6 @@ pub(super) fn comment(cluster: &str, jobs: &[JobTasks], text: &str) -> Result<()
     update(cluster, jobs, "Comment", &format!("{OURS}{text}"))
 }
 
-/// The maximum number of words in one call, to limit the length of the command line.
-const AT_ONCE: usize = 500;
-
 /// Runs a command that changes jobs. A job that has just ended is not an error.
 fn change(command: Command, words: impl IntoIterator<Item = String>) -> Result<(), Error> {
     let words: Vec<String> = words.into_iter().collect();
@@ -369,28 +362,11 @@ fn ended_meanwhile(words: &str) -> bool {
     lines.clone().count() > 0 && lines.into_iter().all(|line| KNOWN.iter().any(|known| line.contains(known)))
 }
 
-fn ask(command: &mut Command) -> Result<String, Error> {
-    with_input(command, b"", is_unavailable)
-}
+/// The commands of Slurm.
+const COMMANDS: Commands = Commands { title: TITLE, classify };
 
-/// Runs a command of Slurm, and retries it after errors that are `repeatable`.
-fn with_input(command: &mut Command, input: &[u8], repeatable: fn(&Error) -> bool) -> Result<String, Error> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let mut delays = PATIENCE.iter();
-    loop {
-        let output = execute(command, input).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::Missing { scheduler: TITLE, command: name.clone() },
-            _ => Error::Refused { command: name.clone(), words: error.to_string() },
-        })?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let error = classify(name.clone(), describe(&name, &output));
-        match delays.next() {
-            Some(&delay) if repeatable(&error) => std::thread::sleep(delay),
-            _ => return Err(error),
-        }
-    }
+fn ask(command: &mut Command) -> Result<String, Error> {
+    COMMANDS.ask(command)
 }
 
 /// Returns the error that a message means.
@@ -411,33 +387,9 @@ fn classify(command: String, words: String) -> Error {
     Error::Refused { command, words }
 }
 
-fn execute(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut stdin = child.stdin.take().expect("it is piped");
-    // If the command fails before it has read everything, its own error is reported.
-    let _ = stdin.write_all(input);
-    drop(stdin);
-    child.wait_with_output()
-}
-
-/// Returns the error message of a command, without its name before every line.
-fn describe(name: &str, output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr);
-    let lines = text.lines().map(|line| line.strip_prefix(&format!("{name}: ")).unwrap_or(line));
-    let lines: Vec<&str> = lines.map(|line| line.strip_prefix("error: ").unwrap_or(line)).collect();
-    match lines.is_empty() {
-        true => output.status.to_string(),
-        false => lines.join("\n"),
-    }
-}
-
 /// Returns true if the controller has definitely not received the request.
 fn was_not_received(error: &Error) -> bool {
     matches!(error, Error::Unavailable { words, .. } if words.contains("connect failure") || words.contains("Connection refused"))
-}
-
-fn is_unavailable(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { .. })
 }
 
 #[cfg(test)]
@@ -502,7 +454,7 @@ mod tests {
         let error = |words: &str| classify("sbatch".to_string(), words.to_string());
         assert!(was_not_received(&error("Unable to contact slurm controller (connect failure)")));
         let timeout = error("Socket timed out on send/recv operation");
-        assert!(is_unavailable(&timeout) && !was_not_received(&timeout));
+        assert!(timeout.is_unavailable() && !was_not_received(&timeout));
         assert!(matches!(error("Job violates: QOSMaxSubmitJobPerUserLimit"), Error::Limit { .. }));
         assert!(matches!(error("Invalid partition name specified"), Error::Refused { .. }));
     }

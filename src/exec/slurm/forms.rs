@@ -2,10 +2,11 @@
 
 use crate::batch::scheduler::{MemoryForm, TimeForm};
 
-pub(super) const TIME: TimeForm = TimeForm { expects: "minutes, or a time such as `4:00:00` or `1-12:00:00`", seconds };
+pub(super) const TIME: TimeForm =
+    TimeForm { expects: "minutes, or a time such as `4:00:00` or `1-12:00:00`", example: "4:00:00", seconds };
 
 pub(super) const MEMORY: MemoryForm =
-    MemoryForm { expects: "a whole number, optionally followed by `K`, `M`, `G` or `T`", megabytes };
+    MemoryForm { expects: "a whole number, optionally followed by `K`, `M`, `G` or `T`", example: "32G", megabytes };
 
 /// Returns a time limit in seconds, 0 for none: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
 /// days-hours:minutes, days-hours:minutes:seconds, or a word for no limit.

@@ -31,12 +31,20 @@ impl Scheduler for Slurm {
         TITLE
     }
 
+    fn default_launcher(&self) -> &'static str {
+        "srun"
+    }
+
     fn time_form(&self) -> TimeForm {
         forms::TIME
     }
 
     fn memory_form(&self) -> MemoryForm {
         forms::MEMORY
+    }
+
+    fn name(&self, job: &JobTasks) -> String {
+        job.to_string()
     }
 
     fn check(&self, profile: &Profile) -> Result<(), Diagnostic> {

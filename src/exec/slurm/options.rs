@@ -1,8 +1,8 @@
 //! The options of sbatch in a profile.
 
-use winsign_sweep::yaml::{Diagnostic, quoted};
+use winsign_core::Diagnostic;
 
-use crate::batch::profile::{Profile, keys};
+use crate::batch::profile::Profile;
 
 /// Options of sbatch with a setting of their own, and the setting.
 const SETTINGS: &[(&str, &str, &str)] = &[
@@ -46,15 +46,10 @@ pub(super) fn check(profile: &Profile) -> Result<(), Diagnostic> {
     for (line, option) in profile.sbatch.iter().enumerate() {
         for word in option.split_whitespace() {
             if let Some((_, _, setting)) = SETTINGS.iter().find(|(long, short, _)| is_option(word, long, short)) {
-                let message = format!("{} has its own setting", quoted(word));
-                let example = keys::key(setting).map_or("", |key| key.example);
-                let help = format!("write `{setting}: …` instead, as in `{setting}: {example}`");
-                return Err(profile.fault("sbatch", line, message, help));
+                return Err(profile.option_with_setting(line, word, setting));
             }
             if TAKEN.iter().any(|(long, short)| is_option(word, long, short)) {
-                let message = format!("{} is set by winsign, from the runs", quoted(word));
-                let help = "remove it; set the resources of runs in `resources` of the sweep";
-                return Err(profile.fault("sbatch", line, message, help));
+                return Err(profile.option_of_winsign(line, word));
             }
         }
     }

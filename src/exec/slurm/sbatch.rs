@@ -6,7 +6,7 @@
 use std::env;
 use std::process::Command;
 
-use crate::batch::scheduler::{ToSubmit, Variables};
+use crate::batch::scheduler::{JobTasks, ToSubmit, Variables};
 
 /// Variables that sbatch reads, and the options of a script that replace them. What depends on the runs is set by every
 /// script, and needs no option here: [`OF_RUNS`].
@@ -101,9 +101,10 @@ fn arguments(submitted: &ToSubmit) -> Vec<String> {
         arguments.push(format!("--mem={megabytes}M"));
     }
     if !after.is_empty() {
-        arguments.push(format!("--dependency=afterany:{}", after.join(":")));
+        let jobs: Vec<String> = after.iter().map(JobTasks::to_string).collect();
+        arguments.push(format!("--dependency=afterany:{}", jobs.join(":")));
     }
-    if *held {
+    if held.is_some() {
         arguments.push("--hold".to_string());
     }
     if !excluded.is_empty() {
@@ -178,8 +179,8 @@ mod tests {
         let submitted = ToSubmit {
             script: SCRIPT,
             tasks: &Tasks::from(4..=6),
-            after: &["7", "8_1"],
-            held: true,
+            after: &[JobTasks::parse("7"), JobTasks::parse("8_1")],
+            held: Some("for a test"),
             excluded: &["n2".to_string()],
             memory: Some(6144),
             variables: &[],

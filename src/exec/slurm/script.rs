@@ -14,15 +14,15 @@ const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
         excluded=$(unset "${!SQUEUE_@}"; squeue --all --noheader --format=%x --jobs="$job" | head -n 1)
         case $excluded in "" | N/A | "(null)") excluded= ;; *) excluded=$excluded, ;; esac
         task=$SLURM_ARRAY_TASK_ID
-        export FAILED_NODES=$nodes NODE_FAILURE=$reason
+        export @nodes@=$nodes @failure@=$reason
         for name in "${!SLURM_@}" "${!SBATCH_@}"; do
             case $name in SLURM_CONF | SLURM_CONF_SERVER | SLURM_JWT) ;; *) unset "$name" ;; esac
         done
         exec sbatch --array="$task" --exclude="$excluded$node" --comment="$comment" "$0"
     )
-    nodes=${FAILED_NODES:+$FAILED_NODES,}$node
+    nodes=${@nodes@:+$@nodes@,}$node
     case $nodes in
-    TOO_MANY) false ;;
+    @too many@) false ;;
     *) submit_elsewhere >/dev/null 2>&1 ;;
     esac || {
         scontrol update JobId="$job" Comment="$comment"
@@ -31,7 +31,7 @@ const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
 
 fn hold() -> String {
     let too_many = format!("{}*", "*,".repeat(MAX_FAILED_NODES));
-    let names = [("FAILED_NODES", FAILED_NODES), ("NODE_FAILURE", NODE_FAILURE), ("TOO_MANY", &too_many)];
+    let names = [("@nodes@", FAILED_NODES), ("@failure@", NODE_FAILURE), ("@too many@", &too_many)];
     names.iter().fold(HOLD.to_string(), |text, (name, value)| text.replace(name, value))
 }
 

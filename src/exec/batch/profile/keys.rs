@@ -59,16 +59,16 @@ pub static KEYS: &[Key] = {
     use Block::Top;
     use Fallback::{Depends, Values};
     &[
-        Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "The program that starts the ranks of a run: `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
+        Key::new(Top, "launcher", Kind::Text(LAUNCHER), Values(&[Value::Word("srun")]), "srun", "The program that starts the ranks of a run (with PBS, `mpirun` by default): `srun` (a step of the job), `mpirun` (OpenMPI), `direct` (nothing; a run is one process), or a [command](#other-launchers)."),
         Key::new(Top, "mpi", Kind::Text(NAME), Values(&[Value::Word(srun::DEFAULT_MPI)]), "pmix", "The value of `srun --mpi=`; `srun --mpi=list` lists the available ones."),
         Key::new(Top, "scheduler", Kind::Word(scheduler::NAMES), Values(&[FIRST_SCHEDULER]), "slurm", "The batch system of the cluster."),
         Key::new(Top, "cluster", Kind::Text(NAME), Depends("the one of the node where `winsign submit` runs"), "west", "The cluster, if a site has several; `sacctmgr list clusters` lists them."),
-        Key::new(Top, "partition", Kind::Text(NAME), Depends("the scheduler's default"), "gpu", "The partition, or several separated by commas; `sinfo -s` lists them."),
+        Key::new(Top, "partition", Kind::Text(NAME), Depends("the scheduler's default"), "gpu", "The partition, or several separated by commas (`sinfo -s` lists them); with PBS, the queue (`qstat -q`)."),
         Key::new(Top, "account", Kind::Text(NAME), Depends("your default"), "lottery", "Account charged for the jobs."),
         Key::new(Top, "qos", Kind::Text(NAME), Depends("your default"), "normal", "The quality of service."),
-        Key::new(Top, "constraint", Kind::Text(LINE), Depends("any node"), "a100&nvlink", "Features that nodes must have."),
-        Key::new(Top, "time", Kind::Text(LIMIT), Depends("the partition's default"), "4:00:00", "The time limit of a job, for Slurm minutes or as in `1-12:00:00`. A run that takes longer continues in the next job."),
-        Key::new(Top, "memory", Kind::Text(LIMIT), Depends("the cluster's default"), "32G", "Memory of a job on each node, in megabytes unless a unit is given, as in `32G`; 0 requests all of it."),
+        Key::new(Top, "constraint", Kind::Text(LINE), Depends("any node"), "a100&nvlink", "Features that nodes must have; with PBS, further resources of each node, such as `gpu_model=a100`."),
+        Key::new(Top, "time", Kind::Text(LIMIT), Depends("the partition's default"), "4:00:00", "The time limit of a job: as in `12:00:00`, or for Slurm in minutes or as in `1-12:00:00`, for PBS in seconds. A run that takes longer continues in the next job."),
+        Key::new(Top, "memory", Kind::Text(LIMIT), Depends("the cluster's default"), "32G", "Memory of a job on each node. For Slurm: in megabytes unless a unit is given, as in `32G`; 0 requests all of it. For PBS: as in `32gb`."),
         Key::new(Top, "memory_growth", Kind::Real(Bound::Excluded(1.0), Bound::Included(16.0)), Depends("no second job"), "1.5", "The factor by which the memory grows if a run needs more than its job has: its task is submitted again."),
         Key::new(Top, "max_memory", Kind::Text(LIMIT), Depends("no limit"), "128G", "The memory beyond which it does not grow."),
         Key::new(Top, "grace", whole(MAX_GRACE), Values(&[Value::Whole(120)]), "120", "The seconds before its time limit at which a job is signaled to save checkpoints."),
@@ -82,7 +82,7 @@ pub static KEYS: &[Key] = {
         Key::new(Top, "max_running", whole(MAX_TASKS), Depends("no limit"), "32", "The maximum number of tasks of a submission that run at the same time."),
         Key::new(Top, "max_submit", whole(MAX_TASKS), Depends("the limit of the scheduler"), "500", "The maximum number of tasks in the queue; the rest are submitted as these end."),
         Key::new(Top, "setup", Kind::Lines(SHELL), Depends("nothing"), "module load openmpi", "Shell commands that a job runs first."),
-        Key::new(Top, "sbatch", Kind::Lines(OPTIONS), Depends("nothing"), "[--exclusive]", "Further options of sbatch, one per line: what follows `#SBATCH` in scripts."),
+        Key::new(Top, "sbatch", Kind::Lines(OPTIONS), Depends("nothing"), "[--exclusive]", "Further options of the command that submits jobs (sbatch, or qsub with PBS), one per line: what follows `#SBATCH` or `#PBS` in scripts."),
     ]
 };
 
@@ -98,7 +98,7 @@ const LINE: Form = Form { read: line, ..ANY_TEXT };
 /// A text that the scheduler checks, since each writes limits in its own way.
 const LIMIT: Form = Form { expects: "a limit in the scheduler's form", ..LINE };
 const SHELL: Form = Form { expects: "shell commands", read: shell };
-const OPTIONS: Form = Form { expects: "a list of sbatch options", read: option };
+const OPTIONS: Form = Form { expects: "a list of options", read: option };
 
 /// The name of a launcher, or a command that starts ranks.
 const LAUNCHER: Form =
@@ -162,20 +162,20 @@ fn shell(named: &Named, text: &str) -> Result<String, Complaint> {
     }
 }
 
-/// Checks the form of an option of sbatch; the scheduler knows which ones it accepts.
+/// Checks the form of an option of the command that submits jobs; the scheduler knows which ones it accepts.
 fn option(_: &Named, text: &str) -> Result<String, Complaint> {
     let line = text.trim();
     if let Some(control) = line.chars().find(|character| character.is_control()) {
-        let message = format!("an option of sbatch must be on one line, found {control:?}");
+        let message = format!("an option in `sbatch` must be on one line, found {control:?}");
         return Err((message, "write a list: one option per line, each after `- `".to_string()));
     }
-    if let Some(option) = line.strip_prefix("#SBATCH") {
+    if let Some((start, option)) = line.strip_prefix('#').map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
         let message = format!("{} is a line of a script, not an option", quoted(line));
-        return Err((message, format!("remove `#SBATCH`: `\"{}\"`", option.trim())));
+        return Err((message, format!("remove `#{start}`: `\"{}\"`", option.trim())));
     }
     let is_option = line.strip_prefix('-').is_some_and(|rest| rest.starts_with(|next: char| next != ' '));
     if !is_option || line == "--" {
-        let message = format!("an option of sbatch must begin with `-`, found {}", quoted(text));
+        let message = format!("an option in `sbatch` must begin with `-`, found {}", quoted(text));
         return Err((message, "for example `sbatch: [--exclusive]`".to_string()));
     }
     Ok(line.to_string())

@@ -198,7 +198,7 @@ impl Profile {
     }
 
     /// Returns true if the file or the command line has a setting.
-    fn gives(&self, setting: &str) -> bool {
+    pub(crate) fn gives(&self, setting: &str) -> bool {
         self.source.places.contains_key(setting) || self.source.overridden.contains(setting)
     }
 
@@ -208,6 +208,19 @@ impl Profile {
             Some(place) => Diagnostic::at(*place, message, help),
             None => Diagnostic::new(message, help),
         }
+    }
+
+    /// Returns the error of an option in `sbatch` that has a setting of its own.
+    pub(crate) fn option_with_setting(&self, line: usize, option: &str, setting: &str) -> Diagnostic {
+        let message = format!("{} has its own setting", quoted(option));
+        let example = keys::key(setting).map_or("", |key| key.example);
+        self.fault("sbatch", line, message, format!("write `{setting}: …` instead, as in `{setting}: {example}`"))
+    }
+
+    /// Returns the error of an option in `sbatch` that is not for users.
+    pub(crate) fn option_of_winsign(&self, line: usize, option: &str) -> Diagnostic {
+        let message = format!("{} is set by winsign, from the runs", quoted(option));
+        self.fault("sbatch", line, message, "remove it; set the resources of runs in `resources` of the sweep")
     }
 
     fn place(&self, fault: Diagnostic) -> Diagnostic {
@@ -257,13 +270,13 @@ impl Profile {
     fn check_limits(&self) -> Result<(), Diagnostic> {
         let (time, memory) = (self.scheduler().time_form(), self.scheduler().memory_form());
         if let Some(text) = self.time.as_ref().filter(|text| (time.seconds)(text).is_none()) {
-            return Err(self.malformed("time", text, time.expects));
+            return Err(self.malformed("time", text, time.expects, time.example));
         }
         if let Some(text) = self.memory.as_ref().filter(|text| (memory.megabytes)(text).is_none()) {
-            return Err(self.malformed("memory", text, memory.expects));
+            return Err(self.malformed("memory", text, memory.expects, memory.example));
         }
         match self.max_memory.as_ref().filter(|text| (memory.megabytes)(text).is_none_or(|most| most == 0)) {
-            Some(text) => Err(self.malformed("max_memory", text, memory.expects)),
+            Some(text) => Err(self.malformed("max_memory", text, memory.expects, memory.example)),
             None => Ok(()),
         }
     }
@@ -279,11 +292,11 @@ impl Profile {
     }
 
     /// Returns the error of a setting whose text does not have the form that the scheduler expects.
-    fn malformed(&self, setting: &str, text: &str, expects: &str) -> Diagnostic {
+    fn malformed(&self, setting: &str, text: &str, expects: &str, example: &str) -> Diagnostic {
         let key = keys::key(setting).expect("a declared setting");
         let option = format!("--{setting}");
         let label = if self.source.overridden.contains(setting) { &option } else { setting };
-        let example = Named { key, label }.example(key.example);
+        let example = Named { key, label }.example(example);
         let message = format!("`{label}` must be {expects}, found the text {}", quoted(text));
         self.fault(setting, 0, message, format!("for example `{example}`"))
     }
@@ -348,6 +361,9 @@ fn parse_settings(path: &Path, text: &str) -> Result<Profile, Diagnostic> {
             _ => vec![node.place],
         };
         profile.source.places.insert(key.name.to_string(), places);
+    }
+    if !profile.gives("launcher") {
+        profile.launcher = profile.scheduler().default_launcher().to_string();
     }
     profile.check()?;
     Ok(profile)
