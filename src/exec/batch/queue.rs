@@ -292,27 +292,23 @@ impl Live {
         }
     }
 
+    /// Describes the jobs for which a predicate is true, with the reason of the first; returns `None` if there are none.
+    fn describe(&self, predicate: fn(&Job) -> bool, state: &str) -> Option<String> {
+        let jobs: Vec<&Job> = self.jobs.iter().map(|(_, job)| job).filter(|job| predicate(job)).collect();
+        let first = jobs.first()?;
+        let count = plural(jobs.iter().map(|job| job.id.len()).sum(), "job");
+        let name = self.submission.scheduler().name(&first.id);
+        Some(format!("{count} of submission {} {state} ({name}: {})", self.submission.id, first.reason()))
+    }
+
     fn warnings(&self) -> Vec<String> {
         let id = &self.submission.id;
         let mut warnings = vec![];
-        let jobs = |which: fn(&Job) -> bool| -> Vec<&Job> {
-            self.jobs.iter().map(|(_, job)| job).filter(|job| which(job)).collect()
-        };
-        let groups: [(fn(&Job) -> bool, &str); 3] = [
-            (Job::can_be_released, "are held; release them with `winsign release`"),
-            (Job::is_held_by_administrator, "are held; only an administrator of the cluster can release them"),
-            (
-                |job| job.state == JobState::Pending && job.held.is_none() && job.failed_on.is_some(),
-                "wait for another node; if there is none, repair this one, and run `winsign release`",
-            ),
-        ];
-        for (which, state) in groups {
-            let jobs = jobs(which);
-            let Some(first) = jobs.first() else { continue };
-            let count = plural(jobs.iter().map(|job| job.id.len()).sum(), "job");
-            let (job, reason) = (self.submission.scheduler().name(&first.id), first.reason());
-            warnings.push(format!("{count} of submission {id} {state} ({job}: {reason})"));
-        }
+        warnings.extend(self.describe(Job::can_be_released, "are held; release them with `winsign release`"));
+        let administrator = "are held; only an administrator of the cluster can release them";
+        warnings.extend(self.describe(Job::is_held_by_administrator, administrator));
+        let elsewhere = "wait for another node; if there is none, repair this one, and run `winsign release`";
+        warnings.extend(self.describe(Job::waits_for_another_node, elsewhere));
         if let Some((_, job)) = self.jobs.iter().find(|(_, job)| job.state == JobState::Ending) {
             let job = self.submission.scheduler().name(&job.id);
             warnings.push(format!(

@@ -235,6 +235,11 @@ impl Job {
         matches!(self.held, Some(Hold::Administrator(_))) && !rustix::process::getuid().is_root()
     }
 
+    /// Returns true if it runs again in place of one that a node could not start.
+    pub fn waits_for_another_node(&self) -> bool {
+        self.state == JobState::Pending && self.held.is_none() && self.failed_on.is_some()
+    }
+
     /// Returns why it is held or has failed on a node, for people.
     pub fn reason(&self) -> String {
         match (&self.failed_on, &self.held) {
