@@ -489,7 +489,7 @@ resources: {ranks: 2}
         study.submit(&["--profile", &profile]);
         let status = wait_for("a held job", || {
             let status = stdout(&succeed(&mut study.winsign("status")));
-            status.contains(" held; release").then_some(status)
+            status.contains(": held, until").then_some(status)
         });
         assert!(status.contains("cannot start ranks") && status.contains(reason), "{setting}: {status}");
         assert_eq!(study.counts()["done"], 0, "{setting}");

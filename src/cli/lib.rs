@@ -273,8 +273,8 @@ fn set_up_messages(common: &Common) {
         (_, 1) => "info",
         _ => "debug",
     };
-    let filter =
-        EnvFilter::try_from_env("WINSIGN_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},usvg=error")));
+    let filter = EnvFilter::try_from_env("WINSIGN_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},usvg=error,resvg=error")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

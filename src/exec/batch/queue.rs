@@ -298,16 +298,16 @@ impl Live {
         let first = jobs.first()?;
         let count = plural(jobs.iter().map(|job| job.id.len()).sum(), "job");
         let name = self.submission.scheduler().name(&first.id);
-        Some(format!("{count} of submission {} {state} ({name}: {})", self.submission.id, first.reason()))
+        Some(format!("{count} of submission {}: {state} ({name}: {})", self.submission.id, first.reason()))
     }
 
     fn warnings(&self) -> Vec<String> {
         let id = &self.submission.id;
         let mut warnings = vec![];
-        warnings.extend(self.describe(Job::can_be_released, "are held; release them with `winsign release`"));
-        let administrator = "are held; only an administrator of the cluster can release them";
+        warnings.extend(self.describe(Job::can_be_released, "held, until `winsign release`"));
+        let administrator = "held, until an administrator of the cluster releases them";
         warnings.extend(self.describe(Job::is_held_by_administrator, administrator));
-        let elsewhere = "wait for another node; if there is none, repair this one, and run `winsign release`";
+        let elsewhere = "waiting for another node; if there is none, repair this one, and run `winsign release`";
         warnings.extend(self.describe(Job::waits_for_another_node, elsewhere));
         if let Some((_, job)) = self.jobs.iter().find(|(_, job)| job.state == JobState::Ending) {
             let job = self.submission.scheduler().name(&job.id);
