@@ -65,6 +65,13 @@ impl Study {
         }
     }
 
+    /// Waits until no job is left; returns the counts. A run that fails counts as failed until its job tries it again.
+    fn wait_for_jobs(&self) -> Value {
+        self.wait();
+        self.cluster.wait_until_idle(Duration::from_secs(120));
+        self.counts()
+    }
+
     fn wait_until_done(&self) {
         let counts = self.wait();
         assert_eq!(counts["done"], counts["total"], "{counts:#}\n{}", self.logs());
@@ -312,7 +319,7 @@ transfer: {inherit: sign, epochs: 1, lr: 0.1, seed: 2}
 ";
     let study = Study::new(Settings::default(), text);
     study.submit(&[]);
-    let counts = study.wait();
+    let counts = study.wait_for_jobs();
     assert_eq!(
         (&counts["done"], &counts["failed"], &counts["blocked"]),
         (&3.into(), &1.into(), &2.into()),
@@ -328,17 +335,14 @@ transfer: {inherit: sign, epochs: 1, lr: 0.1, seed: 2}
         failed.unwrap_or_default()
     };
     let before = attempts(&study);
-    // Runs that are still in the queue would not be submitted again.
-    study.cluster.wait_until_idle(Duration::from_secs(60));
     let again = study.json("retry", &["--failed"]);
     assert_eq!(again["submission"]["runs"], 3, "blocked runs must be submitted too: {again:#}");
-    let counts = study.wait();
+    let counts = study.wait_for_jobs();
     assert_eq!(counts["failed"], 1, "{counts:#}");
     assert!(attempts(&study) > before, "the run must have another attempt");
     // A plain submission retries it as well.
-    study.cluster.wait_until_idle(Duration::from_secs(60));
     assert_eq!(study.submit(&[])["runs"], 3);
-    study.wait();
+    study.wait_for_jobs();
 }
 
 #[test]
