@@ -243,8 +243,19 @@ fn submit(
         Error::Refused { words, .. } => Error::Rejected {
             scheduler: scheduler.title(),
             words: words.lines().map(printable).collect::<Vec<_>>().join("; "),
-            settings: file.profile.settings_to_check(),
+            settings: describe_sources(submission, &script),
         },
         other => other,
     })
+}
+
+/// Returns what may be wrong if the scheduler rejects a script: the settings of the profile, and variables of the environment.
+fn describe_sources(submission: &Submission, script: &str) -> String {
+    let profile = &submission.file.profile;
+    let mut text = profile.settings_to_check();
+    let variables = profile.scheduler().variables(script).used;
+    if !variables.is_empty() {
+        text += &format!("; these variables apply as well: {}", printable(&variables.join(", ")));
+    }
+    text
 }
