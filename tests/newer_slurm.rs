@@ -302,12 +302,21 @@ fn jobs_of_others_are_not_changed() {
         assert!(message.contains("only that user can change them"), "{message}");
     }
     assert!(study.content() == before, "the store has changed");
-    // Another study of the same user, which shares a run.
-    fs::write(study.slurm.path(FOLDER).join("one.yaml"), format!("name: one\n{SMALL}")).unwrap();
-    let line = format!("{} cancel {FOLDER}/one.yaml --store {FOLDER}/store 2>&1 || true", program("winsign").display());
-    let refused = study.slurm.shell("ann", &line);
+    // Another study of the same user, which shares the tickets.
+    let tickets = SMALL.split("transfer").next().unwrap();
+    for (name, text) in [("one", tickets), ("renamed", SMALL)] {
+        fs::write(study.slurm.path(FOLDER).join(name), format!("name: {name}\n{text}")).unwrap();
+    }
+    let cancel = |name: &str| {
+        let winsign = program("winsign").display().to_string();
+        study.slurm.shell("ann", &format!("{winsign} cancel {FOLDER}/{name} --store {FOLDER}/store 2>&1 || true"))
+    };
+    let refused = cancel("one");
     assert!(refused.contains("are in jobs of the study `study`"), "{refused}");
     study.assert_queued(&[]);
+    let cancelled = cancel("renamed");
+    assert!(cancelled.contains("queued jobs cancelled"), "{cancelled}");
+    assert_eq!(study.tasks("%i"), [""; 0]);
 }
 
 /// The limit is below the size of an array, and only Slurm knows of it.

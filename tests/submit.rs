@@ -2,8 +2,10 @@
 #![cfg(feature = "worker")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -118,6 +120,17 @@ impl Study {
     }
 }
 
+fn write_program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// Returns the PATH with a folder of programs that replace others.
+fn path_with(programs: &Path) -> OsString {
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::join_paths([programs.to_path_buf()].into_iter().chain(std::env::split_paths(&path))).unwrap()
+}
+
 /// Executes a sweep on this machine, without Slurm and interruptions; returns its outcomes.
 fn uninterrupted(text: &str) -> BTreeMap<String, (Value, Option<String>)> {
     let workplace = Workplace::new();
@@ -133,6 +146,15 @@ architecture: resnet8
 ticket: {method: [lrr, aws], levels: 2, warmup_epochs: 2, epochs: 2}
 transfer: {level: all, inherit: sign, epochs: 2, seed: 2..3}
 connect: {between: seeds, level: last, points: 3}
+";
+
+/// A ticket that two ranks compute.
+#[cfg(feature = "mpi")]
+const TWO_RANKS: &str = "
+dataset: digits
+architecture: resnet8
+ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
+resources: {ranks: 2}
 ";
 
 /// Returns a study whose first run takes this many epochs.
@@ -335,6 +357,9 @@ transfer: {inherit: sign, epochs: 1, lr: 0.1, seed: 2}
         failed.unwrap_or_default()
     };
     let before = attempts(&study);
+    let rejected = study.winsign("submit").args(["--partition", "none"]).output().unwrap();
+    assert_eq!(rejected.status.code(), Some(2), "{}", stderr(&rejected));
+    assert_eq!(study.counts(), counts, "what Slurm rejects changes nothing");
     let again = study.json("retry", &["--failed"]);
     assert_eq!(again["submission"]["runs"], 3, "blocked runs must be submitted too: {again:#}");
     let counts = study.wait_for_jobs();
@@ -406,14 +431,8 @@ fn jobs_cancelled_by_scancel_stay_cancelled() {
 #[test]
 #[cfg(feature = "mpi")]
 fn ranks_of_a_run_on_two_nodes_compute_together() {
-    let text = "
-dataset: digits
-architecture: resnet8
-ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
-resources: {ranks: 2}
-";
     for launcher in ["srun", "mpirun", "srun --exact -n {ranks} -c {threads} --mpi=pmix"] {
-        let study = Study::new(Settings { cpus: 1, ..Settings::default() }, text);
+        let study = Study::new(Settings { cpus: 1, ..Settings::default() }, TWO_RANKS);
         let profile = study.profile(&format!("launcher: {launcher}\nranks_per_node: 1\n"));
         study.submit(&["--profile", &profile]);
         study.wait_until_done();
@@ -447,10 +466,8 @@ fn study_is_submitted_from_a_laptop() {
     for name in ["winsign", "winsign-worker"] {
         std::os::unix::fs::symlink(winsign_testkit::program(name), home.join("winsign/bin").join(name)).unwrap();
     }
-    fs::write(programs.join("ssh"), SSH).unwrap();
-    fs::set_permissions(programs.join("ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = std::env::var_os("PATH").unwrap();
-    let path = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    write_program(&programs.join("ssh"), SSH);
+    let path = path_with(&programs);
     let remote = |login: &str, command: &str| {
         let mut winsign = Command::new(winsign_testkit::program("winsign"));
         winsign.args(["--ssh", login, command]).arg(&study.sweep).current_dir(workplace.path(""));
@@ -480,15 +497,9 @@ fn study_is_submitted_from_a_laptop() {
 #[test]
 #[cfg(feature = "mpi")]
 fn ranks_that_are_not_connected_fail() {
-    let text = "
-dataset: digits
-architecture: resnet8
-ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
-resources: {ranks: 2}
-";
     let unconnected = "launcher: sh -c 'for i in $(seq {ranks}); do \"$@\" <&0 & done; wait $!' sh";
     for (setting, reason) in [("mpi: none", "connected"), ("mpi: pmi2", "MPI"), (unconnected, "connected to 1")] {
-        let study = Study::new(Settings { nodes: 1, ..Settings::default() }, text);
+        let study = Study::new(Settings { nodes: 1, ..Settings::default() }, TWO_RANKS);
         let profile = study.profile(&format!("{setting}\n"));
         study.submit(&["--profile", &profile]);
         let status = wait_for("a held job", || {
@@ -505,12 +516,8 @@ resources: {ranks: 2}
 fn number_of_a_job_is_found_in_other_output() {
     let study = Study::new(Settings { nodes: 1, ..Settings::default() }, SHORT);
     let sbatch = study.workplace.path("sbatch");
-    fs::write(&sbatch, "#!/bin/sh\necho project 7 has\necho 100 hours\n/usr/bin/sbatch \"$@\"\necho good luck\n")
-        .unwrap();
-    fs::set_permissions(&sbatch, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = std::env::var_os("PATH").unwrap();
-    let path =
-        std::env::join_paths([study.workplace.path("")].into_iter().chain(std::env::split_paths(&path))).unwrap();
+    write_program(&sbatch, "#!/bin/sh\necho project 7 has\necho 100 hours\n/usr/bin/sbatch \"$@\"\necho good luck\n");
+    let path = path_with(&study.workplace.path(""));
     let mut submit = study.winsign("submit");
     let submitted = winsign_testkit::json(&succeed(submit.env("PATH", path).arg("--json")));
     assert_eq!(submitted["arrays_left"], 0, "{submitted:#}");
@@ -547,17 +554,10 @@ exec /usr/bin/srun "$@"
 #[test]
 #[cfg(feature = "mpi")]
 fn run_that_needs_more_memory_gets_it() {
-    let text = "
-dataset: digits
-architecture: resnet8
-ticket: {method: lrr, levels: 1, warmup_epochs: 1, epochs: 1}
-resources: {ranks: 2}
-";
-    let study = Study::new(Settings { nodes: 1, ..Settings::default() }, text);
+    let study = Study::new(Settings { nodes: 1, ..Settings::default() }, TWO_RANKS);
     let programs = study.workplace.path("programs");
     fs::create_dir(&programs).unwrap();
-    fs::write(programs.join("srun"), HUNGRY_SRUN).unwrap();
-    fs::set_permissions(programs.join("srun"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    write_program(&programs.join("srun"), HUNGRY_SRUN);
     let setup = format!("setup: 'export PATH={}:$PATH'\n", programs.display());
     let profile = study.profile(&format!("{setup}memory: 110M\nmemory_growth: 1.2\nmax_memory: 200M\n"));
     study.submit(&["--profile", &profile]);

@@ -1,13 +1,13 @@
 //! `winsign cancel`, `hold` and `release`: control of a sweep's jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 use winsign_core::error::Result as StoreResult;
 use winsign_core::text::plural;
-use winsign_core::{Diagnostic, Store};
+use winsign_core::{Diagnostic, RunId, Store};
 use winsign_exec::batch;
 use winsign_exec::batch::queue::{Live, Queue};
 use winsign_exec::batch::scheduler::{Change, Job, JobState, JobTasks, Scheduler};
@@ -94,10 +94,15 @@ impl SweepJobs {
         if had_more { SweepJobs::query(common, sweep) } else { Ok(self) }
     }
 
-    /// Returns the submissions of this sweep by this user. Others may have some of its runs, too.
+    /// Returns the submissions of this sweep by this user: those with its name, and those with no other runs, since the file
+    /// may have been renamed. Other studies may have some of its runs, too.
     fn submissions(&self) -> Vec<&Live> {
-        let ours = |submission: &Submission| submission.may_be_changed() && submission.file.study == self.plan.name;
-        self.queue.for_plan(&self.plan).into_iter().filter(|live| ours(&live.submission)).collect()
+        let runs: HashSet<&RunId> = self.plan.runs.iter().map(|planned| &planned.run.id).collect();
+        let is_of_sweep = |submission: &Submission| {
+            submission.file.study == self.plan.name || submission.runs().all(|run| runs.contains(run))
+        };
+        let ours = |live: &&Live| live.submission.may_be_changed() && is_of_sweep(&live.submission);
+        self.queue.for_plan(&self.plan).into_iter().filter(ours).collect()
     }
 
     /// Changes the jobs that `wanted` selects, unless it is a dry run, and returns them.

@@ -59,7 +59,7 @@ struct Common {
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STORE, env = "WINSIGN_STORE")]
     store: PathBuf,
     /// Execute the command on another machine: submit, watch and report from a laptop
-    #[arg(long, global = true, value_name = "LOGIN[:DIR]", env = "WINSIGN_SSH")]
+    #[arg(long, global = true, value_name = "LOGIN[:DIR]")]
     ssh: Option<remote::Remote>,
     /// Print JSON
     #[arg(long, global = true)]

@@ -167,6 +167,8 @@ impl Remote {
     fn download_report(&self, report: &report::Arguments, common: &Common) -> Result<(), Diagnostic> {
         let place = match (report.out(), report.sources().first().filter(|path| path.is_file())) {
             (Some(out), _) => out.to_path_buf(),
+            // As JSON it is only printed.
+            (None, _) if common.json => return Ok(()),
             (None, Some(sweep)) => common.store.join("reports").join(build(&winsign_sweep::read(sweep)?).name),
             (None, None) => return Ok(()),
         };

@@ -50,8 +50,10 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if submission.is_cancelled() {
         return executed.map(|_| code);
     }
-    if let Ok(summary) = &executed {
-        submit_with_more_memory(&submission, arguments, summary)?;
+    if let Ok(summary) = &executed
+        && let Err(error) = submit_with_more_memory(&submission, arguments, summary)
+    {
+        tracing::warn!("{error}");
     }
     if let Some(job) = submission.scheduler().own_job() {
         let Arguments { array, task, .. } = *arguments;

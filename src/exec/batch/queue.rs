@@ -307,15 +307,19 @@ impl Live {
         warnings.extend(self.describe(Job::can_be_released, "held, until `winsign release`"));
         let administrator = "held, until an administrator of the cluster releases them";
         warnings.extend(self.describe(Job::is_held_by_administrator, administrator));
-        let elsewhere = "waiting for another node; if there is none, repair this one, and run `winsign release`";
-        warnings.extend(self.describe(Job::waits_for_another_node, elsewhere));
+        let excluded = self.submission.excluded_nodes().unwrap_or_default();
+        // Once a task of a bad node has started elsewhere, the node is excluded, and jobs wait for other reasons.
+        if excluded.is_empty() {
+            let elsewhere = "waiting for another node; if there is none, repair this one, and run `winsign release`";
+            warnings.extend(self.describe(Job::waits_for_another_node, elsewhere));
+        }
         if let Some((_, job)) = self.jobs.iter().find(|(_, job)| job.state == JobState::Ending) {
             let job = self.submission.scheduler().name(&job.id);
             warnings.push(format!(
                 "job {job} of submission {id} is ending; if this lasts for minutes, its node needs an administrator"
             ));
         }
-        for (node, reason) in self.submission.excluded_nodes().unwrap_or_default() {
+        for (node, reason) in excluded {
             warnings.push(format!("submission {id} no longer uses the node {node}: it {reason}"));
         }
         if let View::Partial(reason) = &self.view {

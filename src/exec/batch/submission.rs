@@ -344,8 +344,10 @@ impl Submission {
             }
             // The scheduler lists tasks in different states separately.
             let same = alive.iter().filter(|other| other.id.array == job.id.array);
-            let Some(last) = same.filter_map(|job| job.id.tasks.as_ref()?.last()).max() else { continue };
-            let tasks = Tasks::from(*rest.start()..=last.max(*rest.start()));
+            let last = same.filter_map(|job| job.id.tasks.as_ref()?.last()).max();
+            // Jobs of earlier tasks were submitted by the script of a node that could not start them.
+            let Some(last) = last.filter(|last| last >= rest.start()) else { continue };
+            let tasks = Tasks::from(*rest.start()..=last);
             let parts = all.entry(array).or_default();
             parts.push(Part { job: job.id.array.clone(), tasks });
             self.write_parts(array, parts)?;
@@ -549,6 +551,8 @@ mod tests {
             failed_on: None,
             own: false,
         };
+        let elsewhere = submission.adopt(&[job("3", JobState::Pending)]).unwrap();
+        assert_eq!(elsewhere[&0], [part("7", "0-5")], "task 3 was submitted again by its own script");
         let running = job("7", JobState::Running);
         let parts = submission.adopt(&[running, job("8-12", JobState::Pending)]).unwrap();
         assert_eq!(parts[&0], [part("7", "0-5"), part("8", "6-12")]);

@@ -239,7 +239,7 @@ const ON_NODE: &str = "node ";
 
 /// Keeps pending jobs off nodes.
 pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Result<(), Error> {
-    for job in JobTasks::grouped(jobs) {
+    for_each_array(jobs, |job| {
         let mut squeue = on("squeue", cluster);
         squeue.args(["--all", "--noheader", "--states=PENDING", "--format=%x", "--jobs", &job.array]);
         let answer = ask(&mut squeue)?;
@@ -248,9 +248,8 @@ pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Res
         let known = avoided.and_then(|list| hosts::parse(list).ok()).unwrap_or_default();
         let new = nodes.iter().filter(|node| !known.iter().any(|host| host.name == **node)).map(String::as_str);
         let all: Vec<&str> = avoided.into_iter().chain(new).collect();
-        update(cluster, &[job], "ExcNodeList", &all.join(","))?;
-    }
-    Ok(())
+        update(cluster, &[job], "ExcNodeList", &all.join(","))
+    })
 }
 
 /// Lets pending jobs use all nodes, except those that options of sbatch exclude.
@@ -295,25 +294,26 @@ pub(super) fn signal(cluster: &str, jobs: &[JobTasks], signal: &str) -> Result<(
 
 /// `scontrol hold`, `release`, `requeue` and the like.
 pub(super) fn control(cluster: &str, verb: &str, jobs: &[JobTasks]) -> Result<(), Error> {
-    let mut outcome = Ok(());
-    for job in JobTasks::grouped(jobs) {
+    for_each_array(jobs, |job| {
         let mut scontrol = on("scontrol", cluster);
         scontrol.args(verb.split(' '));
-        // An array that may not be changed does not keep the others from it.
-        outcome = outcome.and(change(scontrol, [job.to_string()]));
-    }
-    outcome
+        change(scontrol, [job.to_string()])
+    })
 }
 
 /// Sets attributes of jobs, such as the comment, which [`jobs`] reads as the reason why they are held.
 pub(super) fn update(cluster: &str, jobs: &[JobTasks], attribute: &str, text: &str) -> Result<(), Error> {
     let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    for job in JobTasks::grouped(jobs) {
+    for_each_array(jobs, |job| {
         let mut scontrol = on("scontrol", cluster);
         scontrol.arg("update");
-        change(scontrol, [format!("JobId={job}"), format!("{attribute}={line}")])?;
-    }
-    Ok(())
+        change(scontrol, [format!("JobId={job}"), format!("{attribute}={line}")])
+    })
+}
+
+/// Changes arrays one after the other. One that may not be changed does not keep the others from it; returns the first error.
+fn for_each_array(jobs: &[JobTasks], act: impl Fn(JobTasks) -> Result<(), Error>) -> Result<(), Error> {
+    JobTasks::grouped(jobs).into_iter().fold(Ok(()), |outcome, job| outcome.and(act(job)))
 }
 
 /// Writes the comment of jobs.

@@ -6,7 +6,7 @@
 use std::env;
 use std::process::Command;
 
-use crate::batch::scheduler::{JobTasks, ToSubmit, Variables};
+use crate::batch::scheduler::{FAILED_NODES, JobTasks, NODE_FAILURE, ToSubmit, Variables};
 
 /// Variables that sbatch reads, and the options of a script that replace them. What depends on the runs is set by every
 /// script, and needs no option here: [`OF_RUNS`].
@@ -66,7 +66,8 @@ const OF_RUNS: &[&str] = &[
 pub(super) fn command(submitted: &ToSubmit) -> Command {
     let mut command = Command::new("sbatch");
     command.arg("--parsable").args(arguments(submitted)).current_dir(submitted.directory);
-    command.envs(submitted.variables.iter().cloned());
+    // Those of this job are about this job alone.
+    command.env_remove(FAILED_NODES).env_remove(NODE_FAILURE).envs(submitted.variables.iter().cloned());
     let options = options_of(submitted.script);
     for variable in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
         if is_removed(&variable, &options) {
