@@ -63,6 +63,10 @@ pub(super) fn send(
                 return Err(Error::Busy { reason: "another process took over the lock".to_string() });
             }
             if !sender.send_some(array, rest)? {
+                // Two jobs that end at the same time must not leave the rest to each other.
+                if let Some(own) = alive.iter().find(|job| job.own) {
+                    submission.record_left(&own.id)?;
+                }
                 sender.sent.left = submission.unsent(&sender.parts);
                 return Ok(sender.sent);
             }
@@ -129,12 +133,14 @@ impl Sender<'_> {
         let active = alive.iter().filter(|job| job.state != JobState::Ending);
         // This process may be one of the jobs, which sends nothing after it has ended.
         let others = active.clone().filter(|job| !job.own);
+        let left = submission.left();
+        let follows = |job: &Job| submission.array_of(job).is_some() && !left.contains(&job.id.to_string());
         Sender {
             submission,
             room,
             used: active.map(|job| job.id.len()).sum(),
             others: others.clone().map(|job| job.id.len()).sum(),
-            followed: others.clone().any(|job| submission.array_of(job).is_some()),
+            followed: others.clone().any(follows),
             most: u32::MAX,
             parts,
             known,

@@ -13,6 +13,7 @@
 //!     held                present if its jobs must not start before they are released
 //!     queried             how many jobs were running when an ending job last queried the scheduler
 //!     skipped             a byte for each job that has ended since without a query
+//!     left                jobs that have ended and left what did not fit to others
 //!     over                present if it has no jobs any more
 //! ```
 
@@ -31,7 +32,7 @@ use winsign_core::{Run, RunId, files};
 
 use super::Error;
 use super::profile::Profile;
-use super::scheduler::{Job, Scheduler};
+use super::scheduler::{Job, JobTasks, Scheduler};
 use super::tasks::Tasks;
 use crate::Entry;
 use crate::launcher::Wanted;
@@ -45,6 +46,7 @@ const EXCLUDED: &str = "excluded";
 const KILLED: &str = "killed";
 const QUERIED: &str = "queried";
 const SKIPPED: &str = "skipped";
+const LEFT: &str = "left";
 
 /// The interval between queries of the scheduler by ending jobs of one submission.
 const QUERY_INTERVAL: Duration = Duration::from_secs(10);
@@ -404,6 +406,20 @@ impl Submission {
         let _ = files::write_ephemeral(&self.path.join(QUERIED), running.to_string().as_bytes());
     }
 
+    /// Records that a job has left the rest of the submission to others, and is ending.
+    pub(super) fn record_left(&self, job: &JobTasks) -> StoreResult<()> {
+        let path = self.path.join(LEFT);
+        let opened = fs::OpenOptions::new().create(true).append(true).open(&path);
+        let written = opened.and_then(|mut file| file.write_all(format!("{job}\n").as_bytes()));
+        written.map_err(winsign_core::Error::io("write", &path))
+    }
+
+    /// Returns the jobs that have left the rest of the submission to others.
+    pub(super) fn left(&self) -> HashSet<String> {
+        let text = fs::read_to_string(self.path.join(LEFT)).unwrap_or_default();
+        text.lines().map(str::to_string).collect()
+    }
+
     pub fn mark_over(&self) -> StoreResult<()> {
         files::create_exclusive(&self.path.join(OVER), b"").map(drop)
     }
@@ -491,7 +507,7 @@ impl Submission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::scheduler::{JobState, JobTasks};
+    use crate::batch::scheduler::JobState;
 
     /// Version 0.1 knew one scheduler and no commands as launchers.
     const WRITTEN_BY_0_1: &str = r#"{

@@ -266,10 +266,12 @@ pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
     if submission.is_cancelled() || submission.skips_query() {
         return Ok(());
     }
-    let mut tries = 0..CONTINUE_TRIES;
+    let (mut tries, mut limit_tries) = (0..CONTINUE_TRIES, 0..LIMIT_TRIES);
     loop {
         match try_to_continue(submission) {
             Err(Error::Unavailable { .. }) if tries.next().is_some() => std::thread::sleep(CONTINUE_DELAY),
+            // Jobs that are ending still count.
+            Err(error) if error.is_limit() && limit_tries.next().is_some() => std::thread::sleep(CONTINUE_DELAY),
             other => return other,
         }
     }
@@ -277,6 +279,7 @@ pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
 
 /// How often and after which delay an ending job tries to continue its submission.
 const CONTINUE_TRIES: u32 = 30;
+const LIMIT_TRIES: u32 = 6;
 const CONTINUE_DELAY: Duration = Duration::from_secs(10);
 
 fn try_to_continue(submission: &Submission) -> Result<(), Error> {

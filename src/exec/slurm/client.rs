@@ -313,7 +313,11 @@ pub(super) fn update(cluster: &str, jobs: &[JobTasks], attribute: &str, text: &s
 
 /// Changes arrays one after the other. One that may not be changed does not keep the others from it; returns the first error.
 fn for_each_array(jobs: &[JobTasks], act: impl Fn(JobTasks) -> Result<(), Error>) -> Result<(), Error> {
-    JobTasks::grouped(jobs).into_iter().fold(Ok(()), |outcome, job| outcome.and(act(job)))
+    let mut outcome = Ok(());
+    for job in JobTasks::grouped(jobs) {
+        outcome = outcome.and(act(job));
+    }
+    outcome
 }
 
 /// Writes the comment of jobs.
