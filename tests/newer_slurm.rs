@@ -14,6 +14,10 @@ use winsign_testkit::{SMALL, program, succeed, wait_for};
 /// A partition that starts no job.
 const DOWN: &str = "PartitionName=down Nodes=ALL DefaultTime=10 State=DOWN";
 
+/// A line for `setup` that kills all workers of a job: its children, which this loop is not.
+const KILL_WORKERS: &str =
+    "( while sleep 0.05 && kill -0 $$; do kill -KILL $(cat /proc/$$/task/$$/children); done 2>/dev/null & )";
+
 /// The folder of the study, in which all users may write.
 const FOLDER: &str = "/srv/study";
 
@@ -93,6 +97,12 @@ impl Study {
     /// Returns the number of the array that was submitted first.
     fn first_array(&self) -> u32 {
         self.tasks("%F").iter().map(|array| array.parse().unwrap()).min().expect("a task is in the queue")
+    }
+
+    /// Returns a line for each node that the submissions no longer use.
+    fn excluded_nodes(&self) -> String {
+        let submissions = fs::read_dir(self.slurm.path(FOLDER).join("store/submissions")).unwrap().map(Result::unwrap);
+        submissions.filter_map(|entry| fs::read_to_string(entry.path().join("excluded")).ok()).collect()
     }
 
     /// Returns the content of every file in the store.
@@ -272,11 +282,36 @@ fn tasks_of_a_node_without_the_store_run_elsewhere() {
     study.slurm.hide_from_node(FOLDER, 3);
     study.json("submit", &[]);
     study.wait_until_done();
-    let store = study.slurm.path(FOLDER).join("store/submissions");
-    let excluded = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("excluded")).ok();
-    let excluded: Vec<String> = fs::read_dir(store).unwrap().map(Result::unwrap).filter_map(excluded).collect();
-    assert_eq!(excluded.len(), 1);
-    assert!(excluded[0].contains("cannot use the store") && excluded[0].lines().count() == 1, "{excluded:?}");
+    let excluded = study.excluded_nodes();
+    assert!(excluded.contains("cannot use the store") && excluded.lines().count() == 1, "{excluded}");
+}
+
+/// On one node, something kills every worker.
+#[test]
+fn tasks_of_a_node_that_kills_workers_run_elsewhere() {
+    let settings = Settings { nodes: 2, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(4, 1)) else { return };
+    let bad = study.slurm.node(2);
+    let setup = format!("if [ $SLURMD_NODENAME = {bad} ]; then {KILL_WORKERS}; fi");
+    let profile = study.write("profile.yaml", &format!("setup: '{setup}'\n"));
+    study.json("submit", &["--profile", &profile]);
+    study.wait_until_done();
+    let excluded = study.excluded_nodes();
+    assert!(excluded.starts_with(&format!("{bad} killed the worker of run ")), "{excluded}");
+    assert_eq!(excluded.lines().count(), 1, "{excluded}");
+}
+
+/// Another node is no help, and no node is to blame.
+#[test]
+fn run_whose_workers_are_killed_everywhere_fails() {
+    let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(1, 1)) else { return };
+    let profile = study.write("profile.yaml", &format!("setup: '{KILL_WORKERS}'\n"));
+    study.json("submit", &["--profile", &profile]);
+    wait_for("the end of the study", || study.tasks("%i").is_empty().then_some(()));
+    let counts = study.counts();
+    assert_eq!((&counts["failed"], &counts["done"]), (&json!(1), &json!(0)), "{counts:#}");
+    assert_eq!(study.excluded_nodes(), "");
 }
 
 /// No other job of the study could release it.

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::batch::scheduler::{FAILED_NODES, MAX_FAILED_NODES, NODE_FAILURE};
+use winsign_core::{Diagnostic, RunDirectory, Store, exit};
+use winsign_exec::batch::failed_nodes::{FailedNodes, MAX_NODES, Proof};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::submit::Again;
-use winsign_exec::batch::{self, programs, submit};
+use winsign_exec::batch::{programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::launcher::{self, Launcher, Placement};
 use winsign_exec::local::Local;
 use winsign_exec::slots::Slots;
-use winsign_exec::{Options, Summary};
+use winsign_exec::{Cause, Failure, Options, Summary};
 use winsign_sweep::plan::survey::survey_runs;
 
 use super::Common;
@@ -36,9 +36,8 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         tracing::info!("submission {} is cancelled; exiting", submission.id);
         return Ok(exit::SUCCESS);
     }
-    if let Err(error) = exclude_failed_nodes(&submission) {
-        tracing::warn!("{}", Diagnostic::from(error));
-    }
+    let failed_nodes = FailedNodes::of_this_task();
+    exclude_nodes(&submission, failed_nodes.as_ref(), Proof::Start);
     let executed = execute_pack(common, &submission, arguments);
     let code = match &executed {
         Ok(summary) => {
@@ -50,10 +49,13 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     if submission.is_cancelled() {
         return executed.map(|_| code);
     }
-    if let Ok(summary) = &executed
-        && let Err(error) = submit_with_more_memory(&submission, arguments, summary)
-    {
-        tracing::warn!("{error}");
+    if let Ok(summary) = &executed {
+        if code == exit::SUCCESS && summary.computed > 0 {
+            exclude_nodes(&submission, failed_nodes.as_ref(), Proof::Completion);
+        }
+        if let Err(error) = submit_killed_runs(&submission, arguments, summary, failed_nodes.as_ref()) {
+            tracing::warn!("{error}");
+        }
     }
     if let Some(job) = submission.scheduler().own_job() {
         let Arguments { array, task, .. } = *arguments;
@@ -63,7 +65,12 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
                 submit::requeue(&submission, &job, array, task, None)
             }
             Ok(_) => submit::continue_submission(&submission),
-            Err(error) if error.exit_code == exit::FAILURE && submit_elsewhere(&submission, arguments, error) => Ok(()),
+            Err(error)
+                if error.exit_code == exit::FAILURE
+                    && submit_elsewhere(&submission, arguments, error, failed_nodes.as_ref()) =>
+            {
+                Ok(())
+            }
             // An error that needs repair (a full disk, a missing library) would end every later job as well.
             Err(error) => submit::requeue(&submission, &job, array, task, Some(&error.to_string())),
         };
@@ -74,30 +81,39 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
     executed.map(|_| code)
 }
 
-/// Keeps other tasks off the nodes that could not start this one.
-fn exclude_failed_nodes(submission: &Submission) -> Result<(), batch::Error> {
-    let reason = std::env::var(NODE_FAILURE).unwrap_or_default();
-    match failed_nodes() {
-        nodes if nodes.is_empty() => Ok(()),
-        nodes => submit::exclude_nodes(submission, &nodes, &reason),
+/// Keeps other tasks off the nodes on which this one has failed, if this proves that it was their fault.
+fn exclude_nodes(submission: &Submission, failed: Option<&FailedNodes>, proof: Proof) {
+    if let Some(failed) = failed.filter(|failed| failed.proof == proof)
+        && let Err(error) = submit::exclude_nodes(submission, failed)
+    {
+        tracing::warn!("{}", Diagnostic::from(error));
     }
 }
 
-/// Returns the nodes that could not start this task.
-fn failed_nodes() -> Vec<String> {
-    let nodes = std::env::var(FAILED_NODES).unwrap_or_default();
-    nodes.split(',').filter(|node| !node.is_empty()).map(str::to_string).collect()
+/// Returns the nodes that the next job of this task must avoid after a failure on this one; `None` if the node of a failure is not
+/// known.
+fn with_this_node(
+    submission: &Submission,
+    failed: Option<&FailedNodes>,
+    reason: &str,
+    proof: Proof,
+) -> Option<FailedNodes> {
+    let own = submission.scheduler().own_node().filter(|_| submission.file.execution.ranks == 1)?;
+    let nodes = failed.into_iter().flat_map(|failed| failed.nodes.clone()).chain([own]).collect();
+    Some(FailedNodes { nodes, reason: reason.to_string(), proof })
 }
 
 /// Submits this task again after an error of a run of one rank, which is one of this node, and returns true. It does not if
 /// several nodes have failed.
-fn submit_elsewhere(submission: &Submission, arguments: &Arguments, error: &Diagnostic) -> bool {
-    let mut nodes = failed_nodes();
-    nodes.extend(submission.scheduler().own_node());
-    if submission.file.execution.ranks > 1 || nodes.is_empty() || nodes.len() > MAX_FAILED_NODES {
-        return false;
-    }
-    let again = Again { failed: Some((&nodes, &error.message)), ..Again::default() };
+fn submit_elsewhere(
+    submission: &Submission,
+    arguments: &Arguments,
+    error: &Diagnostic,
+    failed: Option<&FailedNodes>,
+) -> bool {
+    let failed = with_this_node(submission, failed, &error.message, Proof::Start);
+    let Some(failed) = failed.filter(|failed| failed.nodes.len() <= MAX_NODES) else { return false };
+    let again = Again { failed: Some(&failed), ..Again::default() };
     match submit::submit_again(submission, arguments.array, arguments.task, again) {
         Ok(()) => true,
         Err(error) => {
@@ -107,23 +123,51 @@ fn submit_elsewhere(submission: &Submission, arguments: &Arguments, error: &Diag
     }
 }
 
-/// Submits this task again if runs of it need more memory than its job has.
-fn submit_with_more_memory(
+/// Submits this task again if another job may complete runs whose workers were killed: with more memory, or on another node.
+fn submit_killed_runs(
     submission: &Submission,
     arguments: &Arguments,
     summary: &Summary,
+    failed: Option<&FailedNodes>,
 ) -> Result<(), Diagnostic> {
-    let failed: Vec<&RunId> =
-        summary.failed.iter().filter(|failure| failure.memory_ran_out).map(|failure| &failure.id).collect();
-    let Some(megabytes) = more_memory(submission).filter(|_| !failed.is_empty()) else { return Ok(()) };
+    let killed = |cause: Cause| summary.failed.iter().filter(move |failure| failure.cause == cause);
+    let memory = more_memory(submission).filter(|_| killed(Cause::OutOfMemory).next().is_some());
+    if let Some(megabytes) = memory {
+        tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
+        let again = Again { memory, ..Again::default() };
+        return submit_again(submission, arguments, killed(Cause::OutOfMemory), again);
+    }
+    let Some(first) = killed(Cause::Killed).next() else { return Ok(()) };
+    if failed.is_some_and(|failed| failed.proof == Proof::Completion) {
+        // On two nodes, so the cause is the run.
+        return Ok(());
+    }
+    let reason = format!("killed the worker of run {} again and again: {}", first.id, first.message);
+    let Some(failed) = with_this_node(submission, failed, &reason, Proof::Completion) else { return Ok(()) };
+    tracing::warn!("workers were killed again and again; submitting the task to another node");
+    submit_again(submission, arguments, killed(Cause::Killed), Again { failed: Some(&failed), ..Again::default() })
+}
+
+/// Submits this task again for runs that have failed here.
+fn submit_again<'f>(
+    submission: &Submission,
+    arguments: &Arguments,
+    runs: impl Iterator<Item = &'f Failure>,
+    again: Again,
+) -> Result<(), Diagnostic> {
     // The new job must not take these failures for final ones.
     let store = Store::open(&root_of(submission)?)?;
-    for run in failed {
-        store.run(run).forgive()?;
+    let runs: Vec<RunDirectory> = runs.map(|failure| store.run(&failure.id)).collect();
+    for run in &runs {
+        run.forgive()?;
     }
-    tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
-    let again = Again { memory: Some(megabytes), ..Again::default() };
-    Ok(submit::submit_again(submission, arguments.array, arguments.task, again)?)
+    let submitted = submit::submit_again(submission, arguments.array, arguments.task, again);
+    if submitted.is_err() {
+        for run in runs {
+            run.restore_failure()?;
+        }
+    }
+    Ok(submitted?)
 }
 
 /// Returns the megabytes to request if runs need more than this job has; `None` if the profile does not allow more.

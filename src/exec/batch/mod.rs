@@ -9,6 +9,7 @@
 
 pub mod arrays;
 pub(crate) mod command;
+pub mod failed_nodes;
 pub mod profile;
 pub mod programs;
 pub mod queue;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use winsign_core::Diagnostic;
 
 use super::Error;
+use super::failed_nodes::FailedNodes;
 use super::profile::Profile;
 use super::script::ArrayJob;
 use super::tasks::Tasks;
@@ -296,8 +297,8 @@ pub struct ToSubmit<'a> {
     pub excluded: &'a [String],
     /// The megabytes of memory on each node, instead of those of the script.
     pub memory: Option<u64>,
-    /// Variables of the environment of the job.
-    pub variables: &'a [(&'static str, String)],
+    /// The nodes on which its task has failed, if any; they are excluded as well.
+    pub failed: Option<&'a FailedNodes>,
     /// Where it is submitted from.
     pub directory: &'a Path,
 }
@@ -315,14 +316,6 @@ pub struct NodeFailure {
     pub node: String,
     pub reason: String,
 }
-
-/// The variables with which a job that starts in place of another one knows on which nodes that has failed, separated by
-/// commas, and why.
-pub const FAILED_NODES: &str = "WINSIGN_FAILED_NODES";
-pub const NODE_FAILURE: &str = "WINSIGN_NODE_FAILURE";
-
-/// If more nodes than this cannot start a task, the cause is not a node.
-pub const MAX_FAILED_NODES: usize = 3;
 
 /// A change of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use winsign_sweep::plan::survey::{RunStatus, survey_with};
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
 use super::arrays::{self, Array, Shape};
+use super::failed_nodes::FailedNodes;
 use super::profile::Profile;
 use super::queue::Queue;
 use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables, change_own};
@@ -298,17 +299,17 @@ fn try_to_continue(submission: &Submission) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps all waiting jobs of a submission off nodes that could not start a task, in a job that runs in place of that task: it
-/// has proved that other nodes can.
-pub fn exclude_nodes(submission: &Submission, nodes: &[String], reason: &str) -> Result<(), Error> {
+/// Keeps all waiting jobs of a submission off nodes on which a task failed, in a job that runs in place of that task and has
+/// proved that it is the nodes' fault.
+pub fn exclude_nodes(submission: &Submission, failed: &FailedNodes) -> Result<(), Error> {
     // Two jobs that start at the same time may know of different nodes.
     let _lease = in_turn(|| take_lease(submission))?;
     let mut excluded = submission.excluded_nodes()?;
-    let new: Vec<String> = nodes.iter().filter(|node| !excluded.contains_key(*node)).cloned().collect();
+    let new: Vec<String> = failed.nodes.iter().filter(|node| !excluded.contains_key(*node)).cloned().collect();
     if new.is_empty() {
         return Ok(());
     }
-    excluded.extend(new.iter().map(|node| (node.clone(), reason.to_string())));
+    excluded.extend(new.iter().map(|node| (node.clone(), failed.reason.clone())));
     submission.exclude(&excluded)?;
     let jobs = jobs_of(submission)?.alive.into_iter();
     let waiting = jobs.filter(|job| submission.array_of(job).is_some() && job.state == JobState::Pending);

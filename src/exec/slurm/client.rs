@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use super::{TITLE, sbatch};
 use crate::batch::Error;
 use crate::batch::command::{AT_ONCE, Commands};
+use crate::batch::failed_nodes::FailedNodes;
 use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, NodeFailure, Patience, ToSubmit};
 use crate::batch::tasks::Tasks;
 use crate::hosts;
@@ -237,6 +238,17 @@ const OURS: &str = "winsign: ";
 /// The beginning of comments about a node that cannot start the program: `node n7: cannot use the store`.
 const ON_NODE: &str = "node ";
 
+/// Returns the comment of a job from which [`failed_on`] reads the last of these nodes.
+pub(super) fn comment_on(failed: &FailedNodes) -> String {
+    let node = failed.nodes.last().map(String::as_str).unwrap_or_default();
+    one_line(&format!("{OURS}{ON_NODE}{node}: {}", failed.reason))
+}
+
+/// Replaces control characters by spaces.
+fn one_line(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
 /// Keeps pending jobs off nodes.
 pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Result<(), Error> {
     for_each_array(jobs, |job| {
@@ -303,7 +315,7 @@ pub(super) fn control(cluster: &str, verb: &str, jobs: &[JobTasks]) -> Result<()
 
 /// Sets attributes of jobs, such as the comment, which [`jobs`] reads as the reason why they are held.
 pub(super) fn update(cluster: &str, jobs: &[JobTasks], attribute: &str, text: &str) -> Result<(), Error> {
-    let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    let line = one_line(text);
     for_each_array(jobs, |job| {
         let mut scontrol = on("scontrol", cluster);
         scontrol.arg("update");
