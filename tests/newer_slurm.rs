@@ -367,6 +367,18 @@ fn arrays_beyond_a_limit_of_the_account_are_submitted_in_parts() {
     });
 }
 
+/// While the only job runs, no other can be submitted.
+#[test]
+fn study_with_room_for_one_job_is_done() {
+    let Some(study) = Study::new(Settings::default(), &tickets(2, 1)) else { return };
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=1");
+    let submitted = study.json("submit", &[]);
+    assert_eq!((&submitted["tasks"], &submitted["runs"]), (&json!(1), &json!(4)), "{submitted:#}");
+    study.wait_until_done();
+    let status = study.json("status", &[]);
+    assert_eq!(status["warnings"], json!([]), "{status:#}");
+}
+
 /// The study has about 10,000 runs, and each is a task.
 #[test]
 fn commands_on_a_large_study_need_few_rpcs() {

@@ -92,8 +92,13 @@ pub(super) fn send_again(submission: &Submission, array: usize, task: u32, again
     let _lease = take_lease(submission)?;
     let tasks = Tasks::from(task..=task);
     let job = submit(submission, array, &tasks, &[], again)?;
+    record(submission, array, Part { job, tasks })
+}
+
+/// Adds a job to those of an array.
+pub(super) fn record(submission: &Submission, array: usize, part: Part) -> Result<(), Error> {
     let mut parts = submission.parts()?.remove(&array).unwrap_or_default();
-    parts.push(Part { job, tasks });
+    parts.push(part);
     Ok(submission.write_parts(array, &parts)?)
 }
 

@@ -16,8 +16,9 @@ use super::queue::Queue;
 use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables, change_own};
 use super::script::ArrayJob;
 pub use super::send::Again;
-use super::send::{HELD_BY_USER, Sent, room, send, send_again, take_lease};
-use super::submission::{ArrayIndex, ArrayRun, Execution, Prepared, Submission, SubmissionFile};
+use super::send::{HELD_BY_USER, Sent, record, room, send, send_again, take_lease};
+use super::submission::{ArrayIndex, ArrayRun, Execution, Part, Prepared, Submission, SubmissionFile};
+use super::tasks::Tasks;
 use super::{Error, programs};
 
 /// A request to submit runs.
@@ -280,10 +281,11 @@ pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
 
 /// How often and after which delay an ending job tries to continue its submission.
 const CONTINUE_TRIES: u32 = 30;
-const LIMIT_TRIES: u32 = 6;
+const LIMIT_TRIES: u32 = 1;
 const CONTINUE_DELAY: Duration = Duration::from_secs(10);
 
-fn try_to_continue(submission: &Submission) -> Result<(), Error> {
+/// Continues a submission as [`continue_submission`] does, but does not wait.
+pub fn try_to_continue(submission: &Submission) -> Result<(), Error> {
     let mut jobs = jobs_of(submission)?;
     submission.write_killed(&submission.killed(&jobs.killed));
     jobs.alive.retain(|job| submission.array_of(job).is_some());
@@ -326,6 +328,15 @@ fn send_rest(submission: &Submission) -> Result<Sent, Error> {
 /// Submits a task again from its job.
 pub fn submit_again(submission: &Submission, array: usize, task: u32, again: Again) -> Result<(), Error> {
     in_turn(|| send_again(submission, array, task, again))
+}
+
+/// Records that this process's job has executed a task that was not submitted.
+pub fn record_executed(submission: &Submission, array: usize, task: u32) -> Result<(), Error> {
+    let Some(job) = submission.scheduler().own_job() else { return Ok(()) };
+    in_turn(|| {
+        let _lease = take_lease(submission)?;
+        record(submission, array, Part { job: job.array.clone(), tasks: Tasks::from(task..=task) })
+    })
 }
 
 /// Queues a task again after the job of this process ends. `error` is the reason to hold it.
