@@ -354,11 +354,22 @@ fn jobs_of_others_are_not_changed() {
     assert_eq!(study.tasks("%i"), [""; 0]);
 }
 
+#[test]
+fn limit_of_the_qos_is_known_before_it_is_reached() {
+    let Some(study) = Study::new(Settings { nodes: 1, ..Settings::default() }, &tickets(7, 1)) else { return };
+    let arrays = || winsign_testkit::stdout(&succeed(study.winsign_of("ann", &[], "submit").arg("--dry-run")));
+    assert!(arrays().contains("#SBATCH --array=0-6\n"));
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=4");
+    // Half of it, so that the next array can be submitted before the last one has ended.
+    let limited = arrays();
+    assert!(limited.contains("#SBATCH --array=0-1\n") && !limited.contains("#SBATCH --array=0-6\n"), "{limited}");
+}
+
 /// The limit is below the size of an array, and only Slurm knows of it.
 #[test]
 fn arrays_beyond_a_limit_of_the_account_are_submitted_in_parts() {
     let Some(study) = Study::new(Settings::default(), &tickets(7, 1)) else { return };
-    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=4");
+    study.slurm.shell("root", "sacctmgr --immediate modify account lab set GrpSubmitJobs=4");
     let submitted = study.json("submit", &[]);
     assert_eq!((&submitted["tasks"], &submitted["arrays_left"]), (&json!(3), &json!(2)), "{submitted:#}");
     wait_for("the end of the study", || {

@@ -54,6 +54,10 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// [`Error::Elsewhere`] if this machine cannot reach it.
     fn limits(&self, cluster: Option<&str>, patience: Patience) -> Result<Limits, Error>;
 
+    /// Returns how many jobs this user may have in the queue of a cluster, with the settings of a profile; `None` if there is no limit
+    /// or it is not known.
+    fn user_limit(&self, profile: &Profile, limits: &Limits) -> Option<u32>;
+
     /// Returns the jobs of these users on a cluster that have not ended, and those that the scheduler killed a moment ago.
     fn jobs(&self, cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error>;
 
@@ -125,12 +129,17 @@ pub struct Limits {
     pub jobs: u32,
     /// True if users cannot see the jobs of others.
     pub hides_jobs: bool,
+    /// True if users may have limits of their own.
+    pub limits_users: bool,
+    /// The maximum number of jobs of this user, if it is known; see [`Scheduler::user_limit`].
+    pub of_user: Option<u32>,
 }
 
 impl Limits {
     /// Returns how many jobs one user may have, leaving some of the total to other users.
     pub fn room(&self) -> u32 {
-        (self.jobs - (self.jobs / 10).min(RESERVE)).max(1)
+        let of_cluster = (self.jobs - (self.jobs / 10).min(RESERVE)).max(1);
+        self.of_user.map_or(of_cluster, |of_user| of_cluster.min(of_user.max(1)))
     }
 }
 

@@ -163,9 +163,11 @@ pub fn dry_run(request: &Request) -> Result<DryRun, Error> {
     Ok(DryRun { submitted, scripts, variables })
 }
 
-/// Returns the limits of the cluster that jobs of a profile go to.
+/// Returns the limits of the cluster that jobs of a profile go to, and of this user there.
 fn limits(profile: &Profile) -> Result<Limits, Error> {
-    profile.scheduler().limits(profile.cluster.as_deref(), Patience::Some)
+    let scheduler = profile.scheduler();
+    let limits = scheduler.limits(profile.cluster.as_deref(), Patience::Some)?;
+    Ok(Limits { of_user: scheduler.user_limit(profile, &limits), ..limits })
 }
 
 /// Returns the jobs of the user of a submission.

@@ -37,7 +37,7 @@ pub(super) const NEEDED_VARIABLES: &[&str] = &["SLURM_CONF", "SLURM_CONF_SERVER"
 const VARIABLES: &[&str] = &["SLURM_", "SQUEUE_", "SCANCEL_", "SCONTROL_"];
 
 /// Returns a command that the variables of the caller do not change.
-fn plain(program: &str) -> Command {
+pub(super) fn plain(program: &str) -> Command {
     let mut command = Command::new(program);
     let changes = |name: &str| VARIABLES.iter().any(|start| name.starts_with(start));
     for name in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
@@ -117,7 +117,7 @@ fn limits_of(mut scontrol: Command, patience: Patience) -> Result<Limits, Error>
 fn parse_limits(text: &str) -> Result<Limits, Error> {
     let settings = text.lines().filter_map(|line| line.split_once('='));
     let settings: HashMap<&str, &str> = settings.map(|(name, value)| (name.trim(), value.trim())).collect();
-    let number = |name: &str| settings.get(name).and_then(|value| value.parse().ok());
+    let number = |name: &str| settings.get(name).and_then(|value| value.parse::<u32>().ok());
     let (Some(cluster), Some(array), Some(jobs)) =
         (settings.get("ClusterName"), number("MaxArraySize"), number("MaxJobCount"))
     else {
@@ -126,7 +126,9 @@ fn parse_limits(text: &str) -> Result<Limits, Error> {
     let words = |name: &str| settings.get(name).into_iter().flat_map(|value| value.split(','));
     let tasks = words("SchedulerParameters").find_map(|word| word.strip_prefix("max_array_tasks=")?.parse().ok());
     let hides_jobs = words("PrivateData").any(|word| ["jobs", "all"].contains(&word));
-    Ok(Limits { cluster: cluster.to_string(), array: tasks.map_or(array, |tasks| array.min(tasks)), jobs, hides_jobs })
+    let limits_users = words("AccountingStorageEnforce").any(|word| ["limits", "safe"].contains(&word));
+    let array = tasks.map_or(array, |tasks| array.min(tasks));
+    Ok(Limits { cluster: cluster.to_string(), array, jobs, hides_jobs, limits_users, of_user: None })
 }
 
 /// The fields of a job: its array, its tasks, its state, its name, Slurm's reason, and its comment. The comment comes last,
@@ -417,10 +419,13 @@ mod tests {
         let text = "Configuration data as of 2026-01-01\nClusterName             = alpha\nMaxArraySize            = 1001\n\
                     MaxJobCount             = 10000\nMailProg                = /bin/mail";
         let limits = parse_limits(text).unwrap();
-        assert_eq!(limits, Limits { cluster: "alpha".into(), array: 1001, jobs: 10_000, hides_jobs: false });
-        let text = format!("{text}\nPrivateData = accounts,jobs\nSchedulerParameters = bf_max=1,max_array_tasks=100");
+        assert_eq!((limits.cluster.as_str(), limits.array, limits.jobs), ("alpha", 1001, 10_000));
+        assert!(!limits.hides_jobs && !limits.limits_users);
+        let text = format!(
+            "{text}\nAccountingStorageEnforce = associations,limits\nPrivateData = accounts,jobs\nSchedulerParameters = bf_max=1,max_array_tasks=100"
+        );
         let limits = parse_limits(&text).unwrap();
-        assert_eq!((limits.array, limits.hides_jobs), (100, true));
+        assert_eq!((limits.array, limits.hides_jobs, limits.limits_users), (100, true, true));
         assert!(matches!(parse_limits("nothing"), Err(Error::Unparsable { .. })));
     }
 
