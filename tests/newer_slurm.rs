@@ -365,6 +365,23 @@ fn limit_of_the_qos_is_known_before_it_is_reached() {
     assert!(limited.contains("#SBATCH --array=0-1\n") && !limited.contains("#SBATCH --array=0-6\n"), "{limited}");
 }
 
+/// The node of a job does not become free again, so the next job never starts.
+#[test]
+fn study_can_continue_without_a_job_that_does_not_finish_ending() {
+    let settings = Settings { conf: &["Epilog=/srv/epilog", "UnkillableStepTimeout=600", DOWN], ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(1, 1)) else { return };
+    study.slurm.shell("root", "printf '#!/bin/sh\nexec sleep 600' >/srv/epilog && chmod +x /srv/epilog");
+    study.json("submit", &[]);
+    wait_for("its end", || study.tasks("%T").contains(&"COMPLETING".to_string()).then_some(()));
+    let status = study.json("status", &[]);
+    assert!(status["warnings"].to_string().contains("is ending"), "{status:#}");
+    study.json("cancel", &[]);
+    let again = study.json("submit", &["--partition", "down"]);
+    assert_eq!(again["runs"], 1, "{again:#}");
+    let waiting = study.tasks("%T %P %r");
+    assert!(waiting.contains(&"PENDING down PartitionDown".to_string()), "{waiting:?}");
+}
+
 /// The limit is below the size of an array, and only Slurm knows of it.
 #[test]
 fn arrays_beyond_a_limit_of_the_account_are_submitted_in_parts() {
