@@ -365,6 +365,18 @@ fn limit_of_the_qos_is_known_before_it_is_reached() {
     assert!(limited.contains("#SBATCH --array=0-1\n") && !limited.contains("#SBATCH --array=0-6\n"), "{limited}");
 }
 
+#[test]
+fn jobs_are_cancelled_if_the_store_cannot_be_written() {
+    let Some(study) = Study::new(Settings { nodes: 1, ..Settings::default() }, &tickets(2, 1000)) else { return };
+    study.json("submit", &[]);
+    wait_for("the runs", || (study.counts()["running"] == 2).then_some(()));
+    study.slurm.shell("ann", &format!("chmod -R a-w {FOLDER}/store/submissions"));
+    let cancelled = succeed(&mut study.winsign_of("ann", &[], "cancel"));
+    let text = winsign_testkit::stderr(&cancelled);
+    assert!(text.contains("Permission denied") && text.contains("killing running jobs"), "{text}");
+    wait_for("the end of all jobs", || study.tasks("%i").is_empty().then_some(()));
+}
+
 /// The node of a job does not become free again, so the next job never starts.
 #[test]
 fn study_can_continue_without_a_job_that_does_not_finish_ending() {
