@@ -281,8 +281,20 @@ pub(super) fn submit(cluster: &str, submitted: &ToSubmit) -> Result<String, Erro
     }
     // Retried only if the controller has not received the request; otherwise a second array might be created.
     let script = sbatch::script(submitted);
-    let answer = COMMANDS.with_input(&mut command, script.as_bytes(), was_not_received)?;
+    let answer = COMMANDS.with_input(&mut command, script.as_bytes(), was_not_received);
+    let answer = answer.map_err(|error| with_option_for_gpus(error, &script))?;
     job_number(&answer).ok_or(Error::Unparsable { command: "sbatch", answer })
+}
+
+/// Names the setting that helps if a site rejects the usual option for GPUs.
+fn with_option_for_gpus(error: Error, script: &str) -> Error {
+    match error {
+        Error::Refused { command, words } if script.contains("#SBATCH --gres=") => {
+            let words = format!("{words}\nif the site rejects `--gres`, set `gpu_option` in the profile");
+            Error::Refused { command, words }
+        }
+        other => other,
+    }
 }
 
 /// Returns the number in an answer: the last line that is `123` or `123;cluster`. Plugins of a site may print others.
