@@ -3,118 +3,120 @@
 //! Several nodes write to one shared file system, so nothing here needs more than an atomic rename and an exclusive
 //! create (a hard link to a complete file): no locks, no database.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::disk::{self, DRAFT, Draft};
 use super::error::{Error, Result};
 
 /// Replaces the content of `path` by `bytes` in one step: readers see the old content or the new, also after a power
 /// cut.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let draft = write_draft(path, bytes, Durability::Synced)?;
-    rename(&draft, path)?;
-    sync_directory(path)
+    let replace = || {
+        Draft::write(path, bytes, true)?.replace(path)?;
+        disk::sync_directory(disk::directory_of(path))
+    };
+    replace().map_err(Error::io("write", path))
 }
 
 /// Writes a file like [`write_atomic`], but without syncing it to disk. Meant for content that is only of use while its
 /// writer is running.
 pub fn write_ephemeral(path: &Path, bytes: &[u8]) -> Result<()> {
-    let draft = write_draft(path, bytes, Durability::Cached)?;
-    rename(&draft, path)
+    let replace = || Draft::write(path, bytes, false)?.replace(path);
+    replace().map_err(Error::io("write", path))
 }
 
 /// Creates `path` with `bytes` if it does not exist, and returns true if this call created it. Of any number of
 /// processes on any number of nodes exactly one succeeds, and no reader ever sees partial content.
 pub fn create_exclusive(path: &Path, bytes: &[u8]) -> Result<bool> {
-    let draft = write_draft(path, bytes, Durability::Synced)?;
-    let linked = fs::hard_link(&draft, path);
-    let removed = fs::remove_file(&draft);
-    match linked {
-        Ok(()) => {
-            removed.map_err(Error::io("remove", &draft))?;
-            sync_directory(path)?;
-            Ok(true)
+    let create = || {
+        let created = Draft::write(path, bytes, true)?.create(path)?;
+        if created {
+            disk::sync_directory(disk::directory_of(path))?;
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(Error::io("create", path)(error)),
-    }
+        Ok(created)
+    };
+    create().map_err(Error::io("create", path))
 }
 
 /// Creates a directory and its parents; succeeds if it exists.
 pub fn create_directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(Error::io("create the directory", path))
+    disk::create_directory(path).map_err(Error::io("create the directory", path))
 }
 
 /// Opens a file, and returns it with its length in bytes; returns `None` if it does not exist. A path that is not a
 /// regular file counts as damaged.
 pub fn open_if_exists(path: &Path) -> Result<Option<(File, u64)>> {
-    // Without this flag, opening a pipe would wait for a writer.
-    let file = match File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path) {
-        Ok(file) => file,
-        Err(error) if is_not_found(&error) => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            return Err(Error::damaged(path, "it is a link that leads to itself"));
-        }
-        Err(error) => return Err(Error::io("read", path)(error)),
-    };
+    let Some(file) = disk::open(path).map_err(|error| read_error(path, error))? else { return Ok(None) };
     let found = file.metadata().map_err(Error::io("read", path))?;
-    if found.is_dir() {
-        return Err(Error::damaged(path, "it is a directory"));
+    match unreadable(&found) {
+        Some(reason) => Err(Error::damaged(path, reason)),
+        None => Ok(Some((file, found.len()))),
     }
-    // Reading a device may never end.
-    if !found.is_file() {
-        return Err(Error::damaged(path, "it is not a regular file, but a pipe or a device"));
-    }
-    Ok(Some((file, found.len())))
 }
 
-/// Returns the content of a file; returns `None` if it does not exist.
+/// Returns the content of a file; returns `None` if it does not exist. A path that is not a regular file counts as damaged.
 pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>> {
-    let Some((mut file, length)) = open_if_exists(path)? else { return Ok(None) };
-    let mut bytes = vec![];
-    let read =
-        bytes.try_reserve_exact(length as usize).map_err(io::Error::from).and_then(|()| file.read_to_end(&mut bytes));
-    read.map_err(Error::io("read", path))?;
-    Ok(Some(bytes))
+    let check = |found: &Metadata| unreadable(found).map_or(Ok(()), |reason| Err(io::Error::other(Unreadable(reason))));
+    disk::read(path, check).map_err(|error| read_error(path, error))
+}
+
+/// Why a path cannot be read as a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unreadable(&'static str);
+
+/// Returns why a path cannot be read as a file: reading a device may never end.
+fn unreadable(found: &Metadata) -> Option<&'static str> {
+    match found.file_type() {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("it is a directory"),
+        _ => Some("it is not a regular file, but a pipe or a device"),
+    }
+}
+
+fn read_error(path: &Path, error: io::Error) -> Error {
+    if let Some(Unreadable(reason)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return Error::damaged(path, *reason);
+    }
+    match error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
+        true => Error::damaged(path, "it is a link that leads to itself"),
+        false => Error::io("read", path)(error),
+    }
+}
+
+/// Returns true if a file or directory exists.
+pub fn exists(path: &Path) -> Result<bool> {
+    disk::exists(path).map_err(Error::io("read", path))
 }
 
 /// Returns the names in a directory that are valid UTF-8, in no particular order; returns an empty list if the
 /// directory does not exist.
 pub fn names(directory: &Path) -> Result<Vec<String>> {
-    match fs::read_dir(directory) {
-        Ok(entries) => Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()),
-        Err(error) if is_not_found(&error) => Ok(vec![]),
-        Err(error) => Err(Error::io("list", directory)(error)),
-    }
+    let entries = disk::list(directory).map_err(Error::io("list", directory))?;
+    Ok(entries.into_iter().flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// Makes this machine look at a directory again before names in it count as absent.
+pub fn refresh(directory: &Path) -> Result<()> {
+    disk::refresh(directory).map_err(Error::io("open", directory))
 }
 
 /// Renames a file; returns false if it no longer exists.
 pub fn rename_if_exists(from: &Path, to: &Path) -> Result<bool> {
-    match fs::rename(from, to) {
-        Ok(()) => Ok(true),
-        Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(Error::io("rename", from)(error)),
-    }
+    disk::rename(from, to).map_err(Error::io("rename", from))
 }
 
 /// Removes a file; succeeds if it does not exist.
 pub fn remove_if_exists(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        // A read-only file system reports that first, even if the file does not exist.
-        Err(error) if !is_not_found(&error) && fs::symlink_metadata(path).is_ok() => {
-            Err(Error::io("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
+    disk::remove(path).map(drop).map_err(Error::io("remove", path))
 }
 
 /// Renames a damaged file to `NAME.damaged-1` (or the next free number), so that it can be examined later. Returns the
@@ -124,14 +126,10 @@ pub fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!("{ASIDE}{number}"));
         let aside = PathBuf::from(name);
-        if aside.exists() {
-            continue;
+        if !exists(&aside)? {
+            let renamed = disk::rename(path, &aside).map_err(Error::io("set aside", path))?;
+            return Ok(renamed.then_some(aside));
         }
-        return match fs::rename(path, &aside) {
-            Ok(()) => Ok(Some(aside)),
-            Err(error) if is_not_found(&error) => Ok(None),
-            Err(error) => Err(Error::io("set aside", path)(error)),
-        };
     }
     unreachable!("one of infinitely many names is free")
 }
@@ -183,8 +181,6 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 const CHECKSUM: &str = "checksum";
 /// The suffix of the names of damaged files, before a number.
 const ASIDE: &str = ".damaged-";
-/// The suffix of the names of files that are being written.
-const DRAFT: &str = ".draft";
 
 fn checksum(value: &Value) -> String {
     digest(&serde_json::to_vec(value).expect("a JSON value serializes"))
@@ -195,43 +191,14 @@ pub fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_string()
 }
 
-#[derive(PartialEq)]
-enum Durability {
-    Synced,
-    Cached,
-}
-
-/// Writes a file beside `path` under a unique name, and removes it if writing fails.
-fn write_draft(path: &Path, bytes: &[u8], durability: Durability) -> Result<PathBuf> {
-    try_write_draft(path, bytes, durability).map_err(Error::io("write", path))
-}
-
-fn try_write_draft(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<PathBuf> {
-    let mut draft = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(DRAFT)
-        // The permissions of any new file: the user's umask decides who may read it.
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(directory_of(path))?;
-    draft.write_all(bytes)?;
-    if durability == Durability::Synced {
-        draft.as_file().sync_all()?;
-    }
-    let (_, draft) = draft.keep()?;
-    Ok(draft)
-}
-
 /// Removes the drafts in a directory that are at least `age` old; succeeds if the directory does not exist.
 pub fn remove_drafts(directory: &Path, age: Duration) -> Result<()> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if is_not_found(&error) => return Ok(()),
-        Err(error) => return Err(Error::io("list", directory)(error)),
-    };
+    let entries = disk::list(directory).map_err(Error::io("list", directory))?.unwrap_or_default();
     // Users may keep files of their own beside reports.
-    let drafts = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_draft));
+    let drafts = entries.into_iter().filter(|entry| entry.file_name().to_str().is_some_and(is_draft));
     for path in drafts.map(|entry| entry.path()) {
-        let Some(found) = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file) else { continue };
+        let found = disk::link_metadata(&path).map_err(Error::io("read", &path))?;
+        let Some(found) = found.filter(Metadata::is_file) else { continue };
         if found.modified().is_ok_and(|written| written.elapsed().unwrap_or_default() >= age) {
             remove_if_exists(&path)?;
         }
@@ -239,35 +206,10 @@ pub fn remove_drafts(directory: &Path, age: Duration) -> Result<()> {
     Ok(())
 }
 
-fn rename(draft: &Path, path: &Path) -> Result<()> {
-    fs::rename(draft, path).map_err(|error| {
-        let _ = fs::remove_file(draft);
-        Error::io("write", path)(error)
-    })
-}
-
-/// Syncs the directory of `path`: a new name is on disk only once its directory is.
-fn sync_directory(path: &Path) -> Result<()> {
-    let directory = directory_of(path);
-    let sync = || File::open(directory)?.sync_all();
-    match sync() {
-        // Some network file systems cannot sync a directory; they order renames themselves.
-        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
-        other => other.map_err(Error::io("write", directory)),
-    }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Returns true if the error says that the file, or a directory on the way to it, does not exist.
-fn is_not_found(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use serde::Deserialize;
 

@@ -13,6 +13,7 @@ pub mod clean;
 pub mod dataset;
 pub mod diagnostic;
 pub mod directory;
+pub mod disk;
 pub mod error;
 pub mod exit;
 pub mod files;
