@@ -81,6 +81,30 @@ pub struct Status {
     pub gpu_utilization: Option<GpuUtilization>,
 }
 
+/// The status of an attempt, which its threads share.
+struct SharedStatus {
+    status: Status,
+    /// True if the utilization of the GPUs was recorded since the last heartbeat.
+    is_measured: bool,
+}
+
+impl SharedStatus {
+    fn record(&mut self, utilization: Option<GpuUtilization>) {
+        self.status.gpu_utilization = utilization;
+        self.is_measured = true;
+    }
+
+    /// Returns the status that a heartbeat writes. If the measurement hangs, it has no utilization in the last minute.
+    fn at_heartbeat(&mut self) -> &Status {
+        if let Some(utilization) = &mut self.status.gpu_utilization
+            && !std::mem::take(&mut self.is_measured)
+        {
+            utilization.last_minute = None;
+        }
+        &self.status
+    }
+}
+
 /// The way in which an attempt ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
@@ -113,7 +137,7 @@ pub struct Attempt {
     /// The wall time of the earlier attempts that this one resumes, in seconds.
     seconds_before: f64,
     began: Instant,
-    status: Arc<Mutex<Status>>,
+    status: Arc<Mutex<SharedStatus>>,
     heartbeat: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -157,7 +181,10 @@ impl Attempt {
             data: None,
             seconds_before: 0.0,
             began: Instant::now(),
-            status: Arc::new(Mutex::new(Status { progress: progress.clone(), gpu_utilization: None })),
+            status: Arc::new(Mutex::new(SharedStatus {
+                status: Status { progress: progress.clone(), gpu_utilization: None },
+                is_measured: false,
+            })),
             heartbeat: None,
         };
         attempt.report(progress)?;
@@ -178,20 +205,20 @@ impl Attempt {
 
     /// Writes the progress of this attempt to its status file.
     pub fn report(&self, progress: Progress) -> Result<()> {
-        let mut status = lock(&self.status);
+        let status = &mut lock(&self.status).status;
         status.progress = progress;
-        write_status(&self.directory(), &status)
+        write_status(&self.directory(), status)
     }
 
     /// Returns a function that sets the utilization of the GPUs, which the next heartbeat writes to the status file.
     pub fn gpu_recorder(&self) -> impl Fn(Option<GpuUtilization>) + Send + 'static {
         let status = Arc::clone(&self.status);
-        move |utilization| lock(&status).gpu_utilization = utilization
+        move |utilization| lock(&status).record(utilization)
     }
 
     /// Returns the utilization of the GPUs as last recorded.
     pub fn gpu_utilization(&self) -> Option<GpuUtilization> {
-        lock(&self.status).gpu_utilization
+        lock(&self.status).status.gpu_utilization
     }
 
     /// Fails with [`Error::Superseded`] if a later attempt has taken the run over.
@@ -329,7 +356,7 @@ impl Attempt {
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(owner::HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
                 // A missed heartbeat does no harm; if the disk remains unavailable, saving the next checkpoint fails.
-                let _ = write_status(&directory, &lock(&status));
+                let _ = write_status(&directory, lock(&status).at_heartbeat());
             }
         });
         (stop, thread)
@@ -375,7 +402,7 @@ pub fn end_attempt(run: &RunDirectory, attempt: u32, end: &End) -> Result<()> {
     files::create_exclusive(&directory.join(END), &files::seal(end)).map(drop)
 }
 
-fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
+fn lock(status: &Mutex<SharedStatus>) -> MutexGuard<'_, SharedStatus> {
     status.lock().expect("no thread panics while it holds the lock")
 }
 
@@ -489,6 +516,21 @@ mod tests {
         attempt.report(progress.clone()).unwrap();
         assert_eq!(attempt.gpu_utilization(), Some(measured));
         assert_eq!(run.status_of(1), Some(Status { progress, gpu_utilization: Some(measured) }));
+    }
+
+    #[test]
+    fn hanging_measurement_has_no_utilization_in_the_last_minute() {
+        let progress = Progress { done: 0, total: 4, test_error: None };
+        let status = Status { progress, gpu_utilization: None };
+        let mut shared = SharedStatus { status, is_measured: false };
+        let mean = Some(90.0);
+        let measured = GpuUtilization { gpus: 1, mean, lowest: mean, last_minute: mean, peak_memory: None };
+        shared.record(Some(measured));
+        assert_eq!(shared.at_heartbeat().gpu_utilization, Some(measured));
+        let stale = GpuUtilization { last_minute: None, ..measured };
+        assert_eq!(shared.at_heartbeat().gpu_utilization, Some(stale));
+        shared.record(Some(measured));
+        assert_eq!(shared.at_heartbeat().gpu_utilization, Some(measured));
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub struct GpuUtilization {
     pub mean: Option<f64>,
     /// The utilization since the attempt began of the GPU with the lowest.
     pub lowest: Option<f64>,
-    /// The utilization in the last minute: the mean over the GPUs. `None` in the first minute, and after a failure of NVML.
+    /// The utilization in the last minute: the mean over the GPUs. `None` in the first minute, and if NVML fails or hangs.
     pub last_minute: Option<f64>,
     /// The peak of the memory in use on a GPU, in bytes.
     pub peak_memory: Option<u64>,
