@@ -547,9 +547,10 @@ impl<'a> Dispatcher<'a> {
                     self.display.show_active(at, &self.entries[at].label.clone(), None, progress.as_ref());
                 }
                 Phase::Elsewhere => match self.state(at)? {
-                    State::Running { claim, progress, .. } => {
+                    State::Running { claim, status, .. } => {
                         let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
-                        self.display.show_active(at, &label, Some(&place), progress.as_ref());
+                        let progress = status.as_ref().map(|status| &status.progress);
+                        self.display.show_active(at, &label, Some(&place), progress);
                     }
                     State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
                         self.display.remove_active(at);
