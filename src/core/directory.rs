@@ -92,9 +92,8 @@ impl Store {
 
     /// Removes the directory of the store if the store has no runs and no other files.
     pub fn remove_if_empty(&self) -> Result<()> {
-        let has_others = fs::read_dir(&self.root)
-            .map_err(Error::io("list", &self.root))?
-            .any(|entry| entry.is_ok_and(|entry| entry.file_name() != "runs" && entry.file_name() != MARKER));
+        let entries = disk::list(&self.root).map_err(Error::io("list", &self.root))?.unwrap_or_default();
+        let has_others = entries.iter().any(|entry| entry.file_name() != "runs" && entry.file_name() != MARKER);
         if !has_others && fs::remove_dir(self.root.join("runs")).is_ok() {
             files::remove_if_exists(&self.root.join(MARKER))?;
             let _ = fs::remove_dir(&self.root);
@@ -192,10 +191,10 @@ impl RunDirectory {
     /// Opens an existing run directory; the last component of `path` must be the identity of the run. Fails with
     /// [`Error::NotARun`] if it is not a run directory.
     pub fn open(path: &Path) -> Result<RunDirectory> {
-        let path = fs::canonicalize(path).map_err(Error::io("open the run directory", path))?;
+        let path = disk::persist(path, || fs::canonicalize(path)).map_err(Error::io("open the run directory", path))?;
         let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         match id {
-            Some(id) if path.ancestors().nth(2).is_some() && path.join("run.json").exists() => {
+            Some(id) if path.ancestors().nth(2).is_some() && files::exists(&path.join("run.json"))? => {
                 Ok(RunDirectory { id, path })
             }
             _ => Err(Error::NotARun { path }),
@@ -215,7 +214,7 @@ impl RunDirectory {
 
     /// Removes the directory with everything in it.
     pub fn remove(&self) -> Result<()> {
-        fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))?;
+        disk::persist(&self.path, || fs::remove_dir_all(&self.path)).map_err(Error::io("remove", &self.path))?;
         // This fails if there are other runs in the folder.
         let _ = self.path.parent().map(fs::remove_dir);
         Ok(())
@@ -288,8 +287,8 @@ impl RunDirectory {
         if result.id != self.id {
             return Err(Error::damaged(&path, "it is the result of another run"));
         }
-        let modified = |metadata: fs::Metadata| metadata.modified();
-        let committed = fs::metadata(&path).and_then(modified).map_err(Error::io("read", &path))?;
+        // If it was set aside meanwhile, the run is not done.
+        let Some(committed) = owner::touched(&path)? else { return Ok(None) };
         if let Some(network) = &result.network {
             match self.unverified_since(committed, network) {
                 Ok(Some(touched)) => touched.record_if_intact(self.read_network(network).map(drop))?,
@@ -311,13 +310,8 @@ impl RunDirectory {
     /// take hours; comparing modification times does not.
     fn unverified_since(&self, committed: SystemTime, expected: &AttachedFile) -> Result<Option<FileVersion>> {
         let path = self.path.join(&expected.path);
-        let found = match fs::metadata(&path) {
-            Ok(found) => found,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Err(Error::damaged(&path, "the file is missing"));
-            }
-            Err(error) => return Err(Error::io("read", &path)(error)),
-        };
+        let found = disk::metadata(&path).map_err(Error::io("read", &path))?;
+        let found = found.ok_or_else(|| Error::damaged(&path, "the file is missing"))?;
         if found.len() != expected.bytes {
             let reason = format!("it has {} bytes instead of {}", found.len(), expected.bytes);
             return Err(Error::damaged(&path, reason));
@@ -379,22 +373,19 @@ impl RunDirectory {
             return Ok(false);
         }
         let end = self.attempt_path(attempt).join(attempt::END);
-        match fs::rename(&end, end.with_extension("forgiven.json")) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io("rename", &end)(error)),
+        let forgiven = files::rename_if_exists(&end, &end.with_extension("forgiven.json"))?;
+        if forgiven {
             // Without a recorded end the attempt would seem alive to other machines until its heartbeat times out.
-            Ok(()) => attempt::end_attempt(self, attempt, &End::Interrupted).map(|()| true),
+            attempt::end_attempt(self, attempt, &End::Interrupted)?;
         }
+        Ok(forgiven)
     }
 
     /// Undoes [`RunDirectory::forgive`], if no other attempt has begun since.
     pub fn restore_failure(&self) -> Result<()> {
         let Some(&attempt) = self.attempts()?.last() else { return Ok(()) };
         let end = self.attempt_path(attempt).join(attempt::END);
-        match fs::rename(end.with_extension("forgiven.json"), &end) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            renamed => renamed.map_err(Error::io("rename", &end)),
-        }
+        files::rename_if_exists(&end.with_extension("forgiven.json"), &end).map(drop)
     }
 
     /// Returns the state of the run. Nothing is changed, except that a temporary file is created to read the time of the
@@ -434,18 +425,14 @@ impl RunDirectory {
     /// Returns the numbers of all attempts, ascending.
     pub fn attempts(&self) -> Result<Vec<u32>> {
         let folder = self.path.join("attempts");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
-            Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                return Err(Error::damaged(&folder, "it is not a directory"));
-            }
-            Err(error) => return Err(Error::io("list", &folder)(error)),
-        };
+        let names = files::names(&folder)?;
+        if names.is_empty() && owner::touched(&folder)?.is_some() && !is_directory(&folder)? {
+            return Err(Error::damaged(&folder, "it is not a directory"));
+        }
         // Count directories without a claim too: the claim may have been deleted, and its number must not be used
         // again.
         let number = |name: &str| name.strip_suffix(".json").unwrap_or(name).parse().ok();
-        let mut numbers: Vec<u32> = entries.filter_map(|entry| number(entry.ok()?.file_name().to_str()?)).collect();
+        let mut numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         Ok(numbers)

@@ -1,17 +1,23 @@
 //! Owners of attempts: the processes that execute them, and whether they are alive.
 //!
-//! On the same machine the process table decides. On another machine the heartbeat does: the owner touches the status
-//! file of its attempt every [`HEARTBEAT`], and after [`SILENCE`] without a touch it counts as lost. Clocks of
-//! different nodes are never compared: the current time is that of the shared file system.
+//! On the same machine the process table decides. On another machine the heartbeat does: the owner changes the status
+//! file of its attempt every [`HEARTBEAT`]. A process that would take its run over watches that file: only if it does not change
+//! for [`SILENCE`], by the steady clock of the process that watches, is the owner lost ([`unchanged`]). Times of files only give
+//! an estimate ([`silence`]), since on some file systems they come from the clocks of the nodes.
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
+
+use super::disk;
+use super::error::{Error, Result};
+use super::files;
 
 /// The interval at which an attempt touches its status file.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -101,16 +107,40 @@ pub fn host() -> String {
 
 /// Returns the time since a file was last touched, by the clock of its file system; returns `None` if it does not
 /// exist.
-pub fn silence(file: &Path, now: SystemTime) -> Option<Duration> {
-    let touched = touched(file)?;
+pub fn silence(file: &Path, now: SystemTime) -> Result<Option<Duration>> {
     // A touch in the future comes from a clock that was set back; use the distance as the best estimate of its age.
-    Some(now.duration_since(touched).unwrap_or_else(|ahead| ahead.duration()))
+    let age = |touched| now.duration_since(touched).unwrap_or_else(|ahead| ahead.duration());
+    Ok(touched(file)?.map(age))
 }
 
 /// Returns the time at which a file was last touched, by the clock of its file system; returns `None` if it does not
 /// exist.
-pub fn touched(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+pub fn touched(file: &Path) -> Result<Option<SystemTime>> {
+    let modified = |found: Option<Metadata>| found.map(|metadata| metadata.modified()).transpose();
+    disk::metadata(file).and_then(modified).map_err(Error::io("read", file))
+}
+
+/// The content of files that living processes change, as this process last saw it, and when it first saw it so.
+static SEEN: LazyLock<Mutex<HashMap<PathBuf, (Option<Vec<u8>>, Instant)>>> = LazyLock::new(Mutex::default);
+
+/// Returns for how long this process has seen a file unchanged, by its own steady clock: no time at the first look. A file that does
+/// not exist is unchanged as well.
+pub fn unchanged(file: &Path) -> Result<Duration> {
+    let seen = SEEN.lock().expect("no panic under the lock").get(file).cloned();
+    if seen.as_ref().is_some_and(|(_, since)| since.elapsed() > 2 * HEARTBEAT) {
+        // A client of NFS may still know the file that was there before.
+        files::refresh(disk::directory_of(file))?;
+    }
+    let content = match files::read_if_exists(file) {
+        Err(Error::Damaged { .. }) => None,
+        other => other?,
+    };
+    let since = match seen {
+        Some((before, since)) if before == content => since,
+        _ => Instant::now(),
+    };
+    SEEN.lock().expect("no panic under the lock").insert(file.to_path_buf(), (content, since));
+    Ok(since.elapsed())
 }
 
 /// The clock of the file system that holds a directory. It is read once, on first use; from then on the monotonic clock
@@ -138,8 +168,11 @@ impl Clock {
 /// machine if that fails.
 fn now_on(directory: &Path) -> SystemTime {
     let probe = directory.join(format!("{PROBE}{}.{}", host(), std::process::id()));
-    let time = fs::write(&probe, b"").and_then(|()| fs::metadata(&probe)?.modified());
-    let _ = fs::remove_file(&probe);
+    let time = disk::persist(&probe, || {
+        fs::write(&probe, b"")?;
+        fs::metadata(&probe)?.modified()
+    });
+    let _ = disk::remove(&probe);
     time.unwrap_or_else(|_| SystemTime::now())
 }
 
