@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clean;
 use super::directory::{FORMAT, RunDirectory};
+use super::disk;
 use super::error::{Error, Result};
 use super::files;
 use super::identity::RunId;
@@ -34,6 +35,9 @@ pub const LOG: &str = "log";
 pub const METRICS: &str = "metrics.jsonl";
 pub(super) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(super) const NETWORK: &str = "network.safetensors";
+
+/// The age of a draft that nobody will complete.
+const OLD_DRAFT: Duration = Duration::from_secs(3_600);
 
 /// The process that began an attempt, and the time at which it did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +83,15 @@ pub struct Status {
     /// The utilization of the GPUs; `None` if it is not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_utilization: Option<GpuUtilization>,
+    /// How often the status was written: others see that the attempt is alive as long as the file changes.
+    #[serde(default)]
+    beat: u64,
+}
+
+impl Status {
+    pub fn new(progress: Progress) -> Status {
+        Status { progress, gpu_utilization: None, beat: 0 }
+    }
 }
 
 /// The status of an attempt, which its threads share.
@@ -95,13 +108,13 @@ impl SharedStatus {
     }
 
     /// Returns the status that a heartbeat writes. If the measurement hangs, it has no utilization in the last minute.
-    fn at_heartbeat(&mut self) -> &Status {
+    fn at_heartbeat(&mut self) -> &mut Status {
         if let Some(utilization) = &mut self.status.gpu_utilization
             && !std::mem::take(&mut self.is_measured)
         {
             utilization.last_minute = None;
         }
-        &self.status
+        &mut self.status
     }
 }
 
@@ -115,6 +128,8 @@ pub enum End {
     Interrupted,
     /// The attempt failed with the error `message`.
     Failed { message: String },
+    /// Another process has seen no heartbeat for [`owner::lost_after`], and recorded this. The attempt may be alive after all.
+    Lost,
 }
 
 /// The metadata of a checkpoint: the metadata of the trainer, the run and the data that the checkpoint belongs to, and
@@ -144,7 +159,7 @@ pub struct Attempt {
 impl Attempt {
     /// Claims a run for this process, with `total` as the number of epochs to train (0 if it is not known yet).
     ///
-    /// Fails with [`Error::Held`] if an attempt at the run is alive.
+    /// Fails with [`Error::Held`] if an attempt at the run may be alive: see [`RunDirectory::watch_latest`].
     pub fn claim(run: &RunDirectory, total: u32) -> Result<Attempt> {
         Attempt::claim_as(run, total, None)
     }
@@ -158,7 +173,7 @@ impl Attempt {
         let number = loop {
             let last = run.attempts()?.last().copied().unwrap_or(0);
             if last > 0
-                && let Some(claim) = run.claim_if_alive(last)?
+                && let Some(claim) = run.claim_unless_lost(last)?
             {
                 return Err(Error::Held { id: run.id.clone(), owner: claim.owner.to_string() });
             }
@@ -170,9 +185,12 @@ impl Attempt {
         };
         let directory = run.attempt_path(number);
         files::create_directory(&directory)?;
-        // Remove what earlier attempts were writing when they ended.
-        for earlier in 1..number {
-            files::remove_drafts(&run.attempt_path(earlier), Duration::ZERO)?;
+        // What others have committed before must be known from now on.
+        files::refresh(&run.path)?;
+        // Remove what earlier attempts were writing when they ended. One of them may be alive after all.
+        for folder in [run.path.clone(), folder].into_iter().chain((1..number).map(|earlier| run.attempt_path(earlier)))
+        {
+            files::remove_drafts(&folder, OLD_DRAFT)?;
         }
         let progress = Progress { done: 0, total, test_error: None };
         let mut attempt = Attempt {
@@ -181,13 +199,10 @@ impl Attempt {
             data: None,
             seconds_before: 0.0,
             began: Instant::now(),
-            status: Arc::new(Mutex::new(SharedStatus {
-                status: Status { progress: progress.clone(), gpu_utilization: None },
-                is_measured: false,
-            })),
+            status: Arc::new(Mutex::new(SharedStatus { status: Status::new(progress.clone()), is_measured: false })),
             heartbeat: None,
         };
-        attempt.report(progress)?;
+        attempt.report(progress);
         attempt.heartbeat = Some(attempt.start_heartbeat());
         Ok(attempt)
     }
@@ -203,11 +218,12 @@ impl Attempt {
         self.seconds_before + self.began.elapsed().as_secs_f64()
     }
 
-    /// Writes the progress of this attempt to its status file.
-    pub fn report(&self, progress: Progress) -> Result<()> {
+    /// Writes the progress of this attempt to its status file. If that fails, only those who look at it miss something; if
+    /// the disk remains unavailable, saving the next checkpoint fails.
+    pub fn report(&self, progress: Progress) {
         let status = &mut lock(&self.status).status;
         status.progress = progress;
-        write_status(&self.directory(), status)
+        let _ = write_status(&self.directory(), status);
     }
 
     /// Returns a function that sets the utilization of the GPUs, which the next heartbeat writes to the status file.
@@ -231,8 +247,20 @@ impl Attempt {
         }
     }
 
+    /// Returns the outcome of an operation; if it failed because a later attempt has taken the run over, it returns that error.
+    fn unless_superseded<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Err(error @ Error::Io { .. }) => Err(self.check_current().err().unwrap_or(error)),
+            other => other,
+        }
+    }
+
     /// Replaces the checkpoint of this attempt, then removes those of earlier attempts.
     pub fn save_checkpoint(&self, checkpoint: &TensorFile) -> Result<()> {
+        self.unless_superseded(self.try_save_checkpoint(checkpoint))
+    }
+
+    fn try_save_checkpoint(&self, checkpoint: &TensorFile) -> Result<()> {
         self.check_current()?;
         let metadata = CheckpointMetadata {
             run: self.run.id.clone(),
@@ -281,7 +309,7 @@ impl Attempt {
         let lines: String = (metrics.iter())
             .map(|epoch| serde_json::to_string(epoch).expect("metrics are plain data") + "\n")
             .collect();
-        files::write_atomic(&self.directory().join(METRICS), lines.as_bytes())
+        self.unless_superseded(files::write_atomic(&self.directory().join(METRICS), lines.as_bytes()))
     }
 
     /// Describes the metrics file of this attempt for the result; returns `None` if there is no such file.
@@ -298,6 +326,16 @@ impl Attempt {
     ///
     /// Fails with [`Error::Superseded`] if a later attempt has taken the run over.
     pub fn commit(
+        &self,
+        outcome: Outcome,
+        network: Option<&TensorFile>,
+        processors: Processors,
+        usage: Option<Usage>,
+    ) -> Result<bool> {
+        self.unless_superseded(self.try_commit(outcome, network, processors, usage))
+    }
+
+    fn try_commit(
         &self,
         outcome: Outcome,
         network: Option<&TensorFile>,
@@ -354,8 +392,8 @@ impl Attempt {
         let status = Arc::clone(&self.status);
         let directory = self.directory();
         let thread = std::thread::spawn(move || {
-            while stopped.recv_timeout(owner::HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
-                // A missed heartbeat does no harm; if the disk remains unavailable, saving the next checkpoint fails.
+            while stopped.recv_timeout(owner::heartbeat()) == Err(RecvTimeoutError::Timeout) {
+                // A missed heartbeat does no harm.
                 let _ = write_status(&directory, lock(&status).at_heartbeat());
             }
         });
@@ -406,9 +444,10 @@ fn lock(status: &Mutex<SharedStatus>) -> MutexGuard<'_, SharedStatus> {
     status.lock().expect("no thread panics while it holds the lock")
 }
 
-fn write_status(directory: &Path, status: &Status) -> Result<()> {
+fn write_status(directory: &Path, status: &mut Status) -> Result<()> {
+    status.beat += 1;
     let bytes = serde_json::to_vec(status).expect("a status is plain data");
-    files::write_ephemeral(&directory.join(STATUS), &bytes)
+    disk::at_once(|| files::write_ephemeral(&directory.join(STATUS), &bytes))
 }
 
 #[cfg(test)]
@@ -416,7 +455,10 @@ mod tests {
     use std::fs::File;
     use std::time::SystemTime;
 
+    use rustix::io::Errno;
+
     use super::*;
+    use crate::disk::faults::{self, Fault};
     use crate::results::TicketOutcome;
     use crate::settings::{Architecture, Dataset, Method, Problem, Schedule, Seeds, Settings, Ticket, Training};
     use crate::tensors::RawTensor;
@@ -502,9 +544,9 @@ mod tests {
         let run = prepared_run(&folder);
         let attempt = Attempt::claim(&run, 4).unwrap();
         let progress = Progress { done: 2, total: 4, test_error: Some(12.5) };
-        attempt.report(progress.clone()).unwrap();
+        attempt.report(progress.clone());
         let text = std::fs::read_to_string(attempt.directory().join(STATUS)).unwrap();
-        assert_eq!(text, r#"{"done":2,"total":4,"test_error":12.5}"#, "as in versions that did not record it");
+        assert!(!text.contains("gpu"), "as in versions that did not record it: {text}");
         let measured = GpuUtilization {
             gpus: 2,
             mean: Some(50.0),
@@ -513,15 +555,16 @@ mod tests {
             peak_memory: Some(3 << 30),
         };
         attempt.gpu_recorder()(Some(measured));
-        attempt.report(progress.clone()).unwrap();
+        attempt.report(progress.clone());
         assert_eq!(attempt.gpu_utilization(), Some(measured));
-        assert_eq!(run.status_of(1), Some(Status { progress, gpu_utilization: Some(measured) }));
+        let status = run.status_of(1).unwrap();
+        assert_eq!((status.progress, status.gpu_utilization), (progress, Some(measured)));
     }
 
     #[test]
     fn hanging_measurement_has_no_utilization_in_the_last_minute() {
         let progress = Progress { done: 0, total: 4, test_error: None };
-        let status = Status { progress, gpu_utilization: None };
+        let status = Status::new(progress);
         let mut shared = SharedStatus { status, is_measured: false };
         let mean = Some(90.0);
         let measured = GpuUtilization { gpus: 1, mean, lowest: mean, last_minute: mean, peak_memory: None };
@@ -601,22 +644,77 @@ mod tests {
         assert!(matches!(run.result(), Err(Error::Damaged { .. })));
     }
 
+    /// Begins an attempt of another machine that has written its status this long ago, by the time of its file.
+    fn begin_elsewhere(run: &RunDirectory, age: Duration) {
+        begin(run, 1, Owner::elsewhere());
+        files::create_directory(&run.attempt_path(1)).unwrap();
+        beat_elsewhere(run, 1, age);
+    }
+
+    fn beat_elsewhere(run: &RunDirectory, done: u32, age: Duration) {
+        let progress = Progress { done, total: 4, test_error: None };
+        write_status(&run.attempt_path(1), &mut Status::new(progress)).unwrap();
+        let status = File::open(run.attempt_path(1).join(STATUS)).unwrap();
+        status.set_modified(SystemTime::now() - age).unwrap();
+    }
+
     #[test]
-    fn attempt_on_another_machine_is_alive_while_its_heartbeat_is_recent() {
+    fn attempt_on_another_machine_is_lost_once_this_process_has_seen_no_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared_run(&folder);
-        begin(&run, 1, Owner::elsewhere());
-        files::create_directory(&run.attempt_path(1)).unwrap();
-        let status = run.attempt_path(1).join(STATUS);
-        let progress = Progress { done: 1, total: 4, test_error: None };
-        write_status(&run.attempt_path(1), &Status { progress, gpu_utilization: None }).unwrap();
+        begin_elsewhere(&run, owner::lost_after() / 2);
         assert!(matches!(run.state().unwrap(), State::Running { .. }));
-        let touch = |ago| File::open(&status).unwrap().set_modified(SystemTime::now() - ago).unwrap();
-        touch(owner::SILENCE / 2);
+        beat_elsewhere(&run, 1, 2 * owner::lost_after());
+        assert!(matches!(run.state().unwrap(), State::Idle { attempts: 1 }), "an estimate");
+        assert!(matches!(run.state_for_takeover().unwrap(), State::Running { .. }), "this process has not watched it");
         assert!(matches!(Attempt::claim(&run, 4), Err(Error::Held { .. })));
-        touch(owner::SILENCE * 2);
-        assert!(matches!(run.state().unwrap(), State::Idle { attempts: 1 }));
+        run.watch_latest().unwrap();
+        assert!(matches!(run.state_for_takeover().unwrap(), State::Idle { attempts: 1 }));
+        assert_eq!(run.end_of(1).unwrap(), Some(End::Lost), "other processes need not watch it again");
         assert_eq!(Attempt::claim(&run, 4).unwrap().number, 2);
+    }
+
+    /// The clocks of two machines differ by five minutes, and the file system takes the times of files from them.
+    #[test]
+    fn times_of_files_do_not_decide_that_an_attempt_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared_run(&folder);
+        let skew = Duration::from_secs(300);
+        begin_elsewhere(&run, skew);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for beat in 2.. {
+                    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        break;
+                    }
+                    std::thread::sleep(owner::heartbeat());
+                    beat_elsewhere(&run, beat, skew);
+                }
+            });
+            let began = Instant::now();
+            while began.elapsed() < 2 * owner::lost_after() {
+                run.watch_latest().unwrap();
+                assert!(matches!(Attempt::claim(&run, 4), Err(Error::Held { .. })));
+                assert!(matches!(run.state_for_takeover().unwrap(), State::Running { .. }));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(run.attempts().unwrap(), [1]);
+    }
+
+    /// Its successor has taken its files away.
+    #[test]
+    fn superseded_attempt_that_cannot_write_is_told_that_it_is_superseded() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared_run(&folder);
+        let old = Attempt::claim(&run, 4).unwrap();
+        let failing = Fault { after: 1, times: 1_000_000, error: Errno::STALE, takes_effect: false };
+        let (saved, operations) = faults::with(Some(failing), || old.save_checkpoint(&tensors(1)));
+        assert!(matches!(saved, Err(Error::Io { .. })) && operations > 1, "nobody has taken over");
+        begin(&run, 2, Owner::elsewhere());
+        let lost_draft = Error::io("write", Path::new(CHECKPOINT))(std::io::ErrorKind::NotFound.into());
+        assert!(matches!(old.unless_superseded::<()>(Err(lost_draft)), Err(Error::Superseded { later: 2, .. })));
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn find_waste_by_name(folder: &Path, attempt: Option<u32>, found: &mut Vec<(Opti
         } else if name == TRASH || files::is_draft(&name) || owner::is_probe(&name) {
             // Another process may still use the file. A rename does not change the modification time of a file.
             let now = owner::Clock::new(folder).now();
-            let age = if name == TRASH { since_renamed(&path, now) } else { owner::silence(&path, now) };
+            let age = if name == TRASH { since_renamed(&path, now) } else { owner::silence(&path, now)? };
             if age.is_none_or(|age| age < DRAFT_AGE) {
                 continue;
             }

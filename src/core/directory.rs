@@ -18,7 +18,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use std::time::SystemTime;
@@ -27,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{self, Claim, End, Progress, Status};
 use super::clean;
+use super::disk;
 use super::error::{Error, Result};
 use super::files;
 use super::identity::{Run, RunId};
@@ -396,6 +396,24 @@ impl RunDirectory {
 
     /// Returns the state of the run like [`RunDirectory::state`], by a clock that many runs of a store share.
     pub fn state_by(&self, clock: &Clock) -> Result<State> {
+        self.state_if(|attempt| self.claim_if_alive_by(attempt, clock))
+    }
+
+    /// Returns the state of the run as a process needs it that takes over what is idle, and that calls this regularly: an
+    /// attempt on another machine is lost only if this process has seen it unchanged for [`owner::lost_after`], which is then
+    /// recorded.
+    pub fn state_for_takeover(&self) -> Result<State> {
+        // The client of a network file system may remember that there was no result.
+        match self.state_if(|attempt| self.claim_unless_lost(attempt))? {
+            idle @ State::Idle { attempts: 1.. } => {
+                files::refresh(&self.path)?;
+                Ok(self.result()?.map_or(idle, |result| State::Done(Box::new(result))))
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn state_if(&self, claim_if_alive: impl Fn(u32) -> Result<Option<Claim>>) -> Result<State> {
         if let Some(result) = self.result()? {
             return Ok(State::Done(Box::new(result)));
         }
@@ -406,7 +424,7 @@ impl RunDirectory {
         if let Some(End::Failed { message }) = self.end_of(attempt)? {
             return Ok(State::Failed { attempt, message });
         }
-        match self.claim_if_alive_by(attempt, clock)? {
+        match claim_if_alive(attempt)? {
             Some(claim) => {
                 let status = self.status_of(attempt);
                 // The attempt may have committed after the first check for a result.
@@ -426,8 +444,11 @@ impl RunDirectory {
     pub fn attempts(&self) -> Result<Vec<u32>> {
         let folder = self.path.join("attempts");
         let names = files::names(&folder)?;
-        if names.is_empty() && owner::touched(&folder)?.is_some() && !is_directory(&folder)? {
-            return Err(Error::damaged(&folder, "it is not a directory"));
+        if names.is_empty() {
+            let found = disk::metadata(&folder).map_err(Error::io("read", &folder))?;
+            if found.is_some_and(|found| !found.is_dir()) {
+                return Err(Error::damaged(&folder, "it is not a directory"));
+            }
         }
         // Count directories without a claim too: the claim may have been deleted, and its number must not be used
         // again.
@@ -438,27 +459,62 @@ impl RunDirectory {
         Ok(numbers)
     }
 
-    /// Returns the claim of an attempt if it may still be running.
+    /// Returns the claim of an attempt if it may still be running, as far as the times of files tell.
     pub fn claim_if_alive(&self, attempt: u32) -> Result<Option<Claim>> {
         self.claim_if_alive_by(attempt, &Clock::new(&self.path))
     }
 
     fn claim_if_alive_by(&self, attempt: u32, clock: &Clock) -> Result<Option<Claim>> {
+        self.claim_if(attempt, || {
+            let now = clock.now();
+            let silence = match owner::silence(&self.status_path(attempt), now)? {
+                None => owner::silence(&self.claim_path(attempt), now)?,
+                silence => silence,
+            };
+            Ok(silence.is_some_and(|silence| silence < owner::lost_after()))
+        })
+    }
+
+    /// Returns the claim of an attempt unless it has ended or this process has seen it unchanged for too long, which is then
+    /// recorded as its end.
+    pub(super) fn claim_unless_lost(&self, attempt: u32) -> Result<Option<Claim>> {
+        let claim =
+            self.claim_if(attempt, || Ok(owner::unchanged(&self.status_path(attempt))? < owner::lost_after()))?;
+        if claim.is_none() && self.end_of(attempt)?.is_none() {
+            attempt::end_attempt(self, attempt, &End::Lost)?;
+        }
+        Ok(claim)
+    }
+
+    /// Returns the claim of an attempt that has not ended, if its process is alive: on this machine by the process table, on
+    /// another one by its heartbeat.
+    fn claim_if(&self, attempt: u32, has_heartbeat: impl Fn() -> Result<bool>) -> Result<Option<Claim>> {
         if self.end_of(attempt)?.is_some() {
             return Ok(None);
         }
         // If the claim cannot be read, the heartbeat alone decides.
         let claim = self.claim_of(attempt)?;
-        let here = claim.as_ref().and_then(|claim| claim.owner.is_running_here());
-        let alive = here.unwrap_or_else(|| self.has_recent_heartbeat(attempt, clock));
+        let alive = match claim.as_ref().and_then(|claim| claim.owner.is_running_here()) {
+            Some(here) => here,
+            None => has_heartbeat()?,
+        };
         Ok(alive.then(|| claim.unwrap_or_else(Claim::unreadable)))
     }
 
-    fn has_recent_heartbeat(&self, attempt: u32, clock: &Clock) -> bool {
-        let now = clock.now();
-        let status = owner::silence(&self.attempt_path(attempt).join(attempt::STATUS), now);
-        let silence = status.or_else(|| owner::silence(&self.claim_path(attempt), now));
-        silence.is_some_and(|silence| silence < owner::SILENCE)
+    /// Watches the latest attempt if times of files tell that it may be lost, until it is known whether it is: for
+    /// [`owner::lost_after`] at most. A process that has not watched it cannot claim the run.
+    pub fn watch_latest(&self) -> Result<()> {
+        let Some(&attempt) = self.attempts()?.last() else { return Ok(()) };
+        if self.claim_if_alive(attempt)?.is_some() {
+            return Ok(());
+        }
+        let Some(claim) = self.claim_unless_lost(attempt)? else { return Ok(()) };
+        let seconds = owner::lost_after().as_secs();
+        tracing::warn!("{} has not ended; watching its heartbeat for {seconds} s before taking over", claim.owner);
+        if owner::is_lost(&self.status_path(attempt))? {
+            self.claim_unless_lost(attempt)?;
+        }
+        Ok(())
     }
 
     /// Returns the claim of an attempt; returns `None` if its file is missing or damaged.
@@ -492,8 +548,12 @@ impl RunDirectory {
 
     /// Returns the content of the status file of an attempt; returns `None` if it has not been written yet.
     pub fn status_of(&self, attempt: u32) -> Option<Status> {
-        let bytes = files::read_if_exists(&self.attempt_path(attempt).join(attempt::STATUS)).ok()??;
+        let bytes = files::read_if_exists(&self.status_path(attempt)).ok()??;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    fn status_path(&self, attempt: u32) -> PathBuf {
+        self.attempt_path(attempt).join(attempt::STATUS)
     }
 
     /// Returns the path of the claim of an attempt.

@@ -4,6 +4,7 @@
 //! as failed. Operations here are tried again for a while, and then find out what they have done. Only "not found" means
 //! that a file does not exist; everything else is an error.
 
+use std::cell::Cell;
 use std::fs::{self, DirEntry, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -48,8 +49,24 @@ pub(crate) fn is_not_found(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
+thread_local! {
+    /// True if operations of this thread are not tried again.
+    static ONCE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls a function whose operations are not worth waiting for: they are not tried again.
+pub fn at_once<T>(act: impl FnOnce() -> T) -> T {
+    let before = ONCE.replace(true);
+    let value = act();
+    ONCE.set(before);
+    value
+}
+
 /// Carries out an operation on a path, and tries it again while its error may pass.
 pub fn persist<T>(path: &Path, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    if ONCE.get() {
+        return operation();
+    }
     let began = Instant::now();
     let (mut delay, mut warned) = (FIRST_DELAY, false);
     loop {
@@ -345,7 +362,8 @@ mod tests {
     /// Returns the name and the content of each file, without drafts, which are removed later.
     fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
         let names = files::names(folder).unwrap().into_iter().filter(|name| !files::is_draft(name));
-        let mut content: Vec<_> = names.map(|name| (name.clone(), fs::read(folder.join(name)).unwrap_or_default())).collect();
+        let mut content: Vec<_> =
+            names.map(|name| (name.clone(), fs::read(folder.join(name)).unwrap_or_default())).collect();
         content.sort();
         content
     }

@@ -82,7 +82,7 @@ impl VerifiedRun {
             ..self.result.clone()
         };
         if let Some(progress) = &self.progress {
-            attempt.report(progress.clone())?;
+            attempt.report(progress.clone());
         }
         for (name, bytes) in [(NETWORK, &self.network), (METRICS, &self.metrics), (LOG, &self.log)] {
             if let Some(bytes) = bytes {

@@ -1,8 +1,8 @@
 //! Owners of attempts: the processes that execute them, and whether they are alive.
 //!
 //! On the same machine the process table decides. On another machine the heartbeat does: the owner changes the status
-//! file of its attempt every [`HEARTBEAT`]. A process that would take its run over watches that file: only if it does not change
-//! for [`SILENCE`], by the steady clock of the process that watches, is the owner lost ([`unchanged`]). Times of files only give
+//! file of its attempt every [`heartbeat`]. A process that would take its run over watches that file: only if it does not change
+//! for [`lost_after`], by the steady clock of the process that watches, is the owner lost ([`unchanged`]). Times of files only give
 //! an estimate ([`silence`]), since on some file systems they come from the clocks of the nodes.
 
 use std::collections::HashMap;
@@ -19,10 +19,10 @@ use super::disk;
 use super::error::{Error, Result};
 use super::files;
 
-/// The interval at which an attempt touches its status file.
-pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The time without a heartbeat after which an attempt on another machine counts as lost.
-pub const SILENCE: Duration = Duration::from_secs(90);
+/// The environment variable with the seconds after which an owner on another machine without a heartbeat is lost.
+const LOST_AFTER: &str = "WINSIGN_LOST_AFTER";
+/// These seconds if the variable is not set. Clients of NFS may see a change a minute late.
+const DEFAULT_LOST_AFTER: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 90 });
 
 /// The prefix of the names of temporary files from which the time of a file system is read.
 const PROBE: &str = ".now.";
@@ -92,12 +92,32 @@ impl std::fmt::Display for Owner {
         match self.pid {
             // See `Owner::unknown`.
             0 => {
-                let seconds = SILENCE.as_secs();
+                let seconds = lost_after().as_secs();
                 write!(f, "an unknown process (its claim is damaged), until {seconds} s pass without a heartbeat")
             }
             pid => write!(f, "process {pid} on {}", self.host),
         }
     }
+}
+
+/// Returns the time without a heartbeat after which an owner on another machine is lost.
+pub fn lost_after() -> Duration {
+    static SECONDS: LazyLock<Duration> = LazyLock::new(|| {
+        let Some(text) = std::env::var_os(LOST_AFTER) else { return DEFAULT_LOST_AFTER };
+        match text.to_str().and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0) {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => {
+                tracing::warn!("{LOST_AFTER}={} is not a number of seconds; using the default", text.display());
+                DEFAULT_LOST_AFTER
+            }
+        }
+    });
+    *SECONDS
+}
+
+/// Returns the interval of heartbeats.
+pub fn heartbeat() -> Duration {
+    lost_after() / 9
 }
 
 /// Returns the name of this machine.
@@ -127,7 +147,7 @@ static SEEN: LazyLock<Mutex<HashMap<PathBuf, (Option<Vec<u8>>, Instant)>>> = Laz
 /// not exist is unchanged as well.
 pub fn unchanged(file: &Path) -> Result<Duration> {
     let seen = SEEN.lock().expect("no panic under the lock").get(file).cloned();
-    if seen.as_ref().is_some_and(|(_, since)| since.elapsed() > 2 * HEARTBEAT) {
+    if seen.as_ref().is_some_and(|(_, since)| since.elapsed() > 2 * heartbeat()) {
         // A client of NFS may still know the file that was there before.
         files::refresh(disk::directory_of(file))?;
     }
@@ -141,6 +161,18 @@ pub fn unchanged(file: &Path) -> Result<Duration> {
     };
     SEEN.lock().expect("no panic under the lock").insert(file.to_path_buf(), (content, since));
     Ok(since.elapsed())
+}
+
+/// Watches a file that a living process changes at every heartbeat, and returns true if it does not change for [`lost_after`].
+pub fn is_lost(file: &Path) -> Result<bool> {
+    let began = Instant::now();
+    loop {
+        let unchanged = unchanged(file)?;
+        if unchanged >= lost_after() || unchanged + heartbeat() / 2 < began.elapsed() {
+            return Ok(unchanged >= lost_after());
+        }
+        std::thread::sleep(heartbeat() / 5);
+    }
 }
 
 /// The clock of the file system that holds a directory. It is read once, on first use; from then on the monotonic clock

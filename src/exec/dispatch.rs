@@ -761,7 +761,7 @@ impl<'a> Dispatcher<'a> {
     /// Returns the state of a run on disk, after setting damaged files aside.
     fn state(&self, at: usize) -> Result<State, Diagnostic> {
         loop {
-            match self.nodes[at].directory.state() {
+            match self.nodes[at].directory.state_for_takeover() {
                 Err(winsign_core::Error::Damaged { path, reason }) => self.set_aside(at, &path, &reason)?,
                 other => return Ok(other?),
             }

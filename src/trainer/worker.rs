@@ -270,6 +270,7 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     }
     // A training counts epochs. A path counts batches, and reports their number once it is known.
     let epochs = training.map_or(0, |training| training.epochs);
+    directory.watch_latest()?;
     let attempt = Attempt::claim_as(&directory, epochs, arguments.launch.as_deref())?;
     if directory.result()?.is_some() {
         // Another attempt has committed after the first check.

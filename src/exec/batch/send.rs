@@ -60,7 +60,7 @@ pub(super) fn send(
             if submission.is_cancelled() {
                 return Ok(sender.sent);
             }
-            if !lease.keep() {
+            if !lease.is_ours() {
                 return Err(Error::Busy { reason: "another process took over the lock".to_string() });
             }
             if !sender.send_some(array, rest)? {
