@@ -152,12 +152,16 @@ fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<Atte
         Some(End::Finished) => Some("finished".to_string()),
         Some(End::Interrupted) => Some("interrupted".to_string()),
         Some(End::Failed { message }) => Some(format!("failed: {message}")),
+        Some(End::Lost) => Some("lost: another process saw no heartbeat".to_string()),
         None if is_running => None,
         None => Some("ended without a record".to_string()),
     };
-    let began = owner::touched(&run.claim_path(number));
+    let began = owner::touched(&run.claim_path(number))?;
     let folder = run.attempt_path(number);
-    let last = owner::touched(&folder.join(END)).or_else(|| owner::touched(&folder.join(STATUS)));
+    let last = match owner::touched(&folder.join(END))? {
+        None => owner::touched(&folder.join(STATUS))?,
+        last => last,
+    };
     let seconds = began.zip(last).map(|(began, last)| last.duration_since(began).unwrap_or_default());
     Ok(AttemptRow {
         number,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use winsign_core::error::{Error, Result};
 use winsign_core::merge::agree;
+use winsign_core::files;
 use winsign_core::owner::Clock;
 use winsign_core::parallel;
 use winsign_core::{RunDirectory, RunId, Store};
@@ -67,14 +68,16 @@ fn status(run: &RunDirectory, clock: &Clock, problems: &mut StoreProblems) -> Ru
         _ => false,
     };
     let mut found = survey::status(run, clock);
+    // If its directory cannot be looked at, the other error is reported.
+    let has_no_directory = || files::exists(&run.path).is_ok_and(|exists| !exists);
     let is_gone = |found: &Result<RunStatus>| match found {
-        Ok(status) => status.damaged.is_some() && !run.path.exists(),
+        Ok(status) => status.damaged.is_some() && has_no_directory(),
         Err(error) => gone(error),
     };
     if is_gone(&found) {
         // If only a file was replaced, reading again succeeds.
         found = survey::status(run, clock);
-        if is_gone(&found) || !run.path.exists() {
+        if is_gone(&found) || has_no_directory() {
             problems.vanished.push(run.id.clone());
             return RunStatus::pending();
         }

@@ -137,7 +137,7 @@ pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
     Ok(match run.state_by(clock) {
         Ok(State::Done(result)) => RunStatus {
             host: Some(result.host.clone()),
-            since: committed(&result, owner::touched(&run.result_path())),
+            since: committed(&result, owner::touched(&run.result_path())?),
             attempts: result.attempt,
             gpu_utilization: result.usage.and_then(|usage| usage.gpu_utilization),
             result: Some(*result),
@@ -147,7 +147,7 @@ pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
             gpu_utilization: status.as_ref().and_then(|status| status.gpu_utilization),
             progress: status.map(|status| status.progress),
             note: Some(claim.owner.to_string()),
-            since: owner::touched(&run.claim_path(attempt)),
+            since: owner::touched(&run.claim_path(attempt))?,
             host: Some(claim.owner.host),
             attempts: attempt,
             ..plain(RunState::Running)
@@ -155,7 +155,7 @@ pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
         Ok(State::Failed { attempt, message }) => RunStatus {
             note: Some(message),
             host: run.claim_of(attempt)?.map(|claim| claim.owner.host),
-            since: owner::touched(&run.attempt_path(attempt).join(END)),
+            since: owner::touched(&run.attempt_path(attempt).join(END))?,
             attempts: attempt,
             ..plain(RunState::Failed)
         },
