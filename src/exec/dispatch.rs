@@ -394,21 +394,20 @@ impl<'a> Dispatcher<'a> {
     ) -> Result<(), Diagnostic> {
         let stopping = self.stops > 0;
         let retries = self.options.retries;
+        if let State::Done(result) = self.state(at)? {
+            // Another process may have completed the run. A worker may be killed just after it has.
+            self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
+            self.mark_done(at);
+            return Ok(());
+        }
         match exit {
-            Exit::Code(exit::SUCCESS) => match self.state(at)? {
-                State::Done(result) => {
-                    // Another process may have completed the run.
-                    self.computed += usize::from(self.attempt_by(at, token)? == Some(result.attempt));
-                    self.mark_done(at);
-                }
-                _ if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
-                _ => self.handle_failure(
-                    at,
-                    token,
-                    "the worker exited with code 0 but wrote no result".to_string(),
-                    retries,
-                )?,
-            },
+            Exit::Code(exit::SUCCESS) if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
+            Exit::Code(exit::SUCCESS) => self.handle_failure(
+                at,
+                token,
+                "the worker exited with code 0 but wrote no result".to_string(),
+                retries,
+            )?,
             Exit::Code(exit::INTERRUPTED) if !stopping => {
                 self.handle_failure(
                     at,

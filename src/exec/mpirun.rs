@@ -12,9 +12,22 @@ use super::slots::{Part, Seat};
 
 const PROGRAM: &str = "mpirun";
 
-/// Environment variables, or their prefixes, that ranks on all hosts need: locations and tuning of libraries.
-const FORWARDED: &[&str] =
-    &["CUDA_", "DNNL_", "GOMP_", "KMP_", "LD_LIBRARY_PATH", "MKL_", "NCCL_", "OMP_", "ONEDNN_", "PYTORCH_", "TORCH_"];
+/// Environment variables, or their prefixes, that ranks on all hosts need: locations and tuning of libraries, and the time after
+/// which a process is lost.
+const FORWARDED: &[&str] = &[
+    "CUDA_",
+    "DNNL_",
+    "GOMP_",
+    "KMP_",
+    "LD_LIBRARY_PATH",
+    "MKL_",
+    "NCCL_",
+    "OMP_",
+    "ONEDNN_",
+    "PYTORCH_",
+    "TORCH_",
+    "WINSIGN_LOST_AFTER",
+];
 
 /// Starts one `mpirun` per run. It passes its standard input on to rank 0, so that the run saves a checkpoint and
 /// stops when this process exits, and SIGUSR1 to all ranks.

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use winsign_core::error::{Error, Result};
-use winsign_core::merge::agree;
 use winsign_core::files;
+use winsign_core::merge::agree;
 use winsign_core::owner::Clock;
 use winsign_core::parallel;
 use winsign_core::{RunDirectory, RunId, Store};
