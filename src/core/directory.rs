@@ -28,6 +28,7 @@ use super::attempt::{self, Claim, End, Progress, Status};
 use super::clean;
 use super::disk;
 use super::error::{Error, Result};
+use super::exclusive::{self, MARKER, Means};
 use super::files;
 use super::identity::{Run, RunId};
 use super::owner::{self, Clock};
@@ -44,11 +45,12 @@ pub struct Store {
     root: PathBuf,
 }
 
-const MARKER: &str = "store.json";
-
 #[derive(Serialize, Deserialize)]
 struct StoreFile {
     format: u32,
+    /// How files of the store are created exclusively.
+    #[serde(default, skip_serializing_if = "Means::is_default")]
+    exclusive: Means,
 }
 
 impl Store {
@@ -63,11 +65,25 @@ impl Store {
         let marked = Store::read_marker(root)?;
         files::create_directory(&root.join("runs"))?;
         if !marked {
-            let path = root.join(MARKER);
-            let marker = serde_json::to_vec(&StoreFile { format: FORMAT }).expect("plain data");
-            files::create_exclusive(&path, &marker)?;
+            Store::mark(root)?;
         }
         Ok(Store { root: root.to_path_buf() })
+    }
+
+    /// Writes the marker of a new store, and finds out how files can be created exclusively there.
+    fn mark(root: &Path) -> Result<()> {
+        let marker = |exclusive| serde_json::to_vec(&StoreFile { format: FORMAT, exclusive }).expect("plain data");
+        match files::create_exclusive(&root.join(MARKER), &marker(Means::Links)) {
+            Err(Error::Io { source, .. }) if exclusive::lacks_links(&source) => {
+                tracing::warn!(
+                    "the file system of {} has no hard links ({source}); using directories as locks instead",
+                    root.display()
+                );
+                exclusive::record(root, Means::Directories);
+                files::create_exclusive(&root.join(MARKER), &marker(Means::Directories)).map(drop)
+            }
+            other => other.map(drop),
+        }
     }
 
     /// Returns true if the store has a format marker, and fails with [`Error::Format`] if it names another format.

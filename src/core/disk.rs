@@ -15,6 +15,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use super::exclusive::{self, Means};
+
 /// The time for which an operation that fails is tried again.
 const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 60_000 });
 /// The delays between two tries: the first, from which they double, and the longest.
@@ -213,7 +215,7 @@ impl Draft<'_> {
     }
 
     /// Gives the draft the name `path`, which replaces an existing file.
-    pub fn replace(self, path: &Path) -> io::Result<()> {
+    pub fn replace(&self, path: &Path) -> io::Result<()> {
         match persist(path, || operate(|| fs::rename(&self.path, path))) {
             // An earlier try may have taken effect although it reported an error.
             Err(error) if is_not_found(&error) && self.has_become(path)? => Ok(()),
@@ -228,8 +230,18 @@ impl Draft<'_> {
     /// Gives the draft the name `path` unless it exists, and returns true if this call did so. Of any number of processes
     /// on any number of nodes exactly one succeeds.
     pub fn create(self, path: &Path) -> io::Result<bool> {
+        let created = match exclusive::means_at(path)? {
+            Means::Links => self.link(path),
+            Means::Directories => exclusive::within_lock(path, || self.rename_if_absent(path)),
+        };
+        // A draft that stays is removed later.
+        let _ = remove(&self.path);
+        created
+    }
+
+    fn link(&self, path: &Path) -> io::Result<bool> {
         let linked = persist(path, || operate(|| fs::hard_link(&self.path, path)));
-        let created = match linked {
+        match linked {
             Ok(()) => Ok(true),
             // The answer to a link that took effect may be lost, and file systems report that a name exists in various ways.
             Err(error) => match self.is_linked_as(path) {
@@ -237,10 +249,16 @@ impl Draft<'_> {
                 Ok(None) => Err(error),
                 Err(other) => Err(other),
             },
-        };
-        // A draft that stays is removed later.
-        let _ = remove(&self.path);
-        created
+        }
+    }
+
+    /// Gives the draft the name `path` unless it exists, and returns true if it did. Only for the holder of the lock of the name.
+    fn rename_if_absent(&self, path: &Path) -> io::Result<bool> {
+        let absent = !exists(path)?;
+        if absent {
+            self.replace(path)?;
+        }
+        Ok(absent)
     }
 
     /// Returns true if a file has the content of this draft.
@@ -270,7 +288,7 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 
 /// Carries out one operation of the file system. Tests make it fail.
 #[cfg(not(test))]
-fn operate<T>(operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn operate<T>(operation: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     operation()
 }
 
@@ -413,6 +431,7 @@ mod tests {
     fn loser_of_a_link_is_known_by_the_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
+        crate::Store::create(folder.path()).unwrap();
         let create = |error| {
             let fault = Fault { after: LINK, times: 1, error, takes_effect: false };
             faults::with(Some(fault), || files::create_exclusive(&path, b"new")).0

@@ -15,6 +15,7 @@ pub mod diagnostic;
 pub mod directory;
 pub mod disk;
 pub mod error;
+mod exclusive;
 pub mod exit;
 pub mod files;
 pub mod grouping;
