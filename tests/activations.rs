@@ -1,0 +1,141 @@
+//! Activations in the memory of the host give the same numbers, and need no memory after the backward pass.
+#![cfg(feature = "worker")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use strum::VariantArray;
+use winsign_core::random::Source;
+use winsign_core::settings::{Architecture, Dataset, Precision, Problem};
+use winsign_trainer::data::batches::Batch;
+use winsign_trainer::device::{activations_on_host, keep_activations_on_host};
+use winsign_trainer::model::{Network, Weights};
+use winsign_trainer::tch::{Device, Kind, Tensor, no_grad};
+use winsign_trainer::train::step::forward_backward;
+
+const FLOATS: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+/// Waits until no other test uses the setting, which holds for the whole process.
+fn take_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the bytes of activations that are on the host.
+fn held() -> u64 {
+    activations_on_host().held
+}
+
+/// A pass over a few random images, which can be repeated.
+struct Repeatable {
+    network: Network,
+    weights: Weights,
+    images: Tensor,
+}
+
+const IMAGES: i64 = 4;
+
+impl Repeatable {
+    fn new(architecture: Architecture, precision: Precision) -> Repeatable {
+        let (dataset, pixels) = match architecture.fits(Dataset::Cifar10) {
+            true => (Dataset::Cifar10, 32),
+            false => (Dataset::Imagenet, 224),
+        };
+        let network = Network::new(Problem::new(dataset, architecture)).with_precision(precision);
+        let weights = Weights::initialize(&network.layout, 1);
+        let mut random = Source::new(1, "images", 1).stream(0);
+        let values: Vec<f32> = (0..IMAGES * 3 * pixels * pixels).map(|_| random.uniform() as f32).collect();
+        let images = Tensor::from_slice(&values).view([IMAGES, 3, pixels, pixels]);
+        Repeatable { network, weights, images }
+    }
+
+    /// Returns loss, gradient and statistics.
+    fn run(&self) -> [Tensor; 3] {
+        let Repeatable { network, weights, images } = self;
+        let batch = Batch {
+            images: images.shallow_clone(),
+            labels: Tensor::arange(IMAGES, (Kind::Int64, Device::Cpu)),
+            indices: (0..IMAGES).collect(),
+            whole: IMAGES,
+        };
+        let source = Source::new(1, "dropout", 1);
+        let dropout = network.drops().then(|| (0..IMAGES).map(|index| source.stream(index as u64)).collect());
+        let weights = weights.copy();
+        let mut weights = Weights { parameters: weights.parameters.set_requires_grad(true), ..weights };
+        let norm_init = network.layout.norm_init(Kind::Float);
+        let found = forward_backward(network, &mut weights, &batch, Some(0.3), &norm_init, dropout);
+        [found.loss, found.gradient, weights.statistics]
+    }
+}
+
+#[test]
+fn gradients_are_the_same_to_the_last_bit() {
+    let _turn = take_turn();
+    let in_fp32 = Architecture::VARIANTS.iter().map(|&architecture| (architecture, Precision::Fp32));
+    for (architecture, precision) in in_fp32.chain([(Architecture::ResNet8, Precision::Bf16)]) {
+        let pass = Repeatable::new(architecture, precision);
+        let expected = pass.run();
+        keep_activations_on_host(true);
+        let found = pass.run();
+        keep_activations_on_host(false);
+        assert_eq!(found, expected, "{architecture} in {precision}");
+        assert_eq!(held(), 0, "the backward pass of {architecture} frees all memory");
+    }
+    assert!(activations_on_host().peak > 0);
+}
+
+#[test]
+fn only_large_intermediate_tensors_are_copied() {
+    let _turn = take_turn();
+    keep_activations_on_host(true);
+    let each = 64 * 512 * 4;
+    let parameters = Tensor::ones([1 << 20], FLOATS).set_requires_grad(true);
+    let view = parameters.narrow(0, 0, 1 << 18).view([512, 512]);
+    let images = Tensor::ones([64, 512], FLOATS);
+    let x = images.matmul(&view);
+    assert_eq!(held(), each, "the images, but no parameters");
+    let y = x.relu();
+    assert_eq!(held(), 2 * each, "the output of relu");
+    let z = y.matmul(&view).sum(Kind::Float).square();
+    assert_eq!(held(), 2 * each, "the same tensor is copied once, and small ones are not");
+    let _evaluated = no_grad(|| y.matmul(&view).relu());
+    assert_eq!(held(), 2 * each, "nothing is saved without a backward pass");
+    z.backward();
+    assert_eq!(held(), 0);
+    keep_activations_on_host(false);
+}
+
+/// A tensor that is changed in place between two operations that save it is another tensor for the second.
+#[test]
+fn changed_tensor_is_copied_again() {
+    let _turn = take_turn();
+    keep_activations_on_host(true);
+    let weight = Tensor::ones([1 << 16], FLOATS).set_requires_grad(true);
+    let mut x = Tensor::full([1 << 16], 2.0, FLOATS);
+    let first = &weight * &x;
+    x += 3.0;
+    let second = &weight * &x;
+    (first + second).sum(Kind::Float).backward();
+    keep_activations_on_host(false);
+    assert_eq!(weight.grad(), Tensor::full([1 << 16], 7.0, FLOATS));
+}
+
+/// Returns the gradient of the square of a gradient, which some masks at initialization are found by.
+fn second_derivative() -> Tensor {
+    let weight = Tensor::arange(1 << 16, FLOATS).set_requires_grad(true);
+    let y = (&weight * 1e-4).sin().sum(Kind::Float);
+    let gradients = Tensor::run_backward(&[y], std::slice::from_ref(&weight), true, true);
+    gradients[0].square().sum(Kind::Float).backward();
+    weight.grad()
+}
+
+#[test]
+fn second_derivatives_are_the_same_to_the_last_bit() {
+    let _turn = take_turn();
+    let expected = second_derivative();
+    keep_activations_on_host(true);
+    let found = second_derivative();
+    keep_activations_on_host(false);
+    assert_eq!(found, expected);
+    assert!(found.abs().max().double_value(&[]) > 0.0);
+    assert_eq!(held(), 0);
+}
