@@ -34,6 +34,7 @@ use winsign_trainer::comm::{self, Comm, Place, Ranks, Single};
 use winsign_trainer::data::batches::{Batch, Batches};
 use winsign_trainer::data::{self, Data};
 use winsign_trainer::device::{self, Request};
+use winsign_trainer::failure::first_line;
 use winsign_trainer::golden::{Bounds, EXACT, Numbers, compare_all};
 use winsign_trainer::lmc;
 use winsign_trainer::model::{Network, Weights};
@@ -44,7 +45,6 @@ use winsign_trainer::train::checkpoint::Checkpoint;
 use winsign_trainer::train::evaluate::{Workers, evaluate};
 use winsign_trainer::train::optimizer;
 use winsign_trainer::train::step::{Stepper, forward_backward};
-use winsign_trainer::worker::first_line;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -170,7 +170,7 @@ fn announce(part: &str) {
 fn attempt<T>(work: impl FnOnce() -> Result<T>) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
-        Err(panic) => Err(first_line(&*panic).to_string()),
+        Err(panic) => Err(first_line(&*panic)),
     }
 }
 

@@ -1,11 +1,15 @@
 //! Activations in the memory of the host give the same numbers, and need no memory after the backward pass.
 #![cfg(feature = "worker")]
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use strum::VariantArray;
 use winsign_core::random::Source;
 use winsign_core::settings::{Architecture, Dataset, Precision, Problem};
+use winsign_testkit::{Workplace, json, read_json, stderr, stdout, succeed};
 use winsign_trainer::data::batches::Batch;
 use winsign_trainer::device::{activations_on_host, keep_activations_on_host};
 use winsign_trainer::model::{Network, Weights};
@@ -138,4 +142,75 @@ fn second_derivatives_are_the_same_to_the_last_bit() {
     assert_eq!(found, expected);
     assert!(found.abs().max().double_value(&[]) > 0.0);
     assert_eq!(held(), 0);
+}
+
+/// Creates a stand-in for `winsign-worker` whose first attempt at a run ends after an epoch like that of a worker whose GPU has
+/// too little memory.
+fn worker_without_gpu_memory(workplace: &Workplace) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh
+for run; do :; done
+[ -e \"$run/attempts/1.json\" ] && exec {worker} \"$@\"
+exec 3<&0
+{worker} \"$@\" <&3 &
+until [ -e \"$run/attempts/1/checkpoint.safetensors\" ]; do
+  kill -0 $! || exit 1
+  sleep 0.02
+done
+kill -9 $!
+wait $!
+echo 'winsign-worker: out of memory on GPU 0 of node3' >&2
+exit 72
+",
+        worker = env!("CARGO_BIN_EXE_winsign-worker")
+    );
+    let path = workplace.sweep("worker", &script);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn run_without_gpu_memory_continues_with_activations_on_the_host() {
+    let study = "
+dataset: digits
+architecture: resnet8
+ticket: {method: lrr, levels: 1, warmup_epochs: 4, epochs: 3}
+resources: {retries: 0}
+";
+    let undisturbed = Workplace::new();
+    let sweep = undisturbed.sweep("study.yaml", study);
+    assert_eq!(undisturbed.run_all(&sweep), 2);
+    let expected = undisturbed.outcomes(&sweep);
+
+    let workplace = Workplace::new();
+    let sweep = workplace.sweep("study.yaml", study);
+    let run = succeed(workplace.winsign("run", &sweep).arg("--worker").arg(worker_without_gpu_memory(&workplace)));
+    let id = workplace.plan(&sweep)[0]["id"].as_str().unwrap().to_string();
+    let message = stderr(&run) + &stdout(&run);
+    assert!(message.contains("restarting it: out of memory on GPU 0 of node3"), "{message}");
+    assert_eq!(workplace.outcomes(&sweep), expected, "the same bits");
+
+    let file = |name: &str| read_json(&workplace.run_directory(&id).join(name));
+    assert_eq!(file("attempts/1/end.json")["end"], "out-of-gpu-memory");
+    assert_eq!(file("attempts/2.json")["activations_on_host"], true);
+    assert!(file("result.json")["usage"]["activations_on_host"].as_u64().unwrap() > 0);
+    let log = fs::read_to_string(workplace.run_directory(&id).join("attempts/2/log")).unwrap();
+    assert!(
+        log.contains("keeping activations in the memory of the host") && log.contains("resuming at epoch"),
+        "{log}"
+    );
+
+    let show = |extra: &[&str]| succeed(workplace.winsign("show", id.as_ref()).args(extra));
+    let text = stdout(&show(&[]));
+    for part in [
+        "out of memory on GPU 0 of node3\n",
+        ", activations on the host: finished\n",
+        "peak memory of activations on the host: ",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let shown = json(&show(&["--json"]));
+    let on_host: Vec<_> = (0..2).map(|number| shown["history"][number]["activations_on_host"].clone()).collect();
+    assert_eq!(on_host, [false, true]);
+    assert!(shown["activations_on_host"].as_u64().unwrap() > 0);
 }

@@ -498,6 +498,16 @@ impl RunDirectory {
         }
     }
 
+    /// Returns true if an attempt ended because it had too little memory of a GPU.
+    pub fn ran_out_of_gpu_memory(&self) -> Result<bool> {
+        for attempt in self.attempts()? {
+            if let Some(End::OutOfGpuMemory { .. }) = self.end_of(attempt)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Returns the progress of an attempt; returns `None` if it has not written its status yet.
     pub fn progress_of(&self, attempt: u32) -> Option<Progress> {
         let bytes = files::read_if_exists(&self.attempt_path(attempt).join(attempt::STATUS)).ok()??;

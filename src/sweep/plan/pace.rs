@@ -335,7 +335,9 @@ mod tests {
 
     #[test]
     fn resources_are_added_up_and_memory_is_the_peak() {
-        let usage = |peak, gpus, gpu_peak_memory| Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory });
+        let usage = |peak, gpus, gpu_peak_memory| {
+            Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory, ..Usage::default() })
+        };
         let with = |seconds, usage| {
             let mut status = done(seconds, 0.0);
             status.result.as_mut().unwrap().usage = usage;
