@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use strum::VariantArray;
+use winsign_core::attempt::{Attempt, End};
 use winsign_core::random::Source;
 use winsign_core::settings::{Architecture, Dataset, Precision, Problem};
+use winsign_core::{RunDirectory, Store};
+use winsign_sweep::plan::build::build;
 use winsign_testkit::{Workplace, json, read_json, stderr, stdout, succeed};
 use winsign_trainer::data::batches::Batch;
 use winsign_trainer::device::{activations_on_host, keep_activations_on_host};
@@ -144,6 +147,14 @@ fn second_derivatives_are_the_same_to_the_last_bit() {
     assert_eq!(held(), 0);
 }
 
+/// A study of two runs that may not be retried.
+const STUDY: &str = "
+dataset: digits
+architecture: resnet8
+ticket: {method: lrr, levels: 1, warmup_epochs: 4, epochs: 3}
+resources: {retries: 0}
+";
+
 /// Creates a stand-in for `winsign-worker` whose first attempt at a run ends after an epoch like that of a worker whose GPU has
 /// too little memory.
 fn worker_without_gpu_memory(workplace: &Workplace) -> PathBuf {
@@ -171,19 +182,13 @@ exit 72
 
 #[test]
 fn run_without_gpu_memory_continues_with_activations_on_the_host() {
-    let study = "
-dataset: digits
-architecture: resnet8
-ticket: {method: lrr, levels: 1, warmup_epochs: 4, epochs: 3}
-resources: {retries: 0}
-";
     let undisturbed = Workplace::new();
-    let sweep = undisturbed.sweep("study.yaml", study);
+    let sweep = undisturbed.sweep("study.yaml", STUDY);
     assert_eq!(undisturbed.run_all(&sweep), 2);
     let expected = undisturbed.outcomes(&sweep);
 
     let workplace = Workplace::new();
-    let sweep = workplace.sweep("study.yaml", study);
+    let sweep = workplace.sweep("study.yaml", STUDY);
     let run = succeed(workplace.winsign("run", &sweep).arg("--worker").arg(worker_without_gpu_memory(&workplace)));
     let id = workplace.plan(&sweep)[0]["id"].as_str().unwrap().to_string();
     let message = stderr(&run) + &stdout(&run);
@@ -213,4 +218,24 @@ resources: {retries: 0}
     let on_host: Vec<_> = (0..2).map(|number| shown["history"][number]["activations_on_host"].clone()).collect();
     assert_eq!(on_host, [false, true]);
     assert!(shown["activations_on_host"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn ranks_agree_on_activations_on_the_host() {
+    let [undisturbed, workplace] = [Workplace::new(), Workplace::new()];
+    let sweep = undisturbed.sweep("study.yaml", STUDY);
+    let plan = build(&winsign_sweep::read(&sweep).unwrap());
+    let first = Store::create(&workplace.store()).unwrap().run(&plan.runs[0].run.id);
+    first.prepare(&plan.runs[0].run, "a ticket").unwrap();
+    let attempt = Attempt::claim(&first, 4).unwrap();
+    attempt.end(&End::OutOfGpuMemory { message: "out of memory on GPU 0 of node3".to_string() }).unwrap();
+
+    let [expected, found] = [&undisturbed, &workplace].map(|workplace| {
+        succeed(workplace.winsign("run", &sweep).args(["--ranks", "2"]));
+        workplace.outcomes(&sweep)
+    });
+    assert_eq!(found, expected, "the same bits");
+    let peak_of = |directory: &RunDirectory| directory.result().unwrap().unwrap().usage.unwrap().activations_on_host;
+    assert!(peak_of(&first).is_some_and(|peak| peak > 0));
+    assert_eq!(peak_of(&first.sibling(&plan.runs[1].run.id)), None, "the other run had enough memory");
 }
