@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use winsign_core::attempt::{END, End, METRICS, STATUS};
 use winsign_core::owner::{self, Clock};
-use winsign_core::results::EpochMetrics;
+use winsign_core::results::{EpochMetrics, GpuUtilization};
 use winsign_core::text::printable;
 use winsign_core::{Diagnostic, Error, RunDirectory, RunId, Store, files};
 use winsign_report::terminal::STYLE;
@@ -54,6 +54,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
             "peak_memory": usage.and_then(|usage| usage.peak_memory),
             "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
             "activations_on_host": usage.and_then(|usage| usage.activations_on_host),
+            "gpu_utilization": status.gpu_utilization,
             "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
             "needs": file.inputs,
@@ -90,6 +91,9 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     }
     if let Some(peak) = usage.and_then(|usage| usage.activations_on_host) {
         let _ = writeln!(text, "peak memory of activations on the host: {}", bytes(peak));
+    }
+    if let Some(utilization) = status.gpu_utilization {
+        let _ = writeln!(text, "GPU utilization: {utilization}");
     }
     if let Some(hours) = result.and_then(|result| result.gpu_hours()).filter(|hours| *hours > 0.0) {
         let _ = writeln!(text, "GPU-hours: {}", number(hours));
@@ -129,6 +133,7 @@ struct AttemptRow {
     seconds: Option<f64>,
     /// True if activations are kept in the memory of the host.
     activations_on_host: bool,
+    gpu_utilization: Option<GpuUtilization>,
     /// The end of the attempt; `None` while it runs.
     end: Option<String>,
 }
@@ -139,7 +144,8 @@ impl AttemptRow {
         let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         let time = self.seconds.map(|seconds| format!(" for {}", duration(seconds))).unwrap_or_default();
         let place = if self.activations_on_host { ", activations on the host" } else { "" };
-        format!("{}{host}{time}{place}: {}", self.number, self.end.as_deref().unwrap_or("running"))
+        let gpus = self.gpu_utilization.map(|gpus| format!(", GPU utilization {gpus}")).unwrap_or_default();
+        format!("{}{host}{time}{place}{gpus}: {}", self.number, self.end.as_deref().unwrap_or("running"))
     }
 }
 
@@ -167,6 +173,7 @@ fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<Atte
         activations_on_host: claim.as_ref().is_some_and(|claim| claim.activations_on_host),
         host: claim.map(|claim| claim.owner.host),
         seconds: seconds.map(|seconds| seconds.as_secs_f64()),
+        gpu_utilization: run.status_of(number).and_then(|status| status.gpu_utilization),
         end,
     })
 }
