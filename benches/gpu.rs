@@ -225,9 +225,8 @@ fn check_correctness(setting: &Setting, folder: &Path, checks: &mut Vec<Value>) 
         let problem = Problem::new(dataset, architecture);
         checks.push(compare_bf16(setting, folder, problem, (logits, gradient))?);
     }
-    compare_with_cpu(setting, folder, checks)?;
     checks.push(compare_activations(setting));
-    Ok(())
+    compare_with_cpu(setting, folder, checks)
 }
 
 /// Compares passes with activations on the device and on the host: the gradients must be equal, and the device must need less
