@@ -430,6 +430,13 @@ impl<'a> Dispatcher<'a> {
             _ if stopping && !self.has_recorded_failure(at, token)? => {
                 self.end_attempt_of(at, token, &End::Interrupted)?;
             }
+            Exit::Code(exit::OUT_OF_GPU_MEMORY) if self.attempt_by(at, token)?.is_some() => {
+                let message = last_message(lines);
+                self.display.print(&format!("{} failed, restarting it: {message}", self.entries[at].label));
+                // The next attempt reads this, and does not end in the same way. So this restart is not counted.
+                self.end_attempt_of(at, token, &End::OutOfGpuMemory { message })?;
+                self.make_ready(at);
+            }
             Exit::Killed(signal) => {
                 let allowed =
                     if memory_ran_out && !self.options.retry_out_of_memory { 0 } else { retries.max(MAX_KILLS) };
