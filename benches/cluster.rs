@@ -31,7 +31,7 @@ const NODES: u32 = 1_000;
 const SECONDS: f64 = 2.0;
 const DELAY: Duration = Duration::from_millis(1);
 /// The chains of each study and the runs of each task. A chain has 33 runs.
-const STUDIES: &[(u32, u32)] = &[(30, 20), (300, 20), (3_000, 20), (100, 1)];
+const STUDIES: &[(u32, u32)] = &[(30, 20), (300, 20), (100, 1), (3_000, 20)];
 
 /// The content of results/bench/cluster.json.
 #[derive(Serialize)]
@@ -82,29 +82,26 @@ fn main() -> ExitCode {
 fn bench(chains: Option<u32>) -> Result<()> {
     let machine = Machine::current()?;
     println!("{}, {} cores, load {}", machine.cpu, machine.cores, machine.load_before);
-    let mut studies = vec![];
-    match chains {
-        Some(chains) => studies.push(simulate(chains, STUDIES[0].1)?),
-        None => {
-            for &(chains, pack) in STUDIES {
-                studies.push(simulate(chains, pack)?);
-            }
-        }
-    }
-    println!("{}", table(&studies));
-    if chains.is_some() {
+    if let Some(chains) = chains {
+        println!("{}", table(&[simulate(chains, STUDIES[0].1)?]));
         return Ok(());
     }
-    let record = Record {
+    let mut record = Record {
         schema: 1,
         origin: Origin::now(),
         machine,
         nodes: NODES,
         seconds_of_a_run: SECONDS,
         milliseconds_of_a_call: DELAY.as_millis(),
-        studies,
+        studies: vec![],
     };
-    record::write("cluster", &record)
+    for &(chains, pack) in STUDIES {
+        record.studies.push(simulate(chains, pack)?);
+        // The largest study takes long enough to be interrupted.
+        record::write("cluster", &record)?;
+    }
+    println!("{}", table(&record.studies));
+    Ok(())
 }
 
 fn simulate(chains: u32, pack: u32) -> Result<Study> {
