@@ -467,7 +467,7 @@ fn check_ranks(setting: &Setting, gpus: usize) -> Value {
 fn run_rank(cpu: bool) -> Result<()> {
     let mut ranks = comm::join(false, None, "")?;
     let request = if cpu { Request::Cpu } else { Request::Cuda };
-    let device = device::choose(request, Precision::Fp32, &*ranks.comm)?;
+    let (device, _) = device::choose(request, Precision::Fp32, &*ranks.comm)?;
     device::prepare(device, Precision::Fp32, false);
     ranks.connect(device)?;
     // A single rank does not need NCCL, but tests it.

@@ -521,7 +521,12 @@ fn finish(runs: &[PlannedRun], store: &Store, template: &Path) -> Result<()> {
             seconds: plan::cost(&planned.run) / 3.0,
             host: owner::host(),
             processors: Processors { ranks: 1, threads: 1 },
-            usage: Some(Usage { peak_memory: Some(300 << 20), gpus: 0.25, gpu_peak_memory: Some(2 << 30) }),
+            usage: Some(Usage {
+                peak_memory: Some(300 << 20),
+                gpus: 0.25,
+                gpu_peak_memory: Some(2 << 30),
+                gpu_utilization: None,
+            }),
             finished: jiff::Timestamp::now(),
         };
         fs::write(directory.result_path(), seal(&result))?;

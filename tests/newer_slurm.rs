@@ -14,6 +14,10 @@ use winsign_testkit::{SMALL, program, succeed, wait_for};
 /// A partition that starts no job.
 const DOWN: &str = "PartitionName=down Nodes=ALL DefaultTime=10 State=DOWN";
 
+/// A line for `setup` that kills all workers of a job: its children, which this loop is not.
+const KILL_WORKERS: &str =
+    "( while sleep 0.05 && kill -0 $$; do kill -KILL $(cat /proc/$$/task/$$/children); done 2>/dev/null & )";
+
 /// The folder of the study, in which all users may write.
 const FOLDER: &str = "/srv/study";
 
@@ -93,6 +97,12 @@ impl Study {
     /// Returns the number of the array that was submitted first.
     fn first_array(&self) -> u32 {
         self.tasks("%F").iter().map(|array| array.parse().unwrap()).min().expect("a task is in the queue")
+    }
+
+    /// Returns a line for each node that the submissions no longer use.
+    fn excluded_nodes(&self) -> String {
+        let submissions = fs::read_dir(self.slurm.path(FOLDER).join("store/submissions")).unwrap().map(Result::unwrap);
+        submissions.filter_map(|entry| fs::read_to_string(entry.path().join("excluded")).ok()).collect()
     }
 
     /// Returns the content of every file in the store.
@@ -272,11 +282,36 @@ fn tasks_of_a_node_without_the_store_run_elsewhere() {
     study.slurm.hide_from_node(FOLDER, 3);
     study.json("submit", &[]);
     study.wait_until_done();
-    let store = study.slurm.path(FOLDER).join("store/submissions");
-    let excluded = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("excluded")).ok();
-    let excluded: Vec<String> = fs::read_dir(store).unwrap().map(Result::unwrap).filter_map(excluded).collect();
-    assert_eq!(excluded.len(), 1);
-    assert!(excluded[0].contains("cannot use the store") && excluded[0].lines().count() == 1, "{excluded:?}");
+    let excluded = study.excluded_nodes();
+    assert!(excluded.contains("cannot use the store") && excluded.lines().count() == 1, "{excluded}");
+}
+
+/// On one node, something kills every worker.
+#[test]
+fn tasks_of_a_node_that_kills_workers_run_elsewhere() {
+    let settings = Settings { nodes: 2, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(4, 1)) else { return };
+    let bad = study.slurm.node(2);
+    let setup = format!("if [ $SLURMD_NODENAME = {bad} ]; then {KILL_WORKERS}; fi");
+    let profile = study.write("profile.yaml", &format!("setup: '{setup}'\n"));
+    study.json("submit", &["--profile", &profile]);
+    study.wait_until_done();
+    let excluded = study.excluded_nodes();
+    assert!(excluded.starts_with(&format!("{bad} killed the worker of run ")), "{excluded}");
+    assert_eq!(excluded.lines().count(), 1, "{excluded}");
+}
+
+/// Another node is no help, and no node is to blame.
+#[test]
+fn run_whose_workers_are_killed_everywhere_fails() {
+    let settings = Settings { nodes: 3, cpus: 1, ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(1, 1)) else { return };
+    let profile = study.write("profile.yaml", &format!("setup: '{KILL_WORKERS}'\n"));
+    study.json("submit", &["--profile", &profile]);
+    wait_for("the end of the study", || study.tasks("%i").is_empty().then_some(()));
+    let counts = study.counts();
+    assert_eq!((&counts["failed"], &counts["done"]), (&json!(1), &json!(0)), "{counts:#}");
+    assert_eq!(study.excluded_nodes(), "");
 }
 
 /// No other job of the study could release it.
@@ -319,17 +354,69 @@ fn jobs_of_others_are_not_changed() {
     assert_eq!(study.tasks("%i"), [""; 0]);
 }
 
+#[test]
+fn limit_of_the_qos_is_known_before_it_is_reached() {
+    let Some(study) = Study::new(Settings { nodes: 1, ..Settings::default() }, &tickets(7, 1)) else { return };
+    let arrays = || winsign_testkit::stdout(&succeed(study.winsign_of("ann", &[], "submit").arg("--dry-run")));
+    assert!(arrays().contains("#SBATCH --array=0-6\n"));
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=4");
+    // Half of it, so that the next array can be submitted before the last one has ended.
+    let limited = arrays();
+    assert!(limited.contains("#SBATCH --array=0-1\n") && !limited.contains("#SBATCH --array=0-6\n"), "{limited}");
+}
+
+#[test]
+fn jobs_are_cancelled_if_the_store_cannot_be_written() {
+    let Some(study) = Study::new(Settings { nodes: 1, ..Settings::default() }, &tickets(2, 1000)) else { return };
+    study.json("submit", &[]);
+    wait_for("the runs", || (study.counts()["running"] == 2).then_some(()));
+    study.slurm.shell("ann", &format!("chmod -R a-w {FOLDER}/store/submissions"));
+    let cancelled = succeed(&mut study.winsign_of("ann", &[], "cancel"));
+    let text = winsign_testkit::stderr(&cancelled);
+    assert!(text.contains("Permission denied") && text.contains("killing running jobs"), "{text}");
+    wait_for("the end of all jobs", || study.tasks("%i").is_empty().then_some(()));
+}
+
+/// The node of a job does not become free again, so the next job never starts.
+#[test]
+fn study_can_continue_without_a_job_that_does_not_finish_ending() {
+    let settings = Settings { conf: &["Epilog=/srv/epilog", "UnkillableStepTimeout=600", DOWN], ..Settings::default() };
+    let Some(study) = Study::new(settings, &tickets(1, 1)) else { return };
+    study.slurm.shell("root", "printf '#!/bin/sh\nexec sleep 600' >/srv/epilog && chmod +x /srv/epilog");
+    study.json("submit", &[]);
+    wait_for("its end", || study.tasks("%T").contains(&"COMPLETING".to_string()).then_some(()));
+    let status = study.json("status", &[]);
+    assert!(status["warnings"].to_string().contains("is ending"), "{status:#}");
+    study.json("cancel", &[]);
+    let again = study.json("submit", &["--partition", "down"]);
+    assert_eq!(again["runs"], 1, "{again:#}");
+    let waiting = study.tasks("%T %P %r");
+    assert!(waiting.contains(&"PENDING down PartitionDown".to_string()), "{waiting:?}");
+}
+
 /// The limit is below the size of an array, and only Slurm knows of it.
 #[test]
 fn arrays_beyond_a_limit_of_the_account_are_submitted_in_parts() {
     let Some(study) = Study::new(Settings::default(), &tickets(7, 1)) else { return };
-    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=4");
+    study.slurm.shell("root", "sacctmgr --immediate modify account lab set GrpSubmitJobs=4");
     let submitted = study.json("submit", &[]);
     assert_eq!((&submitted["tasks"], &submitted["arrays_left"]), (&json!(3), &json!(2)), "{submitted:#}");
     wait_for("the end of the study", || {
         let counts = study.counts();
         (counts["done"] == counts["total"]).then_some(())
     });
+}
+
+/// While the only job runs, no other can be submitted.
+#[test]
+fn study_with_room_for_one_job_is_done() {
+    let Some(study) = Study::new(Settings::default(), &tickets(2, 1)) else { return };
+    study.slurm.shell("root", "sacctmgr --immediate modify qos normal set MaxSubmitJobsPerUser=1");
+    let submitted = study.json("submit", &[]);
+    assert_eq!((&submitted["tasks"], &submitted["runs"]), (&json!(1), &json!(4)), "{submitted:#}");
+    study.wait_until_done();
+    let status = study.json("status", &[]);
+    assert_eq!(status["warnings"], json!([]), "{status:#}");
 }
 
 /// The study has about 10,000 runs, and each is a task.

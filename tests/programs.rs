@@ -134,6 +134,27 @@ fn directory_of_the_next_run_is_prepared_ahead() {
     assert_eq!(std::fs::read_to_string(seen).unwrap().trim(), "2", "only the next run must be prepared ahead");
 }
 
+/// The stand-in for NVML is the one of the unit tests, which check that it notices being used.
+#[cfg(feature = "worker")]
+#[test]
+fn run_on_the_cpu_does_not_use_nvml() {
+    let workplace = Workplace::new();
+    let started = workplace.path("values.started");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "src/trainer/device/nvml_stand_in.c"]);
+    compiler.arg(format!("-DVALUES={:?}", workplace.path("values")));
+    succeed(compiler.arg("-o").arg(workplace.path("libnvidia-ml.so.1")));
+    let sweep = workplace.sweep("small.yaml", SMALL);
+    let mut run = workplace.winsign("run", &sweep);
+    succeed(run.args(["--gpus", "0"]).env("LD_LIBRARY_PATH", workplace.path(".")));
+    let id = winsign_testkit::ids(&workplace.plan(&sweep), "transfer")[0].clone();
+    let show = stdout(&succeed(winsign().args(["show", &id, "--json", "--store"]).arg(workplace.store())));
+    let shown: serde_json::Value = serde_json::from_str(&show).unwrap();
+    assert_eq!((&shown["state"], &shown["gpu_utilization"]), (&"done".into(), &serde_json::Value::Null));
+    assert!(shown["result"]["usage"].get("gpu_utilization").is_none(), "as in versions that did not record it");
+    assert!(!started.exists(), "no GPU is used");
+}
+
 #[cfg(feature = "worker")]
 #[test]
 fn show_prints_settings_metrics_and_log() {

@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use winsign_core::attempt::{End, Progress};
+use winsign_core::attempt::{End, Progress, Status};
 use winsign_core::directory::FORMAT;
 use winsign_core::files::seal;
-use winsign_core::results::{Outcome, Processors, RunResult, TransferOutcome, Usage};
+use winsign_core::results::{GpuUtilization, Outcome, Processors, RunResult, TransferOutcome, Usage};
 use winsign_core::{RunDirectory, Store};
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::{Plan, PlannedRun};
@@ -129,9 +129,23 @@ fn begin(run: &RunDirectory, attempt: u32, host: &str, seconds_ago: u64) {
 }
 
 fn write_heartbeat(run: &RunDirectory, attempt: u32, done: u32, seconds_ago: u64) {
-    let progress = Progress { done, total: 10, test_error: Some(12.5) };
+    write_heartbeat_with_gpus(run, attempt, done, None, seconds_ago);
+}
+
+fn write_heartbeat_with_gpus(
+    run: &RunDirectory,
+    attempt: u32,
+    done: u32,
+    gpu_utilization: Option<GpuUtilization>,
+    seconds_ago: u64,
+) {
+    let status = Status { progress: Progress { done, total: 10, test_error: Some(12.5) }, gpu_utilization };
     let path = run.attempt_path(attempt).join("status.json");
-    write(&path, &serde_json::to_vec(&progress).unwrap(), ago(seconds_ago));
+    write(&path, &serde_json::to_vec(&status).unwrap(), ago(seconds_ago));
+}
+
+fn utilization(gpus: u32, mean: f64, last_minute: Option<f64>) -> GpuUtilization {
+    GpuUtilization { gpus, mean: Some(mean), lowest: Some(mean - 5.0), last_minute, peak_memory: Some(12_000_000_000) }
 }
 
 fn fail(run: &RunDirectory, attempt: u32, host: &str, message: &str, log: &str, seconds_ago: u64) {
@@ -142,7 +156,8 @@ fn fail(run: &RunDirectory, attempt: u32, host: &str, message: &str, log: &str, 
 }
 
 fn usage(peak_memory: u64, gpus: f64) -> Option<Usage> {
-    Some(Usage { peak_memory: Some(peak_memory), gpus, gpu_peak_memory: (gpus > 0.0).then_some(peak_memory * 10) })
+    let gpu_peak_memory = (gpus > 0.0).then_some(peak_memory * 10);
+    Some(Usage { peak_memory: Some(peak_memory), gpus, gpu_peak_memory, gpu_utilization: None })
 }
 
 fn is_near(value: &Value, expected: f64, tolerance: f64) -> bool {
@@ -243,6 +258,82 @@ fn status_of_a_sweep_on_many_machines_is_complete() {
         (&shown["seconds"], &shown["gpu_hours"], &shown["host"]),
         (&json!(900.0), &json!(0.0625), &json!("node2"))
     );
+}
+
+#[test]
+fn gpu_utilization_is_shown_with_the_runs_that_need_less_than_a_gpu() {
+    let study = Study::new();
+    let measured = [
+        Some(utilization(3, 84.0, Some(91.0))),
+        Some(utilization(1, 30.0, Some(7.0))),
+        Some(utilization(1, 3.0, None)),
+        None,
+    ];
+    for (index, measured) in measured.into_iter().enumerate() {
+        begin(&study.network(index), 1, "node1", 300);
+        write_heartbeat_with_gpus(&study.network(index), 1, 5, measured, 5);
+    }
+    let with_gpus = Usage { gpu_utilization: Some(utilization(2, 60.0, None)), ..usage(400_000_000, 2.0).unwrap() };
+    commit(&study.network(4), 1800.0, "node1", Some(with_gpus), 600);
+    commit(&study.network(5), 3600.0, "node1", usage(400_000_000, 2.0), 600);
+
+    let low = study.network(1);
+    let text = study.text();
+    let gpus = format!(
+        "GPUs: 70 % utilization in the last minute; 1 run below 20 %: {}\n  help: let small networks share a GPU: ",
+        low.id
+    );
+    for part in [&gpus, "3 GPU-hours at 60 % utilization"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let status = study.describe();
+    assert_eq!(status["gpus"], json!({"last_minute": 70.0, "low": [low.id]}));
+    assert_eq!(status["so_far"]["gpu_utilization"], 60.0);
+    let row = |run: RunDirectory| {
+        let all = status["all"].as_array().unwrap();
+        all.iter().find(|row| row["id"] == run.id.as_str()).unwrap()["gpu_utilization"].clone()
+    };
+    assert_eq!(row(study.network(0))["lowest"], 79.0);
+    assert_eq!(row(study.network(4))["mean"], 60.0);
+    assert_eq!((row(study.network(3)), row(study.network(5))), (Value::Null, Value::Null));
+    let list = stdout(&succeed(&mut study.status(&["--all"])));
+    assert!(list.lines().any(|line| line.contains(low.id.as_str()) && line.contains(" 30 ")), "{list}");
+
+    for index in 6..10 {
+        begin(&study.network(index), 1, "node2", 300);
+        write_heartbeat_with_gpus(&study.network(index), 1, 5, Some(utilization(1, 3.0, Some(3.0))), 5);
+    }
+    let text = study.text();
+    assert!(
+        text.contains("; 5 runs below 20 %: ") && text.contains(", …\n  help: "),
+        "three of them are named: {text}"
+    );
+}
+
+#[test]
+fn show_has_the_gpu_utilization_of_each_attempt() {
+    let study = Study::new();
+    let run = study.network(0);
+    begin(&run, 1, "node1", 1000);
+    write_heartbeat_with_gpus(&run, 1, 2, Some(utilization(2, 60.0, None)), 400);
+    begin(&run, 2, "node2", 300);
+    write_heartbeat_with_gpus(&run, 2, 5, Some(utilization(1, 84.0, Some(91.0))), 5);
+    let show = |more: &[&str]| {
+        let mut show = Command::new(env!("CARGO_BIN_EXE_winsign"));
+        show.args(["show", run.id.as_str(), "--store"]).arg(study.workplace.store()).args(more);
+        stdout(&succeed(&mut show))
+    };
+    let text = show(&[]);
+    for part in [
+        "  1 on node1 for 10 min, GPU utilization 60 %, 55 % on the least used GPU, at most 12.0 GB in use: ended",
+        ", GPU utilization 84 %, 91 % in the last minute, at most 12.0 GB in use: running\n",
+        "\nGPU utilization: 84 %, 91 % in the last minute, at most 12.0 GB in use\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let shown: Value = serde_json::from_str(&show(&["--json"])).unwrap();
+    assert_eq!(shown["gpu_utilization"]["last_minute"], 91.0);
+    assert_eq!(shown["history"][0]["gpu_utilization"]["lowest"], 55.0);
 }
 
 #[test]

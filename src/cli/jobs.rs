@@ -79,19 +79,17 @@ impl SweepJobs {
         }
     }
 
-    /// Marks the submissions, before their jobs are changed. If their jobs may have submitted others in the meantime, these are
-    /// found by another query.
-    fn mark(
-        self,
-        common: &Common,
-        sweep: &Path,
-        mark: fn(&Submission) -> StoreResult<()>,
-    ) -> Result<SweepJobs, Diagnostic> {
-        let had_more = self.submissions().iter().any(|live| live.has_more());
-        for live in self.submissions() {
-            mark(&live.submission)?;
+    /// Marks the submissions, before their jobs are changed.
+    fn mark(&self, mark: fn(&Submission) -> StoreResult<()>) -> StoreResult<()> {
+        self.submissions().into_iter().try_for_each(|live| mark(&live.submission))
+    }
+
+    /// Queries the jobs again if some may have submitted others before the submissions were marked.
+    fn with_new_jobs(self, common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
+        match self.submissions().iter().any(|live| live.has_more()) {
+            true => SweepJobs::query(common, sweep),
+            false => Ok(self),
         }
-        if had_more { SweepJobs::query(common, sweep) } else { Ok(self) }
     }
 
     /// Returns the submissions of this sweep by this user: those with its name, and those with no other runs, since the file
@@ -148,16 +146,21 @@ impl Changed {
 pub(crate) fn cancel(common: &Common, arguments: &CancelArguments) -> Result<u8, Diagnostic> {
     let CancelArguments { common: Arguments { sweep: path, dry_run }, now } = arguments;
     let mut sweep = SweepJobs::query(common, path)?;
+    let mut kill = *now;
     if !dry_run {
         // The mark comes first, so that no job continues or submits others.
-        sweep = sweep.mark(common, path, Submission::mark_cancelled)?;
+        if let Err(error) = sweep.mark(Submission::mark_cancelled) {
+            tracing::warn!("{error}; killing running jobs, since they would not know that they are cancelled");
+            kill = true;
+        }
+        sweep = sweep.with_new_jobs(common, path)?;
     }
     // Jobs that do not run receive no signal.
     let waits = |job: &Job| !matches!(job.state, JobState::Running | JobState::Ending);
     let waiting = sweep.change(*dry_run, Change::Cancel, waits)?;
-    let stop = if *now { Change::Cancel } else { Change::Stop };
+    let stop = if kill { Change::Cancel } else { Change::Stop };
     let running = sweep.change(*dry_run, stop, |job| job.state == JobState::Running)?;
-    let how = if *now { "killed" } else { "signaled to save and stop" };
+    let how = if kill { "killed" } else { "signaled to save and stop" };
     let text = format!(
         "{} cancelled, {} {how}",
         plural(waiting.count(), "queued job"),
@@ -171,7 +174,8 @@ pub(crate) fn hold(common: &Common, arguments: &Arguments) -> Result<u8, Diagnos
     let mut sweep = SweepJobs::query(common, &arguments.sweep)?;
     if !arguments.dry_run {
         // The mark comes first, so that jobs that are requeued or submitted later are held as well.
-        sweep = sweep.mark(common, &arguments.sweep, Submission::mark_held)?;
+        sweep.mark(Submission::mark_held)?;
+        sweep = sweep.with_new_jobs(common, &arguments.sweep)?;
     }
     let waits = |job: &Job| job.state == JobState::Pending && job.held.is_none();
     let jobs = sweep.change(arguments.dry_run, Change::Hold, waits)?;

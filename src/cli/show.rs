@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use winsign_core::attempt::{END, End, METRICS, STATUS};
 use winsign_core::owner::{self, Clock};
-use winsign_core::results::EpochMetrics;
+use winsign_core::results::{EpochMetrics, GpuUtilization};
 use winsign_core::text::printable;
 use winsign_core::{Diagnostic, Error, RunDirectory, RunId, Store, files};
 use winsign_report::terminal::STYLE;
@@ -53,6 +53,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
             "seconds": result.map(|result| result.seconds),
             "peak_memory": usage.and_then(|usage| usage.peak_memory),
             "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
+            "gpu_utilization": status.gpu_utilization,
             "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
             "needs": file.inputs,
@@ -86,6 +87,9 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     }
     if let Some(peak) = usage.and_then(|usage| usage.gpu_peak_memory) {
         let _ = writeln!(text, "peak memory of a GPU: {}", bytes(peak));
+    }
+    if let Some(utilization) = status.gpu_utilization {
+        let _ = writeln!(text, "GPU utilization: {utilization}");
     }
     if let Some(hours) = result.and_then(|result| result.gpu_hours()).filter(|hours| *hours > 0.0) {
         let _ = writeln!(text, "GPU-hours: {}", number(hours));
@@ -123,6 +127,7 @@ struct AttemptRow {
     host: Option<String>,
     /// The time from the claim to the last update, in seconds. Unlike the wall time of a run, this includes lost work.
     seconds: Option<f64>,
+    gpu_utilization: Option<GpuUtilization>,
     /// The end of the attempt; `None` while it runs.
     end: Option<String>,
 }
@@ -132,7 +137,8 @@ impl AttemptRow {
     fn describe(&self) -> String {
         let host = self.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         let time = self.seconds.map(|seconds| format!(" for {}", duration(seconds))).unwrap_or_default();
-        format!("{}{host}{time}: {}", self.number, self.end.as_deref().unwrap_or("running"))
+        let gpus = self.gpu_utilization.map(|gpus| format!(", GPU utilization {gpus}")).unwrap_or_default();
+        format!("{}{host}{time}{gpus}: {}", self.number, self.end.as_deref().unwrap_or("running"))
     }
 }
 
@@ -157,6 +163,7 @@ fn attempt_row(run: &RunDirectory, number: u32, is_running: bool) -> Result<Atte
         number,
         host: run.claim_of(number)?.map(|claim| claim.owner.host),
         seconds: seconds.map(|seconds| seconds.as_secs_f64()),
+        gpu_utilization: run.status_of(number).and_then(|status| status.gpu_utilization),
         end,
     })
 }

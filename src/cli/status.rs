@@ -12,13 +12,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use winsign_core::attempt::Progress;
 use winsign_core::owner::Clock;
+use winsign_core::results::GpuUtilization;
 use winsign_core::settings::Kind;
 use winsign_core::text::plural;
 use winsign_core::text::printable;
 use winsign_core::{Diagnostic, RunId, Store, exit};
 use winsign_exec::batch::queue::Queue;
 use winsign_report::terminal::STYLE;
-use winsign_sweep::plan::pace::{self, hosts, pace, spent};
+use winsign_sweep::plan::pace::{self, GpuLoad, LOW_UTILIZATION, gpu_load, hosts, pace, spent};
 use winsign_sweep::plan::survey::{RunStatus, survey_again};
 use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
@@ -32,7 +33,7 @@ Examples:
   winsign status sweeps/quickstart.yaml
   winsign status sweeps/quickstart.yaml --watch            until all runs are done or have failed
   winsign status sweeps/quickstart.yaml --watch=30 >> status.log &
-  winsign status sweeps/quickstart.yaml --all              every run: host, time, memory, GPU-hours
+  winsign status sweeps/quickstart.yaml --all              every run: host, time, memory, GPUs
   winsign status sweeps/quickstart.yaml --json | jq .runs.done
   winsign status sweeps/quickstart.yaml --json --all | jq '.all[] | select(.gpu_hours > 1)'
 
@@ -44,6 +45,8 @@ the end, and 0 after Ctrl-C.";
 const MAX_SHOWN: usize = 10;
 /// The maximum number of failures that are shown in full.
 const MAX_FAILURES: usize = 5;
+/// The maximum number of runs shown whose GPUs have a low utilization.
+const MAX_LOW: usize = 3;
 /// The number of log lines shown for a failed run.
 const LOG_LINES: usize = 5;
 
@@ -201,6 +204,7 @@ struct RunRow<'a> {
     seconds: Option<f64>,
     peak_memory: Option<u64>,
     gpu_peak_memory: Option<u64>,
+    gpu_utilization: Option<GpuUtilization>,
     gpu_hours: Option<f64>,
 }
 
@@ -221,6 +225,7 @@ impl<'a> RunRow<'a> {
             seconds: result.map(|result| result.seconds),
             peak_memory: usage.and_then(|usage| usage.peak_memory),
             gpu_peak_memory: usage.and_then(|usage| usage.gpu_peak_memory),
+            gpu_utilization: status.gpu_utilization,
             gpu_hours: result.and_then(|result| result.gpu_hours()),
         }
     }
@@ -263,9 +268,14 @@ impl Status {
                 "gpu_hours": spent.gpu_hours,
                 "peak_memory": spent.peak_memory,
                 "gpu_peak_memory": spent.gpu_peak_memory,
+                "gpu_utilization": spent.gpu_utilization,
                 "runs_that_do_not_say": spent.unknown,
             },
             "hosts": hosts(&snapshot.statuses).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
+            "gpus": gpu_load(&snapshot.statuses).map(|load| json!({
+                "last_minute": load.mean,
+                "low": load.low.iter().map(|&at| &self.plan.runs[at].run.id).collect::<Vec<_>>(),
+            })),
             "running": running,
             "failed": failed,
             "warnings": snapshot.warnings,
@@ -333,6 +343,9 @@ impl Status {
         if snapshot.count(RunState::Done) > 0 {
             let _ = writeln!(text, "so far: {}", describe(&spent));
         }
+        if let Some(load) = gpu_load(statuses) {
+            self.write_gpu_load(text, &load);
+        }
         let hosts = hosts(statuses);
         if !hosts.is_empty() {
             let shown = hosts.iter().take(MAX_SHOWN).map(|(host, runs)| format!("{} ({runs})", printable(host)));
@@ -348,6 +361,27 @@ impl Status {
                 self.arguments
             );
         }
+    }
+
+    /// Writes the utilization of the GPUs, and the runs that do not need the whole of one.
+    fn write_gpu_load(&self, text: &mut String, load: &GpuLoad) {
+        let _ = write!(text, "GPUs: {:.0} % utilization in the last minute", load.mean);
+        if load.low.is_empty() {
+            text.push('\n');
+            return;
+        }
+        let shown = load.low.iter().take(MAX_LOW).map(|&at| self.plan.runs[at].run.id.to_string());
+        let mut shown: Vec<String> = shown.collect();
+        if load.low.len() > MAX_LOW {
+            shown.push("…".to_string());
+        }
+        let runs = plural(load.low.len(), "run");
+        let _ = writeln!(
+            text,
+            "; {runs} below {LOW_UTILIZATION} %: {}\n  help: let small networks share a GPU: set `resources: {{gpus: 0.25}}` \
+             in the sweep, or pass `--gpus 0.25`",
+            shown.join(", ")
+        );
     }
 
     fn write_running(&self, text: &mut String, snapshot: &Snapshot) {
@@ -376,7 +410,7 @@ impl Status {
     fn list(&self, snapshot: &Snapshot) -> Table {
         let mut table = Table::new();
         table.load_style(STYLE);
-        table.set_header(["run", "state", "host", "attempts", "time", "memory", "GPU-hours", ""]);
+        table.set_header(["run", "state", "host", "attempts", "time", "memory", "GPU-hours", "GPU %", ""]);
         let or_empty = |cell: Option<String>| cell.unwrap_or_default();
         for row in self.rows(snapshot) {
             let note = row.note.filter(|_| row.state != RunState::Running).map(|note| format!(" ({note})"));
@@ -388,10 +422,11 @@ impl Status {
                 or_empty(row.seconds.map(duration)),
                 or_empty(row.peak_memory.map(bytes)),
                 or_empty(row.gpu_hours.filter(|hours| *hours > 0.0).map(number)),
+                or_empty(row.gpu_utilization.and_then(|utilization| utilization.mean).map(|mean| format!("{mean:.0}"))),
                 printable(&format!("{}{}", row.label, or_empty(note))),
             ]);
         }
-        for column in 3..=6 {
+        for column in 3..=7 {
             table.column_mut(column).expect("the header has it").set_cell_alignment(CellAlignment::Right);
         }
         table
@@ -403,6 +438,9 @@ fn describe(spent: &pace::Spent) -> String {
     let mut text = format!("{} of run time", duration(spent.seconds));
     if spent.gpu_hours > 0.0 {
         let _ = write!(text, ", {} GPU-hours", number(spent.gpu_hours));
+        if let Some(utilization) = spent.gpu_utilization {
+            let _ = write!(text, " at {utilization:.0} % utilization");
+        }
     }
     let peaks = [
         spent.peak_memory.map(|peak| bytes(peak) + " of memory"),

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use winsign_core::{Diagnostic, RunId, Store, exit};
-use winsign_exec::batch::scheduler::{FAILED_NODES, MAX_FAILED_NODES, NODE_FAILURE};
+use winsign_core::{Diagnostic, RunDirectory, Store, exit};
+use winsign_exec::batch::failed_nodes::{FailedNodes, MAX_NODES, Proof};
 use winsign_exec::batch::submission::{Submission, SubmissionFile};
 use winsign_exec::batch::submit::Again;
-use winsign_exec::batch::{self, programs, submit};
+use winsign_exec::batch::{programs, submit};
 use winsign_exec::display::Display;
 use winsign_exec::gpus::{self, Share};
 use winsign_exec::launcher::{self, Launcher, Placement};
 use winsign_exec::local::Local;
 use winsign_exec::slots::Slots;
-use winsign_exec::{Options, Summary};
+use winsign_exec::{Cause, Failure, Options, Summary};
 use winsign_sweep::plan::survey::survey_runs;
 
 use super::Common;
@@ -36,94 +36,174 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> Result<u8, Diag
         tracing::info!("submission {} is cancelled; exiting", submission.id);
         return Ok(exit::SUCCESS);
     }
-    if let Err(error) = exclude_failed_nodes(&submission) {
-        tracing::warn!("{}", Diagnostic::from(error));
-    }
-    let executed = execute_pack(common, &submission, arguments);
+    let &Arguments { array, task, .. } = arguments;
+    let job = TaskJob { common, submission, array, task, failed_nodes: FailedNodes::of_this_task() };
+    job.exclude_failed_nodes(Proof::Start);
+    let executed = job.execute_pack(array, task);
     let code = match &executed {
-        Ok(summary) => {
-            tracing::info!("{} of {} runs done, {} computed now", summary.done, summary.total, summary.computed);
-            summary.exit_code()
-        }
+        Ok(summary) => summary.exit_code(),
         Err(error) => error.exit_code,
     };
-    if submission.is_cancelled() {
-        return executed.map(|_| code);
-    }
-    if let Ok(summary) = &executed
-        && let Err(error) = submit_with_more_memory(&submission, arguments, summary)
+    if !job.submission.is_cancelled()
+        && let Err(error) = job.continue_study(&executed)
     {
         tracing::warn!("{error}");
-    }
-    if let Some(job) = submission.scheduler().own_job() {
-        let Arguments { array, task, .. } = *arguments;
-        let outcome = match &executed {
-            // The time limit was reached, or the job was preempted. It resumes from its checkpoints.
-            Ok(Summary { stopped: true, pending: 1.., .. }) if submission.file.profile.requeue => {
-                submit::requeue(&submission, &job, array, task, None)
-            }
-            Ok(_) => submit::continue_submission(&submission),
-            Err(error) if error.exit_code == exit::FAILURE && submit_elsewhere(&submission, arguments, error) => Ok(()),
-            // An error that needs repair (a full disk, a missing library) would end every later job as well.
-            Err(error) => submit::requeue(&submission, &job, array, task, Some(&error.to_string())),
-        };
-        if let Err(error) = outcome {
-            tracing::warn!("{}", Diagnostic::from(error));
-        }
     }
     executed.map(|_| code)
 }
 
-/// Keeps other tasks off the nodes that could not start this one.
-fn exclude_failed_nodes(submission: &Submission) -> Result<(), batch::Error> {
-    let reason = std::env::var(NODE_FAILURE).unwrap_or_default();
-    match failed_nodes() {
-        nodes if nodes.is_empty() => Ok(()),
-        nodes => submit::exclude_nodes(submission, &nodes, &reason),
-    }
+/// A job, which executes one task.
+struct TaskJob<'a> {
+    common: &'a Common,
+    submission: Submission,
+    array: usize,
+    task: u32,
+    /// The nodes on which earlier jobs of the task have failed.
+    failed_nodes: Option<FailedNodes>,
 }
 
-/// Returns the nodes that could not start this task.
-fn failed_nodes() -> Vec<String> {
-    let nodes = std::env::var(FAILED_NODES).unwrap_or_default();
-    nodes.split(',').filter(|node| !node.is_empty()).map(str::to_string).collect()
-}
-
-/// Submits this task again after an error of a run of one rank, which is one of this node, and returns true. It does not if
-/// several nodes have failed.
-fn submit_elsewhere(submission: &Submission, arguments: &Arguments, error: &Diagnostic) -> bool {
-    let mut nodes = failed_nodes();
-    nodes.extend(submission.scheduler().own_node());
-    if submission.file.execution.ranks > 1 || nodes.is_empty() || nodes.len() > MAX_FAILED_NODES {
-        return false;
+impl TaskJob<'_> {
+    /// Executes the runs of a task, and their inputs that no other process computes.
+    fn execute_pack(&self, array: usize, task: u32) -> Result<Summary, Diagnostic> {
+        let Self { common, submission, .. } = self;
+        let store = Store::create(&root_of(submission)?)?;
+        let entries = submission.entries(array, task as usize)?;
+        let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
+        let statuses = survey_runs(&runs, &store)?;
+        let options = options(submission, &store)?;
+        if submission.is_cancelled() {
+            // The signal may have arrived before the handler was installed.
+            return Ok(Summary::default());
+        }
+        let mut display = Display::new(&submission.file.study, entries.len(), common.quiet);
+        let summary = execute(&entries, &store, &statuses, &options, &mut display)?;
+        tracing::info!("{} of {} runs done, {} computed now", summary.done, summary.total, summary.computed);
+        Ok(summary)
     }
-    let again = Again { failed: Some((&nodes, &error.message)), ..Again::default() };
-    match submit::submit_again(submission, arguments.array, arguments.task, again) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!("{}", Diagnostic::from(error));
-            false
+
+    /// Sees to it that what this job leaves undone is done by others.
+    fn continue_study(&self, executed: &Result<Summary, Diagnostic>) -> Result<(), Diagnostic> {
+        if let Ok(summary) = executed {
+            if summary.computed > 0 && summary.exit_code() == exit::SUCCESS {
+                self.exclude_failed_nodes(Proof::Completion);
+            }
+            if let Err(error) = self.submit_killed_runs(summary) {
+                tracing::warn!("{error}");
+            }
+        }
+        // Without a scheduler, somebody has called this by hand.
+        if self.submission.scheduler().own_job().is_none() {
+            return Ok(());
+        }
+        match executed {
+            // The time limit was reached, or the job was preempted. It resumes from its checkpoints.
+            Ok(Summary { stopped: true, pending: 1.., .. }) if self.submission.file.profile.requeue => {
+                self.requeue(None)
+            }
+            Ok(summary) => match submit::continue_submission(&self.submission) {
+                Err(error) if error.is_limit() && !summary.stopped => self.execute_rest(),
+                other => Ok(other?),
+            },
+            Err(error) if error.exit_code == exit::FAILURE && self.submit_elsewhere(error) => Ok(()),
+            // An error that needs repair (a full disk, a missing library) would end every later job as well.
+            Err(error) => self.requeue(Some(&error.to_string())),
         }
     }
-}
 
-/// Submits this task again if runs of it need more memory than its job has.
-fn submit_with_more_memory(
-    submission: &Submission,
-    arguments: &Arguments,
-    summary: &Summary,
-) -> Result<(), Diagnostic> {
-    let failed: Vec<&RunId> =
-        summary.failed.iter().filter(|failure| failure.memory_ran_out).map(|failure| &failure.id).collect();
-    let Some(megabytes) = more_memory(submission).filter(|_| !failed.is_empty()) else { return Ok(()) };
-    // The new job must not take these failures for final ones.
-    let store = Store::open(&root_of(submission)?)?;
-    for run in failed {
-        store.run(run).forgive()?;
+    fn requeue(&self, error: Option<&str>) -> Result<(), Diagnostic> {
+        let Some(job) = self.submission.scheduler().own_job() else { return Ok(()) };
+        Ok(submit::requeue(&self.submission, &job, self.array, self.task, error)?)
     }
-    tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
-    let again = Again { memory: Some(megabytes), ..Again::default() };
-    Ok(submit::submit_again(submission, arguments.array, arguments.task, again)?)
+
+    /// Executes the tasks that were not submitted, one after the other, as long as there is no room for another job in the queue:
+    /// no other job would.
+    fn execute_rest(&self) -> Result<(), Diagnostic> {
+        for (array, task) in self.submission.unsent_tasks()? {
+            tracing::info!("no other job can be submitted; executing task {task} of array {array} as well");
+            let summary = self.execute_pack(array, task)?;
+            if self.submission.is_cancelled() {
+                return Ok(());
+            }
+            if summary.stopped {
+                // The next job of this task finds its runs done, and goes on from here.
+                return if self.submission.file.profile.requeue { self.requeue(None) } else { Ok(()) };
+            }
+            submit::record_executed(&self.submission, array, task)?;
+            match submit::try_to_continue(&self.submission) {
+                Err(error) if error.is_limit() => {}
+                other => return Ok(other?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps other tasks off the nodes on which this one has failed, if this proves that it was their fault.
+    fn exclude_failed_nodes(&self, proof: Proof) {
+        if let Some(failed) = self.failed_nodes.as_ref().filter(|failed| failed.proof == proof)
+            && let Err(error) = submit::exclude_nodes(&self.submission, failed)
+        {
+            tracing::warn!("{}", Diagnostic::from(error));
+        }
+    }
+
+    /// Returns the nodes that the next job of this task must avoid after a failure on this one; `None` if the node of a failure is
+    /// not known.
+    fn with_this_node(&self, reason: &str, proof: Proof) -> Option<FailedNodes> {
+        let own = self.submission.scheduler().own_node().filter(|_| self.submission.file.execution.ranks == 1)?;
+        let nodes = self.failed_nodes.iter().flat_map(|failed| failed.nodes.clone()).chain([own]).collect();
+        Some(FailedNodes { nodes, reason: reason.to_string(), proof })
+    }
+
+    /// Submits this task again after an error of a run of one rank, which is one of this node, and returns true. It does not if
+    /// several nodes have failed.
+    fn submit_elsewhere(&self, error: &Diagnostic) -> bool {
+        let failed = self.with_this_node(&error.message, Proof::Start);
+        let Some(failed) = failed.filter(|failed| failed.nodes.len() <= MAX_NODES) else { return false };
+        let again = Again { failed: Some(&failed), ..Again::default() };
+        match submit::submit_again(&self.submission, self.array, self.task, again) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("{}", Diagnostic::from(error));
+                false
+            }
+        }
+    }
+
+    /// Submits this task again if another job may complete runs whose workers were killed: with more memory, or on another node.
+    fn submit_killed_runs(&self, summary: &Summary) -> Result<(), Diagnostic> {
+        let killed = |cause: Cause| summary.failed.iter().filter(move |failure| failure.cause == cause);
+        let memory = more_memory(&self.submission).filter(|_| killed(Cause::OutOfMemory).next().is_some());
+        if let Some(megabytes) = memory {
+            tracing::warn!("out of memory; submitting the task again with {megabytes} MB");
+            return self.submit_again(killed(Cause::OutOfMemory), Again { memory, ..Again::default() });
+        }
+        let Some(first) = killed(Cause::Killed).next() else { return Ok(()) };
+        if self.failed_nodes.as_ref().is_some_and(|failed| failed.proof == Proof::Completion) {
+            // On two nodes, so the cause is the run.
+            return Ok(());
+        }
+        let reason = format!("killed the worker of run {} again and again: {}", first.id, first.message);
+        let Some(failed) = self.with_this_node(&reason, Proof::Completion) else { return Ok(()) };
+        tracing::warn!("workers were killed again and again; submitting the task to another node");
+        self.submit_again(killed(Cause::Killed), Again { failed: Some(&failed), ..Again::default() })
+    }
+
+    /// Submits this task again for runs that have failed here.
+    fn submit_again<'f>(&self, runs: impl Iterator<Item = &'f Failure>, again: Again) -> Result<(), Diagnostic> {
+        // The new job must not take these failures for final ones.
+        let store = Store::open(&root_of(&self.submission)?)?;
+        let runs: Vec<RunDirectory> = runs.map(|failure| store.run(&failure.id)).collect();
+        for run in &runs {
+            run.forgive()?;
+        }
+        let submitted = submit::submit_again(&self.submission, self.array, self.task, again);
+        if submitted.is_err() {
+            for run in runs {
+                run.restore_failure()?;
+            }
+        }
+        Ok(submitted?)
+    }
 }
 
 /// Returns the megabytes to request if runs need more than this job has; `None` if the profile does not allow more.
@@ -136,21 +216,6 @@ fn root_of(submission: &Submission) -> Result<PathBuf, Diagnostic> {
     let root = submission.path.ancestors().nth(2);
     let root = root.ok_or_else(|| winsign_core::Error::damaged(&submission.path, "it is not in a store"))?;
     Ok(root.to_path_buf())
-}
-
-/// Executes the runs of one task, and their inputs that no other process computes.
-fn execute_pack(common: &Common, submission: &Submission, arguments: &Arguments) -> Result<Summary, Diagnostic> {
-    let store = Store::create(&root_of(submission)?)?;
-    let entries = submission.entries(arguments.array, arguments.task as usize)?;
-    let runs: Vec<&winsign_core::Run> = entries.iter().map(|entry| &entry.run).collect();
-    let statuses = survey_runs(&runs, &store)?;
-    let options = options(submission, &store)?;
-    if submission.is_cancelled() {
-        // The signal may have arrived before the handler was installed.
-        return Ok(Summary::default());
-    }
-    let mut display = Display::new(&submission.file.study, entries.len(), common.quiet);
-    execute(&entries, &store, &statuses, &options, &mut display)
 }
 
 /// Returns the settings for executing the runs. A run of one rank is a child of this process.

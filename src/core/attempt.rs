@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use super::error::{Error, Result};
 use super::files;
 use super::identity::RunId;
 use super::owner::{self, Owner};
-use super::results::{AttachedFile, EpochMetrics, Outcome, Processors, RunResult, Usage};
+use super::results::{AttachedFile, EpochMetrics, GpuUtilization, Outcome, Processors, RunResult, Usage};
 use super::tensors::TensorFile;
 
 /// The name of the status file, which is also the heartbeat of an attempt.
@@ -71,6 +71,40 @@ pub struct Progress {
     pub test_error: Option<f64>,
 }
 
+/// The content of the status file of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// The utilization of the GPUs; `None` if it is not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_utilization: Option<GpuUtilization>,
+}
+
+/// The status of an attempt, which its threads share.
+struct SharedStatus {
+    status: Status,
+    /// True if the utilization of the GPUs was recorded since the last heartbeat.
+    is_measured: bool,
+}
+
+impl SharedStatus {
+    fn record(&mut self, utilization: Option<GpuUtilization>) {
+        self.status.gpu_utilization = utilization;
+        self.is_measured = true;
+    }
+
+    /// Returns the status that a heartbeat writes. If the measurement hangs, it has no utilization in the last minute.
+    fn at_heartbeat(&mut self) -> &Status {
+        if let Some(utilization) = &mut self.status.gpu_utilization
+            && !std::mem::take(&mut self.is_measured)
+        {
+            utilization.last_minute = None;
+        }
+        &self.status
+    }
+}
+
 /// The way in which an attempt ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
@@ -103,7 +137,7 @@ pub struct Attempt {
     /// The wall time of the earlier attempts that this one resumes, in seconds.
     seconds_before: f64,
     began: Instant,
-    progress: Arc<Mutex<Progress>>,
+    status: Arc<Mutex<SharedStatus>>,
     heartbeat: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -147,7 +181,10 @@ impl Attempt {
             data: None,
             seconds_before: 0.0,
             began: Instant::now(),
-            progress: Arc::new(Mutex::new(progress.clone())),
+            status: Arc::new(Mutex::new(SharedStatus {
+                status: Status { progress: progress.clone(), gpu_utilization: None },
+                is_measured: false,
+            })),
             heartbeat: None,
         };
         attempt.report(progress)?;
@@ -168,9 +205,20 @@ impl Attempt {
 
     /// Writes the progress of this attempt to its status file.
     pub fn report(&self, progress: Progress) -> Result<()> {
-        let mut shared = self.progress.lock().expect("the heartbeat does not panic");
-        *shared = progress;
-        write_status(&self.directory(), &shared)
+        let status = &mut lock(&self.status).status;
+        status.progress = progress;
+        write_status(&self.directory(), status)
+    }
+
+    /// Returns a function that sets the utilization of the GPUs, which the next heartbeat writes to the status file.
+    pub fn gpu_recorder(&self) -> impl Fn(Option<GpuUtilization>) + Send + 'static {
+        let status = Arc::clone(&self.status);
+        move |utilization| lock(&status).record(utilization)
+    }
+
+    /// Returns the utilization of the GPUs as last recorded.
+    pub fn gpu_utilization(&self) -> Option<GpuUtilization> {
+        lock(&self.status).status.gpu_utilization
     }
 
     /// Fails with [`Error::Superseded`] if a later attempt has taken the run over.
@@ -303,13 +351,12 @@ impl Attempt {
 
     fn start_heartbeat(&self) -> (Sender<()>, JoinHandle<()>) {
         let (stop, stopped) = mpsc::channel();
-        let progress = Arc::clone(&self.progress);
+        let status = Arc::clone(&self.status);
         let directory = self.directory();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(owner::HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
-                let progress = progress.lock().expect("the reporter does not panic");
                 // A missed heartbeat does no harm; if the disk remains unavailable, saving the next checkpoint fails.
-                let _ = write_status(&directory, &progress);
+                let _ = write_status(&directory, lock(&status).at_heartbeat());
             }
         });
         (stop, thread)
@@ -355,8 +402,12 @@ pub fn end_attempt(run: &RunDirectory, attempt: u32, end: &End) -> Result<()> {
     files::create_exclusive(&directory.join(END), &files::seal(end)).map(drop)
 }
 
-fn write_status(directory: &Path, progress: &Progress) -> Result<()> {
-    let bytes = serde_json::to_vec(progress).expect("progress is plain data");
+fn lock(status: &Mutex<SharedStatus>) -> MutexGuard<'_, SharedStatus> {
+    status.lock().expect("no thread panics while it holds the lock")
+}
+
+fn write_status(directory: &Path, status: &Status) -> Result<()> {
+    let bytes = serde_json::to_vec(status).expect("a status is plain data");
     files::write_ephemeral(&directory.join(STATUS), &bytes)
 }
 
@@ -446,6 +497,43 @@ mod tests {
     }
 
     #[test]
+    fn recorded_gpu_utilization_is_in_the_status_and_absent_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = prepared_run(&folder);
+        let attempt = Attempt::claim(&run, 4).unwrap();
+        let progress = Progress { done: 2, total: 4, test_error: Some(12.5) };
+        attempt.report(progress.clone()).unwrap();
+        let text = std::fs::read_to_string(attempt.directory().join(STATUS)).unwrap();
+        assert_eq!(text, r#"{"done":2,"total":4,"test_error":12.5}"#, "as in versions that did not record it");
+        let measured = GpuUtilization {
+            gpus: 2,
+            mean: Some(50.0),
+            lowest: Some(40.0),
+            last_minute: None,
+            peak_memory: Some(3 << 30),
+        };
+        attempt.gpu_recorder()(Some(measured));
+        attempt.report(progress.clone()).unwrap();
+        assert_eq!(attempt.gpu_utilization(), Some(measured));
+        assert_eq!(run.status_of(1), Some(Status { progress, gpu_utilization: Some(measured) }));
+    }
+
+    #[test]
+    fn hanging_measurement_has_no_utilization_in_the_last_minute() {
+        let progress = Progress { done: 0, total: 4, test_error: None };
+        let status = Status { progress, gpu_utilization: None };
+        let mut shared = SharedStatus { status, is_measured: false };
+        let mean = Some(90.0);
+        let measured = GpuUtilization { gpus: 1, mean, lowest: mean, last_minute: mean, peak_memory: None };
+        shared.record(Some(measured));
+        assert_eq!(shared.at_heartbeat().gpu_utilization, Some(measured));
+        let stale = GpuUtilization { last_minute: None, ..measured };
+        assert_eq!(shared.at_heartbeat().gpu_utilization, Some(stale));
+        shared.record(Some(measured));
+        assert_eq!(shared.at_heartbeat().gpu_utilization, Some(measured));
+    }
+
+    #[test]
     fn simultaneous_claims_make_one_attempt() {
         let folder = tempfile::tempdir().unwrap();
         let run = prepared_run(&folder);
@@ -520,7 +608,8 @@ mod tests {
         begin(&run, 1, Owner::elsewhere());
         files::create_directory(&run.attempt_path(1)).unwrap();
         let status = run.attempt_path(1).join(STATUS);
-        write_status(&run.attempt_path(1), &Progress { done: 1, total: 4, test_error: None }).unwrap();
+        let progress = Progress { done: 1, total: 4, test_error: None };
+        write_status(&run.attempt_path(1), &Status { progress, gpu_utilization: None }).unwrap();
         assert!(matches!(run.state().unwrap(), State::Running { .. }));
         let touch = |ago| File::open(&status).unwrap().set_modified(SystemTime::now() - ago).unwrap();
         touch(owner::SILENCE / 2);

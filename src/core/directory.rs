@@ -25,7 +25,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::{self, Claim, End, Progress};
+use super::attempt::{self, Claim, End, Progress, Status};
 use super::clean;
 use super::error::{Error, Result};
 use super::files;
@@ -181,7 +181,7 @@ pub enum State {
     /// The run has an intact result.
     Done(Box<RunResult>),
     /// The latest attempt is alive.
-    Running { attempt: u32, claim: Claim, progress: Option<Progress> },
+    Running { attempt: u32, claim: Claim, status: Option<Status> },
     /// The latest attempt failed.
     Failed { attempt: u32, message: String },
     /// No attempt was made, or the latest of `attempts` attempts ended without a result and without a failure.
@@ -417,11 +417,11 @@ impl RunDirectory {
         }
         match self.claim_if_alive_by(attempt, clock)? {
             Some(claim) => {
-                let progress = self.progress_of(attempt);
+                let status = self.status_of(attempt);
                 // The attempt may have committed after the first check for a result.
                 match self.result()? {
                     Some(result) => Ok(State::Done(Box::new(result))),
-                    None => Ok(State::Running { attempt, claim, progress }),
+                    None => Ok(State::Running { attempt, claim, status }),
                 }
             }
             None => match self.result()? {
@@ -500,6 +500,11 @@ impl RunDirectory {
 
     /// Returns the progress of an attempt; returns `None` if it has not written its status yet.
     pub fn progress_of(&self, attempt: u32) -> Option<Progress> {
+        self.status_of(attempt).map(|status| status.progress)
+    }
+
+    /// Returns the content of the status file of an attempt; returns `None` if it has not been written yet.
+    pub fn status_of(&self, attempt: u32) -> Option<Status> {
         let bytes = files::read_if_exists(&self.attempt_path(attempt).join(attempt::STATUS)).ok()??;
         serde_json::from_slice(&bytes).ok()
     }

@@ -1,8 +1,11 @@
 //! Results of runs: metrics per epoch, and one result.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::RunId;
+use super::units::bytes;
 
 /// The metrics of one epoch of training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +73,40 @@ pub struct Usage {
     pub gpus: f64,
     /// The peak memory of tensors on a GPU, of the largest rank, in bytes; `None` without GPUs.
     pub gpu_peak_memory: Option<u64>,
+    /// The utilization of the GPUs; `None` if it was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_utilization: Option<GpuUtilization>,
+}
+
+/// The utilization of the GPUs of an attempt, measured by NVIDIA's management library (NVML): those GPUs on the machine
+/// of rank 0 that ranks of the attempt compute on. Other processes that use these GPUs are included. A utilization is the
+/// percentage of time in which the GPU executed a kernel; it is `None` if the driver does not measure it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GpuUtilization {
+    /// The number of GPUs measured.
+    pub gpus: u32,
+    /// The utilization since the attempt began: the mean over the GPUs.
+    pub mean: Option<f64>,
+    /// The utilization since the attempt began of the GPU with the lowest.
+    pub lowest: Option<f64>,
+    /// The utilization in the last minute: the mean over the GPUs. `None` in the first minute, and if NVML fails or hangs.
+    pub last_minute: Option<f64>,
+    /// The peak of the memory in use on a GPU, in bytes.
+    pub peak_memory: Option<u64>,
+}
+
+impl fmt::Display for GpuUtilization {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let percent = |value: Option<f64>, what: &str| value.map(|value| format!("{value:.0} %{what}"));
+        let lowest = self.lowest.filter(|_| self.gpus > 1);
+        let parts = [
+            percent(self.mean, ""),
+            percent(lowest, " on the least used GPU"),
+            percent(self.last_minute, " in the last minute"),
+            self.peak_memory.map(|peak| format!("at most {} in use", bytes(peak))),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// The environment variable with the fraction of a GPU that a launcher gives to a worker, if several runs share one; 1

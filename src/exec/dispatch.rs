@@ -19,7 +19,7 @@ use super::child::{self, Ended, Exit};
 use super::display::Display;
 use super::launcher::{Output, Placement};
 use super::slots::{SKIP_TIME, Seat, Slots};
-use super::{Entry, Failure, Options, Summary};
+use super::{Cause, Entry, Failure, Options, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
@@ -449,7 +449,7 @@ impl<'a> Dispatcher<'a> {
                     if memory_ran_out && !self.options.retry_out_of_memory { 0 } else { retries.max(MAX_KILLS) };
                 self.handle_failure(at, token, describe_kill(signal, memory_ran_out), allowed)?;
                 if let Some(failure) = &mut self.nodes[at].failure {
-                    failure.memory_ran_out = memory_ran_out;
+                    failure.cause = if memory_ran_out { Cause::OutOfMemory } else { Cause::Killed };
                 }
             }
             // The exit codes of a missing program or library.
@@ -598,9 +598,10 @@ impl<'a> Dispatcher<'a> {
 
     fn check_run_of_other(&mut self, at: usize) -> Result<(), Diagnostic> {
         match self.state(at)? {
-            State::Running { claim, progress, .. } => {
+            State::Running { claim, status, .. } => {
                 let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
-                self.display.show_active(at, &label, Some(&place), progress.as_ref());
+                let progress = status.as_ref().map(|status| &status.progress);
+                self.display.show_active(at, &label, Some(&place), progress);
                 return Ok(());
             }
             State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
@@ -782,7 +783,7 @@ impl<'a> Dispatcher<'a> {
         self.display.print(&format!("{label} ({}) failed: {message}{log}", run.id));
         self.nodes[at].phase = Phase::Failed;
         self.nodes[at].failure =
-            Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end, memory_ran_out: false });
+            Some(Failure { id: run.id.clone(), label: label.clone(), message, log_end, cause: Cause::Run });
         self.block_dependents(at);
     }
 

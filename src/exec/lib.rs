@@ -122,7 +122,18 @@ pub struct Failure {
     /// The last lines of its log.
     pub log_end: Vec<String>,
     #[serde(skip)]
-    pub memory_ran_out: bool,
+    pub cause: Cause,
+}
+
+/// Why the last attempt of a run failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The worker said that the run cannot be executed.
+    Run,
+    /// The worker was killed.
+    Killed,
+    /// The worker was killed for lack of memory.
+    OutOfMemory,
 }
 
 impl Summary {

@@ -1,7 +1,7 @@
 //! The table of all runs: the page lists it, and `runs.parquet` has all of its columns.
 
 use winsign_core::RunId;
-use winsign_core::results::{Outcome, RunResult, Similarity, TicketOutcome};
+use winsign_core::results::{GpuUtilization, Outcome, RunResult, Similarity, TicketOutcome};
 use winsign_core::settings::{Kind, Seeds, Settings};
 
 use super::RunRecord;
@@ -84,6 +84,12 @@ pub(crate) fn runs(records: &[RunRecord]) -> Table {
         .detail()
         .value("gpu_peak_memory", "peak memory of a GPU", Form::Bytes, |record| result(record)?.usage?.gpu_peak_memory)
         .detail()
+        .value("gpu_utilization", "GPU utilization %", PERCENT, |record| gpus(record)?.mean)
+        .detail()
+        .value("lowest_gpu_utilization", "lowest GPU utilization %", PERCENT, |record| gpus(record)?.lowest)
+        .detail()
+        .value("gpu_memory", "peak memory in use on a GPU", Form::Bytes, |record| gpus(record)?.peak_memory)
+        .detail()
         .finish("Every run of the study; the filter finds identities too.")
 }
 
@@ -101,6 +107,11 @@ pub(crate) fn settings_kind(settings: &Settings) -> &'static str {
 
 fn result<'r>(record: &'r RunRecord) -> Option<&'r RunResult> {
     record.result.as_ref()
+}
+
+/// Returns the utilization of the GPUs of a finished run.
+fn gpus(record: &RunRecord) -> Option<GpuUtilization> {
+    result(record)?.usage?.gpu_utilization
 }
 
 /// Returns the seeds of a run; none for paths, which have those of both ends.

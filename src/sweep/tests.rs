@@ -577,6 +577,10 @@ fn values_given_twice_are_errors_or_in_a_defined_order() {
     for twice in ["{levels: 1, levels: 2}", "{levels: 1, \"levels\": 2}", "{levels: 1, ? levels : 2}"] {
         assert_eq!(failed(&format!("ticket: {twice}")).message, "`levels` is given twice", "{twice}");
     }
+    let twice = failed("ticket:\n  <<: {levels: 1}\n  <<: {levels: 2}");
+    assert_eq!(twice.message, "`<<` is given twice");
+    let number = failed("ticket: {<<: 3}");
+    assert!(number.message.starts_with("`<<` needs a block of settings or a list of blocks, found `3`"), "{number}");
 }
 
 #[test]

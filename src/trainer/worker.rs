@@ -19,12 +19,13 @@ use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::prelude::*;
 use winsign_core::attempt::{Attempt, End, LOG};
 use winsign_core::directory::RunFile;
-use winsign_core::results::{GPU_SHARE, Processors, Usage};
+use winsign_core::results::{GPU_SHARE, GpuUtilization, Processors, Usage};
 use winsign_core::settings::{MAX_THREADS, Settings, Training};
 use winsign_core::{Diagnostic, RunDirectory, exit};
 use winsign_data::DEFAULT_ROOT;
 
 use super::comm::{self, Comm, Place, Ranks, print_message, pulse};
+use super::device::{GpuId, nvml};
 use super::session::{self, ExecOptions, Session};
 use super::{Error, Finished, Result, connect, device, import, memory, numerics, ticket, transfer};
 
@@ -142,8 +143,8 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
         Ok(None) => return finish(ranks, None, Ok(())),
         Err(error) => return finish(ranks, None, Err(error)),
     };
-    let device = match prepare_device(arguments, &mut ranks, &file.settings) {
-        Ok(device) => device,
+    let (device, gpus) = match prepare_device(arguments, &mut ranks, &file.settings) {
+        Ok(assigned) => assigned,
         Err(error) => return finish(ranks, attempt, Err(error)),
     };
     let options = ExecOptions {
@@ -154,13 +155,19 @@ fn execute(arguments: &Arguments, mut ranks: Ranks, stop: Arc<AtomicBool>) -> u8
         stop,
     };
     let processors = Processors { ranks: ranks.comm.place().ranks as u32, threads: arguments.threads };
+    let monitor = attempt.as_ref().and_then(|attempt| nvml::Monitor::start(gpus, attempt.gpu_recorder()));
     let mut session = Session::new(ranks, attempt, file.inputs, options);
     let finished = compute(&mut session, &file.settings);
     let finished = session.together(finished);
     let (ranks, attempt) = session.into_parts();
-    let usage = usage(&*ranks.comm, device);
+    drop(monitor);
+    let measured = attempt.as_ref().and_then(Attempt::gpu_utilization);
+    let usage = usage(&*ranks.comm, device, measured);
     if let Some(peak) = usage.gpu_peak_memory {
         tracing::info!("peak memory of the GPU: {:.2} GB", peak as f64 / 1e9);
+    }
+    if let Some(utilization) = usage.gpu_utilization {
+        tracing::info!("GPU utilization: {utilization}");
     }
     let committed = finished.and_then(|finished| match &attempt {
         Some(attempt) => pulse::slowly(|| commit(attempt, finished, processors, usage)),
@@ -282,27 +289,29 @@ fn open(arguments: &Arguments, place: Place) -> Result<Option<Claimed>> {
     Ok(Some((file, Some(attempt))))
 }
 
-/// Chooses the device of this rank, and prepares it. Fails on all ranks if it fails on one.
-fn prepare_device(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<Device> {
+/// Chooses the device of this rank, and prepares it. On rank 0 it also returns the GPUs that ranks on the
+/// same machine compute on. Fails on all ranks if it fails on one.
+fn prepare_device(arguments: &Arguments, ranks: &mut Ranks, settings: &Settings) -> Result<(Device, Vec<GpuId>)> {
     let precision = settings.precision();
     let chosen = device::choose(arguments.device, precision, &*ranks.comm);
-    let checked = chosen.map_err(Error::from).and_then(|device| {
+    let checked = chosen.map_err(Error::from).and_then(|(device, gpus)| {
         numerics::check_threads(arguments.threads)?;
         numerics::check(settings.problem().numerics, device)?;
-        Ok(device)
+        Ok((device, gpus))
     });
-    let device = session::together(&*ranks.comm, checked)?;
+    let (device, gpus) = session::together(&*ranks.comm, checked)?;
     device::prepare(device, precision, arguments.deterministic);
     ranks.connect(device)?;
-    Ok(device)
+    Ok((device, gpus))
 }
 
-/// Returns the resources that all ranks together have used so far.
-fn usage(comm: &dyn Comm, device: Device) -> Usage {
+/// Returns the resources that all ranks together have used so far. The utilization of GPUs is measured at rank 0.
+fn usage(comm: &dyn Comm, device: Device, gpu_utilization: Option<GpuUtilization>) -> Usage {
     let own = Usage {
         peak_memory: memory::peak(),
         gpus: if device.is_cuda() { gpu_share(std::env::var(GPU_SHARE).ok().as_deref()) } else { 0.0 },
         gpu_peak_memory: device::peak_memory(device),
+        gpu_utilization,
     };
     let all = comm.gather(&serde_json::to_vec(&own).expect("plain data"));
     let all = all.iter().map(|bytes| serde_json::from_slice(bytes).expect("ranks send valid JSON"));
@@ -310,6 +319,7 @@ fn usage(comm: &dyn Comm, device: Device) -> Usage {
         peak_memory: one.peak_memory.max(other.peak_memory),
         gpus: one.gpus + other.gpus,
         gpu_peak_memory: one.gpu_peak_memory.max(other.gpu_peak_memory),
+        gpu_utilization: one.gpu_utilization.or(other.gpu_utilization),
     })
     .expect("this rank is among all")
 }
@@ -465,8 +475,16 @@ mod tests {
 
     #[test]
     fn usage_on_the_cpu_has_no_gpu_and_the_largest_peak() {
-        let all = on_ranks(3, |comm| usage(comm, Device::Cpu));
+        let all = on_ranks(3, |comm| usage(comm, Device::Cpu, None));
         assert!(all.iter().all(|usage| usage.gpus == 0.0 && usage.gpu_peak_memory.is_none()));
         assert!(all[0].peak_memory.is_some() && all.iter().all(|usage| usage == &all[0]));
+    }
+
+    #[test]
+    fn gpu_utilization_of_rank_0_is_that_of_all() {
+        let measured =
+            GpuUtilization { gpus: 3, mean: Some(50.0), lowest: Some(40.0), last_minute: None, peak_memory: None };
+        let all = on_ranks(3, |comm| usage(comm, Device::Cpu, comm.place().is_root().then_some(measured)));
+        assert!(all.iter().all(|usage| usage.gpu_utilization == Some(measured)), "{all:?}");
     }
 }

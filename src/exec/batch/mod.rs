@@ -10,6 +10,7 @@
 pub mod array_file;
 pub mod arrays;
 pub(crate) mod command;
+pub mod failed_nodes;
 pub mod profile;
 pub mod programs;
 pub mod queue;
@@ -75,7 +76,7 @@ impl Error {
     }
 
     /// Returns true if only a limit on the number of jobs was reached, so that submitting can succeed later.
-    fn is_limit(&self) -> bool {
+    pub fn is_limit(&self) -> bool {
         matches!(self, Error::Full { .. } | Error::Limit { .. })
     }
 }

@@ -50,14 +50,19 @@ impl Live {
         self.jobs.iter().any(|(_, job)| job.state == JobState::Ending)
     }
 
+    /// Returns true if it has jobs that execute runs now or later.
+    fn is_active(&self) -> bool {
+        self.jobs.iter().any(|(_, job)| job.state != JobState::Ending)
+    }
+
     /// Returns true if it has arrays that its jobs will submit.
     pub fn has_more(&self) -> bool {
-        self.view == View::Full && !self.jobs.is_empty() && self.unsent > 0 && !self.submission.is_cancelled()
+        self.view == View::Full && self.is_active() && self.unsent > 0 && !self.submission.is_cancelled()
     }
 
     /// Returns true if it has arrays that are not submitted and no job that could submit them.
     pub fn is_stranded(&self) -> bool {
-        self.view == View::Full && self.jobs.is_empty() && self.unsent > 0
+        self.view == View::Full && !self.is_active() && self.unsent > 0
     }
 }
 
@@ -163,7 +168,9 @@ impl Queue {
             for task in job.id.each() {
                 let scheduler = live.submission.scheduler();
                 let note = format!("{} job {}: {}", scheduler.title(), scheduler.name(&task), job.words);
-                let place = Place { job: Some(task.to_string()), note, state };
+                // A node may hold an ending job for days.
+                let number = (job.state != JobState::Ending).then(|| task.to_string());
+                let place = Place { job: number, note, state };
                 let index = task.tasks.and_then(|tasks| tasks.last()).unwrap_or(0);
                 for run in live.submission.runs_of(*array, index) {
                     self.of_run.insert(run.clone(), place.clone());
@@ -316,7 +323,8 @@ impl Live {
         if let Some((_, job)) = self.jobs.iter().find(|(_, job)| job.state == JobState::Ending) {
             let job = self.submission.scheduler().name(&job.id);
             warnings.push(format!(
-                "job {job} of submission {id} is ending; if this lasts for minutes, its node needs an administrator"
+                "job {job} of submission {id} is ending; if this lasts for minutes, its node needs an administrator; \
+                 `winsign cancel` and then `winsign submit` continue without it"
             ));
         }
         for (node, reason) in excluded {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use winsign_core::Diagnostic;
 
 use super::Error;
+use super::failed_nodes::FailedNodes;
 use super::profile::Profile;
 use super::script::ArrayJob;
 use super::tasks::Tasks;
@@ -52,6 +53,10 @@ pub trait Scheduler: fmt::Debug + Sync {
     /// Returns the name and the limits of a cluster; `None` is the one that jobs go to unless a profile names another.
     /// [`Error::Elsewhere`] if this machine cannot reach it.
     fn limits(&self, cluster: Option<&str>, patience: Patience) -> Result<Limits, Error>;
+
+    /// Returns how many jobs this user may have in the queue of a cluster, with the settings of a profile; `None` if there is no limit
+    /// or it is not known.
+    fn user_limit(&self, profile: &Profile, limits: &Limits) -> Option<u32>;
 
     /// Returns the jobs of these users on a cluster that have not ended, and those that the scheduler killed a moment ago.
     fn jobs(&self, cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error>;
@@ -124,12 +129,17 @@ pub struct Limits {
     pub jobs: u32,
     /// True if users cannot see the jobs of others.
     pub hides_jobs: bool,
+    /// True if users may have limits of their own.
+    pub limits_users: bool,
+    /// The maximum number of jobs of this user, if it is known; see [`Scheduler::user_limit`].
+    pub of_user: Option<u32>,
 }
 
 impl Limits {
     /// Returns how many jobs one user may have, leaving some of the total to other users.
     pub fn room(&self) -> u32 {
-        (self.jobs - (self.jobs / 10).min(RESERVE)).max(1)
+        let of_cluster = (self.jobs - (self.jobs / 10).min(RESERVE)).max(1);
+        self.of_user.map_or(of_cluster, |of_user| of_cluster.min(of_user.max(1)))
     }
 }
 
@@ -296,8 +306,8 @@ pub struct ToSubmit<'a> {
     pub excluded: &'a [String],
     /// The megabytes of memory on each node, instead of those of the script.
     pub memory: Option<u64>,
-    /// Variables of the environment of the job.
-    pub variables: &'a [(&'static str, String)],
+    /// The nodes on which its task has failed, if any; they are excluded as well.
+    pub failed: Option<&'a FailedNodes>,
     /// Where it is submitted from.
     pub directory: &'a Path,
 }
@@ -315,14 +325,6 @@ pub struct NodeFailure {
     pub node: String,
     pub reason: String,
 }
-
-/// The variables with which a job that starts in place of another one knows on which nodes that has failed, separated by
-/// commas, and why.
-pub const FAILED_NODES: &str = "WINSIGN_FAILED_NODES";
-pub const NODE_FAILURE: &str = "WINSIGN_NODE_FAILURE";
-
-/// If more nodes than this cannot start a task, the cause is not a node.
-pub const MAX_FAILED_NODES: usize = 3;
 
 /// A change of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use winsign_core::lease::{self, Lease};
 use winsign_core::text::printable;
 
 use super::Error;
+use super::failed_nodes::FailedNodes;
 use super::profile::Profile;
-use super::scheduler::{FAILED_NODES, Job, JobState, JobTasks, Jobs, Limits, NODE_FAILURE, ToSubmit};
+use super::scheduler::{Job, JobState, JobTasks, Jobs, Limits, ToSubmit};
 use super::submission::{Part, Submission};
 use super::tasks::Tasks;
 
@@ -82,8 +83,8 @@ pub struct Again<'a> {
     pub memory: Option<u64>,
     /// Why it must not start before it is released.
     pub held: Option<&'a str>,
-    /// The nodes that could not start it, and why the last one could not.
-    pub failed: Option<(&'a [String], &'a str)>,
+    /// The nodes that it must avoid.
+    pub failed: Option<&'a FailedNodes>,
 }
 
 /// Sends a task again.
@@ -91,8 +92,13 @@ pub(super) fn send_again(submission: &Submission, array: usize, task: u32, again
     let _lease = take_lease(submission)?;
     let tasks = Tasks::from(task..=task);
     let job = submit(submission, array, &tasks, &[], again)?;
+    record(submission, array, Part { job, tasks })
+}
+
+/// Adds a job to those of an array.
+pub(super) fn record(submission: &Submission, array: usize, part: Part) -> Result<(), Error> {
     let mut parts = submission.parts()?.remove(&array).unwrap_or_default();
-    parts.push(Part { job, tasks });
+    parts.push(part);
     Ok(submission.write_parts(array, &parts)?)
 }
 
@@ -229,11 +235,8 @@ fn submit(
     let script = files::read_if_exists(&path)?.ok_or_else(|| winsign_core::Error::damaged(&path, "it is missing"))?;
     let script = String::from_utf8_lossy(&script);
     let mut excluded = submission.excluded()?;
-    let mut variables = vec![];
-    if let Some((nodes, reason)) = again.failed {
-        excluded.extend(nodes.iter().filter(|node| !excluded.contains(node)).cloned().collect::<Vec<_>>());
-        variables.extend([(FAILED_NODES, nodes.join(",")), (NODE_FAILURE, reason.to_string())]);
-    }
+    let failed = again.failed.iter().flat_map(|failed| failed.nodes.clone());
+    excluded.extend(failed.filter(|node| !excluded.contains(node)).collect::<Vec<_>>());
     let submitted = ToSubmit {
         script: &script,
         tasks,
@@ -241,7 +244,7 @@ fn submit(
         held: again.held.or(submission.is_held().then_some(HELD_BY_USER)),
         excluded: &excluded,
         memory: again.memory,
-        variables: &variables,
+        failed: again.failed,
         directory,
     };
     let scheduler = submission.scheduler();

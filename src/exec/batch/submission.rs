@@ -379,6 +379,13 @@ impl Submission {
         (0..self.file.arrays.len()).filter(|&array| self.rest(array, parts).is_some()).count()
     }
 
+    /// Returns the array and the index of each task that was not submitted, in order.
+    pub fn unsent_tasks(&self) -> StoreResult<Vec<(usize, u32)>> {
+        let parts = self.parts()?;
+        let rest = |array| self.rest(array, &parts).into_iter().flatten().map(move |task| (array, task));
+        Ok((0..self.file.arrays.len()).flat_map(rest).collect())
+    }
+
     /// Returns what was submitted of each array, and records jobs that a process submitted before it was killed.
     pub(super) fn adopt(&self, alive: &[Job]) -> StoreResult<BTreeMap<usize, Vec<Part>>> {
         let mut all = self.parts()?;

@@ -11,13 +11,15 @@ use winsign_sweep::plan::{Plan, PlannedRun, RunState};
 
 use super::array_file::ArrayRun;
 use super::arrays::{self, Array, Shape};
+use super::failed_nodes::FailedNodes;
 use super::profile::Profile;
 use super::queue::Queue;
 use super::scheduler::{Change, Hold, Job, JobState, JobTasks, Jobs, Limits, Patience, Variables, change_own};
 use super::script::ArrayJob;
 pub use super::send::Again;
-use super::send::{HELD_BY_USER, Sent, room, send, send_again, take_lease};
-use super::submission::{Execution, Prepared, Submission, SubmissionFile};
+use super::send::{HELD_BY_USER, Sent, record, room, send, send_again, take_lease};
+use super::submission::{Execution, Part, Prepared, Submission, SubmissionFile};
+use super::tasks::Tasks;
 use super::{Error, programs};
 
 /// A request to submit runs.
@@ -162,9 +164,11 @@ pub fn dry_run(request: &Request) -> Result<DryRun, Error> {
     Ok(DryRun { submitted, scripts, variables })
 }
 
-/// Returns the limits of the cluster that jobs of a profile go to.
+/// Returns the limits of the cluster that jobs of a profile go to, and of this user there.
 fn limits(profile: &Profile) -> Result<Limits, Error> {
-    profile.scheduler().limits(profile.cluster.as_deref(), Patience::Some)
+    let scheduler = profile.scheduler();
+    let limits = scheduler.limits(profile.cluster.as_deref(), Patience::Some)?;
+    Ok(Limits { of_user: scheduler.user_limit(profile, &limits), ..limits })
 }
 
 /// Returns the jobs of the user of a submission.
@@ -277,10 +281,11 @@ pub fn continue_submission(submission: &Submission) -> Result<(), Error> {
 
 /// How often and after which delay an ending job tries to continue its submission.
 const CONTINUE_TRIES: u32 = 30;
-const LIMIT_TRIES: u32 = 6;
+const LIMIT_TRIES: u32 = 1;
 const CONTINUE_DELAY: Duration = Duration::from_secs(10);
 
-fn try_to_continue(submission: &Submission) -> Result<(), Error> {
+/// Continues a submission as [`continue_submission`] does, but does not wait.
+pub fn try_to_continue(submission: &Submission) -> Result<(), Error> {
     let mut jobs = jobs_of(submission)?;
     submission.write_killed(&submission.killed(&jobs.killed));
     jobs.alive.retain(|job| submission.array_of(job).is_some());
@@ -296,17 +301,17 @@ fn try_to_continue(submission: &Submission) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps all waiting jobs of a submission off nodes that could not start a task, in a job that runs in place of that task: it
-/// has proved that other nodes can.
-pub fn exclude_nodes(submission: &Submission, nodes: &[String], reason: &str) -> Result<(), Error> {
+/// Keeps all waiting jobs of a submission off nodes on which a task failed, in a job that runs in place of that task and has
+/// proved that it is the nodes' fault.
+pub fn exclude_nodes(submission: &Submission, failed: &FailedNodes) -> Result<(), Error> {
     // Two jobs that start at the same time may know of different nodes.
     let _lease = in_turn(|| take_lease(submission))?;
     let mut excluded = submission.excluded_nodes()?;
-    let new: Vec<String> = nodes.iter().filter(|node| !excluded.contains_key(*node)).cloned().collect();
+    let new: Vec<String> = failed.nodes.iter().filter(|node| !excluded.contains_key(*node)).cloned().collect();
     if new.is_empty() {
         return Ok(());
     }
-    excluded.extend(new.iter().map(|node| (node.clone(), reason.to_string())));
+    excluded.extend(new.iter().map(|node| (node.clone(), failed.reason.clone())));
     submission.exclude(&excluded)?;
     let jobs = jobs_of(submission)?.alive.into_iter();
     let waiting = jobs.filter(|job| submission.array_of(job).is_some() && job.state == JobState::Pending);
@@ -323,6 +328,15 @@ fn send_rest(submission: &Submission) -> Result<Sent, Error> {
 /// Submits a task again from its job.
 pub fn submit_again(submission: &Submission, array: usize, task: u32, again: Again) -> Result<(), Error> {
     in_turn(|| send_again(submission, array, task, again))
+}
+
+/// Records that this process's job has executed a task that was not submitted.
+pub fn record_executed(submission: &Submission, array: usize, task: u32) -> Result<(), Error> {
+    let Some(job) = submission.scheduler().own_job() else { return Ok(()) };
+    in_turn(|| {
+        let _lease = take_lease(submission)?;
+        record(submission, array, Part { job: job.array.clone(), tasks: Tasks::from(task..=task) })
+    })
 }
 
 /// Queues a task again after the job of this process ends. `error` is the reason to hold it.

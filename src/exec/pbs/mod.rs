@@ -55,6 +55,10 @@ impl Scheduler for Pbs {
         client::limits(cluster, patience)
     }
 
+    fn user_limit(&self, _: &Profile, _: &Limits) -> Option<u32> {
+        None
+    }
+
     fn jobs(&self, _: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> {
         client::jobs(users)
     }

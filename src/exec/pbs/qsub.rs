@@ -100,7 +100,7 @@ mod tests {
 
     fn submitted<'a>(tasks: &'a Tasks, after: &'a [JobTasks]) -> ToSubmit<'a> {
         let directory = Path::new("/");
-        ToSubmit { script: SCRIPT, tasks, after, held: None, excluded: &[], memory: None, variables: &[], directory }
+        ToSubmit { script: SCRIPT, tasks, after, held: None, excluded: &[], memory: None, failed: None, directory }
     }
 
     #[test]

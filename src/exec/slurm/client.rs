@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use super::{TITLE, sbatch};
 use crate::batch::Error;
 use crate::batch::command::{AT_ONCE, Commands};
+use crate::batch::failed_nodes::FailedNodes;
 use crate::batch::scheduler::{Hold, Job, JobState, JobTasks, Jobs, Limits, NodeFailure, Patience, ToSubmit};
 use crate::batch::tasks::Tasks;
 use crate::hosts;
@@ -36,7 +37,7 @@ pub(super) const NEEDED_VARIABLES: &[&str] = &["SLURM_CONF", "SLURM_CONF_SERVER"
 const VARIABLES: &[&str] = &["SLURM_", "SQUEUE_", "SCANCEL_", "SCONTROL_"];
 
 /// Returns a command that the variables of the caller do not change.
-fn plain(program: &str) -> Command {
+pub(super) fn plain(program: &str) -> Command {
     let mut command = Command::new(program);
     let changes = |name: &str| VARIABLES.iter().any(|start| name.starts_with(start));
     for name in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
@@ -116,7 +117,7 @@ fn limits_of(mut scontrol: Command, patience: Patience) -> Result<Limits, Error>
 fn parse_limits(text: &str) -> Result<Limits, Error> {
     let settings = text.lines().filter_map(|line| line.split_once('='));
     let settings: HashMap<&str, &str> = settings.map(|(name, value)| (name.trim(), value.trim())).collect();
-    let number = |name: &str| settings.get(name).and_then(|value| value.parse().ok());
+    let number = |name: &str| settings.get(name).and_then(|value| value.parse::<u32>().ok());
     let (Some(cluster), Some(array), Some(jobs)) =
         (settings.get("ClusterName"), number("MaxArraySize"), number("MaxJobCount"))
     else {
@@ -125,7 +126,9 @@ fn parse_limits(text: &str) -> Result<Limits, Error> {
     let words = |name: &str| settings.get(name).into_iter().flat_map(|value| value.split(','));
     let tasks = words("SchedulerParameters").find_map(|word| word.strip_prefix("max_array_tasks=")?.parse().ok());
     let hides_jobs = words("PrivateData").any(|word| ["jobs", "all"].contains(&word));
-    Ok(Limits { cluster: cluster.to_string(), array: tasks.map_or(array, |tasks| array.min(tasks)), jobs, hides_jobs })
+    let limits_users = words("AccountingStorageEnforce").any(|word| ["limits", "safe"].contains(&word));
+    let array = tasks.map_or(array, |tasks| array.min(tasks));
+    Ok(Limits { cluster: cluster.to_string(), array, jobs, hides_jobs, limits_users, of_user: None })
 }
 
 /// The fields of a job: its array, its tasks, its state, its name, Slurm's reason, and its comment. The comment comes last,
@@ -237,6 +240,17 @@ const OURS: &str = "winsign: ";
 /// The beginning of comments about a node that cannot start the program: `node n7: cannot use the store`.
 const ON_NODE: &str = "node ";
 
+/// Returns the comment of a job from which [`failed_on`] reads the last of these nodes.
+pub(super) fn comment_on(failed: &FailedNodes) -> String {
+    let node = failed.nodes.last().map(String::as_str).unwrap_or_default();
+    one_line(&format!("{OURS}{ON_NODE}{node}: {}", failed.reason))
+}
+
+/// Replaces control characters by spaces.
+fn one_line(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
 /// Keeps pending jobs off nodes.
 pub(super) fn exclude(cluster: &str, jobs: &[JobTasks], nodes: &[String]) -> Result<(), Error> {
     for_each_array(jobs, |job| {
@@ -267,8 +281,20 @@ pub(super) fn submit(cluster: &str, submitted: &ToSubmit) -> Result<String, Erro
     }
     // Retried only if the controller has not received the request; otherwise a second array might be created.
     let script = sbatch::script(submitted);
-    let answer = COMMANDS.with_input(&mut command, script.as_bytes(), was_not_received)?;
+    let answer = COMMANDS.with_input(&mut command, script.as_bytes(), was_not_received);
+    let answer = answer.map_err(|error| with_option_for_gpus(error, &script))?;
     job_number(&answer).ok_or(Error::Unparsable { command: "sbatch", answer })
+}
+
+/// Names the setting that helps if a site rejects the usual option for GPUs.
+fn with_option_for_gpus(error: Error, script: &str) -> Error {
+    match error {
+        Error::Refused { command, words } if script.contains("#SBATCH --gres=") => {
+            let words = format!("{words}\nif the site rejects `--gres`, set `gpu_option` in the profile");
+            Error::Refused { command, words }
+        }
+        other => other,
+    }
 }
 
 /// Returns the number in an answer: the last line that is `123` or `123;cluster`. Plugins of a site may print others.
@@ -303,7 +329,7 @@ pub(super) fn control(cluster: &str, verb: &str, jobs: &[JobTasks]) -> Result<()
 
 /// Sets attributes of jobs, such as the comment, which [`jobs`] reads as the reason why they are held.
 pub(super) fn update(cluster: &str, jobs: &[JobTasks], attribute: &str, text: &str) -> Result<(), Error> {
-    let line: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    let line = one_line(text);
     for_each_array(jobs, |job| {
         let mut scontrol = on("scontrol", cluster);
         scontrol.arg("update");
@@ -405,10 +431,13 @@ mod tests {
         let text = "Configuration data as of 2026-01-01\nClusterName             = alpha\nMaxArraySize            = 1001\n\
                     MaxJobCount             = 10000\nMailProg                = /bin/mail";
         let limits = parse_limits(text).unwrap();
-        assert_eq!(limits, Limits { cluster: "alpha".into(), array: 1001, jobs: 10_000, hides_jobs: false });
-        let text = format!("{text}\nPrivateData = accounts,jobs\nSchedulerParameters = bf_max=1,max_array_tasks=100");
+        assert_eq!((limits.cluster.as_str(), limits.array, limits.jobs), ("alpha", 1001, 10_000));
+        assert!(!limits.hides_jobs && !limits.limits_users);
+        let text = format!(
+            "{text}\nAccountingStorageEnforce = associations,limits\nPrivateData = accounts,jobs\nSchedulerParameters = bf_max=1,max_array_tasks=100"
+        );
         let limits = parse_limits(&text).unwrap();
-        assert_eq!((limits.array, limits.hides_jobs), (100, true));
+        assert_eq!((limits.array, limits.hides_jobs, limits.limits_users), (100, true, true));
         assert!(matches!(parse_limits("nothing"), Err(Error::Unparsable { .. })));
     }
 

@@ -1,6 +1,7 @@
 //! Slurm, from version 22.05. `client` calls its commands and parses their output, `script` writes the options of jobs,
-//! `sbatch` passes them on, `options` checks those of a profile, `forms` parses limits, `nodes` reads the environment of a job.
+//! `sbatch` passes them on, `account` reads limits of users, `options` checks those of a profile, `forms` parses limits, `nodes` reads the environment of a job.
 
+mod account;
 mod client;
 mod forms;
 mod nodes;
@@ -53,6 +54,10 @@ impl Scheduler for Slurm {
 
     fn limits(&self, cluster: Option<&str>, patience: Patience) -> Result<Limits, Error> {
         client::limits(cluster, patience)
+    }
+
+    fn user_limit(&self, profile: &Profile, limits: &Limits) -> Option<u32> {
+        limits.limits_users.then(|| account::limit(profile, &limits.cluster))?
     }
 
     fn jobs(&self, cluster: &str, users: &BTreeSet<u32>) -> Result<Jobs, Error> {

@@ -6,7 +6,9 @@
 use std::env;
 use std::process::Command;
 
-use crate::batch::scheduler::{FAILED_NODES, JobTasks, NODE_FAILURE, ToSubmit, Variables};
+use super::client;
+use crate::batch::failed_nodes::{self, FailedNodes};
+use crate::batch::scheduler::{JobTasks, ToSubmit, Variables};
 
 /// Variables that sbatch reads, and the options of a script that replace them. What depends on the runs is set by every
 /// script, and needs no option here: [`OF_RUNS`].
@@ -66,8 +68,10 @@ const OF_RUNS: &[&str] = &[
 pub(super) fn command(submitted: &ToSubmit) -> Command {
     let mut command = Command::new("sbatch");
     command.arg("--parsable").args(arguments(submitted)).current_dir(submitted.directory);
-    // Those of this job are about this job alone.
-    command.env_remove(FAILED_NODES).env_remove(NODE_FAILURE).envs(submitted.variables.iter().cloned());
+    for variable in failed_nodes::VARIABLES {
+        command.env_remove(variable);
+    }
+    command.envs(submitted.failed.into_iter().flat_map(FailedNodes::variables));
     let options = options_of(submitted.script);
     for variable in env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
         if is_removed(&variable, &options) {
@@ -95,7 +99,7 @@ pub(super) fn script(submitted: &ToSubmit) -> String {
 }
 
 fn arguments(submitted: &ToSubmit) -> Vec<String> {
-    let ToSubmit { script: _, tasks: _, after, held, excluded, memory, variables: _, directory: _ } = submitted;
+    let ToSubmit { script: _, tasks: _, after, held, excluded, memory, failed, directory: _ } = submitted;
     let mut arguments = options_of(&script(submitted));
     if let Some(megabytes) = memory {
         arguments.retain(|argument| !argument.starts_with("--mem="));
@@ -108,6 +112,7 @@ fn arguments(submitted: &ToSubmit) -> Vec<String> {
     if held.is_some() {
         arguments.push("--hold".to_string());
     }
+    arguments.extend(failed.map(|failed| format!("--comment={}", client::comment_on(failed))));
     if !excluded.is_empty() {
         // The last such option replaces the others.
         let nodes: Vec<&str> = excluded_nodes(&arguments).chain(excluded.iter().map(String::as_str)).collect();
@@ -184,7 +189,7 @@ mod tests {
             held: Some("for a test"),
             excluded: &["n2".to_string()],
             memory: Some(6144),
-            variables: &[],
+            failed: None,
             directory: Path::new("/"),
         };
         let expected = [

@@ -1,7 +1,8 @@
 //! The parts of an array's script that only Slurm understands.
 
+use crate::batch::failed_nodes;
 use crate::batch::profile::Profile;
-use crate::batch::scheduler::{FAILED_NODES, MAX_FAILED_NODES, NODE_FAILURE, ScriptParts};
+use crate::batch::scheduler::ScriptParts;
 use crate::batch::script::{ArrayJob, Resources};
 
 /// Submits this task again, to run on another node, unless several nodes have failed; otherwise queues it again and holds it. A running
@@ -30,8 +31,9 @@ const HOLD: &str = r#"node=${SLURMD_NODENAME:-$(hostname)}
     }"#;
 
 fn hold() -> String {
-    let too_many = format!("{}*", "*,".repeat(MAX_FAILED_NODES));
-    let names = [("@nodes@", FAILED_NODES), ("@failure@", NODE_FAILURE), ("@too many@", &too_many)];
+    let too_many = format!("{}*", "*,".repeat(failed_nodes::MAX_NODES));
+    let names =
+        [("@nodes@", failed_nodes::NODES), ("@failure@", failed_nodes::START_FAILURE), ("@too many@", &too_many)];
     names.iter().fold(HOLD.to_string(), |text, (name, value)| text.replace(name, value))
 }
 

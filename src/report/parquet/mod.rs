@@ -165,6 +165,7 @@ mod tests {
     use super::super::Curve;
     use super::*;
     use crate::made_up::Reported as _;
+    use winsign_core::results::{GpuUtilization, Usage};
     use winsign_core::settings::{Kind, Seeds};
     use winsign_sweep::plan::RunState;
     use winsign_testkit::study::Study;
@@ -232,6 +233,27 @@ mod tests {
         assert!(matches!(failed["remaining_ratio"], Field::Double(_)), "its ticket's");
         let connect = find("done", "connect");
         assert_eq!((&connect["seed_init"], &connect["between"]), (&Field::Null, &text("seeds")));
+    }
+
+    #[test]
+    fn gpu_utilization_reads_back() {
+        let study = Study::digits();
+        let mut records = study.records();
+        let utilization = GpuUtilization {
+            gpus: 4,
+            mean: Some(83.5),
+            lowest: Some(60.0),
+            last_minute: None,
+            peak_memory: Some(12_000_000_000),
+        };
+        let usage = Usage { peak_memory: None, gpus: 4.0, gpu_peak_memory: None, gpu_utilization: Some(utilization) };
+        records[1].result.as_mut().unwrap().usage = Some(usage);
+        let files: HashMap<_, _> = render(&study.report(), &records).into_iter().collect();
+        let lines = read(&files["runs.parquet"]);
+        let columns = ["gpu_utilization", "lowest_gpu_utilization", "gpu_memory"];
+        assert_eq!(columns.map(|column| lines[0][column].clone()), [Field::Null, Field::Null, Field::Null]);
+        let values = [Field::Double(83.5), Field::Double(60.0), Field::ULong(12_000_000_000)];
+        assert_eq!(columns.map(|column| lines[1][column].clone()), values);
     }
 
     #[test]

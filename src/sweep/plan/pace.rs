@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use winsign_core::RunId;
+use winsign_core::results::RunResult;
 
 use super::survey::RunStatus;
 use super::{Plan, PlannedRun, RunState, cost};
@@ -41,6 +42,8 @@ pub struct Spent {
     /// The peak memory of any process, in bytes.
     pub peak_memory: Option<u64>,
     pub gpu_peak_memory: Option<u64>,
+    /// The mean utilization of the GPUs over their hours, in percent, of the runs whose utilization was measured.
+    pub gpu_utilization: Option<f64>,
     /// The number of runs whose results record no resources except time.
     pub unknown: usize,
 }
@@ -146,13 +149,53 @@ fn left(plan: &Plan, statuses: &[RunStatus]) -> (f64, f64) {
 
 /// Returns the resources that a plan has used so far.
 pub fn spent(statuses: &[RunStatus]) -> Spent {
-    statuses.iter().filter_map(|status| status.result.as_ref()).fold(Spent::default(), |spent, result| Spent {
+    let results = || statuses.iter().filter_map(|status| status.result.as_ref());
+    let start = Spent { gpu_utilization: weighted_mean(results().filter_map(measured_gpu_hours)), ..Spent::default() };
+    results().fold(start, |spent, result| Spent {
         seconds: spent.seconds + result.seconds,
         gpu_hours: spent.gpu_hours + result.gpu_hours().unwrap_or(0.0),
         peak_memory: spent.peak_memory.max(result.usage.and_then(|usage| usage.peak_memory)),
         gpu_peak_memory: spent.gpu_peak_memory.max(result.usage.and_then(|usage| usage.gpu_peak_memory)),
         unknown: spent.unknown + usize::from(result.usage.is_none()),
+        ..spent
     })
+}
+
+/// Returns the utilization of the GPUs of a result, and their hours; `None` if it was not measured.
+fn measured_gpu_hours(result: &RunResult) -> Option<(f64, f64)> {
+    Some((result.usage?.gpu_utilization?.mean?, result.gpu_hours()?))
+}
+
+/// Returns the mean of values with weights; `None` if all weights are zero.
+fn weighted_mean(values: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
+    let add = |(sum, total), (value, weight)| (sum + value * weight, total + weight);
+    let (sum, total) = values.fold((0.0, 0.0), add);
+    (total > 0.0).then(|| sum / total)
+}
+
+/// The utilization of a GPU, in percent, below which a run counts as one that does not need the whole GPU.
+pub const LOW_UTILIZATION: f64 = 20.0;
+
+/// The utilization of GPUs in the last minute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GpuLoad {
+    /// The mean over the GPUs of all running runs, in percent.
+    pub mean: f64,
+    /// The indices of running runs below [`LOW_UTILIZATION`].
+    pub low: Vec<usize>,
+}
+
+/// Returns the utilization of the GPUs in the last minute; `None` if it was not measured for any running run.
+pub fn gpu_load(statuses: &[RunStatus]) -> Option<GpuLoad> {
+    let mean = weighted_mean(statuses.iter().filter_map(recent_utilization))?;
+    let is_low = |at: &usize| recent_utilization(&statuses[*at]).is_some_and(|(recent, _)| recent < LOW_UTILIZATION);
+    Some(GpuLoad { mean, low: (0..statuses.len()).filter(is_low).collect() })
+}
+
+/// Returns the utilization of the GPUs of a running run in the last minute, and their number.
+fn recent_utilization(status: &RunStatus) -> Option<(f64, f64)> {
+    let utilization = status.gpu_utilization.filter(|_| status.state == RunState::Running)?;
+    Some((utilization.last_minute?, f64::from(utilization.gpus)))
 }
 
 /// Returns the machines that execute runs, with the number of their runs; the busiest comes first.
@@ -172,7 +215,7 @@ mod tests {
     use crate::parse;
     use crate::plan::build::build;
     use winsign_core::attempt::Progress;
-    use winsign_core::results::{Outcome, Processors, RunResult, TransferOutcome, Usage};
+    use winsign_core::results::{GpuUtilization, Outcome, Processors, TransferOutcome, Usage};
 
     /// Returns a plan of dense networks without inputs and of a chain of tickets; each run has ten epochs.
     fn plan(transfers: u32, levels: u32) -> Plan {
@@ -194,16 +237,7 @@ mod tests {
     }
 
     fn pending() -> RunStatus {
-        RunStatus {
-            state: RunState::Pending,
-            result: None,
-            progress: None,
-            note: None,
-            damaged: None,
-            attempts: 0,
-            host: None,
-            since: None,
-        }
+        RunStatus::pending()
     }
 
     fn done(seconds: f64, seconds_ago: f64) -> RunStatus {
@@ -335,7 +369,9 @@ mod tests {
 
     #[test]
     fn resources_are_added_up_and_memory_is_the_peak() {
-        let usage = |peak, gpus, gpu_peak_memory| Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory });
+        let usage = |peak, gpus, gpu_peak_memory| {
+            Some(Usage { peak_memory: Some(peak), gpus, gpu_peak_memory, gpu_utilization: None })
+        };
         let with = |seconds, usage| {
             let mut status = done(seconds, 0.0);
             status.result.as_mut().unwrap().usage = usage;
@@ -352,6 +388,42 @@ mod tests {
         assert_near(spent.seconds, 12_660.0);
         assert_near(spent.gpu_hours, 1.0 + 0.5);
         assert_eq!((spent.peak_memory, spent.gpu_peak_memory, spent.unknown), (Some(300), Some(9), 1));
+    }
+
+    fn utilization(gpus: u32, mean: f64, last_minute: Option<f64>) -> GpuUtilization {
+        GpuUtilization { gpus, mean: Some(mean), lowest: Some(mean), last_minute, peak_memory: None }
+    }
+
+    #[test]
+    fn gpu_utilization_so_far_is_weighted_by_gpu_hours() {
+        let with = |seconds, gpus, gpu_utilization| {
+            let mut status = done(seconds, 0.0);
+            let usage = Usage { peak_memory: None, gpus, gpu_peak_memory: None, gpu_utilization };
+            status.result.as_mut().unwrap().usage = Some(usage);
+            status
+        };
+        let measured = [
+            with(3600.0, 2.0, Some(utilization(2, 80.0, None))),
+            with(1800.0, 4.0, Some(utilization(4, 50.0, None))),
+            with(9000.0, 1.0, None),
+        ];
+        assert_near(spent(&measured).gpu_utilization.unwrap(), 65.0);
+        assert_eq!(spent(&measured[2..]).gpu_utilization, None);
+    }
+
+    #[test]
+    fn gpu_load_counts_running_runs_that_were_measured_for_a_minute() {
+        let on = |gpu_utilization| RunStatus { gpu_utilization, ..running(1, 0, 0.0) };
+        let finished = RunStatus { gpu_utilization: Some(utilization(1, 1.0, Some(1.0))), ..done(60.0, 0.0) };
+        let statuses = [
+            on(Some(utilization(3, 10.0, Some(90.0)))),
+            on(Some(utilization(1, 90.0, Some(10.0)))),
+            on(Some(utilization(1, 0.0, None))),
+            on(None),
+            finished,
+        ];
+        assert_eq!(gpu_load(&statuses), Some(GpuLoad { mean: 70.0, low: vec![1] }));
+        assert_eq!(gpu_load(&statuses[2..]), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use winsign_core::attempt::{END, Progress};
 use winsign_core::error::{Error, Result};
 use winsign_core::owner::{self, Clock};
 use winsign_core::parallel;
-use winsign_core::results::RunResult;
+use winsign_core::results::{GpuUtilization, RunResult};
 use winsign_core::{Run, RunDirectory, RunId, State, Store, clean};
 
 use super::{Plan, RunState};
@@ -22,6 +22,8 @@ pub struct RunStatus {
     pub result: Option<RunResult>,
     /// The progress of a run that is running.
     pub progress: Option<Progress>,
+    /// The utilization of the GPUs of a run that is running or done; `None` if it was not measured.
+    pub gpu_utilization: Option<GpuUtilization>,
     /// The reason of a failure, the owner of a run that is executed, or the defect of a damaged file.
     pub note: Option<String>,
     /// A file of the run that differs from what was written; `winsign run` sets it aside.
@@ -137,11 +139,13 @@ pub fn status(run: &RunDirectory, clock: &Clock) -> Result<RunStatus> {
             host: Some(result.host.clone()),
             since: committed(&result, owner::touched(&run.result_path())),
             attempts: result.attempt,
+            gpu_utilization: result.usage.and_then(|usage| usage.gpu_utilization),
             result: Some(*result),
             ..plain(RunState::Done)
         },
-        Ok(State::Running { attempt, claim, progress }) => RunStatus {
-            progress,
+        Ok(State::Running { attempt, claim, status }) => RunStatus {
+            gpu_utilization: status.as_ref().and_then(|status| status.gpu_utilization),
+            progress: status.map(|status| status.progress),
             note: Some(claim.owner.to_string()),
             since: owner::touched(&run.claim_path(attempt)),
             host: Some(claim.owner.host),
@@ -191,6 +195,7 @@ impl RunStatus {
             state: RunState::Pending,
             result: None,
             progress: None,
+            gpu_utilization: None,
             note: None,
             damaged: None,
             attempts: 0,

@@ -1,5 +1,6 @@
 //! YAML as a tree in which every node has its place.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -36,6 +37,9 @@ pub struct Name {
     pub text: String,
 }
 
+/// The key whose value is a block of settings, which become those of its own block.
+const MERGE_KEY: &str = "<<";
+
 /// Reads one YAML document.
 pub(super) fn read(text: &str, kind: &DocumentKind) -> Result<Node, Diagnostic> {
     let options = serde_saphyr::options! {
@@ -46,10 +50,13 @@ pub(super) fn read(text: &str, kind: &DocumentKind) -> Result<Node, Diagnostic> 
         // No setting has such a number, but a text may look like one.
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
+        // Merged by `merge`, so that a second `<<` in a block is an error like every other key that is given twice.
+        merge_keys: serde_saphyr::options::MergeKeyPolicy::AsOrdinary,
     };
     let root: Result<Node, _> = serde_saphyr::from_str_with_options(text, options);
     let mut root = root.map_err(|error| fault(error, kind))?;
     root.add_written(text);
+    root.merge()?;
     Ok(root)
 }
 
@@ -73,6 +80,39 @@ impl Node {
             Content::List(nodes) => nodes.iter_mut().for_each(|node| node.add_written(text)),
             Content::Map(entries) => entries.iter_mut().for_each(|(_, node)| node.add_written(text)),
             Content::Nothing | Content::Text(_) => {}
+        }
+    }
+
+    /// Replaces the merge key of blocks, here and below, by the settings of the blocks that it names. A block's own settings
+    /// come first, then those of the first merged block.
+    fn merge(&mut self) -> Result<(), Diagnostic> {
+        match &mut self.content {
+            Content::List(nodes) => nodes.iter_mut().try_for_each(Node::merge),
+            Content::Map(entries) => {
+                entries.iter_mut().try_for_each(|(_, node)| node.merge())?;
+                let Some(at) = entries.iter().position(|(name, _)| name.text == MERGE_KEY) else { return Ok(()) };
+                let (_, merged) = entries.remove(at);
+                let mut known: HashSet<String> = entries.iter().map(|(name, _)| name.text.clone()).collect();
+                let new = merged.into_merged()?.into_iter().filter(|(name, _)| known.insert(name.text.clone()));
+                entries.extend(new);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the settings of the value of a merge key: a block, or several in order.
+    fn into_merged(self) -> Result<Vec<(Name, Node)>, Diagnostic> {
+        match self.content {
+            Content::Map(entries) => Ok(entries),
+            Content::List(nodes) if nodes.iter().all(|node| matches!(node.content, Content::Map(_))) => {
+                Ok(nodes.into_iter().map(Node::into_merged).collect::<Result<Vec<_>, _>>()?.concat())
+            }
+            _ => {
+                let message =
+                    format!("`{MERGE_KEY}` needs a block of settings or a list of blocks, found {}", self.found());
+                Err(Diagnostic::at(self.place, message, "name one that has an anchor, as in `<<: *base`"))
+            }
         }
     }
 

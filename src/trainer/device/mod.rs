@@ -1,6 +1,7 @@
 //! Devices: the CPU, or one GPU for each rank.
 
 mod libtorch;
+pub mod nvml;
 
 use std::ffi::CStr;
 use std::fmt;
@@ -49,8 +50,22 @@ pub struct Gpu {
     pub capability: (i32, i32),
     /// The memory in bytes.
     pub memory: u64,
-    /// The unique identifier of the GPU, across all machines.
-    id: [u8; 16],
+    id: GpuId,
+}
+
+/// The identifier of a GPU, or of an instance of one (MIG), that is unique across all machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuId([u8; 16]);
+
+impl fmt::Display for GpuId {
+    /// Writes the identifier as a UUID.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            let dash = if matches!(at, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{dash}{byte:02x}")?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Gpu {
@@ -121,14 +136,15 @@ fn query_gpu(index: i32) -> Result<Gpu, driver::DriverError> {
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         ),
         memory: memory as u64,
-        id: driver::device::get_uuid(device)?.bytes.map(|byte| byte as u8),
+        id: GpuId(driver::device::get_uuid(device)?.bytes.map(|byte| byte as u8)),
     })
 }
 
 /// Returns the device of this rank, after [`load`]. All ranks must call it; either all are on GPUs, or none. A rank
 /// gets the first of its visible GPUs that no rank before it has, so it does not matter whether the launcher makes all
-/// GPUs of a machine visible to a rank or only its own. The call may fail on some of the ranks only.
-pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<Device, Diagnostic> {
+/// GPUs of a machine visible to a rank or only its own. On rank 0 it also returns the GPUs that the ranks on the same
+/// machine get. The call may fail on some of the ranks only.
+pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result<(Device, Vec<GpuId>), Diagnostic> {
     let own = match request {
         Request::Cpu => Err("--device cpu".to_string()),
         // Idle drivers take seconds to start, and not the same time on every machine.
@@ -150,7 +166,7 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
             }
             Precision::Bf16 | Precision::Fp32 => {}
         }
-        return Ok(Device::Cpu);
+        return Ok((Device::Cpu, vec![]));
     };
     let gpu = &gpus[index];
     if precision != Precision::Fp32 && gpu.capability < (8, 0) {
@@ -162,15 +178,21 @@ pub fn choose(request: Request, precision: Precision, comm: &dyn Comm) -> Result
             "use fp32",
         ));
     }
-    if comm.place().is_root() {
-        // Rank 0 writes the log.
-        for (rank, (host, gpus)) in all.iter().enumerate() {
-            if let (Ok(Some(index)), Ok(gpus)) = (assign_gpu(request, rank, &all), gpus) {
-                tracing::info!("rank {rank} computes on GPU {index} of {host}, {}", gpus[index]);
-            }
+    let is_root = comm.place().is_root();
+    Ok((Device::Cuda(index), if is_root { log_gpus(request, &all) } else { vec![] }))
+}
+
+/// Logs the GPUs of all ranks. Returns those on the machine of rank 0.
+fn log_gpus(request: Request, all: &[Found]) -> Vec<GpuId> {
+    let mut on_first_machine = vec![];
+    for (rank, (host, gpus)) in all.iter().enumerate() {
+        let (Ok(Some(index)), Ok(gpus)) = (assign_gpu(request, rank, all), gpus) else { continue };
+        tracing::info!("rank {rank} computes on GPU {index} of {host}, {}", gpus[index]);
+        if *host == all[0].0 {
+            on_first_machine.push(gpus[index].id);
         }
     }
-    Ok(Device::Cuda(index))
+    on_first_machine
 }
 
 /// The host of a rank, and its GPUs or the reason for which it has none.
@@ -189,7 +211,7 @@ fn assign_gpu(request: Request, rank: usize, all: &[Found]) -> Result<Option<usi
             "pass --device cpu to use the CPU",
         ));
     }
-    let mut taken: Vec<[u8; 16]> = vec![];
+    let mut taken: Vec<GpuId> = vec![];
     for (other, (host, gpus)) in all.iter().enumerate() {
         let gpus = gpus.as_deref().unwrap_or_default();
         let free = gpus.iter().position(|gpu| !taken.contains(&gpu.id));
@@ -262,7 +284,7 @@ mod tests {
     use crate::comm::threads::on_ranks;
 
     fn gpu(id: u8) -> Gpu {
-        Gpu { name: format!("GPU {id}"), capability: (8, 0), memory: 80_000_000_000, id: [id; 16] }
+        Gpu { name: format!("GPU {id}"), capability: (8, 0), memory: 80_000_000_000, id: GpuId([id; 16]) }
     }
 
     fn machine(host: &str, ids: &[u8]) -> Found {
@@ -290,6 +312,12 @@ mod tests {
     }
 
     #[test]
+    fn gpus_of_the_first_machine_are_those_of_its_ranks() {
+        let (a, b) = (machine("a", &[3, 1, 2]), machine("b", &[7, 8]));
+        assert_eq!(log_gpus(Request::Auto, &[a.clone(), b.clone(), b, a]), [3, 1].map(|id| GpuId([id; 16])));
+    }
+
+    #[test]
     fn rank_without_a_gpu_is_reported_with_its_host() {
         let two = machine("node7", &[1, 2]);
         let crowded = [machine("node6", &[5]), two.clone(), two.clone(), two];
@@ -312,11 +340,17 @@ mod tests {
     #[test]
     fn cpu_accepts_fp32_and_bf16() {
         let on_cpu = |precision| choose(Request::Cpu, precision, &Single);
-        assert_eq!(on_cpu(Precision::Fp32), Ok(Device::Cpu));
-        assert_eq!(on_cpu(Precision::Bf16), Ok(Device::Cpu));
+        assert_eq!(on_cpu(Precision::Fp32), Ok((Device::Cpu, vec![])));
+        assert_eq!(on_cpu(Precision::Bf16), Ok((Device::Cpu, vec![])));
         assert!(on_cpu(Precision::Tf32).unwrap_err().message.contains("precision tf32 needs a GPU"));
         let all = on_ranks(2, |comm| choose(Request::Cpu, Precision::Tf32, comm));
         assert_eq!(all, [on_cpu(Precision::Tf32), on_cpu(Precision::Tf32)], "the same on every rank");
+    }
+
+    #[test]
+    fn gpu_id_is_shown_as_a_uuid() {
+        let id = GpuId(std::array::from_fn(|at| at as u8 * 17));
+        assert_eq!(id.to_string(), "00112233-4455-6677-8899-aabbccddeeff");
     }
 
     #[test]

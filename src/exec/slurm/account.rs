@@ -1,0 +1,65 @@
+//! The limits of a user on submitted jobs, from the accounting database.
+
+use std::env;
+use std::process::Command;
+
+use super::client::plain;
+use crate::batch::profile::Profile;
+
+/// Returns how many jobs this user may have in the queue of a cluster with the account and the QOS of a profile; `None` if
+/// there is no limit, or if it is not known. Limits of whole accounts and of partitions are not read, and a site may hide all of
+/// them: sbatch then rejects what is too much.
+pub(super) fn limit(profile: &Profile, cluster: &str) -> Option<u32> {
+    let user = answer(Command::new("id").arg("-un"))?;
+    let associations = answer(plain("sacctmgr").args(["--noheader", "--parsable2", "show", "associations"]).args([
+        &format!("user={}", user.trim()),
+        &format!("cluster={cluster}"),
+        "format=account,defaultqos,maxsubmitjobs",
+    ]))?;
+    let levels =
+        answer(plain("sacctmgr").args(["--noheader", "--parsable2", "show", "qos"]).arg("format=name,maxsubmitpu"))?;
+    let chosen = |setting: &Option<String>, variable: &str| setting.clone().or_else(|| env::var(variable).ok());
+    let account = chosen(&profile.account, "SBATCH_ACCOUNT");
+    limit_of(&associations, &levels, account.as_deref(), chosen(&profile.qos, "SBATCH_QOS").as_deref())
+}
+
+/// Returns the output of a command that succeeds.
+fn answer(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok()
+}
+
+/// Returns the limit of an account with a QOS, which takes precedence over that of the account. If several associations are
+/// possible, this is the highest of their limits.
+fn limit_of(associations: &str, levels: &str, account: Option<&str>, qos: Option<&str>) -> Option<u32> {
+    let of_level = |name: &str| {
+        let level = levels.lines().filter_map(|line| line.split_once('|')).find(|(level, _)| *level == name)?;
+        level.1.parse::<u32>().ok()
+    };
+    let of_association = |line: &str| {
+        let fields: Vec<&str> = line.split('|').collect();
+        let &[name, default_qos, limit] = fields.as_slice() else { return None };
+        let is_possible = account.is_none_or(|account| account.eq_ignore_ascii_case(name));
+        is_possible.then(|| of_level(qos.unwrap_or(default_qos)).or(limit.parse().ok()).unwrap_or(u32::MAX))
+    };
+    associations.lines().filter_map(of_association).max().filter(|limit| *limit < u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_of_the_qos_takes_precedence_over_that_of_the_account() {
+        const ASSOCIATIONS: &str = "lab|normal|7\nother||3\n";
+        const LEVELS: &str = "normal|4\nscavenger|\nlong|9\n";
+        let limit = |account, qos| limit_of(ASSOCIATIONS, LEVELS, account, qos);
+        assert_eq!(limit(Some("lab"), None), Some(4));
+        assert_eq!(limit(Some("lab"), Some("scavenger")), Some(7));
+        assert_eq!(limit(Some("LAB"), Some("long")), Some(9));
+        assert_eq!(limit(Some("other"), None), Some(3));
+        assert_eq!(limit(None, None), Some(4), "the account is not known");
+        assert_eq!(limit(Some("unknown"), None), None);
+        assert_eq!(limit_of("lab||\n", LEVELS, None, None), None);
+    }
+}
