@@ -1,8 +1,8 @@
 //! Simulates studies on a cluster of a thousand nodes, and measures what a run costs the scheduler and the store.
 //!
 //! ```text
-//! cargo bench --no-default-features --bench cluster                 simulates all studies
-//! cargo bench --no-default-features --bench cluster -- 30           simulates one of 30 chains, and writes no file
+//! cargo bench --no-default-features --bench cluster                 simulates all studies, in about half an hour
+//! cargo bench --no-default-features --bench cluster -- 300 20       simulates one with 300 chains and 20 runs in each task
 //! ```
 //!
 //! `winsign submit` and `winsign task` are the real programs; Slurm, its nodes and the workers are simulated (see
@@ -10,18 +10,20 @@
 //! tasks are preempted once, and each call with a path in the store takes [`DELAY`] longer than on the local disk.
 //! All processes share this machine, so the runs per second say how many it can simulate; calls and requests do not depend on it.
 //!
-//! Needs `cc`. Prints a table and writes results/bench/cluster.json (see [`Record`]). Fails if a run is not computed exactly once.
+//! Needs `cc`. Writes each study to results/bench/cluster.json (see [`Study`]), in place of an earlier one of the same size. Fails if
+//! a run is not computed exactly once. Up to a million files are created in `TMPDIR`, which a file system in memory deletes faster.
 
 #[path = "common/record.rs"]
 #[allow(dead_code, reason = "other benchmarks use the rest")]
 mod record;
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use comfy_table::{Table, presets};
 use serde::Serialize;
+use serde_json::Value;
 use winsign_testkit::simulation::{Outcome, Simulation, act_as_stand_in};
 
 use record::{Machine, Origin, Result};
@@ -33,22 +35,16 @@ const DELAY: Duration = Duration::from_millis(1);
 /// The chains of each study and the runs of each task. A chain has 33 runs.
 const STUDIES: &[(u32, u32)] = &[(30, 20), (300, 20), (100, 1), (3_000, 20)];
 
-/// The content of results/bench/cluster.json.
+/// An element of results/bench/cluster.json.
 #[derive(Serialize)]
-struct Record {
-    /// The version of this schema.
-    schema: u32,
+struct Study {
     #[serde(flatten)]
     origin: Origin,
     machine: Machine,
     nodes: u32,
     seconds_of_a_run: f64,
     milliseconds_of_a_call: u128,
-    studies: Vec<Study>,
-}
-
-#[derive(Serialize)]
-struct Study {
+    chains: u32,
     /// The runs of a task.
     pack: u32,
     runs_per_second: f64,
@@ -69,7 +65,12 @@ fn main() -> ExitCode {
         println!("nothing is measured: use cargo bench --bench cluster");
         return ExitCode::SUCCESS;
     }
-    match bench(arguments.iter().find_map(|argument| argument.parse().ok())) {
+    let numbers: Vec<u32> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let studies = match numbers.as_slice() {
+        &[chains, pack] => vec![(chains, pack)],
+        _ => STUDIES.to_vec(),
+    };
+    match bench(&studies) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cluster: {error}");
@@ -78,30 +79,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// Simulates all studies, or one of a number of chains.
-fn bench(chains: Option<u32>) -> Result<()> {
-    let machine = Machine::current()?;
-    println!("{}, {} cores, load {}", machine.cpu, machine.cores, machine.load_before);
-    if let Some(chains) = chains {
-        println!("{}", table(&[simulate(chains, STUDIES[0].1)?]));
-        return Ok(());
+fn bench(studies: &[(u32, u32)]) -> Result<()> {
+    for &(chains, pack) in studies {
+        let study = simulate(chains, pack)?;
+        let Study { runs_per_second, requests_per_run, calls_per_run, processor_milliseconds_per_run, outcome, .. } =
+            &study;
+        println!(
+            "{} runs in {} tasks took {:.0} s: {runs_per_second:.0} runs per second, {requests_per_run:.3} requests, \
+             {calls_per_run:.1} calls and {processor_milliseconds_per_run:.1} ms of a processor per run",
+            outcome.runs, outcome.tasks, outcome.seconds
+        );
+        record(&study)?;
     }
-    let mut record = Record {
-        schema: 1,
-        origin: Origin::now(),
-        machine,
-        nodes: NODES,
-        seconds_of_a_run: SECONDS,
-        milliseconds_of_a_call: DELAY.as_millis(),
-        studies: vec![],
-    };
-    for &(chains, pack) in STUDIES {
-        record.studies.push(simulate(chains, pack)?);
-        // The largest study takes long enough to be interrupted.
-        record::write("cluster", &record)?;
-    }
-    println!("{}", table(&record.studies));
     Ok(())
+}
+
+/// Writes a study to the record, in place of an earlier one of the same size.
+fn record(study: &Study) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/bench/cluster.json");
+    let mut studies: Vec<Value> = match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)?,
+        Err(_) => vec![],
+    };
+    studies.retain(|other| other["chains"] != study.chains || other["pack"] != study.pack);
+    studies.push(serde_json::to_value(study)?);
+    record::write("cluster", &studies)
 }
 
 fn simulate(chains: u32, pack: u32) -> Result<Study> {
@@ -115,11 +117,17 @@ fn simulate(chains: u32, pack: u32) -> Result<Study> {
         failures: 1,
         preemptions: 5,
     };
+    let machine = Machine::current()?;
     let folder = tempfile::tempdir()?;
     let outcome = simulation.run(folder.path());
-    eprintln!("{} runs took {:.0} s", outcome.runs, outcome.seconds);
     let runs = outcome.runs as f64;
     Ok(Study {
+        origin: Origin::now(),
+        machine,
+        nodes: NODES,
+        seconds_of_a_run: SECONDS,
+        milliseconds_of_a_call: DELAY.as_millis(),
+        chains,
         pack,
         runs_per_second: runs / outcome.seconds,
         requests_per_run: outcome.requests_per_run(),
@@ -127,25 +135,4 @@ fn simulate(chains: u32, pack: u32) -> Result<Study> {
         processor_milliseconds_per_run: 1e3 * outcome.processor_seconds / runs,
         outcome,
     })
-}
-
-fn table(studies: &[Study]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    let head = ["runs", "runs of a task", "tasks", "time, s", "runs per second", "requests per run", "calls per run"];
-    table.set_header(head.into_iter().chain(["processor time per run, ms"]));
-    for study in studies {
-        let Study { pack, outcome, .. } = study;
-        table.add_row([
-            outcome.runs.to_string(),
-            pack.to_string(),
-            outcome.tasks.to_string(),
-            format!("{:.0}", outcome.seconds),
-            format!("{:.0}", study.runs_per_second),
-            format!("{:.3}", study.requests_per_run),
-            format!("{:.1}", study.calls_per_run),
-            format!("{:.1}", study.processor_milliseconds_per_run),
-        ]);
-    }
-    table
 }

@@ -127,7 +127,7 @@ fn continue_earlier(plan: &Plan, queue: &Queue) -> Result<Sent, Error> {
 fn reset(request: &Request, statuses: &[RunStatus], wanted: &[bool]) -> StoreResult<Vec<RunId>> {
     let mut failed = vec![];
     let runs = request.plan.runs.iter().zip(statuses).zip(wanted).filter(|(_, wanted)| **wanted);
-    for ((planned, status), _) in runs {
+    for ((planned, status), _) in runs.filter(|((_, status), _)| status.attempts > 0 || status.damaged.is_some()) {
         let directory = request.store.run(&planned.run.id);
         // A job checks only its own runs and their inputs, so it cannot notice that a deleted network is needed again.
         if let Some(damaged) = &status.damaged {
