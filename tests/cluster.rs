@@ -37,10 +37,15 @@ fn requests_and_calls_grow_linearly() {
     }
     // In a large study, `winsign submit` does not look for each run.
     assert!(outcomes[1].calls_of_submit.values().sum::<u64>() < outcomes[1].runs / 2, "{:#?}", outcomes[1]);
-    let [small, large] = outcomes.map(|outcome| outcome.calls_per_run());
+    check_growth("calls of the store", outcomes.each_ref().map(Outcome::calls_per_run));
+    check_growth("bytes read", outcomes.each_ref().map(Outcome::bytes_read_per_run));
+}
+
+/// Checks that a run costs the same in a large study as in a small one.
+fn check_growth(what: &str, [small, large]: [f64; 2]) {
     assert!(
         (0.9..1.1).contains(&(large / small)),
-        "{small} calls for a run of the small study, {large} of the large one"
+        "{what} per run: {small} in the small study, {large} in the large one"
     );
 }
 

@@ -43,6 +43,9 @@ struct TaskLine {
 /// The number of bytes of an offset in the list of tasks, with the end of its line.
 const WIDTH: usize = 16;
 
+/// The usual size of a line. The lines of a task are not next to each other, so reading ahead is in vain.
+const LINE: usize = 1_024;
+
 /// Returns the content of the file: the runs of these tasks and their inputs, each with its identity and after its inputs.
 pub(super) fn encode(runs: &[(RunId, ArrayRun)], tasks: &[Vec<RunId>]) -> Vec<u8> {
     let mut bytes = vec![];
@@ -70,7 +73,7 @@ pub(super) fn read_task(path: &Path, tasks: usize, task: usize) -> Result<Vec<Ar
     };
     let (file, length) = files::open_if_exists(path)?.ok_or_else(|| missing("such file"))?;
     let from_end = tasks.checked_sub(task).filter(|count| *count > 0).ok_or_else(|| missing("such task"))? * WIDTH;
-    let mut file = Lines { path, file: BufReader::new(file) };
+    let mut file = Lines { path, file: BufReader::with_capacity(LINE, file) };
     let at = file.read_offset(length.checked_sub(from_end as u64).ok_or_else(|| missing("such task"))?)?;
     let TaskLine { runs_at: mut wanted } = file.read_line(at)?;
     let mut runs: BTreeMap<u64, ArrayRun> = BTreeMap::new();

@@ -72,6 +72,8 @@ pub struct Outcome {
     /// The number of calls of each kind with paths in the store, by `winsign submit` and by all tasks.
     pub calls_of_submit: BTreeMap<&'static str, u64>,
     pub calls: BTreeMap<&'static str, u64>,
+    /// The number of bytes that all tasks read from files in the store.
+    pub bytes_read: u64,
     pub preempted_tasks: u64,
     /// The number of attempts that failed, and of those that were interrupted by preemption.
     pub failed_attempts: u64,
@@ -81,6 +83,10 @@ pub struct Outcome {
 impl Outcome {
     pub fn requests_per_run(&self) -> f64 {
         self.requests.values().sum::<u64>() as f64 / self.runs as f64
+    }
+
+    pub fn bytes_read_per_run(&self) -> f64 {
+        self.bytes_read as f64 / self.runs as f64
     }
 
     /// Returns the calls of tasks with paths in the store for each run.
@@ -126,8 +132,9 @@ impl Simulation<'_> {
             seconds,
             processor_seconds,
             requests: slurm.requests(),
-            calls_of_submit: by_submit.read(),
-            calls: by_tasks.read(),
+            calls_of_submit: by_submit.calls(),
+            calls: by_tasks.calls(),
+            bytes_read: by_tasks.bytes_read(),
             preempted_tasks,
             failed_attempts: attempts.iter().map(|attempts| attempts.failed).sum(),
             interrupted_attempts: attempts.iter().map(|attempts| attempts.interrupted).sum(),

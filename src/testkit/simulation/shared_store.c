@@ -2,7 +2,8 @@
  *
  * It is loaded into every process by LD_PRELOAD. Its settings are in the environment:
  *     SHARED_STORE           the folder, an absolute path without links
- *     SHARED_STORE_COUNTS    a file with one 64-bit number for each kind of call, to which all processes add
+ *     SHARED_STORE_COUNTS    a file with one 64-bit number for each kind of call, and one for the bytes that are read, to which all
+ *                            processes add
  *     SHARED_STORE_DELAY     the microseconds that each call takes longer
  *
  * Calls that sync files to the disk only take this time, so that the speed of the local disk does not matter.
@@ -20,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum kind { OPEN, STATUS, LIST, MAKE_DIRECTORY, LINK, RENAME, REMOVE, SYNC, KINDS };
+enum kind { OPEN, STATUS, LIST, MAKE_DIRECTORY, LINK, RENAME, REMOVE, SYNC, BYTES, NUMBERS };
 
 static const char *folder;
 static size_t length;
@@ -37,7 +38,7 @@ __attribute__((constructor)) static void start(void) {
     }
     length = strlen(folder);
     delay = microseconds ? atoi(microseconds) : 0;
-    counts = mmap(NULL, KINDS * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    counts = mmap(NULL, NUMBERS * sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     if (counts == MAP_FAILED) abort();
 }
@@ -60,6 +61,29 @@ static int count_file(int file) {
     return count(path, SYNC);
 }
 
+/* Whether a descriptor is a file in the folder. */
+static char is_counted[4096];
+
+static int remember(int file, int counted) {
+    if (file >= 0 && file < (int)sizeof is_counted) is_counted[file] = counted;
+    return file;
+}
+
+ssize_t read(int file, void *to, size_t size) {
+    static ssize_t (*real)(int, void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "read");
+    ssize_t got = real(file, to, size);
+    if (got > 0 && counts && file < (int)sizeof is_counted && is_counted[file]) counts[BYTES] += got;
+    return got;
+}
+
+int close(int file) {
+    static int (*real)(int);
+    if (!real) real = dlsym(RTLD_NEXT, "close");
+    remember(file, 0);
+    return real(file);
+}
+
 /* Replaces a function: counts the call by its argument `path`, and calls the function that is replaced. */
 #define COUNT(type, name, parameters, arguments, path, kind) \
     type name parameters {                                   \
@@ -76,8 +100,8 @@ static int count_file(int file) {
         va_start(list, flags);                         \
         mode_t mode = mode_of(flags, list);            \
         va_end(list);                                  \
-        count(path, OPEN);                             \
-        return real(path, flags, mode);                \
+        int counted = count(path, OPEN);               \
+        return remember(real(path, flags, mode), counted); \
     }
 #define COUNT_OPEN_AT(name)                                     \
     int name(int directory, const char *path, int flags, ...) { \
@@ -87,8 +111,8 @@ static int count_file(int file) {
         va_start(list, flags);                                  \
         mode_t mode = mode_of(flags, list);                     \
         va_end(list);                                           \
-        count(path, OPEN);                                      \
-        return real(directory, path, flags, mode);              \
+        int counted = count(path, OPEN);                        \
+        return remember(real(directory, path, flags, mode), counted); \
     }
 #define COUNT_SYNC(name)                           \
     int name(int file) {                           \

@@ -46,14 +46,22 @@ impl SharedStore {
 impl Counts {
     /// Creates a file of numbers that are zero.
     pub(super) fn new(path: PathBuf) -> Counts {
-        fs::write(&path, [0; 8 * KINDS.len()]).unwrap();
+        fs::write(&path, [0; 8 * (KINDS.len() + 1)]).unwrap();
         Counts(path)
     }
 
     /// Returns the number of calls of each kind so far.
-    pub(super) fn read(&self) -> BTreeMap<&'static str, u64> {
+    pub(super) fn calls(&self) -> BTreeMap<&'static str, u64> {
+        KINDS.into_iter().zip(self.numbers()).collect()
+    }
+
+    /// Returns the number of bytes that were read so far.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.numbers()[KINDS.len()]
+    }
+
+    fn numbers(&self) -> Vec<u64> {
         let bytes = fs::read(&self.0).unwrap();
-        let numbers = bytes.chunks(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()));
-        KINDS.into_iter().zip(numbers).collect()
+        bytes.chunks(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap())).collect()
     }
 }
