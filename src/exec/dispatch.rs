@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use winsign_core::attempt::{self, Attempt, End};
+use winsign_core::owner::{self, Clock};
 use winsign_core::{Diagnostic, RunDirectory, RunId, State, Store, exit};
 use winsign_sweep::plan::survey::RunStatus;
 use winsign_sweep::plan::{RunState, cost};
@@ -22,6 +23,9 @@ use super::{Cause, Entry, Failure, Options, Summary};
 
 /// The interval at which active runs are checked.
 const TICK: Duration = Duration::from_millis(250);
+/// The longest interval at which runs of other processes are checked. It begins with [`TICK`] and doubles while nothing changes:
+/// hundreds of jobs that wait for a run must not keep the shared file system busy.
+const MAX_CHECK_INTERVAL: Duration = owner::HEARTBEAT;
 /// The number of times in a row that a run is restarted after its worker was killed before an epoch finished. A kill has
 /// often nothing to do with the run, so this may be more than the retries of a run that fails.
 const MAX_KILLS: u32 = 5;
@@ -124,6 +128,11 @@ struct Dispatcher<'a> {
     launches: u64,
     /// The launches whose workers may not have claimed their runs yet, by run.
     unclaimed: HashMap<usize, Unclaimed>,
+    /// The clock of the store.
+    clock: Clock,
+    /// The time at which runs of other processes were last checked, and the interval until the next check.
+    checked: Instant,
+    check_interval: Duration,
     /// The number of requests to stop.
     stops: u32,
     /// The time of the last request to stop.
@@ -179,6 +188,9 @@ impl<'a> Dispatcher<'a> {
             instance: RandomState::new().build_hasher().finish(),
             launches: 0,
             unclaimed: HashMap::new(),
+            clock: Clock::new(store.root()),
+            checked: Instant::now(),
+            check_interval: TICK,
             stops: 0,
             last_stop: Instant::now(),
             stopped: false,
@@ -303,7 +315,7 @@ impl<'a> Dispatcher<'a> {
     fn is_ours_to_run(&mut self, at: usize) -> Result<bool, Diagnostic> {
         match self.state(at)? {
             State::Done(_) => self.mark_done(at),
-            State::Running { .. } => self.nodes[at].phase = Phase::Elsewhere,
+            State::Running { .. } => self.wait_for_other_process(at),
             State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
                 self.handle_failure_elsewhere(at, attempt, message);
             }
@@ -415,7 +427,7 @@ impl<'a> Dispatcher<'a> {
                     retries.max(MAX_KILLS),
                 )?;
             }
-            Exit::Code(exit::HELD) => self.nodes[at].phase = Phase::Elsewhere,
+            Exit::Code(exit::HELD) => self.wait_for_other_process(at),
             Exit::Code(exit::DAMAGED_INPUT) => {
                 self.display.print(&lines.join("\n"));
                 self.recompute_inputs(at, last_message(lines))?;
@@ -541,37 +553,11 @@ impl<'a> Dispatcher<'a> {
 
     /// Checks the runs that this process and others execute, and shows their progress.
     fn check_active_runs(&mut self) -> Result<(), Diagnostic> {
-        for at in 0..self.nodes.len() {
-            match self.nodes[at].phase {
-                Phase::Active { .. } => {
-                    let directory = &self.nodes[at].directory;
-                    let last = directory.attempts()?.last().copied();
-                    let progress = last.and_then(|attempt| directory.progress_of(attempt));
-                    self.display.show_active(at, &self.entries[at].label.clone(), None, progress.as_ref());
-                }
-                Phase::Elsewhere => match self.state(at)? {
-                    State::Running { claim, status, .. } => {
-                        let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
-                        let progress = status.as_ref().map(|status| &status.progress);
-                        self.display.show_active(at, &label, Some(&place), progress);
-                    }
-                    State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
-                        self.display.remove_active(at);
-                        self.nodes[at].phase = Phase::Waiting;
-                        self.handle_failure_elsewhere(at, attempt, message);
-                    }
-                    State::Done(_) => {
-                        self.display.remove_active(at);
-                        self.mark_done(at);
-                    }
-                    State::Failed { .. } | State::Idle { .. } => {
-                        self.display.remove_active(at);
-                        self.nodes[at].phase = Phase::Waiting;
-                        self.make_ready(at);
-                    }
-                },
-                _ => {}
-            }
+        if self.display.shows_runs() {
+            self.show_own_runs()?;
+        }
+        if self.checked.elapsed() >= self.check_interval {
+            self.check_runs_of_others()?;
         }
         self.report_unclaimed()?;
         if self.stops > 1 && self.last_stop.elapsed() > KILL_DELAY {
@@ -579,6 +565,59 @@ impl<'a> Dispatcher<'a> {
         }
         let done = self.nodes.iter().filter(|node| node.phase == Phase::Done).count();
         self.display.show_overall(done, self.time_left());
+        Ok(())
+    }
+
+    fn show_own_runs(&mut self) -> Result<(), Diagnostic> {
+        for (at, node) in self.nodes.iter().enumerate() {
+            if let Phase::Active { .. } = node.phase {
+                let last = node.directory.attempts()?.last().copied();
+                let progress = last.and_then(|attempt| node.directory.progress_of(attempt));
+                self.display.show_active(at, &self.entries[at].label, None, progress.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a run that another process executes.
+    fn wait_for_other_process(&mut self, at: usize) {
+        self.nodes[at].phase = Phase::Elsewhere;
+        self.check_interval = TICK;
+    }
+
+    /// Checks the runs that other processes execute.
+    fn check_runs_of_others(&mut self) -> Result<(), Diagnostic> {
+        let mut changed = false;
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].phase == Phase::Elsewhere {
+                self.check_run_of_other(at)?;
+                changed |= self.nodes[at].phase != Phase::Elsewhere;
+            }
+        }
+        self.checked = Instant::now();
+        self.check_interval = if changed { TICK } else { (2 * self.check_interval).min(MAX_CHECK_INTERVAL) };
+        Ok(())
+    }
+
+    fn check_run_of_other(&mut self, at: usize) -> Result<(), Diagnostic> {
+        match self.state(at)? {
+            State::Running { claim, status, .. } => {
+                let (label, place) = (self.entries[at].label.clone(), claim.owner.to_string());
+                let progress = status.as_ref().map(|status| &status.progress);
+                self.display.show_active(at, &label, Some(&place), progress);
+                return Ok(());
+            }
+            State::Failed { attempt, message } if attempt > self.nodes[at].known_attempt => {
+                self.nodes[at].phase = Phase::Waiting;
+                self.handle_failure_elsewhere(at, attempt, message);
+            }
+            State::Done(_) => self.mark_done(at),
+            State::Failed { .. } | State::Idle { .. } => {
+                self.nodes[at].phase = Phase::Waiting;
+                self.make_ready(at);
+            }
+        }
+        self.display.remove_active(at);
         Ok(())
     }
 
@@ -764,7 +803,7 @@ impl<'a> Dispatcher<'a> {
     /// Returns the state of a run on disk, after setting damaged files aside.
     fn state(&self, at: usize) -> Result<State, Diagnostic> {
         loop {
-            match self.nodes[at].directory.state() {
+            match self.nodes[at].directory.state_by(&self.clock) {
                 Err(winsign_core::Error::Damaged { path, reason }) => self.set_aside(at, &path, &reason)?,
                 other => return Ok(other?),
             }
