@@ -157,7 +157,7 @@ fn fail(run: &RunDirectory, attempt: u32, host: &str, message: &str, log: &str, 
 
 fn usage(peak_memory: u64, gpus: f64) -> Option<Usage> {
     let gpu_peak_memory = (gpus > 0.0).then_some(peak_memory * 10);
-    Some(Usage { peak_memory: Some(peak_memory), gpus, gpu_peak_memory, gpu_utilization: None })
+    Some(Usage { peak_memory: Some(peak_memory), gpus, gpu_peak_memory, ..Usage::default() })
 }
 
 fn is_near(value: &Value, expected: f64, tolerance: f64) -> bool {

@@ -384,8 +384,7 @@ impl<'a> Dispatcher<'a> {
             Placement::Launcher if self.has_no_trace(at, &launch, exit, &ranks)? => {
                 return self.handle_unstarted_step(at, reason);
             }
-            Placement::Hosts => exit.decode_signal(),
-            Placement::Launcher => {
+            Placement::Hosts | Placement::Launcher => {
                 if ranks.is_empty() {
                     ranks.push(reason);
                 }
@@ -414,12 +413,11 @@ impl<'a> Dispatcher<'a> {
                     self.mark_done(at);
                 }
                 _ if stopping => self.end_attempt_of(at, token, &End::Interrupted)?,
-                _ => self.handle_failure(
-                    at,
-                    token,
-                    "the worker exited with code 0 but wrote no result".to_string(),
-                    retries,
-                )?,
+                // OpenMPI 5.0 has lost a host.
+                _ => {
+                    let message = describe_failure(exit::SUCCESS, lines);
+                    self.handle_failure(at, token, message, retries.max(MAX_KILLS))?;
+                }
             },
             Exit::Code(exit::INTERRUPTED) if !stopping => {
                 self.handle_failure(
@@ -444,6 +442,13 @@ impl<'a> Dispatcher<'a> {
             _ if stopping && !self.has_recorded_failure(at, token)? => {
                 self.end_attempt_of(at, token, &End::Interrupted)?;
             }
+            Exit::Code(exit::OUT_OF_GPU_MEMORY) if self.attempt_by(at, token)?.is_some() => {
+                let message = last_message(lines);
+                self.display.print(&format!("{} failed, restarting it: {message}", self.entries[at].label));
+                // The next attempt reads this, and does not end in the same way. So this restart is not counted.
+                self.end_attempt_of(at, token, &End::OutOfGpuMemory { message })?;
+                self.make_ready(at);
+            }
             Exit::Killed(signal) => {
                 let allowed =
                     if memory_ran_out && !self.options.retry_out_of_memory { 0 } else { retries.max(MAX_KILLS) };
@@ -467,11 +472,7 @@ impl<'a> Dispatcher<'a> {
                     exit::USAGE => 0,
                     _ => retries,
                 };
-                let message = match last_message(lines) {
-                    message if message.is_empty() => format!("the worker exited with code {code}"),
-                    message => message,
-                };
-                self.handle_failure(at, token, message, allowed)?;
+                self.handle_failure(at, token, describe_failure(code, lines), allowed)?;
             }
         }
         Ok(())
@@ -489,12 +490,14 @@ impl<'a> Dispatcher<'a> {
     /// Returns true if a launch failed before a rank claimed the run or printed a message.
     fn has_no_trace(&self, at: usize, launch: &Launch, exit: Exit, lines: &[String]) -> Result<bool, Diagnostic> {
         match exit {
-            // With exit code 0 the run was already done; a launcher that was killed does not show that hosts have failed.
-            Exit::Code(code) if code != exit::SUCCESS => {
+            // The run was already done. OpenMPI 5.0 also exits with this code after it has lost a host.
+            Exit::Code(exit::SUCCESS) if matches!(self.state(at)?, State::Done(_)) => Ok(false),
+            Exit::Code(_) => {
                 let printed = lines.iter().any(|line| line.starts_with(WORKER_PREFIX));
                 Ok(!printed && self.attempt_by(at, &launch.token)?.is_none())
             }
-            _ => Ok(false),
+            // It does not show that hosts have failed.
+            Exit::Killed(_) => Ok(false),
         }
     }
 
@@ -884,6 +887,14 @@ const WORKER_PREFIX: &str = "winsign-worker: ";
 fn last_message(stderr: &[String]) -> String {
     let message = stderr.iter().rev().find_map(|line| line.strip_prefix(WORKER_PREFIX));
     message.or(stderr.last().map(String::as_str)).unwrap_or_default().to_string()
+}
+
+/// Returns why a worker that exited with this code wrote no result.
+fn describe_failure(code: u8, lines: &[String]) -> String {
+    match last_message(lines) {
+        message if message.is_empty() => format!("the worker exited with code {code} and wrote no result"),
+        message => message,
+    }
 }
 
 fn describe_kill(signal: i32, memory_ran_out: bool) -> String {
