@@ -192,7 +192,7 @@ impl Attempts {
             let was_retried = run.attempt_path(attempt).join("end.forgiven.json").exists();
             match run.end_of(attempt).unwrap() {
                 Some(End::Finished) => attempts.finished += 1,
-                Some(End::Failed { .. }) => attempts.failed += 1,
+                Some(End::Failed { .. } | End::OutOfGpuMemory { .. }) => attempts.failed += 1,
                 Some(End::Interrupted) if was_retried => attempts.failed += 1,
                 Some(End::Interrupted) => attempts.interrupted += 1,
                 None => attempts.lost += 1,
