@@ -53,7 +53,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
             "seconds": result.map(|result| result.seconds),
             "peak_memory": usage.and_then(|usage| usage.peak_memory),
             "gpu_peak_memory": usage.and_then(|usage| usage.gpu_peak_memory),
-            "activations_on_host": usage.and_then(|usage| usage.activations_on_host),
+            "peak_activations_on_host": usage.and_then(|usage| usage.peak_activations_on_host),
             "gpu_utilization": status.gpu_utilization,
             "gpu_hours": result.and_then(|result| result.gpu_hours()),
             "settings": file.settings,
@@ -89,7 +89,7 @@ pub(crate) fn command(common: &Common, prefix: &str) -> Result<u8, Diagnostic> {
     if let Some(peak) = usage.and_then(|usage| usage.gpu_peak_memory) {
         let _ = writeln!(text, "peak memory of a GPU: {}", bytes(peak));
     }
-    if let Some(peak) = usage.and_then(|usage| usage.activations_on_host) {
+    if let Some(peak) = usage.and_then(|usage| usage.peak_activations_on_host) {
         let _ = writeln!(text, "peak memory of activations on the host: {}", bytes(peak));
     }
     if let Some(utilization) = status.gpu_utilization {

@@ -379,7 +379,7 @@ impl Status {
         let _ = writeln!(
             text,
             "; {runs} below {LOW_UTILIZATION} %: {}\n  help: let small networks share a GPU: set `resources: {{gpus: 0.25}}` \
-             in the sweep, or pass `--gpus 0.25`",
+             in the sweep, or pass `--gpus 0.25` to `winsign run` or `winsign submit`",
             shown.join(", ")
         );
     }

@@ -67,10 +67,7 @@ pub(super) fn encode(runs: &[(RunId, ArrayRun)], tasks: &[Vec<RunId>]) -> Vec<u8
 
 /// Returns the runs that a task of an array with `tasks` tasks executes and their inputs, each run after its inputs.
 pub(super) fn read_task(path: &Path, tasks: usize, task: usize) -> Result<Vec<ArrayRun>> {
-    let missing = |what: &str| {
-        let way_out = "run `winsign cancel`, then `winsign submit` to write it again";
-        Error::damaged(path, format!("there is no {what}; {way_out}"))
-    };
+    let missing = |what: &str| Error::damaged(path, format!("there is no {what}"));
     let (file, length) = files::open_if_exists(path)?.ok_or_else(|| missing("such file"))?;
     let from_end = tasks.checked_sub(task).filter(|count| *count > 0).ok_or_else(|| missing("such task"))? * WIDTH;
     let mut file = Lines { path, file: BufReader::with_capacity(LINE, file) };
@@ -78,9 +75,9 @@ pub(super) fn read_task(path: &Path, tasks: usize, task: usize) -> Result<Vec<Ar
     let TaskLine { runs_at: mut wanted } = file.read_line(at)?;
     let mut runs: BTreeMap<u64, ArrayRun> = BTreeMap::new();
     while let Some(at) = wanted.pop() {
-        if let Entry::Vacant(missing) = runs.entry(at) {
+        if let Entry::Vacant(entry) = runs.entry(at) {
             let RunLine { run, inputs_at } = file.read_line(at)?;
-            missing.insert(run);
+            entry.insert(run);
             wanted.extend(inputs_at);
         }
     }

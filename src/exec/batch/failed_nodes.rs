@@ -4,9 +4,9 @@ use std::env;
 
 /// The names of the nodes, separated by commas.
 pub(crate) const NODES: &str = "WINSIGN_FAILED_NODES";
-/// Why the last node could not start the task.
+/// The reason why the last node could not start the task.
 pub(crate) const START_FAILURE: &str = "WINSIGN_NODE_FAILURE";
-/// Which worker was killed again and again on the last node.
+/// The worker that was killed again and again on the last node.
 const KILLS: &str = "WINSIGN_NODE_KILLS";
 
 /// All these variables. Those of a job are about its own task, not about others that it submits.
@@ -19,12 +19,12 @@ pub const MAX_NODES: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedNodes {
     pub nodes: Vec<String>,
-    /// What happened on the last one, as a continuation of its name.
+    /// The failure of the last one, as a continuation of its name.
     pub reason: String,
     pub proof: Proof,
 }
 
-/// What proves that a failure is the fault of the last node.
+/// The proof that the last node is the cause of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// The task starts on another node.
