@@ -207,11 +207,21 @@ fn use_all_nodes(live: &Live) -> Result<(), Diagnostic> {
     Ok(submission.scheduler().change(&submission.file.cluster, &jobs, Change::UseAllNodes(options))?)
 }
 
+/// Returns the names of jobs in a list, or in all lists of an object.
+fn names(jobs: &Value) -> Vec<&str> {
+    match jobs {
+        Value::Array(list) => list.iter().flat_map(names).collect(),
+        Value::Object(lists) => lists.values().flat_map(names).collect(),
+        Value::String(name) => vec![name],
+        _ => vec![],
+    }
+}
+
 fn print(common: &Common, plan: &Plan, dry_run: bool, text: &str, jobs: Value) -> Result<u8, Diagnostic> {
     if common.json {
         return output::json(&json!({ "name": plan.name, "dry_run": dry_run, "jobs": jobs }));
     }
-    let listed: Vec<&str> = jobs.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let listed = names(&jobs);
     let mut shown = match dry_run {
         true => format!("{} (dry run): {text}\n", plan.name),
         false => format!("{}: {text}\n", plan.name),

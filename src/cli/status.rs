@@ -269,7 +269,7 @@ impl Status {
                 "peak_memory": spent.peak_memory,
                 "gpu_peak_memory": spent.gpu_peak_memory,
                 "gpu_utilization": spent.gpu_utilization,
-                "runs_that_do_not_say": spent.unknown,
+                "runs_without_usage": spent.unknown,
             },
             "hosts": hosts(&snapshot.statuses).iter().map(|(host, runs)| json!({"host": host, "runs": runs})).collect::<Vec<_>>(),
             "gpus": gpu_load(&snapshot.statuses).map(|load| json!({
