@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fs::{self, DirEntry, File, Metadata};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -205,7 +205,8 @@ impl Draft<'_> {
     pub fn write<'a>(path: &Path, bytes: &'a [u8], synced: bool) -> io::Result<Draft<'a>> {
         let path = persist(path, || {
             let mut draft = operate(|| empty_draft(directory_of(path)))?;
-            operate(|| draft.write_all(bytes))?;
+            // (Writing to the draft itself would hide the code of an error.)
+            operate(|| draft.as_file_mut().write_all(bytes))?;
             if synced {
                 operate(|| draft.as_file().sync_all())?;
             }
@@ -277,8 +278,8 @@ impl Draft<'_> {
 /// Creates an empty file under a name of its own.
 fn empty_draft(directory: &Path) -> io::Result<NamedTempFile> {
     let mut named = tempfile::Builder::new();
-    // The permissions of any new file: the user's umask decides who may read it.
-    named.prefix(".").suffix(DRAFT).permissions(fs::Permissions::from_mode(0o666)).tempfile_in(directory)
+    // With a function of our own, errors keep their codes. The user's umask decides who may read the file.
+    named.prefix(".").suffix(DRAFT).make_in(directory, |path| File::options().write(true).create_new(true).open(path))
 }
 
 /// Returns the directory of a file.
@@ -424,6 +425,14 @@ mod tests {
             assert!(message.is_none_or(|message| message.contains("Input/output error")));
             assert!(now == b"old" || now == b"new");
         }
+    }
+
+    /// The code decides whether a write is tried again.
+    #[test]
+    fn failed_draft_has_the_code_of_its_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Draft::write(&folder.path().join("missing/file"), b"new", true).err().unwrap();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOENT.raw_os_error()));
     }
 
     /// File systems report that a name exists by various errors.
