@@ -146,7 +146,16 @@ pub fn refresh(directory: &Path) -> io::Result<()> {
 
 /// Creates a directory and its parents; succeeds if it exists.
 pub fn create_directory(path: &Path) -> io::Result<()> {
-    persist(path, || operate(|| fs::create_dir_all(path)))
+    let create = || persist(path, || operate(|| fs::create_dir(path)));
+    let mut created = create();
+    if created.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && directory_of(path) != path {
+        create_directory(directory_of(path))?;
+        created = create();
+    }
+    match created {
+        Err(error) if !metadata(path)?.is_some_and(|found| found.is_dir()) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a file; returns false if it does not exist.
@@ -406,6 +415,8 @@ mod tests {
         unchanged_by_faults(with_file, |folder| files::set_aside(&folder.join("file")).unwrap().is_some());
         unchanged_by_faults(with_file, |folder| files::remove_if_exists(&folder.join("file")).is_ok());
         unchanged_by_faults(nothing, |folder| files::create_directory(&folder.join("a/b")).is_ok());
+        unchanged_by_faults(nothing, |folder| files::create_directory(folder).is_ok());
+        unchanged_by_faults(with_file, |folder| files::create_directory(&folder.join("file/b")).is_ok());
         unchanged_by_faults(with_file, |folder| {
             files::rename_if_exists(&folder.join("file"), &folder.join("other")).unwrap()
         });
