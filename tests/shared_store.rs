@@ -187,7 +187,7 @@ fn no_run_is_computed_twice_if_machines_remember_that_it_had_no_result() {
 #[test]
 fn passing_errors_change_no_result() {
     let Some(study) = SharedStudy::new(STUDY) else { return };
-    study.set("errors", 4);
+    study.set("errors", 15);
     study.run_on_both();
     study.set("errors", 0);
     study.assert_results_are_undisturbed();
