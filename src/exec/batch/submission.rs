@@ -229,15 +229,32 @@ impl Submission {
         Ok(Submission { id: id.to_string(), path, file: file.with_tasks(tasks) })
     }
 
-    /// Reads a submission; returns `None` if it does not exist or was not written completely.
+    /// Reads a submission; returns `None` if it does not exist or was not written completely. The runs of its tasks are also in the
+    /// files of its arrays, if `tasks.json` is damaged; if they are, too, see [`Submission::has_unknown_runs`].
     pub fn open(path: &Path) -> StoreResult<Option<Submission>> {
         let Some(mut submission) = Submission::open_in_job(path)? else { return Ok(None) };
         if submission.file.format > 1 {
-            let tasks_path = path.join(TASKS);
-            let missing = || winsign_core::Error::damaged(&tasks_path, "the file is missing");
-            submission.file = submission.file.with_tasks(files::read_sealed(&tasks_path)?.ok_or_else(missing)?);
+            match intact(files::read_sealed(&path.join(TASKS)))?.flatten() {
+                Some(tasks) => submission.file = submission.file.with_tasks(tasks),
+                None => submission.read_tasks_of_arrays()?,
+            }
         }
         Ok(Some(submission))
+    }
+
+    fn read_tasks_of_arrays(&mut self) -> StoreResult<()> {
+        for array in 0..self.file.arrays.len() {
+            let tasks = self.file.arrays[array].tasks.len();
+            if let Some(tasks) = intact(array_file::read_tasks(&self.runs_path(array), tasks))? {
+                self.file.arrays[array].tasks = TaskList::Runs(tasks);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns true if the files with the runs of its tasks are damaged.
+    pub fn has_unknown_runs(&self) -> bool {
+        self.file.arrays.iter().any(|index| matches!(index.tasks, TaskList::Number(_)))
     }
 
     /// Reads a submission like [`Submission::open`], but not which runs its tasks execute, so that the start of a job does not
@@ -310,10 +327,10 @@ impl Submission {
     /// Returns the runs that are inputs of others in this submission.
     pub fn needed(&self) -> StoreResult<HashSet<RunId>> {
         let mut needed = HashSet::new();
-        for array in 0..self.file.arrays.len() {
+        for (array, index) in self.file.arrays.iter().enumerate() {
             let runs = match self.file.format {
                 1 => array_file::read_version_1(&self.path.join("arrays").join(format!("{array}.json")))?,
-                _ => array_file::read_all(&self.runs_path(array))?,
+                _ => array_file::read_all(&self.runs_path(array), index.tasks.len())?,
             };
             needed.extend(runs.into_iter().flat_map(|run| run.inputs));
         }
@@ -557,8 +574,20 @@ impl Submission {
     }
 }
 
+/// Returns what was read from a file, or `None` if the file is damaged.
+fn intact<T>(read: StoreResult<T>) -> StoreResult<Option<T>> {
+    match read {
+        Ok(content) => Ok(Some(content)),
+        Err(winsign_core::Error::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use winsign_sweep::parse;
+    use winsign_sweep::plan::build::build;
+
     use super::*;
     use crate::batch::scheduler::JobState;
 
@@ -596,6 +625,33 @@ mod tests {
         assert_eq!(submission.array_of(&job(name)), Some(0));
         assert_eq!(submission.array_of(&job("study.3f09c2aa.1".to_string())), None);
         assert_eq!(submission.array_of(&job("study.other.0".to_string())), None);
+    }
+
+    #[test]
+    fn runs_are_read_from_the_arrays_if_tasks_json_is_damaged() {
+        let text = "dataset: digits\narchitecture: resnet8\nticket: {method: lrr, levels: 2}\n";
+        let plan = build(&parse("study.yaml", text).unwrap());
+        let describe = |run: &Run| {
+            let Run { id, settings, inputs } = run.clone();
+            (id, ArrayRun { label: "a run".to_string(), settings, inputs })
+        };
+        let runs: Vec<(RunId, ArrayRun)> = plan.runs.iter().map(|planned| describe(&planned.run)).collect();
+        let tasks: Vec<Vec<RunId>> = runs.iter().map(|(id, _)| vec![id.clone()]).collect();
+        let prepared = Prepared { tasks, after: vec![], after_jobs: vec![], runs, script: String::new() };
+        let mut file: SubmissionFile = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
+        (file.format, file.arrays) = (FORMAT, vec![]);
+        let folder = tempfile::tempdir().unwrap();
+        let written = Submission::write(folder.path(), "3f", file, vec![prepared]).unwrap();
+        let open = || Submission::open(&written.path).unwrap().unwrap();
+        assert_eq!(open().file, written.file);
+
+        fs::write(written.path.join(TASKS), "{").unwrap();
+        assert_eq!((open().file, open().has_unknown_runs()), (written.file.clone(), false));
+        fs::remove_file(written.path.join(TASKS)).unwrap();
+        assert_eq!(open().file, written.file);
+        fs::write(written.path.join("arrays/0.runs"), "").unwrap();
+        assert!(open().has_unknown_runs());
+        assert!(open().needed().is_err());
     }
 
     #[test]
