@@ -346,20 +346,36 @@ impl Submission {
         format!("{study}.{id}.{array}")
     }
 
-    /// Returns what was submitted of an array, in the order of its tasks.
+    /// Returns what was submitted of an array, in the order of its tasks. If the file is damaged, as if it did not exist:
+    /// [`Submission::adopt`] writes it again from the queue.
     fn parts_of(&self, array: usize) -> StoreResult<Vec<Part>> {
         let path = self.job_path(array);
-        let Some(bytes) = files::read_if_exists(&path)? else { return Ok(vec![]) };
-        let text = String::from_utf8_lossy(&bytes);
+        let parts = match files::read_if_exists(&path) {
+            Ok(None) => Some(vec![]),
+            Ok(Some(bytes)) => self.parse_parts(array, &String::from_utf8_lossy(&bytes)),
+            Err(winsign_core::Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(parts.unwrap_or_else(|| {
+            tracing::warn!("{} is damaged; using the job queue instead", path.display());
+            vec![]
+        }))
+    }
+
+    fn parse_parts(&self, array: usize, text: &str) -> Option<Vec<Part>> {
+        let is_job = |job: &str| {
+            let known = |character: char| character.is_ascii_alphanumeric() || "[].-_".contains(character);
+            job.starts_with(|first: char| first.is_ascii_digit()) && job.chars().all(known)
+        };
+        let all = self.all_tasks(array);
         let part = |line: &str| {
             let (job, tasks) = match line.split_once(' ') {
                 Some((job, tasks)) => (job, Tasks::parse(tasks)?),
-                None => (line, self.all_tasks(array)),
+                None => (line, all.clone()),
             };
-            Some(Part { job: job.to_string(), tasks })
+            (is_job(job) && tasks.last() <= all.last()).then(|| Part { job: job.to_string(), tasks })
         };
-        let parts: Option<Vec<Part>> = text.lines().map(part).collect();
-        parts.ok_or_else(|| winsign_core::Error::damaged(&path, "it does not list jobs"))
+        text.lines().map(part).collect()
     }
 
     /// Returns what was submitted of each array.
@@ -686,5 +702,32 @@ mod tests {
         submission.write_parts(0, &[part("9", "0-12")]).unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("arrays/0.job")).unwrap(), "9", "as before parts existed");
         assert_eq!(submission.rest(0, &submission.parts().unwrap()), None);
+    }
+
+    #[test]
+    fn damaged_list_of_jobs_is_written_again_from_the_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file: SubmissionFile = serde_json::from_str(WRITTEN_BY_0_1).unwrap();
+        file.arrays[0].tasks = TaskList::Number(13);
+        let submission = Submission { id: "3f".to_string(), path: folder.path().to_path_buf(), file };
+        fs::create_dir(folder.path().join("arrays")).unwrap();
+        let job = Job {
+            id: JobTasks { array: "8".to_string(), tasks: Tasks::parse("0-12") },
+            name: Submission::job_name("study", "3f", 0),
+            state: JobState::Pending,
+            words: String::new(),
+            held: None,
+            failed_on: None,
+            own: false,
+        };
+        for damaged in ["8 0-1x", "8 0-13", "8 0-5 6", "\0\0\0", "8 0-5\n\u{fffd}", "job"] {
+            fs::write(submission.job_path(0), damaged).unwrap();
+            assert!(submission.parts().unwrap().is_empty(), "{damaged}");
+            let parts = submission.adopt(std::slice::from_ref(&job)).unwrap();
+            assert_eq!(parts[&0], [Part { job: "8".to_string(), tasks: Tasks::from(0..=12) }], "{damaged}");
+            assert_eq!(fs::read_to_string(submission.job_path(0)).unwrap(), "8");
+        }
+        submission.write_parts(0, &[Part { job: "12[].server-1".to_string(), tasks: Tasks::from(0..=12) }]).unwrap();
+        assert_eq!(submission.parts().unwrap()[&0][0].job, "12[].server-1", "as PBS names an array");
     }
 }
