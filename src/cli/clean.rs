@@ -13,7 +13,7 @@ use winsign_core::error::Result;
 use winsign_core::parallel;
 use winsign_core::results::AttachedFile;
 use winsign_core::{Diagnostic, RunDirectory, RunId, Store, exit};
-use winsign_exec::batch::submission::Submission;
+use winsign_exec::batch::submission::{Found, Submission, Unreadable};
 use winsign_report::terminal::STYLE;
 use winsign_sweep::plan::build::build;
 use winsign_sweep::plan::survey::survey;
@@ -165,7 +165,11 @@ impl Needs {
             }
         }
         // Submissions show the needs of some sweeps that are not named.
-        for submission in Submission::all(store.root())? {
+        let Found { submissions, unreadable } = Submission::all(store.root())?;
+        if let Some(Unreadable { error, .. }) = unreadable.into_iter().next() {
+            return Err(error);
+        }
+        for submission in submissions {
             needs.needed.extend(submission.needed()?);
         }
         needs.networks.retain(|id, _| !unfinished.contains(id));

@@ -10,7 +10,7 @@ use winsign_sweep::plan::{Plan, RunState};
 
 use super::Error;
 use super::scheduler::{self, Job, JobState, Jobs, Limits, Patience};
-use super::submission::{Part, Submission};
+use super::submission::{Found, Part, Submission, Unreadable};
 
 /// The submissions of a store that are not over, with their jobs.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub struct Queue {
     pub submissions: Vec<Live>,
     /// Submissions of this user that have no jobs any more.
     over: Vec<Live>,
+    unreadable: Vec<Unreadable>,
     of_run: HashMap<RunId, Place>,
 }
 
@@ -99,7 +100,10 @@ enum PlaceState {
 impl Queue {
     /// Queries the schedulers of submissions, if there are any. Writes nothing.
     pub fn query(store: &Store) -> StoreResult<Queue> {
-        let submissions = Submission::all(store.root())?;
+        let Found { submissions, unreadable } = Submission::all(store.root())?;
+        for Unreadable { error, .. } in &unreadable {
+            tracing::warn!("{error}; the jobs of this submission are unknown");
+        }
         // Before the queries, so that jobs submitted in between do not seem to have ended.
         let parts: Vec<_> = submissions.iter().map(Submission::parts).collect::<StoreResult<_>>()?;
         let mut users: BTreeMap<(&str, &str), BTreeSet<u32>> = BTreeMap::new();
@@ -112,7 +116,7 @@ impl Queue {
                 ((scheduler.to_string(), cluster.to_string()), ask(scheduler, cluster, &users))
             })
             .collect();
-        let mut queue = Queue::default();
+        let mut queue = Queue { unreadable, ..Queue::default() };
         for (submission, parts) in submissions.into_iter().zip(parts) {
             let (scheduler, cluster) = place_of(&submission);
             let answer = answers[&(scheduler.to_string(), cluster.to_string())].as_ref();
@@ -258,6 +262,12 @@ impl Queue {
         let counts = |live: &&Live| live.submission.may_be_changed() || live.may_have_runs_of(plan);
         let found = self.submissions.iter().filter(|live| live.has_unknown_runs()).find(counts);
         found.map(|live| &live.submission)
+    }
+
+    /// Returns the error of a submission of this user that cannot be read. Its jobs may execute any runs.
+    pub fn take_unreadable(&mut self) -> Option<winsign_core::Error> {
+        let own = self.unreadable.iter().position(|unreadable| unreadable.own)?;
+        Some(self.unreadable.swap_remove(own).error)
     }
 
     /// Returns why the jobs of a plan are unknown, if a scheduler could not be queried.

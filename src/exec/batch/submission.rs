@@ -156,6 +156,22 @@ pub struct Submission {
     pub file: SubmissionFile,
 }
 
+/// The submissions of a store.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Oldest first.
+    pub submissions: Vec<Submission>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A submission whose `submission.json` cannot be read, so that nothing is known of its jobs.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub error: winsign_core::Error,
+    /// True if this user may change it.
+    pub own: bool,
+}
+
 /// Tasks of an array that were submitted as one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
@@ -269,25 +285,27 @@ impl Submission {
         Ok(Some(Submission { id, path: path.to_path_buf(), file }))
     }
 
-    /// Returns the submissions of a store that may still have jobs, oldest first. Damaged ones are reported and skipped.
-    pub fn all(store: &Path) -> StoreResult<Vec<Submission>> {
+    /// Returns the submissions of a store that may still have jobs.
+    pub fn all(store: &Path) -> StoreResult<Found> {
         let folder = store.join("submissions");
+        let mut found = Found::default();
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(winsign_core::Error::io("list", &folder)(error)),
         };
-        let mut found = vec![];
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !path.join(OVER).exists()) {
             match Submission::open(&path) {
-                Ok(submission) => found.extend(submission),
+                Ok(submission) => found.submissions.extend(submission),
                 Err(error) => {
-                    let id = path.file_name().unwrap_or_default().display();
-                    tracing::warn!("{error}; ignoring this submission. Cancel its jobs, whose names contain `.{id}.`");
+                    let user = rustix::process::getuid();
+                    let owner = fs::metadata(&path).map(|folder| std::os::unix::fs::MetadataExt::uid(&folder));
+                    let own = user.is_root() || owner.is_ok_and(|owner| owner == user.as_raw());
+                    found.unreadable.push(Unreadable { error, own });
                 }
             }
         }
-        found.sort_by_key(|submission| submission.file.submitted);
+        found.submissions.sort_by_key(|submission| submission.file.submitted);
         Ok(found)
     }
 
@@ -668,6 +686,11 @@ mod tests {
         fs::write(written.path.join("arrays/0.runs"), "").unwrap();
         assert!(open().has_unknown_runs());
         assert!(open().needed().is_err());
+        assert_eq!(Submission::all(folder.path()).unwrap().submissions.len(), 1);
+
+        fs::write(written.path.join("submission.json"), "{").unwrap();
+        let found = Submission::all(folder.path()).unwrap();
+        assert!(found.submissions.is_empty() && found.unreadable[0].own);
     }
 
     #[test]
