@@ -76,12 +76,17 @@ pub(crate) fn command(common: &Common, arguments: &Arguments) -> std::result::Re
     let runs: Vec<RunDirectory> = ids.iter().map(|id| store.run(id)).collect();
     let waste = parallel::map(&runs, clean::waste).into_iter().collect::<Result<Vec<_>>>()?;
     let mut found: Vec<Waste> = waste.iter().flatten().cloned().collect();
+    let submissions = Submission::incomplete(store.root())?;
+    found.extend(submissions.iter().cloned());
     let unneeded = if arguments.networks { unneeded_networks(&plans, &store)? } else { vec![] };
     for (run, network) in &unneeded {
         found.extend(clean::describe_network(run, network)?);
     }
     let freed = match arguments.yes {
-        true => Some(delete(&runs, &waste)? + delete_networks(&plans, &store, &unneeded)?),
+        true => {
+            let files = delete(&runs, &waste)? + delete_submissions(&store, &submissions)?;
+            Some(files + delete_networks(&plans, &store, &unneeded)?)
+        }
         false => None,
     };
     if common.json {
@@ -121,6 +126,19 @@ fn delete(runs: &[RunDirectory], shown: &[Vec<Waste>]) -> Result<u64> {
         Ok(freed)
     });
     freed.into_iter().sum()
+}
+
+/// Deletes the submissions that were shown, if they are still incomplete.
+fn delete_submissions(store: &Store, shown: &[Waste]) -> Result<u64> {
+    if shown.is_empty() {
+        return Ok(0);
+    }
+    let mut freed = 0;
+    let found = Submission::incomplete(store.root())?;
+    for waste in found.iter().filter(|waste| shown.iter().any(|known| known.path == waste.path)) {
+        freed += waste.delete()?.unwrap_or(0);
+    }
+    Ok(freed)
 }
 
 /// Returns the networks of finished runs that no unfinished run of these plans needs.

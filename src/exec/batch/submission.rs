@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use winsign_core::clean::{self, Waste};
 use winsign_core::error::Result as StoreResult;
 use winsign_core::text::printable;
 use winsign_core::{Run, RunId, files};
@@ -41,6 +42,8 @@ use crate::launcher::Wanted;
 /// The version of the layout above. In version 1, `submission.json` had the runs of each task, and `arrays/N.json` those of each
 /// array, so every job read all runs of its array.
 const FORMAT: u32 = 2;
+/// The number of hexadecimal digits in the name of a submission.
+const ID_LENGTH: usize = 8;
 const TASKS: &str = "tasks.json";
 const CANCELLED: &str = "cancelled";
 const HELD: &str = "held";
@@ -219,7 +222,7 @@ impl Submission {
     pub fn new_id() -> String {
         let token =
             format!("{} {:?} {}", winsign_core::owner::host(), std::time::SystemTime::now(), std::process::id());
-        blake3::hash(token.as_bytes()).to_hex()[..8].to_string()
+        blake3::hash(token.as_bytes()).to_hex()[..ID_LENGTH].to_string()
     }
 
     pub fn path_of(store: &Path, id: &str) -> PathBuf {
@@ -306,6 +309,26 @@ impl Submission {
             }
         }
         found.submissions.sort_by_key(|submission| submission.file.submitted);
+        Ok(found)
+    }
+
+    /// Returns the directories of submissions that were not written completely, because a process was killed, and have no jobs.
+    pub fn incomplete(store: &Path) -> StoreResult<Vec<Waste>> {
+        let folder = store.join("submissions");
+        let mut found = vec![];
+        for name in files::names(&folder)? {
+            let path = folder.join(&name);
+            let is_id = name.len() == ID_LENGTH && name.chars().all(|character| character.is_ascii_hexdigit());
+            let is_complete = path.join("submission.json").exists() || path.join(OVER).exists();
+            if !is_id || is_complete || !path.is_dir() {
+                continue;
+            }
+            // If only its last file was lost, it has jobs.
+            let arrays = files::names(&path.join("arrays"))?;
+            if files::names(&path.join("log"))?.is_empty() && !arrays.iter().any(|name| name.ends_with(".job")) {
+                found.extend(clean::describe_submission(&path)?);
+            }
+        }
         Ok(found)
     }
 
@@ -691,6 +714,43 @@ mod tests {
         fs::write(written.path.join("submission.json"), "{").unwrap();
         let found = Submission::all(folder.path()).unwrap();
         assert!(found.submissions.is_empty() && found.unreadable[0].own);
+    }
+
+    fn age(path: &Path) {
+        for entry in fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() { age(&entry) } else { set_age(&entry) }
+        }
+        set_age(path);
+    }
+
+    fn set_age(path: &Path) {
+        let old = std::time::SystemTime::now() - Duration::from_secs(7200);
+        fs::File::open(path).unwrap().set_modified(old).unwrap();
+    }
+
+    #[test]
+    fn incomplete_submission_is_deleted_once_it_is_old() {
+        let store = tempfile::tempdir().unwrap();
+        let incomplete = || Submission::incomplete(store.path()).unwrap();
+        assert!(incomplete().is_empty());
+        let path = Submission::path_of(store.path(), "3f09c2aa");
+        for folder in ["arrays", "log"] {
+            fs::create_dir_all(path.join(folder)).unwrap();
+        }
+        fs::write(path.join("arrays/0.runs"), "12345").unwrap();
+        assert!(incomplete().is_empty(), "it may still be written");
+        for other in ["submission.json", "arrays/0.job", "log/0_1"] {
+            fs::write(path.join(other), "").unwrap();
+            age(&path);
+            assert!(incomplete().is_empty(), "{other}");
+            fs::remove_file(path.join(other)).unwrap();
+        }
+        age(&path);
+        let found = incomplete();
+        assert_eq!(found.iter().map(|waste| (&waste.path, waste.bytes)).collect::<Vec<_>>(), [(&path, 5)]);
+        assert_eq!(found[0].delete().unwrap(), Some(5));
+        assert!(!path.exists());
+        assert_eq!(found[0].delete().unwrap(), None);
     }
 
     #[test]
