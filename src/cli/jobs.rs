@@ -68,9 +68,14 @@ struct SweepJobs {
 impl SweepJobs {
     fn query(common: &Common, sweep: &Path) -> Result<SweepJobs, Diagnostic> {
         let (plan, store) = open(common, sweep)?;
-        let queue = Queue::query(&Store::open(store.root())?)?;
+        let mut queue = Queue::query(&Store::open(store.root())?)?;
         if let Some(reason) = queue.query_error(&plan) {
             return Err(batch::Error::QueueUnavailable { reason }.into());
+        }
+        if queue.for_plan(&plan).is_empty()
+            && let Some(error) = queue.take_unreadable()
+        {
+            return Err(error.into());
         }
         let sweep = SweepJobs { plan, queue };
         match sweep.queue.for_plan(&sweep.plan).first().filter(|_| sweep.submissions().is_empty()) {

@@ -1,4 +1,4 @@
-//! The nodes on which a task has failed, as its next job knows them: by variables of its environment.
+//! The nodes on which a task has failed, as its next job knows them: by variables that its script exports.
 
 use std::env;
 

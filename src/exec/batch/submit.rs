@@ -190,6 +190,13 @@ fn query(request: &Request) -> Result<(Queue, Vec<RunStatus>, Vec<bool>), Error>
     if let Some(reason) = queue.query_error(request.plan) {
         return Err(Error::QueueUnavailable { reason });
     }
+    if let Some(error) = queue.take_unreadable() {
+        return Err(error.into());
+    }
+    if let Some(submission) = queue.with_unknown_runs(request.plan) {
+        let study = submission.file.study.clone();
+        return Err(Error::UnknownRuns { submission: submission.id.clone(), study, user: submission.file.user });
+    }
     let statuses = survey_with(request.plan, request.store, |statuses| queue.overlay(request.plan, statuses))?;
     let wanted = |(planned, status): (&PlannedRun, &RunStatus)| {
         let id = &planned.run.id;
