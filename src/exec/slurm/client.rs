@@ -242,7 +242,7 @@ const ON_NODE: &str = "node ";
 
 /// Returns the comment of a job from which [`failed_on`] reads the last of these nodes.
 pub(super) fn comment_on(failed: &FailedNodes) -> String {
-    let node = failed.nodes.last().map(String::as_str).unwrap_or_default();
+    let node = failed.names().last().map(String::as_str).unwrap_or_default();
     one_line(&format!("{OURS}{ON_NODE}{node}: {}", failed.reason))
 }
 
