@@ -120,6 +120,10 @@ impl TaskJob<'_> {
     /// no other job would.
     fn execute_rest(&self) -> Result<(), Diagnostic> {
         for (array, task) in self.submission.unsent_tasks()? {
+            if self.submission.is_held() {
+                // The jobs of these tasks would be held, too. This one goes on after `winsign release`.
+                return self.requeue(None);
+            }
             tracing::info!("no other job can be submitted; executing task {task} of array {array} as well");
             let summary = self.execute_pack(array, task)?;
             if self.submission.is_cancelled() {
