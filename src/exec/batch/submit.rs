@@ -67,9 +67,13 @@ pub fn submit(request: &Request) -> Result<Submitted, Error> {
         Ok(lease) => lease,
         Err(owner) => return Err(Error::Busy { reason: format!("{owner} is submitting to it") }),
     };
-    let (queue, statuses, wanted) = query(request)?;
+    let (mut queue, mut statuses, mut wanted) = query(request)?;
     queue.mark_over();
     let mut sent = continue_earlier(request.plan, &queue)?;
+    if sent.arrays > 0 {
+        // New jobs may depend on those of these arrays.
+        (queue, statuses, wanted) = query(request)?;
+    }
     let runs = wanted.iter().filter(|wanted| **wanted).count();
     if runs == 0 {
         return Ok(Submitted { submission: None, runs, arrays: vec![], sent, statuses });
